@@ -1,0 +1,344 @@
+"""The only place where polygons become pixels and back; run-length codes; bit-packed masks.
+
+The pixel rule is OpenCV's `fillPoly` on vertices rounded to whole pixels: boundary pixels belong
+to the object, a polygon's rings are filled even-odd, several polygons are joined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from shapely.geometry import MultiPolygon, Polygon
+
+from converters.types import Instance, LabelSpace
+
+Mask = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CropMask:
+    """A binary mask that is stored only where it is not empty.
+
+    Attributes:
+        x: column of the crop's left edge in the image.
+        y: row of the crop's upper edge in the image.
+        pixels: uint8 (h, w), 0 or 1; may be (0, 0) for an empty mask.
+
+    Raises:
+        ValueError: another dtype or number of dimensions, or a negative position.
+    """
+
+    x: int
+    y: int
+    pixels: Mask
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 2:
+            found = f"{self.pixels.dtype} {self.pixels.shape}"
+            raise ValueError(f"mask crop: expected uint8 (h, w), found {found}")
+        if self.x < 0 or self.y < 0:
+            raise ValueError(f"mask crop: expected a position >= 0, found ({self.x}, {self.y})")
+
+    @property
+    def area(self) -> int:
+        """Number of pixels set."""
+        return int(cv2.countNonZero(self.pixels)) if self.pixels.size else 0
+
+    @property
+    def box_xywh(self) -> tuple[int, int, int, int]:
+        """The crop's place in the image (not the tight box of its pixels)."""
+        height, width = self.pixels.shape
+        return self.x, self.y, width, height
+
+    def full(self, size_hw: tuple[int, int]) -> Mask:
+        """Return the mask of the whole image, uint8 (H, W), 0 or 1."""
+        plane = np.zeros(size_hw, np.uint8)
+        height, width = self.pixels.shape
+        plane[self.y : self.y + height, self.x : self.x + width] = self.pixels
+        return plane
+
+    def window(self, box_xywh: tuple[int, int, int, int]) -> Mask:
+        """Return the mask's pixels in a box of the image, uint8 (h, w); zero outside the crop."""
+        x, y, width, height = box_xywh
+        out = np.zeros((height, width), np.uint8)
+        crop_h, crop_w = self.pixels.shape
+        x0, x1 = max(x, self.x), min(x + width, self.x + crop_w)
+        y0, y1 = max(y, self.y), min(y + height, self.y + crop_h)
+        if x0 < x1 and y0 < y1:
+            inner = self.pixels[y0 - self.y : y1 - self.y, x0 - self.x : x1 - self.x]
+            out[y0 - y : y1 - y, x0 - x : x1 - x] = inner
+        return out
+
+
+EMPTY = CropMask(0, 0, np.zeros((0, 0), np.uint8))
+
+
+def crop(plane: npt.NDArray[Any]) -> CropMask:
+    """Cut a whole-image mask, any dtype (H, W), non-zero = set, to the box of its pixels."""
+    binary = (plane != 0).astype(np.uint8)
+    x, y, width, height = cv2.boundingRect(binary)
+    if width == 0:
+        return EMPTY
+    return CropMask(x, y, np.ascontiguousarray(binary[y : y + height, x : x + width]))
+
+
+def union_box(masks: Iterable[CropMask]) -> tuple[int, int, int, int]:
+    """Return the smallest x, y, w, h that holds all crops; all zero where none has pixels."""
+    boxes = [m.box_xywh for m in masks if m.pixels.size]
+    if not boxes:
+        return 0, 0, 0, 0
+    x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)
+    x1, y1 = max(b[0] + b[2] for b in boxes), max(b[1] + b[3] for b in boxes)
+    return x0, y0, x1 - x0, y1 - y0
+
+
+# --- polygons -> pixels -> polygons
+
+
+def _rings(polygon: Polygon) -> list[npt.NDArray[np.int32]]:
+    rings = [polygon.exterior, *polygon.interiors]
+    return [np.rint(np.asarray(ring.coords)[:-1, :2]).astype(np.int32) for ring in rings]
+
+
+def rasterize(geometry: Polygon | MultiPolygon, size_hw: tuple[int, int]) -> CropMask:
+    """Return the pixels of a geometry, cut to the image.
+
+    Args:
+        geometry: outline in pixel coordinates; may leave the image.
+        size_hw: the image's height and width.
+    """
+    parts = geometry.geoms if isinstance(geometry, MultiPolygon) else (geometry,)
+    polygons = [_rings(part) for part in parts]
+    points = np.concatenate([ring for rings in polygons for ring in rings])
+    x0, y0 = np.maximum(points.min(axis=0), 0).tolist()
+    x1 = min(int(points[:, 0].max()), size_hw[1] - 1)
+    y1 = min(int(points[:, 1].max()), size_hw[0] - 1)
+    if x1 < x0 or y1 < y0:
+        return EMPTY
+    pixels = np.zeros((y1 - y0 + 1, x1 - x0 + 1), np.uint8)
+    for rings in polygons:
+        cv2.fillPoly(pixels, rings, (1,), offset=(-x0, -y0))
+    return CropMask(x0, y0, pixels)
+
+
+def rasterize_labels(
+    instances: Iterable[Instance], size_hw: tuple[int, int]
+) -> dict[str, CropMask]:
+    """Return one mask per label that occurs; instances of the same label are joined."""
+    masks: dict[str, CropMask] = {}
+    for instance in instances:
+        new = rasterize(instance.geometry, size_hw)
+        masks[instance.label] = union(masks[instance.label], new) if instance.label in masks else new
+    return masks
+
+
+def union(a: CropMask, b: CropMask) -> CropMask:
+    """Return the pixels of either mask."""
+    box = union_box((a, b))
+    return CropMask(box[0], box[1], a.window(box) | b.window(box))
+
+
+def outline(mask: CropMask) -> Polygon | MultiPolygon:
+    """Return the geometry whose pixels are exactly the mask's; parts and holes are kept.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    contours, tree = cv2.findContours(mask.pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if not contours:
+        raise ValueError("outline: expected a mask with pixels, found an empty one")
+    shells: dict[int, list[npt.NDArray[np.int32]]] = {}
+    for i, (_, _, _, parent) in enumerate(tree[0]):
+        shells.setdefault(i if parent < 0 else int(parent), [])
+        if parent >= 0:
+            shells[int(parent)].append(_ring(contours[i], mask))
+    polygons = [Polygon(_ring(contours[i], mask), holes) for i, holes in sorted(shells.items())]
+    return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+
+
+def _ring(contour: npt.NDArray[np.int32], mask: CropMask) -> npt.NDArray[np.int32]:
+    ring = contour[:, 0, :] + np.array([mask.x, mask.y], np.int32)
+    # shapely wants three points; a single pixel or a line of pixels repeats its last one.
+    return np.vstack([ring, np.repeat(ring[-1:], max(0, 3 - len(ring)), axis=0)])
+
+
+# --- run-length codes
+
+
+def _runs(mask: CropMask, row_length: int) -> npt.NDArray[np.int64]:
+    """Starts (0-based, row-major in an image of `row_length` columns) and ends, int64 (n, 2)."""
+    height, width = mask.pixels.shape
+    if width == row_length:
+        padded = np.zeros(height * width + 2, np.int8)
+        padded[1:-1] = mask.pixels.ravel()
+        return np.flatnonzero(np.diff(padded)).reshape(-1, 2) + mask.y * row_length
+    padded = np.zeros((height, width + 2), np.int8)
+    padded[:, 1:-1] = mask.pixels
+    change = np.flatnonzero(padded.ravel()[1:] != padded.ravel()[:-1])
+    rows, columns = np.divmod(change, width + 2)
+    edges = ((rows + mask.y) * row_length + columns + mask.x).reshape(-1, 2)
+    touching = edges[1:, 0] == edges[:-1, 1]
+    if not touching.any():
+        return edges
+    keep_start = np.concatenate([[True], ~touching])
+    return np.stack([edges[keep_start, 0], edges[np.concatenate([~touching, [True]]), 1]], axis=1)
+
+
+def encode_rle(mask: CropMask, size_hw: tuple[int, int]) -> str:
+    """Return the submission's code: `start length ...`, row-major, starts from 1; empty is "".
+
+    >>> encode_rle(CropMask(1, 0, np.ones((2, 2), np.uint8)), (2, 4))
+    '2 2 6 2'
+    """
+    if mask.area == 0:
+        return ""
+    runs = _runs(mask, size_hw[1])
+    runs[:, 1] -= runs[:, 0]
+    runs[:, 0] += 1
+    return " ".join(map(str, runs.ravel().tolist()))
+
+
+def decode_rle(rle: str, size_hw: tuple[int, int]) -> CropMask:
+    """Return the mask of a row-major, 1-based code; "" is the empty mask.
+
+    Raises:
+        ValueError: not pairs of positive whole numbers, runs that overlap or are not sorted, or
+            runs that leave the image.
+    """
+    if not rle.strip():
+        return EMPTY
+    starts, ends = _parse_runs(rle, size_hw)
+    height, width = size_hw
+    first, last = int(starts[0]) // width, int(ends[-1] - 1) // width
+    change = np.zeros((last - first + 1) * width + 1, np.int8)
+    # Touching runs end where the next one starts: add, so that both marks count.
+    np.add.at(change, starts - first * width, 1)
+    np.add.at(change, ends - first * width, -1)
+    rows = np.cumsum(change[:-1], dtype=np.int8).astype(np.uint8).reshape(-1, width)
+    columns = np.flatnonzero(rows.any(axis=0))
+    x0, x1 = int(columns[0]), int(columns[-1]) + 1
+    return CropMask(x0, first, np.ascontiguousarray(rows[:, x0:x1]))
+
+
+def _parse_runs(
+    rle: str, size_hw: tuple[int, int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    try:
+        numbers = np.array(rle.split(), dtype=np.int64)
+    except (ValueError, OverflowError):
+        raise ValueError(f"RLE: expected whole numbers, found '{rle:.40}'") from None
+    if len(numbers) % 2:
+        raise ValueError(f"RLE: expected pairs 'start length', found {len(numbers)} numbers")
+    starts, lengths = numbers[0::2] - 1, numbers[1::2]
+    pixels = size_hw[0] * size_hw[1]
+    if (starts < 0).any() or (lengths < 1).any():
+        raise ValueError("RLE: expected starts and lengths of at least 1, found smaller ones")
+    if (lengths > pixels).any() or (starts + lengths > pixels).any():
+        height, width = size_hw
+        found = int((starts + np.minimum(lengths, pixels)).max())
+        raise ValueError(f"RLE: expected pixels up to {pixels} ({height} x {width}), found {found}")
+    ends = starts + lengths
+    if (starts[1:] < ends[:-1]).any():
+        raise ValueError("RLE: expected sorted runs that do not overlap, found others")
+    return starts, ends
+
+
+def encode_coco_rle(mask: CropMask, size_hw: tuple[int, int]) -> dict[str, Any]:
+    """Return COCO's compressed code `{"size": [h, w], "counts": str}`, column-major.
+
+    The string is the one of pycocotools (`rleToString` in its maskApi.c): run lengths, from the
+    third on as the difference to the one before the last, in groups of five bits.
+    """
+    height, width = size_hw
+    turned = CropMask(mask.y, mask.x, np.ascontiguousarray(mask.pixels.T))
+    edges = _runs(turned, height).ravel() if mask.area else np.zeros(0, np.int64)
+    counts = np.diff(np.concatenate([[0], edges, [height * width]])).tolist()
+    if len(counts) > 1 and counts[-1] == 0:
+        counts.pop()
+    text = []
+    for i, count in enumerate(counts):
+        value = count - counts[i - 2] if i > 2 else count
+        more = True
+        while more:
+            group, value = value & 31, value >> 5
+            more = value != (-1 if group & 16 else 0)
+            text.append(chr((group | 32 if more else group) + 48))
+    return {"size": [height, width], "counts": "".join(text)}
+
+
+def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:
+    """Return the mask of a COCO code, compressed (`counts` a string) or not (a list).
+
+    Raises:
+        ValueError: the counts do not fill the image, or the string is not a COCO code.
+    """
+    height, width = code["size"]
+    counts = code["counts"]
+    lengths = _decompress(counts) if isinstance(counts, str | bytes) else list(counts)
+    if sum(lengths) != height * width or min(lengths, default=0) < 0:
+        raise ValueError(f"COCO RLE: expected runs that fill {height} x {width} pixels")
+    values = np.zeros(len(lengths), np.uint8)
+    values[1::2] = 1
+    return crop(np.repeat(values, lengths).reshape(width, height).T)
+
+
+def _decompress(text: str | bytes) -> list[int]:
+    data = text.encode("ascii") if isinstance(text, str) else text
+    lengths: list[int] = []
+    value = shift = 0
+    for byte in data:
+        group = byte - 48
+        if not 0 <= group < 64:
+            raise ValueError(f"COCO RLE: expected characters '0' to 'o', found {chr(byte)!r}")
+        value |= (group & 31) << shift
+        shift += 5
+        if group & 32:
+            continue
+        if group & 16:
+            value -= 1 << shift
+        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("COCO RLE: expected a whole code, found one that is cut off")
+    return lengths
+
+
+# --- bit-packed masks
+
+
+def pack(masks: Mapping[str, CropMask], labels: LabelSpace, size_hw: tuple[int, int]) -> Mask:
+    """Return all classes in uint8 (H, W, ceil(C / 8)): bit c % 8 of channel c // 8 is class c.
+
+    Raises:
+        ValueError: a label that the label space does not have.
+    """
+    packed = np.zeros((*size_hw, (len(labels) + 7) // 8), np.uint8)
+    for label, mask in masks.items():
+        if label not in labels.index:
+            raise ValueError(f"expected a label of '{labels.name}', found '{label}'")
+        channel, bit = divmod(labels.index[label], 8)
+        height, width = mask.pixels.shape
+        target = packed[mask.y : mask.y + height, mask.x : mask.x + width, channel]
+        target |= mask.pixels << np.uint8(bit)
+    return packed
+
+
+def unpack(packed: Mask, classes: int) -> Mask:
+    """Return uint8 (C, H, W), 0 or 1, of a bit-packed mask (H, W, ceil(C / 8))."""
+    bits = np.unpackbits(packed, axis=-1, count=classes, bitorder="little")
+    return np.ascontiguousarray(np.moveaxis(bits, -1, 0))
+
+
+def unpack_labels(packed: Mask, labels: LabelSpace) -> dict[str, CropMask]:
+    """Return the masks of the classes that have pixels in a bit-packed mask."""
+    masks: dict[str, CropMask] = {}
+    for c, label in enumerate(labels.names):
+        mask = crop(packed[..., c // 8] & np.uint8(1 << (c % 8)))
+        if mask.area:
+            masks[label] = mask
+    return masks

@@ -1,0 +1,187 @@
+"""The sources' evidence for every class at the image's own pixels, on crops, as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from converters.types import LabelSpace
+from fusion.types import Prediction, Window
+
+Bytes = npt.NDArray[np.uint8]
+LOGIT_LIMIT = 4.0
+NEUTRAL = 128
+ALONE, SHARED, OUTLINE = 0, 1, 2
+ZONES = ("alone", "shared", "outline")
+OUTLINE_SHARE = 0.005
+
+
+def logit_table(limit: float = LOGIT_LIMIT) -> npt.NDArray[np.float32]:
+    """Return the log odds of the 256 byte values, float32 (256,), cut at +-limit.
+
+    The neutral byte 128 is exactly 0, so that a source without an opinion has no influence.
+    """
+    p = np.clip((np.arange(256) - 0.5) / 255, 1e-6, 1 - 1e-6)
+    table = np.clip(np.log(p / (1 - p)), -limit, limit).astype(np.float32)
+    table[NEUTRAL] = 0.0
+    return table
+
+
+def damp(prob: Bytes, reliability: float) -> Bytes:
+    """Return the evidence with its log odds multiplied by a reliability in 0..1.
+
+    What was at least one half stays so: a mask's outline does not move, its weight does.
+    """
+    table = 1 / (1 + np.exp(-reliability * logit_table()))
+    damped = np.rint(table * 255)
+    damped[:NEUTRAL] = np.minimum(damped[:NEUTRAL], NEUTRAL - 1)
+    damped[NEUTRAL:] = np.maximum(damped[NEUTRAL:], NEUTRAL)
+    return cv2.LUT(prob, damped.astype(np.uint8)) if prob.size else prob
+
+
+@dataclass(frozen=True)
+class ClassEvidence:
+    """What the sources say about one class in the window in which any of them says something.
+
+    Attributes:
+        label: class name.
+        window_xywh: the window in pixels of the image.
+        prob: uint8 (K, h, w), one layer a source; 255 = 1. A source that saw no such object is
+            0 everywhere if it is semantic, neutral (128) everywhere if it finds instances.
+        seen: bool (K,): whether the source has a mask for the class.
+        zones: uint8 (h, w): ALONE, SHARED (two or more classes are claimed here by any source) or
+            OUTLINE (near the outline of the sources' mean).
+    """
+
+    label: str
+    window_xywh: Window
+    prob: Bytes
+    seen: npt.NDArray[np.bool_]
+    zones: Bytes
+
+
+def gather(
+    predictions: Sequence[Prediction],
+    labels: LabelSpace,
+    reliability: Mapping[int, Reliability] | None = None,
+) -> list[ClassEvidence]:
+    """Render all sources' best evidence of one image, class by class.
+
+    Args:
+        predictions: one a source, of the same image.
+        labels: the classes; those that no source has seen are left out of the result.
+        reliability: source's place -> how far its scores can be trusted.
+
+    Raises:
+        ValueError: the predictions are of different images or sizes.
+    """
+    check_same_image(predictions)
+    size_hw = predictions[0].size_hw
+    claims = np.zeros(size_hw, np.uint8)
+    rendered = []
+    for label in labels.names:
+        window = union_window(predictions, label)
+        if window[2] == 0 or window[3] == 0:
+            continue
+        layers, seen = _layers(predictions, label, window, reliability or {})
+        x, y, width, height = window
+        claims[y : y + height, x : x + width] += (_votes(layers) >= NEUTRAL).view(np.uint8)
+        rendered.append((label, window, layers, seen))
+    reach = max(1, round(OUTLINE_SHARE * float(np.sqrt(size_hw[0] * size_hw[1]))))
+    return [
+        ClassEvidence(label, window, layers, seen, _zones(layers, claims, window, reach))
+        for label, window, layers, seen in rendered
+    ]
+
+
+def check_same_image(predictions: Sequence[Prediction]) -> None:
+    """Raise ValueError where predictions are of different images or sizes, or there is none."""
+    if not predictions:
+        raise ValueError("fusion: expected at least one source, found none")
+    first = predictions[0]
+    for other in predictions[1:]:
+        if (other.key, other.size_hw) != (first.key, first.size_hw):
+            found = f"{other.key} {other.size_hw}"
+            raise ValueError(f"fusion: expected {first.key} {first.size_hw}, found {found}")
+
+
+def union_window(predictions: Sequence[Prediction], label: str) -> Window:
+    """Return the smallest window of the image that holds all sources' boxes of a class."""
+    windows = []
+    for prediction in predictions:
+        best = prediction.best(label)
+        if best is not None:
+            windows.append(best[1].window(prediction.size_hw))
+    windows = [w for w in windows if w[2] and w[3]]
+    if not windows:
+        return 0, 0, 0, 0
+    x0, y0 = min(w[0] for w in windows), min(w[1] for w in windows)
+    x1, y1 = max(w[0] + w[2] for w in windows), max(w[1] + w[3] for w in windows)
+    return x0, y0, x1 - x0, y1 - y0
+
+
+def _layers(
+    predictions: Sequence[Prediction],
+    label: str,
+    window: Window,
+    reliability: Mapping[int, Reliability],
+) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    layers = np.zeros((len(predictions), window[3], window[2]), np.uint8)
+    seen = np.zeros(len(predictions), bool)
+    for k, prediction in enumerate(predictions):
+        best = prediction.best(label)
+        if best is None:
+            layers[k] = NEUTRAL if prediction.kind == "instance" else 0
+            continue
+        seen[k] = True
+        layer = best[1].render(window)
+        layers[k] = damp(layer, reliability[k](best[0])) if k in reliability else layer
+    return layers, seen
+
+
+def _votes(layers: Bytes) -> Bytes:
+    # The neutral layer of a source that saw nothing is no claim.
+    highest = np.zeros(layers.shape[1:], np.uint8)
+    for layer in layers:
+        if layer.min() != NEUTRAL or layer.max() != NEUTRAL:
+            np.maximum(highest, layer, out=highest)
+    return highest
+
+
+def _zones(layers: Bytes, claims: Bytes, window: Window, reach: int) -> Bytes:
+    x, y, width, height = window
+    inside = (np.mean(layers, axis=0, dtype=np.float32) >= NEUTRAL).astype(np.uint8)
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    band = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, kernel)
+    zones = band * np.uint8(OUTLINE)
+    zones[claims[y : y + height, x : x + width] > 1] = SHARED
+    return zones
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How good a source's detections are, given their score: linear between knots.
+
+    Attributes:
+        scores: increasing scores, in 0..1.
+        values: mean Dice of detections with that score, in 0..1, never falling.
+    """
+
+    scores: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.scores) != len(self.values) or not self.scores:
+            raise ValueError("reliability: expected as many values as scores, at least one")
+        if list(self.scores) != sorted(self.scores) or list(self.values) != sorted(self.values):
+            raise ValueError("reliability: expected scores and values that never fall")
+        if not all(0 <= v <= 1 for v in (*self.scores, *self.values)):
+            raise ValueError("reliability: expected scores and values in 0..1")
+
+    def __call__(self, score: float) -> float:
+        """Return the reliability of a score."""
+        return float(np.interp(score, self.scores, self.values))

@@ -1,0 +1,227 @@
+"""Instance-semantic fusion: the sources' log odds pooled per class and zone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from converters.types import LabelSpace
+from fusion.evidence import (
+    NEUTRAL,
+    ZONES,
+    ClassEvidence,
+    Reliability,
+    check_same_image,
+    gather,
+    logit_table,
+)
+from fusion.types import Evidence, Prediction, SoftMask
+from fusion.voting import evidence_at_pixels
+
+FAINTEST = 26  # a tenth of certainty: below it nothing is recovered
+
+
+@dataclass(frozen=True)
+class ClassWeights:
+    """How one class's sources are pooled.
+
+    Attributes:
+        bias: added to the pooled log odds; it is the class's threshold.
+        weights: zone -> one weight a source; zones are alone, shared, outline.
+        keeps: name of the single source that the class keeps, "" where it is fused. For reading;
+            the weights say the same.
+    """
+
+    bias: float
+    weights: Mapping[str, tuple[float, ...]]
+    keeps: str = ""
+
+    def __post_init__(self) -> None:
+        if set(self.weights) != set(ZONES):
+            raise ValueError(f"weights: expected zones {ZONES}, found {sorted(self.weights)}")
+        numbers = [self.bias, *(w for zone in self.weights.values() for w in zone)]
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"weights: expected finite numbers, found {numbers}")
+
+    @classmethod
+    def equal(cls, sources: int) -> ClassWeights:
+        """The logarithmic opinion pool with equal weights, which needs no fit."""
+        return cls(0.0, {zone: (1 / sources,) * sources for zone in ZONES})
+
+    @classmethod
+    def single(cls, source: int, names: Sequence[str]) -> ClassWeights:
+        """One source alone."""
+        row = tuple(float(k == source) for k in range(len(names)))
+        return cls(0.0, dict.fromkeys(ZONES, row), names[source])
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """Pools instance and semantic sources in log odds, with weights per class and zone.
+
+    For class c at pixel x in zone z(x): logit F_c = b_c + sum_k w_kcz logit P_kc. This is the
+    logarithmic opinion pool (Genest and Zidek, Statistical Science 1986, section 3) with weights
+    that depend on the place. A detection's log odds are first multiplied by how reliable its
+    score is. Each class occurs once: where nothing reaches one half, the object is recovered from
+    the source that is most certain of it.
+
+    Attributes:
+        sources: names of the prediction stores, in the order of the weights.
+        classes: class name -> weights; a class that is absent uses equal weights.
+        reliability: name of an instance source -> what its scores mean.
+        recover: whether a class that nothing supports is recovered.
+    """
+
+    sources: tuple[str, ...] = ()
+    classes: Mapping[str, ClassWeights] = field(default_factory=dict)
+    reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    recover: bool = True
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.reliability) - set(self.sources)):
+            raise ValueError(f"hybrid: reliability of sources that are not there: {unknown}")
+        for label, weights in self.classes.items():
+            for zone, row in weights.weights.items():
+                if len(row) != len(self.sources):
+                    expected = f"{len(self.sources)} weights"
+                    raise ValueError(f"hybrid: {label} {zone}: expected {expected}, found {row}")
+
+    def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
+        """Fuse one image's predictions, given in the order of `sources`.
+
+        Raises:
+            ValueError: another number of predictions than sources, or of different images.
+        """
+        check_same_image(predictions)
+        if self.classes and len(predictions) != len(self.sources):
+            expected = f"{len(self.sources)} sources ({', '.join(self.sources)})"
+            raise ValueError(f"hybrid: expected {expected}, found {len(predictions)}")
+        trust = {self.sources.index(name): r for name, r in self.reliability.items()}
+        plain = ClassWeights.equal(len(predictions))
+        masks: dict[str, tuple[Evidence, ...]] = {}
+        for evidence in gather(predictions, labels, trust):
+            weights = self.classes.get(evidence.label, plain)
+            pooled = pool(evidence, weights)
+            if self.recover and int(pooled.max(initial=0)) < NEUTRAL:
+                found = strongest(evidence.label, predictions)
+                if found is not None:
+                    masks[evidence.label] = (found,)
+                    continue
+            masks[evidence.label] = evidence_at_pixels(evidence.window_xywh, pooled)
+        return Prediction(predictions[0].key, predictions[0].size_hw, "semantic", masks)
+
+    def dump(self, notes: Mapping[str, str] | None = None) -> str:
+        """Return the rule as YAML text for people to read and edit.
+
+        Args:
+            notes: class name -> comment to put beside it.
+        """
+        lines = ["method: hybrid", f"sources: {_flow(self.sources)}", f"recover: {_yes(self)}"]
+        lines.append("reliability: # of a detection, by its score" if self.reliability else "")
+        for name, r in self.reliability.items():
+            lines.append(f"  {_flow(name)}: {{scores: {_row(r.scores)}, values: {_row(r.values)}}}")
+        lines.append("# bias: added to the pooled log odds. Rows: one weight a source.")
+        lines.append("classes:" if self.classes else "classes: {}")
+        for label, w in self.classes.items():
+            note = (notes or {}).get(label, "")
+            lines.append(f"  {_flow(label)}:" + (f" # {note}" if note else ""))
+            lines.append(f"    bias: {w.bias:.4f}")
+            if w.keeps:
+                lines.append(f"    keeps: {_flow(w.keeps)}")
+            lines.extend(f"    {zone}: {_row(w.weights[zone])}" for zone in ZONES)
+        return "\n".join(line for line in lines if line) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> Hybrid:
+        """Read a rule that `dump` wrote, or that a person edited.
+
+        Raises:
+            ValueError: not such a file; names the key.
+        """
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from None
+        allowed = {"method", "sources", "recover", "reliability", "classes"}
+        if not isinstance(raw, dict) or raw.get("method") != "hybrid" or set(raw) - allowed:
+            raise ValueError(f"{path}: expected 'method: hybrid' and keys {sorted(allowed)}")
+        try:
+            classes = {str(n): _class_weights(entry) for n, entry in raw["classes"].items()}
+            trust = {
+                str(n): Reliability(tuple(entry["scores"]), tuple(entry["values"]))
+                for n, entry in (raw.get("reliability") or {}).items()
+            }
+            return cls(tuple(raw["sources"]), classes, trust, bool(raw.get("recover", True)))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path}: expected a hybrid rule, found a bad entry: {error}") from None
+
+
+def pool(evidence: ClassEvidence, weights: ClassWeights) -> npt.NDArray[np.uint8]:
+    """Return the pooled probability at the window's pixels, uint8 (h, w), 255 = 1."""
+    zone_base = evidence.zones.astype(np.uint16) << 8
+    total = np.full(evidence.zones.shape, weights.bias, np.float32)
+    logits = logit_table()
+    for k, layer in enumerate(evidence.prob):
+        table = np.concatenate([np.float32(weights.weights[zone][k]) * logits for zone in ZONES])
+        total += table.take(zone_base | layer)
+    return to_bytes(total)
+
+
+def to_bytes(logit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return log odds as bytes, 255 = 1; at least 0 becomes at least 128, below 0 below it."""
+    steps = np.clip(np.floor(logit * np.float32(32)) + 256, 0, 511).astype(np.uint16)
+    return _SIGMOID.take(steps)
+
+
+def _sigmoid_table() -> npt.NDArray[np.uint8]:
+    centres = (np.arange(512) - 256 + 0.5) / 32
+    values = np.rint(255 / (1 + np.exp(-centres)))
+    values[:256] = np.minimum(values[:256], NEUTRAL - 1)
+    values[256:] = np.maximum(values[256:], NEUTRAL)
+    return values.astype(np.uint8)
+
+
+_SIGMOID = _sigmoid_table()
+
+
+def strongest(label: str, predictions: Sequence[Prediction]) -> Evidence | None:
+    """Return the class's most certain evidence, stretched so that its outline lies at one half.
+
+    The outline is put at half of the highest probability. None where every source stays below a
+    tenth of certainty.
+    """
+    candidates = [e for p in predictions if (e := p.best(label)) is not None]
+    # A detection is as certain as its score says, whatever its mask's contrast.
+    best = max(candidates, key=lambda e: min(e[0], float(e[1].prob.max()) / 255), default=None)
+    if best is None or int(best[1].prob.max()) < FAINTEST:
+        return None
+    score, mask = best
+    gain = min(255.0, 255 / float(mask.prob.max()))
+    stretched = np.rint(mask.prob * np.float32(gain)).astype(np.uint8)
+    return score, SoftMask(mask.box_xywh, stretched)
+
+
+def _class_weights(entry: Mapping[str, Any]) -> ClassWeights:
+    if unknown := sorted(set(entry) - {"bias", "keeps", *ZONES}):
+        raise ValueError(f"unknown keys {unknown}")
+    rows = {zone: tuple(float(w) for w in entry[zone]) for zone in ZONES}
+    return ClassWeights(float(entry["bias"]), rows, str(entry.get("keeps", "")))
+
+
+def _flow(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=10**6).strip().removesuffix("...").strip()
+
+
+def _row(values: Sequence[float]) -> str:
+    return "[" + ", ".join(f"{v:.4f}" for v in values) + "]"
+
+
+def _yes(rule: Hybrid) -> str:
+    return "true" if rule.recover else "false"

@@ -1,0 +1,153 @@
+"""Dice of overlapping masks, counted on crops: no dense planes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from converters.masks import CropMask, union_box
+from converters.types import LabelSpace
+
+
+def intersection(a: CropMask, b: CropMask) -> int:
+    """Number of pixels that both masks have."""
+    x0, y0 = max(a.x, b.x), max(a.y, b.y)
+    x1 = min(a.x + a.pixels.shape[1], b.x + b.pixels.shape[1])
+    y1 = min(a.y + a.pixels.shape[0], b.y + b.pixels.shape[0])
+    if x1 <= x0 or y1 <= y0:
+        return 0
+    inner_a = a.pixels[y0 - a.y : y1 - a.y, x0 - a.x : x1 - a.x]
+    inner_b = b.pixels[y0 - b.y : y1 - b.y, x0 - b.x : x1 - b.x]
+    return int(cv2.countNonZero(inner_a & inner_b))
+
+
+def dice(prediction: CropMask, truth: CropMask) -> float:
+    """Dice = 2 |A and B| / (|A| + |B|); 1 where both are empty.
+
+    >>> dice(CropMask(0, 0, np.ones((1, 2), np.uint8)), CropMask(1, 0, np.ones((1, 2), np.uint8)))
+    0.5
+    """
+    total = prediction.area + truth.area
+    return 2 * intersection(prediction, truth) / total if total else 1.0
+
+
+def shared_parts(masks: Mapping[str, CropMask]) -> dict[str, CropMask]:
+    """Return of every mask the pixels that at least one other mask has too."""
+    box = union_box(masks.values())
+    count = np.zeros((box[3], box[2]), np.uint8)
+    for mask in masks.values():
+        _part(count, mask, box)[...] += mask.pixels
+    several = (count > 1).astype(np.uint8)
+    return {
+        label: CropMask(mask.x, mask.y, mask.pixels & _part(several, mask, box))
+        for label, mask in masks.items()
+    }
+
+
+def _part(
+    plane: npt.NDArray[np.uint8], mask: CropMask, box: tuple[int, int, int, int]
+) -> npt.NDArray[np.uint8]:
+    if not mask.pixels.size:
+        return plane[:0, :0]
+    top, left = mask.y - box[1], mask.x - box[0]
+    return plane[top : top + mask.pixels.shape[0], left : left + mask.pixels.shape[1]]
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """One image's scores.
+
+    Attributes:
+        dice: label -> Dice, for every class of the label space.
+        shared: label -> Dice of the part of the bone that it shares with other bones, predicted
+            against true; only classes whose truth shares a pixel. Bone pairs whose overlap is
+            drawn too small, too large or elsewhere all lose here (the idea of RAM-H1200's DSC-O).
+    """
+
+    key: str
+    dice: Mapping[str, float]
+    shared: Mapping[str, float]
+
+
+def score_image(
+    key: str,
+    predicted: Mapping[str, CropMask],
+    truth: Mapping[str, CropMask],
+    labels: LabelSpace,
+) -> ImageScore:
+    """Score one image's masks; a label that is absent from a mapping is an empty mask."""
+    found = {n: m for n, m in predicted.items() if m.area}
+    real = {n: m for n, m in truth.items() if m.area}
+    values = {}
+    for name in labels.names:
+        if name in found and name in real:
+            values[name] = dice(found[name], real[name])
+        else:
+            values[name] = float(name not in found and name not in real)
+    found_shared, real_shared = shared_parts(found), shared_parts(real)
+    shared = {
+        name: dice(found_shared[name], part) if name in found_shared else 0.0
+        for name, part in real_shared.items()
+        if part.area
+    }
+    return ImageScore(key, values, shared)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of a data set: the competition's mean, and what lies behind it.
+
+    Attributes:
+        labels: the classes.
+        images: one entry an image.
+    """
+
+    labels: LabelSpace
+    images: Sequence[ImageScore]
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ValueError("scores: expected at least one image with truth, found none")
+
+    def per_class(self) -> dict[str, float]:
+        """Mean Dice of each class over the images."""
+        return {n: float(np.mean([i.dice[n] for i in self.images])) for n in self.labels.names}
+
+    def mean(self, names: Sequence[str] | None = None) -> float:
+        """Mean over images, then over classes (all, or the given ones)."""
+        per_class = self.per_class()
+        return float(np.mean([per_class[n] for n in names or self.labels.names]))
+
+    def per_group(self) -> dict[str, float]:
+        """Mean Dice of each of the label space's groups."""
+        return {group: self.mean(names) for group, names in self.labels.groups.items()}
+
+    def shared_per_class(self) -> dict[str, float]:
+        """Mean Dice of the shared parts, per class, over the images where the class shares."""
+        values: dict[str, list[float]] = {}
+        for image in self.images:
+            for name, value in image.shared.items():
+                values.setdefault(name, []).append(value)
+        return {n: float(np.mean(values[n])) for n in self.labels.names if n in values}
+
+    def shared(self) -> float | None:
+        """Mean Dice on what bones share, over images, then classes; None where none share."""
+        per_class = self.shared_per_class()
+        return float(np.mean(list(per_class.values()))) if per_class else None
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it as plain values for JSON."""
+        return {
+            "images": len(self.images),
+            "dice": self.mean(),
+            "dice_per_group": self.per_group(),
+            "dice_shared": self.shared(),
+            "dice_per_class": self.per_class(),
+            "dice_shared_per_class": self.shared_per_class(),
+            "dice_per_image": {i.key: float(np.mean(list(i.dice.values()))) for i in self.images},
+        }

@@ -1,0 +1,178 @@
+"""What a model says about an image: soft masks and predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from converters.masks import EMPTY, CropMask, crop
+
+Kind = Literal["semantic", "instance"]
+Box = tuple[float, float, float, float]
+Window = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class SoftMask:
+    """One object's probability, at the resolution of the model, over a box of the image.
+
+    The raster is stretched over the box: its cells tile the box, their values stand at the
+    cells' centres, and between them it is linear (beyond the outermost centres constant).
+    Outside the box the probability is 0.
+
+    Attributes:
+        box_xywh: the box's left and upper edge, width and height in pixels of the original
+            image; pixel (0, 0) covers 0..1, so that a whole image is (0, 0, W, H). Fractions
+            are allowed, and so is a box that leaves the image.
+        prob: uint8 (rows, cols), 255 = 1.
+
+    Raises:
+        ValueError: another dtype, an empty raster, or a box without area.
+    """
+
+    box_xywh: Box
+    prob: npt.NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.prob.dtype != np.uint8 or self.prob.ndim != 2 or not self.prob.size:
+            found = f"{self.prob.dtype} {self.prob.shape}"
+            raise ValueError(f"soft mask: expected a uint8 raster (rows, cols), found {found}")
+        if not all(map(math.isfinite, self.box_xywh)) or min(self.box_xywh[2:]) <= 0:
+            raise ValueError(f"soft mask: expected a box with area, found {self.box_xywh}")
+
+    def window(self, size_hw: tuple[int, int]) -> Window:
+        """Return the whole pixels x, y, w, h that the box touches in an image of that size."""
+        x, y, width, height = self.box_xywh
+        x0, y0 = max(0, math.floor(x)), max(0, math.floor(y))
+        x1, y1 = min(size_hw[1], math.ceil(x + width)), min(size_hw[0], math.ceil(y + height))
+        return x0, y0, max(0, x1 - x0), max(0, y1 - y0)
+
+    def render(self, window_xywh: Window) -> npt.NDArray[np.uint8]:
+        """Return the probability at the pixels of a window of the image, uint8 (h, w)."""
+        out = np.zeros((window_xywh[3], window_xywh[2]), np.uint8)
+        x, y, width, height = self._overlap(window_xywh)
+        if width > 0 and height > 0:
+            top, left = y - window_xywh[1], x - window_xywh[0]
+            out[top : top + height, left : left + width] = self._enlarge((x, y, width, height))
+        return out
+
+    def binary(self, size_hw: tuple[int, int], level: int = 128) -> CropMask:
+        """Return the image's pixels whose probability is at least `level` / 255."""
+        window = self.window(size_hw)
+        if window[2] == 0 or window[3] == 0:
+            return EMPTY
+        inner = crop(self.render(window) >= level)
+        return CropMask(inner.x + window[0], inner.y + window[1], inner.pixels)
+
+    def _overlap(self, window: Window) -> Window:
+        # A pixel belongs to the box when its centre does.
+        x, y, width, height = self.box_xywh
+        x0 = max(window[0], math.ceil(x - 0.5))
+        y0 = max(window[1], math.ceil(y - 0.5))
+        x1 = min(window[0] + window[2], math.ceil(x + width - 0.5))
+        y1 = min(window[1] + window[3], math.ceil(y + height - 0.5))
+        return x0, y0, x1 - x0, y1 - y0
+
+    def _enlarge(self, window: Window) -> npt.NDArray[np.uint8]:
+        x, y, width, height = self.box_xywh
+        if window == self.box_xywh:
+            if self.prob.shape == (window[3], window[2]):
+                return self.prob
+            return cv2.resize(self.prob, (window[2], window[3]), interpolation=cv2.INTER_LINEAR)
+        rows, cols = self.prob.shape
+        scale_x, scale_y = cols / width, rows / height
+        # From an output pixel's index to the raster's index, both counted at centres.
+        matrix = np.array(
+            [
+                [scale_x, 0.0, (window[0] + 0.5 - x) * scale_x - 0.5],
+                [0.0, scale_y, (window[1] + 0.5 - y) * scale_y - 0.5],
+            ]
+        )
+        return cv2.warpAffine(
+            self.prob,
+            matrix,
+            (window[2], window[3]),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+
+
+def soft_mask(prob: npt.NDArray[np.uint8], box_xywh: Box, floor: int = 2) -> SoftMask | None:
+    """Cut a raster to the cells that say something; None where none does.
+
+    Args:
+        prob: uint8 (rows, cols) over the whole box, 255 = 1.
+        box_xywh: the box in pixels of the original image.
+        floor: cells below it may be dropped where they are outside the box of the others. One
+            more row or column than needed is kept, so that the slope to the dropped cells stays.
+    """
+    x, y, width, height = cv2.boundingRect((prob >= floor).astype(np.uint8))
+    if width == 0:
+        return None
+    rows, cols = prob.shape
+    left, top = max(0, x - 1), max(0, y - 1)
+    right, bottom = min(cols, x + width + 1), min(rows, y + height + 1)
+    cell_w, cell_h = box_xywh[2] / cols, box_xywh[3] / rows
+    box = (
+        box_xywh[0] + left * cell_w,
+        box_xywh[1] + top * cell_h,
+        (right - left) * cell_w,
+        (bottom - top) * cell_h,
+    )
+    return SoftMask(box, np.ascontiguousarray(prob[top:bottom, left:right]))
+
+
+Evidence = tuple[float, SoftMask]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one source says about one image.
+
+    Attributes:
+        key: the sample's key.
+        size_hw: height and width of the original image in pixels.
+        kind: `semantic` (one mask a class, from every pixel) or `instance` (detections).
+        masks: class name -> (score in 0..1, soft mask), best score first; a class that the
+            source does not see is absent.
+
+    Raises:
+        ValueError: another kind, a size that is not positive, scores outside 0..1 or unsorted.
+    """
+
+    key: str
+    size_hw: tuple[int, int]
+    kind: Kind
+    masks: Mapping[str, tuple[Evidence, ...]]
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("semantic", "instance"):
+            raise ValueError(f"{self.key}: expected semantic or instance, found '{self.kind}'")
+        if min(self.size_hw) < 1:
+            raise ValueError(f"{self.key}: expected a positive size, found {self.size_hw}")
+        for label, found in self.masks.items():
+            scores = [score for score, _ in found]
+            if not all(0 <= s <= 1 for s in scores) or scores != sorted(scores, reverse=True):
+                raise ValueError(f"{self.key} {label}: expected sorted scores in 0..1: {scores}")
+
+    def best(self, label: str) -> Evidence | None:
+        """Return the class's evidence with the highest score, or None."""
+        found = self.masks.get(label, ())
+        return found[0] if found else None
+
+    def rows(self) -> Iterator[tuple[str, int, float, SoftMask]]:
+        """Yield label, rank, score and mask of every piece of evidence."""
+        for label, found in self.masks.items():
+            for rank, (score, mask) in enumerate(found):
+                yield label, rank, score, mask
+
+    def binary(self, label: str, level: int = 128) -> CropMask:
+        """Return the pixels where the class's best evidence is at least `level` / 255."""
+        best = self.best(label)
+        return EMPTY if best is None else best[1].binary(self.size_hw, level)

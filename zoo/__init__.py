@@ -1,0 +1,1 @@
+"""The `zoo` command and all that needs torch: families, training, inference, reports."""

@@ -1,0 +1,242 @@
+"""Runs: a trained model's folder, how it comes about, and what it predicts."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import converters
+from converters.files import PROVENANCE, read_provenance, write_provenance
+from converters.splits import Split
+from converters.types import LabelSpace, Sample
+from fusion.store import Manifest, StoreWriter
+from zoo.config import RunConfig, check_config, dump_config, load_config
+from zoo.families import load_family
+from zoo.families.base import Family, PredictOptions, TrainJob
+from zoo.progress import Report
+
+# Formats that are already divided into train and val when they are written.
+DIVIDED = ("yolo", "segformer")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model's folder.
+
+    Attributes:
+        path: the folder.
+        name: the family's name.
+        family: what trains and predicts.
+        config: the family's config.
+        split: the folds it was trained with, or None.
+        fold: the fold it has not seen, or None.
+    """
+
+    path: Path
+    name: str
+    family: Family
+    config: RunConfig
+    split: Split | None
+    fold: int | None
+
+    @classmethod
+    def load(cls, path: Path) -> Run:
+        """Open a run.
+
+        Raises:
+            ValueError: the folder is not a run.
+        """
+        file = path / "config.yaml"
+        if not file.is_file():
+            raise ValueError(f"{path}: expected a run with config.yaml, found none")
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict) or "family" not in raw:
+            raise ValueError(f"{file}: expected the key 'family', found none")
+        name = str(raw.pop("family"))
+        family = load_family(name)
+        config = check_config(family.Config, raw, str(file))
+        split = path / "split.json"
+        record = read_provenance(path).get("fold")
+        found = Split.load(split) if split.is_file() else None
+        return cls(path, name, family, config, found, None if record is None else int(record))
+
+
+def train(
+    family_name: str,
+    config_name: str,
+    data: Path,
+    out: Path,
+    *,
+    split_path: Path | None,
+    fold: int,
+    changes: Sequence[str],
+    data_format: str | None,
+    command: Sequence[str],
+    report: Report,
+) -> dict[str, Any]:
+    """Train a model, or continue where the run in `out` stopped; return its last scores.
+
+    Raises:
+        ValueError: bad config, data or split, or `out` holds a run with other settings.
+    """
+    family = load_family(family_name)
+    config = load_config(family.Config, family_name, config_name, changes)
+    labels = LabelSpace.load(config.labels)
+    found_format = data_format or converters.recognise(data)
+    split, learn, score = divide(data, found_format, labels, split_path, fold)
+    digest = split.digest if split else ""
+    _open_run(out, family_name, config, split, fold, digest, command)
+    job = TrainJob(
+        out=out,
+        labels=labels,
+        train=learn,
+        val=score,
+        data=data,
+        data_format=found_format,
+        split=split,
+        fold=fold,
+        progress=report,
+    )
+    family.train(config, job)
+    return last_metrics(out)
+
+
+def divide(
+    data: Path, data_format: str, labels: LabelSpace, split_path: Path | None, fold: int
+) -> tuple[Split | None, Sequence[Sample], Sequence[Sample]]:
+    """Return the split, the samples to learn from, and those to score on.
+
+    Raises:
+        ValueError: no split for a data set that needs one, or a split of other images.
+    """
+    if data_format in DIVIDED:
+        if split_path is not None:
+            raise ValueError(f"{data}: a {data_format} data set has its split inside; drop --split")
+        if data_format == "segformer":
+            return None, (), ()
+        learn = converters.read(data, format=data_format, subset="train", labels=labels)
+        return None, learn, converters.read(data, format=data_format, subset="val", labels=labels)
+    if split_path is None:
+        raise ValueError(f"{data}: expected --split split.json; make one with: zoo split {data}")
+    split = Split.load(split_path)
+    samples = converters.read(data, format=data_format, subset="train", labels=labels)
+    split.check(samples)
+    held_out = set(split.val(fold))
+    return (
+        split,
+        [s for s in samples if s.key not in held_out],
+        [s for s in samples if s.key in held_out],
+    )
+
+
+def _open_run(
+    out: Path,
+    family: str,
+    config: RunConfig,
+    split: Split | None,
+    fold: int,
+    digest: str,
+    command: Sequence[str],
+) -> None:
+    wanted = {"family": family, **config.model_dump(mode="json")}
+    file = out / "config.yaml"
+    if file.is_file():
+        found = yaml.safe_load(file.read_text(encoding="utf-8"))
+        record = read_provenance(out)
+        if found != wanted or record.get("fold") != fold or record.get("split", "") != digest:
+            raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out}: expected a run or an empty folder, found other files")
+    out.mkdir(parents=True, exist_ok=True)
+    if split:
+        split.save(out / "split.json")
+    settings = {"config": wanted, "seed": config.seed}
+    write_provenance(out, list(command), **settings, split_digest=digest, fold=fold)
+    text = yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True)
+    partial = out / "config.yaml.partial"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(file)
+
+
+def last_metrics(out: Path) -> dict[str, Any]:
+    """Return the last row of a run's `metrics.csv`; empty where there is none."""
+    file = out / "metrics.csv"
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    return dict(rows[-1]) if rows else {}
+
+
+def predict(
+    run: Run,
+    data: Path,
+    out: Path,
+    *,
+    subset: str,
+    data_format: str | None,
+    options: PredictOptions,
+    command: Sequence[str],
+    report: Report,
+) -> Manifest:
+    """Write a prediction store; continue where a killed command stopped.
+
+    Raises:
+        ValueError: no such subset, or `out` is not a store.
+    """
+    labels = LabelSpace.load(run.config.labels)
+    samples = select(run, data, subset, data_format, labels)
+    source = {
+        "family": run.name,
+        "run": run.path.name,
+        "seed": run.config.seed,
+        "options": options.model_dump(mode="json"),
+    }
+    manifest = Manifest(
+        kind=run.family.kind,
+        labels=labels.name,
+        names=labels.names,
+        images={s.key: (*s.size_hw, s.file_name) for s in samples},
+        source=source,
+        split=run.split.digest if run.split else "",
+        fold=run.fold,
+        subset=subset,
+    )
+    with StoreWriter(out, manifest) as writer:
+        todo = set(writer.remaining)
+        rest = [s for s in samples if s.key in todo]
+        start = len(samples) - len(rest)
+        for prediction in run.family.predict(run.path, run.config, rest, options):
+            writer.append(prediction)
+            start += 1
+            report(start, len(samples), "")
+        write_provenance(writer.folder, list(command), source, run.config.seed, manifest.split)
+    return manifest
+
+
+def select(
+    run: Run, data: Path, subset: str, data_format: str | None, labels: LabelSpace
+) -> list[Sample]:
+    """Return the samples of a subset: `val` and `train` by the run's split, `test`, or `all`."""
+    if subset == "test":
+        found = converters.read(data, format=data_format, subset="test", labels=labels)
+    else:
+        found = converters.read(data, format=data_format, subset="train", labels=labels)
+        if subset in ("val", "train") and run.split is None:
+            raise ValueError(f"{run.path}: the run has no split.json, so '{subset}' is unknown")
+        if run.split is not None and run.fold is not None and subset in ("val", "train"):
+            held_out = set(run.split.val(run.fold))
+            found = [s for s in found if (s.key in held_out) == (subset == "val")]
+    if not found:
+        raise ValueError(f"{data}: expected images of the subset '{subset}', found none")
+    return found
+
+
+__all__ = ["Run", "predict", "train"]
