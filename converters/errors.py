@@ -16,7 +16,7 @@ class DataError(ValueError):
         problems: all of them; the message shows the first 20 and counts the rest.
     """
 
-    def __init__(self, where: object, problems: Sequence[str]):
+    def __init__(self, where: object, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         lines = [f"{where}: found {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
         lines += [f"  {problem}" for problem in problems[:SHOWN]]

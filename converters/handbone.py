@@ -104,7 +104,9 @@ class _Reader:
                 continue
             place = path.relative_to(folder).with_suffix("").as_posix()
             if place in found:
-                self._report(path, f"expected one file of this name, found also {found[place].name}")
+                self._report(
+                    path, f"expected one file of this name, found also {found[place].name}"
+                )
             found.setdefault(place, path)
         return found
 
@@ -135,7 +137,9 @@ class _Reader:
                 continue
             parts.setdefault(label, []).append(polygon)
         return tuple(
-            Instance(label, parts[label][0] if len(parts[label]) == 1 else MultiPolygon(parts[label]))
+            Instance(
+                label, parts[label][0] if len(parts[label]) == 1 else MultiPolygon(parts[label])
+            )
             for label in self.labels.names
             if label in parts
         )
@@ -151,7 +155,7 @@ class _Reader:
             return {}
 
 
-def _polygon(annotation: Any, labels: LabelSpace) -> tuple[str, Polygon]:
+def _polygon(annotation: object, labels: LabelSpace) -> tuple[str, Polygon]:
     if not isinstance(annotation, dict):
         raise ValueError(f"expected an object, found {annotation!r:.40}")
     label = annotation.get("label")
@@ -177,7 +181,7 @@ def _polygon(annotation: Any, labels: LabelSpace) -> tuple[str, Polygon]:
 
 # --- meta_data.xlsx
 
-# The first heading that contains one of the words; the notes have no heading of their own.
+# The first heading that contains one of the words; the real notes have no heading at all.
 _HEADINGS = {
     "age": ("age", "나이", "연령"),
     "sex": ("sex", "gender", "성별"),
@@ -201,7 +205,7 @@ def read_patients(path: Path) -> dict[str, dict[str, Any]]:
         ValueError: not a spreadsheet, or one without a column `ID`.
     """
     rows = _rows(path)
-    headings = [_text(value).lower() for value in rows[0]] if rows else []
+    headings = [_text(value).lower() or "unnamed" for value in rows[0]] if rows else []
     if "id" not in headings:
         raise ValueError(f"expected a column 'ID', found {headings}")
     columns = {
@@ -230,21 +234,30 @@ def _rows(path: Path) -> list[tuple[Any, ...]]:
             return list(book.worksheets[0].iter_rows(values_only=True))
         finally:
             book.close()
-    except (BadZipFile, InvalidFileException, KeyError, OSError, IndexError):
+    # What a damaged archive raises depends on where it is cut.
+    except (
+        BadZipFile,
+        InvalidFileException,
+        OSError,
+        LookupError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ):
         raise ValueError("expected a spreadsheet, found a file that is not one") from None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return "" if value is None else _CONTROL.sub("", str(value)).strip()
 
 
-def _patient(value: Any) -> str | None:
+def _patient(value: object) -> str | None:
     """The folder's name of an ID, which may be 1, 1.0, "1" or "ID001"."""
     number = re.fullmatch(r"(?:ID)?0*(\d+)(?:\.0)?", _text(value), flags=re.IGNORECASE)
     return f"ID{int(number[1]):03d}" if number else None
 
 
-def _value(name: str, value: Any) -> Any:
+def _value(name: str, value: object) -> str | float | None:
     text = _text(value)
     if not text:
         return None

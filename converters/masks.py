@@ -133,7 +133,9 @@ def rasterize_labels(
     masks: dict[str, CropMask] = {}
     for instance in instances:
         new = rasterize(instance.geometry, size_hw)
-        masks[instance.label] = union(masks[instance.label], new) if instance.label in masks else new
+        masks[instance.label] = (
+            union(masks[instance.label], new) if instance.label in masks else new
+        )
     return masks
 
 

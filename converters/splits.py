@@ -157,7 +157,9 @@ def make_split(
         raise ValueError(f"split: expected at least 2 folds, found {folds}")
     groups = {s.key: s.group or s.key for s in sorted(samples, key=lambda s: s.key)}
     if (found := len(set(groups.values()))) < folds:
-        raise ValueError(f"split: expected at least {folds} groups for {folds} folds, found {found}")
+        raise ValueError(
+            f"split: expected at least {folds} groups for {folds} folds, found {found}"
+        )
     keys = np.array(list(groups))
     dealt = GroupKFold(folds, shuffle=True, random_state=seed).split(
         keys, groups=list(groups.values())

@@ -63,7 +63,9 @@ class LabelSpace:
         path = configs.find("labels", name)
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(raw, dict) or not {"name", "names"} <= set(raw):
-            raise ValueError(f"{path}: expected keys 'name', 'names' and 'groups', found {raw!r:.80}")
+            raise ValueError(
+                f"{path}: expected keys 'name', 'names' and 'groups', found {raw!r:.80}"
+            )
         groups = {g: tuple(members) for g, members in (raw.get("groups") or {}).items()}
         return cls(str(raw["name"]), tuple(raw["names"]), groups)
 
@@ -129,7 +131,9 @@ class Sample:
         if not self.key or self.key.startswith("/") or ".." in parts:
             raise ValueError(f"sample key: expected a relative path, found '{self.key}'")
         if len(self.size_hw) != 2 or min(self.size_hw) < 1:
-            raise ValueError(f"{self.key}: expected a positive (height, width), found {self.size_hw}")
+            raise ValueError(
+                f"{self.key}: expected a positive (height, width), found {self.size_hw}"
+            )
 
     @property
     def file_name(self) -> str:

@@ -80,7 +80,11 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
     if evidence is None:
         nothing = np.zeros(0, np.int64)
         return ClassTable(
-            np.zeros((0, sources), np.float32), nothing.astype(np.uint8), nothing, nothing, truth.area
+            np.zeros((0, sources), np.float32),
+            nothing.astype(np.uint8),
+            nothing,
+            nothing,
+            truth.area,
         )
     code = evidence.zones.astype(np.int64)
     for layer in evidence.prob:

@@ -159,7 +159,9 @@ class Hybrid:
             }
             return cls(tuple(raw["sources"]), classes, trust, bool(raw.get("recover", True)))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path}: expected a hybrid rule, found a bad entry: {error}") from None
+            raise ValueError(
+                f"{path}: expected a hybrid rule, found a bad entry: {error}"
+            ) from None
 
 
 def pool(evidence: ClassEvidence, weights: ClassWeights) -> npt.NDArray[np.uint8]:
@@ -216,7 +218,12 @@ def _class_weights(entry: Mapping[str, Any]) -> ClassWeights:
 
 def _flow(value: Any) -> str:
     plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True, width=10**6).strip().removesuffix("...").strip()
+    return (
+        yaml.safe_dump(plain, default_flow_style=True, width=10**6)
+        .strip()
+        .removesuffix("...")
+        .strip()
+    )
 
 
 def _row(values: Sequence[float]) -> str:

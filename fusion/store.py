@@ -121,6 +121,11 @@ class StoreWriter:
         return len(self._keys)
 
     @property
+    def folder(self) -> Path:
+        """Where the unfinished store lies, for files that belong beside its parts."""
+        return self._partial
+
+    @property
     def remaining(self) -> Sequence[str]:
         """Keys that are still to be written, in order."""
         return self._keys[self._done + len(self._pending) :]
@@ -213,7 +218,9 @@ class PredictionStore:
                 table = pq.read_table(part, schema=SCHEMA, memory_map=False)
             except (pa.ArrowException, OSError) as error:
                 reason = str(error).splitlines()[0]
-                raise ValueError(f"{part}: expected a whole Parquet file, found: {reason}") from None
+                raise ValueError(
+                    f"{part}: expected a whole Parquet file, found: {reason}"
+                ) from None
             for row in table.to_pylist():
                 if row["key"] != key:
                     if key is not None:

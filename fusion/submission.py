@@ -75,7 +75,9 @@ def read(path: Path) -> Iterator[Row]:
             for fields in reader:
                 if len(fields) != len(HEADER):
                     found = f"{len(fields)} fields"
-                    raise ValueError(f"{path} line {reader.line_num}: expected 3 fields, found {found}")
+                    raise ValueError(
+                        f"{path} line {reader.line_num}: expected 3 fields, found {found}"
+                    )
                 yield Row(*fields)
     except FileNotFoundError:
         raise ValueError(f"{path}: expected a submission file, found none") from None

@@ -1,4 +1,4 @@
-"""Typed configs: YAML files checked key by key, with `key.sub=value` changes from a command line."""
+"""Typed configs: YAML files checked key by key; `key.sub=value` changes from a command line."""
 
 from __future__ import annotations
 

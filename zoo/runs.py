@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any
 import yaml
 
 import converters
-from converters.files import PROVENANCE, read_provenance, write_provenance
+from converters.files import atomic_write_text, read_provenance, write_provenance
 from converters.splits import Split
 from converters.types import LabelSpace, Sample
 from fusion.store import Manifest, StoreWriter
-from zoo.config import RunConfig, check_config, dump_config, load_config
+from zoo.config import RunConfig, check_config, load_config
 from zoo.families import load_family
 from zoo.families.base import Family, PredictOptions, TrainJob
 from zoo.progress import Report
@@ -62,9 +61,9 @@ class Run:
         family = load_family(name)
         config = check_config(family.Config, raw, str(file))
         split = path / "split.json"
-        record = read_provenance(path).get("fold")
+        fold = read_provenance(path).get("config", {}).get("fold")
         found = Split.load(split) if split.is_file() else None
-        return cls(path, name, family, config, found, None if record is None else int(record))
+        return cls(path, name, family, config, found, fold)
 
 
 def train(
@@ -149,7 +148,8 @@ def _open_run(
     if file.is_file():
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
         record = read_provenance(out)
-        if found != wanted or record.get("fold") != fold or record.get("split", "") != digest:
+        same_data = record.get("config", {}).get("fold") == fold and record.get("split") == digest
+        if found != wanted or not same_data:
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
         return
     if out.exists() and any(out.iterdir()):
@@ -157,12 +157,9 @@ def _open_run(
     out.mkdir(parents=True, exist_ok=True)
     if split:
         split.save(out / "split.json")
-    settings = {"config": wanted, "seed": config.seed}
-    write_provenance(out, list(command), **settings, split_digest=digest, fold=fold)
-    text = yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True)
-    partial = out / "config.yaml.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(file)
+    settings = {**wanted, "fold": fold}
+    write_provenance(out, list(command), settings, config.seed, digest)
+    atomic_write_text(file, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
 
 
 def last_metrics(out: Path) -> dict[str, Any]:
@@ -237,6 +234,3 @@ def select(
     if not found:
         raise ValueError(f"{data}: expected images of the subset '{subset}', found none")
     return found
-
-
-__all__ = ["Run", "predict", "train"]

@@ -95,13 +95,12 @@ def _add_bone(
     total: Image, hand: Hand, bone: int, quality: BoneQuality, rng: np.random.Generator
 ) -> None:
     outline = clip_to_image(hand.outlines[bone], hand.size, margin=0.1 * hand.size)
-    finer = 2.0 if hand.size < 1024 else 1.0
+    finer = 3.0 if hand.size <= 768 else 2.0
     to_local, shape_hw = _local_frame(outline, hand.tips[bone], hand.bases[bone], finer)
     mask = _fill(outline @ to_local[:, :2].T + to_local[:, 2], shape_hw)
     px_mm = HAND_SCALE_MM / hand.scale_px / finer
     thickness = _local_thickness(mask, px_mm, hand.kind[bone], quality, rng)
-    if finer > 1:
-        thickness = _blur(thickness, 0.35 * finer)
+    thickness = _blur(thickness, 0.35 * finer)
     low = np.floor(outline.min(axis=0)).astype(int) - 2
     high = np.ceil(outline.max(axis=0)).astype(int) + 3
     low, high = np.clip(low, 0, hand.size), np.clip(high, 0, hand.size)

@@ -1,7 +1,7 @@
 """From thickness to grey values: attenuation, scatter, blur, noise, and the display's window.
 
 The attenuation coefficients are those of the NIST tables (Hubbell and Seltzer, 1995) for soft
-tissue and cortical bone near 35 keV, the mean energy of the 45 to 55 kV used for hands.
+tissue and cortical bone near 33 keV, the mean energy of the 45 to 55 kV used for hands.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from zoo.phantom.bone import Image
 
-SOFT_PER_MM = 0.030
+SOFT_PER_MM = 0.034
 BONE_PER_MM = 0.150
 """Attenuation of compact bone above that of the flesh it displaces."""
 
@@ -59,7 +59,7 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
         heel_rad=float(rng.uniform(0, 2 * np.pi)),
         flatten=float(rng.uniform(0.15, 0.45)),
         low=float(rng.uniform(-0.06, 0.04)),
-        high=float(rng.uniform(1.7, 2.3)),
+        high=float(rng.uniform(1.85, 2.45)),
         gamma=float(rng.uniform(0.62, 0.88)),
     )
 

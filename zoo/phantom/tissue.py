@@ -173,8 +173,7 @@ def _muscle(rng: np.random.Generator, hand: Hand) -> NDArray[np.float32]:
     """Slow changes of the attenuation of flesh (fat, muscle, tendons) around 1."""
     grid = 64
     white = rng.standard_normal((grid, grid), dtype=np.float32)
-    noise = np.asarray(cv2.GaussianBlur(white, (0, 0), 1.2))
-    large = cv2.resize(
-        noise / max(float(noise.std()), 1e-6), (hand.size, hand.size), interpolation=cv2.INTER_CUBIC
-    )
+    smooth = cv2.GaussianBlur(white, (0, 0), 1.2)
+    noise: Image = np.asarray(smooth / max(float(np.std(smooth)), 1e-6), np.float32)
+    large = cv2.resize(noise, (hand.size, hand.size), interpolation=cv2.INTER_CUBIC)
     return np.asarray(1 + 0.025 * large, np.float32)

@@ -26,7 +26,7 @@ from zoo.phantom.annotation import IntPoints, draw_polygons
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.radiograph import Build, draw_build, render_hand
 from zoo.phantom.wear import cut_fingertip, draw_wear
-from zoo.phantom.workbook import Person, draw_row, write_workbook
+from zoo.phantom.workbook import PersonRow, draw_row, write_workbook
 
 PROVENANCE = "provenance.json"
 HANDS = 2
@@ -161,8 +161,8 @@ def _write_tree(
 
 
 def _each(
-    write: Callable[[Subject], Person], subjects: list[Subject], jobs: int
-) -> Iterator[Person]:
+    write: Callable[[Subject], PersonRow], subjects: list[Subject], jobs: int
+) -> Iterator[PersonRow]:
     if jobs == 1 or len(subjects) == 1:
         yield from map(write, subjects)
         return
@@ -193,7 +193,7 @@ def _stream(config: PhantomConfig, subject: Subject, *path: int) -> np.random.Ge
     return np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=key))
 
 
-def _write_subject(root: Path, config: PhantomConfig, subject: Subject) -> Person:
+def _write_subject(root: Path, config: PhantomConfig, subject: Subject) -> PersonRow:
     hand_rngs = tuple(_stream(config, subject, _HAND + hand) for hand in range(HANDS))
     shape_rng = _stream(config, subject, _SHAPE)
     hands = draw_hands(shape_rng, hand_rngs, subject.posture, config.size)

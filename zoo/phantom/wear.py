@@ -58,7 +58,7 @@ def wear_attenuation(hand: Hand, wear: Wear, flesh_mm: Image, rng: np.random.Gen
         _add_ring(extra, hand, wear, rng)
     elif wear.kind == "polish":
         for chain in digit_chains(hand):
-            _add_polish(extra, hand, chain[-1], float(rng.uniform(0.06, 0.16)))
+            _add_polish(extra, hand, chain[-1], float(rng.uniform(0.10, 0.22)))
     elif wear.kind == "marker":
         _add_marker(extra, hand, flesh_mm, rng)
     return extra

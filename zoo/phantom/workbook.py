@@ -26,7 +26,7 @@ _EPOCH = datetime(2022, 8, 22)
 
 
 @dataclass(frozen=True)
-class Person:
+class PersonRow:
     """A row of the workbook."""
 
     number: int
@@ -42,7 +42,9 @@ class Person:
         return (self.number, self.age, self.sex, self.weight_kg, self.height_cm, self.note)
 
 
-def draw_row(rng: np.random.Generator, number: int, kinds: Sequence[str], *, stray: bool) -> Person:
+def draw_row(
+    rng: np.random.Generator, number: int, kinds: Sequence[str], *, stray: bool
+) -> PersonRow:
     """Draw age, sex, weight and height; note what the hands wear.
 
     Args:
@@ -58,10 +60,10 @@ def draw_row(rng: np.random.Generator, number: int, kinds: Sequence[str], *, str
     flawed = rng.random() < _STRAY_SHARE or stray
     sex = (_STRAY if flawed else "") + ("남" if male else "여")
     notes = [NOTES[kind] for kind in dict.fromkeys(kinds) if kind in NOTES]
-    return Person(number, age, sex, round(weight), round(height), ", ".join(notes) or None)
+    return PersonRow(number, age, sex, round(weight), round(height), ", ".join(notes) or None)
 
 
-def write_workbook(path: Path, people: Sequence[Person]) -> None:
+def write_workbook(path: Path, people: Sequence[PersonRow]) -> None:
     """Write people by ID; the same people give the same bytes."""
     book = Workbook()
     sheet = book.worksheets[0]

@@ -1,0 +1,111 @@
+"""Scores of stores, submissions and fusions against a data set's truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+import converters
+from converters.masks import CropMask, rasterize_labels
+from converters.types import LabelSpace, Sample
+from fusion import submission
+from fusion.metrics import ImageScore, Scores, score_image
+from fusion.store import PredictionStore
+from fusion.types import Prediction
+from zoo.progress import Report, track
+
+
+def truth_masks(sample: Sample) -> dict[str, CropMask]:
+    """Return a sample's true masks, one a label."""
+    return rasterize_labels(sample.instances, sample.size_hw)
+
+
+def annotated(data: Path, data_format: str | None, labels: LabelSpace) -> dict[str, Sample]:
+    """Return the data set's samples that have truth, by key.
+
+    Raises:
+        ValueError: no sample has.
+    """
+    samples = converters.read(data, format=data_format, subset="all", labels=labels)
+    found = {s.key: s for s in samples if s.instances}
+    if not found:
+        raise ValueError(f"{data}: expected annotated images, found none")
+    return found
+
+
+def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
+    """Return the masks that a submission of this prediction would hold."""
+    return {name: prediction.binary(name) for name in labels.names}
+
+
+def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:
+    """Score one image's prediction."""
+    found = binary_masks(prediction, labels)
+    return score_image(prediction.key, found, truth_masks(sample), labels)
+
+
+def evaluate(
+    source: Path, data: Path, data_format: str | None, labels_name: str, report: Report
+) -> Scores:
+    """Score a prediction store or a submission.
+
+    Raises:
+        ValueError: the source is neither, or speaks of images without truth.
+    """
+    if source.is_dir():
+        store = PredictionStore(source)
+        labels = LabelSpace.load(store.manifest.labels)
+        masks: Iterator[tuple[str, Mapping[str, CropMask]]] = (
+            (p.key, binary_masks(p, labels)) for p in store
+        )
+        samples = annotated(data, data_format, labels)
+        total = len(store.manifest.images)
+    else:
+        labels = LabelSpace.load(labels_name)
+        samples = annotated(data, data_format, labels)
+        keys = by_file_name(samples.values())
+        sizes = {name: samples[key].size_hw for name, key in keys.items()}
+        masks = ((keys[name], m) for name, m in submission.read_masks(source, sizes))
+        total = len(keys)
+    scores = []
+    for key, found in track(masks, total, report):
+        if key not in samples:
+            raise ValueError(f"{source}: '{key}' has no truth in {data}")
+        scores.append(score_image(key, found, truth_masks(samples[key]), labels))
+    return Scores(labels, scores)
+
+
+def by_file_name(samples: Iterable[Sample]) -> dict[str, str]:
+    """Return image base name -> key.
+
+    Raises:
+        ValueError: two images have the same base name, so that a submission cannot tell them apart.
+    """
+    names: dict[str, str] = {}
+    for sample in samples:
+        if sample.file_name in names:
+            other = names[sample.file_name]
+            raise ValueError(f"'{sample.key}' and '{other}' are both named {sample.file_name}")
+        names[sample.file_name] = sample.key
+    return names
+
+
+def check_submission(
+    path: Path, data: Path, subset: str, data_format: str | None, labels_name: str
+) -> list[str]:
+    """Return what is wrong with a submission for a subset of a data set, one line each."""
+    labels = LabelSpace.load(labels_name)
+    samples = converters.read(data, format=data_format, subset=subset, labels=labels)
+    by_file_name(samples)
+    images = [submission.Image(s.file_name, s.size_hw) for s in samples]
+    return submission.check(path, images, labels)
+
+
+def describe(scores: Scores) -> str:
+    """Return the scores as lines for a terminal."""
+    shared = scores.shared()
+    lines = [f"{len(scores.images)} images", f"{'all':14s} {scores.mean():.4f}"]
+    lines += [f"{group:14s} {value:.4f}" for group, value in scores.per_group().items()]
+    lines.append(f"{'shared pixels':14s} " + ("none" if shared is None else f"{shared:.4f}"))
+    lines += [f"  {name:12s} {value:.4f}" for name, value in scores.per_class().items()]
+    return "\n".join(lines)

@@ -1,0 +1,66 @@
+"""Ultralytics, imported so that it stays on this machine and out of the user's home.
+
+By itself the package looks for a network, reports use to Google Analytics, installs packages, downloads
+weights and fonts, writes to `~/.config/Ultralytics`, and sets OpenMP to one thread. Its switches are
+environment variables that it reads once, at its import; therefore this module is the only one that
+imports the package, and the others of this family take it from here.
+
+The package `ultralytics-platform`, which it depends on, is a client of Ultralytics' servers. It is
+imported only by name on demand, and its callbacks need an API key; nothing here asks for it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+import cv2
+import numpy as np
+import torch  # before Ultralytics: torch reads the number of threads that it is about to change
+
+_SWITCHES = {
+    "YOLO_OFFLINE": "true",
+    "YOLO_AUTOINSTALL": "false",
+    "YOLO_VERBOSE": "false",
+    # No eval of what a network's YAML file says, no pickles beyond a list of known classes.
+    "ULTRALYTICS_SAFE_LOAD": "true",
+}
+_INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", "wandb")
+
+
+def _prepare() -> None:
+    os.environ.update(_SWITCHES)
+    if "YOLO_CONFIG_DIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="segzoo-ultralytics-")
+        os.environ["YOLO_CONFIG_DIR"] = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _import() -> None:
+    threads, omp = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
+    shown = np.get_printoptions()
+    try:
+        import ultralytics  # noqa: F401
+    finally:
+        cv2.setNumThreads(threads)
+        np.set_printoptions(**shown)
+        torch.set_printoptions(profile="default")
+        if omp is None:
+            os.environ.pop("OMP_NUM_THREADS", None)
+
+
+def _silence() -> None:
+    # For a process that had imported the package before: the same, and only in memory.
+    from ultralytics.utils import SETTINGS
+    from ultralytics.utils.events import events
+
+    events.enabled = False
+    for name in ("sync", *_INTEGRATIONS):
+        dict.__setitem__(SETTINGS, name, False)
+
+
+_prepare()
+_import()
+_silence()
