@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import typer
 
+from converters.files import atomic_write_text
 from converters.masks import CropMask
 from converters.types import LabelSpace
-from fusion import FUSIONS, Hybrid, Rule
-from fusion.fit import ClassReport
+from fusion import Mean, Rule, Vote
 from fusion.metrics import ImageScore, Scores, score_image
 from fusion.store import PredictionStore, read_together
 from fusion.types import Prediction
 from zoo.evaluate import annotated, binary_masks, truth_masks
 from zoo.fuse import open_stores, order_sources, read_rule
+from zoo.report import Case, Entry, worst_and_median, write_report
 
 FAMILIES = ("smp", "segformer", "yolo")
 PEOPLE, TEST_PEOPLE, SIZE, FOLDS = 30, 12, 512, 3
@@ -30,14 +31,6 @@ PRETRAINED = (
     "The networks start from small checkpoints that were trained on other phantoms "
     "(configs/*/demo.safetensors; recipe: tools/pretrain_demo.py) and are fine-tuned here."
 )
-
-
-@dataclass(frozen=True)
-class Step:
-    """One command of the demo and how it went."""
-
-    command: tuple[str, ...]
-    seconds: float
 
 
 def commands(out: Path, seed: int) -> Iterator[tuple[str, ...]]:
@@ -58,17 +51,13 @@ def commands(out: Path, seed: int) -> Iterator[tuple[str, ...]]:
         for family in FAMILIES:
             store = str(out / subset / family)
             chosen = ("--data", data, "--subset", subset, "--out", store)
-            yield ("predict", str(runs / family), *chosen, *_held_out(family, subset, split))
+            yield ("predict", str(runs / family), *chosen)
     val, test = ([str(out / s / f) for f in FAMILIES] for s in ("val", "test"))
     rule, submission = str(out / "fusion.yaml"), str(out / "submission.csv")
     yield ("fit", *val, "--data", data, "--method", "hybrid", "--out", rule)
     yield ("fuse", *test, "--config", rule, "--out", submission)
     yield ("check", submission, "--data", data)
     yield ("evaluate", submission, "--data", data, "--json", str(out / "scores.json"))
-
-
-def _held_out(family: str, subset: str, split: str) -> tuple[str, ...]:
-    return ("--split", split, "--fold", "0") if subset == "val" and family != "smp" else ()
 
 
 def run_demo(out: Path, seed: int) -> str:
@@ -80,15 +69,114 @@ def run_demo(out: Path, seed: int) -> str:
     started = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     typer.echo(PRETRAINED)
-    steps = [_run(command) for command in commands(out, seed)]
-    return summarise(out, seed, steps, started)
+    for command in commands(out, seed):
+        _run(command)
+    stores = open_stores([out / "test" / family for family in FAMILIES])
+    labels = LabelSpace.load(stores[0].manifest.labels)
+    entries = score_all(stores, rules(out / "fusion.yaml"), out / "data", labels)
+    atomic_write_text(
+        out / "comparison.json",
+        json.dumps({e.name: e.scores.record() for e in entries}, indent=1) + "\n",
+    )
+    minutes = (time.monotonic() - started) / 60
+    peak_gb = max(_peak_gb(resource.RUSAGE_CHILDREN), _peak_gb(resource.RUSAGE_SELF))
+    facts = [
+        ("Images", f"{TEST_PEOPLE * 2} test, {PEOPLE * 2} train, {SIZE} x {SIZE}, synthetic"),
+        ("Seed", str(seed)),
+        ("Training", PRETRAINED),
+        ("Time", f"{minutes:.1f} minutes on {os.cpu_count()} cores"),
+        ("Largest process", f"{peak_gb:.1f} GB"),
+    ]
+    write_report(
+        out / "report.html",
+        title="Hand bones: three families, one fusion",
+        entries=entries,
+        cases=_cases(entries, stores, out, labels),
+        labels=labels,
+        facts=facts,
+    )
+    return "\n".join([table(entries), f"{minutes:.1f} minutes, {peak_gb:.1f} GB", *_results(out)])
 
 
-def _run(command: tuple[str, ...]) -> Step:
+def _run(command: tuple[str, ...]) -> None:
     typer.echo(f"\n$ zoo {shlex.join(command)}")
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-m", "zoo", *command], check=False)
     if done.returncode:
-        failed = f"zoo {command[0]}"
-        raise ValueError(f"demo: '{failed}' ended with code {done.returncode}; see its message above")
-    return Step(command, time.monotonic() - started)
+        failed = f"'zoo {command[0]}' ended with code {done.returncode}"
+        raise ValueError(f"demo: {failed}; see its message above")
+
+
+def _results(out: Path) -> list[str]:
+    return [f"{out / name}" for name in ("submission.csv", "fusion.yaml", "report.html")]
+
+
+def rules(fitted: Path) -> dict[str, Rule]:
+    """Return the rules that the demo compares: both plain ones, and the fitted hybrid."""
+    return {"mean": Mean(), "vote": Vote(), "hybrid": read_rule(fitted)}
+
+
+def score_all(
+    stores: Sequence[PredictionStore], compared: Mapping[str, Rule], data: Path, labels: LabelSpace
+) -> list[Entry]:
+    """Score every source alone and every rule, in one pass over the stores."""
+    samples = annotated(data, None, labels)
+    scores: dict[str, list[ImageScore]] = {n: [] for n in [*(s.name for s in stores), *compared]}
+    for predictions in read_together(stores):
+        key = predictions[0].key
+        truth = truth_masks(samples[key])
+        for name, masks in all_masks(predictions, stores, compared, labels).items():
+            scores[name].append(score_image(key, masks, truth, labels))
+    kinds = {store.name: "source" for store in stores}
+    return [Entry(name, kinds.get(name, "rule"), Scores(labels, s)) for name, s in scores.items()]
+
+
+def all_masks(
+    predictions: Sequence[Prediction],
+    stores: Sequence[PredictionStore],
+    compared: Mapping[str, Rule],
+    labels: LabelSpace,
+) -> dict[str, dict[str, CropMask]]:
+    """Return one image's masks by every source alone and by every rule."""
+    named = {s.name: p for s, p in zip(stores, predictions, strict=True)}
+    found = {name: binary_masks(p, labels) for name, p in named.items()}
+    for name, rule in compared.items():
+        ordered = [named[s.name] for s in order_sources(stores, rule)]
+        found[name] = binary_masks(rule(ordered, labels), labels)
+    return found
+
+
+def _cases(
+    entries: Sequence[Entry], stores: Sequence[PredictionStore], out: Path, labels: LabelSpace
+) -> list[Case]:
+    """The hybrid's worst and median wrist, with everybody's masks."""
+    hybrid = next(entry for entry in entries if entry.name == "hybrid")
+    keys = worst_and_median(hybrid.scores, "carpals")
+    samples = annotated(out / "data", None, labels)
+    found = {}
+    for predictions in read_together(stores):
+        key = predictions[0].key
+        if key in keys:
+            found[key] = all_masks(predictions, stores, rules(out / "fusion.yaml"), labels)
+    titles = ("Worst wrist", "Median wrist")
+    note = "by the hybrid's mean Dice of the carpals"
+    return [
+        Case(title, key, note, samples[key], found[key])
+        for title, key in zip(titles, keys, strict=True)
+    ]
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """Return the comparison as a table for a terminal."""
+    groups = list(entries[0].scores.labels.groups)
+    lines = ["  ".join([f"{'Dice':10s}", *(f"{c:>8s}" for c in ["all", *groups, "shared"])])]
+    for entry in entries:
+        shared = entry.scores.shared()
+        values = [entry.scores.mean(), *entry.scores.per_group().values(), shared or 0.0]
+        lines.append("  ".join([f"{entry.name:10s}", *(f"{v:8.4f}" for v in values)]))
+    return "\n".join(lines)
+
+
+def _peak_gb(who: int) -> float:
+    # Linux counts in KiB, macOS in bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(who).ru_maxrss * unit / 1e9

@@ -1,0 +1,101 @@
+"""Which device to compute on, and in which precision, by what the device can do."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import torch
+
+Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
+# Tensor cores multiply float16 from compute capability 7.0 (V100) on, bfloat16 from 8.0 (A100) on.
+FLOAT16_FROM = (7, 0)
+BFLOAT16_FROM = (8, 0)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """Return the device that `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, ... means.
+
+    Raises:
+        ValueError: no such device, or a GPU that this PyTorch has no code for.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device '{name}': expected auto, cpu, cuda, cuda:1, mps, ...") from None
+    if device.type == "cuda":
+        _check_gpu(device)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"device '{name}': this computer or this PyTorch has no MPS; use cpu")
+    return device
+
+
+def _check_gpu(device: torch.device) -> None:
+    if not torch.cuda.is_available():
+        raise ValueError(
+            f"device '{device}': PyTorch {torch.__version__} finds no GPU; use cpu, or install the "
+            "driver and a CUDA build of PyTorch"
+        )
+    found = torch.cuda.device_count()
+    if (device.index or 0) >= found:
+        raise ValueError(f"device '{device}': expected cuda:0 to cuda:{found - 1}")
+    capability = torch.cuda.get_device_capability(device)
+    built_for = torch.cuda.get_arch_list()
+    if not runs_on(capability, built_for):
+        raise ValueError(
+            f"device '{device}': {torch.cuda.get_device_name(device)} is "
+            f"sm_{capability[0]}{capability[1]}, but PyTorch {torch.__version__} is built for "
+            f"{', '.join(built_for)}; install a build that has it (sm_70, V100: PyTorch 2.14 or "
+            "older for CUDA 12.6), or use device=cpu"
+        )
+
+
+def runs_on(capability: tuple[int, int], built_for: list[str]) -> bool:
+    """Tell whether code for `sm_80`, `compute_90`, ... runs on a device.
+
+    Machine code (sm) runs on the same major version from its minor version on; intermediate code
+    (compute) on everything newer. Those with a letter run on exactly their own version.
+    (CUDA C++ programming guide, "Binary compatibility" and "PTX compatibility".)
+
+    >>> runs_on((8, 6), ["sm_80"]), runs_on((7, 0), ["sm_75", "sm_80"])
+    (True, False)
+    """
+    for name in built_for:
+        match = re.fullmatch(r"(sm|compute)_(\d+)(\d)([a-z]?)", name)
+        if not match:
+            continue
+        version = int(match[2]), int(match[3])
+        if match[4]:
+            fits = version == capability
+        elif match[1] == "sm":
+            fits = version[0] == capability[0] and version <= capability
+        else:
+            fits = version <= capability
+        if fits:
+            return True
+    return False
+
+
+def choose_precision(device: torch.device) -> Precision:
+    """Return the fastest precision that trains well on a device.
+
+    The capability decides: `torch.cuda.is_bf16_supported` says yes where it is emulated, slowly.
+    """
+    if device.type != "cuda":
+        return "32-true"
+    capability = torch.cuda.get_device_capability(device)
+    if capability >= BFLOAT16_FROM:
+        return "bf16-mixed"
+    return "16-mixed" if capability >= FLOAT16_FROM else "32-true"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Return the context in which a network computes in `precision`."""
+    dtype = torch.float16 if precision == "16-mixed" else torch.bfloat16
+    context: AbstractContextManager[Any] = torch.autocast(
+        device.type, dtype=dtype, enabled=precision != "32-true"
+    )
+    return context

@@ -1,0 +1,328 @@
+"""Ultralytics' segmentation trainer with our checkpoints, scores and progress; AGPL-3.0 applies to its use.
+
+What its trainer does with the network, the loss, the data and the optimiser stays as it is. Replaced
+is what would unpickle files, reach for a network, score in letterbox space, or depend on what the random
+number generators did in earlier epochs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from converters.files import atomic_write_text
+from fusion.metrics import Scores
+from zoo.families import ultralytics_offline  # noqa: F401  (before anything of Ultralytics)
+
+# isort: split
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.models.yolo.segment import SegmentationTrainer
+
+Score = Callable[[nn.Module, torch.device], Scores]
+METRICS = ("epoch", "step", "seconds", "train_loss", "lr", "val_dice")
+_RETRIES = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training run needs to know beyond Ultralytics' settings.
+
+    Attributes:
+        settings: Ultralytics' keys.
+        classes: class names, in the order of the labels' numbers.
+        images: the training images; their labels are where Ultralytics looks for them.
+        build: makes the network; called after seeding.
+        score: scores a network on the held-out images; None where there are none.
+        score_every: epochs from one scoring to the next; the last one is always scored.
+        precision: `32-true`, `16-mixed` or `bf16-mixed`.
+        out: the run folder.
+        save: writes a network's weights to a file.
+        progress: called with (done, total, note) after each batch.
+    """
+
+    settings: dict[str, Any]
+    classes: tuple[str, ...]
+    images: Sequence[Path]
+    build: Callable[[], nn.Module]
+    score: Score | None
+    score_every: int
+    precision: str
+    out: Path
+    save: Callable[[nn.Module, Path], None]
+    progress: Callable[[int, int, str], None]
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints and weights are."""
+        return self.out / "checkpoints"
+
+    @property
+    def last(self) -> Path:
+        """What a killed run continues from."""
+        return self.checkpoints / "last.ckpt"
+
+
+class ListedImages(YOLODataset):  # type: ignore[misc]
+    """Ultralytics' data set over a list of images, without its pickled cache of labels."""
+
+    def get_img_files(self, img_path: Sequence[str]) -> list[str]:
+        """Return the images as they were given."""
+        return list(img_path)
+
+    def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
+        # The cache beside the labels is a pickle; in a data set from elsewhere it may run code.
+        with tempfile.TemporaryDirectory() as folder:
+            cache = self.cache_labels(Path(folder) / "labels.cache")
+        if cache["results"][3]:
+            raise ValueError(f"{cache_path.parent}: broken images or labels: {cache['msgs'][0]}")
+        return cache, False
+
+
+class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
+    """One training run on one device.
+
+    Each epoch starts from random numbers that only the seed and the epoch decide, so that a run
+    which was killed and continued ends like one that was not: on the CPU to the bit.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._attempts = 0
+        self._batches = 0
+        super().__init__(overrides=dict(plan.settings))
+        self.wdir.rmdir()
+
+    # --- what Ultralytics asks for
+
+    def run_callbacks(self, event: str) -> None:
+        """Run ours; telemetry and integrations add theirs to a list that nobody reads."""
+        if event == "on_train_epoch_start":
+            self._start_epoch()
+        elif event == "on_train_batch_end":
+            self._report()
+
+    def get_dataset(self) -> dict[str, Any]:
+        """Return what a data.yaml would say; its `download` key would be run as a program."""
+        names = dict(enumerate(self.plan.classes))
+        images = [str(path) for path in self.plan.images]
+        return {"train": images, "val": [], "nc": len(names), "names": names, "channels": 3}
+
+    def setup_model(self) -> None:
+        """Build the network from the seed; nothing is unpickled or downloaded."""
+        _seed(self.args.seed)
+        self.model = self.plan.build()
+
+    def get_dataloader(
+        self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train"
+    ) -> Any:
+        """Return the training loader; scoring has its own way to the images."""
+        if mode == "val":
+            return SimpleNamespace(dataset=[])
+        return super().get_dataloader(dataset_path, batch_size, rank, mode)
+
+    def build_dataset(
+        self, img_path: Sequence[str], mode: str = "train", batch: int | None = None
+    ) -> ListedImages:
+        """Return the training images with Ultralytics' augmentation."""
+        return ListedImages(
+            img_path=img_path,
+            imgsz=self.args.imgsz,
+            batch_size=batch,
+            augment=True,
+            hyp=self.args,
+            cache=self.args.cache or None,
+            stride=self.stride,
+            pad=0.0,
+            task="segment",
+            data=self.data,
+        )
+
+    def get_validator(self) -> Any:
+        """Return what is left of the validator: names of scores, of which there are none."""
+        return SimpleNamespace(metrics=SimpleNamespace(keys=[]))
+
+    def validate(self) -> tuple[dict[str, float], float | None]:
+        """Score the averaged network at the images' own size."""
+        last = self.epoch + 1 >= self.epochs or self.stop
+        due = last or (self.epoch + 1) % self.plan.score_every == 0
+        if self.plan.score is None or not due:
+            return {}, None
+        scores = self.plan.score(self.ema.ema, self.device)
+        fitness = scores.mean()
+        if self.best_fitness is None or fitness > self.best_fitness:
+            self.best_fitness = fitness
+        return {"val_dice": fitness, **scores.per_class()}, fitness
+
+    def save_metrics(self, metrics: dict[str, float]) -> None:
+        """Add the epoch's row to `metrics.csv`."""
+        row = {
+            "epoch": self.epoch + 1,
+            "step": (self.epoch + 1) * len(self.train_loader),
+            "seconds": round(self._seconds + time.monotonic() - self._started, 3),
+            "train_loss": sum(float(value) for value in self.tloss.values()),
+            "lr": metrics["lr/pg0"],
+            **self.metrics,
+        }
+        # Ultralytics adds names of its own before the first scoring.
+        row = {n: v for n, v in row.items() if n in METRICS or n in self.plan.classes}
+        self._rows.append({name: _shown(value) for name, value in row.items()})
+        _write_rows(self.plan.out / "metrics.csv", self._rows, self.plan.classes)
+
+    def save_model(self) -> bool:
+        """Write what a killed run continues from, and the averaged network's weights."""
+        folder = self.plan.checkpoints
+        folder.mkdir(parents=True, exist_ok=True)
+        is_best = self.fitness is not None and self.fitness == self.best_fitness
+        if is_best or (self.plan.score is None):
+            self.plan.save(self.ema.ema, folder / "best.safetensors")
+        self.plan.save(self.ema.ema, folder / "last.safetensors")
+        unfinished = folder / "last.ckpt.partial"
+        torch.save({"epoch": self.epoch, "finished": True} if self.stop else self._state(), unfinished)
+        os.replace(unfinished, self.plan.last)
+        return True
+
+    def final_eval(self) -> None:
+        """Nothing is left to do: the best epoch has been scored and saved."""
+
+    def resume_training(self, ckpt: None) -> None:
+        """Set the precision and continue from the last checkpoint, if there is one."""
+        # Ultralytics would load a network to compare fp16 with fp32 if `amp` were on before.
+        self.amp = self.plan.precision != "32-true"
+        if self.plan.precision == "bf16-mixed":
+            self.args.amp = "bf16"
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.plan.precision == "16-mixed")
+        self._started = time.monotonic()
+        self._seconds, self._rows = 0.0, []
+        if self.plan.last.is_file():
+            self.start_epoch = self._restore() + 1
+            rows = _read_rows(self.plan.out / "metrics.csv")
+            self._rows = [row for row in rows if int(row["epoch"]) <= self.start_epoch]
+            self._seconds = float(self._rows[-1]["seconds"]) if self._rows else 0.0
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        if self.loss is None or bool(self.loss.isfinite()):
+            self._attempts = 0
+            return False
+        self._attempts += 1
+        if self._attempts > _RETRIES or not self.plan.last.is_file():
+            raise ValueError(f"epoch {epoch + 1}: the loss is not a number; lower lr0")
+        self._model_train()
+        self._restore()
+        self.scheduler.last_epoch = epoch - 1
+        return True
+
+    # --- ours
+
+    def _start_epoch(self) -> None:
+        # Apart for every retry, so that an epoch that failed does not fail in the same way.
+        seed = np.random.SeedSequence((self.args.seed, self.epoch, self._attempts))
+        number = int(seed.generate_state(1)[0])
+        _seed(number)
+        self._batches = 0
+        self.train_loader.generator.manual_seed(number)
+        self.train_loader.reset()
+
+    def _report(self) -> None:
+        self._batches += 1
+        batches = len(self.train_loader)
+        loss = sum(float(value) for value in self.tloss.values())
+        note = f"epoch {self.epoch + 1}/{self.epochs}, loss {loss:.2f}"
+        if self.best_fitness is not None:
+            note += f", best Dice {self.best_fitness:.3f}"
+        self.plan.progress(self.epoch * batches + self._batches, self.epochs * batches, note)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "finished": False,
+            "model": self.model.state_dict(),
+            "ema": self.ema.ema.state_dict(),
+            "updates": self.ema.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "best_fitness": self.best_fitness,
+            "stopper": (self.stopper.best_fitness, self.stopper.best_epoch),
+        }
+
+    def _restore(self) -> int:
+        """Load the last checkpoint; return its epoch, counted from 0."""
+        state = read_checkpoint(self.plan.last, self.device)
+        self.model.load_state_dict(state["model"])
+        self.ema.ema.load_state_dict(state["ema"])
+        self.ema.updates = state["updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"] and self.scaler.is_enabled():
+            self.scaler.load_state_dict(state["scaler"])
+        self.best_fitness = state["best_fitness"]
+        self.stopper.best_fitness, self.stopper.best_epoch = state["stopper"]
+        epoch: int = state["epoch"]
+        self._restore_criterion(epoch)
+        return epoch
+
+    def _restore_criterion(self, epoch: int) -> None:
+        # The end-to-end loss shifts weight from one head to the other, epoch by epoch.
+        criterion = self.model.init_criterion()
+        if hasattr(criterion, "update"):
+            criterion.updates = epoch
+            criterion.update()
+            self.model.criterion = criterion
+
+
+def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what `last.ckpt` holds: tensors and plain values, no code.
+
+    Raises:
+        ValueError: the file is not such a checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: expected a checkpoint of this family: {reason}") from None
+    if not isinstance(state, dict) or "epoch" not in state:
+        raise ValueError(f"{path}: expected a checkpoint of this family, found {type(state)}")
+    return state
+
+
+def is_finished(out: Path) -> bool:
+    """Tell whether the run has reached its last epoch."""
+    path = out / "checkpoints" / "last.ckpt"
+    return path.is_file() and bool(read_checkpoint(path).get("finished"))
+
+
+def _seed(number: int) -> None:
+    random.seed(number)
+    np.random.seed(number % 2**32)
+    torch.manual_seed(number)
+
+
+def _shown(value: float) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, str]], classes: Sequence[str]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, (*METRICS, *classes), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(path, text.getvalue())
