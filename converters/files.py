@@ -161,11 +161,18 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Put a file at `target`: a hard link where the file system allows it, else a copy."""
+    """Put a file at `target`: a hard link where the file system allows it, else a copy.
+
+    Raises:
+        OSError: no such file, or `target` exists.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     # A link to a symbolic link would break when the result is moved.
     original = os.path.realpath(source)
     try:
         os.link(original, target)
+    except FileExistsError:
+        # Copying would write through a link that is there, into somebody's image.
+        raise
     except OSError:
         shutil.copyfile(original, target)

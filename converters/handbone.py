@@ -14,20 +14,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import DataError
+from converters.images import is_image, read_size_hw
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: frozenset[str] = frozenset({"holes"})
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 _ANNOTATIONS = {"train": ("train", "outputs_json"), "test": ("truth", "outputs_json")}
 
 
@@ -79,9 +78,9 @@ class _Reader:
         self.problems.append(f"{path.relative_to(self.root).as_posix()}: {problem}")
 
     def samples(self, subset: str, patients: Mapping[str, Any]) -> Iterator[Sample]:
-        images = self._by_place(self.root / subset / "DCM", IMAGE_SUFFIXES)
+        images = self._by_place(self.root / subset / "DCM", is_image)
         annotations = self.root.joinpath(*_ANNOTATIONS[subset])
-        files = self._by_place(annotations, frozenset({".json"}))
+        files = self._by_place(annotations, _is_json)
         for place in sorted(set(files) - set(images)):
             self._report(files[place], "expected an image of this name, found none")
         for place, image in images.items():
@@ -95,12 +94,11 @@ class _Reader:
                 group = Path(place).parts[0]
                 yield Sample(key, image, size_hw, instances, group, patients.get(group, {}))
 
-    def _by_place(self, folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+    def _by_place(self, folder: Path, wanted: Callable[[Path], bool]) -> dict[str, Path]:
         """Files below a folder by their path in it, without suffix."""
         found: dict[str, Path] = {}
         for path in sorted(folder.glob("*/*")):
-            # Hidden files are what file managers leave behind, such as ._image.png.
-            if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            if not wanted(path):
                 continue
             place = path.relative_to(folder).with_suffix("").as_posix()
             if place in found:
@@ -112,10 +110,9 @@ class _Reader:
 
     def _size(self, image: Path) -> tuple[int, int] | None:
         try:
-            with Image.open(image) as header:
-                return header.height, header.width
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            self._report(image, "expected an image, found a file without a readable header")
+            return read_size_hw(image)
+        except ValueError as error:
+            self._report(image, str(error))
             return None
 
     def _instances(self, path: Path) -> tuple[Instance, ...] | None:
@@ -153,6 +150,10 @@ class _Reader:
         except ValueError as error:
             self._report(path, str(error))
             return {}
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() == ".json" and not path.name.startswith(".")
 
 
 def _polygon(annotation: object, labels: LabelSpace) -> tuple[str, Polygon]:

@@ -215,7 +215,7 @@ def decode_rle(rle: str, size_hw: tuple[int, int]) -> CropMask:
     if not rle.strip():
         return EMPTY
     starts, ends = _parse_runs(rle, size_hw)
-    height, width = size_hw
+    width = size_hw[1]
     first, last = int(starts[0]) // width, int(ends[-1] - 1) // width
     change = np.zeros((last - first + 1) * width + 1, np.int8)
     # Touching runs end where the next one starts: add, so that both marks count.

@@ -20,13 +20,13 @@ from typing import Any
 import cv2
 import numpy as np
 import yaml
-from PIL import Image
 
 from converters.audit import ConversionLoss, lossless
 from converters.errors import DataError
 from converters.files import atomic_write_text, link_or_copy, result_folder
+from converters.images import read_size_hw
 from converters.masks import Mask, outline, pack, rasterize_labels, unpack_labels
-from converters.splits import Split
+from converters.splits import Split, held_out_keys
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: frozenset[str] = frozenset({"subpixels"})
@@ -49,7 +49,7 @@ def encode_mask(packed: Mask) -> bytes:
     """
     height, width, channels = packed.shape
     if channels * 8 > MOST_CLASSES:
-        raise ValueError(f"masks: expected at most {MOST_CLASSES} classes, found {channels} bytes")
+        raise ValueError(f"masks: expected at most {MOST_CLASSES} classes, found more")
     bgra = np.zeros((height, width, 4), np.uint8)
     for channel in range(channels):
         bgra[..., (2, 1, 0, 3)[channel]] = packed[..., channel]
@@ -117,12 +117,11 @@ def write(
         ValueError: an unknown label, too many classes, a split of other images, or `out` is not
             ours to replace.
     """
-    if split:
-        split.check(samples)
-        split.val(fold)
+    held_out_keys(samples, split, fold)
     origin = {"split": split.digest, "fold": fold} if split else {}
     loss = ConversionLoss()
     with result_folder(out, "masks", {**(provenance or {}), **origin}) as folder:
+        (folder / "masks").mkdir()
         for sample in samples:
             _write_sample(folder, sample, labels)
             loss += lossless(sample)
@@ -200,11 +199,7 @@ def _read_sample(root: Path, key: str, group: str, labels: LabelSpace) -> Sample
     if len(images) != 1:
         raise ValueError(f"expected one image of this name, found {len(images)}")
     packed = read_mask(root / "masks" / (key + ".png"), labels)
-    try:
-        with Image.open(images[0]) as header:
-            size_hw = header.height, header.width
-    except (OSError, SyntaxError):
-        raise ValueError("expected an image, found a file without a readable header") from None
+    size_hw = read_size_hw(images[0])
     if packed.shape[:2] != size_hw:
         raise ValueError(f"expected a mask of {size_hw}, found {packed.shape[:2]}")
     masks = unpack_labels(packed, labels)

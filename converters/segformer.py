@@ -26,9 +26,8 @@ from converters.errors import import_optional
 from converters.files import atomic_write_text, result_folder
 from converters.masks import Mask, pack, rasterize_labels
 from converters.masks_dir import decode_mask, encode_mask
-from converters.splits import Split
+from converters.splits import Split, held_out_keys
 from converters.types import LabelSpace, Sample
-from converters.yolo import held_out_keys
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -97,6 +96,8 @@ def write(
                 loss += lossless(sample)
                 if progress:
                     progress(loss.samples, len(samples))
+        if split:
+            split.save(folder / "split.json")
         _write_json(folder / "dataset_dict.json", {"splits": list(parts)})
         _write_json(folder / "id2label.json", dict(enumerate(labels.names)))
         atomic_write_text(folder / "README.md", _card(list(parts)))

@@ -166,3 +166,15 @@ def make_split(
     )
     held_out = tuple(tuple(keys[val].tolist()) for _, val in dealt)
     return Split(VERSION, seed, strategy, held_out, groups)
+
+
+def held_out_keys(samples: Sequence[Sample], split: Split | None, fold: int) -> frozenset[str]:
+    """Return the keys that go to validation; none without a split.
+
+    Raises:
+        ValueError: the split is of other images, or has no such fold.
+    """
+    if split is None:
+        return frozenset()
+    split.check(samples)
+    return frozenset(split.val(fold))

@@ -30,15 +30,15 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 import yaml
-from PIL import Image
 from scipy.spatial import cKDTree
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.audit import ConversionLoss, lossless, measure
 from converters.errors import DataError
 from converters.files import atomic_write_text, link_or_copy, result_folder
+from converters.images import is_image, read_size_hw
 from converters.masks import outline, rasterize, rasterize_labels
-from converters.splits import Split
+from converters.splits import Split, held_out_keys
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: frozenset[str] = frozenset({"parts", "subpixels"})
@@ -49,7 +49,7 @@ Ring = npt.NDArray[np.int32]
 
 def matches(root: Path) -> bool:
     """Tell whether a folder is an Ultralytics data set."""
-    return (root / "data.yaml").is_file() and (root / "labels").is_dir()
+    return (root / "data.yaml").is_file()
 
 
 # --- writing
@@ -101,21 +101,11 @@ def write(
             index[name] = {"key": sample.key, "size_hw": sample.size_hw, "group": sample.group}
             if progress:
                 progress(done + 1, len(samples))
+        if split:
+            split.save(folder / "split.json")
         atomic_write_text(folder / "images.json", json.dumps(index, indent=1, ensure_ascii=False))
         atomic_write_text(folder / "data.yaml", _data_yaml(labels, bool(split)))
     return loss
-
-
-def held_out_keys(samples: Sequence[Sample], split: Split | None, fold: int) -> frozenset[str]:
-    """Return the keys that go to validation; none without a split.
-
-    Raises:
-        ValueError: the split is of other images, or has no such fold.
-    """
-    if split is None:
-        return frozenset()
-    split.check(samples)
-    return frozenset(split.val(fold))
 
 
 def file_names(samples: Sequence[Sample]) -> Iterator[str]:
@@ -306,11 +296,10 @@ def read(root: Path, *, subset: str, labels: LabelSpace) -> list[Sample]:
     samples: list[Sample] = []
     for image in _images(root, subset, labels):
         place = image.relative_to(root)
-        text = root / "labels" / place.relative_to("images").with_suffix(".txt")
+        text = _label_file(image)
         known = index.get(image.stem, {"key": place.with_suffix("").as_posix()})
         try:
-            with Image.open(image) as header:
-                size_hw = header.height, header.width
+            size_hw = read_size_hw(image)
             lines = text.read_text(encoding="utf-8-sig").splitlines() if text.is_file() else []
             instances = tuple(_instance(line, size_hw, labels) for line in lines if line.strip())
         except (OSError, ValueError) as error:
@@ -348,8 +337,16 @@ def _images(root: Path, subset: str, labels: LabelSpace) -> list[Path]:
     for folder in folders:
         if not isinstance(folder, str) or not (root / folder).is_dir():
             raise ValueError(f"{path}: expected folders of images below it, found {folder!r:.80}")
-    files = (path for folder in folders for path in sorted((root / folder).iterdir()))
-    return [path for path in files if path.is_file() and not path.name.startswith(".")]
+    files = (path for folder in folders for path in sorted((root / folder).rglob("*")))
+    return [path for path in files if is_image(path)]
+
+
+def _label_file(image: Path) -> Path:
+    """Ultralytics' rule: the last folder `images` becomes `labels`."""
+    *folders, name = image.parts
+    last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
+    swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
+    return Path(*swapped, name).with_suffix(".txt")
 
 
 def _instance(line: str, size_hw: tuple[int, int], labels: LabelSpace) -> Instance:

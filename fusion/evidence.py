@@ -23,9 +23,10 @@ OUTLINE_SHARE = 0.005
 def logit_table(limit: float = LOGIT_LIMIT) -> npt.NDArray[np.float32]:
     """Return the log odds of the 256 byte values, float32 (256,), cut at +-limit.
 
-    The neutral byte 128 is exactly 0, so that a source without an opinion has no influence.
+    The neutral byte 128 is exactly 0: bytes from it on have log odds of at least 0, those below it
+    less. Otherwise the table is odd, so that opposite opinions cancel.
     """
-    p = np.clip((np.arange(256) - 0.5) / 255, 1e-6, 1 - 1e-6)
+    p = np.clip(np.arange(256) / 255, 1e-6, 1 - 1e-6)
     table = np.clip(np.log(p / (1 - p)), -limit, limit).astype(np.float32)
     table[NEUTRAL] = 0.0
     return table
@@ -52,7 +53,8 @@ class ClassEvidence:
         window_xywh: the window in pixels of the image.
         prob: uint8 (K, h, w), one layer a source; 255 = 1. A source that saw no such object is
             0 everywhere if it is semantic, neutral (128) everywhere if it finds instances.
-        seen: bool (K,): whether the source has a mask for the class.
+        silent: bool (K,): the source finds instances and found none of this class, so that its
+            layer is neutral and says nothing. At least one source is not silent.
         zones: uint8 (h, w): ALONE, SHARED (two or more classes are claimed here by any source) or
             OUTLINE (near the outline of the sources' mean).
     """
@@ -60,7 +62,7 @@ class ClassEvidence:
     label: str
     window_xywh: Window
     prob: Bytes
-    seen: npt.NDArray[np.bool_]
+    silent: npt.NDArray[np.bool_]
     zones: Bytes
 
 
@@ -81,20 +83,24 @@ def gather(
     """
     check_same_image(predictions)
     size_hw = predictions[0].size_hw
-    claims = np.zeros(size_hw, np.uint8)
+    claimed, shared = np.zeros((2, *size_hw), np.bool_)
     rendered = []
     for label in labels.names:
         window = union_window(predictions, label)
         if window[2] == 0 or window[3] == 0:
             continue
-        layers, seen = _layers(predictions, label, window, reliability or {})
-        x, y, width, height = window
-        claims[y : y + height, x : x + width] += (_votes(layers) >= NEUTRAL).view(np.uint8)
-        rendered.append((label, window, layers, seen))
+        layers, silent = _layers(predictions, label, window, reliability or {})
+        claim = layers[~silent].max(axis=0) >= NEUTRAL
+        place = _slices(window)
+        shared[place] |= claimed[place] & claim
+        claimed[place] |= claim
+        rendered.append((label, window, layers, silent))
     reach = max(1, round(OUTLINE_SHARE * float(np.sqrt(size_hw[0] * size_hw[1]))))
     return [
-        ClassEvidence(label, window, layers, seen, _zones(layers, claims, window, reach))
-        for label, window, layers, seen in rendered
+        ClassEvidence(
+            label, window, layers, silent, _zones(layers[~silent], shared[_slices(window)], reach)
+        )
+        for label, window, layers, silent in rendered
     ]
 
 
@@ -131,34 +137,29 @@ def _layers(
     reliability: Mapping[int, Reliability],
 ) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     layers = np.zeros((len(predictions), window[3], window[2]), np.uint8)
-    seen = np.zeros(len(predictions), bool)
+    silent = np.zeros(len(predictions), np.bool_)
     for k, prediction in enumerate(predictions):
         best = prediction.best(label)
         if best is None:
-            layers[k] = NEUTRAL if prediction.kind == "instance" else 0
+            silent[k] = prediction.kind == "instance"
+            layers[k] = NEUTRAL if silent[k] else 0
             continue
-        seen[k] = True
         layer = best[1].render(window)
         layers[k] = damp(layer, reliability[k](best[0])) if k in reliability else layer
-    return layers, seen
+    return layers, silent
 
 
-def _votes(layers: Bytes) -> Bytes:
-    # The neutral layer of a source that saw nothing is no claim.
-    highest = np.zeros(layers.shape[1:], np.uint8)
-    for layer in layers:
-        if layer.min() != NEUTRAL or layer.max() != NEUTRAL:
-            np.maximum(highest, layer, out=highest)
-    return highest
-
-
-def _zones(layers: Bytes, claims: Bytes, window: Window, reach: int) -> Bytes:
+def _slices(window: Window) -> tuple[slice, slice]:
     x, y, width, height = window
+    return slice(y, y + height), slice(x, x + width)
+
+
+def _zones(layers: Bytes, shared: npt.NDArray[np.bool_], reach: int) -> Bytes:
     inside = (np.mean(layers, axis=0, dtype=np.float32) >= NEUTRAL).astype(np.uint8)
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     band = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, kernel)
     zones = band * np.uint8(OUTLINE)
-    zones[claims[y : y + height, x : x + width] > 1] = SHARED
+    zones[shared] = SHARED
     return zones
 
 

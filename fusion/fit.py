@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import GroupKFold
 
@@ -35,6 +36,7 @@ from fusion.metrics import dice
 from fusion.types import Prediction
 
 LEVELS = 32
+AT_MOST_SOURCES = 12  # so many sources' levels, and the zone, fit into one int64
 Floats = npt.NDArray[np.float64]
 
 
@@ -43,7 +45,7 @@ class ClassTable:
     """One class of one image, counted.
 
     Attributes:
-        logits: float32 (n, K), the sources' log odds of each row.
+        logits: float32 (n, K), the sources' log odds of each row; never 0 but for a silent source.
         zones: uint8 (n,).
         bone: int64 (n,), pixels of the row that belong to the class in truth.
         other: int64 (n,), pixels of the row that do not.
@@ -56,27 +58,37 @@ class ClassTable:
     other: npt.NDArray[np.int64]
     missed: int
 
+    def dice_alone(self, source: int) -> float:
+        """Return the Dice of one source's mask, which is empty where the source is silent."""
+        chosen = self.logits[:, source] > 0
+        hit, area = int(self.bone[chosen].sum()), int((self.bone + self.other)[chosen].sum())
+        both = area + int(self.bone.sum()) + self.missed
+        return 2 * hit / both if both else 1.0
+
 
 def _level_centres() -> npt.NDArray[np.float32]:
     step = 2 * LOGIT_LIMIT / LEVELS
     centres = (np.arange(LEVELS + 1) - LEVELS / 2 + 0.5) * step
-    centres[LEVELS] = 0.0  # the neutral byte has a level of its own
+    centres[LEVELS] = 0.0  # a silent source's
     return centres.astype(np.float32)
 
 
 def _levels_of_bytes() -> npt.NDArray[np.int64]:
-    table = logit_table()
-    levels = np.floor((table + LOGIT_LIMIT) / (2 * LOGIT_LIMIT) * LEVELS).astype(np.int64)
-    levels = np.clip(levels, 0, LEVELS - 1)
-    levels[np.flatnonzero(table == 0)] = LEVELS
-    return levels
+    share = (logit_table() + LOGIT_LIMIT) / (2 * LOGIT_LIMIT)
+    return np.clip(np.floor(share * LEVELS).astype(np.int64), 0, LEVELS - 1)
 
 
 _CENTRES, _LEVELS = _level_centres(), _levels_of_bytes()
 
 
 def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> ClassTable:
-    """Count one class of one image; `evidence` is None where no source has seen it."""
+    """Count one class of one image; `evidence` is None where no source has seen it.
+
+    Raises:
+        ValueError: more sources than a row's code can hold.
+    """
+    if sources > AT_MOST_SOURCES:
+        raise ValueError(f"fit: expected at most {AT_MOST_SOURCES} sources, found {sources}")
     if evidence is None:
         nothing = np.zeros(0, np.int64)
         return ClassTable(
@@ -87,8 +99,8 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
             truth.area,
         )
     code = evidence.zones.astype(np.int64)
-    for layer in evidence.prob:
-        code = code * (LEVELS + 1) + _LEVELS[layer]
+    for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
+        code = code * (LEVELS + 1) + (LEVELS if silent else _LEVELS[layer])
     real = truth.window(evidence.window_xywh)
     rows, place = np.unique(code, return_inverse=True)
     total = np.bincount(place.ravel(), minlength=len(rows))
@@ -137,7 +149,7 @@ class _Stack:
 
     def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
         """1 - mean soft Dice over the images, and its gradient."""
-        p = 1 / (1 + np.exp(-(self.features @ parameters.astype(np.float32)).astype(np.float64)))
+        p = expit((self.features @ parameters.astype(np.float32)).astype(np.float64))
         images = len(self.truth)
         hit = np.bincount(self.image, self.bone * p, images)
         both = np.maximum(self.truth + np.bincount(self.image, self.total * p, images), 1e-9)
@@ -149,9 +161,13 @@ class _Stack:
 
 def _features(table: ClassTable, sources: int) -> npt.NDArray[np.float32]:
     out = np.zeros((len(table.bone), len(ZONES) * sources + 1), np.float32)
+    heard = table.logits != 0
+    others = table.logits.sum(axis=1) / np.maximum(heard.sum(axis=1), 1)
+    # With the others' mean in its place, a silent source's weight is spread over them.
+    logits = np.where(heard, table.logits, others[:, None])
     for zone in range(len(ZONES)):
         rows = table.zones == zone
-        out[rows, zone * sources : (zone + 1) * sources] = table.logits[rows]
+        out[rows, zone * sources : (zone + 1) * sources] = logits[rows]
     out[:, -1] = 1
     return out
 
@@ -223,7 +239,8 @@ class HybridFit:
             progress: told what is being done.
 
         Raises:
-            ValueError: no images, or images of one patient only.
+            ValueError: no images, images of one patient only, another number of predictions than
+                of sources, or more than 12 sources.
         """
         read = list(images)
         groups = [group for _, _, group in read]
@@ -232,7 +249,7 @@ class HybridFit:
             raise ValueError(f"fit: expected images of at least two patients, found {found}")
         trust = _reliabilities(read, labels)
         progress("counting pixels")
-        tables = _tabulate_all(read, labels, trust)
+        tables = _tabulate_all(read, labels, trust, len(sources))
         progress("cross-validating")
         report = self._cross_validate(tables, groups, sources, labels)
         progress("fitting")
@@ -260,10 +277,7 @@ class HybridFit:
             for label in labels.names:
                 held_out = _Stack.of([tables[label][i] for i in test], len(sources))
                 fused[label][test] = held_out.dice(fitted[label])
-        return {
-            label: _report(_Stack.of(tables[label], len(sources)), fused[label], sources)
-            for label in labels.names
-        }
+        return {n: _report(tables[n], float(fused[n].mean()), sources) for n in labels.names}
 
     def _fit_all(
         self,
@@ -279,6 +293,7 @@ class HybridFit:
         group_fits = {
             group: _descend([stacks[n] for n in names], top, self.shrink_group)
             for group, names in labels.groups.items()
+            if names
         }
         fitted = {}
         for name, stack in stacks.items():
@@ -321,14 +336,14 @@ def _tune_bias(stack: _Stack, parameters: Floats) -> Floats:
     return tuned
 
 
-def _report(stack: _Stack, fused: Floats, sources: Sequence[str]) -> ClassReport:
+def _report(tables: Sequence[ClassTable], fused: float, sources: Sequence[str]) -> ClassReport:
     alone = {
-        name: float(stack.dice(_flat(ClassWeights.single(k, sources))).mean())
+        name: float(np.mean([table.dice_alone(k) for table in tables]))
         for k, name in enumerate(sources)
     }
     best = max(alone, key=lambda name: alone[name])
-    gain = float(fused.mean()) - alone[best]
-    return ClassReport(alone, float(fused.mean()), gain, "" if gain > 0 else best)
+    gain = fused - alone[best]
+    return ClassReport(alone, fused, gain, "" if gain > 0 else best)
 
 
 def _flat(weights: ClassWeights) -> Floats:
@@ -348,13 +363,16 @@ def _tabulate_all(
     images: Sequence[tuple[Sequence[Prediction], Mapping[str, CropMask], str]],
     labels: LabelSpace,
     trust: Mapping[int, Reliability],
+    sources: int,
 ) -> dict[str, list[ClassTable]]:
     tables: dict[str, list[ClassTable]] = {label: [] for label in labels.names}
     for predictions, truth, _ in images:
+        if len(predictions) != sources:
+            raise ValueError(f"fit: expected {sources} sources, found {len(predictions)}")
         found = {e.label: e for e in gather(predictions, labels, trust)}
         for label in labels.names:
             real = truth.get(label, EMPTY)
-            tables[label].append(tabulate(found.get(label), real, len(predictions)))
+            tables[label].append(tabulate(found.get(label), real, sources))
     return tables
 
 

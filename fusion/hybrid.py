@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,8 @@ from fusion.evidence import (
 from fusion.types import Evidence, Prediction, SoftMask
 from fusion.voting import evidence_at_pixels
 
-FAINTEST = 26  # a tenth of certainty: below it nothing is recovered
+_T = TypeVar("_T")
+FAINTEST = 26  # a tenth: from a mask that stays below it nothing is recovered
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ class Hybrid:
     For class c at pixel x in zone z(x): logit F_c = b_c + sum_k w_kcz logit P_kc. This is the
     logarithmic opinion pool (Genest and Zidek, Statistical Science 1986, section 3) with weights
     that depend on the place. A detection's log odds are first multiplied by how reliable its
-    score is. Each class occurs once: where nothing reaches one half, the object is recovered from
-    the source that is most certain of it.
+    score is. The weight of a detector that found nothing is spread evenly over the other sources:
+    left out, it would leave the bias without a counterweight. Each class occurs once: where nothing
+    reaches one half, the object is recovered from the source that is most certain of it.
 
     Attributes:
         sources: names of the prediction stores, in the order of the weights.
@@ -96,10 +98,13 @@ class Hybrid:
         """Fuse one image's predictions, given in the order of `sources`.
 
         Raises:
-            ValueError: another number of predictions than sources, or of different images.
+            ValueError: another number of predictions than sources, predictions of different
+                images, or weights of a class that the label space does not have.
         """
         check_same_image(predictions)
-        if self.classes and len(predictions) != len(self.sources):
+        if unknown := sorted(set(self.classes) - set(labels.names)):
+            raise ValueError(f"hybrid: expected classes of '{labels.name}', found {unknown}")
+        if self.sources and len(predictions) != len(self.sources):
             expected = f"{len(self.sources)} sources ({', '.join(self.sources)})"
             raise ValueError(f"hybrid: expected {expected}, found {len(predictions)}")
         trust = {self.sources.index(name): r for name, r in self.reliability.items()}
@@ -152,27 +157,44 @@ class Hybrid:
         if not isinstance(raw, dict) or raw.get("method") != "hybrid" or set(raw) - allowed:
             raise ValueError(f"{path}: expected 'method: hybrid' and keys {sorted(allowed)}")
         try:
-            classes = {str(n): _class_weights(entry) for n, entry in raw["classes"].items()}
-            trust = {
-                str(n): Reliability(tuple(entry["scores"]), tuple(entry["values"]))
-                for n, entry in (raw.get("reliability") or {}).items()
+            classes = {
+                str(name): _class_weights(f"classes: {name}", entry)
+                for name, entry in _checked(raw, "classes", dict).items()
             }
-            return cls(tuple(raw["sources"]), classes, trust, bool(raw.get("recover", True)))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: expected a hybrid rule, found a bad entry: {error}"
-            ) from None
+            trust = {
+                str(name): _reliability(f"reliability: {name}", entry)
+                for name, entry in _checked({"reliability": {}, **raw}, "reliability", dict).items()
+            }
+            sources = tuple(str(name) for name in _checked(raw, "sources", list))
+            recover = _checked({"recover": True, **raw}, "recover", bool)
+            return cls(sources, classes, trust, recover)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 def pool(evidence: ClassEvidence, weights: ClassWeights) -> npt.NDArray[np.uint8]:
     """Return the pooled probability at the window's pixels, uint8 (h, w), 255 = 1."""
+    rows = {zone: spread(weights.weights[zone], evidence.silent) for zone in ZONES}
     zone_base = evidence.zones.astype(np.uint16) << 8
     total = np.full(evidence.zones.shape, weights.bias, np.float32)
     logits = logit_table()
-    for k, layer in enumerate(evidence.prob):
-        table = np.concatenate([np.float32(weights.weights[zone][k]) * logits for zone in ZONES])
-        total += table.take(zone_base | layer)
+    for k in np.flatnonzero(~evidence.silent):
+        table = np.concatenate([rows[zone][k] * logits for zone in ZONES])
+        total += table.take(zone_base | evidence.prob[k])
     return to_bytes(total)
+
+
+def spread(row: Sequence[float], silent: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Return one weight a source, float32 (K,), those of silent ones spread over the others.
+
+    >>> spread((0.5, 0.25, 0.25), np.array([True, False, False])).tolist()
+    [0.0, 0.5, 0.5]
+    """
+    weights = np.array(row, np.float32)
+    heard = ~silent
+    weights[heard] += weights[silent].sum() / np.count_nonzero(heard)
+    weights[silent] = 0
+    return weights
 
 
 def to_bytes(logit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -195,25 +217,49 @@ _SIGMOID = _sigmoid_table()
 def strongest(label: str, predictions: Sequence[Prediction]) -> Evidence | None:
     """Return the class's most certain evidence, stretched so that its outline lies at one half.
 
-    The outline is put at half of the highest probability. None where every source stays below a
-    tenth of certainty.
+    The outline is put at half of the highest probability. None where every source's mask stays
+    below a tenth.
     """
-    candidates = [e for p in predictions if (e := p.best(label)) is not None]
-    # A detection is as certain as its score says, whatever its mask's contrast.
-    best = max(candidates, key=lambda e: min(e[0], float(e[1].prob.max()) / 255), default=None)
-    if best is None or int(best[1].prob.max()) < FAINTEST:
+    found = [e for p in predictions if (e := p.best(label)) is not None]
+    candidates = [e for e in found if int(e[1].prob.max()) >= FAINTEST]
+    if not candidates:
         return None
+    # A detection is as certain as its score says, whatever its mask's contrast.
+    best = max(candidates, key=lambda e: min(e[0], float(e[1].prob.max()) / 255))
     score, mask = best
     gain = min(255.0, 255 / float(mask.prob.max()))
     stretched = np.rint(mask.prob * np.float32(gain)).astype(np.uint8)
     return score, SoftMask(mask.box_xywh, stretched)
 
 
-def _class_weights(entry: Mapping[str, Any]) -> ClassWeights:
-    if unknown := sorted(set(entry) - {"bias", "keeps", *ZONES}):
-        raise ValueError(f"unknown keys {unknown}")
-    rows = {zone: tuple(float(w) for w in entry[zone]) for zone in ZONES}
-    return ClassWeights(float(entry["bias"]), rows, str(entry.get("keeps", "")))
+def _class_weights(where: str, entry: Any) -> ClassWeights:
+    _check_keys(where, entry, {"bias", *ZONES}, {"keeps"})
+    try:
+        rows = {zone: tuple(float(w) for w in entry[zone]) for zone in ZONES}
+        return ClassWeights(float(entry["bias"]), rows, str(entry.get("keeps", "")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: expected numbers, one a source: {error}") from None
+
+
+def _reliability(where: str, entry: Any) -> Reliability:
+    _check_keys(where, entry, {"scores", "values"}, set())
+    try:
+        return Reliability(*(tuple(float(v) for v in entry[key]) for key in ("scores", "values")))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{where}: expected rows of numbers: {error}") from None
+
+
+def _check_keys(where: str, entry: Any, needed: set[str], optional: set[str]) -> None:
+    if not isinstance(entry, dict) or not needed <= set(entry) <= needed | optional:
+        found = sorted(map(str, entry)) if isinstance(entry, dict) else repr(entry)
+        raise ValueError(f"{where}: expected the keys {sorted(needed)}, found {found}")
+
+
+def _checked(raw: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
+    value = raw.get(key)
+    if not isinstance(value, kind):
+        raise ValueError(f"'{key}': expected a {kind.__name__}, found {value!r:.80}")
+    return value
 
 
 def _flow(value: Any) -> str:

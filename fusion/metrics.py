@@ -53,7 +53,7 @@ def _part(
     plane: npt.NDArray[np.uint8], mask: CropMask, box: tuple[int, int, int, int]
 ) -> npt.NDArray[np.uint8]:
     if not mask.pixels.size:
-        return plane[:0, :0]
+        return np.zeros_like(mask.pixels)
     top, left = mask.y - box[1], mask.x - box[0]
     return plane[top : top + mask.pixels.shape[0], left : left + mask.pixels.shape[1]]
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,7 @@ class Manifest:
         split: digest of the split file, "" without one.
         fold: the fold that the model did not see, or None.
         subset: which images: val, train, test or all.
+        images_per_part: so many images, in order, are in one part file; the last may hold fewer.
     """
 
     kind: Kind
@@ -63,6 +66,12 @@ class Manifest:
     split: str = ""
     fold: int | None = None
     subset: str = "all"
+    images_per_part: int = IMAGES_PER_PART
+
+    def part_names(self) -> list[str]:
+        """Return the names of the part files, in order."""
+        count = -(-len(self.images) // self.images_per_part)
+        return [f"part-{number:05d}.parquet" for number in range(count)]
 
     def dumps(self) -> str:
         """Return the manifest as JSON text; equal manifests give equal text."""
@@ -79,12 +88,14 @@ class Manifest:
         """
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))
-            if raw.pop("version") != VERSION:
-                raise ValueError(f"expected version {VERSION}")
+            if not isinstance(raw, dict) or raw.pop("version", None) != VERSION:
+                raise ValueError(f"no manifest of version {VERSION}")
             raw["images"] = {k: (int(h), int(w), str(f)) for k, h, w, f in raw["images"]}
             return cls(**{**raw, "names": tuple(raw["names"])})
-        except FileNotFoundError:
-            found = "a folder without manifest.json" if path.parent.is_dir() else "nothing there"
+        except (FileNotFoundError, NotADirectoryError):
+            found = "nothing there"
+            if path.parent.exists():
+                found = "a folder without manifest.json" if path.parent.is_dir() else "a file"
             raise ValueError(f"{path.parent}: expected a prediction store, found {found}") from None
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: expected a store's manifest, found: {error}") from None
@@ -94,20 +105,21 @@ class StoreWriter:
     """Writes predictions in the manifest's order; continues where a killed one stopped.
 
     Parts go to `OUT.partial`, which becomes `OUT` when every image has been written.
-
     """
 
-    def __init__(self, out: Path, manifest: Manifest, images_per_part: int = IMAGES_PER_PART):
+    def __init__(self, out: Path, manifest: Manifest) -> None:
         """Open the folder of the unfinished store, or make it.
 
         Raises:
-            ValueError: `out` exists and is not a prediction store.
+            ValueError: `out`, or `OUT.partial`, exists and is not a prediction store.
         """
-        if out.exists() and not (out / "manifest.json").is_file():
-            raise ValueError(f"{out}: expected a prediction store to replace, found another thing")
+        for folder in (out, out.with_name(out.name + ".partial")):
+            if _is_foreign(folder):
+                what = "a prediction store to replace, found another thing"
+                raise ValueError(f"{folder}: expected {what}")
         self.out, self.manifest = out, manifest
         self._partial = out.with_name(out.name + ".partial")
-        self._step = images_per_part
+        self._parts = manifest.part_names()
         self._keys = list(manifest.images)
         self._pending: list[Prediction] = []
         started = self._partial / "manifest.json"
@@ -115,7 +127,9 @@ class StoreWriter:
             shutil.rmtree(self._partial)
         self._partial.mkdir(parents=True, exist_ok=True)
         started.write_text(manifest.dumps(), encoding="utf-8")
-        self._done = min(len(list(self._partial.glob("part-*.parquet"))) * self._step, len(self))
+        # Parts are written in order: what lies behind a gap is written again.
+        whole = takewhile(lambda name: (self._partial / name).is_file(), self._parts)
+        self._done = min(sum(1 for _ in whole) * manifest.images_per_part, len(self))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -144,11 +158,11 @@ class StoreWriter:
         if unknown := sorted(set(prediction.masks) - set(self.manifest.names)):
             raise ValueError(f"{prediction.key}: expected classes of the store, found {unknown}")
         self._pending.append(prediction)
-        if len(self._pending) == self._step or not self.remaining:
+        if len(self._pending) == self.manifest.images_per_part or not self.remaining:
             self._flush()
 
     def _flush(self) -> None:
-        part = self._partial / f"part-{self._done // self._step:05d}.parquet"
+        part = self._partial / self._parts[self._done // self.manifest.images_per_part]
         unfinished = part.with_suffix(".tmp")
         pq.write_table(_table(self._pending), unfinished, compression="zstd")
         os.replace(unfinished, part)
@@ -173,17 +187,19 @@ class StoreWriter:
 class PredictionStore:
     """A finished store: its manifest, and its predictions one image after the other."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path) -> None:
         """Open a store without reading its rasters.
 
         Raises:
-            ValueError: not a store, or a part file is missing.
+            ValueError: not a store, or a part file is missing or one too many.
         """
         self.path = path
         self.manifest = Manifest.load(path / "manifest.json")
-        self._parts = sorted(path.glob("part-*.parquet"))
-        if self.manifest.images and not self._parts:
-            raise ValueError(f"{path}: expected part-*.parquet files, found none")
+        expected = set(self.manifest.part_names())
+        found = {part.name for part in path.glob("part-*.parquet")}
+        if differ := sorted(expected ^ found):
+            what = "is missing" if differ[0] in expected else "does not belong here"
+            raise ValueError(f"{path}: expected {len(expected)} part files: {differ[0]} {what}")
 
     @property
     def name(self) -> str:
@@ -194,51 +210,52 @@ class PredictionStore:
         """Yield every image's prediction, in the manifest's order, one part in memory at a time.
 
         Raises:
-            ValueError: a part file is cut off, or holds rows of other images.
+            ValueError: a part file is cut off, or holds rows of other images or classes.
         """
-        keys = iter(self.manifest.images)
-        key = next(keys, None)
-        for found, rows in self._groups():
-            while key is not None and key != found:
-                yield self._prediction(key, [])
-                key = next(keys, None)
-            if key is None:
-                raise ValueError(f"{self.path}: expected images of the manifest, found '{found}'")
-            yield self._prediction(key, rows)
-            key = next(keys, None)
-        while key is not None:
-            yield self._prediction(key, [])
-            key = next(keys, None)
+        keys, step = list(self.manifest.images), self.manifest.images_per_part
+        for number, name in enumerate(self.manifest.part_names()):
+            rows = _read_part(self.path / name)
+            expected = keys[number * step : (number + 1) * step]
+            if foreign := sorted(set(rows) - set(expected)):
+                found = f"found {foreign[:3]}"
+                raise ValueError(f"{self.path / name}: expected images of the manifest, {found}")
+            for key in expected:
+                try:
+                    prediction = self._prediction(key, rows.pop(key, []))
+                except (TypeError, ValueError) as error:
+                    raise ValueError(f"{self.path / name}: '{key}': {error}") from None
+                yield prediction
 
-    def _groups(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-        key: str | None = None
-        rows: list[dict[str, Any]] = []
-        for part in self._parts:
-            try:
-                table = pq.read_table(part, schema=SCHEMA, memory_map=False)
-            except (pa.ArrowException, OSError) as error:
-                reason = str(error).splitlines()[0]
-                raise ValueError(
-                    f"{part}: expected a whole Parquet file, found: {reason}"
-                ) from None
-            for row in table.to_pylist():
-                if row["key"] != key:
-                    if key is not None:
-                        yield key, rows
-                    key, rows = row["key"], []
-                rows.append(row)
-        if key is not None:
-            yield key, rows
-
-    def _prediction(self, key: str, rows: list[dict[str, Any]]) -> Prediction:
+    def _prediction(self, key: str, rows: Sequence[Mapping[str, Any]]) -> Prediction:
         height, width, _ = self.manifest.images[key]
         masks: dict[str, list[Evidence]] = {}
         for row in rows:
+            if row["label"] not in self.manifest.names:
+                raise ValueError(f"expected classes of the manifest, found '{row['label']}'")
             prob = np.frombuffer(row["prob"], np.uint8).reshape(row["rows"], row["cols"])
             mask = SoftMask((row["x"], row["y"], row["w"], row["h"]), prob)
             masks.setdefault(row["label"], []).append((row["score"], mask))
         found = {label: tuple(evidence) for label, evidence in masks.items()}
         return Prediction(key, (height, width), self.manifest.kind, found)
+
+
+def _is_foreign(folder: Path) -> bool:
+    if not folder.is_dir():
+        return folder.exists()
+    return not (folder / "manifest.json").is_file() and any(folder.iterdir())
+
+
+def _read_part(part: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return a part file's rows by image, in the file's order."""
+    try:
+        table = pq.read_table(part, schema=SCHEMA, memory_map=False)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{part}: expected a whole Parquet file, found: {reason}") from None
+    rows = defaultdict(list)
+    for row in table.to_pylist():
+        rows[row["key"]].append(row)
+    return rows
 
 
 def _table(predictions: Iterable[Prediction]) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,15 @@ class Mean:
 
     Attributes:
         weights: one a source, positive; empty means equal weights.
+
+    Raises:
+        ValueError: a weight that is not a positive, finite number.
     """
 
     weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if any(w <= 0 for w in self.weights):
+        if not all(0 < w < math.inf for w in self.weights):
             raise ValueError(f"mean: expected positive weights, found {self.weights}")
 
     def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
@@ -82,15 +86,15 @@ class Vote:
         return Prediction(predictions[0].key, predictions[0].size_hw, "semantic", masks)
 
     def _count(self, ballots: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        votes = ballots.sum(axis=0, dtype=np.uint8)
+        votes = ballots.sum(axis=0, dtype=np.uint16)
         if self.k:
             return np.asarray(votes >= self.k)
         tie_break = np.where(2 * votes == len(ballots), ballots[0], 0)
         return np.asarray(2 * votes + tie_break > len(ballots))
 
 
-def _source_weights(weights: Sequence[float], sources: int) -> npt.NDArray[np.float64]:
+def _source_weights(weights: Sequence[float], sources: int) -> npt.NDArray[np.float32]:
     if weights and len(weights) != sources:
         raise ValueError(f"mean: expected {sources} weights, one a source, found {len(weights)}")
     values = np.array(weights or [1.0] * sources, np.float64)
-    return values / values.sum()
+    return (values / values.sum()).astype(np.float32)

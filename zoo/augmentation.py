@@ -15,7 +15,7 @@ import numpy.typing as npt
 # It asks the network for a newer release when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 Image = npt.NDArray[np.uint8]
 

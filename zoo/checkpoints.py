@@ -29,9 +29,7 @@ def save_weights(network: nn.Module, path: Path, about: Mapping[str, str] | None
     _save({k: v.detach().cpu() for k, v in network.state_dict().items()}, path, about)
 
 
-def _save(
-    tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, str] | None
-) -> None:
+def _save(tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, str] | None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".partial")
     # Copies: safetensors refuses tensors that share memory.

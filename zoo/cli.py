@@ -118,7 +118,7 @@ def convert(
             report=report,
         )
     _say(f"{out}: {count} images")
-    _say(loss)
+    _say(loss or "nothing was lost: every bone's pixels come back as they were")
 
 
 @app.command()
@@ -128,8 +128,10 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Run folder; a stopped run continues.")],
     changes: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...")] = None,
-    split: Annotated[Path | None, typer.Option(help="Split file from `zoo split`.")] = None,
-    fold: Annotated[int, typer.Option(help="The fold to hold out.")] = 0,
+    split: Annotated[
+        Path | None, typer.Option(help="Split file; a data set converted with one carries it.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(help="The fold to hold out [default: 0].")] = None,
     data_format: From = None,
 ) -> None:
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
@@ -294,7 +296,7 @@ def main() -> None:
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:
         app(arguments, standalone_mode=True)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if debug:
             raise
         for line in (str(error) or type(error).__name__).splitlines():

@@ -20,9 +20,6 @@ from zoo.families import load_family
 from zoo.families.base import Family, PredictOptions, TrainJob
 from zoo.progress import Report
 
-# Formats that are already divided into train and val when they are written.
-DIVIDED = ("yolo", "segformer")
-
 
 @dataclass(frozen=True)
 class Run:
@@ -73,7 +70,7 @@ def train(
     out: Path,
     *,
     split_path: Path | None,
-    fold: int,
+    fold: int | None,
     changes: Sequence[str],
     data_format: str | None,
     command: Sequence[str],
@@ -88,9 +85,8 @@ def train(
     config = load_config(family.Config, family_name, config_name, changes)
     labels = LabelSpace.load(config.labels)
     found_format = data_format or converters.recognise(data)
-    split, learn, score = divide(data, found_format, labels, split_path, fold)
-    digest = split.digest if split else ""
-    _open_run(out, family_name, config, split, fold, digest, command)
+    split, held_out, learn, score = divide(data, found_format, labels, split_path, fold)
+    _open_run(out, family_name, config, split, held_out, command)
     job = TrainJob(
         out=out,
         labels=labels,
@@ -99,7 +95,7 @@ def train(
         data=data,
         data_format=found_format,
         split=split,
-        fold=fold,
+        fold=held_out,
         progress=report,
     )
     family.train(config, job)
@@ -107,40 +103,40 @@ def train(
 
 
 def divide(
-    data: Path, data_format: str, labels: LabelSpace, split_path: Path | None, fold: int
-) -> tuple[Split | None, Sequence[Sample], Sequence[Sample]]:
-    """Return the split, the samples to learn from, and those to score on.
+    data: Path, data_format: str, labels: LabelSpace, split_path: Path | None, fold: int | None
+) -> tuple[Split, int, Sequence[Sample], Sequence[Sample]]:
+    """Return the split, the fold, the samples to learn from, and those to score on.
+
+    A data set that was written with a split carries it: `split.json`, and the fold in
+    `provenance.json`.
 
     Raises:
-        ValueError: no split for a data set that needs one, or a split of other images.
+        ValueError: no split, another fold than the data set was written for, or a split of other
+            images.
     """
-    if data_format in DIVIDED:
-        if split_path is not None:
-            raise ValueError(f"{data}: a {data_format} data set has its split inside; drop --split")
-        if data_format == "segformer":
-            return None, (), ()
-        learn = converters.read(data, format=data_format, subset="train", labels=labels)
-        return None, learn, converters.read(data, format=data_format, subset="val", labels=labels)
-    if split_path is None:
+    inside = data / "split.json"
+    if split_path is None and not inside.is_file():
         raise ValueError(f"{data}: expected --split split.json; make one with: zoo split {data}")
-    split = Split.load(split_path)
+    split = Split.load(split_path or inside)
+    written = read_provenance(data).get("fold") if inside.is_file() else None
+    if written is not None and fold not in (None, written):
+        raise ValueError(f"{data}: was written for fold {written}, found --fold {fold}")
+    chosen = fold if fold is not None else written or 0
+    if not hasattr(converters.load_format(data_format), "read"):
+        return split, chosen, (), ()  # its family reads it, and finds the division inside
     samples = converters.read(data, format=data_format, subset="train", labels=labels)
     split.check(samples)
-    held_out = set(split.val(fold))
-    return (
-        split,
-        [s for s in samples if s.key not in held_out],
-        [s for s in samples if s.key in held_out],
-    )
+    held_out = set(split.val(chosen))
+    learn = [s for s in samples if s.key not in held_out]
+    return split, chosen, learn, [s for s in samples if s.key in held_out]
 
 
 def _open_run(
     out: Path,
     family: str,
     config: RunConfig,
-    split: Split | None,
+    split: Split,
     fold: int,
-    digest: str,
     command: Sequence[str],
 ) -> None:
     wanted = {"family": family, **config.model_dump(mode="json")}
@@ -148,17 +144,18 @@ def _open_run(
     if file.is_file():
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
         record = read_provenance(out)
-        same_data = record.get("config", {}).get("fold") == fold and record.get("split") == digest
-        if found != wanted or not same_data:
+        same_data = (
+            record.get("config", {}).get("fold") == fold and record.get("split") == split.digest
+        )
+        if found != wanted or learnt_from != (fold, split.digest):
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
         return
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: expected a run or an empty folder, found other files")
     out.mkdir(parents=True, exist_ok=True)
-    if split:
-        split.save(out / "split.json")
+    split.save(out / "split.json")
     settings = {**wanted, "fold": fold}
-    write_provenance(out, list(command), settings, config.seed, digest)
+    write_provenance(out, list(command), settings, config.seed, split.digest)
     atomic_write_text(file, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
 
 

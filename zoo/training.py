@@ -86,25 +86,22 @@ class SemanticModule(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, which moves at every step."""
         optimizer = build_optimizer(self.network, self.config.optim)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = build_schedule(optimizer, self.config.optim, steps)
+        # Not Lightning's estimate: it starts the loader's workers before a checkpoint is read.
+        steps = -(-len(self.train_dataloader()) // self.config.accumulate)
+        schedule = build_schedule(optimizer, self.config.optim, steps * self.config.epochs)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the batches; asked for once, after a checkpoint has been read."""
+        """Return the batches, from the epoch on at which training stands."""
         world = self.trainer.world_size
-        sampler = EpochSampler(
-            len(self._data), self.config.seed, self.trainer.global_rank, world
-        )
-        # Workers start to read before Lightning tells the sampler its epoch.
+        sampler = EpochSampler(len(self._data), self.config.seed, self.trainer.global_rank, world)
+        # Workers start to read the first epoch before Lightning tells the sampler which it is.
         sampler.set_epoch(self.trainer.fit_loop.epoch_progress.current.processed)
         pinned = self.trainer.strategy.root_device.type == "cuda"
-        return training_loader(
-            self._data, sampler, self.config.batch, self.config.workers, pinned
-        )
+        return training_loader(self._data, sampler, self.config.batch, self.config.workers, pinned)
 
 
 class Recorder(L.Callback):
@@ -129,12 +126,18 @@ class Recorder(L.Callback):
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self._losses = []
 
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: SemanticModule, batch: Batch, number: int
+    ) -> None:
+        """Note the learning rate before the schedule moves on."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_train_batch_end(
         self, trainer: L.Trainer, module: SemanticModule, outputs: Any, batch: Batch, number: int
     ) -> None:
         """Move the progress bar."""
-        self._losses.append(outputs["loss"].detach())
-        self._rate = module.lr_schedulers().get_last_lr()[0]
+        # Lightning has divided it by the number of batches of a step.
+        self._losses.append(outputs["loss"].detach() * module.config.accumulate)
         if not trainer.is_global_zero:
             return
         per_epoch = int(trainer.num_training_batches)
@@ -301,7 +304,8 @@ def _fit(trainer: L.Trainer, module: SemanticModule, resume: Path) -> None:
             raise
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"{resume}: expected a checkpoint of this network; remove it to train anew: {reason:.200}"
+            f"{resume}: expected a checkpoint of this network, remove it to train anew; found: "
+            f"{reason:.200}"
         ) from None
 
 
@@ -315,6 +319,9 @@ def _quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=PossibleUserWarning)
+            # Lightning uses what newer PyTorch releases deprecate.
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -1,9 +1,9 @@
 """From a YOLO segmentation network's output to soft masks in the original image's frame.
 
-A network's masks are prototypes times coefficients: logits on a grid of a quarter of the input's size
-(Bolya et al., YOLACT, ICCV 2019, section 3). Ultralytics enlarges the logits and keeps only where they
-are positive; here they become probabilities that other models' can be fused with. At 1/2 the pixels are
-those of `ultralytics.utils.ops.process_mask_native`, which is what `retina_masks=True` gives.
+A network's masks are prototypes times coefficients: logits on a grid of a quarter of the input's
+size (Bolya et al., YOLACT, ICCV 2019, section 3). Ultralytics enlarges the logits and keeps where
+they are positive; here they become probabilities that can be fused. At 1/2 the pixels are those of
+`ultralytics.utils.ops.process_mask_native`, which `retina_masks=True` gives.
 """
 
 from __future__ import annotations

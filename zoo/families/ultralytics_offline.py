@@ -1,12 +1,12 @@
 """Ultralytics, imported so that it stays on this machine and out of the user's home.
 
-By itself the package looks for a network, reports use to Google Analytics, installs packages, downloads
-weights and fonts, writes to `~/.config/Ultralytics`, and sets OpenMP to one thread. Its switches are
-environment variables that it reads once, at its import; therefore this module is the only one that
-imports the package, and the others of this family take it from here.
+By itself the package looks for a network, reports its use to Google Analytics, installs packages,
+downloads weights and fonts, writes to `~/.config/Ultralytics`, and sets OpenMP to one thread. Its
+switches are environment variables that it reads once, at its import: so this module comes before
+any other import of it.
 
-The package `ultralytics-platform`, which it depends on, is a client of Ultralytics' servers. It is
-imported only by name on demand, and its callbacks need an API key; nothing here asks for it.
+The package `ultralytics-platform`, on which it depends, is a client of Ultralytics' servers. It is
+imported on demand only, and its callbacks need an API key; nothing here asks for it.
 """
 
 from __future__ import annotations

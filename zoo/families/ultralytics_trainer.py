@@ -1,19 +1,19 @@
-"""Ultralytics' segmentation trainer with our checkpoints, scores and progress; AGPL-3.0 applies to its use.
+"""Ultralytics' segmentation trainer with our checkpoints, scores and progress; under AGPL-3.0.
 
-What its trainer does with the network, the loss, the data and the optimiser stays as it is. Replaced
-is what would unpickle files, reach for a network, score in letterbox space, or depend on what the random
-number generators did in earlier epochs.
+What the trainer does with network, loss, data and optimiser stays as it is. Replaced
+is what would unpickle files, reach for a network, score in letterbox space, or depend on what the
+random number generators did in earlier epochs.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import io
 import os
 import random
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,15 +23,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.files import atomic_write_text
 from fusion.metrics import Scores
+from zoo.checkpoints import BEST, LAST, RESUME, save_weights
 from zoo.families import ultralytics_offline  # noqa: F401  (before anything of Ultralytics)
+from zoo.metrics_file import MetricsFile
 
 # isort: split
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.segment import SegmentationTrainer
 
-Score = Callable[[nn.Module, torch.device], Scores]
+Score = Callable[[nn.Module], Scores]
 METRICS = ("epoch", "step", "seconds", "train_loss", "lr", "val_dice")
 _RETRIES = 3
 
@@ -49,7 +50,7 @@ class Plan:
         score_every: epochs from one scoring to the next; the last one is always scored.
         precision: `32-true`, `16-mixed` or `bf16-mixed`.
         out: the run folder.
-        save: writes a network's weights to a file.
+        about: texts that go with the weights.
         progress: called with (done, total, note) after each batch.
     """
 
@@ -61,18 +62,13 @@ class Plan:
     score_every: int
     precision: str
     out: Path
-    save: Callable[[nn.Module, Path], None]
+    about: Mapping[str, str]
     progress: Callable[[int, int, str], None]
 
     @property
-    def checkpoints(self) -> Path:
-        """Where checkpoints and weights are."""
-        return self.out / "checkpoints"
-
-    @property
-    def last(self) -> Path:
+    def resume_from(self) -> Path:
         """What a killed run continues from."""
-        return self.checkpoints / "last.ckpt"
+        return self.out / RESUME
 
 
 class ListedImages(YOLODataset):  # type: ignore[misc]
@@ -81,6 +77,11 @@ class ListedImages(YOLODataset):  # type: ignore[misc]
     def get_img_files(self, img_path: Sequence[str]) -> list[str]:
         """Return the images as they were given."""
         return list(img_path)
+
+    def cache_images(self) -> None:
+        """Read the images into memory, without a progress bar of its own."""
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().cache_images()
 
     def _load_or_scan_cache(self, cache_path: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
         # The cache beside the labels is a pickle; in a data set from elsewhere it may run code.
@@ -102,6 +103,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         self.plan = plan
         self._attempts = 0
         self._batches = 0
+        self.best_fitness: float | None = None
         super().__init__(overrides=dict(plan.settings))
         self.wdir.rmdir()
 
@@ -160,7 +162,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         due = last or (self.epoch + 1) % self.plan.score_every == 0
         if self.plan.score is None or not due:
             return {}, None
-        scores = self.plan.score(self.ema.ema, self.device)
+        scores = self.plan.score(self.ema.ema)
         fitness = scores.mean()
         if self.best_fitness is None or fitness > self.best_fitness:
             self.best_fitness = fitness
@@ -176,22 +178,19 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
             "lr": metrics["lr/pg0"],
             **self.metrics,
         }
-        # Ultralytics adds names of its own before the first scoring.
-        row = {n: v for n, v in row.items() if n in METRICS or n in self.plan.classes}
-        self._rows.append({name: _shown(value) for name, value in row.items()})
-        _write_rows(self.plan.out / "metrics.csv", self._rows, self.plan.classes)
+        self._table.append({n: row.get(n, "") for n in self._table.columns})
 
     def save_model(self) -> bool:
         """Write what a killed run continues from, and the averaged network's weights."""
-        folder = self.plan.checkpoints
-        folder.mkdir(parents=True, exist_ok=True)
-        is_best = self.fitness is not None and self.fitness == self.best_fitness
-        if is_best or (self.plan.score is None):
-            self.plan.save(self.ema.ema, folder / "best.safetensors")
-        self.plan.save(self.ema.ema, folder / "last.safetensors")
-        unfinished = folder / "last.ckpt.partial"
-        torch.save({"epoch": self.epoch, "finished": True} if self.stop else self._state(), unfinished)
-        os.replace(unfinished, self.plan.last)
+        if self.fitness is not None and self.fitness == self.best_fitness:
+            save_weights(self.ema.ema, self.plan.out / BEST, self.plan.about)
+        save_weights(self.ema.ema, self.plan.out / LAST, self.plan.about)
+        place = self.plan.resume_from
+        unfinished = place.with_name(place.name + ".partial")
+        torch.save(
+            {"epoch": self.epoch, "finished": True} if self.stop else self._state(), unfinished
+        )
+        os.replace(unfinished, place)
         return True
 
     def final_eval(self) -> None:
@@ -205,19 +204,19 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
             self.args.amp = "bf16"
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.plan.precision == "16-mixed")
         self._started = time.monotonic()
-        self._seconds, self._rows = 0.0, []
-        if self.plan.last.is_file():
+        if self.plan.resume_from.is_file():
             self.start_epoch = self._restore() + 1
-            rows = _read_rows(self.plan.out / "metrics.csv")
-            self._rows = [row for row in rows if int(row["epoch"]) <= self.start_epoch]
-            self._seconds = float(self._rows[-1]["seconds"]) if self._rows else 0.0
+        columns = (*METRICS, *self.plan.classes)
+        self._table = MetricsFile(self.plan.out / "metrics.csv", columns)
+        self._table.keep_until(self.start_epoch)
+        self._seconds = self._table.last("seconds")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         if self.loss is None or bool(self.loss.isfinite()):
             self._attempts = 0
             return False
         self._attempts += 1
-        if self._attempts > _RETRIES or not self.plan.last.is_file():
+        if self._attempts > _RETRIES or not self.plan.resume_from.is_file():
             raise ValueError(f"epoch {epoch + 1}: the loss is not a number; lower lr0")
         self._model_train()
         self._restore()
@@ -259,7 +258,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
 
     def _restore(self) -> int:
         """Load the last checkpoint; return its epoch, counted from 0."""
-        state = read_checkpoint(self.plan.last, self.device)
+        state = read_checkpoint(self.plan.resume_from, self.device)
         self.model.load_state_dict(state["model"])
         self.ema.ema.load_state_dict(state["ema"])
         self.ema.updates = state["updates"]
@@ -299,7 +298,7 @@ def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str,
 
 def is_finished(out: Path) -> bool:
     """Tell whether the run has reached its last epoch."""
-    path = out / "checkpoints" / "last.ckpt"
+    path = out / RESUME
     return path.is_file() and bool(read_checkpoint(path).get("finished"))
 
 
@@ -307,22 +306,3 @@ def _seed(number: int) -> None:
     random.seed(number)
     np.random.seed(number % 2**32)
     torch.manual_seed(number)
-
-
-def _shown(value: float) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
-
-
-def _write_rows(path: Path, rows: Sequence[dict[str, str]], classes: Sequence[str]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, (*METRICS, *classes), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    atomic_write_text(path, text.getvalue())

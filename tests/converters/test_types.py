@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shapely.geometry import LineString, MultiPolygon, Polygon, box
+
+from converters.types import Instance, LabelSpace, Sample
+
+FINGERS = [f"finger-{i}" for i in range(1, 20)]
+CARPALS = [*("Trapezium", "Trapezoid", "Capitate", "Hamate")]
+CARPALS += [*("Scaphoid", "Lunate", "Triquetrum", "Pisiform")]
+
+
+def test_hand_bones_are_in_the_order_of_the_submission(labels):
+    assert labels.names == (*FINGERS, *CARPALS, "Radius", "Ulna")
+    assert {group: len(members) for group, members in labels.groups.items()} == {
+        "fingers": 19,
+        "carpals": 8,
+        "forearm": 2,
+    }
+    assert labels.index["Pisiform"] == 26
+    assert labels.group_of("Ulna") == "forearm"
+    assert labels.group_of("tooth") is None
+
+
+@pytest.mark.parametrize(
+    ("names", "groups", "message"),
+    [
+        ((), {}, "at least one class"),
+        (("a", "a"), {}, r"twice: \['a'\]"),
+        (("a",), {"g": ("b",)}, r"unknown classes \['b'\]"),
+        (("a",), {"g": ("a",), "h": ("a",)}, "two groups"),
+    ],
+)
+def test_label_space_refuses(names, groups, message):
+    with pytest.raises(ValueError, match=message):
+        LabelSpace("some", names, groups)
+
+
+def test_label_space_from_a_file(tmp_path):
+    path = tmp_path / "waste.yaml"
+    path.write_text("name: waste\nnames: [paper, glass]\n", encoding="utf-8")
+    assert LabelSpace.load(str(path)) == LabelSpace("waste", ("paper", "glass"))
+
+
+@pytest.mark.parametrize("text", ["names: [a]", "- a", ""])
+def test_label_space_file_without_its_keys(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="expected keys 'name', 'names'"):
+        LabelSpace.load(str(path))
+
+
+def test_unknown_label_space_names_those_that_are_shipped():
+    with pytest.raises(ValueError, match="hand_bones"):
+        LabelSpace.load("feet")
+
+
+@pytest.mark.parametrize(
+    ("geometry", "message"),
+    [
+        (LineString([(0, 0), (1, 1)]), "found LineString"),
+        (Polygon(), "empty geometry"),
+        (MultiPolygon(), "empty geometry"),
+    ],
+)
+def test_instance_refuses(geometry, message):
+    with pytest.raises(ValueError, match=message):
+        Instance("Radius", geometry)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_instance_refuses_coordinates_that_are_not_finite(value):
+    # NumPy warns when shapely closes such a ring.
+    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="NaN or infinity"):
+        Instance("Radius", Polygon([(0, 0), (1, value), (1, 1)]))
+
+
+def test_instance_keeps_parts_and_holes():
+    ring = Polygon(box(0, 0, 9, 9).exterior, [box(3, 3, 5, 5).exterior])
+    assert Instance("Ulna", ring).parts == (ring,)
+    assert Instance("Ulna", MultiPolygon([ring, box(20, 20, 25, 25)])).parts[0] == ring
+
+
+@pytest.mark.parametrize("key", ["", "/etc/image", "../image", "a/../b"])
+def test_sample_refuses_keys_that_leave_the_data_set(key):
+    with pytest.raises(ValueError, match="relative path"):
+        Sample(key, Path("a.png"), (2, 3))
+
+
+@pytest.mark.parametrize("size_hw", [(0, 3), (3, -1), (3,)])
+def test_sample_refuses_sizes(size_hw):
+    with pytest.raises(ValueError, match="positive"):
+        Sample("a", Path("a.png"), size_hw)
+
+
+def test_file_name_has_the_suffix():
+    sample = Sample("train/image1_R", Path("/data/train/image1_R.png"), (2, 3))
+    assert sample.file_name == "image1_R.png"

@@ -1,0 +1,196 @@
+"""The submission: written, read, and every way in which one can be wrong."""
+
+import re
+
+import numpy as np
+import pytest
+
+from fusion import submission
+from fusion.submission import Image, Row
+
+SIZE_HW = (5, 9)
+IMAGES = [Image("image_1_R.png", SIZE_HW), Image("image_2.png", (9, 5))]
+
+
+def plane(*pixels, size_hw=SIZE_HW):
+    out = np.zeros(size_hw, np.uint8)
+    for y, x in pixels:
+        out[y, x] = 255
+    return out
+
+
+@pytest.fixture
+def predictions(predict):
+    ring = plane(*[(y, x) for y in range(3) for x in range(3, 6) if (y, x) != (1, 4)])
+    first = {"finger-1": ring, "wrist_2": plane((0, 8), (1, 0)), "Ulna": ring | plane((4, 8))}
+    second = {"3": np.full((9, 5), 255, np.uint8)}
+    return [
+        predict(first, size_hw=SIZE_HW, key="a/image_1_R"),
+        predict(second, "instance", (9, 5), key="b/image_2"),
+    ]
+
+
+@pytest.fixture
+def rows(predictions, labels):
+    named = zip(predictions, IMAGES, strict=True)
+    return [row for p, image in named for row in submission.encode(p, image.name, labels)]
+
+
+def test_every_image_and_class_has_a_row_in_order(rows, labels):
+    expected = [(image.name, label) for image in IMAGES for label in labels.names]
+    assert [(row.image_name, row.label) for row in rows] == expected
+
+
+def test_codes_are_row_major_from_one(rows):
+    # Columns first, the code of the pixels (0, 8) and (1, 0) would be two runs far apart.
+    codes = {(row.image_name, row.label): row.rle for row in rows}
+    assert codes["image_1_R.png", "wrist_2"] == "9 2"
+    assert codes["image_1_R.png", "finger-1"] == "4 3 13 1 15 1 22 3"
+    assert codes["image_1_R.png", "3"] == ""
+    assert codes["image_2.png", "3"] == "1 45"
+
+
+def test_what_is_written_is_read(tmp_path, rows, predictions, labels):
+    path = tmp_path / "new" / "submission.csv"
+    assert submission.write(path, rows) == len(rows)
+    assert list(submission.read(path)) == rows
+    found = dict(submission.read_masks(path, dict(IMAGES)))
+    assert list(found) == [image.name for image in IMAGES]
+    for image, prediction in zip(IMAGES, predictions, strict=True):
+        for label in labels.names:
+            expected = prediction.binary(label).full(image.size_hw)
+            assert np.array_equal(found[image.name][label].full(image.size_hw), expected)
+    assert submission.check(path, IMAGES, labels) == []
+
+
+def test_images_are_joined_by_name_not_by_position(tmp_path, rows):
+    path = tmp_path / "shuffled.csv"
+    order = np.random.default_rng(0).permutation(len(rows))
+    submission.write(path, [rows[i] for i in order])
+    found = dict(submission.read_masks(path, dict(IMAGES)))
+    assert found["image_2.png"]["3"].full((9, 5)).all()
+    assert found["image_1_R.png"]["wrist_2"].area == 2
+
+
+def test_pandas_reads_an_empty_mask_as_nan(tmp_path, rows):
+    pandas = pytest.importorskip("pandas")
+    path = tmp_path / "submission.csv"
+    submission.write(path, rows)
+    table = pandas.read_csv(path)
+    assert list(table.columns) == ["image_name", "class", "rle"]
+    assert table["rle"].isna().tolist() == [row.rle == "" for row in rows]
+    assert table["rle"].iloc[0] == rows[0].rle
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path, rows):
+    path = tmp_path / "submission.csv"
+    path.write_text("before")
+
+    def broken():
+        yield rows[0]
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        submission.write(path, broken())
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def replaced(rows, at, rle):
+    return [row._replace(rle=rle) if i == at else row for i, row in enumerate(rows)]
+
+
+# What was done to the rows -> what the check says, first.
+FAULTS = {
+    "missing row": (lambda r: r[:2] + r[3:], "expected 8 rows, found 7"),
+    "missing pair": (lambda r: r[:2] + r[3:], "missing: image_1_R.png 3"),
+    "extra row": (lambda r: [*r, Row("image_1_R.png", "Talus", "")], "unexpected: .* Talus"),
+    "other image": (lambda r: [*r, Row("image_9.png", "3", "")], "unexpected: image_9.png 3"),
+    "suffix": (lambda r: [Row("image_1_R.jpg", *r[0][1:]), *r[1:]], "unexpected: image_1_R.jpg"),
+    "twice": (lambda r: [*r, r[3]], "comes twice: image_1_R.png Ulna"),
+    "order": (lambda r: [r[1], r[0], *r[2:]], "line 2: .*out of order"),
+    "images' order": (lambda r: r[4:] + r[:4], "line 2: expected image_1_R.png finger-1"),
+    "out of image": (lambda r: replaced(r, 1, "45 2"), "line 3: .* pixels up to 45"),
+    "overlapping": (lambda r: replaced(r, 1, "4 3 5 2"), "line 3: .*overlap"),
+    "unsorted": (lambda r: replaced(r, 1, "9 2 4 1"), "line 3: .*sorted"),
+    "from zero": (lambda r: replaced(r, 1, "0 2"), "line 3: .*at least 1"),
+    "odd": (lambda r: replaced(r, 1, "3 1 7"), "line 3: .*pairs"),
+    "words": (lambda r: replaced(r, 1, "nan"), "line 3: .*whole numbers"),
+    "all empty": (lambda r: [row._replace(rle="") for row in r], "all 8 masks are empty"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_check_finds(fault, tmp_path, rows, labels):
+    change, message = FAULTS[fault]
+    path = tmp_path / "submission.csv"
+    submission.write(path, change(rows))
+    problems = submission.check(path, IMAGES, labels)
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_check_uses_each_image_s_own_size(tmp_path, rows, labels):
+    # 45 pixels both, but the code of a 5 x 9 image does not fit one of 4 x 9.
+    path = tmp_path / "submission.csv"
+    submission.write(path, rows)
+    smaller = [IMAGES[0], Image("image_2.png", (4, 9))]
+    (problem,) = submission.check(path, smaller, labels)
+    assert problem.startswith("line 8: image_2.png 3: RLE: expected pixels up to 36 (4 x 9)")
+
+
+def test_check_lists_the_first_twenty_of_a_kind(tmp_path, rows, labels):
+    path = tmp_path / "submission.csv"
+    submission.write(path, rows)
+    images = [*IMAGES, *(Image(f"more_{i}.png", SIZE_HW) for i in range(30))]
+    problems = submission.check(path, images, labels)
+    assert len(problems) == 1 + 20 + 1
+    assert problems[-1] == "missing: 100 more"
+
+
+UNREADABLE = {
+    "no file": (None, "expected a submission file, found none"),
+    "no lines": (b"", "expected the header"),
+    "header": (b"image,class,rle\n", "expected the header image_name,class,rle"),
+    "index column": (b",image_name,class,rle\n0,a.png,b,\n", "expected the header"),
+    "too few fields": (b"image_name,class,rle\na.png,b\n", "line 2: expected 3 fields, found 2"),
+    "blank line": (b"image_name,class,rle\n\n", "line 2: expected 3 fields, found 0"),
+    "not UTF-8": (b"image_name,class,rle\n\xff\xfe,b,\n", "expected CSV in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_files_that_are_no_submission_are_refused(case, tmp_path, labels):
+    content, message = UNREADABLE[case]
+    path = tmp_path / "submission.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        submission.check(path, IMAGES, labels)
+
+
+@pytest.mark.parametrize("text", ["\ufeffimage_name,class,rle\r\na.png,b,1 2\r\n"])
+def test_files_saved_by_a_spreadsheet_are_read(tmp_path, text):
+    path = tmp_path / "submission.csv"
+    path.write_bytes(text.encode("utf-8"))
+    assert list(submission.read(path)) == [Row("a.png", "b", "1 2")]
+
+
+BAD_MASKS = [
+    (Row("image_9.png", "3", ""), "expected images of the data set, found 'image_9.png'"),
+    (Row("image_1_R.png", "3", "1 2"), "'image_1_R.png' '3' comes twice"),
+    (Row("image_1_R.png", "new", "44 9"), "'image_1_R.png' 'new': RLE: expected pixels up to 45"),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), BAD_MASKS)
+def test_masks_are_not_read_from_bad_rows(row, message, tmp_path, rows):
+    path = tmp_path / "submission.csv"
+    submission.write(path, [*rows, row])
+    with pytest.raises(ValueError, match=message):
+        list(submission.read_masks(path, dict(IMAGES)))
+
+
+def test_a_long_code_is_read(tmp_path):
+    path, code = tmp_path / "submission.csv", " ".join(f"{i} 1" for i in range(1, 200001, 2))
+    submission.write(path, [Row("a.png", "b", code)])
+    assert next(submission.read(path)).rle == code

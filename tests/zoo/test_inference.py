@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from converters.types import LabelSpace
+from zoo.data import GREY_MEAN, Frame
+from zoo.inference import TTA, Setting, enlarge, predict_semantic, probabilities, to_prediction
+
+CPU = torch.device("cpu")
+LABELS = LabelSpace("two", ("bright-part", "left"))
+
+
+class Threshold(nn.Module):
+    """Class 0 where the image is bright; class 1 in the left half of whatever it sees."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.stride = stride
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(tuple(images.shape))
+        images = images[..., :: self.stride, :: self.stride]
+        left = torch.full_like(images, -20.0)
+        left[..., : images.shape[-1] // 2] = 20
+        return torch.cat([(images - GREY_MEAN) * 20, left], dim=1)
+
+
+def _frame(name: str = "a_1", size_hw: tuple[int, int] = (400, 100)) -> Frame:
+    """At 64 x 32: bright in rows 16 to 31 and columns 24 to 31; rows are 6.25 pixels high."""
+    image = np.zeros((64, 32), np.uint8)
+    image[16:32, 24:] = 255
+    return Frame(name, size_hw, image)
+
+
+def test_prediction_is_in_the_images_own_frame() -> None:
+    (found,) = predict_semantic(Threshold(), [_frame()], LABELS, Setting(CPU))
+    assert (found.key, found.size_hw, found.kind) == ("a_1", (400, 100), "semantic")
+    bright = found.binary("bright-part").full((400, 100))
+    # A cell is 6.25 pixels high and 3.125 wide; the outline is right to half of it.
+    assert bright[104:196, 78:].all()
+    assert bright.sum() == bright[97:203, 73:].sum()
+    left = found.binary("left")
+    assert left.box_xywh == (0, 0, 50, 400)
+
+
+def test_low_logits_are_enlarged_before_the_sigmoid() -> None:
+    images = torch.from_numpy(_frame().image)[None, None]
+    found = probabilities(Threshold(stride=4), images, Setting(CPU))
+    logits = Threshold(stride=4)((images.float() / 255 - 0.449) / 0.226)
+    expected = (enlarge(logits, (64, 32)).sigmoid() * 255).round().to(torch.uint8)
+    assert found.shape == (1, 2, 64, 32)
+    assert torch.equal(found, expected)
+
+
+def test_score_is_the_highest_probability_and_empty_classes_are_absent() -> None:
+    probs = np.zeros((2, 8, 4), np.uint8)
+    probs[0, 2, 1] = 51
+    found = to_prediction("a", (16, 8), probs, LABELS)
+    assert set(found.masks) == {"bright-part"}
+    best = found.best("bright-part")
+    assert best is not None
+    assert best[0] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_batches_keep_order_and_sizes(batch: int) -> None:
+    frames = [_frame(f"a_{i}", (100 + i, 50)) for i in range(5)]
+    network = Threshold()
+    found = list(predict_semantic(network, frames, LABELS, Setting(CPU, batch=batch)))
+    assert [(p.key, p.size_hw) for p in found] == [(f.key, f.size_hw) for f in frames]
+    assert max(shape[0] for shape in network.seen) == batch
+
+
+def test_flipped_probabilities_are_averaged() -> None:
+    image = torch.from_numpy(_frame().image)[None, None]
+    found = probabilities(Threshold(), image, Setting(CPU, tta=("hflip",)))
+    # `left` is one half in each pass, `bright-part` moves along with the image.
+    assert set(found[0, 1].unique().tolist()) == {128}
+    assert found[0, 0, 20, 28] == 255
+    assert found[0, 0, 20, 2] < 10
+
+
+@pytest.mark.parametrize("name", sorted(TTA))
+def test_moves_are_undone(name: str) -> None:
+    values = torch.rand(1, 1, 4, 6)
+    move, undo = TTA[name]
+    assert torch.equal(undo(move(values)), values)
+
+
+def test_no_frames_no_predictions() -> None:
+    assert list(predict_semantic(Threshold(), [], LABELS, Setting(CPU))) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"tta": ("vflip",)}, "tta 'vflip': expected any of hflip"), ({"batch": 0}, "at least 1")],
+)
+def test_bad_setting(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Setting(CPU, **changes)

@@ -1,0 +1,138 @@
+"""What the semantic families share: the config of their trainer, and how they train and predict."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from torch import nn
+
+from converters.types import LabelSpace, Sample
+from fusion.types import Kind, Prediction
+from zoo import checkpoints
+from zoo.config import RunConfig
+from zoo.data import Items, SampleItems, read_frames
+from zoo.devices import Precision, choose_device, choose_precision
+from zoo.families.base import PredictOptions, TrainJob
+from zoo.inference import Setting, predict_semantic
+from zoo.losses import check_weights
+from zoo.optim import OptimConfig
+
+# Five halvings, of which an encoder-decoder undoes each.
+STRIDE = 32
+
+
+def _whole_strides(size: tuple[int, int]) -> tuple[int, int]:
+    if min(size) < STRIDE or any(side % STRIDE for side in size):
+        raise ValueError(f"expected height and width that are multiples of {STRIDE}")
+    return size
+
+
+class SemanticConfig(RunConfig):
+    """How a semantic network is trained.
+
+    Attributes:
+        size: height and width that images are stretched to, in pixels; multiples of 32.
+        epochs: passes over the training samples.
+        batch: images in a step, on each device.
+        accumulate: steps whose gradients are added before the weights move.
+        loss: name of a loss -> weight.
+        optim: optimizer and learning rate.
+        augment: albumentations' transforms: `{name: HorizontalFlip, p: 0.5}`, in order.
+        clip: highest norm of the gradient; 0 does not clip.
+        validate_every: epochs between scores; the last one is always scored.
+        checkpoint_every: epochs between checkpoints to continue from.
+        cache: keep decoded samples at the network's size in `memory`, or `none`.
+        workers: processes that prepare batches; 0 prepares them in the main one.
+        init: safetensors file with the weights to start from, of the same network.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        precision: `auto` lets the device's capability choose.
+        devices: how many devices of that kind; passed to Lightning, like the next two.
+        num_nodes: how many computers.
+        strategy: how they work together.
+    """
+
+    size: Annotated[tuple[int, int], AfterValidator(_whole_strides)]
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    loss: Annotated[dict[str, float], AfterValidator(check_weights)] = Field(
+        default_factory=lambda: {"bce": 0.5, "dice": 0.5}
+    )
+    optim: OptimConfig = OptimConfig()
+    augment: tuple[dict[str, Any], ...] = ()
+    clip: float = Field(default=0.0, ge=0)
+    validate_every: int = Field(default=1, gt=0)
+    checkpoint_every: int = Field(default=1, gt=0)
+    cache: Literal["memory", "none"] = "memory"
+    workers: int = Field(default=0, ge=0)
+    init: str | None = None
+    device: str = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    devices: int = Field(default=1, gt=0)
+    num_nodes: int = Field(default=1, gt=0)
+    strategy: str = "auto"
+
+
+class SemanticFamily(ABC):
+    """A family whose networks give a logit per pixel and class."""
+
+    name: str
+    kind: Kind = "semantic"
+    Config: type[SemanticConfig]
+
+    @abstractmethod
+    def build(self, config: Any, classes: int) -> nn.Module:
+        """Return a network to train: images, float (N, 1, h, w) -> logits (N, C, h', w')."""
+
+    def rebuild(self, run: Path, config: Any, classes: int) -> nn.Module:
+        """Return the network of a run, without its weights and without a download."""
+        return self.build(config, classes)
+
+    def describe(self, run: Path, network: nn.Module) -> None:  # noqa: B027 (most have nothing)
+        """Leave in the run folder what `rebuild` needs beyond the config."""
+
+    def open_items(self, config: Any, job: TrainJob) -> tuple[Items, Items]:
+        """Return what to learn from and what to score on."""
+        return SampleItems(job.train, job.labels), SampleItems(job.val, job.labels)
+
+    def train(self, config: Any, job: TrainJob) -> None:
+        """Train a network and leave it in `job.out`; a killed run continues, a finished one stays.
+
+        Raises:
+            ValueError: what the config or the data ask for is not there.
+        """
+        # Late: prediction needs neither Lightning nor albumentations.
+        from zoo.augmentation import Augmentation
+        from zoo.training import fit_semantic, is_finished, seed_everything
+
+        augment = Augmentation(config.augment)
+        if is_finished(config, job):
+            return
+        seed_everything(config.seed)
+        network = self.build(config, len(job.labels))
+        if config.init:
+            checkpoints.load_weights(network, Path(config.init))
+        self.describe(job.out, network)
+        train_items, val_items = self.open_items(config, job)
+        fit_semantic(network, config, job, train_items, val_items, augment)
+
+    def predict(
+        self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
+    ) -> Iterator[Prediction]:
+        """Yield one prediction a sample, in order, in the images' own frame.
+
+        Raises:
+            ValueError: the run has no weights, or an option is unknown.
+        """
+        labels = LabelSpace.load(config.labels)
+        device = choose_device(options.device)
+        precision = choose_precision(device) if config.precision == "auto" else config.precision
+        setting = Setting(device, precision, options.batch or config.batch, options.tta)
+        network = self.rebuild(run, config, len(labels))
+        checkpoints.load_weights(network, checkpoints.find_weights(run))
+        network.to(device).eval()
+        yield from predict_semantic(network, read_frames(samples, config.size), labels, setting)

@@ -1,0 +1,215 @@
+"""The report: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from converters.files import atomic_write_text
+from converters.masks import CropMask, rasterize_labels
+from converters.types import LabelSpace
+from fusion.fit import Fit
+from fusion.metrics import ImageScore, score_image
+from zoo.report import pictures, tables
+from zoo.report.entries import (
+    Case,
+    Entry,
+    check_case,
+    check_entries,
+    group_names,
+    mean_dice,
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture as the template shows it."""
+
+    uri: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One entry on one case: its masks, where they differ from the truth, its Dice."""
+
+    name: str
+    kind: str
+    masks: Picture
+    difference: Picture
+    scores: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True)
+class LegendItem:
+    """A class of the case's legend; `left` and `top` place its number, None where not shown."""
+
+    number: int
+    name: str
+    color: str
+    left: float | None
+    top: float | None
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """One case as the template shows it."""
+
+    case: Case
+    group: str
+    size_wh: tuple[int, int]
+    radiograph: Picture
+    truth: Picture
+    cards: tuple[Card, ...]
+    legend: tuple[LegendItem, ...]
+    others: bool
+    columns: int
+
+
+def write_report(
+    out: Path,
+    *,
+    title: str,
+    entries: Sequence[Entry],
+    cases: Sequence[Case],
+    labels: LabelSpace,
+    facts: Sequence[tuple[str, str]],
+    fit: Fit | None = None,
+) -> None:
+    """Write the report: headline, scores, cases, classes, facts, and what the measures mean.
+
+    The file holds its pictures and its style, loads nothing, and appears whole or not at all.
+
+    Args:
+        out: the HTML file; replaced where it exists.
+        title: of the page.
+        entries: rows of the tables: sources first, then rules.
+        cases: images to show; their images are read here.
+        labels: the classes.
+        facts: name and value of what a reader wants to know: images, seed, time, versions.
+        fit: the fitted rule, for what it decided per class.
+
+    Raises:
+        ValueError: entries or cases that do not fit together, or an image that cannot be read.
+    """
+    check_entries(entries, labels)
+    for case in cases:
+        check_case(case, entries)
+    views = [_view(case, entries, labels) for case in cases]
+    page = (
+        _environment()
+        .from_string(_template())
+        .render(
+            title=title,
+            headline=tables.headline(entries),
+            remarks=tables.remarks(entries, labels),
+            entries=entries,
+            subject=tables.subject_of(entries),
+            scores=tables.score_table(entries, labels),
+            classes=tables.class_table(entries, labels, fit),
+            cases=views,
+            facts=facts,
+            fit=fit,
+            strip_wh=tables.STRIP_WH,
+            tones={
+                "hit": _css(pictures.HIT_ON_GREY),
+                "missed": _css(pictures.MISSED),
+                "false_": _css(pictures.FALSE),
+                "muted": _css(pictures.MUTED),
+            },
+        )
+    )
+    atomic_write_text(out, page)
+
+
+def _environment() -> Environment:
+    made = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters["dice"] = lambda value: f"{value:.{tables.DIGITS}f}"
+    made.filters["signed"] = tables.signed
+    return made
+
+
+def _template() -> str:
+    return resources.files("zoo.report").joinpath("template.html").read_text(encoding="utf-8")
+
+
+def _view(case: Case, entries: Sequence[Entry], labels: LabelSpace) -> CaseView:
+    sample = case.sample
+    truth = rasterize_labels(sample.instances, sample.size_hw)
+    group = case.group or pictures.focus_group(truth, labels)
+    names = group_names(labels, group)
+    view = pictures.view_of([truth[n] for n in names if n in truth], sample.size_hw)
+    radiograph = pictures.read_radiograph(sample, view)
+    colors = pictures.class_colors(names)
+    cards = tuple(_cards(case, entries, labels, group, truth, view, radiograph, colors))
+    points = pictures.label_points(truth, names, view)
+    legend = tuple(
+        LegendItem(i, name, _css(colors[name]), *points.get(name, (None, None)))
+        for i, name in enumerate(names, 1)
+    )
+    drawn = pictures.draw_masks(radiograph, truth, view, colors)
+    return CaseView(
+        case=case,
+        group=group or "all",
+        size_wh=(view.size_hw[1], view.size_hw[0]),
+        radiograph=Picture(pictures.encode_jpeg(radiograph), f"{case.key}: the image"),
+        truth=Picture(
+            pictures.encode_jpeg(drawn), f"{case.key}: true masks of {', '.join(points)}"
+        ),
+        cards=cards,
+        legend=legend,
+        others=len(names) < len(labels),
+        columns=_columns(len(cards) + 1),
+    )
+
+
+def _cards(
+    case: Case,
+    entries: Sequence[Entry],
+    labels: LabelSpace,
+    group: str | None,
+    truth: Mapping[str, CropMask],
+    view: pictures.View,
+    radiograph: pictures.Floats,
+    colors: Mapping[str, pictures.Color],
+) -> Iterator[Card]:
+    for entry in entries:
+        if entry.name not in case.masks:
+            continue
+        masks = case.masks[entry.name]
+        scores = _case_scores(score_image(case.key, masks, truth, labels), labels, group)
+        drawn = pictures.draw_masks(radiograph, masks, view, colors)
+        difference = pictures.draw_difference(radiograph, masks, truth, view)
+        of = f"{case.key}: {entry.name}"
+        said = ", ".join(f"{name} {value:.4f}" for name, value in scores)
+        yield Card(
+            entry.name,
+            entry.kind,
+            Picture(pictures.encode_jpeg(drawn), f"{of}, masks. Dice: {said}"),
+            Picture(pictures.encode_jpeg(difference), f"{of}, difference to the truth"),
+            scores,
+        )
+
+
+def _case_scores(
+    score: ImageScore, labels: LabelSpace, group: str | None
+) -> tuple[tuple[str, float], ...]:
+    found = [] if group is None else [(group, mean_dice(score, group_names(labels, group)))]
+    if score.shared:
+        found.append(("shared", sum(score.shared.values()) / len(score.shared)))
+    return (*found, ("all", mean_dice(score, labels.names)))
+
+
+def _columns(cards: int) -> int:
+    """Three or four in a row, whichever leaves fewer gaps; four where equal."""
+    return min((4, 3), key=lambda columns: -cards % columns) if cards > 4 else max(cards, 3)
+
+
+def _css(color: pictures.Color) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*color)

@@ -1,0 +1,250 @@
+"""The report's pictures: the radiograph, masks on it, and where masks differ from the truth."""
+
+from __future__ import annotations
+
+import base64
+import colorsys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from converters.masks import EMPTY, CropMask, union_box
+from converters.types import LabelSpace, Sample
+from fusion.metrics import shared_parts
+
+Color = tuple[int, int, int]
+Floats = npt.NDArray[np.float32]
+Picture = npt.NDArray[np.uint8]
+
+# Okabe and Ito, "Color Universal Design", 2008, lightened for dark grounds and with a pale grey
+# for their black; ordered so that neighbours differ in hue and in lightness.
+PALETTE: tuple[Color, ...] = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 178, 128),
+    (240, 228, 66),
+    (220, 130, 185),
+    (50, 120, 220),
+    (235, 105, 40),
+    (238, 238, 238),
+)
+MUTED: Color = (142, 152, 168)
+HIT: Color = (150, 160, 172)
+HIT_ON_GREY: Color = (110, 117, 126)  # as it looks over bone
+MISSED: Color = (240, 120, 20)
+FALSE: Color = (70, 170, 245)
+
+WIDTH, MAX_HEIGHT = 640, 860
+MARGIN = 0.10
+NARROWEST, WIDEST = 0.78, 1.5  # a crop's width over its height, where the image allows it
+STRIPE = 9
+LINE = 5
+
+
+@dataclass(frozen=True)
+class View:
+    """The part of an image that all pictures of a case show.
+
+    Attributes:
+        box_xywh: whole pixels of the image.
+        size_hw: of the pictures, in pixels.
+    """
+
+    box_xywh: tuple[int, int, int, int]
+    size_hw: tuple[int, int]
+
+    @property
+    def scale(self) -> float:
+        """Pixels of a picture for one pixel of the image."""
+        return self.size_hw[1] / self.box_xywh[2]
+
+
+def view_of(masks: Sequence[CropMask], size_hw: tuple[int, int]) -> View:
+    """Return a view of all masks with a margin; of the whole image where they are empty."""
+    box = union_box([mask for mask in masks if mask.area])
+    x, y, width, height = box if box[2] else (0, 0, size_hw[1], size_hw[0])
+    margin = round(MARGIN * max(width, height)) if box[2] else 0
+    wide, high = width + 2 * margin, height + 2 * margin
+    wide, high = max(wide, round(high * NARROWEST)), max(high, round(wide / WIDEST))
+    wide, high = min(wide, size_hw[1]), min(high, size_hw[0])
+    left = min(max(0, x + width // 2 - wide // 2), size_hw[1] - wide)
+    top = min(max(0, y + height // 2 - high // 2), size_hw[0] - high)
+    scale = min(WIDTH / wide, MAX_HEIGHT / high)
+    return View((left, top, wide, high), (max(1, round(high * scale)), max(1, round(wide * scale))))
+
+
+def focus_group(truth: Mapping[str, CropMask], labels: LabelSpace) -> str | None:
+    """Return the group whose classes have the largest part of their pixels in common with others.
+
+    None where nothing overlaps, or where there are no groups.
+    """
+    shared = shared_parts(truth)
+    parts = {}
+    for group, names in labels.groups.items():
+        area = sum(truth[name].area for name in names if name in truth)
+        parts[group] = sum(shared[n].area for n in names if n in truth) / max(1, area)
+    best = max(parts, key=lambda group: parts[group], default=None)
+    return best if best is not None and parts[best] > 0 else None
+
+
+def class_colors(names: Sequence[str]) -> dict[str, Color]:
+    """Return a fixed colour for each class; beyond the palette they are spread over the hues."""
+    return {name: PALETTE[i] if i < len(PALETTE) else _hue(i) for i, name in enumerate(names)}
+
+
+def _hue(i: int) -> Color:
+    # Steps of the golden angle stay apart from each other whatever their number.
+    red, green, blue = colorsys.hls_to_rgb(i * 0.381966 % 1, 0.45 + 0.2 * (i % 2), 0.7)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def read_radiograph(sample: Sample, view: View) -> Floats:
+    """Read a sample's image in a view, float32 (h, w, 3) RGB in 0..1, its contrast stretched.
+
+    Raises:
+        ValueError: the file is no image, or has another size than the sample.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    image: npt.NDArray[np.uint8 | np.uint16] | None = None
+    if sample.image.is_file():
+        image = cv2.imdecode(np.fromfile(sample.image, np.uint8), flags)
+    if image is None:
+        raise ValueError(f"{sample.image}: expected an image, found none that can be read")
+    if image.shape[:2] != tuple(sample.size_hw):
+        raise ValueError(
+            f"{sample.image}: expected (height, width) {tuple(sample.size_hw)}, "
+            f"found {image.shape[:2]}"
+        )
+    x, y, width, height = view.box_xywh
+    part = image[y : y + height, x : x + width, ::-1].astype(np.float32)
+    low, high = np.percentile(part, (0.5, 99.7))
+    stretched = np.clip((part - low) / max(float(high - low), 1.0), 0, 1)
+    smooth = cv2.INTER_CUBIC if view.scale > 1 else cv2.INTER_AREA
+    resized = cv2.resize(stretched, view.size_hw[::-1], interpolation=smooth)
+    return np.asarray(np.clip(resized, 0, 1), np.float32)
+
+
+def coverage(mask: CropMask, view: View) -> Floats:
+    """Return how much of each pixel of the view a mask covers, float32 (h, w) in 0..1."""
+    window = mask.window(view.box_xywh).astype(np.float32)
+    if view.scale <= 1:
+        return np.asarray(
+            cv2.resize(window, view.size_hw[::-1], interpolation=cv2.INTER_AREA), np.float32
+        )
+    soft = cv2.resize(window, view.size_hw[::-1], interpolation=cv2.INTER_LINEAR)
+    # The slope of the enlarged edge is 1 / scale; make it one pixel wide.
+    return np.asarray(np.clip((soft - 0.5) * view.scale + 0.5, 0, 1), np.float32)
+
+
+def draw_masks(
+    radiograph: Floats, masks: Mapping[str, CropMask], view: View, colors: Mapping[str, Color]
+) -> Floats:
+    """Draw masks as translucent fills with outlines; where several meet, in stripes of all.
+
+    Args:
+        radiograph: float32 (h, w, 3) in 0..1.
+        masks: label -> mask.
+        view: what the radiograph shows.
+        colors: label -> colour; other labels are drawn muted.
+
+    Returns:
+        float32 (h, w, 3) in 0..1.
+    """
+    layers = [(label, alpha) for label, alpha in _layers(masks, view)]
+    # Muted ones first, so that their outlines lie below.
+    layers.sort(key=lambda layer: layer[0] in colors)
+    count = np.zeros(view.size_hw, np.uint8)
+    for _, alpha in layers:
+        count += alpha >= 0.5
+    stripe, rank = _stripes(view), np.zeros(view.size_hw, np.uint8)
+    out = radiograph.copy()
+    for label, alpha in layers:
+        turn = (count < 2) | (stripe % np.maximum(count, 1) == rank)
+        strength = np.where(count > 1, 0.72, 0.38 if label in colors else 0.16)
+        _blend(out, colors.get(label, MUTED), alpha * turn * strength)
+        rank += alpha >= 0.5
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (LINE, LINE))
+    for label, alpha in layers:
+        line = alpha - cv2.erode(alpha, kernel)
+        _blend(out, colors.get(label, MUTED), line * (0.95 if label in colors else 0.6))
+    return out
+
+
+def draw_difference(
+    radiograph: Floats,
+    masks: Mapping[str, CropMask],
+    truth: Mapping[str, CropMask],
+    view: View,
+) -> Floats:
+    """Colour where any class is hit, missed, or drawn where it is not; both errors in stripes.
+
+    Takes what `draw_masks` takes; the ground is the radiograph in dark grey.
+    """
+    hit, missed, false = (np.zeros(view.size_hw, bool) for _ in range(3))
+    drawn, real = dict(_layers(masks, view)), dict(_layers(truth, view))
+    nothing = np.zeros(view.size_hw, np.float32)
+    for label in {**drawn, **real}:
+        found, true = drawn.get(label, nothing) >= 0.5, real.get(label, nothing) >= 0.5
+        hit |= found & true
+        missed |= true & ~found
+        false |= found & ~true
+    first = _stripes(view) % 2 == 0
+    out = np.repeat(radiograph.mean(axis=2, keepdims=True), 3, axis=2) * np.float32(0.6)
+    _blend(out, HIT, hit * 0.34)
+    _blend(out, MISSED, (missed & (first | ~false)) * 0.95)
+    _blend(out, FALSE, (false & (~first | ~missed)) * 0.95)
+    return np.asarray(out, np.float32)
+
+
+def _layers(masks: Mapping[str, CropMask], view: View) -> Iterator[tuple[str, Floats]]:
+    for label, mask in masks.items():
+        if mask.window(view.box_xywh).any():
+            yield label, coverage(mask, view)
+
+
+def _stripes(view: View) -> npt.NDArray[np.intp]:
+    rows, columns = np.indices(view.size_hw, sparse=True)
+    return np.asarray((rows + columns) // STRIPE)
+
+
+def _blend(picture: Floats, color: Color, alpha: npt.NDArray[np.floating]) -> None:
+    weight = np.asarray(alpha, np.float32)[..., None]
+    picture += weight * (np.array(color, np.float32) / 255 - picture)
+
+
+def label_points(
+    masks: Mapping[str, CropMask], names: Sequence[str], view: View
+) -> dict[str, tuple[float, float]]:
+    """Return where to write a class's number: left and top in percent of the view.
+
+    The point lies deepest inside the part of the mask that no other one covers, or inside the
+    mask where all of it is covered. Classes that the view does not show are absent.
+    """
+    shared = shared_parts(masks)
+    points = {}
+    for name in names:
+        whole = masks.get(name, EMPTY).window(view.box_xywh)
+        alone = whole & (1 - shared[name].window(view.box_xywh)) if name in shared else whole
+        place = alone if alone.any() else whole
+        if not place.any():
+            continue
+        depth = cv2.distanceTransform(np.pad(place, 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+        points[name] = (
+            100 * (float(column) + 0.5) / view.box_xywh[2],
+            100 * (float(row) + 0.5) / view.box_xywh[3],
+        )
+    return points
+
+
+def encode_jpeg(picture: Floats, quality: int = 86) -> str:
+    """Return a picture, float32 (h, w, 3) RGB in 0..1, as the data URI of a JPEG."""
+    pixels: Picture = np.rint(picture[..., ::-1] * 255).astype(np.uint8)
+    # Full colour resolution: thin coloured lines are what the pictures are about.
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
+    _, data = cv2.imencode(".jpg", pixels, [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
