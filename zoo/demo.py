@@ -126,8 +126,11 @@ def score_all(
         truth = truth_masks(samples[key])
         for name, masks in all_masks(predictions, stores, compared, labels).items():
             scores[name].append(score_image(key, masks, truth, labels))
-    kinds = {store.name: "source" for store in stores}
-    return [Entry(name, kinds.get(name, "rule"), Scores(labels, s)) for name, s in scores.items()]
+    sources = {store.name for store in stores}
+    return [
+        Entry(name, "source" if name in sources else "rule", Scores(labels, found))
+        for name, found in scores.items()
+    ]
 
 
 def all_masks(

@@ -144,9 +144,7 @@ def _open_run(
     if file.is_file():
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
         record = read_provenance(out)
-        same_data = (
-            record.get("config", {}).get("fold") == fold and record.get("split") == split.digest
-        )
+        learnt_from = (record.get("config", {}).get("fold"), record.get("split"))
         if found != wanted or learnt_from != (fold, split.digest):
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
         return
