@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.types import LabelSpace
-from fusion.types import Prediction, Window
+from fusion.types import Prediction, Window, soft_mask
 
 Bytes = npt.NDArray[np.uint8]
 LOGIT_LIMIT = 4.0
@@ -18,6 +18,7 @@ NEUTRAL = 128
 ALONE, SHARED, OUTLINE = 0, 1, 2
 ZONES = ("alone", "shared", "outline")
 OUTLINE_SHARE = 0.005
+FAINT = 13  # a twentieth: pixels that every source gives less are no candidates
 
 
 def logit_table(limit: float = LOGIT_LIMIT) -> npt.NDArray[np.float32]:
@@ -50,7 +51,8 @@ class ClassEvidence:
 
     Attributes:
         label: class name.
-        window_xywh: the window in pixels of the image.
+        window_xywh: the window in pixels of the image; beyond it every source stays below a
+            twentieth. Without that cut, one stray cell would make a class's window the image.
         prob: uint8 (K, h, w), one layer a source; 255 = 1. A source that saw no such object is
             0 everywhere if it is semantic, neutral (128) everywhere if it finds instances.
         silent: bool (K,): the source finds instances and found none of this class, so that its
@@ -75,7 +77,7 @@ def gather(
 
     Args:
         predictions: one a source, of the same image.
-        labels: the classes; those that no source has seen are left out of the result.
+        labels: the classes; those of which no source has more than a faint trace are left out.
         reliability: source's place -> how far its scores can be trusted.
 
     Raises:
@@ -86,7 +88,7 @@ def gather(
     claimed, shared = np.zeros((2, *size_hw), np.bool_)
     rendered = []
     for label in labels.names:
-        window = union_window(predictions, label)
+        window = union_window(predictions, label, FAINT)
         if window[2] == 0 or window[3] == 0:
             continue
         layers, silent = _layers(predictions, label, window, reliability or {})
@@ -115,13 +117,20 @@ def check_same_image(predictions: Sequence[Prediction]) -> None:
             raise ValueError(f"fusion: expected {first.key} {first.size_hw}, found {found}")
 
 
-def union_window(predictions: Sequence[Prediction], label: str) -> Window:
-    """Return the smallest window of the image that holds all sources' boxes of a class."""
+def union_window(predictions: Sequence[Prediction], label: str, level: int = 0) -> Window:
+    """Return the smallest window of the image that holds all sources' boxes of a class.
+
+    Args:
+        predictions: one a source, of the same image.
+        label: the class.
+        level: cells below it, outside the box of the others, do not count.
+    """
     windows = []
     for prediction in predictions:
         best = prediction.best(label)
-        if best is not None:
-            windows.append(best[1].window(prediction.size_hw))
+        mask = best and soft_mask(best[1].prob, best[1].box_xywh, level)
+        if mask:
+            windows.append(mask.window(prediction.size_hw))
     windows = [w for w in windows if w[2] and w[3]]
     if not windows:
         return 0, 0, 0, 0

@@ -35,8 +35,8 @@ from fusion.hybrid import ClassWeights, Hybrid
 from fusion.metrics import dice
 from fusion.types import Prediction
 
-LEVELS = 32
-AT_MOST_SOURCES = 12  # so many sources' levels, and the zone, fit into one int64
+LEVELS = 16
+AT_MOST_SOURCES = 15  # so many sources' levels, and the zone, fit into one int64
 Floats = npt.NDArray[np.float64]
 
 
@@ -240,7 +240,7 @@ class HybridFit:
 
         Raises:
             ValueError: no images, images of one patient only, another number of predictions than
-                of sources, or more than 12 sources.
+                of sources, or more than 15 sources.
         """
         read = list(images)
         groups = [group for _, _, group in read]

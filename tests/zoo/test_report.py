@@ -247,7 +247,7 @@ def test_kind_is_checked():
         (
             {"smp": 0.9, "vote": 0.95, "hybrid": 0.92},
             "hybrid 0.9200 is 0.0200 above the best single source, smp 0.9000; "
-            "the rule vote has more, 0.9500.",
+            "the rule vote is above hybrid, with 0.9500.",
         ),
         (
             {"smp": 0.9, "mean": 0.95},

@@ -1,8 +1,11 @@
 import contextlib
 import csv
 import dataclasses
+import os
 import pickle
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import configs
 import converters.yolo
+from converters.masks import rasterize
 from converters.splits import make_split
 from converters.types import Instance, LabelSpace, Sample
 from zoo.checkpoints import BEST, LAST, RESUME, load_weights
@@ -30,9 +34,10 @@ from zoo.families.ultralytics_masks import (
     soft_mask_of,
     soft_masks,
 )
-from zoo.families.ultralytics_trainer import read_checkpoint
+from zoo.families.ultralytics_trainer import covered_cells, read_checkpoint
 
 # isort: split
+from ultralytics.data.utils import polygon2mask
 from ultralytics.models.yolo.segment import SegmentationPredictor
 from ultralytics.utils import nms, ops
 
@@ -234,6 +239,30 @@ def test_margin_reaches_beyond_the_box():
     assert mask.box_xywh == (9, 9, 14, 14)
 
 
+@pytest.mark.parametrize("radius", [8, 13, 30])
+@pytest.mark.parametrize(("image_px", "cell_px"), [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1)])
+def test_masks_to_learn_from_are_as_large_as_the_objects(radius: int, image_px: int, cell_px: int):
+    rng = np.random.default_rng(radius)
+    side = 256 // image_px // cell_px
+    ours, theirs, truth = 0, 0, 0
+    for _ in range(60):
+        centre, axes = rng.integers(100, 156, 2), rng.integers(radius * 0.7, radius * 1.3, 2)
+        polygon = Polygon(cv2.ellipse2Poly(centre.tolist(), axes.tolist(), 20, 0, 360, 15))
+        truth += rasterize(polygon, (256, 256)).area
+        ring = (np.array(polygon.exterior.coords)[:-1] + 0.5) / image_px
+        ours += int(covered_cells(ring, (side, side), cell_px, image_px).sum())
+        theirs += int(polygon2mask((side * cell_px,) * 2, [ring.reshape(-1)], 1, cell_px).sum())
+    cell_area = (cell_px * image_px) ** 2
+    assert ours * cell_area == pytest.approx(truth, rel=0 if cell_area == 1 else 0.05)
+    assert abs(ours * cell_area - truth) <= abs(theirs * cell_area - truth)
+
+
+def test_masks_to_learn_from_may_leave_the_image():
+    ring = np.array([[-20, -20], [6.0, -20], [6, 6], [-20, 6]])
+    assert covered_cells(ring, (8, 8), 2, 1).sum() == 9
+    assert covered_cells(ring - 50, (8, 8), 2, 1).sum() == 0
+
+
 def test_training_leaves_scores_and_weights(finished, labels: Path):
     out, calls = finished
     with (out / "metrics.csv").open() as lines:
@@ -428,6 +457,27 @@ def test_shipped_configs_describe_networks(name: str):
     settings = yolo.ultralytics_settings(config, CPU, Path("nowhere"))
     assert settings["nbs"] == config.batch
     assert settings["optimizer"] == "AdamW"
+
+
+def test_importing_touches_neither_home_nor_network(tmp_path: Path):
+    program = """
+import os, socket, sys
+def refuse(*_): raise AssertionError("something reached for a network")
+socket.getaddrinfo = socket.socket.connect = refuse
+import torch
+threads = torch.get_num_threads()
+import zoo.families.yolo
+from ultralytics.utils import ONLINE, SETTINGS
+from ultralytics.utils.events import events
+assert not ONLINE and not SETTINGS["sync"] and not events.enabled
+assert torch.get_num_threads() == threads and "OMP_NUM_THREADS" not in os.environ
+assert "ultralytics_platform" not in sys.modules
+"""
+    kept = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT")
+    env = {name: os.environ[name] for name in kept if name in os.environ}
+    env |= {"HOME": str(tmp_path), "TMPDIR": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=env)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_family_is_registered():

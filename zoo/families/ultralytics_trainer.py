@@ -1,8 +1,8 @@
 """Ultralytics' segmentation trainer with our checkpoints, scores and progress; under AGPL-3.0.
 
-What the trainer does with network, loss, data and optimiser stays as it is. Replaced
-is what would unpickle files, reach for a network, score in letterbox space, or depend on what the
-random number generators did in earlier epochs.
+What the trainer does with network, loss, augmentation and optimiser stays as it is. Replaced is
+what would unpickle files, reach for a network, enlarge masks, score in letterbox space, or depend
+on what the random number generators did in earlier epochs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -29,12 +31,15 @@ from zoo.families import ultralytics_offline  # noqa: F401  (before anything of 
 from zoo.metrics_file import MetricsFile
 
 # isort: split
+from ultralytics.data.augment import Format
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.segment import SegmentationTrainer
 
 Score = Callable[[nn.Module], Scores]
 METRICS = ("epoch", "step", "seconds", "train_loss", "lr", "val_dice")
 _RETRIES = 3
+# Of a pixel, in OpenCV's fixed-point coordinates.
+FRACTION_BITS = 4
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,72 @@ class Plan:
         return self.out / RESUME
 
 
+class CoveredCells(Format):  # type: ignore[misc]
+    """Ultralytics' last step of augmentation, with masks that are as large as the objects.
+
+    Its own rasteriser (`data.utils.polygon2mask`) truncates vertices and sets every pixel of the
+    network's input that an outline touches. At half the image's size, with `mask_ratio` 2, a bone 16
+    pixels wide becomes 29 % larger, one of 26 pixels 16 %, and a network learns it so. Here objects
+    are drawn at the image's size, and a cell is set where half of it is covered.
+    """
+
+    # Pixels of the image for one of the network's input, along a side.
+    image_px = 1
+
+    def _format_segments(
+        self, instances: Any, cls: Any, w: int, h: int
+    ) -> tuple[npt.NDArray[np.uint8], Any, Any]:
+        if self.mask_overlap:
+            masks, instances, cls = super()._format_segments(instances, cls, w, h)
+            return masks, instances, cls
+        size_hw = h // self.mask_ratio, w // self.mask_ratio
+        rings = instances.segments
+        cells = [covered_cells(ring, size_hw, self.mask_ratio, self.image_px) for ring in rings]
+        return np.stack(cells), instances, cls
+
+
+def covered_cells(
+    ring: npt.NDArray[np.floating[Any]], size_hw: tuple[int, int], cell_px: int, image_px: int
+) -> npt.NDArray[np.uint8]:
+    """Return the cells that an object covers by half or more, uint8 (h, w), 0 or 1.
+
+    Args:
+        ring: float (N, 2), the outline in pixels of the network's input; the first covers 0..1.
+        size_hw: cells of the result.
+        cell_px: a cell's side in pixels of the input.
+        image_px: pixels of the image for one of the input, along a side; the outline is that wide.
+    """
+    mask = np.zeros(size_hw, np.uint8)
+    first = np.maximum(np.floor(ring.min(axis=0) / cell_px).astype(int) - 1, 0)
+    last = np.minimum(np.ceil(ring.max(axis=0) / cell_px).astype(int) + 1, size_hw[::-1])
+    if (last <= first).any():
+        return mask
+    cols, rows = (last - first).tolist()
+    parts = cell_px * image_px
+    fine = np.zeros((rows * parts, cols * parts), np.uint8)
+    points = (ring - first * cell_px) * image_px - 0.5
+    fixed = np.rint(points * 2**FRACTION_BITS).astype(np.int32)
+    cv2.fillPoly(fine, [fixed], (255,), shift=FRACTION_BITS)
+    share = cv2.resize(fine, (cols, rows), interpolation=cv2.INTER_AREA)
+    mask[first[1] : last[1], first[0] : last[0]] = share >= 128
+    return mask
+
+
 class ListedImages(YOLODataset):  # type: ignore[misc]
     """Ultralytics' data set over a list of images, without its pickled cache of labels."""
+
+    format_class = CoveredCells
 
     def get_img_files(self, img_path: Sequence[str]) -> list[str]:
         """Return the images as they were given."""
         return list(img_path)
+
+    def build_transforms(self, hyp: Any) -> Any:
+        """Return Ultralytics' augmentation; masks are drawn at the images' size."""
+        transforms = super().build_transforms(hyp)
+        sides = sorted(max(label["shape"]) for label in self.labels)
+        transforms.transforms[-1].image_px = max(1, round(sides[len(sides) // 2] / self.imgsz))
+        return transforms
 
     def cache_images(self) -> None:
         """Read the images into memory, without a progress bar of its own."""
@@ -164,7 +229,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
             return {}, None
         scores = self.plan.score(self.ema.ema)
         fitness = scores.mean()
-        if self.best_fitness is None or fitness > self.best_fitness:
+        if self.best_fitness is None or fitness >= self.best_fitness:
             self.best_fitness = fitness
         return {"val_dice": fitness, **scores.per_class()}, fitness
 

@@ -68,6 +68,7 @@ class CaseView:
     legend: tuple[LegendItem, ...]
     others: bool
     columns: int
+    narrow_columns: int
 
 
 def write_report(
@@ -165,7 +166,8 @@ def _view(case: Case, entries: Sequence[Entry], labels: LabelSpace) -> CaseView:
         cards=cards,
         legend=legend,
         others=len(names) < len(labels),
-        columns=_columns(len(cards) + 1),
+        columns=_columns(len(cards) + 1, 4, 3),
+        narrow_columns=_columns(len(cards) + 1, 3, 2),
     )
 
 
@@ -206,9 +208,9 @@ def _case_scores(
     return (*found, ("all", mean_dice(score, labels.names)))
 
 
-def _columns(cards: int) -> int:
-    """Three or four in a row, whichever leaves fewer gaps; four where equal."""
-    return min((4, 3), key=lambda columns: -cards % columns) if cards > 4 else max(cards, 3)
+def _columns(cards: int, *choices: int) -> int:
+    """Return the number of columns that leaves the fewest gaps; the first of equal ones."""
+    return min(choices, key=lambda columns: -cards % columns)
 
 
 def _css(color: pictures.Color) -> str:

@@ -26,7 +26,7 @@ class Cell:
 
     Attributes:
         value: None where there is nothing to measure.
-        delta: difference to the best source; None for that source and without sources.
+        delta: value minus the best source, both as shown; None for that source and without one.
         best: whether no entry has more, to the digits shown.
         best_source: whether no source has more, to the digits shown.
         tint: strength of the shading, -1..1 by `delta` or 0..1 by the error.
@@ -131,7 +131,7 @@ def _cells(values: Sequence[float | None], kinds: Sequence[str]) -> tuple[Cell, 
             continue
         top = reference is not None and rounded(value) == rounded(reference)
         is_reference = top and kind == "source"
-        delta = None if reference is None or is_reference else value - reference
+        delta = None if reference is None or is_reference else rounded(value) - rounded(reference)
         best = rounded(value) == max(known)
         cells.append(Cell(value, delta, best, is_reference, _tint(delta)))
     return tuple(cells)
@@ -215,7 +215,7 @@ def headline(entries: Sequence[Entry]) -> str:
             f"{subject.name} {_show(ours)} is not better than the best single source: "
             f"{source.name} has {_show(theirs)}, {apart} more"
         )
-    return text + _about_other(other, ours) + "."
+    return text + _about_other(other, subject) + "."
 
 
 def _best_other_rule(entries: Sequence[Entry], subject: Entry) -> Entry | None:
@@ -223,12 +223,12 @@ def _best_other_rule(entries: Sequence[Entry], subject: Entry) -> Entry | None:
     return max(others, key=lambda entry: entry.scores.mean(), default=None)
 
 
-def _about_other(other: Entry | None, ours: float) -> str:
+def _about_other(other: Entry | None, subject: Entry) -> str:
     if other is None:
         return ""
-    value = rounded(other.scores.mean())
+    value, ours = rounded(other.scores.mean()), rounded(subject.scores.mean())
     if value > ours:
-        return f"; the rule {other.name} has more, {_show(value)}"
+        return f"; the rule {other.name} is above {subject.name}, with {_show(value)}"
     if value == ours:
         return f"; the rule {other.name} has the same"
     return f"; the best other rule, {other.name}, has {_show(value)}"

@@ -1,0 +1,305 @@
+"""The fit: its tables against real masks, its gradient, and what it gains on held-out images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import check_grad
+
+from converters.masks import EMPTY, crop
+from fusion import Hybrid, Mean
+from fusion.evidence import ZONES, gather
+from fusion.fit import AT_MOST_SOURCES, LEVELS, HybridFit, _Stack, tabulate
+from fusion.hybrid import ClassWeights
+from fusion.metrics import Scores, dice, score_image
+from fusion.types import Prediction
+
+SIZE_HW = (90, 130)
+NAMES = ("unet", "segformer", "yolo")
+
+
+@pytest.fixture(scope="module")
+def sources(flaw):
+    """Two semantic sources that fail in overlaps, one of instances that misses some."""
+    blind = flaw(2.5, blind=True)
+    return (blind, blind, flaw(3.0, kind="instance", misses=0.1))
+
+
+@pytest.fixture(scope="module")
+def train(world, sources):
+    return world(sources, 24, seed=0)
+
+
+@pytest.fixture(scope="module")
+def held_out(world, sources):
+    return world(sources, 24, seed=1)
+
+
+@pytest.fixture(scope="module")
+def fitted(train, labels):
+    return HybridFit()(train, NAMES, labels)
+
+
+def score(rule, images, labels):
+    scored = [
+        score_image("x", {n: rule(p, labels).binary(n) for n in labels.names}, truth, labels)
+        for p, truth, _ in images
+    ]
+    return Scores(labels, scored).mean()
+
+
+def alone(k):
+    return lambda predictions, labels: predictions[k]
+
+
+def tables_of(images, labels, label):
+    tables = []
+    for predictions, truth, _ in images:
+        found = {e.label: e for e in gather(predictions, labels)}
+        tables.append(tabulate(found.get(label), truth.get(label, EMPTY), len(predictions)))
+    return tables
+
+
+def test_the_hybrid_beats_the_mean_and_every_source(fitted, held_out, labels):
+    hybrid = score(fitted.rule, held_out, labels)
+    assert hybrid > score(Mean(), held_out, labels) + 0.01
+    assert hybrid > score(Hybrid(), held_out, labels) + 0.005
+    assert hybrid > max(score(alone(k), held_out, labels) for k in range(3)) + 0.03
+
+
+def test_the_detector_leads_where_the_others_are_blind(fitted):
+    for weights in fitted.rule.classes.values():
+        unet, segformer, yolo = weights.weights["shared"]
+        assert yolo > unet + segformer
+
+
+def test_the_report_says_what_held_out_images_say(fitted, train, held_out, labels):
+    fused = np.mean([r.fused for r in fitted.report.values()])
+    assert fused == pytest.approx(score(fitted.rule, held_out, labels), abs=0.02)
+    for k, name in enumerate(NAMES):
+        single = np.mean([r.single[name] for r in fitted.report.values()])
+        assert single == pytest.approx(score(alone(k), train, labels), abs=1e-9)
+    assert fitted.images == 24
+
+
+def test_notes_name_every_class_and_source(fitted, labels):
+    notes = fitted.notes()
+    assert set(notes) == set(labels.names)
+    assert all(name in note for note in notes.values() for name in NAMES)
+
+
+def test_the_fitted_rule_survives_its_file(fitted, held_out, labels, tmp_path):
+    path = tmp_path / "rule.yaml"
+    path.write_text(fitted.rule.dump(fitted.notes()), encoding="utf-8")
+    loaded = Hybrid.load(path)
+    assert score(loaded, held_out, labels) == pytest.approx(
+        score(fitted.rule, held_out, labels), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("kind", ["semantic", "instance"])
+def test_a_useless_source_does_not_hurt(kind, world, flaw, labels):
+    flaws = (flaw(2.5), flaw(2.5), flaw(0.0, useless=True, kind=kind))
+    found = HybridFit()(world(flaws, 16, seed=0), NAMES, labels)
+    images = world(flaws, 16, seed=1)
+    pairs = [(p[:2], truth, group) for p, truth, group in images]
+    assert score(found.rule, images, labels) > score(Mean(), pairs, labels) - 0.002
+    # A detection's weight counts by how reliable the detections are.
+    trust = [max(r.values) for r in found.rule.reliability.values()]
+    for weights in found.rule.classes.values():
+        good, also_good, useless = weights.weights["outline"]
+        assert useless * max(trust, default=1) < 0.6 * min(good, also_good)
+
+
+def test_a_class_keeps_a_source_that_cannot_be_bettered(world, flaw, labels):
+    flaws = (flaw(0.0), flaw(0.0, useless=True))
+    found = HybridFit()(world(flaws, 8), ("true", "noise"), labels)
+    assert {r.keeps for r in found.report.values()} == {"true"}
+    assert set(found.rule.classes) == set(labels.names)
+    for weights in found.rule.classes.values():
+        assert weights == ClassWeights.single(0, ("true", "noise"))
+    assert "keeps true" in found.notes()["Ulna"]
+
+
+def test_the_best_source_scores_as_reported_when_it_is_kept(world, flaw, labels):
+    # A detector that misses objects is credited with nothing for them.
+    flaws = (flaw(0.0, kind="instance", misses=0.3), flaw(0.0, useless=True))
+    images = world(flaws, 8)
+    found = HybridFit()(images, ("yolo", "noise"), labels)
+    for label in labels.names:
+        real = [dice(p[0].binary(label), truth[label]) for p, truth, _ in images]
+        assert found.report[label].single["yolo"] == pytest.approx(np.mean(real))
+
+
+# --- tables
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_tables_give_one_source_its_real_dice(train, labels, k):
+    for label in labels.names:
+        for table, (predictions, truth, _) in zip(
+            tables_of(train[:6], labels, label), train, strict=False
+        ):
+            expected = dice(predictions[k].binary(label), truth[label])
+            assert table.dice_alone(k) == pytest.approx(expected, abs=1e-12)
+
+
+def test_stacked_tables_give_each_image_its_dice(train, labels):
+    stack = _Stack.of(tables_of(train[:6], labels, "3"), 3)
+    first_alone = np.zeros(3 * len(ZONES) + 1)
+    first_alone[:9:3] = 1
+    expected = [dice(p[0].binary("3"), truth["3"]) for p, truth, _ in train[:6]]
+    assert stack.dice(first_alone) == pytest.approx(expected, abs=1e-12)
+
+
+def test_tables_give_the_pool_about_its_real_dice(train, fitted, labels):
+    for label, weights in fitted.rule.classes.items():
+        rule = Hybrid(NAMES, {label: weights}, recover=False)
+        rows = [w for zone in ZONES for w in weights.weights[zone]]
+        stack = _Stack.of(tables_of(train, labels, label), 3)
+        real = [dice(rule(p, labels).binary(label), truth[label]) for p, truth, _ in train]
+        assert np.abs(stack.dice(np.array([*rows, weights.bias])) - real).mean() < 0.005
+
+
+def test_tables_count_every_pixel_once(train, labels):
+    (predictions, truth, _) = train[0]
+    for evidence in gather(predictions, labels):
+        table = tabulate(evidence, truth[evidence.label], 3)
+        assert table.bone.sum() + table.missed == truth[evidence.label].area
+        assert (table.bone + table.other).sum() == evidence.zones.size
+        assert np.array_equal(np.unique(table.zones), np.unique(evidence.zones))
+
+
+def test_true_pixels_outside_every_window_are_missed(predict, labels):
+    plane = np.zeros(SIZE_HW, np.uint8)
+    plane[10:20, 10:20] = 1
+    nothing = tabulate(None, crop(plane), 2)
+    assert (nothing.missed, len(nothing.bone)) == (100, 0)
+    assert nothing.dice_alone(1) == 0
+    assert tabulate(None, EMPTY, 2).dice_alone(1) == 1
+    stack = _Stack.of([nothing, tabulate(None, EMPTY, 2)], 2)
+    assert stack.dice(np.ones(7)).tolist() == [0, 1]
+    loss, gradient = stack.soft_loss(np.ones(7))
+    assert np.isfinite(loss)
+    assert not gradient.any()
+
+
+def test_as_many_sources_as_a_code_can_hold(predict, soft_plane, labels):
+    assert len(ZONES) * (LEVELS + 1) ** AT_MOST_SOURCES < 2**63
+    assert len(ZONES) * (LEVELS + 1) ** (AT_MOST_SOURCES + 1) >= 2**63
+    sources = [predict({"3": soft_plane(seed)}) for seed in range(AT_MOST_SOURCES)]
+    (evidence,) = gather(sources, labels)
+    truth = sources[-1].binary("3")
+    table = tabulate(evidence, truth, len(sources))
+    assert table.dice_alone(AT_MOST_SOURCES - 1) == 1
+    assert table.dice_alone(0) == pytest.approx(dice(sources[0].binary("3"), truth))
+
+
+def test_more_sources_are_refused(predict, soft_plane, labels):
+    sources = [predict({"3": soft_plane(0)})] * (AT_MOST_SOURCES + 1)
+    (evidence,) = gather(sources, labels)
+    with pytest.raises(ValueError, match="expected at most 15 sources, found 16"):
+        tabulate(evidence, EMPTY, len(sources))
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0])
+def test_the_gradient_is_that_of_finite_differences(train, labels, scale):
+    stack = _Stack.of(tables_of(train[:4], labels, "wrist_2"), 3)
+    # In float64: differences of float32 sums are noise.
+    stack = replace(stack, features=stack.features.astype(np.float64))
+    parameters = scale * np.random.default_rng(0).random(3 * len(ZONES) + 1)
+
+    def value(p):
+        return soft_loss(stack, p)[0]
+
+    def gradient(p):
+        return stack.soft_loss(p)[1]
+
+    assert check_grad(value, gradient, parameters) < 1e-5
+    assert stack.soft_loss(parameters)[0] == pytest.approx(value(parameters), abs=1e-6)
+
+
+def soft_loss(stack, parameters):
+    """1 - mean soft Dice, image by image in float64."""
+    p = 1 / (1 + np.exp(-stack.features @ parameters))
+    values = []
+    for i, truth in enumerate(stack.truth):
+        rows = stack.image == i
+        hit, area = (stack.bone[rows] * p[rows]).sum(), (stack.total[rows] * p[rows]).sum()
+        values.append(2 * hit / (truth + area))
+    return 1 - np.mean(values), None
+
+
+# --- inputs
+
+
+def test_the_fit_is_deterministic(fitted, train, labels):
+    assert HybridFit()(train, NAMES, labels).rule == fitted.rule
+
+
+def test_the_order_of_the_images_does_not_matter(fitted, train, labels, held_out):
+    order = np.random.default_rng(0).permutation(len(train))
+    shuffled = HybridFit()((train[i] for i in order), NAMES, labels)
+    for label in labels.names:
+        assert shuffled.report[label].fused == pytest.approx(fitted.report[label].fused, abs=2e-3)
+    assert score(shuffled.rule, held_out, labels) == pytest.approx(
+        score(fitted.rule, held_out, labels), abs=2e-3
+    )
+
+
+def test_a_patient_s_images_are_never_on_both_sides(train, labels, monkeypatch):
+    seen = []
+    fit_all = HybridFit._fit_all
+
+    def spy(self, tables, chosen, *rest):
+        seen.append(set(chosen))
+        return fit_all(self, tables, chosen, *rest)
+
+    monkeypatch.setattr(HybridFit, "_fit_all", spy)
+    HybridFit(folds=2)(train[:8], NAMES, labels)
+    assert len(seen) == 3
+    for chosen in seen:
+        groups = [{train[i][2] for i in rows} for rows in (chosen, set(range(8)) - chosen)]
+        assert not groups[0] & groups[1]
+
+
+BAD_IMAGES = [
+    (lambda images: [], "at least two patients, found 0 in 0 images"),
+    (lambda images: images[:2], "at least two patients, found 1 in 2 images"),
+    (lambda images: [(p[:2], t, g) for p, t, g in images], "expected 3 sources, found 2"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_IMAGES)
+def test_images_that_cannot_be_fitted_are_refused(train, labels, change, message):
+    with pytest.raises(ValueError, match=message):
+        HybridFit()(change(train[:6]), NAMES, labels)
+
+
+def test_a_class_that_no_image_has_is_fitted_too(train, labels):
+    def without(image):
+        predictions, truth, group = image
+        masks = [{n: m for n, m in p.masks.items() if n != "Ulna"} for p in predictions]
+        kept = [replace(p, masks=m) for p, m in zip(predictions, masks, strict=True)]
+        return kept, {n: m for n, m in truth.items() if n != "Ulna"}, group
+
+    images = [without(image) for image in train[:8]]
+    found = HybridFit()(images, NAMES, labels)
+    assert found.report["Ulna"].single == dict.fromkeys(NAMES, 1.0)
+    assert score(found.rule, images, labels) > 0.8
+
+
+def test_sources_without_any_detection_are_fitted(train, labels):
+    images = [
+        ((p[0], Prediction(p[0].key, p[0].size_hw, "instance", {})), truth, group)
+        for p, truth, group in train[:8]
+    ]
+    found = HybridFit()(images, ("unet", "yolo"), labels)
+    assert not found.rule.reliability
+    assert score(found.rule, images, labels) >= score(alone(0), images, labels) - 1e-9
+
+
+def test_progress_is_told(train, labels):
+    told = []
+    HybridFit(folds=2)(train[:4], NAMES, labels, told.append)
+    assert told == ["counting pixels", "cross-validating", "fitting"]

@@ -1,0 +1,149 @@
+"""Imports run one way, zoo -> fusion -> converters -> configs, and torch is the zoo's alone."""
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import configs
+import converters
+import fusion
+import zoo
+
+PACKAGES = {
+    package.__name__: Path(package.__file__).parent
+    for package in (configs, converters, fusion, zoo)
+}
+ALLOWED = {
+    "configs": {"configs"},
+    "converters": {"configs", "converters"},
+    "fusion": {"configs", "converters", "fusion"},
+    "zoo": {"configs", "converters", "fusion", "zoo"},
+}
+OURS = {*ALLOWED, "tests", "tools"}
+HEAVY = {
+    *("torch", "torchvision", "torchmetrics", "transformers", "ultralytics", "lightning"),
+    *("timm", "segmentation_models_pytorch", "monai", "albumentations", "safetensors"),
+}
+OPTIONAL = {"datasets"}  # a format may need it, late
+IMPORTERS = {"import_module", "import_optional", "__import__"}
+
+FILES = {
+    f"{name}/{path.relative_to(root).as_posix()}": path
+    for name, root in PACKAGES.items()
+    for path in sorted(root.rglob("*.py"))
+}
+
+
+def imported(tree):
+    """Yield the full names that a piece of code imports, late ones and those by text as well."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+            if name in IMPORTERS:
+                yield str(node.args[0].value)
+
+
+def tops(file):
+    tree = ast.parse(FILES[file].read_text(encoding="utf-8"))
+    return {name.partition(".")[0] for name in imported(tree)}
+
+
+def test_the_search_finds_imports_of_every_kind():
+    code = """
+import a.b
+from c.d import e
+def late():
+    from f import g
+    importlib.import_module("h.i")
+    import_optional("j", "extra")
+"""
+    found = {name.partition(".")[0] for name in imported(ast.parse(code))}
+    assert found == {"a", "c", "f", "h", "j"}
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_run_one_way(file):
+    assert tops(file) & OURS <= ALLOWED[file.partition("/")[0]]
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if not f.startswith("zoo/")])
+def test_no_torch_below_the_zoo(file):
+    assert not tops(file) & HEAVY
+
+
+def test_modules_do_not_import_each_other_in_a_circle():
+    names = {
+        file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): file for file in FILES
+    }
+    graph = {}
+    for name, file in names.items():
+        tree = ast.parse(FILES[file].read_text(encoding="utf-8"))
+        # Late imports, and those for the type checker, are none of an import's circle.
+        early = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+        graph[name] = set()
+        for node in early:
+            found = set(imported(node)) & set(names)
+            # `from package import module` needs the module, not what the package itself holds.
+            whole = found - {getattr(node, "module", "")} or found
+            graph[name] |= whole - {name}
+    list(TopologicalSorter(graph).static_order())
+
+
+BLOCKED = """
+import importlib, importlib.abc, pkgutil, sys
+
+HEAVY = set({heavy!r})
+
+class Wall(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HEAVY:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Wall())
+for package in {packages!r}:
+    root = importlib.import_module(package)
+    for module in pkgutil.walk_packages(root.__path__, package + "."):
+        importlib.import_module(module.name)
+        print(module.name)
+assert not HEAVY & set(sys.modules)
+"""
+
+
+def run(code):
+    paths = f"import sys; sys.path[:0] = {[str(root.parent) for root in PACKAGES.values()]!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", paths + code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+def test_converters_and_fusion_work_without_torch():
+    code = BLOCKED.format(
+        heavy=sorted(HEAVY | OPTIONAL), packages=["configs", "converters", "fusion"]
+    )
+    modules = run(code)
+    assert {"converters.masks", "fusion.hybrid", "fusion.store", "fusion.fit"} <= modules
+
+
+@pytest.mark.parametrize("module", ["zoo.cli", "zoo.families", "zoo.fuse", "zoo.evaluate"])
+def test_commands_that_do_not_train_start_without_torch(module):
+    code = BLOCKED.format(heavy=sorted(HEAVY | OPTIONAL), packages=[])
+    run(f"{code}\nimport {module}\nassert not HEAVY & set(sys.modules)")
+
+
+def test_the_command_line_starts_without_arrays():
+    slow = ["numpy", "cv2", "shapely", "pyarrow", "scipy", "sklearn", "pydantic"]
+    run(f"import sys, zoo.cli\nfound = set({slow!r}) & set(sys.modules)\nassert not found, found")

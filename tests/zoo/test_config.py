@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import configs
+from zoo.config import (
+    RunConfig,
+    StrictModel,
+    apply_changes,
+    check_config,
+    dump_config,
+    load_config,
+)
+
+
+class Part(StrictModel):
+    rate: float = 0.1
+    names: tuple[str, ...] = ()
+
+
+class Whole(RunConfig):
+    size: tuple[int, int] = (64, 32)
+    part: Part = Part()
+    options: dict[str, Any] = {}  # noqa: RUF012 (pydantic copies it)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text("size: [96, 64]\npart: {rate: 0.5}\n")
+    return path
+
+
+def test_values_come_from_file_changes_and_defaults(file: Path) -> None:
+    found = load_config(Whole, "smp", str(file), ["part.names=[a,b-1]", "seed=3"])
+    assert found == Whole(size=(96, 64), part=Part(rate=0.5, names=("a", "b-1")), seed=3)
+
+
+def test_later_changes_win(file: Path) -> None:
+    assert load_config(Whole, "smp", str(file), ["seed=1", "seed=2"]).seed == 2
+
+
+def test_values_are_read_as_yaml(file: Path) -> None:
+    changes = ["options.a=null", "options.b=1e-3", "options.c.d=yes", "options.e=text"]
+    found = load_config(Whole, "smp", str(file), changes).options
+    assert found == {"a": None, "b": 1e-3, "c": {"d": True}, "e": "text"}
+
+
+def test_nothing_is_changed_in_place() -> None:
+    raw = {"part": {"rate": 1}}
+    assert apply_changes(raw, ["part.rate=2"]) == {"part": {"rate": 2}}
+    assert raw == {"part": {"rate": 1}}
+
+
+def test_a_config_never_changes() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Whole().seed = 1
+
+
+def test_a_dumped_config_comes_back(tmp_path: Path) -> None:
+    config = Whole(part=Part(names=("ä", "x_1")), options={"a": [1, None]})
+    dump_config(config, tmp_path / "out.yaml")
+    assert load_config(Whole, "smp", str(tmp_path / "out.yaml")) == config
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"sise": 1}, r"file: unknown key 'sise'; known are labels, seed, size, part, options"),
+        ({"part": {"rat": 1}}, r"file: unknown key 'part\.rat'; known are those of its section"),
+        ({"part": {"rate": "fast"}}, r"file: 'part\.rate': .*number.*, found 'fast'"),
+        ({"size": [1, 2, 3]}, r"file: 'size': .*at most 2 items"),
+        ({"part": 3}, r"file: 'part': .*, found 3"),
+    ],
+)
+def test_bad_values_name_their_key(raw: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_config(Whole, raw, "file")
+
+
+def test_every_bad_key_has_a_line() -> None:
+    with pytest.raises(ValueError, match="unknown key") as caught:
+        check_config(Whole, {"a": 1, "b": 2, "seed": "x"}, "file")
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize("change", ["seed", "=3", ""])
+def test_a_change_without_key_or_value(file: Path, change: str) -> None:
+    with pytest.raises(ValueError, match=r"expected key\.sub=value"):
+        load_config(Whole, "smp", str(file), [change])
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", "just text"])
+def test_files_that_are_no_config(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=r"bad\.yaml: expected") as caught:
+        load_config(Whole, "smp", str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_name_lists_what_is_shipped() -> None:
+    with pytest.raises(ValueError, match="smp config 'demmo': .* only: demo"):
+        load_config(Whole, "smp", "demmo")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(k, n) for k in ("smp", "segformer") for n in configs.names(k)]
+)
+def test_shipped_configs_say_what_they_are_for(kind: str, name: str) -> None:
+    text = configs.find(kind, name).read_text(encoding="utf-8")
+    assert text.startswith("# ")
+    assert isinstance(yaml.safe_load(text), dict)
