@@ -80,12 +80,34 @@ class SoftMask:
         return x0, y0, x1 - x0, y1 - y0
 
     def _enlarge(self, window: Window) -> npt.NDArray[np.uint8]:
-        x, y, width, height = self.box_xywh
-        if window == self.box_xywh:
-            if self.prob.shape == (window[3], window[2]):
-                return self.prob
-            return cv2.resize(self.prob, (window[2], window[3]), interpolation=cv2.INTER_LINEAR)
-        rows, cols = self.prob.shape
+        part = self._cells_around(window)
+        if not all(float(edge).is_integer() for edge in part.box_xywh):
+            return part._warp(window)
+        x, y, width, height = map(int, part.box_xywh)
+        pixels = part.prob
+        if pixels.shape != (height, width):
+            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
+        top, left = window[1] - y, window[0] - x
+        return pixels[top : top + window[3], left : left + window[2]]
+
+    def _cells_around(self, window: Window) -> SoftMask:
+        # One cell more on each side, toward whose centre the outermost pixels slope.
+        (x, y, width, height), (rows, cols) = self.box_xywh, self.prob.shape
+        cell_w, cell_h = width / cols, height / rows
+        left = max(0, math.floor((window[0] - x) / cell_w) - 1)
+        top = max(0, math.floor((window[1] - y) / cell_h) - 1)
+        right = min(cols, math.ceil((window[0] + window[2] - x) / cell_w) + 1)
+        bottom = min(rows, math.ceil((window[1] + window[3] - y) / cell_h) + 1)
+        box = (
+            x + left * cell_w,
+            y + top * cell_h,
+            (right - left) * cell_w,
+            (bottom - top) * cell_h,
+        )
+        return SoftMask(box, self.prob[top:bottom, left:right])
+
+    def _warp(self, window: Window) -> npt.NDArray[np.uint8]:
+        (x, y, width, height), (rows, cols) = self.box_xywh, self.prob.shape
         scale_x, scale_y = cols / width, rows / height
         # From an output pixel's index to the raster's index, both counted at centres.
         matrix = np.array(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.types import LabelSpace
-from fusion.evidence import check_same_image, union_window
+from fusion.evidence import FAINT, NEUTRAL, check_same_image, union_window
 from fusion.types import Evidence, Prediction, SoftMask, Window
 
 
@@ -24,6 +24,8 @@ def evidence_at_pixels(window: Window, prob: npt.NDArray[np.uint8]) -> tuple[Evi
 @dataclass(frozen=True)
 class Mean:
     """Soft voting: the (weighted) mean of the probabilities; an absent object counts as 0.
+
+    Beyond the window in which a source gives a class at least a twentieth, the mean is left at 0.
 
     Attributes:
         weights: one a source, positive; empty means equal weights.
@@ -44,7 +46,7 @@ class Mean:
         weights = _source_weights(self.weights, len(predictions))
         masks = {}
         for label in labels.names:
-            window = union_window(predictions, label)
+            window = union_window(predictions, label, FAINT)
             if window[2] == 0 or window[3] == 0:
                 continue
             total = np.zeros((window[3], window[2]), np.float32)
@@ -77,7 +79,7 @@ class Vote:
             raise ValueError(f"vote: expected k of 0 to {len(predictions)}, found {self.k}")
         masks = {}
         for label in labels.names:
-            window = union_window(predictions, label)
+            window = union_window(predictions, label, NEUTRAL)
             if window[2] == 0 or window[3] == 0:
                 continue
             ballots = np.stack([p.binary(label).window(window) for p in predictions])

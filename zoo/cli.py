@@ -290,14 +290,19 @@ def demo(
     _say(run_demo(out, seed))
 
 
-def main() -> None:
-    """Run the command; what a user can mend ends in one line and exit code 2."""
-    debug = "--debug" in sys.argv
-    arguments = [a for a in sys.argv[1:] if a != "--debug"]
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; what a user can mend ends in one line a problem and exit code 2.
+
+    Args:
+        arguments: what follows `zoo` on the command line; by default what this process was given.
+            `--debug` anywhere among them shows the traceback instead.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    rest = [argument for argument in given if argument != "--debug"]
     try:
-        app(arguments, standalone_mode=True)
+        app(rest)
     except (ValueError, OSError, ImportError) as error:
-        if debug:
+        if "--debug" in given:
             raise
         for line in (str(error) or type(error).__name__).splitlines():
             typer.echo(f"zoo: {line}", err=True)

@@ -139,12 +139,12 @@ def read_ahead(
 
 
 class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
-    """Samples at the network's size, augmented: what a sample looks like depends on
-    (seed, epoch, index) alone, not on workers, order or an interruption.
+    """Samples at the network's size, augmented.
 
-    With `in_memory`, images and packed masks are kept at the network's size (5 bytes a pixel for
-    29 classes) and read before the first epoch, so that worker processes share them.
-    """  # noqa: D205
+    What a sample looks like depends on (seed, epoch, index) alone, not on workers, order or an
+    interruption. With `in_memory`, images and packed masks are kept at the network's size (5 bytes
+    a pixel for 29 classes) and read before the first epoch, so that worker processes share them.
+    """
 
     def __init__(
         self,
@@ -236,7 +236,7 @@ def unpack_on_device(packed: torch.Tensor, classes: int) -> torch.Tensor:
     """Return float32 (N, C, h, w), 0 or 1, of bit-packed masks, uint8 (N, B, h, w)."""
     number = torch.arange(classes, device=packed.device)
     bit = (2 ** (number % 8)).to(torch.uint8)[:, None, None]
-    return (packed[:, number // 8] & bit).bool().float()
+    return (packed[:, number // 8] & bit).clamp_max_(1).float()
 
 
 @dataclass(frozen=True)

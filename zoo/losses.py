@@ -28,13 +28,12 @@ def dice(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     segmentation-models-pytorch. (Milletari et al. 2016, V-Net, eq. in section 3, with the plain sum
     as denominator.)
     """
-    prob = logits.sigmoid()
-    over = (0, 2, 3)
-    truth = target.sum(over)
-    # One pass: the products are reduced without a copy of the whole batch.
-    shared = torch.einsum("nchw,nchw->c", prob, target)
-    ratio = 2 * shared / (prob.sum(over) + truth).clamp_min(1e-6)
-    occurs = truth > 0
+    prob, truth = logits.sigmoid().flatten(2), target.flatten(2)
+    # A product that is summed as it is made needs no memory of its own.
+    shared = torch.linalg.vecdot(prob, truth).sum(0)
+    true_area = truth.sum(2).sum(0)
+    ratio = 2 * shared / (prob.sum(2).sum(0) + true_area).clamp_min(1e-6)
+    occurs = true_area > 0
     return ((1 - ratio) * occurs).sum() / occurs.sum().clamp_min(1)
 
 
@@ -67,6 +66,8 @@ def weighted_sum(
     weights: Mapping[str, float], logits: torch.Tensor, target: torch.Tensor
 ) -> torch.Tensor:
     """Return the sum of the losses, each times its weight."""
-    logits, target = logits.float(), target.float()
-    parts = [w * LOSSES[name](logits, target) for name, w in weights.items() if w]
-    return torch.stack(parts).sum()
+    # Autocast would sum a million pixels in float16, whose largest number is 65504.
+    with torch.autocast(logits.device.type, enabled=False):
+        logits, target = logits.float(), target.float()
+        parts = [w * LOSSES[name](logits, target) for name, w in weights.items() if w]
+        return torch.stack(parts).sum()

@@ -7,6 +7,7 @@ import math
 import os
 import pickle
 import shutil
+import signal
 import time
 import warnings
 from collections import deque
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import nn
 from torch.utils.data import DataLoader
@@ -37,7 +39,7 @@ from zoo.data import (
     training_loader,
     unpack_on_device,
 )
-from zoo.devices import Precision, choose_device, choose_precision
+from zoo.devices import place
 from zoo.families.base import TrainJob
 from zoo.inference import Setting, enlarge, predict_semantic
 from zoo.losses import weighted_sum
@@ -226,6 +228,7 @@ def fit_semantic(
     train_items: Items,
     val_items: Items,
     augment: Augmentation,
+    setting: Setting,
 ) -> None:
     """Train a network and leave its weights, checkpoint and scores in the run folder.
 
@@ -233,12 +236,13 @@ def fit_semantic(
     would have had without the interruption.
 
     Args:
-        network: gives logits (N, C, h', w') of images, float (N, 1, h, w); on the CPU.
+        network: gives logits (N, C, h', w') of images, float (N, 1, h, w); of any device.
         config: how to train.
         job: what for.
         train_items: what to learn from.
         val_items: what to score on; may be empty.
         augment: what to do to the images that are learned from.
+        setting: device, precision, and how to score.
 
     Raises:
         ValueError: nothing to learn from, a checkpoint of another network, or the loss diverged.
@@ -249,16 +253,14 @@ def fit_semantic(
     if not job.resume:
         shutil.rmtree(resume.parent, ignore_errors=True)
     resume.parent.mkdir(parents=True, exist_ok=True)
-    device = choose_device(config.device)
-    precision = choose_precision(device) if config.precision == "auto" else config.precision
     job.progress(0, 1, "reading images")
     in_memory = config.cache == "memory"
     data = TrainingSet(train_items, config.size, augment, config.seed, in_memory)
     cases = Cases(val_items, config.size, job.labels, in_memory)
-    recorder = Recorder(job, cases, Setting(device, precision, config.batch))
-    module = SemanticModule(network, config, len(job.labels), data)
+    recorder = Recorder(job, cases, setting)
+    module = SemanticModule(place(network, setting.device), config, len(job.labels), data)
     with _quiet():
-        trainer = _trainer(config, job, device, precision, recorder)
+        trainer = _trainer(config, job, setting, recorder)
         _fit(trainer, module, resume)
     if trainer.is_global_zero:
         about = {"epochs": str(config.epochs)}
@@ -268,16 +270,16 @@ def fit_semantic(
 def _trainer(
     config: SemanticConfig,
     job: TrainJob,
-    device: torch.device,
-    precision: Precision,
+    setting: Setting,
     recorder: Recorder,
 ) -> L.Trainer:
+    device = setting.device
     return L.Trainer(
         accelerator=device.type,
         devices=config.devices if device.index is None else [device.index],
         num_nodes=config.num_nodes,
         strategy=config.strategy,
-        precision=precision,
+        precision=setting.precision,
         max_epochs=config.epochs,
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip or None,
@@ -294,13 +296,14 @@ def _trainer(
 
 
 def _fit(trainer: L.Trainer, module: SemanticModule, resume: Path) -> None:
-    if not resume.is_file():
-        trainer.fit(module)
-        return
+    ready = resume if resume.is_file() else None
     try:
-        trainer.fit(module, ckpt_path=resume, weights_only=True)
+        trainer.fit(module, ckpt_path=ready, weights_only=True)
+    except SIGTERMException:
+        # Lightning's own exit code would be that of success.
+        raise SystemExit(128 + signal.SIGTERM) from None
     except (RuntimeError, pickle.UnpicklingError, KeyError) as error:
-        if trainer.global_step:
+        if ready is None or trainer.global_step:
             raise
         reason = " ".join(str(error).split())
         raise ValueError(
@@ -322,6 +325,8 @@ def _quiet() -> Iterator[None]:
             # Lightning uses what newer PyTorch releases deprecate.
             warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.")
+            # In float16 the first steps may be skipped, until the scale of the gradients is found.
+            warnings.filterwarnings("ignore", message=r".*`lr_scheduler\.step\(\)` before")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -9,10 +9,10 @@ from scipy.optimize import check_grad
 from converters.masks import EMPTY, crop
 from fusion import Hybrid, Mean
 from fusion.evidence import ZONES, gather
-from fusion.fit import AT_MOST_SOURCES, LEVELS, HybridFit, _Stack, tabulate
+from fusion.fit import AT_MOST_SOURCES, LEVELS, HybridFit, _Stack, _tune_bias, tabulate
 from fusion.hybrid import ClassWeights
 from fusion.metrics import Scores, dice, score_image
-from fusion.types import Prediction
+from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (90, 130)
 NAMES = ("unet", "segformer", "yolo")
@@ -182,6 +182,40 @@ def test_true_pixels_outside_every_window_are_missed(predict, labels):
     loss, gradient = stack.soft_loss(np.ones(7))
     assert np.isfinite(loss)
     assert not gradient.any()
+
+
+def test_true_pixels_outside_the_window_are_missed(predict, labels):
+    seen = predict({"3": SoftMask((10.0, 10.0, 20.0, 10.0), np.full((2, 2), 255, np.uint8))})
+    plane = np.zeros(SIZE_HW, np.uint8)
+    plane[15:40, 20:50] = 1
+    truth = crop(plane)
+    (evidence,) = gather([seen], labels)
+    table = tabulate(evidence, truth, 1)
+    assert (int(table.bone.sum()), table.missed) == (50, 25 * 30 - 50)
+    assert table.dice_alone(0) == pytest.approx(dice(seen.binary("3"), truth))
+
+
+def test_a_silent_detector_s_weight_goes_to_the_others_as_in_the_rule(train, labels):
+    # The bias alone would make the whole window bone.
+    weights = ClassWeights(0.4, dict.fromkeys(ZONES, (0.1, 0.1, 0.8)))
+    parameters = np.array([*(0.1, 0.1, 0.8) * len(ZONES), 0.4])
+    rule = Hybrid(NAMES, {"3": weights}, recover=False)
+    images = [((*p[:2], replace(p[2], masks={})), t, g) for p, t, g in train[:6]]
+    real = [dice(rule(p, labels).binary("3"), truth["3"]) for p, truth, _ in images]
+    assert min(real) > 0.5
+    found = _Stack.of(tables_of(images, labels, "3"), 3).dice(parameters)
+    assert found == pytest.approx(real, abs=0.02)
+
+
+@pytest.mark.parametrize("shift", [-0.75, 0.75])
+def test_the_bias_is_tuned_to_where_dice_is_best(world, flaw, labels, shift):
+    stack = _Stack.of(tables_of(world([flaw(1.0)], 6), labels, "3"), 1)
+    stack.features[:, : len(ZONES)] += shift * (stack.features[:, : len(ZONES)] != 0)
+    start = np.array([1.0, 1.0, 1.0, 0.0])
+    tuned = _tune_bias(stack, start)
+    assert tuned[-1] * shift < 0
+    assert stack.dice(tuned).mean() > stack.dice(start).mean()
+    assert np.array_equal(tuned[:-1], start[:-1])
 
 
 def test_as_many_sources_as_a_code_can_hold(predict, soft_plane, labels):

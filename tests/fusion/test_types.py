@@ -48,6 +48,8 @@ BOXES = [
     (-4.0, -4.0, 60.0, 50.0),
     (0.5, 0.5, 25.0, 1.0),
     (40.0, 40.0, 9.0, 9.0),
+    (0, 0, 52, 36),
+    (-8, -4, 39, 27),
 ]
 
 
@@ -65,9 +67,18 @@ def test_render_is_bilinear_between_cell_centres(soft_plane, box):
 def test_windows_agree_where_they_meet(soft_plane, box):
     mask = SoftMask(box, soft_plane(3, (9, 13)))
     whole = mask.render((0, 0, 26, 18)).astype(int)
-    for x, y, width, height in [(0, 0, 13, 9), (5, 3, 9, 12), (25, 17, 1, 1), (4, 5, 1, 12)]:
+    for x, y, width, height in [(0, 0, 13, 9), (3, 2, 13, 10), (25, 17, 1, 1), (4, 5, 1, 12)]:
         part = mask.render((x, y, width, height)).astype(int)
         assert np.abs(part - whole[y : y + height, x : x + width]).max() <= 1
+
+
+@pytest.mark.parametrize("window", [(0, 0, 13, 9), (3, 2, 13, 10), (7, 5, 1, 1), (13, 9, 13, 9)])
+def test_steep_slopes_are_the_same_in_every_window(window):
+    prob = np.random.default_rng(0).integers(0, 256, (9, 13), np.uint8)
+    mask = SoftMask((-8, -4, 52, 36), prob)
+    x, y, width, height = window
+    whole = mask.render((0, 0, 26, 18))
+    assert np.array_equal(mask.render(window), whole[y : y + height, x : x + width])
 
 
 @pytest.mark.parametrize("box", BOXES)

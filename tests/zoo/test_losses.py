@@ -78,6 +78,16 @@ def test_weighted_sum_is_float32(logits: torch.Tensor, target: torch.Tensor) -> 
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_does_not_reach_the_losses(
+    logits: torch.Tensor, target: torch.Tensor, dtype: torch.dtype
+) -> None:
+    weights = dict.fromkeys(LOSSES, 1.0)
+    expected = weighted_sum(weights, logits, target)
+    with torch.autocast("cpu", dtype=dtype):
+        assert torch.equal(weighted_sum(weights, logits, target), expected)
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [

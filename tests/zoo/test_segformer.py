@@ -108,9 +108,7 @@ def test_a_data_set_of_other_classes(
     names = replace(toys.labels, names=tuple(reversed(toys.labels.names)))
     data_format.write(toys.samples, tmp_path / "hf", names)
     job = replace(make_job(), data=tmp_path / "hf", data_format="segformer")
-    with pytest.raises(
-        ValueError, match="expected the 9 classes of 'toys', found 9: tile-8, tile-7"
-    ):
+    with pytest.raises(ValueError, match="the 9 classes of 'toys', found 9: tile-8, tile-7"):
         FAMILY.train(tiny(), job)
 
 
@@ -186,5 +184,5 @@ def test_bad_configs(tiny: Callable[..., Any], changes: dict[str, Any], message:
 
 
 def test_heads_that_do_not_divide_the_channels(tiny: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match="that num_attention_heads .* divide"):
+    with pytest.raises(ValueError, match=r"that num_attention_heads .* divide"):
         FAMILY.build(tiny(network={**TINY, "num_attention_heads": [3, 2, 2, 2]}), 3)

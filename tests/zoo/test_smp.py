@@ -49,7 +49,7 @@ def test_every_shipped_config_has_a_head_for_every_class(name: str) -> None:
         ({"architecture": "unett"}, "architecture 'unett': expected one of unet, unetplusplus"),
         (
             {"options": {"decoder_chanels": [1]}},
-            "options.decoder_chanels: unet takes encoder_depth",
+            "options.decoder_chanels: unet takes",
         ),
         ({"options": {"classes": 4}}, "options.classes: unet takes encoder_depth"),
         ({"encoder_name": "resnet18"}, "unknown key 'encoder_name'; known are labels, seed, size"),
@@ -66,9 +66,7 @@ def test_bad_configs(raw: dict[str, Any], message: str) -> None:
 
 
 def test_an_unknown_encoder(tiny_smp: Callable[..., Any]) -> None:
-    with pytest.raises(
-        ValueError, match="unet with encoder 'resnet19' .* cannot be built: KeyError"
-    ):
+    with pytest.raises(ValueError, match=r"unet with encoder 'resnet19' .* built: KeyError"):
         FAMILY.build(tiny_smp(encoder="resnet19", options={}), 3)
 
 

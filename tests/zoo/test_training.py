@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from fusion.metrics import Scores, score_image
 from zoo.checkpoints import BEST, LAST, RESUME, read_about, read_weights, save_weights
 from zoo.config import dump_config
 from zoo.families.base import PredictOptions
+from zoo.families.semantic import find_init
 from zoo.families.smp import FAMILY
 from zoo.metrics_file import MetricsFile
 
@@ -187,6 +189,22 @@ def test_a_process_that_is_killed_continues(
     _assert_same_weights(finished, job.out)
 
 
+def test_a_run_that_is_told_to_end_does_not_look_finished(
+    finished: Path, make_job: Any, tiny_smp: Any
+) -> None:
+    def progress(done: int, total: int, note: str) -> None:
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        FAMILY.train(tiny_smp(), make_job("ended", progress=progress))
+    assert caught.value.code == 143
+    job = make_job("ended")
+    assert not (job.out / LAST).exists()
+    FAMILY.train(tiny_smp(), job)
+    _assert_same_weights(finished, job.out)
+
+
 def test_a_finished_run_is_left_alone(finished: Path, make_job: Any, tiny_smp: Any) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
     notes: list[str] = []
@@ -232,6 +250,16 @@ def test_training_starts_from_given_weights(
     for key in old:
         if "running" not in key and "num_batches" not in key:
             assert torch.allclose(old[key], new[key], atol=1e-6), key
+
+
+def test_shipped_weights_are_found_by_name(
+    tiny_smp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("configs.ROOT", tmp_path)
+    save_weights(torch.nn.Linear(1, 1), tmp_path / "smp" / "demo.safetensors")
+    assert find_init("smp", "demo.safetensors") == tmp_path / "smp" / "demo.safetensors"
+    with pytest.raises(ValueError, match=r"init 'demmo': .* of those that ship: demo"):
+        find_init("smp", "demmo")
 
 
 def test_weights_of_another_network_are_refused(

@@ -38,6 +38,9 @@ class Dimensions(StrictModel):
         hidden_sizes: channels.
         depths: blocks.
         num_attention_heads: heads; divide the channels.
+        strides: by how much each stage shrinks; the logits come at the first one's stride, so that
+            2 instead of SegFormer's 4 suits small inputs.
+        patch_sizes: sides of the patches that overlap by more than a stride.
         sr_ratios: by how much attention shortens its keys and values.
         mlp_ratios: channels of the feed-forward part, over those of the stage.
         decoder_hidden_size: channels of the head.
@@ -48,6 +51,8 @@ class Dimensions(StrictModel):
     hidden_sizes: Four = (32, 64, 160, 256)
     depths: Four = (2, 2, 2, 2)
     num_attention_heads: Four = (1, 2, 5, 8)
+    strides: Four = (4, 2, 2, 2)
+    patch_sizes: Four = (7, 3, 3, 3)
     sr_ratios: Four = (8, 4, 2, 1)
     mlp_ratios: Four = (4, 4, 4, 4)
     decoder_hidden_size: int = 256

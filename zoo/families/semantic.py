@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from torch import nn
 
+import configs
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 from zoo import checkpoints
 from zoo.config import RunConfig
 from zoo.data import Items, SampleItems, read_frames
-from zoo.devices import Precision, choose_device, choose_precision
+from zoo.devices import Precision, choose_device, choose_precision, place
 from zoo.families.base import PredictOptions, TrainJob
 from zoo.inference import Setting, predict_semantic
 from zoo.losses import check_weights
@@ -47,7 +48,8 @@ class SemanticConfig(RunConfig):
         checkpoint_every: epochs between checkpoints to continue from.
         cache: keep decoded samples at the network's size in `memory`, or `none`.
         workers: processes that prepare batches; 0 prepares them in the main one.
-        init: safetensors file with the weights to start from, of the same network.
+        init: safetensors file with the weights to start from, of the same network; also one that
+            ships beside the configs, such as `demo.safetensors`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto` lets the device's capability choose.
         devices: how many devices of that kind; passed to Lightning, like the next two.
@@ -109,16 +111,17 @@ class SemanticFamily(ABC):
         from zoo.augmentation import Augmentation
         from zoo.training import fit_semantic, is_finished, seed_everything
 
-        augment = Augmentation(config.augment)
         if is_finished(config, job):
             return
+        augment = Augmentation(config.augment)
+        setting = _setting(config, config.device, config.batch)
         seed_everything(config.seed)
         network = self.build(config, len(job.labels))
         if config.init:
-            checkpoints.load_weights(network, Path(config.init))
+            checkpoints.load_weights(network, find_init(self.name, config.init))
         self.describe(job.out, network)
         train_items, val_items = self.open_items(config, job)
-        fit_semantic(network, config, job, train_items, val_items, augment)
+        fit_semantic(network, config, job, train_items, val_items, augment, setting)
 
     def predict(
         self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
@@ -129,10 +132,30 @@ class SemanticFamily(ABC):
             ValueError: the run has no weights, or an option is unknown.
         """
         labels = LabelSpace.load(config.labels)
-        device = choose_device(options.device)
-        precision = choose_precision(device) if config.precision == "auto" else config.precision
-        setting = Setting(device, precision, options.batch or config.batch, options.tta)
+        setting = _setting(config, options.device, options.batch or config.batch, options.tta)
         network = self.rebuild(run, config, len(labels))
         checkpoints.load_weights(network, checkpoints.find_weights(run))
-        network.to(device).eval()
+        place(network, setting.device).eval()
         yield from predict_semantic(network, read_frames(samples, config.size), labels, setting)
+
+
+def _setting(
+    config: SemanticConfig, device_name: str, batch: int, tta: tuple[str, ...] = ()
+) -> Setting:
+    device = choose_device(device_name)
+    precision = choose_precision(device) if config.precision == "auto" else config.precision
+    return Setting(device, precision, batch, tta)
+
+
+def find_init(family: str, name: str) -> Path:
+    """Return the file that `init` means.
+
+    Raises:
+        ValueError: neither a file nor shipped weights.
+    """
+    shipped = configs.ROOT / family
+    for path in (Path(name), shipped / name):
+        if path.is_file():
+            return path
+    known = ", ".join(p.name for p in sorted(shipped.glob("*.safetensors"))) or "none"
+    raise ValueError(f"init '{name}': expected a safetensors file, or of those that ship: {known}")

@@ -1,0 +1,148 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from zoo.cli import main
+
+TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
+
+
+def zoo(*arguments, code=0):
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert (stop.value.code or 0) == code
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A data set, its folds, a trained run, and its predictions."""
+    root = tmp_path_factory.mktemp("work")
+    data = root / "data"
+    zoo("phantom", data, "--people", 4, "--test-people", 1, "--size", 256)
+    zoo("split", data, "--out", root / "split.json", "--folds", 2)
+    source = ("--data", data, "--split", root / "split.json", "--fold", 0)
+    zoo("train", "smp", "--config", "demo", *source, "--out", root / "run", *TINY)
+    for subset in ("val", "test"):
+        chosen = ("--data", data, "--subset", subset)
+        zoo("predict", root / "run", *chosen, "--out", root / subset / "a")
+        zoo("predict", root / "run", *chosen, "--tta", "hflip", "--out", root / subset / "b")
+    return root
+
+
+def test_the_whole_way(work, capsys):
+    stores = {s: (work / s / "a", work / s / "b") for s in ("val", "test")}
+    rule, submission = work / "fusion.yaml", work / "submission.csv"
+    zoo("fit", *stores["val"], "--data", work / "data", "--out", rule)
+    zoo("fuse", *stores["test"], "--config", rule, "--out", submission)
+    zoo("check", submission, "--data", work / "data")
+    zoo("evaluate", submission, "--data", work / "data", "--json", work / "scores.json")
+    scores = json.loads((work / "scores.json").read_text(encoding="utf-8"))
+    assert scores["images"] == 2
+    assert 0 <= scores["dice"] <= 1
+    assert len(submission.read_text(encoding="utf-8").splitlines()) == 1 + 2 * 29
+    assert "valid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["mean", "vote", "hybrid"])
+def test_fusing_by_name(work, tmp_path, method):
+    out = tmp_path / "submission.csv"
+    zoo("fuse", work / "test" / "a", work / "test" / "b", "--out", out, "--method", method)
+    zoo("check", out, "--data", work / "data")
+
+
+def test_a_store_and_its_submission_score_alike(work, tmp_path):
+    store, out = work / "test" / "a", tmp_path / "submission.csv"
+    zoo("fuse", store, "--out", out, "--method", "mean")
+    for name, source in (("store", store), ("csv", out)):
+        zoo("evaluate", source, "--data", work / "data", "--json", tmp_path / f"{name}.json")
+    store_scores, csv_scores = (
+        json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("store", "csv")
+    )
+    assert store_scores["dice"] == csv_scores["dice"]
+
+
+def test_a_finished_run_is_not_trained_again(work, capsys):
+    source = ("--data", work / "data", "--split", work / "split.json", "--fold", 0)
+    before = (work / "run" / "metrics.csv").read_bytes()
+    zoo("train", "smp", "--config", "demo", *source, "--out", work / "run", *TINY)
+    assert (work / "run" / "metrics.csv").read_bytes() == before
+
+
+def test_other_settings_do_not_continue_a_run(work, capsys):
+    source = ("--data", work / "data", "--split", work / "split.json", "--fold", 1)
+    zoo("train", "smp", "--config", "demo", *source, "--out", work / "run", *TINY, code=2)
+    assert "same settings" in capsys.readouterr().err
+
+
+def test_weights_are_not_fitted_on_what_a_model_has_learnt(work, tmp_path, capsys):
+    chosen = ("--data", work / "data", "--subset", "train")
+    zoo("predict", work / "run", *chosen, "--out", tmp_path / "learnt")
+    zoo("fit", tmp_path / "learnt", "--data", work / "data", "--out", tmp_path / "f.yaml", code=2)
+    assert "held-out" in capsys.readouterr().err
+    assert not (tmp_path / "f.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("train", "smp", "--config", "none", "--out", "{t}/r"), "no such file"),
+        (("train", "smp", "--config", "demo", "--out", "{t}/r", "sise=3"), "unknown key 'sise'"),
+        (("train", "smp", "--config", "demo", "--out", "{t}/r", "epochs=many"), "'epochs'"),
+        (("train", "magic", "--config", "demo", "--out", "{t}/r"), "expected one of smp"),
+    ],
+)
+def test_a_bad_training_command_is_one_line(work, tmp_path, capsys, arguments, said):
+    source = ("--data", work / "data", "--split", work / "split.json")
+    zoo(*(a.format(t=tmp_path) for a in arguments), *source, code=2)
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_rule_with_other_sources_is_refused(work, tmp_path, capsys):
+    rule = tmp_path / "fusion.yaml"
+    rule.write_text("method: hybrid\nsources: [x, y]\nclasses: {}\n", encoding="utf-8")
+    stores = (work / "test" / "a", work / "test" / "b")
+    zoo("fuse", *stores, "--config", rule, "--out", tmp_path / "s.csv", code=2)
+    assert "expects the sources x, y" in capsys.readouterr().err
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_submission_of_other_images_is_refused(work, tmp_path, capsys):
+    out = tmp_path / "s.csv"
+    zoo("fuse", work / "val" / "a", "--out", out, "--method", "mean")
+    zoo("check", out, "--data", work / "data", code=2)
+    assert "expected 58 rows" in capsys.readouterr().err
+
+
+def test_missing_data_is_one_line(tmp_path, capsys):
+    zoo("split", tmp_path / "nothing", "--out", tmp_path / "s.json", code=2)
+    assert "expected a data set's folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("topic", ["families", "formats", "fusions", "configs"])
+def test_listing(topic, capsys):
+    zoo("list", topic)
+    assert len(capsys.readouterr().out.splitlines()) >= 3
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    command = [sys.executable, "-m", "zoo", "--debug", "split", str(tmp_path / "nothing")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from zoo.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'numpy', 'cv2', 'torch', 'shapely', 'pyarrow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("[]")
