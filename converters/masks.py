@@ -242,7 +242,7 @@ def _parse_runs(
         raise ValueError("RLE: expected starts and lengths of at least 1, found smaller ones")
     if (lengths > pixels).any() or (starts + lengths > pixels).any():
         height, width = size_hw
-        found = int((starts + np.minimum(lengths, pixels)).max())
+        found = max(int(s) + int(n) for s, n in zip(starts, lengths, strict=True))
         raise ValueError(f"RLE: expected pixels up to {pixels} ({height} x {width}), found {found}")
     ends = starts + lengths
     if (starts[1:] < ends[:-1]).any():

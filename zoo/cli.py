@@ -241,6 +241,9 @@ def evaluate(
     source: Annotated[Path, typer.Argument(help="Prediction store or submission.")],
     data: Data,
     json_out: Annotated[Path | None, typer.Option("--json", help="Scores as JSON.")] = None,
+    subset: Annotated[
+        Subset, typer.Option(help="The images that a submission covers; a store lists its own.")
+    ] = Subset.test,
     data_format: From = None,
     labels: Labels = "hand_bones",
 ) -> None:
@@ -251,7 +254,7 @@ def evaluate(
     from zoo.progress import bar
 
     with bar("evaluate") as report:
-        scores = score(source, data, data_format, labels, report)
+        scores = score(source, data, data_format, labels, subset.value, report)
     if json_out is not None:
         text = json.dumps(scores.record(), indent=1, ensure_ascii=False)
         atomic_write_text(json_out, text + "\n")

@@ -21,7 +21,7 @@ from fusion import Mean, Rule, Vote
 from fusion.metrics import ImageScore, Scores, score_image
 from fusion.store import PredictionStore, read_together
 from fusion.types import Prediction
-from zoo.evaluate import annotated, binary_masks, truth_masks
+from zoo.evaluate import annotated, binary_masks, store_labels, truth_masks
 from zoo.fuse import open_stores, order_sources, read_rule
 from zoo.report import Case, Entry, worst_and_median, write_report
 
@@ -72,7 +72,7 @@ def run_demo(out: Path, seed: int) -> str:
     for command in commands(out, seed):
         _run(command)
     stores = open_stores([out / "test" / family for family in FAMILIES])
-    labels = LabelSpace.load(stores[0].manifest.labels)
+    labels = store_labels(stores[0])
     entries = score_all(stores, rules(out / "fusion.yaml"), out / "data", labels)
     atomic_write_text(
         out / "comparison.json",

@@ -20,17 +20,31 @@ def truth_masks(sample: Sample) -> dict[str, CropMask]:
     return rasterize_labels(sample.instances, sample.size_hw)
 
 
-def annotated(data: Path, data_format: str | None, labels: LabelSpace) -> dict[str, Sample]:
-    """Return the data set's samples that have truth, by key.
+def annotated(
+    data: Path, data_format: str | None, labels: LabelSpace, subset: str = "all"
+) -> dict[str, Sample]:
+    """Return the samples of a data set's subset that have truth, by key.
 
     Raises:
         ValueError: no sample has.
     """
-    samples = converters.read(data, format=data_format, subset="all", labels=labels)
+    samples = converters.read(data, format=data_format, subset=subset, labels=labels)
     found = {s.key: s for s in samples if s.instances}
     if not found:
         raise ValueError(f"{data}: expected annotated images, found none")
     return found
+
+
+def store_labels(store: PredictionStore) -> LabelSpace:
+    """Return the label space of a store.
+
+    Raises:
+        ValueError: the label space of that name has other classes now.
+    """
+    labels = LabelSpace.load(store.manifest.labels)
+    if labels.names != store.manifest.names:
+        raise ValueError(f"{store.path}: its classes are not those of '{labels.name}' any more")
+    return labels
 
 
 def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
@@ -45,32 +59,65 @@ def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace)
 
 
 def evaluate(
-    source: Path, data: Path, data_format: str | None, labels_name: str, report: Report
+    source: Path,
+    data: Path,
+    data_format: str | None,
+    labels_name: str,
+    subset: str,
+    report: Report,
 ) -> Scores:
-    """Score a prediction store or a submission.
+    """Score a prediction store, or a submission.
+
+    Args:
+        source: a store's folder or a submission's CSV.
+        data: the data set with the truth.
+        data_format: its format; None recognises it.
+        labels_name: label space of a submission; a store names its own.
+        subset: the images that a submission has to cover; a store lists its own.
+        report: for a progress bar.
 
     Raises:
-        ValueError: the source is neither, or speaks of images without truth.
+        ValueError: the source is neither, or speaks of other images or classes.
     """
     if source.is_dir():
         store = PredictionStore(source)
-        labels = LabelSpace.load(store.manifest.labels)
-        masks: Iterator[tuple[str, Mapping[str, CropMask]]] = (
-            (p.key, binary_masks(p, labels)) for p in store
-        )
+        labels = store_labels(store)
         samples = annotated(data, data_format, labels)
-        total = len(store.manifest.images)
-    else:
-        labels = LabelSpace.load(labels_name)
-        samples = annotated(data, data_format, labels)
-        keys = by_file_name(samples.values())
-        sizes = {name: samples[key].size_hw for name, key in keys.items()}
-        masks = ((keys[name], m) for name, m in submission.read_masks(source, sizes))
-        total = len(keys)
+        found = ((p.key, binary_masks(p, labels)) for p in store)
+        return _score(source, found, len(store.manifest.images), samples, labels, report)
+    labels = LabelSpace.load(labels_name)
+    samples = annotated(data, data_format, labels, subset)
+    masks = _submitted(source, samples, labels)
+    return _score(source, iter(masks.items()), len(masks), samples, labels, report)
+
+
+def _submitted(
+    path: Path, samples: Mapping[str, Sample], labels: LabelSpace
+) -> dict[str, dict[str, CropMask]]:
+    keys = by_file_name(samples.values())
+    sizes = {name: samples[key].size_hw for name, key in keys.items()}
+    masks = {keys[name]: found for name, found in submission.read_masks(path, sizes)}
+    if missing := sorted(set(samples) - set(masks)):
+        count = f"{len(missing)} of {len(samples)} images"
+        raise ValueError(f"{path}: {count} are missing, such as '{missing[0]}'")
+    for key, found in masks.items():
+        if unknown := sorted(set(found) - set(labels.names)):
+            raise ValueError(f"{path}: '{key}': unknown class '{unknown[0]}'")
+    return masks
+
+
+def _score(
+    source: Path,
+    masks: Iterator[tuple[str, dict[str, CropMask]]],
+    total: int,
+    samples: Mapping[str, Sample],
+    labels: LabelSpace,
+    report: Report,
+) -> Scores:
     scores = []
     for key, found in track(masks, total, report):
         if key not in samples:
-            raise ValueError(f"{source}: '{key}' has no truth in {data}")
+            raise ValueError(f"{source}: '{key}' has no truth in this data set")
         scores.append(score_image(key, found, truth_masks(samples[key]), labels))
     return Scores(labels, scores)
 

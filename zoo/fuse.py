@@ -14,7 +14,7 @@ from fusion import FUSIONS, Hybrid, Rule, submission
 from fusion.fit import Fit, HybridFit
 from fusion.store import PredictionStore, check_match, read_together
 from fusion.types import Prediction
-from zoo.evaluate import annotated, truth_masks
+from zoo.evaluate import annotated, store_labels, truth_masks
 from zoo.progress import Report, track
 
 
@@ -44,7 +44,7 @@ def fit(
     """
     stores = open_stores(paths)
     for store in stores:
-        if store.manifest.subset in ("train", "all") and store.manifest.fold is not None:
+        if store.manifest.subset in ("train", "all"):
             subset = store.manifest.subset
             raise ValueError(
                 f"{store.path}: expected predictions of held-out images (--subset val), found "
@@ -52,7 +52,7 @@ def fit(
             )
     if len({store.manifest.split for store in stores}) > 1:
         raise ValueError("expected stores of one split, found several; predict with the same folds")
-    labels = LabelSpace.load(stores[0].manifest.labels)
+    labels = store_labels(stores[0])
     samples = annotated(data, data_format, labels)
     total = len(stores[0].manifest.images)
 
@@ -140,7 +140,7 @@ def write_submission(
 ) -> tuple[int, int]:
     """Fuse stores into a submission; return the numbers of images and rows."""
     stores = open_stores(paths)
-    labels = LabelSpace.load(stores[0].manifest.labels)
+    labels = store_labels(stores[0])
     images = stores[0].manifest.images
     predictions = track(fused(stores, rule, labels), len(images), report)
     rows = (

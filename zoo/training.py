@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -45,9 +45,7 @@ from zoo.inference import Setting, enlarge, predict_semantic
 from zoo.losses import weighted_sum
 from zoo.metrics_file import MetricsFile
 from zoo.optim import build_optimizer, build_schedule
-
-if TYPE_CHECKING:
-    from zoo.families.semantic import SemanticConfig
+from zoo.semantic import SemanticConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 # Reading the loss waits for the device, so it is not done at every step.

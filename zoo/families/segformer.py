@@ -24,7 +24,8 @@ from converters.splits import VERSION, Split
 from zoo.config import StrictModel
 from zoo.data import HuggingFaceItems, Items
 from zoo.families.base import TrainJob
-from zoo.families.semantic import SemanticConfig, SemanticFamily
+from zoo.families.semantic import SemanticFamily
+from zoo.semantic import SemanticConfig
 
 Four = tuple[int, int, int, int]
 ARCHITECTURE = "network.json"

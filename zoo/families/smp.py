@@ -11,7 +11,8 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from zoo import checkpoints
-from zoo.families.semantic import SemanticConfig, SemanticFamily
+from zoo.families.semantic import SemanticFamily
+from zoo.semantic import SemanticConfig
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
 # Given by us, or useless here.

@@ -1,0 +1,68 @@
+"""The config of the trainer that all semantic families share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from zoo.config import RunConfig
+from zoo.devices import Precision
+from zoo.losses import check_weights
+from zoo.optim import OptimConfig
+
+# Five halvings, of which an encoder-decoder undoes each.
+STRIDE = 32
+
+
+def _whole_strides(size: tuple[int, int]) -> tuple[int, int]:
+    if min(size) < STRIDE or any(side % STRIDE for side in size):
+        raise ValueError(f"expected height and width that are multiples of {STRIDE}")
+    return size
+
+
+class SemanticConfig(RunConfig):
+    """How a semantic network is trained.
+
+    Attributes:
+        size: height and width that images are stretched to, in pixels; multiples of 32.
+        epochs: passes over the training samples.
+        batch: images in a step, on each device.
+        accumulate: steps whose gradients are added before the weights move.
+        loss: name of a loss -> weight.
+        optim: optimizer and learning rate.
+        augment: albumentations' transforms: `{name: HorizontalFlip, p: 0.5}`, in order.
+        clip: highest norm of the gradient; 0 does not clip.
+        validate_every: epochs between scores; the last one is always scored.
+        checkpoint_every: epochs between checkpoints to continue from.
+        cache: keep decoded samples at the network's size in `memory`, or `none`.
+        workers: processes that prepare batches; 0 prepares them in the main one.
+        init: safetensors file with the weights to start from, of the same network; also one that
+            ships beside the configs, such as `demo.safetensors`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        precision: `auto` lets the device's capability choose.
+        devices: how many devices of that kind; passed to Lightning, like the next two.
+        num_nodes: how many computers.
+        strategy: how they work together.
+    """
+
+    size: Annotated[tuple[int, int], AfterValidator(_whole_strides)]
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    loss: Annotated[dict[str, float], AfterValidator(check_weights)] = Field(
+        default_factory=lambda: {"bce": 0.5, "dice": 0.5}
+    )
+    optim: OptimConfig = OptimConfig()
+    augment: tuple[dict[str, Any], ...] = ()
+    clip: float = Field(default=0.0, ge=0)
+    validate_every: int = Field(default=1, gt=0)
+    checkpoint_every: int = Field(default=1, gt=0)
+    cache: Literal["memory", "none"] = "memory"
+    workers: int = Field(default=0, ge=0)
+    init: str | None = None
+    device: str = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    devices: int = Field(default=1, gt=0)
+    num_nodes: int = Field(default=1, gt=0)
+    strategy: str = "auto"
