@@ -1,4 +1,4 @@
-"""The YAML files that ship with the project, and how to find them by name."""
+"""The configs and small weights that ship with the project, and how to find them by name."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +24,21 @@ def find(kind: str, name: str) -> Path:
         return given
     known = ", ".join(names(kind)) or "none"
     raise ValueError(f"{kind} config '{name}': no such file, and shipped are only: {known}")
+
+
+def find_weights(kind: str, name: str) -> Path:
+    """Return the file that `name` means: a path to weights, or weights that ship beside a config.
+
+    Raises:
+        ValueError: neither; the message lists what is shipped.
+    """
+    for path in (Path(name), ROOT / kind / name):
+        if path.is_file():
+            return path
+    known = ", ".join(sorted(p.name for p in (ROOT / kind).glob("*.safetensors"))) or "none"
+    raise ValueError(
+        f"init '{name}': no such file; nothing is downloaded, so put it there. Shipped are: {known}"
+    )
 
 
 def names(kind: str) -> Iterator[str]:

@@ -35,6 +35,8 @@ def _save(tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, s
     # Copies: safetensors refuses tensors that share memory.
     plain = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     save_file(plain, unfinished, {"format": "pt", **(about or {})})
+    # safetensors writes for the owner alone; a run folder may be a team's.
+    unfinished.chmod(0o644)
     os.replace(unfinished, path)
 
 

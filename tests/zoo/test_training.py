@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
+import configs
 from converters.masks import rasterize_labels
 from fusion.metrics import Scores, score_image
 from zoo.checkpoints import BEST, LAST, RESUME, read_about, read_weights, save_weights
 from zoo.config import dump_config
 from zoo.families.base import PredictOptions
-from zoo.families.semantic import find_init
 from zoo.families.smp import FAMILY
 from zoo.metrics_file import MetricsFile
 
@@ -252,14 +252,13 @@ def test_training_starts_from_given_weights(
             assert torch.allclose(old[key], new[key], atol=1e-6), key
 
 
-def test_shipped_weights_are_found_by_name(
-    tiny_smp: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shipped_weights_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("configs.ROOT", tmp_path)
     save_weights(torch.nn.Linear(1, 1), tmp_path / "smp" / "demo.safetensors")
-    assert find_init("smp", "demo.safetensors") == tmp_path / "smp" / "demo.safetensors"
-    with pytest.raises(ValueError, match=r"init 'demmo': .* of those that ship: demo"):
-        find_init("smp", "demmo")
+    found = configs.find_weights("smp", "demo.safetensors")
+    assert found == tmp_path / "smp" / "demo.safetensors"
+    with pytest.raises(ValueError, match=r"init 'demmo': .* Shipped are: demo"):
+        configs.find_weights("smp", "demmo")
 
 
 def test_weights_of_another_network_are_refused(

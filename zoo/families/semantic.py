@@ -59,7 +59,7 @@ class SemanticFamily(ABC):
         seed_everything(config.seed)
         network = self.build(config, len(job.labels))
         if config.init:
-            checkpoints.load_weights(network, find_init(self.name, config.init))
+            checkpoints.load_weights(network, configs.find_weights(self.name, config.init))
         self.describe(job.out, network)
         train_items, val_items = self.open_items(config, job)
         fit_semantic(network, config, job, train_items, val_items, augment, setting)
@@ -86,17 +86,3 @@ def _setting(
     device = choose_device(device_name)
     precision = choose_precision(device) if config.precision == "auto" else config.precision
     return Setting(device, precision, batch, tta)
-
-
-def find_init(family: str, name: str) -> Path:
-    """Return the file that `init` means.
-
-    Raises:
-        ValueError: neither a file nor shipped weights.
-    """
-    shipped = configs.ROOT / family
-    for path in (Path(name), shipped / name):
-        if path.is_file():
-            return path
-    known = ", ".join(p.name for p in sorted(shipped.glob("*.safetensors"))) or "none"
-    raise ValueError(f"init '{name}': expected a safetensors file, or of those that ship: {known}")

@@ -82,15 +82,7 @@ def load_initial(network: nn.Module, name: str) -> None:
         ValueError: no such file, the weights of another network, or a pickle of more than a
             network of Ultralytics'.
     """
-    path = Path(name)
-    shipped = configs.ROOT / "yolo" / name
-    if not path.is_file() and shipped.is_file():
-        path = shipped
-    if not path.is_file():
-        raise ValueError(
-            f"init '{name}': found no such file; nothing is downloaded, so put it there or "
-            "give the path of a .safetensors or .pt file"
-        )
+    path = configs.find_weights("yolo", name)
     if path.suffix == ".safetensors":
         load_weights(network, path)
     else:
