@@ -1,9 +1,5 @@
 """Fits the hybrid rule's weights on predictions for images that the models did not learn from.
 
-What the fit has to know of an image is a table per class: how many pixels with this combination of
-the sources' evidence and this zone are bone, how many are not. The tables are some thousand rows,
-whatever the image's size, so that Dice and its gradient cost next to nothing.
-
 Per class the soft Dice, averaged over the images, is maximised; weights are shrunk toward those of
 the class's group, which are shrunk toward those of all classes, which are shrunk toward the equal
 pool. Cross-validation by patient then decides whether a class is fused or keeps its best source.
@@ -17,159 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import GroupKFold
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.evidence import (
-    LOGIT_LIMIT,
-    ZONES,
-    ClassEvidence,
-    Reliability,
-    gather,
-    logit_table,
-)
+from fusion.counts import ClassTable, Stack, tabulate
+from fusion.evidence import LOGIT_LIMIT, ZONES, Reliability, gather
 from fusion.hybrid import ClassWeights, Hybrid
 from fusion.metrics import dice
 from fusion.types import Prediction
 
-LEVELS = 16
-AT_MOST_SOURCES = 15  # so many sources' levels, and the zone, fit into one int64
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ClassTable:
-    """One class of one image, counted.
-
-    Attributes:
-        logits: float32 (n, K), the sources' log odds of each row; never 0 but for a silent source.
-        zones: uint8 (n,).
-        bone: int64 (n,), pixels of the row that belong to the class in truth.
-        other: int64 (n,), pixels of the row that do not.
-        missed: true pixels outside every source's window.
-    """
-
-    logits: npt.NDArray[np.float32]
-    zones: npt.NDArray[np.uint8]
-    bone: npt.NDArray[np.int64]
-    other: npt.NDArray[np.int64]
-    missed: int
-
-    def dice_alone(self, source: int) -> float:
-        """Return the Dice of one source's mask, which is empty where the source is silent."""
-        chosen = self.logits[:, source] > 0
-        hit, area = int(self.bone[chosen].sum()), int((self.bone + self.other)[chosen].sum())
-        both = area + int(self.bone.sum()) + self.missed
-        return 2 * hit / both if both else 1.0
-
-
-def _level_centres() -> npt.NDArray[np.float32]:
-    step = 2 * LOGIT_LIMIT / LEVELS
-    centres = (np.arange(LEVELS + 1) - LEVELS / 2 + 0.5) * step
-    centres[LEVELS] = 0.0  # a silent source's
-    return centres.astype(np.float32)
-
-
-def _levels_of_bytes() -> npt.NDArray[np.int64]:
-    share = (logit_table() + LOGIT_LIMIT) / (2 * LOGIT_LIMIT)
-    return np.clip(np.floor(share * LEVELS).astype(np.int64), 0, LEVELS - 1)
-
-
-_CENTRES, _LEVELS = _level_centres(), _levels_of_bytes()
-
-
-def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> ClassTable:
-    """Count one class of one image; `evidence` is None where no source has seen it.
-
-    Raises:
-        ValueError: more sources than a row's code can hold.
-    """
-    if sources > AT_MOST_SOURCES:
-        raise ValueError(f"fit: expected at most {AT_MOST_SOURCES} sources, found {sources}")
-    if evidence is None:
-        nothing = np.zeros(0, np.int64)
-        return ClassTable(
-            np.zeros((0, sources), np.float32),
-            nothing.astype(np.uint8),
-            nothing,
-            nothing,
-            truth.area,
-        )
-    code = evidence.zones.astype(np.int64)
-    for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
-        code = code * (LEVELS + 1) + (LEVELS if silent else _LEVELS[layer])
-    real = truth.window(evidence.window_xywh)
-    rows, place = np.unique(code, return_inverse=True)
-    total = np.bincount(place.ravel(), minlength=len(rows))
-    bone = np.bincount(place.ravel(), weights=real.ravel(), minlength=len(rows)).astype(np.int64)
-    logits = np.empty((len(rows), sources), np.float32)
-    for k in reversed(range(sources)):
-        rows, level = np.divmod(rows, LEVELS + 1)
-        logits[:, k] = _CENTRES[level]
-    return ClassTable(
-        logits, rows.astype(np.uint8), bone, total - bone, truth.area - int(real.sum())
-    )
-
-
-@dataclass(frozen=True)
-class _Stack:
-    """Tables of several images, one below the other, as the optimiser wants them.
-
-    Attributes:
-        features: float32 (n, K * zones + 1): log odds in the columns of their zone; a last 1.
-        image: int64 (n,), the row's image, 0 .. images - 1.
-        bone: float64 (n,). total: float64 (n,). truth: float64 (images,), true pixels.
-    """
-
-    features: npt.NDArray[np.float32]
-    image: npt.NDArray[np.int64]
-    bone: Floats
-    total: Floats
-    truth: Floats
-
-    @classmethod
-    def of(cls, tables: Sequence[ClassTable], sources: int) -> _Stack:
-        features = [_features(t, sources) for t in tables]
-        image = np.repeat(np.arange(len(tables)), [len(t.bone) for t in tables])
-        bone = np.concatenate([t.bone for t in tables]).astype(np.float64)
-        other = np.concatenate([t.other for t in tables])
-        truth = np.array([t.bone.sum() + t.missed for t in tables], np.float64)
-        return cls(np.concatenate(features), image, bone, bone + other, truth)
-
-    def dice(self, parameters: Floats) -> Floats:
-        """Hard Dice of each image, float64 (images,)."""
-        chosen = (self.features @ parameters.astype(np.float32)) >= 0
-        hit = np.bincount(self.image, self.bone * chosen, len(self.truth))
-        area = np.bincount(self.image, self.total * chosen, len(self.truth))
-        both = self.truth + area
-        return np.where(both > 0, 2 * hit / np.maximum(both, 1), 1.0)
-
-    def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
-        """1 - mean soft Dice over the images, and its gradient."""
-        p = expit((self.features @ parameters.astype(np.float32)).astype(np.float64))
-        images = len(self.truth)
-        hit = np.bincount(self.image, self.bone * p, images)
-        both = np.maximum(self.truth + np.bincount(self.image, self.total * p, images), 1e-9)
-        value = 2 * hit / both
-        slope = (2 * self.bone - value[self.image] * self.total) / both[self.image]
-        gradient = (slope * p * (1 - p)) @ self.features
-        return 1 - float(value.mean()), -gradient / images
-
-
-def _features(table: ClassTable, sources: int) -> npt.NDArray[np.float32]:
-    out = np.zeros((len(table.bone), len(ZONES) * sources + 1), np.float32)
-    heard = table.logits != 0
-    others = table.logits.sum(axis=1) / np.maximum(heard.sum(axis=1), 1)
-    # With the others' mean in its place, a silent source's weight is spread over them.
-    logits = np.where(heard, table.logits, others[:, None])
-    for zone in range(len(ZONES)):
-        rows = table.zones == zone
-        out[rows, zone * sources : (zone + 1) * sources] = logits[rows]
-    out[:, -1] = 1
-    return out
 
 
 @dataclass(frozen=True)
@@ -275,7 +130,7 @@ class HybridFit:
         for train, test in folds.split(np.zeros(count), groups=groups):
             fitted = self._fit_all(tables, train.tolist(), labels, len(sources))
             for label in labels.names:
-                held_out = _Stack.of([tables[label][i] for i in test], len(sources))
+                held_out = Stack.of([tables[label][i] for i in test], len(sources))
                 fused[label][test] = held_out.dice(fitted[label])
         return {n: _report(tables[n], float(fused[n].mean()), sources) for n in labels.names}
 
@@ -287,7 +142,7 @@ class HybridFit:
         sources: int,
     ) -> dict[str, Floats]:
         rows = list(chosen)
-        stacks = {n: _Stack.of([tables[n][i] for i in rows], sources) for n in labels.names}
+        stacks = {n: Stack.of([tables[n][i] for i in rows], sources) for n in labels.names}
         equal = _flat(ClassWeights.equal(sources))
         top = _descend(list(stacks.values()), equal, self.shrink_global)
         group_fits = {
@@ -303,7 +158,7 @@ class HybridFit:
         return fitted
 
 
-def _descend(stacks: Sequence[_Stack], toward: Floats, shrink: float) -> Floats:
+def _descend(stacks: Sequence[Stack], toward: Floats, shrink: float) -> Floats:
     """Minimise the mean soft loss of the stacks plus shrink * squared distance to `toward`."""
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
@@ -319,7 +174,7 @@ def _descend(stacks: Sequence[_Stack], toward: Floats, shrink: float) -> Floats:
     return np.asarray(found.x, np.float64)
 
 
-def _tune_bias(stack: _Stack, parameters: Floats) -> Floats:
+def _tune_bias(stack: Stack, parameters: Floats) -> Floats:
     """Move the bias to where hard Dice is best, if it stays best when the neighbours count too."""
     shifts = np.linspace(-0.8, 0.8, 17)
     values = []

@@ -8,8 +8,9 @@ from scipy.optimize import check_grad
 
 from converters.masks import EMPTY, crop
 from fusion import Hybrid, Mean
+from fusion.counts import AT_MOST_SOURCES, LEVELS, Stack, tabulate
 from fusion.evidence import ZONES, gather
-from fusion.fit import AT_MOST_SOURCES, LEVELS, HybridFit, _Stack, _tune_bias, tabulate
+from fusion.fit import HybridFit, _tune_bias
 from fusion.hybrid import ClassWeights
 from fusion.metrics import Scores, dice, score_image
 from fusion.types import Prediction, SoftMask
@@ -145,7 +146,7 @@ def test_tables_give_one_source_its_real_dice(train, labels, k):
 
 
 def test_stacked_tables_give_each_image_its_dice(train, labels):
-    stack = _Stack.of(tables_of(train[:6], labels, "3"), 3)
+    stack = Stack.of(tables_of(train[:6], labels, "3"), 3)
     first_alone = np.zeros(3 * len(ZONES) + 1)
     first_alone[:9:3] = 1
     expected = [dice(p[0].binary("3"), truth["3"]) for p, truth, _ in train[:6]]
@@ -156,7 +157,7 @@ def test_tables_give_the_pool_about_its_real_dice(train, fitted, labels):
     for label, weights in fitted.rule.classes.items():
         rule = Hybrid(NAMES, {label: weights}, recover=False)
         rows = [w for zone in ZONES for w in weights.weights[zone]]
-        stack = _Stack.of(tables_of(train, labels, label), 3)
+        stack = Stack.of(tables_of(train, labels, label), 3)
         real = [dice(rule(p, labels).binary(label), truth[label]) for p, truth, _ in train]
         assert np.abs(stack.dice(np.array([*rows, weights.bias])) - real).mean() < 0.005
 
@@ -177,7 +178,7 @@ def test_true_pixels_outside_every_window_are_missed(predict, labels):
     assert (nothing.missed, len(nothing.bone)) == (100, 0)
     assert nothing.dice_alone(1) == 0
     assert tabulate(None, EMPTY, 2).dice_alone(1) == 1
-    stack = _Stack.of([nothing, tabulate(None, EMPTY, 2)], 2)
+    stack = Stack.of([nothing, tabulate(None, EMPTY, 2)], 2)
     assert stack.dice(np.ones(7)).tolist() == [0, 1]
     loss, gradient = stack.soft_loss(np.ones(7))
     assert np.isfinite(loss)
@@ -203,13 +204,13 @@ def test_a_silent_detector_s_weight_goes_to_the_others_as_in_the_rule(train, lab
     images = [((*p[:2], replace(p[2], masks={})), t, g) for p, t, g in train[:6]]
     real = [dice(rule(p, labels).binary("3"), truth["3"]) for p, truth, _ in images]
     assert min(real) > 0.5
-    found = _Stack.of(tables_of(images, labels, "3"), 3).dice(parameters)
+    found = Stack.of(tables_of(images, labels, "3"), 3).dice(parameters)
     assert found == pytest.approx(real, abs=0.02)
 
 
 @pytest.mark.parametrize("shift", [-0.75, 0.75])
 def test_the_bias_is_tuned_to_where_dice_is_best(world, flaw, labels, shift):
-    stack = _Stack.of(tables_of(world([flaw(1.0)], 6), labels, "3"), 1)
+    stack = Stack.of(tables_of(world([flaw(1.0)], 6), labels, "3"), 1)
     stack.features[:, : len(ZONES)] += shift * (stack.features[:, : len(ZONES)] != 0)
     start = np.array([1.0, 1.0, 1.0, 0.0])
     tuned = _tune_bias(stack, start)
@@ -238,7 +239,7 @@ def test_more_sources_are_refused(predict, soft_plane, labels):
 
 @pytest.mark.parametrize("scale", [0.3, 1.0])
 def test_the_gradient_is_that_of_finite_differences(train, labels, scale):
-    stack = _Stack.of(tables_of(train[:4], labels, "wrist_2"), 3)
+    stack = Stack.of(tables_of(train[:4], labels, "wrist_2"), 3)
     # In float64: differences of float32 sums are noise.
     stack = replace(stack, features=stack.features.astype(np.float64))
     parameters = scale * np.random.default_rng(0).random(3 * len(ZONES) + 1)
