@@ -15,7 +15,6 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Segmentation of overlapping structures: convert, train, predict, fuse, evaluate.",
 )
 
 Data = Annotated[Path, typer.Option("--data", help="Data set: a folder in any readable format.")]
@@ -42,6 +41,24 @@ class Topic(StrEnum):
     formats = "formats"
     fusions = "fusions"
     configs = "configs"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        _say(f"segzoo {version('segzoo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Segmentation of overlapping structures: convert, train, predict, fuse, evaluate."""
 
 
 @app.command()
@@ -131,7 +148,7 @@ def train(
     split: Annotated[
         Path | None, typer.Option(help="Split file; a data set converted with one carries it.")
     ] = None,
-    fold: Annotated[int | None, typer.Option(help="The fold to hold out [default: 0].")] = None,
+    fold: Annotated[int | None, typer.Option(help="The fold to hold out; 0 by default.")] = None,
     data_format: From = None,
 ) -> None:
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
