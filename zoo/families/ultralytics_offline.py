@@ -1,9 +1,9 @@
 """Ultralytics, imported so that it stays on this machine and out of the user's home.
 
 By itself the package looks for a network, reports its use to Google Analytics, installs packages,
-downloads weights and fonts, writes to `~/.config/Ultralytics`, and sets OpenMP to one thread. Its
-switches are environment variables that it reads once, at its import: so this module comes before
-any other import of it.
+downloads weights and fonts, writes to `~/.config/Ultralytics`, sets OpenMP to one thread, and puts
+its own function in place of Pillow's `Image.open`. Its switches are environment variables that it
+reads once, at its import: so this module comes before any other import of it.
 
 The package `ultralytics-platform`, on which it depends, is a client of Ultralytics' servers. It is
 imported on demand only, and its callbacks need an API key; nothing here asks for it.
@@ -19,6 +19,7 @@ import tempfile
 import cv2
 import numpy as np
 import torch  # before Ultralytics: torch reads the number of threads that it is about to change
+from PIL import Image
 
 _SWITCHES = {
     "YOLO_OFFLINE": "true",
@@ -40,13 +41,14 @@ def _prepare() -> None:
 
 def _import() -> None:
     threads, omp = cv2.getNumThreads(), os.environ.get("OMP_NUM_THREADS")
-    shown = np.get_printoptions()
+    shown, open_image = np.get_printoptions(), Image.open
     try:
         import ultralytics  # noqa: F401
     finally:
         cv2.setNumThreads(threads)
         np.set_printoptions(**shown)
         torch.set_printoptions(profile="default")
+        Image.open = open_image
         if omp is None:
             os.environ.pop("OMP_NUM_THREADS", None)
 

@@ -1,0 +1,6 @@
+"""Ultralytics is imported our way first; its own import changes threads, Pillow, and the home."""
+
+import importlib.util
+
+if importlib.util.find_spec("ultralytics"):
+    import zoo.families.ultralytics_offline  # noqa: F401
