@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ def train(
     labels = LabelSpace.load(config.labels)
     found_format = data_format or converters.recognise(data)
     split, held_out, learn, score = divide(data, found_format, labels, split_path, fold)
-    _open_run(out, family_name, config, split, held_out, command)
+    is_new = _open_run(out, family_name, config, split, held_out, command)
     job = TrainJob(
         out=out,
         labels=labels,
@@ -98,7 +99,13 @@ def train(
         fold=held_out,
         progress=report,
     )
-    family.train(config, job)
+    try:
+        family.train(config, job)
+    except ValueError:
+        # What the user is about to mend may be a setting: a run that never began is no run.
+        if is_new and not any((out / "checkpoints").glob("*")):
+            shutil.rmtree(out)
+        raise
     return last_metrics(out)
 
 
@@ -138,7 +145,8 @@ def _open_run(
     split: Split,
     fold: int,
     command: Sequence[str],
-) -> None:
+) -> bool:
+    """Make the run's folder, or check that it is this run's; tell whether it was made."""
     wanted = {"family": family, **config.model_dump(mode="json")}
     file = out / "config.yaml"
     if file.is_file():
@@ -147,7 +155,7 @@ def _open_run(
         learnt_from = (record.get("config", {}).get("fold"), record.get("split"))
         if found != wanted or learnt_from != (fold, split.digest):
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
-        return
+        return False
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: expected a run or an empty folder, found other files")
     out.mkdir(parents=True, exist_ok=True)
@@ -155,6 +163,7 @@ def _open_run(
     settings = {**wanted, "fold": fold}
     write_provenance(out, list(command), settings, config.seed, split.digest)
     atomic_write_text(file, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
+    return True
 
 
 def last_metrics(out: Path) -> dict[str, Any]:

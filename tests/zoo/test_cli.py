@@ -91,6 +91,7 @@ def test_weights_are_not_fitted_on_what_a_model_has_learnt(work, tmp_path, capsy
         (("train", "smp", "--config", "none", "--out", "{t}/r"), "no such file"),
         (("train", "smp", "--config", "demo", "--out", "{t}/r", "sise=3"), "unknown key 'sise'"),
         (("train", "smp", "--config", "demo", "--out", "{t}/r", "epochs=many"), "'epochs'"),
+        (("train", "smp", "--config", "demo", "--out", "{t}/r", "init=nothing"), "no such file"),
         (("train", "magic", "--config", "demo", "--out", "{t}/r"), "expected one of smp"),
     ],
 )

@@ -24,7 +24,7 @@ from converters.splits import VERSION, Split
 from zoo.config import StrictModel
 from zoo.data import HuggingFaceItems, Items
 from zoo.families.base import TrainJob
-from zoo.families.semantic import SemanticFamily
+from zoo.families.semantic import SemanticFamily, quiet_hub
 from zoo.semantic import SemanticConfig
 
 Four = tuple[int, int, int, int]
@@ -176,9 +176,13 @@ def _convert(job: TrainJob, root: Path) -> None:
 
 def _pretrained(name: str, channels: int, classes: int) -> SegformerForSemanticSegmentation:
     try:
-        with _quiet():
+        with _quiet(), quiet_hub():
             return SegformerForSemanticSegmentation.from_pretrained(
-                name, num_labels=classes, num_channels=channels, ignore_mismatched_sizes=True
+                name,
+                num_labels=classes,
+                num_channels=channels,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
             )
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())

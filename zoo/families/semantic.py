@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,18 @@ class SemanticFamily(ABC):
         checkpoints.load_weights(network, checkpoints.find_weights(run))
         place(network, setting.device).eval()
         yield from predict_semantic(network, read_frames(samples, config.size), labels, setting)
+
+
+@contextmanager
+def quiet_hub() -> Iterator[None]:
+    """Keep the hub's client from announcing every retry; the error it ends in says it all."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _setting(

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from zoo import checkpoints
-from zoo.families.semantic import SemanticFamily
+from zoo.families.semantic import SemanticFamily, quiet_hub
 from zoo.semantic import SemanticConfig
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
@@ -79,13 +79,14 @@ def _create(config: SmpConfig, classes: int, weights: str | None) -> Any:
     # timm's encoders carry the name of their weights in their own name.
     given = True if weights is not None and config.encoder.startswith("tu-") else weights
     try:
-        return ARCHITECTURES[config.architecture](
-            encoder_name=config.encoder,
-            encoder_weights=given,
-            in_channels=1,
-            classes=classes,
-            **config.options,
-        )
+        with quiet_hub():
+            return ARCHITECTURES[config.architecture](
+                encoder_name=config.encoder,
+                encoder_weights=given,
+                in_channels=1,
+                classes=classes,
+                **config.options,
+            )
     except Exception as error:
         reason = " ".join(str(error).split())
         if weights is not None and not isinstance(error, KeyError | TypeError):
