@@ -44,11 +44,11 @@ def fit(
     """
     stores = open_stores(paths)
     for store in stores:
-        if store.manifest.subset in ("train", "all"):
-            subset = store.manifest.subset
+        if store.manifest.subset != "val":
             raise ValueError(
                 f"{store.path}: expected predictions of held-out images (--subset val), found "
-                f"'{subset}': weights fitted on what a model has learnt from do not hold"
+                f"'{store.manifest.subset}': weights fitted on what a model has learnt from, or is "
+                "to be tested on, do not hold"
             )
     if len({store.manifest.split for store in stores}) > 1:
         raise ValueError("expected stores of one split, found several; predict with the same folds")

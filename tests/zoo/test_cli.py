@@ -77,8 +77,9 @@ def test_other_settings_do_not_continue_a_run(work, capsys):
     assert "same settings" in capsys.readouterr().err
 
 
-def test_weights_are_not_fitted_on_what_a_model_has_learnt(work, tmp_path, capsys):
-    chosen = ("--data", work / "data", "--subset", "train")
+@pytest.mark.parametrize("subset", ["train", "test"])
+def test_weights_are_fitted_on_held_out_images_only(work, tmp_path, capsys, subset):
+    chosen = ("--data", work / "data", "--subset", subset)
     zoo("predict", work / "run", *chosen, "--out", tmp_path / "learnt")
     zoo("fit", tmp_path / "learnt", "--data", work / "data", "--out", tmp_path / "f.yaml", code=2)
     assert "held-out" in capsys.readouterr().err
