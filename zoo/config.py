@@ -95,7 +95,6 @@ def _explain(error: Any, model: type[BaseModel], where: str) -> str:
     return f"{where}: '{key}': {error['msg']}, found {error['input']!r:.80}"
 
 
-def dump_config(config: BaseModel, path: Path) -> None:
-    """Write a config as a YAML file that `load_config` reads back."""
-    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    path.write_text(text, encoding="utf-8")
+def dump_config(config: BaseModel) -> str:
+    """Return a config as the YAML text that `load_config` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

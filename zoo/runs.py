@@ -16,7 +16,7 @@ from converters.files import atomic_write_text, read_provenance, write_provenanc
 from converters.splits import Split
 from converters.types import LabelSpace, Sample
 from fusion.store import Manifest, StoreWriter
-from zoo.config import RunConfig, check_config, load_config
+from zoo.config import RunConfig, check_config, dump_config, load_config
 from zoo.families import load_family
 from zoo.families.base import Family, PredictOptions, TrainJob
 from zoo.progress import Report
@@ -147,7 +147,8 @@ def _open_run(
     command: Sequence[str],
 ) -> bool:
     """Make the run's folder, or check that it is this run's; tell whether it was made."""
-    wanted = {"family": family, **config.model_dump(mode="json")}
+    text = f"family: {family}\n{dump_config(config)}"
+    wanted = yaml.safe_load(text)
     file = out / "config.yaml"
     if file.is_file():
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -162,7 +163,7 @@ def _open_run(
     split.save(out / "split.json")
     settings = {**wanted, "fold": fold}
     write_provenance(out, list(command), settings, config.seed, split.digest)
-    atomic_write_text(file, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
+    atomic_write_text(file, text)
     return True
 
 

@@ -63,7 +63,7 @@ def test_a_config_never_changes() -> None:
 
 def test_a_dumped_config_comes_back(tmp_path: Path) -> None:
     config = Whole(part=Part(names=("ä", "x_1")), options={"a": [1, None]})
-    dump_config(config, tmp_path / "out.yaml")
+    (tmp_path / "out.yaml").write_text(dump_config(config), encoding="utf-8")
     assert load_config(Whole, "smp", str(tmp_path / "out.yaml")) == config
 
 

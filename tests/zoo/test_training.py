@@ -170,7 +170,7 @@ def test_a_process_that_is_killed_continues(
     finished: Path, make_job: Any, tiny_smp: Any, toys: Any, tmp_path: Path
 ) -> None:
     job = make_job("killed")
-    dump_config(tiny_smp(), tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text(dump_config(tiny_smp()), encoding="utf-8")
     samples = [
         {
             "key": s.key,
