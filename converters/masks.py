@@ -18,6 +18,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from converters.types import Instance, LabelSpace
 
 Mask = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,14 @@ def crop(plane: npt.NDArray[Any]) -> CropMask:
     return CropMask(x, y, np.ascontiguousarray(binary[y : y + height, x : x + width]))
 
 
-def union_box(masks: Iterable[CropMask]) -> tuple[int, int, int, int]:
+def union_box(masks: Iterable[CropMask]) -> Box:
     """Return the smallest x, y, w, h that holds all crops; all zero where none has pixels."""
-    boxes = [m.box_xywh for m in masks if m.pixels.size]
+    return enclose(m.box_xywh for m in masks)
+
+
+def enclose(boxes_xywh: Iterable[Box]) -> Box:
+    """Return the smallest x, y, w, h that holds all boxes with an area; all zero without any."""
+    boxes = [b for b in boxes_xywh if b[2] and b[3]]
     if not boxes:
         return 0, 0, 0, 0
     x0, y0 = min(b[0] for b in boxes), min(b[1] for b in boxes)

@@ -23,10 +23,10 @@ import yaml
 
 from converters.audit import ConversionLoss, lossless
 from converters.errors import DataError
-from converters.files import atomic_write_text, link_or_copy, result_folder
+from converters.files import atomic_write_text, link_or_copy
 from converters.images import read_size_hw
 from converters.masks import Mask, outline, pack, rasterize_labels, unpack_labels
-from converters.splits import Split, held_out_keys
+from converters.splits import Split, data_set_folder, held_out_keys
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: frozenset[str] = frozenset({"subpixels"})
@@ -118,9 +118,8 @@ def write(
             ours to replace.
     """
     held_out_keys(samples, split, fold)
-    origin = {"split": split.digest, "fold": fold} if split else {}
     loss = ConversionLoss()
-    with result_folder(out, "masks", {**(provenance or {}), **origin}) as folder:
+    with data_set_folder(out, "masks", provenance, split, fold) as folder:
         (folder / "masks").mkdir()
         for sample in samples:
             _write_sample(folder, sample, labels)
@@ -130,8 +129,6 @@ def write(
         atomic_write_text(folder / "labels.yaml", _labels_yaml(labels))
         index = {sample.key: {"group": sample.group} for sample in samples}
         atomic_write_text(folder / "images.json", json.dumps(index, indent=1, ensure_ascii=False))
-        if split:
-            split.save(folder / "split.json")
     return loss
 
 

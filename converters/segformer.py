@@ -23,10 +23,10 @@ import numpy.typing as npt
 
 from converters.audit import ConversionLoss, lossless
 from converters.errors import import_optional
-from converters.files import atomic_write_text, result_folder
+from converters.files import atomic_write_text
 from converters.masks import Mask, pack, rasterize_labels
 from converters.masks_dir import decode_mask, encode_mask
-from converters.splits import Split, held_out_keys
+from converters.splits import Split, data_set_folder, held_out_keys
 from converters.types import LabelSpace, Sample
 
 if TYPE_CHECKING:
@@ -88,16 +88,13 @@ def write(
     parts = {"train": [s for s in samples if s.key not in held_out]}
     if split:
         parts["validation"] = [s for s in samples if s.key in held_out]
-    origin = {"split": split.digest, "fold": fold} if split else {}
     loss = ConversionLoss()
-    with result_folder(out, "segformer", {**(provenance or {}), **origin}) as folder:
+    with data_set_folder(out, "segformer", provenance, split, fold) as folder:
         for name, members in parts.items():
             for sample in _write_split(folder / name, name, members, labels):
                 loss += lossless(sample)
                 if progress:
                     progress(loss.samples, len(samples))
-        if split:
-            split.save(folder / "split.json")
         _write_json(folder / "dataset_dict.json", {"splits": list(parts)})
         _write_json(folder / "id2label.json", dict(enumerate(labels.names)))
         atomic_write_text(folder / "README.md", _card(list(parts)))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converters.files import atomic_write_text
+from converters.files import atomic_write_text, result_folder
 from converters.types import Sample
 
 VERSION = 1
@@ -178,3 +179,21 @@ def held_out_keys(samples: Sequence[Sample], split: Split | None, fold: int) -> 
         return frozenset()
     split.check(samples)
     return frozenset(split.val(fold))
+
+
+@contextmanager
+def data_set_folder(
+    out: Path, kind: str, provenance: Mapping[str, Any] | None, split: Split | None, fold: int
+) -> Iterator[Path]:
+    """Give a `result_folder` for a data set that carries the split it was written with.
+
+    The split goes to `split.json`; its digest and the fold go to `provenance.json`.
+
+    Raises:
+        ValueError: `out` is not ours to replace.
+    """
+    origin = {"split": split.digest, "fold": fold} if split else {}
+    with result_folder(out, kind, {**(provenance or {}), **origin}) as folder:
+        if split:
+            split.save(folder / "split.json")
+        yield folder

@@ -35,10 +35,10 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from converters.audit import ConversionLoss, lossless, measure
 from converters.errors import DataError
-from converters.files import atomic_write_text, link_or_copy, result_folder
+from converters.files import atomic_write_text, link_or_copy
 from converters.images import is_image, read_size_hw
 from converters.masks import outline, rasterize, rasterize_labels
-from converters.splits import Split, held_out_keys
+from converters.splits import Split, data_set_folder, held_out_keys
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: frozenset[str] = frozenset({"parts", "subpixels"})
@@ -84,10 +84,9 @@ def write(
         ValueError: an unknown label, a split of other images, or `out` is not ours to replace.
     """
     held_out = held_out_keys(samples, split, fold)
-    origin = {"split": split.digest, "fold": fold} if split else {}
     loss = ConversionLoss()
     index: dict[str, dict[str, Any]] = {}
-    with result_folder(out, "yolo", {**(provenance or {}), **origin}) as folder:
+    with data_set_folder(out, "yolo", provenance, split, fold) as folder:
         for subset in ("train", "val") if split else ("train",):
             for kind in ("images", "labels"):
                 (folder / kind / subset).mkdir(parents=True)
@@ -101,8 +100,6 @@ def write(
             index[name] = {"key": sample.key, "size_hw": sample.size_hw, "group": sample.group}
             if progress:
                 progress(done + 1, len(samples))
-        if split:
-            split.save(folder / "split.json")
         atomic_write_text(folder / "images.json", json.dumps(index, indent=1, ensure_ascii=False))
         atomic_write_text(folder / "data.yaml", _data_yaml(labels, bool(split)))
     return loss

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.masks import enclose
 from converters.types import LabelSpace
 from fusion.types import Prediction, Window, soft_mask
 
@@ -131,12 +132,7 @@ def union_window(predictions: Sequence[Prediction], label: str, level: int = 0) 
         mask = best and soft_mask(best[1].prob, best[1].box_xywh, level)
         if mask:
             windows.append(mask.window(prediction.size_hw))
-    windows = [w for w in windows if w[2] and w[3]]
-    if not windows:
-        return 0, 0, 0, 0
-    x0, y0 = min(w[0] for w in windows), min(w[1] for w in windows)
-    x1, y1 = max(w[0] + w[2] for w in windows), max(w[1] + w[3] for w in windows)
-    return x0, y0, x1 - x0, y1 - y0
+    return enclose(windows)
 
 
 def _layers(

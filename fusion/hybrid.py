@@ -127,7 +127,11 @@ class Hybrid:
         Args:
             notes: class name -> comment to put beside it.
         """
-        lines = ["method: hybrid", f"sources: {_flow(self.sources)}", f"recover: {_yes(self)}"]
+        lines = [
+            "method: hybrid",
+            f"sources: {_flow(self.sources)}",
+            f"recover: {_flow(self.recover)}",
+        ]
         lines.append("reliability: # of a detection, by its score" if self.reliability else "")
         for name, r in self.reliability.items():
             lines.append(f"  {_flow(name)}: {{scores: {_row(r.scores)}, values: {_row(r.values)}}}")
@@ -274,7 +278,3 @@ def _flow(value: Any) -> str:
 
 def _row(values: Sequence[float]) -> str:
     return "[" + ", ".join(f"{v:.4f}" for v in values) + "]"
-
-
-def _yes(rule: Hybrid) -> str:
-    return "true" if rule.recover else "false"

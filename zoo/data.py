@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import cv2
 import numpy as np
@@ -17,7 +17,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from converters.masks import CropMask, pack, rasterize_labels, unpack_labels
 from converters.segformer import decode_row
 from converters.types import LabelSpace, Sample
-from zoo.augmentation import Augmentation
+
+if TYPE_CHECKING:
+    from zoo.augmentation import Augmentation
 
 Image = npt.NDArray[np.uint8]
 Source = TypeVar("Source")

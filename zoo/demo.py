@@ -16,7 +16,7 @@ import typer
 
 from converters.files import atomic_write_text
 from converters.masks import CropMask
-from converters.types import LabelSpace
+from converters.types import LabelSpace, Sample
 from fusion import Mean, Rule, Vote
 from fusion.metrics import ImageScore, Scores, score_image
 from fusion.store import PredictionStore, read_together
@@ -73,7 +73,8 @@ def run_demo(out: Path, seed: int) -> str:
         _run(command)
     stores = open_stores([out / "test" / family for family in FAMILIES])
     labels = store_labels(stores[0])
-    entries = score_all(stores, rules(out / "fusion.yaml"), out / "data", labels)
+    compared, samples = rules(out / "fusion.yaml"), annotated(out / "data", None, labels)
+    entries = score_all(stores, compared, samples, labels)
     atomic_write_text(
         out / "comparison.json",
         json.dumps({e.name: e.scores.record() for e in entries}, indent=1) + "\n",
@@ -91,7 +92,7 @@ def run_demo(out: Path, seed: int) -> str:
         out / "report.html",
         title="Hand bones: three families, one fusion",
         entries=entries,
-        cases=_cases(entries, stores, out, labels),
+        cases=_cases(entries, stores, compared, samples, labels),
         labels=labels,
         facts=facts,
     )
@@ -116,10 +117,12 @@ def rules(fitted: Path) -> dict[str, Rule]:
 
 
 def score_all(
-    stores: Sequence[PredictionStore], compared: Mapping[str, Rule], data: Path, labels: LabelSpace
+    stores: Sequence[PredictionStore],
+    compared: Mapping[str, Rule],
+    samples: Mapping[str, Sample],
+    labels: LabelSpace,
 ) -> list[Entry]:
     """Score every source alone and every rule, in one pass over the stores."""
-    samples = annotated(data, None, labels)
     scores: dict[str, list[ImageScore]] = {n: [] for n in [*(s.name for s in stores), *compared]}
     for predictions in read_together(stores):
         key = predictions[0].key
@@ -149,17 +152,20 @@ def all_masks(
 
 
 def _cases(
-    entries: Sequence[Entry], stores: Sequence[PredictionStore], out: Path, labels: LabelSpace
+    entries: Sequence[Entry],
+    stores: Sequence[PredictionStore],
+    compared: Mapping[str, Rule],
+    samples: Mapping[str, Sample],
+    labels: LabelSpace,
 ) -> list[Case]:
     """The hybrid's worst and median wrist, with everybody's masks."""
     hybrid = next(entry for entry in entries if entry.name == "hybrid")
     keys = worst_and_median(hybrid.scores, "carpals")
-    samples = annotated(out / "data", None, labels)
     found = {}
     for predictions in read_together(stores):
         key = predictions[0].key
         if key in keys:
-            found[key] = all_masks(predictions, stores, rules(out / "fusion.yaml"), labels)
+            found[key] = all_masks(predictions, stores, compared, labels)
     titles = ("Worst wrist", "Median wrist")
     note = "by the hybrid's mean Dice of the carpals"
     return [
