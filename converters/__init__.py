@@ -5,20 +5,30 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from converters.errors import DataError, MissingDependency
+from converters.errors import DataError, MissingDependency, Problem, Problems
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from converters.edits import Edits
+    from converters.images import Enlarge
+    from converters.loss import ConversionLoss
+    from converters.splits import Split
     from converters.types import LabelSpace, Sample
 
-__all__ = ["FORMATS", "SUBSETS", "DataError", "MissingDependency", "load_format", "read"]
+__all__ = [
+    *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
+    *("load_format", "read", "scan", "write"),
+]
 
 # A format is a module with
-#   matches(root) -> bool                            is this folder in the format?
-#   LOSES: frozenset                                 of "overlaps", "holes", "parts", "subpixels"
-#   read(root, *, subset, labels) -> list[Sample]    and/or
-#   write(samples, out, labels, *, split, fold, provenance, progress) -> ConversionLoss
+#   matches(root) -> bool                                  is this folder in the format?
+#   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
+#       "overlaps", "holes", "parts", "subpixels"; the first layout is the default
+#   read(root, *, subset, labels, problems) -> list[Sample]   and/or
+#   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
     "handbone": "converters.handbone",
     "yolo": "converters.yolo",
@@ -56,7 +66,12 @@ def recognise(data: Path) -> str:
 
 
 def read(
-    data: Path, *, format: str | None = None, subset: str = "train", labels: LabelSpace
+    data: Path,
+    *,
+    format: str | None = None,
+    subset: str = "train",
+    labels: LabelSpace,
+    edits: Edits | None = None,
 ) -> list[Sample]:
     """Read a data set in any readable format.
 
@@ -65,22 +80,108 @@ def read(
         format: the format's name; None recognises it by the folder's content.
         subset: `train`, `test` or `all`; test samples may have no instances.
         labels: the classes that may occur.
+        edits: corrections, applied to what was read; the files stay as they are.
 
     Returns:
         Samples, sorted by key.
 
     Raises:
         DataError: files that are broken or do not fit together, all in one error.
+        ValueError: an unknown format or subset, a format that cannot be read, or edits of other
+            images.
+    """
+    samples, problems = _read(data, format, subset, labels)
+    problems.check(edits.excluded if edits else ())
+    return edits.apply(samples, subset=subset, labels=labels) if edits else samples
+
+
+def scan(
+    data: Path, *, format: str | None = None, subset: str = "train", labels: LabelSpace
+) -> tuple[list[Sample], list[Problem]]:
+    """Read what can be read of a data set, and say what cannot.
+
+    Takes what `read` takes.
+
+    Returns:
+        Samples, sorted by key, without what is broken in them; and everything that is wrong.
+
+    Raises:
         ValueError: an unknown format or subset, or a format that cannot be read.
     """
+    samples, problems = _read(data, format, subset, labels)
+    return samples, problems.found
+
+
+def _read(
+    data: Path, format: str | None, subset: str, labels: LabelSpace
+) -> tuple[list[Sample], Problems]:
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")
-    name = format or recognise(data)
-    module = load_format(name)
-    if not hasattr(module, "read"):
-        readable = ", ".join(n for n in FORMATS if hasattr(load_format(n), "read"))
-        raise ValueError(f"{data}: format '{name}' is only written; readable are {readable}")
+    module = load_format(format or recognise(data))
     if not data.is_dir():
         raise ValueError(f"{data}: expected a data set's folder, found nothing there")
-    samples = cast("list[Sample]", module.read(data, subset=subset, labels=labels))
-    return sorted(samples, key=lambda sample: sample.key)
+    problems = Problems(data)
+    samples = module.read(data, subset=subset, labels=labels, problems=problems)
+    return sorted(cast("list[Sample]", samples), key=lambda sample: sample.key), problems
+
+
+def write(
+    samples: Sequence[Sample],
+    out: Path,
+    *,
+    format: str,
+    labels: LabelSpace,
+    split: Split | None = None,
+    fold: int = 0,
+    layout: str = "",
+    jobs: int = 1,
+    enlarge: Enlarge | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ConversionLoss:
+    """Write samples as a data set; it appears whole or not at all.
+
+    Args:
+        samples: what to write.
+        out: the result's folder; a previous result of this format is replaced.
+        format: the format's name.
+        labels: the classes, in the order of their numbers.
+        split: decides what goes to validation; without it all goes to training.
+        fold: the fold of the split that is held out.
+        layout: one that the format's `LOSES` names; "" takes the first of them.
+        jobs: processes; the result does not depend on their number.
+        enlarge: how crops come to their size; None takes Lanczos' kernel.
+        provenance: command, config and seed for `provenance.json`.
+        progress: called with (done, total).
+
+    Returns:
+        What the format could not hold.
+
+    Raises:
+        ValueError: an unknown format, layout or label, a format that cannot be written, a split of
+            other images, or `out` is not ours to replace.
+        OSError: an image that is not there.
+    """
+    from converters.images import lanczos
+    from converters.splits import data_set_folder, held_out_keys
+    from converters.writing import Target
+
+    module = load_format(format)
+    if not hasattr(module, "write"):
+        raise ValueError(f"format '{format}': expected one that can be written")
+    if (chosen := layout or next(iter(module.LOSES))) not in module.LOSES:
+        known = ", ".join(module.LOSES)
+        raise ValueError(f"layout '{layout}': expected one of {format}'s: {known}")
+    held_out = held_out_keys(samples, split, fold)
+    with data_set_folder(out, format, provenance, split, fold) as folder:
+        target = Target(
+            folder=folder,
+            labels=labels,
+            held_out=held_out,
+            is_split=split is not None,
+            layout=chosen,
+            jobs=jobs,
+            enlarge=enlarge or lanczos,
+            progress=progress,
+        )
+        return cast("ConversionLoss", module.write(samples, target))

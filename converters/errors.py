@@ -3,10 +3,59 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 
 SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a data set.
+
+    Attributes:
+        where: the file below the data set's folder, or the image's key.
+        what: what was expected and what was found.
+        key: of the sample that cannot be trusted because of it; "" where it is not one sample's.
+        group: that sample's group, where it is known.
+    """
+
+    where: str
+    what: str
+    key: str = ""
+    group: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+@dataclass
+class Problems:
+    """Collects what is wrong, so that all of it can be reported at once."""
+
+    root: Path
+    found: list[Problem] = field(default_factory=list)
+
+    def add(self, where: Path | str, what: object, *, key: str = "", group: str = "") -> None:
+        """Take down one problem; a path below the data set is shown relative to it."""
+        if isinstance(where, Path) and where.is_relative_to(self.root):
+            where = where.relative_to(self.root).as_posix()
+        self.found.append(Problem(str(where), str(what), key, group))
+
+    def check(self, excluded: Collection[str] = ()) -> None:
+        """Raise what was found.
+
+        Args:
+            excluded: keys and groups whose problems do not matter.
+
+        Raises:
+            DataError: all problems in one error, sorted.
+        """
+        left = [p for p in self.found if p.key not in excluded and p.group not in excluded]
+        if left:
+            raise DataError(self.root, sorted(map(str, left)))
 
 
 class DataError(ValueError):

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import yaml
 
-from converters.audit import ConversionLoss, lossless
+from converters.loss import ConversionLoss, lossless
 from converters.errors import DataError
 from converters.files import atomic_write_text, link_or_copy
 from converters.images import read_size_hw

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.audit import ConversionLoss, lossless
+from converters.loss import ConversionLoss, lossless
 from converters.errors import import_optional
 from converters.files import atomic_write_text
 from converters.masks import Mask, pack, rasterize_labels

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import shapely
@@ -17,6 +16,21 @@ import configs
 
 
 @dataclass(frozen=True)
+class Posture:
+    """How to tell a bent hand from a straight one by two bones' long axes.
+
+    Attributes:
+        distal: class beyond the joint, such as a metacarpal.
+        proximal: class before the joint, such as the radius.
+        bent_above_deg: the joint is bent where the axes differ by more than this.
+    """
+
+    distal: str
+    proximal: str
+    bent_above_deg: float
+
+
+@dataclass(frozen=True)
 class LabelSpace:
     """An ordered set of class names and named groups of them.
 
@@ -24,9 +38,13 @@ class LabelSpace:
         name: such as `hand_bones`.
         names: class names; a class's index is its place here.
         groups: group name -> class names; a class is in at most one group.
+        aliases: other data sets' names for these classes -> our name.
+        posture: how to tell a bent hand, where that makes sense.
+        once: every class occurs exactly once in an image.
 
     Raises:
-        ValueError: a name comes twice, or a group holds an unknown or already grouped class.
+        ValueError: a name comes twice, a group holds an unknown or already grouped class, or an
+            alias or the posture names an unknown class.
 
     >>> LabelSpace.load("hand_bones").index["Pisiform"]
     26
@@ -35,6 +53,9 @@ class LabelSpace:
     name: str
     names: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    posture: Posture | None = None
+    once: bool = False
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -48,6 +69,13 @@ class LabelSpace:
             raise ValueError(f"label space '{self.name}': groups hold unknown classes {unknown}")
         if len(set(grouped)) != len(grouped):
             raise ValueError(f"label space '{self.name}': a class is in two groups")
+        pointed = set(self.aliases.values())
+        if self.posture:
+            pointed |= {self.posture.distal, self.posture.proximal}
+        if unknown := sorted(pointed - set(self.names)):
+            raise ValueError(
+                f"label space '{self.name}': aliases or posture name unknown classes {unknown}"
+            )
         object.__setattr__(self, "index", {n: i for i, n in enumerate(self.names)})
 
     def __len__(self) -> int:
@@ -57,17 +85,57 @@ class LabelSpace:
         """Return the group that holds `label`, or None."""
         return next((g for g, members in self.groups.items() if label in members), None)
 
+    def canonical(self, name: str) -> str | None:
+        """Return our name of a class that is called by its name or an alias; None if unknown."""
+        return name if name in self.index else self.aliases.get(name)
+
     @classmethod
     def load(cls, name: str) -> LabelSpace:
-        """Read a shipped label space by name, or one from a YAML file with the same keys."""
+        """Read a shipped label space by name, or one from a YAML file with the same keys.
+
+        Raises:
+            ValueError: no such file, or one with other keys or values.
+        """
         path = configs.find("labels", name)
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict) or not {"name", "names"} <= set(raw):
+        try:
+            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ValueError(f"{path}: expected YAML, found: {error}") from None
+        if not isinstance(raw, dict) or not {"name", "names"} <= set(raw) <= _KEYS:
             raise ValueError(
-                f"{path}: expected keys 'name', 'names' and 'groups', found {raw!r:.80}"
+                f"{path}: expected keys 'name' and 'names', and of {', '.join(sorted(_KEYS))}; "
+                f"found {raw!r:.80}"
             )
-        groups = {g: tuple(members) for g, members in (raw.get("groups") or {}).items()}
-        return cls(str(raw["name"]), tuple(raw["names"]), groups)
+        try:
+            groups = {g: tuple(members) for g, members in (raw.get("groups") or {}).items()}
+            posture = Posture(**raw["posture"]) if raw.get("posture") else None
+            return cls(
+                str(raw["name"]),
+                tuple(str(name) for name in raw["names"]),
+                groups,
+                dict(raw.get("aliases") or {}),
+                posture,
+                bool(raw.get("once", False)),
+            )
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    def save(self, path: Path) -> None:
+        """Write the label space as a YAML file that `load` reads."""
+        record: dict[str, Any] = {"name": self.name, "names": list(self.names)}
+        if self.groups:
+            record["groups"] = {group: list(members) for group, members in self.groups.items()}
+        if self.aliases:
+            record["aliases"] = dict(self.aliases)
+        if self.posture:
+            record["posture"] = asdict(self.posture)
+        if self.once:
+            record["once"] = True
+        text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+        path.write_text(text, encoding="utf-8")
+
+
+_KEYS = {"name", "names", "groups", "aliases", "posture", "once"}
 
 
 @dataclass(frozen=True)
@@ -103,28 +171,78 @@ class Instance:
         return tuple(self.geometry.geoms)
 
 
+class ImageFile(Protocol):
+    """What a sample needs to know of its image file; `pathlib.Path` is one."""
+
+    @property
+    def name(self) -> str:
+        """Base name with suffix."""
+
+    @property
+    def stem(self) -> str:
+        """Base name without suffix."""
+
+    @property
+    def suffix(self) -> str:
+        """Suffix with its dot."""
+
+    def read_bytes(self) -> bytes:
+        """Read the file's content; raises OSError where there is none."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where an image lies in a larger one, the original.
+
+    Attributes:
+        box_xywh: the part of the original, in its pixels.
+        full_hw: height and width of the original.
+        is_stored: the image file holds only this part, at the sample's size; otherwise it holds
+            the original, and whoever reads pixels cuts and scales it (`converters.images`).
+
+    Raises:
+        ValueError: a box that is empty or leaves the original.
+    """
+
+    box_xywh: tuple[int, int, int, int]
+    full_hw: tuple[int, int]
+    is_stored: bool = True
+
+    def __post_init__(self) -> None:
+        x, y, width, height = self.box_xywh
+        inside = x >= 0 and y >= 0 and x + width <= self.full_hw[1] and y + height <= self.full_hw[0]
+        if min(width, height) < 1 or not inside:
+            raise ValueError(
+                f"frame: expected a box inside {self.full_hw} (height, width), "
+                f"found x, y, w, h {self.box_xywh}"
+            )
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image and what is annotated on it.
 
     Attributes:
         key: the image's path below the data set, with `/`, without its suffix; unique there.
-        image: where the image file is.
-        size_hw: height and width in pixels, as the image file says.
+        image: the image file.
+        size_hw: height and width in pixels.
         instances: the annotated objects; empty where nothing is annotated.
         group: what must not be torn apart by a split, such as the patient.
-        attributes: whatever else is known (age, posture, ...); never interpreted here.
+        attributes: whatever else is known (age, sex, ...); never interpreted here.
+        frame: where the image lies in the original, if it is a crop of one. Key, `image.name` and
+            group are the original's; size and instances are the crop's.
 
     Raises:
         ValueError: an empty or absolute key, or a size that is not positive.
     """
 
     key: str
-    image: Path
+    image: ImageFile
     size_hw: tuple[int, int]
     instances: tuple[Instance, ...] = ()
     group: str = ""
-    attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    frame: Frame | None = None
 
     def __post_init__(self) -> None:
         parts = PurePosixPath(self.key).parts

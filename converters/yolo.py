@@ -33,7 +33,7 @@ import yaml
 from scipy.spatial import cKDTree
 from shapely.geometry import MultiPolygon, Polygon
 
-from converters.audit import ConversionLoss, lossless, measure
+from converters.loss import ConversionLoss, lossless, measure
 from converters.errors import DataError
 from converters.files import atomic_write_text, link_or_copy
 from converters.images import is_image, read_size_hw

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import converters
-from converters import audit
+from converters import loss as losses
 from converters.files import read_provenance
 from converters.masks import CropMask, rasterize_labels, unpack_labels
 from converters.splits import make_split
@@ -62,7 +62,7 @@ def test_comes_back_to_the_pixel_unless_the_format_says_so(
     assert size_hw == sample.size_hw
     assert loss.samples == 1
     if case.has & module.LOSES:
-        assert loss == audit.measure(sample, back)
+        assert loss == losses.measure(sample, back)
         assert loss
         assert min(loss.dice.values()) > 0.9
     else:

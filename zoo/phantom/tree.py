@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import version
@@ -20,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.parallel import map_ordered
 from converters.types import LabelSpace
 from zoo.phantom.anatomy import BENT, NEUTRAL, Hand, draw_hands
 from zoo.phantom.annotation import IntPoints, draw_polygons
@@ -152,28 +151,12 @@ def _write_tree(
 ) -> None:
     subjects = plan_subjects(config)
     people = []
-    for row in _each(partial(_write_subject, root, config), subjects, jobs):
+    for row in map_ordered(partial(_write_subject, root, config), subjects, min(jobs, len(subjects))):
         people.append(row)
         if progress is not None:
             progress(HANDS * len(people), HANDS * len(subjects))
     write_workbook(root / "meta_data.xlsx", people)
     _write_json(root / PROVENANCE, _provenance(config))
-
-
-def _each(
-    write: Callable[[Subject], PersonRow], subjects: list[Subject], jobs: int
-) -> Iterator[PersonRow]:
-    if jobs == 1 or len(subjects) == 1:
-        yield from map(write, subjects)
-        return
-    workers = min(jobs, len(subjects))
-    with ProcessPoolExecutor(
-        workers,
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=cv2.setNumThreads,
-        initargs=(1,),
-    ) as pool:
-        yield from pool.map(write, subjects)
 
 
 def _provenance(config: PhantomConfig) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from converters.audit import ConversionLoss, lossless, measure
+from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import CropMask, rasterize_labels
 
 
