@@ -151,27 +151,47 @@ def union(a: CropMask, b: CropMask) -> CropMask:
     return CropMask(box[0], box[1], a.window(box) | b.window(box))
 
 
+Ring = npt.NDArray[np.int32]
+"""Points (N, 2) on whole pixels: x, y. Closed: the last one is followed by the first."""
+
+
+def rings(mask: CropMask) -> list[tuple[Ring, list[Ring]]]:
+    """Return the shell and the holes of each part, in the image's pixels.
+
+    Shells run over the mask's own boundary pixels, holes over those around the hole, so that
+    even-odd filling with boundary pixels gives exactly the mask. Steps are straight or diagonal.
+    """
+    contours, tree = cv2.findContours(
+        *(mask.pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE), offset=(mask.x, mask.y)
+    )
+    parts: dict[int, tuple[Ring, list[Ring]]] = {}
+    parents = tree[0, :, 3].tolist() if contours else []
+    for i, parent in enumerate(parents):
+        if parent < 0:
+            parts[i] = (contours[i][:, 0, :], [])
+    for i, parent in enumerate(parents):
+        if parent >= 0:
+            parts[parent][1].append(contours[i][:, 0, :])
+    return [parts[i] for i in sorted(parts)]
+
+
 def outline(mask: CropMask) -> Polygon | MultiPolygon:
     """Return the geometry whose pixels are exactly the mask's; parts and holes are kept.
 
     Raises:
         ValueError: the mask is empty.
     """
-    contours, tree = cv2.findContours(mask.pixels, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if not contours:
+    polygons = [
+        Polygon(at_least_a_triangle(shell), [at_least_a_triangle(hole) for hole in holes])
+        for shell, holes in rings(mask)
+    ]
+    if not polygons:
         raise ValueError("outline: expected a mask with pixels, found an empty one")
-    shells: dict[int, list[npt.NDArray[np.int32]]] = {}
-    for i, (_, _, _, parent) in enumerate(tree[0]):
-        shells.setdefault(i if parent < 0 else int(parent), [])
-        if parent >= 0:
-            shells[int(parent)].append(_ring(contours[i], mask))
-    polygons = [Polygon(_ring(contours[i], mask), holes) for i, holes in sorted(shells.items())]
     return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
 
 
-def _ring(contour: npt.NDArray[np.int32], mask: CropMask) -> npt.NDArray[np.int32]:
-    ring = contour[:, 0, :] + np.array([mask.x, mask.y], np.int32)
-    # shapely wants three points; a single pixel or a line of pixels repeats its last one.
+def at_least_a_triangle(ring: Ring) -> Ring:
+    """Repeat the last point of a ring of one or two pixels: a polygon wants three points."""
     return np.vstack([ring, np.repeat(ring[-1:], max(0, 3 - len(ring)), axis=0)])
 
 

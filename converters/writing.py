@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +41,7 @@ class Target:
     enlarge: Enlarge
     progress: Progress | None
 
-    def each(
-        self, encode: Callable[[Task], Result], tasks: Sequence[Task]
-    ) -> Iterator[Result]:
+    def each(self, encode: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """Yield `encode` of each task, in order; report how many are done.
 
         Args:
@@ -54,6 +53,11 @@ class Target:
             yield result
             if self.progress:
                 self.progress(done, len(tasks))
+
+
+def dump_json(record: Any) -> str:
+    """Return a record as JSON for people; what JSON does not know becomes text."""
+    return json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n"
 
 
 def check_labels(sample: Sample, labels: LabelSpace) -> None:

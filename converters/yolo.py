@@ -21,30 +21,26 @@ the pixel again; at other sizes the point stays at the pixel's centre.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import shapely
 import yaml
-from scipy.spatial import cKDTree
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import Polygon
 
+from converters.errors import Problems
+from converters.files import atomic_write_text
+from converters.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
 from converters.loss import ConversionLoss, lossless, measure
-from converters.errors import DataError
-from converters.files import atomic_write_text, link_or_copy
-from converters.images import is_image, read_size_hw
-from converters.masks import outline, rasterize, rasterize_labels
-from converters.splits import Split, data_set_folder, held_out_keys
+from converters.masks import Ring, rasterize, rasterize_labels, rings
+from converters.rings import joined_ring
 from converters.types import Instance, LabelSpace, Sample
+from converters.writing import Target, check_labels, dump_json, record_fields, sample_record
 
-LOSES: frozenset[str] = frozenset({"parts", "subpixels"})
-
-Ring = npt.NDArray[np.int32]
-"""Points (N, 2) on whole pixels: x, y. Closed: the last one is followed by the first."""
+LOSES = {"polygons": frozenset({"parts", "subpixels"})}
 
 
 def matches(root: Path) -> bool:
@@ -55,54 +51,35 @@ def matches(root: Path) -> bool:
 # --- writing
 
 
-def write(
-    samples: Sequence[Sample],
-    out: Path,
-    labels: LabelSpace,
-    *,
-    split: Split | None = None,
-    fold: int = 0,
-    provenance: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> ConversionLoss:
+def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
     """Write samples as an Ultralytics data set.
 
-    Args:
-        samples: what to write.
-        out: the result's folder; a previous result of this format is replaced.
-        labels: the classes, in the order of their numbers.
-        split: decides what goes to `val`; without it all goes to `train`, and `val` in `data.yaml`
-            names the same images, because Ultralytics wants one.
-        fold: the fold of the split that is held out.
-        provenance: command, config and seed for `provenance.json`.
-        progress: called with (done, total).
-
-    Returns:
-        What the labels could not hold.
-
-    Raises:
-        ValueError: an unknown label, a split of other images, or `out` is not ours to replace.
+    Without a split all goes to `train`, and `val` in `data.yaml` names the same images, because
+    Ultralytics wants one.
     """
-    held_out = held_out_keys(samples, split, fold)
-    loss = ConversionLoss()
-    index: dict[str, dict[str, Any]] = {}
-    with data_set_folder(out, "yolo", provenance, split, fold) as folder:
-        for subset in ("train", "val") if split else ("train",):
-            for kind in ("images", "labels"):
-                (folder / kind / subset).mkdir(parents=True)
-        for done, (name, sample) in enumerate(zip(file_names(samples), samples, strict=True)):
-            subset = "val" if sample.key in held_out else "train"
-            image = folder / "images" / subset / f"{name}{sample.image.suffix}"
-            link_or_copy(sample.image, image)
-            text, lost = label_text(sample, labels)
-            (folder / "labels" / subset / f"{name}.txt").write_text(text, encoding="ascii")
-            loss += lost
-            index[name] = {"key": sample.key, "size_hw": sample.size_hw, "group": sample.group}
-            if progress:
-                progress(done + 1, len(samples))
-        atomic_write_text(folder / "images.json", json.dumps(index, indent=1, ensure_ascii=False))
-        atomic_write_text(folder / "data.yaml", _data_yaml(labels, bool(split)))
+    for subset in ("train", "val") if target.is_split else ("train",):
+        for kind in ("images", "labels"):
+            (target.folder / kind / subset).mkdir(parents=True)
+    tasks = [
+        (sample, name, "val" if sample.key in target.held_out else "train")
+        for name, sample in zip(file_names(samples), samples, strict=True)
+    ]
+    encode = partial(_write_sample, target.folder, target.labels, target.enlarge)
+    loss = sum(target.each(encode, tasks), ConversionLoss())
+    index = {name: sample_record(sample) for sample, name, _ in tasks}
+    atomic_write_text(target.folder / "images.json", dump_json(index))
+    atomic_write_text(target.folder / "data.yaml", _data_yaml(target.labels, target.is_split))
     return loss
+
+
+def _write_sample(
+    folder: Path, labels: LabelSpace, enlarge: Enlarge, task: tuple[Sample, str, str]
+) -> ConversionLoss:
+    sample, name, subset = task
+    text, lost = label_text(sample, labels)
+    put_image(sample, folder / "images" / subset / (name + image_suffix(sample)), enlarge)
+    (folder / "labels" / subset / f"{name}.txt").write_bytes(text)
+    return lost
 
 
 def file_names(samples: Sequence[Sample]) -> Iterator[str]:
@@ -128,7 +105,7 @@ def _data_yaml(labels: LabelSpace, has_val: bool) -> str:
     return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
 
 
-def label_text(sample: Sample, labels: LabelSpace) -> tuple[str, ConversionLoss]:
+def label_text(sample: Sample, labels: LabelSpace) -> tuple[bytes, ConversionLoss]:
     """Return a sample's label file, one line an instance, and what it could not hold.
 
     An instance without a pixel in the image has no line.
@@ -136,175 +113,68 @@ def label_text(sample: Sample, labels: LabelSpace) -> tuple[str, ConversionLoss]
     Raises:
         ValueError: a label that the label space does not have.
     """
-    lines: list[str] = []
+    check_labels(sample, labels)
+    lines: list[bytes] = []
     written: list[Instance] = []
-    bridged = False
+    is_bridged = False
     for instance in sample.instances:
-        if instance.label not in labels.index:
-            raise ValueError(
-                f"{sample.key}: expected a label of '{labels.name}', found '{instance.label}'"
-            )
-        mask = rasterize(instance.geometry, sample.size_hw)
-        if not mask.area:
+        parts = rings(rasterize(instance.geometry, sample.size_hw))
+        if not parts:
             continue
-        geometry = outline(mask)
-        bridged |= not isinstance(geometry, Polygon)
-        ring = joined_ring(geometry)
+        ring = joined_ring(parts)
         lines.append(_line(labels.index[instance.label], ring, sample.size_hw))
+        is_bridged |= len(parts) > 1
         written.append(Instance(instance.label, Polygon(ring)))
-    text = "".join(line + "\n" for line in lines)
-    if not bridged:
+    text = b"".join(lines)
+    if not is_bridged:
         return text, lossless(sample)
     return text, measure(sample, rasterize_labels(written, sample.size_hw))
 
 
-def _line(label: int, ring: Ring, size_hw: tuple[int, int]) -> str:
-    words = [str(label)] * (2 * len(ring) + 1)
-    for axis, size in enumerate((size_hw[1], size_hw[0])):
-        values = _values(size)
-        words[1 + axis :: 2] = [values[i] for i in ring[:, axis].tolist()]
-    return " ".join(words)
+def _line(label: int, ring: Ring, size_hw: tuple[int, int]) -> bytes:
+    points = np.stack([_words(size_hw[1])[ring[:, 0]], _words(size_hw[0])[ring[:, 1]]], axis=1)
+    return b"%d%b\n" % (label, points.tobytes())
 
 
 @lru_cache(maxsize=8)
-def _values(size: int) -> tuple[str, ...]:
-    """What is written for each pixel of a side. Six digits tell a million pixels apart."""
-    return tuple(f"{(i + 0.5) / size:.6f}" for i in range(size))
+def _words(size: int) -> npt.NDArray[np.bytes_]:
+    """What is written for each pixel of a side, all of one length, with the space before it.
 
-
-# --- one ring for an object with holes and parts
-
-
-def joined_ring(geometry: Polygon | MultiPolygon) -> Ring:
-    """Return one ring whose even-odd filling has the geometry's pixels and those of bridges.
-
-    Holes are reached by bridges inside the object, which cost nothing; parts by the shortest
-    bridges there are.
-
-    Args:
-        geometry: as `converters.masks.outline` makes it: straight and diagonal steps, parts that
-            do not touch.
+    Six digits tell a million pixels apart.
     """
-    if isinstance(geometry, Polygon) and not geometry.interiors:
-        return _points(geometry.exterior)
-    parts = [geometry] if isinstance(geometry, Polygon) else list(geometry.geoms)
-    ring = _join_parts([_with_holes(part) for part in parts])
-    return np.vstack([ring, np.repeat(ring[-1:], max(0, 3 - len(ring)), axis=0)])
-
-
-def _with_holes(part: Polygon) -> Ring:
-    path = _every_pixel(part.exterior)
-    holes = [_every_pixel(ring) for ring in part.interiors]
-    # Straight to the left of a hole's leftmost pixel lies the shell, or a hole that reaches
-    # further left: in this order it is part of the path already.
-    for hole in sorted(holes, key=lambda ring: int(ring[:, 0].min())):
-        start = int(hole[:, 0].argmin())
-        x, y = hole[start]
-        left = np.flatnonzero((path[:, 1] == y) & (path[:, 0] <= x))
-        path = _attach(path, int(left[path[left, 0].argmax()]), hole, start)
-    return path
-
-
-def _nearest(path: Ring, point: tuple[int, int]) -> int:
-    return int(np.abs(path - np.array(point)).sum(axis=1).argmin())
-
-
-def _join_parts(paths: list[Ring]) -> Ring:
-    """Join rings along a minimum spanning tree of their distances (Prim), in whole pixels."""
-    joined, *others = sorted(paths, key=len, reverse=True)
-    tree = cKDTree(joined)
-    # Of each other ring: its distance to what is joined, and the two points that are so near.
-    links = [_link(tree, joined, ring) for ring in others]
-    while others:
-        i = min(range(len(others)), key=lambda k: links[k][0])
-        ring, (_, point, start) = others.pop(i), links.pop(i)
-        joined = _attach(joined, _nearest(joined, point), ring, start)
-        tree = cKDTree(ring)
-        links = [min(link, _link(tree, ring, o)) for link, o in zip(links, others, strict=True)]
-    return _corners(joined)
-
-
-def _link(tree: cKDTree, points: Ring, ring: Ring) -> tuple[float, tuple[int, int], int]:
-    distances, nearest = tree.query(ring, p=np.inf)
-    i = int(distances.argmin())
-    x, y = points[nearest[i]].tolist()
-    return float(distances[i]), (x, y), i
-
-
-def _attach(path: Ring, at: int, ring: Ring, start: int) -> Ring:
-    """Walk `path` to `at`, over a bridge, around `ring` from `start`, and back."""
-    step = ring[start] - path[at]
-    # A diagonal, then a straight piece: no rounding decides which pixels the bridge covers.
-    knee = path[at] + np.sign(step) * np.abs(step).min()
-    around = [knee[None], ring[start:], ring[: start + 1], knee[None]]
-    return np.vstack([path[: at + 1], *around, path[at:]])
-
-
-def _points(ring: shapely.LinearRing) -> Ring:
-    points: Ring = np.asarray(ring.coords)[:-1].astype(np.int32)
-    return points
-
-
-def _every_pixel(ring: shapely.LinearRing) -> Ring:
-    """Points on all pixels of a ring whose edges are straight or diagonal."""
-    points = _points(ring)
-    steps = np.roll(points, -1, axis=0) - points
-    counts = np.abs(steps).max(axis=1)
-    if not counts.any():
-        return points[:1]
-    edge = np.repeat(np.arange(len(points)), counts)
-    along = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
-    units = steps // np.maximum(counts, 1)[:, None]
-    return (points[edge] + units[edge] * along[:, None]).astype(np.int32)
-
-
-def _corners(path: Ring) -> Ring:
-    """Drop points that stand still or go straight on."""
-    moves: npt.NDArray[np.bool_] = (path != np.roll(path, 1, axis=0)).any(axis=1)
-    if not moves.any():
-        return path[:1]
-    path = path[moves]
-    before = np.sign(path - np.roll(path, 1, axis=0))
-    after = np.sign(np.roll(path, -1, axis=0) - path)
-    turns: npt.NDArray[np.bool_] = (before != after).any(axis=1)
-    return path[turns]
+    return np.array([f" {(i + 0.5) / size:.6f}" for i in range(size)], dtype="S9")
 
 
 # --- reading
 
 
-def read(root: Path, *, subset: str, labels: LabelSpace) -> list[Sample]:
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
     """Read an Ultralytics segmentation data set.
 
     Args:
         root: folder with `data.yaml`.
         subset: `train` (all that is annotated: Ultralytics' train and val), `test` or `all`.
         labels: the classes; their names must be those of `data.yaml`, in this order.
+        problems: takes down label files and images that are broken.
 
     Returns:
         Samples; keys and groups are those of `images.json`, else the images' paths.
 
     Raises:
-        DataError: label files that are broken, all in one error.
         ValueError: `data.yaml` is not one, or has other classes.
     """
     index = _read_index(root)
-    problems: list[str] = []
     samples: list[Sample] = []
     for image in _images(root, subset, labels):
         place = image.relative_to(root)
-        text = _label_file(image)
-        known = index.get(image.stem, {"key": place.with_suffix("").as_posix()})
+        fields = index.get(image.stem, {"key": place.with_suffix("").as_posix()})
         try:
             size_hw = read_size_hw(image)
-            lines = text.read_text(encoding="utf-8-sig").splitlines() if text.is_file() else []
-            instances = tuple(_instance(line, size_hw, labels) for line in lines if line.strip())
-        except (OSError, ValueError) as error:
-            problems.append(f"{place.as_posix()}: {error}")
+        except ValueError as error:
+            problems.add(place.as_posix(), error, key=fields["key"])
             continue
-        samples.append(Sample(known["key"], image, size_hw, instances, known.get("group", "")))
-    if problems:
-        raise DataError(root, problems)
+        instances = _instances(root, _label_file(place), size_hw, labels, problems, fields["key"])
+        samples.append(Sample(image=image, size_hw=size_hw, instances=instances, **fields))
     return samples
 
 
@@ -314,9 +184,9 @@ def _read_index(root: Path) -> dict[str, dict[str, Any]]:
         return {}
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): {"key": str(entry["key"]), **entry} for name, entry in index.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected names with their keys, found: {error!r}") from None
+        return {str(name): record_fields(record) for name, record in index.items()}
+    except (AttributeError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: expected names with their keys, found: {error}") from None
 
 
 def _images(root: Path, subset: str, labels: LabelSpace) -> list[Path]:
@@ -324,18 +194,25 @@ def _images(root: Path, subset: str, labels: LabelSpace) -> list[Path]:
     try:
         record = yaml.safe_load(path.read_text(encoding="utf-8"))
         names = record["names"]
-        names = [names[i] for i in range(len(names))]
-    except (KeyError, TypeError, yaml.YAMLError) as error:
+        names = tuple(names[i] for i in range(len(names)))
+    except (KeyError, RecursionError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: expected Ultralytics' data.yaml, found: {error!r}") from None
-    if tuple(names) != labels.names:
+    if names != labels.names:
         raise ValueError(f"{path}: expected the classes of '{labels.name}', found {names!r:.80}")
     kinds = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
-    folders = dict.fromkeys(record[kind] for kind in kinds[subset] if record.get(kind))
-    for folder in folders:
-        if not isinstance(folder, str) or not (root / folder).is_dir():
-            raise ValueError(f"{path}: expected folders of images below it, found {folder!r:.80}")
-    files = (path for folder in folders for path in sorted((root / folder).rglob("*")))
-    return [path for path in files if is_image(path)]
+    named = [record[kind] for kind in kinds[subset] if record.get(kind)]
+    folders = dict.fromkeys(_folder(root, path, name) for name in named)
+    files = (file for folder in folders for file in sorted(folder.rglob("*")))
+    return [file for file in files if is_image(file)]
+
+
+def _folder(root: Path, path: Path, name: object) -> Path:
+    # Roboflow writes ../train/images and means train/images; Ultralytics reads it so, too.
+    place = name.removeprefix("../") if isinstance(name, str) else ""
+    folder = root / place
+    if not place or not folder.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{path}: expected folders of images below it, found {name!r:.80}")
+    return folder
 
 
 def _label_file(image: Path) -> Path:
@@ -344,6 +221,29 @@ def _label_file(image: Path) -> Path:
     last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
     swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
     return Path(*swapped, name).with_suffix(".txt")
+
+
+def _instances(
+    root: Path,
+    place: Path,
+    size_hw: tuple[int, int],
+    labels: LabelSpace,
+    problems: Problems,
+    key: str,
+) -> tuple[Instance, ...]:
+    path = root / place
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+    except (OSError, UnicodeDecodeError) as error:
+        problems.add(path, f"expected a text of labels, found: {error}", key=key)
+        return ()
+    instances: list[Instance] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            instances += [_instance(line, size_hw, labels)] if line.strip() else []
+        except ValueError as error:
+            problems.add(path, f"line {number}: {error}", key=key)
+    return tuple(instances)
 
 
 def _instance(line: str, size_hw: tuple[int, int], labels: LabelSpace) -> Instance:

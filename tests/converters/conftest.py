@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,17 @@ CASES = {
 def make_sample(root: Path, case: Case, seed: int = 0) -> Sample:
     image = write_image(root / (case.key + ".png"), case.size_hw, seed)
     return Sample(case.key, image, case.size_hw, case.instances, Path(case.key).parts[-2])
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Case, Sample]]:
+    """All cases with a sample of each; the samples have keys of their own."""
+    root = tmp_path_factory.mktemp("drawn")
+    made = {}
+    for number, (kind, case) in enumerate(sorted(CASES.items())):
+        named = replace(case, key=f"train/DCM/ID{number:03d}/image{number}")
+        made[kind] = (named, make_sample(root, named))
+    return made
 
 
 @pytest.fixture(params=sorted(CASES))

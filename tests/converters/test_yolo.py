@@ -14,19 +14,20 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 import converters
 from converters import DataError, yolo
-from converters.masks import crop, outline, rasterize, rasterize_labels
+from converters.masks import crop, outline, rasterize, rasterize_labels, rings
+from converters.rings import joined_ring
 from converters.splits import make_split
 from converters.types import Instance, LabelSpace, Sample
 
 
 @pytest.fixture
 def folder(samples, labels, tmp_path):
-    yolo.write(samples, tmp_path / "out", labels)
+    converters.write(samples, tmp_path / "out", format="yolo", labels=labels)
     return tmp_path / "out"
 
 
 def lines_of(sample, labels):
-    return [line.split() for line in yolo.label_text(sample, labels)[0].splitlines()]
+    return [line.split() for line in yolo.label_text(sample, labels)[0].decode().splitlines()]
 
 
 # --- one ring
@@ -37,16 +38,16 @@ def lines_of(sample, labels):
 def test_ring_has_all_pixels_and_no_more_than_bridges(plane):
     if not plane.any():
         return
-    geometry = outline(crop(plane))
-    again = rasterize(Polygon(yolo.joined_ring(geometry)), plane.shape).full(plane.shape)
+    mask = crop(plane)
+    again = rasterize(Polygon(joined_ring(rings(mask))), plane.shape).full(plane.shape)
     assert (again >= plane).all()
-    if isinstance(geometry, Polygon):
+    if isinstance(outline(mask), Polygon):
         np.testing.assert_array_equal(again, plane)
 
 
 def test_bridge_between_parts_is_as_short_as_can_be():
     parts = MultiPolygon([box(0, 0, 9, 9), box(15, 4, 20, 9), box(30, 30, 39, 39)])
-    ring = yolo.joined_ring(parts)
+    ring = joined_ring(rings(rasterize(parts, (48, 48))))
     # 5 pixels from x = 9 to 15; 20 from (20, 9) to (30, 30), in diagonal and straight steps.
     assert rasterize(Polygon(ring), (48, 48)).area == 100 + 36 + 100 + 5 + 20
 
@@ -68,7 +69,7 @@ def test_overlapping_parts_need_no_bridge(draw, labels):
 def test_coordinates_find_their_pixel_again():
     sizes = [(7, 5), (512, 512), (2048, 2048), (3060, 2000)]
     for size in {side for pair in sizes for side in pair}:
-        text = np.array(yolo._values(size), np.float32)
+        text = yolo._words(size).astype(np.float32)
         assert (np.trunc(text * np.float32(size)) == np.arange(size)).all()
 
 
@@ -85,14 +86,14 @@ def test_instances_of_a_label_stay_apart(draw, labels):
     two = (Instance("Ulna", box(1, 1, 5, 5)), Instance("Ulna", box(10, 10, 20, 20)))
     sample = Sample(base.key, base.image, base.size_hw, two)
     text, loss = yolo.label_text(sample, labels)
-    assert [line.split()[0] for line in text.splitlines()] == ["28", "28"]
+    assert [line.split()[0] for line in text.splitlines()] == [b"28", b"28"]
     assert not loss
 
 
 def test_instance_outside_the_image_has_no_line(draw, labels):
     base = draw("empty")
     far = Sample(base.key, base.image, base.size_hw, (Instance("Ulna", box(90, 90, 99, 99)),))
-    assert yolo.label_text(far, labels)[0] == ""
+    assert yolo.label_text(far, labels)[0] == b""
 
 
 # --- the folder
@@ -115,7 +116,7 @@ def test_layout_without_a_split(folder, samples, labels):
 
 def test_layout_with_a_split(samples, labels, tmp_path):
     split = make_split(samples, folds=3)
-    yolo.write(samples, tmp_path / "out", labels, split=split, fold=2)
+    converters.write(samples, tmp_path / "out", format="yolo", labels=labels, split=split, fold=2)
     held_out = sorted(key.split("/")[-1] for key in split.val(2))
     assert sorted(p.stem for p in (tmp_path / "out/images/val").iterdir()) == held_out
     assert sorted(p.stem for p in (tmp_path / "out/labels/val").iterdir()) == held_out
@@ -129,7 +130,7 @@ def test_names_that_clash_get_a_number(draw, labels, tmp_path):
     shutil.copy(image, upper)
     keys = ["a/x", "b/x", "c/X"]
     samples = [Sample(k, i, (48, 48)) for k, i in zip(keys, (image, image, upper), strict=True)]
-    yolo.write(samples, tmp_path / "out", labels)
+    converters.write(samples, tmp_path / "out", format="yolo", labels=labels)
     index = json.loads((tmp_path / "out/images.json").read_text())
     stem = image.stem
     assert list(index) == [stem, f"{stem}-2", f"{upper.stem}-3"]
@@ -258,7 +259,7 @@ def test_ultralytics_finds_the_same_pixels(ultralytics, draw, labels, tmp_path):
         shutil.copy(sample.image, image)
         samples.append(Sample(kind, image, sample.size_hw, sample.instances))
     out = tmp_path / "out"
-    yolo.write(samples, out, labels)
+    converters.write(samples, out, format="yolo", labels=labels)
     found = masks_of_ultralytics(out, "train", 48)
     written = {s.key: s for s in converters.read(out, labels=labels)}
     for sample in samples:
@@ -273,7 +274,7 @@ def test_ultralytics_finds_the_same_pixels(ultralytics, draw, labels, tmp_path):
 
 def test_ultralytics_finds_an_image_that_is_not_square(ultralytics, draw, labels, tmp_path):
     sample = draw("wide")
-    yolo.write([sample], tmp_path / "out", labels)
+    converters.write([sample], tmp_path / "out", format="yolo", labels=labels)
     ((_, plane),) = masks_of_ultralytics(tmp_path / "out", "train", 64)[sample.image.stem].items()
     above = (64 - 24) // 2
     expected = np.zeros((64, 64), np.uint8)
@@ -283,7 +284,7 @@ def test_ultralytics_finds_an_image_that_is_not_square(ultralytics, draw, labels
 
 def test_ultralytics_finds_the_held_out_images(ultralytics, samples, labels, tmp_path):
     split = make_split(samples, folds=3)
-    yolo.write(samples, tmp_path / "out", labels, split=split, fold=0)
+    converters.write(samples, tmp_path / "out", format="yolo", labels=labels, split=split, fold=0)
     for subset, keys in {"train": split.train(0), "val": split.val(0)}.items():
         found = masks_of_ultralytics(tmp_path / "out", subset, 64)
         assert sorted(found) == sorted(key.split("/")[-1] for key in keys)
@@ -296,7 +297,7 @@ def test_ultralytics_at_the_size_of_a_bone(ultralytics, draw, labels, tmp_path):
     image = tmp_path / "image_1.png"
     cv2.imwrite(str(image), np.zeros((size, size), np.uint8))
     sample = Sample("image_1", image, (size, size), (Instance("Radius", Polygon(around)),))
-    yolo.write([sample], tmp_path / "out", labels)
+    converters.write([sample], tmp_path / "out", format="yolo", labels=labels)
     plane = masks_of_ultralytics(tmp_path / "out", "train", size)["image_1"][27]
     truth = rasterize(sample.instances[0].geometry, (size, size)).full((size, size))
     dice = 2 * (plane & truth).sum() / (plane.sum() + truth.sum())
