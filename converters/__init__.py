@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from converters.errors import DataError, MissingDependency, Problem, Problems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from converters.edits import Edits
     from converters.images import Enlarge
@@ -133,6 +133,7 @@ def write(
     labels: LabelSpace,
     split: Split | None = None,
     fold: int = 0,
+    excluded: Collection[str] = (),
     layout: str = "",
     jobs: int = 1,
     enlarge: Enlarge | None = None,
@@ -148,6 +149,7 @@ def write(
         labels: the classes, in the order of their numbers.
         split: decides what goes to validation; without it all goes to training.
         fold: the fold of the split that is held out.
+        excluded: keys and groups that the split may have though they are not among the samples.
         layout: one that the format's `LOSES` names; "" takes the first of them.
         jobs: processes; the result does not depend on their number.
         enlarge: how crops come to their size; None takes Lanczos' kernel.
@@ -163,8 +165,7 @@ def write(
         OSError: an image that is not there.
     """
     from converters.images import lanczos
-    from converters.splits import data_set_folder, held_out_keys
-    from converters.writing import Target
+    from converters.writing import Target, data_set_folder
 
     module = load_format(format)
     if not hasattr(module, "write"):
@@ -172,12 +173,14 @@ def write(
     if (chosen := layout or next(iter(module.LOSES))) not in module.LOSES:
         known = ", ".join(module.LOSES)
         raise ValueError(f"layout '{layout}': expected one of {format}'s: {known}")
-    held_out = held_out_keys(samples, split, fold)
-    with data_set_folder(out, format, provenance, split, fold) as folder:
+    if split:
+        split.check(samples, excluded)
+    held_out = split.val(fold) if split else ()
+    with data_set_folder(out, format, samples, split, fold, provenance) as folder:
         target = Target(
             folder=folder,
             labels=labels,
-            held_out=held_out,
+            held_out=frozenset(held_out),
             is_split=split is not None,
             layout=chosen,
             jobs=jobs,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converters.files import atomic_write_text, result_folder
+from converters.files import atomic_write_text
 from converters.types import Sample
 
 VERSION = 1
@@ -95,8 +94,12 @@ class Split:
         """
         return tuple(sorted(set(self.keys) - set(self.val(fold))))
 
-    def check(self, samples: Iterable[Sample]) -> None:
+    def check(self, samples: Iterable[Sample], excluded: Collection[str] = ()) -> None:
         """Make sure that the split is about these samples.
+
+        Args:
+            samples: the data.
+            excluded: keys and groups that may be absent from the data.
 
         Raises:
             ValueError: keys that only one side has.
@@ -104,7 +107,8 @@ class Split:
         ours, theirs = set(self.keys), {sample.key for sample in samples}
         if only := sorted(theirs - ours):
             raise ValueError(f"split: {len(only)} images are in no fold, such as '{only[0]}'")
-        if only := sorted(ours - theirs):
+        gone = {k for k in ours if k in excluded or self.groups[k] in excluded}
+        if only := sorted(ours - theirs - gone):
             raise ValueError(
                 f"split: {len(only)} of its images are not in the data, such as '{only[0]}'"
             )
@@ -167,33 +171,3 @@ def make_split(
     )
     held_out = tuple(tuple(keys[val].tolist()) for _, val in dealt)
     return Split(VERSION, seed, strategy, held_out, groups)
-
-
-def held_out_keys(samples: Sequence[Sample], split: Split | None, fold: int) -> frozenset[str]:
-    """Return the keys that go to validation; none without a split.
-
-    Raises:
-        ValueError: the split is of other images, or has no such fold.
-    """
-    if split is None:
-        return frozenset()
-    split.check(samples)
-    return frozenset(split.val(fold))
-
-
-@contextmanager
-def data_set_folder(
-    out: Path, kind: str, provenance: Mapping[str, Any] | None, split: Split | None, fold: int
-) -> Iterator[Path]:
-    """Give a `result_folder` for a data set that carries the split it was written with.
-
-    The split goes to `split.json`; its digest and the fold go to `provenance.json`.
-
-    Raises:
-        ValueError: `out` is not ours to replace.
-    """
-    origin = {"split": split.digest, "fold": fold} if split else {}
-    with result_folder(out, kind, {**(provenance or {}), **origin}) as folder:
-        if split:
-            split.save(folder / "split.json")
-        yield folder

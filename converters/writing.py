@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from converters.files import result_folder
 from converters.images import Enlarge
 from converters.parallel import map_ordered
+from converters.splits import Split
 from converters.types import Frame, LabelSpace, Sample
 
 Task = TypeVar("Task")
@@ -53,6 +56,33 @@ class Target:
             yield result
             if self.progress:
                 self.progress(done, len(tasks))
+
+
+@contextmanager
+def data_set_folder(
+    out: Path,
+    kind: str,
+    samples: Sequence[Sample],
+    split: Split | None,
+    fold: int,
+    provenance: Mapping[str, Any] | None = None,
+) -> Iterator[Path]:
+    """Give a `result_folder` for a data set that carries the split it was written with.
+
+    The split goes to `split.json`; its digest, the fold, and those of its images that are not
+    among the samples go to `provenance.json`.
+
+    Raises:
+        ValueError: `out` is not ours to replace.
+    """
+    origin: dict[str, Any] = {}
+    if split:
+        left_out = sorted(set(split.keys) - {sample.key for sample in samples})
+        origin = {"split": split.digest, "fold": fold, "excluded": left_out}
+    with result_folder(out, kind, {**(provenance or {}), **origin}) as folder:
+        if split:
+            split.save(folder / "split.json")
+        yield folder
 
 
 def dump_json(record: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import converters
 from converters.masks import CropMask, rasterize_labels
 from converters.types import LabelSpace, Sample
 from fusion import submission
@@ -13,26 +12,12 @@ from fusion.metrics import ImageScore, Scores, score_image
 from fusion.store import PredictionStore
 from fusion.types import Prediction
 from zoo.progress import Report, track
+from zoo.source import DataSource
 
 
 def truth_masks(sample: Sample) -> dict[str, CropMask]:
     """Return a sample's true masks, one a label."""
     return rasterize_labels(sample.instances, sample.size_hw)
-
-
-def annotated(
-    data: Path, data_format: str | None, labels: LabelSpace, subset: str = "all"
-) -> dict[str, Sample]:
-    """Return the samples of a data set's subset that have truth, by key.
-
-    Raises:
-        ValueError: no sample has.
-    """
-    samples = converters.read(data, format=data_format, subset=subset, labels=labels)
-    found = {s.key: s for s in samples if s.instances}
-    if not found:
-        raise ValueError(f"{data}: expected annotated images, found none")
-    return found
 
 
 def store_labels(store: PredictionStore) -> LabelSpace:
@@ -59,19 +44,13 @@ def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace)
 
 
 def evaluate(
-    source: Path,
-    data: Path,
-    data_format: str | None,
-    labels_name: str,
-    subset: str,
-    report: Report,
+    source: Path, data: DataSource, labels_name: str, subset: str, report: Report
 ) -> Scores:
     """Score a prediction store, or a submission.
 
     Args:
         source: a store's folder or a submission's CSV.
         data: the data set with the truth.
-        data_format: its format; None recognises it.
         labels_name: label space of a submission; a store names its own.
         subset: the images that a submission has to cover; a store lists its own.
         report: for a progress bar.
@@ -82,11 +61,11 @@ def evaluate(
     if source.is_dir():
         store = PredictionStore(source)
         labels = store_labels(store)
-        samples = annotated(data, data_format, labels)
+        samples = data.annotated(labels)
         found = ((p.key, binary_masks(p, labels)) for p in store)
         return _score(source, found, len(store.manifest.images), samples, labels, report)
     labels = LabelSpace.load(labels_name)
-    samples = annotated(data, data_format, labels, subset)
+    samples = data.annotated(labels, subset)
     masks = _submitted(source, samples, labels)
     return _score(source, iter(masks.items()), len(masks), samples, labels, report)
 
@@ -137,12 +116,10 @@ def by_file_name(samples: Iterable[Sample]) -> dict[str, str]:
     return names
 
 
-def check_submission(
-    path: Path, data: Path, subset: str, data_format: str | None, labels_name: str
-) -> list[str]:
+def check_submission(path: Path, data: DataSource, subset: str, labels_name: str) -> list[str]:
     """Return what is wrong with a submission for a subset of a data set, one line each."""
     labels = LabelSpace.load(labels_name)
-    samples = converters.read(data, format=data_format, subset=subset, labels=labels)
+    samples = data.read(labels, subset)
     by_file_name(samples)
     images = [submission.Image(s.file_name, s.size_hw) for s in samples]
     return submission.check(path, images, labels)

@@ -14,8 +14,9 @@ from fusion import FUSIONS, Hybrid, Rule, submission
 from fusion.fit import Fit, HybridFit
 from fusion.store import PredictionStore, check_match, read_together
 from fusion.types import Prediction
-from zoo.evaluate import annotated, store_labels, truth_masks
+from zoo.evaluate import store_labels, truth_masks
 from zoo.progress import Report, track
+from zoo.source import DataSource
 
 
 def open_stores(paths: Sequence[Path]) -> list[PredictionStore]:
@@ -34,9 +35,7 @@ def open_stores(paths: Sequence[Path]) -> list[PredictionStore]:
     return stores
 
 
-def fit(
-    paths: Sequence[Path], data: Path, out: Path, data_format: str | None, report: Report
-) -> Fit:
+def fit(paths: Sequence[Path], data: DataSource, out: Path, report: Report) -> Fit:
     """Fit the hybrid rule on held-out predictions and write it as YAML.
 
     Raises:
@@ -53,14 +52,14 @@ def fit(
     if len({store.manifest.split for store in stores}) > 1:
         raise ValueError("expected stores of one split, found several; predict with the same folds")
     labels = store_labels(stores[0])
-    samples = annotated(data, data_format, labels)
+    samples = data.annotated(labels)
     total = len(stores[0].manifest.images)
 
     def images() -> Iterator[tuple[tuple[Prediction, ...], dict[str, CropMask], str]]:
         for predictions in track(read_together(stores), total, report):
             key = predictions[0].key
             if key not in samples:
-                raise ValueError(f"{data}: expected truth of '{key}', found none")
+                raise ValueError(f"{data.path}: expected truth of '{key}', found none")
             yield predictions, truth_masks(samples[key]), samples[key].group
 
     names = [store.name for store in stores]

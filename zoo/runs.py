@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-import converters
+from converters.edits import Edits
 from converters.files import atomic_write_text, read_provenance, write_provenance
 from converters.splits import Split
 from converters.types import LabelSpace, Sample
@@ -20,6 +20,7 @@ from zoo.config import RunConfig, check_config, dump_config, load_config
 from zoo.families import load_family
 from zoo.families.base import Family, PredictOptions, TrainJob
 from zoo.progress import Report
+from zoo.source import DataSource
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,12 @@ class Run:
 def train(
     family_name: str,
     config_name: str,
-    data: Path,
+    data: DataSource,
     out: Path,
     *,
     split_path: Path | None,
     fold: int | None,
     changes: Sequence[str],
-    data_format: str | None,
     command: Sequence[str],
     report: Report,
 ) -> dict[str, Any]:
@@ -85,16 +85,16 @@ def train(
     family = load_family(family_name)
     config = load_config(family.Config, family_name, config_name, changes)
     labels = LabelSpace.load(config.labels)
-    found_format = data_format or converters.recognise(data)
-    split, held_out, learn, score = divide(data, found_format, labels, split_path, fold)
-    is_new = _open_run(out, family_name, config, split, held_out, command)
+    split, held_out, learn, score = divide(data, labels, split_path, fold, family.streams)
+    is_new = _open_run(out, family_name, config, split, held_out, data.edits, command)
     job = TrainJob(
         out=out,
         labels=labels,
         train=learn,
         val=score,
-        data=data,
-        data_format=found_format,
+        data=data.path,
+        data_format=data.format,
+        is_edited=data.edits is not None,
         split=split,
         fold=held_out,
         progress=report,
@@ -110,29 +110,41 @@ def train(
 
 
 def divide(
-    data: Path, data_format: str, labels: LabelSpace, split_path: Path | None, fold: int | None
+    data: DataSource,
+    labels: LabelSpace,
+    split_path: Path | None,
+    fold: int | None,
+    streams: str = "",
 ) -> tuple[Split, int, Sequence[Sample], Sequence[Sample]]:
     """Return the split, the fold, the samples to learn from, and those to score on.
 
     A data set that was written with a split carries it: `split.json`, and the fold in
     `provenance.json`.
 
+    Args:
+        data: the data set.
+        labels: the classes.
+        split_path: the folds; None takes those that the data set carries.
+        fold: the one to hold out; None takes the one that the data set was written for, or 0.
+        streams: the format that the family reads by itself: no samples then.
+
     Raises:
         ValueError: no split, another fold than the data set was written for, or a split of other
             images.
     """
-    inside = data / "split.json"
+    path = data.path
+    inside = path / "split.json"
     if split_path is None and not inside.is_file():
-        raise ValueError(f"{data}: expected --split split.json; make one with: zoo split {data}")
+        raise ValueError(f"{path}: expected --split split.json; make one with: zoo split {path}")
     split = Split.load(split_path or inside)
-    written = read_provenance(data).get("fold") if inside.is_file() else None
+    written = read_provenance(path).get("fold") if inside.is_file() else None
     if written is not None and fold not in (None, written):
-        raise ValueError(f"{data}: was written for fold {written}, found --fold {fold}")
+        raise ValueError(f"{path}: was written for fold {written}, found --fold {fold}")
     chosen = fold if fold is not None else written or 0
-    if not hasattr(converters.load_format(data_format), "read"):
-        return split, chosen, (), ()  # its family reads it, and finds the division inside
-    samples = converters.read(data, format=data_format, subset="train", labels=labels)
-    split.check(samples)
+    if data.format == streams and data.edits is None:
+        return split, chosen, (), ()  # the division is inside
+    samples = data.read(labels)
+    split.check(samples, data.excluded)
     held_out = set(split.val(chosen))
     learn = [s for s in samples if s.key not in held_out]
     return split, chosen, learn, [s for s in samples if s.key in held_out]
@@ -144,6 +156,7 @@ def _open_run(
     config: RunConfig,
     split: Split,
     fold: int,
+    edits: Edits | None,
     command: Sequence[str],
 ) -> bool:
     """Make the run's folder, or check that it is this run's; tell whether it was made."""
@@ -153,15 +166,16 @@ def _open_run(
     if file.is_file():
         found = yaml.safe_load(file.read_text(encoding="utf-8"))
         record = read_provenance(out)
-        learnt_from = (record.get("config", {}).get("fold"), record.get("split"))
-        if found != wanted or learnt_from != (fold, split.digest):
+        settings = record.get("config", {})
+        learnt_from = (settings.get("fold"), settings.get("edits"), record.get("split"))
+        if found != wanted or learnt_from != (fold, edits and edits.digest, split.digest):
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
         return False
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: expected a run or an empty folder, found other files")
     out.mkdir(parents=True, exist_ok=True)
     split.save(out / "split.json")
-    settings = {**wanted, "fold": fold}
+    settings = {**wanted, "fold": fold, "edits": edits and edits.digest}
     write_provenance(out, list(command), settings, config.seed, split.digest)
     atomic_write_text(file, text)
     return True
@@ -179,11 +193,10 @@ def last_metrics(out: Path) -> dict[str, Any]:
 
 def predict(
     run: Run,
-    data: Path,
+    data: DataSource,
     out: Path,
     *,
     subset: str,
-    data_format: str | None,
     options: PredictOptions,
     command: Sequence[str],
     report: Report,
@@ -194,7 +207,7 @@ def predict(
         ValueError: no such subset, or `out` is not a store.
     """
     labels = LabelSpace.load(run.config.labels)
-    samples = select(run, data, subset, data_format, labels)
+    samples = select(run, data, subset, labels)
     source = {
         "family": run.name,
         "run": run.path.name,
@@ -223,19 +236,17 @@ def predict(
     return manifest
 
 
-def select(
-    run: Run, data: Path, subset: str, data_format: str | None, labels: LabelSpace
-) -> list[Sample]:
+def select(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:
     """Return the samples of a subset: `val` and `train` by the run's split, `test`, or `all`."""
     if subset == "test":
-        found = converters.read(data, format=data_format, subset="test", labels=labels)
+        found = data.read(labels, "test")
     else:
-        found = converters.read(data, format=data_format, subset="train", labels=labels)
+        found = data.read(labels)
         if subset in ("val", "train") and run.split is None:
             raise ValueError(f"{run.path}: the run has no split.json, so '{subset}' is unknown")
         if run.split is not None and run.fold is not None and subset in ("val", "train"):
             held_out = set(run.split.val(run.fold))
             found = [s for s in found if (s.key in held_out) == (subset == "val")]
     if not found:
-        raise ValueError(f"{data}: expected images of the subset '{subset}', found none")
+        raise ValueError(f"{data.path}: expected images of the subset '{subset}', found none")
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from converters.splits import Split
+from converters.splits import VERSION, Split
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 from zoo.config import RunConfig, StrictModel
@@ -39,6 +39,7 @@ class TrainJob:
         val: samples to score on, never to learn from.
         data: the data set's folder as given, for families that read their own format.
         data_format: the format's name, such as `handbone` or `segformer`.
+        is_edited: the samples are not what the files in `data` say, but corrected.
         split: the folds, or None where the data set brings its own division.
         fold: the fold that is held out.
         resume: continue from the run's last checkpoint where there is one.
@@ -51,17 +52,36 @@ class TrainJob:
     val: Sequence[Sample]
     data: Path
     data_format: str
+    is_edited: bool = False
     split: Split | None = None
     fold: int = 0
     resume: bool = True
     progress: Callable[[int, int, str], None] = field(default=lambda done, total, note: None)
 
 
+def division(job: TrainJob) -> Split | None:
+    """Return a split whose fold 0 holds out what the job scores on; None where that is nothing.
+
+    It is of the job's samples alone, wherever their division comes from.
+    """
+    train, val = (tuple(sample.key for sample in part) for part in (job.train, job.val))
+    return Split(VERSION, 0, "given", (val, train), {k: k for k in val + train}) if val else None
+
+
 class Family(Protocol):
-    """A family of models: what is a vendor's becomes ours in here and nowhere else."""
+    """A family of models: what is a vendor's becomes ours in here and nowhere else.
+
+    Attributes:
+        name: in the registry.
+        kind: of its predictions.
+        Config: its settings.
+        streams: the format whose data sets it reads by itself, with the division inside; its job
+            holds no samples then. "" is none.
+    """
 
     name: str
     kind: Kind
+    streams: str
     Config: type[RunConfig]
 
     def train(self, config: Any, job: TrainJob) -> None:

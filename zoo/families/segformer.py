@@ -19,11 +19,11 @@ from pydantic import model_validator
 from torch import nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+import converters
 from converters import segformer as data_format
-from converters.splits import VERSION, Split
 from zoo.config import StrictModel
 from zoo.data import HuggingFaceItems, Items
-from zoo.families.base import TrainJob
+from zoo.families.base import TrainJob, division
 from zoo.families.semantic import SemanticFamily, quiet_hub
 from zoo.semantic import SemanticConfig
 
@@ -100,6 +100,7 @@ class SegFormerFamily(SemanticFamily):
     """SegFormers."""
 
     name = "segformer"
+    streams = "segformer"
     Config = SegFormerConfig
 
     def build(self, config: SegFormerConfig, classes: int) -> nn.Module:
@@ -141,13 +142,14 @@ class SegFormerFamily(SemanticFamily):
 
     def open_items(self, config: SegFormerConfig, job: TrainJob) -> tuple[Items, Items]:
         """Open the job's data set, or convert it once to one in the run folder."""
-        root = job.data if job.data_format == "segformer" else job.out / DATA
-        if job.data_format == "segformer":
+        is_direct = job.data_format == self.streams and not job.is_edited
+        root = job.data if is_direct else job.out / DATA
+        if is_direct:
             _check_labels(root, job)
         elif not (job.resume and data_format.matches(root)):
             _convert(job, root)
         train = HuggingFaceItems(data_format.open_split(root, "train"), job.labels)
-        if job.data_format != "segformer" and not job.val:
+        if not is_direct and not job.val:
             return train, ()
         return train, HuggingFaceItems(data_format.open_split(root, "validation"), job.labels)
 
@@ -162,14 +164,11 @@ def _check_labels(root: Path, job: TrainJob) -> None:
 
 
 def _convert(job: TrainJob, root: Path) -> None:
-    train, val = (tuple(s.key for s in part) for part in (job.train, job.val))
-    # As the job is divided, wherever its division comes from.
-    split = Split(VERSION, 0, "given", (val, train), {key: key for key in val + train})
-    data_format.write(
-        [*job.train, *job.val],
-        root,
-        job.labels,
-        split=split if val else None,
+    converters.write(
+        *([*job.train, *job.val], root),
+        format="segformer",
+        labels=job.labels,
+        split=division(job),
         progress=lambda done, total: job.progress(done, total, "converting"),
     )
 

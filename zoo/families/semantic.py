@@ -27,6 +27,7 @@ class SemanticFamily(ABC):
 
     name: str
     kind: Kind = "semantic"
+    streams = ""
     Config: type[SemanticConfig]
 
     @abstractmethod

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -23,14 +23,14 @@ from torch import nn
 
 import configs
 import converters.yolo
-from converters.splits import held_out_keys
+from converters.images import image_suffix
 from converters.types import LabelSpace, Sample
 from fusion.metrics import Scores
 from fusion.types import Evidence, Kind, Prediction
 from zoo.checkpoints import RESUME, find_weights, load_weights
 from zoo.devices import Precision, autocast, choose_device, choose_precision
 from zoo.evaluate import score_prediction
-from zoo.families.base import PredictOptions, TrainJob
+from zoo.families.base import PredictOptions, TrainJob, division
 from zoo.families.ultralytics_config import YoloConfig, ultralytics_settings
 from zoo.families.ultralytics_masks import Letterbox, best_detections, soft_masks
 from zoo.families.ultralytics_trainer import OfflineSegmentation, Plan, is_finished
@@ -173,20 +173,16 @@ def label_files(job: TrainJob) -> list[Path]:
     A data set in Ultralytics' own format is used where it is; another one is converted into the
     run folder, once.
     """
-    if job.data_format == "yolo":
-        return [sample.image for sample in job.train]
+    if job.data_format == "yolo" and not job.is_edited:
+        return [cast("Path", sample.image) for sample in job.train]
     samples = [*job.train, *job.val]
     folder = job.out / "data"
     if not _is_written(folder, samples):
-        converters.yolo.write(samples, folder, job.labels, split=job.split, fold=job.fold)
-    held_out = held_out_keys(samples, job.split, job.fold)
-    learn = {sample.key for sample in job.train}
-    files = []
-    for name, sample in zip(converters.yolo.file_names(samples), samples, strict=True):
-        if sample.key in learn:
-            subset = "val" if sample.key in held_out else "train"
-            files.append(folder / "images" / subset / f"{name}{sample.image.suffix}")
-    return files
+        converters.write(
+            *(samples, folder), format="yolo", labels=job.labels, split=division(job)
+        )
+    named = zip(converters.yolo.file_names(samples), job.train, strict=False)
+    return [folder / "images" / "train" / (name + image_suffix(sample)) for name, sample in named]
 
 
 def _is_written(folder: Path, samples: Sequence[Sample]) -> bool:
@@ -300,6 +296,7 @@ class YoloFamily:
     """YOLO as a family; see `zoo.families.base.Family`."""
 
     name = "yolo"
+    streams = ""
     kind: Kind = "instance"
     Config = YoloConfig
 

@@ -1,0 +1,61 @@
+"""A data set as a command is given it: a folder, its format, and corrections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import converters
+from converters.edits import Edits
+from converters.files import read_provenance
+from converters.types import LabelSpace, Sample
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """Where annotated images come from.
+
+    Attributes:
+        path: the data set's folder.
+        format: the format's name.
+        edits: corrections, applied to all that is read; None leaves it as it is.
+    """
+
+    path: Path
+    format: str
+    edits: Edits | None = None
+
+    @classmethod
+    def open(
+        cls, path: Path, data_format: str | None = None, edits: Path | None = None
+    ) -> DataSource:
+        """Find out the format and read the corrections.
+
+        Raises:
+            ValueError: a folder in no known format, or a bad edits file.
+        """
+        found = data_format or converters.recognise(path)
+        return cls(path, found, Edits.load(edits) if edits else None)
+
+    def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
+        """Read and correct a subset's samples, sorted by key; as `converters.read`."""
+        return converters.read(
+            self.path, format=self.format, subset=subset, labels=labels, edits=self.edits
+        )
+
+    def annotated(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
+        """Read the samples that have truth, by key.
+
+        Raises:
+            ValueError: no sample has.
+        """
+        found = {sample.key: sample for sample in self.read(labels, subset) if sample.instances}
+        if not found:
+            raise ValueError(f"{self.path}: expected annotated images, found none")
+        return found
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """Keys and groups that corrections exclude, now or when the data set was written."""
+        before = read_provenance(self.path).get("excluded", [])
+        return frozenset(before) | (self.edits.excluded if self.edits else frozenset())
