@@ -21,6 +21,10 @@ Data = Annotated[Path, typer.Option("--data", help="Data set: a folder in any re
 From = Annotated[
     str | None, typer.Option("--from", help="The data set's format, where it is not recognised.")
 ]
+Edits = Annotated[
+    Path | None, typer.Option("--edits", help="Corrections (YAML) to apply while reading.")
+]
+Jobs = Annotated[int, typer.Option(help="Processes.")]
 Labels = Annotated[str, typer.Option(help="Label space: a shipped name or a YAML file.")]
 Stores = Annotated[list[Path], typer.Argument(help="Prediction stores, one a model.")]
 
@@ -70,7 +74,7 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     bent_train: Annotated[float, typer.Option(help="Share of bent wrists in train.")] = 0.10,
     bent_test: Annotated[float, typer.Option(help="Share of bent wrists in test.")] = 0.58,
-    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
+    jobs: Jobs = 1,
 ) -> None:
     """Write synthetic hand radiographs in the competition's format."""
     from zoo.phantom import PhantomConfig, write_phantom
@@ -94,48 +98,105 @@ def split(
     data: Annotated[Path, typer.Argument(help="Data set.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("split.json"),
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
-    strategy: Annotated[str, typer.Option(help="group: a patient is in one fold.")] = "group",
+    strategy: Annotated[
+        str, typer.Option(help="group: a patient is in one fold; stratified: and folds are alike.")
+    ] = "group",
     seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Show images, patients, posture, areas per fold.")
+    ] = False,
     data_format: From = None,
+    edits: Edits = None,
     labels: Labels = "hand_bones",
 ) -> None:
     """Divide the train images into folds by patient, for all families alike."""
-    import converters
-    from converters.splits import make_split
-    from converters.types import LabelSpace
+    from zoo.convert import split as split_data
+    from zoo.source import DataSource
 
-    samples = converters.read(
-        data, format=data_format, subset="train", labels=LabelSpace.load(labels)
-    )
-    made = make_split(samples, folds=folds, seed=seed, strategy=strategy)
-    made.save(out)
-    sizes = ", ".join(str(len(keys)) for keys in made.folds)
-    _say(f"{out}: {len(samples)} images of {len(set(made.groups.values()))} groups; folds {sizes}")
+    source = DataSource.open(data, data_format, edits)
+    _say(split_data(source, out, labels, folds, strategy, seed, describe=describe))
 
 
 @app.command()
 def convert(
     data: Annotated[Path, typer.Argument(help="Data set to read.")],
-    to: Annotated[str, typer.Option(help="Format to write; see: zoo list formats")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    data_format: From = None,
+    to: Annotated[str, typer.Option(help="Format to write; see: zoo list formats")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
+    layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
     fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
     subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.train,
+    crop: Annotated[str, typer.Option(help="Cut out these groups or classes: carpals,Radius")] = "",
+    margin: Annotated[int, typer.Option(help="Pixels around what is cut out.")] = 0,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Only say how large crops have to be.")
+    ] = False,
+    scale: Annotated[int, typer.Option(help="Enlarge crops by this factor.")] = 1,
+    enlarger: Annotated[
+        str, typer.Option(help="Super-resolution model (.onnx, TorchScript); Lanczos without.")
+    ] = "",
+    jobs: Jobs = 1,
+    data_format: From = None,
+    edits: Edits = None,
     labels: Labels = "hand_bones",
 ) -> None:
     """Write a data set in another format, and say what that format could not hold."""
-    from zoo.convert import convert as convert_data
+    from zoo import convert as converting
     from zoo.progress import bar
+    from zoo.source import DataSource
 
+    plan = converting.plan_crop(_words(crop), margin, scale, enlarger)
+    source = DataSource.open(data, data_format, edits)
+    if suggest:
+        _say(converting.suggest(source, labels, subset.value, plan))
+        return
+    if not to or out is None:
+        raise ValueError("expected --to FORMAT and --out FOLDER; see: zoo list formats")
     with bar(f"convert to {to}") as report:
-        count, loss = convert_data(
-            *(data, to, out, data_format, split, fold, subset.value, labels),
+        count, loss = converting.convert(
+            *(source, to, out, labels),
+            subset=subset.value,
+            split_path=split,
+            fold=fold,
+            layout=layout,
+            crop_plan=plan,
+            jobs=jobs,
             command=_command(),
             report=report,
         )
     _say(f"{out}: {count} images")
     _say(loss or "nothing was lost: every bone's pixels come back as they were")
+
+
+@app.command()
+def audit(
+    data: Annotated[Path, typer.Argument(help="Data set to look into.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("audit"),
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Also areas, overlaps, posture, metadata.")
+    ] = False,
+    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.all,
+    jobs: Jobs = 1,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Labels = "hand_bones",
+) -> None:
+    """Find what is wrong with annotations: a page of pictures, and a draft of corrections."""
+    from zoo.audit import audit as audit_data
+    from zoo.progress import bar
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits)
+    with bar("audit") as report:
+        lines = audit_data(
+            *(source, out, labels),
+            subset=subset.value,
+            describe=describe,
+            jobs=jobs,
+            command=_command(),
+            report=report,
+        )
+    _say(lines)
 
 
 @app.command()
@@ -150,18 +211,20 @@ def train(
     ] = None,
     fold: Annotated[int | None, typer.Option(help="The fold to hold out; 0 by default.")] = None,
     data_format: From = None,
+    edits: Edits = None,
 ) -> None:
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
     from zoo import runs
     from zoo.progress import bar
+    from zoo.source import DataSource
 
+    source = DataSource.open(data, data_format, edits)
     with bar(f"train {family}") as report:
         last = runs.train(
-            *(family, config, data, out),
+            *(family, config, source, out),
             split_path=split,
             fold=fold,
             changes=changes or [],
-            data_format=data_format,
             command=_command(),
             report=report,
         )
@@ -178,20 +241,21 @@ def predict(
     batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     data_format: From = None,
+    edits: Edits = None,
 ) -> None:
     """Write a model's soft masks for a data set into a prediction store."""
     from zoo import runs
     from zoo.config import check_config
     from zoo.families.base import PredictOptions
     from zoo.progress import bar
+    from zoo.source import DataSource
 
     chosen: dict[str, Any] = {"tta": _words(tta), "batch": batch, "device": device}
     options = check_config(PredictOptions, chosen, "zoo predict")
     with bar("predict") as report:
         manifest = runs.predict(
-            *(runs.Run.load(run), data, out),
+            *(runs.Run.load(run), DataSource.open(data, data_format, edits), out),
             subset=subset.value,
-            data_format=data_format,
             options=options,
             command=_command(),
             report=report,
@@ -206,15 +270,18 @@ def fit(
     out: Annotated[Path, typer.Option(help="Fusion config to write (YAML).")],
     method: Annotated[str, typer.Option(help="Rule to fit.")] = "hybrid",
     data_format: From = None,
+    edits: Edits = None,
 ) -> None:
     """Fit the fusion's weights on predictions for images the models did not learn from."""
     from zoo import fuse as fusing
     from zoo.progress import bar
+    from zoo.source import DataSource
 
     if method != "hybrid":
         raise ValueError(f"method '{method}': expected hybrid; the other rules need no fit")
+    source = DataSource.open(data, data_format, edits)
     with bar("fit") as report:
-        fitted = fusing.fit(predictions, data, out, data_format, report)
+        fitted = fusing.fit(predictions, source, out, report)
     kept = sum(bool(r.keeps) for r in fitted.report.values())
     _say(f"{out}: fitted on {fitted.images} images; {kept} classes keep their best source")
 
@@ -242,12 +309,15 @@ def check(
     data: Data,
     subset: Annotated[Subset, typer.Option(help="The images it has to cover.")] = Subset.test,
     data_format: From = None,
+    edits: Edits = None,
     labels: Labels = "hand_bones",
 ) -> None:
     """Check a submission against the data set: rows, order, names, codes, sizes."""
     from zoo.evaluate import check_submission
+    from zoo.source import DataSource
 
-    problems = check_submission(submission, data, subset.value, data_format, labels)
+    source = DataSource.open(data, data_format, edits)
+    problems = check_submission(submission, source, subset.value, labels)
     if problems:
         raise ValueError("\n".join(f"{submission}: {problem}" for problem in problems))
     _say(f"{submission}: valid")
@@ -255,13 +325,14 @@ def check(
 
 @app.command()
 def evaluate(
-    source: Annotated[Path, typer.Argument(help="Prediction store or submission.")],
+    predictions: Annotated[Path, typer.Argument(help="Prediction store or submission.")],
     data: Data,
     json_out: Annotated[Path | None, typer.Option("--json", help="Scores as JSON.")] = None,
     subset: Annotated[
         Subset, typer.Option(help="The images that a submission covers; a store lists its own.")
     ] = Subset.test,
     data_format: From = None,
+    edits: Edits = None,
     labels: Labels = "hand_bones",
 ) -> None:
     """Score a prediction store or a submission: Dice per class, group, and on shared pixels."""
@@ -269,9 +340,11 @@ def evaluate(
     from zoo.evaluate import describe
     from zoo.evaluate import evaluate as score
     from zoo.progress import bar
+    from zoo.source import DataSource
 
+    source = DataSource.open(data, data_format, edits)
     with bar("evaluate") as report:
-        scores = score(source, data, data_format, labels, subset.value, report)
+        scores = score(predictions, source, labels, subset.value, report)
     if json_out is not None:
         text = json.dumps(scores.record(), indent=1, ensure_ascii=False)
         atomic_write_text(json_out, text + "\n")
@@ -291,12 +364,15 @@ def list_(
         for family in FAMILIES:
             _say("\n".join(f"{family} {name}" for name in configs.names(family)))
         return
-    from converters import FORMATS
+    if topic is Topic.formats:
+        from zoo.convert import describe_formats
+
+        _say(describe_formats())
+        return
     from fusion import FUSIONS
     from zoo.families import FAMILIES
 
-    known = {Topic.families: FAMILIES, Topic.formats: FORMATS, Topic.fusions: FUSIONS}
-    _say("\n".join(known[topic]))
+    _say("\n".join(FAMILIES if topic is Topic.families else FUSIONS))
 
 
 @app.command()

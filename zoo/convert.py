@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import converters
 from converters.crops import crop, suggest_margin
-from converters.splits import Split
+
+import converters
+from converters.splits import Split, check_leakage, make_split
+from converters.splits import describe as describe_split
 from converters.types import LabelSpace, Sample
 from zoo.progress import Report
 from zoo.source import DataSource
@@ -70,10 +72,75 @@ def convert(
     return len(samples), loss.describe()
 
 
-def suggest(data: DataSource, labels_name: str, subset: str, around: Sequence[str]) -> str:
-    """Return, in words, how large crops around some bones have to be."""
+def plan_crop(around: Sequence[str], margin_px: int, scale: int, enlarger: str) -> CropPlan | None:
+    """Return the plan that the options of a command line mean; None without `around`.
+
+    Raises:
+        ValueError: an option that means nothing without `around`, or one out of its range.
+    """
+    if not around:
+        if margin_px or scale != 1 or enlarger:
+            raise ValueError(
+                "--margin, --scale, --enlarger: expected with --crop GROUP, found none"
+            )
+        return None
+    if margin_px < 0 or scale < 1:
+        raise ValueError(f"expected --margin >= 0 and --scale >= 1, found {margin_px} and {scale}")
+    if enlarger and scale == 1:
+        raise ValueError("--enlarger: expected with --scale 2 or more, found 1")
+    return CropPlan(tuple(around), margin_px, scale, enlarger)
+
+
+def suggest(data: DataSource, labels_name: str, subset: str, plan: CropPlan | None) -> str:
+    """Return, in words, how large crops around some bones have to be.
+
+    Raises:
+        ValueError: no plan that says around which.
+    """
+    if plan is None:
+        raise ValueError("--suggest: expected with --crop GROUP, such as carpals")
     labels = LabelSpace.load(labels_name)
-    return suggest_margin(data.read(labels, subset), around, labels).describe()
+    return suggest_margin(data.read(labels, subset), plan.around, labels).describe()
+
+
+def split(
+    data: DataSource,
+    out: Path,
+    labels_name: str,
+    folds: int,
+    strategy: str,
+    seed: int,
+    *,
+    describe: bool,
+) -> str:
+    """Divide a data set's train images into folds; return what was made, in words.
+
+    Raises:
+        ValueError: too few patients, an unknown strategy, or the same image in two folds.
+    """
+    labels = LabelSpace.load(labels_name)
+    samples = data.read(labels)
+    made = make_split(samples, folds=folds, seed=seed, strategy=strategy)
+    check_leakage(made, samples)
+    made.save(out)
+    sizes = ", ".join(str(len(keys)) for keys in made.folds)
+    groups = len(set(made.groups.values()))
+    line = f"{out}: {len(samples)} images of {groups} groups; folds {sizes}"
+    return f"{line}\n{describe_split(made, samples, labels)}" if describe else line
+
+
+def describe_formats() -> str:
+    """Return the formats, a line each: name, what can be done with it, layouts, what they lose."""
+    lines = []
+    for name in converters.FORMATS:
+        module = converters.load_format(name)
+        ways = [way for way in ("read", "write") if hasattr(module, way)]
+        layouts = [
+            layout + (f" (loses {', '.join(sorted(lost))})" if lost else "")
+            for layout, lost in module.LOSES.items()
+        ]
+        lines.append(f"{name:11s} {', '.join(ways):12s} {'; '.join(layouts)}".rstrip())
+    return "\n".join(lines)
 
 
 def _cropped(
@@ -92,9 +159,7 @@ def _enlarger(plan: CropPlan | None) -> Any:
     return load_enlarger(Path(plan.enlarger))
 
 
-def _provenance(
-    data: DataSource, plan: CropPlan | None, command: Sequence[str]
-) -> dict[str, Any]:
+def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:
     record: dict[str, Any] = {"command": list(command)}
     if plan:
         record["config"] = {"crop": vars(plan)}
