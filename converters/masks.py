@@ -151,6 +151,23 @@ def union(a: CropMask, b: CropMask) -> CropMask:
     return CropMask(box[0], box[1], a.window(box) | b.window(box))
 
 
+def share_pixels(a: CropMask, b: CropMask) -> bool:
+    """Tell whether two masks have a pixel in common."""
+    x0, y0 = max(a.x, b.x), max(a.y, b.y)
+    x1 = min(a.x + a.pixels.shape[1], b.x + b.pixels.shape[1])
+    y1 = min(a.y + a.pixels.shape[0], b.y + b.pixels.shape[0])
+    if x1 <= x0 or y1 <= y0:
+        return False
+    box = x0, y0, x1 - x0, y1 - y0
+    return bool((a.window(box) & b.window(box)).any())
+
+
+def tight_box(mask: CropMask) -> Box:
+    """Return the smallest x, y, w, h that holds a mask's pixels; all zero where there are none."""
+    x, y, width, height = cv2.boundingRect(mask.pixels) if mask.pixels.size else (0, 0, 0, 0)
+    return (mask.x + x, mask.y + y, width, height) if width else (0, 0, 0, 0)
+
+
 Ring = npt.NDArray[np.int32]
 """Points (N, 2) on whole pixels: x, y. Closed: the last one is followed by the first."""
 

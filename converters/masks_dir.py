@@ -1,204 +1,277 @@
-"""Bit-packed masks as PNG files: one file a sample holds all classes, overlaps included.
+"""Masks as PNG files, in four layouts.
 
     OUT/images/KEY.png                   hard links where possible
-    OUT/masks/KEY.png                    RGBA: bit c % 8 of channel c // 8 is class c
+    OUT/masks/...                        see below
+    OUT/masks.yaml                       the layout, and what its folders hold
     OUT/labels.yaml                      the label space
-    OUT/images.json                      KEY -> group
+    OUT/images.json                      KEY -> group, size, attributes, place in the original
     OUT/split.json                       where a split was given
 
-Up to 32 classes; channels that are not needed are zero. All four channels are data: a program that
-premultiplies the alpha channel or drops it destroys the masks. OpenCV and Pillow do neither.
+`packed`: bit c % 8 of channel c // 8 of an RGBA image is class c; `masks/KEY.png`, or, of more than
+32 classes, `masks/0-31/KEY.png` and so on. All four channels are data: a program that premultiplies
+the alpha channel or drops it destroys the masks. OpenCV and Pillow do neither.
+
+`per-class`: `masks/CLASS/KEY.png`, 0 and 255, where the class has pixels. Letters that file systems
+do not take are replaced; `masks.yaml` maps the folders to the classes.
+
+`groups`: `masks/group-0/KEY.png` and so on: index maps, whose value is the class's number plus 1,
+or 0 for none. Classes that share a pixel in any image are in different groups, of which there are
+as few as possible.
+
+`index`: `masks/KEY.png`, one such index map for all classes, for programs that know one label a
+pixel. Overlaps are lost: of two bones the one that is smaller in the image lies on top (of two of
+one size, the class that comes later). `masks.yaml` says what mean Dice is left to reach at most.
+
+Index maps have 8 bits a pixel, and 16 beyond 255 classes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import yaml
 
-from converters.loss import ConversionLoss, lossless
-from converters.errors import DataError
-from converters.files import atomic_write_text, link_or_copy
-from converters.images import read_size_hw
-from converters.masks import Mask, outline, pack, rasterize_labels, unpack_labels
-from converters.splits import Split, data_set_folder, held_out_keys
+from converters.coloring import color
+from converters.errors import Problems
+from converters.files import atomic_write_text
+from converters.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
+from converters.loss import ConversionLoss, lossless, measure
+from converters.mask_layouts import MaskLayout, class_folders, packed_folders, read_png
+from converters.mask_layouts import decode_mask as decode_mask
+from converters.mask_layouts import encode_mask as encode_mask
+from converters.mask_layouts import read_mask as read_mask
+from converters.masks import CropMask, outline, rasterize_labels, share_pixels
 from converters.types import Instance, LabelSpace, Sample
+from converters.writing import Target, check_labels, dump_json, record_fields, sample_record
 
-LOSES: frozenset[str] = frozenset({"subpixels"})
-MOST_CLASSES = 32
+LOSES = {
+    "packed": frozenset({"subpixels"}),
+    "per-class": frozenset({"subpixels"}),
+    "groups": frozenset({"subpixels"}),
+    "index": frozenset({"overlaps", "subpixels"}),
+}
 
 
 def matches(root: Path) -> bool:
-    """Tell whether a folder holds bit-packed masks."""
+    """Tell whether a folder holds masks as PNG files."""
     return (root / "labels.yaml").is_file() and (root / "masks").is_dir()
 
 
-# --- one mask
+# --- writing
 
 
-def encode_mask(packed: Mask) -> bytes:
-    """Return the PNG of a bit-packed mask, uint8 (H, W, B) with B at most 4.
+def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+    """Write samples with their masks; a split is laid beside them and moves no file.
 
-    Raises:
-        ValueError: more than 32 classes.
+    Only the layout `index` loses something, where bones overlap.
     """
-    height, width, channels = packed.shape
-    if channels * 8 > MOST_CLASSES:
-        raise ValueError(f"masks: expected at most {MOST_CLASSES} classes, found more")
-    bgra = np.zeros((height, width, 4), np.uint8)
-    for channel in range(channels):
-        bgra[..., (2, 1, 0, 3)[channel]] = packed[..., channel]
-    return bytes(cv2.imencode(".png", bgra)[1])
-
-
-def decode_mask(png: bytes, name: str) -> Mask:
-    """Return the bit-packed mask of a PNG, uint8 (H, W, 4).
-
-    Args:
-        png: the file's content.
-        name: what errors call it.
-
-    Raises:
-        ValueError: not a PNG of four 8-bit channels.
-    """
-    bgra = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) if png else None
-    if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4 or bgra.dtype != np.uint8:
-        found = "none" if bgra is None else f"{bgra.dtype} {bgra.shape}"
-        raise ValueError(f"{name}: expected an RGBA image of 8 bits, found {found}")
-    return np.ascontiguousarray(bgra[..., [2, 1, 0, 3]], dtype=np.uint8)
-
-
-def read_mask(path: Path, labels: LabelSpace) -> Mask:
-    """Read a bit-packed mask, uint8 (H, W, ceil(C / 8)).
-
-    Raises:
-        ValueError: no such file, or not such a mask.
-    """
-    try:
-        png = path.read_bytes()
-    except OSError as error:
-        raise ValueError(f"{path}: expected a mask: {error.strerror}") from None
-    return np.ascontiguousarray(decode_mask(png, str(path))[..., : (len(labels) + 7) // 8])
-
-
-# --- a data set
-
-
-def write(
-    samples: Sequence[Sample],
-    out: Path,
-    labels: LabelSpace,
-    *,
-    split: Split | None = None,
-    fold: int = 0,
-    provenance: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> ConversionLoss:
-    """Write samples as bit-packed masks.
-
-    Args:
-        samples: what to write.
-        out: the result's folder; a previous result of this format is replaced.
-        labels: the classes, at most 32.
-        split: is laid beside the masks; it moves no file.
-        fold: must be one of the split's.
-        provenance: command, config and seed for `provenance.json`.
-        progress: called with (done, total).
-
-    Returns:
-        What was lost: nothing, at the level of pixels.
-
-    Raises:
-        ValueError: an unknown label, too many classes, a split of other images, or `out` is not
-            ours to replace.
-    """
-    held_out_keys(samples, split, fold)
+    (target.folder / "masks").mkdir()
+    (target.folder / "images").mkdir()
+    layout = MaskLayout(target.layout, target.labels, _folders(samples, target))
+    encode = partial(_write_sample, target.folder, layout, target.enlarge)
     loss = ConversionLoss()
-    with data_set_folder(out, "masks", provenance, split, fold) as folder:
-        (folder / "masks").mkdir()
-        for sample in samples:
-            _write_sample(folder, sample, labels)
-            loss += lossless(sample)
-            if progress:
-                progress(loss.samples, len(samples))
-        atomic_write_text(folder / "labels.yaml", _labels_yaml(labels))
-        index = {sample.key: {"group": sample.group} for sample in samples}
-        atomic_write_text(folder / "images.json", json.dumps(index, indent=1, ensure_ascii=False))
+    index = {}
+    for sample, (names, lost) in zip(samples, target.each(encode, samples), strict=True):
+        loss += lost
+        # A class without pixels has no file: the list tells it from a file that was lost.
+        drawn = {"drawn": names} if layout.name == "per-class" else {}
+        index[sample.key] = {**sample_record(sample), **drawn}
+    target.labels.save(target.folder / "labels.yaml")
+    atomic_write_text(target.folder / "images.json", dump_json(index))
+    atomic_write_text(target.folder / "masks.yaml", _layout_yaml(layout, loss))
     return loss
 
 
-def _write_sample(folder: Path, sample: Sample, labels: LabelSpace) -> None:
-    png = encode_mask(
-        pack(rasterize_labels(sample.instances, sample.size_hw), labels, sample.size_hw)
-    )
-    # Keys may hold dots: the suffix is added, never replaced.
-    link_or_copy(sample.image, folder / "images" / (sample.key + sample.image.suffix))
-    mask = folder / "masks" / (sample.key + ".png")
-    mask.parent.mkdir(parents=True, exist_ok=True)
-    mask.write_bytes(png)
+def _folders(samples: Sequence[Sample], target: Target) -> dict[str, tuple[str, ...]]:
+    if target.layout == "packed":
+        return packed_folders(target.labels)
+    if target.layout == "per-class":
+        return class_folders(target.labels)
+    if target.layout == "index":
+        return {"": target.labels.names}
+    pairs = set().union(*target.each(partial(_overlaps, target.labels), samples))
+    groups = color(target.labels.names, sorted(pairs))
+    return {f"group-{number}": names for number, names in enumerate(groups)}
 
 
-def _labels_yaml(labels: LabelSpace) -> str:
-    groups = {group: list(members) for group, members in labels.groups.items()}
-    record = {"name": labels.name, "names": list(labels.names), "groups": groups}
+def _overlaps(labels: LabelSpace, sample: Sample) -> set[tuple[str, str]]:
+    check_labels(sample, labels)
+    masks = rasterize_labels(sample.instances, sample.size_hw)
+    pairs = combinations(sorted(masks), 2)
+    return {(a, b) for a, b in pairs if share_pixels(masks[a], masks[b])}
+
+
+def _write_sample(
+    folder: Path, layout: MaskLayout, enlarge: Enlarge, sample: Sample
+) -> tuple[list[str], ConversionLoss]:
+    check_labels(sample, layout.labels)
+    drawn = rasterize_labels(sample.instances, sample.size_hw)
+    masks = {name: mask for name, mask in drawn.items() if mask.area}
+    for place, png in layout.files(masks, sample.size_hw).items():
+        path = _mask_file(folder, place, sample.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png)
+    put_image(sample, folder / "images" / (sample.key + image_suffix(sample)), enlarge)
+    names = [name for name in layout.labels.names if name in masks]
+    return names, _loss(layout, sample, masks)
+
+
+def _loss(layout: MaskLayout, sample: Sample, masks: Mapping[str, CropMask]) -> ConversionLoss:
+    if layout.name != "index":
+        return lossless(sample)
+    painted = layout.paint("", masks, sample.size_hw)
+    if cv2.countNonZero(painted) == sum(mask.area for mask in masks.values()):
+        return lossless(sample)
+    return measure(sample, layout.masks("", painted))
+
+
+def _layout_yaml(layout: MaskLayout, loss: ConversionLoss) -> str:
+    record: dict[str, Any] = {"layout": layout.name}
+    if layout.name in ("per-class", "groups"):
+        record["folders"] = {folder: list(names) for folder, names in layout.folders.items()}
+    if layout.name == "index":
+        reach = {name: loss.dice.get(name, 1.0) for name in layout.labels.names}
+        mean = sum(reach.values()) / len(reach)
+        record["mean_dice_at_most"] = {"all": mean, **{n: reach[n] for n in reach}}
     return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
 
 
-def read(root: Path, *, subset: str, labels: LabelSpace) -> list[Sample]:
-    """Read bit-packed masks; outlines follow the pixels exactly.
+# --- reading
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read masks in any of the layouts; outlines follow the pixels exactly.
 
     Args:
-        root: folder that `write` made.
+        root: folder that `write` made, or one like it; without `masks.yaml` the masks are
+            `packed`, without `images.json` all that lies in `images` counts.
         subset: `test` are the keys below `test/`, `train` all others, `all` both.
         labels: the classes; must be those of `labels.yaml`.
+        problems: takes down masks and images that are missing or broken.
 
     Returns:
         Samples, one instance for each class that has pixels.
 
     Raises:
-        DataError: masks or images that are missing or broken, all in one error.
-        ValueError: other classes.
+        ValueError: other classes, or a broken `masks.yaml` or `images.json`.
     """
     names = LabelSpace.load(str(root / "labels.yaml")).names
     if names != labels.names:
         raise ValueError(f"{root}: expected the classes of '{labels.name}', found {names!r:.80}")
-    problems: list[str] = []
+    layout = _read_layout(root, labels)
+    images = _find_images(root)
     samples: list[Sample] = []
-    for key, entry in _read_index(root).items():
-        if subset != "all" and (subset == "test") != key.startswith("test/"):
-            continue
-        try:
-            samples.append(_read_sample(root, key, str(entry.get("group", "")), labels))
-        except ValueError as error:
-            problems.append(f"{key}: {error}")
-    if problems:
-        raise DataError(root, problems)
+    for key, record in _read_index(root, images).items():
+        if subset == "all" or (subset == "test") == key.startswith("test/"):
+            samples += _read_sample(root, images.get(key, []), layout, record, problems)
     return samples
 
 
-def _read_index(root: Path) -> dict[str, dict[str, Any]]:
+def _read_sample(
+    root: Path,
+    images: Sequence[Path],
+    layout: MaskLayout,
+    record: Mapping[str, Any],
+    problems: Problems,
+) -> list[Sample]:
+    key, group = str(record["key"]), str(record.get("group", ""))
+    try:
+        fields = record_fields(record)
+        if len(images) != 1:
+            raise ValueError(f"expected one image of this name, found {len(images)}")
+        size_hw = read_size_hw(images[0])
+    except ValueError as error:
+        problems.add(root / "images" / key, error, key=key, group=group)
+        return []
+    masks: dict[str, CropMask] = {}
+    for folder in _folders_of(root, layout, record):
+        path = _mask_file(root, folder, key)
+        try:
+            masks.update(_read_file(path, folder, layout, size_hw))
+        except ValueError as error:
+            problems.add(path, error, key=key, group=group)
+    instances = tuple(Instance(n, outline(masks[n])) for n in layout.labels.names if n in masks)
+    return [Sample(image=images[0], size_hw=size_hw, instances=instances, **fields)]
+
+
+def _mask_file(root: Path, folder: str, key: str) -> Path:
+    # Keys may hold dots: the suffix is added, never replaced.
+    return root / "masks" / folder / (key + ".png")
+
+
+def _read_index(root: Path, images: Mapping[str, list[Path]]) -> dict[str, dict[str, Any]]:
     path = root / "images.json"
+    if not path.is_file():
+        return {key: {"key": key} for key in images}
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): dict(entry) for key, entry in index.items()}
-    except (OSError, AttributeError, TypeError, ValueError) as error:
+        return {str(key): {**record, "key": str(key)} for key, record in index.items()}
+    except (OSError, AttributeError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected keys with their groups, found: {error!r}") from None
 
 
-def _read_sample(root: Path, key: str, group: str, labels: LabelSpace) -> Sample:
-    place = root / "images" / key
-    images = [p for p in sorted(place.parent.glob("*")) if p.name == place.name + p.suffix]
-    if len(images) != 1:
-        raise ValueError(f"expected one image of this name, found {len(images)}")
-    packed = read_mask(root / "masks" / (key + ".png"), labels)
-    size_hw = read_size_hw(images[0])
-    if packed.shape[:2] != size_hw:
-        raise ValueError(f"expected a mask of {size_hw}, found {packed.shape[:2]}")
-    masks = unpack_labels(packed, labels)
-    instances = tuple(Instance(label, outline(mask)) for label, mask in masks.items())
-    return Sample(key, images[0], size_hw, instances, group)
+def _find_images(root: Path) -> dict[str, list[Path]]:
+    folder = root / "images"
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if is_image(path):
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    return found
+
+
+def _read_layout(root: Path, labels: LabelSpace) -> MaskLayout:
+    path = root / "masks.yaml"
+    if not path.is_file():
+        return MaskLayout("packed", labels, packed_folders(labels))
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        name = str(record["layout"])
+        folders = {str(f): tuple(names) for f, names in record.get("folders", {}).items()}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a layout of masks, found: {error!r}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, found: {error}") from None
+    if name not in LOSES:
+        raise ValueError(f"{path}: expected a layout of {', '.join(LOSES)}, found '{name}'")
+    if name in ("packed", "index"):
+        folders = packed_folders(labels) if name == "packed" else {"": labels.names}
+    held = [label for names in folders.values() for label in names]
+    if sorted(held) != sorted(labels.names):
+        raise ValueError(f"{path}: expected every class in one folder, found {held!r:.80}")
+    if any(Path(folder).is_absolute() or ".." in Path(folder).parts for folder in folders):
+        raise ValueError(f"{path}: expected folders below 'masks', found others")
+    if name == "per-class" and any(len(names) > 1 for names in folders.values()):
+        raise ValueError(f"{path}: expected one class a folder, found several")
+    return MaskLayout(name, labels, folders)
+
+
+def _folders_of(root: Path, layout: MaskLayout, record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the folders in which a sample has a file."""
+    drawn = record.get("drawn")
+    for folder, names in layout.folders.items():
+        if layout.name != "per-class":
+            yield folder
+        elif drawn is None:
+            if _mask_file(root, folder, str(record["key"])).is_file():
+                yield folder
+        elif names[0] in drawn:
+            yield folder
+
+
+def _read_file(
+    path: Path, folder: str, layout: MaskLayout, size_hw: tuple[int, int]
+) -> dict[str, CropMask]:
+    try:
+        pixels = read_png(path)
+    except OSError as error:
+        raise ValueError(f"expected a mask: {error.strerror}") from None
+    masks = layout.masks(folder, pixels)
+    if pixels is not None and pixels.shape[:2] != size_hw:
+        raise ValueError(f"expected a mask of {size_hw}, found {pixels.shape[:2]}")
+    return masks
