@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from converters.errors import Problems
 from converters.files import atomic_write_text
-from converters.types import Sample
+from converters.split_table import describe
+from converters.types import LabelSpace, Sample
+
+__all__ = ["STRATEGIES", "VERSION", "Split", "check_leakage", "describe", "make_split"]
 
 VERSION = 1
+STRATEGIES = ("group", "stratified")
 
 
 @dataclass(frozen=True)
@@ -145,29 +150,135 @@ class Split:
 
 
 def make_split(
-    samples: Sequence[Sample], folds: int = 5, seed: int = 0, strategy: str = "group"
+    samples: Sequence[Sample],
+    folds: int = 5,
+    seed: int = 0,
+    strategy: str = "group",
+    labels: LabelSpace | None = None,
 ) -> Split:
     """Deal samples into folds; all samples of a group go to the same one.
 
     The result does not depend on the samples' order. A sample without a group is its own.
 
-    Raises:
-        ValueError: an unknown strategy, fewer than 2 folds, or fewer groups than folds.
-    """
-    from sklearn.model_selection import GroupKFold
+    Args:
+        samples: what is divided.
+        folds: 2 or more.
+        seed: of the shuffle.
+        strategy: `group` makes folds of equal size; `stratified` makes folds that resemble each
+            other in which classes they have, how large those are, and how many an image has.
+        labels: lets `stratified` spread bent hands too; None leaves the posture out.
 
-    if strategy != "group":
-        raise ValueError(f"split strategy '{strategy}': expected 'group', the only one so far")
+    Raises:
+        ValueError: an unknown strategy, fewer than 2 folds, fewer groups than folds, or nothing
+            annotated to stratify by.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"split strategy '{strategy}': expected one of {', '.join(STRATEGIES)}")
     if folds < 2:
         raise ValueError(f"split: expected at least 2 folds, found {folds}")
-    groups = {s.key: s.group or s.key for s in sorted(samples, key=lambda s: s.key)}
-    if (found := len(set(groups.values()))) < folds:
+    ordered = sorted(samples, key=lambda sample: sample.key)
+    members: dict[str, list[Sample]] = {}
+    for sample in ordered:
+        members.setdefault(_group_of(sample), []).append(sample)
+    if len(members) < folds:
         raise ValueError(
-            f"split: expected at least {folds} groups for {folds} folds, found {found}"
+            f"split: expected at least {folds} groups for {folds} folds, found {len(members)}"
         )
-    keys = np.array(list(groups))
-    dealt = GroupKFold(folds, shuffle=True, random_state=seed).split(
-        keys, groups=list(groups.values())
+    dealt = _deal_evenly if strategy == "group" else partial(_deal_stratified, labels=labels)
+    home = dealt(members, folds, seed)
+    held_out = tuple(
+        tuple(s.key for s in ordered if home[_group_of(s)] == fold) for fold in range(folds)
     )
-    held_out = tuple(tuple(keys[val].tolist()) for _, val in dealt)
-    return Split(VERSION, seed, strategy, held_out, groups)
+    return Split(VERSION, seed, strategy, held_out, {s.key: _group_of(s) for s in ordered})
+
+
+def _group_of(sample: Sample) -> str:
+    return sample.group or sample.key
+
+
+def _deal_evenly(members: Mapping[str, Sequence[Sample]], folds: int, seed: int) -> dict[str, int]:
+    from sklearn.model_selection import GroupKFold
+
+    groups = [group for group, samples in members.items() for _ in samples]
+    dealer = GroupKFold(folds, shuffle=True, random_state=seed)
+    return {
+        groups[i]: fold
+        for fold, (_, held_out) in enumerate(dealer.split(groups, groups=groups))
+        for i in held_out.tolist()
+    }
+
+
+def _deal_stratified(
+    members: Mapping[str, Sequence[Sample]], folds: int, seed: int, labels: LabelSpace | None
+) -> dict[str, int]:
+    from converters.strata import deal, strata_of
+
+    weights = [len(samples) for samples in members.values()]
+    dealt = deal(strata_of(members, labels), weights, folds, seed)
+    return dict(zip(members, dealt.tolist(), strict=True))
+
+
+# --- leakage
+
+
+def check_leakage(split: Split, samples: Iterable[Sample]) -> None:
+    """Make sure that no fold, and no test image, knows what another fold holds out.
+
+    Args:
+        split: the folds.
+        samples: with their images; those that the split does not have are test images.
+
+    Raises:
+        DataError: a patient or a key in two places, a sample whose group is not the split's, or
+            the same image (to the byte) in two places; all of them in one error.
+    """
+    problems = Problems(Path("split"))
+    ordered = sorted(samples, key=lambda sample: sample.key)
+    homes = {key: f"fold {fold}" for fold, keys in enumerate(split.folds) for key in keys}
+    homes = {sample.key: homes.get(sample.key, "test") for sample in ordered}
+    _check_groups(split, ordered, homes, problems)
+    for twins in _same_images(ordered, problems):
+        if len({homes[sample.key] for sample in twins}) > 1:
+            named = " and ".join(f"'{sample.key}' ({homes[sample.key]})" for sample in twins)
+            problems.add("image", f"expected in one place, found the same file as {named}")
+    problems.check()
+
+
+def _check_groups(
+    split: Split, samples: Sequence[Sample], homes: Mapping[str, str], problems: Problems
+) -> None:
+    for sample, following in pairwise(samples):
+        if sample.key == following.key:
+            problems.add(sample.key, "expected one image of this key, found two")
+    places: dict[str, dict[str, str]] = {}
+    for sample in samples:
+        group = _group_of(sample)
+        if (expected := split.groups.get(sample.key, group)) != group:
+            problems.add(
+                sample.key, f"expected group '{expected}' as in the split, found '{group}'"
+            )
+        places.setdefault(group, {}).setdefault(homes[sample.key], sample.key)
+    for group, found in places.items():
+        if len(found) > 1:
+            where = " and ".join(f"{home} ('{key}')" for home, key in found.items())
+            problems.add(f"group '{group}'", f"expected in one place, found in {where}")
+
+
+def _same_images(samples: Sequence[Sample], problems: Problems) -> Iterator[list[Sample]]:
+    """Yield samples whose files are equal; only files of equal length are read."""
+    by_length: dict[int, list[Sample]] = {}
+    for sample in samples:
+        try:
+            length = sample.image.stat().st_size if isinstance(sample.image, Path) else -1
+        except OSError as error:
+            problems.add(sample.key, f"expected an image: {error.strerror}")
+            continue
+        by_length.setdefault(length, []).append(sample)
+    for candidates in by_length.values():
+        if len(candidates) == 1:
+            continue
+        by_content: dict[bytes, list[Sample]] = {}
+        for sample in candidates:
+            content = hashlib.sha256(sample.image.read_bytes()).digest()
+            by_content.setdefault(content, []).append(sample)
+        yield from (twins for twins in by_content.values() if len(twins) > 1)

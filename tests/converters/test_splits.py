@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from converters.splits import Split, make_split
+from converters.errors import DataError
+from converters.splits import Split, check_leakage, make_split
 from converters.types import Sample
 
 
@@ -60,7 +62,7 @@ def test_samples_without_a_group_are_their_own():
     [
         ({"folds": 11}, "at least 11 groups for 11 folds, found 10"),
         ({"folds": 1}, "at least 2 folds, found 1"),
-        ({"strategy": "stratified"}, "expected 'group'"),
+        ({"strategy": "random"}, "expected one of group, stratified"),
     ],
 )
 def test_make_split_refuses(options, message):
@@ -144,3 +146,103 @@ def test_load_refuses_other_files(tmp_path, content):
         path.write_text(content)
     with pytest.raises(ValueError, match=r"split\.json: "):
         Split.load(path)
+
+
+# --- leakage
+
+
+@pytest.fixture
+def with_images(tmp_path) -> list[Sample]:
+    samples = people(6)
+    for number in range(len(samples)):
+        (tmp_path / f"{number}.png").write_bytes(b"%02d" % number)
+    return [replace(s, image=tmp_path / f"{n}.png") for n, s in enumerate(samples)]
+
+
+def test_no_leakage(with_images):
+    check_leakage(make_split(with_images, folds=3), with_images)
+
+
+def test_no_leakage_into_test_images_of_others(with_images):
+    check_leakage(make_split(with_images[:8], folds=3), with_images)
+
+
+def leak(samples, *, split=None, named):
+    with pytest.raises(DataError) as error:
+        check_leakage(split or make_split(samples, folds=3), samples)
+    assert [all(word in p for word in named) for p in error.value.problems] == [True]
+
+
+def test_the_same_image_in_two_folds(with_images):
+    split = make_split(with_images, folds=3)
+    first, second = (next(s for s in with_images if s.key in split.val(f)) for f in (0, 2))
+    second.image.write_bytes(first.image.read_bytes())
+    leak(with_images, split=split, named=(first.key, second.key, "fold 0", "fold 2"))
+
+
+def test_the_same_image_in_one_fold_is_no_leakage(with_images):
+    with_images[1].image.write_bytes(with_images[0].image.read_bytes())
+    check_leakage(make_split(with_images, folds=3), with_images)
+
+
+def test_the_same_image_in_train_and_test(with_images):
+    split = make_split(with_images[:10], folds=3)
+    with_images[11].image.write_bytes(with_images[0].image.read_bytes())
+    named = (with_images[0].key, with_images[11].key, "fold", "(test)")
+    leak(with_images, split=split, named=named)
+
+
+def test_the_same_image_that_is_no_file_on_disk(with_images):
+    class Cell:
+        name, stem, suffix = "x.png", "x", ".png"
+
+        def read_bytes(self):
+            return b"pixels"
+
+    split = make_split(with_images, folds=3)
+    chosen = {split.val(0)[0], split.val(1)[0]}
+    changed = [replace(s, image=Cell()) if s.key in chosen else s for s in with_images]
+    leak(changed, split=split, named=chosen)
+
+
+def test_a_patient_in_train_and_test(with_images):
+    leak(with_images, split=make_split(with_images[:11], folds=3), named=("ID005", "test", "fold"))
+
+
+def test_a_patient_that_the_data_puts_elsewhere(with_images):
+    split = make_split(with_images, folds=3)
+    other = replace(with_images[0], group="ID999")
+    leak([other, *with_images[1:]], split=split, named=(other.key, "'ID000'", "'ID999'"))
+
+
+def test_two_patients_that_turn_out_to_be_one(with_images):
+    split = make_split(with_images, folds=3)
+    here, there = (next(s for s in with_images if s.key in split.val(f)) for f in (0, 1))
+    changed = [replace(s, group=here.group) if s.group == there.group else s for s in with_images]
+    with pytest.raises(DataError) as error:
+        check_leakage(split, changed)
+    assert [p for p in error.value.problems if "in one place" in p and here.group in p]
+
+
+def test_a_key_that_comes_twice(with_images):
+    leak(
+        [*with_images, with_images[3]], split=make_split(with_images, folds=3), named=["found two"]
+    )
+
+
+def test_an_image_that_is_not_there(with_images):
+    with_images[2].image.unlink()
+    leak(with_images, named=(with_images[2].key, "No such file"))
+
+
+# --- corrections
+
+
+def test_excluded_images_may_be_absent(split):
+    samples = people(10)
+    gone = [samples[0].key, samples[5].group]
+    left = [s for s in samples if s.key not in gone and s.group not in gone]
+    split.check(left, gone)
+    split.check(samples, gone)
+    with pytest.raises(ValueError, match="1 of its images are not in the data"):
+        split.check(left, gone[1:])
