@@ -1,0 +1,226 @@
+"""Rows in Arrow and Parquet files, as `datasets` lays them out: written in order, read by number.
+
+An Arrow file is mapped into memory: a row costs its own bytes. Parquet is read in row groups, of
+which the last few are kept.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, islice
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROWS_PER_FILE = 100
+ROWS_PER_BATCH = 8
+
+_TEXT, _NUMBER = ({"dtype": dtype, "_type": "Value"} for dtype in ("string", "int32"))
+FEATURES: Mapping[str, Mapping[str, str]] = {
+    "image": {"_type": "Image"},
+    "mask": {"_type": "Image"},
+    "key": _TEXT,
+    "group": _TEXT,
+    "height": _NUMBER,
+    "width": _NUMBER,
+    "attributes": _TEXT,
+    "frame": _TEXT,
+}
+"""The columns, as `datasets` describes them."""
+
+Row = Mapping[str, Any]
+# Which file it was: its path, and what changes when somebody replaces it.
+_Stamp = tuple[str, int, int, int]
+
+
+@dataclass(frozen=True)
+class RowImage:
+    """An image that lies in a row; stands where other samples have a path.
+
+    Attributes:
+        file: Arrow or Parquet file.
+        row: its number in that file.
+        name: base name of the image, with suffix.
+    """
+
+    file: Path
+    row: int
+    name: str
+
+    @property
+    def stem(self) -> str:
+        """Base name without suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """Suffix with its dot."""
+        return PurePosixPath(self.name).suffix
+
+    def read_bytes(self) -> bytes:
+        """Read the image file's content.
+
+        Raises:
+            OSError: the file is gone.
+            ValueError: the row holds no image.
+        """
+        table, row = _locate(self.file, self.row)
+        content = table.column("image")[row].as_py()["bytes"]
+        if content is None:
+            raise ValueError(f"{self}: expected an image's bytes in the row, found none")
+        return cast("bytes", content)
+
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.row} ({self.name})"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """All rows of some files, by number; can be pickled and read by several threads at once.
+
+    Attributes:
+        files: Arrow or Parquet files, in order.
+        ends: for each file, the number of rows up to its end.
+    """
+
+    files: tuple[Path, ...]
+    ends: tuple[int, ...]
+
+    @classmethod
+    def open(cls, files: Sequence[Path]) -> Rows:
+        """Count the rows of files; none is read.
+
+        Raises:
+            OSError: a file is missing.
+            ValueError: a file is broken.
+        """
+        return cls(tuple(files), tuple(accumulate(_starts(_stamp(f))[-1] for f in files)))
+
+    def __len__(self) -> int:
+        return self.ends[-1] if self.ends else 0
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read a row; images are bytes and a name, not decoded."""
+        place = index + len(self) if index < 0 else index
+        if not 0 <= place < len(self):
+            raise IndexError(f"row {index}: expected one of {len(self)}")
+        number = bisect_right(self.ends, place)
+        table, row = _locate(self.files[number], place - (self.ends[number - 1] if number else 0))
+        return cast("dict[str, Any]", table.slice(row, 1).to_pylist()[0])
+
+
+# --- writing
+
+
+def write_rows(files: Sequence[Path], rows: Iterable[Row]) -> None:
+    """Write rows into files of `ROWS_PER_FILE`; a few rows are in memory at a time."""
+    import pyarrow as pa
+
+    schema, left = _schema(), iter(rows)
+    for path in files:
+        with _writer(path, schema) as to:
+            part = islice(left, ROWS_PER_FILE)
+            while batch := list(islice(part, ROWS_PER_BATCH)):
+                to.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
+
+
+def _writer(path: Path, schema: pa.Schema) -> AbstractContextManager[Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix == ".arrow":
+        return cast("AbstractContextManager[Any]", pa.ipc.new_stream(str(path), schema))
+    # Images are compressed already.
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    return cast("AbstractContextManager[Any]", pq.ParquetWriter(str(path), schema, **options))
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    file = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    types = {"Image": file, "string": pa.string(), "int32": pa.int32()}
+    fields = [(n, types[f.get("dtype", f["_type"])]) for n, f in FEATURES.items()]
+    info = json.dumps({"info": {"features": FEATURES}})
+    return pa.schema(fields, metadata={"huggingface": info})
+
+
+# --- reading
+
+
+def scan_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a file without their images' bytes, a few at a time.
+
+    Raises:
+        OSError: no such file.
+        ValueError: a broken file, or one without our columns.
+    """
+    others = [name for name in FEATURES if name != "image"]
+    for batch in _batches(file, [*others, "image.path"]):
+        if missing := [name for name in FEATURES if name not in batch.schema.names]:
+            raise ValueError(f"expected columns {', '.join(FEATURES)}; found no {missing[0]}")
+        names = batch.column("image").field("path").to_pylist()
+        for row, name in zip(batch.select(others).to_pylist(), names, strict=True):
+            yield {**row, "image": {"bytes": None, "path": name}}
+
+
+def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if file.suffix == ".arrow":
+        # The other columns' bytes are mapped, but never touched.
+        with pa.memory_map(str(file)) as source:
+            yield from pa.ipc.open_stream(source)
+        return
+    with pq.ParquetFile(str(file)) as source:
+        yield from source.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns)
+
+
+def _locate(file: Path, row: int) -> tuple[pa.Table, int]:
+    """Return a table that holds a row of a file, and the row's number there."""
+    stamp = _stamp(file)
+    if file.suffix == ".arrow":
+        return _arrow_table(stamp), row
+    starts = _starts(stamp)
+    group = bisect_right(starts, row) - 1
+    return _row_group(stamp, group), row - starts[group]
+
+
+def _stamp(file: Path) -> _Stamp:
+    found = file.stat()
+    return str(file), found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache(maxsize=64)
+def _arrow_table(stamp: _Stamp) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(pa.memory_map(stamp[0])).read_all()
+
+
+@lru_cache(maxsize=64)
+def _starts(stamp: _Stamp) -> tuple[int, ...]:
+    """First row of each part of a file that is read at once, and the number of all rows."""
+    import pyarrow.parquet as pq
+
+    if stamp[0].endswith(".arrow"):
+        return 0, _arrow_table(stamp).num_rows
+    with pq.ParquetFile(stamp[0]) as file:
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    return tuple(accumulate(groups, initial=0))
+
+
+@lru_cache(maxsize=4)
+def _row_group(stamp: _Stamp, group: int) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(stamp[0]) as file:
+        return file.read_row_group(group)
