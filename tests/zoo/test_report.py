@@ -2,6 +2,7 @@
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import cv2
@@ -11,7 +12,7 @@ from shapely import affinity
 from shapely.geometry import Point
 
 from converters.masks import EMPTY, crop, rasterize_labels
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import Frame, Instance, LabelSpace, Sample
 from fusion.fit import ClassReport, Fit
 from fusion.hybrid import Hybrid
 from fusion.metrics import ImageScore, Scores, score_image
@@ -191,7 +192,7 @@ def test_dice_of_a_case_is_of_the_masks_shown(tmp_path, sample):
 
 def test_an_image_of_another_size_is_refused(tmp_path, sample):
     cv2.imwrite(str(sample.image), np.zeros((330, 240), np.uint8))
-    with pytest.raises(ValueError, match=r"expected \(height, width\) \(240, 330\)"):
+    with pytest.raises(ValueError, match=r"expected \(240, 330\), found \(330, 240\)"):
         report(tmp_path, sample)
 
 
@@ -428,13 +429,29 @@ def test_numbers_stand_inside_their_class(sample):
         assert truth[name].full(SIZE)[row, column] == 1
 
 
-def test_sixteen_bit_images_are_stretched(tmp_path, sample):
-    deep = np.random.default_rng(0).integers(3000, 9000, SIZE, np.uint16)
-    cv2.imwrite(str(sample.image), deep)
-    view = pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE)
-    picture = pictures.read_radiograph(sample, view)
+def test_pale_images_are_stretched(sample):
+    pale = np.random.default_rng(0).integers(100, 130, SIZE, np.uint8)
+    cv2.imwrite(str(sample.image), pale)
+    picture = pictures.read_radiograph(sample, pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE))
     assert picture.min() == 0
     assert picture.max() == 1
+
+
+def test_a_view_beyond_the_image_is_black_there(sample):
+    inside = pictures.read_radiograph(sample, pictures.View((0, 0, 40, 30), (30, 40)))
+    beyond = pictures.read_radiograph(sample, pictures.View((-8, -5, 48, 35), (35, 48)))
+    assert np.array_equal(beyond[5:, 8:], inside)
+    assert not beyond[:5].any()
+    assert not beyond[:, :8].any()
+
+
+def test_a_crop_is_shown_at_its_own_size(sample):
+    frame = Frame((30, 20, 100, 80), SIZE, is_stored=False)
+    crop_of = replace(sample, size_hw=(160, 200), frame=frame)
+    picture = pictures.read_radiograph(crop_of, pictures.View((0, 0, 200, 160), (160, 200)))
+    whole = pictures.read_radiograph(sample, pictures.View((30, 20, 100, 80), (80, 100)))
+    small = cv2.resize(picture, (100, 80), interpolation=cv2.INTER_AREA)
+    assert np.corrcoef(small.ravel(), whole.ravel())[0, 1] > 0.9
 
 
 def test_jpeg_is_what_was_drawn():

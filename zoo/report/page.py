@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
 
 from converters.files import atomic_write_text
 from converters.masks import CropMask, rasterize_labels
@@ -23,6 +20,7 @@ from zoo.report.entries import (
     group_names,
     mean_dice,
 )
+from zoo.report.templates import render
 
 
 @dataclass(frozen=True)
@@ -101,43 +99,27 @@ def write_report(
     for case in cases:
         check_case(case, entries)
     views = [_view(case, entries, labels) for case in cases]
-    page = (
-        _environment()
-        .from_string(_template())
-        .render(
-            title=title,
-            headline=tables.headline(entries),
-            remarks=tables.remarks(entries, labels),
-            entries=entries,
-            subject=tables.subject_of(entries),
-            scores=tables.score_table(entries, labels),
-            classes=tables.class_table(entries, labels, fit),
-            cases=views,
-            facts=facts,
-            fit=fit,
-            strip_wh=tables.STRIP_WH,
-            tones={
-                "hit": _css(pictures.HIT_ON_GREY),
-                "missed": _css(pictures.MISSED),
-                "false_": _css(pictures.FALSE),
-                "muted": _css(pictures.MUTED),
-            },
-        )
+    page = render(
+        "template.html",
+        title=title,
+        headline=tables.headline(entries),
+        remarks=tables.remarks(entries, labels),
+        entries=entries,
+        subject=tables.subject_of(entries),
+        scores=tables.score_table(entries, labels),
+        classes=tables.class_table(entries, labels, fit),
+        cases=views,
+        facts=facts,
+        fit=fit,
+        strip_wh=tables.STRIP_WH,
+        tones={
+            "hit": pictures.css(pictures.HIT_ON_GREY),
+            "missed": pictures.css(pictures.MISSED),
+            "false_": pictures.css(pictures.FALSE),
+            "muted": pictures.css(pictures.MUTED),
+        },
     )
     atomic_write_text(out, page)
-
-
-def _environment() -> Environment:
-    made = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    made.filters["dice"] = lambda value: f"{value:.{tables.DIGITS}f}"
-    made.filters["signed"] = tables.signed
-    return made
-
-
-def _template() -> str:
-    return resources.files("zoo.report").joinpath("template.html").read_text(encoding="utf-8")
 
 
 def _view(case: Case, entries: Sequence[Entry], labels: LabelSpace) -> CaseView:
@@ -151,7 +133,7 @@ def _view(case: Case, entries: Sequence[Entry], labels: LabelSpace) -> CaseView:
     cards = tuple(_cards(case, entries, labels, group, truth, view, radiograph, colors))
     points = pictures.label_points(truth, names, view)
     legend = tuple(
-        LegendItem(i, name, _css(colors[name]), *points.get(name, (None, None)))
+        LegendItem(i, name, pictures.css(colors[name]), *points.get(name, (None, None)))
         for i, name in enumerate(names, 1)
     )
     drawn = pictures.draw_masks(radiograph, truth, view, colors)
@@ -211,7 +193,3 @@ def _case_scores(
 def _columns(cards: int, *choices: int) -> int:
     """Return the number of columns that leaves the fewest gaps; the first of equal ones."""
     return min(choices, key=lambda columns: -cards % columns)
-
-
-def _css(color: pictures.Color) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*color)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.images import read_pixels
 from converters.masks import EMPTY, CropMask, union_box
 from converters.types import LabelSpace, Sample
 from fusion.metrics import shared_parts
@@ -104,24 +105,19 @@ def _hue(i: int) -> Color:
 def read_radiograph(sample: Sample, view: View) -> Floats:
     """Read a sample's image in a view, float32 (h, w, 3) RGB in 0..1, its contrast stretched.
 
+    What the view shows beyond the image is black.
+
     Raises:
         ValueError: the file is no image, or has another size than the sample.
     """
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-    image: npt.NDArray[np.uint8 | np.uint16] | None = None
-    if sample.image.is_file():
-        image = cv2.imdecode(np.fromfile(sample.image, np.uint8), flags)
-    if image is None:
-        raise ValueError(f"{sample.image}: expected an image, found none that can be read")
-    if image.shape[:2] != tuple(sample.size_hw):
-        raise ValueError(
-            f"{sample.image}: expected (height, width) {tuple(sample.size_hw)}, "
-            f"found {image.shape[:2]}"
-        )
+    image = read_pixels(sample, grey=False)
     x, y, width, height = view.box_xywh
-    part = image[y : y + height, x : x + width, ::-1].astype(np.float32)
-    low, high = np.percentile(part, (0.5, 99.7))
-    stretched = np.clip((part - low) / max(float(high - low), 1.0), 0, 1)
+    left, top = max(0, x), max(0, y)
+    part = image[top : max(0, y + height), left : max(0, x + width), ::-1].astype(np.float32)
+    low, high = np.percentile(part, (0.5, 99.7)) if part.size else (0.0, 1.0)
+    stretched = np.zeros((height, width, 3), np.float32)
+    inside = stretched[top - y : top - y + part.shape[0], left - x : left - x + part.shape[1]]
+    np.clip((part - low) / max(float(high - low), 1.0), 0, 1, out=inside)
     smooth = cv2.INTER_CUBIC if view.scale > 1 else cv2.INTER_AREA
     resized = cv2.resize(stretched, view.size_hw[::-1], interpolation=smooth)
     return np.asarray(np.clip(resized, 0, 1), np.float32)
@@ -248,3 +244,12 @@ def encode_jpeg(picture: Floats, quality: int = 86) -> str:
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     _, data = cv2.imencode(".jpg", pixels, [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
+
+
+def css(color: Color) -> str:
+    """Return a colour as style sheets write it.
+
+    >>> css((255, 0, 16))
+    '#ff0010'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*color)
