@@ -138,7 +138,8 @@ def _layout_yaml(layout: MaskLayout, loss: ConversionLoss) -> str:
     if layout.name == "index":
         reach = {name: loss.dice.get(name, 1.0) for name in layout.labels.names}
         mean = sum(reach.values()) / len(reach)
-        record["mean_dice_at_most"] = {"all": mean, **{n: reach[n] for n in reach}}
+        figures = {"all": mean, **reach}
+        record["mean_dice_at_most"] = {name: round(dice, 4) for name, dice in figures.items()}
     return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
 
 
