@@ -4,26 +4,40 @@ from __future__ import annotations
 
 import io
 import os
+import struct
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from converters.files import link_or_copy
-from converters.types import ImageFile, Sample
+from converters.types import Sample
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 # A crop keeps its image's suffix where that is a lossless format.
 _LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
+# What Pillow may take a file for, whatever its suffix.
+_KINDS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # What all networks and vendors read in the same way: grey, colour, or a palette without alpha.
 _MODES = frozenset({"1", "L", "P", "RGB"})
 _UPRIGHT = 1
 _PNG_END = b"IEND\xaeB`\x82"
-_TAIL = 64
+_JPEG_END = b"\xff\xd9"
+# PNG may carry its EXIF tags behind the pixels, and cameras leave notes behind a JPEG's end.
+_TAIL = 1 << 16
+# TIFF's tags: where the strips or tiles of pixels are, and their lengths in bytes.
+_TIFF_PIECES = ((273, 279), (324, 325))
+# What Pillow raises on broken headers; which of them depends on where they are broken.
+_BROKEN = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError),
+    *(AttributeError, AssertionError, NotImplementedError, struct.error, zlib.error),
+)
 
 Pixels = npt.NDArray[np.uint8]
 Enlarge = Callable[[Pixels, tuple[int, int]], Pixels]
@@ -42,20 +56,23 @@ def is_image(path: Path) -> bool:
 
 
 def read_size_hw(path: Path) -> tuple[int, int]:
-    """Read height and width in pixels from an image's header.
+    """Read height and width in pixels from an image's header; the pixels stay unread.
 
     Libraries read images of 16 bits, with transparency, in CMYK, or turned by an EXIF tag in
     different ways; masks would not fit what a network sees. They are refused.
 
     Raises:
-        ValueError: the file is missing, cut off, has no header that can be read, or is an image
-            of such a kind.
+        ValueError: the file is missing, cut off, has no header that can be read, is larger than
+            Pillow allows, or is an image of such a kind.
     """
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing there"
+        raise ValueError(f"expected an image, found {found}")
     try:
         with path.open("rb") as file:
             return _checked_size(file, os.fstat(file.fileno()).st_size)
-    except FileNotFoundError:
-        raise ValueError("expected an image, found nothing there") from None
+    except OSError as error:
+        raise ValueError(f"expected an image that can be read, found: {error.strerror}") from None
 
 
 def stored_size_hw(content: bytes) -> tuple[int, int]:
@@ -67,28 +84,104 @@ def stored_size_hw(content: bytes) -> tuple[int, int]:
     return _checked_size(io.BytesIO(content), len(content))
 
 
-def _checked_size(file: Any, length: int) -> tuple[int, int]:
+def _checked_size(file: BinaryIO, length: int) -> tuple[int, int]:
     try:
-        with Image.open(file) as header:
-            size_hw, mode, kind = (header.height, header.width), header.mode, header.format
-            is_transparent = "transparency" in header.info
-            turned = header.getexif().get(ExifTags.Base.Orientation, _UPRIGHT)
-            file.seek(max(0, length - _TAIL))
-            tail = file.read()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        # Pillow warns of odd tags, and of large images that it opens nevertheless.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(file, formats=_KINDS) as header,
+        ):
+            size_hw = header.height, header.width
+            problem = _find_problem(header, file, length)
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ValueError(f"expected at most {most} pixels, found more") from None
+    except _BROKEN:
         raise ValueError("expected an image, found a file without a readable header") from None
-    if (kind == "PNG" and _PNG_END not in tail) or (kind == "JPEG" and b"\xff\xd9" not in tail):
-        raise ValueError("expected a whole image, found one that is cut off")
-    if mode not in _MODES or is_transparent:
-        what = "transparency" if is_transparent else f"mode {mode}"
-        raise ValueError(
-            f"expected 8 bits of grey or RGB, found {what}: save it as 8-bit grey or RGB"
-        )
-    if turned not in (0, _UPRIGHT):
-        raise ValueError(
-            f"expected an upright image, found EXIF orientation {turned}: save it upright"
-        )
+    if problem:
+        raise ValueError(problem)
     return size_hw
+
+
+def _find_problem(header: ImageFile.ImageFile, file: BinaryIO, length: int) -> str:
+    """Say why an image cannot be used; "" where it can."""
+    behind = file.tell()
+    file.seek(max(0, length - _TAIL))
+    tail = file.read()
+    if min(header.size) < 1:
+        return f"expected pixels, found {header.height} x {header.width}"
+    if not _is_whole(header, file, tail, behind, length):
+        return "expected a whole image, found one that is cut off"
+    if kind := _unlike(header):
+        return f"expected 8 bits of grey or RGB, found {kind}: save it as 8-bit grey or RGB"
+    if (turned := _orientation(header, tail)) not in (0, _UPRIGHT):
+        return f"expected an upright image, found EXIF orientation {turned}: save it upright"
+    return ""
+
+
+def _unlike(header: ImageFile.ImageFile) -> str:
+    """What libraries read in different ways; "" where there is nothing of the kind."""
+    if header.mode not in _MODES:
+        return f"mode {header.mode}"
+    if "transparency" in header.info:
+        return "transparency"
+    # Pillow's mode of 16-bit colour is RGB; only the way in which it is stored tells.
+    if header.format in ("PNG", "TIFF") and ";16" in str(_storage(header)[2][0]):
+        return "16 bits"
+    return ""
+
+
+def _storage(header: ImageFile.ImageFile) -> tuple[str, int, tuple[Any, ...]]:
+    """How pixels are stored: codec, offset in the file, and what Pillow tells the codec."""
+    codec, _, offset, told = header.tile[0]
+    return codec, offset, told if isinstance(told, tuple) else (told,)
+
+
+def _orientation(header: ImageFile.ImageFile, tail: bytes) -> int:
+    # Pillow decodes a PNG to look for tags behind the pixels: only where there are some.
+    if header.format == "PNG" and b"eXIf" not in tail:
+        exif = Image.Image.getexif(header)
+    else:
+        exif = header.getexif()
+    return int(exif.get(ExifTags.Base.Orientation, _UPRIGHT))
+
+
+def _is_whole(
+    header: ImageFile.ImageFile, file: BinaryIO, tail: bytes, behind: int, length: int
+) -> bool:
+    """Tell whether the file goes on to the image's end, wherever that is stored.
+
+    Args:
+        header: the opened image.
+        file: its file.
+        tail: the file's last bytes.
+        behind: where in the file the header ends.
+        length: of the file, in bytes.
+    """
+    match header.format:
+        case "PNG":
+            return _PNG_END in tail or _PNG_END in _rest(file, 0)
+        case "JPEG" | "MPO":
+            # A thumbnail in the header has an end of its own.
+            near = tail[max(0, behind - (length - len(tail))) :]
+            return _JPEG_END in near or _JPEG_END in _rest(file, behind)
+        case "BMP":
+            codec, offset, told = _storage(header)
+            return codec != "raw" or offset + told[1] * header.height <= length
+        case "TIFF":
+            return _last_byte(header) <= length
+    return True
+
+
+def _rest(file: BinaryIO, start: int) -> bytes:
+    file.seek(start)
+    return file.read()
+
+
+def _last_byte(header: ImageFile.ImageFile) -> int:
+    tags: Any = getattr(header, "tag_v2", {})
+    pieces = (zip(tags.get(at, ()), tags.get(size, ()), strict=True) for at, size in _TIFF_PIECES)
+    return max((at + size for piece in pieces for at, size in piece), default=0)
 
 
 # --- the pixels that a sample means
@@ -132,8 +225,11 @@ def _decode(sample: Sample, way: int) -> Pixels:
         content = np.frombuffer(sample.image.read_bytes(), np.uint8)
     except OSError as error:
         raise ValueError(f"{sample.image}: expected an image: {error.strerror}") from None
-    flags = way | cv2.IMREAD_IGNORE_ORIENTATION
-    pixels = cv2.imdecode(content, flags) if content.size else None
+    try:
+        flags = way | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(content, flags) if content.size else None
+    except cv2.error:
+        pixels = None
     if pixels is None:
         raise ValueError(f"{sample.image}: expected an image, found a file that is none")
     return cast("Pixels", pixels)

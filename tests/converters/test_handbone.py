@@ -9,7 +9,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 import converters
 from converters import DataError
-from converters.handbone import read_patients
+from converters.patients import read_patients
 
 A = [(5, 5), (20, 6), (12, 25)]
 B = [(30, 5), (45, 6), (37, 25)]
@@ -118,7 +118,7 @@ def test_all_problems_come_in_one_error(tree, labels):
         "ID001/few.json": "annotation 0: 'Ulna': expected at least 3 points, found 2",
         "ID001/closed.json": "annotation 0: 'Ulna': expected at least 3 points, found 2",
         "ID001/label.json": "annotation 1: 'Ulna': expected finite points",
-        "ID001/shape.json": "annotation 1: 'Radius': expected at least 3 points",
+        "ID001/shape.json": "annotation 1: 'Radius': expected numbers as points",
         "ID001/cut.json": "expected JSON, found a broken file",
         "ID001/list.json": "expected a list 'annotations'",
         "ID001/kind.json": "annotation 1: expected an object, found 7",
