@@ -34,6 +34,8 @@ FORMATS: dict[str, str] = {
     "yolo": "converters.yolo",
     "masks": "converters.masks_dir",
     "segformer": "converters.segformer",
+    "coco": "converters.coco",
+    "ram_w600": "converters.ram_w600",
 }
 SUBSETS = ("train", "test", "all")
 
