@@ -167,6 +167,14 @@ def test_vertices_keep_their_fractions_where_pixels_allow(labels):
     )
 
 
+def test_vertices_at_halves_stay_the_annotators_own(labels):
+    sample = hand(Instance("Ulna", Polygon([(20.5, 10.5), (40.5, 11.5), (25.5, 30.5)])))
+    (part,) = crop([sample], ["Ulna"], 0, labels, boxes={sample.key: (15, 9, 40, 40)})
+    assert_exact(sample, part)
+    moved = np.array(part.instances[0].geometry.exterior.coords[:3])
+    assert np.abs(moved - [(5.5, 1.5), (25.5, 2.5), (10.5, 21.5)]).max() <= 0.5
+
+
 @pytest.mark.parametrize("scale", [2, 3, 1.5])
 def test_scaled_points_keep_to_pixel_centres(scale, labels):
     sample = hand(Instance("Ulna", box(20, 10, 29, 21)))
