@@ -34,6 +34,7 @@ FORMATS: dict[str, str] = {
     "yolo": "converters.yolo",
     "masks": "converters.masks_dir",
     "segformer": "converters.segformer",
+    "datumaro": "converters.datumaro",
     "coco": "converters.coco",
     "ram_w600": "converters.ram_w600",
 }
