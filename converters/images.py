@@ -66,7 +66,7 @@ def read_size_hw(path: Path) -> tuple[int, int]:
             Pillow allows, or is an image of such a kind.
     """
     if not path.is_file():
-        found = "a folder" if path.is_dir() else "nothing there"
+        found = "a folder" if path.is_dir() else "no file" if path.exists() else "nothing there"
         raise ValueError(f"expected an image, found {found}")
     try:
         with path.open("rb") as file:
