@@ -160,12 +160,12 @@ def draw_masks(
     for label, alpha in layers:
         turn = (count < 2) | (stripe % np.maximum(count, 1) == rank)
         strength = np.where(count > 1, 0.72, 0.38 if label in colors else 0.16)
-        _blend(out, colors.get(label, MUTED), alpha * turn * strength)
+        blend(out, colors.get(label, MUTED), alpha * turn * strength)
         rank += alpha >= 0.5
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (LINE, LINE))
     for label, alpha in layers:
         line = alpha - cv2.erode(alpha, kernel)
-        _blend(out, colors.get(label, MUTED), line * (0.95 if label in colors else 0.6))
+        blend(out, colors.get(label, MUTED), line * (0.95 if label in colors else 0.6))
     return out
 
 
@@ -189,9 +189,9 @@ def draw_difference(
         false |= found & ~true
     first = _stripes(view) % 2 == 0
     out = np.repeat(radiograph.mean(axis=2, keepdims=True), 3, axis=2) * np.float32(0.6)
-    _blend(out, HIT, hit * 0.34)
-    _blend(out, MISSED, (missed & (first | ~false)) * 0.95)
-    _blend(out, FALSE, (false & (~first | ~missed)) * 0.95)
+    blend(out, HIT, hit * 0.34)
+    blend(out, MISSED, (missed & (first | ~false)) * 0.95)
+    blend(out, FALSE, (false & (~first | ~missed)) * 0.95)
     return np.asarray(out, np.float32)
 
 
@@ -206,7 +206,8 @@ def _stripes(view: View) -> npt.NDArray[np.intp]:
     return np.asarray((rows + columns) // STRIPE)
 
 
-def _blend(picture: Floats, color: Color, alpha: npt.NDArray[np.floating]) -> None:
+def blend(picture: Floats, color: Color, alpha: npt.NDArray[np.floating]) -> None:
+    """Lay a colour over a picture, float32 (h, w, 3) in 0..1, in place; alpha (h, w) in 0..1."""
     weight = np.asarray(alpha, np.float32)[..., None]
     picture += weight * (np.array(color, np.float32) / 255 - picture)
 

@@ -1,0 +1,184 @@
+"""What a data set is like, as sections of a page: plots and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from converters.describe import ClassDescription, Description, Histogram, Spread
+from zoo.report import plots
+
+NOTHING = "\N{EN DASH}"
+# A class is in the overlap plot if it shares this much with any other.
+LEAST_IOU = 0.005
+PAIRS = 20
+AXES = {"age": "years", "weight": "kg", "height": "cm"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text; the first column names them."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A title, what it shows, plots, and a table."""
+
+    name: str
+    title: str
+    lead: str
+    plots: tuple[Markup, ...] = ()
+    table: Table | None = None
+
+
+def sections_of(description: Description) -> tuple[Section, ...]:
+    """Return the sections that have something to show."""
+    found = (_images(description), _posture(description), _areas(description))
+    return tuple(s for s in (*found, _overlaps(description), _people(description)) if s)
+
+
+def _images(description: Description) -> Section:
+    rows = [
+        ("images", str(description.images)),
+        ("with annotations", str(description.annotated)),
+        ("patients", str(description.groups)),
+        *((f"of {size} pixels", str(count)) for size, count in description.sizes.items()),
+        *((f"of mode {mode}", str(count)) for mode, count in description.modes.items()),
+    ]
+    hand, shared = description.hand_px, description.shared_share
+    if hand:
+        rows.append(("pixels of a hand, mean", f"{hand.mean:,.0f}"))
+    if shared:
+        rows.append(("annotated pixels with two or more labels, mean", _percent(shared.mean)))
+    lead = "Modes are Pillow's: L is 8 bits of grey."
+    return Section("images", "Images", lead, (), Table(("", "number"), tuple(rows)))
+
+
+def _posture(description: Description) -> Section | None:
+    histogram, above = description.bend_deg, description.bent_above_deg
+    if histogram is None or above is None or description.bent is None:
+        return None
+    lead = (
+        "The angle between the long axes of a metacarpal and of the radius. "
+        f"{_percent(description.bent)} of {histogram.spread.count} images are bent."
+    )
+    plot = plots.plot_histogram(
+        *(histogram, "", "degrees"),
+        threshold=above,
+        threshold_text=f"bent above {above:g}",
+        width=620,
+    )
+    return Section("posture", "Posture", lead, (plot,))
+
+
+def _areas(description: Description) -> Section | None:
+    known = [c for c in description.classes if c.area_share and c.area_share.quantiles[1] > 0]
+    if not known:
+        return None
+    rows = {c.name: [100 * q for q in c.area_share.quantiles] for c in known if c.area_share}
+    cut = [c.name for c in description.classes if c.name not in description.hand]
+    hand = f"all classes but {' and '.join(cut)}, which the border cuts" if cut else "all classes"
+    lead = (
+        f"Area as a percentage of the hand ({hand}). Line: 5 to 95 % of the images; bar: the "
+        "middle half; dot: the median. The table's other areas are pixels."
+    )
+    plot = plots.plot_ranges(rows, "% of the hand")
+    columns = (
+        *("Class", "images", "in parts", "with holes", "vertices"),
+        *("% of hand", "sd", "pixels", "sd", "5 %", "median", "95 %"),
+    )
+    table = Table(columns, tuple(_class_row(c) for c in description.classes))
+    return Section("areas", "Areas", lead, (plot,), table)
+
+
+def _class_row(found: ClassDescription) -> tuple[str, ...]:
+    share, area = found.area_share, found.area_px
+    return (
+        found.name,
+        str(found.images),
+        str(found.split or NOTHING),
+        str(found.holed or NOTHING),
+        f"{found.vertices.mean:.0f}" if found.vertices else NOTHING,
+        f"{100 * share.mean:.2f}" if share else NOTHING,
+        f"{100 * share.sd:.2f}" if share else NOTHING,
+        *_pixels(area),
+    )
+
+
+def _pixels(area: Spread | None) -> tuple[str, ...]:
+    if area is None:
+        return (NOTHING,) * 5
+    numbers = (area.mean, area.sd, area.quantiles[1], area.quantiles[3], area.quantiles[5])
+    return tuple(f"{number:,.0f}" for number in numbers)
+
+
+def _overlaps(description: Description) -> Section | None:
+    names = [c.name for c in description.classes]
+    pairs = sorted(_pairs(description), key=lambda pair: -pair[2])
+    meeting = {name for a, b, iou in pairs if iou >= LEAST_IOU for name in (a, b)}
+    if not meeting:
+        return None
+    chosen = [i for i, name in enumerate(names) if name in meeting]
+    matrix = [[description.shared[i][j] for j in chosen] for i in chosen]
+    lead = (
+        "What part of a bone's pixels (row) another bone (column) has too, over all images; "
+        "bones that share next to nothing are left out. IoU is the mean over images that have both."
+    )
+    rows = tuple(
+        (
+            *(f"{a}, {b}", f"{iou:.3f}"),
+            _percent(description.shared[names.index(a)][names.index(b)]),
+            _percent(description.shared[names.index(b)][names.index(a)]),
+        )
+        for a, b, iou in pairs[:PAIRS]
+        if iou >= LEAST_IOU
+    )
+    plot = plots.plot_matrix([names[i] for i in chosen], matrix)
+    columns = ("Bones", "IoU", "of the first", "of the second")
+    return Section("overlaps", "Overlaps", lead, (plot,), Table(columns, rows))
+
+
+def _pairs(description: Description) -> Iterator[tuple[str, str, float]]:
+    names = [c.name for c in description.classes]
+    for i, a in enumerate(names):
+        for j in range(i + 1, len(names)):
+            if (iou := description.iou[i][j]) is not None:
+                yield a, names[j], iou
+
+
+def _people(description: Description) -> Section | None:
+    drawn = [
+        *(_number_plot(name, found) for name, found in description.numbers.items()),
+        *(_category_plot(name, counts) for name, counts in description.categories.items()),
+    ]
+    if not drawn:
+        return None
+    rows = tuple(
+        (name, *(f"{value:.1f}" for value in _numbers(found.spread)), str(found.spread.count))
+        for name, found in description.numbers.items()
+    )
+    columns = ("", "mean", "sd", "least", "median", "most", "patients")
+    table = Table(columns, rows) if rows else None
+    lead = "What is known of the patients; each is counted once."
+    return Section("people", "Patients", lead, tuple(drawn), table)
+
+
+def _number_plot(name: str, found: Histogram) -> Markup:
+    return plots.plot_histogram(found, name, AXES.get(name, ""), noun="patients")
+
+
+def _category_plot(name: str, counts: Mapping[str, int]) -> Markup:
+    return plots.plot_counts(counts, name, "patients")
+
+
+def _numbers(spread: Spread) -> Sequence[float]:
+    return spread.mean, spread.sd, spread.quantiles[0], spread.quantiles[3], spread.quantiles[6]
+
+
+def _percent(share: float | None) -> str:
+    return NOTHING if share is None else f"{100 * share:.1f} %"
