@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import json
 import math
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from openpyxl import Workbook
 from shapely.geometry import MultiPolygon, Polygon
 
 import converters
 from converters import DataError
+from converters.handbone import places
+from converters.masks import rasterize_labels
 from converters.patients import read_patients
+from converters.types import Instance
 
 A = [(5, 5), (20, 6), (12, 25)]
 B = [(30, 5), (45, 6), (37, 25)]
@@ -139,6 +145,39 @@ def test_all_problems_come_in_one_error(tree, labels):
     assert str(error.value).startswith(f"{tree.root}: found 14 problems\n")
 
 
+def test_problems_name_the_image_and_its_patient(tree, labels):
+    tree.hand("ID001/a", ("Ulna", A))
+    tree.hand("ID001/label", ("finger-20", A), ("Ulna", A))
+    tree.hand("ID002/header", ("Ulna", A))
+    (tree.root / "train/DCM/ID002/header.png").write_bytes(b"not an image")
+    tree.image("ID003/alone")
+    tree.annotate("ID004/orphan", ("Ulna", A))
+    samples, problems = converters.scan(tree.root, labels=labels)
+    assert [(s.group, len(s.instances)) for s in samples] == [
+        ("ID001", 1),
+        ("ID001", 1),
+        ("ID003", 0),
+    ]
+    assert sorted((p.key, p.group) for p in problems) == [
+        ("train/DCM/ID001/label", "ID001"),
+        ("train/DCM/ID002/header", "ID002"),
+        ("train/DCM/ID003/alone", "ID003"),
+        ("train/DCM/ID004/orphan", "ID004"),
+    ]
+
+
+def test_files_at_another_depth_are_not_passed_over(tree, labels):
+    tree.hand("ID001/a", ("Ulna", A))
+    tree.image("b")
+    tree.image("ID001/old/c")
+    with pytest.raises(DataError) as error:
+        converters.read(tree.root, labels=labels)
+    assert error.value.problems == (
+        "train/DCM/ID001/old/c.png: expected it at train/DCM/GROUP/c.png",
+        "train/DCM/b.png: expected it at train/DCM/GROUP/b.png",
+    )
+
+
 def test_message_stops_after_twenty_problems(tree, labels):
     for i in range(25):
         tree.image(f"ID001/image{i:02d}")
@@ -147,6 +186,146 @@ def test_message_stops_after_twenty_problems(tree, labels):
     assert len(error.value.problems) == 25
     assert str(error.value).splitlines()[-1] == "  and 5 more"
     assert len(str(error.value).splitlines()) == 22
+
+
+# --- writing
+
+
+def write(samples, out, labels):
+    return converters.write(samples, out, format="handbone", labels=labels)
+
+
+def files(root):
+    return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
+
+
+def annotations(root, place):
+    return json.loads((root / f"{place}.json").read_text(encoding="utf-8"))["annotations"]
+
+
+def test_a_tree_comes_back_file_by_file(tree, labels, tmp_path):
+    tree.hand("ID001/image_1_R.v2", ("Ulna", A), ("Radius", B))
+    tree.image("ID040/b", subset="test")
+    tree.annotate("ID040/b", ("Ulna", B), folder="truth")
+    tree.image("ID040/c", subset="test")
+    samples = converters.read(tree.root, subset="all", labels=labels)
+    write(samples, tmp_path / "out", labels)
+    added = ["images.json", "provenance.json"]
+    assert files(tmp_path / "out") == sorted([*files(tree.root), *added])
+    again = converters.read(tmp_path / "out", subset="all", labels=labels)
+    assert [replace(s, image=None) for s in again] == [replace(s, image=None) for s in samples]
+    (tmp_path / "out" / "images.json").unlink()
+    again = converters.read(tmp_path / "out", subset="all", labels=labels)
+    assert [replace(s, image=None) for s in again] == [replace(s, image=None) for s in samples]
+
+
+def test_other_keys_get_a_place_and_come_back(draw, labels, tmp_path):
+    one = draw("plain")
+    keys = {
+        "images/train/x_1": ("", "train/DCM/unknown/x_1"),
+        "b/x_1": ("", "train/DCM/unknown/x_1-2"),
+        "c/X_1": ("", "train/DCM/unknown/X_1-3"),
+        "scan": ("clinic A/7", "train/DCM/clinic_A_7/scan"),
+        "test/scan": ("..", "test/DCM/unknown/scan"),
+        "test/DCM/ID040/.hidden": ("ID040", "test/DCM/ID040/hidden"),
+        "train/DCM/ID001/image1": ("ID009", "train/DCM/ID001/image1"),
+    }
+    samples = [replace(one, key=key, group=group) for key, (group, _) in keys.items()]
+    assert places(samples) == [place for _, place in keys.values()]
+    write(samples, tmp_path / "out", labels)
+    for _, place in keys.values():
+        assert (tmp_path / "out" / f"{place}.png").is_file()
+    again = converters.read(tmp_path / "out", subset="all", labels=labels)
+    assert {s.key: s.group for s in again} == {key: group for key, (group, _) in keys.items()}
+
+
+def test_a_place_that_a_key_has_is_not_taken(draw, labels, tmp_path):
+    one = draw("plain")
+    samples = [replace(one, key=key, group="ID001") for key in ("x", "train/DCM/ID001/x")]
+    assert places(samples) == ["train/DCM/ID001/x-2", "train/DCM/ID001/x"]
+    write(samples, tmp_path / "out", labels)
+    again = converters.read(tmp_path / "out", labels=labels)
+    assert [sample.key for sample in again] == ["train/DCM/ID001/x", "x"]
+
+
+def test_coordinates_come_back_to_the_last_digit(draw, labels, tmp_path):
+    ring = [(1 / 3, 2.0000000001), (30.1, 7), (11, 1e-9)]
+    exact = (Instance("Ulna", MultiPolygon([Polygon(ring), Polygon(B)])),)
+    write([replace(draw("plain"), instances=exact)], tmp_path / "out", labels)
+    (again,) = converters.read(tmp_path / "out", labels=labels)
+    assert again.instances == exact
+    written = annotations(tmp_path / "out", "train/outputs_json/ID001/image1661130828152")
+    assert [a["points"] for a in written] == [[list(p) for p in ring], [list(p) for p in B]]
+    assert [(a["label"], a["type"]) for a in written] == [("Ulna", "poly_seg")] * 2
+    assert all(isinstance(x, int) for point in written[1]["points"] for x in point)
+
+
+@pytest.mark.parametrize("kind", ["hole", "two holes", "island in a hole"])
+def test_holes_become_rings_that_cost_no_pixel(kind, draw, labels, tmp_path):
+    sample = draw(kind)
+    assert not write([sample], tmp_path / "out", labels)
+    (again,) = converters.read(tmp_path / "out", labels=labels)
+    assert not any(part.interiors for part in again.instances[0].parts)
+    before, after = (rasterize_labels(s.instances, (48, 48)) for s in (sample, again))
+    np.testing.assert_array_equal(before["Radius"].full((48, 48)), after["Radius"].full((48, 48)))
+
+
+def test_objects_of_a_label_stay_apart(draw, labels, tmp_path):
+    two = (Instance("Ulna", MultiPolygon([Polygon(A), Polygon(B)])), Instance("Ulna", Polygon(A)))
+    write([replace(draw("plain"), instances=two)], tmp_path / "out", labels)
+    assert converters.read(tmp_path / "out", labels=labels)[0].instances == two
+
+
+def test_images_that_were_added_by_hand_are_read(tree, labels, tmp_path):
+    tree.hand("ID001/a", ("Ulna", A))
+    write(converters.read(tree.root, labels=labels), tmp_path / "out", labels)
+    replace(tree, root=tmp_path / "out").hand("ID002/b", ("Radius", B))
+    again = converters.read(tmp_path / "out", labels=labels)
+    assert [(s.key, s.group) for s in again] == [
+        ("train/DCM/ID001/a", "ID001"),
+        ("train/DCM/ID002/b", "ID002"),
+    ]
+
+
+def test_what_the_table_and_the_index_know_is_joined(draw, labels, tmp_path):
+    write([replace(draw("plain"), attributes={"note": "ring"})], tmp_path / "out", labels)
+    write_workbook(tmp_path / "out" / "meta_data.xlsx", KOREAN, (1, 42, "남", None, None, "?"))
+    (again,) = converters.read(tmp_path / "out", labels=labels)
+    assert again.attributes == {"age": 42.0, "sex": "M", "note": "ring"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda index: [1], "images.json: expected places with their keys, found [1]"),
+        (lambda index: {"train/DCM/ID001/a": 7}, "'train/DCM/ID001/a': expected key, group"),
+        (lambda index: {p: {**r, "key": "x"} for p, r in index.items()}, "expected another key"),
+        (
+            lambda index: {p: {**r, "key": "../" + r["key"]} for p, r in index.items()},
+            "expected a relative path, found '../train/DCM/ID001/a'",
+        ),
+        (
+            lambda index: {p: {**r, "size_hw": [60, 40]} for p, r in index.items()},
+            "train/DCM/ID001/a.png: expected [60, 40] as in images.json, found [40, 60]",
+        ),
+        (
+            lambda index: {
+                p: {**r, "frame": {"box_xywh": [0, 0, 9, 9], "full_hw": [5, 5]}}
+                for p, r in index.items()
+            },
+            "'train/DCM/ID001/a': frame: expected a box inside (5, 5)",
+        ),
+    ],
+)
+def test_an_index_that_is_wrong(tree, labels, tmp_path, change, message):
+    tree.hand("ID001/a", ("Ulna", A))
+    tree.hand("ID001/b", ("Ulna", A))
+    write(converters.read(tree.root, labels=labels), tmp_path / "out", labels)
+    path = tmp_path / "out" / "images.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(DataError) as error:
+        converters.read(tmp_path / "out", labels=labels)
+    assert message in str(error.value)
 
 
 # --- meta_data.xlsx
@@ -193,6 +372,16 @@ def test_attributes_reach_both_hands(tree, labels):
     write_workbook(tree.root / "meta_data.xlsx", KOREAN, (1, 42, "남", 70, 172, None))
     ages = [s.attributes.get("age") for s in converters.read(tree.root, labels=labels)]
     assert ages == [42.0, 42.0, None]
+
+
+def test_rows_of_a_patient_that_differ(tree, labels):
+    tree.hand("ID001/a", ("Ulna", A))
+    row = (1, 42, "남", 70, 172, None)
+    write_workbook(tree.root / "meta_data.xlsx", KOREAN, row, row)
+    assert converters.read(tree.root, labels=labels)[0].attributes["age"] == 42
+    write_workbook(tree.root / "meta_data.xlsx", KOREAN, row, (1, 43, "남", 70, 172, None))
+    with pytest.raises(DataError, match="expected one row for ID001, found two that differ"):
+        converters.read(tree.root, labels=labels)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", "no ID"])
