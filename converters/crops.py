@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -39,8 +40,10 @@ def crop(
     """Return samples that mean only a window of their images; no pixel is read or written.
 
     The window is the smallest box of the bones' pixels, grown by the margin on all sides and cut to
-    the image. At scale 1 the crop's masks are the windows of the original's to the pixel. At other
-    scales a point x becomes (x - x0 + 0.5) * scale - 0.5, so that pixels' edges stay edges.
+    the image. At scale 1 the crop's masks are the windows of the original's to the pixel, and the
+    outlines are the annotator's. At other scales a pixel's square [x, x + 1) becomes
+    [(x - x0) * scale, (x - x0 + 1) * scale): the masks are the windows' pixels, enlarged, and a
+    prediction that equals them is right to the pixel in the original.
 
     Args:
         samples: whole images.
@@ -142,12 +145,10 @@ def _move(
         return None
     if size_hw == (box[3], box[2]):
         return replace(instance, geometry=_shifted(instance.geometry, mask, box))
-    scale = np.array([size_hw[1] / box[2], size_hw[0] / box[3]])
-
-    def place(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return (points - box[:2] + 0.5) * scale - 0.5
-
-    return replace(instance, geometry=shapely.transform(instance.geometry, place))
+    # Not the scaled outline: it runs through the centres of the boundary's pixels, so that half a
+    # pixel all around would be lost, more or less of it as OpenCV rounds halves.
+    large = cv2.resize(window, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return replace(instance, geometry=outline(CropMask(0, 0, large)))
 
 
 def _shifted(geometry: Polygon | MultiPolygon, mask: CropMask, box: Box) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.masks import EMPTY, CropMask, crop
+from converters.types import Frame
 
 Kind = Literal["semantic", "instance"]
 Box = tuple[float, float, float, float]
@@ -193,6 +194,25 @@ class Prediction:
         for label, found in self.masks.items():
             for rank, (score, mask) in enumerate(found):
                 yield label, rank, score, mask
+
+    def placed(self, frame: Frame) -> Prediction:
+        """Return what a prediction on a crop says about the original that it was cut from.
+
+        Boxes are moved and scaled, rasters stay as they are: nothing is sampled again.
+
+        Args:
+            frame: where the crop lies in the original.
+        """
+        left, top, width, height = frame.box_xywh
+        scale_x, scale_y = width / self.size_hw[1], height / self.size_hw[0]
+
+        def move(mask: SoftMask) -> SoftMask:
+            x, y, w, h = mask.box_xywh
+            box = left + x * scale_x, top + y * scale_y, w * scale_x, h * scale_y
+            return SoftMask(box, mask.prob)
+
+        masks = {n: tuple((score, move(m)) for score, m in e) for n, e in self.masks.items()}
+        return Prediction(self.key, frame.full_hw, self.kind, masks)
 
     def binary(self, label: str, level: int = 128) -> CropMask:
         """Return the pixels where the class's best evidence is at least `level` / 255."""

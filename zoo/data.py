@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from converters.images import read_pixels
 from converters.masks import CropMask, pack, rasterize_labels, unpack_labels
 from converters.segformer import decode_row
 from converters.types import LabelSpace, Sample
@@ -75,7 +76,7 @@ class SampleItems:
     def __getitem__(self, index: int) -> Item:
         sample = self._samples[index]
         masks = rasterize_labels(sample.instances, sample.size_hw)
-        return Item(sample.key, read_image(sample), pack(masks, self._labels, sample.size_hw))
+        return Item(sample.key, read_pixels(sample), pack(masks, self._labels, sample.size_hw))
 
 
 class HuggingFaceItems:
@@ -90,20 +91,6 @@ class HuggingFaceItems:
     def __getitem__(self, index: int) -> Item:
         key, image, packed = decode_row(self._rows[index])
         return Item(key, image, np.ascontiguousarray(packed[..., : self._channels]))
-
-
-def read_image(sample: Sample) -> Image:
-    """Read a sample's image as grey, uint8 (H, W); 16 bits lose their lower 8.
-
-    Raises:
-        ValueError: not an image, or of another size than the sample says.
-    """
-    image: Image | None = cv2.imread(str(sample.image), cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ValueError(f"{sample.image}: expected an image, found a file that is none")
-    if image.shape != tuple(sample.size_hw):
-        raise ValueError(f"{sample.image}: expected {sample.size_hw}, found {image.shape}")
-    return image
 
 
 def resize_image(image: Image, size_hw: tuple[int, int]) -> Image:
@@ -260,7 +247,7 @@ def read_frames(samples: Iterable[Sample], size_hw: tuple[int, int]) -> Iterator
     """Yield samples' images at the network's size, in order, read a few ahead of their use."""
 
     def read(sample: Sample) -> Frame:
-        return Frame(sample.key, sample.size_hw, resize_image(read_image(sample), size_hw))
+        return Frame(sample.key, sample.size_hw, resize_image(read_pixels(sample), size_hw))
 
     return read_ahead(read, samples)
 

@@ -203,6 +203,8 @@ def predict(
 ) -> Manifest:
     """Write a prediction store; continue where a killed command stopped.
 
+    Predictions on crops are placed in the originals: the store's frame is the original's, always.
+
     Raises:
         ValueError: no such subset, or `out` is not a store.
     """
@@ -218,7 +220,7 @@ def predict(
         kind=run.family.kind,
         labels=labels.name,
         names=labels.names,
-        images={s.key: (*s.size_hw, s.file_name) for s in samples},
+        images={s.key: (*_full_size(s), s.file_name) for s in samples},
         source=source,
         split=run.split.digest if run.split else "",
         fold=run.fold,
@@ -228,12 +230,17 @@ def predict(
         todo = set(writer.remaining)
         rest = [s for s in samples if s.key in todo]
         start = len(samples) - len(rest)
-        for prediction in run.family.predict(run.path, run.config, rest, options):
-            writer.append(prediction)
+        found = run.family.predict(run.path, run.config, rest, options)
+        for sample, prediction in zip(rest, found, strict=True):
+            writer.append(prediction.placed(sample.frame) if sample.frame else prediction)
             start += 1
             report(start, len(samples), "")
         write_provenance(writer.folder, list(command), source, run.config.seed, manifest.split)
     return manifest
+
+
+def _full_size(sample: Sample) -> tuple[int, int]:
+    return sample.frame.full_hw if sample.frame else sample.size_hw
 
 
 def select(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:

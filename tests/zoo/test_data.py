@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+import converters
 from converters import segformer
+from converters.crops import crop
 from converters.masks import pack, rasterize_labels, unpack
 from zoo.augmentation import Augmentation
 from zoo.data import (
@@ -22,7 +24,6 @@ from zoo.data import (
     normalize,
     read_ahead,
     read_frames,
-    read_image,
     resize_image,
     resize_packed,
     training_loader,
@@ -53,13 +54,17 @@ def test_items_are_the_samples(toys: Any) -> None:
 
 
 def test_hugging_face_items_are_the_same(toys: Any, tmp_path: Path) -> None:
-    segformer.write(toys.samples, tmp_path / "hf", toys.labels)
+    converters.write(toys.samples, tmp_path / "hf", format="segformer", labels=toys.labels)
     rows = HuggingFaceItems(segformer.open_split(tmp_path / "hf", "train"), toys.labels)
     assert len(rows) == len(toys.samples)
     for mine, plain in zip(rows, SampleItems(toys.samples, toys.labels), strict=True):
         assert mine.key == plain.key
         assert np.array_equal(mine.image, plain.image)
         assert np.array_equal(mine.packed, plain.packed)
+
+
+def read_one(toys: Any, **changes: Any) -> np.ndarray:
+    return SampleItems([replace(toys.samples[0], **changes)], toys.labels)[0].image
 
 
 @pytest.mark.parametrize(
@@ -75,7 +80,7 @@ def test_hugging_face_items_are_the_same(toys: Any, tmp_path: Path) -> None:
 def test_every_image_is_read_as_grey(toys: Any, tmp_path: Path, pixels: np.ndarray) -> None:
     path = tmp_path / "image.png"
     cv2.imwrite(str(path), pixels)
-    image = read_image(replace(toys.samples[0], image=path, size_hw=(4, 6)))
+    image = read_one(toys, image=path, size_hw=(4, 6))
     assert image.dtype == np.uint8
     assert np.array_equal(image, np.full((4, 6), 200))
 
@@ -83,12 +88,22 @@ def test_every_image_is_read_as_grey(toys: Any, tmp_path: Path, pixels: np.ndarr
 def test_not_an_image(toys: Any, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_text("no")
     with pytest.raises(ValueError, match=r"a\.png: expected an image"):
-        read_image(replace(toys.samples[0], image=tmp_path / "a.png"))
+        read_one(toys, image=tmp_path / "a.png")
 
 
 def test_another_size_than_the_sample_says(toys: Any) -> None:
     with pytest.raises(ValueError, match=r"expected \(64, 96\), found \(96, 64\)"):
-        read_image(replace(toys.samples[0], size_hw=(64, 96)))
+        read_one(toys, size_hw=(64, 96))
+
+
+def test_a_crop_is_cut_from_its_image(toys: Any) -> None:
+    (part,) = crop(toys.samples[:1], ["tile-3"], 5, toys.labels)
+    item = SampleItems([part], toys.labels)[0]
+    whole = SampleItems(toys.samples[:1], toys.labels)[0]
+    x, y, width, height = part.frame.box_xywh
+    window = slice(y, y + height), slice(x, x + width)
+    assert np.array_equal(item.image, whole.image[window])
+    assert np.array_equal(item.packed, whole.packed[window])
 
 
 def test_items_check_their_arrays() -> None:

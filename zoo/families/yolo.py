@@ -23,7 +23,7 @@ from torch import nn
 
 import configs
 import converters.yolo
-from converters.images import image_suffix
+from converters.images import image_suffix, read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.metrics import Scores
 from fusion.types import Evidence, Kind, Prediction
@@ -178,9 +178,7 @@ def label_files(job: TrainJob) -> list[Path]:
     samples = [*job.train, *job.val]
     folder = job.out / "data"
     if not _is_written(folder, samples):
-        converters.write(
-            *(samples, folder), format="yolo", labels=job.labels, split=division(job)
-        )
+        converters.write(*(samples, folder), format="yolo", labels=job.labels, split=division(job))
     named = zip(converters.yolo.file_names(samples), job.train, strict=False)
     return [folder / "images" / "train" / (name + image_suffix(sample)) for name, sample in named]
 
@@ -195,20 +193,6 @@ def _is_written(folder: Path, samples: Sequence[Sample]) -> bool:
 
 
 # --- prediction
-
-
-def read_image(sample: Sample) -> npt.NDArray[np.uint8]:
-    """Read a sample's image as uint8 (H, W, 3), BGR as Ultralytics reads it; grey is repeated.
-
-    Raises:
-        ValueError: not an image, or of another size than the sample says.
-    """
-    image: npt.NDArray[np.uint8] | None = cv2.imread(str(sample.image), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ValueError(f"{sample.image}: expected an image, found a file that is none")
-    if image.shape[:2] != tuple(sample.size_hw):
-        raise ValueError(f"{sample.image}: expected {sample.size_hw}, found {image.shape[:2]}")
-    return image
 
 
 class Predictor:
@@ -229,7 +213,8 @@ class Predictor:
 
     def _predict_batch(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
         frames = [Letterbox(sample.size_hw, self.config.imgsz) for sample in samples]
-        squares = [f.apply(read_image(s)) for f, s in zip(frames, samples, strict=True)]
+        images = (read_pixels(sample, grey=False) for sample in samples)
+        squares = [frame.apply(image) for frame, image in zip(frames, images, strict=True)]
         outputs, prototypes = self.forward(np.stack(squares))
         for sample, frame, output, planes in zip(samples, frames, outputs, prototypes, strict=True):
             yield self._prediction(sample, frame, output, planes)
