@@ -48,11 +48,11 @@ from typing import IO, Any
 import cv2
 
 from converters.coco_reading import Reader, annotation_files, is_test
-from converters.coco_shapes import encode_segmentation
+from converters.coco_shapes import encode_segmentations
 from converters.errors import Problems
 from converters.images import Enlarge, image_suffix, put_image
 from converters.loss import ConversionLoss, lossless
-from converters.masks import rasterize
+from converters.masks import CropMask, rasterize
 from converters.types import LabelSpace, Sample
 from converters.writing import Target, check_labels, sample_record
 from converters.yolo import file_names
@@ -155,21 +155,22 @@ def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons
         ValueError: a label that the label space does not have.
     """
     check_labels(sample, labels)
-    texts: list[bytes] = []
-    for instance in sample.instances:
-        mask = rasterize(instance.geometry, sample.size_hw)
-        if not mask.area:
-            continue
-        x, y, width, height = cv2.boundingRect(mask.pixels)
-        texts.append(
-            b'"category_id":%d,"area":%d,"bbox":[%d,%d,%d,%d],"iscrowd":0,"segmentation":%b'
-            % (
-                *(labels.index[instance.label] + 1, mask.area),
-                *(mask.x + x, mask.y + y, width, height),
-                encode_segmentation(mask, sample.size_hw, layout),
-            )
-        )
-    return texts
+    drawn = [
+        (labels.index[instance.label] + 1, mask)
+        for instance in sample.instances
+        if (mask := rasterize(instance.geometry, sample.size_hw)).area
+    ]
+    shapes = encode_segmentations([mask for _, mask in drawn], sample.size_hw, layout)
+    return [
+        b'"category_id":%d,"area":%d,"bbox":[%d,%d,%d,%d],"iscrowd":0,"segmentation":%b'
+        % (category, mask.area, *_tight_box(mask), shape)
+        for (category, mask), shape in zip(drawn, shapes, strict=True)
+    ]
+
+
+def _tight_box(mask: CropMask) -> tuple[int, int, int, int]:
+    x, y, width, height = cv2.boundingRect(mask.pixels)
+    return mask.x + x, mask.y + y, width, height
 
 
 # --- reading

@@ -294,9 +294,7 @@ def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
     size_hw = read_size_hw(image)
     said = (entry.get("height", size_hw[0]), entry.get("width", size_hw[1]))
     if said != size_hw:
-        raise ValueError(
-            f"expected height and width {said} as its annotations say, found {size_hw}"
-        )
+        raise ValueError(f"expected height and width {said} as is said here, found {size_hw}")
     return size_hw
 
 
@@ -327,9 +325,7 @@ class ImageFinder:
         for folder in self._folders():
             if (image := folder.joinpath(*place.parts)).is_file():
                 return image
-        raise ValueError(
-            f"expected an image '{file_name}' beside the file or in images/, found none"
-        )
+        raise ValueError("expected an image beside this file or in images/, found none")
 
     def guess(self, entry: Record) -> dict[str, Any]:
         """Return key and group of an entry whose image may not be there."""

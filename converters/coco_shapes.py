@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from converters.borders import Points, borders, fill
 from converters.masks import (
     CropMask,
+    Ring,
     decode_coco_rle,
     encode_coco_rle,
     outline,
@@ -25,21 +27,38 @@ from converters.masks import (
 _LARGEST_COORDINATE = 1e6
 
 
-def encode_segmentation(mask: CropMask, size_hw: tuple[int, int], layout: str) -> bytes:
-    """Return the JSON of a mask's polygons, or of its run-length code.
+def encode_segmentations(
+    masks: Sequence[CropMask], size_hw: tuple[int, int], layout: str
+) -> list[bytes]:
+    """Return the JSON of each mask's polygons, or of its run-length code.
 
     Args:
-        mask: at least one pixel.
+        masks: at least one pixel each.
         size_hw: the image's height and width.
-        layout: `polygons`, where the mask has no holes, or `rle`.
+        layout: `polygons`, where a mask has no holes, or `rle`.
     """
-    parts = rings(mask) if layout == "polygons" else []
-    if not parts or any(holes for _, holes in parts):
-        code = encode_coco_rle(mask, size_hw)
-        return json.dumps(code, separators=(",", ":")).encode("ascii")
+    shells = [_shells(mask) if layout == "polygons" else [] for mask in masks]
+    lines = _lines([shell for own in shells for shell in own], size_hw)
+    return [
+        b"[%b]" % b",".join(islice(lines, len(own))) if own else _code(mask, size_hw)
+        for mask, own in zip(masks, shells, strict=True)
+    ]
+
+
+def _shells(mask: CropMask) -> list[Ring]:
+    """The parts of a mask without holes; none where it has one."""
+    parts = rings(mask)
+    return [] if any(holes for _, holes in parts) else [shell for shell, _ in parts]
+
+
+def _code(mask: CropMask, size_hw: tuple[int, int]) -> bytes:
+    return json.dumps(encode_coco_rle(mask, size_hw), separators=(",", ":")).encode("ascii")
+
+
+def _lines(shells: Sequence[Ring], size_hw: tuple[int, int]) -> Iterator[bytes]:
     words = _words(max(size_hw))
-    lines = [words[line].tobytes() for line in borders([shell for shell, _ in parts])]
-    return b"[%b]" % b",".join(b"[%b]" % line.replace(b"\0", b"")[:-1] for line in lines)
+    for line in borders(shells):
+        yield b"[%b]" % words[line].tobytes().replace(b"\0", b"")[:-1]
 
 
 @lru_cache(maxsize=8)
@@ -83,7 +102,7 @@ def _decode(code: Mapping[str, Any], size_hw: tuple[int, int]) -> CropMask:
 
 
 def _fill(segmentation: Sequence[Any], size_hw: tuple[int, int]) -> CropMask:
-    # pycocotools takes a single polygon without the list around it, too.
+    # As supervision, we take a single polygon without the list around it, too.
     parts = segmentation if isinstance(segmentation[0], list) else [segmentation]
     polygons = [_points(part) for part in parts]
     mask = fill(polygons, size_hw)

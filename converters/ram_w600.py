@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
+# What a damaged header raises depends on where it is damaged.
+_BROKEN = (OSError, OverflowError, SyntaxError, TokenError, TypeError, ValueError)
 _SUBSETS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
 
 
@@ -104,8 +107,7 @@ def read_planes(path: Path, shape: tuple[int, int, int]) -> npt.NDArray[Any]:
     """
     try:
         planes = np.lib.format.open_memmap(path, mode="r")
-    # What a damaged header raises depends on where it is damaged.
-    except (OSError, OverflowError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+    except _BROKEN as error:
         raise ValueError(f"expected a NumPy array, found a broken file ({error})") from None
     if planes.shape != shape or planes.dtype.kind not in "bui":
         raise ValueError(
