@@ -10,6 +10,7 @@ import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import configs
+import converters
 from converters import segformer as data_format
 from converters.splits import make_split
 from zoo.checkpoints import LAST, read_weights
@@ -93,7 +94,13 @@ def test_a_given_data_set_is_the_same_as_a_converted_one(
     val = [s for s in toys.samples if s.key in held_out]
     first = make_job("first", train=train, val=val, split=split, fold=1)
     FAMILY.train(tiny(), first)
-    data_format.write(toys.samples, tmp_path / "hf", toys.labels, split=split, fold=1)
+    converters.write(
+        *(toys.samples, tmp_path / "hf"),
+        format="segformer",
+        labels=toys.labels,
+        split=split,
+        fold=1,
+    )
     second = make_job("second", train=(), val=())
     second = replace(second, data=tmp_path / "hf", data_format="segformer")
     FAMILY.train(tiny(), second)
@@ -106,7 +113,7 @@ def test_a_data_set_of_other_classes(
     tiny: Callable[..., Any], make_job: Callable[..., Any], toys: Any, tmp_path: Path
 ) -> None:
     names = replace(toys.labels, names=tuple(reversed(toys.labels.names)))
-    data_format.write(toys.samples, tmp_path / "hf", names)
+    converters.write(toys.samples, tmp_path / "hf", format="segformer", labels=names)
     job = replace(make_job(), data=tmp_path / "hf", data_format="segformer")
     with pytest.raises(ValueError, match="the 9 classes of 'toys', found 9: tile-8, tile-7"):
         FAMILY.train(tiny(), job)

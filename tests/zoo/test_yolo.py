@@ -363,10 +363,10 @@ def test_the_seed_decides_the_weights(
 def test_its_own_format_is_used_where_it_is(samples: list[Sample], labels: Path, tmp_path: Path):
     job = job_of(samples, labels, tmp_path / "run")
     data = tmp_path / "data"
-    converters.yolo.write(samples, data, job.labels)
+    converters.write(samples, data, format="yolo", labels=job.labels)
     # A pickled cache beside the labels, as a stranger may have left it.
     (data / "labels" / "train.cache").write_bytes(pickle.dumps("never read"))
-    found = converters.yolo.read(data, subset="train", labels=job.labels)
+    found = converters.read(data, format="yolo", labels=job.labels)
     job = dataclasses.replace(
         job, train=found[:4], val=(), data=data, data_format="yolo", split=None
     )
