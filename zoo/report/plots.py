@@ -38,7 +38,7 @@ _STYLE = {
     "axes.labelcolor": SOFT,
     "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -52,7 +52,7 @@ _STYLE = {
 _POINTS_PER_INCH = 72
 _ROW = 15.0
 _CELL = 30.0
-_DARK = 0.55
+_DARK = 0.38
 
 
 def _styled(plot: Callable[Options, Markup]) -> Callable[Options, Markup]:
@@ -112,7 +112,7 @@ def plot_matrix(names: Sequence[str], values: Sequence[Sequence[float | None]]) 
             if value is None or value < 0.005:
                 continue
             place = (column - 0.5, row - 0.5)
-            axes.add_patch(Rectangle(place, 1, 1, color=HEAT, alpha=min(1.0, 0.08 + 1.4 * value)))
+            axes.add_patch(Rectangle(place, 1, 1, color=HEAT, alpha=_shade(value), lw=0))
             tone = PAGE if value > _DARK else TEXT
             said = f"{value:.2f}".removeprefix("0")
             axes.text(column, row, said, ha="center", va="center", fontsize=8.5, color=tone)
@@ -126,6 +126,10 @@ def plot_matrix(names: Sequence[str], values: Sequence[Sequence[float | None]]) 
         axes.axvline(i - 0.5, color=RULE, linewidth=0.6)
     axes.spines[:].set_visible(False)
     return _svg(figure)
+
+
+def _shade(value: float) -> float:
+    return min(1.0, 0.08 + 1.4 * value)
 
 
 @_styled
