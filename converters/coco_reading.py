@@ -198,7 +198,7 @@ class Reader:
         for number, name in document.categories.items():
             if label := self.labels.canonical(name):
                 labels[number] = label
-            elif number in uses and name not in ignored(self.labels):
+            elif number in uses and name not in self.labels.ignored:
                 self.problems.add(
                     document.path,
                     f"category '{name}': expected a class of '{self.labels.name}' or an alias, "
@@ -271,11 +271,6 @@ def _has_id(entry: Record) -> bool:
 
 def _owner(fields: Mapping[str, Any]) -> dict[str, str]:
     return {"key": fields["key"], "group": fields.get("group", "")}
-
-
-def ignored(labels: LabelSpace) -> Sequence[str]:
-    """Return other data sets' names for what is no class at all."""
-    return getattr(labels, "ignored", ())
 
 
 def _remedy(names: Collection[str]) -> str:

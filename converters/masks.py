@@ -257,8 +257,13 @@ def decode_rle(rle: str, size_hw: tuple[int, int]) -> CropMask:
     """
     if not rle.strip():
         return EMPTY
-    starts, ends = _parse_runs(rle, size_hw)
-    width = size_hw[1]
+    return _from_runs(*_parse_runs(rle, size_hw), size_hw[1])
+
+
+def _from_runs(
+    starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width: int
+) -> CropMask:
+    """The mask of at least one sorted run in an image of `width` columns."""
     first, last = int(starts[0]) // width, int(ends[-1] - 1) // width
     change = np.zeros((last - first + 1) * width + 1, np.int8)
     # Touching runs end where the next one starts: add, so that both marks count.
@@ -327,9 +332,12 @@ def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:
     lengths = _decompress(counts) if isinstance(counts, str | bytes) else list(counts)
     if sum(lengths) != height * width or min(lengths, default=0) < 0:
         raise ValueError(f"COCO RLE: expected runs that fill {height} x {width} pixels")
-    values = np.zeros(len(lengths), np.uint8)
-    values[1::2] = 1
-    return crop(np.repeat(values, lengths).reshape(width, height).T)
+    places = np.cumsum(lengths, dtype=np.int64)
+    starts, ends = places[: len(places) // 2 * 2].reshape(-1, 2).T
+    if not (has_pixels := ends > starts).any():
+        return EMPTY
+    turned = _from_runs(starts[has_pixels], ends[has_pixels], height)
+    return CropMask(turned.y, turned.x, np.ascontiguousarray(turned.pixels.T))
 
 
 def _decompress(text: str | bytes) -> list[int]:

@@ -6,6 +6,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
@@ -31,6 +32,7 @@ def map_ordered(
 
     Raises:
         ValueError: `jobs` is below 1.
+        ChildProcessError: a process was killed.
     """
     if jobs < 1:
         raise ValueError(f"jobs: expected 1 or more, found {jobs}")
@@ -52,6 +54,10 @@ def map_ordered(
                 result = waiting.popleft().result()
                 waiting.extend(pool.submit(function, task) for task in islice(left, 1))
                 yield result
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                f"one of {jobs} processes was killed, perhaps for lack of memory: try fewer --jobs"
+            ) from None
         finally:
             for future in waiting:
                 future.cancel()

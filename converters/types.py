@@ -39,6 +39,7 @@ class LabelSpace:
         names: class names; a class's index is its place here.
         groups: group name -> class names; a class is in at most one group.
         aliases: other data sets' names for these classes -> our name.
+        ignored: other data sets' names for what is no class here; such objects are not read.
         posture: how to tell a bent hand, where that makes sense.
         once: every class occurs exactly once in an image.
 
@@ -56,6 +57,7 @@ class LabelSpace:
     aliases: Mapping[str, str] = field(default_factory=dict)
     posture: Posture | None = None
     once: bool = False
+    ignored: tuple[str, ...] = ()
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -116,6 +118,7 @@ class LabelSpace:
                 dict(raw.get("aliases") or {}),
                 posture,
                 bool(raw.get("once", False)),
+                tuple(str(name) for name in raw.get("ignored") or ()),
             )
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from None
@@ -131,11 +134,13 @@ class LabelSpace:
             record["posture"] = asdict(self.posture)
         if self.once:
             record["once"] = True
+        if self.ignored:
+            record["ignored"] = list(self.ignored)
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
 
 
-_KEYS = {"name", "names", "groups", "aliases", "posture", "once"}
+_KEYS = {"name", "names", "groups", "aliases", "posture", "once", "ignored"}
 
 
 @dataclass(frozen=True)

@@ -439,6 +439,12 @@ def test_a_category_without_a_class_is_named_once_with_the_remedy(data, labels):
     )
 
 
+def test_what_a_label_space_ignores_is_not_read(data):
+    data.content["categories"] = [{"id": 90, "name": "Ulna"}, {"id": 3, "name": "Ring"}]
+    (sample,) = read(data.add([SQUARE]).add([SQUARE], category=3), LabelSpace.load("ram_h1200"))
+    assert [i.label for i in sample.instances] == ["Ulna"]
+
+
 def test_a_category_without_annotations_does_not_matter(data, labels):
     data.content["categories"][1]["name"] = "bones"
     (sample,) = read(data.add([SQUARE]), labels)
