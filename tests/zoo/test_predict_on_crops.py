@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -9,15 +10,16 @@ import numpy as np
 import pytest
 
 import converters
-from converters.crops import crop
+from converters.crops import crop, suggest_margin
 from converters.masks import rasterize_labels
 from converters.types import Frame, LabelSpace
 from fusion.metrics import dice
-from fusion.store import PredictionStore
+from fusion.store import Manifest, PredictionStore, StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo import runs
 from zoo.config import RunConfig
 from zoo.families.base import PredictOptions
+from zoo.first_stage import read_boxes
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
 from zoo.source import DataSource
@@ -121,3 +123,32 @@ def test_a_soft_mask_is_enlarged_in_the_original_as_in_its_crop():
     outside = placed.masks["Ulna"][0][1].render((0, 0, 90, 70))
     np.testing.assert_array_equal(outside[6:51, 11:76], inside)
     assert outside.sum() == inside.sum()
+
+
+# --- a first stage's boxes
+
+
+def test_boxes_of_a_first_stage_crop_images_without_annotation(phantom, tmp_path):
+    predict(phantom, tmp_path / "store", tmp_path)
+    boxes = read_boxes(tmp_path / "store", ["carpals"], LABELS)
+    originals = converters.read(phantom, labels=LABELS)
+    bare = [replace(sample, instances=()) for sample in originals]
+    expected = [part.frame for part in crop(originals, ["carpals"], 5, LABELS)]
+    assert [p.frame for p in crop(bare, ["carpals"], 5, LABELS, boxes=boxes)] == expected
+    assert suggest_margin(originals, ["carpals"], LABELS, boxes).margin_px == 0
+
+
+def test_images_without_the_bones_have_no_box(tmp_path):
+    seen = SoftMask((4, 5, 6, 7), np.full((7, 6), 200, np.uint8))
+    unsure = SoftMask((4, 5, 6, 7), np.full((7, 6), 100, np.uint8))
+    found = {"a": {"Lunate": seen}, "b": {"Lunate": unsure}, "c": {"Ulna": seen}, "d": {}}
+    manifest = Manifest(
+        "semantic", LABELS.name, LABELS.names, {key: (40, 50, f"{key}.png") for key in found}
+    )
+    with StoreWriter(tmp_path / "store", manifest) as writer:
+        for key, masks in found.items():
+            evidence = {name: ((1.0, mask),) for name, mask in masks.items()}
+            writer.append(Prediction(key, (40, 50), "semantic", evidence))
+    assert read_boxes(tmp_path / "store", ["carpals"], LABELS) == {"a": (4, 5, 6, 7)}
+    with pytest.raises(ValueError, match="classes of 'waste', found those of 'hand_bones'"):
+        read_boxes(tmp_path / "store", ["paper"], LabelSpace("waste", ("paper",)))
