@@ -24,7 +24,7 @@ def color(nodes: Sequence[str], edges: Iterable[tuple[str, str]]) -> list[tuple[
         The groups; those of a graph without nodes are none.
 
     >>> color(["a", "b", "c"], [("a", "b"), ("b", "c")])
-    [('a', 'c'), ('b',)]
+    [('b',), ('a', 'c')]
     """
     neighbours: dict[str, set[str]] = {node: set() for node in nodes}
     for a, b in edges:

@@ -19,11 +19,14 @@ import fusion
 from zoo import families
 
 EXPECTED = {
-    converters: {"FORMATS", "SUBSETS", "DataError", "MissingDependency", "load_format", "read"},
+    converters: {
+        *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
+        *("load_format", "read", "scan", "write"),
+    },
     fusion: {"FUSIONS", "Hybrid", "Mean", "Prediction", "Rule", "SoftMask", "Vote"},
 }
 COMMANDS = {
-    *("phantom", "split", "convert", "train", "predict"),
+    *("phantom", "split", "convert", "audit", "train", "predict"),
     *("fit", "fuse", "evaluate", "check", "list", "demo"),
 }
 CORE = (converters, fusion)
@@ -64,7 +67,9 @@ def test_formats_keep_their_contract(name):
     module = converters.load_format(name)
     assert callable(module.matches)
     assert hasattr(module, "read") or hasattr(module, "write")
-    assert set(module.LOSES) <= {"overlaps", "holes", "parts", "subpixels"}
+    assert bool(module.LOSES) == hasattr(module, "write")
+    for lost in module.LOSES.values():
+        assert lost <= {"overlaps", "holes", "parts", "subpixels"}
 
 
 def test_an_unknown_format_is_refused():

@@ -49,7 +49,7 @@ def test_label_space_from_a_file(tmp_path):
 def test_label_space_file_without_its_keys(tmp_path, text):
     path = tmp_path / "bad.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="expected keys 'name', 'names'"):
+    with pytest.raises(ValueError, match="expected keys 'name' and 'names'"):
         LabelSpace.load(str(path))
 
 
