@@ -256,5 +256,7 @@ def _instance(line: str, size_hw: tuple[int, int], labels: LabelSpace) -> Instan
         raise ValueError(f"expected at least 3 points x y, found {len(values)} numbers")
     if not 0 <= label < len(labels):
         raise ValueError(f"expected classes 0 to {len(labels) - 1}, found {label}")
+    if not (np.abs(values - 0.5) <= 1.5).all():  # in pixels, or no numbers
+        raise ValueError(f"expected coordinates from 0 to 1, found '{line:.40}'")
     points = values.reshape(-1, 2) * (size_hw[1], size_hw[0]) - 0.5
     return Instance(labels.names[label], Polygon(points))
