@@ -97,7 +97,8 @@ def scan(source: DataSource, labels: LabelSpace, subset: str) -> tuple[list[Samp
         return samples, problems
     gone = source.edits.excluded
     left = [p for p in problems if p.key not in gone and p.group not in gone]
-    return source.edits.apply(samples, subset=subset, labels=labels), left
+    corrected = source.edits.apply(samples, subset=subset, labels=labels, problems=problems)
+    return corrected, left
 
 
 def summary(findings: Sequence[Finding], out: Path) -> list[str]:
@@ -111,7 +112,8 @@ def summary(findings: Sequence[Finding], out: Path) -> list[str]:
     if worst:
         lines += ["the surest:"]
     lines += [f"  {f.score:.2f}  {f.kind}: {f.key + ': ' if f.key else ''}{f.what}" for f in worst]
-    count = f"{len(findings)} findings" if findings else "nothing looks wrong"
+    noun = "finding" if len(findings) == 1 else "findings"
+    count = f"{len(findings)} {noun}" if findings else "nothing looks wrong"
     return [*lines, f"{out / REPORT}: {count}"]
 
 
