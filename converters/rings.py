@@ -8,12 +8,15 @@ them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import cKDTree
 
 from converters.masks import Ring, at_least_a_triangle
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 
 def joined_ring(parts: Sequence[tuple[Ring, Sequence[Ring]]]) -> Ring:
@@ -50,6 +53,9 @@ def _nearest(path: Ring, point: tuple[int, int]) -> int:
 
 def _join_parts(paths: list[Ring]) -> Ring:
     """Join rings along a minimum spanning tree of their distances (Prim), in whole pixels."""
+    # Late: half of what a conversion takes to start, and parts are rare.
+    from scipy.spatial import cKDTree
+
     joined, *others = sorted(paths, key=len, reverse=True)
     tree = cKDTree(joined)
     # Of each other ring: its distance to what is joined, and the two points that are so near.
