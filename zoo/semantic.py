@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
+from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.devices import Precision
-from zoo.losses import check_weights
+from zoo.losses import check_losses
+from zoo.losses.objective import Objective, resolve_class_weights
 from zoo.optim import OptimConfig
 
 # Five halvings, of which an encoder-decoder undoes each.
@@ -21,6 +24,12 @@ def _whole_strides(size: tuple[int, int]) -> tuple[int, int]:
     return size
 
 
+def _check_scales(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if weights and not (min(weights) >= 0 and weights[0] > 0 and math.isfinite(sum(weights))):
+        raise ValueError("expected weights of at least 0, the first one larger")
+    return weights
+
+
 class SemanticConfig(RunConfig):
     """How a semantic network is trained.
 
@@ -29,7 +38,13 @@ class SemanticConfig(RunConfig):
         epochs: passes over the training samples.
         batch: images in a step, on each device.
         accumulate: steps whose gradients are added before the weights move.
-        loss: name of a loss -> weight.
+        loss: name of a loss -> weight, or {weight: ..., option: ...}; they are added.
+        class_weights: class or group of the label space -> how much it counts in every loss; the
+            others count 1.
+        smoothing: how far the truth moves toward one half in the losses of single pixels.
+        shared_weight: how much pixels count that two or more classes share; the others count 1.
+        deep_supervision: weights of the outputs of a network that gives several while it learns,
+            finest first.
         optim: optimizer and learning rate.
         augment: albumentations' transforms: `{name: HorizontalFlip, p: 0.5}`, in order.
         clip: highest norm of the gradient; 0 does not clip.
@@ -50,9 +65,13 @@ class SemanticConfig(RunConfig):
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)
-    loss: Annotated[dict[str, float], AfterValidator(check_weights)] = Field(
+    loss: Annotated[dict[str, Any], AfterValidator(check_losses)] = Field(
         default_factory=lambda: {"bce": 0.5, "dice": 0.5}
     )
+    class_weights: dict[str, float] = Field(default_factory=dict)
+    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    shared_weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    deep_supervision: Annotated[tuple[float, ...], AfterValidator(_check_scales)] = ()
     optim: OptimConfig = OptimConfig()
     augment: tuple[dict[str, Any], ...] = ()
     clip: float = Field(default=0.0, ge=0)
@@ -66,3 +85,20 @@ class SemanticConfig(RunConfig):
     devices: int = Field(default=1, gt=0)
     num_nodes: int = Field(default=1, gt=0)
     strategy: str = "auto"
+
+    @model_validator(mode="after")
+    def _known_classes(self) -> SemanticConfig:
+        if self.class_weights:
+            resolve_class_weights(self.class_weights, LabelSpace.load(self.labels))
+        return self
+
+    def objective(self, labels: LabelSpace) -> Objective:
+        """Return what training lowers.
+
+        Raises:
+            ValueError: `class_weights` names neither a class nor a group.
+        """
+        weights = resolve_class_weights(self.class_weights, labels) if self.class_weights else None
+        return Objective(
+            self.loss, weights, self.smoothing, self.shared_weight, self.deep_supervision
+        )

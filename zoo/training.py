@@ -41,8 +41,7 @@ from zoo.data import (
 )
 from zoo.devices import place
 from zoo.families.base import TrainJob
-from zoo.inference import Setting, enlarge, predict_semantic
-from zoo.losses import weighted_sum
+from zoo.inference import Setting, predict_semantic
 from zoo.metrics_file import MetricsFile
 from zoo.optim import build_optimizer, build_schedule
 from zoo.semantic import SemanticConfig
@@ -67,21 +66,26 @@ def is_finished(config: SemanticConfig, job: TrainJob) -> bool:
 
 
 class SemanticModule(L.LightningModule):
-    """A network with its loss and optimizer, as Lightning wants them."""
+    """A network with its loss and optimizer, as Lightning wants them.
+
+    A network may give logits at several scales, finest first, while it learns; in evaluation mode
+    it gives the finest alone.
+    """
 
     def __init__(
-        self, network: nn.Module, config: SemanticConfig, classes: int, data: TrainingSet
+        self, network: nn.Module, config: SemanticConfig, labels: LabelSpace, data: TrainingSet
     ) -> None:
         super().__init__()
-        self.network, self.config, self.classes = network, config, classes
+        self.network, self.config, self.classes = network, config, len(labels)
+        self.objective = config.objective(labels)
         self._data = data
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """Return the loss of images, uint8 (N, 1, h, w), and packed masks, uint8 (N, B, h, w)."""
         images, packed = batch
-        logits = enlarge(self.network(normalize(images)), images.shape[-2:])
-        target = unpack_on_device(packed, self.classes)
-        return weighted_sum(self.config.loss, logits, target)
+        outputs = self.network(normalize(images))
+        loss: torch.Tensor = self.objective(outputs, unpack_on_device(packed, self.classes))
+        return loss
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, which moves at every step."""
@@ -256,7 +260,7 @@ def fit_semantic(
     data = TrainingSet(train_items, config.size, augment, config.seed, in_memory)
     cases = Cases(val_items, config.size, job.labels, in_memory)
     recorder = Recorder(job, cases, setting)
-    module = SemanticModule(place(network, setting.device), config, len(job.labels), data)
+    module = SemanticModule(place(network, setting.device), config, job.labels, data)
     with _quiet():
         trainer = _trainer(config, job, setting, recorder)
         _fit(trainer, module, resume)
