@@ -95,7 +95,9 @@ def read(
     """
     samples, problems = _read(data, format, subset, labels)
     problems.check(edits.excluded if edits else ())
-    return edits.apply(samples, subset=subset, labels=labels) if edits else samples
+    if edits is None:
+        return samples
+    return edits.apply(samples, subset=subset, labels=labels, problems=problems.found)
 
 
 def scan(

@@ -135,6 +135,9 @@ def convert(
     enlarger: Annotated[
         str, typer.Option(help="Super-resolution model (.onnx, TorchScript); Lanczos without.")
     ] = "",
+    boxes: Annotated[
+        Path | None, typer.Option(help="Prediction store that says where to cut; else the truth.")
+    ] = None,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: Edits = None,
@@ -145,7 +148,7 @@ def convert(
     from zoo.progress import bar
     from zoo.source import DataSource
 
-    plan = converting.plan_crop(_words(crop), margin, scale, enlarger)
+    plan = converting.plan_crop(_words(crop), margin, scale, enlarger, boxes)
     source = DataSource.open(data, data_format, edits)
     if suggest:
         _say(converting.suggest(source, labels, subset.value, plan))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.crops import crop, suggest_margin
-
 import converters
+from converters.crops import crop, suggest_margin
+from converters.masks import Box
 from converters.splits import Split, check_leakage, make_split
 from converters.splits import describe as describe_split
 from converters.types import LabelSpace, Sample
@@ -26,12 +26,14 @@ class CropPlan:
         margin_px: beyond their outlines, in the image's pixels.
         scale: how much it is enlarged.
         enlarger: a model file that enlarges; "" is Lanczos' kernel.
+        first_stage: prediction store that says where the bones are; None asks the annotations.
     """
 
     around: tuple[str, ...]
     margin_px: int = 0
     scale: int = 1
     enlarger: str = ""
+    first_stage: Path | None = None
 
 
 def convert(
@@ -72,23 +74,27 @@ def convert(
     return len(samples), loss.describe()
 
 
-def plan_crop(around: Sequence[str], margin_px: int, scale: int, enlarger: str) -> CropPlan | None:
+def plan_crop(
+    around: Sequence[str],
+    margin_px: int = 0,
+    scale: int = 1,
+    enlarger: str = "",
+    first_stage: Path | None = None,
+) -> CropPlan | None:
     """Return the plan that the options of a command line mean; None without `around`.
 
     Raises:
         ValueError: an option that means nothing without `around`, or one out of its range.
     """
     if not around:
-        if margin_px or scale != 1 or enlarger:
-            raise ValueError(
-                "--margin, --scale, --enlarger: expected with --crop GROUP, found none"
-            )
+        if margin_px or scale != 1 or enlarger or first_stage:
+            raise ValueError("--margin, --scale, --enlarger, --boxes: expected with --crop GROUP")
         return None
     if margin_px < 0 or scale < 1:
         raise ValueError(f"expected --margin >= 0 and --scale >= 1, found {margin_px} and {scale}")
     if enlarger and scale == 1:
         raise ValueError("--enlarger: expected with --scale 2 or more, found 1")
-    return CropPlan(tuple(around), margin_px, scale, enlarger)
+    return CropPlan(tuple(around), margin_px, scale, enlarger, first_stage)
 
 
 def suggest(data: DataSource, labels_name: str, subset: str, plan: CropPlan | None) -> str:
@@ -100,7 +106,8 @@ def suggest(data: DataSource, labels_name: str, subset: str, plan: CropPlan | No
     if plan is None:
         raise ValueError("--suggest: expected with --crop GROUP, such as carpals")
     labels = LabelSpace.load(labels_name)
-    return suggest_margin(data.read(labels, subset), plan.around, labels).describe()
+    boxes = _first_boxes(plan, labels)
+    return suggest_margin(data.read(labels, subset), plan.around, labels, boxes).describe()
 
 
 def split(
@@ -116,12 +123,13 @@ def split(
     """Divide a data set's train images into folds; return what was made, in words.
 
     Raises:
-        ValueError: too few patients, an unknown strategy, or the same image in two folds.
+        ValueError: too few patients, an unknown strategy, or the same image in two folds, or in a
+            fold and among the test images.
     """
     labels = LabelSpace.load(labels_name)
     samples = data.read(labels)
-    made = make_split(samples, folds=folds, seed=seed, strategy=strategy)
-    check_leakage(made, samples)
+    made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
+    check_leakage(made, data.read(labels, "all"))
     made.save(out)
     sizes = ", ".join(str(len(keys)) for keys in made.folds)
     groups = len(set(made.groups.values()))
@@ -148,7 +156,16 @@ def _cropped(
 ) -> Sequence[Sample]:
     if plan is None:
         return samples
-    return crop(samples, plan.around, plan.margin_px, labels, scale=plan.scale)
+    boxes = _first_boxes(plan, labels)
+    return crop(samples, plan.around, plan.margin_px, labels, scale=plan.scale, boxes=boxes)
+
+
+def _first_boxes(plan: CropPlan, labels: LabelSpace) -> Mapping[str, Box] | None:
+    if plan.first_stage is None:
+        return None
+    from zoo.first_stage import read_boxes
+
+    return read_boxes(plan.first_stage, plan.around, labels)
 
 
 def _enlarger(plan: CropPlan | None) -> Any:
@@ -162,7 +179,7 @@ def _enlarger(plan: CropPlan | None) -> Any:
 def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:
     record: dict[str, Any] = {"command": list(command)}
     if plan:
-        record["config"] = {"crop": vars(plan)}
+        record["config"] = {"crop": {name: str(value) for name, value in vars(plan).items()}}
     if data.edits:
         record["edits"] = data.edits.digest
     return record

@@ -32,6 +32,20 @@ def store_labels(store: PredictionStore) -> LabelSpace:
     return labels
 
 
+def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
+    """Make sure that a store's predictions lie in the frame of the samples' truth.
+
+    Raises:
+        ValueError: an image has another size here and there, such as that of a crop.
+    """
+    for key, (height, width, _) in store.manifest.images.items():
+        if key in samples and tuple(samples[key].size_hw) != (height, width):
+            raise ValueError(
+                f"{store.path}: '{key}' is {(height, width)}, its truth {samples[key].size_hw}; "
+                "take the data set of whole images, from which the crops were cut"
+            )
+
+
 def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
     """Return the masks that a submission of this prediction would hold."""
     return {name: prediction.binary(name) for name in labels.names}
@@ -62,19 +76,28 @@ def evaluate(
         store = PredictionStore(source)
         labels = store_labels(store)
         samples = data.annotated(labels)
+        check_sizes(store, samples)
+        found: Iterable[tuple[str, dict[str, CropMask]]]
         found = ((p.key, binary_masks(p, labels)) for p in store)
-        return _score(source, found, len(store.manifest.images), samples, labels, report)
-    labels = LabelSpace.load(labels_name)
-    samples = data.annotated(labels, subset)
-    masks = _submitted(source, samples, labels)
-    return _score(source, iter(masks.items()), len(masks), samples, labels, report)
+        total, left_out = len(store.manifest.images), data.left_out(labels)
+    else:
+        labels = LabelSpace.load(labels_name)
+        samples, left_out = data.annotated(labels, subset), data.left_out(labels, subset)
+        masks = _submitted(source, samples, left_out, labels)
+        found, total = masks.items(), len(masks)
+    scored = ((key, m) for key, m in track(found, total, report) if key not in left_out)
+    return Scores(labels, list(_scores(source, scored, samples, labels)))
 
 
 def _submitted(
-    path: Path, samples: Mapping[str, Sample], labels: LabelSpace
+    path: Path,
+    samples: Mapping[str, Sample],
+    left_out: Mapping[str, Sample],
+    labels: LabelSpace,
 ) -> dict[str, dict[str, CropMask]]:
-    keys = by_file_name(samples.values())
-    sizes = {name: samples[key].size_hw for name, key in keys.items()}
+    known = {**left_out, **samples}
+    keys = by_file_name(known.values())
+    sizes = {name: known[key].size_hw for name, key in keys.items()}
     masks = {keys[name]: found for name, found in submission.read_masks(path, sizes)}
     if missing := sorted(set(samples) - set(masks)):
         count = f"{len(missing)} of {len(samples)} images"
@@ -85,20 +108,16 @@ def _submitted(
     return masks
 
 
-def _score(
+def _scores(
     source: Path,
-    masks: Iterator[tuple[str, dict[str, CropMask]]],
-    total: int,
+    masks: Iterable[tuple[str, dict[str, CropMask]]],
     samples: Mapping[str, Sample],
     labels: LabelSpace,
-    report: Report,
-) -> Scores:
-    scores = []
-    for key, found in track(masks, total, report):
+) -> Iterator[ImageScore]:
+    for key, found in masks:
         if key not in samples:
             raise ValueError(f"{source}: '{key}' has no truth in this data set")
-        scores.append(score_image(key, found, truth_masks(samples[key]), labels))
-    return Scores(labels, scores)
+        yield score_image(key, found, truth_masks(samples[key]), labels)
 
 
 def by_file_name(samples: Iterable[Sample]) -> dict[str, str]:

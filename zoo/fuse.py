@@ -14,7 +14,7 @@ from fusion import FUSIONS, Hybrid, Rule, submission
 from fusion.fit import Fit, HybridFit
 from fusion.store import PredictionStore, check_match, read_together
 from fusion.types import Prediction
-from zoo.evaluate import store_labels, truth_masks
+from zoo.evaluate import check_sizes, store_labels, truth_masks
 from zoo.progress import Report, track
 from zoo.source import DataSource
 
@@ -52,12 +52,16 @@ def fit(paths: Sequence[Path], data: DataSource, out: Path, report: Report) -> F
     if len({store.manifest.split for store in stores}) > 1:
         raise ValueError("expected stores of one split, found several; predict with the same folds")
     labels = store_labels(stores[0])
-    samples = data.annotated(labels)
+    samples, left_out = data.annotated(labels), data.left_out(labels)
+    for store in stores:
+        check_sizes(store, samples)
     total = len(stores[0].manifest.images)
 
     def images() -> Iterator[tuple[tuple[Prediction, ...], dict[str, CropMask], str]]:
         for predictions in track(read_together(stores), total, report):
             key = predictions[0].key
+            if key in left_out:
+                continue
             if key not in samples:
                 raise ValueError(f"{data.path}: expected truth of '{key}', found none")
             yield predictions, truth_masks(samples[key]), samples[key].group

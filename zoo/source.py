@@ -59,3 +59,11 @@ class DataSource:
         """Keys and groups that corrections exclude, now or when the data set was written."""
         before = read_provenance(self.path).get("excluded", [])
         return frozenset(before) | (self.edits.excluded if self.edits else frozenset())
+
+    def left_out(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
+        """Read the samples that the corrections exclude, by key; nothing is read without any."""
+        if self.edits is None or not self.edits.excluded:
+            return {}
+        samples, _ = converters.scan(self.path, format=self.format, subset=subset, labels=labels)
+        named = self.edits.excluded
+        return {s.key: s for s in samples if s.key in named or s.group in named}
