@@ -1,0 +1,82 @@
+"""The list `augment` of a config: names of transforms and their parameters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from converters.types import LabelSpace
+from zoo.augmentation.mixing import CopyPaste, CutMix, Mixing
+from zoo.augmentation.smoothing import BilateralFilter
+from zoo.augmentation.vendor import A
+from zoo.augmentation.wrist_bend import WristBend
+
+# What albumentations does not have.
+OWN: dict[str, Any] = {
+    "WristBend": WristBend,
+    "CopyPaste": CopyPaste,
+    "CutMix": CutMix,
+    "BilateralFilter": BilateralFilter,
+}
+
+
+def build_steps(
+    steps: Sequence[Mapping[str, Any]], labels: LabelSpace | None, where: str = "augment"
+) -> list[Any]:
+    """Return the transforms of a list of steps.
+
+    Args:
+        steps: `{name: a transform of albumentations or of `OWN`, **its parameters}`; in `OneOf`
+            and other compositions `transforms` is again such a list.
+        labels: the classes, for transforms that name some.
+        where: the list's place in the config, for messages.
+
+    Raises:
+        ValueError: an unknown transform, parameter or class, naming its place in the list.
+    """
+    return [_build(step, labels, f"{where}.{i}") for i, step in enumerate(steps)]
+
+
+def has_mixing(transforms: Sequence[Any]) -> bool:
+    """Tell whether any of the transforms takes from another sample."""
+    return any(isinstance(transform, Mixing) for transform in _leaves(transforms))
+
+
+def _leaves(transforms: Sequence[Any]) -> Iterator[Any]:
+    for transform in transforms:
+        if isinstance(transform, A.BaseCompose):
+            yield from _leaves(transform.transforms)
+        else:
+            yield transform
+
+
+def _build(step: Mapping[str, Any], labels: LabelSpace | None, where: str) -> Any:
+    if not isinstance(step, Mapping) or "name" not in step:
+        raise ValueError(f"{where}: expected 'name' and parameters, found {step!r:.80}")
+    name = str(step["name"])
+    kind = OWN.get(name) or getattr(A, name, None)
+    if not isinstance(kind, type) or not issubclass(kind, A.BasicTransform | A.BaseCompose):
+        known = f"names are those of albumentations, and {', '.join(OWN)}"
+        raise ValueError(f"{where}: unknown transform '{name}'; {known}")
+    parameters = {key: value for key, value in step.items() if key != "name"}
+    inner = parameters.get("transforms")
+    if issubclass(kind, A.BaseCompose) and isinstance(inner, Sequence):
+        parameters["transforms"] = build_steps(inner, labels, f"{where}.transforms")
+    with warnings.catch_warnings():
+        # An unknown or bad parameter is only warned about.
+        warnings.simplefilter("error")
+        try:
+            transform = kind(**parameters)
+            if name in OWN and hasattr(transform, "bind"):
+                _bind(transform, labels)
+        except (TypeError, ValueError, UserWarning) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{where}: {name}: {reason}") from None
+    return transform
+
+
+def _bind(transform: Any, labels: LabelSpace | None) -> None:
+    if labels is None:
+        raise ValueError("expected a label space, whose classes it names, found none")
+    transform.bind(labels)
