@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from converters.types import LabelSpace, Sample
 
 __all__ = [
-    *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
-    *("load_format", "read", "scan", "write"),
+    "FORMATS",
+    "SUBSETS",
+    "DataError",
+    "MissingDependency",
+    "Problem",
+    "load_format",
+    "read",
+    "scan",
+    "write",
 ]
 
 # A format is a module with

@@ -37,6 +37,11 @@ class ConversionLoss:
         """Mean Dice between before and after, of the labels that lost something."""
         return {label: 1 - lost / self.images[label] for label, lost in self.missing.items()}
 
+    @property
+    def ceiling(self) -> float:
+        """Mean Dice between before and after over all labels that occur; 1 where nothing was."""
+        return 1 - sum(1 - dice for dice in self.dice.values()) / max(1, len(self.images))
+
     def __bool__(self) -> bool:
         return bool(self.missing or self.holes or self.parts or self.shared_px)
 
@@ -65,6 +70,10 @@ class ConversionLoss:
         worst = sorted(self.dice.items(), key=lambda item: item[1])
         lines = [f"lost in {self.samples} images: {found}"]
         lines += [f"  {label}: mean Dice {dice:.5f}" for label, dice in worst]
+        lines.append(
+            f"  all {len(self.images)} classes: mean Dice {self.ceiling:.5f}, the most that a model "
+            "can score that learns from this without error"
+        )
         return "\n".join(lines)
 
 
