@@ -43,7 +43,7 @@ from zoo.devices import place
 from zoo.families.base import TrainJob
 from zoo.inference import Setting, predict_semantic
 from zoo.metrics_file import MetricsFile
-from zoo.optim import build_optimizer, build_schedule
+from zoo.optim import ScoreLR, build_optimizer, build_schedule
 from zoo.semantic import SemanticConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -97,6 +97,12 @@ class SemanticModule(L.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def take_score(self, score: float) -> None:
+        """Let a schedule that follows the validation score know it; in every process alike."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, ScoreLR):
+            schedule.observe(score)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the batches, from the epoch on at which training stands."""
@@ -173,9 +179,10 @@ class Recorder(L.Callback):
 
     def _record(self, trainer: L.Trainer, module: SemanticModule, epoch: int, loss: float) -> None:
         per_class = self._score(trainer, module)
+        mean = float(per_class.mean())
+        module.take_score(mean)
         if not trainer.is_global_zero:
             return
-        mean = float(per_class.mean())
         if mean > self._metrics.best("val_dice"):
             about = {"epochs": str(epoch), "val_dice": f"{mean:.6f}"}
             checkpoints.save_weights(module.network, self._job.out / checkpoints.BEST, about)
@@ -251,6 +258,10 @@ def fit_semantic(
     """
     if not len(train_items):
         raise ValueError(f"{job.data}: expected images to learn from, found none")
+    if config.optim.follows_score and not len(val_items):
+        raise ValueError(
+            f"{job.data}: schedule plateau: expected images to score on, found none; choose another"
+        )
     resume = job.out / checkpoints.RESUME
     if not job.resume:
         shutil.rmtree(resume.parent, ignore_errors=True)
