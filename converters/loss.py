@@ -71,8 +71,8 @@ class ConversionLoss:
         lines = [f"lost in {self.samples} images: {found}"]
         lines += [f"  {label}: mean Dice {dice:.5f}" for label, dice in worst]
         lines.append(
-            f"  all {len(self.images)} classes: mean Dice {self.ceiling:.5f}, the most that a model "
-            "can score that learns from this without error"
+            f"  all {len(self.images)} classes: mean Dice {self.ceiling:.5f}: the most that a "
+            "model can score that learns this without error"
         )
         return "\n".join(lines)
 

@@ -1,0 +1,180 @@
+"""The commands around data sets: convert, split, audit, and corrections in all of them."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+
+import converters
+from converters.types import LabelSpace
+from zoo.cli import main
+
+TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
+
+
+def zoo(*arguments, code=0):
+    with pytest.raises(SystemExit) as stop:
+        main([str(a) for a in arguments])
+    assert (stop.value.code or 0) == code
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return LabelSpace.load("hand_bones")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    zoo("phantom", root, "--people", 4, "--test-people", 1, "--size", 256)
+    return root
+
+
+def test_formats_are_listed_with_their_layouts(capsys):
+    zoo("list", "formats")
+    said = capsys.readouterr().out
+    assert all(name in said for name in converters.FORMATS)
+    assert "index (loses overlaps, subpixels)" in said
+
+
+def test_losses_are_said_per_class(data, tmp_path, capsys):
+    zoo("convert", data, "--to", "masks", "--layout", "index", "--out", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "pixels that lost one of several labels" in said
+    assert "Triquetrum: mean Dice 0." in said
+    assert "all 29 classes: mean Dice 0.9" in said
+
+
+def test_a_layout_of_another_format_is_refused(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    zoo("convert", data, "--to", "yolo", "--layout", "index", "--out", out, code=2)
+    assert "layout 'index': expected one of yolo's" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_crops_are_trained_on_and_predicted_in_the_whole_image(data, tmp_path, capsys):
+    split, crops, run = tmp_path / "split.json", tmp_path / "crops", tmp_path / "run"
+    zoo("split", data, "--out", split, "--folds", 2)
+    wrist = ("--crop", "carpals", "--margin", 12, "--scale", 2)
+    zoo("convert", data, "--to", "masks", "--out", crops, "--split", split, "--jobs", 2, *wrist)
+    zoo("train", "smp", "--config", "demo", "--data", crops, "--out", run, *TINY)
+    zoo("predict", run, "--data", crops, "--out", tmp_path / "val")
+    capsys.readouterr()
+    zoo("evaluate", tmp_path / "val", "--data", data)
+    assert "4 images" in capsys.readouterr().out
+    zoo("evaluate", tmp_path / "val", "--data", crops, code=2)
+    assert "take the data set of whole images" in capsys.readouterr().err
+    # A second crop, where the first stage saw the bones.
+    again = ("--crop", "carpals", "--boxes", tmp_path / "val", "--suggest")
+    zoo("convert", data, *again, code=2)
+    assert "expected a box of this image" in capsys.readouterr().err
+
+
+def test_crop_options_without_a_crop_are_refused(data, tmp_path, capsys):
+    zoo("convert", data, "--to", "yolo", "--out", tmp_path / "out", "--margin", 3, code=2)
+    assert "expected with --crop GROUP" in capsys.readouterr().err
+
+
+def test_folds_are_described(data, tmp_path, capsys):
+    out = ("--out", tmp_path / "split.json", "--folds", 2)
+    zoo("split", data, *out, "--strategy", "stratified", "--describe")
+    said = capsys.readouterr().out
+    assert "patients" in said
+    assert "fold 1" in said
+
+
+@pytest.fixture
+def corrections(data, tmp_path, labels):
+    """Edits that exclude one patient and swap two labels, and the samples before."""
+    samples = converters.read(data, labels=labels)
+    first, last = samples[0], samples[-1]
+    edits = {
+        "version": 1,
+        "exclude_groups": [{"group": last.group}],
+        "swap_labels": [{"key": first.key, "labels": ["finger-1", "finger-3"]}],
+    }
+    path = tmp_path / "edits.yaml"
+    path.write_text(yaml.safe_dump(edits), encoding="utf-8")
+    return path, samples
+
+
+def test_corrections_reach_what_is_written(data, tmp_path, labels, corrections):
+    path, samples = corrections
+    out = tmp_path / "out"
+    zoo("convert", data, "--to", "coco", "--out", out, "--edits", path)
+    again = converters.read(out, labels=labels)
+    assert [s.key for s in again] == [s.key for s in samples[:-2]]
+    before = {i.label: i.geometry.area for i in samples[0].instances}
+    after = {i.label: i.geometry.area for i in again[0].instances}
+    assert after["finger-1"] == pytest.approx(before["finger-3"], rel=0.2)
+    assert after["finger-3"] == pytest.approx(before["finger-1"], rel=0.2)
+
+
+def test_a_split_from_before_the_corrections_still_holds(data, tmp_path, corrections):
+    path, _ = corrections
+    split, out, run = tmp_path / "split.json", tmp_path / "out", tmp_path / "run"
+    zoo("split", data, "--out", split, "--folds", 2)
+    given = ("--split", split, "--edits", path)
+    zoo("convert", data, "--to", "yolo", "--out", out, *given)
+    zoo("train", "smp", "--config", "demo", "--data", data, "--out", run, *given, *TINY)
+    zoo("train", "smp", "--config", "demo", "--data", out, "--out", tmp_path / "run2", *TINY)
+    zoo(
+        "train",
+        "smp",
+        "--config",
+        "demo",
+        "--data",
+        data,
+        "--out",
+        run,
+        "--split",
+        split,
+        *TINY,
+        code=2,
+    )
+
+
+def test_scores_leave_excluded_images_out(data, tmp_path, corrections, capsys):
+    path, _ = corrections
+    split, run, store = tmp_path / "split.json", tmp_path / "run", tmp_path / "val"
+    zoo("split", data, "--out", split, "--folds", 2)
+    zoo("train", "smp", "--config", "demo", "--data", data, "--split", split, "--out", run, *TINY)
+    zoo("predict", run, "--data", data, "--subset", "all", "--out", store)
+    capsys.readouterr()
+    zoo("evaluate", store, "--data", data, "--edits", path)
+    assert "6 images" in capsys.readouterr().out
+
+
+def test_a_broken_image_can_be_excluded(data, tmp_path, labels, capsys):
+    broken = tmp_path / "data"
+    shutil.copytree(data, broken)
+    key = converters.read(broken, labels=labels)[0].key
+    image = broken / f"{key}.png"
+    image.write_bytes(image.read_bytes()[:1000])
+    zoo("convert", broken, "--to", "coco", "--out", tmp_path / "out", code=2)
+    assert "cut off" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    edits = tmp_path / "edits.yaml"
+    edits.write_text(yaml.safe_dump({"version": 1, "exclude_images": [{"key": key}]}))
+    zoo("convert", broken, "--to", "coco", "--out", tmp_path / "out", "--edits", edits)
+    assert len(converters.read(tmp_path / "out", labels=labels)) == 7
+
+
+def test_the_same_image_in_two_patients_is_refused_by_split(data, tmp_path, labels, capsys):
+    leaky = tmp_path / "data"
+    shutil.copytree(data, leaky)
+    samples = converters.read(leaky, labels=labels)
+    shutil.copyfile(leaky / f"{samples[0].key}.png", leaky / f"{samples[-1].key}.png")
+    zoo("split", leaky, "--out", tmp_path / "split.json", "--folds", 4, code=2)
+    assert "same" in capsys.readouterr().err
+    assert not (tmp_path / "split.json").exists()
+
+
+def test_an_audit_leaves_a_page_findings_and_a_draft(data, tmp_path, capsys):
+    out = tmp_path / "audit"
+    zoo("audit", data, "--out", out, "--describe")
+    assert "<html" in (out / "report.html").read_text(encoding="utf-8")
+    assert isinstance(json.loads((out / "findings.json").read_text(encoding="utf-8")), list)
+    draft = yaml.safe_load((out / "edits.yaml").read_text(encoding="utf-8"))
+    assert draft["version"] == 1
