@@ -1,0 +1,156 @@
+"""All hands in one frame: turned, mirrored, scaled and moved onto each other.
+
+Points are complex numbers x + iy, so that a similarity is z -> a z + b, of the mirrored hand
+z -> a conj(z) + b. Bones that do not fit hardly count, so that a few wrong ones move no hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.audit.bones import POINTS
+from converters.audit.look import Look
+
+Array = npt.NDArray[np.float64]
+Complex = npt.NDArray[np.complex128]
+
+_ROUNDS = 6
+_STEPS = 8
+# Residuals beyond this many standard deviations count less and less (Cauchy's weights).
+_TOLERANCE = 2.0
+# What a normal distribution's median absolute deviation is multiplied by to be its deviation; of
+# the distance in a plane, the median of Rayleigh's distribution.
+_RAYLEIGH = 1 / 1.1774
+_FLOOR = 1e-3
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Bones of many images in one frame, whose unit is a hand's size.
+
+    Attributes:
+        keys: (N,) of the images.
+        groups: (N,) of the images.
+        labels: (B,) of the bones.
+        centres: (N, B) complex; NaN where there is no such bone.
+        areas: (N, B); NaN where there is no such bone.
+        stretch: (N, B) complex, the direction of the long axis, twice its angle, and by its
+            length how elongated the bone is, 0 to 1.
+        contours: (N, B, 64) complex64, about their means.
+        is_cut: (N, B), whether the bone reaches its image's border.
+        scales: (N,) units a pixel.
+        fit: (N, 2) complex, a and b of each image.
+        is_mirrored: (N,).
+    """
+
+    keys: tuple[str, ...]
+    groups: tuple[str, ...]
+    labels: tuple[str, ...]
+    centres: Complex
+    areas: Array
+    stretch: Complex
+    contours: npt.NDArray[np.complex64]
+    is_cut: npt.NDArray[np.bool_]
+    fit: Complex
+    is_mirrored: npt.NDArray[np.bool_]
+
+    @property
+    def scales(self) -> Array:
+        """Units a pixel, (N,)."""
+        return np.abs(self.fit[:, 0])
+
+
+def align(looks: Sequence[Look], labels: Sequence[str]) -> Hands:
+    """Bring hands into one frame by the centres of their bones.
+
+    Args:
+        looks: images that have at least three of the bones each.
+        labels: bones that most of the images have.
+    """
+    shape = (len(looks), len(labels))
+    centres = np.full(shape, np.nan, np.complex128)
+    areas = np.full(shape, np.nan)
+    stretch = np.full(shape, np.nan, np.complex128)
+    contours = np.zeros((*shape, POINTS), np.complex64)
+    is_cut = np.zeros(shape, np.bool_)
+    for n, one in enumerate(looks):
+        for k, label in enumerate(labels):
+            if (bone := one.bones.get(label)) is None:
+                continue
+            centres[n, k] = complex(*bone.centre)
+            areas[n, k] = bone.area_px
+            xx, yy, xy = bone.spread[0, 0], bone.spread[1, 1], bone.spread[0, 1]
+            stretch[n, k] = complex(xx - yy, 2 * xy) / (xx + yy)
+            contours[n, k] = bone.contour
+            is_cut[n, k] = bone.is_cut
+    fit, is_mirrored = _fit_all(centres)
+    turn = fit[:, :1] / np.abs(fit[:, :1])
+    flip = is_mirrored[:, None]
+    # A mirrored outline runs the other way round.
+    turned = np.where(flip[..., None], contours.conj()[..., ::-1], contours)
+    return Hands(
+        keys=tuple(one.key for one in looks),
+        groups=tuple(one.group for one in looks),
+        labels=tuple(labels),
+        centres=_apply(centres, fit, is_mirrored),
+        areas=areas * np.abs(fit[:, :1]) ** 2,
+        stretch=np.where(flip, stretch.conj(), stretch) * turn**2,
+        contours=(turned * fit[:, :1, None]).astype(np.complex64),
+        is_cut=is_cut,
+        fit=fit,
+        is_mirrored=is_mirrored,
+    )
+
+
+def _apply(points: Complex, fit: Complex, is_mirrored: npt.NDArray[np.bool_]) -> Complex:
+    seen = np.where(is_mirrored[:, None], points.conj(), points)
+    return np.asarray(fit[:, :1] * seen + fit[:, 1:], np.complex128)
+
+
+def _fit_all(centres: Complex) -> tuple[Complex, npt.NDArray[np.bool_]]:
+    """Fit (N, 2) of all hands to their own median, and which ones are mirrored."""
+    present = np.isfinite(centres.real)
+    first = int(present.sum(axis=1).argmax())
+    model = np.where(present[first], centres[first], np.nanmean(centres[first]))
+    model = (model - model.mean()) / np.abs(model - model.mean()).mean()
+    spread = np.full(len(model), 0.2)
+    for _ in range(_ROUNDS):
+        fit, is_mirrored = _fit_to(centres, model, spread)
+        aligned = _apply(centres, fit, is_mirrored)
+        model = np.nanmedian(aligned.real, axis=0) + 1j * np.nanmedian(aligned.imag, axis=0)
+        spread = _RAYLEIGH * np.nanmedian(np.abs(aligned - model), axis=0) + _FLOOR
+    return fit, is_mirrored
+
+
+def _fit_to(
+    centres: Complex, model: Complex, spread: Array
+) -> tuple[Complex, npt.NDArray[np.bool_]]:
+    straight, straight_cost = _fit_one_way(centres, model, spread)
+    mirrored, mirrored_cost = _fit_one_way(centres.conj(), model, spread)
+    is_mirrored = mirrored_cost < straight_cost
+    return np.where(is_mirrored[:, None], mirrored, straight), is_mirrored
+
+
+def _fit_one_way(centres: Complex, model: Complex, spread: Array) -> tuple[Complex, Array]:
+    """Iteratively reweighted least squares of a z + b to the model, and what is left over."""
+    present = np.isfinite(centres.real)
+    points = np.where(present, centres, 0)
+    weights = present / spread**2
+    for _ in range(_STEPS):
+        total = weights.sum(axis=1, keepdims=True)
+        from_, to = (
+            (weights * points).sum(1, keepdims=True),
+            (weights * model).sum(1, keepdims=True),
+        )
+        off, wanted = points - from_ / total, model - to / total
+        a = (weights * off.conj() * wanted).sum(1, keepdims=True)
+        a /= (weights * np.abs(off) ** 2).sum(1, keepdims=True)
+        b = (to - a * from_) / total
+        error = np.abs(a * points + b - model) / (_TOLERANCE * spread)
+        weights = present / spread**2 / (1 + error**2)
+    cost = (present * np.log1p(error**2)).sum(axis=1) / present.sum(axis=1)
+    return np.hstack([a, b]), cost

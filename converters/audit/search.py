@@ -1,0 +1,131 @@
+"""The audit: one look at every image, then what only all of them together tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from converters.audit.arrangement import LEAST_HANDS, Arrangement
+from converters.audit.brightness import find_metal
+from converters.audit.counts import expected_labels, find_double, find_missing
+from converters.audit.duplicates import find_duplicates
+from converters.audit.findings import KINDS, Finding
+from converters.audit.look import Look, look
+from converters.audit.pose import align
+from converters.audit.shapes import find_inside, find_odd, find_tiny, usual_areas
+from converters.audit.swaps import find_swaps
+from converters.errors import Problem
+from converters.parallel import map_ordered
+from converters.types import LabelSpace, Sample
+
+# A hand is compared with others by its bones if it has so many of them.
+_LEAST_BONES = 3
+_LEAST_SHARE = 0.5
+# What explains that a bone looks odd, from the most to the least telling.
+_EXPLAINS = ("swapped", "double", "crossing", "outside", "tiny", "inside")
+
+
+def audit(
+    samples: Sequence[Sample],
+    problems: Sequence[Problem],
+    labels: LabelSpace,
+    *,
+    jobs: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Finding]:
+    """Find what looks wrong in a data set.
+
+    Exchanged labels, surplus and odd bones are looked for where every class occurs once in an
+    image (`LabelSpace.once`), and by comparison with the other hands where there are 12 or more.
+
+    Args:
+        samples: what could be read, of all subsets: copies are looked for across them.
+        problems: what could not be read (`converters.scan`).
+        labels: the classes.
+        jobs: processes; the result does not depend on their number.
+        progress: called with (done, total).
+
+    Returns:
+        Findings by kind in the order of KINDS, the surest of each kind first.
+    """
+    looks: list[Look] = []
+    for one in map_ordered(look, samples, jobs):
+        looks.append(one)
+        if progress:
+            progress(len(looks), len(samples))
+    broken = {problem.key for problem in problems}
+    found = [_unreadable(problem) for problem in problems]
+    found += [finding for one in looks for finding in one.findings]
+    found += find_inside(looks)
+    found += find_duplicates(looks)
+    if labels.once:
+        found += _compare(looks, labels, broken)
+    return rank(_explained(found))
+
+
+def rank(findings: Iterable[Finding]) -> list[Finding]:
+    """Sort findings by kind in the order of KINDS, the surest of each kind first."""
+    order = list(KINDS)
+    return sorted(findings, key=lambda f: (order.index(f.kind), -f.score, f.key, f.labels))
+
+
+def _unreadable(problem: Problem) -> Finding:
+    exclude = {"key": problem.key, "why": problem.what}
+    edit = {"exclude_images": exclude} if problem.key else None
+    return Finding("unreadable", problem.key, str(problem), 1.0, edit=edit)
+
+
+def _compare(looks: Sequence[Look], labels: LabelSpace, broken: set[str]) -> Iterator[Finding]:
+    """What shows only beside the other images."""
+    expected = expected_labels(looks, labels.names)
+    yield from find_missing(looks, expected, broken)
+    least = max(_LEAST_BONES, _LEAST_SHARE * len(expected))
+    hands = [one for one in looks if sum(name in one.bones for name in expected) >= least]
+    arrangement = Arrangement(align(hands, expected)) if len(hands) >= LEAST_HANDS else None
+    number = {one.key: n for n, one in enumerate(hands)}
+    areas = _areas(looks, expected, arrangement)
+    for one in looks:
+        usual_px = areas.get(one.key, {})
+        yield from find_tiny(one, usual_px)
+        yield from find_double(one, number.get(one.key), arrangement, usual_px)
+    if arrangement is not None:
+        boxes = [{name: bone.box_xywh for name, bone in one.bones.items()} for one in hands]
+        yield from find_swaps(arrangement, boxes)
+        yield from find_odd(hands, arrangement)
+        yield from find_metal(hands, expected)
+
+
+def _areas(
+    looks: Sequence[Look], expected: Sequence[str], arrangement: Arrangement | None
+) -> dict[str, Mapping[str, float]]:
+    """Key -> label -> the area in pixels that the bone should have in that image."""
+    if arrangement is None:
+        usual = usual_areas(looks, expected)
+        return {one.key: usual for one in looks}
+    hands = arrangement.hands
+    middle = np.nanmedian(hands.areas, axis=0)
+    return {
+        key: dict(zip(hands.labels, (middle / scale**2).tolist(), strict=True))
+        for key, scale in zip(hands.keys, hands.scales.tolist(), strict=True)
+    }
+
+
+def _explained(findings: Sequence[Finding]) -> list[Finding]:
+    """Leave out what another finding about the same bone of the same image explains."""
+    told: dict[tuple[str, str], int] = {}
+    for finding in findings:
+        if finding.kind in _EXPLAINS:
+            for label in finding.labels:
+                at = (finding.key, label)
+                told[at] = min(told.get(at, len(_EXPLAINS)), _EXPLAINS.index(finding.kind))
+    return [f for f in findings if not _is_explained(f, told)]
+
+
+def _is_explained(finding: Finding, told: Mapping[tuple[str, str], int]) -> bool:
+    known = [told.get((finding.key, label), len(_EXPLAINS)) for label in finding.labels]
+    if finding.kind not in ("tiny", "inside", "outlier") or not known:
+        return False
+    own = (*_EXPLAINS, "outlier").index(finding.kind)
+    # Inside which bone something lies means nothing where that one is drawn twice.
+    return known[0] < own or min(known) <= _EXPLAINS.index("double") < own

@@ -1,0 +1,112 @@
+"""Bones that are far too small, inside another one, or of another form than on other hands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from converters.audit.arrangement import Arrangement
+from converters.audit.findings import Finding
+from converters.audit.forms import form_distance2
+from converters.audit.likeness import Array
+from converters.audit.look import Look
+
+# An area of less than this share of the usual one is no small bone but a mistake.
+_TINY = 0.2
+_SURELY_TINY = 0.05
+# A bone lies wholly inside another one where so much of it does, and where the two of most other
+# hands do not nearly do so: the pisiform lies in front of the triquetrum.
+_WHOLLY = 0.98
+_OFTEN = 0.5
+# Form: robust deviations of the distance's logarithm. The oddest of 3480 sound bones of phantoms
+# reach 5.9, fingertips that are cut off 6.6 to 11.
+_ODD_FORM = 6.2
+# Place, size and direction given the other bones (`Arrangement.misfit`): sound bones reach 4. Half
+# as odd in form and nearly so in place is odd as well.
+_ODD_PLACE = 6.0
+_SURE = 2.0
+_MAD = 1.4826
+
+
+def usual_areas(looks: Sequence[Look], labels: Sequence[str]) -> dict[str, float]:
+    """Return the median area in pixels that bones have, for looks that cannot be compared better."""
+    found = {}
+    for label in labels:
+        areas = [one.bones[label].area_px for one in looks if label in one.bones]
+        found[label] = float(np.median(areas)) if areas else 0.0
+    return found
+
+
+def find_tiny(one: Look, usual_px: Mapping[str, float]) -> Iterator[Finding]:
+    """Yield bones that are far smaller than usual.
+
+    Args:
+        one: the image.
+        usual_px: label -> area in this image's pixels that the bone usually has.
+    """
+    for label, bone in one.bones.items():
+        share = bone.area_px / usual if (usual := usual_px.get(label, 0)) else 1.0
+        if share >= _TINY:
+            continue
+        what = f"{label}: expected about {usual:.0f} px, found {bone.area_px}"
+        score = min(1.0, 0.6 + 0.4 * (_TINY - share) / (_TINY - _SURELY_TINY))
+        yield Finding("tiny", one.key, what, score, (label,), bone.box_xywh)
+
+
+def find_inside(looks: Sequence[Look]) -> Iterator[Finding]:
+    """Yield bones that lie wholly inside a bone that they do not usually lie in."""
+    pairs = {pair for one in looks for pair, share in one.inside.items() if share >= _WHOLLY}
+    for inner, outer in sorted(pairs):
+        both = [one for one in looks if inner in one.bones and outer in one.bones]
+        shares = np.array([one.inside.get((inner, outer), 0.0) for one in both])
+        for n in np.flatnonzero(shares >= _WHOLLY).tolist():
+            others = np.delete(shares, n)
+            usual = float(np.median(others)) if len(others) else 0.0
+            if usual >= _OFTEN:
+                continue
+            bone = both[n].bones[inner]
+            what = f"{inner}: expected beside {outer}, found {100 * shares[n]:.0f} % of it inside"
+            labels = (inner, outer)
+            yield Finding("inside", both[n].key, what, 1.0 - usual, labels, bone.box_xywh)
+
+
+def find_odd(looks: Sequence[Look], arrangement: Arrangement) -> Iterator[Finding]:
+    """Yield bones whose form or size is unlike that of other hands, or whose place is.
+
+    Args:
+        looks: the hands of the arrangement, in its order.
+        arrangement: of enough hands.
+    """
+    labels = arrangement.hands.labels
+    form = _deviations(form_distance2(arrangement.hands))
+    place = np.stack([_misfits(arrangement, n) for n in range(len(looks))])
+    # One bone in a wrong place makes its neighbours unusual too: the worst one only.
+    worst = place == np.nanmax(place, axis=1, keepdims=True)
+    times = np.hypot(
+        np.maximum(form, 0) / _ODD_FORM, np.where(worst, np.maximum(place, 0) / _ODD_PLACE, 0)
+    )
+    for n, k in np.argwhere(times >= 1).tolist():
+        one, label = looks[n], labels[k]
+        in_form = form[n, k] / _ODD_FORM >= place[n, k] / _ODD_PLACE
+        odd = "form or size" if in_form else "place or direction"
+        what = f"{label}: expected the bone as on other hands, found an unusual {odd}"
+        score = min(1.0, 0.5 + 0.5 * (float(times[n, k]) - 1) / (_SURE - 1))
+        yield Finding("outlier", one.key, what, score, (label,), one.bones[label].box_xywh)
+
+
+def _deviations(distance2: Array) -> Array:
+    """Robust deviations of the logarithms, column by column."""
+    logs = np.log(np.maximum(distance2, 1e-9))
+    middle = np.nanmedian(logs, axis=0)
+    return (logs - middle) / np.maximum(_MAD * np.nanmedian(np.abs(logs - middle), axis=0), 1e-3)
+
+
+def _misfits(arrangement: Arrangement, n: int) -> Array:
+    row = arrangement.rows[n]
+    whole = arrangement.distance2(n, row[None])[0]
+    rests = np.repeat(row[None], len(row), axis=0)
+    rests[np.arange(len(row)), np.arange(len(row))] = np.nan
+    usual = np.array([arrangement.usual2([k]) for k in range(len(row))])
+    misfits = (whole - arrangement.distance2(n, rests)) / np.maximum(usual, 1e-9)
+    return np.where(np.isfinite(row[:, 0]), misfits, np.nan)

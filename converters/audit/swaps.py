@@ -1,0 +1,136 @@
+"""Labels that look exchanged: the hand would be far more usual with other ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from converters.audit.arrangement import Arrangement, Order
+from converters.audit.findings import Finding
+from converters.audit.likeness import Array
+from converters.masks import Box, enclose
+
+# An exchange must make a hand so much more usual (squared Mahalanobis distance), and leave the
+# bones no more than so many times as unusual as the worst twentieth of the hands.
+_LEAST_GAIN = 30.0
+_MOST_MISFIT = 2.0
+# The gain of which one is as sure as can be.
+_SURE_GAIN = 300.0
+
+
+def find_swaps(arrangement: Arrangement, boxes: list[dict[str, Box]]) -> Iterator[Finding]:
+    """Yield labels that look exchanged: pairs, or each bone of a longer cycle.
+
+    Args:
+        arrangement: of the hands.
+        boxes: per hand label -> the bone's place in its image.
+    """
+    hands = arrangement.hands
+    for n, key in enumerate(hands.keys):
+        order, gain = best_order(arrangement, n)
+        for cycle in cycles(order):
+            names = tuple(hands.labels[k] for k in cycle)
+            if not _fits(arrangement, n, order, cycle):
+                continue
+            yield from _report(key, names, gain, boxes[n])
+
+
+def best_order(arrangement: Arrangement, n: int) -> tuple[Order, float]:
+    """Find the labels by which a hand is most usual, and what they gain over those it has.
+
+    Starts from the best assignment of bones to labels one by one, or from the labels as they are,
+    whichever is more usual, and goes on exchanging pairs.
+    """
+    row = arrangement.rows[n]
+    present = np.flatnonzero(np.isfinite(row[:, 0]))
+    as_it_is = np.arange(len(row))
+    start = as_it_is.copy()
+    start[present] = present[_assign(arrangement, n, present)]
+    before, after = arrangement.distance2(n, row[np.stack([as_it_is, start])])
+    order, best = (start, after) if after < before else (as_it_is, before)
+    while True:
+        tries = _exchanges(order, present)
+        values = arrangement.distance2(n, row[tries])
+        if not len(values) or values.min() >= best - 1e-6:
+            return _kept(arrangement, n, order), float(before - best)
+        order, best = tries[values.argmin()], values.min()
+
+
+def _assign(arrangement: Arrangement, n: int, present: Order) -> Order:
+    """The bones that fit labels best one by one, by place, size and direction."""
+    row, middle = arrangement.rows[n, present], arrangement.middles[n, present]
+    scale = arrangement.scales(n)[present]
+    cost = (((row[None] - middle[:, None]) / scale[:, None]) ** 2).sum(axis=2)
+    return np.asarray(linear_sum_assignment(cost)[1])
+
+
+def _exchanges(order: Order, present: Order) -> Order:
+    a, b = (present[i] for i in np.triu_indices(len(present), 1))
+    tries = np.repeat(order[None], len(a), axis=0)
+    k = np.arange(len(a))
+    tries[k, a], tries[k, b] = order[b], order[a]
+    return tries
+
+
+def _kept(arrangement: Arrangement, n: int, order: Order) -> Order:
+    """The order without cycles that hardly gain anything."""
+    row = arrangement.rows[n]
+    kept = order.copy()
+    for cycle in cycles(order):
+        without = kept.copy()
+        without[cycle] = cycle
+        with_it, as_it_was = arrangement.distance2(n, row[np.stack([kept, without])])
+        if as_it_was - with_it < _LEAST_GAIN:
+            kept = without
+    return kept
+
+
+def cycles(order: Order) -> list[list[int]]:
+    """Return the cycles of two and more of a permutation.
+
+    >>> cycles(np.array([1, 0, 2, 4, 5, 3]))
+    [[0, 1], [3, 4, 5]]
+    """
+    found: list[list[int]] = []
+    seen: set[int] = set()
+    for start in range(len(order)):
+        cycle = []
+        at = start
+        while at not in seen:
+            seen.add(at)
+            cycle.append(at)
+            at = int(order[at])
+        if len(cycle) > 1:
+            found.append(cycle)
+    return found
+
+
+def _fits(arrangement: Arrangement, n: int, order: Order, cycle: list[int]) -> bool:
+    """Whether the bones are about as usual as others, once they have each other's labels."""
+    row: Array = arrangement.rows[n][order][None]
+    misfits = [
+        float(arrangement.parted2(n, row, bones)[0]) / arrangement.usual2(bones)
+        for bones in (cycle, *([bone] for bone in cycle))
+    ]
+    return max(misfits) <= _MOST_MISFIT
+
+
+def _report(
+    key: str, names: tuple[str, ...], gain: float, boxes: dict[str, Box]
+) -> Iterator[Finding]:
+    score = min(1.0, gain / _SURE_GAIN)
+    if len(names) == 2:
+        what = f"{names[0]} and {names[1]}: expected each in the other's place"
+        edit = {"swap_labels": {"key": key, "labels": list(names), "why": what}}
+        box = enclose(boxes[name] for name in names)
+        yield Finding("swapped", key, what, score, names, box, edit=edit)
+        return
+    # Label `name` fits the polygons that `source` has.
+    for name, source in zip(names, (*names[1:], names[0]), strict=True):
+        what = f"{source}: expected {name} in this place"
+        relabel = {"key": key, "label": source, "to": name, "why": what}
+        yield Finding(
+            "swapped", key, what, score, (source, name), boxes[source], edit={"relabel": relabel}
+        )
