@@ -300,6 +300,8 @@ class _Reader:
             return ()
         parts: dict[tuple[str, object], list[Polygon]] = {}
         for number, annotation in enumerate(annotations):
+            if isinstance(annotation, dict) and annotation.get("label") in self.labels.ignored:
+                continue
             try:
                 label, which, polygon = _polygon(annotation, self.labels)
             except ValueError as error:

@@ -215,8 +215,11 @@ def test_problems_of_excluded_images_do_not_matter(tree, labels, tmp_path):
     )
     samples, problems = converters.scan(tree.root, labels=labels)
     assert {problem.key for problem in problems} == {"train/DCM/ID001/b", "train/DCM/ID002/c"}
-    left = edits.apply(samples, subset="train", labels=labels, problems=problems)
-    assert [sample.key for sample in left] == ["train/DCM/ID001/a"]
+    for left in (
+        edits.apply(samples, subset="train", labels=labels, problems=problems),
+        converters.read(tree.root, labels=labels, edits=edits),
+    ):
+        assert [sample.key for sample in left] == ["train/DCM/ID001/a"]
 
 
 # --- entries that fit nothing

@@ -57,6 +57,13 @@ def test_order_of_annotations_does_not_matter(tree, labels):
     assert one.instances == other.instances
 
 
+def test_aliases_and_labels_that_are_ignored(tree, labels):
+    tree.hand("ID001/a", ("ulna", A), ("Sesamoid", B))
+    space = replace(labels, aliases={"ulna": "Ulna"}, ignored=("Sesamoid",))
+    (sample,) = converters.read(tree.root, labels=space)
+    assert [instance.label for instance in sample.instances] == ["Ulna"]
+
+
 def test_floats_and_closed_rings(tree, labels):
     tree.hand("ID001/a", ("Ulna", [(5.25, 5), (20, 6.75), (12, 25), (5.25, 5)]))
     (sample,) = converters.read(tree.root, labels=labels)
