@@ -106,7 +106,10 @@ class Reader:
     ) -> tuple[Instance, ...]:
         """Objects in the order of their first shapes; broken shapes are taken down."""
         objects: dict[tuple[str, object], list[Polygon]] = {}
-        for number, shape in enumerate(item.get("annotations") or ()):
+        shapes = item.get("annotations") or []
+        if not isinstance(shapes, list):
+            raise ValueError(f"expected a list of annotations, found {shapes!r:.40}")
+        for number, shape in enumerate(shapes):
             try:
                 if parts := _parts(shape, size_hw):
                     # Shapes without a group are alone.

@@ -45,7 +45,7 @@ from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import rasterize, rasterize_labels, rings
 from converters.patients import read_patients
 from converters.rings import joined_ring
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import FARTHEST_PX, Instance, LabelSpace, Sample
 from converters.writing import Target, check_labels, dump_json, record_fields, sample_record
 
 LOSES = {"polygons": frozenset({"subpixels"})}
@@ -53,8 +53,6 @@ INDEX = "images.json"
 _ANNOTATIONS = {"train": ("train", "outputs_json"), "test": ("truth", "outputs_json")}
 _PLACE = re.compile(r"(train|test)/DCM/(?!\.)[^/]+/(?!\.)[^/]+")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
-# OpenCV draws on 32 bits.
-_FARTHEST_PX = 1e9
 
 
 def matches(root: Path) -> bool:
@@ -354,7 +352,7 @@ def _ring(points: object, label: str) -> np.ndarray[Any, Any]:
     ring = ring.astype(np.float64)
     if not np.isfinite(ring).all():
         raise ValueError(f"'{label}': expected finite points, found NaN or infinity")
-    if ring.size and (farthest := np.abs(ring).max()) > _FARTHEST_PX:
+    if ring.size and (farthest := np.abs(ring).max()) > FARTHEST_PX:
         raise ValueError(f"'{label}': expected points near the image, found {farthest:g}")
     if len(ring) > 1 and (ring[0] == ring[-1]).all():
         ring = ring[:-1]

@@ -260,9 +260,7 @@ def decode_rle(rle: str, size_hw: tuple[int, int]) -> CropMask:
     return _from_runs(*_parse_runs(rle, size_hw), size_hw[1])
 
 
-def _from_runs(
-    starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width: int
-) -> CropMask:
+def _from_runs(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width: int) -> CropMask:
     """The mask of at least one sorted run in an image of `width` columns."""
     first, last = int(starts[0]) // width, int(ends[-1] - 1) // width
     change = np.zeros((last - first + 1) * width + 1, np.int8)
@@ -288,7 +286,7 @@ def _parse_runs(
     pixels = size_hw[0] * size_hw[1]
     if (starts < 0).any() or (lengths < 1).any():
         raise ValueError("RLE: expected starts and lengths of at least 1, found smaller ones")
-    if (lengths > pixels).any() or (starts + lengths > pixels).any():
+    if (starts > pixels - lengths).any():
         height, width = size_hw
         found = max(int(s) + int(n) for s, n in zip(starts, lengths, strict=True))
         raise ValueError(f"RLE: expected pixels up to {pixels} ({height} x {width}), found {found}")

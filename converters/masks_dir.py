@@ -243,7 +243,7 @@ def _read_layout(root: Path, labels: LabelSpace) -> MaskLayout:
     if name in ("packed", "index"):
         folders = packed_folders(labels) if name == "packed" else {"": labels.names}
     held = [label for names in folders.values() for label in names]
-    if sorted(held) != sorted(labels.names):
+    if sorted(map(str, held)) != sorted(labels.names):
         raise ValueError(f"{path}: expected every class in one folder, found {held!r:.80}")
     if any(Path(folder).is_absolute() or ".." in Path(folder).parts for folder in folders):
         raise ValueError(f"{path}: expected folders below 'masks', found others")

@@ -178,7 +178,10 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     if file.suffix == ".arrow":
         # The other columns' bytes are mapped, but never touched.
         with pa.memory_map(str(file)) as source:
-            yield from pa.ipc.open_stream(source)
+            for batch in pa.ipc.open_stream(source):
+                # Offsets of a damaged file would lead out of the mapped memory.
+                batch.validate(full=True)
+                yield batch
         return
     with pq.ParquetFile(str(file)) as source:
         yield from source.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns)
@@ -203,7 +206,9 @@ def _stamp(file: Path) -> _Stamp:
 def _arrow_table(stamp: _Stamp) -> pa.Table:
     import pyarrow as pa
 
-    return pa.ipc.open_stream(pa.memory_map(stamp[0])).read_all()
+    table = pa.ipc.open_stream(pa.memory_map(stamp[0])).read_all()
+    table.validate(full=True)
+    return table
 
 
 @lru_cache(maxsize=64)

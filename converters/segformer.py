@@ -264,7 +264,7 @@ def read_labels(root: Path) -> tuple[str, ...]:
     try:
         names = json.loads(path.read_text(encoding="utf-8"))
         return tuple(str(names[str(i)]) for i in range(len(names)))
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    except (OSError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: expected numbers with class names, found: {error!r}") from None
 
 

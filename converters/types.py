@@ -14,6 +14,9 @@ from shapely.geometry import MultiPolygon, Polygon
 
 import configs
 
+# OpenCV draws on 32 bits.
+FARTHEST_PX = 1e9
+
 
 @dataclass(frozen=True)
 class Posture:
@@ -101,7 +104,7 @@ class LabelSpace:
         path = configs.find("labels", name)
         try:
             raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except (RecursionError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise ValueError(f"{path}: expected YAML, found: {error}") from None
         if not isinstance(raw, dict) or not {"name", "names"} <= set(raw) <= _KEYS:
             raise ValueError(
@@ -165,8 +168,9 @@ class Instance:
             raise ValueError(f"'{self.label}': expected Polygon or MultiPolygon, found {found}")
         if self.geometry.is_empty:
             raise ValueError(f"'{self.label}': expected an outline, found an empty geometry")
-        if not np.isfinite(shapely.get_coordinates(self.geometry)).all():
-            raise ValueError(f"'{self.label}': expected finite coordinates, found NaN or infinity")
+        farthest = np.abs(shapely.get_coordinates(self.geometry)).max()
+        if not farthest <= FARTHEST_PX:
+            raise ValueError(f"'{self.label}': expected finite coordinates, found {farthest:g}")
 
     @property
     def parts(self) -> tuple[Polygon, ...]:
@@ -215,7 +219,9 @@ class Frame:
 
     def __post_init__(self) -> None:
         x, y, width, height = self.box_xywh
-        inside = x >= 0 and y >= 0 and x + width <= self.full_hw[1] and y + height <= self.full_hw[0]
+        inside = (
+            x >= 0 and y >= 0 and x + width <= self.full_hw[1] and y + height <= self.full_hw[0]
+        )
         if min(width, height) < 1 or not inside:
             raise ValueError(
                 f"frame: expected a box inside {self.full_hw} (height, width), "

@@ -136,6 +136,6 @@ def record_fields(record: Mapping[str, Any]) -> dict[str, Any]:
             x, y, width, height = (int(value) for value in frame["box_xywh"])
             full_h, full_w = (int(value) for value in frame["full_hw"])
             fields["frame"] = Frame((x, y, width, height), (full_h, full_w))
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"expected key, group and frame of an image, found {error!r}") from None
     return fields

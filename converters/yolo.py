@@ -21,7 +21,7 @@ the pixel again; at other sizes the point stays at the pixel's centre.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -168,13 +168,13 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     for image in _images(root, subset, labels):
         place = image.relative_to(root)
         fields = index.get(image.stem, {"key": place.with_suffix("").as_posix()})
+        report = partial(problems.add, key=fields["key"], group=fields.get("group", ""))
         try:
             size_hw = read_size_hw(image)
+            instances = _instances(root / _label_file(place), size_hw, labels, report)
+            samples.append(Sample(image=image, size_hw=size_hw, instances=instances, **fields))
         except ValueError as error:
-            problems.add(place.as_posix(), error, key=fields["key"])
-            continue
-        instances = _instances(root, _label_file(place), size_hw, labels, problems, fields["key"])
-        samples.append(Sample(image=image, size_hw=size_hw, instances=instances, **fields))
+            report(image, error)
     return samples
 
 
@@ -224,25 +224,23 @@ def _label_file(image: Path) -> Path:
 
 
 def _instances(
-    root: Path,
-    place: Path,
+    path: Path,
     size_hw: tuple[int, int],
     labels: LabelSpace,
-    problems: Problems,
-    key: str,
+    report: Callable[[Path, str], None],
 ) -> tuple[Instance, ...]:
-    path = root / place
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.is_file() else []
+        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
     except (OSError, UnicodeDecodeError) as error:
-        problems.add(path, f"expected a text of labels, found: {error}", key=key)
+        what = error.strerror if isinstance(error, OSError) else error
+        report(path, f"expected a text of labels, found: {what}")
         return ()
     instances: list[Instance] = []
     for number, line in enumerate(lines, 1):
         try:
             instances += [_instance(line, size_hw, labels)] if line.strip() else []
         except ValueError as error:
-            problems.add(path, f"line {number}: {error}", key=key)
+            report(path, f"line {number}: {error}")
     return tuple(instances)
 
 

@@ -25,6 +25,11 @@ from zoo.phantom import PhantomConfig, write_phantom
 RIVALS = Path(__file__).with_name("rivals.py")
 ZOO = [sys.executable, "-m", "zoo", "convert"]
 SIDE = 2048
+LABELS = (("yolo", ""), ("coco", ""), ("coco", "rle"), ("datumaro", ""), ("handbone", ""))
+PIXELS = (
+    *(("masks", "packed"), ("masks", "per-class"), ("masks", "groups"), ("masks", "index")),
+    *(("segformer", "arrow"), ("segformer", "parquet")),
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,9 @@ class Row:
 def run(
     images: Annotated[int, typer.Option(help="Images of our own rows.")] = 800,
     hands: Annotated[int, typer.Option(help="Different hands among them.")] = 32,
+    pixel_images: Annotated[
+        int, typer.Option(help="Images of our rows that write pixels: masks, segformer.")
+    ] = 96,
     rival_images: Annotated[int, typer.Option(help="Images of the libraries' rows.")] = 80,
     heavy_images: Annotated[
         int, typer.Option(help="Images where a library keeps dense masks of all in memory.")
@@ -59,10 +67,20 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         root = work or Path(scratch)
         sets = {
-            n: _data_set(root, n, hands) for n in {images, images // 8, rival_images, heavy_images}
+            n: _data_set(root, n, hands)
+            for n in {
+                images,
+                images // 8,
+                pixel_images,
+                pixel_images // 8,
+                rival_images,
+                heavy_images,
+            }
         }
         rows = [
-            *_ours(root, sets, images),
+            *_reading(sets, images),
+            *_ours(root, sets, LABELS, images),
+            *_ours(root, sets, PIXELS, pixel_images),
             *_rivals(root, sets, rival_images, heavy_images, datumaro_python),
         ]
     print(_table(rows))
@@ -95,16 +113,18 @@ def _coco(tree: Path) -> Path:
     return tree.with_name(tree.name + "-coco")
 
 
-def _ours(root: Path, sets: dict[int, Path], images: int) -> Iterable[Row]:
-    out = root / "out"
+def _reading(sets: dict[int, Path], images: int) -> Iterable[Row]:
     for count in (images // 8, images):
-        read = [sys.executable, str(RIVALS), "read", str(sets[count])]
-        yield _measure("read the JSON files", "json", count, [*read, "json"])
-        yield _measure("read", "zoo", count, [*read, "zoo"])
-    for to, layout in (
-        *(("yolo", ""), ("coco", ""), ("coco", "rle"), ("datumaro", ""), ("handbone", "")),
-        *(("masks", "packed"), ("masks", "per-class"), ("masks", "groups"), ("segformer", "")),
-    ):
+        for job, how in (("parse the JSON files", "json"), ("read", "zoo")):
+            command = [sys.executable, str(RIVALS), "read", str(sets[count]), how]
+            yield _measure(job, how, count, command)
+
+
+def _ours(
+    root: Path, sets: dict[int, Path], forms: Sequence[tuple[str, str]], images: int
+) -> Iterable[Row]:
+    out = root / "out"
+    for to, layout in forms:
         job = f"{to} {layout}".strip()
         for count, jobs in ((images // 8, 1), (images, 1), (images, 2)):
             command = [*ZOO, str(sets[count]), "--to", to, "--out", str(out), "--jobs", str(jobs)]
@@ -129,7 +149,9 @@ def _rivals(
             continue
         # The same source for both: COCO, on the same images.
         source = str(_coco(sets[count]))
-        yield _measure(f"COCO to {to}", library, count, [python, str(RIVALS), *job.split(), source, str(out)])
+        yield _measure(
+            f"COCO to {to}", library, count, [python, str(RIVALS), *job.split(), source, str(out)]
+        )
         shutil.rmtree(out)
         command = [*ZOO, source, "--to", *ours.get(to, [to]), "--out", str(out)]
         yield _measure(f"COCO to {to}", "zoo --jobs 1", count, command)
@@ -138,9 +160,7 @@ def _rivals(
 
 def _measure(job: str, tool: str, images: int, command: Sequence[str]) -> Row:
     start = time.perf_counter()
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = process.stdout.read() if process.stdout else ""
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start

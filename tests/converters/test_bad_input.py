@@ -313,7 +313,7 @@ def refuse(*_: object, **__: object) -> None:
     raise AssertionError("something was unpickled")
 
 
-@pytest.mark.parametrize("name", ["handbone", "yolo", "masks", "coco"])
+@pytest.mark.parametrize("name", ["handbone", "yolo", "masks", "coco", "datumaro", "segformer"])
 def test_damaged_data_sets_are_read_or_refused(name, drawn, labels, tmp_path, monkeypatch):
     kinds = {"plain": "train", "hole": "train", "two parts": "test", "overlap": "train"}
     samples = [
