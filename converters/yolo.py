@@ -115,7 +115,7 @@ def label_text(sample: Sample, labels: LabelSpace) -> tuple[bytes, ConversionLos
     """
     check_labels(sample, labels)
     lines: list[bytes] = []
-    written: list[Instance] = []
+    written: list[tuple[str, Ring]] = []
     is_bridged = False
     for instance in sample.instances:
         parts = rings(rasterize(instance.geometry, sample.size_hw))
@@ -124,11 +124,12 @@ def label_text(sample: Sample, labels: LabelSpace) -> tuple[bytes, ConversionLos
         ring = joined_ring(parts)
         lines.append(_line(labels.index[instance.label], ring, sample.size_hw))
         is_bridged |= len(parts) > 1
-        written.append(Instance(instance.label, Polygon(ring)))
+        written.append((instance.label, ring))
     text = b"".join(lines)
     if not is_bridged:
         return text, lossless(sample)
-    return text, measure(sample, rasterize_labels(written, sample.size_hw))
+    back = [Instance(label, Polygon(ring)) for label, ring in written]
+    return text, measure(sample, rasterize_labels(back, sample.size_hw))
 
 
 def _line(label: int, ring: Ring, size_hw: tuple[int, int]) -> bytes:

@@ -67,14 +67,6 @@ def datumaro_coco(source: Path, out: Path) -> None:
     _datumaro(source).export(str(out), "coco_instances", save_media=False)
 
 
-def datumaro_yolo(source: Path, out: Path) -> None:
-    data = _datumaro(source)
-    # Its exporter insists on a validation part; one image is enough.
-    first = next(iter(data))
-    data.put(first.wrap(id=first.id + "-val", subset="val"))
-    data.export(str(out), "yolo_ultralytics", save_media=False)
-
-
 def datumaro_datumaro(source: Path, out: Path) -> None:
     _datumaro(source).export(str(out), "datumaro", save_media=False)
 
