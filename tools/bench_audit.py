@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from converters.audit.findings import KINDS
-from converters.handbone import read_patients
+from converters.patients import read_patients
 from zoo.phantom import PhantomConfig, write_phantom
 from zoo.phantom.faults import Planted, load_faults, plant_faults
 from zoo.phantom.workbook import NOTES
@@ -50,9 +50,10 @@ _ALSO = {
     "tiny": {"tiny", "inside", "outlier"},
     "inside": {"inside", "outlier"},
     "outside": {"outside", "outlier"},
+    "outlier": {"outlier", "inside"},
 }
-# What people wear or lack, and an audit should find; polish and letters are harmless.
-_ODD = {"ring": NOTES["ring"], "cut": NOTES["cut"]}
+# What people wear or lack, and what findings of it say; polish and letters are harmless.
+_ODD = {"ring": "brightness", "cut": "unusual form"}
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _oddities(data: Path) -> dict[str, list[str]]:
     return {
         person: odd
         for person, row in people.items()
-        if (odd := [kind for kind, note in _ODD.items() if note in str(row.get("note", ""))])
+        if (odd := [kind for kind in _ODD if NOTES[kind] in str(row.get("note", ""))])
     }
 
 
@@ -203,7 +204,8 @@ def _is_right(finding: Finding, faults: Iterable[Planted]) -> bool:
 def _is_odd(finding: Finding, odd: dict[str, list[str]], people: dict[str, list[str]]) -> bool:
     """Whether an outlier is of a person with a ring or without a fingertip, or of its copy."""
     whose = [finding.key.split("/")[2], *people.get(finding.key, [])]
-    return finding.kind == "outlier" and any(person in odd for person in whose)
+    kinds = [kind for person in whose for kind in odd.get(person, [])]
+    return finding.kind == "outlier" and any(_ODD[kind] in finding.what for kind in kinds)
 
 
 def _report_sound(data: Path, jobs: int, verbose: bool) -> None:
@@ -213,7 +215,7 @@ def _report_sound(data: Path, jobs: int, verbose: bool) -> None:
     print(f"\nwithout faults: {len(wrong)} findings in {figures['images']} images", end="; ")
     for kind in _ODD:
         those = [person for person, kinds in odd.items() if kind in kinds]
-        told = {f.key.split("/")[2] for f in findings if f.kind == "outlier"}
+        told = {f.key.split("/")[2] for f in findings if _ODD[kind] in f.what}
         print(f"{kind}: {len(told.intersection(those))} of {len(those)} people", end="; ")
     print(f"{1000 * figures['seconds'] / figures['images']:.0f} ms an image")
     if verbose:

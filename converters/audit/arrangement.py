@@ -100,10 +100,16 @@ class Arrangement:
         size = 0.5 * np.log(bone.area_px * abs(a) ** 2)
         return np.array([at.real, at.imag, size, turned.real, turned.imag])
 
-    def misfit(self, n: int, label: int, bone: Bone | None) -> float:
-        """Return how badly a bone fits a label in hand `n`, 1 is as the worst twentieth does."""
-        if bone is None:
-            return float("inf")
+    def misfit(self, n: int, label: int, bone: Bone, doubtful: Sequence[int] = ()) -> float:
+        """Return how badly a bone fits a label in hand `n`; 1 is as the worst twentieth does.
+
+        Args:
+            n: number of the hand.
+            label: number of the label.
+            bone: of that hand's image.
+            doubtful: numbers of labels whose bones are no measure for others.
+        """
         rows = self.rows[n : n + 1].copy()
+        rows[0, list(doubtful)] = np.nan
         rows[0, label] = self.place(n, bone)
         return float(self.parted2(n, rows, [label])[0]) / max(self.usual2([label]), 1e-9)

@@ -101,14 +101,16 @@ class _Places:
         self._index = {label: k for k, label in enumerate(known)}
         self.lacking = [label for label in known if label not in one.bones]
 
-    def misfit(self, label: str, bone: Bone | None) -> float | None:
+    def misfit(self, label: str, bone: Bone, doubtful: str = "") -> float | None:
         if self._arrangement is None or self._number is None or label not in self._index:
             return None
-        return self._arrangement.misfit(self._number, self._index[label], bone)
+        others = [self._index[doubtful]] if doubtful in self._index else []
+        return self._arrangement.misfit(self._number, self._index[label], bone, others)
 
-    def better(self, bone: Bone) -> str | None:
-        """The missing label whose place the polygon takes, if there is one."""
-        fits = [(m, name) for name in self.lacking if (m := self.misfit(name, bone)) is not None]
+    def better(self, label: str, bone: Bone) -> str | None:
+        """The missing label whose place a label's polygon takes, if there is one."""
+        misfits = [(self.misfit(name, bone, label), name) for name in self.lacking]
+        fits = [(misfit, name) for misfit, name in misfits if misfit is not None]
         best = min(fits, default=None)
         return best[1] if best and best[0] <= _IN_PLACE else None
 
@@ -170,7 +172,7 @@ def _report(
         what = f"{label}: expected one outline, found a further one of {bone.area_px} px"
         drop = {"drop": {**place, "why": what}}
         return Finding("tiny", one.key, what, 0.95, (label,), box, edit=drop)
-    if (better := places.better(bone)) is not None:
+    if (better := places.better(label, bone)) is not None:
         what = f"{what}, where {better} is missing"
         edit = {"relabel": {**place, "to": better, "why": what}}
         return Finding("double", one.key, what, 1.0, (label, better), box, edit=edit)

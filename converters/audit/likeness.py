@@ -74,11 +74,14 @@ class Likeness:
         """The inverse covariance of some columns; the same ones are asked for again and again."""
         key = known.tobytes()
         if key not in self._precisions:
-            self._precisions[key] = np.linalg.inv(self.covariance[np.ix_(known, known)])
+            inverse = np.linalg.inv(self.covariance[np.ix_(known, known)])
+            self._precisions[key] = np.asarray(inverse, np.float64)
         return self._precisions[key]
 
 
-def cross_learned(rows: Array, groups: Sequence[str]) -> Iterator[tuple[Likeness, Array]]:
+def cross_learned(
+    rows: Array, groups: Sequence[str]
+) -> Iterator[tuple[Likeness, npt.NDArray[np.intp]]]:
     """Yield distributions of all but a fifth of the groups, and the rows' numbers of that fifth.
 
     Args:

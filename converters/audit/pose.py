@@ -142,13 +142,11 @@ def _fit_one_way(centres: Complex, model: Complex, spread: Array) -> tuple[Compl
     weights = present / spread**2
     for _ in range(_STEPS):
         total = weights.sum(axis=1, keepdims=True)
-        from_, to = (
-            (weights * points).sum(1, keepdims=True),
-            (weights * model).sum(1, keepdims=True),
-        )
+        from_ = (weights * points).sum(axis=1, keepdims=True)
+        to = (weights * model).sum(axis=1, keepdims=True)
         off, wanted = points - from_ / total, model - to / total
-        a = (weights * off.conj() * wanted).sum(1, keepdims=True)
-        a /= (weights * np.abs(off) ** 2).sum(1, keepdims=True)
+        a = (weights * off.conj() * wanted).sum(axis=1, keepdims=True)
+        a /= (weights * np.abs(off) ** 2).sum(axis=1, keepdims=True)
         b = (to - a * from_) / total
         error = np.abs(a * points + b - model) / (_TOLERANCE * spread)
         weights = present / spread**2 / (1 + error**2)

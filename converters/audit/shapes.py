@@ -30,7 +30,7 @@ _MAD = 1.4826
 
 
 def usual_areas(looks: Sequence[Look], labels: Sequence[str]) -> dict[str, float]:
-    """Return the median area in pixels that bones have, for looks that cannot be compared better."""
+    """Return the median area in pixels that bones have, where hands cannot be compared."""
     found = {}
     for label in labels:
         areas = [one.bones[label].area_px for one in looks if label in one.bones]

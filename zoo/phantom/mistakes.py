@@ -131,8 +131,7 @@ def mislabel(bones: Bones, side: int, rng: np.random.Generator) -> tuple[str, ..
     chains = _chains()
     chain = chains[int(rng.integers(len(chains)))]
     i = int(rng.integers(len(chain) - 1))
-    _rename(bones, {chain[i]: chain[i + 1]})
-    return (chain[i],)
+    return _rename(bones, {chain[i]: chain[i + 1]})
 
 
 # --- outlines
