@@ -1,7 +1,7 @@
 """Benchmarks: our commands beside the usual way and the best library that does it, in one run.
 
-    python tools/bench.py convert [--images 800] [--datumaro-python VENV/bin/python]
-    python tools/bench.py audit
+python tools/bench.py convert [--images 800] [--datumaro-python VENV/bin/python]
+python tools/bench.py audit
 """
 
 import bench_audit
