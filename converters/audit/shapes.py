@@ -88,7 +88,7 @@ def find_odd(looks: Sequence[Look], arrangement: Arrangement) -> Iterator[Findin
     )
     for n, k in np.argwhere(times >= 1).tolist():
         one, label = looks[n], labels[k]
-        in_form = form[n, k] / _ODD_FORM >= place[n, k] / _ODD_PLACE
+        in_form = form[n, k] >= min(_ODD_FORM, _ODD_FORM / _ODD_PLACE * place[n, k])
         odd = "form or size" if in_form else "place or direction"
         what = f"{label}: expected the bone as on other hands, found an unusual {odd}"
         score = min(1.0, 0.5 + 0.5 * (float(times[n, k]) - 1) / (_SURE - 1))
