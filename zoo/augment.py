@@ -21,7 +21,7 @@ from converters.parallel import map_ordered
 from converters.splits import Split
 from converters.types import LabelSpace, Sample
 from zoo.augmentation import Augmentation, pack_instances, unpack_instances
-from zoo.data import Item, Items, SampleItems, resize_image, resize_packed
+from zoo.data import Items, SampleItems, other_index, resize_image, resize_packed
 from zoo.progress import Report
 from zoo.report.pictures import View, class_colors, draw_masks
 from zoo.source import DataSource
@@ -74,7 +74,7 @@ def preview(
 
 
 def _read(items: Items, index: int, size_hw: tuple[int, int]) -> tuple[Image, Image]:
-    item: Item = items[index]
+    item = items[index]
     return resize_image(item.image, size_hw), resize_packed(item.packed, size_hw)
 
 
@@ -93,11 +93,6 @@ def _row(
     pairs = [(image, packed)]
     pairs += [augment(image, packed, (seed, i, index), others) for i in range(VERSIONS)]
     return _stack([_draw(*pair, labels) for pair in pairs], axis=1)
-
-
-def other_index(length: int, index: int, generator: np.random.Generator) -> int:
-    """Draw the number of another sample; of a single one, its own."""
-    return (index + int(generator.integers(1, max(length, 2)))) % length
 
 
 def _draw(image: Image, packed: Image, labels: LabelSpace) -> Image:

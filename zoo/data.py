@@ -18,6 +18,7 @@ from converters.images import read_pixels
 from converters.masks import CropMask, pack, rasterize_labels, unpack_labels
 from converters.segformer import decode_row
 from converters.types import LabelSpace, Sample
+from zoo.soft_targets import FULL, AreaMask, shrink
 
 if TYPE_CHECKING:
     from zoo.augmentation import Augmentation
@@ -131,8 +132,10 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """Samples at the network's size, augmented.
 
     What a sample looks like depends on (seed, epoch, index) alone, not on workers, order or an
-    interruption. With `in_memory`, images and packed masks are kept at the network's size (5 bytes
-    a pixel for 29 classes) and read before the first epoch, so that worker processes share them.
+    interruption; so does which other one is mixed in. With `in_memory`, images and packed masks are
+    kept at the network's size (5 bytes a pixel for 29 classes) and read before the first epoch, so
+    that worker processes share them. Where the augmentation is of soft masks, targets are covered
+    shares (`zoo.soft_targets`).
     """
 
     def __init__(
@@ -150,17 +153,40 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     def __len__(self) -> int:
         return len(self._items)
 
-    def _read(self, index: int) -> tuple[Image, Image]:
+    @property
+    def is_soft(self) -> bool:
+        """Whether masks are covered shares, one channel a class, instead of bits."""
+        return self._augment.is_soft
+
+    def _read(self, index: int) -> tuple[Image, Image | AreaMask]:
         item = self._items[index]
-        return resize_image(item.image, self._size), resize_packed(item.packed, self._size)
+        image = resize_image(item.image, self._size)
+        if self.is_soft:
+            return image, shrink(item.packed, self._augment.classes, self._size)
+        return image, resize_packed(item.packed, self._size)
+
+    def _open(self, index: int) -> tuple[Image, Image]:
+        image, mask = self._kept[index] if self._kept is not None else self._read(index)
+        return image, mask.planes() if isinstance(mask, AreaMask) else mask
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the image, uint8 (1, h, w), and its mask, uint8 (B, h, w), for (epoch, index)."""
+        """Return the image, uint8 (1, h, w), and its mask for (epoch, index).
+
+        The mask is uint8 (B, h, w), bits; or (C, h, w), shares, where `is_soft`.
+        """
         epoch, index = place
-        image, packed = self._kept[index] if self._kept is not None else self._read(index)
-        image, packed = self._augment(image, packed, (self._seed, epoch, index))
-        mask = torch.from_numpy(np.ascontiguousarray(np.moveaxis(packed, 2, 0)))
-        return torch.from_numpy(np.ascontiguousarray(image))[None], mask
+
+        def others(generator: np.random.Generator) -> tuple[Image, Image]:
+            return self._open(other_index(len(self), index, generator))
+
+        image, mask = self._augment(*self._open(index), (self._seed, epoch, index), others)
+        channels = torch.from_numpy(np.ascontiguousarray(np.moveaxis(mask, 2, 0)))
+        return torch.from_numpy(np.ascontiguousarray(image))[None], channels
+
+
+def other_index(length: int, index: int, generator: np.random.Generator) -> int:
+    """Draw the number of another sample; of a single one, its own."""
+    return (index + int(generator.integers(1, max(length, 2)))) % length
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -226,6 +252,17 @@ def unpack_on_device(packed: torch.Tensor, classes: int) -> torch.Tensor:
     number = torch.arange(classes, device=packed.device)
     bit = (2 ** (number % 8)).to(torch.uint8)[:, None, None]
     return (packed[:, number // 8] & bit).clamp_max_(1).float()
+
+
+def targets_on_device(masks: torch.Tensor, classes: int, is_soft: bool) -> torch.Tensor:
+    """Return targets, float32 (N, C, h, w) in 0..1, of a batch's masks.
+
+    Args:
+        masks: uint8 (N, B, h, w), bits; or (N, C, h, w), shares.
+        classes: how many there are.
+        is_soft: which of the two.
+    """
+    return masks.float() / FULL if is_soft else unpack_on_device(masks, classes)
 
 
 @dataclass(frozen=True)

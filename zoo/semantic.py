@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from converters.types import LabelSpace
 from zoo.config import RunConfig
@@ -46,7 +46,9 @@ class SemanticConfig(RunConfig):
         deep_supervision: weights of the outputs of a network that gives several while it learns,
             finest first.
         optim: optimizer and learning rate.
-        augment: albumentations' transforms: `{name: HorizontalFlip, p: 0.5}`, in order.
+        augment: albumentations' transforms and ours: `{name: HorizontalFlip, p: 0.5}`, in order.
+        soft_targets: learn how much of a pixel a class covers, not whether its nearest pixel is
+            set; for training below the images' size.
         clip: highest norm of the gradient; 0 does not clip.
         validate_every: epochs between scores; the last one is always scored.
         checkpoint_every: epochs between checkpoints to continue from.
@@ -74,6 +76,7 @@ class SemanticConfig(RunConfig):
     deep_supervision: Annotated[tuple[float, ...], AfterValidator(_check_scales)] = ()
     optim: OptimConfig = OptimConfig()
     augment: tuple[dict[str, Any], ...] = ()
+    soft_targets: bool = False
     clip: float = Field(default=0.0, ge=0)
     validate_every: int = Field(default=1, gt=0)
     checkpoint_every: int = Field(default=1, gt=0)
@@ -85,6 +88,18 @@ class SemanticConfig(RunConfig):
     devices: int = Field(default=1, gt=0)
     num_nodes: int = Field(default=1, gt=0)
     strategy: str = "auto"
+
+    @field_validator("augment")
+    @classmethod
+    def _known_transforms(
+        cls, steps: tuple[dict[str, Any], ...], info: ValidationInfo
+    ) -> tuple[dict[str, Any], ...]:
+        if steps and "labels" in info.data:
+            # Late: albumentations takes most of a second.
+            from zoo.augmentation import build_steps
+
+            build_steps(steps, LabelSpace.load(info.data["labels"]))
+        return steps
 
     @model_validator(mode="after")
     def _known_classes(self) -> SemanticConfig:

@@ -36,8 +36,8 @@ from zoo.data import (
     Items,
     TrainingSet,
     normalize,
+    targets_on_device,
     training_loader,
-    unpack_on_device,
 )
 from zoo.devices import place
 from zoo.families.base import TrainJob
@@ -81,10 +81,11 @@ class SemanticModule(L.LightningModule):
         self._data = data
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
-        """Return the loss of images, uint8 (N, 1, h, w), and packed masks, uint8 (N, B, h, w)."""
-        images, packed = batch
+        """Return the loss of images, uint8 (N, 1, h, w), and masks as `TrainingSet` has them."""
+        images, masks = batch
         outputs = self.network(normalize(images))
-        loss: torch.Tensor = self.objective(outputs, unpack_on_device(packed, self.classes))
+        target = targets_on_device(masks, self.classes, self._data.is_soft)
+        loss: torch.Tensor = self.objective(outputs, target)
         return loss
 
     def configure_optimizers(self) -> Any:

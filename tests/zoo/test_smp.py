@@ -113,9 +113,6 @@ def test_prediction_without_weights(tiny_smp: Callable[..., Any], tmp_path: Any,
         next(FAMILY.predict(tmp_path, tiny_smp(), toys.samples, PredictOptions()))
 
 
-def test_bad_augmentation_is_found_before_anything_is_read(
-    tiny_smp: Callable[..., Any], make_job: Callable[..., Any]
-) -> None:
-    config = tiny_smp(augment=[{"name": "Mosaik"}], encoder="no such encoder")
-    with pytest.raises(ValueError, match=r"augment\.0: unknown transform 'Mosaik'"):
-        FAMILY.train(config, make_job())
+def test_bad_augmentation_is_found_when_the_config_is_loaded(tiny_smp: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"'augment': .*augment\.0: unknown transform 'Mosaik'"):
+        tiny_smp(augment=[{"name": "Mosaik"}])

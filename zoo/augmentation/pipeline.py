@@ -36,15 +36,19 @@ class Augmentation:
 
         Args:
             steps: as `zoo.augmentation.build_steps` takes them.
-            labels: the classes; needed where a transform names some.
+            labels: the classes; needed where a transform names some, or masks are soft.
             is_soft: masks are covered shares, one channel a class, instead of bits.
 
         Raises:
-            ValueError: an unknown transform, parameter or class, naming its place in the list.
+            ValueError: an unknown transform, parameter or class, naming its place in the list; or
+                soft masks of unknown classes.
         """
+        if is_soft and labels is None:
+            raise ValueError("augment: soft masks: expected a label space, found none")
         transforms = build_steps(steps, labels)
         self.mixes = has_mixing(transforms)
         self.is_soft = is_soft
+        self.classes = len(labels) if labels else 0
         way = cv2.INTER_LINEAR if is_soft else cv2.INTER_NEAREST
         self._compose = A.Compose(transforms, mask_interpolation=way)
 

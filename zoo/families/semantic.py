@@ -51,13 +51,13 @@ class SemanticFamily(ABC):
         Raises:
             ValueError: what the config or the data ask for is not there.
         """
-        # Late: prediction needs neither Lightning nor albumentations.
+        # Late: prediction needs no Lightning.
         from zoo.augmentation import Augmentation
         from zoo.training import fit_semantic, is_finished, seed_everything
 
         if is_finished(config, job):
             return
-        augment = Augmentation(config.augment)
+        augment = Augmentation(config.augment, job.labels, config.soft_targets)
         setting = _setting(config, config.device, config.batch)
         seed_everything(config.seed)
         network = self.build(config, len(job.labels))
