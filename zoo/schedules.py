@@ -16,8 +16,6 @@ from pydantic import Field
 from zoo.options import Positive, Share, check_options, describe
 
 Below1 = Annotated[float, Field(ge=0, lt=1)]
-# Steps are counted; their quotients miss a border by less than this.
-ROUNDING = 1e-9
 
 
 def constant(done: float) -> float:
@@ -47,11 +45,11 @@ def cosine_restarts(
     """
     lengths = [stretch**cycle for cycle in range(cycles)]
     place, cycle = done * sum(lengths), 0
-    while cycle < cycles - 1 and place >= lengths[cycle] - ROUNDING:
+    while cycle < cycles - 1 and place >= lengths[cycle]:
         place -= lengths[cycle]
         cycle += 1
     peak = max(decay**cycle, floor)
-    return floor + (peak - floor) * cosine(min(1.0, max(0.0, place / lengths[cycle])))
+    return floor + (peak - floor) * cosine(min(1.0, place / lengths[cycle]))
 
 
 def poly(done: float, *, power: Positive = 0.9, floor: Below1 = 0.0) -> float:
@@ -61,7 +59,7 @@ def poly(done: float, *, power: Positive = 0.9, floor: Below1 = 0.0) -> float:
 
 def step(done: float, *, milestones: tuple[Share, ...] = (0.6, 0.85), gamma: Share = 0.1) -> float:
     """Times `gamma` at each milestone, a share of the training after the warm-up."""
-    return gamma ** sum(done >= milestone - ROUNDING for milestone in milestones)
+    return gamma ** sum(done >= milestone for milestone in milestones)
 
 
 def plateau(
