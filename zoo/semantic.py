@@ -18,9 +18,15 @@ from zoo.optim import OptimConfig
 STRIDE = 32
 
 
-def _whole_strides(size: tuple[int, int]) -> tuple[int, int]:
-    if min(size) < STRIDE or any(side % STRIDE for side in size):
+def _whole_strides(size: tuple[int, int] | None) -> tuple[int, int] | None:
+    if size and (min(size) < STRIDE or any(side % STRIDE for side in size)):
         raise ValueError(f"expected height and width that are multiples of {STRIDE}")
+    return size
+
+
+def _positive(size: tuple[int, int] | None) -> tuple[int, int] | None:
+    if size and min(size) < 1:
+        raise ValueError("expected a positive height and width")
     return size
 
 
@@ -34,7 +40,13 @@ class SemanticConfig(RunConfig):
     """How a semantic network is trained.
 
     Attributes:
-        size: height and width that images are stretched to, in pixels; multiples of 32.
+        size: height and width of what the network learns from, in pixels; multiples of 32. Whole
+            images are stretched to it.
+        window: height and width of the part of an image that the network sees at a time; null is
+            all of it.
+        work_size: height and width that images are stretched to before windows are cut from them;
+            null is `size`.
+        overlap: how much of a window's side the next one repeats, when predicting and scoring.
         epochs: passes over the training samples.
         batch: images in a step, on each device.
         accumulate: steps whose gradients are added before the weights move.
@@ -64,6 +76,9 @@ class SemanticConfig(RunConfig):
     """
 
     size: Annotated[tuple[int, int], AfterValidator(_whole_strides)]
+    window: Annotated[tuple[int, int] | None, AfterValidator(_whole_strides)] = None
+    work_size: Annotated[tuple[int, int] | None, AfterValidator(_positive)] = None
+    overlap: float = Field(default=0.5, ge=0, lt=1)
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)
@@ -100,6 +115,25 @@ class SemanticConfig(RunConfig):
 
             build_steps(steps, LabelSpace.load(info.data["labels"]))
         return steps
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width that images are stretched to, whole or before windows are cut."""
+        return self.work_size or self.size
+
+    @model_validator(mode="after")
+    def _windows_fit(self) -> SemanticConfig:
+        if self.work_size and not self.window:
+            raise ValueError(
+                "work_size: expected together with 'window'; whole images are stretched to 'size'"
+            )
+        pairs = zip(self.window or (0, 0), self.image_size, strict=True)
+        if any(side > whole for side, whole in pairs):
+            key = "work_size" if self.work_size else "size"
+            raise ValueError(
+                f"window: expected at most {key} {list(self.image_size)}, found {self.window}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _known_classes(self) -> SemanticConfig:
