@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 import configs
 
@@ -17,16 +17,96 @@ class StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+class WandbConfig(StrictModel):
+    """How scores go to Weights & Biases.
+
+    Attributes:
+        project: where the run is listed.
+        entity: whose project it is; None leaves it to the account.
+        mode: `offline` writes files that `wandb sync` can send later; `online` sends at once.
+        tags: to find the run by.
+    """
+
+    project: str = Field(min_length=1)
+    entity: str | None = None
+    mode: Literal["offline", "online"] = "offline"
+    tags: tuple[str, ...] = ()
+
+
+class MlflowConfig(StrictModel):
+    """How scores go to MLflow.
+
+    Attributes:
+        uri: of a server or a database, such as `sqlite:///scores.db`; None is a database in the
+            run folder.
+        experiment: where the run is listed.
+    """
+
+    uri: str | None = None
+    experiment: str = Field(default="segzoo", min_length=1)
+
+
+class TrackConfig(StrictModel):
+    """Who is told a run's scores beside `metrics.csv`; nobody by default.
+
+    Attributes:
+        tensorboard: write event files into the run folder.
+        wandb: Weights & Biases.
+        mlflow: MLflow.
+        pictures: how many of the worst validation images are drawn when the run ends. They go where
+            the scores go, to a server too: radiographs are a patient's.
+    """
+
+    tensorboard: bool = False
+    wandb: WandbConfig | None = None
+    mlflow: MlflowConfig | None = None
+    pictures: int = Field(default=0, ge=0)
+
+
+Event = Literal["finished", "failed", "idle", "disk"]
+
+
+class NoticeConfig(StrictModel):
+    """What is posted to a chat, in the format of Slack's incoming webhooks.
+
+    Attributes:
+        url: of the webhook; `env:NAME` reads it from an environment variable. It is a secret, and
+            never written anywhere.
+        on: what is told: the run `finished` or `failed`, its GPUs are `idle`, the `disk` is full.
+        idle_below: percent of utilisation below which a GPU counts as idle.
+        idle_minutes: how long it has to be.
+        disk_below_gb: free space at the run folder, in 10^9 bytes, below which it is told.
+    """
+
+    url: SecretStr
+    on: tuple[Event, ...] = ("finished", "failed", "idle", "disk")
+    idle_below: float = Field(default=5.0, gt=0, le=100)
+    idle_minutes: float = Field(default=10.0, gt=0)
+    disk_below_gb: float = Field(default=10.0, ge=0)
+
+    @field_validator("url")
+    @classmethod
+    def _web_address(cls, url: SecretStr) -> SecretStr:
+        if not url.get_secret_value().startswith(("env:", "https://", "http://")):
+            raise ValueError("expected env:NAME or an address that begins with https://")
+        return url
+
+
 class RunConfig(StrictModel):
     """What every family's config has.
 
     Attributes:
         labels: label space, by name or file.
         seed: of weights, order, and augmentation.
+        track: who is told the scores; not part of what the run is, so it may change when a run
+            continues, and is not written down in it.
+        notice: what is posted to a chat; likewise.
     """
 
     labels: str = "hand_bones"
     seed: int = 0
+    track: TrackConfig = Field(default=TrackConfig(), exclude=True)
+    notice: NoticeConfig | None = Field(default=None, exclude=True)
 
 
 Model = TypeVar("Model", bound=StrictModel)
@@ -91,6 +171,8 @@ def _explain(error: Any, model: type[BaseModel], where: str) -> str:
     if error["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields) if len(error["loc"]) == 1 else "those of its section"
         return f"{where}: unknown key '{key}'; known are {known}"
+    if key == "notice.url":
+        return f"{where}: '{key}': {error['msg']}; what was found is not shown: it is a secret"
     return f"{where}: '{key}': {error['msg']}, found {error['input']!r:.80}"
 
 

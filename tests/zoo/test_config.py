@@ -70,7 +70,7 @@ def test_a_dumped_config_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"sise": 1}, r"file: unknown key 'sise'; known are labels, seed, size, part, options"),
+        ({"sise": 1}, r"unknown key 'sise'; known are labels, seed, track, notice, size, part"),
         ({"part": {"rat": 1}}, r"file: unknown key 'part\.rat'; known are those of its section"),
         ({"part": {"rate": "fast"}}, r"file: 'part\.rate': .*number.*, found 'fast'"),
         ({"size": [1, 2, 3]}, r"file: 'size': .*at most 2 items"),

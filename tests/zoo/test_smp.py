@@ -52,7 +52,7 @@ def test_every_shipped_config_has_a_head_for_every_class(name: str) -> None:
             "options.decoder_chanels: unet takes",
         ),
         ({"options": {"classes": 4}}, "options.classes: unet takes encoder_depth"),
-        ({"encoder_name": "resnet18"}, "unknown key 'encoder_name'; known are labels, seed, size"),
+        ({"encoder_name": "resnet18"}, "unknown key 'encoder_name'; known are labels, seed, track"),
         ({"size": [250, 256]}, "'size': Value error, expected height and width that are multiples"),
         ({"loss": {"dise": 1}}, "'loss': Value error, unknown loss 'dise'"),
         ({"optim": {"lr": -1}}, "'optim.lr': Input should be greater than 0"),
