@@ -60,10 +60,10 @@ class Augmentation:
         others: Others | None = None,
         classes: tuple[int, ...] | None = None,
     ) -> tuple[Image, Image]:
-        """Return the augmented image, uint8 (h, w), and mask, uint8 (h, w, channels).
+        """Return the augmented image, of the same shape, and mask, uint8 (h, w, channels).
 
         Args:
-            image: uint8 (h, w).
+            image: uint8 (h, w), or (h, w, 3).
             mask: bit-packed, uint8 (h, w, B), or shares, uint8 (h, w, C).
             seed: numbers that decide what happens, such as (run's seed, epoch, index).
             others: draws what is mixed in, from the generator that it is given; needed where
@@ -82,7 +82,8 @@ class Augmentation:
         self._compose.set_random_state(np.random.default_rng(sequence), python)
         layout = MaskLayout(self.is_soft, classes)
         out = self._compose(image=image, mask=mask, layout=layout, others=others)
-        if out["image"].shape[:2] != image.shape:
-            found = f"{out['image'].shape[:2]} instead of {image.shape}"
+        size_hw = image.shape[:2]
+        if out["image"].shape[:2] != size_hw:
+            found = f"{out['image'].shape[:2]} instead of {size_hw}"
             raise ValueError(f"augment: expected transforms that keep the size, found {found}")
         return out["image"].reshape(image.shape), out["mask"].reshape(mask.shape)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.devices import Precision
 from zoo.families import ultralytics_offline  # noqa: F401  (before anything of Ultralytics)
@@ -45,6 +46,9 @@ class YoloConfig(RunConfig):
         imgsz: side of the network's square input in pixels.
         nbs: batch for which the optimiser steps; None is `batch`, a step at every batch.
         scale: augmentation: enlarged by up to this share, or made smaller.
+        augment: transforms as the semantic families list them, but for those that mix samples; they
+            take the place of the few that Ultralytics has of albumentations. Its own (`hsv_v`,
+            `degrees`, `fliplr`, ...) are set by their keys, and stay on beside the list.
         overlap_mask: True would give pixels that two bones share to the smaller one only.
         mask_ratio: the loss compares masks of the input's size divided by this.
         cache: keep images in memory.
@@ -95,6 +99,7 @@ class YoloConfig(RunConfig):
     close_mosaic: int = 0
     mixup: float = 0.0
     copy_paste: float = 0.0
+    augment: tuple[dict[str, Any], ...] = ()
     deterministic: bool = True
     cache: bool = False
     workers: int = Field(default=8, ge=0)
@@ -113,6 +118,21 @@ class YoloConfig(RunConfig):
         if value % STRIDE_PX:
             raise ValueError(f"expected a multiple of {STRIDE_PX}")
         return value
+
+    @field_validator("augment")
+    @classmethod
+    def _known_transforms(
+        cls, steps: tuple[dict[str, Any], ...], info: ValidationInfo
+    ) -> tuple[dict[str, Any], ...]:
+        if steps and "labels" in info.data:
+            # Late: albumentations takes most of a second.
+            from zoo.augmentation import build_steps, has_mixing
+
+            if has_mixing(build_steps(steps, LabelSpace.load(info.data["labels"]))):
+                raise ValueError(
+                    "augment: this family mixes samples by its own keys: mosaic, mixup, copy_paste"
+                )
+        return steps
 
     @field_validator("extra")
     @classmethod

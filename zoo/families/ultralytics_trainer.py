@@ -15,9 +15,10 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -31,9 +32,12 @@ from zoo.families import ultralytics_offline  # noqa: F401  (before anything of 
 from zoo.metrics_file import MetricsFile
 
 # isort: split
-from ultralytics.data.augment import Format
+from ultralytics.data.augment import Albumentations, Format
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.segment import SegmentationTrainer
+
+if TYPE_CHECKING:
+    from zoo.augmentation import Augmentation
 
 Score = Callable[[nn.Module], Scores]
 METRICS = ("epoch", "step", "seconds", "train_loss", "lr", "val_dice")
@@ -57,6 +61,7 @@ class Plan:
         out: the run folder.
         about: texts that go with the weights.
         progress: called with (done, total, note) after each batch.
+        augment: transforms of ours, as `ListedTransforms` takes them.
     """
 
     settings: dict[str, Any]
@@ -69,6 +74,7 @@ class Plan:
     out: Path
     about: Mapping[str, str]
     progress: Callable[[int, int, str], None]
+    augment: Augmentation | None = None
 
     @property
     def resume_from(self) -> Path:
@@ -135,6 +141,10 @@ class ListedImages(YOLODataset):  # type: ignore[misc]
 
     format_class = CoveredCells
 
+    def __init__(self, ours: Augmentation | None, **settings: Any) -> None:
+        self._ours = ours
+        super().__init__(**settings)
+
     def get_img_files(self, img_path: Sequence[str]) -> list[str]:
         """Return the images as they were given."""
         return list(img_path)
@@ -143,7 +153,16 @@ class ListedImages(YOLODataset):  # type: ignore[misc]
         """Return Ultralytics' augmentation; masks are drawn at the images' size."""
         transforms = super().build_transforms(hyp)
         sides = sorted(max(label["shape"]) for label in self.labels)
-        transforms.transforms[-1].image_px = max(1, round(sides[len(sides) // 2] / self.imgsz))
+        image_px = max(1, round(sides[len(sides) // 2] / self.imgsz))
+        transforms.transforms[-1].image_px = image_px
+        if self._ours is not None:
+            # Late: prediction needs no albumentations.
+            from zoo.families.ultralytics_augment import ListedTransforms
+
+            draw = partial(covered_cells, cell_px=1, image_px=image_px)
+            steps = transforms.transforms
+            place = next(i for i, step in enumerate(steps) if isinstance(step, Albumentations))
+            steps[place] = ListedTransforms(self._ours, draw, image_px)
         return transforms
 
     def cache_images(self) -> None:
@@ -208,6 +227,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
     ) -> ListedImages:
         """Return the training images with Ultralytics' augmentation."""
         return ListedImages(
+            self.plan.augment,
             img_path=img_path,
             imgsz=self.args.imgsz,
             batch_size=batch,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -37,6 +37,9 @@ from zoo.families.ultralytics_trainer import OfflineSegmentation, Plan, is_finis
 
 # isort: split
 from ultralytics.nn.tasks import SegmentationModel, torch_safe_load, yaml_model_load
+
+if TYPE_CHECKING:
+    from zoo.augmentation import Augmentation
 
 # --- the network
 
@@ -142,6 +145,7 @@ def train(config: YoloConfig, job: TrainJob) -> None:
         out=job.out,
         about={"family": "yolo", "model": config.model, "license": "AGPL-3.0"},
         progress=job.progress,
+        augment=_augmentation(config, job.labels),
     )
     (job.out / RESUME).parent.mkdir(parents=True, exist_ok=True)
     threads = cv2.getNumThreads()
@@ -151,6 +155,15 @@ def train(config: YoloConfig, job: TrainJob) -> None:
         OfflineSegmentation(plan).train()
     finally:
         cv2.setNumThreads(threads)
+
+
+def _augmentation(config: YoloConfig, labels: LabelSpace) -> Augmentation | None:
+    if not config.augment:
+        return None
+    # Late: prediction needs no albumentations.
+    from zoo.augmentation import Augmentation
+
+    return Augmentation(config.augment, labels)
 
 
 def _initial_network(config: YoloConfig, classes: int) -> nn.Module:
