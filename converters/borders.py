@@ -133,9 +133,11 @@ def _fill(polygon: Points, size_hw: tuple[int, int]) -> CropMask:
     slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
     x = start[edge, 0] + (row + 0.5 - start[edge, 1]) * slope
     column = np.clip(np.ceil(x - 0.5), 0, width).astype(int)
-    crossings = np.bincount(row * (width + 1) + column, minlength=height * (width + 1))
-    inside = crossings.reshape(height, width + 1).cumsum(axis=1)[:, :width] & 1
-    return _trim(x0, y0, inside.astype(np.uint8))
+    # By columns: what runs on from one to the next is then a whole column at a time.
+    crossings = np.bincount(column * height + row, minlength=(width + 1) * height)
+    odd = (crossings.astype(np.uint8) & 1).reshape(width + 1, height)
+    inside = np.bitwise_xor.accumulate(odd, axis=0, out=odd)
+    return _trim(x0, y0, np.ascontiguousarray(inside[:width].T))
 
 
 def _trim(x0: int, y0: int, pixels: npt.NDArray[np.uint8]) -> CropMask:
