@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 
 from zoo.families.base import Family
 
+# Before any family imports its libraries, which read these once: no usage reports when a name on
+# the hub is given, and no request to a service that converts pickles.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
+
 FAMILIES = {
     "smp": "zoo.families.smp",
     "segformer": "zoo.families.segformer",
+    "torchvision": "zoo.families.torchvision_nets",
+    "huggingface": "zoo.families.huggingface",
+    "monai": "zoo.families.monai_nets",
     "yolo": "zoo.families.yolo",
 }
 
@@ -24,7 +33,7 @@ def load_family(name: str) -> Family:
     try:
         family: Family = import_module(FAMILIES[name]).FAMILY
     except ModuleNotFoundError as error:
-        extra = "yolo" if name == "yolo" else "train"
+        extra = name if name in ("yolo", "monai") else "train"
         hint = f"install it with: pip install 'segzoo[{extra}]'"
         raise ValueError(f"family '{name}' needs the package '{error.name}'; {hint}") from None
     return family

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-# No usage reports when a hub name is given.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
 import torch
-import transformers
 from pydantic import model_validator
 from torch import nn
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
@@ -24,8 +15,9 @@ from converters import segformer as data_format
 from zoo.config import StrictModel
 from zoo.data import HuggingFaceItems, Items
 from zoo.families.base import TrainJob, division
-from zoo.families.semantic import SemanticFamily, quiet_hub
-from zoo.semantic import SemanticConfig
+from zoo.families.hub import load_pretrained
+from zoo.families.licences import WeightSource, of_hub
+from zoo.families.semantic import NetworkConfig, SemanticFamily
 
 Four = tuple[int, int, int, int]
 ARCHITECTURE = "network.json"
@@ -61,7 +53,7 @@ class Dimensions(StrictModel):
     classifier_dropout_prob: float = 0.1
 
 
-class SegFormerConfig(SemanticConfig):
+class SegFormerConfig(NetworkConfig):
     """A SegFormer, with pretrained weights or from scratch.
 
     Attributes:
@@ -88,6 +80,12 @@ class SegFormer(nn.Module):
     def __init__(self, network: SegformerForSemanticSegmentation) -> None:
         super().__init__()
         self.network = network
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The Mix Transformer."""
+        encoder: nn.Module = self.network.segformer
+        return encoder
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits (N, C, h / 4, w / 4) of images, float (N, 1, h, w)."""
@@ -135,6 +133,20 @@ class SegFormerFamily(SemanticFamily):
             raise ValueError(f"{path}: expected the network's dimensions: {error}") from None
         return SegFormer(SegformerForSemanticSegmentation(architecture))
 
+    def without_weights(self, config: SegFormerConfig) -> SegFormerConfig:
+        """Return the config of the same network with random weights.
+
+        Raises:
+            ValueError: only the pretrained weights say what the network is like.
+        """
+        if config.network is None:
+            raise ValueError(f"pretrained '{config.pretrained}': its dimensions come with weights")
+        return config
+
+    def sources(self, config: SegFormerConfig) -> list[WeightSource]:
+        """Return whose pretrained weights the network starts from."""
+        return [of_hub(config.pretrained)] if config.pretrained else []
+
     def describe(self, run: Path, network: nn.Module) -> None:
         """Leave the network's dimensions, which a pretrained one brings along."""
         if isinstance(network, SegFormer):
@@ -174,37 +186,10 @@ def _convert(job: TrainJob, root: Path) -> None:
 
 
 def _pretrained(name: str, channels: int, classes: int) -> SegformerForSemanticSegmentation:
-    try:
-        with _quiet(), quiet_hub():
-            return SegformerForSemanticSegmentation.from_pretrained(
-                name,
-                num_labels=classes,
-                num_channels=channels,
-                ignore_mismatched_sizes=True,
-                use_safetensors=True,
-            )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"pretrained '{name}': could not get this SegFormer (config.json, model.safetensors); "
-            "run once with a network connection, give a folder that has it, or set "
-            f"pretrained=null and network: {type(error).__name__}: {reason:.160}"
-        ) from None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the list of layers that start at random off the screen; the head always does."""
-    level = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity(logging.ERROR)
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        transformers.logging.enable_progress_bar()
+    remedy = "pretrained=null and network"
+    dimensions = {"num_labels": classes, "num_channels": channels}
+    network, _ = load_pretrained(SegformerForSemanticSegmentation, name, remedy, **dimensions)
+    return network
 
 
 FAMILY = SegFormerFamily()

@@ -1,0 +1,97 @@
+"""The networks that ship as configs: their sizes, and what others reported of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+import configs
+from converters.types import LabelSpace
+from zoo.config import check_config
+from zoo.families import FAMILIES, load_family
+from zoo.families.semantic import SemanticFamily
+
+_REPORTED = re.compile(r"^# Reported(?: \((N\d+)\))?: (\.\d+|none)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A shipped config's network.
+
+    Attributes:
+        family: that builds it.
+        config: its name.
+        row: of the list of systems that the reports describe, such as `N3`; "" is none.
+        reported: the Dice its authors reported; None where there is none. Not a result of ours.
+        parameters: weights that learn, in millions.
+        size: height and width of its input, in pixels.
+    """
+
+    family: str
+    config: str
+    row: str
+    reported: float | None
+    parameters: float
+    size: tuple[int, int]
+
+
+def describe_models(families: tuple[str, ...] = ()) -> Iterator[Model]:
+    """Yield the networks of shipped configs; nothing is downloaded, and no weights are made.
+
+    Args:
+        families: names; () is all semantic ones whose libraries are installed.
+    """
+    for name in families or tuple(FAMILIES):
+        try:
+            family = load_family(name)
+        except ValueError:
+            if families:
+                raise
+            continue
+        if isinstance(family, SemanticFamily):
+            for config in configs.names(name):
+                yield describe_model(family, config)
+
+
+def describe_model(family: SemanticFamily, name: str) -> Model:
+    """Return what a shipped config's network is like."""
+    text = configs.find(family.name, name).read_text(encoding="utf-8")
+    config = check_config(family.Config, yaml.safe_load(text), name)
+    network = build_outline(family, config, len(LabelSpace.load(config.labels)))
+    found = _REPORTED.search(text)
+    row, figure = (found[1] or "", found[2]) if found else ("", "none")
+    count = sum(p.numel() for p in network.parameters() if p.requires_grad)
+    reported = None if figure == "none" else float(figure)
+    return Model(family.name, name, row, reported, count / 1e6, config.size)
+
+
+def build_outline(family: SemanticFamily, config: Any, classes: int) -> nn.Module:
+    """Return a config's network without memory for its weights, which are on the `meta` device."""
+    with _outline():
+        return family.build(family.without_weights(config), classes)
+
+
+@contextmanager
+def _outline() -> Iterator[None]:
+    with ExitStack() as stack:
+        stack.enter_context(torch.device("meta"))
+        stack.enter_context(_PlainNumbers())
+        yield
+
+
+class _PlainNumbers(TorchFunctionMode):
+    """Keeps lists of numbers on the CPU: networks read the chances to skip a block from them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = dict(kwargs or {})
+        if func is torch.linspace:
+            given["device"] = "cpu"
+        return func(*args, **given)

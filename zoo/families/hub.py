@@ -1,0 +1,65 @@
+"""Networks and weights of Hugging Face's transformers: quiet, and safetensors alone."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import transformers
+
+from zoo.families.semantic import quiet_hub
+
+Info = dict[str, Any]
+# Transformers' beginnings of class names -> what people call these networks.
+_SPELLING = {"Segformer": "SegFormer", "UperNet": "UPerNet", "Beit": "BEiT"}
+
+
+def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[Any, Info]:
+    """Return a network with pretrained weights, and which of them it lacked or could not take.
+
+    Args:
+        cls: transformers' class of the network.
+        name: folder, or name on the hub.
+        remedy: what to set instead, for the message.
+        further: arguments of `from_pretrained`.
+
+    Raises:
+        ValueError: the weights cannot be had, or are not safetensors.
+    """
+    try:
+        with quiet(), quiet_hub():
+            network, info = cls.from_pretrained(
+                name,
+                ignore_mismatched_sizes=True,
+                use_safetensors=True,
+                output_loading_info=True,
+                **further,
+            )
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        start = cls.__name__.partition("For")[0]
+        kind = _SPELLING.get(start, start)
+        raise ValueError(
+            f"pretrained '{name}': could not get this {kind} (config.json, model.safetensors); "
+            f"run once with a network connection, give a folder that has it, or set {remedy}: "
+            f"{type(error).__name__}: {reason:.160}"
+        ) from None
+    return network, info
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the list of layers that start at random off the screen; the head always does."""
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity(logging.ERROR)
+    transformers.logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers.logging.set_verbosity(level)
+        transformers.logging.enable_progress_bar()
