@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 import zlib
 
 import cv2
@@ -44,8 +45,11 @@ def check_content(file: ImageFile) -> None:
         _check_png(content)
         return
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata; only pixels matter here.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a whole image, found a damaged one ({error})") from None
 

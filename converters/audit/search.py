@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from converters.audit.arrangement import LEAST_HANDS, Arrangement
 from converters.audit.brightness import find_metal
@@ -60,7 +61,9 @@ def audit(
     found += find_inside(looks)
     found += find_duplicates(looks)
     if labels.once:
-        found += _compare(looks, labels, broken)
+        # Thousands of products of small matrices: threads of BLAS cost more than they bring.
+        with threadpool_limits(1, user_api="blas"):
+            found += _compare(looks, labels, broken)
     return rank(_explained(found))
 
 

@@ -22,6 +22,8 @@ _OFTEN = 0.5
 # Form: robust deviations of the distance's logarithm. The oddest of 3480 sound bones of phantoms
 # reach 5.9, fingertips that are cut off 6.6 to 11.
 _ODD_FORM = 6.2
+# Fewer hands than these make sound bones look odd: in form, and in place beside the other bones.
+_LEAST_FOR_FORM, _LEAST_FOR_PLACE = 16, 60
 # Place, size and direction given the other bones (`Arrangement.misfit`): sound bones reach 4. Half
 # as odd in form and nearly so in place is odd as well.
 _ODD_PLACE = 6.0
@@ -74,15 +76,20 @@ def find_inside(looks: Sequence[Look]) -> Iterator[Finding]:
 def find_odd(looks: Sequence[Look], arrangement: Arrangement) -> Iterator[Finding]:
     """Yield bones whose form or size is unlike that of other hands, or whose place is.
 
+    Nothing is found among fewer than 16 hands, and places are not judged among fewer than 60.
+
     Args:
         looks: the hands of the arrangement, in its order.
-        arrangement: of enough hands.
+        arrangement: of the hands.
     """
+    if len(looks) < _LEAST_FOR_FORM:
+        return
     labels = arrangement.hands.labels
     form = _deviations(form_distance2(arrangement.hands))
     place = np.stack([_misfits(arrangement, n) for n in range(len(looks))])
     # One bone in a wrong place makes its neighbours unusual too: the worst one only.
     worst = place == np.nanmax(place, axis=1, keepdims=True)
+    worst &= len(looks) >= _LEAST_FOR_PLACE
     times = np.hypot(
         np.maximum(form, 0) / _ODD_FORM, np.where(worst, np.maximum(place, 0) / _ODD_PLACE, 0)
     )

@@ -9,13 +9,15 @@ from scipy.optimize import linear_sum_assignment
 
 from converters.audit.arrangement import Arrangement, Order
 from converters.audit.findings import Finding
-from converters.audit.likeness import Array
 from converters.masks import Box, enclose
 
-# An exchange must make a hand so much more usual (squared Mahalanobis distance), and leave the
-# bones no more than so many times as unusual as the worst twentieth of the hands.
+# An exchange must make a hand so much more usual (squared Mahalanobis distance).
 _LEAST_GAIN = 30.0
-_MOST_MISFIT = 2.0
+# With it the bones are at most so many times as unusual as in the worst twentieth of the hands; or
+# somewhat more, if hardly anything is left of what was unusual. On phantoms exchanges leave .02
+# and 5 at most; where other faults make an exchange look better, 3 and .48, or 20 and .03.
+_MISFIT = 2.0
+_CLEAR_MISFIT, _LEFT = 10.0, 0.05
 # The gain of which one is as sure as can be.
 _SURE_GAIN = 300.0
 
@@ -29,16 +31,15 @@ def find_swaps(arrangement: Arrangement, boxes: list[dict[str, Box]]) -> Iterato
     """
     hands = arrangement.hands
     for n, key in enumerate(hands.keys):
-        order, gain = best_order(arrangement, n)
+        order = best_order(arrangement, n)
         for cycle in cycles(order):
             names = tuple(hands.labels[k] for k in cycle)
-            if not _fits(arrangement, n, order, cycle):
-                continue
-            yield from _report(key, names, gain, boxes[n])
+            if gain := _gain(arrangement, n, order, cycle):
+                yield from _report(key, names, gain, boxes[n])
 
 
-def best_order(arrangement: Arrangement, n: int) -> tuple[Order, float]:
-    """Find the labels by which a hand is most usual, and what they gain over those it has.
+def best_order(arrangement: Arrangement, n: int) -> Order:
+    """Find the labels by which a hand is most usual.
 
     Starts from the best assignment of bones to labels one by one, or from the labels as they are,
     whichever is more usual, and goes on exchanging pairs.
@@ -54,7 +55,7 @@ def best_order(arrangement: Arrangement, n: int) -> tuple[Order, float]:
         tries = _exchanges(order, present)
         values = arrangement.distance2(n, row[tries])
         if not len(values) or values.min() >= best - 1e-6:
-            return _kept(arrangement, n, order), float(before - best)
+            return _kept(arrangement, n, order)
         order, best = tries[values.argmin()], values.min()
 
 
@@ -107,14 +108,18 @@ def cycles(order: Order) -> list[list[int]]:
     return found
 
 
-def _fits(arrangement: Arrangement, n: int, order: Order, cycle: list[int]) -> bool:
-    """Whether the bones are about as usual as others, once they have each other's labels."""
-    row: Array = arrangement.rows[n][order][None]
-    misfits = [
-        float(arrangement.parted2(n, row, bones)[0]) / arrangement.usual2(bones)
+def _gain(arrangement: Arrangement, n: int, order: Order, cycle: list[int]) -> float:
+    """What the bones gain by each other's labels; 0 where they do not fit them."""
+    before = order.copy()
+    before[cycle] = cycle
+    row = arrangement.rows[n]
+    was, left = arrangement.parted2(n, row[np.stack([before, order])], cycle).tolist()
+    misfit = max(
+        float(arrangement.parted2(n, row[order][None], bones)[0]) / arrangement.usual2(bones)
         for bones in (cycle, *([bone] for bone in cycle))
-    ]
-    return max(misfits) <= _MOST_MISFIT
+    )
+    is_clear = left <= _LEFT * was and misfit <= _CLEAR_MISFIT
+    return float(was - left) if is_clear or misfit <= _MISFIT else 0.0
 
 
 def _report(

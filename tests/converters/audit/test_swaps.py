@@ -1,0 +1,65 @@
+"""Exchanged labels are found, named, and mended by the edit."""
+
+import numpy as np
+import pytest
+
+from converters.audit import audit, draft_edits
+from converters.audit.swaps import cycles
+
+SWAPS = [
+    {"finger-1": "finger-3", "finger-3": "finger-1"},
+    {"finger-8": "finger-9", "finger-9": "finger-8"},
+    {"finger-18": "finger-19", "finger-19": "finger-18"},
+    {"Lunate": "Triquetrum", "Triquetrum": "Lunate"},
+    {"Trapezium": "Trapezoid", "Trapezoid": "Trapezium"},
+    {"Triquetrum": "Pisiform", "Pisiform": "Triquetrum"},
+    {"Radius": "Ulna", "Ulna": "Radius"},
+    {"finger-1": "finger-2", "finger-2": "finger-3", "finger-3": "finger-1"},
+    {f"finger-{a}": f"finger-{b}" for i in range(4) for a, b in ((4 + i, 8 + i), (8 + i, 4 + i))},
+]
+IDS = ["+".join(sorted(swap)) for swap in SWAPS]
+
+
+def labels_from(draft):
+    """Label as it is -> label as it should be."""
+    right = {}
+    for entry in draft.get("swap_labels", []):
+        a, b = entry["labels"]
+        right |= {a: b, b: a}
+    return right | {entry["label"]: entry["to"] for entry in draft.get("relabel", [])}
+
+
+@pytest.mark.parametrize("swap", SWAPS, ids=IDS)
+@pytest.mark.parametrize("at", [4, 17])
+def test_exchanged_labels_are_found_and_put_back(hands, labels, spoil, swap, at):
+    samples = [*hands[:at], spoil.rename(hands[at], swap), *hands[at + 1 :]]
+    found = audit(samples, [], labels)
+    assert {(f.kind, f.key) for f in found} == {("swapped", hands[at].key)}
+    assert {label for f in found for label in f.labels} == set(swap)
+    back = labels_from(draft_edits(found))
+    assert back == {now: before for before, now in swap.items()}
+
+
+def test_sound_hands_have_nothing_exchanged(hands, labels):
+    assert [f for f in audit(hands, [], labels) if f.kind == "swapped"] == []
+
+
+@pytest.mark.parametrize(("count", "is_found"), [(11, False), (12, True)])
+def test_a_dozen_hands_tell_what_is_usual(hands, labels, spoil, count, is_found):
+    swapped = spoil.rename(hands[0], SWAPS[0])
+    found = audit([swapped, *hands[1:count]], [], labels)
+    assert [f.labels for f in found if f.kind == "swapped"] == [("finger-1", "finger-3")] * is_found
+
+
+def test_a_swap_beside_a_missing_bone_is_found(hands, labels, spoil):
+    spoiled = spoil.redraw(spoil.rename(hands[4], SWAPS[0]), "Ulna")
+    found = audit([spoiled, *hands[:4], *hands[5:]], [], labels)
+    assert {f.kind for f in found if f.key == hands[4].key} == {"missing", "swapped"}
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [([0, 1, 2], []), ([1, 0, 2], [[0, 1]]), ([1, 2, 0, 4, 3], [[0, 1, 2], [3, 4]])],
+)
+def test_cycles_of_a_permutation(order, expected):
+    assert cycles(np.array(order)) == expected
