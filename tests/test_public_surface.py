@@ -26,7 +26,7 @@ EXPECTED = {
     fusion: {"FUSIONS", "Hybrid", "Mean", "Prediction", "Rule", "SoftMask", "Vote"},
 }
 COMMANDS = {
-    *("phantom", "split", "convert", "audit", "train", "predict"),
+    *("phantom", "split", "convert", "audit", "augment", "train", "predict"),
     *("fit", "fuse", "evaluate", "check", "list", "demo"),
 }
 CORE = (converters, fusion)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from converters.parallel import map_ordered
 from converters.splits import Split
 from converters.types import LabelSpace, Sample
 from zoo.augmentation import Augmentation, pack_instances, unpack_instances
+from zoo.config import RunConfig, load_config
 from zoo.data import Items, SampleItems, other_index, resize_image, resize_packed
 from zoo.progress import Report
 from zoo.report.pictures import View, class_colors, draw_masks
@@ -31,6 +32,33 @@ VERSIONS = 4
 # Of a picture on the contact sheet, and of the gap between two.
 _HEIGHT_PX, _GAP_PX = 420, 6
 _GROUND = 24
+
+
+class Plan(NamedTuple):
+    """What a config says about augmentation.
+
+    Attributes:
+        steps: its `augment`.
+        labels: the classes.
+        size_hw: at which the network is trained.
+    """
+
+    steps: Sequence[Mapping[str, Any]]
+    labels: LabelSpace
+    size_hw: tuple[int, int]
+
+
+def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]) -> Plan:
+    """Read what a config says about augmentation.
+
+    Raises:
+        ValueError: a bad config, or one that augments nothing.
+    """
+    loaded: Any = load_config(kind, family, config, changes)
+    if not loaded.augment:
+        raise ValueError(f"{family} config '{config}': expected 'augment' with steps, found none")
+    size_hw = getattr(loaded, "size", None) or (loaded.imgsz, loaded.imgsz)
+    return Plan(loaded.augment, LabelSpace.load(loaded.labels), tuple(size_hw))
 
 
 def preview(

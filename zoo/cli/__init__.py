@@ -1,0 +1,31 @@
+"""The `zoo` command: one subcommand an arrow from polygons to submission. Imports late."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from zoo.cli import data, models, results
+from zoo.cli.options import app
+
+__all__ = ["app", "data", "main", "models", "results"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; what a user can mend ends in one line a problem and exit code 2.
+
+    Args:
+        arguments: what follows `zoo` on the command line; by default what this process was given.
+            `--debug` anywhere among them shows the traceback instead.
+    """
+    given = sys.argv[1:] if arguments is None else arguments
+    rest = [argument for argument in given if argument != "--debug"]
+    try:
+        app(rest)
+    except (ValueError, OSError, ImportError) as error:
+        if "--debug" in given:
+            raise
+        for line in (str(error) or type(error).__name__).splitlines():
+            typer.echo(f"zoo: {line}", err=True)
+        sys.exit(2)

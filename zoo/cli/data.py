@@ -1,0 +1,198 @@
+"""Commands around annotated images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.options import Data, Edits, From, Jobs, Labels, Subset, app, command_line, say, words
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    people: Annotated[int, typer.Option(help="People in train; two hands each.")] = 8,
+    test_people: Annotated[int, typer.Option(help="People in test; two hands each.")] = 4,
+    size: Annotated[int, typer.Option(help="Image side in pixels, 256 to 2048.")] = 512,
+    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    bent_train: Annotated[float, typer.Option(help="Share of bent wrists in train.")] = 0.10,
+    bent_test: Annotated[float, typer.Option(help="Share of bent wrists in test.")] = 0.58,
+    jobs: Jobs = 1,
+) -> None:
+    """Write synthetic hand radiographs in the competition's format."""
+    from zoo.phantom import PhantomConfig, write_phantom
+    from zoo.progress import bar
+
+    config = PhantomConfig(
+        people=people,
+        test_people=test_people,
+        size=size,
+        seed=seed,
+        bent_train=bent_train,
+        bent_test=bent_test,
+    )
+    with bar("phantom") as report:
+        write_phantom(out, config, progress=lambda done, total: report(done, total, ""), jobs=jobs)
+    say(f"{out}: {2 * people} train and {2 * test_people} test images of {size} x {size}")
+
+
+@app.command()
+def split(
+    data: Annotated[Path, typer.Argument(help="Data set.")],
+    out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("split.json"),
+    folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
+    strategy: Annotated[
+        str, typer.Option(help="group: a patient is in one fold; stratified: and folds are alike.")
+    ] = "group",
+    seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Show images, patients, posture, areas per fold.")
+    ] = False,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Labels = "hand_bones",
+) -> None:
+    """Divide the train images into folds by patient, for all families alike."""
+    from zoo.convert import split as split_data
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits)
+    say(split_data(source, out, labels, folds, strategy, seed, describe=describe))
+
+
+@app.command()
+def convert(
+    data: Annotated[Path, typer.Argument(help="Data set to read.")],
+    to: Annotated[str, typer.Option(help="Format to write; see: zoo list formats")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
+    layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
+    split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
+    fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
+    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.train,
+    crop: Annotated[str, typer.Option(help="Cut out these groups or classes: carpals,Radius")] = "",
+    margin: Annotated[int, typer.Option(help="Pixels around what is cut out.")] = 0,
+    suggest: Annotated[
+        bool, typer.Option("--suggest", help="Only say how large crops have to be.")
+    ] = False,
+    scale: Annotated[int, typer.Option(help="Enlarge crops by this factor.")] = 1,
+    enlarger: Annotated[
+        str, typer.Option(help="Super-resolution model (.onnx, TorchScript); Lanczos without.")
+    ] = "",
+    boxes: Annotated[
+        Path | None, typer.Option(help="Prediction store that says where to cut; else the truth.")
+    ] = None,
+    jobs: Jobs = 1,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Labels = "hand_bones",
+) -> None:
+    """Write a data set in another format, and say what that format could not hold."""
+    from zoo import convert as converting
+    from zoo.progress import bar
+    from zoo.source import DataSource
+
+    plan = converting.plan_crop(words(crop), margin, scale, enlarger, boxes)
+    source = DataSource.open(data, data_format, edits)
+    if suggest:
+        say(converting.suggest(source, labels, subset.value, plan))
+        return
+    if not to or out is None:
+        raise ValueError("expected --to FORMAT and --out FOLDER; see: zoo list formats")
+    with bar(f"convert to {to}") as report:
+        count, loss = converting.convert(
+            *(source, to, out, labels),
+            subset=subset.value,
+            split_path=split,
+            fold=fold,
+            layout=layout,
+            crop_plan=plan,
+            jobs=jobs,
+            command=command_line(),
+            report=report,
+        )
+    say(f"{out}: {count} images")
+    say(loss or "nothing was lost: every bone's pixels come back as they were")
+
+
+@app.command()
+def audit(
+    data: Annotated[Path, typer.Argument(help="Data set to look into.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("audit"),
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Also areas, overlaps, posture, metadata.")
+    ] = False,
+    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.all,
+    jobs: Jobs = 1,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Labels = "hand_bones",
+) -> None:
+    """Find what is wrong with annotations: a page of pictures, and a draft of corrections."""
+    from zoo.audit import audit as audit_data
+    from zoo.progress import bar
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits)
+    with bar("audit") as report:
+        lines = audit_data(
+            *(source, out, labels),
+            subset=subset.value,
+            describe=describe,
+            jobs=jobs,
+            command=command_line(),
+            report=report,
+        )
+    say(lines)
+
+
+@app.command()
+def augment(
+    family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...")],
+    config: Annotated[str, typer.Option(help="Shipped config or YAML file; its `augment`.")],
+    data: Data,
+    changes: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...")] = None,
+    preview: Annotated[
+        Path | None, typer.Option(help="Write a contact sheet (PNG): samples and what they become.")
+    ] = None,
+    count: Annotated[int, typer.Option(help="Samples on the contact sheet.")] = 4,
+    out: Annotated[Path | None, typer.Option(help="Write a data set with copies.")] = None,
+    to: Annotated[str, typer.Option(help="Its format.")] = "masks",
+    copies: Annotated[int, typer.Option(help="Augmented copies of each training image.")] = 1,
+    split: Annotated[Path | None, typer.Option(help="Split file: val gets no copies.")] = None,
+    fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
+    seed: Annotated[int, typer.Option(help="Same seed, same copies.")] = 0,
+    jobs: Jobs = 1,
+    data_format: From = None,
+    edits: Edits = None,
+) -> None:
+    """Show what a config's augmentation does, or write its results as a data set."""
+    from zoo import augment as augmenting
+    from zoo.families import load_family
+    from zoo.progress import bar
+    from zoo.source import DataSource
+
+    if preview is None and out is None:
+        raise ValueError("expected --preview SHEET.png or --out FOLDER")
+    chosen = augmenting.plan(load_family(family).Config, family, config, changes or [])
+    source = DataSource.open(data, data_format, edits)
+    if preview is not None:
+        rows = augmenting.preview(*chosen, source, preview, count, seed)
+        say(f"{preview}: {rows} samples")
+    if out is None:
+        return
+    with bar("augment") as report:
+        images, loss = augmenting.write(
+            *(chosen.steps, chosen.labels, source, out),
+            copies=copies,
+            data_format=to,
+            split_path=split,
+            fold=fold,
+            seed=seed,
+            jobs=jobs,
+            command=command_line(),
+            report=report,
+        )
+    say(f"{out}: {images} images")
+    say(loss)

@@ -1,0 +1,80 @@
+"""What all commands share: the application, options of the same meaning, and how they speak."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="zoo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Data = Annotated[Path, typer.Option("--data", help="Data set: a folder in any readable format.")]
+From = Annotated[
+    str | None, typer.Option("--from", help="The data set's format, where it is not recognised.")
+]
+Edits = Annotated[
+    Path | None, typer.Option("--edits", help="Corrections (YAML) to apply while reading.")
+]
+Jobs = Annotated[int, typer.Option(help="Processes.")]
+Labels = Annotated[str, typer.Option(help="Label space: a shipped name or a YAML file.")]
+Stores = Annotated[list[Path], typer.Argument(help="Prediction stores, one a model.")]
+
+
+class Subset(StrEnum):
+    """Which images of a data set."""
+
+    val = "val"
+    train = "train"
+    test = "test"
+    all = "all"
+
+
+class Topic(StrEnum):
+    """What `zoo list` can list."""
+
+    families = "families"
+    formats = "formats"
+    fusions = "fusions"
+    configs = "configs"
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        say(f"segzoo {version('segzoo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of errors.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Segmentation of overlapping structures: convert, train, predict, fuse, evaluate."""
+
+
+def say(text: str) -> None:
+    """Print a text, if there is one."""
+    if text:
+        typer.echo(text)
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a list with commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def command_line() -> list[str]:
+    """Return what the user called, for the record."""
+    return ["zoo", *sys.argv[1:]]

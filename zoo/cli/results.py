@@ -1,0 +1,99 @@
+"""Commands around predictions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.options import Data, Edits, From, Labels, Stores, Subset, app, say
+
+
+@app.command()
+def fit(
+    predictions: Stores,
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Fusion config to write (YAML).")],
+    method: Annotated[str, typer.Option(help="Rule to fit.")] = "hybrid",
+    data_format: From = None,
+    edits: Edits = None,
+) -> None:
+    """Fit the fusion's weights on predictions for images the models did not learn from."""
+    from zoo import fuse as fusing
+    from zoo.progress import bar
+    from zoo.source import DataSource
+
+    if method != "hybrid":
+        raise ValueError(f"method '{method}': expected hybrid; the other rules need no fit")
+    source = DataSource.open(data, data_format, edits)
+    with bar("fit") as report:
+        fitted = fusing.fit(predictions, source, out, report)
+    kept = sum(bool(r.keeps) for r in fitted.report.values())
+    say(f"{out}: fitted on {fitted.images} images; {kept} classes keep their best source")
+
+
+@app.command()
+def fuse(
+    predictions: Stores,
+    out: Annotated[Path, typer.Option(help="Submission to write (CSV).")],
+    method: Annotated[str | None, typer.Option(help="See: zoo list fusions")] = None,
+    config: Annotated[Path | None, typer.Option(help="Fusion config from `zoo fit`.")] = None,
+) -> None:
+    """Fuse prediction stores into one RLE submission."""
+    from zoo import fuse as fusing
+    from zoo.progress import bar
+
+    rule = fusing.load_rule(method, config)
+    with bar("fuse") as report:
+        images, rows = fusing.write_submission(predictions, rule, out, report)
+    say(f"{out}: {rows} rows for {images} images")
+
+
+@app.command()
+def check(
+    submission: Annotated[Path, typer.Argument(help="Submission (CSV).")],
+    data: Data,
+    subset: Annotated[Subset, typer.Option(help="The images it has to cover.")] = Subset.test,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Labels = "hand_bones",
+) -> None:
+    """Check a submission against the data set: rows, order, names, codes, sizes."""
+    from zoo.evaluate import check_submission
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits)
+    problems = check_submission(submission, source, subset.value, labels)
+    if problems:
+        raise ValueError("\n".join(f"{submission}: {problem}" for problem in problems))
+    say(f"{submission}: valid")
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Prediction store or submission.")],
+    data: Data,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Scores as JSON.")] = None,
+    subset: Annotated[
+        Subset, typer.Option(help="The images that a submission covers; a store lists its own.")
+    ] = Subset.test,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Labels = "hand_bones",
+) -> None:
+    """Score a prediction store or a submission: Dice per class, group, and on shared pixels."""
+    from converters.files import atomic_write_text
+    from zoo.evaluate import describe
+    from zoo.evaluate import evaluate as score
+    from zoo.progress import bar
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits)
+    with bar("evaluate") as report:
+        scores = score(predictions, source, labels, subset.value, report)
+    if json_out is not None:
+        text = json.dumps(scores.record(), indent=1, ensure_ascii=False)
+        atomic_write_text(json_out, text + "\n")
+    say(describe(scores))
