@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,16 @@ import torch
 from torch import nn
 
 from converters.types import LabelSpace
+from fusion.types import Prediction
 from zoo.data import GREY_MEAN, Frame
-from zoo.inference import TTA, Setting, enlarge, predict_semantic, probabilities, to_prediction
+from zoo.inference import (
+    Setting,
+    enlarge,
+    predict_semantic,
+    probabilities,
+    read_frames,
+    to_prediction,
+)
 
 CPU = torch.device("cpu")
 LABELS = LabelSpace("two", ("bright-part", "left"))
@@ -86,21 +95,80 @@ def test_flipped_probabilities_are_averaged() -> None:
     assert found[0, 0, 20, 2] < 10
 
 
-@pytest.mark.parametrize("name", sorted(TTA))
-def test_moves_are_undone(name: str) -> None:
-    values = torch.rand(1, 1, 4, 6)
-    move, undo = TTA[name]
-    assert torch.equal(undo(move(values)), values)
-
-
 def test_no_frames_no_predictions() -> None:
     assert list(predict_semantic(Threshold(), [], LABELS, Setting(CPU))) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"tta": ("vflip",)}, "tta 'vflip': expected any of hflip"), ({"batch": 0}, "at least 1")],
+    [
+        ({"tta": ("vflop",)}, "tta 'vflop': expected hflip, vflip, scale:0.75"),
+        ({"batch": 0}, "at least 1"),
+        ({"overlap": 1.0}, "overlap: expected 0 up to below 1, found 1.0"),
+    ],
 )
 def test_bad_setting(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Setting(CPU, **changes)
+
+
+def test_images_of_different_sizes_in_one_batch() -> None:
+    frames = [Frame(f"a_{n}", size, np.zeros(size, np.uint8)) for n, size in enumerate(SIZES)]
+    network = Threshold()
+    found = list(predict_semantic(network, frames, LABELS, Setting(CPU, batch=4)))
+    assert [(p.key, p.size_hw) for p in found] == [(f.key, f.size_hw) for f in frames]
+    assert [shape[0] for shape in network.seen] == [2, 1, 2]
+
+
+SIZES = ((8, 4), (8, 4), (4, 8), (6, 6), (6, 6))
+
+
+def _convolutions() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 2, 3, padding=1))
+
+
+def _planes(found: Iterable[Prediction]) -> list[tuple[Any, ...]]:
+    return [
+        (p.key, label, score, mask.box_xywh, mask.prob.tobytes())
+        for p in found
+        for label, _, score, mask in p.rows()
+    ]
+
+
+@pytest.mark.parametrize("window", [None, (32, 32)])
+@pytest.mark.parametrize("tta", [(), ("hflip", "scale:0.75", "contrast:0.8")])
+def test_the_batch_size_does_not_matter(window: tuple[int, int] | None, tta: Any) -> None:
+    generator = np.random.default_rng(0)
+    frames = [
+        Frame(f"a_{n}", (80, 48), generator.integers(0, 256, (80, 48), np.uint8)) for n in range(5)
+    ]
+    network = _convolutions()
+    found = [
+        _planes(
+            predict_semantic(network, frames, LABELS, Setting(CPU, batch=n, tta=tta, window=window))
+        )
+        for n in (1, 2, 5, 16)
+    ]
+    assert len(found[0]) == 10
+    assert all(other == found[0] for other in found[1:])
+
+
+@pytest.mark.parametrize("size", [None, (64, 32)])
+def test_the_number_of_readers_does_not_matter(toys: Any, size: tuple[int, int] | None) -> None:
+    network, setting = _convolutions(), Setting(CPU, batch=2)
+    found = [
+        _planes(
+            predict_semantic(network, read_frames(toys.samples, size, readers), LABELS, setting)
+        )
+        for readers in (1, 2, 7)
+    ]
+    assert [row[0] for row in found[0][::2]] == [sample.key for sample in toys.samples]
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+def test_frames_keep_their_own_size_where_none_is_given(toys: Any) -> None:
+    frames = list(read_frames(toys.samples[:2], None))
+    assert [f.image.shape for f in frames] == [s.size_hw for s in toys.samples[:2]]
+    assert [f.image.shape for f in read_frames(toys.samples[:1], (64, 32))] == [(64, 32)]

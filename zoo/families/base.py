@@ -5,26 +5,76 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from converters.splits import VERSION, Split
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 from zoo.config import RunConfig, StrictModel
+from zoo.variants import parse_variants
+
+
+def read_size(value: Any) -> Any:
+    """Return height and width that are given as one number, as `1024x768`, or as they are.
+
+    >>> read_size(1024), read_size("1024x768"), read_size([1024, 768])
+    ((1024, 1024), ('1024', '768'), [1024, 768])
+    """
+    if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
+        return int(value), int(value)
+    return tuple(value.split("x")) if isinstance(value, str) and "x" in value else value
+
+
+def _check_size(size: tuple[int, int]) -> tuple[int, int]:
+    if min(size) < 1:
+        raise ValueError("expected a positive height and width")
+    return size
+
+
+def _check_variants(names: tuple[str, ...]) -> tuple[str, ...]:
+    parse_variants(names)
+    return names
+
+
+Size = Annotated[tuple[int, int], BeforeValidator(read_size), AfterValidator(_check_size)]
 
 
 class PredictOptions(StrictModel):
     """How to predict.
 
     Attributes:
-        tta: test-time augmentation: any of `hflip`.
-        batch: images at a time; 0 lets the family choose.
+        tta: test-time augmentation, see `zoo.variants`: forms beside the plain one in which the
+            network is shown an image.
+        average: what is averaged over those forms.
+        size: height and width that images are stretched to before the network sees them, whole or
+            in windows; by default what the run learned from.
+        window: height and width of windows that cover the image; `whole` for none; by default as
+            the run learned. A run that learned whole images sees windows of each image's own size.
+        overlap: how much of a window's side the next one repeats.
+        batch: images at a time, or windows; 0 lets the family choose.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
     """
 
-    tta: tuple[str, ...] = ()
-    batch: int = 0
+    tta: Annotated[tuple[str, ...], AfterValidator(_check_variants)] = ()
+    average: Literal["probabilities", "logits"] = "probabilities"
+    size: Size | None = None
+    window: Size | Literal["whole"] | None = None
+    overlap: float | None = Field(default=None, ge=0, lt=1)
+    batch: int = Field(default=0, ge=0)
     device: str = "auto"
+
+    def refuse(self, family: str, *names: str) -> None:
+        """Make sure that a family is not asked for what it does not do.
+
+        Raises:
+            ValueError: one of these options is given.
+        """
+        for name in names:
+            if getattr(self, name) != type(self).model_fields[name].default:
+                found = getattr(self, name)
+                raise ValueError(f"{name}: the family '{family}' predicts without; found {found}")
 
 
 @dataclass(frozen=True)

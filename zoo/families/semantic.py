@@ -16,12 +16,13 @@ import configs
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 from zoo import checkpoints
-from zoo.data import Items, SampleItems, read_frames
-from zoo.devices import choose_device, choose_precision, place
+from zoo.data import Items, SampleItems
+from zoo.devices import place
 from zoo.families.activations import checkpoint_blocks, find_blocks
 from zoo.families.base import PredictOptions, TrainJob
 from zoo.families.licences import WeightSource, write_licences
-from zoo.inference import Setting, predict_semantic
+from zoo.inference import predict_semantic, read_frames
+from zoo.plans import plan_prediction, plan_scoring
 from zoo.semantic import SemanticConfig
 
 
@@ -119,7 +120,7 @@ class SemanticFamily(ABC):
         if is_finished(config, job):
             return
         augment = Augmentation(config.augment, job.labels, config.soft_targets)
-        setting = _setting(config, config.device, config.batch)
+        setting = plan_scoring(config)
         seed_everything(config.seed)
         network = self.build(config, len(job.labels))
         if config.init:
@@ -140,11 +141,12 @@ class SemanticFamily(ABC):
             ValueError: the run has no weights, or an option is unknown.
         """
         labels = LabelSpace.load(config.labels)
-        setting = _setting(config, options.device, options.batch or config.batch, options.tta)
+        plan = plan_prediction(config, options)
         network = self.rebuild(run, config, len(labels))
         checkpoints.load_weights(network, checkpoints.find_weights(run))
-        place(network, setting.device).eval()
-        yield from predict_semantic(network, read_frames(samples, config.size), labels, setting)
+        place(network, plan.setting.device).eval()
+        frames = read_frames(samples, plan.size_hw)
+        yield from predict_semantic(network, frames, labels, plan.setting)
 
 
 @contextmanager
@@ -157,11 +159,3 @@ def quiet_hub() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _setting(
-    config: SemanticConfig, device_name: str, batch: int, tta: tuple[str, ...] = ()
-) -> Setting:
-    device = choose_device(device_name)
-    precision = choose_precision(device) if config.precision == "auto" else config.precision
-    return Setting(device, precision, batch, tta)

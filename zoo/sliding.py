@@ -1,0 +1,112 @@
+"""Sliding windows: a network sees an image part by part, and the parts are blended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+
+# Of a window's side: how wide the bell is by which a window's pixels count. Isensee et al. 2021,
+# "nnU-Net", Nature Methods 18, supplementary note 4; also MONAI's default.
+SIGMA = 0.125
+# The corners of a window still count that much, where no other window lies.
+LEAST = 1e-3
+
+Size = tuple[int, int]
+Entry = TypeVar("Entry")
+
+
+def window_starts(length: int, window: int, overlap: float) -> list[int]:
+    """Return where windows begin along a side; the last one ends with it.
+
+    >>> window_starts(2048, 1024, 0.5), window_starts(100, 64, 0.25), window_starts(50, 64, 0.5)
+    ([0, 512, 1024], [0, 36], [0])
+    """
+    last = max(length - window, 0)
+    step = max(int(window * (1 - overlap)), 1)
+    return [*range(0, last, step), last]
+
+
+def window_corners(size_hw: Size, window_hw: Size, overlap: float) -> list[Size]:
+    """Return the upper left corners (row, column) of the windows that cover an image."""
+    sides = zip(size_hw, window_hw, strict=True)
+    rows, columns = (window_starts(length, window, overlap) for length, window in sides)
+    return list(product(rows, columns))
+
+
+def importance(window_hw: Size, device: torch.device) -> torch.Tensor:
+    """Return how much a window's pixels count, float32 (h, w), 1 in the middle: a Gaussian."""
+    rows, columns = (
+        torch.signal.windows.gaussian(side, std=SIGMA * side, dtype=torch.float32, device=device)
+        for side in window_hw
+    )
+    weights = rows[:, None] * columns
+    return weights.clamp_min(max(float(weights.min()), LEAST))
+
+
+def blend(
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    images: torch.Tensor,
+    window_hw: Size,
+    overlap: float,
+    batch: int,
+    fill: float,
+) -> torch.Tensor:
+    """Return what a network says about images that it sees window by window, (N, C, h, w).
+
+    What windows say of a pixel is averaged by their importance there. The sum is float32, on the
+    device of the images, and the weights are divided by their sum beforehand: nothing else of the
+    images' size is held. Of 29 classes at 2048 x 2048 that is 487 MB for each image.
+
+    Args:
+        predict: (n, c, *window_hw) -> (n, C, *window_hw), any float dtype, or (n, C, h', w'), which
+            is enlarged.
+        images: float (N, c, h, w).
+        window_hw: a window's height and width; smaller images are padded on all sides.
+        overlap: how much of a window's side the next one repeats, 0 up to below 1.
+        batch: windows at a time, of any of the images.
+        fill: value of the padding.
+    """
+    (height, width), (rows, columns) = images.shape[-2:], window_hw
+    bottom, right = max(rows - height, 0), max(columns - width, 0)
+    top, left = bottom // 2, right // 2
+    padded = F.pad(images, (left, right - left, top, bottom - top), value=fill)
+    corners = window_corners((padded.shape[-2], padded.shape[-1]), window_hw, overlap)
+    weights = importance(window_hw, images.device)
+    norm = torch.zeros(padded.shape[-2:], device=images.device)
+    for y, x in corners:
+        norm[y : y + rows, x : x + columns] += weights
+    total = None
+    for part in _even_parts(list(product(range(len(padded)), corners)), batch):
+        cut = [padded[n, :, y : y + rows, x : x + columns] for n, (y, x) in part]
+        outputs = predict(torch.stack(cut))
+        if total is None:
+            total = outputs.new_zeros(
+                (len(padded), outputs.shape[1], *padded.shape[-2:]), dtype=torch.float32
+            )
+        for (n, (y, x)), output in zip(part, outputs, strict=True):
+            place = (slice(y, y + rows), slice(x, x + columns))
+            total[(n, slice(None), *place)] += _stretch(output, window_hw) * (weights / norm[place])
+    if total is None:
+        raise ValueError("windows: expected at least one image, found none")
+    return total[..., top : top + height, left : left + width]
+
+
+def _stretch(output: torch.Tensor, size_hw: Size) -> torch.Tensor:
+    """One window's output, (C, h', w'), as float32 (C, *size_hw)."""
+    values = output.float()
+    if tuple(values.shape[-2:]) == tuple(size_hw):
+        return values
+    return F.interpolate(values[None], size=size_hw, mode="bilinear", align_corners=False)[0]
+
+
+def _even_parts(entries: Sequence[Entry], most: int) -> Iterator[Sequence[Entry]]:
+    # Nine windows by four are three, three and three: a last batch of one would cost almost as much
+    # as one of four.
+    count = -(-len(entries) // most)
+    for number in range(count):
+        first, last = (len(entries) * n // count for n in (number, number + 1))
+        yield entries[first:last]
