@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from converters.types import LabelSpace
-from zoo.config import RunConfig
+from zoo.config import RunConfig, StrictModel
 from zoo.devices import Precision
 from zoo.losses import check_losses
 from zoo.losses.objective import Objective, resolve_class_weights
@@ -34,6 +34,24 @@ def _check_scales(weights: tuple[float, ...]) -> tuple[float, ...]:
     if weights and not (min(weights) >= 0 and weights[0] > 0 and math.isfinite(sum(weights))):
         raise ValueError("expected weights of at least 0, the first one larger")
     return weights
+
+
+class SwaConfig(StrictModel):
+    """How the weights of the last epochs are averaged (Izmailov et al. 2018).
+
+    Attributes:
+        start: share of the epochs after which averaging begins.
+        lr: the constant learning rate from there on; null leaves the schedule as it is.
+        anneal: epochs in which the rate moves to `lr`.
+    """
+
+    start: float = Field(default=0.75, ge=0, lt=1)
+    lr: float | None = Field(default=None, gt=0)
+    anneal: int = Field(default=1, ge=0)
+
+    def first_epoch(self, epochs: int) -> int:
+        """Return the first epoch, counted from 0, whose weights are in the average."""
+        return min(int(self.start * epochs), epochs - 1)
 
 
 class SemanticConfig(RunConfig):
@@ -62,6 +80,10 @@ class SemanticConfig(RunConfig):
         soft_targets: learn how much of a pixel a class covers, not whether its nearest pixel is
             set; for training below the images' size.
         clip: highest norm of the gradient; 0 does not clip.
+        ema: how much an exponential average of the weights keeps at each step, such as .999; it is
+            what is scored and written. null averages nothing.
+        swa: average the weights of the last epochs; what is written at the end.
+        patience: scores in a row without a better one after which the run ends; 0 goes on.
         validate_every: epochs between scores; the last one is always scored.
         checkpoint_every: epochs between checkpoints to continue from.
         cache: keep decoded samples at the network's size in `memory`, or `none`.
@@ -70,9 +92,15 @@ class SemanticConfig(RunConfig):
             ships beside the configs, such as `demo.safetensors`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto` lets the device's capability choose.
+        channels_last: keep channels next to each other in memory; `auto` does so for convolutional
+            networks on CUDA.
+        compile: let torch.compile make kernels for the network: minutes at the start, faster steps.
+        deterministic: choose kernels that give the same bits each time, where there are such;
+            slower. Those that do not are noted in the run.
         devices: how many devices of that kind; passed to Lightning, like the next two.
         num_nodes: how many computers.
         strategy: how they work together.
+        requeue: let Lightning put a Slurm job back into the queue when its time is over.
     """
 
     size: Annotated[tuple[int, int], AfterValidator(_whole_strides)]
@@ -93,6 +121,9 @@ class SemanticConfig(RunConfig):
     augment: tuple[dict[str, Any], ...] = ()
     soft_targets: bool = False
     clip: float = Field(default=0.0, ge=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    swa: SwaConfig | None = None
+    patience: int = Field(default=0, ge=0)
     validate_every: int = Field(default=1, gt=0)
     checkpoint_every: int = Field(default=1, gt=0)
     cache: Literal["memory", "none"] = "memory"
@@ -100,9 +131,13 @@ class SemanticConfig(RunConfig):
     init: str | None = None
     device: str = "auto"
     precision: Precision | Literal["auto"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    compile: bool = False
+    deterministic: bool = False
     devices: int = Field(default=1, gt=0)
     num_nodes: int = Field(default=1, gt=0)
     strategy: str = "auto"
+    requeue: bool = False
 
     @field_validator("augment")
     @classmethod
@@ -132,6 +167,21 @@ class SemanticConfig(RunConfig):
             key = "work_size" if self.work_size else "size"
             raise ValueError(
                 f"window: expected at most {key} {list(self.image_size)}, found {self.window}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_average(self) -> SemanticConfig:
+        if self.swa is None:
+            return self
+        if self.ema is not None:
+            raise ValueError("swa: expected either ema or swa, found both")
+        if self.patience:
+            raise ValueError("swa: expected patience 0, which could end the run before the average")
+        if self.swa.lr is not None and self.optim.follows_score:
+            raise ValueError(
+                "swa.lr: expected null beside the schedule plateau, which sets the rate by scores; "
+                "or choose another schedule"
             )
         return self
 

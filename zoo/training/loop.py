@@ -1,0 +1,210 @@
+"""The Lightning loop that all semantic families share, and how an interrupted one continues."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import shutil
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+from lightning.pytorch.utilities.warnings import PossibleUserWarning
+from torch import nn
+
+from zoo import checkpoints
+from zoo.augmentation import Augmentation
+from zoo.data import Cases, Items, TrainingSet
+from zoo.devices import place
+from zoo.families.base import TrainJob
+from zoo.inference import Setting
+from zoo.semantic import SemanticConfig
+from zoo.training.averaging import Averaging
+from zoo.training.module import SemanticModule
+from zoo.training.notes import BY_SPEED, add_note, noted_kernels
+from zoo.training.recorder import Recorder
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and PyTorch's generators; before the network is built."""
+    L.seed_everything(seed, workers=False, verbose=False)
+
+
+def is_finished(config: SemanticConfig, job: TrainJob) -> bool:
+    """Tell whether the run has all its epochs; says so on the progress bar."""
+    about = checkpoints.read_about(job.out / checkpoints.LAST)
+    epochs = int(about.get("epochs", 0))
+    if not job.resume or (epochs < config.epochs and "stopped" not in about):
+        return False
+    job.progress(1, 1, f"{job.out} is trained already, {epochs} epochs")
+    return True
+
+
+def fit_semantic(
+    network: nn.Module,
+    config: SemanticConfig,
+    job: TrainJob,
+    train_items: Items,
+    val_items: Items,
+    augment: Augmentation,
+    setting: Setting,
+) -> None:
+    """Train a network and leave its weights, checkpoint and scores in the run folder.
+
+    A run that was interrupted continues after its last whole checkpoint, with the numbers that it
+    would have had without the interruption.
+
+    Args:
+        network: gives logits (N, C, h', w') of images, float (N, 1, h, w); of any device.
+        config: how to train.
+        job: what for.
+        train_items: what to learn from.
+        val_items: what to score on; may be empty.
+        augment: what to do to the images that are learned from.
+        setting: device, precision, and how to score.
+
+    Raises:
+        ValueError: nothing to learn from, a checkpoint of another network, or the loss diverged.
+    """
+    _check_images(config, job, train_items, val_items)
+    resume = job.out / checkpoints.RESUME
+    if not job.resume:
+        shutil.rmtree(resume.parent, ignore_errors=True)
+    resume.parent.mkdir(parents=True, exist_ok=True)
+    job.progress(0, 1, "reading images")
+    in_memory = config.cache == "memory"
+    data = TrainingSet(train_items, config.size, augment, config.seed, in_memory)
+    cases = Cases(val_items, config.size, job.labels, in_memory)
+    prepare(network, config, setting.device)
+    has_average = config.ema is not None or config.swa is not None
+    averaging = Averaging(network, config) if has_average else None
+    recorder = Recorder(job, cases, setting, averaging)
+    module = SemanticModule(network, config, job.labels, data)
+    unsure: set[str] = set()
+    with _quiet(), noted_kernels(unsure):
+        callbacks = [averaging, recorder] if averaging is not None else [recorder]
+        trainer = _trainer(config, job, setting, callbacks)
+        _fit(trainer, module, resume)
+    if trainer.is_global_zero:
+        _note(job.out, config, setting, unsure)
+        about = {"epochs": str(trainer.current_epoch)}
+        if recorder.has_waited(module):
+            about["stopped"] = f"no better score in {config.patience}"
+        checkpoints.save_weights(recorder.network(module), job.out / checkpoints.LAST, about)
+
+
+def _check_images(config: SemanticConfig, job: TrainJob, train: Items, val: Items) -> None:
+    if not len(train):
+        raise ValueError(f"{job.data}: expected images to learn from, found none")
+    if len(val):
+        return
+    lacking = f"{job.data}: %s: expected images to score on, found none; %s"
+    if config.optim.follows_score:
+        raise ValueError(lacking % ("schedule plateau", "choose another"))
+    if config.patience:
+        raise ValueError(lacking % (f"patience {config.patience}", "set it to 0"))
+
+
+def prepare(network: nn.Module, config: SemanticConfig, device: torch.device) -> None:
+    """Move a network to its device, order its memory, and compile it, as a config says."""
+    place(network, device)
+    wanted = config.channels_last
+    if wanted == "auto":
+        wanted = device.type == "cuda" and is_convolutional(network)
+    order = torch.channels_last if wanted else torch.contiguous_format
+    network.to(memory_format=order)
+    if config.compile:
+        # In place: names of weights stay, and a copy, such as an average, is a plain network.
+        network.compile()
+
+
+def is_convolutional(network: nn.Module) -> bool:
+    """Tell whether most of a network's weights are kernels of convolutions over images."""
+    weights = list(network.parameters())
+    kernels = sum(p.numel() for p in weights if p.ndim == 4)
+    return 2 * kernels > sum(p.numel() for p in weights)
+
+
+def _trainer(
+    config: SemanticConfig, job: TrainJob, setting: Setting, callbacks: list[L.Callback]
+) -> L.Trainer:
+    device = setting.device
+    return L.Trainer(
+        accelerator=device.type,
+        devices=config.devices if device.index is None else [device.index],
+        num_nodes=config.num_nodes,
+        strategy=config.strategy,
+        precision=setting.precision,
+        max_epochs=config.epochs,
+        accumulate_grad_batches=config.accumulate,
+        gradient_clip_val=config.clip or None,
+        # Sizes are fixed: the fastest kernel is worth a search, but is not always the same one.
+        benchmark=device.type == "cuda" and not config.deterministic,
+        deterministic="warn" if config.deterministic else None,
+        plugins=_environment(config),
+        callbacks=callbacks,
+        default_root_dir=job.out,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
+def _environment(config: SemanticConfig) -> SLURMEnvironment | None:
+    # Lightning would requeue jobs on its own; another submission continues the run just as well.
+    return SLURMEnvironment(auto_requeue=config.requeue) if SLURMEnvironment.detect() else None
+
+
+def _note(run: Path, config: SemanticConfig, setting: Setting, unsure: set[str]) -> None:
+    if unsure:
+        names = ", ".join(sorted(unsure))
+        add_note(run, f"not deterministic on {setting.device.type}, no such kernel: {names}")
+    elif setting.device.type == "cuda" and not config.deterministic:
+        add_note(run, BY_SPEED)
+
+
+def _fit(trainer: L.Trainer, module: SemanticModule, resume: Path) -> None:
+    ready = resume if resume.is_file() else None
+    try:
+        trainer.fit(module, ckpt_path=ready, weights_only=True)
+    except SIGTERMException:
+        # Lightning's own exit code would be that of success.
+        raise SystemExit(128 + signal.SIGTERM) from None
+    except (RuntimeError, pickle.UnpicklingError, KeyError) as error:
+        if ready is None or trainer.global_step:
+            raise
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{resume}: expected a checkpoint of this network, remove it to train anew; found: "
+            f"{reason:.200}"
+        ) from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Lightning's hints off the screen; errors stay."""
+    loggers = [logging.getLogger(n) for n in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=PossibleUserWarning)
+            # Lightning uses what newer PyTorch releases deprecate.
+            warnings.filterwarnings("ignore", category=FutureWarning, module=r"lightning\.")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.")
+            # In float16 the first steps may be skipped, until the scale of the gradients is found.
+            warnings.filterwarnings("ignore", message=r".*`lr_scheduler\.step\(\)` before")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,76 @@
+"""A network with its loss and optimizer, as Lightning wants them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from converters.types import LabelSpace
+from zoo.data import EpochSampler, TrainingSet, normalize, targets_on_device, training_loader
+from zoo.optim import ScoreLR, build_optimizer, build_schedule
+from zoo.semantic import SemanticConfig
+from zoo.training.averaging import settle_rate
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+
+
+class SemanticModule(L.LightningModule):
+    """A network with its loss and optimizer, as Lightning wants them.
+
+    A network may give logits at several scales, finest first, while it learns; in evaluation mode
+    it gives the finest alone.
+    """
+
+    def __init__(
+        self, network: nn.Module, config: SemanticConfig, labels: LabelSpace, data: TrainingSet
+    ) -> None:
+        super().__init__()
+        self.network, self.config, self.classes = network, config, len(labels)
+        self.objective = config.objective(labels)
+        self._data = data
+
+    def training_step(self, batch: Batch, number: int) -> torch.Tensor:
+        """Return the loss of images, uint8 (N, 1, h, w), and masks as `TrainingSet` has them."""
+        images, masks = batch
+        outputs = self.network(normalize(images))
+        target = targets_on_device(masks, self.classes, self._data.is_soft)
+        loss: torch.Tensor = self.objective(outputs, target)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule, which moves at every step."""
+        config = self.config
+        optimizer = build_optimizer(self.network, config.optim)
+        # Not Lightning's estimate: it starts the loader's workers before a checkpoint is read.
+        steps = -(-len(self.train_dataloader()) // config.accumulate)
+        if config.swa is not None and config.swa.lr is not None:
+            schedule = settle_rate(optimizer, config.optim, config.swa, config.epochs, steps)
+        else:
+            schedule = build_schedule(optimizer, config.optim, steps * config.epochs)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def take_score(self, score: float) -> None:
+        """Let a schedule that follows the validation score know it; in every process alike."""
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, ScoreLR):
+            schedule.observe(score)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the batches, from the epoch on at which training stands."""
+        return self.loader(self.trainer.fit_loop.epoch_progress.current.processed)
+
+    def loader(self, epoch: int) -> DataLoader[Batch]:
+        """Return this process's batches, from an epoch on, counted from 0."""
+        world = self.trainer.world_size
+        sampler = EpochSampler(len(self._data), self.config.seed, self.trainer.global_rank, world)
+        # Workers start to read the first epoch before Lightning tells the sampler which it is.
+        sampler.set_epoch(epoch)
+        pinned = self.trainer.strategy.root_device.type == "cuda"
+        return training_loader(self._data, sampler, self.config.batch, self.config.workers, pinned)

@@ -1,0 +1,194 @@
+"""What happens at the end of epochs: scores, weights, a place to continue from, an early end."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import nn
+
+from converters.masks import EMPTY
+from converters.types import LabelSpace
+from fusion.metrics import dice
+from zoo import checkpoints
+from zoo.data import Case, Cases
+from zoo.families.base import TrainJob
+from zoo.inference import Setting, predict_semantic
+from zoo.metrics_file import MetricsFile
+from zoo.training.averaging import Averaging
+from zoo.training.module import Batch, SemanticModule
+
+# Reading the loss waits for the device, so it is not done at every step.
+STEPS_BETWEEN_NOTES = 10
+
+
+class Recorder(L.Callback):
+    """At the end of epochs: score, write `metrics.csv` and weights, and keep the place.
+
+    After `patience` scores in a row that are not better than the best before them, the run ends.
+    """
+
+    def __init__(
+        self, job: TrainJob, cases: Cases, setting: Setting, averaging: Averaging | None = None
+    ) -> None:
+        """Prepare to record.
+
+        Args:
+            job: what is trained for.
+            cases: what to score on.
+            setting: how to predict them.
+            averaging: whose average is scored and written instead of the weights that learn; comes
+                before this callback.
+        """
+        self._job, self._cases, self._setting = job, cases, setting
+        self._averaging = averaging
+        columns = ("epoch", "step", "seconds", "train_loss", "lr", "val_dice", *job.labels.names)
+        self._metrics = MetricsFile(job.out / "metrics.csv", columns)
+        self._losses: list[torch.Tensor] = []
+        self._note, self._rate = "", 0.0
+        self._started, self._before = time.monotonic(), 0.0
+        # Every process has them, unlike the file: all have to end together.
+        self._best, self._waited = -1.0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how long no score has been better."""
+        return {"best": self._best, "waited": self._waited}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self._best, self._waited = state_dict["best"], state_dict["waited"]
+
+    def has_waited(self, module: SemanticModule) -> bool:
+        """Tell whether the run has waited long enough for a better score."""
+        patience = module.config.patience
+        return 0 < patience <= self._waited
+
+    def on_train_start(self, trainer: L.Trainer, module: SemanticModule) -> None:
+        """Forget what was written after the checkpoint from which training continues."""
+        self._metrics.keep_until(trainer.current_epoch)
+        self._started, self._before = time.monotonic(), self._metrics.last("seconds")
+        if self._best < 0:
+            # A checkpoint of an older release does not say.
+            self._best = self._metrics.best("val_dice")
+        # The process ended between its last checkpoint and the run's last weights.
+        trainer.should_stop = trainer.should_stop or self.has_waited(module)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: SemanticModule) -> None:
+        """Seed what is random in the network by the epoch, for a run that is continued."""
+        seed = [module.config.seed, trainer.current_epoch, trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
+        self._losses = []
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: SemanticModule, batch: Batch, number: int
+    ) -> None:
+        """Note the learning rate before the schedule moves on."""
+        self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, module: SemanticModule, outputs: Any, batch: Batch, number: int
+    ) -> None:
+        """Move the progress bar."""
+        # Lightning has divided it by the number of batches of a step.
+        self._losses.append(outputs["loss"].detach() * module.config.accumulate)
+        if not trainer.is_global_zero:
+            return
+        per_epoch = int(trainer.num_training_batches)
+        if number % STEPS_BETWEEN_NOTES == 0:
+            epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
+            score = f" dice {self._metrics.last('val_dice'):.4f}" if self._metrics.rows else ""
+            self._note = f"{epoch} loss {float(self._losses[-1]):.4f}{score}"
+        done = trainer.current_epoch * per_epoch + number + 1
+        self._job.progress(done, per_epoch * (trainer.max_epochs or 0), self._note)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: SemanticModule) -> None:
+        """Score where it is due, then write the checkpoint to continue from."""
+        epoch = trainer.current_epoch + 1
+        loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"epoch {epoch}: the loss is {loss}; lower optim.lr, or set clip, "
+                "or precision=32-true"
+            )
+        is_last = epoch == trainer.max_epochs
+        if is_last or epoch % module.config.validate_every == 0:
+            self._record(trainer, module, epoch, loss)
+            if self.has_waited(module):
+                trainer.should_stop = is_last = True
+        if is_last or epoch % module.config.checkpoint_every == 0:
+            path = self._job.out / checkpoints.RESUME
+            unfinished = path.with_name(path.name + ".partial")
+            trainer.save_checkpoint(unfinished)
+            if trainer.is_global_zero:
+                os.replace(unfinished, path)
+
+    def network(self, module: SemanticModule) -> nn.Module:
+        """Return the network that is scored and written."""
+        return module.network if self._averaging is None else self._averaging.best_network
+
+    def _record(self, trainer: L.Trainer, module: SemanticModule, epoch: int, loss: float) -> None:
+        per_class = self._score(trainer, module)
+        mean = float(per_class.mean())
+        module.take_score(mean)
+        is_better = mean > self._best
+        self._best, self._waited = (mean, 0) if is_better else (self._best, self._waited + 1)
+        if not trainer.is_global_zero:
+            return
+        if is_better:
+            about = {"epochs": str(epoch), "val_dice": f"{mean:.6f}"}
+            path = self._job.out / checkpoints.BEST
+            checkpoints.save_weights(self.network(module), path, about)
+        row = {
+            "epoch": epoch,
+            "step": trainer.global_step,
+            "seconds": round(self._before + time.monotonic() - self._started, 1),
+            "train_loss": round(loss, 6),
+            "lr": f"{self._rate:.4g}",
+            "val_dice": round(mean, 6),
+        }
+        scores = (round(value, 6) for value in per_class.tolist())
+        self._metrics.append(row | dict(zip(self._job.labels.names, scores, strict=True)))
+
+    def _score(self, trainer: L.Trainer, module: SemanticModule) -> torch.Tensor:
+        """Dice of every class, mean over the images, float64 (C,); each process takes a share."""
+        network = self.network(module)
+        if trainer.world_size > 1:
+            # Statistics of batch norms are each process's own until the next step.
+            for buffer in network.buffers():
+                torch.distributed.broadcast(buffer, 0)
+        numbers = range(trainer.global_rank, len(self._cases), trainer.world_size)
+        network.eval()
+        cases = self._cases.read(numbers)
+        total = score_cases(network, cases, self._job.labels, self._setting).sum(0)
+        network.train()
+        if trainer.world_size > 1:
+            total = trainer.strategy.reduce(total.to(module.device), reduce_op="sum").cpu()
+        return total / len(self._cases)
+
+
+def score_cases(
+    network: nn.Module, cases: Iterable[Case], labels: LabelSpace, setting: Setting
+) -> torch.Tensor:
+    """Return the Dice of images and classes at the images' own size, float64 (n, C).
+
+    Predictions come about as those of `zoo predict` do. The network is in evaluation mode.
+    """
+    waiting: deque[Case] = deque()
+
+    def frames() -> Iterator[Case]:
+        for case in cases:
+            waiting.append(case)
+            yield case
+
+    rows = []
+    for prediction in predict_semantic(network, frames(), labels, setting):
+        truth = waiting.popleft().truth
+        rows.append([dice(prediction.binary(n), truth.get(n, EMPTY)) for n in labels.names])
+    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(labels))
