@@ -1,0 +1,135 @@
+"""Pictures of the validation images that a model gets worst."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.masks import CropMask
+from converters.types import LabelSpace, Sample
+from fusion.metrics import score_image
+from fusion.types import Prediction
+from zoo.evaluate import binary_masks, truth_masks
+from zoo.report import pictures
+from zoo.report.pictures import View
+from zoo.tracking.backends import Drawing, Layer, Picture
+
+Planes = Mapping[str, npt.NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class ScoredSample:
+    """A sample, what was drawn on it, and its Dice as the mean over the classes."""
+
+    sample: Sample
+    masks: Mapping[str, CropMask]
+    dice: float
+
+
+def worst_samples(
+    predictions: Iterable[Prediction], samples: Sequence[Sample], labels: LabelSpace, count: int
+) -> list[ScoredSample]:
+    """Return the samples with the lowest Dice, worst first; no more are kept in memory.
+
+    Args:
+        predictions: one a sample, in order.
+        samples: with truth.
+        labels: the classes.
+        count: how many.
+    """
+
+    def scored() -> Iterator[ScoredSample]:
+        for prediction, sample in zip(predictions, samples, strict=True):
+            masks = binary_masks(prediction, labels)
+            score = score_image(sample.key, masks, truth_masks(sample), labels)
+            yield ScoredSample(sample, masks, float(np.mean(list(score.dice.values()))))
+
+    return heapq.nsmallest(count, scored(), key=lambda found: found.dice)
+
+
+def draw_worst(found: Sequence[ScoredSample], labels: LabelSpace) -> Iterator[Drawing]:
+    """Yield the drawings of samples, in order."""
+    for rank, case in enumerate(found, start=1):
+        yield draw_sample(f"worst-{rank}", case, labels)
+
+
+def draw_sample(name: str, case: ScoredSample, labels: LabelSpace) -> Drawing:
+    """Draw truth, prediction, what is hit, missed and false, and layers of classes apart.
+
+    A layer holds classes of which neither the true nor the drawn masks overlap each other on this
+    image, so that each class can be seen, and one number a pixel says all.
+    """
+    truth = truth_masks(case.sample)
+    view = pictures.view_of([*truth.values(), *case.masks.values()], case.sample.size_hw)
+    ground = pictures.read_radiograph(case.sample, view)
+    colors = pictures.class_colors(labels.names)
+    panels = {
+        "truth": pictures.draw_masks(ground, truth, view, colors),
+        "prediction": pictures.draw_masks(ground, case.masks, view, colors),
+        "difference": pictures.draw_difference(ground, case.masks, truth, view),
+    }
+    sides = {"truth": _planes(truth, view), "prediction": _planes(case.masks, view)}
+    layers = []
+    for number, names in enumerate(apart(labels.names, list(sides.values())), start=1):
+        for side, masks in (("truth", truth), ("prediction", case.masks)):
+            some = {n: masks[n] for n in names if n in masks}
+            title = f"{side} layer {number}"
+            panels[title] = pictures.draw_masks(ground, some, view, colors)
+            layers.append(_layer(title, names, sides[side], labels, view))
+    shown = {title: _bytes(panel) for title, panel in panels.items()}
+    return Drawing(name, f"{case.sample.key}, Dice {case.dice:.4f}", _bytes(ground), shown, layers)
+
+
+def apart(names: Sequence[str], sides: Sequence[Planes]) -> list[tuple[str, ...]]:
+    """Divide classes into few groups in which no two share a pixel; absent ones are in none.
+
+    Each class goes to the first group that it fits, in order (greedy colouring of the graph of
+    overlaps: Welsh and Powell, "An upper bound for the chromatic number of a graph", 1967).
+
+    Args:
+        names: the classes.
+        sides: sets of masks, label -> bool (h, w); classes are apart if they are in each set.
+    """
+    groups: list[list[str]] = []
+    taken: list[list[Any]] = []
+    for name in names:
+        planes = [side.get(name) for side in sides]
+        if all(plane is None for plane in planes):
+            continue
+        place = next((i for i, used in enumerate(taken) if not _meet(used, planes)), len(groups))
+        if place == len(groups):
+            groups.append([])
+            taken.append([False for _ in sides])
+        groups[place].append(name)
+        pairs = zip(taken[place], planes, strict=True)
+        taken[place] = [used if plane is None else used | plane for used, plane in pairs]
+    return [tuple(group) for group in groups]
+
+
+def _meet(used: Sequence[Any], planes: Sequence[npt.NDArray[np.bool_] | None]) -> bool:
+    pairs = zip(used, planes, strict=True)
+    return any(plane is not None and bool((plane & taken).any()) for taken, plane in pairs)
+
+
+def _planes(masks: Mapping[str, CropMask], view: View) -> Planes:
+    drawn = {n: pictures.coverage(m, view) >= 0.5 for n, m in masks.items() if m.area}
+    return {name: plane for name, plane in drawn.items() if plane.any()}
+
+
+def _layer(
+    title: str, names: Sequence[str], planes: Planes, labels: LabelSpace, view: View
+) -> Layer:
+    numbers = np.zeros(view.size_hw, np.uint8 if len(labels) < 256 else np.uint16)
+    of = {name: labels.names.index(name) + 1 for name in names if name in planes}
+    for name, number in of.items():
+        numbers[planes[name]] = number
+    return Layer(title, numbers, {number: name for name, number in of.items()})
+
+
+def _bytes(picture: npt.NDArray[np.float32]) -> Picture:
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
