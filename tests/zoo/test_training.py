@@ -67,7 +67,7 @@ def test_a_run_leaves_scores_weights_and_nothing_else(
         scores = [float(row[name]) for name in toys.labels.names]
         assert float(row["val_dice"]) == pytest.approx(sum(scores) / 9, abs=2e-6)
     found = sorted(str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file())
-    assert found == sorted([BEST, LAST, RESUME, "metrics.csv"])
+    assert found == sorted([BEST, LAST, RESUME, "licences.json", "metrics.csv"])
 
 
 def test_best_weights_are_those_of_the_best_row(finished: Path) -> None:

@@ -23,12 +23,12 @@ from zoo.augmentation import Augmentation
 from zoo.data import Cases, Items, TrainingSet
 from zoo.devices import place
 from zoo.families.base import TrainJob
-from zoo.inference import Setting
+from zoo.inference import Setting, predict_semantic
 from zoo.semantic import SemanticConfig
 from zoo.training.averaging import Averaging
 from zoo.training.module import SemanticModule
 from zoo.training.notes import BY_SPEED, add_note, noted_kernels
-from zoo.training.recorder import Recorder
+from zoo.training.recorder import Predict, Recorder
 
 
 def seed_everything(seed: int) -> None:
@@ -54,6 +54,9 @@ def fit_semantic(
     val_items: Items,
     augment: Augmentation,
     setting: Setting,
+    *,
+    learner: type[SemanticModule] = SemanticModule,
+    predict: Predict = predict_semantic,
 ) -> None:
     """Train a network and leave its weights, checkpoint and scores in the run folder.
 
@@ -68,6 +71,8 @@ def fit_semantic(
         val_items: what to score on; may be empty.
         augment: what to do to the images that are learned from.
         setting: device, precision, and how to score.
+        learner: the network with its loss and optimizer.
+        predict: how predictions come about that are scored.
 
     Raises:
         ValueError: nothing to learn from, a checkpoint of another network, or the loss diverged.
@@ -80,12 +85,12 @@ def fit_semantic(
     job.progress(0, 1, "reading images")
     in_memory = config.cache == "memory"
     data = TrainingSet(train_items, config.size, augment, config.seed, in_memory)
-    cases = Cases(val_items, config.size, job.labels, in_memory)
+    cases = Cases(val_items, config.image_size, job.labels, in_memory)
     prepare(network, config, setting.device)
     has_average = config.ema is not None or config.swa is not None
     averaging = Averaging(network, config) if has_average else None
-    recorder = Recorder(job, cases, setting, averaging)
-    module = SemanticModule(network, config, job.labels, data)
+    recorder = Recorder(job, cases, setting, averaging, predict)
+    module = learner(network, config, job.labels, data)
     unsure: set[str] = set()
     with _quiet(), noted_kernels(unsure):
         callbacks = [averaging, recorder] if averaging is not None else [recorder]
@@ -102,6 +107,11 @@ def fit_semantic(
 def _check_images(config: SemanticConfig, job: TrainJob, train: Items, val: Items) -> None:
     if not len(train):
         raise ValueError(f"{job.data}: expected images to learn from, found none")
+    if config.window:
+        raise ValueError(
+            "window: expected null, training cuts no windows yet; train on whole images and give "
+            "--window to zoo predict"
+        )
     if len(val):
         return
     lacking = f"{job.data}: %s: expected images to score on, found none; %s"

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -17,8 +17,9 @@ from torch import nn
 from converters.masks import EMPTY
 from converters.types import LabelSpace
 from fusion.metrics import dice
+from fusion.types import Prediction
 from zoo import checkpoints
-from zoo.data import Case, Cases
+from zoo.data import Case, Cases, Frame
 from zoo.families.base import TrainJob
 from zoo.inference import Setting, predict_semantic
 from zoo.metrics_file import MetricsFile
@@ -28,6 +29,9 @@ from zoo.training.module import Batch, SemanticModule
 # Reading the loss waits for the device, so it is not done at every step.
 STEPS_BETWEEN_NOTES = 10
 
+Predict = Callable[[Any, Iterable[Frame], LabelSpace, Setting], Iterator[Prediction]]
+"""Gives a network's predictions of frames, one after the other, as `predict_semantic` does."""
+
 
 class Recorder(L.Callback):
     """At the end of epochs: score, write `metrics.csv` and weights, and keep the place.
@@ -36,7 +40,12 @@ class Recorder(L.Callback):
     """
 
     def __init__(
-        self, job: TrainJob, cases: Cases, setting: Setting, averaging: Averaging | None = None
+        self,
+        job: TrainJob,
+        cases: Cases,
+        setting: Setting,
+        averaging: Averaging | None = None,
+        predict: Predict = predict_semantic,
     ) -> None:
         """Prepare to record.
 
@@ -46,9 +55,10 @@ class Recorder(L.Callback):
             setting: how to predict them.
             averaging: whose average is scored and written instead of the weights that learn; comes
                 before this callback.
+            predict: how the network predicts.
         """
         self._job, self._cases, self._setting = job, cases, setting
-        self._averaging = averaging
+        self._averaging, self._predict = averaging, predict
         columns = ("epoch", "step", "seconds", "train_loss", "lr", "val_dice", *job.labels.names)
         self._metrics = MetricsFile(job.out / "metrics.csv", columns)
         self._losses: list[torch.Tensor] = []
@@ -166,7 +176,8 @@ class Recorder(L.Callback):
         numbers = range(trainer.global_rank, len(self._cases), trainer.world_size)
         network.eval()
         cases = self._cases.read(numbers)
-        total = score_cases(network, cases, self._job.labels, self._setting).sum(0)
+        labels = self._job.labels
+        total = score_cases(network, cases, labels, self._setting, self._predict).sum(0)
         network.train()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total.to(module.device), reduce_op="sum").cpu()
@@ -174,7 +185,11 @@ class Recorder(L.Callback):
 
 
 def score_cases(
-    network: nn.Module, cases: Iterable[Case], labels: LabelSpace, setting: Setting
+    network: nn.Module,
+    cases: Iterable[Case],
+    labels: LabelSpace,
+    setting: Setting,
+    predict: Predict = predict_semantic,
 ) -> torch.Tensor:
     """Return the Dice of images and classes at the images' own size, float64 (n, C).
 
@@ -188,7 +203,7 @@ def score_cases(
             yield case
 
     rows = []
-    for prediction in predict_semantic(network, frames(), labels, setting):
+    for prediction in predict(network, frames(), labels, setting):
         truth = waiting.popleft().truth
         rows.append([dice(prediction.binary(n), truth.get(n, EMPTY)) for n in labels.names])
     return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(labels))
