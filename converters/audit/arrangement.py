@@ -11,7 +11,8 @@ from converters.audit.bones import Bone
 from converters.audit.likeness import Array, Likeness, cross_learned
 from converters.audit.pose import Hands
 
-FEATURES = 5
+SIZE = 2
+"""Place of the logarithm of a bone's width among its features."""
 # Fewer hands do not say what is usual.
 LEAST_HANDS = 12
 _USUAL = 95

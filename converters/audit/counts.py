@@ -125,6 +125,7 @@ def _surplus(
     for i in parts:
         pair = (label, min(i, keep), max(i, keep))
         is_small = parts[i].area_px < _SMALL * area_px
+        is_other = not is_small and places.better(label, parts[i]) is not None
         is_apart = all(_gap(one, label, i, j) > _TOUCHING_PX for j in parts if j != i)
         if i == keep:
             continue
@@ -134,7 +135,7 @@ def _surplus(
             yield i, f"around {one.shadows[label, i]}"
         elif i not in cluster:
             yield i, "apart from it"
-        elif is_apart if is_small else is_two:
+        elif is_other or (is_apart if is_small else is_two):
             yield i, "beside it"
 
 

@@ -11,6 +11,7 @@ from converters.audit.findings import Finding
 from converters.audit.forms import form_distance2
 from converters.audit.likeness import Array
 from converters.audit.look import Look
+from converters.audit.pose import Hands
 
 # An area of less than this share of the usual one is no small bone but a mistake.
 _TINY = 0.2
@@ -27,6 +28,9 @@ _LEAST_FOR_FORM, _LEAST_FOR_PLACE = 16, 60
 # Place, size and direction given the other bones (`Arrangement.misfit`): sound bones reach 4. Half
 # as odd in form and nearly so in place is odd as well.
 _ODD_PLACE = 6.0
+# Size and elongation by themselves, robust deviations; among 40 hands sound bones reach 4.6.
+_LEAST_FOR_SIZE = 40
+_ODD_SIZE = 5.5
 _SURE = 2.0
 _MAD = 1.4826
 
@@ -93,13 +97,28 @@ def find_odd(looks: Sequence[Look], arrangement: Arrangement) -> Iterator[Findin
     times = np.hypot(
         np.maximum(form, 0) / _ODD_FORM, np.where(worst, np.maximum(place, 0) / _ODD_PLACE, 0)
     )
+    size = _odd_sizes(arrangement.hands)
+    times = np.fmax(times, size / _ODD_SIZE)
     for n, k in np.argwhere(times >= 1).tolist():
         one, label = looks[n], labels[k]
-        in_form = form[n, k] >= min(_ODD_FORM, _ODD_FORM / _ODD_PLACE * place[n, k])
+        in_place = place[n, k] / _ODD_PLACE > form[n, k] / _ODD_FORM
+        in_form = size[n, k] >= _ODD_SIZE or form[n, k] >= _ODD_FORM or not in_place
         odd = "form or size" if in_form else "place or direction"
         what = f"{label}: expected the bone as on other hands, found an unusual {odd}"
         score = min(1.0, 0.5 + 0.5 * (float(times[n, k]) - 1) / (_SURE - 1))
         yield Finding("outlier", one.key, what, score, (label,), one.bones[label].box_xywh)
+
+
+def _odd_sizes(hands: Hands) -> Array:
+    """Robust deviations of size or elongation, whichever is odder: (N, B), 0 where unknown."""
+    if len(hands.keys) < _LEAST_FOR_SIZE:
+        return np.zeros(hands.areas.shape)
+    found = []
+    for values in (np.log(hands.areas), np.arctanh(np.minimum(np.abs(hands.stretch), 1 - 1e-6))):
+        far = np.abs(values - np.nanmedian(values, axis=0))
+        found.append(far / np.maximum(_MAD * np.nanmedian(far, axis=0), 1e-3))
+    # The image's border decides how much of a bone there is.
+    return np.where(hands.is_cut, 0.0, np.nan_to_num(np.maximum(*found)))
 
 
 def _deviations(distance2: Array) -> Array:

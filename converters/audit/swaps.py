@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from converters.audit.arrangement import Arrangement, Order
+from converters.audit.arrangement import SIZE, Arrangement, Order
 from converters.audit.findings import Finding
 from converters.masks import Box, enclose
 
@@ -18,8 +18,10 @@ _LEAST_GAIN = 30.0
 # and 5 at most; where other faults make an exchange look better, 3 and .48, or 20 and .03.
 _MISFIT = 2.0
 _CLEAR_MISFIT, _LEFT = 10.0, 0.05
-# The gain of which one is as sure as can be.
-_SURE_GAIN = 300.0
+# A bone of less than this share of the area that the other label usually has is none of that kind.
+_TINY = 0.2
+# The gain from which one is as sure as can be: on sound hands the best exchange loses 200.
+_SURE_GAIN = 100.0
 
 
 def find_swaps(arrangement: Arrangement, boxes: list[dict[str, Box]]) -> Iterator[Finding]:
@@ -113,6 +115,9 @@ def _gain(arrangement: Arrangement, n: int, order: Order, cycle: list[int]) -> f
     before = order.copy()
     before[cycle] = cycle
     row = arrangement.rows[n]
+    smaller = row[order][cycle, SIZE] - arrangement.middles[n, cycle, SIZE]
+    if np.exp(2 * smaller.min()) < _TINY:
+        return 0.0
     was, left = arrangement.parted2(n, row[np.stack([before, order])], cycle).tolist()
     misfit = max(
         float(arrangement.parted2(n, row[order][None], bones)[0]) / arrangement.usual2(bones)

@@ -69,14 +69,14 @@ def _mirrored(pixels: Pixels) -> Pixels:
     return np.ascontiguousarray(pixels[:, ::-1])
 
 
-_CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
+CHANGES: dict[str, Callable[[Pixels], Pixels]] = {
     "as it is": _as_it_is,
     "re-encoded": _re_encoded,
     "brighter": _brighter,
     "mirrored": _mirrored,
 }
 COPIES: dict[tuple[str, str], str] = {
-    (kind, how): how for kind in ("duplicate", "patient") for how in _CHANGES
+    (kind, how): how for kind in ("duplicate", "patient") for how in CHANGES
 }
 
 
@@ -89,7 +89,7 @@ def copy_hand(source: tuple[Path, Path], target: tuple[Path, Path], how: str) ->
         how: `as it is`, `re-encoded` (JPEG and back), `brighter` or `mirrored`.
     """
     pixels = np.asarray(cv2.imread(str(source[0]), cv2.IMREAD_GRAYSCALE), np.uint8)
-    _, content = cv2.imencode(".png", _CHANGES[how](pixels))
+    _, content = cv2.imencode(".png", CHANGES[how](pixels))
     target[0].write_bytes(content.tobytes())
     document = json.loads(source[1].read_text(encoding="utf-8"))
     if how == "mirrored":

@@ -1,0 +1,65 @@
+"""Copies of radiographs, within a patient, between patients, and between training and test."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from converters.audit import audit
+from converters.images import read_pixels
+
+CHANGES = {
+    "as it is": lambda p: p,
+    "mirrored": lambda p: np.ascontiguousarray(p[:, ::-1]),
+    "brighter": lambda p: np.clip(1.08 * p + 4, 0, 255).astype(np.uint8),
+    "re-encoded": lambda p: cv2.imdecode(cv2.imencode(".jpg", p)[1], cv2.IMREAD_GRAYSCALE),
+}
+
+
+@pytest.fixture
+def copy(hands, tmp_path):
+    def make(key, group, change="as it is", **more):
+        path = tmp_path / "copy.png"
+        cv2.imwrite(str(path), CHANGES[change](read_pixels(hands[0])))
+        return replace(hands[0], key=key, group=group, image=path, **more)
+
+    return make
+
+
+def about_images(found):
+    return [(f.kind, f.key, f.others) for f in found if f.kind in ("duplicate", "patient")]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_under_another_patient_is_found(hands, labels, copy, change):
+    other = copy("train/DCM/ID999/image1", "ID999", change, instances=())
+    found = about_images(audit([*hands[:8], other], [], labels))
+    pair = (other.key, (hands[0].key,))
+    assert found == [("duplicate", *pair), ("patient", *pair)]
+
+
+def test_a_copy_of_the_same_patient_is_no_leak(hands, labels, copy):
+    other = copy("train/DCM/ID001/imageZ", hands[0].group)
+    found = about_images(audit([*hands[:8], other], [], labels))
+    assert found == [("duplicate", other.key, (hands[0].key,))]
+
+
+def test_the_training_copy_of_a_test_image_is_left_out(hands, labels, copy):
+    other = copy("test/DCM/ID999/image1", "ID999", instances=())
+    found = audit([*hands[:8], other], [], labels)
+    assert about_images(found)[0] == ("duplicate", hands[0].key, (other.key,))
+    (duplicate,) = [f for f in found if f.kind == "duplicate"]
+    assert duplicate.edit["exclude_images"]["key"] == hands[0].key
+
+
+def test_two_copies_have_one_original(hands, labels, copy, tmp_path):
+    one = copy("train/DCM/ID998/image1", "ID998", "mirrored")
+    two = replace(one, key="train/DCM/ID999/image1", group="ID999", image=hands[0].image)
+    found = about_images(audit([*hands[:8], one, two], [], labels))
+    assert {others for _, _, others in found} == {(hands[0].key,)}
+    assert {key for _, key, _ in found} == {one.key, two.key}
+
+
+def test_hands_of_all_people_are_different(hands, labels):
+    assert about_images(audit(hands, [], labels)) == []
