@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,15 +14,23 @@ from torch import nn
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
 from fusion.metrics import dice
-from zoo.data import Case
+from fusion.types import Prediction
+from zoo.data import Case, Frame
 from zoo.inference import Setting, Size, class_chunks, enlarge, predict_planes, predict_semantic
 
 # A pixel belongs to a class from 128 of 255 on; of values that are not rounded yet, from here on.
 LEVEL = 127.5
 
+Predict = Callable[[Any, Iterable[Frame], LabelSpace, Setting], Iterator[Prediction]]
+"""Gives a network's predictions of frames, one after the other, as `predict_semantic` does."""
+
 
 def score_cases(
-    network: nn.Module, cases: Iterable[Case], labels: LabelSpace, setting: Setting
+    network: nn.Module,
+    cases: Iterable[Case],
+    labels: LabelSpace,
+    setting: Setting,
+    predict: Predict = predict_semantic,
 ) -> torch.Tensor:
     """Return the Dice of images and classes at the images' own size, float64 (n, C).
 
@@ -35,14 +44,20 @@ def score_cases(
         cases: images with truth.
         labels: the classes.
         setting: how to compute.
+        predict: how the network predicts; where it is another way than that of semantic networks,
+            pixels are counted on crops.
     """
-    if setting.device.type == "cuda":
+    if setting.device.type == "cuda" and predict is predict_semantic:
         return score_on_device(network, cases, labels, setting)
-    return score_on_crops(network, cases, labels, setting)
+    return score_on_crops(network, cases, labels, setting, predict)
 
 
 def score_on_crops(
-    network: nn.Module, cases: Iterable[Case], labels: LabelSpace, setting: Setting
+    network: nn.Module,
+    cases: Iterable[Case],
+    labels: LabelSpace,
+    setting: Setting,
+    predict: Predict = predict_semantic,
 ) -> torch.Tensor:
     """Return what `score_cases` does, counted on the CPU on crops."""
     waiting: deque[Case] = deque()
@@ -53,7 +68,7 @@ def score_on_crops(
             yield case
 
     rows = []
-    for prediction in predict_semantic(network, frames(), labels, setting):
+    for prediction in predict(network, frames(), labels, setting):
         truth = waiting.popleft().truth
         rows.append([dice(prediction.binary(n), truth.get(n, EMPTY)) for n in labels.names])
     return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(labels))

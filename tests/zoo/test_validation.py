@@ -14,7 +14,7 @@ from converters.types import LabelSpace
 from fusion.metrics import intersection
 from zoo import inference, validation
 from zoo.data import Case
-from zoo.inference import Setting, to_prediction
+from zoo.inference import Setting, predict_semantic, to_prediction
 from zoo.validation import count_pixels, score_on_crops, score_on_device
 
 CPU = torch.device("cpu")
@@ -130,11 +130,23 @@ def test_no_cases(score: Callable[..., torch.Tensor]) -> None:
     assert score(_network(), [], LABELS, Setting(CPU)).shape == (0, 5)
 
 
-@pytest.mark.parametrize(("device", "expected"), [("cpu", "crops"), ("cuda", "device")])
-def test_a_gpu_counts_by_itself(
-    device: str, expected: str, monkeypatch: pytest.MonkeyPatch
+def _nothing(network: Any, frames: Any, labels: Any, setting: Any) -> Any:
+    return iter(())
+
+
+@pytest.mark.parametrize(
+    ("device", "predict", "expected"),
+    [
+        ("cpu", predict_semantic, "crops"),
+        ("cuda", predict_semantic, "device"),
+        ("cuda", _nothing, "crops"),
+    ],
+)
+def test_a_gpu_counts_what_is_a_semantic_networks(
+    device: str, predict: Any, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("crops", "device"):
         monkeypatch.setattr(validation, f"score_on_{name}", lambda *_, name=name: name)
     setting = Setting(torch.device(device))
-    assert validation.score_cases(_network(), [], LABELS, setting) == expected  # type: ignore[comparison-overlap]
+    found: Any = validation.score_cases(_network(), [], LABELS, setting, predict)
+    assert found == expected

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ttest_1samp
+
+import converters
+from converters.masks import rasterize_labels
+from converters.splits import VERSION, Split
+from converters.types import LabelSpace, Sample
+from fusion.types import Prediction, SoftMask
+from zoo import checkpoints
+from zoo.compare import compare, describe, paired_difference, parse_choice
+from zoo.config import RunConfig
+from zoo.families import smp
+from zoo.families.base import PredictOptions
+from zoo.runs import Run
+from zoo.source import DataSource
+
+CPU = PredictOptions(device="cpu")
+
+
+class Shifting:
+    """Knows the truth, and predicts it some pixels to the right: one unless options say more."""
+
+    name, kind, streams, Config = "shifting", "semantic", "", RunConfig
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[PredictOptions, int]] = []
+
+    def train(self, config: Any, job: Any) -> None:
+        raise NotImplementedError
+
+    def predict(
+        self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
+    ) -> Iterator[Prediction]:
+        options.refuse("shifting", "average")
+        self.asked.append((options, len(samples)))
+        for sample in samples:
+            shift = 0 if options.tta else 1
+            if options.window:
+                # Good for one patient, bad for the others.
+                shift = 0 if sample.group == "0" else 6
+            masks = rasterize_labels(sample.instances, sample.size_hw)
+            found = {
+                name: ((1.0, SoftMask((m.x + shift, *m.box_xywh[1:]), m.pixels * np.uint8(255))),)
+                for name, m in masks.items()
+            }
+            yield Prediction(sample.key, sample.size_hw, "semantic", found)
+
+
+@pytest.fixture(scope="module")
+def labels(toys: Any, tmp_path_factory: pytest.TempPathFactory) -> LabelSpace:
+    file = tmp_path_factory.mktemp("labels") / "toys.yaml"
+    names = list(toys.labels.names)
+    file.write_text(json.dumps({"name": "toys", "names": names, "groups": {"tiles": names[1:]}}))
+    return LabelSpace.load(str(file))
+
+
+@pytest.fixture(scope="module")
+def data(toys: Any, labels: LabelSpace, tmp_path_factory: pytest.TempPathFactory) -> DataSource:
+    folder = tmp_path_factory.mktemp("compare") / "data"
+    converters.write(toys.samples, folder, format="coco", labels=labels)
+    return DataSource.open(folder)
+
+
+@pytest.fixture
+def make_run(toys: Any, labels: LabelSpace, tmp_path: Path) -> Callable[..., Run]:
+    def make(family: Any, config: Any = None, held_out: int = 5) -> Run:
+        keys = [sample.key for sample in toys.samples]
+        folds = (tuple(keys[:held_out]), tuple(keys[held_out:]))
+        split = Split(VERSION, 0, "given", folds, {key: key for key in keys})
+        file = str(tmp_path.parent / "toys.yaml")
+        config = config or RunConfig(labels=_file(labels, file))
+        return Run(tmp_path, "shifting", family, config, split, 0)
+
+    return make
+
+
+def _file(labels: LabelSpace, path: str) -> str:
+    groups = {group: list(names) for group, names in labels.groups.items()}
+    record = {"name": labels.name, "names": list(labels.names), "groups": groups}
+    Path(path).write_text(json.dumps(record))
+    return path
+
+
+def _no_report(done: int, total: int, note: str) -> None:
+    return
+
+
+def test_each_choice_is_measured_beside_the_plain_one(
+    make_run: Callable[..., Run], data: DataSource
+) -> None:
+    seen: list[tuple[int, int, str]] = []
+    family = Shifting()
+    found = compare(
+        make_run(family),
+        data,
+        ["hflip", "window=32,overlap=0.25"],
+        options=CPU,
+        report=lambda *step: seen.append(step),
+    )
+    assert [row.choice for row in found.rows] == ["plain", "hflip", "window=32,overlap=0.25"]
+    assert (found.images, found.patients) == (5, 3)
+    plain, flipped, windows = found.rows
+    assert flipped.scores.mean() == 1
+    assert windows.scores.mean() < plain.scores.mean() < 1
+    assert plain.against_plain == {}
+    gain = flipped.against_plain["all"]
+    assert gain.mean == pytest.approx(1 - plain.scores.mean())
+    assert gain.interval is not None
+    assert 0 < gain.interval[0] <= gain.mean <= gain.interval[1]
+    # One patient gains what two lose: nothing is known.
+    mixed = windows.against_plain["tiles"].interval
+    assert mixed is not None
+    assert mixed[0] < 0 < mixed[1]
+    assert seen[-1] == (15, 15, "window=32,overlap=0.25")
+    assert [count for _, count in family.asked] == [0] * 6 + [5] * 3
+
+
+def test_only_held_out_images_are_predicted(
+    make_run: Callable[..., Run], data: DataSource, toys: Any
+) -> None:
+    found = compare(make_run(Shifting(), held_out=3), data, [], options=CPU, report=_no_report)
+    keys = [image.key for image in found.rows[0].scores.images]
+    assert keys == [sample.key for sample in toys.samples[:3]]
+
+
+def test_the_record_is_json_and_the_table_has_a_line_a_choice(
+    make_run: Callable[..., Run], data: DataSource
+) -> None:
+    found = compare(make_run(Shifting()), data, ["hflip"], options=CPU, report=_no_report)
+    record = json.loads(json.dumps(found.record()))
+    assert [row["choice"] for row in record["choices"]] == ["plain", "hflip"]
+    row = record["choices"][1]
+    assert row["options"]["tta"] == ["hflip"]
+    assert row["dice"] == 1
+    assert set(row["difference_to_plain"]) == {"all", "tiles"}
+    assert row["difference_to_plain"]["all"]["interval"][0] > 0
+    assert len(row["dice_per_image"]) == 5
+    lines = describe(found).splitlines()
+    assert lines[0].endswith("5 images of 3 patients")
+    assert [line.split()[0] for line in lines[1:]] == ["choice", "plain", "hflip"]
+    assert lines[3].split()[1] == "1.0000"
+    assert "tiles" in lines[1]
+    assert len({len(line) for line in lines[1:]}) == 1
+
+
+def test_time_and_memory_of_a_network(
+    make_run: Callable[..., Run],
+    data: DataSource,
+    toys: Any,
+    labels: LabelSpace,
+    tiny_smp: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    config = tiny_smp(labels=_file(labels, str(tmp_path / "labels.yaml")))
+    torch.manual_seed(0)
+    network = smp.FAMILY.build(config, len(labels))
+    checkpoints.save_weights(network, tmp_path / checkpoints.LAST)
+    run = make_run(smp.FAMILY, config)
+    choices = ["hflip,window=64"]
+    found = compare(run, data, choices, options=CPU, report=_no_report)
+    assert all(0 <= row.seconds < 10 for row in found.rows)
+    peaks = [row.peak_bytes for row in found.rows]
+    assert all(peak is None or 50e6 < peak < 50e9 for peak in peaks)
+    assert any(row.against_plain["all"].mean for row in found.rows[1:])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain", {}),
+        ("hflip, scale:0.75", {"tta": ("hflip", "scale:0.75")}),
+        ("window=1024,size=2048x1536", {"window": (1024, 1024), "size": (2048, 1536)}),
+        ("hflip average=logits batch=2", {"tta": ("hflip",), "average": "logits", "batch": 2}),
+        ("window=whole", {"window": "whole"}),
+    ],
+)
+def test_choices(text: str, expected: dict[str, Any]) -> None:
+    found = parse_choice(text, CPU)
+    assert found == CPU.model_copy(update=expected)
+
+
+@pytest.mark.parametrize(
+    ("choices", "options", "message"),
+    [
+        (["hflop"], CPU, "compare 'hflop': 'tta': .* tta 'hflop': expected hflip"),
+        (["windo=3"], CPU, "compare 'windo=3': unknown key 'windo'"),
+        (["size=2,size=3"], CPU, "expected each key once, found 'size' twice"),
+        (["hflip", "hflip"], CPU, "compare 'hflip': expected each choice once"),
+        (["hflip"], PredictOptions(tta=("vflip",)), "compare: expected tta, size, window"),
+    ],
+)
+def test_bad_choices(
+    make_run: Callable[..., Run],
+    data: DataSource,
+    choices: list[str],
+    options: PredictOptions,
+    message: str,
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        compare(make_run(Shifting()), data, choices, options=options, report=_no_report)
+
+
+def test_a_choice_that_the_run_cannot_do_is_found_before_any_is_computed(
+    make_run: Callable[..., Run], data: DataSource
+) -> None:
+    family = Shifting()
+    with pytest.raises(ValueError, match="average: the family 'shifting' predicts without"):
+        compare(make_run(family), data, ["hflip", "average=logits"], options=CPU, report=_no_report)
+    assert all(count == 0 for _, count in family.asked)
+
+
+def test_the_interval_is_about_that_of_a_t_test() -> None:
+    values = np.random.default_rng(0).normal(0.01, 0.02, 60)
+    found = paired_difference(values, [str(n) for n in range(60)])
+    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found.mean == pytest.approx(values.mean())
+    assert found.interval == pytest.approx((low, high), abs=1e-3)
+
+
+def test_images_of_one_patient_count_as_one_observation() -> None:
+    values = np.random.default_rng(0).normal(0, 0.02, 40)
+    people = [str(n) for n in range(40)]
+    alone = paired_difference(values, people).interval
+    copied = paired_difference(np.repeat(values, 4), np.repeat(people, 4).tolist()).interval
+    taken_for_others = paired_difference(
+        np.repeat(values, 4), [str(n) for n in range(160)]
+    ).interval
+    assert copied == pytest.approx(alone)
+    assert taken_for_others is not None
+    assert alone is not None
+    assert taken_for_others[1] - taken_for_others[0] < 0.7 * (alone[1] - alone[0])
+
+
+def test_patients_with_more_images_count_more() -> None:
+    found = paired_difference(np.array([0.0, 0.0, 0.0, 4.0]), ["a", "a", "a", "b"])
+    assert found.mean == 1
+    assert found.interval == (0, 4)
+
+
+def test_one_patient_has_no_interval() -> None:
+    assert paired_difference(np.array([0.1, 0.2]), ["a", "a"]).interval is None
