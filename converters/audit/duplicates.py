@@ -30,13 +30,18 @@ def find_duplicates(looks: Sequence[Look]) -> Iterator[Finding]:
     is reported as well.
     """
     seen = [one for one in looks if one.prints is not None]
-    originals: dict[int, int] = {}
+    first: dict[int, int] = {}
+    scores: dict[int, float] = {}
     for a, b, score in sorted(_pairs(seen), key=lambda pair: pair[:2]):
-        first = originals.get(a, a)
-        if b in originals:
-            continue
-        originals[b] = first
-        yield from _report(seen[first], seen[b], score)
+        if b not in first:
+            first[b], scores[b] = first.get(a, a), score
+    for b, a in first.items():
+        yield _copy(seen[a], seen[b], scores[b])
+        # The first one may be of the same patient, and a third one not.
+        alike = [a, *(c for c, original in first.items() if original == a)]
+        strangers = [seen[c] for c in alike if seen[c].group != seen[b].group]
+        if strangers:
+            yield _shared(strangers[0], seen[b], scores[b])
 
 
 def _pairs(looks: Sequence[Look]) -> Iterator[Pair]:
@@ -59,14 +64,23 @@ def _closely(a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]) -> float:
     return float(max(one @ other, mirror_prints(one) @ other))
 
 
-def _report(first: Look, second: Look, score: float) -> Iterator[Finding]:
+def _ordered(first: Look, second: Look) -> tuple[Look, Look]:
+    """The one to keep and the one to leave out."""
     kept, extra = sorted((first, second), key=lambda one: (not _is_test(one), not one.bones))
+    return kept, extra
+
+
+def _copy(first: Look, second: Look, score: float) -> Finding:
+    kept, extra = _ordered(first, second)
     what = f"expected a radiograph of its own, found the same as {kept.key}"
     edit = {"exclude_images": {"key": extra.key, "why": what}}
-    yield Finding("duplicate", extra.key, what, score, others=(kept.key,), edit=edit)
-    if first.group != second.group:
-        what = f"expected images of '{extra.group}', found one that '{kept.group}' has as well"
-        yield Finding("patient", extra.key, what, score, others=(kept.key,))
+    return Finding("duplicate", extra.key, what, score, others=(kept.key,), edit=edit)
+
+
+def _shared(first: Look, second: Look, score: float) -> Finding:
+    kept, extra = _ordered(first, second)
+    what = f"expected images of '{extra.group}', found one that '{kept.group}' has as well"
+    return Finding("patient", extra.key, what, score, others=(kept.key,))
 
 
 def _is_test(one: Look) -> bool:

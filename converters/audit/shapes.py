@@ -28,9 +28,9 @@ _LEAST_FOR_FORM, _LEAST_FOR_PLACE = 16, 60
 # Place, size and direction given the other bones (`Arrangement.misfit`): sound bones reach 4. Half
 # as odd in form and nearly so in place is odd as well.
 _ODD_PLACE = 6.0
-# Size and elongation by themselves, robust deviations; among 40 hands sound bones reach 4.6.
+# Size and elongation by themselves, robust deviations: sound bones reach 7.
 _LEAST_FOR_SIZE = 40
-_ODD_SIZE = 5.5
+_ODD_SIZE = 8.0
 _SURE = 2.0
 _MAD = 1.4826
 

@@ -61,5 +61,14 @@ def test_two_copies_have_one_original(hands, labels, copy, tmp_path):
     assert {key for _, key, _ in found} == {one.key, two.key}
 
 
+def test_both_hands_of_a_patient_may_be_another_patients(hands, labels, copy):
+    one = copy("train/DCM/ID000/image1", "ID000")
+    two = replace(one, key="train/DCM/ID000/image2", image=hands[0].image)
+    found = about_images(audit([one, two, *hands[:8]], [], labels))
+    shared = [{key, *others} for kind, key, others in found if kind == "patient"]
+    assert {hands[0].key, one.key} in shared
+    assert {hands[0].key, two.key} in shared
+
+
 def test_hands_of_all_people_are_different(hands, labels):
     assert about_images(audit(hands, [], labels)) == []
