@@ -21,9 +21,10 @@ from fusion import Mean, Rule, Vote
 from fusion.metrics import ImageScore, Scores, score_image
 from fusion.store import PredictionStore, read_together
 from fusion.types import Prediction
-from zoo.evaluate import annotated, binary_masks, store_labels, truth_masks
+from zoo.evaluate import binary_masks, store_labels, truth_masks
 from zoo.fuse import open_stores, order_sources, read_rule
 from zoo.report import Case, Entry, worst_and_median, write_report
+from zoo.source import DataSource
 
 FAMILIES = ("smp", "segformer", "yolo")
 PEOPLE, TEST_PEOPLE, SIZE, FOLDS = 30, 12, 512, 3
@@ -73,7 +74,7 @@ def run_demo(out: Path, seed: int) -> str:
         _run(command)
     stores = open_stores([out / "test" / family for family in FAMILIES])
     labels = store_labels(stores[0])
-    compared, samples = rules(out / "fusion.yaml"), annotated(out / "data", None, labels)
+    compared, samples = rules(out / "fusion.yaml"), DataSource.open(out / "data").annotated(labels)
     entries = score_all(stores, compared, samples, labels)
     atomic_write_text(
         out / "comparison.json",

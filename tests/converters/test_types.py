@@ -74,7 +74,10 @@ def test_instance_refuses(geometry, message):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_instance_refuses_coordinates_that_are_not_finite(value):
     # NumPy warns when shapely closes such a ring.
-    with np.errstate(invalid="ignore"), pytest.raises(ValueError, match="expected finite coordinates"):
+    with (
+        np.errstate(invalid="ignore"),
+        pytest.raises(ValueError, match="expected finite coordinates"),
+    ):
         Instance("Radius", Polygon([(0, 0), (1, value), (1, 1)]))
 
 

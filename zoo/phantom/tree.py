@@ -151,7 +151,9 @@ def _write_tree(
 ) -> None:
     subjects = plan_subjects(config)
     people = []
-    for row in map_ordered(partial(_write_subject, root, config), subjects, min(jobs, len(subjects))):
+    for row in map_ordered(
+        partial(_write_subject, root, config), subjects, min(jobs, len(subjects))
+    ):
         people.append(row)
         if progress is not None:
             progress(HANDS * len(people), HANDS * len(subjects))
