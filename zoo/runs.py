@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,12 @@ from fusion.store import Manifest, StoreWriter
 from zoo.config import RunConfig, check_config, dump_config, load_config
 from zoo.families import load_family
 from zoo.families.base import Family, PredictOptions, TrainJob
+from zoo.notices import noticed
 from zoo.progress import Report
 from zoo.source import DataSource
+from zoo.tracking import is_first_process, tracked
+
+SECONDS_TO_WAIT = 120.0
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,21 @@ def train(
     changes: Sequence[str],
     command: Sequence[str],
     report: Report,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Train a model, or continue where the run in `out` stopped; return its last scores.
+
+    Args:
+        family_name: the family.
+        config_name: shipped config or YAML file.
+        data: the data set.
+        out: the run's folder.
+        split_path: the folds; None takes those that the data set carries.
+        fold: the one to hold out; None takes the one that the data set was written for, or 0.
+        changes: `key.sub=value` texts.
+        command: what the user called.
+        report: moves the progress bar.
+        say: takes a line to show before training, on a GPU: how much memory it will need.
 
     Raises:
         ValueError: bad config, data or split, or `out` holds a run with other settings.
@@ -100,13 +118,28 @@ def train(
         progress=report,
     )
     try:
-        family.train(config, job)
+        _tell_memory(config, family, out, say)
+        with noticed(config, job), tracked(config, job, family) as told:
+            family.train(config, told)
     except ValueError:
         # What the user is about to mend may be a setting: a run that never began is no run.
         if is_new and not any((out / "checkpoints").glob("*")):
             shutil.rmtree(out)
         raise
     return last_metrics(out)
+
+
+def _tell_memory(config: RunConfig, family: Family, out: Path, say: Callable[[str], None]) -> None:
+    """Say what the run will need, and keep it with the run; a run that seems too large is tried."""
+    if not is_first_process() or getattr(config, "device", "auto") == "cpu":
+        return
+    # Late: what it imports is no business of runs on the CPU.
+    from zoo.memory import advise_before
+    from zoo.training.notes import add_note
+
+    for line in filter(None, advise_before(config, family)):
+        say(line)
+        add_note(out, line)
 
 
 def divide(
@@ -160,15 +193,17 @@ def _open_run(
     command: Sequence[str],
 ) -> bool:
     """Make the run's folder, or check that it is this run's; tell whether it was made."""
+    file = out / "config.yaml"
+    if not is_first_process():
+        _wait_for(file)
     text = f"family: {family}\n{dump_config(config)}"
     wanted = yaml.safe_load(text)
-    file = out / "config.yaml"
     if file.is_file():
-        found = yaml.safe_load(file.read_text(encoding="utf-8"))
         record = read_provenance(out)
         settings = record.get("config", {})
         learnt_from = (settings.get("fold"), settings.get("edits"), record.get("split"))
-        if found != wanted or learnt_from != (fold, edits and edits.digest, split.digest):
+        expected = (fold, edits and edits.digest, split.digest)
+        if _read_settings(file, type(config)) != wanted or learnt_from != expected:
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
         return False
     if out.exists() and any(out.iterdir()):
@@ -179,6 +214,25 @@ def _open_run(
     write_provenance(out, list(command), settings, config.seed, split.digest)
     atomic_write_text(file, text)
     return True
+
+
+def _wait_for(file: Path) -> None:
+    """Wait until the first process of several has made the run's folder."""
+    end = time.monotonic() + SECONDS_TO_WAIT
+    while not file.is_file() and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def _read_settings(file: Path, model: type[RunConfig]) -> Any:
+    """Read a run's config; keys that it is too old to have get the values that they stand for."""
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        return found
+    try:
+        own = check_config(model, {k: v for k, v in found.items() if k != "family"}, str(file))
+    except ValueError:
+        return found
+    return {"family": found.get("family"), **yaml.safe_load(dump_config(own))}
 
 
 def last_metrics(out: Path) -> dict[str, Any]:
@@ -220,7 +274,7 @@ def predict(
         kind=run.family.kind,
         labels=labels.name,
         names=labels.names,
-        images={s.key: (*_full_size(s), s.file_name) for s in samples},
+        images={s.key: (*full_size(s), s.file_name) for s in samples},
         source=source,
         split=run.split.digest if run.split else "",
         fold=run.fold,
@@ -239,7 +293,8 @@ def predict(
     return manifest
 
 
-def _full_size(sample: Sample) -> tuple[int, int]:
+def full_size(sample: Sample) -> tuple[int, int]:
+    """Return height and width of the image that a sample, or what it was cut from, is of."""
     return sample.frame.full_hw if sample.frame else sample.size_hw
 
 
