@@ -15,6 +15,7 @@ from converters.crops import crop
 from converters.masks import pack, rasterize_labels, unpack
 from zoo.augmentation import Augmentation
 from zoo.data import (
+    BitMask,
     Cases,
     EpochSampler,
     HuggingFaceItems,
@@ -107,11 +108,11 @@ def test_a_crop_is_cut_from_its_image(toys: Any) -> None:
 
 
 def test_items_check_their_arrays() -> None:
-    image, packed = np.zeros((4, 5), np.uint8), np.zeros((4, 5, 1), np.uint8)
+    image, mask = np.zeros((4, 5), np.uint8), BitMask((4, 5), 1, ())
     with pytest.raises(ValueError, match="expected a grey image"):
-        Item("a", image.astype(np.float32), packed)
+        Item("a", image.astype(np.float32), mask)
     with pytest.raises(ValueError, match=r"expected a mask \(4, 5\)"):
-        Item("a", image, packed.transpose(1, 0, 2))
+        Item("a", image, replace(mask, size_hw=(5, 4)))
 
 
 @pytest.mark.parametrize("size", [(32, 64), (10, 7), (96, 64), (200, 50)])

@@ -1,0 +1,128 @@
+"""Decoded samples by number, from image files and polygons or from rows of a data set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from converters.images import read_pixels
+from converters.masks import rasterize_labels
+from converters.segformer import decode_row
+from converters.types import ImageFile, LabelSpace, Sample
+from zoo.data.bits import BitMask
+
+Image = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A decoded sample.
+
+    Attributes:
+        key: the sample's key.
+        image: grey, uint8 (H, W).
+        mask: of all classes, of the image's size.
+
+    Raises:
+        ValueError: another dtype or shape.
+    """
+
+    key: str
+    image: Image
+    mask: BitMask
+
+    def __post_init__(self) -> None:
+        if self.image.dtype != np.uint8 or self.image.ndim != 2:
+            found = f"{self.image.dtype} {self.image.shape}"
+            raise ValueError(f"{self.key}: expected a grey image, uint8 (H, W), found {found}")
+        if self.mask.size_hw != self.image.shape:
+            found = f"{self.mask.size_hw}"
+            raise ValueError(f"{self.key}: expected a mask {self.image.shape}, found {found}")
+
+    @property
+    def packed(self) -> Image:
+        """Bit-packed mask, uint8 (H, W, ceil(C / 8)), as `converters.masks.pack` makes it."""
+        return self.mask.planes()
+
+
+class Items(Protocol):
+    """A data set that gives decoded samples by number."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def __getitem__(self, index: int) -> Item:
+        """Decode a sample; from several threads at once."""
+
+    def stamp(self, index: int) -> bytes:
+        """Return what changes whenever the sample's pixels or labels do; without decoding it."""
+
+
+class SampleItems:
+    """Samples, read from their image files; polygons become pixels at the image's own size."""
+
+    def __init__(self, samples: Sequence[Sample], labels: LabelSpace) -> None:
+        self._samples, self._labels = samples, labels
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Item:
+        sample = self._samples[index]
+        masks = rasterize_labels(sample.instances, sample.size_hw)
+        mask = BitMask.of_masks(masks, self._labels, sample.size_hw)
+        return Item(sample.key, read_pixels(sample), mask)
+
+    def stamp(self, index: int) -> bytes:
+        """Return a digest of the classes, the annotation, and the image file's size and time.
+
+        Raises:
+            ValueError: no such file.
+        """
+        sample = self._samples[index]
+        file = _file_stamp(sample.image)
+        about = (sample.key, file, sample.size_hw, sample.frame, self._labels.names)
+        digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
+        for instance in sample.instances:
+            digest.update(instance.label.encode() + b"\0" + shapely.to_wkb(instance.geometry))
+        return digest.digest()
+
+
+def _file_stamp(image: ImageFile) -> tuple[object, ...]:
+    """What changes with a file: place, size and time; of a row of a table its bytes."""
+    try:
+        if not isinstance(image, Path):
+            return image.name, hashlib.blake2b(image.read_bytes()).hexdigest()
+        found = image.stat()
+    except OSError as error:
+        raise ValueError(f"{image}: expected an image: {error.strerror}") from None
+    return str(image.absolute()), found.st_size, found.st_mtime_ns
+
+
+class HuggingFaceItems:
+    """Rows of `converters.segformer.open_split`."""
+
+    def __init__(self, rows: Any, labels: LabelSpace) -> None:
+        self._rows, self._channels = rows, -(-len(labels) // 8)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Item:
+        key, image, packed = decode_row(self._rows[index])
+        return Item(key, image, BitMask.of_packed(packed[..., : self._channels]))
+
+    def stamp(self, index: int) -> bytes:
+        """Return a digest of the row's bytes."""
+        row = self._rows[index]
+        digest = hashlib.blake2b(f"{row['key']}\0{self._channels}\0".encode(), digest_size=16)
+        for part in ("image", "mask"):
+            digest.update(hashlib.blake2b(row[part]["bytes"]).digest())
+        return digest.digest()
