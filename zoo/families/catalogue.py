@@ -66,11 +66,21 @@ def describe_model(family: SemanticFamily, name: str) -> Model:
     text = configs.find(family.name, name).read_text(encoding="utf-8")
     config = check_config(family.Config, yaml.safe_load(text), name)
     network = build_outline(family, config, len(LabelSpace.load(config.labels)))
-    found = _REPORTED.search(text)
-    row, figure = (found[1] or "", found[2]) if found else ("", "none")
+    row, reported = read_reported(text) or ("", None)
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    reported = None if figure == "none" else float(figure)
     return Model(family.name, name, row, reported, count / 1e6, config.size)
+
+
+def read_reported(text: str) -> tuple[str, float | None] | None:
+    """Return what a config's header says of others: the row, and their Dice; None without a line.
+
+    >>> read_reported("# Reported (N3): .9712")
+    ('N3', 0.9712)
+    """
+    found = _REPORTED.search(text)
+    if found is None:
+        return None
+    return found[1] or "", None if found[2] == "none" else float(found[2])
 
 
 def build_outline(family: SemanticFamily, config: Any, classes: int) -> nn.Module:

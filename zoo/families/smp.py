@@ -22,6 +22,7 @@ _NOT_OPTIONS = {"self", "encoder_name", "encoder_weights", "in_channels", "class
 _NOT_OPTIONS |= {"activation", "aux_params"}
 # They pool over the whole image, and normalise the result over the batch.
 _POOLING = {"deeplabv3", "deeplabv3plus", "pan", "upernet"}
+# They divide each of their resolutions into windows of a fixed side, without padding.
 _WINDOWED = ("maxvit", "maxxvit", "coatnet")
 
 
@@ -71,7 +72,7 @@ class SmpConfig(NetworkConfig):
         side = _native_side(self.encoder, self.encoder_options)
         if side is None:
             return self
-        if self.encoder.removeprefix("tu-").startswith(_WINDOWED):
+        if any(kind in self.encoder for kind in _WINDOWED):
             if any(length % side for length in self.size):
                 sizes = ", ".join(str(side * n) for n in range(1, 5))
                 raise ValueError(
