@@ -19,6 +19,7 @@ FAMILIES = {
     "huggingface": "zoo.families.huggingface",
     "monai": "zoo.families.monai_nets",
     "yolo": "zoo.families.yolo",
+    "maskrcnn": "zoo.families.maskrcnn",
 }
 
 
