@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from zoo.training.loop import fit_semantic, is_finished, seed_everything
 from zoo.training.module import Batch, SemanticModule
-from zoo.training.recorder import Recorder, score_cases
+from zoo.training.recorder import Recorder
 
 __all__ = [
     "Batch",
@@ -12,6 +12,5 @@ __all__ = [
     "SemanticModule",
     "fit_semantic",
     "is_finished",
-    "score_cases",
     "seed_everything",
 ]

@@ -28,7 +28,8 @@ from zoo.semantic import SemanticConfig
 from zoo.training.averaging import Averaging
 from zoo.training.module import SemanticModule
 from zoo.training.notes import BY_SPEED, add_note, noted_kernels
-from zoo.training.recorder import Predict, Recorder
+from zoo.training.recorder import Recorder
+from zoo.validation import Predict
 
 
 def seed_everything(seed: int) -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -14,23 +12,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.masks import EMPTY
-from converters.types import LabelSpace
-from fusion.metrics import dice
-from fusion.types import Prediction
 from zoo import checkpoints
-from zoo.data import Case, Cases, Frame
+from zoo.data import Cases
 from zoo.families.base import TrainJob
 from zoo.inference import Setting, predict_semantic
 from zoo.metrics_file import MetricsFile
 from zoo.training.averaging import Averaging
 from zoo.training.module import Batch, SemanticModule
+from zoo.validation import Predict, score_cases
 
 # Reading the loss waits for the device, so it is not done at every step.
 STEPS_BETWEEN_NOTES = 10
-
-Predict = Callable[[Any, Iterable[Frame], LabelSpace, Setting], Iterator[Prediction]]
-"""Gives a network's predictions of frames, one after the other, as `predict_semantic` does."""
 
 
 class Recorder(L.Callback):
@@ -182,28 +174,3 @@ class Recorder(L.Callback):
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total.to(module.device), reduce_op="sum").cpu()
         return total / len(self._cases)
-
-
-def score_cases(
-    network: nn.Module,
-    cases: Iterable[Case],
-    labels: LabelSpace,
-    setting: Setting,
-    predict: Predict = predict_semantic,
-) -> torch.Tensor:
-    """Return the Dice of images and classes at the images' own size, float64 (n, C).
-
-    Predictions come about as those of `zoo predict` do. The network is in evaluation mode.
-    """
-    waiting: deque[Case] = deque()
-
-    def frames() -> Iterator[Case]:
-        for case in cases:
-            waiting.append(case)
-            yield case
-
-    rows = []
-    for prediction in predict(network, frames(), labels, setting):
-        truth = waiting.popleft().truth
-        rows.append([dice(prediction.binary(n), truth.get(n, EMPTY)) for n in labels.names])
-    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(labels))
