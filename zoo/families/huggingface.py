@@ -56,6 +56,12 @@ class HuggingFaceConfig(NetworkConfig):
         if self.architecture == "upernet":
             _check_backbone(dimensions.get("backbone_config"))
         _check_keys(_KINDS[self.architecture].config, dimensions, "network")
+        width, heads = (self.network.get(k, 0) for k in ("hidden_size", "num_attention_heads"))
+        if isinstance(width, int) and isinstance(heads, int) and heads and width % heads:
+            raise ValueError(
+                f"network.num_attention_heads: expected a divisor of hidden_size {width}, found "
+                f"{heads}"
+            )
         patch = self.network.get("patch_size", 16)
         if self.architecture != "upernet" and any(side % patch for side in self.size):
             raise ValueError(
@@ -256,14 +262,23 @@ class HuggingFaceFamily(SemanticFamily):
 def _pretrained(kind: _Kind, name: str, dimensions: Any) -> Any:
     network, info = load_pretrained(kind.network, name, "pretrained=null", config=dimensions)
     # What knows the classes starts at random, and so may heads that the weights do not have.
-    shapes = [entry[0] for entry in info["mismatched_keys"] if "classifier" not in entry[0]]
+    shapes = [key for key, *pair in info["mismatched_keys"] if not _differ_in_classes(*pair)]
     missing = [key for key in info["missing_keys"] if key.startswith(kind.encoder)]
-    if wrong := sorted([*shapes, *missing]):
+    if wrong := sorted(
+        [*shapes, *missing], key=lambda key: (not key.startswith(kind.encoder), key)
+    ):
         raise ValueError(
             f"pretrained '{name}': expected weights of the network that 'network' and 'channels' "
             f"describe, found others: {len(wrong)} differ, such as '{wrong[0]}'"
         )
     return network
+
+
+def _differ_in_classes(found: torch.Size, own: torch.Size) -> bool:
+    """Tell whether two layers' weights are those of last layers for other numbers of classes."""
+    # A kernel of one pixel, or a bias: no other layer of these networks has another height alone.
+    is_last = len(own) == 1 or tuple(own[2:]) == (1, 1)
+    return is_last and tuple(found[1:]) == tuple(own[1:])
 
 
 FAMILY = HuggingFaceFamily()
