@@ -18,7 +18,7 @@ from zoo.source import DataSource
 from zoo.sweep import check_space, describe, run_sweep
 from zoo.sweep_config import Parameter, SweepConfig, as_text, load_sweep, write_wandb_sweep
 
-TINY = ("size=[64,64]", "epochs=2", "validate_every=1", "init=null", "augment=[]")
+TINY = ("size=[32,32]", "batch=2", "epochs=2", "validate_every=1", "init=null", "augment=[]")
 
 
 class Killed(BaseException):
@@ -314,7 +314,7 @@ def test_a_real_sweep_that_is_killed(data: Path, tmp_path: Path) -> None:
         "family": "smp",
         "config": "demo",
         "changes": [*TINY, "encoder=tu-lcnet_035", "options.decoder_channels=[16,16,8,8,8]"],
-        "space": {"optim.lr": {"log": [1e-4, 1e-2]}, "batch": {"choice": [1, 2]}},
+        "space": {"optim.lr": {"log": [1e-4, 1e-2]}, "clip": {"choice": [0, 1]}},
         "trials": 3,
         "pruner": {"name": "none"},
     }
