@@ -20,6 +20,7 @@ FAMILIES = {
     "monai": "zoo.families.monai_nets",
     "yolo": "zoo.families.yolo",
     "maskrcnn": "zoo.families.maskrcnn",
+    "mask2former": "zoo.families.mask2former",
 }
 
 
