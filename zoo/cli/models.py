@@ -7,12 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.options import Data, Edits, From, Subset, Topic, app, command_line, say, words
+from zoo.cli.options import (
+    Data,
+    Edits,
+    From,
+    Subset,
+    Topic,
+    app,
+    command_line,
+    say,
+    words,
+    write_json,
+)
 
 
 @app.command()
 def train(
-    family: Annotated[str, typer.Argument(help="smp, segformer, yolo; see: zoo list families")],
+    family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...: zoo list families")],
     config: Annotated[str, typer.Option(help="Shipped config or YAML file.")],
     data: Data,
     out: Annotated[Path, typer.Option(help="Run folder; a stopped run continues.")],
@@ -21,6 +32,9 @@ def train(
         Path | None, typer.Option(help="Split file; a data set converted with one carries it.")
     ] = None,
     fold: Annotated[int | None, typer.Option(help="The fold to hold out; 0 by default.")] = None,
+    folds: Annotated[
+        str, typer.Option(help="all: a run for each fold, and OUT/oof predicted by them.")
+    ] = "",
     data_format: From = None,
     edits: Edits = None,
 ) -> None:
@@ -29,16 +43,23 @@ def train(
     from zoo.progress import bar
     from zoo.source import DataSource
 
+    if folds not in ("", "all") or (folds and fold is not None):
+        raise ValueError(f"--folds: expected 'all', without --fold; found '{folds}'")
     source = DataSource.open(data, data_format, edits)
+    common: dict[str, Any] = {
+        "split_path": split,
+        "changes": changes or [],
+        "command": command_line(),
+        "say": say,
+    }
     with bar(f"train {family}") as report:
-        last = runs.train(
-            *(family, config, source, out),
-            split_path=split,
-            fold=fold,
-            changes=changes or [],
-            command=command_line(),
-            report=report,
-        )
+        if folds:
+            from zoo.folds import train_folds
+
+            manifest = train_folds(family, config, source, out, report=report, **common)
+            say(f"{out / 'oof'}: held-out predictions of {len(manifest.images)} images")
+            return
+        last = runs.train(family, config, source, out, fold=fold, report=report, **common)
     say(f"{out}: validation Dice {float(last['val_dice']):.4f}" if last else f"{out}: done")
 
 
@@ -46,9 +67,25 @@ def train(
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder of `zoo train`.")],
     data: Data,
-    out: Annotated[Path, typer.Option(help="Prediction store to write.")],
+    out: Annotated[Path | None, typer.Option(help="Prediction store to write.")] = None,
     subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.val,
-    tta: Annotated[str, typer.Option(help="Test-time augmentation, such as hflip.")] = "",
+    tta: Annotated[
+        str,
+        typer.Option(help="Test-time augmentation: hflip, scale:0.75, contrast:0.8, ..."),
+    ] = "",
+    average: Annotated[str, typer.Option(help="Of it: probabilities or logits.")] = "probabilities",
+    size: Annotated[
+        str, typer.Option(help="Stretch images to this size first: 2048 or 1024x768.")
+    ] = "",
+    window: Annotated[str, typer.Option(help="Sliding windows of this size; whole for none.")] = "",
+    overlap: Annotated[
+        float | None, typer.Option(help="Share of a window's side that the next one repeats.")
+    ] = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(help="Only score ways to predict: --compare hflip,scale:0.75 ..."),
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="The comparison as JSON.")] = None,
     batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     data_format: From = None,
@@ -61,11 +98,26 @@ def predict(
     from zoo.progress import bar
     from zoo.source import DataSource
 
-    chosen: dict[str, Any] = {"tta": words(tta), "batch": batch, "device": device}
-    options = check_config(PredictOptions, chosen, "zoo predict")
+    given = {"tta": words(tta), "average": average, "batch": batch, "device": device}
+    placed = {"size": size or None, "window": window or None, "overlap": overlap}
+    options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
+    source = DataSource.open(data, data_format, edits)
+    if compare:
+        from zoo import compare as comparing
+
+        with bar("compare") as report:
+            found = comparing.compare(
+                runs.Run.load(run), source, compare, options=options, report=report
+            )
+        if json_out is not None:
+            write_json(json_out, found.record())
+        say(comparing.describe(found))
+        return
+    if out is None:
+        raise ValueError("expected --out STORE, or --compare CHOICE")
     with bar("predict") as report:
         manifest = runs.predict(
-            *(runs.Run.load(run), DataSource.open(data, data_format, edits), out),
+            *(runs.Run.load(run), source, out),
             subset=subset.value,
             options=options,
             command=command_line(),
@@ -78,24 +130,10 @@ def predict(
 def list_(
     topic: Annotated[Topic, typer.Argument(help="What to list.")] = Topic.configs,
 ) -> None:
-    """List what is there: families, formats, fusions, configs."""
-    import configs
+    """List what is there: configs, models, families, losses, formats, fusions, ..."""
+    from zoo.listing import lines
 
-    if topic is Topic.configs:
-        from zoo.families import FAMILIES
-
-        for family in FAMILIES:
-            say("\n".join(f"{family} {name}" for name in configs.names(family)))
-        return
-    if topic is Topic.formats:
-        from zoo.convert import describe_formats
-
-        say(describe_formats())
-        return
-    from fusion import FUSIONS
-    from zoo.families import FAMILIES
-
-    say("\n".join(FAMILIES if topic is Topic.families else FUSIONS))
+    say("\n".join(lines(topic.value)))
 
 
 @app.command()

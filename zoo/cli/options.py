@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -40,10 +40,14 @@ class Subset(StrEnum):
 class Topic(StrEnum):
     """What `zoo list` can list."""
 
+    configs = "configs"
+    models = "models"
     families = "families"
+    losses = "losses"
+    optimizers = "optimizers"
+    schedules = "schedules"
     formats = "formats"
     fusions = "fusions"
-    configs = "configs"
 
 
 def _version(wanted: bool) -> None:
@@ -78,3 +82,11 @@ def words(text: str) -> tuple[str, ...]:
 def command_line() -> list[str]:
     """Return what the user called, for the record."""
     return ["zoo", *sys.argv[1:]]
+
+
+def write_json(path: Path, record: Any) -> None:
+    """Write a record as a JSON file."""
+    from converters.files import atomic_write_text
+    from converters.writing import dump_json
+
+    atomic_write_text(path, dump_json(record))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from zoo.cli.options import Data, Edits, From, Labels, Stores, Subset, app, say
+from zoo.cli.options import Data, Edits, From, Labels, Stores, Subset, app, say, write_json
 
 
 @app.command()
@@ -84,7 +83,6 @@ def evaluate(
     labels: Labels = "hand_bones",
 ) -> None:
     """Score a prediction store or a submission: Dice per class, group, and on shared pixels."""
-    from converters.files import atomic_write_text
     from zoo.evaluate import describe
     from zoo.evaluate import evaluate as score
     from zoo.progress import bar
@@ -94,6 +92,5 @@ def evaluate(
     with bar("evaluate") as report:
         scores = score(predictions, source, labels, subset.value, report)
     if json_out is not None:
-        text = json.dumps(scores.record(), indent=1, ensure_ascii=False)
-        atomic_write_text(json_out, text + "\n")
+        write_json(json_out, scores.record())
     say(describe(scores))

@@ -35,7 +35,7 @@ def load_family(name: str) -> Family:
     try:
         family: Family = import_module(FAMILIES[name]).FAMILY
     except ModuleNotFoundError as error:
-        extra = name if name in ("yolo", "monai") else "train"
+        extra = "yolo" if name == "yolo" else "train"
         hint = f"install it with: pip install 'segzoo[{extra}]'"
         raise ValueError(f"family '{name}' needs the package '{error.name}'; {hint}") from None
     return family
