@@ -153,8 +153,8 @@ def measure(
         objective = config.objective(labels).to("cuda")
         for tensor in (*network.parameters(), *network.buffers(), *objective.buffers()):
             held.add(tensor.untyped_storage()._cdata)
-        images = torch.empty(config.batch, 1, *config.size, device="cuda")
-        target = torch.empty(config.batch, len(labels), *config.size, device="cuda")
+        images = torch.empty(config.batch, 1, *config.input_size, device="cuda")
+        target = torch.empty(config.batch, len(labels), *config.input_size, device="cuda")
         block = _largest_block(network, blocks, images, held) if blocks else 0
         checkpoint_blocks(blocks)
         with saved_bytes(held) as sizes:
@@ -270,9 +270,9 @@ def _with_batch(config: SemanticConfig, found: Estimate, device: Device) -> str:
 
 
 def _with_size(config: SemanticConfig, found: Estimate, device: Device) -> str:
-    """Return a smaller size of the same shape; "" where none fits. Attention needs even less."""
+    """Return a smaller size of the same shape; "" where none fits, and for windows."""
     room = _room(found, device)
-    if room <= 0:
+    if room <= 0 or config.window:
         return ""
     sides = [int(side * math.sqrt(room)) // STRIDE * STRIDE for side in config.size]
     return f"size=[{sides[0]},{sides[1]}]" if min(sides) >= 2 * STRIDE else ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -13,6 +13,9 @@ from zoo.devices import Precision
 from zoo.losses import check_losses
 from zoo.losses.objective import Objective, resolve_class_weights
 from zoo.optim import OptimConfig
+
+if TYPE_CHECKING:
+    from zoo.data import Windows
 
 # Five halvings, of which an encoder-decoder undoes each.
 STRIDE = 32
@@ -65,6 +68,9 @@ class SemanticConfig(RunConfig):
         work_size: height and width that images are stretched to before windows are cut from them;
             null is `size`.
         overlap: how much of a window's side the next one repeats, when predicting and scoring.
+        focus: class or group of the label space, or `shared` -> share of the training windows that
+            are drawn around it, see `zoo.data.Windows`; the rest lie anywhere.
+        windows_per_image: how many an epoch takes from each image.
         epochs: passes over the training samples.
         batch: images in a step, on each device.
         accumulate: steps whose gradients are added before the weights move.
@@ -86,7 +92,9 @@ class SemanticConfig(RunConfig):
         patience: scores in a row without a better one after which the run ends; 0 goes on.
         validate_every: epochs between scores; the last one is always scored.
         checkpoint_every: epochs between checkpoints to continue from.
-        cache: keep decoded samples at the network's size in `memory`, or `none`.
+        cache: keep decoded samples at the network's size in `memory`, on `disk`, or `none`.
+        cache_dir: folder for those on disk, which runs and folds may share; null is in the run. Not
+            part of what the run is, so it may change when a run continues.
         workers: processes that prepare batches; 0 prepares them in the main one.
         init: safetensors file with the weights to start from, of the same network; also one that
             ships beside the configs, such as `demo.safetensors`.
@@ -107,6 +115,8 @@ class SemanticConfig(RunConfig):
     window: Annotated[tuple[int, int] | None, AfterValidator(_whole_strides)] = None
     work_size: Annotated[tuple[int, int] | None, AfterValidator(_positive)] = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
+    focus: dict[str, float] = Field(default_factory=dict)
+    windows_per_image: int = Field(default=1, gt=0)
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)
@@ -126,7 +136,8 @@ class SemanticConfig(RunConfig):
     patience: int = Field(default=0, ge=0)
     validate_every: int = Field(default=1, gt=0)
     checkpoint_every: int = Field(default=1, gt=0)
-    cache: Literal["memory", "none"] = "memory"
+    cache: Literal["memory", "disk", "none"] = "memory"
+    cache_dir: str | None = Field(default=None, exclude=True)
     workers: int = Field(default=0, ge=0)
     init: str | None = None
     device: str = "auto"
@@ -168,7 +179,34 @@ class SemanticConfig(RunConfig):
             raise ValueError(
                 f"window: expected at most {key} {list(self.image_size)}, found {self.window}"
             )
+        if self.work_size and self.size != self.window:
+            raise ValueError(
+                f"size: expected the window's {self.window} beside work_size, found {self.size}"
+            )
+        if not self.window and (self.focus or self.windows_per_image > 1):
+            key = "focus" if self.focus else "windows_per_image"
+            raise ValueError(f"{key}: expected together with 'window'; whole images have no parts")
+        if self.focus:
+            self.windows(LabelSpace.load(self.labels))
         return self
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the network is shown while it learns."""
+        return self.window or self.size
+
+    def windows(self, labels: LabelSpace) -> Windows | None:
+        """Return how windows are drawn to learn from; None shows whole images.
+
+        Raises:
+            ValueError: `focus` names neither a class nor a group, or gives away more than all.
+        """
+        # Late: it brings albumentations with it, which takes most of a second.
+        from zoo.data import Windows
+
+        if not self.window:
+            return None
+        return Windows(self.window, labels, self.focus, self.windows_per_image)
 
     @model_validator(mode="after")
     def _one_average(self) -> SemanticConfig:

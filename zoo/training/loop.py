@@ -84,9 +84,7 @@ def fit_semantic(
         shutil.rmtree(resume.parent, ignore_errors=True)
     resume.parent.mkdir(parents=True, exist_ok=True)
     job.progress(0, 1, "reading images")
-    in_memory = config.cache == "memory"
-    data = TrainingSet(train_items, config.size, augment, config.seed, in_memory)
-    cases = Cases(val_items, config.image_size, job.labels, in_memory)
+    data, cases = _open_data(config, job, train_items, val_items, augment)
     prepare(network, config, setting.device)
     has_average = config.ema is not None or config.swa is not None
     averaging = Averaging(network, config) if has_average else None
@@ -105,14 +103,23 @@ def fit_semantic(
         checkpoints.save_weights(recorder.network(module), job.out / checkpoints.LAST, about)
 
 
+def _open_data(
+    config: SemanticConfig, job: TrainJob, train: Items, val: Items, augment: Augmentation
+) -> tuple[TrainingSet, Cases]:
+    in_memory, size = config.cache == "memory", config.image_size
+    folder = None
+    if config.cache == "disk":
+        folder = Path(config.cache_dir) if config.cache_dir else job.out / "cache"
+    windows = config.windows(job.labels)
+    data = TrainingSet(
+        *(train, size, augment, config.seed, in_memory), cache_dir=folder, windows=windows
+    )
+    return data, Cases(val, size, job.labels, in_memory, cache_dir=folder)
+
+
 def _check_images(config: SemanticConfig, job: TrainJob, train: Items, val: Items) -> None:
     if not len(train):
         raise ValueError(f"{job.data}: expected images to learn from, found none")
-    if config.window:
-        raise ValueError(
-            "window: expected null, training cuts no windows yet; train on whole images and give "
-            "--window to zoo predict"
-        )
     if len(val):
         return
     lacking = f"{job.data}: %s: expected images to score on, found none; %s"
