@@ -37,7 +37,9 @@ def test_exchanged_labels_are_found_and_put_back(hands, labels, spoil, swap, at)
     assert {(f.kind, f.key) for f in found} == {("swapped", hands[at].key)}
     assert {label for f in found for label in f.labels} == set(swap)
     back = labels_from(draft_edits(found))
-    assert back == {now: before for before, now in swap.items()}
+    right = {now: before for before, now in swap.items()}
+    # The border cuts the forearm: that is left to people.
+    assert back == ({} if "Ulna" in swap else right)
 
 
 def test_sound_hands_have_nothing_exchanged(hands, labels):
