@@ -408,6 +408,14 @@ def test_scores_are_those_of_predictions(
     assert float(row["val_dice"]) == pytest.approx(Scores(toys.labels, scored).mean(), abs=2e-6)
 
 
+def test_an_average_of_weights_finds_bones_too(
+    tiny: Callable[..., Any], make_job: Callable[..., Any]
+) -> None:
+    job, config = make_job(), tiny(epochs=1, ema=0.9, conf=0.0)
+    FAMILY.train(config, job)
+    assert all(p.masks for p in FAMILY.predict(job.out, config, job.val, PredictOptions()))
+
+
 def test_predictions_are_in_the_images_own_frame(
     tiny: Callable[..., Any], make_job: Callable[..., Any], toys: Any
 ) -> None:
