@@ -27,7 +27,7 @@ EXPECTED = {
 }
 COMMANDS = {
     *("phantom", "split", "convert", "audit", "augment", "train", "predict"),
-    *("fit", "fuse", "evaluate", "check", "list", "demo"),
+    *("sweep", "runs", "doctor", "fit", "fuse", "evaluate", "check", "list", "demo"),
 }
 CORE = (converters, fusion)
 MODULES = sorted(

@@ -90,3 +90,12 @@ def write_json(path: Path, record: Any) -> None:
     from converters.writing import dump_json
 
     atomic_write_text(path, dump_json(record))
+
+
+def write_yaml(path: Path, record: Any) -> None:
+    """Write a record as a YAML file."""
+    import yaml
+
+    from converters.files import atomic_write_text
+
+    atomic_write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
