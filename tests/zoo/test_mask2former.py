@@ -452,7 +452,7 @@ def test_bad_configs(tiny: Callable[..., Any], changes: dict[str, Any], message:
 def test_keys_of_others_are_not_written_down(tiny: Callable[..., Any]) -> None:
     config = tiny()
     written = config.model_dump(mode="json")
-    assert {"loss", "window", "smoothing"}.isdisjoint(written)
+    assert {"loss", "window", "focus", "smoothing"}.isdisjoint(written)
     assert check_config(Mask2FormerConfig, written, "again") == config
 
 

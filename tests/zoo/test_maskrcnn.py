@@ -507,5 +507,5 @@ def test_backbones_without_a_pyramid(name: str, message: str) -> None:
 def test_keys_of_others_are_not_written_down(tiny: Callable[..., Any]) -> None:
     config = tiny()
     written = config.model_dump(mode="json")
-    assert {"loss", "window", "smoothing"}.isdisjoint(written)
+    assert {"loss", "window", "focus", "smoothing"}.isdisjoint(written)
     assert check_config(MaskRcnnConfig, written, "again") == config

@@ -41,6 +41,8 @@ _OTHERS = {
     "window": "it sees whole images; a part of a bone is no instance of it",
     "work_size": "it sees whole images",
     "overlap": "it sees whole images",
+    "focus": "it sees whole images",
+    "windows_per_image": "it sees whole images",
     "swa": "the mean's batch norms would need targets; use ema",
     "compile": "the number of objects changes from image to image",
 }
