@@ -143,6 +143,10 @@ _HUB: tuple[tuple[str, str, str, bool], ...] = (
     ("openmmlab/upernet-swin", "MIT", "Liu et al. 2021, Swin, arXiv:2103.14030", False),
     ("openmmlab/upernet-convnext", "MIT", "Liu et al. 2022, ConvNeXt, arXiv:2201.03545", False),
     ("microsoft/beit-", "Apache-2.0", "Bao et al. 2022, BEiT, arXiv:2106.08254", False),
+    (
+        *("facebook/mask2former-", "CC-BY-NC-4.0"),
+        *("Cheng et al. 2022, Mask2Former, arXiv:2112.01527", True),
+    ),
     ("Intel/dpt-", "Apache-2.0", "Ranftl et al. 2021, DPT, arXiv:2103.13413", False),
 )
 
