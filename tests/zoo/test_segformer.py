@@ -9,17 +9,15 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-import configs
 import converters
 from converters import segformer as data_format
 from converters.splits import make_split
 from zoo.checkpoints import LAST, read_weights
-from zoo.config import check_config, load_config
+from zoo.config import check_config
 from zoo.families import load_family
 from zoo.families.base import PredictOptions
 from zoo.families.segformer import FAMILY, SegFormerConfig
 
-SMALL = ["size=[64,96]", "epochs=1", "batch=2", "cache=none", "workers=0", "init=null"]
 TINY = {
     "hidden_sizes": [8, 16, 16, 16],
     "depths": [1, 1, 1, 1],
@@ -54,19 +52,6 @@ def pretrained(tmp_path: Path) -> Path:
 def test_the_family_is_found_by_name() -> None:
     family = load_family("segformer")
     assert (family.name, family.kind, family.Config) == ("segformer", "semantic", SegFormerConfig)
-
-
-@pytest.mark.parametrize("name", list(configs.names("segformer")))
-def test_every_shipped_config_trains_and_predicts(
-    name: str, toys: Any, make_job: Callable[..., Any]
-) -> None:
-    changes = [*SMALL, f"labels={toys.labels_file}", "device=cpu", "precision=auto"]
-    config = load_config(SegFormerConfig, "segformer", name, changes)
-    job = make_job()
-    FAMILY.train(config, job)
-    found = list(FAMILY.predict(job.out, config, toys.samples, PredictOptions(tta=("hflip",))))
-    assert [p.key for p in found] == [s.key for s in toys.samples]
-    assert {p.size_hw for p in found} == {(96, 64)}
 
 
 def test_logits_are_a_quarter(tiny: Callable[..., Any]) -> None:

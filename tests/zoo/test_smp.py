@@ -6,41 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-import configs
 from zoo.checkpoints import read_weights, save_weights
-from zoo.config import check_config, load_config
+from zoo.config import check_config
 from zoo.families import load_family
 from zoo.families.base import PredictOptions
 from zoo.families.smp import FAMILY, SmpConfig
-
-SMALL = ["size=[64,96]", "epochs=1", "batch=2", "cache=none", "workers=0", "init=null"]
-OFFLINE = ["encoder_weights=null", "device=cpu", "precision=auto"]
 
 
 def test_the_family_is_found_by_name() -> None:
     family = load_family("smp")
     assert (family.name, family.kind, family.Config) == ("smp", "semantic", SmpConfig)
-
-
-@pytest.mark.parametrize("name", list(configs.names("smp")))
-def test_every_shipped_config_trains_and_predicts(
-    name: str, toys: Any, make_job: Callable[..., Any]
-) -> None:
-    changes = [*SMALL, *OFFLINE, f"labels={toys.labels_file}"]
-    config = load_config(SmpConfig, "smp", name, changes)
-    job = make_job()
-    FAMILY.train(config, job)
-    found = list(FAMILY.predict(job.out, config, toys.samples, PredictOptions(tta=("hflip",))))
-    assert [p.key for p in found] == [s.key for s in toys.samples]
-    assert {p.size_hw for p in found} == {(96, 64)}
-
-
-@pytest.mark.parametrize("name", list(configs.names("smp")))
-def test_every_shipped_config_has_a_head_for_every_class(name: str) -> None:
-    config = load_config(SmpConfig, "smp", name, OFFLINE)
-    network = FAMILY.build(config, 29).eval()
-    with torch.no_grad():
-        assert network(torch.zeros(1, 1, 64, 96)).shape == (1, 29, 64, 96)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from transformers import SegformerConfig, SegformerForSemanticSegmentation
 import converters
 from converters import segformer as data_format
 from zoo.config import StrictModel
-from zoo.data import HuggingFaceItems, Items
+from zoo.data import HuggingFaceItems, Items, SampleItems
 from zoo.families.base import TrainJob, division
 from zoo.families.hub import load_pretrained
 from zoo.families.licences import WeightSource, of_hub
@@ -162,7 +162,7 @@ class SegFormerFamily(SemanticFamily):
             _convert(job, root)
         train = HuggingFaceItems(data_format.open_split(root, "train"), job.labels)
         if not is_direct and not job.val:
-            return train, ()
+            return train, SampleItems((), job.labels)
         return train, HuggingFaceItems(data_format.open_split(root, "validation"), job.labels)
 
 
