@@ -17,7 +17,7 @@ from zoo.run_table import RunSummary, format_table
 Numbers = npt.NDArray[np.float64]
 RESAMPLES = 2000
 CONFIDENCE = 0.95
-FEWEST = 3
+FEWEST, FEW = 3, 10
 
 
 @dataclass(frozen=True)
@@ -183,9 +183,11 @@ def describe_correlations(found: Sequence[Correlation]) -> str:
         for c in found
     ]
     lines = [format_table(columns, rows)]
+    if min(c.runs for c in found) < FEW:
+        lines.append(f"Fewer than {FEW} runs say little, whatever stands in brackets.")
     if len(found) > 2:
         lines.append(
-            "In brackets: 95 % of resampled runs. The first of several groups is the luckiest, "
+            "In brackets: the middle 95 % of resampled runs. The first of several groups is the luckiest, "
             "too: trust one whose interval lies apart from the others'."
         )
     return "\n".join(lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +114,9 @@ def requeue(study: optuna.Study) -> None:
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
     """Keep Optuna's lines about every trial off the screen; errors stay."""
+    # Its logger is given a level when it is imported.
+    with suppress(ImportError):
+        import optuna  # noqa: F401
     logger = logging.getLogger("optuna")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -13,7 +13,15 @@ import pytest
 from zoo import notices
 from zoo.config import NoticeConfig, RunConfig, check_config, dump_config
 from zoo.metrics_file import MetricsFile
-from zoo.notices import IdleClock, Notifier, Watch, gpus_of, noticed, read_utilisation
+from zoo.notices import (
+    IdleClock,
+    Notifier,
+    Watch,
+    gpus_of,
+    hide_address,
+    noticed,
+    read_utilisation,
+)
 
 
 class Inbox(HTTPServer):
@@ -162,6 +170,21 @@ def test_an_address_that_leads_nowhere(url: str, caplog: pytest.LogCaptureFixtur
 def test_the_address_is_written_nowhere() -> None:
     config = _config("https://hooks.example.com/SECRET")
     assert "SECRET" not in repr(config) + dump_config(config) + str(config.model_dump())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "notice.url=https://chat/SECRET",
+        "notice={url: 'https://chat/SECRET', on: [failed]}",
+        'notice={"url":"http://chat/SECRET"}',
+    ],
+)
+def test_a_command_is_kept_without_the_address(text: str) -> None:
+    (kept,) = hide_address([text])
+    assert "SECRET" not in kept
+    assert kept[:10] == text[:10]
+    assert kept.count("}") == text.count("}")
 
 
 def test_a_bad_address_is_not_shown() -> None:

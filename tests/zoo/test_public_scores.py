@@ -95,6 +95,12 @@ def test_the_seed_whose_validation_follows_comes_first() -> None:
     assert "luckiest" in text
 
 
+@pytest.mark.parametrize(("count", "warned"), [(9, True), (10, False)])
+def test_few_runs_are_not_trusted(count: int, warned: bool) -> None:
+    text = describe_correlations([correlate(*_pairs(0, count, 0.001))])
+    assert ("say little" in text) == warned
+
+
 def test_by_another_setting() -> None:
     runs = [_run(f"{i}", 0.9 + i / 100, seed="0", fold=str(i % 2)) for i in range(8)]
     found = correlations(runs, {f"{i}": 0.5 + i / 100 for i in range(8)}, by="fold")

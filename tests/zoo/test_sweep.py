@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,17 @@ def test_a_killed_trial_continues_in_its_folder(fake: Path, data: Path, tmp_path
     after = (tmp_path / "s" / "trial-0000" / "metrics.csv").read_text()
     assert after.startswith(before)
     assert len(after.splitlines()) == 1 + 3
+
+
+def test_optuna_is_quiet(tmp_path: Path) -> None:
+    code = (
+        "from zoo.sweep_study import open_study, quiet_optuna\n"
+        "from zoo.sweep_config import load_sweep\n"
+        "from pathlib import Path\n"
+        f"with quiet_optuna(): open_study(load_sweep('demo'), Path({str(tmp_path)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 def test_more_trials_later(fake: Path, data: Path, tmp_path: Path) -> None:
