@@ -187,8 +187,8 @@ def describe_correlations(found: Sequence[Correlation]) -> str:
         lines.append(f"Fewer than {FEW} runs say little, whatever stands in brackets.")
     if len(found) > 2:
         lines.append(
-            "In brackets: the middle 95 % of resampled runs. The first of several groups is the luckiest, "
-            "too: trust one whose interval lies apart from the others'."
+            "In brackets: the middle 95 % of resampled runs. The first of several groups is the "
+            "luckiest, too: trust one whose interval lies apart from the others'."
         )
     return "\n".join(lines)
 
