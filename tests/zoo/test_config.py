@@ -104,7 +104,7 @@ def test_files_that_are_no_config(tmp_path: Path, text: str) -> None:
 
 
 def test_an_unknown_name_lists_what_is_shipped() -> None:
-    with pytest.raises(ValueError, match=r"smp config 'demmo': .* only: demo"):
+    with pytest.raises(ValueError, match=r"smp config 'demmo': .* only: .*demo, "):
         load_config(Whole, "smp", "demmo")
 
 
