@@ -27,7 +27,7 @@ def lines(topic: str) -> Iterable[str]:
 
 
 def _configs() -> Iterator[str]:
-    for family in _families():
+    for family in (*_families(), "sweep"):
         yield from (f"{family} {name}" for name in configs.names(family))
 
 

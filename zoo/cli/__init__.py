@@ -6,10 +6,10 @@ import sys
 
 import typer
 
-from zoo.cli import data, models, results
+from zoo.cli import data, models, results, runs
 from zoo.cli.options import app
 
-__all__ = ["app", "data", "main", "models", "results"]
+__all__ = ["app", "data", "main", "models", "results", "runs"]
 
 
 def main(arguments: list[str] | None = None) -> None:

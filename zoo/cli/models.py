@@ -18,7 +18,6 @@ from zoo.cli.options import (
     say,
     words,
     write_json,
-    write_yaml,
 )
 
 
@@ -146,84 +145,3 @@ def demo(
     from zoo.demo import run_demo
 
     say(run_demo(out, seed))
-
-
-@app.command()
-def sweep(
-    config: Annotated[str, typer.Argument(help="Shipped sweep or YAML file: family, space, ...")],
-    data: Data,
-    out: Annotated[Path | None, typer.Option(help="Folder; a killed sweep continues.")] = None,
-    split: Annotated[
-        Path | None, typer.Option(help="Split file; a data set converted with one carries it.")
-    ] = None,
-    fold: Annotated[int | None, typer.Option(help="The fold to hold out; 0 by default.")] = None,
-    trials: Annotated[int | None, typer.Option(help="In place of the file's number.")] = None,
-    wandb_file: Annotated[
-        Path | None, typer.Option(help="Only write this sweep for: wandb sweep FILE.")
-    ] = None,
-    project: Annotated[str, typer.Option(help="Of W&B, for --wandb-file.")] = "segzoo",
-    data_format: From = None,
-    edits: Edits = None,
-) -> None:
-    """Try settings of a config, drop the poor ones early, keep the best."""
-    from zoo.progress import bar
-    from zoo.source import DataSource
-    from zoo.sweep import describe, run_sweep
-    from zoo.sweep_config import load_sweep, write_wandb_sweep
-
-    chosen = load_sweep(config, trials)
-    if wandb_file is not None:
-        record = write_wandb_sweep(chosen, data, split, fold, out or Path("runs"), project)
-        write_yaml(wandb_file, record)
-        say(f"{wandb_file}: start it with: wandb sweep {wandb_file}")
-        return
-    if out is None:
-        raise ValueError("expected --out FOLDER, or --wandb-file FILE")
-    source = DataSource.open(data, data_format, edits)
-    with bar("sweep") as report:
-        found = run_sweep(
-            *(chosen, source, out),
-            split_path=split,
-            fold=fold,
-            command=command_line(),
-            report=report,
-        )
-    say(describe(found, out))
-
-
-@app.command()
-def runs(
-    folders: Annotated[list[Path], typer.Argument(help="Folders with runs in them or below.")],
-    sort: Annotated[str, typer.Option(help="Column to sort by.")] = "best",
-    public: Annotated[
-        Path | None, typer.Option(help="CSV with run,score: does validation follow it?")
-    ] = None,
-    by: Annotated[str, typer.Option(help="Setting whose values are compared then.")] = "seed",
-    csv_out: Annotated[Path | None, typer.Option("--csv", help="The table as CSV.")] = None,
-) -> None:
-    """List runs: settings that differ, scores, and how far validation follows public scores."""
-    from zoo import public_scores, run_table
-
-    found = run_table.find_runs(folders)
-    known = public_scores.read_public(public, found) if public else None
-    columns, rows = run_table.tabulate(found, sort, known)
-    if csv_out is not None:
-        run_table.write_table(csv_out, columns, rows)
-    say(run_table.format_table(columns, rows))
-    if known:
-        say(public_scores.describe_correlations(public_scores.correlations(found, known, by)))
-
-
-@app.command()
-def doctor(
-    json_out: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """Examine this computer: what will not run, be slow, or oblige, and what to change."""
-    from zoo import doctor as doctoring
-    from zoo.machine import collect
-
-    facts = collect(Path())
-    findings = doctoring.diagnose(facts)
-    typer.echo(doctoring.to_json(facts, findings) if json_out else doctoring.describe(findings))
-    if doctoring.has_failed(findings):
-        raise typer.Exit(1)

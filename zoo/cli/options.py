@@ -80,8 +80,10 @@ def words(text: str) -> tuple[str, ...]:
 
 
 def command_line() -> list[str]:
-    """Return what the user called, for the record."""
-    return ["zoo", *sys.argv[1:]]
+    """Return what the user called, for the record; without secrets."""
+    from zoo.notices import hide_address
+
+    return ["zoo", *hide_address(sys.argv[1:])]
 
 
 def write_json(path: Path, record: Any) -> None:
@@ -90,12 +92,3 @@ def write_json(path: Path, record: Any) -> None:
     from converters.writing import dump_json
 
     atomic_write_text(path, dump_json(record))
-
-
-def write_yaml(path: Path, record: Any) -> None:
-    """Write a record as a YAML file."""
-    import yaml
-
-    from converters.files import atomic_write_text
-
-    atomic_write_text(path, yaml.safe_dump(record, sort_keys=False, allow_unicode=True))
