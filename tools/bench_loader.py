@@ -48,6 +48,9 @@ def run(
     repetitions: Annotated[int, typer.Option(help="How often all rows are measured.")] = 3,
     workers: Annotated[str, typer.Option(help="Numbers of worker processes, with commas.")] = "0,2",
     elastic: Annotated[bool, typer.Option(help="Add the dear elastic transform.")] = False,
+    floats: Annotated[
+        bool, typer.Option(help="Also the usual way with float32 from the start; slow.")
+    ] = False,
     work: Annotated[Path | None, typer.Option(help="Folder to work in; kept.")] = None,
 ) -> None:
     """Measure training samples a second, and memory; print a table."""
@@ -55,7 +58,8 @@ def run(
         root = work or Path(scratch)
         data = _phantom(root, people)
         steps = [*STEPS, ELASTIC] if elastic else STEPS
-        cases = [(kind, int(count)) for count in workers.split(",") for kind in KINDS]
+        kinds = [kind for kind in KINDS if floats or kind != "usual-float"]
+        cases = [(kind, int(count)) for count in workers.split(",") for kind in kinds]
         rows: dict[tuple[str, int], list[dict[str, float]]] = {case: [] for case in cases}
         for number in range(repetitions):
             for kind, count in cases:
