@@ -24,7 +24,6 @@ from zoo.data import (
     TrainingSet,
     normalize,
     read_ahead,
-    read_frames,
     resize_image,
     resize_packed,
     training_loader,
@@ -198,9 +197,3 @@ def test_cases_have_the_truth_at_the_images_size(toys: Any, in_memory: bool) -> 
     assert (case.key, case.size_hw, case.image.shape) == (sample.key, (96, 64), (32, 32))
     for name, mask in rasterize_labels(sample.instances, sample.size_hw).items():
         assert np.array_equal(case.truth[name].full((96, 64)), mask.full((96, 64)))
-
-
-def test_frames_come_in_order(toys: Any) -> None:
-    frames = list(read_frames(toys.samples, (64, 32)))
-    assert [f.key for f in frames] == [s.key for s in toys.samples]
-    assert {f.image.shape for f in frames} == {(64, 32)}

@@ -16,7 +16,6 @@ from zoo.data.reading import (
     READERS,
     Frame,
     read_ahead,
-    read_frames,
     resize_image,
     resize_packed,
 )
@@ -49,7 +48,6 @@ __all__ = [
     "open_store",
     "other_index",
     "read_ahead",
-    "read_frames",
     "resize_image",
     "resize_packed",
     "targets_on_device",

@@ -12,9 +12,6 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.images import read_pixels
-from converters.types import Sample
-
 Image = npt.NDArray[np.uint8]
 Source = TypeVar("Source")
 Result = TypeVar("Result")
@@ -68,12 +65,3 @@ class Frame:
     key: str
     size_hw: tuple[int, int]
     image: Image
-
-
-def read_frames(samples: Iterable[Sample], size_hw: tuple[int, int]) -> Iterator[Frame]:
-    """Yield samples' images at the network's size, in order, read a few ahead of their use."""
-
-    def read(sample: Sample) -> Frame:
-        return Frame(sample.key, sample.size_hw, resize_image(read_pixels(sample), size_hw))
-
-    return read_ahead(read, samples)
