@@ -2,15 +2,21 @@
 
 python tools/bench.py convert [--images 800] [--datumaro-python VENV/bin/python]
 python tools/bench.py audit
+python tools/bench.py loader
+python tools/bench.py train
 """
 
 import bench_audit
 import bench_convert
+import bench_loader
+import bench_train
 import typer
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.command("convert")(bench_convert.run)
 app.command("audit")(bench_audit.run)
+app.command("loader")(bench_loader.run)
+app.command("train")(bench_train.run)
 
 if __name__ == "__main__":
     app()

@@ -228,8 +228,8 @@ def _licence(about: Any) -> str:
     classes = [c for c in about.get_all("Classifier") or [] if c.startswith(prefix)]
     short = [c.rsplit(" :: ", 1)[-1] for c in classes]
     # Some put the whole text where a name belongs.
-    first = next(iter((about["License"] or "").strip().splitlines()), "")
-    return about["License-Expression"] or "; ".join(short) or first or "not stated"
+    first = next(iter((about.get("License") or "").strip().splitlines()), "")
+    return about.get("License-Expression") or "; ".join(short) or first or "not stated"
 
 
 def _read_requirements() -> dict[str, tuple[str, ...]]:

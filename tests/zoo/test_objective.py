@@ -156,7 +156,7 @@ def test_config_is_read_back_from_its_own_text() -> None:
         **{"size": [64, 64], "epochs": 1, "batch": 1, "smoothing": 0.05, "shared_weight": 3},
         "loss": {"focal": {"weight": 0.5, "gamma": 2, "alpha": 0.25}, "dice": 0.5},
         "class_weights": {"Pisiform": 2, "carpals": 1.5},
-        "deep_supervision": [1, 0.5],
+        **{"architecture": "unetplusplus", "deep_supervision": [1, 0.5, 0.25, 0.125]},
         "optim": {"schedule": {"name": "step", "milestones": [0.5, 0.9]}, "encoder_lr": 0.1},
     }
     config = check_config(SmpConfig, raw, "test")
@@ -164,16 +164,16 @@ def test_config_is_read_back_from_its_own_text() -> None:
 
 
 class Scales(torch.nn.Module):
-    """A network that gives two scales while it learns."""
+    """A network that gives four scales while it learns."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.fine = torch.nn.Conv2d(1, classes, 3, padding=1)
-        self.coarse = torch.nn.Conv2d(1, classes, 2, 2)
+        self.coarse = torch.nn.ModuleList(torch.nn.Conv2d(1, classes, k, k) for k in (2, 4, 8))
 
     def forward(self, images: torch.Tensor) -> Any:
         finest = self.fine(images)
-        return [finest, self.coarse(images)] if self.training else finest
+        return [finest, *(part(images) for part in self.coarse)] if self.training else finest
 
 
 def test_deep_supervision_trains_every_scale(
@@ -189,7 +189,8 @@ def test_deep_supervision_trains_every_scale(
     job = make_job()
     torch.manual_seed(0)
     weights = {"class_weights": {"tile-1": 2}, "shared_weight": 3, "smoothing": 0.1}
-    FAMILY.train(tiny_smp(deep_supervision=[1, 0.5], epochs=1, **weights), job)
+    scales = {"architecture": "unetplusplus", "deep_supervision": [1, 0.5, 0.25, 0.125]}
+    FAMILY.train(tiny_smp(**scales, epochs=1, **weights), job)
     (network,) = made
     assert all(p.grad is not None for p in network.parameters())
     state = torch.load(job.out / RESUME, weights_only=True)["state_dict"]

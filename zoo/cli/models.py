@@ -35,6 +35,9 @@ def train(
     folds: Annotated[
         str, typer.Option(help="all: a run for each fold, and OUT/oof predicted by them.")
     ] = "",
+    oof: Annotated[
+        Path | None, typer.Option(help="With --folds all: the store of their predictions.")
+    ] = None,
     data_format: From = None,
     edits: Edits = None,
 ) -> None:
@@ -43,8 +46,8 @@ def train(
     from zoo.progress import bar
     from zoo.source import DataSource
 
-    if folds not in ("", "all") or (folds and fold is not None):
-        raise ValueError(f"--folds: expected 'all', without --fold; found '{folds}'")
+    if folds not in ("", "all") or (folds and fold is not None) or (oof and not folds):
+        raise ValueError(f"--folds: expected 'all', without --fold; --oof goes with it: '{folds}'")
     source = DataSource.open(data, data_format, edits)
     common: dict[str, Any] = {
         "split_path": split,
@@ -56,8 +59,11 @@ def train(
         if folds:
             from zoo.folds import train_folds
 
-            manifest = train_folds(family, config, source, out, report=report, **common)
-            say(f"{out / 'oof'}: held-out predictions of {len(manifest.images)} images")
+            store = oof or out / "oof"
+            manifest = train_folds(
+                *(family, config, source, out), report=report, store=store, **common
+            )
+            say(f"{store}: held-out predictions of {len(manifest.images)} images")
             return
         last = runs.train(family, config, source, out, fold=fold, report=report, **common)
     say(f"{out}: validation Dice {float(last['val_dice']):.4f}" if last else f"{out}: done")
