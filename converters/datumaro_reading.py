@@ -16,7 +16,7 @@ from converters.errors import Problems
 from converters.images import is_image, read_size_hw
 from converters.masks import decode_coco_rle, outline
 from converters.types import Instance, LabelSpace, Sample
-from converters.writing import record_fields
+from converters.writing import read_index, record_fields
 
 Record = Mapping[str, Any]
 
@@ -38,7 +38,7 @@ class Reader:
 
     def __init__(self, root: Path, labels: LabelSpace, problems: Problems) -> None:
         self._root, self._labels, self._problems = root, labels, problems
-        self._index = _read_index(root)
+        self._index = read_index(root)
         self._ends = _ends(self._index)
         self._images = _find_images(root / "images")
         self._homes: dict[str, Path] = {}
@@ -135,17 +135,6 @@ class Reader:
 
 
 # --- files
-
-
-def _read_index(root: Path) -> dict[str, dict[str, Any]]:
-    path = root / "images.json"
-    if not path.is_file():
-        return {}
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): record_fields(record) for key, record in index.items()}
-    except (AttributeError, RecursionError, ValueError) as error:
-        raise ValueError(f"{path}: expected keys with their groups, found: {error}") from None
 
 
 def _ends(keys: Mapping[str, Any]) -> dict[str, str]:

@@ -139,3 +139,19 @@ def record_fields(record: Mapping[str, Any]) -> dict[str, Any]:
     except (AttributeError, KeyError, OverflowError, TypeError) as error:
         raise ValueError(f"expected key, group and frame of an image, found {error!r}") from None
     return fields
+
+
+def read_index(root: Path) -> dict[str, dict[str, Any]]:
+    """Read `images.json`, name -> fields of `Sample` but for the size; empty where there is none.
+
+    Raises:
+        ValueError: a file that is no such index.
+    """
+    path = root / "images.json"
+    if not path.is_file():
+        return {}
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): record_fields(record) for name, record in index.items()}
+    except (AttributeError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: expected names with their keys, found: {error}") from None

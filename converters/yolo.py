@@ -20,11 +20,9 @@ the pixel again; at other sizes the point stays at the pixel's centre.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +36,7 @@ from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import Ring, rasterize, rasterize_labels, rings
 from converters.rings import joined_ring
 from converters.types import Instance, LabelSpace, Sample
-from converters.writing import Target, check_labels, dump_json, record_fields, sample_record
+from converters.writing import Target, check_labels, dump_json, read_index, sample_record
 
 LOSES = {"polygons": frozenset({"parts", "subpixels"})}
 
@@ -164,7 +162,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: `data.yaml` is not one, or has other classes.
     """
-    index = _read_index(root)
+    index = read_index(root)
     samples: list[Sample] = []
     for image in _images(root, subset, labels):
         place = image.relative_to(root)
@@ -177,17 +175,6 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         except ValueError as error:
             report(image, error)
     return samples
-
-
-def _read_index(root: Path) -> dict[str, dict[str, Any]]:
-    path = root / "images.json"
-    if not path.is_file():
-        return {}
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): record_fields(record) for name, record in index.items()}
-    except (AttributeError, RecursionError, ValueError) as error:
-        raise ValueError(f"{path}: expected names with their keys, found: {error}") from None
 
 
 def _images(root: Path, subset: str, labels: LabelSpace) -> list[Path]:

@@ -431,7 +431,7 @@ def test_item_without_an_id(folder, labels, item):
 
 def test_broken_index(folder, labels):
     (folder / "images.json").write_text('{"a": 3}')
-    with pytest.raises(ValueError, match=r"images\.json: expected keys with their groups"):
+    with pytest.raises(ValueError, match=r"images\.json: expected names with their keys"):
         converters.read(folder, labels=labels)
 
 
