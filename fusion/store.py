@@ -174,6 +174,9 @@ class StoreWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
+            # Without a part there is nothing to continue, and nothing to leave behind.
+            if not self._done:
+                shutil.rmtree(self._partial, ignore_errors=True)
             return
         if self.remaining:
             raise ValueError(f"{self.out}: {len(self.remaining)} images were not predicted")

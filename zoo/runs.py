@@ -280,8 +280,6 @@ def predict(
         fold=run.fold,
         subset=subset,
     )
-    # Before there is a store: options that the family refuses leave nothing behind.
-    next(iter(run.family.predict(run.path, run.config, (), options)), None)
     with StoreWriter(out, manifest) as writer:
         todo = set(writer.remaining)
         rest = [s for s in samples if s.key in todo]

@@ -342,3 +342,22 @@ def test_reading_takes_one_part_after_the_other(written, monkeypatch):
     assert opened == []
     counts = [len(opened) for _ in reading]
     assert counts == [1, 1, 2, 2, 3, 3, 4]
+
+
+def fail_after(predictions, out, manifest):
+    with StoreWriter(out, manifest) as writer:
+        for prediction in predictions:
+            writer.append(prediction)
+        raise RuntimeError("no such option")
+
+
+def test_a_writer_that_fails_before_its_first_part_leaves_nothing(tmp_path, labels, predictions):
+    with pytest.raises(RuntimeError, match="no such option"):
+        fail_after(predictions[:1], tmp_path / "b", manifest_of(labels))
+    assert list(tmp_path.glob("b*")) == []
+
+
+def test_a_writer_that_fails_later_keeps_its_parts(tmp_path, labels, predictions):
+    with pytest.raises(RuntimeError, match="no such option"):
+        fail_after(predictions[:3], tmp_path / "b", manifest_of(labels))
+    assert len(StoreWriter(tmp_path / "b", manifest_of(labels)).remaining) == 5
