@@ -56,8 +56,8 @@ class ClassEvidence:
             twentieth. Without that cut, one stray cell would make a class's window the image.
         prob: uint8 (K, h, w), one layer a source; 255 = 1. A source that saw no such object is
             0 everywhere if it is semantic, neutral (128) everywhere if it finds instances.
-        silent: bool (K,): the source finds instances and found none of this class, so that its
-            layer is neutral and says nothing. At least one source is not silent.
+        silent: bool (K,): the source finds instances and found none of this class, or does not
+            speak of it here, so that its layer is neutral. At least one source is not silent.
         zones: uint8 (h, w): ALONE, SHARED (two or more classes are claimed here by any source) or
             OUTLINE (near the outline of the sources' mean).
     """
@@ -128,7 +128,7 @@ def union_window(predictions: Sequence[Prediction], label: str, level: int = 0) 
     """
     windows = []
     for prediction in predictions:
-        best = prediction.best(label)
+        best = prediction.best(label) if prediction.speaks_of(label) else None
         mask = best and soft_mask(best[1].prob, best[1].box_xywh, level)
         if mask:
             windows.append(mask.window(prediction.size_hw))
@@ -144,9 +144,9 @@ def _layers(
     layers = np.zeros((len(predictions), window[3], window[2]), np.uint8)
     silent = np.zeros(len(predictions), np.bool_)
     for k, prediction in enumerate(predictions):
-        best = prediction.best(label)
+        best = prediction.best(label) if prediction.speaks_of(label) else None
         if best is None:
-            silent[k] = prediction.kind == "instance"
+            silent[k] = prediction.kind == "instance" or not prediction.speaks_of(label)
             layers[k] = NEUTRAL if silent[k] else 0
             continue
         layer = best[1].render(window)

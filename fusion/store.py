@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusion.types import Evidence, Kind, Prediction, SoftMask
+from fusion.types import Evidence, Kind, Prediction, SoftMask, Window
 
 SCHEMA = pa.schema(
     [
@@ -56,6 +56,9 @@ class Manifest:
         fold: the fold that the model did not see, or None.
         subset: which images: val, train, test or all.
         images_per_part: so many images, in order, are in one part file; the last may hold fewer.
+        classes: the classes that the source speaks of; empty means all.
+        domains: key -> x, y, w, h of the part of the image that the source has looked at, in whole
+            pixels; a key that is absent means all of it.
     """
 
     kind: Kind
@@ -67,6 +70,8 @@ class Manifest:
     fold: int | None = None
     subset: str = "all"
     images_per_part: int = IMAGES_PER_PART
+    classes: tuple[str, ...] = ()
+    domains: Mapping[str, Window] = field(default_factory=dict)
 
     def part_names(self) -> list[str]:
         """Return the names of the part files, in order."""
@@ -91,7 +96,9 @@ class Manifest:
             if not isinstance(raw, dict) or raw.pop("version", None) != VERSION:
                 raise ValueError(f"no manifest of version {VERSION}")
             raw["images"] = {k: (int(h), int(w), str(f)) for k, h, w, f in raw["images"]}
-            return cls(**{**raw, "names": tuple(raw["names"])})
+            raw["domains"] = {k: _window(box) for k, box in raw.get("domains", {}).items()}
+            named = {key: tuple(raw.get(key, ())) for key in ("names", "classes")}
+            return cls(**{**raw, **named})
         except (FileNotFoundError, NotADirectoryError):
             found = "nothing there"
             if path.parent.exists():
@@ -239,7 +246,14 @@ class PredictionStore:
             mask = SoftMask((row["x"], row["y"], row["w"], row["h"]), prob)
             masks.setdefault(row["label"], []).append((row["score"], mask))
         found = {label: tuple(evidence) for label, evidence in masks.items()}
-        return Prediction(key, (height, width), self.manifest.kind, found)
+        classes = frozenset(self.manifest.classes) or None
+        domain = self.manifest.domains.get(key)
+        return Prediction(key, (height, width), self.manifest.kind, found, classes, domain)
+
+
+def _window(box: Sequence[int]) -> Window:
+    x, y, width, height = map(int, box)
+    return x, y, width, height
 
 
 def _is_foreign(folder: Path) -> bool:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.masks import EMPTY, CropMask, crop
+from converters.masks import EMPTY, CropMask, crop, tight_box
 from converters.types import Frame
 
 Kind = Literal["semantic", "instance"]
@@ -164,15 +164,22 @@ class Prediction:
         kind: `semantic` (one mask a class, from every pixel) or `instance` (detections).
         masks: class name -> (score in 0..1, soft mask), best score first; a class that the
             source does not see is absent.
+        classes: the classes that the source speaks of; None means all. A submission with the
+            carpals alone says nothing of fingers, not that there are none.
+        domain_xywh: the window of the image that the source has looked at, in whole pixels; None
+            means all of it.
 
     Raises:
-        ValueError: another kind, a size that is not positive, scores outside 0..1 or unsorted.
+        ValueError: another kind, a size that is not positive, scores outside 0..1 or unsorted, a
+            class that the source does not speak of.
     """
 
     key: str
     size_hw: tuple[int, int]
     kind: Kind
     masks: Mapping[str, tuple[Evidence, ...]]
+    classes: frozenset[str] | None = None
+    domain_xywh: Window | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in ("semantic", "instance"):
@@ -183,6 +190,29 @@ class Prediction:
             scores = [score for score, _ in found]
             if not all(0 <= s <= 1 for s in scores) or scores != sorted(scores, reverse=True):
                 raise ValueError(f"{self.key} {label}: expected sorted scores in 0..1: {scores}")
+        if self.classes is not None and (foreign := sorted(set(self.masks) - self.classes)):
+            raise ValueError(f"{self.key}: expected classes that the source has, found {foreign}")
+
+    def speaks_of(self, label: str) -> bool:
+        """Tell whether the source has an opinion on a class, be it that there is none.
+
+        It has none on classes that it does not know. What has looked at a part of the image has
+        none either on an object that it did not find there, for that may lie elsewhere, nor on one
+        that the part's edge cuts.
+        """
+        if self.classes is not None and label not in self.classes:
+            return False
+        if self.domain_xywh is None:
+            return True
+        x, y, width, height = tight_box(self.binary(label))
+        left, top, across, down = self.domain_xywh
+        is_cut = (
+            (left > 0 and x <= left)
+            or (top > 0 and y <= top)
+            or (left + across < self.size_hw[1] and x + width >= left + across)
+            or (top + down < self.size_hw[0] and y + height >= top + down)
+        )
+        return width > 0 and not is_cut
 
     def best(self, label: str) -> Evidence | None:
         """Return the class's evidence with the highest score, or None."""
@@ -212,7 +242,9 @@ class Prediction:
             return SoftMask(box, mask.prob)
 
         masks = {n: tuple((score, move(m)) for score, m in e) for n, e in self.masks.items()}
-        return Prediction(self.key, frame.full_hw, self.kind, masks)
+        is_whole = frame.box_xywh == (0, 0, frame.full_hw[1], frame.full_hw[0])
+        domain = None if is_whole else frame.box_xywh
+        return Prediction(self.key, frame.full_hw, self.kind, masks, self.classes, domain)
 
     def binary(self, label: str, level: int = 128) -> CropMask:
         """Return the pixels where the class's best evidence is at least `level` / 255."""

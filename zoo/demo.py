@@ -19,10 +19,11 @@ from converters.masks import CropMask
 from converters.types import LabelSpace, Sample
 from fusion import Mean, Rule, Vote
 from fusion.metrics import ImageScore, Scores, score_image
+from fusion.rule_file import read_rule
 from fusion.store import PredictionStore, read_together
 from fusion.types import Prediction
 from zoo.evaluate import binary_masks, store_labels, truth_masks
-from zoo.fuse import open_stores, order_sources, read_rule
+from zoo.fuse import open_stores, order_sources
 from zoo.report import Case, Entry, worst_and_median, write_report
 from zoo.source import DataSource
 

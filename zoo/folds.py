@@ -225,6 +225,7 @@ def _manifest(
         split=split.digest,
         fold=None,
         subset="val",
+        domains=runs.domains(s for share in shares for s in share),
     )
 
 

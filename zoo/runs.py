@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -279,6 +279,7 @@ def predict(
         split=run.split.digest if run.split else "",
         fold=run.fold,
         subset=subset,
+        domains=domains(samples),
     )
     with StoreWriter(out, manifest) as writer:
         todo = set(writer.remaining)
@@ -296,6 +297,15 @@ def predict(
 def full_size(sample: Sample) -> tuple[int, int]:
     """Return height and width of the image that a sample, or what it was cut from, is of."""
     return sample.frame.full_hw if sample.frame else sample.size_hw
+
+
+def domains(samples: Iterable[Sample]) -> dict[str, tuple[int, int, int, int]]:
+    """Return key -> the part of the original, x, y, w, h, for samples that are cut from one."""
+    return {
+        s.key: s.frame.box_xywh
+        for s in samples
+        if s.frame and s.frame.box_xywh != (0, 0, s.frame.full_hw[1], s.frame.full_hw[0])
+    }
 
 
 def select(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:

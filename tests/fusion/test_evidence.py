@@ -1,5 +1,7 @@
 """Evidence at the image's pixels: log odds, damping, windows, zones."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -189,3 +191,17 @@ def test_images_of_a_pixel_or_a_line(predict, labels, size_hw):
 
 def test_no_evidence_is_nothing(predict, labels):
     assert gather([predict({}), predict({}, "instance")], labels) == []
+
+
+def test_a_source_that_does_not_speak_of_a_class_is_silent(predict, labels, soft_plane):
+    whole = predict({n: soft_plane(i) for i, n in enumerate(labels.names)})
+    part = replace(predict({"Ulna": soft_plane(9)}), classes=frozenset({"Ulna"}))
+    for evidence in gather((whole, part), labels):
+        assert evidence.silent.tolist() == [False, evidence.label != "Ulna"]
+        assert evidence.label == "Ulna" or (evidence.prob[1] == NEUTRAL).all()
+
+
+def test_a_class_of_which_nobody_speaks_is_left_out(predict, labels, soft_plane):
+    seen = predict({n: soft_plane(i) for i, n in enumerate(labels.names)})
+    cut = replace(seen, domain_xywh=(5, 5, 100, 70))
+    assert gather((cut, cut), labels) == []

@@ -361,3 +361,22 @@ def test_a_writer_that_fails_later_keeps_its_parts(tmp_path, labels, predictions
     with pytest.raises(RuntimeError, match="no such option"):
         fail_after(predictions[:3], tmp_path / "b", manifest_of(labels))
     assert len(StoreWriter(tmp_path / "b", manifest_of(labels)).remaining) == 5
+
+
+def test_what_a_source_speaks_of_comes_back(tmp_path, labels):
+    whole = {"classes": labels.names[:3], "domains": {KEYS[1]: (5, 6, 30, 20)}}
+    manifest = manifest_of(labels, **whole)
+    with StoreWriter(tmp_path / "a", manifest) as writer:
+        for prediction in predictions_of(labels):
+            writer.append(prediction)
+    found = PredictionStore(tmp_path / "a")
+    assert found.manifest == manifest
+    assert [p.domain_xywh for p in found] == [None, (5, 6, 30, 20), *[None] * 5]
+    assert {p.classes for p in found} == {frozenset(labels.names[:3])}
+
+
+def test_a_manifest_from_before_knew_no_domains(tmp_path, labels):
+    text = json.loads(manifest_of(labels).dumps())
+    del text["classes"], text["domains"]
+    (tmp_path / "manifest.json").write_text(json.dumps(text))
+    assert Manifest.load(tmp_path / "manifest.json") == manifest_of(labels)

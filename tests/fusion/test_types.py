@@ -1,5 +1,7 @@
 """Soft masks at the image's pixels against cv2.resize and a plain bilinear formula."""
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -181,3 +183,32 @@ def test_prediction_speaks_of_its_best_evidence():
     assert found.binary("a").box_xywh == (2, 1, 1, 1)
     assert found.binary("absent").area == 0
     assert [(label, rank) for label, rank, _, _ in found.rows()] == [("a", 0), ("a", 1)]
+
+
+def test_a_source_speaks_of_the_classes_that_it_has(predict):
+    plane = np.full((90, 130), 200, np.uint8)
+    seen = replace(predict({"Ulna": plane}), classes=frozenset({"Ulna", "3"}))
+    assert seen.speaks_of("Ulna")
+    assert seen.speaks_of("3")
+    assert not seen.speaks_of("finger-1")
+    with pytest.raises(ValueError, match="expected classes that the source has"):
+        replace(predict({"Ulna": plane}), classes=frozenset({"3"}))
+
+
+@pytest.mark.parametrize(
+    ("box", "speaks"),
+    [
+        pytest.param((40, 30, 20, 20), True, id="inside"),
+        pytest.param((20, 30, 20, 20), False, id="cut on the left"),
+        pytest.param((40, 50, 20, 30), False, id="cut below"),
+        pytest.param((110, 30, 20, 20), True, id="at the image's own border"),
+        pytest.param(None, False, id="not found"),
+    ],
+)
+def test_what_looked_at_a_part_says_nothing_of_what_is_cut_or_elsewhere(predict, box, speaks):
+    plane = np.zeros((90, 130), np.uint8)
+    if box:
+        plane[box[1] : box[1] + box[3], box[0] : box[0] + box[2]] = 255
+    seen = replace(predict({"3": plane} if box else {}), domain_xywh=(20, 10, 110, 70))
+    assert seen.speaks_of("3") is speaks
+    assert replace(seen, domain_xywh=None).speaks_of("3")

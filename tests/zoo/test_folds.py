@@ -16,7 +16,7 @@ from converters.files import read_provenance
 from converters.splits import Split, make_split
 from converters.types import LabelSpace
 from fusion.store import PredictionStore
-from zoo import fuse, runs
+from zoo import fit, runs
 from zoo.families.base import PredictOptions
 from zoo.folds import assemble, fold_path, train_folds
 from zoo.phantom import PhantomConfig, write_phantom
@@ -141,7 +141,7 @@ def test_weights_are_fitted_on_it(trained: Path, data: DataSource, tmp_path: Pat
     paths = [fold_path(trained, fold) for fold in (2, 0, 1)]
     mirrored = tmp_path / "mirrored"
     assemble(paths, data, mirrored, options=PredictOptions(tta=("hflip",)))
-    fitted = fuse.fit([trained / "oof", mirrored], data, tmp_path / "fusion.yaml", _quiet)
+    fitted = fit.fit([trained / "oof", mirrored], data, tmp_path / "fusion.yaml", _quiet)
     assert fitted.images == 8
     assert yaml.safe_load((tmp_path / "fusion.yaml").read_text())["sources"] == ["oof", "mirrored"]
 

@@ -109,7 +109,7 @@ def predict(
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
     source = DataSource.open(data, data_format, edits)
     if compare:
-        from zoo import compare as comparing
+        from zoo import choices as comparing
 
         with bar("compare") as report:
             found = comparing.compare(

@@ -20,7 +20,7 @@ def fit(
     edits: Edits = None,
 ) -> None:
     """Fit the fusion's weights on predictions for images the models did not learn from."""
-    from zoo import fuse as fusing
+    from zoo import fit as fitting
     from zoo.progress import bar
     from zoo.source import DataSource
 
@@ -28,7 +28,7 @@ def fit(
         raise ValueError(f"method '{method}': expected hybrid; the other rules need no fit")
     source = DataSource.open(data, data_format, edits)
     with bar("fit") as report:
-        fitted = fusing.fit(predictions, source, out, report)
+        fitted = fitting.fit(predictions, source, out, report)
     kept = sum(bool(r.keeps) for r in fitted.report.values())
     say(f"{out}: fitted on {fitted.images} images; {kept} classes keep their best source")
 
@@ -41,10 +41,11 @@ def fuse(
     config: Annotated[Path | None, typer.Option(help="Fusion config from `zoo fit`.")] = None,
 ) -> None:
     """Fuse prediction stores into one RLE submission."""
+    from fusion.rule_file import load_rule
     from zoo import fuse as fusing
     from zoo.progress import bar
 
-    rule = fusing.load_rule(method, config)
+    rule = load_rule(method, config)
     with bar("fuse") as report:
         images, rows = fusing.write_submission(predictions, rule, out, report)
     say(f"{out}: {rows} rows for {images} images")

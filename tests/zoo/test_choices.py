@@ -16,7 +16,7 @@ from converters.splits import VERSION, Split
 from converters.types import LabelSpace, Sample
 from fusion.types import Prediction, SoftMask
 from zoo import checkpoints
-from zoo.compare import compare, describe, paired_difference, parse_choice
+from zoo.choices import compare, describe, paired_difference, parse_choice
 from zoo.config import RunConfig
 from zoo.families import smp
 from zoo.families.base import PredictOptions

@@ -1,0 +1,53 @@
+"""From held-out predictions to a fitted fusion rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from converters.files import atomic_write_text
+from converters.masks import CropMask
+from fusion.fit import Fit, HybridFit
+from fusion.store import read_together
+from fusion.types import Prediction
+from zoo.evaluate import check_sizes, store_labels, truth_masks
+from zoo.fuse import open_stores
+from zoo.progress import Report, track
+from zoo.source import DataSource
+
+
+def fit(paths: Sequence[Path], data: DataSource, out: Path, report: Report) -> Fit:
+    """Fit the hybrid rule on held-out predictions and write it as YAML.
+
+    Raises:
+        ValueError: the stores differ, hold images the models learnt from, or have no truth.
+    """
+    stores = open_stores(paths)
+    for store in stores:
+        if store.manifest.subset != "val":
+            raise ValueError(
+                f"{store.path}: expected predictions of held-out images (--subset val), found "
+                f"'{store.manifest.subset}': weights fitted on what a model has learnt from, or is "
+                "to be tested on, do not hold"
+            )
+    if len({store.manifest.split for store in stores}) > 1:
+        raise ValueError("expected stores of one split, found several; predict with the same folds")
+    labels = store_labels(stores[0])
+    samples, left_out = data.annotated(labels), data.left_out(labels)
+    for store in stores:
+        check_sizes(store, samples)
+    total = len(stores[0].manifest.images)
+
+    def images() -> Iterator[tuple[tuple[Prediction, ...], dict[str, CropMask], str]]:
+        for predictions in track(read_together(stores), total, report):
+            key = predictions[0].key
+            if key in left_out:
+                continue
+            if key not in samples:
+                raise ValueError(f"{data.path}: expected truth of '{key}', found none")
+            yield predictions, truth_masks(samples[key]), samples[key].group
+
+    names = [store.name for store in stores]
+    fitted = HybridFit()(images(), names, labels, lambda note: report(total, total, note))
+    atomic_write_text(out, fitted.rule.dump(fitted.notes()))
+    return fitted
