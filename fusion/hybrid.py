@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import yaml
 
 from converters.types import LabelSpace
 from fusion.evidence import (
@@ -21,10 +18,8 @@ from fusion.evidence import (
     gather,
     logit_table,
 )
-from fusion.types import Evidence, Prediction, SoftMask
-from fusion.voting import evidence_at_pixels
+from fusion.types import Evidence, Prediction, SoftMask, evidence_at_pixels
 
-_T = TypeVar("_T")
 FAINTEST = 26  # a tenth: from a mask that stays below it nothing is recovered
 
 
@@ -121,60 +116,6 @@ class Hybrid:
             masks[evidence.label] = evidence_at_pixels(evidence.window_xywh, pooled)
         return Prediction(predictions[0].key, predictions[0].size_hw, "semantic", masks)
 
-    def dump(self, notes: Mapping[str, str] | None = None) -> str:
-        """Return the rule as YAML text for people to read and edit.
-
-        Args:
-            notes: class name -> comment to put beside it.
-        """
-        lines = [
-            "method: hybrid",
-            f"sources: {_flow(self.sources)}",
-            f"recover: {_flow(self.recover)}",
-        ]
-        lines.append("reliability: # of a detection, by its score" if self.reliability else "")
-        for name, r in self.reliability.items():
-            lines.append(f"  {_flow(name)}: {{scores: {_row(r.scores)}, values: {_row(r.values)}}}")
-        lines.append("# bias: added to the pooled log odds. Rows: one weight a source.")
-        lines.append("classes:" if self.classes else "classes: {}")
-        for label, w in self.classes.items():
-            note = (notes or {}).get(label, "")
-            lines.append(f"  {_flow(label)}:" + (f" # {note}" if note else ""))
-            lines.append(f"    bias: {w.bias:.4f}")
-            if w.keeps:
-                lines.append(f"    keeps: {_flow(w.keeps)}")
-            lines.extend(f"    {zone}: {_row(w.weights[zone])}" for zone in ZONES)
-        return "\n".join(line for line in lines if line) + "\n"
-
-    @classmethod
-    def load(cls, path: Path) -> Hybrid:
-        """Read a rule that `dump` wrote, or that a person edited.
-
-        Raises:
-            ValueError: not such a file; names the key.
-        """
-        try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
-            raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from None
-        allowed = {"method", "sources", "recover", "reliability", "classes"}
-        if not isinstance(raw, dict) or raw.get("method") != "hybrid" or set(raw) - allowed:
-            raise ValueError(f"{path}: expected 'method: hybrid' and keys {sorted(allowed)}")
-        try:
-            classes = {
-                str(name): _class_weights(f"classes: {name}", entry)
-                for name, entry in _checked(raw, "classes", dict).items()
-            }
-            trust = {
-                str(name): _reliability(f"reliability: {name}", entry)
-                for name, entry in _checked({"reliability": {}, **raw}, "reliability", dict).items()
-            }
-            sources = tuple(str(name) for name in _checked(raw, "sources", list))
-            recover = _checked({"recover": True, **raw}, "recover", bool)
-            return cls(sources, classes, trust, recover)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-
 
 def pool(evidence: ClassEvidence, weights: ClassWeights) -> npt.NDArray[np.uint8]:
     """Return the pooled probability at the window's pixels, uint8 (h, w), 255 = 1."""
@@ -234,47 +175,3 @@ def strongest(label: str, predictions: Sequence[Prediction]) -> Evidence | None:
     gain = min(255.0, 255 / float(mask.prob.max()))
     stretched = np.rint(mask.prob * np.float32(gain)).astype(np.uint8)
     return score, SoftMask(mask.box_xywh, stretched)
-
-
-def _class_weights(where: str, entry: Any) -> ClassWeights:
-    _check_keys(where, entry, {"bias", *ZONES}, {"keeps"})
-    try:
-        rows = {zone: tuple(float(w) for w in entry[zone]) for zone in ZONES}
-        return ClassWeights(float(entry["bias"]), rows, str(entry.get("keeps", "")))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected numbers, one a source: {error}") from None
-
-
-def _reliability(where: str, entry: Any) -> Reliability:
-    _check_keys(where, entry, {"scores", "values"}, set())
-    try:
-        return Reliability(*(tuple(float(v) for v in entry[key]) for key in ("scores", "values")))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected rows of numbers: {error}") from None
-
-
-def _check_keys(where: str, entry: Any, needed: set[str], optional: set[str]) -> None:
-    if not isinstance(entry, dict) or not needed <= set(entry) <= needed | optional:
-        found = sorted(map(str, entry)) if isinstance(entry, dict) else repr(entry)
-        raise ValueError(f"{where}: expected the keys {sorted(needed)}, found {found}")
-
-
-def _checked(raw: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
-    value = raw.get(key)
-    if not isinstance(value, kind):
-        raise ValueError(f"'{key}': expected a {kind.__name__}, found {value!r:.80}")
-    return value
-
-
-def _flow(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
-    return (
-        yaml.safe_dump(plain, default_flow_style=True, width=10**6)
-        .strip()
-        .removesuffix("...")
-        .strip()
-    )
-
-
-def _row(values: Sequence[float]) -> str:
-    return "[" + ", ".join(f"{v:.4f}" for v in values) + "]"

@@ -19,13 +19,30 @@ Box = tuple[float, float, float, float]
 Window = tuple[int, int, int, int]
 
 
+def _log_odds_as_bytes() -> npt.NDArray[np.uint8]:
+    p = (np.arange(256) + 0.5) / 256
+    z = np.log(p / (1 - p))
+    return np.rint(127.5 + 127.5 * z / z[-1]).astype(np.uint8)
+
+
+def _bytes_of_log_odds() -> npt.NDArray[np.uint8]:
+    farthest = math.log(255.5 / 0.5)
+    p = 1 / (1 + np.exp(-(np.arange(256) - 127.5) / 127.5 * farthest))
+    return np.clip(np.floor(256 * p), 0, 255).astype(np.uint8)
+
+
+# There and back: at least 128 stays at least 128.
+_TO_LOG_ODDS, _TO_PROB = _log_odds_as_bytes(), _bytes_of_log_odds()
+
+
 @dataclass(frozen=True)
 class SoftMask:
     """One object's probability, at the resolution of the model, over a box of the image.
 
     The raster is stretched over the box: its cells tile the box, their values stand at the
-    cells' centres, and between them it is linear (beyond the outermost centres constant).
-    Outside the box the probability is 0.
+    cells' centres, and between them the log odds are linear (beyond the outermost centres
+    constant), as they are where a network enlarges its logits: sure probabilities that are
+    enlarged themselves give outlines with the grid's steps. Outside the box the probability is 0.
 
     Attributes:
         box_xywh: the box's left and upper edge, width and height in pixels of the original
@@ -85,11 +102,13 @@ class SoftMask:
         if not all(float(edge).is_integer() for edge in part.box_xywh):
             return part._warp(window)
         x, y, width, height = map(int, part.box_xywh)
-        pixels = part.prob
-        if pixels.shape != (height, width):
-            pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
         top, left = window[1] - y, window[0] - x
-        return pixels[top : top + window[3], left : left + window[2]]
+        inside = slice(top, top + window[3]), slice(left, left + window[2])
+        if part.prob.shape == (height, width):
+            return part.prob[inside]
+        odds = cv2.LUT(part.prob, _TO_LOG_ODDS)
+        enlarged = cv2.resize(odds, (width, height), interpolation=cv2.INTER_LINEAR)
+        return cv2.LUT(enlarged[inside], _TO_PROB)
 
     def _cells_around(self, window: Window) -> SoftMask:
         # One cell more on each side, toward whose centre the outermost pixels slope.
@@ -117,13 +136,14 @@ class SoftMask:
                 [0.0, scale_y, (window[1] + 0.5 - y) * scale_y - 0.5],
             ]
         )
-        return cv2.warpAffine(
-            self.prob,
+        odds = cv2.warpAffine(
+            cv2.LUT(self.prob, _TO_LOG_ODDS),
             matrix,
             (window[2], window[3]),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
+        return cv2.LUT(odds, _TO_PROB)
 
 
 def soft_mask(prob: npt.NDArray[np.uint8], box_xywh: Box, floor: int = 2) -> SoftMask | None:
@@ -152,6 +172,13 @@ def soft_mask(prob: npt.NDArray[np.uint8], box_xywh: Box, floor: int = 2) -> Sof
 
 
 Evidence = tuple[float, SoftMask]
+
+
+def evidence_at_pixels(window: Window, prob: npt.NDArray[np.uint8]) -> tuple[Evidence, ...]:
+    """Wrap a probability at the image's own pixels as a class's only evidence."""
+    x, y, width, height = window
+    mask = SoftMask((float(x), float(y), float(width), float(height)), prob)
+    return ((float(prob.max()) / 255, mask),)
 
 
 @dataclass(frozen=True)

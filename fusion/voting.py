@@ -11,14 +11,7 @@ import numpy.typing as npt
 
 from converters.types import LabelSpace
 from fusion.evidence import FAINT, NEUTRAL, check_same_image, union_window
-from fusion.types import Evidence, Prediction, SoftMask, Window
-
-
-def evidence_at_pixels(window: Window, prob: npt.NDArray[np.uint8]) -> tuple[Evidence, ...]:
-    """Wrap a probability at the image's own pixels as a class's only evidence."""
-    x, y, width, height = window
-    mask = SoftMask((float(x), float(y), float(width), float(height)), prob)
-    return ((float(prob.max()) / 255, mask),)
+from fusion.types import Prediction, evidence_at_pixels
 
 
 @dataclass(frozen=True)

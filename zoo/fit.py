@@ -8,6 +8,7 @@ from pathlib import Path
 from converters.files import atomic_write_text
 from converters.masks import CropMask
 from fusion.fit import Fit, HybridFit
+from fusion.rule_file import dump_rule
 from fusion.store import read_together
 from fusion.types import Prediction
 from zoo.evaluate import check_sizes, store_labels, truth_masks
@@ -49,5 +50,5 @@ def fit(paths: Sequence[Path], data: DataSource, out: Path, report: Report) -> F
 
     names = [store.name for store in stores]
     fitted = HybridFit()(images(), names, labels, lambda note: report(total, total, note))
-    atomic_write_text(out, fitted.rule.dump(fitted.notes()))
+    atomic_write_text(out, dump_rule(fitted.rule, fitted.notes()))
     return fitted
