@@ -31,8 +31,9 @@ def _bytes_of_log_odds() -> npt.NDArray[np.uint8]:
     return np.clip(np.floor(256 * p), 0, 255).astype(np.uint8)
 
 
-# There and back: at least 128 stays at least 128.
-_TO_LOG_ODDS, _TO_PROB = _log_odds_as_bytes(), _bytes_of_log_odds()
+# Log odds as bytes, and back to within two steps; at least 128 stays at least 128. OpenCV enlarges
+# bytes faster than floats.
+TO_LOG_ODDS, _TO_PROB = _log_odds_as_bytes(), _bytes_of_log_odds()
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ class SoftMask:
         inside = slice(top, top + window[3]), slice(left, left + window[2])
         if part.prob.shape == (height, width):
             return part.prob[inside]
-        odds = cv2.LUT(part.prob, _TO_LOG_ODDS)
+        odds = cv2.LUT(part.prob, TO_LOG_ODDS)
         enlarged = cv2.resize(odds, (width, height), interpolation=cv2.INTER_LINEAR)
         return cv2.LUT(enlarged[inside], _TO_PROB)
 
@@ -137,7 +138,7 @@ class SoftMask:
             ]
         )
         odds = cv2.warpAffine(
-            cv2.LUT(self.prob, _TO_LOG_ODDS),
+            cv2.LUT(self.prob, TO_LOG_ODDS),
             matrix,
             (window[2], window[3]),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,

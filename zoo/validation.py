@@ -14,7 +14,7 @@ from torch import nn
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
 from fusion.metrics import dice
-from fusion.types import Prediction
+from fusion.types import TO_LOG_ODDS, Prediction
 from zoo.data import Case, Frame
 from zoo.inference import Setting, Size, class_chunks, enlarge, predict_planes, predict_semantic
 
@@ -107,8 +107,11 @@ def count_pixels(
     """
     true = _send([truth.get(name, EMPTY) for name in labels.names], probs.device)
     both, found = [], []
+    # As `SoftMask` does: what is enlarged are log odds.
+    table = torch.from_numpy(TO_LOG_ODDS).to(probs.device)
     for classes in class_chunks(len(probs), size_hw):
-        masks = enlarge(probs[None, classes].float(), size_hw)[0] >= LEVEL
+        odds = table[probs[None, classes].long()].float()
+        masks = enlarge(odds, size_hw)[0] >= LEVEL
         found.append(masks.sum((-2, -1)))
         both += [crop.count_in(m) for m, crop in zip(masks, true[classes], strict=True)]
     # Truth is counted there, too: its areas would be one more copy.

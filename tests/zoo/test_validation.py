@@ -12,6 +12,7 @@ from torch import nn
 from converters.masks import CropMask, crop
 from converters.types import LabelSpace
 from fusion.metrics import intersection
+from fusion.types import TO_LOG_ODDS
 from zoo import inference, validation
 from zoo.data import Case
 from zoo.inference import Setting, predict_semantic, to_prediction
@@ -67,7 +68,7 @@ def test_counts_of_enlarged_masks_are_exact(size: tuple[int, int], times: int) -
     truth = _truth(whole)
     found = count_pixels(torch.from_numpy(probs), whole, truth, LABELS).tolist()
     for name, plane, (both, area, real) in zip(LABELS.names, probs, found, strict=True):
-        large = cv2.resize(plane, whole[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
+        large = cv2.resize(TO_LOG_ODDS[plane], whole[::-1], interpolation=cv2.INTER_LINEAR_EXACT)
         mask = crop(large >= 128)
         true = truth.get(name, CropMask(0, 0, np.zeros((0, 0), np.uint8)))
         assert (both, area, real) == (intersection(mask, true), mask.area, true.area)
