@@ -1,14 +1,16 @@
 """Cross-validation: a run for each fold, and predictions of each image by the run that held it out.
 
 Out-of-fold predictions are what fusion weights are fitted on: no image's prediction comes from a
-network that learned from it.
+network that learned from it. Other images, such as those of the test set, are predicted by the
+networks of all folds, whose mean is one opinion.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from converters.files import read_provenance, write_provenance
 from converters.splits import Split
@@ -20,11 +22,14 @@ from zoo.checkpoints import find_weights
 from zoo.config import load_config
 from zoo.families import load_family
 from zoo.families.base import PredictOptions
+from zoo.fold_mean import mean_prediction
 from zoo.progress import Report
 from zoo.runs import Run
 from zoo.source import DataSource
 
 OOF = "oof"
+Predict = Callable[[Collection[str]], Iterator[Prediction]]
+"""Yields the predictions of images, by their keys, in the order of their store."""
 
 
 def train_folds(
@@ -90,6 +95,64 @@ def fold_path(out: Path, fold: int) -> Path:
     return out / f"fold-{fold}"
 
 
+def find_folds(path: Path) -> list[Path]:
+    """Return the runs in a folder that `train_folds` has filled; [] where it is another thing."""
+    if (path / "config.yaml").is_file():
+        return []
+    return sorted(file.parent for file in path.glob("fold-*/config.yaml"))
+
+
+def predict_folds(
+    paths: Sequence[Path],
+    data: DataSource,
+    out: Path,
+    *,
+    subset: str,
+    options: PredictOptions,
+    command: Sequence[str] = (),
+    report: Report = lambda done, total, note: None,
+) -> Manifest:
+    """Predict a subset by the runs of all folds, into one store; a killed one continues.
+
+    Images of `val` are predicted by the run that held them out, see `assemble`. Others, `test` or
+    `all`, are predicted by each run, and their mean is written, see `zoo.fold_mean`. All networks
+    are on the device together, and one image's predictions are in memory at a time.
+
+    Args:
+        paths: a run for each fold of one split, in any order.
+        data: the data set.
+        out: the store.
+        subset: which images.
+        options: how to predict.
+        command: what the user called.
+        report: moves the progress bar.
+
+    Raises:
+        ValueError: as `assemble`, or the subset is `train`.
+    """
+    common: dict[str, Any] = {"options": options, "command": command, "report": report}
+    if subset == "val":
+        return assemble(paths, data, out, **common)
+    if subset == "train":
+        raise ValueError(
+            "--subset train: every image was learned from by some folds and held out by one; "
+            "expected val (each by the fold that held it out), test or all (the mean of all folds)"
+        )
+    ordered, split = check_folds([Run.load(path) for path in paths])
+    labels = LabelSpace.load(ordered[0].config.labels)
+    samples = runs.select(ordered[0], data, subset, labels)
+    manifest = _manifest(ordered, labels, split, samples, options, subset)
+
+    def predict(todo: Collection[str]) -> Iterator[Prediction]:
+        rest = [sample for sample in samples if sample.key in todo]
+        found = (run.family.predict(run.path, run.config, rest, options) for run in ordered)
+        for sample, *all_of_it in zip(rest, *found, strict=True):
+            prediction = mean_prediction(all_of_it, labels)
+            yield prediction.placed(sample.frame) if sample.frame else prediction
+
+    return _fill(out, manifest, predict, command, _named(report, f"mean of {len(ordered)} folds"))
+
+
 def _named(report: Report, name: str) -> Report:
     def named(done: int, total: int, note: str) -> None:
         report(done, total, f"{name} {note}".rstrip())
@@ -127,17 +190,27 @@ def assemble(
     split.check(samples, data.excluded)
     shares = divide_samples(samples, split)
     chosen = options or PredictOptions()
-    manifest = _manifest(ordered, labels, split, shares, chosen)
+    listed = [sample for share in shares for sample in share]
+    manifest = _manifest(ordered, labels, split, listed, chosen, "val")
+    return _fill(
+        *(out, manifest, lambda todo: _predict(ordered, shares, todo, chosen), command),
+        _named(report, "out of fold"),
+    )
+
+
+def _fill(
+    out: Path, manifest: Manifest, predict: Predict, command: Sequence[str], report: Report
+) -> Manifest:
+    """Write what is not there yet of a store."""
     if _is_written(out, manifest):
         return manifest
+    total = len(manifest.images)
     with StoreWriter(out, manifest) as writer:
-        total = len(samples)
-        for prediction in _predict(ordered, shares, set(writer.remaining), chosen):
+        for prediction in predict(frozenset(writer.remaining)):
             writer.append(prediction)
-            report(total - len(writer.remaining), total, "out of fold")
-        write_provenance(
-            *(writer.folder, list(command), manifest.source, ordered[0].config.seed, split.digest)
-        )
+            report(total - len(writer.remaining), total, "")
+        source = dict(manifest.source)
+        write_provenance(writer.folder, list(command), source, source["seed"], manifest.split)
     return manifest
 
 
@@ -205,15 +278,16 @@ def _manifest(
     ordered: Sequence[Run],
     labels: LabelSpace,
     split: Split,
-    shares: Sequence[Sequence[Sample]],
+    samples: Sequence[Sample],
     options: PredictOptions,
+    subset: str,
 ) -> Manifest:
     first = ordered[0]
     return Manifest(
         kind=first.family.kind,
         labels=labels.name,
         names=labels.names,
-        images={s.key: (*runs.full_size(s), s.file_name) for share in shares for s in share},
+        images={s.key: (*runs.full_size(s), s.file_name) for s in samples},
         source={
             "family": first.name,
             "runs": [run.path.name for run in ordered],
@@ -224,8 +298,8 @@ def _manifest(
         },
         split=split.digest,
         fold=None,
-        subset="val",
-        domains=runs.domains(s for share in shares for s in share),
+        subset=subset,
+        domains=runs.domains(samples),
     )
 
 
@@ -244,7 +318,7 @@ def _is_written(out: Path, manifest: Manifest) -> bool:
 def _predict(
     ordered: Sequence[Run],
     shares: Sequence[Sequence[Sample]],
-    todo: set[str],
+    todo: Collection[str],
     options: PredictOptions,
 ) -> Iterator[Prediction]:
     """Yield what is still to be predicted, fold after fold."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import yaml
 from converters.files import read_provenance
 from converters.splits import Split, make_split
 from converters.types import LabelSpace
-from fusion.store import PredictionStore
+from fusion.store import Manifest, PredictionStore
 from zoo import fit, runs
 from zoo.families.base import PredictOptions
-from zoo.folds import assemble, fold_path, train_folds
+from zoo.fold_mean import mean_prediction
+from zoo.folds import assemble, find_folds, fold_path, predict_folds, train_folds
 from zoo.phantom import PhantomConfig, write_phantom
 from zoo.runs import Run
 from zoo.source import DataSource
@@ -267,3 +269,83 @@ def test_a_run_that_is_older_than_a_key_continues(
     train()
     with pytest.raises(ValueError, match="expected the same settings"):
         train("ema=0.9")
+
+
+# --- predicting by all folds
+
+
+def _assert_same(a: Any, b: Any) -> None:
+    assert (a.key, a.masks.keys()) == (b.key, b.masks.keys())
+    for label in a.masks:
+        (_, one), (_, other) = a.masks[label][0], b.masks[label][0]
+        assert one.box_xywh == other.box_xywh
+        assert np.array_equal(one.prob, other.prob)
+
+
+def test_runs_of_a_folder_are_found(trained: Path, tmp_path: Path) -> None:
+    assert find_folds(trained) == [fold_path(trained, fold) for fold in range(3)]
+    assert find_folds(fold_path(trained, 0)) == find_folds(tmp_path) == []
+
+
+def test_a_mean_of_folds_continues_where_it_was_killed(
+    trained: Path, data: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.folds.Manifest", partial(Manifest, images_per_part=2))
+    paths, out = find_folds(trained), tmp_path / "mean"
+
+    def kill(done: int, total: int, note: str) -> None:
+        assert (total, note) == (8, "mean of 3 folds")
+        if done == 5:
+            raise Killed
+
+    asked: Any = {"subset": "all", "options": PredictOptions()}
+    with pytest.raises(Killed):
+        predict_folds(paths, data, out, report=kill, **asked)
+    assert not out.exists()
+    seen: list[int] = []
+    predict_folds(paths, data, out, report=lambda done, *_: seen.append(done), **asked)
+    assert seen == [5, 6, 7, 8]
+    manifest = predict_folds(paths, data, out, report=kill, **asked)
+    assert (manifest.subset, manifest.fold) == ("all", None)
+    assert manifest.source["runs"] == ["fold-0", "fold-1", "fold-2"]
+    samples = data.read(LABELS)
+    opened = [Run.load(path) for path in paths]
+    each = [r.family.predict(r.path, r.config, samples, PredictOptions()) for r in opened]
+    for found, *all_of_it in zip(PredictionStore(out), *each, strict=True):
+        _assert_same(found, mean_prediction(all_of_it, LABELS))
+
+
+def test_held_out_images_are_predicted_by_the_run_that_held_them_out(
+    trained: Path, data: DataSource, tmp_path: Path
+) -> None:
+    out = tmp_path / "val"
+    predict_folds(find_folds(trained), data, out, subset="val", options=PredictOptions())
+    for found, expected in zip(PredictionStore(out), PredictionStore(trained / "oof"), strict=True):
+        _assert_same(found, expected)
+
+
+def test_no_image_was_learned_from_by_all(trained: Path, data: DataSource, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--subset train: .* expected val .* test or all"):
+        predict_folds(
+            *(find_folds(trained), data, tmp_path / "out"),
+            subset="train",
+            options=PredictOptions(),
+        )
+
+
+@pytest.mark.parametrize("subset", ["val", "all"])
+def test_the_command_knows_folders_of_folds(
+    trained: Path, data: DataSource, tmp_path: Path, subset: str
+) -> None:
+    from typer.testing import CliRunner
+
+    from zoo.cli import app
+
+    out = tmp_path / "store"
+    given = ["predict", str(trained), "--data", str(data.path), "--subset", subset]
+    said = CliRunner().invoke(app, [*given, "--out", str(out)])
+    assert said.exit_code == 0
+    assert said.output.endswith("store: semantic predictions of 8 images\n")
+    assert PredictionStore(out).manifest.subset == subset
+    compared = CliRunner().invoke(app, [*given, "--compare", "hflip"])
+    assert "expected one run, such as" in str(compared.exception)
