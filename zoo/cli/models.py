@@ -71,7 +71,9 @@ def train(
 
 @app.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder of `zoo train`.")],
+    run: Annotated[
+        Path, typer.Argument(help="Run folder of `zoo train`, or that of --folds all: their mean.")
+    ],
     data: Data,
     out: Annotated[Path | None, typer.Option(help="Prediction store to write.")] = None,
     subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.val,
@@ -97,10 +99,15 @@ def predict(
     data_format: From = None,
     edits: Edits = None,
 ) -> None:
-    """Write a model's soft masks for a data set into a prediction store."""
+    """Write soft masks for a data set into a prediction store.
+
+    Of a folder of folds, --subset val has each image by the fold that held it out; test and all
+    have the mean of all folds.
+    """
     from zoo import runs
     from zoo.config import check_config
     from zoo.families.base import PredictOptions
+    from zoo.folds import find_folds, predict_folds
     from zoo.progress import bar
     from zoo.source import DataSource
 
@@ -108,7 +115,10 @@ def predict(
     placed = {"size": size or None, "window": window or None, "overlap": overlap}
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
     source = DataSource.open(data, data_format, edits)
+    folds = find_folds(run)
     if compare:
+        if folds:
+            raise ValueError(f"--compare: expected one run, such as {folds[0]}, found {run}")
         from zoo import choices as comparing
 
         with bar("compare") as report:
@@ -121,14 +131,16 @@ def predict(
         return
     if out is None:
         raise ValueError("expected --out STORE, or --compare CHOICE")
+    common: dict[str, Any] = {
+        "subset": subset.value,
+        "options": options,
+        "command": command_line(),
+    }
     with bar("predict") as report:
-        manifest = runs.predict(
-            *(runs.Run.load(run), source, out),
-            subset=subset.value,
-            options=options,
-            command=command_line(),
-            report=report,
-        )
+        if folds:
+            manifest = predict_folds(folds, source, out, report=report, **common)
+        else:
+            manifest = runs.predict(runs.Run.load(run), source, out, report=report, **common)
     say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
 
 
