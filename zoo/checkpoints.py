@@ -26,10 +26,13 @@ def save_weights(network: nn.Module, path: Path, about: Mapping[str, str] | None
         path: the file.
         about: further texts that go with the weights, such as the epoch.
     """
-    _save({k: v.detach().cpu() for k, v in network.state_dict().items()}, path, about)
+    write_weights({k: v.detach().cpu() for k, v in network.state_dict().items()}, path, about)
 
 
-def _save(tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, str] | None) -> None:
+def write_weights(
+    tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, str] | None = None
+) -> None:
+    """Write name -> tensor, which `read_weights` reads; else as `save_weights`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".partial")
     # Copies: safetensors refuses tensors that share memory.
@@ -71,7 +74,18 @@ def load_weights(network: nn.Module, path: Path) -> None:
             difference in names or shapes.
     """
     found = read_weights(path)
-    wanted = network.state_dict()
+    check_alike(found, network.state_dict(), path)
+    network.load_state_dict(found)
+
+
+def check_alike(
+    found: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], path: Path
+) -> None:
+    """Make sure that a file's weights have the names and shapes of others.
+
+    Raises:
+        ValueError: the first difference.
+    """
     if missing := sorted(set(wanted) - set(found)):
         raise ValueError(f"{path}: weights of another network: '{missing[0]}' is missing")
     if extra := sorted(set(found) - set(wanted)):
@@ -80,7 +94,6 @@ def load_weights(network: nn.Module, path: Path) -> None:
         if found[name].shape != tensor.shape:
             shapes = f"expected {tuple(tensor.shape)}, found {tuple(found[name].shape)}"
             raise ValueError(f"{path}: weights of another network: '{name}': {shapes}")
-    network.load_state_dict(found)
 
 
 def find_weights(run: Path) -> Path:
@@ -106,4 +119,4 @@ def export_weights(source: Path, target: Path) -> None:
     for name, tensor in half.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"{source}: '{name}' has values that float16 cannot hold")
-    _save(half, target, read_about(source))
+    write_weights(half, target, read_about(source))

@@ -163,3 +163,38 @@ def demo(
     from zoo.demo import run_demo
 
     say(run_demo(out, seed))
+
+
+@app.command()
+def soup(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of one network and one fold.")],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Run folder of their mean, for `zoo predict`.")],
+    greedy: Annotated[
+        bool, typer.Option("--greedy/--uniform", help="Keep the runs that help, or all of them.")
+    ] = True,
+    norms: Annotated[
+        str, typer.Option(help="Statistics of batch norms: again, mean, or auto for what can be.")
+    ] = "auto",
+    batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    data_format: From = None,
+    edits: Edits = None,
+) -> None:
+    """Average the weights of runs that started alike, chosen by Dice on the fold they held out."""
+    from zoo.config import check_config
+    from zoo.families.base import PredictOptions
+    from zoo.progress import bar
+    from zoo.soup import make_soup
+    from zoo.source import DataSource
+
+    with bar("soup") as report:
+        made = make_soup(
+            *(runs, DataSource.open(data, data_format, edits), out),
+            way="greedy" if greedy else "uniform",
+            norms=norms,
+            options=check_config(PredictOptions, {"batch": batch, "device": device}, "zoo soup"),
+            command=command_line(),
+            report=report,
+        )
+    say(made.describe())

@@ -1,0 +1,98 @@
+"""Statistics of batch norms for weights that no training has seen, such as a mean of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import update_bn
+
+from converters.types import LabelSpace
+from zoo.checkpoints import BEST, load_weights, save_weights
+from zoo.data import EpochSampler, SampleItems, TrainingSet, normalize, training_loader
+from zoo.devices import autocast, place
+from zoo.families.base import PredictOptions
+from zoo.plans import plan_prediction
+from zoo.runs import Run, select
+from zoo.semantic import SemanticConfig
+from zoo.source import DataSource
+
+Norms = Literal["auto", "again", "mean"]
+
+
+@runtime_checkable
+class Rebuilds(Protocol):
+    """A family that says what a network without weights is like; one that has none is told so."""
+
+    def rebuild(self, run: Path, config: Any, classes: int) -> nn.Module:
+        """Return the network of a run, without its weights."""
+
+    def describe(self, run: Path, network: Any) -> None:
+        """Leave in a folder what `rebuild` needs beyond the config."""
+
+
+def has_statistics(network: nn.Module) -> bool:
+    """Tell whether a network has batch norms that keep statistics of what they have seen."""
+    norms = (m for m in network.modules() if isinstance(m, _BatchNorm))
+    return any(norm.track_running_stats for norm in norms)
+
+
+def choose_norms(run: Run, wanted: Norms, labels: LabelSpace) -> Norms:
+    """Return `again` or `mean`.
+
+    Raises:
+        ValueError: another word, or `again` is wanted of a family whose networks need more than
+            images to learn.
+    """
+    if wanted not in get_args(Norms):
+        raise ValueError(f"--norms {wanted}: expected one of {', '.join(get_args(Norms))}")
+    if wanted == "mean":
+        return wanted
+    if not isinstance(run.family, Rebuilds) or run.family.kind != "semantic":
+        if wanted == "again":
+            raise ValueError(
+                f"--norms again: the family '{run.name}' learns from more than images; "
+                "expected auto or mean"
+            )
+        return "mean"
+    network = run.family.rebuild(run.path, run.config, len(labels))
+    return "again" if has_statistics(network) else "mean"
+
+
+def settler(
+    run: Run, data: DataSource, labels: LabelSpace, options: PredictOptions
+) -> Callable[[Path], None]:
+    """Return what computes the statistics in a run's folder anew, on its training images.
+
+    As at the end of SWA: one pass over the augmented training images, as the run sees them.
+    """
+    from zoo.augmentation import Augmentation
+
+    config, family = run.config, run.family
+    if not isinstance(config, SemanticConfig) or not isinstance(family, Rebuilds):
+        raise TypeError(f"{run.path}: expected a semantic run")
+    items = SampleItems(select(run, data, "train", labels), labels)
+    images = TrainingSet(
+        *(items, config.image_size, Augmentation(config.augment, labels), config.seed),
+        in_memory=config.cache == "memory",
+        windows=config.windows(labels),
+    )
+    setting = plan_prediction(config, options).setting
+
+    def settle(folder: Path) -> None:
+        network = family.rebuild(folder, config, len(labels))
+        load_weights(network, folder / BEST)
+        place(network, setting.device)
+        torch.manual_seed(config.seed)
+        sampler = EpochSampler(len(images), config.seed)
+        loader = training_loader(images, sampler, config.batch, config.workers, pinned=False)
+        shown = (normalize(batch.to(setting.device)) for batch, _ in loader)
+        with autocast(setting.device, setting.precision):
+            update_bn(shown, network)
+        save_weights(network, folder / BEST)
+
+    return settle
