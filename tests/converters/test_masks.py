@@ -211,6 +211,36 @@ def test_rle_of_runs_that_touch():
     assert decode_rle("1 2 3 1", (2, 4)).area == 3
 
 
+@pytest.mark.parametrize(
+    ("code", "size_hw", "expected_box"),
+    [
+        ("4 4", (3, 5), (0, 0, 5, 2)),
+        ("2 3 12 1", (3, 5), (1, 0, 3, 3)),
+        ("5 1 6 1", (2, 5), (0, 0, 5, 2)),
+        ("7 1 8 1 9 2", (3, 5), (1, 1, 4, 1)),
+        ("1 15", (3, 5), (0, 0, 5, 3)),
+        ("10 1 15 1", (3, 5), (4, 1, 1, 2)),
+    ],
+)
+def test_rle_decodes_to_a_tight_crop(code, size_hw, expected_box):
+    mask = decode_rle(code, size_hw)
+    plane = np.zeros(size_hw[0] * size_hw[1], np.uint8)
+    for start, length in np.array(code.split(), int).reshape(-1, 2):
+        plane[start - 1 : start - 1 + length] = 1
+    assert mask.box_xywh == expected_box
+    np.testing.assert_array_equal(mask.full(size_hw), plane.reshape(size_hw))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, bool, np.int8, np.float32, np.int64])
+def test_crop_of_two_columns_and_of_parts_of_an_array(dtype):
+    plane = np.zeros((9, 8), dtype)
+    plane[2:5, 1] = 7
+    assert crop(plane[:, :2]).box_xywh == (1, 2, 1, 3)
+    assert crop(plane[::2, 1::2]).box_xywh == (0, 1, 1, 2)
+    assert crop(plane[::-1]).box_xywh == (1, 4, 1, 3)
+    assert crop(plane[2:5, 1:2]).pixels.max() == 1
+
+
 def test_rle_of_nothing():
     assert encode_rle(EMPTY, (4, 4)) == ""
     assert decode_rle(" ", (4, 4)).area == 0
