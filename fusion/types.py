@@ -74,8 +74,10 @@ class SoftMask:
 
     def render(self, window_xywh: Window) -> npt.NDArray[np.uint8]:
         """Return the probability at the pixels of a window of the image, uint8 (h, w)."""
-        out = np.zeros((window_xywh[3], window_xywh[2]), np.uint8)
         x, y, width, height = self._overlap(window_xywh)
+        if (x, y, width, height) == tuple(window_xywh) and width > 0 and height > 0:
+            return self._enlarge((x, y, width, height))
+        out = np.zeros((window_xywh[3], window_xywh[2]), np.uint8)
         if width > 0 and height > 0:
             top, left = y - window_xywh[1], x - window_xywh[0]
             out[top : top + height, left : left + width] = self._enlarge((x, y, width, height))
@@ -83,10 +85,23 @@ class SoftMask:
 
     def binary(self, size_hw: tuple[int, int], level: int = 128) -> CropMask:
         """Return the image's pixels whose probability is at least `level` / 255."""
-        window = self.window(size_hw)
-        if window[2] == 0 or window[3] == 0:
+        window = self._overlap((0, 0, size_hw[1], size_hw[0]))
+        if window[2] <= 0 or window[3] <= 0:
             return EMPTY
-        inner = crop(self.render(window) >= level)
+        part = self._cells_around(window)
+        if part._lies_on_pixels():
+            pixels, least = part._cut(window), level
+        else:
+            # Log odds keep the order of probabilities: there is no need to go back.
+            least = int(np.searchsorted(_TO_PROB, level))
+            cells = part._odds_that_may_reach(least)
+            if cells is None:
+                return EMPTY
+            window = cells._overlap(window)
+            pixels = cells._stretch(window)
+        inner = crop(cv2.threshold(pixels, least - 1, 1, cv2.THRESH_BINARY)[1])
+        if not inner.pixels.size:
+            return EMPTY
         return CropMask(inner.x + window[0], inner.y + window[1], inner.pixels)
 
     def _overlap(self, window: Window) -> Window:
@@ -100,16 +115,39 @@ class SoftMask:
 
     def _enlarge(self, window: Window) -> npt.NDArray[np.uint8]:
         part = self._cells_around(window)
-        if not all(float(edge).is_integer() for edge in part.box_xywh):
-            return part._warp(window)
-        x, y, width, height = map(int, part.box_xywh)
+        if part._lies_on_pixels():
+            return part._cut(window).copy()
+        odds = SoftMask(part.box_xywh, cv2.LUT(part.prob, TO_LOG_ODDS))
+        return cv2.LUT(odds._stretch(window), _TO_PROB)
+
+    def _stretch(self, window: Window) -> npt.NDArray[np.uint8]:
+        if not self._has_whole_box():
+            return self._warp(window)
+        x, y, width, height = map(int, self.box_xywh)
+        enlarged = cv2.resize(self.prob, (width, height), interpolation=cv2.INTER_LINEAR)
         top, left = window[1] - y, window[0] - x
-        inside = slice(top, top + window[3]), slice(left, left + window[2])
-        if part.prob.shape == (height, width):
-            return part.prob[inside]
-        odds = cv2.LUT(part.prob, TO_LOG_ODDS)
-        enlarged = cv2.resize(odds, (width, height), interpolation=cv2.INTER_LINEAR)
-        return cv2.LUT(enlarged[inside], _TO_PROB)
+        return enlarged[top : top + window[3], left : left + window[2]]
+
+    def _has_whole_box(self) -> bool:
+        return all(float(edge).is_integer() for edge in self.box_xywh)
+
+    def _lies_on_pixels(self) -> bool:
+        # One cell a pixel: there is nothing to enlarge.
+        return self.prob.shape == (self.box_xywh[3], self.box_xywh[2]) and self._has_whole_box()
+
+    def _cut(self, window: Window) -> npt.NDArray[np.uint8]:
+        top, left = window[1] - int(self.box_xywh[1]), window[0] - int(self.box_xywh[0])
+        return self.prob[top : top + window[3], left : left + window[2]]
+
+    def _odds_that_may_reach(self, least: int) -> SoftMask | None:
+        # Between cells that all stay below, nothing reaches it. A part of the raster gives the
+        # very values of the whole where each cell covers whole pixels, and only there.
+        odds = cv2.LUT(self.prob, TO_LOG_ODDS)
+        rows, cols = odds.shape
+        cell_w, cell_h = self.box_xywh[2] / cols, self.box_xywh[3] / rows
+        if not (self._has_whole_box() and cell_w.is_integer() and cell_h.is_integer()):
+            return SoftMask(self.box_xywh, odds)
+        return soft_mask(odds, self.box_xywh, least)
 
     def _cells_around(self, window: Window) -> SoftMask:
         # One cell more on each side, toward whose centre the outermost pixels slope.
@@ -137,14 +175,13 @@ class SoftMask:
                 [0.0, scale_y, (window[1] + 0.5 - y) * scale_y - 0.5],
             ]
         )
-        odds = cv2.warpAffine(
-            cv2.LUT(self.prob, TO_LOG_ODDS),
+        return cv2.warpAffine(
+            self.prob,
             matrix,
             (window[2], window[3]),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
-        return cv2.LUT(odds, _TO_PROB)
 
 
 def soft_mask(prob: npt.NDArray[np.uint8], box_xywh: Box, floor: int = 2) -> SoftMask | None:
