@@ -88,8 +88,11 @@ def _check_inputs(config: SemanticConfig, setting: Setting, size: Size | None) -
         seen = {setting.window}
     else:
         seen = {setting.shown_size(size, v) for v in (PLAIN, *setting.variants)} if size else set()
-    for height, width in sorted(seen - {config.window or config.size}):
+    of_windows = ("window", "work_size", "focus", "windows_per_image", "window_margin")
+    fields = type(config).model_fields
+    whole = {key: fields[key].get_default(call_default_factory=True) for key in of_windows}
+    for height, width in sorted(seen - {config.input_size}):
         # As if it were trained so: the family's config knows which sizes its networks take.
-        changed = {"size": [height, width], "window": None, "work_size": None, "augment": ()}
+        changed = {"size": [height, width], "augment": ()} | whole
         where = f"images of {height} x {width} pixels for this network"
         check_config(type(config), config.model_dump() | changed, where)

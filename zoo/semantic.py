@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 STRIDE = 32
 
 
-def _whole_strides(size: tuple[int, int] | None) -> tuple[int, int] | None:
+Size = tuple[int, int]
+
+
+def _whole_strides(size: Size | None) -> Size | None:
     if size and (min(size) < STRIDE or any(side % STRIDE for side in size)):
         raise ValueError(f"expected height and width that are multiples of {STRIDE}")
     return size
 
 
-def _positive(size: tuple[int, int] | None) -> tuple[int, int] | None:
+def _positive(size: Size | None) -> Size | None:
     if size and min(size) < 1:
         raise ValueError("expected a positive height and width")
     return size
@@ -61,16 +64,18 @@ class SemanticConfig(RunConfig):
     """How a semantic network is trained.
 
     Attributes:
-        size: height and width of what the network learns from, in pixels; multiples of 32. Whole
-            images are stretched to it.
-        window: height and width of the part of an image that the network sees at a time; null is
-            all of it.
+        window: height and width of the part of an image that the network sees at a time, multiples
+            of 32; null is all of it.
+        size: height and width that images are stretched to, in pixels; where the network sees whole
+            images, multiples of 32.
         work_size: height and width that images are stretched to before windows are cut from them;
             null is `size`.
         overlap: how much of a window's side the next one repeats, when predicting and scoring.
         focus: class or group of the label space, or `shared` -> share of the training windows that
             are drawn around it, see `zoo.data.Windows`; the rest lie anywhere.
         windows_per_image: how many an epoch takes from each image.
+        window_margin: how much more, in window sides, is cut out on each side of a window and
+            augmented with it; what a rotation brings in is then the image's own.
         epochs: passes over the training samples.
         batch: images in a step, on each device.
         accumulate: steps whose gradients are added before the weights move.
@@ -111,12 +116,14 @@ class SemanticConfig(RunConfig):
         requeue: let Lightning put a Slurm job back into the queue when its time is over.
     """
 
-    size: Annotated[tuple[int, int], AfterValidator(_whole_strides)]
-    window: Annotated[tuple[int, int] | None, AfterValidator(_whole_strides)] = None
-    work_size: Annotated[tuple[int, int] | None, AfterValidator(_positive)] = None
+    # Before the size, whose rule depends on it.
+    window: Annotated[Size | None, AfterValidator(_whole_strides)] = None
+    size: Annotated[Size, AfterValidator(_positive)]
+    work_size: Annotated[Size | None, AfterValidator(_positive)] = None
     overlap: float = Field(default=0.5, ge=0, lt=1)
     focus: dict[str, float] = Field(default_factory=dict)
     windows_per_image: int = Field(default=1, gt=0)
+    window_margin: float = Field(default=0.125, ge=0, le=1)
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)
@@ -150,6 +157,14 @@ class SemanticConfig(RunConfig):
     strategy: str = "auto"
     requeue: bool = False
 
+    @field_validator("size")
+    @classmethod
+    def _is_taken_whole(cls, size: Size, info: ValidationInfo) -> Size:
+        # A bad window is told by itself.
+        if info.data.get("window", size) is None:
+            _whole_strides(size)
+        return size
+
     @field_validator("augment")
     @classmethod
     def _known_transforms(
@@ -163,7 +178,7 @@ class SemanticConfig(RunConfig):
         return steps
 
     @property
-    def image_size(self) -> tuple[int, int]:
+    def image_size(self) -> Size:
         """Height and width that images are stretched to, whole or before windows are cut."""
         return self.work_size or self.size
 
@@ -183,17 +198,27 @@ class SemanticConfig(RunConfig):
             raise ValueError(
                 f"size: expected the window's {self.window} beside work_size, found {self.size}"
             )
-        if not self.window and (self.focus or self.windows_per_image > 1):
-            key = "focus" if self.focus else "windows_per_image"
+        plain = type(self).model_fields["window_margin"].default
+        given = {
+            "focus": bool(self.focus),
+            "windows_per_image": self.windows_per_image > 1,
+            "window_margin": self.window_margin != plain,
+        }
+        if not self.window and (key := next((k for k, is_given in given.items() if is_given), "")):
             raise ValueError(f"{key}: expected together with 'window'; whole images have no parts")
         if self.focus:
             self.windows(LabelSpace.load(self.labels))
         return self
 
     @property
-    def input_size(self) -> tuple[int, int]:
+    def input_size(self) -> Size:
         """Height and width of what the network is shown while it learns."""
         return self.window or self.size
+
+    @property
+    def input_key(self) -> str:
+        """The key that says so, for messages."""
+        return "window" if self.window else "size"
 
     def windows(self, labels: LabelSpace) -> Windows | None:
         """Return how windows are drawn to learn from; None shows whole images.
@@ -206,7 +231,9 @@ class SemanticConfig(RunConfig):
 
         if not self.window:
             return None
-        return Windows(self.window, labels, self.focus, self.windows_per_image)
+        return Windows(
+            *(self.window, labels, self.focus, self.windows_per_image, self.window_margin)
+        )
 
     @model_validator(mode="after")
     def _one_average(self) -> SemanticConfig:

@@ -13,6 +13,7 @@ from zoo.plans import plan_prediction, plan_scoring
 
 CPU = {"device": "cpu"}
 WINDOWED = {"size": [64, 64], "window": [64, 64], "work_size": [192, 128], "overlap": 0.25}
+FOCUSED = {**WINDOWED, "focus": {"shared": 0.5}, "windows_per_image": 2, "window_margin": 0.25}
 
 
 def _options(**given: Any) -> PredictOptions:
@@ -29,6 +30,7 @@ def _options(**given: Any) -> PredictOptions:
         (WINDOWED, {}, ((192, 128), (64, 64), 0.25)),
         (WINDOWED, {"overlap": 0.5}, ((192, 128), (64, 64), 0.5)),
         (WINDOWED, {"window": "96"}, ((192, 128), (96, 96), 0.25)),
+        (FOCUSED, {"window": "96"}, ((192, 128), (96, 96), 0.25)),
         (WINDOWED, {"window": "whole"}, ((192, 128), None, 0.25)),
         (WINDOWED, {"window": "whole", "size": 64}, ((64, 64), None, 0.25)),
     ],
@@ -61,6 +63,14 @@ def test_scoring_sees_what_the_run_learns(tiny_smp: Callable[..., Any]) -> None:
             {"encoder": "tu-maxvit_tiny_rw_224", "size": [224, 224], "options": {}},
             {"tta": ["scale:0.75"]},
             "images of 160 x 160 pixels for this network: .* multiples of 224",
+        ),
+        (
+            {
+                **{"encoder": "tu-maxvit_tiny_rw_224", "options": {}},
+                **{"size": [500, 448], "window": [224, 224]},
+            },
+            {"window": 256},
+            "images of 256 x 256 pixels for this network: .* multiples of 224",
         ),
         ({}, {"device": "quantum"}, "device 'quantum'"),
     ],

@@ -56,6 +56,10 @@ def test_each_option_arrives() -> None:
         ({"feature_size": 20}, "feature_size: expected a multiple of 12, found 20"),
         ({"num_heads": [5, 5, 5, 5]}, r"num_heads: expected divisors of the channels \[12, 24"),
         ({"size": [32, 64]}, r"size: expected at least 64 for norm=instance"),
+        (
+            {"size": [256, 256], "window": [32, 64]},
+            r"window: expected at least 64 for norm=instance, .* found \[32, 64\]",
+        ),
         ({"architecture": "unetr"}, "'architecture': Input should be 'swinunetr'"),
         ({"deep_supervision": [1, 0.5]}, "gives 1 output while it learns: expected none, found 2"),
     ],

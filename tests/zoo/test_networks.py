@@ -82,7 +82,8 @@ def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
     if family == "torchvision":
         return {"architecture": "deeplabv3_mobilenet_v3_large", "pretrained": None}
     if family == "monai":
-        return {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
+        small = {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
+        return {**small, "size": [100, 120], "window": [64, 96], "focus": {"shared": 0.25}}
     return {"pretrained": None, "channels": 1, "network": _shrink_transformer(raw)}
 
 
@@ -165,7 +166,7 @@ def test_every_config_computes_the_same_with_gradient_checkpointing(
 ) -> None:
     """Losses, gradients and what batch norms remember are equal to the bit."""
     config = load(family, name)
-    images = torch.randn(2, 1, *config.size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 1, *config.input_size, generator=torch.Generator().manual_seed(0))
     found = []
     for saves_memory in (False, True):
         seed_everything(3)

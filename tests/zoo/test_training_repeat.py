@@ -11,6 +11,7 @@ import torch
 
 from zoo.checkpoints import BEST, LAST, read_weights
 from zoo.config import check_config
+from zoo.data import Windows
 from zoo.families import load_family
 
 AUGMENT = [
@@ -112,11 +113,29 @@ def test_windows_are_learned_and_scored(make_job: Any, toys: Any) -> None:
     assert float(row["sheet"]) > 0.9
 
 
+def test_only_what_the_network_sees_has_to_be_whole_strides(tiny_smp: Any) -> None:
+    config = tiny_smp(size=[100, 70], window=[64, 32])
+    assert (config.image_size, config.input_size) == ((100, 70), (64, 32))
+
+
+def test_the_margin_arrives(tiny_smp: Any, toys: Any) -> None:
+    windows = tiny_smp(**WINDOWS, window_margin=0.5).windows(toys.labels)
+    assert windows.margins((96, 64)) == (16, 16)
+    # Without one, what is augmented is the window.
+    assert tiny_smp(**WINDOWS, window_margin=0).windows(toys.labels).margins((96, 64)) == (0, 0)
+    assert tiny_smp(**WINDOWS).windows(toys.labels) == Windows((32, 32), toys.labels, {}, 2)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"focus": {"shared": 0.5}}, "focus: expected together with 'window'"),
         ({"windows_per_image": 2}, "windows_per_image: expected together with 'window'"),
+        ({"window_margin": 0.25}, "window_margin: expected together with 'window'"),
+        (WINDOWS | {"window_margin": 2}, "'window_margin': Input should be less than or equal"),
+        ({"size": [100, 64]}, "'size': .* multiples of 32, found"),
+        ({"size": [96, 64], "window": [40, 32]}, "'window': .* multiples of 32, found"),
+        ({"size": [0, 64], "window": [32, 32]}, "'size': .* positive height and width"),
         (WINDOWS | {"focus": {"tyle": 0.5}}, "focus: .*tyle"),
         (WINDOWS | {"focus": {"tile-1": 0.7, "shared": 0.7}}, "focus: expected shares"),
         (WINDOWS | {"size": [64, 64]}, "size: expected the window's"),

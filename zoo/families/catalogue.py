@@ -68,7 +68,7 @@ def describe_model(family: SemanticFamily, name: str) -> Model:
     network = build_outline(family, config, len(LabelSpace.load(config.labels)))
     row, reported = read_reported(text) or ("", None)
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return Model(family.name, name, row, reported, count / 1e6, config.size)
+    return Model(family.name, name, row, reported, count / 1e6, config.input_size)
 
 
 def read_reported(text: str) -> tuple[str, float | None] | None:

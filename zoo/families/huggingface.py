@@ -63,10 +63,10 @@ class HuggingFaceConfig(NetworkConfig):
                 f"{heads}"
             )
         patch = self.network.get("patch_size", 16)
-        if self.architecture != "upernet" and any(side % patch for side in self.size):
+        if self.architecture != "upernet" and any(side % patch for side in self.input_size):
             raise ValueError(
-                f"size: expected multiples of network.patch_size {patch} (and of 32), found "
-                f"{list(self.size)}"
+                f"{self.input_key}: expected multiples of network.patch_size {patch} (and of 32), "
+                f"found {list(self.input_size)}"
             )
         return self
 
@@ -86,7 +86,8 @@ class HuggingFaceConfig(NetworkConfig):
         else:
             given["num_channels"] = self.channels
             # Of the table of positions, which is stretched to other images. DPT's is square.
-            side = list(self.size) if self.architecture == "beit" else max(self.size)
+            size = self.input_size
+            side = list(size) if self.architecture == "beit" else max(size)
             given.setdefault("image_size", side)
         given |= {"num_labels": classes, "use_auxiliary_head": len(self.deep_supervision) > 1}
         try:

@@ -43,6 +43,7 @@ _OTHERS = {
     "overlap": "it sees whole images",
     "focus": "it sees whole images",
     "windows_per_image": "it sees whole images",
+    "window_margin": "it sees whole images",
     "swa": "the mean's batch norms would need targets; use ema",
     "compile": "the number of objects changes from image to image",
 }

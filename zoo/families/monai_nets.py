@@ -50,10 +50,10 @@ class MonaiConfig(NetworkConfig):
                 f"num_heads: expected divisors of the channels {channels}, found "
                 f"{list(self.num_heads)}"
             )
-        if self.norm == "instance" and min(self.size) < 64:
+        if self.norm == "instance" and min(self.input_size) < 64:
             raise ValueError(
-                f"size: expected at least 64 for norm=instance, which has one pixel left of 32; "
-                f"found {list(self.size)}"
+                f"{self.input_key}: expected at least 64 for norm=instance, which has one pixel "
+                f"left of 32; found {list(self.input_size)}"
             )
         return self
 

@@ -72,17 +72,18 @@ class SmpConfig(NetworkConfig):
         side = _native_side(self.encoder, self.encoder_options)
         if side is None:
             return self
+        key, size = self.input_key, self.input_size
         if any(kind in self.encoder for kind in _WINDOWED):
-            if any(length % side for length in self.size):
+            if any(length % side for length in size):
                 sizes = ", ".join(str(side * n) for n in range(1, 5))
                 raise ValueError(
-                    f"size: {self.encoder} attends in windows that fit multiples of {side}: "
-                    f"expected height and width of {sizes}, ..., found {list(self.size)}; or set "
+                    f"{key}: {self.encoder} attends in windows that fit multiples of {side}: "
+                    f"expected height and width of {sizes}, ..., found {list(size)}; or set "
                     "encoder_options.img_size"
                 )
-        elif self.size != (side, side):
+        elif size != (side, side):
             raise ValueError(
-                f"size: {self.encoder} takes [{side}, {side}] alone, found {list(self.size)}; or "
+                f"{key}: {self.encoder} takes [{side}, {side}] alone, found {list(size)}; or "
                 "set one of encoder_options.img_size, strict_img_size=false (Swin), "
                 "dynamic_img_size=true (ViT)"
             )
