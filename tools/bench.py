@@ -4,11 +4,17 @@ python tools/bench.py convert [--images 800] [--datumaro-python VENV/bin/python]
 python tools/bench.py audit
 python tools/bench.py loader
 python tools/bench.py train
+python tools/bench.py rle [--network net1024a]
+python tools/bench.py fuse [--out FOLDER]
+python tools/bench.py metrics
 """
 
 import bench_audit
 import bench_convert
+import bench_fuse
 import bench_loader
+import bench_metrics
+import bench_rle
 import bench_train
 import typer
 
@@ -17,6 +23,9 @@ app.command("convert")(bench_convert.run)
 app.command("audit")(bench_audit.run)
 app.command("loader")(bench_loader.run)
 app.command("train")(bench_train.run)
+app.command("rle")(bench_rle.run)
+app.command("fuse")(bench_fuse.run)
+app.command("metrics")(bench_metrics.run)
 
 if __name__ == "__main__":
     app()
