@@ -1,7 +1,8 @@
 """Images as the fit sees them: pixels counted by the sources' evidence, the zone and the truth.
 
 A table has some thousand rows, whatever the image's size, so that Dice of any weights, and its
-gradient, cost next to nothing.
+gradient, cost next to nothing. It holds what the sources said, not what that is worth: how far a
+source is trusted can be fitted on some images and tried on others without counting again.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from scipy.special import expit
 
 from converters.masks import CropMask
 from fusion.evidence import LOGIT_LIMIT, ZONES, ClassEvidence, logit_table
+from fusion.trust import Trust
 
 LEVELS = 16
+SILENT = LEVELS
 AT_MOST_SOURCES = 15  # so many sources' levels, and the zone, fit into one int64
 Floats = npt.NDArray[np.float64]
 
@@ -26,32 +29,53 @@ class ClassTable:
     """One class of one image, counted.
 
     Attributes:
-        logits: float32 (n, K), the sources' log odds of each row; never 0 but for a silent source.
+        levels: uint8 (n, K), each source's log odds in 16 equal steps; SILENT where it says
+            nothing.
         zones: uint8 (n,).
         bone: int64 (n,), pixels of the row that belong to the class in truth.
         other: int64 (n,), pixels of the row that do not.
         missed: true pixels outside every source's window.
+        scores: float64 (K,), as in `ClassEvidence`.
+        overlaps: float64 (K,), as in `ClassEvidence`.
     """
 
-    logits: npt.NDArray[np.float32]
+    levels: npt.NDArray[np.uint8]
     zones: npt.NDArray[np.uint8]
     bone: npt.NDArray[np.int64]
     other: npt.NDArray[np.int64]
     missed: int
+    scores: Floats
+    overlaps: Floats
+
+    @property
+    def truth(self) -> int:
+        """The class's true pixels in the image."""
+        return int(self.bone.sum()) + self.missed
 
     def dice_alone(self, source: int) -> float:
         """Return the Dice of one source's mask, which is empty where the source is silent."""
-        chosen = self.logits[:, source] > 0
+        return self._dice(self.levels[:, source] // (LEVELS // 2) == 1)
+
+    def dice_of_mean(self) -> float:
+        """Return the Dice of the mean of the sources, about."""
+        heard = (~self.silent).astype(np.float64)
+        return self._dice(_mean_odds(self.levels, heard) >= 0) if heard.any() else self._dice(_NONE)
+
+    @property
+    def silent(self) -> npt.NDArray[np.bool_]:
+        """Tell which sources say nothing, bool (K,); all where there are no rows."""
+        return np.asarray((self.levels == SILENT).all(axis=0))
+
+    def _dice(self, chosen: npt.NDArray[np.bool_]) -> float:
         hit, area = int(self.bone[chosen].sum()), int((self.bone + self.other)[chosen].sum())
-        both = area + int(self.bone.sum()) + self.missed
+        both = area + self.truth
         return 2 * hit / both if both else 1.0
 
 
-def _level_centres() -> npt.NDArray[np.float32]:
+def level_logits() -> Floats:
+    """Return the log odds in the middle of each level, float64 (LEVELS,)."""
     step = 2 * LOGIT_LIMIT / LEVELS
-    centres = (np.arange(LEVELS + 1) - LEVELS / 2 + 0.5) * step
-    centres[LEVELS] = 0.0  # a silent source's
-    return centres.astype(np.float32)
+    return (np.arange(LEVELS, dtype=np.float64) - LEVELS / 2 + 0.5) * step
 
 
 def _levels_of_bytes() -> npt.NDArray[np.int64]:
@@ -59,7 +83,9 @@ def _levels_of_bytes() -> npt.NDArray[np.int64]:
     return np.clip(np.floor(share * LEVELS).astype(np.int64), 0, LEVELS - 1)
 
 
-_CENTRES, _LEVELS = _level_centres(), _levels_of_bytes()
+_LEVELS = _levels_of_bytes()
+_PROB = np.append(expit(level_logits()), 0.5)  # of a level; of a silent source's, any
+_NONE = np.zeros(0, np.bool_)
 
 
 def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> ClassTable:
@@ -71,28 +97,69 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
     if sources > AT_MOST_SOURCES:
         raise ValueError(f"fit: expected at most {AT_MOST_SOURCES} sources, found {sources}")
     if evidence is None:
-        nothing = np.zeros(0, np.int64)
-        return ClassTable(
-            np.zeros((0, sources), np.float32),
-            nothing.astype(np.uint8),
-            nothing,
-            nothing,
-            truth.area,
-        )
+        bytes_, counts = np.zeros(0, np.uint8), np.zeros(0, np.int64)
+        none, ones = np.zeros((0, sources), np.uint8), np.ones(sources)
+        return ClassTable(none, bytes_, counts, counts, truth.area, ones, ones)
     code = evidence.zones.astype(np.int64)
     for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
-        code = code * (LEVELS + 1) + (LEVELS if silent else _LEVELS[layer])
+        code = code * (LEVELS + 1) + (SILENT if silent else _LEVELS[layer])
     real = truth.window(evidence.window_xywh)
     rows, place = np.unique(code, return_inverse=True)
     total = np.bincount(place.ravel(), minlength=len(rows))
     bone = np.bincount(place.ravel(), weights=real.ravel(), minlength=len(rows)).astype(np.int64)
-    logits = np.empty((len(rows), sources), np.float32)
+    levels = np.empty((len(rows), sources), np.uint8)
     for k in reversed(range(sources)):
         rows, level = np.divmod(rows, LEVELS + 1)
-        logits[:, k] = _CENTRES[level]
+        levels[:, k] = level
     return ClassTable(
-        logits, rows.astype(np.uint8), bone, total - bone, truth.area - int(real.sum())
+        *(levels, rows.astype(np.uint8), bone, total - bone),
+        missed=truth.area - int(real.sum()),
+        scores=evidence.scores,
+        overlaps=evidence.overlaps,
     )
+
+
+def features(
+    table: ClassTable, trust: Trust, group: str | None, without: int | None = None
+) -> npt.NDArray[np.float32]:
+    """Return what the weights are multiplied with, float32 (n, zones * (K + 1) + 1).
+
+    In the columns of a row's zone stand the sources' log odds, as trusted, then those of their
+    mean; the last column is 1.
+
+    Args:
+        table: of one image.
+        trust: what the sources' probabilities and detections are worth.
+        group: the class's group.
+        without: a source that is to be treated as silent.
+    """
+    sources = table.levels.shape[1]
+    out = np.zeros((len(table.bone), len(ZONES) * (sources + 1) + 1), np.float32)
+    out[:, -1] = 1
+    silent = table.silent
+    if without is not None:
+        silent[without] = True
+    if silent.all():
+        return out
+    worth = trust.worth(table.scores, table.overlaps, silent)
+    centres = np.zeros((sources, LEVELS + 1))
+    for k, calibration in enumerate(trust.of_group(group)):
+        centres[k, :LEVELS] = calibration.logits(_PROB[:LEVELS])
+    logits = centres[np.arange(sources), table.levels]
+    common = logits @ worth / worth.sum()
+    # As the rule spreads weights: what a source is not worth is the others'.
+    logits = worth * logits + (1 - worth) * common[:, None]
+    columns = np.column_stack([logits, _mean_odds(table.levels, worth)]).astype(np.float32)
+    for zone in range(len(ZONES)):
+        rows = table.zones == zone
+        out[rows, zone * (sources + 1) : (zone + 1) * (sources + 1)] = columns[rows]
+    return out
+
+
+def _mean_odds(levels: npt.NDArray[np.uint8], worth: Floats) -> Floats:
+    """Log odds of the mean of the levels' probabilities, weighted, float64 (n,)."""
+    p = np.clip(_PROB[levels] @ worth / worth.sum(), _PROB[0], _PROB[LEVELS - 1])
+    return np.log(p / (1 - p))
 
 
 @dataclass(frozen=True)
@@ -100,55 +167,66 @@ class Stack:
     """Tables of several images, one below the other, as the optimiser wants them.
 
     Attributes:
-        features: float32 (n, K * zones + 1): log odds in the columns of their zone; a last 1.
-        image: int64 (n,), the row's image, 0 .. images - 1.
-        bone: float64 (n,). total: float64 (n,). truth: float64 (images,), true pixels.
+        features: float32 (n, P), see `features`.
+        starts: int64 (m,), the first row of each image that has rows.
+        seen: int64 (m,), the places of those images.
+        bone: float32 (n,). total: float32 (n,). truth: float64 (images,), true pixels.
     """
 
     features: npt.NDArray[np.float32]
-    image: npt.NDArray[np.int64]
-    bone: Floats
-    total: Floats
+    starts: npt.NDArray[np.int64]
+    seen: npt.NDArray[np.int64]
+    bone: npt.NDArray[np.float32]
+    total: npt.NDArray[np.float32]
     truth: Floats
 
     @classmethod
-    def of(cls, tables: Sequence[ClassTable], sources: int) -> Stack:
-        """Stack one class's tables, one an image."""
-        features = [_features(t, sources) for t in tables]
-        image = np.repeat(np.arange(len(tables)), [len(t.bone) for t in tables])
-        bone = np.concatenate([t.bone for t in tables]).astype(np.float64)
-        other = np.concatenate([t.other for t in tables])
-        truth = np.array([t.bone.sum() + t.missed for t in tables], np.float64)
-        return cls(np.concatenate(features), image, bone, bone + other, truth)
+    def of(
+        cls,
+        tables: Sequence[ClassTable],
+        trust: Trust,
+        group: str | None,
+        without: int | None = None,
+    ) -> Stack:
+        """Stack one class's tables, one an image; the arguments are those of `features`."""
+        rows = [features(t, trust, group, without) for t in tables]
+        lengths = np.array([len(t.bone) for t in tables])
+        seen = np.flatnonzero(lengths)
+        bone = np.concatenate([t.bone for t in tables]).astype(np.float32)
+        other = np.concatenate([t.other for t in tables]).astype(np.float32)
+        truth = np.array([t.truth for t in tables], np.float64)
+        starts = (np.cumsum(lengths) - lengths)[seen]
+        return cls(np.concatenate(rows), starts, seen, bone, bone + other, truth)
 
     def dice(self, parameters: Floats) -> Floats:
         """Hard Dice of each image, float64 (images,)."""
-        chosen = (self.features @ parameters.astype(np.float32)) >= 0
-        hit = np.bincount(self.image, self.bone * chosen, len(self.truth))
-        area = np.bincount(self.image, self.total * chosen, len(self.truth))
-        both = self.truth + area
+        return self.dice_above(self.features @ parameters.astype(np.float32), 0.0)
+
+    def dice_above(self, logits: npt.NDArray[np.float32], threshold: float) -> Floats:
+        """Hard Dice of each image where the rows' log odds reach a threshold."""
+        chosen = logits >= threshold
+        both = self.truth + self._sums(self.total * chosen)
+        hit = self._sums(self.bone * chosen)
         return np.where(both > 0, 2 * hit / np.maximum(both, 1), 1.0)
 
     def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
         """1 - mean soft Dice over the images, and its gradient."""
-        p = expit((self.features @ parameters.astype(np.float32)).astype(np.float64))
-        images = len(self.truth)
-        hit = np.bincount(self.image, self.bone * p, images)
-        both = np.maximum(self.truth + np.bincount(self.image, self.total * p, images), 1e-9)
-        value = 2 * hit / both
-        slope = (2 * self.bone - value[self.image] * self.total) / both[self.image]
+        p = expit(self.features @ parameters.astype(np.float32))
+        both = np.maximum(self.truth + self._sums(self.total * p), 1e-9)
+        value = 2 * self._sums(self.bone * p) / both
+        # Of 2 hit / both with respect to a row's p: (2 bone - value * total) / both.
+        slope = self._of_rows(2 / both) * self.bone - self._of_rows(value / both) * self.total
         gradient = (slope * p * (1 - p)) @ self.features
-        return 1 - float(value.mean()), -gradient / images
+        return 1 - float(value.mean()), -gradient.astype(np.float64) / len(self.truth)
 
+    def _sums(self, values: npt.NDArray[np.float32]) -> Floats:
+        """Sum over each image's rows, float64 (images,)."""
+        out = np.zeros(len(self.truth))
+        if len(self.starts):
+            out[self.seen] = np.add.reduceat(values, self.starts)
+        return out
 
-def _features(table: ClassTable, sources: int) -> npt.NDArray[np.float32]:
-    out = np.zeros((len(table.bone), len(ZONES) * sources + 1), np.float32)
-    heard = table.logits != 0
-    others = table.logits.sum(axis=1) / np.maximum(heard.sum(axis=1), 1)
-    # With the others' mean in its place, a silent source's weight is spread over them.
-    logits = np.where(heard, table.logits, others[:, None])
-    for zone in range(len(ZONES)):
-        rows = table.zones == zone
-        out[rows, zone * sources : (zone + 1) * sources] = logits[rows]
-    out[:, -1] = 1
-    return out
+    def _of_rows(self, values: Floats) -> npt.NDArray[np.float32]:
+        """Repeat each image's value for its rows, float32 (n,)."""
+        lengths = np.diff(np.append(self.starts, len(self.bone)))
+        return np.repeat(values[self.seen].astype(np.float32), lengths)

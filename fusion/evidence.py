@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from converters.masks import enclose
 from converters.types import LabelSpace
-from fusion.types import Prediction, Window, soft_mask
+from fusion.types import Prediction, SoftMask, Window, soft_mask
 
 Bytes = npt.NDArray[np.uint8]
 LOGIT_LIMIT = 4.0
@@ -20,6 +22,7 @@ ALONE, SHARED, OUTLINE = 0, 1, 2
 ZONES = ("alone", "shared", "outline")
 OUTLINE_SHARE = 0.005
 FAINT = 13  # a twentieth: pixels that every source gives less are no candidates
+SOFT_EDGE = 0.05
 
 
 def logit_table(limit: float = LOGIT_LIMIT) -> npt.NDArray[np.float32]:
@@ -32,18 +35,6 @@ def logit_table(limit: float = LOGIT_LIMIT) -> npt.NDArray[np.float32]:
     table = np.clip(np.log(p / (1 - p)), -limit, limit).astype(np.float32)
     table[NEUTRAL] = 0.0
     return table
-
-
-def damp(prob: Bytes, reliability: float) -> Bytes:
-    """Return the evidence with its log odds multiplied by a reliability in 0..1.
-
-    What was at least one half stays so: a mask's outline does not move, its weight does.
-    """
-    table = 1 / (1 + np.exp(-reliability * logit_table()))
-    damped = np.rint(table * 255)
-    damped[:NEUTRAL] = np.minimum(damped[:NEUTRAL], NEUTRAL - 1)
-    damped[NEUTRAL:] = np.maximum(damped[NEUTRAL:], NEUTRAL)
-    return cv2.LUT(prob, damped.astype(np.uint8)) if prob.size else prob
 
 
 @dataclass(frozen=True)
@@ -60,6 +51,9 @@ class ClassEvidence:
             speak of it here, so that its layer is neutral. At least one source is not silent.
         zones: uint8 (h, w): ALONE, SHARED (two or more classes are claimed here by any source) or
             OUTLINE (near the outline of the sources' mean).
+        scores: float64 (K,), the detections' scores; 1 for what is no detection.
+        overlaps: float64 (K,), Dice of each detection with the mean of the semantic sources; 1 for
+            what is no detection, and where no semantic source claims a pixel.
     """
 
     label: str
@@ -67,44 +61,155 @@ class ClassEvidence:
     prob: Bytes
     silent: npt.NDArray[np.bool_]
     zones: Bytes
+    scores: npt.NDArray[np.float64]
+    overlaps: npt.NDArray[np.float64]
+
+
+def mean_of(layers: Bytes) -> Bytes:
+    """Return the mean of layers, uint8 (K, h, w) -> (h, w), rounded."""
+    total = layers.sum(axis=0, dtype=np.uint16)
+    return ((total + len(layers) // 2) // len(layers)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What one source shows of one class: nothing to say, nothing there, or a mask."""
+
+    is_silent: bool
+    score: float = 1.0
+    mask: SoftMask | None = None
+    beyond: SoftMask | None = None
+
+    def render(self, window: Window) -> Bytes:
+        """Return the probability at the pixels of a window, uint8 (h, w)."""
+        if self.mask is None:
+            return np.zeros((window[3], window[2]), np.uint8)
+        if self.beyond is None:
+            return self.mask.render(window)
+        out = np.minimum(self.beyond.render(window), NEUTRAL - 1)
+        x, y, width, height = inner = self.mask.pixels(window)
+        if width > 0 and height > 0:
+            top, left = y - window[1], x - window[0]
+            out[top : top + height, left : left + width] = self.mask.render(inner)
+        return out
 
 
 def gather(
-    predictions: Sequence[Prediction],
-    labels: LabelSpace,
-    reliability: Mapping[int, Reliability] | None = None,
+    predictions: Sequence[Prediction], labels: LabelSpace, soft_edge: float = SOFT_EDGE
 ) -> list[ClassEvidence]:
     """Render all sources' best evidence of one image, class by class.
 
     Args:
         predictions: one a source, of the same image.
         labels: the classes; those of which no source has more than a faint trace are left out.
-        reliability: source's place -> how far its scores can be trusted.
+        soft_edge: see `fade_beyond`.
 
     Raises:
         ValueError: the predictions are of different images or sizes.
     """
     check_same_image(predictions)
     size_hw = predictions[0].size_hw
+    is_instance = np.array([p.kind == "instance" for p in predictions])
     claimed, shared = np.zeros((2, *size_hw), np.bool_)
     rendered = []
     for label in labels.names:
-        window = union_window(predictions, label, FAINT)
+        seen = [_look(p, label, labels.once, soft_edge) for p in predictions]
+        window = _window_of(seen, size_hw)
         if window[2] == 0 or window[3] == 0:
             continue
-        layers, silent = _layers(predictions, label, window, reliability or {})
+        layers, silent = _layers(seen, window)
         claim = layers[~silent].max(axis=0) >= NEUTRAL
         place = _slices(window)
         shared[place] |= claimed[place] & claim
         claimed[place] |= claim
-        rendered.append((label, window, layers, silent))
+        rendered.append((label, window, layers, silent, [s.score for s in seen]))
     reach = max(1, round(OUTLINE_SHARE * float(np.sqrt(size_hw[0] * size_hw[1]))))
     return [
         ClassEvidence(
-            label, window, layers, silent, _zones(layers[~silent], shared[_slices(window)], reach)
+            *(label, window, layers, silent),
+            zones=_zones(layers[~silent], shared[_slices(window)], reach),
+            scores=np.array(scores, np.float64),
+            overlaps=_overlaps(layers, silent, is_instance),
         )
-        for label, window, layers, silent in rendered
+        for label, window, layers, silent, scores in rendered
     ]
+
+
+def _look(prediction: Prediction, label: str, once: bool, soft_edge: float) -> _Seen:
+    if not prediction.speaks_of(label):
+        return _Seen(is_silent=True)
+    found = prediction.evidence(label, once)
+    if found is None:
+        return _Seen(is_silent=prediction.kind == "instance")
+    score, mask = found
+    if prediction.kind == "semantic":
+        return _Seen(False, 1.0, mask)
+    return _Seen(False, score, mask, fade_beyond(mask, soft_edge))
+
+
+def fade_beyond(mask: SoftMask, share: float) -> SoftMask | None:
+    """Return how a detection's mask fades out beyond its box; None where the box cuts off nothing.
+
+    A box's edge is a guess too. If it errs by a normal distribution, a pixel at distance d beyond
+    an edge that cuts through bone is bone with the probability of an error above d.
+
+    Args:
+        mask: a detection's.
+        share: standard deviation of the edges' error, as a share of the box's side; 0 for none.
+
+    Returns:
+        A mask over a larger box, of which what lies in the detection's box does not count.
+    """
+    rows, cols = mask.prob.shape
+    pad_y, pad_x = (math.ceil(2 * share * n) for n in (rows, cols))
+    if not share or not _reaches_its_edge(mask.prob):
+        return None
+    fade_y, fade_x = _fade(rows, pad_y, share), _fade(cols, pad_x, share)
+    wider = np.pad(mask.prob, ((pad_y, pad_y), (pad_x, pad_x)), "edge")
+    faded = np.rint(wider * (fade_y[:, None] * fade_x)).astype(np.uint8)
+    x, y, width, height = mask.box_xywh
+    off_x, off_y = pad_x * width / cols, pad_y * height / rows
+    return SoftMask((x - off_x, y - off_y, width + 2 * off_x, height + 2 * off_y), faded)
+
+
+def _reaches_its_edge(prob: Bytes) -> bool:
+    edges = (prob[0], prob[-1], prob[:, 0], prob[:, -1])
+    return any(int(edge.max()) >= FAINT for edge in edges)
+
+
+def _fade(cells: int, pad: int, share: float) -> npt.NDArray[np.float32]:
+    """Return the factor of each cell of a side, float32 (cells + 2 * pad,); 1 in the box."""
+    beyond = ndtr(-(np.arange(pad) + 0.5) / (share * cells))
+    return np.concatenate([beyond[::-1], np.ones(cells), beyond]).astype(np.float32)
+
+
+def _window_of(seen: Sequence[_Seen], size_hw: tuple[int, int]) -> Window:
+    shown = [mask for s in seen if (mask := s.beyond or s.mask)]
+    trimmed = [soft_mask(mask.prob, mask.box_xywh, FAINT) for mask in shown]
+    return enclose([mask.window(size_hw) for mask in trimmed if mask])
+
+
+def _layers(seen: Sequence[_Seen], window: Window) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+    silent = np.array([s.is_silent for s in seen])
+    layers = np.stack([s.render(window) for s in seen])
+    layers[silent] = NEUTRAL
+    return layers, silent
+
+
+def _overlaps(
+    layers: Bytes, silent: npt.NDArray[np.bool_], is_instance: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.float64]:
+    found = np.ones(len(layers))
+    semantic = layers[~silent & ~is_instance]
+    if not len(semantic):
+        return found
+    claimed = mean_of(semantic) >= NEUTRAL
+    area = np.count_nonzero(claimed)
+    for k in np.flatnonzero(~silent & is_instance) if area else ():
+        detected = layers[k] >= NEUTRAL
+        both = np.count_nonzero(detected & claimed)
+        found[k] = 2 * both / (area + np.count_nonzero(detected))
+    return found
 
 
 def check_same_image(predictions: Sequence[Prediction]) -> None:
@@ -118,76 +223,15 @@ def check_same_image(predictions: Sequence[Prediction]) -> None:
             raise ValueError(f"fusion: expected {first.key} {first.size_hw}, found {found}")
 
 
-def union_window(predictions: Sequence[Prediction], label: str, level: int = 0) -> Window:
-    """Return the smallest window of the image that holds all sources' boxes of a class.
-
-    Args:
-        predictions: one a source, of the same image.
-        label: the class.
-        level: cells below it, outside the box of the others, do not count.
-    """
-    windows = []
-    for prediction in predictions:
-        best = prediction.best(label) if prediction.speaks_of(label) else None
-        mask = best and soft_mask(best[1].prob, best[1].box_xywh, level)
-        if mask:
-            windows.append(mask.window(prediction.size_hw))
-    return enclose(windows)
-
-
-def _layers(
-    predictions: Sequence[Prediction],
-    label: str,
-    window: Window,
-    reliability: Mapping[int, Reliability],
-) -> tuple[Bytes, npt.NDArray[np.bool_]]:
-    layers = np.zeros((len(predictions), window[3], window[2]), np.uint8)
-    silent = np.zeros(len(predictions), np.bool_)
-    for k, prediction in enumerate(predictions):
-        best = prediction.best(label) if prediction.speaks_of(label) else None
-        if best is None:
-            silent[k] = prediction.kind == "instance" or not prediction.speaks_of(label)
-            layers[k] = NEUTRAL if silent[k] else 0
-            continue
-        layer = best[1].render(window)
-        layers[k] = damp(layer, reliability[k](best[0])) if k in reliability else layer
-    return layers, silent
-
-
 def _slices(window: Window) -> tuple[slice, slice]:
     x, y, width, height = window
     return slice(y, y + height), slice(x, x + width)
 
 
 def _zones(layers: Bytes, shared: npt.NDArray[np.bool_], reach: int) -> Bytes:
-    inside = (np.mean(layers, axis=0, dtype=np.float32) >= NEUTRAL).astype(np.uint8)
+    inside = (mean_of(layers) >= NEUTRAL).astype(np.uint8)
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     band = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, kernel)
     zones = band * np.uint8(OUTLINE)
     zones[shared] = SHARED
     return zones
-
-
-@dataclass(frozen=True)
-class Reliability:
-    """How good a source's detections are, given their score: linear between knots.
-
-    Attributes:
-        scores: increasing scores, in 0..1.
-        values: mean Dice of detections with that score, in 0..1, never falling.
-    """
-
-    scores: tuple[float, ...]
-    values: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if len(self.scores) != len(self.values) or not self.scores:
-            raise ValueError("reliability: expected as many values as scores, at least one")
-        if list(self.scores) != sorted(self.scores) or list(self.values) != sorted(self.values):
-            raise ValueError("reliability: expected scores and values that never fall")
-        if not all(0 <= v <= 1 for v in (*self.scores, *self.values)):
-            raise ValueError("reliability: expected scores and values in 0..1")
-
-    def __call__(self, score: float) -> float:
-        """Return the reliability of a score."""
-        return float(np.interp(score, self.scores, self.values))

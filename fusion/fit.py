@@ -1,30 +1,34 @@
-"""Fits the hybrid rule's weights on predictions for images that the models did not learn from.
+"""Fits the hybrid rule on predictions for images that the models did not learn from.
 
-Per class the soft Dice, averaged over the images, is maximised; weights are shrunk toward those of
-the class's group, which are shrunk toward those of all classes, which are shrunk toward the equal
-pool. Cross-validation by patient then decides whether a class is fused or keeps its best source.
+Everything that is fitted, from the meaning of a score to a class's threshold, is fitted anew in
+each fold of a cross-validation by patient, and the strength of the shrinkage is chosen by a further
+split inside it. What the held-out images say decides whether a class is fused or keeps its best
+source.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from sklearn.isotonic import IsotonicRegression
+from scipy.special import expit
 from sklearn.model_selection import GroupKFold
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.counts import ClassTable, Stack, tabulate
-from fusion.evidence import LOGIT_LIMIT, ZONES, Reliability, gather
+from fusion.counts import LEVELS, SILENT, ClassTable, Stack, level_logits, tabulate
+from fusion.evidence import SOFT_EDGE, ZONES, gather
+from fusion.gains import pool_gains
 from fusion.hybrid import ClassWeights, Hybrid
-from fusion.metrics import dice
+from fusion.intervals import Estimate, mean_over_people
+from fusion.trust import Calibration, Gate, Trust
 from fusion.types import Prediction
+from fusion.weights import Shrinkage, fit_weights
 
 Floats = npt.NDArray[np.float64]
+Seen = tuple[Sequence[Prediction], Mapping[str, CropMask], str]
 
 
 @dataclass(frozen=True)
@@ -32,34 +36,108 @@ class ClassReport:
     """What cross-validation said of one class.
 
     Attributes:
-        single: mean held-out Dice of each source alone.
+        single: source -> mean Dice of it alone.
+        mean: mean Dice of the sources' plain mean.
         fused: mean held-out Dice of the fitted pool.
-        gain: `fused` minus the best source, held out.
+        gain: `fused` minus the best source, with its interval over patients.
+        likely_gain: the same, when the gains of the group's other classes are heard as well.
+        worth: source -> held-out Dice that the pool loses without it.
         keeps: the source the class keeps, or "".
     """
 
     single: Mapping[str, float]
+    mean: float
     fused: float
-    gain: float
+    gain: Estimate
+    likely_gain: Estimate
+    worth: Mapping[str, float]
     keeps: str
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A fitted rule and why it is as it is."""
+    """A fitted rule and why it is as it is.
+
+    Attributes:
+        rule: the rule.
+        report: class name -> what cross-validation said.
+        images: how many were fitted on.
+        patients: whose they are.
+    """
 
     rule: Hybrid
     report: Mapping[str, ClassReport]
     images: int
+    patients: int
 
     def notes(self) -> dict[str, str]:
         """One comment a class, for the rule's file."""
         return {
-            label: f"held-out Dice {r.fused:.4f} fused, "
+            label: f"held-out Dice {r.fused:.4f} fused, {r.mean:.4f} mean, "
             + ", ".join(f"{v:.4f} {name}" for name, v in r.single.items())
-            + (f"; keeps {r.keeps}" if r.keeps else "")
             for label, r in self.report.items()
         }
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Images with truth, counted: what the fit keeps of them.
+
+    Attributes:
+        tables: class name -> one table an image.
+        patients: one an image.
+        is_instance: bool (K,), which sources find instances.
+    """
+
+    tables: Mapping[str, Sequence[ClassTable]]
+    patients: Sequence[str]
+    is_instance: npt.NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    @property
+    def sources(self) -> int:
+        """The number of sources."""
+        return len(self.is_instance)
+
+    @classmethod
+    def of(
+        cls, images: Iterable[Seen], labels: LabelSpace, sources: int, soft_edge: float, zones: bool
+    ) -> Counted:
+        """Count images, one in memory at a time.
+
+        Raises:
+            ValueError: images of one patient only, or another number of predictions than sources.
+        """
+        tables: dict[str, list[ClassTable]] = {label: [] for label in labels.names}
+        patients, is_instance = [], np.zeros(sources, np.bool_)
+        for predictions, truth, patient in images:
+            if len(predictions) != sources:
+                raise ValueError(f"fit: expected {sources} sources, found {len(predictions)}")
+            is_instance |= np.array([p.kind == "instance" for p in predictions])
+            found = {e.label: e for e in gather(predictions, labels, soft_edge)}
+            for label in labels.names:
+                evidence = found.get(label)
+                if evidence is not None and not zones:
+                    evidence = replace(evidence, zones=np.zeros_like(evidence.zones))
+                tables[label].append(tabulate(evidence, truth.get(label, EMPTY), sources))
+            patients.append(patient)
+        if len(set(patients)) < 2:
+            found_ = f"{len(set(patients))} in {len(patients)} images"
+            raise ValueError(f"fit: expected images of at least two patients, found {found_}")
+        return cls(tables, patients, is_instance)
+
+    def only(self, places: Sequence[int]) -> Counted:
+        """Return some of the images."""
+        tables = {n: [t[i] for i in places] for n, t in self.tables.items()}
+        return Counted(tables, [self.patients[i] for i in places], self.is_instance)
+
+    def folds(self, count: int) -> list[tuple[list[int], list[int]]]:
+        """Return the places of (train, test) images of a cross-validation by patient."""
+        splitter = GroupKFold(min(count, len(set(self.patients))))
+        split = splitter.split(np.zeros(len(self)), groups=self.patients)
+        return [(train.tolist(), test.tolist()) for train, test in split]
 
 
 @dataclass(frozen=True)
@@ -68,19 +146,27 @@ class HybridFit:
 
     Attributes:
         folds: of the cross-validation by patient inside the fit.
-        shrink_class: strength that draws a class's weights to its group's.
-        shrink_group: strength that draws a group's weights to all classes'.
-        shrink_global: strength that draws all classes' weights to the equal pool.
+        soft_edge: see `fusion.evidence.soften_edges`.
+        zones: whether weights differ between zones.
+        calibrate: whether probabilities are calibrated, per source and group.
+        gate: whether detections are weighed by their score and overlap.
+        shrinkage: how strongly weights are drawn toward those of related classes.
+        factors: of the shrinkage, from which a split inside the training images chooses.
+        fall_back: whether a class without a sure gain keeps its best source.
     """
 
     folds: int = 5
-    shrink_class: float = 0.05
-    shrink_group: float = 0.02
-    shrink_global: float = 0.01
+    soft_edge: float = SOFT_EDGE
+    zones: bool = True
+    calibrate: bool = True
+    gate: bool = True
+    shrinkage: Shrinkage = field(default_factory=Shrinkage)
+    factors: tuple[float, ...] = (0.3, 1.0, 3.0)
+    fall_back: bool = True
 
     def __call__(
         self,
-        images: Iterable[tuple[Sequence[Prediction], Mapping[str, CropMask], str]],
+        images: Iterable[Seen],
         sources: Sequence[str],
         labels: LabelSpace,
         progress: Callable[[str], None] = lambda note: None,
@@ -95,164 +181,159 @@ class HybridFit:
 
         Raises:
             ValueError: no images, images of one patient only, another number of predictions than
-                of sources, or more than 15 sources.
+                of sources, or more sources than tables can hold.
         """
-        read = list(images)
-        groups = [group for _, _, group in read]
-        if len(set(groups)) < 2:
-            found = f"{len(set(groups))} in {len(read)} images"
-            raise ValueError(f"fit: expected images of at least two patients, found {found}")
-        trust = _reliabilities(read, labels)
         progress("counting pixels")
-        tables = _tabulate_all(read, labels, trust, len(sources))
+        counted = Counted.of(images, labels, len(sources), self.soft_edge, self.zones)
         progress("cross-validating")
-        report = self._cross_validate(tables, groups, sources, labels)
+        report = self._cross_validate(counted, sources, labels)
         progress("fitting")
-        fitted = self._fit_all(tables, range(len(read)), labels, len(sources))
+        trust, fitted = self._fit(counted, labels)
         classes = {}
         for label in labels.names:
             keeps = report[label].keeps
             single = ClassWeights.single(sources.index(keeps), sources) if keeps else None
-            classes[label] = single or _weights(fitted[label], len(sources))
-        named = {sources[k]: r for k, r in trust.items()}
-        return Fit(Hybrid(tuple(sources), classes, named), report, len(read))
+            classes[label] = single or self._weights(fitted[label], len(sources))
+        gates = {s: g for s, g in zip(sources, trust.gates, strict=True) if g is not None}
+        calibrations = {
+            group: dict(zip(sources, found, strict=True))
+            for group, found in trust.calibrations.items()
+        }
+        rule = Hybrid(tuple(sources), classes, gates, calibrations, self.soft_edge)
+        return Fit(rule, report, len(counted), len(set(counted.patients)))
 
     def _cross_validate(
+        self, counted: Counted, sources: Sequence[str], labels: LabelSpace
+    ) -> dict[str, ClassReport]:
+        fused = {n: np.zeros(len(counted)) for n in labels.names}
+        lost = {n: np.zeros((len(sources), len(counted))) for n in labels.names}
+        for train, test in counted.folds(self.folds):
+            trust, fitted = self._fit(counted.only(train), labels)
+            held_out = counted.only(test)
+            for n in labels.names:
+                fused[n][test] = _stack(held_out, n, trust, labels).dice(fitted[n])
+                for k in range(len(sources)):
+                    without = _stack(held_out, n, trust, labels, k).dice(fitted[n])
+                    lost[n][k, test] = fused[n][test] - without
+        return self._reports(counted, fused, lost, sources, labels)
+
+    def _reports(
         self,
-        tables: Mapping[str, Sequence[ClassTable]],
-        groups: Sequence[str],
+        counted: Counted,
+        fused: Mapping[str, Floats],
+        lost: Mapping[str, Floats],
         sources: Sequence[str],
         labels: LabelSpace,
     ) -> dict[str, ClassReport]:
-        count = len(groups)
-        fused = {label: np.zeros(count) for label in labels.names}
-        folds = GroupKFold(min(self.folds, len(set(groups))))
-        for train, test in folds.split(np.zeros(count), groups=groups):
-            fitted = self._fit_all(tables, train.tolist(), labels, len(sources))
-            for label in labels.names:
-                held_out = Stack.of([tables[label][i] for i in test], len(sources))
-                fused[label][test] = held_out.dice(fitted[label])
-        return {n: _report(tables[n], float(fused[n].mean()), sources) for n in labels.names}
-
-    def _fit_all(
-        self,
-        tables: Mapping[str, Sequence[ClassTable]],
-        chosen: Iterable[int],
-        labels: LabelSpace,
-        sources: int,
-    ) -> dict[str, Floats]:
-        rows = list(chosen)
-        stacks = {n: Stack.of([tables[n][i] for i in rows], sources) for n in labels.names}
-        equal = _flat(ClassWeights.equal(sources))
-        top = _descend(list(stacks.values()), equal, self.shrink_global)
-        group_fits = {
-            group: _descend([stacks[n] for n in names], top, self.shrink_group)
-            for group, names in labels.groups.items()
-            if names
+        alone = {n: _alone(counted, n) for n in labels.names}
+        best = {n: int(np.argmax(alone[n].mean(axis=1))) for n in labels.names}
+        gains = {
+            n: mean_over_people(fused[n] - alone[n][best[n]], counted.patients)
+            for n in labels.names
         }
-        fitted = {}
-        for name, stack in stacks.items():
-            group = labels.group_of(name)
-            toward = group_fits[group] if group else top
-            fitted[name] = _tune_bias(stack, _descend([stack], toward, self.shrink_class))
-        return fitted
+        likely: dict[str, Estimate] = {}
+        for names in _members(labels).values():
+            likely |= zip(names, pool_gains([gains[n] for n in names]), strict=True)
+        return {
+            n: ClassReport(
+                single=_named(sources, alone[n].mean(axis=1)),
+                mean=float(np.mean([t.dice_of_mean() for t in counted.tables[n]])),
+                fused=float(fused[n].mean()),
+                gain=gains[n],
+                likely_gain=likely[n],
+                worth=_named(sources, lost[n].mean(axis=1)),
+                keeps=sources[best[n]] if self.fall_back and not _is_sure(likely[n]) else "",
+            )
+            for n in labels.names
+        }
+
+    def _fit(self, counted: Counted, labels: LabelSpace) -> tuple[Trust, dict[str, Floats]]:
+        trust = self.fit_trust(counted, labels)
+        shrinkage = self.shrinkage.times(self._choose_factor(counted, labels))
+        stacks = {n: _stack(counted, n, trust, labels) for n in labels.names}
+        return trust, fit_weights(stacks, labels, counted.sources, shrinkage)
+
+    def _choose_factor(self, counted: Counted, labels: LabelSpace) -> float:
+        if len(self.factors) == 1 or len(set(counted.patients)) < 4:
+            return self.factors[len(self.factors) // 2]
+        train, test = counted.folds(3)[0]
+        seen, held_out = counted.only(train), counted.only(test)
+        trust = self.fit_trust(seen, labels)
+        stacks = {n: _stack(seen, n, trust, labels) for n in labels.names}
+        tried = {n: _stack(held_out, n, trust, labels) for n in labels.names}
+
+        def score(factor: float) -> float:
+            shrinkage = self.shrinkage.times(factor)
+            fitted = fit_weights(stacks, labels, counted.sources, shrinkage)
+            return float(np.mean([tried[n].dice(fitted[n]).mean() for n in labels.names]))
+
+        return max(self.factors, key=score)
+
+    def _weights(self, parameters: Floats, sources: int) -> ClassWeights:
+        rows = parameters[:-1].reshape(len(ZONES), sources + 1).tolist()
+        # Without zones all pixels were counted as of the first one.
+        of_zones = {z: tuple(rows[i if self.zones else 0]) for i, z in enumerate(ZONES)}
+        return ClassWeights(float(parameters[-1]), of_zones)
+
+    def fit_trust(self, counted: Counted, labels: LabelSpace) -> Trust:
+        """Fit what the sources' detections and probabilities are worth."""
+        gates = tuple(
+            _gate(counted, k) if self.gate and counted.is_instance[k] else None
+            for k in range(counted.sources)
+        )
+        if not self.calibrate:
+            return Trust(gates)
+        members = _members(labels)
+        return Trust(gates, {g: _calibrations(counted, names) for g, names in members.items()})
 
 
-def _descend(stacks: Sequence[Stack], toward: Floats, shrink: float) -> Floats:
-    """Minimise the mean soft loss of the stacks plus shrink * squared distance to `toward`."""
-
-    def loss(parameters: Floats) -> tuple[float, Floats]:
-        values = [stack.soft_loss(parameters) for stack in stacks]
-        away = parameters - toward
-        value = float(np.mean([v for v, _ in values])) + shrink * float(away @ away)
-        gradient = np.mean([g for _, g in values], axis=0) + 2 * shrink * away
-        return value, np.asarray(gradient, np.float64)
-
-    bounds = [(0.0, None)] * (len(toward) - 1) + [(-LOGIT_LIMIT, LOGIT_LIMIT)]
-    options = {"maxiter": 60}
-    found = minimize(loss, toward, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return np.asarray(found.x, np.float64)
+def _members(labels: LabelSpace) -> dict[str, list[str]]:
+    """Return group -> its classes; "" for those without one."""
+    members: dict[str, list[str]] = {}
+    for n in labels.names:
+        members.setdefault(labels.group_of(n) or "", []).append(n)
+    return members
 
 
-def _tune_bias(stack: Stack, parameters: Floats) -> Floats:
-    """Move the bias to where hard Dice is best, if it stays best when the neighbours count too."""
-    shifts = np.linspace(-0.8, 0.8, 17)
-    values = []
-    for shift in shifts:
-        moved = parameters.copy()
-        moved[-1] += shift
-        values.append(float(stack.dice(moved).mean()))
-    # A single lucky threshold is noise: smooth over three neighbours, then choose.
-    padded = np.pad(values, 1, mode="edge")
-    smooth = np.convolve(padded, [0.25, 0.5, 0.25], mode="valid")
-    best = int(np.argmax(smooth - 1e-4 * np.abs(shifts)))
-    tuned = parameters.copy()
-    tuned[-1] += shifts[best]
-    return tuned
+def _alone(counted: Counted, label: str) -> Floats:
+    """Dice of each source alone, float64 (K, images)."""
+    tables = counted.tables[label]
+    return np.array([[t.dice_alone(k) for t in tables] for k in range(counted.sources)])
 
 
-def _report(tables: Sequence[ClassTable], fused: float, sources: Sequence[str]) -> ClassReport:
-    alone = {
-        name: float(np.mean([table.dice_alone(k) for table in tables]))
-        for k, name in enumerate(sources)
-    }
-    best = max(alone, key=lambda name: alone[name])
-    gain = fused - alone[best]
-    return ClassReport(alone, fused, gain, "" if gain > 0 else best)
+def _named(sources: Sequence[str], values: Floats) -> dict[str, float]:
+    return dict(zip(sources, values.tolist(), strict=True))
 
 
-def _flat(weights: ClassWeights) -> Floats:
-    rows = [w for zone in ZONES for w in weights.weights[zone]]
-    return np.array([*rows, weights.bias], np.float64)
+def _is_sure(gain: Estimate) -> bool:
+    return gain.interval is not None and gain.interval[0] > 0
 
 
-def _weights(parameters: Floats, sources: int) -> ClassWeights:
-    rows = {
-        zone: tuple(parameters[i * sources : (i + 1) * sources].tolist())
-        for i, zone in enumerate(ZONES)
-    }
-    return ClassWeights(float(parameters[-1]), rows)
+def _stack(
+    counted: Counted, label: str, trust: Trust, labels: LabelSpace, without: int | None = None
+) -> Stack:
+    return Stack.of(counted.tables[label], trust, labels.group_of(label), without)
 
 
-def _tabulate_all(
-    images: Sequence[tuple[Sequence[Prediction], Mapping[str, CropMask], str]],
-    labels: LabelSpace,
-    trust: Mapping[int, Reliability],
-    sources: int,
-) -> dict[str, list[ClassTable]]:
-    tables: dict[str, list[ClassTable]] = {label: [] for label in labels.names}
-    for predictions, truth, _ in images:
-        if len(predictions) != sources:
-            raise ValueError(f"fit: expected {sources} sources, found {len(predictions)}")
-        found = {e.label: e for e in gather(predictions, labels, trust)}
-        for label in labels.names:
-            real = truth.get(label, EMPTY)
-            tables[label].append(tabulate(found.get(label), real, sources))
-    return tables
+def _gate(counted: Counted, k: int) -> Gate | None:
+    rows = [
+        (t.scores[k], t.overlaps[k], t.dice_alone(k))
+        for tables in counted.tables.values()
+        for t in tables
+        if not t.silent[k]
+    ]
+    return Gate.fit(*np.array(rows).T) if rows else None
 
 
-def _reliabilities(
-    images: Sequence[tuple[Sequence[Prediction], Mapping[str, CropMask], str]], labels: LabelSpace
-) -> dict[int, Reliability]:
-    """Isotonic regression of the detections' Dice on their score, per instance source."""
-    found: dict[int, Reliability] = {}
-    for k, prediction in enumerate(images[0][0]):
-        if prediction.kind != "instance":
-            continue
-        pairs = [
-            (best[0], dice(best[1].binary(p[k].size_hw), truth.get(label, EMPTY)))
-            for p, truth, _ in images
-            for label in labels.names
-            if (best := p[k].best(label)) is not None
-        ]
-        if pairs:
-            found[k] = _isotonic(np.array(pairs))
-    return found
-
-
-def _isotonic(pairs: Floats, knots: int = 9) -> Reliability:
-    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
-    model.fit(pairs[:, 0], pairs[:, 1])
-    scores = np.unique(np.round(np.quantile(pairs[:, 0], np.linspace(0, 1, knots)), 4))
-    values = np.maximum.accumulate(np.round(model.predict(scores), 4))
-    return Reliability(tuple(scores.tolist()), tuple(values.tolist()))
+def _calibrations(counted: Counted, names: Sequence[str]) -> tuple[Calibration, ...]:
+    bone, other = np.zeros((2, counted.sources, LEVELS + 1))
+    for t in (t for n in names for t in counted.tables[n]):
+        # Every image counts the same, whatever the size of the bone in it.
+        weight = 1 / max(t.truth, 1)
+        for k in range(counted.sources):
+            bone[k] += weight * np.bincount(t.levels[:, k], t.bone, SILENT + 1)
+            other[k] += weight * np.bincount(t.levels[:, k], t.other, SILENT + 1)
+    prob = expit(level_logits())
+    return tuple(
+        Calibration.fit(prob, b[:LEVELS], o[:LEVELS]) for b, o in zip(bone, other, strict=True)
+    )

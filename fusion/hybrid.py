@@ -11,15 +11,17 @@ import numpy.typing as npt
 from converters.types import LabelSpace
 from fusion.evidence import (
     NEUTRAL,
+    SOFT_EDGE,
     ZONES,
     ClassEvidence,
-    Reliability,
     check_same_image,
     gather,
     logit_table,
 )
+from fusion.trust import Calibration, Gate, Trust
 from fusion.types import Evidence, Prediction, SoftMask, evidence_at_pixels
 
+Floats = npt.NDArray[np.float64]
 FAINTEST = 26  # a tenth: from a mask that stays below it nothing is recovered
 
 
@@ -29,9 +31,9 @@ class ClassWeights:
 
     Attributes:
         bias: added to the pooled log odds; it is the class's threshold.
-        weights: zone -> one weight a source; zones are alone, shared, outline.
-        keeps: name of the single source that the class keeps, "" where it is fused. For reading;
-            the weights say the same.
+        weights: zone -> one weight a source, then that of their mean; zones are alone, shared,
+            outline.
+        keeps: name of the single source that the class keeps as it is, "" where it is fused.
     """
 
     bias: float
@@ -46,14 +48,14 @@ class ClassWeights:
             raise ValueError(f"weights: expected finite numbers, found {numbers}")
 
     @classmethod
-    def equal(cls, sources: int) -> ClassWeights:
-        """The logarithmic opinion pool with equal weights, which needs no fit."""
-        return cls(0.0, {zone: (1 / sources,) * sources for zone in ZONES})
+    def plain(cls, sources: int) -> ClassWeights:
+        """Half the logarithmic pool with equal weights, half the mean: it needs no fit."""
+        return cls(0.0, dict.fromkeys(ZONES, (0.5 / sources,) * sources + (0.5,)))
 
     @classmethod
     def single(cls, source: int, names: Sequence[str]) -> ClassWeights:
         """One source alone."""
-        row = tuple(float(k == source) for k in range(len(names)))
+        row = (*(float(k == source) for k in range(len(names))), 0.0)
         return cls(0.0, dict.fromkeys(ZONES, row), names[source])
 
 
@@ -61,32 +63,43 @@ class ClassWeights:
 class Hybrid:
     """Pools instance and semantic sources in log odds, with weights per class and zone.
 
-    For class c at pixel x in zone z(x): logit F_c = b_c + sum_k w_kcz logit P_kc. This is the
-    logarithmic opinion pool (Genest and Zidek, Statistical Science 1986, section 3) with weights
-    that depend on the place. A detection's log odds are first multiplied by how reliable its
-    score is. The weight of a detector that found nothing is spread evenly over the other sources:
-    left out, it would leave the bias without a counterweight. Each class occurs once: where nothing
-    reaches one half, the object is recovered from the source that is most certain of it.
+    For class c at pixel x in zone z(x), with M the mean of the sources' probabilities:
+    logit F_c = b_c + sum_k w_kcz logit C_k(P_kc) + v_cz logit M_c.
+    That is the logarithmic opinion pool (Genest and Zidek, Statistical Science 1986, section 3)
+    with weights that depend on the place, and the linear pool as one more opinion, so that the
+    plain mean and every single source are cases of it. C_k calibrates a source's probabilities.
+    A detection has its say as far as it is worth it, by its score and by its overlap with the
+    semantic sources; what is left of its weight, and all of a source's that has nothing to say, is
+    the others'. Detections fade out beyond their boxes, so that bone which a box cuts off is the
+    semantic sources' to fill in. Where every class occurs once in an image and nothing reaches one
+    half, the object is recovered from the source that is most certain of it.
 
     Attributes:
-        sources: names of the prediction stores, in the order of the weights.
-        classes: class name -> weights; a class that is absent uses equal weights.
-        reliability: name of an instance source -> what its scores mean.
+        sources: names of the sources, in the order of the weights.
+        classes: class name -> weights; a class that is absent uses the plain pool.
+        gates: name of an instance source -> what its detections are worth.
+        calibrations: group of classes ("" for classes without one) -> source -> what its
+            probabilities mean; what is absent is taken as it is.
+        soft_edge: how far detections fade out beyond their boxes: see `fade_beyond`.
         recover: whether a class that nothing supports is recovered.
     """
 
     sources: tuple[str, ...] = ()
     classes: Mapping[str, ClassWeights] = field(default_factory=dict)
-    reliability: Mapping[str, Reliability] = field(default_factory=dict)
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+    calibrations: Mapping[str, Mapping[str, Calibration]] = field(default_factory=dict)
+    soft_edge: float = SOFT_EDGE
     recover: bool = True
 
     def __post_init__(self) -> None:
-        if unknown := sorted(set(self.reliability) - set(self.sources)):
-            raise ValueError(f"hybrid: reliability of sources that are not there: {unknown}")
+        named = {*self.gates, *(s for found in self.calibrations.values() for s in found)}
+        named |= {w.keeps for w in self.classes.values() if w.keeps}
+        if unknown := sorted(named - set(self.sources)):
+            raise ValueError(f"hybrid: expected names of its sources, found {unknown}")
         for label, weights in self.classes.items():
             for zone, row in weights.weights.items():
-                if len(row) != len(self.sources):
-                    expected = f"{len(self.sources)} weights"
+                if len(row) != len(self.sources) + 1:
+                    expected = f"{len(self.sources)} weights and that of the mean"
                     raise ValueError(f"hybrid: {label} {zone}: expected {expected}, found {row}")
 
     def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
@@ -102,44 +115,94 @@ class Hybrid:
         if self.sources and len(predictions) != len(self.sources):
             expected = f"{len(self.sources)} sources ({', '.join(self.sources)})"
             raise ValueError(f"hybrid: expected {expected}, found {len(predictions)}")
-        trust = {self.sources.index(name): r for name, r in self.reliability.items()}
-        plain = ClassWeights.equal(len(predictions))
+        recover = self.recover and labels.once
+        trust = self.trust(len(predictions))
         masks: dict[str, tuple[Evidence, ...]] = {}
-        for evidence in gather(predictions, labels, trust):
-            weights = self.classes.get(evidence.label, plain)
-            pooled = pool(evidence, weights)
-            if self.recover and int(pooled.max(initial=0)) < NEUTRAL:
-                found = strongest(evidence.label, predictions)
-                if found is not None:
-                    masks[evidence.label] = (found,)
-                    continue
-            masks[evidence.label] = evidence_at_pixels(evidence.window_xywh, pooled)
+        for evidence in gather(predictions, labels, self.soft_edge):
+            label = evidence.label
+            found = self._kept(evidence, predictions, labels.once) or self._pooled(
+                evidence, trust, labels.group_of(label)
+            )
+            if recover and int(found[1].prob.max(initial=0)) < NEUTRAL:
+                found = strongest(label, predictions) or found
+            masks[label] = (found,)
         return Prediction(predictions[0].key, predictions[0].size_hw, "semantic", masks)
 
+    def trust(self, sources: int) -> Trust:
+        """Return gates and calibrations by the sources' places."""
+        if not self.sources:
+            return Trust((None,) * sources)
+        calibrations = {
+            group: tuple(found.get(name, Calibration()) for name in self.sources)
+            for group, found in self.calibrations.items()
+        }
+        return Trust(tuple(self.gates.get(name) for name in self.sources), calibrations)
 
-def pool(evidence: ClassEvidence, weights: ClassWeights) -> npt.NDArray[np.uint8]:
+    def _kept(
+        self, evidence: ClassEvidence, predictions: Sequence[Prediction], once: bool
+    ) -> Evidence | None:
+        weights = self.classes.get(evidence.label)
+        if weights is None or not weights.keeps:
+            return None
+        k = self.sources.index(weights.keeps)
+        return None if evidence.silent[k] else predictions[k].evidence(evidence.label, once)
+
+    def _pooled(self, evidence: ClassEvidence, trust: Trust, group: str | None) -> Evidence:
+        weights = self.classes.get(evidence.label)
+        if weights is None or weights.keeps:
+            weights = ClassWeights.plain(len(evidence.prob))
+        return evidence_at_pixels(evidence.window_xywh, pool(evidence, weights, trust, group))[0]
+
+
+def pool(
+    evidence: ClassEvidence, weights: ClassWeights, trust: Trust, group: str | None
+) -> npt.NDArray[np.uint8]:
     """Return the pooled probability at the window's pixels, uint8 (h, w), 255 = 1."""
-    rows = {zone: spread(weights.weights[zone], evidence.silent) for zone in ZONES}
+    worth = trust.worth(evidence.scores, evidence.overlaps, evidence.silent)
+    rows = {zone: spread(weights.weights[zone][:-1], worth) for zone in ZONES}
     zone_base = evidence.zones.astype(np.uint16) << 8
     total = np.full(evidence.zones.shape, weights.bias, np.float32)
-    logits = logit_table()
-    for k in np.flatnonzero(~evidence.silent):
+    calibrations = trust.of_group(group)
+    for k in np.flatnonzero(worth):
+        logits = calibrations[k].table()
         table = np.concatenate([rows[zone][k] * logits for zone in ZONES])
         total += table.take(zone_base | evidence.prob[k])
+    of_mean = [np.float32(weights.weights[zone][-1]) for zone in ZONES]
+    if any(of_mean):
+        table = np.concatenate([weight * logit_table() for weight in of_mean])
+        total += table.take(zone_base | weighted_mean(evidence.prob, worth))
     return to_bytes(total)
 
 
-def spread(row: Sequence[float], silent: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Return one weight a source, float32 (K,), those of silent ones spread over the others.
+def weighted_mean(prob: npt.NDArray[np.uint8], worth: Floats) -> npt.NDArray[np.uint8]:
+    """Return the mean of the sources' probabilities, weighted by their worth.
 
-    >>> spread((0.5, 0.25, 0.25), np.array([True, False, False])).tolist()
-    [0.0, 0.5, 0.5]
+    Args:
+        prob: uint8 (K, h, w).
+        worth: float64 (K,), at least one above 0; a source without any has no influence.
     """
-    weights = np.array(row, np.float32)
-    heard = ~silent
-    weights[heard] += weights[silent].sum() / np.count_nonzero(heard)
-    weights[silent] = 0
-    return weights
+    # Whole numbers, so that equal worths give the plain mean, rounded half up.
+    shares = np.rint(worth / worth.max() * 128).astype(np.int32)
+    total = np.full(prob.shape[1:], int(shares.sum()) // 2, np.int32)
+    for k in np.flatnonzero(shares):
+        total += shares[k] * prob[k]
+    return (total // int(shares.sum())).astype(np.uint8)
+
+
+def spread(row: Sequence[float], worth: Floats) -> npt.NDArray[np.float32]:
+    """Return one weight a source, float32 (K,), after what is not trusted went to the others.
+
+    A source keeps the part of its weight that it is worth; the rest is divided among all by what
+    they are worth. The weights' sum stays, and with it the bias keeps its counterweight.
+
+    >>> spread((0.5, 0.25, 0.25), np.array([0.0, 1.0, 1.0])).tolist()
+    [0.0, 0.5, 0.5]
+    >>> spread((0.6, 0.4), np.array([0.5, 0.5])).round(6).tolist()
+    [0.6, 0.4]
+    """
+    weights = np.array(row, np.float64)
+    left_over = float(weights @ (1 - worth))
+    return (worth * (weights + left_over / worth.sum())).astype(np.float32)
 
 
 def to_bytes(logit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.masks import EMPTY, CropMask, crop, tight_box
-from converters.types import Frame
+from converters.masks import EMPTY, CropMask, crop, enclose, tight_box
+from converters.types import Frame, LabelSpace
 
 Kind = Literal["semantic", "instance"]
 Box = tuple[float, float, float, float]
@@ -74,7 +74,7 @@ class SoftMask:
 
     def render(self, window_xywh: Window) -> npt.NDArray[np.uint8]:
         """Return the probability at the pixels of a window of the image, uint8 (h, w)."""
-        x, y, width, height = self._overlap(window_xywh)
+        x, y, width, height = self.pixels(window_xywh)
         if (x, y, width, height) == tuple(window_xywh) and width > 0 and height > 0:
             return self._enlarge((x, y, width, height))
         out = np.zeros((window_xywh[3], window_xywh[2]), np.uint8)
@@ -85,7 +85,7 @@ class SoftMask:
 
     def binary(self, size_hw: tuple[int, int], level: int = 128) -> CropMask:
         """Return the image's pixels whose probability is at least `level` / 255."""
-        window = self._overlap((0, 0, size_hw[1], size_hw[0]))
+        window = self.pixels((0, 0, size_hw[1], size_hw[0]))
         if window[2] <= 0 or window[3] <= 0:
             return EMPTY
         part = self._cells_around(window)
@@ -97,15 +97,18 @@ class SoftMask:
             cells = part._odds_that_may_reach(least)
             if cells is None:
                 return EMPTY
-            window = cells._overlap(window)
+            window = cells.pixels(window)
             pixels = cells._stretch(window)
         inner = crop(cv2.threshold(pixels, least - 1, 1, cv2.THRESH_BINARY)[1])
         if not inner.pixels.size:
             return EMPTY
         return CropMask(inner.x + window[0], inner.y + window[1], inner.pixels)
 
-    def _overlap(self, window: Window) -> Window:
-        # A pixel belongs to the box when its centre does.
+    def pixels(self, window: Window) -> Window:
+        """Return x, y, w, h of a window's pixels whose centres lie in the box.
+
+        Width or height is not positive where there are none.
+        """
         x, y, width, height = self.box_xywh
         x0 = max(window[0], math.ceil(x - 0.5))
         y0 = max(window[1], math.ceil(y - 0.5))
@@ -209,7 +212,29 @@ def soft_mask(prob: npt.NDArray[np.uint8], box_xywh: Box, floor: int = 2) -> Sof
     return SoftMask(box, np.ascontiguousarray(prob[top:bottom, left:right]))
 
 
+def union_of(masks: Sequence[SoftMask], size_hw: tuple[int, int]) -> SoftMask | None:
+    """Return the highest of several probabilities as one mask; None where all leave the image.
+
+    At the image's own pixels nothing is lost: rasters of different cells have no grid in common.
+    """
+    windows = [mask.window(size_hw) for mask in masks]
+    x, y, width, height = enclose(windows)
+    if width == 0:
+        return None
+    joined = np.zeros((height, width), np.uint8)
+    for mask, window in zip(masks, windows, strict=True):
+        part = (
+            slice(window[1] - y, window[1] - y + window[3]),
+            slice(window[0] - x, window[0] - x + window[2]),
+        )
+        if window[2] and window[3]:
+            joined[part] = np.maximum(joined[part], mask.render(window))
+    return SoftMask((float(x), float(y), float(width), float(height)), joined)
+
+
 Evidence = tuple[float, SoftMask]
+# Below it, a detection is more likely wrong than right, if its score means what it says.
+LEAST_SCORE = 0.5
 
 
 def evidence_at_pixels(window: Window, prob: npt.NDArray[np.uint8]) -> tuple[Evidence, ...]:
@@ -284,6 +309,28 @@ class Prediction:
         found = self.masks.get(label, ())
         return found[0] if found else None
 
+    def evidence(self, label: str, once: bool, least_score: float = LEAST_SCORE) -> Evidence | None:
+        """Return all that the source has found of a class as one soft mask, or None.
+
+        Args:
+            label: the class.
+            once: the class occurs once in an image: its evidence is the best detection. Otherwise
+                it is the highest probability of all detections, at the image's own pixels.
+            least_score: detections below it are left out where a class may occur more than once.
+
+        >>> left, right = (SoftMask((x, 0, 1, 1), np.full((1, 1), 255, np.uint8)) for x in (0, 2))
+        >>> seen = Prediction("a", (1, 3), "instance", {"cup": ((0.9, left), (0.5, right))})
+        >>> [seen.evidence("cup", once)[1].box_xywh for once in (True, False)]
+        [(0, 0, 1, 1), (0.0, 0.0, 3.0, 1.0)]
+        """
+        if once or self.kind == "semantic":
+            return self.best(label)
+        found = [(s, mask) for s, mask in self.masks.get(label, ()) if s >= least_score]
+        if len(found) < 2:
+            return found[0] if found else None
+        joined = union_of([mask for _, mask in found], self.size_hw)
+        return (found[0][0], joined) if joined else None
+
     def rows(self) -> Iterator[tuple[str, int, float, SoftMask]]:
         """Yield label, rank, score and mask of every piece of evidence."""
         for label, found in self.masks.items():
@@ -315,3 +362,7 @@ class Prediction:
         """Return the pixels where the class's best evidence is at least `level` / 255."""
         best = self.best(label)
         return EMPTY if best is None else best[1].binary(self.size_hw, level)
+
+
+Rule = Callable[[Sequence[Prediction], LabelSpace], Prediction]
+"""Fuses what several sources say about one image."""

@@ -11,18 +11,16 @@ from fusion.evidence import (
     NEUTRAL,
     OUTLINE,
     SHARED,
-    Reliability,
-    damp,
+    fade_beyond,
     gather,
     logit_table,
+    mean_of,
 )
-from fusion.types import SoftMask
-
-BYTES = np.arange(256, dtype=np.uint8)
+from fusion.types import Prediction, SoftMask
 
 
 def test_log_odds_are_those_of_the_byte():
-    p = BYTES[5:251].astype(float) / 255
+    p = np.arange(5, 251) / 255
     expected = np.log(p / (1 - p))
     expected[NEUTRAL - 5] = 0
     assert np.allclose(logit_table()[5:251], expected, atol=1e-5)
@@ -39,53 +37,6 @@ def test_log_odds_change_sign_at_the_neutral_byte():
 def test_opposite_bytes_cancel():
     table = logit_table()
     assert np.allclose((table + table[::-1])[:127], 0, atol=1e-5)
-
-
-@pytest.mark.parametrize("reliability", [0.0, 0.01, 0.3, 0.9, 1.0])
-def test_damping_does_not_move_the_outline(reliability):
-    damped = damp(BYTES, reliability)
-    assert np.array_equal(damped >= NEUTRAL, BYTES >= NEUTRAL)
-    assert (np.diff(damped.astype(int)) >= 0).all()
-
-
-def test_full_reliability_changes_nothing_but_certainty():
-    assert np.array_equal(damp(BYTES, 1.0)[5:251], BYTES[5:251])
-
-
-@pytest.mark.parametrize("reliability", [0.2, 0.7])
-def test_damping_multiplies_the_log_odds(reliability):
-    damped = damp(BYTES, reliability).astype(float)
-    expected = 255 / (1 + np.exp(-reliability * logit_table().astype(float)))
-    assert np.abs(damped - expected).max() <= 1
-
-
-def test_no_reliability_is_almost_neutral():
-    assert set(damp(BYTES, 0.0).tolist()) == {NEUTRAL - 1, NEUTRAL}
-
-
-KNOTS = Reliability((0.2, 0.6), (0.5, 0.9))
-SCORES = [(0.0, 0.5), (0.2, 0.5), (0.4, 0.7), (0.6, 0.9), (1.0, 0.9)]
-
-
-@pytest.mark.parametrize(("score", "expected"), SCORES)
-def test_reliability_is_linear_between_knots_and_constant_beyond(score, expected):
-    assert KNOTS(score) == pytest.approx(expected)
-
-
-BAD_KNOTS = [
-    ((), ()),
-    ((0.1,), (0.1, 0.2)),
-    ((0.5, 0.1), (0.1, 0.2)),
-    ((0.1, 0.5), (0.2, 0.1)),
-    ((0.1,), (1.1,)),
-    ((float("nan"),), (0.5,)),
-]
-
-
-@pytest.mark.parametrize(("scores", "values"), BAD_KNOTS)
-def test_reliabilities_that_cannot_be_are_refused(scores, values):
-    with pytest.raises(ValueError, match="reliability: expected"):
-        Reliability(scores, values)
 
 
 def test_the_window_holds_all_sources(predict, labels):
@@ -122,14 +73,6 @@ def test_only_a_detector_that_found_nothing_is_silent(predict, soft_plane, label
     assert found.silent.tolist() == [False, False, True]
     assert not found.prob[1].any()
     assert (found.prob[2] == NEUTRAL).all()
-
-
-def test_a_source_s_reliability_damps_its_layer_alone(predict, soft_plane, labels):
-    plane = soft_plane(1)
-    sources = [predict({"3": (0.4, plane)}), predict({"3": (0.4, plane)}, "instance")]
-    (found,) = gather(sources, labels, {1: KNOTS})
-    assert np.array_equal(found.prob[0], plane)
-    assert np.array_equal(found.prob[1], damp(plane, 0.7))
 
 
 def box(x0, y0, x1, y1, value=255, size_hw=(200, 300)):
@@ -205,3 +148,100 @@ def test_a_class_of_which_nobody_speaks_is_left_out(predict, labels, soft_plane)
     seen = predict({n: soft_plane(i) for i, n in enumerate(labels.names)})
     cut = replace(seen, domain_xywh=(5, 5, 100, 70))
     assert gather((cut, cut), labels) == []
+
+
+def test_means_are_rounded_half_up():
+    layers = np.array([[[127, 0, 255]], [[128, 1, 255]]], np.uint8)
+    assert mean_of(layers).tolist() == [[128, 1, 255]]
+
+
+# --- detections that a box cuts off
+
+
+def cut_disk():
+    """A disk of radius 20 about (50, 40), in a box that cuts off its right third."""
+    rows, cols = np.mgrid[20:60, 30:57] + 0.5
+    inside = (cols - 50) ** 2 + (rows - 40) ** 2 < 400
+    return SoftMask((30.0, 20.0, 27.0, 40.0), inside.astype(np.uint8) * np.uint8(255))
+
+
+def rendered(mask, labels, soft_edge, size_hw=(80, 100)):
+    """The layer of one detection, over the whole image."""
+    seen = Prediction("a", size_hw, "instance", {"3": ((0.9, mask),)})
+    (found,) = gather([seen], labels, soft_edge)
+    x, y, width, height = found.window_xywh
+    out = np.zeros(size_hw, np.uint8)
+    out[y : y + height, x : x + width] = found.prob[0]
+    return out
+
+
+@pytest.mark.parametrize("cells", [1, 4])
+@pytest.mark.parametrize("share", [0.05, 0.2])
+def test_a_cut_detection_fades_out_beyond_its_box(labels, share, cells):
+    mask = cut_disk()
+    mask = replace(mask, prob=np.ascontiguousarray(mask.prob[::cells, ::cells]))
+    before, after = mask.render((0, 0, 100, 80)), rendered(mask, labels, share)
+    assert np.array_equal(after >= NEUTRAL, before >= NEUTRAL)
+    assert np.array_equal(after[20:60, 30:57], before[20:60, 30:57])
+    beyond = after[40, 57:].astype(int)
+    assert 90 < beyond[0] < NEUTRAL
+    assert (np.diff(beyond) <= 0).all()
+    # A normal error: at its standard deviation, 16 % are left.
+    assert beyond[round(share * 27)] == pytest.approx(255 * 0.16, abs=25 if cells == 1 else 60)
+    assert beyond[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("mask", "share"),
+    [
+        pytest.param(cut_disk(), 0.0, id="no softening"),
+        pytest.param(
+            SoftMask((3.0, 3.0, 9.0, 9.0), np.pad([[255]], 9).astype(np.uint8)), 0.1, id="whole"
+        ),
+    ],
+)
+def test_what_is_not_cut_does_not_fade(labels, mask, share):
+    assert fade_beyond(mask, share) is None
+    assert np.array_equal(rendered(mask, labels, share), mask.render((0, 0, 100, 80)))
+
+
+def test_bone_beyond_a_box_is_left_to_the_semantic_sources(predict, labels):
+    """Beyond the cut the detection is in doubt, far away it says no."""
+    (found,) = gather([predict({"3": (0.9, cut_disk())}, "instance")], labels, soft_edge=0.2)
+    x, y, _, _ = found.window_xywh
+    beside, far = found.prob[0, 40 - y, 58 - x], found.prob[0, 40 - y, -1]
+    assert logit_table()[beside] > -1
+    assert logit_table()[far] < -2
+
+
+# --- what detections are measured by
+
+
+def test_scores_and_overlaps_are_those_of_detections(predict, labels):
+    semantic = predict({"3": box(100, 50, 160, 120), "Ulna": box(0, 0, 20, 20)}, size_hw=(200, 300))
+    detected = predict(
+        {"3": (0.7, box(100, 50, 160, 90)), "Ulna": (0.4, box(100, 50, 160, 90))},
+        "instance",
+        size_hw=(200, 300),
+    )
+    once = replace(labels, once=True)
+    first, second = gather([semantic, detected, semantic], once)
+    assert (first.label, second.label) == ("3", "Ulna")
+    assert first.scores.tolist() == [1, 0.7, 1]
+    assert first.overlaps == pytest.approx([1, 2 * 40 / (40 + 70), 1])
+    assert second.overlaps.tolist() == [1, 0, 1]
+
+
+def test_without_semantic_sources_there_is_nothing_to_overlap_with(predict, labels):
+    detected = predict({"3": (0.7, box(100, 50, 160, 90))}, "instance", size_hw=(200, 300))
+    (found,) = gather([detected, detected], labels)
+    assert found.overlaps.tolist() == [1, 1]
+
+
+def test_several_objects_of_a_class_are_all_evidence(labels):
+    """Where a class may occur more than once, the best detection is not all there is."""
+    left, right = (SoftMask((x, 10, 10, 10), np.full((1, 1), 255, np.uint8)) for x in (10, 60))
+    seen = Prediction("a", (90, 130), "instance", {"3": ((0.9, left), (0.8, right))})
+    (several,) = gather([seen], labels)
+    (one,) = gather([seen], replace(labels, once=True))
+    assert (several.prob[0] >= NEUTRAL).sum() == 2 * (one.prob[0] >= NEUTRAL).sum() == 200

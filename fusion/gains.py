@@ -1,0 +1,54 @@
+"""How sure a class's gain is, when classes like it tell something about it, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion.intervals import Estimate
+
+Floats = npt.NDArray[np.float64]
+QUANTILE = 1.959964  # of the normal distribution, for 95 %
+
+
+def pool_gains(gains: Sequence[Estimate]) -> list[Estimate]:
+    """Draw the gains of related classes toward their common mean.
+
+    A class's gain is measured on few people. Where the classes of a group differ by no more than
+    that explains, each tells as much about the others as about itself. This is the normal
+    hierarchical model in its empirical Bayes form (Morris, JASA 1983, section 1), with the variance
+    between classes by the method of moments (DerSimonian and Laird, Controlled Clinical Trials
+    1986, equation 9) and, in the variance of the result, that of the common mean.
+
+    Args:
+        gains: of the classes of one group, with intervals at 95 % or None.
+
+    Returns:
+        The same, pooled; those without an interval, and a single one, as they are.
+    """
+    known = [i for i, gain in enumerate(gains) if gain.interval is not None]
+    pooled = list(gains)
+    if len(known) < 2:
+        return pooled
+    means = np.array([gains[i].mean for i in known])
+    widths = np.array([np.ptp(gains[i].interval or (0.0, 0.0)) for i in known])
+    variances = np.maximum(widths / (2 * QUANTILE), 1e-6) ** 2
+    between = _variance_between(means, variances)
+    weights = 1 / (variances + between)
+    common = float(weights @ means / weights.sum())
+    share = between / (variances + between)  # of the class's own evidence
+    found = share * means + (1 - share) * common
+    spread = np.sqrt(share * variances + (1 - share) ** 2 / weights.sum())
+    for i, mean, sd in zip(known, found.tolist(), spread.tolist(), strict=True):
+        pooled[i] = Estimate(mean, (mean - QUANTILE * sd, mean + QUANTILE * sd))
+    return pooled
+
+
+def _variance_between(means: Floats, variances: Floats) -> float:
+    weights = 1 / variances
+    common = weights @ means / weights.sum()
+    q = weights @ (means - common) ** 2
+    scale = weights.sum() - (weights**2).sum() / weights.sum()
+    return max(0.0, float((q - (len(means) - 1)) / scale))

@@ -1,0 +1,153 @@
+"""How far means can be trusted: confidence intervals by a bootstrap over people.
+
+Both hands of a person resemble each other, so that whole people are drawn anew, not images.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import DegenerateDataWarning, bootstrap
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+_RESAMPLES_AT_A_TIME = 100
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and how far it can be trusted.
+
+    Attributes:
+        mean: of what was observed.
+        interval: lower and upper end of its 95 % confidence interval over people; None where
+            there are fewer than two.
+    """
+
+    mean: float
+    interval: tuple[float, float] | None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {"mean": self.mean, "interval": self.interval}
+
+    def __str__(self) -> str:
+        if self.interval is None:
+            return f"{self.mean:+.4f} [one patient]"
+        return f"{self.mean:+.4f} [{self.interval[0]:+.4f}, {self.interval[1]:+.4f}]"
+
+
+def mean_over_people(values: Values, people: Sequence[str]) -> Estimate:
+    """Return the mean over images, then over columns, with its bootstrap interval.
+
+    Args:
+        values: float (n,) or (n, columns), one row an image; NaN where nothing is defined, such
+            as a class that shares no pixel there. Differences of two predictions give a paired
+            comparison.
+        people: whose images they are, one a row.
+
+    Raises:
+        ValueError: no value is defined, or there are not as many people as rows.
+    """
+    table = values.reshape(len(values), -1)
+    (found,) = means_over_people(table, people, [range(table.shape[1])])
+    if found is None:
+        raise ValueError(f"interval: expected values, found none in {len(table)} rows")
+    return found
+
+
+def means_over_people(
+    values: Values, people: Sequence[str], selections: Sequence[Sequence[int]]
+) -> list[Estimate | None]:
+    """Return what `mean_over_people` does for several selections of the columns.
+
+    It is the percentile bootstrap (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+    chapter 13). People are drawn with replacement, each with all images; the draws are the same
+    for all selections. A column that no drawn image has a value in does not count in that draw.
+
+    Args:
+        values: float (n, columns), one row an image; NaN where nothing is defined.
+        people: whose images they are, one a row.
+        selections: column numbers, at least one a selection.
+
+    Returns:
+        One estimate a selection; None where it has no value at all.
+
+    Raises:
+        ValueError: there are not as many people as rows.
+    """
+    if len(people) != len(values):
+        raise ValueError(
+            f"interval: expected a person for each image, found {len(people)} people "
+            f"for {len(values)} images"
+        )
+    sums, counts = _by_person(values, people)
+    chosen = np.zeros((values.shape[1], len(selections)))
+    for i, columns in enumerate(selections):
+        chosen[list(columns), i] = 1
+
+    def means(drawn: npt.NDArray[np.int64], axis: int = -1) -> Values:
+        times = _times_drawn(drawn.reshape(-1, drawn.shape[axis]), len(sums))
+        return _means(times @ sums, times @ counts, chosen).T
+
+    (found,) = _means(sums.sum(axis=0)[None], counts.sum(axis=0)[None], chosen)
+    if len(sums) < 2:
+        return [None if np.isnan(mean) else Estimate(float(mean), None) for mean in found]
+    with warnings.catch_warnings():
+        # Of draws without any value: the interval below leaves them out.
+        warnings.simplefilter("ignore", DegenerateDataWarning)
+        resampled = bootstrap(
+            (np.arange(len(sums)),),
+            means,
+            vectorized=True,
+            batch=_RESAMPLES_AT_A_TIME,
+            method="percentile",
+            n_resamples=RESAMPLES,
+            random_state=np.random.default_rng(0),
+        )
+    return [
+        None if np.isnan(mean) else Estimate(float(mean), _span(draws))
+        for mean, draws in zip(found, resampled.bootstrap_distribution, strict=True)
+    ]
+
+
+def _span(draws: Values) -> tuple[float, float]:
+    # SciPy's own interval becomes NaN by a single draw in which nothing is defined.
+    known = draws[np.isfinite(draws)]
+    low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _by_person(values: Values, people: Sequence[str]) -> tuple[Values, Values]:
+    """Sums and numbers of the defined values of each person (rows) and column."""
+    names, person = np.unique(np.asarray(people), return_inverse=True)
+    known = np.isfinite(values)
+    sums, counts = np.zeros((2, len(names), values.shape[1]))
+    np.add.at(sums, person, np.where(known, values, 0))
+    np.add.at(counts, person, known)
+    return sums, counts
+
+
+def _times_drawn(drawn: npt.NDArray[np.int64], people: int) -> Values:
+    """How often each draw (rows) has each person (columns)."""
+    rows = np.arange(len(drawn))[:, None] * people
+    return (
+        np.bincount((drawn + rows).ravel(), minlength=len(drawn) * people)
+        .reshape(len(drawn), people)
+        .astype(np.float64)
+    )
+
+
+def _means(sums: Values, counts: Values, chosen: Values) -> Values:
+    """Mean of each selection's columns that have values (draws, selections); else NaN."""
+    known = counts > 0
+    means = np.where(known, sums / np.maximum(counts, 1), 0)
+    columns = known @ chosen
+    return np.where(columns > 0, means @ chosen / np.maximum(columns, 1), np.nan)
