@@ -6,20 +6,23 @@ bytes; one part file per few images, so that a reader streams and a killed write
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from converters.types import LabelSpace
 from fusion.types import Evidence, Kind, Prediction, SoftMask, Window
 
 SCHEMA = pa.schema(
@@ -39,6 +42,8 @@ SCHEMA = pa.schema(
     ]
 )
 IMAGES_PER_PART = 16
+ImageEntry = tuple[int, int, str]
+"""An image's height, width and file name."""
 VERSION = 1
 
 
@@ -64,7 +69,7 @@ class Manifest:
     kind: Kind
     labels: str
     names: tuple[str, ...]
-    images: Mapping[str, tuple[int, int, str]]
+    images: Mapping[str, ImageEntry]
     source: Mapping[str, Any] = field(default_factory=dict)
     split: str = ""
     fold: int | None = None
@@ -205,6 +210,7 @@ class PredictionStore:
         """
         self.path = path
         self.manifest = Manifest.load(path / "manifest.json")
+        self._keys = tuple(self.manifest.images)
         expected = set(self.manifest.part_names())
         found = {part.name for part in path.glob("part-*.parquet")}
         if differ := sorted(expected ^ found):
@@ -216,24 +222,86 @@ class PredictionStore:
         """The store's folder name, by which fusion configs speak of the source."""
         return self.path.name
 
+    @property
+    def classes(self) -> frozenset[str]:
+        """The classes that the source speaks of."""
+        return frozenset(self.manifest.classes or self.manifest.names)
+
+    def label_space(self) -> LabelSpace:
+        """Return the store's label space.
+
+        Raises:
+            ValueError: the label space of that name has other classes now.
+        """
+        labels = LabelSpace.load(self.manifest.labels)
+        if labels.names != self.manifest.names:
+            raise ValueError(f"{self.path}: its classes are not those of '{labels.name}' any more")
+        return labels
+
+    @property
+    def digest(self) -> str:
+        """Changes when the store is written again; the rasters are not read for it."""
+        marks = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self._files()]
+        return hashlib.sha256(repr((self.manifest.dumps(), marks)).encode()).hexdigest()
+
     def __iter__(self) -> Iterator[Prediction]:
         """Yield every image's prediction, in the manifest's order, one part in memory at a time.
 
         Raises:
             ValueError: a part file is cut off, or holds rows of other images or classes.
         """
+        step = self.manifest.images_per_part
+        for start in range(0, len(self.manifest.images), step):
+            yield from self.part(start, start + step)
+
+    def part(self, start: int, stop: int) -> StorePart:
+        """Return the images from `start` up to `stop`, counted in the manifest's order."""
+        step, keys = self.manifest.images_per_part, self._keys
+        stop = max(start, min(stop, len(keys)))
+        first, last = start // step, -(-stop // step) if stop > start else start // step
+        around = keys[first * step : last * step]
+        manifest = replace(
+            self.manifest,
+            images={key: self.manifest.images[key] for key in around},
+            domains={k: self.manifest.domains[k] for k in around if k in self.manifest.domains},
+        )
+        files = tuple(self._files()[first:last])
+        return StorePart(files, manifest, frozenset(keys[start:stop]))
+
+    def _files(self) -> list[Path]:
+        return [self.path / name for name in self.manifest.part_names()]
+
+
+@dataclass(frozen=True)
+class StorePart:
+    """A few of a store's images, which can be read without the others; light until it is.
+
+    Attributes:
+        files: the part files in which they are.
+        manifest: the store's, of all images in these files.
+        keys: the images that are wanted.
+    """
+
+    files: tuple[Path, ...]
+    manifest: Manifest
+    keys: frozenset[str]
+
+    def __iter__(self) -> Iterator[Prediction]:
+        """Yield the wanted images' predictions, in the manifest's order; one file in memory.
+
+        Raises:
+            ValueError: a part file is cut off, or holds rows of other images or classes.
+        """
         keys, step = list(self.manifest.images), self.manifest.images_per_part
-        for number, name in enumerate(self.manifest.part_names()):
-            rows = _read_part(self.path / name)
+        for number, file in enumerate(self.files):
             expected = keys[number * step : (number + 1) * step]
-            if foreign := sorted(set(rows) - set(expected)):
-                found = f"found {foreign[:3]}"
-                raise ValueError(f"{self.path / name}: expected images of the manifest, {found}")
-            for key in expected:
+            wanted = [key for key in expected if key in self.keys]
+            rows = _read_part(file, expected, wanted)
+            for key in wanted:
                 try:
                     prediction = self._prediction(key, rows.pop(key, []))
                 except (TypeError, ValueError) as error:
-                    raise ValueError(f"{self.path / name}: '{key}': {error}") from None
+                    raise ValueError(f"{file}: '{key}': {error}") from None
                 yield prediction
 
     def _prediction(self, key: str, rows: Sequence[Mapping[str, Any]]) -> Prediction:
@@ -262,13 +330,20 @@ def _is_foreign(folder: Path) -> bool:
     return not (folder / "manifest.json").is_file() and any(folder.iterdir())
 
 
-def _read_part(part: Path) -> dict[str, list[dict[str, Any]]]:
-    """Return a part file's rows by image, in the file's order."""
+def _read_part(
+    part: Path, expected: Sequence[str], wanted: Sequence[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of a part file's wanted images by image, in the file's order."""
     try:
         table = pq.read_table(part, schema=SCHEMA, memory_map=False)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{part}: expected a whole Parquet file, found: {reason}") from None
+    if foreign := sorted(set(table["key"].unique().to_pylist()) - set(expected), key=str):
+        found = f"found {foreign[:3]}"
+        raise ValueError(f"{part}: expected images of the manifest, {found}")
+    if len(wanted) < len(expected):
+        table = table.filter(pc.is_in(table["key"], pa.array(wanted, pa.string())))
     rows = defaultdict(list)
     for row in table.to_pylist():
         rows[row["key"]].append(row)
@@ -292,8 +367,8 @@ def check_match(stores: Sequence[PredictionStore]) -> None:
     Raises:
         ValueError: the first difference: which store, which classes or images.
     """
-    first = stores[0]
     for other in stores[1:]:
+        first = stores[0]
         if other.manifest.names != first.manifest.names:
             differ = sorted(set(other.manifest.names) ^ set(first.manifest.names))
             what = f"classes {differ[:5]}" if differ else "the order of the classes"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import sys
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from converters.masks import CropMask, decode_rle, encode_rle
 from converters.types import LabelSpace
 from fusion.types import Prediction
 
 HEADER = ("image_name", "class", "rle")
-AT_MOST_LISTED = 20
+# What pandas makes of an empty field, where a table is read and written again.
+_EMPTY_WORDS = ("", "nan")
 
 
 class Row(NamedTuple):
@@ -26,6 +27,20 @@ class Row(NamedTuple):
     rle: str
 
 
+class Place(NamedTuple):
+    """Where a row stands in its file.
+
+    Attributes:
+        line: number of its last line, from 1.
+        start: its first byte.
+        length: its bytes, line end included.
+    """
+
+    line: int
+    start: int
+    length: int
+
+
 class Image(NamedTuple):
     """An image that a submission has to cover."""
 
@@ -33,9 +48,11 @@ class Image(NamedTuple):
     size_hw: tuple[int, int]
 
 
-def encode(prediction: Prediction, image_name: str, labels: LabelSpace) -> Iterator[Row]:
-    """Yield one row a class, in the label space's order."""
-    for label in labels.names:
+def encode(
+    prediction: Prediction, image_name: str, labels: LabelSpace | Iterable[str]
+) -> Iterator[Row]:
+    """Yield one row a class, in the order of the label space or of the given names."""
+    for label in labels.names if isinstance(labels, LabelSpace) else labels:
         mask = prediction.binary(label)
         yield Row(image_name, label, encode_rle(mask, prediction.size_hw))
 
@@ -65,24 +82,64 @@ def read(path: Path) -> Iterator[Row]:
         ValueError: no such file, not UTF-8, another header, or a row without three fields; names
             the line.
     """
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    for row, _ in read_places(path):
+        yield row
+
+
+def read_places(path: Path) -> Iterator[tuple[Row, Place]]:
+    """Yield a submission's rows, and where each stands in the file; as `read`."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            if tuple(header) != HEADER:
-                raise ValueError(f"{path}: expected the header {','.join(HEADER)}, found {header}")
-            for fields in reader:
-                if len(fields) != len(HEADER):
-                    found = f"{len(fields)} fields"
-                    raise ValueError(
-                        f"{path} line {reader.line_num}: expected 3 fields, found {found}"
-                    )
-                yield Row(*fields)
+        with path.open("rb") as file:
+            yield from _rows(path, file)
     except FileNotFoundError:
         raise ValueError(f"{path}: expected a submission file, found none") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: expected a submission file, found a folder") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: expected CSV in UTF-8, found: {error}") from None
+
+
+def _rows(path: Path, file: BinaryIO) -> Iterator[tuple[Row, Place]]:
+    end = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal end
+        for raw in file:
+            end += len(raw)
+            yield raw.decode("utf-8-sig" if end == len(raw) else "utf-8")
+
+    reader = _reader(lines())
+    header = next(reader, None) or []
+    if tuple(header) != HEADER:
+        raise ValueError(f"{path}: expected the header {','.join(HEADER)}, found {header}")
+    start = end
+    # The reader takes a line when it needs one, so that `end` is the end of its row.
+    for fields in reader:
+        if len(fields) != len(HEADER):
+            found = f"{len(fields)} fields"
+            raise ValueError(f"{path} line {reader.line_num}: expected 3 fields, found {found}")
+        yield _row(fields), Place(reader.line_num, start, end - start)
+        start = end
+
+
+def _reader(lines: Iterable[str]) -> Any:
+    # Codes of large masks exceed the usual limit of a field.
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    return csv.reader(lines, strict=True)
+
+
+def _row(fields: list[str]) -> Row:
+    image_name, label, rle = fields
+    return Row(image_name, label, "" if rle.strip().casefold() in _EMPTY_WORDS else rle)
+
+
+def parse_row(text: bytes) -> Row | None:
+    """Return the row that the bytes of a `Place` hold; None where they hold none."""
+    try:
+        fields = next(_reader(io.StringIO(text.decode("utf-8"), newline="")), None) or []
+    except (UnicodeDecodeError, csv.Error):
+        return None
+    return _row(fields) if len(fields) == len(HEADER) else None
 
 
 def read_masks(
@@ -112,49 +169,3 @@ def read_masks(
             except ValueError as error:
                 raise ValueError(f"{path}: '{name}' '{label}': {error}") from None
         yield name, masks
-
-
-def check(path: Path, images: Sequence[Image], labels: LabelSpace) -> list[str]:
-    """Return what is wrong with a submission, one line each; an empty list means all is well.
-
-    Args:
-        path: the submission.
-        images: what it has to cover, in the order it has to come.
-        labels: the classes, in the order they have to come.
-    """
-    rows = list(read(path))
-    sizes = {image.name: image.size_hw for image in images}
-    expected = [(image.name, label) for image in images for label in labels.names]
-    found = [(row.image_name, row.label) for row in rows]
-    problems = _pair_problems(expected, found)
-    for number, row in enumerate(rows, start=2):
-        if row.image_name in sizes:
-            try:
-                decode_rle(row.rle, sizes[row.image_name])
-            except ValueError as error:
-                problems.append(f"line {number}: {row.image_name} {row.label}: {error}")
-    empty = sum(not row.rle.strip() for row in rows)
-    if rows and empty == len(rows):
-        problems.append(f"all {empty} masks are empty")
-    return problems
-
-
-def _pair_problems(
-    expected: Sequence[tuple[str, str]], found: Sequence[tuple[str, str]]
-) -> list[str]:
-    problems = []
-    if len(found) != len(expected):
-        problems.append(f"expected {len(expected)} rows, found {len(found)}")
-    known = set(expected)
-    twice = [pair for pair, count in Counter(found).items() if count > 1]
-    foreign = [pair for pair in dict.fromkeys(found) if pair not in known]
-    missing = sorted(known - set(found))
-    for what, pairs in (("comes twice", twice), ("unexpected", foreign), ("missing", missing)):
-        problems.extend(f"{what}: {name} {label}" for name, label in pairs[:AT_MOST_LISTED])
-        if len(pairs) > AT_MOST_LISTED:
-            problems.append(f"{what}: {len(pairs) - AT_MOST_LISTED} more")
-    if not problems and list(found) != list(expected):
-        at = next(i for i, pair in enumerate(found) if pair != expected[i])
-        want, got = " ".join(expected[at]), " ".join(found[at])
-        problems.append(f"line {at + 2}: expected {want}, found {got}: rows are out of order")
-    return problems

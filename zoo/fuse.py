@@ -1,16 +1,107 @@
-"""From prediction stores to the submission."""
+"""From several sources to one: a submission, a prediction store, or a labelled data set."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from converters.types import LabelSpace
-from fusion import Hybrid, Rule, submission
-from fusion.store import PredictionStore, check_match, read_together
-from fusion.types import Prediction
-from zoo.evaluate import store_labels
-from zoo.progress import Report, track
+import converters
+from converters.files import read_provenance
+from converters.masks import decode_rle, outline
+from converters.types import Instance, LabelSpace, Sample
+from fusion import FUSIONS, Rule, submission
+from fusion.sources import Ensemble
+from fusion.store import ImageEntry, Manifest, PredictionStore, StoreWriter, check_match
+from fusion.submission import Row
+from zoo import chunks
+from zoo.chunks import ChunkFolder
+from zoo.cluster import check_place, map_anywhere
+from zoo.progress import Report
+from zoo.source import DataSource
+
+CSV, STORE = "csv", "store"
+USUAL_LABELS = "hand_bones"
+# Rules that look at one pixel at a time, so that they need not know an image's size.
+_PIXELWISE = ("mean", "weighted", "vote", "max", "classwise")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is fused, by which rule, into what.
+
+    Attributes:
+        ensemble: the sources, in the order of the rule.
+        rule: one image's predictions -> the fused one.
+        out: the file or folder to write.
+        format: `csv`, `store`, or a data set format that can be written.
+        samples: key -> the data set's sample, where one is given.
+        floor: objects whose mean probability is below it are left out.
+        jobs: processes.
+        on: "", `ray`, or a cluster's address.
+        labels_name: how the user called the label space of submissions.
+        command: what the user called, for the record.
+    """
+
+    ensemble: Ensemble
+    rule: Rule
+    out: Path
+    format: str = CSV
+    samples: Mapping[str, Sample] | None = None
+    floor: float = 0.0
+    jobs: int = 1
+    on: str = ""
+    labels_name: str | None = None
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_place(self.on)
+        if self.jobs < 1:
+            raise ValueError(f"--jobs: expected 1 or more, found {self.jobs}")
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"--floor: expected 0 to 1, found {self.floor}")
+        if self.floor and self.format == STORE:
+            raise ValueError("--floor: a store keeps every probability; give it to what reads it")
+        _check_sizes(self)
+        _check_out(self.out, self.format)
+        if self.format == STORE:
+            _labels_name(self)
+
+
+@dataclass(frozen=True)
+class Fused:
+    """What came of it.
+
+    Attributes:
+        images: their number.
+        rows: of the submission; 0 for other formats.
+        left_out: class -> number of objects that were too uncertain.
+        loss: what the data set format could not hold, in words.
+    """
+
+    images: int
+    rows: int = 0
+    left_out: Mapping[str, int] | None = None
+    loss: str = ""
+
+    def describe(self, out: Path) -> str:
+        """Return it as lines for a terminal."""
+        rows = f"{self.rows} rows for " if self.rows else ""
+        lines = [f"{out}: {rows}{self.images} images"]
+        if self.left_out:
+            ranked = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
+            listed = ", ".join(f"{label} {n}" for label, n in ranked)
+            lines.append(f"left out as uncertain: {sum(self.left_out.values())} ({listed})")
+        return "\n".join([*lines, *([self.loss] if self.loss else [])])
+
+
+# --- sources
 
 
 def open_stores(paths: Sequence[Path]) -> list[PredictionStore]:
@@ -29,40 +120,270 @@ def open_stores(paths: Sequence[Path]) -> list[PredictionStore]:
     return stores
 
 
+def open_sources(
+    paths: Sequence[Path],
+    rule: Rule,
+    data: DataSource | None = None,
+    subset: str = "all",
+    labels_name: str | None = None,
+) -> tuple[Ensemble, dict[str, Sample] | None]:
+    """Open stores and submissions in the rule's order, and the samples of their data set.
+
+    Raises:
+        ValueError: they do not fit together, or not to the rule or the data set.
+    """
+    labels = LabelSpace.load(labels_name) if labels_name else None
+    usual = LabelSpace.load(USUAL_LABELS)
+    samples, images = None, None
+    if data is not None:
+        stores = [path for path in paths if path.is_dir()]
+        known = labels or (PredictionStore(stores[0]).label_space() if stores else usual)
+        samples = {sample.key: sample for sample in data.read(known, subset)}
+        images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
+    ensemble = Ensemble.open(paths, images, labels, usual)
+    if images is not None:
+        _check_images(ensemble.images, images, data.path if data else Path())
+    names = source_names(rule)
+    return (ensemble.ordered(names) if names else ensemble), samples
+
+
+def source_names(rule: Rule) -> tuple[str, ...]:
+    """Return the names of the sources that a rule expects, in order; empty if it takes any."""
+    return tuple(getattr(rule, "sources", ()))
+
+
 def order_sources(stores: Sequence[PredictionStore], rule: Rule) -> list[PredictionStore]:
     """Return the stores in the order in which the rule names its sources.
 
     Raises:
         ValueError: the rule names a source that is not given, or not all given are named.
     """
-    if not isinstance(rule, Hybrid) or not rule.sources:
+    names = source_names(rule)
+    if not names:
         return list(stores)
     given = {store.name: store for store in stores}
-    if set(given) != set(rule.sources):
-        expected, found = ", ".join(rule.sources), ", ".join(given)
+    if set(given) != set(names):
+        expected, found = ", ".join(names), ", ".join(given)
         raise ValueError(f"the fusion config expects the sources {expected}; given are {found}")
-    return [given[name] for name in rule.sources]
+    return [given[name] for name in names]
 
 
-def fused(
-    stores: Sequence[PredictionStore], rule: Rule, labels: LabelSpace
-) -> Iterator[Prediction]:
-    """Yield each image's fused prediction; one image in memory at a time."""
-    for predictions in read_together(order_sources(stores, rule)):
-        yield rule(predictions, labels)
+def looks_around(rule: object) -> bool:
+    """Tell whether a rule, or a rule in it, looks at more than one pixel at a time."""
+    kinds = tuple(FUSIONS[name] for name in _PIXELWISE if name in FUSIONS)
+    if not isinstance(rule, kinds):
+        return True
+    return any(map(looks_around, _inner_rules(rule)))
 
 
-def write_submission(
-    paths: Sequence[Path], rule: Rule, out: Path, report: Report
-) -> tuple[int, int]:
-    """Fuse stores into a submission; return the numbers of images and rows."""
-    stores = open_stores(paths)
-    labels = store_labels(stores[0])
-    images = stores[0].manifest.images
-    predictions = track(fused(stores, rule, labels), len(images), report)
-    rows = (
-        row
-        for prediction in predictions
-        for row in submission.encode(prediction, images[prediction.key][2], labels)
+def _inner_rules(value: object) -> Iterator[object]:
+    if is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from _rules_in(getattr(value, field.name))
+
+
+def _rules_in(value: Any) -> Iterator[object]:
+    if callable(value):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _rules_in(inner)
+    elif isinstance(value, tuple | list):
+        for inner in value:
+            yield from _rules_in(inner)
+    else:
+        yield from _inner_rules(value)
+
+
+def _check_images(
+    images: Mapping[str, ImageEntry], known: Mapping[str, ImageEntry], data: Path
+) -> None:
+    for key, (height, width, _) in images.items():
+        if key not in known:
+            raise ValueError(f"{data}: expected the image '{key}' of the sources, found none")
+        if known[key][:2] != (height, width):
+            sizes = f"{(height, width)} in the sources, {known[key][:2]} in {data}"
+            raise ValueError(f"'{key}' is {sizes}; take the data set of whole images")
+
+
+def _check_sizes(job: Job) -> None:
+    if job.format not in (CSV, STORE) and job.samples is None:
+        raise ValueError(f"--format {job.format}: expected --data with the images, found none")
+    if job.ensemble.sizes_known:
+        return
+    if job.format == STORE:
+        raise ValueError("--format store: a submission has no image sizes; expected --data too")
+    if looks_around(job.rule):
+        raise ValueError("this rule looks at neighbours: submissions alone need --data, for sizes")
+
+
+def _check_out(out: Path, form: str) -> None:
+    """Say before the work what would be said after it."""
+    if form == CSV:
+        if out.is_dir():
+            raise ValueError(f"{out}: expected a file to write, found a folder")
+        return
+    if out.is_file():
+        raise ValueError(f"{out}: expected a folder to write, found a file")
+    if form == STORE:
+        return
+    if not hasattr(converters.load_format(form), "write"):
+        raise ValueError(f"format '{form}': expected one that can be written")
+    if out.is_dir() and any(out.iterdir()) and read_provenance(out).get("kind") != form:
+        raise ValueError(f"{out}: expected nothing there, or a data set in {form} to replace")
+
+
+# --- results
+
+
+def write_fused(job: Job, report: Report) -> Fused:
+    """Fuse all images and write the result, whole or not at all.
+
+    Raises:
+        ValueError: a source cannot be read; nothing is written then, and nothing stays.
+    """
+    return _write_store(job, report) if job.format == STORE else _write_rows(job, report)
+
+
+def _write_store(job: Job, report: Report) -> Fused:
+    total, size = len(job.ensemble.images), chunks.IMAGES
+    fuse = partial(chunks.fuse, job.rule, job.ensemble.labels)
+    try:
+        with StoreWriter(job.out, _manifest(job)) as writer:
+            done = total - len(writer.remaining)
+            wanted = range(-(-done // size), chunks.count(job.ensemble))
+            tasks = chunks.cut(job.ensemble, wanted, list(job.ensemble.images))
+            for predictions in map_anywhere(fuse, tasks, job.jobs, job.on):
+                for prediction in predictions:
+                    writer.append(prediction)
+                report(total - len(writer.remaining), total, "")
+    except ValueError:
+        # What is wrong with a source will not mend itself: no part is worth keeping.
+        shutil.rmtree(job.out.with_name(job.out.name + ".partial"), ignore_errors=True)
+        raise
+    return Fused(total)
+
+
+def _manifest(job: Job) -> Manifest:
+    ensemble = job.ensemble
+    classes = ensemble.classes if len(ensemble.classes) < len(ensemble.labels) else ()
+    source = {
+        "fusion": repr(job.rule),
+        "sources": [[source.name, source.digest] for source in ensemble.sources],
+    }
+    return Manifest(
+        "semantic",
+        _labels_name(job),
+        ensemble.labels.names,
+        dict(ensemble.images),
+        source,
+        images_per_part=chunks.IMAGES,
+        classes=classes,
+        **_origin(ensemble),
     )
-    return len(images), submission.write(out, rows)
+
+
+def _labels_name(job: Job) -> str:
+    """Return the name or file by which whoever reads the store finds its label space."""
+    for source in job.ensemble.sources:
+        if isinstance(source, PredictionStore):
+            return source.manifest.labels
+    if job.labels_name is None and job.ensemble.labels.name != USUAL_LABELS:
+        raise ValueError("--format store: expected --labels with the classes of the submissions")
+    return job.labels_name or USUAL_LABELS
+
+
+def _origin(ensemble: Ensemble) -> dict[str, Any]:
+    """Split, fold and subset where all sources have the same; of a submission nobody knows."""
+    found = [
+        (source.manifest.split, source.manifest.fold, source.manifest.subset)
+        for source in ensemble.sources
+        if isinstance(source, PredictionStore)
+    ]
+    if len(found) < len(ensemble.sources) or len(set(found)) > 1:
+        return {}
+    return dict(zip(("split", "fold", "subset"), found[0], strict=True))
+
+
+def _write_rows(job: Job, report: Report) -> Fused:
+    folder, number = ChunkFolder(job.out, _record(job)), chunks.count(job.ensemble)
+    try:
+        _fill(folder, number, job, report)
+    except ValueError:
+        folder.remove()
+        raise
+    left_out: Counter[str] = Counter()
+
+    def rows() -> Iterator[Row]:
+        for chunk in map(folder.load, range(number)):
+            left_out.update(chunk.left_out)
+            yield from chunk.rows
+
+    written, loss = 0, ""
+    if job.format == CSV:
+        written = submission.write(job.out, rows())
+    else:
+        loss = _write_labels(job, rows(), report)
+    folder.remove()
+    return Fused(len(job.ensemble.images), written, left_out, loss)
+
+
+def _row_names(job: Job) -> list[str]:
+    """Return what the rows call the images: a submission their files, a data set their keys."""
+    if job.format != CSV:
+        return list(job.ensemble.images)
+    names = [name for _, _, name in job.ensemble.images.values()]
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(
+            f"several images are named {twice[0]}: a submission cannot tell them apart"
+        )
+    return names
+
+
+def _fill(folder: ChunkFolder, number: int, job: Job, report: Report) -> None:
+    ensemble, total = job.ensemble, len(job.ensemble.images)
+    wanted = folder.missing(number)
+    fuse = partial(chunks.fuse_to_rows, job.rule, ensemble.labels, ensemble.classes, job.floor)
+    tasks = chunks.cut(ensemble, wanted, _row_names(job))
+    results = map_anywhere(fuse, tasks, job.jobs, job.on)
+    for done, (place, chunk) in enumerate(zip(wanted, results, strict=True), start=1):
+        folder.save(place, chunk)
+        report(min(total, (number - len(wanted) + done) * chunks.IMAGES), total, "")
+
+
+def _record(job: Job) -> dict[str, Any]:
+    ensemble = job.ensemble
+    images = repr([*ensemble.images.items(), job.format == CSV]).encode()
+    return {
+        "version": 1,
+        "rule": repr(job.rule),
+        "sources": [[source.name, source.digest] for source in ensemble.sources],
+        "classes": ensemble.classes,
+        "images": hashlib.sha256(images).hexdigest(),
+        "images_per_chunk": chunks.IMAGES,
+        "floor": job.floor,
+    }
+
+
+def _write_labels(job: Job, rows: Iterator[Row], report: Report) -> str:
+    """Write the rows as the annotations of the data set's images."""
+    samples = job.samples or {}
+    found: dict[str, list[Instance]] = {key: [] for key in job.ensemble.images}
+    for row in rows:
+        mask = decode_rle(row.rle, samples[row.image_name].size_hw)
+        if mask.area:
+            found[row.image_name].append(Instance(row.label, outline(mask)))
+    labelled = [replace(samples[key], instances=tuple(objects)) for key, objects in found.items()]
+    sources = [os.fspath(source.path) for source in job.ensemble.sources]
+    loss = converters.write(
+        *(labelled, job.out),
+        format=job.format,
+        labels=job.ensemble.labels,
+        jobs=job.jobs,
+        provenance={
+            "command": list(job.command),
+            "config": {"rule": repr(job.rule), "sources": sources, "floor": job.floor},
+        },
+        progress=lambda done, total: report(done, total, "writing"),
+    )
+    return loss.describe()

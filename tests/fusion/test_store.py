@@ -1,6 +1,7 @@
 """The prediction store: written once, whole, in order; read part by part."""
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -336,12 +337,34 @@ def test_stores_are_read_image_by_image(tmp_path, labels, written, predictions):
 
 def test_reading_takes_one_part_after_the_other(written, monkeypatch):
     opened = []
-    read = store._read_part
-    monkeypatch.setattr(store, "_read_part", lambda part: opened.append(part.name) or read(part))
+    read = pq.read_table
+
+    def watch(part, **options):
+        opened.append(part.name)
+        return read(part, **options)
+
+    monkeypatch.setattr(store.pq, "read_table", watch)
     reading = iter(written)
     assert opened == []
     counts = [len(opened) for _ in reading]
     assert counts == [1, 1, 2, 2, 3, 3, 4]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3, 5, 6, 7, 99])
+@pytest.mark.parametrize("start", [0, 1, 2, 5, 6])
+def test_any_few_images_are_read_without_the_others(written, predictions, start, stop):
+    part = pickle.loads(pickle.dumps(written.part(start, stop)))
+    expected = predictions[start:stop]
+    assert len(part.files) == (len({KEYS.index(p.key) // 2 for p in expected}))
+    for found, true in zip(part, expected, strict=True):
+        assert_equal(found, true)
+
+
+def test_a_store_that_was_written_again_has_another_digest(written, predictions, labels):
+    before = written.digest
+    assert PredictionStore(written.path).digest == before
+    changed = [predictions[0], *(replace(p, masks={}) for p in predictions[1:])]
+    assert write(written.path, manifest_of(labels), changed).digest != before
 
 
 def fail_after(predictions, out, manifest):

@@ -1,7 +1,5 @@
 """The submission: written, read, and every way in which one can be wrong."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -60,7 +58,6 @@ def test_what_is_written_is_read(tmp_path, rows, predictions, labels):
         for label in labels.names:
             expected = prediction.binary(label).full(image.size_hw)
             assert np.array_equal(found[image.name][label].full(image.size_hw), expected)
-    assert submission.check(path, IMAGES, labels) == []
 
 
 def test_images_are_joined_by_name_not_by_position(tmp_path, rows):
@@ -96,57 +93,6 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, rows):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def replaced(rows, at, rle):
-    return [row._replace(rle=rle) if i == at else row for i, row in enumerate(rows)]
-
-
-# What was done to the rows -> what the check says, first.
-FAULTS = {
-    "missing row": (lambda r: r[:2] + r[3:], "expected 8 rows, found 7"),
-    "missing pair": (lambda r: r[:2] + r[3:], "missing: image_1_R.png 3"),
-    "extra row": (lambda r: [*r, Row("image_1_R.png", "Talus", "")], "unexpected: .* Talus"),
-    "other image": (lambda r: [*r, Row("image_9.png", "3", "")], "unexpected: image_9.png 3"),
-    "suffix": (lambda r: [Row("image_1_R.jpg", *r[0][1:]), *r[1:]], "unexpected: image_1_R.jpg"),
-    "twice": (lambda r: [*r, r[3]], "comes twice: image_1_R.png Ulna"),
-    "order": (lambda r: [r[1], r[0], *r[2:]], "line 2: .*out of order"),
-    "images' order": (lambda r: r[4:] + r[:4], "line 2: expected image_1_R.png finger-1"),
-    "out of image": (lambda r: replaced(r, 1, "45 2"), "line 3: .* pixels up to 45"),
-    "overlapping": (lambda r: replaced(r, 1, "4 3 5 2"), "line 3: .*overlap"),
-    "unsorted": (lambda r: replaced(r, 1, "9 2 4 1"), "line 3: .*sorted"),
-    "from zero": (lambda r: replaced(r, 1, "0 2"), "line 3: .*at least 1"),
-    "odd": (lambda r: replaced(r, 1, "3 1 7"), "line 3: .*pairs"),
-    "words": (lambda r: replaced(r, 1, "nan"), "line 3: .*whole numbers"),
-    "all empty": (lambda r: [row._replace(rle="") for row in r], "all 8 masks are empty"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_check_finds(fault, tmp_path, rows, labels):
-    change, message = FAULTS[fault]
-    path = tmp_path / "submission.csv"
-    submission.write(path, change(rows))
-    problems = submission.check(path, IMAGES, labels)
-    assert any(re.search(message, problem) for problem in problems), problems
-
-
-def test_check_uses_each_image_s_own_size(tmp_path, rows, labels):
-    # 45 pixels both, but the code of a 5 x 9 image does not fit one of 4 x 9.
-    path = tmp_path / "submission.csv"
-    submission.write(path, rows)
-    smaller = [IMAGES[0], Image("image_2.png", (4, 9))]
-    (problem,) = submission.check(path, smaller, labels)
-    assert problem.startswith("line 8: image_2.png 3: RLE: expected pixels up to 36 (4 x 9)")
-
-
-def test_check_lists_the_first_twenty_of_a_kind(tmp_path, rows, labels):
-    path = tmp_path / "submission.csv"
-    submission.write(path, rows)
-    images = [*IMAGES, *(Image(f"more_{i}.png", SIZE_HW) for i in range(30))]
-    problems = submission.check(path, images, labels)
-    assert len(problems) == 1 + 20 + 1
-    assert problems[-1] == "missing: 100 more"
-
-
 UNREADABLE = {
     "no file": (None, "expected a submission file, found none"),
     "no lines": (b"", "expected the header"),
@@ -154,25 +100,60 @@ UNREADABLE = {
     "index column": (b",image_name,class,rle\n0,a.png,b,\n", "expected the header"),
     "too few fields": (b"image_name,class,rle\na.png,b\n", "line 2: expected 3 fields, found 2"),
     "blank line": (b"image_name,class,rle\n\n", "line 2: expected 3 fields, found 0"),
+    "a quote that is not closed": (
+        b'image_name,class,rle\na.png,b,"1 2\n',
+        "found: unexpected end",
+    ),
     "not UTF-8": (b"image_name,class,rle\n\xff\xfe,b,\n", "expected CSV in UTF-8"),
 }
 
 
 @pytest.mark.parametrize("case", UNREADABLE)
-def test_files_that_are_no_submission_are_refused(case, tmp_path, labels):
+def test_files_that_are_no_submission_are_refused(case, tmp_path):
     content, message = UNREADABLE[case]
     path = tmp_path / "submission.csv"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        submission.check(path, IMAGES, labels)
+        list(submission.read(path))
 
 
-@pytest.mark.parametrize("text", ["\ufeffimage_name,class,rle\r\na.png,b,1 2\r\n"])
-def test_files_saved_by_a_spreadsheet_are_read(tmp_path, text):
+SPREADSHEETS = {
+    "byte order mark": "\ufeffimage_name,class,rle\r\na.png,b,1 2\r\n",
+    "no last line end": "image_name,class,rle\na.png,b,1 2",
+    "quotes": 'image_name,class,rle\n"a.png","b","1 2"\n',
+}
+
+
+@pytest.mark.parametrize("case", SPREADSHEETS)
+def test_files_saved_by_a_spreadsheet_are_read(tmp_path, case):
+    path = tmp_path / "submission.csv"
+    path.write_bytes(SPREADSHEETS[case].encode("utf-8"))
+    assert list(submission.read(path)) == [Row("a.png", "b", "1 2")]
+
+
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "  "])
+def test_an_empty_mask_has_many_names(tmp_path, word):
+    path = tmp_path / "submission.csv"
+    path.write_text(f"image_name,class,rle\na.png,b,{word}\n", encoding="utf-8")
+    assert list(submission.read(path)) == [Row("a.png", "b", "")]
+
+
+def test_a_row_is_found_again_where_it_stands(tmp_path):
+    text = '\ufeffimage_name,class,rle\r\nä.png,"a, b",1 2\r\n"x\ny.png",c,\r\nz.png,d,3 4'
     path = tmp_path / "submission.csv"
     path.write_bytes(text.encode("utf-8"))
-    assert list(submission.read(path)) == [Row("a.png", "b", "1 2")]
+    placed = list(submission.read_places(path))
+    content = path.read_bytes()
+    assert [row.image_name for row, _ in placed] == ["ä.png", "x\ny.png", "z.png"]
+    assert [place.line for _, place in placed] == [2, 4, 5]
+    for row, place in placed:
+        assert submission.parse_row(content[place.start : place.start + place.length]) == row
+
+
+@pytest.mark.parametrize("text", [b"", b"a,b", b"\xff,b,c", b"a,b,c,d"])
+def test_bytes_that_are_no_row_are_none(text):
+    assert submission.parse_row(text) is None
 
 
 BAD_MASKS = [

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import Data, Edits, From, Labels, Stores, Subset, app, say, write_json
+from zoo.cli.options import (
+    Data,
+    Edits,
+    From,
+    Jobs,
+    Labels,
+    Stores,
+    Subset,
+    app,
+    command_line,
+    say,
+    write_json,
+)
+
+Sources = Annotated[list[Path], typer.Argument(help="Prediction stores and submissions (CSV).")]
 
 
 @app.command()
@@ -35,20 +49,37 @@ def fit(
 
 @app.command()
 def fuse(
-    predictions: Stores,
-    out: Annotated[Path, typer.Option(help="Submission to write (CSV).")],
+    sources: Sources,
+    out: Annotated[Path, typer.Option(help="File or folder to write.")],
     method: Annotated[str | None, typer.Option(help="See: zoo list fusions")] = None,
     config: Annotated[Path | None, typer.Option(help="Fusion config from `zoo fit`.")] = None,
+    to: Annotated[
+        str, typer.Option("--format", help="csv, store, or a data set: see zoo list formats")
+    ] = "csv",
+    data: Annotated[Path | None, typer.Option(help="Data set with the images.")] = None,
+    subset: Annotated[Subset, typer.Option(help="Its images that may occur.")] = Subset.all,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Annotated[str | None, typer.Option(help="Label space of submissions.")] = None,
+    floor: Annotated[
+        float, typer.Option(help="Leave out objects of a lower mean probability (0 to 1).")
+    ] = 0.0,
+    jobs: Jobs = 1,
+    on: Annotated[str, typer.Option(help="ray, or a cluster's address ray://HOST:PORT")] = "",
 ) -> None:
-    """Fuse prediction stores into one RLE submission."""
+    """Fuse prediction stores and submissions into one RLE submission, store or data set."""
     from fusion.rule_file import load_rule
     from zoo import fuse as fusing
     from zoo.progress import bar
+    from zoo.source import DataSource
 
     rule = load_rule(method, config)
+    source = DataSource.open(data, data_format, edits) if data else None
+    ensemble, samples = fusing.open_sources(sources, rule, source, subset.value, labels)
+    command = tuple(command_line())
+    job = fusing.Job(ensemble, rule, out, to, samples, floor, jobs, on, labels, command)
     with bar("fuse") as report:
-        images, rows = fusing.write_submission(predictions, rule, out, report)
-    say(f"{out}: {rows} rows for {images} images")
+        say(fusing.write_fused(job, report).describe(out))
 
 
 @app.command()
@@ -61,13 +92,15 @@ def check(
     labels: Labels = "hand_bones",
 ) -> None:
     """Check a submission against the data set: rows, order, names, codes, sizes."""
-    from zoo.evaluate import check_submission
+    from zoo.check import review_submission
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits)
-    problems = check_submission(submission, source, subset.value, labels)
-    if problems:
-        raise ValueError("\n".join(f"{submission}: {problem}" for problem in problems))
+    found = review_submission(submission, source, subset.value, labels)
+    for note in found.notes:
+        say(f"note: {note}")
+    if found.problems:
+        raise ValueError("\n".join(f"{submission}: {problem}" for problem in found.problems))
     say(f"{submission}: valid")
 
 

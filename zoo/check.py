@@ -1,0 +1,23 @@
+"""A look at a submission before it is sent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from converters.types import LabelSpace
+from fusion.review import Review, review
+from fusion.submission import Image
+from zoo.evaluate import by_file_name
+from zoo.source import DataSource
+
+
+def review_submission(path: Path, data: DataSource, subset: str, labels_name: str) -> Review:
+    """Compare a submission with a subset of a data set.
+
+    Raises:
+        ValueError: the file or the data set cannot be read, or two of its images have one name.
+    """
+    labels = LabelSpace.load(labels_name)
+    samples = data.read(labels, subset)
+    by_file_name(samples)
+    return review(path, [Image(s.file_name, s.size_hw) for s in samples], labels)
