@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any
 
-from converters.types import LabelSpace
+from fusion.classwise import Classwise
 from fusion.hybrid import Hybrid
-from fusion.types import Prediction, SoftMask
-from fusion.voting import Mean, Vote
+from fusion.pooling import Max, Mean, Weighted
+from fusion.staple import Staple
+from fusion.types import Prediction, Rule, SoftMask
+from fusion.voting import Vote
 
-Rule = Callable[[Sequence[Prediction], LabelSpace], Prediction]
-FUSIONS: dict[str, Any] = {"mean": Mean, "vote": Vote, "hybrid": Hybrid}
+FUSIONS: dict[str, Any] = {
+    "mean": Mean,
+    "weighted": Weighted,
+    "vote": Vote,
+    "max": Max,
+    "classwise": Classwise,
+    "staple": Staple,
+    "hybrid": Hybrid,
+}
 
 __all__ = ["FUSIONS", "Hybrid", "Mean", "Prediction", "Rule", "SoftMask", "Vote"]

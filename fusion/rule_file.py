@@ -1,18 +1,24 @@
-"""Fusion rules by name, and from their YAML files."""
+"""Fusion rules by name, and as YAML files for people to read and edit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
 
-from fusion import FUSIONS, Hybrid, Rule
-from fusion.evidence import ZONES, Reliability
-from fusion.hybrid import ClassWeights
+import configs
+from converters.yaml_files import read_mapping
+from fusion import FUSIONS
+from fusion.schema import Reader, describe, plain, plain_fields, purpose
+from fusion.types import Rule
 
-_T = TypeVar("_T")
+# A key beside `method` -> the type of its value, and how that and the rule become the rule. The
+# resulting dataclass has the fields `rule`, and one that is named like the key.
+AROUND: dict[str, tuple[type, Callable[[Rule, Any], Rule]]] = {}
+_WIDTH = 98
 
 
 def load_rule(method: str | None, config: Path | None) -> Rule:
@@ -32,127 +38,103 @@ def load_rule(method: str | None, config: Path | None) -> Rule:
 
 
 def read_rule(path: Path) -> Rule:
-    """Read a fusion config: `method:` and the method's options.
+    """Read a fusion config, a file or a shipped one's name: `method:` and the rule's options.
 
     Raises:
-        ValueError: no such file, an unknown method or option.
+        ValueError: no such file, an unknown method or option, a value of another type; names the
+            file and the key.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a fusion config, found no such file")
+    found = path if path.is_file() else configs.find("fusion", str(path))
+    raw = read_mapping(found, "a fusion config")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from None
-    method = raw.pop("method", None) if isinstance(raw, dict) else None
-    if method not in FUSIONS:
-        raise ValueError(
-            f"{path}: 'method': expected one of {', '.join(FUSIONS)}, found {method!r}"
-        )
-    if method == "hybrid":
-        return _load_hybrid(path)
-    options = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
-    try:
-        rule: Rule = FUSIONS[method](**options)
-    except TypeError as error:
-        raise ValueError(f"{path}: {error}") from None
+        return parse_rule(raw, "")
+    except ValueError as error:
+        raise ValueError(f"{found}: {error}") from None
+
+
+def parse_rule(raw: Any, where: str) -> Rule:
+    """Return the rule that a mapping with `method` and its options means.
+
+    Args:
+        raw: as YAML gives it.
+        where: the place in the file, for messages.
+
+    Raises:
+        ValueError: as `read_rule`.
+    """
+    at = f"{where}: " if where else ""
+    options = dict(raw) if isinstance(raw, dict) else {}
+    method = options.pop("method", None)
+    if not isinstance(method, str) or method not in FUSIONS:
+        found = repr(method) if isinstance(raw, dict) else f"{raw!r:.80}"
+        raise ValueError(f"{at}'method': expected one of {', '.join(FUSIONS)}, found {found}")
+    around = {key: options.pop(key) for key in AROUND if key in options}
+    rule: Rule = _READER.read(FUSIONS[method], options, where)
+    for key, value in around.items():
+        kind, wrap = AROUND[key]
+        rule = wrap(rule, _READER.read(kind, value, f"{at}{key}"))
     return rule
 
 
-def dump_rule(rule: Hybrid, notes: Mapping[str, str] | None = None) -> str:
-    """Return the rule as YAML text for people to read and edit.
+def dump_rule(rule: Rule, notes: Mapping[str, str] | None = None) -> str:
+    """Return the rule as YAML text that `read_rule` reads: the same rule, to the bit.
 
     Args:
-        rule: the rule.
+        rule: one of `FUSIONS`, or one with something around it.
         notes: class name -> comment to put beside it.
-    """
-    lines = [
-        "method: hybrid",
-        f"sources: {_flow(rule.sources)}",
-        f"recover: {_flow(rule.recover)}",
-    ]
-    lines.append("reliability: # of a detection, by its score" if rule.reliability else "")
-    for name, r in rule.reliability.items():
-        lines.append(f"  {_flow(name)}: {{scores: {_row(r.scores)}, values: {_row(r.values)}}}")
-    lines.append("# bias: added to the pooled log odds. Rows: one weight a source.")
-    lines.append("classes:" if rule.classes else "classes: {}")
-    for label, w in rule.classes.items():
-        note = (notes or {}).get(label, "")
-        lines.append(f"  {_flow(label)}:" + (f" # {note}" if note else ""))
-        lines.append(f"    bias: {w.bias:.4f}")
-        if w.keeps:
-            lines.append(f"    keeps: {_flow(w.keeps)}")
-        lines.extend(f"    {zone}: {_row(w.weights[zone])}" for zone in ZONES)
-    return "\n".join(line for line in lines if line) + "\n"
-
-
-def _load_hybrid(path: Path) -> Hybrid:
-    """Read a rule that `dump` wrote, or that a person edited.
 
     Raises:
-        ValueError: not such a file; names the key.
+        ValueError: a rule that has no name.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML: {' '.join(str(error).split())}") from None
-    allowed = {"method", "sources", "recover", "reliability", "classes"}
-    if not isinstance(raw, dict) or raw.get("method") != "hybrid" or set(raw) - allowed:
-        raise ValueError(f"{path}: expected 'method: hybrid' and keys {sorted(allowed)}")
-    try:
-        classes = {
-            str(name): _class_weights(f"classes: {name}", entry)
-            for name, entry in _checked(raw, "classes", dict).items()
-        }
-        trust = {
-            str(name): _reliability(f"reliability: {name}", entry)
-            for name, entry in _checked({"reliability": {}, **raw}, "reliability", dict).items()
-        }
-        sources = tuple(str(name) for name in _checked(raw, "sources", list))
-        recover = _checked({"recover": True, **raw}, "recover", bool)
-        return Hybrid(sources, classes, trust, recover)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    record = _named(rule)
+    if record is None:
+        raise ValueError(f"rule: expected one of {', '.join(FUSIONS)}, found {rule!r:.80}")
+    kind = FUSIONS[record["method"]]
+    lines = list(_comment(purpose(kind)))
+    for key, value in record.items():
+        lines += _comment(describe(kind).get(key, ""))
+        beside = (notes or {}) if key == "classes" else {}
+        lines += _lines(key, value, "", beside)
+    return "\n".join(lines) + "\n"
 
 
-def _class_weights(where: str, entry: Any) -> ClassWeights:
-    _check_keys(where, entry, {"bias", *ZONES}, {"keeps"})
-    try:
-        rows = {zone: tuple(float(w) for w in entry[zone]) for zone in ZONES}
-        return ClassWeights(float(entry["bias"]), rows, str(entry.get("keeps", "")))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected numbers, one a source: {error}") from None
+def _named(value: Any) -> dict[str, Any] | None:
+    """A rule as plain values, its method first; None for what is no rule."""
+    for key, (kind, _) in AROUND.items():
+        if isinstance(getattr(value, key, None), kind):
+            inner = _named(value.rule)
+            return None if inner is None else {**inner, key: plain(getattr(value, key), _named)}
+    method = next((name for name, kind in FUSIONS.items() if type(value) is kind), None)
+    return None if method is None else {"method": method, **plain_fields(value, _named)}
 
 
-def _reliability(where: str, entry: Any) -> Reliability:
-    _check_keys(where, entry, {"scores", "values"}, set())
-    try:
-        return Reliability(*(tuple(float(v) for v in entry[key]) for key in ("scores", "values")))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: expected rows of numbers: {error}") from None
+def _comment(text: str) -> Iterator[str]:
+    for line in textwrap.wrap(text, _WIDTH):
+        yield f"# {line}"
 
 
-def _check_keys(where: str, entry: Any, needed: set[str], optional: set[str]) -> None:
-    if not isinstance(entry, dict) or not needed <= set(entry) <= needed | optional:
-        found = sorted(map(str, entry)) if isinstance(entry, dict) else repr(entry)
-        raise ValueError(f"{where}: expected the keys {sorted(needed)}, found {found}")
+def _lines(key: str, value: Any, indent: str, notes: Mapping[str, str]) -> Iterator[str]:
+    """A key and its value: a short value behind the key, a mapping of mappings below it."""
+    head = f"{indent}{_flow(key)}:"
+    short = f"{head} {_flow(value)}"
+    is_tree = isinstance(value, dict) and any(isinstance(v, dict) for v in value.values())
+    if not value or not isinstance(value, dict) or not (is_tree or len(short) > _WIDTH):
+        yield short + _beside(notes.get(key, "") if indent else "")
+        return
+    yield head + _beside(notes.get(key, "") if indent else "")
+    for inner, entry in value.items():
+        yield from _lines(inner, entry, indent + "  ", {} if indent else notes)
 
 
-def _checked(raw: Mapping[str, Any], key: str, kind: type[_T]) -> _T:
-    value = raw.get(key)
-    if not isinstance(value, kind):
-        raise ValueError(f"'{key}': expected a {kind.__name__}, found {value!r:.80}")
-    return value
+def _beside(note: str) -> str:
+    return f" # {' '.join(note.split())}" if note else ""
 
 
 def _flow(value: Any) -> str:
-    plain = list(value) if isinstance(value, tuple) else value
-    return (
-        yaml.safe_dump(plain, default_flow_style=True, width=10**6)
-        .strip()
-        .removesuffix("...")
-        .strip()
+    text = yaml.safe_dump(
+        value, default_flow_style=True, width=10**9, sort_keys=False, allow_unicode=True
     )
+    return text.strip().removesuffix("...").strip()
 
 
-def _row(values: Sequence[float]) -> str:
-    return "[" + ", ".join(f"{v:.4f}" for v in values) + "]"
+_READER = Reader({Rule: parse_rule})

@@ -1,95 +1,144 @@
-"""The plain rules: the mean of the sources' probabilities, and the vote of their masks."""
+"""Hard voting: the sources' masks, counted pixel by pixel."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from converters.types import LabelSpace
-from fusion.evidence import FAINT, NEUTRAL, check_same_image, union_window
-from fusion.types import Prediction, evidence_at_pixels
+from fusion.evidence import NEUTRAL
+from fusion.per_class import Bytes, ClassRule, Hearing, check_names
+from fusion.types import Prediction, Window
+
+_T = TypeVar("_T", str, int)
+_Nested: TypeAlias = Union[_T, tuple["_Nested[_T]", ...]]  # noqa: UP007 (no type joins a string)
+Voter: TypeAlias = _Nested[str]
+"""A source's name, or several voters whose own vote is one vote."""
+_Place: TypeAlias = _Nested[int]
+_Says = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Mean:
-    """Soft voting: the (weighted) mean of the probabilities; an absent object counts as 0.
-
-    Beyond the window in which a source gives a class at least a twentieth, the mean is left at 0.
-
-    Attributes:
-        weights: one a source, positive; empty means equal weights.
+def read_voters(raw: Any, where: str) -> tuple[Voter, ...]:
+    """Return voters from a YAML file's nested lists of names.
 
     Raises:
-        ValueError: a weight that is not a positive, finite number.
+        ValueError: anything else; names the place.
     """
-
-    weights: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not all(0 < w < math.inf for w in self.weights):
-            raise ValueError(f"mean: expected positive weights, found {self.weights}")
-
-    def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
-        """Fuse one image's predictions."""
-        check_same_image(predictions)
-        weights = _source_weights(self.weights, len(predictions))
-        masks = {}
-        for label in labels.names:
-            window = union_window(predictions, label, FAINT)
-            if window[2] == 0 or window[3] == 0:
-                continue
-            total = np.zeros((window[3], window[2]), np.float32)
-            for weight, prediction in zip(weights, predictions, strict=True):
-                best = prediction.best(label)
-                if best is not None:
-                    total += weight * best[1].render(window)
-            masks[label] = evidence_at_pixels(window, np.rint(total).astype(np.uint8))
-        return Prediction(predictions[0].key, predictions[0].size_hw, "semantic", masks)
+    if not isinstance(raw, list | tuple) or not raw:
+        raise ValueError(f"{where}: expected a list of sources, or of such lists, found {raw!r}")
+    voters: list[Voter] = []
+    for entry in raw:
+        if isinstance(entry, str | int) and not isinstance(entry, bool):
+            voters.append(str(entry))
+        else:
+            voters.append(read_voters(entry, where))
+    return tuple(voters)
 
 
 @dataclass(frozen=True)
-class Vote:
-    """Hard voting: a pixel belongs to a class where at least `k` sources say so.
+class Vote(ClassRule):
+    """Hard voting: a pixel belongs to a class where at least `k` votes say so.
+
+    A source's mask is where it gives at least one half; what it has looked for and not found is a
+    vote against. One that abstains has no vote: the majority is that of the others, and `k` is at
+    most their number. It is majority voting (Lam and Suen, IEEE Transactions on Systems, Man, and
+    Cybernetics A, 1997).
 
     Attributes:
-        k: votes that are needed; 0 means more than half, and a tie goes as the first source says.
+        k: votes that are needed; 0 means more than half, and a tie goes as `prefer` says.
+        votes: who has a vote: names of sources, and lists of them, whose majority is one vote.
+            Left out, every source has one.
+        prefer: sources from the best on. The first of them that votes decides a tie; behind them
+            come the others in their order.
+
+    Raises:
+        ValueError: a negative `k`, names that are not among the sources, a voter that comes twice
+            in a list, or a source without a vote.
     """
 
     k: int = 0
+    votes: tuple[Voter, ...] = field(default=(), metadata={"read": read_voters})
+    prefer: tuple[str, ...] = ()
 
-    def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
-        """Fuse one image's predictions.
+    def __post_init__(self) -> None:
+        _check_ballot(self.votes)
+        named = list(_leaves(self.votes))
+        sources = check_names("vote", self.sources, [*named, *self.prefer])
+        object.__setattr__(self, "sources", sources)
+        if named and (idle := [name for name in sources if name not in named]):
+            raise ValueError(f"vote: expected a vote of each source, none has {', '.join(idle)}")
+        if self.k < 0:
+            raise ValueError(f"vote: expected k >= 0, found {self.k}")
 
-        Raises:
-            ValueError: `k` exceeds the number of sources.
-        """
-        check_same_image(predictions)
-        if not 0 <= self.k <= len(predictions):
-            raise ValueError(f"vote: expected k of 0 to {len(predictions)}, found {self.k}")
-        masks = {}
-        for label in labels.names:
-            window = union_window(predictions, label, NEUTRAL)
-            if window[2] == 0 or window[3] == 0:
-                continue
-            ballots = np.stack([p.binary(label).window(window) for p in predictions])
-            elected = self._count(ballots)
-            masks[label] = evidence_at_pixels(window, elected.astype(np.uint8) * np.uint8(255))
-        return Prediction(predictions[0].key, predictions[0].size_hw, "semantic", masks)
+    def check(self, predictions: Sequence[Prediction], labels: LabelSpace) -> None:
+        """Raise ValueError where `k` exceeds the votes, or the rule does not fit."""
+        super().check(predictions, labels)
+        count = len(self.votes) or len(predictions)
+        if self.k > count:
+            raise ValueError(f"vote: expected k of 0 to {count}, found {self.k}")
 
-    def _count(self, ballots: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-        votes = ballots.sum(axis=0, dtype=np.uint16)
-        if self.k:
-            return np.asarray(votes >= self.k)
-        tie_break = np.where(2 * votes == len(ballots), ballots[0], 0)
-        return np.asarray(2 * votes + tie_break > len(ballots))
+    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+        """Return 255 where the vote says so, elsewhere 0."""
+        window = heard.window(NEUTRAL)
+        nothing = np.zeros((window[3], window[2]), np.bool_)
+        says = dict.fromkeys(heard.masks, nothing)
+        says.update((place, layer >= NEUTRAL) for place, layer in heard.layers(window))
+        voters = self._voters(max(says) + 1)
+        elected = _elect(voters, says, self._ranks(max(says) + 1), self.k)
+        return window, np.where(nothing if elected is None else elected, 255, 0).astype(np.uint8)
+
+    def _voters(self, count: int) -> tuple[_Place, ...]:
+        if not self.votes:
+            return tuple(range(count))
+        return tuple(self._place(voter) for voter in self.votes)
+
+    def _place(self, voter: Voter) -> _Place:
+        if isinstance(voter, str):
+            return self.sources.index(voter)
+        return tuple(self._place(inner) for inner in voter)
+
+    def _ranks(self, count: int) -> Mapping[int, int]:
+        first = [self.sources.index(name) for name in self.prefer]
+        order = dict.fromkeys([*first, *range(max(count, len(self.sources)))])
+        return {place: rank for rank, place in enumerate(order)}
 
 
-def _source_weights(weights: Sequence[float], sources: int) -> npt.NDArray[np.float32]:
-    if weights and len(weights) != sources:
-        raise ValueError(f"mean: expected {sources} weights, one a source, found {len(weights)}")
-    values = np.array(weights or [1.0] * sources, np.float64)
-    return (values / values.sum()).astype(np.float32)
+def _elect(
+    voters: Sequence[_Place], says: Mapping[int, _Says], ranks: Mapping[int, int], k: int = 0
+) -> _Says | None:
+    """Return where a vote says yes, bool (h, w); None where none of the voters speaks."""
+    heard = []
+    for voter in voters:
+        said = says.get(voter) if isinstance(voter, int) else _elect(voter, says, ranks)
+        if said is not None:
+            rank = min(ranks[place] for place in _leaves(voter) if place in says)
+            heard.append((rank, said))
+    if not heard:
+        return None
+    votes = np.sum([said for _, said in heard], axis=0, dtype=np.uint16)
+    if k:
+        return np.asarray(votes >= min(k, len(heard)))
+    decides = min(heard, key=lambda entry: entry[0])[1]
+    return np.asarray(2 * votes + decides > len(heard))
+
+
+def _check_ballot(voters: Sequence[Voter]) -> None:
+    if twice := sorted({str(voter) for voter in voters if voters.count(voter) > 1}):
+        raise ValueError(
+            f"vote: expected each voter of a list once, found twice: {', '.join(twice)}"
+        )
+    for voter in voters:
+        if not isinstance(voter, str):
+            _check_ballot(voter)
+
+
+def _leaves(voter: _Nested[_T]) -> Iterator[_T]:
+    if not isinstance(voter, tuple):
+        yield voter
+    else:
+        for inner in voter:
+            yield from _leaves(inner)

@@ -232,3 +232,44 @@ def test_an_outline_between_sure_cells_has_no_steps():
     exact = (cols - 12) + 0.3 * (rows - 12) >= 0
     steps = cv2.resize(prob, (192, 192), interpolation=cv2.INTER_LINEAR) >= 128
     assert np.count_nonzero(found != exact) < 0.4 * np.count_nonzero(steps != exact)
+
+
+def detections(*boxes, scores=None, size_hw=(20, 30)):
+    """A prediction of squares of 255 and less: the further back, the fainter."""
+    found = []
+    for i, (x, y, width, height) in enumerate(boxes):
+        prob = np.full((2, 3), 255 - 20 * i, np.uint8)
+        score = scores[i] if scores else 0.9
+        found.append((score, SoftMask((x, y, width, height), prob)))
+    return Prediction("a_1", size_hw, "instance", {"cup": tuple(found)})
+
+
+def test_all_detections_of_a_class_are_one_evidence():
+    prediction = detections((2, 3, 6, 5), (5, 4, 9, 9.5), (25.5, 15, 20, 20))
+    whole = (0, 0, 30, 20)
+    layers = [mask.render(whole) for _, mask in prediction.masks["cup"]]
+    score, joined = prediction.evidence("cup", once=False)
+    assert score == 0.9
+    assert np.array_equal(joined.render(whole), np.max(layers, axis=0))
+    assert joined.window((20, 30)) == (2, 3, 28, 17)
+
+
+def test_of_a_class_that_occurs_once_the_best_detection_is_the_evidence():
+    prediction = detections((2, 3, 6, 5), (15, 4, 9, 9), scores=(0.8, 0.7))
+    assert prediction.evidence("cup", once=True) == prediction.best("cup")
+    assert prediction.evidence("saw", once=True) is prediction.evidence("saw", once=False) is None
+
+
+@pytest.mark.parametrize(("scores", "kept"), [((0.9, 0.3), 1), ((0.5, 0.4), 1), ((0.4, 0.3), 0)])
+def test_poor_detections_are_no_evidence(scores, kept):
+    prediction = detections((2, 3, 6, 5), (15, 4, 9, 9), scores=scores)
+    found = prediction.evidence("cup", once=False)
+    assert found == (prediction.best("cup") if kept else None)
+    both = prediction.evidence("cup", once=False, least_score=0.2)
+    assert both[1].window((20, 30)) == (2, 3, 22, 10)
+
+
+def test_detections_off_the_image_are_no_evidence():
+    assert detections((40, 3, 6, 5), (50, 4, 9, 9)).evidence("cup", once=False) is None
+    near = detections((40, 3, 6, 5), (5, 4, 9, 9)).evidence("cup", once=False)
+    assert near[1].window((20, 30)) == (5, 4, 9, 9)

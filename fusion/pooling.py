@@ -1,0 +1,112 @@
+"""Soft voting: the sources' probabilities, averaged or the highest of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from converters.types import LabelSpace
+from fusion.evidence import FAINT
+from fusion.per_class import Bytes, ClassRule, Hearing, check_classes, check_names
+from fusion.types import Prediction, Window
+
+# Weights become whole numbers of this sum: sums of whole numbers do not depend on their order.
+# 255 times it fits into 32 bits.
+_WHOLE = 1 << 23
+
+
+@dataclass(frozen=True)
+class Mean(ClassRule):
+    """Soft voting: the mean of the probabilities; all sources count the same.
+
+    What a source has looked for and not found counts as 0; one that abstains does not count.
+    Beyond the window in which a source gives a class at least a twentieth, the mean is left at 0.
+    It is the linear opinion pool with equal weights (Genest and Zidek, Statistical Science 1986,
+    section 3).
+    """
+
+    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+        """Return the mean of the probabilities where one of them is not faint."""
+        return _average(heard, dict.fromkeys(heard.masks, 1.0))
+
+
+@dataclass(frozen=True)
+class Weighted(ClassRule):
+    """Soft voting: the mean of the probabilities, weighted by source, such as by its score.
+
+    Where a source abstains, or where its weight is 0, the others share its weight. Otherwise as
+    the mean: the linear opinion pool (Genest and Zidek, Statistical Science 1986, section 3).
+
+    Attributes:
+        weights: source -> weight, at least 0; only their ratios count.
+        classes: class or group -> source -> weight, instead of the general one. A class's entry is
+            stronger than its group's; a source that it leaves out keeps its weight.
+    """
+
+    weights: Mapping[str, float] = field(default_factory=dict)
+    classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        named = [*self.weights, *(name for entry in self.classes.values() for name in entry)]
+        object.__setattr__(self, "sources", check_names("weighted", self.sources, named))
+        for where, entry in (("weights", self.weights), *self.classes.items()):
+            if not all(w >= 0 for w in entry.values()) or not sum(entry.values()) < math.inf:
+                expected = "expected finite weights >= 0"
+                raise ValueError(f"weighted: {where}: {expected}, found {dict(entry)}")
+
+    def check(self, predictions: Sequence[Prediction], labels: LabelSpace) -> None:
+        """Raise ValueError where a class has no weights, or the rule does not fit."""
+        super().check(predictions, labels)
+        check_classes("weighted", list(self.classes), labels)
+        if not self.sources:
+            raise ValueError("weighted: expected a weight of each source in a fusion config")
+        for label in labels.names:
+            table = self._table(label, labels)
+            if missing := [name for name in self.sources if name not in table]:
+                expected = "expected a weight of each source"
+                raise ValueError(f"weighted: {label}: {expected}, missing {', '.join(missing)}")
+            if not sum(table.values()) > 0:
+                raise ValueError(f"weighted: {label}: expected a weight above 0, found {table}")
+
+    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+        """Return the weighted mean of the probabilities where one of them is not faint."""
+        table = self._table(heard.label, labels)
+        return _average(heard, {place: table[self.sources[place]] for place in heard.masks})
+
+    def _table(self, label: str, labels: LabelSpace) -> dict[str, float]:
+        group = self.classes.get(labels.group_of(label) or "", {})
+        return {**self.weights, **group, **self.classes.get(label, {})}
+
+
+@dataclass(frozen=True)
+class Max(ClassRule):
+    """Soft voting: the highest of the probabilities; a pixel belongs where any source says so.
+
+    It joins what the sources find, so that nothing is missed, and gathers all their false alarms:
+    Kittler, Hatef, Duin and Matas, "On combining classifiers", PAMI 1998, section 3.
+    """
+
+    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+        """Return the highest probability where it is not faint."""
+        window = heard.window(FAINT)
+        highest = np.zeros((window[3], window[2]), np.uint8)
+        for _, layer in heard.layers(window):
+            np.maximum(highest, layer, out=highest)
+        return window, highest
+
+
+def _average(heard: Hearing, weights: Mapping[int, float]) -> tuple[Window, Bytes]:
+    """Return the mean of the layers, halves rounded up; weights: one a source that speaks."""
+    window = heard.window(FAINT)
+    total = np.zeros((window[3], window[2]), np.uint32)
+    if not (whole := sum(weights.values())):
+        return window, total.astype(np.uint8)
+    shares = {place: round(weight / whole * _WHOLE) for place, weight in weights.items()}
+    for place, layer in heard.layers(window):
+        if shares[place]:
+            total += np.multiply(layer, shares[place], dtype=np.uint32)
+    divisor = sum(shares.values())
+    return window, ((total + divisor // 2) // divisor).astype(np.uint8)

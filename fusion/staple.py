@@ -1,0 +1,136 @@
+"""STAPLE: the hidden truth, and how well each source finds it, estimated together.
+
+Warfield, Zou and Wells, "Simultaneous truth and performance level estimation (STAPLE): an algorithm
+for the validation of image segmentation", IEEE Transactions on Medical Imaging 23(7), 2004.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.types import LabelSpace
+from fusion.evidence import FAINT, NEUTRAL
+from fusion.per_class import Bytes, ClassRule, Hearing
+from fusion.types import Window
+
+Floats = npt.NDArray[np.float64]
+# As in ITK's filter: estimates that change by less are final.
+_STILL = 1e-7
+_TINY = np.finfo(np.float64).tiny
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What expectation maximisation says.
+
+    Attributes:
+        truth: float64 (h, w), the probability that a pixel belongs to the object, in 0..1.
+        sensitivity: float64 (K,), the probability that a source marks a pixel of the object.
+        specificity: float64 (K,), the probability that it leaves out a pixel of the background.
+    """
+
+    truth: Floats
+    sensitivity: Floats
+    specificity: Floats
+
+
+@dataclass(frozen=True)
+class Staple(ClassRule):
+    """STAPLE (Warfield et al. 2004): each source counts by how well it agrees with the others.
+
+    Per class and image, on the crop around all masks with a margin: the share of the background
+    is part of the estimate. A source that has found nothing has sensitivity 0, which leaves the
+    decision to the others; one that abstains is left out.
+
+    Attributes:
+        soft: hear the sources' probabilities instead of their masks.
+        margin: of the crop, as a share of the longer side of the box around all masks' cells.
+        iterations: at most so many.
+
+    Raises:
+        ValueError: a negative margin, or no iterations.
+    """
+
+    soft: bool = False
+    margin: float = 0.25
+    iterations: int = 100
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < np.inf:
+            raise ValueError(f"staple: expected a margin >= 0, found {self.margin}")
+        if self.iterations < 1:
+            raise ValueError(f"staple: expected at least one iteration, found {self.iterations}")
+
+    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+        """Return the probability of the estimated truth on the crop."""
+        window = _widen(heard.window(FAINT if self.soft else NEUTRAL), self.margin, heard.size_hw)
+        layers = np.zeros((len(heard.masks), window[3], window[2]), np.uint8)
+        if not layers.size:
+            return window, layers[0]
+        places = {place: k for k, place in enumerate(heard.masks)}
+        for place, layer in heard.layers(window):
+            layers[places[place]] = layer
+        if not self.soft:
+            layers = np.where(layers >= NEUTRAL, np.uint8(255), np.uint8(0))
+        truth = estimate(layers, self.iterations).truth
+        return window, np.minimum(np.floor(truth * 256), 255).astype(np.uint8)
+
+
+def estimate(layers: Bytes, iterations: int = 100) -> Estimate:
+    """Estimate the truth behind several segmentations of one object, and each one's quality.
+
+    Masks of 0 and 255 give the binary algorithm of the paper, with the mean share of marked pixels
+    as the prior and the mean mask as the first guess, as in ITK's filter. A probability d between
+    is an uncertain observation of the source's mark: both marks are possible, with likelihoods
+    d and 1 - d ("virtual evidence": Pearl, "Probabilistic Reasoning in Intelligent Systems", 1988,
+    section 2.2.2). Expectation maximisation stays exact: the mark is one more hidden variable.
+
+    Args:
+        layers: uint8 (K, h, w), one source a layer, 255 = 1.
+        iterations: at most so many; it ends before where nothing changes.
+    """
+    rows, counts, place = _patterns(layers)
+    d = rows / 255.0
+    hit, rejected, truth = d, 1 - d, d.mean(axis=1)
+    prior = float(counts @ truth / counts.sum())
+    p = q = np.full(len(layers), -1.0)
+    for _ in range(iterations):
+        before = np.concatenate([p, q])
+        p = _rate(hit, counts * truth)
+        q = _rate(rejected, counts * (1 - truth))
+        of_bone, of_rest = d * p + (1 - d) * (1 - p), d * (1 - q) + (1 - d) * q
+        bone, rest = prior * of_bone.prod(axis=1), (1 - prior) * of_rest.prod(axis=1)
+        truth = bone / np.maximum(bone + rest, _TINY)
+        if np.abs(np.concatenate([p, q]) - before).max() <= _STILL:
+            break
+        # What a source has marked, if the pixel is of the bone, and left out, if it is not.
+        hit = d * p / np.maximum(of_bone, _TINY)
+        rejected = (1 - d) * q / np.maximum(of_rest, _TINY)
+    return Estimate(truth[place].reshape(layers.shape[1:]), p, q)
+
+
+def _rate(share: Floats, weight: Floats) -> Floats:
+    return np.asarray(weight @ share / np.maximum(weight.sum(), _TINY))
+
+
+def _patterns(layers: Bytes) -> tuple[Bytes, Floats, npt.NDArray[np.intp]]:
+    """Distinct columns, uint8 (n, K), how often each comes, (n,), and each pixel's one, (h*w,)."""
+    code = np.zeros(layers[0].size, np.int64)
+    first = np.zeros(1, np.intp)
+    for layer in layers:
+        _, first, code = np.unique(
+            code * 256 + layer.ravel(), return_index=True, return_inverse=True
+        )
+    counts = np.bincount(code.ravel()).astype(np.float64)
+    return layers.reshape(len(layers), -1)[:, first].T, counts, code.ravel()
+
+
+def _widen(window: Window, margin: float, size_hw: tuple[int, int]) -> Window:
+    x, y, width, height = window
+    reach = round(margin * max(width, height))
+    x0, y0 = max(0, x - reach), max(0, y - reach)
+    x1, y1 = min(size_hw[1], x + width + reach), min(size_hw[0], y + height + reach)
+    return x0, y0, x1 - x0, y1 - y0
