@@ -1,16 +1,16 @@
-"""Dice of overlapping masks, counted on crops: no dense planes."""
+"""Dice and IoU of overlapping masks, counted on crops: no dense planes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.masks import CropMask, union_box
+from converters.masks import EMPTY, CropMask, union_box
 from converters.types import LabelSpace
 
 
@@ -26,23 +26,62 @@ def intersection(a: CropMask, b: CropMask) -> int:
     return int(cv2.countNonZero(inner_a & inner_b))
 
 
+class Counts(NamedTuple):
+    """Numbers of pixels, from which Dice and IoU follow.
+
+    Attributes:
+        both: predicted and true.
+        predicted: predicted.
+        true: true.
+    """
+
+    both: int
+    predicted: int
+    true: int
+
+    @property
+    def dice(self) -> float:
+        """Dice = 2 |A and B| / (|A| + |B|); 1 where both are empty, 0 where one is."""
+        total = self.predicted + self.true
+        return 2 * self.both / total if total else 1.0
+
+    @property
+    def iou(self) -> float:
+        """IoU = |A and B| / |A or B|; 1 where both are empty, 0 where one is."""
+        total = self.predicted + self.true - self.both
+        return self.both / total if total else 1.0
+
+
+def count(prediction: CropMask, truth: CropMask) -> Counts:
+    """Count the pixels of two masks and those that both have."""
+    return Counts(intersection(prediction, truth), prediction.area, truth.area)
+
+
 def dice(prediction: CropMask, truth: CropMask) -> float:
     """Dice = 2 |A and B| / (|A| + |B|); 1 where both are empty.
 
     >>> dice(CropMask(0, 0, np.ones((1, 2), np.uint8)), CropMask(1, 0, np.ones((1, 2), np.uint8)))
     0.5
     """
-    total = prediction.area + truth.area
-    return 2 * intersection(prediction, truth) / total if total else 1.0
+    return count(prediction, truth).dice
+
+
+def iou(prediction: CropMask, truth: CropMask) -> float:
+    """IoU = |A and B| / |A or B|; 1 where both are empty.
+
+    >>> iou(CropMask(0, 0, np.ones((1, 2), np.uint8)), CropMask(1, 0, np.ones((1, 2), np.uint8)))
+    0.3333333333333333
+    """
+    return count(prediction, truth).iou
 
 
 def shared_parts(masks: Mapping[str, CropMask]) -> dict[str, CropMask]:
     """Return of every mask the pixels that at least one other mask has too."""
     box = union_box(masks.values())
-    count = np.zeros((box[3], box[2]), np.uint8)
+    claims = np.zeros((box[3], box[2]), np.uint8)
     for mask in masks.values():
-        _part(count, mask, box)[...] += mask.pixels
-    several = (count > 1).astype(np.uint8)
+        _part(claims, mask, box)[...] += mask.pixels
+    several = (claims > 1).astype(np.uint8)
     return {
         label: CropMask(mask.x, mask.y, mask.pixels & _part(several, mask, box))
         for label, mask in masks.items()
@@ -58,6 +97,10 @@ def _part(
     return plane[top : top + mask.pixels.shape[0], left : left + mask.pixels.shape[1]]
 
 
+Pair = tuple[str, str]
+"""Two class names."""
+
+
 @dataclass(frozen=True)
 class ImageScore:
     """One image's scores.
@@ -67,11 +110,35 @@ class ImageScore:
         shared: label -> Dice of the part of the bone that it shares with other bones, predicted
             against true; only classes whose truth shares a pixel. Bone pairs whose overlap is
             drawn too small, too large or elsewhere all lose here (the idea of RAM-H1200's DSC-O).
+        counts: label -> pixels, for every class; empty where Dice comes from elsewhere.
+        measures: name -> label -> value, such as those of `fusion.surface`; only what was asked.
+        pairs: two classes whose truth shares a pixel -> `dice` and `nsd` of what they share.
+        confusion: true class, predicted class -> pixels (`fusion.overlaps.count_confusion`).
+        doubled: classes predicted in more places than they have.
+        patient: whose image it is; "" where nobody knows.
+        posture: `straight` or `bent`; "" where that is not known.
     """
 
     key: str
     dice: Mapping[str, float]
     shared: Mapping[str, float]
+    counts: Mapping[str, Counts] = field(default_factory=dict)
+    measures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    pairs: Mapping[Pair, Mapping[str, float]] = field(default_factory=dict)
+    confusion: Mapping[Pair, tuple[int, int]] = field(default_factory=dict)
+    doubled: tuple[str, ...] = ()
+    patient: str = ""
+    posture: str = ""
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Classes that have truth but no predicted pixel."""
+        return tuple(n for n, c in self.counts.items() if c.true and not c.predicted)
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Classes that have predicted pixels but no truth."""
+        return tuple(n for n, c in self.counts.items() if c.predicted and not c.true)
 
 
 def score_image(
@@ -83,19 +150,14 @@ def score_image(
     """Score one image's masks; a label that is absent from a mapping is an empty mask."""
     found = {n: m for n, m in predicted.items() if m.area}
     real = {n: m for n, m in truth.items() if m.area}
-    values = {}
-    for name in labels.names:
-        if name in found and name in real:
-            values[name] = dice(found[name], real[name])
-        else:
-            values[name] = float(name not in found and name not in real)
+    counts = {n: count(found.get(n, EMPTY), real.get(n, EMPTY)) for n in labels.names}
     found_shared, real_shared = shared_parts(found), shared_parts(real)
     shared = {
         name: dice(found_shared[name], part) if name in found_shared else 0.0
         for name, part in real_shared.items()
         if part.area
     }
-    return ImageScore(key, values, shared)
+    return ImageScore(key, {n: c.dice for n, c in counts.items()}, shared, counts)
 
 
 @dataclass(frozen=True)

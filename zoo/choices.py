@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
 
 from converters.types import LabelSpace, Sample
+from fusion.intervals import CONFIDENCE, Estimate, mean_over_people
 from fusion.metrics import ImageScore, Scores
 from fusion.types import Prediction
 from zoo.config import check_config
@@ -30,22 +30,6 @@ from zoo.runs import Run, select
 from zoo.source import DataSource
 
 PLAIN = "plain"
-CONFIDENCE = 0.95
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How much better one choice is than the plain one on the same images.
-
-    Attributes:
-        mean: of Dice, over images and classes.
-        interval: lower and upper end of its 95 % confidence interval over patients; None where
-            there are fewer than two.
-    """
-
-    mean: float
-    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -67,14 +51,11 @@ class Measurement:
     scores: Scores
     seconds: float
     peak_bytes: int | None
-    against_plain: Mapping[str, Difference]
+    against_plain: Mapping[str, Estimate]
 
     def record(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
-        differences = {
-            group: {"mean": found.mean, "interval": found.interval}
-            for group, found in self.against_plain.items()
-        }
+        differences = {group: found.record() for group, found in self.against_plain.items()}
         return {
             "choice": self.choice,
             "options": self.options.model_dump(mode="json"),
@@ -253,7 +234,7 @@ def _scores(
         yield score_prediction(prediction, sample, labels)
 
 
-def differences(scores: Scores, plain: Scores, samples: Sequence[Sample]) -> dict[str, Difference]:
+def differences(scores: Scores, plain: Scores, samples: Sequence[Sample]) -> dict[str, Estimate]:
     """Return how much better scores are than the plain ones: of all classes, and of each group.
 
     Args:
@@ -273,43 +254,13 @@ def differences(scores: Scores, plain: Scores, samples: Sequence[Sample]) -> dic
     found = {}
     for group, names in groups.items():
         columns = [labels.names.index(name) for name in names]
-        found[group] = paired_difference(of_classes[:, columns].mean(axis=1), people)
+        found[group] = mean_over_people(of_classes[:, columns].mean(axis=1), people)
     return found
 
 
 def _people(samples: Sequence[Sample]) -> list[str]:
     # Of an image whose patient nobody knows nothing better is known than that it is one.
     return [sample.group or sample.key for sample in samples]
-
-
-def paired_difference(values: np.ndarray[Any, Any], people: Sequence[str]) -> Difference:
-    """Return the mean of differences with its interval, by a bootstrap over people.
-
-    Args:
-        values: float (n,), one an image.
-        people: whose images they are.
-    """
-    _, person = np.unique(people, return_inverse=True)
-    sums, counts = np.bincount(person, values), np.bincount(person)
-    mean = float(values.mean())
-    if len(sums) < 2:
-        return Difference(mean, None)
-
-    def ratio(total: Any, number: Any, axis: int = -1) -> Any:
-        return total.sum(axis) / number.sum(axis)
-
-    drawn = bootstrap(
-        (sums, counts),
-        ratio,
-        paired=True,
-        vectorized=True,
-        method="percentile",
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        random_state=np.random.default_rng(0),
-    )
-    low, high = drawn.confidence_interval
-    return Difference(mean, (float(low), float(high)))
 
 
 def describe(comparison: Comparison) -> str:
@@ -334,8 +285,4 @@ def describe(comparison: Comparison) -> str:
 
 def _told(row: Measurement) -> str:
     found = row.against_plain.get("all")
-    if found is None:
-        return ""
-    interval = found.interval
-    span = "[one patient]" if interval is None else f"[{interval[0]:+.4f}, {interval[1]:+.4f}]"
-    return f"{found.mean:+.4f} {span}"
+    return "" if found is None else str(found)

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from converters.masks import CropMask, rasterize_labels
+from converters.parallel import map_ordered
+from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
 from fusion import submission
+from fusion.measures import FAST, measure_image
 from fusion.metrics import ImageScore, Scores, score_image
 from fusion.store import PredictionStore
+from fusion.summary import POSTURES
 from fusion.types import Prediction
 from zoo.progress import Report, track
 from zoo.source import DataSource
+
+# Label spaces that are scored by mIoU, and their class of all pixels that no other class has.
+BACKGROUND = {"waste": "Background"}
+
+_Found = Prediction | dict[str, CropMask]
 
 
 def truth_masks(sample: Sample) -> dict[str, CropMask]:
@@ -58,7 +69,13 @@ def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace)
 
 
 def evaluate(
-    source: Path, data: DataSource, labels_name: str, subset: str, report: Report
+    source: Path,
+    data: DataSource,
+    labels_name: str,
+    subset: str,
+    report: Report,
+    measures: Collection[str] = FAST,
+    jobs: int = 1,
 ) -> Scores:
     """Score a prediction store, or a submission.
 
@@ -68,25 +85,28 @@ def evaluate(
         labels_name: label space of a submission; a store names its own.
         subset: the images that a submission has to cover; a store lists its own.
         report: for a progress bar.
+        measures: of `fusion.measures.MEASURES`; Dice is always there.
+        jobs: processes.
 
     Raises:
         ValueError: the source is neither, or speaks of other images or classes.
     """
+    found: Iterable[tuple[str, _Found]]
     if source.is_dir():
         store = PredictionStore(source)
         labels = store_labels(store)
         samples = data.annotated(labels)
         check_sizes(store, samples)
-        found: Iterable[tuple[str, dict[str, CropMask]]]
-        found = ((p.key, binary_masks(p, labels)) for p in store)
+        found = ((p.key, p) for p in store)
         total, left_out = len(store.manifest.images), data.left_out(labels)
     else:
         labels = LabelSpace.load(labels_name)
         samples, left_out = data.annotated(labels, subset), data.left_out(labels, subset)
         masks = _submitted(source, samples, left_out, labels)
         found, total = masks.items(), len(masks)
-    scored = ((key, m) for key, m in track(found, total, report) if key not in left_out)
-    return Scores(labels, list(_scores(source, scored, samples, labels)))
+    tasks = _tasks(source, ((k, f) for k, f in found if k not in left_out), samples)
+    measure = partial(_measure, labels=labels, measures=tuple(measures))
+    return Scores(labels, list(track(map_ordered(measure, tasks, jobs), total, report)))
 
 
 def _submitted(
@@ -108,16 +128,31 @@ def _submitted(
     return masks
 
 
-def _scores(
-    source: Path,
-    masks: Iterable[tuple[str, dict[str, CropMask]]],
-    samples: Mapping[str, Sample],
-    labels: LabelSpace,
-) -> Iterator[ImageScore]:
-    for key, found in masks:
+def _tasks(
+    source: Path, found: Iterable[tuple[str, _Found]], samples: Mapping[str, Sample]
+) -> Iterator[tuple[_Found, Sample]]:
+    for key, masks in found:
         if key not in samples:
             raise ValueError(f"{source}: '{key}' has no truth in this data set")
-        yield score_image(key, found, truth_masks(samples[key]), labels)
+        yield masks, samples[key]
+
+
+def _measure(
+    task: tuple[_Found, Sample], labels: LabelSpace, measures: Collection[str]
+) -> ImageScore:
+    found, sample = task
+    masks = binary_masks(found, labels) if isinstance(found, Prediction) else found
+    background = BACKGROUND.get(labels.name)
+    score = measure_image(
+        *(sample.key, masks, truth_masks(sample), labels, sample.size_hw),
+        *(measures, background),
+    )
+    return replace(score, patient=sample.group, posture=_posture(sample, labels))
+
+
+def _posture(sample: Sample, labels: LabelSpace) -> str:
+    bent = is_bent(sample, labels)
+    return "" if bent is None else POSTURES[int(bent)]
 
 
 def by_file_name(samples: Iterable[Sample]) -> dict[str, str]:
@@ -133,22 +168,3 @@ def by_file_name(samples: Iterable[Sample]) -> dict[str, str]:
             raise ValueError(f"'{sample.key}' and '{other}' are both named {sample.file_name}")
         names[sample.file_name] = sample.key
     return names
-
-
-def check_submission(path: Path, data: DataSource, subset: str, labels_name: str) -> list[str]:
-    """Return what is wrong with a submission for a subset of a data set, one line each."""
-    labels = LabelSpace.load(labels_name)
-    samples = data.read(labels, subset)
-    by_file_name(samples)
-    images = [submission.Image(s.file_name, s.size_hw) for s in samples]
-    return submission.check(path, images, labels)
-
-
-def describe(scores: Scores) -> str:
-    """Return the scores as lines for a terminal."""
-    shared = scores.shared()
-    lines = [f"{len(scores.images)} images", f"{'all':14s} {scores.mean():.4f}"]
-    lines += [f"{group:14s} {value:.4f}" for group, value in scores.per_group().items()]
-    lines.append(f"{'shared pixels':14s} " + ("none" if shared is None else f"{shared:.4f}"))
-    lines += [f"  {name:12s} {value:.4f}" for name, value in scores.per_class().items()]
-    return "\n".join(lines)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ttest_1samp
 
 import converters
 from converters.masks import rasterize_labels
@@ -16,7 +15,7 @@ from converters.splits import VERSION, Split
 from converters.types import LabelSpace, Sample
 from fusion.types import Prediction, SoftMask
 from zoo import checkpoints
-from zoo.choices import compare, describe, paired_difference, parse_choice
+from zoo.choices import compare, describe, parse_choice
 from zoo.config import RunConfig
 from zoo.families import smp
 from zoo.families.base import PredictOptions
@@ -216,35 +215,3 @@ def test_a_choice_that_the_run_cannot_do_is_found_before_any_is_computed(
     with pytest.raises(ValueError, match="average: the family 'shifting' predicts without"):
         compare(make_run(family), data, ["hflip", "average=logits"], options=CPU, report=_no_report)
     assert all(count == 0 for _, count in family.asked)
-
-
-def test_the_interval_is_about_that_of_a_t_test() -> None:
-    values = np.random.default_rng(0).normal(0.01, 0.02, 60)
-    found = paired_difference(values, [str(n) for n in range(60)])
-    low, high = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert found.mean == pytest.approx(values.mean())
-    assert found.interval == pytest.approx((low, high), abs=1e-3)
-
-
-def test_images_of_one_patient_count_as_one_observation() -> None:
-    values = np.random.default_rng(0).normal(0, 0.02, 40)
-    people = [str(n) for n in range(40)]
-    alone = paired_difference(values, people).interval
-    copied = paired_difference(np.repeat(values, 4), np.repeat(people, 4).tolist()).interval
-    taken_for_others = paired_difference(
-        np.repeat(values, 4), [str(n) for n in range(160)]
-    ).interval
-    assert copied == pytest.approx(alone)
-    assert taken_for_others is not None
-    assert alone is not None
-    assert taken_for_others[1] - taken_for_others[0] < 0.7 * (alone[1] - alone[0])
-
-
-def test_patients_with_more_images_count_more() -> None:
-    found = paired_difference(np.array([0.0, 0.0, 0.0, 4.0]), ["a", "a", "a", "b"])
-    assert found.mean == 1
-    assert found.interval == (0, 4)
-
-
-def test_one_patient_has_no_interval() -> None:
-    assert paired_difference(np.array([0.1, 0.2]), ["a", "a"]).interval is None

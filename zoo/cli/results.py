@@ -108,6 +108,15 @@ def check(
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Prediction store or submission.")],
     data: Data,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="Of dice, iou, nsd, hd95, asd, ber, overlap, confusion, presence; or fast, or all."
+        ),
+    ] = "fast",
+    against: Annotated[
+        Path | None, typer.Option(help="Another one for the same images, to compare with.")
+    ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Scores as JSON.")] = None,
     subset: Annotated[
         Subset, typer.Option(help="The images that a submission covers; a store lists its own.")
@@ -115,16 +124,30 @@ def evaluate(
     data_format: From = None,
     edits: Edits = None,
     labels: Labels = "hand_bones",
+    jobs: Jobs = 1,
 ) -> None:
-    """Score a prediction store or a submission: Dice per class, group, and on shared pixels."""
-    from zoo.evaluate import describe
+    """Score a prediction store or a submission: overlap, outlines, shared pixels, lost bones."""
+    from fusion.measures import parse_measures
+    from zoo import score_table
     from zoo.evaluate import evaluate as score
     from zoo.progress import bar
     from zoo.source import DataSource
 
+    measures = parse_measures(metrics)
     source = DataSource.open(data, data_format, edits)
-    with bar("evaluate") as report:
-        scores = score(predictions, source, labels, subset.value, report)
+    found = []
+    for path in (predictions, against) if against else (predictions,):
+        with bar(f"evaluate {path.name}") as report:
+            found.append(score(path, source, labels, subset.value, report, measures, jobs))
+    summaries = score_table.summarize_all(found[0], measures)
+    record = score_table.record(found[0], measures, summaries)
+    lines = [score_table.describe(found[0], measures, summaries)]
+    if against:
+        differences = score_table.compare_all(found[0], found[1], measures)
+        record["against"] = {"source": str(against)} | {
+            name: summary.record() for name, summary in differences.items()
+        }
+        lines.append(score_table.describe_comparison(found[0], differences, str(against)))
     if json_out is not None:
-        write_json(json_out, scores.record())
-    say(describe(scores))
+        write_json(json_out, record)
+    say("\n\n".join(lines))

@@ -1,0 +1,212 @@
+"""From the scores of images to means with intervals: of all, of groups, postures and classes.
+
+What is averaged: images first, then classes, as the competition does. Where a class is absent from
+the truth and the prediction, Dice, IoU and surface Dice are 1 and distances 0. Where it is absent
+from one of them they are 0, and the distance is infinite; such distances are left out of the means
+and counted (`Summary.infinite`): a missing bone has no distance, and its Dice says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fusion.intervals import Estimate, Values, means_over_people
+from fusion.metrics import ImageScore, Pair, Scores
+
+POSTURES = ("straight", "bent")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A measure's means.
+
+    Attributes:
+        overall: of all classes; None where no image has a value.
+        groups: of the label space's groups that have values.
+        postures: of all classes, over the images of straight hands and of bent ones.
+        classes: of the classes that have values.
+        infinite: how many values were infinite, and left out.
+    """
+
+    overall: Estimate | None
+    groups: Mapping[str, Estimate]
+    postures: Mapping[str, Estimate]
+    classes: Mapping[str, Estimate]
+    infinite: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+
+        def each(found: Mapping[str, Estimate]) -> dict[str, Any]:
+            return {name: estimate.record() for name, estimate in found.items()}
+
+        return {
+            "overall": self.overall.record() if self.overall else None,
+            "groups": each(self.groups),
+            "postures": each(self.postures),
+            "classes": each(self.classes),
+            "infinite": self.infinite,
+        }
+
+
+def people_of(scores: Scores) -> list[str]:
+    """Return whose images they are; an image of an unknown patient is one of its own."""
+    return [image.patient or image.key for image in scores.images]
+
+
+def values_of(scores: Scores, measure: str) -> Values:
+    """Return a measure of every image and class, float64 (n, C); NaN where it is not defined.
+
+    Args:
+        scores: of the images.
+        measure: `dice`, `iou`, `shared` (Dice of shared pixels), or one of `ImageScore.measures`.
+
+    Raises:
+        ValueError: the images were not measured by it.
+    """
+    names = scores.labels.names
+    if all(measure not in image.measures for image in scores.images) and measure not in _KNOWN:
+        found = sorted({*_KNOWN, *scores.images[0].measures})
+        raise ValueError(f"measure '{measure}': expected one of {found}; ask for it first")
+    rows = [_row(image, measure) for image in scores.images]
+    return np.array([[row.get(n, np.nan) for n in names] for row in rows], np.float64)
+
+
+_KNOWN = ("dice", "iou", "shared")
+
+
+def _row(image: ImageScore, measure: str) -> Mapping[str, float]:
+    if measure == "iou":
+        return {name: dice / (2 - dice) for name, dice in image.dice.items()}
+    if measure in _KNOWN:
+        return image.dice if measure == "dice" else image.shared
+    return image.measures.get(measure, {})
+
+
+def pair_values(scores: Scores, measure: str) -> tuple[list[Pair], Values]:
+    """Return the pairs of classes that share pixels, and a measure of each, float64 (n, pairs).
+
+    Args:
+        scores: measured with `overlap`.
+        measure: `dice` or `nsd`; NaN where the pair shares nothing in that image.
+    """
+    index = scores.labels.index
+    known = {pair for image in scores.images for pair in image.pairs}
+    pairs = sorted(known, key=lambda pair: (index[pair[0]], index[pair[1]]))
+    rows = [
+        [image.pairs[pair][measure] if pair in image.pairs else np.nan for pair in pairs]
+        for image in scores.images
+    ]
+    return pairs, np.array(rows, np.float64).reshape(len(rows), len(pairs))
+
+
+def summarize(scores: Scores, measure: str) -> Summary:
+    """Average a measure (see `values_of`) over images, then over classes."""
+    return _summarize(values_of(scores, measure), scores)
+
+
+def summarize_pairs(scores: Scores, measure: str) -> tuple[Estimate | None, dict[Pair, Estimate]]:
+    """Average a measure of shared pixels (see `pair_values`) over images, then over pairs."""
+    pairs, values = pair_values(scores, measure)
+    if not pairs:
+        return None, {}
+    columns = [[i] for i in range(len(pairs))]
+    overall, *each = means_over_people(values, people_of(scores), [range(len(pairs)), *columns])
+    return overall, {pair: found for pair, found in zip(pairs, each, strict=True) if found}
+
+
+def compare(new: Scores, old: Scores, measure: str) -> Summary:
+    """Average the differences new - old of a measure of the same images, as `summarize` does.
+
+    Images and classes where either has no (finite) value are left out.
+
+    Raises:
+        ValueError: the scores are of other images or classes.
+    """
+    if new.labels.names != old.labels.names:
+        raise ValueError("comparison: expected scores of the same classes, found others")
+    ours, theirs = [i.key for i in new.images], [i.key for i in old.images]
+    if differ := sorted(set(ours) ^ set(theirs)):
+        what = f"'{differ[0]}' is in one of them only"
+        raise ValueError(f"comparison: expected scores of the same images; {what}")
+    place = {key: i for i, key in enumerate(theirs)}
+    before = values_of(old, measure)[[place[key] for key in ours]]
+    after = values_of(new, measure)
+    # Infinite minus infinite is no difference.
+    infinite = np.isinf(before) | np.isinf(after)
+    with np.errstate(invalid="ignore"):
+        return _summarize(np.where(infinite, np.inf, after - before), new)
+
+
+def _summarize(values: Values, scores: Scores) -> Summary:
+    labels, people = scores.labels, people_of(scores)
+    infinite = np.isinf(values)
+    values = np.where(infinite, np.nan, values)
+    groups = {g: [labels.index[n] for n in names] for g, names in labels.groups.items()}
+    everything = range(len(labels))
+    asked = [everything, *groups.values(), *([i] for i in everything)]
+    overall, *rest = means_over_people(values, people, asked)
+    return Summary(
+        overall,
+        {group: found for group, found in zip(groups, rest, strict=False) if found},
+        _by_posture(values, scores),
+        {n: found for n, found in zip(labels.names, rest[len(groups) :], strict=True) if found},
+        int(infinite.sum()),
+    )
+
+
+def _by_posture(values: Values, scores: Scores) -> dict[str, Estimate]:
+    people = people_of(scores)
+    found = {}
+    for posture in POSTURES:
+        rows = [i for i, image in enumerate(scores.images) if image.posture == posture]
+        if rows:
+            chosen = [people[i] for i in rows]
+            (mean,) = means_over_people(values[rows], chosen, [range(values.shape[1])])
+            if mean:
+                found[posture] = mean
+    return found
+
+
+def pooled_iou(scores: Scores) -> dict[str, float]:
+    """Return the IoU of each class over the pixels of all images together.
+
+    The mean of these is the mIoU of PASCAL VOC (Everingham et al. 2010): an image in which a class
+    is absent does not count for it. Classes that are nowhere, true or predicted, are left out.
+
+    Raises:
+        ValueError: the scores do not count pixels.
+    """
+    if any(not image.counts for image in scores.images):
+        raise ValueError("mIoU: expected images with counted pixels, found scores alone")
+    pooled = {}
+    for name in scores.labels.names:
+        both, predicted, true = np.sum([i.counts[name] for i in scores.images], axis=0).tolist()
+        if union := predicted + true - both:
+            pooled[name] = both / union
+    return pooled
+
+
+def confusion_of(scores: Scores) -> dict[Pair, tuple[int, int]]:
+    """Return the pixels of each true class predicted as another, of all images, most first."""
+    total: Counter[Pair] = Counter()
+    right: Counter[Pair] = Counter()
+    for image in scores.images:
+        for pair, (pixels, both_right) in image.confusion.items():
+            total[pair] += pixels
+            right[pair] += both_right
+    return {pair: (pixels, right[pair]) for pair, pixels in total.most_common()}
+
+
+def presence_of(scores: Scores) -> dict[str, list[tuple[str, str]]]:
+    """Return `missing`, `extra` and `doubled` bones, each as (image, class)."""
+
+    def listed(field: str) -> list[tuple[str, str]]:
+        return [(i.key, name) for i in scores.images for name in getattr(i, field)]
+
+    return {field: listed(field) for field in ("missing", "extra", "doubled")}
