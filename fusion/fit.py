@@ -9,49 +9,23 @@ source.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
-from sklearn.model_selection import GroupKFold
 
-from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.counts import LEVELS, SILENT, ClassTable, Stack, level_logits, tabulate
-from fusion.evidence import SOFT_EDGE, ZONES, gather
-from fusion.gains import pool_gains
+from fusion.counted import Counted, Seen
+from fusion.counts import LEVELS, SILENT, Stack, level_logits
+from fusion.evidence import SOFT_EDGE, ZONES
+from fusion.fit_report import ClassReport, HeldOut, members, report_classes
 from fusion.hybrid import ClassWeights, Hybrid
-from fusion.intervals import Estimate, mean_over_people
 from fusion.trust import Calibration, Gate, Trust
-from fusion.types import Prediction
 from fusion.weights import Shrinkage, fit_weights
 
 Floats = npt.NDArray[np.float64]
-Seen = tuple[Sequence[Prediction], Mapping[str, CropMask], str]
-
-
-@dataclass(frozen=True)
-class ClassReport:
-    """What cross-validation said of one class.
-
-    Attributes:
-        single: source -> mean Dice of it alone.
-        mean: mean Dice of the sources' plain mean.
-        fused: mean held-out Dice of the fitted pool.
-        gain: `fused` minus the best source, with its interval over patients.
-        likely_gain: the same, when the gains of the group's other classes are heard as well.
-        worth: source -> held-out Dice that the pool loses without it.
-        keeps: the source the class keeps, or "".
-    """
-
-    single: Mapping[str, float]
-    mean: float
-    fused: float
-    gain: Estimate
-    likely_gain: Estimate
-    worth: Mapping[str, float]
-    keeps: str
+Fitted = tuple[Trust, dict[str, Floats]]
 
 
 @dataclass(frozen=True)
@@ -63,12 +37,15 @@ class Fit:
         report: class name -> what cross-validation said.
         images: how many were fitted on.
         patients: whose they are.
+        held_out: patient -> the rule as fitted without the images of that patient: for whatever is
+            chosen next, such as a refinement, on images that the rule has not seen.
     """
 
     rule: Hybrid
     report: Mapping[str, ClassReport]
     images: int
     patients: int
+    held_out: Mapping[str, Hybrid]
 
     def notes(self) -> dict[str, str]:
         """One comment a class, for the rule's file."""
@@ -77,67 +54,6 @@ class Fit:
             + ", ".join(f"{v:.4f} {name}" for name, v in r.single.items())
             for label, r in self.report.items()
         }
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Images with truth, counted: what the fit keeps of them.
-
-    Attributes:
-        tables: class name -> one table an image.
-        patients: one an image.
-        is_instance: bool (K,), which sources find instances.
-    """
-
-    tables: Mapping[str, Sequence[ClassTable]]
-    patients: Sequence[str]
-    is_instance: npt.NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        return len(self.patients)
-
-    @property
-    def sources(self) -> int:
-        """The number of sources."""
-        return len(self.is_instance)
-
-    @classmethod
-    def of(
-        cls, images: Iterable[Seen], labels: LabelSpace, sources: int, soft_edge: float, zones: bool
-    ) -> Counted:
-        """Count images, one in memory at a time.
-
-        Raises:
-            ValueError: images of one patient only, or another number of predictions than sources.
-        """
-        tables: dict[str, list[ClassTable]] = {label: [] for label in labels.names}
-        patients, is_instance = [], np.zeros(sources, np.bool_)
-        for predictions, truth, patient in images:
-            if len(predictions) != sources:
-                raise ValueError(f"fit: expected {sources} sources, found {len(predictions)}")
-            is_instance |= np.array([p.kind == "instance" for p in predictions])
-            found = {e.label: e for e in gather(predictions, labels, soft_edge)}
-            for label in labels.names:
-                evidence = found.get(label)
-                if evidence is not None and not zones:
-                    evidence = replace(evidence, zones=np.zeros_like(evidence.zones))
-                tables[label].append(tabulate(evidence, truth.get(label, EMPTY), sources))
-            patients.append(patient)
-        if len(set(patients)) < 2:
-            found_ = f"{len(set(patients))} in {len(patients)} images"
-            raise ValueError(f"fit: expected images of at least two patients, found {found_}")
-        return cls(tables, patients, is_instance)
-
-    def only(self, places: Sequence[int]) -> Counted:
-        """Return some of the images."""
-        tables = {n: [t[i] for i in places] for n, t in self.tables.items()}
-        return Counted(tables, [self.patients[i] for i in places], self.is_instance)
-
-    def folds(self, count: int) -> list[tuple[list[int], list[int]]]:
-        """Return the places of (train, test) images of a cross-validation by patient."""
-        splitter = GroupKFold(min(count, len(set(self.patients))))
-        split = splitter.split(np.zeros(len(self)), groups=self.patients)
-        return [(train.tolist(), test.tolist()) for train, test in split]
 
 
 @dataclass(frozen=True)
@@ -186,68 +102,42 @@ class HybridFit:
         progress("counting pixels")
         counted = Counted.of(images, labels, len(sources), self.soft_edge, self.zones)
         progress("cross-validating")
-        report = self._cross_validate(counted, sources, labels)
+        folds = [
+            (train, test, self._fit(counted.only(train), labels))
+            for train, test in counted.folds(self.folds)
+        ]
+        held_out = HeldOut.empty(counted)
+        for _, test, fitted in folds:
+            _measure(counted, test, fitted, labels, held_out)
+        report = report_classes(counted, held_out, sources, labels, self.fall_back)
         progress("fitting")
-        trust, fitted = self._fit(counted, labels)
+        rule = self._rule(self._fit(counted, labels), report, sources)
+        rules = {
+            counted.patients[i]: fold_rule
+            for _, test, fitted in folds
+            for fold_rule in [self._rule(fitted, report, sources)]
+            for i in test
+        }
+        return Fit(rule, report, len(counted), len(set(counted.patients)), rules)
+
+    def _rule(
+        self, fitted: Fitted, report: Mapping[str, ClassReport], sources: Sequence[str]
+    ) -> Hybrid:
+        trust, parameters = fitted
         classes = {}
-        for label in labels.names:
-            keeps = report[label].keeps
-            single = ClassWeights.single(sources.index(keeps), sources) if keeps else None
-            classes[label] = single or self._weights(fitted[label], len(sources))
+        for label, found in report.items():
+            if found.keeps:
+                classes[label] = ClassWeights.single(sources.index(found.keeps), sources)
+            else:
+                classes[label] = self._weights(parameters[label], len(sources))
         gates = {s: g for s, g in zip(sources, trust.gates, strict=True) if g is not None}
         calibrations = {
             group: dict(zip(sources, found, strict=True))
             for group, found in trust.calibrations.items()
         }
-        rule = Hybrid(tuple(sources), classes, gates, calibrations, self.soft_edge)
-        return Fit(rule, report, len(counted), len(set(counted.patients)))
+        return Hybrid(tuple(sources), classes, gates, calibrations, self.soft_edge)
 
-    def _cross_validate(
-        self, counted: Counted, sources: Sequence[str], labels: LabelSpace
-    ) -> dict[str, ClassReport]:
-        fused = {n: np.zeros(len(counted)) for n in labels.names}
-        lost = {n: np.zeros((len(sources), len(counted))) for n in labels.names}
-        for train, test in counted.folds(self.folds):
-            trust, fitted = self._fit(counted.only(train), labels)
-            held_out = counted.only(test)
-            for n in labels.names:
-                fused[n][test] = _stack(held_out, n, trust, labels).dice(fitted[n])
-                for k in range(len(sources)):
-                    without = _stack(held_out, n, trust, labels, k).dice(fitted[n])
-                    lost[n][k, test] = fused[n][test] - without
-        return self._reports(counted, fused, lost, sources, labels)
-
-    def _reports(
-        self,
-        counted: Counted,
-        fused: Mapping[str, Floats],
-        lost: Mapping[str, Floats],
-        sources: Sequence[str],
-        labels: LabelSpace,
-    ) -> dict[str, ClassReport]:
-        alone = {n: _alone(counted, n) for n in labels.names}
-        best = {n: int(np.argmax(alone[n].mean(axis=1))) for n in labels.names}
-        gains = {
-            n: mean_over_people(fused[n] - alone[n][best[n]], counted.patients)
-            for n in labels.names
-        }
-        likely: dict[str, Estimate] = {}
-        for names in _members(labels).values():
-            likely |= zip(names, pool_gains([gains[n] for n in names]), strict=True)
-        return {
-            n: ClassReport(
-                single=_named(sources, alone[n].mean(axis=1)),
-                mean=float(np.mean([t.dice_of_mean() for t in counted.tables[n]])),
-                fused=float(fused[n].mean()),
-                gain=gains[n],
-                likely_gain=likely[n],
-                worth=_named(sources, lost[n].mean(axis=1)),
-                keeps=sources[best[n]] if self.fall_back and not _is_sure(likely[n]) else "",
-            )
-            for n in labels.names
-        }
-
-    def _fit(self, counted: Counted, labels: LabelSpace) -> tuple[Trust, dict[str, Floats]]:
+    def _fit(self, counted: Counted, labels: LabelSpace) -> Fitted:
         trust = self.fit_trust(counted, labels)
         shrinkage = self.shrinkage.times(self._choose_factor(counted, labels))
         stacks = {n: _stack(counted, n, trust, labels) for n in labels.names}
@@ -283,30 +173,21 @@ class HybridFit:
         )
         if not self.calibrate:
             return Trust(gates)
-        members = _members(labels)
-        return Trust(gates, {g: _calibrations(counted, names) for g, names in members.items()})
+        groups = members(labels)
+        return Trust(gates, {g: _calibrations(counted, names) for g, names in groups.items()})
 
 
-def _members(labels: LabelSpace) -> dict[str, list[str]]:
-    """Return group -> its classes; "" for those without one."""
-    members: dict[str, list[str]] = {}
+def _measure(
+    counted: Counted, test: Sequence[int], fitted: Fitted, labels: LabelSpace, into: HeldOut
+) -> None:
+    """Fill in what a fold's weights reach on the images that they were not fitted on."""
+    trust, parameters = fitted
+    held_out = counted.only(test)
     for n in labels.names:
-        members.setdefault(labels.group_of(n) or "", []).append(n)
-    return members
-
-
-def _alone(counted: Counted, label: str) -> Floats:
-    """Dice of each source alone, float64 (K, images)."""
-    tables = counted.tables[label]
-    return np.array([[t.dice_alone(k) for t in tables] for k in range(counted.sources)])
-
-
-def _named(sources: Sequence[str], values: Floats) -> dict[str, float]:
-    return dict(zip(sources, values.tolist(), strict=True))
-
-
-def _is_sure(gain: Estimate) -> bool:
-    return gain.interval is not None and gain.interval[0] > 0
+        into.fused[n][test] = _stack(held_out, n, trust, labels).dice(parameters[n])
+        for k in range(counted.sources):
+            without = _stack(held_out, n, trust, labels, k).dice(parameters[n])
+            into.lost[n][k, test] = into.fused[n][test] - without
 
 
 def _stack(

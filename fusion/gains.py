@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fusion.intervals import Estimate
 
 Floats = npt.NDArray[np.float64]
-QUANTILE = 1.959964  # of the normal distribution, for 95 %
+BOTH_SIDES, ONE_SIDE = 1.959964, 1.644854  # quantiles of the normal distribution, for 95 %
 
 
 def pool_gains(gains: Sequence[Estimate]) -> list[Estimate]:
@@ -26,7 +26,8 @@ def pool_gains(gains: Sequence[Estimate]) -> list[Estimate]:
         gains: of the classes of one group, with intervals at 95 % or None.
 
     Returns:
-        The same, pooled; those without an interval, and a single one, as they are.
+        The same, pooled, in intervals whose lower end is a lower confidence bound at 95 %; those
+        without an interval, and a single one, as they are.
     """
     known = [i for i, gain in enumerate(gains) if gain.interval is not None]
     pooled = list(gains)
@@ -34,7 +35,7 @@ def pool_gains(gains: Sequence[Estimate]) -> list[Estimate]:
         return pooled
     means = np.array([gains[i].mean for i in known])
     widths = np.array([np.ptp(gains[i].interval or (0.0, 0.0)) for i in known])
-    variances = np.maximum(widths / (2 * QUANTILE), 1e-6) ** 2
+    variances = np.maximum(widths / (2 * BOTH_SIDES), 1e-6) ** 2
     between = _variance_between(means, variances)
     weights = 1 / (variances + between)
     common = float(weights @ means / weights.sum())
@@ -42,7 +43,7 @@ def pool_gains(gains: Sequence[Estimate]) -> list[Estimate]:
     found = share * means + (1 - share) * common
     spread = np.sqrt(share * variances + (1 - share) ** 2 / weights.sum())
     for i, mean, sd in zip(known, found.tolist(), spread.tolist(), strict=True):
-        pooled[i] = Estimate(mean, (mean - QUANTILE * sd, mean + QUANTILE * sd))
+        pooled[i] = Estimate(mean, (mean - ONE_SIDE * sd, mean + ONE_SIDE * sd))
     return pooled
 
 

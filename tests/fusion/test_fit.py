@@ -8,9 +8,10 @@ from scipy.optimize import check_grad
 
 from converters.masks import EMPTY, crop
 from fusion import Hybrid, Mean
+from fusion.counted import Counted
 from fusion.counts import AT_MOST_SOURCES, LEVELS, Stack, tabulate
 from fusion.evidence import ZONES, gather
-from fusion.fit import Counted, HybridFit
+from fusion.fit import HybridFit
 from fusion.hybrid import ClassWeights
 from fusion.metrics import Scores, dice, score_image
 from fusion.rule_file import dump_rule, read_rule
@@ -84,7 +85,19 @@ def test_the_report_says_what_held_out_images_say(fitted, train, held_out, label
     for k, name in enumerate(NAMES):
         single = np.mean([r.single[name] for r in fitted.report.values()])
         assert single == pytest.approx(score(alone(k), train, labels), abs=1e-9)
-    assert fitted.images == 24
+    assert (fitted.images, fitted.patients) == (24, 12)
+
+
+def test_every_patient_has_a_rule_that_has_not_seen_them(fitted, train, labels):
+    assert set(fitted.held_out) == {patient for _, _, patient in train}
+    assert len(set(map(id, fitted.held_out.values()))) == 5
+    held_out = [
+        dice(fitted.held_out[patient](p, labels).binary(n), truth[n])
+        for p, truth, patient in train
+        for n in labels.names
+    ]
+    fused = np.mean([r.fused for r in fitted.report.values()])
+    assert np.mean(held_out) == pytest.approx(fused, abs=0.003)
 
 
 def test_notes_name_every_class_and_source(fitted, labels):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fusion.gains import QUANTILE, pool_gains
+from fusion.gains import BOTH_SIDES, ONE_SIDE, pool_gains
 from fusion.intervals import Estimate
 
 
 def gain(mean, sd):
-    return Estimate(mean, (mean - QUANTILE * sd, mean + QUANTILE * sd))
+    return Estimate(mean, (mean - BOTH_SIDES * sd, mean + BOTH_SIDES * sd))
 
 
 def test_classes_that_do_not_differ_share_one_gain():
@@ -17,14 +17,14 @@ def test_classes_that_do_not_differ_share_one_gain():
     )
     assert [g.mean for g in found] == pytest.approx([0.01] * 4)
     # Four measurements of one number: half the standard error of each.
-    assert [g.interval[0] for g in found] == pytest.approx([0.01 - QUANTILE * 0.002] * 4)
+    assert [g.interval[0] for g in found] == pytest.approx([0.01 - ONE_SIDE * 0.002] * 4)
 
 
 def test_classes_that_differ_clearly_stay_apart():
     given = [gain(-0.05, 0.001), gain(0.0, 0.001), gain(0.05, 0.001)]
     for before, after in zip(given, pool_gains(given), strict=True):
         assert after.mean == pytest.approx(before.mean, abs=1e-4)
-        assert after.interval == pytest.approx(before.interval, abs=1e-4)
+        assert after.interval[0] == pytest.approx(before.mean - ONE_SIDE * 0.001, abs=1e-4)
 
 
 def test_an_unsure_class_moves_more_than_a_sure_one():
@@ -42,10 +42,10 @@ def test_means_and_intervals_hold_what_they_promise():
         for truth, before, after in zip(real, given, pool_gains(given), strict=True):
             errors.append((after.mean - truth) ** 2)
             raw_errors.append((before.mean - truth) ** 2)
-            covered.append(after.interval[0] <= truth <= after.interval[1])
+            covered.append(after.interval[0] <= truth)
     assert np.mean(errors) < 0.6 * np.mean(raw_errors)
     # The variance between classes is taken as known, so that somewhat fewer than 95 % are covered.
-    assert 0.8 < np.mean(covered) < 0.97
+    assert 0.85 < np.mean(covered) < 0.97
 
 
 @pytest.mark.parametrize("given", [[], [gain(0.1, 0.01)], [Estimate(0.1, None), gain(0.2, 0.01)]])

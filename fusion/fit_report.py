@@ -1,0 +1,119 @@
+"""What a fit found out about each class, on images that it held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.types import LabelSpace
+from fusion.counted import Counted
+from fusion.gains import pool_gains
+from fusion.intervals import Estimate, mean_over_people
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """What cross-validation said of one class.
+
+    Attributes:
+        single: source -> mean Dice of it alone.
+        mean: mean Dice of the sources' plain mean.
+        fused: mean held-out Dice of the fitted pool.
+        gain: `fused` minus the best source, with its interval over patients.
+        likely_gain: the same, when the gains of the group's other classes are heard as well; the
+            lower end of its interval is a lower confidence bound at 95 %.
+        worth: source -> held-out Dice that the pool loses without it.
+        keeps: the source the class keeps, or "".
+    """
+
+    single: Mapping[str, float]
+    mean: float
+    fused: float
+    gain: Estimate
+    likely_gain: Estimate
+    worth: Mapping[str, float]
+    keeps: str
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Dice of the fused classes on images that the weights were not fitted on.
+
+    Attributes:
+        fused: class name -> float64 (images,).
+        lost: class name -> float64 (K, images), what is lost without a source.
+    """
+
+    fused: Mapping[str, Floats]
+    lost: Mapping[str, Floats]
+
+    @classmethod
+    def empty(cls, counted: Counted) -> HeldOut:
+        """Return zeros, to be filled in fold by fold."""
+        shape = counted.sources, len(counted)
+        return cls(
+            {n: np.zeros(shape[1]) for n in counted.tables},
+            {n: np.zeros(shape) for n in counted.tables},
+        )
+
+
+def report_classes(
+    counted: Counted, held_out: HeldOut, sources: Sequence[str], labels: LabelSpace, fall_back: bool
+) -> dict[str, ClassReport]:
+    """Compare each class's fusion with its best source, and decide what the class takes.
+
+    Args:
+        counted: all images.
+        held_out: what the fusion reached on them.
+        sources: their names.
+        labels: the classes.
+        fall_back: whether a class without a sure gain keeps its best source.
+    """
+    alone = {n: _alone(counted, n) for n in labels.names}
+    best = {n: int(np.argmax(alone[n].mean(axis=1))) for n in labels.names}
+    gains = {
+        n: mean_over_people(held_out.fused[n] - alone[n][best[n]], counted.patients)
+        for n in labels.names
+    }
+    likely: dict[str, Estimate] = {}
+    for names in members(labels).values():
+        likely |= zip(names, pool_gains([gains[n] for n in names]), strict=True)
+    return {
+        n: ClassReport(
+            single=_named(sources, alone[n].mean(axis=1)),
+            mean=float(np.mean([t.dice_of_mean() for t in counted.tables[n]])),
+            fused=float(held_out.fused[n].mean()),
+            gain=gains[n],
+            likely_gain=likely[n],
+            worth=_named(sources, held_out.lost[n].mean(axis=1)),
+            keeps=sources[best[n]] if fall_back and not _is_sure(likely[n]) else "",
+        )
+        for n in labels.names
+    }
+
+
+def members(labels: LabelSpace) -> dict[str, list[str]]:
+    """Return group -> its classes; "" for those without one."""
+    members: dict[str, list[str]] = {}
+    for n in labels.names:
+        members.setdefault(labels.group_of(n) or "", []).append(n)
+    return members
+
+
+def _alone(counted: Counted, label: str) -> Floats:
+    """Dice of each source alone, float64 (K, images)."""
+    tables = counted.tables[label]
+    return np.array([[t.dice_alone(k) for t in tables] for k in range(counted.sources)])
+
+
+def _named(sources: Sequence[str], values: Floats) -> dict[str, float]:
+    return dict(zip(sources, values.tolist(), strict=True))
+
+
+def _is_sure(gain: Estimate) -> bool:
+    return gain.interval is not None and gain.interval[0] > 0
