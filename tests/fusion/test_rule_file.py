@@ -1,5 +1,6 @@
 """Rules as YAML files that a person reads and edits."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from fusion.classwise import Classwise
 from fusion.evidence import ZONES
 from fusion.hybrid import ClassWeights
 from fusion.pooling import Weighted
-from fusion.rule_file import dump_rule, load_rule, read_rule
+from fusion.rule_file import AROUND, dump_rule, load_rule, read_rule
+from fusion.types import Rule
 
 # Names that YAML would read as something else, or not at all.
 ODD = ("yes", "1", "<b>", "a: b", "#5", "it's", "null", "- x", "0x1F", "1e3", "[x]", "Ünet", "a...")
@@ -197,3 +199,43 @@ def test_shipped_rules_fuse_hands(name, predict, soft_plane):
 
 def test_a_shipped_rule_is_one_of_the_expected():
     assert set(configs.names("fusion")) == set(SHIPPED)
+
+
+@dataclass(frozen=True)
+class Polish:
+    """Does something to a prediction: what may stand beside `method`."""
+
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class Polished:
+    """A rule whose result is polished."""
+
+    rule: Rule
+    polish: Polish
+
+    def __call__(self, predictions, labels):
+        """Return what the rule says, under a key that tells of the polish."""
+        fused = self.rule(predictions, labels)
+        return replace(fused, key=f"{fused.key} {self.polish.strength}")
+
+
+@pytest.fixture
+def around(monkeypatch):
+    monkeypatch.setitem(AROUND, "polish", (Polish, Polished))
+
+
+def test_a_key_beside_the_method_is_put_around_the_rule(around, tmp_path, predict, labels):
+    rule = read(tmp_path, "method: vote\nk: 1\npolish: {strength: 2}\n")
+    assert rule == Polished(Vote(k=1), Polish(2.0))
+    assert read(tmp_path, dump_rule(rule)) == rule
+    assert rule([predict({})], labels).key.endswith(" 2.0")
+    inside = read(tmp_path, "method: classwise\nrest: {method: mean, polish: {}}\n")
+    assert inside == Classwise(rest=Polished(Mean(), Polish()))
+    assert read(tmp_path, dump_rule(inside)) == inside
+
+
+def test_an_error_beside_the_method_is_named(around, tmp_path):
+    with pytest.raises(ValueError, match=r"rule\.yaml: polish: strength: expected a number"):
+        read(tmp_path, "method: mean\npolish: {strength: much}\n")
