@@ -18,9 +18,11 @@ from converters.masks import CropMask
 from fusion.evidence import LOGIT_LIMIT, ZONES, ClassEvidence, logit_table
 from fusion.trust import Trust
 
-LEVELS = 16
+# Levels of log odds: narrow about 0, where it is decided, and alike below it.
+_EDGES = (0.0, 0.2, 0.4, 0.65, 0.95, 1.3, 1.7, 2.2, 2.8, 3.4, LOGIT_LIMIT)
+LEVELS = 2 * (len(_EDGES) - 1)
 SILENT = LEVELS
-AT_MOST_SOURCES = 15  # so many sources' levels, and the zone, fit into one int64
+AT_MOST_SOURCES = 14  # so many sources' levels, and the zone, fit into one int64
 Floats = npt.NDArray[np.float64]
 
 
@@ -29,8 +31,7 @@ class ClassTable:
     """One class of one image, counted.
 
     Attributes:
-        levels: uint8 (n, K), each source's log odds in 16 equal steps; SILENT where it says
-            nothing.
+        levels: uint8 (n, K), the level of each source's log odds; SILENT where it says nothing.
         zones: uint8 (n,).
         bone: int64 (n,), pixels of the row that belong to the class in truth.
         other: int64 (n,), pixels of the row that do not.
@@ -74,13 +75,15 @@ class ClassTable:
 
 def level_logits() -> Floats:
     """Return the log odds in the middle of each level, float64 (LEVELS,)."""
-    step = 2 * LOGIT_LIMIT / LEVELS
-    return (np.arange(LEVELS, dtype=np.float64) - LEVELS / 2 + 0.5) * step
+    above = (np.array(_EDGES[1:]) + np.array(_EDGES[:-1])) / 2
+    return np.concatenate([-above[::-1], above])
 
 
 def _levels_of_bytes() -> npt.NDArray[np.int64]:
-    share = (logit_table() + LOGIT_LIMIT) / (2 * LOGIT_LIMIT)
-    return np.clip(np.floor(share * LEVELS).astype(np.int64), 0, LEVELS - 1)
+    inner = np.array(_EDGES[1:-1])
+    found = np.searchsorted(inner, np.abs(logit_table()), side="right")
+    # Log odds of at least 0 are above, so that the neutral byte is.
+    return np.where(logit_table() >= 0, LEVELS // 2 + found, LEVELS // 2 - 1 - found)
 
 
 _LEVELS = _levels_of_bytes()

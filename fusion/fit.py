@@ -160,10 +160,11 @@ class HybridFit:
         return max(self.factors, key=score)
 
     def _weights(self, parameters: Floats, sources: int) -> ClassWeights:
-        rows = parameters[:-1].reshape(len(ZONES), sources + 1).tolist()
+        # Four digits are what a person reads, and more than the images tell.
+        rows = parameters[:-1].round(4).reshape(len(ZONES), sources + 1).tolist()
         # Without zones all pixels were counted as of the first one.
         of_zones = {z: tuple(rows[i if self.zones else 0]) for i, z in enumerate(ZONES)}
-        return ClassWeights(float(parameters[-1]), of_zones)
+        return ClassWeights(round(float(parameters[-1]), 4), of_zones)
 
     def fit_trust(self, counted: Counted, labels: LabelSpace) -> Trust:
         """Fit what the sources' detections and probabilities are worth."""

@@ -52,3 +52,30 @@ def fit(paths: Sequence[Path], data: DataSource, out: Path, report: Report) -> F
     fitted = HybridFit()(images(), names, labels, lambda note: report(total, total, note))
     atomic_write_text(out, dump_rule(fitted.rule, fitted.notes()))
     return fitted
+
+
+def describe(fitted: Fit) -> str:
+    """Return what cross-validation said, as a table: who is how good, and what each source adds."""
+    sources = fitted.rule.sources
+    width = max(len(name) for name in [*fitted.report, "class"])
+    head = [f"{'class':{width}s}", *(f"{name:>10.10s}" for name in [*sources, "mean", "fused"])]
+    head += [
+        f"{'gain over the best [95 %]':>27s}",
+        "  takes",
+        *(f"{'-' + n:>11.11s}" for n in sources),
+    ]
+    lines = [
+        f"held-out Dice on {fitted.images} images of {fitted.patients} patients;"
+        " in the last columns what the fusion loses without a source",
+        " ".join(head),
+    ]
+    for label, r in fitted.report.items():
+        values = [*(r.single[name] for name in sources), r.mean, r.fused]
+        cells = [f"{label:{width}s}", *(f"{v:10.4f}" for v in values), f"{r.likely_gain!s:>27s}"]
+        cells += [f"  {r.keeps or 'fusion'}".ljust(9), *(f"{r.worth[n]:+10.4f}" for n in sources)]
+        lines.append(" ".join(cells))
+    totals = [*([r.single[n] for r in fitted.report.values()] for n in sources)]
+    totals += [[r.mean for r in fitted.report.values()], [r.fused for r in fitted.report.values()]]
+    means = (f"{sum(column) / len(column):10.4f}" for column in totals)
+    lines.append(" ".join([f"{'all':{width}s}", *means]))
+    return "\n".join(lines)

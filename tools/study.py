@@ -1,0 +1,183 @@
+"""What each part of the hybrid rule is worth: an ablation on phantoms, from nothing.
+
+python tools/study.py OUT --seed 0
+
+Writes phantoms, cross-validates the three small networks of the demo, adds a second stage on
+enlarged wrists, fits every variant of the rule on out-of-fold predictions, and scores it on test
+images that no network and no fit has seen. Killed and started again, it continues.
+"""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import cv2
+import numpy as np
+import typer
+
+from converters.masks import CropMask
+from converters.types import LabelSpace, Sample
+from fusion import FUSIONS, Hybrid, Rule
+from fusion.fit import HybridFit
+from fusion.intervals import mean_over_people
+from fusion.metrics import ImageScore, Scores, score_image
+from fusion.store import PredictionStore, read_together
+from fusion.types import Prediction, SoftMask
+from zoo.evaluate import truth_masks
+from zoo.source import DataSource
+
+NETWORKS = ("smp", "segformer", "yolo")
+WRIST = "wrist"
+Seen = tuple[tuple[Prediction, ...], dict[str, CropMask], str]
+Images = Sequence[Seen]
+
+
+def commands(out: Path, seed: int, people: int) -> Iterator[tuple[str, ...]]:
+    """Yield the commands that lead to the stores, as a user would type them after `zoo`."""
+    data, split = str(out / "data"), str(out / "split.json")
+    sizes = ("--people", str(people), "--test-people", str(people // 2), "--size", "512")
+    yield ("phantom", data, *sizes, "--seed", str(seed))
+    yield ("split", data, "--out", split, "--folds", "3", "--seed", str(seed))
+    folds = ("--split", split, "--folds", "all")
+    for name in NETWORKS:
+        run, store = str(out / "runs" / name), str(out / "val" / name)
+        config = ("--config", "demo", "--data", data, *folds, "--out", run, "--oof", store)
+        yield ("train", name, *config, f"seed={seed}")
+        test = str(out / "test" / name)
+        first = str(out / "runs" / name / "fold-0")
+        yield ("predict", first, "--data", data, "--subset", "test", "--out", test)
+
+
+def whole(predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+    """Return predictions as they are."""
+    return predictions
+
+
+def hard(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Return predictions with the instance sources' masks as a vendor gives them: 0 or 1."""
+    return [_binary(p) if p.kind == "instance" else p for p in predictions]
+
+
+def _binary(prediction: Prediction) -> Prediction:
+    masks = {}
+    for label, found in prediction.masks.items():
+        masks[label] = tuple((score, _cut(mask, prediction.size_hw)) for score, mask in found)
+    return replace(prediction, masks=masks)
+
+
+def _cut(mask: SoftMask, size_hw: tuple[int, int]) -> SoftMask:
+    x, y, width, height = window = mask.window(size_hw)
+    pixels = np.where(mask.render(window) >= 128, 255, 0).astype(np.uint8)
+    return SoftMask((x, y, width, height), cv2.copyMakeBorder(pixels, 0, 0, 0, 0, 0))
+
+
+def semantic_only(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Return the predictions of semantic sources."""
+    return [p for p in predictions if p.kind == "semantic"]
+
+
+Change = Callable[[Sequence[Prediction]], Sequence[Prediction]]
+VARIANTS: dict[str, tuple[HybridFit, Change]] = {
+    "hybrid": (HybridFit(), whole),
+    "no zones": (HybridFit(zones=False), whole),
+    "no instance source": (HybridFit(), semantic_only),
+    "hard instance masks": (HybridFit(soft_edge=0.0), hard),
+    "boxes cut": (HybridFit(soft_edge=0.0), whole),
+    "no gates": (HybridFit(gate=False), whole),
+    "no calibration": (HybridFit(calibrate=False), whole),
+    "no shrinkage": (HybridFit(factors=(0.0,)), whole),
+    "no fallback": (HybridFit(fall_back=False), whole),
+}
+
+
+def load(out: Path, subset: str, names: Sequence[str]) -> list[Seen]:
+    """Return the sources' predictions, the truth and the patient of each image."""
+    stores = [PredictionStore(out / subset / name) for name in names]
+    labels = LabelSpace.load(stores[0].manifest.labels)
+    samples: dict[str, Sample] = DataSource.open(out / "data").annotated(
+        labels, "test" if subset == "test" else "train"
+    )
+    return [
+        (p, truth_masks(samples[p[0].key]), samples[p[0].key].group) for p in read_together(stores)
+    ]
+
+
+def score(rule: Rule, images: Images, change: Change, labels: LabelSpace) -> Scores:
+    """Score a rule on images."""
+    found: list[ImageScore] = []
+    for number, (predictions, truth, _) in enumerate(images):
+        fused = rule(change(predictions), labels)
+        masks = {name: fused.binary(name) for name in labels.names}
+        found.append(score_image(str(number), masks, truth, labels))
+    return Scores(labels, found)
+
+
+def study(out: Path, names: Sequence[str]) -> Iterator[tuple[str, Scores]]:
+    """Yield each rule's name and its scores on the test images."""
+    val, test = load(out, "val", names), load(out, "test", names)
+    labels = LabelSpace.load("hand_bones")
+    for k, name in enumerate(names):
+        yield name, score(lambda p, _, k=k: p[k], test, whole, labels)
+    for name in ("mean", "vote", "max", "staple"):
+        yield name, score(FUSIONS[name](), test, whole, labels)
+    yield "plain pool", score(Hybrid(), test, whole, labels)
+    for name, (fit, change) in VARIANTS.items():
+        seen = [(change(p), truth, patient) for p, truth, patient in val]
+        kinds = [p.kind for p in val[0][0]]
+        left = [
+            n
+            for n, k in zip(names, kinds, strict=True)
+            if change is not semantic_only or k == "semantic"
+        ]
+        yield name, score(fit(seen, left, labels).rule, test, change, labels)
+
+
+def table(rows: dict[str, Scores], patients: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of a Markdown table; differences are to the hybrid, over patients."""
+    best = rows["hybrid"]
+    groups = list(best.labels.groups)
+    yield "| | " + " | ".join(["all", *groups, "shared pixels", "to the hybrid [95 %]"]) + " |"
+    yield "|---" * (len(groups) + 4) + "|"
+    for name, scores in rows.items():
+        difference = mean_over_people(_values(scores) - _values(best), patients)
+        values = [scores.mean(), *scores.per_group().values(), scores.shared() or 0.0]
+        cells = [f"{v:.4f}"[1:] for v in values]
+        yield (
+            f"| {name} | " + " | ".join([*cells, "" if scores is best else str(difference)]) + " |"
+        )
+
+
+def _values(scores: Scores) -> Any:
+    return np.array([[image.dice[n] for n in scores.labels.names] for image in scores.images])
+
+
+def main(
+    out: Annotated[Path, typer.Argument(help="Folder for all of it.")],
+    seed: Annotated[int, typer.Option(help="Of the phantoms, the folds and the training.")] = 0,
+    people: Annotated[int, typer.Option(help="To learn from; half as many to test.")] = 40,
+    sources: Annotated[str, typer.Option(help="Stores to fuse.")] = ",".join(NETWORKS),
+) -> None:
+    """Make the stores, fit every variant, print the table."""
+    out.mkdir(parents=True, exist_ok=True)
+    for command in commands(out, seed, people):
+        typer.echo(f"$ zoo {shlex.join(command)}", err=True)
+        subprocess.run([sys.executable, "-m", "zoo", *command], check=True)
+    names = sources.split(",")
+    rows = {}
+    for name, scores in study(out, names):
+        rows[name] = scores
+        typer.echo(f"{name}: {scores.mean():.4f}", err=True)
+    patients = [patient for _, _, patient in load(out, "test", names)]
+    lines = list(table(rows, patients))
+    typer.echo("\n".join(lines))
+    record = {name: scores.record() for name, scores in rows.items()}
+    (out / f"study-{'-'.join(names)}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    typer.run(main)
