@@ -22,7 +22,7 @@ from fusion.trust import Trust
 _EDGES = (0.0, 0.2, 0.4, 0.65, 0.95, 1.3, 1.7, 2.2, 2.8, 3.4, LOGIT_LIMIT)
 LEVELS = 2 * (len(_EDGES) - 1)
 SILENT = LEVELS
-AT_MOST_SOURCES = 14  # so many sources' levels, and the zone, fit into one int64
+AT_MOST_SOURCES = 13  # so many sources' levels, and the zone, fit into one int64
 Floats = npt.NDArray[np.float64]
 
 
