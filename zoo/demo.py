@@ -9,24 +9,18 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import typer
 
 from converters.files import atomic_write_text
-from converters.masks import CropMask
-from converters.types import LabelSpace, Sample
-from fusion import Mean, Rule, Vote
-from fusion.metrics import ImageScore, Scores, score_image
-from fusion.rule_file import read_rule
-from fusion.store import PredictionStore, read_together
-from fusion.types import Prediction
-from zoo.evaluate import binary_masks, store_labels, truth_masks
-from zoo.fuse import open_stores, order_sources
-from zoo.report import Case, Entry, worst_and_median, write_report
+from zoo.fusion_page import table
+from zoo.progress import bar
+from zoo.report.fusion_report import FusionReport, choose_rules, open_sources, report_fusion
 from zoo.source import DataSource
 
+LABELS = "hand_bones"
 FAMILIES = ("smp", "segformer", "yolo")
 PEOPLE, TEST_PEOPLE, SIZE, FOLDS = 30, 12, 512, 3
 PRETRAINED = (
@@ -73,32 +67,34 @@ def run_demo(out: Path, seed: int) -> str:
     typer.echo(PRETRAINED)
     for command in commands(out, seed):
         _run(command)
-    stores = open_stores([out / "test" / family for family in FAMILIES])
-    labels = store_labels(stores[0])
-    compared, samples = rules(out / "fusion.yaml"), DataSource.open(out / "data").annotated(labels)
-    entries = score_all(stores, compared, samples, labels)
-    atomic_write_text(
-        out / "comparison.json",
-        json.dumps({e.name: e.scores.record() for e in entries}, indent=1) + "\n",
-    )
-    minutes = (time.monotonic() - started) / 60
-    peak_gb = max(_peak_gb(resource.RUSAGE_CHILDREN), _peak_gb(resource.RUSAGE_SELF))
+    found = _report(out, seed, started)
+    record = {entry.name: entry.scores.record() for entry in found.entries}
+    atomic_write_text(out / "comparison.json", json.dumps(record, indent=1) + "\n")
+    spent = f"{_minutes(started):.1f} minutes, {_peak_gb():.1f} GB"
+    return "\n".join([table(found.entries), spent, *_results(out)])
+
+
+def _report(out: Path, seed: int, started: float) -> FusionReport:
+    """Write the page of the test images: sources, both plain rules, and the fitted hybrid."""
+    paths = [out / "test" / family for family in FAMILIES]
+    sources, samples = open_sources(paths, DataSource.open(out / "data"), LABELS)
     facts = [
-        ("Images", f"{TEST_PEOPLE * 2} test, {PEOPLE * 2} train, {SIZE} x {SIZE}, synthetic"),
+        ("Data", f"{TEST_PEOPLE * 2} test, {PEOPLE * 2} train, {SIZE} x {SIZE}, synthetic"),
         ("Seed", str(seed)),
         ("Training", PRETRAINED),
-        ("Time", f"{minutes:.1f} minutes on {os.cpu_count()} cores"),
-        ("Largest process", f"{peak_gb:.1f} GB"),
+        ("Time", f"{_minutes(started):.1f} minutes on {os.cpu_count()} cores"),
+        ("Largest process", f"{_peak_gb():.1f} GB"),
     ]
-    write_report(
-        out / "report.html",
-        title="Hand bones: three families, one fusion",
-        entries=entries,
-        cases=_cases(entries, stores, compared, samples, labels),
-        labels=labels,
-        facts=facts,
-    )
-    return "\n".join([table(entries), f"{minutes:.1f} minutes, {peak_gb:.1f} GB", *_results(out)])
+    with bar("report") as progress:
+        return report_fusion(
+            out / "report.html",
+            title="Hand bones: three families, one fusion",
+            sources=sources,
+            rules=choose_rules(sources, out / "fusion.yaml"),
+            samples=samples,
+            facts=facts,
+            report=progress,
+        )
 
 
 def _run(command: tuple[str, ...]) -> None:
@@ -113,81 +109,12 @@ def _results(out: Path) -> list[str]:
     return [f"{out / name}" for name in ("submission.csv", "fusion.yaml", "report.html")]
 
 
-def rules(fitted: Path) -> dict[str, Rule]:
-    """Return the rules that the demo compares: both plain ones, and the fitted hybrid."""
-    return {"mean": Mean(), "vote": Vote(), "hybrid": read_rule(fitted)}
+def _minutes(started: float) -> float:
+    return (time.monotonic() - started) / 60
 
 
-def score_all(
-    stores: Sequence[PredictionStore],
-    compared: Mapping[str, Rule],
-    samples: Mapping[str, Sample],
-    labels: LabelSpace,
-) -> list[Entry]:
-    """Score every source alone and every rule, in one pass over the stores."""
-    scores: dict[str, list[ImageScore]] = {n: [] for n in [*(s.name for s in stores), *compared]}
-    for predictions in read_together(stores):
-        key = predictions[0].key
-        truth = truth_masks(samples[key])
-        for name, masks in all_masks(predictions, stores, compared, labels).items():
-            scores[name].append(score_image(key, masks, truth, labels))
-    sources = {store.name for store in stores}
-    return [
-        Entry(name, "source" if name in sources else "rule", Scores(labels, found))
-        for name, found in scores.items()
-    ]
-
-
-def all_masks(
-    predictions: Sequence[Prediction],
-    stores: Sequence[PredictionStore],
-    compared: Mapping[str, Rule],
-    labels: LabelSpace,
-) -> dict[str, dict[str, CropMask]]:
-    """Return one image's masks by every source alone and by every rule."""
-    named = {s.name: p for s, p in zip(stores, predictions, strict=True)}
-    found = {name: binary_masks(p, labels) for name, p in named.items()}
-    for name, rule in compared.items():
-        ordered = [named[s.name] for s in order_sources(stores, rule)]
-        found[name] = binary_masks(rule(ordered, labels), labels)
-    return found
-
-
-def _cases(
-    entries: Sequence[Entry],
-    stores: Sequence[PredictionStore],
-    compared: Mapping[str, Rule],
-    samples: Mapping[str, Sample],
-    labels: LabelSpace,
-) -> list[Case]:
-    """The hybrid's worst and median wrist, with everybody's masks."""
-    hybrid = next(entry for entry in entries if entry.name == "hybrid")
-    keys = worst_and_median(hybrid.scores, "carpals")
-    found = {}
-    for predictions in read_together(stores):
-        key = predictions[0].key
-        if key in keys:
-            found[key] = all_masks(predictions, stores, compared, labels)
-    titles = ("Worst wrist", "Median wrist")
-    note = "by the hybrid's mean Dice of the carpals"
-    return [
-        Case(title, key, note, samples[key], found[key])
-        for title, key in zip(titles, keys, strict=True)
-    ]
-
-
-def table(entries: Sequence[Entry]) -> str:
-    """Return the comparison as a table for a terminal."""
-    groups = list(entries[0].scores.labels.groups)
-    lines = ["  ".join([f"{'Dice':10s}", *(f"{c:>8s}" for c in ["all", *groups, "shared"])])]
-    for entry in entries:
-        shared = entry.scores.shared()
-        values = [entry.scores.mean(), *entry.scores.per_group().values(), shared or 0.0]
-        lines.append("  ".join([f"{entry.name:10s}", *(f"{v:8.4f}" for v in values)]))
-    return "\n".join(lines)
-
-
-def _peak_gb(who: int) -> float:
+def _peak_gb() -> float:
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(who).ru_maxrss * unit / 1e9
+    who = (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)
+    return max(resource.getrusage(one).ru_maxrss for one in who) * unit / 1e9

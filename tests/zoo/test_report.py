@@ -13,8 +13,6 @@ from shapely.geometry import Point
 
 from converters.masks import EMPTY, crop, rasterize_labels
 from converters.types import Frame, Instance, LabelSpace, Sample
-from fusion.fit import ClassReport, Fit
-from fusion.hybrid import Hybrid
 from fusion.metrics import ImageScore, Scores, score_image
 from zoo.report import Case, Entry, pictures, tables, worst_and_median, write_report
 
@@ -82,7 +80,7 @@ def drawn_entries(sample, labels, masks):
     ]
 
 
-def report(tmp_path, sample, labels=LABELS, masks=None, fit=None, **case):
+def report(tmp_path, sample, labels=LABELS, masks=None, **case):
     masks = masks or {"smp": moved(sample, 9), "hybrid": moved(sample, 3)}
     out = tmp_path / "out" / "report.html"
     write_report(
@@ -92,7 +90,6 @@ def report(tmp_path, sample, labels=LABELS, masks=None, fit=None, **case):
         cases=[Case("Worst wrist", sample.key, "lowest", sample, masks, **case)],
         labels=labels,
         facts=[("Images", "1"), ("Peak memory", "<1 GB")],
-        fit=fit,
     )
     return out.read_text(encoding="utf-8")
 
@@ -171,17 +168,6 @@ def test_missing_masks_and_entries(tmp_path, sample):
     out = tmp_path / "one.html"
     write_report(out, title="t", entries=entries, cases=[case], labels=LABELS, facts=[])
     assert len(Page(out.read_text(encoding="utf-8")).images) == 4
-
-
-def test_fit_is_shown_where_given(tmp_path, sample):
-    kept = ClassReport({"smp": 0.9}, 0.88, -0.02, "smp")
-    pooled = ClassReport({"smp": 0.9}, 0.93, 0.03, "")
-    fit = Fit(Hybrid(("smp",)), {"shaft": kept, "left one": pooled}, 40)
-    page = report(tmp_path, sample, fit=fit)
-    assert "keeps smp" in page
-    assert "+0.0300" in page
-    assert "40 images" in page
-    assert "held out" not in report(tmp_path, sample)
 
 
 def test_dice_of_a_case_is_of_the_masks_shown(tmp_path, sample):
@@ -305,7 +291,7 @@ def test_score_table_marks_best_and_differences():
 def test_class_table_has_every_class_once():
     for labels in (LABELS, PLAIN):
         entries = [Entry("smp", "source", constant(0.9, labels))]
-        sections = tables.class_table(entries, labels, None).sections
+        sections = tables.class_table(entries, labels).sections
         assert sorted(row.name for _, rows in sections for row in rows) == sorted(NAMES)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from converters.files import atomic_write_text
 from converters.masks import CropMask, rasterize_labels
 from converters.types import LabelSpace
-from fusion.fit import Fit
+from fusion import Hybrid
 from fusion.metrics import ImageScore, score_image
-from zoo.report import pictures, tables
+from zoo.report import breakdown, pictures, tables
 from zoo.report.entries import (
     Case,
     Entry,
@@ -20,7 +21,10 @@ from zoo.report.entries import (
     group_names,
     mean_dice,
 )
+from zoo.report.gains import Gains, gain_table
+from zoo.report.intervals import MARK_WH
 from zoo.report.templates import render
+from zoo.report.weight_table import weight_table
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,10 @@ def write_report(
     cases: Sequence[Case],
     labels: LabelSpace,
     facts: Sequence[tuple[str, str]],
-    fit: Fit | None = None,
+    gains: Gains | None = None,
+    hybrid: Hybrid | None = None,
 ) -> None:
-    """Write the report: headline, scores, cases, classes, facts, and what the measures mean.
+    """Write the report: headline, scores, what fusion added, postures, cases, classes.
 
     The file holds its pictures and its style, loads nothing, and appears whole or not at all.
 
@@ -90,7 +95,8 @@ def write_report(
         cases: images to show; their images are read here.
         labels: the classes.
         facts: name and value of what a reader wants to know: images, seed, time, versions.
-        fit: the fitted rule, for what it decided per class.
+        gains: what the rule that the report is about added; None leaves it out.
+        hybrid: that rule, for its weights; None leaves them out.
 
     Raises:
         ValueError: entries or cases that do not fit together, or an image that cannot be read.
@@ -105,13 +111,15 @@ def write_report(
         headline=tables.headline(entries),
         remarks=tables.remarks(entries, labels),
         entries=entries,
-        subject=tables.subject_of(entries),
         scores=tables.score_table(entries, labels),
-        classes=tables.class_table(entries, labels, fit),
+        classes=tables.class_table(entries, labels),
+        fusion=gain_table(gains, labels) if gains else None,
+        weights=weight_table(hybrid, labels) if hybrid else None,
         cases=views,
         facts=facts,
-        fit=fit,
+        **_closer(entries, labels),
         strip_wh=tables.STRIP_WH,
+        mark_wh=MARK_WH,
         tones={
             "hit": pictures.css(pictures.HIT_ON_GREY),
             "missed": pictures.css(pictures.MISSED),
@@ -120,6 +128,21 @@ def write_report(
         },
     )
     atomic_write_text(out, page)
+
+
+def _closer(entries: Sequence[Entry], labels: LabelSpace) -> dict[str, Any]:
+    """What looks closer at the subject, or at the best source where nothing was fused."""
+    subject, source = tables.subject_of(entries), tables.best_source(entries)
+    shown = subject or source or entries[0]
+    several = len(shown.scores.images) > 1
+    return {
+        "subject": subject,
+        "source": source,
+        "shown": shown,
+        "postures": breakdown.posture_table(entries, labels, subject, source),
+        "boxes": breakdown.distribution(shown, source) if several else None,
+        "mixed": breakdown.mixed_up(shown, source),
+    }
 
 
 def _view(case: Case, entries: Sequence[Entry], labels: LabelSpace) -> CaseView:

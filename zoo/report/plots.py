@@ -92,6 +92,67 @@ def plot_ranges(rows: Mapping[str, Sequence[float]], axis: str, *, width: float 
     return _svg(figure)
 
 
+@_styled
+def plot_boxes(
+    rows: Mapping[str, Sequence[Sequence[float]]], series: Sequence[str], *, width: float = 900.0
+) -> Markup:
+    """Draw a row for each class with a box plot of Dice a series, the first one in colour.
+
+    Boxes and whiskers are Tukey's (Exploratory Data Analysis, 1977, chapter 2). The axis is
+    logarithmic in 1 - Dice, so that .98 and .99 are as far apart as .6 and .8.
+
+    Args:
+        rows: class name -> one list of Dice values (0..1) a series.
+        series: their names.
+        width: in points.
+    """
+    from matplotlib.patches import Patch
+
+    figure, axes = _figure(width, (6 + 11 * len(series)) * len(rows) + 80)
+    tones = (ACCENT, SOFT)[: len(series)]
+    for k, found in enumerate(rows.values()):
+        for i, (values, tone) in enumerate(zip(found, tones, strict=True)):
+            _draw_box(axes, values, k + (i - (len(tones) - 1) / 2) * 0.4, tone)
+    axes.set_xscale("log")
+    top = max(min(v, _TOP_DICE) for found in rows.values() for part in found for v in part)
+    axes.set_xlim(1.15, 0.85 * (1 - top))
+    ticks = [v for v in _DICE_TICKS if v <= top]
+    axes.set_xticks([1 - v for v in ticks], [f"{v:g}" for v in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.tick_params(axis="y", labelcolor=TEXT)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="x", linewidth=0.8)
+    axes.set_xlabel("Dice")
+    handles = [Patch(facecolor=t, alpha=0.6, label=n) for t, n in zip(tones, series, strict=False)]
+    figure.legend(
+        handles=handles,
+        loc="outside upper left",
+        ncols=len(handles),
+        frameon=False,
+        labelcolor=TEXT,
+    )
+    return _svg(figure)
+
+
+_TOP_DICE = 0.998
+_DICE_TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99)
+
+
+def _draw_box(axes: Any, values: Sequence[float], place: float, tone: str) -> None:
+    from matplotlib.cbook import boxplot_stats
+
+    (found,) = boxplot_stats(values)
+    low, left, middle, right, high = (
+        1 - min(found[key], _TOP_DICE) for key in ("whislo", "q1", "med", "q3", "whishi")
+    )
+    axes.plot([low, high], [place, place], color=tone, linewidth=1)
+    axes.barh(place, right - left, 0.3, left=left, color=tone, alpha=0.55, linewidth=0)
+    axes.plot([middle, middle], [place - 0.16, place + 0.16], color=TEXT, linewidth=1.6)
+    beyond = [1 - min(v, _TOP_DICE) for v in found["fliers"]]
+    axes.plot(beyond, [place] * len(beyond), "o", color=tone, markersize=2.6, markeredgewidth=0)
+
+
 def _plain_numbers(axes: Any) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 

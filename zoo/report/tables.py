@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.types import LabelSpace
-from fusion.fit import ClassReport, Fit
 from fusion.metrics import ImageScore, Scores
 from zoo.report.entries import Entry, mean_dice
+from zoo.report.sections import by_group
 
 DIGITS = 4
 SUBJECT = "hybrid"  # the rule that the headline is about, where an entry has this name
@@ -60,12 +60,11 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """One class: a cell an entry, what the subject gains, and what the fit decided."""
+    """One class: a cell an entry, and what the subject gains."""
 
     name: str
     cells: tuple[Cell, ...]
     gain: Cell | None
-    fit: ClassReport | None
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def score_table(entries: Sequence[Entry], labels: LabelSpace) -> ScoreTable:
     """Return the scores of all entries on all classes, each group, and shared pixels."""
     columns = ("all", *labels.groups, SHARED)
     kinds = [entry.kind for entry in entries]
-    by_column = [_cells([value(e.scores) for e in entries], kinds) for value in _measures(labels)]
+    by_column = [cells_of([value(e.scores) for e in entries], kinds) for value in _measures(labels)]
     keys = [_per_image(entry.scores) for entry in entries]
     axis_from = math.floor(min(min(values) for values in keys) * 20) / 20
     axis_from = min(axis_from, 0.95)
@@ -120,7 +119,13 @@ def _mean_of(names: Sequence[str]) -> Callable[[Scores], float | None]:
     return lambda scores: scores.mean(names)
 
 
-def _cells(values: Sequence[float | None], kinds: Sequence[str]) -> tuple[Cell, ...]:
+def cells_of(values: Sequence[float | None], kinds: Sequence[str]) -> tuple[Cell, ...]:
+    """Return one column or row of a table: a cell an entry, beside the best source.
+
+    Args:
+        values: one an entry; None where there is nothing to measure.
+        kinds: of the entries: source or rule.
+    """
     known = [rounded(v) for v in values if v is not None]
     sources = [v for v, k in zip(values, kinds, strict=True) if v is not None and k == "source"]
     reference = max(sources, default=None)
@@ -159,24 +164,18 @@ def _strip(values: Sequence[float], axis_from: float) -> tuple[str, float]:
 # --- the class table
 
 
-def class_table(entries: Sequence[Entry], labels: LabelSpace, fit: Fit | None) -> ClassTable:
+def class_table(entries: Sequence[Entry], labels: LabelSpace) -> ClassTable:
     """Return every class's Dice by entry; shaded by how far it is from 1."""
     per_class = [entry.scores.per_class() for entry in entries]
     worst = min(min(values.values()) for values in per_class)
-    rows = {n: _class_row(n, entries, [v[n] for v in per_class], worst, fit) for n in labels.names}
-    grouped = {n for names in labels.groups.values() for n in names}
-    loose = [n for n in labels.names if n not in grouped]
-    sections = [(g, tuple(rows[n] for n in names)) for g, names in labels.groups.items()]
-    if loose:
-        title = "other classes" if sections else ""
-        sections.append((title, tuple(rows[n] for n in loose)))
-    return ClassTable(tuple(sections), worst)
+    rows = {n: _class_row(n, entries, [v[n] for v in per_class], worst) for n in labels.names}
+    return ClassTable(tuple(by_group(rows, labels)), worst)
 
 
 def _class_row(
-    name: str, entries: Sequence[Entry], values: Sequence[float], worst: float, fit: Fit | None
+    name: str, entries: Sequence[Entry], values: Sequence[float], worst: float
 ) -> ClassRow:
-    cells = _cells(values, [entry.kind for entry in entries])
+    cells = cells_of(values, [entry.kind for entry in entries])
     # At least a twentieth, so that a table of good scores stays pale.
     span = max(1 - worst, 0.05)
     shaded = [
@@ -185,7 +184,7 @@ def _class_row(
     ]
     subject = subject_of(entries)
     gain = None if subject is None else cells[[e.name for e in entries].index(subject.name)]
-    return ClassRow(name, tuple(shaded), gain, None if fit is None else fit.report.get(name))
+    return ClassRow(name, tuple(shaded), gain)
 
 
 # --- the headline

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from zoo.report import tables
+from zoo.report.tables import DIGITS, signed
 
 
 def render(name: str, **values: Any) -> str:
@@ -23,6 +23,6 @@ def render(name: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["dice"] = lambda value: f"{value:.{tables.DIGITS}f}"
-    made.filters["signed"] = tables.signed
+    made.filters["dice"] = lambda value: f"{value:.{DIGITS}f}"
+    made.filters["signed"] = signed
     return made.get_template(name).render(values)

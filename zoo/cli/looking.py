@@ -1,0 +1,74 @@
+"""Commands that show: two predictions beside each other, and the page of a fusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.options import Data, Edits, From, Labels, app, command_line, say, write_json
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Prediction store or submission.")],
+    b: Annotated[Path, typer.Argument(help="Another one of the same images.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: compare.html, compare.json.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Data set: for pictures, and for truth if it has any.")
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also the JSON, here.")] = None,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Labels = "hand_bones",
+) -> None:
+    """Show where two predictions differ, by class and image, and who is right."""
+    from zoo import compare as comparing
+    from zoo.progress import bar
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits) if data else None
+    with bar("compare") as report:
+        found = comparing.compare(
+            *((a, b), out),
+            data=source,
+            labels_name=labels,
+            command=command_line(),
+            report=report,
+        )
+    if json_out is not None:
+        write_json(json_out, found.record())
+    say(comparing.describe(found, out))
+
+
+@app.command()
+def report(
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Prediction stores and submissions of the same images.")
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder to write: report.html, report.json.")],
+    config: Annotated[Path | None, typer.Option(help="Fusion config from `zoo fit`.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also the JSON, here.")] = None,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: Labels = "hand_bones",
+) -> None:
+    """Show what sources and their fusion are worth on annotated images, bone by bone."""
+    from zoo import fusion_page
+    from zoo.progress import bar
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits)
+    with bar("report") as progress:
+        found = fusion_page.write_page(
+            *(predictions, source, out),
+            config=config,
+            labels_name=labels,
+            command=command_line(),
+            report=progress,
+        )
+    if json_out is not None:
+        write_json(json_out, found.record())
+    say(f"{fusion_page.describe(found)}\n{out / fusion_page.PAGE}")

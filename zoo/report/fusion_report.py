@@ -1,0 +1,148 @@
+"""The page of a fusion from its sources: scores, what the rule added, pictures; and its JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.files import environment
+from converters.types import LabelSpace, Sample
+from fusion import FUSIONS, Mean, Rule, Vote
+from fusion.rule_file import read_rule
+from fusion.sources import Ensemble
+from fusion.store import PredictionStore
+from zoo.progress import Report
+from zoo.report.entries import Entry
+from zoo.report.gains import Gains, find_gains
+from zoo.report.measuring import Measured, hybrid_in, measure, show_cases
+from zoo.report.page import write_report
+from zoo.report.tables import best_source, headline, subject_of
+from zoo.source import DataSource
+
+
+@dataclass(frozen=True)
+class FusionReport:
+    """What a report says.
+
+    Attributes:
+        measured: the scores of sources and rules.
+        gains: what the rule that the report is about added; None without a fusion.
+    """
+
+    measured: Measured
+    gains: Gains | None
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """The sources, then the rules."""
+        return self.measured.entries
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {
+            "headline": headline(self.entries),
+            "entries": {e.name: {"kind": e.kind, **e.scores.record()} for e in self.entries},
+            "gains": self.gains.record() if self.gains else None,
+            "recovered": {
+                rule: {name: list(keys) for name, keys in found.items()}
+                for rule, found in self.measured.recovered.items()
+            },
+        }
+
+
+def choose_rules(sources: Ensemble, config: Path | None) -> dict[str, Rule]:
+    """Return the rules that a report compares: both plain ones, and that of a fusion config.
+
+    Raises:
+        ValueError: a bad config, or a source with a rule's name.
+    """
+    rules: dict[str, Rule] = {"mean": Mean(), "vote": Vote()} if len(sources.sources) > 1 else {}
+    if config is not None:
+        rule = read_rule(config)
+        hybrid = hybrid_in(rule)
+        name = next((n for n, kind in FUSIONS.items() if type(hybrid or rule) is kind), config.stem)
+        rules.pop(name, None)
+        rules[name] = rule
+    if taken := sorted(set(rules) & {source.name for source in sources.sources}):
+        raise ValueError(
+            f"{next(s.path for s in sources.sources if s.name == taken[0])}: expected another "
+            f"name than that of a rule, found '{taken[0]}'; rename the folder or the file"
+        )
+    return rules
+
+
+def open_sources(
+    paths: Sequence[Path], data: DataSource, labels_name: str
+) -> tuple[Ensemble, dict[str, Sample]]:
+    """Open stores and submissions of the same images, and the samples that have truth.
+
+    Raises:
+        ValueError: they do not fit together, or no image has truth.
+    """
+    usual = LabelSpace.load(labels_name)
+    store = next((path for path in paths if path.is_dir()), None)
+    labels = PredictionStore(store).label_space() if store else usual
+    samples = {sample.key: sample for sample in data.read(labels, "all")}
+    images = {key: (*sample.size_hw, sample.file_name) for key, sample in samples.items()}
+    sources = Ensemble.open(paths, images, usual=usual)
+    annotated = {key: s for key, s in samples.items() if s.instances and key in sources.images}
+    if not annotated:
+        raise ValueError(f"{data.path}: expected the truth of the predicted images, found none")
+    return sources, annotated
+
+
+def report_fusion(
+    out: Path,
+    *,
+    title: str,
+    sources: Ensemble,
+    rules: Mapping[str, Rule],
+    samples: Mapping[str, Sample],
+    facts: Sequence[tuple[str, str]],
+    report: Report,
+) -> FusionReport:
+    """Measure sources and rules, and write the page.
+
+    Args:
+        out: the HTML file; replaced where it exists.
+        title: of the page.
+        sources: predictions of the same images.
+        rules: name -> rule; the page is about `hybrid`, else about the last one.
+        samples: key -> sample with truth.
+        facts: name and value of what else a reader wants to know.
+        report: for a progress bar.
+
+    Raises:
+        ValueError: sources, rules and samples that do not fit together, or an image that cannot be
+            read.
+    """
+    measured = measure(sources, rules, samples, report)
+    subject = subject_of(measured.entries)
+    shown = subject or best_source(measured.entries) or measured.entries[0]
+    hybrid = hybrid_in(rules.get(subject.name)) if subject else None
+    gains = find_gains(measured, subject, hybrid) if subject else None
+    write_report(
+        out,
+        title=title,
+        entries=measured.entries,
+        cases=show_cases(shown, sources, rules, samples),
+        labels=sources.labels,
+        facts=[*_facts(sources, measured), *facts],
+        gains=gains,
+        hybrid=hybrid,
+    )
+    return FusionReport(measured, gains)
+
+
+def _facts(sources: Ensemble, measured: Measured) -> list[tuple[str, str]]:
+    images = measured.entries[0].scores.images
+    people = len({image.patient or image.key for image in images})
+    unknown = len(sources.images) - len(images)
+    facts = [
+        ("Images", f"{len(images)} of {people} patients"),
+        ("Classes", f"{len(sources.labels)} of '{sources.labels.name}'"),
+        ("Version", f"segzoo {environment()['versions'].get('segzoo', 'not installed')}"),
+    ]
+    return [*facts, ("Images without truth", f"{unknown}, left out")] if unknown else facts
