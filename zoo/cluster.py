@@ -82,6 +82,8 @@ def _connect(ray: Any, address: str | None) -> None:
     try:
         ray.init(address, **quiet, **({} if address else {"include_dashboard": False}))
     except Exception as error:  # Ray raises its base class where a node does not start in time
+        # What did start would stay behind.
+        ray.shutdown()
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ChildProcessError(f"Ray did not start: {reason}") from None
 

@@ -1,0 +1,167 @@
+"""What the fuse command writes: the same bytes, wherever and in whatever pieces it works."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fusion import submission
+from zoo import chunks
+
+
+def test_stores_and_submissions_mix_at_will(stores, files, fused, voted, tmp_path):
+    given = stores, files, [stores[0], *files[1:]]
+    for sources in given:
+        assert fused(sources, tmp_path / "out.csv") == voted
+    assert len(voted.splitlines()) == 1 + 6 * 9
+
+
+def test_submissions_are_joined_by_name(files, fused, voted, tmp_path):
+    rows = list(submission.read(files[1]))
+    (tmp_path / "other").mkdir()
+    shuffled = tmp_path / "other" / "b.csv"
+    submission.write(shuffled, [rows[i] for i in np.random.default_rng(0).permutation(len(rows))])
+    assert fused([files[0], shuffled, files[2]], tmp_path / "out.csv") == voted
+
+
+def test_processes_do_not_change_a_byte(stores, files, fused, voted, tmp_path):
+    mixed = [stores[0], *files[1:]]
+    assert fused(mixed, tmp_path / "out.csv", "--jobs", 2) == voted
+
+
+@pytest.mark.parametrize("size", [1, 4, 100])
+def test_chunks_do_not_change_a_byte(stores, fused, voted, tmp_path, monkeypatch, size):
+    monkeypatch.setattr(chunks, "IMAGES", size)
+    assert fused(stores, tmp_path / "out.csv") == voted
+
+
+RAY = """
+import sys
+from zoo import chunks
+from zoo.cli import main
+chunks.IMAGES = 2
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.timeout(900)
+def test_a_cluster_does_not_change_a_byte(stores, voted, tmp_path):
+    pytest.importorskip("ray")
+    command = ["fuse", *stores, "--out", tmp_path / "out.csv", "--method", "vote"]
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", RAY, *map(str, command), "--on", "ray"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        # It gives its own processes thirty seconds, which a busy machine may not have.
+        if "Ray did not start" not in done.stderr:
+            break
+    else:
+        pytest.skip("Ray does not start on a machine as busy as this one")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.csv").read_bytes() == voted
+
+
+def test_without_ray_a_hint_says_how_to_get_it(zoo, stores, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    out = tmp_path / "out.csv"
+    zoo("fuse", *stores, "--out", out, "--method", "vote", "--on", "ray", code=2)
+    assert "pip install 'segzoo[cluster]'" in capsys.readouterr().err
+    assert not out.exists()
+
+
+KILLED = """
+import os, signal, sys
+from zoo import chunks
+from zoo.cli import main
+chunks.IMAGES = 2
+save = chunks.ChunkFolder.save
+def save_and_die(self, number, chunk):
+    save(self, number, chunk)
+    if number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+chunks.ChunkFolder.save = save_and_die
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def remains(stores, tmp_path_factory):
+    """What a vote leaves that is killed after two of its three chunks."""
+    out = tmp_path_factory.mktemp("killed") / "out.csv"
+    command = ["fuse", *stores, "--out", out, "--method", "vote"]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, *map(str, command)], capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in out.parent.iterdir()] == ["out.csv.fusing"]
+    return out.parent / "out.csv.fusing"
+
+
+@pytest.fixture
+def killed(remains, tmp_path):
+    shutil.copytree(remains, tmp_path / remains.name)
+    return tmp_path / "out.csv"
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Take down which chunks are fused in this process."""
+    done = []
+    fuse_chunk = chunks.fuse
+
+    def count(rule, labels, chunk):
+        done.append(chunk.number)
+        return fuse_chunk(rule, labels, chunk)
+
+    monkeypatch.setattr(chunks, "fuse", count)
+    return done
+
+
+def test_a_killed_fusion_goes_on(stores, fused, killed, voted, counted):
+    assert fused(stores, killed) == voted
+    assert counted == [2]
+
+
+@pytest.mark.parametrize("change", ["rule", "source", "order", "floor"])
+def test_another_fusion_starts_anew(stores, files, fused, killed, counted, change):
+    given, options, method = stores, (), "vote"
+    if change == "rule":
+        method = "mean"
+    elif change == "source":
+        given = [*stores[:2], files[2]]
+    elif change == "order":
+        given = given[::-1]
+    else:
+        options = ("--floor", 0.9)
+    fused(given, killed, *options, method=method)
+    assert counted == [0, 1, 2]
+
+
+def test_somebody_s_folder_is_left_alone(zoo, stores, tmp_path, capsys):
+    (tmp_path / "out.csv.fusing").mkdir()
+    (tmp_path / "out.csv.fusing" / "photo.jpg").write_bytes(b"1")
+    out = tmp_path / "out.csv"
+    zoo("fuse", *stores, "--out", out, "--method", "vote", code=2)
+    assert "expected an unfinished fusion" in capsys.readouterr().err
+    assert (tmp_path / "out.csv.fusing" / "photo.jpg").exists()
+
+
+def test_a_store_killed_half_way_goes_on(zoo, stores, tmp_path, counted):
+    out = tmp_path / "store"
+    options = ("--method", "mean", "--format", "store")
+    zoo("fuse", *stores, "--out", out, *options)
+    expected = {p.name: p.read_bytes() for p in out.iterdir()}
+    partial = tmp_path / "store.partial"
+    os.rename(out, partial)
+    (partial / "part-00002.parquet").unlink()
+    counted.clear()
+    zoo("fuse", *stores, "--out", out, *options)
+    assert counted == [2]
+    assert {p.name: p.read_bytes() for p in out.iterdir()} == expected
