@@ -7,9 +7,10 @@ rules for mixed precision), shown one batch, and asked what autograd keeps for t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,16 +24,12 @@ from zoo.devices import Precision, choose_device, choose_precision
 from zoo.families.activations import checkpoint_blocks
 from zoo.families.base import Family
 from zoo.families.catalogue import build_outline
-from zoo.families.semantic import SemanticFamily
-from zoo.semantic import STRIDE, SemanticConfig
 
 GB = 1e9
 # The driver's context, the libraries' kernels and workspaces, and what the allocator cannot use.
 OVERHEAD = 1.2 * GB
 # Part of a device that may be planned for: other processes and fragments take some.
 USABLE = 0.95
-# Numbers an optimizer keeps for each weight.
-_STATES = {"adam": 2, "adamw": 2, "adamp": 2, "sgd": 1}
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class Device:
     precision: Precision
 
     @classmethod
-    def of(cls, config: SemanticConfig) -> Device | None:
+    def of(cls, config: Any) -> Device | None:
         """Return what a config will train on; None where that is no GPU.
 
         Raises:
@@ -99,8 +96,13 @@ class Device:
         return cls(float(found), chosen)
 
 
-def estimate(config: SemanticConfig, family: SemanticFamily, precision: Precision) -> Estimate:
+def estimate(config: Any, family: Family, precision: Precision) -> Estimate:
     """Return what a run with this config needs on a GPU; nothing is downloaded or computed.
+
+    Args:
+        config: of the family.
+        family: of any kind.
+        precision: in which number format it will compute.
 
     Raises:
         ValueError: the network's dimensions are not known without its weights.
@@ -111,12 +113,14 @@ def estimate(config: SemanticConfig, family: SemanticFamily, precision: Precisio
     learned = sum(p.numel() * p.element_size() for p in weights)
     held = sum(t.numel() * t.element_size() for t in outline.state_dict().values())
     blocks = family.blocks(outline) if getattr(config, "gradient_checkpointing", False) else []
-    has_average = config.ema is not None or config.swa is not None
-    states = (
-        _STATES[config.optim.name] if config.optim.name != "sgd" or config.optim.momentum else 0
+    kept = measure(outline, config, family, precision, blocks)
+    return Estimate(
+        held * (1 + config.has_average),
+        learned,
+        config.optimizer_states * learned,
+        kept.saved,
+        kept.passing,
     )
-    kept = measure(outline, config, labels, precision, blocks)
-    return Estimate(held * (1 + has_average), learned, states * learned, kept.saved, kept.passing)
 
 
 @dataclass(frozen=True)
@@ -141,29 +145,28 @@ class Kept:
 
 def measure(
     outline: nn.Module,
-    config: SemanticConfig,
-    labels: LabelSpace,
+    config: Any,
+    family: Family,
     precision: Precision,
-    blocks: list[nn.Module],
+    blocks: Sequence[nn.Module],
 ) -> Kept:
     """Return what autograd keeps of one batch; the outline's weights end on a pretended GPU."""
-    held: set[int] = set()
     with FakeTensorMode(allow_non_fake_inputs=True), _autocast(precision):
-        network = outline.to_empty(device="cuda").train()
-        objective = config.objective(labels).to("cuda")
-        for tensor in (*network.parameters(), *network.buffers(), *objective.buffers()):
-            held.add(tensor.untyped_storage()._cdata)
-        images = torch.empty(config.batch, 1, *config.input_size, device="cuda")
-        target = torch.empty(config.batch, len(labels), *config.input_size, device="cuda")
-        block = _largest_block(network, blocks, images, held) if blocks else 0
+        # As `to_empty` does, whose further argument Ultralytics' networks do not take.
+        network = outline._apply(partial(torch.empty_like, device="cuda")).train()
+        lesson = family.lesson(network, config, LabelSpace.load(config.labels))
+        tensors = (*lesson.parameters(), *lesson.buffers())
+        held = {tensor.untyped_storage()._cdata for tensor in tensors}
+        images = torch.empty(lesson.images_shape, device="cuda")
+        block = _largest_block(lesson, blocks, images, held) if blocks else 0
         checkpoint_blocks(blocks)
         with saved_bytes(held) as sizes:
-            objective(network(images), target)
+            lesson(images)
     return Kept(sum(sizes.values()), max(sizes.values(), default=0), block)
 
 
 def _largest_block(
-    network: nn.Module, blocks: list[nn.Module], images: torch.Tensor, held: set[int]
+    lesson: nn.Module, blocks: Sequence[nn.Module], images: torch.Tensor, held: set[int]
 ) -> int:
     """Return what the largest block keeps as long as it is not checkpointed, in bytes."""
     before: dict[nn.Module, int] = {}
@@ -180,7 +183,7 @@ def _largest_block(
         for block in blocks:
             hooks.callback(block.register_forward_pre_hook(enter).remove)
             hooks.callback(block.register_forward_hook(leave).remove)
-        network(images)
+        lesson(images)
     return max(found)
 
 
@@ -223,7 +226,7 @@ def _autocast(precision: Precision) -> Iterator[None]:
         torch.set_autocast_dtype("cuda", before[1])
 
 
-def advise(config: SemanticConfig, family: SemanticFamily, device: Device) -> tuple[str, str]:
+def advise(config: Any, family: Family, device: Device) -> tuple[str, str]:
     """Return what a run needs, and what to change where the device has less; "" where it fits.
 
     It is an estimate: a run that is told not to fit may be tried all the same.
@@ -238,9 +241,7 @@ def advise(config: SemanticConfig, family: SemanticFamily, device: Device) -> tu
     )
 
 
-def _remedies(
-    config: SemanticConfig, family: SemanticFamily, device: Device, found: Estimate
-) -> list[str]:
+def _remedies(config: Any, family: Family, device: Device, found: Estimate) -> list[str]:
     """Return changes of the config, each of which fits by itself, the mildest first."""
     tried = [_with_batch(config, found, device)]
     if not getattr(config, "gradient_checkpointing", True):
@@ -259,33 +260,24 @@ def _room(found: Estimate, device: Device) -> float:
     return (USABLE * device.memory - found.fixed) / (found.total - found.fixed)
 
 
-def _with_batch(config: SemanticConfig, found: Estimate, device: Device) -> str:
+def _with_batch(config: Any, found: Estimate, device: Device) -> str:
     """Return a smaller batch that learns as the given one does; "" where none fits."""
     least = 2 if getattr(config, "pools_all", False) else 1
     batch = min(math.floor(config.batch * _room(found, device)), config.batch - 1)
-    if batch < least:
-        return ""
-    accumulate = math.ceil(config.batch * config.accumulate / batch)
-    return f"batch={batch} accumulate={accumulate}"
+    return "" if batch < least else config.with_batch(batch)
 
 
-def _with_size(config: SemanticConfig, found: Estimate, device: Device) -> str:
+def _with_size(config: Any, found: Estimate, device: Device) -> str:
     """Return a smaller size of the same shape; "" where none fits, and for windows."""
     room = _room(found, device)
-    if room <= 0 or config.window:
-        return ""
-    sides = [int(side * math.sqrt(room)) // STRIDE * STRIDE for side in config.size]
-    return f"size=[{sides[0]},{sides[1]}]" if min(sides) >= 2 * STRIDE else ""
+    return "" if room <= 0 else config.with_size(math.sqrt(room))
 
 
 def advise_before(config: RunConfig, family: Family) -> tuple[str, str]:
     """Return what `advise` does for the GPU that a run will use; two times "" without one.
 
-    Families with a trainer of their own, and networks whose dimensions come with their weights, are
-    not looked at.
+    Networks whose dimensions come with their weights are not looked at.
     """
-    if not isinstance(family, SemanticFamily) or not isinstance(config, SemanticConfig):
-        return "", ""
     device = Device.of(config)
     if device is None:
         return "", ""

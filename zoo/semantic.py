@@ -17,6 +17,8 @@ from zoo.optim import OptimConfig
 if TYPE_CHECKING:
     from zoo.data import Windows
 
+# Numbers that an optimizer keeps for each weight.
+_STATES = {"adam": 2, "adamw": 2, "adamp": 2, "sgd": 1}
 # Five halvings, of which an encoder-decoder undoes each.
 STRIDE = 32
 
@@ -214,6 +216,26 @@ class SemanticConfig(RunConfig):
     def input_size(self) -> Size:
         """Height and width of what the network is shown while it learns."""
         return self.window or self.size
+
+    @property
+    def has_average(self) -> bool:
+        """Whether an average of the weights is kept beside those that learn."""
+        return self.ema is not None or self.swa is not None
+
+    @property
+    def optimizer_states(self) -> int:
+        """How many numbers the optimizer keeps for each weight."""
+        is_plain = self.optim.name == "sgd" and not self.optim.momentum
+        return 0 if is_plain else _STATES[self.optim.name]
+
+    def with_batch(self, batch: int) -> str:
+        """Return the changes that make batches smaller, for steps of as many images."""
+        return f"batch={batch} accumulate={math.ceil(self.batch * self.accumulate / batch)}"
+
+    def with_size(self, share: float) -> str:
+        """Return the change that leaves a share of the images' sides; "" where there is none."""
+        sides = [int(side * share) // STRIDE * STRIDE for side in self.size]
+        return "" if self.window or min(sides) < 2 * STRIDE else f"size=[{sides[0]},{sides[1]}]"
 
     @property
     def input_key(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -41,6 +42,17 @@ def _really_saved(family: Any, config: Any, toys: Any) -> int:
     network = family.build(config, len(toys.labels)).train()
     if config.gradient_checkpointing:
         checkpoint_blocks(family.blocks(network))
+    target = torch.zeros(config.batch, len(toys.labels), *config.size)
+
+    def compute() -> Any:
+        outputs = network(torch.zeros(config.batch, 1, *config.size))
+        return config.objective(toys.labels)(outputs, target)
+
+    return _saved_by(compute, network)
+
+
+def _saved_by(compute: Callable[[], Any], network: torch.nn.Module) -> int:
+    """Bytes that autograd keeps of what is computed, each storage once, weights left out."""
     held = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -50,10 +62,8 @@ def _really_saved(family: Any, config: Any, toys: Any) -> int:
             kept[storage.data_ptr()] = storage
         return tensor
 
-    shape = (config.batch, len(toys.labels), *config.size)
     with saved_tensors_hooks(pack, lambda tensor: tensor):
-        outputs = network(torch.zeros(config.batch, 1, *config.size))
-        config.objective(toys.labels)(outputs, torch.zeros(shape))
+        compute()
     return sum(storage.nbytes() for storage in kept.values())
 
 
@@ -65,6 +75,78 @@ def test_activations_are_what_autograd_keeps(
     family, config = make(name, gradient_checkpointing=is_checkpointed)
     found = estimate(config, family, "32-true").activations
     assert found == pytest.approx(_really_saved(family, config, toys), rel=0.01)
+
+
+FEW_PROPOSALS = {
+    "rpn_pre_nms_top_n_train": 100,
+    "rpn_post_nms_top_n_train": 50,
+    "rpn_batch_size_per_image": 32,
+    # So few that all are taken, in every image.
+    "box_batch_size_per_image": 8,
+}
+FINDERS: dict[str, dict[str, Any]] = {
+    "maskrcnn": {
+        **{"backbone": "tu-lcnet_035", "channels": 32, "hidden": 64, "mask_cells": 14},
+        **{"anchors": [8, 16, 24, 48, 64], "detector": FEW_PROPOSALS},
+    },
+    "mask2former": {
+        "network": {
+            "backbone": {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 2]},
+            **{"num_queries": 12, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 3},
+            **{"num_attention_heads": 2, "encoder_feedforward_dim": 64, "dim_feedforward": 64},
+        },
+        "loss_weights": {"train_num_points": 256},
+    },
+}
+
+
+@pytest.mark.parametrize("name", FINDERS)
+def test_what_finds_instances_is_estimated_too(toys: Any, name: str) -> None:
+    family = load_family(name)
+    raw = {"labels": str(toys.labels_file), "size": [96, 128], "epochs": 1, "batch": 2}
+    config = check_config(family.Config, raw | FINDERS[name], "test")
+    masks = torch.zeros(2, 9, 96, 128, dtype=torch.bool)
+    for n in range(9):
+        masks[:, n, 7 * n : 7 * n + 24, 11 * n : 11 * n + 20] = True
+    network = family.build(config, 9).train()
+    really = _saved_by(lambda: network.loss(torch.randn(2, 1, 96, 128), masks), network)
+    assert estimate(config, family, "32-true").activations == pytest.approx(really, rel=0.05)
+
+
+@pytest.mark.parametrize("model", ["yolov8n-seg.yaml", "yolo26n-seg.yaml"])
+def test_what_ultralytics_trains_is_estimated_too(toys: Any, model: str) -> None:
+    family = load_family("yolo")
+    raw = {"labels": str(toys.labels_file), "model": model, "imgsz": 160, "batch": 2}
+    config = check_config(family.Config, raw, "test")
+    network = family.build(config, 9).train()
+    network.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=False, epochs=1)
+    generator = torch.Generator().manual_seed(0)
+    middles = torch.rand(18, 2, generator=generator) * 0.6 + 0.2
+    batch = {
+        "img": torch.rand(2, 3, 160, 160, generator=generator),
+        "batch_idx": torch.arange(2).repeat_interleave(9).float(),
+        "cls": torch.arange(9).repeat(2)[:, None].float(),
+        "bboxes": torch.cat([middles, torch.full((18, 2), 0.3)], 1),
+        "masks": (torch.rand(18, 80, 80, generator=generator) > 0.5).float(),
+        "sem_masks": torch.zeros(2, 80, 80),
+    }
+    found = estimate(config, family, "32-true")
+    # Two objects may want the same cell.
+    assert found.activations == pytest.approx(_saved_by(lambda: network(batch), network), rel=0.1)
+    learned = sum(p.numel() * 4 for p in network.parameters() if p.requires_grad)
+    assert found.optimizer == 2 * found.gradients == 2 * learned
+    assert found.parameters > 2 * learned
+
+
+def test_remedies_of_ultralytics_keys() -> None:
+    family = load_family("yolo")
+    raw = {"model": "yolov8n-seg.yaml", "imgsz": 256, "batch": 16}
+    config = check_config(family.Config, raw, "test")
+    whole = estimate(config, family, "16-mixed")
+    device = Device(OVERHEAD + 0.5 * (whole.total - OVERHEAD), "16-mixed")
+    _, warning = advise(config, family, device)
+    assert "try batch=" in warning
+    assert " nbs=16, or imgsz=" in warning
 
 
 @pytest.mark.parametrize("name", NETWORKS)

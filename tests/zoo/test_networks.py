@@ -17,7 +17,7 @@ from zoo.config import check_config
 from zoo.families import FAMILIES, load_family
 from zoo.families.activations import checkpoint_blocks
 from zoo.families.base import PredictOptions
-from zoo.families.catalogue import build_outline, describe_model, read_reported
+from zoo.families.catalogue import build_outline, describe_model, describe_models, read_reported
 from zoo.families.licences import FILE
 from zoo.families.semantic import SemanticFamily
 from zoo.training import seed_everything
@@ -210,6 +210,14 @@ PUBLISHED = {
     ("huggingface", "beit_large_640"): (441, 0.5),
     # DPT, table 5 of its appendix: DPT-Large, 343 M.
     ("huggingface", "dpt_large"): (343, 2),
+    # Torchvision's pages of its Mask R-CNNs, 91 classes: 61 more of 5 x 1025 and 257 weights.
+    ("maskrcnn", "resnet50_fpn_1024"): (44.401 - 0.33, 0.06),
+    ("maskrcnn", "resnet50_fpn_v2_1024"): (46.359 - 0.33, 0.06),
+    # Mask2Former, table 1: Swin-T, 47 M.
+    ("mask2former", "swin_tiny_1024"): (47, 0.6),
+    # Ultralytics' tables of v8 and 11, segmentation, 80 classes.
+    ("yolo", "yolov8x_2048"): (71.8, 0.2),
+    ("yolo", "yolo11x_1024"): (62.1, 0.2),
 }
 
 
@@ -217,10 +225,18 @@ PUBLISHED = {
 def test_sizes_are_those_that_are_published(
     name: tuple[str, str], published: tuple[float, float]
 ) -> None:
-    family = load_family(name[0])
-    assert isinstance(family, SemanticFamily)
     expected, tolerance = published
-    assert describe_model(family, name[1]).parameters == pytest.approx(expected, abs=tolerance)
+    found = describe_model(load_family(name[0]), name[1])
+    assert found.parameters == pytest.approx(expected, abs=tolerance)
+    assert str(found.size[0]) in name[1] or name[0] == "huggingface"
+
+
+def test_models_of_every_kind_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One config each, for the time it takes.
+    monkeypatch.setattr(configs, "names", lambda kind: ["demo"] if kind == "yolo" else [])
+    (model,) = describe_models()
+    assert (model.family, model.config, model.size) == ("yolo", "demo", (224, 224))
+    assert 1 < model.parameters < 5
 
 
 # Millions of parameters of classifiers, with their last layer: timm's and torchvision's tables of

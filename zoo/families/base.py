@@ -134,6 +134,18 @@ class Family(Protocol):
     streams: str
     Config: type[RunConfig]
 
+    def build(self, config: Any, classes: int) -> Any:
+        """Return a network (`torch.nn.Module`) to train."""
+
+    def without_weights(self, config: Any) -> Any:
+        """Return the config of the same network with random weights, which needs no download."""
+
+    def blocks(self, network: Any) -> list[Any]:
+        """Return the parts that gradient checkpointing computes anew."""
+
+    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Any:
+        """Return what the network computes while it learns, a `zoo.families.lesson.Lesson`."""
+
     def train(self, config: Any, job: TrainJob) -> None:
         """Train a model and leave it in `job.out`; a killed run continues."""
 

@@ -17,7 +17,7 @@ import configs
 from converters.types import LabelSpace
 from zoo.config import check_config
 from zoo.families import FAMILIES, load_family
-from zoo.families.semantic import SemanticFamily
+from zoo.families.base import Family
 
 _REPORTED = re.compile(r"^# Reported(?: \((N\d+)\))?: (\.\d+|none)$", re.MULTILINE)
 
@@ -44,10 +44,10 @@ class Model:
 
 
 def describe_models(families: tuple[str, ...] = ()) -> Iterator[Model]:
-    """Yield the networks of shipped configs; nothing is downloaded, and no weights are made.
+    """Yield the networks of shipped configs; nothing is downloaded.
 
     Args:
-        families: names; () is all semantic ones whose libraries are installed.
+        families: names; () is all whose libraries are installed.
     """
     for name in families or tuple(FAMILIES):
         try:
@@ -56,15 +56,14 @@ def describe_models(families: tuple[str, ...] = ()) -> Iterator[Model]:
             if families:
                 raise
             continue
-        if isinstance(family, SemanticFamily):
-            for config in configs.names(name):
-                yield describe_model(family, config)
+        for config in configs.names(name):
+            yield describe_model(family, config)
 
 
-def describe_model(family: SemanticFamily, name: str) -> Model:
+def describe_model(family: Family, name: str) -> Model:
     """Return what a shipped config's network is like."""
     text = configs.find(family.name, name).read_text(encoding="utf-8")
-    config = check_config(family.Config, yaml.safe_load(text), name)
+    config: Any = check_config(family.Config, yaml.safe_load(text), name)
     network = build_outline(family, config, len(LabelSpace.load(config.labels)))
     row, reported = read_reported(text) or ("", None)
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
@@ -83,10 +82,17 @@ def read_reported(text: str) -> tuple[str, float | None] | None:
     return found[1] or "", None if found[2] == "none" else float(found[2])
 
 
-def build_outline(family: SemanticFamily, config: Any, classes: int) -> nn.Module:
-    """Return a config's network without memory for its weights, which are on the `meta` device."""
+def build_outline(family: Family, config: Any, classes: int) -> nn.Module:
+    """Return a config's network without memory for its weights, which are on the `meta` device.
+
+    Those of Ultralytics compute while they are built, so they are made in memory.
+
+    Raises:
+        ValueError: the network's dimensions are not known without its weights.
+    """
     with _outline():
-        return family.build(family.without_weights(config), classes)
+        network: nn.Module = family.build(family.without_weights(config), classes)
+    return network
 
 
 @contextmanager

@@ -20,7 +20,9 @@ from fusion.types import Evidence, Kind, Prediction
 from zoo import checkpoints
 from zoo.data import Frame, Items, SampleItems, normalize
 from zoo.devices import autocast, place
+from zoo.families.activations import find_blocks
 from zoo.families.base import PredictOptions, TrainJob
+from zoo.families.lesson import Lesson
 from zoo.families.licences import WeightSource, write_licences
 from zoo.inference import Setting, read_frames
 from zoo.plans import plan_prediction, plan_scoring
@@ -96,6 +98,15 @@ class InstanceNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
+    def rehearse(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Compute what `loss` does, whatever the tensors hold, for the estimate of memory.
+
+        Args:
+            images: float (N, 1, h, w).
+            masks: bool (N, C, h, w), every one of which counts as an object.
+        """
+
+    @abstractmethod
     def find(self, images: torch.Tensor) -> list[Found]:
         """Return each image's instances, the best one of each class.
 
@@ -145,6 +156,22 @@ class InstanceFamily(ABC):
     @abstractmethod
     def rebuild(self, run: Path, config: Any, classes: int) -> InstanceNetwork:
         """Return the network of a run, without its weights and without a download."""
+
+    def without_weights(self, config: Any) -> Any:
+        """Return the config of the same network with random weights, which needs no download."""
+        return config.model_copy(update={"pretrained": None})
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """Return the parts that gradient checkpointing computes anew."""
+        return list(find_blocks(network))
+
+    def lesson(self, network: InstanceNetwork, config: Any, labels: LabelSpace) -> Lesson:
+        """Return what the network computes while it learns, one object of each class an image."""
+        device = next(network.parameters()).device
+        size = (config.batch, len(labels), *config.input_size)
+        masks = torch.empty(size, dtype=torch.bool, device=device)
+        shape = (config.batch, 1, *config.input_size)
+        return Lesson(network, shape, lambda images: network.rehearse(images, masks))
 
     def sources(self, config: Any) -> list[WeightSource]:
         """Return whose pretrained weights the network starts from."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field, model_validator
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from transformers import Mask2FormerConfig as Architecture
 from transformers import Mask2FormerForUniversalSegmentation, SwinConfig
 
@@ -26,6 +28,11 @@ from zoo.inference import enlarge
 
 Four = tuple[int, int, int, int]
 ARCHITECTURE = "network.json"
+# Beginnings of names on the hub -> blocks of the Swins whose other dimensions are Swin-T's.
+_KNOWN: dict[str, Four] = {
+    "facebook/mask2former-swin-tiny-": (2, 2, 6, 2),
+    "facebook/mask2former-swin-small-": (2, 2, 18, 2),
+}
 
 
 class Backbone(StrictModel):
@@ -173,9 +180,26 @@ class Mask2Former(InstanceNetwork):
             images: float (N, 1, h, w), normalised.
             masks: bool (N, C, h, w); a class without pixels is not in the image.
         """
-        outputs = self(images)
         labels = [part.flatten(1).any(1).nonzero().flatten() for part in masks]
         present = [part[found].float() for part, found in zip(masks, labels, strict=True)]
+        return self._losses(images, present, labels)
+
+    def rehearse(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Compute what `loss` does, for the estimate of memory; the match is left out."""
+        labels = [torch.arange(masks.shape[1], device=masks.device)] * len(masks)
+        criterion = self.network.criterion
+        matcher = criterion.matcher
+        criterion.matcher = _InOrder()
+        try:
+            with _AllFinite():
+                return self._losses(images, list(masks.float()), labels)
+        finally:
+            criterion.matcher = matcher
+
+    def _losses(
+        self, images: torch.Tensor, present: list[torch.Tensor], labels: list[torch.Tensor]
+    ) -> torch.Tensor:
+        outputs = self(images)
         # In float16 the costs of a match overflow.
         with torch.autocast(images.device.type, enabled=False):
             losses = self.network.get_loss_dict(
@@ -215,6 +239,24 @@ class Mask2Former(InstanceNetwork):
             if (mask := soft_mask(prob, box)) is not None:
                 found[label] = (min(score, 1.0), mask)
         return found
+
+
+class _AllFinite(TorchFunctionMode):
+    """Answers transformers' question whether numbers overflowed without looking at them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return np.True_ if func is torch.isfinite else func(*args, **(kwargs or {}))
+
+
+class _InOrder(nn.Module):
+    """Gives the first queries to the objects."""
+
+    def forward(
+        self, masks: torch.Tensor, classes: torch.Tensor, present: Any, labels: list[torch.Tensor]
+    ) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return each image's queries and objects."""
+        orders = [torch.arange(min(len(own), masks.shape[1])) for own in labels]
+        return [(order, order) for order in orders]
 
 
 def query_scores(classes: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
@@ -262,6 +304,21 @@ class Mask2FormerFamily(InstanceFamily):
             ) from None
         _check_all_but_classes(name, info)
         return Mask2Former(network, config.conf)
+
+    def without_weights(self, config: Mask2FormerConfig) -> Mask2FormerConfig:
+        """Return the config of the same network with random weights.
+
+        Raises:
+            ValueError: only the pretrained weights say what the network is like.
+        """
+        if config.network is not None:
+            return config
+        name = str(config.pretrained)
+        known = next((d for start, d in _KNOWN.items() if name.startswith(start)), None)
+        if known is None:
+            raise ValueError(f"pretrained '{name}': its dimensions come with the weights")
+        network = Dimensions(backbone=Backbone(depths=known))
+        return config.model_copy(update={"pretrained": None, "network": network})
 
     def rebuild(self, run: Path, config: Mask2FormerConfig, classes: int) -> Mask2Former:
         """Return the network of a run, without its weights and without a download.

@@ -237,6 +237,25 @@ class MaskRcnn(InstanceNetwork):
             total = total + self._weights[name] * value
         return total
 
+    def rehearse(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Compute what `loss` does, for the estimate of memory.
+
+        The heads see as many proposals, and as many on bones, as they may; the few numbers of the
+        losses themselves are left out.
+        """
+        _, features = self._look(images)
+        heads, first = self.roi_heads, features["0"]
+        logits, moves = self.rpn.head(list(features.values()))
+        count = len(images) * heads.fg_bg_sampler.batch_size_per_image
+        on_bones = int(count * heads.fg_bg_sampler.positive_fraction)
+        side, cells = (pool.output_size[0] for pool in (heads.box_roi_pool, heads.mask_roi_pool))
+        boxes = first.new_zeros((count, first.shape[1], side, side))
+        shapes = first.new_zeros((on_bones, first.shape[1], cells, cells))
+        seen = heads.box_predictor(heads.box_head(boxes))
+        planes = heads.mask_predictor(heads.mask_head(shapes))
+        every = (*logits, *moves, *seen, planes)
+        return torch.stack([part.float().square().mean() for part in every]).sum()
+
     def find(self, images: torch.Tensor) -> list[Found]:
         """Return each image's instances, the best one of each class.
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import model_validator
 from torch import nn
 
@@ -20,6 +21,7 @@ from zoo.data import Items, SampleItems
 from zoo.devices import place
 from zoo.families.activations import checkpoint_blocks, find_blocks
 from zoo.families.base import PredictOptions, TrainJob
+from zoo.families.lesson import Lesson
 from zoo.families.licences import WeightSource, write_licences
 from zoo.inference import predict_semantic, read_frames
 from zoo.plans import plan_prediction, plan_scoring
@@ -99,6 +101,14 @@ class SemanticFamily(ABC):
     def rebuild(self, run: Path, config: Any, classes: int) -> nn.Module:
         """Return the network of a run, without its weights and without a download."""
         return self.build(self.without_weights(config), classes)
+
+    def lesson(self, network: nn.Module, config: Any, labels: LabelSpace) -> Lesson:
+        """Return what the network computes while it learns, for the estimate of memory."""
+        device = next(network.parameters()).device
+        objective = config.objective(labels).to(device)
+        target = torch.empty(config.batch, len(labels), *config.input_size, device=device)
+        shape = (config.batch, 1, *config.input_size)
+        return Lesson(network, shape, lambda images: objective(network(images), target), objective)
 
     def describe(self, run: Path, network: nn.Module) -> None:  # noqa: B027 (most have nothing)
         """Leave in the run folder what `rebuild` needs beyond the config."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -111,6 +111,28 @@ class YoloConfig(RunConfig):
     device: str = "auto"
     precision: Precision | Literal["auto"] = "auto"
     extra: dict[str, Any] = Field(default_factory=dict)
+
+    # An average of the weights is always kept, and always scored.
+    has_average: ClassVar[bool] = True
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the network is shown."""
+        return self.imgsz, self.imgsz
+
+    @property
+    def optimizer_states(self) -> int:
+        """How many numbers the optimizer keeps for each weight."""
+        return 1 if self.optimizer.lower() == "sgd" else 2
+
+    def with_batch(self, batch: int) -> str:
+        """Return the changes that make batches smaller, for steps of as many images."""
+        return f"batch={batch} nbs={self.nbs or self.batch}"
+
+    def with_size(self, share: float) -> str:
+        """Return the change that leaves a share of the images' sides; "" where there is none."""
+        side = int(self.imgsz * share) // STRIDE_PX * STRIDE_PX
+        return f"imgsz={side}" if side >= 2 * STRIDE_PX else ""
 
     @field_validator("imgsz")
     @classmethod

@@ -31,7 +31,9 @@ from zoo.checkpoints import RESUME, find_weights, load_weights
 from zoo.devices import Precision, autocast, choose_device, choose_precision
 from zoo.evaluate import score_prediction
 from zoo.families.base import PredictOptions, TrainJob, division
+from zoo.families.lesson import Lesson
 from zoo.families.ultralytics_config import YoloConfig, ultralytics_settings
+from zoo.families.ultralytics_lesson import build_lesson
 from zoo.families.ultralytics_masks import Letterbox, best_detections, soft_masks
 from zoo.families.ultralytics_trainer import OfflineSegmentation, Plan, is_finished
 
@@ -298,6 +300,26 @@ class YoloFamily:
     streams = ""
     kind: Kind = "instance"
     Config = YoloConfig
+
+    def build(self, config: YoloConfig, classes: int) -> nn.Module:
+        """Return the network with random weights.
+
+        In memory, even where others are only outlined: it finds out its strides by computing.
+        """
+        with torch.device("cpu"):
+            return build_network(config, classes)
+
+    def without_weights(self, config: YoloConfig) -> YoloConfig:
+        """Return the config of the same network with random weights."""
+        return config
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """Return nothing: Ultralytics' trainer has no gradient checkpointing."""
+        return []
+
+    def lesson(self, network: nn.Module, config: YoloConfig, labels: LabelSpace) -> Lesson:
+        """Return what the network computes while it learns, one object of each class an image."""
+        return build_lesson(network, config, len(labels))
 
     def train(self, config: YoloConfig, job: TrainJob) -> None:
         """Train a model and leave it in `job.out`; a killed run continues."""
