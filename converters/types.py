@@ -45,6 +45,7 @@ class LabelSpace:
         ignored: other data sets' names for what is no class here; such objects are not read.
         posture: how to tell a bent hand, where that makes sense.
         once: every class occurs exactly once in an image.
+        background: the class of all pixels that no object covers, in label spaces that score it.
 
     Raises:
         ValueError: a name comes twice, a group holds an unknown or already grouped class, or an
@@ -61,6 +62,7 @@ class LabelSpace:
     posture: Posture | None = None
     once: bool = False
     ignored: tuple[str, ...] = ()
+    background: str | None = None
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -77,9 +79,12 @@ class LabelSpace:
         pointed = set(self.aliases.values())
         if self.posture:
             pointed |= {self.posture.distal, self.posture.proximal}
+        if self.background is not None:
+            pointed.add(self.background)
         if unknown := sorted(pointed - set(self.names)):
+            named = "aliases, posture or background"
             raise ValueError(
-                f"label space '{self.name}': aliases or posture name unknown classes {unknown}"
+                f"label space '{self.name}': {named} name unknown classes {unknown}"
             )
         object.__setattr__(self, "index", {n: i for i, n in enumerate(self.names)})
 
@@ -122,6 +127,7 @@ class LabelSpace:
                 posture,
                 bool(raw.get("once", False)),
                 tuple(str(name) for name in raw.get("ignored") or ()),
+                raw.get("background"),
             )
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from None
@@ -139,11 +145,13 @@ class LabelSpace:
             record["once"] = True
         if self.ignored:
             record["ignored"] = list(self.ignored)
+        if self.background:
+            record["background"] = self.background
         text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
 
 
-_KEYS = {"name", "names", "groups", "aliases", "posture", "once", "ignored"}
+_KEYS = {"name", "names", "groups", "aliases", "posture", "once", "ignored", "background"}
 
 
 @dataclass(frozen=True)

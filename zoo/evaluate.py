@@ -20,9 +20,6 @@ from fusion.types import Prediction
 from zoo.progress import Report, track
 from zoo.source import DataSource
 
-# Label spaces that are scored by mIoU, and their class of all pixels that no other class has.
-BACKGROUND = {"waste": "Background"}
-
 _Found = Prediction | dict[str, CropMask]
 
 
@@ -142,10 +139,9 @@ def _measure(
 ) -> ImageScore:
     found, sample = task
     masks = binary_masks(found, labels) if isinstance(found, Prediction) else found
-    background = BACKGROUND.get(labels.name)
     score = measure_image(
         *(sample.key, masks, truth_masks(sample), labels, sample.size_hw),
-        *(measures, background),
+        *(measures, labels.background),
     )
     return replace(score, patient=sample.group, posture=_posture(sample, labels))
 

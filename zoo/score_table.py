@@ -18,7 +18,6 @@ from fusion.summary import (
     summarize,
     summarize_pairs,
 )
-from zoo.evaluate import BACKGROUND
 
 CLASS_MEASURES = {
     "dice": "Dice",
@@ -158,7 +157,8 @@ def describe_comparison(scores: Scores, differences: Mapping[str, Summary], agai
 
 
 def _by_iou(scores: Scores) -> bool:
-    return scores.labels.name in BACKGROUND
+    # A class for the background is what mean IoU counts, and Dice of objects does not.
+    return scores.labels.background is not None
 
 
 def _miou(scores: Scores) -> float | None:

@@ -166,7 +166,7 @@ def test_time_and_memory_of_a_network(
     run = make_run(smp.FAMILY, config)
     choices = ["hflip,window=64"]
     found = compare(run, data, choices, options=CPU, report=_no_report)
-    assert all(0 <= row.seconds < 10 for row in found.rows)
+    assert all(0 <= row.seconds < 100 for row in found.rows)
     peaks = [row.peak_bytes for row in found.rows]
     assert all(peak is None or 50e6 < peak < 50e9 for peak in peaks)
     assert any(row.against_plain["all"].mean for row in found.rows[1:])
