@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from converters.types import LabelSpace
 from fusion.evidence import FAINT, NEUTRAL
@@ -20,6 +21,10 @@ Floats = npt.NDArray[np.float64]
 # As in ITK's filter: estimates that change by less are final.
 _STILL = 1e-7
 _TINY = np.finfo(np.float64).tiny
+# Probabilities in steps of a 32nd have few enough distinct columns for many sources.
+SOFT_STEPS = 32
+# Beyond so many codes it is cheaper to number those that occur.
+_AT_MOST_CODES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -73,42 +78,37 @@ class Staple(ClassRule):
         places = {place: k for k, place in enumerate(heard.masks)}
         for place, layer in heard.layers(window):
             layers[places[place]] = layer
-        if not self.soft:
-            layers = np.where(layers >= NEUTRAL, np.uint8(255), np.uint8(0))
-        truth = estimate(layers, self.iterations).truth
+        steps = SOFT_STEPS if self.soft else 1
+        truth = estimate(layers, steps, self.iterations).truth
         return window, np.minimum(np.floor(truth * 256), 255).astype(np.uint8)
 
 
-def estimate(layers: Bytes, iterations: int = 100) -> Estimate:
+def estimate(layers: Bytes, steps: int = 1, iterations: int = 100) -> Estimate:
     """Estimate the truth behind several segmentations of one object, and each one's quality.
 
-    Masks of 0 and 255 give the binary algorithm of the paper, with the mean share of marked pixels
-    as the prior and the mean mask as the first guess, as in ITK's filter. A probability d between
-    is an uncertain observation of the source's mark: both marks are possible, with likelihoods
-    d and 1 - d ("virtual evidence": Pearl, "Probabilistic Reasoning in Intelligent Systems", 1988,
-    section 2.2.2). Expectation maximisation stays exact: the mark is one more hidden variable.
+    Masks give the binary algorithm of the paper, with the mean share of marked pixels as the prior
+    and the mean mask as the first guess, as in ITK's filter. Of a probability d, which the paper
+    does not have, d counts as a mark and 1 - d as none: the likelihood of a source's word on a
+    pixel of the object is p^d (1-p)^(1-d), elsewhere q^(1-d) (1-q)^d. With masks it is the paper's.
 
     Args:
         layers: uint8 (K, h, w), one source a layer, 255 = 1.
+        steps: probabilities are rounded to multiples of 1 / steps; 1 makes them masks.
         iterations: at most so many; it ends before where nothing changes.
     """
-    rows, counts, place = _patterns(layers)
-    d = rows / 255.0
-    hit, rejected, truth = d, 1 - d, d.mean(axis=1)
+    rows, counts, place = _patterns(np.rint(layers * (steps / 255)).astype(np.uint8), steps + 1)
+    d = rows / steps
+    truth = d.mean(axis=1)
     prior = float(counts @ truth / counts.sum())
     p = q = np.full(len(layers), -1.0)
     for _ in range(iterations):
         before = np.concatenate([p, q])
-        p = _rate(hit, counts * truth)
-        q = _rate(rejected, counts * (1 - truth))
-        of_bone, of_rest = d * p + (1 - d) * (1 - p), d * (1 - q) + (1 - d) * q
-        bone, rest = prior * of_bone.prod(axis=1), (1 - prior) * of_rest.prod(axis=1)
-        truth = bone / np.maximum(bone + rest, _TINY)
+        p, q = _rate(d, counts * truth), _rate(1 - d, counts * (1 - truth))
+        of_object = d @ _log(p) + (1 - d) @ _log(1 - p) + _log(prior)
+        of_rest = (1 - d) @ _log(q) + d @ _log(1 - q) + _log(1 - prior)
+        truth = expit(of_object - of_rest)
         if np.abs(np.concatenate([p, q]) - before).max() <= _STILL:
             break
-        # What a source has marked, if the pixel is of the bone, and left out, if it is not.
-        hit = d * p / np.maximum(of_bone, _TINY)
-        rejected = (1 - d) * q / np.maximum(of_rest, _TINY)
     return Estimate(truth[place].reshape(layers.shape[1:]), p, q)
 
 
@@ -116,16 +116,30 @@ def _rate(share: Floats, weight: Floats) -> Floats:
     return np.asarray(weight @ share / np.maximum(weight.sum(), _TINY))
 
 
-def _patterns(layers: Bytes) -> tuple[Bytes, Floats, npt.NDArray[np.intp]]:
-    """Distinct columns, uint8 (n, K), how often each comes, (n,), and each pixel's one, (h*w,)."""
-    code = np.zeros(layers[0].size, np.int64)
-    first = np.zeros(1, np.intp)
-    for layer in layers:
-        _, first, code = np.unique(
-            code * 256 + layer.ravel(), return_index=True, return_inverse=True
-        )
-    counts = np.bincount(code.ravel()).astype(np.float64)
-    return layers.reshape(len(layers), -1)[:, first].T, counts, code.ravel()
+def _log(value: Floats | float) -> Floats:
+    return np.log(np.maximum(value, _TINY))
+
+
+def _patterns(levels: Bytes, count: int) -> tuple[Bytes, Floats, npt.NDArray[np.intp]]:
+    """Distinct columns, uint8 (n, K), how often each comes, (n,), and each pixel's one, (h*w,).
+
+    Args:
+        levels: uint8 (K, h, w), each below `count`.
+        count: of levels.
+    """
+    flat = levels.reshape(len(levels), -1)
+    code, codes = np.zeros(flat.shape[1], np.int64), 1
+    for layer in flat:
+        code, codes = code * count + layer, codes * count
+        if codes > _AT_MOST_CODES:
+            known, code = np.unique(code, return_inverse=True)
+            codes = len(known)
+    often = np.bincount(code, minlength=codes)
+    used = np.flatnonzero(often)
+    pixel, number = np.zeros((2, codes), np.intp)
+    pixel[code] = np.arange(code.size)
+    number[used] = np.arange(len(used))
+    return flat[:, pixel[used]].T, often[used].astype(np.float64), number[code]
 
 
 def _widen(window: Window, margin: float, size_hw: tuple[int, int]) -> Window:

@@ -1,7 +1,5 @@
 """STAPLE against ITK's filter, and what it does with probabilities."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -32,29 +30,21 @@ def test_the_estimate_is_that_of_itk(masks, sources):
         reference.SetMaximumIterations(1000)
         images = [itk.GetImageFromArray(np.ascontiguousarray(layer // 255)) for layer in inside]
         truth = itk.GetArrayFromImage(reference.Execute(images))
-        found = estimate(inside, 1000)
+        found = estimate(inside, iterations=1000)
         assert found.truth == pytest.approx(truth, abs=1e-8)
         assert found.sensitivity == pytest.approx(reference.GetSensitivity(), abs=1e-8)
         assert found.specificity == pytest.approx(reference.GetSpecificity(), abs=1e-8)
 
 
 def likelihood(layers, found, prior):
-    """Log likelihood of the observed probabilities, written out over the hidden marks."""
+    """Log likelihood, written out: of a probability d, d counts as a mark."""
     total = 0.0
     for column in layers.reshape(len(layers), -1).T / 255:
-        chances = {True: prior, False: 1 - prior}
-        for is_bone, chance in chances.items():
-            seen = 0.0
-            for marks in itertools.product((0, 1), repeat=len(column)):
-                term = 1.0
-                for d, mark, p, q in zip(
-                    column, marks, found.sensitivity, found.specificity, strict=True
-                ):
-                    rate = p if is_bone else 1 - q
-                    term *= (rate if mark else 1 - rate) * (d if mark else 1 - d)
-                seen += term
-            chances[is_bone] = chance * seen
-        total += np.log(sum(chances.values()))
+        of_object, of_rest = prior, 1 - prior
+        for d, p, q in zip(column, found.sensitivity, found.specificity, strict=True):
+            of_object *= p**d * (1 - p) ** (1 - d)
+            of_rest *= q ** (1 - d) * (1 - q) ** d
+        total += np.log(of_object + of_rest)
     return total
 
 
@@ -62,15 +52,28 @@ def test_with_probabilities_the_likelihood_never_falls(soft_plane):
     layers = np.stack([soft_plane(seed, (9, 13), 4.0) for seed in (1, 1, 2)])
     layers[1] = np.roll(layers[1], 1, axis=1)
     prior = layers.mean() / 255
-    values = [likelihood(layers, estimate(layers, n), prior) for n in (1, 2, 4, 8, 40)]
+    values = [likelihood(layers, estimate(layers, 255, n), prior) for n in (1, 2, 4, 8, 40)]
     assert values == sorted(values)
     assert values[-1] > values[0] + 0.1
 
 
+def test_probabilities_count_as_so_many_masks(soft_plane):
+    """A source that gives 2/3 is as three masks of which two mark the pixel, each a third."""
+    layers = np.stack([soft_plane(seed, (30, 40), 4.0) for seed in (1, 1, 2)])
+    layers[1] = np.roll(layers[1], 1, axis=1)
+    found = estimate(layers, 3)
+    steps = np.rint(layers * (3 / 255)).astype(int)
+    masks = np.stack([steps > i for i in range(3)])
+    weight = found.truth
+    for k in range(3):
+        p = (weight * masks[:, k]).sum() / (3 * weight.sum())
+        q = ((1 - weight) * (1 - masks[:, k])).sum() / (3 * (1 - weight).sum())
+        assert (p, q) == pytest.approx((found.sensitivity[k], found.specificity[k]), abs=1e-6)
+
+
 def test_sure_probabilities_are_masks(masks):
     layers = masks["3"][:3]
-    hard, soft = estimate(layers), estimate(np.where(layers > 0, 255, 0).astype(np.uint8))
-    assert np.array_equal(hard.truth, soft.truth)
+    assert np.array_equal(estimate(layers, 1).truth, estimate(layers, 32).truth)
 
 
 def test_a_poor_source_counts_less_than_two_good_ones(predict, labels):
