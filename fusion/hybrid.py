@@ -197,8 +197,8 @@ def spread(row: Sequence[float], worth: Floats) -> npt.NDArray[np.float32]:
 
     >>> spread((0.5, 0.25, 0.25), np.array([0.0, 1.0, 1.0])).tolist()
     [0.0, 0.5, 0.5]
-    >>> spread((0.6, 0.4), np.array([0.5, 0.5])).round(6).tolist()
-    [0.6, 0.4]
+    >>> spread((0.75, 0.25), np.array([0.5, 0.5])).tolist()
+    [0.625, 0.375]
     """
     weights = np.array(row, np.float64)
     left_over = float(weights @ (1 - worth))

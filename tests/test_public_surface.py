@@ -27,7 +27,8 @@ EXPECTED = {
 }
 COMMANDS = {
     *("phantom", "split", "convert", "audit", "augment", "train", "predict"),
-    *("sweep", "runs", "doctor", "fit", "fuse", "evaluate", "check", "list", "demo"),
+    *("sweep", "runs", "doctor", "soup", "fit", "fuse", "evaluate", "check", "compare", "report"),
+    *("list", "demo"),
 }
 CORE = (converters, fusion)
 MODULES = sorted(

@@ -102,3 +102,13 @@ def test_sample_refuses_sizes(size_hw):
 def test_file_name_has_the_suffix():
     sample = Sample("train/image1_R", Path("/data/train/image1_R.png"), (2, 3))
     assert sample.file_name == "image1_R.png"
+
+
+def test_a_background_is_one_of_the_classes(tmp_path):
+    labels = LabelSpace("s", ("all else", "cup"), background="all else")
+    labels.save(tmp_path / "s.yaml")
+    assert LabelSpace.load(str(tmp_path / "s.yaml")) == labels
+    assert LabelSpace.load("waste").background == "Background"
+    assert LabelSpace.load("hand_bones").background is None
+    with pytest.raises(ValueError, match=r"background name unknown classes \['sky'\]"):
+        LabelSpace("s", ("cup",), background="sky")
