@@ -21,4 +21,16 @@ FUSIONS: dict[str, Any] = {
     "hybrid": Hybrid,
 }
 
-__all__ = ["FUSIONS", "Hybrid", "Mean", "Prediction", "Rule", "SoftMask", "Vote"]
+__all__ = [
+    "FUSIONS",
+    "Classwise",
+    "Hybrid",
+    "Max",
+    "Mean",
+    "Prediction",
+    "Rule",
+    "SoftMask",
+    "Staple",
+    "Vote",
+    "Weighted",
+]

@@ -23,7 +23,10 @@ EXPECTED = {
         *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
         *("load_format", "read", "scan", "write"),
     },
-    fusion: {"FUSIONS", "Hybrid", "Mean", "Prediction", "Rule", "SoftMask", "Vote"},
+    fusion: {
+        *("FUSIONS", "Prediction", "Rule", "SoftMask"),
+        *("Classwise", "Hybrid", "Max", "Mean", "Staple", "Vote", "Weighted"),
+    },
 }
 COMMANDS = {
     *("phantom", "split", "convert", "audit", "augment", "train", "predict"),
