@@ -1,0 +1,265 @@
+"""Which refinements help: each is tried alone on held-out predictions, group by group.
+
+All values of all steps are tried in one pass over the images, of which only Dice is kept. A step
+is switched on where the lower end of the 95 % confidence interval of its gain is above 0. The
+gain is that of a value chosen on other patients; the interval is over patients. Where several
+steps help a group, a second pass tells whether they do so together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import GroupKFold
+
+from converters.masks import EMPTY, CropMask
+from converters.types import LabelSpace
+from fusion.crf import DenseCrf
+from fusion.intervals import Estimate, mean_over_people
+from fusion.refine import ReadGrey, Refine, Steps, cut, work_window
+from fusion.types import Prediction
+
+Seen = tuple[Prediction, Mapping[str, CropMask], str]
+"""What a rule made of one image, the true masks, and the patient."""
+Gains = npt.NDArray[np.float32]
+
+CANDIDATES: Mapping[str, tuple[Any, ...]] = {
+    "crf": (DenseCrf(), DenseCrf(weight=1.0), DenseCrf(weight=1.0, grey=16.0)),
+    "smooth": (0.0005, 0.001, 0.002, 0.004),
+    "threshold": (0.3, 0.35, 0.4, 0.45, 0.55, 0.6, 0.65, 0.7),
+    "opening": (0.001, 0.002, 0.004),
+    "closing": (0.001, 0.002, 0.004),
+    "parts": (0.05, 0.25, 1.0),
+    "holes": (0.02, 0.1, math.inf),
+}
+"""Step -> the values that are tried."""
+_FOLDS = 5
+REST = ""
+"""Stands for the classes that are in no group."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of a step, or of several together, for a group of classes.
+
+    Attributes:
+        group: its name; "" stands for the classes that are in none.
+        steps: the step with the value that is best on all images; several in the second pass.
+        gain: in Dice, over what the group has without the last of the steps.
+        is_on: whether the lower end of the gain's interval is above 0.
+    """
+
+    group: str
+    steps: Mapping[str, Any]
+    gain: Estimate
+    is_on: bool
+
+    def __str__(self) -> str:
+        what = " + ".join(f"{name} {_text(value)}" for name, value in self.steps.items())
+        return (
+            f"{self.group or 'other classes'}: {what}: {self.gain}, {'on' if self.is_on else 'off'}"
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The refinements that help, and all that was tried.
+
+    Attributes:
+        refine: with an entry for each group that something helps.
+        trials: of all groups and steps, in the order in which they were tried.
+        images: on how many.
+    """
+
+    refine: Refine
+    trials: tuple[Trial, ...]
+    images: int
+
+
+def choose_refinement(
+    images: Callable[[], Iterable[Seen]],
+    labels: LabelSpace,
+    *,
+    candidates: Mapping[str, Sequence[Any]] = CANDIDATES,
+    read_grey: ReadGrey | None = None,
+) -> Choice:
+    """Choose what to do to each group's classes.
+
+    Args:
+        images: starts a pass over held-out predictions; called once, or twice. In both passes the
+            images come in the same order.
+        labels: the classes.
+        candidates: step -> the values to try.
+        read_grey: reads an image by its key; without it the CRF is not tried.
+
+    Raises:
+        ValueError: no images, or images of one patient only.
+        MissingDependency: the CRF is to be tried, and is not installed.
+    """
+    tried = {
+        name: [replace(Steps(), **{name: value}) for value in values]
+        for name, values in candidates.items()
+        if values and (name != "crf" or read_grey is not None)
+    }
+    flat = [steps for options in tried.values() for steps in options]
+    gains, people = _measure(images(), labels, dict.fromkeys(labels.names, flat), read_grey)
+    if len(set(people)) < 2:
+        found = f"{len(set(people))} in {len(people)} images"
+        raise ValueError(f"refine: expected images of at least two patients, found {found}")
+    trials = []
+    for group, names in _groups(labels).items():
+        columns = [labels.index[name] for name in names]
+        at = 0
+        for name, options in tried.items():
+            part = gains[:, columns, at : at + len(options)]
+            trials.append(_try_alone(group, name, options, part, people))
+            at += len(options)
+    chains = {group: _chain(trials, group) for group in _groups(labels)}
+    together = _try_together(images, labels, chains, read_grey)
+    chosen = {group: _chosen(group, chains[group], together) for group in chains}
+    helped = {g: replace(Steps(), **steps) for g, steps in chosen.items() if steps}
+    rest = helped.pop(REST, Steps())
+    return Choice(Refine(rest, helped), (*trials, *together), len(people))
+
+
+def _groups(labels: LabelSpace) -> dict[str, list[str]]:
+    found = {group: list(names) for group, names in labels.groups.items() if names}
+    rest = [name for name in labels.names if labels.group_of(name) is None]
+    return {**found, **({REST: rest} if rest else {})}
+
+
+def _try_alone(
+    group: str, name: str, options: Sequence[Steps], gains: Gains, people: Sequence[str]
+) -> Trial:
+    """Judge a step's gains (N, classes, values) by values that were chosen on other patients."""
+    per_image = gains.mean(axis=1, dtype=np.float64)
+    held_out = np.zeros(len(people))
+    for train, test in GroupKFold(min(_FOLDS, len(set(people)))).split(per_image, groups=people):
+        best = int(per_image[train].mean(axis=0).argmax())
+        # Where no value helps the others, none would have been taken.
+        if per_image[train, best].mean() > 0:
+            held_out[test] = per_image[test, best]
+    gain = mean_over_people(held_out, people)
+    value = getattr(options[int(per_image.mean(axis=0).argmax())], name)
+    return Trial(group, {name: value}, gain, _is_sure(gain))
+
+
+def _is_sure(gain: Estimate) -> bool:
+    return gain.interval is not None and gain.interval[0] > 0
+
+
+def _chain(trials: Sequence[Trial], group: str) -> list[dict[str, Any]]:
+    """The steps that help: the best one, the best two together, and so on."""
+    helping = [trial for trial in trials if trial.group == group and trial.is_on]
+    chain: list[dict[str, Any]] = []
+    for trial in sorted(helping, key=lambda trial: -trial.gain.mean):
+        chain.append({**(chain[-1] if chain else {}), **trial.steps})
+    return chain
+
+
+def _try_together(
+    images: Callable[[], Iterable[Seen]],
+    labels: LabelSpace,
+    chains: Mapping[str, Sequence[Mapping[str, Any]]],
+    read_grey: ReadGrey | None,
+) -> list[Trial]:
+    several = {group: chain for group, chain in chains.items() if len(chain) > 1}
+    if not several:
+        return []
+    asked = {
+        name: [replace(Steps(), **steps) for steps in several[group]]
+        for group, names in _groups(labels).items()
+        if group in several
+        for name in names
+    }
+    gains, people = _measure(images(), labels, asked, read_grey)
+    trials = []
+    for group, chain in several.items():
+        columns = [labels.index[name] for name in _groups(labels)[group]]
+        per_image = gains[:, columns].mean(axis=1, dtype=np.float64)
+        for i in range(1, len(chain)):
+            gain = mean_over_people(per_image[:, i] - per_image[:, i - 1], people)
+            trials.append(Trial(group, chain[i], gain, _is_sure(gain)))
+    return trials
+
+
+def _chosen(
+    group: str, chain: Sequence[Mapping[str, Any]], together: Sequence[Trial]
+) -> Mapping[str, Any]:
+    """The longest chain in which every further step still helps."""
+    length = min(1, len(chain))
+    for trial in together:
+        if trial.group == group and trial.is_on and len(trial.steps) == length + 1:
+            length += 1
+    return chain[length - 1] if length else {}
+
+
+# --- Dice of everything that is tried
+
+
+def _measure(
+    images: Iterable[Seen],
+    labels: LabelSpace,
+    tried: Mapping[str, Sequence[Steps]],
+    read_grey: ReadGrey | None,
+) -> tuple[Gains, list[str]]:
+    """What each class gains by each of its candidates, (N, classes, most), and the patients."""
+    most = max(map(len, tried.values()), default=0)
+    needs_image = any(steps.crf for options in tried.values() for steps in options)
+    rows, people = [], []
+    for prediction, truth, person in images:
+        image = read_grey(prediction.key) if needs_image and read_grey else None
+        row = np.zeros((len(labels), most), np.float32)
+        for label, options in tried.items():
+            gains = _gains(prediction, label, truth.get(label, EMPTY), options, image)
+            row[labels.index[label], : len(options)] = gains
+        rows.append(row)
+        people.append(person)
+    if not rows:
+        raise ValueError("refine: expected held-out images with truth, found none")
+    return np.stack(rows), people
+
+
+def _gains(
+    prediction: Prediction,
+    label: str,
+    truth: CropMask,
+    options: Sequence[Steps],
+    image: npt.NDArray[np.uint8] | None,
+) -> list[float]:
+    best = prediction.best(label)
+    side_px = math.sqrt(prediction.size_hw[0] * prediction.size_hw[1])
+    margin = max(steps.margin_px(side_px) for steps in options)
+    window = work_window(best[1], margin, prediction.size_hw) if best else (0, 0, 0, 0)
+    if best is None or not window[2]:
+        return [0.0] * len(options)
+    prob, real, grey = best[1].render(window), truth.window(window), cut(image, window)
+    before = _dice(prob, real, truth.area)
+    after = []
+    for steps in options:
+        # As much of the window as the step will see when it is used: to a CRF it matters.
+        x, y, width, height = work_window(best[1], steps.margin_px(side_px), prediction.size_hw)
+        part = (
+            slice(y - window[1], y - window[1] + height),
+            slice(x - window[0], x - window[0] + width),
+        )
+        done = prob.copy()
+        done[part] = steps(prob[part], side_px, None if grey is None else grey[part])
+        after.append(_dice(done, real, truth.area))
+    return [dice - before for dice in after]
+
+
+def _dice(prob: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8], truth_px: int) -> float:
+    inside = (prob >= 128).astype(np.uint8)
+    both = cv2.countNonZero(inside) + truth_px
+    return 2 * cv2.countNonZero(inside & real) / both if both else 1.0
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
