@@ -26,6 +26,7 @@ from bench_sides import Work, serve, table, take_turns, watch
 from converters.masks import CropMask, crop
 from converters.types import LabelSpace
 from fusion import Hybrid, Mean, Rule, Vote
+from fusion.rule_file import load_rule
 from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (material.SIDE, material.SIDE)
@@ -158,7 +159,7 @@ def _sum_ready(sources: list[Dense]) -> npt.NDArray[np.bool_]:
 
 def _rule(name: str, config: str) -> Rule:
     if name == "hybrid, fitted":
-        return Hybrid.load(Path(config))
+        return load_rule(None, Path(config))
     rules: dict[str, Rule] = {"mean": Mean(), "vote": Vote(), "hybrid": Hybrid()}
     return rules[name]
 

@@ -113,12 +113,15 @@ def stores(root: Path, data: Path, drawn: int, images: int) -> list[Path]:
         images: so many images a store has; each hand stands for several, under other keys. Equal
             to `drawn`, the keys are those of the data set.
     """
-    folder = root / f"stores{drawn}x{images}"
-    seen = samples(data, drawn)
+    folder, first = (root / f"stores{drawn}x{count}" for count in (images, drawn))
+    seen = [] if all((first / name).is_dir() for name in SOURCES) else samples(data, drawn)
     for name in SOURCES:
+        first.mkdir(parents=True, exist_ok=True)
+        if not (first / name).is_dir():
+            _write(first / name, [source(name, sample) for sample in seen], drawn)
         if not (folder / name).is_dir():
-            folder.mkdir(parents=True, exist_ok=True)
-            _write(folder / name, [source(name, sample) for sample in seen], images)
+            folder.mkdir(exist_ok=True)
+            _write(folder / name, list(PredictionStore(first / name)), images)
     return [folder / name for name in SOURCES]
 
 
