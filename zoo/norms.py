@@ -21,7 +21,7 @@ from zoo.runs import Run, select
 from zoo.semantic import SemanticConfig
 from zoo.source import DataSource
 
-Norms = Literal["auto", "again", "mean"]
+Norms = Literal["mean", "again"]
 
 
 @runtime_checkable
@@ -41,8 +41,8 @@ def has_statistics(network: nn.Module) -> bool:
     return any(norm.track_running_stats for norm in norms)
 
 
-def choose_norms(run: Run, wanted: Norms, labels: LabelSpace) -> Norms:
-    """Return `again` or `mean`.
+def check_norms(run: Run, wanted: Norms) -> None:
+    """Make sure that statistics can be had in a way.
 
     Raises:
         ValueError: another word, or `again` is wanted of a family whose networks need more than
@@ -50,17 +50,11 @@ def choose_norms(run: Run, wanted: Norms, labels: LabelSpace) -> Norms:
     """
     if wanted not in get_args(Norms):
         raise ValueError(f"--norms {wanted}: expected one of {', '.join(get_args(Norms))}")
-    if wanted == "mean":
-        return wanted
-    if not isinstance(run.family, Rebuilds) or run.family.kind != "semantic":
-        if wanted == "again":
-            raise ValueError(
-                f"--norms again: the family '{run.name}' learns from more than images; "
-                "expected auto or mean"
-            )
-        return "mean"
-    network = run.family.rebuild(run.path, run.config, len(labels))
-    return "again" if has_statistics(network) else "mean"
+    is_able = isinstance(run.family, Rebuilds) and run.family.kind == "semantic"
+    if wanted == "again" and not is_able:
+        raise ValueError(
+            f"--norms again: the family '{run.name}' learns from more than images; expected mean"
+        )
 
 
 def settler(
@@ -68,7 +62,8 @@ def settler(
 ) -> Callable[[Path], None]:
     """Return what computes the statistics in a run's folder anew, on its training images.
 
-    As at the end of SWA: one pass over the augmented training images, as the run sees them.
+    As at the end of SWA: one pass over the augmented training images, as the run sees them. Where
+    the network keeps no statistics, nothing changes.
     """
     from zoo.augmentation import Augmentation
 
@@ -85,6 +80,8 @@ def settler(
 
     def settle(folder: Path) -> None:
         network = family.rebuild(folder, config, len(labels))
+        if not has_statistics(network):
+            return
         load_weights(network, folder / BEST)
         place(network, setting.device)
         torch.manual_seed(config.seed)

@@ -42,7 +42,7 @@ from zoo.evaluate import score_prediction
 from zoo.families.base import PredictOptions
 from zoo.families.licences import FILE as LICENCES
 from zoo.metrics_file import MetricsFile
-from zoo.norms import Norms, Rebuilds, choose_norms, settler
+from zoo.norms import Norms, Rebuilds, check_norms, settler
 from zoo.progress import Report
 from zoo.runs import Run, select
 from zoo.source import DataSource
@@ -185,7 +185,7 @@ def make_soup(
     out: Path,
     *,
     way: Way = "greedy",
-    norms: Norms = "auto",
+    norms: Norms = "mean",
     options: PredictOptions | None = None,
     command: Sequence[str] = (),
     report: Report = lambda done, total, note: None,
@@ -200,9 +200,8 @@ def make_soup(
         data: the data set that they learned from.
         out: the soup's run folder; a soup that is there is replaced, nothing else.
         way: greedy or uniform.
-        norms: statistics of batch norms: computed `again` for the mean on the training images, or
-            the `mean` of the runs'. `auto` computes them where the network has any and its family
-            can.
+        norms: statistics of batch norms: the `mean` of the runs', or computed `again` for the mean
+            of the weights on the best run's augmented training images, as after SWA.
         options: how to predict the held-out images; no test-time augmentation.
         command: what the user called.
         report: for a progress bar.
@@ -214,6 +213,7 @@ def make_soup(
     chosen = options or PredictOptions()
     runs = [Run.load(path) for path in paths]
     check_alike_runs(runs)
+    check_norms(runs[0], norms)
     labels = LabelSpace.load(runs[0].config.labels)
     samples = [s for s in select(runs[0], data, "val", labels) if s.instances]
     if not samples:
@@ -221,15 +221,14 @@ def make_soup(
     means = len(runs) - 1 if way == "greedy" else 1
     judge = _Judge(samples, labels, chosen, len(runs) + means, report)
     _check_place(out)
-    how = choose_norms(runs[0], norms, labels)
     ranked = _rank(runs, judge)
     best = ranked[0].run
-    settle = settler(best, data, labels, chosen) if how == "again" else None
+    settle = settler(best, data, labels, chosen) if norms == "again" else None
     with result_folder(out, KIND, _provenance(best, command)) as folder:
         _lay_out(folder, [r.run for r in ranked], labels)
         pot = _Pot(folder, best, judge, settle)
         steps, scores = (_greedy if way == "greedy" else _uniform)(ranked, pot)
-        soup = Soup(way, how, len(samples), scores.mean(), tuple(steps))
+        soup = Soup(way, norms, len(samples), scores.mean(), tuple(steps))
         _finish(folder, best, soup, scores)
     return soup
 

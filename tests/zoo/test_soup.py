@@ -276,7 +276,7 @@ def test_what_is_no_soup_is_refused(
         make_soup([first], data, tmp_path / "soup")
     with pytest.raises(ValueError, match="expected each run once, found it twice"):
         make_soup([first, second, first / "."], data, tmp_path / "soup")
-    with pytest.raises(ValueError, match="--norms anew: expected one of auto, again, mean"):
+    with pytest.raises(ValueError, match="--norms anew: expected one of mean, again"):
         make_soup([first, second], data, tmp_path / "soup", norms="anew")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="--norms again: the family 'shifting' learns from more"):
         make_soup([first, second], data, tmp_path / "soup", norms="again")
@@ -379,7 +379,7 @@ def test_the_mean_predicts_in_every_kind_of_family(
         for path in paths:
             load_family(family).describe(path, network)  # type: ignore[attr-defined]
     out = tmp_path / "soup"
-    made = make_soup(paths, data, out, way="uniform", norms="mean", options=CPU)
+    made = make_soup(paths, data, out, way="uniform", options=CPU)
     best = read_weights(Path(made.steps[0].run) / BEST)
     other = read_weights(Path(made.steps[1].run) / BEST)
     for name, value in read_weights(out / BEST).items():
@@ -406,7 +406,7 @@ def test_statistics_of_batch_norms_are_those_of_the_mean(
     network = _network("smp", config, len(toys.labels))
     paths = [write_run(f"run_{n}", "smp", config, noisy(network, n)) for n in (1, 2)]
     out = tmp_path / "soup"
-    made = make_soup(paths, data, out, way="uniform", options=CPU)
+    made = make_soup(paths, data, out, way="uniform", norms="again", options=CPU)
     assert made.norms == "again"
     found = read_weights(out / BEST)
     network.load_state_dict(found)
@@ -443,7 +443,7 @@ def test_training_leaves_a_soup_alone(
     config = tiny_smp()
     network = _network("smp", config, len(toys.labels))
     paths = [write_run(f"run_{n}", "smp", config, noisy(network, n)) for n in (1, 2)]
-    make_soup(paths, data, tmp_path / "soup", norms="mean", options=CPU)
+    make_soup(paths, data, tmp_path / "soup", options=CPU)
     before = (tmp_path / "soup" / BEST).read_bytes()
     load_family("smp").train(config, make_job("soup"))
     assert (tmp_path / "soup" / BEST).read_bytes() == before

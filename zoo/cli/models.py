@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -174,8 +174,9 @@ def soup(
         bool, typer.Option("--greedy/--uniform", help="Keep the runs that help, or all of them.")
     ] = True,
     norms: Annotated[
-        str, typer.Option(help="Statistics of batch norms: again, mean, or auto for what can be.")
-    ] = "auto",
+        Literal["mean", "again"],
+        typer.Option(help="Statistics of batch norms: the runs' mean, or computed again."),
+    ] = "mean",
     batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     data_format: From = None,
