@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import converters
 from converters.crops import crop, suggest_margin
-from converters.masks import Box
 from converters.splits import Split, check_leakage, make_split
 from converters.splits import describe as describe_split
 from converters.types import LabelSpace, Sample
 from zoo.progress import Report
 from zoo.source import DataSource
+
+if TYPE_CHECKING:
+    from zoo.first_stage import FirstBoxes
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,8 @@ class CropPlan:
         scale: how much it is enlarged.
         enlarger: a model file that enlarges; "" is Lanczos' kernel.
         first_stage: prediction store that says where the bones are; None asks the annotations.
+            Where a split divides the data, images to learn from that the store does not have are
+            cut by their annotations; those that are held out never are.
     """
 
     around: tuple[str, ...]
@@ -50,19 +55,25 @@ def convert(
     jobs: int = 1,
     command: Sequence[str],
     report: Report,
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[int, str]:
     """Convert a data set; return the number of images and what was lost, in words.
+
+    Takes what the options of `zoo convert` are, and `say`, which is told of images in which a
+    crop's first stage sees none of the bones.
 
     Raises:
         ValueError: unreadable data, a format that cannot be written, or a split of other images.
     """
     labels = LabelSpace.load(labels_name)
     samples = data.read(labels, subset)
+    split = Split.load(split_path) if split_path else None
+    learnt = frozenset(split.train(fold)) if split else frozenset()
     loss = converters.write(
-        *(_cropped(samples, crop_plan, labels), out),
+        *(_cropped(samples, crop_plan, labels, learnt, say), out),
         format=to,
         labels=labels,
-        split=Split.load(split_path) if split_path else None,
+        split=split,
         fold=fold,
         excluded=data.excluded,
         layout=layout,
@@ -106,7 +117,8 @@ def suggest(data: DataSource, labels_name: str, subset: str, plan: CropPlan | No
     if plan is None:
         raise ValueError("--suggest: expected with --crop GROUP, such as carpals")
     labels = LabelSpace.load(labels_name)
-    boxes = _first_boxes(plan, labels)
+    first = _first_boxes(plan, labels)
+    boxes = first.found if first else None
     return suggest_margin(data.read(labels, subset), plan.around, labels, boxes).describe()
 
 
@@ -152,20 +164,46 @@ def describe_formats() -> str:
 
 
 def _cropped(
-    samples: Sequence[Sample], plan: CropPlan | None, labels: LabelSpace
+    samples: Sequence[Sample],
+    plan: CropPlan | None,
+    labels: LabelSpace,
+    learnt: Collection[str],
+    say: Callable[[str], None],
 ) -> Sequence[Sample]:
     if plan is None:
         return samples
-    boxes = _first_boxes(plan, labels)
-    return crop(samples, plan.around, plan.margin_px, labels, scale=plan.scale, boxes=boxes)
+    cut = partial(
+        crop, around=plan.around, margin_px=plan.margin_px, labels=labels, scale=plan.scale
+    )
+    first = _first_boxes(plan, labels)
+    if first is None:
+        return cut(samples)
+    _check_frames(plan, samples, first)
+    for key in sorted(set(first.blind) & {sample.key for sample in samples}):
+        what = ", ".join(plan.around)
+        say(f"{key}: {plan.first_stage} sees no {what}; cut out where they lie in all others")
+    by_truth = [s for s in samples if s.key in learnt and s.key not in first.sizes]
+    others = [s for s in samples if s.key not in learnt or s.key in first.sizes]
+    parts = [*cut(by_truth), *cut(others, boxes=first.complete())]
+    return sorted(parts, key=lambda sample: sample.key)
 
 
-def _first_boxes(plan: CropPlan, labels: LabelSpace) -> Mapping[str, Box] | None:
+def _first_boxes(plan: CropPlan, labels: LabelSpace) -> FirstBoxes | None:
     if plan.first_stage is None:
         return None
-    from zoo.first_stage import read_boxes
+    from zoo.first_stage import find_boxes
 
-    return read_boxes(plan.first_stage, plan.around, labels)
+    return find_boxes(plan.first_stage, plan.around, labels)
+
+
+def _check_frames(plan: CropPlan, samples: Sequence[Sample], first: FirstBoxes) -> None:
+    for sample in samples:
+        found = first.sizes.get(sample.key, sample.size_hw)
+        if found != tuple(sample.size_hw):
+            raise ValueError(
+                f"{plan.first_stage}: '{sample.key}' is {found} there, the image {sample.size_hw}; "
+                "take predictions on this data set"
+            )
 
 
 def _enlarger(plan: CropPlan | None) -> Any:
@@ -179,7 +217,8 @@ def _enlarger(plan: CropPlan | None) -> Any:
 def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:
     record: dict[str, Any] = {"command": list(command)}
     if plan:
-        record["config"] = {"crop": {name: str(value) for name, value in vars(plan).items()}}
+        told = {name: str(value) for name, value in vars(plan).items()}
+        record["config"] = {"crop": {**told, "around": list(plan.around)}}
     if data.edits:
         record["edits"] = data.edits.digest
     return record

@@ -141,14 +141,14 @@ def predict_folds(
     ordered, split = check_folds([Run.load(path) for path in paths])
     labels = LabelSpace.load(ordered[0].config.labels)
     samples = runs.select(ordered[0], data, subset, labels)
-    manifest = _manifest(ordered, labels, split, samples, options, subset)
+    manifest = _manifest(ordered, data, split, samples, options, subset)
 
     def predict(todo: Collection[str]) -> Iterator[Prediction]:
         rest = [sample for sample in samples if sample.key in todo]
         found = (run.family.predict(run.path, run.config, rest, options) for run in ordered)
         for sample, *all_of_it in zip(rest, *found, strict=True):
             prediction = mean_prediction(all_of_it, labels)
-            yield prediction.placed(sample.frame) if sample.frame else prediction
+            yield runs.placed(prediction, sample, manifest.classes)
 
     return _fill(out, manifest, predict, command, _named(report, f"mean of {len(ordered)} folds"))
 
@@ -191,11 +191,12 @@ def assemble(
     shares = divide_samples(samples, split)
     chosen = options or PredictOptions()
     listed = [sample for share in shares for sample in share]
-    manifest = _manifest(ordered, labels, split, listed, chosen, "val")
-    return _fill(
-        *(out, manifest, lambda todo: _predict(ordered, shares, todo, chosen), command),
-        _named(report, "out of fold"),
-    )
+    manifest = _manifest(ordered, data, split, listed, chosen, "val")
+
+    def predict(todo: Collection[str]) -> Iterator[Prediction]:
+        return _predict(ordered, shares, todo, chosen, manifest.classes)
+
+    return _fill(out, manifest, predict, command, _named(report, "out of fold"))
 
 
 def _fill(
@@ -276,13 +277,14 @@ def divide_samples(samples: Sequence[Sample], split: Split) -> list[list[Sample]
 
 def _manifest(
     ordered: Sequence[Run],
-    labels: LabelSpace,
+    data: DataSource,
     split: Split,
     samples: Sequence[Sample],
     options: PredictOptions,
     subset: str,
 ) -> Manifest:
     first = ordered[0]
+    labels = LabelSpace.load(first.config.labels)
     return Manifest(
         kind=first.family.kind,
         labels=labels.name,
@@ -299,6 +301,7 @@ def _manifest(
         split=split.digest,
         fold=None,
         subset=subset,
+        classes=runs.spoken(data, labels),
         domains=runs.domains(samples),
     )
 
@@ -320,6 +323,7 @@ def _predict(
     shares: Sequence[Sequence[Sample]],
     todo: Collection[str],
     options: PredictOptions,
+    classes: Collection[str],
 ) -> Iterator[Prediction]:
     """Yield what is still to be predicted, fold after fold."""
     for run, share in zip(ordered, shares, strict=True):
@@ -328,4 +332,4 @@ def _predict(
             continue
         found = run.family.predict(run.path, run.config, rest, options)
         for sample, prediction in zip(rest, found, strict=True):
-            yield prediction.placed(sample.frame) if sample.frame else prediction
+            yield runs.placed(prediction, sample, classes)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from converters.crops import chosen_classes
 from converters.edits import Edits
 from converters.files import atomic_write_text, read_provenance, write_provenance
 from converters.splits import Split
 from converters.types import LabelSpace, Sample
 from fusion.store import Manifest, StoreWriter
+from fusion.types import Prediction
 from zoo.config import RunConfig, check_config, dump_config, load_config
 from zoo.families import load_family
 from zoo.families.base import Family, PredictOptions, TrainJob
@@ -258,6 +260,7 @@ def predict(
     """Write a prediction store; continue where a killed command stopped.
 
     Predictions on crops are placed in the originals: the store's frame is the original's, always.
+    They speak of the classes that were cropped around; others are there in parts.
 
     Raises:
         ValueError: no such subset, or `out` is not a store.
@@ -279,6 +282,7 @@ def predict(
         split=run.split.digest if run.split else "",
         fold=run.fold,
         subset=subset,
+        classes=spoken(data, labels),
         domains=domains(samples),
     )
     with StoreWriter(out, manifest) as writer:
@@ -287,7 +291,7 @@ def predict(
         start = len(samples) - len(rest)
         found = run.family.predict(run.path, run.config, rest, options)
         for sample, prediction in zip(rest, found, strict=True):
-            writer.append(prediction.placed(sample.frame) if sample.frame else prediction)
+            writer.append(placed(prediction, sample, manifest.classes))
             start += 1
             report(start, len(samples), "")
         write_provenance(writer.folder, list(command), source, run.config.seed, manifest.split)
@@ -297,6 +301,31 @@ def predict(
 def full_size(sample: Sample) -> tuple[int, int]:
     """Return height and width of the image that a sample, or what it was cut from, is of."""
     return sample.frame.full_hw if sample.frame else sample.size_hw
+
+
+def spoken(data: DataSource, labels: LabelSpace) -> tuple[str, ...]:
+    """Return the classes that a data set of crops is about; empty for whole images: all.
+
+    Raises:
+        ValueError: it was cropped around classes of another label space.
+    """
+    return chosen_classes(data.around, labels) if data.around else ()
+
+
+def placed(prediction: Prediction, sample: Sample, classes: Collection[str] = ()) -> Prediction:
+    """Return what a prediction says about the image that its sample is, or was cut from.
+
+    Args:
+        prediction: in the sample's frame.
+        sample: what was predicted.
+        classes: what it speaks of; empty means all.
+    """
+    if sample.frame:
+        prediction = prediction.placed(sample.frame)
+    if not classes:
+        return prediction
+    masks = {label: found for label, found in prediction.masks.items() if label in classes}
+    return replace(prediction, masks=masks, classes=frozenset(classes))
 
 
 def domains(samples: Iterable[Sample]) -> dict[str, tuple[int, int, int, int]]:

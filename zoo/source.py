@@ -60,6 +60,13 @@ class DataSource:
         before = read_provenance(self.path).get("excluded", [])
         return frozenset(before) | (self.edits.excluded if self.edits else frozenset())
 
+    @property
+    def around(self) -> tuple[str, ...]:
+        """Classes and groups that its images are crops around; empty for whole images."""
+        crop = (read_provenance(self.path).get("config") or {}).get("crop") or {}
+        found = crop.get("around", ())
+        return tuple(map(str, found)) if isinstance(found, list) else ()
+
     def left_out(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that the corrections exclude, by key; nothing is read without any."""
         if self.edits is None or not self.edits.excluded:

@@ -111,6 +111,7 @@ def convert(
             jobs=jobs,
             command=command_line(),
             report=report,
+            say=say,
         )
     say(f"{out}: {count} images")
     say(loss or "nothing was lost: every bone's pixels come back as they were")
