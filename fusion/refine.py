@@ -197,6 +197,11 @@ class Refined:
     refine: Refine
     read_grey: ReadGrey | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources that the rule expects, in order; empty if it takes any."""
+        return tuple(getattr(self.rule, "sources", ()))
+
     def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
         """Fuse one image's predictions, and refine the result.
 

@@ -12,12 +12,18 @@ import yaml
 import configs
 from converters.yaml_files import read_mapping
 from fusion import FUSIONS
+from fusion.adjacency import Adjacency
+from fusion.refine import Refine, Refined
 from fusion.schema import Reader, describe, plain, plain_fields, purpose
 from fusion.types import Rule
+from fusion.watch import Watched
 
 # A key beside `method` -> the type of its value, and how that and the rule become the rule. The
 # resulting dataclass has the fields `rule`, and one that is named like the key.
-AROUND: dict[str, tuple[type, Callable[[Rule, Any], Rule]]] = {}
+AROUND: dict[str, tuple[type, Callable[[Rule, Any], Rule]]] = {
+    "refine": (Refine, Refined),
+    "adjacency": (Adjacency, Watched),
+}
 _WIDTH = 98
 
 

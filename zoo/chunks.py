@@ -17,10 +17,12 @@ from fusion.certainty import drop_uncertain
 from fusion.sources import Ensemble
 from fusion.submission import Row, encode
 from fusion.types import Prediction
+from fusion.watch import flags_of
 
 # Small enough that many processes share a test set evenly, and that a kill costs seconds.
 IMAGES = 8
 MANIFEST = "manifest.json"
+FlagRow = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,12 @@ class Coded:
     Attributes:
         rows: image by image, in the order of the classes.
         left_out: class -> number of objects that were too uncertain.
+        flags: image's name, class, kind and text of what looks wrong.
     """
 
     rows: tuple[Row, ...]
     left_out: Mapping[str, int]
+    flags: tuple[FlagRow, ...] = ()
 
 
 def fuse_to_rows(
@@ -88,11 +92,13 @@ def fuse_to_rows(
     """
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
+    flags: list[FlagRow] = []
     for prediction, name in zip(fuse(rule, labels, chunk), chunk.names, strict=True):
         kept, dropped = drop_uncertain(prediction, floor) if floor else (prediction, ())
         left_out.update(dropped)
         rows.extend(encode(kept, name, classes))
-    return Coded(tuple(rows), dict(left_out))
+        flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept)]
+    return Coded(tuple(rows), dict(left_out), tuple(flags))
 
 
 class ChunkFolder:
@@ -128,13 +134,15 @@ class ChunkFolder:
 
     def save(self, number: int, chunk: Coded) -> None:
         """Keep a chunk."""
-        record = {"rows": chunk.rows, "left_out": chunk.left_out}
+        record = {"rows": chunk.rows, "left_out": chunk.left_out, "flags": chunk.flags}
         atomic_write_text(self._file(number), json.dumps(record, ensure_ascii=False))
 
     def load(self, number: int) -> Coded:
         """Read a chunk that was kept."""
         raw = json.loads(self._file(number).read_text(encoding="utf-8"))
-        return Coded(tuple(Row(*row) for row in raw["rows"]), raw["left_out"])
+        name, label, kind, text = range(4)
+        flags = tuple((f[name], f[label], f[kind], f[text]) for f in raw["flags"])
+        return Coded(tuple(Row(*row) for row in raw["rows"]), raw["left_out"], flags)
 
     def remove(self) -> None:
         """Throw the chunks away."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import converters
-from converters.files import read_provenance
+from converters.files import atomic_write_text, read_provenance
 from converters.masks import decode_rle, outline
 from converters.types import Instance, LabelSpace, Sample
-from fusion import FUSIONS, Rule, submission
+from fusion import Rule, submission
+from fusion.reach import looks_around
 from fusion.sources import Ensemble
 from fusion.store import ImageEntry, Manifest, PredictionStore, StoreWriter, check_match
 from fusion.submission import Row
@@ -27,9 +30,8 @@ from zoo.progress import Report
 from zoo.source import DataSource
 
 CSV, STORE = "csv", "store"
+FLAG_HEADER = ("image_name", "class", "kind", "text")
 USUAL_LABELS = "hand_bones"
-# Rules that look at one pixel at a time, so that they need not know an image's size.
-_PIXELWISE = ("mean", "weighted", "vote", "max", "classwise")
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,16 @@ class Fused:
         rows: of the submission; 0 for other formats.
         left_out: class -> number of objects that were too uncertain.
         loss: what the data set format could not hold, in words.
+        flags: kind -> number of bones that look wrong.
+        flag_file: where they are listed; None where there are none.
     """
 
     images: int
     rows: int = 0
     left_out: Mapping[str, int] | None = None
     loss: str = ""
+    flags: Mapping[str, int] | None = None
+    flag_file: Path | None = None
 
     def describe(self, out: Path) -> str:
         """Return it as lines for a terminal."""
@@ -98,6 +104,9 @@ class Fused:
             ranked = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
             listed = ", ".join(f"{label} {n}" for label, n in ranked)
             lines.append(f"left out as uncertain: {sum(self.left_out.values())} ({listed})")
+        if self.flags:
+            listed = ", ".join(f"{kind} {n}" for kind, n in sorted(self.flags.items()))
+            lines.append(f"{self.flag_file}: bones to look at: {listed}")
         return "\n".join([*lines, *([self.loss] if self.loss else [])])
 
 
@@ -166,33 +175,6 @@ def order_sources(stores: Sequence[PredictionStore], rule: Rule) -> list[Predict
         expected, found = ", ".join(names), ", ".join(given)
         raise ValueError(f"the fusion config expects the sources {expected}; given are {found}")
     return [given[name] for name in names]
-
-
-def looks_around(rule: object) -> bool:
-    """Tell whether a rule, or a rule in it, looks at more than one pixel at a time."""
-    kinds = tuple(FUSIONS[name] for name in _PIXELWISE if name in FUSIONS)
-    if not isinstance(rule, kinds):
-        return True
-    return any(map(looks_around, _inner_rules(rule)))
-
-
-def _inner_rules(value: object) -> Iterator[object]:
-    if is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield from _rules_in(getattr(value, field.name))
-
-
-def _rules_in(value: Any) -> Iterator[object]:
-    if callable(value):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _rules_in(inner)
-    elif isinstance(value, tuple | list):
-        for inner in value:
-            yield from _rules_in(inner)
-    else:
-        yield from _inner_rules(value)
 
 
 def _check_images(
@@ -313,10 +295,12 @@ def _write_rows(job: Job, report: Report) -> Fused:
         folder.remove()
         raise
     left_out: Counter[str] = Counter()
+    flags: list[chunks.FlagRow] = []
 
     def rows() -> Iterator[Row]:
         for chunk in map(folder.load, range(number)):
             left_out.update(chunk.left_out)
+            flags.extend(chunk.flags)
             yield from chunk.rows
 
     written, loss = 0, ""
@@ -325,7 +309,21 @@ def _write_rows(job: Job, report: Report) -> Fused:
     else:
         loss = _write_labels(job, rows(), report)
     folder.remove()
-    return Fused(len(job.ensemble.images), written, left_out, loss)
+    listed = _write_flags(job.out, flags)
+    kinds = Counter(kind for _, _, kind, _ in flags)
+    return Fused(len(job.ensemble.images), written, left_out, loss, kinds, listed)
+
+
+def _write_flags(out: Path, flags: Sequence[chunks.FlagRow]) -> Path | None:
+    """List what looks wrong beside the result; remove the list of a result that was replaced."""
+    path = out.with_name(f"{out.stem if out.suffix == '.csv' else out.name}.flags.csv")
+    if not flags:
+        path.unlink(missing_ok=True)
+        return None
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([FLAG_HEADER, *flags])
+    atomic_write_text(path, text.getvalue())
+    return path
 
 
 def _row_names(job: Job) -> list[str]:

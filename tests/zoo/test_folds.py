@@ -144,7 +144,7 @@ def test_weights_are_fitted_on_it(trained: Path, data: DataSource, tmp_path: Pat
     mirrored = tmp_path / "mirrored"
     assemble(paths, data, mirrored, options=PredictOptions(tta=("hflip",)))
     fitted = fit.fit([trained / "oof", mirrored], data, tmp_path / "fusion.yaml", _quiet)
-    assert fitted.images == 8
+    assert fitted.fit.images == 8
     assert yaml.safe_load((tmp_path / "fusion.yaml").read_text())["sources"] == ["oof", "mirrored"]
 
 

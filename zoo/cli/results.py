@@ -30,6 +30,9 @@ def fit(
     data: Data,
     out: Annotated[Path, typer.Option(help="Fusion config to write (YAML).")],
     method: Annotated[str, typer.Option(help="Rule to fit.")] = "hybrid",
+    refine: Annotated[
+        str, typer.Option(help="Refinements to try: shape, all (with the CRF), none.")
+    ] = "shape",
     data_format: From = None,
     edits: Edits = None,
 ) -> None:
@@ -40,11 +43,15 @@ def fit(
 
     if method != "hybrid":
         raise ValueError(f"method '{method}': expected hybrid; the other rules need no fit")
+    if refine not in set(fitting.Refinement):
+        raise ValueError(f"--refine: expected shape, all or none, found '{refine}'")
     source = DataSource.open(data, data_format, edits)
     with bar("fit") as report:
-        fitted = fitting.fit(predictions, source, out, report)
-    kept = sum(bool(r.keeps) for r in fitted.report.values())
-    say(f"{out}: fitted on {fitted.images} images; {kept} classes keep their best source")
+        found = fitting.fit(predictions, source, out, report, fitting.Refinement(refine))
+    say(fitting.describe(found.fit))
+    say(fitting.describe_refinement(found.choice))
+    kept = sum(bool(r.keeps) for r in found.fit.report.values())
+    say(f"{out}: fitted on {found.fit.images} images; {kept} classes keep their best source")
 
 
 @app.command()
@@ -70,12 +77,14 @@ def fuse(
     """Fuse prediction stores and submissions into one RLE submission, store or data set."""
     from fusion.rule_file import load_rule
     from zoo import fuse as fusing
+    from zoo.grey_images import give_images
     from zoo.progress import bar
     from zoo.source import DataSource
 
     rule = load_rule(method, config)
     source = DataSource.open(data, data_format, edits) if data else None
     ensemble, samples = fusing.open_sources(sources, rule, source, subset.value, labels)
+    rule = give_images(rule, samples)
     command = tuple(command_line())
     job = fusing.Job(ensemble, rule, out, to, samples, floor, jobs, on, labels, command)
     with bar("fuse") as report:

@@ -143,8 +143,10 @@ def describe_person(score: ImageScore, sample: Sample, labels: LabelSpace) -> Im
 
 def hybrid_in(rule: Rule | None) -> Hybrid | None:
     """Return the hybrid that a rule is, or that it is built around; None for other rules."""
-    inner = getattr(rule, "rule", rule)
-    return inner if isinstance(inner, Hybrid) else None
+    inner: object = rule
+    while inner is not None and not isinstance(inner, Hybrid):
+        inner = getattr(inner, "rule", None)
+    return inner
 
 
 def _recovered(

@@ -11,9 +11,9 @@ from converters.masks import rasterize_labels
 from converters.types import LabelSpace
 from fusion import Mean, Vote, submission
 from fusion.certainty import certainty
+from fusion.reach import looks_around
 from fusion.sources import Ensemble
 from fusion.store import PredictionStore
-from zoo import fuse
 
 
 @pytest.mark.parametrize("form", ["handbone", "coco", "masks", "yolo", "datumaro"])
@@ -97,7 +97,7 @@ def test_rules_that_look_around_ask_for_sizes(zoo, files, work, toys, tmp_path, 
     ("rule", "expected"), [(Mean(), False), (Vote(), False), (lambda p, labels: p[0], True)]
 )
 def test_rules_tell_whether_they_look_around(rule, expected):
-    assert fuse.looks_around(rule) is expected
+    assert looks_around(rule) is expected
 
 
 def test_a_fused_submission_is_valid(zoo, work, toys, voted, tmp_path, capsys):
