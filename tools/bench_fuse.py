@@ -251,12 +251,6 @@ def _draw(rows: Sequence[Command], out: Path) -> None:
     plt.close(figure)
 
 
-def slope_ms(rows: Sequence[Command]) -> float:
-    """Return what one more image costs, milliseconds, the command's start left out."""
-    first, last = min(rows, key=lambda r: r.images), max(rows, key=lambda r: r.images)
-    return 1000 * (last.seconds - first.seconds) / (last.images - first.images)
-
-
 def _main(job: dict[str, Any]) -> None:
     serve(_work(job["side"], job["config"]), material.predictions(job["stores"]))
 
