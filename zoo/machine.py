@@ -116,7 +116,7 @@ def collect(folder: Path) -> Facts:
         shared=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
         disk_free=shutil.disk_usage(folder).free,
         disk=str(folder),
-        cores=_count_cores(),
+        cores=count_cores(),
         packages=_read_packages(),
         requirements=_read_requirements(),
         opencv=tuple(sorted(set(metadata.packages_distributions().get("cv2", [])))),
@@ -190,7 +190,8 @@ def _read_free_ram() -> int | None:
         return None
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
+    """Return how many processor cores this process may use, a container's share included."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:

@@ -102,7 +102,8 @@ class SemanticConfig(RunConfig):
         cache: keep decoded samples at the network's size in `memory`, on `disk`, or `none`.
         cache_dir: folder for those on disk, which runs and folds may share; null is in the run. Not
             part of what the run is, so it may change when a run continues.
-        workers: processes that prepare batches; 0 prepares them in the main one.
+        workers: at most so many processes prepare batches, no more than there are cores; 0 prepares
+            them in the main one.
         init: safetensors file with the weights to start from, of the same network; also one that
             ships beside the configs, such as `demo.safetensors`.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...

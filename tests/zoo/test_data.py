@@ -156,6 +156,15 @@ def test_batches_do_not_depend_on_workers(toys: Any, workers: int) -> None:
     assert torch.equal(images, torch.stack([data[place][0] for place in sampler]))
 
 
+@pytest.mark.parametrize(("batch", "expected"), [(1, 2), (2, 2), (6, 1)])
+def test_there_are_no_more_workers_than_cores_or_batches(
+    toys: Any, batch: int, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.data.training_set.count_cores", lambda: 2)
+    loader = training_loader(_set(toys), EpochSampler(6, seed=3), batch, 64, False)
+    assert loader.num_workers == expected
+
+
 def test_order_changes_with_the_epoch_and_not_otherwise() -> None:
     sampler = EpochSampler(20, seed=1)
     first, again = list(sampler), list(sampler)

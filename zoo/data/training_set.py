@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from zoo.data.items import Items
 from zoo.data.stores import Cache, Form, open_store
 from zoo.data.windows import Windows
+from zoo.machine import count_cores
 
 if TYPE_CHECKING:
     from zoo.augmentation import Augmentation
@@ -161,7 +162,10 @@ def training_loader(
     """Return the batches: images, uint8 (N, 1, h, w), and packed masks, uint8 (N, B, h, w).
 
     A last batch that is not full is dropped, except where it is the only one: sizes stay fixed.
+    `workers` is a limit: there are no more processes than cores, or than batches.
     """
+    batches = -(-len(sampler) // batch)
+    workers = min(workers, count_cores(), batches)
     return DataLoader(
         dataset,
         batch_size=batch,
