@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
 from converters.audit.likeness import Likeness, cross_learned
-from converters.audit.pose import _fit_all, _fit_to
+from converters.audit.pose import fit_all, fit_to
 from converters.audit.swaps import cycles
 
 Array = npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ class Neighbourhood:
             centres: (B,) in an image's pixels; NaN without the bone.
             areas: (B,) in pixels; NaN without the bone.
         """
-        fit, is_mirrored = _fit_to(centres[None], self.at, self.spread)
+        fit, is_mirrored = fit_to(centres[None], self.at, self.spread)
         a, b = fit[0]
         seen = centres.conj() if is_mirrored[0] else centres
         return a * seen + b, 0.5 * np.log(areas) + math.log(abs(a))
@@ -223,7 +223,7 @@ def learn_places(
     Raises:
         ValueError: a class that hardly any image shows beside its neighbours.
     """
-    fit, is_mirrored = _fit_all(centres)
+    fit, is_mirrored = fit_all(centres)
     seen = np.where(is_mirrored[:, None], centres.conj(), centres)
     points = fit[:, :1] * seen + fit[:, 1:]
     sizes = 0.5 * np.log(areas) + np.log(np.abs(fit[:, :1]))

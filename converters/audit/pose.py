@@ -87,7 +87,7 @@ def align(looks: Sequence[Look], labels: Sequence[str]) -> Hands:
             stretch[n, k] = complex(xx - yy, 2 * xy) / (xx + yy)
             contours[n, k] = bone.contour
             is_cut[n, k] = bone.is_cut
-    fit, is_mirrored = _fit_all(centres)
+    fit, is_mirrored = fit_all(centres)
     turn = fit[:, :1] / np.abs(fit[:, :1])
     flip = is_mirrored[:, None]
     # A mirrored outline runs the other way round.
@@ -111,24 +111,38 @@ def _apply(points: Complex, fit: Complex, is_mirrored: npt.NDArray[np.bool_]) ->
     return np.asarray(fit[:, :1] * seen + fit[:, 1:], np.complex128)
 
 
-def _fit_all(centres: Complex) -> tuple[Complex, npt.NDArray[np.bool_]]:
-    """Fit (N, 2) of all hands to their own median, and which ones are mirrored."""
+def fit_all(centres: Complex) -> tuple[Complex, npt.NDArray[np.bool_]]:
+    """Fit all hands to their own median by turning, scaling, moving and mirroring them.
+
+    Args:
+        centres: complex128 (N, B), bones' centres x + iy; NaN where there is none.
+
+    Returns:
+        complex128 (N, 2), of each hand a and b of a z + b; bool (N,), whether z is mirrored first.
+    """
     present = np.isfinite(centres.real)
     first = int(present.sum(axis=1).argmax())
     model = np.where(present[first], centres[first], np.nanmean(centres[first]))
     model = (model - model.mean()) / np.abs(model - model.mean()).mean()
     spread = np.full(len(model), 0.2)
     for _ in range(_ROUNDS):
-        fit, is_mirrored = _fit_to(centres, model, spread)
+        fit, is_mirrored = fit_to(centres, model, spread)
         aligned = _apply(centres, fit, is_mirrored)
         model = np.nanmedian(aligned.real, axis=0) + 1j * np.nanmedian(aligned.imag, axis=0)
         spread = _RAYLEIGH * np.nanmedian(np.abs(aligned - model), axis=0) + _FLOOR
     return fit, is_mirrored
 
 
-def _fit_to(
+def fit_to(
     centres: Complex, model: Complex, spread: Array
 ) -> tuple[Complex, npt.NDArray[np.bool_]]:
+    """Fit hands to a model, robustly; takes and returns what `fit_all` does.
+
+    Args:
+        centres: complex128 (N, B).
+        model: complex128 (B,), where the bones are expected.
+        spread: float64 (B,), how far from there each is found, in the model's unit.
+    """
     straight, straight_cost = _fit_one_way(centres, model, spread)
     mirrored, mirrored_cost = _fit_one_way(centres.conj(), model, spread)
     is_mirrored = mirrored_cost < straight_cost
