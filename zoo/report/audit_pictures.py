@@ -40,14 +40,15 @@ class Tag:
         return PADDING + CHARACTER * len(self.name)
 
 
-def view_around(box_xywh: Box | None, size_hw: tuple[int, int]) -> View:
+def view_around(box_xywh: Box | None, size_hw: tuple[int, int], nearest: float = NEAREST) -> View:
     """Return a square view around a box, with room; of the whole image where there is none.
 
-    It leaves the image only where the box does, or where the image is narrower than the view.
+    It leaves the image only where the box does, or where the image is narrower than the view, and
+    is at least `nearest` of the image's longer side.
     """
     height, width = size_hw
     box = box_xywh or (0, 0, width, height)
-    wanted = max(ROOM * max(box[2], box[3]), NEAREST * max(size_hw))
+    wanted = max(ROOM * max(box[2], box[3]), nearest * max(size_hw))
     beyond = max(-box[0], -box[1], box[0] + box[2] - width, box[1] + box[3] - height, 0)
     side = round(min(wanted, max(size_hw) + 2 * beyond)) if box_xywh else max(size_hw)
     left = _place(box[0], box[2], side, width)

@@ -12,6 +12,8 @@ from zoo.report.audit_pictures import view_around
 from zoo.report.pictures import Color, Floats, View
 
 SIDE = 320
+# Parts of the image's longer side: the narrowest view, and what counts as a small bone.
+NEAREST, SMALL = 0.14, 0.2
 # Okabe and Ito's orange and sky blue, lightened: apart for every kind of colour vision.
 ONLY_A: Color = (240, 140, 30)
 ONLY_B: Color = (80, 180, 250)
@@ -24,11 +26,13 @@ _LINE, _DASH = 2, 7
 def view_of_difference(box_xywh: Box, a: CropMask, b: CropMask, size_hw: tuple[int, int]) -> View:
     """Return a square view around what differs, with room to see the place.
 
-    Where the difference is small in a large bone the view is around the difference, so that it can
-    be seen; where one of the two is empty it is around the other.
+    It holds both masks where these are small. Of a large bone it holds what differs, which could
+    not be seen in a view of all.
     """
-    box = box_xywh if box_xywh[2] else enclose([tight_box(a), tight_box(b)])
-    view = view_around(box if box[2] else None, size_hw)
+    bones = enclose([tight_box(a), tight_box(b)])
+    is_small = max(bones[2:]) <= SMALL * max(size_hw)
+    box = bones if is_small or not box_xywh[2] else box_xywh
+    view = view_around(box if box[2] else None, size_hw, NEAREST)
     return View(view.box_xywh, (SIDE, SIDE))
 
 
