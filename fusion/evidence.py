@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -25,15 +26,17 @@ FAINT = 13  # a twentieth: pixels that every source gives less are no candidates
 SOFT_EDGE = 0.05
 
 
+@cache
 def logit_table(limit: float = LOGIT_LIMIT) -> npt.NDArray[np.float32]:
     """Return the log odds of the 256 byte values, float32 (256,), cut at +-limit.
 
-    The neutral byte 128 is exactly 0: bytes from it on have log odds of at least 0, those below it
+    The array is not to be written to. The neutral byte 128 is exactly 0: bytes from it on have log odds of at least 0, those below it
     less. Otherwise the table is odd, so that opposite opinions cancel.
     """
     p = np.clip(np.arange(256) / 255, 1e-6, 1 - 1e-6)
     table = np.clip(np.log(p / (1 - p)), -limit, limit).astype(np.float32)
     table[NEUTRAL] = 0.0
+    table.setflags(write=False)
     return table
 
 
@@ -67,7 +70,9 @@ class ClassEvidence:
 
 def mean_of(layers: Bytes) -> Bytes:
     """Return the mean of layers, uint8 (K, h, w) -> (h, w), rounded."""
-    total = layers.sum(axis=0, dtype=np.uint16)
+    total = layers[0].astype(np.uint16)
+    for layer in layers[1:]:
+        total += layer
     return ((total + len(layers) // 2) // len(layers)).astype(np.uint8)
 
 

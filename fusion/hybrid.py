@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -160,18 +161,31 @@ def pool(
     """Return the pooled probability at the window's pixels, uint8 (h, w), 255 = 1."""
     worth = trust.worth(evidence.scores, evidence.overlaps, evidence.silent)
     rows = {zone: spread(weights.weights[zone][:-1], worth) for zone in ZONES}
-    zone_base = evidence.zones.astype(np.uint16) << 8
     total = np.full(evidence.zones.shape, weights.bias, np.float32)
     calibrations = trust.of_group(group)
+    zones = np.left_shift(evidence.zones, 8, dtype=np.uint16)
     for k in np.flatnonzero(worth):
-        logits = calibrations[k].table()
-        table = np.concatenate([rows[zone][k] * logits for zone in ZONES])
-        total += table.take(zone_base | evidence.prob[k])
-    of_mean = [np.float32(weights.weights[zone][-1]) for zone in ZONES]
+        _add(total, evidence.prob[k], zones, calibrations[k].table(), [r[k] for r in rows.values()])
+    of_mean = [weights.weights[zone][-1] for zone in ZONES]
     if any(of_mean):
-        table = np.concatenate([weight * logit_table() for weight in of_mean])
-        total += table.take(zone_base | weighted_mean(evidence.prob, worth))
+        mean = weighted_mean(evidence.prob, worth)
+        _add(total, mean, zones, logit_table(), of_mean)
     return to_bytes(total)
+
+
+def _add(
+    total: npt.NDArray[np.float32],
+    prob: npt.NDArray[np.uint8],
+    zones: npt.NDArray[np.uint16],
+    logits: npt.NDArray[np.float32],
+    weights: Sequence[float],
+) -> None:
+    """Add a layer's log odds, times the weight of each pixel's zone."""
+    if len(set(weights)) == 1:
+        total += cv2.LUT(prob, np.float32(weights[0]) * logits)
+    else:
+        table = np.concatenate([np.float32(weight) * logits for weight in weights])
+        total += table.take(zones | prob)
 
 
 def weighted_mean(prob: npt.NDArray[np.uint8], worth: Floats) -> npt.NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -122,12 +123,16 @@ class Calibration:
             found = f"{self.a}, {self.b}, {self.c}"
             raise ValueError(f"calibration: expected a, b of at least 0 and a finite c: {found}")
 
+    @cache  # noqa: B019 - a handful of small frozen objects, asked for in every image
     def table(self) -> npt.NDArray[np.float32]:
         """Return the log odds of the 256 byte values, float32 (256,), cut at +-LOGIT_LIMIT.
 
-        Of an untouched source the neutral byte is exactly 0, whatever the sign beside it.
+        Of an untouched source the neutral byte is exactly 0, whatever the sign beside it. The
+        array is not to be written to.
         """
-        return self.logits(np.arange(256) / 255.0, self == Calibration()).astype(np.float32)
+        table = self.logits(np.arange(256) / 255.0, self == Calibration()).astype(np.float32)
+        table.setflags(write=False)
+        return table
 
     def logits(self, prob: Floats, neutral_is_zero: bool = False) -> Floats:
         """Return the log odds of probabilities, of any shape."""
