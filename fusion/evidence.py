@@ -30,8 +30,8 @@ SOFT_EDGE = 0.05
 def logit_table(limit: float = LOGIT_LIMIT) -> npt.NDArray[np.float32]:
     """Return the log odds of the 256 byte values, float32 (256,), cut at +-limit.
 
-    The array is not to be written to. The neutral byte 128 is exactly 0: bytes from it on have log odds of at least 0, those below it
-    less. Otherwise the table is odd, so that opposite opinions cancel.
+    The neutral byte 128 is exactly 0: bytes from it on have log odds of at least 0, those below it
+    less. Otherwise the table is odd, so that opposite opinions cancel. It is not to be written to.
     """
     p = np.clip(np.arange(256) / 255, 1e-6, 1 - 1e-6)
     table = np.clip(np.log(p / (1 - p)), -limit, limit).astype(np.float32)
