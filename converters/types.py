@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
@@ -83,9 +83,7 @@ class LabelSpace:
             pointed.add(self.background)
         if unknown := sorted(pointed - set(self.names)):
             named = "aliases, posture or background"
-            raise ValueError(
-                f"label space '{self.name}': {named} name unknown classes {unknown}"
-            )
+            raise ValueError(f"label space '{self.name}': {named} name unknown classes {unknown}")
         object.__setattr__(self, "index", {n: i for i, n in enumerate(self.names)})
 
     def __len__(self) -> int:
@@ -94,6 +92,29 @@ class LabelSpace:
     def group_of(self, label: str) -> str | None:
         """Return the group that holds `label`, or None."""
         return next((g for g, members in self.groups.items() if label in members), None)
+
+    def only(self, names: Iterable[str]) -> LabelSpace:
+        """Return the label space of some of its classes, in its order.
+
+        Raises:
+            ValueError: none, or one that it does not have.
+        """
+        wanted = set(names)
+        if unknown := sorted(wanted - set(self.names)):
+            raise ValueError(f"expected classes of '{self.name}', found {unknown}")
+        kept = tuple(n for n in self.names if n in wanted)
+        groups = {g: tuple(n for n in m if n in wanted) for g, m in self.groups.items()}
+        posture = self.posture
+        if posture and not {posture.distal, posture.proximal} <= wanted:
+            posture = None
+        return replace(
+            self,
+            names=kept,
+            groups={g: members for g, members in groups.items() if members},
+            aliases={alias: n for alias, n in self.aliases.items() if n in wanted},
+            posture=posture,
+            background=self.background if self.background in wanted else None,
+        )
 
     def canonical(self, name: str) -> str | None:
         """Return our name of a class that is called by its name or an alias; None if unknown."""

@@ -96,14 +96,15 @@ def evaluate(
         check_sizes(store, samples)
         found = ((p.key, p) for p in store)
         total, left_out = len(store.manifest.images), data.left_out(labels)
+        spoken = labels.only(store.manifest.classes or labels.names)
     else:
         labels = LabelSpace.load(labels_name)
         samples, left_out = data.annotated(labels, subset), data.left_out(labels, subset)
         masks = _submitted(source, samples, left_out, labels)
-        found, total = masks.items(), len(masks)
+        found, total, spoken = masks.items(), len(masks), labels
     tasks = _tasks(source, ((k, f) for k, f in found if k not in left_out), samples)
-    measure = partial(_measure, labels=labels, measures=tuple(measures))
-    return Scores(labels, list(track(map_ordered(measure, tasks, jobs), total, report)))
+    measure = partial(_measure, labels=labels, spoken=spoken, measures=tuple(measures))
+    return Scores(spoken, list(track(map_ordered(measure, tasks, jobs), total, report)))
 
 
 def _submitted(
@@ -135,12 +136,17 @@ def _tasks(
 
 
 def _measure(
-    task: tuple[_Found, Sample], labels: LabelSpace, measures: Collection[str]
+    task: tuple[_Found, Sample],
+    labels: LabelSpace,
+    spoken: LabelSpace,
+    measures: Collection[str],
 ) -> ImageScore:
+    """Score what a source speaks of; of other classes it says nothing, not that there are none."""
     found, sample = task
-    masks = binary_masks(found, labels) if isinstance(found, Prediction) else found
+    masks = binary_masks(found, spoken) if isinstance(found, Prediction) else found
+    truth = {name: m for name, m in truth_masks(sample).items() if name in spoken.index}
     score = measure_image(
-        *(sample.key, masks, truth_masks(sample), labels, sample.size_hw),
+        *(sample.key, masks, truth, spoken, sample.size_hw),
         *(measures, labels.background),
     )
     return replace(score, patient=sample.group, posture=_posture(sample, labels))

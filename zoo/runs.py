@@ -202,6 +202,8 @@ def _open_run(
     wanted = yaml.safe_load(text)
     if file.is_file():
         record = read_provenance(out)
+        if (kind := record.get("kind", "run")) != "run":
+            raise ValueError(f"{out}: expected a run, found a {kind}; choose another --out")
         settings = record.get("config", {})
         learnt_from = (settings.get("fold"), settings.get("edits"), record.get("split"))
         expected = (fold, edits and edits.digest, split.digest)

@@ -112,3 +112,13 @@ def test_a_background_is_one_of_the_classes(tmp_path):
     assert LabelSpace.load("hand_bones").background is None
     with pytest.raises(ValueError, match=r"background name unknown classes \['sky'\]"):
         LabelSpace("s", ("cup",), background="sky")
+
+
+def test_some_classes_of_a_label_space(labels):
+    wrist = labels.only(["Pisiform", "Lunate"])
+    assert wrist.names == ("Lunate", "Pisiform")
+    assert wrist.groups == {"carpals": ("Lunate", "Pisiform")}
+    assert (wrist.posture, wrist.once, wrist.name) == (None, True, "hand_bones")
+    assert labels.only(labels.names) == labels
+    with pytest.raises(ValueError, match=r"expected classes of 'hand_bones', found \['Talus'\]"):
+        labels.only(["Talus"])

@@ -228,3 +228,23 @@ def test_a_space_with_background_shows_miou_first(waste, tmp_path, capsys):
     assert found["classes"] == pytest.approx(expected)
     assert said[1].startswith(f"mIoU {np.mean(list(expected.values())):.4f}")
     assert said[2].split()[:2] == ["IoU", "Dice"]
+
+
+def test_a_store_is_scored_on_what_it_speaks_of(data, samples, labels, tmp_path):
+    """A wrist model's store: that it says nothing of fingers is no miss."""
+    carpals = labels.groups["carpals"]
+    images = {s.key: (*s.size_hw, s.file_name) for s in samples}
+    manifest = Manifest("semantic", labels.name, labels.names, images, classes=carpals)
+    with StoreWriter(tmp_path / "wrist", manifest) as writer:
+        for sample in samples:
+            seen = predict(sample, 0)
+            masks = {n: seen.masks[n] for n in carpals if n in seen.masks}
+            writer.append(replace(seen, masks=masks, classes=frozenset(carpals)))
+    scores = evaluate(tmp_path / "wrist", DataSource.open(data), labels.name, "train", _quiet)
+    assert set(scores.labels.names) == set(carpals)
+    assert scores.mean() == 1
+    assert scores.shared() == 1
+
+
+def _quiet(done, total, note):
+    pass
