@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from converters.masks import CropMask, rasterize_labels
+from converters.masks import EMPTY, CropMask, rasterize_labels
 from converters.parallel import map_ordered
 from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
@@ -56,7 +56,8 @@ def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
 
 def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
     """Return the masks that a submission of this prediction would hold."""
-    return {name: prediction.binary(name) for name in labels.names}
+    found = {name: prediction.evidence(name, labels.once) for name in labels.names}
+    return {n: e[1].binary(prediction.size_hw) if e else EMPTY for n, e in found.items()}
 
 
 def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:

@@ -17,7 +17,7 @@ from fusion.store import Manifest, StoreWriter
 from fusion.summary import compare, summarize
 from fusion.types import Prediction, SoftMask
 from zoo.cli import main
-from zoo.evaluate import evaluate
+from zoo.evaluate import binary_masks, evaluate
 from zoo.source import DataSource
 
 
@@ -248,3 +248,17 @@ def test_a_store_is_scored_on_what_it_speaks_of(data, samples, labels, tmp_path)
 
 def _quiet(done, total, note):
     pass
+
+
+@pytest.mark.parametrize(("once", "area"), [(True, 100), (False, 200)])
+def test_several_objects_of_a_class_are_one_mask(labels, once, area):
+    """Of a bone the best detection counts, of rubbish every piece."""
+    pieces = tuple((0.9, SoftMask((x, 0, 10, 10), np.full((1, 1), 255, np.uint8))) for x in (0, 20))
+    seen = Prediction("a", (10, 40), "instance", {"Ulna": pieces})
+    assert binary_masks(seen, replace(labels, once=once))["Ulna"].area == area
+
+
+def test_what_is_not_found_is_empty(labels):
+    found = binary_masks(Prediction("a", (10, 40), "instance", {}), labels)
+    assert set(found) == set(labels.names)
+    assert not any(mask.area for mask in found.values())
