@@ -91,12 +91,31 @@ def review(path: Path, images: Sequence[Image], labels: LabelSpace) -> Review:
         if row.image_name in sizes:
             codes.add(row, place.line, sizes[row.image_name])
     expected = [(image.name, label) for image in images for label in labels.names]
+    if mistaken := _mistaken(expected, found):
+        return Review((mistaken,), ())
     problems = _pair_problems(expected, found, lines)
     problems += _size_problems(codes, sizes)
     problems += _listed("other codes", codes.bad)
     if found and codes.empty.total() == len(found):
         problems.append(f"all {len(found)} masks are empty")
     return Review(tuple(problems), tuple(_notes(codes, sizes, labels)))
+
+
+def _mistaken(expected: Sequence[Pair], found: Sequence[Pair]) -> str:
+    """Say what is wrong with the file as a whole, which would else be said of each row; or ""."""
+    names, _ = _unzip(expected)
+    there, classes = _unzip(found)
+    if not found or not names.keys().isdisjoint(there):
+        return "" if found else f"expected {len(expected)} rows, found 0"
+    if classes.keys() <= names.keys():
+        pair = " and ".join(map(repr, found[0]))
+        return f"line 2: expected an image and its class, found {pair}: columns look exchanged"
+    stems = {Path(name).stem: name for name in names}
+    if Path(found[0][0]).stem in stems and all(Path(name).stem in stems for name in there):
+        name = found[0][0]
+        want = f"expected '{stems[Path(name).stem]}', found '{name}'"
+        return f"line 2: {want}: images go by their file's name, without folder, with suffix"
+    return ""
 
 
 def _listed(more: str, lines: Sequence[str]) -> list[str]:
@@ -122,7 +141,7 @@ def _pair_problems(
         "unexpected image": [n for n in there if n not in names],
         "unknown class": [f"{c} ({per_class[c]} rows)" for c in classes if c not in labels],
         "missing image": absent,
-        "missing class": unused,
+        "missing class": [", ".join(unused)] if unused else [],
         "missing": [f"{n} {label}" for n, label in missing],
         "comes twice": [f"{n} {label}" for (n, label), k in counts.items() if k > 1],
     }
@@ -170,8 +189,10 @@ def _size_problems(codes: _Codes, sizes: dict[str, tuple[int, int]]) -> list[str
 def _notes(codes: _Codes, sizes: dict[str, tuple[int, int]], labels: LabelSpace) -> list[str]:
     notes = []
     if labels.once and codes.empty:
-        ranked = ", ".join(f"{label} {n}" for label, n in codes.empty.most_common(AT_MOST_LISTED))
-        notes.append(f"{codes.empty.total()} masks are empty: {ranked}")
+        listed = [f"{label} {n}" for label, n in codes.empty.most_common(AT_MOST_LISTED)]
+        if rest := len(codes.empty) - len(listed):
+            listed.append(f"{rest} more classes")
+        notes.append(f"{codes.empty.total()} masks are empty: {', '.join(listed)}")
     filled = [end / (sizes[n][0] * sizes[n][1]) for n, end in codes.ends.items()]
     if len(filled) >= _IMAGES_THAT_TELL and max(filled) <= 0.5:
         share = f"{100 * max(filled):.0f} %"

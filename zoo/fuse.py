@@ -230,8 +230,10 @@ def write_fused(job: Job, report: Report) -> Fused:
 def _write_store(job: Job, report: Report) -> Fused:
     total, size = len(job.ensemble.images), chunks.IMAGES
     fuse = partial(chunks.fuse, job.rule, job.ensemble.labels)
+    # It refuses folders that are somebody else's: those are not ours to clean up below.
+    writer = StoreWriter(job.out, _manifest(job))
     try:
-        with StoreWriter(job.out, _manifest(job)) as writer:
+        with writer:
             done = total - len(writer.remaining)
             wanted = range(-(-done // size), chunks.count(job.ensemble))
             tasks = chunks.cut(job.ensemble, wanted, list(job.ensemble.images))
@@ -241,7 +243,7 @@ def _write_store(job: Job, report: Report) -> Fused:
                 report(total - len(writer.remaining), total, "")
     except ValueError:
         # What is wrong with a source will not mend itself: no part is worth keeping.
-        shutil.rmtree(job.out.with_name(job.out.name + ".partial"), ignore_errors=True)
+        shutil.rmtree(writer.folder, ignore_errors=True)
         raise
     return Fused(total)
 

@@ -86,6 +86,33 @@ def test_several_faults_are_found_at_once(look, rows):
     ]
 
 
+# What is wrong with every row is said once.
+WHOLE = {
+    "nothing": (lambda r: [], "expected 8 rows, found 0"),
+    "exchanged": (lambda r: [Row(b, a, c) for a, b, c in r], "line 2.*columns look exchanged"),
+    "no suffix": (
+        lambda r: [x._replace(image_name=x.image_name.removesuffix(".png")) for x in r],
+        "line 2: expected 'image_1_R.png', found 'image_1_R'",
+    ),
+    "in folders": (
+        lambda r: [x._replace(image_name=f"ID001/{x.image_name}") for x in r],
+        "found 'ID001/image_1_R.png': .* without folder",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_a_fault_of_the_whole_file_is_one_line(case, look, rows):
+    change, message = WHOLE[case]
+    (problem,) = look(change(rows)).problems
+    assert re.search(message, problem)
+
+
+def test_classes_that_are_missing_everywhere_are_one_line(look, rows):
+    problems = look([row for row in rows if row.label not in ("3", "Ulna")]).problems
+    assert list(problems) == ["expected 8 rows, found 4", "missing class: 3, Ulna"]
+
+
 def test_each_image_has_its_own_size(look, rows):
     # 45 pixels both, but the code of a 9 x 5 image does not fit one of 4 x 9.
     (problem,) = look(rows, [IMAGES[0], Image("image_2.png", (4, 9))]).problems

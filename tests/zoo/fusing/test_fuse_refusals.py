@@ -135,3 +135,13 @@ def test_a_folder_of_other_things_is_not_replaced(zoo, stores, work, tmp_path, c
     zoo("fuse", *given[:-1], "csv", "--out", tmp_path / "out", code=2)
     assert "found a folder" in capsys.readouterr().err
     assert (tmp_path / "out" / "photo.jpg").exists()
+
+
+def test_an_unfinished_store_of_somebody_else_is_left_alone(zoo, stores, tmp_path, capsys):
+    notes = tmp_path / "out.partial" / "notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine", encoding="utf-8")
+    given = (*stores, "--method", "vote", "--format", "store")
+    zoo("fuse", *given, "--out", tmp_path / "out", code=2)
+    assert "out.partial: expected a prediction store" in capsys.readouterr().err
+    assert notes.read_text(encoding="utf-8") == "mine"
