@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from difflib import get_close_matches
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 import configs
+from converters.types import LabelSpace
 
 
 class StrictModel(BaseModel):
@@ -108,6 +111,13 @@ class RunConfig(StrictModel):
     track: TrackConfig = Field(default=TrackConfig(), exclude=True)
     notice: NoticeConfig | None = Field(default=None, exclude=True)
 
+    @field_validator("labels")
+    @classmethod
+    def _known_labels(cls, labels: str) -> str:
+        # Here, so that no other key is blamed for it.
+        LabelSpace.load(labels)
+        return labels
+
 
 Model = TypeVar("Model", bound=StrictModel)
 
@@ -167,13 +177,36 @@ def check_config(model: type[Model], raw: dict[str, Any], where: str) -> Model:
 
 
 def _explain(error: Any, model: type[BaseModel], where: str) -> str:
-    key = ".".join(str(part) for part in error["loc"]) or "(whole file)"
+    key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = ", ".join(model.model_fields) if len(error["loc"]) == 1 else "those of its section"
-        return f"{where}: unknown key '{key}'; known are {known}"
+        return f"{where}: unknown key '{key}'{_known(error['loc'], model)}"
+    # Pydantic puts "Value error, " before what our own checks say.
+    told = str(error["ctx"]["error"]) if error["type"] == "value_error" else str(error["msg"])
+    told = told if not key or told.startswith(key) else f"'{key}': {told}"
     if key == "notice.url":
-        return f"{where}: '{key}': {error['msg']}; what was found is not shown: it is a secret"
-    return f"{where}: '{key}': {error['msg']}, found {error['input']!r:.80}"
+        return f"{where}: {told}; what was found is not shown: it is a secret"
+    return f"{where}: {told}{_found(error)}"
+
+
+def _found(error: Any) -> str:
+    """Say what was found, where the message of a check of our own does not."""
+    is_ours, told = error["type"] == "value_error", str(error["msg"])
+    is_said = is_ours and ("found" in told or "expected" not in told)
+    return "" if is_said or not error["loc"] else f", found {error['input']!r:.80}"
+
+
+def _known(place: Sequence[str | int], model: type[BaseModel]) -> str:
+    """Name the keys that could have been meant by an unknown one."""
+    section: type[BaseModel] | None = model
+    for part in place[:-1]:
+        field = section.model_fields.get(str(part)) if section else None
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        section = next((k for k in kinds if inspect.isclass(k) and issubclass(k, BaseModel)), None)
+    if section is None:
+        return ""
+    near = get_close_matches(str(place[-1]), section.model_fields, 1)
+    meant = f" (did you mean '{near[0]}'?)" if near else ""
+    return f"{meant}; known are {', '.join(section.model_fields)}"
 
 
 def dump_config(config: BaseModel) -> str:

@@ -73,10 +73,15 @@ def test_choice_of_transforms(image: np.ndarray, packed: np.ndarray) -> None:
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ({"name": "HorizontalFlop"}, r"augment\.1: unknown transform 'HorizontalFlop'"),
+        ({"name": "HorizontalFlop"}, r"augment\.1: .* 'HorizontalFlop' .*mean 'HorizontalFlip'\?"),
+        ({"name": "Nothing"}, r"augment\.1: unknown transform 'Nothing'; names are those"),
         ({"name": "Compose"}, r"augment\.1: Compose: .*transforms"),
-        ({"name": "Affine", "rotation": 5}, r"augment\.1: Affine: .*'rotation'"),
-        ({"name": "HorizontalFlip", "p": 2}, r"augment\.1: HorizontalFlip: .*less than or equal"),
+        ({"name": "Affine", "rotation": 5}, r"1: Affine: .*'rotation' .*'rotate'\?\); known are"),
+        ({"name": "CopyPaste"}, r"augment\.1: CopyPaste: 'classes': Field required$"),
+        (
+            {"name": "HorizontalFlip", "p": 2},
+            r"HorizontalFlip: 'p': .*equal to 1, found 2$",
+        ),
         ({"p": 0.5}, r"augment\.1: expected 'name' and parameters"),
         (
             {"name": "OneOf", "transforms": [{"name": "Nothing"}]},

@@ -115,7 +115,7 @@ def test_bilateral_filter_is_opencv_and_keeps_edges() -> None:
         ({"name": "WristBend", "beyond": ["thumb"]}, "beyond: expected classes.*found 'thumb'"),
         ({"name": "WristBend", "angle_range": [40, 20]}, "from low to high"),
         ({"name": "WristBend", "angle_range": [0, 90]}, "less than or equal to 60"),
-        ({"name": "WristBend", "angle": 3}, "'angle' are not valid"),
+        ({"name": "WristBend", "angle": 3}, "'angle' .*; known are angle_range"),
         ({"name": "CopyPaste"}, "classes"),
         ({"name": "CopyPaste", "classes": ["a", "b"]}, "at least 3 classes, found 2"),
         ({"name": "CopyPaste", "classes": ["carpal"]}, "groups: none.*found 'carpal'"),

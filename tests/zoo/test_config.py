@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import yaml
+from pydantic import AfterValidator, model_validator
 
 import configs
 from zoo.config import (
@@ -22,9 +23,30 @@ class Part(StrictModel):
     names: tuple[str, ...] = ()
 
 
+class Swa(StrictModel):
+    start: float = 0.5
+
+
+def _even(number: int) -> int:
+    if number % 2:
+        raise ValueError("expected an even number")
+    if number < 0:
+        raise ValueError(f"even: expected it above 0, found {number}")
+    return number
+
+
 class Whole(RunConfig):
     size: tuple[int, int] = (64, 32)
+    even: Annotated[int, AfterValidator(_even)] = 2
     part: Part = Part()
+    swa: Swa | None = None
+
+    @model_validator(mode="after")
+    def _not_below_zero(self) -> Whole:
+        if self.seed < 0:
+            raise ValueError(f"seed: expected at least 0, found {self.seed}")
+        return self
+
     options: dict[str, Any] = {}  # noqa: RUF012 (pydantic copies it)
 
 
@@ -70,8 +92,20 @@ def test_a_dumped_config_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"sise": 1}, r"unknown key 'sise'; known are labels, seed, track, notice, size, part"),
-        ({"part": {"rat": 1}}, r"file: unknown key 'part\.rat'; known are those of its section"),
+        (
+            {"sise": 1},
+            r"'sise' \(did you mean 'size'\?\); known are labels, seed, .* size, even, part",
+        ),
+        ({"zzz": 1}, r"unknown key 'zzz'; known are labels"),
+        (
+            {"part": {"rat": 1}},
+            r"file: .* 'part\.rat' .*'rate'\?\); known are rate, names$",
+        ),
+        ({"swa": {"begin": 1}}, r"file: unknown key 'swa\.begin'; known are start$"),
+        ({"even": 3}, r"^file: 'even': expected an even number, found 3$"),
+        ({"even": -2}, r"^file: even: expected it above 0, found -2$"),
+        ({"seed": -1}, r"^file: seed: expected at least 0, found -1$"),
+        ({"labels": "hands"}, r"^file: labels config 'hands': no such file, .*: hand_bones[^{]*$"),
         ({"part": {"rate": "fast"}}, r"file: 'part\.rate': .*number.*, found 'fast'"),
         ({"size": [1, 2, 3]}, r"file: 'size': .*at most 2 items"),
         ({"part": 3}, r"file: 'part': .*, found 3"),

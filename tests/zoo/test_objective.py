@@ -130,7 +130,7 @@ def test_class_weights_by_class_and_group(weights: dict[str, float], expected: A
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"loss": {"dise": 1}}, "'loss': Value error, unknown loss 'dise'"),
+        ({"loss": {"dise": 1}}, "'loss': unknown loss 'dise'"),
         ({"loss": {"focal": {"weight": 1, "gama": 2}}}, r"focal\.gama: unknown option"),
         ({"class_weights": {"Pisifrom": 2}}, r"class_weights\.Pisifrom: expected a class or group"),
         ({"class_weights": {"Pisiform": -1}}, r"class_weights\.Pisiform: expected at least 0"),

@@ -27,9 +27,9 @@ def test_the_family_is_found_by_name() -> None:
             "options.decoder_chanels: unet takes",
         ),
         ({"options": {"classes": 4}}, "options.classes: unet takes encoder_depth"),
-        ({"encoder_name": "resnet18"}, "unknown key 'encoder_name'; known are labels, seed, track"),
-        ({"size": [250, 256]}, "'size': Value error, expected height and width that are multiples"),
-        ({"loss": {"dise": 1}}, "'loss': Value error, unknown loss 'dise'"),
+        ({"encoder_name": "resnet18"}, "unknown key 'encoder_name' .*; known are labels, seed"),
+        ({"size": [250, 256]}, "'size': expected height and width that are multiples"),
+        ({"loss": {"dise": 1}}, "'loss': unknown loss 'dise'"),
         ({"optim": {"lr": -1}}, "'optim.lr': Input should be greater than 0"),
         ({"precision": "fp16"}, "'precision"),
         ({"batch": 2.5}, "'batch': Input should be a valid integer"),
@@ -89,5 +89,5 @@ def test_prediction_without_weights(tiny_smp: Callable[..., Any], tmp_path: Any,
 
 
 def test_bad_augmentation_is_found_when_the_config_is_loaded(tiny_smp: Callable[..., Any]) -> None:
-    with pytest.raises(ValueError, match=r"'augment': .*augment\.0: unknown transform 'Mosaik'"):
+    with pytest.raises(ValueError, match=r": augment\.0: unknown transform 'Mosaik'"):
         tiny_smp(augment=[{"name": "Mosaik"}])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
+
+from pydantic import ValidationError
 
 from converters.types import LabelSpace
 from zoo.augmentation.mixing import CopyPaste, CutMix, Mixing
@@ -58,22 +62,50 @@ def _build(step: Mapping[str, Any], labels: LabelSpace | None, where: str) -> An
     kind = OWN.get(name) or getattr(A, name, None)
     if not isinstance(kind, type) or not issubclass(kind, A.BasicTransform | A.BaseCompose):
         known = f"names are those of albumentations, and {', '.join(OWN)}"
-        raise ValueError(f"{where}: unknown transform '{name}'; {known}")
+        raise ValueError(f"{where}: unknown transform '{name}'{_near(name, _names())}; {known}")
     parameters = {key: value for key, value in step.items() if key != "name"}
+    _check_keys(parameters, name, kind, where)
     inner = parameters.get("transforms")
     if issubclass(kind, A.BaseCompose) and isinstance(inner, Sequence):
         parameters["transforms"] = build_steps(inner, labels, f"{where}.transforms")
     with warnings.catch_warnings():
-        # An unknown or bad parameter is only warned about.
+        # A bad parameter is, for some, only warned about.
         warnings.simplefilter("error")
         try:
             transform = kind(**parameters)
             if name in OWN and hasattr(transform, "bind"):
                 _bind(transform, labels)
         except (TypeError, ValueError, UserWarning) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{where}: {name}: {reason}") from None
+            raise ValueError(f"{where}: {name}: {_reason(error)}") from None
     return transform
+
+
+def _reason(error: Exception) -> str:
+    # albumentations raises another error about what pydantic found.
+    cause = error.__cause__ or error.__context__ or error
+    if not isinstance(cause, ValidationError):
+        return " ".join(str(error).split())
+    first = cause.errors(include_url=False)[0]
+    found = "" if first["type"] == "missing" else f", found {first['input']!r:.80}"
+    return f"'{first['loc'][0] if first['loc'] else 'parameters'}': {first['msg']}{found}"
+
+
+def _check_keys(parameters: Mapping[str, Any], name: str, kind: type, where: str) -> None:
+    known = list(inspect.signature(kind).parameters)
+    for key in parameters:
+        if key not in known:
+            meant = _near(str(key), known)
+            told = f"unknown parameter '{key}'{meant}; known are {', '.join(known)}"
+            raise ValueError(f"{where}: {name}: {told}")
+
+
+def _names() -> list[str]:
+    return [*OWN, *(name for name in dir(A) if name[:1].isupper())]
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def _bind(transform: Any, labels: LabelSpace | None) -> None:
