@@ -8,7 +8,15 @@ from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 import configs
 from converters.types import LabelSpace
@@ -86,6 +94,17 @@ class NoticeConfig(StrictModel):
     idle_below: float = Field(default=5.0, gt=0, le=100)
     idle_minutes: float = Field(default=10.0, gt=0)
     disk_below_gb: float = Field(default=10.0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _key_on(cls, given: Any) -> Any:
+        # In YAML 1.1 the key `on` is the truth value.
+        if not isinstance(given, dict) or True not in given:
+            return given
+        return {
+            "on": given[True],
+            **{key: value for key, value in given.items() if key is not True},
+        }
 
     @field_validator("url")
     @classmethod

@@ -21,6 +21,8 @@ from zoo.sweep_config import as_text
 DEPTH = 3
 # Where a run was made, not what it learns from or how.
 _UNTOLD = ("labels",)
+# Characters of a cell that are shown.
+_WIDEST = 32
 
 
 @dataclass(frozen=True)
@@ -199,9 +201,16 @@ def _cell(value: Any) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= _WIDEST else cell[: _WIDEST - 3] + "..."
+
+
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as lines of text."""
-    lines = [columns, *rows]
+    """Return a table as lines of text; long cells are cut, but for the first column's, the names.
+
+    A list of augmentations is longer than a terminal is wide; `write_table` keeps all of it.
+    """
+    lines = [[line[0], *(_cut(cell) for cell in line[1:])] for line in (columns, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

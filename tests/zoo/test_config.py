@@ -62,6 +62,15 @@ def test_values_come_from_file_changes_and_defaults(file: Path) -> None:
     assert found == Whole(size=(96, 64), part=Part(rate=0.5, names=("a", "b-1")), seed=3)
 
 
+@pytest.mark.parametrize(("changes", "expected"), [([], "failed"), (["notice.on=[idle]"], "idle")])
+def test_a_notice_is_told_on_what(tmp_path: Path, changes: list[str], expected: str) -> None:
+    # The key `on` is the truth value for a reader of YAML 1.1.
+    (tmp_path / "mine.yaml").write_text('notice: {url: "env:HOOK", on: [failed]}\n')
+    found = load_config(Whole, "smp", str(tmp_path / "mine.yaml"), changes)
+    assert found.notice is not None
+    assert found.notice.on == (expected,)
+
+
 def test_later_changes_win(file: Path) -> None:
     assert load_config(Whole, "smp", str(file), ["seed=1", "seed=2"]).seed == 2
 

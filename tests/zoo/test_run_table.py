@@ -103,6 +103,14 @@ def test_the_table_is_written_and_shown(tmp_path: Path) -> None:
     ]
 
 
+def test_a_long_cell_is_cut_on_the_screen_alone(tmp_path: Path) -> None:
+    name, steps = "r" * 40, "[" + "x" * 300 + "]"
+    shown = format_table(["run", "augment"], [[name, steps]]).splitlines()[1]
+    assert shown == f"{name}  [{'x' * 28}..."
+    write_table(tmp_path / "table.csv", ["run", "augment"], [[name, steps]])
+    assert steps in (tmp_path / "table.csv").read_text()
+
+
 def test_labels_that_are_gone_leave_the_scores(tmp_path: Path) -> None:
     _make(tmp_path / "a", [0.5])
     (tmp_path / "labels.yaml").unlink()
