@@ -18,12 +18,36 @@ from converters.masks import CropMask
 from fusion.evidence import LOGIT_LIMIT, ZONES, ClassEvidence, logit_table
 from fusion.trust import Trust
 
-# Levels of log odds: narrow about 0, where it is decided, and alike below it.
-_EDGES = (0.0, 0.2, 0.4, 0.65, 0.95, 1.3, 1.7, 2.2, 2.8, 3.4, LOGIT_LIMIT)
-LEVELS = 2 * (len(_EDGES) - 1)
-SILENT = LEVELS
-AT_MOST_SOURCES = 13  # so many sources' levels, and the zone, fit into one int64
 Floats = npt.NDArray[np.float64]
+# Levels of log odds above 0, narrow where it is decided; those below are alike. Of many sources
+# coarser ones do: they differ, and fine ones would make nearly every pixel a row of its own.
+_FINE = (0.0, 0.2, 0.4, 0.65, 0.95, 1.3, 1.7, 2.2, 2.8, 3.4, LOGIT_LIMIT)
+_COARSE = (0.0, 0.4, 0.95, 1.7, 2.8, LOGIT_LIMIT)
+_FINE_UP_TO = 3
+
+
+def _middles(edges: Sequence[float]) -> Floats:
+    above = (np.array(edges[1:]) + np.array(edges[:-1])) / 2
+    return np.concatenate([-above[::-1], above])
+
+
+def _levels_of_bytes(edges: Sequence[float]) -> npt.NDArray[np.int64]:
+    half, odds = len(edges) - 1, logit_table()
+    found = np.searchsorted(np.array(edges[1:-1]), np.abs(odds), side="right")
+    # Log odds of at least 0 are above, so that the neutral byte is.
+    return np.where(odds >= 0, half + found, half - 1 - found)
+
+
+LEVEL_ODDS = np.concatenate([_middles(_FINE), _middles(_COARSE)])
+"""The log odds in the middle of each level, float64 (LEVELS,): the fine ones, the coarse ones."""
+LEVELS = len(LEVEL_ODDS)
+SILENT = LEVELS
+AT_MOST_SOURCES = 12  # so many sources' levels, and the zone, fit into one int64
+_FINE_LEVELS = _levels_of_bytes(_FINE)
+_COARSE_LEVELS = 2 * (len(_FINE) - 1) + _levels_of_bytes(_COARSE)
+_PROB = np.append(expit(LEVEL_ODDS), 0.5)  # of a level; of a silent source's, undecided
+_SURE = expit(np.array([-LOGIT_LIMIT, LOGIT_LIMIT]))
+_NONE = np.zeros(0, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -33,8 +57,8 @@ class ClassTable:
     Attributes:
         levels: uint8 (n, K), the level of each source's log odds; SILENT where it says nothing.
         zones: uint8 (n,).
-        bone: int64 (n,), pixels of the row that belong to the class in truth.
-        other: int64 (n,), pixels of the row that do not.
+        bone: int32 (n,), pixels of the row that belong to the class in truth.
+        other: int32 (n,), pixels of the row that do not.
         missed: true pixels outside every source's window.
         scores: float64 (K,), as in `ClassEvidence`.
         overlaps: float64 (K,), as in `ClassEvidence`.
@@ -42,8 +66,8 @@ class ClassTable:
 
     levels: npt.NDArray[np.uint8]
     zones: npt.NDArray[np.uint8]
-    bone: npt.NDArray[np.int64]
-    other: npt.NDArray[np.int64]
+    bone: npt.NDArray[np.int32]
+    other: npt.NDArray[np.int32]
     missed: int
     scores: Floats
     overlaps: Floats
@@ -55,7 +79,7 @@ class ClassTable:
 
     def dice_alone(self, source: int) -> float:
         """Return the Dice of one source's mask, which is empty where the source is silent."""
-        return self._dice(self.levels[:, source] // (LEVELS // 2) == 1)
+        return self._dice(_PROB[self.levels[:, source]] > 0.5)
 
     def dice_of_mean(self) -> float:
         """Return the Dice of the mean of the sources, about."""
@@ -73,24 +97,6 @@ class ClassTable:
         return 2 * hit / both if both else 1.0
 
 
-def level_logits() -> Floats:
-    """Return the log odds in the middle of each level, float64 (LEVELS,)."""
-    above = (np.array(_EDGES[1:]) + np.array(_EDGES[:-1])) / 2
-    return np.concatenate([-above[::-1], above])
-
-
-def _levels_of_bytes() -> npt.NDArray[np.int64]:
-    inner = np.array(_EDGES[1:-1])
-    found = np.searchsorted(inner, np.abs(logit_table()), side="right")
-    # Log odds of at least 0 are above, so that the neutral byte is.
-    return np.where(logit_table() >= 0, LEVELS // 2 + found, LEVELS // 2 - 1 - found)
-
-
-_LEVELS = _levels_of_bytes()
-_PROB = np.append(expit(level_logits()), 0.5)  # of a level; of a silent source's, any
-_NONE = np.zeros(0, np.bool_)
-
-
 def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> ClassTable:
     """Count one class of one image; `evidence` is None where no source has seen it.
 
@@ -100,16 +106,17 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
     if sources > AT_MOST_SOURCES:
         raise ValueError(f"fit: expected at most {AT_MOST_SOURCES} sources, found {sources}")
     if evidence is None:
-        bytes_, counts = np.zeros(0, np.uint8), np.zeros(0, np.int64)
+        bytes_, counts = np.zeros(0, np.uint8), np.zeros(0, np.int32)
         none, ones = np.zeros((0, sources), np.uint8), np.ones(sources)
         return ClassTable(none, bytes_, counts, counts, truth.area, ones, ones)
     code = evidence.zones.astype(np.int64)
+    level_of = _FINE_LEVELS if sources <= _FINE_UP_TO else _COARSE_LEVELS
     for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
-        code = code * (LEVELS + 1) + (SILENT if silent else _LEVELS[layer])
+        code = code * (LEVELS + 1) + (SILENT if silent else level_of[layer])
     real = truth.window(evidence.window_xywh)
     rows, place = np.unique(code, return_inverse=True)
-    total = np.bincount(place.ravel(), minlength=len(rows))
-    bone = np.bincount(place.ravel(), weights=real.ravel(), minlength=len(rows)).astype(np.int64)
+    total = np.bincount(place.ravel(), minlength=len(rows)).astype(np.int32)
+    bone = np.bincount(place.ravel(), weights=real.ravel(), minlength=len(rows)).astype(np.int32)
     levels = np.empty((len(rows), sources), np.uint8)
     for k in reversed(range(sources)):
         rows, level = np.divmod(rows, LEVELS + 1)
@@ -161,7 +168,7 @@ def features(
 
 def _mean_odds(levels: npt.NDArray[np.uint8], worth: Floats) -> Floats:
     """Log odds of the mean of the levels' probabilities, weighted, float64 (n,)."""
-    p = np.clip(_PROB[levels] @ worth / worth.sum(), _PROB[0], _PROB[LEVELS - 1])
+    p = np.clip(_PROB[levels] @ worth / worth.sum(), *_SURE)
     return np.log(p / (1 - p))
 
 

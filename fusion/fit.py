@@ -17,7 +17,7 @@ from scipy.special import expit
 
 from converters.types import LabelSpace
 from fusion.counted import Counted, Seen
-from fusion.counts import LEVELS, SILENT, Stack, level_logits
+from fusion.counts import LEVEL_ODDS, LEVELS, SILENT, Stack
 from fusion.evidence import SOFT_EDGE, ZONES
 from fusion.fit_report import ClassReport, HeldOut, members, report_classes
 from fusion.hybrid import ClassWeights, Hybrid
@@ -25,6 +25,7 @@ from fusion.trust import Calibration, Gate, Trust
 from fusion.weights import Shrinkage, fit_weights
 
 Floats = npt.NDArray[np.float64]
+CHOICE_IMAGES = 40  # are enough to tell strengths apart that differ by a factor of three
 Fitted = tuple[Trust, dict[str, Floats]]
 
 
@@ -147,7 +148,7 @@ class HybridFit:
         if len(self.factors) == 1 or len(set(counted.patients)) < 4:
             return self.factors[len(self.factors) // 2]
         train, test = counted.folds(3)[0]
-        seen, held_out = counted.only(train), counted.only(test)
+        seen, held_out = counted.only(train[:CHOICE_IMAGES]), counted.only(test[:CHOICE_IMAGES])
         trust = self.fit_trust(seen, labels)
         stacks = {n: _stack(seen, n, trust, labels) for n in labels.names}
         tried = {n: _stack(held_out, n, trust, labels) for n in labels.names}
@@ -215,7 +216,7 @@ def _calibrations(counted: Counted, names: Sequence[str]) -> tuple[Calibration, 
         for k in range(counted.sources):
             bone[k] += weight * np.bincount(t.levels[:, k], t.bone, SILENT + 1)
             other[k] += weight * np.bincount(t.levels[:, k], t.other, SILENT + 1)
-    prob = expit(level_logits())
+    prob = expit(LEVEL_ODDS)
     return tuple(
         Calibration.fit(prob, b[:LEVELS], o[:LEVELS]) for b, o in zip(bone, other, strict=True)
     )

@@ -284,7 +284,7 @@ def test_as_many_sources_as_a_code_can_hold(predict, soft_plane, labels):
 def test_more_sources_are_refused(predict, soft_plane, labels):
     sources = [predict({"3": soft_plane(0)})] * (AT_MOST_SOURCES + 1)
     (evidence,) = gather(sources, labels)
-    with pytest.raises(ValueError, match="expected at most 13 sources, found 14"):
+    with pytest.raises(ValueError, match="expected at most 12 sources, found 13"):
         tabulate(evidence, EMPTY, len(sources))
 
 
