@@ -77,7 +77,8 @@ class Hybrid:
 
     Attributes:
         sources: names of the sources, in the order of the weights.
-        classes: class name -> weights; a class that is absent uses the plain pool.
+        classes: class name -> weights: in each zone one a source, then that of their mean; a class
+            that is absent uses the plain pool.
         gates: name of an instance source -> what its detections are worth.
         calibrations: group of classes ("" for classes without one) -> source -> what its
             probabilities mean; what is absent is taken as it is.

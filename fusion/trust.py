@@ -97,7 +97,7 @@ class Gate:
 def _up_to_one(curve: Curve) -> Curve:
     """Scale a curve so that the best is worth all of its weight."""
     top = curve.values[-1]
-    return Curve(curve.at, tuple(v / top for v in curve.values)) if top else curve
+    return Curve(curve.at, tuple(round(v / top, 4) for v in curve.values)) if top else curve
 
 
 @dataclass(frozen=True)

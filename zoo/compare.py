@@ -25,7 +25,6 @@ from zoo.evaluate import binary_masks, store_labels, truth_masks
 from zoo.progress import Report, track
 from zoo.report.compare_page import Drawn, write_comparison
 from zoo.report.measuring import describe_person, read_some
-from zoo.report.tables import signed
 from zoo.source import DataSource
 
 PAGE, RECORD = "compare.html", "compare.json"
@@ -301,5 +300,4 @@ def _overall(found: Disagreement) -> Iterator[str]:
     )
     if found.verdict and (gain := found.verdict.gain.overall):
         scores = f"A {found.verdict.a.mean():.4f}, B {found.verdict.b.mean():.4f}"
-        span = f" [{signed(gain.interval[0])}, {signed(gain.interval[1])}]" if gain.interval else ""
-        yield f"against the truth: {scores}; B - A {signed(gain.mean)}{span}"
+        yield f"against the truth: {scores}; B - A {gain}"

@@ -11,7 +11,7 @@ from zoo.progress import Report
 from zoo.report.entries import Entry
 from zoo.report.fusion_report import FusionReport, choose_rules, open_sources, report_fusion
 from zoo.report.gains import Gain
-from zoo.report.intervals import is_sure, say
+from zoo.report.intervals import is_sure
 from zoo.report.tables import headline
 from zoo.source import DataSource
 
@@ -77,7 +77,7 @@ def _line(gain: Gain, width: int) -> str:
     kept = f"  keeps {gain.keeps}" if gain.keeps else ""
     recovered = f"  recovered on {gain.recovered}" if gain.recovered else ""
     source = f"{gain.winner} {gain.winner_dice:.4f}"
-    return f"{gain.name:{width}s}  {source:18s} {say(gain.over_best)}{sure}{kept}{recovered}"
+    return f"{gain.name:{width}s}  {source:18s} {gain.over_best}{sure}{kept}{recovered}"
 
 
 def table(entries: Sequence[Entry]) -> str:

@@ -54,6 +54,13 @@ def test_a_gate_tells_score_from_overlap():
     assert gate.overlap(0.95) == pytest.approx(1, abs=0.02)
 
 
+def test_what_a_gate_learns_is_short_enough_to_read():
+    rng = np.random.default_rng(3)
+    gate = Gate.fit(*rng.random((3, 200)))
+    numbers = [*gate.score.values, *gate.overlap.values]
+    assert numbers == [round(number, 4) for number in numbers]
+
+
 def test_an_untouched_probability_keeps_its_log_odds():
     assert np.array_equal(Calibration().table(), logit_table())
     assert Calibration().table()[NEUTRAL] == 0

@@ -51,7 +51,7 @@ def fit(
     say(fitting.describe(found.fit))
     say(fitting.describe_refinement(found.choice))
     kept = sum(bool(r.keeps) for r in found.fit.report.values())
-    say(f"{out}: fitted on {found.fit.images} images; {kept} classes keep their best source")
+    say(f"{out}: fitted on {found.fit.images} images; classes that keep their best source: {kept}")
 
 
 @app.command()
