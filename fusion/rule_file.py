@@ -98,7 +98,8 @@ def dump_rule(rule: Rule, notes: Mapping[str, str] | None = None) -> str:
     kind = FUSIONS[record["method"]]
     lines = list(_comment(purpose(kind)))
     for key, value in record.items():
-        lines += _comment(describe(kind).get(key, ""))
+        around = purpose(AROUND[key][0]) if key in AROUND else ""
+        lines += _comment(describe(kind).get(key, around))
         beside = (notes or {}) if key == "classes" else {}
         lines += _lines(key, value, "", beside)
     return "\n".join(lines) + "\n"

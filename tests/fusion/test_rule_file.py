@@ -236,6 +236,12 @@ def test_a_key_beside_the_method_is_put_around_the_rule(around, tmp_path, predic
     assert read(tmp_path, dump_rule(inside)) == inside
 
 
+def test_a_key_beside_the_method_is_explained(around):
+    lines = dump_rule(Polished(Vote(k=1), Polish(2.0))).splitlines()
+    at = lines.index("polish: {strength: 2.0}")
+    assert lines[at - 1].startswith("# Does something to a prediction")
+
+
 def test_an_error_beside_the_method_is_named(around, tmp_path):
     with pytest.raises(ValueError, match=r"rule\.yaml: polish: strength: expected a number"):
         read(tmp_path, "method: mean\npolish: {strength: much}\n")
