@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.masks import EMPTY
+from converters.masks import EMPTY, crop
 from converters.types import LabelSpace
 from fusion.types import Prediction, soft_mask
 from zoo.config import RunConfig, check_config, dump_config
 from zoo.evaluate import truth_masks
 from zoo.metrics_file import MetricsFile
 from zoo.tracking import scores_of, tracked
-from zoo.tracking.drawings import apart, worst_samples
+from zoo.tracking.drawings import ScoredSample, apart, draw_sample, worst_samples
 
 
 class Killed(BaseException):
@@ -265,6 +265,17 @@ def test_layers_hold_classes_that_overlap_nowhere() -> None:
     assert apart(names, [truth]) == [("a", "c"), ("b",)]
     # c is drawn over a: what was one layer by the truth alone is two.
     assert apart(names, [truth, drawn]) == [("a", "e"), ("b", "c")]
+
+
+def test_no_layers_of_what_overlaps_everywhere(toys: Any) -> None:
+    sample = toys.samples[0]
+    everywhere = crop(np.ones(sample.size_hw, np.uint8))
+    labels = LabelSpace("many", tuple(f"{number}" for number in range(9)))
+    case = ScoredSample(sample, dict.fromkeys(labels.names, everywhere), 0.1)
+    drawing = draw_sample("worst-1", case, labels)
+    assert set(drawing.panels) == {"truth", "prediction", "difference"}
+    assert not drawing.layers
+    assert drawing.caption.endswith(", no layers: 9 would be needed")
 
 
 def test_a_tracker_that_fails_is_left_out(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,8 @@ from zoo.report.pictures import View
 from zoo.tracking.backends import Drawing, Layer, Picture
 
 Planes = Mapping[str, npt.NDArray[np.bool_]]
+# Bones of a hand need three or four, and each is two pictures.
+_MOST_LAYERS = 8
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def draw_sample(name: str, case: ScoredSample, labels: LabelSpace) -> Drawing:
     """Draw truth, prediction, what is hit, missed and false, and layers of classes apart.
 
     A layer holds classes of which neither the true nor the drawn masks overlap each other on this
-    image, so that each class can be seen, and one number a pixel says all.
+    image, so that each class can be seen, and one number a pixel says all. A network that has not
+    learned yet draws everything everywhere; no layers are drawn of that.
     """
     truth = truth_masks(case.sample)
     view = pictures.view_of([*truth.values(), *case.masks.values()], case.sample.size_hw)
@@ -75,14 +78,18 @@ def draw_sample(name: str, case: ScoredSample, labels: LabelSpace) -> Drawing:
     }
     sides = {"truth": _planes(truth, view), "prediction": _planes(case.masks, view)}
     layers = []
-    for number, names in enumerate(apart(labels.names, list(sides.values())), start=1):
+    groups = apart(labels.names, list(sides.values()))
+    for number, names in enumerate(groups if len(groups) <= _MOST_LAYERS else (), start=1):
         for side, masks in (("truth", truth), ("prediction", case.masks)):
             some = {n: masks[n] for n in names if n in masks}
             title = f"{side} layer {number}"
             panels[title] = pictures.draw_masks(ground, some, view, colors)
             layers.append(_layer(title, names, sides[side], labels, view))
     shown = {title: _bytes(panel) for title, panel in panels.items()}
-    return Drawing(name, f"{case.sample.key}, Dice {case.dice:.4f}", _bytes(ground), shown, layers)
+    caption = f"{case.sample.key}, Dice {case.dice:.4f}"
+    if len(groups) > _MOST_LAYERS:
+        caption += f", no layers: {len(groups)} would be needed"
+    return Drawing(name, caption, _bytes(ground), shown, layers)
 
 
 def apart(names: Sequence[str], sides: Sequence[Planes]) -> list[tuple[str, ...]]:
