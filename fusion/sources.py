@@ -123,8 +123,9 @@ class Submission:
         object.__setattr__(self, "_keys", tuple(self.images))
         path, names = self.index.path, {name: None for _, _, name in self.images.values()}
         if foreign := [name for name in self.index.places if name not in names]:
-            other = f"{len(foreign)} others, such as '{foreign[0]}'"
-            raise ValueError(f"{path}: expected the images that are to be fused, found {other}")
+            wanted = f"the images that are to be fused, such as '{next(iter(names), '')}'"
+            other = f"{len(foreign)} that are not among them, such as '{foreign[0]}'"
+            raise ValueError(f"{path}: expected {wanted}; found {other}")
         if missing := [name for name in names if name not in self.index.places]:
             count = f"{len(missing)} of {len(names)} images are missing"
             raise ValueError(f"{path}: {count}, such as '{missing[0]}'")

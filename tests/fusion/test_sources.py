@@ -231,7 +231,7 @@ def replaced(at, **changes):
 BAD_FILES = {
     "foreign image": (
         lambda r: [*r, *(x._replace(image_name="x.png") for x in r[:4])],
-        "bad.csv: expected the images that are to be fused, found 1 others, such as 'x.png'",
+        "such as 'image_1_R.png'; found 1 that are not among them, such as 'x.png'",
     ),
     "missing image": (lambda r: r[4:], "bad.csv: 1 of 3 images are missing, such as 'image_1_R"),
     "twice": (lambda r: [*r, r[2]], "bad.csv line 14: 'image_1_R.png' 'Ulna' comes twice"),
