@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import yaml
-
 from converters.errors import DataError
+from converters.yaml_files import read_mapping
 
 VERSION = 1
 # section -> the fields that an entry must have, and those that it may have.
@@ -71,7 +70,7 @@ def read_entries(path: Path) -> tuple[Edit, ...]:
         DataError: unknown sections or fields, or values of another type, all in one error.
         ValueError: no such file, or not YAML.
     """
-    record = _load_yaml(path)
+    record = read_mapping(path, f"a file of edits ('version: {VERSION}' and sections)")
     problems: list[str] = []
     version = record.pop("version", None)
     if version != VERSION or isinstance(version, bool):
@@ -86,37 +85,6 @@ def read_entries(path: Path) -> tuple[Edit, ...]:
     if problems:
         raise DataError(path, problems)
     return tuple(entries)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """A safe loader to which a name that comes twice is an error."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        names = [key.value for key, _ in pairs if isinstance(key.value, str)]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            problem = f"'{twice[0]}' comes twice in one mapping"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _load_yaml(path: Path) -> dict[str, Any]:
-    try:
-        # A subclass of the safe loader: it builds nothing but plain values.
-        record = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
-    except OSError as error:
-        raise ValueError(f"{path}: expected a file of edits: {error.strerror}") from None
-    # Which of them a value raises that is not what its tag says depends on the tag.
-    except (
-        *(RecursionError, ValueError, AttributeError, LookupError, TypeError),
-        yaml.YAMLError,
-    ) as error:
-        raise ValueError(f"{path}: expected YAML, found: {' '.join(str(error).split())}") from None
-    if not isinstance(record, dict):
-        raise ValueError(
-            f"{path}: expected 'version: {VERSION}' and sections, found {record!r:.40}"
-        )
-    return record
 
 
 def _listed(section: object, listed: object, problems: list[str]) -> list[Any]:

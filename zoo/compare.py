@@ -21,7 +21,7 @@ from zoo.disagreement import (
     spread_out,
     without_place,
 )
-from zoo.evaluate import binary_masks, store_labels, truth_masks
+from zoo.evaluate import binary_masks, truth_masks
 from zoo.progress import Report, track
 from zoo.report.compare_page import Drawn, write_comparison
 from zoo.report.measuring import describe_person, read_some
@@ -163,7 +163,7 @@ def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
 def read_samples(data: DataSource, paths: Sequence[Path], usual: LabelSpace) -> dict[str, Sample]:
     """Read a data set's images, annotated or not, with the classes of the first store."""
     store = next((path for path in paths if path.is_dir()), None)
-    labels = store_labels(PredictionStore(store)) if store else usual
+    labels = PredictionStore(store).label_space() if store else usual
     return {sample.key: sample for sample in data.read(labels, "all")}
 
 

@@ -28,18 +28,6 @@ def truth_masks(sample: Sample) -> dict[str, CropMask]:
     return rasterize_labels(sample.instances, sample.size_hw)
 
 
-def store_labels(store: PredictionStore) -> LabelSpace:
-    """Return the label space of a store.
-
-    Raises:
-        ValueError: the label space of that name has other classes now.
-    """
-    labels = LabelSpace.load(store.manifest.labels)
-    if labels.names != store.manifest.names:
-        raise ValueError(f"{store.path}: its classes are not those of '{labels.name}' any more")
-    return labels
-
-
 def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
     """Make sure that a store's predictions lie in the frame of the samples' truth.
 
@@ -92,7 +80,7 @@ def evaluate(
     found: Iterable[tuple[str, _Found]]
     if source.is_dir():
         store = PredictionStore(source)
-        labels = store_labels(store)
+        labels = store.label_space()
         samples = data.annotated(labels)
         check_sizes(store, samples)
         found = ((p.key, p) for p in store)

@@ -458,8 +458,8 @@ def test_bad_entries_are_named(kind, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "expected 'version: 1' and sections, found None"),
-        (b"- a", r"expected 'version: 1' and sections, found \['a'\]"),
+        (b"", "'version: 1' and sections.*found None"),
+        (b"- a", r"'version: 1' and sections.*found \['a'\]"),
         (b"version: 1\ndrop: [", "expected YAML, found: while parsing"),
         (b"version: 1\ndrop: []\ndrop: []", "'drop' comes twice"),
         (b"version: 1\ndrop: [{key: a, key: b, label: c}]", "'key' comes twice"),
@@ -478,7 +478,7 @@ def test_files_that_are_not_edits(content, message, tmp_path):
 
 
 def test_no_such_file(tmp_path):
-    with pytest.raises(ValueError, match=r"edits\.yaml: expected a file of edits: No such file"):
+    with pytest.raises(ValueError, match=r"edits\.yaml: expected a file of edits .*: No such file"):
         Edits.load(tmp_path / "edits.yaml")
 
 
