@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,9 +39,26 @@ def write_weights(
     # Copies: safetensors refuses tensors that share memory.
     plain = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     save_file(plain, unfinished, {"format": "pt", **(about or {})})
+    _order_texts(unfinished)
     # safetensors writes for the owner alone; a run folder may be a team's.
     unfinished.chmod(0o644)
     os.replace(unfinished, path)
+
+
+def _order_texts(path: Path) -> None:
+    """Put the texts of a safetensors file in alphabetical order.
+
+    safetensors writes them in a random one; the same weights are to be the same file.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+        # Spaces at the end are part of the format: the tensors begin at a multiple of eight.
+        if len(text) <= length:
+            file.seek(8)
+            file.write(text.ljust(length))
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -32,6 +32,16 @@ def test_weights_come_back(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.safetensors"]
 
 
+def test_the_same_weights_are_the_same_file(tmp_path: Path) -> None:
+    network, about = _network(3), {"epochs": "4", "stopped": 'no better\u00e4 "score"', "a_b": ""}
+    files = set()
+    for _ in range(12):
+        save_weights(network, tmp_path / "w.safetensors", about)
+        files.add((tmp_path / "w.safetensors").read_bytes())
+    assert len(files) == 1
+    assert read_about(tmp_path / "w.safetensors") == {"format": "pt", **about}
+
+
 def test_channels_last_and_shared_weights_are_written(tmp_path: Path) -> None:
     network = nn.Sequential(_network(), nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
     network[2].weight = network[1].weight
