@@ -10,7 +10,7 @@ from zoo.config import check_config
 from zoo.devices import Precision, choose_device, choose_precision
 from zoo.families.base import PredictOptions
 from zoo.inference import Setting, Size
-from zoo.semantic import STRIDE, SemanticConfig
+from zoo.trainer import STRIDE, TrainerConfig
 from zoo.variants import PLAIN
 
 
@@ -27,24 +27,25 @@ class Plan:
     size_hw: Size | None
 
 
-def plan_scoring(config: SemanticConfig) -> Setting:
+def plan_scoring(config: TrainerConfig) -> Setting:
     """Return how a run is scored while it is trained, on images of `config.image_size`.
 
     Raises:
         ValueError: the device is not there.
     """
     device = choose_device(config.device)
+    window, overlap = config.sliding
     return Setting(
         device,
         _precision(config, device),
         config.batch,
-        window=config.window,
-        overlap=config.overlap,
+        window=window,
+        overlap=overlap,
         stride=STRIDE,
     )
 
 
-def plan_prediction(config: SemanticConfig, options: PredictOptions) -> Plan:
+def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Plan:
     """Return how a run predicts; what the options leave open is as in training.
 
     A run that learned whole images and is to predict in windows does so at each image's own size,
@@ -54,12 +55,13 @@ def plan_prediction(config: SemanticConfig, options: PredictOptions) -> Plan:
         ValueError: the device is not there, options do not go together, or the network does not
             take inputs of a size that they ask for.
     """
-    window = config.window if options.window is None else options.window
+    learned, overlap = config.sliding
+    window = learned if options.window is None else options.window
     if window == "whole":
         window = None
     if window is None and options.overlap is not None:
         raise ValueError("overlap: expected together with 'window'; this run predicts without")
-    is_new = window is not None and config.window is None
+    is_new = window is not None and learned is None
     size = options.size or (None if is_new else config.image_size)
     if size and window and any(w > s for w, s in zip(window, size, strict=True)):
         raise ValueError(f"window: expected at most the images' {list(size)}, found {list(window)}")
@@ -70,7 +72,7 @@ def plan_prediction(config: SemanticConfig, options: PredictOptions) -> Plan:
         options.batch or config.batch,
         options.tta,
         window,
-        config.overlap if options.overlap is None else options.overlap,
+        overlap if options.overlap is None else options.overlap,
         options.average,
         STRIDE,
     )
@@ -78,19 +80,19 @@ def plan_prediction(config: SemanticConfig, options: PredictOptions) -> Plan:
     return Plan(setting, size)
 
 
-def _precision(config: SemanticConfig, device: torch.device) -> Precision:
+def _precision(config: TrainerConfig, device: torch.device) -> Precision:
     return choose_precision(device) if config.precision == "auto" else config.precision
 
 
-def _check_inputs(config: SemanticConfig, setting: Setting, size: Size | None) -> None:
+def _check_inputs(config: TrainerConfig, setting: Setting, size: Size | None) -> None:
     """Make sure that the network takes what it is going to see, before anything is computed."""
     if setting.window:
         seen = {setting.window}
     else:
         seen = {setting.shown_size(size, v) for v in (PLAIN, *setting.variants)} if size else set()
     of_windows = ("window", "work_size", "focus", "windows_per_image", "window_margin")
-    fields = type(config).model_fields
-    whole = {key: fields[key].get_default(call_default_factory=True) for key in of_windows}
+    fields = {k: f for k, f in type(config).model_fields.items() if k in of_windows}
+    whole = {k: f.get_default(call_default_factory=True) for k, f in fields.items()}
     for height, width in sorted(seen - {config.input_size}):
         # As if it were trained so: the family's config knows which sizes its networks take.
         changed = {"size": [height, width], "augment": ()} | whole

@@ -109,7 +109,8 @@ def test_what_finds_instances_is_estimated_too(toys: Any, name: str) -> None:
     for n in range(9):
         masks[:, n, 7 * n : 7 * n + 24, 11 * n : 11 * n + 20] = True
     network = family.build(config, 9).train()
-    really = _saved_by(lambda: network.loss(torch.randn(2, 1, 96, 128), masks), network)
+    given = torch.randn(2, 1, 96, 128), masks, torch.arange(9)
+    really = _saved_by(lambda: network.loss(*given), network)
     assert estimate(config, family, "32-true").activations == pytest.approx(really, rel=0.05)
 
 

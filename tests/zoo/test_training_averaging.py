@@ -20,7 +20,7 @@ from zoo.data import SampleItems, normalize, resize_image
 from zoo.devices import place
 from zoo.families.smp import FAMILY
 from zoo.optim import OptimConfig, rate
-from zoo.semantic import SwaConfig
+from zoo.trainer import SwaConfig
 from zoo.training.averaging import Averaging, settle_rate
 from zoo.training.loop import is_convolutional, prepare
 from zoo.training.notes import add_note, noted_kernels
@@ -131,8 +131,8 @@ def test_swa_is_the_mean_of_the_last_epochs_with_statistics_of_its_own(
 def test_the_last_score_is_that_of_the_equal_average(
     make_job: Any, tiny_smp: Any, toys: Any
 ) -> None:
+    from zoo.evaluate import truth_masks
     from zoo.families.base import PredictOptions
-    from zoo.fuse import truth_masks
 
     job = make_job()
     config = tiny_smp(swa={"start": 0.0}, epochs=2)

@@ -12,6 +12,7 @@ from zoo.data.batches import (
 from zoo.data.bits import BitMask
 from zoo.data.cases import Case, Cases
 from zoo.data.items import HuggingFaceItems, Item, Items, SampleItems
+from zoo.data.objects import ObjectBits, ObjectItems
 from zoo.data.reading import (
     READERS,
     Frame,
@@ -40,6 +41,8 @@ __all__ = [
     "Items",
     "Kept",
     "MemoryStore",
+    "ObjectBits",
+    "ObjectItems",
     "SampleItems",
     "Store",
     "TrainingSet",

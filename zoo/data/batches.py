@@ -15,11 +15,13 @@ def normalize(images: torch.Tensor) -> torch.Tensor:
     return (images.float() / 255 - GREY_MEAN) / GREY_DEVIATION
 
 
-def unpack_on_device(packed: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return float32 (N, C, h, w), 0 or 1, of bit-packed masks, uint8 (N, B, h, w)."""
+def unpack_on_device(
+    packed: torch.Tensor, classes: int, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """Return (N, C, h, w) of a type, 0 or 1, of bit-packed masks, uint8 (N, B, h, w)."""
     number = torch.arange(classes, device=packed.device)
     bit = (2 ** (number % 8)).to(torch.uint8)[:, None, None]
-    return (packed[:, number // 8] & bit).clamp_max_(1).float()
+    return (packed[:, number // 8] & bit).clamp_max_(1).to(dtype)
 
 
 def targets_on_device(masks: torch.Tensor, classes: int, is_soft: bool) -> torch.Tensor:

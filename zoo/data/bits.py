@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -69,8 +69,16 @@ class BitMask:
         """
         if unknown := [label for label in masks if label not in labels.index]:
             raise ValueError(f"expected a label of '{labels.name}', found '{unknown[0]}'")
-        parts = (_part(labels.index[label], mask) for label, mask in masks.items() if mask.area)
-        return cls(size_hw, -(-len(labels) // 8), tuple(parts))
+        crops = ((labels.index[label], mask) for label, mask in masks.items())
+        return cls.of_crops(crops, len(labels), size_hw)
+
+    @classmethod
+    def of_crops(
+        cls, crops: Iterable[tuple[int, CropMask]], bits: int, size_hw: tuple[int, int]
+    ) -> BitMask:
+        """Take masks by their bits, of which there are so many."""
+        parts = tuple(_part(bit, mask) for bit, mask in crops if mask.area)
+        return cls(size_hw, -(-bits // 8), parts)
 
     @classmethod
     def of_packed(cls, packed: Image) -> BitMask:

@@ -45,6 +45,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         *,
         cache_dir: Path | None = None,
         windows: Windows | None = None,
+        objects: tuple[int, ...] | None = None,
     ) -> None:
         """Prepare samples.
 
@@ -56,11 +57,13 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             in_memory: keep them in memory at that size, and read all of them now.
             cache_dir: keep them in files in this folder instead.
             windows: cut these from the stretched images; None takes them whole.
+            objects: the class of each bit, where bits are objects; None: bit c is class c.
 
         Raises:
             ValueError: the folder cannot be made, or windows are larger than the images.
         """
         self._augment, self._seed, self._size, self._windows = augment, seed, size_hw, windows
+        self.objects = objects
         if windows and any(a > b for a, b in zip(windows.size_hw, size_hw, strict=True)):
             raise ValueError(
                 f"window: expected at most the images' size {size_hw}, found {windows.size_hw}"
@@ -99,7 +102,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         def others(generator: np.random.Generator) -> tuple[Image, Image]:
             return open_sample(other_index(len(self._store), index, generator))
 
-        return self._augment(*open_sample(index), seed, others)
+        return self._augment(*open_sample(index), seed, others, self.objects)
 
     def _window(
         self, windows: Windows, index: int, seed: tuple[int, int, int]
@@ -116,7 +119,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             # Around the same class or group, so that there is something to mix.
             return open_window(other_index(len(self._store), own, generator), generator)
 
-        image, mask = self._augment(*open_window(own, chooser), seed, others)
+        image, mask = self._augment(*open_window(own, chooser), seed, others, self.objects)
         return windows.middle(image, self._size), windows.middle(mask, self._size)
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 
 from zoo.families.semantic import quiet_hub
 
@@ -27,7 +28,8 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
         further: arguments of `from_pretrained`.
 
     Raises:
-        ValueError: the weights cannot be had, or are not safetensors.
+        ValueError: the weights cannot be had, are not safetensors, or are of a network with other
+            dimensions.
     """
     try:
         with quiet(), quiet_hub():
@@ -38,16 +40,29 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
                 output_loading_info=True,
                 **further,
             )
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        start = cls.__name__.partition("For")[0]
-        kind = _SPELLING.get(start, start)
+    except StrictDataclassError as error:
         raise ValueError(
-            f"pretrained '{name}': could not get this {kind} (config.json, model.safetensors); "
-            f"run once with a network connection, give a folder that has it, or set {remedy}: "
-            f"{type(error).__name__}: {reason:.160}"
+            f"pretrained '{name}': expected a {_kind(cls)}'s dimensions, found others: "
+            f"{_line(error)}"
+        ) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"pretrained '{name}': could not get this {_kind(cls)} (config.json, "
+            "model.safetensors); run once with a network connection, give a folder that has it, "
+            f"or set {remedy}: "
+            f"{type(error).__name__}: {_line(error)}"
         ) from None
     return network, info
+
+
+def _kind(cls: Any) -> str:
+    """What people call the networks of a class."""
+    start = cls.__name__.partition("For")[0]
+    return _SPELLING.get(start, start)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:160]
 
 
 @contextmanager

@@ -1,7 +1,8 @@
 """Mask2Former (Cheng et al. 2022, arXiv:2112.01527) as Hugging Face's transformers have it.
 
-Its queries are the instances: of each class the query that is surest of it is kept, with the
-probabilities of its mask. The backbone is a Swin Transformer (Liu et al. 2021).
+Its queries are the instances, with the probabilities of their masks: of a class that occurs once
+the query that is surest of it; otherwise each query is an instance of the class that it is surest
+of. The backbone is a Swin Transformer (Liu et al. 2021).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from pydantic import Field, model_validator
 from torch import nn
 from torch.overrides import TorchFunctionMode
@@ -153,8 +153,10 @@ class Mask2FormerConfig(InstanceConfig):
 class Mask2Former(InstanceNetwork):
     """A Mask2Former on grey images; its masks have a quarter of the input's height and width."""
 
-    def __init__(self, network: Mask2FormerForUniversalSegmentation, floor: float) -> None:
-        super().__init__(floor)
+    def __init__(
+        self, network: Mask2FormerForUniversalSegmentation, floor: float, once: bool
+    ) -> None:
+        super().__init__(floor, once)
         self.network = network
         # It comes after what is used: never learning, it is missed by no process among several.
         self.encoder.get_submodule("swin.layernorm").requires_grad_(False)
@@ -173,16 +175,19 @@ class Mask2Former(InstanceNetwork):
         """
         return self.network(images.expand(-1, 3, -1, -1), output_auxiliary_logits=True)
 
-    def loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, images: torch.Tensor, masks: torch.Tensor, classes: torch.Tensor
+    ) -> torch.Tensor:
         """Return the weighted sum of the losses of all layers.
 
         Args:
             images: float (N, 1, h, w), normalised.
-            masks: bool (N, C, h, w); a class without pixels is not in the image.
+            masks: bool (N, P, h, w); an object without pixels is not in the image.
+            classes: the objects' classes, int64 (P,).
         """
-        labels = [part.flatten(1).any(1).nonzero().flatten() for part in masks]
-        present = [part[found].float() for part, found in zip(masks, labels, strict=True)]
-        return self._losses(images, present, labels)
+        found = [part.flatten(1).any(1) for part in masks]
+        present = [part[own].float() for part, own in zip(masks, found, strict=True)]
+        return self._losses(images, present, [classes[own] for own in found])
 
     def rehearse(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Compute what `loss` does, for the estimate of memory; the match is left out."""
@@ -213,7 +218,7 @@ class Mask2Former(InstanceNetwork):
         return total
 
     def find(self, images: torch.Tensor) -> list[Found]:
-        """Return each image's instances, the best one of each class.
+        """Return each image's instances, of classes that occur once the best one.
 
         Args:
             images: float (N, 1, h, w), normalised; the network is in evaluation mode.
@@ -227,18 +232,24 @@ class Mask2Former(InstanceNetwork):
     def _collect(
         self, scores: torch.Tensor, masks: torch.Tensor, size_hw: tuple[int, int]
     ) -> Found:
-        best, query = scores.max(0)
-        labels = (best > self.floor).nonzero().flatten()
-        if not len(labels):
-            return {}
-        planes = enlarge(masks[query[labels]][None], size_hw)[0].sigmoid()
-        probs = (planes * 255).round().to(torch.uint8).cpu().numpy()
         box = (0.0, 0.0, float(size_hw[1]), float(size_hw[0]))
-        found = {}
-        for label, score, prob in zip(labels.tolist(), best[labels].tolist(), probs, strict=True):
+        found: Found = {}
+        for query, label, score in self._choose(scores):
+            # One after the other: of many queries the planes would not fit.
+            plane = enlarge(masks[query][None, None], size_hw)[0, 0].sigmoid()
+            prob = (plane * 255).round().to(torch.uint8).cpu().numpy()
             if (mask := soft_mask(prob, box)) is not None:
-                found[label] = (min(score, 1.0), mask)
+                found[label] = (*found.get(label, ()), (min(score, 1.0), mask))
         return found
+
+    def _choose(self, scores: torch.Tensor) -> list[tuple[int, int, float]]:
+        """Return query, class and score of what is an instance, the surest first."""
+        best, partner = scores.max(0 if self.once else 1)
+        order = best.argsort(descending=True, stable=True)
+        order = order[best[order] > self.floor]
+        pair = (partner[order], order) if self.once else (order, partner[order])
+        rows = (part.tolist() for part in (*pair, best[order]))
+        return list(zip(*rows, strict=True))
 
 
 class _AllFinite(TorchFunctionMode):
@@ -289,21 +300,15 @@ class Mask2FormerFamily(InstanceFamily):
         """
         losses = config.loss_weights.model_dump()
         if config.network is not None:
-            return Mask2Former(_create(_describe(config.network, classes, losses)), config.conf)
+            return _wrap(_create(_describe(config.network, classes, losses)), config)
         name = str(config.pretrained)
         further = {"num_labels": classes, "dtype": torch.float32, **losses}
         remedy = "pretrained=null and network"
-        cls = Mask2FormerForUniversalSegmentation
-        try:
-            network, info = load_pretrained(cls, name, remedy, **further)
-        except StrictDataclassError as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"pretrained '{name}': expected a Mask2Former's dimensions, found others: "
-                f"{reason:.160}"
-            ) from None
+        network, info = load_pretrained(
+            Mask2FormerForUniversalSegmentation, name, remedy, **further
+        )
         _check_all_but_classes(name, info)
-        return Mask2Former(network, config.conf)
+        return _wrap(network, config)
 
     def without_weights(self, config: Mask2FormerConfig) -> Mask2FormerConfig:
         """Return the config of the same network with random weights.
@@ -331,9 +336,9 @@ class Mask2FormerFamily(InstanceFamily):
             architecture = Architecture.from_json_file(str(path))
         except (OSError, ValueError) as error:
             raise ValueError(f"{path}: expected the network's dimensions: {error}") from None
-        return Mask2Former(_create(architecture), config.conf)
+        return _wrap(_create(architecture), config)
 
-    def describe(self, run: Path, network: InstanceNetwork) -> None:
+    def describe(self, run: Path, network: nn.Module) -> None:
         """Leave the network's dimensions, which a pretrained one brings along."""
         if isinstance(network, Mask2Former):
             network.network.config.to_json_file(str(run / ARCHITECTURE))
@@ -354,6 +359,10 @@ def _describe(network: Dimensions, classes: int, losses: dict[str, Any]) -> Arch
         **network.model_dump(exclude={"backbone"}),
         **losses,
     )
+
+
+def _wrap(network: Mask2FormerForUniversalSegmentation, config: Mask2FormerConfig) -> Mask2Former:
+    return Mask2Former(network, config.conf, LabelSpace.load(config.labels).once)
 
 
 def _create(architecture: Architecture) -> Mask2FormerForUniversalSegmentation:

@@ -18,6 +18,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import masks_to_boxes
 
+from converters.types import LabelSpace
 from fusion.types import SoftMask
 from zoo.config import StrictModel
 from zoo.families import licences
@@ -37,6 +38,8 @@ from zoo.families.maskrcnn_parts import (
 Target = dict[str, torch.Tensor]
 # Torchvision's coordinates count pixels' centres, a soft mask's count their edges.
 CENTRE = 0.5
+# Detections of an image, where a class may have several: torchvision's `box_detections_per_img`.
+AT_MOST = 100
 
 
 class LossWeights(StrictModel):
@@ -165,21 +168,22 @@ class MaskRcnnConfig(InstanceConfig):
         return self
 
 
-def to_target(masks: torch.Tensor) -> Target:
+def to_target(masks: torch.Tensor, classes: torch.Tensor) -> Target:
     """Return what torchvision learns an image from.
 
     A box ends half a pixel beyond the outermost pixels' centres, so that one pixel has a box, too.
 
     Args:
-        masks: bool (C, h, w).
+        masks: bool (P, h, w).
+        classes: of the objects, int64 (P,).
     """
-    labels = masks.flatten(1).any(1).nonzero().flatten()
-    present = masks[labels]
+    found = masks.flatten(1).any(1)
+    present = masks[found]
     outward = torch.tensor([-CENTRE, -CENTRE, CENTRE, CENTRE], device=masks.device)
     # 0 is the background.
     return {
         "boxes": masks_to_boxes(present) + outward,
-        "labels": labels + 1,
+        "labels": classes[found] + 1,
         "masks": present.to(torch.uint8),
     }
 
@@ -205,8 +209,8 @@ def to_soft_mask(box_xyxy: torch.Tensor, prob: torch.Tensor) -> SoftMask:
 class MaskRcnn(InstanceNetwork):
     """A Mask R-CNN on grey images; its parts have torchvision's names."""
 
-    def __init__(self, network: MaskRCNN, weights: LossWeights, floor: float) -> None:
-        super().__init__(floor)
+    def __init__(self, network: MaskRCNN, weights: LossWeights, floor: float, once: bool) -> None:
+        super().__init__(floor, once)
         self.backbone, self.rpn, self.roi_heads = network.backbone, network.rpn, network.roi_heads
         self.roi_heads.score_thresh = floor
         self._weights = {f"loss_{name}": value for name, value in weights.model_dump().items()}
@@ -221,15 +225,18 @@ class MaskRcnn(InstanceNetwork):
         body: nn.Module = self.backbone.body
         return body
 
-    def loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    def loss(
+        self, images: torch.Tensor, masks: torch.Tensor, classes: torch.Tensor
+    ) -> torch.Tensor:
         """Return the weighted sum of torchvision's losses.
 
         Args:
             images: float (N, 1, h, w), normalised.
-            masks: bool (N, C, h, w); a class without pixels is not in the image.
+            masks: bool (N, P, h, w); an object without pixels is not in the image.
+            classes: the objects' classes, int64 (P,).
         """
         frames, features = self._look(images)
-        targets = [to_target(part) for part in masks]
+        targets = [to_target(part, classes) for part in masks]
         proposals, losses = self.rpn(frames, features, targets)
         _, more = self.roi_heads(features, proposals, frames.image_sizes, targets)
         total = images.new_zeros(())
@@ -257,7 +264,7 @@ class MaskRcnn(InstanceNetwork):
         return torch.stack([part.float().square().mean() for part in every]).sum()
 
     def find(self, images: torch.Tensor) -> list[Found]:
-        """Return each image's instances, the best one of each class.
+        """Return each image's instances, of classes that occur once the best one.
 
         Non-maximum suppression never removes the best one of a class.
 
@@ -269,7 +276,8 @@ class MaskRcnn(InstanceNetwork):
         proposals, _ = self.rpn(frames, features)
         seen = heads.box_head(heads.box_roi_pool(features, proposals, sizes))
         detections = heads.postprocess_detections(*heads.box_predictor(seen), proposals, sizes)
-        boxes, scores, labels = zip(*map(_best, *detections), strict=True)
+        choose = _best if self.once else _surest
+        boxes, scores, labels = zip(*map(choose, *detections), strict=True)
         shapes = heads.mask_head(heads.mask_roi_pool(features, list(boxes), sizes))
         probs = maskrcnn_inference(heads.mask_predictor(shapes), list(labels))
         return [_collect(*parts) for parts in zip(boxes, scores, labels, probs, strict=True)]
@@ -295,14 +303,22 @@ def _best(
     return boxes[chosen], scores[chosen], labels[chosen]
 
 
+def _surest(
+    boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The surest of an image's detections, which are sorted by their scores."""
+    return boxes[:AT_MOST], scores[:AT_MOST], labels[:AT_MOST]
+
+
 def _collect(
     boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, probs: torch.Tensor
 ) -> Found:
+    found: Found = {}
     detections = zip(boxes.cpu(), scores.tolist(), labels.tolist(), probs.cpu(), strict=True)
-    return {
-        label - 1: (min(score, 1.0), to_soft_mask(box, prob[0]))
-        for box, score, label, prob in detections
-    }
+    for box, score, label, prob in detections:
+        evidence = min(score, 1.0), to_soft_mask(box, prob[0])
+        found[label - 1] = (*found.get(label - 1, ()), evidence)
+    return found
 
 
 class MaskRcnnFamily(InstanceFamily):
@@ -358,7 +374,8 @@ def _wrap(network: MaskRCNN, config: MaskRcnnConfig) -> MaskRcnn:
     if config.freeze_norms:
         # Of the first version's weights torchvision says that they know no epsilon.
         freeze_norms(network.backbone, config.pretrained == COCO and config.architecture == V1)
-    return MaskRcnn(network, config.loss_weights, config.conf)
+    once = LabelSpace.load(config.labels).once
+    return MaskRcnn(network, config.loss_weights, config.conf, once)
 
 
 FAMILY = MaskRcnnFamily()

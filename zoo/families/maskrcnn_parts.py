@@ -43,7 +43,7 @@ TIMM = "tu-"
 RATIOS = (0.5, 1.0, 2.0)
 LEVELS = ["0", "1", "2", "3"]
 POOLED_CELLS = 7
-# No detection is dropped for their number: of each class the best one is kept afterwards.
+# No detection is dropped for their number: which ones are kept is decided afterwards.
 UNLIMITED = 1_000_000
 
 

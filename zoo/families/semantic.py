@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import model_validator
-from torch import nn
 
-import configs
-from converters.types import LabelSpace, Sample
+from converters.types import LabelSpace
 from fusion.types import Kind, Prediction
 from zoo import checkpoints
-from zoo.data import Items, SampleItems
-from zoo.devices import place
-from zoo.families.activations import checkpoint_blocks, find_blocks
-from zoo.families.base import PredictOptions, TrainJob
+from zoo.data import Frame
+from zoo.families.base import TrainJob
 from zoo.families.lesson import Lesson
-from zoo.families.licences import WeightSource, write_licences
-from zoo.inference import predict_semantic, read_frames
-from zoo.plans import plan_prediction, plan_scoring
+from zoo.families.trained import TrainedFamily
+from zoo.inference import Setting, predict_semantic
 from zoo.semantic import SemanticConfig
+
+if TYPE_CHECKING:
+    from zoo.augmentation import Augmentation
 
 
 class NetworkConfig(SemanticConfig):
-    """A config that says, beside how to train, which network.
-
-    Attributes:
-        gradient_checkpointing: compute blocks of the network anew for the gradient instead of
-            keeping what they computed: about a third more time, a fraction of the memory.
-    """
-
-    gradient_checkpointing: bool = False
+    """A config that says, beside how to train, which network."""
 
     @property
     def outputs(self) -> int:
@@ -71,38 +61,16 @@ def reads_colours(path: Path) -> bool:
     return any(v.shape[1] == 3 and v.shape[-1] > 1 for v in kernels)
 
 
-class SemanticFamily(ABC):
-    """A family whose networks give a logit per pixel and class."""
+class SemanticFamily(TrainedFamily):
+    """A family whose networks give a logit per pixel and class: (N, C, h', w').
 
-    name: str
+    While they learn they may give several, finest first.
+    """
+
     kind: Kind = "semantic"
-    streams = ""
     Config: type[NetworkConfig]
 
-    @abstractmethod
-    def build(self, config: Any, classes: int) -> nn.Module:
-        """Return a network to train: images, float (N, 1, h, w) -> logits (N, C, h', w').
-
-        While it learns it may give several, finest first.
-        """
-
-    def without_weights(self, config: Any) -> Any:
-        """Return the config of the same network with random weights, which needs no download."""
-        return config
-
-    def blocks(self, network: nn.Module) -> list[nn.Module]:
-        """Return the parts that gradient checkpointing computes anew."""
-        return list(find_blocks(network))
-
-    def sources(self, config: Any) -> list[WeightSource]:
-        """Return whose pretrained weights the network starts from."""
-        return []
-
-    def rebuild(self, run: Path, config: Any, classes: int) -> nn.Module:
-        """Return the network of a run, without its weights and without a download."""
-        return self.build(self.without_weights(config), classes)
-
-    def lesson(self, network: nn.Module, config: Any, labels: LabelSpace) -> Lesson:
+    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Lesson:
         """Return what the network computes while it learns, for the estimate of memory."""
         device = next(network.parameters()).device
         objective = config.objective(labels).to(device)
@@ -110,53 +78,27 @@ class SemanticFamily(ABC):
         shape = (config.batch, 1, *config.input_size)
         return Lesson(network, shape, lambda images: objective(network(images), target), objective)
 
-    def describe(self, run: Path, network: nn.Module) -> None:  # noqa: B027 (most have nothing)
-        """Leave in the run folder what `rebuild` needs beyond the config."""
-
-    def open_items(self, config: Any, job: TrainJob) -> tuple[Items, Items]:
-        """Return what to learn from and what to score on."""
-        return SampleItems(job.train, job.labels), SampleItems(job.val, job.labels)
-
-    def train(self, config: Any, job: TrainJob) -> None:
-        """Train a network and leave it in `job.out`; a killed run continues, a finished one stays.
-
-        Raises:
-            ValueError: what the config or the data ask for is not there.
-        """
-        # Late: prediction needs no Lightning.
+    def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
+        """Return what is done to the images that are learned from."""
+        # Late: prediction needs no albumentations.
         from zoo.augmentation import Augmentation
-        from zoo.training import fit_semantic, is_finished, seed_everything
 
-        if is_finished(config, job):
-            return
-        augment = Augmentation(config.augment, job.labels, config.soft_targets)
-        setting = plan_scoring(config)
-        seed_everything(config.seed)
-        network = self.build(config, len(job.labels))
-        if config.init:
-            checkpoints.load_weights(network, configs.find_weights(self.name, config.init))
-        if config.gradient_checkpointing:
-            checkpoint_blocks(self.blocks(network))
-        self.describe(job.out, network)
-        write_licences(job.out, self.sources(config))
-        train_items, val_items = self.open_items(config, job)
-        fit_semantic(network, config, job, train_items, val_items, augment, setting)
+        return Augmentation(config.augment, labels, config.soft_targets)
 
-    def predict(
-        self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
+    def fit(
+        self, network: Any, config: Any, job: TrainJob, augment: Augmentation, setting: Setting
+    ) -> None:
+        """Train a network and leave it in `job.out`."""
+        from zoo.training import SemanticModule, fit_network
+
+        items = self.open_items(config, job)
+        fit_network(network, config, job, *items, augment, setting, learner=SemanticModule)
+
+    def predict_frames(
+        self, network: Any, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
     ) -> Iterator[Prediction]:
-        """Yield one prediction a sample, in order, in the images' own frame.
-
-        Raises:
-            ValueError: the run has no weights, or an option is unknown.
-        """
-        labels = LabelSpace.load(config.labels)
-        plan = plan_prediction(config, options)
-        network = self.rebuild(run, config, len(labels))
-        checkpoints.load_weights(network, checkpoints.find_weights(run))
-        place(network, plan.setting.device).eval()
-        frames = read_frames(samples, plan.size_hw)
-        yield from predict_semantic(network, frames, labels, plan.setting)
+        """Yield one prediction a frame, in order; the network is in evaluation mode."""
+        return predict_semantic(network, frames, labels, setting)
 
 
 @contextmanager

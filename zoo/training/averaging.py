@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 
 from zoo.data import normalize
 from zoo.optim import OptimConfig, rate
-from zoo.semantic import SemanticConfig, SwaConfig
+from zoo.trainer import SwaConfig, TrainerConfig
 
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 
@@ -34,7 +34,7 @@ class Averaging(L.Callback):
     is the learning weights that are scored.
     """
 
-    def __init__(self, network: nn.Module, config: SemanticConfig) -> None:
+    def __init__(self, network: nn.Module, config: TrainerConfig) -> None:
         self._network, self._config = network, config
         self._average: AveragedModel | None = None
         self._read: dict[str, Any] | None = None
@@ -58,9 +58,10 @@ class Averaging(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
         """Let the equal average take in an epoch."""
-        if self._config.swa is None:
+        last = self._config.last_average
+        if last is None:
             return
-        if trainer.current_epoch >= self._config.swa.first_epoch(self._config.epochs):
+        if trainer.current_epoch >= last.first_epoch(self._config.epochs):
             self._opened().update_parameters(self._network)
         if trainer.current_epoch + 1 == trainer.max_epochs:
             self._settle(trainer, module)

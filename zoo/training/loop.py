@@ -1,4 +1,4 @@
-"""The Lightning loop that all semantic families share, and how an interrupted one continues."""
+"""The Lightning loop of all our networks, and how an interrupted one continues."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pickle
 import shutil
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,18 +19,22 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import nn
 
+from converters.types import LabelSpace
 from zoo import checkpoints
 from zoo.augmentation import Augmentation
 from zoo.data import Cases, Items, TrainingSet
 from zoo.devices import place
 from zoo.families.base import TrainJob
 from zoo.inference import Setting, predict_semantic
-from zoo.semantic import SemanticConfig
+from zoo.trainer import TrainerConfig
 from zoo.training.averaging import Averaging
-from zoo.training.module import SemanticModule
+from zoo.training.module import NetworkModule
 from zoo.training.notes import BY_SPEED, add_note, noted_kernels
 from zoo.training.recorder import Recorder
 from zoo.validation import Predict
+
+Learner = Callable[[nn.Module, Any, LabelSpace, TrainingSet], NetworkModule]
+"""Puts a network together with its loss and optimizer: of it, the config, the classes, samples."""
 
 
 def seed_everything(seed: int) -> None:
@@ -37,7 +42,7 @@ def seed_everything(seed: int) -> None:
     L.seed_everything(seed, workers=False, verbose=False)
 
 
-def is_finished(config: SemanticConfig, job: TrainJob) -> bool:
+def is_finished(config: TrainerConfig, job: TrainJob) -> bool:
     """Tell whether the run has all its epochs; says so on the progress bar."""
     about = checkpoints.read_about(job.out / checkpoints.LAST)
     epochs = int(about.get("epochs", 0))
@@ -47,17 +52,18 @@ def is_finished(config: SemanticConfig, job: TrainJob) -> bool:
     return True
 
 
-def fit_semantic(
+def fit_network(
     network: nn.Module,
-    config: SemanticConfig,
+    config: TrainerConfig,
     job: TrainJob,
     train_items: Items,
     val_items: Items,
     augment: Augmentation,
     setting: Setting,
     *,
-    learner: type[SemanticModule] = SemanticModule,
+    learner: Learner,
     predict: Predict = predict_semantic,
+    objects: tuple[int, ...] | None = None,
 ) -> None:
     """Train a network and leave its weights, checkpoint and scores in the run folder.
 
@@ -65,15 +71,16 @@ def fit_semantic(
     would have had without the interruption.
 
     Args:
-        network: gives logits (N, C, h', w') of images, float (N, 1, h, w); of any device.
+        network: takes images, float (N, 1, h, w); of any device.
         config: how to train.
         job: what for.
         train_items: what to learn from.
         val_items: what to score on; may be empty.
         augment: what to do to the images that are learned from.
         setting: device, precision, and how to score.
-        learner: the network with its loss and optimizer.
+        learner: puts the network together with its loss and optimizer.
         predict: how predictions come about that are scored.
+        objects: the class of each bit of a mask, where bits are objects; None: bit c is class c.
 
     Raises:
         ValueError: nothing to learn from, a checkpoint of another network, or the loss diverged.
@@ -84,10 +91,9 @@ def fit_semantic(
         shutil.rmtree(resume.parent, ignore_errors=True)
     resume.parent.mkdir(parents=True, exist_ok=True)
     job.progress(0, 1, "reading images")
-    data, cases = _open_data(config, job, train_items, val_items, augment)
+    data, cases = _open_data(config, job, train_items, val_items, augment, objects)
     prepare(network, config, setting.device)
-    has_average = config.ema is not None or config.swa is not None
-    averaging = Averaging(network, config) if has_average else None
+    averaging = Averaging(network, config) if config.has_average else None
     recorder = Recorder(job, cases, setting, averaging, predict)
     module = learner(network, config, job.labels, data)
     unsure: set[str] = set()
@@ -104,7 +110,12 @@ def fit_semantic(
 
 
 def _open_data(
-    config: SemanticConfig, job: TrainJob, train: Items, val: Items, augment: Augmentation
+    config: TrainerConfig,
+    job: TrainJob,
+    train: Items,
+    val: Items,
+    augment: Augmentation,
+    objects: tuple[int, ...] | None,
 ) -> tuple[TrainingSet, Cases]:
     in_memory, size = config.cache == "memory", config.image_size
     folder = None
@@ -112,12 +123,15 @@ def _open_data(
         folder = Path(config.cache_dir) if config.cache_dir else job.out / "cache"
     windows = config.windows(job.labels)
     data = TrainingSet(
-        *(train, size, augment, config.seed, in_memory), cache_dir=folder, windows=windows
+        *(train, size, augment, config.seed, in_memory),
+        cache_dir=folder,
+        windows=windows,
+        objects=objects,
     )
     return data, Cases(val, size, job.labels, in_memory, cache_dir=folder)
 
 
-def _check_images(config: SemanticConfig, job: TrainJob, train: Items, val: Items) -> None:
+def _check_images(config: TrainerConfig, job: TrainJob, train: Items, val: Items) -> None:
     if not len(train):
         raise ValueError(f"{job.data}: expected images to learn from, found none")
     if len(val):
@@ -129,7 +143,7 @@ def _check_images(config: SemanticConfig, job: TrainJob, train: Items, val: Item
         raise ValueError(lacking % (f"patience {config.patience}", "set it to 0"))
 
 
-def prepare(network: nn.Module, config: SemanticConfig, device: torch.device) -> None:
+def prepare(network: nn.Module, config: TrainerConfig, device: torch.device) -> None:
     """Move a network to its device, order its memory, and compile it, as a config says."""
     place(network, device)
     wanted = config.channels_last
@@ -137,7 +151,7 @@ def prepare(network: nn.Module, config: SemanticConfig, device: torch.device) ->
         wanted = device.type == "cuda" and is_convolutional(network)
     order = torch.channels_last if wanted else torch.contiguous_format
     network.to(memory_format=order)
-    if config.compile:
+    if config.is_compiled:
         # In place: names of weights stay, and a copy, such as an average, is a plain network.
         network.compile()
 
@@ -150,7 +164,7 @@ def is_convolutional(network: nn.Module) -> bool:
 
 
 def _trainer(
-    config: SemanticConfig, job: TrainJob, setting: Setting, callbacks: list[L.Callback]
+    config: TrainerConfig, job: TrainJob, setting: Setting, callbacks: list[L.Callback]
 ) -> L.Trainer:
     device = setting.device
     return L.Trainer(
@@ -177,12 +191,12 @@ def _trainer(
     )
 
 
-def _environment(config: SemanticConfig) -> SLURMEnvironment | None:
+def _environment(config: TrainerConfig) -> SLURMEnvironment | None:
     # Lightning would requeue jobs on its own; another submission continues the run just as well.
     return SLURMEnvironment(auto_requeue=config.requeue) if SLURMEnvironment.detect() else None
 
 
-def _note(run: Path, config: SemanticConfig, setting: Setting, unsure: set[str]) -> None:
+def _note(run: Path, config: TrainerConfig, setting: Setting, unsure: set[str]) -> None:
     if unsure:
         names = ", ".join(sorted(unsure))
         add_note(run, f"not deterministic on {setting.device.type}, no such kernel: {names}")
@@ -190,7 +204,7 @@ def _note(run: Path, config: SemanticConfig, setting: Setting, unsure: set[str])
         add_note(run, BY_SPEED)
 
 
-def _fit(trainer: L.Trainer, module: SemanticModule, resume: Path) -> None:
+def _fit(trainer: L.Trainer, module: NetworkModule, resume: Path) -> None:
     ready = resume if resume.is_file() else None
     try:
         trainer.fit(module, ckpt_path=ready, weights_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import lightning as L
@@ -13,33 +14,25 @@ from converters.types import LabelSpace
 from zoo.data import EpochSampler, TrainingSet, normalize, targets_on_device, training_loader
 from zoo.optim import ScoreLR, build_optimizer, build_schedule
 from zoo.semantic import SemanticConfig
+from zoo.trainer import TrainerConfig
 from zoo.training.averaging import settle_rate
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-class SemanticModule(L.LightningModule):
-    """A network with its loss and optimizer, as Lightning wants them.
-
-    A network may give logits at several scales, finest first, while it learns; in evaluation mode
-    it gives the finest alone.
-    """
+class NetworkModule(L.LightningModule, ABC):
+    """A network with its optimizer, and the samples that it learns from."""
 
     def __init__(
-        self, network: nn.Module, config: SemanticConfig, labels: LabelSpace, data: TrainingSet
+        self, network: nn.Module, config: TrainerConfig, labels: LabelSpace, data: TrainingSet
     ) -> None:
         super().__init__()
         self.network, self.config, self.classes = network, config, len(labels)
-        self.objective = config.objective(labels)
         self._data = data
 
+    @abstractmethod
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """Return the loss of images, uint8 (N, 1, h, w), and masks as `TrainingSet` has them."""
-        images, masks = batch
-        outputs = self.network(normalize(images))
-        target = targets_on_device(masks, self.classes, self._data.is_soft)
-        loss: torch.Tensor = self.objective(outputs, target)
-        return loss
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, which moves at every step."""
@@ -47,8 +40,9 @@ class SemanticModule(L.LightningModule):
         optimizer = build_optimizer(self.network, config.optim)
         # Not Lightning's estimate: it starts the loader's workers before a checkpoint is read.
         steps = -(-len(self.train_dataloader()) // config.accumulate)
-        if config.swa is not None and config.swa.lr is not None:
-            schedule = settle_rate(optimizer, config.optim, config.swa, config.epochs, steps)
+        last = config.last_average
+        if last is not None and last.lr is not None:
+            schedule = settle_rate(optimizer, config.optim, last, config.epochs, steps)
         else:
             schedule = build_schedule(optimizer, config.optim, steps * config.epochs)
         return {
@@ -74,3 +68,25 @@ class SemanticModule(L.LightningModule):
         sampler.set_epoch(epoch)
         pinned = self.trainer.strategy.root_device.type == "cuda"
         return training_loader(self._data, sampler, self.config.batch, self.config.workers, pinned)
+
+
+class SemanticModule(NetworkModule):
+    """A network that gives logits, with its loss.
+
+    It may give them at several scales, finest first, while it learns; in evaluation mode it gives
+    the finest alone.
+    """
+
+    def __init__(
+        self, network: nn.Module, config: SemanticConfig, labels: LabelSpace, data: TrainingSet
+    ) -> None:
+        super().__init__(network, config, labels, data)
+        self.objective = config.objective(labels)
+
+    def training_step(self, batch: Batch, number: int) -> torch.Tensor:
+        """Return the loss of images, uint8 (N, 1, h, w), and masks as `TrainingSet` has them."""
+        images, masks = batch
+        outputs = self.network(normalize(images))
+        target = targets_on_device(masks, self.classes, self._data.is_soft)
+        loss: torch.Tensor = self.objective(outputs, target)
+        return loss

@@ -18,7 +18,7 @@ from zoo.families.base import TrainJob
 from zoo.inference import Setting, predict_semantic
 from zoo.metrics_file import MetricsFile
 from zoo.training.averaging import Averaging
-from zoo.training.module import Batch, SemanticModule
+from zoo.training.module import Batch, NetworkModule
 from zoo.validation import Predict, score_cases
 
 # Reading the loss waits for the device, so it is not done at every step.
@@ -67,12 +67,12 @@ class Recorder(L.Callback):
         """Take over what `state_dict` gave."""
         self._best, self._waited = state_dict["best"], state_dict["waited"]
 
-    def has_waited(self, module: SemanticModule) -> bool:
+    def has_waited(self, module: NetworkModule) -> bool:
         """Tell whether the run has waited long enough for a better score."""
         patience = module.config.patience
         return 0 < patience <= self._waited
 
-    def on_train_start(self, trainer: L.Trainer, module: SemanticModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, module: NetworkModule) -> None:
         """Forget what was written after the checkpoint from which training continues."""
         self._metrics.keep_until(trainer.current_epoch)
         self._started, self._before = time.monotonic(), self._metrics.last("seconds")
@@ -82,20 +82,20 @@ class Recorder(L.Callback):
         # The process ended between its last checkpoint and the run's last weights.
         trainer.should_stop = trainer.should_stop or self.has_waited(module)
 
-    def on_train_epoch_start(self, trainer: L.Trainer, module: SemanticModule) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, module: NetworkModule) -> None:
         """Seed what is random in the network by the epoch, for a run that is continued."""
         seed = [module.config.seed, trainer.current_epoch, trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
         self._losses = []
 
     def on_train_batch_start(
-        self, trainer: L.Trainer, module: SemanticModule, batch: Batch, number: int
+        self, trainer: L.Trainer, module: NetworkModule, batch: Batch, number: int
     ) -> None:
         """Note the learning rate before the schedule moves on."""
         self._rate = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
-        self, trainer: L.Trainer, module: SemanticModule, outputs: Any, batch: Batch, number: int
+        self, trainer: L.Trainer, module: NetworkModule, outputs: Any, batch: Batch, number: int
     ) -> None:
         """Move the progress bar."""
         # Lightning has divided it by the number of batches of a step.
@@ -110,7 +110,7 @@ class Recorder(L.Callback):
         done = trainer.current_epoch * per_epoch + number + 1
         self._job.progress(done, per_epoch * (trainer.max_epochs or 0), self._note)
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: SemanticModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, module: NetworkModule) -> None:
         """Score where it is due, then write the checkpoint to continue from."""
         epoch = trainer.current_epoch + 1
         loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
@@ -131,11 +131,11 @@ class Recorder(L.Callback):
             if trainer.is_global_zero:
                 os.replace(unfinished, path)
 
-    def network(self, module: SemanticModule) -> nn.Module:
+    def network(self, module: NetworkModule) -> nn.Module:
         """Return the network that is scored and written."""
         return module.network if self._averaging is None else self._averaging.best_network
 
-    def _record(self, trainer: L.Trainer, module: SemanticModule, epoch: int, loss: float) -> None:
+    def _record(self, trainer: L.Trainer, module: NetworkModule, epoch: int, loss: float) -> None:
         per_class = self._score(trainer, module)
         mean = float(per_class.mean())
         module.take_score(mean)
@@ -158,7 +158,7 @@ class Recorder(L.Callback):
         scores = (round(value, 6) for value in per_class.tolist())
         self._metrics.append(row | dict(zip(self._job.labels.names, scores, strict=True)))
 
-    def _score(self, trainer: L.Trainer, module: SemanticModule) -> torch.Tensor:
+    def _score(self, trainer: L.Trainer, module: NetworkModule) -> torch.Tensor:
         """Dice of every class, mean over the images, float64 (C,); each process takes a share."""
         network = self.network(module)
         if trainer.world_size > 1:

@@ -1,0 +1,134 @@
+"""What the families share whose networks our own loop trains: semantic ones, and of instances."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+import configs
+from converters.types import LabelSpace, Sample
+from fusion.types import Kind, Prediction
+from zoo import checkpoints
+from zoo.data import Frame, Items, SampleItems
+from zoo.devices import place
+from zoo.families.activations import checkpoint_blocks, find_blocks
+from zoo.families.base import PredictOptions, TrainJob
+from zoo.families.lesson import Lesson
+from zoo.families.licences import WeightSource, write_licences
+from zoo.inference import Setting, read_frames
+from zoo.plans import plan_prediction, plan_scoring
+from zoo.trainer import TrainerConfig
+
+if TYPE_CHECKING:
+    from zoo.augmentation import Augmentation
+
+
+class TrainedFamily(ABC):
+    """A family whose networks our own loop trains."""
+
+    name: str
+    kind: Kind
+    streams = ""
+    Config: type[TrainerConfig]
+
+    @abstractmethod
+    def build(self, config: Any, classes: int) -> nn.Module:
+        """Return a network to train, of images, float (N, 1, h, w).
+
+        Raises:
+            ValueError: dimensions that do not go together, or weights that cannot be had.
+        """
+
+    @abstractmethod
+    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Lesson:
+        """Return what the network computes while it learns, for the estimate of memory."""
+
+    @abstractmethod
+    def fit(
+        self,
+        network: Any,
+        config: Any,
+        job: TrainJob,
+        augment: Augmentation,
+        setting: Setting,
+    ) -> None:
+        """Train a network and leave it in `job.out`."""
+
+    @abstractmethod
+    def predict_frames(
+        self, network: Any, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
+    ) -> Iterator[Prediction]:
+        """Yield one prediction a frame, in order; the network is in evaluation mode."""
+
+    def without_weights(self, config: Any) -> Any:
+        """Return the config of the same network with random weights, which needs no download."""
+        return config
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """Return the parts that gradient checkpointing computes anew."""
+        return list(find_blocks(network))
+
+    def sources(self, config: Any) -> list[WeightSource]:
+        """Return whose pretrained weights the network starts from."""
+        return []
+
+    def rebuild(self, run: Path, config: Any, classes: int) -> nn.Module:
+        """Return the network of a run, without its weights and without a download."""
+        return self.build(self.without_weights(config), classes)
+
+    def describe(self, run: Path, network: Any) -> None:  # noqa: B027 (most have nothing)
+        """Leave in the run folder what `rebuild` needs beyond the config."""
+
+    def open_items(self, config: Any, job: TrainJob) -> tuple[Items, Items]:
+        """Return what to learn from and what to score on."""
+        return SampleItems(job.train, job.labels), SampleItems(job.val, job.labels)
+
+    def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
+        """Return what is done to the images that are learned from."""
+        # Late: prediction needs no albumentations.
+        from zoo.augmentation import Augmentation
+
+        return Augmentation(config.augment, labels)
+
+    def train(self, config: Any, job: TrainJob) -> None:
+        """Train a network and leave it in `job.out`; a killed run continues, a finished one stays.
+
+        Raises:
+            ValueError: what the config or the data ask for is not there.
+        """
+        # Late: prediction needs no Lightning.
+        from zoo.training import is_finished, seed_everything
+
+        if is_finished(config, job):
+            return
+        augment = self.augmentation(config, job.labels)
+        setting = plan_scoring(config)
+        seed_everything(config.seed)
+        network = self.build(config, len(job.labels))
+        if config.init:
+            checkpoints.load_weights(network, configs.find_weights(self.name, config.init))
+        if config.gradient_checkpointing:
+            checkpoint_blocks(self.blocks(network))
+        self.describe(job.out, network)
+        write_licences(job.out, self.sources(config))
+        self.fit(network, config, job, augment, setting)
+
+    def predict(
+        self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
+    ) -> Iterator[Prediction]:
+        """Yield one prediction a sample, in order, in the images' own frame.
+
+        Raises:
+            ValueError: the run has no weights, or an option is unknown.
+        """
+        labels = LabelSpace.load(config.labels)
+        plan = plan_prediction(config, options)
+        network = self.rebuild(run, config, len(labels))
+        checkpoints.load_weights(network, checkpoints.find_weights(run))
+        place(network, plan.setting.device).eval()
+        frames = read_frames(samples, plan.size_hw)
+        yield from self.predict_frames(network, frames, labels, plan.setting)
