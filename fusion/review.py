@@ -17,6 +17,8 @@ AT_MOST_LISTED = 20
 # A code of fewer runs says little about the length of the image's rows.
 _RUNS_THAT_TELL = 8
 _IMAGES_THAT_TELL = 8
+# Of an image's codes, this share agrees so closely on the row's length where masks are whole.
+_LEAST_SHARE, _NEAR = 0.5, 0.05
 _OTHER_ROW_LENGTH = 0.05
 _OTHER_AREA = 8.0
 
@@ -166,12 +168,21 @@ def _unzip(pairs: Iterable[Pair]) -> tuple[dict[str, None], dict[str, None]]:
     return names, labels
 
 
+def _share_near(steps: Sequence[float], middle: float) -> float:
+    return float(np.mean(np.abs(np.asarray(steps) - middle) <= _NEAR * middle))
+
+
 def _size_problems(codes: _Codes, sizes: dict[str, tuple[int, int]]) -> list[str]:
     """Say at which size the codes look written, where that is not the images'.
 
-    A code has about one run a row of the image, each a row's length behind the one before.
+    A code has about one run a row of the image, each a row's length behind the one before. Where
+    an image's codes do not agree on that, masks are torn, and tell nothing of a size.
     """
-    lengths = {name: float(np.median(steps)) for name, steps in codes.steps.items()}
+    lengths = {
+        name: middle
+        for name, steps in codes.steps.items()
+        if _share_near(steps, middle := float(np.median(steps))) >= _LEAST_SHARE
+    }
     if not lengths:
         return []
     ratio = float(np.median([length / sizes[name][1] for name, length in lengths.items()]))
