@@ -36,6 +36,7 @@ class FakeConfig(RunConfig):
     batch: int = 4
     size: tuple[int, int] = (64, 64)
     devices: int = 1
+    device: str = "cpu"
 
 
 class FakeFamily:
