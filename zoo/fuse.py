@@ -150,6 +150,7 @@ def open_sources(
         samples = {sample.key: sample for sample in data.read(known, subset)}
         images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
     ensemble = Ensemble.open(paths, images, labels, usual)
+    _check_splits(ensemble)
     if images is not None:
         _check_images(ensemble.images, images, data.path if data else Path())
     names = source_names(rule)
@@ -175,6 +176,21 @@ def order_sources(stores: Sequence[PredictionStore], rule: Rule) -> list[Predict
         expected, found = ", ".join(names), ", ".join(given)
         raise ValueError(f"the fusion config expects the sources {expected}; given are {found}")
     return [given[name] for name in names]
+
+
+def _check_splits(ensemble: Ensemble) -> None:
+    """Refuse held-out predictions of different splits: each knows of other images' truth.
+
+    On test images models of any split may be joined.
+    """
+    stores = [s for s in ensemble.sources if isinstance(s, PredictionStore)]
+    held_out = [store for store in stores if store.manifest.subset == "val"]
+    for store in held_out[1:]:
+        if store.manifest.split != held_out[0].manifest.split:
+            raise ValueError(
+                f"{store.path}: expected held-out predictions of the split of {held_out[0].path}, "
+                "found those of another; predict with the same folds"
+            )
 
 
 def _check_images(
