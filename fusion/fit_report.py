@@ -91,7 +91,7 @@ def report_classes(
             gain=gains[n],
             likely_gain=likely[n],
             worth=_named(sources, held_out.lost[n].mean(axis=1)),
-            keeps=sources[best[n]] if fall_back and not _is_sure(likely[n]) else "",
+            keeps=sources[best[n]] if fall_back and not likely[n].is_gain else "",
         )
         for n in labels.names
     }
@@ -113,7 +113,3 @@ def _alone(counted: Counted, label: str) -> Floats:
 
 def _named(sources: Sequence[str], values: Floats) -> dict[str, float]:
     return dict(zip(sources, values.tolist(), strict=True))
-
-
-def _is_sure(gain: Estimate) -> bool:
-    return gain.interval is not None and gain.interval[0] > 0

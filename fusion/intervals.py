@@ -34,6 +34,16 @@ class Estimate:
     mean: float
     interval: tuple[float, float] | None
 
+    @property
+    def is_gain(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.interval is not None and self.interval[0] > 0
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the interval of a difference leaves out 0, on either side."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
+
     def record(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
         return {"mean": self.mean, "interval": self.interval}

@@ -147,11 +147,7 @@ def _try_alone(
             held_out[test] = per_image[test, best]
     gain = mean_over_people(held_out, people)
     value = getattr(options[int(per_image.mean(axis=0).argmax())], name)
-    return Trial(group, {name: value}, gain, _is_sure(gain))
-
-
-def _is_sure(gain: Estimate) -> bool:
-    return gain.interval is not None and gain.interval[0] > 0
+    return Trial(group, {name: value}, gain, gain.is_gain)
 
 
 def _chain(trials: Sequence[Trial], group: str) -> list[dict[str, Any]]:
@@ -185,7 +181,7 @@ def _try_together(
         per_image = gains[:, columns].mean(axis=1, dtype=np.float64)
         for i in range(1, len(chain)):
             gain = mean_over_people(per_image[:, i] - per_image[:, i - 1], people)
-            trials.append(Trial(group, chain[i], gain, _is_sure(gain)))
+            trials.append(Trial(group, chain[i], gain, gain.is_gain))
     return trials
 
 

@@ -21,10 +21,10 @@ from zoo.disagreement import (
     spread_out,
     without_place,
 )
-from zoo.evaluate import binary_masks, truth_masks
+from zoo.evaluate import binary_masks, describe_person, truth_masks
 from zoo.progress import Report, track
 from zoo.report.compare_page import Drawn, write_comparison
-from zoo.report.measuring import describe_person, read_some
+from zoo.report.measuring import read_some
 from zoo.source import DataSource
 
 PAGE, RECORD = "compare.html", "compare.json"

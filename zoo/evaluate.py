@@ -138,12 +138,13 @@ def _measure(
         *(sample.key, masks, truth, spoken, sample.size_hw),
         *(measures, labels.background),
     )
-    return replace(score, patient=sample.group, posture=_posture(sample, labels))
+    return describe_person(score, sample, labels)
 
 
-def _posture(sample: Sample, labels: LabelSpace) -> str:
+def describe_person(score: ImageScore, sample: Sample, labels: LabelSpace) -> ImageScore:
+    """Return a score that knows whose image it is, and whether the hand is bent."""
     bent = is_bent(sample, labels)
-    return "" if bent is None else POSTURES[int(bent)]
+    return replace(score, patient=sample.group, posture="" if bent is None else POSTURES[int(bent)])
 
 
 def by_file_name(samples: Iterable[Sample]) -> dict[str, str]:

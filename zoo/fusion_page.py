@@ -11,7 +11,6 @@ from zoo.progress import Report
 from zoo.report.entries import Entry
 from zoo.report.fusion_report import FusionReport, choose_rules, open_sources, report_fusion
 from zoo.report.gains import Gain
-from zoo.report.intervals import is_sure
 from zoo.report.tables import headline
 from zoo.source import DataSource
 
@@ -73,7 +72,7 @@ def describe(found: FusionReport) -> str:
 
 
 def _line(gain: Gain, width: int) -> str:
-    sure = "*" if is_sure(gain.over_best) else " "
+    sure = "*" if gain.over_best.is_sure else " "
     kept = f"  keeps {gain.keeps}" if gain.keeps else ""
     recovered = f"  recovered on {gain.recovered}" if gain.recovered else ""
     source = f"{gain.winner} {gain.winner_dice:.4f}"

@@ -181,8 +181,7 @@ def _difference(name: str, found: Estimate | None) -> str:
     if found is None:
         return "-"
     digits = 2 if name in ("hd95", "asd") else 4
-    is_sure = found.interval is not None and (found.interval[0] > 0 or found.interval[1] < 0)
-    return f"{found.mean:+.{digits}f}{'*' if is_sure else ' '}"
+    return f"{found.mean:+.{digits}f}{'*' if found.is_sure else ' '}"
 
 
 def _table(

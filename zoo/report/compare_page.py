@@ -103,7 +103,7 @@ def headline(found: Disagreement) -> str:
     gain = found.verdict.gain.overall if found.verdict else None
     if gain is None:
         return f"{said}; {same} of {len(found.pairs)} masks are the same to the pixel."
-    if not intervals.is_sure(gain):
+    if not gain.is_sure:
         return f"{said}; the truth does not tell them apart: B minus A is {intervals.say(gain)}."
     better, worse = ("B", "A") if gain.mean > 0 else ("A", "B")
     return f"{said}; against the truth {better} is better than {worse}: B minus A is " + (
@@ -125,7 +125,7 @@ def remarks(found: Disagreement) -> list[str]:
 
 
 def _about_classes(verdict: Verdict, count: int) -> str:
-    sure = {n: e.mean for n, e in verdict.gain.classes.items() if intervals.is_sure(e)}
+    sure = {n: e.mean for n, e in verdict.gain.classes.items() if e.is_sure}
     sides = {
         "B": [name for name, mean in sure.items() if mean > 0],
         "A": [name for name, mean in sure.items() if mean < 0],

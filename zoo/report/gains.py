@@ -213,7 +213,7 @@ def gain_table(gains: Gains, labels: LabelSpace) -> GainTable:
         for g in gains.overall
     )
     sections = [("together", together), *by_group(rows, labels)]
-    sure = [g.over_best.mean for g in gains.classes if intervals.is_sure(g.over_best)]
+    sure = [g.over_best.mean for g in gains.classes if g.over_best.is_sure]
     above, below = sum(mean > 0 for mean in sure), sum(mean < 0 for mean in sure)
     tally = above, below, len(gains.classes) - above - below
     return GainTable(gains, tuple(sections), reach, tally)

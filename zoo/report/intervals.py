@@ -35,12 +35,6 @@ class Mark:
     said: str
 
 
-def is_sure(estimate: Estimate) -> bool:
-    """Tell whether a difference's interval leaves out 0."""
-    interval = estimate.interval
-    return interval is not None and not interval[0] <= 0 <= interval[1]
-
-
 def say(estimate: Estimate) -> str:
     """Return a difference and its interval as text.
 
@@ -72,7 +66,7 @@ def mark(estimate: Estimate | None, reach: float) -> Mark | None:
         _place(estimate.mean, reach),
         _place(low, reach),
         _place(high, reach),
-        is_sure(estimate),
+        estimate.is_sure,
         estimate.mean < 0,
         say(estimate),
     )

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from converters.masks import CropMask
-from converters.posture import is_bent
-from converters.types import LabelSpace, Sample
+from converters.types import Sample
 from fusion import Hybrid, Rule
 from fusion.measures import measure_image
 from fusion.metrics import ImageScore, Scores
 from fusion.sources import Ensemble
-from fusion.summary import POSTURES
 from fusion.types import Prediction
-from zoo.evaluate import binary_masks, truth_masks
+from zoo.evaluate import binary_masks, describe_person, truth_masks
 from zoo.fuse import source_names
 from zoo.progress import Report, track
 from zoo.report.entries import Case, Entry, worst_and_median
@@ -133,12 +131,6 @@ def _ordered(rule: Rule, named: Mapping[str, Prediction]) -> list[Prediction]:
         expected, found = ", ".join(names), ", ".join(named)
         raise ValueError(f"the fusion config expects the sources {expected}; given are {found}")
     return [named[name] for name in names]
-
-
-def describe_person(score: ImageScore, sample: Sample, labels: LabelSpace) -> ImageScore:
-    """Return a score that knows whose image it is, and whether the hand is bent."""
-    bent = is_bent(sample, labels)
-    return replace(score, patient=sample.group, posture="" if bent is None else POSTURES[int(bent)])
 
 
 def hybrid_in(rule: Rule | None) -> Hybrid | None:
