@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
+import cv2
 import numpy as np
 
 from converters.types import LabelSpace
-from fusion.evidence import FAINT
+from fusion.evidence import FAINT, NEUTRAL
 from fusion.per_class import Bytes, ClassRule, Hearing, check_classes, check_names
 from fusion.types import Prediction, Window
 
@@ -19,7 +22,44 @@ _WHOLE = 1 << 23
 
 
 @dataclass(frozen=True)
-class Mean(ClassRule):
+class Average(ClassRule):
+    """What rules share that average probabilities and cut the average at a class's threshold.
+
+    Attributes:
+        thresholds: class or group -> the average from which a pixel belongs to it, between 0 and 1;
+            one half where there is none. A class's entry is stronger than its group's. In the
+            result the log odds are moved, so that the threshold lies at one half.
+
+    Raises:
+        ValueError: a threshold out of its range.
+    """
+
+    thresholds: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name, threshold in self.thresholds.items():
+            if not 0 < threshold < 1:
+                expected = "expected more than 0, less than 1"
+                raise ValueError(f"thresholds: {name}: {expected}, found {threshold}")
+
+    def check(self, predictions: Sequence[Prediction], labels: LabelSpace) -> None:
+        """Raise ValueError where a threshold is of no class, or the rule does not fit."""
+        super().check(predictions, labels)
+        check_classes(type(self).__name__.lower(), list(self.thresholds), labels)
+
+    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+        """Return the average of the probabilities where one of them is not faint."""
+        window, prob = _average(heard, self.shares(heard, labels))
+        group = self.thresholds.get(labels.group_of(heard.label) or "", 0.5)
+        return window, move_to_half(prob, self.thresholds.get(heard.label, group))
+
+    @abstractmethod
+    def shares(self, heard: Hearing, labels: LabelSpace) -> Mapping[int, float]:
+        """Return the weight of each source that speaks of the class, by its place."""
+
+
+@dataclass(frozen=True)
+class Mean(Average):
     """Soft voting: the mean of the probabilities; all sources count the same.
 
     What a source has looked for and not found counts as 0; one that abstains does not count.
@@ -28,13 +68,13 @@ class Mean(ClassRule):
     section 3).
     """
 
-    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
-        """Return the mean of the probabilities where one of them is not faint."""
-        return _average(heard, dict.fromkeys(heard.masks, 1.0))
+    def shares(self, heard: Hearing, labels: LabelSpace) -> Mapping[int, float]:
+        """Return 1 for each source that speaks of the class."""
+        return dict.fromkeys(heard.masks, 1.0)
 
 
 @dataclass(frozen=True)
-class Weighted(ClassRule):
+class Weighted(Average):
     """Soft voting: the mean of the probabilities, weighted by source, such as by its score.
 
     Where a source abstains, or where its weight is 0, the others share its weight. Otherwise as
@@ -50,6 +90,7 @@ class Weighted(ClassRule):
     classes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         named = [*self.weights, *(name for entry in self.classes.values() for name in entry)]
         object.__setattr__(self, "sources", check_names("weighted", self.sources, named))
         for where, entry in (("weights", self.weights), *self.classes.items()):
@@ -71,10 +112,10 @@ class Weighted(ClassRule):
             if not sum(table.values()) > 0:
                 raise ValueError(f"weighted: {label}: expected a weight above 0, found {table}")
 
-    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
-        """Return the weighted mean of the probabilities where one of them is not faint."""
+    def shares(self, heard: Hearing, labels: LabelSpace) -> Mapping[int, float]:
+        """Return the class's weights of the sources that speak of it."""
         table = self._table(heard.label, labels)
-        return _average(heard, {place: table[self.sources[place]] for place in heard.masks})
+        return {place: table[self.sources[place]] for place in heard.masks}
 
     def _table(self, label: str, labels: LabelSpace) -> dict[str, float]:
         group = self.classes.get(labels.group_of(label) or "", {})
@@ -110,3 +151,29 @@ def _average(heard: Hearing, weights: Mapping[int, float]) -> tuple[Window, Byte
             total += np.multiply(layer, shares[place], dtype=np.uint32)
     divisor = sum(shares.values())
     return window, ((total + divisor // 2) // divisor).astype(np.uint8)
+
+
+def move_to_half(prob: Bytes, threshold: float) -> Bytes:
+    """Move log odds so that a threshold comes to lie at one half, to the pixel.
+
+    Args:
+        prob: uint8 of any shape, 255 = 1.
+        threshold: between 0 and 1; one half changes nothing.
+
+    Returns:
+        uint8 of the same shape; at least 128 where `prob` reaches the threshold, 0 stays 0.
+
+    >>> move_to_half(np.array([[0, 76, 77, 255]], np.uint8), 0.3).tolist()
+    [[0, 127, 128, 255]]
+    """
+    return prob if threshold == 0.5 or not prob.size else cv2.LUT(prob, _moved(threshold))
+
+
+@cache
+def _moved(threshold: float) -> Bytes:
+    p = np.arange(256) / 255
+    scaled = p * (1 - threshold)
+    odds = scaled / (scaled + (1 - p) * threshold)
+    table = np.rint(255 * odds).astype(np.uint8)
+    reaches = np.arange(256) >= 255 * threshold
+    return np.where(reaches, np.maximum(table, NEUTRAL), np.minimum(table, NEUTRAL - 1))

@@ -88,7 +88,7 @@ class Vote(ClassRule):
         says = dict.fromkeys(heard.masks, nothing)
         says.update((place, layer >= NEUTRAL) for place, layer in heard.layers(window))
         voters = self._voters(max(says) + 1)
-        elected = _elect(voters, says, self._ranks(max(says) + 1), self.k)
+        elected = elect(voters, says, self._ranks(max(says) + 1), self.k)
         return window, np.where(nothing if elected is None else elected, 255, 0).astype(np.uint8)
 
     def _voters(self, count: int) -> tuple[_Place, ...]:
@@ -107,13 +107,20 @@ class Vote(ClassRule):
         return {place: rank for rank, place in enumerate(order)}
 
 
-def _elect(
+def elect(
     voters: Sequence[_Place], says: Mapping[int, _Says], ranks: Mapping[int, int], k: int = 0
 ) -> _Says | None:
-    """Return where a vote says yes, bool (h, w); None where none of the voters speaks."""
+    """Return where a vote says yes, None where none of the voters speaks.
+
+    Args:
+        voters: places of sources, and tuples of such whose majority is one vote.
+        says: place -> where the source says yes, bool, all of one shape; who abstains is absent.
+        ranks: place -> its rank where a tie is to be decided, the smallest first.
+        k: votes that are needed; 0 means more than half.
+    """
     heard = []
     for voter in voters:
-        said = says.get(voter) if isinstance(voter, int) else _elect(voter, says, ranks)
+        said = says.get(voter) if isinstance(voter, int) else elect(voter, says, ranks)
         if said is not None:
             rank = min(ranks[place] for place in _leaves(voter) if place in says)
             heard.append((rank, said))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fusion import Mean
-from fusion.pooling import Max, Weighted
+from fusion.pooling import Max, Weighted, move_to_half
 from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (90, 130)
@@ -139,3 +139,38 @@ def test_weights_that_do_not_fit_are_refused(name, sources, labels):
     options, message = UNFIT[name]
     with pytest.raises(ValueError, match=message):
         Weighted(**options)(sources, labels)
+
+
+@pytest.mark.parametrize("rule", [Mean, lambda **o: Weighted(weights={"a": 1.0}, **o)])
+@pytest.mark.parametrize(
+    ("thresholds", "expected"),
+    [({}, 0.5), ({"long": 0.3}, 0.3), ({"long": 0.3, "Ulna": 0.62}, 0.62), ({"3": 0.3}, 0.5)],
+)
+def test_a_class_is_cut_at_its_threshold(rule, thresholds, expected, predict, soft_plane, labels):
+    plane = soft_plane(3)
+    ((_, mask),) = rule(thresholds=thresholds)([predict({"Ulna": plane})], labels).masks["Ulna"]
+    found = mask.binary(SIZE_HW).full(SIZE_HW).astype(bool)
+    assert np.array_equal(found, plane >= 255 * expected)
+    assert not np.array_equal(found, plane >= 255 * 0.45)
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.3, 0.5, 0.7, 0.98])
+def test_a_moved_threshold_keeps_the_order_and_the_ends(threshold):
+    moved = move_to_half(np.arange(256, dtype=np.uint8)[None], threshold)[0]
+    assert (moved[0], moved[-1]) == (0, 255)
+    assert (np.diff(moved.astype(int)) >= 0).all()
+    assert np.array_equal(moved >= 128, np.arange(256) >= 255 * threshold)
+
+
+BAD_THRESHOLDS = [
+    ({"3": 0.0}, "thresholds: 3: expected more than 0, less than 1, found 0.0"),
+    ({"3": 1.0}, "thresholds: 3: expected more than 0"),
+    ({"3": float("nan")}, "thresholds: 3: expected more than 0"),
+    ({"cup": 0.5}, "mean: expected classes or groups of 'shapes', found cup"),
+]
+
+
+@pytest.mark.parametrize(("thresholds", "message"), BAD_THRESHOLDS)
+def test_thresholds_that_mean_nothing_are_refused(thresholds, message, predict, labels):
+    with pytest.raises(ValueError, match=message):
+        Mean(thresholds=thresholds)([predict({})], labels)

@@ -27,9 +27,11 @@ WEIGHTS = {
 RULES = {
     "mean": Mean(),
     "mean of names": Mean(ABC),
+    "mean, thresholds": Mean(thresholds={"long": 0.4, "3": 0.55}),
     "weighted": Weighted(
         weights={"a": 0.6, "b": 0.3, "c": 0.1}, classes={"long": {"a": 2.0}, "3": {"c": 1e-3}}
     ),
+    "weighted, thresholds": Weighted(ABC, {"a": 1, "b": 2, "c": 1}, thresholds={"wrist_2": 0.45}),
     "vote": Vote(ABC, prefer=("b", "a")),
     "vote, two": Vote(k=2),
     "vote of votes": Vote(votes=(("a", "b"), "c"), prefer=("b", "c")),
