@@ -11,6 +11,7 @@ import numpy as np
 
 from converters.masks import decode_rle
 from converters.types import LabelSpace
+from fusion.orientation import Annotations, Complex, Turned, centre_of, shift_px
 from fusion.submission import Image, Row, read_places
 
 AT_MOST_LISTED = 20
@@ -47,6 +48,7 @@ class _Codes:
     areas: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
     steps: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     ends: Counter[str] = field(default_factory=Counter)
+    centres: dict[str, dict[str, complex]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, row: Row, line: int, size_hw: tuple[int, int]) -> None:
         """Take down one row of an image that is known."""
@@ -65,13 +67,27 @@ class _Codes:
         if len(starts) >= _RUNS_THAT_TELL:
             self.steps[row.image_name].append(float(np.median(np.diff(starts))))
         try:
-            decode_rle(row.rle, size_hw)
+            mask = decode_rle(row.rle, size_hw)
         except ValueError as error:
             self.bad.append(f"line {line}: {row.image_name} {row.label}: {error}")
+            return
+        if mask.area:
+            self.centres[row.image_name][row.label] = centre_of(mask)
+
+    def table(self, names: Iterable[str], labels: LabelSpace) -> Complex:
+        """Return the centres of some images' masks, complex (n, C); NaN without the class."""
+        nowhere = complex(np.nan, np.nan)
+        rows = [[self.centres[n].get(label, nowhere) for label in labels.names] for n in names]
+        return np.array(rows, np.complex128).reshape(len(rows), len(labels))
 
 
-def review(path: Path, images: Sequence[Image], labels: LabelSpace) -> Review:
-    """Look at a submission: rows, order, names, codes, and the size at which it was written.
+def review(
+    path: Path,
+    images: Sequence[Image],
+    labels: LabelSpace,
+    annotations: Annotations | None = None,
+) -> Review:
+    """Look at a submission: rows, order, names, codes, the size and the order of their pixels.
 
     Of a kind of problem the first twenty are listed.
 
@@ -79,6 +95,7 @@ def review(path: Path, images: Sequence[Image], labels: LabelSpace) -> Review:
         path: the submission.
         images: what it has to cover, in the order it has to come.
         labels: the classes, in the order they have to come.
+        annotations: where masks of such images lie; None leaves that out.
 
     Raises:
         ValueError: the file cannot be read as a submission.
@@ -96,11 +113,13 @@ def review(path: Path, images: Sequence[Image], labels: LabelSpace) -> Review:
     if mistaken := _mistaken(expected, found):
         return Review((mistaken,), ())
     problems = _pair_problems(expected, found, lines)
-    problems += _size_problems(codes, sizes)
+    written = _size_problems(codes, sizes)
+    problems += written or _turn_problems(codes, sizes, labels, annotations)
     problems += _listed("other codes", codes.bad)
     if found and codes.empty.total() == len(found):
         problems.append(f"all {len(found)} masks are empty")
-    return Review(tuple(problems), tuple(_notes(codes, sizes, labels)))
+    notes = [*_notes(codes, sizes, labels), *_shift_notes(codes, labels, annotations)]
+    return Review(tuple(problems), tuple(notes))
 
 
 def _mistaken(expected: Sequence[Pair], found: Sequence[Pair]) -> str:
@@ -195,6 +214,46 @@ def _size_problems(codes: _Codes, sizes: dict[str, tuple[int, int]]) -> list[str
         return [f"size: {told}: the codes seem to go column by column"]
     guess = f"{round(ratio * height)} x {seems}"
     return [f"size: {told}: the codes seem to be written at about {guess}, not {height} x {width}"]
+
+
+def _turn_problems(
+    codes: _Codes,
+    sizes: dict[str, tuple[int, int]],
+    labels: LabelSpace,
+    annotations: Annotations | None,
+) -> list[str]:
+    """Say which way the masks look turned, beside the annotated ones."""
+    if annotations is None or annotations.layouts is None:
+        return []
+    names = list(codes.centres)
+    is_square = np.array([sizes[name][0] == sizes[name][1] for name in names], np.bool_)
+    found = annotations.layouts.suspect(codes.table(names, labels), is_square)
+    return [_turned(found)] if found else []
+
+
+def _turned(found: Turned) -> str:
+    where = f"on {found.fitting} of {found.images} images the masks look {found.turn}"
+    if found.turn != "transposed":
+        return f"layout: {where} beside the annotated ones; expected them as the images lie"
+    return (
+        f"layout: {where} beside the annotated ones: the codes seem to go column by column, as "
+        "COCO's do; expected row by row, counted from 1: encode mask.ravel(), not mask.T.ravel()"
+    )
+
+
+def _shift_notes(codes: _Codes, labels: LabelSpace, annotations: Annotations | None) -> list[str]:
+    """Say where codes look counted from another pixel than 1, where the images are annotated."""
+    known = annotations.centres if annotations else {}
+    names = [name for name in codes.centres if name in known]
+    if not names:
+        return []
+    true = np.array([known[name] for name in names])
+    shift = shift_px(codes.table(names, labels), true)
+    if shift is None:
+        return []
+    where = f"{abs(shift):.1f} pixels to the {'left' if shift < 0 else 'right'} of the annotations"
+    first = 0 if shift < 0 else 2
+    return [f"shift: masks lie {where}: do the codes count pixels from {first}? expected from 1"]
 
 
 def _notes(codes: _Codes, sizes: dict[str, tuple[int, int]], labels: LabelSpace) -> list[str]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import converters
 from converters.types import LabelSpace
+from fusion.orientation import Annotations
 from fusion.review import Review, review
 from fusion.submission import Image
 from zoo.evaluate import by_file_name
@@ -12,7 +14,7 @@ from zoo.source import DataSource
 
 
 def review_submission(path: Path, data: DataSource, subset: str, labels_name: str) -> Review:
-    """Compare a submission with a subset of a data set.
+    """Compare a submission with a subset of a data set, and with all that is annotated there.
 
     Raises:
         ValueError: the file or the data set cannot be read, or two of its images have one name.
@@ -20,4 +22,7 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     labels = LabelSpace.load(labels_name)
     samples = data.read(labels, subset)
     by_file_name(samples)
-    return review(path, [Image(s.file_name, s.size_hw) for s in samples], labels)
+    # Annotations that cannot be read are left out here: `zoo audit` names them.
+    known, _ = converters.scan(data.path, format=data.format, subset="all", labels=labels)
+    annotations = Annotations.of(known, samples, labels)
+    return review(path, [Image(s.file_name, s.size_hw) for s in samples], labels, annotations)
