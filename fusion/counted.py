@@ -12,11 +12,73 @@ from sklearn.model_selection import GroupKFold
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
 from fusion.counts import ClassTable, tabulate
-from fusion.evidence import gather
+from fusion.evidence import FAINT, ClassEvidence, gather
+from fusion.per_class import Hearing
 from fusion.types import Prediction
 
 Seen = tuple[Sequence[Prediction], Mapping[str, CropMask], str]
 """The sources' predictions of one image, the true masks, and the patient."""
+
+
+@dataclass(frozen=True)
+class CountedImage:
+    """One image with truth, counted.
+
+    Attributes:
+        tables: class name -> its table.
+        patient: whose image it is.
+        is_instance: bool (K,), which sources find instances.
+    """
+
+    tables: Mapping[str, ClassTable]
+    patient: str
+    is_instance: npt.NDArray[np.bool_]
+
+
+def count_evidence(
+    seen: Seen, labels: LabelSpace, soft_edge: float, zones: bool = True
+) -> CountedImage:
+    """Count an image as the hybrid rule sees it.
+
+    Args:
+        seen: the image.
+        labels: the classes.
+        soft_edge: see `fusion.evidence.fade_beyond`.
+        zones: whether pixels of different zones are told apart.
+    """
+    found = {e.label: e for e in gather(seen[0], labels, soft_edge)}
+    if not zones:
+        found = {n: replace(e, zones=np.zeros_like(e.zones)) for n, e in found.items()}
+    return _count(seen, labels, found)
+
+
+def count_plainly(seen: Seen, labels: LabelSpace) -> CountedImage:
+    """Count an image as rules see it that fuse each class by itself.
+
+    What a source has looked for and not found is 0 there, and only who abstains is silent.
+    """
+    found = {n: _hear(Hearing.of(seen[0], n, labels.once), len(seen[0])) for n in labels.names}
+    return _count(seen, labels, {n: e for n, e in found.items() if e is not None})
+
+
+def _hear(heard: Hearing, sources: int) -> ClassEvidence | None:
+    window = heard.window(FAINT)
+    if not (window[2] and window[3]):
+        return None
+    prob = np.zeros((sources, window[3], window[2]), np.uint8)
+    for place, layer in heard.layers(window):
+        prob[place] = layer
+    silent = np.array([place not in heard.masks for place in range(sources)])
+    ones = np.ones(sources)
+    return ClassEvidence(heard.label, window, prob, silent, np.zeros_like(prob[0]), ones, ones)
+
+
+def _count(seen: Seen, labels: LabelSpace, found: Mapping[str, ClassEvidence]) -> CountedImage:
+    predictions, truth, patient = seen
+    tables = {
+        n: tabulate(found.get(n), truth.get(n, EMPTY), len(predictions)) for n in labels.names
+    }
+    return CountedImage(tables, patient, np.array([p.kind == "instance" for p in predictions]))
 
 
 @dataclass(frozen=True)
@@ -42,30 +104,24 @@ class Counted:
         return len(self.is_instance)
 
     @classmethod
-    def of(
-        cls, images: Iterable[Seen], labels: LabelSpace, sources: int, soft_edge: float, zones: bool
-    ) -> Counted:
-        """Count images, one in memory at a time.
+    def of(cls, images: Iterable[CountedImage], labels: LabelSpace, sources: int) -> Counted:
+        """Put images together, one in memory at a time.
 
         Raises:
             ValueError: images of one patient only, or another number of predictions than sources.
         """
         tables: dict[str, list[ClassTable]] = {label: [] for label in labels.names}
         patients, is_instance = [], np.zeros(sources, np.bool_)
-        for predictions, truth, patient in images:
-            if len(predictions) != sources:
-                raise ValueError(f"fit: expected {sources} sources, found {len(predictions)}")
-            is_instance |= np.array([p.kind == "instance" for p in predictions])
-            found = {e.label: e for e in gather(predictions, labels, soft_edge)}
-            for label in labels.names:
-                evidence = found.get(label)
-                if evidence is not None and not zones:
-                    evidence = replace(evidence, zones=np.zeros_like(evidence.zones))
-                tables[label].append(tabulate(evidence, truth.get(label, EMPTY), sources))
-            patients.append(patient)
+        for image in images:
+            if len(image.is_instance) != sources:
+                raise ValueError(f"fit: expected {sources} sources, found {len(image.is_instance)}")
+            is_instance |= image.is_instance
+            for label, table in image.tables.items():
+                tables[label].append(table)
+            patients.append(image.patient)
         if len(set(patients)) < 2:
-            found_ = f"{len(set(patients))} in {len(patients)} images"
-            raise ValueError(f"fit: expected images of at least two patients, found {found_}")
+            found = f"{len(set(patients))} in {len(patients)} images"
+            raise ValueError(f"fit: expected images of at least two patients, found {found}")
         return cls(tables, patients, is_instance)
 
     def only(self, places: Sequence[int]) -> Counted:
@@ -78,3 +134,8 @@ class Counted:
         splitter = GroupKFold(min(count, len(set(self.patients))))
         split = splitter.split(np.zeros(len(self)), groups=self.patients)
         return [(train.tolist(), test.tolist()) for train, test in split]
+
+    def alone(self, label: str) -> npt.NDArray[np.float64]:
+        """Return the Dice of each source alone, float64 (K, images)."""
+        tables = self.tables[label]
+        return np.array([[t.dice_alone(k) for t in tables] for k in range(self.sources)])

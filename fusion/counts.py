@@ -24,6 +24,7 @@ Floats = npt.NDArray[np.float64]
 _FINE = (0.0, 0.2, 0.4, 0.65, 0.95, 1.3, 1.7, 2.2, 2.8, 3.4, LOGIT_LIMIT)
 _COARSE = (0.0, 0.4, 0.95, 1.7, 2.8, LOGIT_LIMIT)
 _FINE_UP_TO = 3
+_COUNTED_AT_ONCE = 1 << 17
 
 
 def _middles(edges: Sequence[float]) -> Floats:
@@ -45,9 +46,18 @@ SILENT = LEVELS
 AT_MOST_SOURCES = 12  # so many sources' levels, and the zone, fit into one int64
 _FINE_LEVELS = _levels_of_bytes(_FINE)
 _COARSE_LEVELS = 2 * (len(_FINE) - 1) + _levels_of_bytes(_COARSE)
+
+
+def _middle_shares() -> Floats:
+    # An average is of the probabilities themselves: sure ones are 0 and 1, and most are sure.
+    both = np.concatenate([_FINE_LEVELS, _COARSE_LEVELS])
+    shares = np.array([(np.flatnonzero(both == k) % 256).mean() / 255 for k in range(LEVELS)])
+    return np.where(shares < 0.02, 0.0, np.where(shares > 0.98, 1.0, shares))
+
+
 _PROB = np.append(expit(LEVEL_ODDS), 0.5)  # of a level; of a silent source's, undecided
+_SHARE = np.append(_middle_shares(), 0.0)
 _SURE = expit(np.array([-LOGIT_LIMIT, LOGIT_LIMIT]))
-_NONE = np.zeros(0, np.bool_)
 
 
 @dataclass(frozen=True)
@@ -79,19 +89,36 @@ class ClassTable:
 
     def dice_alone(self, source: int) -> float:
         """Return the Dice of one source's mask, which is empty where the source is silent."""
-        return self._dice(_PROB[self.levels[:, source]] > 0.5)
+        return self.dice_of(self.says(source))
 
     def dice_of_mean(self) -> float:
         """Return the Dice of the mean of the sources, about."""
         heard = (~self.silent).astype(np.float64)
-        return self._dice(_mean_odds(self.levels, heard) >= 0) if heard.any() else self._dice(_NONE)
+        if not heard.any():
+            return self.dice_of(np.zeros(len(self.bone), np.bool_))
+        return self.dice_of(_mean_odds(self.levels, heard) >= 0)
+
+    def average(self, weights: Floats) -> Floats:
+        """Return the rows' average probability, float64 (n,), about.
+
+        Args:
+            weights: float64 (K,), at least 0; where a source is silent the others share its weight.
+        """
+        heard = np.where(self.silent, 0.0, weights)
+        total = heard.sum()
+        return _SHARE[self.levels] @ heard / total if total else np.zeros(len(self.bone))
+
+    def says(self, source: int) -> npt.NDArray[np.bool_]:
+        """Tell in which rows a source gives at least one half, bool (n,)."""
+        return np.asarray(_PROB[self.levels[:, source]] > 0.5)
 
     @property
     def silent(self) -> npt.NDArray[np.bool_]:
         """Tell which sources say nothing, bool (K,); all where there are no rows."""
         return np.asarray((self.levels == SILENT).all(axis=0))
 
-    def _dice(self, chosen: npt.NDArray[np.bool_]) -> float:
+    def dice_of(self, chosen: npt.NDArray[np.bool_]) -> float:
+        """Return the Dice of the pixels of some rows; chosen: bool (n,)."""
         hit, area = int(self.bone[chosen].sum()), int((self.bone + self.other)[chosen].sum())
         both = area + self.truth
         return 2 * hit / both if both else 1.0
@@ -114,9 +141,7 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
     for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
         code = code * (LEVELS + 1) + (SILENT if silent else level_of[layer])
     real = truth.window(evidence.window_xywh)
-    rows, place = np.unique(code, return_inverse=True)
-    total = np.bincount(place.ravel(), minlength=len(rows)).astype(np.int32)
-    bone = np.bincount(place.ravel(), weights=real.ravel(), minlength=len(rows)).astype(np.int32)
+    rows, total, bone = _count(code.ravel(), real.ravel(), len(ZONES) * (LEVELS + 1) ** sources)
     levels = np.empty((len(rows), sources), np.uint8)
     for k in reversed(range(sources)):
         rows, level = np.divmod(rows, LEVELS + 1)
@@ -129,8 +154,43 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
     )
 
 
+def dice_above(table: ClassTable, values: Floats, thresholds: Floats) -> Floats:
+    """Return the Dice of the rows whose value reaches each threshold, float64 (m,).
+
+    Args:
+        table: one class of one image.
+        values: float64 (n,), one a row.
+        thresholds: float64 (m,), increasing.
+    """
+    place = np.searchsorted(thresholds, values, side="right")
+    size = len(thresholds) + 1
+    hit = np.bincount(place, table.bone, size)[::-1].cumsum()[-2::-1]
+    area = np.bincount(place, table.bone + table.other, size)[::-1].cumsum()[-2::-1]
+    both = area + table.truth
+    return np.where(both > 0, 2 * hit / np.maximum(both, 1), 1.0)
+
+
+def _count(
+    code: npt.NDArray[np.int64], real: npt.NDArray[np.uint8], codes: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """Return the codes that occur, in order, how often, and how often where `real` is 1."""
+    if codes <= _COUNTED_AT_ONCE:
+        # No sorting: there are about as few codes as pixels.
+        total = np.bincount(code, minlength=codes)
+        rows = np.flatnonzero(total)
+        bone = np.bincount(code[real > 0], minlength=codes)[rows]
+        return rows, total[rows].astype(np.int32), bone.astype(np.int32)
+    rows, place, total = np.unique(code, return_inverse=True, return_counts=True)
+    bone = np.bincount(place[real > 0], minlength=len(rows))
+    return rows, total.astype(np.int32), bone.astype(np.int32)
+
+
 def features(
-    table: ClassTable, trust: Trust, group: str | None, without: int | None = None
+    table: ClassTable,
+    trust: Trust,
+    group: str | None,
+    without: int | None = None,
+    odds: Floats | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return what the weights are multiplied with, float32 (n, zones * (K + 1) + 1).
 
@@ -142,6 +202,7 @@ def features(
         trust: what the sources' probabilities and detections are worth.
         group: the class's group.
         without: a source that is to be treated as silent.
+        odds: what `trusted_odds` says of the trust and the group, if it is known.
     """
     sources = table.levels.shape[1]
     out = np.zeros((len(table.bone), len(ZONES) * (sources + 1) + 1), np.float32)
@@ -152,18 +213,27 @@ def features(
     if silent.all():
         return out
     worth = trust.worth(table.scores, table.overlaps, silent)
-    centres = np.zeros((sources, LEVELS + 1))
-    for k, calibration in enumerate(trust.of_group(group)):
-        centres[k, :LEVELS] = calibration.logits(_PROB[:LEVELS])
+    centres = trusted_odds(trust, group) if odds is None else odds
     logits = centres[np.arange(sources), table.levels]
     common = logits @ worth / worth.sum()
     # As the rule spreads weights: what a source is not worth is the others'.
     logits = worth * logits + (1 - worth) * common[:, None]
-    columns = np.column_stack([logits, _mean_odds(table.levels, worth)]).astype(np.float32)
-    for zone in range(len(ZONES)):
-        rows = table.zones == zone
-        out[rows, zone * (sources + 1) : (zone + 1) * (sources + 1)] = columns[rows]
+    of_zones = out[:, :-1].reshape(len(out), len(ZONES), sources + 1)
+    columns = np.column_stack([logits, _mean_odds(table.levels, worth)])
+    of_zones[np.arange(len(out)), table.zones] = columns
     return out
+
+
+def trusted_odds(trust: Trust, group: str | None) -> Floats:
+    """Return the log odds of each source's levels, as trusted, float64 (K, LEVELS + 1).
+
+    Those of a silent source are 0.
+    """
+    calibrations = trust.of_group(group)
+    found = np.zeros((len(calibrations), LEVELS + 1))
+    for k, calibration in enumerate(calibrations):
+        found[k, :LEVELS] = calibration.logits(_PROB[:LEVELS])
+    return found
 
 
 def _mean_odds(levels: npt.NDArray[np.uint8], worth: Floats) -> Floats:
@@ -199,7 +269,8 @@ class Stack:
         without: int | None = None,
     ) -> Stack:
         """Stack one class's tables, one an image; the arguments are those of `features`."""
-        rows = [features(t, trust, group, without) for t in tables]
+        odds = trusted_odds(trust, group)
+        rows = [features(t, trust, group, without, odds) for t in tables]
         lengths = np.array([len(t.bone) for t in tables])
         seen = np.flatnonzero(lengths)
         bone = np.concatenate([t.bone for t in tables]).astype(np.float32)

@@ -8,18 +8,21 @@ source.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from converters.parallel import map_ordered
 from converters.types import LabelSpace
-from fusion.counted import Counted, Seen
+from fusion.counted import Counted, CountedImage, Seen, count_evidence
 from fusion.counts import LEVEL_ODDS, LEVELS, SILENT, Stack
 from fusion.evidence import SOFT_EDGE, ZONES
 from fusion.fit_report import ClassReport, HeldOut, members, report_classes
+from fusion.fitting import Fit, Tell, quiet
 from fusion.hybrid import ClassWeights, Hybrid
 from fusion.trust import Calibration, Gate, Trust
 from fusion.weights import Shrinkage, fit_weights
@@ -27,34 +30,6 @@ from fusion.weights import Shrinkage, fit_weights
 Floats = npt.NDArray[np.float64]
 CHOICE_IMAGES = 40  # are enough to tell strengths apart that differ by a factor of three
 Fitted = tuple[Trust, dict[str, Floats]]
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted rule and why it is as it is.
-
-    Attributes:
-        rule: the rule.
-        report: class name -> what cross-validation said.
-        images: how many were fitted on.
-        patients: whose they are.
-        held_out: patient -> the rule as fitted without the images of that patient: for whatever is
-            chosen next, such as a refinement, on images that the rule has not seen.
-    """
-
-    rule: Hybrid
-    report: Mapping[str, ClassReport]
-    images: int
-    patients: int
-    held_out: Mapping[str, Hybrid]
-
-    def notes(self) -> dict[str, str]:
-        """One comment a class, for the rule's file."""
-        return {
-            label: f"held-out Dice {r.fused:.4f} fused, {r.mean:.4f} mean, "
-            + ", ".join(f"{v:.4f} {name}" for name, v in r.single.items())
-            for label, r in self.report.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -86,40 +61,64 @@ class HybridFit:
         images: Iterable[Seen],
         sources: Sequence[str],
         labels: LabelSpace,
-        progress: Callable[[str], None] = lambda note: None,
-    ) -> Fit:
-        """Fit the rule.
+        tell: Tell = quiet,
+    ) -> Fit[Hybrid]:
+        """Count images and fit the rule, in this process.
 
         Args:
             images: for each image the sources' predictions, the true masks and the patient.
             sources: the sources' names, in the predictions' order.
             labels: the classes.
-            progress: told what is being done.
+            tell: told what is being done.
 
         Raises:
             ValueError: no images, images of one patient only, another number of predictions than
                 of sources, or more sources than tables can hold.
         """
-        progress("counting pixels")
-        counted = Counted.of(images, labels, len(sources), self.soft_edge, self.zones)
-        progress("cross-validating")
-        folds = [
-            (train, test, self._fit(counted.only(train), labels))
-            for train, test in counted.folds(self.folds)
-        ]
-        held_out = HeldOut.empty(counted)
-        for _, test, fitted in folds:
-            _measure(counted, test, fitted, labels, held_out)
+        tell("counting pixels")
+        counts = (self.count(seen, labels) for seen in images)
+        return self.solve(Counted.of(counts, labels, len(sources)), sources, labels, tell)
+
+    def count(self, seen: Seen, labels: LabelSpace) -> CountedImage:
+        """Return what the fit keeps of an image; pure, so that it can run in any process."""
+        return count_evidence(seen, labels, self.soft_edge, self.zones)
+
+    def solve(
+        self,
+        counted: Counted,
+        sources: Sequence[str],
+        labels: LabelSpace,
+        tell: Tell = quiet,
+        jobs: int = 1,
+    ) -> Fit[Hybrid]:
+        """Fit the rule to counted images; the folds of its cross-validation in `jobs` processes."""
+        folds = counted.folds(self.folds)
+        tasks = ((counted.only(train), counted.only(test)) for train, test in folds)
+        every = [(counted, None)]
+        results = map_ordered(partial(self._fit_fold, labels), (*tasks, *every), jobs)
+        tell("cross-validating")
+        held_out, fits = HeldOut.empty(counted), []
+        for (_, test), (fitted, measured) in zip(folds, results, strict=False):
+            fits.append(fitted)
+            if measured is not None:
+                held_out.fill(test, measured)
+        tell("fitting")
         report = report_classes(counted, held_out, sources, labels, self.fall_back)
-        progress("fitting")
-        rule = self._rule(self._fit(counted, labels), report, sources)
+        rule = self._rule(next(results)[0], report, sources)
         rules = {
             counted.patients[i]: fold_rule
-            for _, test, fitted in folds
+            for (_, test), fitted in zip(folds, fits, strict=True)
             for fold_rule in [self._rule(fitted, report, sources)]
             for i in test
         }
-        return Fit(rule, report, len(counted), len(set(counted.patients)), rules)
+        return Fit(rule, Hybrid(), rules, len(counted), len(rules), report)
+
+    def _fit_fold(
+        self, labels: LabelSpace, fold: tuple[Counted, Counted | None]
+    ) -> tuple[Fitted, HeldOut | None]:
+        train, test = fold
+        fitted = self._fit(train, labels)
+        return fitted, None if test is None else _measure(test, fitted, labels)
 
     def _rule(
         self, fitted: Fitted, report: Mapping[str, ClassReport], sources: Sequence[str]
@@ -179,17 +178,15 @@ class HybridFit:
         return Trust(gates, {g: _calibrations(counted, names) for g, names in groups.items()})
 
 
-def _measure(
-    counted: Counted, test: Sequence[int], fitted: Fitted, labels: LabelSpace, into: HeldOut
-) -> None:
-    """Fill in what a fold's weights reach on the images that they were not fitted on."""
-    trust, parameters = fitted
-    held_out = counted.only(test)
+def _measure(test: Counted, fitted: Fitted, labels: LabelSpace) -> HeldOut:
+    """Return what weights reach on images that they were not fitted on."""
+    (trust, parameters), found = fitted, HeldOut.empty(test)
     for n in labels.names:
-        into.fused[n][test] = _stack(held_out, n, trust, labels).dice(parameters[n])
-        for k in range(counted.sources):
-            without = _stack(held_out, n, trust, labels, k).dice(parameters[n])
-            into.lost[n][k, test] = into.fused[n][test] - without
+        found.fused[n][:] = _stack(test, n, trust, labels).dice(parameters[n])
+        for k in range(test.sources):
+            without = _stack(test, n, trust, labels, k).dice(parameters[n])
+            found.lost[n][k] = found.fused[n] - without
+    return found
 
 
 def _stack(

@@ -39,6 +39,11 @@ class ClassReport:
     worth: Mapping[str, float]
     keeps: str
 
+    def note(self) -> str:
+        """Return it in a line, for the rule's file."""
+        single = ", ".join(f"{value:.4f} {name}" for name, value in self.single.items())
+        return f"held-out Dice {self.fused:.4f} fused, {self.mean:.4f} mean, {single}"
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -61,6 +66,12 @@ class HeldOut:
             {n: np.zeros(shape) for n in counted.tables},
         )
 
+    def fill(self, places: Sequence[int], part: HeldOut) -> None:
+        """Put in what was reached on some of the images."""
+        for n, fused in part.fused.items():
+            self.fused[n][places] = fused
+            self.lost[n][:, places] = part.lost[n]
+
 
 def report_classes(
     counted: Counted, held_out: HeldOut, sources: Sequence[str], labels: LabelSpace, fall_back: bool
@@ -74,7 +85,7 @@ def report_classes(
         labels: the classes.
         fall_back: whether a class without a sure gain keeps its best source.
     """
-    alone = {n: _alone(counted, n) for n in labels.names}
+    alone = {n: counted.alone(n) for n in labels.names}
     best = {n: int(np.argmax(alone[n].mean(axis=1))) for n in labels.names}
     gains = {
         n: mean_over_people(held_out.fused[n] - alone[n][best[n]], counted.patients)
@@ -103,12 +114,6 @@ def members(labels: LabelSpace) -> dict[str, list[str]]:
     for n in labels.names:
         members.setdefault(labels.group_of(n) or "", []).append(n)
     return members
-
-
-def _alone(counted: Counted, label: str) -> Floats:
-    """Dice of each source alone, float64 (K, images)."""
-    tables = counted.tables[label]
-    return np.array([[t.dice_alone(k) for t in tables] for k in range(counted.sources)])
 
 
 def _named(sources: Sequence[str], values: Floats) -> dict[str, float]:

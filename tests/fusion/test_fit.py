@@ -350,7 +350,7 @@ def test_a_patient_s_images_are_never_on_both_sides(train, labels, monkeypatch):
 
 
 def test_inner_folds_divide_by_patient_too(train, labels):
-    counted = Counted.of(train[:12], labels, 3, 0.05, zones=True)
+    counted = Counted.of((HybridFit().count(seen, labels) for seen in train[:12]), labels, 3)
     for chosen, others in counted.folds(3):
         sides = [{counted.patients[i] for i in places} for places in (chosen, others)]
         assert not sides[0] & sides[1]
