@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -46,8 +46,8 @@ class ClassEvidence:
 
     Attributes:
         label: class name.
-        window_xywh: the window in pixels of the image; beyond it every source stays below a
-            twentieth. Without that cut, one stray cell would make a class's window the image.
+        window_xywh: the window in pixels of the image; beyond it every source's mask stays below
+            a twentieth. Without that cut, one stray cell would make a class's window the image.
         prob: uint8 (K, h, w), one layer a source; 255 = 1. A source that saw no such object is
             0 everywhere if it is semantic, neutral (128) everywhere if it finds instances.
         silent: bool (K,): the source finds instances and found none of this class, or does not
@@ -68,12 +68,12 @@ class ClassEvidence:
     overlaps: npt.NDArray[np.float64]
 
 
-def mean_of(layers: Bytes) -> Bytes:
-    """Return the mean of layers, uint8 (K, h, w) -> (h, w), rounded."""
-    total = layers[0].astype(np.uint16)
-    for layer in layers[1:]:
-        total += layer
-    return ((total + len(layers) // 2) // len(layers)).astype(np.uint8)
+def claimed_by_mean(layers: Bytes | Sequence[Bytes]) -> npt.NDArray[np.bool_]:
+    """Return where the mean of layers, halves rounded up, is at least NEUTRAL, bool (h, w)."""
+    total = np.zeros(layers[0].shape, np.float32)
+    for layer in layers:
+        cv2.accumulate(layer, total)
+    return total >= NEUTRAL * len(layers) - len(layers) // 2
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,21 @@ class _Seen:
     mask: SoftMask | None = None
     beyond: SoftMask | None = None
 
-    def render(self, window: Window) -> Bytes:
-        """Return the probability at the pixels of a window, uint8 (h, w)."""
-        if self.mask is None:
-            return np.zeros((window[3], window[2]), np.uint8)
-        if self.beyond is None:
-            return self.mask.render(window)
-        out = np.minimum(self.beyond.render(window), NEUTRAL - 1)
-        x, y, width, height = inner = self.mask.pixels(window)
-        if width > 0 and height > 0:
-            top, left = y - window[1], x - window[0]
-            out[top : top + height, left : left + width] = self.mask.render(inner)
-        return out
+    def render(self, window: Window, out: Bytes) -> None:
+        """Write the probability at the pixels of a window to `out`, uint8 (h, w)."""
+        if self.is_silent:
+            out[:] = NEUTRAL
+        elif self.mask is None:
+            out[:] = 0
+        elif self.beyond is None:
+            self.mask.render(window, out)
+        else:
+            x, y, width, height = inner = self.mask.pixels(window)
+            if inner != window:
+                np.minimum(self.beyond.render(window, out), NEUTRAL - 1, out=out)
+            if width > 0 and height > 0:
+                top, left = y - window[1], x - window[0]
+                self.mask.render(inner, out[top : top + height, left : left + width])
 
 
 def gather(
@@ -123,7 +126,7 @@ def gather(
         if window[2] == 0 or window[3] == 0:
             continue
         layers, silent = _layers(seen, window)
-        claim = layers[~silent].max(axis=0) >= NEUTRAL
+        claim = _spoken(layers, silent).max(axis=0) >= NEUTRAL
         place = _slices(window)
         shared[place] |= claimed[place] & claim
         claimed[place] |= claim
@@ -132,7 +135,7 @@ def gather(
     return [
         ClassEvidence(
             *(label, window, layers, silent),
-            zones=_zones(layers[~silent], shared[_slices(window)], reach),
+            zones=_zones(_spoken(layers, silent), shared[_slices(window)], reach),
             scores=np.array(scores, np.float64),
             overlaps=_overlaps(layers, silent, is_instance),
         )
@@ -170,7 +173,8 @@ def fade_beyond(mask: SoftMask, share: float) -> SoftMask | None:
     if not share or not _reaches_its_edge(mask.prob):
         return None
     fade_y, fade_x = _fade(rows, pad_y, share), _fade(cols, pad_x, share)
-    wider = np.pad(mask.prob, ((pad_y, pad_y), (pad_x, pad_x)), "edge")
+    border = (pad_y, pad_y, pad_x, pad_x)
+    wider = cv2.copyMakeBorder(mask.prob, *border, cv2.BORDER_REPLICATE)
     faded = np.rint(wider * (fade_y[:, None] * fade_x)).astype(np.uint8)
     x, y, width, height = mask.box_xywh
     off_x, off_y = pad_x * width / cols, pad_y * height / rows
@@ -182,33 +186,41 @@ def _reaches_its_edge(prob: Bytes) -> bool:
     return any(int(edge.max()) >= FAINT for edge in edges)
 
 
+@lru_cache(maxsize=1024)
 def _fade(cells: int, pad: int, share: float) -> npt.NDArray[np.float32]:
     """Return the factor of each cell of a side, float32 (cells + 2 * pad,); 1 in the box."""
     beyond = ndtr(-(np.arange(pad) + 0.5) / (share * cells))
-    return np.concatenate([beyond[::-1], np.ones(cells), beyond]).astype(np.float32)
+    factors = np.concatenate([beyond[::-1], np.ones(cells), beyond]).astype(np.float32)
+    factors.setflags(write=False)
+    return factors
 
 
 def _window_of(seen: Sequence[_Seen], size_hw: tuple[int, int]) -> Window:
-    shown = [mask for s in seen if (mask := s.beyond or s.mask)]
-    trimmed = [soft_mask(mask.prob, mask.box_xywh, FAINT) for mask in shown]
+    # What fades out beyond a box supports other sources; alone it decides nothing.
+    trimmed = [soft_mask(s.mask.prob, s.mask.box_xywh, FAINT) for s in seen if s.mask]
     return enclose([mask.window(size_hw) for mask in trimmed if mask])
 
 
 def _layers(seen: Sequence[_Seen], window: Window) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     silent = np.array([s.is_silent for s in seen])
-    layers = np.stack([s.render(window) for s in seen])
-    layers[silent] = NEUTRAL
+    layers = np.empty((len(seen), window[3], window[2]), np.uint8)
+    for source, layer in zip(seen, layers, strict=True):
+        source.render(window, layer)
     return layers, silent
+
+
+def _spoken(layers: Bytes, silent: npt.NDArray[np.bool_]) -> Bytes:
+    return layers[~silent] if silent.any() else layers
 
 
 def _overlaps(
     layers: Bytes, silent: npt.NDArray[np.bool_], is_instance: npt.NDArray[np.bool_]
 ) -> npt.NDArray[np.float64]:
     found = np.ones(len(layers))
-    semantic = layers[~silent & ~is_instance]
-    if not len(semantic):
+    semantic = [layers[k] for k in np.flatnonzero(~silent & ~is_instance)]
+    if not semantic:
         return found
-    claimed = mean_of(semantic) >= NEUTRAL
+    claimed = claimed_by_mean(semantic)
     area = np.count_nonzero(claimed)
     for k in np.flatnonzero(~silent & is_instance) if area else ():
         detected = layers[k] >= NEUTRAL
@@ -234,7 +246,7 @@ def _slices(window: Window) -> tuple[slice, slice]:
 
 
 def _zones(layers: Bytes, shared: npt.NDArray[np.bool_], reach: int) -> Bytes:
-    inside = (mean_of(layers) >= NEUTRAL).astype(np.uint8)
+    inside = claimed_by_mean(layers).view(np.uint8)
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     band = cv2.morphologyEx(inside, cv2.MORPH_GRADIENT, kernel)
     zones = band * np.uint8(OUTLINE)

@@ -162,31 +162,42 @@ def pool(
     """Return the pooled probability at the window's pixels, uint8 (h, w), 255 = 1."""
     worth = trust.worth(evidence.scores, evidence.overlaps, evidence.silent)
     rows = {zone: spread(weights.weights[zone][:-1], worth) for zone in ZONES}
-    total = np.full(evidence.zones.shape, weights.bias, np.float32)
+    total = _Total(evidence.zones, weights.bias)
     calibrations = trust.of_group(group)
-    zones = np.left_shift(evidence.zones, 8, dtype=np.uint16)
     for k in np.flatnonzero(worth):
-        _add(total, evidence.prob[k], zones, calibrations[k].table(), [r[k] for r in rows.values()])
+        total.add(evidence.prob[k], calibrations[k].table(), [row[k] for row in rows.values()])
     of_mean = [weights.weights[zone][-1] for zone in ZONES]
     if any(of_mean):
-        mean = weighted_mean(evidence.prob, worth)
-        _add(total, mean, zones, logit_table(), of_mean)
-    return to_bytes(total)
+        total.add(weighted_mean(evidence.prob, worth), logit_table(), of_mean)
+    return to_bytes(total.logit)
 
 
-def _add(
-    total: npt.NDArray[np.float32],
-    prob: npt.NDArray[np.uint8],
-    zones: npt.NDArray[np.uint16],
-    logits: npt.NDArray[np.float32],
-    weights: Sequence[float],
-) -> None:
-    """Add a layer's log odds, times the weight of each pixel's zone."""
-    if len(set(weights)) == 1:
-        total += cv2.LUT(prob, np.float32(weights[0]) * logits)
-    else:
-        table = np.concatenate([np.float32(weight) * logits for weight in weights])
-        total += table.take(zones | prob)
+class _Total:
+    """A sum of layers' log odds, each times the weight of the pixel's zone."""
+
+    def __init__(self, zones: npt.NDArray[np.uint8], bias: float) -> None:
+        self.logit = np.full(zones.shape, bias, np.float32)
+        self._zones = np.left_shift(zones, 8, dtype=np.uint16)
+        # Fresh memory costs more than the sum: each layer uses the same.
+        self._layer = np.empty_like(self.logit)
+        self._codes = np.empty_like(self._zones)
+        self._table = np.zeros(1 << 16, np.float32)
+
+    def add(
+        self,
+        prob: npt.NDArray[np.uint8],
+        logits: npt.NDArray[np.float32],
+        weights: Sequence[float],
+    ) -> None:
+        """Add a layer; logits: of the 256 byte values; weights: one a zone."""
+        if len(set(weights)) == 1:
+            cv2.LUT(prob, np.float32(weights[0]) * logits, self._layer)
+        else:
+            for zone, weight in enumerate(weights):
+                np.multiply(logits, np.float32(weight), out=self._table[zone << 8 :][:256])
+            np.bitwise_or(self._zones, prob, out=self._codes)
+            cv2.LUT(self._codes, self._table, self._layer)
+        self.logit += self._layer
 
 
 def weighted_mean(prob: npt.NDArray[np.uint8], worth: Floats) -> npt.NDArray[np.uint8]:
@@ -196,12 +207,13 @@ def weighted_mean(prob: npt.NDArray[np.uint8], worth: Floats) -> npt.NDArray[np.
         prob: uint8 (K, h, w).
         worth: float64 (K,), at least one above 0; a source without any has no influence.
     """
-    # Whole numbers, so that equal worths give the plain mean, rounded half up.
-    shares = np.rint(worth / worth.max() * 128).astype(np.int32)
-    total = np.full(prob.shape[1:], int(shares.sum()) // 2, np.int32)
-    for k in np.flatnonzero(shares):
-        total += shares[k] * prob[k]
-    return (total // int(shares.sum())).astype(np.uint8)
+    heard = np.flatnonzero(worth)
+    total, whole = prob[heard[0]].astype(np.float32), float(worth[heard[0]])
+    for k in heard[1:]:
+        whole += worth[k]
+        cv2.accumulateWeighted(prob[k], total, worth[k] / whole)
+    # A little more, so that halves are rounded up whatever the sum's last digits are.
+    return cv2.convertScaleAbs(total, beta=3e-4)
 
 
 def spread(row: Sequence[float], worth: Floats) -> npt.NDArray[np.float32]:
@@ -222,8 +234,10 @@ def spread(row: Sequence[float], worth: Floats) -> npt.NDArray[np.float32]:
 
 def to_bytes(logit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Return log odds as bytes, 255 = 1; at least 0 becomes at least 128, below 0 below it."""
-    steps = np.clip(np.floor(logit * np.float32(32)) + 256, 0, 511).astype(np.uint16)
-    return _SIGMOID.take(steps)
+    steps = np.multiply(logit, np.float32(32))
+    np.floor(steps, out=steps)
+    steps += 256
+    return cv2.LUT(np.clip(steps, 0, 511, out=steps).astype(np.uint16), _SIGMOID)
 
 
 def _sigmoid_table() -> npt.NDArray[np.uint8]:
@@ -231,7 +245,9 @@ def _sigmoid_table() -> npt.NDArray[np.uint8]:
     values = np.rint(255 / (1 + np.exp(-centres)))
     values[:256] = np.minimum(values[:256], NEUTRAL - 1)
     values[256:] = np.maximum(values[256:], NEUTRAL)
-    return values.astype(np.uint8)
+    table = np.zeros(1 << 16, np.uint8)
+    table[:512] = values
+    return table
 
 
 _SIGMOID = _sigmoid_table()

@@ -62,7 +62,8 @@ class SoftMask:
         if self.prob.dtype != np.uint8 or self.prob.ndim != 2 or not self.prob.size:
             found = f"{self.prob.dtype} {self.prob.shape}"
             raise ValueError(f"soft mask: expected a uint8 raster (rows, cols), found {found}")
-        if not all(map(math.isfinite, self.box_xywh)) or min(self.box_xywh[2:]) <= 0:
+        x, y, width, height = self.box_xywh
+        if not (width > 0 and height > 0 and math.isfinite(x + y + width + height)):
             raise ValueError(f"soft mask: expected a box with area, found {self.box_xywh}")
 
     def window(self, size_hw: tuple[int, int]) -> Window:
@@ -72,15 +73,23 @@ class SoftMask:
         x1, y1 = min(size_hw[1], math.ceil(x + width)), min(size_hw[0], math.ceil(y + height))
         return x0, y0, max(0, x1 - x0), max(0, y1 - y0)
 
-    def render(self, window_xywh: Window) -> npt.NDArray[np.uint8]:
-        """Return the probability at the pixels of a window of the image, uint8 (h, w)."""
-        x, y, width, height = self.pixels(window_xywh)
-        if (x, y, width, height) == tuple(window_xywh) and width > 0 and height > 0:
-            return self._enlarge((x, y, width, height))
-        out = np.zeros((window_xywh[3], window_xywh[2]), np.uint8)
+    def render(
+        self, window_xywh: Window, out: npt.NDArray[np.uint8] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Return the probability at the pixels of a window of the image.
+
+        Args:
+            window_xywh: the window, in whole pixels.
+            out: array for the result, uint8 (h, w); a new one where it is None.
+        """
+        if out is None:
+            out = np.empty((window_xywh[3], window_xywh[2]), np.uint8)
+        x, y, width, height = inner = self.pixels(window_xywh)
+        if inner != tuple(window_xywh):
+            out[:] = 0
         if width > 0 and height > 0:
             top, left = y - window_xywh[1], x - window_xywh[0]
-            out[top : top + height, left : left + width] = self._enlarge((x, y, width, height))
+            self._enlarge(inner, out[top : top + height, left : left + width])
         return out
 
     def binary(self, size_hw: tuple[int, int], level: int = 128) -> CropMask:
@@ -116,12 +125,13 @@ class SoftMask:
         y1 = min(window[1] + window[3], math.ceil(y + height - 0.5))
         return x0, y0, x1 - x0, y1 - y0
 
-    def _enlarge(self, window: Window) -> npt.NDArray[np.uint8]:
+    def _enlarge(self, window: Window, out: npt.NDArray[np.uint8]) -> None:
         part = self._cells_around(window)
         if part._lies_on_pixels():
-            return part._cut(window).copy()
-        odds = SoftMask(part.box_xywh, cv2.LUT(part.prob, TO_LOG_ODDS))
-        return cv2.LUT(odds._stretch(window), _TO_PROB)
+            out[:] = part._cut(window)
+        else:
+            odds = SoftMask(part.box_xywh, cv2.LUT(part.prob, TO_LOG_ODDS))
+            cv2.LUT(odds._stretch(window), _TO_PROB, out)
 
     def _stretch(self, window: Window) -> npt.NDArray[np.uint8]:
         if not self._has_whole_box():
@@ -132,7 +142,8 @@ class SoftMask:
         return enlarged[top : top + window[3], left : left + window[2]]
 
     def _has_whole_box(self) -> bool:
-        return all(float(edge).is_integer() for edge in self.box_xywh)
+        x, y, width, height = self.box_xywh
+        return x % 1 == y % 1 == width % 1 == height % 1 == 0
 
     def _lies_on_pixels(self) -> bool:
         # One cell a pixel: there is nothing to enlarge.
@@ -153,13 +164,16 @@ class SoftMask:
         return soft_mask(odds, self.box_xywh, least)
 
     def _cells_around(self, window: Window) -> SoftMask:
-        # One cell more on each side, toward whose centre the outermost pixels slope.
         (x, y, width, height), (rows, cols) = self.box_xywh, self.prob.shape
+        right, bottom = window[0] + window[2], window[1] + window[3]
+        if window[0] <= x and window[1] <= y and x + width <= right and y + height <= bottom:
+            return self
+        # One cell more on each side, toward whose centre the outermost pixels slope.
         cell_w, cell_h = width / cols, height / rows
         left = max(0, math.floor((window[0] - x) / cell_w) - 1)
         top = max(0, math.floor((window[1] - y) / cell_h) - 1)
-        right = min(cols, math.ceil((window[0] + window[2] - x) / cell_w) + 1)
-        bottom = min(rows, math.ceil((window[1] + window[3] - y) / cell_h) + 1)
+        right = min(cols, math.ceil((right - x) / cell_w) + 1)
+        bottom = min(rows, math.ceil((bottom - y) / cell_h) + 1)
         box = (
             x + left * cell_w,
             y + top * cell_h,

@@ -7,15 +7,17 @@ import pytest
 
 from fusion.evidence import (
     ALONE,
+    FAINT,
     LOGIT_LIMIT,
     NEUTRAL,
     OUTLINE,
     SHARED,
+    claimed_by_mean,
     fade_beyond,
     gather,
     logit_table,
-    mean_of,
 )
+from fusion.hybrid import weighted_mean
 from fusion.types import Prediction, SoftMask
 
 
@@ -150,9 +152,18 @@ def test_a_class_of_which_nobody_speaks_is_left_out(predict, labels, soft_plane)
     assert gather((cut, cut), labels) == []
 
 
-def test_means_are_rounded_half_up():
-    layers = np.array([[[127, 0, 255]], [[128, 1, 255]]], np.uint8)
-    assert mean_of(layers).tolist() == [[128, 1, 255]]
+@pytest.mark.parametrize("sources", [1, 2, 3, 12])
+def test_a_mean_of_one_half_claims_a_pixel(sources):
+    """Halves are rounded up to the neutral byte, as the pooled mean's are."""
+    lowest = NEUTRAL * sources - sources // 2
+    layers = np.zeros((sources, 1, 2), np.uint8)
+    for below in range(2):
+        left = lowest - below
+        for layer in layers:
+            layer[0, below] = min(255, left)
+            left -= int(layer[0, below])
+    assert claimed_by_mean(layers).tolist() == [[True, False]]
+    assert (weighted_mean(layers, np.ones(sources)) >= NEUTRAL).tolist() == [[True, False]]
 
 
 # --- detections that a box cuts off
@@ -166,13 +177,13 @@ def cut_disk():
 
 
 def rendered(mask, labels, soft_edge, size_hw=(80, 100)):
-    """The layer of one detection, over the whole image."""
+    """The layer of one detection beside a source that leaves no pixel out."""
     seen = Prediction("a", size_hw, "instance", {"3": ((0.9, mask),)})
-    (found,) = gather([seen], labels, soft_edge)
-    x, y, width, height = found.window_xywh
-    out = np.zeros(size_hw, np.uint8)
-    out[y : y + height, x : x + width] = found.prob[0]
-    return out
+    everywhere = SoftMask((0, 0, size_hw[1], size_hw[0]), np.full((1, 1), FAINT, np.uint8))
+    unsure = Prediction("a", size_hw, "semantic", {"3": ((1.0, everywhere),)})
+    (found,) = gather([seen, unsure], labels, soft_edge)
+    assert found.window_xywh == (0, 0, size_hw[1], size_hw[0])
+    return found.prob[0]
 
 
 @pytest.mark.parametrize("cells", [1, 4])
@@ -205,11 +216,10 @@ def test_what_is_not_cut_does_not_fade(labels, mask, share):
     assert np.array_equal(rendered(mask, labels, share), mask.render((0, 0, 100, 80)))
 
 
-def test_bone_beyond_a_box_is_left_to_the_semantic_sources(predict, labels):
+def test_bone_beyond_a_box_is_left_to_the_semantic_sources(labels):
     """Beyond the cut the detection is in doubt, far away it says no."""
-    (found,) = gather([predict({"3": (0.9, cut_disk())}, "instance")], labels, soft_edge=0.2)
-    x, y, _, _ = found.window_xywh
-    beside, far = found.prob[0, 40 - y, 58 - x], found.prob[0, 40 - y, -1]
+    layer = rendered(cut_disk(), labels, 0.2)
+    beside, far = layer[40, 58], layer[40, -1]
     assert logit_table()[beside] > -1
     assert logit_table()[far] < -2
 
