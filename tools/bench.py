@@ -7,10 +7,12 @@ python tools/bench.py train
 python tools/bench.py rle [--network net1024a]
 python tools/bench.py fuse [--out FOLDER]
 python tools/bench.py metrics
+python tools/bench.py flags
 """
 
 import bench_audit
 import bench_convert
+import bench_flags
 import bench_fuse
 import bench_loader
 import bench_metrics
@@ -26,6 +28,7 @@ app.command("train")(bench_train.run)
 app.command("rle")(bench_rle.run)
 app.command("fuse")(bench_fuse.run)
 app.command("metrics")(bench_metrics.run)
+app.command("flags")(bench_flags.run)
 
 if __name__ == "__main__":
     app()

@@ -2,9 +2,10 @@
 
 python tools/study.py OUT --seed 0
 
-Writes phantoms, cross-validates the three small networks of the demo, adds a second stage on
-enlarged wrists, fits every variant of the rule on out-of-fold predictions, and scores it on test
-images that no network and no fit has seen. Killed and started again, it continues.
+Writes phantoms, cross-validates the three small networks of the demo, fits every variant of the
+rule on out-of-fold predictions, and scores it on test images that no network and no fit has seen.
+With `--sources smp,segformer,yolo,wrist` there is a second stage: a network on wrists that are cut
+out where the first stage found them. Killed and started again, it continues.
 """
 
 import json
@@ -33,11 +34,16 @@ from zoo.source import DataSource
 
 NETWORKS = ("smp", "segformer", "yolo")
 WRIST = "wrist"
+# It starts from weights for whole hands, which know little of wrists that fill the image.
+WRIST_CONFIG = ("--config", "demo", "epochs=60", "optim.lr=2e-3")
 Seen = tuple[tuple[Prediction, ...], dict[str, CropMask], str]
 Images = Sequence[Seen]
 
 
-def commands(out: Path, seed: int, people: int) -> Iterator[tuple[str, ...]]:
+Command = tuple[str, ...]
+
+
+def commands(out: Path, seed: int, people: int) -> Iterator[Command]:
     """Yield the commands that lead to the stores, as a user would type them after `zoo`."""
     data, split = str(out / "data"), str(out / "split.json")
     sizes = ("--people", str(people), "--test-people", str(people // 2), "--size", "512")
@@ -51,6 +57,21 @@ def commands(out: Path, seed: int, people: int) -> Iterator[tuple[str, ...]]:
         test = str(out / "test" / name)
         first = str(out / "runs" / name / "fold-0")
         yield ("predict", first, "--data", data, "--subset", "test", "--out", test)
+
+
+def second_stage(out: Path, seed: int) -> Iterator[Command]:
+    """Yield the commands for a network on the wrists that the second of NETWORKS has found."""
+    crop = ("--crop", "carpals", "--margin", "16", "--to", "handbone")
+    wrists = {}
+    for subset, store in (("train", "val"), ("test", "test")):
+        wrists[subset] = str(out / f"wrists_{subset}")
+        boxes = ("--boxes", str(out / store / NETWORKS[1]), "--out", wrists[subset])
+        yield ("convert", str(out / "data"), "--subset", subset, *crop, *boxes)
+    run, folds = str(out / "runs" / WRIST), ("--split", str(out / "split.json"), "--folds", "all")
+    data = ("--data", wrists["train"], *folds, "--out", run, "--oof", str(out / "val" / WRIST))
+    yield ("train", "smp", *WRIST_CONFIG, *data, f"seed={seed}")
+    data = ("--data", wrists["test"], "--subset", "test", "--out", str(out / "test" / WRIST))
+    yield ("predict", str(out / "runs" / WRIST / "fold-0"), *data)
 
 
 def whole(predictions: Sequence[Prediction]) -> Sequence[Prediction]:
@@ -164,10 +185,11 @@ def main(
 ) -> None:
     """Make the stores, fit every variant, print the table."""
     out.mkdir(parents=True, exist_ok=True)
-    for command in commands(out, seed, people):
+    names = sources.split(",")
+    second = second_stage(out, seed) if WRIST in names else ()
+    for command in (*commands(out, seed, people), *second):
         typer.echo(f"$ zoo {shlex.join(command)}", err=True)
         subprocess.run([sys.executable, "-m", "zoo", *command], check=True)
-    names = sources.split(",")
     rows = {}
     for name, scores in study(out, names):
         rows[name] = scores
