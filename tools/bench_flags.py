@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -84,7 +85,7 @@ def _exchanged(
 
 def _along_a_finger(labels: LabelSpace) -> Iterator[tuple[str, str]]:
     fingers = labels.groups["fingers"]
-    yield from zip(fingers, fingers[1:], strict=False)
+    yield from pairwise(fingers)
 
 
 def _across_fingers(labels: LabelSpace) -> Iterator[tuple[str, str]]:
