@@ -111,7 +111,8 @@ class HybridFit:
             for fold_rule in [self._rule(fitted, report, sources)]
             for i in test
         }
-        return Fit(rule, Hybrid(), rules, len(counted), len(rules), report)
+        size = len(counted), len(rules)
+        return Fit(rule, "pool without a fit", Hybrid(), rules, *size, report)
 
     def _fit_fold(
         self, labels: LabelSpace, fold: tuple[Counted, Counted | None]

@@ -91,9 +91,7 @@ def report_classes(
         n: mean_over_people(held_out.fused[n] - alone[n][best[n]], counted.patients)
         for n in labels.names
     }
-    likely: dict[str, Estimate] = {}
-    for names in members(labels).values():
-        likely |= zip(names, pool_gains([gains[n] for n in names]), strict=True)
+    likely = likely_gains(gains, labels)
     return {
         n: ClassReport(
             single=_named(sources, alone[n].mean(axis=1)),
@@ -106,6 +104,14 @@ def report_classes(
         )
         for n in labels.names
     }
+
+
+def likely_gains(gains: Mapping[str, Estimate], labels: LabelSpace) -> dict[str, Estimate]:
+    """Return the classes' gains when those of their groups' other classes are heard as well."""
+    likely: dict[str, Estimate] = {}
+    for names in members(labels).values():
+        likely |= zip(names, pool_gains([gains[n] for n in names]), strict=True)
+    return likely
 
 
 def members(labels: LabelSpace) -> dict[str, list[str]]:

@@ -26,20 +26,26 @@ class Fit(Generic[RuleT_co]):
 
     Attributes:
         rule: the rule, fitted on all images.
-        plain: the same without a fit: what it has to beat.
+        plain_name: how people call the same rule without a fit.
+        plain: that rule: what the fitted one has to beat.
         held_out: patient -> the rule as fitted without the images of that patient: for whatever is
             judged or chosen next, on images that the rule has not seen.
         images: how many were fitted on.
         patients: how many they are of.
         report: class name -> what cross-validation said, where the fit needs to know.
+        takes: class name -> the source from which it comes, where that is a single one.
+        can_lose: whether it is of interest what the rule loses without a source.
     """
 
     rule: RuleT_co
+    plain_name: str
     plain: Rule
     held_out: Mapping[str, RuleT_co]
     images: int
     patients: int
     report: Mapping[str, ClassReport] = field(default_factory=dict)
+    takes: Mapping[str, str] = field(default_factory=dict)
+    can_lose: bool = False
 
     def notes(self) -> dict[str, str]:
         """One comment a class, for the rule's file."""

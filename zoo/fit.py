@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +14,24 @@ import numpy.typing as npt
 from converters.files import atomic_write_text
 from converters.images import read_pixels
 from converters.masks import CropMask
-from converters.types import LabelSpace, Sample
+from converters.types import LabelSpace
 from fusion.adjacency import Adjacency
-from fusion.fit import Fit, HybridFit
+from fusion.counted import Counted, CountedImage, Seen
+from fusion.fit_judging import Comparison, Judge, Judged, compare
+from fusion.fit_methods import FITS
+from fusion.fit_report import ClassReport
+from fusion.fitting import Fit, Fitting
 from fusion.neighbours import LEAST_IMAGES
 from fusion.refine import Refined
 from fusion.refine_fit import Choice, choose_refinement
 from fusion.rule_file import dump_rule
-from fusion.store import PredictionStore, read_together
 from fusion.types import Prediction, Rule
 from fusion.watch import Watched
-from zoo.evaluate import check_sizes, truth_masks
-from zoo.fuse import open_stores
-from zoo.progress import Report, track
+from zoo.held_out import HeldOut
+from zoo.progress import Report
 from zoo.source import DataSource
+
+_Judged = tuple[Prediction, Judged, Mapping[str, CropMask], str]
 
 
 class Refinement(StrEnum):
@@ -39,40 +44,21 @@ class Refinement(StrEnum):
 
 @dataclass(frozen=True)
 class Fitted:
-    """What was fitted: the weights, and what stands around the rule.
+    """What was fitted, what it is worth, and what stands around the rule.
 
     Attributes:
-        fit: the weights and why they are as they are.
+        method: the rule's name.
+        fit: the rule without what stands around it.
+        comparison: the rule beside others, on people it was not fitted on; without refinements.
         choice: the refinements that were tried; None where none were.
         rule: the rule as its file has it.
     """
 
-    fit: Fit
+    method: str
+    fit: Fit[Rule]
+    comparison: Comparison
     choice: Choice | None
     rule: Rule
-
-
-@dataclass(frozen=True)
-class _HeldOut:
-    """Stores of held-out predictions, and their truth."""
-
-    stores: Sequence[PredictionStore]
-    samples: Mapping[str, Sample]
-    left_out: Mapping[str, Sample]
-    data: Path
-
-    def images(
-        self, report: Report
-    ) -> Iterator[tuple[tuple[Prediction, ...], dict[str, CropMask], str]]:
-        """Yield each image's predictions, true masks and patient; one image in memory at a time."""
-        total = len(self.stores[0].manifest.images)
-        for predictions in track(read_together(self.stores), total, report):
-            key = predictions[0].key
-            if key in self.left_out:
-                continue
-            if key not in self.samples:
-                raise ValueError(f"{self.data}: expected truth of '{key}', found none")
-            yield predictions, truth_masks(self.samples[key]), self.samples[key].group
 
 
 def fit(
@@ -81,8 +67,10 @@ def fit(
     out: Path,
     report: Report,
     refinement: Refinement = Refinement.shape,
+    method: str = "hybrid",
+    jobs: int = 1,
 ) -> Fitted:
-    """Fit the hybrid rule on held-out predictions and write it as YAML.
+    """Fit a rule on held-out predictions and write it as YAML.
 
     Refinements are switched on where they help the rules of the folds on what those held out. Where
     every class occurs once in an image, the file also learns how they lie to each other.
@@ -93,61 +81,90 @@ def fit(
         out: the rule's file.
         report: for a progress bar.
         refinement: which refinements to try: all, all but the CRF, or none.
+        method: one of `fusion.fit_methods.FITS`.
+        jobs: processes; their number does not change the result.
 
     Raises:
-        ValueError: the stores differ, hold images the models learnt from, or have no truth.
+        ValueError: an unknown method; the stores differ, hold images the models learnt from, or
+            have no truth.
     """
-    stores = open_stores(paths)
-    _check_held_out(stores)
-    labels = stores[0].label_space()
-    held_out = _HeldOut(stores, data.annotated(labels), data.left_out(labels), data.path)
-    for store in stores:
-        check_sizes(store, held_out.samples)
-    names, total = [store.name for store in stores], len(stores[0].manifest.images)
-
-    def note(text: str) -> None:
-        report(total, total, text)
-
-    fitted = HybridFit()(held_out.images(report), names, labels, note)
-    choice = _refine(fitted, held_out, labels, refinement, report)
-    rule: Rule = fitted.rule
-    if choice is not None and (choice.refine.groups or not choice.refine.all.is_off):
-        rule = Refined(rule, choice.refine)
-    if labels.once and fitted.images >= LEAST_IMAGES:
-        truth = ((masks, patient) for _, masks, patient in held_out.images(report))
-        rule = Watched(rule, Adjacency.learn(truth, labels))
-    atomic_write_text(out, dump_rule(rule, fitted.notes()))
-    return Fitted(fitted, choice, rule)
+    if method not in FITS:
+        raise ValueError(f"method '{method}': expected one of {', '.join(FITS)}")
+    held_out = HeldOut.open(paths, data)
+    found = _solve(FITS[method](), held_out, report, jobs)
+    judged: list[Judged] = []
+    choice = _refine(found, held_out, refinement, report, jobs, judged)
+    comparison = compare(
+        *(found, Judged.stack(judged), held_out.patients, held_out.names, held_out.labels)
+    )
+    rule = _watched(_refined(found.rule, choice), held_out)
+    notes = {n: r.note() for n, r in comparison.report.items()}
+    atomic_write_text(out, dump_rule(rule, notes))
+    return Fitted(method, found, comparison, choice, rule)
 
 
-def _check_held_out(stores: Sequence[PredictionStore]) -> None:
-    for store in stores:
-        if store.manifest.subset != "val":
-            raise ValueError(
-                f"{store.path}: expected predictions of held-out images (--subset val), found "
-                f"'{store.manifest.subset}': weights fitted on what a model has learnt from, or is "
-                "to be tested on, do not hold"
-            )
-    if len({store.manifest.split for store in stores}) > 1:
-        raise ValueError("expected stores of one split, found several; predict with the same folds")
+def _solve(fitting: Fitting, held_out: HeldOut, report: Report, jobs: int) -> Fit[Rule]:
+    total, labels = len(held_out.samples), held_out.labels
+    count = partial(_count, fitting, labels)
+    counts = held_out.map(count, _named(report, "counting pixels"), jobs)
+    counted = Counted.of(counts, labels, len(held_out.stores))
+
+    def tell(note: str) -> None:
+        report(total, total, note)
+
+    return fitting.solve(counted, held_out.names, labels, tell, jobs)
+
+
+def _count(fitting: Fitting, labels: LabelSpace, seen: Seen) -> CountedImage:
+    return fitting.count(seen, labels)
 
 
 def _refine(
-    fitted: Fit, held_out: _HeldOut, labels: LabelSpace, wanted: Refinement, report: Report
+    found: Fit[Rule],
+    held_out: HeldOut,
+    wanted: Refinement,
+    report: Report,
+    jobs: int,
+    judged: list[Judged],
 ) -> Choice | None:
-    if wanted is Refinement.none:
-        return None
+    """Choose refinements; on the way every image is judged once."""
+    judge = partial(
+        _judge, Judge(found.held_out, found.plain, held_out.labels, mute=found.can_lose)
+    )
 
-    def images() -> Iterator[tuple[Prediction, dict[str, CropMask], str]]:
-        for predictions, truth, patient in held_out.images(_named(report, "refining")):
-            # Not the rule itself: it was fitted on these very images.
-            yield fitted.held_out[patient](predictions, labels), truth, patient
+    def images() -> Iterator[tuple[Prediction, Mapping[str, CropMask], str]]:
+        judged.clear()
+        for fused, dice, truth, patient in held_out.map(judge, _named(report, "judging"), jobs):
+            judged.append(dice)
+            # Not by the rule itself: it was fitted on these very images.
+            yield fused, truth, patient
 
     def read_grey(key: str) -> npt.NDArray[np.uint8]:
         return read_pixels(held_out.samples[key])
 
+    if wanted is Refinement.none:
+        for _ in images():
+            pass
+        return None
     grey = read_grey if wanted is Refinement.all else None
-    return choose_refinement(images, labels, read_grey=grey)
+    return choose_refinement(images, held_out.labels, read_grey=grey)
+
+
+def _judge(judge: Judge, seen: Seen) -> _Judged:
+    fused, dice = judge(seen)
+    return fused, dice, seen[1], seen[2]
+
+
+def _refined(rule: Rule, choice: Choice | None) -> Rule:
+    if choice is None or (choice.refine.all.is_off and not choice.refine.groups):
+        return rule
+    return Refined(rule, choice.refine)
+
+
+def _watched(rule: Rule, held_out: HeldOut) -> Rule:
+    if not held_out.labels.once or len(held_out.samples) < LEAST_IMAGES:
+        return rule
+    return Watched(rule, Adjacency.learn(held_out.truth(), held_out.labels))
 
 
 def _named(report: Report, name: str) -> Report:
@@ -157,31 +174,44 @@ def _named(report: Report, name: str) -> Report:
     return named
 
 
-def describe(fitted: Fit) -> str:
-    """Return what cross-validation said, as a table: who is how good, and what each source adds."""
-    sources = fitted.rule.sources
-    width = max(len(name) for name in [*fitted.report, "class"])
+def describe(found: Fitted, out: Path) -> str:
+    """Return what was found as lines for a terminal: first each class, at last what it is worth.
+
+    Args:
+        found: the fit.
+        out: the rule's file.
+    """
+    parts = [_table(found), describe_refinement(found.choice)]
+    kept = sum(bool(r.keeps) for r in found.comparison.report.values())
+    from_one = f"; classes from a single source: {kept}" if kept else ""
+    parts.append(f"{out}: fitted on {found.fit.images} images{from_one}")
+    parts.append(found.comparison.describe(found.method))
+    return "\n".join(part for part in parts if part)
+
+
+def _table(found: Fitted) -> str:
+    """What cross-validation said: who is how good, and what each source adds."""
+    comparison, report = found.comparison, found.comparison.report
+    sources = list(next(iter(report.values())).single)
+    width = max(len(name) for name in [*report, "class"])
+    losses = [n for n in sources if n in next(iter(report.values())).worth]
     head = [f"{'class':{width}s}", *(f"{name:>10.10s}" for name in [*sources, "mean", "fused"])]
-    head += [
-        f"{'gain over the best [95 %]':>27s}",
-        "  takes",
-        *(f"{'-' + n:>11.11s}" for n in sources),
-    ]
-    lines = [
-        f"held-out Dice on {fitted.images} images of {fitted.patients} patients;"
-        " in the last columns what the fusion loses without a source",
-        " ".join(head),
-    ]
-    for label, r in fitted.report.items():
-        values = [*(r.single[name] for name in sources), r.mean, r.fused]
-        cells = [f"{label:{width}s}", *(f"{v:10.4f}" for v in values), f"{r.likely_gain!s:>27s}"]
-        cells += [f"  {r.keeps or 'fusion'}".ljust(9), *(f"{r.worth[n]:+10.4f}" for n in sources)]
-        lines.append(" ".join(cells))
-    totals = [*([r.single[n] for r in fitted.report.values()] for n in sources)]
-    totals += [[r.mean for r in fitted.report.values()], [r.fused for r in fitted.report.values()]]
-    means = (f"{sum(column) / len(column):10.4f}" for column in totals)
-    lines.append(" ".join([f"{'all':{width}s}", *means]))
-    return "\n".join(lines)
+    head += [f"{'gain over the best [95 %]':>27s}", "  takes"]
+    head += [f"{'-' + n:>11.11s}" for n in losses]
+    what = "; in the last columns what the fusion loses without a source" if losses else ""
+    images = f"{found.fit.images} images of {found.fit.patients} patients"
+    lines = [f"held-out Dice on {images}{what}", " ".join(head)]
+    lines += [_row(f"{label:{width}s}", r, sources, losses) for label, r in report.items()]
+    single = [float(np.mean([r.single[n] for r in report.values()])) for n in sources]
+    means = [*single, comparison.mean, comparison.fused]
+    return "\n".join([*lines, " ".join([f"{'all':{width}s}", *(f"{v:10.4f}" for v in means)])])
+
+
+def _row(label: str, r: ClassReport, sources: Sequence[str], losses: Sequence[str]) -> str:
+    values = [*(r.single[name] for name in sources), r.mean, r.fused]
+    cells = [label, *(f"{v:10.4f}" for v in values), f"{r.likely_gain!s:>27s}"]
+    cells.append(f"  {r.keeps or 'fusion'}".ljust(9))
+    return " ".join([*cells, *(f"{r.worth[n]:+10.4f}" for n in losses)]).rstrip()
 
 
 def describe_refinement(choice: Choice | None) -> str:

@@ -29,29 +29,28 @@ def fit(
     predictions: Stores,
     data: Data,
     out: Annotated[Path, typer.Option(help="Fusion config to write (YAML).")],
-    method: Annotated[str, typer.Option(help="Rule to fit.")] = "hybrid",
+    method: Annotated[
+        str, typer.Option(help="Rule to fit: mean, weighted, vote, classwise, hybrid.")
+    ] = "hybrid",
     refine: Annotated[
         str, typer.Option(help="Refinements to try: shape, all (with the CRF), none.")
     ] = "shape",
+    jobs: Jobs = 1,
     data_format: From = None,
     edits: Edits = None,
 ) -> None:
-    """Fit the fusion's weights on predictions for images the models did not learn from."""
+    """Fit a fusion rule on predictions for images the models did not learn from."""
     from zoo import fit as fitting
     from zoo.progress import bar
     from zoo.source import DataSource
 
-    if method != "hybrid":
-        raise ValueError(f"method '{method}': expected hybrid; the other rules need no fit")
     if refine not in set(fitting.Refinement):
         raise ValueError(f"--refine: expected shape, all or none, found '{refine}'")
     source = DataSource.open(data, data_format, edits)
     with bar("fit") as report:
-        found = fitting.fit(predictions, source, out, report, fitting.Refinement(refine))
-    say(fitting.describe(found.fit))
-    say(fitting.describe_refinement(found.choice))
-    kept = sum(bool(r.keeps) for r in found.fit.report.values())
-    say(f"{out}: fitted on {found.fit.images} images; classes that keep their best source: {kept}")
+        wanted = fitting.Refinement(refine)
+        found = fitting.fit(predictions, source, out, report, wanted, method, jobs)
+    say(fitting.describe(found, out))
 
 
 @app.command()
@@ -124,7 +123,10 @@ def evaluate(
         ),
     ] = "fast",
     against: Annotated[
-        Path | None, typer.Option(help="Another one for the same images, to compare with.")
+        Path | None,
+        typer.Option(
+            help="Another one for the same images; the differences are this one minus that."
+        ),
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Scores as JSON.")] = None,
     subset: Annotated[
@@ -138,6 +140,7 @@ def evaluate(
     """Score a prediction store or a submission: overlap, outlines, shared pixels, lost bones."""
     from fusion.measures import parse_measures
     from zoo import score_table
+    from zoo.annotated import tell_apart
     from zoo.evaluate import evaluate as score
     from zoo.progress import bar
     from zoo.source import DataSource
@@ -153,10 +156,11 @@ def evaluate(
     lines = [score_table.describe(found[0], measures, summaries)]
     if against:
         differences = score_table.compare_all(found[0], found[1], measures)
-        record["against"] = {"source": str(against)} | {
+        names = tell_apart((predictions, against))
+        record["against"] = {"source": str(against), "difference": " - ".join(names)} | {
             name: summary.record() for name, summary in differences.items()
         }
-        lines.append(score_table.describe_comparison(found[0], differences, str(against)))
+        lines.append(score_table.describe_comparison(found[0], differences, names))
     if json_out is not None:
         write_json(json_out, record)
     say("\n\n".join(lines))
