@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from converters.unfinished import unfinished
+
 PROVENANCE = "provenance.json"
 # Distributions whose version can change a result; those that are not installed are left out.
 _RECORDED = (
@@ -30,8 +32,8 @@ def result_folder(
 ) -> Iterator[Path]:
     """Give a folder to write into that becomes `out` when the block ends without an error.
 
-    The block writes to `OUT.partial`; an error removes it and leaves `out` as it was. A previous
-    result of the same kind is replaced as a whole.
+    An error leaves `out` as it was. A previous result of the same kind is replaced as a whole. See
+    `converters.unfinished`.
 
     Args:
         out: where the result will be.
@@ -39,21 +41,16 @@ def result_folder(
         provenance: further entries: command, config, seed, split.
 
     Raises:
-        ValueError: `out` or `OUT.partial` exists and is not such a result.
+        ValueError: `out` exists and is not such a result.
     """
     target = Path(os.path.realpath(out))
-    partial = target.with_name(target.name + ".partial")
     _check_replaceable(target, kind)
-    _check_replaceable(partial, kind)
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        _write_record(partial, {"kind": kind, **(provenance or {}), **environment()})
-        yield partial
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    _swap(partial, target)
+    with unfinished(target) as folder:
+        folder.mkdir()
+        _write_record(folder, {"kind": kind, **(provenance or {}), **environment()})
+        yield folder
+        # The work may have taken hours, in which somebody put something there.
+        _check_replaceable(target, kind)
 
 
 def _check_replaceable(folder: Path, kind: str) -> None:
@@ -66,15 +63,6 @@ def _check_replaceable(folder: Path, kind: str) -> None:
             f"{folder}: expected nothing there, or a result of '{kind}' to replace; found {what}: "
             "remove it or choose another place"
         )
-
-
-def _swap(partial: Path, target: Path) -> None:
-    previous = target.with_name(target.name + ".replaced")
-    shutil.rmtree(previous, ignore_errors=True)
-    if target.exists():
-        os.replace(target, previous)
-    os.replace(partial, target)
-    shutil.rmtree(previous, ignore_errors=True)
 
 
 def write_provenance(
@@ -151,13 +139,8 @@ def environment() -> dict[str, Any]:
 
 def atomic_write_text(path: Path, text: str) -> None:
     """Write a UTF-8 file that is either there as a whole or as it was before."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".partial")
-    try:
-        unfinished.write_text(text, encoding="utf-8", newline="\n")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with unfinished(path) as place:
+        place.write_text(text, encoding="utf-8", newline="\n")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from converters.types import LabelSpace
+from converters.unfinished import SUFFIX, claim
 from fusion.types import Evidence, Kind, Prediction, SoftMask, Window
 
 SCHEMA = pa.schema(
@@ -123,22 +124,22 @@ class StoreWriter:
         """Open the folder of the unfinished store, or make it.
 
         Raises:
-            ValueError: `out`, or `OUT.partial`, exists and is not a prediction store.
+            ValueError: `out` exists and is not a prediction store, `OUT.partial` is somebody
+                else's, or another process is writing there.
         """
-        for folder in (out, out.with_name(out.name + ".partial")):
-            if _is_foreign(folder):
-                what = "a prediction store to replace, found another thing"
-                raise ValueError(f"{folder}: expected {what}")
+        if _is_foreign(out):
+            what = "a prediction store to replace, found another thing"
+            raise ValueError(f"{out}: expected {what}")
         self.out, self.manifest = out, manifest
-        self._partial = out.with_name(out.name + ".partial")
         self._parts = manifest.part_names()
         self._keys = list(manifest.images)
         self._pending: list[Prediction] = []
+        self._place = claim(out.with_name(out.name + SUFFIX), "a prediction store to continue")
+        self._partial = self._place.folder
         started = self._partial / "manifest.json"
-        if started.is_file() and started.read_text(encoding="utf-8") != manifest.dumps():
-            shutil.rmtree(self._partial)
-        self._partial.mkdir(parents=True, exist_ok=True)
-        started.write_text(manifest.dumps(), encoding="utf-8")
+        if not started.is_file() or started.read_text(encoding="utf-8") != manifest.dumps():
+            self._place.clear()
+            started.write_text(manifest.dumps(), encoding="utf-8")
         # Parts are written in order: what lies behind a gap is written again.
         whole = takewhile(lambda name: (self._partial / name).is_file(), self._parts)
         self._done = min(sum(1 for _ in whole) * manifest.images_per_part, len(self))
@@ -155,6 +156,10 @@ class StoreWriter:
     def remaining(self) -> Sequence[str]:
         """Keys that are still to be written, in order."""
         return self._keys[self._done + len(self._pending) :]
+
+    def discard(self) -> None:
+        """Throw away what has been written."""
+        self._place.remove()
 
     def append(self, prediction: Prediction) -> None:
         """Take the next image's prediction.
@@ -185,18 +190,27 @@ class StoreWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            # Without a part there is nothing to continue, and nothing to leave behind.
-            if not self._done:
-                shutil.rmtree(self._partial, ignore_errors=True)
-            return
+        try:
+            if kind is None:
+                self._finish()
+            elif not self._done:
+                # Without a part there is nothing to continue, and nothing to leave behind.
+                self.discard()
+        finally:
+            self._place.release()
+
+    def _finish(self) -> None:
         if self.remaining:
             raise ValueError(f"{self.out}: {len(self.remaining)} images were not predicted")
         for leftover in self._partial.glob("*.tmp"):
             leftover.unlink()
+        # The work may have taken hours, in which somebody put something there.
+        if _is_foreign(self.out):
+            raise ValueError(f"{self.out}: expected the store that was there, found another thing")
         if self.out.exists():
             shutil.rmtree(self.out)
         os.replace(self._partial, self.out)
+        self._place.unmark(self.out)
 
 
 class PredictionStore:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from converters.masks import CropMask, decode_rle, encode_rle
 from converters.types import LabelSpace
+from converters.unfinished import unfinished
 from fusion.types import Prediction
 
 HEADER = ("image_name", "class", "rle")
@@ -59,19 +59,13 @@ def encode(
 
 def write(path: Path, rows: Iterable[Row]) -> int:
     """Write a submission, whole or not at all, and return the number of rows."""
-    unfinished = path.with_name(path.name + ".partial")
     count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(HEADER)
-            for row in rows:
-                writer.writerow(row)
-                count += 1
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with unfinished(path) as place, place.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        for row in rows:
+            writer.writerow(row)
+            count += 1
     return count
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,6 +18,7 @@ from converters.masks import unpack_labels
 from converters.parallel import map_ordered
 from converters.splits import Split
 from converters.types import LabelSpace, Sample
+from converters.unfinished import clear_leftovers, unfinished, workplace
 from zoo.augmentation import Augmentation, pack_instances, unpack_instances
 from zoo.config import RunConfig, load_config
 from zoo.data import Items, SampleItems, other_index, resize_image, resize_packed
@@ -141,10 +140,8 @@ def _stack(pictures: Sequence[Image], axis: int) -> Image:
 
 
 def _write_png(out: Path, picture: Image) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(out.name + ".partial")
-    unfinished.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
-    os.replace(unfinished, out)
+    with unfinished(out) as place:
+        place.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 # --- to disk
@@ -204,8 +201,9 @@ def write(
     held_out = set(split.val(fold)) if split else set()
     learned = [sample for sample in samples if sample.key not in held_out]
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-        make = partial(_make_copies, steps, labels, learned, copies, seed, Path(folder))
+    clear_leftovers(out.parent, out.name)
+    with workplace(out) as folder:
+        make = partial(_make_copies, steps, labels, learned, copies, seed, folder)
         made: list[Sample] = []
         for done, few in enumerate(map_ordered(make, range(len(learned)), jobs), 1):
             made += few

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from converters.unfinished import unfinished
 
 # Inside a run folder.
 FOLDER = "checkpoints"
@@ -34,15 +35,13 @@ def write_weights(
     tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, str] | None = None
 ) -> None:
     """Write name -> tensor, which `read_weights` reads; else as `save_weights`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".partial")
     # Copies: safetensors refuses tensors that share memory.
     plain = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
-    save_file(plain, unfinished, {"format": "pt", **(about or {})})
-    _order_texts(unfinished)
-    # safetensors writes for the owner alone; a run folder may be a team's.
-    unfinished.chmod(0o644)
-    os.replace(unfinished, path)
+    with unfinished(path) as place:
+        save_file(plain, place, {"format": "pt", **(about or {})})
+        _order_texts(place)
+        # safetensors writes for the owner alone; a run folder may be a team's.
+        place.chmod(0o644)
 
 
 def _order_texts(path: Path) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.files import atomic_write_text
 from converters.types import LabelSpace
+from converters.unfinished import claim
 from fusion import Rule
 from fusion.certainty import drop_uncertain
 from fusion.sources import Ensemble
@@ -116,17 +116,15 @@ class ChunkFolder:
             record: what the chunks depend on, as JSON can hold it.
 
         Raises:
-            ValueError: there is a folder or a file of that name that is not such a folder.
+            ValueError: a folder or a file of that name is somebody else's, or another process is
+                writing there.
         """
         self.folder = out.with_name(out.name + ".fusing")
+        self._place = claim(self.folder, "an unfinished fusion")
         manifest, text = self.folder / MANIFEST, json.dumps(record, indent=1) + "\n"
-        if not manifest.is_file() and _is_foreign(self.folder):
-            raise ValueError(f"{self.folder}: expected an unfinished fusion, found another thing")
-        if manifest.is_file() and manifest.read_text(encoding="utf-8") != text:
-            shutil.rmtree(self.folder)
-        # First of all and whole: a folder without it is somebody else's.
-        if not manifest.is_file():
-            atomic_write_text(manifest, text)
+        if not manifest.is_file() or manifest.read_text(encoding="utf-8") != text:
+            self._place.clear()
+            manifest.write_text(text, encoding="utf-8")
 
     def missing(self, chunks: int) -> list[int]:
         """Return the numbers of the chunks that are not done."""
@@ -135,7 +133,10 @@ class ChunkFolder:
     def save(self, number: int, chunk: Coded) -> None:
         """Keep a chunk."""
         record = {"rows": chunk.rows, "left_out": chunk.left_out, "flags": chunk.flags}
-        atomic_write_text(self._file(number), json.dumps(record, ensure_ascii=False))
+        # Nobody else writes in this folder.
+        half = self._file(number).with_suffix(".tmp")
+        half.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+        os.replace(half, self._file(number))
 
     def load(self, number: int) -> Coded:
         """Read a chunk that was kept."""
@@ -146,14 +147,7 @@ class ChunkFolder:
 
     def remove(self) -> None:
         """Throw the chunks away."""
-        shutil.rmtree(self.folder)
+        self._place.remove()
 
     def _file(self, number: int) -> Path:
         return self.folder / f"chunk-{number:05d}.json"
-
-
-def _is_foreign(folder: Path) -> bool:
-    if not folder.is_dir():
-        return folder.exists()
-    # A kill may have left the manifest half-written, and nothing else.
-    return any(not entry.name.startswith(MANIFEST) for entry in folder.iterdir())

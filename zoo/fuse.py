@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import os
-import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -246,21 +245,19 @@ def write_fused(job: Job, report: Report) -> Fused:
 def _write_store(job: Job, report: Report) -> Fused:
     total, size = len(job.ensemble.images), chunks.IMAGES
     fuse = partial(chunks.fuse, job.rule, job.ensemble.labels)
-    # It refuses folders that are somebody else's: those are not ours to clean up below.
-    writer = StoreWriter(job.out, _manifest(job))
-    try:
-        with writer:
-            done = total - len(writer.remaining)
-            wanted = range(-(-done // size), chunks.count(job.ensemble))
-            tasks = chunks.cut(job.ensemble, wanted, list(job.ensemble.images))
+    with StoreWriter(job.out, _manifest(job)) as writer:
+        done = total - len(writer.remaining)
+        wanted = range(-(-done // size), chunks.count(job.ensemble))
+        tasks = chunks.cut(job.ensemble, wanted, list(job.ensemble.images))
+        try:
             for predictions in map_anywhere(fuse, tasks, job.jobs, job.on):
                 for prediction in predictions:
                     writer.append(prediction)
                 report(total - len(writer.remaining), total, "")
-    except ValueError:
-        # What is wrong with a source will not mend itself: no part is worth keeping.
-        shutil.rmtree(writer.folder, ignore_errors=True)
-        raise
+        except ValueError:
+            # What is wrong with a source will not mend itself: no part is worth keeping.
+            writer.discard()
+            raise
     return Fused(total)
 
 

@@ -105,6 +105,7 @@ def test_a_killed_writer_continues(tmp_path, labels, predictions, written, stop_
     for prediction in predictions[:stop_after]:
         killed.append(prediction)
     (killed.folder / "part-00003.tmp").write_bytes(b"half")
+    del killed
     assert not (tmp_path / "b").exists()
     with StoreWriter(tmp_path / "b", manifest_of(labels)) as writer:
         # Whole parts of two images are kept, and the last part of one.
@@ -120,6 +121,7 @@ def test_a_writer_fills_a_gap_among_its_parts(tmp_path, labels, predictions, wri
     for prediction in predictions[:6]:
         killed.append(prediction)
     (killed.folder / "part-00001.parquet").unlink()
+    del killed
     with StoreWriter(tmp_path / "b", manifest_of(labels)) as writer:
         assert list(writer.remaining) == KEYS[2:]
         for prediction in predictions[2:]:
@@ -135,6 +137,7 @@ def test_an_unfinished_store_of_another_run_is_discarded(tmp_path, labels, predi
     killed = StoreWriter(tmp_path / "b", manifest_of(labels))
     for prediction in predictions[:4]:
         killed.append(prediction)
+    del killed
     writer = StoreWriter(tmp_path / "b", manifest_of(labels, **change))
     assert list(writer.remaining) == KEYS
     assert list(writer.folder.glob("*.parquet")) == []
@@ -169,9 +172,42 @@ def test_a_second_run_replaces_the_store(written, labels, predictions):
 def test_a_folder_of_other_things_is_not_replaced(tmp_path, labels, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "holiday.jpg").write_bytes(b"1")
-    with pytest.raises(ValueError, match=f"{name}: expected a prediction store to replace"):
+    with pytest.raises(ValueError, match=rf"/{name}: expected a prediction store to "):
         StoreWriter(tmp_path / "photos", manifest_of(labels))
     assert (tmp_path / name / "holiday.jpg").exists()
+
+
+def test_a_store_that_is_named_like_an_unfinished_one_is_kept(tmp_path, labels, predictions):
+    mine = write(tmp_path / "b.partial", manifest_of(labels, fold=3), predictions)
+    before = content(mine.path)
+    with pytest.raises(ValueError, match=r"b\.partial: expected a prediction store to continue"):
+        write(tmp_path / "b", manifest_of(labels), predictions)
+    assert content(mine.path) == before
+
+
+def test_a_store_in_use_is_refused(tmp_path, labels, predictions):
+    first = StoreWriter(tmp_path / "b", manifest_of(labels))
+    for prediction in predictions[:4]:
+        first.append(prediction)
+    with pytest.raises(ValueError, match=r"b\.partial: another command is writing there"):
+        StoreWriter(tmp_path / "b", manifest_of(labels, fold=3))
+    with first as writer:
+        for prediction in predictions[4:]:
+            writer.append(prediction)
+    assert len(list(PredictionStore(tmp_path / "b"))) == len(KEYS)
+
+
+def test_what_came_in_the_meantime_is_not_replaced(tmp_path, labels, predictions):
+    writer = StoreWriter(tmp_path / "b", manifest_of(labels))
+    for prediction in predictions:
+        writer.append(prediction)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "holiday.jpg").write_bytes(b"1")
+    with pytest.raises(ValueError, match="b: expected the store that was there"):
+        writer.__exit__(None)
+    assert [path.name for path in (tmp_path / "b").iterdir()] == ["holiday.jpg"]
+    (tmp_path / "b" / "holiday.jpg").unlink()
+    assert len(StoreWriter(tmp_path / "b", manifest_of(labels)).remaining) == 0
 
 
 def test_a_file_is_not_replaced(tmp_path, labels):

@@ -14,6 +14,7 @@ import torch
 import converters
 from converters import segformer
 from converters.types import LabelSpace
+from converters.unfinished import MARK, workplace
 from zoo.augmentation import Augmentation
 from zoo.data import (
     Cases,
@@ -152,12 +153,15 @@ def test_other_numbers_in_a_file_are_no_sample(toys: Any, tmp_path: Path) -> Non
         assert _pixels(store[2]) == expected
 
 
-def test_old_unfinished_files_go_and_new_ones_stay(toys: Any, tmp_path: Path) -> None:
-    for name in ("old", "new"):
-        (tmp_path / f"{name}.partial").write_bytes(b"")
-    os.utime(tmp_path / "old.partial", (0, 0))
-    _disk(toys, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["new.partial"]
+def test_only_our_own_unfinished_files_go(toys: Any, tmp_path: Path) -> None:
+    (tmp_path / "somebody.partial").write_bytes(b"")
+    left = tmp_path / ".0f.npy.abcdefgh.partial"
+    left.mkdir()
+    (left / MARK).touch()
+    (left / "0f.npy").write_bytes(b"half")
+    with workplace(tmp_path / "1e.npy") as running:
+        _disk(toys, tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {"somebody.partial", running.name}
 
 
 def test_a_file_is_no_folder(toys: Any, tmp_path: Path) -> None:

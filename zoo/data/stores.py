@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.unfinished import clear_leftovers, unfinished
 from zoo.data.bits import BitMask, Part
 from zoo.data.items import Items
 from zoo.data.reading import read_ahead, resize_image
@@ -27,8 +26,6 @@ Cache = Literal["memory", "disk", "none"]
 VERSION = 1
 # Numbers that every file begins with.
 _HEAD = 8
-# Files that a killed process left; others are still being written.
-_LEFT_AFTER_S = 3600.0
 
 
 @dataclass(frozen=True)
@@ -168,10 +165,7 @@ class DiskStore:
             raise ValueError(
                 f"{folder}: expected a place for the samples' files: {error.strerror}"
             ) from None
-        for path in folder.glob("*.partial"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > _LEFT_AFTER_S:
-                    path.unlink()
+        clear_leftovers(folder)
 
     def __len__(self) -> int:
         return len(self._made)
@@ -194,15 +188,11 @@ class DiskStore:
 
 def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Let a file appear as a whole."""
-    unfinished = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
-    try:
-        with unfinished.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    # Leftovers went when the store was opened: there are too many files to look each time.
+    with unfinished(path, clears=False) as place, place.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 # --- a sample as bytes: numbers (int32), the key, the image, the parts one after the other

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import random
 import tempfile
 import time
@@ -26,6 +25,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from converters.unfinished import unfinished
 from fusion.metrics import Scores
 from zoo.checkpoints import BEST, LAST, RESUME, save_weights
 from zoo.families import ultralytics_offline  # noqa: F401  (before anything of Ultralytics)
@@ -273,12 +273,10 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         if self.fitness is not None and self.fitness == self.best_fitness:
             save_weights(self.ema.ema, self.plan.out / BEST, self.plan.about)
         save_weights(self.ema.ema, self.plan.out / LAST, self.plan.about)
-        place = self.plan.resume_from
-        unfinished = place.with_name(place.name + ".partial")
-        torch.save(
-            {"epoch": self.epoch, "finished": True} if self.stop else self._state(), unfinished
-        )
-        os.replace(unfinished, place)
+        with unfinished(self.plan.resume_from) as place:
+            torch.save(
+                {"epoch": self.epoch, "finished": True} if self.stop else self._state(), place
+            )
         return True
 
     def final_eval(self) -> None:

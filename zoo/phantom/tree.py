@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from converters.parallel import map_ordered
 from converters.types import LabelSpace
+from converters.unfinished import unfinished
 from zoo.phantom.anatomy import BENT, NEUTRAL, Hand, draw_hands
 from zoo.phantom.annotation import IntPoints, draw_polygons
 from zoo.phantom.config import PhantomConfig
@@ -82,14 +81,11 @@ def write_phantom(
         raise ValueError(f"jobs: expected 1 or more, found {jobs}")
     out = out.resolve()
     _check_replaceable(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial_out = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        _write_tree(partial_out, config, progress, jobs)
-        partial_out.chmod(0o755)
-        _replace(out, partial_out)
-    finally:
-        shutil.rmtree(partial_out, ignore_errors=True)
+    with unfinished(out) as folder:
+        folder.mkdir()
+        _write_tree(folder, config, progress, jobs)
+        # The work takes a while, in which somebody may have put something there.
+        _check_replaceable(out)
 
 
 def plan_subjects(config: PhantomConfig) -> list[Subject]:
@@ -131,16 +127,6 @@ def _check_replaceable(out: Path) -> None:
             return
         found = f"the result of '{command}'"
     raise ValueError(f"{out}: expected a new folder or a phantom, found {found}; name another")
-
-
-def _replace(out: Path, fresh: Path) -> None:
-    if not out.exists():
-        fresh.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    out.rename(old / out.name)
-    fresh.rename(out)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_tree(

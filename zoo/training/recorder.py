@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import lightning as L
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from converters.unfinished import unfinished
 from zoo import checkpoints
 from zoo.data import Cases
 from zoo.families.base import TrainJob
@@ -125,11 +126,13 @@ class Recorder(L.Callback):
             if self.has_waited(module):
                 trainer.should_stop = is_last = True
         if is_last or epoch % module.config.checkpoint_every == 0:
-            path = self._job.out / checkpoints.RESUME
-            unfinished = path.with_name(path.name + ".partial")
-            trainer.save_checkpoint(unfinished)
-            if trainer.is_global_zero:
-                os.replace(unfinished, path)
+            self._save(trainer)
+
+    def _save(self, trainer: L.Trainer) -> None:
+        """Write the checkpoint to continue from: all processes take part, in the first's place."""
+        path = self._job.out / checkpoints.RESUME
+        with unfinished(path) if trainer.is_global_zero else nullcontext(path) as place:
+            trainer.save_checkpoint(trainer.strategy.broadcast(place))
 
     def network(self, module: NetworkModule) -> nn.Module:
         """Return the network that is scored and written."""

@@ -1,6 +1,5 @@
 """What the fuse command writes: the same bytes, wherever and in whatever pieces it works."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -153,14 +152,32 @@ def test_somebody_s_folder_is_left_alone(zoo, stores, tmp_path, capsys):
     assert (tmp_path / "out.csv.fusing" / "photo.jpg").exists()
 
 
+KILLED_STORE = """
+import os, signal, sys
+from fusion.store import StoreWriter
+from zoo import chunks
+from zoo.cli import main
+chunks.IMAGES = 2
+flush = StoreWriter._flush
+def flush_and_die(self):
+    flush(self)
+    if self._done == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+StoreWriter._flush = flush_and_die
+main(sys.argv[1:])
+"""
+
+
 def test_a_store_killed_half_way_goes_on(zoo, stores, tmp_path, counted):
     out = tmp_path / "store"
     options = ("--method", "mean", "--format", "store")
-    zoo("fuse", *stores, "--out", out, *options)
-    expected = {p.name: p.read_bytes() for p in out.iterdir()}
-    partial = tmp_path / "store.partial"
-    os.rename(out, partial)
-    (partial / "part-00002.parquet").unlink()
+    zoo("fuse", *stores, "--out", tmp_path / "whole", *options)
+    expected = {p.name: p.read_bytes() for p in (tmp_path / "whole").iterdir()}
+    command = ["fuse", *stores, "--out", out, *options]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_STORE, *map(str, command)], capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
     counted.clear()
     zoo("fuse", *stores, "--out", out, *options)
     assert counted == [2]
