@@ -123,7 +123,7 @@ class Submission:
         object.__setattr__(self, "_keys", tuple(self.images))
         path, names = self.index.path, {name: None for _, _, name in self.images.values()}
         if foreign := [name for name in self.index.places if name not in names]:
-            wanted = f"the images that are to be fused, such as '{next(iter(names), '')}'"
+            wanted = f"images of the data set or of the stores, such as '{next(iter(names), '')}'"
             other = f"{len(foreign)} that are not among them, such as '{foreign[0]}'"
             raise ValueError(f"{path}: expected {wanted}; found {other}")
         if missing := [name for name in names if name not in self.index.places]:
@@ -289,6 +289,24 @@ class Ensemble:
     def __iter__(self) -> Iterator[tuple[Prediction, ...]]:
         """Yield each image's predictions, one a source; one image in memory at a time."""
         yield from zip(*self.part(0, len(self.images)), strict=True)
+
+
+def check_splits(ensemble: Ensemble) -> None:
+    """Refuse held-out predictions of different splits: each knows of other images' truth.
+
+    On test images models of any split may be joined.
+
+    Raises:
+        ValueError: there are such; says which.
+    """
+    stores = [source for source in ensemble.sources if isinstance(source, PredictionStore)]
+    held_out = [store for store in stores if store.manifest.subset == "val"]
+    for store in held_out[1:]:
+        if store.manifest.split != held_out[0].manifest.split:
+            raise ValueError(
+                f"{store.path}: expected held-out predictions of the split of {held_out[0].path}, "
+                "found those of another; predict with the same folds"
+            )
 
 
 def _check_names(paths: Sequence[Path]) -> None:

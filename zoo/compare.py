@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from converters.files import environment, result_folder
 from converters.masks import EMPTY, CropMask
+from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
 from converters.writing import dump_json
-from fusion.metrics import ImageScore, Scores, score_image
+from fusion.metrics import ImageScore, Scores
 from fusion.sources import Ensemble
-from fusion.store import ImageEntry, PredictionStore
+from zoo.annotated import Few, Known, check_frames, cut, tell_apart
 from zoo.disagreement import (
     Disagreement,
     MaskPair,
@@ -21,10 +24,9 @@ from zoo.disagreement import (
     spread_out,
     without_place,
 )
-from zoo.evaluate import binary_masks, describe_person, truth_masks
+from zoo.evaluate import binary_masks, measure_masks, truth_masks
 from zoo.progress import Report, track
 from zoo.report.compare_page import Drawn, write_comparison
-from zoo.report.measuring import read_some
 from zoo.source import DataSource
 
 PAGE, RECORD = "compare.html", "compare.json"
@@ -43,6 +45,7 @@ def compare(
     labels_name: str,
     command: Sequence[str],
     report: Report,
+    jobs: int = 1,
 ) -> Disagreement:
     """Compare two predictions and write OUT/compare.html and OUT/compare.json.
 
@@ -53,17 +56,18 @@ def compare(
         labels_name: label space of submissions; a store names its own.
         command: what the user called, for `provenance.json`.
         report: for a progress bar.
+        jobs: processes.
 
     Raises:
         ValueError: sources that have no image or no class in common, or that cannot be read.
     """
     with result_folder(out, "compare", {"command": list(command)}) as folder:
         usual = LabelSpace.load(labels_name)
-        samples = read_samples(data, paths, usual) if data else {}
-        two = Two.open(paths, samples, usual)
-        found = count_differences(two, samples, report)
-        known = [pair for pair in found.differing() if pair.key in samples]
-        chosen = spread_out(known, PICTURED, PICTURED_PER_CLASS)
+        known = Known.read(paths, data, usual)
+        samples, two = known.samples, Two.open(paths, known, usual)
+        found = count_differences(two, samples, report, jobs)
+        seen = [pair for pair in found.differing() if pair.key in samples]
+        chosen = spread_out(seen, PICTURED, PICTURED_PER_CLASS)
         write_comparison(
             folder / PAGE,
             found=found,
@@ -82,30 +86,30 @@ class Two:
         a: the first, alone.
         b: the second, alone.
         names: what they are called, different.
+        left_out: images that corrections exclude.
     """
 
     a: Ensemble
     b: Ensemble
     names: tuple[str, str]
+    left_out: frozenset[str] = frozenset()
 
     @classmethod
-    def open(
-        cls, paths: tuple[Path, Path], samples: Mapping[str, Sample], usual: LabelSpace
-    ) -> Two:
+    def open(cls, paths: tuple[Path, Path], known: Known, usual: LabelSpace) -> Two:
         """Open two stores, two submissions, or one of each, without reading a mask.
 
         Args:
             paths: of A and B.
-            samples: a data set's images, from which submissions have keys and sizes; else these are
-                those of the other's store.
+            known: a data set's images, from which submissions have keys and sizes; without any they
+                have those of the other's store.
             usual: the label space of submissions that have classes of it.
 
         Raises:
             ValueError: no such source, or stores of different classes.
         """
-        known = {k: (*s.size_hw, s.file_name) for k, s in samples.items()} or None
-        opened = [Ensemble.open([path], known, usual=usual) for path in paths]
-        if known is None:
+        entries = known.entries or None
+        opened = [Ensemble.open([path], entries, usual=usual) for path in paths]
+        if entries is None:
             sized = next((one.images for one in opened if one.sizes_known), None)
             opened = [
                 one if one.sizes_known else Ensemble.open([path], sized, usual=usual)
@@ -114,7 +118,7 @@ class Two:
         a, b = opened
         if set(a.labels.names).isdisjoint(b.labels.names):
             raise ValueError(f"{paths[1]}: it has no class of {paths[0]}")
-        return cls(a, b, _names(paths))
+        return cls(a, b, tell_apart(paths), frozenset(known.left_out))
 
     @property
     def sizes_known(self) -> bool:
@@ -128,68 +132,84 @@ class Two:
         Raises:
             ValueError: there are none.
         """
-        return narrow(self.a.labels, frozenset(self.a.classes) & frozenset(self.b.classes))
+        both = frozenset(self.a.classes) & frozenset(self.b.classes)
+        if names := [name for name in self.a.labels.names if name in both]:
+            return self.a.labels.only(names)
+        what = f"classes of '{self.a.labels.name}' that both have"
+        raise ValueError(f"compare: expected {what}, found none")
 
     @property
     def keys(self) -> list[str]:
-        """The images that both have, in A's order."""
-        return [key for key in self.a.images if key in self.b.images]
+        """The images that both have, in A's order; without those that are left out."""
+        return [k for k in self.a.images if k in self.b.images and k not in self.left_out]
 
-    def masks(self, keys: Sequence[str], labels: LabelSpace) -> Iterator[Masks]:
-        """Yield key, A's masks and B's of some images, in A's order; one image in memory.
+    def few(self, keys: Sequence[str]) -> FewOfTwo:
+        """Choose some images; not read yet."""
+        sides = Few.of(self.a, keys), Few.of(self.b, keys)
+        return FewOfTwo(*sides, self.labels, self.names, self.sizes_known)
+
+
+@dataclass(frozen=True)
+class FewOfTwo:
+    """Some images of two sources, unread; light, so that another process can read them.
+
+    Attributes:
+        a: of the first.
+        b: of the second, the same images.
+        labels: the classes that both speak of.
+        names: what the sources are called.
+        sizes_known: whether every image's size is known.
+    """
+
+    a: Few
+    b: Few
+    labels: LabelSpace
+    names: tuple[str, str]
+    sizes_known: bool
+
+    def __iter__(self) -> Iterator[Masks]:
+        """Yield key, A's masks and B's; one image in memory.
 
         Raises:
             ValueError: an image has another size in A than in B.
         """
-        for (a,), (b,) in zip(read_some(self.a, keys), read_some(self.b, keys), strict=True):
+        for (a,), (b,) in zip(self.a, self.b, strict=True):
             if self.sizes_known and a.size_hw != b.size_hw:
                 raise ValueError(
                     f"compare: '{a.key}' is {a.size_hw} in {self.names[0]}, "
                     f"{b.size_hw} in {self.names[1]}"
                 )
-            yield a.key, binary_masks(a, labels), binary_masks(b, labels)
+            yield a.key, binary_masks(a, self.labels), binary_masks(b, self.labels)
 
 
-def _names(paths: tuple[Path, Path]) -> tuple[str, str]:
-    """Folder or file names; with as much of what lies above as tells them apart."""
-    a, b = (path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in paths)
-    for depth in range(1, max(len(a.parts), len(b.parts)) + 1):
-        names = "/".join(a.parts[-depth:]), "/".join(b.parts[-depth:])
-        if names[0] != names[1]:
-            return names
-    return f"{a.name} (A)", f"{b.name} (B)"
-
-
-def read_samples(data: DataSource, paths: Sequence[Path], usual: LabelSpace) -> dict[str, Sample]:
-    """Read a data set's images, annotated or not, with the classes of the first store."""
-    store = next((path for path in paths if path.is_dir()), None)
-    labels = PredictionStore(store).label_space() if store else usual
-    return {sample.key: sample for sample in data.read(labels, "all")}
-
-
-def count_differences(two: Two, samples: Mapping[str, Sample], report: Report) -> Disagreement:
+def count_differences(
+    two: Two, samples: Mapping[str, Sample], report: Report, jobs: int = 1
+) -> Disagreement:
     """Count where two sources differ on the images and classes that both have.
 
     Args:
         two: the sources.
         samples: key -> sample; those with truth say who is right.
         report: for a progress bar.
+        jobs: processes.
 
     Raises:
         ValueError: they have no image or no class in common, or lie in another frame than the
             truth.
     """
     labels, keys = two.labels, two.keys
+    true = {key: samples[key] for key in keys if key in samples and samples[key].instances}
+    check_frames(two.a.images, true)
     pairs: list[MaskPair] = []
     scores: tuple[list[ImageScore], list[ImageScore]] = ([], [])
-    for key, a, b in track(two.masks(keys, labels), len(keys), report):
-        found = pair_image(key, a, b, labels.names)
-        pairs += found if two.sizes_known else without_place(found)
-        if key in samples and samples[key].instances:
-            _check_size(key, two.a.images[key], samples[key])
-            for into, score in zip(scores, _score(samples[key], (a, b), labels), strict=True):
-                into.append(score)
-    verdict = Verdict.of(*(Scores(labels, found) for found in scores)) if scores[0] else None
+    tasks = ((two.few(few), [true.get(key) for key in few]) for few in cut(keys))
+    work = partial(_count_few, labels=two.a.labels)
+    found = chain.from_iterable(map_ordered(work, tasks, jobs))
+    for counted, scored in track(found, len(keys), report):
+        pairs += counted
+        for into, score in zip(scores, scored, strict=False):
+            into.append(score)
+    verdict = Verdict.of(*(Scores(labels, side) for side in scores)) if scores[0] else None
     sides = two.a, two.b
     return Disagreement(
         two.names,
@@ -201,12 +221,21 @@ def count_differences(two: Two, samples: Mapping[str, Sample], report: Report) -
     )
 
 
-def _check_size(key: str, entry: ImageEntry, sample: Sample) -> None:
-    if tuple(entry[:2]) != tuple(sample.size_hw):
-        raise ValueError(
-            f"compare: '{key}' was predicted at {tuple(entry[:2])}, its truth is "
-            f"{tuple(sample.size_hw)}; take the data set of whole images"
+def _count_few(
+    task: tuple[FewOfTwo, Sequence[Sample | None]], labels: LabelSpace
+) -> list[tuple[list[MaskPair], list[ImageScore]]]:
+    """Pair the masks of a few images, and score A's and B's where there is truth."""
+    few, samples = task
+    results = []
+    for (key, a, b), sample in zip(few, samples, strict=True):
+        pairs = pair_image(key, a, b, few.labels.names)
+        scores = (
+            [measure_masks(one, sample, labels, few.labels, ("dice",)) for one in (a, b)]
+            if sample
+            else []
         )
+        results.append((pairs if few.sizes_known else without_place(pairs), scores))
+    return results
 
 
 def _only(a: Iterable[str], b: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -214,35 +243,12 @@ def _only(a: Iterable[str], b: Iterable[str]) -> tuple[tuple[str, ...], tuple[st
     return tuple(n for n in ours if n not in theirs), tuple(n for n in theirs if n not in ours)
 
 
-def narrow(labels: LabelSpace, names: frozenset[str]) -> LabelSpace:
-    """Return a label space with some of its classes only; it keeps its name.
-
-    Raises:
-        ValueError: none of its classes is among them.
-    """
-    kept = tuple(name for name in labels.names if name in names)
-    if not kept:
-        raise ValueError(f"compare: expected classes of '{labels.name}' that both have, found none")
-    if kept == labels.names:
-        return labels
-    groups = {g: tuple(n for n in m if n in names) for g, m in labels.groups.items()}
-    return LabelSpace(labels.name, kept, {g: m for g, m in groups.items() if m})
-
-
-def _score(
-    sample: Sample, masks: Sequence[Mapping[str, CropMask]], labels: LabelSpace
-) -> list[ImageScore]:
-    truth = {n: m for n, m in truth_masks(sample).items() if n in labels.index}
-    found = [score_image(sample.key, one, truth, labels) for one in masks]
-    return [describe_person(score, sample, labels) for score in found]
-
-
 def drawn(two: Two, chosen: Sequence[MaskPair], samples: Mapping[str, Sample]) -> Iterator[Drawn]:
     """Yield chosen pairs in their order with their masks, which are read again, image by image."""
     wanted = {pair.key for pair in chosen}
     keys = [key for key in two.keys if key in wanted]
     masks: dict[tuple[str, str], tuple[CropMask, CropMask, CropMask | None]] = {}
-    for key, a, b in two.masks(keys, two.labels):
+    for key, a, b in two.few(keys):
         truth = truth_masks(samples[key]) if samples[key].instances else None
         for label in (pair.label for pair in chosen if pair.key == key):
             true = None if truth is None else truth.get(label, EMPTY)
@@ -280,7 +286,7 @@ def describe(found: Disagreement, out: Path) -> str:
     )
     if found.verdict:
         head += f" {'A':>7s} {'B':>7s}  B - A [95 %]"
-    lines = [f"A: {a}", f"B: {b}", *_overall(found), head]
+    lines = [f"A - B: {a} - {b}", *_overall(found), head]
     for row in rows:
         line = f"{row.label:{width}s} {row.dice:8.4f} {row.differ:7d} {row.only_a:10d}"
         line += f" {row.only_b:10d}"
@@ -300,4 +306,4 @@ def _overall(found: Disagreement) -> Iterator[str]:
     )
     if found.verdict and (gain := found.verdict.gain.overall):
         scores = f"A {found.verdict.a.mean():.4f}, B {found.verdict.b.mean():.4f}"
-        yield f"against the truth: {scores}; B - A {gain}"
+        yield f"against the truth: {scores}; A - B {gain}"

@@ -93,7 +93,7 @@ class ClassDifference:
         empty_a: images on which A alone draws nothing.
         empty_b: images on which B alone draws nothing.
         truth: mean Dice of A and of B against the truth; None without truth.
-        gain: B minus A against the truth, over the patients; None without truth.
+        gain: A minus B against the truth, over the patients; None without truth.
     """
 
     label: str
@@ -145,7 +145,7 @@ class Verdict:
     Attributes:
         a: A's scores.
         b: B's, of the same images.
-        gain: means and intervals of B minus A.
+        gain: means and intervals of A minus B.
     """
 
     a: Scores
@@ -155,7 +155,7 @@ class Verdict:
     @classmethod
     def of(cls, a: Scores, b: Scores) -> Verdict:
         """Compare two scores of the same images."""
-        return cls(a, b, compare_scores(b, a, "dice"))
+        return cls(a, b, compare_scores(a, b, "dice"))
 
     def record(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -163,7 +163,7 @@ class Verdict:
             "images": len(self.a.images),
             "dice_a": self.a.mean(),
             "dice_b": self.b.mean(),
-            "b_minus_a": self.gain.record(),
+            "a_minus_b": self.gain.record(),
         }
 
 

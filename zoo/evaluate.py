@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from converters.masks import EMPTY, CropMask, rasterize_labels
 from converters.parallel import map_ordered
 from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
-from fusion import submission
 from fusion.measures import FAST, measure_image
 from fusion.metrics import ImageScore, Scores, score_image
 from fusion.store import PredictionStore
 from fusion.summary import POSTURES
 from fusion.types import Prediction
+from zoo.annotated import Few, Known, check_frames, cut, open_beside
 from zoo.progress import Report, track
 from zoo.source import DataSource
-
-_Found = Prediction | dict[str, CropMask]
 
 
 def truth_masks(sample: Sample) -> dict[str, CropMask]:
@@ -34,12 +33,7 @@ def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
     Raises:
         ValueError: an image has another size here and there, such as that of a crop.
     """
-    for key, (height, width, _) in store.manifest.images.items():
-        if key in samples and tuple(samples[key].size_hw) != (height, width):
-            raise ValueError(
-                f"{store.path}: '{key}' is {(height, width)}, its truth {samples[key].size_hw}; "
-                "take the data set of whole images, from which the crops were cut"
-            )
+    check_frames(store.manifest.images, samples)
 
 
 def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
@@ -68,7 +62,8 @@ def evaluate(
     Args:
         source: a store's folder or a submission's CSV.
         data: the data set with the truth.
-        labels_name: label space of a submission; a store names its own.
+        labels_name: label space of a submission; a store names its own. Of either those classes
+            are scored that it speaks of.
         subset: the images that a submission has to cover; a store lists its own.
         report: for a progress bar.
         measures: of `fusion.measures.MEASURES`; Dice is always there.
@@ -77,62 +72,56 @@ def evaluate(
     Raises:
         ValueError: the source is neither, or speaks of other images or classes.
     """
-    found: Iterable[tuple[str, _Found]]
-    if source.is_dir():
-        store = PredictionStore(source)
-        labels = store.label_space()
-        samples = data.annotated(labels)
-        check_sizes(store, samples)
-        found = ((p.key, p) for p in store)
-        total, left_out = len(store.manifest.images), data.left_out(labels)
-        spoken = labels.only(store.manifest.classes or labels.names)
-    else:
-        labels = LabelSpace.load(labels_name)
-        samples, left_out = data.annotated(labels, subset), data.left_out(labels, subset)
-        masks = _submitted(source, samples, left_out, labels)
-        found, total, spoken = masks.items(), len(masks), labels
-    tasks = _tasks(source, ((k, f) for k, f in found if k not in left_out), samples)
-    measure = partial(_measure, labels=labels, spoken=spoken, measures=tuple(measures))
-    return Scores(spoken, list(track(map_ordered(measure, tasks, jobs), total, report)))
+    usual = LabelSpace.load(labels_name)
+    known = Known.read([source], data, usual, "all" if source.is_dir() else subset)
+    opened, samples = open_beside([source], known, usual, data.path)
+    if not source.is_dir():
+        _check_complete(source, known, samples)
+    keys = [key for key in opened.images if key not in known.left_out]
+    if unknown := [key for key in keys if key not in samples]:
+        raise ValueError(f"{source}: '{unknown[0]}' has no truth in this data set")
+    labels, spoken = opened.labels, opened.labels.only(opened.classes)
+    tasks = ((Few.of(opened, few), [samples[key] for key in few]) for few in cut(keys))
+    measure = partial(_measure_few, labels=labels, spoken=spoken, measures=tuple(measures))
+    found = chain.from_iterable(map_ordered(measure, tasks, jobs))
+    return Scores(spoken, list(track(found, len(keys), report)))
 
 
-def _submitted(
-    path: Path,
-    samples: Mapping[str, Sample],
-    left_out: Mapping[str, Sample],
-    labels: LabelSpace,
-) -> dict[str, dict[str, CropMask]]:
-    known = {**left_out, **samples}
-    keys = by_file_name(known.values())
-    sizes = {name: known[key].size_hw for name, key in keys.items()}
-    masks = {keys[name]: found for name, found in submission.read_masks(path, sizes)}
-    if missing := sorted(set(samples) - set(masks)):
-        count = f"{len(missing)} of {len(samples)} images"
+def _check_complete(path: Path, known: Known, samples: Mapping[str, Sample]) -> None:
+    if missing := sorted(known.annotated.keys() - samples.keys()):
+        count = f"{len(missing)} of {len(known.annotated)} images"
         raise ValueError(f"{path}: {count} are missing, such as '{missing[0]}'")
-    for key, found in masks.items():
-        if unknown := sorted(set(found) - set(labels.names)):
-            raise ValueError(f"{path}: '{key}': unknown class '{unknown[0]}'")
-    return masks
 
 
-def _tasks(
-    source: Path, found: Iterable[tuple[str, _Found]], samples: Mapping[str, Sample]
-) -> Iterator[tuple[_Found, Sample]]:
-    for key, masks in found:
-        if key not in samples:
-            raise ValueError(f"{source}: '{key}' has no truth in this data set")
-        yield masks, samples[key]
+def _measure_few(
+    task: tuple[Few, Sequence[Sample]],
+    labels: LabelSpace,
+    spoken: LabelSpace,
+    measures: Collection[str],
+) -> list[ImageScore]:
+    few, samples = task
+    return [
+        measure_masks(binary_masks(found, spoken), sample, labels, spoken, measures)
+        for (found,), sample in zip(few, samples, strict=True)
+    ]
 
 
-def _measure(
-    task: tuple[_Found, Sample],
+def measure_masks(
+    masks: Mapping[str, CropMask],
+    sample: Sample,
     labels: LabelSpace,
     spoken: LabelSpace,
     measures: Collection[str],
 ) -> ImageScore:
-    """Score what a source speaks of; of other classes it says nothing, not that there are none."""
-    found, sample = task
-    masks = binary_masks(found, spoken) if isinstance(found, Prediction) else found
+    """Score what a source speaks of; of other classes it says nothing, not that there are none.
+
+    Args:
+        masks: class -> mask; a class that is absent is an empty mask.
+        sample: the image with its truth.
+        labels: all classes.
+        spoken: those that the source speaks of.
+        measures: of `fusion.measures.MEASURES`; Dice is always there.
+    """
     truth = {name: m for name, m in truth_masks(sample).items() if name in spoken.index}
     score = measure_image(
         *(sample.key, masks, truth, spoken, sample.size_hw),

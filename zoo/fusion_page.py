@@ -26,6 +26,7 @@ def write_page(
     labels_name: str,
     command: Sequence[str],
     report: Report,
+    jobs: int = 1,
 ) -> FusionReport:
     """Measure sources and rules on annotated images; write OUT/report.html and OUT/report.json.
 
@@ -33,10 +34,11 @@ def write_page(
         paths: prediction stores and submissions of the same images.
         data: the data set with their truth.
         out: folder; a previous report is replaced.
-        config: a fitted rule; without it the page is about the plain ones.
+        config: a fitted rule; without it the page is about the plain mean.
         labels_name: label space of submissions; a store names its own.
         command: what the user called, for `provenance.json`.
         report: for a progress bar.
+        jobs: processes.
 
     Raises:
         ValueError: sources, config and data set that do not fit together.
@@ -47,6 +49,8 @@ def write_page(
         facts = [("Data", data.path.resolve().name)]
         if config is not None:
             facts.append(("Fusion config", config.name))
+        elif rules:
+            facts.append(("Fusion rule", f"{list(rules)[-1]}, as no config was given"))
         found = report_fusion(
             folder / PAGE,
             title=f"{', '.join(source.name for source in sources.sources)} on {facts[0][1]}",
@@ -55,6 +59,7 @@ def write_page(
             samples=samples,
             facts=facts,
             report=report,
+            jobs=jobs,
         )
         (folder / RECORD).write_text(dump_json(found.record()), encoding="utf-8")
     return found

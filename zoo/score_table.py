@@ -143,16 +143,18 @@ def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Su
     return "\n".join(lines)
 
 
-def describe_comparison(scores: Scores, differences: Mapping[str, Summary], against: str) -> str:
-    """Return differences of two predictions as lines for a terminal.
+def describe_comparison(
+    scores: Scores, differences: Mapping[str, Summary], names: tuple[str, str]
+) -> str:
+    """Return differences of two predictions, the first minus the second, as lines for a terminal.
 
     Args:
         scores: of the one.
         differences: from `compare_all`.
-        against: what the other is called.
+        names: what the one and the other are called.
     """
     columns = {name: found for name, found in differences.items() if name != "shared"}
-    head = f"minus {against}; * where the 95 % interval over patients leaves out 0"
+    head = f"{names[0]} - {names[1]}; * where the 95 % interval over patients leaves out 0"
     return "\n".join([head, *_table(scores, columns, differences.get("shared"), _difference)])
 
 

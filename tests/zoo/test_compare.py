@@ -16,6 +16,7 @@ from fusion.metrics import dice
 from fusion.store import Manifest, StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo import compare as comparing
+from zoo.annotated import Known
 from zoo.cli import main
 from zoo.disagreement import difference, pair_masks, spread_out
 from zoo.report import compare_page, compare_pictures, intervals, pictures
@@ -92,7 +93,7 @@ def write_csv(path, samples, keys=KEYS, names=NAMES, **options):
 
 
 def count(paths, samples=None):
-    two = comparing.Two.open(paths, samples or {}, LABELS)
+    two = comparing.Two.open(paths, Known(samples or {}, {}), LABELS)
     return comparing.count_differences(two, samples or {}, quiet)
 
 
@@ -215,7 +216,7 @@ def test_the_truth_says_who_is_right(tmp_path, samples):
     expected = dice(crop(np.roll(truth.full(SIZE), 6, axis=1)), truth)
     row = next(row for row in found.per_class() if row.label == "left one")
     assert row.truth == (pytest.approx(expected), 1)
-    assert row.gain.mean == pytest.approx(1 - expected)
+    assert row.gain.mean == pytest.approx(expected - 1)
     assert "B is better than A" in compare_page.headline(found)
 
 
@@ -238,7 +239,7 @@ def written(tmp_path_factory, samples):
     folder = tmp_path_factory.mktemp("page")
     a = write_store(folder / "a<b>", samples, without=("shaft",))
     b = write_csv(folder / "b.csv", samples, shift_px=4)
-    two = comparing.Two.open((a, b), samples, LABELS)
+    two = comparing.Two.open((a, b), Known(samples, {}), LABELS)
     found = comparing.count_differences(two, samples, quiet)
     chosen = spread_out(found.differing(), 4, 1)
     compare_page.write_comparison(
@@ -349,7 +350,8 @@ def test_the_command_writes_page_and_record(hands, capsys):
     assert record["truth"]["dice_a"] == 1
     assert record["images"] == 2
     said = capsys.readouterr().out
-    assert "B - A" in said
+    assert "A - B: a - b\n" in said
+    assert record["truth"]["a_minus_b"]["overall"]["mean"] > 0
     # Not every terminal has a real minus.
     assert said.isascii()
 

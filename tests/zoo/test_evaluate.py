@@ -147,13 +147,14 @@ def test_two_predictions_are_compared(scored, stores, data, tmp_path, capsys):
     zoo("evaluate", *stores[:1], "--against", stores[1], "--data", data, "--json", out)
     found = json.loads(out.read_text(encoding="utf-8"))["against"]
     assert found["source"] == str(stores[1])
-    assert set(found) == {"source", "dice", "iou", "shared"}
+    assert found["difference"] == "near - far"
+    assert set(found) == {"source", "difference", "dice", "iou", "shared"}
     for name in ("dice", "iou", "shared"):
         expected = json.loads(json.dumps(compare(*scored, name).record()))
         assert found[name] == expected
     assert found["dice"]["overall"]["interval"][0] > 0
     said = capsys.readouterr().out
-    assert f"minus {stores[1]}" in said
+    assert "near - far; * where" in said
     assert f"{found['dice']['overall']['mean']:+.4f}*" in said
 
 

@@ -388,7 +388,10 @@ def test_submissions_make_a_report(hands, capsys):
     zoo("report", hands / "a.csv", hands / "b.csv", "--data", data, "--out", out)
     assert {p.name for p in out.iterdir()} == {"report.html", "report.json", "provenance.json"}
     record = json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert list(record["entries"]) == ["a", "b", "mean", "vote"]
+    assert list(record["entries"]) == ["a", "b", "vote", "mean"]
+    assert record["gains"]["rule"] == "mean"
+    assert record["headline"].startswith("mean 0.")
+    assert "mean, as no config was given" in (out / "report.html").read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "Pisiform" in said
     # Not every terminal has a real minus.

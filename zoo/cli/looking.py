@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import Data, Edits, From, Labels, app, command_line, say, write_json
+from zoo.cli.options import Data, Edits, From, Jobs, Labels, app, command_line, say, write_json
 
 
 @app.command()
@@ -22,8 +22,9 @@ def compare(
     data_format: From = None,
     edits: Edits = None,
     labels: Labels = "hand_bones",
+    jobs: Jobs = 1,
 ) -> None:
-    """Show where two predictions differ, by class and image, and who is right."""
+    """Show where two predictions differ, by class and image, and who is right: A minus B."""
     from zoo import compare as comparing
     from zoo.progress import bar
     from zoo.source import DataSource
@@ -36,6 +37,7 @@ def compare(
             labels_name=labels,
             command=command_line(),
             report=report,
+            jobs=jobs,
         )
     if json_out is not None:
         write_json(json_out, found.record())
@@ -54,6 +56,7 @@ def report(
     data_format: From = None,
     edits: Edits = None,
     labels: Labels = "hand_bones",
+    jobs: Jobs = 1,
 ) -> None:
     """Show what sources and their fusion are worth on annotated images, bone by bone."""
     from zoo import fusion_page
@@ -68,6 +71,7 @@ def report(
             labels_name=labels,
             command=command_line(),
             report=progress,
+            jobs=jobs,
         )
     if json_out is not None:
         write_json(json_out, found.record())

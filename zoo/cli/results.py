@@ -124,9 +124,7 @@ def evaluate(
     ] = "fast",
     against: Annotated[
         Path | None,
-        typer.Option(
-            help="Another one for the same images; the differences are this one minus that."
-        ),
+        typer.Option(help="Another one for the same images; shown is the first minus this."),
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="Scores as JSON.")] = None,
     subset: Annotated[

@@ -104,9 +104,9 @@ def headline(found: Disagreement) -> str:
     if gain is None:
         return f"{said}; {same} of {len(found.pairs)} masks are the same to the pixel."
     if not gain.is_sure:
-        return f"{said}; the truth does not tell them apart: B minus A is {intervals.say(gain)}."
-    better, worse = ("B", "A") if gain.mean > 0 else ("A", "B")
-    return f"{said}; against the truth {better} is better than {worse}: B minus A is " + (
+        return f"{said}; the truth does not tell them apart: A minus B is {intervals.say(gain)}."
+    better, worse = ("A", "B") if gain.mean > 0 else ("B", "A")
+    return f"{said}; against the truth {better} is better than {worse}: A minus B is " + (
         f"{intervals.say(gain)}."
     )
 
@@ -127,12 +127,12 @@ def remarks(found: Disagreement) -> list[str]:
 def _about_classes(verdict: Verdict, count: int) -> str:
     sure = {n: e.mean for n, e in verdict.gain.classes.items() if e.is_sure}
     sides = {
-        "B": [name for name, mean in sure.items() if mean > 0],
-        "A": [name for name, mean in sure.items() if mean < 0],
+        "A": [name for name, mean in sure.items() if mean > 0],
+        "B": [name for name, mean in sure.items() if mean < 0],
     }
     parts = [f"{side} is better on {_some(names)}" for side, names in sides.items() if names]
     if not parts:
-        return "On no class does the interval of B minus A leave out 0."
+        return "On no class does the interval of A minus B leave out 0."
     return f"{'; '.join(parts)}: there the interval leaves out 0, of {count} classes."
 
 

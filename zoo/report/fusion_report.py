@@ -12,7 +12,7 @@ from converters.types import LabelSpace, Sample
 from fusion import FUSIONS, Mean, Rule, Vote
 from fusion.rule_file import read_rule
 from fusion.sources import Ensemble
-from fusion.store import PredictionStore
+from zoo.annotated import Known, open_beside
 from zoo.progress import Report
 from zoo.report.entries import Entry
 from zoo.report.gains import Gains, find_gains
@@ -55,10 +55,14 @@ class FusionReport:
 def choose_rules(sources: Ensemble, config: Path | None) -> dict[str, Rule]:
     """Return the rules that a report compares: both plain ones, and that of a fusion config.
 
+    The last one, or `hybrid`, is what the report is about. Without a config that is the mean, to
+    which no weights have to be fitted.
+
     Raises:
         ValueError: a bad config, or a source with a rule's name.
     """
-    rules: dict[str, Rule] = {"mean": Mean(), "vote": Vote()} if len(sources.sources) > 1 else {}
+    plain: dict[str, Rule] = {"mean": Mean(), "vote": Vote()} if len(sources.sources) > 1 else {}
+    rules = plain if config else dict(reversed(plain.items()))
     if config is not None:
         rule = read_rule(config)
         hybrid = hybrid_in(rule)
@@ -82,15 +86,7 @@ def open_sources(
         ValueError: they do not fit together, or no image has truth.
     """
     usual = LabelSpace.load(labels_name)
-    store = next((path for path in paths if path.is_dir()), None)
-    labels = PredictionStore(store).label_space() if store else usual
-    samples = {sample.key: sample for sample in data.read(labels, "all")}
-    images = {key: (*sample.size_hw, sample.file_name) for key, sample in samples.items()}
-    sources = Ensemble.open(paths, images, usual=usual)
-    annotated = {key: s for key, s in samples.items() if s.instances and key in sources.images}
-    if not annotated:
-        raise ValueError(f"{data.path}: expected the truth of the predicted images, found none")
-    return sources, annotated
+    return open_beside(paths, Known.read(paths, data, usual), usual, data.path)
 
 
 def report_fusion(
@@ -102,6 +98,7 @@ def report_fusion(
     samples: Mapping[str, Sample],
     facts: Sequence[tuple[str, str]],
     report: Report,
+    jobs: int = 1,
 ) -> FusionReport:
     """Measure sources and rules, and write the page.
 
@@ -113,12 +110,13 @@ def report_fusion(
         samples: key -> sample with truth.
         facts: name and value of what else a reader wants to know.
         report: for a progress bar.
+        jobs: processes.
 
     Raises:
         ValueError: sources, rules and samples that do not fit together, or an image that cannot be
             read.
     """
-    measured = measure(sources, rules, samples, report)
+    measured = measure(sources, rules, samples, report, jobs)
     subject = subject_of(measured.entries)
     shown = subject or best_source(measured.entries) or measured.entries[0]
     hybrid = hybrid_in(rules.get(subject.name)) if subject else None

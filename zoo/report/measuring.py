@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 
 from converters.masks import CropMask
-from converters.types import Sample
+from converters.parallel import map_ordered
+from converters.types import LabelSpace, Sample
 from fusion import Hybrid, Rule
-from fusion.measures import measure_image
 from fusion.metrics import ImageScore, Scores
 from fusion.sources import Ensemble
 from fusion.types import Prediction
-from zoo.evaluate import binary_masks, describe_person, truth_masks
+from zoo.annotated import Few, check_frames, cut
+from zoo.evaluate import binary_masks, measure_masks
 from zoo.fuse import source_names
 from zoo.progress import Report, track
 from zoo.report.entries import Case, Entry, worst_and_median
@@ -42,6 +45,7 @@ def measure(
     rules: Mapping[str, Rule],
     samples: Mapping[str, Sample],
     report: Report,
+    jobs: int = 1,
 ) -> Measured:
     """Score every source alone and every rule on the images that have truth.
 
@@ -50,25 +54,27 @@ def measure(
         rules: name -> rule, none with the name of a source.
         samples: key -> sample with truth; images without one are left out.
         report: for a progress bar.
+        jobs: processes.
 
     Raises:
         ValueError: no image has truth, an image is predicted in another frame than its truth, or a
             rule does not fit the sources.
     """
-    labels = sources.labels
-    names = [*(source.name for source in sources.sources), *rules]
-    scores: dict[str, list[ImageScore]] = {name: [] for name in names}
+    check_frames(sources.images, samples)
+    names = tuple(source.name for source in sources.sources)
+    scores: dict[str, list[ImageScore]] = {name: [] for name in (*names, *rules)}
     recovered: dict[str, dict[str, list[str]]] = {name: {} for name in rules}
-    for predictions in track(read_known(sources, samples), _count(sources, samples), report):
-        sample = samples[predictions[0].key]
-        truth = truth_masks(sample)
-        for name, masks in mask_all(predictions, sources, rules).items():
-            found = measure_image(sample.key, masks, truth, labels, sample.size_hw, MEASURES)
-            scores[name].append(describe_person(found, sample, labels))
-            for label in _recovered(rules.get(name), predictions, sources, masks):
-                recovered[name].setdefault(label, []).append(sample.key)
+    keys = [key for key in sources.images if key in samples]
+    tasks = ((Few.of(sources, few), [samples[key] for key in few]) for few in cut(keys))
+    work = partial(_measure_few, names=names, labels=sources.labels, rules=rules)
+    results = chain.from_iterable(map_ordered(work, tasks, jobs))
+    for found, taken in track(results, len(keys), report):
+        for name, score in found.items():
+            scores[name].append(score)
+            for label in taken.get(name, ()):
+                recovered[name].setdefault(label, []).append(score.key)
     entries = tuple(
-        Entry(name, "rule" if name in rules else "source", Scores(labels, found))
+        Entry(name, "rule" if name in rules else "source", Scores(sources.labels, found))
         for name, found in scores.items()
     )
     kept = {
@@ -77,51 +83,30 @@ def measure(
     return Measured(entries, kept)
 
 
-def read_known(
-    sources: Ensemble, samples: Mapping[str, Sample], keys: Iterable[str] | None = None
-) -> Iterator[tuple[Prediction, ...]]:
-    """Yield the sources' predictions of images that have truth, or of some of these.
-
-    Raises:
-        ValueError: an image is predicted in another frame than its truth.
-    """
-    wanted = set(samples if keys is None else keys)
-    for key in wanted & sources.images.keys():
-        size_hw = tuple(sources.images[key][:2])
-        if size_hw != tuple(samples[key].size_hw):
-            raise ValueError(
-                f"'{key}' was predicted at {size_hw}, its truth is {tuple(samples[key].size_hw)}; "
-                "take the data set of whole images"
-            )
-    yield from read_some(sources, [key for key in sources.images if key in wanted])
+def _measure_few(
+    task: tuple[Few, Sequence[Sample]],
+    names: Sequence[str],
+    labels: LabelSpace,
+    rules: Mapping[str, Rule],
+) -> list[tuple[dict[str, ImageScore], dict[str, list[str]]]]:
+    """Score a few images: name -> score, and rule -> the classes that it recovered."""
+    results = []
+    for predictions, sample in zip(*task, strict=True):
+        named = dict(zip(names, predictions, strict=True))
+        masks = _mask_all(named, labels, rules)
+        scores = {n: measure_masks(m, sample, labels, labels, MEASURES) for n, m in masks.items()}
+        taken = {n: _recovered(rule, named, labels, masks[n]) for n, rule in rules.items()}
+        results.append((scores, taken))
+    return results
 
 
-def read_some(sources: Ensemble, keys: Sequence[str]) -> Iterator[tuple[Prediction, ...]]:
-    """Yield the sources' predictions of some images, in the given order.
-
-    Images that follow each other in the sources are read together, which is faster.
-    """
-    place = {key: number for number, key in enumerate(sources.images)}
-    numbers = [place[key] for key in keys]
-    steps = [i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1]
-    for first, last in zip([0, *steps], [*steps, len(numbers)], strict=True):
-        if first < last:
-            yield from zip(*sources.part(numbers[first], numbers[last - 1] + 1), strict=True)
-
-
-def _count(sources: Ensemble, samples: Mapping[str, Sample]) -> int:
-    return sum(key in samples for key in sources.images)
-
-
-def mask_all(
-    predictions: Sequence[Prediction], sources: Ensemble, rules: Mapping[str, Rule]
+def _mask_all(
+    named: Mapping[str, Prediction], labels: LabelSpace, rules: Mapping[str, Rule]
 ) -> Masks:
-    """Return one image's masks by every source alone and by every rule."""
-    named = {s.name: p for s, p in zip(sources.sources, predictions, strict=True)}
-    found = {name: binary_masks(p, sources.labels) for name, p in named.items()}
+    """One image's masks by every source alone and by every rule."""
+    found = {name: binary_masks(p, labels) for name, p in named.items()}
     for name, rule in rules.items():
-        fused = rule(_ordered(rule, named), sources.labels)
-        found[name] = binary_masks(fused, sources.labels)
+        found[name] = binary_masks(rule(_ordered(rule, named), labels), labels)
     return found
 
 
@@ -142,17 +127,16 @@ def hybrid_in(rule: Rule | None) -> Hybrid | None:
 
 
 def _recovered(
-    rule: Rule | None,
-    predictions: Sequence[Prediction],
-    sources: Ensemble,
+    rule: Rule,
+    named: Mapping[str, Prediction],
+    labels: LabelSpace,
     masks: Mapping[str, CropMask],
 ) -> list[str]:
     """The classes that a hybrid would not have found without recovering them."""
     hybrid = hybrid_in(rule)
     if hybrid is None or not hybrid.recover:
         return []
-    named = {s.name: p for s, p in zip(sources.sources, predictions, strict=True)}
-    pooled = replace(hybrid, recover=False)(_ordered(hybrid, named), sources.labels)
+    pooled = replace(hybrid, recover=False)(_ordered(hybrid, named), labels)
     return [name for name, mask in masks.items() if mask.area and not pooled.binary(name).area]
 
 
@@ -169,8 +153,12 @@ def show_cases(
     """
     means = subject.scores.per_group()
     group = min(means, key=lambda name: means[name], default=None)
-    keys = dict.fromkeys(worst_and_median(subject.scores, group))
-    found = {p[0].key: mask_all(p, sources, rules) for p in read_known(sources, samples, keys)}
+    keys = tuple(dict.fromkeys(worst_and_median(subject.scores, group)))
+    names = [source.name for source in sources.sources]
+    found = {
+        p[0].key: _mask_all(dict(zip(names, p, strict=True)), sources.labels, rules)
+        for p in Few.of(sources, keys)
+    }
     what = f"of the {group}" if group else "of all classes"
     return [
         Case(title, key, f"by {subject.name}'s mean Dice {what}", samples[key], found[key], group)
