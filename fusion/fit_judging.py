@@ -120,10 +120,8 @@ class Comparison:
 
     def describe(self, method: str) -> str:
         """Return it in a line: who is how good, and whether the fit is worth it."""
-        text = (
-            f"held-out mean Dice: fitted {method} {self.fused:.4f}, {self.plain_name} {self.plain:.4f};"
-            f" gain {self.gain}"
-        )
+        values = f"fitted {method} {self.fused:.4f}, {self.plain_name} {self.plain:.4f}"
+        text = f"held-out mean Dice: {values}; gain {self.gain}"
         if self.gain.is_gain:
             return text
         return f"{text}: the fit does not surely beat the {self.plain_name}"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 import configs
+from converters.types import LabelSpace
 from converters.yaml_files import read_mapping
 from fusion import FUSIONS
 from fusion.adjacency import Adjacency
 from fusion.refine import Refine, Refined
 from fusion.schema import Reader, describe, plain, plain_fields, purpose
-from fusion.types import Rule
+from fusion.types import Prediction, Rule
 from fusion.watch import Watched
 
 # A key beside `method` -> the type of its value, and how that and the rule become the rule. The
@@ -56,6 +57,48 @@ def read_rule(path: Path) -> Rule:
         return parse_rule(raw, "")
     except ValueError as error:
         raise ValueError(f"{found}: {error}") from None
+
+
+def check_names(rule: Rule, sources: Sequence[str], config: Path) -> None:
+    """Make sure that a config's rule names the sources that are given.
+
+    Args:
+        rule: as read from the config.
+        sources: the given ones' names.
+        config: the file, for the message.
+
+    Raises:
+        ValueError: it names others; says which.
+    """
+    wanted = tuple(getattr(rule, "sources", ()))
+    if wanted and set(wanted) != set(sources):
+        expected = f"the fusion config expects the sources {', '.join(wanted)}"
+        raise ValueError(
+            f"{config}: 'sources': {expected}; given are {', '.join(sources)}; rename them in the "
+            "file, or give those that it names"
+        )
+
+
+def check_options(rule: Rule, sources: int, labels: LabelSpace, config: Path) -> None:
+    """Make sure that a config's rule can fuse so many sources, of these classes.
+
+    Args:
+        rule: as read from the config.
+        sources: how many are given.
+        labels: the classes.
+        config: the file, for the message.
+
+    Raises:
+        ValueError: an option does not fit; names the file and the option.
+    """
+    inner = rule
+    while type(inner) not in FUSIONS.values() and hasattr(inner, "rule"):
+        inner = inner.rule
+    nothing = Prediction("nothing", (1, 1), "semantic", {})
+    try:
+        inner([nothing] * sources, labels)
+    except ValueError as error:
+        raise ValueError(f"{config}: {error}") from None
 
 
 def parse_rule(raw: Any, where: str) -> Rule:

@@ -72,14 +72,14 @@ class Vote(ClassRule):
         if named and (idle := [name for name in sources if name not in named]):
             raise ValueError(f"vote: expected a vote of each source, none has {', '.join(idle)}")
         if self.k < 0:
-            raise ValueError(f"vote: expected k >= 0, found {self.k}")
+            raise ValueError(f"vote: 'k': expected 0 or more, found {self.k}")
 
     def check(self, predictions: Sequence[Prediction], labels: LabelSpace) -> None:
         """Raise ValueError where `k` exceeds the votes, or the rule does not fit."""
         super().check(predictions, labels)
         count = len(self.votes) or len(predictions)
         if self.k > count:
-            raise ValueError(f"vote: expected k of 0 to {count}, found {self.k}")
+            raise ValueError(f"vote: 'k': expected 0 to {count}, found {self.k}")
 
     def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
         """Return 255 where the vote says so, elsewhere 0."""

@@ -100,5 +100,5 @@ def test_a_source_that_is_not_there_is_refused():
 
 
 def test_a_rule_inside_that_does_not_fit_is_refused(sources, labels):
-    with pytest.raises(ValueError, match="vote: expected k of 0 to 3, found 4"):
+    with pytest.raises(ValueError, match="vote: 'k': expected 0 to 3, found 4"):
         Classwise(tuple("abc"), rest=Vote(k=4))(sources, labels)

@@ -104,7 +104,7 @@ def test_a_source_may_vote_in_several_lists(sources, labels):
 
 
 BAD = {
-    "negative k": ({"k": -1}, "expected k >= 0, found -1"),
+    "negative k": ({"k": -1}, "'k': expected 0 or more, found -1"),
     "unknown voter": ({"sources": ("a",), "votes": ("a", "b")}, "sources of a; found b"),
     "unknown preference": ({"sources": ("a",), "prefer": ("x",)}, "sources of a; found x"),
     "without a vote": ({"sources": ("a", "b"), "votes": ("a",)}, "none has b"),
@@ -125,7 +125,7 @@ def test_bad_options_are_refused(name):
 )
 def test_impossible_majorities_are_refused(rule, count, sources, labels):
     given = sources if rule.votes else sources[:3]
-    with pytest.raises(ValueError, match=f"expected k of 0 to {count}, found {rule.k}"):
+    with pytest.raises(ValueError, match=f"'k': expected 0 to {count}, found {rule.k}"):
         rule(given, labels)
 
 

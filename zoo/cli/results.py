@@ -74,15 +74,19 @@ def fuse(
     on: Annotated[str, typer.Option(help="ray, or a cluster's address ray://HOST:PORT")] = "",
 ) -> None:
     """Fuse prediction stores and submissions into one RLE submission, store or data set."""
-    from fusion.rule_file import load_rule
+    from fusion.rule_file import check_names, check_options, load_rule
     from zoo import fuse as fusing
     from zoo.grey_images import give_images
     from zoo.progress import bar
     from zoo.source import DataSource
 
     rule = load_rule(method, config)
+    if config:
+        check_names(rule, [p.name if p.is_dir() else p.stem for p in sources], config)
     source = DataSource.open(data, data_format, edits) if data else None
     ensemble, samples = fusing.open_sources(sources, rule, source, subset.value, labels)
+    if config:
+        check_options(rule, len(ensemble.sources), ensemble.labels, config)
     rule = give_images(rule, samples)
     command = tuple(command_line())
     job = fusing.Job(ensemble, rule, out, to, samples, floor, jobs, on, labels, command)

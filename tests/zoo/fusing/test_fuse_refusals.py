@@ -101,7 +101,30 @@ def test_a_submission_that_does_not_fit_is_one_line(
 def test_a_config_of_other_sources_is_one_line(assert_refused, stores, tmp_path):
     config = tmp_path / "fusion.yaml"
     config.write_text("method: hybrid\nsources: [a, x]\nclasses: {}\n", encoding="utf-8")
-    said = "expects the sources a, x; given are a, b, c"
+    said = "fusion.yaml: 'sources': the fusion config expects the sources a, x; given are a, b, c"
+    assert_refused(stores, said, "--config", config)
+
+
+BAD_CONFIGS = {
+    "k": ("method: vote\nk: 5\n", "fusion.yaml: vote: 'k': expected 0 to 3, found 5"),
+    "inside": (
+        "method: classwise\nrest: {method: vote, k: 4}\n",
+        "fusion.yaml: vote: 'k': expected",
+    ),
+    "class": ("method: mean\nthresholds: {cup: 0.4}\n", "fusion.yaml: mean: expected classes or"),
+    "around": ("method: vote\nk: 5\nrefine: {all: {parts: 1}}\n", "fusion.yaml: vote: 'k'"),
+    "no weight": (
+        "method: weighted\nsources: [a, b, c]\nweights: {a: 1}\n",
+        "fusion.yaml: weighted",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CONFIGS)
+def test_a_config_that_does_not_fit_is_named(assert_refused, stores, tmp_path, case):
+    text, said = BAD_CONFIGS[case]
+    config = tmp_path / "fusion.yaml"
+    config.write_text(text, encoding="utf-8")
     assert_refused(stores, said, "--config", config)
 
 
