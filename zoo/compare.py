@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from converters.files import environment, result_folder
 from converters.masks import EMPTY, CropMask
-from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
 from converters.writing import dump_json
 from fusion.metrics import ImageScore, Scores
 from fusion.sources import Ensemble
-from zoo.annotated import Few, Known, check_frames, cut, tell_apart
+from zoo.annotated import Few, Known, check_frames, tell_apart
 from zoo.disagreement import (
     Disagreement,
     MaskPair,
@@ -45,7 +42,6 @@ def compare(
     labels_name: str,
     command: Sequence[str],
     report: Report,
-    jobs: int = 1,
 ) -> Disagreement:
     """Compare two predictions and write OUT/compare.html and OUT/compare.json.
 
@@ -56,7 +52,6 @@ def compare(
         labels_name: label space of submissions; a store names its own.
         command: what the user called, for `provenance.json`.
         report: for a progress bar.
-        jobs: processes.
 
     Raises:
         ValueError: sources that have no image or no class in common, or that cannot be read.
@@ -65,7 +60,7 @@ def compare(
         usual = LabelSpace.load(labels_name)
         known = Known.read(paths, data, usual)
         samples, two = known.samples, Two.open(paths, known, usual)
-        found = count_differences(two, samples, report, jobs)
+        found = count_differences(two, samples, report)
         seen = [pair for pair in found.differing() if pair.key in samples]
         chosen = spread_out(seen, PICTURED, PICTURED_PER_CLASS)
         write_comparison(
@@ -143,55 +138,29 @@ class Two:
         """The images that both have, in A's order; without those that are left out."""
         return [k for k in self.a.images if k in self.b.images and k not in self.left_out]
 
-    def few(self, keys: Sequence[str]) -> FewOfTwo:
-        """Choose some images; not read yet."""
-        sides = Few.of(self.a, keys), Few.of(self.b, keys)
-        return FewOfTwo(*sides, self.labels, self.names, self.sizes_known)
-
-
-@dataclass(frozen=True)
-class FewOfTwo:
-    """Some images of two sources, unread; light, so that another process can read them.
-
-    Attributes:
-        a: of the first.
-        b: of the second, the same images.
-        labels: the classes that both speak of.
-        names: what the sources are called.
-        sizes_known: whether every image's size is known.
-    """
-
-    a: Few
-    b: Few
-    labels: LabelSpace
-    names: tuple[str, str]
-    sizes_known: bool
-
-    def __iter__(self) -> Iterator[Masks]:
-        """Yield key, A's masks and B's; one image in memory.
+    def masks(self, keys: Sequence[str]) -> Iterator[Masks]:
+        """Yield key, A's masks and B's of some images, in their order; one image in memory.
 
         Raises:
             ValueError: an image has another size in A than in B.
         """
-        for (a,), (b,) in zip(self.a, self.b, strict=True):
+        labels = self.labels
+        for (a,), (b,) in zip(Few.of(self.a, keys), Few.of(self.b, keys), strict=True):
             if self.sizes_known and a.size_hw != b.size_hw:
                 raise ValueError(
                     f"compare: '{a.key}' is {a.size_hw} in {self.names[0]}, "
                     f"{b.size_hw} in {self.names[1]}"
                 )
-            yield a.key, binary_masks(a, self.labels), binary_masks(b, self.labels)
+            yield a.key, binary_masks(a, labels), binary_masks(b, labels)
 
 
-def count_differences(
-    two: Two, samples: Mapping[str, Sample], report: Report, jobs: int = 1
-) -> Disagreement:
+def count_differences(two: Two, samples: Mapping[str, Sample], report: Report) -> Disagreement:
     """Count where two sources differ on the images and classes that both have.
 
     Args:
         two: the sources.
         samples: key -> sample; those with truth say who is right.
         report: for a progress bar.
-        jobs: processes.
 
     Raises:
         ValueError: they have no image or no class in common, or lie in another frame than the
@@ -202,13 +171,12 @@ def count_differences(
     check_frames(two.a.images, true)
     pairs: list[MaskPair] = []
     scores: tuple[list[ImageScore], list[ImageScore]] = ([], [])
-    tasks = ((two.few(few), [true.get(key) for key in few]) for few in cut(keys))
-    work = partial(_count_few, labels=two.a.labels)
-    found = chain.from_iterable(map_ordered(work, tasks, jobs))
-    for counted, scored in track(found, len(keys), report):
-        pairs += counted
-        for into, score in zip(scores, scored, strict=False):
-            into.append(score)
+    for key, a, b in track(two.masks(keys), len(keys), report):
+        found = pair_image(key, a, b, labels.names)
+        pairs += found if two.sizes_known else without_place(found)
+        if key in true:
+            for into, one in zip(scores, (a, b), strict=True):
+                into.append(measure_masks(one, true[key], two.a.labels, labels, ("dice",)))
     verdict = Verdict.of(*(Scores(labels, side) for side in scores)) if scores[0] else None
     sides = two.a, two.b
     return Disagreement(
@@ -221,23 +189,6 @@ def count_differences(
     )
 
 
-def _count_few(
-    task: tuple[FewOfTwo, Sequence[Sample | None]], labels: LabelSpace
-) -> list[tuple[list[MaskPair], list[ImageScore]]]:
-    """Pair the masks of a few images, and score A's and B's where there is truth."""
-    few, samples = task
-    results = []
-    for (key, a, b), sample in zip(few, samples, strict=True):
-        pairs = pair_image(key, a, b, few.labels.names)
-        scores = (
-            [measure_masks(one, sample, labels, few.labels, ("dice",)) for one in (a, b)]
-            if sample
-            else []
-        )
-        results.append((pairs if few.sizes_known else without_place(pairs), scores))
-    return results
-
-
 def _only(a: Iterable[str], b: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     ours, theirs = tuple(a), tuple(b)
     return tuple(n for n in ours if n not in theirs), tuple(n for n in theirs if n not in ours)
@@ -248,7 +199,7 @@ def drawn(two: Two, chosen: Sequence[MaskPair], samples: Mapping[str, Sample]) -
     wanted = {pair.key for pair in chosen}
     keys = [key for key in two.keys if key in wanted]
     masks: dict[tuple[str, str], tuple[CropMask, CropMask, CropMask | None]] = {}
-    for key, a, b in two.few(keys):
+    for key, a, b in two.masks(keys):
         truth = truth_masks(samples[key]) if samples[key].instances else None
         for label in (pair.label for pair in chosen if pair.key == key):
             true = None if truth is None else truth.get(label, EMPTY)
@@ -282,10 +233,10 @@ def describe(found: Disagreement, out: Path) -> str:
     rows = sorted(found.per_class(), key=lambda row: (row.dice, row.label))[:LISTED]
     width = max(len(row.label) for row in rows)
     head = (
-        f"{'class':{width}s} {'A-B Dice':>8s} {'differ':>7s} {'only A px':>10s} {'only B px':>10s}"
+        f"{'class':{width}s} {'Dice A,B':>8s} {'differ':>7s} {'only A px':>10s} {'only B px':>10s}"
     )
     if found.verdict:
-        head += f" {'A':>7s} {'B':>7s}  B - A [95 %]"
+        head += f" {'A':>7s} {'B':>7s}  A - B [95 %]"
     lines = [f"A - B: {a} - {b}", *_overall(found), head]
     for row in rows:
         line = f"{row.label:{width}s} {row.dice:8.4f} {row.differ:7d} {row.only_a:10d}"

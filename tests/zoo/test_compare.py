@@ -351,6 +351,8 @@ def test_the_command_writes_page_and_record(hands, capsys):
     assert record["images"] == 2
     said = capsys.readouterr().out
     assert "A - B: a - b\n" in said
+    assert said.count("A - B") == 2 * 3
+    assert "B - A" not in said
     assert record["truth"]["a_minus_b"]["overall"]["mean"] > 0
     # Not every terminal has a real minus.
     assert said.isascii()

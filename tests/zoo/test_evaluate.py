@@ -1,6 +1,7 @@
 """`zoo evaluate`: figures of a store, of a submission, and of two of them."""
 
 import json
+import re
 from dataclasses import replace
 
 import cv2
@@ -179,6 +180,65 @@ def test_other_images_are_not_compared(stores, samples, data, labels, tmp_path, 
     assert "expected scores of the same images" in said
     assert samples[0].key in said
     assert not json_out.exists()
+
+
+def write_rows(path, samples, labels, shift=1, names=None):
+    names = labels.names if names is None else names
+    rows = (r for s in samples for r in submission.encode(predict(s, shift), s.file_name, names))
+    submission.write(path, rows)
+    return path
+
+
+def test_a_submission_is_scored_on_what_it_speaks_of(samples, data, labels, tmp_path):
+    path = write_rows(tmp_path / "wrist_1.csv", samples, labels, 0, labels.groups["carpals"])
+    scores = evaluate(path, DataSource.open(data), labels.name, "train", _quiet)
+    assert scores.labels.names == labels.groups["carpals"]
+    assert scores.mean() == 1
+
+
+def exclude(path, samples):
+    text = f"version: 1\nexclude_images: [{{key: {samples[0].key}, why: noise}}]\n"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_images_that_corrections_exclude_are_not_scored(samples, data, labels, stores, tmp_path):
+    path = write_rows(tmp_path / "near.csv", samples, labels)
+    edits = exclude(tmp_path / "edits.yaml", samples)
+    for source in (path, stores[0]):
+        found = evaluate(
+            source, DataSource.open(data, None, edits), labels.name, "train", lambda *_: None
+        )
+        assert [image.key for image in found.images] == [s.key for s in samples[1:]]
+
+
+REFUSED = {
+    "foreign image": (
+        lambda rows: [*rows, *(r._replace(image_name="other_1.png") for r in rows[-29:])],
+        "near.csv: expected images of the data set .*; found .*'other_1.png'",
+    ),
+    "missing image": (lambda rows: rows[29:], "near.csv: 1 of 12 images are missing"),
+    "unknown class": (
+        lambda rows: [r._replace(label=r.label.replace("Ulna", "Talus")) for r in rows],
+        "near.csv: expected classes of 'hand_bones', found 'Talus'",
+    ),
+    "twice": (lambda rows: [*rows, rows[3]], "near.csv line .*comes twice"),
+    "lacking class": (lambda rows: rows[:-1], "near.csv: .* has no row of 'Ulna'"),
+    "bad code": (
+        lambda rows: [rows[0]._replace(rle="9 2 4 1"), *rows[1:]],
+        "near.csv line 2: .*sorted",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_submission_that_does_not_fit_is_refused(case, samples, data, labels, tmp_path, capsys):
+    change, message = REFUSED[case]
+    path = write_rows(tmp_path / "near.csv", samples, labels)
+    submission.write(path, change(list(submission.read(path))))
+    zoo("evaluate", path, "--data", data, "--subset", "train", code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert re.search(message, line), line
 
 
 def test_an_unknown_metric_is_refused(stores, data, capsys):

@@ -16,6 +16,7 @@ from fusion import Hybrid, Mean, Vote, submission
 from fusion.hybrid import ClassWeights
 from fusion.metrics import score_image
 from fusion.sources import Ensemble
+from fusion.store import Manifest, StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.cli import main
 from zoo.evaluate import truth_masks
@@ -396,6 +397,34 @@ def test_submissions_make_a_report(hands, capsys):
     assert "Pisiform" in said
     # Not every terminal has a real minus.
     assert said.isascii()
+
+
+def test_several_processes_make_the_same_report(hands, capsys):
+    pages = []
+    for jobs in (1, 2):
+        out = hands / "jobs"
+        given = hands / "a.csv", hands / "b.csv", "--data", hands / "data", "--out", out
+        zoo("report", *given, "--jobs", jobs)
+        pages.append([(out / name).read_bytes() for name in ("report.html", "report.json")])
+    assert pages[0] == pages[1]
+
+
+def write_held_out(path, samples, split):
+    labels = LabelSpace.load("hand_bones")
+    images = {key: (*sample.size_hw, sample.file_name) for key, sample in samples.items()}
+    manifest = Manifest("semantic", labels.name, labels.names, images, split=split, subset="val")
+    with StoreWriter(path, manifest) as writer:
+        for key, sample in samples.items():
+            writer.append(Prediction(key, sample.size_hw, "semantic", {}))
+    return path
+
+
+def test_held_out_predictions_of_different_splits_are_refused(hands, capsys):
+    samples = DataSource.open(hands / "data").annotated(LabelSpace.load("hand_bones"), "test")
+    stores = [write_held_out(hands / f"val_{s}", samples, s) for s in ("one", "two")]
+    zoo("report", *stores, "--data", hands / "data", "--out", hands / "never", code=2)
+    assert "held-out predictions of the split of" in capsys.readouterr().err
+    assert not (hands / "never").exists()
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ def compare(
     data_format: From = None,
     edits: Edits = None,
     labels: Labels = "hand_bones",
-    jobs: Jobs = 1,
 ) -> None:
     """Show where two predictions differ, by class and image, and who is right: A minus B."""
     from zoo import compare as comparing
@@ -37,7 +36,6 @@ def compare(
             labels_name=labels,
             command=command_line(),
             report=report,
-            jobs=jobs,
         )
     if json_out is not None:
         write_json(json_out, found.record())
