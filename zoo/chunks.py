@@ -149,5 +149,17 @@ class ChunkFolder:
         """Throw the chunks away."""
         self._place.remove()
 
+    def __enter__(self) -> ChunkFolder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Keep the chunks for a second start, unless they are of no use to one."""
+        # What is wrong with a source will not mend itself.
+        has_use = kind is not None and not issubclass(kind, ValueError)
+        if has_use and any(self.folder.glob("chunk-*.json")):
+            self._place.release()
+        else:
+            self.remove()
+
     def _file(self, number: int) -> Path:
         return self.folder / f"chunk-{number:05d}.json"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
@@ -17,22 +20,29 @@ from converters.parallel import map_ordered
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-LOCAL, RAY = "", "ray"
+LOCAL, RAY, AUTO = "", "ray", "auto"
+_ADDRESS = re.compile(r"(ray://)?[^\s/:]+:\d{1,5}")
 _WAITING_PER_CPU = 2
+_SECONDS_TO_ANSWER = 10.0
 
 
 def check_place(on: str) -> None:
     """Make sure that `on` names a place where work can run.
 
     Raises:
-        ValueError: it is neither "", nor `ray`, nor the address of a cluster.
+        ValueError: it is neither "", nor `ray` or `auto`, nor the address of a cluster.
     """
-    if on not in (LOCAL, RAY) and not on.startswith("ray://"):
-        raise ValueError(f"--on {on}: expected ray, or a cluster's address ray://HOST:PORT")
+    if on not in (LOCAL, RAY, AUTO) and not _ADDRESS.fullmatch(on):
+        expected = "ray, auto, or a cluster's address HOST:PORT or ray://HOST:PORT"
+        raise ValueError(f"--on {on}: expected {expected}")
 
 
 def map_anywhere(
-    function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int = 1, on: str = LOCAL
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    jobs: int = 1,
+    on: str = LOCAL,
+    needs: Sequence[Path] = (),
 ) -> Iterator[Result]:
     """Yield `function` of each task, in the tasks' order, a few at a time.
 
@@ -41,22 +51,28 @@ def map_anywhere(
         tasks: can be pickled too.
         jobs: processes on this machine; 1 works in this one. Without meaning on a cluster.
         on: "" for this machine; `ray` for the Ray cluster that the machine belongs to, or one that
-            is started on it; `ray://HOST:PORT` for another. Every machine of a cluster needs this
-            package, and the files that the tasks name at the same paths.
+            is started on it; `auto` for the former alone; `HOST:PORT` for the cluster of that head,
+            of which the machine has to be a node; `ray://HOST:PORT` for any, by its client server.
+            Every node needs this package.
+        needs: files and folders that the tasks read: every node has to see them at the same
+            absolute paths, for tasks carry paths, not contents.
 
     Raises:
         ValueError: `jobs` is below 1, or `on` is no such place.
-        ChildProcessError: a process or a machine was lost.
+        ChildProcessError: a process or a machine was lost, or a node does not see what is needed.
         MissingDependency: Ray is not installed.
     """
     check_place(on)
     if on:
-        return _map_on_ray(function, tasks, None if on == RAY else on)
+        return _map_on_ray(function, tasks, None if on == RAY else on, needs)
     return map_ordered(function, tasks, jobs)
 
 
 def _map_on_ray(
-    function: Callable[[Task], Result], tasks: Iterable[Task], address: str | None
+    function: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    address: str | None,
+    needs: Sequence[Path],
 ) -> Iterator[Result]:
     # Before the import: Ray reads it then. Nothing is to be told to its makers.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -65,6 +81,7 @@ def _map_on_ray(
     if is_ours:
         _connect(ray, address)
     try:
+        _check_nodes(ray, needs)
         yield from _results(ray, function, tasks)
     except ray.exceptions.RayTaskError as error:
         # What went wrong there, without the trace of the machine on which it did.
@@ -78,6 +95,8 @@ def _map_on_ray(
 
 
 def _connect(ray: Any, address: str | None) -> None:
+    if address and address != AUTO:
+        _check_listener(address)
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address, **quiet, **({} if address else {"include_dashboard": False}))
@@ -85,7 +104,49 @@ def _connect(ray: Any, address: str | None) -> None:
         # What did start would stay behind.
         ray.shutdown()
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ChildProcessError(f"Ray did not start: {reason}") from None
+        what = f"no Ray cluster at {address}" if address else "Ray did not start"
+        raise ChildProcessError(f"{what}: {reason}") from None
+
+
+def _check_listener(address: str) -> None:
+    # Ray would try for minutes, and write of each try.
+    host, port = address.removeprefix("ray://").split(":")
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ChildProcessError(
+            f"--on {address}: expected a Ray cluster that listens there, found none ({error})"
+        ) from None
+
+
+def _check_nodes(ray: Any, needs: Sequence[Path]) -> None:
+    """Make sure that every node that works sees the same files as this machine."""
+    wanted = {os.fspath(path): _sizes(path) for path in needs}
+    nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
+    pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    look = ray.remote(_unlike)
+    places = [pin(node["NodeID"], soft=False) for node in nodes]
+    asked = [look.options(num_cpus=0, scheduling_strategy=p).remote(wanted) for p in places]
+    for node, found in zip(nodes, ray.get(asked), strict=True):
+        if found:
+            where = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+            raise ChildProcessError(
+                f"{found}: expected the same files on every node of the cluster, found others or "
+                f"none on {where}: put them on a disk that all nodes share, at the same path"
+            )
+
+
+def _sizes(path: Path) -> dict[str, int] | None:
+    """Return the sizes of a file, or of a folder's files; None where there is neither."""
+    if not path.exists():
+        return None
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+    return {file.name: file.stat().st_size for file in files}
+
+
+def _unlike(wanted: Mapping[str, dict[str, int] | None]) -> str:
+    """Return the first path that is another one here; "" where there is none."""
+    return next((name for name, sizes in wanted.items() if _sizes(Path(name)) != sizes), "")
 
 
 def _results(

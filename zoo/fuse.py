@@ -45,7 +45,7 @@ class Job:
         samples: key -> the data set's sample, where one is given.
         floor: objects whose mean probability is below it are left out.
         jobs: processes.
-        on: "", `ray`, or a cluster's address.
+        on: where; see `zoo.cluster.map_anywhere`. Paths are absolute where it is not "".
         labels_name: how the user called the label space of submissions.
         command: what the user called, for the record.
     """
@@ -250,7 +250,7 @@ def _write_store(job: Job, report: Report) -> Fused:
         wanted = range(-(-done // size), chunks.count(job.ensemble))
         tasks = chunks.cut(job.ensemble, wanted, list(job.ensemble.images))
         try:
-            for predictions in map_anywhere(fuse, tasks, job.jobs, job.on):
+            for predictions in map_anywhere(fuse, tasks, job.jobs, job.on, _needs(job)):
                 for prediction in predictions:
                     writer.append(prediction)
                 report(total - len(writer.remaining), total, "")
@@ -303,27 +303,23 @@ def _origin(ensemble: Ensemble) -> dict[str, Any]:
 
 
 def _write_rows(job: Job, report: Report) -> Fused:
-    folder, number = ChunkFolder(job.out, _record(job)), chunks.count(job.ensemble)
-    try:
-        _fill(folder, number, job, report)
-    except ValueError:
-        folder.remove()
-        raise
     left_out: Counter[str] = Counter()
     flags: list[chunks.FlagRow] = []
+    number = chunks.count(job.ensemble)
 
-    def rows() -> Iterator[Row]:
+    def rows(folder: ChunkFolder) -> Iterator[Row]:
         for chunk in map(folder.load, range(number)):
             left_out.update(chunk.left_out)
             flags.extend(chunk.flags)
             yield from chunk.rows
 
     written, loss = 0, ""
-    if job.format == CSV:
-        written = submission.write(job.out, rows())
-    else:
-        loss = _write_labels(job, rows(), report)
-    folder.remove()
+    with ChunkFolder(job.out, _record(job)) as folder:
+        _fill(folder, number, job, report)
+        if job.format == CSV:
+            written = submission.write(job.out, rows(folder))
+        else:
+            loss = _write_labels(job, rows(folder), report)
     listed = _write_flags(job.out, flags)
     kinds = Counter(kind for _, _, kind, _ in flags)
     return Fused(len(job.ensemble.images), written, left_out, loss, kinds, listed)
@@ -358,10 +354,14 @@ def _fill(folder: ChunkFolder, number: int, job: Job, report: Report) -> None:
     wanted = folder.missing(number)
     fuse = partial(chunks.fuse_to_rows, job.rule, ensemble.labels, ensemble.classes, job.floor)
     tasks = chunks.cut(ensemble, wanted, _row_names(job))
-    results = map_anywhere(fuse, tasks, job.jobs, job.on)
+    results = map_anywhere(fuse, tasks, job.jobs, job.on, _needs(job))
     for done, (place, chunk) in enumerate(zip(wanted, results, strict=True), start=1):
         folder.save(place, chunk)
         report(min(total, (number - len(wanted) + done) * chunks.IMAGES), total, "")
+
+
+def _needs(job: Job) -> list[Path]:
+    return [source.path for source in job.ensemble.sources]
 
 
 def _record(job: Job) -> dict[str, Any]:

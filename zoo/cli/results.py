@@ -71,7 +71,13 @@ def fuse(
         float, typer.Option(help="Leave out objects of a lower mean probability (0 to 1).")
     ] = 0.0,
     jobs: Jobs = 1,
-    on: Annotated[str, typer.Option(help="ray, or a cluster's address ray://HOST:PORT")] = "",
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Ray cluster: ray, auto, HOST:PORT or ray://HOST:PORT. Each node needs segzoo, "
+            "and the sources (and images, for a CRF) on a shared disk at the same absolute paths."
+        ),
+    ] = "",
 ) -> None:
     """Fuse prediction stores and submissions into one RLE submission, store or data set."""
     from fusion.rule_file import check_names, check_options, load_rule
@@ -83,6 +89,9 @@ def fuse(
     rule = load_rule(method, config)
     if config:
         check_names(rule, [p.name if p.is_dir() else p.stem for p in sources], config)
+    if on:
+        # Nodes work in other folders.
+        sources, data = [path.absolute() for path in sources], data and data.absolute()
     source = DataSource.open(data, data_format, edits) if data else None
     ensemble, samples = fusing.open_sources(sources, rule, source, subset.value, labels)
     if config:

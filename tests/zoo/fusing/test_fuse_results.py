@@ -1,7 +1,11 @@
 """What the fuse command writes: the same bytes, wherever and in whatever pieces it works."""
 
+import os
+import re
+import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 
@@ -65,6 +69,87 @@ def test_a_cluster_does_not_change_a_byte(stores, voted, tmp_path):
         pytest.skip("Ray does not start on a machine as busy as this one")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.csv").read_bytes() == voted
+
+
+TWO_NODES = """
+import sys
+import warnings
+from ray.cluster_utils import Cluster
+from zoo import chunks, cluster
+from zoo.cli import main
+chunks.IMAGES = 2
+nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+nodes.add_node(num_cpus=1)
+if sys.argv[1] == "others":
+    # What this process sees, and no other.
+    cluster._sizes = lambda path: {"manifest.json": -1}
+try:
+    main([*sys.argv[2:], "--on", nodes.address])
+finally:
+    nodes.shutdown()
+"""
+
+
+@pytest.fixture
+def on_two_nodes(stores, tmp_path, monkeypatch):
+    """Return a function: fuse on a cluster of two nodes, with relative paths."""
+    pytest.importorskip("ray")
+    # A cluster of its own takes no other's token, and leaves none in the home folder.
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+
+    def fuse(files):
+        given = [os.path.relpath(store, tmp_path) for store in stores]
+        command = ["fuse", *given, "--out", "out.csv", "--method", "vote"]
+        done = subprocess.run(
+            [sys.executable, "-c", TWO_NODES, files, *command],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+        if "start" in done.stderr and "timed out" in done.stderr.casefold():
+            pytest.skip("Ray does not start on a machine as busy as this one")
+        return done
+
+    return fuse
+
+
+@pytest.mark.timeout(300)
+def test_a_cluster_of_two_nodes_does_not_change_a_byte(on_two_nodes, voted, tmp_path):
+    done = on_two_nodes("same")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.csv").read_bytes() == voted
+
+
+@pytest.mark.timeout(300)
+def test_a_node_that_sees_other_files_is_named(on_two_nodes, stores, tmp_path):
+    done = on_two_nodes("others")
+    assert done.returncode == 2, done.stderr
+    assert re.search(
+        rf"zoo: .*{stores[0].name}: expected the same files on every node .* on \S+ \(.+\): put",
+        done.stderr,
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("on", ["ray:/x", "host", "host:port", "http://host:1", "a:1:2"])
+def test_what_is_no_address_is_refused(zoo, stores, tmp_path, capsys, on):
+    zoo("fuse", *stores, "--out", tmp_path / "a.csv", "--method", "vote", "--on", on, code=2)
+    assert f"--on {on}: expected ray, auto, or a cluster's address" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nobody_listens_is_one_line(zoo, stores, tmp_path, capsys, scheme):
+    pytest.importorskip("ray")
+    with socket.socket() as taken:
+        # Bound, and never listening: nobody else gets the port.
+        taken.bind(("127.0.0.1", 0))
+        on = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        zoo("fuse", *stores, "--out", tmp_path / "a.csv", "--method", "vote", "--on", on, code=2)
+    assert f"--on {on}: expected a Ray cluster that listens there" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_ray_a_hint_says_how_to_get_it(zoo, stores, tmp_path, monkeypatch, capsys):
