@@ -154,7 +154,7 @@ class VoteFit(PlainFit):
         ranks = {place: rank for rank, place in enumerate(order)}
 
         def score(k: int) -> float:
-            return float(np.mean([_vote_dice(t, ranks, k) for t in _tables(counted)]))
+            return float(np.mean([vote_dice(t, ranks, k) for t in _tables(counted)]))
 
         majority, scores = score(0), [score(k) for k in range(1, counted.sources + 1)]
         best = int(np.argmax(scores))
@@ -267,7 +267,8 @@ def _tables(counted: Counted) -> Iterator[ClassTable]:
         yield from tables
 
 
-def _vote_dice(table: ClassTable, ranks: Mapping[int, int], k: int) -> float:
+def vote_dice(table: ClassTable, ranks: Mapping[int, int], k: int) -> float:
+    """Return the Dice of a vote on one class of one image; see `fusion.voting.elect`."""
     says = {place: table.says(place) for place in ranks if not table.silent[place]}
     elected = elect(range(len(ranks)), says, ranks, k)
     return table.dice_of(np.zeros(len(table.bone), np.bool_) if elected is None else elected)
