@@ -40,9 +40,8 @@ def test_processes_do_not_change_the_file(zoo, stores, work, tmp_path, capsys):
 
 def test_images_that_are_left_out_are_not_counted(zoo, stores, work, toys, tmp_path, capsys):
     edits = tmp_path / "edits.yaml"
-    edits.write_text(
-        f"version: 1\nexclude_images:\n- {{key: {toys.samples[0].key}, why: torn}}\n", encoding="utf-8"
-    )
+    left_out = f"{{key: {toys.samples[0].key}, why: torn}}"
+    edits.write_text(f"version: 1\nexclude_images: [{left_out}]\n", encoding="utf-8")
     given = (*stores, "--data", work / "data", "--edits", edits, "--method", "mean")
     zoo("fit", *given, "--out", tmp_path / "fusion.yaml")
     assert "on 5 images of 3 patients" in capsys.readouterr().out
