@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from converters.masks import CropMask, decode_rle, encode_rle
+from converters.masks import EMPTY, CropMask, decode_rle, encode_rle
 from converters.types import LabelSpace
 from converters.unfinished import unfinished
 from fusion.types import Prediction
@@ -49,11 +49,27 @@ class Image(NamedTuple):
 
 
 def encode(
-    prediction: Prediction, image_name: str, labels: LabelSpace | Iterable[str]
+    prediction: Prediction,
+    image_name: str,
+    labels: LabelSpace | Iterable[str],
+    once: bool | None = None,
 ) -> Iterator[Row]:
-    """Yield one row a class, in the order of the label space or of the given names."""
-    for label in labels.names if isinstance(labels, LabelSpace) else labels:
-        mask = prediction.binary(label)
+    """Yield one row a class, in the order of the label space or of the given names.
+
+    Args:
+        prediction: of one image.
+        image_name: what the rows call it.
+        labels: the classes that get a row.
+        once: each class occurs once in an image, so that the best of a class's detections is its
+            mask; otherwise it is all that are surer than not. None is what the label space says,
+            and True where names are given.
+    """
+    names = labels.names if isinstance(labels, LabelSpace) else labels
+    if once is None:
+        once = labels.once if isinstance(labels, LabelSpace) else True
+    for label in names:
+        found = prediction.evidence(label, once)
+        mask = found[1].binary(prediction.size_hw) if found else EMPTY
         yield Row(image_name, label, encode_rle(mask, prediction.size_hw))
 
 

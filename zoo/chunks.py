@@ -94,9 +94,11 @@ def fuse_to_rows(
     left_out: Counter[str] = Counter()
     flags: list[FlagRow] = []
     for prediction, name in zip(fuse(rule, labels, chunk), chunk.names, strict=True):
-        kept, dropped = drop_uncertain(prediction, floor) if floor else (prediction, ())
+        kept, dropped = (
+            drop_uncertain(prediction, floor, labels.once) if floor else (prediction, ())
+        )
         left_out.update(dropped)
-        rows.extend(encode(kept, name, classes))
+        rows.extend(encode(kept, name, classes, labels.once))
         flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept)]
     return Coded(tuple(rows), dict(left_out), tuple(flags))
 

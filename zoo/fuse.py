@@ -5,18 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import converters
 from converters.files import atomic_write_text, read_provenance
-from converters.masks import decode_rle, outline
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import LabelSpace, Sample
 from fusion import Rule, submission
 from fusion.reach import looks_around
 from fusion.sources import Ensemble
@@ -25,6 +23,7 @@ from fusion.submission import Row
 from zoo import chunks
 from zoo.chunks import ChunkFolder
 from zoo.cluster import check_place, map_anywhere
+from zoo.fused_labels import write_labels
 from zoo.progress import Report
 from zoo.source import DataSource
 
@@ -319,7 +318,7 @@ def _write_rows(job: Job, report: Report) -> Fused:
         if job.format == CSV:
             written = submission.write(job.out, rows(folder))
         else:
-            loss = _write_labels(job, rows(folder), report)
+            loss = write_labels(job, rows(folder), report)
     listed = _write_flags(job.out, flags)
     kinds = Counter(kind for _, _, kind, _ in flags)
     return Fused(len(job.ensemble.images), written, left_out, loss, kinds, listed)
@@ -376,27 +375,3 @@ def _record(job: Job) -> dict[str, Any]:
         "images_per_chunk": chunks.IMAGES,
         "floor": job.floor,
     }
-
-
-def _write_labels(job: Job, rows: Iterator[Row], report: Report) -> str:
-    """Write the rows as the annotations of the data set's images."""
-    samples = job.samples or {}
-    found: dict[str, list[Instance]] = {key: [] for key in job.ensemble.images}
-    for row in rows:
-        mask = decode_rle(row.rle, samples[row.image_name].size_hw)
-        if mask.area:
-            found[row.image_name].append(Instance(row.label, outline(mask)))
-    labelled = [replace(samples[key], instances=tuple(objects)) for key, objects in found.items()]
-    sources = [os.fspath(source.path) for source in job.ensemble.sources]
-    loss = converters.write(
-        *(labelled, job.out),
-        format=job.format,
-        labels=job.ensemble.labels,
-        jobs=job.jobs,
-        provenance={
-            "command": list(job.command),
-            "config": {"rule": repr(job.rule), "sources": sources, "floor": job.floor},
-        },
-        progress=lambda done, total: report(done, total, "writing"),
-    )
-    return loss.describe()

@@ -1,10 +1,15 @@
 """The submission: written, read, and every way in which one can be wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from converters.masks import decode_rle
+from converters.types import LabelSpace
 from fusion import submission
-from fusion.submission import Image, Row
+from fusion.submission import Image, Row, encode
+from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (5, 9)
 IMAGES = [Image("image_1_R.png", SIZE_HW), Image("image_2.png", (9, 5))]
@@ -175,3 +180,36 @@ def test_a_long_code_is_read(tmp_path):
     path, code = tmp_path / "submission.csv", " ".join(f"{i} 1" for i in range(1, 200001, 2))
     submission.write(path, [Row("a.png", "b", code)])
     assert next(submission.read(path)).rle == code
+
+
+WASTE = LabelSpace("waste-like", ("cup", "bottle"))
+
+
+def piece(x, y, width, height):
+    return SoftMask((x, y, width, height), np.full((height, width), 255, np.uint8))
+
+
+TWO_CUPS = {
+    "cup": ((0.9, piece(0, 0, 2, 2)), (0.6, piece(6, 1, 3, 3)), (0.4, piece(3, 0, 1, 1))),
+    "bottle": ((0.8, piece(7, 2, 2, 2)),),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "once", "cups"),
+    [("instance", False, 13), ("instance", True, 4), ("semantic", False, 4)],
+)
+def test_a_row_holds_all_objects_of_a_class(kind, once, cups):
+    prediction = Prediction("a_1", (5, 9), kind, TWO_CUPS)
+    for rows in (
+        encode(prediction, "a_1.png", replace(WASTE, once=once)),
+        encode(prediction, "a_1.png", WASTE.names, once),
+    ):
+        areas = {row.label: decode_rle(row.rle, (5, 9)).area for row in rows}
+        assert areas == {"cup": cups, "bottle": 4}
+
+
+def test_objects_that_are_unlikely_make_no_row():
+    unlikely = {"cup": ((0.4, piece(3, 0, 1, 1)),)}
+    prediction = Prediction("a_1", (5, 9), "instance", unlikely)
+    assert [row.rle for row in encode(prediction, "a_1.png", WASTE)] == ["", ""]

@@ -29,7 +29,10 @@ from zoo.config import load_config
 from zoo.families import load_family, yolo
 from zoo.families.base import PredictOptions, TrainJob
 from zoo.families.ultralytics_masks import (
+    AT_MOST,
+    SAME_IOU,
     Letterbox,
+    all_detections,
     best_detections,
     soft_mask_of,
     soft_masks,
@@ -210,6 +213,53 @@ def test_best_of_each_class_is_the_top_of_nms():
         assert detection.score == pytest.approx(float(top[4]))
         np.testing.assert_allclose(detection.box_xyxy, top[:4], rtol=1e-5, atol=1e-4)
         np.testing.assert_allclose(detection.coefficients, top[6:])
+
+
+@pytest.mark.parametrize(("anchors", "span"), [(200, 100), (60, 20), (900, 3000), (0, 1)])
+def test_all_detections_are_those_of_nms(anchors, span):
+    torch.manual_seed(anchors)
+    classes, weights = 3, 8
+    centre, size = torch.rand(2, anchors) * span, torch.rand(2, anchors) * 40 + 2
+    output = torch.cat([centre, size, torch.rand(classes, anchors), torch.randn(weights, anchors)])
+    (reference,) = nms.non_max_suppression(output[None], 0.05, SAME_IOU, nc=classes)
+    found = all_detections(output, classes, 0.05, end_to_end=False)
+    assert len(found) == len(reference) <= AT_MOST
+    for detection, row in zip(found, reference, strict=True):
+        assert (detection.label, detection.score) == (int(row[5]), pytest.approx(float(row[4])))
+        np.testing.assert_allclose(detection.box_xyxy, row[:4], rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(detection.coefficients, row[6:])
+
+
+def test_all_of_an_end_to_end_head():
+    rows = torch.tensor(
+        [[0, 0, 4, 4, 0.5, 2, 9], [1, 1, 5, 5, 0.7, 2, 8], [2, 2, 6, 6, 0.01, 0, 7.0]]
+    )
+    found = all_detections(rows, 3, 0.05, end_to_end=True)
+    assert [(d.label, d.box_xyxy.tolist()) for d in found] == [(2, [1, 1, 5, 5]), (2, [0, 0, 4, 4])]
+    assert [d.score for d in found] == pytest.approx([0.7, 0.5])
+
+
+# Two discs that do not touch, and a block over the second.
+SEEN = [(16, 16, 20, 20, 0, 0.9), (48, 32, 20, 24, 0, 0.6), (50, 38, 20, 10, 1, 0.8)]
+
+
+@pytest.mark.parametrize(("once", "expected"), [(True, (1, 1)), (False, (2, 1))])
+def test_objects_are_as_many_as_the_label_space_allows(labels: Path, once, expected):
+    space = dataclasses.replace(LabelSpace.load(str(labels)), once=once)
+    config = tiny(labels, conf=0.05)
+    predictor = yolo.Predictor(random_network(config, len(CLASSES)), config, space, CPU)
+    output = torch.zeros(4 + len(CLASSES) + 1, len(SEEN) + 1)
+    for anchor, (*box, label, score) in enumerate([*SEEN, (16, 17, 20, 20, 0, 0.7)]):
+        output[:4, anchor] = torch.tensor(box)
+        output[4 + label, anchor] = score
+        output[-1, anchor] = 1
+    sample = Sample("a_1", Path("a_1.png"), (64, 96))
+    frame = Letterbox(sample.size_hw, 64)
+    found = predictor._prediction(sample, frame, output, torch.full((1, 16, 16), 9.0))
+    assert tuple(len(found.masks[name]) for name in CLASSES[:2]) == expected
+    scores = [score for score, _ in found.masks["disc"]]
+    assert scores == pytest.approx([0.9, 0.6][: expected[0]])
+    assert found.masks["disc"][0][1].box_xywh[:2] == (9, 0)
 
 
 def test_best_of_an_end_to_end_head():

@@ -23,6 +23,9 @@ from fusion.types import SoftMask
 CELL_PX = 4
 # What Ultralytics pads with (`LetterBox.padding_value`).
 PADDING = 114
+# What Ultralytics' prediction takes (`iou`, `max_det`).
+SAME_IOU = 0.7
+AT_MOST = 300
 
 Array = npt.NDArray[np.float32]
 
@@ -70,7 +73,7 @@ class Letterbox:
 
 @dataclass(frozen=True)
 class Detection:
-    """One class's best detection.
+    """One object that was found.
 
     Attributes:
         label: the class's number.
@@ -101,15 +104,7 @@ def best_detections(
         floor: confidence; what is not above it is dropped.
         end_to_end: which of the two the output is.
     """
-    values = output.float()
-    if end_to_end:
-        boxes, coefficients = values[:, :4], values[:, 6:]
-        of_class = values[:, 5:6] == torch.arange(classes, device=values.device)
-        scores = (values[:, 4:5] * of_class).T
-    else:
-        centre, size = values[:2].T, values[2:4].T
-        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1)
-        scores, coefficients = values[4 : 4 + classes], values[4 + classes :].T
+    boxes, scores, coefficients = _decode(output, classes, end_to_end)
     best, place = scores.max(dim=1)
     found = zip(boxes[place].cpu().numpy(), coefficients[place].cpu().numpy(), strict=True)
     return [
@@ -117,6 +112,48 @@ def best_detections(
         for label, (score, (box, weights)) in enumerate(zip(best.tolist(), found, strict=True))
         if score > floor
     ]
+
+
+def all_detections(
+    output: torch.Tensor, classes: int, floor: float, end_to_end: bool
+) -> list[Detection]:
+    """Return the detections above `floor`, the surest first, at most `AT_MOST`.
+
+    Each box counts for its best class. Of two boxes of a class whose IoU is above `SAME_IOU` the
+    weaker goes, as in Ultralytics' prediction; an end-to-end head has none such.
+
+    Args:
+        output: as in `best_detections`.
+        classes: number of classes.
+        floor: confidence; what is not above it is dropped.
+        end_to_end: which of the two heads the output is of.
+    """
+    # Late: its import leaves a folder among the temporary ones.
+    from torchvision.ops import batched_nms
+
+    boxes, scores, coefficients = _decode(output, classes, end_to_end)
+    best, label = scores.max(dim=0)
+    order = best.argsort(descending=True, stable=True)
+    order = order[best[order] > floor]
+    if not end_to_end:
+        order = order[batched_nms(boxes[order], best[order], label[order], SAME_IOU)]
+    parts = (part[order[:AT_MOST]].cpu() for part in (label, best, boxes, coefficients))
+    number, score, box, weights = parts
+    rows = zip(number.tolist(), score.tolist(), box.numpy(), weights.numpy(), strict=True)
+    return [Detection(n, min(s, 1.0), b, w) for n, s, b, w in rows]
+
+
+def _decode(
+    output: torch.Tensor, classes: int, end_to_end: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return boxes (A, 4) as x1, y1, x2, y2, scores (classes, A) and coefficients (A, M)."""
+    values = output.float()
+    if end_to_end:
+        of_class = values[:, 5:6] == torch.arange(classes, device=values.device)
+        return values[:, :4], (values[:, 4:5] * of_class).T, values[:, 6:]
+    centre, size = values[:2].T, values[2:4].T
+    boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1)
+    return boxes, values[4 : 4 + classes], values[4 + classes :].T
 
 
 def soft_mask_of(

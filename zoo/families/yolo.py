@@ -34,7 +34,7 @@ from zoo.families.base import PredictOptions, TrainJob, division
 from zoo.families.lesson import Lesson
 from zoo.families.ultralytics_config import YoloConfig, ultralytics_settings
 from zoo.families.ultralytics_lesson import build_lesson
-from zoo.families.ultralytics_masks import Letterbox, best_detections, soft_masks
+from zoo.families.ultralytics_masks import Letterbox, all_detections, best_detections, soft_masks
 from zoo.families.ultralytics_trainer import OfflineSegmentation, Plan, is_finished
 
 # isort: split
@@ -253,13 +253,13 @@ class Predictor:
     ) -> Prediction:
         config = self.config
         end_to_end = bool(self.network.model[-1].end2end)
-        found = best_detections(output, len(self.labels), config.conf, end_to_end)
-        masks: dict[str, tuple[Evidence, ...]] = {
-            self.labels.names[detection.label]: ((detection.score, mask),)
-            for detection, mask in soft_masks(
-                found, prototypes, frame, config.raster, config.margin_px
-            )
-        }
+        detect = best_detections if self.labels.once else all_detections
+        found = detect(output, len(self.labels), config.conf, end_to_end)
+        masks: dict[str, tuple[Evidence, ...]] = {}
+        drawn = soft_masks(found, prototypes, frame, config.raster, config.margin_px)
+        for detection, mask in drawn:
+            label = self.labels.names[detection.label]
+            masks[label] = (*masks.get(label, ()), (detection.score, mask))
         return Prediction(sample.key, sample.size_hw, "instance", masks)
 
 
