@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from converters.masks import EMPTY, CropMask, decode_rle, encode_rle
+from converters.masks import EMPTY, encode_rle
 from converters.types import LabelSpace
 from converters.unfinished import unfinished
 from fusion.types import Prediction
@@ -150,32 +150,3 @@ def parse_row(text: bytes) -> Row | None:
     except (UnicodeDecodeError, csv.Error):
         return None
     return _row(fields) if len(fields) == len(HEADER) else None
-
-
-def read_masks(
-    path: Path, images: Mapping[str, tuple[int, int]]
-) -> Iterator[tuple[str, dict[str, CropMask]]]:
-    """Yield each image's name and masks; joined by name, whatever the order of the rows.
-
-    Args:
-        path: the submission.
-        images: image name -> height, width.
-
-    Raises:
-        ValueError: an image that is not in `images`, a pair that comes twice, or a bad code.
-    """
-    codes: dict[str, dict[str, str]] = {}
-    for row in read(path):
-        if row.image_name not in images:
-            raise ValueError(f"{path}: expected images of the data set, found '{row.image_name}'")
-        if row.label in codes.setdefault(row.image_name, {}):
-            raise ValueError(f"{path}: '{row.image_name}' '{row.label}' comes twice")
-        codes[row.image_name][row.label] = row.rle
-    for name, per_label in codes.items():
-        masks = {}
-        for label, rle in per_label.items():
-            try:
-                masks[label] = decode_rle(rle, images[name])
-            except ValueError as error:
-                raise ValueError(f"{path}: '{name}' '{label}': {error}") from None
-        yield name, masks

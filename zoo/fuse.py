@@ -17,7 +17,7 @@ from converters.files import atomic_write_text, read_provenance
 from converters.types import LabelSpace, Sample
 from fusion import Rule, submission
 from fusion.reach import looks_around
-from fusion.sources import Ensemble
+from fusion.sources import Ensemble, check_splits
 from fusion.store import ImageEntry, Manifest, PredictionStore, StoreWriter, check_match
 from fusion.submission import Row
 from zoo import chunks
@@ -148,7 +148,7 @@ def open_sources(
         samples = {sample.key: sample for sample in data.read(known, subset)}
         images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
     ensemble = Ensemble.open(paths, images, labels, usual)
-    _check_splits(ensemble)
+    check_splits(ensemble)
     if images is not None:
         _check_images(ensemble.images, images, data.path if data else Path())
     names = source_names(rule)
@@ -158,37 +158,6 @@ def open_sources(
 def source_names(rule: Rule) -> tuple[str, ...]:
     """Return the names of the sources that a rule expects, in order; empty if it takes any."""
     return tuple(getattr(rule, "sources", ()))
-
-
-def order_sources(stores: Sequence[PredictionStore], rule: Rule) -> list[PredictionStore]:
-    """Return the stores in the order in which the rule names its sources.
-
-    Raises:
-        ValueError: the rule names a source that is not given, or not all given are named.
-    """
-    names = source_names(rule)
-    if not names:
-        return list(stores)
-    given = {store.name: store for store in stores}
-    if set(given) != set(names):
-        expected, found = ", ".join(names), ", ".join(given)
-        raise ValueError(f"the fusion config expects the sources {expected}; given are {found}")
-    return [given[name] for name in names]
-
-
-def _check_splits(ensemble: Ensemble) -> None:
-    """Refuse held-out predictions of different splits: each knows of other images' truth.
-
-    On test images models of any split may be joined.
-    """
-    stores = [s for s in ensemble.sources if isinstance(s, PredictionStore)]
-    held_out = [store for store in stores if store.manifest.subset == "val"]
-    for store in held_out[1:]:
-        if store.manifest.split != held_out[0].manifest.split:
-            raise ValueError(
-                f"{store.path}: expected held-out predictions of the split of {held_out[0].path}, "
-                "found those of another; predict with the same folds"
-            )
 
 
 def _check_images(

@@ -443,3 +443,21 @@ def test_bad_input_is_one_line(hands, capsys, given, said):
     assert said in lines[-1]
     assert len(lines) == 1
     assert not (hands / "never").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("method: hybrid\nsources: [a, x]\nclasses: {}\n", "fusion.yaml: 'sources': the fusion"),
+        ("method: vote\nk: 3\n", "fusion.yaml: vote: 'k': expected 0 to 2, found 3"),
+        ("method: mean\nthresholds: {cup: 0.4}\n", "fusion.yaml: mean: expected classes or"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_named(hands, tmp_path, capsys, text, said):
+    config = tmp_path / "fusion.yaml"
+    config.write_text(text, encoding="utf-8")
+    given = hands / "a.csv", hands / "b.csv", "--data", hands / "data", "--config", config
+    zoo("report", *given, "--out", tmp_path / "never", code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+    assert [path.name for path in tmp_path.iterdir()] == ["fusion.yaml"]

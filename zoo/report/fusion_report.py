@@ -10,7 +10,7 @@ from typing import Any
 from converters.files import environment
 from converters.types import LabelSpace, Sample
 from fusion import FUSIONS, Mean, Rule, Vote
-from fusion.rule_file import read_rule
+from fusion.rule_file import check_names, check_options, read_rule
 from fusion.sources import Ensemble
 from zoo.annotated import Known, open_beside
 from zoo.progress import Report
@@ -59,12 +59,14 @@ def choose_rules(sources: Ensemble, config: Path | None) -> dict[str, Rule]:
     which no weights have to be fitted.
 
     Raises:
-        ValueError: a bad config, or a source with a rule's name.
+        ValueError: a bad config, one that does not fit the sources, or a source with a rule's name.
     """
     plain: dict[str, Rule] = {"mean": Mean(), "vote": Vote()} if len(sources.sources) > 1 else {}
     rules = plain if config else dict(reversed(plain.items()))
     if config is not None:
         rule = read_rule(config)
+        check_names(rule, [source.name for source in sources.sources], config)
+        check_options(rule, len(sources.sources), sources.labels, config)
         hybrid = hybrid_in(rule)
         name = next((n for n, kind in FUSIONS.items() if type(hybrid or rule) is kind), config.stem)
         rules.pop(name, None)

@@ -24,13 +24,13 @@ def test_a_fusion_becomes_labels(leftovers, zoo, stores, work, toys, voted, tmp_
     assert leftovers(tmp_path) == []
     back = converters.read(out, format=form, subset="all", labels=toys.labels)
     (tmp_path / "voted.csv").write_bytes(voted)
-    sizes = {s.file_name: s.size_hw for s in toys.samples}
-    expected = dict(submission.read_masks(tmp_path / "voted.csv", sizes))
+    images = {s.key: (*s.size_hw, s.file_name) for s in toys.samples}
+    expected = Ensemble.open([tmp_path / "voted.csv"], images, toys.labels)
     assert [s.key for s in back] == [s.key for s in toys.samples]
-    for sample in back:
+    for sample, (voted_for,) in zip(back, expected, strict=True):
         masks = rasterize_labels(sample.instances, sample.size_hw)
-        for label, mask in expected[sample.file_name].items():
-            full = mask.full(sample.size_hw)
+        for label in toys.labels.names:
+            full = voted_for.binary(label).full(sample.size_hw)
             differ = np.count_nonzero(masks[label].full(sample.size_hw) != full)
             # YOLO's polygons have no holes.
             assert differ <= (0.1 * full.sum() if form == "yolo" else 0), (label, differ)
