@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +39,17 @@ def bend_deg(sample: Sample, labels: LabelSpace) -> float | None:
         return None
     names = (labels.posture.distal, labels.posture.proximal)
     chosen = [instance for instance in sample.instances if instance.label in names]
-    masks = rasterize_labels(chosen, sample.size_hw)
-    axes = [long_axis(masks[name], sample.size_hw) for name in names if name in masks]
+    return bend_of_masks(rasterize_labels(chosen, sample.size_hw), sample.size_hw, labels)
+
+
+def bend_of_masks(
+    masks: Mapping[str, CropMask], size_hw: tuple[int, int], labels: LabelSpace
+) -> float | None:
+    """Return what `bend_deg` does, of masks; those of other bones may lack."""
+    if labels.posture is None:
+        return None
+    names = (labels.posture.distal, labels.posture.proximal)
+    axes = [long_axis(masks[name], size_hw) for name in names if name in masks]
     found = [axis for axis in axes if axis is not None]
     return angle_deg(found[0], found[1]) if len(found) == len(names) else None
 

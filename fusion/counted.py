@@ -16,6 +16,7 @@ from fusion.evidence import FAINT, ClassEvidence, gather
 from fusion.per_class import Hearing
 from fusion.types import Prediction
 
+Floats = npt.NDArray[np.float64]
 Seen = tuple[Sequence[Prediction], Mapping[str, CropMask], str]
 """The sources' predictions of one image, the true masks, and the patient."""
 
@@ -89,11 +90,13 @@ class Counted:
         tables: class name -> one table an image.
         patients: one an image.
         is_instance: bool (K,), which sources find instances.
+        weights: float64 (images,), how much each image counts.
     """
 
     tables: Mapping[str, Sequence[ClassTable]]
     patients: Sequence[str]
     is_instance: npt.NDArray[np.bool_]
+    weights: Floats
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -104,8 +107,20 @@ class Counted:
         return len(self.is_instance)
 
     @classmethod
-    def of(cls, images: Iterable[CountedImage], labels: LabelSpace, sources: int) -> Counted:
+    def of(
+        cls,
+        images: Iterable[CountedImage],
+        labels: LabelSpace,
+        sources: int,
+        weights: Floats | None = None,
+    ) -> Counted:
         """Put images together, one in memory at a time.
+
+        Args:
+            images: counted.
+            labels: the classes.
+            sources: their number.
+            weights: float64 (images,), above 0, how much each image counts; None for all alike.
 
         Raises:
             ValueError: images of one patient only, or another number of predictions than sources.
@@ -122,12 +137,14 @@ class Counted:
         if len(set(patients)) < 2:
             found = f"{len(set(patients))} in {len(patients)} images"
             raise ValueError(f"fit: expected images of at least two patients, found {found}")
-        return cls(tables, patients, is_instance)
+        weights = np.ones(len(patients)) if weights is None else weights
+        return cls(tables, patients, is_instance, weights)
 
     def only(self, places: Sequence[int]) -> Counted:
         """Return some of the images."""
         tables = {n: [t[i] for i in places] for n, t in self.tables.items()}
-        return Counted(tables, [self.patients[i] for i in places], self.is_instance)
+        patients = [self.patients[i] for i in places]
+        return Counted(tables, patients, self.is_instance, self.weights[places])
 
     def folds(self, count: int) -> list[tuple[list[int], list[int]]]:
         """Return the places of (train, test) images of a cross-validation by patient."""
@@ -135,7 +152,11 @@ class Counted:
         split = splitter.split(np.zeros(len(self)), groups=self.patients)
         return [(train.tolist(), test.tolist()) for train, test in split]
 
-    def alone(self, label: str) -> npt.NDArray[np.float64]:
+    def mean(self, values: Floats) -> Floats:
+        """Return the mean over images, as much as they count; float64 (..., images) -> (...)."""
+        return np.asarray(values @ self.weights / self.weights.sum())
+
+    def alone(self, label: str) -> Floats:
         """Return the Dice of each source alone, float64 (K, images)."""
         tables = self.tables[label]
         return np.array([[t.dice_alone(k) for t in tables] for k in range(self.sources)])

@@ -251,6 +251,7 @@ class Stack:
         starts: int64 (m,), the first row of each image that has rows.
         seen: int64 (m,), the places of those images.
         bone: float32 (n,). total: float32 (n,). truth: float64 (images,), true pixels.
+        weights: float64 (images,), how much each image counts; their sum is 1.
     """
 
     features: npt.NDArray[np.float32]
@@ -259,6 +260,7 @@ class Stack:
     bone: npt.NDArray[np.float32]
     total: npt.NDArray[np.float32]
     truth: Floats
+    weights: Floats
 
     @classmethod
     def of(
@@ -267,8 +269,17 @@ class Stack:
         trust: Trust,
         group: str | None,
         without: int | None = None,
+        weights: Floats | None = None,
     ) -> Stack:
-        """Stack one class's tables, one an image; the arguments are those of `features`."""
+        """Stack one class's tables, one an image.
+
+        Args:
+            tables: of the class.
+            trust: see `features`.
+            group: see `features`.
+            without: see `features`.
+            weights: float64 (images,), how much each image counts; None for all alike.
+        """
         odds = trusted_odds(trust, group)
         rows = [features(t, trust, group, without, odds) for t in tables]
         lengths = np.array([len(t.bone) for t in tables])
@@ -277,7 +288,13 @@ class Stack:
         other = np.concatenate([t.other for t in tables]).astype(np.float32)
         truth = np.array([t.truth for t in tables], np.float64)
         starts = (np.cumsum(lengths) - lengths)[seen]
-        return cls(np.concatenate(rows), starts, seen, bone, bone + other, truth)
+        weights = np.ones(len(tables)) if weights is None else weights
+        shares = weights / weights.sum()
+        return cls(np.concatenate(rows), starts, seen, bone, bone + other, truth, shares)
+
+    def mean_dice_above(self, logits: npt.NDArray[np.float32], threshold: float) -> float:
+        """Mean of `dice_above` over the images."""
+        return float(self.weights @ self.dice_above(logits, threshold))
 
     def dice(self, parameters: Floats) -> Floats:
         """Hard Dice of each image, float64 (images,)."""
@@ -296,9 +313,10 @@ class Stack:
         both = np.maximum(self.truth + self._sums(self.total * p), 1e-9)
         value = 2 * self._sums(self.bone * p) / both
         # Of 2 hit / both with respect to a row's p: (2 bone - value * total) / both.
-        slope = self._of_rows(2 / both) * self.bone - self._of_rows(value / both) * self.total
+        shares = self.weights / both
+        slope = self._of_rows(2 * shares) * self.bone - self._of_rows(value * shares) * self.total
         gradient = (slope * p * (1 - p)) @ self.features
-        return 1 - float(value.mean()), -gradient.astype(np.float64) / len(self.truth)
+        return 1 - float(self.weights @ value), -gradient.astype(np.float64)
 
     def _sums(self, values: npt.NDArray[np.float32]) -> Floats:
         """Sum over each image's rows, float64 (images,)."""

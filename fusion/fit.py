@@ -156,7 +156,8 @@ class HybridFit:
         def score(factor: float) -> float:
             shrinkage = self.shrinkage.times(factor)
             fitted = fit_weights(stacks, labels, counted.sources, shrinkage)
-            return float(np.mean([tried[n].dice(fitted[n]).mean() for n in labels.names]))
+            found = [held_out.mean(tried[n].dice(fitted[n])) for n in labels.names]
+            return float(np.mean(found))
 
         return max(self.factors, key=score)
 
@@ -193,7 +194,8 @@ def _measure(test: Counted, fitted: Fitted, labels: LabelSpace) -> HeldOut:
 def _stack(
     counted: Counted, label: str, trust: Trust, labels: LabelSpace, without: int | None = None
 ) -> Stack:
-    return Stack.of(counted.tables[label], trust, labels.group_of(label), without)
+    group = labels.group_of(label)
+    return Stack.of(counted.tables[label], trust, group, without, counted.weights)
 
 
 def _gate(counted: Counted, k: int) -> Gate | None:
@@ -208,9 +210,12 @@ def _gate(counted: Counted, k: int) -> Gate | None:
 
 def _calibrations(counted: Counted, names: Sequence[str]) -> tuple[Calibration, ...]:
     bone, other = np.zeros((2, counted.sources, LEVELS + 1))
-    for t in (t for n in names for t in counted.tables[n]):
-        # Every image counts the same, whatever the size of the bone in it.
-        weight = 1 / max(t.truth, 1)
+    tables = (
+        (t, w) for n in names for t, w in zip(counted.tables[n], counted.weights, strict=True)
+    )
+    for t, weight_of_image in tables:
+        # An image counts whatever the size of the bone in it.
+        weight = weight_of_image / max(t.truth, 1)
         for k in range(counted.sources):
             bone[k] += weight * np.bincount(t.levels[:, k], t.bone, SILENT + 1)
             other[k] += weight * np.bincount(t.levels[:, k], t.other, SILENT + 1)

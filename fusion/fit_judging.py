@@ -133,6 +133,7 @@ def compare(
     patients: Sequence[str],
     sources: Sequence[str],
     labels: LabelSpace,
+    weights: Floats | None = None,
 ) -> Comparison:
     """Compare what was judged.
 
@@ -142,18 +143,25 @@ def compare(
         patients: whose they are.
         sources: the sources' names.
         labels: the classes.
+        weights: float64 (images,), above 0, how much each image counts; None for all alike.
     """
-    report = _report(fit, judged, patients, sources, labels)
+    weights = np.ones(len(patients)) if weights is None else weights
+    report = _report(fit, judged, patients, sources, labels, weights)
     if fit.report:
         report = {n: _known(fit.report[n], found) for n, found in report.items()}
     return Comparison(
         report,
-        float(judged.fused.mean()),
+        float(_over_images(judged.fused, weights).mean()),
         fit.plain_name,
-        float(judged.plain.mean()),
-        float(judged.mean.mean()),
-        mean_over_people(judged.fused - judged.plain, patients),
+        float(_over_images(judged.plain, weights).mean()),
+        float(_over_images(judged.mean, weights).mean()),
+        mean_over_people(judged.fused - judged.plain, patients, weights),
     )
+
+
+def _over_images(values: Floats, weights: Floats) -> Floats:
+    """Mean over the first axis, as much as each image counts."""
+    return np.asarray(np.average(values, axis=0, weights=weights))
 
 
 def _report(
@@ -162,20 +170,22 @@ def _report(
     patients: Sequence[str],
     sources: Sequence[str],
     labels: LabelSpace,
+    weights: Floats,
 ) -> dict[str, ClassReport]:
-    single, names = judged.single.mean(axis=0), labels.names
+    single, names = _over_images(judged.single, weights), labels.names
+    mean, fused = _over_images(judged.mean, weights), _over_images(judged.fused, weights)
     best = single.argmax(axis=0)
     gains = {
-        n: mean_over_people(judged.fused[:, i] - judged.single[:, best[i], i], patients)
+        n: mean_over_people(judged.fused[:, i] - judged.single[:, best[i], i], patients, weights)
         for i, n in enumerate(names)
     }
     likely = likely_gains(gains, labels)
-    lost = judged.fused.mean(axis=0) - judged.without.mean(axis=0)
+    lost = fused - _over_images(judged.without, weights)
     return {
         n: ClassReport(
             single=dict(zip(sources, single[:, i].tolist(), strict=True)),
-            mean=float(judged.mean[:, i].mean()),
-            fused=float(judged.fused[:, i].mean()),
+            mean=float(mean[i]),
+            fused=float(fused[i]),
             gain=gains[n],
             likely_gain=likely[n],
             worth=dict(zip(sources, lost[:, i].tolist(), strict=bool(len(lost)))),

@@ -7,7 +7,7 @@ one class. Every rule is fitted anew in each fold of a cross-validation by patie
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -149,12 +149,13 @@ class VoteFit(PlainFit):
 
     def train(self, counted: Counted, sources: Sequence[str], labels: LabelSpace) -> Rule:
         """Return the vote whose number of votes is best."""
-        means = _alone(counted).mean(axis=1)
+        means = np.mean([counted.mean(counted.alone(n)) for n in counted.tables], axis=0)
         order = np.argsort(-means, kind="stable").tolist()
         ranks = {place: rank for rank, place in enumerate(order)}
 
         def score(k: int) -> float:
-            return float(np.mean([vote_dice(t, ranks, k) for t in _tables(counted)]))
+            rows = [[vote_dice(t, ranks, k) for t in ts] for ts in counted.tables.values()]
+            return float(counted.mean(np.array(rows)).mean())
 
         majority, scores = score(0), [score(k) for k in range(1, counted.sources + 1)]
         best = int(np.argmax(scores))
@@ -208,7 +209,7 @@ def _curves(counted: Counted, weights: Mapping[str, Floats]) -> dict[str, Floats
     found = {}
     for n, tables in counted.tables.items():
         rows = [dice_above(t, t.average(weights[n]), THRESHOLDS) for t in tables]
-        found[n] = np.mean(rows, axis=0)
+        found[n] = counted.mean(np.transpose(rows))
     return found
 
 
@@ -239,10 +240,10 @@ def _drawn_errors(counted: Counted, labels: LabelSpace) -> dict[str, Floats]:
     """What each source lacks to a Dice of 1 where it speaks, class -> float64 (K,)."""
     lacks = {}
     for n, tables in counted.tables.items():
-        spoken = np.array([~t.silent for t in tables])
-        dice = counted.alone(n).T
-        total = spoken.sum(axis=0)
-        lacks[n] = 1 - (dice * spoken).sum(axis=0) / np.maximum(total, 1)
+        spoken = np.transpose([~t.silent for t in tables])
+        total = spoken @ counted.weights
+        said = (counted.alone(n) * spoken) @ counted.weights
+        lacks[n] = 1 - said / np.where(total > 0, total, 1)
     return {
         n: np.maximum((lacks[n] + np.mean([lacks[m] for m in names], axis=0)) / 2, LEAST_ERROR)
         for names in members(labels).values()
@@ -262,11 +263,6 @@ def _by_name(sources: Sequence[str], weights: Floats) -> dict[str, float]:
 # --- votes and choices
 
 
-def _tables(counted: Counted) -> Iterator[ClassTable]:
-    for tables in counted.tables.values():
-        yield from tables
-
-
 def vote_dice(table: ClassTable, ranks: Mapping[int, int], k: int) -> float:
     """Return the Dice of a vote on one class of one image; see `fusion.voting.elect`."""
     says = {place: table.says(place) for place in ranks if not table.silent[place]}
@@ -274,13 +270,8 @@ def vote_dice(table: ClassTable, ranks: Mapping[int, int], k: int) -> float:
     return table.dice_of(np.zeros(len(table.bone), np.bool_) if elected is None else elected)
 
 
-def _alone(counted: Counted) -> Floats:
-    """Dice of each source alone, mean over the images, float64 (K, classes)."""
-    return np.stack([counted.alone(n).mean(axis=1) for n in counted.tables], axis=1)
-
-
 def _best(counted: Counted, names: Sequence[str]) -> int:
-    return int(np.mean([counted.alone(n).mean(axis=1) for n in names], axis=0).argmax())
+    return int(np.mean([counted.mean(counted.alone(n)) for n in names], axis=0).argmax())
 
 
 def _surely_better(counted: Counted, names: Sequence[str], leads: int) -> dict[str, int]:
@@ -291,8 +282,9 @@ def _surely_better(counted: Counted, names: Sequence[str], leads: int) -> dict[s
         if k == leads:
             continue
         columns = [[i] for i in range(len(names))]
-        found = means_over_people(alone[k] - alone[leads], counted.patients, columns)
-        gains = pool_gains([gain or Estimate(0.0, None) for gain in found])
+        gain = alone[k] - alone[leads]
+        found = means_over_people(gain, counted.patients, columns, counted.weights)
+        gains = pool_gains([found_gain or Estimate(0.0, None) for found_gain in found])
         for n, gain in zip(names, gains, strict=True):
             if gain.is_gain and gain.mean > best.get(n, (0.0, k))[0]:
                 best[n] = gain.mean, k

@@ -86,20 +86,22 @@ def report_classes(
         fall_back: whether a class without a sure gain keeps its best source.
     """
     alone = {n: counted.alone(n) for n in labels.names}
-    best = {n: int(np.argmax(alone[n].mean(axis=1))) for n in labels.names}
+    best = {n: int(np.argmax(counted.mean(alone[n]))) for n in labels.names}
     gains = {
-        n: mean_over_people(held_out.fused[n] - alone[n][best[n]], counted.patients)
+        n: mean_over_people(
+            held_out.fused[n] - alone[n][best[n]], counted.patients, counted.weights
+        )
         for n in labels.names
     }
     likely = likely_gains(gains, labels)
     return {
         n: ClassReport(
-            single=_named(sources, alone[n].mean(axis=1)),
-            mean=float(np.mean([t.dice_of_mean() for t in counted.tables[n]])),
-            fused=float(held_out.fused[n].mean()),
+            single=_named(sources, counted.mean(alone[n])),
+            mean=float(counted.mean(np.array([t.dice_of_mean() for t in counted.tables[n]]))),
+            fused=float(counted.mean(held_out.fused[n])),
             gain=gains[n],
             likely_gain=likely[n],
-            worth=_named(sources, held_out.lost[n].mean(axis=1)),
+            worth=_named(sources, counted.mean(held_out.lost[n])),
             keeps=sources[best[n]] if fall_back and not likely[n].is_gain else "",
         )
         for n in labels.names

@@ -54,7 +54,9 @@ class Estimate:
         return f"{self.mean:+.4f} [{self.interval[0]:+.4f}, {self.interval[1]:+.4f}]"
 
 
-def mean_over_people(values: Values, people: Sequence[str]) -> Estimate:
+def mean_over_people(
+    values: Values, people: Sequence[str], weights: Values | None = None
+) -> Estimate:
     """Return the mean over images, then over columns, with its bootstrap interval.
 
     Args:
@@ -62,19 +64,23 @@ def mean_over_people(values: Values, people: Sequence[str]) -> Estimate:
             as a class that shares no pixel there. Differences of two predictions give a paired
             comparison.
         people: whose images they are, one a row.
+        weights: float (n,), above 0, how much each image counts; None for all alike.
 
     Raises:
         ValueError: no value is defined, or there are not as many people as rows.
     """
     table = values.reshape(len(values), -1)
-    (found,) = means_over_people(table, people, [range(table.shape[1])])
+    (found,) = means_over_people(table, people, [range(table.shape[1])], weights)
     if found is None:
         raise ValueError(f"interval: expected values, found none in {len(table)} rows")
     return found
 
 
 def means_over_people(
-    values: Values, people: Sequence[str], selections: Sequence[Sequence[int]]
+    values: Values,
+    people: Sequence[str],
+    selections: Sequence[Sequence[int]],
+    weights: Values | None = None,
 ) -> list[Estimate | None]:
     """Return what `mean_over_people` does for several selections of the columns.
 
@@ -86,6 +92,7 @@ def means_over_people(
         values: float (n, columns), one row an image; NaN where nothing is defined.
         people: whose images they are, one a row.
         selections: column numbers, at least one a selection.
+        weights: float (n,), above 0, how much each image counts; None for all alike.
 
     Returns:
         One estimate a selection; None where it has no value at all.
@@ -98,7 +105,7 @@ def means_over_people(
             f"interval: expected a person for each image, found {len(people)} people "
             f"for {len(values)} images"
         )
-    sums, counts = _by_person(values, people)
+    sums, counts = _by_person(values, people, np.ones(len(values)) if weights is None else weights)
     chosen = np.zeros((values.shape[1], len(selections)))
     for i, columns in enumerate(selections):
         chosen[list(columns), i] = 1
@@ -135,13 +142,13 @@ def _span(draws: Values) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _by_person(values: Values, people: Sequence[str]) -> tuple[Values, Values]:
-    """Sums and numbers of the defined values of each person (rows) and column."""
+def _by_person(values: Values, people: Sequence[str], weights: Values) -> tuple[Values, Values]:
+    """Sums and weights of the defined values of each person (rows) and column."""
     names, person = np.unique(np.asarray(people), return_inverse=True)
     known = np.isfinite(values)
     sums, counts = np.zeros((2, len(names), values.shape[1]))
-    np.add.at(sums, person, np.where(known, values, 0))
-    np.add.at(counts, person, known)
+    np.add.at(sums, person, weights[:, None] * np.where(known, values, 0))
+    np.add.at(counts, person, weights[:, None] * known)
     return sums, counts
 
 
@@ -158,6 +165,6 @@ def _times_drawn(drawn: npt.NDArray[np.int64], people: int) -> Values:
 def _means(sums: Values, counts: Values, chosen: Values) -> Values:
     """Mean of each selection's columns that have values (draws, selections); else NaN."""
     known = counts > 0
-    means = np.where(known, sums / np.maximum(counts, 1), 0)
+    means = np.where(known, sums / np.where(known, counts, 1), 0)
     columns = known @ chosen
     return np.where(columns > 0, means @ chosen / np.maximum(columns, 1), np.nan)

@@ -88,6 +88,7 @@ def choose_refinement(
     *,
     candidates: Mapping[str, Sequence[Any]] = CANDIDATES,
     read_grey: ReadGrey | None = None,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> Choice:
     """Choose what to do to each group's classes.
 
@@ -97,6 +98,7 @@ def choose_refinement(
         labels: the classes.
         candidates: step -> the values to try.
         read_grey: reads an image by its key; without it the CRF is not tried.
+        weights: float64 (images,), above 0, how much each image counts; None for all alike.
 
     Raises:
         ValueError: no images, or images of one patient only.
@@ -112,16 +114,17 @@ def choose_refinement(
     if len(set(people)) < 2:
         found = f"{len(set(people))} in {len(people)} images"
         raise ValueError(f"refine: expected images of at least two patients, found {found}")
+    weights = np.ones(len(people)) if weights is None else weights
     trials = []
     for group, names in _groups(labels).items():
         columns = [labels.index[name] for name in names]
         at = 0
         for name, options in tried.items():
             part = gains[:, columns, at : at + len(options)]
-            trials.append(_try_alone(group, name, options, part, people))
+            trials.append(_try_alone(group, name, options, part, people, weights))
             at += len(options)
     chains = {group: _chain(trials, group) for group in _groups(labels)}
-    together = _try_together(images, labels, chains, read_grey)
+    together = _try_together(images, labels, chains, read_grey, weights)
     chosen = {group: _chosen(group, chains[group], together) for group in chains}
     helped = {g: replace(Steps(), **steps) for g, steps in chosen.items() if steps}
     rest = helped.pop(REST, Steps())
@@ -135,18 +138,24 @@ def _groups(labels: LabelSpace) -> dict[str, list[str]]:
 
 
 def _try_alone(
-    group: str, name: str, options: Sequence[Steps], gains: Gains, people: Sequence[str]
+    group: str,
+    name: str,
+    options: Sequence[Steps],
+    gains: Gains,
+    people: Sequence[str],
+    weights: npt.NDArray[np.float64],
 ) -> Trial:
     """Judge a step's gains (N, classes, values) by values that were chosen on other patients."""
     per_image = gains.mean(axis=1, dtype=np.float64)
     held_out = np.zeros(len(people))
     for train, test in GroupKFold(min(_FOLDS, len(set(people)))).split(per_image, groups=people):
-        best = int(per_image[train].mean(axis=0).argmax())
+        helps = weights[train] @ per_image[train]
+        best = int(helps.argmax())
         # Where no value helps the others, none would have been taken.
-        if per_image[train, best].mean() > 0:
+        if helps[best] > 0:
             held_out[test] = per_image[test, best]
-    gain = mean_over_people(held_out, people)
-    value = getattr(options[int(per_image.mean(axis=0).argmax())], name)
+    gain = mean_over_people(held_out, people, weights)
+    value = getattr(options[int((weights @ per_image).argmax())], name)
     return Trial(group, {name: value}, gain, gain.is_gain)
 
 
@@ -164,6 +173,7 @@ def _try_together(
     labels: LabelSpace,
     chains: Mapping[str, Sequence[Mapping[str, Any]]],
     read_grey: ReadGrey | None,
+    weights: npt.NDArray[np.float64],
 ) -> list[Trial]:
     several = {group: chain for group, chain in chains.items() if len(chain) > 1}
     if not several:
@@ -180,7 +190,7 @@ def _try_together(
         columns = [labels.index[name] for name in _groups(labels)[group]]
         per_image = gains[:, columns].mean(axis=1, dtype=np.float64)
         for i in range(1, len(chain)):
-            gain = mean_over_people(per_image[:, i] - per_image[:, i - 1], people)
+            gain = mean_over_people(per_image[:, i] - per_image[:, i - 1], people, weights)
             trials.append(Trial(group, chain[i], gain, gain.is_gain))
     return trials
 

@@ -97,7 +97,7 @@ def tune_bias(stack: Stack, parameters: Floats) -> Floats:
     """Move the bias to where hard Dice is best, if it stays best when the neighbours count too."""
     shifts = np.linspace(-0.8, 0.8, 17)
     logits = stack.features @ parameters.astype(np.float32)
-    values = [float(stack.dice_above(logits, -shift).mean()) for shift in shifts]
+    values = [stack.mean_dice_above(logits, -shift) for shift in shifts]
     # A single lucky threshold is noise: smooth over three neighbours, then choose.
     padded = np.pad(values, 1, mode="edge")
     smooth = np.convolve(padded, [0.25, 0.5, 0.25], mode="valid")

@@ -28,6 +28,7 @@ from fusion.rule_file import dump_rule
 from fusion.types import Prediction, Rule
 from fusion.watch import Watched
 from zoo.held_out import HeldOut
+from zoo.postures import Postures
 from zoo.progress import Report
 from zoo.source import DataSource
 
@@ -52,6 +53,7 @@ class Fitted:
         comparison: the rule beside others, on people it was not fitted on; without refinements.
         choice: the refinements that were tried; None where none were.
         rule: the rule as its file has it.
+        postures: how much the images counted.
     """
 
     method: str
@@ -59,6 +61,7 @@ class Fitted:
     comparison: Comparison
     choice: Choice | None
     rule: Rule
+    postures: Postures
 
 
 def fit(
@@ -69,6 +72,7 @@ def fit(
     refinement: Refinement = Refinement.shape,
     method: str = "hybrid",
     jobs: int = 1,
+    bent: float | None = None,
 ) -> Fitted:
     """Fit a rule on held-out predictions and write it as YAML.
 
@@ -83,6 +87,8 @@ def fit(
         refinement: which refinements to try: all, all but the CRF, or none.
         method: one of `fusion.fit_methods.FITS`.
         jobs: processes; their number does not change the result.
+        bent: the share of bent hands among the images that the rule is meant for; held-out images
+            count accordingly.
 
     Raises:
         ValueError: an unknown method; the stores differ, hold images the models learnt from, or
@@ -90,24 +96,26 @@ def fit(
     """
     if method not in FITS:
         raise ValueError(f"method '{method}': expected one of {', '.join(FITS)}")
-    held_out = HeldOut.open(paths, data)
+    held_out = HeldOut.open(paths, data, bent)
     found = _solve(FITS[method](), held_out, report, jobs)
     judged: list[Judged] = []
     choice = _refine(found, held_out, refinement, report, jobs, judged)
     comparison = compare(
-        *(found, Judged.stack(judged), held_out.patients, held_out.names, held_out.labels)
+        *(found, Judged.stack(judged), held_out.patients, held_out.names, held_out.labels),
+        weights=held_out.postures.weights,
     )
     rule = _watched(_refined(found.rule, choice), held_out)
     notes = {n: r.note() for n, r in comparison.report.items()}
     atomic_write_text(out, dump_rule(rule, notes))
-    return Fitted(method, found, comparison, choice, rule)
+    return Fitted(method, found, comparison, choice, rule, held_out.postures)
 
 
 def _solve(fitting: Fitting, held_out: HeldOut, report: Report, jobs: int) -> Fit[Rule]:
     total, labels = len(held_out.samples), held_out.labels
     count = partial(_count, fitting, labels)
     counts = held_out.map(count, _named(report, "counting pixels"), jobs)
-    counted = Counted.of(counts, labels, len(held_out.stores))
+    weights = held_out.postures.weights
+    counted = Counted.of(counts, labels, len(held_out.stores), weights)
 
     def tell(note: str) -> None:
         report(total, total, note)
@@ -147,7 +155,8 @@ def _refine(
             pass
         return None
     grey = read_grey if wanted is Refinement.all else None
-    return choose_refinement(images, held_out.labels, read_grey=grey)
+    weights = held_out.postures.weights
+    return choose_refinement(images, held_out.labels, read_grey=grey, weights=weights)
 
 
 def _judge(judge: Judge, seen: Seen) -> _Judged:
@@ -181,7 +190,7 @@ def describe(found: Fitted, out: Path) -> str:
         found: the fit.
         out: the rule's file.
     """
-    parts = [_table(found), describe_refinement(found.choice)]
+    parts = [_table(found), found.postures.describe(), describe_refinement(found.choice)]
     kept = sum(bool(r.keeps) for r in found.comparison.report.values())
     from_one = f"; classes from a single source: {kept}" if kept else ""
     parts.append(f"{out}: fitted on {found.fit.images} images{from_one}")

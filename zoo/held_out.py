@@ -17,6 +17,7 @@ from fusion.types import Prediction
 from zoo import chunks
 from zoo.evaluate import check_sizes, truth_masks
 from zoo.fuse import open_stores
+from zoo.postures import Postures
 from zoo.progress import Report, track
 from zoo.source import DataSource
 
@@ -31,18 +32,26 @@ class HeldOut:
         stores: of the same images.
         samples: key -> sample with truth, of every image that counts, in the stores' order.
         labels: the classes.
+        postures: how much each image counts, in the stores' order.
     """
 
     stores: Sequence[PredictionStore]
     samples: Mapping[str, Sample]
     labels: LabelSpace
+    postures: Postures
 
     @classmethod
-    def open(cls, paths: Sequence[Path], data: DataSource) -> HeldOut:
+    def open(cls, paths: Sequence[Path], data: DataSource, bent: float | None = None) -> HeldOut:
         """Open stores and find their truth.
 
+        Args:
+            paths: of the stores.
+            data: the data set.
+            bent: the share of bent hands among the images to fuse; see `zoo.postures`.
+
         Raises:
-            ValueError: the stores differ, hold images the models learnt from, or have no truth.
+            ValueError: the stores differ, hold images the models learnt from, or have no truth, or
+                cannot be weighed.
         """
         stores = open_stores(paths)
         _check_held_out(stores)
@@ -53,7 +62,8 @@ class HeldOut:
         wanted = [key for key in stores[0].manifest.images if key not in left_out]
         if missing := [key for key in wanted if key not in known]:
             raise ValueError(f"{data.path}: expected truth of '{missing[0]}', found none")
-        return cls(stores, {key: known[key] for key in wanted}, labels)
+        samples = {key: known[key] for key in wanted}
+        return cls(stores, samples, labels, Postures.of(samples.values(), labels, bent))
 
     @property
     def names(self) -> list[str]:

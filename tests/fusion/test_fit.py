@@ -173,6 +173,33 @@ def test_stacked_tables_give_each_image_its_dice(train, labels):
     assert stack.dice(first_alone) == pytest.approx(expected, abs=1e-12)
 
 
+def test_an_image_of_weight_three_is_three_images_to_the_loss(train, labels):
+    tables, times = tables_of(train[:6], labels, "3"), np.array([1, 3, 1, 2, 1, 1])
+    weighted = Stack.of(tables, UNTOUCHED, None, weights=times / times.mean())
+    copied = Stack.of([tables[i] for i in np.repeat(range(6), times)], UNTOUCHED, None)
+    parameters = np.random.default_rng(0).uniform(0, 0.6, 4 * len(ZONES) + 1)
+    (loss, gradient), (expected, slope) = (s.soft_loss(parameters) for s in (weighted, copied))
+    assert loss == pytest.approx(expected, abs=1e-9)
+    assert gradient == pytest.approx(slope, abs=1e-7)
+    logits = [s.features @ parameters.astype(np.float32) for s in (weighted, copied)]
+    assert weighted.mean_dice_above(logits[0], 0.3) == pytest.approx(
+        copied.dice_above(logits[1], 0.3).mean(), abs=1e-12
+    )
+
+
+def test_images_that_count_more_decide_about_weights(train, world, flaw, labels):
+    """On half of the images another source is the good one."""
+    sources = (flaw(1.0), flaw(6.0), flaw(3.0, kind="instance"))
+    others = world((sources[1], sources[0], sources[2]), 12, seed=3)
+    images, fit = [*world(sources, 12, seed=2), *others], HybridFit(factors=(1.0,))
+    counts = [fit.count(seen, labels) for seen in images]
+    for weights in (np.repeat([9.0, 1.0], 12), np.repeat([1.0, 9.0], 12)):
+        rule = fit.solve(Counted.of(counts, labels, 3, weights), NAMES, labels).rule
+        rows = [w for c in rule.classes.values() for w in c.weights.values()]
+        first, second, *_ = np.mean(rows, axis=0)
+        assert (first > second) == (weights[0] > 1)
+
+
 def test_tables_give_the_pool_about_its_real_dice(train, fitted, labels):
     for label, weights in fitted.rule.classes.items():
         rule = replace(fitted.rule, classes={label: weights}, recover=False)

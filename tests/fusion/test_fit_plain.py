@@ -294,3 +294,31 @@ def test_averages_of_counts_are_about_those_of_the_rule(images, labels):
                 for t in counted.tables[label]
             ]
             assert np.mean(rows) == pytest.approx(np.mean(real), abs=0.004)
+
+
+# --- images that count more than others
+
+
+@pytest.mark.parametrize("method", PLAIN)
+def test_an_image_of_weight_three_is_three_images(method, images, labels):
+    """Some images are blurred by one source: how much they count changes what is fitted."""
+    others = shifted(images, 1.5, (0,))
+    mixed = [o if n % 4 == 0 else i for n, (i, o) in enumerate(zip(images, others, strict=True))]
+    times = np.array([3 if n % 4 == 0 else 1 for n in range(len(mixed))])
+    fitting = FITS[method]()
+    counts = [fitting.count(seen, labels) for seen in mixed]
+    copied = Counted.of([counts[i] for i in np.repeat(range(16), times)], labels, 3)
+    weighted = Counted.of(counts, labels, 3, times / times.mean())
+    assert fitting.train(weighted, NAMES, labels) == fitting.train(copied, NAMES, labels)
+
+
+def test_what_is_judged_counts_as_much_as_its_image(images, labels):
+    found, weights = fit("mean", images, labels), np.array([3.0, 1.0] * 8)
+    judged = [Judge(found.held_out, found.plain, labels)(s)[1] for s in images]
+    patients = [s[2] for s in images]
+    told = compare(found, Judged.stack(judged), patients, NAMES, labels, weights)
+    fused = np.array([j.fused.mean() for j in judged])
+    assert told.fused == pytest.approx(weights @ fused / weights.sum())
+    column = np.array([j.single[1, 2] for j in judged])
+    single = told.report[labels.names[2]].single["segformer"]
+    assert single == pytest.approx(weights @ column / weights.sum())

@@ -100,3 +100,15 @@ def test_an_estimate_reads_well():
     assert str(found) == "+0.5000 [+0.5000, +0.5000]"
     assert found.record() == {"mean": 0.5, "interval": (0.5, 0.5)}
     assert str(mean_over_people(np.array([0.5]), ["a"])) == "+0.5000 [one patient]"
+
+
+def test_an_image_of_weight_three_is_three_images():
+    rng = np.random.default_rng(0)
+    values, people = rng.normal(size=(30, 4)), [str(n // 3) for n in range(30)]
+    values[3, 1] = np.nan
+    times = rng.integers(1, 4, 30)
+    copied = mean_over_people(np.repeat(values, times, axis=0), np.repeat(people, times).tolist())
+    weighted = mean_over_people(values, people, times / times.mean())
+    assert weighted.mean == pytest.approx(copied.mean, abs=1e-12)
+    assert weighted.interval == pytest.approx(copied.interval, abs=1e-12)
+    assert weighted.mean != pytest.approx(mean_over_people(values, people).mean, abs=1e-3)

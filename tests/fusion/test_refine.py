@@ -336,6 +336,19 @@ def test_what_helps_by_chance_stays_off(labels):
     assert ", off" in str(choice.trials[0])
 
 
+@pytest.mark.parametrize(("counts", "threshold"), [((9.0, 1.0), 0.7), ((1.0, 9.0), 0.3)])
+def test_images_that_count_more_decide(counts, threshold, labels):
+    def too_small(plane, rng):
+        return 255 - too_large(1 - plane, rng)
+
+    images = [*seen(too_large, 12), *seen(too_small, 12)]
+    tried = {"threshold": (0.3, 0.7)}
+    weights = np.repeat(counts, 12)
+    choice = choose_refinement(lambda: images, labels, candidates=tried, weights=weights)
+    best = {trial.group: trial.steps["threshold"] for trial in choice.trials}
+    assert best["long"] == threshold
+
+
 def test_at_most_two_passes_are_made(labels):
     passes = []
 

@@ -35,12 +35,20 @@ def fit(
     refine: Annotated[
         str, typer.Option(help="Refinements to try: shape, all (with the CRF), none.")
     ] = "shape",
+    bent: Annotated[
+        str | None,
+        typer.Option(
+            help="Share of bent hands among the images to fuse, or predictions of these to count "
+            "them in: held-out images count accordingly."
+        ),
+    ] = None,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: Edits = None,
 ) -> None:
     """Fit a fusion rule on predictions for images the models did not learn from."""
     from zoo import fit as fitting
+    from zoo.postures import read_share
     from zoo.progress import bar
     from zoo.source import DataSource
 
@@ -49,7 +57,8 @@ def fit(
     source = DataSource.open(data, data_format, edits)
     with bar("fit") as report:
         wanted = fitting.Refinement(refine)
-        found = fitting.fit(predictions, source, out, report, wanted, method, jobs)
+        meant = None if bent is None else read_share(bent)
+        found = fitting.fit(predictions, source, out, report, wanted, method, jobs, meant)
     say(fitting.describe(found, out))
 
 

@@ -51,6 +51,8 @@ REFUSED = [
     (("--method", "max"), "method 'max': expected one of mean, weighted, vote, classwise, hybrid"),
     (("--refine", "some"), "--refine: expected shape, all or none, found 'some'"),
     (("--jobs", "0"), "jobs: expected 1 or more, found 0"),
+    (("--bent", "often"), "--bent: expected a share or a prediction store, found 'often'"),
+    (("--bent", "0.5"), "--bent: the label space 'toys' tells no posture"),
 ]
 
 
