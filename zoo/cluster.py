@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import secrets
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,13 @@ LOCAL, RAY, AUTO = "", "ray", "auto"
 _ADDRESS = re.compile(r"(ray://)?[^\s/:]+:\d{1,5}")
 _WAITING_PER_CPU = 2
 _SECONDS_TO_ANSWER = 10.0
+# Where Ray looks for a cluster's token: its guide "Ray token authentication".
+_TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_TOKEN_FILE = Path(".ray", "auth_token")
+_TOKENS = (
+    "a cluster that asks for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or "
+    "RAY_AUTH_TOKEN_PATH) set here"
+)
 
 
 def check_place(on: str) -> None:
@@ -53,7 +61,8 @@ def map_anywhere(
         on: "" for this machine; `ray` for the Ray cluster that the machine belongs to, or one that
             is started on it; `auto` for the former alone; `HOST:PORT` for the cluster of that head,
             of which the machine has to be a node; `ray://HOST:PORT` for any, by its client server.
-            Every node needs this package.
+            Every node needs this package. A cluster that asks for a token gets the one that Ray
+            finds by `RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN`.
         needs: files and folders that the tasks read: every node has to see them at the same
             absolute paths, for tasks carry paths, not contents.
 
@@ -97,15 +106,28 @@ def _map_on_ray(
 def _connect(ray: Any, address: str | None) -> None:
     if address and address != AUTO:
         _check_listener(address)
+    if not address:
+        _give_token()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address, **quiet, **({} if address else {"include_dashboard": False}))
     except Exception as error:  # Ray raises its base class where a node does not start in time
         # What did start would stay behind.
         ray.shutdown()
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        what = f"no Ray cluster at {address}" if address else "Ray did not start"
-        raise ChildProcessError(f"{what}: {reason}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0].split(". ")[0]
+        if address or isinstance(error, ConnectionError):
+            raise ChildProcessError(f"--on {address or RAY}: {reason}; {_TOKENS}") from None
+        raise ChildProcessError(f"Ray did not start: {reason}") from None
+
+
+def _give_token() -> None:
+    """Give a cluster that is started here a token that nobody knows, if the user has none.
+
+    Ray would make one and leave it in the home folder.
+    """
+    has_one = any(map(os.environ.get, _TOKEN_VARIABLES)) or (Path.home() / _TOKEN_FILE).exists()
+    if not has_one:
+        os.environ[_TOKEN_VARIABLES[0]] = secrets.token_hex(32)
 
 
 def _check_listener(address: str) -> None:

@@ -51,16 +51,20 @@ main(sys.argv[1:])
 """
 
 
-@pytest.mark.timeout(900)
-def test_a_cluster_does_not_change_a_byte(stores, voted, tmp_path):
+@pytest.fixture(scope="module")
+def on_ray(stores, tmp_path_factory):
+    """What was written on a cluster that the command started, and an empty home folder after it."""
     pytest.importorskip("ray")
-    command = ["fuse", *stores, "--out", tmp_path / "out.csv", "--method", "vote"]
+    out, home = tmp_path_factory.mktemp("ray") / "out.csv", tmp_path_factory.mktemp("home")
+    command = ["fuse", *stores, "--out", out, "--method", "vote"]
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", RAY, *map(str, command), "--on", "ray"],
             capture_output=True,
             text=True,
             check=False,
+            env=bare | {"HOME": str(home)},
         )
         # It gives its own processes thirty seconds, which a busy machine may not have.
         if "Ray did not start" not in done.stderr:
@@ -68,7 +72,17 @@ def test_a_cluster_does_not_change_a_byte(stores, voted, tmp_path):
     else:
         pytest.skip("Ray does not start on a machine as busy as this one")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out.csv").read_bytes() == voted
+    return out.read_bytes(), home
+
+
+@pytest.mark.timeout(900)
+def test_a_cluster_does_not_change_a_byte(on_ray, voted):
+    assert on_ray[0] == voted
+
+
+@pytest.mark.timeout(900)
+def test_a_cluster_leaves_nothing_in_the_home_folder(on_ray):
+    assert list(on_ray[1].rglob("*")) == []
 
 
 TWO_NODES = """
