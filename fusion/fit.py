@@ -21,7 +21,7 @@ from converters.types import LabelSpace
 from fusion.counted import Counted, CountedImage, Seen, count_evidence
 from fusion.counts import LEVEL_ODDS, LEVELS, SILENT, Stack
 from fusion.evidence import SOFT_EDGE, ZONES
-from fusion.fit_report import ClassReport, HeldOut, members, report_classes
+from fusion.fit_report import ClassReport, FallBack, HeldOut, members, report_classes
 from fusion.fitting import Fit, Tell, quiet
 from fusion.hybrid import ClassWeights, Hybrid
 from fusion.trust import Calibration, Gate, Trust
@@ -44,7 +44,9 @@ class HybridFit:
         gate: whether detections are weighed by their score and overlap.
         shrinkage: how strongly weights are drawn toward those of related classes.
         factors: of the shrinkage, from which a split inside the training images chooses.
-        fall_back: whether a class without a sure gain keeps its best source.
+        fall_back: which classes keep their best source, see `FallBack`. A source that is the
+            best of several on held-out images was lucky, too, so that to demand a sure gain over
+            it costs more than it saves.
     """
 
     folds: int = 5
@@ -54,7 +56,7 @@ class HybridFit:
     gate: bool = True
     shrinkage: Shrinkage = field(default_factory=Shrinkage)
     factors: tuple[float, ...] = (0.3, 1.0, 3.0)
-    fall_back: bool = True
+    fall_back: FallBack = "worse"
 
     def __call__(
         self,
@@ -62,6 +64,7 @@ class HybridFit:
         sources: Sequence[str],
         labels: LabelSpace,
         tell: Tell = quiet,
+        weights: Floats | None = None,
     ) -> Fit[Hybrid]:
         """Count images and fit the rule, in this process.
 
@@ -70,6 +73,7 @@ class HybridFit:
             sources: the sources' names, in the predictions' order.
             labels: the classes.
             tell: told what is being done.
+            weights: float64 (images,), above 0, how much each image counts; None for all alike.
 
         Raises:
             ValueError: no images, images of one patient only, another number of predictions than
@@ -77,7 +81,7 @@ class HybridFit:
         """
         tell("counting pixels")
         counts = (self.count(seen, labels) for seen in images)
-        return self.solve(Counted.of(counts, labels, len(sources)), sources, labels, tell)
+        return self.solve(Counted.of(counts, labels, len(sources), weights), sources, labels, tell)
 
     def count(self, seen: Seen, labels: LabelSpace) -> CountedImage:
         """Return what the fit keeps of an image; pure, so that it can run in any process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from fusion.gains import pool_gains
 from fusion.intervals import Estimate, mean_over_people
 
 Floats = npt.NDArray[np.float64]
+FallBack = Literal["never", "worse", "unsure"]
+"""Classes that keep their best source: none; those whose likely gain over it is not positive; those
+whose gain's lower confidence bound is not."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,11 @@ class HeldOut:
 
 
 def report_classes(
-    counted: Counted, held_out: HeldOut, sources: Sequence[str], labels: LabelSpace, fall_back: bool
+    counted: Counted,
+    held_out: HeldOut,
+    sources: Sequence[str],
+    labels: LabelSpace,
+    fall_back: FallBack,
 ) -> dict[str, ClassReport]:
     """Compare each class's fusion with its best source, and decide what the class takes.
 
@@ -83,7 +91,7 @@ def report_classes(
         held_out: what the fusion reached on them.
         sources: their names.
         labels: the classes.
-        fall_back: whether a class without a sure gain keeps its best source.
+        fall_back: which classes keep their best source.
     """
     alone = {n: counted.alone(n) for n in labels.names}
     best = {n: int(np.argmax(counted.mean(alone[n]))) for n in labels.names}
@@ -102,10 +110,14 @@ def report_classes(
             gain=gains[n],
             likely_gain=likely[n],
             worth=_named(sources, counted.mean(held_out.lost[n])),
-            keeps=sources[best[n]] if fall_back and not likely[n].is_gain else "",
+            keeps=sources[best[n]] if _falls_back(likely[n], fall_back) else "",
         )
         for n in labels.names
     }
+
+
+def _falls_back(gain: Estimate, fall_back: FallBack) -> bool:
+    return {"never": False, "worse": gain.mean <= 0, "unsure": not gain.is_gain}[fall_back]
 
 
 def likely_gains(gains: Mapping[str, Estimate], labels: LabelSpace) -> dict[str, Estimate]:

@@ -30,6 +30,7 @@ from fusion.metrics import ImageScore, Scores, score_image
 from fusion.store import PredictionStore, read_together
 from fusion.types import Prediction, SoftMask
 from zoo.evaluate import truth_masks
+from zoo.postures import Postures, read_share
 from zoo.source import DataSource
 
 NETWORKS = ("smp", "segformer", "yolo")
@@ -55,8 +56,7 @@ def commands(out: Path, seed: int, people: int) -> Iterator[Command]:
         config = ("--config", "demo", "--data", data, *folds, "--out", run, "--oof", store)
         yield ("train", name, *config, f"seed={seed}")
         test = str(out / "test" / name)
-        first = str(out / "runs" / name / "fold-0")
-        yield ("predict", first, "--data", data, "--subset", "test", "--out", test)
+        yield ("predict", run, "--data", data, "--subset", "test", "--out", test)
 
 
 def second_stage(out: Path, seed: int) -> Iterator[Command]:
@@ -71,7 +71,7 @@ def second_stage(out: Path, seed: int) -> Iterator[Command]:
     data = ("--data", wrists["train"], *folds, "--out", run, "--oof", str(out / "val" / WRIST))
     yield ("train", "smp", *WRIST_CONFIG, *data, f"seed={seed}")
     data = ("--data", wrists["test"], "--subset", "test", "--out", str(out / "test" / WRIST))
-    yield ("predict", str(out / "runs" / WRIST / "fold-0"), *data)
+    yield ("predict", run, *data)
 
 
 def whole(predictions: Sequence[Prediction]) -> Sequence[Prediction]:
@@ -102,6 +102,7 @@ def semantic_only(predictions: Sequence[Prediction]) -> list[Prediction]:
     return [p for p in predictions if p.kind == "semantic"]
 
 
+UNWEIGHED = "postures as held out"
 Change = Callable[[Sequence[Prediction]], Sequence[Prediction]]
 VARIANTS: dict[str, tuple[HybridFit, Change]] = {
     "hybrid": (HybridFit(), whole),
@@ -112,20 +113,19 @@ VARIANTS: dict[str, tuple[HybridFit, Change]] = {
     "no gates": (HybridFit(gate=False), whole),
     "no calibration": (HybridFit(calibrate=False), whole),
     "no shrinkage": (HybridFit(factors=(0.0,)), whole),
-    "no fallback": (HybridFit(fall_back=False), whole),
+    UNWEIGHED: (HybridFit(), whole),
+    "no fallback": (HybridFit(fall_back="never"), whole),
+    "fallback unless sure": (HybridFit(fall_back="unsure"), whole),
 }
 
 
-def load(out: Path, subset: str, names: Sequence[str]) -> list[Seen]:
-    """Return the sources' predictions, the truth and the patient of each image."""
+def load(out: Path, subset: str, names: Sequence[str]) -> tuple[list[Seen], list[Sample]]:
+    """Return the sources' predictions, the truth and the patient of each image; its annotation."""
     stores = [PredictionStore(out / subset / name) for name in names]
     labels = LabelSpace.load(stores[0].manifest.labels)
-    samples: dict[str, Sample] = DataSource.open(out / "data").annotated(
-        labels, "test" if subset == "test" else "train"
-    )
-    return [
-        (p, truth_masks(samples[p[0].key]), samples[p[0].key].group) for p in read_together(stores)
-    ]
+    known = DataSource.open(out / "data").annotated(labels, "test" if subset == "test" else "train")
+    images = [(p, known[p[0].key]) for p in read_together(stores)]
+    return [(p, truth_masks(s), s.group) for p, s in images], [s for _, s in images]
 
 
 def score(rule: Rule, images: Images, change: Change, labels: LabelSpace) -> Scores:
@@ -140,8 +140,10 @@ def score(rule: Rule, images: Images, change: Change, labels: LabelSpace) -> Sco
 
 def study(out: Path, names: Sequence[str]) -> Iterator[tuple[str, Scores]]:
     """Yield each rule's name and its scores on the test images."""
-    val, test = load(out, "val", names), load(out, "test", names)
+    (val, samples), (test, _) = load(out, "val", names), load(out, "test", names)
     labels = LabelSpace.load("hand_bones")
+    bent = read_share(str(out / "test" / names[0]))
+    weights = Postures.of(samples, labels, bent).weights
     for k, name in enumerate(names):
         yield name, score(lambda p, _, k=k: p[k], test, whole, labels)
     for name in ("mean", "vote", "max", "staple"):
@@ -155,7 +157,9 @@ def study(out: Path, names: Sequence[str]) -> Iterator[tuple[str, Scores]]:
             for n, k in zip(names, kinds, strict=True)
             if change is not semantic_only or k == "semantic"
         ]
-        yield name, score(fit(seen, left, labels).rule, test, change, labels)
+        counts = None if name == UNWEIGHED else weights
+        rule = fit(seen, left, labels, weights=counts).rule
+        yield name, score(rule, test, change, labels)
 
 
 def table(rows: dict[str, Scores], patients: Sequence[str]) -> Iterator[str]:
@@ -194,7 +198,7 @@ def main(
     for name, scores in study(out, names):
         rows[name] = scores
         typer.echo(f"{name}: {scores.mean():.4f}", err=True)
-    patients = [patient for _, _, patient in load(out, "test", names)]
+    patients = [sample.group for sample in load(out, "test", names)[1]]
     lines = list(table(rows, patients))
     typer.echo("\n".join(lines))
     record = {name: scores.record() for name, scores in rows.items()}

@@ -14,15 +14,18 @@ from converters.types import LabelSpace, Sample
 from fusion.store import PredictionStore
 from zoo.fuse import open_stores
 
+FLATTENED = 0.5
+
 
 @dataclass(frozen=True)
 class Postures:
     """How much held-out images count.
 
     Where bent hands are rare among the images with truth and frequent among those to fuse, a fit
-    to the former is a fit to other images. An image counts as much more as its posture is more
-    frequent where the rule is meant to be used: importance weights under covariate shift
-    (Shimodaira, Journal of Statistical Planning and Inference 2000, section 2).
+    to the former is a fit to other images. Images of a posture that is r times as frequent where
+    the rule is meant to be used count as r ** .5 images: importance weights under covariate shift,
+    flattened, for few images that count a lot tell little (Shimodaira, Journal of Statistical
+    Planning and Inference 2000, sections 2 and 5).
 
     Attributes:
         bent: number of bent hands.
@@ -39,7 +42,7 @@ class Postures:
 
     @classmethod
     def of(cls, samples: Iterable[Sample], labels: LabelSpace, meant: float | None) -> Postures:
-        """Weigh images by their posture; one whose posture is not known counts as the mean.
+        """Weigh images by their posture; one whose posture is not known counts as one.
 
         Args:
             samples: the held-out images, with truth.
@@ -60,8 +63,9 @@ class Postures:
             if not (ones and others):
                 found = f"found {ones} bent and {others} straight ones"
                 raise ValueError(f"--bent: expected held-out images of both postures, {found}")
-            weights[is_one] = meant * (ones + others) / ones
-            weights[is_other] = (1 - meant) * (ones + others) / others
+            weights[is_one] = (meant * (ones + others) / ones) ** FLATTENED
+            weights[is_other] = ((1 - meant) * (ones + others) / others) ** FLATTENED
+            weights /= weights.mean()
         return cls(ones, others, meant, weights)
 
     def describe(self) -> str:

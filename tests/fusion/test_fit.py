@@ -187,6 +187,23 @@ def test_an_image_of_weight_three_is_three_images_to_the_loss(train, labels):
     )
 
 
+@pytest.mark.parametrize("fall_back", ["never", "worse", "unsure"])
+def test_classes_fall_back_by_their_likely_gain(world, flaw, labels, fall_back):
+    """One source is by far the best one: there is little to gain."""
+    images = world((flaw(1.0), flaw(6.0), flaw(6.0)), 12, seed=4)
+    found = HybridFit(fall_back=fall_back, factors=(1.0,))(images, NAMES, labels)
+    gains = {n: r.likely_gain for n, r in found.report.items()}
+    assert any(not gain.is_gain for gain in gains.values())
+    expected = {
+        "never": set(),
+        "worse": {n for n, gain in gains.items() if gain.mean <= 0},
+        "unsure": {n for n, gain in gains.items() if not gain.is_gain},
+    }
+    kept = {n for n, r in found.report.items() if r.keeps}
+    assert kept == expected[fall_back] == {n for n, c in found.rule.classes.items() if c.keeps}
+    assert {found.report[n].keeps for n in kept} <= {"unet"}
+
+
 def test_images_that_count_more_decide_about_weights(train, world, flaw, labels):
     """On half of the images another source is the good one."""
     sources = (flaw(1.0), flaw(6.0), flaw(3.0, kind="instance"))
