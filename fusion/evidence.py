@@ -10,7 +10,6 @@ from functools import cache, lru_cache
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
 from converters.masks import enclose
 from converters.types import LabelSpace
@@ -189,7 +188,8 @@ def _reaches_its_edge(prob: Bytes) -> bool:
 @lru_cache(maxsize=1024)
 def _fade(cells: int, pad: int, share: float) -> npt.NDArray[np.float32]:
     """Return the factor of each cell of a side, float32 (cells + 2 * pad,); 1 in the box."""
-    beyond = ndtr(-(np.arange(pad) + 0.5) / (share * cells))
+    deviations = (np.arange(pad) + 0.5) / (share * cells * math.sqrt(2))
+    beyond = np.array([math.erfc(d) / 2 for d in deviations.tolist()])
     factors = np.concatenate([beyond[::-1], np.ones(cells), beyond]).astype(np.float32)
     factors.setflags(write=False)
     return factors

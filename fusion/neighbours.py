@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from converters.audit.likeness import Likeness, cross_learned
 from converters.audit.pose import fit_all, fit_to
@@ -171,6 +170,8 @@ class Neighbourhood:
             order, best = tries[values.argmin()], float(values.min())
 
     def _assign(self, points: Complex) -> Order:
+        from scipy.optimize import linear_sum_assignment  # late: few hands come to that
+
         present = np.flatnonzero(np.isfinite(points.real))
         far = np.abs(points[present][None] - self.at[present][:, None])
         cost = np.log1p((far / self.spread[present][:, None]) ** 2)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from converters.types import LabelSpace
 from fusion.evidence import FAINT, NEUTRAL
@@ -96,6 +95,8 @@ def estimate(layers: Bytes, steps: int = 1, iterations: int = 100) -> Estimate:
         steps: probabilities are rounded to multiples of 1 / steps; 1 makes them masks.
         iterations: at most so many; it ends before where nothing changes.
     """
+    from scipy.special import expit  # late: no other rule is to wait for it
+
     rows, counts, place = _patterns(np.rint(layers * (steps / 255)).astype(np.uint8), steps + 1)
     d = rows / steps
     truth = d.mean(axis=1)

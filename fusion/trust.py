@@ -8,9 +8,6 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
-from scipy.special import expit
-from sklearn.isotonic import IsotonicRegression
 
 from fusion.evidence import LOGIT_LIMIT, NEUTRAL
 
@@ -53,6 +50,9 @@ class Curve:
             places: float64 (n,), n >= 1.
             values: float64 (n,); what lies outside 0..1 is cut.
         """
+        # Here and below: who fuses does not fit, and is not to wait for what fits.
+        from sklearn.isotonic import IsotonicRegression
+
         model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip")
         model.fit(places, np.clip(values, 0, 1))
         knots = np.unique(np.round(np.quantile(places, np.linspace(0, 1, KNOTS)), 4))
@@ -150,6 +150,9 @@ class Calibration:
             other: float64 (n,), weight of those that are not.
             prior: strength that draws the three numbers toward no change, as a share of the weight.
         """
+        from scipy.optimize import minimize
+        from scipy.special import expit
+
         p = np.clip(prob, 1e-3, 1 - 1e-3)
         features = np.stack([np.log(p), -np.log1p(-p), np.ones_like(p)], axis=1)
         start, total = np.array([1.0, 1.0, 0.0]), max(float((bone + other).sum()), 1e-9)

@@ -144,6 +144,12 @@ def test_commands_that_do_not_train_start_without_torch(module):
     run(f"{code}\nimport {module}\nassert not HEAVY & set(sys.modules)")
 
 
+def test_who_fuses_does_not_load_what_fits():
+    slow = ["scipy", "sklearn", "pandas"]
+    modules = "fusion, fusion.rule_file, fusion.sources, zoo.fuse, zoo.fused_labels"
+    run(f"import sys, {modules}\nfound = set({slow!r}) & set(sys.modules)\nassert not found, found")
+
+
 def test_the_command_line_starts_without_arrays():
     slow = ["numpy", "cv2", "shapely", "pyarrow", "scipy", "sklearn", "pydantic"]
     run(f"import sys, zoo.cli\nfound = set({slow!r}) & set(sys.modules)\nassert not found, found")

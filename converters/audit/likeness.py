@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.covariance import ledoit_wolf
 
 Array = npt.NDArray[np.float64]
 
@@ -44,6 +43,8 @@ class Likeness:
         Columns are shrunk toward independence as far as there are too few rows (Ledoit and Wolf,
         A well-conditioned estimator for large-dimensional covariance matrices, 2004).
         """
+        from sklearn.covariance import ledoit_wolf  # late: who only judges does not learn
+
         middle = np.nanmedian(rows, axis=0)
         scale = _MAD * np.nanmedian(np.abs(rows - middle), axis=0)
         scale = np.maximum(scale, least_scale)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from converters.audit.arrangement import SIZE, Arrangement, Order
 from converters.audit.findings import Finding
@@ -67,6 +66,8 @@ def best_order(arrangement: Arrangement, n: int) -> Order:
 
 def _assign(arrangement: Arrangement, n: int, present: Order) -> Order:
     """The bones that fit labels best one by one, by place, size and direction."""
+    from scipy.optimize import linear_sum_assignment  # late: who fuses needs no more of this file
+
     row, middle = arrangement.rows[n, present], arrangement.middles[n, present]
     scale = arrangement.scales(n)[present]
     cost = (((row[None] - middle[:, None]) / scale[:, None]) ** 2).sum(axis=2)

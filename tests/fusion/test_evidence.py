@@ -202,6 +202,19 @@ def test_a_cut_detection_fades_out_beyond_its_box(labels, share, cells):
     assert beyond[-1] == 0
 
 
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.3])
+def test_what_is_left_beyond_a_box_is_a_normal_distribution_s_tail(share):
+    stats = pytest.importorskip("scipy.stats")
+    cells = 200
+    found = fade_beyond(SoftMask((0, 0, cells, 1), np.full((1, cells), 255, np.uint8)), share)
+    pad = (found.prob.shape[1] - cells) // 2
+    tail = np.rint(255 * stats.norm.sf(np.arange(pad) + 0.5, scale=share * cells))
+    row = found.prob[found.prob.shape[0] // 2]
+    # Its rows fade, too: only the middle one is left as it is.
+    assert np.array_equal(row[pad + cells :], tail)
+    assert np.array_equal(row[:pad], tail[::-1])
+
+
 @pytest.mark.parametrize(
     ("mask", "share"),
     [
