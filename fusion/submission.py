@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
-from converters.masks import EMPTY, encode_rle
+from converters.masks import encode_rle
 from converters.types import LabelSpace
 from converters.unfinished import unfinished
 from fusion.types import Prediction
@@ -68,8 +68,7 @@ def encode(
     if once is None:
         once = labels.once if isinstance(labels, LabelSpace) else True
     for label in names:
-        found = prediction.evidence(label, once)
-        mask = found[1].binary(prediction.size_hw) if found else EMPTY
+        mask = prediction.binary(label, once=once)
         yield Row(image_name, label, encode_rle(mask, prediction.size_hw))
 
 

@@ -372,10 +372,16 @@ class Prediction:
         domain = None if is_whole else frame.box_xywh
         return Prediction(self.key, frame.full_hw, self.kind, masks, self.classes, domain)
 
-    def binary(self, label: str, level: int = 128) -> CropMask:
-        """Return the pixels where the class's best evidence is at least `level` / 255."""
-        best = self.best(label)
-        return EMPTY if best is None else best[1].binary(self.size_hw, level)
+    def binary(self, label: str, level: int = 128, once: bool = True) -> CropMask:
+        """Return the pixels where the class's evidence is at least `level` / 255.
+
+        Args:
+            label: the class.
+            level: 128 is what a submission holds.
+            once: as for `evidence`: whether the best detection counts, or all.
+        """
+        found = self.evidence(label, once)
+        return EMPTY if found is None else found[1].binary(self.size_hw, level)
 
 
 Rule = Callable[[Sequence[Prediction], LabelSpace], Prediction]

@@ -34,9 +34,9 @@ class Watched:
         return self.rule(predictions, labels)
 
 
-def flags_of(rule: Rule, prediction: Prediction) -> list[Flag]:
+def flags_of(rule: Rule, prediction: Prediction, labels: LabelSpace) -> list[Flag]:
     """Return what looks wrong about a rule's result; nothing where nothing watches over it."""
     if not isinstance(rule, Watched):
         return []
-    masks = {name: prediction.binary(name) for name in prediction.masks}
+    masks = {name: prediction.binary(name, once=labels.once) for name in prediction.masks}
     return rule.adjacency.check(masks)

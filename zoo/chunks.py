@@ -99,7 +99,7 @@ def fuse_to_rows(
         )
         left_out.update(dropped)
         rows.extend(encode(kept, name, classes, labels.once))
-        flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept)]
+        flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept, labels)]
     return Coded(tuple(rows), dict(left_out), tuple(flags))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from converters.masks import EMPTY, CropMask, rasterize_labels
+from converters.masks import CropMask, rasterize_labels
 from converters.parallel import map_ordered
 from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
@@ -38,8 +38,7 @@ def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
 
 def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
     """Return the masks that a submission of this prediction would hold."""
-    found = {name: prediction.evidence(name, labels.once) for name in labels.names}
-    return {n: e[1].binary(prediction.size_hw) if e else EMPTY for n, e in found.items()}
+    return {name: prediction.binary(name, once=labels.once) for name in labels.names}
 
 
 def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:

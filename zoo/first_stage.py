@@ -86,7 +86,7 @@ def find_boxes(store: Path, around: Sequence[str], labels: LabelSpace) -> FirstB
             f"{store}: expected classes of '{labels.name}', found those of '{manifest.labels}'"
         )
     boxes = (
-        (p.key, enclose(tight_box(without_specks(p.binary(name))) for name in names))
+        (p.key, enclose(tight_box(without_specks(p.binary(n, once=labels.once))) for n in names))
         for p in predictions
     )
     sizes = {key: (height, width) for key, (height, width, _) in manifest.images.items()}

@@ -70,16 +70,10 @@ def score_on_crops(
     rows = []
     for prediction in predict(network, frames(), labels, setting):
         truth = waiting.popleft().truth
-        found = (_pixels(prediction, name, labels.once) for name in labels.names)
+        found = (prediction.binary(name, once=labels.once) for name in labels.names)
         true = (truth.get(name, EMPTY) for name in labels.names)
         rows.append([dice(*pair) for pair in zip(found, true, strict=True)])
     return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(labels))
-
-
-def _pixels(prediction: Prediction, name: str, once: bool) -> CropMask:
-    """All that a prediction says of a class, be it several instances."""
-    evidence = prediction.evidence(name, once)
-    return EMPTY if evidence is None else evidence[1].binary(prediction.size_hw)
 
 
 def score_on_device(

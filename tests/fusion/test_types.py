@@ -193,6 +193,26 @@ def test_prediction_speaks_of_its_best_evidence():
     assert [(label, rank) for label, rank, _, _ in found.rows()] == [("a", 0), ("a", 1)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "once", "level", "area"),
+    [
+        ("instance", True, 128, 1),
+        ("instance", False, 128, 3),
+        ("instance", False, 201, 2),
+        ("semantic", False, 128, 1),
+    ],
+)
+def test_pixels_of_a_class_are_its_best_object_s_or_all(kind, once, level, area):
+    best, other, unlikely = (
+        SoftMask((x, 1, width, 1), np.full((1, 1), value, np.uint8))
+        for x, width, value in ((0, 1, 200), (2, 2, 255), (6, 1, 255))
+    )
+    masks = {"a": ((0.9, best), (0.6, other), (0.4, unlikely))}
+    found = Prediction("x_1", (3, 8), kind, masks)
+    assert found.binary("a", level, once).area == area
+    assert found.binary("absent", level, once).area == 0
+
+
 def test_a_source_speaks_of_the_classes_that_it_has(predict):
     plane = np.full((90, 130), 200, np.uint8)
     seen = replace(predict({"Ulna": plane}), classes=frozenset({"Ulna", "3"}))

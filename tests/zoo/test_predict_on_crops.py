@@ -152,3 +152,16 @@ def test_images_without_the_bones_have_no_box(tmp_path):
     assert read_boxes(tmp_path / "store", ["carpals"], LABELS) == {"a": (4, 5, 6, 7)}
     with pytest.raises(ValueError, match="classes of 'waste', found those of 'hand_bones'"):
         read_boxes(tmp_path / "store", ["paper"], LabelSpace("waste", ("paper",)))
+
+
+@pytest.mark.parametrize(("once", "expected"), [(True, (4, 5, 6, 7)), (False, (4, 5, 36, 15))])
+def test_a_box_holds_all_objects_where_a_class_may_occur_several_times(tmp_path, once, expected):
+    path = tmp_path / "cups.yaml"
+    LabelSpace("cups", ("cup", "lid"), once=once).save(path)
+    labels = LabelSpace.load(str(path))
+    filled = np.full((1, 1), 255, np.uint8)
+    cups = ((0.9, SoftMask((4, 5, 6, 7), filled)), (0.6, SoftMask((36, 14, 4, 6), filled)))
+    manifest = Manifest("instance", str(path), labels.names, {"a_1": (40, 50, "a_1.png")})
+    with StoreWriter(tmp_path / "store", manifest) as writer:
+        writer.append(Prediction("a_1", (40, 50), "instance", {"cup": cups}))
+    assert read_boxes(tmp_path / "store", ["cup"], labels) == {"a_1": expected}

@@ -137,7 +137,8 @@ def _recovered(
     if hybrid is None or not hybrid.recover:
         return []
     pooled = replace(hybrid, recover=False)(_ordered(hybrid, named), labels)
-    return [name for name, mask in masks.items() if mask.area and not pooled.binary(name).area]
+    found = binary_masks(pooled, labels)
+    return [name for name, mask in masks.items() if mask.area and not found[name].area]
 
 
 def show_cases(

@@ -58,11 +58,24 @@ def test_a_watched_rule_changes_nothing(adjacency: Adjacency) -> None:
 
 def test_what_nobody_watches_is_not_flagged(adjacency: Adjacency) -> None:
     torn = predict({n: p for n, p in draw(3).items() if n != "c"})
-    assert [str(f) for f in flags_of(Watched(Mean(), adjacency), torn)] == [
+    assert [str(f) for f in flags_of(Watched(Mean(), adjacency), torn, LABELS)] == [
         "missing: c: expected in every image, found none"
     ]
-    assert flags_of(Mean(), torn) == []
-    assert flags_of(Watched(Mean(), adjacency), predict(draw(4))) == []
+    assert flags_of(Mean(), torn, LABELS) == []
+    assert flags_of(Watched(Mean(), adjacency), predict(draw(4)), LABELS) == []
+
+
+def test_of_several_objects_all_are_watched(adjacency: Adjacency) -> None:
+    """The second half of a bone lies far away; only where all objects count it is seen."""
+    planes = draw(4)
+    masks = dict(predict(planes).masks)
+    far = SoftMask((118.0, 78.0, 18.0, 18.0), np.full((1, 1), 255, np.uint8))
+    masks["a_1"] = (*masks["a_1"], (0.9, far))
+    found = Prediction("x_1", SIZE_HW, "instance", masks)
+    rule = Watched(Mean(), adjacency)
+    assert flags_of(rule, found, LABELS) == []
+    flags = flags_of(rule, found, replace(LABELS, once=False))
+    assert "a_1" in {flag.label for flag in flags}
 
 
 def test_flags_travel_with_their_chunk(adjacency: Adjacency, tmp_path: Path) -> None:
