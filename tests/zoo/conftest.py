@@ -1,4 +1,4 @@
-"""A small data set of overlapping rectangles, and what is needed to train on it."""
+"""The command, and small data sets: overlapping rectangles to train on, and moved hands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ import pytest
 import yaml
 from shapely.geometry import box
 
+from converters.masks import crop, encode_rle, rasterize_labels
+from converters.splits import VERSION, Split
 from converters.types import Instance, LabelSpace, Sample
+from fusion import submission
+from fusion.types import Prediction, SoftMask
 from zoo.families.base import TrainJob
 
 HEIGHT, WIDTH = 96, 64
@@ -54,6 +58,73 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Toys:
     labels_file.write_text(yaml.safe_dump({"name": "toys", "names": list(NAMES)}))
     samples = tuple(_draw(folder, i) for i in range(6))
     return Toys(LabelSpace.load(str(labels_file)), labels_file, folder, samples)
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Callable[..., None]:
+    """Return a function: run the command, expect an exit code."""
+    from zoo.cli import main
+
+    def run(*arguments: object, code: int = 0) -> None:
+        with pytest.raises(SystemExit) as stop:
+            main([str(a) for a in arguments])
+        assert (stop.value.code or 0) == code
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shift_truth() -> Callable[[Sample, int], Prediction]:
+    """Return a function: a sample's truth, so many pixels to the right, as a prediction."""
+
+    def shift(sample: Sample, shift_px: int) -> Prediction:
+        masks = {}
+        for name, mask in rasterize_labels(sample.instances, sample.size_hw).items():
+            box = (mask.x + shift_px, *mask.box_xywh[1:])
+            masks[name] = ((1.0, SoftMask(box, mask.pixels * np.uint8(255))),)
+        return Prediction(sample.key, sample.size_hw, "semantic", masks)
+
+    return shift
+
+
+@pytest.fixture(scope="session")
+def cut_toys(toys: Toys) -> Callable[[int], Split]:
+    """Return a function: a split of the toys into the first so many, and the others."""
+    keys = tuple(sample.key for sample in toys.samples)
+
+    def cut(at: int) -> Split:
+        return Split(VERSION, 0, "given", (keys[:at], keys[at:]), {key: key for key in keys})
+
+    return cut
+
+
+@pytest.fixture(scope="session")
+def write_hands(
+    zoo: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """Return a function: write phantom hands, and submissions of their truth moved downward.
+
+    It takes the number of patients with hidden truth, and the pixels that each submission is moved
+    by; `data` and the submissions `NAME.csv` lie in the folder that it returns.
+    """
+    from zoo.source import DataSource
+
+    def write(test_people: int, **shifts_px: int) -> Path:
+        folder = tmp_path_factory.mktemp("hands")
+        people = ("--people", 1, "--test-people", test_people)
+        zoo("phantom", folder / "data", *people, "--size", 256)
+        found = DataSource.open(folder / "data").annotated(LabelSpace.load("hand_bones"), "test")
+        for name, shift_px in shifts_px.items():
+            rows = []
+            for sample in found.values():
+                for label, mask in rasterize_labels(sample.instances, sample.size_hw).items():
+                    moved = crop(np.roll(mask.full(sample.size_hw), shift_px, axis=0))
+                    code = encode_rle(moved, sample.size_hw)
+                    rows.append(submission.Row(sample.file_name, label, code))
+            submission.write(folder / f"{name}.csv", rows)
+        return folder
+
+    return write
 
 
 @pytest.fixture

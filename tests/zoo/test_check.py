@@ -12,21 +12,14 @@ from fusion import submission
 from fusion.orientation import TURNS, Annotations, Layouts, annotated_centres, shift_px
 from fusion.review import review
 from fusion.submission import Image, Row
-from zoo.cli import main
 from zoo.source import DataSource
 
 LABELS = LabelSpace.load("hand_bones")
 SIZE = 256
 
 
-def zoo(*arguments, code=0):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert (stop.value.code or 0) == code
-
-
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(zoo, tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "data"
     zoo("phantom", root, "--people", 8, "--test-people", 3, "--size", SIZE, "--seed", 5)
     return root
@@ -92,7 +85,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_that_fits_the_image_is_found(data, test, planes, tmp_path, capsys, mistake):
+def test_a_mistake_that_fits_the_image_is_found(zoo, data, test, planes, tmp_path, capsys, mistake):
     change, kind, message = MISTAKES[mistake]
     path = write(tmp_path / "submission.csv", test, planes, change)
     zoo("check", path, "--data", data, code=2 if kind == "problem" else 0)

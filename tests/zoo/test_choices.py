@@ -5,15 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 import converters
-from converters.masks import rasterize_labels
-from converters.splits import VERSION, Split
+from converters.splits import Split
 from converters.types import LabelSpace, Sample
-from fusion.types import Prediction, SoftMask
+from fusion.types import Prediction
 from zoo import checkpoints
 from zoo.choices import compare, describe, parse_choice
 from zoo.config import RunConfig
@@ -30,7 +28,8 @@ class Shifting:
 
     name, kind, streams, Config = "shifting", "semantic", "", RunConfig
 
-    def __init__(self) -> None:
+    def __init__(self, shift_truth: Callable[[Sample, int], Prediction]) -> None:
+        self.shift_truth = shift_truth
         self.asked: list[tuple[PredictOptions, int]] = []
 
     def train(self, config: Any, job: Any) -> None:
@@ -46,12 +45,12 @@ class Shifting:
             if options.window:
                 # Good for one patient, bad for the others.
                 shift = 0 if sample.group == "0" else 6
-            masks = rasterize_labels(sample.instances, sample.size_hw)
-            found = {
-                name: ((1.0, SoftMask((m.x + shift, *m.box_xywh[1:]), m.pixels * np.uint8(255))),)
-                for name, m in masks.items()
-            }
-            yield Prediction(sample.key, sample.size_hw, "semantic", found)
+            yield self.shift_truth(sample, shift)
+
+
+@pytest.fixture
+def shifting(shift_truth: Callable[[Sample, int], Prediction]) -> Shifting:
+    return Shifting(shift_truth)
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +69,13 @@ def data(toys: Any, labels: LabelSpace, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture
-def make_run(toys: Any, labels: LabelSpace, tmp_path: Path) -> Callable[..., Run]:
+def make_run(
+    cut_toys: Callable[[int], Split], labels: LabelSpace, tmp_path: Path
+) -> Callable[..., Run]:
     def make(family: Any, config: Any = None, held_out: int = 5) -> Run:
-        keys = [sample.key for sample in toys.samples]
-        folds = (tuple(keys[:held_out]), tuple(keys[held_out:]))
-        split = Split(VERSION, 0, "given", folds, {key: key for key in keys})
         file = str(tmp_path.parent / "toys.yaml")
         config = config or RunConfig(labels=_file(labels, file))
-        return Run(tmp_path, "shifting", family, config, split, 0)
+        return Run(tmp_path, "shifting", family, config, cut_toys(held_out), 0)
 
     return make
 
@@ -94,12 +92,11 @@ def _no_report(done: int, total: int, note: str) -> None:
 
 
 def test_each_choice_is_measured_beside_the_plain_one(
-    make_run: Callable[..., Run], data: DataSource
+    shifting: Shifting, make_run: Callable[..., Run], data: DataSource
 ) -> None:
     seen: list[tuple[int, int, str]] = []
-    family = Shifting()
     found = compare(
-        make_run(family),
+        make_run(shifting),
         data,
         ["hflip", "window=32,overlap=0.25"],
         options=CPU,
@@ -120,21 +117,21 @@ def test_each_choice_is_measured_beside_the_plain_one(
     assert mixed is not None
     assert mixed[0] < 0 < mixed[1]
     assert seen[-1] == (15, 15, "window=32,overlap=0.25")
-    assert [count for _, count in family.asked] == [0] * 6 + [5] * 3
+    assert [count for _, count in shifting.asked] == [0] * 6 + [5] * 3
 
 
 def test_only_held_out_images_are_predicted(
-    make_run: Callable[..., Run], data: DataSource, toys: Any
+    shifting: Shifting, make_run: Callable[..., Run], data: DataSource, toys: Any
 ) -> None:
-    found = compare(make_run(Shifting(), held_out=3), data, [], options=CPU, report=_no_report)
+    found = compare(make_run(shifting, held_out=3), data, [], options=CPU, report=_no_report)
     keys = [image.key for image in found.rows[0].scores.images]
     assert keys == [sample.key for sample in toys.samples[:3]]
 
 
 def test_the_record_is_json_and_the_table_has_a_line_a_choice(
-    make_run: Callable[..., Run], data: DataSource
+    shifting: Shifting, make_run: Callable[..., Run], data: DataSource
 ) -> None:
-    found = compare(make_run(Shifting()), data, ["hflip"], options=CPU, report=_no_report)
+    found = compare(make_run(shifting), data, ["hflip"], options=CPU, report=_no_report)
     record = json.loads(json.dumps(found.record()))
     assert [row["choice"] for row in record["choices"]] == ["plain", "hflip"]
     row = record["choices"][1]
@@ -198,6 +195,7 @@ def test_choices(text: str, expected: dict[str, Any]) -> None:
     ],
 )
 def test_bad_choices(
+    shifting: Shifting,
     make_run: Callable[..., Run],
     data: DataSource,
     choices: list[str],
@@ -205,13 +203,14 @@ def test_bad_choices(
     message: str,
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        compare(make_run(Shifting()), data, choices, options=options, report=_no_report)
+        compare(make_run(shifting), data, choices, options=options, report=_no_report)
 
 
 def test_a_choice_that_the_run_cannot_do_is_found_before_any_is_computed(
-    make_run: Callable[..., Run], data: DataSource
+    shifting: Shifting, make_run: Callable[..., Run], data: DataSource
 ) -> None:
-    family = Shifting()
     with pytest.raises(ValueError, match="average: the family 'shifting' predicts without"):
-        compare(make_run(family), data, ["hflip", "average=logits"], options=CPU, report=_no_report)
-    assert all(count == 0 for _, count in family.asked)
+        compare(
+            make_run(shifting), data, ["hflip", "average=logits"], options=CPU, report=_no_report
+        )
+    assert all(count == 0 for _, count in shifting.asked)

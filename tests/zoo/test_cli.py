@@ -4,19 +4,11 @@ import sys
 
 import pytest
 
-from zoo.cli import main
-
 TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
 
 
-def zoo(*arguments, code=0):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert (stop.value.code or 0) == code
-
-
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
+def work(zoo, tmp_path_factory):
     """A data set, its folds, a trained run, and its predictions."""
     root = tmp_path_factory.mktemp("work")
     data = root / "data"
@@ -31,7 +23,7 @@ def work(tmp_path_factory):
     return root
 
 
-def test_the_whole_way(work, capsys):
+def test_the_whole_way(zoo, work, capsys):
     stores = {s: (work / s / "a", work / s / "b") for s in ("val", "test")}
     rule, submission = work / "fusion.yaml", work / "submission.csv"
     zoo("fit", *stores["val"], "--data", work / "data", "--out", rule)
@@ -46,13 +38,13 @@ def test_the_whole_way(work, capsys):
 
 
 @pytest.mark.parametrize("method", ["mean", "vote", "hybrid"])
-def test_fusing_by_name(work, tmp_path, method):
+def test_fusing_by_name(zoo, work, tmp_path, method):
     out = tmp_path / "submission.csv"
     zoo("fuse", work / "test" / "a", work / "test" / "b", "--out", out, "--method", method)
     zoo("check", out, "--data", work / "data")
 
 
-def test_a_store_and_its_submission_score_alike(work, tmp_path):
+def test_a_store_and_its_submission_score_alike(zoo, work, tmp_path):
     store, out = work / "test" / "a", tmp_path / "submission.csv"
     zoo("fuse", store, "--out", out, "--method", "mean")
     for name, source in (("store", store), ("csv", out)):
@@ -64,21 +56,21 @@ def test_a_store_and_its_submission_score_alike(work, tmp_path):
     assert store_scores["dice"] == csv_scores["dice"]
 
 
-def test_a_finished_run_is_not_trained_again(work, capsys):
+def test_a_finished_run_is_not_trained_again(zoo, work, capsys):
     source = ("--data", work / "data", "--split", work / "split.json", "--fold", 0)
     before = (work / "run" / "metrics.csv").read_bytes()
     zoo("train", "smp", "--config", "demo", *source, "--out", work / "run", *TINY)
     assert (work / "run" / "metrics.csv").read_bytes() == before
 
 
-def test_other_settings_do_not_continue_a_run(work, capsys):
+def test_other_settings_do_not_continue_a_run(zoo, work, capsys):
     source = ("--data", work / "data", "--split", work / "split.json", "--fold", 1)
     zoo("train", "smp", "--config", "demo", *source, "--out", work / "run", *TINY, code=2)
     assert "same settings" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("subset", ["train", "test"])
-def test_weights_are_fitted_on_held_out_images_only(work, tmp_path, capsys, subset):
+def test_weights_are_fitted_on_held_out_images_only(zoo, work, tmp_path, capsys, subset):
     chosen = ("--data", work / "data", "--subset", subset)
     zoo("predict", work / "run", *chosen, "--out", tmp_path / "learnt")
     zoo("fit", tmp_path / "learnt", "--data", work / "data", "--out", tmp_path / "f.yaml", code=2)
@@ -96,7 +88,7 @@ def test_weights_are_fitted_on_held_out_images_only(work, tmp_path, capsys, subs
         (("train", "magic", "--config", "demo", "--out", "{t}/r"), "expected one of smp"),
     ],
 )
-def test_a_bad_training_command_is_one_line(work, tmp_path, capsys, arguments, said):
+def test_a_bad_training_command_is_one_line(zoo, work, tmp_path, capsys, arguments, said):
     source = ("--data", work / "data", "--split", work / "split.json")
     zoo(*(a.format(t=tmp_path) for a in arguments), *source, code=2)
     lines = capsys.readouterr().err.strip().splitlines()
@@ -105,7 +97,7 @@ def test_a_bad_training_command_is_one_line(work, tmp_path, capsys, arguments, s
     assert not (tmp_path / "r").exists()
 
 
-def test_a_rule_with_other_sources_is_refused(work, tmp_path, capsys):
+def test_a_rule_with_other_sources_is_refused(zoo, work, tmp_path, capsys):
     rule = tmp_path / "fusion.yaml"
     rule.write_text("method: hybrid\nsources: [x, y]\nclasses: {}\n", encoding="utf-8")
     stores = (work / "test" / "a", work / "test" / "b")
@@ -114,20 +106,20 @@ def test_a_rule_with_other_sources_is_refused(work, tmp_path, capsys):
     assert not (tmp_path / "s.csv").exists()
 
 
-def test_a_submission_of_other_images_is_refused(work, tmp_path, capsys):
+def test_a_submission_of_other_images_is_refused(zoo, work, tmp_path, capsys):
     out = tmp_path / "s.csv"
     zoo("fuse", work / "val" / "a", "--out", out, "--method", "mean")
     zoo("check", out, "--data", work / "data", code=2)
     assert "expected 58 rows" in capsys.readouterr().err
 
 
-def test_missing_data_is_one_line(tmp_path, capsys):
+def test_missing_data_is_one_line(zoo, tmp_path, capsys):
     zoo("split", tmp_path / "nothing", "--out", tmp_path / "s.json", code=2)
     assert "expected a data set's folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("topic", ["families", "formats", "fusions", "configs"])
-def test_listing(topic, capsys):
+def test_listing(zoo, topic, capsys):
     zoo("list", topic)
     assert len(capsys.readouterr().out.splitlines()) >= 3
 

@@ -17,7 +17,6 @@ from fusion.store import Manifest, StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo import compare as comparing
 from zoo.annotated import Known
-from zoo.cli import main
 from zoo.disagreement import difference, pair_masks, spread_out
 from zoo.report import compare_page, compare_pictures, intervals, pictures
 
@@ -314,34 +313,11 @@ def test_marks_stay_on_their_axis(mean, interval, sure):
 
 
 @pytest.fixture(scope="module")
-def hands(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hands")
-    with pytest.raises(SystemExit):
-        main(["phantom", str(folder / "data"), "--people", "1", "--test-people", "1", "--size=256"])
-    from zoo.source import DataSource
-
-    found = DataSource.open(folder / "data").annotated(LabelSpace.load("hand_bones"), "test")
-    for name, shift in (("a", 0), ("b", 2)):
-        rows = [
-            submission.Row(sample.file_name, label, encode_rle(moved(mask, shift), (256, 256)))
-            for sample in found.values()
-            for label, mask in rasterize_labels(sample.instances, sample.size_hw).items()
-        ]
-        submission.write(folder / f"{name}.csv", rows)
-    return folder
+def hands(write_hands):
+    return write_hands(1, a=0, b=2)
 
 
-def moved(mask, shift_px):
-    return crop(np.roll(mask.full((256, 256)), shift_px, axis=0))
-
-
-def zoo(*arguments, code=0):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert (stop.value.code or 0) == code
-
-
-def test_the_command_writes_page_and_record(hands, capsys):
+def test_the_command_writes_page_and_record(zoo, hands, capsys):
     a, b, out = hands / "a.csv", hands / "b.csv", hands / "page"
     for _ in range(2):
         zoo("compare", a, b, "--out", out, "--data", hands / "data", "--json", hands / "c.json")
@@ -358,7 +334,7 @@ def test_the_command_writes_page_and_record(hands, capsys):
     assert said.isascii()
 
 
-def test_the_command_needs_no_data(hands):
+def test_the_command_needs_no_data(zoo, hands):
     zoo("compare", hands / "a.csv", hands / "b.csv", "--out", hands / "blind")
     page = (hands / "blind" / "compare.html").read_text(encoding="utf-8")
     assert "<img" not in page
@@ -366,7 +342,7 @@ def test_the_command_needs_no_data(hands):
 
 
 @pytest.mark.parametrize("bad", ["missing.csv", "data"])
-def test_bad_input_is_one_line(hands, capsys, bad):
+def test_bad_input_is_one_line(zoo, hands, capsys, bad):
     zoo("compare", hands / "a.csv", hands / bad, "--out", hands / "never", code=2)
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not (hands / "never").exists()

@@ -8,15 +8,8 @@ import yaml
 
 import converters
 from converters.types import LabelSpace
-from zoo.cli import main
 
 TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
-
-
-def zoo(*arguments, code=0):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert (stop.value.code or 0) == code
 
 
 @pytest.fixture(scope="module")
@@ -25,20 +18,20 @@ def labels():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(zoo, tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "data"
     zoo("phantom", root, "--people", 4, "--test-people", 1, "--size", 256)
     return root
 
 
-def test_formats_are_listed_with_their_layouts(capsys):
+def test_formats_are_listed_with_their_layouts(zoo, capsys):
     zoo("list", "formats")
     said = capsys.readouterr().out
     assert all(name in said for name in converters.FORMATS)
     assert "index (loses overlaps, subpixels)" in said
 
 
-def test_losses_are_said_per_class(data, tmp_path, capsys):
+def test_losses_are_said_per_class(zoo, data, tmp_path, capsys):
     zoo("convert", data, "--to", "masks", "--layout", "index", "--out", tmp_path / "out")
     said = capsys.readouterr().out
     assert "pixels that lost one of several labels" in said
@@ -46,14 +39,14 @@ def test_losses_are_said_per_class(data, tmp_path, capsys):
     assert "all 29 classes: mean Dice 0.9" in said
 
 
-def test_a_layout_of_another_format_is_refused(data, tmp_path, capsys):
+def test_a_layout_of_another_format_is_refused(zoo, data, tmp_path, capsys):
     out = tmp_path / "out"
     zoo("convert", data, "--to", "yolo", "--layout", "index", "--out", out, code=2)
     assert "layout 'index': expected one of yolo's" in capsys.readouterr().err
     assert not out.exists()
 
 
-def test_crops_are_trained_on_and_predicted_in_the_whole_image(data, tmp_path, capsys):
+def test_crops_are_trained_on_and_predicted_in_the_whole_image(zoo, data, tmp_path, capsys):
     split, crops, run = tmp_path / "split.json", tmp_path / "crops", tmp_path / "run"
     zoo("split", data, "--out", split, "--folds", 2)
     wrist = ("--crop", "carpals", "--margin", 12, "--scale", 2)
@@ -71,12 +64,12 @@ def test_crops_are_trained_on_and_predicted_in_the_whole_image(data, tmp_path, c
     assert "expected a box of this image" in capsys.readouterr().err
 
 
-def test_crop_options_without_a_crop_are_refused(data, tmp_path, capsys):
+def test_crop_options_without_a_crop_are_refused(zoo, data, tmp_path, capsys):
     zoo("convert", data, "--to", "yolo", "--out", tmp_path / "out", "--margin", 3, code=2)
     assert "expected with --crop GROUP" in capsys.readouterr().err
 
 
-def test_folds_are_described(data, tmp_path, capsys):
+def test_folds_are_described(zoo, data, tmp_path, capsys):
     out = ("--out", tmp_path / "split.json", "--folds", 2)
     zoo("split", data, *out, "--strategy", "stratified", "--describe")
     said = capsys.readouterr().out
@@ -99,7 +92,7 @@ def corrections(data, tmp_path, labels):
     return path, samples
 
 
-def test_corrections_reach_what_is_written(data, tmp_path, labels, corrections):
+def test_corrections_reach_what_is_written(zoo, data, tmp_path, labels, corrections):
     path, samples = corrections
     out = tmp_path / "out"
     zoo("convert", data, "--to", "coco", "--out", out, "--edits", path)
@@ -111,7 +104,7 @@ def test_corrections_reach_what_is_written(data, tmp_path, labels, corrections):
     assert after["finger-3"] == pytest.approx(before["finger-1"], rel=0.2)
 
 
-def test_a_split_from_before_the_corrections_still_holds(data, tmp_path, corrections):
+def test_a_split_from_before_the_corrections_still_holds(zoo, data, tmp_path, corrections):
     path, _ = corrections
     split, out, run = tmp_path / "split.json", tmp_path / "out", tmp_path / "run"
     zoo("split", data, "--out", split, "--folds", 2)
@@ -135,7 +128,7 @@ def test_a_split_from_before_the_corrections_still_holds(data, tmp_path, correct
     )
 
 
-def test_scores_leave_excluded_images_out(data, tmp_path, corrections, capsys):
+def test_scores_leave_excluded_images_out(zoo, data, tmp_path, corrections, capsys):
     path, _ = corrections
     split, run, store = tmp_path / "split.json", tmp_path / "run", tmp_path / "val"
     zoo("split", data, "--out", split, "--folds", 2)
@@ -146,7 +139,7 @@ def test_scores_leave_excluded_images_out(data, tmp_path, corrections, capsys):
     assert "6 images" in capsys.readouterr().out
 
 
-def test_a_broken_image_can_be_excluded(data, tmp_path, labels, capsys):
+def test_a_broken_image_can_be_excluded(zoo, data, tmp_path, labels, capsys):
     broken = tmp_path / "data"
     shutil.copytree(data, broken)
     key = converters.read(broken, labels=labels)[0].key
@@ -161,7 +154,7 @@ def test_a_broken_image_can_be_excluded(data, tmp_path, labels, capsys):
     assert len(converters.read(tmp_path / "out", labels=labels)) == 7
 
 
-def test_the_same_image_in_two_patients_is_refused_by_split(data, tmp_path, labels, capsys):
+def test_the_same_image_in_two_patients_is_refused_by_split(zoo, data, tmp_path, labels, capsys):
     leaky = tmp_path / "data"
     shutil.copytree(data, leaky)
     samples = converters.read(leaky, labels=labels)
@@ -171,7 +164,7 @@ def test_the_same_image_in_two_patients_is_refused_by_split(data, tmp_path, labe
     assert not (tmp_path / "split.json").exists()
 
 
-def test_an_audit_leaves_a_page_findings_and_a_draft(data, tmp_path, capsys):
+def test_an_audit_leaves_a_page_findings_and_a_draft(zoo, data, tmp_path, capsys):
     out = tmp_path / "audit"
     zoo("audit", data, "--out", out, "--describe")
     assert "<html" in (out / "report.html").read_text(encoding="utf-8")

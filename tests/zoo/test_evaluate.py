@@ -17,15 +17,8 @@ from fusion.measures import MEASURES, measure_image
 from fusion.store import Manifest, StoreWriter
 from fusion.summary import compare, summarize
 from fusion.types import Prediction, SoftMask
-from zoo.cli import main
 from zoo.evaluate import binary_masks, evaluate
 from zoo.source import DataSource
-
-
-def zoo(*arguments, code=0):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert (stop.value.code or 0) == code
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +27,7 @@ def labels():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(zoo, tmp_path_factory):
     root = tmp_path_factory.mktemp("phantom") / "data"
     zoo("phantom", root, "--people", 6, "--test-people", 1, "--size", 256)
     return root
@@ -100,7 +93,7 @@ def test_several_processes_find_the_same(scored, stores, data, labels):
     assert found.images == scored[0].images
 
 
-def test_the_record_holds_all_that_was_measured(scored, stores, data, tmp_path, capsys):
+def test_the_record_holds_all_that_was_measured(zoo, scored, stores, data, tmp_path, capsys):
     out = tmp_path / "scores.json"
     zoo("evaluate", stores[0], "--data", data, "--metrics", "all", "--json", out)
     found = json.loads(out.read_text(encoding="utf-8"))
@@ -125,7 +118,7 @@ def test_the_record_holds_all_that_was_measured(scored, stores, data, tmp_path, 
     assert 0 < found["miou"]["overall"] < found["dice"]
 
 
-def test_the_table_says_what_was_asked(stores, data, capsys):
+def test_the_table_says_what_was_asked(zoo, stores, data, capsys):
     zoo("evaluate", stores[0], "--data", data, "--metrics", "all")
     said = capsys.readouterr().out
     for part in ("12 images of 6 patients", "mIoU 0.", "NSD", "HD95 px", "BER", "Dice [95 %]"):
@@ -143,7 +136,7 @@ def test_the_table_says_what_was_asked(stores, data, capsys):
     assert capsys.readouterr().out.splitlines()[1].startswith("missing bones: 1")
 
 
-def test_two_predictions_are_compared(scored, stores, data, tmp_path, capsys):
+def test_two_predictions_are_compared(zoo, scored, stores, data, tmp_path, capsys):
     out = tmp_path / "scores.json"
     zoo("evaluate", *stores[:1], "--against", stores[1], "--data", data, "--json", out)
     found = json.loads(out.read_text(encoding="utf-8"))["against"]
@@ -159,7 +152,9 @@ def test_two_predictions_are_compared(scored, stores, data, tmp_path, capsys):
     assert f"{found['dice']['overall']['mean']:+.4f}*" in said
 
 
-def test_a_submission_is_compared_with_a_store(stores, samples, data, labels, tmp_path, capsys):
+def test_a_submission_is_compared_with_a_store(
+    zoo, stores, samples, data, labels, tmp_path, capsys
+):
     out = tmp_path / "far.csv"
     rows = (r for s in samples for r in submission.encode(predict(s, 3), s.file_name, labels))
     submission.write(out, rows)
@@ -169,7 +164,7 @@ def test_a_submission_is_compared_with_a_store(stores, samples, data, labels, tm
     assert "*" not in said.split("leaves out 0")[1]
 
 
-def test_other_images_are_not_compared(stores, samples, data, labels, tmp_path, capsys):
+def test_other_images_are_not_compared(zoo, stores, samples, data, labels, tmp_path, capsys):
     fewer = write_store(
         tmp_path / "fewer", samples[1:], labels, (predict(s, 0) for s in samples[1:])
     )
@@ -232,7 +227,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_submission_that_does_not_fit_is_refused(case, samples, data, labels, tmp_path, capsys):
+def test_a_submission_that_does_not_fit_is_refused(
+    zoo, case, samples, data, labels, tmp_path, capsys
+):
     change, message = REFUSED[case]
     path = write_rows(tmp_path / "near.csv", samples, labels)
     submission.write(path, change(list(submission.read(path))))
@@ -241,12 +238,12 @@ def test_a_submission_that_does_not_fit_is_refused(case, samples, data, labels, 
     assert re.search(message, line), line
 
 
-def test_an_unknown_metric_is_refused(stores, data, capsys):
+def test_an_unknown_metric_is_refused(zoo, stores, data, capsys):
     zoo("evaluate", stores[0], "--data", data, "--metrics", "dice,f1", code=2)
     assert "metric 'f1': expected of dice, iou" in capsys.readouterr().err
 
 
-def test_no_processes_are_refused(stores, data, capsys):
+def test_no_processes_are_refused(zoo, stores, data, capsys):
     zoo("evaluate", stores[0], "--data", data, "--jobs", 0, code=2)
     assert "jobs: expected 1 or more, found 0" in capsys.readouterr().err
 
@@ -272,7 +269,7 @@ def waste(tmp_path_factory):
     return root
 
 
-def test_a_space_with_background_shows_miou_first(waste, tmp_path, capsys):
+def test_a_space_with_background_shows_miou_first(zoo, waste, tmp_path, capsys):
     labels = LabelSpace.load("waste")
     (sample,) = DataSource.open(waste).annotated(labels, "all").values()
     store = write_store(tmp_path / "store", [sample], labels, [predict(sample, 2)])

@@ -10,15 +10,14 @@ import pytest
 from shapely import affinity
 from shapely.geometry import MultiPolygon, Point, box
 
-from converters.masks import crop, encode_rle, rasterize_labels
+from converters.masks import rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
-from fusion import Hybrid, Mean, Vote, submission
+from fusion import Hybrid, Mean, Vote
 from fusion.hybrid import ClassWeights
 from fusion.metrics import score_image
 from fusion.sources import Ensemble
 from fusion.store import Manifest, StoreWriter
 from fusion.types import Prediction, SoftMask
-from zoo.cli import main
 from zoo.evaluate import truth_masks
 from zoo.report import breakdown, fusion_report, gains, intervals, measuring, plots, sections
 from zoo.report.tables import subject_of
@@ -363,28 +362,12 @@ def test_a_single_image_and_source_make_a_page(tmp_path, samples):
 # --- the command
 
 
-def zoo(*arguments, code=0):
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert (stop.value.code or 0) == code
-
-
 @pytest.fixture(scope="module")
-def hands(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("hands")
-    zoo("phantom", folder / "data", "--people", 1, "--test-people", 2, "--size", 256)
-    found = DataSource.open(folder / "data").annotated(LabelSpace.load("hand_bones"), "test")
-    for name, shift in (("a", 1), ("b", -1), ("mean", 2)):
-        rows = []
-        for sample in found.values():
-            for label, mask in truth_masks(sample).items():
-                moved = crop(np.roll(mask.full((256, 256)), shift, axis=0))
-                rows.append(submission.Row(sample.file_name, label, encode_rle(moved, (256, 256))))
-        submission.write(folder / f"{name}.csv", rows)
-    return folder
+def hands(write_hands):
+    return write_hands(2, a=1, b=-1, mean=2)
 
 
-def test_submissions_make_a_report(hands, capsys):
+def test_submissions_make_a_report(zoo, hands, capsys):
     out, data = hands / "page", hands / "data"
     zoo("report", hands / "a.csv", hands / "b.csv", "--data", data, "--out", out)
     assert {p.name for p in out.iterdir()} == {"report.html", "report.json", "provenance.json"}
@@ -399,7 +382,7 @@ def test_submissions_make_a_report(hands, capsys):
     assert said.isascii()
 
 
-def test_several_processes_make_the_same_report(hands, capsys):
+def test_several_processes_make_the_same_report(zoo, hands, capsys):
     pages = []
     for jobs in (1, 2):
         out = hands / "jobs"
@@ -419,7 +402,7 @@ def write_held_out(path, samples, split):
     return path
 
 
-def test_held_out_predictions_of_different_splits_are_refused(hands, capsys):
+def test_held_out_predictions_of_different_splits_are_refused(zoo, hands, capsys):
     samples = DataSource.open(hands / "data").annotated(LabelSpace.load("hand_bones"), "test")
     stores = [write_held_out(hands / f"val_{s}", samples, s) for s in ("one", "two")]
     zoo("report", *stores, "--data", hands / "data", "--out", hands / "never", code=2)
@@ -436,7 +419,7 @@ def test_held_out_predictions_of_different_splits_are_refused(hands, capsys):
         (("a.csv", "b.csv", "--config", "none.yaml"), "none.yaml"),
     ],
 )
-def test_bad_input_is_one_line(hands, capsys, given, said):
+def test_bad_input_is_one_line(zoo, hands, capsys, given, said):
     paths = [g if g.startswith("--") else hands / g for g in given]
     zoo("report", *paths, "--data", hands / "data", "--out", hands / "never", code=2)
     lines = capsys.readouterr().err.strip().splitlines()
@@ -453,7 +436,7 @@ def test_bad_input_is_one_line(hands, capsys, given, said):
         ("method: mean\nthresholds: {cup: 0.4}\n", "fusion.yaml: mean: expected classes or"),
     ],
 )
-def test_a_config_that_does_not_fit_is_named(hands, tmp_path, capsys, text, said):
+def test_a_config_that_does_not_fit_is_named(zoo, hands, tmp_path, capsys, text, said):
     config = tmp_path / "fusion.yaml"
     config.write_text(text, encoding="utf-8")
     given = hands / "a.csv", hands / "b.csv", "--data", hands / "data", "--config", config

@@ -14,14 +14,12 @@ from torch import nn
 
 import converters
 from converters.files import PROVENANCE, read_provenance, write_provenance
-from converters.masks import rasterize_labels
 from converters.splits import VERSION, Split
 from converters.types import Sample
 from fusion.store import PredictionStore
-from fusion.types import Prediction, SoftMask
+from fusion.types import Prediction
 from zoo import runs
 from zoo.checkpoints import BEST, LAST, find_weights, read_about, read_weights, write_weights
-from zoo.cli import main
 from zoo.config import RunConfig, check_config, dump_config
 from zoo.data import SampleItems, normalize, resize_image
 from zoo.families import load_family
@@ -40,6 +38,9 @@ class Shifting:
     name, kind, streams, Config = "shifting", "semantic", "", RunConfig
     stops_after = -1
 
+    def __init__(self, shift_truth: Callable[[Sample, int], Prediction]) -> None:
+        self.shift_truth = shift_truth
+
     def predict(
         self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
     ) -> Iterator[Prediction]:
@@ -48,12 +49,7 @@ class Shifting:
             if self.stops_after == 0:
                 raise KeyboardInterrupt
             self.stops_after -= 1
-            masks = rasterize_labels(sample.instances, sample.size_hw)
-            found = {
-                name: ((1.0, SoftMask((m.x + shift, *m.box_xywh[1:]), m.pixels * np.uint8(255))),)
-                for name, m in masks.items()
-            }
-            yield Prediction(sample.key, sample.size_hw, "semantic", found)
+            yield self.shift_truth(sample, shift)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +60,7 @@ def data(toys: Any, tmp_path_factory: pytest.TempPathFactory) -> DataSource:
 
 
 @pytest.fixture
-def write_run(toys: Any, tmp_path: Path) -> Callable[..., Path]:
+def write_run(cut_toys: Callable[[int], Split], tmp_path: Path) -> Callable[..., Path]:
     """Write what `zoo train` leaves, with given weights."""
 
     def write(
@@ -72,9 +68,7 @@ def write_run(toys: Any, tmp_path: Path) -> Callable[..., Path]:
     ) -> Path:
         path = tmp_path / name
         path.mkdir()
-        keys = [sample.key for sample in toys.samples]
-        folds = (tuple(keys[:cut]), tuple(keys[cut:]))
-        split = Split(VERSION, 0, "given", folds, {key: key for key in keys})
+        split = cut_toys(cut)
         split.save(path / "split.json")
         (path / "config.yaml").write_text(f"family: {family}\n{dump_config(config)}")
         settings = {**config.model_dump(mode="json"), "fold": fold}
@@ -88,8 +82,10 @@ def write_run(toys: Any, tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def shifting(monkeypatch: pytest.MonkeyPatch) -> Shifting:
-    family = Shifting()
+def shifting(
+    shift_truth: Callable[[Sample, int], Prediction], monkeypatch: pytest.MonkeyPatch
+) -> Shifting:
+    family = Shifting(shift_truth)
     monkeypatch.setattr(runs, "load_family", lambda name: family)
     return family
 
@@ -450,17 +446,17 @@ def test_training_leaves_a_soup_alone(
 
 
 def test_the_command(
-    write_shifts: Any, data: DataSource, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    zoo: Callable[..., None],
+    write_shifts: Any,
+    data: DataSource,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     paths, out = write_shifts(2, -3, -1), tmp_path / "soup"
-    given = ["soup", *map(str, paths), "--data", str(data.path), "--device", "cpu"]
-    with pytest.raises(SystemExit) as stop:
-        main([*given, "--out", str(out)])
-    assert not stop.value.code
+    given = ("soup", *paths, "--data", data.path, "--device", "cpu")
+    zoo(*given, "--out", out)
     assert "greedy soup of 2 of 3 runs: validation Dice 1.0000" in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        main([*given, "--uniform", "--out", str(paths[0])])
-    assert stop.value.code == 2
+    zoo(*given, "--uniform", "--out", paths[0], code=2)
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 

@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import yaml
 
 import configs
 from zoo import sweep as sweeping
-from zoo.cli import main
 from zoo.config import RunConfig, StrictModel, check_config, load_config
 from zoo.metrics_file import MetricsFile
 from zoo.source import DataSource
@@ -58,15 +58,10 @@ class FakeFamily:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(zoo: Callable[..., None], tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("sweep")
-    for command in (
-        ("phantom", root / "data", "--people", 2, "--test-people", 0, "--size", 256),
-        ("split", root / "data", "--out", root / "split.json", "--folds", 2),
-    ):
-        with pytest.raises(SystemExit) as stop:
-            main([str(part) for part in command])
-        assert not stop.value.code
+    zoo("phantom", root / "data", "--people", 2, "--test-people", 0, "--size", 256)
+    zoo("split", root / "data", "--out", root / "split.json", "--folds", 2)
     return root
 
 

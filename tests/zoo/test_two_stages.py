@@ -16,7 +16,6 @@ from converters.types import LabelSpace
 from fusion import FUSIONS
 from fusion.store import Manifest, PredictionStore, StoreWriter, read_together
 from fusion.types import Prediction, SoftMask
-from zoo.cli import main
 from zoo.first_stage import FirstBoxes, find_boxes, without_specks
 
 LABELS = LabelSpace.load("hand_bones")
@@ -25,20 +24,14 @@ SMALL = ("size=[96,96]", "epochs=1", "batch=4", "cache=memory", "augment=[]")
 MARGIN = 8
 
 
-def zoo(*arguments: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([str(a) for a in arguments])
-    assert (stop.value.code or 0) == code
-
-
-def _cut(work: Path, out: str, boxes: Path, *further: Any, code: int = 0) -> Path:
+def _cut(zoo: Any, work: Path, out: str, boxes: Path, *further: Any, code: int = 0) -> Path:
     where = ("--crop", "carpals", "--margin", MARGIN, "--boxes", boxes)
     zoo("convert", work / "data", "--to", "masks", "--out", work / out, *where, *further, code=code)
     return work / out
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(zoo: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The first stage, the crops that it gives, and the second stage, plain and enlarged."""
     root = tmp_path_factory.mktemp("two_stages")
     data, split = root / "data", root / "split.json"
@@ -51,11 +44,13 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         zoo("predict", root / "runs" / "hand", *chosen)
     for name, scale in (("wrist", 1), ("wrist_x2", 2)):
         enlarged = ("--scale", scale)
-        crops = _cut(root, name, root / "val" / "hand", "--split", split, "--fold", 0, *enlarged)
+        fold = ("--split", split, "--fold", 0, *enlarged)
+        crops = _cut(zoo, root, name, root / "val" / "hand", *fold)
         run = root / "runs" / name
         zoo("train", "smp", "--config", "demo", "--data", crops, "--out", run, *SMALL)
         zoo("predict", run, "--data", crops, "--out", root / "val" / name)
-        tests = _cut(root, f"{name}_test", root / "test" / "hand", "--subset", "test", *enlarged)
+        hidden = ("--subset", "test", *enlarged)
+        tests = _cut(zoo, root, f"{name}_test", root / "test" / "hand", *hidden)
         zoo("predict", run, "--data", tests, "--subset", "test", "--out", root / "test" / name)
     return root
 
@@ -133,7 +128,7 @@ def test_a_fusion_takes_fingers_from_the_first_stage_alone(work: Path) -> None:
 
 
 def test_the_way_ends_in_a_valid_submission(
-    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    zoo: Any, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     names = ("hand", "wrist", "wrist_x2")
     rule, out = tmp_path / "fusion.yaml", tmp_path / "submission.csv"
@@ -209,7 +204,7 @@ def test_a_mask_without_specks_lies_where_it_lay() -> None:
 
 
 def test_images_that_the_first_stage_is_blind_to_are_told(
-    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    zoo: Any, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = list(PredictionStore(work / "test" / "hand").manifest.images)
     store = _store(tmp_path / "s", {keys[0]: (60, 70, 80, 90), keys[1]: None}, (256, 256))
@@ -232,40 +227,42 @@ def test_images_that_the_first_stage_is_blind_to_are_told(
     ],
 )
 def test_images_without_a_prediction_are_not_cut_by_their_truth(
-    further: tuple[str, ...], said: str, work: Path, capsys: pytest.CaptureFixture[str]
+    zoo: Any, further: tuple[str, ...], said: str, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [work / part if part.endswith(".json") else part for part in further]
     capsys.readouterr()
-    _cut(work, "refused", work / "val" / "hand", *given, code=2)
+    _cut(zoo, work, "refused", work / "val" / "hand", *given, code=2)
     assert said in capsys.readouterr().err
     assert not (work / "refused").exists()
 
 
 def test_predictions_on_a_data_set_of_another_size_are_refused(
-    work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    zoo: Any, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keys = PredictionStore(work / "test" / "hand").manifest.images
     store = _store(tmp_path / "s", dict.fromkeys(keys, (60, 70, 80, 90)), (512, 512))
-    _cut(work, "refused", store, "--subset", "test", code=2)
+    _cut(zoo, work, "refused", store, "--subset", "test", code=2)
     said = capsys.readouterr().err
     assert "is (512, 512) there, the image (256, 256)" in said
     record = json.loads((work / "wrist" / "provenance.json").read_text(encoding="utf-8"))
     assert record["config"]["crop"]["first_stage"].endswith("hand")
 
 
-def test_out_of_fold_predictions_on_crops_are_a_source_too(work: Path, tmp_path: Path) -> None:
+def test_out_of_fold_predictions_on_crops_are_a_source_too(
+    zoo: Any, work: Path, tmp_path: Path
+) -> None:
     # Boxes come from runs that held their image out, and so do the second stage's predictions.
     data, split = work / "data", work / "split.json"
     folds = ("--split", split, "--folds", "all", *SMALL)
     zoo("train", "smp", "--config", "demo", "--data", data, "--out", tmp_path / "hand", *folds)
-    crops = _cut(work, "wrist_oof", tmp_path / "hand" / "oof")
+    crops = _cut(zoo, work, "wrist_oof", tmp_path / "hand" / "oof")
     zoo("train", "smp", "--config", "demo", "--data", crops, "--out", tmp_path / "wrist", *folds)
     hand, wrist = (PredictionStore(tmp_path / name / "oof") for name in ("hand", "wrist"))
     for first, second in read_together((hand, wrist)):
         assert second.domain_xywh is not None
         assert second.classes == frozenset(CARPALS)
         assert first.domain_xywh is None
-    tests = _cut(work, "tests_again", work / "test" / "hand", "--subset", "test")
+    tests = _cut(zoo, work, "tests_again", work / "test" / "hand", "--subset", "test")
     out = tmp_path / "test"
     zoo("predict", tmp_path / "wrist", "--data", tests, "--subset", "test", "--out", out)
     assert set(PredictionStore(out).manifest.classes) == set(CARPALS)

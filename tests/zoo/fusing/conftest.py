@@ -16,19 +16,6 @@ from converters.types import Sample
 from fusion.store import Manifest, StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo import chunks
-from zoo.cli import main
-
-
-@pytest.fixture(scope="session")
-def zoo() -> Callable[..., None]:
-    """Return a function: run the command, expect an exit code."""
-
-    def run(*arguments: object, code: int = 0) -> None:
-        with pytest.raises(SystemExit) as stop:
-            main([str(a) for a in arguments])
-        assert (stop.value.code or 0) == code
-
-    return run
 
 
 def predict(sample: Sample, seed: tuple[int, int]) -> Prediction:
