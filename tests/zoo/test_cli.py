@@ -3,6 +3,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
+
+from fusion.fit_methods import FITS
+from fusion.measures import FAST, MEASURES
+from zoo.cli import app
 
 TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
 
@@ -140,3 +145,25 @@ def test_help_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip().endswith("[]")
+
+
+@pytest.fixture(scope="module")
+def helps():
+    """What is said of each option of the commands around predictions: command -> option -> text."""
+    commands = typer.main.get_command(app).commands
+    names = ("fit", "fuse", "check", "evaluate", "compare", "report")
+    return {name: {p.name: p.help for p in commands[name].params} for name in names}
+
+
+def test_every_option_is_explained_in_a_sentence(helps):
+    for command, options in helps.items():
+        for name, text in options.items():
+            assert text, (command, name)
+            assert name == "help" or (text[0].isupper() and text[-1] == "."), (command, name, text)
+
+
+def test_what_is_offered_is_what_there_is(helps):
+    metrics = helps["evaluate"]["metrics"]
+    assert f"Some of {', '.join(MEASURES)}, with" in metrics
+    assert f"fast ({', '.join(FAST)})" in metrics
+    assert helps["fit"]["method"] == f"The rule: {', '.join(FITS)}."

@@ -7,21 +7,31 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import Data, Edits, From, Jobs, Labels, app, command_line, say, write_json
+from zoo.cli.options import (
+    Data,
+    Edits,
+    From,
+    Jobs,
+    SubmissionLabels,
+    app,
+    command_line,
+    say,
+    write_json,
+)
 
 
 @app.command()
 def compare(
-    a: Annotated[Path, typer.Argument(help="Prediction store or submission.")],
+    a: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
     b: Annotated[Path, typer.Argument(help="Another one of the same images.")],
     out: Annotated[Path, typer.Option(help="Folder to write: compare.html, compare.json.")],
     data: Annotated[
-        Path | None, typer.Option(help="Data set: for pictures, and for truth if it has any.")
+        Path | None, typer.Option(help="Data set: for pictures, and for truth where it has any.")
     ] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also the JSON, here.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     data_format: From = None,
     edits: Edits = None,
-    labels: Labels = "hand_bones",
+    labels: SubmissionLabels = "hand_bones",
 ) -> None:
     """Show where two predictions differ, by class and image, and who is right: A minus B."""
     from zoo import compare as comparing
@@ -45,15 +55,22 @@ def compare(
 @app.command()
 def report(
     predictions: Annotated[
-        list[Path], typer.Argument(help="Prediction stores and submissions of the same images.")
+        list[Path],
+        typer.Argument(help="Prediction stores and submissions (CSV) of the same images."),
     ],
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder to write: report.html, report.json.")],
-    config: Annotated[Path | None, typer.Option(help="Fusion config from `zoo fit`.")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also the JSON, here.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Fusion config: a file from `zoo fit`, or a shipped name; without one the page is "
+            "about the mean."
+        ),
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     data_format: From = None,
     edits: Edits = None,
-    labels: Labels = "hand_bones",
+    labels: SubmissionLabels = "hand_bones",
     jobs: Jobs = 1,
 ) -> None:
     """Show what sources and their fusion are worth on annotated images, bone by bone."""

@@ -23,8 +23,14 @@ From = Annotated[
 Edits = Annotated[
     Path | None, typer.Option("--edits", help="Corrections (YAML) to apply while reading.")
 ]
-Jobs = Annotated[int, typer.Option(help="Processes.")]
+Jobs = Annotated[int, typer.Option(help="Processes that share the work.")]
 Labels = Annotated[str, typer.Option(help="Label space: a shipped name or a YAML file.")]
+SubmissionLabels = Annotated[
+    str,
+    typer.Option(
+        help="Label space of submissions: a shipped name or a YAML file; a store names its own."
+    ),
+]
 Stores = Annotated[list[Path], typer.Argument(help="Prediction stores, one a model.")]
 
 

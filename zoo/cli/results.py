@@ -14,6 +14,7 @@ from zoo.cli.options import (
     Jobs,
     Labels,
     Stores,
+    SubmissionLabels,
     Subset,
     app,
     command_line,
@@ -30,23 +31,27 @@ def fit(
     data: Data,
     out: Annotated[Path, typer.Option(help="Fusion config to write (YAML).")],
     method: Annotated[
-        str, typer.Option(help="Rule to fit: mean, weighted, vote, classwise, hybrid.")
+        str, typer.Option(help="The rule: mean, weighted, vote, classwise, hybrid.")
     ] = "hybrid",
     refine: Annotated[
-        str, typer.Option(help="Refinements to try: shape, all (with the CRF), none.")
+        str,
+        typer.Option(
+            help="Refinements to try: shape (thresholds, holes, parts, outlines), all (and a CRF), "
+            "none. What does not help stays off."
+        ),
     ] = "shape",
     bent: Annotated[
         str | None,
         typer.Option(
-            help="Share of bent hands among the images to fuse, or predictions of these to count "
-            "them in: held-out images count accordingly."
+            help="Share of bent hands among the images to fuse (0 to 1), or a prediction store of "
+            "these to count them in: held-out images count accordingly."
         ),
     ] = None,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: Edits = None,
 ) -> None:
-    """Fit a fusion rule on predictions for images the models did not learn from."""
+    """Fit a fusion rule on predictions of images that the models did not learn from."""
     from zoo import fit as fitting
     from zoo.postures import read_share
     from zoo.progress import bar
@@ -65,26 +70,50 @@ def fit(
 @app.command()
 def fuse(
     sources: Sources,
-    out: Annotated[Path, typer.Option(help="File or folder to write.")],
-    method: Annotated[str | None, typer.Option(help="See: zoo list fusions")] = None,
-    config: Annotated[Path | None, typer.Option(help="Fusion config from `zoo fit`.")] = None,
+    out: Annotated[Path, typer.Option(help="File (csv) or folder (other formats) to write.")],
+    method: Annotated[
+        str | None,
+        typer.Option(help="Rule with its usual options: see `zoo list fusions`. Or give --config."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Fusion config: a file from `zoo fit`, or a shipped name.")
+    ] = None,
     to: Annotated[
-        str, typer.Option("--format", help="csv, store, or a data set: see zoo list formats")
+        str,
+        typer.Option(
+            "--format", help="What to write: csv, store, or a data set: see `zoo list formats`."
+        ),
     ] = "csv",
-    data: Annotated[Path | None, typer.Option(help="Data set with the images.")] = None,
-    subset: Annotated[Subset, typer.Option(help="Its images that may occur.")] = Subset.all,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Data set with the images. Needed to write a data set, for a CRF, and where "
+            "submissions alone do not tell the images' sizes."
+        ),
+    ] = None,
+    subset: Annotated[
+        Subset, typer.Option(help="The data set's images that may occur.")
+    ] = Subset.all,
     data_format: From = None,
     edits: Edits = None,
-    labels: Annotated[str | None, typer.Option(help="Label space of submissions.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Label space of submissions: a shipped name or a YAML file; by default what a "
+            "store names, or what their classes tell."
+        ),
+    ] = None,
     floor: Annotated[
-        float, typer.Option(help="Leave out objects of a lower mean probability (0 to 1).")
+        float, typer.Option(help="Leave out objects whose mean probability is lower (0 to 1).")
     ] = 0.0,
     jobs: Jobs = 1,
     on: Annotated[
         str,
         typer.Option(
-            help="Ray cluster: ray, auto, HOST:PORT or ray://HOST:PORT. Each node needs segzoo, "
-            "and the sources (and images, for a CRF) on a shared disk at the same absolute paths."
+            help="Work on a Ray cluster: ray (this machine's, or one that is started), auto (this "
+            "machine's), HOST:PORT or ray://HOST:PORT. Each node needs segzoo, and the sources "
+            "(and images, for a CRF) on a shared disk at the same absolute paths. A cluster that "
+            "asks for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment."
         ),
     ] = "",
 ) -> None:
@@ -116,12 +145,14 @@ def fuse(
 def check(
     submission: Annotated[Path, typer.Argument(help="Submission (CSV).")],
     data: Data,
-    subset: Annotated[Subset, typer.Option(help="The images it has to cover.")] = Subset.test,
+    subset: Annotated[
+        Subset, typer.Option(help="The data set's images that it has to cover.")
+    ] = Subset.test,
     data_format: From = None,
     edits: Edits = None,
     labels: Labels = "hand_bones",
 ) -> None:
-    """Check a submission against the data set: rows, order, names, codes, sizes."""
+    """Check a submission against a data set: rows, order, names, codes, sizes, turned masks."""
     from zoo.check import review_submission
     from zoo.source import DataSource
 
@@ -136,25 +167,27 @@ def check(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Prediction store or submission.")],
+    predictions: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
     data: Data,
     metrics: Annotated[
         str,
         typer.Option(
-            help="Of dice, iou, nsd, hd95, asd, ber, overlap, confusion, presence; or fast, or all."
+            help="Some of dice, iou, nsd, hd95, asd, ber, overlap, confusion, presence, with "
+            "commas; or fast (dice, iou, presence), or all."
         ),
     ] = "fast",
     against: Annotated[
         Path | None,
-        typer.Option(help="Another one for the same images; shown is the first minus this."),
+        typer.Option(help="Another one of the same images: shown is the first minus this one."),
     ] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Scores as JSON.")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     subset: Annotated[
-        Subset, typer.Option(help="The images that a submission covers; a store lists its own.")
+        Subset,
+        typer.Option(help="The data set's images that a submission covers; a store lists its own."),
     ] = Subset.test,
     data_format: From = None,
     edits: Edits = None,
-    labels: Labels = "hand_bones",
+    labels: SubmissionLabels = "hand_bones",
     jobs: Jobs = 1,
 ) -> None:
     """Score a prediction store or a submission: overlap, outlines, shared pixels, lost bones."""
