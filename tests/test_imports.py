@@ -135,7 +135,7 @@ def test_converters_and_fusion_work_without_torch():
         heavy=sorted(HEAVY | OPTIONAL), packages=["configs", "converters", "fusion"]
     )
     modules = run(code)
-    assert {"converters.masks", "fusion.hybrid", "fusion.store", "fusion.fit"} <= modules
+    assert {"converters.masks", "fusion.hybrid", "fusion.store", "fusion.fit.hybrid"} <= modules
 
 
 @pytest.mark.parametrize("module", ["zoo.cli", "zoo.families", "zoo.fuse", "zoo.evaluate"])

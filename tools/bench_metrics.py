@@ -101,7 +101,7 @@ def _dice_torchmetrics(tensors: tuple[Any, Any]) -> Any:
 
 
 def _surface_ours(pair: Pair) -> list[float]:
-    from fusion.surface import surface_distances
+    from fusion.metrics.surface import surface_distances
 
     pairs = zip(*pair, strict=True)
     return [surface_distances(a, b).surface_dice(TOLERANCE_PX) for a, b in pairs]
@@ -115,7 +115,7 @@ def _surface_monai(tensors: tuple[Any, Any]) -> Any:
 
 
 def _hausdorff_ours(pair: Pair) -> list[float]:
-    from fusion.surface import surface_distances
+    from fusion.metrics.surface import surface_distances
 
     return [surface_distances(a, b).hausdorff(95) for a, b in zip(*pair, strict=True)]
 

@@ -24,9 +24,9 @@ import typer
 from converters.masks import CropMask
 from converters.types import LabelSpace, Sample
 from fusion import FUSIONS, Hybrid, Rule
-from fusion.fit import HybridFit
-from fusion.intervals import mean_over_people
+from fusion.fit.hybrid import HybridFit
 from fusion.metrics import ImageScore, Scores, score_image
+from fusion.metrics.intervals import mean_over_people
 from fusion.store import PredictionStore, read_together
 from fusion.types import Prediction, SoftMask
 from zoo.evaluate import truth_masks

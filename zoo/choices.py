@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from converters.types import LabelSpace, Sample
-from fusion.intervals import CONFIDENCE, Estimate, mean_over_people
 from fusion.metrics import ImageScore, Scores
+from fusion.metrics.intervals import CONFIDENCE, Estimate, mean_over_people
 from fusion.types import Prediction
 from zoo.config import check_config
 from zoo.devices import choose_device

@@ -11,10 +11,10 @@ import numpy as np
 
 from converters.masks import EMPTY, Box, CropMask, crop, union_box
 from converters.types import LabelSpace
-from fusion.intervals import Estimate
 from fusion.metrics import Scores, count
-from fusion.summary import Summary
-from fusion.summary import compare as compare_scores
+from fusion.metrics.intervals import Estimate
+from fusion.metrics.summary import Summary
+from fusion.metrics.summary import compare as compare_scores
 
 NO_BOX = (0, 0, 0, 0)
 

@@ -12,10 +12,10 @@ from converters.masks import CropMask, rasterize_labels
 from converters.parallel import map_ordered
 from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
-from fusion.measures import FAST, measure_image
 from fusion.metrics import ImageScore, Scores, score_image
+from fusion.metrics.measures import FAST, measure_image
+from fusion.metrics.summary import POSTURES
 from fusion.store import PredictionStore
-from fusion.summary import POSTURES
 from fusion.types import Prediction
 from zoo.annotated import Few, Known, check_frames, cut, open_beside
 from zoo.progress import Report, track
@@ -65,7 +65,7 @@ def evaluate(
             are scored that it speaks of.
         subset: the images that a submission has to cover; a store lists its own.
         report: for a progress bar.
-        measures: of `fusion.measures.MEASURES`; Dice is always there.
+        measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
         jobs: processes.
 
     Raises:
@@ -119,7 +119,7 @@ def measure_masks(
         sample: the image with its truth.
         labels: all classes.
         spoken: those that the source speaks of.
-        measures: of `fusion.measures.MEASURES`; Dice is always there.
+        measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
     """
     truth = {name: m for name, m in truth_masks(sample).items() if name in spoken.index}
     score = measure_image(

@@ -16,14 +16,14 @@ from converters.images import read_pixels
 from converters.masks import CropMask
 from converters.types import LabelSpace
 from fusion.adjacency import Adjacency
-from fusion.counted import Counted, CountedImage, Seen
-from fusion.fit_judging import Comparison, Judge, Judged, compare
-from fusion.fit_methods import FITS
-from fusion.fit_report import ClassReport
-from fusion.fitting import Fit, Fitting
+from fusion.fit import FITS
+from fusion.fit.base import Fit, Fitting
+from fusion.fit.counted import Counted, CountedImage, Seen
+from fusion.fit.judging import Comparison, Judge, Judged, compare
+from fusion.fit.refinement import Choice, choose_refinement
+from fusion.fit.report import ClassReport
 from fusion.neighbours import LEAST_IMAGES
 from fusion.refine import Refined
-from fusion.refine_fit import Choice, choose_refinement
 from fusion.rule_file import dump_rule
 from fusion.types import Prediction, Rule
 from fusion.watch import Watched
@@ -85,7 +85,7 @@ def fit(
         out: the rule's file.
         report: for a progress bar.
         refinement: which refinements to try: all, all but the CRF, or none.
-        method: one of `fusion.fit_methods.FITS`.
+        method: one of `fusion.fit.FITS`.
         jobs: processes; their number does not change the result.
         bent: the share of bent hands among the images that the rule is meant for; held-out images
             count accordingly.

@@ -11,7 +11,7 @@ from typing import TypeVar
 from converters.masks import CropMask
 from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
-from fusion.counted import Seen
+from fusion.fit.counted import Seen
 from fusion.store import PredictionStore
 from fusion.types import Prediction
 from zoo import chunks

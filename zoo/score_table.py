@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from fusion.intervals import CONFIDENCE, Estimate
 from fusion.metrics import Scores
-from fusion.summary import (
+from fusion.metrics.intervals import CONFIDENCE, Estimate
+from fusion.metrics.summary import (
     Summary,
     compare,
     confusion_of,

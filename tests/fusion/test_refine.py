@@ -12,8 +12,8 @@ from scipy import ndimage
 from converters.masks import crop
 from fusion import Mean
 from fusion.crf import DenseCrf
+from fusion.fit.refinement import choose_refinement
 from fusion.refine import Refine, Refined, Steps, drop_parts, fill_holes
-from fusion.refine_fit import choose_refinement
 from fusion.schema import Reader, plain
 from fusion.types import Prediction, SoftMask
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 import typer
 
-from fusion.fit_methods import FITS
-from fusion.measures import FAST, MEASURES
+from fusion.fit import FITS
+from fusion.metrics.measures import FAST, MEASURES
 from zoo.cli import app
 
 TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")

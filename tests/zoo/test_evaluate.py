@@ -13,9 +13,9 @@ from converters.masks import rasterize_labels
 from converters.posture import is_bent
 from converters.types import LabelSpace
 from fusion import submission
-from fusion.measures import MEASURES, measure_image
+from fusion.metrics.measures import MEASURES, measure_image
+from fusion.metrics.summary import compare, summarize
 from fusion.store import Manifest, StoreWriter
-from fusion.summary import compare, summarize
 from fusion.types import Prediction, SoftMask
 from zoo.evaluate import binary_masks, evaluate
 from zoo.source import DataSource

@@ -191,7 +191,7 @@ def evaluate(
     jobs: Jobs = 1,
 ) -> None:
     """Score a prediction store or a submission: overlap, outlines, shared pixels, lost bones."""
-    from fusion.measures import parse_measures
+    from fusion.metrics.measures import parse_measures
     from zoo import score_table
     from zoo.annotated import tell_apart
     from zoo.evaluate import evaluate as score

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from converters.types import LabelSpace
 from fusion.metrics import Scores
-from fusion.summary import POSTURES, Summary, compare, confusion_of
+from fusion.metrics.summary import POSTURES, Summary, compare, confusion_of
 from zoo.report import intervals, plots
 from zoo.report.entries import Entry
 from zoo.report.intervals import Mark

@@ -8,8 +8,8 @@ from typing import Any
 
 from converters.types import LabelSpace
 from fusion import Hybrid
-from fusion.intervals import Estimate
-from fusion.summary import Summary, compare
+from fusion.metrics.intervals import Estimate
+from fusion.metrics.summary import Summary, compare
 from zoo.report import intervals
 from zoo.report.entries import Entry
 from zoo.report.intervals import Mark

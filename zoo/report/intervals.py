@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fusion.intervals import Estimate
+from fusion.metrics.intervals import Estimate
 from zoo.report.tables import signed
 
 MARK_WH = (132, 14)

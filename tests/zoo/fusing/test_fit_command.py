@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fusion.fit_methods import FITS
+from fusion.fit import FITS
 from fusion.rule_file import read_rule
 
 

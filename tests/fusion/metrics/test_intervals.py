@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, ttest_1samp
 
-from fusion.intervals import RESAMPLES, mean_over_people, means_over_people
+from fusion.metrics.intervals import RESAMPLES, mean_over_people, means_over_people
 
 
 def test_the_interval_is_about_that_of_a_t_test():

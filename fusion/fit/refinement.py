@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
 from fusion.crf import DenseCrf
-from fusion.intervals import Estimate, mean_over_people
+from fusion.metrics.intervals import Estimate, mean_over_people
 from fusion.refine import ReadGrey, Refine, Steps, cut, work_window
 from fusion.types import Prediction
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from converters.types import LabelSpace
-from fusion.counted import Counted, CountedImage, Seen
-from fusion.fit_report import ClassReport
+from fusion.fit.counted import Counted, CountedImage, Seen
+from fusion.fit.report import ClassReport
 from fusion.types import Rule
 
 Tell = Callable[[str], None]

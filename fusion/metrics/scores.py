@@ -111,9 +111,10 @@ class ImageScore:
             against true; only classes whose truth shares a pixel. Bone pairs whose overlap is
             drawn too small, too large or elsewhere all lose here (the idea of RAM-H1200's DSC-O).
         counts: label -> pixels, for every class; empty where Dice comes from elsewhere.
-        measures: name -> label -> value, such as those of `fusion.surface`; only what was asked.
+        measures: name -> label -> value, such as those of `fusion.metrics.surface`; only what was
+            asked.
         pairs: two classes whose truth shares a pixel -> `dice` and `nsd` of what they share.
-        confusion: true class, predicted class -> pixels (`fusion.overlaps.count_confusion`).
+        confusion: true class, predicted class -> pixels: see `overlaps.count_confusion`.
         doubled: classes predicted in more places than they have.
         patient: whose image it is; "" where nobody knows.
         posture: `straight` or `bent`; "" where that is not known.

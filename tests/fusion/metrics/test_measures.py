@@ -5,10 +5,10 @@ import pytest
 
 from converters.masks import EMPTY, CropMask, crop
 from converters.types import LabelSpace
-from fusion.intervals import mean_over_people
-from fusion.measures import FAST, MEASURES, measure_image, parse_measures
 from fusion.metrics import ImageScore, Scores, count, iou, score_image
-from fusion.summary import (
+from fusion.metrics.intervals import mean_over_people
+from fusion.metrics.measures import FAST, MEASURES, measure_image, parse_measures
+from fusion.metrics.summary import (
     compare,
     confusion_of,
     pooled_iou,
@@ -17,7 +17,7 @@ from fusion.summary import (
     summarize_pairs,
     values_of,
 )
-from fusion.surface import boundary_error_rate, surface_distances
+from fusion.metrics.surface import boundary_error_rate, surface_distances
 
 SIZE_HW = (18, 31)
 

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.types import LabelSpace
-from fusion.counted import Counted
-from fusion.gains import pool_gains
-from fusion.intervals import Estimate, mean_over_people
+from fusion.fit.counted import Counted
+from fusion.fit.gains import pool_gains
+from fusion.metrics.intervals import Estimate, mean_over_people
 
 Floats = npt.NDArray[np.float64]
 FallBack = Literal["never", "worse", "unsure"]

@@ -11,8 +11,8 @@ from sklearn.model_selection import GroupKFold
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.counts import ClassTable, tabulate
 from fusion.evidence import FAINT, ClassEvidence, gather
+from fusion.fit.counts import ClassTable, tabulate
 from fusion.per_class import Hearing
 from fusion.types import Prediction
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from converters.parallel import map_ordered
 from converters.types import LabelSpace
 from fusion.classwise import Classwise
-from fusion.counted import Counted, CountedImage, Seen, count_plainly
-from fusion.counts import ClassTable, dice_above
-from fusion.fit_report import members
-from fusion.fitting import Fit, Tell, quiet
-from fusion.gains import pool_gains
-from fusion.intervals import Estimate, means_over_people
+from fusion.fit.base import Fit, Tell, quiet
+from fusion.fit.counted import Counted, CountedImage, Seen, count_plainly
+from fusion.fit.counts import ClassTable, dice_above
+from fusion.fit.gains import pool_gains
+from fusion.fit.report import members
+from fusion.metrics.intervals import Estimate, means_over_people
 from fusion.pooling import Mean, Weighted
 from fusion.types import Rule
 from fusion.voting import Vote, elect

@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import binary_erosion, distance_transform_edt
 
 from converters.masks import EMPTY, CropMask, crop
-from fusion.surface import (
+from fusion.metrics.surface import (
     SurfaceDistances,
     boundary_error_rate,
     disc,

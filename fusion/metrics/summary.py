@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fusion.intervals import Estimate, Values, means_over_people
-from fusion.metrics import ImageScore, Pair, Scores
+from fusion.metrics.intervals import Estimate, Values, means_over_people
+from fusion.metrics.scores import ImageScore, Pair, Scores
 
 POSTURES = ("straight", "bent")
 

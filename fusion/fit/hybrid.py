@@ -18,14 +18,14 @@ from scipy.special import expit
 
 from converters.parallel import map_ordered
 from converters.types import LabelSpace
-from fusion.counted import Counted, CountedImage, Seen, count_evidence
-from fusion.counts import LEVEL_ODDS, LEVELS, SILENT, Stack
 from fusion.evidence import SOFT_EDGE, ZONES
-from fusion.fit_report import ClassReport, FallBack, HeldOut, members, report_classes
-from fusion.fitting import Fit, Tell, quiet
+from fusion.fit.base import Fit, Tell, quiet
+from fusion.fit.counted import Counted, CountedImage, Seen, count_evidence
+from fusion.fit.counts import LEVEL_ODDS, LEVELS, SILENT, Stack
+from fusion.fit.report import ClassReport, FallBack, HeldOut, members, report_classes
+from fusion.fit.weights import Shrinkage, fit_weights
 from fusion.hybrid import ClassWeights, Hybrid
 from fusion.trust import Calibration, Gate, Trust
-from fusion.weights import Shrinkage, fit_weights
 
 Floats = npt.NDArray[np.float64]
 CHOICE_IMAGES = 40  # are enough to tell strengths apart that differ by a factor of three

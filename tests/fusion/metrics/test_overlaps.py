@@ -8,7 +8,7 @@ from scipy.ndimage import label as scipy_label
 from sklearn.metrics import confusion_matrix
 
 from converters.masks import EMPTY, CropMask, crop
-from fusion.overlaps import (
+from fusion.metrics.overlaps import (
     common_part,
     count_confusion,
     is_doubled,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fusion.fit import HybridFit
-from fusion.fit_plain import ClasswiseFit, MeanFit, VoteFit, WeightedFit
-from fusion.fitting import Fitting
+from fusion.fit.base import Fitting
+from fusion.fit.hybrid import HybridFit
+from fusion.fit.plain import ClasswiseFit, MeanFit, VoteFit, WeightedFit
 
 FITS: dict[str, Callable[[], Fitting]] = {
     "mean": MeanFit,

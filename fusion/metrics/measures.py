@@ -10,9 +10,9 @@ import numpy as np
 
 from converters.masks import EMPTY, CropMask, crop
 from converters.types import LabelSpace
-from fusion.metrics import ImageScore, score_image
-from fusion.overlaps import count_confusion, is_doubled, score_pairs
-from fusion.surface import boundary_error_rate, surface_distances
+from fusion.metrics.overlaps import count_confusion, is_doubled, score_pairs
+from fusion.metrics.scores import ImageScore, score_image
+from fusion.metrics.surface import boundary_error_rate, surface_distances
 
 MEASURES = {
     "dice": "Dice, and Dice of the pixels that bones share",

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fusion.gains import BOTH_SIDES, ONE_SIDE, pool_gains
-from fusion.intervals import Estimate
+from fusion.fit.gains import BOTH_SIDES, ONE_SIDE, pool_gains
+from fusion.metrics.intervals import Estimate
 
 
 def gain(mean, sd):

@@ -8,16 +8,16 @@ from scipy.optimize import check_grad
 
 from converters.masks import EMPTY, crop
 from fusion import Hybrid, Mean
-from fusion.counted import Counted
-from fusion.counts import AT_MOST_SOURCES, LEVELS, Stack, tabulate
 from fusion.evidence import ZONES, gather
-from fusion.fit import HybridFit
+from fusion.fit.counted import Counted
+from fusion.fit.counts import AT_MOST_SOURCES, LEVELS, Stack, tabulate
+from fusion.fit.hybrid import HybridFit
+from fusion.fit.weights import tune_bias
 from fusion.hybrid import ClassWeights
 from fusion.metrics import Scores, dice, score_image
 from fusion.rule_file import dump_rule, read_rule
 from fusion.trust import Calibration, Curve, Gate, Trust
 from fusion.types import Prediction, SoftMask
-from fusion.weights import tune_bias
 
 SIZE_HW = (90, 130)
 NAMES = ("unet", "segformer", "yolo")

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.counted import Seen
-from fusion.fit_report import ClassReport, likely_gains
-from fusion.fitting import Fit
-from fusion.intervals import Estimate, mean_over_people
+from fusion.fit.base import Fit
+from fusion.fit.counted import Seen
+from fusion.fit.report import ClassReport, likely_gains
 from fusion.metrics import dice
+from fusion.metrics.intervals import Estimate, mean_over_people
 from fusion.pooling import Mean
 from fusion.types import Prediction, Rule
 
@@ -84,9 +84,8 @@ class Judge:
         return fused, Judged(self._score(fused, truth), plain, mean, np.stack(single), without)
 
     def _score(self, prediction: Prediction, truth: Mapping[str, CropMask]) -> Floats:
-        once, size_hw = self.labels.once, prediction.size_hw
-        found = [(n, prediction.evidence(n, once)) for n in self.labels.names]
-        pairs = [(e[1].binary(size_hw) if e else EMPTY, truth.get(n, EMPTY)) for n, e in found]
+        once = self.labels.once
+        pairs = [(prediction.binary(n, once=once), truth.get(n, EMPTY)) for n in self.labels.names]
         return np.array([dice(mask, real) for mask, real in pairs])
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.metrics import Pair, dice, intersection
-from fusion.surface import TOLERANCE_PX, surface_distances
+from fusion.metrics.scores import Pair, dice, intersection
+from fusion.metrics.surface import TOLERANCE_PX, surface_distances
 
 
 def common_part(a: CropMask, b: CropMask) -> CropMask:

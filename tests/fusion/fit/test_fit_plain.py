@@ -7,11 +7,11 @@ import pytest
 
 from converters.masks import EMPTY, crop
 from fusion import FUSIONS, Vote, Weighted
-from fusion.counted import Counted, count_plainly
-from fusion.counts import ClassTable, dice_above
-from fusion.fit_judging import Judge, Judged, compare
-from fusion.fit_methods import FITS
-from fusion.fit_plain import vote_dice
+from fusion.fit import FITS
+from fusion.fit.counted import Counted, count_plainly
+from fusion.fit.counts import ClassTable, dice_above
+from fusion.fit.judging import Judge, Judged, compare
+from fusion.fit.plain import vote_dice
 from fusion.metrics import dice
 from fusion.rule_file import dump_rule, read_rule
 from fusion.types import Prediction, SoftMask
