@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -23,6 +23,9 @@ ZONES = ("alone", "shared", "outline")
 OUTLINE_SHARE = 0.005
 FAINT = 13  # a twentieth: pixels that every source gives less are no candidates
 SOFT_EDGE = 0.05
+# Of the normal distribution: what lies above so many standard deviations.
+_DEVIATIONS = np.linspace(0, 4, 257)
+_TAIL = np.array([math.erfc(d / math.sqrt(2)) / 2 for d in _DEVIATIONS.tolist()])
 
 
 @cache
@@ -82,7 +85,7 @@ class _Seen:
     is_silent: bool
     score: float = 1.0
     mask: SoftMask | None = None
-    beyond: SoftMask | None = None
+    soft_edge: float = 0.0
 
     def render(self, window: Window, out: Bytes) -> None:
         """Write the probability at the pixels of a window to `out`, uint8 (h, w)."""
@@ -90,15 +93,9 @@ class _Seen:
             out[:] = NEUTRAL
         elif self.mask is None:
             out[:] = 0
-        elif self.beyond is None:
-            self.mask.render(window, out)
         else:
-            x, y, width, height = inner = self.mask.pixels(window)
-            if inner != window:
-                np.minimum(self.beyond.render(window, out), NEUTRAL - 1, out=out)
-            if width > 0 and height > 0:
-                top, left = y - window[1], x - window[0]
-                self.mask.render(inner, out[top : top + height, left : left + width])
+            self.mask.render(window, out)
+            fade_beyond(self.mask, self.soft_edge, window, out)
 
 
 def gather(
@@ -151,11 +148,11 @@ def _look(prediction: Prediction, label: str, once: bool, soft_edge: float) -> _
     score, mask = found
     if prediction.kind == "semantic":
         return _Seen(False, 1.0, mask)
-    return _Seen(False, score, mask, fade_beyond(mask, soft_edge))
+    return _Seen(False, score, mask, soft_edge)
 
 
-def fade_beyond(mask: SoftMask, share: float) -> SoftMask | None:
-    """Return how a detection's mask fades out beyond its box; None where the box cuts off nothing.
+def fade_beyond(mask: SoftMask, share: float, window: Window, layer: Bytes) -> None:
+    """Let a detection's mask fade out beyond its box, where the box cuts something off.
 
     A box's edge is a guess too. If it errs by a normal distribution, a pixel at distance d beyond
     an edge that cuts through bone is bone with the probability of an error above d.
@@ -163,36 +160,36 @@ def fade_beyond(mask: SoftMask, share: float) -> SoftMask | None:
     Args:
         mask: a detection's.
         share: standard deviation of the edges' error, as a share of the box's side; 0 for none.
-
-    Returns:
-        A mask over a larger box, of which what lies in the detection's box does not count.
+        window: of the image.
+        layer: uint8 (h, w), the mask rendered there; what lies beyond the box is changed.
     """
-    rows, cols = mask.prob.shape
-    pad_y, pad_x = (math.ceil(2 * share * n) for n in (rows, cols))
-    if not share or not _reaches_its_edge(mask.prob):
-        return None
-    fade_y, fade_x = _fade(rows, pad_y, share), _fade(cols, pad_x, share)
-    border = (pad_y, pad_y, pad_x, pad_x)
-    wider = cv2.copyMakeBorder(mask.prob, *border, cv2.BORDER_REPLICATE)
-    faded = np.rint(wider * (fade_y[:, None] * fade_x)).astype(np.uint8)
-    x, y, width, height = mask.box_xywh
-    off_x, off_y = pad_x * width / cols, pad_y * height / rows
-    return SoftMask((x - off_x, y - off_y, width + 2 * off_x, height + 2 * off_y), faded)
+    x, y, width, height = mask.pixels(window)
+    if not (share and width > 0 and height > 0 and _reaches_its_edge(mask.prob)):
+        return
+    top, left = y - window[1], x - window[0]
+    bottom, right = top + height, left + width
+    (box_x, box_y, box_w, box_h) = mask.box_xywh
+    across = _doubt(window[0], window[2], box_x, box_w, share)
+    down = _doubt(window[1], window[3], box_y, box_h, share)[:, None]
+    beside = layer[top:bottom]
+    beside[:, :left] = beside[:, left : left + 1] * across[:left]
+    beside[:, right:] = beside[:, right - 1 : right] * across[right:]
+    layer[:top] = layer[top] * down[:top]
+    layer[bottom:] = layer[bottom - 1] * down[bottom:]
+
+
+def _doubt(
+    start: int, count: int, edge: float, side: float, share: float
+) -> npt.NDArray[np.float32]:
+    """Return how likely an edge lies beyond each of some pixels outside a box, float32 (count,)."""
+    at = start + np.arange(count) + 0.5
+    away = np.maximum(edge - at, at - edge - side) / (share * side)
+    return np.interp(away, _DEVIATIONS, _TAIL).astype(np.float32)
 
 
 def _reaches_its_edge(prob: Bytes) -> bool:
     edges = (prob[0], prob[-1], prob[:, 0], prob[:, -1])
     return any(int(edge.max()) >= FAINT for edge in edges)
-
-
-@lru_cache(maxsize=1024)
-def _fade(cells: int, pad: int, share: float) -> npt.NDArray[np.float32]:
-    """Return the factor of each cell of a side, float32 (cells + 2 * pad,); 1 in the box."""
-    deviations = (np.arange(pad) + 0.5) / (share * cells * math.sqrt(2))
-    beyond = np.array([math.erfc(d) / 2 for d in deviations.tolist()])
-    factors = np.concatenate([beyond[::-1], np.ones(cells), beyond]).astype(np.float32)
-    factors.setflags(write=False)
-    return factors
 
 
 def _window_of(seen: Sequence[_Seen], size_hw: tuple[int, int]) -> Window:

@@ -34,6 +34,7 @@ def _bytes_of_log_odds() -> npt.NDArray[np.uint8]:
 # Log odds as bytes, and back to within two steps; at least 128 stays at least 128. OpenCV enlarges
 # bytes faster than floats.
 TO_LOG_ODDS, _TO_PROB = _log_odds_as_bytes(), _bytes_of_log_odds()
+_BAND = 64  # rows that are interpolated at a time
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class SoftMask:
 
     def _stretch(self, window: Window) -> npt.NDArray[np.uint8]:
         if not self._has_whole_box():
-            return self._warp(window)
+            return self._interpolate(window)
         x, y, width, height = map(int, self.box_xywh)
         enlarged = cv2.resize(self.prob, (width, height), interpolation=cv2.INTER_LINEAR)
         top, left = window[1] - y, window[0] - x
@@ -182,23 +183,40 @@ class SoftMask:
         )
         return SoftMask(box, self.prob[top:bottom, left:right])
 
-    def _warp(self, window: Window) -> npt.NDArray[np.uint8]:
+    def _interpolate(self, window: Window) -> npt.NDArray[np.uint8]:
+        """Stretch to a box with fractions: first along the rows, which are few, then down."""
         (x, y, width, height), (rows, cols) = self.box_xywh, self.prob.shape
-        scale_x, scale_y = cols / width, rows / height
-        # From an output pixel's index to the raster's index, both counted at centres.
-        matrix = np.array(
-            [
-                [scale_x, 0.0, (window[0] + 0.5 - x) * scale_x - 0.5],
-                [0.0, scale_y, (window[1] + 0.5 - y) * scale_y - 0.5],
-            ]
-        )
-        return cv2.warpAffine(
-            self.prob,
-            matrix,
-            (window[2], window[3]),
-            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        left, right, share = _between(window[0] - x, window[2], cols / width, cols)
+        cells = self.prob.astype(np.float32)
+        wide = cells.take(left, axis=1)
+        wide += share * (cells.take(right, axis=1) - wide)
+        slope = np.diff(wide, axis=0, append=wide[-1:])
+        above, _, share = _between(window[1] - y, window[3], rows / height, rows)
+        out = np.empty((window[3], window[2]), np.uint8)
+        # Few rows at a time stay in the processor's cache.
+        for start in range(0, window[3], _BAND):
+            band = slice(start, start + _BAND)
+            values = slope.take(above[band], axis=0)
+            values *= share[band, None]
+            values += wide.take(above[band], axis=0)
+            cv2.convertScaleAbs(values, out[band])
+        return out
+
+
+def _between(
+    start: float, count: int, scale: float, cells: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Return the cells before and after each of `count` pixels, and how far it is on the way.
+
+    Args:
+        start: of the pixels, from the box's edge.
+        count: number of pixels.
+        scale: cells a pixel.
+        cells: their number; beyond the centre of the outermost one its value holds.
+    """
+    at = np.clip((np.arange(count) + (start + 0.5)) * scale - 0.5, 0, cells - 1)
+    before = at.astype(np.intp)
+    return before, np.minimum(before + 1, cells - 1), (at - before).astype(np.float32)
 
 
 def soft_mask(prob: npt.NDArray[np.uint8], box_xywh: Box, floor: int = 2) -> SoftMask | None:
