@@ -6,6 +6,7 @@ over the bone's box, a cell four pixels wide, as a detector's prototypes give it
 so that every process of a benchmark reads the same bytes.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -92,11 +93,12 @@ def _detect(
 ) -> Evidence | None:
     x, y, width, height = mask.box_xywh
     reach = rng.uniform(0.01, 0.04, 4) * (width, height, width, height)
-    left, top = max(0.0, x - reach[0]), max(0.0, y - reach[1])
-    right = min(float(size_hw[1]), x + width + reach[2])
-    bottom = min(float(size_hw[0]), y + height + reach[3])
+    # On whole pixels, as `zoo predict` leaves a YOLO's detections.
+    left, top = max(0, math.ceil(x - reach[0])), max(0, math.ceil(y - reach[1]))
+    right = min(size_hw[1], math.ceil(x + width + reach[2]))
+    bottom = min(size_hw[0], math.ceil(y + height + reach[3]))
     rows, cols = max(2, round((bottom - top) / CELL_PX)), max(2, round((right - left) / CELL_PX))
-    plane = _moved(mask, size_hw, rng)[int(top) : int(bottom), int(left) : int(right)]
+    plane = _moved(mask, size_hw, rng)[top:bottom, left:right]
     cells = cv2.resize(plane, (cols, rows), interpolation=cv2.INTER_AREA)
     soft = cv2.GaussianBlur(cells, (0, 0), BLUR_CELLS)
     box = float(left), float(top), float(right - left), float(bottom - top)
