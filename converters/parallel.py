@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
-from typing import TypeVar
+from functools import lru_cache, partial
+from itertools import count, islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 
 import cv2
 
@@ -18,46 +22,125 @@ Result = TypeVar("Result")
 _WAITING_PER_JOB = 4
 
 
+class Workers:
+    """Processes that several passes share: each starts, and imports what it needs, only once.
+
+    They start with the first pass and end with the context. What a pass's function holds is sent
+    once, not with every task.
+    """
+
+    def __init__(self, jobs: int = 1) -> None:
+        """Start nothing yet.
+
+        Args:
+            jobs: processes; 1 works in this one, and needs no context.
+
+        Raises:
+            ValueError: `jobs` is below 1.
+        """
+        if jobs < 1:
+            raise ValueError(f"jobs: expected 1 or more, found {jobs}")
+        self.jobs = jobs
+        self._started: tuple[ProcessPoolExecutor, TemporaryDirectory[str]] | None = None
+        self._numbers = count()
+
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
+        """Yield `function` of each task, in the tasks' order.
+
+        Only a few tasks are under way at a time, so that memory does not grow with their number.
+
+        Args:
+            function: can be pickled where `jobs` is above 1: a function of a module, or a
+                `partial`.
+            tasks: can be pickled too.
+
+        Raises:
+            ChildProcessError: a process was killed.
+        """
+        if self.jobs == 1:
+            yield from map(function, tasks)
+            return
+        pool, folder = self._start()
+        file = Path(folder.name, str(next(self._numbers)))
+        with file.open("wb") as stream:
+            pickle.dump(function, stream, pickle.HIGHEST_PROTOCOL)
+        try:
+            yield from self._collect(pool, partial(_call, str(file)), tasks)
+        finally:
+            file.unlink(missing_ok=True)
+
+    def _collect(
+        self, pool: ProcessPoolExecutor, work: Callable[[Task], Result], tasks: Iterable[Task]
+    ) -> Iterator[Result]:
+        left = iter(tasks)
+        waiting: deque[Future[Result]] = deque(
+            pool.submit(work, task) for task in islice(left, _WAITING_PER_JOB * self.jobs)
+        )
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(work, task) for task in islice(left, 1))
+                yield result
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                f"one of {self.jobs} processes was killed, perhaps for lack of memory: try fewer "
+                "--jobs"
+            ) from None
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _start(self) -> tuple[ProcessPoolExecutor, TemporaryDirectory[str]]:
+        if self._started is None:
+            # Not fork: a progress bar's thread may hold a lock that the copy then waits for.
+            context = multiprocessing.get_context("spawn")
+            # One thread of OpenCV for each process: the processes are the parallelism.
+            pool = ProcessPoolExecutor(
+                self.jobs, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
+            )
+            self._started = pool, TemporaryDirectory(prefix="workers-")
+        return self._started
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes; what has not begun is not done."""
+        if self._started is not None:
+            pool, folder = self._started
+            self._started = None
+            pool.shutdown(cancel_futures=True)
+            folder.cleanup()
+
+
+IN_PROCESS = Workers()
+"""Works in this process."""
+
+
 def map_ordered(
     function: Callable[[Task], Result], tasks: Iterable[Task], jobs: int = 1
 ) -> Iterator[Result]:
-    """Yield `function` of each task, in the tasks' order.
-
-    Only a few tasks are under way at a time, so that memory does not grow with their number.
+    """Yield `function` of each task, in the tasks' order, by processes of its own.
 
     Args:
-        function: can be pickled where `jobs` is above 1: a function of a module, or a `partial`.
-        tasks: can be pickled too.
+        function: see `Workers.map`.
+        tasks: see `Workers.map`.
         jobs: processes; 1 works in this one.
 
     Raises:
         ValueError: `jobs` is below 1.
         ChildProcessError: a process was killed.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs: expected 1 or more, found {jobs}")
-    if jobs == 1:
-        yield from map(function, tasks)
-        return
-    left = iter(tasks)
-    # Not fork: a progress bar's thread may hold a lock that the copy then waits for.
-    context = multiprocessing.get_context("spawn")
-    # One thread of OpenCV for each process: the processes are the parallelism.
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
-        waiting: deque[Future[Result]] = deque(
-            pool.submit(function, task) for task in islice(left, _WAITING_PER_JOB * jobs)
-        )
-        try:
-            while waiting:
-                result = waiting.popleft().result()
-                waiting.extend(pool.submit(function, task) for task in islice(left, 1))
-                yield result
-        except BrokenProcessPool:
-            raise ChildProcessError(
-                f"one of {jobs} processes was killed, perhaps for lack of memory: try fewer --jobs"
-            ) from None
-        finally:
-            for future in waiting:
-                future.cancel()
+    with Workers(jobs) as workers:
+        yield from workers.map(function, tasks)
+
+
+def _call(file: str, task: Any) -> Any:
+    return _read_function(file)(task)
+
+
+@lru_cache(maxsize=1)
+def _read_function(file: str) -> Callable[[Any], Any]:
+    """Read what this command has written for its processes, once a pass."""
+    with open(file, "rb") as stream:
+        return pickle.load(stream)  # type: ignore[no-any-return]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -13,26 +13,24 @@ import numpy.typing as npt
 
 from converters.files import atomic_write_text
 from converters.images import read_pixels
-from converters.masks import CropMask
-from converters.types import LabelSpace
+from converters.parallel import Workers
+from converters.types import LabelSpace, Sample
 from fusion.adjacency import Adjacency
 from fusion.fit import FITS
 from fusion.fit.base import Fit, Fitting
 from fusion.fit.counted import Counted, CountedImage, Seen
 from fusion.fit.judging import Comparison, Judge, Judged, compare
-from fusion.fit.refinement import Choice, choose_refinement
+from fusion.fit.refinement import Choice, Gains, Trying, choose_refinement
 from fusion.fit.report import ClassReport
 from fusion.neighbours import LEAST_IMAGES
-from fusion.refine import Refined
+from fusion.refine import ReadGrey, Refined
 from fusion.rule_file import dump_rule
-from fusion.types import Prediction, Rule
+from fusion.types import Rule
 from fusion.watch import Watched
 from zoo.held_out import HeldOut
 from zoo.postures import Postures
 from zoo.progress import Report
 from zoo.source import DataSource
-
-_Judged = tuple[Prediction, Judged, Mapping[str, CropMask], str]
 
 
 class Refinement(StrEnum):
@@ -97,9 +95,10 @@ def fit(
     if method not in FITS:
         raise ValueError(f"method '{method}': expected one of {', '.join(FITS)}")
     held_out = HeldOut.open(paths, data, bent)
-    found = _solve(FITS[method](), held_out, report, jobs)
-    judged: list[Judged] = []
-    choice = _refine(found, held_out, refinement, report, jobs, judged)
+    # Once for all passes: to start takes a process seconds.
+    with Workers(jobs) as workers:
+        found = _solve(FITS[method](), held_out, report, workers)
+        judged, choice = _judge(found, held_out, refinement, report, workers)
     comparison = compare(
         *(found, Judged.stack(judged), held_out.patients, held_out.names, held_out.labels),
         weights=held_out.postures.weights,
@@ -110,58 +109,71 @@ def fit(
     return Fitted(method, found, comparison, choice, rule, held_out.postures)
 
 
-def _solve(fitting: Fitting, held_out: HeldOut, report: Report, jobs: int) -> Fit[Rule]:
+def _solve(fitting: Fitting, held_out: HeldOut, report: Report, workers: Workers) -> Fit[Rule]:
     total, labels = len(held_out.samples), held_out.labels
     count = partial(_count, fitting, labels)
-    counts = held_out.map(count, _named(report, "counting pixels"), jobs)
+    counts = held_out.map(count, _named(report, "counting pixels"), workers)
     weights = held_out.postures.weights
     counted = Counted.of(counts, labels, len(held_out.stores), weights)
 
     def tell(note: str) -> None:
         report(total, total, note)
 
-    return fitting.solve(counted, held_out.names, labels, tell, jobs)
+    return fitting.solve(counted, held_out.names, labels, tell, workers)
 
 
 def _count(fitting: Fitting, labels: LabelSpace, seen: Seen) -> CountedImage:
     return fitting.count(seen, labels)
 
 
-def _refine(
-    found: Fit[Rule],
-    held_out: HeldOut,
-    wanted: Refinement,
-    report: Report,
-    jobs: int,
-    judged: list[Judged],
-) -> Choice | None:
-    """Choose refinements; on the way every image is judged once."""
-    judge = partial(
-        _judge, Judge(found.held_out, found.plain, held_out.labels, mute=found.can_lose)
-    )
+def _judge(
+    found: Fit[Rule], held_out: HeldOut, wanted: Refinement, report: Report, workers: Workers
+) -> tuple[list[Judged], Choice | None]:
+    """Judge every image once, and on the way try the refinements that are wanted."""
+    judge = Judge(found.held_out, found.plain, held_out.labels, mute=found.can_lose)
+    say, judged = _named(report, "judging"), list[Judged]()
 
-    def images() -> Iterator[tuple[Prediction, Mapping[str, CropMask], str]]:
-        judged.clear()
-        for fused, dice, truth, patient in held_out.map(judge, _named(report, "judging"), jobs):
+    def measure(trying: Trying) -> Iterator[Gains]:
+        if judged:
+            yield from held_out.map(partial(_try_steps, judge, trying), say, workers)
+            return
+        for dice, gains in held_out.map(partial(_judge_and_try, judge, trying), say, workers):
             judged.append(dice)
-            # Not by the rule itself: it was fitted on these very images.
-            yield fused, truth, patient
-
-    def read_grey(key: str) -> npt.NDArray[np.uint8]:
-        return read_pixels(held_out.samples[key])
+            yield gains
 
     if wanted is Refinement.none:
-        for _ in images():
-            pass
-        return None
-    grey = read_grey if wanted is Refinement.all else None
+        judged.extend(held_out.map(partial(_judge_image, judge), say, workers))
+        return judged, None
+    grey = _grey_of(held_out.samples.values()) if wanted is Refinement.all else None
     weights = held_out.postures.weights
-    return choose_refinement(images, held_out.labels, read_grey=grey, weights=weights)
+    choice = choose_refinement(
+        measure, held_out.patients, held_out.labels, read_grey=grey, weights=weights
+    )
+    return judged, choice
 
 
-def _judge(judge: Judge, seen: Seen) -> _Judged:
-    fused, dice = judge(seen)
-    return fused, dice, seen[1], seen[2]
+def _judge_image(judge: Judge, seen: Seen) -> Judged:
+    return judge(seen)[1]
+
+
+def _judge_and_try(judge: Judge, trying: Trying, seen: Seen) -> tuple[Judged, Gains]:
+    # Not on what the rule itself makes of it: it was fitted on these very images.
+    fused, judged = judge(seen)
+    return judged, trying(fused, seen[1])
+
+
+def _try_steps(judge: Judge, trying: Trying, seen: Seen) -> Gains:
+    predictions, truth, patient = seen
+    return trying(judge.held_out[patient](predictions, judge.labels), truth)
+
+
+def _grey_of(samples: Iterable[Sample]) -> ReadGrey:
+    """Return a reader of images by key that is light to send: without their truth."""
+    return partial(_read_grey, {s.key: replace(s, instances=()) for s in samples})
+
+
+def _read_grey(samples: Mapping[str, Sample], key: str) -> npt.NDArray[np.uint8]:
+    return read_pixels(samples[key])
 
 
 def _refined(rule: Rule, choice: Choice | None) -> Rule:

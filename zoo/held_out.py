@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from converters.masks import CropMask
-from converters.parallel import map_ordered
+from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace, Sample
 from fusion.fit.counted import Seen
 from fusion.store import PredictionStore
@@ -76,16 +76,16 @@ class HeldOut:
         return [sample.group for sample in self.samples.values()]
 
     def map(
-        self, work: Callable[[Seen], Result], report: Report, jobs: int = 1
+        self, work: Callable[[Seen], Result], report: Report, workers: Workers = IN_PROCESS
     ) -> Iterator[Result]:
         """Yield what becomes of each image, in order; a few images in memory at a time.
 
         Args:
-            work: can be pickled where `jobs` is above 1.
+            work: can be pickled where there are several workers.
             report: for a progress bar.
-            jobs: processes.
+            workers: do the work.
         """
-        results = map_ordered(partial(_work_on, work), self._chunks(), jobs)
+        results = workers.map(partial(_work_on, work), self._chunks())
         yield from track((r for part in results for r in part), len(self.samples), report)
 
     def truth(self) -> Iterator[tuple[dict[str, CropMask], str]]:

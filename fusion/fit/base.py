@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
+from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace
 from fusion.fit.counted import Counted, CountedImage, Seen
 from fusion.fit.report import ClassReport
@@ -64,7 +65,7 @@ class Fitting(Protocol):
         sources: Sequence[str],
         labels: LabelSpace,
         tell: Tell = quiet,
-        jobs: int = 1,
+        workers: Workers = IN_PROCESS,
     ) -> Fit[Rule]:
         """Fit the rule, on all images and on those of every fold.
 
@@ -73,5 +74,5 @@ class Fitting(Protocol):
             sources: the sources' names, in the order of the counts.
             labels: the classes.
             tell: told what is being done.
-            jobs: processes; their number does not change the result.
+            workers: fit the folds; their number does not change the result.
         """

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from converters.parallel import map_ordered
+from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace
 from fusion.evidence import SOFT_EDGE, ZONES
 from fusion.fit.base import Fit, Tell, quiet
@@ -30,6 +30,7 @@ from fusion.trust import Calibration, Gate, Trust
 Floats = npt.NDArray[np.float64]
 CHOICE_IMAGES = 40  # are enough to tell strengths apart that differ by a factor of three
 Fitted = tuple[Trust, dict[str, Floats]]
+_Places = tuple[Sequence[int], Sequence[int] | None]  # of images to fit on and to judge on
 
 
 @dataclass(frozen=True)
@@ -93,13 +94,12 @@ class HybridFit:
         sources: Sequence[str],
         labels: LabelSpace,
         tell: Tell = quiet,
-        jobs: int = 1,
+        workers: Workers = IN_PROCESS,
     ) -> Fit[Hybrid]:
-        """Fit the rule to counted images; the folds of its cross-validation in `jobs` processes."""
+        """Fit the rule to counted images; each fold by one of the workers."""
         folds = counted.folds(self.folds)
-        tasks = ((counted.only(train), counted.only(test)) for train, test in folds)
-        every = [(counted, None)]
-        results = map_ordered(partial(self._fit_fold, labels), (*tasks, *every), jobs)
+        every: _Places = range(len(counted)), None
+        results = workers.map(partial(self._fit_fold, counted, labels), (*folds, every))
         tell("cross-validating")
         held_out, fits = HeldOut.empty(counted), []
         for (_, test), (fitted, measured) in zip(folds, results, strict=False):
@@ -119,11 +119,11 @@ class HybridFit:
         return Fit(rule, "pool without a fit", Hybrid(), rules, *size, report)
 
     def _fit_fold(
-        self, labels: LabelSpace, fold: tuple[Counted, Counted | None]
+        self, counted: Counted, labels: LabelSpace, places: _Places
     ) -> tuple[Fitted, HeldOut | None]:
-        train, test = fold
-        fitted = self._fit(train, labels)
-        return fitted, None if test is None else _measure(test, fitted, labels)
+        train, test = places
+        fitted = self._fit(counted.only(train), labels)
+        return fitted, None if test is None else _measure(counted.only(test), fitted, labels)
 
     def _rule(
         self, fitted: Fitted, report: Mapping[str, ClassReport], sources: Sequence[str]

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from converters.parallel import map_ordered
+from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace
 from fusion.classwise import Classwise
 from fusion.fit.base import Fit, Tell, quiet
@@ -54,17 +54,13 @@ class PlainFit(ABC):
         sources: Sequence[str],
         labels: LabelSpace,
         tell: Tell = quiet,
-        jobs: int = 1,
+        workers: Workers = IN_PROCESS,
     ) -> Fit[Rule]:
-        """Fit the rule to counted images; the folds in `jobs` processes."""
+        """Fit the rule to counted images; each fold by one of the workers."""
         tell("fitting")
         folds = counted.folds(self.folds)
-        parts = (counted.only(train) for train, _ in folds)
-        rules = list(
-            map_ordered(
-                partial(self.train, sources=sources, labels=labels), (*parts, counted), jobs
-            )
-        )
+        places = (*(train for train, _ in folds), range(len(counted)))
+        rules = list(workers.map(partial(self._train_on, counted, sources, labels), places))
         held_out = {
             counted.patients[i]: rule
             for (_, test), rule in zip(folds, rules, strict=False)
@@ -74,6 +70,15 @@ class PlainFit(ABC):
         size = len(counted), len(held_out)
         takes = self.takes(rules[-1], labels)
         return Fit(rules[-1], name, plain, held_out, *size, takes=takes, can_lose=not takes)
+
+    def _train_on(
+        self,
+        counted: Counted,
+        sources: Sequence[str],
+        labels: LabelSpace,
+        places: Sequence[int],
+    ) -> Rule:
+        return self.train(counted.only(places), sources, labels)
 
     def takes(self, rule: Rule, labels: LabelSpace) -> Mapping[str, str]:
         """Return the source of each class, where it comes from a single one."""

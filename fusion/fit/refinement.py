@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -25,8 +26,6 @@ from fusion.metrics.intervals import Estimate, mean_over_people
 from fusion.refine import ReadGrey, Refine, Steps, cut, work_window
 from fusion.types import Prediction
 
-Seen = tuple[Prediction, Mapping[str, CropMask], str]
-"""What a rule made of one image, the true masks, and the patient."""
 Gains = npt.NDArray[np.float32]
 
 CANDIDATES: Mapping[str, tuple[Any, ...]] = {
@@ -82,8 +81,44 @@ class Choice:
     images: int
 
 
+@dataclass(frozen=True)
+class Trying:
+    """Tries steps on images, one by one; pure, so that it can run in any process.
+
+    Attributes:
+        tried: class name -> what is tried on it.
+        labels: the classes.
+        read_grey: reads an image by its key; called only where a CRF is tried.
+    """
+
+    tried: Mapping[str, Sequence[Steps]]
+    labels: LabelSpace
+    read_grey: ReadGrey | None = None
+
+    def __call__(self, prediction: Prediction, truth: Mapping[str, CropMask]) -> Gains:
+        """Return what Dice gains by all that is tried, float32 (classes, most that are tried).
+
+        Args:
+            prediction: what a rule made of the image.
+            truth: class name -> true mask.
+        """
+        is_wanted = self._needs_image and self.read_grey is not None
+        image = self.read_grey(prediction.key) if is_wanted and self.read_grey else None
+        most = max(map(len, self.tried.values()), default=0)
+        row = np.zeros((len(self.labels), most), np.float32)
+        for label, options in self.tried.items():
+            gains = _gains(prediction, label, truth.get(label, EMPTY), options, image)
+            row[self.labels.index[label], : len(options)] = gains
+        return row
+
+    @cached_property
+    def _needs_image(self) -> bool:
+        return any(steps.crf for options in self.tried.values() for steps in options)
+
+
 def choose_refinement(
-    images: Callable[[], Iterable[Seen]],
+    measure: Callable[[Trying], Iterable[Gains]],
+    people: Sequence[str],
     labels: LabelSpace,
     *,
     candidates: Mapping[str, Sequence[Any]] = CANDIDATES,
@@ -93,8 +128,9 @@ def choose_refinement(
     """Choose what to do to each group's classes.
 
     Args:
-        images: starts a pass over held-out predictions; called once, or twice. In both passes the
-            images come in the same order.
+        measure: yields what the tries make of each image's held-out prediction; called once, or
+            twice. In both passes the images come in the same order.
+        people: whose the images are, in that order.
         labels: the classes.
         candidates: step -> the values to try.
         read_grey: reads an image by its key; without it the CRF is not tried.
@@ -104,16 +140,14 @@ def choose_refinement(
         ValueError: no images, or images of one patient only.
         MissingDependency: the CRF is to be tried, and is not installed.
     """
+    _check_people(people)
     tried = {
         name: [replace(Steps(), **{name: value}) for value in values]
         for name, values in candidates.items()
         if values and (name != "crf" or read_grey is not None)
     }
     flat = [steps for options in tried.values() for steps in options]
-    gains, people = _measure(images(), labels, dict.fromkeys(labels.names, flat), read_grey)
-    if len(set(people)) < 2:
-        found = f"{len(set(people))} in {len(people)} images"
-        raise ValueError(f"refine: expected images of at least two patients, found {found}")
+    gains = np.stack(list(measure(Trying(dict.fromkeys(labels.names, flat), labels, read_grey))))
     weights = np.ones(len(people)) if weights is None else weights
     trials = []
     for group, names in _groups(labels).items():
@@ -124,11 +158,19 @@ def choose_refinement(
             trials.append(_try_alone(group, name, options, part, people, weights))
             at += len(options)
     chains = {group: _chain(trials, group) for group in _groups(labels)}
-    together = _try_together(images, labels, chains, read_grey, weights)
+    together = _try_together(measure, people, labels, chains, read_grey, weights)
     chosen = {group: _chosen(group, chains[group], together) for group in chains}
     helped = {g: replace(Steps(), **steps) for g, steps in chosen.items() if steps}
     rest = helped.pop(REST, Steps())
     return Choice(Refine(rest, helped), (*trials, *together), len(people))
+
+
+def _check_people(people: Sequence[str]) -> None:
+    if not people:
+        raise ValueError("refine: expected held-out images with truth, found none")
+    if len(set(people)) < 2:
+        found = f"{len(set(people))} in {len(people)} images"
+        raise ValueError(f"refine: expected images of at least two patients, found {found}")
 
 
 def _groups(labels: LabelSpace) -> dict[str, list[str]]:
@@ -169,7 +211,8 @@ def _chain(trials: Sequence[Trial], group: str) -> list[dict[str, Any]]:
 
 
 def _try_together(
-    images: Callable[[], Iterable[Seen]],
+    measure: Callable[[Trying], Iterable[Gains]],
+    people: Sequence[str],
     labels: LabelSpace,
     chains: Mapping[str, Sequence[Mapping[str, Any]]],
     read_grey: ReadGrey | None,
@@ -184,7 +227,7 @@ def _try_together(
         if group in several
         for name in names
     }
-    gains, people = _measure(images(), labels, asked, read_grey)
+    gains = np.stack(list(measure(Trying(asked, labels, read_grey))))
     trials = []
     for group, chain in several.items():
         columns = [labels.index[name] for name in _groups(labels)[group]]
@@ -209,29 +252,6 @@ def _chosen(
 # --- Dice of everything that is tried
 
 
-def _measure(
-    images: Iterable[Seen],
-    labels: LabelSpace,
-    tried: Mapping[str, Sequence[Steps]],
-    read_grey: ReadGrey | None,
-) -> tuple[Gains, list[str]]:
-    """What each class gains by each of its candidates, (N, classes, most), and the patients."""
-    most = max(map(len, tried.values()), default=0)
-    needs_image = any(steps.crf for options in tried.values() for steps in options)
-    rows, people = [], []
-    for prediction, truth, person in images:
-        image = read_grey(prediction.key) if needs_image and read_grey else None
-        row = np.zeros((len(labels), most), np.float32)
-        for label, options in tried.items():
-            gains = _gains(prediction, label, truth.get(label, EMPTY), options, image)
-            row[labels.index[label], : len(options)] = gains
-        rows.append(row)
-        people.append(person)
-    if not rows:
-        raise ValueError("refine: expected held-out images with truth, found none")
-    return np.stack(rows), people
-
-
 def _gains(
     prediction: Prediction,
     label: str,
@@ -241,16 +261,17 @@ def _gains(
 ) -> list[float]:
     best = prediction.best(label)
     side_px = math.sqrt(prediction.size_hw[0] * prediction.size_hw[1])
-    margin = max(steps.margin_px(side_px) for steps in options)
-    window = work_window(best[1], margin, prediction.size_hw) if best else (0, 0, 0, 0)
+    margins = [steps.margin_px(side_px) for steps in options]
+    windows = {m: work_window(best[1], m, prediction.size_hw) for m in set(margins)} if best else {}
+    window = windows.get(max(margins), (0, 0, 0, 0))
     if best is None or not window[2]:
         return [0.0] * len(options)
     prob, real, grey = best[1].render(window), truth.window(window), cut(image, window)
     before = _dice(prob, real, truth.area)
     after = []
-    for steps in options:
+    for steps, margin in zip(options, margins, strict=True):
         # As much of the window as the step will see when it is used: to a CRF it matters.
-        x, y, width, height = work_window(best[1], steps.margin_px(side_px), prediction.size_hw)
+        x, y, width, height = windows[margin]
         part = (
             slice(y - window[1], y - window[1] + height),
             slice(x - window[0], x - window[0] + width),

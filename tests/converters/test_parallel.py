@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import math
 import os
+from operator import methodcaller
 
 import pytest
 
-from converters.parallel import map_ordered
+from converters.parallel import Workers, map_ordered
 
 # Functions of the standard library: other processes can import them.
 
@@ -46,3 +47,56 @@ def test_a_killed_process_is_said():
 def test_no_jobs_are_refused():
     with pytest.raises(ValueError, match="expected 1 or more, found 0"):
         list(map_ordered(int, ["1"], 0))
+
+
+# --- several passes
+
+
+def test_passes_share_their_processes():
+    with Workers(2) as workers:
+        found = {p for _ in range(4) for p in workers.map(CALL, [os.getpid] * 8)}
+    assert os.getpid() not in found
+    assert len(found) <= 2
+
+
+def test_one_job_is_this_process():
+    assert set(Workers().map(CALL, [os.getpid] * 3)) == {os.getpid()}
+
+
+class Sent:
+    """Becomes a function of the standard library on its way, and counts how often it goes it."""
+
+    def __init__(self):
+        self.times = 0
+
+    def __reduce__(self):
+        self.times += 1
+        return methodcaller, ("__call__",)
+
+
+CALL = methodcaller("__call__")
+
+
+def test_a_function_is_sent_once():
+    function = Sent()
+    with Workers(2) as workers:
+        assert len(list(workers.map(function, [os.getpid] * 20))) == 20
+    assert function.times == 1
+
+
+def test_passes_may_take_turns():
+    """Each process works with the function of the task's pass."""
+    with Workers(2) as workers:
+        up = workers.map(math.factorial, range(30))
+        down = workers.map(math.sqrt, range(30))
+        found = list(zip(up, down, strict=True))
+    assert found == [(math.factorial(n), math.sqrt(n)) for n in range(30)]
+
+
+def test_nothing_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with Workers(2) as workers:
+        results = workers.map(math.factorial, range(100))
+        assert next(results) == 1
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())

@@ -290,6 +290,13 @@ def fragmented_and_holed(plane, rng):
     return np.maximum(holed(plane, rng), soft(disc(4, (10, 10))))
 
 
+def choose(images, labels, **options):
+    def measure(trying):
+        return (trying(prediction, truth) for prediction, truth, _ in images)
+
+    return choose_refinement(measure, [person for *_, person in images], labels, **options)
+
+
 SMALL = {"threshold": (0.4, 0.7), "parts": (0.25,), "holes": (math.inf,), "closing": (0.01,)}
 
 
@@ -303,14 +310,14 @@ SMALL = {"threshold": (0.4, 0.7), "parts": (0.25,), "holes": (math.inf,), "closi
 )
 def test_what_helps_is_switched_on_where_it_helps(flaw, expected, labels):
     images = seen(flaw)
-    choice = choose_refinement(lambda: images, labels, candidates=SMALL)
+    choice = choose(images, labels, candidates=SMALL)
     assert choice.refine == Refine(groups={"long": expected})
     assert choice.images == len(images)
 
 
 def test_the_gain_is_what_the_refinement_brings(labels):
     images = seen(holed)
-    choice = choose_refinement(lambda: images, labels, candidates={"holes": (math.inf,)})
+    choice = choose(images, labels, candidates={"holes": (math.inf,)})
     (trial,) = [t for t in choice.trials if t.group == "long"]
     found = []
     for prediction, truth, _ in images:
@@ -330,7 +337,7 @@ def test_what_helps_by_chance_stays_off(labels):
         return np.rint(255 / (1 + np.exp(-(distance + shift)))).astype(np.uint8)
 
     images = seen(noisy)
-    choice = choose_refinement(lambda: images, labels, candidates={"threshold": (0.45, 0.55)})
+    choice = choose(images, labels, candidates={"threshold": (0.45, 0.55)})
     assert choice.refine == Refine()
     assert "threshold" in str(choice.trials[0])
     assert ", off" in str(choice.trials[0])
@@ -344,23 +351,23 @@ def test_images_that_count_more_decide(counts, threshold, labels):
     images = [*seen(too_large, 12), *seen(too_small, 12)]
     tried = {"threshold": (0.3, 0.7)}
     weights = np.repeat(counts, 12)
-    choice = choose_refinement(lambda: images, labels, candidates=tried, weights=weights)
+    choice = choose(images, labels, candidates=tried, weights=weights)
     best = {trial.group: trial.steps["threshold"] for trial in choice.trials}
     assert best["long"] == threshold
 
 
 def test_at_most_two_passes_are_made(labels):
-    passes = []
+    images, passes = seen(fragmented_and_holed, 12), []
 
-    def images():
-        passes.append(1)
-        yield from seen(fragmented_and_holed, 12)
+    def measure(trying):
+        passes.append(trying)
+        return (trying(prediction, truth) for prediction, truth, _ in images)
 
-    choose_refinement(images, labels, candidates=SMALL)
+    choose_refinement(measure, [person for *_, person in images], labels, candidates=SMALL)
     assert len(passes) == 2
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, "found none"), (2, "found 1 in 2 images")])
 def test_too_few_images_are_refused(count, expected, labels):
     with pytest.raises(ValueError, match=expected):
-        choose_refinement(lambda: seen(holed, count), labels, candidates=SMALL)
+        choose(seen(holed, count), labels, candidates=SMALL)

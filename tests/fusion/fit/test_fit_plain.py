@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from converters.masks import EMPTY, crop
+from converters.parallel import Workers
 from fusion import FUSIONS, Vote, Weighted
 from fusion.fit import FITS
 from fusion.fit.counted import Counted, count_plainly
@@ -30,7 +31,8 @@ def fit(method, images, labels, names=NAMES, jobs=1):
     fitting = FITS[method]()
     counts = (fitting.count(seen, labels) for seen in images)
     counted = Counted.of(counts, labels, len(names))
-    return fitting.solve(counted, names, labels, jobs=jobs)
+    with Workers(jobs) as workers:
+        return fitting.solve(counted, names, labels, workers=workers)
 
 
 def judge(found, images, labels, names=NAMES):
