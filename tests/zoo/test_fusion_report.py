@@ -10,11 +10,13 @@ import pytest
 from shapely import affinity
 from shapely.geometry import MultiPolygon, Point, box
 
+from converters.images import read_pixels
 from converters.masks import rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
 from fusion import Hybrid, Mean, Vote
 from fusion.hybrid import ClassWeights
 from fusion.metrics import score_image
+from fusion.refine import Refine, Refined
 from fusion.sources import Ensemble
 from fusion.store import Manifest, StoreWriter
 from fusion.types import Prediction, SoftMask
@@ -349,6 +351,30 @@ def test_the_page_shows_bones_weights_and_cases(tmp_path, three, samples):
     assert page.count("<img ") == 2 * (2 + 2 * 6)
     assert str(tmp_path) not in page
     assert json.loads(json.dumps(found.record()))["gains"]["rule"] == "hybrid"
+
+
+def test_a_page_about_the_mean_is_not_beside_the_mean(tmp_path, samples):
+    sources = ensemble(samples, one={"shift_px": 3}, two={"shift_px": -4})
+    write(tmp_path / "a.html", sources, samples, {"mean": Mean()})
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "What mean added" in page
+    assert not any(f in page for f in ("over the plain mean", ">weights</th>", "nothing drawn"))
+
+
+def test_a_rule_that_looks_at_images_is_given_them(tmp_path, three, samples):
+    seen = []
+
+    @dataclass(frozen=True)
+    class Watchful(Refine):
+        needs_image = True
+
+        def __call__(self, fused, labels, image=None):
+            seen.append((fused.key, image))
+            return fused
+
+    write(tmp_path / "a.html", three, samples, {"mean": Refined(Mean(), Watchful())})
+    assert {key for key, _ in seen} == set(KEYS)
+    assert all(np.array_equal(grey, read_pixels(samples[key])) for key, grey in seen)
 
 
 def test_a_single_image_and_source_make_a_page(tmp_path, samples):

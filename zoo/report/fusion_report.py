@@ -13,6 +13,7 @@ from fusion import FUSIONS, Mean, Rule, Vote
 from fusion.rule_file import check_names, check_options, read_rule
 from fusion.sources import Ensemble
 from zoo.annotated import Known, open_beside
+from zoo.grey_images import give_images
 from zoo.progress import Report
 from zoo.report.entries import Entry
 from zoo.report.gains import Gains, find_gains
@@ -118,6 +119,7 @@ def report_fusion(
         ValueError: sources, rules and samples that do not fit together, or an image that cannot be
             read.
     """
+    rules = {name: give_images(rule, samples) for name, rule in rules.items()}
     measured = measure(sources, rules, samples, report, jobs)
     subject = subject_of(measured.entries)
     shown = subject or best_source(measured.entries) or measured.entries[0]

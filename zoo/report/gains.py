@@ -196,6 +196,11 @@ class GainTable:
         """Whether the subject was measured beside the plain mean."""
         return self.gains.classes[0].over_mean is not None
 
+    @property
+    def has_losses(self) -> bool:
+        """Whether a bone was drawn nowhere on some image, or recovered there."""
+        return any(g.missing or g.missing_winner or g.recovered for g in self.gains.classes)
+
 
 def gain_table(gains: Gains, labels: LabelSpace) -> GainTable:
     """Return the gains as the template shows them."""
