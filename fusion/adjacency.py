@@ -86,6 +86,10 @@ class Adjacency:
             if len(place.covariance) != 9:
                 found = f"found {len(place.covariance)}"
                 raise ValueError(f"adjacency: {label}: 'covariance': expected 9 numbers, {found}")
+            for key, value in vars(place).items():
+                if key != "neighbours" and not np.isfinite(value).all():
+                    what = f"expected finite numbers, found {value}"
+                    raise ValueError(f"adjacency: {label}: '{key}': {what}")
         object.__setattr__(self, "_model", Neighbourhood.of(self.places))
 
     @classmethod

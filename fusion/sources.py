@@ -83,13 +83,27 @@ class SubmissionIndex:
         if not places:
             raise ValueError(f"{path}: expected rows, found none")
         classes = tuple(dict.fromkeys(label for found in places.values() for label in found))
-        for name, found in places.items():
-            if lacking := [label for label in classes if label not in found]:
-                what = f"'{name}' has no row of '{lacking[0]}', as others have"
-                raise ValueError(f"{path}: {what}; an empty mask is a row with an empty code")
+        _check_whole(path, classes, places)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return cls(path, digest, classes, places, ends)
+
+
+def _check_whole(
+    path: Path, classes: Sequence[str], places: Mapping[str, Mapping[str, Place]]
+) -> None:
+    """Raise ValueError where images have rows of different classes: names the odd row or image."""
+    having = {label: [n for n, found in places.items() if label in found] for label in classes}
+    label, names = min(having.items(), key=lambda item: len(item[1]))
+    if len(names) == len(places):
+        return
+    if 2 * len(names) <= len(places):
+        line = places[names[0]][label].line
+        what = f"line {line}: '{names[0]}' has a row of '{label}', other images have no row of it"
+        raise ValueError(f"{path} {what}; expected the same classes for each image")
+    lacking = next(name for name, found in places.items() if label not in found)
+    what = f"'{lacking}' has no row of '{label}', as others have"
+    raise ValueError(f"{path}: {what}; an empty mask is a row with an empty code")
 
 
 def _end(rle: str) -> int:

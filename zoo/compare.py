@@ -255,6 +255,10 @@ def _overall(found: Disagreement) -> Iterator[str]:
         f"{found.images} images, {len(found.labels)} classes: mean Dice between A and B "
         f"{found.mean_dice:.4f}; {same} of {len(found.pairs)} masks are the same to the pixel"
     )
+    for name, keys, labels in zip(found.names, found.only, found.classes_only, strict=True):
+        for what, left in (("images", keys), ("classes", labels)):
+            if left:
+                yield f"{what} that only {name} has, left out: {len(left)}, such as {left[0]}"
     if found.verdict and (gain := found.verdict.gain.overall):
         scores = f"A {found.verdict.a.mean():.4f}, B {found.verdict.b.mean():.4f}"
         yield f"against the truth: {scores}; A - B {gain}"

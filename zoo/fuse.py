@@ -70,6 +70,7 @@ class Job:
             raise ValueError("--floor: a store keeps every probability; give it to what reads it")
         _check_sizes(self)
         _check_out(self.out, self.format)
+        _check_kept(self.out, self.ensemble)
         if self.format == STORE:
             _labels_name(self)
 
@@ -187,6 +188,8 @@ def _check_out(out: Path, form: str) -> None:
     if form == CSV:
         if out.is_dir():
             raise ValueError(f"{out}: expected a file to write, found a folder")
+        if out.is_file() and not _is_submission(out):
+            raise ValueError(f"{out}: expected nothing there, or a submission to replace")
         return
     if out.is_file():
         raise ValueError(f"{out}: expected a folder to write, found a file")
@@ -196,6 +199,20 @@ def _check_out(out: Path, form: str) -> None:
         raise ValueError(f"format '{form}': expected one that can be written")
     if out.is_dir() and any(out.iterdir()) and read_provenance(out).get("kind") != form:
         raise ValueError(f"{out}: expected nothing there, or a data set in {form} to replace")
+
+
+def _is_submission(path: Path) -> bool:
+    """Whether a file starts as a submission does, or is empty."""
+    with path.open("rb") as file:
+        start = file.readline(200)
+    found = start.decode("utf-8-sig", errors="replace").strip()
+    return not start or found == ",".join(submission.HEADER)
+
+
+def _check_kept(out: Path, ensemble: Ensemble) -> None:
+    for source in ensemble.sources:
+        if source.path.resolve() == out.resolve():
+            raise ValueError(f"{out}: expected another place than that of a source, which it is")
 
 
 # --- results

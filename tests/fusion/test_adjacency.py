@@ -247,7 +247,13 @@ def test_a_record_that_does_not_fit_is_refused(adjacency, change, expected):
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
-    [("neighbours", ["toe"], "unknown class 'toe'"), ("covariance", [1.0], "expected 9 numbers")],
+    [
+        ("neighbours", ["toe"], "unknown class 'toe'"),
+        ("covariance", [1.0], "expected 9 numbers"),
+        ("covariance", [float("nan")] * 9, "expected finite numbers"),
+        ("at", [0.0, float("nan")], "expected finite numbers"),
+        ("limit", float("inf"), "expected finite numbers"),
+    ],
 )
 def test_a_place_that_does_not_fit_is_refused(adjacency, key, value, expected):
     record = plain(adjacency)

@@ -185,6 +185,10 @@ def test_only_what_both_have_is_compared(tmp_path, samples):
     assert {pair.key for pair in found.pairs} == {KEYS[1]}
     assert found.only == ((KEYS[0],), (KEYS[2],))
     assert found.classes_only == (("shaft", "right-one"), ())
+    said = comparing.describe(found, tmp_path)
+    assert f"images that only a has, left out: 1, such as {KEYS[0]}" in said
+    assert "classes that only a has, left out: 2, such as shaft" in said
+    assert f"images that only b has, left out: 1, such as {KEYS[2]}" in said
 
 
 def test_nothing_in_common_is_refused(tmp_path, samples):

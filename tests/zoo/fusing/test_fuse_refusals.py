@@ -47,12 +47,13 @@ def assert_refused(zoo, leftovers, tmp_path, capsys):
 
     def refuse(sources, said, *options):
         out = tmp_path / "out.csv"
-        out.write_text("before", encoding="utf-8")
+        before = "image_name,class,rle\nbefore.png,cup,\n"
+        out.write_text(before, encoding="utf-8")
         zoo("fuse", *sources, "--out", out, *(options or ("--method", "vote")), code=2)
         lines = capsys.readouterr().err.strip().splitlines()
         assert len(lines) == 1, lines
         assert said in lines[0]
-        assert out.read_text(encoding="utf-8") == "before"
+        assert out.read_text(encoding="utf-8") == before
         assert leftovers(tmp_path) == []
 
     return refuse
@@ -76,7 +77,7 @@ BAD_FILES = {
         "such as 'x.png'",
     ),
     "foreign pair": (with_last(image_name="x.png"), "no row of", "no row of"),
-    "other class": (with_last(label="cup"), "no row of", "no row of"),
+    "other class": (with_last(label="cup"), "a row of 'cup', other", "a row of 'cup', other"),
     "twice": (lambda rows: [*rows, rows[0]], "comes twice", "comes twice"),
     "overlap": (with_last(rle="5 9 6 2"), "do not overlap", "do not overlap"),
     "unsorted": (with_last(rle="50 2 6 2"), "sorted runs", "sorted runs"),
@@ -159,6 +160,30 @@ def test_a_folder_of_other_things_is_not_replaced(zoo, stores, work, tmp_path, c
     zoo("fuse", *given[:-1], "csv", "--out", tmp_path / "out", code=2)
     assert "found a folder" in capsys.readouterr().err
     assert (tmp_path / "out" / "photo.jpg").exists()
+
+
+def test_a_source_is_not_replaced(zoo, stores, files, tmp_path, capsys):
+    before = files[0].read_bytes()
+    zoo("fuse", *files, "--method", "vote", "--out", files[0], code=2)
+    assert "expected another place than that of a source" in capsys.readouterr().err
+    assert files[0].read_bytes() == before
+    zoo("fuse", *stores, "--method", "vote", "--format", "store", "--out", stores[0], code=2)
+    assert "expected another place than that of a source" in capsys.readouterr().err
+    assert (stores[0] / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [(b"method: vote\n", 2), (b"\x89PNG\r\n", 2), (b"image_name,class,rle\n", 0), (b"", 0)],
+)
+def test_only_a_submission_is_replaced(zoo, stores, tmp_path, capsys, before, code):
+    out = tmp_path / "out.csv"
+    out.write_bytes(before)
+    zoo("fuse", *stores, "--method", "vote", "--out", out, code=code)
+    if code:
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert "expected nothing there, or a submission to replace" in line
+    assert (out.read_bytes() == before) == bool(code)
 
 
 def test_an_unfinished_store_of_somebody_else_is_left_alone(zoo, stores, tmp_path, capsys):
