@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -82,7 +83,7 @@ class ClassTable:
     scores: Floats
     overlaps: Floats
 
-    @property
+    @cached_property
     def truth(self) -> int:
         """The class's true pixels in the image."""
         return int(self.bone.sum()) + self.missed
@@ -112,10 +113,16 @@ class ClassTable:
         """Tell in which rows a source gives at least one half, bool (n,)."""
         return np.asarray(_PROB[self.levels[:, source]] > 0.5)
 
-    @property
+    @cached_property
     def silent(self) -> npt.NDArray[np.bool_]:
         """Tell which sources say nothing, bool (K,); all where there are no rows."""
         return np.asarray((self.levels == SILENT).all(axis=0))
+
+    @cached_property
+    def pixels_of_levels(self) -> Floats:
+        """Pixels of each source's levels, float64 (2, K, LEVELS + 1): of the class, and others."""
+        counts = (self.bone, self.other)
+        return np.array([[np.bincount(k, n, SILENT + 1) for k in self.levels.T] for n in counts])
 
     def dice_of(self, chosen: npt.NDArray[np.bool_]) -> float:
         """Return the Dice of the pixels of some rows; chosen: bool (n,)."""
@@ -207,19 +214,20 @@ def features(
     sources = table.levels.shape[1]
     out = np.zeros((len(table.bone), len(ZONES) * (sources + 1) + 1), np.float32)
     out[:, -1] = 1
-    silent = table.silent
+    silent = table.silent.copy()
     if without is not None:
         silent[without] = True
     if silent.all():
         return out
     worth = trust.worth(table.scores, table.overlaps, silent)
     centres = trusted_odds(trust, group) if odds is None else odds
-    logits = centres[np.arange(sources), table.levels]
+    logits = centres.take(table.levels + np.arange(sources) * centres.shape[1])
     common = logits @ worth / worth.sum()
     # As the rule spreads weights: what a source is not worth is the others'.
-    logits = worth * logits + (1 - worth) * common[:, None]
+    columns = np.empty((len(out), sources + 1))
+    columns[:, :-1] = worth * logits + (1 - worth) * common[:, None]
+    columns[:, -1] = _mean_odds(table.levels, worth)
     of_zones = out[:, :-1].reshape(len(out), len(ZONES), sources + 1)
-    columns = np.column_stack([logits, _mean_odds(table.levels, worth)])
     of_zones[np.arange(len(out)), table.zones] = columns
     return out
 
@@ -238,7 +246,7 @@ def trusted_odds(trust: Trust, group: str | None) -> Floats:
 
 def _mean_odds(levels: npt.NDArray[np.uint8], worth: Floats) -> Floats:
     """Log odds of the mean of the levels' probabilities, weighted, float64 (n,)."""
-    p = np.clip(_PROB[levels] @ worth / worth.sum(), *_SURE)
+    p = np.clip(_PROB.take(levels) @ worth / worth.sum(), *_SURE)
     return np.log(p / (1 - p))
 
 

@@ -21,7 +21,7 @@ from converters.types import LabelSpace
 from fusion.evidence import SOFT_EDGE, ZONES
 from fusion.fit.base import Fit, Tell, quiet
 from fusion.fit.counted import Counted, CountedImage, Seen, count_evidence
-from fusion.fit.counts import LEVEL_ODDS, LEVELS, SILENT, Stack
+from fusion.fit.counts import LEVEL_ODDS, LEVELS, Stack
 from fusion.fit.report import ClassReport, FallBack, HeldOut, members, report_classes
 from fusion.fit.weights import Shrinkage, fit_weights
 from fusion.hybrid import ClassWeights, Hybrid
@@ -213,17 +213,14 @@ def _gate(counted: Counted, k: int) -> Gate | None:
 
 
 def _calibrations(counted: Counted, names: Sequence[str]) -> tuple[Calibration, ...]:
-    bone, other = np.zeros((2, counted.sources, LEVELS + 1))
+    pixels = np.zeros((2, counted.sources, LEVELS + 1))
     tables = (
         (t, w) for n in names for t, w in zip(counted.tables[n], counted.weights, strict=True)
     )
     for t, weight_of_image in tables:
         # An image counts whatever the size of the bone in it.
-        weight = weight_of_image / max(t.truth, 1)
-        for k in range(counted.sources):
-            bone[k] += weight * np.bincount(t.levels[:, k], t.bone, SILENT + 1)
-            other[k] += weight * np.bincount(t.levels[:, k], t.other, SILENT + 1)
+        pixels += weight_of_image / max(t.truth, 1) * t.pixels_of_levels
     prob = expit(LEVEL_ODDS)
     return tuple(
-        Calibration.fit(prob, b[:LEVELS], o[:LEVELS]) for b, o in zip(bone, other, strict=True)
+        Calibration.fit(prob, b[:LEVELS], o[:LEVELS]) for b, o in zip(*pixels, strict=True)
     )
