@@ -71,7 +71,7 @@ class Classwise:
         chosen = self.classes.get(label, self.classes.get(group))
         found = [choice for choice in (chosen, self.rest) if choice is not None]
         if not found:
-            expected = "expected a source for it, for its group, or for the rest"
+            expected = "expected a source for it, for its group, or for the rest in a fusion config"
             raise ValueError(f"classwise: '{label}': {expected}")
         return found
 

@@ -174,7 +174,10 @@ def _pair_problems(
     if not problems and known and list(found) != list(expected):
         at = next(i for i, pair in enumerate(found) if pair != expected[i])
         want, got = " ".join(expected[at]), " ".join(found[at])
-        problems.append(f"line {lines[at]}: expected {want}, found {got}: rows are out of order")
+        problems.append(
+            f"line {lines[at]}: expected {want}, found {got}: rows are out of order; "
+            "`zoo fuse` with --data puts them in order"
+        )
     return problems
 
 

@@ -54,7 +54,7 @@ FAULTS = {
     "other image": (lambda r: [*r, Row("image_9.png", "3", "")], "unexpected image: image_9.png"),
     "suffix": (lambda r: [Row("image_1_R.jpg", *r[0][1:]), *r[1:]], "unexpected.*image_1_R.jpg"),
     "twice": (lambda r: [*r, r[3]], "comes twice: image_1_R.png Ulna"),
-    "order": (lambda r: [r[1], r[0], *r[2:]], "line 2: .*out of order"),
+    "order": (lambda r: [r[1], r[0], *r[2:]], "line 2: .*out of order; .*--data"),
     "images' order": (lambda r: r[4:] + r[:4], "line 2: expected image_1_R.png finger-1"),
     "out of image": (lambda r: replaced(r, 1, "45 2"), "line 3: .* pixels up to 45"),
     "overlapping": (lambda r: replaced(r, 1, "4 3 5 2"), "line 3: .*overlap"),

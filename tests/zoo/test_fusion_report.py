@@ -16,7 +16,7 @@ from converters.types import Instance, LabelSpace, Sample
 from fusion import Hybrid, Mean, Vote
 from fusion.hybrid import ClassWeights
 from fusion.metrics import score_image
-from fusion.refine import Refine, Refined
+from fusion.refine import Refine, Refined, Steps
 from fusion.sources import Ensemble
 from fusion.store import Manifest, StoreWriter
 from fusion.types import Prediction, SoftMask
@@ -359,6 +359,17 @@ def test_a_page_about_the_mean_is_not_beside_the_mean(tmp_path, samples):
     page = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert "What mean added" in page
     assert not any(f in page for f in ("over the plain mean", ">weights</th>", "nothing drawn"))
+
+
+def test_the_page_says_what_is_refined(tmp_path, three, samples):
+    steps = Refine(Steps(threshold=0.4), {"wrist": Steps(parts=1.0, threshold=0.6)})
+    given = {"refined": Refined(Mean(), steps), "plain": Refined(Mean(), Refine())}
+    pages = {}
+    for name, rule in given.items():
+        write(tmp_path / f"{name}.html", three, samples, {"mean": rule})
+        pages[name] = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
+    assert "threshold (others, wrist); parts (wrist)" in pages["refined"]
+    assert "Refined after fusing" not in pages["plain"]
 
 
 def test_a_rule_that_looks_at_images_is_given_them(tmp_path, three, samples):

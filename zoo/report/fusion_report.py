@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from converters.files import environment
 from converters.types import LabelSpace, Sample
 from fusion import FUSIONS, Mean, Rule, Vote
+from fusion.refine import Refined
 from fusion.rule_file import check_names, check_options, read_rule
 from fusion.sources import Ensemble
 from zoo.annotated import Known, open_beside
@@ -131,11 +132,26 @@ def report_fusion(
         entries=measured.entries,
         cases=show_cases(shown, sources, rules, samples),
         labels=sources.labels,
-        facts=[*_facts(sources, measured), *facts],
+        facts=[*_facts(sources, measured), *facts, *_refined(rules.get(shown.name))],
         gains=gains,
         hybrid=hybrid,
     )
     return FusionReport(measured, gains)
+
+
+def _refined(rule: Rule | None) -> list[tuple[str, str]]:
+    """Say what is done to a rule's result, which is no merit of its weights."""
+    while rule is not None and not isinstance(rule, Refined):
+        rule = getattr(rule, "rule", None)
+    if rule is None:
+        return []
+    refine, where = rule.refine, dict[str, list[str]]()
+    for name, steps in {"others": refine.all, **refine.groups, **refine.classes}.items():
+        for field in fields(steps):
+            if getattr(steps, field.name) != field.default:
+                where.setdefault(field.name, []).append(name)
+    said = "; ".join(f"{step} ({', '.join(names)})" for step, names in where.items())
+    return [("Refined after fusing", said)] if said else []
 
 
 def _facts(sources: Ensemble, measured: Measured) -> list[tuple[str, str]]:
