@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import converters
-from converters.files import atomic_write_text, read_provenance
+from converters.files import atomic_write_text, environment, read_provenance
 from converters.types import LabelSpace, Sample
 from fusion import Rule, submission
 from fusion.reach import looks_around
@@ -354,6 +354,8 @@ def _record(job: Job) -> dict[str, Any]:
     images = repr([*ensemble.images.items(), job.format == CSV]).encode()
     return {
         "version": 1,
+        # Another version may round otherwise: chunks of two are never mixed.
+        "made_by": environment(),
         "rule": repr(job.rule),
         "sources": [[source.name, source.digest] for source in ensemble.sources],
         "classes": ensemble.classes,

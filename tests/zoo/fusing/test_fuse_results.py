@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fusion import submission
-from zoo import chunks
+from zoo import chunks, fuse
 
 
 def test_stores_and_submissions_mix_at_will(stores, files, fused, voted, tmp_path):
@@ -44,7 +44,7 @@ def test_chunks_do_not_change_a_byte(stores, fused, voted, tmp_path, monkeypatch
 
 RAY = """
 import sys
-from zoo import chunks
+from zoo import chunks, fuse
 from zoo.cli import main
 chunks.IMAGES = 2
 main(sys.argv[1:])
@@ -227,8 +227,8 @@ def test_a_killed_fusion_goes_on(stores, fused, killed, voted, counted):
     assert counted == [2]
 
 
-@pytest.mark.parametrize("change", ["rule", "source", "order", "floor"])
-def test_another_fusion_starts_anew(stores, files, fused, killed, counted, change):
+@pytest.mark.parametrize("change", ["rule", "source", "order", "floor", "version"])
+def test_another_fusion_starts_anew(stores, files, fused, killed, counted, change, monkeypatch):
     given, options, method = stores, (), "vote"
     if change == "rule":
         method = "mean"
@@ -236,6 +236,8 @@ def test_another_fusion_starts_anew(stores, files, fused, killed, counted, chang
         given = [*stores[:2], files[2]]
     elif change == "order":
         given = given[::-1]
+    elif change == "version":
+        monkeypatch.setattr(fuse, "environment", lambda: {"versions": {"segzoo": "9.9"}})
     else:
         options = ("--floor", 0.9)
     fused(given, killed, *options, method=method)
