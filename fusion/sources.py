@@ -314,7 +314,15 @@ def check_splits(ensemble: Ensemble) -> None:
         ValueError: there are such; says which.
     """
     stores = [source for source in ensemble.sources if isinstance(source, PredictionStore)]
-    held_out = [store for store in stores if store.manifest.subset == "val"]
+    check_one_split([store for store in stores if store.manifest.subset == "val"])
+
+
+def check_one_split(held_out: Sequence[PredictionStore]) -> None:
+    """Refuse held-out predictions of different splits; see `check_splits`.
+
+    Raises:
+        ValueError: there are such; says which.
+    """
     for store in held_out[1:]:
         if store.manifest.split != held_out[0].manifest.split:
             raise ValueError(

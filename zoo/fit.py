@@ -89,11 +89,12 @@ def fit(
             count accordingly.
 
     Raises:
-        ValueError: an unknown method; the stores differ, hold images the models learnt from, or
-            have no truth.
+        ValueError: an unknown method; a folder or a file of another kind at `out`; the stores
+            differ, hold images the models learnt from, or have no truth.
     """
     if method not in FITS:
         raise ValueError(f"method '{method}': expected one of {', '.join(FITS)}")
+    _check_out(out)
     held_out = HeldOut.open(paths, data, bent)
     # Once for all passes: to start takes a process seconds.
     with Workers(jobs) as workers:
@@ -107,6 +108,16 @@ def fit(
     notes = {n: r.note() for n, r in comparison.report.items()}
     atomic_write_text(out, dump_rule(rule, notes))
     return Fitted(method, found, comparison, choice, rule, held_out.postures)
+
+
+def _check_out(out: Path) -> None:
+    """Say before the work what would be said, or lost, after it."""
+    if out.is_dir():
+        raise ValueError(f"{out}: expected a file to write, found a folder")
+    if out.is_file() and out.stat().st_size:
+        text = out.read_text(encoding="utf-8", errors="replace")
+        if not any(line.startswith("method:") for line in text.splitlines()):
+            raise ValueError(f"{out}: expected nothing there, or a fusion config to replace")
 
 
 def _solve(fitting: Fitting, held_out: HeldOut, report: Report, workers: Workers) -> Fit[Rule]:
@@ -223,14 +234,24 @@ def _table(found: Fitted) -> str:
     images = f"{found.fit.images} images of {found.fit.patients} patients"
     lines = [f"held-out Dice on {images}{what}", " ".join(head)]
     lines += [_row(f"{label:{width}s}", r, sources, losses) for label, r in report.items()]
-    single = [float(np.mean([r.single[n] for r in report.values()])) for n in sources]
-    means = [*single, comparison.mean, comparison.fused]
-    return "\n".join([*lines, " ".join([f"{'all':{width}s}", *(f"{v:10.4f}" for v in means)])])
+    means = [_mean(r.single[n] for r in report.values()) for n in sources]
+    means += [comparison.mean, comparison.fused]
+    return "\n".join([*lines, " ".join([f"{'all':{width}s}", *map(_dice, means)])])
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Of the classes that a source has found in any image; of others it may know nothing."""
+    found = [value for value in values if value]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _dice(value: float) -> str:
+    return f"{value:10.4f}" if value else f"{'-':>10s}"
 
 
 def _row(label: str, r: ClassReport, sources: Sequence[str], losses: Sequence[str]) -> str:
     values = [*(r.single[name] for name in sources), r.mean, r.fused]
-    cells = [label, *(f"{v:10.4f}" for v in values), f"{r.likely_gain!s:>27s}"]
+    cells = [label, *map(_dice, values), f"{r.likely_gain!s:>27s}"]
     cells.append(f"  {r.keeps or 'fusion'}".ljust(9))
     return " ".join([*cells, *(f"{r.worth[n]:+10.4f}" for n in losses)]).rstrip()
 

@@ -12,6 +12,7 @@ from converters.masks import CropMask
 from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace, Sample
 from fusion.fit.counted import Seen
+from fusion.sources import check_one_split
 from fusion.store import PredictionStore
 from fusion.types import Prediction
 from zoo import chunks
@@ -126,5 +127,4 @@ def _check_held_out(stores: Sequence[PredictionStore]) -> None:
                 f"'{store.manifest.subset}': weights fitted on what a model has learnt from, or is "
                 "to be tested on, do not hold"
             )
-    if len({store.manifest.split for store in stores}) > 1:
-        raise ValueError("expected stores of one split, found several; predict with the same folds")
+    check_one_split(stores)

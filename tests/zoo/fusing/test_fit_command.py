@@ -1,11 +1,13 @@
 """The fit command: every method from stores to a config that fuses, the same by any processes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from fusion.fit import FITS
 from fusion.rule_file import read_rule
+from fusion.store import PredictionStore, StoreWriter
 
 
 @pytest.mark.parametrize("method", FITS)
@@ -61,6 +63,43 @@ def test_a_bad_option_is_one_line(zoo, stores, work, tmp_path, capsys, options, 
     zoo("fit", *stores, "--data", work / "data", "--out", tmp_path / "f.yaml", *options, code=2)
     assert said in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_somebody_s_file_is_kept(zoo, stores, work, tmp_path, capsys):
+    mine, folder = tmp_path / "list.yaml", tmp_path / "folder"
+    mine.write_text("shopping: [milk]\n", encoding="utf-8")
+    folder.mkdir()
+    for out, said in ((mine, "or a fusion config to replace"), (folder, "found a folder")):
+        zoo("fit", *stores, "--data", work / "data", "--out", out, code=2)
+        assert f"{out}: expected" in (err := capsys.readouterr().err)
+        assert said in err
+    assert mine.read_text(encoding="utf-8") == "shopping: [milk]\n"
+    assert not list(folder.iterdir())
+
+
+def test_a_fusion_config_is_replaced(zoo, stores, work, tmp_path):
+    out = tmp_path / "fusion.yaml"
+    given = (*stores, "--data", work / "data", "--refine", "none", "--out", out)
+    for method in ("mean", "vote"):
+        zoo("fit", *given, "--method", method)
+    assert type(read_rule(out)).__name__ == "Vote"
+
+
+def test_what_a_source_never_finds_is_a_dash(zoo, stores, work, tmp_path, capsys):
+    """Nor does it count in the source's mean over all classes."""
+    whole, seen = PredictionStore(stores[0]), tmp_path / "few"
+    with StoreWriter(seen, whole.manifest) as writer:
+        for prediction in whole:
+            masks = {n: m for n, m in prediction.masks.items() if n == "sheet"}
+            writer.append(replace(prediction, masks=masks))
+    given = (seen, stores[1], "--data", work / "data", "--refine", "none", "--method", "mean")
+    zoo("fit", *given, "--out", tmp_path / "fusion.yaml")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {
+        line[0]: line[1] for line in lines if line and line[0] in [*whole.manifest.names, "all"]
+    }
+    assert [n for n, dice in rows.items() if dice != "-"] == ["sheet", "all"]
+    assert rows["all"] == rows["sheet"]
 
 
 def test_images_without_truth_are_refused(zoo, stores, work, tmp_path, capsys):
