@@ -28,12 +28,15 @@ def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsy
     assert out.is_file()
 
 
-def test_processes_do_not_change_the_file(zoo, stores, work, tmp_path, capsys):
+@pytest.mark.parametrize(("method", "refine"), [("hybrid", "shape"), ("mean", "all")])
+def test_processes_do_not_change_the_file(zoo, stores, work, tmp_path, capsys, method, refine):
+    if refine == "all":
+        pytest.importorskip("pydensecrf", reason="the extra crf is not installed")
     said = []
     for jobs in (1, 2):
         out = tmp_path / str(jobs) / "fusion.yaml"
-        given = (*stores, "--data", work / "data", "--method", "hybrid", "--jobs", jobs)
-        zoo("fit", *given, "--out", out)
+        given = (*stores, "--data", work / "data", "--method", method, "--refine", refine)
+        zoo("fit", *given, "--jobs", jobs, "--out", out)
         said.append(capsys.readouterr().out.replace(str(out), ""))
     first, second = ((tmp_path / j / "fusion.yaml").read_bytes() for j in "12")
     assert first == second
