@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import DegenerateDataWarning, bootstrap
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
@@ -105,6 +104,9 @@ def means_over_people(
             f"interval: expected a person for each image, found {len(people)} people "
             f"for {len(values)} images"
         )
+    # Late: who measures images, perhaps in many processes, is not to wait for it.
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
     sums, counts = _by_person(values, people, np.ones(len(values)) if weights is None else weights)
     chosen = np.zeros((values.shape[1], len(selections)))
     for i, columns in enumerate(selections):

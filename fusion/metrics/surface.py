@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
-from scipy.spatial import KDTree
 
 from converters.masks import CropMask, Mask
 
@@ -100,6 +99,8 @@ def surface_distances(prediction: CropMask, truth: CropMask) -> SurfaceDistances
 def _nearest(points: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> Distances:
     if not len(points) or not len(others):
         return np.full(len(points), np.inf)
+    from scipy.spatial import KDTree  # late: overlaps alone do not need it
+
     distances, _ = KDTree(others).query(points)
     return np.asarray(distances, np.float64)
 

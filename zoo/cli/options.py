@@ -23,7 +23,13 @@ From = Annotated[
 Edits = Annotated[
     Path | None, typer.Option("--edits", help="Corrections (YAML) to apply while reading.")
 ]
-Jobs = Annotated[int, typer.Option(help="Processes that share the work.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        help="Processes that share the work. Each takes a second or more to start: for fewer than "
+        "some hundred small images one is faster."
+    ),
+]
 Labels = Annotated[str, typer.Option(help="Label space: a shipped name or a YAML file.")]
 SubmissionLabels = Annotated[
     str,
