@@ -168,7 +168,7 @@ def fade_beyond(mask: SoftMask, share: float, window: Window, layer: Bytes) -> N
         return
     top, left = y - window[1], x - window[0]
     bottom, right = top + height, left + width
-    (box_x, box_y, box_w, box_h) = mask.box_xywh
+    box_x, box_y, box_w, box_h = mask.box_xywh
     across = _doubt(window[0], window[2], box_x, box_w, share)
     down = _doubt(window[1], window[3], box_y, box_h, share)[:, None]
     beside = layer[top:bottom]
