@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from converters.posture import bend_of_masks, is_bent
 from converters.types import LabelSpace, Sample
-from fusion.store import PredictionStore
 from zoo.fuse import open_stores
 
 FLATTENED = 0.5
@@ -107,15 +106,9 @@ def _count(path: Path) -> float:
     labels = store.label_space()
     if labels.posture is None:
         raise ValueError(f"--bent: the label space '{labels.name}' tells no posture")
-    bends = [b for b in _bends(store, labels) if b is not None]
+    names = labels.posture.distal, labels.posture.proximal
+    found = (bend_of_masks({n: p.binary(n) for n in names}, p.size_hw, labels) for p in store)
+    bends = [bend for bend in found if bend is not None]
     if not bends:
         raise ValueError(f"--bent: expected hands in {path}, found none that tells its posture")
     return sum(b > labels.posture.bent_above_deg for b in bends) / len(bends)
-
-
-def _bends(store: PredictionStore, labels: LabelSpace) -> Iterable[float | None]:
-    posture = labels.posture
-    names = (posture.distal, posture.proximal) if posture else ()
-    for prediction in store:
-        masks = {name: prediction.binary(name) for name in names}
-        yield bend_of_masks(masks, prediction.size_hw, labels)

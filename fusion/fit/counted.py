@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,9 @@ from fusion.types import Prediction
 Floats = npt.NDArray[np.float64]
 Seen = tuple[Sequence[Prediction], Mapping[str, CropMask], str]
 """The sources' predictions of one image, the true masks, and the patient."""
+Fold = tuple[list[int], list[int]]
+"""The places of the images to fit on, and of those that are held out."""
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -146,11 +150,19 @@ class Counted:
         patients = [self.patients[i] for i in places]
         return Counted(tables, patients, self.is_instance, self.weights[places])
 
-    def folds(self, count: int) -> list[tuple[list[int], list[int]]]:
+    def folds(self, count: int) -> list[Fold]:
         """Return the places of (train, test) images of a cross-validation by patient."""
         splitter = GroupKFold(min(count, len(set(self.patients))))
         split = splitter.split(np.zeros(len(self)), groups=self.patients)
         return [(train.tolist(), test.tolist()) for train, test in split]
+
+    def by_patient(self, folds: Sequence[Fold], fitted: Sequence[Result]) -> dict[str, Result]:
+        """Return patient -> what was fitted without the patient's images; one entry a fold."""
+        return {
+            self.patients[i]: result
+            for (_, test), result in zip(folds, fitted, strict=True)
+            for i in test
+        }
 
     def mean(self, values: Floats) -> Floats:
         """Return the mean over images, as much as they count; float64 (..., images) -> (...)."""

@@ -109,12 +109,7 @@ class HybridFit:
         tell("fitting")
         report = report_classes(counted, held_out, sources, labels, self.fall_back)
         rule = self._rule(next(results)[0], report, sources)
-        rules = {
-            counted.patients[i]: fold_rule
-            for (_, test), fitted in zip(folds, fits, strict=True)
-            for fold_rule in [self._rule(fitted, report, sources)]
-            for i in test
-        }
+        rules = counted.by_patient(folds, [self._rule(f, report, sources) for f in fits])
         size = len(counted), len(rules)
         return Fit(rule, "pool without a fit", Hybrid(), rules, *size, report)
 

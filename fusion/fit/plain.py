@@ -61,11 +61,7 @@ class PlainFit(ABC):
         folds = counted.folds(self.folds)
         places = (*(train for train, _ in folds), range(len(counted)))
         rules = list(workers.map(partial(self._train_on, counted, sources, labels), places))
-        held_out = {
-            counted.patients[i]: rule
-            for (_, test), rule in zip(folds, rules, strict=False)
-            for i in test
-        }
+        held_out = counted.by_patient(folds, rules[:-1])
         name, plain = self.plain(counted, sources)
         size = len(counted), len(held_out)
         takes = self.takes(rules[-1], labels)
