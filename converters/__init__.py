@@ -12,10 +12,10 @@ from converters.errors import DataError, MissingDependency, Problem, Problems
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from converters.edits import Edits
-    from converters.images import Enlarge
+    from converters.edits.edits import Edits
+    from converters.files.images import Enlarge
     from converters.loss import ConversionLoss
-    from converters.splits import Split
+    from converters.splits.split import Split
     from converters.types import LabelSpace, Sample
 
 __all__ = [
@@ -37,13 +37,13 @@ __all__ = [
 #   read(root, *, subset, labels, problems) -> list[Sample]   and/or
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
-    "handbone": "converters.handbone",
-    "yolo": "converters.yolo",
-    "masks": "converters.masks_dir",
-    "segformer": "converters.segformer",
-    "datumaro": "converters.datumaro",
-    "coco": "converters.coco",
-    "ram_w600": "converters.ram_w600",
+    "handbone": "converters.formats.handbone",
+    "yolo": "converters.formats.yolo",
+    "masks": "converters.formats.masks",
+    "segformer": "converters.formats.hf_dataset",
+    "datumaro": "converters.formats.datumaro",
+    "coco": "converters.formats.coco",
+    "ram_w600": "converters.formats.ram_w600",
 }
 SUBSETS = ("train", "test", "all")
 
@@ -176,8 +176,8 @@ def write(
             other images, or `out` is not ours to replace.
         OSError: an image that is not there.
     """
-    from converters.images import lanczos
-    from converters.writing import Target, data_set_folder
+    from converters.files.images import lanczos
+    from converters.formats.writing import Target, data_set_folder
 
     module = load_format(format)
     if not hasattr(module, "write"):

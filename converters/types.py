@@ -236,7 +236,7 @@ class Frame:
         box_xywh: the part of the original, in its pixels.
         full_hw: height and width of the original.
         is_stored: the image file holds only this part, at the sample's size; otherwise it holds
-            the original, and whoever reads pixels cuts and scales it (`converters.images`).
+            the original, and whoever reads pixels cuts and scales it (`converters.files.images`).
 
     Raises:
         ValueError: a box that is empty or leaves the original.

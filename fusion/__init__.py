@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from fusion.classwise import Classwise
-from fusion.hybrid import Hybrid
-from fusion.pooling import Max, Mean, Weighted
-from fusion.staple import Staple
+from fusion.rules.classwise import Classwise
+from fusion.rules.hybrid import Hybrid
+from fusion.rules.pooling import Max, Mean, Weighted
+from fusion.rules.registry import FUSIONS
+from fusion.rules.staple import Staple
+from fusion.rules.voting import Vote
 from fusion.types import Prediction, Rule, SoftMask
-from fusion.voting import Vote
-
-FUSIONS: dict[str, Any] = {
-    "mean": Mean,
-    "weighted": Weighted,
-    "vote": Vote,
-    "max": Max,
-    "classwise": Classwise,
-    "staple": Staple,
-    "hybrid": Hybrid,
-}
 
 __all__ = [
     "FUSIONS",

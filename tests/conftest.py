@@ -3,4 +3,4 @@
 import importlib.util
 
 if importlib.util.find_spec("ultralytics"):
-    import zoo.families.ultralytics_offline  # noqa: F401
+    import zoo.families.yolo.offline  # noqa: F401

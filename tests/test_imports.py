@@ -135,10 +135,17 @@ def test_converters_and_fusion_work_without_torch():
         heavy=sorted(HEAVY | OPTIONAL), packages=["configs", "converters", "fusion"]
     )
     modules = run(code)
-    assert {"converters.masks", "fusion.hybrid", "fusion.store", "fusion.fit.hybrid"} <= modules
+    assert {
+        "converters.masks",
+        "fusion.rules.hybrid",
+        "fusion.sources.store",
+        "fusion.fit.hybrid",
+    } <= modules
 
 
-@pytest.mark.parametrize("module", ["zoo.cli", "zoo.families", "zoo.fuse", "zoo.evaluate"])
+@pytest.mark.parametrize(
+    "module", ["zoo.cli", "zoo.families", "zoo.results.fuse", "zoo.results.scoring"]
+)
 def test_commands_that_do_not_train_start_without_torch(module):
     code = BLOCKED.format(heavy=sorted(HEAVY | OPTIONAL), packages=[])
     run(f"{code}\nimport {module}\nassert not HEAVY & set(sys.modules)")
@@ -146,7 +153,9 @@ def test_commands_that_do_not_train_start_without_torch(module):
 
 def test_who_fuses_does_not_load_what_fits():
     slow = ["scipy", "sklearn", "pandas"]
-    modules = "fusion, fusion.rule_file, fusion.sources, zoo.fuse, zoo.fused_labels"
+    modules = (
+        "fusion, fusion.rules.file, fusion.sources.ensemble, zoo.results.fuse, zoo.results.labels"
+    )
     run(f"import sys, {modules}\nfound = set({slow!r}) & set(sys.modules)\nassert not found, found")
 
 

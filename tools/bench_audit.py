@@ -14,9 +14,10 @@ from typing import Annotated
 import typer
 
 from converters.audit.findings import KINDS
-from converters.patients import read_patients
-from zoo.phantom import PhantomConfig, write_phantom
+from converters.formats.handbone_patients import read_patients
+from zoo.phantom.config import PhantomConfig
 from zoo.phantom.faults import Planted, load_faults, plant_faults
+from zoo.phantom.tree import write_phantom
 from zoo.phantom.workbook import NOTES
 
 # Runs in a process of its own, so that its memory is its own; prints findings and figures.

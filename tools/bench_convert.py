@@ -19,8 +19,9 @@ from typing import Annotated
 
 import typer
 
-from converters.files import link_or_copy
-from zoo.phantom import PhantomConfig, write_phantom
+from converters.files.provenance import link_or_copy
+from zoo.phantom.config import PhantomConfig
+from zoo.phantom.tree import write_phantom
 
 RIVALS = Path(__file__).with_name("rivals.py")
 ZOO = [sys.executable, "-m", "zoo", "convert"]

@@ -18,8 +18,8 @@ import typer
 
 from converters.masks import CropMask, union
 from converters.types import LabelSpace
-from fusion.adjacency import Adjacency
-from zoo.evaluate import truth_masks
+from fusion.checks.adjacency import Adjacency
+from zoo.results.scoring import truth_masks
 from zoo.source import DataSource
 
 LABELS = "hand_bones"

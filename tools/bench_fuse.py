@@ -26,7 +26,7 @@ from bench_sides import Work, serve, table, take_turns, watch
 from converters.masks import CropMask, crop
 from converters.types import LabelSpace
 from fusion import Hybrid, Mean, Rule, Vote
-from fusion.rule_file import load_rule
+from fusion.rules.file import load_rule
 from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (material.SIDE, material.SIDE)

@@ -72,7 +72,8 @@ def run(
 
 
 def _phantom(root: Path, people: int) -> Path:
-    from zoo.phantom import PhantomConfig, write_phantom
+    from zoo.phantom.config import PhantomConfig
+    from zoo.phantom.tree import write_phantom
 
     out = root / f"hands{people}"
     if not out.is_dir():
@@ -198,7 +199,7 @@ class _Forever:
         self._length, self._seed = length, seed
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        from zoo.data import EpochSampler
+        from zoo.data.training_set import EpochSampler
 
         sampler = EpochSampler(self._length, self._seed)
         epoch = 0
@@ -217,8 +218,10 @@ def _load(dataset: Any, job: dict[str, Any], ready: Any = None) -> Iterator[Any]
 
 
 def _ours(job: dict[str, Any], samples: Any, labels: Any) -> Iterator[Any]:
-    from zoo.augmentation import Augmentation
-    from zoo.data import SampleItems, TrainingSet, unpack_on_device
+    from zoo.augmentation.pipeline import Augmentation
+    from zoo.data.batches import unpack_on_device
+    from zoo.data.items import SampleItems
+    from zoo.data.training_set import TrainingSet
 
     kind, unpacks = job["kind"].partition("-")[::2]
     data = TrainingSet(

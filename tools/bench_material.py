@@ -17,7 +17,7 @@ import numpy.typing as npt
 from converters import read
 from converters.masks import CropMask, rasterize_labels
 from converters.types import LabelSpace, Sample
-from fusion.store import Manifest, PredictionStore, StoreWriter
+from fusion.sources.store import Manifest, PredictionStore, StoreWriter
 from fusion.types import Evidence, Prediction, SoftMask, soft_mask
 
 SIDE = 2048
@@ -40,7 +40,8 @@ Bytes = npt.NDArray[np.uint8]
 
 def hands(root: Path, people: int) -> Path:
     """Draw phantom hands, two a person, unless they are there; return the data set's folder."""
-    from zoo.phantom import PhantomConfig, write_phantom
+    from zoo.phantom.config import PhantomConfig
+    from zoo.phantom.tree import write_phantom
 
     out = root / f"hands{people}"
     if not out.is_dir():
@@ -169,7 +170,7 @@ def output_side(prediction: Prediction) -> int:
 
 def agreement(ours: Mapping[str, CropMask], theirs: Mapping[str, CropMask]) -> float:
     """Return the mean Dice of two sides' masks over the classes of either."""
-    from fusion.metrics import dice
+    from fusion.metrics.scores import dice
 
     labels = [*ours, *(label for label in theirs if label not in ours)]
     empty = CropMask(0, 0, np.zeros((0, 0), np.uint8))

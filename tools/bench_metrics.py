@@ -20,7 +20,7 @@ from bench_sides import Work, serve, table, take_turns
 
 from converters.masks import EMPTY, CropMask, crop
 from converters.types import LabelSpace, Sample
-from fusion.metrics import dice
+from fusion.metrics.scores import dice
 
 SIZE_HW = (material.SIDE, material.SIDE)
 TOLERANCE_PX = 2.0

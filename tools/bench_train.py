@@ -89,8 +89,9 @@ def _marker(marks: Marks) -> Callable[[int, int, str], None]:
 
 def _job(root: Path, people: int) -> Any:
     from converters.types import LabelSpace
-    from zoo.families.base import TrainJob
-    from zoo.phantom import PhantomConfig, write_phantom
+    from zoo.contract import TrainJob
+    from zoo.phantom.config import PhantomConfig
+    from zoo.phantom.tree import write_phantom
     from zoo.source import DataSource
 
     write_phantom(root / "data", PhantomConfig(people=people, test_people=0, size=256))
@@ -137,15 +138,10 @@ def _semantic(name: str, job: Any, size: int, batch: int, epochs: int) -> dict[s
 
 def _ready(config: Any, job: Any) -> list[tuple[Any, Any]]:
     """Return an epoch's batches as a network and a loss take them."""
-    from zoo.augmentation import Augmentation
-    from zoo.data import (
-        EpochSampler,
-        SampleItems,
-        TrainingSet,
-        normalize,
-        training_loader,
-        unpack_on_device,
-    )
+    from zoo.augmentation.pipeline import Augmentation
+    from zoo.data.batches import normalize, unpack_on_device
+    from zoo.data.items import SampleItems
+    from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
 
     items = SampleItems(job.train, job.labels)
     data = TrainingSet(items, config.size, Augmentation((), job.labels), config.seed)
@@ -177,8 +173,8 @@ def _yolo(name: str, job: Any, size: int, batch: int, epochs: int) -> dict[str, 
 
     from zoo.config import check_config
     from zoo.families import load_family
-    from zoo.families.ultralytics_config import YoloConfig, ultralytics_settings
-    from zoo.families.yolo import label_files
+    from zoo.families.yolo.config import YoloConfig, ultralytics_settings
+    from zoo.families.yolo.family import label_files
 
     family = load_family(name)
     raw = {**YOLO, "imgsz": size, "epochs": epochs, "batch": batch, "device": "cpu"}

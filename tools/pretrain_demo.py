@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from zoo.checkpoints import export_weights, find_weights
+from zoo.run_files.checkpoints import export_weights, find_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 PHANTOM = "--people 150 --test-people 1 --size 512 --bent-train 0.5 --seed 20000"

@@ -25,12 +25,12 @@ from converters.masks import CropMask
 from converters.types import LabelSpace, Sample
 from fusion import FUSIONS, Hybrid, Rule
 from fusion.fit.hybrid import HybridFit
-from fusion.metrics import ImageScore, Scores, score_image
 from fusion.metrics.intervals import mean_over_people
-from fusion.store import PredictionStore, read_together
+from fusion.metrics.scores import ImageScore, Scores, score_image
+from fusion.sources.store import PredictionStore, read_together
 from fusion.types import Prediction, SoftMask
-from zoo.evaluate import truth_masks
-from zoo.postures import Postures, read_share
+from zoo.results.posture_weights import Postures, read_share
+from zoo.results.scoring import truth_masks
 from zoo.source import DataSource
 
 NETWORKS = ("smp", "segformer", "yolo")

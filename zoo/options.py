@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Annotated, Any, get_type_hints
 
-from pydantic import Field, ValidationError, create_model
+import yaml
+from pydantic import (
+    Field,
+    ValidationError,
+    create_model,
+)
 
 from zoo.config import StrictModel
 
@@ -79,3 +85,27 @@ def _explain(error: Any, model: type[StrictModel], where: str) -> str:
     if error["type"] == "missing":
         return f"{key}: expected a value, found none"
     return f"{key}: {error['msg']}, found {error['input']!r:.80}"
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a command line writes it, so that YAML reads the same.
+
+    >>> as_text([512, 512]), as_text("adamw"), as_text(None), as_text(1e-05)
+    ('[512, 512]', 'adamw', 'null', '1.0e-05')
+    """
+    if isinstance(value, str) and value == yaml.safe_load(value) and not _is_number(value):
+        return value
+    text = json.dumps(value)
+    # YAML 1.1 wants a point in a number with an exponent.
+    if isinstance(value, float) and "e" in text and "." not in text:
+        return text.replace("e", ".0e")
+    return text
+
+
+def _is_number(text: str) -> bool:
+    # To YAML 1.1, 1e-5 is a text; to a command line's reader it is not.
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import converters
-from converters.edits import Edits
-from converters.files import read_provenance
+from converters.edits.edits import Edits
+from converters.files.provenance import read_provenance
 from converters.types import LabelSpace, Sample
 
 

@@ -19,7 +19,7 @@ _SECTIONS = (
 
 
 def draft_edits(findings: Iterable[Finding]) -> dict[str, Any]:
-    """Return what an edits file should say (`converters.edits.Edits.load`).
+    """Return what an edits file should say (`converters.edits.edits.Edits.load`).
 
     Of findings with a score of .9 and more their corrections, the first one where several are
     about the same bone of an image; nothing else about images that are left out.

@@ -14,7 +14,7 @@ from converters.audit.bones import Bone, measure_bone
 from converters.audit.findings import Finding
 from converters.audit.geometry import check_outlines, polygons_by_label
 from converters.audit.images import COARSE, FINE, check_content, fingerprint
-from converters.images import read_pixels
+from converters.files.images import read_pixels
 from converters.masks import CropMask, Mask, rasterize, union
 from converters.types import Sample
 

@@ -12,9 +12,9 @@ from sklearn.model_selection import GroupKFold
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.evidence import FAINT, ClassEvidence, gather
 from fusion.fit.counts import ClassTable, tabulate
-from fusion.per_class import Hearing
+from fusion.rules.base import Hearing
+from fusion.rules.evidence import FAINT, ClassEvidence, gather
 from fusion.types import Prediction
 
 Floats = npt.NDArray[np.float64]
@@ -48,7 +48,7 @@ def count_evidence(
     Args:
         seen: the image.
         labels: the classes.
-        soft_edge: see `fusion.evidence.fade_beyond`.
+        soft_edge: see `fusion.rules.evidence.fade_beyond`.
         zones: whether pixels of different zones are told apart.
     """
     found = {e.label: e for e in gather(seen[0], labels, soft_edge)}

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from converters.masks import CropMask
-from fusion.evidence import LOGIT_LIMIT, ZONES, ClassEvidence, logit_table
-from fusion.trust import Trust
+from fusion.rules.calibration import Trust
+from fusion.rules.evidence import LOGIT_LIMIT, ZONES, ClassEvidence, logit_table
 
 Floats = npt.NDArray[np.float64]
 # Levels of log odds above 0, narrow where it is decided; those below are alike. Of many sources

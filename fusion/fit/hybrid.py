@@ -18,14 +18,14 @@ from scipy.special import expit
 
 from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace
-from fusion.evidence import SOFT_EDGE, ZONES
 from fusion.fit.base import Fit, Tell, quiet
 from fusion.fit.counted import Counted, CountedImage, Seen, count_evidence
 from fusion.fit.counts import LEVEL_ODDS, LEVELS, Stack
 from fusion.fit.report import ClassReport, FallBack, HeldOut, members, report_classes
 from fusion.fit.weights import Shrinkage, fit_weights
-from fusion.hybrid import ClassWeights, Hybrid
-from fusion.trust import Calibration, Gate, Trust
+from fusion.rules.calibration import Calibration, Gate, Trust
+from fusion.rules.evidence import SOFT_EDGE, ZONES
+from fusion.rules.hybrid import ClassWeights, Hybrid
 
 Floats = npt.NDArray[np.float64]
 CHOICE_IMAGES = 40  # are enough to tell strengths apart that differ by a factor of three
@@ -39,7 +39,7 @@ class HybridFit:
 
     Attributes:
         folds: of the cross-validation by patient inside the fit.
-        soft_edge: see `fusion.evidence.soften_edges`.
+        soft_edge: see `fusion.rules.evidence.soften_edges`.
         zones: whether weights differ between zones.
         calibrate: whether probabilities are calibrated, per source and group.
         gate: whether detections are weighed by their score and overlap.

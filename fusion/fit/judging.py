@@ -16,9 +16,9 @@ from converters.types import LabelSpace
 from fusion.fit.base import Fit
 from fusion.fit.counted import Seen
 from fusion.fit.report import ClassReport, likely_gains
-from fusion.metrics import dice
 from fusion.metrics.intervals import Estimate, mean_over_people
-from fusion.pooling import Mean
+from fusion.metrics.scores import dice
+from fusion.rules.pooling import Mean
 from fusion.types import Prediction, Rule
 
 Floats = npt.NDArray[np.float64]

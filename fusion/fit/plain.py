@@ -16,16 +16,16 @@ import numpy.typing as npt
 
 from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace
-from fusion.classwise import Classwise
 from fusion.fit.base import Fit, Tell, quiet
 from fusion.fit.counted import Counted, CountedImage, Seen, count_plainly
 from fusion.fit.counts import ClassTable, dice_above
 from fusion.fit.gains import pool_gains
 from fusion.fit.report import members
 from fusion.metrics.intervals import Estimate, means_over_people
-from fusion.pooling import Mean, Weighted
+from fusion.rules.classwise import Classwise
+from fusion.rules.pooling import Mean, Weighted
+from fusion.rules.voting import Vote, elect
 from fusion.types import Rule
-from fusion.voting import Vote, elect
 
 Floats = npt.NDArray[np.float64]
 THRESHOLDS = np.linspace(0.3, 0.7, 21)
@@ -265,7 +265,7 @@ def _by_name(sources: Sequence[str], weights: Floats) -> dict[str, float]:
 
 
 def vote_dice(table: ClassTable, ranks: Mapping[int, int], k: int) -> float:
-    """Return the Dice of a vote on one class of one image; see `fusion.voting.elect`."""
+    """Return the Dice of a vote on one class of one image; see `fusion.rules.voting.elect`."""
     says = {place: table.says(place) for place in ranks if not table.silent[place]}
     elected = elect(range(len(ranks)), says, ranks, k)
     return table.dice_of(np.zeros(len(table.bone), np.bool_) if elected is None else elected)

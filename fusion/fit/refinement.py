@@ -21,9 +21,9 @@ from sklearn.model_selection import GroupKFold
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.crf import DenseCrf
 from fusion.metrics.intervals import Estimate, mean_over_people
-from fusion.refine import ReadGrey, Refine, Steps, cut, work_window
+from fusion.rules.crf import DenseCrf
+from fusion.rules.refine import ReadGrey, Refine, Steps, cut, work_window
 from fusion.types import Prediction
 
 Gains = npt.NDArray[np.float32]

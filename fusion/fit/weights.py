@@ -17,8 +17,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from converters.types import LabelSpace
-from fusion.evidence import LOGIT_LIMIT, ZONES
 from fusion.fit.counts import Stack
+from fusion.rules.evidence import LOGIT_LIMIT, ZONES
 
 Floats = npt.NDArray[np.float64]
 STEPS = 30

@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon, Polygon, box
 import converters
 from converters.crops import crop, suggest_margin
 from converters.errors import DataError
-from converters.images import read_pixels
+from converters.files.images import read_pixels
 from converters.masks import rasterize_labels
 from converters.types import Frame, Instance, Sample
 from zoo.phantom.config import PhantomConfig

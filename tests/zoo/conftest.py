@@ -14,11 +14,11 @@ import yaml
 from shapely.geometry import box
 
 from converters.masks import crop, encode_rle, rasterize_labels
-from converters.splits import VERSION, Split
+from converters.splits.split import VERSION, Split
 from converters.types import Instance, LabelSpace, Sample
-from fusion import submission
+from fusion.sources import submission
 from fusion.types import Prediction, SoftMask
-from zoo.families.base import TrainJob
+from zoo.contract import TrainJob
 
 HEIGHT, WIDTH = 96, 64
 # Nine classes: two bytes a pixel.
@@ -154,7 +154,7 @@ def make_job(toys: Toys, tmp_path: Path) -> Callable[..., TrainJob]:
 def tiny_smp(toys: Toys) -> Callable[..., Any]:
     """A U-Net that takes about a tenth of a second a step, with augmentation."""
     from zoo.config import check_config
-    from zoo.families.smp import SmpConfig
+    from zoo.families.smp.family import SmpConfig
 
     def make(**changes: Any) -> SmpConfig:
         raw = {

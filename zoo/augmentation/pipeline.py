@@ -35,7 +35,7 @@ class Augmentation:
         """Build the transforms.
 
         Args:
-            steps: as `zoo.augmentation.build_steps` takes them.
+            steps: as `zoo.augmentation.steps.build_steps` takes them.
             labels: the classes; needed where a transform names some, or masks are soft.
             is_soft: masks are covered shares, one channel a class, instead of bits.
 

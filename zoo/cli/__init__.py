@@ -6,10 +6,10 @@ import sys
 
 import typer
 
-from zoo.cli import data, looking, models, results, runs
+from zoo.cli import data, models, reports, results, runs
 from zoo.cli.options import app
 
-__all__ = ["app", "data", "looking", "main", "models", "results", "runs"]
+__all__ = ["app", "data", "main", "models", "reports", "results", "runs"]
 
 
 def main(arguments: list[str] | None = None) -> None:

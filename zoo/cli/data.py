@@ -22,7 +22,8 @@ def phantom(
     jobs: Jobs = 1,
 ) -> None:
     """Write synthetic hand radiographs in the competition's format."""
-    from zoo.phantom import PhantomConfig, write_phantom
+    from zoo.phantom.config import PhantomConfig
+    from zoo.phantom.tree import write_phantom
     from zoo.progress import bar
 
     config = PhantomConfig(
@@ -55,7 +56,7 @@ def split(
     labels: Labels = "hand_bones",
 ) -> None:
     """Divide the train images into folds by patient, for all families alike."""
-    from zoo.convert import split as split_data
+    from zoo.datasets.split import split as split_data
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits)
@@ -89,19 +90,21 @@ def convert(
     labels: Labels = "hand_bones",
 ) -> None:
     """Write a data set in another format, and say what that format could not hold."""
-    from zoo import convert as converting
+    from zoo.datasets.convert import convert as convert_data
+    from zoo.datasets.crop import plan_crop
+    from zoo.datasets.crop import suggest as suggest_crop
     from zoo.progress import bar
     from zoo.source import DataSource
 
-    plan = converting.plan_crop(words(crop), margin, scale, enlarger, boxes)
+    plan = plan_crop(words(crop), margin, scale, enlarger, boxes)
     source = DataSource.open(data, data_format, edits)
     if suggest:
-        say(converting.suggest(source, labels, subset.value, plan))
+        say(suggest_crop(source, labels, subset.value, plan))
         return
     if not to or out is None:
         raise ValueError("expected --to FORMAT and --out FOLDER; see: zoo list formats")
     with bar(f"convert to {to}") as report:
-        count, loss = converting.convert(
+        count, loss = convert_data(
             *(source, to, out, labels),
             subset=subset.value,
             split_path=split,
@@ -131,8 +134,8 @@ def audit(
     labels: Labels = "hand_bones",
 ) -> None:
     """Find what is wrong with annotations: a page of pictures, and a draft of corrections."""
-    from zoo.audit import audit as audit_data
     from zoo.progress import bar
+    from zoo.report.audit.audit import audit as audit_data
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits)
@@ -169,7 +172,7 @@ def augment(
     edits: Edits = None,
 ) -> None:
     """Show what a config's augmentation does, or write its results as a data set."""
-    from zoo import augment as augmenting
+    from zoo.datasets import augment as augmenting
     from zoo.families import load_family
     from zoo.progress import bar
     from zoo.source import DataSource

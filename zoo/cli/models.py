@@ -42,8 +42,8 @@ def train(
     edits: Edits = None,
 ) -> None:
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
-    from zoo import runs
     from zoo.progress import bar
+    from zoo.runs.train import train as train_run
     from zoo.source import DataSource
 
     if folds not in ("", "all") or (folds and fold is not None) or (oof and not folds):
@@ -57,7 +57,7 @@ def train(
     }
     with bar(f"train {family}") as report:
         if folds:
-            from zoo.folds import train_folds
+            from zoo.runs.cross_validation import train_folds
 
             store = oof or out / "oof"
             manifest = train_folds(
@@ -65,7 +65,7 @@ def train(
             )
             say(f"{store}: held-out predictions of {len(manifest.images)} images")
             return
-        last = runs.train(family, config, source, out, fold=fold, report=report, **common)
+        last = train_run(family, config, source, out, fold=fold, report=report, **common)
     say(f"{out}: validation Dice {float(last['val_dice']):.4f}" if last else f"{out}: done")
 
 
@@ -104,11 +104,12 @@ def predict(
     Of a folder of folds, --subset val has each image by the fold that held it out; test and all
     have the mean of all folds.
     """
-    from zoo import runs
     from zoo.config import check_config
-    from zoo.families.base import PredictOptions
-    from zoo.folds import find_folds, predict_folds
+    from zoo.contract import PredictOptions
     from zoo.progress import bar
+    from zoo.runs.cross_validation import find_folds, predict_folds
+    from zoo.runs.predict import predict as predict_run
+    from zoo.runs.run import Run
     from zoo.source import DataSource
 
     given = {"tta": words(tta), "average": average, "batch": batch, "device": device}
@@ -119,11 +120,11 @@ def predict(
     if compare:
         if folds:
             raise ValueError(f"--compare: expected one run, such as {folds[0]}, found {run}")
-        from zoo import choices as comparing
+        from zoo.runs import prediction_benchmark as comparing
 
         with bar("compare") as report:
             found = comparing.compare(
-                runs.Run.load(run), source, compare, options=options, report=report
+                Run.load(run), source, compare, options=options, report=report
             )
         if json_out is not None:
             write_json(json_out, found.record())
@@ -140,7 +141,7 @@ def predict(
         if folds:
             manifest = predict_folds(folds, source, out, report=report, **common)
         else:
-            manifest = runs.predict(runs.Run.load(run), source, out, report=report, **common)
+            manifest = predict_run(Run.load(run), source, out, report=report, **common)
     say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
 
 
@@ -149,7 +150,7 @@ def list_(
     topic: Annotated[Topic, typer.Argument(help="What to list.")] = Topic.configs,
 ) -> None:
     """List what is there: configs, models, families, losses, formats, fusions, ..."""
-    from zoo.listing import lines
+    from zoo.cli.listing import lines
 
     say("\n".join(lines(topic.value)))
 
@@ -160,7 +161,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the phantoms, the folds and the training.")] = 0,
 ) -> None:
     """Go the whole way on synthetic radiographs: phantom, training, fusion, report."""
-    from zoo.demo import run_demo
+    from zoo.cli.demo import run_demo
 
     say(run_demo(out, seed))
 
@@ -184,9 +185,9 @@ def soup(
 ) -> None:
     """Average the weights of runs that started alike, chosen by Dice on the fold they held out."""
     from zoo.config import check_config
-    from zoo.families.base import PredictOptions
+    from zoo.contract import PredictOptions
     from zoo.progress import bar
-    from zoo.soup import make_soup
+    from zoo.runs.soup import make_soup
     from zoo.source import DataSource
 
     with bar("soup") as report:

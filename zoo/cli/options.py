@@ -93,14 +93,14 @@ def words(text: str) -> tuple[str, ...]:
 
 def command_line() -> list[str]:
     """Return what the user called, for the record; without secrets."""
-    from zoo.notices import hide_address
+    from zoo.tracking.alerts import hide_address
 
     return ["zoo", *hide_address(sys.argv[1:])]
 
 
 def write_json(path: Path, record: Any) -> None:
     """Write a record as a JSON file."""
-    from converters.files import atomic_write_text
-    from converters.writing import dump_json
+    from converters.files.json_files import dump_json
+    from converters.files.provenance import atomic_write_text
 
     atomic_write_text(path, dump_json(record))

@@ -52,19 +52,20 @@ def fit(
     edits: Edits = None,
 ) -> None:
     """Fit a fusion rule on predictions of images that the models did not learn from."""
-    from zoo import fit as fitting
-    from zoo.postures import read_share
     from zoo.progress import bar
+    from zoo.results.fit import Refinement, describe
+    from zoo.results.fit import fit as fit_rule
+    from zoo.results.posture_weights import read_share
     from zoo.source import DataSource
 
-    if refine not in set(fitting.Refinement):
+    if refine not in set(Refinement):
         raise ValueError(f"--refine: expected shape, all or none, found '{refine}'")
     source = DataSource.open(data, data_format, edits)
     with bar("fit") as report:
-        wanted = fitting.Refinement(refine)
+        wanted = Refinement(refine)
         meant = None if bent is None else read_share(bent)
-        found = fitting.fit(predictions, source, out, report, wanted, method, jobs, meant)
-    say(fitting.describe(found, out))
+        found = fit_rule(predictions, source, out, report, wanted, method, jobs, meant)
+    say(describe(found, out))
 
 
 @app.command()
@@ -118,10 +119,11 @@ def fuse(
     ] = "",
 ) -> None:
     """Fuse prediction stores and submissions into one RLE submission, store or data set."""
-    from fusion.rule_file import check_names, check_options, load_rule
-    from zoo import fuse as fusing
-    from zoo.grey_images import give_images
+    from fusion.rules.file import check_names, check_options, load_rule
     from zoo.progress import bar
+    from zoo.results.fuse import write_fused
+    from zoo.results.job import Job
+    from zoo.results.sources import give_images, open_sources
     from zoo.source import DataSource
 
     rule = load_rule(method, config)
@@ -131,14 +133,14 @@ def fuse(
         # Nodes work in other folders.
         sources, data = [path.absolute() for path in sources], data and data.absolute()
     source = DataSource.open(data, data_format, edits) if data else None
-    ensemble, samples = fusing.open_sources(sources, rule, source, subset.value, labels)
+    ensemble, samples = open_sources(sources, rule, source, subset.value, labels)
     if config:
         check_options(rule, len(ensemble.sources), ensemble.labels, config)
     rule = give_images(rule, samples)
     command = tuple(command_line())
-    job = fusing.Job(ensemble, rule, out, to, samples, floor, jobs, on, labels, command)
+    job = Job(ensemble, rule, out, to, samples, floor, jobs, on, labels, command)
     with bar("fuse") as report:
-        say(fusing.write_fused(job, report).describe(out))
+        say(write_fused(job, report).describe(out))
 
 
 @app.command()
@@ -153,7 +155,7 @@ def check(
     labels: Labels = "hand_bones",
 ) -> None:
     """Check a submission against a data set: rows, order, names, codes, sizes, turned masks."""
-    from zoo.check import review_submission
+    from zoo.results.check import review_submission
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits)
@@ -192,10 +194,10 @@ def evaluate(
 ) -> None:
     """Score a prediction store or a submission: overlap, outlines, shared pixels, lost bones."""
     from fusion.metrics.measures import parse_measures
-    from zoo import score_table
-    from zoo.annotated import tell_apart
-    from zoo.evaluate import evaluate as score
     from zoo.progress import bar
+    from zoo.results import score_table
+    from zoo.results.scoring import evaluate as score
+    from zoo.results.truth import tell_apart
     from zoo.source import DataSource
 
     measures = parse_measures(metrics)

@@ -32,11 +32,11 @@ def sweep(
     """Train many runs of one config with some keys varied; write the best one's config."""
     import yaml
 
-    from converters.files import atomic_write_text
+    from converters.files.provenance import atomic_write_text
     from zoo.progress import bar
+    from zoo.runs.sweeps.config import load_sweep, write_wandb_sweep
+    from zoo.runs.sweeps.sweep import check_space, describe, run_sweep
     from zoo.source import DataSource
-    from zoo.sweep import check_space, describe, run_sweep
-    from zoo.sweep_config import load_sweep, write_wandb_sweep
 
     chosen = load_sweep(config, trials)
     if wandb_file is not None:
@@ -70,8 +70,8 @@ def runs_(
     ] = "seed",
 ) -> None:
     """List runs by the settings in which they differ, with their scores."""
-    from zoo.public_scores import correlations, describe_correlations, read_public
-    from zoo.run_table import find_runs, format_table, tabulate, write_table
+    from zoo.runs.correlation import correlations, describe_correlations, read_public
+    from zoo.runs.table import find_runs, format_table, tabulate, write_table
 
     found = find_runs(folders)
     scores = read_public(public, found) if public else None
@@ -89,8 +89,8 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Findings and facts as JSON.")] = False,
 ) -> None:
     """Say what will not run on this computer, be slow, or oblige; code 1 if it will not run."""
-    from zoo.doctor import describe, diagnose, has_failed, to_json
-    from zoo.machine import collect
+    from zoo.machine.doctor import describe, diagnose, has_failed, to_json
+    from zoo.machine.facts import collect
 
     facts = collect(folder)
     findings = diagnose(facts)

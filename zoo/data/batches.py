@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from zoo.soft_targets import FULL
+from zoo.data.area_targets import FULL
 
 # The mean and deviation of ImageNet's grey values, which pretrained encoders expect.
 GREY_MEAN, GREY_DEVIATION = 0.449, 0.226

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from converters.masks import Box, CropMask
 from converters.types import LabelSpace
-from zoo.soft_targets import AreaMask, shrink
+from zoo.data.area_targets import AreaMask, shrink
 
 Image = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
@@ -130,7 +130,7 @@ class BitMask:
     def resized(self, size_hw: tuple[int, int]) -> BitMask:
         """Return the mask stretched to another size; the nearest pixel counts.
 
-        The same bits as `zoo.data.resize_packed` gives, without a mask of the whole image.
+        The same bits as `zoo.data.reading.resize_packed` gives, without a mask of the whole image.
         """
         if size_hw == self.size_hw:
             return self
@@ -148,7 +148,7 @@ class BitMask:
     def shrunk(self, classes: int, size_hw: tuple[int, int]) -> AreaMask:
         """Return which share of each pixel of another size each class covers.
 
-        The same shares as `zoo.soft_targets.shrink` gives.
+        The same shares as `zoo.data.area_targets.shrink` gives.
         """
         step_y, step_x = (a // b for a, b in zip(self.size_hw, size_hw, strict=True))
         if (size_hw[0] * step_y, size_hw[1] * step_x) != self.size_hw:

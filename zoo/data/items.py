@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from converters.images import read_pixels
+from converters.files.images import read_pixels
+from converters.formats.hf_dataset import decode_row
 from converters.masks import rasterize_labels
-from converters.segformer import decode_row
 from converters.types import ImageFile, LabelSpace, Sample
 from zoo.data.bits import BitMask
 
@@ -107,7 +107,7 @@ def _file_stamp(image: ImageFile) -> tuple[object, ...]:
 
 
 class HuggingFaceItems:
-    """Rows of `converters.segformer.open_split`."""
+    """Rows of `converters.formats.hf_dataset.open_split`."""
 
     def __init__(self, rows: Any, labels: LabelSpace) -> None:
         self._rows, self._channels = rows, -(-len(labels) // 8)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from converters.images import read_pixels
+from converters.files.images import read_pixels
 from converters.masks import rasterize
 from converters.types import LabelSpace, Sample
 from zoo.data.bits import BitMask

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.unfinished import clear_leftovers, unfinished
+from converters.files.atomic import clear_leftovers, unfinished
+from zoo.data.area_targets import AreaMask
 from zoo.data.bits import BitMask, Part
 from zoo.data.items import Items
 from zoo.data.reading import read_ahead, resize_image
-from zoo.soft_targets import AreaMask
 
 Image = npt.NDArray[np.uint8]
 Cache = Literal["memory", "disk", "none"]

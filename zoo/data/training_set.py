@@ -15,10 +15,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from zoo.data.items import Items
 from zoo.data.stores import Cache, Form, open_store
 from zoo.data.windows import Windows
-from zoo.machine import count_cores
+from zoo.machine.facts import count_cores
 
 if TYPE_CHECKING:
-    from zoo.augmentation import Augmentation
+    from zoo.augmentation.pipeline import Augmentation
 
 Image = npt.NDArray[np.uint8]
 # Windows are not drawn from the numbers that augmentation starts with.
@@ -32,7 +32,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     What a sample looks like depends on (seed, epoch, index) alone, not on workers, order or an
     interruption; so does which other one is mixed in. Where the augmentation is of soft masks,
-    targets are covered shares (`zoo.soft_targets`).
+    targets are covered shares (`zoo.data.area_targets`).
     """
 
     def __init__(

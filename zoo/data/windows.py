@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from converters.masks import Box, CropMask
 from converters.types import LabelSpace
+from zoo.data.area_targets import AreaMask
 from zoo.data.bits import BitMask, window_shares
 from zoo.data.stores import Kept
-from zoo.soft_targets import AreaMask
 
 Image = npt.NDArray[np.uint8]
 Size = tuple[int, int]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from zoo.families.base import Family
+from zoo.contract import Family
 
 # Before any family imports its libraries, which read these once: no usage reports when a name on
 # the hub is given, and no request to a service that converts pickles.
@@ -13,14 +13,14 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
 
 FAMILIES = {
-    "smp": "zoo.families.smp",
-    "segformer": "zoo.families.segformer",
-    "torchvision": "zoo.families.torchvision_nets",
-    "huggingface": "zoo.families.huggingface",
-    "monai": "zoo.families.monai_nets",
-    "yolo": "zoo.families.yolo",
-    "maskrcnn": "zoo.families.maskrcnn",
-    "mask2former": "zoo.families.mask2former",
+    "smp": "zoo.families.smp.family",
+    "segformer": "zoo.families.segformer.family",
+    "torchvision": "zoo.families.torchvision.family",
+    "huggingface": "zoo.families.huggingface.family",
+    "monai": "zoo.families.monai.family",
+    "yolo": "zoo.families.yolo.family",
+    "maskrcnn": "zoo.families.maskrcnn.family",
+    "mask2former": "zoo.families.mask2former.family",
 }
 
 

@@ -1,155 +1,135 @@
-"""The interface of a family, and what it is given to work on."""
+"""What the families share whose networks our own loop trains: semantic ones, and of instances."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from torch import nn
 
-from converters.splits import VERSION, Split
+import configs
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
-from zoo.config import RunConfig, StrictModel
-from zoo.variants import parse_variants
+from zoo.contract import PredictOptions, TrainJob
+from zoo.data.items import Items, SampleItems
+from zoo.data.reading import Frame
+from zoo.families.activation_checkpointing import checkpoint_blocks, find_blocks
+from zoo.families.settings import plan_prediction, plan_scoring
+from zoo.families.training_step import Lesson
+from zoo.inference.predict import Setting, read_frames
+from zoo.machine.devices import place
+from zoo.run_files import checkpoints
+from zoo.run_files.licences import WeightSource, write_licences
+from zoo.training.config import TrainerConfig
+
+if TYPE_CHECKING:
+    from zoo.augmentation.pipeline import Augmentation
 
 
-def read_size(value: Any) -> Any:
-    """Return height and width that are given as one number, as `1024x768`, or as they are.
-
-    >>> read_size(1024), read_size("1024x768"), read_size([1024, 768])
-    ((1024, 1024), ('1024', '768'), [1024, 768])
-    """
-    if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
-        return int(value), int(value)
-    return tuple(value.split("x")) if isinstance(value, str) and "x" in value else value
-
-
-def _check_size(size: tuple[int, int]) -> tuple[int, int]:
-    if min(size) < 1:
-        raise ValueError("expected a positive height and width")
-    return size
-
-
-def _check_variants(names: tuple[str, ...]) -> tuple[str, ...]:
-    parse_variants(names)
-    return names
-
-
-Size = Annotated[tuple[int, int], BeforeValidator(read_size), AfterValidator(_check_size)]
-
-
-class PredictOptions(StrictModel):
-    """How to predict.
-
-    Attributes:
-        tta: test-time augmentation, see `zoo.variants`: forms beside the plain one in which the
-            network is shown an image.
-        average: what is averaged over those forms.
-        size: height and width that images are stretched to before the network sees them, whole or
-            in windows; by default what the run learned from.
-        window: height and width of windows that cover the image; `whole` for none; by default as
-            the run learned. A run that learned whole images sees windows of each image's own size.
-        overlap: how much of a window's side the next one repeats.
-        batch: images at a time, or windows; 0 lets the family choose.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-    """
-
-    tta: Annotated[tuple[str, ...], AfterValidator(_check_variants)] = ()
-    average: Literal["probabilities", "logits"] = "probabilities"
-    size: Size | None = None
-    window: Size | Literal["whole"] | None = None
-    overlap: float | None = Field(default=None, ge=0, lt=1)
-    batch: int = Field(default=0, ge=0)
-    device: str = "auto"
-
-    def refuse(self, family: str, *names: str) -> None:
-        """Make sure that a family is not asked for what it does not do.
-
-        Raises:
-            ValueError: one of these options is given.
-        """
-        for name in names:
-            if getattr(self, name) != type(self).model_fields[name].default:
-                found = getattr(self, name)
-                raise ValueError(f"{name}: the family '{family}' predicts without; found {found}")
-
-
-@dataclass(frozen=True)
-class TrainJob:
-    """What a family trains on, and where it leaves the run.
-
-    Attributes:
-        out: the run folder; exists. A family writes checkpoints, `metrics.csv` and logs there; the
-            config, the split and `provenance.json` are written by the command.
-        labels: the classes.
-        train: samples to learn from.
-        val: samples to score on, never to learn from.
-        data: the data set's folder as given, for families that read their own format.
-        data_format: the format's name, such as `handbone` or `segformer`.
-        is_edited: the samples are not what the files in `data` say, but corrected.
-        split: the folds, or None where the data set brings its own division.
-        fold: the fold that is held out.
-        resume: continue from the run's last checkpoint where there is one.
-        progress: call with (done, total, note) for a progress bar.
-    """
-
-    out: Path
-    labels: LabelSpace
-    train: Sequence[Sample]
-    val: Sequence[Sample]
-    data: Path
-    data_format: str
-    is_edited: bool = False
-    split: Split | None = None
-    fold: int = 0
-    resume: bool = True
-    progress: Callable[[int, int, str], None] = field(default=lambda done, total, note: None)
-
-
-def division(job: TrainJob) -> Split | None:
-    """Return a split whose fold 0 holds out what the job scores on; None where that is nothing.
-
-    It is of the job's samples alone, wherever their division comes from.
-    """
-    train, val = (tuple(sample.key for sample in part) for part in (job.train, job.val))
-    return Split(VERSION, 0, "given", (val, train), {k: k for k in val + train}) if val else None
-
-
-class Family(Protocol):
-    """A family of models: what is a vendor's becomes ours in here and nowhere else.
-
-    Attributes:
-        name: in the registry.
-        kind: of its predictions.
-        Config: its settings.
-        streams: the format whose data sets it reads by itself, with the division inside; its job
-            holds no samples then. "" is none.
-    """
+class TrainedFamily(ABC):
+    """A family whose networks our own loop trains."""
 
     name: str
     kind: Kind
-    streams: str
-    Config: type[RunConfig]
+    streams = ""
+    Config: type[TrainerConfig]
 
-    def build(self, config: Any, classes: int) -> Any:
-        """Return a network (`torch.nn.Module`) to train."""
+    @abstractmethod
+    def build(self, config: Any, classes: int) -> nn.Module:
+        """Return a network to train, of images, float (N, 1, h, w).
+
+        Raises:
+            ValueError: dimensions that do not go together, or weights that cannot be had.
+        """
+
+    @abstractmethod
+    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Lesson:
+        """Return what the network computes while it learns, for the estimate of memory."""
+
+    @abstractmethod
+    def fit(
+        self,
+        network: Any,
+        config: Any,
+        job: TrainJob,
+        augment: Augmentation,
+        setting: Setting,
+    ) -> None:
+        """Train a network and leave it in `job.out`."""
+
+    @abstractmethod
+    def predict_frames(
+        self, network: Any, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
+    ) -> Iterator[Prediction]:
+        """Yield one prediction a frame, in order; the network is in evaluation mode."""
 
     def without_weights(self, config: Any) -> Any:
         """Return the config of the same network with random weights, which needs no download."""
+        return config
 
-    def blocks(self, network: Any) -> list[Any]:
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
         """Return the parts that gradient checkpointing computes anew."""
+        return list(find_blocks(network))
 
-    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Any:
-        """Return what the network computes while it learns, a `zoo.families.lesson.Lesson`."""
+    def sources(self, config: Any) -> list[WeightSource]:
+        """Return whose pretrained weights the network starts from."""
+        return []
+
+    def rebuild(self, run: Path, config: Any, classes: int) -> nn.Module:
+        """Return the network of a run, without its weights and without a download."""
+        return self.build(self.without_weights(config), classes)
+
+    def describe(self, run: Path, network: Any) -> None:  # noqa: B027 (most have nothing)
+        """Leave in the run folder what `rebuild` needs beyond the config."""
+
+    def open_items(self, config: Any, job: TrainJob) -> tuple[Items, Items]:
+        """Return what to learn from and what to score on."""
+        return SampleItems(job.train, job.labels), SampleItems(job.val, job.labels)
+
+    def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
+        """Return what is done to the images that are learned from."""
+        # Late: prediction needs no albumentations.
+        from zoo.augmentation.pipeline import Augmentation
+
+        return Augmentation(config.augment, labels)
 
     def train(self, config: Any, job: TrainJob) -> None:
-        """Train a model and leave it in `job.out`; a killed run continues."""
+        """Train a network and leave it in `job.out`; a killed run continues, a finished one stays.
+
+        Raises:
+            ValueError: what the config or the data ask for is not there.
+        """
+        # Late: prediction needs no Lightning.
+        from zoo.training.loop import is_finished, seed_everything
+
+        if is_finished(config, job):
+            return
+        augment = self.augmentation(config, job.labels)
+        setting = plan_scoring(config)
+        seed_everything(config.seed)
+        network = self.build(config, len(job.labels))
+        if config.init:
+            checkpoints.load_weights(network, configs.find_weights(self.name, config.init))
+        if config.gradient_checkpointing:
+            checkpoint_blocks(self.blocks(network))
+        self.describe(job.out, network)
+        write_licences(job.out, self.sources(config))
+        self.fit(network, config, job, augment, setting)
 
     def predict(
         self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
     ) -> Iterator[Prediction]:
-        """Yield one prediction a sample, in order, in the images' own frame."""
+        """Yield one prediction a sample, in order, in the images' own frame.
+
+        Raises:
+            ValueError: the run has no weights, or an option is unknown.
+        """
+        labels = LabelSpace.load(config.labels)
+        plan = plan_prediction(config, options)
+        network = self.rebuild(run, config, len(labels))
+        checkpoints.load_weights(network, checkpoints.find_weights(run))
+        place(network, plan.setting.device).eval()
+        frames = read_frames(samples, plan.size_hw)
+        yield from self.predict_frames(network, frames, labels, plan.setting)

@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 import configs
 from converters.types import LabelSpace
 from zoo.config import check_config
+from zoo.contract import Family
 from zoo.families import FAMILIES, load_family
-from zoo.families.base import Family
 
 _REPORTED = re.compile(r"^# Reported(?: \((N\d+)\))?: (\.\d+|none)$", re.MULTILINE)
 

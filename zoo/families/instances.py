@@ -16,16 +16,18 @@ from torch import nn
 from converters.types import Frame as Place
 from converters.types import LabelSpace, Sample
 from fusion.types import Evidence, Kind, Prediction
-from zoo.data import Frame, ObjectBits, ObjectItems, normalize
-from zoo.devices import autocast
-from zoo.families.base import PredictOptions, TrainJob
-from zoo.families.lesson import Lesson
-from zoo.families.trained import TrainedFamily
-from zoo.inference import Setting
-from zoo.trainer import TrainerConfig
+from zoo.contract import PredictOptions, TrainJob
+from zoo.data.batches import normalize
+from zoo.data.objects import ObjectBits, ObjectItems
+from zoo.data.reading import Frame
+from zoo.families.base import TrainedFamily
+from zoo.families.training_step import Lesson
+from zoo.inference.predict import Setting
+from zoo.machine.devices import autocast
+from zoo.training.config import TrainerConfig
 
 if TYPE_CHECKING:
-    from zoo.augmentation import Augmentation
+    from zoo.augmentation.pipeline import Augmentation
 
 Found = dict[int, tuple[Evidence, ...]]
 """Class number -> its instances, the surest first: score, and soft mask in pixels of the input."""
@@ -135,8 +137,8 @@ class InstanceFamily(TrainedFamily):
             ValueError: samples are mixed, and an image has several objects of a class.
         """
         # Late: prediction needs no Lightning.
-        from zoo.families.instance_module import InstanceModule
-        from zoo.training import fit_network
+        from zoo.training.loop import fit_network
+        from zoo.training.module import InstanceModule
 
         train, val = self.open_items(config, job)
         bits = None

@@ -13,16 +13,16 @@ from pydantic import model_validator
 
 from converters.types import LabelSpace
 from fusion.types import Kind, Prediction
-from zoo import checkpoints
-from zoo.data import Frame
-from zoo.families.base import TrainJob
-from zoo.families.lesson import Lesson
-from zoo.families.trained import TrainedFamily
-from zoo.inference import Setting, predict_semantic
-from zoo.semantic import SemanticConfig
+from zoo.contract import TrainJob
+from zoo.data.reading import Frame
+from zoo.families.base import TrainedFamily
+from zoo.families.training_step import Lesson
+from zoo.inference.predict import Setting, predict_semantic
+from zoo.run_files import checkpoints
+from zoo.training.semantic_config import SemanticConfig
 
 if TYPE_CHECKING:
-    from zoo.augmentation import Augmentation
+    from zoo.augmentation.pipeline import Augmentation
 
 
 class NetworkConfig(SemanticConfig):
@@ -81,7 +81,7 @@ class SemanticFamily(TrainedFamily):
     def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
         """Return what is done to the images that are learned from."""
         # Late: prediction needs no albumentations.
-        from zoo.augmentation import Augmentation
+        from zoo.augmentation.pipeline import Augmentation
 
         return Augmentation(config.augment, labels, config.soft_targets)
 
@@ -89,7 +89,8 @@ class SemanticFamily(TrainedFamily):
         self, network: Any, config: Any, job: TrainJob, augment: Augmentation, setting: Setting
     ) -> None:
         """Train a network and leave it in `job.out`."""
-        from zoo.training import SemanticModule, fit_network
+        from zoo.training.loop import fit_network
+        from zoo.training.module import SemanticModule
 
         items = self.open_items(config, job)
         fit_network(network, config, job, *items, augment, setting, learner=SemanticModule)

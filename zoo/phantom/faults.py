@@ -23,7 +23,7 @@ class Planted:
 
     Attributes:
         key: of the image, as its path below the tree without suffix.
-        kind: one of `converters.audit.KINDS`.
+        kind: one of `converters.audit.findings.KINDS`.
         how: which of the faults of this kind.
         labels: the bones it is about.
         others: keys of further images that it is about, such as the original of a copy.
@@ -42,7 +42,7 @@ def plant_faults(data: Path, share: float, seed: int) -> list[Planted]:
     Faults of every sort come equally often. What was planted goes to `faults.json` in the tree.
 
     Args:
-        data: a tree of `zoo.phantom.write_phantom`.
+        data: a tree of `zoo.phantom.tree.write_phantom`.
         share: of the training images.
         seed: decides which images, which faults, and where.
 

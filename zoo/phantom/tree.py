@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from converters.files.atomic import unfinished
 from converters.parallel import map_ordered
 from converters.types import LabelSpace
-from converters.unfinished import unfinished
 from zoo.phantom.anatomy import BENT, NEUTRAL, Hand, draw_hands
 from zoo.phantom.annotation import IntPoints, draw_polygons
 from zoo.phantom.config import PhantomConfig

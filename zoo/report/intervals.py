@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusion.metrics.intervals import Estimate
-from zoo.report.tables import signed
+from zoo.report.numbers import signed
 
 MARK_WH = (132, 14)
 _ROOM = 5

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.images import read_pixels
-from converters.masks import EMPTY, CropMask, union_box
+from converters.files.images import read_pixels
+from converters.masks import EMPTY, Box, CropMask, union_box
 from converters.types import LabelSpace, Sample
-from fusion.metrics import shared_parts
+from fusion.metrics.scores import shared_parts
 
 Color = tuple[int, int, int]
 Floats = npt.NDArray[np.float32]
@@ -254,3 +254,35 @@ def css(color: Color) -> str:
     '#ff0010'
     """
     return "#{:02x}{:02x}{:02x}".format(*color)
+
+
+SIDE = 400
+
+
+# A view is so many times as wide as what it is about, and at least this part of the image.
+ROOM = 1.6
+
+
+NEAREST = 0.22
+
+
+def view_around(box_xywh: Box | None, size_hw: tuple[int, int], nearest: float = NEAREST) -> View:
+    """Return a square view around a box, with room; of the whole image where there is none.
+
+    It leaves the image only where the box does, or where the image is narrower than the view, and
+    is at least `nearest` of the image's longer side.
+    """
+    height, width = size_hw
+    box = box_xywh or (0, 0, width, height)
+    wanted = max(ROOM * max(box[2], box[3]), nearest * max(size_hw))
+    beyond = max(-box[0], -box[1], box[0] + box[2] - width, box[1] + box[3] - height, 0)
+    side = round(min(wanted, max(size_hw) + 2 * beyond)) if box_xywh else max(size_hw)
+    left = _place(box[0], box[2], side, width)
+    top = _place(box[1], box[3], side, height)
+    return View((left, top, side, side), (SIDE, SIDE))
+
+
+def _place(start: int, length: int, side: int, limit: int) -> int:
+    middle = start + length // 2 - side // 2
+    low, high = min(0, start), max(limit, start + length) - side
+    return (low + high) // 2 if high < low else min(max(middle, low), high)

@@ -6,7 +6,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from zoo.report.tables import DIGITS, signed
+from zoo.report.numbers import DIGITS, signed
 
 
 def render(name: str, **values: Any) -> str:

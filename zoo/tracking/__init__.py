@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from converters.files import atomic_write_text
+from converters.files.provenance import atomic_write_text
 from converters.types import LabelSpace
 from zoo.config import RunConfig
-from zoo.families.base import Family, PredictOptions, TrainJob
-from zoo.row_feed import Row, RowFeed, read_rows, watched
+from zoo.contract import Family, PredictOptions, TrainJob
+from zoo.run_files.metrics import Row, RowFeed, read_rows, watched
 from zoo.tracking.backends import Drawing, Ending, Tracker, open_trackers
 
 FOLDER = "tracking"

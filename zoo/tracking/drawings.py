@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from converters.masks import CropMask
 from converters.types import LabelSpace, Sample
-from fusion.metrics import score_image
+from fusion.metrics.scores import score_image
 from fusion.types import Prediction
-from zoo.evaluate import binary_masks, truth_masks
 from zoo.report import pictures
 from zoo.report.pictures import View
+from zoo.results.scoring import binary_masks, truth_masks
 from zoo.tracking.backends import Drawing, Layer, Picture
 
 Planes = Mapping[str, npt.NDArray[np.bool_]]

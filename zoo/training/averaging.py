@@ -12,9 +12,9 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from zoo.data import normalize
-from zoo.optim import OptimConfig, rate
-from zoo.trainer import SwaConfig, TrainerConfig
+from zoo.data.batches import normalize
+from zoo.training.config import SwaConfig, TrainerConfig
+from zoo.training.optim import OptimConfig, rate
 
 Tensors = tuple[torch.Tensor, ...] | list[torch.Tensor]
 

@@ -20,18 +20,20 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import nn
 
 from converters.types import LabelSpace
-from zoo import checkpoints
-from zoo.augmentation import Augmentation
-from zoo.data import Cases, Items, TrainingSet
-from zoo.devices import place
-from zoo.families.base import TrainJob
-from zoo.inference import Setting, predict_semantic
-from zoo.trainer import TrainerConfig
+from zoo.augmentation.pipeline import Augmentation
+from zoo.contract import TrainJob
+from zoo.data.cases import Cases
+from zoo.data.items import Items
+from zoo.data.training_set import TrainingSet
+from zoo.inference.predict import Setting, predict_semantic
+from zoo.machine.devices import place
+from zoo.run_files import checkpoints
+from zoo.run_files.notes import BY_SPEED, add_note, noted_kernels
 from zoo.training.averaging import Averaging
+from zoo.training.config import TrainerConfig
 from zoo.training.module import NetworkModule
-from zoo.training.notes import BY_SPEED, add_note, noted_kernels
 from zoo.training.recorder import Recorder
-from zoo.validation import Predict
+from zoo.training.validation import Predict
 
 Learner = Callable[[nn.Module, Any, LabelSpace, TrainingSet], NetworkModule]
 """Puts a network together with its loss and optimizer: of it, the config, the classes, samples."""

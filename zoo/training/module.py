@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -11,11 +11,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from converters.types import LabelSpace
-from zoo.data import EpochSampler, TrainingSet, normalize, targets_on_device, training_loader
-from zoo.optim import ScoreLR, build_optimizer, build_schedule
-from zoo.semantic import SemanticConfig
-from zoo.trainer import TrainerConfig
+from zoo.data.batches import normalize, targets_on_device, unpack_on_device
+from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
 from zoo.training.averaging import settle_rate
+from zoo.training.config import TrainerConfig
+from zoo.training.optim import ScoreLR, build_optimizer, build_schedule
+from zoo.training.semantic_config import SemanticConfig
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -90,3 +91,26 @@ class SemanticModule(NetworkModule):
         target = targets_on_device(masks, self.classes, self._data.is_soft)
         loss: torch.Tensor = self.objective(outputs, target)
         return loss
+
+
+class LearnsByItself(Protocol):
+    """A network that computes its loss by itself."""
+
+    def loss(
+        self, images: torch.Tensor, masks: torch.Tensor, classes: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the loss of images, float (N, 1, h, w), with masks, bool (N, P, h, w)."""
+
+
+class InstanceModule(NetworkModule):
+    """A network that computes its loss by itself, with its optimizer."""
+
+    network: LearnsByItself
+
+    def training_step(self, batch: Batch, number: int) -> torch.Tensor:
+        """Return the loss of images, uint8 (N, 1, h, w), and bit-packed masks."""
+        images, packed = batch
+        objects = self._data.objects or tuple(range(self.classes))
+        masks = unpack_on_device(packed, len(objects), torch.bool)
+        classes = torch.tensor(objects, device=masks.device)
+        return self.network.loss(normalize(images), masks, classes)

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from converters.unfinished import unfinished
-from zoo import checkpoints
-from zoo.data import Cases
-from zoo.families.base import TrainJob
-from zoo.inference import Setting, predict_semantic
-from zoo.metrics_file import MetricsFile
+from converters.files.atomic import unfinished
+from zoo.contract import TrainJob
+from zoo.data.cases import Cases
+from zoo.inference.predict import Setting, predict_semantic
+from zoo.run_files import checkpoints
+from zoo.run_files.metrics import MetricsFile
 from zoo.training.averaging import Averaging
 from zoo.training.module import Batch, NetworkModule
-from zoo.validation import Predict, score_cases
+from zoo.training.validation import Predict, score_cases
 
 # Reading the loss waits for the device, so it is not done at every step.
 STEPS_BETWEEN_NOTES = 10

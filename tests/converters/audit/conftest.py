@@ -10,7 +10,8 @@ from shapely.geometry import MultiPolygon, Polygon
 
 import converters
 from converters.types import Instance, LabelSpace, Sample
-from zoo.phantom import PhantomConfig, write_phantom
+from zoo.phantom.config import PhantomConfig
+from zoo.phantom.tree import write_phantom
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 from shapely.affinity import scale, translate
 from shapely.geometry import Point, box
 
-from converters.audit import audit
+from converters.audit.search import audit
 from converters.errors import Problem
 from converters.types import Frame
 

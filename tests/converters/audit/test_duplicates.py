@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from converters.audit import audit
-from converters.images import read_pixels
+from converters.audit.search import audit
+from converters.files.images import read_pixels
 
 CHANGES = {
     "as it is": lambda p: p,

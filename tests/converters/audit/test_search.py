@@ -6,10 +6,13 @@ import pytest
 import yaml
 
 import converters
-from converters.audit import KINDS, Finding, audit, draft_edits
-from converters.edits import Edits
-from zoo.phantom import PhantomConfig, write_phantom
+from converters.audit.drafting import draft_edits
+from converters.audit.findings import KINDS, Finding
+from converters.audit.search import audit
+from converters.edits.edits import Edits
+from zoo.phantom.config import PhantomConfig
 from zoo.phantom.faults import plant_faults
+from zoo.phantom.tree import write_phantom
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import pytest
 from shapely.affinity import scale
 from shapely.geometry import Polygon, box
 
-from converters.audit import audit
 from converters.audit.forms import form_features
 from converters.audit.look import look
-from converters.images import read_pixels
+from converters.audit.search import audit
+from converters.files.images import read_pixels
 
 BONES = ("finger-2", "finger-10", "Capitate", "Radius")
 

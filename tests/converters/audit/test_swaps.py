@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from converters.audit import audit, draft_edits
+from converters.audit.drafting import draft_edits
+from converters.audit.search import audit
 from converters.audit.swaps import cycles
 
 SWAPS = [

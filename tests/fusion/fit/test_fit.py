@@ -8,15 +8,15 @@ from scipy.optimize import check_grad
 
 from converters.masks import EMPTY, crop
 from fusion import Hybrid, Mean
-from fusion.evidence import ZONES, gather
 from fusion.fit.counted import Counted
 from fusion.fit.counts import AT_MOST_SOURCES, LEVELS, Stack, tabulate
 from fusion.fit.hybrid import HybridFit
 from fusion.fit.weights import tune_bias
-from fusion.hybrid import ClassWeights
-from fusion.metrics import Scores, dice, score_image
-from fusion.rule_file import dump_rule, read_rule
-from fusion.trust import Calibration, Curve, Gate, Trust
+from fusion.metrics.scores import Scores, dice, score_image
+from fusion.rules.calibration import Calibration, Curve, Gate, Trust
+from fusion.rules.evidence import ZONES, gather
+from fusion.rules.file import dump_rule, read_rule
+from fusion.rules.hybrid import ClassWeights
 from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (90, 130)

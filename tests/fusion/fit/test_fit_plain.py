@@ -13,8 +13,8 @@ from fusion.fit.counted import Counted, count_plainly
 from fusion.fit.counts import ClassTable, dice_above
 from fusion.fit.judging import Judge, Judged, compare
 from fusion.fit.plain import vote_dice
-from fusion.metrics import dice
-from fusion.rule_file import dump_rule, read_rule
+from fusion.metrics.scores import dice
+from fusion.rules.file import dump_rule, read_rule
 from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (90, 130)

@@ -5,9 +5,9 @@ import pytest
 
 from converters.masks import EMPTY, CropMask, crop
 from converters.types import LabelSpace
-from fusion.metrics import ImageScore, Scores, count, iou, score_image
 from fusion.metrics.intervals import mean_over_people
 from fusion.metrics.measures import FAST, MEASURES, measure_image, parse_measures
+from fusion.metrics.scores import ImageScore, Scores, count, iou, score_image
 from fusion.metrics.summary import (
     compare,
     confusion_of,

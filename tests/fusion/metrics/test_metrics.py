@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import dice as scipy_dissimilarity
 
 from converters.masks import EMPTY, CropMask, crop
-from fusion.metrics import ImageScore, Scores, dice, intersection, score_image, shared_parts
+from fusion.metrics.scores import ImageScore, Scores, dice, intersection, score_image, shared_parts
 
 SIZE_HW = (17, 29)
 

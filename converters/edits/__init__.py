@@ -1,0 +1,1 @@
+"""Corrections of annotations, as a file that says them, applied to what was read."""

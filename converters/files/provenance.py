@@ -1,0 +1,161 @@
+"""Result folders that appear whole or not at all, and the record of where they came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from converters.files.atomic import unfinished
+
+PROVENANCE = "provenance.json"
+# Distributions whose version can change a result; those that are not installed are left out.
+_RECORDED = (
+    *("segzoo", "numpy", "opencv-python-headless", "opencv-python", "shapely", "scikit-learn"),
+    *("pyarrow", "pillow", "torch", "torchvision", "lightning", "transformers", "datasets"),
+    *("segmentation-models-pytorch", "timm", "albumentations"),
+    *("ultralytics", "ultralytics-opencv-headless"),
+)
+
+
+@contextmanager
+def result_folder(
+    out: Path, kind: str, provenance: Mapping[str, Any] | None = None
+) -> Iterator[Path]:
+    """Give a folder to write into that becomes `out` when the block ends without an error.
+
+    An error leaves `out` as it was. A previous result of the same kind is replaced as a whole. See
+    `converters.files.atomic`.
+
+    Args:
+        out: where the result will be.
+        kind: what it is, such as a format's name; goes to `provenance.json`.
+        provenance: further entries: command, config, seed, split.
+
+    Raises:
+        ValueError: `out` exists and is not such a result.
+    """
+    target = Path(os.path.realpath(out))
+    _check_replaceable(target, kind)
+    with unfinished(target) as folder:
+        folder.mkdir()
+        _write_record(folder, {"kind": kind, **(provenance or {}), **environment()})
+        yield folder
+        # The work may have taken hours, in which somebody put something there.
+        _check_replaceable(target, kind)
+
+
+def _check_replaceable(folder: Path, kind: str) -> None:
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    found = read_provenance(folder).get("kind")
+    if found != kind:
+        what = f"a result of '{found}'" if found else "something else"
+        raise ValueError(
+            f"{folder}: expected nothing there, or a result of '{kind}' to replace; found {what}: "
+            "remove it or choose another place"
+        )
+
+
+def write_provenance(
+    folder: Path,
+    command: object,
+    config: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    split_digest: str | None = None,
+    *,
+    kind: str = "run",
+) -> None:
+    """Write `provenance.json` into a folder that is not a `result_folder`.
+
+    Args:
+        folder: exists.
+        command: what the user called, as text or as a list of arguments.
+        config: the effective config, as JSON can hold it.
+        seed: of the random numbers.
+        split_digest: `Split.digest` of the folds that were used.
+        kind: what the folder is.
+    """
+    record = {"command": command, "config": config, "seed": seed, "split": split_digest}
+    given = {name: value for name, value in record.items() if value is not None}
+    _write_record(folder, {"kind": kind, **given, **environment()})
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """Read a folder's `provenance.json`; empty where there is none that can be read."""
+    try:
+        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    text = json.dumps(record, indent=1, ensure_ascii=False, default=str)
+    atomic_write_text(folder / PROVENANCE, text + "\n")
+
+
+@cache
+def _versions() -> tuple[tuple[str, str], ...]:
+    found = [("python", platform.python_version())]
+    for name in _RECORDED:
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return tuple(found)
+
+
+@cache
+def _git_commit() -> str | None:
+    root = Path(__file__).resolve().parent.parent
+    # An installed package may lie below somebody else's repository.
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(
+            [*command, "--exclude=*"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, and the commit of the project's checkout where it runs from one."""
+    record: dict[str, Any] = {"versions": dict(_versions())}
+    commit = _git_commit()
+    return {**record, "git": commit} if commit else record
+
+
+def atomic_write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file that is either there as a whole or as it was before."""
+    with unfinished(path) as place:
+        place.write_text(text, encoding="utf-8", newline="\n")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Put a file at `target`: a hard link where the file system allows it, else a copy.
+
+    Raises:
+        OSError: no such file, or `target` exists.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # A link to a symbolic link would break when the result is moved.
+    original = os.path.realpath(source)
+    try:
+        os.link(original, target)
+    except FileExistsError:
+        # Copying would write through a link that is there, into somebody's image.
+        raise
+    except OSError:
+        shutil.copyfile(original, target)

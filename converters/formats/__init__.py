@@ -1,0 +1,1 @@
+"""One annotation format a module, and what a few of them share."""

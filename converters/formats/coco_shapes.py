@@ -1,0 +1,125 @@
+"""An object's pixels as COCO's `segmentation`, and back; `converters.formats.coco` says why so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from shapely.geometry import MultiPolygon, Polygon
+
+from converters.formats.coco_borders import Points, borders, fill
+from converters.masks import (
+    CropMask,
+    Ring,
+    decode_coco_rle,
+    encode_coco_rle,
+    outline,
+    rasterize,
+    rings,
+)
+
+# Far beyond any image; what is larger would only overflow.
+_LARGEST_COORDINATE = 1e6
+
+
+def encode_segmentations(
+    masks: Sequence[CropMask], size_hw: tuple[int, int], layout: str
+) -> list[bytes]:
+    """Return the JSON of each mask's polygons, or of its run-length code.
+
+    Args:
+        masks: at least one pixel each.
+        size_hw: the image's height and width.
+        layout: `polygons`, where a mask has no holes, or `rle`.
+    """
+    shells = [_shells(mask) if layout == "polygons" else [] for mask in masks]
+    lines = _lines([shell for own in shells for shell in own], size_hw)
+    return [
+        b"[%b]" % b",".join(islice(lines, len(own))) if own else _code(mask, size_hw)
+        for mask, own in zip(masks, shells, strict=True)
+    ]
+
+
+def _shells(mask: CropMask) -> list[Ring]:
+    """The parts of a mask without holes; none where it has one."""
+    parts = rings(mask)
+    return [] if any(holes for _, holes in parts) else [shell for shell, _ in parts]
+
+
+def _code(mask: CropMask, size_hw: tuple[int, int]) -> bytes:
+    return json.dumps(encode_coco_rle(mask, size_hw), separators=(",", ":")).encode("ascii")
+
+
+def _lines(shells: Sequence[Ring], size_hw: tuple[int, int]) -> Iterator[bytes]:
+    words = _words(max(size_hw))
+    for line in borders(shells):
+        yield b"[%b]" % words[line].tobytes().replace(b"\0", b"")[:-1]
+
+
+@lru_cache(maxsize=8)
+def _words(size: int) -> npt.NDArray[np.bytes_]:
+    """What is written for each half pixel of a side; shorter ones are filled up with zeros."""
+    return np.array([f"{i / 2:.10g}," for i in range(2 * size + 1)], dtype=np.bytes_)
+
+
+def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> Polygon | MultiPolygon:
+    """Return the geometry of an annotation's `segmentation`.
+
+    Args:
+        segmentation: polygons, or a run-length code, compressed or not.
+        size_hw: the image's height and width.
+
+    Raises:
+        ValueError: neither, or one that is broken or has no pixel in the image.
+    """
+    if not segmentation:
+        raise ValueError("expected polygons or a run-length code, found only a box")
+    if isinstance(segmentation, dict):
+        mask = _decode(segmentation, size_hw)
+    elif isinstance(segmentation, list):
+        mask = _fill(segmentation, size_hw)
+    else:
+        raise ValueError(f"expected polygons or a run-length code, found {segmentation!r:.40}")
+    if not mask.area:
+        raise ValueError("expected an object with pixels in the image, found none")
+    return outline(mask)
+
+
+def _decode(code: Mapping[str, Any], size_hw: tuple[int, int]) -> CropMask:
+    size, counts = code.get("size"), code.get("counts")
+    if not isinstance(size, list) or tuple(size) != size_hw:
+        raise ValueError(f"expected a run-length code of size {size_hw}, found {size!r:.40}")
+    if not isinstance(counts, str) and not (
+        isinstance(counts, list) and all(isinstance(n, int) for n in counts)
+    ):
+        raise ValueError(f"expected 'counts' to be a text or whole numbers, found {counts!r:.40}")
+    return decode_coco_rle({"size": size, "counts": counts})
+
+
+def _fill(segmentation: Sequence[Any], size_hw: tuple[int, int]) -> CropMask:
+    # As supervision, we take a single polygon without the list around it, too.
+    parts = segmentation if isinstance(segmentation[0], list) else [segmentation]
+    polygons = [_points(part) for part in parts]
+    mask = fill(polygons, size_hw)
+    if mask.area:
+        return mask
+    return rasterize(MultiPolygon([Polygon(points - 0.5) for points in polygons]), size_hw)
+
+
+def _points(part: Any) -> Points:
+    try:
+        values = np.array(part)
+    except ValueError:
+        values = np.empty(0, object)
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise ValueError(f"expected a polygon x1, y1, x2, ..., found {part!r:.40}")
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f"expected at least 3 points x, y, found {len(values)} numbers")
+    if not (np.abs(values) < _LARGEST_COORDINATE).all():
+        raise ValueError("expected coordinates in pixels, found NaN, infinity or huge ones")
+    return values.astype(np.float64).reshape(-1, 2)

@@ -1,0 +1,281 @@
+"""Masks as PNG files, in four layouts.
+
+    OUT/images/KEY.png                   hard links where possible
+    OUT/masks/...                        see below
+    OUT/masks.yaml                       the layout, and what its folders hold
+    OUT/labels.yaml                      the label space
+    OUT/images.json                      KEY -> group, size, attributes, place in the original
+    OUT/split.json                       where a split was given
+
+`packed`: bit c % 8 of channel c // 8 of an RGBA image is class c; `masks/KEY.png`, or, of more than
+32 classes, `masks/0-31/KEY.png` and so on. All four channels are data: a program that premultiplies
+the alpha channel or drops it destroys the masks. OpenCV and Pillow do neither.
+
+`per-class`: `masks/CLASS/KEY.png`, 0 and 255, where the class has pixels. Letters that file systems
+do not take are replaced; `masks.yaml` maps the folders to the classes.
+
+`groups`: `masks/group-0/KEY.png` and so on: index maps, whose value is the class's number plus 1,
+or 0 for none. Classes that share a pixel in any image are in different groups, of which there are
+as few as possible.
+
+`index`: `masks/KEY.png`, one such index map for all classes, for programs that know one label a
+pixel. Overlaps are lost: of two bones the one that is smaller in the image lies on top (of two of
+one size, the class that comes later). `masks.yaml` says what mean Dice is left to reach at most.
+
+Index maps have 8 bits a pixel, and 16 beyond 255 classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import cv2
+import yaml
+
+from converters.errors import Problems
+from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
+from converters.files.json_files import dump_json
+from converters.files.provenance import atomic_write_text
+from converters.formats.graph_coloring import color
+from converters.formats.mask_layouts import (
+    MaskLayout,
+    class_folders,
+    packed_folders,
+    read_png,
+)
+from converters.formats.writing import Target, check_labels, record_fields, sample_record
+from converters.loss import ConversionLoss, lossless, measure
+from converters.masks import CropMask, outline, rasterize_labels, share_pixels
+from converters.types import Instance, LabelSpace, Sample
+
+LOSES = {
+    "packed": frozenset({"subpixels"}),
+    "per-class": frozenset({"subpixels"}),
+    "groups": frozenset({"subpixels"}),
+    "index": frozenset({"overlaps", "subpixels"}),
+}
+
+
+def matches(root: Path) -> bool:
+    """Tell whether a folder holds masks as PNG files."""
+    return (root / "labels.yaml").is_file() and (root / "masks").is_dir()
+
+
+# --- writing
+
+
+def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+    """Write samples with their masks; a split is laid beside them and moves no file.
+
+    Only the layout `index` loses something, where bones overlap.
+    """
+    (target.folder / "masks").mkdir()
+    (target.folder / "images").mkdir()
+    layout = MaskLayout(target.layout, target.labels, _folders(samples, target))
+    encode = partial(_write_sample, target.folder, layout, target.enlarge)
+    loss = ConversionLoss()
+    index = {}
+    for sample, (names, lost) in zip(samples, target.each(encode, samples), strict=True):
+        loss += lost
+        # A class without pixels has no file: the list tells it from a file that was lost.
+        drawn = {"drawn": names} if layout.name == "per-class" else {}
+        index[sample.key] = {**sample_record(sample), **drawn}
+    target.labels.save(target.folder / "labels.yaml")
+    atomic_write_text(target.folder / "images.json", dump_json(index))
+    atomic_write_text(target.folder / "masks.yaml", _layout_yaml(layout, loss))
+    return loss
+
+
+def _folders(samples: Sequence[Sample], target: Target) -> dict[str, tuple[str, ...]]:
+    if target.layout == "packed":
+        return packed_folders(target.labels)
+    if target.layout == "per-class":
+        return class_folders(target.labels)
+    if target.layout == "index":
+        return {"": target.labels.names}
+    pairs = set().union(*target.each(partial(_overlaps, target.labels), samples))
+    groups = color(target.labels.names, sorted(pairs))
+    return {f"group-{number}": names for number, names in enumerate(groups)}
+
+
+def _overlaps(labels: LabelSpace, sample: Sample) -> set[tuple[str, str]]:
+    check_labels(sample, labels)
+    masks = rasterize_labels(sample.instances, sample.size_hw)
+    pairs = combinations(sorted(masks), 2)
+    return {(a, b) for a, b in pairs if share_pixels(masks[a], masks[b])}
+
+
+def _write_sample(
+    folder: Path, layout: MaskLayout, enlarge: Enlarge, sample: Sample
+) -> tuple[list[str], ConversionLoss]:
+    check_labels(sample, layout.labels)
+    drawn = rasterize_labels(sample.instances, sample.size_hw)
+    masks = {name: mask for name, mask in drawn.items() if mask.area}
+    for place, png in layout.files(masks, sample.size_hw).items():
+        path = _mask_file(folder, place, sample.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png)
+    put_image(sample, folder / "images" / (sample.key + image_suffix(sample)), enlarge)
+    names = [name for name in layout.labels.names if name in masks]
+    return names, _loss(layout, sample, masks)
+
+
+def _loss(layout: MaskLayout, sample: Sample, masks: Mapping[str, CropMask]) -> ConversionLoss:
+    if layout.name != "index":
+        return lossless(sample)
+    painted = layout.paint("", masks, sample.size_hw)
+    if cv2.countNonZero(painted) == sum(mask.area for mask in masks.values()):
+        return lossless(sample)
+    return measure(sample, layout.masks("", painted))
+
+
+def _layout_yaml(layout: MaskLayout, loss: ConversionLoss) -> str:
+    record: dict[str, Any] = {"layout": layout.name}
+    if layout.name in ("per-class", "groups"):
+        record["folders"] = {folder: list(names) for folder, names in layout.folders.items()}
+    if layout.name == "index":
+        reach = {name: loss.dice.get(name, 1.0) for name in layout.labels.names}
+        mean = sum(reach.values()) / len(reach)
+        figures = {"all": mean, **reach}
+        record["mean_dice_at_most"] = {name: round(dice, 4) for name, dice in figures.items()}
+    return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+
+
+# --- reading
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read masks in any of the layouts; outlines follow the pixels exactly.
+
+    Args:
+        root: folder that `write` made, or one like it; without `masks.yaml` the masks are
+            `packed`, without `images.json` all that lies in `images` counts.
+        subset: `test` are the keys below `test/`, `train` all others, `all` both.
+        labels: the classes; must be those of `labels.yaml`.
+        problems: takes down masks and images that are missing or broken.
+
+    Returns:
+        Samples, one instance for each class that has pixels.
+
+    Raises:
+        ValueError: other classes, or a broken `masks.yaml` or `images.json`.
+    """
+    names = LabelSpace.load(str(root / "labels.yaml")).names
+    if names != labels.names:
+        raise ValueError(f"{root}: expected the classes of '{labels.name}', found {names!r:.80}")
+    layout = _read_layout(root, labels)
+    images = _find_images(root)
+    samples: list[Sample] = []
+    for key, record in _read_index(root, images).items():
+        if subset == "all" or (subset == "test") == key.startswith("test/"):
+            samples += _read_sample(root, images.get(key, []), layout, record, problems)
+    return samples
+
+
+def _read_sample(
+    root: Path,
+    images: Sequence[Path],
+    layout: MaskLayout,
+    record: Mapping[str, Any],
+    problems: Problems,
+) -> list[Sample]:
+    key, group = str(record["key"]), str(record.get("group", ""))
+    try:
+        fields = record_fields(record)
+        if len(images) != 1:
+            raise ValueError(f"expected one image of this name, found {len(images)}")
+        size_hw = read_size_hw(images[0])
+    except ValueError as error:
+        problems.add(root / "images" / key, error, key=key, group=group)
+        return []
+    masks: dict[str, CropMask] = {}
+    for folder in _folders_of(root, layout, record):
+        path = _mask_file(root, folder, key)
+        try:
+            masks.update(_read_file(path, folder, layout, size_hw))
+        except ValueError as error:
+            problems.add(path, error, key=key, group=group)
+    instances = tuple(Instance(n, outline(masks[n])) for n in layout.labels.names if n in masks)
+    return [Sample(image=images[0], size_hw=size_hw, instances=instances, **fields)]
+
+
+def _mask_file(root: Path, folder: str, key: str) -> Path:
+    # Keys may hold dots: the suffix is added, never replaced.
+    return root / "masks" / folder / (key + ".png")
+
+
+def _read_index(root: Path, images: Mapping[str, list[Path]]) -> dict[str, dict[str, Any]]:
+    path = root / "images.json"
+    if not path.is_file():
+        return {key: {"key": key} for key in images}
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        return {str(key): {**record, "key": str(key)} for key, record in index.items()}
+    except (OSError, AttributeError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected keys with their groups, found: {error!r}") from None
+
+
+def _find_images(root: Path) -> dict[str, list[Path]]:
+    folder = root / "images"
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if is_image(path):
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    return found
+
+
+def _read_layout(root: Path, labels: LabelSpace) -> MaskLayout:
+    path = root / "masks.yaml"
+    if not path.is_file():
+        return MaskLayout("packed", labels, packed_folders(labels))
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        name = str(record["layout"])
+        folders = {str(f): tuple(names) for f, names in record.get("folders", {}).items()}
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected a layout of masks, found: {error!r}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: expected YAML, found: {error}") from None
+    if name not in LOSES:
+        raise ValueError(f"{path}: expected a layout of {', '.join(LOSES)}, found '{name}'")
+    if name in ("packed", "index"):
+        folders = packed_folders(labels) if name == "packed" else {"": labels.names}
+    held = [label for names in folders.values() for label in names]
+    if sorted(map(str, held)) != sorted(labels.names):
+        raise ValueError(f"{path}: expected every class in one folder, found {held!r:.80}")
+    if any(Path(folder).is_absolute() or ".." in Path(folder).parts for folder in folders):
+        raise ValueError(f"{path}: expected folders below 'masks', found others")
+    if name == "per-class" and any(len(names) > 1 for names in folders.values()):
+        raise ValueError(f"{path}: expected one class a folder, found several")
+    return MaskLayout(name, labels, folders)
+
+
+def _folders_of(root: Path, layout: MaskLayout, record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the folders in which a sample has a file."""
+    drawn = record.get("drawn")
+    for folder, names in layout.folders.items():
+        if layout.name != "per-class":
+            yield folder
+        elif drawn is None:
+            if _mask_file(root, folder, str(record["key"])).is_file():
+                yield folder
+        elif names[0] in drawn:
+            yield folder
+
+
+def _read_file(
+    path: Path, folder: str, layout: MaskLayout, size_hw: tuple[int, int]
+) -> dict[str, CropMask]:
+    try:
+        pixels = read_png(path)
+    except OSError as error:
+        raise ValueError(f"expected a mask: {error.strerror}") from None
+    masks = layout.masks(folder, pixels)
+    if pixels is not None and pixels.shape[:2] != size_hw:
+        raise ValueError(f"expected a mask of {size_hw}, found {pixels.shape[:2]}")
+    return masks

@@ -1,0 +1,249 @@
+"""Ultralytics' segmentation labels: one text line `class x1 y1 x2 y2 ...` for each object.
+
+    OUT/data.yaml                       names, train, val; no `path`: the folder can be moved
+    OUT/images/{train,val}/NAME.png     hard links where possible
+    OUT/labels/{train,val}/NAME.txt
+    OUT/images.json                     NAME -> key, size, group
+
+A line is one ring of points. It follows the object's pixels in straight and diagonal steps, and not
+the annotator's longer edges: Ultralytics spreads a thousand points over every ring and truncates
+them, which widens slanted edges (mean Dice .994 at 512 x 512 pixels, .998 at 2048) and leaves such
+steps as they are (.9999 and above).
+
+Holes and parts are joined into one ring by bridges of no width, walked there and back. A hole costs
+no pixel, because its bridge runs inside the object; parts cost the pixels of the bridge between
+them.
+
+Coordinates are (x + 0.5) / width: Ultralytics multiplies by the width and truncates, and so finds
+the pixel again; at other sizes the point stays at the pixel's centre.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+from shapely.geometry import Polygon
+
+from converters.errors import Problems
+from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
+from converters.files.json_files import dump_json
+from converters.files.provenance import atomic_write_text
+from converters.formats.single_ring import joined_ring
+from converters.formats.writing import Target, check_labels, read_index, sample_record
+from converters.loss import ConversionLoss, lossless, measure
+from converters.masks import Ring, rasterize, rasterize_labels, rings
+from converters.types import Instance, LabelSpace, Sample
+
+LOSES = {"polygons": frozenset({"parts", "subpixels"})}
+
+
+def matches(root: Path) -> bool:
+    """Tell whether a folder is an Ultralytics data set."""
+    return (root / "data.yaml").is_file()
+
+
+# --- writing
+
+
+def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+    """Write samples as an Ultralytics data set.
+
+    Without a split all goes to `train`, and `val` in `data.yaml` names the same images, because
+    Ultralytics wants one.
+    """
+    for subset in ("train", "val") if target.is_split else ("train",):
+        for kind in ("images", "labels"):
+            (target.folder / kind / subset).mkdir(parents=True)
+    tasks = [
+        (sample, name, "val" if sample.key in target.held_out else "train")
+        for name, sample in zip(file_names(samples), samples, strict=True)
+    ]
+    encode = partial(_write_sample, target.folder, target.labels, target.enlarge)
+    loss = sum(target.each(encode, tasks), ConversionLoss())
+    index = {name: sample_record(sample) for sample, name, _ in tasks}
+    atomic_write_text(target.folder / "images.json", dump_json(index))
+    atomic_write_text(target.folder / "data.yaml", _data_yaml(target.labels, target.is_split))
+    return loss
+
+
+def _write_sample(
+    folder: Path, labels: LabelSpace, enlarge: Enlarge, task: tuple[Sample, str, str]
+) -> ConversionLoss:
+    sample, name, subset = task
+    text, lost = label_text(sample, labels)
+    put_image(sample, folder / "images" / subset / (name + image_suffix(sample)), enlarge)
+    (folder / "labels" / subset / f"{name}.txt").write_bytes(text)
+    return lost
+
+
+def file_names(samples: Sequence[Sample]) -> Iterator[str]:
+    """Yield a file stem for each sample: the image's, with a number added where it is taken."""
+    taken: set[str] = set()
+    for sample in samples:
+        stem = name = sample.image.stem
+        number = 1
+        # Some file systems do not tell a.png from A.png.
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        yield name
+
+
+def _data_yaml(labels: LabelSpace, has_val: bool) -> str:
+    record = {
+        "train": "images/train",
+        "val": "images/val" if has_val else "images/train",
+        "names": dict(enumerate(labels.names)),
+    }
+    return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+
+
+def label_text(sample: Sample, labels: LabelSpace) -> tuple[bytes, ConversionLoss]:
+    """Return a sample's label file, one line an instance, and what it could not hold.
+
+    An instance without a pixel in the image has no line.
+
+    Raises:
+        ValueError: a label that the label space does not have.
+    """
+    check_labels(sample, labels)
+    lines: list[bytes] = []
+    written: list[tuple[str, Ring]] = []
+    is_bridged = False
+    for instance in sample.instances:
+        parts = rings(rasterize(instance.geometry, sample.size_hw))
+        if not parts:
+            continue
+        ring = joined_ring(parts)
+        lines.append(_line(labels.index[instance.label], ring, sample.size_hw))
+        is_bridged |= len(parts) > 1
+        written.append((instance.label, ring))
+    text = b"".join(lines)
+    if not is_bridged:
+        return text, lossless(sample)
+    back = [Instance(label, Polygon(ring)) for label, ring in written]
+    return text, measure(sample, rasterize_labels(back, sample.size_hw))
+
+
+def _line(label: int, ring: Ring, size_hw: tuple[int, int]) -> bytes:
+    points = np.stack([_words(size_hw[1])[ring[:, 0]], _words(size_hw[0])[ring[:, 1]]], axis=1)
+    return b"%d%b\n" % (label, points.tobytes())
+
+
+@lru_cache(maxsize=8)
+def _words(size: int) -> npt.NDArray[np.bytes_]:
+    """What is written for each pixel of a side, all of one length, with the space before it.
+
+    Six digits tell a million pixels apart.
+    """
+    return np.array([f" {(i + 0.5) / size:.6f}" for i in range(size)], dtype="S9")
+
+
+# --- reading
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read an Ultralytics segmentation data set.
+
+    Args:
+        root: folder with `data.yaml`.
+        subset: `train` (all that is annotated: Ultralytics' train and val), `test` or `all`.
+        labels: the classes; their names must be those of `data.yaml`, in this order.
+        problems: takes down label files and images that are broken.
+
+    Returns:
+        Samples; keys and groups are those of `images.json`, else the images' paths.
+
+    Raises:
+        ValueError: `data.yaml` is not one, or has other classes.
+    """
+    index = read_index(root)
+    samples: list[Sample] = []
+    for image in _images(root, subset, labels):
+        place = image.relative_to(root)
+        fields = index.get(image.stem, {"key": place.with_suffix("").as_posix()})
+        report = partial(problems.add, key=fields["key"], group=fields.get("group", ""))
+        try:
+            size_hw = read_size_hw(image)
+            instances = _instances(root / _label_file(place), size_hw, labels, report)
+            samples.append(Sample(image=image, size_hw=size_hw, instances=instances, **fields))
+        except ValueError as error:
+            report(image, error)
+    return samples
+
+
+def _images(root: Path, subset: str, labels: LabelSpace) -> list[Path]:
+    path = root / "data.yaml"
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+        names = record["names"]
+        names = tuple(names[i] for i in range(len(names)))
+    except (KeyError, RecursionError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: expected Ultralytics' data.yaml, found: {error!r}") from None
+    if names != labels.names:
+        raise ValueError(f"{path}: expected the classes of '{labels.name}', found {names!r:.80}")
+    kinds = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
+    named = [record[kind] for kind in kinds[subset] if record.get(kind)]
+    folders = dict.fromkeys(_folder(root, path, name) for name in named)
+    files = (file for folder in folders for file in sorted(folder.rglob("*")))
+    return [file for file in files if is_image(file)]
+
+
+def _folder(root: Path, path: Path, name: object) -> Path:
+    # Roboflow writes ../train/images and means train/images; Ultralytics reads it so, too.
+    place = name.removeprefix("../") if isinstance(name, str) else ""
+    folder = root / place
+    if not place or not folder.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{path}: expected folders of images below it, found {name!r:.80}")
+    return folder
+
+
+def _label_file(image: Path) -> Path:
+    """Ultralytics' rule: the last folder `images` becomes `labels`."""
+    *folders, name = image.parts
+    last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
+    swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
+    return Path(*swapped, name).with_suffix(".txt")
+
+
+def _instances(
+    path: Path,
+    size_hw: tuple[int, int],
+    labels: LabelSpace,
+    report: Callable[[Path, str], None],
+) -> tuple[Instance, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
+    except (OSError, UnicodeDecodeError) as error:
+        what = error.strerror if isinstance(error, OSError) else error
+        report(path, f"expected a text of labels, found: {what}")
+        return ()
+    instances: list[Instance] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            instances += [_instance(line, size_hw, labels)] if line.strip() else []
+        except ValueError as error:
+            report(path, f"line {number}: {error}")
+    return tuple(instances)
+
+
+def _instance(line: str, size_hw: tuple[int, int], labels: LabelSpace) -> Instance:
+    fields = line.split()
+    try:
+        label, values = int(fields[0]), np.array(fields[1:], dtype=np.float64)
+    except ValueError:
+        raise ValueError(f"expected a class and coordinates, found '{line:.40}'") from None
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f"expected at least 3 points x y, found {len(values)} numbers")
+    if not 0 <= label < len(labels):
+        raise ValueError(f"expected classes 0 to {len(labels) - 1}, found {label}")
+    if not (np.abs(values - 0.5) <= 1.5).all():  # in pixels, or no numbers
+        raise ValueError(f"expected coordinates from 0 to 1, found '{line:.40}'")
+    points = values.reshape(-1, 2) * (size_hw[1], size_hw[0]) - 0.5
+    return Instance(labels.names[label], Polygon(points))

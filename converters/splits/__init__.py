@@ -1,0 +1,1 @@
+"""Folds of a data set: dealt by group, stratified, checked for leakage, described."""

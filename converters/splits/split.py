@@ -1,0 +1,283 @@
+"""Folds by patient, as a JSON file that all families share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from converters.errors import Problems
+from converters.files.provenance import atomic_write_text
+from converters.types import LabelSpace, Sample
+
+__all__ = ["STRATEGIES", "VERSION", "Split", "check_leakage", "make_split"]
+
+VERSION = 1
+STRATEGIES = ("group", "stratified")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which samples each fold holds out.
+
+    Attributes:
+        version: of the file's layout.
+        seed: of the shuffle.
+        strategy: how the folds were made, such as `group`.
+        folds: the held-out keys of each fold.
+        groups: key -> what must not be torn apart, such as the patient.
+
+    Raises:
+        ValueError: another version, a key twice or without a group, or a group in two folds.
+    """
+
+    version: int
+    seed: int
+    strategy: str
+    folds: tuple[tuple[str, ...], ...]
+    groups: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        if self.version != VERSION:
+            raise ValueError(f"split: expected version {VERSION}, found {self.version}")
+        if len(self.folds) < 2:
+            raise ValueError(f"split: expected at least 2 folds, found {len(self.folds)}")
+        self._check_keys()
+        home: dict[str, int] = {}
+        for number, keys in enumerate(self.folds):
+            for key in keys:
+                group = self.groups[key]
+                if home.setdefault(group, number) != number:
+                    raise ValueError(
+                        f"split: group '{group}' is in folds {home[group]} and {number} ('{key}'); "
+                        "a patient's images must stay together"
+                    )
+
+    def _check_keys(self) -> None:
+        seen: set[str] = set()
+        for key in self.keys:
+            if key in seen:
+                raise ValueError(f"split: '{key}' is held out twice")
+            if key not in self.groups:
+                raise ValueError(f"split: '{key}' has no group")
+            seen.add(key)
+        if left := sorted(set(self.groups) - seen):
+            raise ValueError(f"split: '{left[0]}' has a group but is in no fold")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """All keys, fold after fold."""
+        return tuple(key for keys in self.folds for key in keys)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content, in hex; equal splits have equal digests."""
+        text = json.dumps(self._record(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+    def val(self, fold: int) -> tuple[str, ...]:
+        """Return the keys that a fold holds out.
+
+        Raises:
+            ValueError: there is no such fold.
+        """
+        if not 0 <= fold < len(self.folds):
+            raise ValueError(f"fold {fold}: expected 0 to {len(self.folds) - 1}")
+        return self.folds[fold]
+
+    def train(self, fold: int) -> tuple[str, ...]:
+        """Return the keys that a fold learns from, sorted.
+
+        Raises:
+            ValueError: there is no such fold.
+        """
+        return tuple(sorted(set(self.keys) - set(self.val(fold))))
+
+    def check(self, samples: Iterable[Sample], excluded: Collection[str] = ()) -> None:
+        """Make sure that the split is about these samples.
+
+        Args:
+            samples: the data.
+            excluded: keys and groups that may be absent from the data.
+
+        Raises:
+            ValueError: keys that only one side has.
+        """
+        ours, theirs = set(self.keys), {sample.key for sample in samples}
+        if only := sorted(theirs - ours):
+            raise ValueError(f"split: {len(only)} images are in no fold, such as '{only[0]}'")
+        gone = {k for k in ours if k in excluded or self.groups[k] in excluded}
+        if only := sorted(ours - theirs - gone):
+            raise ValueError(
+                f"split: {len(only)} of its images are not in the data, such as '{only[0]}'"
+            )
+
+    def _record(self) -> dict[str, Any]:
+        folds = [{"val": list(keys)} for keys in self.folds]
+        head = {"version": self.version, "seed": self.seed, "strategy": self.strategy}
+        return {**head, "folds": folds, "groups": dict(self.groups)}
+
+    def save(self, path: Path) -> None:
+        """Write the split as JSON; the file is there as a whole or not at all."""
+        atomic_write_text(path, json.dumps(self._record(), indent=1, ensure_ascii=False) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Split:
+        """Read and check a split file.
+
+        Raises:
+            ValueError: no such file, not a split, or one that is not valid.
+        """
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            folds = tuple(tuple(str(key) for key in fold["val"]) for fold in raw["folds"])
+            groups = {str(key): str(group) for key, group in raw["groups"].items()}
+            return cls(raw["version"], int(raw["seed"]), str(raw["strategy"]), folds, groups)
+        except OSError as error:
+            raise ValueError(f"{path}: expected a split file: {error.strerror}") from None
+        except KeyError as error:
+            raise ValueError(f"{path}: expected a split file, found no {error}") from None
+        except (AttributeError, TypeError) as error:
+            raise ValueError(f"{path}: expected a split file, found: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
+
+def make_split(
+    samples: Sequence[Sample],
+    folds: int = 5,
+    seed: int = 0,
+    strategy: str = "group",
+    labels: LabelSpace | None = None,
+) -> Split:
+    """Deal samples into folds; all samples of a group go to the same one.
+
+    The result does not depend on the samples' order. A sample without a group is its own.
+
+    Args:
+        samples: what is divided.
+        folds: 2 or more.
+        seed: of the shuffle.
+        strategy: `group` makes folds of equal size; `stratified` makes folds that resemble each
+            other in which classes they have, how large those are, and how many an image has.
+        labels: lets `stratified` spread bent hands too; None leaves the posture out.
+
+    Raises:
+        ValueError: an unknown strategy, fewer than 2 folds, fewer groups than folds, or nothing
+            annotated to stratify by.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"split strategy '{strategy}': expected one of {', '.join(STRATEGIES)}")
+    if folds < 2:
+        raise ValueError(f"split: expected at least 2 folds, found {folds}")
+    ordered = sorted(samples, key=lambda sample: sample.key)
+    members: dict[str, list[Sample]] = {}
+    for sample in ordered:
+        members.setdefault(_group_of(sample), []).append(sample)
+    if len(members) < folds:
+        raise ValueError(
+            f"split: expected at least {folds} groups for {folds} folds, found {len(members)}"
+        )
+    dealt = _deal_evenly if strategy == "group" else partial(_deal_stratified, labels=labels)
+    home = dealt(members, folds, seed)
+    held_out = tuple(
+        tuple(s.key for s in ordered if home[_group_of(s)] == fold) for fold in range(folds)
+    )
+    return Split(VERSION, seed, strategy, held_out, {s.key: _group_of(s) for s in ordered})
+
+
+def _group_of(sample: Sample) -> str:
+    return sample.group or sample.key
+
+
+def _deal_evenly(members: Mapping[str, Sequence[Sample]], folds: int, seed: int) -> dict[str, int]:
+    from sklearn.model_selection import GroupKFold
+
+    groups = [group for group, samples in members.items() for _ in samples]
+    dealer = GroupKFold(folds, shuffle=True, random_state=seed)
+    return {
+        groups[i]: fold
+        for fold, (_, held_out) in enumerate(dealer.split(groups, groups=groups))
+        for i in held_out.tolist()
+    }
+
+
+def _deal_stratified(
+    members: Mapping[str, Sequence[Sample]], folds: int, seed: int, labels: LabelSpace | None
+) -> dict[str, int]:
+    from converters.splits.stratify import deal, strata_of
+
+    weights = [len(samples) for samples in members.values()]
+    dealt = deal(strata_of(members, labels), weights, folds, seed)
+    return dict(zip(members, dealt.tolist(), strict=True))
+
+
+# --- leakage
+
+
+def check_leakage(split: Split, samples: Iterable[Sample]) -> None:
+    """Make sure that no fold, and no test image, knows what another fold holds out.
+
+    Args:
+        split: the folds.
+        samples: with their images; those that the split does not have are test images.
+
+    Raises:
+        DataError: a patient or a key in two places, a sample whose group is not the split's, or
+            the same image (to the byte) in two places; all of them in one error.
+    """
+    problems = Problems(Path("split"))
+    ordered = sorted(samples, key=lambda sample: sample.key)
+    homes = {key: f"fold {fold}" for fold, keys in enumerate(split.folds) for key in keys}
+    homes = {sample.key: homes.get(sample.key, "test") for sample in ordered}
+    _check_groups(split, ordered, homes, problems)
+    for twins in _same_images(ordered, problems):
+        if len({homes[sample.key] for sample in twins}) > 1:
+            named = " and ".join(f"'{sample.key}' ({homes[sample.key]})" for sample in twins)
+            problems.add("image", f"expected in one place, found the same file as {named}")
+    problems.check()
+
+
+def _check_groups(
+    split: Split, samples: Sequence[Sample], homes: Mapping[str, str], problems: Problems
+) -> None:
+    for sample, following in pairwise(samples):
+        if sample.key == following.key:
+            problems.add(sample.key, "expected one image of this key, found two")
+    places: dict[str, dict[str, str]] = {}
+    for sample in samples:
+        group = _group_of(sample)
+        if (expected := split.groups.get(sample.key, group)) != group:
+            problems.add(
+                sample.key, f"expected group '{expected}' as in the split, found '{group}'"
+            )
+        places.setdefault(group, {}).setdefault(homes[sample.key], sample.key)
+    for group, found in places.items():
+        if len(found) > 1:
+            where = " and ".join(f"{home} ('{key}')" for home, key in found.items())
+            problems.add(f"group '{group}'", f"expected in one place, found in {where}")
+
+
+def _same_images(samples: Sequence[Sample], problems: Problems) -> Iterator[list[Sample]]:
+    """Yield samples whose files are equal; only files of equal length are read."""
+    by_length: dict[int, list[Sample]] = {}
+    for sample in samples:
+        try:
+            length = sample.image.stat().st_size if isinstance(sample.image, Path) else -1
+        except OSError as error:
+            problems.add(sample.key, f"expected an image: {error.strerror}")
+            continue
+        by_length.setdefault(length, []).append(sample)
+    for candidates in by_length.values():
+        if len(candidates) == 1:
+            continue
+        by_content: dict[bytes, list[Sample]] = {}
+        for sample in candidates:
+            content = hashlib.sha256(sample.image.read_bytes()).digest()
+            by_content.setdefault(content, []).append(sample)
+        yield from (twins for twins in by_content.values() if len(twins) > 1)

@@ -1,0 +1,1 @@
+"""What looks wrong with a prediction or a submission."""

@@ -1,0 +1,1 @@
+"""What is fused: prediction stores and submissions, opened together."""

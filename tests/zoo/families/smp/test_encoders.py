@@ -1,0 +1,200 @@
+"""What smp's networks make of encoders: weights from files, sizes that fit, several outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+
+from zoo.config import check_config
+from zoo.families.smp.family import FAMILY, SmpConfig
+from zoo.run_files.checkpoints import save_weights
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make(**changes: Any) -> SmpConfig:
+    raw = {"size": [64, 96], "epochs": 1, "batch": 2}
+    return check_config(SmpConfig, raw | changes, "test")
+
+
+def test_weights_of_timm_from_a_file(tmp_path: Path) -> None:
+    """The file of a classifier with colours, as it lies on the hub."""
+    theirs = timm.create_model("test_efficientnet", num_classes=1000)
+    save_weights(theirs, tmp_path / "model.safetensors")
+    given = str(tmp_path / "model.safetensors")
+    config = make(encoder="tu-test_efficientnet", encoder_weights=given)
+    features = timm.create_model("test_efficientnet", features_only=True)
+    features.load_state_dict(theirs.state_dict(), strict=False)
+    mine = FAMILY.build(config, 3).encoder.eval()
+    images = torch.randn(2, 1, 64, 96)
+    with torch.no_grad():
+        expected = features.eval()(images.expand(-1, 3, -1, -1))
+        found = mine(images)[1:]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_of_smp_hub_from_a_file(tmp_path: Path) -> None:
+    theirs = smp.encoders.get_encoder("resnet18", weights=None)
+    save_weights(theirs, tmp_path / "model.safetensors")
+    given = str(tmp_path / "model.safetensors")
+    mine = FAMILY.build(make(encoder="resnet18", encoder_weights=given), 3).encoder.eval()
+    images = torch.randn(2, 1, 64, 96)
+    with torch.no_grad():
+        expected = theirs.eval()(images.expand(-1, 3, -1, -1))[1:]
+        found = mine(images)[1:]
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_of_another_encoder(tmp_path: Path) -> None:
+    theirs = timm.create_model("test_resnet", num_classes=10)
+    save_weights(theirs, tmp_path / "model.safetensors")
+    config = make(
+        encoder="tu-test_efficientnet", encoder_weights=str(tmp_path / "model.safetensors")
+    )
+    with pytest.raises(ValueError, match="could not get the weights of 'tu-test_efficientnet'"):
+        FAMILY.build(config, 3)
+
+
+MAXVIT, SWIN = "tu-maxvit_tiny_tf_512", "tu-swin_tiny_patch4_window7_224"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"encoder": MAXVIT, "size": [768, 768]}, "expected height and width of 512, 1024, 1536"),
+        ({"encoder": SWIN, "size": [512, 512]}, r"takes \[224, 224\] alone, found \[512, 512\]"),
+        ({"encoder_options": {"img_size": 64}}, "encoder_options: expected none for 'resnet34'"),
+        ({"architecture": "deeplabv3plus", "batch": 1}, "batch: expected at least 2, found 1"),
+        (
+            {"architecture": "unetplusplus", "deep_supervision": [1, 1]},
+            "gives 4 outputs while it learns: expected 4 weights, finest first, or none, found 2",
+        ),
+        ({"deep_supervision": [1, 1]}, "gives 1 output while it learns: expected none, found 2"),
+    ],
+)
+def test_bad_configs(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"encoder": MAXVIT, "size": [512, 1024]},
+        {"encoder": MAXVIT, "size": [512, 768], "encoder_options": {"img_size": 256}},
+        {"encoder": SWIN, "size": [224, 224]},
+        {"encoder": SWIN, "encoder_options": {"strict_img_size": False}},
+        {"architecture": "pspnet", "batch": 1},
+    ],
+)
+def test_sizes_that_fit(changes: dict[str, Any]) -> None:
+    assert make(**changes)
+
+
+@pytest.mark.parametrize("architecture", ["deeplabv3", "deeplabv3plus", "pan", "upernet"])
+def test_pooling_refuses_single_images(architecture: str) -> None:
+    """What the config refuses, the network refuses as well."""
+    network = FAMILY.build(make(architecture=architecture, encoder="resnet18"), 2).train()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        network(torch.zeros(1, 1, 256, 256))
+
+
+@pytest.mark.parametrize("architecture", ["unet", "unetplusplus", "fpn", "pspnet", "segformer"])
+def test_others_learn_from_single_images(architecture: str) -> None:
+    encoder = "mit_b0" if architecture == "segformer" else "resnet18"
+    config = make(architecture=architecture, encoder=encoder, batch=1)
+    assert FAMILY.build(config, 2).train()(torch.zeros(1, 1, 64, 64)).shape == (1, 2, 64, 64)
+
+
+def test_a_u_net_plus_plus_that_gives_four_outputs() -> None:
+    """Each head reads the node that it is named after; evaluation is the plain network's."""
+    deep = FAMILY.build(
+        make(architecture="unetplusplus", encoder="resnet18", deep_supervision=[1, 1, 1, 1]), 3
+    )
+    images = torch.randn(2, 1, 64, 96)
+    outputs = deep.train()(images)
+    assert [tuple(o.shape) for o in outputs] == [(2, 3, 64, 96)] + 3 * [(2, 3, 32, 48)]
+    touched = []
+    for output in outputs:
+        deep.zero_grad()
+        output.sum().backward(retain_graph=True)
+        nodes = {k for k, m in deep.decoder.blocks.items() if next(m.parameters()).grad is not None}
+        touched.append(nodes)
+    assert touched[3] == {"x_3_3"}
+    assert touched[2] == {"x_2_2", "x_3_3", "x_2_3"}
+    assert touched[1] == {f"x_{i}_{j}" for j in range(1, 4) for i in range(1, j + 1)}
+    assert touched[0] == set(deep.decoder.blocks)
+    plain = FAMILY.build(make(architecture="unetplusplus", encoder="resnet18"), 3)
+    own = deep.state_dict()
+    plain.load_state_dict({k: v for k, v in own.items() if not k.startswith("auxiliary")})
+    with torch.no_grad():
+        assert torch.equal(deep.eval()(images), plain.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "weights", "licence", "is_non_commercial"),
+    [
+        ("resnet34", "imagenet", "BSD-3-Clause", False),
+        ("resnet50", "swsl", "CC-BY-NC-4.0", True),
+        ("efficientnet-b7", "advprop", "Apache-2.0", False),
+        ("mit_b5", "imagenet", "NVIDIA Source Code License for SegFormer", True),
+        ("tu-hrnet_w64.ms_in1k", "imagenet", "mit", False),
+        ("tu-convnextv2_base.fcmae_ft_in22k_in1k", "imagenet", "cc-by-nc-4.0", True),
+        ("dpn68", "imagenet", "unknown", None),
+        ("resnet34", "mine.safetensors", "unknown", None),
+    ],
+)
+def test_the_licence_of_weights(
+    encoder: str, weights: str, licence: str, is_non_commercial: bool | None
+) -> None:
+    (source,) = FAMILY.sources(make(encoder=encoder, encoder_weights=weights))
+    assert (source.licence, source.is_non_commercial) == (licence, is_non_commercial)
+
+
+def test_random_weights_have_no_licence() -> None:
+    assert FAMILY.sources(make()) == []
+
+
+def test_a_checkpointed_run_is_the_plain_run(
+    tiny_smp: Callable[..., Any], make_job: Callable[..., Any]
+) -> None:
+    from zoo.run_files.checkpoints import LAST, read_weights
+
+    found = []
+    for name, saves in (("plain", False), ("saving", True)):
+        job = make_job(name)
+        FAMILY.train(tiny_smp(epochs=1, gradient_checkpointing=saves), job)
+        found.append(read_weights(job.out / LAST))
+    assert all(torch.equal(found[0][key], found[1][key]) for key in found[0])
+
+
+def test_a_copy_of_a_checkpointed_network_is_its_own() -> None:
+    """An average of weights is a deep copy; it must not compute with the original's weights."""
+    from copy import deepcopy
+
+    from zoo.families.activation_checkpointing import checkpoint_blocks, find_blocks
+
+    network = FAMILY.build(make(encoder="resnet18"), 2).train()
+    checkpoint_blocks(find_blocks(network))
+    copy = deepcopy(network)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.zero_()
+    copy(torch.randn(2, 1, 64, 64)).sum().backward()
+    deep = copy.encoder.layer4[0].conv1.weight
+    assert deep.grad is not None
+    assert deep.grad.abs().sum() > 0

@@ -1,0 +1,282 @@
+"""What every shipped network does: it is built, learns for two steps, is saved, and predicts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import configs
+from converters.types import LabelSpace
+from zoo.config import check_config
+from zoo.contract import PredictOptions
+from zoo.families import FAMILIES, load_family
+from zoo.families.activation_checkpointing import checkpoint_blocks
+from zoo.families.catalogue import build_outline, describe_model, describe_models, read_reported
+from zoo.families.semantic import SemanticFamily
+from zoo.run_files.checkpoints import BEST, LAST, read_weights
+from zoo.run_files.licences import FILE
+from zoo.training.loop import seed_everything
+
+SMALL = {
+    "size": [64, 96],
+    "epochs": 1,
+    "batch": 2,
+    "accumulate": 1,
+    "cache": "none",
+    "workers": 0,
+    "device": "cpu",
+    "precision": "auto",
+    "init": None,
+}
+# The beginning of an encoder's name -> the smallest of its kind.
+ENCODERS: dict[str, dict[str, Any]] = {
+    "tu-maxvit": {
+        "encoder": "tu-test_maxvit",
+        "encoder_options": {"img_size": 64},
+        "size": [64, 128],
+    },
+    "tu-swin": {
+        "encoder": "tu-swin_tiny_patch4_window7_224",
+        "encoder_options": {
+            "strict_img_size": False,
+            **{"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
+        },
+    },
+    "tu-hrnet": {"encoder": "tu-hrnet_w18_small"},
+    "tu-tf_efficientnet": {"encoder": "tu-test_efficientnet"},
+    "tu-mobilenet": {},
+    "efficientnet": {"encoder": "efficientnet-b0"},
+    "mit_b": {"encoder": "mit_b0"},
+    "resn": {"encoder": "resnet18"},
+}
+BACKBONES: dict[str, dict[str, Any]] = {
+    "swin": {"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4},
+    "convnext": {"hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]},
+}
+TRANSFORMER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+SEGFORMER = {
+    "hidden_sizes": [8, 16, 16, 16],
+    "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 2, 2, 2],
+    "decoder_hidden_size": 16,
+}
+
+
+def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes a config's network small, of the same kind and without a download."""
+    if family == "smp":
+        small = next(v for k, v in ENCODERS.items() if raw["encoder"].startswith(k))
+        return {"encoder_weights": None, **small}
+    if family == "segformer":
+        return {"network": SEGFORMER}
+    if family == "torchvision":
+        return {"architecture": "deeplabv3_mobilenet_v3_large", "pretrained": None}
+    if family == "monai":
+        small = {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
+        return {**small, "size": [100, 120], "window": [64, 96], "focus": {"shared": 0.25}}
+    return {"pretrained": None, "channels": 1, "network": _shrink_transformer(raw)}
+
+
+def _shrink_transformer(raw: dict[str, Any]) -> dict[str, Any]:
+    if raw["architecture"] == "upernet":
+        kind = raw["network"]["backbone_config"]["model_type"]
+        heads = {"hidden_size": 8, "auxiliary_channels": 8}
+        return {**heads, "backbone_config": {"model_type": kind, **BACKBONES[kind]}}
+    if raw["architecture"] == "beit":
+        return {**TRANSFORMER, "out_indices": [1, 2, 3, 4], "use_relative_position_bias": True}
+    sizes = {"neck_hidden_sizes": [8, 8, 8, 8], "fusion_hidden_size": 8}
+    return {**TRANSFORMER, **sizes, "backbone_out_indices": [0, 1, 2, 3]}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Of tiny networks, threads that wait for each other cost more than they save."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def semantic() -> Iterator[tuple[SemanticFamily, str]]:
+    for name in FAMILIES:
+        family = load_family(name)
+        if isinstance(family, SemanticFamily):
+            yield from ((family, config) for config in configs.names(name))
+
+
+NETWORKS = list(semantic())
+every = pytest.mark.parametrize(
+    ("family", "name"), NETWORKS, ids=[f"{f.name}-{name}" for f, name in NETWORKS]
+)
+
+
+def read(family: SemanticFamily, name: str) -> dict[str, Any]:
+    raw: dict[str, Any] = yaml.safe_load(configs.find(family.name, name).read_text("utf-8"))
+    return raw
+
+
+@pytest.fixture
+def load(toys: Any) -> Callable[..., Any]:
+    def load(family: SemanticFamily, name: str, **changes: Any) -> Any:
+        raw = read(family, name)
+        small = {**SMALL, **shrink(family.name, raw), "labels": str(toys.labels_file)}
+        return check_config(family.Config, raw | small | changes, name)
+
+    return load
+
+
+@every
+def test_every_config_learns_is_saved_and_predicts(
+    family: SemanticFamily,
+    name: str,
+    load: Callable[..., Any],
+    make_job: Callable[..., Any],
+    toys: Any,
+) -> None:
+    config = load(family, name)
+    job = make_job(val=toys.samples[4:5])
+    seed_everything(config.seed)
+    network = family.build(config, len(toys.labels))
+    encoder = sum(p.numel() for p in network.encoder.parameters())
+    assert 0 < encoder < sum(p.numel() for p in network.parameters())
+    before = network.state_dict()
+    family.train(config, job)
+    after = read_weights(job.out / LAST)
+    assert before.keys() == after.keys() == read_weights(job.out / BEST).keys()
+    learnt = [k for k, v in before.items() if v.is_floating_point() and not v.equal(after[k])]
+    assert len(learnt) > len(before) / 3
+    assert json.loads((job.out / FILE).read_text()) == []
+    found = list(family.predict(job.out, config, toys.samples[:2], PredictOptions()))
+    assert [(p.key, p.size_hw) for p in found] == [(s.key, (96, 64)) for s in toys.samples[:2]]
+
+
+@every
+def test_every_config_computes_the_same_with_gradient_checkpointing(
+    family: SemanticFamily, name: str, load: Callable[..., Any]
+) -> None:
+    """Losses, gradients and what batch norms remember are equal to the bit."""
+    config = load(family, name)
+    images = torch.randn(2, 1, *config.input_size, generator=torch.Generator().manual_seed(0))
+    found = []
+    for saves_memory in (False, True):
+        seed_everything(3)
+        network = family.build(config, 3).train()
+        if saves_memory:
+            blocks = family.blocks(network)
+            assert len(blocks) >= 4
+            checkpoint_blocks(blocks)
+        outputs = network(images)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        assert len(outputs) == max(1, len(config.deep_supervision))
+        assert {o.shape[:2] for o in outputs} == {(2, 3)}
+        sum(o.square().mean() for o in outputs).backward()
+        gradients = {k: p.grad for k, p in network.named_parameters() if p.grad is not None}
+        found.append((gradients, dict(network.named_buffers())))
+    for plain, saving in zip(*found, strict=True):
+        assert plain.keys() == saving.keys()
+        assert all(torch.equal(plain[key], saving[key]) for key in plain)
+
+
+@every
+def test_every_config_says_what_was_reported(family: SemanticFamily, name: str) -> None:
+    text = configs.find(family.name, name).read_text("utf-8")
+    assert name == "demo" or read_reported(text) is not None
+
+
+# Millions of parameters, of the whole network for 29 classes and grey images: what papers and
+# libraries state for their own numbers of classes and colours, to the digits that they state.
+PUBLISHED = {
+    # torchvision's page of fcn_resnet50, 21 classes; deeplabv3_resnet50.
+    ("torchvision", "fcn_resnet50_1024"): (35.322, 0.01),
+    ("torchvision", "deeplabv3_resnet50_1024"): (42.004, 0.01),
+    # SegFormer, table 2: MiT-B0, B2, B5.
+    ("segformer", "mit_b0_1024"): (3.8, 0.1),
+    ("segformer", "mit_b2_512"): (27.5, 0.2),
+    ("segformer", "mit_b5_1024"): (84.7, 0.1),
+    # Swin, table 3; ConvNeXt, table 5; both with UPerNet, 150 classes.
+    ("huggingface", "upernet_swin_large"): (234, 0.5),
+    ("huggingface", "upernet_convnext_base"): (122, 0.5),
+    # BEiT, github.com/microsoft/unilm, beit: BEiT-large with UPerNet, 441 M.
+    ("huggingface", "beit_large_640"): (441, 0.5),
+    # DPT, table 5 of its appendix: DPT-Large, 343 M.
+    ("huggingface", "dpt_large"): (343, 2),
+    # Torchvision's pages of its Mask R-CNNs, 91 classes: 61 more of 5 x 1025 and 257 weights.
+    ("maskrcnn", "resnet50_fpn_1024"): (44.401 - 0.33, 0.06),
+    ("maskrcnn", "resnet50_fpn_v2_1024"): (46.359 - 0.33, 0.06),
+    # Mask2Former, table 1: Swin-T, 47 M.
+    ("mask2former", "swin_tiny_1024"): (47, 0.6),
+    # Ultralytics' tables of v8 and 11, segmentation, 80 classes.
+    ("yolo", "yolov8x_2048"): (71.8, 0.2),
+    ("yolo", "yolo11x_1024"): (62.1, 0.2),
+}
+
+
+@pytest.mark.parametrize(("name", "published"), PUBLISHED.items())
+def test_sizes_are_those_that_are_published(
+    name: tuple[str, str], published: tuple[float, float]
+) -> None:
+    expected, tolerance = published
+    found = describe_model(load_family(name[0]), name[1])
+    assert found.parameters == pytest.approx(expected, abs=tolerance)
+    assert str(found.size[0]) in name[1] or name[0] == "huggingface"
+
+
+def test_models_of_every_kind_are_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One config each, for the time it takes.
+    monkeypatch.setattr(configs, "names", lambda kind: ["demo"] if kind == "yolo" else [])
+    (model,) = describe_models()
+    assert (model.family, model.config, model.size) == ("yolo", "demo", (224, 224))
+    assert 1 < model.parameters < 5
+
+
+# Millions of parameters of classifiers, with their last layer: timm's and torchvision's tables of
+# results, EfficientNet-PyTorch's, and SegFormer's table 1 for the bare encoder of MiT-B5.
+CLASSIFIERS = {
+    "unet_maxvit_base": (119.88, 1.4),
+    "unetplusplus_efficientnet_b7": (66.35, 2.6),
+    "unetplusplus_efficientnet_b8": (87.41, 4.9),
+    "unetplusplus_efficientnetv2_xl": (208.12, 2.2),
+    "unetplusplus_efficientnet_b6": (43.04, 3.7),
+    "unetplusplus_efficientnet_b3": (12.23, 1.6),
+    "unetplusplus_resnext50": (25.03, 2.1),
+    "unetplusplus_hrnet_w64": (128.06, 10.4),
+    "hrnet_w48": (77.47, 10.4),
+    "upernet_mit_b5": (81.4, 0.1),
+    "upernet_swin_large": (196.74, 1.6),
+}
+
+
+@pytest.mark.parametrize(("name", "published"), CLASSIFIERS.items())
+def test_encoders_are_those_that_are_published(name: str, published: tuple[float, float]) -> None:
+    family = load_family("smp")
+    assert isinstance(family, SemanticFamily)
+    config = check_config(family.Config, read(family, name), name)
+    network = build_outline(family, config, len(LabelSpace.load("hand_bones")))
+    millions = sum(p.numel() for p in network.encoder.parameters()) / 1e6
+    with_head, head = published
+    assert with_head - head - 0.1 <= millions <= with_head + 0.1
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), list({family.name: (family, name) for family, name in NETWORKS}.values())
+)
+def test_the_same_seed_gives_the_same_weights(
+    family: SemanticFamily, name: str, load: Callable[..., Any]
+) -> None:
+    networks = []
+    for seed in (5, 5, 6):
+        seed_everything(seed)
+        networks.append(family.build(load(family, name), 3).state_dict())
+    first, again, other = networks
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)

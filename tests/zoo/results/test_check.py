@@ -1,0 +1,154 @@
+"""`zoo check` on phantoms: codes that fit an image and lie otherwise than they were meant to."""
+
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from converters.masks import crop, encode_rle, rasterize_labels
+from converters.types import LabelSpace
+from fusion.checks.orientation import TURNS, Annotations, Layouts, annotated_centres, shift_px
+from fusion.checks.submission import review
+from fusion.sources import submission
+from fusion.sources.submission import Image, Row
+from zoo.source import DataSource
+
+LABELS = LabelSpace.load("hand_bones")
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def data(zoo, tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    zoo("phantom", root, "--people", 8, "--test-people", 3, "--size", SIZE, "--seed", 5)
+    return root
+
+
+@pytest.fixture(scope="module")
+def train(data):
+    return DataSource.open(data).read(LABELS, "train")
+
+
+@pytest.fixture(scope="module")
+def test(data):
+    return DataSource.open(data).read(LABELS, "test")
+
+
+@pytest.fixture(scope="module")
+def planes(test):
+    return [
+        {n: m.full((SIZE, SIZE)) for n, m in rasterize_labels(s.instances, s.size_hw).items()}
+        for s in test
+    ]
+
+
+def column_by_column(plane):
+    return plane.T
+
+
+def shifted(plane):
+    # Starts that count from 0.
+    return np.roll(plane.ravel(), -1).reshape(plane.shape)
+
+
+def rough(plane):
+    small = cv2.resize(plane * 255, (24, 24), interpolation=cv2.INTER_AREA)
+    return (cv2.resize(small, plane.shape[::-1]) > 127).astype(np.uint8)
+
+
+def write(path, test, planes, change=lambda plane: plane, names=LABELS.names):
+    rows = []
+    for sample, masks in zip(test, planes, strict=True):
+        for name in LABELS.names:
+            mask = crop(np.ascontiguousarray(change(masks[name]))) if name in names else None
+            rows.append(Row(sample.file_name, name, encode_rle(mask, (SIZE, SIZE)) if mask else ""))
+    submission.write(path, rows)
+    return path
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("change", [lambda plane: plane, rough])
+def test_an_honest_submission_raises_no_suspicion(tmp_path, train, test, planes, count, change):
+    path = write(tmp_path / "a_1.csv", test[:count], planes[:count], change)
+    images = [Image(s.file_name, s.size_hw) for s in test[:count]]
+    found = review(path, images, LABELS, Annotations.of(train, test[:count], LABELS))
+    assert found.problems == ()
+    assert not any(note.startswith(("layout", "shift")) for note in found.notes)
+
+
+MISTAKES = {
+    "column by column": (column_by_column, "problem", "look transposed .* column by column"),
+    "upside down": (np.flipud, "problem", "look mirrored top to bottom"),
+    "from zero": (shifted, "note", r"1\.0 pixels to the left .* count pixels from 0\?"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_that_fits_the_image_is_found(zoo, data, test, planes, tmp_path, capsys, mistake):
+    change, kind, message = MISTAKES[mistake]
+    path = write(tmp_path / "submission.csv", test, planes, change)
+    zoo("check", path, "--data", data, code=2 if kind == "problem" else 0)
+    said = capsys.readouterr()
+    lines = [x for x in (said.err + said.out).splitlines() if re.search("layout:|shift:", x)]
+    assert len(lines) == 1, said
+    assert re.search(message, lines[0])
+
+
+@pytest.mark.parametrize("names", [LABELS.groups["carpals"], LABELS.groups["fingers"]])
+def test_some_classes_are_enough(train, test, planes, tmp_path, names):
+    path = write(tmp_path / "a.csv", test, planes, column_by_column, names)
+    images = [Image(s.file_name, s.size_hw) for s in test]
+    known = Annotations(Layouts.learn([*train, *test], LABELS), {})
+    (problem,) = review(path, images, LABELS, known).problems
+    assert "look transposed" in problem
+
+
+def test_two_annotated_patients_tell_nothing(train, test):
+    few = [s for s in train if s.group in {train[0].group, train[-1].group}]
+    assert Layouts.learn(few, LABELS) is None
+    assert Layouts.learn([], LABELS) is None
+
+
+def test_mirroring_is_found_where_all_hands_are_one_side(train, test):
+    centres = annotated_centres(train, LABELS)
+    thumb, little = LABELS.index["finger-3"], LABELS.index["finger-19"]
+    is_right = centres[:, thumb].real < centres[:, little].real
+    one_side = Layouts.learn([s for s, ok in zip(train, is_right, strict=True) if ok], LABELS)
+    others = centres[~is_right]
+    square = np.ones(len(others), bool)
+    assert 0 < len(others) < len(centres)
+    assert one_side.suspect(others, square).turn == "mirrored left to right"
+    assert one_side.suspect(centres[is_right], square[: is_right.sum()]) is None
+    assert Layouts.learn(train, LABELS).suspect(others, square) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_wrong_predictions_are_not_taken_for_turned_ones(train, test, seed):
+    generator = np.random.default_rng(seed)
+    layouts = Layouts.learn(train, LABELS)
+    exchanged = annotated_centres(test, LABELS)
+    for row in exchanged:
+        generator.shuffle(row)
+    anywhere = generator.uniform(0, SIZE, exchanged.shape) * np.exp(0.25j * np.pi)
+    for centres in (exchanged, anywhere, exchanged[:1], anywhere[:1]):
+        assert layouts.suspect(centres, np.ones(len(centres), bool)) is None
+
+
+def test_images_that_are_not_square_are_not_transposed(train, test):
+    layouts = Layouts.learn(train, LABELS)
+    turned = TURNS["transposed"](annotated_centres(test, LABELS))
+    assert layouts.suspect(turned, np.ones(len(turned), bool)).turn == "transposed"
+    assert layouts.suspect(turned, np.zeros(len(turned), bool)) is None
+
+
+@pytest.mark.parametrize(
+    ("offset", "spread", "expected"),
+    [(-1, 1, -1), (1, 1, 1), (-0.2, 1, None), (-2, 1, None), (-1, 30, None), (-1 - 1j, 1, None)],
+)
+def test_only_a_pixel_to_the_side_is_a_shift(offset, spread, expected):
+    generator = np.random.default_rng(0)
+    true = generator.uniform(0, SIZE, (40, 12)) * np.exp(0.5j)
+    found = true + offset + generator.normal(0, spread, true.shape)
+    assert shift_px(found, true) == (None if expected is None else pytest.approx(expected, abs=0.2))
+    assert shift_px(found[:4], true[:4]) is None

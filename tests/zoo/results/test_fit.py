@@ -1,0 +1,118 @@
+"""The fit command: every method from stores to a config that fuses, the same by any processes."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from fusion.fit import FITS
+from fusion.rules.file import read_rule
+from fusion.sources.store import PredictionStore, StoreWriter
+
+
+@pytest.mark.parametrize("method", FITS)
+def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsys, method):
+    given = (*stores, "--data", work / "data", "--method", method, "--refine", "none")
+    rule, out = tmp_path / "fusion.yaml", tmp_path / "out.csv"
+    zoo("fit", *given, "--out", rule)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("held-out Dice on 6 images of 3 patients")
+    assert lines[1].split()[:6] == ["class", "a", "b", "c", "mean", "fused"]
+    assert len(lines) == 2 + 9 + 3
+    assert lines[-1].startswith(f"held-out mean Dice: fitted {method} 0.")
+    assert lines[-2].startswith(f"{rule}: fitted on 6 images")
+    # The mean of all classes is what the last line says.
+    assert lines[-1].split(f"fitted {method} ")[1].split(",")[0] == lines[-3].split()[5]
+    assert read_rule(rule).sources == ("a", "b", "c")
+    zoo("fuse", *stores, "--config", rule, "--out", out, "--data", work / "data")
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(("method", "refine"), [("hybrid", "shape"), ("mean", "all")])
+def test_processes_do_not_change_the_file(zoo, stores, work, tmp_path, capsys, method, refine):
+    if refine == "all":
+        pytest.importorskip("pydensecrf", reason="the extra crf is not installed")
+    said = []
+    for jobs in (1, 2):
+        out = tmp_path / str(jobs) / "fusion.yaml"
+        given = (*stores, "--data", work / "data", "--method", method, "--refine", refine)
+        zoo("fit", *given, "--jobs", jobs, "--out", out)
+        said.append(capsys.readouterr().out.replace(str(out), ""))
+    first, second = ((tmp_path / j / "fusion.yaml").read_bytes() for j in "12")
+    assert first == second
+    assert said[0] == said[1]
+
+
+def test_images_that_are_left_out_are_not_counted(zoo, stores, work, toys, tmp_path, capsys):
+    edits = tmp_path / "edits.yaml"
+    left_out = f"{{key: {toys.samples[0].key}, why: torn}}"
+    edits.write_text(f"version: 1\nexclude_images: [{left_out}]\n", encoding="utf-8")
+    given = (*stores, "--data", work / "data", "--edits", edits, "--method", "mean")
+    zoo("fit", *given, "--out", tmp_path / "fusion.yaml")
+    assert "on 5 images of 3 patients" in capsys.readouterr().out
+
+
+REFUSED = [
+    (("--method", "max"), "method 'max': expected one of mean, weighted, vote, classwise, hybrid"),
+    (("--refine", "some"), "--refine: expected shape, all or none, found 'some'"),
+    (("--jobs", "0"), "jobs: expected 1 or more, found 0"),
+    (("--bent", "often"), "--bent: expected a share or a prediction store, found 'often'"),
+    (("--bent", "0.5"), "--bent: the label space 'toys' tells no posture"),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), REFUSED)
+def test_a_bad_option_is_one_line(zoo, stores, work, tmp_path, capsys, options, said):
+    zoo("fit", *stores, "--data", work / "data", "--out", tmp_path / "f.yaml", *options, code=2)
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_somebody_s_file_is_kept(zoo, stores, work, tmp_path, capsys):
+    mine, folder = tmp_path / "list.yaml", tmp_path / "folder"
+    mine.write_text("shopping: [milk]\n", encoding="utf-8")
+    folder.mkdir()
+    for out, said in ((mine, "or a fusion config to replace"), (folder, "found a folder")):
+        zoo("fit", *stores, "--data", work / "data", "--out", out, code=2)
+        assert f"{out}: expected" in (err := capsys.readouterr().err)
+        assert said in err
+    assert mine.read_text(encoding="utf-8") == "shopping: [milk]\n"
+    assert not list(folder.iterdir())
+
+
+def test_a_fusion_config_is_replaced(zoo, stores, work, tmp_path):
+    out = tmp_path / "fusion.yaml"
+    given = (*stores, "--data", work / "data", "--refine", "none", "--out", out)
+    for method in ("mean", "vote"):
+        zoo("fit", *given, "--method", method)
+    assert type(read_rule(out)).__name__ == "Vote"
+
+
+def test_what_a_source_never_finds_is_a_dash(zoo, stores, work, tmp_path, capsys):
+    """Nor does it count in the source's mean over all classes."""
+    whole, seen = PredictionStore(stores[0]), tmp_path / "few"
+    with StoreWriter(seen, whole.manifest) as writer:
+        for prediction in whole:
+            masks = {n: m for n, m in prediction.masks.items() if n == "sheet"}
+            writer.append(replace(prediction, masks=masks))
+    given = (seen, stores[1], "--data", work / "data", "--refine", "none", "--method", "mean")
+    zoo("fit", *given, "--out", tmp_path / "fusion.yaml")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {
+        line[0]: line[1] for line in lines if line and line[0] in [*whole.manifest.names, "all"]
+    }
+    assert [n for n, dice in rows.items() if dice != "-"] == ["sheet", "all"]
+    assert rows["all"] == rows["sheet"]
+
+
+def test_images_without_truth_are_refused(zoo, stores, work, tmp_path, capsys):
+    store = tmp_path / "a"
+    store.mkdir()
+    for path in stores[0].iterdir():
+        (store / path.name).write_bytes(path.read_bytes())
+    record = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
+    record["images"][0][0] = "unknown_1"
+    (store / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
+    zoo("fit", store, "--data", work / "data", "--out", tmp_path / "f.yaml", code=2)
+    assert "expected truth of 'unknown_1', found none" in capsys.readouterr().err
+    assert not (tmp_path / "f.yaml").exists()

@@ -1,0 +1,132 @@
+"""Labels from a fusion where a class may come several times in an image."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+import converters
+from converters.masks import EMPTY, CropMask, crop, encode_rle, rasterize, union
+from converters.types import LabelSpace, Sample
+from fusion.rules.refine import drop_uncertain
+from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.submission import Row
+from fusion.types import Prediction, SoftMask
+from zoo.results.labels import objects
+
+SIZE_HW = (40, 64)
+WASTE = LabelSpace("waste-like", ("Background", "cup", "bottle"), background="Background")
+
+
+def box(x: int, y: int, width: int, height: int) -> CropMask:
+    return CropMask(x, y, np.ones((height, width), np.uint8))
+
+
+def ring() -> CropMask:
+    plane = np.zeros(SIZE_HW, np.uint8)
+    plane[4:20, 2:20] = 1
+    plane[9:14, 8:13] = 0
+    return crop(plane)
+
+
+# Two cups that touch nothing of their kind, the left one with a hole, the right one at the border
+# and under a bottle.
+CUPS, BOTTLE = (ring(), box(44, 10, 20, 20)), box(38, 16, 14, 6)
+MASKS = {"cup": union(*CUPS), "bottle": BOTTLE, "Background": box(0, 32, 64, 8)}
+
+
+def rows(masks: dict[str, CropMask]) -> list[Row]:
+    return [Row("a_1", label, encode_rle(mask, SIZE_HW)) for label, mask in masks.items()]
+
+
+def test_each_connected_part_is_an_object() -> None:
+    found = [o for row in rows(MASKS) for o in objects(row, SIZE_HW, WASTE)]
+    assert [o.label for o in found] == ["cup", "cup", "bottle"]
+    drawn = {rasterize(o.geometry, SIZE_HW).full(SIZE_HW).tobytes() for o in found}
+    assert drawn == {mask.full(SIZE_HW).tobytes() for mask in (*CUPS, BOTTLE)}
+
+
+def test_what_occurs_once_is_one_object_with_all_its_parts() -> None:
+    (found,) = objects(rows(MASKS)[0], SIZE_HW, replace(WASTE, once=True))
+    assert len(found.parts) == 2
+    assert np.array_equal(
+        rasterize(found.geometry, SIZE_HW).full(SIZE_HW), MASKS["cup"].full(SIZE_HW)
+    )
+
+
+@pytest.mark.parametrize(("mask", "expected"), [(EMPTY, 0), (box(0, 0, 64, 40), 1)])
+def test_empty_and_full_masks(mask: CropMask, expected: int) -> None:
+    (row,) = rows({"cup": mask})
+    assert len(list(objects(row, SIZE_HW, WASTE))) == expected
+
+
+@pytest.fixture(scope="module")
+def bins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set with an image that nobody annotated, and two stores that agree on it."""
+    root = tmp_path_factory.mktemp("waste")
+    WASTE.save(root / "waste.yaml")
+    assert not yaml.safe_load((root / "waste.yaml").read_text()).get("once")
+    cv2.imwrite(str(root / "a_1.png"), np.zeros((*SIZE_HW, 3), np.uint8))
+    sample = Sample("a_1", root / "a_1.png", SIZE_HW)
+    converters.write([sample], root / "data", format="coco", labels=WASTE)
+    manifest = Manifest(
+        "semantic", str(root / "waste.yaml"), WASTE.names, {"a_1": (*SIZE_HW, "a_1.png")}
+    )
+    for name in "pq":
+        masks = {
+            label: ((1.0, SoftMask((0, 0, 64, 40), mask.full(SIZE_HW) * np.uint8(250))),)
+            for label, mask in MASKS.items()
+        }
+        with StoreWriter(root / name, manifest) as writer:
+            writer.append(Prediction("a_1", SIZE_HW, "semantic", masks))
+    return root
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo", "datumaro", "handbone", "masks"])
+def test_formats_hold_one_object_a_part(zoo, bins: Path, tmp_path: Path, form: str) -> None:
+    zoo("fuse", bins / "p", bins / "q", "--out", tmp_path / "out", "--method", "mean",
+        "--format", form, "--data", bins / "data", "--labels", bins / "waste.yaml")  # fmt: skip
+    (sample,) = converters.read(tmp_path / "out", format=form, subset="all", labels=WASTE)
+    counts = Counter(instance.label for instance in sample.instances)
+    # Masks have one plane a class: what reads them cannot tell its objects apart.
+    assert counts == {"cup": 1 if form == "masks" else 2, "bottle": 1}
+
+
+# --- leaving out what is uncertain
+
+
+def cups_of(first: int, second: int) -> Prediction:
+    prob = CUPS[0].full(SIZE_HW) * np.uint8(first) + CUPS[1].full(SIZE_HW) * np.uint8(second)
+    return Prediction("a", SIZE_HW, "semantic", {"cup": ((1.0, SoftMask((0, 0, 64, 40), prob)),)})
+
+
+@pytest.mark.parametrize(
+    ("levels", "kept", "dropped"),
+    [((250, 140), 1, 1), ((250, 250), 2, 0), ((140, 150), 0, 2), ((100, 250), 1, 0)],
+)
+def test_each_object_is_as_sure_as_it_is(levels, kept: int, dropped: int) -> None:
+    prediction, out = drop_uncertain(cups_of(*levels), 0.9, once=False)
+    assert out == ("cup",) * dropped
+    mask = prediction.binary("cup")
+    sure = [c for c, level in zip(CUPS, levels, strict=True) if level > 240]
+    assert len(sure) == kept
+    expected = sum((c.full(SIZE_HW) for c in sure), np.zeros(SIZE_HW, np.uint8))
+    assert np.array_equal(mask.full(SIZE_HW), expected)
+
+
+def test_a_class_that_occurs_once_is_kept_or_left_out_whole() -> None:
+    prediction, out = drop_uncertain(cups_of(250, 140), 0.9)
+    assert (dict(prediction.masks), out) == ({}, ("cup",))
+
+
+def test_nothing_at_all_is_neither_kept_nor_counted() -> None:
+    nothing = SoftMask((70, 0, 5, 5), np.full((5, 5), 250, np.uint8))
+    empty = Prediction("a", SIZE_HW, "semantic", {"cup": ((1.0, nothing),), "bottle": ()})
+    prediction, out = drop_uncertain(empty, 0.5, once=False)
+    assert (dict(prediction.masks), out) == ({}, ())

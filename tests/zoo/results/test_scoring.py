@@ -1,0 +1,322 @@
+"""`zoo evaluate`: figures of a store, of a submission, and of two of them."""
+
+import json
+import re
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+import converters
+from converters.masks import rasterize_labels
+from converters.posture import is_bent
+from converters.types import LabelSpace
+from fusion.metrics.measures import MEASURES, measure_image
+from fusion.metrics.summary import compare, summarize
+from fusion.sources import submission
+from fusion.sources.store import Manifest, StoreWriter
+from fusion.types import Prediction, SoftMask
+from zoo.results.scoring import binary_masks, evaluate
+from zoo.source import DataSource
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return LabelSpace.load("hand_bones")
+
+
+@pytest.fixture(scope="module")
+def data(zoo, tmp_path_factory):
+    root = tmp_path_factory.mktemp("phantom") / "data"
+    zoo("phantom", root, "--people", 6, "--test-people", 1, "--size", 256)
+    return root
+
+
+@pytest.fixture(scope="module")
+def samples(data, labels):
+    return converters.read(data, format="handbone", subset="train", labels=labels)
+
+
+def predict(sample, shift, without=()):
+    """The truth, moved to the right, without some bones."""
+    height, width = sample.size_hw
+    masks = {}
+    for name, mask in rasterize_labels(sample.instances, sample.size_hw).items():
+        plane = np.roll(mask.full(sample.size_hw), shift, axis=1) * 255
+        if name not in without:
+            masks[name] = ((1.0, SoftMask((0, 0, width, height), plane)),)
+    return Prediction(sample.key, sample.size_hw, "semantic", masks)
+
+
+def write_store(out, samples, labels, predictions):
+    images = {s.key: (*s.size_hw, s.file_name) for s in samples}
+    manifest = Manifest("semantic", labels.name, labels.names, images, images_per_part=4)
+    with StoreWriter(out, manifest) as writer:
+        for prediction in predictions:
+            writer.append(prediction)
+    return out
+
+
+@pytest.fixture(scope="module")
+def stores(data, samples, labels, tmp_path_factory):
+    root = tmp_path_factory.mktemp("stores")
+    near = (predict(s, 1, ("Pisiform",) if i == 0 else ()) for i, s in enumerate(samples))
+    far = (predict(s, 3) for s in samples)
+    return (
+        write_store(root / "near", samples, labels, near),
+        write_store(root / "far", samples, labels, far),
+    )
+
+
+@pytest.fixture(scope="module")
+def scored(stores, data, labels):
+    source = DataSource.open(data)
+    return [
+        evaluate(path, source, labels.name, "train", lambda *_: None, tuple(MEASURES))
+        for path in stores
+    ]
+
+
+def test_every_image_is_measured_as_it_would_be_alone(scored, samples, labels):
+    for score, sample in zip(scored[1].images, samples, strict=True):
+        truth = rasterize_labels(sample.instances, sample.size_hw)
+        found = {n: predict(sample, 3).binary(n) for n in labels.names}
+        alone = measure_image(sample.key, found, truth, labels, sample.size_hw, tuple(MEASURES))
+        posture = {True: "bent", False: "straight", None: ""}[is_bent(sample, labels)]
+        assert score == replace(alone, patient=sample.group, posture=posture)
+
+
+def test_several_processes_find_the_same(scored, stores, data, labels):
+    source = DataSource.open(data)
+    found = evaluate(stores[0], source, labels.name, "train", lambda *_: None, MEASURES, jobs=2)
+    assert found.images == scored[0].images
+
+
+def test_the_record_holds_all_that_was_measured(zoo, scored, stores, data, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    zoo("evaluate", stores[0], "--data", data, "--metrics", "all", "--json", out)
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert set(found["measures"]) == {"dice", "iou", "nsd", "hd95", "asd", "ber", "shared"}
+    for name, recorded in found["measures"].items():
+        expected = json.loads(json.dumps(summarize(scored[0], name).record()))
+        assert recorded == expected
+    assert found["images"] == 12
+    assert found["patients"] == 6
+    assert found["dice"] == pytest.approx(found["measures"]["dice"]["overall"]["mean"])
+    low, high = found["measures"]["dice"]["overall"]["interval"]
+    assert low < found["dice"] < high
+    assert [entry["class"] for entry in found["missing"]] == ["Pisiform"]
+    assert (found["extra"], found["measures"]["hd95"]["infinite"]) == ([], 1)
+    first = found["per_image"][scored[0].images[0].key]
+    assert first["hd95"]["Pisiform"] is None
+    assert first["dice"]["Pisiform"] == first["nsd"]["Pisiform"] == 0
+    each = found["pairs"]["each"]
+    assert ["Triquetrum", "Pisiform"] in [entry["classes"] for entry in each]
+    assert all(0 <= entry["dice"]["mean"] <= 1 for entry in each)
+    assert found["confusion"][0]["pixels"] >= found["confusion"][-1]["pixels"] > 0
+    assert 0 < found["miou"]["overall"] < found["dice"]
+
+
+def test_the_table_says_what_was_asked(zoo, stores, data, capsys):
+    zoo("evaluate", stores[0], "--data", data, "--metrics", "all")
+    said = capsys.readouterr().out
+    for part in ("12 images of 6 patients", "mIoU 0.", "NSD", "HD95 px", "BER", "Dice [95 %]"):
+        assert part in said
+    for part in ("shared pixels", "straight (", "Triquetrum + Pisiform", "true, but predicted as"):
+        assert part in said
+    assert "HD95 px is without 1 missing or extra bones" in said
+    assert "missing bones: 1 (Pisiform in " in said
+    assert max(map(len, said.splitlines())) <= 100
+    zoo("evaluate", stores[0], "--data", data, "--metrics", "nsd")
+    said = capsys.readouterr().out
+    assert "NSD [95 %]" in said
+    assert not any(part in said for part in ("Dice", "mIoU", "Pisiform + ", "missing"))
+    zoo("evaluate", stores[0], "--data", data, "--metrics", "presence")
+    assert capsys.readouterr().out.splitlines()[1].startswith("missing bones: 1")
+
+
+def test_two_predictions_are_compared(zoo, scored, stores, data, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    zoo("evaluate", *stores[:1], "--against", stores[1], "--data", data, "--json", out)
+    found = json.loads(out.read_text(encoding="utf-8"))["against"]
+    assert found["source"] == str(stores[1])
+    assert found["difference"] == "near - far"
+    assert set(found) == {"source", "difference", "dice", "iou", "shared"}
+    for name in ("dice", "iou", "shared"):
+        expected = json.loads(json.dumps(compare(*scored, name).record()))
+        assert found[name] == expected
+    assert found["dice"]["overall"]["interval"][0] > 0
+    said = capsys.readouterr().out
+    assert "near - far; * where" in said
+    assert f"{found['dice']['overall']['mean']:+.4f}*" in said
+
+
+def test_a_submission_is_compared_with_a_store(
+    zoo, stores, samples, data, labels, tmp_path, capsys
+):
+    out = tmp_path / "far.csv"
+    rows = (r for s in samples for r in submission.encode(predict(s, 3), s.file_name, labels))
+    submission.write(out, rows)
+    zoo("evaluate", out, "--against", stores[1], "--data", data, "--subset", "train")
+    said = capsys.readouterr().out
+    assert "+0.0000 " in said
+    assert "*" not in said.split("leaves out 0")[1]
+
+
+def test_other_images_are_not_compared(zoo, stores, samples, data, labels, tmp_path, capsys):
+    fewer = write_store(
+        tmp_path / "fewer", samples[1:], labels, (predict(s, 0) for s in samples[1:])
+    )
+    json_out = tmp_path / "x.json"
+    compared = ("evaluate", stores[0], "--against", fewer, "--data", data)
+    zoo(*compared, "--json", json_out, code=2)
+    said = capsys.readouterr().err
+    assert "expected scores of the same images" in said
+    assert samples[0].key in said
+    assert not json_out.exists()
+
+
+def write_rows(path, samples, labels, shift=1, names=None):
+    names = labels.names if names is None else names
+    rows = (r for s in samples for r in submission.encode(predict(s, shift), s.file_name, names))
+    submission.write(path, rows)
+    return path
+
+
+def test_a_submission_is_scored_on_what_it_speaks_of(samples, data, labels, tmp_path):
+    path = write_rows(tmp_path / "wrist_1.csv", samples, labels, 0, labels.groups["carpals"])
+    scores = evaluate(path, DataSource.open(data), labels.name, "train", _quiet)
+    assert scores.labels.names == labels.groups["carpals"]
+    assert scores.mean() == 1
+
+
+def exclude(path, samples):
+    text = f"version: 1\nexclude_images: [{{key: {samples[0].key}, why: noise}}]\n"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_images_that_corrections_exclude_are_not_scored(samples, data, labels, stores, tmp_path):
+    path = write_rows(tmp_path / "near.csv", samples, labels)
+    edits = exclude(tmp_path / "edits.yaml", samples)
+    for source in (path, stores[0]):
+        found = evaluate(
+            source, DataSource.open(data, None, edits), labels.name, "train", lambda *_: None
+        )
+        assert [image.key for image in found.images] == [s.key for s in samples[1:]]
+
+
+REFUSED = {
+    "foreign image": (
+        lambda rows: [*rows, *(r._replace(image_name="other_1.png") for r in rows[-29:])],
+        "near.csv: expected images of the data set .*; found .*'other_1.png'",
+    ),
+    "missing image": (lambda rows: rows[29:], "near.csv: 1 of 12 images are missing"),
+    "unknown class": (
+        lambda rows: [r._replace(label=r.label.replace("Ulna", "Talus")) for r in rows],
+        "near.csv: expected classes of 'hand_bones', found 'Talus'",
+    ),
+    "twice": (lambda rows: [*rows, rows[3]], "near.csv line .*comes twice"),
+    "lacking class": (lambda rows: rows[:-1], "near.csv: .* has no row of 'Ulna'"),
+    "bad code": (
+        lambda rows: [rows[0]._replace(rle="9 2 4 1"), *rows[1:]],
+        "near.csv line 2: .*sorted",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_submission_that_does_not_fit_is_refused(
+    zoo, case, samples, data, labels, tmp_path, capsys
+):
+    change, message = REFUSED[case]
+    path = write_rows(tmp_path / "near.csv", samples, labels)
+    submission.write(path, change(list(submission.read(path))))
+    zoo("evaluate", path, "--data", data, "--subset", "train", code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert re.search(message, line), line
+
+
+def test_an_unknown_metric_is_refused(zoo, stores, data, capsys):
+    zoo("evaluate", stores[0], "--data", data, "--metrics", "dice,f1", code=2)
+    assert "metric 'f1': expected of dice, iou" in capsys.readouterr().err
+
+
+def test_no_processes_are_refused(zoo, stores, data, capsys):
+    zoo("evaluate", stores[0], "--data", data, "--jobs", 0, code=2)
+    assert "jobs: expected 1 or more, found 0" in capsys.readouterr().err
+
+
+WASTE_HW = (40, 64)
+
+
+@pytest.fixture(scope="module")
+def waste(tmp_path_factory):
+    """One image of COCO with two things; the background is not annotated."""
+    root = tmp_path_factory.mktemp("waste")
+    cv2.imwrite(str(root / "a_1.png"), np.zeros(WASTE_HW, np.uint8))
+    rings = {1: [10, 8, 29, 8, 29, 27, 10, 27], 2: [40, 10, 49, 10, 49, 29, 40, 29]}
+    document = {
+        "images": [{"id": 1, "file_name": "a_1.png", "height": 40, "width": 64}],
+        "categories": [{"id": 1, "name": "Paper"}, {"id": 2, "name": "Metal"}],
+        "annotations": [
+            {"id": i, "image_id": 1, "category_id": i, "segmentation": [ring], "iscrowd": 0}
+            for i, ring in rings.items()
+        ],
+    }
+    (root / "annotations.json").write_text(json.dumps(document), encoding="utf-8")
+    return root
+
+
+def test_a_space_with_background_shows_miou_first(zoo, waste, tmp_path, capsys):
+    labels = LabelSpace.load("waste")
+    (sample,) = DataSource.open(waste).annotated(labels, "all").values()
+    store = write_store(tmp_path / "store", [sample], labels, [predict(sample, 2)])
+    zoo("evaluate", store, "--data", waste, "--json", tmp_path / "scores.json")
+    said = capsys.readouterr().out.splitlines()
+    found = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["miou"]
+    # By hand: 19 and 9 columns of 19 rows (COCO's corners are between pixels), each moved by 2.
+    background, moved = 40 * 64 - 28 * 19, 4 * 19
+    expected = {
+        "Background": (background - moved) / (background + moved),
+        "Paper": 17 / 21,
+        "Metal": 7 / 11,
+    }
+    assert found["classes"] == pytest.approx(expected)
+    assert said[1].startswith(f"mIoU {np.mean(list(expected.values())):.4f}")
+    assert said[2].split()[:2] == ["IoU", "Dice"]
+
+
+def test_a_store_is_scored_on_what_it_speaks_of(data, samples, labels, tmp_path):
+    """A wrist model's store: that it says nothing of fingers is no miss."""
+    carpals = labels.groups["carpals"]
+    images = {s.key: (*s.size_hw, s.file_name) for s in samples}
+    manifest = Manifest("semantic", labels.name, labels.names, images, classes=carpals)
+    with StoreWriter(tmp_path / "wrist", manifest) as writer:
+        for sample in samples:
+            seen = predict(sample, 0)
+            masks = {n: seen.masks[n] for n in carpals if n in seen.masks}
+            writer.append(replace(seen, masks=masks, classes=frozenset(carpals)))
+    scores = evaluate(tmp_path / "wrist", DataSource.open(data), labels.name, "train", _quiet)
+    assert set(scores.labels.names) == set(carpals)
+    assert scores.mean() == 1
+    assert scores.shared() == 1
+
+
+def _quiet(done, total, note):
+    pass
+
+
+@pytest.mark.parametrize(("once", "area"), [(True, 100), (False, 200)])
+def test_several_objects_of_a_class_are_one_mask(labels, once, area):
+    """Of a bone the best detection counts, of rubbish every piece."""
+    pieces = tuple((0.9, SoftMask((x, 0, 10, 10), np.full((1, 1), 255, np.uint8))) for x in (0, 20))
+    seen = Prediction("a", (10, 40), "instance", {"Ulna": pieces})
+    assert binary_masks(seen, replace(labels, once=once))["Ulna"].area == area
+
+
+def test_what_is_not_found_is_empty(labels):
+    found = binary_masks(Prediction("a", (10, 40), "instance", {}), labels)
+    assert set(found) == set(labels.names)
+    assert not any(mask.area for mask in found.values())

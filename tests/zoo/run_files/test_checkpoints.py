@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from zoo.run_files.checkpoints import (
+    BEST,
+    LAST,
+    export_weights,
+    find_weights,
+    load_weights,
+    read_about,
+    read_weights,
+    save_weights,
+)
+
+
+def _network(width: int = 3) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, width, 3), nn.BatchNorm2d(width))
+
+
+def test_weights_come_back(tmp_path: Path) -> None:
+    first, second = _network(), _network()
+    save_weights(first, tmp_path / "new" / "a.safetensors", {"epochs": "3"})
+    load_weights(second, tmp_path / "new" / "a.safetensors")
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name])
+    assert read_about(tmp_path / "new" / "a.safetensors")["epochs"] == "3"
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.safetensors"]
+
+
+def test_the_same_weights_are_the_same_file(tmp_path: Path) -> None:
+    network, about = _network(3), {"epochs": "4", "stopped": 'no better\u00e4 "score"', "a_b": ""}
+    files = set()
+    for _ in range(12):
+        save_weights(network, tmp_path / "w.safetensors", about)
+        files.add((tmp_path / "w.safetensors").read_bytes())
+    assert len(files) == 1
+    assert read_about(tmp_path / "w.safetensors") == {"format": "pt", **about}
+
+
+def test_channels_last_and_shared_weights_are_written(tmp_path: Path) -> None:
+    network = nn.Sequential(_network(), nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    network[2].weight = network[1].weight
+    network.to(memory_format=torch.channels_last)
+    save_weights(network, tmp_path / "a.safetensors")
+    load_weights(network, tmp_path / "a.safetensors")
+
+
+def test_exported_weights_are_half_and_load_as_single(tmp_path: Path) -> None:
+    network = _network()
+    save_weights(network, tmp_path / "a.safetensors", {"epochs": "3"})
+    export_weights(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    kinds = {k: v.dtype for k, v in read_weights(tmp_path / "b.safetensors").items()}
+    assert kinds["0.weight"] == torch.float16
+    assert kinds["1.num_batches_tracked"] == torch.int64
+    expected = network.state_dict()["0.weight"].half().float()
+    load_weights(network, tmp_path / "b.safetensors")
+    assert network.state_dict()["0.weight"].dtype == torch.float32
+    assert torch.equal(network.state_dict()["0.weight"], expected)
+    assert read_about(tmp_path / "b.safetensors")["epochs"] == "3"
+
+
+def test_export_refuses_what_float16_cannot_hold(tmp_path: Path) -> None:
+    network = nn.Linear(1, 1)
+    nn.init.constant_(network.weight, 1e6)
+    save_weights(network, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match="'weight' has values that float16 cannot hold"):
+        export_weights(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (_network(4), r"'0.weight': expected \(3, 1, 3, 3\), found \(4, 1, 3, 3\)"),
+        (nn.Sequential(nn.Conv2d(1, 3, 3)), "'1.bias' is missing"),
+        (nn.Sequential(*_network(), nn.Linear(1, 1)), "it has no '2.bias'"),
+    ],
+)
+def test_weights_of_another_network(tmp_path: Path, other: nn.Module, message: str) -> None:
+    save_weights(other, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=message):
+        load_weights(_network(), tmp_path / "a.safetensors")
+
+
+def test_a_file_that_is_cut_off(tmp_path: Path) -> None:
+    save_weights(_network(), tmp_path / "a.safetensors")
+    data = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.safetensors").write_bytes(data[:-5])
+    with pytest.raises(ValueError, match="expected a whole safetensors file"):
+        load_weights(_network(), tmp_path / "a.safetensors")
+    assert read_about(tmp_path / "a.safetensors") == {}
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a safetensors file, found none"):
+        read_weights(tmp_path / "a.safetensors")
+    assert read_about(tmp_path / "a.safetensors") == {}
+
+
+def test_best_weights_come_before_the_last(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train the run first"):
+        find_weights(tmp_path)
+    for name in (LAST, BEST):
+        save_weights(_network(), tmp_path / name)
+        assert find_weights(tmp_path) == tmp_path / name

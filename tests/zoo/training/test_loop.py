@@ -1,0 +1,308 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import configs
+from converters.masks import rasterize_labels
+from fusion.metrics.scores import Scores, score_image
+from zoo.config import dump_config
+from zoo.contract import PredictOptions
+from zoo.families.smp.family import FAMILY
+from zoo.run_files.checkpoints import BEST, LAST, RESUME, read_about, read_weights, save_weights
+from zoo.run_files.metrics import MetricsFile
+
+
+class Killed(BaseException):
+    """Stands for a process that ends at once."""
+
+
+def _rows(out: Path) -> list[dict[str, str]]:
+    with (out / "metrics.csv").open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+def _kill_at(step: int) -> Callable[[int, int, str], None]:
+    def progress(done: int, total: int, note: str) -> None:
+        if done == step and total > 1:
+            raise Killed
+
+    return progress
+
+
+def _assert_same_weights(first: Path, second: Path) -> None:
+    for name in (LAST, BEST):
+        a, b = read_weights(first / name), read_weights(second / name)
+        assert a.keys() == b.keys()
+        for key in a:
+            assert torch.equal(a[key], b[key]), key
+
+
+@pytest.fixture
+def finished(make_job: Any, tiny_smp: Any) -> Path:
+    """A run of three epochs, two steps each."""
+    job = make_job("finished")
+    FAMILY.train(tiny_smp(), job)
+    return Path(job.out)
+
+
+def test_a_run_leaves_scores_weights_and_nothing_else(
+    finished: Path, toys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = _rows(finished)
+    columns = ["epoch", "step", "seconds", "train_loss", "lr", "val_dice", *toys.labels.names]
+    assert list(rows[0]) == columns
+    assert [(r["epoch"], r["step"]) for r in rows] == [("1", "2"), ("2", "4"), ("3", "6")]
+    for row in rows:
+        scores = [float(row[name]) for name in toys.labels.names]
+        assert float(row["val_dice"]) == pytest.approx(sum(scores) / 9, abs=2e-6)
+    found = sorted(str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file())
+    assert found == sorted([BEST, LAST, RESUME, "licences.json", "metrics.csv"])
+
+
+def test_best_weights_are_those_of_the_best_row(finished: Path) -> None:
+    best = max(_rows(finished), key=lambda row: float(row["val_dice"]))
+    about = read_about(finished / BEST)
+    assert about["epochs"] == best["epoch"]
+    assert float(about["val_dice"]) == pytest.approx(float(best["val_dice"]))
+
+
+def test_scores_are_those_of_predictions(finished: Path, tiny_smp: Any, toys: Any) -> None:
+    samples = toys.samples[4:]
+    found = FAMILY.predict(finished, tiny_smp(), samples, PredictOptions())
+    images = []
+    for prediction, sample in zip(found, samples, strict=True):
+        assert (prediction.key, prediction.size_hw) == (sample.key, sample.size_hw)
+        masks = {name: prediction.binary(name) for name in toys.labels.names}
+        truth = rasterize_labels(sample.instances, sample.size_hw)
+        images.append(score_image(sample.key, masks, truth, toys.labels))
+    best = max(float(row["val_dice"]) for row in _rows(finished))
+    assert Scores(toys.labels, images).mean() == pytest.approx(best, abs=2e-6)
+
+
+def test_the_same_seed_gives_the_same_run(finished: Path, make_job: Any, tiny_smp: Any) -> None:
+    again, other = make_job("again"), make_job("other")
+    torch.rand(5)
+    FAMILY.train(tiny_smp(), again)
+    FAMILY.train(tiny_smp(seed=1), other)
+    _assert_same_weights(finished, again.out)
+    drop = {"seconds"}
+    rows = [
+        [{k: v for k, v in r.items() if k not in drop} for r in _rows(o)]
+        for o in (finished, again.out)
+    ]
+    assert rows[0] == rows[1]
+    weights = [read_weights(o / LAST) for o in (finished, other.out)]
+    assert not all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+
+
+@pytest.mark.parametrize(("step", "workers"), [(1, 0), (2, 0), (3, 0), (5, 0), (6, 0), (5, 1)])
+def test_an_interrupted_run_continues_as_if_it_had_not_been(
+    finished: Path, make_job: Any, tiny_smp: Any, step: int, workers: int
+) -> None:
+    config = tiny_smp(workers=workers)
+    with pytest.raises(Killed):
+        FAMILY.train(config, make_job("cut", progress=_kill_at(step)))
+    seen: list[int] = []
+    job = make_job("cut", progress=lambda done, total, note: seen.append(done))
+    FAMILY.train(config, job)
+    _assert_same_weights(finished, job.out)
+    assert [r["epoch"] for r in _rows(job.out)] == ["1", "2", "3"]
+    assert [r["val_dice"] for r in _rows(job.out)] == [r["val_dice"] for r in _rows(finished)]
+    assert seen[1:] == list(range((step - 1) // 2 * 2 + 1, 7))
+
+
+def test_rows_after_the_checkpoint_are_written_once(
+    make_job: Any, tiny_smp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import lightning as L
+
+    def fail(self: Any, path: Any, *_: Any) -> None:
+        raise Killed
+
+    job = make_job()
+    with monkeypatch.context() as patch:
+        patch.setattr(L.Trainer, "save_checkpoint", fail)
+        with pytest.raises(Killed):
+            FAMILY.train(tiny_smp(), job)
+    assert [r["epoch"] for r in _rows(job.out)] == ["1"]
+    FAMILY.train(tiny_smp(), job)
+    assert [r["epoch"] for r in _rows(job.out)] == ["1", "2", "3"]
+
+
+KILLED = """
+import json, os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from shapely import from_wkt
+from converters.types import Instance, LabelSpace, Sample
+from zoo.config import load_config
+from zoo.families.base import TrainJob
+from zoo.families.smp.family import FAMILY, SmpConfig
+
+def progress(done, total, note):
+    if done == 4 and total > 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def sample(raw):
+    outlines = [Instance(n, from_wkt(o)) for n, o in raw["instances"]]
+    return Sample(raw["key"], Path(raw["image"]), tuple(raw["size_hw"]), tuple(outlines))
+
+config = load_config(SmpConfig, "smp", sys.argv[1])
+samples = [sample(raw) for raw in json.loads(Path(sys.argv[2]).read_text())]
+out, labels = Path(sys.argv[3]), LabelSpace.load(config.labels)
+job = TrainJob(out, labels, samples[:4], samples[4:], out, "handbone", progress=progress)
+FAMILY.train(config, job)
+"""
+
+
+def test_a_process_that_is_killed_continues(
+    finished: Path, make_job: Any, tiny_smp: Any, toys: Any, tmp_path: Path
+) -> None:
+    job = make_job("killed")
+    (tmp_path / "config.yaml").write_text(dump_config(tiny_smp()), encoding="utf-8")
+    samples = [
+        {
+            "key": s.key,
+            "image": str(s.image),
+            "size_hw": s.size_hw,
+            "instances": [(i.label, i.geometry.wkt) for i in s.instances],
+        }
+        for s in toys.samples
+    ]
+    (tmp_path / "samples.json").write_text(json.dumps(samples))
+    arguments = [str(tmp_path / "config.yaml"), str(tmp_path / "samples.json"), str(job.out)]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, timeout=120)
+    assert done.returncode == -signal.SIGKILL
+    assert [r["epoch"] for r in _rows(job.out)] == ["1"]
+    FAMILY.train(tiny_smp(), job)
+    _assert_same_weights(finished, job.out)
+
+
+def test_a_run_that_is_told_to_end_does_not_look_finished(
+    finished: Path, make_job: Any, tiny_smp: Any
+) -> None:
+    def progress(done: int, total: int, note: str) -> None:
+        if done == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        FAMILY.train(tiny_smp(), make_job("ended", progress=progress))
+    assert caught.value.code == 143
+    job = make_job("ended")
+    assert not (job.out / LAST).exists()
+    FAMILY.train(tiny_smp(), job)
+    _assert_same_weights(finished, job.out)
+
+
+def test_a_finished_run_is_left_alone(finished: Path, make_job: Any, tiny_smp: Any) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
+    notes: list[str] = []
+    job = make_job("finished", progress=lambda done, total, note: notes.append(note))
+    FAMILY.train(tiny_smp(), job)
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
+    assert len(notes) == 1
+    assert "is trained already, 3 epochs" in notes[0]
+
+
+def test_without_resume_it_starts_anew(finished: Path, make_job: Any, tiny_smp: Any) -> None:
+    FAMILY.train(tiny_smp(seed=1, epochs=1), make_job("finished", resume=False))
+    assert [r["epoch"] for r in _rows(finished)] == ["1"]
+    assert read_about(finished / LAST)["epochs"] == "1"
+
+
+def test_scores_where_they_are_due(make_job: Any, tiny_smp: Any) -> None:
+    job = make_job()
+    FAMILY.train(tiny_smp(validate_every=2, checkpoint_every=2, accumulate=2), job)
+    assert [(r["epoch"], r["step"]) for r in _rows(job.out)] == [("2", "2"), ("3", "3")]
+
+
+def test_without_images_to_score_on(make_job: Any, tiny_smp: Any, toys: Any) -> None:
+    job = make_job(val=())
+    FAMILY.train(tiny_smp(epochs=1), job)
+    assert not (job.out / BEST).exists()
+    (found,) = FAMILY.predict(job.out, tiny_smp(), toys.samples[:1], PredictOptions())
+    assert found.size_hw == (96, 64)
+
+
+def test_without_images_to_learn_from(make_job: Any, tiny_smp: Any) -> None:
+    with pytest.raises(ValueError, match="expected images to learn from, found none"):
+        FAMILY.train(tiny_smp(), make_job(train=()))
+
+
+def test_training_starts_from_given_weights(
+    finished: Path, make_job: Any, tiny_smp: Any, tmp_path: Path
+) -> None:
+    job = make_job("tuned")
+    still = {"lr": 1e-12, "weight_decay": 0.0}
+    FAMILY.train(tiny_smp(init=str(finished / LAST), epochs=1, optim=still), job)
+    old, new = read_weights(finished / LAST), read_weights(job.out / LAST)
+    for key in old:
+        if "running" not in key and "num_batches" not in key:
+            assert torch.allclose(old[key], new[key], atol=1e-6), key
+
+
+def test_shipped_weights_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("configs.ROOT", tmp_path)
+    save_weights(torch.nn.Linear(1, 1), tmp_path / "smp" / "demo.safetensors")
+    found = configs.find_weights("smp", "demo.safetensors")
+    assert found == tmp_path / "smp" / "demo.safetensors"
+    with pytest.raises(ValueError, match=r"init 'demmo': .* Shipped are: demo"):
+        configs.find_weights("smp", "demmo")
+
+
+def test_weights_of_another_network_are_refused(
+    make_job: Any, tiny_smp: Any, tmp_path: Path
+) -> None:
+    save_weights(torch.nn.Linear(1, 1), tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a\.safetensors: weights of another network: '.*missing"):
+        FAMILY.train(tiny_smp(init=str(tmp_path / "a.safetensors")), make_job())
+
+
+@pytest.mark.parametrize("damage", ["cut off", "another network", "code inside"])
+def test_a_checkpoint_that_cannot_be_continued(make_job: Any, tiny_smp: Any, damage: str) -> None:
+    with pytest.raises(Killed):
+        FAMILY.train(tiny_smp(), make_job(progress=_kill_at(3)))
+    job = make_job()
+    path = job.out / RESUME
+    if damage == "cut off":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "another network":
+        state = torch.load(path, weights_only=True)
+        torch.save({**state, "state_dict": {}}, path)
+    else:
+        torch.save({"state_dict": Path("/")}, path)
+    with pytest.raises(ValueError, match=r"last\.ckpt: expected a checkpoint of this network") as e:
+        FAMILY.train(tiny_smp(), job)
+    assert "\n" not in str(e.value)
+
+
+def test_a_loss_that_diverges_says_so(make_job: Any, tiny_smp: Any) -> None:
+    config = tiny_smp(optim={"name": "sgd", "lr": 1e30, "weight_decay": 1.0})
+    with pytest.raises(ValueError, match=r"epoch \d: the loss is (nan|inf); lower optim\.lr"):
+        FAMILY.train(config, make_job())
+
+
+def test_a_small_network_learns_two_images(make_job: Any, tiny_smp: Any, toys: Any) -> None:
+    pair = toys.samples[:2]
+    job = make_job(train=pair, val=pair)
+    FAMILY.train(tiny_smp(augment=[], epochs=120, validate_every=120, optim={"lr": 5e-3}), job)
+    assert float(_rows(job.out)[-1]["val_dice"]) > 0.8
+
+
+def test_metrics_of_other_columns_are_forgotten(tmp_path: Path) -> None:
+    first = MetricsFile(tmp_path / "m.csv", ("epoch", "a,b"))
+    first.append({"epoch": 1, "a,b": 0.5})
+    assert MetricsFile(tmp_path / "m.csv", ("epoch", "a,b")).best("a,b") == 0.5
+    other = MetricsFile(tmp_path / "m.csv", ("epoch", "c"))
+    assert (other.rows, other.best("c"), other.last("c")) == ([], -1.0, 0.0)

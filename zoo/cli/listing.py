@@ -1,0 +1,107 @@
+"""What `zoo list` lists."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import converters
+
+if TYPE_CHECKING:
+    pass
+
+from collections.abc import Iterable, Iterator
+
+import configs
+
+
+def lines(topic: str) -> Iterable[str]:
+    """Return a line for each thing of a topic, such as `losses`.
+
+    Raises:
+        KeyError: an unknown topic.
+    """
+    topics = {
+        "configs": _configs,
+        "models": _models,
+        "families": _families,
+        "losses": _losses,
+        "optimizers": _optimizers,
+        "schedules": _schedules,
+        "formats": _formats,
+        "fusions": _fusions,
+    }
+    return topics[topic]()
+
+
+def _configs() -> Iterator[str]:
+    for family in (*_families(), "sweep"):
+        yield from (f"{family} {name}" for name in configs.names(family))
+
+
+def _models() -> Iterator[str]:
+    from zoo.families.catalogue import describe_models
+
+    yield f"{'family':12s} {'config':34s} {'million weights':>15s} {'input':>12s}  reported"
+    for model in describe_models():
+        size = " x ".join(map(str, model.size))
+        told = "" if model.reported is None else f"{model.row} {model.reported:.4f}"
+        told = told or model.row
+        count = f"{model.parameters:.1f}"
+        yield f"{model.family:12s} {model.config:34s} {count:>15s} {size:>12s}  {told}".rstrip()
+
+
+def _families() -> Iterable[str]:
+    from zoo.families import FAMILIES
+
+    return FAMILIES
+
+
+def _losses() -> Iterator[str]:
+    from zoo.training.losses import list_losses
+
+    for name, options, purpose in list_losses():
+        yield f"{name:14s} {purpose} {_braced(options)}".rstrip()
+
+
+def _optimizers() -> Iterator[str]:
+    from zoo.training.optim import list_optimizers
+
+    for name, purpose in list_optimizers():
+        yield f"{name:14s} {purpose}"
+
+
+def _schedules() -> Iterator[str]:
+    from zoo.training.schedules import list_schedules
+
+    for name, options, purpose in list_schedules():
+        yield f"{name:16s} {purpose} {_braced(options)}".rstrip()
+
+
+def _braced(options: object) -> str:
+    return f"[{options}]" if options else ""
+
+
+def _formats() -> Iterator[str]:
+    from zoo.cli.listing import describe_formats
+
+    yield describe_formats()
+
+
+def _fusions() -> Iterable[str]:
+    from fusion.rules.registry import FUSIONS
+
+    return FUSIONS
+
+
+def describe_formats() -> str:
+    """Return the formats, a line each: name, what can be done with it, layouts, what they lose."""
+    lines = []
+    for name in converters.FORMATS:
+        module = converters.load_format(name)
+        ways = [way for way in ("read", "write") if hasattr(module, way)]
+        layouts = [
+            layout + (f" (loses {', '.join(sorted(lost))})" if lost else "")
+            for layout, lost in module.LOSES.items()
+        ]
+        lines.append(f"{name:11s} {', '.join(ways):12s} {'; '.join(layouts)}".rstrip())
+    return "\n".join(lines)

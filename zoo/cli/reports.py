@@ -1,0 +1,93 @@
+"""Commands that show: two predictions beside each other, and the page of a fusion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.options import (
+    Data,
+    Edits,
+    From,
+    Jobs,
+    SubmissionLabels,
+    app,
+    command_line,
+    say,
+    write_json,
+)
+
+
+@app.command()
+def compare(
+    a: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
+    b: Annotated[Path, typer.Argument(help="Another one of the same images.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: compare.html, compare.json.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Data set: for pictures, and for truth where it has any.")
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: SubmissionLabels = "hand_bones",
+) -> None:
+    """Show where two predictions differ, by class and image, and who is right: A minus B."""
+    from zoo.progress import bar
+    from zoo.report.compare import compare as comparing
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits) if data else None
+    with bar("compare") as report:
+        found = comparing.compare(
+            *((a, b), out),
+            data=source,
+            labels_name=labels,
+            command=command_line(),
+            report=report,
+        )
+    if json_out is not None:
+        write_json(json_out, found.record())
+    say(comparing.describe(found, out))
+
+
+@app.command()
+def report(
+    predictions: Annotated[
+        list[Path],
+        typer.Argument(help="Prediction stores and submissions (CSV) of the same images."),
+    ],
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder to write: report.html, report.json.")],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Fusion config: a file from `zoo fit`, or a shipped name; without one the page is "
+            "about the mean."
+        ),
+    ] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
+    data_format: From = None,
+    edits: Edits = None,
+    labels: SubmissionLabels = "hand_bones",
+    jobs: Jobs = 1,
+) -> None:
+    """Show what sources and their fusion are worth on annotated images, bone by bone."""
+    from zoo.progress import bar
+    from zoo.report.fusion import write
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits)
+    with bar("report") as progress:
+        found = write.write_page(
+            *(predictions, source, out),
+            config=config,
+            labels_name=labels,
+            command=command_line(),
+            report=progress,
+            jobs=jobs,
+        )
+    if json_out is not None:
+        write_json(json_out, found.record())
+    say(f"{write.describe(found)}\n{out / write.PAGE}")

@@ -1,0 +1,1 @@
+"""Commands around annotated images: convert, split, crop, augment, enlarge."""

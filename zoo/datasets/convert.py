@@ -1,0 +1,71 @@
+"""From one annotation format to another, with the loss measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import converters
+from converters.splits.split import Split
+from converters.types import LabelSpace
+from zoo.datasets.crop import CropPlan, _cropped, _enlarger
+from zoo.progress import Report
+from zoo.source import DataSource
+
+if TYPE_CHECKING:
+    pass
+
+
+def convert(
+    data: DataSource,
+    to: str,
+    out: Path,
+    labels_name: str,
+    *,
+    subset: str = "train",
+    split_path: Path | None = None,
+    fold: int = 0,
+    layout: str = "",
+    crop_plan: CropPlan | None = None,
+    jobs: int = 1,
+    command: Sequence[str],
+    report: Report,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[int, str]:
+    """Convert a data set; return the number of images and what was lost, in words.
+
+    Takes what the options of `zoo convert` are, and `say`, which is told of images in which a
+    crop's first stage sees none of the bones.
+
+    Raises:
+        ValueError: unreadable data, a format that cannot be written, or a split of other images.
+    """
+    labels = LabelSpace.load(labels_name)
+    samples = data.read(labels, subset)
+    split = Split.load(split_path) if split_path else None
+    learnt = frozenset(split.train(fold)) if split else frozenset()
+    loss = converters.write(
+        *(_cropped(samples, crop_plan, labels, learnt, say), out),
+        format=to,
+        labels=labels,
+        split=split,
+        fold=fold,
+        excluded=data.excluded,
+        layout=layout,
+        jobs=jobs,
+        enlarge=_enlarger(crop_plan),
+        provenance=_provenance(data, crop_plan, command),
+        progress=lambda done, total: report(done, total, ""),
+    )
+    return len(samples), loss.describe()
+
+
+def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:
+    record: dict[str, Any] = {"command": list(command)}
+    if plan:
+        told = {name: str(value) for name, value in vars(plan).items()}
+        record["config"] = {"crop": {**told, "around": list(plan.around)}}
+    if data.edits:
+        record["edits"] = data.edits.digest
+    return record

@@ -1,0 +1,41 @@
+"""A data set's images divided into folds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.splits.split import check_leakage, make_split
+from converters.splits.table import describe as describe_split
+from converters.types import LabelSpace
+from zoo.source import DataSource
+
+if TYPE_CHECKING:
+    pass
+
+
+def split(
+    data: DataSource,
+    out: Path,
+    labels_name: str,
+    folds: int,
+    strategy: str,
+    seed: int,
+    *,
+    describe: bool,
+) -> str:
+    """Divide a data set's train images into folds; return what was made, in words.
+
+    Raises:
+        ValueError: too few patients, an unknown strategy, or the same image in two folds, or in a
+            fold and among the test images.
+    """
+    labels = LabelSpace.load(labels_name)
+    samples = data.read(labels)
+    made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
+    check_leakage(made, data.read(labels, "all"))
+    made.save(out)
+    sizes = ", ".join(str(len(keys)) for keys in made.folds)
+    groups = len(set(made.groups.values()))
+    line = f"{out}: {len(samples)} images of {groups} groups; folds {sizes}"
+    return f"{line}\n{describe_split(made, samples, labels)}" if describe else line

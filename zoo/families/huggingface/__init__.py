@@ -1,0 +1,1 @@
+"""UPerNet, BEiT and DPT of transformers."""

@@ -1,0 +1,1 @@
+"""SegFormer of transformers."""

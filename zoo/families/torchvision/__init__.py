@@ -1,0 +1,1 @@
+"""Networks of torchvision that give a logit per pixel and class."""

@@ -1,0 +1,202 @@
+"""The keys of a YOLO run, and what Ultralytics' trainer is told of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, ValidationInfo, field_validator
+
+from converters.types import LabelSpace
+from zoo.config import RunConfig
+from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
+from zoo.machine.devices import Precision
+
+# isort: split
+from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+
+# The coarsest stride of Ultralytics' networks.
+STRIDE_PX = 32
+# Ultralytics' keys that are decided here, and how.
+_OURS = {
+    "task": "segment",
+    "mode": "train",
+    "resume": False,
+    "pretrained": False,
+    "exist_ok": True,
+    "plots": False,
+    "val": True,
+    "save": True,
+    "amp": False,
+}
+_ELSEWHERE = ("data", "device", "project", "name", "save_dir", "save_period", "cfg", "time")
+
+
+class YoloConfig(RunConfig):
+    """The keys of a YOLO run; those of training and augmentation are named as Ultralytics' own.
+
+    Attributes:
+        model: the network: a YAML file of Ultralytics such as `yolov8x-seg.yaml`, or a path.
+        depth: multiplies the numbers of repeated blocks, in place of the scale in the file's name.
+        width: multiplies the numbers of channels, likewise.
+        max_channels: limit of channels before `width`, where `depth` or `width` is given.
+        init: weights to start from: a safetensors file of this network, or a .pt file of
+            Ultralytics, from which all that fits is taken.
+        imgsz: side of the network's square input in pixels.
+        nbs: batch for which the optimiser steps; None is `batch`, a step at every batch.
+        scale: augmentation: enlarged by up to this share, or made smaller.
+        augment: transforms as the semantic families list them, but for those that mix samples; they
+            take the place of the few that Ultralytics has of albumentations. Its own (`hsv_v`,
+            `degrees`, `fliplr`, ...) are set by their keys, and stay on beside the list.
+        overlap_mask: True would give pixels that two bones share to the smaller one only.
+        mask_ratio: the loss compares masks of the input's size divided by this.
+        cache: keep images in memory.
+        patience: epochs without a better score until training stops; 0 never stops.
+        validate_every: epochs from one scoring to the next.
+        conf: detections that are less sure are dropped.
+        raster: a soft mask's cells for each prototype cell along a side, but never finer than the
+            image's pixels; 4 is the network's input. At the image's pixels the masks are
+            Ultralytics' own; coarser ones are smaller, and move outlines by less than a cell.
+        margin_px: how many of the image's pixels further than its box a mask may go.
+        device: what trains: `auto`, `cpu`, `cuda`, `cuda:1`.
+        precision: `auto` goes by what the device can do.
+        extra: any further key of Ultralytics' training.
+    """
+
+    model: str = "yolov8n-seg.yaml"
+    depth: float | None = Field(default=None, gt=0)
+    width: float | None = Field(default=None, gt=0)
+    max_channels: int = Field(default=1024, ge=8)
+    init: str | None = None
+    imgsz: int = Field(default=1024, ge=STRIDE_PX)
+    epochs: int = Field(default=100, ge=1)
+    batch: int = Field(default=8, ge=1)
+    nbs: int | None = Field(default=None, ge=1)
+    optimizer: str = "AdamW"
+    lr0: float = Field(default=1e-3, gt=0)
+    lrf: float = Field(default=0.01, gt=0)
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    cos_lr: bool = True
+    warmup_epochs: float = 3.0
+    warmup_bias_lr: float = 0.0
+    overlap_mask: bool = False
+    mask_ratio: int = Field(default=2, ge=1)
+    box: float = 7.5
+    cls: float = 0.5
+    dfl: float = 1.5
+    hsv_h: float = 0.0
+    hsv_s: float = 0.0
+    hsv_v: float = 0.2
+    degrees: float = 10.0
+    translate: float = 0.1
+    scale: float = 0.2
+    shear: float = 2.0
+    flipud: float = 0.0
+    fliplr: float = 0.5
+    mosaic: float = 0.0
+    close_mosaic: int = 0
+    mixup: float = 0.0
+    copy_paste: float = 0.0
+    augment: tuple[dict[str, Any], ...] = ()
+    deterministic: bool = True
+    cache: bool = False
+    workers: int = Field(default=8, ge=0)
+    patience: int = 50
+    validate_every: int = Field(default=1, ge=1)
+    conf: float = Field(default=0.05, ge=0, lt=1)
+    raster: float = Field(default=8.0, gt=0)
+    margin_px: float = Field(default=0.0, ge=0)
+    device: str = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    extra: dict[str, Any] = Field(default_factory=dict)
+
+    # An average of the weights is always kept, and always scored.
+    has_average: ClassVar[bool] = True
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of what the network is shown."""
+        return self.imgsz, self.imgsz
+
+    @property
+    def optimizer_states(self) -> int:
+        """How many numbers the optimizer keeps for each weight."""
+        return 1 if self.optimizer.lower() == "sgd" else 2
+
+    def with_batch(self, batch: int) -> str:
+        """Return the changes that make batches smaller, for steps of as many images."""
+        return f"batch={batch} nbs={self.nbs or self.batch}"
+
+    def with_size(self, share: float) -> str:
+        """Return the change that leaves a share of the images' sides; "" where there is none."""
+        side = int(self.imgsz * share) // STRIDE_PX * STRIDE_PX
+        return f"imgsz={side}" if side >= 2 * STRIDE_PX else ""
+
+    @field_validator("imgsz")
+    @classmethod
+    def _whole_strides(cls, value: int) -> int:
+        if value % STRIDE_PX:
+            raise ValueError(f"expected a multiple of {STRIDE_PX}")
+        return value
+
+    @field_validator("augment")
+    @classmethod
+    def _known_transforms(
+        cls, steps: tuple[dict[str, Any], ...], info: ValidationInfo
+    ) -> tuple[dict[str, Any], ...]:
+        if steps and "labels" in info.data:
+            # Late: albumentations takes most of a second.
+            from zoo.augmentation.steps import build_steps, has_mixing
+
+            if has_mixing(build_steps(steps, LabelSpace.load(info.data["labels"]))):
+                raise ValueError(
+                    "augment: this family mixes samples by its own keys: mosaic, mixup, copy_paste"
+                )
+        return steps
+
+    @field_validator("extra")
+    @classmethod
+    def _known_to_ultralytics(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key in value:
+            if key in YoloConfig.model_fields:
+                raise ValueError(f"'{key}' is a key of its own, one level up")
+            if key in _OURS or key in _ELSEWHERE:
+                raise ValueError(f"'{key}' is decided by this family")
+            if key not in DEFAULT_CFG_DICT:
+                raise ValueError(f"Ultralytics has no key '{key}'")
+        return value
+
+
+# Keys of ours that Ultralytics has under the same name.
+_PASSED = (
+    *("imgsz", "epochs", "batch", "optimizer", "lr0", "lrf", "momentum", "weight_decay", "cos_lr"),
+    *("warmup_epochs", "warmup_bias_lr", "overlap_mask", "mask_ratio", "box", "cls", "dfl"),
+    *("hsv_h", "hsv_s", "hsv_v", "degrees", "translate", "scale", "shear", "flipud", "fliplr"),
+    *("mosaic", "close_mosaic", "mixup", "copy_paste", "deterministic", "workers", "patience"),
+    *("seed", "cache"),
+)
+
+
+def ultralytics_settings(config: YoloConfig, device: torch.device, folder: Path) -> dict[str, Any]:
+    """Return the keys that Ultralytics' trainer is given.
+
+    Raises:
+        ValueError: Ultralytics refuses a value.
+    """
+    settings = {
+        **{name: getattr(config, name) for name in _PASSED},
+        **config.extra,
+        **_OURS,
+        "nbs": config.nbs or config.batch,
+        "model": config.model,
+        "data": "in memory",
+        "device": str(device),
+        "save_dir": str(folder),
+    }
+    try:
+        get_cfg(overrides=dict(settings))
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise ValueError(f"Ultralytics: {' '.join(str(error).split())}") from None
+    return settings

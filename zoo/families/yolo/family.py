@@ -1,0 +1,335 @@
+"""YOLO instance segmentation through Ultralytics: its trainer, our data, scores and soft masks.
+
+Ultralytics' code and weights are AGPL-3.0. Whoever installs the extra `yolo` and uses this family
+takes on that licence for what they build with it; the rest of the project does not import it.
+
+A run's weights are the state of the averaged network, as safetensors. Prediction rebuilds the
+network from the config and loads them: nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from torch import nn
+
+import configs
+import converters.formats.yolo
+from converters.files.images import image_suffix, read_pixels
+from converters.types import LabelSpace, Sample
+from fusion.metrics.scores import Scores
+from fusion.types import Evidence, Kind, Prediction
+from zoo.contract import PredictOptions, TrainJob, division
+from zoo.families.training_step import Lesson
+from zoo.families.yolo.config import YoloConfig, ultralytics_settings
+from zoo.families.yolo.masks import Letterbox, all_detections, best_detections, soft_masks
+from zoo.families.yolo.trainer import OfflineSegmentation, Plan, is_finished
+from zoo.families.yolo.training_step import build_lesson
+from zoo.machine.devices import Precision, autocast, choose_device, choose_precision
+from zoo.results.scoring import score_prediction
+from zoo.run_files.checkpoints import RESUME, find_weights, load_weights
+
+# isort: split
+from ultralytics.nn.tasks import SegmentationModel, torch_safe_load, yaml_model_load
+
+if TYPE_CHECKING:
+    from zoo.augmentation.pipeline import Augmentation
+
+# --- the network
+
+
+def network_description(config: YoloConfig) -> dict[str, Any]:
+    """Read the network's YAML file, with the config's scale put into it.
+
+    Raises:
+        ValueError: no such file, or not the description of a segmentation network.
+    """
+    path = Path(config.model)
+    if path.suffix not in {".yaml", ".yml"}:
+        raise ValueError(f"model '{config.model}': expected a .yaml file, such as yolov8x-seg.yaml")
+    try:
+        # Its own files are found without the scale's letter: yolov8x-seg.yaml is yolov8-seg.yaml.
+        described: dict[str, Any] = yaml_model_load(path)
+    except (FileNotFoundError, yaml.YAMLError):
+        raise ValueError(f"model '{config.model}': found neither here nor in Ultralytics") from None
+    head = described.get("head") or [[None]]
+    if "Segment" not in str(head[-1]):
+        raise ValueError(f"model '{config.model}': expected a segmentation network (-seg.yaml)")
+    if config.depth is not None or config.width is not None:
+        scale = (config.depth or 1.0, config.width or 1.0, config.max_channels)
+        described.update(scales={"config": list(scale)}, scale="config")
+    return described
+
+
+def build_network(config: YoloConfig, classes: int) -> nn.Module:
+    """Return the network with random weights.
+
+    Its input is RGB in 0..1, float (N, 3, imgsz, imgsz).
+    """
+    network: nn.Module = SegmentationModel(
+        network_description(config), ch=3, nc=classes, verbose=False
+    )
+    return network
+
+
+def load_initial(network: nn.Module, name: str) -> None:
+    """Read weights to start from into a network.
+
+    Raises:
+        ValueError: no such file, the weights of another network, or a pickle of more than a
+            network of Ultralytics'.
+    """
+    path = configs.find_weights("yolo", name)
+    if path.suffix == ".safetensors":
+        load_weights(network, path)
+    else:
+        _take_what_fits(network, _read_pickle(path), path)
+
+
+def _take_what_fits(network: nn.Module, found: dict[str, torch.Tensor], path: Path) -> None:
+    # Ultralytics' own `load` would also widen the head after the number of classes that the file
+    # has, so that the config no longer describes the network.
+    wanted = network.state_dict()
+    fits = {k: v for k, v in found.items() if k in wanted and v.shape == wanted[k].shape}
+    if 2 * len(fits) < len(wanted):
+        raise ValueError(f"{path}: weights of another network: {len(fits)} of {len(wanted)} fit")
+    network.load_state_dict(fits, strict=False)
+
+
+def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        raise ValueError(f"{path}: reading a .pt file safely needs PyTorch 2.6 or newer")
+    try:
+        # Only classes of PyTorch's and Ultralytics' networks are built; anything else is refused.
+        checkpoint, _ = torch_safe_load(path, safe_only=True)
+        found = checkpoint.get("ema") or checkpoint["model"]
+        state: dict[str, torch.Tensor] = found.float().state_dict()
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected weights of Ultralytics: {reason:.300}") from None
+    return state
+
+
+# --- training
+
+
+def train(config: YoloConfig, job: TrainJob) -> None:
+    """Train a network and leave it in `job.out`; a killed run continues, a finished one stays.
+
+    Raises:
+        ValueError: settings, weights or data that cannot be used.
+    """
+    if not job.resume:
+        (job.out / RESUME).unlink(missing_ok=True)
+        (job.out / "metrics.csv").unlink(missing_ok=True)
+    if is_finished(job.out):
+        return
+    if not job.train:
+        raise ValueError(f"{job.data}: expected images to learn from, found none")
+    device = choose_device(config.device)
+    precision = choose_precision(device) if config.precision == "auto" else config.precision
+    plan = Plan(
+        settings=ultralytics_settings(config, device, job.out / "ultralytics"),
+        classes=job.labels.names,
+        images=label_files(job),
+        build=lambda: _initial_network(config, len(job.labels)),
+        score=(lambda network: _score(network, config, job, device)) if job.val else None,
+        score_every=config.validate_every,
+        precision=precision,
+        out=job.out,
+        about={"family": "yolo", "model": config.model, "license": "AGPL-3.0"},
+        progress=job.progress,
+        augment=_augmentation(config, job.labels),
+    )
+    (job.out / RESUME).parent.mkdir(parents=True, exist_ok=True)
+    threads = cv2.getNumThreads()
+    try:
+        # OpenCV's threads do not survive the fork of the loader's processes.
+        cv2.setNumThreads(0)
+        OfflineSegmentation(plan).train()
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _augmentation(config: YoloConfig, labels: LabelSpace) -> Augmentation | None:
+    if not config.augment:
+        return None
+    # Late: prediction needs no albumentations.
+    from zoo.augmentation.pipeline import Augmentation
+
+    return Augmentation(config.augment, labels)
+
+
+def _initial_network(config: YoloConfig, classes: int) -> nn.Module:
+    network = build_network(config, classes)
+    if config.init:
+        load_initial(network, config.init)
+    return network
+
+
+def _score(network: nn.Module, config: YoloConfig, job: TrainJob, device: torch.device) -> Scores:
+    predictor = Predictor(network, config, job.labels, device)
+    found = predictor.predict(job.val, config.batch)
+    pairs = zip(found, job.val, strict=True)
+    return Scores(job.labels, [score_prediction(p, sample, job.labels) for p, sample in pairs])
+
+
+def label_files(job: TrainJob) -> list[Path]:
+    """Return the training images where Ultralytics finds their labels; write those first.
+
+    A data set in Ultralytics' own format is used where it is; another one is converted into the
+    run folder, once.
+    """
+    if job.data_format == "yolo" and not job.is_edited:
+        return [cast("Path", sample.image) for sample in job.train]
+    samples = [*job.train, *job.val]
+    folder = job.out / "data"
+    if not _is_written(folder, samples):
+        converters.write(*(samples, folder), format="yolo", labels=job.labels, split=division(job))
+    named = zip(converters.formats.yolo.file_names(samples), job.train, strict=False)
+    return [folder / "images" / "train" / (name + image_suffix(sample)) for name, sample in named]
+
+
+def _is_written(folder: Path, samples: Sequence[Sample]) -> bool:
+    # A result folder appears as a whole or not at all.
+    try:
+        index = json.loads((folder / "images.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return {entry["key"] for entry in index.values()} == {sample.key for sample in samples}
+
+
+# --- prediction
+
+
+class Predictor:
+    """A network that gives soft masks in the images' own frame."""
+
+    def __init__(
+        self, network: nn.Module, config: YoloConfig, labels: LabelSpace, device: torch.device
+    ) -> None:
+        self.network, self.config, self.labels, self.device = network, config, labels, device
+        self._precision: Precision = (
+            choose_precision(device) if config.precision == "auto" else config.precision
+        )
+
+    def predict(self, samples: Sequence[Sample], batch: int) -> Iterator[Prediction]:
+        """Yield one prediction a sample, in order."""
+        for start in range(0, len(samples), batch):
+            yield from self._predict_batch(samples[start : start + batch])
+
+    def _predict_batch(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
+        frames = [Letterbox(sample.size_hw, self.config.imgsz) for sample in samples]
+        images = (read_pixels(sample, grey=False) for sample in samples)
+        squares = [frame.apply(image) for frame, image in zip(frames, images, strict=True)]
+        outputs, prototypes = self.forward(np.stack(squares))
+        for sample, frame, output, planes in zip(samples, frames, outputs, prototypes, strict=True):
+            yield self._prediction(sample, frame, output, planes)
+
+    def forward(self, squares: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return decoded outputs and prototypes of uint8 (N, S, S, 3) BGR images.
+
+        Boxes are decoded in fp32: in fp16 they would be whole pixels beyond 1024.
+        """
+        images = torch.from_numpy(squares).to(self.device).permute(0, 3, 1, 2).flip(1).float() / 255
+        hook = self.network.model[-1].dfl.register_forward_hook(lambda *seen: seen[-1].float())
+        try:
+            with torch.no_grad(), autocast(self.device, self._precision):
+                (output, prototypes), _ = self.network(images)
+        finally:
+            hook.remove()
+        return output, prototypes
+
+    def _prediction(
+        self, sample: Sample, frame: Letterbox, output: torch.Tensor, prototypes: torch.Tensor
+    ) -> Prediction:
+        config = self.config
+        end_to_end = bool(self.network.model[-1].end2end)
+        detect = best_detections if self.labels.once else all_detections
+        found = detect(output, len(self.labels), config.conf, end_to_end)
+        masks: dict[str, tuple[Evidence, ...]] = {}
+        drawn = soft_masks(found, prototypes, frame, config.raster, config.margin_px)
+        for detection, mask in drawn:
+            label = self.labels.names[detection.label]
+            masks[label] = (*masks.get(label, ()), (detection.score, mask))
+        return Prediction(sample.key, sample.size_hw, "instance", masks)
+
+
+def open_predictor(run: Path, config: YoloConfig, device: torch.device) -> Predictor:
+    """Rebuild a run's network with its best weights.
+
+    Raises:
+        ValueError: the run has no weights, or those of another network.
+    """
+    labels = LabelSpace.load(config.labels)
+    network = build_network(config, len(labels))
+    load_weights(network, find_weights(run))
+    return Predictor(network.to(device).eval().fuse(), config, labels, device)
+
+
+def predict(
+    run: Path, config: YoloConfig, samples: Sequence[Sample], options: PredictOptions
+) -> Iterator[Prediction]:
+    """Yield one prediction a sample, in order; one without detections is there, and empty.
+
+    Raises:
+        ValueError: an option that this family lacks, or a run without weights.
+    """
+    if options.tta:
+        raise ValueError(
+            f"tta {','.join(options.tta)}: the family 'yolo' predicts without; "
+            "a flipped image's detection cannot be averaged with another's"
+        )
+    options.refuse("yolo", "average", "size", "window", "overlap")
+    predictor = open_predictor(run, config, choose_device(options.device))
+    yield from predictor.predict(samples, options.batch or config.batch)
+
+
+class YoloFamily:
+    """YOLO as a family; see `zoo.contract.Family`."""
+
+    name = "yolo"
+    streams = ""
+    kind: Kind = "instance"
+    Config = YoloConfig
+
+    def build(self, config: YoloConfig, classes: int) -> nn.Module:
+        """Return the network with random weights.
+
+        In memory, even where others are only outlined: it finds out its strides by computing.
+        """
+        with torch.device("cpu"):
+            return build_network(config, classes)
+
+    def without_weights(self, config: YoloConfig) -> YoloConfig:
+        """Return the config of the same network with random weights."""
+        return config
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """Return nothing: Ultralytics' trainer has no gradient checkpointing."""
+        return []
+
+    def lesson(self, network: nn.Module, config: YoloConfig, labels: LabelSpace) -> Lesson:
+        """Return what the network computes while it learns, one object of each class an image."""
+        return build_lesson(network, config, len(labels))
+
+    def train(self, config: YoloConfig, job: TrainJob) -> None:
+        """Train a model and leave it in `job.out`; a killed run continues."""
+        train(config, job)
+
+    def predict(
+        self, run: Path, config: YoloConfig, samples: Sequence[Sample], options: PredictOptions
+    ) -> Iterator[Prediction]:
+        """Yield one prediction a sample, in order, in the images' own frame."""
+        return predict(run, config, samples, options)
+
+
+FAMILY = YoloFamily()

@@ -1,0 +1,58 @@
+"""What a network of Ultralytics computes while it learns, for the estimate of memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from ultralytics.utils.loss import v8SegmentationLoss
+
+from zoo.families.training_step import Lesson
+from zoo.families.yolo.config import YoloConfig
+
+# Cells of the grid that learn one object's mask: Ultralytics' `tal_topk`; of networks without
+# non-maximum suppression a second head has one cell an object.
+CELLS, CELLS_OF_ONE = 10, 1
+
+
+def build_lesson(network: nn.Module, config: YoloConfig, objects: int) -> Lesson:
+    """Return a batch's way through the network and the losses of scores and masks.
+
+    Masks need most: each cell that learns an object's has that mask at full size, whatever the
+    object's own size.
+
+    Args:
+        network: in training mode.
+        config: how it is trained.
+        objects: in an image.
+    """
+    side = config.imgsz // config.mask_ratio
+
+    def compute(images: torch.Tensor) -> torch.Tensor:
+        found = network(images)
+        heads = [(found, CELLS)]
+        if "one2one" in found:
+            heads = [(found["one2many"], CELLS), (found["one2one"], CELLS_OF_ONE)]
+        losses = [_head_losses(head, objects * cells, side) for head, cells in heads]
+        return torch.stack(losses).sum()
+
+    return Lesson(network, (config.batch, 3, config.imgsz, config.imgsz), compute)
+
+
+def _head_losses(head: dict[str, Any], masks: int, side: int) -> torch.Tensor:
+    prototypes = head["proto"][0] if isinstance(head["proto"], tuple) else head["proto"]
+    if prototypes.shape[-2:] != (side, side):
+        prototypes = F.interpolate(prototypes, (side, side), mode="bilinear", align_corners=False)
+    coefficients = head["mask_coefficient"].permute(0, 2, 1).contiguous()
+    scores = head["scores"]
+    total = F.binary_cross_entropy_with_logits(scores, torch.zeros_like(scores))
+    cells = min(masks, coefficients.shape[1])
+    truth = prototypes.new_zeros((cells, side, side), dtype=torch.float32)
+    boxes, areas = truth.new_zeros((cells, 4)), truth.new_zeros(cells)
+    for own, planes in zip(coefficients, prototypes, strict=True):
+        total = total + v8SegmentationLoss.single_mask_loss(
+            truth, own[:cells], planes, boxes, areas
+        )
+    return total

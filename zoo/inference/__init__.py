@@ -1,0 +1,1 @@
+"""A network's answer to an image: whole, in windows, with test-time augmentation."""

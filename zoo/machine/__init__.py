@@ -1,0 +1,1 @@
+"""The machine: its facts, devices, cluster, and what a doctor says of them."""

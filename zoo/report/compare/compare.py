@@ -1,0 +1,264 @@
+"""Two predictions beside each other: where they differ and, where there is truth, who is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.files.json_files import dump_json
+from converters.files.provenance import environment, result_folder
+from converters.masks import EMPTY, CropMask
+from converters.types import LabelSpace, Sample
+from fusion.metrics.scores import ImageScore, Scores
+from fusion.sources.ensemble import Ensemble
+from zoo.progress import Report, track
+from zoo.report.compare.page import Drawn, write_comparison
+from zoo.results.disagreement import (
+    Disagreement,
+    MaskPair,
+    Verdict,
+    pair_image,
+    spread_out,
+    without_place,
+)
+from zoo.results.scoring import binary_masks, measure_masks, truth_masks
+from zoo.results.truth import Few, Known, check_frames, tell_apart
+from zoo.source import DataSource
+
+PAGE, RECORD = "compare.html", "compare.json"
+PICTURED, PICTURED_PER_CLASS = 24, 3
+LISTED = 12
+
+Masks = tuple[str, dict[str, CropMask], dict[str, CropMask]]
+"""An image's key, A's masks and B's."""
+
+
+def compare(
+    paths: tuple[Path, Path],
+    out: Path,
+    *,
+    data: DataSource | None,
+    labels_name: str,
+    command: Sequence[str],
+    report: Report,
+) -> Disagreement:
+    """Compare two predictions and write OUT/compare.html and OUT/compare.json.
+
+    Args:
+        paths: two prediction stores, two submissions, or one of each.
+        out: folder; a previous comparison is replaced.
+        data: for pictures, and for truth where it has any.
+        labels_name: label space of submissions; a store names its own.
+        command: what the user called, for `provenance.json`.
+        report: for a progress bar.
+
+    Raises:
+        ValueError: sources that have no image or no class in common, or that cannot be read.
+    """
+    with result_folder(out, "compare", {"command": list(command)}) as folder:
+        usual = LabelSpace.load(labels_name)
+        known = Known.read(paths, data, usual)
+        samples, two = known.samples, Two.open(paths, known, usual)
+        found = count_differences(two, samples, report)
+        seen = [pair for pair in found.differing() if pair.key in samples]
+        chosen = spread_out(seen, PICTURED, PICTURED_PER_CLASS)
+        write_comparison(
+            folder / PAGE,
+            found=found,
+            drawn=list(drawn(two, chosen, samples)),
+            facts=_facts(found, two, data),
+        )
+        (folder / RECORD).write_text(dump_json(found.record()), encoding="utf-8")
+    return found
+
+
+@dataclass(frozen=True)
+class Two:
+    """Two sources of predictions, opened.
+
+    Attributes:
+        a: the first, alone.
+        b: the second, alone.
+        names: what they are called, different.
+        left_out: images that corrections exclude.
+    """
+
+    a: Ensemble
+    b: Ensemble
+    names: tuple[str, str]
+    left_out: frozenset[str] = frozenset()
+
+    @classmethod
+    def open(cls, paths: tuple[Path, Path], known: Known, usual: LabelSpace) -> Two:
+        """Open two stores, two submissions, or one of each, without reading a mask.
+
+        Args:
+            paths: of A and B.
+            known: a data set's images, from which submissions have keys and sizes; without any they
+                have those of the other's store.
+            usual: the label space of submissions that have classes of it.
+
+        Raises:
+            ValueError: no such source, or stores of different classes.
+        """
+        entries = known.entries or None
+        opened = [Ensemble.open([path], entries, usual=usual) for path in paths]
+        if entries is None:
+            sized = next((one.images for one in opened if one.sizes_known), None)
+            opened = [
+                one if one.sizes_known else Ensemble.open([path], sized, usual=usual)
+                for one, path in zip(opened, paths, strict=True)
+            ]
+        a, b = opened
+        if set(a.labels.names).isdisjoint(b.labels.names):
+            raise ValueError(f"{paths[1]}: it has no class of {paths[0]}")
+        return cls(a, b, tell_apart(paths), frozenset(known.left_out))
+
+    @property
+    def sizes_known(self) -> bool:
+        """Whether every image's size is known."""
+        return self.a.sizes_known and self.b.sizes_known
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The classes that both speak of.
+
+        Raises:
+            ValueError: there are none.
+        """
+        both = frozenset(self.a.classes) & frozenset(self.b.classes)
+        if names := [name for name in self.a.labels.names if name in both]:
+            return self.a.labels.only(names)
+        what = f"classes of '{self.a.labels.name}' that both have"
+        raise ValueError(f"compare: expected {what}, found none")
+
+    @property
+    def keys(self) -> list[str]:
+        """The images that both have, in A's order; without those that are left out."""
+        return [k for k in self.a.images if k in self.b.images and k not in self.left_out]
+
+    def masks(self, keys: Sequence[str]) -> Iterator[Masks]:
+        """Yield key, A's masks and B's of some images, in their order; one image in memory.
+
+        Raises:
+            ValueError: an image has another size in A than in B.
+        """
+        labels = self.labels
+        for (a,), (b,) in zip(Few.of(self.a, keys), Few.of(self.b, keys), strict=True):
+            if self.sizes_known and a.size_hw != b.size_hw:
+                raise ValueError(
+                    f"compare: '{a.key}' is {a.size_hw} in {self.names[0]}, "
+                    f"{b.size_hw} in {self.names[1]}"
+                )
+            yield a.key, binary_masks(a, labels), binary_masks(b, labels)
+
+
+def count_differences(two: Two, samples: Mapping[str, Sample], report: Report) -> Disagreement:
+    """Count where two sources differ on the images and classes that both have.
+
+    Args:
+        two: the sources.
+        samples: key -> sample; those with truth say who is right.
+        report: for a progress bar.
+
+    Raises:
+        ValueError: they have no image or no class in common, or lie in another frame than the
+            truth.
+    """
+    labels, keys = two.labels, two.keys
+    true = {key: samples[key] for key in keys if key in samples and samples[key].instances}
+    check_frames(two.a.images, true)
+    pairs: list[MaskPair] = []
+    scores: tuple[list[ImageScore], list[ImageScore]] = ([], [])
+    for key, a, b in track(two.masks(keys), len(keys), report):
+        found = pair_image(key, a, b, labels.names)
+        pairs += found if two.sizes_known else without_place(found)
+        if key in true:
+            for into, one in zip(scores, (a, b), strict=True):
+                into.append(measure_masks(one, true[key], two.a.labels, labels, ("dice",)))
+    verdict = Verdict.of(*(Scores(labels, side) for side in scores)) if scores[0] else None
+    sides = two.a, two.b
+    return Disagreement(
+        two.names,
+        labels,
+        tuple(pairs),
+        verdict,
+        _only(*(side.images for side in sides)),
+        _only(*(side.classes for side in sides)),
+    )
+
+
+def _only(a: Iterable[str], b: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    ours, theirs = tuple(a), tuple(b)
+    return tuple(n for n in ours if n not in theirs), tuple(n for n in theirs if n not in ours)
+
+
+def drawn(two: Two, chosen: Sequence[MaskPair], samples: Mapping[str, Sample]) -> Iterator[Drawn]:
+    """Yield chosen pairs in their order with their masks, which are read again, image by image."""
+    wanted = {pair.key for pair in chosen}
+    keys = [key for key in two.keys if key in wanted]
+    masks: dict[tuple[str, str], tuple[CropMask, CropMask, CropMask | None]] = {}
+    for key, a, b in two.masks(keys):
+        truth = truth_masks(samples[key]) if samples[key].instances else None
+        for label in (pair.label for pair in chosen if pair.key == key):
+            true = None if truth is None else truth.get(label, EMPTY)
+            masks[key, label] = a[label], b[label], true
+    for pair in chosen:
+        yield Drawn(pair, samples[pair.key], *masks[pair.key, pair.label])
+
+
+def _facts(found: Disagreement, two: Two, data: DataSource | None) -> list[tuple[str, str]]:
+    a, b = found.names
+    facts = [
+        ("A", a),
+        ("B", b),
+        ("Images compared", str(found.images)),
+        ("Classes compared", f"{len(found.labels)} of '{found.labels.name}'"),
+        ("Version", f"segzoo {environment()['versions'].get('segzoo', 'not installed')}"),
+    ]
+    for which, images, classes in zip("AB", found.only, found.classes_only, strict=True):
+        if images:
+            facts.append((f"Images only in {which}", f"{len(images)}, such as {images[0]}"))
+        if classes:
+            facts.append((f"Classes only in {which}", ", ".join(classes)))
+    if not two.sizes_known:
+        facts.append(("Sizes", "unknown: pixels are counted, nothing is drawn; give --data"))
+    return facts if data is None else [*facts, ("Data", data.path.resolve().name)]
+
+
+def describe(found: Disagreement, out: Path) -> str:
+    """Return the comparison as lines for a terminal: the classes that differ most."""
+    a, b = found.names
+    rows = sorted(found.per_class(), key=lambda row: (row.dice, row.label))[:LISTED]
+    width = max(len(row.label) for row in rows)
+    head = (
+        f"{'class':{width}s} {'Dice A,B':>8s} {'differ':>7s} {'only A px':>10s} {'only B px':>10s}"
+    )
+    if found.verdict:
+        head += f" {'A':>7s} {'B':>7s}  A - B [95 %]"
+    lines = [f"A - B: {a} - {b}", *_overall(found), head]
+    for row in rows:
+        line = f"{row.label:{width}s} {row.dice:8.4f} {row.differ:7d} {row.only_a:10d}"
+        line += f" {row.only_b:10d}"
+        if row.truth:
+            line += f" {row.truth[0]:7.4f} {row.truth[1]:7.4f}  {row.gain or ''}"
+        lines.append(line)
+    left = len(found.labels) - len(rows)
+    more = [f"and {left} more classes, which differ less"] if left else []
+    return "\n".join([*lines, *more, str(out / PAGE)])
+
+
+def _overall(found: Disagreement) -> Iterator[str]:
+    same = sum(not pair.differing for pair in found.pairs)
+    yield (
+        f"{found.images} images, {len(found.labels)} classes: mean Dice between A and B "
+        f"{found.mean_dice:.4f}; {same} of {len(found.pairs)} masks are the same to the pixel"
+    )
+    for name, keys, labels in zip(found.names, found.only, found.classes_only, strict=True):
+        for what, left in (("images", keys), ("classes", labels)):
+            if left:
+                yield f"{what} that only {name} has, left out: {len(left)}, such as {left[0]}"
+    if found.verdict and (gain := found.verdict.gain.overall):
+        scores = f"A {found.verdict.a.mean():.4f}, B {found.verdict.b.mean():.4f}"
+        yield f"against the truth: {scores}; A - B {gain}"

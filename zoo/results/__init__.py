@@ -1,0 +1,1 @@
+"""From predictions to answers: fit, fuse, score, check."""

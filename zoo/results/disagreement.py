@@ -1,0 +1,307 @@
+"""Where two predictions of the same images differ, counted in pixels, by class and image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from converters.masks import EMPTY, Box, CropMask, crop, union_box
+from converters.types import LabelSpace
+from fusion.metrics.intervals import Estimate
+from fusion.metrics.scores import Scores, count
+from fusion.metrics.summary import Summary
+from fusion.metrics.summary import compare as compare_scores
+
+NO_BOX = (0, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class MaskPair:
+    """One class on one image, as A and as B draw it.
+
+    Attributes:
+        key: the image.
+        label: the class.
+        both: pixels that A and B have.
+        only_a: pixels that A alone has.
+        only_b: pixels that B alone has.
+        box_xywh: of the pixels that only one has, in the image; all zero where there are none,
+            and where nobody knows the image's size.
+    """
+
+    key: str
+    label: str
+    both: int
+    only_a: int
+    only_b: int
+    box_xywh: Box = NO_BOX
+
+    @property
+    def dice(self) -> float:
+        """Dice of A's mask and B's; 1 where both are empty."""
+        differing = self.only_a + self.only_b
+        return 2 * self.both / (2 * self.both + differing) if differing else 1.0
+
+    @property
+    def differing(self) -> int:
+        """Pixels that only one of the two has."""
+        return self.only_a + self.only_b
+
+    @property
+    def empty(self) -> str:
+        """Who draws nothing although the other does: `A`, `B`, or "" for neither."""
+        if self.both or not self.differing:
+            return ""
+        return "A" if not self.only_a else "B" if not self.only_b else ""
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {**asdict(self), "dice": self.dice, "empty": self.empty}
+
+
+def pair_masks(key: str, label: str, a: CropMask, b: CropMask) -> MaskPair:
+    """Count what two masks of a class have in common and what not."""
+    counts = count(a, b)
+    only_a, only_b = counts.predicted - counts.both, counts.true - counts.both
+    box = difference(a, b).box_xywh if only_a or only_b else NO_BOX
+    return MaskPair(key, label, counts.both, only_a, only_b, box)
+
+
+def difference(a: CropMask, b: CropMask) -> CropMask:
+    """Return the pixels that exactly one of two masks has, cut to their box."""
+    box = union_box((a, b))
+    inner = crop(a.window(box) ^ b.window(box))
+    return CropMask(inner.x + box[0], inner.y + box[1], inner.pixels)
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """One class over all images.
+
+    Attributes:
+        label: the class.
+        images: that were compared.
+        differ: images on which the masks are not the same to the pixel.
+        dice: mean of Dice between A and B.
+        worst: the pair of the lowest Dice.
+        only_a: pixels that A alone has, over all images.
+        only_b: pixels that B alone has.
+        empty_a: images on which A alone draws nothing.
+        empty_b: images on which B alone draws nothing.
+        truth: mean Dice of A and of B against the truth; None without truth.
+        gain: A minus B against the truth, over the patients; None without truth.
+    """
+
+    label: str
+    images: int
+    differ: int
+    dice: float
+    worst: MaskPair
+    only_a: int
+    only_b: int
+    empty_a: int
+    empty_b: int
+    truth: tuple[float, float] | None = None
+    gain: Estimate | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {**asdict(self), "worst": self.worst.record()}
+
+
+@dataclass(frozen=True)
+class ImageDifference:
+    """One image over all classes: as `ClassDifference`.
+
+    Attributes:
+        key: the image.
+        dice: mean of Dice between A and B over the classes.
+        differ: classes whose masks are not the same to the pixel.
+        differing: pixels that only one has, over the classes.
+        worst: the pair of the lowest Dice.
+        truth: mean Dice of A and of B against the truth; None without truth.
+    """
+
+    key: str
+    dice: float
+    differ: int
+    differing: int
+    worst: MaskPair
+    truth: tuple[float, float] | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {**asdict(self), "worst": self.worst.record()}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Both against the truth, on the images that have one.
+
+    Attributes:
+        a: A's scores.
+        b: B's, of the same images.
+        gain: means and intervals of A minus B.
+    """
+
+    a: Scores
+    b: Scores
+    gain: Summary
+
+    @classmethod
+    def of(cls, a: Scores, b: Scores) -> Verdict:
+        """Compare two scores of the same images."""
+        return cls(a, b, compare_scores(a, b, "dice"))
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {
+            "images": len(self.a.images),
+            "dice_a": self.a.mean(),
+            "dice_b": self.b.mean(),
+            "a_minus_b": self.gain.record(),
+        }
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Two predictions beside each other.
+
+    Attributes:
+        names: of A and of B.
+        labels: the classes that were compared: those of both.
+        pairs: one an image and class, images in A's order.
+        verdict: who is right; None without truth.
+        only: images that A alone has, and B alone.
+        classes_only: classes that A alone speaks of, and B alone.
+    """
+
+    names: tuple[str, str]
+    labels: LabelSpace
+    pairs: tuple[MaskPair, ...]
+    verdict: Verdict | None = None
+    only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    classes_only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+
+    def __post_init__(self) -> None:
+        if not self.pairs:
+            raise ValueError("compare: expected images that both have, found none")
+
+    @property
+    def images(self) -> int:
+        """Number of images that were compared."""
+        return len(self.pairs) // len(self.labels)
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean of Dice between A and B, over images and classes."""
+        return float(np.mean([pair.dice for pair in self.pairs]))
+
+    def differing(self) -> list[MaskPair]:
+        """Return the pairs that are not the same to the pixel, the lowest Dice first.
+
+        Of equal ones, such as those where one is empty, the one with more pixels comes first.
+        """
+        found = [pair for pair in self.pairs if pair.differing]
+        return sorted(found, key=_by_dice)
+
+    def per_class(self) -> list[ClassDifference]:
+        """Return what differs in each class, in the label space's order."""
+        grouped = _grouped(self.pairs, lambda pair: pair.label)
+        return [self._class(name, grouped[name]) for name in self.labels.names]
+
+    def _class(self, name: str, pairs: Sequence[MaskPair]) -> ClassDifference:
+        verdict = self.verdict
+        empty = [pair.empty for pair in pairs]
+        return ClassDifference(
+            label=name,
+            images=len(pairs),
+            differ=sum(bool(pair.differing) for pair in pairs),
+            dice=float(np.mean([pair.dice for pair in pairs])),
+            worst=min(pairs, key=_by_dice),
+            only_a=sum(pair.only_a for pair in pairs),
+            only_b=sum(pair.only_b for pair in pairs),
+            empty_a=empty.count("A"),
+            empty_b=empty.count("B"),
+            truth=(verdict.a.mean([name]), verdict.b.mean([name])) if verdict else None,
+            gain=verdict.gain.classes.get(name) if verdict else None,
+        )
+
+    def per_image(self) -> list[ImageDifference]:
+        """Return what differs on each image, the lowest mean Dice first."""
+        grouped = _grouped(self.pairs, lambda pair: pair.key)
+        known: dict[str, tuple[float, float]] = {}
+        if self.verdict:
+            for a, b in zip(self.verdict.a.images, self.verdict.b.images, strict=True):
+                known[a.key] = _mean(a.dice), _mean(b.dice)
+        rows = [
+            ImageDifference(
+                key=key,
+                dice=float(np.mean([pair.dice for pair in pairs])),
+                differ=sum(bool(pair.differing) for pair in pairs),
+                differing=sum(pair.differing for pair in pairs),
+                worst=min(pairs, key=_by_dice),
+                truth=known.get(key),
+            )
+            for key, pairs in grouped.items()
+        ]
+        return sorted(rows, key=lambda row: (row.dice, row.key))
+
+    def record(self) -> dict[str, Any]:
+        """Return all of it as plain values for JSON; only pairs that differ are listed."""
+        return {
+            "a": self.names[0],
+            "b": self.names[1],
+            "images": self.images,
+            "dice": self.mean_dice,
+            "identical": sum(not pair.differing for pair in self.pairs),
+            "pairs": len(self.pairs),
+            "images_only_in": dict(zip("ab", map(list, self.only), strict=True)),
+            "classes_only_in": dict(zip("ab", map(list, self.classes_only), strict=True)),
+            "truth": self.verdict.record() if self.verdict else None,
+            "per_class": [row.record() for row in self.per_class()],
+            "per_image": [row.record() for row in self.per_image()],
+            "differing": [pair.record() for pair in self.differing()],
+        }
+
+
+def pair_image(
+    key: str, a: Mapping[str, CropMask], b: Mapping[str, CropMask], names: Iterable[str]
+) -> list[MaskPair]:
+    """Pair one image's masks; a class that is absent from a mapping is an empty mask."""
+    return [pair_masks(key, n, a.get(n, EMPTY), b.get(n, EMPTY)) for n in names]
+
+
+def without_place(pairs: Iterable[MaskPair]) -> list[MaskPair]:
+    """Return pairs of masks whose image has an unknown size: their counts hold, not their boxes."""
+    return [replace(pair, box_xywh=NO_BOX) for pair in pairs]
+
+
+def spread_out(pairs: Sequence[MaskPair], limit: int, per_class: int) -> list[MaskPair]:
+    """Return the first pairs, at most so many of a class: one weak class does not fill a page."""
+    taken: dict[str, int] = defaultdict(int)
+    chosen: list[MaskPair] = []
+    for pair in pairs:
+        if len(chosen) < limit and taken[pair.label] < per_class:
+            taken[pair.label] += 1
+            chosen.append(pair)
+    return chosen
+
+
+def _by_dice(pair: MaskPair) -> tuple[float, int, str]:
+    return pair.dice, -pair.differing, pair.key
+
+
+def _grouped(pairs: Iterable[MaskPair], by: Callable[[MaskPair], str]) -> dict[str, list[MaskPair]]:
+    grouped: dict[str, list[MaskPair]] = defaultdict(list)
+    for pair in pairs:
+        grouped[by(pair)].append(pair)
+    return dict(grouped)
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return float(np.mean(list(values.values())))

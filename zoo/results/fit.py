@@ -1,0 +1,265 @@
+"""From held-out predictions to a fitted fusion rule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.files.images import read_pixels
+from converters.files.provenance import atomic_write_text
+from converters.parallel import Workers
+from converters.types import LabelSpace, Sample
+from fusion.checks.adjacency import Adjacency
+from fusion.checks.flagged import Watched
+from fusion.checks.layout import LEAST_IMAGES
+from fusion.fit import FITS
+from fusion.fit.base import Fit, Fitting
+from fusion.fit.counted import Counted, CountedImage, Seen
+from fusion.fit.judging import Comparison, Judge, Judged, compare
+from fusion.fit.refinement import Choice, Gains, Trying, choose_refinement
+from fusion.fit.report import ClassReport
+from fusion.rules.file import dump_rule
+from fusion.rules.refine import ReadGrey, Refined
+from fusion.types import Rule
+from zoo.progress import Report
+from zoo.results.held_out import HeldOut
+from zoo.results.posture_weights import Postures
+from zoo.source import DataSource
+
+
+class Refinement(StrEnum):
+    """Which refinements are tried."""
+
+    none = "none"
+    shape = "shape"
+    all = "all"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What was fitted, what it is worth, and what stands around the rule.
+
+    Attributes:
+        method: the rule's name.
+        fit: the rule without what stands around it.
+        comparison: the rule beside others, on people it was not fitted on; without refinements.
+        choice: the refinements that were tried; None where none were.
+        rule: the rule as its file has it.
+        postures: how much the images counted.
+    """
+
+    method: str
+    fit: Fit[Rule]
+    comparison: Comparison
+    choice: Choice | None
+    rule: Rule
+    postures: Postures
+
+
+def fit(
+    paths: Sequence[Path],
+    data: DataSource,
+    out: Path,
+    report: Report,
+    refinement: Refinement = Refinement.shape,
+    method: str = "hybrid",
+    jobs: int = 1,
+    bent: float | None = None,
+) -> Fitted:
+    """Fit a rule on held-out predictions and write it as YAML.
+
+    Refinements are switched on where they help the rules of the folds on what those held out. Where
+    every class occurs once in an image, the file also learns how they lie to each other.
+
+    Args:
+        paths: stores of predictions for images that the models did not learn from.
+        data: the data set with their truth.
+        out: the rule's file.
+        report: for a progress bar.
+        refinement: which refinements to try: all, all but the CRF, or none.
+        method: one of `fusion.fit.FITS`.
+        jobs: processes; their number does not change the result.
+        bent: the share of bent hands among the images that the rule is meant for; held-out images
+            count accordingly.
+
+    Raises:
+        ValueError: an unknown method; a folder or a file of another kind at `out`; the stores
+            differ, hold images the models learnt from, or have no truth.
+    """
+    if method not in FITS:
+        raise ValueError(f"method '{method}': expected one of {', '.join(FITS)}")
+    _check_out(out)
+    held_out = HeldOut.open(paths, data, bent)
+    # Once for all passes: to start takes a process seconds.
+    with Workers(jobs) as workers:
+        found = _solve(FITS[method](), held_out, report, workers)
+        judged, choice = _judge(found, held_out, refinement, report, workers)
+    comparison = compare(
+        *(found, Judged.stack(judged), held_out.patients, held_out.names, held_out.labels),
+        weights=held_out.postures.weights,
+    )
+    rule = _watched(_refined(found.rule, choice), held_out)
+    notes = {n: r.note() for n, r in comparison.report.items()}
+    atomic_write_text(out, dump_rule(rule, notes))
+    return Fitted(method, found, comparison, choice, rule, held_out.postures)
+
+
+def _check_out(out: Path) -> None:
+    """Say before the work what would be said, or lost, after it."""
+    if out.is_dir():
+        raise ValueError(f"{out}: expected a file to write, found a folder")
+    if out.is_file() and out.stat().st_size:
+        text = out.read_text(encoding="utf-8", errors="replace")
+        if not any(line.startswith("method:") for line in text.splitlines()):
+            raise ValueError(f"{out}: expected nothing there, or a fusion config to replace")
+
+
+def _solve(fitting: Fitting, held_out: HeldOut, report: Report, workers: Workers) -> Fit[Rule]:
+    total, labels = len(held_out.samples), held_out.labels
+    count = partial(_count, fitting, labels)
+    counts = held_out.map(count, _named(report, "counting pixels"), workers)
+    weights = held_out.postures.weights
+    counted = Counted.of(counts, labels, len(held_out.stores), weights)
+
+    def tell(note: str) -> None:
+        report(total, total, note)
+
+    return fitting.solve(counted, held_out.names, labels, tell, workers)
+
+
+def _count(fitting: Fitting, labels: LabelSpace, seen: Seen) -> CountedImage:
+    return fitting.count(seen, labels)
+
+
+def _judge(
+    found: Fit[Rule], held_out: HeldOut, wanted: Refinement, report: Report, workers: Workers
+) -> tuple[list[Judged], Choice | None]:
+    """Judge every image once, and on the way try the refinements that are wanted."""
+    judge = Judge(found.held_out, found.plain, held_out.labels, mute=found.can_lose)
+    say, judged = _named(report, "judging"), list[Judged]()
+
+    def measure(trying: Trying) -> Iterator[Gains]:
+        if judged:
+            yield from held_out.map(partial(_try_steps, judge, trying), say, workers)
+            return
+        for dice, gains in held_out.map(partial(_judge_and_try, judge, trying), say, workers):
+            judged.append(dice)
+            yield gains
+
+    if wanted is Refinement.none:
+        judged.extend(held_out.map(partial(_judge_image, judge), say, workers))
+        return judged, None
+    grey = _grey_of(held_out.samples.values()) if wanted is Refinement.all else None
+    weights = held_out.postures.weights
+    choice = choose_refinement(
+        measure, held_out.patients, held_out.labels, read_grey=grey, weights=weights
+    )
+    return judged, choice
+
+
+def _judge_image(judge: Judge, seen: Seen) -> Judged:
+    return judge(seen)[1]
+
+
+def _judge_and_try(judge: Judge, trying: Trying, seen: Seen) -> tuple[Judged, Gains]:
+    # Not on what the rule itself makes of it: it was fitted on these very images.
+    fused, judged = judge(seen)
+    return judged, trying(fused, seen[1])
+
+
+def _try_steps(judge: Judge, trying: Trying, seen: Seen) -> Gains:
+    predictions, truth, patient = seen
+    return trying(judge.held_out[patient](predictions, judge.labels), truth)
+
+
+def _grey_of(samples: Iterable[Sample]) -> ReadGrey:
+    """Return a reader of images by key that is light to send: without their truth."""
+    return partial(_read_grey, {s.key: replace(s, instances=()) for s in samples})
+
+
+def _read_grey(samples: Mapping[str, Sample], key: str) -> npt.NDArray[np.uint8]:
+    return read_pixels(samples[key])
+
+
+def _refined(rule: Rule, choice: Choice | None) -> Rule:
+    if choice is None or (choice.refine.all.is_off and not choice.refine.groups):
+        return rule
+    return Refined(rule, choice.refine)
+
+
+def _watched(rule: Rule, held_out: HeldOut) -> Rule:
+    if not held_out.labels.once or len(held_out.samples) < LEAST_IMAGES:
+        return rule
+    return Watched(rule, Adjacency.learn(held_out.truth(), held_out.labels))
+
+
+def _named(report: Report, name: str) -> Report:
+    def named(done: int, total: int, note: str) -> None:
+        report(done, total, f"{name} {note}".rstrip())
+
+    return named
+
+
+def describe(found: Fitted, out: Path) -> str:
+    """Return what was found as lines for a terminal: first each class, at last what it is worth.
+
+    Args:
+        found: the fit.
+        out: the rule's file.
+    """
+    parts = [_table(found), found.postures.describe(), describe_refinement(found.choice)]
+    kept = sum(bool(r.keeps) for r in found.comparison.report.values())
+    from_one = f"; classes from a single source: {kept}" if kept else ""
+    parts.append(f"{out}: fitted on {found.fit.images} images{from_one}")
+    parts.append(found.comparison.describe(found.method))
+    return "\n".join(part for part in parts if part)
+
+
+def _table(found: Fitted) -> str:
+    """What cross-validation said: who is how good, and what each source adds."""
+    comparison, report = found.comparison, found.comparison.report
+    sources = list(next(iter(report.values())).single)
+    width = max(len(name) for name in [*report, "class"])
+    losses = [n for n in sources if n in next(iter(report.values())).worth]
+    head = [f"{'class':{width}s}", *(f"{name:>10.10s}" for name in [*sources, "mean", "fused"])]
+    head += [f"{'gain over the best [95 %]':>27s}", "  takes"]
+    head += [f"{'-' + n:>11.11s}" for n in losses]
+    what = "; in the last columns what the fusion loses without a source" if losses else ""
+    images = f"{found.fit.images} images of {found.fit.patients} patients"
+    lines = [f"held-out Dice on {images}{what}", " ".join(head)]
+    lines += [_row(f"{label:{width}s}", r, sources, losses) for label, r in report.items()]
+    means = [_mean(r.single[n] for r in report.values()) for n in sources]
+    means += [comparison.mean, comparison.fused]
+    return "\n".join([*lines, " ".join([f"{'all':{width}s}", *map(_dice, means)])])
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Of the classes that a source has found in any image; of others it may know nothing."""
+    found = [value for value in values if value]
+    return sum(found) / len(found) if found else 0.0
+
+
+def _dice(value: float) -> str:
+    return f"{value:10.4f}" if value else f"{'-':>10s}"
+
+
+def _row(label: str, r: ClassReport, sources: Sequence[str], losses: Sequence[str]) -> str:
+    values = [*(r.single[name] for name in sources), r.mean, r.fused]
+    cells = [label, *map(_dice, values), f"{r.likely_gain!s:>27s}"]
+    cells.append(f"  {r.keeps or 'fusion'}".ljust(9))
+    return " ".join([*cells, *(f"{r.worth[n]:+10.4f}" for n in losses)]).rstrip()
+
+
+def describe_refinement(choice: Choice | None) -> str:
+    """Return what refinements were tried, those that are on, as lines for a terminal."""
+    if choice is None:
+        return ""
+    chosen = [str(trial) for trial in choice.trials if trial.is_on]
+    head = f"refinements: {len(choice.trials)} tried on {choice.images} held-out images, "
+    return "\n".join([head + (f"{len(chosen)} help" if chosen else "none helps"), *chosen])

@@ -1,0 +1,252 @@
+"""Scores as a table for a terminal, and whole as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from fusion.metrics.intervals import CONFIDENCE, Estimate
+from fusion.metrics.scores import Scores
+from fusion.metrics.summary import (
+    Summary,
+    compare,
+    confusion_of,
+    people_of,
+    pooled_iou,
+    presence_of,
+    summarize,
+    summarize_pairs,
+)
+
+CLASS_MEASURES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "nsd": "NSD",
+    "hd95": "HD95 px",
+    "asd": "ASD px",
+    "ber": "BER",
+}
+MOST_CONFUSED = 10
+FEW = 5
+
+
+def ordered_measures(scores: Scores, measures: Iterable[str]) -> list[str]:
+    """Return the measures that classes have, what the label space is scored by first."""
+    asked = [name for name in CLASS_MEASURES if name in measures]
+    return sorted(asked, key=lambda name: name != "iou") if _by_iou(scores) else asked
+
+
+def summarize_all(scores: Scores, measures: Sequence[str]) -> dict[str, Summary]:
+    """Average every measure that classes have, and with Dice that of shared pixels."""
+    names = [*ordered_measures(scores, measures), *(["shared"] if "dice" in measures else [])]
+    return {name: summarize(scores, name) for name in names}
+
+
+def compare_all(new: Scores, old: Scores, measures: Sequence[str]) -> dict[str, Summary]:
+    """Average the differences new - old of every measure, as `summarize_all` does.
+
+    Raises:
+        ValueError: the scores are of other images or classes.
+    """
+    names = [*ordered_measures(new, measures), *(["shared"] if "dice" in measures else [])]
+    return {name: compare(new, old, name) for name in names}
+
+
+def record(
+    scores: Scores, measures: Sequence[str], summaries: Mapping[str, Summary]
+) -> dict[str, Any]:
+    """Return all that was measured as plain values for JSON.
+
+    Args:
+        scores: of the images.
+        measures: that they were measured by.
+        summaries: from `summarize_all`.
+    """
+    found = {
+        **scores.record(),
+        "patients": len(set(people_of(scores))),
+        "confidence": CONFIDENCE,
+        "measures": {name: summary.record() for name, summary in summaries.items()},
+        "per_image": _per_image(scores, summaries),
+    }
+    if "iou" in measures:
+        found["miou"] = {"overall": _miou(scores), "classes": pooled_iou(scores)}
+    if "overlap" in measures:
+        found["pairs"] = _pairs_record(scores)
+    if "confusion" in measures:
+        found["confusion"] = [
+            {"true": a, "predicted": b, "pixels": pixels, "predicted_is_right_too": right}
+            for (a, b), (pixels, right) in confusion_of(scores).items()
+        ]
+    if "presence" in measures:
+        for name, listed in presence_of(scores).items():
+            found[name] = [{"image": key, "class": label} for key, label in listed]
+    return found
+
+
+def _per_image(scores: Scores, measures: Iterable[str]) -> dict[str, Any]:
+    def plain(values: Mapping[str, float]) -> dict[str, float | None]:
+        return {name: v if math.isfinite(v) else None for name, v in values.items()}
+
+    return {
+        image.key: {
+            "patient": image.patient,
+            "posture": image.posture,
+            "dice": plain(image.dice),
+            "shared": plain(image.shared),
+            **{name: plain(image.measures[name]) for name in measures if name in image.measures},
+        }
+        for image in scores.images
+    }
+
+
+def _pairs_record(scores: Scores) -> dict[str, Any]:
+    dice, dice_each = summarize_pairs(scores, "dice")
+    near, near_each = summarize_pairs(scores, "nsd")
+    return {
+        "dice": dice.record() if dice else None,
+        "nsd": near.record() if near else None,
+        "each": [
+            {
+                "classes": pair,
+                "images": sum(pair in image.pairs for image in scores.images),
+                "dice": dice_each[pair].record(),
+                "nsd": near_each[pair].record(),
+            }
+            for pair in dice_each
+        ],
+    }
+
+
+def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Summary]) -> str:
+    """Return the scores as lines for a terminal; arguments as for `record`."""
+    people = len(set(people_of(scores)))
+    lines = [f"{len(scores.images)} images of {people} patients"]
+    if "iou" in measures:
+        lines.append(_miou_line(scores))
+    columns = {name: found for name, found in summaries.items() if name != "shared"}
+    if columns:
+        shared = summaries.get("shared")
+        lines += _table(scores, columns, shared, _value)
+        lines += [
+            f"{CLASS_MEASURES[name]} is without {found.infinite} missing or extra bones"
+            for name, found in columns.items()
+            if found.infinite
+        ]
+    if "overlap" in measures:
+        lines += _pair_lines(scores)
+    if "confusion" in measures:
+        lines += _confusion_lines(scores)
+    if "presence" in measures:
+        lines += [_presence_line(what, listed) for what, listed in presence_of(scores).items()]
+    return "\n".join(lines)
+
+
+def describe_comparison(
+    scores: Scores, differences: Mapping[str, Summary], names: tuple[str, str]
+) -> str:
+    """Return differences of two predictions, the first minus the second, as lines for a terminal.
+
+    Args:
+        scores: of the one.
+        differences: from `compare_all`.
+        names: what the one and the other are called.
+    """
+    columns = {name: found for name, found in differences.items() if name != "shared"}
+    head = f"{names[0]} - {names[1]}; * where the 95 % interval over patients leaves out 0"
+    return "\n".join([head, *_table(scores, columns, differences.get("shared"), _difference)])
+
+
+def _by_iou(scores: Scores) -> bool:
+    # A class for the background is what mean IoU counts, and Dice of objects does not.
+    return scores.labels.background is not None
+
+
+def _miou(scores: Scores) -> float | None:
+    each = pooled_iou(scores)
+    return sum(each.values()) / len(each) if each else None
+
+
+def _miou_line(scores: Scores) -> str:
+    miou = _miou(scores)
+    told = "no class anywhere" if miou is None else f"{miou:.4f}"
+    return f"mIoU {told} (pixels of all images together, then classes)"
+
+
+def _value(name: str, found: Estimate | None) -> str:
+    digits = 2 if name in ("hd95", "asd") else 4
+    return "-" if found is None else f"{found.mean:.{digits}f}"
+
+
+def _difference(name: str, found: Estimate | None) -> str:
+    if found is None:
+        return "-"
+    digits = 2 if name in ("hd95", "asd") else 4
+    return f"{found.mean:+.{digits}f}{'*' if found.is_sure else ' '}"
+
+
+def _table(
+    scores: Scores,
+    columns: Mapping[str, Summary],
+    shared: Summary | None,
+    cell: Callable[[str, Estimate | None], str],
+) -> list[str]:
+    first = next(iter(columns))
+    head = "".join(f"{CLASS_MEASURES[name]:>9s}" for name in columns)
+    lines = [f"{'':18s}{head}  {CLASS_MEASURES[first]} [95 %]"]
+
+    def line(title: str, found: Mapping[str, Estimate | None]) -> str:
+        cells = "".join(f"{cell(n, found[n]) if n in found else '':>9s}" for n in columns)
+        leading = found.get(first)
+        span = leading.interval if leading else None
+        told = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
+        return f"{title:18s}{cells}{told}".rstrip()
+
+    lines.append(line("all", {n: s.overall for n, s in columns.items()}))
+    for part in ("groups", "postures", "classes"):
+        if part == "classes" and shared is not None:
+            lines.append(line("shared pixels", {"dice": shared.overall}))
+        for name in getattr(columns[first], part):
+            title = f"  {name}" if part == "classes" else f"{name}{_images(scores, part, name)}"
+            lines.append(line(title, {n: getattr(s, part).get(name) for n, s in columns.items()}))
+    return lines
+
+
+def _images(scores: Scores, part: str, name: str) -> str:
+    if part != "postures":
+        return ""
+    return f" ({sum(image.posture == name for image in scores.images)})"
+
+
+def _pair_lines(scores: Scores) -> list[str]:
+    dice, dice_each = summarize_pairs(scores, "dice")
+    near, near_each = summarize_pairs(scores, "nsd")
+    if dice is None or near is None:
+        return ["no two bones share a pixel"]
+    title = "shared by two"
+    lines = [f"{title:34s}{'Dice':>9s}{'NSD':>9s}{'images':>9s}"]
+    lines.append(f"{'all pairs':34s}{dice.mean:9.4f}{near.mean:9.4f}")
+    for pair, found in dice_each.items():
+        count = sum(pair in image.pairs for image in scores.images)
+        told = f"{found.mean:9.4f}{near_each[pair].mean:9.4f}{count:9d}"
+        lines.append(f"  {' + '.join(pair):32s}{told}")
+    return lines
+
+
+def _confusion_lines(scores: Scores) -> list[str]:
+    confusion = confusion_of(scores)
+    if not confusion:
+        return ["no pixel of a class is predicted as another instead"]
+    lines = [f"{'true, but predicted as':34s}{'pixels':>9s}{'of these shared':>18s}"]
+    for (true, other), (pixels, right) in list(confusion.items())[:MOST_CONFUSED]:
+        lines.append(f"  {f'{true}, {other}':32s}{pixels:9d}{right:18d}")
+    if (left := len(confusion) - MOST_CONFUSED) > 0:
+        lines.append(f"  and {left} pairs more")
+    return lines
+
+
+def _presence_line(what: str, listed: Sequence[tuple[str, str]]) -> str:
+    named = ", ".join(f"{label} in {key}" for key, label in listed[:FEW])
+    rest = f" and {len(listed) - FEW} more" if len(listed) > FEW else ""
+    return f"{what} bones: {len(listed)}" + (f" ({named}{rest})" if listed else "")

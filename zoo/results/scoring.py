@@ -1,0 +1,150 @@
+"""Scores of stores, submissions and fusions against a data set's truth."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+from converters.masks import CropMask, rasterize_labels
+from converters.parallel import map_ordered
+from converters.posture import is_bent
+from converters.types import LabelSpace, Sample
+from fusion.metrics.measures import FAST, measure_image
+from fusion.metrics.scores import ImageScore, Scores, score_image
+from fusion.metrics.summary import POSTURES
+from fusion.sources.store import PredictionStore
+from fusion.types import Prediction
+from zoo.progress import Report, track
+from zoo.results.truth import Few, Known, check_frames, cut, open_beside
+from zoo.source import DataSource
+
+
+def truth_masks(sample: Sample) -> dict[str, CropMask]:
+    """Return a sample's true masks, one a label."""
+    return rasterize_labels(sample.instances, sample.size_hw)
+
+
+def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
+    """Make sure that a store's predictions lie in the frame of the samples' truth.
+
+    Raises:
+        ValueError: an image has another size here and there, such as that of a crop.
+    """
+    check_frames(store.manifest.images, samples)
+
+
+def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
+    """Return the masks that a submission of this prediction would hold."""
+    return {name: prediction.binary(name, once=labels.once) for name in labels.names}
+
+
+def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:
+    """Score one image's prediction."""
+    found = binary_masks(prediction, labels)
+    return score_image(prediction.key, found, truth_masks(sample), labels)
+
+
+def evaluate(
+    source: Path,
+    data: DataSource,
+    labels_name: str,
+    subset: str,
+    report: Report,
+    measures: Collection[str] = FAST,
+    jobs: int = 1,
+) -> Scores:
+    """Score a prediction store, or a submission.
+
+    Args:
+        source: a store's folder or a submission's CSV.
+        data: the data set with the truth.
+        labels_name: label space of a submission; a store names its own. Of either those classes
+            are scored that it speaks of.
+        subset: the images that a submission has to cover; a store lists its own.
+        report: for a progress bar.
+        measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
+        jobs: processes.
+
+    Raises:
+        ValueError: the source is neither, or speaks of other images or classes.
+    """
+    usual = LabelSpace.load(labels_name)
+    known = Known.read([source], data, usual, "all" if source.is_dir() else subset)
+    opened, samples = open_beside([source], known, usual, data.path)
+    if not source.is_dir():
+        _check_complete(source, known, samples)
+    keys = [key for key in opened.images if key not in known.left_out]
+    if unknown := [key for key in keys if key not in samples]:
+        raise ValueError(f"{source}: '{unknown[0]}' has no truth in this data set")
+    labels, spoken = opened.labels, opened.labels.only(opened.classes)
+    tasks = ((Few.of(opened, few), [samples[key] for key in few]) for few in cut(keys))
+    measure = partial(_measure_few, labels=labels, spoken=spoken, measures=tuple(measures))
+    found = chain.from_iterable(map_ordered(measure, tasks, jobs))
+    return Scores(spoken, list(track(found, len(keys), report)))
+
+
+def _check_complete(path: Path, known: Known, samples: Mapping[str, Sample]) -> None:
+    if missing := sorted(known.annotated.keys() - samples.keys()):
+        count = f"{len(missing)} of {len(known.annotated)} images"
+        raise ValueError(f"{path}: {count} are missing, such as '{missing[0]}'")
+
+
+def _measure_few(
+    task: tuple[Few, Sequence[Sample]],
+    labels: LabelSpace,
+    spoken: LabelSpace,
+    measures: Collection[str],
+) -> list[ImageScore]:
+    few, samples = task
+    return [
+        measure_masks(binary_masks(found, spoken), sample, labels, spoken, measures)
+        for (found,), sample in zip(few, samples, strict=True)
+    ]
+
+
+def measure_masks(
+    masks: Mapping[str, CropMask],
+    sample: Sample,
+    labels: LabelSpace,
+    spoken: LabelSpace,
+    measures: Collection[str],
+) -> ImageScore:
+    """Score what a source speaks of; of other classes it says nothing, not that there are none.
+
+    Args:
+        masks: class -> mask; a class that is absent is an empty mask.
+        sample: the image with its truth.
+        labels: all classes.
+        spoken: those that the source speaks of.
+        measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
+    """
+    truth = {name: m for name, m in truth_masks(sample).items() if name in spoken.index}
+    score = measure_image(
+        *(sample.key, masks, truth, spoken, sample.size_hw),
+        *(measures, labels.background),
+    )
+    return describe_person(score, sample, labels)
+
+
+def describe_person(score: ImageScore, sample: Sample, labels: LabelSpace) -> ImageScore:
+    """Return a score that knows whose image it is, and whether the hand is bent."""
+    bent = is_bent(sample, labels)
+    return replace(score, patient=sample.group, posture="" if bent is None else POSTURES[int(bent)])
+
+
+def by_file_name(samples: Iterable[Sample]) -> dict[str, str]:
+    """Return image base name -> key.
+
+    Raises:
+        ValueError: two images have the same base name, so that a submission cannot tell them apart.
+    """
+    names: dict[str, str] = {}
+    for sample in samples:
+        if sample.file_name in names:
+            other = names[sample.file_name]
+            raise ValueError(f"'{sample.key}' and '{other}' are both named {sample.file_name}")
+        names[sample.file_name] = sample.key
+    return names

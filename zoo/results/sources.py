@@ -1,0 +1,115 @@
+"""Stores and submissions of the same images, opened together with their data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.files.images import read_pixels
+from converters.types import LabelSpace, Sample
+from fusion.checks.flagged import Watched
+from fusion.rules.refine import Refined
+from fusion.sources.ensemble import Ensemble, check_splits
+from fusion.sources.store import ImageEntry, PredictionStore, check_match
+from fusion.types import Rule
+from zoo.results.job import USUAL_LABELS
+from zoo.source import DataSource
+
+
+def open_stores(paths: Sequence[Path]) -> list[PredictionStore]:
+    """Open prediction stores that speak of the same images.
+
+    Raises:
+        ValueError: none given, two of the same name, or they differ; says where.
+    """
+    if not paths:
+        raise ValueError("expected at least one prediction store, found none")
+    stores = [PredictionStore(path) for path in paths]
+    names = [store.name for store in stores]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"stores are known by their folder's name; these come twice: {twice}")
+    check_match(stores)
+    return stores
+
+
+def open_sources(
+    paths: Sequence[Path],
+    rule: Rule,
+    data: DataSource | None = None,
+    subset: str = "all",
+    labels_name: str | None = None,
+) -> tuple[Ensemble, dict[str, Sample] | None]:
+    """Open stores and submissions in the rule's order, and the samples of their data set.
+
+    Raises:
+        ValueError: they do not fit together, or not to the rule or the data set.
+    """
+    labels = LabelSpace.load(labels_name) if labels_name else None
+    usual = LabelSpace.load(USUAL_LABELS)
+    samples, images = None, None
+    if data is not None:
+        stores = [path for path in paths if path.is_dir()]
+        known = labels or (PredictionStore(stores[0]).label_space() if stores else usual)
+        samples = {sample.key: sample for sample in data.read(known, subset)}
+        images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
+    ensemble = Ensemble.open(paths, images, labels, usual)
+    check_splits(ensemble)
+    if images is not None:
+        _check_images(ensemble.images, images, data.path if data else Path())
+    names = source_names(rule)
+    return (ensemble.ordered(names) if names else ensemble), samples
+
+
+def source_names(rule: Rule) -> tuple[str, ...]:
+    """Return the names of the sources that a rule expects, in order; empty if it takes any."""
+    return tuple(getattr(rule, "sources", ()))
+
+
+def _check_images(
+    images: Mapping[str, ImageEntry], known: Mapping[str, ImageEntry], data: Path
+) -> None:
+    for key, (height, width, _) in images.items():
+        if key not in known:
+            raise ValueError(f"{data}: expected the image '{key}' of the sources, found none")
+        if known[key][:2] != (height, width):
+            sizes = f"{(height, width)} in the sources, {known[key][:2]} in {data}"
+            raise ValueError(f"'{key}' is {sizes}; take the data set of whole images")
+
+
+@dataclass(frozen=True)
+class GreyImages:
+    """Reads a data set's images by their keys; can be sent to another process.
+
+    Attributes:
+        samples: key -> sample, without its annotations.
+    """
+
+    samples: Mapping[str, Sample]
+
+    @classmethod
+    def of(cls, samples: Mapping[str, Sample]) -> GreyImages:
+        """Return a reader of the samples' images."""
+        return cls({key: replace(s, instances=()) for key, s in samples.items()})
+
+    def __call__(self, key: str) -> npt.NDArray[np.uint8]:
+        """Return an image in grey, uint8 (H, W)."""
+        return read_pixels(self.samples[key])
+
+
+def give_images(rule: Rule, samples: Mapping[str, Sample] | None) -> Rule:
+    """Return a rule that can read the images that it looks at; others as they are.
+
+    Raises:
+        ValueError: the rule looks at images, and there are none.
+    """
+    if isinstance(rule, Watched):
+        return replace(rule, rule=give_images(rule.rule, samples))
+    if not isinstance(rule, Refined) or not rule.refine.needs_image:
+        return rule
+    if samples is None:
+        raise ValueError("this rule refines by a CRF, which looks at images: expected --data")
+    return replace(rule, read_grey=GreyImages.of(samples))

@@ -1,0 +1,154 @@
+"""Predictions beside a data set: opened in one way by all commands, read a few images at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.types import LabelSpace, Sample
+from fusion.sources.ensemble import Ensemble, check_splits
+from fusion.sources.store import ImageEntry, PredictionStore
+from fusion.types import Prediction
+from zoo.results import chunks
+from zoo.source import DataSource
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a data set knows of the images that predictions speak of.
+
+    Attributes:
+        samples: key -> sample, annotated or not.
+        left_out: key -> the samples that corrections exclude.
+    """
+
+    samples: Mapping[str, Sample]
+    left_out: Mapping[str, Sample]
+
+    @classmethod
+    def read(
+        cls,
+        paths: Sequence[Path],
+        data: DataSource | None,
+        usual: LabelSpace,
+        subset: str = "all",
+    ) -> Known:
+        """Read a data set's samples with the classes of the first store; nothing without one.
+
+        Args:
+            paths: prediction stores and submissions.
+            data: the data set.
+            usual: the classes where there is no store.
+            subset: of the data set.
+
+        Raises:
+            ValueError: a store or the data set cannot be read.
+        """
+        if data is None:
+            return cls({}, {})
+        store = next((path for path in paths if path.is_dir()), None)
+        labels = PredictionStore(store).label_space() if store else usual
+        samples = {sample.key: sample for sample in data.read(labels, subset)}
+        return cls(samples, data.left_out(labels, subset))
+
+    @property
+    def annotated(self) -> dict[str, Sample]:
+        """The samples that have truth."""
+        return {key: sample for key, sample in self.samples.items() if sample.instances}
+
+    @property
+    def entries(self) -> dict[str, ImageEntry]:
+        """Key -> (height, width, file name): what submissions may name."""
+        both = {**self.left_out, **self.samples}
+        return {key: (*sample.size_hw, sample.file_name) for key, sample in both.items()}
+
+
+def open_beside(
+    paths: Sequence[Path], known: Known, usual: LabelSpace, data: Path
+) -> tuple[Ensemble, dict[str, Sample]]:
+    """Open stores and submissions of the same images, and choose the samples with their truth.
+
+    Args:
+        paths: the sources, each of another name.
+        known: of the data set.
+        usual: the classes of submissions; a store names its own.
+        data: the data set's folder, for messages.
+
+    Returns:
+        The sources, and the samples of their images that have truth and are not left out.
+
+    Raises:
+        ValueError: they do not fit together, no image has truth, or one is predicted in another
+            frame than its truth.
+    """
+    has_store = any(path.is_dir() for path in paths)
+    sources = Ensemble.open(paths, known.entries, None if has_store else usual)
+    check_splits(sources)
+    samples = {key: s for key, s in known.annotated.items() if key in sources.images}
+    if not samples:
+        raise ValueError(f"{data}: expected the truth of the predicted images, found none")
+    check_frames(sources.images, samples)
+    return sources, samples
+
+
+def check_frames(images: Mapping[str, ImageEntry], samples: Mapping[str, Sample]) -> None:
+    """Make sure that predictions lie in the frame of the samples' truth.
+
+    Raises:
+        ValueError: an image has another size here and there, such as that of a crop.
+    """
+    for key, (height, width, _) in images.items():
+        if key in samples and tuple(samples[key].size_hw) != (height, width):
+            raise ValueError(
+                f"'{key}' was predicted at {(height, width)}, its truth is "
+                f"{tuple(samples[key].size_hw)}; take the data set of whole images, from which "
+                "crops are cut"
+            )
+
+
+@dataclass(frozen=True)
+class Few:
+    """Some images of an ensemble, unread; light, so that another process can read them.
+
+    Attributes:
+        runs: of images that follow each other in the sources, the parts of each source.
+    """
+
+    runs: tuple[tuple[Iterable[Prediction], ...], ...]
+
+    @classmethod
+    def of(cls, sources: Ensemble, keys: Sequence[str]) -> Few:
+        """Choose images, in the given order; those that follow each other are read together."""
+        place = {key: number for number, key in enumerate(sources.images)}
+        numbers = [place[key] for key in keys]
+        steps = [i for i in range(1, len(numbers)) if numbers[i] != numbers[i - 1] + 1]
+        ends = zip([0, *steps], [*steps, len(numbers)], strict=True)
+        return cls(
+            tuple(
+                sources.part(numbers[first], numbers[last - 1] + 1)
+                for first, last in ends
+                if first < last
+            )
+        )
+
+    def __iter__(self) -> Iterator[tuple[Prediction, ...]]:
+        """Yield each image's predictions, one a source; one image in memory at a time."""
+        for parts in self.runs:
+            yield from zip(*parts, strict=True)
+
+
+def cut(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yield keys a few at a time, as one process works on them."""
+    for start in range(0, len(keys), chunks.IMAGES):
+        yield keys[start : start + chunks.IMAGES]
+
+
+def tell_apart(paths: tuple[Path, Path]) -> tuple[str, str]:
+    """Return what two sources are called: folder or file, and what lies above where need be."""
+    a, b = (path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in paths)
+    for depth in range(1, max(len(a.parts), len(b.parts)) + 1):
+        names = "/".join(a.parts[-depth:]), "/".join(b.parts[-depth:])
+        if names[0] != names[1]:
+            return names
+    return f"{a.name} (A)", f"{b.name} (B)"

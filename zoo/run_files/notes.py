@@ -1,0 +1,57 @@
+"""Notes that a run keeps about itself, in its `provenance.json`."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from converters.files.provenance import PROVENANCE, atomic_write_text, read_provenance
+
+# PyTorch's words where a kernel has no variant that gives the same bits each time.
+_UNSURE = re.compile(r"(\S+) does not have a deterministic implementation|(\S+) is not determin")
+BY_SPEED = (
+    "on CUDA kernels are chosen by speed and some add in any order: a second run with this seed "
+    "differs in the last bits; deterministic=true avoids what can be avoided"
+)
+
+
+def add_note(run: Path, note: str) -> None:
+    """Add a sentence to the notes in a run's provenance, once; a folder without one stays so."""
+    record = read_provenance(run)
+    notes = record.get("notes", [])
+    if not record or note in notes:
+        return
+    text = json.dumps({**record, "notes": [*notes, note]}, indent=1, ensure_ascii=False)
+    atomic_write_text(run / PROVENANCE, text + "\n")
+
+
+@contextmanager
+def noted_kernels(found: set[str]) -> Iterator[None]:
+    """Collect the names of kernels that PyTorch warns of in deterministic mode.
+
+    The mode is as before when the block ends; Lightning leaves it on.
+    """
+    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    shown = warnings.showwarning
+
+    def show(message: Warning | str, *rest: object) -> None:
+        match = _UNSURE.search(str(message))
+        if match:
+            found.add(match[1] or match[2])
+        else:
+            shown(message, *rest)  # type: ignore[arg-type]
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("always", message=".*determinis")
+            warnings.showwarning = show  # type: ignore[assignment]
+            yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,1 @@
+"""Runs: trained, predicted, cross-validated, averaged, compared."""

@@ -1,0 +1,88 @@
+"""Runs that go together: of one network, with the same images held out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from converters.files.provenance import read_provenance
+from zoo.run_files.checkpoints import check_alike, find_weights, read_weights
+from zoo.runs.run import Run
+
+# What a network computes beyond what the names and shapes of its weights tell.
+_NETWORK_KEYS = (
+    *("architecture", "model", "encoder", "options", "encoder_options", "network", "backbone"),
+    *("pretrained", "channels", "feature_size", "depths", "num_heads", "window_size", "use_v2"),
+    *("norm", "freeze_norms", "anchors", "detector", "depth", "width", "max_channels"),
+)
+# What some families leave in a run because their config does not say it.
+_NETWORK_FILE = "network.json"
+
+
+def check_alike_runs(runs: Sequence[Run]) -> None:
+    """Make sure that runs are of one network, and have held out the same images.
+
+    Raises:
+        ValueError: fewer than two runs, one twice, without weights or split, of another family,
+            label space, split, fold or network; names the first key or tensor that differs.
+    """
+    if len(runs) < 2:
+        raise ValueError(f"soup: expected at least 2 runs, found {len(runs)}")
+    seen: set[Path] = set()
+    first = runs[0]
+    weights = read_weights(find_weights(first.path))
+    for run in runs:
+        if run.path.resolve() in seen:
+            raise ValueError(f"{run.path}: expected each run once, found it twice")
+        seen.add(run.path.resolve())
+        _check_held_out(run, first)
+        _check_network(run, first)
+        path = find_weights(run.path)
+        check_alike(read_weights(path), weights, path)
+
+
+def _check_held_out(run: Run, first: Run) -> None:
+    if run.split is None or run.fold is None or first.split is None:
+        raise ValueError(f"{run.path}: expected a run with split.json and a fold, found none")
+    if read_provenance(run.path).get("split") != run.split.digest:
+        raise ValueError(
+            f"{run.path}: split.json is not the one that the run learned with; what it held out "
+            "is not known"
+        )
+    pairs = {"split": (first.split.digest, run.split.digest), "fold": (first.fold, run.fold)}
+    for name, (expected, found) in pairs.items():
+        if found != expected:
+            raise ValueError(
+                f"{run.path}: expected the {name} of {first.path}, {expected!s:.12}, found "
+                f"{found!s:.12}: each has learned what the other held out, so no image is left to "
+                "score their mean on; give runs of one fold"
+            )
+
+
+def _check_network(run: Run, first: Run) -> None:
+    ours = {"family": first.name, **_network_of(first)}
+    theirs = {"family": run.name, **_network_of(run)}
+    for key in dict.fromkeys((*ours, *theirs)):
+        if ours.get(key) != theirs.get(key):
+            raise ValueError(
+                f"{run.path}: expected the network of {first.path}: '{key}' "
+                f"{ours.get(key)!r:.60}, found {theirs.get(key)!r:.60}"
+            )
+
+
+def _network_of(run: Run) -> dict[str, Any]:
+    config = run.config.model_dump(mode="json")
+    found = {key: config[key] for key in ("labels", *_NETWORK_KEYS) if key in config}
+    file = run.path / _NETWORK_FILE
+    if file.is_file():
+        try:
+            described = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{file}: expected the network's dimensions: {error}") from None
+        # Not where it was fetched from, nor by which version of the library it was written.
+        untold = ("transformers_version", "dtype", "torch_dtype")
+        kept = {k: v for k, v in described.items() if k[0] != "_" and k not in untold}
+        found |= {f"{_NETWORK_FILE}: {k}": v for k, v in kept.items()}
+    return found

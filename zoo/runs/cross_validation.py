@@ -1,0 +1,337 @@
+"""Cross-validation: a run for each fold, and predictions of each image by the run that held it out.
+
+Out-of-fold predictions are what fusion weights are fitted on: no image's prediction comes from a
+network that learned from it. Other images, such as those of the test set, are predicted by the
+networks of all folds, whose mean is one opinion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from converters.files.provenance import read_provenance, write_provenance
+from converters.splits.split import Split
+from converters.types import LabelSpace, Sample
+from fusion.sources.store import Manifest, PredictionStore, StoreWriter
+from fusion.types import Prediction
+from zoo.config import load_config
+from zoo.contract import PredictOptions
+from zoo.families import load_family
+from zoo.progress import Report
+from zoo.run_files.checkpoints import find_weights
+from zoo.runs.fold_ensemble import mean_prediction
+from zoo.runs.predict import domains, full_size, placed, spoken
+from zoo.runs.run import Run, select
+from zoo.runs.train import divide
+from zoo.runs.train import train as train_run
+from zoo.source import DataSource
+
+OOF = "oof"
+Predict = Callable[[Collection[str]], Iterator[Prediction]]
+"""Yields the predictions of images, by their keys, in the order of their store."""
+
+
+def train_folds(
+    family_name: str,
+    config_name: str,
+    data: DataSource,
+    out: Path,
+    *,
+    split_path: Path | None,
+    changes: Sequence[str],
+    command: Sequence[str],
+    report: Report,
+    say: Callable[[str], None] = lambda line: None,
+    store: Path | None = None,
+) -> Manifest:
+    """Train a run for each fold in `OUT/fold-0`, ..., and assemble their out-of-fold store.
+
+    What is done already is not done again: finished runs stay, a stopped one continues, and so do
+    predictions.
+
+    Args:
+        family_name: the family.
+        config_name: shipped config or YAML file.
+        data: the data set.
+        out: folder for the runs.
+        split_path: the folds; None takes those that the data set carries.
+        changes: `key.sub=value` texts.
+        command: what the user called.
+        report: moves the progress bar.
+        say: as in `zoo.runs.train.train`.
+        store: where the predictions go; `OUT/oof` by default. Fusion knows a source by the name of
+            its store's folder.
+
+    Raises:
+        ValueError: as `zoo.runs.train.train` and `assemble`.
+    """
+    family = load_family(family_name)
+    config = load_config(family.Config, family_name, config_name, changes)
+    labels = LabelSpace.load(config.labels)
+    split = divide(data, labels, split_path, None, family.streams)[0]
+    written = read_provenance(data.path).get("fold")
+    if written is not None:
+        raise ValueError(
+            f"{data.path}: was written for fold {written} alone; cross-validate on the data set "
+            "that it was converted from"
+        )
+    for fold in range(len(split.folds)):
+        train_run(
+            *(family_name, config_name, data, fold_path(out, fold)),
+            split_path=split_path,
+            fold=fold,
+            changes=changes,
+            command=command,
+            report=_named(report, f"fold {fold + 1}/{len(split.folds)}"),
+            say=say,
+        )
+    paths = [fold_path(out, fold) for fold in range(len(split.folds))]
+    return assemble(paths, data, store or out / OOF, command=command, report=report)
+
+
+def fold_path(out: Path, fold: int) -> Path:
+    """Return a fold's run folder."""
+    return out / f"fold-{fold}"
+
+
+def find_folds(path: Path) -> list[Path]:
+    """Return the runs in a folder that `train_folds` has filled; [] where it is another thing."""
+    if (path / "config.yaml").is_file():
+        return []
+    return sorted(file.parent for file in path.glob("fold-*/config.yaml"))
+
+
+def predict_folds(
+    paths: Sequence[Path],
+    data: DataSource,
+    out: Path,
+    *,
+    subset: str,
+    options: PredictOptions,
+    command: Sequence[str] = (),
+    report: Report = lambda done, total, note: None,
+) -> Manifest:
+    """Predict a subset by the runs of all folds, into one store; a killed one continues.
+
+    Images of `val` are predicted by the run that held them out, see `assemble`. Others, `test` or
+    `all`, are predicted by each run, and their mean is written, see `zoo.runs.fold_ensemble`. All
+    networks are on the device together, and one image's predictions are in memory at a time.
+
+    Args:
+        paths: a run for each fold of one split, in any order.
+        data: the data set.
+        out: the store.
+        subset: which images.
+        options: how to predict.
+        command: what the user called.
+        report: moves the progress bar.
+
+    Raises:
+        ValueError: as `assemble`, or the subset is `train`.
+    """
+    common: dict[str, Any] = {"options": options, "command": command, "report": report}
+    if subset == "val":
+        return assemble(paths, data, out, **common)
+    if subset == "train":
+        raise ValueError(
+            "--subset train: every image was learned from by some folds and held out by one; "
+            "expected val (each by the fold that held it out), test or all (the mean of all folds)"
+        )
+    ordered, split = check_folds([Run.load(path) for path in paths])
+    labels = LabelSpace.load(ordered[0].config.labels)
+    samples = select(ordered[0], data, subset, labels)
+    manifest = _manifest(ordered, data, split, samples, options, subset)
+
+    def predict(todo: Collection[str]) -> Iterator[Prediction]:
+        rest = [sample for sample in samples if sample.key in todo]
+        found = (run.family.predict(run.path, run.config, rest, options) for run in ordered)
+        for sample, *all_of_it in zip(rest, *found, strict=True):
+            prediction = mean_prediction(all_of_it, labels)
+            yield placed(prediction, sample, manifest.classes)
+
+    return _fill(out, manifest, predict, command, _named(report, f"mean of {len(ordered)} folds"))
+
+
+def _named(report: Report, name: str) -> Report:
+    def named(done: int, total: int, note: str) -> None:
+        report(done, total, f"{name} {note}".rstrip())
+
+    return named
+
+
+def assemble(
+    paths: Sequence[Path],
+    data: DataSource,
+    out: Path,
+    *,
+    options: PredictOptions | None = None,
+    command: Sequence[str] = (),
+    report: Report = lambda done, total, note: None,
+) -> Manifest:
+    """Predict every image by the run that held it out, into one store; a killed one continues.
+
+    Args:
+        paths: a run for each fold of one split, in any order.
+        data: the data set that the runs learned from.
+        out: the store; its images are in the order of the folds, by key within a fold, so that
+            stores of several families over one split match.
+        options: how to predict.
+        command: what the user called.
+        report: moves the progress bar.
+
+    Raises:
+        ValueError: the runs are not one for each fold of one split, not of one kind, not trained,
+            or the data set has other images than the split.
+    """
+    ordered, split = check_folds([Run.load(path) for path in paths])
+    labels = LabelSpace.load(ordered[0].config.labels)
+    samples = data.read(labels)
+    split.check(samples, data.excluded)
+    shares = divide_samples(samples, split)
+    chosen = options or PredictOptions()
+    listed = [sample for share in shares for sample in share]
+    manifest = _manifest(ordered, data, split, listed, chosen, "val")
+
+    def predict(todo: Collection[str]) -> Iterator[Prediction]:
+        return _predict(ordered, shares, todo, chosen, manifest.classes)
+
+    return _fill(out, manifest, predict, command, _named(report, "out of fold"))
+
+
+def _fill(
+    out: Path, manifest: Manifest, predict: Predict, command: Sequence[str], report: Report
+) -> Manifest:
+    """Write what is not there yet of a store."""
+    if _is_written(out, manifest):
+        return manifest
+    total = len(manifest.images)
+    with StoreWriter(out, manifest) as writer:
+        for prediction in predict(frozenset(writer.remaining)):
+            writer.append(prediction)
+            report(total - len(writer.remaining), total, "")
+        source = dict(manifest.source)
+        write_provenance(writer.folder, list(command), source, source["seed"], manifest.split)
+    return manifest
+
+
+def check_folds(found: Sequence[Run]) -> tuple[list[Run], Split]:
+    """Return runs in the order of their folds, and their split; make sure that nothing leaks.
+
+    Raises:
+        ValueError: a run has no split, another one than it learned with, or another than the
+            others have; a fold is missing or there twice; kinds or classes differ; no weights.
+    """
+    if not found:
+        raise ValueError("expected a run for each fold, found none")
+    split = _read_split(found[0])
+    home: dict[int | None, Run] = {}
+    for run in found:
+        _read_split(run)
+        _check_same(run, found[0])
+        find_weights(run.path)
+        other = home.setdefault(run.fold, run)
+        if other is not run:
+            raise ValueError(f"{run.path}: holds out fold {run.fold}, and so does {other.path}")
+    folds = range(len(split.folds))
+    if missing := [fold for fold in folds if fold not in home]:
+        raise ValueError(
+            f"expected a run for each of {len(folds)} folds, found none that holds out fold "
+            f"{missing[0]}"
+        )
+    return [home[fold] for fold in folds], split
+
+
+def _read_split(run: Run) -> Split:
+    if run.split is None or run.fold is None:
+        raise ValueError(f"{run.path}: expected a run with split.json and a fold, found none")
+    learned_with = read_provenance(run.path).get("split")
+    if learned_with != run.split.digest:
+        raise ValueError(
+            f"{run.path}: split.json is not the one that the run learned with; what it held out "
+            "is not known"
+        )
+    run.split.val(run.fold)
+    return run.split
+
+
+def _check_same(run: Run, first: Run) -> None:
+    pairs = {
+        "split": (first.split and first.split.digest, run.split and run.split.digest),
+        "kind": (first.family.kind, run.family.kind),
+        "labels": (first.config.labels, run.config.labels),
+    }
+    for name, (expected, found) in pairs.items():
+        if found != expected:
+            raise ValueError(
+                f"{run.path}: expected the same {name} as {first.path}, found another: "
+                f"{found!s:.12} instead of {expected!s:.12}"
+            )
+
+
+def divide_samples(samples: Sequence[Sample], split: Split) -> list[list[Sample]]:
+    """Return the samples that each fold holds out, by key."""
+    known = {sample.key: sample for sample in samples}
+    return [[known[k] for k in sorted(keys) if k in known] for keys in split.folds]
+
+
+def _manifest(
+    ordered: Sequence[Run],
+    data: DataSource,
+    split: Split,
+    samples: Sequence[Sample],
+    options: PredictOptions,
+    subset: str,
+) -> Manifest:
+    first = ordered[0]
+    labels = LabelSpace.load(first.config.labels)
+    return Manifest(
+        kind=first.family.kind,
+        labels=labels.name,
+        names=labels.names,
+        images={s.key: (*full_size(s), s.file_name) for s in samples},
+        source={
+            "family": first.name,
+            "runs": [run.path.name for run in ordered],
+            # Predictions of weights that have changed since are not continued.
+            "weights": [_digest(find_weights(run.path)) for run in ordered],
+            "seed": first.config.seed,
+            "options": options.model_dump(mode="json"),
+        },
+        split=split.digest,
+        fold=None,
+        subset=subset,
+        classes=spoken(data, labels),
+        domains=domains(samples),
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_written(out: Path, manifest: Manifest) -> bool:
+    """Tell whether a whole store with this manifest is there."""
+    if not (out / "manifest.json").is_file():
+        return False
+    return PredictionStore(out).manifest.dumps() == manifest.dumps()
+
+
+def _predict(
+    ordered: Sequence[Run],
+    shares: Sequence[Sequence[Sample]],
+    todo: Collection[str],
+    options: PredictOptions,
+    classes: Collection[str],
+) -> Iterator[Prediction]:
+    """Yield what is still to be predicted, fold after fold."""
+    for run, share in zip(ordered, shares, strict=True):
+        rest = [sample for sample in share if sample.key in todo]
+        if not rest:
+            continue
+        found = run.family.predict(run.path, run.config, rest, options)
+        for sample, prediction in zip(rest, found, strict=True):
+            yield placed(prediction, sample, classes)

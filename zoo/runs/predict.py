@@ -1,0 +1,107 @@
+"""A run's predictions, as a store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from converters.crops import chosen_classes
+from converters.files.provenance import write_provenance
+from converters.types import LabelSpace, Sample
+from fusion.sources.store import Manifest, StoreWriter
+from fusion.types import Prediction
+from zoo.contract import PredictOptions
+from zoo.progress import Report
+from zoo.runs.run import Run, select
+from zoo.source import DataSource
+
+
+def predict(
+    run: Run,
+    data: DataSource,
+    out: Path,
+    *,
+    subset: str,
+    options: PredictOptions,
+    command: Sequence[str],
+    report: Report,
+) -> Manifest:
+    """Write a prediction store; continue where a killed command stopped.
+
+    Predictions on crops are placed in the originals: the store's frame is the original's, always.
+    They speak of the classes that were cropped around; others are there in parts.
+
+    Raises:
+        ValueError: no such subset, or `out` is not a store.
+    """
+    labels = LabelSpace.load(run.config.labels)
+    samples = select(run, data, subset, labels)
+    source = {
+        "family": run.name,
+        "run": run.path.name,
+        "seed": run.config.seed,
+        "options": options.model_dump(mode="json"),
+    }
+    manifest = Manifest(
+        kind=run.family.kind,
+        labels=labels.name,
+        names=labels.names,
+        images={s.key: (*full_size(s), s.file_name) for s in samples},
+        source=source,
+        split=run.split.digest if run.split else "",
+        fold=run.fold,
+        subset=subset,
+        classes=spoken(data, labels),
+        domains=domains(samples),
+    )
+    with StoreWriter(out, manifest) as writer:
+        todo = set(writer.remaining)
+        rest = [s for s in samples if s.key in todo]
+        start = len(samples) - len(rest)
+        found = run.family.predict(run.path, run.config, rest, options)
+        for sample, prediction in zip(rest, found, strict=True):
+            writer.append(placed(prediction, sample, manifest.classes))
+            start += 1
+            report(start, len(samples), "")
+        write_provenance(writer.folder, list(command), source, run.config.seed, manifest.split)
+    return manifest
+
+
+def full_size(sample: Sample) -> tuple[int, int]:
+    """Return height and width of the image that a sample, or what it was cut from, is of."""
+    return sample.frame.full_hw if sample.frame else sample.size_hw
+
+
+def spoken(data: DataSource, labels: LabelSpace) -> tuple[str, ...]:
+    """Return the classes that a data set of crops is about; empty for whole images: all.
+
+    Raises:
+        ValueError: it was cropped around classes of another label space.
+    """
+    return chosen_classes(data.around, labels) if data.around else ()
+
+
+def placed(prediction: Prediction, sample: Sample, classes: Collection[str] = ()) -> Prediction:
+    """Return what a prediction says about the image that its sample is, or was cut from.
+
+    Args:
+        prediction: in the sample's frame.
+        sample: what was predicted.
+        classes: what it speaks of; empty means all.
+    """
+    if sample.frame:
+        prediction = prediction.placed(sample.frame)
+    if not classes:
+        return prediction
+    masks = {label: found for label, found in prediction.masks.items() if label in classes}
+    return replace(prediction, masks=masks, classes=frozenset(classes))
+
+
+def domains(samples: Iterable[Sample]) -> dict[str, tuple[int, int, int, int]]:
+    """Return key -> the part of the original, x, y, w, h, for samples that are cut from one."""
+    return {
+        s.key: s.frame.box_xywh
+        for s in samples
+        if s.frame and s.frame.box_xywh != (0, 0, s.frame.full_hw[1], s.frame.full_hw[0])
+    }

@@ -1,0 +1,193 @@
+"""Runs: a trained model's folder, how it comes about, and what it predicts."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from converters.edits.edits import Edits
+from converters.files.provenance import atomic_write_text, read_provenance, write_provenance
+from converters.splits.split import Split
+from converters.types import LabelSpace, Sample
+from zoo.config import RunConfig, check_config, dump_config, load_config
+from zoo.contract import Family, TrainJob
+from zoo.families import load_family
+from zoo.progress import Report
+from zoo.run_files.metrics import last_metrics
+from zoo.source import DataSource
+from zoo.tracking import is_first_process, tracked
+from zoo.tracking.alerts import noticed
+
+SECONDS_TO_WAIT = 120.0
+
+
+def train(
+    family_name: str,
+    config_name: str,
+    data: DataSource,
+    out: Path,
+    *,
+    split_path: Path | None,
+    fold: int | None,
+    changes: Sequence[str],
+    command: Sequence[str],
+    report: Report,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train a model, or continue where the run in `out` stopped; return its last scores.
+
+    Args:
+        family_name: the family.
+        config_name: shipped config or YAML file.
+        data: the data set.
+        out: the run's folder.
+        split_path: the folds; None takes those that the data set carries.
+        fold: the one to hold out; None takes the one that the data set was written for, or 0.
+        changes: `key.sub=value` texts.
+        command: what the user called.
+        report: moves the progress bar.
+        say: takes a line to show before training, on a GPU: how much memory it will need.
+
+    Raises:
+        ValueError: bad config, data or split, or `out` holds a run with other settings.
+    """
+    family = load_family(family_name)
+    config = load_config(family.Config, family_name, config_name, changes)
+    labels = LabelSpace.load(config.labels)
+    split, held_out, learn, score = divide(data, labels, split_path, fold, family.streams)
+    is_new = _open_run(out, family_name, config, split, held_out, data.edits, command)
+    job = TrainJob(
+        out=out,
+        labels=labels,
+        train=learn,
+        val=score,
+        data=data.path,
+        data_format=data.format,
+        is_edited=data.edits is not None,
+        split=split,
+        fold=held_out,
+        progress=report,
+    )
+    try:
+        _tell_memory(config, family, out, say)
+        with noticed(config, job), tracked(config, job, family) as told:
+            family.train(config, told)
+    except ValueError:
+        # What the user is about to mend may be a setting: a run that never began is no run.
+        if is_new and not any((out / "checkpoints").glob("*")):
+            shutil.rmtree(out)
+        raise
+    return last_metrics(out)
+
+
+def _tell_memory(config: RunConfig, family: Family, out: Path, say: Callable[[str], None]) -> None:
+    """Say what the run will need, and keep it with the run; a run that seems too large is tried."""
+    if not is_first_process() or getattr(config, "device", "auto") == "cpu":
+        return
+    # Late: what it imports is no business of runs on the CPU.
+    from zoo.run_files.notes import add_note
+    from zoo.runs.memory import advise_before
+
+    for line in filter(None, advise_before(config, family)):
+        say(line)
+        add_note(out, line)
+
+
+def divide(
+    data: DataSource,
+    labels: LabelSpace,
+    split_path: Path | None,
+    fold: int | None,
+    streams: str = "",
+) -> tuple[Split, int, Sequence[Sample], Sequence[Sample]]:
+    """Return the split, the fold, the samples to learn from, and those to score on.
+
+    A data set that was written with a split carries it: `split.json`, and the fold in
+    `provenance.json`.
+
+    Args:
+        data: the data set.
+        labels: the classes.
+        split_path: the folds; None takes those that the data set carries.
+        fold: the one to hold out; None takes the one that the data set was written for, or 0.
+        streams: the format that the family reads by itself: no samples then.
+
+    Raises:
+        ValueError: no split, another fold than the data set was written for, or a split of other
+            images.
+    """
+    path = data.path
+    inside = path / "split.json"
+    if split_path is None and not inside.is_file():
+        raise ValueError(f"{path}: expected --split split.json; make one with: zoo split {path}")
+    split = Split.load(split_path or inside)
+    written = read_provenance(path).get("fold") if inside.is_file() else None
+    if written is not None and fold not in (None, written):
+        raise ValueError(f"{path}: was written for fold {written}, found --fold {fold}")
+    chosen = fold if fold is not None else written or 0
+    if data.format == streams and data.edits is None:
+        return split, chosen, (), ()  # the division is inside
+    samples = data.read(labels)
+    split.check(samples, data.excluded)
+    held_out = set(split.val(chosen))
+    learn = [s for s in samples if s.key not in held_out]
+    return split, chosen, learn, [s for s in samples if s.key in held_out]
+
+
+def _open_run(
+    out: Path,
+    family: str,
+    config: RunConfig,
+    split: Split,
+    fold: int,
+    edits: Edits | None,
+    command: Sequence[str],
+) -> bool:
+    """Make the run's folder, or check that it is this run's; tell whether it was made."""
+    file = out / "config.yaml"
+    if not is_first_process():
+        _wait_for(file)
+    text = f"family: {family}\n{dump_config(config)}"
+    wanted = yaml.safe_load(text)
+    if file.is_file():
+        record = read_provenance(out)
+        if (kind := record.get("kind", "run")) != "run":
+            raise ValueError(f"{out}: expected a run, found a {kind}; choose another --out")
+        settings = record.get("config", {})
+        learnt_from = (settings.get("fold"), settings.get("edits"), record.get("split"))
+        expected = (fold, edits and edits.digest, split.digest)
+        if _read_settings(file, type(config)) != wanted or learnt_from != expected:
+            raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
+        return False
+    if out.exists() and any(out.iterdir()):
+        raise ValueError(f"{out}: expected a run or an empty folder, found other files")
+    out.mkdir(parents=True, exist_ok=True)
+    split.save(out / "split.json")
+    settings = {**wanted, "fold": fold, "edits": edits and edits.digest}
+    write_provenance(out, list(command), settings, config.seed, split.digest)
+    atomic_write_text(file, text)
+    return True
+
+
+def _wait_for(file: Path) -> None:
+    """Wait until the first process of several has made the run's folder."""
+    end = time.monotonic() + SECONDS_TO_WAIT
+    while not file.is_file() and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def _read_settings(file: Path, model: type[RunConfig]) -> Any:
+    """Read a run's config; keys that it is too old to have get the values that they stand for."""
+    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        return found
+    try:
+        own = check_config(model, {k: v for k, v in found.items() if k != "family"}, str(file))
+    except ValueError:
+        return found
+    return {"family": found.get("family"), **yaml.safe_load(dump_config(own))}

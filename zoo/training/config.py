@@ -1,0 +1,200 @@
+"""The config of the trainer that families share whose networks our own loop trains."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from converters.types import LabelSpace
+from zoo.config import RunConfig, StrictModel
+from zoo.machine.devices import Precision
+from zoo.training.optim import OptimConfig
+
+if TYPE_CHECKING:
+    from zoo.data.windows import Windows
+
+# Numbers that an optimizer keeps for each weight.
+_STATES = {"adam": 2, "adamw": 2, "adamp": 2, "sgd": 1}
+# Five halvings, of which an encoder-decoder undoes each.
+STRIDE = 32
+Size = tuple[int, int]
+
+
+def check_strides(size: Size | None) -> Size | None:
+    """Return a size whose sides a network can halve five times.
+
+    Raises:
+        ValueError: another one.
+    """
+    if size and (min(size) < STRIDE or any(side % STRIDE for side in size)):
+        raise ValueError(f"expected height and width that are multiples of {STRIDE}")
+    return size
+
+
+def check_positive(size: Size | None) -> Size | None:
+    """Return a size that has pixels.
+
+    Raises:
+        ValueError: another one.
+    """
+    if size and min(size) < 1:
+        raise ValueError("expected a positive height and width")
+    return size
+
+
+class SwaConfig(StrictModel):
+    """How the weights of the last epochs are averaged (Izmailov et al. 2018).
+
+    Attributes:
+        start: share of the epochs after which averaging begins.
+        lr: the constant learning rate from there on; null leaves the schedule as it is.
+        anneal: epochs in which the rate moves to `lr`.
+    """
+
+    start: float = Field(default=0.75, ge=0, lt=1)
+    lr: float | None = Field(default=None, gt=0)
+    anneal: int = Field(default=1, ge=0)
+
+    def first_epoch(self, epochs: int) -> int:
+        """Return the first epoch, counted from 0, whose weights are in the average."""
+        return min(int(self.start * epochs), epochs - 1)
+
+
+class TrainerConfig(RunConfig):
+    """How a network is trained, whatever it gives.
+
+    Attributes:
+        size: height and width that images are stretched to, in pixels; where the network sees whole
+            images, multiples of 32.
+        epochs: passes over the training samples.
+        batch: images in a step, on each device.
+        accumulate: steps whose gradients are added before the weights move.
+        gradient_checkpointing: compute blocks of the network anew for the gradient instead of
+            keeping what they computed: about a third more time, a fraction of the memory.
+        optim: optimizer and learning rate.
+        augment: albumentations' transforms and ours: `{name: HorizontalFlip, p: 0.5}`, in order.
+        clip: highest norm of the gradient; 0 does not clip.
+        ema: how much an exponential average of the weights keeps at each step, such as .999; it is
+            what is scored and written. null averages nothing.
+        patience: scores in a row without a better one after which the run ends; 0 goes on.
+        validate_every: epochs between scores; the last one is always scored.
+        checkpoint_every: epochs between checkpoints to continue from.
+        cache: keep decoded samples at the network's size in `memory`, on `disk`, or `none`.
+        cache_dir: folder for those on disk, which runs and folds may share; null is in the run. Not
+            part of what the run is, so it may change when a run continues.
+        workers: at most so many processes prepare batches, no more than there are cores; 0 prepares
+            them in the main one.
+        init: safetensors file with the weights to start from, of the same network; also one that
+            ships beside the configs, such as `demo.safetensors`.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        precision: `auto` lets the device's capability choose.
+        channels_last: keep channels next to each other in memory; `auto` does so for convolutional
+            networks on CUDA.
+        deterministic: choose kernels that give the same bits each time, where there are such;
+            slower. Those that do not are noted in the run.
+        devices: how many devices of that kind; passed to Lightning, like the next two.
+        num_nodes: how many computers.
+        strategy: how they work together.
+        requeue: let Lightning put a Slurm job back into the queue when its time is over.
+    """
+
+    size: Annotated[Size, AfterValidator(check_positive)]
+    epochs: int = Field(gt=0)
+    batch: int = Field(gt=0)
+    accumulate: int = Field(default=1, gt=0)
+    gradient_checkpointing: bool = False
+    optim: OptimConfig = OptimConfig()
+    augment: tuple[dict[str, Any], ...] = ()
+    clip: float = Field(default=0.0, ge=0)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    patience: int = Field(default=0, ge=0)
+    validate_every: int = Field(default=1, gt=0)
+    checkpoint_every: int = Field(default=1, gt=0)
+    cache: Literal["memory", "disk", "none"] = "memory"
+    cache_dir: str | None = Field(default=None, exclude=True)
+    workers: int = Field(default=0, ge=0)
+    init: str | None = None
+    device: str = "auto"
+    precision: Precision | Literal["auto"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    deterministic: bool = False
+    devices: int = Field(default=1, gt=0)
+    num_nodes: int = Field(default=1, gt=0)
+    strategy: str = "auto"
+    requeue: bool = False
+
+    @field_validator("size")
+    @classmethod
+    def _is_taken_whole(cls, size: Size, info: ValidationInfo) -> Size:
+        # Of what sees windows, that is the windows' rule; a bad window is told by itself.
+        if "window" not in cls.model_fields or info.data.get("window", size) is None:
+            check_strides(size)
+        return size
+
+    @field_validator("augment")
+    @classmethod
+    def _known_transforms(
+        cls, steps: tuple[dict[str, Any], ...], info: ValidationInfo
+    ) -> tuple[dict[str, Any], ...]:
+        if steps and "labels" in info.data:
+            # Late: albumentations takes most of a second.
+            from zoo.augmentation.steps import build_steps
+
+            build_steps(steps, LabelSpace.load(info.data["labels"]))
+        return steps
+
+    @property
+    def image_size(self) -> Size:
+        """Height and width that images are stretched to, whole or before windows are cut."""
+        return self.size
+
+    @property
+    def input_size(self) -> Size:
+        """Height and width of what the network is shown while it learns."""
+        return self.size
+
+    @property
+    def input_key(self) -> str:
+        """The key that says so, for messages."""
+        return "size"
+
+    @property
+    def sliding(self) -> tuple[Size | None, float]:
+        """Height and width of the windows that are predicted, and their overlap; None: whole."""
+        return None, 0.5
+
+    def windows(self, labels: LabelSpace) -> Windows | None:
+        """Return how windows are drawn to learn from; None shows whole images."""
+        return None
+
+    @property
+    def last_average(self) -> SwaConfig | None:
+        """How the weights of the last epochs are averaged; None: they are not."""
+        return None
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether torch.compile makes kernels for the network."""
+        return False
+
+    @property
+    def has_average(self) -> bool:
+        """Whether an average of the weights is kept beside those that learn."""
+        return self.ema is not None or self.last_average is not None
+
+    @property
+    def optimizer_states(self) -> int:
+        """How many numbers the optimizer keeps for each weight."""
+        is_plain = self.optim.name == "sgd" and not self.optim.momentum
+        return 0 if is_plain else _STATES[self.optim.name]
+
+    def with_batch(self, batch: int) -> str:
+        """Return the changes that make batches smaller, for steps of as many images."""
+        return f"batch={batch} accumulate={math.ceil(self.batch * self.accumulate / batch)}"
+
+    def with_size(self, share: float) -> str:
+        """Return the change that leaves a share of the images' sides; "" where there is none."""
+        sides = [int(side * share) // STRIDE * STRIDE for side in self.size]
+        return "" if min(sides) < 2 * STRIDE else f"size=[{sides[0]},{sides[1]}]"
