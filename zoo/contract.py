@@ -144,7 +144,7 @@ class Family(Protocol):
         """Return the parts that gradient checkpointing computes anew."""
 
     def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Any:
-        """Return what the network computes while it learns, a `zoo.families.training_step.Lesson`."""
+        """Return what the network computes while it learns, see `zoo.families.training_step`."""
 
     def train(self, config: Any, job: TrainJob) -> None:
         """Train a model and leave it in `job.out`; a killed run continues."""
