@@ -41,15 +41,19 @@ FILES = {
 def imported(tree):
     """Yield the full names that a piece of code imports, late ones and those by text as well."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            name = getattr(node.func, "attr", getattr(node.func, "id", ""))
-            if name in IMPORTERS:
-                yield str(node.args[0].value)
+        yield from imported_by(node)
+
+
+def imported_by(node):
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.level == 0:
+        yield node.module
+        yield from (f"{node.module}.{alias.name}" for alias in node.names)
+    elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name in IMPORTERS:
+            yield str(node.args[0].value)
 
 
 def tops(file):
@@ -65,9 +69,11 @@ def late():
     from f import g
     importlib.import_module("h.i")
     import_optional("j", "extra")
+if TYPE_CHECKING:
+    from k import l
 """
     found = {name.partition(".")[0] for name in imported(ast.parse(code))}
-    assert found == {"a", "c", "f", "h", "j"}
+    assert found == {"a", "c", "f", "h", "j", "k"}
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -80,22 +86,56 @@ def test_no_torch_below_the_zoo(file):
     assert not tops(file) & HEAVY
 
 
+MODULES = {
+    file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): file for file in FILES
+}
+MOST_FILES = 18  # flat in a folder
+FACADES = {*ALLOWED, "zoo.__main__"}
+
+
+def needs(module):
+    """Return the modules that one imports anywhere: late, by text, for the type checker too."""
+    tree = ast.parse(FILES[MODULES[module]].read_text(encoding="utf-8"))
+    needed = set()
+    for node in ast.walk(tree):
+        names = set(imported_by(node)) & set(MODULES)
+        # `from package import module` needs the module, not what the package itself holds.
+        needed |= names - {getattr(node, "module", None)} or names
+    return needed - {module}
+
+
+def room(module):
+    """Return the folder that a module lies in; what a whole package shows is a room of its own."""
+    if module in FACADES:
+        return f"{module} (facade)"
+    return module if MODULES[module].endswith("__init__.py") else module.rpartition(".")[0]
+
+
+GRAPH = {module: needs(module) for module in MODULES}
+
+
 def test_modules_do_not_import_each_other_in_a_circle():
-    names = {
-        file.removesuffix(".py").replace("/", ".").removesuffix(".__init__"): file for file in FILES
-    }
-    graph = {}
-    for name, file in names.items():
-        tree = ast.parse(FILES[file].read_text(encoding="utf-8"))
-        # Late imports, and those for the type checker, are none of an import's circle.
-        early = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
-        graph[name] = set()
-        for node in early:
-            found = set(imported(node)) & set(names)
-            # `from package import module` needs the module, not what the package itself holds.
-            whole = found - {getattr(node, "module", "")} or found
-            graph[name] |= whole - {name}
-    list(TopologicalSorter(graph).static_order())
+    list(TopologicalSorter(GRAPH).static_order())
+
+
+def test_no_import_runs_back_up_from_folder_to_folder():
+    rooms: dict[str, set[str]] = {}
+    for module, others in GRAPH.items():
+        rooms.setdefault(room(module), set()).update(map(room, others - {module}))
+    list(TopologicalSorter({r: others - {r} for r, others in rooms.items()}).static_order())
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_folders_are_small_enough_to_look_over(name):
+    folders = {path.parent for file, path in FILES.items() if file.startswith(f"{name}/")}
+    full = {f.name: n for f in folders if (n := len(list(f.glob("*.py")))) > MOST_FILES}
+    assert not full
+
+
+def test_all_code_of_ultralytics_lies_in_one_folder():
+    users = {file for file in FILES if "ultralytics" in tops(file)}
+    assert users
+    assert all(file.startswith("zoo/families/yolo/") for file in users)
 
 
 BLOCKED = """

@@ -31,7 +31,7 @@ from zoo.training.loop import _environment
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from zoo import runs
+from zoo.runs.train import train
 from zoo.source import DataSource
 
 def report(done, total, note):
@@ -40,7 +40,7 @@ def report(done, total, note):
 
 config, data, split, out = (Path(argument) for argument in sys.argv[1:5])
 train("smp", str(config), DataSource.open(data), out, split_path=split, fold=0, changes=[],
-           command=["zoo", "train"], report=report)
+      command=["zoo", "train"], report=report)
 """
 
 

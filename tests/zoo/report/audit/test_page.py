@@ -228,7 +228,7 @@ def test_no_correction():
     ],
 )
 def test_view(box_xywh, expected):
-    view = audit_pictures.view_around(box_xywh, SIZE)
+    view = pictures.view_around(box_xywh, SIZE)
     x, y, width, height = view.box_xywh
     assert (x, y, width, height) == pytest.approx(expected, abs=1)
     assert width == height
