@@ -15,15 +15,15 @@ from fusion.metrics.scores import ImageScore, score_image
 from fusion.metrics.surface import boundary_error_rate, surface_distances
 
 MEASURES = {
-    "dice": "Dice, and Dice of the pixels that bones share",
+    "dice": "Dice, and Dice of the pixels that classes share",
     "iou": "intersection over union; their mean is mIoU",
     "nsd": "normalised surface Dice within 2 px",
     "hd95": "Hausdorff distance in px, 95th percentile",
     "asd": "average symmetric surface distance in px",
     "ber": "wrong pixels in the band of 2 px on both sides of the true outline",
-    "overlap": "Dice and surface Dice of what each two bones share",
+    "overlap": "Dice and surface Dice of what each two classes share",
     "confusion": "pixels of a class that are predicted as another one",
-    "presence": "missing, extra and doubled bones",
+    "presence": "missing, extra and doubled classes",
 }
 FAST = ("dice", "iou", "presence")
 SURFACE = ("nsd", "hd95", "asd")

@@ -8,11 +8,16 @@ import pytest
 
 from converters.types import LabelSpace
 from fusion import FUSIONS, Hybrid, Mean, Vote
+from fusion.checks.adjacency import Adjacency
+from fusion.checks.layout import Place
+from fusion.rules.base import FusionRule, WrappedRule, layers
 from fusion.rules.classwise import Classwise
 from fusion.rules.evidence import ZONES
 from fusion.rules.file import dump_rule, read_rule
+from fusion.rules.flagged import FlaggedRule
 from fusion.rules.hybrid import ClassWeights
 from fusion.rules.pooling import Max, Weighted
+from fusion.rules.refine import Refine, Refined
 from fusion.rules.staple import Staple
 from fusion.types import Prediction, SoftMask
 
@@ -132,6 +137,47 @@ def test_every_rule_has_examples():
     for kind in FUSIONS.values():
         for examples in (RULES.values(), ALONE.values(), (r for r, _ in WITHOUT_THIRD.values())):
             assert any(type(rule) is kind for rule in examples), kind
+
+
+PIXELWISE = {"mean", "weighted", "vote", "max", "classwise"}
+"""Rules that a submission can be fused by without knowing the images' sizes."""
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_has_the_base(name):
+    rule = RULES[name]
+    assert isinstance(rule, FusionRule)
+    assert isinstance(rule.sources, tuple)
+    assert rule.innermost() is rule
+    method = next(method for method, kind in FUSIONS.items() if type(rule) is kind)
+    # Of the rules that a classwise one takes classes from, one may look around.
+    assert rule.is_pixelwise is (method in PIXELWISE and name != "classwise of rules")
+
+
+@pytest.mark.parametrize("inner", [Mean(ABC), Vote(), Staple(), Hybrid(ABC)])
+def test_what_is_around_a_rule_has_a_base_too(inner, places):
+    adjacency = Adjacency("shapes", 12, places)
+    refined, flagged = Refined(inner, Refine()), FlaggedRule(inner, adjacency)
+    both = FlaggedRule(refined, adjacency)
+    for rule in (refined, flagged, both):
+        assert isinstance(rule, WrappedRule)
+        assert rule.sources == inner.sources
+        assert rule.innermost() is inner
+        # Parts, outlines and places are looked at, not pixels.
+        assert not rule.is_pixelwise
+        assert Classwise(rest=rule).sources == inner.sources
+        assert not Classwise(rest=rule).is_pixelwise
+    assert list(layers(both)) == [both, refined, inner]
+    assert list(layers(inner)) == [inner]
+
+
+@pytest.fixture
+def places():
+    names = ("finger-1", "wrist_2", "3", "Ulna")
+    return {
+        name: Place((0.1 * k, 0.2), 0.1, names[:k], (0, 0, 0), (1, 1, 1), (1.0,) * 9, 1.0, 1.0)
+        for k, name in enumerate(names)
+    }
 
 
 @pytest.mark.parametrize("name", RULES)
