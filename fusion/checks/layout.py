@@ -1,8 +1,8 @@
 """Where classes lie, given their neighbours, and how unusual images are by that.
 
-Points are complex numbers x + iy in the frame of all images, whose unit is the size of a layout. A class's
-nearest neighbours are fitted from their usual places to where they are, by turn, scale and shift,
-and say where the class is expected: a joint that bends moves that along.
+Points are complex numbers x + iy in the frame of all images, whose unit is the size of a layout. A
+class's nearest neighbours are fitted from their usual places to where they are, by turn, scale and
+shift, and say where the class is expected: a joint that bends moves that along.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Neighbourhood:
         return a * seen + b, 0.5 * np.log(areas) + math.log(abs(a))
 
     def distances(self, points: Complex, sizes: Floats) -> Floats:
-        """Return the standard deviations (..., B) from where, and as large as, classes are expected.
+        """Return the standard deviations (..., B) from where, and how large, classes are expected.
 
         Args:
             points: complex (..., B); NaN is unknown.

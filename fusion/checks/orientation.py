@@ -2,8 +2,8 @@
 
 A layout is where an image's classes lie to each other: their centres, freed of place and size. A
 mask that was coded column by column fits a square image as well as one coded row by row does, but
-its objects lie on their side. How what is shown turns by itself is not held against it: the
-annotations say which layouts occur, so that mirroring is only found where all of them show one side.
+its objects lie on their side. What turns by itself is not held against the masks: the annotations
+say which layouts occur, so that mirroring is only found where all of them show one side.
 
 A prediction that is wrong is as wrong after any turn. Therefore it is suspected only if the masks
 are beyond all annotated layouts as they are, and among them after one and the same turn, on most

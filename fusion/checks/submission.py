@@ -24,7 +24,8 @@ _LEAST_SHARE, _NEAR = 0.5, 0.05
 _OTHER_ROW_LENGTH = 0.05
 _OTHER_AREA = 8.0
 
-Pair = tuple[str, str]
+RowKey = tuple[str, str]
+"""Image and class of a row."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def review(
         ValueError: the file cannot be read as a submission.
     """
     sizes = {image.name: image.size_hw for image in images}
-    found: list[Pair] = []
+    found: list[RowKey] = []
     lines: list[int] = []
     codes = _Codes()
     for row, place in read_places(path):
@@ -123,7 +124,7 @@ def review(
     return Review(tuple(problems), tuple(notes))
 
 
-def _mistaken(expected: Sequence[Pair], found: Sequence[Pair]) -> str:
+def _mistaken(expected: Sequence[RowKey], found: Sequence[RowKey]) -> str:
     """Say what is wrong with the file as a whole, which would else be said of each row; or ""."""
     names, _ = _unzip(expected)
     there, classes = _unzip(found)
@@ -146,7 +147,7 @@ def _listed(more: str, lines: Sequence[str]) -> list[str]:
 
 
 def _pair_problems(
-    expected: Sequence[Pair], found: Sequence[Pair], lines: Sequence[int]
+    expected: Sequence[RowKey], found: Sequence[RowKey], lines: Sequence[int]
 ) -> list[str]:
     names, labels = _unzip(expected)
     there, classes = _unzip(found)
@@ -182,7 +183,7 @@ def _pair_problems(
     return problems
 
 
-def _unzip(pairs: Iterable[Pair]) -> tuple[dict[str, None], dict[str, None]]:
+def _unzip(pairs: Iterable[RowKey]) -> tuple[dict[str, None], dict[str, None]]:
     """Return the images and the classes of pairs, each once, in their order."""
     names: dict[str, None] = {}
     labels: dict[str, None] = {}

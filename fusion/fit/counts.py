@@ -154,7 +154,10 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
         rows, level = np.divmod(rows, LEVELS + 1)
         levels[:, k] = level
     return ClassCounts(
-        *(levels, rows.astype(np.uint8), inside, total - inside),
+        levels=levels,
+        zones=rows.astype(np.uint8),
+        inside=inside,
+        other=total - inside,
         missed=truth.area - int(real.sum()),
         scores=evidence.scores,
         overlaps=evidence.overlaps,

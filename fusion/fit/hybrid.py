@@ -109,8 +109,7 @@ class HybridFit:
         report = report_classes(counted, held_out, sources, labels, self.fall_back)
         rule = self._rule(next(results)[0], report, sources)
         rules = counted.by_patient(folds, [self._rule(f, report, sources) for f in fits])
-        size = len(counted), len(rules)
-        return Fit(rule, "pool without a fit", Hybrid(), rules, *size, report)
+        return Fit(rule, "pool without a fit", Hybrid(), rules, len(counted), len(rules), report)
 
     def _fit_fold(
         self, counted: Counted, labels: LabelSpace, places: _Places

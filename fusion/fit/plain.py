@@ -62,9 +62,17 @@ class PlainFit(ABC):
         rules = list(workers.map(partial(self._train_on, counted, sources, labels), places))
         held_out = counted.by_patient(folds, rules[:-1])
         name, plain = self.plain(counted, sources)
-        size = len(counted), len(held_out)
         takes = self.takes(rules[-1], labels)
-        return Fit(rules[-1], name, plain, held_out, *size, takes=takes, can_lose=not takes)
+        return Fit(
+            rules[-1],
+            name,
+            plain,
+            held_out,
+            images=len(counted),
+            patients=len(held_out),
+            takes=takes,
+            can_lose=not takes,
+        )
 
     def _train_on(
         self,

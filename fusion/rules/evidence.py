@@ -130,7 +130,10 @@ def gather(
     reach = max(1, round(OUTLINE_SHARE * float(np.sqrt(size_hw[0] * size_hw[1]))))
     return [
         ClassEvidence(
-            *(label, window, layers, silent),
+            label,
+            window,
+            layers,
+            silent,
             zones=_zones(_layers_that_speak(layers, silent), shared[_slices(window)], reach),
             scores=np.array(scores, np.float64),
             overlaps=_overlaps(layers, silent, is_instance),

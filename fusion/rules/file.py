@@ -16,7 +16,7 @@ from fusion.checks.adjacency import Adjacency
 from fusion.rules.flagged import FlaggedRule
 from fusion.rules.refine import Refine, Refined
 from fusion.rules.registry import FUSIONS
-from fusion.rules.schema import Reader, describe, plain, plain_fields, purpose
+from fusion.rules.schema import DataclassReader, describe, plain, plain_fields, purpose
 from fusion.types import Prediction, Rule
 
 # A key beside `method` -> the type of its value, and how that and the rule become the rule. The
@@ -182,4 +182,4 @@ def _flow(value: Any) -> str:
     return text.strip().removesuffix("...").strip()
 
 
-_READER = Reader({Rule: parse_rule})
+_READER = DataclassReader({Rule: parse_rule})

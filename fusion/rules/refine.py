@@ -249,10 +249,11 @@ def _morph(mask: Bytes, operation: int, radius_px: float) -> Bytes:
     if reach < 1:
         return mask
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    wide = 2 * reach
     # Beyond the image the object goes on as it is at the border: neither eats it nor adds to it.
-    framed = cv2.copyMakeBorder(mask, *(2 * reach,) * 4, cv2.BORDER_REPLICATE)
+    framed = cv2.copyMakeBorder(mask, wide, wide, wide, wide, cv2.BORDER_REPLICATE)
     done = cv2.morphologyEx(framed, operation, kernel)
-    return np.ascontiguousarray(done[2 * reach : -2 * reach, 2 * reach : -2 * reach])
+    return np.ascontiguousarray(done[wide:-wide, wide:-wide])
 
 
 def _shift(prob: Bytes, threshold: float) -> Bytes:

@@ -315,7 +315,9 @@ def test_pool_of_no_weight_is_the_bias():
         (0, 0, 2, 1),
         np.array([[[0, 255]]], np.uint8),
         np.array([False]),
-        *(np.zeros((1, 2), np.uint8), np.ones(1), np.ones(1)),
+        np.zeros((1, 2), np.uint8),
+        np.ones(1),
+        np.ones(1),
     )
     weights = ClassWeights(-2.0, dict.fromkeys(ZONES, (0.0, 0.0)))
     found = pool(evidence, weights, SourceReliability((None,)), None)
