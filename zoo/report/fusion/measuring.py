@@ -119,7 +119,7 @@ def _ordered(rule: Rule, named: Mapping[str, Prediction]) -> list[Prediction]:
 
 def hybrid_in(rule: Rule | None) -> Hybrid | None:
     """Return the hybrid that a rule is, or that it is built around; None for other rules."""
-    inner = rule.innermost() if rule else None
+    inner = None if rule is None else rule.innermost()
     return inner if isinstance(inner, Hybrid) else None
 
 

@@ -145,7 +145,8 @@ def report_fusion(
 
 def _refined(rule: Rule | None) -> list[tuple[str, str]]:
     """Say what is done to a rule's result, which is no merit of its weights."""
-    refined = next((r for r in layers(rule) if isinstance(r, Refined)), None) if rule else None
+    around = () if rule is None else layers(rule)
+    refined = next((found for found in around if isinstance(found, Refined)), None)
     if refined is None:
         return []
     refine, where = refined.refine, dict[str, list[str]]()
