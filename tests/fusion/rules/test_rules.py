@@ -139,19 +139,39 @@ def test_every_rule_has_examples():
             assert any(type(rule) is kind for rule in examples), kind
 
 
-PIXELWISE = {"mean", "weighted", "vote", "max", "classwise"}
-"""Rules that a submission can be fused by without knowing the images' sizes."""
-
-
 @pytest.mark.parametrize("name", RULES)
 def test_a_rule_has_the_base(name):
     rule = RULES[name]
     assert isinstance(rule, FusionRule)
     assert isinstance(rule.sources, tuple)
     assert rule.innermost() is rule
-    method = next(method for method, kind in FUSIONS.items() if type(rule) is kind)
-    # Of the rules that a classwise one takes classes from, one may look around.
-    assert rule.is_pixelwise is (method in PIXELWISE and name != "classwise of rules")
+
+
+def masks_of(prediction, size_hw):
+    """A source's masks with rows of another length, as of a submission without images."""
+    masks = {}
+    for label in prediction.masks:
+        plane = 255 * prediction.binary(label).full(SIZE_HW).reshape(size_hw)
+        masks[label] = ((1.0, SoftMask((0.0, 0.0, size_hw[1], size_hw[0]), plane)),)
+    return Prediction(prediction.key, size_hw, "semantic", masks)
+
+
+@pytest.mark.parametrize("name", [n for n, rule in RULES.items() if rule.is_pixelwise])
+def test_a_pixelwise_rule_needs_no_sizes(name, sources, labels):
+    other_hw = (SIZE_HW[0] // 2, SIZE_HW[1] * 2)
+    found = RULES[name]([masks_of(p, other_hw) for p in sources], labels)
+    expected = RULES[name]([masks_of(p, SIZE_HW) for p in sources], labels)
+    assert set(found.masks) == set(expected.masks)
+    for label in labels.names:
+        plane = found.binary(label).full(other_hw).reshape(SIZE_HW)
+        assert np.array_equal(plane, expected.binary(label).full(SIZE_HW)), label
+
+
+def test_some_rules_look_around():
+    assert not Staple().is_pixelwise
+    assert not Hybrid().is_pixelwise
+    assert Classwise(ABC, {"3": Mean(("c", "b"))}, "b").is_pixelwise
+    assert not Classwise(ABC, {"3": Mean(("c", "b"))}, Staple()).is_pixelwise
 
 
 @pytest.mark.parametrize("inner", [Mean(ABC), Vote(), Staple(), Hybrid(ABC)])
