@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
@@ -286,8 +286,8 @@ class Prediction:
         kind: `semantic` (one mask a class, from every pixel) or `instance` (detections).
         masks: class name -> (score in 0..1, soft mask), best score first; a class that the
             source does not see is absent.
-        classes: the classes that the source speaks of; None means all. A submission with the
-            carpals alone says nothing of fingers, not that there are none.
+        classes: the classes that the source speaks of; None means all. A submission with a
+            few classes alone says nothing of the others, not that there are none.
         domain_xywh: the window of the image that the source has looked at, in whole pixels; None
             means all of it.
 
@@ -402,5 +402,19 @@ class Prediction:
         return EMPTY if found is None else found[1].binary(self.size_hw, level)
 
 
-Rule = Callable[[Sequence[Prediction], LabelSpace], Prediction]
-"""Fuses what several sources say about one image."""
+class Rule(Protocol):
+    """Fuses what several sources say about one image."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources in the order of the predictions; empty takes any."""
+
+    @property
+    def is_pixelwise(self) -> bool:
+        """Whether it looks at one pixel at a time, so that it need not know an image's size."""
+
+    def innermost(self) -> Rule:
+        """Return the rule inside all that is around it; itself where there is nothing."""
+
+    def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
+        """Fuse one image's predictions, given in the order of `sources`."""

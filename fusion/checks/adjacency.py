@@ -1,4 +1,4 @@
-"""Whether bones lie to each other as bones do: a flag on what looks exchanged, astray or missing.
+"""Whether structures lie to each other as usual: flags on what looks exchanged, astray or missing.
 
 Learned from true masks of images in which every class occurs once, for any label space.
 """
@@ -15,10 +15,9 @@ import numpy as np
 from converters.audit.swaps import cycles
 from converters.masks import CropMask, Mask
 from converters.types import LabelSpace
+from fusion.arrays import Complex, Floats
 from fusion.checks.layout import (
     LEAST_IMAGES,
-    Array,
-    Complex,
     Neighbourhood,
     Place,
     learn_places,
@@ -26,24 +25,24 @@ from fusion.checks.layout import (
 )
 
 KINDS = ("swapped", "displaced", "fragment", "missing")
-# Fewer bones do not tell where a hand lies.
-_LEAST_BONES = 4
+# Fewer classes do not tell how an image lies.
+_LEAST_CLASSES = 4
 _EXPECTED = 0.5
-# A fragment lies farther from the bone than this share of the bone's width, and than any true one.
+# A fragment lies farther from the rest than this share of the class's width, and than any true one.
 _APART, _APART_SAFETY = 0.5, 1.5
 VERSION = 1
 
 
 @dataclass(frozen=True)
 class Flag:
-    """Something about one bone that looks wrong; a person has to look.
+    """Something about one class that looks wrong; a person has to look.
 
     Attributes:
-        label: the bone.
+        label: the class.
         kind: one of KINDS.
         text: for people: what was expected, and what was found.
         distance: from the expected place, in standard deviations; of a fragment, its distance
-            from the bone in widths of the bone; 0 of a missing bone.
+            from the rest in widths of the class; 0 of what is missing.
     """
 
     label: str
@@ -57,7 +56,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Adjacency:
-    """How the bones of a label space lie to each other.
+    """How the structures of a label space lie to each other.
 
     `fusion.rules.schema` makes plain values of it, and reads them.
 
@@ -77,9 +76,9 @@ class Adjacency:
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise ValueError(f"adjacency: expected version {VERSION}, found {self.version}")
-        if len(self.places) < _LEAST_BONES:
+        if len(self.places) < _LEAST_CLASSES:
             found = f"found {len(self.places)}"
-            raise ValueError(f"adjacency: expected at least {_LEAST_BONES} classes, {found}")
+            raise ValueError(f"adjacency: expected at least {_LEAST_CLASSES} classes, {found}")
         for label, place in self.places.items():
             if unknown := sorted(set(place.neighbours) - set(self.places)):
                 raise ValueError(f"adjacency: {label}: 'neighbours': unknown class '{unknown[0]}'")
@@ -111,10 +110,10 @@ class Adjacency:
             expected = f"at least {LEAST_IMAGES} images with truth"
             raise ValueError(f"adjacency: expected {expected}, found {len(people)}")
         chosen = np.flatnonzero(np.isfinite(areas).mean(axis=0) >= _EXPECTED)
-        whole = np.isfinite(areas[:, chosen]).sum(axis=1) >= _LEAST_BONES
-        if len(chosen) < _LEAST_BONES or whole.sum() < LEAST_IMAGES:
+        whole = np.isfinite(areas[:, chosen]).sum(axis=1) >= _LEAST_CLASSES
+        if len(chosen) < _LEAST_CLASSES or whole.sum() < LEAST_IMAGES:
             found = f"found {len(chosen)} in {int(whole.sum())} images"
-            raise ValueError(f"adjacency: expected at least {_LEAST_BONES} classes, {found}")
+            raise ValueError(f"adjacency: expected at least {_LEAST_CLASSES} classes, {found}")
         people = [
             person for person, is_whole in zip(people, whole.tolist(), strict=True) if is_whole
         ]
@@ -135,7 +134,7 @@ class Adjacency:
         """
         found = {name: masks[name] for name in self.places if name in masks and masks[name].area}
         flags = [flag for name, mask in found.items() for flag in self._fragments(name, mask)]
-        if len(found) >= max(_LEAST_BONES, _EXPECTED * len(self.places)):
+        if len(found) >= max(_LEAST_CLASSES, _EXPECTED * len(self.places)):
             flags = [*self._astray(found), *flags]
         what = "expected in every image, found none"
         flags += [Flag(n, "missing", what) for n in self.places if n not in found]
@@ -174,8 +173,8 @@ class Adjacency:
 
 def _measure_all(
     images: Iterable[tuple[Mapping[str, CropMask], str]], labels: LabelSpace
-) -> tuple[Complex, Array, Array, list[str]]:
-    """Centres, areas and how far parts lie apart (N, B), NaN without the bone; the patients."""
+) -> tuple[Complex, Floats, Floats, list[str]]:
+    """Centres, areas and how far parts lie apart (N, B), NaN without the class; the patients."""
     rows, people = [], []
     for masks, person in images:
         found = [

@@ -1,8 +1,8 @@
-"""Where bones lie, given their neighbours, and how unusual hands are by that.
+"""Where classes lie, given their neighbours, and how unusual images are by that.
 
-Points are complex numbers x + iy in the frame of all hands, whose unit is a hand's size. A bone's
-nearest neighbours are fitted from their usual places to where they are, by turn, scale and shift,
-and say where the bone is expected: a bent wrist or a spread finger moves that along.
+Points are complex numbers x + iy in the frame of all images, whose unit is the size of a layout. A
+class's nearest neighbours are fitted from their usual places to where they are, by turn, scale and
+shift, and say where the class is expected: a joint that bends moves that along.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ import numpy.typing as npt
 from converters.audit.likeness import Likeness, cross_learned
 from converters.audit.pose import fit_all, fit_to
 from converters.audit.swaps import cycles
+from fusion.arrays import Complex, Floats
 
-Array = npt.NDArray[np.float64]
-Complex = npt.NDArray[np.complex128]
 Order = npt.NDArray[np.intp]
 
 LEAST_IMAGES = 12
 """Fewer images do not say what is usual."""
 _NEIGHBOURS = 6
 _FEWEST_NEIGHBOURS = 3
-# Of a hand's size: no bone of a real hand keeps its place more exactly.
+# Of a layout's size: no class of real images keeps its place more exactly.
 _LEAST_SCALE = 2e-3
-# Bones are made comparable by what a tenth of their distances exceed. Of an image the worst bone
+# Classes are made comparable by what a tenth of their distances exceed. Of an image the worst class
 # counts: one image in 200 has a worse one, or, of fewer images, none has. And some more, for an
 # extreme of few images is not the last one.
 _USUAL, _RARE, _SAFETY = 0.9, 0.995, 1.05
-# An exchange makes its bones so much more usual (squared standard deviations), and leaves none
-# that is beyond its limit, or more than half as unusual as the worst one was. Two bones that lie
-# upon each other are within their limits in each other's place, and yet found so.
+# An exchange makes its classes so much more usual (squared standard deviations), and leaves none
+# that is beyond its limit, or more than half as unusual as the worst one was. Two that lie upon
+# each other are within their limits in each other's place, and yet found so.
 _GAIN, _LEFT = 30.0, 0.5
 # Of a distance in a plane, the median of Rayleigh's distribution.
 _RAYLEIGH = 1 / 1.1774
@@ -42,18 +41,18 @@ _RAYLEIGH = 1 / 1.1774
 
 @dataclass(frozen=True)
 class Place:
-    """Where a bone lies, given its neighbours. Lengths are in the size of a hand.
+    """Where a class lies, given its neighbours. Lengths are in the size of a layout.
 
     Attributes:
-        at: x, y in the frame of all hands.
+        at: x, y in the frame of all images.
         spread: standard deviation of the place in that frame.
-        neighbours: the nearest bones.
+        neighbours: the nearest classes.
         middle: offset x, y from the place that the neighbours give, and logarithm of the width.
         scale: standard deviations of these three.
         covariance: of the three in standard deviations, row by row.
         limit: distance in standard deviations, of the offset alone, from which it is displaced.
-        misfit: distance of all three, from which it is taken for another bone.
-        apart: of the true parts of the bone, the farthest from the largest one, in its widths.
+        misfit: distance of all three, from which it is taken for another class.
+        apart: of the true parts of the class, the farthest from the largest one, in its widths.
     """
 
     at: tuple[float, float]
@@ -69,13 +68,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """The places of B bones as arrays.
+    """The places of B classes as arrays.
 
     Attributes:
         names: (B,) of the classes.
         at: (B,) complex, the usual places.
         spread: (B,) their deviations.
-        near: (B, M) numbers of the neighbours; a bone's own number stands for none.
+        near: (B, M) numbers of the neighbours; a class's own number stands for none.
         likenesses: (B,) of offset x, y and logarithm of the width.
         limits: (B,) as in `Place`.
         misfits: (B,) as in `Place`.
@@ -83,18 +82,18 @@ class Neighbourhood:
 
     names: tuple[str, ...]
     at: Complex
-    spread: Array
+    spread: Floats
     near: Order
     likenesses: tuple[Likeness, ...]
-    limits: Array
-    misfits: Array
+    limits: Floats
+    misfits: Floats
 
     @classmethod
     def of(cls, places: Mapping[str, Place]) -> Neighbourhood:
         """Return the arrays of places that are known by their classes."""
         names = tuple(places)
         most = max(len(p.neighbours) for p in places.values())
-        # A bone stands for neighbours that it lacks: it is left out of its own fit.
+        # A class stands for neighbours that it lacks: it is left out of its own fit.
         near = np.repeat(np.arange(len(names))[:, None], most, axis=1)
         for k, place in enumerate(places.values()):
             near[k, : len(place.neighbours)] = [names.index(n) for n in place.neighbours]
@@ -113,20 +112,20 @@ class Neighbourhood:
             np.array([p.misfit for p in values]),
         )
 
-    def to_frame(self, centres: Complex, areas: Array) -> tuple[Complex, Array]:
-        """Return places and logarithms of widths (B,) in the frame of all hands.
+    def to_frame(self, centres: Complex, areas: Floats) -> tuple[Complex, Floats]:
+        """Return places and logarithms of widths (B,) in the frame of all images.
 
         Args:
-            centres: (B,) in an image's pixels; NaN without the bone.
-            areas: (B,) in pixels; NaN without the bone.
+            centres: (B,) in an image's pixels; NaN without the class.
+            areas: (B,) in pixels; NaN without the class.
         """
         fit, is_mirrored = fit_to(centres[None], self.at, self.spread)
         a, b = fit[0]
         seen = centres.conj() if is_mirrored[0] else centres
         return a * seen + b, 0.5 * np.log(areas) + math.log(abs(a))
 
-    def distances(self, points: Complex, sizes: Array) -> Array:
-        """Return the standard deviations (..., B) from where, and as large as, bones are expected.
+    def distances(self, points: Complex, sizes: Floats) -> Floats:
+        """Return the standard deviations (..., B) from where, and how large, classes are expected.
 
         Args:
             points: complex (..., B); NaN is unknown.
@@ -143,14 +142,14 @@ class Neighbourhood:
             found[..., k] = values.reshape(points.shape[:-1])
         return found
 
-    def strain(self, points: Complex, sizes: Array) -> Array:
-        """Return how unusual hands (K, B) are as wholes: (K,)."""
+    def strain(self, points: Complex, sizes: Floats) -> Floats:
+        """Return how unusual images (K, B) are as wholes: (K,)."""
         times = np.nan_to_num(self.distances(points, sizes) / self.misfits)
-        # The logarithm keeps one bone that is far astray from deciding about all others.
+        # The logarithm keeps one class that is far astray from deciding about all others.
         return np.log1p(times**4).sum(axis=-1)
 
-    def best_order(self, points: Complex, sizes: Array) -> Order:
-        """Return the labels by which a hand is most usual: (B,), whose bone each label gets.
+    def best_order(self, points: Complex, sizes: Floats) -> Order:
+        """Return the labels by which an image is most usual: (B,), whose mask each label gets.
 
         Starts from the labels as they are, or from the places in the frame, whichever is more
         usual, and goes on exchanging pairs. Exchanges that gain little are not made.
@@ -170,7 +169,7 @@ class Neighbourhood:
             order, best = tries[values.argmin()], float(values.min())
 
     def _assign(self, points: Complex) -> Order:
-        from scipy.optimize import linear_sum_assignment  # late: few hands come to that
+        from scipy.optimize import linear_sum_assignment  # late: few images come to that
 
         present = np.flatnonzero(np.isfinite(points.real))
         far = np.abs(points[present][None] - self.at[present][:, None])
@@ -179,7 +178,7 @@ class Neighbourhood:
         order[present] = present[linear_sum_assignment(cost)[1]]
         return order
 
-    def _kept(self, points: Complex, sizes: Array, order: Order) -> Order:
+    def _kept(self, points: Complex, sizes: Floats, order: Order) -> Order:
         """The order without cycles that leave much of what was unusual."""
         kept = order.copy()
         for cycle in cycles(order):
@@ -193,10 +192,10 @@ class Neighbourhood:
                 kept = without
         return kept
 
-    def displaced(self, points: Complex, sizes: Array) -> list[tuple[int, float]]:
-        """Return the numbers of bones out of place, and how far; the farthest first.
+    def displaced(self, points: Complex, sizes: Floats) -> list[tuple[int, float]]:
+        """Return the numbers of classes out of place, and how far; the farthest first.
 
-        A bone astray makes its neighbours look astray: it is left out before they are judged.
+        A class astray makes its neighbours look astray: it is left out before they are judged.
         """
         points, nothing = points.copy(), np.full(len(points), np.nan)
         found: list[tuple[int, float]] = []
@@ -211,13 +210,13 @@ class Neighbourhood:
 
 
 def learn_places(
-    centres: Complex, areas: Array, people: Sequence[str], names: Sequence[str]
+    centres: Complex, areas: Floats, people: Sequence[str], names: Sequence[str]
 ) -> dict[str, Place]:
-    """Return the places of bones.
+    """Return the places of classes.
 
     Args:
-        centres: (N, B) in the pixels of each image; NaN without the bone.
-        areas: (N, B) in pixels; NaN without the bone.
+        centres: (N, B) in the pixels of each image; NaN without the class.
+        areas: (N, B) in pixels; NaN without the class.
         people: (N,) whose images they are.
         names: (B,) of the classes.
 
@@ -255,8 +254,8 @@ def learn_places(
     return places
 
 
-def _limits(rows: Array, people: Sequence[str]) -> tuple[Array, Array]:
-    """Distances (B,) that hardly any patient's bones exceed, by what the other patients taught.
+def _limits(rows: Floats, people: Sequence[str]) -> tuple[Floats, Floats]:
+    """Distances (B,) that hardly any patient's classes exceed, by what the other patients taught.
 
     Those of the offsets alone, and those of offset and size.
     """
@@ -276,7 +275,7 @@ def _limits(rows: Array, people: Sequence[str]) -> tuple[Array, Array]:
 
 
 def _offsets(points: Complex, at: Complex, near: Order) -> Complex:
-    """How far bones (..., B) are from where their neighbours (B, M) put them; NaN where unknown.
+    """How far classes (..., B) are from where their neighbours (B, M) put them; NaN where unknown.
 
     The neighbours' usual places are fitted to where they are: z -> a z + b by least squares. What
     is left is turned and scaled back by a.
@@ -312,6 +311,6 @@ def short(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def _three(values: Array) -> tuple[float, float, float]:
+def _three(values: Floats) -> tuple[float, float, float]:
     x, y, size = map(short, values.tolist())
     return x, y, size

@@ -2,14 +2,14 @@
 
 A layout is where an image's classes lie to each other: their centres, freed of place and size. A
 mask that was coded column by column fits a square image as well as one coded row by row does, but
-its hand lies on its side. What hands do by themselves is not held against them: the annotations
+its objects lie on their side. What turns by itself is not held against the masks: the annotations
 say which layouts occur, so that mirroring is only found where all of them show one side.
 
 A prediction that is wrong is as wrong after any turn. Therefore it is suspected only if the masks
 are beyond all annotated layouts as they are, and among them after one and the same turn, on most
 images. Of 11,814 submissions that were not turned none was suspected: of networks on phantoms of
 two seeds and true ones of three more, of 1 to 80 images and 4 to 29 classes, with exchanged classes
-and with random masks, beside 12 to 80 annotated images. Of whole hands that were transposed 490 of
+and with random masks, beside 12 to 80 annotated images. Of whole images that were transposed 490 of
 492 were, beside 80 annotated images, and 371 beside 12.
 """
 
@@ -25,9 +25,7 @@ import numpy.typing as npt
 
 from converters.masks import CropMask
 from converters.types import LabelSpace, Sample
-
-Array = npt.NDArray[np.float64]
-Complex = npt.NDArray[np.complex128]
+from fusion.arrays import Complex, Floats
 
 FEWEST_PEOPLE, FEWEST_CLASSES = 4, 4
 """Fewer do not tell which layouts occur."""
@@ -35,8 +33,8 @@ FEWEST_PEOPLE, FEWEST_CLASSES = 4, 4
 _MOST_IMAGES = 240
 # Of the distances from an annotated layout to the nearest one of another patient.
 _USUAL = 0.95
-# A turned hand is farther off than usual, by so much of its own median radius, and by so many times
-# what is left when it is turned back; on such a share of the images.
+# A turned layout is farther off than usual, by so much of its own median radius, and by so many
+# times what is left when it is turned back; on such a share of the images.
 _BEYOND, _FAR, _FARTHER = 1.5, 0.4, 3.0
 _LEAST_SHARE = 0.6
 
@@ -180,9 +178,9 @@ def _normalize(centres: Complex) -> Complex:
     return around / np.maximum(np.median(np.abs(around), axis=1, keepdims=True), 1e-9)
 
 
-def _distances(layout: Complex, layouts: Complex) -> Array:
-    # The median: a few bones that were found elsewhere do not count.
-    found: Array = np.median(np.abs(layouts - layout), axis=1)
+def _distances(layout: Complex, layouts: Complex) -> Floats:
+    # The median: a few classes that were found elsewhere do not count.
+    found: Floats = np.median(np.abs(layouts - layout), axis=1)
     return found
 
 

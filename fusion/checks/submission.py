@@ -11,8 +11,9 @@ import numpy as np
 
 from converters.masks import decode_rle
 from converters.types import LabelSpace
-from fusion.checks.orientation import Annotations, Complex, Turned, centre_of, shift_px
-from fusion.sources.submission import Image, Row, read_places
+from fusion.arrays import Complex
+from fusion.checks.orientation import Annotations, Turned, centre_of, shift_px
+from fusion.sources.submission import Image, RleRow, read_places
 
 AT_MOST_LISTED = 20
 # A code of fewer runs says little about the length of the image's rows.
@@ -23,7 +24,8 @@ _LEAST_SHARE, _NEAR = 0.5, 0.05
 _OTHER_ROW_LENGTH = 0.05
 _OTHER_AREA = 8.0
 
-Pair = tuple[str, str]
+RowKey = tuple[str, str]
+"""Image and class of a row."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Review:
 
     Attributes:
         problems: why it would be refused, or scored as something else than it was meant to be.
-        notes: what is allowed but unlikely, such as a bone that is missing.
+        notes: what is allowed but unlikely, such as a class that is missing.
     """
 
     problems: tuple[str, ...]
@@ -50,7 +52,7 @@ class _Codes:
     ends: Counter[str] = field(default_factory=Counter)
     centres: dict[str, dict[str, complex]] = field(default_factory=lambda: defaultdict(dict))
 
-    def add(self, row: Row, line: int, size_hw: tuple[int, int]) -> None:
+    def add(self, row: RleRow, line: int, size_hw: tuple[int, int]) -> None:
         """Take down one row of an image that is known."""
         if not row.rle:
             self.empty[row.label] += 1
@@ -101,7 +103,7 @@ def review(
         ValueError: the file cannot be read as a submission.
     """
     sizes = {image.name: image.size_hw for image in images}
-    found: list[Pair] = []
+    found: list[RowKey] = []
     lines: list[int] = []
     codes = _Codes()
     for row, place in read_places(path):
@@ -122,7 +124,7 @@ def review(
     return Review(tuple(problems), tuple(notes))
 
 
-def _mistaken(expected: Sequence[Pair], found: Sequence[Pair]) -> str:
+def _mistaken(expected: Sequence[RowKey], found: Sequence[RowKey]) -> str:
     """Say what is wrong with the file as a whole, which would else be said of each row; or ""."""
     names, _ = _unzip(expected)
     there, classes = _unzip(found)
@@ -145,7 +147,7 @@ def _listed(more: str, lines: Sequence[str]) -> list[str]:
 
 
 def _pair_problems(
-    expected: Sequence[Pair], found: Sequence[Pair], lines: Sequence[int]
+    expected: Sequence[RowKey], found: Sequence[RowKey], lines: Sequence[int]
 ) -> list[str]:
     names, labels = _unzip(expected)
     there, classes = _unzip(found)
@@ -181,7 +183,7 @@ def _pair_problems(
     return problems
 
 
-def _unzip(pairs: Iterable[Pair]) -> tuple[dict[str, None], dict[str, None]]:
+def _unzip(pairs: Iterable[RowKey]) -> tuple[dict[str, None], dict[str, None]]:
     """Return the images and the classes of pairs, each once, in their order."""
     names: dict[str, None] = {}
     labels: dict[str, None] = {}
@@ -212,11 +214,11 @@ def _size_problems(codes: _Codes, sizes: dict[str, tuple[int, int]]) -> list[str
         return []
     (height, width), _ = Counter(sizes[name] for name in lengths).most_common(1)[0]
     seems = round(ratio * width)
-    told = f"runs follow each other every {seems} pixels, the images are {width} wide"
+    apart = f"runs follow each other every {seems} pixels, the images are {width} wide"
     if abs(seems / height - 1) <= _OTHER_ROW_LENGTH:
-        return [f"size: {told}: the codes seem to go column by column"]
+        return [f"size: {apart}: the codes seem to go column by column"]
     guess = f"{round(ratio * height)} x {seems}"
-    return [f"size: {told}: the codes seem to be written at about {guess}, not {height} x {width}"]
+    return [f"size: {apart}: the codes seem to be written at about {guess}, not {height} x {width}"]
 
 
 def _turn_problems(

@@ -12,12 +12,12 @@ from sklearn.model_selection import GroupKFold
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.fit.counts import ClassTable, tabulate
-from fusion.rules.base import Hearing
+from fusion.arrays import Floats
+from fusion.fit.counts import ClassCounts, tabulate
+from fusion.rules.base import ClassVotes
 from fusion.rules.evidence import FAINT, ClassEvidence, gather
 from fusion.types import Prediction
 
-Floats = npt.NDArray[np.float64]
 Seen = tuple[Sequence[Prediction], Mapping[str, CropMask], str]
 """The sources' predictions of one image, the true masks, and the patient."""
 Fold = tuple[list[int], list[int]]
@@ -35,7 +35,7 @@ class CountedImage:
         is_instance: bool (K,), which sources find instances.
     """
 
-    tables: Mapping[str, ClassTable]
+    tables: Mapping[str, ClassCounts]
     patient: str
     is_instance: npt.NDArray[np.bool_]
 
@@ -62,20 +62,22 @@ def count_plainly(seen: Seen, labels: LabelSpace) -> CountedImage:
 
     What a source has looked for and not found is 0 there, and only who abstains is silent.
     """
-    found = {n: _hear(Hearing.of(seen[0], n, labels.once), len(seen[0])) for n in labels.names}
+    found = {
+        n: _evidence(ClassVotes.of(seen[0], n, labels.once), len(seen[0])) for n in labels.names
+    }
     return _count(seen, labels, {n: e for n, e in found.items() if e is not None})
 
 
-def _hear(heard: Hearing, sources: int) -> ClassEvidence | None:
-    window = heard.window(FAINT)
+def _evidence(votes: ClassVotes, sources: int) -> ClassEvidence | None:
+    window = votes.window(FAINT)
     if not (window[2] and window[3]):
         return None
     prob = np.zeros((sources, window[3], window[2]), np.uint8)
-    for place, layer in heard.layers(window):
+    for place, layer in votes.layers(window):
         prob[place] = layer
-    silent = np.array([place not in heard.masks for place in range(sources)])
+    silent = np.array([place not in votes.masks for place in range(sources)])
     ones = np.ones(sources)
-    return ClassEvidence(heard.label, window, prob, silent, np.zeros_like(prob[0]), ones, ones)
+    return ClassEvidence(votes.label, window, prob, silent, np.zeros_like(prob[0]), ones, ones)
 
 
 def _count(seen: Seen, labels: LabelSpace, found: Mapping[str, ClassEvidence]) -> CountedImage:
@@ -97,7 +99,7 @@ class Counted:
         weights: float64 (images,), how much each image counts.
     """
 
-    tables: Mapping[str, Sequence[ClassTable]]
+    tables: Mapping[str, Sequence[ClassCounts]]
     patients: Sequence[str]
     is_instance: npt.NDArray[np.bool_]
     weights: Floats
@@ -129,7 +131,7 @@ class Counted:
         Raises:
             ValueError: images of one patient only, or another number of predictions than sources.
         """
-        tables: dict[str, list[ClassTable]] = {label: [] for label in labels.names}
+        tables: dict[str, list[ClassCounts]] = {label: [] for label in labels.names}
         patients, is_instance = [], np.zeros(sources, np.bool_)
         for image in images:
             if len(image.is_instance) != sources:

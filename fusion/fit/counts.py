@@ -2,7 +2,7 @@
 
 A table has some thousand rows, whatever the image's size, so that Dice of any weights, and its
 gradient, cost next to nothing. It holds what the sources said, not what that is worth: how far a
-source is trusted can be fitted on some images and tried on others without counting again.
+source is to be relied on can be fitted on some images and tried on others without counting again.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from converters.masks import CropMask
-from fusion.rules.calibration import Trust
+from fusion.arrays import Floats
+from fusion.rules.calibration import SourceReliability
 from fusion.rules.evidence import LOGIT_LIMIT, ZONES, ClassEvidence, logit_table
 
-Floats = npt.NDArray[np.float64]
 # Levels of log odds above 0, narrow where it is decided; those below are alike. Of many sources
 # coarser ones do: they differ, and fine ones would make nearly every pixel a row of its own.
 _FINE = (0.0, 0.2, 0.4, 0.65, 0.95, 1.3, 1.7, 2.2, 2.8, 3.4, LOGIT_LIMIT)
@@ -62,13 +62,13 @@ _SURE = expit(np.array([-LOGIT_LIMIT, LOGIT_LIMIT]))
 
 
 @dataclass(frozen=True)
-class ClassTable:
+class ClassCounts:
     """One class of one image, counted.
 
     Attributes:
         levels: uint8 (n, K), the level of each source's log odds; SILENT where it says nothing.
         zones: uint8 (n,).
-        bone: int32 (n,), pixels of the row that belong to the class in truth.
+        inside: int32 (n,), pixels of the row that belong to the class in truth.
         other: int32 (n,), pixels of the row that do not.
         missed: true pixels outside every source's window.
         scores: float64 (K,), as in `ClassEvidence`.
@@ -77,7 +77,7 @@ class ClassTable:
 
     levels: npt.NDArray[np.uint8]
     zones: npt.NDArray[np.uint8]
-    bone: npt.NDArray[np.int32]
+    inside: npt.NDArray[np.int32]
     other: npt.NDArray[np.int32]
     missed: int
     scores: Floats
@@ -86,7 +86,7 @@ class ClassTable:
     @cached_property
     def truth(self) -> int:
         """The class's true pixels in the image."""
-        return int(self.bone.sum()) + self.missed
+        return int(self.inside.sum()) + self.missed
 
     def dice_alone(self, source: int) -> float:
         """Return the Dice of one source's mask, which is empty where the source is silent."""
@@ -94,10 +94,10 @@ class ClassTable:
 
     def dice_of_mean(self) -> float:
         """Return the Dice of the mean of the sources, about."""
-        heard = (~self.silent).astype(np.float64)
-        if not heard.any():
-            return self.dice_of(np.zeros(len(self.bone), np.bool_))
-        return self.dice_of(_mean_odds(self.levels, heard) >= 0)
+        shares = (~self.silent).astype(np.float64)
+        if not shares.any():
+            return self.dice_of(np.zeros(len(self.inside), np.bool_))
+        return self.dice_of(_mean_odds(self.levels, shares) >= 0)
 
     def average(self, weights: Floats) -> Floats:
         """Return the rows' average probability, float64 (n,), about.
@@ -105,9 +105,9 @@ class ClassTable:
         Args:
             weights: float64 (K,), at least 0; where a source is silent the others share its weight.
         """
-        heard = np.where(self.silent, 0.0, weights)
-        total = heard.sum()
-        return _SHARE[self.levels] @ heard / total if total else np.zeros(len(self.bone))
+        shares = np.where(self.silent, 0.0, weights)
+        total = shares.sum()
+        return _SHARE[self.levels] @ shares / total if total else np.zeros(len(self.inside))
 
     def says(self, source: int) -> npt.NDArray[np.bool_]:
         """Tell in which rows a source gives at least one half, bool (n,)."""
@@ -121,17 +121,17 @@ class ClassTable:
     @cached_property
     def pixels_of_levels(self) -> Floats:
         """Pixels of each source's levels, float64 (2, K, LEVELS + 1): of the class, and others."""
-        counts = (self.bone, self.other)
+        counts = (self.inside, self.other)
         return np.array([[np.bincount(k, n, SILENT + 1) for k in self.levels.T] for n in counts])
 
     def dice_of(self, chosen: npt.NDArray[np.bool_]) -> float:
         """Return the Dice of the pixels of some rows; chosen: bool (n,)."""
-        hit, area = int(self.bone[chosen].sum()), int((self.bone + self.other)[chosen].sum())
+        hit, area = int(self.inside[chosen].sum()), int((self.inside + self.other)[chosen].sum())
         both = area + self.truth
         return 2 * hit / both if both else 1.0
 
 
-def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> ClassTable:
+def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> ClassCounts:
     """Count one class of one image; `evidence` is None where no source has seen it.
 
     Raises:
@@ -142,26 +142,29 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
     if evidence is None:
         bytes_, counts = np.zeros(0, np.uint8), np.zeros(0, np.int32)
         none, ones = np.zeros((0, sources), np.uint8), np.ones(sources)
-        return ClassTable(none, bytes_, counts, counts, truth.area, ones, ones)
+        return ClassCounts(none, bytes_, counts, counts, truth.area, ones, ones)
     code = evidence.zones.astype(np.int64)
     level_of = _FINE_LEVELS if sources <= _FINE_UP_TO else _COARSE_LEVELS
     for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
         code = code * (LEVELS + 1) + (SILENT if silent else level_of[layer])
     real = truth.window(evidence.window_xywh)
-    rows, total, bone = _count(code.ravel(), real.ravel(), len(ZONES) * (LEVELS + 1) ** sources)
+    rows, total, inside = _count(code.ravel(), real.ravel(), len(ZONES) * (LEVELS + 1) ** sources)
     levels = np.empty((len(rows), sources), np.uint8)
     for k in reversed(range(sources)):
         rows, level = np.divmod(rows, LEVELS + 1)
         levels[:, k] = level
-    return ClassTable(
-        *(levels, rows.astype(np.uint8), bone, total - bone),
+    return ClassCounts(
+        levels=levels,
+        zones=rows.astype(np.uint8),
+        inside=inside,
+        other=total - inside,
         missed=truth.area - int(real.sum()),
         scores=evidence.scores,
         overlaps=evidence.overlaps,
     )
 
 
-def dice_above(table: ClassTable, values: Floats, thresholds: Floats) -> Floats:
+def dice_above(table: ClassCounts, values: Floats, thresholds: Floats) -> Floats:
     """Return the Dice of the rows whose value reaches each threshold, float64 (m,).
 
     Args:
@@ -171,8 +174,8 @@ def dice_above(table: ClassTable, values: Floats, thresholds: Floats) -> Floats:
     """
     place = np.searchsorted(thresholds, values, side="right")
     size = len(thresholds) + 1
-    hit = np.bincount(place, table.bone, size)[::-1].cumsum()[-2::-1]
-    area = np.bincount(place, table.bone + table.other, size)[::-1].cumsum()[-2::-1]
+    hit = np.bincount(place, table.inside, size)[::-1].cumsum()[-2::-1]
+    area = np.bincount(place, table.inside + table.other, size)[::-1].cumsum()[-2::-1]
     both = area + table.truth
     return np.where(both > 0, 2 * hit / np.maximum(both, 1), 1.0)
 
@@ -185,42 +188,42 @@ def _count(
         # No sorting: there are about as few codes as pixels.
         total = np.bincount(code, minlength=codes)
         rows = np.flatnonzero(total)
-        bone = np.bincount(code[real > 0], minlength=codes)[rows]
-        return rows, total[rows].astype(np.int32), bone.astype(np.int32)
+        inside = np.bincount(code[real > 0], minlength=codes)[rows]
+        return rows, total[rows].astype(np.int32), inside.astype(np.int32)
     rows, place, total = np.unique(code, return_inverse=True, return_counts=True)
-    bone = np.bincount(place[real > 0], minlength=len(rows))
-    return rows, total.astype(np.int32), bone.astype(np.int32)
+    inside = np.bincount(place[real > 0], minlength=len(rows))
+    return rows, total.astype(np.int32), inside.astype(np.int32)
 
 
 def features(
-    table: ClassTable,
-    trust: Trust,
+    table: ClassCounts,
+    reliability: SourceReliability,
     group: str | None,
     without: int | None = None,
     odds: Floats | None = None,
 ) -> npt.NDArray[np.float32]:
     """Return what the weights are multiplied with, float32 (n, zones * (K + 1) + 1).
 
-    In the columns of a row's zone stand the sources' log odds, as trusted, then those of their
+    In the columns of a row's zone stand the sources' log odds, as calibrated, then those of their
     mean; the last column is 1.
 
     Args:
         table: of one image.
-        trust: what the sources' probabilities and detections are worth.
+        reliability: what the sources' probabilities and detections are worth.
         group: the class's group.
         without: a source that is to be treated as silent.
-        odds: what `trusted_odds` says of the trust and the group, if it is known.
+        odds: what `calibrated_odds` says of the reliability and the group, if it is known.
     """
     sources = table.levels.shape[1]
-    out = np.zeros((len(table.bone), len(ZONES) * (sources + 1) + 1), np.float32)
+    out = np.zeros((len(table.inside), len(ZONES) * (sources + 1) + 1), np.float32)
     out[:, -1] = 1
     silent = table.silent.copy()
     if without is not None:
         silent[without] = True
     if silent.all():
         return out
-    worth = trust.worth(table.scores, table.overlaps, silent)
-    centres = trusted_odds(trust, group) if odds is None else odds
+    worth = reliability.worth(table.scores, table.overlaps, silent)
+    centres = calibrated_odds(reliability, group) if odds is None else odds
     logits = centres.take(table.levels + np.arange(sources) * centres.shape[1])
     common = logits @ worth / worth.sum()
     # As the rule spreads weights: what a source is not worth is the others'.
@@ -232,12 +235,12 @@ def features(
     return out
 
 
-def trusted_odds(trust: Trust, group: str | None) -> Floats:
-    """Return the log odds of each source's levels, as trusted, float64 (K, LEVELS + 1).
+def calibrated_odds(reliability: SourceReliability, group: str | None) -> Floats:
+    """Return the log odds of each source's levels, as calibrated, float64 (K, LEVELS + 1).
 
     Those of a silent source are 0.
     """
-    calibrations = trust.of_group(group)
+    calibrations = reliability.of_group(group)
     found = np.zeros((len(calibrations), LEVELS + 1))
     for k, calibration in enumerate(calibrations):
         found[k, :LEVELS] = calibration.logits(_PROB[:LEVELS])
@@ -258,14 +261,14 @@ class Stack:
         features: float32 (n, P), see `features`.
         starts: int64 (m,), the first row of each image that has rows.
         seen: int64 (m,), the places of those images.
-        bone: float32 (n,). total: float32 (n,). truth: float64 (images,), true pixels.
+        inside: float32 (n,). total: float32 (n,). truth: float64 (images,), true pixels.
         weights: float64 (images,), how much each image counts; their sum is 1.
     """
 
     features: npt.NDArray[np.float32]
     starts: npt.NDArray[np.int64]
     seen: npt.NDArray[np.int64]
-    bone: npt.NDArray[np.float32]
+    inside: npt.NDArray[np.float32]
     total: npt.NDArray[np.float32]
     truth: Floats
     weights: Floats
@@ -273,8 +276,8 @@ class Stack:
     @classmethod
     def of(
         cls,
-        tables: Sequence[ClassTable],
-        trust: Trust,
+        tables: Sequence[ClassCounts],
+        reliability: SourceReliability,
         group: str | None,
         without: int | None = None,
         weights: Floats | None = None,
@@ -283,22 +286,22 @@ class Stack:
 
         Args:
             tables: of the class.
-            trust: see `features`.
+            reliability: see `features`.
             group: see `features`.
             without: see `features`.
             weights: float64 (images,), how much each image counts; None for all alike.
         """
-        odds = trusted_odds(trust, group)
-        rows = [features(t, trust, group, without, odds) for t in tables]
-        lengths = np.array([len(t.bone) for t in tables])
+        odds = calibrated_odds(reliability, group)
+        rows = [features(t, reliability, group, without, odds) for t in tables]
+        lengths = np.array([len(t.inside) for t in tables])
         seen = np.flatnonzero(lengths)
-        bone = np.concatenate([t.bone for t in tables]).astype(np.float32)
+        inside = np.concatenate([t.inside for t in tables]).astype(np.float32)
         other = np.concatenate([t.other for t in tables]).astype(np.float32)
         truth = np.array([t.truth for t in tables], np.float64)
         starts = (np.cumsum(lengths) - lengths)[seen]
         weights = np.ones(len(tables)) if weights is None else weights
         shares = weights / weights.sum()
-        return cls(np.concatenate(rows), starts, seen, bone, bone + other, truth, shares)
+        return cls(np.concatenate(rows), starts, seen, inside, inside + other, truth, shares)
 
     def mean_dice_above(self, logits: npt.NDArray[np.float32], threshold: float) -> float:
         """Mean of `dice_above` over the images."""
@@ -312,17 +315,17 @@ class Stack:
         """Hard Dice of each image where the rows' log odds reach a threshold."""
         chosen = logits >= threshold
         both = self.truth + self._sums(self.total * chosen)
-        hit = self._sums(self.bone * chosen)
+        hit = self._sums(self.inside * chosen)
         return np.where(both > 0, 2 * hit / np.maximum(both, 1), 1.0)
 
     def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
         """1 - mean soft Dice over the images, and its gradient."""
         p = expit(self.features @ parameters.astype(np.float32))
         both = np.maximum(self.truth + self._sums(self.total * p), 1e-9)
-        value = 2 * self._sums(self.bone * p) / both
-        # Of 2 hit / both with respect to a row's p: (2 bone - value * total) / both.
+        value = 2 * self._sums(self.inside * p) / both
+        # Of 2 hit / both with respect to a row's p: (2 inside - value * total) / both.
         shares = self.weights / both
-        slope = self._of_rows(2 * shares) * self.bone - self._of_rows(value * shares) * self.total
+        slope = self._of_rows(2 * shares) * self.inside - self._of_rows(value * shares) * self.total
         gradient = (slope * p * (1 - p)) @ self.features
         return 1 - float(self.weights @ value), -gradient.astype(np.float64)
 
@@ -335,5 +338,5 @@ class Stack:
 
     def _of_rows(self, values: Floats) -> npt.NDArray[np.float32]:
         """Repeat each image's value for its rows, float32 (n,)."""
-        lengths = np.diff(np.append(self.starts, len(self.bone)))
+        lengths = np.diff(np.append(self.starts, len(self.inside)))
         return np.repeat(values[self.seen].astype(np.float32), lengths)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from fusion.arrays import Floats
 from fusion.metrics.intervals import Estimate
 
-Floats = npt.NDArray[np.float64]
 BOTH_SIDES, ONE_SIDE = 1.959964, 1.644854  # quantiles of the normal distribution, for 95 %
 
 

@@ -13,23 +13,22 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import expit
 
 from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace
+from fusion.arrays import Floats
 from fusion.fit.base import Fit, Tell, quiet
 from fusion.fit.counted import Counted, CountedImage, Seen, count_evidence
 from fusion.fit.counts import LEVEL_ODDS, LEVELS, Stack
-from fusion.fit.report import ClassReport, FallBack, HeldOut, members, report_classes
+from fusion.fit.report import ClassReport, FallBack, HeldOutReport, members, report_classes
 from fusion.fit.weights import Shrinkage, fit_weights
-from fusion.rules.calibration import Calibration, Gate, Trust
+from fusion.rules.calibration import Calibration, Gate, SourceReliability
 from fusion.rules.evidence import SOFT_EDGE, ZONES
 from fusion.rules.hybrid import ClassWeights, Hybrid
 
-Floats = npt.NDArray[np.float64]
 CHOICE_IMAGES = 40  # are enough to tell strengths apart that differ by a factor of three
-Fitted = tuple[Trust, dict[str, Floats]]
+Fitted = tuple[SourceReliability, dict[str, Floats]]
 _Places = tuple[Sequence[int], Sequence[int] | None]  # of images to fit on and to judge on
 
 
@@ -39,7 +38,7 @@ class HybridFit:
 
     Attributes:
         folds: of the cross-validation by patient inside the fit.
-        soft_edge: see `fusion.rules.evidence.soften_edges`.
+        soft_edge: see `fusion.rules.evidence.fade_beyond`.
         zones: whether weights differ between zones.
         calibrate: whether probabilities are calibrated, per source and group.
         gate: whether detections are weighed by their score and overlap.
@@ -101,7 +100,7 @@ class HybridFit:
         every: _Places = range(len(counted)), None
         results = workers.map(partial(self._fit_fold, counted, labels), (*folds, every))
         tell("cross-validating")
-        held_out, fits = HeldOut.empty(counted), []
+        held_out, fits = HeldOutReport.empty(counted), []
         for (_, test), (fitted, measured) in zip(folds, results, strict=False):
             fits.append(fitted)
             if measured is not None:
@@ -110,12 +109,11 @@ class HybridFit:
         report = report_classes(counted, held_out, sources, labels, self.fall_back)
         rule = self._rule(next(results)[0], report, sources)
         rules = counted.by_patient(folds, [self._rule(f, report, sources) for f in fits])
-        size = len(counted), len(rules)
-        return Fit(rule, "pool without a fit", Hybrid(), rules, *size, report)
+        return Fit(rule, "pool without a fit", Hybrid(), rules, len(counted), len(rules), report)
 
     def _fit_fold(
         self, counted: Counted, labels: LabelSpace, places: _Places
-    ) -> tuple[Fitted, HeldOut | None]:
+    ) -> tuple[Fitted, HeldOutReport | None]:
         train, test = places
         fitted = self._fit(counted.only(train), labels)
         return fitted, None if test is None else _measure(counted.only(test), fitted, labels)
@@ -123,34 +121,34 @@ class HybridFit:
     def _rule(
         self, fitted: Fitted, report: Mapping[str, ClassReport], sources: Sequence[str]
     ) -> Hybrid:
-        trust, parameters = fitted
+        reliability, parameters = fitted
         classes = {}
         for label, found in report.items():
             if found.keeps:
                 classes[label] = ClassWeights.single(sources.index(found.keeps), sources)
             else:
                 classes[label] = self._weights(parameters[label], len(sources))
-        gates = {s: g for s, g in zip(sources, trust.gates, strict=True) if g is not None}
+        gates = {s: g for s, g in zip(sources, reliability.gates, strict=True) if g is not None}
         calibrations = {
             group: dict(zip(sources, found, strict=True))
-            for group, found in trust.calibrations.items()
+            for group, found in reliability.calibrations.items()
         }
         return Hybrid(tuple(sources), classes, gates, calibrations, self.soft_edge)
 
     def _fit(self, counted: Counted, labels: LabelSpace) -> Fitted:
-        trust = self.fit_trust(counted, labels)
+        reliability = self.fit_reliability(counted, labels)
         shrinkage = self.shrinkage.times(self._choose_factor(counted, labels))
-        stacks = {n: _stack(counted, n, trust, labels) for n in labels.names}
-        return trust, fit_weights(stacks, labels, counted.sources, shrinkage)
+        stacks = {n: _stack(counted, n, reliability, labels) for n in labels.names}
+        return reliability, fit_weights(stacks, labels, counted.sources, shrinkage)
 
     def _choose_factor(self, counted: Counted, labels: LabelSpace) -> float:
         if len(self.factors) == 1 or len(set(counted.patients)) < 4:
             return self.factors[len(self.factors) // 2]
         train, test = counted.folds(3)[0]
         seen, held_out = counted.only(train[:CHOICE_IMAGES]), counted.only(test[:CHOICE_IMAGES])
-        trust = self.fit_trust(seen, labels)
-        stacks = {n: _stack(seen, n, trust, labels) for n in labels.names}
-        tried = {n: _stack(held_out, n, trust, labels) for n in labels.names}
+        reliability = self.fit_reliability(seen, labels)
+        stacks = {n: _stack(seen, n, reliability, labels) for n in labels.names}
+        tried = {n: _stack(held_out, n, reliability, labels) for n in labels.names}
 
         def score(factor: float) -> float:
             shrinkage = self.shrinkage.times(factor)
@@ -167,34 +165,40 @@ class HybridFit:
         of_zones = {z: tuple(rows[i if self.zones else 0]) for i, z in enumerate(ZONES)}
         return ClassWeights(round(float(parameters[-1]), 4), of_zones)
 
-    def fit_trust(self, counted: Counted, labels: LabelSpace) -> Trust:
+    def fit_reliability(self, counted: Counted, labels: LabelSpace) -> SourceReliability:
         """Fit what the sources' detections and probabilities are worth."""
         gates = tuple(
             _gate(counted, k) if self.gate and counted.is_instance[k] else None
             for k in range(counted.sources)
         )
         if not self.calibrate:
-            return Trust(gates)
+            return SourceReliability(gates)
         groups = members(labels)
-        return Trust(gates, {g: _calibrations(counted, names) for g, names in groups.items()})
+        return SourceReliability(
+            gates, {g: _calibrations(counted, names) for g, names in groups.items()}
+        )
 
 
-def _measure(test: Counted, fitted: Fitted, labels: LabelSpace) -> HeldOut:
+def _measure(test: Counted, fitted: Fitted, labels: LabelSpace) -> HeldOutReport:
     """Return what weights reach on images that they were not fitted on."""
-    (trust, parameters), found = fitted, HeldOut.empty(test)
+    (reliability, parameters), found = fitted, HeldOutReport.empty(test)
     for n in labels.names:
-        found.fused[n][:] = _stack(test, n, trust, labels).dice(parameters[n])
+        found.fused[n][:] = _stack(test, n, reliability, labels).dice(parameters[n])
         for k in range(test.sources):
-            without = _stack(test, n, trust, labels, k).dice(parameters[n])
+            without = _stack(test, n, reliability, labels, k).dice(parameters[n])
             found.lost[n][k] = found.fused[n] - without
     return found
 
 
 def _stack(
-    counted: Counted, label: str, trust: Trust, labels: LabelSpace, without: int | None = None
+    counted: Counted,
+    label: str,
+    reliability: SourceReliability,
+    labels: LabelSpace,
+    without: int | None = None,
 ) -> Stack:
     group = labels.group_of(label)
-    return Stack.of(counted.tables[label], trust, group, without, counted.weights)
+    return Stack.of(counted.tables[label], reliability, group, without, counted.weights)
 
 
 def _gate(counted: Counted, k: int) -> Gate | None:
@@ -213,7 +217,7 @@ def _calibrations(counted: Counted, names: Sequence[str]) -> tuple[Calibration, 
         (t, w) for n in names for t, w in zip(counted.tables[n], counted.weights, strict=True)
     )
     for t, weight_of_image in tables:
-        # An image counts whatever the size of the bone in it.
+        # An image counts whatever the size of the object in it.
         pixels += weight_of_image / max(t.truth, 1) * t.pixels_of_levels
     prob = expit(LEVEL_ODDS)
     return tuple(

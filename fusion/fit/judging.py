@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
+from fusion.arrays import Floats
 from fusion.fit.base import Fit
 from fusion.fit.counted import Seen
 from fusion.fit.report import ClassReport, likely_gains
@@ -20,8 +20,6 @@ from fusion.metrics.intervals import Estimate, mean_over_people
 from fusion.metrics.scores import dice
 from fusion.rules.pooling import Mean
 from fusion.types import Prediction, Rule
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace
+from fusion.arrays import Floats
 from fusion.fit.base import Fit, Tell, quiet
 from fusion.fit.counted import Counted, CountedImage, Seen, count_plainly
-from fusion.fit.counts import ClassTable, dice_above
+from fusion.fit.counts import ClassCounts, dice_above
 from fusion.fit.gains import pool_gains
 from fusion.fit.report import members
 from fusion.metrics.intervals import Estimate, means_over_people
@@ -27,7 +27,6 @@ from fusion.rules.pooling import Mean, Weighted
 from fusion.rules.voting import Vote, elect
 from fusion.types import Rule
 
-Floats = npt.NDArray[np.float64]
 THRESHOLDS = np.linspace(0.3, 0.7, 21)
 SHARPNESS = (0.0, 0.5, 1.0, 2.0)
 LEAST_ERROR = 1e-3
@@ -63,9 +62,17 @@ class PlainFit(ABC):
         rules = list(workers.map(partial(self._train_on, counted, sources, labels), places))
         held_out = counted.by_patient(folds, rules[:-1])
         name, plain = self.plain(counted, sources)
-        size = len(counted), len(held_out)
         takes = self.takes(rules[-1], labels)
-        return Fit(rules[-1], name, plain, held_out, *size, takes=takes, can_lose=not takes)
+        return Fit(
+            rules[-1],
+            name,
+            plain,
+            held_out,
+            images=len(counted),
+            patients=len(held_out),
+            takes=takes,
+            can_lose=not takes,
+        )
 
     def _train_on(
         self,
@@ -174,7 +181,7 @@ class ClasswiseFit(PlainFit):
 
     A class comes from the source that is best on its group, unless another one is surely better on
     it: the lower 95 % confidence bound of the gain over patients, the gains of the group's other
-    classes heard, is above 0.
+    classes counted in, is above 0.
     """
 
     def train(self, counted: Counted, sources: Sequence[str], labels: LabelSpace) -> Rule:
@@ -241,9 +248,9 @@ def _drawn_errors(counted: Counted, labels: LabelSpace) -> dict[str, Floats]:
     """What each source lacks to a Dice of 1 where it speaks, class -> float64 (K,)."""
     lacks = {}
     for n, tables in counted.tables.items():
-        spoken = np.transpose([~t.silent for t in tables])
-        total = spoken @ counted.weights
-        said = (counted.alone(n) * spoken) @ counted.weights
+        speaks = np.transpose([~t.silent for t in tables])
+        total = speaks @ counted.weights
+        said = (counted.alone(n) * speaks) @ counted.weights
         lacks[n] = 1 - said / np.where(total > 0, total, 1)
     return {
         n: np.maximum((lacks[n] + np.mean([lacks[m] for m in names], axis=0)) / 2, LEAST_ERROR)
@@ -264,11 +271,11 @@ def _by_name(sources: Sequence[str], weights: Floats) -> dict[str, float]:
 # --- votes and choices
 
 
-def vote_dice(table: ClassTable, ranks: Mapping[int, int], k: int) -> float:
+def vote_dice(table: ClassCounts, ranks: Mapping[int, int], k: int) -> float:
     """Return the Dice of a vote on one class of one image; see `fusion.rules.voting.elect`."""
     says = {place: table.says(place) for place in ranks if not table.silent[place]}
     elected = elect(range(len(ranks)), says, ranks, k)
-    return table.dice_of(np.zeros(len(table.bone), np.bool_) if elected is None else elected)
+    return table.dice_of(np.zeros(len(table.inside), np.bool_) if elected is None else elected)
 
 
 def _best(counted: Counted, names: Sequence[str]) -> int:

@@ -26,7 +26,7 @@ from fusion.rules.crf import DenseCrf
 from fusion.rules.refine import ReadGrey, Refine, Steps, cut, work_window
 from fusion.types import Prediction
 
-Gains = npt.NDArray[np.float32]
+StepGains = npt.NDArray[np.float32]
 
 CANDIDATES: Mapping[str, tuple[Any, ...]] = {
     "crf": (DenseCrf(), DenseCrf(weight=1.0), DenseCrf(weight=1.0, grey=16.0)),
@@ -95,7 +95,7 @@ class Trying:
     labels: LabelSpace
     read_grey: ReadGrey | None = None
 
-    def __call__(self, prediction: Prediction, truth: Mapping[str, CropMask]) -> Gains:
+    def __call__(self, prediction: Prediction, truth: Mapping[str, CropMask]) -> StepGains:
         """Return what Dice gains by all that is tried, float32 (classes, most that are tried).
 
         Args:
@@ -117,7 +117,7 @@ class Trying:
 
 
 def choose_refinement(
-    measure: Callable[[Trying], Iterable[Gains]],
+    measure: Callable[[Trying], Iterable[StepGains]],
     people: Sequence[str],
     labels: LabelSpace,
     *,
@@ -183,7 +183,7 @@ def _try_alone(
     group: str,
     name: str,
     options: Sequence[Steps],
-    gains: Gains,
+    gains: StepGains,
     people: Sequence[str],
     weights: npt.NDArray[np.float64],
 ) -> Trial:
@@ -211,7 +211,7 @@ def _chain(trials: Sequence[Trial], group: str) -> list[dict[str, Any]]:
 
 
 def _try_together(
-    measure: Callable[[Trying], Iterable[Gains]],
+    measure: Callable[[Trying], Iterable[StepGains]],
     people: Sequence[str],
     labels: LabelSpace,
     chains: Mapping[str, Sequence[Mapping[str, Any]]],

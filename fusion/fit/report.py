@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from converters.types import LabelSpace
+from fusion.arrays import Floats
 from fusion.fit.counted import Counted
 from fusion.fit.gains import pool_gains
 from fusion.metrics.intervals import Estimate, mean_over_people
 
-Floats = npt.NDArray[np.float64]
 FallBack = Literal["never", "worse", "unsure"]
 """Classes that keep their best source: none; those whose likely gain over it is not positive; those
 whose gain's lower confidence bound is not."""
@@ -29,7 +28,7 @@ class ClassReport:
         mean: mean Dice of the sources' plain mean.
         fused: mean held-out Dice of the fitted pool.
         gain: `fused` minus the best source, with its interval over patients.
-        likely_gain: the same, when the gains of the group's other classes are heard as well; the
+        likely_gain: the same, when the gains of the group's other classes count as well; the
             lower end of its interval is a lower confidence bound at 95 %.
         worth: source -> held-out Dice that the pool loses without it.
         keeps: the source the class keeps, or "".
@@ -50,7 +49,7 @@ class ClassReport:
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutReport:
     """Dice of the fused classes on images that the weights were not fitted on.
 
     Attributes:
@@ -62,7 +61,7 @@ class HeldOut:
     lost: Mapping[str, Floats]
 
     @classmethod
-    def empty(cls, counted: Counted) -> HeldOut:
+    def empty(cls, counted: Counted) -> HeldOutReport:
         """Return zeros, to be filled in fold by fold."""
         shape = counted.sources, len(counted)
         return cls(
@@ -70,7 +69,7 @@ class HeldOut:
             {n: np.zeros(shape) for n in counted.tables},
         )
 
-    def fill(self, places: Sequence[int], part: HeldOut) -> None:
+    def fill(self, places: Sequence[int], part: HeldOutReport) -> None:
         """Put in what was reached on some of the images."""
         for n, fused in part.fused.items():
             self.fused[n][places] = fused
@@ -79,7 +78,7 @@ class HeldOut:
 
 def report_classes(
     counted: Counted,
-    held_out: HeldOut,
+    held_out: HeldOutReport,
     sources: Sequence[str],
     labels: LabelSpace,
     fall_back: FallBack,
@@ -121,7 +120,7 @@ def _falls_back(gain: Estimate, fall_back: FallBack) -> bool:
 
 
 def likely_gains(gains: Mapping[str, Estimate], labels: LabelSpace) -> dict[str, Estimate]:
-    """Return the classes' gains when those of their groups' other classes are heard as well."""
+    """Return the classes' gains when those of their groups' other classes count as well."""
     likely: dict[str, Estimate] = {}
     for names in members(labels).values():
         likely |= zip(names, pool_gains([gains[n] for n in names]), strict=True)

@@ -13,14 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.optimize import minimize
 
 from converters.types import LabelSpace
+from fusion.arrays import Floats
 from fusion.fit.counts import Stack
 from fusion.rules.evidence import LOGIT_LIMIT, ZONES
 
-Floats = npt.NDArray[np.float64]
 STEPS = 30
 PRECISION = 2e-5  # of the loss, relative
 

@@ -1,6 +1,6 @@
 """How far means can be trusted: confidence intervals by a bootstrap over people.
 
-Both hands of a person resemble each other, so that whole people are drawn anew, not images.
+Images of one person resemble each other, so that whole people are drawn anew, not images.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fusion.arrays import Floats
+
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 _RESAMPLES_AT_A_TIME = 100
-
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Estimate:
 
 
 def mean_over_people(
-    values: Values, people: Sequence[str], weights: Values | None = None
+    values: Floats, people: Sequence[str], weights: Floats | None = None
 ) -> Estimate:
     """Return the mean over images, then over columns, with its bootstrap interval.
 
@@ -76,10 +76,10 @@ def mean_over_people(
 
 
 def means_over_people(
-    values: Values,
+    values: Floats,
     people: Sequence[str],
     selections: Sequence[Sequence[int]],
-    weights: Values | None = None,
+    weights: Floats | None = None,
 ) -> list[Estimate | None]:
     """Return what `mean_over_people` does for several selections of the columns.
 
@@ -112,7 +112,7 @@ def means_over_people(
     for i, columns in enumerate(selections):
         chosen[list(columns), i] = 1
 
-    def means(drawn: npt.NDArray[np.int64], axis: int = -1) -> Values:
+    def means(drawn: npt.NDArray[np.int64], axis: int = -1) -> Floats:
         times = _times_drawn(drawn.reshape(-1, drawn.shape[axis]), len(sums))
         return _means(times @ sums, times @ counts, chosen).T
 
@@ -137,14 +137,14 @@ def means_over_people(
     ]
 
 
-def _span(draws: Values) -> tuple[float, float]:
+def _span(draws: Floats) -> tuple[float, float]:
     # SciPy's own interval becomes NaN by a single draw in which nothing is defined.
     known = draws[np.isfinite(draws)]
     low, high = np.quantile(known, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
-def _by_person(values: Values, people: Sequence[str], weights: Values) -> tuple[Values, Values]:
+def _by_person(values: Floats, people: Sequence[str], weights: Floats) -> tuple[Floats, Floats]:
     """Sums and weights of the defined values of each person (rows) and column."""
     names, person = np.unique(np.asarray(people), return_inverse=True)
     known = np.isfinite(values)
@@ -154,7 +154,7 @@ def _by_person(values: Values, people: Sequence[str], weights: Values) -> tuple[
     return sums, counts
 
 
-def _times_drawn(drawn: npt.NDArray[np.int64], people: int) -> Values:
+def _times_drawn(drawn: npt.NDArray[np.int64], people: int) -> Floats:
     """How often each draw (rows) has each person (columns)."""
     rows = np.arange(len(drawn))[:, None] * people
     return (
@@ -164,7 +164,7 @@ def _times_drawn(drawn: npt.NDArray[np.int64], people: int) -> Values:
     )
 
 
-def _means(sums: Values, counts: Values, chosen: Values) -> Values:
+def _means(sums: Floats, counts: Floats, chosen: Floats) -> Floats:
     """Mean of each selection's columns that have values (draws, selections); else NaN."""
     known = counts > 0
     means = np.where(known, sums / np.where(known, counts, 1), 0)

@@ -15,15 +15,15 @@ from fusion.metrics.scores import ImageScore, score_image
 from fusion.metrics.surface import boundary_error_rate, surface_distances
 
 MEASURES = {
-    "dice": "Dice, and Dice of the pixels that bones share",
+    "dice": "Dice, and Dice of the pixels that classes share",
     "iou": "intersection over union; their mean is mIoU",
     "nsd": "normalised surface Dice within 2 px",
     "hd95": "Hausdorff distance in px, 95th percentile",
     "asd": "average symmetric surface distance in px",
     "ber": "wrong pixels in the band of 2 px on both sides of the true outline",
-    "overlap": "Dice and surface Dice of what each two bones share",
+    "overlap": "Dice and surface Dice of what each two classes share",
     "confusion": "pixels of a class that are predicted as another one",
-    "presence": "missing, extra and doubled bones",
+    "presence": "missing, extra and doubled classes",
 }
 FAST = ("dice", "iou", "presence")
 SURFACE = ("nsd", "hd95", "asd")
@@ -74,12 +74,14 @@ def measure_image(
     found = {n: m for n, m in predicted.items() if m.area}
     real = {n: m for n, m in truth.items() if m.area}
     score = score_image(key, found, real, labels)
+    asked = found if "presence" in measures else {}
+    doubled = tuple(n for n, mask in asked.items() if is_doubled(mask, real.get(n, EMPTY)))
     return replace(
         score,
         measures=_measure_classes(found, real, labels, size_hw, measures),
         pairs=score_pairs(found, real, labels) if "overlap" in measures else {},
         confusion=count_confusion(found, real) if "confusion" in measures else {},
-        doubled=_doubled(found, real) if "presence" in measures else (),
+        doubled=doubled,
     )
 
 
@@ -92,11 +94,11 @@ def _measure_classes(
 ) -> dict[str, dict[str, float]]:
     values: dict[str, dict[str, float]] = {m: {} for m in (*SURFACE, "ber") if m in measures}
     for name in labels.names if values else ():
-        pair = found.get(name, EMPTY), real.get(name, EMPTY)
+        mask, truth = found.get(name, EMPTY), real.get(name, EMPTY)
         if "ber" in values:
-            values["ber"][name] = boundary_error_rate(*pair, size_hw)
+            values["ber"][name] = boundary_error_rate(mask, truth, size_hw)
         if not values.keys().isdisjoint(SURFACE):
-            distances = surface_distances(*pair)
+            distances = surface_distances(mask, truth)
             known = {
                 "nsd": distances.surface_dice,
                 "hd95": distances.hausdorff,
@@ -105,10 +107,6 @@ def _measure_classes(
             for measure in values.keys() & known.keys():
                 values[measure][name] = known[measure]()
     return values
-
-
-def _doubled(found: Mapping[str, CropMask], real: Mapping[str, CropMask]) -> tuple[str, ...]:
-    return tuple(n for n, mask in found.items() if is_doubled(mask, real.get(n, EMPTY)))
 
 
 def _with_background(

@@ -1,4 +1,4 @@
-"""What happens where bones lie over one another: shared pixels by pairs, and mixed-up classes."""
+"""What happens where objects lie over one another: shared pixels by pairs, and mixed-up classes."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def shared_pairs(masks: Mapping[str, CropMask], labels: LabelSpace) -> dict[Pair
 def score_pairs(
     predicted: Mapping[str, CropMask], truth: Mapping[str, CropMask], labels: LabelSpace
 ) -> dict[Pair, dict[str, float]]:
-    """Score the overlap of each two bones as a mask of its own.
+    """Score the overlap of each two classes as a mask of its own.
 
     These are RAM-H1200's DSC-O and its normalised surface Dice (2 px): the predicted overlap of two
-    bones against their true overlap, for the pairs whose truth shares a pixel. An overlap that is
+    classes against their true overlap, for the pairs whose truth shares a pixel. An overlap that is
     not predicted at all scores 0.
 
     Returns:
@@ -99,13 +99,13 @@ def parts_px(mask: CropMask) -> list[int]:
 
 
 def is_doubled(prediction: CropMask, truth: CropMask, share: float = 0.1) -> bool:
-    """Tell whether a bone is predicted in more places than it has.
+    """Tell whether a class is predicted in more places than it has.
 
     Args:
         prediction: the class's mask.
         truth: the class's true mask.
-        share: parts count from this share of the bone's true area on (without truth, of the
-            predicted area): crumbs are no second bone.
+        share: parts count from this share of the class's true area on (without truth, of the
+            predicted area): crumbs are no second object.
     """
     least = share * (truth.area or prediction.area)
     found, real = (sum(px >= least for px in parts_px(mask)) for mask in (prediction, truth))

@@ -107,9 +107,9 @@ class ImageScore:
 
     Attributes:
         dice: label -> Dice, for every class of the label space.
-        shared: label -> Dice of the part of the bone that it shares with other bones, predicted
-            against true; only classes whose truth shares a pixel. Bone pairs whose overlap is
-            drawn too small, too large or elsewhere all lose here (the idea of RAM-H1200's DSC-O).
+        shared: label -> Dice of the part of the class that it shares with others, predicted against
+            true; only classes whose truth shares a pixel. Pairs whose overlap is drawn too small,
+            too large or elsewhere all lose here (the idea of RAM-H1200's DSC-O).
         counts: label -> pixels, for every class; empty where Dice comes from elsewhere.
         measures: name -> label -> value, such as those of `fusion.metrics.surface`; only what was
             asked.
@@ -199,7 +199,7 @@ class Scores:
         return {n: float(np.mean(values[n])) for n in self.labels.names if n in values}
 
     def shared(self) -> float | None:
-        """Mean Dice on what bones share, over images, then classes; None where none share."""
+        """Mean Dice on what classes share, over images, then classes; None where none share."""
         per_class = self.shared_per_class()
         return float(np.mean(list(per_class.values()))) if per_class else None
 

@@ -3,7 +3,7 @@
 What is averaged: images first, then classes, as the competition does. Where a class is absent from
 the truth and the prediction, Dice, IoU and surface Dice are 1 and distances 0. Where it is absent
 from one of them they are 0, and the distance is infinite; such distances are left out of the means
-and counted (`Summary.infinite`): a missing bone has no distance, and its Dice says so.
+and counted (`Summary.infinite`): a missing object has no distance, and its Dice says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fusion.metrics.intervals import Estimate, Values, means_over_people
+from fusion.arrays import Floats
+from fusion.metrics.intervals import Estimate, means_over_people
 from fusion.metrics.scores import ImageScore, Pair, Scores
 
 POSTURES = ("straight", "bent")
@@ -28,7 +29,7 @@ class Summary:
     Attributes:
         overall: of all classes; None where no image has a value.
         groups: of the label space's groups that have values.
-        postures: of all classes, over the images of straight hands and of bent ones.
+        postures: of all classes, over the images of each of POSTURES.
         classes: of the classes that have values.
         infinite: how many values were infinite, and left out.
     """
@@ -59,7 +60,7 @@ def people_of(scores: Scores) -> list[str]:
     return [image.patient or image.key for image in scores.images]
 
 
-def values_of(scores: Scores, measure: str) -> Values:
+def values_of(scores: Scores, measure: str) -> Floats:
     """Return a measure of every image and class, float64 (n, C); NaN where it is not defined.
 
     Args:
@@ -88,7 +89,7 @@ def _row(image: ImageScore, measure: str) -> Mapping[str, float]:
     return image.measures.get(measure, {})
 
 
-def pair_values(scores: Scores, measure: str) -> tuple[list[Pair], Values]:
+def pair_values(scores: Scores, measure: str) -> tuple[list[Pair], Floats]:
     """Return the pairs of classes that share pixels, and a measure of each, float64 (n, pairs).
 
     Args:
@@ -143,7 +144,7 @@ def compare(new: Scores, old: Scores, measure: str) -> Summary:
         return _summarize(np.where(infinite, np.inf, after - before), new)
 
 
-def _summarize(values: Values, scores: Scores) -> Summary:
+def _summarize(values: Floats, scores: Scores) -> Summary:
     labels, people = scores.labels, people_of(scores)
     infinite = np.isinf(values)
     values = np.where(infinite, np.nan, values)
@@ -160,7 +161,7 @@ def _summarize(values: Values, scores: Scores) -> Summary:
     )
 
 
-def _by_posture(values: Values, scores: Scores) -> dict[str, Estimate]:
+def _by_posture(values: Floats, scores: Scores) -> dict[str, Estimate]:
     people = people_of(scores)
     found = {}
     for posture in POSTURES:
@@ -204,7 +205,7 @@ def confusion_of(scores: Scores) -> dict[Pair, tuple[int, int]]:
 
 
 def presence_of(scores: Scores) -> dict[str, list[tuple[str, str]]]:
-    """Return `missing`, `extra` and `doubled` bones, each as (image, class)."""
+    """Return `missing`, `extra` and `doubled` classes, each as (image, class)."""
 
     def listed(field: str) -> list[tuple[str, str]]:
         return [(i.key, name) for i in scores.images for name in getattr(i, field)]

@@ -8,7 +8,7 @@ length: on smooth outlines its surface Dice is higher by up to .07, its distance
 pixels. Compare figures of one definition only.
 
 Distances are Euclidean, in pixels. They come from a k-d tree of the edge pixels, which is exact; a
-distance transform takes as long for a small bone and far longer for a large one.
+distance transform takes as long for a small object and far longer for a large one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.masks import CropMask, Mask
+from fusion.arrays import Floats
 
 TOLERANCE_PX = 2.0
 PERCENTILE = 95.0
 BAND_PX = 2
-
-Distances = npt.NDArray[np.float64]
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 
@@ -50,8 +49,8 @@ class SurfaceDistances:
             prediction; infinite where nothing is predicted.
     """
 
-    to_truth: Distances
-    to_prediction: Distances
+    to_truth: Floats
+    to_prediction: Floats
 
     def surface_dice(self, tolerance_px: float = TOLERANCE_PX) -> float:
         """Return the normalised surface Dice (Nikolov et al. 2018, arXiv:1809.04430).
@@ -96,7 +95,7 @@ def surface_distances(prediction: CropMask, truth: CropMask) -> SurfaceDistances
     return SurfaceDistances(_nearest(found, real), _nearest(real, found))
 
 
-def _nearest(points: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> Distances:
+def _nearest(points: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> Floats:
     if not len(points) or not len(others):
         return np.full(len(points), np.inf)
     from scipy.spatial import KDTree  # late: overlaps alone do not need it
@@ -121,8 +120,8 @@ def boundary_error_rate(
     """Return the share of wrong pixels in the band along the true outline.
 
     The band is the truth's dilation without its erosion, both by a disc of `radius_px`. The image's
-    border is no outline: there the bone is taken to go on, and no band runs along it. A prediction
-    that leaves the bone out is wrong on the inner side of the band, about half of it.
+    border is no outline: there the object is taken to go on, and no band runs along it. Where the
+    prediction leaves the object out, it is wrong on the inner side of the band, about half of it.
 
     Args:
         prediction: mask in an image of that size.
@@ -139,7 +138,7 @@ def boundary_error_rate(
     band = np.zeros_like(real)
     if truth.area:
         kernel = disc(radius_px)
-        # OpenCV's border takes part in neither: the bone goes on where the image ends.
+        # OpenCV's border takes part in neither: the object goes on where the image ends.
         band = cv2.dilate(real, kernel) & ~cv2.erode(real, kernel)
     width = int(cv2.countNonZero(band)) if band.size else 0
     if not width:

@@ -1,4 +1,4 @@
-"""What rules have in common that fuse each class by itself, whatever is said of the others."""
+"""What fusion rules have in common, and rules around a rule; rules that fuse class by class."""
 
 from __future__ import annotations
 
@@ -6,21 +6,85 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from converters.masks import enclose
 from converters.types import LabelSpace
+from fusion.arrays import Bytes
 from fusion.rules.evidence import check_same_image
-from fusion.types import Evidence, Prediction, SoftMask, Window, evidence_at_pixels, soft_mask
+from fusion.types import Evidence, Prediction, Rule, SoftMask, Window, evidence_at_pixels, soft_mask
 
-Bytes = npt.NDArray[np.uint8]
 Verdict = tuple[Evidence, ...] | None
 """A class's fused evidence: empty where there is no such object, None where nobody speaks of it."""
 
 
 @dataclass(frozen=True)
-class Hearing:
+class FusionRule(ABC):
+    """A rule that fuses the sources' predictions of one image.
+
+    Attributes:
+        sources: names of the sources in the order of the predictions; empty where the rule treats
+            all alike.
+    """
+
+    sources: tuple[str, ...] = ()
+
+    @property
+    def is_pixelwise(self) -> bool:
+        """Whether it looks at one pixel at a time, so that it need not know an image's size."""
+        return False
+
+    def innermost(self) -> Rule:
+        """Return the rule itself: there is nothing around it."""
+        return self
+
+    @abstractmethod
+    def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
+        """Fuse one image's predictions, given in the order of `sources`.
+
+        Raises:
+            ValueError: predictions of different images, none, or another number than of sources;
+                or options that do not fit the sources or the classes.
+        """
+
+
+@dataclass(frozen=True)
+class WrappedRule(ABC):
+    """A rule around a rule: it does something to what the inner one has fused.
+
+    Attributes:
+        rule: fuses.
+    """
+
+    rule: Rule
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the sources that the rule expects, in order; empty if it takes any."""
+        return self.rule.sources
+
+    @property
+    def is_pixelwise(self) -> bool:
+        """Whether it looks at one pixel at a time: what is done to whole objects does not."""
+        return False
+
+    def innermost(self) -> Rule:
+        """Return the rule inside all that is around it."""
+        return self.rule.innermost()
+
+    @abstractmethod
+    def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
+        """Fuse one image's predictions, given in the order of `sources`."""
+
+
+def layers(rule: Rule) -> Iterator[Rule]:
+    """Yield a rule, and what it is around, from the outside to the innermost one."""
+    while isinstance(rule, WrappedRule):
+        yield rule
+        rule = rule.rule
+    yield rule
+
+
+@dataclass(frozen=True)
+class ClassVotes:
     """What the sources that speak of one class say of it in one image.
 
     Attributes:
@@ -35,7 +99,7 @@ class Hearing:
     masks: Mapping[int, SoftMask | None]
 
     @classmethod
-    def of(cls, predictions: Sequence[Prediction], label: str, once: bool) -> Hearing:
+    def of(cls, predictions: Sequence[Prediction], label: str, once: bool) -> ClassVotes:
         """Ask one image's sources about a class; `once`: it occurs at most once in an image."""
         masks = {}
         for place, prediction in enumerate(predictions):
@@ -57,22 +121,14 @@ class Hearing:
 
 
 @dataclass(frozen=True)
-class ClassRule(ABC):
-    """A rule that fuses each class by itself.
-
-    Attributes:
-        sources: names of the sources in the order of the predictions; empty where the rule treats
-            all alike.
-    """
-
-    sources: tuple[str, ...] = ()
+class ClassRule(FusionRule):
+    """A rule that fuses each class by itself, whatever is said of the others."""
 
     def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
         """Fuse one image's predictions, given in the order of `sources`.
 
         Raises:
-            ValueError: predictions of different images, none, or another number than of sources;
-                or options that do not fit the sources or the classes.
+            ValueError: as `FusionRule`.
         """
         self.check(predictions, labels)
         return assemble(predictions, {n: self.decide(predictions, n, labels) for n in labels.names})
@@ -83,14 +139,14 @@ class ClassRule(ABC):
 
     def decide(self, predictions: Sequence[Prediction], label: str, labels: LabelSpace) -> Verdict:
         """Fuse one class of one image; predictions, labels and options have been checked."""
-        heard = Hearing.of(predictions, label, labels.once)
-        if not heard.masks:
+        votes = ClassVotes.of(predictions, label, labels.once)
+        if not votes.masks:
             return None
-        window, prob = self.fuse(heard, labels)
+        window, prob = self.fuse(votes, labels)
         return evidence_at_pixels(window, prob) if prob.any() else ()
 
     @abstractmethod
-    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+    def fuse(self, votes: ClassVotes, labels: LabelSpace) -> tuple[Window, Bytes]:
         """Return a window of the image and the class's probability there, uint8 (h, w)."""
 
 
@@ -140,6 +196,6 @@ def assemble(predictions: Sequence[Prediction], verdicts: Mapping[str, Verdict])
     """Make one image's prediction of the verdicts on all its classes."""
     first = predictions[0]
     masks = {label: found for label, found in verdicts.items() if found}
-    spoken = frozenset(label for label, found in verdicts.items() if found is not None)
-    classes = None if len(spoken) == len(verdicts) else spoken
+    known = frozenset(label for label, found in verdicts.items() if found is not None)
+    classes = None if len(known) == len(verdicts) else known
     return Prediction(first.key, first.size_hw, "semantic", masks, classes)

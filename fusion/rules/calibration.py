@@ -1,4 +1,4 @@
-"""How far to trust a source: what its probabilities mean, and what its detections are worth."""
+"""How reliable a source is: what its probabilities mean, and what its detections are worth."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from fusion.arrays import Floats
 from fusion.rules.evidence import LOGIT_LIMIT, NEUTRAL
 
-Floats = npt.NDArray[np.float64]
 KNOTS = 7
 
 
@@ -141,12 +141,12 @@ class Calibration:
         return np.where(np.round(prob * 255) == NEUTRAL, 0.0, found) if neutral_is_zero else found
 
     @classmethod
-    def fit(cls, prob: Floats, bone: Floats, other: Floats, prior: float = 1e-3) -> Calibration:
+    def fit(cls, prob: Floats, inside: Floats, other: Floats, prior: float = 1e-3) -> Calibration:
         """Fit by the likelihood of the pixels, drawn a little toward no change.
 
         Args:
             prob: float64 (n,), probabilities.
-            bone: float64 (n,), weight of the pixels with that probability that are bone.
+            inside: float64 (n,), weight of the pixels with that probability that are the object's.
             other: float64 (n,), weight of those that are not.
             prior: strength that draws the three numbers toward no change, as a share of the weight.
         """
@@ -155,13 +155,13 @@ class Calibration:
 
         p = np.clip(prob, 1e-3, 1 - 1e-3)
         features = np.stack([np.log(p), -np.log1p(-p), np.ones_like(p)], axis=1)
-        start, total = np.array([1.0, 1.0, 0.0]), max(float((bone + other).sum()), 1e-9)
+        start, total = np.array([1.0, 1.0, 0.0]), max(float((inside + other).sum()), 1e-9)
 
         def loss(values: Floats) -> tuple[float, Floats]:
             z = features @ values
             away = values - start
-            nll = bone @ np.logaddexp(0, -z) + other @ np.logaddexp(0, z)
-            slope = (bone + other) * expit(z) - bone
+            nll = inside @ np.logaddexp(0, -z) + other @ np.logaddexp(0, z)
+            slope = (inside + other) * expit(z) - inside
             value = float(nll) / total + prior * float(away @ away)
             return value, features.T @ slope / total + 2 * prior * away
 
@@ -174,7 +174,7 @@ _LIMITS = (-LOGIT_LIMIT, LOGIT_LIMIT)
 
 
 @dataclass(frozen=True)
-class Trust:
+class SourceReliability:
     """What the sources' probabilities and detections are worth.
 
     Attributes:

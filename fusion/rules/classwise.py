@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from converters.types import LabelSpace
 from fusion.rules.base import (
     ClassRule,
+    FusionRule,
     Verdict,
     assemble,
     check_classes,
@@ -18,11 +19,11 @@ from fusion.types import Prediction, Rule
 
 
 @dataclass(frozen=True)
-class Classwise:
+class Classwise(FusionRule):
     """Takes each class from a chosen source, or from another rule over chosen sources.
 
-    Where those who are chosen for a class abstain, as a wrist crop does on a bone that its edge
-    cuts, the class comes from the rest.
+    Where those who are chosen for a class abstain, as a source that sees a part of the image does
+    on an object that the part's edge cuts, the class comes from the rest.
 
     Attributes:
         sources: names of the sources in the order of the predictions. Left out, those that the
@@ -35,13 +36,17 @@ class Classwise:
         ValueError: a choice names a source that is not among `sources`.
     """
 
-    sources: tuple[str, ...] = ()
     classes: Mapping[str, str | Rule] = field(default_factory=dict)
     rest: str | Rule | None = None
 
     def __post_init__(self) -> None:
         named = [name for choice in self._choices() for name in _sources_of(choice)]
         object.__setattr__(self, "sources", check_names("classwise", self.sources, named))
+
+    @property
+    def is_pixelwise(self) -> bool:
+        """Whether all the rules that classes come from look at one pixel at a time."""
+        return all(isinstance(c, str) or c.is_pixelwise for c in self._choices())
 
     def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
         """Fuse one image's predictions, given in the order of `sources`.
@@ -79,15 +84,15 @@ class Classwise:
         self, choice: str | Rule, predictions: Sequence[Prediction], labels: LabelSpace
     ) -> _Panel:
         named = _sources_of(choice)
-        heard = [predictions[self.sources.index(n)] for n in named] if named else predictions
+        chosen = [predictions[self.sources.index(n)] for n in named] if named else predictions
         if isinstance(choice, ClassRule):
-            choice.check(heard, labels)
-        return _Panel(choice, heard, labels)
+            choice.check(chosen, labels)
+        return _Panel(choice, chosen, labels)
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """A choice and the predictions that it hears. A rule that is not by class is asked once."""
+    """A choice and the predictions that it gets. A rule that is not by class is asked once."""
 
     choice: str | Rule
     predictions: Sequence[Prediction]
@@ -109,4 +114,4 @@ class _Panel:
 
 
 def _sources_of(choice: str | Rule) -> tuple[str, ...]:
-    return (choice,) if isinstance(choice, str) else tuple(getattr(choice, "sources", ()))
+    return (choice,) if isinstance(choice, str) else choice.sources

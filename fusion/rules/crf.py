@@ -10,11 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import import_optional
+from fusion.arrays import Bytes
 
-Bytes = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 # A byte says no more than that: 0 and 255 are not certain.
-_SUREST = 0.5 / 255
+_LEAST_PROB = 0.5 / 255
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,12 @@ def _load() -> Any:
     return import_optional("pydensecrf.densecrf", "crf")
 
 
-def _energy(prob: Bytes) -> Floats:
+def _energy(prob: Bytes) -> npt.NDArray[np.float32]:
     """Negative logarithms of the probabilities of outside and inside, float32 (2, n)."""
-    inside = np.clip(prob.ravel().astype(np.float32) / 255, _SUREST, 1 - _SUREST)
+    inside = np.clip(prob.ravel().astype(np.float32) / 255, _LEAST_PROB, 1 - _LEAST_PROB)
     return np.ascontiguousarray(-np.log(np.stack([1 - inside, inside])), np.float32)
 
 
-def _places(shape: tuple[int, ...]) -> Floats:
+def _places(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     """Row and column of each pixel, float32 (2, n)."""
     return np.indices(shape, np.float32).reshape(2, -1)

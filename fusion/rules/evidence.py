@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from converters.masks import enclose
 from converters.types import LabelSpace
+from fusion.arrays import Bytes
 from fusion.types import Prediction, SoftMask, Window, soft_mask
 
-Bytes = npt.NDArray[np.uint8]
 LOGIT_LIMIT = 4.0
 NEUTRAL = 128
 ALONE, SHARED, OUTLINE = 0, 1, 2
@@ -79,7 +79,7 @@ def claimed_by_mean(layers: Bytes | Sequence[Bytes]) -> npt.NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _ClassView:
     """What one source shows of one class: nothing to say, nothing there, or a mask."""
 
     is_silent: bool
@@ -122,7 +122,7 @@ def gather(
         if window[2] == 0 or window[3] == 0:
             continue
         layers, silent = _layers(seen, window)
-        claim = _spoken(layers, silent).max(axis=0) >= NEUTRAL
+        claim = _layers_that_speak(layers, silent).max(axis=0) >= NEUTRAL
         place = _slices(window)
         shared[place] |= claimed[place] & claim
         claimed[place] |= claim
@@ -130,8 +130,11 @@ def gather(
     reach = max(1, round(OUTLINE_SHARE * float(np.sqrt(size_hw[0] * size_hw[1]))))
     return [
         ClassEvidence(
-            *(label, window, layers, silent),
-            zones=_zones(_spoken(layers, silent), shared[_slices(window)], reach),
+            label,
+            window,
+            layers,
+            silent,
+            zones=_zones(_layers_that_speak(layers, silent), shared[_slices(window)], reach),
             scores=np.array(scores, np.float64),
             overlaps=_overlaps(layers, silent, is_instance),
         )
@@ -139,23 +142,23 @@ def gather(
     ]
 
 
-def _look(prediction: Prediction, label: str, once: bool, soft_edge: float) -> _Seen:
+def _look(prediction: Prediction, label: str, once: bool, soft_edge: float) -> _ClassView:
     if not prediction.speaks_of(label):
-        return _Seen(is_silent=True)
+        return _ClassView(is_silent=True)
     found = prediction.evidence(label, once)
     if found is None:
-        return _Seen(is_silent=prediction.kind == "instance")
+        return _ClassView(is_silent=prediction.kind == "instance")
     score, mask = found
     if prediction.kind == "semantic":
-        return _Seen(False, 1.0, mask)
-    return _Seen(False, score, mask, soft_edge)
+        return _ClassView(False, 1.0, mask)
+    return _ClassView(False, score, mask, soft_edge)
 
 
 def fade_beyond(mask: SoftMask, share: float, window: Window, layer: Bytes) -> None:
     """Let a detection's mask fade out beyond its box, where the box cuts something off.
 
     A box's edge is a guess too. If it errs by a normal distribution, a pixel at distance d beyond
-    an edge that cuts through bone is bone with the probability of an error above d.
+    an edge that cuts through the object is of the object with the probability of an error above d.
 
     Args:
         mask: a detection's.
@@ -192,13 +195,13 @@ def _reaches_its_edge(prob: Bytes) -> bool:
     return any(int(edge.max()) >= FAINT for edge in edges)
 
 
-def _window_of(seen: Sequence[_Seen], size_hw: tuple[int, int]) -> Window:
+def _window_of(seen: Sequence[_ClassView], size_hw: tuple[int, int]) -> Window:
     # What fades out beyond a box supports other sources; alone it decides nothing.
     trimmed = [soft_mask(s.mask.prob, s.mask.box_xywh, FAINT) for s in seen if s.mask]
     return enclose([mask.window(size_hw) for mask in trimmed if mask])
 
 
-def _layers(seen: Sequence[_Seen], window: Window) -> tuple[Bytes, npt.NDArray[np.bool_]]:
+def _layers(seen: Sequence[_ClassView], window: Window) -> tuple[Bytes, npt.NDArray[np.bool_]]:
     silent = np.array([s.is_silent for s in seen])
     layers = np.empty((len(seen), window[3], window[2]), np.uint8)
     for source, layer in zip(seen, layers, strict=True):
@@ -206,7 +209,7 @@ def _layers(seen: Sequence[_Seen], window: Window) -> tuple[Bytes, npt.NDArray[n
     return layers, silent
 
 
-def _spoken(layers: Bytes, silent: npt.NDArray[np.bool_]) -> Bytes:
+def _layers_that_speak(layers: Bytes, silent: npt.NDArray[np.bool_]) -> Bytes:
     return layers[~silent] if silent.any() else layers
 
 

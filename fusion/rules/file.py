@@ -13,17 +13,17 @@ import configs
 from converters.files.strict_yaml import read_mapping
 from converters.types import LabelSpace
 from fusion.checks.adjacency import Adjacency
-from fusion.checks.flagged import Watched
+from fusion.rules.flagged import FlaggedRule
 from fusion.rules.refine import Refine, Refined
 from fusion.rules.registry import FUSIONS
-from fusion.rules.schema import Reader, describe, plain, plain_fields, purpose
+from fusion.rules.schema import DataclassReader, describe, plain, plain_fields, purpose
 from fusion.types import Prediction, Rule
 
 # A key beside `method` -> the type of its value, and how that and the rule become the rule. The
 # resulting dataclass has the fields `rule`, and one that is named like the key.
 AROUND: dict[str, tuple[type, Callable[[Rule, Any], Rule]]] = {
     "refine": (Refine, Refined),
-    "adjacency": (Adjacency, Watched),
+    "adjacency": (Adjacency, FlaggedRule),
 }
 _WIDTH = 98
 
@@ -40,8 +40,7 @@ def load_rule(method: str | None, config: Path | None) -> Rule:
         return read_rule(config)
     if method not in FUSIONS:
         raise ValueError(f"method '{method}': expected one of {', '.join(FUSIONS)}")
-    rule: Rule = FUSIONS[method]()
-    return rule
+    return FUSIONS[method]()
 
 
 def read_rule(path: Path) -> Rule:
@@ -70,9 +69,8 @@ def check_names(rule: Rule, sources: Sequence[str], config: Path) -> None:
     Raises:
         ValueError: it names others; says which.
     """
-    wanted = tuple(getattr(rule, "sources", ()))
-    if wanted and set(wanted) != set(sources):
-        expected = f"the fusion config expects the sources {', '.join(wanted)}"
+    if rule.sources and set(rule.sources) != set(sources):
+        expected = f"the fusion config expects the sources {', '.join(rule.sources)}"
         raise ValueError(
             f"{config}: 'sources': {expected}; given are {', '.join(sources)}; rename them in the "
             "file, or give those that it names"
@@ -91,12 +89,9 @@ def check_options(rule: Rule, sources: int, labels: LabelSpace, config: Path) ->
     Raises:
         ValueError: an option does not fit; names the file and the option.
     """
-    inner = rule
-    while type(inner) not in FUSIONS.values() and hasattr(inner, "rule"):
-        inner = inner.rule
     nothing = Prediction("nothing", (1, 1), "semantic", {})
     try:
-        inner([nothing] * sources, labels)
+        rule.innermost()([nothing] * sources, labels)
     except ValueError as error:
         raise ValueError(f"{config}: {error}") from None
 
@@ -187,4 +182,4 @@ def _flow(value: Any) -> str:
     return text.strip().removesuffix("...").strip()
 
 
-_READER = Reader({Rule: parse_rule})
+_READER = DataclassReader({Rule: parse_rule})

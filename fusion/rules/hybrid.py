@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.types import LabelSpace
-from fusion.rules.calibration import Calibration, Gate, Trust
+from fusion.arrays import Floats
+from fusion.rules.base import FusionRule
+from fusion.rules.calibration import Calibration, Gate, SourceReliability
 from fusion.rules.evidence import (
     NEUTRAL,
     SOFT_EDGE,
@@ -22,7 +24,6 @@ from fusion.rules.evidence import (
 )
 from fusion.types import Evidence, Prediction, SoftMask, evidence_at_pixels
 
-Floats = npt.NDArray[np.float64]
 FAINTEST = 26  # a tenth: from a mask that stays below it nothing is recovered
 
 
@@ -61,7 +62,7 @@ class ClassWeights:
 
 
 @dataclass(frozen=True)
-class Hybrid:
+class Hybrid(FusionRule):
     """Pools instance and semantic sources in log odds, with weights per class and zone.
 
     For class c at pixel x in zone z(x), with M the mean of the sources' probabilities:
@@ -71,8 +72,8 @@ class Hybrid:
     plain mean and every single source are cases of it. C_k calibrates a source's probabilities.
     A detection has its say as far as it is worth it, by its score and by its overlap with the
     semantic sources; what is left of its weight, and all of a source's that has nothing to say, is
-    the others'. Detections fade out beyond their boxes, so that bone which a box cuts off is the
-    semantic sources' to fill in. Where every class occurs once in an image and nothing reaches one
+    the others'. Detections fade out beyond their boxes, so that what a box cuts off is the semantic
+    sources' to fill in. Where every class occurs once in an image and nothing reaches one
     half, the object is recovered from the source that is most certain of it.
 
     Attributes:
@@ -86,7 +87,6 @@ class Hybrid:
         recover: whether a class that nothing supports is recovered.
     """
 
-    sources: tuple[str, ...] = ()
     classes: Mapping[str, ClassWeights] = field(default_factory=dict)
     gates: Mapping[str, Gate] = field(default_factory=dict)
     calibrations: Mapping[str, Mapping[str, Calibration]] = field(default_factory=dict)
@@ -118,27 +118,27 @@ class Hybrid:
             expected = f"{len(self.sources)} sources ({', '.join(self.sources)})"
             raise ValueError(f"hybrid: expected {expected}, found {len(predictions)}")
         recover = self.recover and labels.once
-        trust = self.trust(len(predictions))
+        reliability = self.reliability(len(predictions))
         masks: dict[str, tuple[Evidence, ...]] = {}
         for evidence in gather(predictions, labels, self.soft_edge):
             label = evidence.label
             found = self._kept(evidence, predictions, labels.once) or self._pooled(
-                evidence, trust, labels.group_of(label)
+                evidence, reliability, labels.group_of(label)
             )
             if recover and int(found[1].prob.max(initial=0)) < NEUTRAL:
                 found = strongest(label, predictions) or found
             masks[label] = (found,)
         return Prediction(predictions[0].key, predictions[0].size_hw, "semantic", masks)
 
-    def trust(self, sources: int) -> Trust:
+    def reliability(self, sources: int) -> SourceReliability:
         """Return gates and calibrations by the sources' places."""
         if not self.sources:
-            return Trust((None,) * sources)
+            return SourceReliability((None,) * sources)
         calibrations = {
             group: tuple(found.get(name, Calibration()) for name in self.sources)
             for group, found in self.calibrations.items()
         }
-        return Trust(tuple(self.gates.get(name) for name in self.sources), calibrations)
+        return SourceReliability(tuple(self.gates.get(name) for name in self.sources), calibrations)
 
     def _kept(
         self, evidence: ClassEvidence, predictions: Sequence[Prediction], once: bool
@@ -149,21 +149,28 @@ class Hybrid:
         k = self.sources.index(weights.keeps)
         return None if evidence.silent[k] else predictions[k].evidence(evidence.label, once)
 
-    def _pooled(self, evidence: ClassEvidence, trust: Trust, group: str | None) -> Evidence:
+    def _pooled(
+        self, evidence: ClassEvidence, reliability: SourceReliability, group: str | None
+    ) -> Evidence:
         weights = self.classes.get(evidence.label)
         if weights is None or weights.keeps:
             weights = ClassWeights.plain(len(evidence.prob))
-        return evidence_at_pixels(evidence.window_xywh, pool(evidence, weights, trust, group))[0]
+        return evidence_at_pixels(
+            evidence.window_xywh, pool(evidence, weights, reliability, group)
+        )[0]
 
 
 def pool(
-    evidence: ClassEvidence, weights: ClassWeights, trust: Trust, group: str | None
+    evidence: ClassEvidence,
+    weights: ClassWeights,
+    reliability: SourceReliability,
+    group: str | None,
 ) -> npt.NDArray[np.uint8]:
     """Return the pooled probability at the window's pixels, uint8 (h, w), 255 = 1."""
-    worth = trust.worth(evidence.scores, evidence.overlaps, evidence.silent)
+    worth = reliability.worth(evidence.scores, evidence.overlaps, evidence.silent)
     rows = {zone: spread(weights.weights[zone][:-1], worth) for zone in ZONES}
     total = _Total(evidence.zones, weights.bias)
-    calibrations = trust.of_group(group)
+    calibrations = reliability.of_group(group)
     for k in np.flatnonzero(worth):
         total.add(evidence.prob[k], calibrations[k].table(), [row[k] for row in rows.values()])
     of_mean = [weights.weights[zone][-1] for zone in ZONES]
@@ -207,9 +214,9 @@ def weighted_mean(prob: npt.NDArray[np.uint8], worth: Floats) -> npt.NDArray[np.
         prob: uint8 (K, h, w).
         worth: float64 (K,), at least one above 0; a source without any has no influence.
     """
-    heard = np.flatnonzero(worth)
-    total, whole = prob[heard[0]].astype(np.float32), float(worth[heard[0]])
-    for k in heard[1:]:
+    used = np.flatnonzero(worth)
+    total, whole = prob[used[0]].astype(np.float32), float(worth[used[0]])
+    for k in used[1:]:
         whole += worth[k]
         cv2.accumulateWeighted(prob[k], total, worth[k] / whole)
     # A little more, so that halves are rounded up whatever the sum's last digits are.
@@ -217,7 +224,7 @@ def weighted_mean(prob: npt.NDArray[np.uint8], worth: Floats) -> npt.NDArray[np.
 
 
 def spread(row: Sequence[float], worth: Floats) -> npt.NDArray[np.float32]:
-    """Return one weight a source, float32 (K,), after what is not trusted went to the others.
+    """Return one weight a source, float32 (K,), after what is not relied on went to the others.
 
     A source keeps the part of its weight that it is worth; the rest is divided among all by what
     they are worth. The weights' sum stays, and with it the bias keeps its counterweight.

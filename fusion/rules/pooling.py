@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from converters.types import LabelSpace
-from fusion.rules.base import Bytes, ClassRule, Hearing, check_classes, check_names
+from fusion.arrays import Bytes
+from fusion.rules.base import ClassRule, ClassVotes, check_classes, check_names
 from fusion.rules.evidence import FAINT, NEUTRAL
 from fusion.types import Prediction, Window
 
@@ -42,19 +43,21 @@ class Average(ClassRule):
                 expected = "expected more than 0, less than 1"
                 raise ValueError(f"thresholds: {name}: {expected}, found {threshold}")
 
+    is_pixelwise = True
+
     def check(self, predictions: Sequence[Prediction], labels: LabelSpace) -> None:
         """Raise ValueError where a threshold is of no class, or the rule does not fit."""
         super().check(predictions, labels)
         check_classes(type(self).__name__.lower(), list(self.thresholds), labels)
 
-    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+    def fuse(self, votes: ClassVotes, labels: LabelSpace) -> tuple[Window, Bytes]:
         """Return the average of the probabilities where one of them is not faint."""
-        window, prob = _average(heard, self.shares(heard, labels))
-        group = self.thresholds.get(labels.group_of(heard.label) or "", 0.5)
-        return window, move_to_half(prob, self.thresholds.get(heard.label, group))
+        window, prob = _average(votes, self.shares(votes, labels))
+        group = self.thresholds.get(labels.group_of(votes.label) or "", 0.5)
+        return window, move_to_half(prob, self.thresholds.get(votes.label, group))
 
     @abstractmethod
-    def shares(self, heard: Hearing, labels: LabelSpace) -> Mapping[int, float]:
+    def shares(self, votes: ClassVotes, labels: LabelSpace) -> Mapping[int, float]:
         """Return the weight of each source that speaks of the class, by its place."""
 
 
@@ -68,9 +71,9 @@ class Mean(Average):
     section 3).
     """
 
-    def shares(self, heard: Hearing, labels: LabelSpace) -> Mapping[int, float]:
+    def shares(self, votes: ClassVotes, labels: LabelSpace) -> Mapping[int, float]:
         """Return 1 for each source that speaks of the class."""
-        return dict.fromkeys(heard.masks, 1.0)
+        return dict.fromkeys(votes.masks, 1.0)
 
 
 @dataclass(frozen=True)
@@ -112,10 +115,10 @@ class Weighted(Average):
             if not sum(table.values()) > 0:
                 raise ValueError(f"weighted: {label}: expected a weight above 0, found {table}")
 
-    def shares(self, heard: Hearing, labels: LabelSpace) -> Mapping[int, float]:
+    def shares(self, votes: ClassVotes, labels: LabelSpace) -> Mapping[int, float]:
         """Return the class's weights of the sources that speak of it."""
-        table = self._table(heard.label, labels)
-        return {place: table[self.sources[place]] for place in heard.masks}
+        table = self._table(votes.label, labels)
+        return {place: table[self.sources[place]] for place in votes.masks}
 
     def _table(self, label: str, labels: LabelSpace) -> dict[str, float]:
         group = self.classes.get(labels.group_of(label) or "", {})
@@ -130,23 +133,25 @@ class Max(ClassRule):
     Kittler, Hatef, Duin and Matas, "On combining classifiers", PAMI 1998, section 3.
     """
 
-    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+    is_pixelwise = True
+
+    def fuse(self, votes: ClassVotes, labels: LabelSpace) -> tuple[Window, Bytes]:
         """Return the highest probability where it is not faint."""
-        window = heard.window(FAINT)
+        window = votes.window(FAINT)
         highest = np.zeros((window[3], window[2]), np.uint8)
-        for _, layer in heard.layers(window):
+        for _, layer in votes.layers(window):
             np.maximum(highest, layer, out=highest)
         return window, highest
 
 
-def _average(heard: Hearing, weights: Mapping[int, float]) -> tuple[Window, Bytes]:
+def _average(votes: ClassVotes, weights: Mapping[int, float]) -> tuple[Window, Bytes]:
     """Return the mean of the layers, halves rounded up; weights: one a source that speaks."""
-    window = heard.window(FAINT)
+    window = votes.window(FAINT)
     total = np.zeros((window[3], window[2]), np.uint32)
     if not (whole := sum(weights.values())):
         return window, total.astype(np.uint8)
     shares = {place: round(weight / whole * _WHOLE) for place, weight in weights.items()}
-    for place, layer in heard.layers(window):
+    for place, layer in votes.layers(window):
         if shares[place]:
             total += np.multiply(layer, shares[place], dtype=np.uint32)
     divisor = sum(shares.values())

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from converters.types import LabelSpace
+from fusion.arrays import Bytes
+from fusion.rules.base import WrappedRule
 from fusion.rules.crf import DenseCrf
-from fusion.types import Evidence, Prediction, Rule, SoftMask, Window, evidence_at_pixels, soft_mask
+from fusion.types import Evidence, Prediction, SoftMask, Window, evidence_at_pixels, soft_mask
 
-Bytes = npt.NDArray[np.uint8]
 ReadGrey = Callable[[str], Bytes | None]
 """From an image's key to its grey values, uint8 (H, W), or None where there are none."""
 _INSIDE = 128
@@ -184,7 +184,7 @@ class Refine:
 
 
 @dataclass(frozen=True)
-class Refined:
+class Refined(WrappedRule):
     """A rule whose result is refined.
 
     Attributes:
@@ -193,14 +193,8 @@ class Refined:
         read_grey: reads an image by its key; called only where there is a CRF.
     """
 
-    rule: Rule
     refine: Refine
     read_grey: ReadGrey | None = field(default=None, compare=False, repr=False)
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """Names of the sources that the rule expects, in order; empty if it takes any."""
-        return tuple(getattr(self.rule, "sources", ()))
 
     def __call__(self, predictions: Sequence[Prediction], labels: LabelSpace) -> Prediction:
         """Fuse one image's predictions, and refine the result.
@@ -255,10 +249,11 @@ def _morph(mask: Bytes, operation: int, radius_px: float) -> Bytes:
     if reach < 1:
         return mask
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    wide = 2 * reach
     # Beyond the image the object goes on as it is at the border: neither eats it nor adds to it.
-    framed = cv2.copyMakeBorder(mask, *(2 * reach,) * 4, cv2.BORDER_REPLICATE)
+    framed = cv2.copyMakeBorder(mask, wide, wide, wide, wide, cv2.BORDER_REPLICATE)
     done = cv2.morphologyEx(framed, operation, kernel)
-    return np.ascontiguousarray(done[2 * reach : -2 * reach, 2 * reach : -2 * reach])
+    return np.ascontiguousarray(done[wide:-wide, wide:-wide])
 
 
 def _shift(prob: Bytes, threshold: float) -> Bytes:
@@ -312,14 +307,11 @@ def _refined(
     return ((score, kept), *others) if kept else found
 
 
-_INSIDE = 128
-
-
-def certainty(prediction: Prediction, label: str) -> float:
+def confidence(prediction: Prediction, label: str) -> float:
     """Return the mean probability inside a class's mask, in 0..1; 0 where the mask is empty.
 
     Inside is what a submission would call the object: a probability of at least one half. The mask
-    of a hard vote has certainty 1.
+    of a hard vote has confidence 1.
     """
     best = prediction.best(label)
     if best is None:
@@ -333,19 +325,19 @@ def certainty(prediction: Prediction, label: str) -> float:
 def drop_uncertain(
     prediction: Prediction, floor: float, once: bool = True
 ) -> tuple[Prediction, tuple[str, ...]]:
-    """Return the prediction without the objects below a certainty, and their classes.
+    """Return the prediction without the objects below a confidence, and their classes.
 
     An object whose mask is empty is none: it is neither kept nor counted.
 
     Args:
         prediction: of one image.
-        floor: the least certainty of what is kept.
+        floor: the least confidence of what is kept.
         once: each class occurs once in an image: all of its mask is one object. Otherwise each
             connected part (8 neighbours) is, and a class comes as often as parts of it are dropped.
     """
     if not once:
         return _drop_parts(prediction, floor)
-    known = {label: certainty(prediction, label) for label in prediction.masks}
+    known = {label: confidence(prediction, label) for label in prediction.masks}
     kept = {n: e for n, e in prediction.masks.items() if known[n] >= floor and known[n] > 0}
     dropped = tuple(label for label, value in known.items() if 0 < value < floor)
     return replace(prediction, masks=kept), dropped

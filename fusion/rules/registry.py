@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from fusion.rules.base import FusionRule
 from fusion.rules.classwise import Classwise
 from fusion.rules.hybrid import Hybrid
 from fusion.rules.pooling import Max, Mean, Weighted
 from fusion.rules.staple import Staple
 from fusion.rules.voting import Vote
 
-FUSIONS: dict[str, Any] = {
+FUSIONS: dict[str, type[FusionRule]] = {
     "mean": Mean,
     "weighted": Weighted,
     "vote": Vote,

@@ -27,7 +27,7 @@ _WHAT = {
 
 
 @dataclass(frozen=True)
-class Reader:
+class DataclassReader:
     """Builds values of given types from plain ones.
 
     Attributes:
@@ -122,7 +122,7 @@ class Reader:
 
 
 def plain(value: Any, own: Callable[[Any], Any] = lambda value: None) -> Any:
-    """Return a dataclass, or what one may hold, as plain values that `Reader` reads.
+    """Return a dataclass, or what one may hold, as plain values that `DataclassReader` reads.
 
     A field that is empty, as it is by default, is left out.
 

@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.types import LabelSpace
-from fusion.rules.base import Bytes, ClassRule, Hearing
+from fusion.arrays import Bytes, Floats
+from fusion.rules.base import ClassRule, ClassVotes
 from fusion.rules.evidence import FAINT, NEUTRAL
 from fusion.types import Window
 
-Floats = npt.NDArray[np.float64]
 # As in ITK's filter: estimates that change by less are final.
 _STILL = 1e-7
 _TINY = np.finfo(np.float64).tiny
@@ -27,7 +27,7 @@ _AT_MOST_CODES = 1 << 16
 
 
 @dataclass(frozen=True)
-class Estimate:
+class RaterQuality:
     """What expectation maximisation says.
 
     Attributes:
@@ -68,21 +68,21 @@ class Staple(ClassRule):
         if self.iterations < 1:
             raise ValueError(f"staple: expected at least one iteration, found {self.iterations}")
 
-    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+    def fuse(self, votes: ClassVotes, labels: LabelSpace) -> tuple[Window, Bytes]:
         """Return the probability of the estimated truth on the crop."""
-        window = _widen(heard.window(FAINT if self.soft else NEUTRAL), self.margin, heard.size_hw)
-        layers = np.zeros((len(heard.masks), window[3], window[2]), np.uint8)
+        window = _widen(votes.window(FAINT if self.soft else NEUTRAL), self.margin, votes.size_hw)
+        layers = np.zeros((len(votes.masks), window[3], window[2]), np.uint8)
         if not layers.size:
             return window, layers[0]
-        places = {place: k for k, place in enumerate(heard.masks)}
-        for place, layer in heard.layers(window):
+        places = {place: k for k, place in enumerate(votes.masks)}
+        for place, layer in votes.layers(window):
             layers[places[place]] = layer
         steps = SOFT_STEPS if self.soft else 1
         truth = estimate(layers, steps, self.iterations).truth
         return window, np.minimum(np.floor(truth * 256), 255).astype(np.uint8)
 
 
-def estimate(layers: Bytes, steps: int = 1, iterations: int = 100) -> Estimate:
+def estimate(layers: Bytes, steps: int = 1, iterations: int = 100) -> RaterQuality:
     """Estimate the truth behind several segmentations of one object, and each one's quality.
 
     Masks give the binary algorithm of the paper, with the mean share of marked pixels as the prior
@@ -110,7 +110,7 @@ def estimate(layers: Bytes, steps: int = 1, iterations: int = 100) -> Estimate:
         truth = expit(of_object - of_rest)
         if np.abs(np.concatenate([p, q]) - before).max() <= _STILL:
             break
-    return Estimate(truth[place].reshape(layers.shape[1:]), p, q)
+    return RaterQuality(truth[place].reshape(layers.shape[1:]), p, q)
 
 
 def _rate(share: Floats, weight: Floats) -> Floats:

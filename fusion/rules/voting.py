@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.types import LabelSpace
-from fusion.rules.base import Bytes, ClassRule, Hearing, check_names
+from fusion.arrays import Bytes
+from fusion.rules.base import ClassRule, ClassVotes, check_names
 from fusion.rules.evidence import NEUTRAL
 from fusion.types import Prediction, Window
 
@@ -74,6 +75,8 @@ class Vote(ClassRule):
         if self.k < 0:
             raise ValueError(f"vote: 'k': expected 0 or more, found {self.k}")
 
+    is_pixelwise = True
+
     def check(self, predictions: Sequence[Prediction], labels: LabelSpace) -> None:
         """Raise ValueError where `k` exceeds the votes, or the rule does not fit."""
         super().check(predictions, labels)
@@ -81,12 +84,12 @@ class Vote(ClassRule):
         if self.k > count:
             raise ValueError(f"vote: 'k': expected 0 to {count}, found {self.k}")
 
-    def fuse(self, heard: Hearing, labels: LabelSpace) -> tuple[Window, Bytes]:
+    def fuse(self, votes: ClassVotes, labels: LabelSpace) -> tuple[Window, Bytes]:
         """Return 255 where the vote says so, elsewhere 0."""
-        window = heard.window(NEUTRAL)
+        window = votes.window(NEUTRAL)
         nothing = np.zeros((window[3], window[2]), np.bool_)
-        says = dict.fromkeys(heard.masks, nothing)
-        says.update((place, layer >= NEUTRAL) for place, layer in heard.layers(window))
+        says = dict.fromkeys(votes.masks, nothing)
+        says.update((place, layer >= NEUTRAL) for place, layer in votes.layers(window))
         voters = self._voters(max(says) + 1)
         elected = elect(voters, says, self._ranks(max(says) + 1), self.k)
         return window, np.where(nothing if elected is None else elected, 255, 0).astype(np.uint8)
@@ -118,19 +121,19 @@ def elect(
         ranks: place -> its rank where a tie is to be decided, the smallest first.
         k: votes that are needed; 0 means more than half.
     """
-    heard = []
+    ballots = []
     for voter in voters:
         said = says.get(voter) if isinstance(voter, int) else elect(voter, says, ranks)
         if said is not None:
             rank = min(ranks[place] for place in _leaves(voter) if place in says)
-            heard.append((rank, said))
-    if not heard:
+            ballots.append((rank, said))
+    if not ballots:
         return None
-    votes = np.sum([said for _, said in heard], axis=0, dtype=np.uint16)
+    votes = np.sum([said for _, said in ballots], axis=0, dtype=np.uint16)
     if k:
-        return np.asarray(votes >= min(k, len(heard)))
-    decides = min(heard, key=lambda entry: entry[0])[1]
-    return np.asarray(2 * votes + decides > len(heard))
+        return np.asarray(votes >= min(k, len(ballots)))
+    decides = min(ballots, key=lambda entry: entry[0])[1]
+    return np.asarray(2 * votes + decides > len(ballots))
 
 
 def _check_ballot(voters: Sequence[Voter]) -> None:

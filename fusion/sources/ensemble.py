@@ -13,7 +13,7 @@ import numpy as np
 from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.sources.store import ImageEntry, PredictionStore, check_match
-from fusion.sources.submission import Place, parse_row, read_places
+from fusion.sources.submission import RowSpan, parse_row, read_places
 from fusion.types import Evidence, Prediction, SoftMask
 
 # Where nobody knows how long an image's rows are. A submission's code counts pixels row after row,
@@ -60,7 +60,7 @@ class SubmissionIndex:
     path: Path
     digest: str
     classes: tuple[str, ...]
-    places: Mapping[str, Mapping[str, Place]]
+    places: Mapping[str, Mapping[str, RowSpan]]
     ends: Mapping[str, int]
 
     @classmethod
@@ -71,7 +71,7 @@ class SubmissionIndex:
             ValueError: not a submission, a row that comes twice, or an image without one of the
                 classes that others have.
         """
-        places: dict[str, dict[str, Place]] = {}
+        places: dict[str, dict[str, RowSpan]] = {}
         ends: dict[str, int] = {}
         for row, place in read_places(path):
             of_image = places.setdefault(row.image_name, {})
@@ -90,7 +90,7 @@ class SubmissionIndex:
 
 
 def _check_whole(
-    path: Path, classes: Sequence[str], places: Mapping[str, Mapping[str, Place]]
+    path: Path, classes: Sequence[str], places: Mapping[str, Mapping[str, RowSpan]]
 ) -> None:
     """Raise ValueError where images have rows of different classes: names the odd row or image."""
     having = {label: [n for n, found in places.items() if label in found] for label in classes}
@@ -185,7 +185,7 @@ class SubmissionPart:
 
     path: Path
     images: Mapping[str, ImageEntry]
-    places: Mapping[str, Mapping[str, Place]]
+    places: Mapping[str, Mapping[str, RowSpan]]
     classes: frozenset[str]
     sizes_known: bool
 
@@ -207,7 +207,7 @@ class SubmissionPart:
                 yield Prediction(key, (height, width), "semantic", masks, self.classes)
 
     def _mask(
-        self, text: bytes, name: str, label: str, place: Place, size_hw: tuple[int, int]
+        self, text: bytes, name: str, label: str, place: RowSpan, size_hw: tuple[int, int]
     ) -> SoftMask | None:
         row = parse_row(text)
         if row is None or (row.image_name, row.label) != (name, label):

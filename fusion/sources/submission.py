@@ -19,7 +19,7 @@ HEADER = ("image_name", "class", "rle")
 _EMPTY_WORDS = ("", "nan")
 
 
-class Row(NamedTuple):
+class RleRow(NamedTuple):
     """One line of a submission: image's base name, class name, code ("" is the empty mask)."""
 
     image_name: str
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     rle: str
 
 
-class Place(NamedTuple):
+class RowSpan(NamedTuple):
     """Where a row stands in its file.
 
     Attributes:
@@ -53,7 +53,7 @@ def encode(
     image_name: str,
     labels: LabelSpace | Iterable[str],
     once: bool | None = None,
-) -> Iterator[Row]:
+) -> Iterator[RleRow]:
     """Yield one row a class, in the order of the label space or of the given names.
 
     Args:
@@ -69,10 +69,10 @@ def encode(
         once = labels.once if isinstance(labels, LabelSpace) else True
     for label in names:
         mask = prediction.binary(label, once=once)
-        yield Row(image_name, label, encode_rle(mask, prediction.size_hw))
+        yield RleRow(image_name, label, encode_rle(mask, prediction.size_hw))
 
 
-def write(path: Path, rows: Iterable[Row]) -> int:
+def write(path: Path, rows: Iterable[RleRow]) -> int:
     """Write a submission, whole or not at all, and return the number of rows."""
     count = 0
     with unfinished(path) as place, place.open("w", encoding="utf-8", newline="") as file:
@@ -84,7 +84,7 @@ def write(path: Path, rows: Iterable[Row]) -> int:
     return count
 
 
-def read(path: Path) -> Iterator[Row]:
+def read(path: Path) -> Iterator[RleRow]:
     """Yield a submission's rows in the file's order.
 
     Raises:
@@ -95,7 +95,7 @@ def read(path: Path) -> Iterator[Row]:
         yield row
 
 
-def read_places(path: Path) -> Iterator[tuple[Row, Place]]:
+def read_places(path: Path) -> Iterator[tuple[RleRow, RowSpan]]:
     """Yield a submission's rows, and where each stands in the file; as `read`."""
     try:
         with path.open("rb") as file:
@@ -108,7 +108,7 @@ def read_places(path: Path) -> Iterator[tuple[Row, Place]]:
         raise ValueError(f"{path}: expected CSV in UTF-8, found: {error}") from None
 
 
-def _rows(path: Path, file: BinaryIO) -> Iterator[tuple[Row, Place]]:
+def _rows(path: Path, file: BinaryIO) -> Iterator[tuple[RleRow, RowSpan]]:
     end = 0
 
     def lines() -> Iterator[str]:
@@ -127,7 +127,7 @@ def _rows(path: Path, file: BinaryIO) -> Iterator[tuple[Row, Place]]:
         if len(fields) != len(HEADER):
             found = f"{len(fields)} fields"
             raise ValueError(f"{path} line {reader.line_num}: expected 3 fields, found {found}")
-        yield _row(fields), Place(reader.line_num, start, end - start)
+        yield _row(fields), RowSpan(reader.line_num, start, end - start)
         start = end
 
 
@@ -137,13 +137,13 @@ def _reader(lines: Iterable[str]) -> Any:
     return csv.reader(lines, strict=True)
 
 
-def _row(fields: list[str]) -> Row:
+def _row(fields: list[str]) -> RleRow:
     image_name, label, rle = fields
-    return Row(image_name, label, "" if rle.strip().casefold() in _EMPTY_WORDS else rle)
+    return RleRow(image_name, label, "" if rle.strip().casefold() in _EMPTY_WORDS else rle)
 
 
-def parse_row(text: bytes) -> Row | None:
-    """Return the row that the bytes of a `Place` hold; None where they hold none."""
+def parse_row(text: bytes) -> RleRow | None:
+    """Return the row that the bytes of a `RowSpan` hold; None where they hold none."""
     try:
         fields = next(_reader(io.StringIO(text.decode("utf-8"), newline="")), None) or []
     except (UnicodeDecodeError, csv.Error):

@@ -120,7 +120,7 @@ def write_hands(
                 for label, mask in rasterize_labels(sample.instances, sample.size_hw).items():
                     moved = crop(np.roll(mask.full(sample.size_hw), shift_px, axis=0))
                     code = encode_rle(moved, sample.size_hw)
-                    rows.append(submission.Row(sample.file_name, label, code))
+                    rows.append(submission.RleRow(sample.file_name, label, code))
             submission.write(folder / f"{name}.csv", rows)
         return folder
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from converters.files.atomic import claim
 from converters.types import LabelSpace
-from fusion.checks.flagged import flags_of
+from fusion.rules.flagged import flags_of
 from fusion.rules.refine import drop_uncertain
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.submission import Row, encode
+from fusion.sources.submission import RleRow, encode
 from fusion.types import Prediction, Rule
 
 # Small enough that many processes share a test set evenly, and that a kill costs seconds.
@@ -72,7 +72,7 @@ class Coded:
         flags: image's name, class, kind and text of what looks wrong.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[RleRow, ...]
     left_out: Mapping[str, int]
     flags: tuple[FlagRow, ...] = ()
 
@@ -89,7 +89,7 @@ def fuse_to_rows(
         floor: objects whose mean probability is below it are left out; their rows are empty.
         chunk: the images.
     """
-    rows: list[Row] = []
+    rows: list[RleRow] = []
     left_out: Counter[str] = Counter()
     flags: list[FlagRow] = []
     for prediction, name in zip(fuse(rule, labels, chunk), chunk.names, strict=True):
@@ -144,7 +144,7 @@ class ChunkFolder:
         raw = json.loads(self._file(number).read_text(encoding="utf-8"))
         name, label, kind, text = range(4)
         flags = tuple((f[name], f[label], f[kind], f[text]) for f in raw["flags"])
-        return Coded(tuple(Row(*row) for row in raw["rows"]), raw["left_out"], flags)
+        return Coded(tuple(RleRow(*row) for row in raw["rows"]), raw["left_out"], flags)
 
     def remove(self) -> None:
         """Throw the chunks away."""

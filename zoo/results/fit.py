@@ -16,15 +16,15 @@ from converters.files.provenance import atomic_write_text
 from converters.parallel import Workers
 from converters.types import LabelSpace, Sample
 from fusion.checks.adjacency import Adjacency
-from fusion.checks.flagged import Watched
 from fusion.checks.layout import LEAST_IMAGES
 from fusion.fit import FITS
 from fusion.fit.base import Fit, Fitting
 from fusion.fit.counted import Counted, CountedImage, Seen
 from fusion.fit.judging import Comparison, Judge, Judged, compare
-from fusion.fit.refinement import Choice, Gains, Trying, choose_refinement
+from fusion.fit.refinement import Choice, StepGains, Trying, choose_refinement
 from fusion.fit.report import ClassReport
 from fusion.rules.file import dump_rule
+from fusion.rules.flagged import FlaggedRule
 from fusion.rules.refine import ReadGrey, Refined
 from fusion.types import Rule
 from zoo.progress import Report
@@ -144,7 +144,7 @@ def _judge(
     judge = Judge(found.held_out, found.plain, held_out.labels, mute=found.can_lose)
     say, judged = _named(report, "judging"), list[Judged]()
 
-    def measure(trying: Trying) -> Iterator[Gains]:
+    def measure(trying: Trying) -> Iterator[StepGains]:
         if judged:
             yield from held_out.map(partial(_try_steps, judge, trying), say, workers)
             return
@@ -167,13 +167,13 @@ def _judge_image(judge: Judge, seen: Seen) -> Judged:
     return judge(seen)[1]
 
 
-def _judge_and_try(judge: Judge, trying: Trying, seen: Seen) -> tuple[Judged, Gains]:
+def _judge_and_try(judge: Judge, trying: Trying, seen: Seen) -> tuple[Judged, StepGains]:
     # Not on what the rule itself makes of it: it was fitted on these very images.
     fused, judged = judge(seen)
     return judged, trying(fused, seen[1])
 
 
-def _try_steps(judge: Judge, trying: Trying, seen: Seen) -> Gains:
+def _try_steps(judge: Judge, trying: Trying, seen: Seen) -> StepGains:
     predictions, truth, patient = seen
     return trying(judge.held_out[patient](predictions, judge.labels), truth)
 
@@ -196,7 +196,7 @@ def _refined(rule: Rule, choice: Choice | None) -> Rule:
 def _watched(rule: Rule, held_out: HeldOut) -> Rule:
     if not held_out.labels.once or len(held_out.samples) < LEAST_IMAGES:
         return rule
-    return Watched(rule, Adjacency.learn(held_out.truth(), held_out.labels))
+    return FlaggedRule(rule, Adjacency.learn(held_out.truth(), held_out.labels))
 
 
 def _named(report: Report, name: str) -> Report:

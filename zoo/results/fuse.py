@@ -16,7 +16,7 @@ from converters.files.provenance import atomic_write_text, environment
 from fusion.sources import submission
 from fusion.sources.ensemble import Ensemble
 from fusion.sources.store import Manifest, PredictionStore, StoreWriter
-from fusion.sources.submission import Row
+from fusion.sources.submission import RleRow
 from zoo.machine.cluster import map_anywhere
 from zoo.progress import Report
 from zoo.results import chunks
@@ -131,7 +131,7 @@ def _write_rows(job: Job, report: Report) -> Fused:
     flags: list[chunks.FlagRow] = []
     number = chunks.count(job.ensemble)
 
-    def rows(folder: ChunkFolder) -> Iterator[Row]:
+    def rows(folder: ChunkFolder) -> Iterator[RleRow]:
         for chunk in map(folder.load, range(number)):
             left_out.update(chunk.left_out)
             flags.extend(chunk.flags)

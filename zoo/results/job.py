@@ -9,7 +9,6 @@ from pathlib import Path
 import converters
 from converters.files.provenance import read_provenance
 from converters.types import Sample
-from fusion.rules.reach import looks_around
 from fusion.sources import submission
 from fusion.sources.ensemble import Ensemble
 from fusion.sources.store import PredictionStore
@@ -72,7 +71,7 @@ def _check_sizes(job: Job) -> None:
         return
     if job.format == STORE:
         raise ValueError("--format store: a submission has no image sizes; expected --data too")
-    if looks_around(job.rule):
+    if not job.rule.is_pixelwise:
         raise ValueError("this rule looks at neighbours: submissions alone need --data, for sizes")
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import converters
 from converters.masks import decode_rle, outline
 from converters.types import Instance, LabelSpace
-from fusion.sources.submission import Row
+from fusion.sources.submission import RleRow
 from zoo.progress import Report
 
 if TYPE_CHECKING:
     from zoo.results.job import Job
 
 
-def objects(row: Row, size_hw: tuple[int, int], labels: LabelSpace) -> Iterator[Instance]:
+def objects(row: RleRow, size_hw: tuple[int, int], labels: LabelSpace) -> Iterator[Instance]:
     """Yield the objects of which a row's mask consists.
 
     A fusion gives one mask a class. Where a class occurs once in an image, that is one object, with
@@ -40,7 +40,7 @@ def objects(row: Row, size_hw: tuple[int, int], labels: LabelSpace) -> Iterator[
         yield from (Instance(row.label, part) for part in whole.parts)
 
 
-def write_labels(job: Job, rows: Iterable[Row], report: Report) -> str:
+def write_labels(job: Job, rows: Iterable[RleRow], report: Report) -> str:
     """Write rows as the annotations of the data set's images; return what was lost, in words."""
     samples, labels = job.samples or {}, job.ensemble.labels
     found: dict[str, list[Instance]] = {key: [] for key in job.ensemble.images}

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
-from fusion.checks.flagged import Watched
+from fusion.rules.base import WrappedRule
 from fusion.rules.refine import Refined
 from fusion.sources.ensemble import Ensemble, check_splits
 from fusion.sources.store import ImageEntry, PredictionStore, check_match
@@ -60,13 +60,7 @@ def open_sources(
     check_splits(ensemble)
     if images is not None:
         _check_images(ensemble.images, images, data.path if data else Path())
-    names = source_names(rule)
-    return (ensemble.ordered(names) if names else ensemble), samples
-
-
-def source_names(rule: Rule) -> tuple[str, ...]:
-    """Return the names of the sources that a rule expects, in order; empty if it takes any."""
-    return tuple(getattr(rule, "sources", ()))
+    return (ensemble.ordered(rule.sources) if rule.sources else ensemble), samples
 
 
 def _check_images(
@@ -106,10 +100,11 @@ def give_images(rule: Rule, samples: Mapping[str, Sample] | None) -> Rule:
     Raises:
         ValueError: the rule looks at images, and there are none.
     """
-    if isinstance(rule, Watched):
-        return replace(rule, rule=give_images(rule.rule, samples))
-    if not isinstance(rule, Refined) or not rule.refine.needs_image:
-        return rule
-    if samples is None:
-        raise ValueError("this rule refines by a CRF, which looks at images: expected --data")
-    return replace(rule, read_grey=GreyImages.of(samples))
+    if isinstance(rule, Refined) and rule.refine.needs_image:
+        if samples is None:
+            raise ValueError("this rule refines by a CRF, which looks at images: expected --data")
+        return replace(rule, read_grey=GreyImages.of(samples))
+    if isinstance(rule, WrappedRule):
+        inner = give_images(rule.rule, samples)
+        return rule if inner is rule.rule else replace(rule, rule=inner)
+    return rule

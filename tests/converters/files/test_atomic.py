@@ -13,7 +13,7 @@ from converters.files import atomic as writing
 from converters.files.atomic import MARK, claim, clear_leftovers, workplace
 from converters.files.provenance import atomic_write_text, result_folder
 from fusion.sources import submission
-from fusion.sources.submission import Row
+from fusion.sources.submission import RleRow
 
 DIE = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 HALF_FILE = """
@@ -82,7 +82,7 @@ def waiting(tmp_path):
 
 WRITERS = {
     "text": lambda out: atomic_write_text(out, "whole"),
-    "submission": lambda out: submission.write(out, [Row("a_1.png", "Ulna", "1 2")]),
+    "submission": lambda out: submission.write(out, [RleRow("a_1.png", "Ulna", "1 2")]),
 }
 
 

@@ -11,7 +11,7 @@ from converters.masks import CropMask, crop, union
 from converters.types import LabelSpace
 from fusion.checks.adjacency import Adjacency
 from fusion.checks.layout import _offsets
-from fusion.rules.schema import Reader, plain
+from fusion.rules.schema import DataclassReader, plain
 
 SIZE_HW = (220, 300)
 # x, y and radius: two rays of three bones, a wrist of four, a forearm at the lower border.
@@ -190,7 +190,7 @@ def test_a_hole_and_the_other_side_change_little(adjacency):
 def test_it_is_read_back_from_a_file(adjacency):
     text = json.dumps(plain(adjacency))
     assert len(text) < 10_000
-    found = Reader().read(Adjacency, yaml.safe_load(text), "adjacency")
+    found = DataclassReader().read(Adjacency, yaml.safe_load(text), "adjacency")
     assert found == adjacency
     masks = relabelled(draw_hand(13), ("b", "Ulna"))
     assert found.check(masks) == adjacency.check(masks)
@@ -242,7 +242,7 @@ def test_too_little_to_learn_from_is_refused(images, expected):
 )
 def test_a_record_that_does_not_fit_is_refused(adjacency, change, expected):
     with pytest.raises(ValueError, match=expected):
-        Reader().read(Adjacency, plain(adjacency) | change, "")
+        DataclassReader().read(Adjacency, plain(adjacency) | change, "")
 
 
 @pytest.mark.parametrize(
@@ -259,4 +259,4 @@ def test_a_place_that_does_not_fit_is_refused(adjacency, key, value, expected):
     record = plain(adjacency)
     record["places"]["a"][key] = value
     with pytest.raises(ValueError, match=f"a: '{key}': {expected}"):
-        Reader().read(Adjacency, record, "")
+        DataclassReader().read(Adjacency, record, "")

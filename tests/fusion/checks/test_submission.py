@@ -10,7 +10,7 @@ import pytest
 from converters.masks import crop, encode_rle
 from fusion.checks.submission import review
 from fusion.sources import submission
-from fusion.sources.submission import Image, Row
+from fusion.sources.submission import Image, RleRow
 
 IMAGES = [Image("image_1_R.png", (5, 9)), Image("image_2.png", (9, 5))]
 CODES = [("4 3 13 1", "9 2", "", "40 1"), ("", "1 1", "1 45", "")]
@@ -19,7 +19,7 @@ CODES = [("4 3 13 1", "9 2", "", "40 1"), ("", "1 1", "1 45", "")]
 @pytest.fixture
 def rows(labels):
     return [
-        Row(image.name, label, code)
+        RleRow(image.name, label, code)
         for image, codes in zip(IMAGES, CODES, strict=True)
         for label, code in zip(labels.names, codes, strict=True)
     ]
@@ -50,9 +50,15 @@ FAULTS = {
     "missing pair": (lambda r: r[:2] + r[3:], "missing: image_1_R.png 3"),
     "missing image": (lambda r: r[:4], "missing image: image_2.png"),
     "missing class": (lambda r: [x for x in r if x.label != "3"], "missing class: 3"),
-    "other class": (lambda r: [*r, Row("image_2.png", "Talus", "")], r"unknown class: Talus \(1 r"),
-    "other image": (lambda r: [*r, Row("image_9.png", "3", "")], "unexpected image: image_9.png"),
-    "suffix": (lambda r: [Row("image_1_R.jpg", *r[0][1:]), *r[1:]], "unexpected.*image_1_R.jpg"),
+    "other class": (
+        lambda r: [*r, RleRow("image_2.png", "Talus", "")],
+        r"unknown class: Talus \(1 r",
+    ),
+    "other image": (
+        lambda r: [*r, RleRow("image_9.png", "3", "")],
+        "unexpected image: image_9.png",
+    ),
+    "suffix": (lambda r: [RleRow("image_1_R.jpg", *r[0][1:]), *r[1:]], "unexpected.*image_1_R.jpg"),
     "twice": (lambda r: [*r, r[3]], "comes twice: image_1_R.png Ulna"),
     "order": (lambda r: [r[1], r[0], *r[2:]], "line 2: .*out of order; .*--data"),
     "images' order": (lambda r: r[4:] + r[:4], "line 2: expected image_1_R.png finger-1"),
@@ -77,7 +83,7 @@ def test_a_fault_is_found(fault, look, rows):
 
 def test_several_faults_are_found_at_once(look, rows):
     broken = replaced(replaced(rows, 1, "9 2 4 1"), 5, "0 2")
-    problems = look([*broken, Row("image_9.png", "3", "")]).problems
+    problems = look([*broken, RleRow("image_9.png", "3", "")]).problems
     assert [p.split(":")[0] for p in problems] == [
         "expected 8 rows, found 9",
         "unexpected image",
@@ -89,7 +95,7 @@ def test_several_faults_are_found_at_once(look, rows):
 # What is wrong with every row is said once.
 WHOLE = {
     "nothing": (lambda r: [], "expected 8 rows, found 0"),
-    "exchanged": (lambda r: [Row(b, a, c) for a, b, c in r], "line 2.*columns look exchanged"),
+    "exchanged": (lambda r: [RleRow(b, a, c) for a, b, c in r], "line 2.*columns look exchanged"),
     "no suffix": (
         lambda r: [x._replace(image_name=x.image_name.removesuffix(".png")) for x in r],
         "line 2: expected 'image_1_R.png', found 'image_1_R'",
@@ -147,7 +153,7 @@ def drawn(count, size_hw, written_hw, order="C", seed=0):
                 plane, written = plane.T, written_hw[::-1]
             else:
                 written = written_hw
-            rows.append(Row(f"image_{i}.png", label, encode_rle(crop(plane), written)))
+            rows.append(RleRow(f"image_{i}.png", label, encode_rle(crop(plane), written)))
     return rows, [Image(f"image_{i}.png", size_hw) for i in range(count)]
 
 

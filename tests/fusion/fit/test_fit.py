@@ -13,7 +13,7 @@ from fusion.fit.counts import AT_MOST_SOURCES, LEVELS, Stack, tabulate
 from fusion.fit.hybrid import HybridFit
 from fusion.fit.weights import tune_bias
 from fusion.metrics.scores import Scores, dice, score_image
-from fusion.rules.calibration import Calibration, Curve, Gate, Trust
+from fusion.rules.calibration import Calibration, Curve, Gate, SourceReliability
 from fusion.rules.evidence import ZONES, gather
 from fusion.rules.file import dump_rule, read_rule
 from fusion.rules.hybrid import ClassWeights
@@ -21,7 +21,7 @@ from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (90, 130)
 NAMES = ("unet", "segformer", "yolo")
-UNTOUCHED = Trust((None,) * 3)
+UNTOUCHED = SourceReliability((None,) * 3)
 
 
 @pytest.fixture(scope="module")
@@ -222,7 +222,7 @@ def test_tables_give_the_pool_about_its_real_dice(train, fitted, labels):
         rule = replace(fitted.rule, classes={label: weights}, recover=False)
         rows = [w for zone in ZONES for w in weights.weights[zone]]
         tables = tables_of(train, labels, label)
-        stack = Stack.of(tables, rule.trust(3), labels.group_of(label))
+        stack = Stack.of(tables, rule.reliability(3), labels.group_of(label))
         real = [dice(rule(p, labels).binary(label), truth[label]) for p, truth, _ in train]
         assert np.abs(stack.dice(np.array([*rows, weights.bias])) - real).mean() < 0.005
 
@@ -231,8 +231,8 @@ def test_tables_count_every_pixel_once(train, labels):
     (predictions, truth, _) = train[0]
     for evidence in gather(predictions, labels):
         table = tabulate(evidence, truth[evidence.label], 3)
-        assert table.bone.sum() + table.missed == truth[evidence.label].area
-        assert (table.bone + table.other).sum() == evidence.zones.size
+        assert table.inside.sum() + table.missed == truth[evidence.label].area
+        assert (table.inside + table.other).sum() == evidence.zones.size
         assert np.array_equal(np.unique(table.zones), np.unique(evidence.zones))
 
 
@@ -240,10 +240,10 @@ def test_true_pixels_outside_every_window_are_missed(predict, labels):
     plane = np.zeros(SIZE_HW, np.uint8)
     plane[10:20, 10:20] = 1
     nothing = tabulate(None, crop(plane), 2)
-    assert (nothing.missed, len(nothing.bone)) == (100, 0)
+    assert (nothing.missed, len(nothing.inside)) == (100, 0)
     assert nothing.dice_alone(1) == 0
     assert tabulate(None, EMPTY, 2).dice_alone(1) == 1
-    stack = Stack.of([nothing, tabulate(None, EMPTY, 2)], Trust((None, None)), None)
+    stack = Stack.of([nothing, tabulate(None, EMPTY, 2)], SourceReliability((None, None)), None)
     assert stack.dice(np.ones(10)).tolist() == [0, 1]
     loss, gradient = stack.soft_loss(np.ones(10))
     assert np.isfinite(loss)
@@ -257,12 +257,12 @@ def test_true_pixels_outside_the_window_are_missed(predict, labels):
     truth = crop(plane)
     (evidence,) = gather([seen], labels)
     table = tabulate(evidence, truth, 1)
-    assert (int(table.bone.sum()), table.missed) == (50, 25 * 30 - 50)
+    assert (int(table.inside.sum()), table.missed) == (50, 25 * 30 - 50)
     assert table.dice_alone(0) == pytest.approx(dice(seen.binary("3"), truth))
 
 
 def test_a_silent_detector_s_weight_goes_to_the_others_as_in_the_rule(train, labels):
-    # The bias alone would make the whole window bone.
+    # The bias alone would make the whole window the object.
     weights = ClassWeights(0.4, dict.fromkeys(ZONES, (0.1, 0.1, 0.6, 0.2)))
     parameters = np.array([*(0.1, 0.1, 0.6, 0.2) * len(ZONES), 0.4])
     rule = Hybrid(NAMES, {"3": weights}, recover=False)
@@ -290,7 +290,7 @@ def test_a_source_can_be_left_out_of_a_table(train, labels, k):
     assert found == pytest.approx(real, abs=0.03)
 
 
-def test_trust_counts_in_tables_as_in_the_rule(train, labels):
+def test_reliability_counts_in_tables_as_in_the_rule(train, labels):
     gate = Gate(Curve((0.0, 1.0), (0.1, 0.9)), Curve((0.5, 1.0), (0.2, 1.0)))
     calibrations = {
         "long": {"unet": Calibration(1.4, 0.7, 0.3), "segformer": Calibration(0.8, 1.2, 0)}
@@ -298,14 +298,16 @@ def test_trust_counts_in_tables_as_in_the_rule(train, labels):
     weights = ClassWeights(-0.1, dict.fromkeys(ZONES, (0.2, 0.3, 0.9, 0.1)))
     rule = Hybrid(NAMES, {"Ulna": weights}, {"yolo": gate}, calibrations, recover=False)
     real = [dice(rule(p, labels).binary("Ulna"), t["Ulna"]) for p, t, _ in train]
-    stack = Stack.of(tables_of(train, labels, "Ulna"), rule.trust(3), "long")
+    stack = Stack.of(tables_of(train, labels, "Ulna"), rule.reliability(3), "long")
     found = stack.dice(np.array([*(0.2, 0.3, 0.9, 0.1) * len(ZONES), -0.1]))
     assert np.abs(found - real).mean() < 0.005
 
 
 @pytest.mark.parametrize("shift", [-0.75, 0.75])
 def test_the_bias_is_tuned_to_where_dice_is_best(world, flaw, labels, shift):
-    stack = Stack.of(tables_of(world([flaw(1.0)], 6), labels, "3"), Trust((None,)), None)
+    stack = Stack.of(
+        tables_of(world([flaw(1.0)], 6), labels, "3"), SourceReliability((None,)), None
+    )
     stack.features[:, :-1] += shift * (stack.features[:, :-1] != 0)
     start = np.array([1.0, 0.0] * len(ZONES) + [0.0])
     tuned = tune_bias(stack, start)
@@ -355,7 +357,7 @@ def soft_loss(stack, parameters):
     edges = [*stack.starts, len(p)]
     for i, truth in enumerate(stack.truth):
         rows = slice(edges[i], edges[i + 1])
-        hit, area = (stack.bone[rows] * p[rows]).sum(), (stack.total[rows] * p[rows]).sum()
+        hit, area = (stack.inside[rows] * p[rows]).sum(), (stack.total[rows] * p[rows]).sum()
         values.append(2 * hit / (truth + area))
     return 1 - np.mean(values)
 

@@ -10,7 +10,7 @@ from converters.parallel import Workers
 from fusion import FUSIONS, Vote, Weighted
 from fusion.fit import FITS
 from fusion.fit.counted import Counted, count_plainly
-from fusion.fit.counts import ClassTable, dice_above
+from fusion.fit.counts import ClassCounts, dice_above
 from fusion.fit.judging import Judge, Judged, compare
 from fusion.fit.plain import vote_dice
 from fusion.metrics.scores import dice
@@ -279,7 +279,7 @@ def test_a_class_that_nobody_sees_is_counted(labels):
 
 
 def test_dice_above_thresholds_is_that_of_the_rows(images, labels):
-    table: ClassTable = count(images[:4], labels).tables["3"][0]
+    table: ClassCounts = count(images[:4], labels).tables["3"][0]
     values, thresholds = table.average(np.array([1.0, 2.0, 0.5])), np.array([0.2, 0.5, 0.83, 1.0])
     expected = [table.dice_of(values >= t) for t in thresholds]
     assert dice_above(table, values, thresholds) == pytest.approx(expected, abs=1e-12)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from fusion.rules.calibration import Calibration, Curve, Gate, Trust
+from fusion.rules.calibration import Calibration, Curve, Gate, SourceReliability
 from fusion.rules.evidence import LOGIT_LIMIT, NEUTRAL, logit_table
 
 KNOTS = Curve((0.2, 0.6), (0.5, 0.9))
@@ -73,23 +73,23 @@ def test_calibration_finds_what_was_bent(given):
     """Pixels whose log odds are those of `given` exactly."""
     prob = np.linspace(0.02, 0.98, 49)
     z = given.a * np.log(prob) - given.b * np.log(1 - prob) + given.c
-    bone = 1 / (1 + np.exp(-z))
-    found = Calibration.fit(prob, bone, 1 - bone, prior=0)
+    inside = 1 / (1 + np.exp(-z))
+    found = Calibration.fit(prob, inside, 1 - inside, prior=0)
     assert (found.a, found.b, found.c) == pytest.approx((given.a, given.b, given.c), abs=0.02)
 
 
 def test_calibration_is_the_logistic_regression_of_scikit_learn():
     rng = np.random.default_rng(2)
     prob = np.linspace(0.03, 0.97, 16)
-    bone, other = rng.integers(1, 400, (2, 16)).astype(float)
-    bone.sort()
+    inside, other = rng.integers(1, 400, (2, 16)).astype(float)
+    inside.sort()
     other[::-1].sort()
     features = np.stack([np.log(prob), -np.log(1 - prob)], axis=1)
     model = LogisticRegression(C=np.inf, tol=1e-9, max_iter=10000)
     model.fit(
-        np.repeat(features, 2, axis=0), np.tile([1, 0], 16), np.stack([bone, other], 1).ravel()
+        np.repeat(features, 2, axis=0), np.tile([1, 0], 16), np.stack([inside, other], 1).ravel()
     )
-    found = Calibration.fit(prob, bone, other, prior=0)
+    found = Calibration.fit(prob, inside, other, prior=0)
     assert (model.coef_ > 0).all()
     assert (found.a, found.b, found.c) == pytest.approx(
         (*model.coef_[0], model.intercept_[0]), abs=0.01
@@ -115,18 +115,20 @@ def test_log_odds_are_cut_at_the_limit():
     assert (np.diff(table) >= 0).all()
 
 
-def test_where_nothing_is_trusted_all_that_is_heard_counts_the_same():
+def test_where_nothing_is_reliable_all_that_is_said_counts_the_same():
     shut = Gate(Curve((0.5,), (0.0,)))
-    found = Trust((shut, shut, None)).worth(np.ones(3), np.ones(3), np.array([False, False, True]))
+    found = SourceReliability((shut, shut, None)).worth(
+        np.ones(3), np.ones(3), np.array([False, False, True])
+    )
     assert found.tolist() == [1, 1, 0]
 
 
-def test_trust_is_looked_up_by_place_and_group():
+def test_reliability_is_looked_up_by_place_and_group():
     bent = (Calibration(2, 2, 0), Calibration())
-    trust = Trust((None, Gate(KNOTS)), {"carpals": bent, "": bent[::-1]})
+    reliability = SourceReliability((None, Gate(KNOTS)), {"carpals": bent, "": bent[::-1]})
     scores, both = np.array([0.1, 0.4]), np.zeros(2, bool)
-    assert trust.worth(scores, np.ones(2), both) == pytest.approx([1, 0.7])
-    assert trust.worth(scores, np.ones(2), np.array([True, False])) == pytest.approx([0, 0.7])
-    assert trust.of_group("carpals") == bent
-    assert trust.of_group(None) == bent[::-1]
-    assert trust.of_group("fingers") == (Calibration(), Calibration())
+    assert reliability.worth(scores, np.ones(2), both) == pytest.approx([1, 0.7])
+    assert reliability.worth(scores, np.ones(2), np.array([True, False])) == pytest.approx([0, 0.7])
+    assert reliability.of_group("carpals") == bent
+    assert reliability.of_group(None) == bent[::-1]
+    assert reliability.of_group("fingers") == (Calibration(), Calibration())

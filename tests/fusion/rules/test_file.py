@@ -10,12 +10,12 @@ import yaml
 import configs
 from converters.types import LabelSpace
 from fusion import Hybrid, Mean, Vote
+from fusion.rules.base import WrappedRule
 from fusion.rules.classwise import Classwise
 from fusion.rules.evidence import ZONES
 from fusion.rules.file import AROUND, dump_rule, load_rule, read_rule
 from fusion.rules.hybrid import ClassWeights
 from fusion.rules.pooling import Weighted
-from fusion.types import Rule
 
 # Names that YAML would read as something else, or not at all.
 ODD = ("yes", "1", "<b>", "a: b", "#5", "it's", "null", "- x", "0x1F", "1e3", "[x]", "Ünet", "a...")
@@ -209,10 +209,9 @@ class Polish:
 
 
 @dataclass(frozen=True)
-class Polished:
+class Polished(WrappedRule):
     """A rule whose result is polished."""
 
-    rule: Rule
     polish: Polish
 
     def __call__(self, predictions, labels):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fusion import Hybrid, Mean
-from fusion.rules.calibration import Calibration, Curve, Gate, Trust
+from fusion.rules.calibration import Calibration, Curve, Gate, SourceReliability
 from fusion.rules.evidence import ZONES, ClassEvidence, gather
 from fusion.rules.hybrid import ClassWeights, pool, spread, strongest, to_bytes, weighted_mean
 from fusion.types import Prediction, SoftMask
@@ -41,12 +41,12 @@ def odds(values, calibration=None):
     return np.where((values == 128) & (c == Calibration()), 0, found)
 
 
-def formula(evidence, weights, trust, group):
+def formula(evidence, weights, reliability, group):
     """Logit F = b + sum_k w_kz logit C_k(P_k) + v_z logit mean at every pixel, in float64."""
-    seen = zip(trust.gates, evidence.scores, evidence.overlaps, strict=True)
+    seen = zip(reliability.gates, evidence.scores, evidence.overlaps, strict=True)
     worth = np.array([1 if g is None else g(s, o) for g, s, o in seen])
     mean = np.floor(np.tensordot(worth / worth.sum(), evidence.prob.astype(float), 1) + 0.5)
-    logits = [odds(p, c) for p, c in zip(evidence.prob, trust.of_group(group), strict=True)]
+    logits = [odds(p, c) for p, c in zip(evidence.prob, reliability.of_group(group), strict=True)]
     common = sum(w * z for w, z in zip(worth, logits, strict=True)) / worth.sum()
     total = np.full(evidence.zones.shape, weights.bias)
     for z, zone in enumerate(ZONES):
@@ -66,22 +66,22 @@ WEIGHTS = [
     ClassWeights(-1.5, dict.fromkeys(ZONES, (0.0, 0.7, 0.3, 0.0))),
 ]
 GATE = Gate(Curve((0.0, 1.0), (0.2, 0.8)), Curve((0.0, 1.0), (0.0, 1.0)))
-TRUST = [
-    Trust((None,) * 3),
-    Trust((None, None, GATE)),
-    Trust(
+RELIABILITIES = [
+    SourceReliability((None,) * 3),
+    SourceReliability((None, None, GATE)),
+    SourceReliability(
         (None,) * 3, {"long": (Calibration(1.5, 0.8, 0.2), Calibration(), Calibration(0, 2, -1))}
     ),
 ]
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("trust", TRUST)
-def test_pool_equals_the_formula(sources, labels, weights, trust):
+@pytest.mark.parametrize("reliability", RELIABILITIES)
+def test_pool_equals_the_formula(sources, labels, weights, reliability):
     evidence = gather(sources, labels)[0]
     assert set(np.unique(evidence.zones)) == {0, 1, 2}
-    expected = formula(evidence, weights, trust, "long")
-    found = pool(evidence, weights, trust, "long")
+    expected = formula(evidence, weights, reliability, "long")
+    found = pool(evidence, weights, reliability, "long")
     # A step of the result is 1/32 of log odds, that is two levels where it is steepest.
     # The mean is rounded to a byte, one way or the other.
     slack = 4 * weights.weights["alone"][-1]
@@ -128,7 +128,7 @@ def test_opposite_opinions_of_the_same_strength_are_bone(predict, labels):
     size_hw = values.shape
     sources = [predict({"3": v}, size_hw=size_hw) for v in (values, 255 - values)]
     (evidence,) = gather(sources, labels)
-    found = pool(evidence, ClassWeights.plain(2), Trust((None, None)), None)
+    found = pool(evidence, ClassWeights.plain(2), SourceReliability((None, None)), None)
     assert np.abs(found.astype(int) - 128).max() <= 1
 
 
@@ -315,8 +315,10 @@ def test_pool_of_no_weight_is_the_bias():
         (0, 0, 2, 1),
         np.array([[[0, 255]]], np.uint8),
         np.array([False]),
-        *(np.zeros((1, 2), np.uint8), np.ones(1), np.ones(1)),
+        np.zeros((1, 2), np.uint8),
+        np.ones(1),
+        np.ones(1),
     )
     weights = ClassWeights(-2.0, dict.fromkeys(ZONES, (0.0, 0.0)))
-    found = pool(evidence, weights, Trust((None,)), None)
+    found = pool(evidence, weights, SourceReliability((None,)), None)
     assert np.abs(found - 255 / (1 + np.exp(2.0))).max() <= 1

@@ -14,7 +14,7 @@ from fusion import Mean
 from fusion.fit.refinement import choose_refinement
 from fusion.rules.crf import DenseCrf
 from fusion.rules.refine import Refine, Refined, Steps, drop_parts, fill_holes
-from fusion.rules.schema import Reader, plain
+from fusion.rules.schema import DataclassReader, plain
 from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (90, 130)
@@ -213,7 +213,8 @@ def test_a_refined_rule_is_the_rule_and_then_the_refinement(prediction, labels):
 def test_it_is_read_back_from_plain_values():
     crf = DenseCrf(grey=12.0)
     refine = Refine(Steps(parts=0.1), {"long": Steps(holes=math.inf)}, {"3": Steps(crf=crf)})
-    assert Reader().read(Refine, yaml.safe_load(yaml.safe_dump(plain(refine))), "") == refine
+    written = yaml.safe_dump(plain(refine))
+    assert DataclassReader().read(Refine, yaml.safe_load(written), "") == refine
 
 
 def test_an_image_is_read_only_for_a_crf(prediction, labels):

@@ -8,11 +8,16 @@ import pytest
 
 from converters.types import LabelSpace
 from fusion import FUSIONS, Hybrid, Mean, Vote
+from fusion.checks.adjacency import Adjacency
+from fusion.checks.layout import Place
+from fusion.rules.base import FusionRule, WrappedRule, layers
 from fusion.rules.classwise import Classwise
 from fusion.rules.evidence import ZONES
 from fusion.rules.file import dump_rule, read_rule
+from fusion.rules.flagged import FlaggedRule
 from fusion.rules.hybrid import ClassWeights
 from fusion.rules.pooling import Max, Weighted
+from fusion.rules.refine import Refine, Refined
 from fusion.rules.staple import Staple
 from fusion.types import Prediction, SoftMask
 
@@ -132,6 +137,67 @@ def test_every_rule_has_examples():
     for kind in FUSIONS.values():
         for examples in (RULES.values(), ALONE.values(), (r for r, _ in WITHOUT_THIRD.values())):
             assert any(type(rule) is kind for rule in examples), kind
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_rule_has_the_base(name):
+    rule = RULES[name]
+    assert isinstance(rule, FusionRule)
+    assert isinstance(rule.sources, tuple)
+    assert rule.innermost() is rule
+
+
+def masks_of(prediction, size_hw):
+    """A source's masks with rows of another length, as of a submission without images."""
+    masks = {}
+    for label in prediction.masks:
+        plane = 255 * prediction.binary(label).full(SIZE_HW).reshape(size_hw)
+        masks[label] = ((1.0, SoftMask((0.0, 0.0, size_hw[1], size_hw[0]), plane)),)
+    return Prediction(prediction.key, size_hw, "semantic", masks)
+
+
+@pytest.mark.parametrize("name", [n for n, rule in RULES.items() if rule.is_pixelwise])
+def test_a_pixelwise_rule_needs_no_sizes(name, sources, labels):
+    other_hw = (SIZE_HW[0] // 2, SIZE_HW[1] * 2)
+    found = RULES[name]([masks_of(p, other_hw) for p in sources], labels)
+    expected = RULES[name]([masks_of(p, SIZE_HW) for p in sources], labels)
+    assert set(found.masks) == set(expected.masks)
+    for label in labels.names:
+        plane = found.binary(label).full(other_hw).reshape(SIZE_HW)
+        assert np.array_equal(plane, expected.binary(label).full(SIZE_HW)), label
+
+
+def test_some_rules_look_around():
+    assert not Staple().is_pixelwise
+    assert not Hybrid().is_pixelwise
+    assert Classwise(ABC, {"3": Mean(("c", "b"))}, "b").is_pixelwise
+    assert not Classwise(ABC, {"3": Mean(("c", "b"))}, Staple()).is_pixelwise
+
+
+@pytest.mark.parametrize("inner", [Mean(ABC), Vote(), Staple(), Hybrid(ABC)])
+def test_what_is_around_a_rule_has_a_base_too(inner, places):
+    adjacency = Adjacency("shapes", 12, places)
+    refined, flagged = Refined(inner, Refine()), FlaggedRule(inner, adjacency)
+    both = FlaggedRule(refined, adjacency)
+    for rule in (refined, flagged, both):
+        assert isinstance(rule, WrappedRule)
+        assert rule.sources == inner.sources
+        assert rule.innermost() is inner
+        # Parts, outlines and places are looked at, not pixels.
+        assert not rule.is_pixelwise
+        assert Classwise(rest=rule).sources == inner.sources
+        assert not Classwise(rest=rule).is_pixelwise
+    assert list(layers(both)) == [both, refined, inner]
+    assert list(layers(inner)) == [inner]
+
+
+@pytest.fixture
+def places():
+    names = ("finger-1", "wrist_2", "3", "Ulna")
+    return {
+        name: Place((0.1 * k, 0.2), 0.1, names[:k], (0, 0, 0), (1, 1, 1), (1.0,) * 9, 1.0, 1.0)
+        for k, name in enumerate(names)
+    }
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from fusion.rules.schema import Reader, describe, plain, purpose
+from fusion.rules.schema import DataclassReader, describe, plain, purpose
 
 Action = Callable[[int], int]
 
@@ -54,7 +54,7 @@ def read_action(raw, where):
     return abs
 
 
-READER = Reader({Action: read_action})
+READER = DataclassReader({Action: read_action})
 GOOD = {
     "empty": ({}, Outer()),
     "scalars": ({"size": 2, "count": 3, "flag": False}, Outer(2.0, count=3, flag=False)),

@@ -8,11 +8,11 @@ import pytest
 
 from converters.types import LabelSpace
 from fusion import Mean, Vote
-from fusion.rules.refine import certainty, drop_uncertain
+from fusion.rules.refine import confidence, drop_uncertain
 from fusion.sources import submission
 from fusion.sources.ensemble import Ensemble, Submission, SubmissionIndex
 from fusion.sources.store import Manifest, StoreWriter
-from fusion.sources.submission import Row
+from fusion.sources.submission import RleRow
 from fusion.types import Prediction, SoftMask
 
 # Non-square, of different sizes; a stem with `_`, one in a deeper folder.
@@ -162,7 +162,7 @@ def test_codes_fuse_alike_whatever_the_row_length(tmp_path, width, rule):
                 marks = np.unique(rng.integers(1, 60 * width, 2 * int(rng.integers(0, 40))))
                 pairs = marks[: len(marks) // 2 * 2].reshape(-1, 2)
                 code = " ".join(f"{a} {b - a}" for a, b in pairs)
-                rows.append(Row(name, label, code))
+                rows.append(RleRow(name, label, code))
         # The last pixel of the last image: a bone at the border.
         rows[-1] = rows[-1]._replace(rle=f"{60 * width - 5} 6")
         paths.append(write_csv(tmp_path / f"{number}.csv", rows))
@@ -210,7 +210,7 @@ def test_the_usual_classes_are_taken_where_a_file_has_some_of_them(tmp_path, lab
 
 def test_the_index_holds_no_codes(tmp_path):
     code = " ".join(f"{i} 1" for i in range(1, 400001, 2))
-    rows = [Row(entry[2], name, code) for entry in IMAGES.values() for name in NAMES]
+    rows = [RleRow(entry[2], name, code) for entry in IMAGES.values() for name in NAMES]
     index = SubmissionIndex.read(write_csv(tmp_path / "a.csv", rows))
     assert len(pickle.dumps(index)) < 4000 < len(code)
     part = Submission(index, {k: (700, 700, e[2]) for k, e in IMAGES.items()}).part(0, 1)
@@ -330,8 +330,8 @@ def test_certainty_is_the_mean_probability_inside_the_mask(predict):
     plane[5:9, 4:9], plane[9:12, 4:9], plane[20, 20] = 255, 153, 100
     seen = predict({"Ulna": plane, "3": np.minimum(plane, 127)})
     inside = plane[plane >= 128]
-    assert certainty(seen, "Ulna") == pytest.approx(inside.mean() / 255)
-    assert certainty(seen, "3") == certainty(seen, "finger-1") == 0
+    assert confidence(seen, "Ulna") == pytest.approx(inside.mean() / 255)
+    assert confidence(seen, "3") == confidence(seen, "finger-1") == 0
 
 
 def test_uncertain_objects_are_left_out_and_named(predict):

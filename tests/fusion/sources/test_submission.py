@@ -9,7 +9,7 @@ from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.sources import submission
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.submission import Image, Row, encode
+from fusion.sources.submission import Image, RleRow, encode
 from fusion.types import Prediction, SoftMask
 
 SIZE_HW = (5, 9)
@@ -141,14 +141,14 @@ SPREADSHEETS = {
 def test_files_saved_by_a_spreadsheet_are_read(tmp_path, case):
     path = tmp_path / "submission.csv"
     path.write_bytes(SPREADSHEETS[case].encode("utf-8"))
-    assert list(submission.read(path)) == [Row("a.png", "b", "1 2")]
+    assert list(submission.read(path)) == [RleRow("a.png", "b", "1 2")]
 
 
 @pytest.mark.parametrize("word", ["", "nan", "NaN", "  "])
 def test_an_empty_mask_has_many_names(tmp_path, word):
     path = tmp_path / "submission.csv"
     path.write_text(f"image_name,class,rle\na.png,b,{word}\n", encoding="utf-8")
-    assert list(submission.read(path)) == [Row("a.png", "b", "")]
+    assert list(submission.read(path)) == [RleRow("a.png", "b", "")]
 
 
 def test_a_row_is_found_again_where_it_stands(tmp_path):
@@ -170,7 +170,7 @@ def test_bytes_that_are_no_row_are_none(text):
 
 def test_a_long_code_is_read(tmp_path):
     path, code = tmp_path / "submission.csv", " ".join(f"{i} 1" for i in range(1, 200001, 2))
-    submission.write(path, [Row("a.png", "b", code)])
+    submission.write(path, [RleRow("a.png", "b", code)])
     assert next(submission.read(path)).rle == code
 
 

@@ -11,7 +11,7 @@ from converters.types import LabelSpace
 from fusion.checks.orientation import TURNS, Annotations, Layouts, annotated_centres, shift_px
 from fusion.checks.submission import review
 from fusion.sources import submission
-from fusion.sources.submission import Image, Row
+from fusion.sources.submission import Image, RleRow
 from zoo.source import DataSource
 
 LABELS = LabelSpace.load("hand_bones")
@@ -62,7 +62,9 @@ def write(path, test, planes, change=lambda plane: plane, names=LABELS.names):
     for sample, masks in zip(test, planes, strict=True):
         for name in LABELS.names:
             mask = crop(np.ascontiguousarray(change(masks[name]))) if name in names else None
-            rows.append(Row(sample.file_name, name, encode_rle(mask, (SIZE, SIZE)) if mask else ""))
+            rows.append(
+                RleRow(sample.file_name, name, encode_rle(mask, (SIZE, SIZE)) if mask else "")
+            )
     submission.write(path, rows)
     return path
 

@@ -13,9 +13,9 @@ from converters.masks import crop
 from converters.types import LabelSpace
 from fusion import Mean
 from fusion.checks.adjacency import Adjacency
-from fusion.checks.flagged import Watched, flags_of
 from fusion.rules.crf import DenseCrf
 from fusion.rules.file import dump_rule, read_rule
+from fusion.rules.flagged import FlaggedRule, flags_of
 from fusion.rules.refine import Refine, Refined, Steps
 from fusion.types import Prediction, SoftMask
 from zoo.results import chunks, fuse
@@ -51,18 +51,18 @@ def adjacency() -> Adjacency:
 
 def test_a_watched_rule_changes_nothing(adjacency: Adjacency) -> None:
     sources = [predict(draw(1)), predict(draw(2))]
-    fused, watched = Mean()(sources, LABELS), Watched(Mean(), adjacency)(sources, LABELS)
+    fused, watched = Mean()(sources, LABELS), FlaggedRule(Mean(), adjacency)(sources, LABELS)
     assert all(fused.binary(n).area == watched.binary(n).area for n in LABELS.names)
-    assert Watched(Mean(("p", "q")), adjacency).sources == ("p", "q")
+    assert FlaggedRule(Mean(("p", "q")), adjacency).sources == ("p", "q")
 
 
 def test_what_nobody_watches_is_not_flagged(adjacency: Adjacency) -> None:
     torn = predict({n: p for n, p in draw(3).items() if n != "c"})
-    assert [str(f) for f in flags_of(Watched(Mean(), adjacency), torn, LABELS)] == [
+    assert [str(f) for f in flags_of(FlaggedRule(Mean(), adjacency), torn, LABELS)] == [
         "missing: c: expected in every image, found none"
     ]
     assert flags_of(Mean(), torn, LABELS) == []
-    assert flags_of(Watched(Mean(), adjacency), predict(draw(4)), LABELS) == []
+    assert flags_of(FlaggedRule(Mean(), adjacency), predict(draw(4)), LABELS) == []
 
 
 def test_of_several_objects_all_are_watched(adjacency: Adjacency) -> None:
@@ -72,7 +72,7 @@ def test_of_several_objects_all_are_watched(adjacency: Adjacency) -> None:
     far = SoftMask((118.0, 78.0, 18.0, 18.0), np.full((1, 1), 255, np.uint8))
     masks["a_1"] = (*masks["a_1"], (0.9, far))
     found = Prediction("x_1", SIZE_HW, "instance", masks)
-    rule = Watched(Mean(), adjacency)
+    rule = FlaggedRule(Mean(), adjacency)
     assert flags_of(rule, found, LABELS) == []
     flags = flags_of(rule, found, replace(LABELS, once=False))
     assert "a_1" in {flag.label for flag in flags}
@@ -82,7 +82,7 @@ def test_flags_travel_with_their_chunk(adjacency: Adjacency, tmp_path: Path) -> 
     exchanged = draw(5, {"a_1": PLACES["e"], "e": PLACES["a_1"]})
     images = [predict(draw(4)), predict(exchanged)]
     chunk = chunks.Chunk(0, (images,), ("one.png", "two_2.png"))
-    rule = Watched(Mean(), adjacency)
+    rule = FlaggedRule(Mean(), adjacency)
     coded = chunks.fuse_to_rows(rule, LABELS, LABELS.names, 0.0, chunk)
     assert {name for name, *_ in coded.flags} == {"two_2.png"}
     assert {kind for *_, kind, _ in coded.flags} <= {"swapped", "displaced"}
@@ -104,7 +104,7 @@ def test_flags_are_listed_beside_the_result(tmp_path: Path) -> None:
 
 
 def test_what_stands_around_a_rule_survives_its_file(adjacency: Adjacency, tmp_path: Path) -> None:
-    rule = Watched(Refined(Mean(("p", "q")), Refine(Steps(threshold=0.4))), adjacency)
+    rule = FlaggedRule(Refined(Mean(("p", "q")), Refine(Steps(threshold=0.4))), adjacency)
     path = tmp_path / "rule.yaml"
     path.write_text(dump_rule(rule), encoding="utf-8")
     assert read_rule(path) == rule
@@ -117,11 +117,11 @@ CRF = Refined(Mean(), Refine(Steps(crf=DenseCrf())))
 
 def test_images_reach_the_rule_that_looks_at_them(toys, work, adjacency: Adjacency) -> None:
     samples = {s.key: s for s in toys.samples}
-    given = give_images(Watched(CRF, adjacency), samples)
+    given = give_images(FlaggedRule(CRF, adjacency), samples)
     key = toys.samples[0].key
     assert np.array_equal(given.rule.read_grey(key), read_pixels(samples[key]))
     assert not any(s.instances for s in given.rule.read_grey.samples.values())
-    assert given == Watched(CRF, adjacency)
+    assert given == FlaggedRule(CRF, adjacency)
 
 
 @pytest.mark.parametrize("rule", [Mean(), Refined(Mean(), Refine(Steps(threshold=0.4)))])
@@ -130,7 +130,7 @@ def test_other_rules_need_no_images(rule) -> None:
 
 
 def test_a_crf_without_images_is_refused(adjacency: Adjacency) -> None:
-    for rule in (CRF, Watched(CRF, adjacency)):
+    for rule in (CRF, FlaggedRule(CRF, adjacency)):
         with pytest.raises(ValueError, match="CRF, which looks at images: expected --data"):
             give_images(rule, None)
 

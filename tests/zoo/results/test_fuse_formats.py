@@ -9,9 +9,8 @@ import pytest
 import converters
 from converters.masks import rasterize_labels
 from converters.types import LabelSpace
-from fusion import Mean, Vote
-from fusion.rules.reach import looks_around
-from fusion.rules.refine import certainty
+from fusion import Mean
+from fusion.rules.refine import confidence
 from fusion.sources import submission
 from fusion.sources.ensemble import Ensemble
 from fusion.sources.store import PredictionStore
@@ -47,7 +46,7 @@ def test_uncertain_objects_do_not_become_labels(zoo, stores, work, toys, tmp_pat
     expected, left_out = {}, Counter()
     for heard in Ensemble.open(stores):
         prediction = Mean()(heard, toys.labels)
-        sure = {n for n in toys.labels.names if certainty(prediction, n) >= floor}
+        sure = {n for n in toys.labels.names if confidence(prediction, n) >= floor}
         left_out.update(set(toys.labels.names) - sure)
         expected[prediction.key] = sure
     back = converters.read(out, subset="all", labels=toys.labels)
@@ -92,13 +91,6 @@ def test_rules_that_look_around_ask_for_sizes(zoo, files, work, toys, tmp_path, 
     data = ("--data", work / "data", "--labels", toys.labels_file)
     zoo("fuse", *files, "--out", out, "--method", method, *data)
     assert len(list(submission.read(out))) == 54
-
-
-@pytest.mark.parametrize(
-    ("rule", "expected"), [(Mean(), False), (Vote(), False), (lambda p, labels: p[0], True)]
-)
-def test_rules_tell_whether_they_look_around(rule, expected):
-    assert looks_around(rule) is expected
 
 
 def test_a_fused_submission_is_valid(zoo, work, toys, voted, tmp_path, capsys):

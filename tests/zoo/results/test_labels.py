@@ -16,7 +16,7 @@ from converters.masks import EMPTY, CropMask, crop, encode_rle, rasterize, union
 from converters.types import LabelSpace, Sample
 from fusion.rules.refine import drop_uncertain
 from fusion.sources.store import Manifest, StoreWriter
-from fusion.sources.submission import Row
+from fusion.sources.submission import RleRow
 from fusion.types import Prediction, SoftMask
 from zoo.results.labels import objects
 
@@ -41,8 +41,8 @@ CUPS, BOTTLE = (ring(), box(44, 10, 20, 20)), box(38, 16, 14, 6)
 MASKS = {"cup": union(*CUPS), "bottle": BOTTLE, "Background": box(0, 32, 64, 8)}
 
 
-def rows(masks: dict[str, CropMask]) -> list[Row]:
-    return [Row("a_1", label, encode_rle(mask, SIZE_HW)) for label, mask in masks.items()]
+def rows(masks: dict[str, CropMask]) -> list[RleRow]:
+    return [RleRow("a_1", label, encode_rle(mask, SIZE_HW)) for label, mask in masks.items()]
 
 
 def test_each_connected_part_is_an_object() -> None:

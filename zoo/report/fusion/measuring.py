@@ -17,7 +17,6 @@ from fusion.types import Prediction, Rule
 from zoo.progress import Report, track
 from zoo.report.fusion.entries import Case, Entry, worst_and_median
 from zoo.results.scoring import binary_masks, measure_masks
-from zoo.results.sources import source_names
 from zoo.results.truth import Few, check_frames, cut
 
 MEASURES = ("dice", "confusion", "presence")
@@ -32,8 +31,8 @@ class Measured:
 
     Attributes:
         entries: the sources, then the rules, all on the same images.
-        recovered: rule -> class -> images on which it took a bone, that its pool did not find, from
-            the source that was most certain of it.
+        recovered: rule -> class -> images on which it took an object, that its pool did not find,
+            from the source that was most certain of it.
     """
 
     entries: tuple[Entry, ...]
@@ -111,7 +110,7 @@ def _mask_all(
 
 
 def _ordered(rule: Rule, named: Mapping[str, Prediction]) -> list[Prediction]:
-    names = source_names(rule) or tuple(named)
+    names = rule.sources or tuple(named)
     if set(names) != set(named):
         expected, found = ", ".join(names), ", ".join(named)
         raise ValueError(f"the fusion config expects the sources {expected}; given are {found}")
@@ -120,10 +119,8 @@ def _ordered(rule: Rule, named: Mapping[str, Prediction]) -> list[Prediction]:
 
 def hybrid_in(rule: Rule | None) -> Hybrid | None:
     """Return the hybrid that a rule is, or that it is built around; None for other rules."""
-    inner: object = rule
-    while inner is not None and not isinstance(inner, Hybrid):
-        inner = getattr(inner, "rule", None)
-    return inner
+    inner = None if rule is None else rule.innermost()
+    return inner if isinstance(inner, Hybrid) else None
 
 
 def _recovered(

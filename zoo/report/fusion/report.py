@@ -9,6 +9,7 @@ from typing import Any
 
 from converters.files.provenance import environment
 from converters.types import LabelSpace, Sample
+from fusion.rules.base import layers
 from fusion.rules.file import check_names, check_options, read_rule
 from fusion.rules.pooling import Mean
 from fusion.rules.refine import Refined
@@ -144,11 +145,11 @@ def report_fusion(
 
 def _refined(rule: Rule | None) -> list[tuple[str, str]]:
     """Say what is done to a rule's result, which is no merit of its weights."""
-    while rule is not None and not isinstance(rule, Refined):
-        rule = getattr(rule, "rule", None)
-    if rule is None:
+    around = () if rule is None else layers(rule)
+    refined = next((found for found in around if isinstance(found, Refined)), None)
+    if refined is None:
         return []
-    refine, where = rule.refine, dict[str, list[str]]()
+    refine, where = refined.refine, dict[str, list[str]]()
     for name, steps in {"others": refine.all, **refine.groups, **refine.classes}.items():
         for field in fields(steps):
             if getattr(steps, field.name) != field.default:

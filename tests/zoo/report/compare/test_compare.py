@@ -88,7 +88,7 @@ def write_csv(path, samples, keys=KEYS, names=NAMES, **options):
         found = planes(samples[key], **options)
         for name in names:
             code = encode_rle(crop(found[name]), SIZE) if name in found else ""
-            rows.append(submission.Row(samples[key].file_name, name, code))
+            rows.append(submission.RleRow(samples[key].file_name, name, code))
     submission.write(path, rows)
     return path
 

@@ -15,6 +15,7 @@ from converters.masks import rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
 from fusion import Hybrid, Mean, Vote
 from fusion.metrics.scores import score_image
+from fusion.rules.base import WrappedRule
 from fusion.rules.hybrid import ClassWeights
 from fusion.rules.refine import Refine, Refined, Steps
 from fusion.sources.ensemble import Ensemble
@@ -179,9 +180,9 @@ def test_a_bone_that_only_a_faint_mask_shows_is_recovered(samples):
 
 @pytest.mark.parametrize("recover", [True, False])
 def test_hybrids_are_found_inside_other_rules(recover):
-    @dataclass(frozen=True)
-    class Around:
-        rule: object
+    class Around(WrappedRule):
+        def __call__(self, predictions, labels):
+            return self.rule(predictions, labels)
 
     hybrid = Hybrid(recover=recover)
     assert measuring.hybrid_in(hybrid) is hybrid
