@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import converters
-
-if TYPE_CHECKING:
-    pass
-
 from collections.abc import Iterable, Iterator
 
 import configs
+import converters
 
 
 def lines(topic: str) -> Iterable[str]:
@@ -82,8 +76,6 @@ def _braced(options: object) -> str:
 
 
 def _formats() -> Iterator[str]:
-    from zoo.cli.listing import describe_formats
-
     yield describe_formats()
 
 

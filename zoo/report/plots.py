@@ -211,7 +211,8 @@ def plot_histogram(
     if threshold is not None:
         axes.axvline(threshold, color=TEXT, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.annotate(
-            *(threshold_text, (threshold, 1)),
+            threshold_text,
+            (threshold, 1),
             xytext=(5, -1),
             xycoords=axes.get_xaxis_transform(),
             textcoords="offset points",

@@ -130,7 +130,7 @@ def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Su
         shared = summaries.get("shared")
         lines += _table(scores, columns, shared, _value)
         lines += [
-            f"{CLASS_MEASURES[name]} is without {found.infinite} missing or extra bones"
+            f"{CLASS_MEASURES[name]} is without {found.infinite} missing or extra objects"
             for name, found in columns.items()
             if found.infinite
         ]
@@ -223,7 +223,7 @@ def _pair_lines(scores: Scores) -> list[str]:
     dice, dice_each = summarize_pairs(scores, "dice")
     near, near_each = summarize_pairs(scores, "nsd")
     if dice is None or near is None:
-        return ["no two bones share a pixel"]
+        return ["no two classes share a pixel"]
     title = "shared by two"
     lines = [f"{title:34s}{'Dice':>9s}{'NSD':>9s}{'images':>9s}"]
     lines.append(f"{'all pairs':34s}{dice.mean:9.4f}{near.mean:9.4f}")
@@ -249,4 +249,4 @@ def _confusion_lines(scores: Scores) -> list[str]:
 def _presence_line(what: str, listed: Sequence[tuple[str, str]]) -> str:
     named = ", ".join(f"{label} in {key}" for key, label in listed[:FEW])
     rest = f" and {len(listed) - FEW} more" if len(listed) > FEW else ""
-    return f"{what} bones: {len(listed)}" + (f" ({named}{rest})" if listed else "")
+    return f"{what} objects: {len(listed)}" + (f" ({named}{rest})" if listed else "")

@@ -64,7 +64,7 @@ def audit(
         if not samples and not problems:
             raise ValueError(f"{source.path}: expected images to audit, found none")
         findings = detectors.audit(
-            *(samples, problems, labels), jobs=jobs, progress=_phase(report, "looking")
+            samples, problems, labels, jobs=jobs, progress=_phase(report, "looking")
         )
         description = None
         if describe:
