@@ -71,7 +71,8 @@ def run_demo(out: Path, seed: int) -> str:
     record = {entry.name: entry.scores.record() for entry in found.entries}
     atomic_write_text(out / "comparison.json", json.dumps(record, indent=1) + "\n")
     spent = f"{_minutes(started):.1f} minutes, {_peak_gb():.1f} GB"
-    return "\n".join([table(found.entries), spent, *_results(out)])
+    results = [f"{out / name}" for name in ("submission.csv", "fusion.yaml", "report.html")]
+    return "\n".join([table(found.entries), spent, *results])
 
 
 def _report(out: Path, seed: int, started: float) -> FusionReport:
@@ -103,10 +104,6 @@ def _run(command: tuple[str, ...]) -> None:
     if done.returncode:
         failed = f"'zoo {command[0]}' ended with code {done.returncode}"
         raise ValueError(f"demo: {failed}; see its message above")
-
-
-def _results(out: Path) -> list[str]:
-    return [f"{out / name}" for name in ("submission.csv", "fusion.yaml", "report.html")]
 
 
 def _minutes(started: float) -> float:

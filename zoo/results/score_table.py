@@ -124,7 +124,9 @@ def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Su
     people = len(set(people_of(scores)))
     lines = [f"{len(scores.images)} images of {people} patients"]
     if "iou" in measures:
-        lines.append(_miou_line(scores))
+        miou = _miou(scores)
+        said = "no class anywhere" if miou is None else f"{miou:.4f}"
+        lines.append(f"mIoU {said} (pixels of all images together, then classes)")
     columns = {name: found for name, found in summaries.items() if name != "shared"}
     if columns:
         shared = summaries.get("shared")
@@ -168,12 +170,6 @@ def _miou(scores: Scores) -> float | None:
     return sum(each.values()) / len(each) if each else None
 
 
-def _miou_line(scores: Scores) -> str:
-    miou = _miou(scores)
-    told = "no class anywhere" if miou is None else f"{miou:.4f}"
-    return f"mIoU {told} (pixels of all images together, then classes)"
-
-
 def _value(name: str, found: Estimate | None) -> str:
     digits = 2 if name in ("hd95", "asd") else 4
     return "-" if found is None else f"{found.mean:.{digits}f}"
@@ -200,8 +196,8 @@ def _table(
         cells = "".join(f"{cell(n, found[n]) if n in found else '':>9s}" for n in columns)
         leading = found.get(first)
         span = leading.interval if leading else None
-        told = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
-        return f"{title:18s}{cells}{told}".rstrip()
+        interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
+        return f"{title:18s}{cells}{interval}".rstrip()
 
     lines.append(line("all", {n: s.overall for n, s in columns.items()}))
     for part in ("groups", "postures", "classes"):
@@ -229,8 +225,8 @@ def _pair_lines(scores: Scores) -> list[str]:
     lines.append(f"{'all pairs':34s}{dice.mean:9.4f}{near.mean:9.4f}")
     for pair, found in dice_each.items():
         count = sum(pair in image.pairs for image in scores.images)
-        told = f"{found.mean:9.4f}{near_each[pair].mean:9.4f}{count:9d}"
-        lines.append(f"  {' + '.join(pair):32s}{told}")
+        numbers = f"{found.mean:9.4f}{near_each[pair].mean:9.4f}{count:9d}"
+        lines.append(f"  {' + '.join(pair):32s}{numbers}")
     return lines
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -183,18 +183,17 @@ def _people(description: Description) -> Section | None:
     ]
     if not drawn:
         return None
-    rows = tuple(
-        (name, *(f"{value:.1f}" for value in _numbers(found.spread)), str(found.spread.count))
-        for name, found in description.numbers.items()
-    )
+    rows = tuple((name, *_numbers(found.spread)) for name, found in description.numbers.items())
     columns = ("", "mean", "sd", "least", "median", "most", "patients")
     table = Table(columns, rows) if rows else None
     lead = "What is known of the patients; each is counted once."
     return Section("people", "Patients", lead, tuple(drawn), table)
 
 
-def _numbers(spread: Spread) -> Sequence[float]:
-    return spread.mean, spread.sd, spread.quantiles[0], spread.quantiles[3], spread.quantiles[6]
+def _numbers(spread: Spread) -> tuple[str, ...]:
+    least, median, most = spread.quantiles[0], spread.quantiles[3], spread.quantiles[6]
+    numbers = (spread.mean, spread.sd, least, median, most)
+    return (*(f"{number:.1f}" for number in numbers), str(spread.count))
 
 
 def _percent(share: float | None) -> str:

@@ -100,7 +100,8 @@ def headline(found: Disagreement) -> str:
     """Return the result in one sentence."""
     same = sum(not pair.differing for pair in found.pairs)
     if same == len(found.pairs):
-        return f"A and B are the same to the pixel: {same} masks on {_images(found.images)}."
+        images = f"{found.images} image{'' if found.images == 1 else 's'}"
+        return f"A and B are the same to the pixel: {same} masks on {images}."
     said = f"A and B have a mean Dice of {found.mean_dice:.{DIGITS}f} with each other"
     gain = found.against_truth.gain.overall if found.against_truth else None
     if gain is None:
@@ -142,10 +143,6 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= NAMED else f"{len(names)} classes"
 
 
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"
-
-
 def _sections(
     found: Disagreement, rows: Sequence[ClassDifference]
 ) -> list[tuple[str, tuple[ClassView, ...]]]:
@@ -173,13 +170,8 @@ def _card(drawn: DrawnPair) -> CardView:
         (pictures.encode_jpeg(outlines, QUALITY), f"{about}, outlines of A and B", "outlines"),
         (pictures.encode_jpeg(agreement, QUALITY), f"{about}, what only one has", "difference"),
     )
-    return CardView(pair, say_pair(pair), figures, _against_truth(drawn))
-
-
-def _against_truth(drawn: DrawnPair) -> tuple[float, float] | None:
-    if drawn.truth is None:
-        return None
-    return dice(drawn.a, drawn.truth), dice(drawn.b, drawn.truth)
+    scores = None if drawn.truth is None else (dice(a, drawn.truth), dice(b, drawn.truth))
+    return CardView(pair, say_pair(pair), figures, scores)
 
 
 def say_pair(pair: MaskPair) -> str:

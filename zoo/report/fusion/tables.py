@@ -95,7 +95,7 @@ def score_table(entries: Sequence[ReportEntry], labels: LabelSpace) -> ScoreTabl
     columns = ("all", *labels.groups, SHARED)
     kinds = [entry.kind for entry in entries]
     by_column = [cells_of([value(e.scores) for e in entries], kinds) for value in _measures(labels)]
-    keys = [_per_image(entry.scores) for entry in entries]
+    keys = [[mean_dice(image, labels.names) for image in entry.scores.images] for entry in entries]
     axis_from = math.floor(min(min(values) for values in keys) * 20) / 20
     axis_from = min(axis_from, 0.95)
     rows = tuple(
@@ -140,10 +140,6 @@ def cells_of(values: Sequence[float | None], kinds: Sequence[str]) -> tuple[Cell
 def _tint(delta: float | None) -> float:
     # The root keeps differences of a thousandth visible beside some of a tenth.
     return 0.0 if delta is None else math.copysign(min(1, abs(delta) / FULL_TINT) ** 0.5, delta)
-
-
-def _per_image(scores: Scores) -> list[float]:
-    return [mean_dice(image, scores.labels.names) for image in scores.images]
 
 
 def _strip(values: Sequence[float], axis_from: float) -> tuple[str, float]:
