@@ -84,7 +84,7 @@ def convert(
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
     fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
     subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.train,
-    crop: Annotated[str, typer.Option(help="Cut out these groups or classes: carpals,Radius")] = "",
+    crop: Annotated[str, typer.Option(help="Cut out these groups or classes, with commas.")] = "",
     margin: Annotated[int, typer.Option(help="Pixels around what is cut out.")] = 0,
     suggest: Annotated[
         bool, typer.Option("--suggest", help="Only say how large crops have to be.")
