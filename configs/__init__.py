@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent
+# The label space where a user names none.
+DEFAULT_LABELS = "hand_bones"
 
 
 def find(kind: str, name: str) -> Path:

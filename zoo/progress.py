@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.text import Text
 
 Report = Callable[[int, int, str], None]
-Item = TypeVar("Item")
+ItemType = TypeVar("ItemType")
 SECONDS_BETWEEN_LINES = 15.0
 
 
@@ -43,8 +43,13 @@ def bar(title: str) -> Iterator[Report]:
         yield _lines(console, title)
         return
     columns = (
-        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate()),
-        *(TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("[dim]{task.fields[note]}")),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=None, note="")
@@ -73,7 +78,7 @@ def _lines(console: Console, title: str) -> Report:
     return report
 
 
-def track(items: Iterable[Item], total: int, report: Report) -> Iterator[Item]:
+def track(items: Iterable[ItemType], total: int, report: Report) -> Iterator[ItemType]:
     """Yield the items and report after each."""
     for done, item in enumerate(items, start=1):
         yield item

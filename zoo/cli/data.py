@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import Data, Edits, From, Jobs, Labels, Subset, app, command_line, say, words
+from configs import DEFAULT_LABELS
+from zoo.cli.options import (
+    Data,
+    EditsFile,
+    From,
+    Jobs,
+    Labels,
+    Subset,
+    app,
+    command_line,
+    say,
+    words,
+)
 
 
 @app.command()
@@ -52,8 +64,8 @@ def split(
         bool, typer.Option("--describe", help="Show images, patients, posture, areas per fold.")
     ] = False,
     data_format: From = None,
-    edits: Edits = None,
-    labels: Labels = "hand_bones",
+    edits: EditsFile = None,
+    labels: Labels = DEFAULT_LABELS,
 ) -> None:
     """Divide the train images into folds by patient, for all families alike."""
     from zoo.datasets.split import split as split_data
@@ -72,7 +84,7 @@ def convert(
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
     fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
     subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.train,
-    crop: Annotated[str, typer.Option(help="Cut out these groups or classes: carpals,Radius")] = "",
+    crop: Annotated[str, typer.Option(help="Cut out these groups or classes, with commas.")] = "",
     margin: Annotated[int, typer.Option(help="Pixels around what is cut out.")] = 0,
     suggest: Annotated[
         bool, typer.Option("--suggest", help="Only say how large crops have to be.")
@@ -86,8 +98,8 @@ def convert(
     ] = None,
     jobs: Jobs = 1,
     data_format: From = None,
-    edits: Edits = None,
-    labels: Labels = "hand_bones",
+    edits: EditsFile = None,
+    labels: Labels = DEFAULT_LABELS,
 ) -> None:
     """Write a data set in another format, and say what that format could not hold."""
     from zoo.datasets.convert import convert as convert_data
@@ -105,7 +117,10 @@ def convert(
         raise ValueError("expected --to FORMAT and --out FOLDER; see: zoo list formats")
     with bar(f"convert to {to}") as report:
         count, loss = convert_data(
-            *(source, to, out, labels),
+            source,
+            to,
+            out,
+            labels,
             subset=subset.value,
             split_path=split,
             fold=fold,
@@ -117,7 +132,7 @@ def convert(
             say=say,
         )
     say(f"{out}: {count} images")
-    say(loss or "nothing was lost: every bone's pixels come back as they were")
+    say(loss or "nothing was lost: every object's pixels come back as they were")
 
 
 @app.command()
@@ -130,18 +145,20 @@ def audit(
     subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.all,
     jobs: Jobs = 1,
     data_format: From = None,
-    edits: Edits = None,
-    labels: Labels = "hand_bones",
+    edits: EditsFile = None,
+    labels: Labels = DEFAULT_LABELS,
 ) -> None:
     """Find what is wrong with annotations: a page of pictures, and a draft of corrections."""
     from zoo.progress import bar
-    from zoo.report.audit.audit import audit as audit_data
+    from zoo.report.audit.command import audit as audit_data
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits)
     with bar("audit") as report:
         lines = audit_data(
-            *(source, out, labels),
+            source,
+            out,
+            labels,
             subset=subset.value,
             describe=describe,
             jobs=jobs,
@@ -169,26 +186,38 @@ def augment(
     seed: Annotated[int, typer.Option(help="Same seed, same copies.")] = 0,
     jobs: Jobs = 1,
     data_format: From = None,
-    edits: Edits = None,
+    edits: EditsFile = None,
 ) -> None:
     """Show what a config's augmentation does, or write its results as a data set."""
-    from zoo.datasets import augment as augmenting
+    from zoo.datasets.augment import plan, write
+    from zoo.datasets.augment import preview as draw_preview
     from zoo.families import load_family
     from zoo.progress import bar
     from zoo.source import DataSource
 
     if preview is None and out is None:
         raise ValueError("expected --preview SHEET.png or --out FOLDER")
-    chosen = augmenting.plan(load_family(family).Config, family, config, changes or [])
+    chosen = plan(load_family(family).Config, family, config, changes or [])
     source = DataSource.open(data, data_format, edits)
     if preview is not None:
-        rows = augmenting.preview(*chosen, source, preview, count, seed)
+        rows = draw_preview(
+            chosen.steps,
+            chosen.labels,
+            chosen.size_hw,
+            source,
+            preview,
+            count=count,
+            seed=seed,
+        )
         say(f"{preview}: {rows} samples")
     if out is None:
         return
     with bar("augment") as report:
-        images, loss = augmenting.write(
-            *(chosen.steps, chosen.labels, source, out),
+        images, loss = write(
+            chosen.steps,
+            chosen.labels,
+            source,
+            out,
             copies=copies,
             data_format=to,
             split_path=split,

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import typer
 
+from configs import DEFAULT_LABELS
 from converters.files.provenance import atomic_write_text
 from zoo.progress import bar
+from zoo.report.fusion.command import table
 from zoo.report.fusion.report import FusionReport, choose_rules, open_sources, report_fusion
-from zoo.report.fusion.write import table
 from zoo.source import DataSource
 
-LABELS = "hand_bones"
 FAMILIES = ("smp", "segformer", "yolo")
 PEOPLE, TEST_PEOPLE, SIZE, FOLDS = 30, 12, 512, 3
 PRETRAINED = (
@@ -71,13 +71,14 @@ def run_demo(out: Path, seed: int) -> str:
     record = {entry.name: entry.scores.record() for entry in found.entries}
     atomic_write_text(out / "comparison.json", json.dumps(record, indent=1) + "\n")
     spent = f"{_minutes(started):.1f} minutes, {_peak_gb():.1f} GB"
-    return "\n".join([table(found.entries), spent, *_results(out)])
+    results = [f"{out / name}" for name in ("submission.csv", "fusion.yaml", "report.html")]
+    return "\n".join([table(found.entries), spent, *results])
 
 
 def _report(out: Path, seed: int, started: float) -> FusionReport:
     """Write the page of the test images: sources, both plain rules, and the fitted hybrid."""
     paths = [out / "test" / family for family in FAMILIES]
-    sources, samples = open_sources(paths, DataSource.open(out / "data"), LABELS)
+    sources, samples = open_sources(paths, DataSource.open(out / "data"), DEFAULT_LABELS)
     facts = [
         ("Data", f"{TEST_PEOPLE * 2} test, {PEOPLE * 2} train, {SIZE} x {SIZE}, synthetic"),
         ("Seed", str(seed)),
@@ -103,10 +104,6 @@ def _run(command: tuple[str, ...]) -> None:
     if done.returncode:
         failed = f"'zoo {command[0]}' ended with code {done.returncode}"
         raise ValueError(f"demo: {failed}; see its message above")
-
-
-def _results(out: Path) -> list[str]:
-    return [f"{out / name}" for name in ("submission.csv", "fusion.yaml", "report.html")]
 
 
 def _minutes(started: float) -> float:

@@ -38,10 +38,9 @@ def _models() -> Iterator[str]:
     yield f"{'family':12s} {'config':34s} {'million weights':>15s} {'input':>12s}  reported"
     for model in describe_models():
         size = " x ".join(map(str, model.size))
-        told = "" if model.reported is None else f"{model.row} {model.reported:.4f}"
-        told = told or model.row
+        row = model.row if model.reported is None else f"{model.row} {model.reported:.4f}"
         count = f"{model.parameters:.1f}"
-        yield f"{model.family:12s} {model.config:34s} {count:>15s} {size:>12s}  {told}".rstrip()
+        yield f"{model.family:12s} {model.config:34s} {count:>15s} {size:>12s}  {row}".rstrip()
 
 
 def _families() -> Iterable[str]:

@@ -9,7 +9,7 @@ import typer
 
 from zoo.cli.options import (
     Data,
-    Edits,
+    EditsFile,
     From,
     Subset,
     Topic,
@@ -39,7 +39,7 @@ def train(
         Path | None, typer.Option(help="With --folds all: the store of their predictions.")
     ] = None,
     data_format: From = None,
-    edits: Edits = None,
+    edits: EditsFile = None,
 ) -> None:
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
     from zoo.progress import bar
@@ -61,7 +61,7 @@ def train(
 
             store = oof or out / "oof"
             manifest = train_folds(
-                *(family, config, source, out), report=report, store=store, **common
+                family, config, source, out, report=report, store=store, **common
             )
             say(f"{store}: held-out predictions of {len(manifest.images)} images")
             return
@@ -97,7 +97,7 @@ def predict(
     batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     data_format: From = None,
-    edits: Edits = None,
+    edits: EditsFile = None,
 ) -> None:
     """Write soft masks for a data set into a prediction store.
 
@@ -181,7 +181,7 @@ def soup(
     batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     data_format: From = None,
-    edits: Edits = None,
+    edits: EditsFile = None,
 ) -> None:
     """Average the weights of runs that started alike, chosen by Dice on the fold they held out."""
     from zoo.config import check_config
@@ -192,7 +192,9 @@ def soup(
 
     with bar("soup") as report:
         made = make_soup(
-            *(runs, DataSource.open(data, data_format, edits), out),
+            runs,
+            DataSource.open(data, data_format, edits),
+            out,
             way="greedy" if greedy else "uniform",
             norms=norms,
             options=check_config(PredictOptions, {"batch": batch, "device": device}, "zoo soup"),

@@ -20,7 +20,7 @@ Data = Annotated[Path, typer.Option("--data", help="Data set: a folder in any re
 From = Annotated[
     str | None, typer.Option("--from", help="The data set's format, where it is not recognised.")
 ]
-Edits = Annotated[
+EditsFile = Annotated[
     Path | None, typer.Option("--edits", help="Corrections (YAML) to apply while reading.")
 ]
 Jobs = Annotated[

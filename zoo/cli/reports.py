@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from configs import DEFAULT_LABELS
 from zoo.cli.options import (
     Data,
-    Edits,
+    EditsFile,
     From,
     Jobs,
     SubmissionLabels,
@@ -30,18 +31,20 @@ def compare(
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     data_format: From = None,
-    edits: Edits = None,
-    labels: SubmissionLabels = "hand_bones",
+    edits: EditsFile = None,
+    labels: SubmissionLabels = DEFAULT_LABELS,
 ) -> None:
     """Show where two predictions differ, by class and image, and who is right: A minus B."""
     from zoo.progress import bar
-    from zoo.report.compare import compare as comparing
+    from zoo.report.compare.command import compare as compare_predictions
+    from zoo.report.compare.command import describe
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits) if data else None
     with bar("compare") as report:
-        found = comparing.compare(
-            *((a, b), out),
+        found = compare_predictions(
+            (a, b),
+            out,
             data=source,
             labels_name=labels,
             command=command_line(),
@@ -49,7 +52,7 @@ def compare(
         )
     if json_out is not None:
         write_json(json_out, found.record())
-    say(comparing.describe(found, out))
+    say(describe(found, out))
 
 
 @app.command()
@@ -69,19 +72,21 @@ def report(
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     data_format: From = None,
-    edits: Edits = None,
-    labels: SubmissionLabels = "hand_bones",
+    edits: EditsFile = None,
+    labels: SubmissionLabels = DEFAULT_LABELS,
     jobs: Jobs = 1,
 ) -> None:
-    """Show what sources and their fusion are worth on annotated images, bone by bone."""
+    """Show what sources and their fusion are worth on annotated images, class by class."""
     from zoo.progress import bar
-    from zoo.report.fusion import write
+    from zoo.report.fusion.command import PAGE, describe, write_page
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits)
     with bar("report") as progress:
-        found = write.write_page(
-            *(predictions, source, out),
+        found = write_page(
+            predictions,
+            source,
+            out,
             config=config,
             labels_name=labels,
             command=command_line(),
@@ -90,4 +95,4 @@ def report(
         )
     if json_out is not None:
         write_json(json_out, found.record())
-    say(f"{write.describe(found)}\n{out / write.PAGE}")
+    say(f"{describe(found)}\n{out / PAGE}")

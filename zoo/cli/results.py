@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from configs import DEFAULT_LABELS
 from zoo.cli.options import (
     Data,
-    Edits,
+    EditsFile,
     From,
     Jobs,
     Labels,
@@ -43,13 +44,13 @@ def fit(
     bent: Annotated[
         str | None,
         typer.Option(
-            help="Share of bent hands among the images to fuse (0 to 1), or a prediction store of "
-            "these to count them in: held-out images count accordingly."
+            help="Share of images of a bent posture among those to fuse (0 to 1), or a prediction "
+            "store of these to count them in: held-out images count accordingly."
         ),
     ] = None,
     jobs: Jobs = 1,
     data_format: From = None,
-    edits: Edits = None,
+    edits: EditsFile = None,
 ) -> None:
     """Fit a fusion rule on predictions of images that the models did not learn from."""
     from zoo.progress import bar
@@ -96,7 +97,7 @@ def fuse(
         Subset, typer.Option(help="The data set's images that may occur.")
     ] = Subset.all,
     data_format: From = None,
-    edits: Edits = None,
+    edits: EditsFile = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -119,28 +120,31 @@ def fuse(
     ] = "",
 ) -> None:
     """Fuse prediction stores and submissions into one RLE submission, store or data set."""
-    from fusion.rules.file import check_names, check_options, load_rule
     from zoo.progress import bar
-    from zoo.results.fuse import write_fused
-    from zoo.results.job import Job
-    from zoo.results.sources import give_images, open_sources
+    from zoo.results.fuse import fuse as fuse_sources
     from zoo.source import DataSource
 
-    rule = load_rule(method, config)
-    if config:
-        check_names(rule, [p.name if p.is_dir() else p.stem for p in sources], config)
     if on:
         # Nodes work in other folders.
         sources, data = [path.absolute() for path in sources], data and data.absolute()
     source = DataSource.open(data, data_format, edits) if data else None
-    ensemble, samples = open_sources(sources, rule, source, subset.value, labels)
-    if config:
-        check_options(rule, len(ensemble.sources), ensemble.labels, config)
-    rule = give_images(rule, samples)
-    command = tuple(command_line())
-    job = Job(ensemble, rule, out, to, samples, floor, jobs, on, labels, command)
     with bar("fuse") as report:
-        say(write_fused(job, report).describe(out))
+        result = fuse_sources(
+            sources,
+            out,
+            method=method,
+            config=config,
+            to=to,
+            data=source,
+            subset=subset.value,
+            labels_name=labels,
+            floor=floor,
+            jobs=jobs,
+            on=on,
+            command=command_line(),
+            report=report,
+        )
+    say(result.describe(out))
 
 
 @app.command()
@@ -151,8 +155,8 @@ def check(
         Subset, typer.Option(help="The data set's images that it has to cover.")
     ] = Subset.test,
     data_format: From = None,
-    edits: Edits = None,
-    labels: Labels = "hand_bones",
+    edits: EditsFile = None,
+    labels: Labels = DEFAULT_LABELS,
 ) -> None:
     """Check a submission against a data set: rows, order, names, codes, sizes, turned masks."""
     from zoo.results.check import review_submission
@@ -188,16 +192,16 @@ def evaluate(
         typer.Option(help="The data set's images that a submission covers; a store lists its own."),
     ] = Subset.test,
     data_format: From = None,
-    edits: Edits = None,
-    labels: SubmissionLabels = "hand_bones",
+    edits: EditsFile = None,
+    labels: SubmissionLabels = DEFAULT_LABELS,
     jobs: Jobs = 1,
 ) -> None:
-    """Score a prediction store or a submission: overlap, outlines, shared pixels, lost bones."""
+    """Score a prediction store or a submission: overlap, outlines, shared pixels, lost objects."""
     from fusion.metrics.measures import parse_measures
     from zoo.progress import bar
     from zoo.results import score_table
     from zoo.results.scoring import evaluate as score
-    from zoo.results.truth import tell_apart
+    from zoo.results.truth import short_names
     from zoo.source import DataSource
 
     measures = parse_measures(metrics)
@@ -211,7 +215,7 @@ def evaluate(
     lines = [score_table.describe(found[0], measures, summaries)]
     if against:
         differences = score_table.compare_all(found[0], found[1], measures)
-        names = tell_apart((predictions, against))
+        names = short_names((predictions, against))
         record["against"] = {"source": str(against), "difference": " - ".join(names)} | {
             name: summary.record() for name, summary in differences.items()
         }

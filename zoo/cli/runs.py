@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import Data, Edits, From, app, command_line, say
+from zoo.cli.options import Data, EditsFile, From, app, command_line, say
 
 
 @app.command()
@@ -27,7 +27,7 @@ def sweep(
     ] = None,
     project: Annotated[str, typer.Option(help="For --wandb-file: the project.")] = "segzoo",
     data_format: From = None,
-    edits: Edits = None,
+    edits: EditsFile = None,
 ) -> None:
     """Train many runs of one config with some keys varied; write the best one's config."""
     import yaml
@@ -48,7 +48,9 @@ def sweep(
     source = DataSource.open(data, data_format, edits)
     with bar("sweep") as report:
         done = run_sweep(
-            *(chosen, source, out),
+            chosen,
+            source,
+            out,
             split_path=split,
             fold=fold,
             command=command_line(),

@@ -26,7 +26,8 @@ from zoo.data.items import Items, SampleItems
 from zoo.data.reading import resize_image, resize_packed
 from zoo.data.training_set import other_index
 from zoo.progress import Report
-from zoo.report.pictures import View, class_colors, draw_masks
+from zoo.report.colors import class_colors
+from zoo.report.pictures import View, draw_masks
 from zoo.source import DataSource
 
 Image = npt.NDArray[np.uint8]
@@ -36,7 +37,7 @@ _HEIGHT_PX, _GAP_PX = 420, 6
 _GROUND = 24
 
 
-class Plan(NamedTuple):
+class AugmentPlan(NamedTuple):
     """What a config says about augmentation.
 
     Attributes:
@@ -50,7 +51,7 @@ class Plan(NamedTuple):
     size_hw: tuple[int, int]
 
 
-def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]) -> Plan:
+def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]) -> AugmentPlan:
     """Read what a config says about augmentation.
 
     Raises:
@@ -60,7 +61,7 @@ def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]
     if not loaded.augment:
         raise ValueError(f"{family} config '{config}': expected 'augment' with steps, found none")
     size_hw = getattr(loaded, "size", None) or (loaded.imgsz, loaded.imgsz)
-    return Plan(loaded.augment, LabelSpace.load(loaded.labels), tuple(size_hw))
+    return AugmentPlan(loaded.augment, LabelSpace.load(loaded.labels), tuple(size_hw))
 
 
 def preview(

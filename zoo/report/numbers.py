@@ -10,7 +10,8 @@ def rounded(value: float) -> float:
     return round(value, DIGITS)
 
 
-def _show(value: float) -> str:
+def show(value: float) -> str:
+    """Return a score as text, to the digits that the report shows."""
     return f"{value:.{DIGITS}f}"
 
 
@@ -20,7 +21,7 @@ def signed(value: float) -> str:
     >>> signed(-0.00123), signed(0.00001)
     ('\u22120.0012', '0.0000')
     """
-    text = _show(abs(value))
+    text = show(abs(value))
     if float(text) == 0:
         return text
     return ("+" if value > 0 else "\N{MINUS SIGN}") + text

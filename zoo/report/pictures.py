@@ -1,9 +1,8 @@
-"""The report's pictures: the radiograph, masks on it, and where masks differ from the truth."""
+"""The report's pictures: the image, masks on it, and where masks differ from the truth."""
 
 from __future__ import annotations
 
 import base64
-import colorsys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,34 +14,18 @@ from converters.files.images import read_pixels
 from converters.masks import EMPTY, Box, CropMask, union_box
 from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import shared_parts
+from zoo.report.colors import FALSE, HIT, MISSED, MUTED, Color
 
-Color = tuple[int, int, int]
 Floats = npt.NDArray[np.float32]
-Picture = npt.NDArray[np.uint8]
-
-# Okabe and Ito, "Color Universal Design", 2008, lightened for dark grounds and with a pale grey
-# for their black; ordered so that neighbours differ in hue and in lightness.
-PALETTE: tuple[Color, ...] = (
-    (230, 159, 0),
-    (86, 180, 233),
-    (0, 178, 128),
-    (240, 228, 66),
-    (220, 130, 185),
-    (50, 120, 220),
-    (235, 105, 40),
-    (238, 238, 238),
-)
-MUTED: Color = (142, 152, 168)
-HIT: Color = (150, 160, 172)
-HIT_ON_GREY: Color = (110, 117, 126)  # as it looks over bone
-MISSED: Color = (240, 120, 20)
-FALSE: Color = (70, 170, 245)
 
 WIDTH, MAX_HEIGHT = 640, 860
 MARGIN = 0.10
 NARROWEST, WIDEST = 0.78, 1.5  # a crop's width over its height, where the image allows it
 STRIPE = 9
 LINE = 5
+SIDE = 400
+# A view is so many times as wide as what it is about, and at least this part of the image.
+ROOM, NEAREST = 1.6, 0.22
 
 
 @dataclass(frozen=True)
@@ -91,18 +74,7 @@ def focus_group(truth: Mapping[str, CropMask], labels: LabelSpace) -> str | None
     return best if best is not None and parts[best] > 0 else None
 
 
-def class_colors(names: Sequence[str]) -> dict[str, Color]:
-    """Return a fixed colour for each class; beyond the palette they are spread over the hues."""
-    return {name: PALETTE[i] if i < len(PALETTE) else _hue(i) for i, name in enumerate(names)}
-
-
-def _hue(i: int) -> Color:
-    # Steps of the golden angle stay apart from each other whatever their number.
-    red, green, blue = colorsys.hls_to_rgb(i * 0.381966 % 1, 0.45 + 0.2 * (i % 2), 0.7)
-    return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def read_radiograph(sample: Sample, view: View) -> Floats:
+def read_view(sample: Sample, view: View) -> Floats:
     """Read a sample's image in a view, float32 (h, w, 3) RGB in 0..1, its contrast stretched.
 
     What the view shows beyond the image is black.
@@ -136,14 +108,14 @@ def coverage(mask: CropMask, view: View) -> Floats:
 
 
 def draw_masks(
-    radiograph: Floats, masks: Mapping[str, CropMask], view: View, colors: Mapping[str, Color]
+    image: Floats, masks: Mapping[str, CropMask], view: View, colors: Mapping[str, Color]
 ) -> Floats:
     """Draw masks as translucent fills with outlines; where several meet, in stripes of all.
 
     Args:
-        radiograph: float32 (h, w, 3) in 0..1.
+        image: float32 (h, w, 3) in 0..1.
         masks: label -> mask.
-        view: what the radiograph shows.
+        view: what the image shows.
         colors: label -> colour; other labels are drawn muted.
 
     Returns:
@@ -156,7 +128,7 @@ def draw_masks(
     for _, alpha in layers:
         count += alpha >= 0.5
     stripe, rank = _stripes(view), np.zeros(view.size_hw, np.uint8)
-    out = radiograph.copy()
+    out = image.copy()
     for label, alpha in layers:
         turn = (count < 2) | (stripe % np.maximum(count, 1) == rank)
         strength = np.where(count > 1, 0.72, 0.38 if label in colors else 0.16)
@@ -170,14 +142,14 @@ def draw_masks(
 
 
 def draw_difference(
-    radiograph: Floats,
+    image: Floats,
     masks: Mapping[str, CropMask],
     truth: Mapping[str, CropMask],
     view: View,
 ) -> Floats:
     """Colour where any class is hit, missed, or drawn where it is not; both errors in stripes.
 
-    Takes what `draw_masks` takes; the ground is the radiograph in dark grey.
+    Takes what `draw_masks` takes; the ground is the image in dark grey.
     """
     hit, missed, false = (np.zeros(view.size_hw, bool) for _ in range(3))
     drawn, real = dict(_layers(masks, view)), dict(_layers(truth, view))
@@ -188,7 +160,7 @@ def draw_difference(
         missed |= true & ~found
         false |= found & ~true
     first = _stripes(view) % 2 == 0
-    out = np.repeat(radiograph.mean(axis=2, keepdims=True), 3, axis=2) * np.float32(0.6)
+    out = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2) * np.float32(0.6)
     blend(out, HIT, hit * 0.34)
     blend(out, MISSED, (missed & (first | ~false)) * 0.95)
     blend(out, FALSE, (false & (~first | ~missed)) * 0.95)
@@ -239,31 +211,12 @@ def label_points(
 
 def encode_jpeg(picture: Floats, quality: int = 86) -> str:
     """Return a picture, float32 (h, w, 3) RGB in 0..1, as the data URI of a JPEG."""
-    pixels: Picture = np.rint(picture[..., ::-1] * 255).astype(np.uint8)
+    pixels = np.rint(picture[..., ::-1] * 255).astype(np.uint8)
     # Full colour resolution: thin coloured lines are what the pictures are about.
     sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_OPTIMIZE, 1]
     _, data = cv2.imencode(".jpg", pixels, [*options, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
-
-
-def css(color: Color) -> str:
-    """Return a colour as style sheets write it.
-
-    >>> css((255, 0, 16))
-    '#ff0010'
-    """
-    return "#{:02x}{:02x}{:02x}".format(*color)
-
-
-SIDE = 400
-
-
-# A view is so many times as wide as what it is about, and at least this part of the image.
-ROOM = 1.6
-
-
-NEAREST = 0.22
 
 
 def view_around(box_xywh: Box | None, size_hw: tuple[int, int], nearest: float = NEAREST) -> View:

@@ -53,6 +53,7 @@ _POINTS_PER_INCH = 72
 _ROW = 15.0
 _CELL = 30.0
 _DARK = 0.38
+_LONGEST_NAME = 10
 
 
 def _styled(plot: Callable[Options, Markup]) -> Callable[Options, Markup]:
@@ -173,7 +174,9 @@ def plot_matrix(names: Sequence[str], values: Sequence[Sequence[float | None]]) 
             if value is None or value < 0.005:
                 continue
             place = (column - 0.5, row - 0.5)
-            axes.add_patch(Rectangle(place, 1, 1, color=HEAT, alpha=_shade(value), lw=0))
+            axes.add_patch(
+                Rectangle(place, 1, 1, color=HEAT, alpha=min(1.0, 0.08 + 1.4 * value), lw=0)
+            )
             tone = PAGE if value > _DARK else TEXT
             said = f"{value:.2f}".removeprefix("0")
             axes.text(column, row, said, ha="center", va="center", fontsize=8.5, color=tone)
@@ -187,10 +190,6 @@ def plot_matrix(names: Sequence[str], values: Sequence[Sequence[float | None]]) 
         axes.axvline(i - 0.5, color=RULE, linewidth=0.6)
     axes.spines[:].set_visible(False)
     return _svg(figure)
-
-
-def _shade(value: float) -> float:
-    return min(1.0, 0.08 + 1.4 * value)
 
 
 @_styled
@@ -211,7 +210,8 @@ def plot_histogram(
     if threshold is not None:
         axes.axvline(threshold, color=TEXT, linewidth=1.2, linestyle=(0, (4, 3)))
         axes.annotate(
-            *(threshold_text, (threshold, 1)),
+            threshold_text,
+            (threshold, 1),
             xytext=(5, -1),
             xycoords=axes.get_xaxis_transform(),
             textcoords="offset points",
@@ -229,7 +229,8 @@ def plot_counts(counts: Mapping[str, int], title: str, noun: str, width: float =
     """Draw a bar for each of a few values."""
     figure, axes = _figure(width, 230)
     _bars(axes, range(len(counts)), list(counts.values()), 0.6)
-    axes.set_xticks(range(len(counts)), [_short(name) for name in counts])
+    short = [n if len(n) <= _LONGEST_NAME else n[: _LONGEST_NAME - 1] + "…" for n in counts]
+    axes.set_xticks(range(len(counts)), short)
     axes.tick_params(axis="x", labelcolor=TEXT)
     axes.set_xlim(-0.8, len(counts) - 0.2)
     _count_axis(axes, noun)
@@ -241,10 +242,6 @@ def _bars(axes: Any, *places: Any, **options: Any) -> None:
     # The page's colour first, so that the grid does not shine through.
     for color, alpha in ((PAGE, 1.0), (ACCENT, 0.6)):
         axes.bar(*places, color=color, alpha=alpha, edgecolor=PAGE, linewidth=1, **options)
-
-
-def _short(name: str, longest: int = 10) -> str:
-    return name if len(name) <= longest else name[: longest - 1] + "…"
 
 
 def _count_axis(axes: Any, noun: str) -> None:

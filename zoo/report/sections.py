@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from converters.types import LabelSpace
 
-Row = TypeVar("Row")
+RowType = TypeVar("RowType")
 
 
-def by_group(rows: Mapping[str, Row], labels: LabelSpace) -> list[tuple[str, tuple[Row, ...]]]:
+def by_group(
+    rows: Mapping[str, RowType], labels: LabelSpace
+) -> list[tuple[str, tuple[RowType, ...]]]:
     """Return classes' rows by group, in the label space's order; groups without rows are left out.
 
     Args:

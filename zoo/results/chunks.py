@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from converters.files.atomic import claim
+from converters.files.provenance import environment
 from converters.types import LabelSpace
 from fusion.rules.flagged import flags_of
 from fusion.rules.refine import drop_uncertain
 from fusion.sources.ensemble import Ensemble
 from fusion.sources.submission import RleRow, encode
 from fusion.types import Prediction, Rule
+from zoo.machine.cluster import check_place, map_anywhere
+from zoo.progress import Report
 
 # Small enough that many processes share a test set evenly, and that a kill costs seconds.
 IMAGES = 8
 MANIFEST = "manifest.json"
 FlagRow = tuple[str, str, str, str]
+"""Image's name, class, kind and text of what looks wrong."""
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Executor:
+    """Who does the work on chunks.
+
+    Attributes:
+        jobs: processes on this machine.
+        on: a cluster that works instead; see `zoo.machine.cluster.map_anywhere`.
+
+    Raises:
+        ValueError: no process, or no such place.
+    """
+
+    jobs: int = 1
+    on: str = ""
+
+    def __post_init__(self) -> None:
+        check_place(self.on)
+        if self.jobs < 1:
+            raise ValueError(f"--jobs: expected 1 or more, found {self.jobs}")
+
+    def map(
+        self, work: Callable[[Chunk], Result], chunks: Iterable[Chunk], ensemble: Ensemble
+    ) -> Iterator[Result]:
+        """Yield what becomes of each chunk of an ensemble, in order."""
+        needs = [source.path for source in ensemble.sources]
+        return map_anywhere(work, chunks, self.jobs, self.on, needs)
 
 
 @dataclass(frozen=True)
@@ -63,7 +99,7 @@ def fuse(rule: Rule, labels: LabelSpace, chunk: Chunk) -> list[Prediction]:
 
 
 @dataclass(frozen=True)
-class Coded:
+class CodedChunk:
     """A chunk as a submission holds it.
 
     Attributes:
@@ -79,7 +115,7 @@ class Coded:
 
 def fuse_to_rows(
     rule: Rule, labels: LabelSpace, classes: Sequence[str], floor: float, chunk: Chunk
-) -> Coded:
+) -> CodedChunk:
     """Fuse a chunk's images into rows of a submission.
 
     Args:
@@ -99,7 +135,7 @@ def fuse_to_rows(
         left_out.update(dropped)
         rows.extend(encode(kept, name, classes, labels.once))
         flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept, labels)]
-    return Coded(tuple(rows), dict(left_out), tuple(flags))
+    return CodedChunk(tuple(rows), dict(left_out), tuple(flags))
 
 
 class ChunkFolder:
@@ -131,7 +167,7 @@ class ChunkFolder:
         """Return the numbers of the chunks that are not done."""
         return [number for number in range(chunks) if not self._file(number).is_file()]
 
-    def save(self, number: int, chunk: Coded) -> None:
+    def save(self, number: int, chunk: CodedChunk) -> None:
         """Keep a chunk."""
         record = {"rows": chunk.rows, "left_out": chunk.left_out, "flags": chunk.flags}
         # Nobody else writes in this folder.
@@ -139,12 +175,12 @@ class ChunkFolder:
         half.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
         os.replace(half, self._file(number))
 
-    def load(self, number: int) -> Coded:
+    def load(self, number: int) -> CodedChunk:
         """Read a chunk that was kept."""
         raw = json.loads(self._file(number).read_text(encoding="utf-8"))
         name, label, kind, text = range(4)
         flags = tuple((f[name], f[label], f[kind], f[text]) for f in raw["flags"])
-        return Coded(tuple(RleRow(*row) for row in raw["rows"]), raw["left_out"], flags)
+        return CodedChunk(tuple(RleRow(*row) for row in raw["rows"]), raw["left_out"], flags)
 
     def remove(self) -> None:
         """Throw the chunks away."""
@@ -164,3 +200,91 @@ class ChunkFolder:
 
     def _file(self, number: int) -> Path:
         return self.folder / f"chunk-{number:05d}.json"
+
+
+class FusedRows:
+    """The rows of all images, read from their chunks one after the other.
+
+    Attributes:
+        left_out: class -> number of objects that were too uncertain, of what was read.
+        flags: what looks wrong in what was read.
+    """
+
+    def __init__(self, folder: ChunkFolder, chunks: int) -> None:
+        """Take the rows of a folder's chunks, of which none is missing."""
+        self.left_out: Counter[str] = Counter()
+        self.flags: list[FlagRow] = []
+        self._folder, self._chunks = folder, chunks
+
+    def __iter__(self) -> Iterator[RleRow]:
+        """Yield the rows, image by image; once, as what they count adds up."""
+        for chunk in map(self._folder.load, range(self._chunks)):
+            self.left_out.update(chunk.left_out)
+            self.flags.extend(chunk.flags)
+            yield from chunk.rows
+
+
+@contextmanager
+def fused_rows(
+    ensemble: Ensemble,
+    rule: Rule,
+    out: Path,
+    *,
+    by_file: bool,
+    floor: float,
+    executor: Executor,
+    report: Report,
+) -> Iterator[FusedRows]:
+    """Fuse all images and give their rows; a fusion that was killed goes on where it was.
+
+    Args:
+        ensemble: the sources, in the order of the rule.
+        rule: one image's predictions -> the fused one.
+        out: the result that the rows are for; chunks are kept beside it until it is there.
+        by_file: rows call images by their files' names, otherwise by their keys.
+        floor: objects whose mean probability is below it are left out; their rows are empty.
+        executor: does the work.
+        report: for a progress bar.
+
+    Raises:
+        ValueError: a source cannot be read, or a submission cannot tell two images apart.
+    """
+    number, total = count(ensemble), len(ensemble.images)
+    with ChunkFolder(out, _record(ensemble, rule, by_file, floor)) as folder:
+        wanted = folder.missing(number)
+        names = file_names(ensemble) if by_file else list(ensemble.images)
+        work = partial(fuse_to_rows, rule, ensemble.labels, ensemble.classes, floor)
+        results = executor.map(work, cut(ensemble, wanted, names), ensemble)
+        for done, (place, chunk) in enumerate(zip(wanted, results, strict=True), start=1):
+            folder.save(place, chunk)
+            report(min(total, (number - len(wanted) + done) * IMAGES), total, "")
+        yield FusedRows(folder, number)
+
+
+def file_names(ensemble: Ensemble) -> list[str]:
+    """Return the names of the images' files, by which a submission calls them.
+
+    Raises:
+        ValueError: two images have one.
+    """
+    names = [name for _, _, name in ensemble.images.values()]
+    if twice := [name for name, times in Counter(names).items() if times > 1]:
+        raise ValueError(
+            f"several images are named {twice[0]}: a submission cannot tell them apart"
+        )
+    return names
+
+
+def _record(ensemble: Ensemble, rule: Rule, by_file: bool, floor: float) -> dict[str, Any]:
+    images = repr([*ensemble.images.items(), by_file]).encode()
+    return {
+        "version": 1,
+        # Another version may round otherwise: chunks of two are never mixed.
+        "made_by": environment(),
+        "rule": repr(rule),
+        "sources": [[source.name, source.digest] for source in ensemble.sources],
+        "classes": ensemble.classes,
+        "images": hashlib.sha256(images).hexdigest(),
+        "images_per_chunk": IMAGES,
+        "floor": floor,
+    }

@@ -139,7 +139,7 @@ class ImageDifference:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TruthComparison:
     """Both against the truth, on the images that have one.
 
     Attributes:
@@ -153,7 +153,7 @@ class Verdict:
     gain: Summary
 
     @classmethod
-    def of(cls, a: Scores, b: Scores) -> Verdict:
+    def of(cls, a: Scores, b: Scores) -> TruthComparison:
         """Compare two scores of the same images."""
         return cls(a, b, compare_scores(a, b, "dice"))
 
@@ -175,17 +175,17 @@ class Disagreement:
         names: of A and of B.
         labels: the classes that were compared: those of both.
         pairs: one an image and class, images in A's order.
-        verdict: who is right; None without truth.
-        only: images that A alone has, and B alone.
-        classes_only: classes that A alone speaks of, and B alone.
+        against_truth: who is right; None without truth.
+        images_only_in: images that A alone has, and B alone.
+        classes_only_in: classes that A alone speaks of, and B alone.
     """
 
     names: tuple[str, str]
     labels: LabelSpace
     pairs: tuple[MaskPair, ...]
-    verdict: Verdict | None = None
-    only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    classes_only: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    against_truth: TruthComparison | None = None
+    images_only_in: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    classes_only_in: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -206,8 +206,7 @@ class Disagreement:
 
         Of equal ones, such as those where one is empty, the one with more pixels comes first.
         """
-        found = [pair for pair in self.pairs if pair.differing]
-        return sorted(found, key=_by_dice)
+        return sorted((pair for pair in self.pairs if pair.differing), key=_by_dice)
 
     def per_class(self) -> list[ClassDifference]:
         """Return what differs in each class, in the label space's order."""
@@ -215,7 +214,7 @@ class Disagreement:
         return [self._class(name, grouped[name]) for name in self.labels.names]
 
     def _class(self, name: str, pairs: Sequence[MaskPair]) -> ClassDifference:
-        verdict = self.verdict
+        truth = self.against_truth
         empty = [pair.empty for pair in pairs]
         return ClassDifference(
             label=name,
@@ -227,16 +226,16 @@ class Disagreement:
             only_b=sum(pair.only_b for pair in pairs),
             empty_a=empty.count("A"),
             empty_b=empty.count("B"),
-            truth=(verdict.a.mean([name]), verdict.b.mean([name])) if verdict else None,
-            gain=verdict.gain.classes.get(name) if verdict else None,
+            truth=(truth.a.mean([name]), truth.b.mean([name])) if truth else None,
+            gain=truth.gain.classes.get(name) if truth else None,
         )
 
     def per_image(self) -> list[ImageDifference]:
         """Return what differs on each image, the lowest mean Dice first."""
         grouped = _grouped(self.pairs, lambda pair: pair.key)
         known: dict[str, tuple[float, float]] = {}
-        if self.verdict:
-            for a, b in zip(self.verdict.a.images, self.verdict.b.images, strict=True):
+        if self.against_truth:
+            for a, b in zip(self.against_truth.a.images, self.against_truth.b.images, strict=True):
                 known[a.key] = _mean(a.dice), _mean(b.dice)
         rows = [
             ImageDifference(
@@ -260,9 +259,9 @@ class Disagreement:
             "dice": self.mean_dice,
             "identical": sum(not pair.differing for pair in self.pairs),
             "pairs": len(self.pairs),
-            "images_only_in": dict(zip("ab", map(list, self.only), strict=True)),
-            "classes_only_in": dict(zip("ab", map(list, self.classes_only), strict=True)),
-            "truth": self.verdict.record() if self.verdict else None,
+            "images_only_in": dict(zip("ab", map(list, self.images_only_in), strict=True)),
+            "classes_only_in": dict(zip("ab", map(list, self.classes_only_in), strict=True)),
+            "truth": self.against_truth.record() if self.against_truth else None,
             "per_class": [row.record() for row in self.per_class()],
             "per_image": [row.record() for row in self.per_image()],
             "differing": [pair.record() for pair in self.differing()],
@@ -276,12 +275,12 @@ def pair_image(
     return [pair_masks(key, n, a.get(n, EMPTY), b.get(n, EMPTY)) for n in names]
 
 
-def without_place(pairs: Iterable[MaskPair]) -> list[MaskPair]:
+def without_boxes(pairs: Iterable[MaskPair]) -> list[MaskPair]:
     """Return pairs of masks whose image has an unknown size: their counts hold, not their boxes."""
     return [replace(pair, box_xywh=NO_BOX) for pair in pairs]
 
 
-def spread_out(pairs: Sequence[MaskPair], limit: int, per_class: int) -> list[MaskPair]:
+def limit_per_class(pairs: Sequence[MaskPair], limit: int, per_class: int) -> list[MaskPair]:
     """Return the first pairs, at most so many of a class: one weak class does not fill a page."""
     taken: dict[str, int] = defaultdict(int)
     chosen: list[MaskPair] = []

@@ -42,7 +42,7 @@ class Refinement(StrEnum):
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What was fitted, what it is worth, and what stands around the rule.
 
     Attributes:
@@ -71,7 +71,7 @@ def fit(
     method: str = "hybrid",
     jobs: int = 1,
     bent: float | None = None,
-) -> Fitted:
+) -> FitResult:
     """Fit a rule on held-out predictions and write it as YAML.
 
     Refinements are switched on where they help the rules of the folds on what those held out. Where
@@ -85,8 +85,8 @@ def fit(
         refinement: which refinements to try: all, all but the CRF, or none.
         method: one of `fusion.fit.FITS`.
         jobs: processes; their number does not change the result.
-        bent: the share of bent hands among the images that the rule is meant for; held-out images
-            count accordingly.
+        bent: the share of images of a bent posture among those that the rule is meant for; held-out
+            images count accordingly.
 
     Raises:
         ValueError: an unknown method; a folder or a file of another kind at `out`; the stores
@@ -101,13 +101,17 @@ def fit(
         found = _solve(FITS[method](), held_out, report, workers)
         judged, choice = _judge(found, held_out, refinement, report, workers)
     comparison = compare(
-        *(found, Judged.stack(judged), held_out.patients, held_out.names, held_out.labels),
+        found,
+        Judged.stack(judged),
+        held_out.patients,
+        held_out.names,
+        held_out.labels,
         weights=held_out.postures.weights,
     )
     rule = _watched(_refined(found.rule, choice), held_out)
     notes = {n: r.note() for n, r in comparison.report.items()}
     atomic_write_text(out, dump_rule(rule, notes))
-    return Fitted(method, found, comparison, choice, rule, held_out.postures)
+    return FitResult(method, found, comparison, choice, rule, held_out.postures)
 
 
 def _check_out(out: Path) -> None:
@@ -206,7 +210,7 @@ def _named(report: Report, name: str) -> Report:
     return named
 
 
-def describe(found: Fitted, out: Path) -> str:
+def describe(found: FitResult, out: Path) -> str:
     """Return what was found as lines for a terminal: first each class, at last what it is worth.
 
     Args:
@@ -221,7 +225,7 @@ def describe(found: Fitted, out: Path) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def _table(found: Fitted) -> str:
+def _table(found: FitResult) -> str:
     """What cross-validation said: who is how good, and what each source adds."""
     comparison, report = found.comparison, found.comparison.report
     sources = list(next(iter(report.values())).single)

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
+import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from converters.files.provenance import atomic_write_text, environment
+from converters.files.provenance import atomic_write_text
+from fusion.rules.file import check_names, check_options, load_rule
 from fusion.sources import submission
-from fusion.sources.ensemble import Ensemble
-from fusion.sources.store import Manifest, PredictionStore, StoreWriter
-from fusion.sources.submission import RleRow
-from zoo.machine.cluster import map_anywhere
 from zoo.progress import Report
-from zoo.results import chunks
-from zoo.results.chunks import ChunkFolder
-from zoo.results.job import CSV, STORE, Job, _labels_name
+from zoo.results.chunks import Executor, FlagRow, fused_rows
+from zoo.results.fuse_checks import CSV, STORE, check_fusion, store_labels
 from zoo.results.labels import write_labels
+from zoo.results.sources import give_images, open_sources
+from zoo.results.store import write_store
+from zoo.source import DataSource
 
 FLAG_HEADER = ("image_name", "class", "kind", "text")
 
 
 @dataclass(frozen=True)
-class Fused:
-    """What came of it.
+class FusionResult:
+    """What a fusion has written.
 
     Attributes:
         images: their number.
         rows: of the submission; 0 for other formats.
         left_out: class -> number of objects that were too uncertain.
         loss: what the data set format could not hold, in words.
-        flags: kind -> number of bones that look wrong.
+        flags: kind -> number of objects that look wrong.
         flag_file: where they are listed; None where there are none.
     """
 
@@ -57,99 +54,95 @@ class Fused:
             lines.append(f"left out as uncertain: {sum(self.left_out.values())} ({listed})")
         if self.flags:
             listed = ", ".join(f"{kind} {n}" for kind, n in sorted(self.flags.items()))
-            lines.append(f"{self.flag_file}: bones to look at: {listed}")
+            lines.append(f"{self.flag_file}: objects to look at: {listed}")
         return "\n".join([*lines, *([self.loss] if self.loss else [])])
 
 
-# --- sources
+def fuse(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    method: str | None = None,
+    config: Path | None = None,
+    to: str = CSV,
+    data: DataSource | None = None,
+    subset: str = "all",
+    labels_name: str | None = None,
+    floor: float = 0.0,
+    jobs: int = 1,
+    on: str = "",
+    command: Sequence[str],
+    report: Report,
+) -> FusionResult:
+    """Fuse prediction stores and submissions, and write the result, whole or not at all.
 
-
-# --- results
-
-
-def write_fused(job: Job, report: Report) -> Fused:
-    """Fuse all images and write the result, whole or not at all.
+    Args:
+        paths: the sources; absolute where `on` is not "".
+        out: the file or folder to write.
+        method: a rule with its usual options; or give `config`.
+        config: a fusion config, by file or shipped name.
+        to: `CSV`, `STORE`, or a data set format that can be written.
+        data: the data set with the images.
+        subset: of the data set.
+        labels_name: label space of submissions; None takes what a store names, or what their
+            classes tell.
+        floor: objects whose mean probability is below it are left out.
+        jobs: processes; the result does not depend on their number.
+        on: a cluster that works instead; see `zoo.machine.cluster.map_anywhere`.
+        command: what the user called, for the record.
+        report: for a progress bar.
 
     Raises:
-        ValueError: a source cannot be read; nothing is written then, and nothing stays.
+        ValueError: rule, sources and data set do not fit together, the result cannot be written,
+            or a source cannot be read; nothing is written then, and nothing stays.
     """
-    return _write_store(job, report) if job.format == STORE else _write_rows(job, report)
-
-
-def _write_store(job: Job, report: Report) -> Fused:
-    total, size = len(job.ensemble.images), chunks.IMAGES
-    fuse = partial(chunks.fuse, job.rule, job.ensemble.labels)
-    with StoreWriter(job.out, _manifest(job)) as writer:
-        done = total - len(writer.remaining)
-        wanted = range(-(-done // size), chunks.count(job.ensemble))
-        tasks = chunks.cut(job.ensemble, wanted, list(job.ensemble.images))
-        try:
-            for predictions in map_anywhere(fuse, tasks, job.jobs, job.on, _needs(job)):
-                for prediction in predictions:
-                    writer.append(prediction)
-                report(total - len(writer.remaining), total, "")
-        except ValueError:
-            # What is wrong with a source will not mend itself: no part is worth keeping.
-            writer.discard()
-            raise
-    return Fused(total)
-
-
-def _manifest(job: Job) -> Manifest:
-    ensemble = job.ensemble
-    classes = ensemble.classes if len(ensemble.classes) < len(ensemble.labels) else ()
-    source = {
-        "fusion": repr(job.rule),
-        "sources": [[source.name, source.digest] for source in ensemble.sources],
-    }
-    return Manifest(
-        "semantic",
-        _labels_name(job),
-        ensemble.labels.names,
-        dict(ensemble.images),
-        source,
-        images_per_part=chunks.IMAGES,
-        classes=classes,
-        **_origin(ensemble),
+    rule = load_rule(method, config)
+    if config:
+        check_names(rule, [p.name if p.is_dir() else p.stem for p in paths], config)
+    ensemble, samples = open_sources(paths, rule, data, subset, labels_name)
+    if config:
+        check_options(rule, len(ensemble.sources), ensemble.labels, config)
+    rule = give_images(rule, samples)
+    executor = Executor(jobs, on)
+    check_fusion(
+        ensemble,
+        rule,
+        out,
+        to=to,
+        floor=floor,
+        has_data=samples is not None,
+        labels_name=labels_name,
     )
-
-
-def _origin(ensemble: Ensemble) -> dict[str, Any]:
-    """Split, fold and subset where all sources have the same; of a submission nobody knows."""
-    found = [
-        (source.manifest.split, source.manifest.fold, source.manifest.subset)
-        for source in ensemble.sources
-        if isinstance(source, PredictionStore)
-    ]
-    if len(found) < len(ensemble.sources) or len(set(found)) > 1:
-        return {}
-    return dict(zip(("split", "fold", "subset"), found[0], strict=True))
-
-
-def _write_rows(job: Job, report: Report) -> Fused:
-    left_out: Counter[str] = Counter()
-    flags: list[chunks.FlagRow] = []
-    number = chunks.count(job.ensemble)
-
-    def rows(folder: ChunkFolder) -> Iterator[RleRow]:
-        for chunk in map(folder.load, range(number)):
-            left_out.update(chunk.left_out)
-            flags.extend(chunk.flags)
-            yield from chunk.rows
-
+    if to == STORE:
+        write_store(ensemble, rule, out, store_labels(ensemble, labels_name), executor, report)
+        return FusionResult(len(ensemble.images))
     written, loss = 0, ""
-    with ChunkFolder(job.out, _record(job)) as folder:
-        _fill(folder, number, job, report)
-        if job.format == CSV:
-            written = submission.write(job.out, rows(folder))
+    with fused_rows(
+        ensemble, rule, out, by_file=to == CSV, floor=floor, executor=executor, report=report
+    ) as rows:
+        if to == CSV:
+            written = submission.write(out, rows)
         else:
-            loss = write_labels(job, rows(folder), report)
-    listed = _write_flags(job.out, flags)
-    kinds = Counter(kind for _, _, kind, _ in flags)
-    return Fused(len(job.ensemble.images), written, left_out, loss, kinds, listed)
+            sources = [os.fspath(source.path) for source in ensemble.sources]
+            loss = write_labels(
+                rows,
+                {key: (samples or {})[key] for key in ensemble.images},
+                ensemble.labels,
+                out,
+                to,
+                jobs=jobs,
+                provenance={
+                    "command": list(command),
+                    "config": {"rule": repr(rule), "sources": sources, "floor": floor},
+                },
+                report=report,
+            )
+    kinds = Counter(kind for _, _, kind, _ in rows.flags)
+    flag_file = _write_flags(out, rows.flags)
+    return FusionResult(len(ensemble.images), written, rows.left_out, loss, kinds, flag_file)
 
 
-def _write_flags(out: Path, flags: Sequence[chunks.FlagRow]) -> Path | None:
+def _write_flags(out: Path, flags: Sequence[FlagRow]) -> Path | None:
     """List what looks wrong beside the result; remove the list of a result that was replaced."""
     path = out.with_name(f"{out.stem if out.suffix == '.csv' else out.name}.flags.csv")
     if not flags:
@@ -159,46 +152,3 @@ def _write_flags(out: Path, flags: Sequence[chunks.FlagRow]) -> Path | None:
     csv.writer(text, lineterminator="\n").writerows([FLAG_HEADER, *flags])
     atomic_write_text(path, text.getvalue())
     return path
-
-
-def _row_names(job: Job) -> list[str]:
-    """Return what the rows call the images: a submission their files, a data set their keys."""
-    if job.format != CSV:
-        return list(job.ensemble.images)
-    names = [name for _, _, name in job.ensemble.images.values()]
-    if twice := [name for name, times in Counter(names).items() if times > 1]:
-        raise ValueError(
-            f"several images are named {twice[0]}: a submission cannot tell them apart"
-        )
-    return names
-
-
-def _fill(folder: ChunkFolder, number: int, job: Job, report: Report) -> None:
-    ensemble, total = job.ensemble, len(job.ensemble.images)
-    wanted = folder.missing(number)
-    fuse = partial(chunks.fuse_to_rows, job.rule, ensemble.labels, ensemble.classes, job.floor)
-    tasks = chunks.cut(ensemble, wanted, _row_names(job))
-    results = map_anywhere(fuse, tasks, job.jobs, job.on, _needs(job))
-    for done, (place, chunk) in enumerate(zip(wanted, results, strict=True), start=1):
-        folder.save(place, chunk)
-        report(min(total, (number - len(wanted) + done) * chunks.IMAGES), total, "")
-
-
-def _needs(job: Job) -> list[Path]:
-    return [source.path for source in job.ensemble.sources]
-
-
-def _record(job: Job) -> dict[str, Any]:
-    ensemble = job.ensemble
-    images = repr([*ensemble.images.items(), job.format == CSV]).encode()
-    return {
-        "version": 1,
-        # Another version may round otherwise: chunks of two are never mixed.
-        "made_by": environment(),
-        "rule": repr(job.rule),
-        "sources": [[source.name, source.digest] for source in ensemble.sources],
-        "classes": ensemble.classes,
-        "images": hashlib.sha256(images).hexdigest(),
-        "images_per_chunk": chunks.IMAGES,
-        "floor": job.floor,
-    }

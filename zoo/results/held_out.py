@@ -48,7 +48,7 @@ class HeldOut:
         Args:
             paths: of the stores.
             data: the data set.
-            bent: the share of bent hands among the images to fuse; see
+            bent: the share of images of a bent posture among those to fuse; see
                 `zoo.results.posture_weights`.
 
         Raises:

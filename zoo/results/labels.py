@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import converters
 from converters.masks import decode_rle, outline
-from converters.types import Instance, LabelSpace
+from converters.types import Instance, LabelSpace, Sample
 from fusion.sources.submission import RleRow
 from zoo.progress import Report
-
-if TYPE_CHECKING:
-    from zoo.results.job import Job
 
 
 def objects(row: RleRow, size_hw: tuple[int, int], labels: LabelSpace) -> Iterator[Instance]:
@@ -40,23 +37,42 @@ def objects(row: RleRow, size_hw: tuple[int, int], labels: LabelSpace) -> Iterat
         yield from (Instance(row.label, part) for part in whole.parts)
 
 
-def write_labels(job: Job, rows: Iterable[RleRow], report: Report) -> str:
-    """Write rows as the annotations of the data set's images; return what was lost, in words."""
-    samples, labels = job.samples or {}, job.ensemble.labels
-    found: dict[str, list[Instance]] = {key: [] for key in job.ensemble.images}
+def write_labels(
+    rows: Iterable[RleRow],
+    samples: Mapping[str, Sample],
+    labels: LabelSpace,
+    out: Path,
+    data_format: str,
+    *,
+    jobs: int,
+    provenance: Mapping[str, Any],
+    report: Report,
+) -> str:
+    """Write rows as the annotations of a data set's images; return what was lost, in words.
+
+    Args:
+        rows: masks, image by image; each names its image by the sample's key.
+        samples: key -> sample, of every image that is written, in the rows' order.
+        labels: the classes.
+        out: the data set's folder.
+        data_format: of the data set.
+        jobs: processes.
+        provenance: command and config for `provenance.json`.
+        report: for a progress bar.
+
+    Raises:
+        ValueError: a mask or a data set that cannot be written.
+    """
+    drawn: dict[str, list[Instance]] = {key: [] for key in samples}
     for row in rows:
-        found[row.image_name] += objects(row, samples[row.image_name].size_hw, labels)
-    labelled = [replace(samples[key], instances=tuple(seen)) for key, seen in found.items()]
-    sources = [os.fspath(source.path) for source in job.ensemble.sources]
+        drawn[row.image_name] += objects(row, samples[row.image_name].size_hw, labels)
     loss = converters.write(
-        *(labelled, job.out),
-        format=job.format,
+        [replace(samples[key], instances=tuple(found)) for key, found in drawn.items()],
+        out,
+        format=data_format,
         labels=labels,
-        jobs=job.jobs,
-        provenance={
-            "command": list(job.command),
-            "config": {"rule": repr(job.rule), "sources": sources, "floor": job.floor},
-        },
+        jobs=jobs,
+        provenance=provenance,
         progress=lambda done, total: report(done, total, "writing"),
     )
     return loss.describe()

@@ -45,7 +45,7 @@ class Postures:
 
         Args:
             samples: the held-out images, with truth.
-            labels: says which bones tell the posture.
+            labels: says which classes tell the posture.
             meant: the share of bent hands among the images to fuse, above 0 and below 1.
 
         Raises:

@@ -124,13 +124,15 @@ def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Su
     people = len(set(people_of(scores)))
     lines = [f"{len(scores.images)} images of {people} patients"]
     if "iou" in measures:
-        lines.append(_miou_line(scores))
+        miou = _miou(scores)
+        said = "no class anywhere" if miou is None else f"{miou:.4f}"
+        lines.append(f"mIoU {said} (pixels of all images together, then classes)")
     columns = {name: found for name, found in summaries.items() if name != "shared"}
     if columns:
         shared = summaries.get("shared")
         lines += _table(scores, columns, shared, _value)
         lines += [
-            f"{CLASS_MEASURES[name]} is without {found.infinite} missing or extra bones"
+            f"{CLASS_MEASURES[name]} is without {found.infinite} missing or extra objects"
             for name, found in columns.items()
             if found.infinite
         ]
@@ -168,12 +170,6 @@ def _miou(scores: Scores) -> float | None:
     return sum(each.values()) / len(each) if each else None
 
 
-def _miou_line(scores: Scores) -> str:
-    miou = _miou(scores)
-    told = "no class anywhere" if miou is None else f"{miou:.4f}"
-    return f"mIoU {told} (pixels of all images together, then classes)"
-
-
 def _value(name: str, found: Estimate | None) -> str:
     digits = 2 if name in ("hd95", "asd") else 4
     return "-" if found is None else f"{found.mean:.{digits}f}"
@@ -200,8 +196,8 @@ def _table(
         cells = "".join(f"{cell(n, found[n]) if n in found else '':>9s}" for n in columns)
         leading = found.get(first)
         span = leading.interval if leading else None
-        told = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
-        return f"{title:18s}{cells}{told}".rstrip()
+        interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
+        return f"{title:18s}{cells}{interval}".rstrip()
 
     lines.append(line("all", {n: s.overall for n, s in columns.items()}))
     for part in ("groups", "postures", "classes"):
@@ -223,14 +219,14 @@ def _pair_lines(scores: Scores) -> list[str]:
     dice, dice_each = summarize_pairs(scores, "dice")
     near, near_each = summarize_pairs(scores, "nsd")
     if dice is None or near is None:
-        return ["no two bones share a pixel"]
+        return ["no two classes share a pixel"]
     title = "shared by two"
     lines = [f"{title:34s}{'Dice':>9s}{'NSD':>9s}{'images':>9s}"]
     lines.append(f"{'all pairs':34s}{dice.mean:9.4f}{near.mean:9.4f}")
     for pair, found in dice_each.items():
         count = sum(pair in image.pairs for image in scores.images)
-        told = f"{found.mean:9.4f}{near_each[pair].mean:9.4f}{count:9d}"
-        lines.append(f"  {' + '.join(pair):32s}{told}")
+        numbers = f"{found.mean:9.4f}{near_each[pair].mean:9.4f}{count:9d}"
+        lines.append(f"  {' + '.join(pair):32s}{numbers}")
     return lines
 
 
@@ -249,4 +245,4 @@ def _confusion_lines(scores: Scores) -> list[str]:
 def _presence_line(what: str, listed: Sequence[tuple[str, str]]) -> str:
     named = ", ".join(f"{label} in {key}" for key, label in listed[:FEW])
     rest = f" and {len(listed) - FEW} more" if len(listed) > FEW else ""
-    return f"{what} bones: {len(listed)}" + (f" ({named}{rest})" if listed else "")
+    return f"{what} objects: {len(listed)}" + (f" ({named}{rest})" if listed else "")

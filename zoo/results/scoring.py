@@ -18,7 +18,7 @@ from fusion.metrics.summary import POSTURES
 from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
 from zoo.progress import Report, track
-from zoo.results.truth import Few, Known, check_frames, cut, open_beside
+from zoo.results.truth import DataSetTruth, ImageBatch, batches, check_frames, open_beside
 from zoo.source import DataSource
 
 
@@ -72,7 +72,7 @@ def evaluate(
         ValueError: the source is neither, or speaks of other images or classes.
     """
     usual = LabelSpace.load(labels_name)
-    known = Known.read([source], data, usual, "all" if source.is_dir() else subset)
+    known = DataSetTruth.read([source], data, usual, "all" if source.is_dir() else subset)
     opened, samples = open_beside([source], known, usual, data.path)
     if not source.is_dir():
         _check_complete(source, known, samples)
@@ -80,20 +80,20 @@ def evaluate(
     if unknown := [key for key in keys if key not in samples]:
         raise ValueError(f"{source}: '{unknown[0]}' has no truth in this data set")
     labels, spoken = opened.labels, opened.labels.only(opened.classes)
-    tasks = ((Few.of(opened, few), [samples[key] for key in few]) for few in cut(keys))
+    tasks = ((ImageBatch.of(opened, few), [samples[key] for key in few]) for few in batches(keys))
     measure = partial(_measure_few, labels=labels, spoken=spoken, measures=tuple(measures))
     found = chain.from_iterable(map_ordered(measure, tasks, jobs))
     return Scores(spoken, list(track(found, len(keys), report)))
 
 
-def _check_complete(path: Path, known: Known, samples: Mapping[str, Sample]) -> None:
+def _check_complete(path: Path, known: DataSetTruth, samples: Mapping[str, Sample]) -> None:
     if missing := sorted(known.annotated.keys() - samples.keys()):
         count = f"{len(missing)} of {len(known.annotated)} images"
         raise ValueError(f"{path}: {count} are missing, such as '{missing[0]}'")
 
 
 def _measure_few(
-    task: tuple[Few, Sequence[Sample]],
+    task: tuple[ImageBatch, Sequence[Sample]],
     labels: LabelSpace,
     spoken: LabelSpace,
     measures: Collection[str],
@@ -123,14 +123,19 @@ def measure_masks(
     """
     truth = {name: m for name, m in truth_masks(sample).items() if name in spoken.index}
     score = measure_image(
-        *(sample.key, masks, truth, spoken, sample.size_hw),
-        *(measures, labels.background),
+        sample.key,
+        masks,
+        truth,
+        spoken,
+        sample.size_hw,
+        measures,
+        labels.background,
     )
     return describe_person(score, sample, labels)
 
 
 def describe_person(score: ImageScore, sample: Sample, labels: LabelSpace) -> ImageScore:
-    """Return a score that knows whose image it is, and whether the hand is bent."""
+    """Return a score that knows whose image it is, and its posture."""
     bent = is_bent(sample, labels)
     return replace(score, patient=sample.group, posture="" if bent is None else POSTURES[int(bent)])
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from configs import DEFAULT_LABELS
 from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.rules.base import WrappedRule
@@ -16,7 +17,6 @@ from fusion.rules.refine import Refined
 from fusion.sources.ensemble import Ensemble, check_splits
 from fusion.sources.store import ImageEntry, PredictionStore, check_match
 from fusion.types import Rule
-from zoo.results.job import USUAL_LABELS
 from zoo.source import DataSource
 
 
@@ -49,7 +49,7 @@ def open_sources(
         ValueError: they do not fit together, or not to the rule or the data set.
     """
     labels = LabelSpace.load(labels_name) if labels_name else None
-    usual = LabelSpace.load(USUAL_LABELS)
+    usual = LabelSpace.load(DEFAULT_LABELS)
     samples, images = None, None
     if data is not None:
         stores = [path for path in paths if path.is_dir()]

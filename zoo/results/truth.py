@@ -15,7 +15,7 @@ from zoo.source import DataSource
 
 
 @dataclass(frozen=True)
-class Known:
+class DataSetTruth:
     """What a data set knows of the images that predictions speak of.
 
     Attributes:
@@ -33,7 +33,7 @@ class Known:
         data: DataSource | None,
         usual: LabelSpace,
         subset: str = "all",
-    ) -> Known:
+    ) -> DataSetTruth:
         """Read a data set's samples with the classes of the first store; nothing without one.
 
         Args:
@@ -65,7 +65,7 @@ class Known:
 
 
 def open_beside(
-    paths: Sequence[Path], known: Known, usual: LabelSpace, data: Path
+    paths: Sequence[Path], known: DataSetTruth, usual: LabelSpace, data: Path
 ) -> tuple[Ensemble, dict[str, Sample]]:
     """Open stores and submissions of the same images, and choose the samples with their truth.
 
@@ -108,7 +108,7 @@ def check_frames(images: Mapping[str, ImageEntry], samples: Mapping[str, Sample]
 
 
 @dataclass(frozen=True)
-class Few:
+class ImageBatch:
     """Some images of an ensemble, unread; light, so that another process can read them.
 
     Attributes:
@@ -118,7 +118,7 @@ class Few:
     runs: tuple[tuple[Iterable[Prediction], ...], ...]
 
     @classmethod
-    def of(cls, sources: Ensemble, keys: Sequence[str]) -> Few:
+    def of(cls, sources: Ensemble, keys: Sequence[str]) -> ImageBatch:
         """Choose images, in the given order; those that follow each other are read together."""
         place = {key: number for number, key in enumerate(sources.images)}
         numbers = [place[key] for key in keys]
@@ -138,13 +138,13 @@ class Few:
             yield from zip(*parts, strict=True)
 
 
-def cut(keys: Sequence[str]) -> Iterator[Sequence[str]]:
+def batches(keys: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield keys a few at a time, as one process works on them."""
     for start in range(0, len(keys), chunks.IMAGES):
         yield keys[start : start + chunks.IMAGES]
 
 
-def tell_apart(paths: tuple[Path, Path]) -> tuple[str, str]:
+def short_names(paths: tuple[Path, Path]) -> tuple[str, str]:
     """Return what two sources are called: folder or file, and what lies above where need be."""
     a, b = (path.resolve().with_suffix("") if path.is_file() else path.resolve() for path in paths)
     for depth in range(1, max(len(a.parts), len(b.parts)) + 1):

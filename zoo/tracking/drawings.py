@@ -15,6 +15,7 @@ from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import score_image
 from fusion.types import Prediction
 from zoo.report import pictures
+from zoo.report.colors import class_colors
 from zoo.report.pictures import View
 from zoo.results.scoring import binary_masks, truth_masks
 from zoo.tracking.backends import Drawing, Layer, Picture
@@ -69,8 +70,8 @@ def draw_sample(name: str, case: ScoredSample, labels: LabelSpace) -> Drawing:
     """
     truth = truth_masks(case.sample)
     view = pictures.view_of([*truth.values(), *case.masks.values()], case.sample.size_hw)
-    ground = pictures.read_radiograph(case.sample, view)
-    colors = pictures.class_colors(labels.names)
+    ground = pictures.read_view(case.sample, view)
+    colors = class_colors(labels.names)
     panels = {
         "truth": pictures.draw_masks(ground, truth, view, colors),
         "prediction": pictures.draw_masks(ground, case.masks, view, colors),

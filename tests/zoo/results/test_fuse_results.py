@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fusion.sources import submission
-from zoo.results import chunks, fuse
+from zoo.results import chunks
 
 
 def test_stores_and_submissions_mix_at_will(stores, files, fused, voted, tmp_path):
@@ -238,7 +238,7 @@ def test_another_fusion_starts_anew(stores, files, fused, killed, counted, chang
     elif change == "order":
         given = given[::-1]
     elif change == "version":
-        monkeypatch.setattr(fuse, "environment", lambda: {"versions": {"segzoo": "9.9"}})
+        monkeypatch.setattr(chunks, "environment", lambda: {"versions": {"segzoo": "9.9"}})
     else:
         options = ("--floor", 0.9)
     fused(given, killed, *options, method=method)

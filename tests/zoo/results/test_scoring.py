@@ -125,15 +125,15 @@ def test_the_table_says_what_was_asked(zoo, stores, data, capsys):
         assert part in said
     for part in ("shared pixels", "straight (", "Triquetrum + Pisiform", "true, but predicted as"):
         assert part in said
-    assert "HD95 px is without 1 missing or extra bones" in said
-    assert "missing bones: 1 (Pisiform in " in said
+    assert "HD95 px is without 1 missing or extra objects" in said
+    assert "missing objects: 1 (Pisiform in " in said
     assert max(map(len, said.splitlines())) <= 100
     zoo("evaluate", stores[0], "--data", data, "--metrics", "nsd")
     said = capsys.readouterr().out
     assert "NSD [95 %]" in said
     assert not any(part in said for part in ("Dice", "mIoU", "Pisiform + ", "missing"))
     zoo("evaluate", stores[0], "--data", data, "--metrics", "presence")
-    assert capsys.readouterr().out.splitlines()[1].startswith("missing bones: 1")
+    assert capsys.readouterr().out.splitlines()[1].startswith("missing objects: 1")
 
 
 def test_two_predictions_are_compared(zoo, scored, stores, data, tmp_path, capsys):

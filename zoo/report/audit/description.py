@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from converters.describe import ClassDescription, Description, Histogram, Spread
+from converters.describe import ClassDescription, Description, Spread
 from zoo.report import plots
 
 NOTHING = "\N{EN DASH}"
@@ -50,9 +50,10 @@ def _images(description: Description) -> Section:
         *((f"of {size} pixels", str(count)) for size, count in description.sizes.items()),
         *((f"of mode {mode}", str(count)) for mode, count in description.modes.items()),
     ]
-    hand, shared = description.hand_px, description.shared_share
-    if hand:
-        rows.append(("pixels of a hand, mean", f"{hand.mean:,.0f}"))
+    whole, shared = description.hand_px, description.shared_share
+    if whole:
+        what, _ = _whole(description)
+        rows.append((f"annotated pixels of {what}, mean", f"{whole.mean:,.0f}"))
     if shared:
         rows.append(("annotated pixels with two or more labels, mean", _percent(shared.mean)))
     lead = "Modes are Pillow's: L is 8 bits of grey."
@@ -64,11 +65,13 @@ def _posture(description: Description) -> Section | None:
     if histogram is None or above is None or description.bent is None:
         return None
     lead = (
-        "The angle between the long axes of a metacarpal and of the radius. "
+        "The angle between the long axes of the two classes that tell the posture. "
         f"{_percent(description.bent)} of {histogram.spread.count} images are bent."
     )
     plot = plots.plot_histogram(
-        *(histogram, "", "degrees"),
+        histogram,
+        "",
+        "degrees",
         threshold=above,
         threshold_text=f"bent above {above:g}",
         width=620,
@@ -81,19 +84,36 @@ def _areas(description: Description) -> Section | None:
     if not known:
         return None
     rows = {c.name: [100 * q for q in c.area_share.quantiles] for c in known if c.area_share}
-    cut = [c.name for c in description.classes if c.name not in description.hand]
-    hand = f"all classes but {' and '.join(cut)}, which the border cuts" if cut else "all classes"
+    what, why = _whole(description)
     lead = (
-        f"Area as a percentage of the hand ({hand}). Line: 5 to 95 % of the images; bar: the "
+        f"Area as a percentage of the whole ({what}{why}). Line: 5 to 95 % of the images; bar: the "
         "middle half; dot: the median. The table's other areas are pixels."
     )
-    plot = plots.plot_ranges(rows, "% of the hand")
+    plot = plots.plot_ranges(rows, "% of the whole")
     columns = (
-        *("Class", "images", "in parts", "with holes", "vertices"),
-        *("% of hand", "sd", "pixels", "sd", "5 %", "median", "95 %"),
+        "Class",
+        "images",
+        "in parts",
+        "with holes",
+        "vertices",
+        "% of whole",
+        "sd",
+        "pixels",
+        "sd",
+        "5 %",
+        "median",
+        "95 %",
     )
     table = Table(columns, tuple(_class_row(c) for c in description.classes))
     return Section("areas", "Areas", lead, (plot,), table)
+
+
+def _whole(description: Description) -> tuple[str, str]:
+    """What areas are parts of, and why not of all."""
+    cut = [c.name for c in description.classes if c.name not in description.hand]
+    if not cut:
+        return "all classes", ""
+    return f"all classes but {' and '.join(cut)}", ", which the border cuts"
 
 
 def _class_row(found: ClassDescription) -> tuple[str, ...]:
@@ -126,12 +146,13 @@ def _overlaps(description: Description) -> Section | None:
     chosen = [i for i, name in enumerate(names) if name in meeting]
     matrix = [[description.shared[i][j] for j in chosen] for i in chosen]
     lead = (
-        "What part of a bone's pixels (row) another bone (column) has too, over all images; "
-        "bones that share next to nothing are left out. IoU is the mean over images that have both."
+        "What part of a class's pixels (row) another class (column) has too, over all images; "
+        "classes that share next to nothing are left out. IoU is the mean over images with both."
     )
     rows = tuple(
         (
-            *(f"{a}, {b}", f"{iou:.3f}"),
+            f"{a}, {b}",
+            f"{iou:.3f}",
             _percent(description.shared[names.index(a)][names.index(b)]),
             _percent(description.shared[names.index(b)][names.index(a)]),
         )
@@ -139,7 +160,7 @@ def _overlaps(description: Description) -> Section | None:
         if iou >= LEAST_IOU
     )
     plot = plots.plot_matrix([names[i] for i in chosen], matrix)
-    columns = ("Bones", "IoU", "of the first", "of the second")
+    columns = ("Classes", "IoU", "of the first", "of the second")
     return Section("overlaps", "Overlaps", lead, (plot,), Table(columns, rows))
 
 
@@ -153,31 +174,26 @@ def _pairs(description: Description) -> Iterator[tuple[str, str, float]]:
 
 def _people(description: Description) -> Section | None:
     drawn = [
-        *(_number_plot(name, found) for name, found in description.numbers.items()),
-        *(_category_plot(name, counts) for name, counts in description.categories.items()),
+        plots.plot_histogram(found, name, AXES.get(name, ""), noun="patients")
+        for name, found in description.numbers.items()
+    ]
+    drawn += [
+        plots.plot_counts(counts, name, "patients")
+        for name, counts in description.categories.items()
     ]
     if not drawn:
         return None
-    rows = tuple(
-        (name, *(f"{value:.1f}" for value in _numbers(found.spread)), str(found.spread.count))
-        for name, found in description.numbers.items()
-    )
+    rows = tuple((name, *_numbers(found.spread)) for name, found in description.numbers.items())
     columns = ("", "mean", "sd", "least", "median", "most", "patients")
     table = Table(columns, rows) if rows else None
     lead = "What is known of the patients; each is counted once."
     return Section("people", "Patients", lead, tuple(drawn), table)
 
 
-def _number_plot(name: str, found: Histogram) -> Markup:
-    return plots.plot_histogram(found, name, AXES.get(name, ""), noun="patients")
-
-
-def _category_plot(name: str, counts: Mapping[str, int]) -> Markup:
-    return plots.plot_counts(counts, name, "patients")
-
-
-def _numbers(spread: Spread) -> Sequence[float]:
-    return spread.mean, spread.sd, spread.quantiles[0], spread.quantiles[3], spread.quantiles[6]
+def _numbers(spread: Spread) -> tuple[str, ...]:
+    least, median, most = spread.quantiles[0], spread.quantiles[3], spread.quantiles[6]
+    numbers = (spread.mean, spread.sd, least, median, most)
+    return (*(f"{number:.1f}" for number in numbers), str(spread.count))
 
 
 def _percent(share: float | None) -> str:

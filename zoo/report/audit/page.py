@@ -16,6 +16,7 @@ from zoo.report import pictures
 from zoo.report.audit import pictures as audit_pictures
 from zoo.report.audit.description import sections_of
 from zoo.report.audit.pictures import Tag
+from zoo.report.colors import class_colors
 from zoo.report.templates import render
 
 PICTURED = 24
@@ -34,7 +35,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownFinding:
     """One finding as the template shows it: with pictures, or as a row."""
 
     finding: Finding
@@ -49,8 +50,8 @@ class KindView:
     name: str
     meaning: str
     images: int
-    cards: tuple[Shown, ...]
-    rows: tuple[Shown, ...]
+    cards: tuple[ShownFinding, ...]
+    rows: tuple[ShownFinding, ...]
 
     @property
     def count(self) -> int:
@@ -94,12 +95,11 @@ def write_audit(
         if progress:
             progress(done, len(chosen))
     page = render(
-        "audit.html",
+        "audit/page.html",
         title=title,
         headline=headline(findings, samples),
         kinds=[_kind_view(kind, found, figures) for kind, found in ranked.items()],
         facts=facts,
-        muted=pictures.css(pictures.MUTED),
         sections=sections_of(description) if description else (),
     )
     atomic_write_text(out, page)
@@ -135,7 +135,7 @@ def _pictured(
 def _kind_view(
     kind: str, findings: Sequence[Finding], figures: Mapping[int, tuple[Figure, ...]]
 ) -> KindView:
-    shown = [Shown(f, edit_text(f), figures.get(id(f), ())) for f in findings]
+    shown = [ShownFinding(f, edit_text(f), figures.get(id(f), ())) for f in findings]
     return KindView(
         name=kind,
         meaning=KINDS[kind],
@@ -173,11 +173,11 @@ def _figure(sample: Sample, finding: Finding | None, caption: str) -> Figure | N
     names = finding.labels if finding else ()
     view = pictures.view_around(finding.box_xywh if finding else None, sample.size_hw)
     try:
-        radiograph = pictures.read_radiograph(sample, view)
+        image = pictures.read_view(sample, view)
     except ValueError:
         return None
-    colors = pictures.class_colors(names)
-    drawn = audit_pictures.draw_outlines(radiograph, sample, view, colors)
+    colors = class_colors(names)
+    drawn = audit_pictures.draw_outlines(image, sample, view, colors)
     what = f": {finding.what}" if finding else ""
     tags = audit_pictures.place_tags(sample, view, colors)
     return Figure(pictures.encode_jpeg(drawn, QUALITY), f"{sample.key}{what}", caption, tags)

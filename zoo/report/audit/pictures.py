@@ -11,7 +11,8 @@ import numpy as np
 from converters.masks import rasterize_labels
 from converters.types import Instance, Sample
 from zoo.report import pictures
-from zoo.report.pictures import Color, Floats, View
+from zoo.report.colors import MUTED, Color, css
+from zoo.report.pictures import Floats, View
 
 FILL, LINE, MUTED_LINE = 0.20, 2, 1
 # OpenCV draws on sixteenths of a pixel.
@@ -36,25 +37,23 @@ class Tag:
         return PADDING + CHARACTER * len(self.name)
 
 
-def draw_outlines(
-    radiograph: Floats, sample: Sample, view: View, colors: Mapping[str, Color]
-) -> Floats:
+def draw_outlines(image: Floats, sample: Sample, view: View, colors: Mapping[str, Color]) -> Floats:
     """Draw every outline as it was annotated: those that have a colour filled, others muted.
 
     Args:
-        radiograph: float32 (h, w, 3) in 0..1, what the view shows.
+        image: float32 (h, w, 3) in 0..1, what the view shows.
         sample: whose outlines are drawn, crossings and parts beyond the border too.
-        view: what the radiograph shows.
+        view: what the image shows.
         colors: label -> colour.
 
     Returns:
         float32 (h, w, 3) in 0..1.
     """
-    out = radiograph.copy()
+    out = image.copy()
     shown = [instance for instance in sample.instances if _is_in(instance, view)]
     for instance in shown:
         if instance.label not in colors:
-            pictures.blend(out, pictures.MUTED, _lines(instance, view, MUTED_LINE) * 0.75)
+            pictures.blend(out, MUTED, _lines(instance, view, MUTED_LINE) * 0.75)
     chosen = [instance for instance in shown if instance.label in colors]
     for label, mask in rasterize_labels(chosen, sample.size_hw).items():
         pictures.blend(out, colors[label], pictures.coverage(mask, view) * FILL)
@@ -100,7 +99,7 @@ def _tags(sample: Sample, view: View, colors: Mapping[str, Color]) -> Iterator[T
         right, bottom = bounds[:, 2:].max(axis=0)
         middle = 100 * ((max(left, x) + min(right, x + side)) / 2 - x) / side
         above, below = 100 * (top - y) / side - HEIGHT * 0.7, 100 * (bottom - y) / side
-        tag = Tag(label, pictures.css(color), 0, 0)
+        tag = Tag(label, css(color), 0, 0)
         inside = min(max(middle, tag.width / 2 + 1), 99 - tag.width / 2)
         under = below + HEIGHT * 0.7
         level = above if above > HEIGHT / 2 or under > 100 - HEIGHT else under

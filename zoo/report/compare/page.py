@@ -11,12 +11,13 @@ from converters.masks import CropMask
 from converters.types import Sample
 from fusion.metrics.scores import dice
 from zoo.report import intervals, pictures
+from zoo.report.colors import BOTH_ON_GREY, ONLY_A, ONLY_B, TRUTH, css
 from zoo.report.compare import pictures as compare_pictures
 from zoo.report.intervals import Mark
 from zoo.report.numbers import DIGITS, signed
 from zoo.report.sections import by_group
 from zoo.report.templates import render
-from zoo.results.disagreement import ClassDifference, Disagreement, MaskPair, Verdict
+from zoo.results.disagreement import ClassDifference, Disagreement, MaskPair, TruthComparison
 
 QUALITY = 84
 LISTED_IMAGES, LISTED_PAIRS = 20, 40
@@ -24,7 +25,7 @@ NAMED = 8
 
 
 @dataclass(frozen=True)
-class Drawn:
+class DrawnPair:
     """A pair of masks with what is needed to draw it; `truth` is None where nobody knows it."""
 
     pair: MaskPair
@@ -54,7 +55,7 @@ class ClassView:
 
 
 def write_comparison(
-    out: Path, *, found: Disagreement, drawn: Sequence[Drawn], facts: Sequence[tuple[str, str]]
+    out: Path, *, found: Disagreement, drawn: Sequence[DrawnPair], facts: Sequence[tuple[str, str]]
 ) -> None:
     """Write the page: headline, classes, pictures, images, pairs, and what the measures mean.
 
@@ -71,7 +72,7 @@ def write_comparison(
     """
     rows, images, pairs = found.per_class(), found.per_image(), found.differing()
     page = render(
-        "compare.html",
+        "compare/page.html",
         title=f"{found.names[0]} (A) and {found.names[1]} (B)",
         headline=headline(found),
         remarks=remarks(found),
@@ -86,10 +87,10 @@ def write_comparison(
         reach=signed(intervals.reach_of(row.gain for row in rows)).lstrip("+"),
         mark_wh=intervals.MARK_WH,
         tones={
-            "a": pictures.css(compare_pictures.ONLY_A),
-            "b": pictures.css(compare_pictures.ONLY_B),
-            "both": pictures.css(compare_pictures.BOTH_ON_GREY),
-            "truth": pictures.css(compare_pictures.TRUTH),
+            "a": css(ONLY_A),
+            "b": css(ONLY_B),
+            "both": css(BOTH_ON_GREY),
+            "truth": css(TRUTH),
         },
     )
     atomic_write_text(out, page)
@@ -99,9 +100,10 @@ def headline(found: Disagreement) -> str:
     """Return the result in one sentence."""
     same = sum(not pair.differing for pair in found.pairs)
     if same == len(found.pairs):
-        return f"A and B are the same to the pixel: {same} masks on {_images(found.images)}."
+        images = f"{found.images} image{'' if found.images == 1 else 's'}"
+        return f"A and B are the same to the pixel: {same} masks on {images}."
     said = f"A and B have a mean Dice of {found.mean_dice:.{DIGITS}f} with each other"
-    gain = found.verdict.gain.overall if found.verdict else None
+    gain = found.against_truth.gain.overall if found.against_truth else None
     if gain is None:
         return f"{said}; {same} of {len(found.pairs)} masks are the same to the pixel."
     if not gain.is_sure:
@@ -120,13 +122,13 @@ def remarks(found: Disagreement) -> list[str]:
     if any(empty):
         counts = f"A draws nothing on {empty.count('A')} masks where B does, and B nothing on "
         said.append(f"{counts}{empty.count('B')} where A does.")
-    if found.verdict:
-        said.append(_about_classes(found.verdict, len(found.labels)))
+    if found.against_truth:
+        said.append(_about_classes(found.against_truth, len(found.labels)))
     return said
 
 
-def _about_classes(verdict: Verdict, count: int) -> str:
-    sure = {n: e.mean for n, e in verdict.gain.classes.items() if e.is_sure}
+def _about_classes(against_truth: TruthComparison, count: int) -> str:
+    sure = {n: e.mean for n, e in against_truth.gain.classes.items() if e.is_sure}
     sides = {
         "A": [name for name, mean in sure.items() if mean > 0],
         "B": [name for name, mean in sure.items() if mean < 0],
@@ -139,10 +141,6 @@ def _about_classes(verdict: Verdict, count: int) -> str:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= NAMED else f"{len(names)} classes"
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'' if count == 1 else 's'}"
 
 
 def _sections(
@@ -160,25 +158,20 @@ def _sections(
     return by_group(views, found.labels)
 
 
-def _card(drawn: Drawn) -> CardView:
+def _card(drawn: DrawnPair) -> CardView:
     pair, a, b = drawn.pair, drawn.a, drawn.b
     view = compare_pictures.view_of_difference(pair.box_xywh, a, b, drawn.sample.size_hw)
-    radiograph = pictures.read_radiograph(drawn.sample, view)
-    outlines = compare_pictures.draw_outlines(radiograph, a, b, drawn.truth, view)
-    agreement = compare_pictures.draw_agreement(radiograph, a, b, view)
+    image = pictures.read_view(drawn.sample, view)
+    outlines = compare_pictures.draw_outlines(image, a, b, drawn.truth, view)
+    agreement = compare_pictures.draw_agreement(image, a, b, view)
     about = f"{pair.key}: {pair.label}"
     figures = (
-        (pictures.encode_jpeg(radiograph, QUALITY), f"{about}, the image", "image"),
+        (pictures.encode_jpeg(image, QUALITY), f"{about}, the image", "image"),
         (pictures.encode_jpeg(outlines, QUALITY), f"{about}, outlines of A and B", "outlines"),
         (pictures.encode_jpeg(agreement, QUALITY), f"{about}, what only one has", "difference"),
     )
-    return CardView(pair, say_pair(pair), figures, _against_truth(drawn))
-
-
-def _against_truth(drawn: Drawn) -> tuple[float, float] | None:
-    if drawn.truth is None:
-        return None
-    return dice(drawn.a, drawn.truth), dice(drawn.b, drawn.truth)
+    scores = None if drawn.truth is None else (dice(a, drawn.truth), dice(b, drawn.truth))
+    return CardView(pair, say_pair(pair), figures, scores)
 
 
 def say_pair(pair: MaskPair) -> str:

@@ -8,51 +8,46 @@ import numpy.typing as npt
 
 from converters.masks import Box, CropMask, enclose, tight_box
 from zoo.report import pictures
-from zoo.report.pictures import Color, Floats, View, view_around
+from zoo.report.colors import BOTH, ONLY_A, ONLY_B, TRUTH
+from zoo.report.pictures import Floats, View, view_around
 
 SIDE = 320
-# Parts of the image's longer side: the narrowest view, and what counts as a small bone.
+# Parts of the image's longer side: the narrowest view, and what counts as a small object.
 NEAREST, SMALL = 0.14, 0.2
-# Okabe and Ito's orange and sky blue, lightened: apart for every kind of colour vision.
-ONLY_A: Color = (240, 140, 30)
-ONLY_B: Color = (80, 180, 250)
-BOTH: Color = pictures.HIT
-BOTH_ON_GREY: Color = pictures.HIT_ON_GREY
-TRUTH: Color = (255, 255, 255)
 _LINE, _DASH = 2, 7
 
 
 def view_of_difference(box_xywh: Box, a: CropMask, b: CropMask, size_hw: tuple[int, int]) -> View:
     """Return a square view around what differs, with room to see the place.
 
-    It holds both masks where these are small. Of a large bone it holds what differs, which could
+    It holds both masks where these are small. Of a large object it holds what differs, which could
     not be seen in a view of all.
     """
-    bones = enclose([tight_box(a), tight_box(b)])
-    is_small = max(bones[2:]) <= SMALL * max(size_hw)
-    box = bones if is_small or not box_xywh[2] else box_xywh
+    both = enclose([tight_box(a), tight_box(b)])
+    is_small = max(both[2:]) <= SMALL * max(size_hw)
+    box = both if is_small or not box_xywh[2] else box_xywh
     view = view_around(box if box[2] else None, size_hw, NEAREST)
     return View(view.box_xywh, (SIDE, SIDE))
 
 
 def draw_outlines(
-    radiograph: Floats, a: CropMask, b: CropMask, truth: CropMask | None, view: View
+    image: Floats, a: CropMask, b: CropMask, truth: CropMask | None, view: View
 ) -> Floats:
     """Draw the outlines of A and B, and the truth's as a dashed white line around it.
 
     Where both run over the same pixels their colours alternate.
 
     Args:
-        radiograph: float32 (h, w, 3) in 0..1, what the view shows.
+        image: float32 (h, w, 3) in 0..1, what the view shows.
         a: A's mask.
         b: B's mask.
         truth: the true mask, or None.
-        view: what the radiograph shows.
+        view: what the image shows.
 
     Returns:
         float32 (h, w, 3) in 0..1.
     """
-    out = radiograph.copy()
+    out = image.copy()
     rows, columns = np.indices(view.size_hw, sparse=True)
     turn = np.asarray((rows + columns) // _DASH) % 2 == 0
     if truth is not None:
@@ -80,13 +75,13 @@ def _disk(radius: int) -> npt.NDArray[np.uint8]:
     return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
 
 
-def draw_agreement(radiograph: Floats, a: CropMask, b: CropMask, view: View) -> Floats:
+def draw_agreement(image: Floats, a: CropMask, b: CropMask, view: View) -> Floats:
     """Colour what both have, what A alone has, and what B alone has, on a dark image.
 
     Takes and returns what `draw_outlines` does.
     """
     in_a, in_b = (pictures.coverage(mask, view) >= 0.5 for mask in (a, b))
-    out = np.repeat(radiograph.mean(axis=2, keepdims=True), 3, axis=2) * np.float32(0.6)
+    out = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2) * np.float32(0.6)
     pictures.blend(out, BOTH, (in_a & in_b) * 0.42)
     pictures.blend(out, ONLY_A, (in_a & ~in_b) * 0.95)
     pictures.blend(out, ONLY_B, (in_b & ~in_a) * 0.95)

@@ -1,4 +1,4 @@
-"""Scores looked at more closely: by posture, as distributions, and which bones are mixed up."""
+"""Scores looked at more closely: by posture, as distributions, and which classes are mixed up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from converters.types import LabelSpace
 from fusion.metrics.scores import Scores
 from fusion.metrics.summary import POSTURES, Summary, compare, confusion_of
 from zoo.report import intervals, plots
-from zoo.report.fusion.entries import Entry
+from zoo.report.fusion.entries import ReportEntry
 from zoo.report.fusion.tables import Cell, cells_of
 from zoo.report.intervals import Mark
 
@@ -22,13 +22,13 @@ PAIRS = 15
 class PostureRow:
     """One entry: a cell a posture and column."""
 
-    entry: Entry
+    entry: ReportEntry
     cells: tuple[tuple[Cell, ...], ...]
 
 
 @dataclass(frozen=True)
 class PostureTable:
-    """Scores of straight and of bent hands.
+    """Scores of each posture.
 
     Attributes:
         postures: name and number of images, of those that occur.
@@ -44,7 +44,10 @@ class PostureTable:
 
 
 def posture_table(
-    entries: Sequence[Entry], labels: LabelSpace, subject: Entry | None, source: Entry | None
+    entries: Sequence[ReportEntry],
+    labels: LabelSpace,
+    subject: ReportEntry | None,
+    source: ReportEntry | None,
 ) -> PostureTable | None:
     """Return the scores by posture; None where fewer than two postures are known."""
     found = [(p, [_images_of(entry, p) for entry in entries]) for p in POSTURES]
@@ -76,12 +79,12 @@ def _gains(gain: Summary | None, postures: Sequence[str]) -> tuple[Mark | None, 
     return tuple(intervals.mark(estimate, reach) for estimate in found)
 
 
-def _images_of(entry: Entry, posture: str) -> Scores | None:
+def _images_of(entry: ReportEntry, posture: str) -> Scores | None:
     images = [image for image in entry.scores.images if image.posture == posture]
     return Scores(entry.scores.labels, images) if images else None
 
 
-def distribution(subject: Entry, source: Entry | None) -> Markup:
+def distribution(subject: ReportEntry, source: ReportEntry | None) -> Markup:
     """Draw every class's Dice over the images: the subject's box, and the best source's below."""
     shown = [subject, *([source] if source and source.name != subject.name else [])]
     names = subject.scores.labels.names
@@ -91,14 +94,14 @@ def distribution(subject: Entry, source: Entry | None) -> Markup:
 
 @dataclass(frozen=True)
 class Mixed:
-    """A bone of which pixels were predicted as another one instead.
+    """A class of which pixels were predicted as another one instead.
 
     Attributes:
-        true: the bone.
+        true: the class.
         other: what was predicted there.
         pixels: by the subject, over all images.
-        share: of the bone's true pixels.
-        of_overlap: how much of them the other bone has too, so that only the overlap was lost.
+        share: of the class's true pixels.
+        of_overlap: how much of them the other class has too, so that only the overlap was lost.
         of_source: pixels by the best source; None without one.
     """
 
@@ -110,8 +113,8 @@ class Mixed:
     of_source: int | None
 
 
-def mixed_up(subject: Entry, source: Entry | None) -> tuple[Mixed, ...]:
-    """Return the bones that the subject mixes up most, most pixels first."""
+def mixed_up(subject: ReportEntry, source: ReportEntry | None) -> tuple[Mixed, ...]:
+    """Return the classes that the subject mixes up most, most pixels first."""
     theirs = confusion_of(source.scores) if source and source.name != subject.name else None
     found = []
     for (true, other), (pixels, both_right) in confusion_of(subject.scores).items():

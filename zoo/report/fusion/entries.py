@@ -16,7 +16,7 @@ EntryKind = Literal["source", "rule"]
 
 
 @dataclass(frozen=True)
-class Entry:
+class ReportEntry:
     """One row of the report: a source or a fusion rule, and its scores.
 
     Attributes:
@@ -40,11 +40,11 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Case:
+class ReportCase:
     """One image that the report shows, with what the entries drew on it.
 
     Attributes:
-        title: such as `Worst wrist`.
+        title: such as `Worst image`.
         key: the sample's key.
         note: why it is shown, in a few words.
         sample: the image and its truth.
@@ -98,7 +98,7 @@ def group_names(labels: LabelSpace, group: str | None) -> tuple[str, ...]:
     return labels.groups[group]
 
 
-def check_entries(entries: Sequence[Entry], labels: LabelSpace) -> None:
+def check_entries(entries: Sequence[ReportEntry], labels: LabelSpace) -> None:
     """Make sure that entries can stand in one table.
 
     Raises:
@@ -120,11 +120,11 @@ def check_entries(entries: Sequence[Entry], labels: LabelSpace) -> None:
             )
 
 
-def _keys(entry: Entry) -> set[str]:
+def _keys(entry: ReportEntry) -> set[str]:
     return {image.key for image in entry.scores.images}
 
 
-def check_case(case: Case, entries: Sequence[Entry]) -> None:
+def check_case(case: ReportCase, entries: Sequence[ReportEntry]) -> None:
     """Make sure that a case's pictures belong to entries.
 
     Raises:

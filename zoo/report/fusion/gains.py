@@ -1,4 +1,4 @@
-"""What a fusion added: over the best single source and over the mean, bone by bone."""
+"""What a fusion added: over the best single source and over the mean, class by class."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fusion.metrics.intervals import Estimate
 from fusion.metrics.summary import Summary, compare
 from fusion.rules.hybrid import Hybrid
 from zoo.report import intervals
-from zoo.report.fusion.entries import Entry
+from zoo.report.fusion.entries import ReportEntry
 from zoo.report.fusion.measuring import Measured
 from zoo.report.intervals import Mark
 from zoo.report.numbers import rounded
@@ -33,8 +33,8 @@ class Gain:
         over_best: the subject minus the winner.
         over_mean: the subject minus the plain mean; None without that rule.
         keeps: the source that the fit keeps for the class; "" where it pools.
-        recovered: images on which the bone was recovered.
-        missing: images on which the subject draws nothing although the bone is there.
+        recovered: images on which the class was recovered.
+        missing: images on which the subject draws nothing although the class is there.
         missing_winner: the same of the winner.
     """
 
@@ -59,7 +59,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Gains:
+class FusionGains:
     """What the subject added.
 
     Attributes:
@@ -87,7 +87,9 @@ class Gains:
         }
 
 
-def find_gains(measured: Measured, subject: Entry, hybrid: Hybrid | None) -> Gains | None:
+def find_gains(
+    measured: Measured, subject: ReportEntry, hybrid: Hybrid | None
+) -> FusionGains | None:
     """Return what the subject added; None where there are fewer than two sources to fuse."""
     sources = [entry for entry in measured.entries if entry.kind == "source"]
     if len(sources) < 2 or subject.kind == "source":
@@ -107,14 +109,14 @@ def find_gains(measured: Measured, subject: Entry, hybrid: Hybrid | None) -> Gai
         for name in labels.names
     ]
     count = len(subject.scores.images)
-    return Gains(subject.name, count, len(people), tuple(overall), tuple(classes))
+    return FusionGains(subject.name, count, len(people), tuple(overall), tuple(classes))
 
 
 def _of_several(
     name: str,
     names: Sequence[str],
-    sources: Sequence[Entry],
-    subject: Entry,
+    sources: Sequence[ReportEntry],
+    subject: ReportEntry,
     over: Mapping[str, Summary],
     over_mean: Summary | None,
 ) -> Gain:
@@ -137,8 +139,8 @@ def _estimate(summary: Summary, name: str) -> Estimate:
 
 def _of_class(
     name: str,
-    sources: Sequence[Entry],
-    subject: Entry,
+    sources: Sequence[ReportEntry],
+    subject: ReportEntry,
     over: Mapping[str, Summary],
     over_mean: Summary | None,
     hybrid: Hybrid | None,
@@ -186,7 +188,7 @@ class GainTable:
         tally: classes on which the subject is above the best source, below it, and neither.
     """
 
-    gains: Gains
+    gains: FusionGains
     sections: tuple[tuple[str, tuple[GainView, ...]], ...]
     reach: float
     tally: tuple[int, int, int]
@@ -198,11 +200,11 @@ class GainTable:
 
     @property
     def has_losses(self) -> bool:
-        """Whether a bone was drawn nowhere on some image, or recovered there."""
+        """Whether a class was drawn nowhere on some image, or recovered there."""
         return any(g.missing or g.missing_winner or g.recovered for g in self.gains.classes)
 
 
-def gain_table(gains: Gains, labels: LabelSpace) -> GainTable:
+def gain_table(gains: FusionGains, labels: LabelSpace) -> GainTable:
     """Return the gains as the template shows them."""
     shown = [*gains.overall, *gains.classes]
     reach = intervals.reach_of(e for g in shown for e in (g.over_best, g.over_mean))

@@ -15,13 +15,13 @@ from fusion.rules.hybrid import Hybrid
 from fusion.sources.ensemble import Ensemble
 from fusion.types import Prediction, Rule
 from zoo.progress import Report, track
-from zoo.report.fusion.entries import Case, Entry, worst_and_median
+from zoo.report.fusion.entries import ReportCase, ReportEntry, worst_and_median
 from zoo.results.scoring import binary_masks, measure_masks
-from zoo.results.truth import Few, check_frames, cut
+from zoo.results.truth import ImageBatch, batches, check_frames
 
 MEASURES = ("dice", "confusion", "presence")
 
-Masks = dict[str, dict[str, CropMask]]
+MasksByEntry = dict[str, dict[str, CropMask]]
 """Name of a source or rule -> class -> mask."""
 
 
@@ -31,11 +31,11 @@ class Measured:
 
     Attributes:
         entries: the sources, then the rules, all on the same images.
-        recovered: rule -> class -> images on which it took an object, that its pool did not find,
+        recovered: rule -> class -> images on which it took the class, that its pool did not find,
             from the source that was most certain of it.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[ReportEntry, ...]
     recovered: Mapping[str, Mapping[str, tuple[str, ...]]]
 
 
@@ -64,7 +64,7 @@ def measure(
     scores: dict[str, list[ImageScore]] = {name: [] for name in (*names, *rules)}
     recovered: dict[str, dict[str, list[str]]] = {name: {} for name in rules}
     keys = [key for key in sources.images if key in samples]
-    tasks = ((Few.of(sources, few), [samples[key] for key in few]) for few in cut(keys))
+    tasks = ((ImageBatch.of(sources, few), [samples[key] for key in few]) for few in batches(keys))
     work = partial(_measure_few, names=names, labels=sources.labels, rules=rules)
     results = chain.from_iterable(map_ordered(work, tasks, jobs))
     for found, taken in track(results, len(keys), report):
@@ -73,7 +73,7 @@ def measure(
             for label in taken.get(name, ()):
                 recovered[name].setdefault(label, []).append(score.key)
     entries = tuple(
-        Entry(name, "rule" if name in rules else "source", Scores(sources.labels, found))
+        ReportEntry(name, "rule" if name in rules else "source", Scores(sources.labels, found))
         for name, found in scores.items()
     )
     kept = {
@@ -83,7 +83,7 @@ def measure(
 
 
 def _measure_few(
-    task: tuple[Few, Sequence[Sample]],
+    task: tuple[ImageBatch, Sequence[Sample]],
     names: Sequence[str],
     labels: LabelSpace,
     rules: Mapping[str, Rule],
@@ -101,7 +101,7 @@ def _measure_few(
 
 def _mask_all(
     named: Mapping[str, Prediction], labels: LabelSpace, rules: Mapping[str, Rule]
-) -> Masks:
+) -> MasksByEntry:
     """One image's masks by every source alone and by every rule."""
     found = {name: binary_masks(p, labels) for name, p in named.items()}
     for name, rule in rules.items():
@@ -139,11 +139,11 @@ def _recovered(
 
 
 def show_cases(
-    subject: Entry,
+    subject: ReportEntry,
     sources: Ensemble,
     rules: Mapping[str, Rule],
     samples: Mapping[str, Sample],
-) -> list[Case]:
+) -> list[ReportCase]:
     """Return the subject's worst and median image, with everybody's masks.
 
     They are chosen by the group of classes that the subject draws worst, which is where there is
@@ -155,10 +155,12 @@ def show_cases(
     names = [source.name for source in sources.sources]
     found = {
         p[0].key: _mask_all(dict(zip(names, p, strict=True)), sources.labels, rules)
-        for p in Few.of(sources, keys)
+        for p in ImageBatch.of(sources, keys)
     }
     what = f"of the {group}" if group else "of all classes"
     return [
-        Case(title, key, f"by {subject.name}'s mean Dice {what}", samples[key], found[key], group)
+        ReportCase(
+            title, key, f"by {subject.name}'s mean Dice {what}", samples[key], found[key], group
+        )
         for title, key in zip(("Worst image", "Median image"), keys, strict=False)
     ]

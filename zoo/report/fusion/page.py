@@ -13,16 +13,24 @@ from converters.types import LabelSpace
 from fusion.metrics.scores import ImageScore, score_image
 from fusion.rules.hybrid import Hybrid
 from zoo.report import pictures
+from zoo.report.colors import FALSE, HIT_ON_GREY, MISSED, MUTED, Color, class_colors, css
 from zoo.report.fusion import breakdown, tables
-from zoo.report.fusion.entries import Case, Entry, check_case, check_entries, group_names, mean_dice
-from zoo.report.fusion.gains import Gains, gain_table
+from zoo.report.fusion.entries import (
+    ReportCase,
+    ReportEntry,
+    check_case,
+    check_entries,
+    group_names,
+    mean_dice,
+)
+from zoo.report.fusion.gains import FusionGains, gain_table
 from zoo.report.fusion.weight_table import weight_table
 from zoo.report.intervals import MARK_WH
 from zoo.report.templates import render
 
 
 @dataclass(frozen=True)
-class Picture:
+class PictureView:
     """One picture as the template shows it."""
 
     uri: str
@@ -35,8 +43,8 @@ class Card:
 
     name: str
     kind: str
-    masks: Picture
-    difference: Picture
+    masks: PictureView
+    difference: PictureView
     scores: tuple[tuple[str, float], ...]
 
 
@@ -55,11 +63,11 @@ class LegendItem:
 class CaseView:
     """One case as the template shows it."""
 
-    case: Case
+    case: ReportCase
     group: str
     size_wh: tuple[int, int]
-    radiograph: Picture
-    truth: Picture
+    image: PictureView
+    truth: PictureView
     cards: tuple[Card, ...]
     legend: tuple[LegendItem, ...]
     others: bool
@@ -71,11 +79,11 @@ def write_report(
     out: Path,
     *,
     title: str,
-    entries: Sequence[Entry],
-    cases: Sequence[Case],
+    entries: Sequence[ReportEntry],
+    cases: Sequence[ReportCase],
     labels: LabelSpace,
     facts: Sequence[tuple[str, str]],
-    gains: Gains | None = None,
+    gains: FusionGains | None = None,
     hybrid: Hybrid | None = None,
 ) -> None:
     """Write the report: headline, scores, what fusion added, postures, cases, classes.
@@ -100,7 +108,7 @@ def write_report(
         check_case(case, entries)
     views = [_view(case, entries, labels) for case in cases]
     page = render(
-        "template.html",
+        "fusion/page.html",
         title=title,
         headline=tables.headline(entries),
         remarks=tables.remarks(entries, labels),
@@ -115,16 +123,16 @@ def write_report(
         strip_wh=tables.STRIP_WH,
         mark_wh=MARK_WH,
         tones={
-            "hit": pictures.css(pictures.HIT_ON_GREY),
-            "missed": pictures.css(pictures.MISSED),
-            "false_": pictures.css(pictures.FALSE),
-            "muted": pictures.css(pictures.MUTED),
+            "hit": css(HIT_ON_GREY),
+            "missed": css(MISSED),
+            "false_": css(FALSE),
+            "muted": css(MUTED),
         },
     )
     atomic_write_text(out, page)
 
 
-def _closer(entries: Sequence[Entry], labels: LabelSpace) -> dict[str, Any]:
+def _closer(entries: Sequence[ReportEntry], labels: LabelSpace) -> dict[str, Any]:
     """What looks closer at the subject, or at the best source where nothing was fused."""
     subject, source = tables.subject_of(entries), tables.best_source(entries)
     shown = subject or source or entries[0]
@@ -139,27 +147,27 @@ def _closer(entries: Sequence[Entry], labels: LabelSpace) -> dict[str, Any]:
     }
 
 
-def _view(case: Case, entries: Sequence[Entry], labels: LabelSpace) -> CaseView:
+def _view(case: ReportCase, entries: Sequence[ReportEntry], labels: LabelSpace) -> CaseView:
     sample = case.sample
     truth = rasterize_labels(sample.instances, sample.size_hw)
     group = case.group or pictures.focus_group(truth, labels)
     names = group_names(labels, group)
     view = pictures.view_of([truth[n] for n in names if n in truth], sample.size_hw)
-    radiograph = pictures.read_radiograph(sample, view)
-    colors = pictures.class_colors(names)
-    cards = tuple(_cards(case, entries, labels, group, truth, view, radiograph, colors))
+    image = pictures.read_view(sample, view)
+    colors = class_colors(names)
+    cards = tuple(_cards(case, entries, labels, group, truth, view, image, colors))
     points = pictures.label_points(truth, names, view)
     legend = tuple(
-        LegendItem(i, name, pictures.css(colors[name]), *points.get(name, (None, None)))
+        LegendItem(i, name, css(colors[name]), *points.get(name, (None, None)))
         for i, name in enumerate(names, 1)
     )
-    drawn = pictures.draw_masks(radiograph, truth, view, colors)
+    drawn = pictures.draw_masks(image, truth, view, colors)
     return CaseView(
         case=case,
         group=group or "all",
         size_wh=(view.size_hw[1], view.size_hw[0]),
-        radiograph=Picture(pictures.encode_jpeg(radiograph), f"{case.key}: the image"),
-        truth=Picture(
+        image=PictureView(pictures.encode_jpeg(image), f"{case.key}: the image"),
+        truth=PictureView(
             pictures.encode_jpeg(drawn), f"{case.key}: true masks of {', '.join(points)}"
         ),
         cards=cards,
@@ -171,29 +179,29 @@ def _view(case: Case, entries: Sequence[Entry], labels: LabelSpace) -> CaseView:
 
 
 def _cards(
-    case: Case,
-    entries: Sequence[Entry],
+    case: ReportCase,
+    entries: Sequence[ReportEntry],
     labels: LabelSpace,
     group: str | None,
     truth: Mapping[str, CropMask],
     view: pictures.View,
-    radiograph: pictures.Floats,
-    colors: Mapping[str, pictures.Color],
+    image: pictures.Floats,
+    colors: Mapping[str, Color],
 ) -> Iterator[Card]:
     for entry in entries:
         if entry.name not in case.masks:
             continue
         masks = case.masks[entry.name]
         scores = _case_scores(score_image(case.key, masks, truth, labels), labels, group)
-        drawn = pictures.draw_masks(radiograph, masks, view, colors)
-        difference = pictures.draw_difference(radiograph, masks, truth, view)
+        drawn = pictures.draw_masks(image, masks, view, colors)
+        difference = pictures.draw_difference(image, masks, truth, view)
         of = f"{case.key}: {entry.name}"
         said = ", ".join(f"{name} {value:.4f}" for name, value in scores)
         yield Card(
             entry.name,
             entry.kind,
-            Picture(pictures.encode_jpeg(drawn), f"{of}, masks. Dice: {said}"),
-            Picture(pictures.encode_jpeg(difference), f"{of}, difference to the truth"),
+            PictureView(pictures.encode_jpeg(drawn), f"{of}, masks. Dice: {said}"),
+            PictureView(pictures.encode_jpeg(difference), f"{of}, difference to the truth"),
             scores,
         )
 

@@ -18,13 +18,13 @@ from fusion.rules.voting import Vote
 from fusion.sources.ensemble import Ensemble
 from fusion.types import Rule
 from zoo.progress import Report
-from zoo.report.fusion.entries import Entry
-from zoo.report.fusion.gains import Gains, find_gains
+from zoo.report.fusion.entries import ReportEntry
+from zoo.report.fusion.gains import FusionGains, find_gains
 from zoo.report.fusion.measuring import Measured, hybrid_in, measure, show_cases
 from zoo.report.fusion.page import write_report
 from zoo.report.fusion.tables import best_source, headline, subject_of
 from zoo.results.sources import give_images
-from zoo.results.truth import Known, open_beside
+from zoo.results.truth import DataSetTruth, open_beside
 from zoo.source import DataSource
 
 
@@ -38,10 +38,10 @@ class FusionReport:
     """
 
     measured: Measured
-    gains: Gains | None
+    gains: FusionGains | None
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> tuple[ReportEntry, ...]:
         """The sources, then the rules."""
         return self.measured.entries
 
@@ -94,7 +94,7 @@ def open_sources(
         ValueError: they do not fit together, or no image has truth.
     """
     usual = LabelSpace.load(labels_name)
-    return open_beside(paths, Known.read(paths, data, usual), usual, data.path)
+    return open_beside(paths, DataSetTruth.read(paths, data, usual), usual, data.path)
 
 
 def report_fusion(

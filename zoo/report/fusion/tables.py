@@ -10,8 +10,8 @@ import numpy as np
 
 from converters.types import LabelSpace
 from fusion.metrics.scores import ImageScore, Scores
-from zoo.report.fusion.entries import Entry, mean_dice
-from zoo.report.numbers import _show, rounded, signed
+from zoo.report.fusion.entries import ReportEntry, mean_dice
+from zoo.report.numbers import rounded, show, signed
 from zoo.report.sections import by_group
 
 SUBJECT = "hybrid"  # the rule that the headline is about, where an entry has this name
@@ -40,10 +40,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One entry of the score table, with a mark for each image's Dice as an SVG path."""
 
-    entry: Entry
+    entry: ReportEntry
     cells: tuple[Cell, ...]
     strip: str
     strip_mean: float
@@ -51,10 +51,10 @@ class Row:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Entries by columns: all classes, each group, what bones share."""
+    """Entries by columns: all classes, each group, what classes share."""
 
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     axis_from: float
 
 
@@ -68,20 +68,20 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class ClassTable:
+class ClassDiceTable:
     """Classes by entries, in sections of a group each; a section without a group has no title."""
 
     sections: tuple[tuple[str, tuple[ClassRow, ...]], ...]
     worst: float
 
 
-def subject_of(entries: Sequence[Entry]) -> Entry | None:
+def subject_of(entries: Sequence[ReportEntry]) -> ReportEntry | None:
     """Return the rule that the report is about: `hybrid`, else the last rule, else None."""
     rules = [entry for entry in entries if entry.kind == "rule"]
     return next((e for e in rules if e.name == SUBJECT), rules[-1] if rules else None)
 
 
-def best_source(entries: Sequence[Entry]) -> Entry | None:
+def best_source(entries: Sequence[ReportEntry]) -> ReportEntry | None:
     """Return the source with the highest mean Dice, or None."""
     sources = [entry for entry in entries if entry.kind == "source"]
     return max(sources, key=lambda entry: entry.scores.mean(), default=None)
@@ -90,16 +90,16 @@ def best_source(entries: Sequence[Entry]) -> Entry | None:
 # --- the score table
 
 
-def score_table(entries: Sequence[Entry], labels: LabelSpace) -> ScoreTable:
+def score_table(entries: Sequence[ReportEntry], labels: LabelSpace) -> ScoreTable:
     """Return the scores of all entries on all classes, each group, and shared pixels."""
     columns = ("all", *labels.groups, SHARED)
     kinds = [entry.kind for entry in entries]
     by_column = [cells_of([value(e.scores) for e in entries], kinds) for value in _measures(labels)]
-    keys = [_per_image(entry.scores) for entry in entries]
+    keys = [[mean_dice(image, labels.names) for image in entry.scores.images] for entry in entries]
     axis_from = math.floor(min(min(values) for values in keys) * 20) / 20
     axis_from = min(axis_from, 0.95)
     rows = tuple(
-        Row(entry, cells, *_strip(values, axis_from))
+        TableRow(entry, cells, *_strip(values, axis_from))
         for entry, cells, values in zip(entries, zip(*by_column, strict=True), keys, strict=True)
     )
     return ScoreTable(columns, rows, axis_from)
@@ -142,10 +142,6 @@ def _tint(delta: float | None) -> float:
     return 0.0 if delta is None else math.copysign(min(1, abs(delta) / FULL_TINT) ** 0.5, delta)
 
 
-def _per_image(scores: Scores) -> list[float]:
-    return [mean_dice(image, scores.labels.names) for image in scores.images]
-
-
 def _strip(values: Sequence[float], axis_from: float) -> tuple[str, float]:
     width, height = STRIP_WH
 
@@ -159,16 +155,16 @@ def _strip(values: Sequence[float], axis_from: float) -> tuple[str, float]:
 # --- the class table
 
 
-def class_table(entries: Sequence[Entry], labels: LabelSpace) -> ClassTable:
+def class_table(entries: Sequence[ReportEntry], labels: LabelSpace) -> ClassDiceTable:
     """Return every class's Dice by entry; shaded by how far it is from 1."""
     per_class = [entry.scores.per_class() for entry in entries]
     worst = min(min(values.values()) for values in per_class)
     rows = {n: _class_row(n, entries, [v[n] for v in per_class], worst) for n in labels.names}
-    return ClassTable(tuple(by_group(rows, labels)), worst)
+    return ClassDiceTable(tuple(by_group(rows, labels)), worst)
 
 
 def _class_row(
-    name: str, entries: Sequence[Entry], values: Sequence[float], worst: float
+    name: str, entries: Sequence[ReportEntry], values: Sequence[float], worst: float
 ) -> ClassRow:
     cells = cells_of(values, [entry.kind for entry in entries])
     # At least a twentieth, so that a table of good scores stays pale.
@@ -185,50 +181,50 @@ def _class_row(
 # --- the headline
 
 
-def headline(entries: Sequence[Entry]) -> str:
+def headline(entries: Sequence[ReportEntry]) -> str:
     """Return the result in one sentence, which says so where the fusion is not better."""
     subject, source = subject_of(entries), best_source(entries)
     if subject is None or source is None:
         top = max(entries, key=lambda entry: entry.scores.mean())
         among = f" of {len(entries)} {top.kind}s" if len(entries) > 1 else ""
-        return f"{top.name} has a mean Dice of {_show(top.scores.mean())}" + (
+        return f"{top.name} has a mean Dice of {show(top.scores.mean())}" + (
             f", the most{among}." if among else "."
         )
     ours, theirs = rounded(subject.scores.mean()), rounded(source.scores.mean())
-    apart = _show(abs(ours - theirs))
+    apart = show(abs(ours - theirs))
     other = _best_other_rule(entries, subject)
     if ours > theirs:
         text = (
-            f"{subject.name} {_show(ours)} is {apart} above the best single source, "
-            f"{source.name} {_show(theirs)}"
+            f"{subject.name} {show(ours)} is {apart} above the best single source, "
+            f"{source.name} {show(theirs)}"
         )
     elif ours == theirs:
-        text = f"{subject.name} {_show(ours)} only equals the best single source, {source.name}"
+        text = f"{subject.name} {show(ours)} only equals the best single source, {source.name}"
     else:
         text = (
-            f"{subject.name} {_show(ours)} is not better than the best single source: "
-            f"{source.name} has {_show(theirs)}, {apart} more"
+            f"{subject.name} {show(ours)} is not better than the best single source: "
+            f"{source.name} has {show(theirs)}, {apart} more"
         )
     return text + _about_other(other, subject) + "."
 
 
-def _best_other_rule(entries: Sequence[Entry], subject: Entry) -> Entry | None:
+def _best_other_rule(entries: Sequence[ReportEntry], subject: ReportEntry) -> ReportEntry | None:
     others = [e for e in entries if e.kind == "rule" and e.name != subject.name]
     return max(others, key=lambda entry: entry.scores.mean(), default=None)
 
 
-def _about_other(other: Entry | None, subject: Entry) -> str:
+def _about_other(other: ReportEntry | None, subject: ReportEntry) -> str:
     if other is None:
         return ""
     value, ours = rounded(other.scores.mean()), rounded(subject.scores.mean())
     if value > ours:
-        return f"; the rule {other.name} is above {subject.name}, with {_show(value)}"
+        return f"; the rule {other.name} is above {subject.name}, with {show(value)}"
     if value == ours:
         return f"; the rule {other.name} has the same"
-    return f"; the best other rule, {other.name}, has {_show(value)}"
+    return f"; the best other rule, {other.name}, has {show(value)}"
 
 
-def remarks(entries: Sequence[Entry], labels: LabelSpace) -> list[str]:
+def remarks(entries: Sequence[ReportEntry], labels: LabelSpace) -> list[str]:
     """Return what else has to be said of the headline: where it fails, and how sure it is."""
     subject, source = subject_of(entries), best_source(entries)
     if subject is None or source is None:
@@ -244,15 +240,15 @@ def remarks(entries: Sequence[Entry], labels: LabelSpace) -> list[str]:
     twice = 2 * float(np.std(differences, ddof=1)) / math.sqrt(count)
     if mean < twice:
         text += (
-            f"; the mean difference is within two standard errors ({_show(twice)}): these images "
+            f"; the mean difference is within two standard errors ({show(twice)}): these images "
             "do not tell the two apart"
         )
     else:
-        text += f"; two standard errors of the mean difference are {_show(twice)}"
+        text += f"; two standard errors of the mean difference are {show(twice)}"
     return [*said, text + "."]
 
 
-def _by_column(entries: Sequence[Entry], labels: LabelSpace, subject: Entry) -> str:
+def _by_column(entries: Sequence[ReportEntry], labels: LabelSpace, subject: ReportEntry) -> str:
     table = score_table(entries, labels)
     cells = next(row.cells for row in table.rows if row.entry.name == subject.name)
     sides: dict[str, list[str]] = {"above": [], "level with": [], "below": []}

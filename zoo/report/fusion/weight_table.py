@@ -1,4 +1,4 @@
-"""What each source contributes to each bone by a hybrid's weights, as a heat map by zone."""
+"""What each source contributes to each class by a hybrid's weights, as a heat map by zone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POOLED_MEAN = "their mean"
 
 
 @dataclass(frozen=True)
-class Share:
+class WeightShare:
     """One source in one zone of one class.
 
     Attributes:
@@ -33,7 +33,7 @@ class WeightRow:
     """One class: a share a zone and source, its bias, and the source that it keeps, if any."""
 
     name: str
-    zones: tuple[tuple[Share, ...], ...]
+    zones: tuple[tuple[WeightShare, ...], ...]
     bias: float
     keeps: str
 
@@ -77,10 +77,10 @@ def weight_table(hybrid: Hybrid, labels: LabelSpace) -> WeightTable | None:
     )
 
 
-def _shares(weights: Sequence[float], top: float) -> tuple[Share, ...]:
+def _shares(weights: Sequence[float], top: float) -> tuple[WeightShare, ...]:
     # Squared, so that shares that are nearly equal can be told apart.
     return tuple(
-        Share(part, weight, (part / top) ** 2 if top else 0.0)
+        WeightShare(part, weight, (part / top) ** 2 if top else 0.0)
         for part, weight in zip(_parts(weights), weights, strict=True)
     )
 

@@ -12,8 +12,8 @@ from converters.files.provenance import read_provenance
 from converters.types import LabelSpace
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
-from zoo.report.audit import audit as audit_module
-from zoo.report.audit.audit import audit, scan, summary
+from zoo.report.audit import command as audit_module
+from zoo.report.audit.command import audit, scan, summary
 from zoo.source import DataSource
 
 LABELS = LabelSpace.load("hand_bones")

@@ -17,6 +17,7 @@ from zoo.report import pictures, plots
 from zoo.report.audit import pictures as audit_pictures
 from zoo.report.audit.description import sections_of
 from zoo.report.audit.page import edit_text, headline, rank, write_audit
+from zoo.report.colors import class_colors
 
 SIZE = (240, 330)  # not square
 NAMES = ("shaft", "left one", "right-one", "<b>bold</b>")
@@ -274,7 +275,7 @@ def test_outlines_beyond_the_border_are_drawn(samples):
 
 
 def test_names_stand_near_their_bones_and_apart(samples):
-    colors = pictures.class_colors(NAMES)
+    colors = class_colors(NAMES)
     tags = audit_pictures.place_tags(samples[0], whole(), colors)
     assert {tag.name for tag in tags} == set(NAMES)
     for i, a in enumerate(tags):

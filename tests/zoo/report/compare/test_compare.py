@@ -15,12 +15,12 @@ from fusion.metrics.scores import dice
 from fusion.sources import submission
 from fusion.sources.store import Manifest, StoreWriter
 from fusion.types import Prediction, SoftMask
-from zoo.report import intervals, pictures
-from zoo.report.compare import compare as comparing
+from zoo.report import colors, intervals, pictures
+from zoo.report.compare import command as comparing
 from zoo.report.compare import page as compare_page
 from zoo.report.compare import pictures as compare_pictures
-from zoo.results.disagreement import difference, pair_masks, spread_out
-from zoo.results.truth import Known
+from zoo.results.disagreement import difference, limit_per_class, pair_masks
+from zoo.results.truth import DataSetTruth
 
 SIZE = (120, 170)  # not square
 NAMES = ("shaft", "left one", "right-one", "Ulna")
@@ -94,7 +94,7 @@ def write_csv(path, samples, keys=KEYS, names=NAMES, **options):
 
 
 def count(paths, samples=None):
-    two = comparing.Two.open(paths, Known(samples or {}, {}), LABELS)
+    two = comparing.SourcePair.open(paths, DataSetTruth(samples or {}, {}), LABELS)
     return comparing.count_differences(two, samples or {}, quiet)
 
 
@@ -139,7 +139,7 @@ def test_one_class_does_not_fill_the_page():
     disk = crop(SHAPES["disk"])
     pairs = [pair_masks(str(i), "x", disk, EMPTY) for i in range(5)]
     pairs.append(pair_masks("k", "y", disk, EMPTY))
-    assert [pair.label for pair in spread_out(pairs, 4, 2)] == ["x", "x", "y"]
+    assert [pair.label for pair in limit_per_class(pairs, 4, 2)] == ["x", "x", "y"]
 
 
 # --- two sources
@@ -163,7 +163,7 @@ def test_submissions_alone_are_counted_without_sizes(tmp_path, samples):
     assert kept == [(pair.both, pair.only_a, pair.only_b) for pair in seeing.pairs]
     assert {pair.box_xywh for pair in blind.pairs} == {(0, 0, 0, 0)}
     assert all(pair.box_xywh[2] for pair in seeing.pairs)
-    assert blind.verdict is None
+    assert blind.against_truth is None
 
 
 def test_rows_are_joined_by_name(tmp_path, samples):
@@ -185,8 +185,8 @@ def test_only_what_both_have_is_compared(tmp_path, samples):
     found = count((a, b))
     assert found.labels.names == ("left one", "Ulna")
     assert {pair.key for pair in found.pairs} == {KEYS[1]}
-    assert found.only == ((KEYS[0],), (KEYS[2],))
-    assert found.classes_only == (("shaft", "right-one"), ())
+    assert found.images_only_in == ((KEYS[0],), (KEYS[2],))
+    assert found.classes_only_in == (("shaft", "right-one"), ())
     said = comparing.describe(found, tmp_path)
     assert f"images that only a has, left out: 1, such as {KEYS[0]}" in said
     assert "classes that only a has, left out: 2, such as shaft" in said
@@ -216,7 +216,7 @@ def test_the_truth_says_who_is_right(tmp_path, samples):
     a = write_store(tmp_path / "a", samples, shift_px=6)
     b = write_store(tmp_path / "b", samples)
     found = count((a, b), samples)
-    assert found.verdict.b.mean() == 1
+    assert found.against_truth.b.mean() == 1
     truth = rasterize_labels(samples[KEYS[0]].instances, SIZE)["left one"]
     expected = dice(crop(np.roll(truth.full(SIZE), 6, axis=1)), truth)
     row = next(row for row in found.per_class() if row.label == "left one")
@@ -244,9 +244,9 @@ def written(tmp_path_factory, samples):
     folder = tmp_path_factory.mktemp("page")
     a = write_store(folder / "a<b>", samples, without=("shaft",))
     b = write_csv(folder / "b.csv", samples, shift_px=4)
-    two = comparing.Two.open((a, b), Known(samples, {}), LABELS)
+    two = comparing.SourcePair.open((a, b), DataSetTruth(samples, {}), LABELS)
     found = comparing.count_differences(two, samples, quiet)
-    chosen = spread_out(found.differing(), 4, 1)
+    chosen = limit_per_class(found.differing(), 4, 1)
     compare_page.write_comparison(
         folder / "compare.html",
         found=found,
@@ -278,7 +278,7 @@ def test_outlines_have_the_colours_of_a_and_b():
     drawn = compare_pictures.draw_outlines(black, a, b, None, view)
     inner = cv2.erode(SHAPES["disk"], np.ones((7, 7), np.uint8)) > 0
     assert not drawn[inner].any()
-    for mask, color in ((a, compare_pictures.ONLY_A), (b, compare_pictures.ONLY_B)):
+    for mask, color in ((a, colors.ONLY_A), (b, colors.ONLY_B)):
         y, x = np.argwhere(mask.full(SIZE))[0]
         assert np.allclose(drawn[y, x], np.array(color) / 255, atol=0.02)
 

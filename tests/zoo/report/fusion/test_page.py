@@ -14,9 +14,9 @@ from shapely.geometry import Point
 from converters.masks import EMPTY, crop, rasterize_labels
 from converters.types import Frame, Instance, LabelSpace, Sample
 from fusion.metrics.scores import ImageScore, Scores, score_image
-from zoo.report import pictures
+from zoo.report import colors, pictures
 from zoo.report.fusion import tables
-from zoo.report.fusion.entries import Case, Entry, worst_and_median
+from zoo.report.fusion.entries import ReportCase, ReportEntry, worst_and_median
 from zoo.report.fusion.page import write_report
 
 SIZE = (240, 330)  # not square
@@ -67,13 +67,13 @@ def constant(value, labels=LABELS, images=3, shared=None):
 
 def entries_of(**values):
     kinds = {"mean": "rule", "vote": "rule", "hybrid": "rule"}
-    return [Entry(n, kinds.get(n, "source"), constant(v)) for n, v in values.items()]
+    return [ReportEntry(n, kinds.get(n, "source"), constant(v)) for n, v in values.items()]
 
 
 def drawn_entries(sample, labels, masks):
     truth = rasterize_labels(sample.instances, sample.size_hw)
     return [
-        Entry(
+        ReportEntry(
             name,
             "rule" if name == "hybrid" else "source",
             Scores(labels, [score_image(sample.key, found, truth, labels)]),
@@ -90,7 +90,7 @@ def report(tmp_path, sample, labels=LABELS, masks=None, **case):
         out,
         title="A & B",
         entries=drawn_entries(sample, labels, masks),
-        cases=[Case("Worst wrist", sample.key, "lowest", sample, masks, **case)],
+        cases=[ReportCase("Worst wrist", sample.key, "lowest", sample, masks, **case)],
         labels=labels,
         facts=[("Images", "1"), ("Peak memory", "<1 GB")],
     )
@@ -167,7 +167,7 @@ def test_missing_masks_and_entries(tmp_path, sample):
     masks = {"smp": moved(sample, 4, without=("left one", "shaft")), "hybrid": {"shaft": EMPTY}}
     assert len(Page(report(tmp_path, sample, masks=masks)).images) == 6
     entries = drawn_entries(sample, LABELS, masks)
-    case = Case("Worst", sample.key, "", sample, {"hybrid": masks["hybrid"]})
+    case = ReportCase("Worst", sample.key, "", sample, {"hybrid": masks["hybrid"]})
     out = tmp_path / "one.html"
     write_report(out, title="t", entries=entries, cases=[case], labels=LABELS, facts=[])
     assert len(Page(out.read_text(encoding="utf-8")).images) == 4
@@ -206,13 +206,13 @@ def test_entries_that_do_not_fit_are_refused(tmp_path, sample):
     refuse("at least one entry", [], out=out)
     refuse("twice", [one, one], out=out)
     refuse("classes", [one], labels=LabelSpace("other", ("x",)), out=out)
-    refuse("'image_2'", [one, Entry("b", "source", constant(0.5, images=2))], out=out)
-    refuse("found \\['c'\\]", [one, two], [Case("", "k", "", sample, {"c": {}})], out=out)
+    refuse("'image_2'", [one, ReportEntry("b", "source", constant(0.5, images=2))], out=out)
+    refuse("found \\['c'\\]", [one, two], [ReportCase("", "k", "", sample, {"c": {}})], out=out)
 
 
 def test_kind_is_checked():
     with pytest.raises(ValueError, match="source or rule"):
-        Entry("a", "model", constant(0.5))
+        ReportEntry("a", "model", constant(0.5))
 
 
 # --- the headline
@@ -254,8 +254,8 @@ def test_headline_is_honest(values, said):
 def test_remarks_name_the_columns_where_the_fusion_loses():
     low = {"shaft": 0.8, "left one": 0.9, "right-one": 0.9, "<b>bold</b>": 0.9}
     high = {"shaft": 0.99, "left one": 0.89, "right-one": 0.89, "<b>bold</b>": 0.89}
-    smp = Entry("smp", "source", Scores(LABELS, [ImageScore("i", low, {"shaft": 0.5})]))
-    hybrid = Entry("hybrid", "rule", Scores(LABELS, [ImageScore("i", high, {"shaft": 0.6})]))
+    smp = ReportEntry("smp", "source", Scores(LABELS, [ImageScore("i", low, {"shaft": 0.5})]))
+    hybrid = ReportEntry("hybrid", "rule", Scores(LABELS, [ImageScore("i", high, {"shaft": 0.6})]))
     first, second = tables.remarks([smp, hybrid], LABELS)
     assert "above it on shared pixels (+0.1000)" in first
     assert "below it on wrist (\N{MINUS SIGN}0.0100)" in first
@@ -269,9 +269,9 @@ def test_remarks_say_when_the_images_do_not_tell_two_apart():
             [ImageScore(f"i{k}", dict.fromkeys(NAMES, v), {}) for k, v in enumerate(values)],
         )
 
-    smp = Entry("smp", "source", scores([0.9, 0.9, 0.9, 0.9]))
-    noise = Entry("hybrid", "rule", scores([0.99, 0.82, 0.99, 0.82]))
-    steady = Entry("hybrid", "rule", scores([0.95, 0.96, 0.95, 0.96]))
+    smp = ReportEntry("smp", "source", scores([0.9, 0.9, 0.9, 0.9]))
+    noise = ReportEntry("hybrid", "rule", scores([0.99, 0.82, 0.99, 0.82]))
+    steady = ReportEntry("hybrid", "rule", scores([0.95, 0.96, 0.95, 0.96]))
     assert "do not tell the two apart" in tables.remarks([smp, noise], LABELS)[-1]
     assert "above smp on 2 of 4 and below on 2" in tables.remarks([smp, noise], LABELS)[-1]
     assert "do not" not in tables.remarks([smp, steady], LABELS)[-1]
@@ -293,7 +293,7 @@ def test_score_table_marks_best_and_differences():
 
 def test_class_table_has_every_class_once():
     for labels in (LABELS, PLAIN):
-        entries = [Entry("smp", "source", constant(0.9, labels))]
+        entries = [ReportEntry("smp", "source", constant(0.9, labels))]
         sections = tables.class_table(entries, labels).sections
         assert sorted(row.name for _, rows in sections for row in rows) == sorted(NAMES)
 
@@ -365,9 +365,9 @@ def test_focus_is_on_the_group_that_overlaps(sample):
 
 def test_colors_are_distinct_and_fixed():
     names = [f"class_{i}" for i in range(30)]
-    colors = pictures.class_colors(names)
-    assert len(set(colors.values())) == 30
-    assert pictures.class_colors(names[:8]) == {n: colors[n] for n in names[:8]}
+    found = colors.class_colors(names)
+    assert len(set(found.values())) == 30
+    assert colors.class_colors(names[:8]) == {n: found[n] for n in names[:8]}
 
 
 def test_overlap_shows_both_colours(sample):
@@ -390,9 +390,9 @@ def test_difference_tells_hit_missed_and_false(sample):
     picture = pictures.draw_difference(np.zeros((*SIZE, 3), np.float32), found, truth, view)
     true, drawn = truth["shaft"].full(SIZE) > 0, found["shaft"].full(SIZE) > 0
     for where, color, strength in (
-        (true & drawn, pictures.HIT, 0.34),
-        (true & ~drawn, pictures.MISSED, 0.95),
-        (drawn & ~true, pictures.FALSE, 0.95),
+        (true & drawn, colors.HIT, 0.34),
+        (true & ~drawn, colors.MISSED, 0.95),
+        (drawn & ~true, colors.FALSE, 0.95),
         (~drawn & ~true, (0, 0, 0), 1),
     ):
         expected = np.array(color) / 255 * strength
@@ -421,14 +421,14 @@ def test_numbers_stand_inside_their_class(sample):
 def test_pale_images_are_stretched(sample):
     pale = np.random.default_rng(0).integers(100, 130, SIZE, np.uint8)
     cv2.imwrite(str(sample.image), pale)
-    picture = pictures.read_radiograph(sample, pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE))
+    picture = pictures.read_view(sample, pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE))
     assert picture.min() == 0
     assert picture.max() == 1
 
 
 def test_a_view_beyond_the_image_is_black_there(sample):
-    inside = pictures.read_radiograph(sample, pictures.View((0, 0, 40, 30), (30, 40)))
-    beyond = pictures.read_radiograph(sample, pictures.View((-8, -5, 48, 35), (35, 48)))
+    inside = pictures.read_view(sample, pictures.View((0, 0, 40, 30), (30, 40)))
+    beyond = pictures.read_view(sample, pictures.View((-8, -5, 48, 35), (35, 48)))
     assert np.array_equal(beyond[5:, 8:], inside)
     assert not beyond[:5].any()
     assert not beyond[:, :8].any()
@@ -437,8 +437,8 @@ def test_a_view_beyond_the_image_is_black_there(sample):
 def test_a_crop_is_shown_at_its_own_size(sample):
     frame = Frame((30, 20, 100, 80), SIZE, is_stored=False)
     crop_of = replace(sample, size_hw=(160, 200), frame=frame)
-    picture = pictures.read_radiograph(crop_of, pictures.View((0, 0, 200, 160), (160, 200)))
-    whole = pictures.read_radiograph(sample, pictures.View((30, 20, 100, 80), (80, 100)))
+    picture = pictures.read_view(crop_of, pictures.View((0, 0, 200, 160), (160, 200)))
+    whole = pictures.read_view(sample, pictures.View((30, 20, 100, 80), (80, 100)))
     small = cv2.resize(picture, (100, 80), interpolation=cv2.INTER_AREA)
     assert np.corrcoef(small.ravel(), whole.ravel())[0, 1] > 0.9
 

@@ -59,12 +59,15 @@ def audit(
         ValueError: nothing to audit, or `out` is not ours to replace.
     """
     labels = LabelSpace.load(labels_name)
-    with result_folder(out, "audit", _provenance(source, command)) as folder:
+    provenance: dict[str, Any] = {"command": list(command)}
+    if source.edits:
+        provenance["edits"] = source.edits.digest
+    with result_folder(out, "audit", provenance) as folder:
         samples, problems = scan(source, labels, subset)
         if not samples and not problems:
             raise ValueError(f"{source.path}: expected images to audit, found none")
         findings = detectors.audit(
-            *(samples, problems, labels), jobs=jobs, progress=_phase(report, "looking")
+            samples, problems, labels, jobs=jobs, progress=_phase(report, "looking")
         )
         description = None
         if describe:
@@ -135,11 +138,6 @@ def _yaml(record: Mapping[str, Any]) -> str:
     return yaml.safe_dump(
         dict(record), sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
     )
-
-
-def _provenance(source: DataSource, command: Sequence[str]) -> dict[str, Any]:
-    record: dict[str, Any] = {"command": list(command)}
-    return {**record, "edits": source.edits.digest} if source.edits else record
 
 
 def _facts(

@@ -13,24 +13,24 @@ from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.sources.ensemble import Ensemble
 from zoo.progress import Report, track
-from zoo.report.compare.page import Drawn, write_comparison
+from zoo.report.compare.page import DrawnPair, write_comparison
 from zoo.results.disagreement import (
     Disagreement,
     MaskPair,
-    Verdict,
+    TruthComparison,
+    limit_per_class,
     pair_image,
-    spread_out,
-    without_place,
+    without_boxes,
 )
 from zoo.results.scoring import binary_masks, measure_masks, truth_masks
-from zoo.results.truth import Few, Known, check_frames, tell_apart
+from zoo.results.truth import DataSetTruth, ImageBatch, check_frames, short_names
 from zoo.source import DataSource
 
 PAGE, RECORD = "compare.html", "compare.json"
 PICTURED, PICTURED_PER_CLASS = 24, 3
 LISTED = 12
 
-Masks = tuple[str, dict[str, CropMask], dict[str, CropMask]]
+ImageMasks = tuple[str, dict[str, CropMask], dict[str, CropMask]]
 """An image's key, A's masks and B's."""
 
 
@@ -58,11 +58,11 @@ def compare(
     """
     with result_folder(out, "compare", {"command": list(command)}) as folder:
         usual = LabelSpace.load(labels_name)
-        known = Known.read(paths, data, usual)
-        samples, two = known.samples, Two.open(paths, known, usual)
+        known = DataSetTruth.read(paths, data, usual)
+        samples, two = known.samples, SourcePair.open(paths, known, usual)
         found = count_differences(two, samples, report)
         seen = [pair for pair in found.differing() if pair.key in samples]
-        chosen = spread_out(seen, PICTURED, PICTURED_PER_CLASS)
+        chosen = limit_per_class(seen, PICTURED, PICTURED_PER_CLASS)
         write_comparison(
             folder / PAGE,
             found=found,
@@ -74,7 +74,7 @@ def compare(
 
 
 @dataclass(frozen=True)
-class Two:
+class SourcePair:
     """Two sources of predictions, opened.
 
     Attributes:
@@ -90,7 +90,7 @@ class Two:
     left_out: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, paths: tuple[Path, Path], known: Known, usual: LabelSpace) -> Two:
+    def open(cls, paths: tuple[Path, Path], known: DataSetTruth, usual: LabelSpace) -> SourcePair:
         """Open two stores, two submissions, or one of each, without reading a mask.
 
         Args:
@@ -113,7 +113,7 @@ class Two:
         a, b = opened
         if set(a.labels.names).isdisjoint(b.labels.names):
             raise ValueError(f"{paths[1]}: it has no class of {paths[0]}")
-        return cls(a, b, tell_apart(paths), frozenset(known.left_out))
+        return cls(a, b, short_names(paths), frozenset(known.left_out))
 
     @property
     def sizes_known(self) -> bool:
@@ -138,14 +138,16 @@ class Two:
         """The images that both have, in A's order; without those that are left out."""
         return [k for k in self.a.images if k in self.b.images and k not in self.left_out]
 
-    def masks(self, keys: Sequence[str]) -> Iterator[Masks]:
+    def masks(self, keys: Sequence[str]) -> Iterator[ImageMasks]:
         """Yield key, A's masks and B's of some images, in their order; one image in memory.
 
         Raises:
             ValueError: an image has another size in A than in B.
         """
         labels = self.labels
-        for (a,), (b,) in zip(Few.of(self.a, keys), Few.of(self.b, keys), strict=True):
+        for (a,), (b,) in zip(
+            ImageBatch.of(self.a, keys), ImageBatch.of(self.b, keys), strict=True
+        ):
             if self.sizes_known and a.size_hw != b.size_hw:
                 raise ValueError(
                     f"compare: '{a.key}' is {a.size_hw} in {self.names[0]}, "
@@ -154,7 +156,9 @@ class Two:
             yield a.key, binary_masks(a, labels), binary_masks(b, labels)
 
 
-def count_differences(two: Two, samples: Mapping[str, Sample], report: Report) -> Disagreement:
+def count_differences(
+    two: SourcePair, samples: Mapping[str, Sample], report: Report
+) -> Disagreement:
     """Count where two sources differ on the images and classes that both have.
 
     Args:
@@ -170,22 +174,24 @@ def count_differences(two: Two, samples: Mapping[str, Sample], report: Report) -
     true = {key: samples[key] for key in keys if key in samples and samples[key].instances}
     check_frames(two.a.images, true)
     pairs: list[MaskPair] = []
-    scores: tuple[list[ImageScore], list[ImageScore]] = ([], [])
+    scores_a: list[ImageScore] = []
+    scores_b: list[ImageScore] = []
     for key, a, b in track(two.masks(keys), len(keys), report):
         found = pair_image(key, a, b, labels.names)
-        pairs += found if two.sizes_known else without_place(found)
+        pairs += found if two.sizes_known else without_boxes(found)
         if key in true:
-            for into, one in zip(scores, (a, b), strict=True):
-                into.append(measure_masks(one, true[key], two.a.labels, labels, ("dice",)))
-    verdict = Verdict.of(*(Scores(labels, side) for side in scores)) if scores[0] else None
-    sides = two.a, two.b
+            scores_a.append(measure_masks(a, true[key], two.a.labels, labels, ("dice",)))
+            scores_b.append(measure_masks(b, true[key], two.a.labels, labels, ("dice",)))
+    against_truth = None
+    if scores_a:
+        against_truth = TruthComparison.of(Scores(labels, scores_a), Scores(labels, scores_b))
     return Disagreement(
         two.names,
         labels,
         tuple(pairs),
-        verdict,
-        _only(*(side.images for side in sides)),
-        _only(*(side.classes for side in sides)),
+        against_truth,
+        images_only_in=_only(two.a.images, two.b.images),
+        classes_only_in=_only(two.a.classes, two.b.classes),
     )
 
 
@@ -194,7 +200,9 @@ def _only(a: Iterable[str], b: Iterable[str]) -> tuple[tuple[str, ...], tuple[st
     return tuple(n for n in ours if n not in theirs), tuple(n for n in theirs if n not in ours)
 
 
-def drawn(two: Two, chosen: Sequence[MaskPair], samples: Mapping[str, Sample]) -> Iterator[Drawn]:
+def drawn(
+    two: SourcePair, chosen: Sequence[MaskPair], samples: Mapping[str, Sample]
+) -> Iterator[DrawnPair]:
     """Yield chosen pairs in their order with their masks, which are read again, image by image."""
     wanted = {pair.key for pair in chosen}
     keys = [key for key in two.keys if key in wanted]
@@ -205,10 +213,10 @@ def drawn(two: Two, chosen: Sequence[MaskPair], samples: Mapping[str, Sample]) -
             true = None if truth is None else truth.get(label, EMPTY)
             masks[key, label] = a[label], b[label], true
     for pair in chosen:
-        yield Drawn(pair, samples[pair.key], *masks[pair.key, pair.label])
+        yield DrawnPair(pair, samples[pair.key], *masks[pair.key, pair.label])
 
 
-def _facts(found: Disagreement, two: Two, data: DataSource | None) -> list[tuple[str, str]]:
+def _facts(found: Disagreement, two: SourcePair, data: DataSource | None) -> list[tuple[str, str]]:
     a, b = found.names
     facts = [
         ("A", a),
@@ -217,7 +225,9 @@ def _facts(found: Disagreement, two: Two, data: DataSource | None) -> list[tuple
         ("Classes compared", f"{len(found.labels)} of '{found.labels.name}'"),
         ("Version", f"segzoo {environment()['versions'].get('segzoo', 'not installed')}"),
     ]
-    for which, images, classes in zip("AB", found.only, found.classes_only, strict=True):
+    for which, images, classes in zip(
+        "AB", found.images_only_in, found.classes_only_in, strict=True
+    ):
         if images:
             facts.append((f"Images only in {which}", f"{len(images)}, such as {images[0]}"))
         if classes:
@@ -235,7 +245,7 @@ def describe(found: Disagreement, out: Path) -> str:
     head = (
         f"{'class':{width}s} {'Dice A,B':>8s} {'differ':>7s} {'only A px':>10s} {'only B px':>10s}"
     )
-    if found.verdict:
+    if found.against_truth:
         head += f" {'A':>7s} {'B':>7s}  A - B [95 %]"
     lines = [f"A - B: {a} - {b}", *_overall(found), head]
     for row in rows:
@@ -255,10 +265,12 @@ def _overall(found: Disagreement) -> Iterator[str]:
         f"{found.images} images, {len(found.labels)} classes: mean Dice between A and B "
         f"{found.mean_dice:.4f}; {same} of {len(found.pairs)} masks are the same to the pixel"
     )
-    for name, keys, labels in zip(found.names, found.only, found.classes_only, strict=True):
+    for name, keys, labels in zip(
+        found.names, found.images_only_in, found.classes_only_in, strict=True
+    ):
         for what, left in (("images", keys), ("classes", labels)):
             if left:
                 yield f"{what} that only {name} has, left out: {len(left)}, such as {left[0]}"
-    if found.verdict and (gain := found.verdict.gain.overall):
-        scores = f"A {found.verdict.a.mean():.4f}, B {found.verdict.b.mean():.4f}"
+    if found.against_truth and (gain := found.against_truth.gain.overall):
+        scores = f"A {found.against_truth.a.mean():.4f}, B {found.against_truth.b.mean():.4f}"
         yield f"against the truth: {scores}; A - B {gain}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from converters.files.json_files import dump_json
 from converters.files.provenance import result_folder
 from zoo.progress import Report
-from zoo.report.fusion.entries import Entry
+from zoo.report.fusion.entries import ReportEntry
 from zoo.report.fusion.gains import Gain
 from zoo.report.fusion.report import FusionReport, choose_rules, open_sources, report_fusion
 from zoo.report.fusion.tables import headline
@@ -66,12 +66,12 @@ def write_page(
 
 
 def describe(found: FusionReport) -> str:
-    """Return scores, and bone by bone what the fusion added, as lines for a terminal."""
+    """Return scores, and class by class what the fusion added, as lines for a terminal."""
     lines = [headline(found.entries), table(found.entries)]
     if found.gains is None:
         return "\n".join(lines)
     width = max(len(gain.name) for gain in found.gains.classes)
-    lines.append(f"{'bone':{width}s}  best source   {found.gains.subject} over it [95 %]")
+    lines.append(f"{'class':{width}s}  best source   {found.gains.subject} over it [95 %]")
     lines += [_line(gain, width) for gain in found.gains.classes]
     return "\n".join(lines)
 
@@ -84,7 +84,7 @@ def _line(gain: Gain, width: int) -> str:
     return f"{gain.name:{width}s}  {source:18s} {gain.over_best}{sure}{kept}{recovered}"
 
 
-def table(entries: Sequence[Entry]) -> str:
+def table(entries: Sequence[ReportEntry]) -> str:
     """Return the comparison as a table for a terminal."""
     groups = list(entries[0].scores.labels.groups)
     width = max(10, *(len(entry.name) for entry in entries))

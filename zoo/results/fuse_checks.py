@@ -1,0 +1,111 @@
+"""What is said of a fusion before the work, not after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import converters
+from configs import DEFAULT_LABELS
+from converters.files.provenance import read_provenance
+from fusion.sources import submission
+from fusion.sources.ensemble import Ensemble
+from fusion.sources.store import PredictionStore
+from fusion.types import Rule
+from zoo.results.chunks import file_names
+
+CSV, STORE = "csv", "store"
+
+
+def check_fusion(
+    ensemble: Ensemble,
+    rule: Rule,
+    out: Path,
+    *,
+    to: str,
+    floor: float,
+    has_data: bool,
+    labels_name: str | None,
+) -> None:
+    """Make sure that a fusion can be written.
+
+    Args:
+        ensemble: the sources, in the order of the rule.
+        rule: one image's predictions -> the fused one.
+        out: the file or folder to write.
+        to: `CSV`, `STORE`, or a data set format.
+        floor: objects whose mean probability is below it are left out.
+        has_data: whether there is a data set with the images.
+        labels_name: how the user called the label space of submissions.
+
+    Raises:
+        ValueError: a floor beyond 0 to 1, or of a store; sizes or images that nobody knows; `out`
+            is somebody else's, or a source; images that a submission cannot tell apart; a store
+            whose label space nobody could find.
+    """
+    if not 0 <= floor <= 1:
+        raise ValueError(f"--floor: expected 0 to 1, found {floor}")
+    if floor and to == STORE:
+        raise ValueError("--floor: a store keeps every probability; give it to what reads it")
+    _check_sizes(ensemble, rule, to, has_data)
+    _check_out(out, to)
+    for source in ensemble.sources:
+        if source.path.resolve() == out.resolve():
+            raise ValueError(f"{out}: expected another place than that of a source, which it is")
+    if to == STORE:
+        store_labels(ensemble, labels_name)
+    if to == CSV:
+        file_names(ensemble)
+
+
+def _check_sizes(ensemble: Ensemble, rule: Rule, to: str, has_data: bool) -> None:
+    if to not in (CSV, STORE) and not has_data:
+        raise ValueError(f"--format {to}: expected --data with the images, found none")
+    if ensemble.sizes_known:
+        return
+    if to == STORE:
+        raise ValueError("--format store: a submission has no image sizes; expected --data too")
+    if not rule.is_pixelwise:
+        raise ValueError("this rule looks at neighbours: submissions alone need --data, for sizes")
+
+
+def _check_out(out: Path, to: str) -> None:
+    if to == CSV:
+        if out.is_dir():
+            raise ValueError(f"{out}: expected a file to write, found a folder")
+        if out.is_file() and not _is_submission(out):
+            raise ValueError(f"{out}: expected nothing there, or a submission to replace")
+        return
+    if out.is_file():
+        raise ValueError(f"{out}: expected a folder to write, found a file")
+    if to == STORE:
+        return
+    if not hasattr(converters.load_format(to), "write"):
+        raise ValueError(f"format '{to}': expected one that can be written")
+    if out.is_dir() and any(out.iterdir()) and read_provenance(out).get("kind") != to:
+        raise ValueError(f"{out}: expected nothing there, or a data set in {to} to replace")
+
+
+def _is_submission(path: Path) -> bool:
+    """Whether a file starts as a submission does, or is empty."""
+    with path.open("rb") as file:
+        start = file.readline(200)
+    found = start.decode("utf-8-sig", errors="replace").strip()
+    return not start or found == ",".join(submission.HEADER)
+
+
+def store_labels(ensemble: Ensemble, labels_name: str | None) -> str:
+    """Return the name or file by which whoever reads a store finds its label space.
+
+    Args:
+        ensemble: the sources; the first store among them names it.
+        labels_name: how the user called the label space of submissions.
+
+    Raises:
+        ValueError: nobody names it.
+    """
+    for source in ensemble.sources:
+        if isinstance(source, PredictionStore):
+            return source.manifest.labels
+    if labels_name is None and ensemble.labels.name != DEFAULT_LABELS:
+        raise ValueError("--format store: expected --labels with the classes of the submissions")
+    return labels_name or DEFAULT_LABELS
