@@ -16,7 +16,7 @@ HALF = 128
 
 
 @dataclass(frozen=True)
-class MaskLayout:
+class MaskChannels:
     """Which class each bit of a packed mask, or each channel of an area mask, belongs to.
 
     Attributes:

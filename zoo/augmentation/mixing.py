@@ -1,8 +1,8 @@
 """Put parts of another sample into a sample; all classes change together.
 
 What is seen and what is labelled come from the same sample at every pixel: inside the part that is
-pasted, every bit of the mask is the other sample's, outside every bit is the sample's own. No bone
-is drawn without its label, and none is labelled that is not drawn.
+pasted, every bit of the mask is the other sample's, outside every bit is the sample's own. No
+object is drawn without its label, and none is labelled that is not drawn.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import scipy.linalg
 from pydantic import AfterValidator, Field
 
 from converters.types import LabelSpace
-from zoo.augmentation.layout import Image, MaskLayout, Region, class_numbers
+from zoo.augmentation.layout import Image, MaskChannels, Region, class_numbers
 from zoo.augmentation.vendor import A, check_rising
 
 Floats = npt.NDArray[np.float64]
@@ -48,11 +48,11 @@ class Mixing(A.DualTransform):  # type: ignore[misc]
             name = type(self).__name__
             raise ValueError(f"{name}: expected other samples to take from, found none")
         image, mask = others(self.random_generator)
-        layout = data.get("layout", MaskLayout())
+        layout = data.get("layout", MaskChannels())
         return self.choose(data["image"], data["mask"], image, mask, layout)
 
     def choose(
-        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskLayout
+        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskChannels
     ) -> dict[str, Any]:
         """Return the entries `paste_image`, `paste_mask` and `alpha`, float32 (h, w) in 0..1."""
         raise NotImplementedError
@@ -88,7 +88,7 @@ class CutMix(Mixing):
         self.area_range = area_range
 
     def choose(
-        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskLayout
+        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskChannels
     ) -> dict[str, Any]:
         """Draw the rectangle, of the image's shape."""
         height, width = image.shape[:2]
@@ -102,14 +102,14 @@ class CutMix(Mixing):
 
 
 class CopyPaste(Mixing):
-    """Put some classes of another sample, such as its carpals, into a sample.
+    """Put some classes of another sample into a sample.
 
     What is pasted are these classes and a margin around them, with everything else that lies there.
-    With `align`, the other sample is first laid on this one: turned, scaled and, for the other
-    hand, mirrored so that the middles of the classes fit best (orthogonal Procrustes); where fewer
-    than three of them are in both, nothing happens. Where a class occurs once in an image, the
-    sample's own objects of these classes are replaced: what is pasted also covers their pixels.
-    Grey values are fitted to those around it, and the seam is blended.
+    With `align`, the other sample is first laid on this one: turned, scaled and, where
+    it is the other side's, mirrored so that the middles of the classes fit best (orthogonal
+    Procrustes); where fewer than three of them are in both, nothing happens. Where a class occurs
+    once in an image, the sample's own objects of these classes are replaced: what is pasted also
+    covers their pixels. Grey values are fitted to those around it, and the seam is blended.
 
     Args:
         classes: classes or groups.
@@ -156,7 +156,7 @@ class CopyPaste(Mixing):
             )
 
     def choose(
-        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskLayout
+        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskChannels
     ) -> dict[str, Any]:
         """Lay the other sample on this one, and choose the part to paste."""
         nothing = np.zeros(mask.shape[:2], np.float32)
@@ -182,7 +182,7 @@ class CopyPaste(Mixing):
 
 
 def landmarks(
-    moving: Image, fixed: Image, numbers: Iterable[int], layout: MaskLayout
+    moving: Image, fixed: Image, numbers: Iterable[int], layout: MaskChannels
 ) -> tuple[Floats, Floats]:
     """Return the middles x, y of the classes that two masks have in common, float (n, 2) each."""
     pairs = []

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from converters.types import LabelSpace
-from zoo.augmentation.layout import Image, MaskLayout
+from zoo.augmentation.layout import Image, MaskChannels
 from zoo.augmentation.steps import build_steps, has_mixing
 from zoo.augmentation.vendor import A
 
@@ -80,7 +80,7 @@ class Augmentation:
         # own generator with the same numbers, and their decisions would go together.
         python = random.Random(int(sequence.generate_state(1, np.uint64)[0]))
         self._compose.set_random_state(np.random.default_rng(sequence), python)
-        layout = MaskLayout(self.is_soft, classes)
+        layout = MaskChannels(self.is_soft, classes)
         out = self._compose(image=image, mask=mask, layout=layout, others=others)
         size_hw = image.shape[:2]
         if out["image"].shape[:2] != size_hw:

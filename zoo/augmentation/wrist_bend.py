@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, Field
 
 from converters.types import LabelSpace
-from zoo.augmentation.layout import Image, MaskLayout, Region, class_numbers
+from zoo.augmentation.layout import Image, MaskChannels, Region, class_numbers
 from zoo.augmentation.vendor import A, check_rising
 
 Floats = npt.NDArray[np.float64]
@@ -287,7 +287,7 @@ class WristBend(A.DualTransform):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """Draw the angle, find the joint and compute the map; no map where there is no joint."""
         drawn = float(self.py_random.uniform(*self.angle_range))
-        layout, mask = data.get("layout", MaskLayout()), data["mask"]
+        layout, mask = data.get("layout", MaskChannels()), data["mask"]
         pivot, beyond, before, aside = (
             layout.cover(mask, self._classes[name])
             for name in ("pivot", "beyond", "before", "toward")

@@ -6,7 +6,7 @@ mask of nearest pixels is worth at most .989 Dice when it is enlarged again, one
 shares.
 
 How they travel. In memory a class is its box of shares, at the network's size: .3 bytes a pixel for
-the 29 bones together, where bits take 4. When a sample is due they become planes, uint8 (h, w, C),
+29 classes together, where bits take 4. When a sample is due they become planes, uint8 (h, w, C),
 which are augmented by linear interpolation and go to the device as they are: C bytes a pixel
 instead of C / 8, 30 MB for 29 classes at 1024. Augmentation takes about four times as long as with
 bits (flip, affine, elastic and grid distortion at 1024, one core: 435 ms instead of 108). The other

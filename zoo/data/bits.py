@@ -45,8 +45,8 @@ class Part(NamedTuple):
 class BitMask:
     """All classes of an image, a box of bits each.
 
-    The 29 bones of a hand take .03 bytes a pixel, where a bit-packed mask takes 4; making that of
-    it takes less time than copying it would.
+    29 classes of a radiograph take .03 bytes a pixel, where a bit-packed mask takes 4; making that
+    of it takes less time than copying it would.
 
     Attributes:
         size_hw: of the image.

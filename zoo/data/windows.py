@@ -10,9 +10,10 @@ import numpy.typing as npt
 
 from converters.masks import Box, CropMask
 from converters.types import LabelSpace
+from zoo.augmentation.layout import class_numbers
 from zoo.data.area_targets import AreaMask
 from zoo.data.bits import BitMask, window_shares
-from zoo.data.stores import Kept
+from zoo.data.stores import StoredSample
 
 Image = npt.NDArray[np.uint8]
 Size = tuple[int, int]
@@ -58,9 +59,6 @@ class Windows:
     _classes: Mapping[str, frozenset[int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Late: it brings albumentations with it, which prediction does without.
-        from zoo.augmentation.layout import class_numbers
-
         if min(self.size_hw) < 1:
             raise ValueError(f"window: expected a positive height and width, found {self.size_hw}")
         if self.per_image < 1:
@@ -136,7 +134,7 @@ class Windows:
         )
         return high, wide
 
-    def cut(self, kept: Kept, box_xywh: Box) -> tuple[Image, Image]:
+    def cut(self, kept: StoredSample, box_xywh: Box) -> tuple[Image, Image]:
         """Return a window and its margins of a sample: image, uint8 (h, w), and mask.
 
         The mask is uint8 (h, w, B), bits; or (h, w, C), shares.

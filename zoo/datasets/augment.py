@@ -36,7 +36,7 @@ _HEIGHT_PX, _GAP_PX = 420, 6
 _GROUND = 24
 
 
-class Plan(NamedTuple):
+class AugmentPlan(NamedTuple):
     """What a config says about augmentation.
 
     Attributes:
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     size_hw: tuple[int, int]
 
 
-def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]) -> Plan:
+def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]) -> AugmentPlan:
     """Read what a config says about augmentation.
 
     Raises:
@@ -60,7 +60,7 @@ def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]
     if not loaded.augment:
         raise ValueError(f"{family} config '{config}': expected 'augment' with steps, found none")
     size_hw = getattr(loaded, "size", None) or (loaded.imgsz, loaded.imgsz)
-    return Plan(loaded.augment, LabelSpace.load(loaded.labels), tuple(size_hw))
+    return AugmentPlan(loaded.augment, LabelSpace.load(loaded.labels), tuple(size_hw))
 
 
 def preview(

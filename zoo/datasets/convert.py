@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import converters
 from converters.splits.split import Split
 from converters.types import LabelSpace
-from zoo.datasets.crop import CropPlan, _cropped, _enlarger
+from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.progress import Report
 from zoo.source import DataSource
-
-if TYPE_CHECKING:
-    pass
 
 
 def convert(
@@ -36,7 +33,7 @@ def convert(
     """Convert a data set; return the number of images and what was lost, in words.
 
     Takes what the options of `zoo convert` are, and `say`, which is told of images in which a
-    crop's first stage sees none of the bones.
+    crop's first stage sees none of the classes.
 
     Raises:
         ValueError: unreadable data, a format that cannot be written, or a split of other images.
@@ -46,7 +43,8 @@ def convert(
     split = Split.load(split_path) if split_path else None
     learnt = frozenset(split.train(fold)) if split else frozenset()
     loss = converters.write(
-        *(_cropped(samples, crop_plan, labels, learnt, say), out),
+        crop_samples(samples, crop_plan, labels, learnt, say) if crop_plan else samples,
+        out,
         format=to,
         labels=labels,
         split=split,
@@ -54,7 +52,7 @@ def convert(
         excluded=data.excluded,
         layout=layout,
         jobs=jobs,
-        enlarge=_enlarger(crop_plan),
+        enlarge=open_enlarger(crop_plan) if crop_plan else None,
         provenance=_provenance(data, crop_plan, command),
         progress=lambda done, total: report(done, total, ""),
     )

@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from converters.crops import crop, suggest_margin
+from converters.files.images import Enlarge
 from converters.types import LabelSpace, Sample
 from zoo.source import DataSource
 
@@ -25,7 +26,7 @@ class CropPlan:
         margin_px: beyond their outlines, in the image's pixels.
         scale: how much it is enlarged.
         enlarger: a model file that enlarges; "" is Lanczos' kernel.
-        first_stage: prediction store that says where the bones are; None asks the annotations.
+        first_stage: prediction store that says where the classes lie; None asks the annotations.
             Where a split divides the data, images to learn from that the store does not have are
             cut by their annotations; those that are held out never are.
     """
@@ -61,28 +62,38 @@ def plan_crop(
 
 
 def suggest(data: DataSource, labels_name: str, subset: str, plan: CropPlan | None) -> str:
-    """Return, in words, how large crops around some bones have to be.
+    """Return, in words, how large crops around some classes have to be.
 
     Raises:
         ValueError: no plan that says around which.
     """
     if plan is None:
-        raise ValueError("--suggest: expected with --crop GROUP, such as carpals")
+        raise ValueError("--suggest: expected with --crop GROUP")
     labels = LabelSpace.load(labels_name)
     first = _first_boxes(plan, labels)
     boxes = first.found if first else None
     return suggest_margin(data.read(labels, subset), plan.around, labels, boxes).describe()
 
 
-def _cropped(
+def crop_samples(
     samples: Sequence[Sample],
-    plan: CropPlan | None,
+    plan: CropPlan,
     labels: LabelSpace,
     learnt: Collection[str],
     say: Callable[[str], None],
 ) -> Sequence[Sample]:
-    if plan is None:
-        return samples
+    """Return the crops of samples, by key.
+
+    Args:
+        samples: whole images.
+        plan: what to cut out.
+        labels: the classes.
+        learnt: keys of images that are learned from.
+        say: is told of images in which the first stage sees none of the classes.
+
+    Raises:
+        ValueError: a first stage of other classes or of images of other sizes, or an unknown class.
+    """
     cut = partial(
         crop, around=plan.around, margin_px=plan.margin_px, labels=labels, scale=plan.scale
     )
@@ -117,8 +128,9 @@ def _check_frames(plan: CropPlan, samples: Sequence[Sample], first: FirstBoxes) 
             )
 
 
-def _enlarger(plan: CropPlan | None) -> Any:
-    if plan is None or not plan.enlarger:
+def open_enlarger(plan: CropPlan) -> Enlarge | None:
+    """Return the plan's model that enlarges; None for Lanczos' kernel."""
+    if not plan.enlarger:
         return None
     from zoo.datasets.upscale import load_enlarger
 

@@ -16,13 +16,13 @@ from converters.types import LabelSpace
 from fusion.sources.store import PredictionStore
 
 Size = tuple[int, int]
-# A network sees a speck of a bone elsewhere now and then; a crop that holds it is no crop any more.
+# A network sees a speck of a class elsewhere now and then; a crop that holds it is none any more.
 SPECK = 0.1
 
 
 @dataclass(frozen=True)
 class FirstBoxes:
-    """Where a first stage sees some bones.
+    """Where a first stage sees some classes.
 
     Attributes:
         store: whose predictions they are from.
@@ -36,7 +36,7 @@ class FirstBoxes:
 
     @property
     def blind(self) -> tuple[str, ...]:
-        """Keys of the images in which it sees none of the bones."""
+        """Keys of the images in which it sees none of the classes."""
         return tuple(key for key in self.sizes if key not in self.found)
 
     def complete(self) -> dict[str, Box]:
@@ -48,7 +48,7 @@ class FirstBoxes:
             ValueError: it sees none in any image.
         """
         if not self.found:
-            raise ValueError(f"{self.store}: expected an image with such bones, found none")
+            raise ValueError(f"{self.store}: expected an image with such objects, found none")
         edges = np.array([_shares(box, self.sizes[key]) for key, box in self.found.items()])
         (left, top), (right, bottom) = edges[:, :2].min(0), edges[:, 2:].max(0)
         window = (float(left), float(top), float(right), float(bottom))
@@ -68,7 +68,7 @@ def _pixels(edges: tuple[float, float, float, float], size_hw: Size) -> Box:
 
 
 def find_boxes(store: Path, around: Sequence[str], labels: LabelSpace) -> FirstBoxes:
-    """Read where a prediction store sees some bones, its specks of them left out.
+    """Read where a prediction store sees some classes, its specks of them left out.
 
     Args:
         store: folder of a prediction store.
@@ -94,10 +94,10 @@ def find_boxes(store: Path, around: Sequence[str], labels: LabelSpace) -> FirstB
 
 
 def read_boxes(store: Path, around: Sequence[str], labels: LabelSpace) -> dict[str, Box]:
-    """Read where a prediction store sees some bones: key -> x, y, width, height, in pixels.
+    """Read where a prediction store sees some classes: key -> x, y, width, height, in pixels.
 
     These are the `boxes` of `converters.crops.crop` and `suggest_margin`. An image in which the
-    store sees none of the bones has no box. Takes and raises what `find_boxes` does.
+    store sees none of the classes has no box. Takes and raises what `find_boxes` does.
     """
     return dict(find_boxes(store, around, labels).found)
 

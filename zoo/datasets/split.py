@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from converters.splits.split import check_leakage, make_split
 from converters.splits.table import describe as describe_split
 from converters.types import LabelSpace
 from zoo.source import DataSource
-
-if TYPE_CHECKING:
-    pass
 
 
 def split(

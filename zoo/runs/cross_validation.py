@@ -23,8 +23,8 @@ from zoo.families import load_family
 from zoo.progress import Report
 from zoo.run_files.checkpoints import find_weights
 from zoo.runs.fold_ensemble import mean_prediction
-from zoo.runs.predict import domains, full_size, placed, spoken
-from zoo.runs.run import Run, select
+from zoo.runs.predict import crop_windows, cropped_classes, full_size, to_original_frame
+from zoo.runs.run import Run, subset_samples
 from zoo.runs.train import divide
 from zoo.runs.train import train as train_run
 from zoo.source import DataSource
@@ -142,7 +142,7 @@ def predict_folds(
         )
     ordered, split = check_folds([Run.load(path) for path in paths])
     labels = LabelSpace.load(ordered[0].config.labels)
-    samples = select(ordered[0], data, subset, labels)
+    samples = subset_samples(ordered[0], data, subset, labels)
     manifest = _manifest(ordered, data, split, samples, options, subset)
 
     def predict(todo: Collection[str]) -> Iterator[Prediction]:
@@ -150,7 +150,7 @@ def predict_folds(
         found = (run.family.predict(run.path, run.config, rest, options) for run in ordered)
         for sample, *all_of_it in zip(rest, *found, strict=True):
             prediction = mean_prediction(all_of_it, labels)
-            yield placed(prediction, sample, manifest.classes)
+            yield to_original_frame(prediction, sample, manifest.classes)
 
     return _fill(out, manifest, predict, command, _named(report, f"mean of {len(ordered)} folds"))
 
@@ -303,8 +303,8 @@ def _manifest(
         split=split.digest,
         fold=None,
         subset=subset,
-        classes=spoken(data, labels),
-        domains=domains(samples),
+        classes=cropped_classes(data, labels),
+        domains=crop_windows(samples),
     )
 
 
@@ -334,4 +334,4 @@ def _predict(
             continue
         found = run.family.predict(run.path, run.config, rest, options)
         for sample, prediction in zip(rest, found, strict=True):
-            yield placed(prediction, sample, classes)
+            yield to_original_frame(prediction, sample, classes)

@@ -173,7 +173,7 @@ def test_images_of_other_sizes_are_compared_by_shares() -> None:
 
 def test_a_first_stage_that_sees_nothing_is_refused(tmp_path: Path) -> None:
     store = _store(tmp_path / "s", {"a": None})
-    with pytest.raises(ValueError, match="/s: expected an image with such bones, found none"):
+    with pytest.raises(ValueError, match="/s: expected an image with such objects, found none"):
         find_boxes(store, ["carpals"], LABELS).complete()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from zoo.machine import facts
-from zoo.machine.doctor import Finding, describe, diagnose, has_failed, to_json
+from zoo.machine.doctor import Advice, describe, diagnose, has_failed, to_json
 from zoo.machine.facts import Facts, Gpu, Package, Torch, collect, normalise
 
 GB = 10**9
@@ -42,11 +42,11 @@ HEALTHY = Facts(
 )
 
 
-def _find(facts: Facts, topic: str) -> list[Finding]:
+def _find(facts: Facts, topic: str) -> list[Advice]:
     return [finding for finding in diagnose(facts) if finding.topic == topic]
 
 
-def _one(facts: Facts, topic: str) -> Finding:
+def _one(facts: Facts, topic: str) -> Advice:
     (found,) = _find(facts, topic)
     return found
 
@@ -221,7 +221,7 @@ def test_network(environment: dict[str, str], level: str, text: str) -> None:
 
 
 def test_lines_have_their_remedy_below() -> None:
-    text = describe([Finding("ok", "cpu", "2 cores"), Finding("fail", "disk", "full", "make room")])
+    text = describe([Advice("ok", "cpu", "2 cores"), Advice("fail", "disk", "full", "make room")])
     assert text.splitlines() == [
         "ok    cpu   2 cores",
         "fail  disk  full",
