@@ -15,7 +15,7 @@ from converters.files.provenance import atomic_write_text, read_provenance
 from converters.splits.split import Split
 from converters.types import LabelSpace
 from zoo.options import as_text
-from zoo.run_files.metrics import Row, read_rows
+from zoo.run_files.metrics import Row, best_row, read_rows
 
 # A sweep's folder among others is two deep.
 DEPTH = 3
@@ -106,9 +106,9 @@ def read_run(path: Path, name: str) -> RunSummary:
         settings |= {"split.seed": str(split.seed), "split": split.digest[:8]}
     settings |= _flatten(config)
     rows = [row for row in read_rows(path / "metrics.csv") if row.get("val_dice")]
-    if not rows:
+    best = best_row(rows, "val_dice")
+    if best is None:
         return RunSummary(name, path, settings, None, 0, None, {}, 0.0)
-    best = max(rows, key=lambda row: float(row["val_dice"]))
     return RunSummary(
         name=name,
         path=path,

@@ -23,7 +23,7 @@ from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, read_weights
 from zoo.runs.run import Run
-from zoo.runs.train import _wait_for
+from zoo.runs.train import wait_for_run
 from zoo.source import DataSource
 from zoo.training.loop import _environment
 
@@ -31,7 +31,7 @@ from zoo.training.loop import _environment
 PROGRAM = """
 import os, signal, sys
 from pathlib import Path
-from zoo import runs
+from zoo.runs.train import train
 from zoo.source import DataSource
 
 def report(done, total, note):
@@ -40,7 +40,7 @@ def report(done, total, note):
 
 config, data, split, out = (Path(argument) for argument in sys.argv[1:5])
 train("smp", str(config), DataSource.open(data), out, split_path=split, fold=0, changes=[],
-           command=["zoo", "train"], report=report)
+      command=["zoo", "train"], report=report)
 """
 
 
@@ -106,7 +106,7 @@ def test_later_processes_wait_for_the_first_to_make_the_folder(
             (tmp_path / "config.yaml").write_text("family: smp\n")
 
     monkeypatch.setattr("zoo.runs.train.time.sleep", sleep)
-    _wait_for(tmp_path / "config.yaml")
+    wait_for_run(tmp_path)
     assert len(made) == 3
 
 

@@ -19,7 +19,7 @@ from zoo.config import check_config, dump_config, load_config
 from zoo.families import load_family
 from zoo.options import as_text
 from zoo.progress import Report
-from zoo.run_files.metrics import RowFeed, read_rows
+from zoo.run_files.metrics import RowFeed, best_row, last_row, read_rows
 from zoo.runs.sweeps.config import SweepConfig
 from zoo.runs.sweeps.study import (
     distributions_of,
@@ -194,7 +194,7 @@ class _Sweep:
                 report=progress,
             )
             self._learn(trial, feed)
-            self._study.tell(trial, _best_row(self._out / folder, self._config.score)[0])
+            self._study.tell(trial, _best_score(self._out / folder, self._config.score))
         except PrunedError:
             self._study.tell(trial, state=TrialState.PRUNED)
         except (ValueError, RuntimeError) as error:
@@ -300,33 +300,28 @@ def _labels(config: SweepConfig) -> LabelSpace:
     return LabelSpace.load(base.labels)
 
 
-def _best_row(run: Path, column: str) -> tuple[float, int]:
-    """Return the highest score of a run, and its epoch."""
+def _best_score(run: Path, column: str) -> float:
+    """Return the highest score of a run."""
     rows = read_rows(run / "metrics.csv")
     if rows and column not in rows[0]:
         known = ", ".join(rows[0])
         raise ValueError(f"score '{column}': expected a column of metrics.csv: {known}")
-    scored = [(float(row[column]), -int(row["epoch"])) for row in rows if row[column]]
-    if not scored:
+    best = best_row(rows, column)
+    if best is None:
         raise ValueError(f"{run}: expected scores in metrics.csv, found none")
-    score, epoch = max(scored)
-    return score, -epoch
+    return float(best[column])
 
 
 def _row(out: Path, config: SweepConfig, trial: optuna.trial.FrozenTrial) -> SweepTrial:
     folder = folder_of(trial)
     rows = read_rows(out / folder / "metrics.csv")
-    try:
-        score, epoch = _best_row(out / folder, config.score)
-    except ValueError:
-        score, epoch = None, 0  # type: ignore[assignment]
+    best, last = best_row(rows, config.score), last_row(rows)
     state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
-    last = rows[-1] if rows else {}
     return SweepTrial(
         folder=folder,
         state=state,
-        score=score,
-        epoch=epoch,
+        score=float(best[config.score]) if best else None,
+        epoch=int(best["epoch"]) if best else 0,
         epochs=int(last.get("epoch") or 0),
         seconds=float(last.get("seconds") or 0),
         values=values_of(config, trial.params),
