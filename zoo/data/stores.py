@@ -12,15 +12,14 @@ from typing import BinaryIO, Literal, Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from converters.files.atomic import clear_leftovers, unfinished
+from converters.files.images import Pixels
 from zoo.data.area_targets import AreaMask
 from zoo.data.bits import BitMask, Part
 from zoo.data.items import Items
 from zoo.data.reading import read_ahead, resize_image
 
-Image = npt.NDArray[np.uint8]
 Cache = Literal["memory", "disk", "none"]
 # Of what a file of `DiskStore` holds: another number makes all files anew.
 VERSION = 1
@@ -60,7 +59,7 @@ class StoredSample:
     """
 
     key: str
-    image: Image
+    image: Pixels
     mask: BitMask | AreaMask
 
 
@@ -198,7 +197,7 @@ def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
 # --- a sample as bytes: numbers (int32), the key, the image, the parts one after the other
 
 
-def _encode(kept: StoredSample) -> Image:
+def _encode(kept: StoredSample) -> Pixels:
     """Return a sample as bytes, uint8 (n,)."""
     key, mask = kept.key.encode(), kept.mask
     if isinstance(mask, BitMask):
@@ -213,7 +212,7 @@ def _encode(kept: StoredSample) -> Image:
     return np.concatenate([*pieces, *(part[5].ravel() for part in parts)])
 
 
-def _decode(content: Image) -> StoredSample:
+def _decode(content: Pixels) -> StoredSample:
     """Return a sample of bytes, uint8 (n,); its arrays are views of them.
 
     Raises:
@@ -228,7 +227,7 @@ def _decode(content: Image) -> StoredSample:
     place = 4 * (_HEAD + 5 * count)
     table = content[4 * _HEAD : place].view("<i4").reshape(count, 5).tolist()
 
-    def take(length: int) -> Image:
+    def take(length: int) -> Pixels:
         nonlocal place
         place += length
         return content[place - length : place]

@@ -15,7 +15,6 @@ from converters.masks import EMPTY, Box, CropMask, crop, enclose, tight_box
 from converters.types import LabelSpace
 from fusion.sources.store import PredictionStore
 
-Size = tuple[int, int]
 # A network sees a speck of a class elsewhere now and then; a crop that holds it is none any more.
 SPECK = 0.1
 
@@ -32,7 +31,7 @@ class FirstBoxes:
 
     store: Path
     found: Mapping[str, Box]
-    sizes: Mapping[str, Size]
+    sizes: Mapping[str, tuple[int, int]]
 
     @property
     def blind(self) -> tuple[str, ...]:
@@ -55,13 +54,13 @@ class FirstBoxes:
         return dict(self.found) | {key: _pixels(window, self.sizes[key]) for key in self.blind}
 
 
-def _shares(box: Box, size_hw: Size) -> tuple[float, float, float, float]:
+def _shares(box: Box, size_hw: tuple[int, int]) -> tuple[float, float, float, float]:
     x, y, width, height = box
     high, wide = size_hw
     return x / wide, y / high, (x + width) / wide, (y + height) / high
 
 
-def _pixels(edges: tuple[float, float, float, float], size_hw: Size) -> Box:
+def _pixels(edges: tuple[float, float, float, float], size_hw: tuple[int, int]) -> Box:
     high, wide = size_hw
     x, y = math.floor(edges[0] * wide), math.floor(edges[1] * high)
     return x, y, math.ceil(edges[2] * wide) - x, math.ceil(edges[3] * high) - y

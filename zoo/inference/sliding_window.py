@@ -30,7 +30,7 @@ def window_starts(length: int, window: int, overlap: float) -> list[int]:
     return [*range(0, last, step), last]
 
 
-def window_corners(size_hw: Size, window_hw: Size, overlap: float) -> list[Size]:
+def window_corners(size_hw: Size, window_hw: Size, overlap: float) -> list[tuple[int, int]]:
     """Return the upper left corners (row, column) of the windows that cover an image."""
     sides = zip(size_hw, window_hw, strict=True)
     rows, columns = (window_starts(length, window, overlap) for length, window in sides)
