@@ -97,7 +97,8 @@ def preview(
     items = SampleItems(samples, labels)
     chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
     rows = [_row(items, index, size_hw, augment, labels, seed) for index in chosen]
-    _write_png(out, _stack(rows, axis=0))
+    with unfinished(out) as place:
+        place.write_bytes(cv2.imencode(".png", _stack(rows, axis=0))[1].tobytes())
     return len(rows)
 
 
@@ -138,11 +139,6 @@ def _stack(pictures: Sequence[Pixels], axis: int) -> Pixels:
     width[axis] = (0, _GAP_PX)
     padded = [np.pad(picture, width, constant_values=_GROUND) for picture in pictures]
     return np.concatenate(padded, axis=axis)
-
-
-def _write_png(out: Path, picture: Pixels) -> None:
-    with unfinished(out) as place:
-        place.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 # --- to disk
@@ -242,7 +238,8 @@ def _make_copies(
 
     def others(generator: np.random.Generator) -> tuple[Pixels, Pixels]:
         image, mask, _ = read(samples[other_index(len(samples), index, generator)], labels)
-        return _fitted(image, mask, samples[index].size_hw)
+        size_hw = samples[index].size_hw
+        return resize_image(image, size_hw), resize_packed(mask, size_hw)
 
     sample = samples[index]
     image, mask, names = read(sample, labels)
@@ -265,10 +262,6 @@ def _read_objects(sample: Sample, labels: LabelSpace) -> tuple[Pixels, Pixels, t
 def _read_classes(sample: Sample, labels: LabelSpace) -> tuple[Pixels, Pixels, tuple[str, ...]]:
     item = SampleItems([sample], labels)[0]
     return item.image, item.packed, labels.names
-
-
-def _fitted(image: Pixels, mask: Pixels, size_hw: tuple[int, int]) -> tuple[Pixels, Pixels]:
-    return resize_image(image, size_hw), resize_packed(mask, size_hw)
 
 
 def _copy(sample: Sample, number: int, path: Path, instances: tuple[Any, ...]) -> Sample:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from zoo.machine.facts import Facts, Gpu, Package, normalise
+from zoo.machine.facts import Facts, Gpu, normalise
 
 Level = Literal["ok", "warn", "fail"]
 GB = 1e9
@@ -263,15 +263,11 @@ def _licences(facts: Facts) -> Iterator[Advice]:
     ):
         found = [p for p in facts.packages.values() if pattern.search(p.licence)]
         if found:
-            named = ", ".join(sorted(_named(package) for package in found))
+            named = ", ".join(sorted(f"{package.name} {package.version}" for package in found))
             yield Advice("warn", "licences", f"{named}: {text}", remedy)
     if facts.packages:
         count = len(facts.packages)
         yield Advice("ok", "licences", f"of {count} packages, as they state it; --json lists them")
-
-
-def _named(package: Package) -> str:
-    return f"{package.name} {package.version}"
 
 
 def _network(facts: Facts) -> Iterator[Advice]:

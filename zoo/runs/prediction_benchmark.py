@@ -278,13 +278,9 @@ def describe(comparison: PredictionComparison) -> str:
     ]
     for row in comparison.rows:
         values = [*row.scores.per_group().values(), row.scores.shared()]
-        cells = [f"{row.choice:{width}s}", f"{row.scores.mean():6.4f}", f"{_told(row):>26s}"]
+        gain = str(row.against_plain.get("all", ""))
+        cells = [f"{row.choice:{width}s}", f"{row.scores.mean():6.4f}", f"{gain:>26s}"]
         cells += ["        -" if value is None else f"{value:9.4f}" for value in values]
         peak = "     -" if row.peak_bytes is None else f"{row.peak_bytes / 1e9:6.2f}"
         lines.append(" ".join([*cells, f"{row.seconds:8.3f}", peak]))
     return "\n".join(lines)
-
-
-def _told(row: Measurement) -> str:
-    found = row.against_plain.get("all")
-    return "" if found is None else str(found)

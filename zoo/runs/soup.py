@@ -171,11 +171,6 @@ class _Ranked:
     scores: Scores
 
 
-def _rank(runs: Sequence[Run], judge: _Judge) -> list[_Ranked]:
-    found = [_Ranked(run, judge.score(run, number)) for number, run in enumerate(runs)]
-    return sorted(found, key=lambda ranked: -ranked.scores.mean())
-
-
 # --- the soup
 
 
@@ -222,7 +217,8 @@ def make_soup(
     means = len(runs) - 1 if way == "greedy" else 1
     judge = _Judge(samples, labels, chosen, len(runs) + means, report)
     _check_place(out)
-    ranked = _rank(runs, judge)
+    ranked = [_Ranked(run, judge.score(run, number)) for number, run in enumerate(runs)]
+    ranked.sort(key=lambda candidate: -candidate.scores.mean())
     best = ranked[0].run
     update = None if norms == "mean" else batch_norm_updater(best, data, labels, chosen)
     with result_folder(out, KIND, _provenance(best, command)) as folder:

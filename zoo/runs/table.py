@@ -75,16 +75,12 @@ def find_runs(folders: Sequence[Path]) -> list[RunSummary]:
 
 def _run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
     # Below a run lies what its vendor writes, which may look like one.
-    if _is_run(folder):
+    file = folder / "config.yaml"
+    if file.is_file() and file.read_text(encoding="utf-8").startswith("family:"):
         yield folder
     elif depth:
         for child in sorted(path for path in folder.iterdir() if path.is_dir()):
             yield from _run_folders(child, depth - 1)
-
-
-def _is_run(folder: Path) -> bool:
-    file = folder / "config.yaml"
-    return file.is_file() and file.read_text(encoding="utf-8").startswith("family:")
 
 
 def read_run(path: Path, name: str) -> RunSummary:

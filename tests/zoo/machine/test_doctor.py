@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from zoo.machine import facts
 from zoo.machine.doctor import Advice, describe, diagnose, has_failed, to_json
 from zoo.machine.facts import Facts, Gpu, Package, Torch, collect, normalise
 
@@ -255,8 +254,8 @@ def test_this_computer(tmp_path: Path) -> None:
     assert len(diagnose(facts)) > 8
 
 
-def test_agpl_is_seen_where_it_is_installed() -> None:
-    packages = facts._read_packages()
+def test_agpl_is_seen_where_it_is_installed(tmp_path: Path) -> None:
+    packages = collect(tmp_path).packages
     found = [name for name, p in packages.items() if name.startswith("ultralytics")]
     if not found:
         pytest.skip("ultralytics is not installed")
@@ -265,11 +264,11 @@ def test_agpl_is_seen_where_it_is_installed() -> None:
     )
 
 
-def test_secrets_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "SECRET")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:SECRET@host")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    found = facts._read_switches()
+    found = collect(tmp_path).environment
     assert found["WANDB_API_KEY"] == found["MLFLOW_TRACKING_URI"] == "set"
     assert found["WANDB_MODE"] == "offline"
 
@@ -281,7 +280,8 @@ def test_the_driver_answers_where_torch_does_not(
     program.write_text('#!/bin/sh\necho "Tesla V100, SXM2, 7.0, 32768, 32500"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    (gpu,) = facts._read_driver()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (gpu,) = collect(tmp_path).gpus
     assert gpu == Gpu("Tesla V100, SXM2", (7, 0), 32768 * 2**20, 32500 * 2**20)
 
 
@@ -293,7 +293,8 @@ def test_a_driver_without_an_answer(
     program.write_text(f"#!/bin/sh\n{answer}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert facts._read_driver() == ()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert collect(tmp_path).gpus == ()
 
 
 def test_gpus_through_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
