@@ -59,7 +59,9 @@ def blend(
 
     What windows say of a pixel is averaged by their importance there. The sum is float32, on the
     device of the images, and the weights are divided by their sum beforehand: nothing else of the
-    images' size is held. Of 29 classes at 2048 x 2048 that is 487 MB for each image.
+    images' size is held. Of 29 classes at 2048 x 2048 that is 487 MB for each image. (MONAI's
+    `sliding_window_inference` enlarges no outputs, and holds those of a whole batch of windows at
+    their full size where `predict` does so.)
 
     Args:
         predict: (n, c, *window_hw) -> (n, C, *window_hw), any float dtype, or (n, C, h', w'), which
