@@ -58,7 +58,7 @@ _ODD = {"ring": "brightness", "cut": "unusual form"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class Reported:
     """One finding, as the audit's process printed it."""
 
     kind: str
@@ -133,7 +133,7 @@ def _phantom(root: Path, people: int, size: int, seed: int, jobs: int) -> Path:
     return out
 
 
-def _audit(data: Path, jobs: int) -> tuple[list[Finding], dict[str, float]]:
+def _audit(data: Path, jobs: int) -> tuple[list[Reported], dict[str, float]]:
     with tempfile.NamedTemporaryFile("w", suffix=".py") as script:
         script.write(_AUDIT)
         script.flush()
@@ -141,7 +141,7 @@ def _audit(data: Path, jobs: int) -> tuple[list[Finding], dict[str, float]]:
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     record = json.loads(done.stdout)
     findings = [
-        Finding(kind, key, tuple(labels), tuple(others), score, what)
+        Reported(kind, key, tuple(labels), tuple(others), score, what)
         for kind, key, labels, others, score, what in record.pop("findings")
     ]
     return findings, record
@@ -180,7 +180,7 @@ def _count(totals: Totals, data: Path, jobs: int, verbose: bool) -> None:
             print("wrong", finding, [f for f in faults if f.key == finding.key])
 
 
-def _hits(finding: Finding, fault: Planted) -> bool:
+def _hits(finding: Reported, fault: Planted) -> bool:
     """Whether a finding tells a fault: same kind, image, and one of its bones."""
     if fault.others:
         same = finding.keys & {fault.key, *fault.others}
@@ -189,7 +189,7 @@ def _hits(finding: Finding, fault: Planted) -> bool:
     return finding.kind == fault.kind and finding.key == fault.key and is_bone
 
 
-def _is_right(finding: Finding, faults: Iterable[Planted]) -> bool:
+def _is_right(finding: Reported, faults: Iterable[Planted]) -> bool:
     """Whether a finding tells a fault or its consequence."""
     for fault in faults:
         if fault.others and fault.key in finding.keys:
@@ -202,7 +202,7 @@ def _is_right(finding: Finding, faults: Iterable[Planted]) -> bool:
     return False
 
 
-def _is_odd(finding: Finding, odd: dict[str, list[str]], people: dict[str, list[str]]) -> bool:
+def _is_odd(finding: Reported, odd: dict[str, list[str]], people: dict[str, list[str]]) -> bool:
     """Whether an outlier is of a person with a ring or without a fingertip, or of its copy."""
     whose = [finding.key.split("/")[2], *people.get(finding.key, [])]
     kinds = [kind for person in whose for kind in odd.get(person, [])]

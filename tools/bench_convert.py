@@ -28,13 +28,17 @@ ZOO = [sys.executable, "-m", "zoo", "convert"]
 SIDE = 2048
 LABELS = (("yolo", ""), ("coco", ""), ("coco", "rle"), ("datumaro", ""), ("handbone", ""))
 PIXELS = (
-    *(("masks", "packed"), ("masks", "per-class"), ("masks", "groups"), ("masks", "index")),
-    *(("segformer", "arrow"), ("segformer", "parquet")),
+    ("masks", "packed"),
+    ("masks", "per-class"),
+    ("masks", "groups"),
+    ("masks", "index"),
+    ("segformer", "arrow"),
+    ("segformer", "parquet"),
 )
 
 
 @dataclass(frozen=True)
-class Row:
+class ToolRun:
     """One measured process: what it did, for how many images, in what time and memory."""
 
     job: str
@@ -114,7 +118,7 @@ def _coco(tree: Path) -> Path:
     return tree.with_name(tree.name + "-coco")
 
 
-def _reading(sets: dict[int, Path], images: int) -> Iterable[Row]:
+def _reading(sets: dict[int, Path], images: int) -> Iterable[ToolRun]:
     for count in (images // 8, images):
         for job, how in (("parse the JSON files", "json"), ("read", "zoo")):
             command = [sys.executable, str(RIVALS), "read", str(sets[count]), how]
@@ -123,7 +127,7 @@ def _reading(sets: dict[int, Path], images: int) -> Iterable[Row]:
 
 def _ours(
     root: Path, sets: dict[int, Path], forms: Sequence[tuple[str, str]], images: int
-) -> Iterable[Row]:
+) -> Iterable[ToolRun]:
     out = root / "out"
     for to, layout in forms:
         job = f"{to} {layout}".strip()
@@ -136,12 +140,15 @@ def _ours(
 
 def _rivals(
     root: Path, sets: dict[int, Path], few: int, fewer: int, datumaro_python: str
-) -> Iterable[Row]:
+) -> Iterable[ToolRun]:
     out = root / "out"
     for job, count in (
-        *(("supervision yolo", fewer), ("supervision coco", fewer)),
-        *(("pycocotools masks", few), ("pycocotools rle", few)),
-        *(("datumaro coco", few), ("datumaro datumaro", few)),
+        ("supervision yolo", fewer),
+        ("supervision coco", fewer),
+        ("pycocotools masks", few),
+        ("pycocotools rle", few),
+        ("datumaro coco", few),
+        ("datumaro datumaro", few),
     ):
         library, to = job.split()
         python = datumaro_python if library == "datumaro" else sys.executable
@@ -159,7 +166,7 @@ def _rivals(
         shutil.rmtree(out)
 
 
-def _measure(job: str, tool: str, images: int, command: Sequence[str]) -> Row:
+def _measure(job: str, tool: str, images: int, command: Sequence[str]) -> ToolRun:
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     said = process.stdout.read() if process.stdout else ""
@@ -168,12 +175,12 @@ def _measure(job: str, tool: str, images: int, command: Sequence[str]) -> Row:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)}\n{said}")
-    row = Row(job, tool, images, seconds, usage.ru_maxrss / 1024)
+    row = ToolRun(job, tool, images, seconds, usage.ru_maxrss / 1024)
     print(json.dumps(row.__dict__), file=sys.stderr, flush=True)
     return row
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[ToolRun]) -> str:
     lines = [
         "| job | tool | images | s | images/s | largest process, MB |",
         "|---|---|---|---|---|---|",

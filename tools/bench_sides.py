@@ -27,7 +27,7 @@ Job = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class Timing:
     """One side's run.
 
     Attributes:
@@ -73,7 +73,7 @@ def serve(work: Work, images: Iterable[Any]) -> None:
         wall, cpu = wall + seconds, cpu + computed
         results.append(work.judge(image, found))
     count = len(results)
-    row = Row(wall / count, cpu / count, _memory_mb("VmHWM") - idle_mb, min(results))
+    row = Timing(wall / count, cpu / count, _memory_mb("VmHWM") - idle_mb, min(results))
     print(json.dumps(asdict(row)), flush=True)
 
 
@@ -125,9 +125,9 @@ def _watch(command: Sequence[str]) -> None:
     sys.exit(code)
 
 
-def take_turns(script: str, jobs: Mapping[str, Job], repetitions: int) -> dict[str, list[Row]]:
+def take_turns(script: str, jobs: Mapping[str, Job], repetitions: int) -> dict[str, list[Timing]]:
     """Run every side once, then all of them again; return each side's rows."""
-    rows: dict[str, list[Row]] = {name: [] for name in jobs}
+    rows: dict[str, list[Timing]] = {name: [] for name in jobs}
     for _ in range(repetitions):
         for name, job in jobs.items():
             command = [sys.executable, script, json.dumps(job)]
@@ -135,13 +135,13 @@ def take_turns(script: str, jobs: Mapping[str, Job], repetitions: int) -> dict[s
             done = subprocess.run(
                 command, stdout=subprocess.PIPE, text=True, check=True, env=environment
             )
-            rows[name].append(Row(**json.loads(done.stdout.splitlines()[-1])))
+            rows[name].append(Timing(**json.loads(done.stdout.splitlines()[-1])))
             line = {"side": name, **asdict(rows[name][-1])}
             print(json.dumps(line), file=sys.stderr, flush=True)
     return rows
 
 
-def table(rows: Mapping[str, Sequence[Row]], ours: Sequence[str]) -> str:
+def table(rows: Mapping[str, Sequence[Timing]], ours: Sequence[str]) -> str:
     """Return a table of all sides; a column a side of ours says how many times faster it is."""
     lines = [
         "| side | ms an image | CPU ms | peak, MB |" + "".join(f" {n} is faster |" for n in ours),
@@ -156,7 +156,7 @@ def table(rows: Mapping[str, Sequence[Row]], ours: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _ratios(slow: Sequence[Row], fast: Sequence[Row]) -> str:
+def _ratios(slow: Sequence[Timing], fast: Sequence[Timing]) -> str:
     """How many times faster, by CPU time, which other programs disturb least."""
     if slow is fast:
         return "1"

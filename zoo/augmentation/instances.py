@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from converters.files.images import Pixels
 from converters.masks import crop, outline, rasterize
 from converters.types import Instance
-from zoo.augmentation.layout import Image
 
 
-def pack_instances(instances: Sequence[Instance], size_hw: tuple[int, int]) -> Image:
+def pack_instances(instances: Sequence[Instance], size_hw: tuple[int, int]) -> Pixels:
     """Return objects bit-packed, uint8 (H, W, ceil(n / 8)): bit i is the i-th object."""
     packed = np.zeros((*size_hw, max(1, -(-len(instances) // 8))), np.uint8)
     for i, instance in enumerate(instances):
@@ -22,7 +22,7 @@ def pack_instances(instances: Sequence[Instance], size_hw: tuple[int, int]) -> I
     return packed
 
 
-def unpack_instances(packed: Image, names: Sequence[str]) -> tuple[Instance, ...]:
+def unpack_instances(packed: Pixels, names: Sequence[str]) -> tuple[Instance, ...]:
     """Return the objects that have pixels; their outlines give exactly these pixels.
 
     Args:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from converters.files.images import Pixels
 from converters.types import LabelSpace
 
-Image = npt.NDArray[np.uint8]
 Region = npt.NDArray[np.bool_]
 HALF = 128
 
 
 @dataclass(frozen=True)
-class MaskLayout:
+class MaskChannels:
     """Which class each bit of a packed mask, or each channel of an area mask, belongs to.
 
     Attributes:
@@ -28,7 +28,7 @@ class MaskLayout:
     is_soft: bool = False
     classes: tuple[int, ...] | None = None
 
-    def cover(self, mask: Image, wanted: Collection[int]) -> Region:
+    def cover(self, mask: Pixels, wanted: Collection[int]) -> Region:
         """Return the pixels, bool (h, w), that any of some classes has; half a pixel counts.
 
         Args:
@@ -46,7 +46,7 @@ class MaskLayout:
             region |= (mask[..., channel] & pattern[channel]) != 0
         return region
 
-    def _places(self, mask: Image, wanted: Collection[int]) -> list[int]:
+    def _places(self, mask: Pixels, wanted: Collection[int]) -> list[int]:
         if self.classes is not None:
             return [place for place, number in enumerate(self.classes) if number in wanted]
         most = mask.shape[2] if self.is_soft else 8 * mask.shape[2]

@@ -1,8 +1,8 @@
 """Put parts of another sample into a sample; all classes change together.
 
 What is seen and what is labelled come from the same sample at every pixel: inside the part that is
-pasted, every bit of the mask is the other sample's, outside every bit is the sample's own. No bone
-is drawn without its label, and none is labelled that is not drawn.
+pasted, every bit of the mask is the other sample's, outside every bit is the sample's own. No
+object is drawn without its label, and none is labelled that is not drawn.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import numpy.typing as npt
 import scipy.linalg
 from pydantic import AfterValidator, Field
 
+from converters.files.images import Pixels
 from converters.types import LabelSpace
-from zoo.augmentation.layout import Image, MaskLayout, Region, class_numbers
+from zoo.augmentation.layout import MaskChannels, Region, class_numbers
 from zoo.augmentation.vendor import A, check_rising
 
 Floats = npt.NDArray[np.float64]
@@ -48,22 +49,27 @@ class Mixing(A.DualTransform):  # type: ignore[misc]
             name = type(self).__name__
             raise ValueError(f"{name}: expected other samples to take from, found none")
         image, mask = others(self.random_generator)
-        layout = data.get("layout", MaskLayout())
+        layout = data.get("layout", MaskChannels())
         return self.choose(data["image"], data["mask"], image, mask, layout)
 
     def choose(
-        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskLayout
+        self,
+        image: Pixels,
+        mask: Pixels,
+        other_image: Pixels,
+        other_mask: Pixels,
+        layout: MaskChannels,
     ) -> dict[str, Any]:
         """Return the entries `paste_image`, `paste_mask` and `alpha`, float32 (h, w) in 0..1."""
         raise NotImplementedError
 
-    def apply(self, img: Image, paste_image: Image, alpha: Any, **params: Any) -> Image:
+    def apply(self, img: Pixels, paste_image: Pixels, alpha: Any, **params: Any) -> Pixels:
         """Return the mixed image, uint8 (h, w)."""
         weight = alpha.reshape(alpha.shape + (1,) * (img.ndim - 2))
         pasted = paste_image.reshape(img.shape).astype(np.float32)
         return np.rint(img + weight * (pasted - img)).astype(np.uint8)
 
-    def apply_to_mask(self, mask: Image, paste_mask: Image, alpha: Any, **params: Any) -> Image:
+    def apply_to_mask(self, mask: Pixels, paste_mask: Pixels, alpha: Any, **params: Any) -> Pixels:
         """Return the mixed mask, uint8 (h, w, channels)."""
         return np.where((alpha >= 0.5)[..., None], paste_mask, mask)
 
@@ -88,7 +94,12 @@ class CutMix(Mixing):
         self.area_range = area_range
 
     def choose(
-        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskLayout
+        self,
+        image: Pixels,
+        mask: Pixels,
+        other_image: Pixels,
+        other_mask: Pixels,
+        layout: MaskChannels,
     ) -> dict[str, Any]:
         """Draw the rectangle, of the image's shape."""
         height, width = image.shape[:2]
@@ -102,14 +113,14 @@ class CutMix(Mixing):
 
 
 class CopyPaste(Mixing):
-    """Put some classes of another sample, such as its carpals, into a sample.
+    """Put some classes of another sample into a sample.
 
     What is pasted are these classes and a margin around them, with everything else that lies there.
-    With `align`, the other sample is first laid on this one: turned, scaled and, for the other
-    hand, mirrored so that the middles of the classes fit best (orthogonal Procrustes); where fewer
-    than three of them are in both, nothing happens. Where a class occurs once in an image, the
-    sample's own objects of these classes are replaced: what is pasted also covers their pixels.
-    Grey values are fitted to those around it, and the seam is blended.
+    With `align`, the other sample is first laid on this one: turned, scaled and, where
+    it is the other side's, mirrored so that the middles of the classes fit best (orthogonal
+    Procrustes); where fewer than three of them are in both, nothing happens. Where a class occurs
+    once in an image, the sample's own objects of these classes are replaced: what is pasted also
+    covers their pixels. Grey values are fitted to those around it, and the seam is blended.
 
     Args:
         classes: classes or groups.
@@ -156,7 +167,12 @@ class CopyPaste(Mixing):
             )
 
     def choose(
-        self, image: Image, mask: Image, other_image: Image, other_mask: Image, layout: MaskLayout
+        self,
+        image: Pixels,
+        mask: Pixels,
+        other_image: Pixels,
+        other_mask: Pixels,
+        layout: MaskChannels,
     ) -> dict[str, Any]:
         """Lay the other sample on this one, and choose the part to paste."""
         nothing = np.zeros(mask.shape[:2], np.float32)
@@ -182,7 +198,7 @@ class CopyPaste(Mixing):
 
 
 def landmarks(
-    moving: Image, fixed: Image, numbers: Iterable[int], layout: MaskLayout
+    moving: Pixels, fixed: Pixels, numbers: Iterable[int], layout: MaskChannels
 ) -> tuple[Floats, Floats]:
     """Return the middles x, y of the classes that two masks have in common, float (n, 2) each."""
     pairs = []
@@ -217,7 +233,9 @@ def fit(moving: Floats, fixed: Floats) -> Floats | None:
     return np.column_stack([linear, target - linear @ centre])
 
 
-def lay(matrix: Floats, image: Image, mask: Image, is_soft: bool) -> tuple[Image, Image, Region]:
+def lay(
+    matrix: Floats, image: Pixels, mask: Pixels, is_soft: bool
+) -> tuple[Pixels, Pixels, Region]:
     """Return an image and its mask, moved by a matrix (2, 3), and where they have pixels."""
     size = (image.shape[1], image.shape[0])
     moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
@@ -233,7 +251,7 @@ def lay(matrix: Floats, image: Image, mask: Image, is_soft: bool) -> tuple[Image
     return np.asarray(moved, np.uint8), planes, inside > 0
 
 
-def fit_grey(moving: Image, fixed: Image, band: Region) -> Image:
+def fit_grey(moving: Pixels, fixed: Pixels, band: Region) -> Pixels:
     """Return an image whose mean and deviation in a band are another one's, uint8 (h, w)."""
     if not band.any():
         return moving

@@ -9,12 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 
+from converters.files.images import Pixels
 from converters.types import LabelSpace
-from zoo.augmentation.layout import Image, MaskLayout
+from zoo.augmentation.layout import MaskChannels
 from zoo.augmentation.steps import build_steps, has_mixing
 from zoo.augmentation.vendor import A
 
-Others = Callable[[np.random.Generator], tuple[Image, Image]]
+Others = Callable[[np.random.Generator], tuple[Pixels, Pixels]]
 """Draws another sample of the same size: its image, and its mask in the same layout."""
 
 
@@ -54,12 +55,12 @@ class Augmentation:
 
     def __call__(
         self,
-        image: Image,
-        mask: Image,
+        image: Pixels,
+        mask: Pixels,
         seed: Sequence[int],
         others: Others | None = None,
         classes: tuple[int, ...] | None = None,
-    ) -> tuple[Image, Image]:
+    ) -> tuple[Pixels, Pixels]:
         """Return the augmented image, of the same shape, and mask, uint8 (h, w, channels).
 
         Args:
@@ -80,7 +81,7 @@ class Augmentation:
         # own generator with the same numbers, and their decisions would go together.
         python = random.Random(int(sequence.generate_state(1, np.uint64)[0]))
         self._compose.set_random_state(np.random.default_rng(sequence), python)
-        layout = MaskLayout(self.is_soft, classes)
+        layout = MaskChannels(self.is_soft, classes)
         out = self._compose(image=image, mask=mask, layout=layout, others=others)
         size_hw = image.shape[:2]
         if out["image"].shape[:2] != size_hw:

@@ -6,12 +6,11 @@ from typing import Annotated, Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from pydantic import AfterValidator, Field
 
+from converters.files.images import Pixels
 from zoo.augmentation.vendor import A, check_rising
 
-Image = npt.NDArray[np.uint8]
 Positive = Annotated[float, Field(gt=0)]
 
 
@@ -53,7 +52,7 @@ class BilateralFilter(A.ImageOnlyTransform):  # type: ignore[misc]
             "sigma_space": self.py_random.uniform(*self.sigma_space_range),
         }
 
-    def apply(self, img: Image, sigma_color: float, sigma_space: float, **params: Any) -> Image:
+    def apply(self, img: Pixels, sigma_color: float, sigma_space: float, **params: Any) -> Pixels:
         """Return the smoothed image, uint8 (h, w) or (h, w, 1 or 3)."""
         smooth = cv2.bilateralFilter(img, self.diameter, sigma_color, sigma_space)
         return np.asarray(smooth, np.uint8).reshape(img.shape)

@@ -62,7 +62,8 @@ def _build(step: Mapping[str, Any], labels: LabelSpace | None, where: str) -> An
     kind = OWN.get(name) or getattr(A, name, None)
     if not isinstance(kind, type) or not issubclass(kind, A.BasicTransform | A.BaseCompose):
         known = f"names are those of albumentations, and {', '.join(OWN)}"
-        raise ValueError(f"{where}: unknown transform '{name}'{_near(name, _names())}; {known}")
+        near = _near(name, [*OWN, *(other for other in dir(A) if other[:1].isupper())])
+        raise ValueError(f"{where}: unknown transform '{name}'{near}; {known}")
     parameters = {key: value for key, value in step.items() if key != "name"}
     _check_keys(parameters, name, kind, where)
     inner = parameters.get("transforms")
@@ -97,10 +98,6 @@ def _check_keys(parameters: Mapping[str, Any], name: str, kind: type, where: str
             meant = _near(str(key), known)
             told = f"unknown parameter '{key}'{meant}; known are {', '.join(known)}"
             raise ValueError(f"{where}: {name}: {told}")
-
-
-def _names() -> list[str]:
-    return [*OWN, *(name for name in dir(A) if name[:1].isupper())]
 
 
 def _near(name: str, known: Sequence[str]) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, Field
 
+from converters.files.images import Pixels
 from converters.types import LabelSpace
-from zoo.augmentation.layout import Image, MaskLayout, Region, class_numbers
+from zoo.augmentation.layout import MaskChannels, Region, class_numbers
 from zoo.augmentation.vendor import A, check_rising
 
 Floats = npt.NDArray[np.float64]
@@ -287,7 +288,7 @@ class WristBend(A.DualTransform):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """Draw the angle, find the joint and compute the map; no map where there is no joint."""
         drawn = float(self.py_random.uniform(*self.angle_range))
-        layout, mask = data.get("layout", MaskLayout()), data["mask"]
+        layout, mask = data.get("layout", MaskChannels()), data["mask"]
         pivot, beyond, before, aside = (
             layout.cover(mask, self._classes[name])
             for name in ("pivot", "beyond", "before", "toward")
@@ -300,7 +301,7 @@ class WristBend(A.DualTransform):  # type: ignore[misc]
         maps = joint.maps(mask.shape[:2], bend)
         return {"maps": maps, "bend_deg": np.degrees(bend), "is_soft": layout.is_soft}
 
-    def apply(self, img: Image, maps: tuple[Map, Map] | None, **params: Any) -> Image:
+    def apply(self, img: Pixels, maps: tuple[Map, Map] | None, **params: Any) -> Pixels:
         """Return the bent image, uint8 (h, w) or (h, w, channels)."""
         if maps is None:
             return img
@@ -310,8 +311,8 @@ class WristBend(A.DualTransform):  # type: ignore[misc]
         return np.asarray(bent, np.uint8).reshape(img.shape)
 
     def apply_to_mask(
-        self, mask: Image, maps: tuple[Map, Map] | None, is_soft: bool = False, **params: Any
-    ) -> Image:
+        self, mask: Pixels, maps: tuple[Map, Map] | None, is_soft: bool = False, **params: Any
+    ) -> Pixels:
         """Return the bent mask, uint8 (h, w, channels): nearest bits, or shares in between."""
         if maps is None:
             return mask

@@ -175,8 +175,10 @@ def soup(
         bool, typer.Option("--greedy/--uniform", help="Keep the runs that help, or all of them.")
     ] = True,
     norms: Annotated[
-        Literal["mean", "again"],
-        typer.Option(help="Statistics of batch norms: the runs' mean, or computed again."),
+        Literal["mean", "recompute", "again"],
+        typer.Option(
+            help="Statistics of batch norms: the runs' mean, or computed anew; again: an old word."
+        ),
     ] = "mean",
     batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",

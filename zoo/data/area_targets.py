@@ -6,7 +6,7 @@ mask of nearest pixels is worth at most .989 Dice when it is enlarged again, one
 shares.
 
 How they travel. In memory a class is its box of shares, at the network's size: .3 bytes a pixel for
-the 29 bones together, where bits take 4. When a sample is due they become planes, uint8 (h, w, C),
+29 classes together, where bits take 4. When a sample is due they become planes, uint8 (h, w, C),
 which are augmented by linear interpolation and go to the device as they are: C bytes a pixel
 instead of C / 8, 30 MB for 29 classes at 1024. Augmentation takes about four times as long as with
 bits (flip, affine, elastic and grid distortion at 1024, one core: 435 ms instead of 108). The other
@@ -20,11 +20,10 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from converters.files.images import Pixels
 from converters.masks import Box, crop
 
-Image = npt.NDArray[np.uint8]
 FULL = 255
 
 
@@ -40,14 +39,14 @@ class AreaMask:
 
     size_hw: tuple[int, int]
     classes: int
-    parts: tuple[tuple[int, int, int, Image], ...]
+    parts: tuple[tuple[int, int, int, Pixels], ...]
 
     @property
     def nbytes(self) -> int:
         """What the parts take in memory."""
         return sum(part.nbytes for _, _, _, part in self.parts)
 
-    def planes(self) -> Image:
+    def planes(self) -> Pixels:
         """Return all classes, uint8 (h, w, C)."""
         planes = np.zeros((*self.size_hw, self.classes), np.uint8)
         for number, x, y, part in self.parts:
@@ -55,7 +54,7 @@ class AreaMask:
         return planes
 
 
-def shrink(packed: Image, classes: int, size_hw: tuple[int, int]) -> AreaMask:
+def shrink(packed: Pixels, classes: int, size_hw: tuple[int, int]) -> AreaMask:
     """Reduce a bit-packed mask, uint8 (H, W, B), by area; enlarging interpolates.
 
     Args:

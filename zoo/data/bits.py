@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.files.images import Pixels
 from converters.masks import Box, CropMask
 from converters.types import LabelSpace
 from zoo.data.area_targets import AreaMask, shrink
 
-Image = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 
 
@@ -34,7 +34,7 @@ class Part(NamedTuple):
     x: int
     y: int
     width: int
-    rows: Image
+    rows: Pixels
 
     def crop(self) -> CropMask:
         """Return the pixels, one to a byte."""
@@ -45,8 +45,8 @@ class Part(NamedTuple):
 class BitMask:
     """All classes of an image, a box of bits each.
 
-    The 29 bones of a hand take .03 bytes a pixel, where a bit-packed mask takes 4; making that of
-    it takes less time than copying it would.
+    29 classes of a radiograph take .03 bytes a pixel, where a bit-packed mask takes 4; making that
+    of it takes less time than copying it would.
 
     Attributes:
         size_hw: of the image.
@@ -81,7 +81,7 @@ class BitMask:
         return cls(size_hw, -(-bits // 8), parts)
 
     @classmethod
-    def of_packed(cls, packed: Image) -> BitMask:
+    def of_packed(cls, packed: Pixels) -> BitMask:
         """Take a bit-packed mask, uint8 (H, W, B): bit c % 8 of channel c // 8 is class c."""
         parts = []
         for channel in range(packed.shape[2]):
@@ -109,11 +109,11 @@ class BitMask:
         for part in self.parts:
             yield part.bit, part.crop()
 
-    def planes(self) -> Image:
+    def planes(self) -> Pixels:
         """Return the bit-packed mask, uint8 (H, W, B)."""
         return self.window((0, 0, self.size_hw[1], self.size_hw[0]))
 
-    def window(self, box_xywh: Box) -> Image:
+    def window(self, box_xywh: Box) -> Pixels:
         """Return the bit-packed mask of a box, uint8 (h, w, B); empty beyond the image."""
         x, y, width, height = box_xywh
         packed = np.zeros((height, width, self.channels), np.uint8)
@@ -180,7 +180,7 @@ def _nearest(length: int, wanted: int) -> Places:
     return taken
 
 
-def window_shares(mask: AreaMask, box_xywh: Box) -> Image:
+def window_shares(mask: AreaMask, box_xywh: Box) -> Pixels:
     """Return the covered shares in a box, uint8 (h, w, C); 0 beyond the image."""
     x, y, width, height = box_xywh
     planes = np.zeros((height, width, mask.classes), np.uint8)

@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 
-from converters.files.images import read_pixels
+from converters.files.images import Pixels, read_pixels
 from converters.formats.hf_dataset import decode_row
 from converters.masks import rasterize_labels
 from converters.types import ImageFile, LabelSpace, Sample
 from zoo.data.bits import BitMask
-
-Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class Item:
     """
 
     key: str
-    image: Image
+    image: Pixels
     mask: BitMask
 
     def __post_init__(self) -> None:
@@ -47,7 +44,7 @@ class Item:
             raise ValueError(f"{self.key}: expected a mask {self.image.shape}, found {found}")
 
     @property
-    def packed(self) -> Image:
+    def packed(self) -> Pixels:
         """Bit-packed mask, uint8 (H, W, ceil(C / 8)), as `converters.masks.pack` makes it."""
         return self.mask.planes()
 

@@ -9,32 +9,31 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import cv2
-import numpy as np
-import numpy.typing as npt
 
-Image = npt.NDArray[np.uint8]
+from converters.files.images import Pixels
+
 Source = TypeVar("Source")
 Result = TypeVar("Result")
 READERS = 4
 
 
-def resize_image(image: Image, size_hw: tuple[int, int]) -> Image:
+def resize_image(image: Pixels, size_hw: tuple[int, int]) -> Pixels:
     """Stretch an image, uint8 (H, W), to uint8 (h, w); its aspect is not kept."""
     if image.shape == tuple(size_hw):
         return image
     shrinks = image.shape[0] > size_hw[0] and image.shape[1] > size_hw[1]
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized: Image = cv2.resize(image, (size_hw[1], size_hw[0]), interpolation=way)
+    resized: Pixels = cv2.resize(image, (size_hw[1], size_hw[0]), interpolation=way)
     return resized
 
 
-def resize_packed(packed: Image, size_hw: tuple[int, int]) -> Image:
+def resize_packed(packed: Pixels, size_hw: tuple[int, int]) -> Pixels:
     """Stretch a bit-packed mask, uint8 (H, W, B), to uint8 (h, w, B); the nearest pixel counts."""
     if packed.shape[:2] == tuple(size_hw):
         return packed
     # Not INTER_NEAREST: it takes the upper left pixel, and shifts masks against their images.
     way = cv2.INTER_NEAREST_EXACT
-    resized: Image = cv2.resize(packed, (size_hw[1], size_hw[0]), interpolation=way)
+    resized: Pixels = cv2.resize(packed, (size_hw[1], size_hw[0]), interpolation=way)
     return resized.reshape(*size_hw, packed.shape[2])
 
 
@@ -64,4 +63,4 @@ class Frame:
 
     key: str
     size_hw: tuple[int, int]
-    image: Image
+    image: Pixels

@@ -12,15 +12,14 @@ from typing import BinaryIO, Literal, Protocol
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from converters.files.atomic import clear_leftovers, unfinished
+from converters.files.images import Pixels
 from zoo.data.area_targets import AreaMask
 from zoo.data.bits import BitMask, Part
 from zoo.data.items import Items
 from zoo.data.reading import read_ahead, resize_image
 
-Image = npt.NDArray[np.uint8]
 Cache = Literal["memory", "disk", "none"]
 # Of what a file of `DiskStore` holds: another number makes all files anew.
 VERSION = 1
@@ -50,7 +49,7 @@ class Form:
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredSample:
     """A sample in its form.
 
     Attributes:
@@ -60,7 +59,7 @@ class Kept:
     """
 
     key: str
-    image: Image
+    image: Pixels
     mask: BitMask | AreaMask
 
 
@@ -70,7 +69,7 @@ class Store(Protocol):
     def __len__(self) -> int:
         """Return the number of samples."""
 
-    def __getitem__(self, index: int) -> Kept:
+    def __getitem__(self, index: int) -> StoredSample:
         """Return a sample."""
 
 
@@ -107,10 +106,10 @@ class Made:
     def __len__(self) -> int:
         return len(self._items)
 
-    def __getitem__(self, index: int) -> Kept:
+    def __getitem__(self, index: int) -> StoredSample:
         item = self._items[index]
         image = resize_image(item.image, self._form.size_hw)
-        return Kept(item.key, image, self._form.reduce(item.mask))
+        return StoredSample(item.key, image, self._form.reduce(item.mask))
 
     def digest(self, index: int) -> str:
         """Return what tells a sample in its form from all others, and from its earlier states."""
@@ -119,7 +118,7 @@ class Made:
 
 
 class MemoryStore:
-    """Samples that are decoded once: a hand of 29 bones takes 1.03 bytes a pixel."""
+    """Samples that are decoded once: a radiograph with 29 classes takes 1.03 bytes a pixel."""
 
     def __init__(self, made: Store, at_once: bool = True) -> None:
         """Prepare to keep samples.
@@ -135,7 +134,7 @@ class MemoryStore:
     def __len__(self) -> int:
         return len(self._made)
 
-    def __getitem__(self, index: int) -> Kept:
+    def __getitem__(self, index: int) -> StoredSample:
         if index not in self._kept:
             self._kept[index] = self._made[index]
         return self._kept[index]
@@ -170,7 +169,7 @@ class DiskStore:
     def __len__(self) -> int:
         return len(self._made)
 
-    def __getitem__(self, index: int) -> Kept:
+    def __getitem__(self, index: int) -> StoredSample:
         path = self._folder / f"{self._made.digest(index)}.npy"
         # A file that something else has cut off is like none.
         with contextlib.suppress(FileNotFoundError, ValueError, EOFError):
@@ -198,7 +197,7 @@ def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
 # --- a sample as bytes: numbers (int32), the key, the image, the parts one after the other
 
 
-def _encode(kept: Kept) -> Image:
+def _encode(kept: StoredSample) -> Pixels:
     """Return a sample as bytes, uint8 (n,)."""
     key, mask = kept.key.encode(), kept.mask
     if isinstance(mask, BitMask):
@@ -213,7 +212,7 @@ def _encode(kept: Kept) -> Image:
     return np.concatenate([*pieces, *(part[5].ravel() for part in parts)])
 
 
-def _decode(content: Image) -> Kept:
+def _decode(content: Pixels) -> StoredSample:
     """Return a sample of bytes, uint8 (n,); its arrays are views of them.
 
     Raises:
@@ -228,7 +227,7 @@ def _decode(content: Image) -> Kept:
     place = 4 * (_HEAD + 5 * count)
     table = content[4 * _HEAD : place].view("<i4").reshape(count, 5).tolist()
 
-    def take(length: int) -> Image:
+    def take(length: int) -> Pixels:
         nonlocal place
         place += length
         return content[place - length : place]
@@ -239,6 +238,6 @@ def _decode(content: Image) -> Kept:
     if kind == 0:
         rows = [take(h * -(-w // 8)).reshape(h, -(-w // 8)) for _, _, _, h, w in table]
         parts = (Part(c, x, y, w, r) for (c, x, y, _, w), r in zip(table, rows, strict=True))
-        return Kept(key, image, BitMask(size_hw, depth, tuple(parts)))
+        return StoredSample(key, image, BitMask(size_hw, depth, tuple(parts)))
     shares = [(c, x, y, take(h * w).reshape(h, w)) for c, x, y, h, w in table]
-    return Kept(key, image, AreaMask(size_hw, depth, tuple(shares)))
+    return StoredSample(key, image, AreaMask(size_hw, depth, tuple(shares)))

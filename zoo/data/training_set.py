@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from converters.files.images import Pixels
 from zoo.data.items import Items
 from zoo.data.stores import Cache, Form, open_store
 from zoo.data.windows import Windows
@@ -20,7 +20,6 @@ from zoo.machine.facts import count_cores
 if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
 
-Image = npt.NDArray[np.uint8]
 # Windows are not drawn from the numbers that augmentation starts with.
 _WINDOWS = (1,)
 # Channels that OpenCV takes apart, in less than half of NumPy's time; it has a limit.
@@ -94,28 +93,28 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         # Tensors are written on; what is mapped from a file must not be.
         return torch.from_numpy(np.require(image, requirements=["C", "W"]))[None], _planes(mask)
 
-    def _whole(self, index: int, seed: tuple[int, int, int]) -> tuple[Image, Image]:
-        def open_sample(number: int) -> tuple[Image, Image]:
+    def _whole(self, index: int, seed: tuple[int, int, int]) -> tuple[Pixels, Pixels]:
+        def open_sample(number: int) -> tuple[Pixels, Pixels]:
             kept = self._store[number]
             return kept.image, kept.mask.planes()
 
-        def others(generator: np.random.Generator) -> tuple[Image, Image]:
+        def others(generator: np.random.Generator) -> tuple[Pixels, Pixels]:
             return open_sample(other_index(len(self._store), index, generator))
 
         return self._augment(*open_sample(index), seed, others, self.objects)
 
     def _window(
         self, windows: Windows, index: int, seed: tuple[int, int, int]
-    ) -> tuple[Image, Image]:
+    ) -> tuple[Pixels, Pixels]:
         own = index // windows.per_image
         chooser = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=_WINDOWS))
         kind = windows.draw_kind(chooser)
 
-        def open_window(number: int, generator: np.random.Generator) -> tuple[Image, Image]:
+        def open_window(number: int, generator: np.random.Generator) -> tuple[Pixels, Pixels]:
             kept = self._store[number]
             return windows.cut(kept, windows.draw(kept.mask, kind, generator))
 
-        def others(generator: np.random.Generator) -> tuple[Image, Image]:
+        def others(generator: np.random.Generator) -> tuple[Pixels, Pixels]:
             # Around the same class or group, so that there is something to mix.
             return open_window(other_index(len(self._store), own, generator), generator)
 
@@ -123,7 +122,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return windows.middle(image, self._size), windows.middle(mask, self._size)
 
 
-def _planes(mask: Image) -> torch.Tensor:
+def _planes(mask: Pixels) -> torch.Tensor:
     """Channels first."""
     if mask.shape[2] <= _SPLIT:
         return torch.from_numpy(np.stack(cv2.split(mask)))

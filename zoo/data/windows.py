@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from converters.files.images import Pixels
 from converters.masks import Box, CropMask
 from converters.types import LabelSpace
+from zoo.augmentation.layout import class_numbers
 from zoo.data.area_targets import AreaMask
 from zoo.data.bits import BitMask, window_shares
-from zoo.data.stores import Kept
+from zoo.data.stores import StoredSample
 
-Image = npt.NDArray[np.uint8]
-Size = tuple[int, int]
 SHARED = "shared"
 # How far the middle of a window may lie from the pixel it is drawn around, in window sides.
 _JITTER = 0.25
@@ -50,7 +50,7 @@ class Windows:
             another number that makes no sense.
     """
 
-    size_hw: Size
+    size_hw: tuple[int, int]
     labels: LabelSpace
     focus: Mapping[str, float] = field(default_factory=dict)
     per_image: int = 1
@@ -58,9 +58,6 @@ class Windows:
     _classes: Mapping[str, frozenset[int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Late: it brings albumentations with it, which prediction does without.
-        from zoo.augmentation.layout import class_numbers
-
         if min(self.size_hw) < 1:
             raise ValueError(f"window: expected a positive height and width, found {self.size_hw}")
         if self.per_image < 1:
@@ -125,7 +122,7 @@ class Windows:
         row, column = divmod(place, crop.pixels.shape[1])
         return np.array([crop.y + row, crop.x + column], np.float64)
 
-    def margins(self, image_hw: Size) -> Size:
+    def margins(self, image_hw: tuple[int, int]) -> tuple[int, int]:
         """Return how many rows and columns more are cut out on each side of a window.
 
         None where a window is as long as the image: there is nothing more to see.
@@ -136,7 +133,7 @@ class Windows:
         )
         return high, wide
 
-    def cut(self, kept: Kept, box_xywh: Box) -> tuple[Image, Image]:
+    def cut(self, kept: StoredSample, box_xywh: Box) -> tuple[Pixels, Pixels]:
         """Return a window and its margins of a sample: image, uint8 (h, w), and mask.
 
         The mask is uint8 (h, w, B), bits; or (h, w, C), shares.
@@ -148,14 +145,14 @@ class Windows:
         part = mask.window(box) if isinstance(mask, BitMask) else window_shares(mask, box)
         return cut_image(kept.image, box), part
 
-    def middle(self, pixels: Image, image_hw: Size) -> Image:
+    def middle(self, pixels: Pixels, image_hw: tuple[int, int]) -> Pixels:
         """Return what is left of a cut-out without its margins; (h, w, ...)."""
         rows, columns = self.margins(image_hw)
         height, width = self.size_hw
         return pixels[rows : rows + height, columns : columns + width]
 
 
-def cut_image(image: Image, box_xywh: Box) -> Image:
+def cut_image(image: Pixels, box_xywh: Box) -> Pixels:
     """Return a box of an image, uint8 (h, w); black beyond it."""
     x, y, width, height = box_xywh
     part = np.zeros((height, width), np.uint8)

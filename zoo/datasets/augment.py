@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 import converters
 from converters.files.atomic import clear_leftovers, unfinished, workplace
-from converters.files.images import read_pixels
+from converters.files.images import Pixels, read_pixels
 from converters.masks import unpack_labels
 from converters.parallel import map_ordered
 from converters.splits.split import Split
@@ -30,7 +29,6 @@ from zoo.report.colors import class_colors
 from zoo.report.pictures import View, draw_masks
 from zoo.source import DataSource
 
-Image = npt.NDArray[np.uint8]
 VERSIONS = 4
 # Of a picture on the contact sheet, and of the gap between two.
 _HEIGHT_PX, _GAP_PX = 420, 6
@@ -100,11 +98,12 @@ def preview(
     items = SampleItems(samples, labels)
     chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
     rows = [_row(items, index, size_hw, augment, labels, seed) for index in chosen]
-    _write_png(out, _stack(rows, axis=0))
+    with unfinished(out) as place:
+        place.write_bytes(cv2.imencode(".png", _stack(rows, axis=0))[1].tobytes())
     return len(rows)
 
 
-def _read(items: Items, index: int, size_hw: tuple[int, int]) -> tuple[Image, Image]:
+def _read(items: Items, index: int, size_hw: tuple[int, int]) -> tuple[Pixels, Pixels]:
     item = items[index]
     return resize_image(item.image, size_hw), resize_packed(item.packed, size_hw)
 
@@ -116,8 +115,8 @@ def _row(
     augment: Augmentation,
     labels: LabelSpace,
     seed: int,
-) -> Image:
-    def others(generator: np.random.Generator) -> tuple[Image, Image]:
+) -> Pixels:
+    def others(generator: np.random.Generator) -> tuple[Pixels, Pixels]:
         return _read(items, other_index(len(items), index, generator), size_hw)
 
     image, packed = _read(items, index, size_hw)
@@ -126,7 +125,7 @@ def _row(
     return _stack([_draw(*pair, labels) for pair in pairs], axis=1)
 
 
-def _draw(image: Image, packed: Image, labels: LabelSpace) -> Image:
+def _draw(image: Pixels, packed: Pixels, labels: LabelSpace) -> Pixels:
     height, width = image.shape
     view = View((0, 0, width, height), (_HEIGHT_PX, max(1, round(width * _HEIGHT_PX / height))))
     way = cv2.INTER_AREA if view.scale < 1 else cv2.INTER_LINEAR
@@ -136,16 +135,11 @@ def _draw(image: Image, packed: Image, labels: LabelSpace) -> Image:
     return np.rint(drawn[..., ::-1] * 255).astype(np.uint8)
 
 
-def _stack(pictures: Sequence[Image], axis: int) -> Image:
+def _stack(pictures: Sequence[Pixels], axis: int) -> Pixels:
     width = [(0, 0)] * 3
     width[axis] = (0, _GAP_PX)
     padded = [np.pad(picture, width, constant_values=_GROUND) for picture in pictures]
     return np.concatenate(padded, axis=axis)
-
-
-def _write_png(out: Path, picture: Image) -> None:
-    with unfinished(out) as place:
-        place.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
 # --- to disk
@@ -243,9 +237,10 @@ def _make_copies(
     # the bits of both have to mean the same.
     read = _read_classes if augment.mixes else _read_objects
 
-    def others(generator: np.random.Generator) -> tuple[Image, Image]:
+    def others(generator: np.random.Generator) -> tuple[Pixels, Pixels]:
         image, mask, _ = read(samples[other_index(len(samples), index, generator)], labels)
-        return _fitted(image, mask, samples[index].size_hw)
+        size_hw = samples[index].size_hw
+        return resize_image(image, size_hw), resize_packed(mask, size_hw)
 
     sample = samples[index]
     image, mask, names = read(sample, labels)
@@ -260,18 +255,14 @@ def _make_copies(
     return made
 
 
-def _read_objects(sample: Sample, labels: LabelSpace) -> tuple[Image, Image, tuple[str, ...]]:
+def _read_objects(sample: Sample, labels: LabelSpace) -> tuple[Pixels, Pixels, tuple[str, ...]]:
     names = tuple(instance.label for instance in sample.instances)
     return read_pixels(sample), pack_instances(sample.instances, sample.size_hw), names
 
 
-def _read_classes(sample: Sample, labels: LabelSpace) -> tuple[Image, Image, tuple[str, ...]]:
+def _read_classes(sample: Sample, labels: LabelSpace) -> tuple[Pixels, Pixels, tuple[str, ...]]:
     item = SampleItems([sample], labels)[0]
     return item.image, item.packed, labels.names
-
-
-def _fitted(image: Image, mask: Image, size_hw: tuple[int, int]) -> tuple[Image, Image]:
-    return resize_image(image, size_hw), resize_packed(mask, size_hw)
 
 
 def _copy(sample: Sample, number: int, path: Path, instances: tuple[Any, ...]) -> Sample:

@@ -179,7 +179,8 @@ def _open_torchscript(path: Path) -> Network:
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # the processes are the parallelism
     try:
-        with _no_notice_of_deprecation():
+        # torch would have us use torch.export, whose files are tied to its version.
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
             network: Any = torch.jit.load(str(path), map_location="cpu").eval()
     except RuntimeError as error:
         raise ValueError(f"{path}: expected TorchScript, found: {_last_line(error)}") from None
@@ -192,11 +193,6 @@ def _open_torchscript(path: Path) -> Network:
         return cast("Values", large.float().numpy())
 
     return run
-
-
-def _no_notice_of_deprecation() -> warnings.catch_warnings[None]:
-    # torch would have us use torch.export, whose files are tied to its version.
-    return warnings.catch_warnings(action="ignore", category=FutureWarning)
 
 
 def _check_torchscript(path: Path) -> None:

@@ -8,7 +8,8 @@ import torch
 
 from zoo.config import check_config
 from zoo.contract import PredictOptions
-from zoo.inference.predict import Setting, Size
+from zoo.inference.predict import Setting
+from zoo.inference.sliding_window import Size
 from zoo.machine.devices import Precision, choose_device, choose_precision
 from zoo.training.config import STRIDE, TrainerConfig
 from zoo.tta import PLAIN

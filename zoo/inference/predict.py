@@ -21,11 +21,10 @@ from converters.types import LabelSpace, Sample
 from fusion.types import Prediction, soft_mask
 from zoo.data.batches import normalize
 from zoo.data.reading import READERS, Frame, read_ahead, resize_image
-from zoo.inference.sliding_window import blend, window_corners
+from zoo.inference.sliding_window import Size, blend, window_corners
 from zoo.machine.devices import Precision, autocast
 from zoo.tta import PLAIN, Variant, parse_variants
 
-Size = tuple[int, int]
 Average = Literal["probabilities", "logits"]
 Shown = TypeVar("Shown", bound=Frame)
 # Pixels times classes that are worked on at a time: 134 MB as float32.

@@ -30,7 +30,7 @@ def window_starts(length: int, window: int, overlap: float) -> list[int]:
     return [*range(0, last, step), last]
 
 
-def window_corners(size_hw: Size, window_hw: Size, overlap: float) -> list[Size]:
+def window_corners(size_hw: Size, window_hw: Size, overlap: float) -> list[tuple[int, int]]:
     """Return the upper left corners (row, column) of the windows that cover an image."""
     sides = zip(size_hw, window_hw, strict=True)
     rows, columns = (window_starts(length, window, overlap) for length, window in sides)
@@ -59,7 +59,9 @@ def blend(
 
     What windows say of a pixel is averaged by their importance there. The sum is float32, on the
     device of the images, and the weights are divided by their sum beforehand: nothing else of the
-    images' size is held. Of 29 classes at 2048 x 2048 that is 487 MB for each image.
+    images' size is held. Of 29 classes at 2048 x 2048 that is 487 MB for each image. (MONAI's
+    `sliding_window_inference` enlarges no outputs, and holds those of a whole batch of windows at
+    their full size where `predict` does so.)
 
     Args:
         predict: (n, c, *window_hw) -> (n, C, *window_hw), any float dtype, or (n, C, h', w'), which

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from zoo.machine.facts import Facts, Gpu, Package, normalise
+from zoo.machine.facts import Facts, Gpu, normalise
 
 Level = Literal["ok", "warn", "fail"]
 GB = 1e9
@@ -24,7 +24,7 @@ _NOT_COMMERCIAL = re.compile(r"non-?\s?commercial|\bCC[- ]BY[- ]NC", re.IGNORECA
 
 
 @dataclass(frozen=True)
-class Finding:
+class Advice:
     """One line of the diagnosis.
 
     Attributes:
@@ -40,36 +40,44 @@ class Finding:
     remedy: str = ""
 
 
-def diagnose(facts: Facts) -> list[Finding]:
+def diagnose(facts: Facts) -> list[Advice]:
     """Judge what was found about a computer."""
-    judges: Sequence[Callable[[Facts], Iterator[Finding]]] = (
-        *(_python, _torch, _gpus, _memory, _disk, _threads),
-        *(_versions, _opencv, _licences, _network),
+    judges: Sequence[Callable[[Facts], Iterator[Advice]]] = (
+        _python,
+        _torch,
+        _gpus,
+        _memory,
+        _disk,
+        _threads,
+        _versions,
+        _opencv,
+        _licences,
+        _network,
     )
-    return [finding for judge in judges for finding in judge(facts)]
+    return [advice for judge in judges for advice in judge(facts)]
 
 
-def has_failed(findings: Sequence[Finding]) -> bool:
+def has_failed(advices: Sequence[Advice]) -> bool:
     """Tell whether something will not run."""
-    return any(finding.level == "fail" for finding in findings)
+    return any(advice.level == "fail" for advice in advices)
 
 
-def describe(findings: Sequence[Finding]) -> str:
-    """Return findings as lines of text, each with what to change below it."""
-    width = max(len(finding.topic) for finding in findings)
+def describe(advices: Sequence[Advice]) -> str:
+    """Return pieces of advice as lines of text, each with what to change below it."""
+    width = max(len(advice.topic) for advice in advices)
     lines = []
-    for finding in findings:
-        lines.append(f"{finding.level:<4}  {finding.topic:<{width}}  {finding.text}")
-        if finding.remedy:
-            lines.append(f"{'':<4}  {'':<{width}}  -> {finding.remedy}")
+    for advice in advices:
+        lines.append(f"{advice.level:<4}  {advice.topic:<{width}}  {advice.text}")
+        if advice.remedy:
+            lines.append(f"{'':<4}  {'':<{width}}  -> {advice.remedy}")
     return "\n".join(lines)
 
 
-def to_json(facts: Facts, findings: Sequence[Finding]) -> str:
-    """Return the findings, and the facts that they are drawn from, as JSON."""
+def to_json(facts: Facts, advices: Sequence[Advice]) -> str:
+    """Return the advice, and the facts that it is drawn from, as JSON."""
     record: dict[str, Any] = {
-        "failed": has_failed(findings),
-        "findings": [asdict(finding) for finding in findings],
+        "failed": has_failed(advices),
+        "findings": [asdict(advice) for advice in advices],
         "facts": asdict(facts),
     }
     return json.dumps(record, indent=1, ensure_ascii=False)
@@ -78,25 +86,25 @@ def to_json(facts: Facts, findings: Sequence[Finding]) -> str:
 # --- what computes
 
 
-def _python(facts: Facts) -> Iterator[Finding]:
+def _python(facts: Facts) -> Iterator[Advice]:
     found = tuple(int(part) for part in facts.python.split(".")[:2])
     if found < OLDEST_PYTHON:
         wanted = ".".join(map(str, OLDEST_PYTHON))
-        yield Finding("fail", "python", facts.python, f"install Python {wanted} or newer")
+        yield Advice("fail", "python", facts.python, f"install Python {wanted} or newer")
     else:
-        yield Finding("ok", "python", facts.python)
+        yield Advice("ok", "python", facts.python)
 
 
-def _torch(facts: Facts) -> Iterator[Finding]:
+def _torch(facts: Facts) -> Iterator[Advice]:
     if facts.torch_error:
-        yield Finding(
+        yield Advice(
             "fail",
             "torch",
             f"is installed and cannot be imported: {facts.torch_error}",
             "install it anew, for this system and this Python: https://pytorch.org/get-started",
         )
     elif facts.torch is None:
-        yield Finding(
+        yield Advice(
             "warn",
             "torch",
             "is not installed: convert, fuse, evaluate and check work, train and predict do not",
@@ -104,34 +112,34 @@ def _torch(facts: Facts) -> Iterator[Finding]:
         )
     else:
         cuda = f"for CUDA {facts.torch.cuda}" if facts.torch.cuda else "without CUDA"
-        yield Finding("ok", "torch", f"{facts.torch.version}, {cuda}")
+        yield Advice("ok", "torch", f"{facts.torch.version}, {cuda}")
 
 
-def _gpus(facts: Facts) -> Iterator[Finding]:
+def _gpus(facts: Facts) -> Iterator[Advice]:
     if not facts.gpus:
         text = "none found; networks are trained on the CPU, small ones only"
-        yield Finding("ok" if facts.torch is None else "warn", "gpu", text)
+        yield Advice("ok" if facts.torch is None else "warn", "gpu", text)
     for number, gpu in enumerate(facts.gpus):
         yield _judge_gpu(facts, f"gpu {number}", gpu)
 
 
-def _judge_gpu(facts: Facts, topic: str, gpu: Gpu) -> Finding:
+def _judge_gpu(facts: Facts, topic: str, gpu: Gpu) -> Advice:
     name = f"{gpu.name}, sm_{gpu.capability[0]}{gpu.capability[1]}, {_size(gpu.total)}"
     if facts.torch is None:
-        return Finding("ok", topic, name)
+        return Advice("ok", topic, name)
     # Late: it imports PyTorch.
     from zoo.machine.devices import BFLOAT16_FROM, FLOAT16_FROM, runs_on
 
     if not facts.torch.sees_gpus:
         if facts.torch.cuda is None:
             remedy = f"install a CUDA build of PyTorch: {_build_for(gpu.capability)}"
-            return Finding("fail", topic, f"{name}; PyTorch is built without CUDA", remedy)
+            return Advice("fail", topic, f"{name}; PyTorch is built without CUDA", remedy)
         remedy = f"install a driver for CUDA {facts.torch.cuda} or newer, or an older PyTorch"
-        return Finding("fail", topic, f"{name}; PyTorch does not find it", remedy)
+        return Advice("fail", topic, f"{name}; PyTorch does not find it", remedy)
     if not runs_on(gpu.capability, list(facts.torch.built_for)):
         built = ", ".join(facts.torch.built_for)
         text = f"{name}; PyTorch {facts.torch.version} is built for {built}"
-        return Finding("fail", topic, text, f"install {_build_for(gpu.capability)}")
+        return Advice("fail", topic, text, f"install {_build_for(gpu.capability)}")
     if gpu.capability >= BFLOAT16_FROM:
         kind = "trains in bf16-mixed"
     elif gpu.capability >= FLOAT16_FROM:
@@ -141,10 +149,10 @@ def _judge_gpu(facts: Facts, topic: str, gpu: Gpu) -> Finding:
     text = f"{name}; {kind}"
     if gpu.free is not None and gpu.free < 0.8 * gpu.total:
         rest = f"{text}; {_size(gpu.free)} are free"
-        return Finding("warn", topic, rest, "see with nvidia-smi who else uses it")
+        return Advice("warn", topic, rest, "see with nvidia-smi who else uses it")
     if gpu.total < LITTLE_GPU:
-        return Finding("warn", topic, text, "lower size or batch, and raise accumulate instead")
-    return Finding("ok", topic, text)
+        return Advice("warn", topic, text, "lower size or batch, and raise accumulate instead")
+    return Advice("ok", topic, text)
 
 
 def _build_for(capability: tuple[int, int]) -> str:
@@ -156,15 +164,15 @@ def _build_for(capability: tuple[int, int]) -> str:
     return "one that names it among its builds: https://pytorch.org/get-started"
 
 
-def _memory(facts: Facts) -> Iterator[Finding]:
+def _memory(facts: Facts) -> Iterator[Advice]:
     if facts.ram is not None:
         free = "" if facts.ram_free is None else f", {_size(min(facts.ram_free, facts.ram))} free"
         is_little = facts.ram < LITTLE_RAM
         remedy = "set cache: none, and fewer workers" if is_little else ""
         text = f"{_size(facts.ram)}{free}"
-        yield Finding("warn" if is_little else "ok", "memory", text, remedy)
+        yield Advice("warn" if is_little else "ok", "memory", text, remedy)
     if facts.shared is not None and facts.shared < LITTLE_SHARED:
-        yield Finding(
+        yield Advice(
             "warn",
             "memory",
             f"/dev/shm has {_size(facts.shared)}, through which workers hand over batches",
@@ -172,33 +180,33 @@ def _memory(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _disk(facts: Facts) -> Iterator[Finding]:
+def _disk(facts: Facts) -> Iterator[Advice]:
     text = f"{_size(facts.disk_free)} free at {facts.disk}"
     if facts.disk_free < NO_DISK:
-        yield Finding("fail", "disk", text, "make room: a run needs about 1 GB")
+        yield Advice("fail", "disk", text, "make room: a run needs about 1 GB")
     elif facts.disk_free < LITTLE_DISK:
-        yield Finding("warn", "disk", text, "make room: five folds of a large network need 20 GB")
+        yield Advice("warn", "disk", text, "make room: five folds of a large network need 20 GB")
     else:
-        yield Finding("ok", "disk", text)
+        yield Advice("ok", "disk", text)
 
 
-def _threads(facts: Facts) -> Iterator[Finding]:
+def _threads(facts: Facts) -> Iterator[Advice]:
     cores = f"{facts.cores} core{'s' if facts.cores > 1 else ''}"
     if facts.torch is None:
-        yield Finding("ok", "cpu", cores)
+        yield Advice("ok", "cpu", cores)
     elif facts.torch.threads > facts.cores:
         text = f"{cores}, but PyTorch computes with {facts.torch.threads} threads"
-        yield Finding("warn", "cpu", text, f"export OMP_NUM_THREADS={facts.cores}")
+        yield Advice("warn", "cpu", text, f"export OMP_NUM_THREADS={facts.cores}")
     else:
-        yield Finding("ok", "cpu", f"{cores}, {facts.torch.threads} threads")
+        yield Advice("ok", "cpu", f"{cores}, {facts.torch.threads} threads")
 
 
 # --- what is installed
 
 
-def _versions(facts: Facts) -> Iterator[Finding]:
+def _versions(facts: Facts) -> Iterator[Advice]:
     if not facts.requirements:
-        yield Finding("warn", "libraries", "segzoo is not installed", "pip install segzoo")
+        yield Advice("warn", "libraries", "segzoo is not installed", "pip install segzoo")
         return
     for extra, texts in facts.requirements.items():
         topic = f"extra {extra}" if extra else "libraries"
@@ -207,15 +215,15 @@ def _versions(facts: Facts) -> Iterator[Finding]:
         install = f"pip install 'segzoo[{extra}]'" if extra else "pip install segzoo"
         if wrong:
             level: Level = "warn" if extra else "fail"
-            yield Finding(level, topic, f"expected {', '.join(wrong)}", f"{install} --upgrade")
+            yield Advice(level, topic, f"expected {', '.join(wrong)}", f"{install} --upgrade")
         if missing and not extra:
-            yield Finding("fail", topic, f"missing: {', '.join(missing)}", install)
+            yield Advice("fail", topic, f"missing: {', '.join(missing)}", install)
         elif missing:
             # What nobody asked for is no fault, half of it is.
             part = f"{there} of {len(texts)} installed; missing: {', '.join(missing)}"
-            yield Finding("ok", topic, part if there else "not installed", f"for it: {install}")
+            yield Advice("ok", topic, part if there else "not installed", f"for it: {install}")
         elif not wrong:
-            yield Finding("ok", topic, f"{there} installed, as expected")
+            yield Advice("ok", topic, f"{there} installed, as expected")
 
 
 def _compare(facts: Facts, texts: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -232,11 +240,11 @@ def _compare(facts: Facts, texts: Sequence[str]) -> tuple[list[str], list[str]]:
     return missing, wrong
 
 
-def _opencv(facts: Facts) -> Iterator[Finding]:
+def _opencv(facts: Facts) -> Iterator[Advice]:
     if len(facts.opencv) > 1:
         kept = next((name for name in facts.opencv if "headless" in name), facts.opencv[0])
         rest = " ".join(facts.opencv)
-        yield Finding(
+        yield Advice(
             "warn",
             "opencv",
             f"{len(facts.opencv)} packages bring cv2, and write over each other's files: {rest}",
@@ -244,7 +252,7 @@ def _opencv(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _licences(facts: Facts) -> Iterator[Finding]:
+def _licences(facts: Facts) -> Iterator[Advice]:
     for pattern, text, remedy in (
         (
             _AGPL,
@@ -255,23 +263,19 @@ def _licences(facts: Facts) -> Iterator[Finding]:
     ):
         found = [p for p in facts.packages.values() if pattern.search(p.licence)]
         if found:
-            named = ", ".join(sorted(_named(package) for package in found))
-            yield Finding("warn", "licences", f"{named}: {text}", remedy)
+            named = ", ".join(sorted(f"{package.name} {package.version}" for package in found))
+            yield Advice("warn", "licences", f"{named}: {text}", remedy)
     if facts.packages:
         count = len(facts.packages)
-        yield Finding("ok", "licences", f"of {count} packages, as they state it; --json lists them")
+        yield Advice("ok", "licences", f"of {count} packages, as they state it; --json lists them")
 
 
-def _named(package: Package) -> str:
-    return f"{package.name} {package.version}"
-
-
-def _network(facts: Facts) -> Iterator[Finding]:
+def _network(facts: Facts) -> Iterator[Advice]:
     known = facts.environment
     given = ", ".join(f"{name}={value}" for name, value in known.items())
     text = f"set are {given}" if given else "no switch is set"
     if known.get("WANDB_MODE") == "online":
-        yield Finding(
+        yield Advice(
             "warn",
             "network",
             f"{text}; WANDB_MODE=online speaks for whatever else uses W&B",
@@ -280,7 +284,7 @@ def _network(facts: Facts) -> Iterator[Finding]:
         return
     offline = {"1", "true", "yes", "on"} & {known.get("HF_HUB_OFFLINE", "").lower()}
     weights = "are not fetched" if offline else "are fetched where a config names them"
-    yield Finding("ok", "network", f"{text}; pretrained weights {weights}")
+    yield Advice("ok", "network", f"{text}; pretrained weights {weights}")
 
 
 def _size(size: float) -> str:

@@ -16,8 +16,14 @@ from typing import Any
 # Switches that decide whether libraries reach for a network. Only whether they are set is told:
 # addresses may hold passwords.
 SWITCHES = (
-    *("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "DO_NOT_TRACK"),
-    *("WANDB_MODE", "WANDB_API_KEY", "MLFLOW_TRACKING_URI", "YOLO_OFFLINE"),
+    "HF_HUB_OFFLINE",
+    "TRANSFORMERS_OFFLINE",
+    "HF_HUB_DISABLE_TELEMETRY",
+    "DO_NOT_TRACK",
+    "WANDB_MODE",
+    "WANDB_API_KEY",
+    "MLFLOW_TRACKING_URI",
+    "YOLO_OFFLINE",
 )
 
 

@@ -1,4 +1,4 @@
-"""New rows of a run's `metrics.csv` while somebody writes it: what trackers and sweeps look at."""
+"""A run's `metrics.csv`, a row a scored epoch: written, read, and looked at as it grows."""
 
 from __future__ import annotations
 
@@ -8,22 +8,97 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from converters.files.provenance import atomic_write_text
 from zoo.contract import TrainJob
 
 Row = dict[str, str]
+AnyRow = TypeVar("AnyRow", bound=Mapping[str, Any])
 # Progress moves with every batch; a file system over a network should not be asked as often.
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
+# --- reading
+
+
 def read_rows(path: Path) -> list[Row]:
-    """Read a run's `metrics.csv`, oldest row first; empty where there is none."""
+    """Read a `metrics.csv`, oldest row first; empty where there is none."""
+    return _read(path)[1]
+
+
+def _read(path: Path) -> tuple[tuple[str, ...], list[Row]]:
     if not path.is_file():
-        return []
+        return (), []
     with path.open(encoding="utf-8", newline="") as lines:
-        return list(csv.DictReader(lines))
+        reader = csv.DictReader(lines)
+        rows = list(reader)
+    return tuple(reader.fieldnames or ()), rows
+
+
+def best_row(rows: Sequence[AnyRow], column: str) -> AnyRow | None:
+    """Return the row with the highest number of a column; None where no row has one.
+
+    Of several that are equal it is the first, so the earliest epoch's.
+
+    >>> rows = [{"epoch": "1", "a": "0.5"}, {"epoch": "2", "a": ""}, {"epoch": "3", "a": "0.5"}]
+    >>> best_row(rows, "a"), best_row(rows, "b")
+    ({'epoch': '1', 'a': '0.5'}, None)
+    """
+    scored = [row for row in rows if row.get(column) not in ("", None)]
+    return max(scored, key=lambda row: float(row[column]), default=None)
+
+
+def last_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the newest row; empty where there is none."""
+    return dict(rows[-1]) if rows else {}
+
+
+# --- writing
+
+
+class MetricsFile:
+    """A CSV file with fixed columns, the first of which is `epoch`, counted from 1.
+
+    It is rewritten as a whole with each row, so that a killed run leaves no half of one.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        """Read the rows of an earlier run with the same columns; others are forgotten."""
+        self.path, self.columns = path, tuple(columns)
+        found, rows = _read(path)
+        self.rows: list[Mapping[str, Any]] = [*rows] if found == self.columns else []
+
+    def keep_until(self, epoch: int) -> None:
+        """Drop the rows of later epochs; they will be run again."""
+        kept = [row for row in self.rows if int(row["epoch"]) <= epoch]
+        if len(kept) < len(self.rows):
+            self.rows = kept
+            self._write()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row and write the file."""
+        self.rows.append(row)
+        self._write()
+
+    def last(self, column: str) -> float:
+        """Return the newest number of a column; 0 where there is none."""
+        return float(last_row(self.rows).get(column, 0.0))
+
+    def best(self, column: str) -> float:
+        """Return the highest number of a column; -1 where there is none."""
+        row = best_row(self.rows, column)
+        return -1.0 if row is None else float(row[column])
+
+    def _write(self) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        atomic_write_text(self.path, text.getvalue())
+
+
+# --- looking on
 
 
 class RowFeed:
@@ -68,57 +143,3 @@ def watched(job: TrainJob, look: Callable[[], None]) -> TrainJob:
         job.progress(done, total, note)
 
     return replace(job, progress=progress)
-
-
-def last_metrics(out: Path) -> dict[str, Any]:
-    """Return the last row of a run's `metrics.csv`; empty where there is none."""
-    file = out / "metrics.csv"
-    if not file.is_file():
-        return {}
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    return dict(rows[-1]) if rows else {}
-
-
-class MetricsFile:
-    """A CSV file with fixed columns, the first of which is `epoch`, counted from 1.
-
-    It is rewritten as a whole with each row, so that a killed run leaves no half of one.
-    """
-
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        """Read the rows of an earlier run with the same columns; others are forgotten."""
-        self.path, self.columns = path, tuple(columns)
-        self.rows: list[Mapping[str, Any]] = []
-        if path.is_file():
-            with path.open(encoding="utf-8", newline="") as lines:
-                reader = csv.DictReader(lines)
-                if tuple(reader.fieldnames or ()) == self.columns:
-                    self.rows = list(reader)
-
-    def keep_until(self, epoch: int) -> None:
-        """Drop the rows of later epochs; they will be run again."""
-        kept = [row for row in self.rows if int(row["epoch"]) <= epoch]
-        if len(kept) < len(self.rows):
-            self.rows = kept
-            self._write()
-
-    def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row and write the file."""
-        self.rows.append(row)
-        self._write()
-
-    def last(self, column: str) -> float:
-        """Return the newest number of a column; 0 where there is none."""
-        return float(self.rows[-1][column]) if self.rows else 0.0
-
-    def best(self, column: str) -> float:
-        """Return the highest number of a column; -1 where there is none."""
-        return max((float(row[column]) for row in self.rows), default=-1.0)
-
-    def _write(self) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        atomic_write_text(self.path, text.getvalue())

@@ -19,11 +19,12 @@ from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
 from zoo.families.settings import plan_prediction
 from zoo.machine.devices import autocast, place
 from zoo.run_files.checkpoints import BEST, load_weights, save_weights
-from zoo.runs.run import Run, select
+from zoo.runs.run import Run, subset_samples
 from zoo.source import DataSource
 from zoo.training.semantic_config import SemanticConfig
 
-Norms = Literal["mean", "again"]
+Norms = Literal["mean", "recompute", "again"]
+"""Where statistics come from: a mean of others, or computed anew; `again` is an older word."""
 
 
 @runtime_checkable
@@ -47,19 +48,19 @@ def check_norms(run: Run, wanted: Norms) -> None:
     """Make sure that statistics can be had in a way.
 
     Raises:
-        ValueError: another word, or `again` is wanted of a family whose networks need more than
+        ValueError: another word, or `recompute` is wanted of a family whose networks need more than
             images to learn.
     """
     if wanted not in get_args(Norms):
-        raise ValueError(f"--norms {wanted}: expected one of {', '.join(get_args(Norms))}")
+        raise ValueError(f"--norms {wanted}: expected one of mean, recompute")
     is_able = isinstance(run.family, Rebuilds) and run.family.kind == "semantic"
-    if wanted == "again" and not is_able:
+    if wanted != "mean" and not is_able:
         raise ValueError(
-            f"--norms again: the family '{run.name}' learns from more than images; expected mean"
+            f"--norms {wanted}: the family '{run.name}' learns from more than images; expected mean"
         )
 
 
-def settler(
+def batch_norm_updater(
     run: Run, data: DataSource, labels: LabelSpace, options: PredictOptions
 ) -> Callable[[Path], None]:
     """Return what computes the statistics in a run's folder anew, on its training images.
@@ -72,15 +73,18 @@ def settler(
     config, family = run.config, run.family
     if not isinstance(config, SemanticConfig) or not isinstance(family, Rebuilds):
         raise TypeError(f"{run.path}: expected a semantic run")
-    items = SampleItems(select(run, data, "train", labels), labels)
+    items = SampleItems(subset_samples(run, data, "train", labels), labels)
     images = TrainingSet(
-        *(items, config.image_size, Augmentation(config.augment, labels), config.seed),
+        items,
+        config.image_size,
+        Augmentation(config.augment, labels),
+        config.seed,
         in_memory=config.cache == "memory",
         windows=config.windows(labels),
     )
     setting = plan_prediction(config, options).setting
 
-    def settle(folder: Path) -> None:
+    def update(folder: Path) -> None:
         network = family.rebuild(folder, config, len(labels))
         if not has_statistics(network):
             return
@@ -94,4 +98,4 @@ def settler(
             update_bn(shown, network)
         save_weights(network, folder / BEST)
 
-    return settle
+    return update

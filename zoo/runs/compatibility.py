@@ -13,9 +13,27 @@ from zoo.runs.run import Run
 
 # What a network computes beyond what the names and shapes of its weights tell.
 _NETWORK_KEYS = (
-    *("architecture", "model", "encoder", "options", "encoder_options", "network", "backbone"),
-    *("pretrained", "channels", "feature_size", "depths", "num_heads", "window_size", "use_v2"),
-    *("norm", "freeze_norms", "anchors", "detector", "depth", "width", "max_channels"),
+    "architecture",
+    "model",
+    "encoder",
+    "options",
+    "encoder_options",
+    "network",
+    "backbone",
+    "pretrained",
+    "channels",
+    "feature_size",
+    "depths",
+    "num_heads",
+    "window_size",
+    "use_v2",
+    "norm",
+    "freeze_norms",
+    "anchors",
+    "detector",
+    "depth",
+    "width",
+    "max_channels",
 )
 # What some families leave in a run because their config does not say it.
 _NETWORK_FILE = "network.json"

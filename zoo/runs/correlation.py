@@ -99,7 +99,8 @@ def correlate(
         raise ValueError(f"correlation: expected {FEWEST} or more runs with both, found {len(x)}")
     draws = np.random.default_rng(seed).integers(len(x), size=(RESAMPLES, len(x)))
     ranks = stats.rankdata(x[draws], axis=1), stats.rankdata(y[draws], axis=1)
-    line, order = _pearson(x[None], y[None])[0], _pearson(*_ranked(x, y))[0]
+    line = _pearson(x[None], y[None])[0]
+    order = _pearson(stats.rankdata(x)[None], stats.rankdata(y)[None])[0]
     return Correlation(
         name=name,
         runs=len(x),
@@ -111,18 +112,14 @@ def correlate(
     )
 
 
-def _ranked(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
-    return stats.rankdata(x)[None], stats.rankdata(y)[None]
-
-
 def _pearson(x: Numbers, y: Numbers) -> Numbers:
     """Return the correlation of each row, float64 (n,); NaN where one does not vary."""
-    # SciPy's own has no axis in the oldest release that we take.
+    # SciPy's own takes what rounding leaves of equal numbers for variation, and its bootstrap gives
+    # NaN as soon as one draw has none, as every ninth of three runs.
     x = x - x.mean(axis=1, keepdims=True)
     y = y - y.mean(axis=1, keepdims=True)
     product, size = (x * y).sum(1), np.sqrt((x * x).sum(1) * (y * y).sum(1))
     found = np.full(len(x), np.nan)
-    # What rounding leaves of equal numbers is no variation.
     np.divide(product, size, out=found, where=size > 1e-15)
     return np.clip(found, -1, 1)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from converters.files.provenance import read_provenance, write_provenance
 from converters.splits.split import Split
@@ -23,14 +24,14 @@ from zoo.families import load_family
 from zoo.progress import Report
 from zoo.run_files.checkpoints import find_weights
 from zoo.runs.fold_ensemble import mean_prediction
-from zoo.runs.predict import domains, full_size, placed, spoken
-from zoo.runs.run import Run, select
+from zoo.runs.predict import crop_windows, cropped_classes, full_size, to_original_frame
+from zoo.runs.run import Run, subset_samples
 from zoo.runs.train import divide
 from zoo.runs.train import train as train_run
 from zoo.source import DataSource
 
 OOF = "oof"
-Predict = Callable[[Collection[str]], Iterator[Prediction]]
+Predict = Callable[[Collection[str]], Iterator[tuple[Sample, Prediction]]]
 """Yields the predictions of images, by their keys, in the order of their store."""
 
 
@@ -78,17 +79,20 @@ def train_folds(
             f"{data.path}: was written for fold {written} alone; cross-validate on the data set "
             "that it was converted from"
         )
-    for fold in range(len(split.folds)):
+    paths = [fold_path(out, fold) for fold in range(len(split.folds))]
+    for fold, path in enumerate(paths):
         train_run(
-            *(family_name, config_name, data, fold_path(out, fold)),
+            family_name,
+            config_name,
+            data,
+            path,
             split_path=split_path,
             fold=fold,
             changes=changes,
             command=command,
-            report=_named(report, f"fold {fold + 1}/{len(split.folds)}"),
+            report=_named(report, f"fold {fold + 1}/{len(paths)}"),
             say=say,
         )
-    paths = [fold_path(out, fold) for fold in range(len(split.folds))]
     return assemble(paths, data, store or out / OOF, command=command, report=report)
 
 
@@ -132,27 +136,19 @@ def predict_folds(
     Raises:
         ValueError: as `assemble`, or the subset is `train`.
     """
-    common: dict[str, Any] = {"options": options, "command": command, "report": report}
     if subset == "val":
-        return assemble(paths, data, out, **common)
+        return assemble(paths, data, out, options=options, command=command, report=report)
     if subset == "train":
         raise ValueError(
             "--subset train: every image was learned from by some folds and held out by one; "
             "expected val (each by the fold that held it out), test or all (the mean of all folds)"
         )
-    ordered, split = check_folds([Run.load(path) for path in paths])
-    labels = LabelSpace.load(ordered[0].config.labels)
-    samples = select(ordered[0], data, subset, labels)
-    manifest = _manifest(ordered, data, split, samples, options, subset)
-
-    def predict(todo: Collection[str]) -> Iterator[Prediction]:
-        rest = [sample for sample in samples if sample.key in todo]
-        found = (run.family.predict(run.path, run.config, rest, options) for run in ordered)
-        for sample, *all_of_it in zip(rest, *found, strict=True):
-            prediction = mean_prediction(all_of_it, labels)
-            yield placed(prediction, sample, manifest.classes)
-
-    return _fill(out, manifest, predict, command, _named(report, f"mean of {len(ordered)} folds"))
+    folds = FoldRuns.load(paths)
+    samples = subset_samples(folds.runs[0], data, subset, folds.labels)
+    manifest = folds.manifest(samples, cropped_classes(data, folds.labels), options, subset)
+    predict = partial(folds.predict_mean, samples, options)
+    named = _named(report, f"mean of {len(folds.runs)} folds")
+    return _fill(out, manifest, predict, command, named)
 
 
 def _named(report: Report, name: str) -> Report:
@@ -186,18 +182,14 @@ def assemble(
         ValueError: the runs are not one for each fold of one split, not of one kind, not trained,
             or the data set has other images than the split.
     """
-    ordered, split = check_folds([Run.load(path) for path in paths])
-    labels = LabelSpace.load(ordered[0].config.labels)
-    samples = data.read(labels)
-    split.check(samples, data.excluded)
-    shares = divide_samples(samples, split)
+    folds = FoldRuns.load(paths)
+    samples = data.read(folds.labels)
+    folds.split.check(samples, data.excluded)
+    shares = divide_samples(samples, folds.split)
     chosen = options or PredictOptions()
     listed = [sample for share in shares for sample in share]
-    manifest = _manifest(ordered, data, split, listed, chosen, "val")
-
-    def predict(todo: Collection[str]) -> Iterator[Prediction]:
-        return _predict(ordered, shares, todo, chosen, manifest.classes)
-
+    manifest = folds.manifest(listed, cropped_classes(data, folds.labels), chosen, "val")
+    predict = partial(folds.predict_held_out, shares, chosen)
     return _fill(out, manifest, predict, command, _named(report, "out of fold"))
 
 
@@ -205,43 +197,128 @@ def _fill(
     out: Path, manifest: Manifest, predict: Predict, command: Sequence[str], report: Report
 ) -> Manifest:
     """Write what is not there yet of a store."""
-    if _is_written(out, manifest):
+    is_there = (out / "manifest.json").is_file()
+    if is_there and PredictionStore(out).manifest.dumps() == manifest.dumps():
         return manifest
     total = len(manifest.images)
     with StoreWriter(out, manifest) as writer:
-        for prediction in predict(frozenset(writer.remaining)):
-            writer.append(prediction)
+        for sample, prediction in predict(frozenset(writer.remaining)):
+            writer.append(to_original_frame(prediction, sample, manifest.classes))
             report(total - len(writer.remaining), total, "")
         source = dict(manifest.source)
         write_provenance(writer.folder, list(command), source, source["seed"], manifest.split)
     return manifest
 
 
-def check_folds(found: Sequence[Run]) -> tuple[list[Run], Split]:
-    """Return runs in the order of their folds, and their split; make sure that nothing leaks.
+@dataclass(frozen=True)
+class FoldRuns:
+    """A run for each fold of one split, none of which has learned from what it holds out.
 
-    Raises:
-        ValueError: a run has no split, another one than it learned with, or another than the
-            others have; a fold is missing or there twice; kinds or classes differ; no weights.
+    Attributes:
+        runs: in the order of the folds.
+        split: the folds.
+        labels: the classes of all runs.
     """
-    if not found:
-        raise ValueError("expected a run for each fold, found none")
-    split = _read_split(found[0])
-    home: dict[int | None, Run] = {}
-    for run in found:
-        _read_split(run)
-        _check_same(run, found[0])
-        find_weights(run.path)
-        other = home.setdefault(run.fold, run)
-        if other is not run:
-            raise ValueError(f"{run.path}: holds out fold {run.fold}, and so does {other.path}")
-    folds = range(len(split.folds))
-    if missing := [fold for fold in folds if fold not in home]:
-        raise ValueError(
-            f"expected a run for each of {len(folds)} folds, found none that holds out fold "
-            f"{missing[0]}"
+
+    runs: tuple[Run, ...]
+    split: Split
+    labels: LabelSpace
+
+    @classmethod
+    def load(cls, paths: Sequence[Path]) -> FoldRuns:
+        """Open the runs, given in any order; make sure that nothing leaks.
+
+        Raises:
+            ValueError: a run has no split, another one than it learned with, or another than the
+                others have; a fold is missing or there twice; kinds or classes differ; no weights.
+        """
+        given = [Run.load(path) for path in paths]
+        if not given:
+            raise ValueError("expected a run for each fold, found none")
+        split = _read_split(given[0])
+        home: dict[int | None, Run] = {}
+        for run in given:
+            _read_split(run)
+            _check_same(run, given[0])
+            find_weights(run.path)
+            other = home.setdefault(run.fold, run)
+            if other is not run:
+                raise ValueError(f"{run.path}: holds out fold {run.fold}, and so does {other.path}")
+        numbers = range(len(split.folds))
+        if missing := [fold for fold in numbers if fold not in home]:
+            raise ValueError(
+                f"expected a run for each of {len(numbers)} folds, found none that holds out fold "
+                f"{missing[0]}"
+            )
+        runs = tuple(home[fold] for fold in numbers)
+        return cls(runs, split, LabelSpace.load(runs[0].config.labels))
+
+    def manifest(
+        self,
+        samples: Sequence[Sample],
+        classes: tuple[str, ...],
+        options: PredictOptions,
+        subset: str,
+    ) -> Manifest:
+        """Return the manifest of a store of these samples, predicted by these runs.
+
+        Args:
+            samples: in the store's order.
+            classes: what the predictions speak of; empty means all.
+            options: how they are predicted.
+            subset: which samples they are.
+        """
+        first = self.runs[0]
+        return Manifest(
+            kind=first.family.kind,
+            labels=self.labels.name,
+            names=self.labels.names,
+            images={s.key: (*full_size(s), s.file_name) for s in samples},
+            source={
+                "family": first.name,
+                "runs": [run.path.name for run in self.runs],
+                # Predictions of weights that have changed since are not continued.
+                "weights": [_digest(find_weights(run.path)) for run in self.runs],
+                "seed": first.config.seed,
+                "options": options.model_dump(mode="json"),
+            },
+            split=self.split.digest,
+            fold=None,
+            subset=subset,
+            classes=classes,
+            domains=crop_windows(samples),
         )
-    return [home[fold] for fold in folds], split
+
+    def predict_held_out(
+        self, shares: Sequence[Sequence[Sample]], options: PredictOptions, todo: Collection[str]
+    ) -> Iterator[tuple[Sample, Prediction]]:
+        """Yield samples with what the run says of them that held them out, fold after fold.
+
+        Args:
+            shares: what each fold holds out.
+            options: how to predict.
+            todo: keys of the samples that are still to be predicted.
+        """
+        for run, share in zip(self.runs, shares, strict=True):
+            rest = [sample for sample in share if sample.key in todo]
+            if rest:
+                predictions = run.family.predict(run.path, run.config, rest, options)
+                yield from zip(rest, predictions, strict=True)
+
+    def predict_mean(
+        self, samples: Sequence[Sample], options: PredictOptions, todo: Collection[str]
+    ) -> Iterator[tuple[Sample, Prediction]]:
+        """Yield samples with the mean of what all runs say of them.
+
+        Args:
+            samples: which.
+            options: how to predict.
+            todo: keys of the samples that are still to be predicted.
+        """
+        rest = [sample for sample in samples if sample.key in todo]
+        sources = (run.family.predict(run.path, run.config, rest, options) for run in self.runs)
+        for sample, *predictions in zip(rest, *sources, strict=True):
+            yield sample, mean_prediction(predictions, self.labels)
 
 
 def _read_split(run: Run) -> Split:
@@ -277,61 +354,6 @@ def divide_samples(samples: Sequence[Sample], split: Split) -> list[list[Sample]
     return [[known[k] for k in sorted(keys) if k in known] for keys in split.folds]
 
 
-def _manifest(
-    ordered: Sequence[Run],
-    data: DataSource,
-    split: Split,
-    samples: Sequence[Sample],
-    options: PredictOptions,
-    subset: str,
-) -> Manifest:
-    first = ordered[0]
-    labels = LabelSpace.load(first.config.labels)
-    return Manifest(
-        kind=first.family.kind,
-        labels=labels.name,
-        names=labels.names,
-        images={s.key: (*full_size(s), s.file_name) for s in samples},
-        source={
-            "family": first.name,
-            "runs": [run.path.name for run in ordered],
-            # Predictions of weights that have changed since are not continued.
-            "weights": [_digest(find_weights(run.path)) for run in ordered],
-            "seed": first.config.seed,
-            "options": options.model_dump(mode="json"),
-        },
-        split=split.digest,
-        fold=None,
-        subset=subset,
-        classes=spoken(data, labels),
-        domains=domains(samples),
-    )
-
-
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _is_written(out: Path, manifest: Manifest) -> bool:
-    """Tell whether a whole store with this manifest is there."""
-    if not (out / "manifest.json").is_file():
-        return False
-    return PredictionStore(out).manifest.dumps() == manifest.dumps()
-
-
-def _predict(
-    ordered: Sequence[Run],
-    shares: Sequence[Sequence[Sample]],
-    todo: Collection[str],
-    options: PredictOptions,
-    classes: Collection[str],
-) -> Iterator[Prediction]:
-    """Yield what is still to be predicted, fold after fold."""
-    for run, share in zip(ordered, shares, strict=True):
-        rest = [sample for sample in share if sample.key in todo]
-        if not rest:
-            continue
-        found = run.family.predict(run.path, run.config, rest, options)
-        for sample, prediction in zip(rest, found, strict=True):
-            yield placed(prediction, sample, classes)

@@ -13,7 +13,7 @@ from fusion.sources.store import Manifest, StoreWriter
 from fusion.types import Prediction
 from zoo.contract import PredictOptions
 from zoo.progress import Report
-from zoo.runs.run import Run, select
+from zoo.runs.run import Run, subset_samples
 from zoo.source import DataSource
 
 
@@ -36,7 +36,7 @@ def predict(
         ValueError: no such subset, or `out` is not a store.
     """
     labels = LabelSpace.load(run.config.labels)
-    samples = select(run, data, subset, labels)
+    samples = subset_samples(run, data, subset, labels)
     source = {
         "family": run.name,
         "run": run.path.name,
@@ -52,8 +52,8 @@ def predict(
         split=run.split.digest if run.split else "",
         fold=run.fold,
         subset=subset,
-        classes=spoken(data, labels),
-        domains=domains(samples),
+        classes=cropped_classes(data, labels),
+        domains=crop_windows(samples),
     )
     with StoreWriter(out, manifest) as writer:
         todo = set(writer.remaining)
@@ -61,7 +61,7 @@ def predict(
         start = len(samples) - len(rest)
         found = run.family.predict(run.path, run.config, rest, options)
         for sample, prediction in zip(rest, found, strict=True):
-            writer.append(placed(prediction, sample, manifest.classes))
+            writer.append(to_original_frame(prediction, sample, manifest.classes))
             start += 1
             report(start, len(samples), "")
         write_provenance(writer.folder, list(command), source, run.config.seed, manifest.split)
@@ -73,7 +73,7 @@ def full_size(sample: Sample) -> tuple[int, int]:
     return sample.frame.full_hw if sample.frame else sample.size_hw
 
 
-def spoken(data: DataSource, labels: LabelSpace) -> tuple[str, ...]:
+def cropped_classes(data: DataSource, labels: LabelSpace) -> tuple[str, ...]:
     """Return the classes that a data set of crops is about; empty for whole images: all.
 
     Raises:
@@ -82,7 +82,9 @@ def spoken(data: DataSource, labels: LabelSpace) -> tuple[str, ...]:
     return chosen_classes(data.around, labels) if data.around else ()
 
 
-def placed(prediction: Prediction, sample: Sample, classes: Collection[str] = ()) -> Prediction:
+def to_original_frame(
+    prediction: Prediction, sample: Sample, classes: Collection[str] = ()
+) -> Prediction:
     """Return what a prediction says about the image that its sample is, or was cut from.
 
     Args:
@@ -98,7 +100,7 @@ def placed(prediction: Prediction, sample: Sample, classes: Collection[str] = ()
     return replace(prediction, masks=masks, classes=frozenset(classes))
 
 
-def domains(samples: Iterable[Sample]) -> dict[str, tuple[int, int, int, int]]:
+def crop_windows(samples: Iterable[Sample]) -> dict[str, tuple[int, int, int, int]]:
     """Return key -> the part of the original, x, y, w, h, for samples that are cut from one."""
     return {
         s.key: s.frame.box_xywh

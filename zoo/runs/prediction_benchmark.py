@@ -1,6 +1,6 @@
 """Ways to predict with one run, measured on its validation fold: which of them pays?
 
-Windows and test-time augmentation are a choice per model: a network that has learned whole hands
+Windows and test-time augmentation are a choice per model: a network that has learned whole images
 may lose by windows what another gains, so each choice is measured beside the plain prediction of
 the same run on the same images.
 """
@@ -26,7 +26,7 @@ from zoo.contract import PredictOptions
 from zoo.machine.devices import choose_device
 from zoo.progress import Report
 from zoo.results.scoring import score_prediction
-from zoo.runs.run import Run, select
+from zoo.runs.run import Run, subset_samples
 from zoo.source import DataSource
 
 PLAIN = "plain"
@@ -67,7 +67,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PredictionComparison:
     """Ways to predict with one run, the plain one first.
 
     Attributes:
@@ -127,7 +127,7 @@ def compare(
     *,
     options: PredictOptions,
     report: Report,
-) -> Comparison:
+) -> PredictionComparison:
     """Predict a run's validation fold in several ways and score each; no prediction is kept.
 
     Args:
@@ -150,7 +150,7 @@ def compare(
         raise ValueError(f"compare '{twice[0]}': expected each choice once")
     parsed = {text: parse_choice(text, options) for text in texts}
     labels = LabelSpace.load(run.config.labels)
-    samples = [s for s in select(run, data, "val", labels) if s.instances]
+    samples = [s for s in subset_samples(run, data, "val", labels) if s.instances]
     if not samples:
         raise ValueError(f"{data.path}: expected annotated images to score on, found none")
     # Also finds out, before anything is computed, whether the run can do all of it.
@@ -166,7 +166,9 @@ def compare(
         against = differences(scores, rows[0].scores, samples) if rows else {}
         seconds = max(taken.seconds - loading[text], 0) / len(samples)
         rows.append(Measurement(text, chosen, scores, seconds, taken.peak_bytes(), against))
-    return Comparison(run.path.name, len(samples), len(set(_people(samples))), tuple(rows))
+    return PredictionComparison(
+        run.path.name, len(samples), len(set(_people(samples))), tuple(rows)
+    )
 
 
 def _time_to_load(run: Run, options: PredictOptions) -> float:
@@ -263,7 +265,7 @@ def _people(samples: Sequence[Sample]) -> list[str]:
     return [sample.group or sample.key for sample in samples]
 
 
-def describe(comparison: Comparison) -> str:
+def describe(comparison: PredictionComparison) -> str:
     """Return a comparison as a table, one line a choice."""
     groups = list(comparison.rows[0].scores.labels.groups)
     width = max(len(name) for name in ["choice", *(row.choice for row in comparison.rows)])
@@ -276,13 +278,9 @@ def describe(comparison: Comparison) -> str:
     ]
     for row in comparison.rows:
         values = [*row.scores.per_group().values(), row.scores.shared()]
-        cells = [f"{row.choice:{width}s}", f"{row.scores.mean():6.4f}", f"{_told(row):>26s}"]
+        gain = str(row.against_plain.get("all", ""))
+        cells = [f"{row.choice:{width}s}", f"{row.scores.mean():6.4f}", f"{gain:>26s}"]
         cells += ["        -" if value is None else f"{value:9.4f}" for value in values]
         peak = "     -" if row.peak_bytes is None else f"{row.peak_bytes / 1e9:6.2f}"
         lines.append(" ".join([*cells, f"{row.seconds:8.3f}", peak]))
     return "\n".join(lines)
-
-
-def _told(row: Measurement) -> str:
-    found = row.against_plain.get("all")
-    return "" if found is None else str(found)

@@ -58,7 +58,7 @@ class Run:
         return cls(path, name, family, config, found, fold)
 
 
-def select(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:
+def subset_samples(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:
     """Return the samples of a subset: `val` and `train` by the run's split, `test`, or `all`."""
     if subset == "test":
         found = data.read(labels, "test")

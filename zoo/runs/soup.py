@@ -42,9 +42,9 @@ from zoo.run_files.checkpoints import (
 )
 from zoo.run_files.licences import FILE as LICENCES
 from zoo.run_files.metrics import MetricsFile
-from zoo.runs.batch_norms import Norms, Rebuilds, check_norms, settler
+from zoo.runs.batch_norms import Norms, Rebuilds, batch_norm_updater, check_norms
 from zoo.runs.compatibility import check_alike_runs
-from zoo.runs.run import Run, select
+from zoo.runs.run import Run, subset_samples
 from zoo.source import DataSource
 
 KIND = "soup"
@@ -76,7 +76,7 @@ class Soup:
 
     Attributes:
         way: greedy or uniform.
-        norms: where the statistics of batch norms come from: `again` or `mean`.
+        norms: where the statistics of batch norms come from: `mean` or `recompute`.
         images: how many held-out images it was scored on.
         dice: the soup's validation Dice.
         steps: the runs, the best one first.
@@ -171,11 +171,6 @@ class _Ranked:
     scores: Scores
 
 
-def _rank(runs: Sequence[Run], judge: _Judge) -> list[_Ranked]:
-    found = [_Ranked(run, judge.score(run, number)) for number, run in enumerate(runs)]
-    return sorted(found, key=lambda ranked: -ranked.scores.mean())
-
-
 # --- the soup
 
 
@@ -200,8 +195,9 @@ def make_soup(
         data: the data set that they learned from.
         out: the soup's run folder; a soup that is there is replaced, nothing else.
         way: greedy or uniform.
-        norms: statistics of batch norms: the `mean` of the runs', or computed `again` for the mean
-            of the weights on the best run's augmented training images, as after SWA.
+        norms: statistics of batch norms: the `mean` of the runs', or `recompute` for the mean of
+            the weights on the best run's augmented training images, as after SWA; `again` is an
+            older word for it.
         options: how to predict the held-out images; no test-time augmentation.
         command: what the user called.
         report: for a progress bar.
@@ -215,21 +211,22 @@ def make_soup(
     check_alike_runs(runs)
     check_norms(runs[0], norms)
     labels = LabelSpace.load(runs[0].config.labels)
-    samples = [s for s in select(runs[0], data, "val", labels) if s.instances]
+    samples = [s for s in subset_samples(runs[0], data, "val", labels) if s.instances]
     if not samples:
         raise ValueError(f"{data.path}: expected annotated images to score on, found none")
     means = len(runs) - 1 if way == "greedy" else 1
     judge = _Judge(samples, labels, chosen, len(runs) + means, report)
     _check_place(out)
-    ranked = _rank(runs, judge)
+    ranked = [_Ranked(run, judge.score(run, number)) for number, run in enumerate(runs)]
+    ranked.sort(key=lambda candidate: -candidate.scores.mean())
     best = ranked[0].run
-    settle = settler(best, data, labels, chosen) if norms == "again" else None
+    update = None if norms == "mean" else batch_norm_updater(best, data, labels, chosen)
     with result_folder(out, KIND, _provenance(best, command)) as folder:
         _lay_out(folder, [r.run for r in ranked], labels)
-        pot = _Pot(folder, best, judge, settle)
-        steps, scores = (_greedy if way == "greedy" else _uniform)(ranked, pot)
+        soup_folder = _SoupFolder(folder, best, judge, update)
+        steps, scores = (_greedy if way == "greedy" else _uniform)(ranked, soup_folder)
         soup = Soup(way, norms, len(samples), scores.mean(), tuple(steps))
-        _finish(folder, best, soup, scores)
+        _finish(soup_folder, soup, scores)
     return soup
 
 
@@ -270,13 +267,13 @@ def _licences(run: Run) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class _Pot:
-    """Where means of weights are tried."""
+class _SoupFolder:
+    """The soup's folder, in which means of weights are tried as a run's."""
 
     folder: Path
     best: Run
     judge: _Judge
-    settle: Callable[[Path], None] | None
+    update_batch_norms: Callable[[Path], None] | None
 
     @property
     def kept(self) -> Path:
@@ -285,55 +282,55 @@ class _Pot:
     def start(self, tensors: Tensors) -> None:
         write_weights(tensors, self.kept)
 
-    def try_out(self, total: Total, number: int) -> Scores:
+    def score_mean(self, total: Total, number: int) -> Scores:
         write_weights(total.mean(), self.folder / BEST)
-        if self.settle is not None:
-            self.settle(self.folder)
+        if self.update_batch_norms is not None:
+            self.update_batch_norms(self.folder)
         return self.judge.score(Run.load(self.folder), number)
 
     def keep(self) -> None:
         os.replace(self.folder / BEST, self.kept)
 
 
-def _greedy(ranked: Sequence[_Ranked], pot: _Pot) -> tuple[list[Step], Scores]:
+def _greedy(ranked: Sequence[_Ranked], folder: _SoupFolder) -> tuple[list[Step], Scores]:
     """Algorithm 1 of the paper."""
     first = ranked[0]
     weights = read_weights(find_weights(first.run.path))
     total, scores = Total.of(weights), first.scores
-    pot.start(weights)
+    folder.start(weights)
     steps = [Step(str(first.run.path), scores.mean(), scores.mean(), is_kept=True)]
     for number, candidate in enumerate(ranked[1:], len(ranked)):
         larger = total.plus(read_weights(find_weights(candidate.run.path)))
-        found = pot.try_out(larger, number)
+        found = folder.score_mean(larger, number)
         is_kept = found.mean() >= scores.mean()
         alone = candidate.scores.mean()
         steps.append(Step(str(candidate.run.path), alone, found.mean(), is_kept))
         if is_kept:
             total, scores = larger, found
-            pot.keep()
+            folder.keep()
     return steps, scores
 
 
-def _uniform(ranked: Sequence[_Ranked], pot: _Pot) -> tuple[list[Step], Scores]:
+def _uniform(ranked: Sequence[_Ranked], folder: _SoupFolder) -> tuple[list[Step], Scores]:
     weights = [find_weights(candidate.run.path) for candidate in ranked]
     total = Total.of(read_weights(weights[0]))
     for path in weights[1:]:
         total = total.plus(read_weights(path))
-    scores = pot.try_out(total, len(ranked))
-    pot.keep()
+    scores = folder.score_mean(total, len(ranked))
+    folder.keep()
     alone = [(str(r.run.path), r.scores.mean()) for r in ranked]
     steps = [Step(path, score, None, is_kept=True) for path, score in alone[:-1]]
     return [*steps, Step(*alone[-1], scores.mean(), is_kept=True)], scores
 
 
-def _finish(folder: Path, best: Run, soup: Soup, scores: Scores) -> None:
+def _finish(place: _SoupFolder, soup: Soup, scores: Scores) -> None:
     """Write weights, scores and provenance."""
-    pot = folder / FOLDER / "kept.safetensors"
+    folder, best = place.folder, place.best
     about = read_about(find_weights(best.path))
     about |= {"epochs": str(getattr(best.config, "epochs", 0)), "val_dice": f"{soup.dice:.6f}"}
     about["soup"] = str(sum(step.is_kept for step in soup.steps))
-    write_weights(read_weights(pot), folder / BEST, about)
-    pot.unlink()
+    write_weights(read_weights(place.kept), folder / BEST, about)
+    place.kept.unlink()
     # With all its epochs: `zoo train` leaves such a run as it is.
     link_or_copy(folder / BEST, folder / LAST)
     row: dict[str, Any] = {"epoch": 1, "val_dice": round(soup.dice, 6)}

@@ -15,7 +15,7 @@ from converters.files.provenance import atomic_write_text, read_provenance
 from converters.splits.split import Split
 from converters.types import LabelSpace
 from zoo.options import as_text
-from zoo.run_files.metrics import Row, read_rows
+from zoo.run_files.metrics import Row, best_row, read_rows
 
 # A sweep's folder among others is two deep.
 DEPTH = 3
@@ -75,16 +75,12 @@ def find_runs(folders: Sequence[Path]) -> list[RunSummary]:
 
 def _run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
     # Below a run lies what its vendor writes, which may look like one.
-    if _is_run(folder):
+    file = folder / "config.yaml"
+    if file.is_file() and file.read_text(encoding="utf-8").startswith("family:"):
         yield folder
     elif depth:
         for child in sorted(path for path in folder.iterdir() if path.is_dir()):
             yield from _run_folders(child, depth - 1)
-
-
-def _is_run(folder: Path) -> bool:
-    file = folder / "config.yaml"
-    return file.is_file() and file.read_text(encoding="utf-8").startswith("family:")
 
 
 def read_run(path: Path, name: str) -> RunSummary:
@@ -106,9 +102,9 @@ def read_run(path: Path, name: str) -> RunSummary:
         settings |= {"split.seed": str(split.seed), "split": split.digest[:8]}
     settings |= _flatten(config)
     rows = [row for row in read_rows(path / "metrics.csv") if row.get("val_dice")]
-    if not rows:
+    best = best_row(rows, "val_dice")
+    if best is None:
         return RunSummary(name, path, settings, None, 0, None, {}, 0.0)
-    best = max(rows, key=lambda row: float(row["val_dice"]))
     return RunSummary(
         name=name,
         path=path,

@@ -18,7 +18,7 @@ from zoo.config import RunConfig, check_config, dump_config, load_config
 from zoo.contract import Family, TrainJob
 from zoo.families import load_family
 from zoo.progress import Report
-from zoo.run_files.metrics import last_metrics
+from zoo.run_files.metrics import last_row, read_rows
 from zoo.source import DataSource
 from zoo.tracking import is_first_process, tracked
 from zoo.tracking.alerts import noticed
@@ -82,7 +82,7 @@ def train(
         if is_new and not any((out / "checkpoints").glob("*")):
             shutil.rmtree(out)
         raise
-    return last_metrics(out)
+    return last_row(read_rows(out / "metrics.csv"))
 
 
 def _tell_memory(config: RunConfig, family: Family, out: Path, say: Callable[[str], None]) -> None:
@@ -151,7 +151,7 @@ def _open_run(
     """Make the run's folder, or check that it is this run's; tell whether it was made."""
     file = out / "config.yaml"
     if not is_first_process():
-        _wait_for(file)
+        wait_for_run(out)
     text = f"family: {family}\n{dump_config(config)}"
     wanted = yaml.safe_load(text)
     if file.is_file():
@@ -174,10 +174,10 @@ def _open_run(
     return True
 
 
-def _wait_for(file: Path) -> None:
-    """Wait until the first process of several has made the run's folder."""
+def wait_for_run(out: Path) -> None:
+    """Wait until the first process of several has made the run's folder, two minutes at most."""
     end = time.monotonic() + SECONDS_TO_WAIT
-    while not file.is_file() and time.monotonic() < end:
+    while not (out / "config.yaml").is_file() and time.monotonic() < end:
         time.sleep(0.1)
 
 

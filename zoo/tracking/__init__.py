@@ -41,20 +41,20 @@ def tracked(config: RunConfig, job: TrainJob, family: Family) -> Iterator[TrainJ
     if not (chosen.tensorboard or chosen.wandb or chosen.mlflow) or not is_first_process():
         yield job
         return
-    audience = Audience(config, job)
+    trackers = TrackerSet(config, job)
     ending: Ending = "failed"
     try:
-        yield watched(job, audience.tell_scores)
+        yield watched(job, trackers.log_scores)
         ending = "finished"
-        audience.tell_scores()
+        trackers.log_scores()
         if chosen.pictures:
-            audience.show(family)
+            trackers.show(family)
     except (KeyboardInterrupt, SystemExit):
         ending = "stopped"
         raise
     finally:
-        audience.tell_scores()
-        audience.close(ending)
+        trackers.log_scores()
+        trackers.close(ending)
 
 
 def is_first_process() -> bool:
@@ -87,7 +87,7 @@ def _name(column: str, labels: LabelSpace) -> str:
     return _NAMES.get(column) or column.replace("val_", "val/", 1)
 
 
-class Audience:
+class TrackerSet:
     """The trackers of a run, and what each of them has been told.
 
     `tracking/state.json` keeps that beside their files: tracker -> id, last epoch, and whether it
@@ -107,9 +107,9 @@ class Audience:
             self._state.setdefault(name, {"epoch": 0})["id"] = tracker.run_id
         told = min((int(self._state[name]["epoch"]) for name in self._trackers), default=0)
         self._feed = RowFeed(job.out / "metrics.csv", told)
-        self._keep()
+        self._save_state()
 
-    def tell_scores(self) -> None:
+    def log_scores(self) -> None:
         """Send the rows that are new."""
         rows = self._feed.poll()
         for row in rows:
@@ -118,7 +118,7 @@ class Audience:
                 if epoch > int(self._state[name]["epoch"]):
                     self._tell(name, lambda t, e=epoch, s=scores: t.log_scores(e, s), epoch=epoch)  # type: ignore[misc]
         if rows:
-            self._keep()
+            self._save_state()
 
     def show(self, family: Family) -> None:
         """Draw the worst validation images with the best weights, for trackers that lack them."""
@@ -148,7 +148,7 @@ class Audience:
                     self._send(name, drawing, epoch)
         for name in waiting:
             self._state[name]["pictures"] = name in self._trackers
-        self._keep()
+        self._save_state()
 
     def close(self, ending: Ending) -> None:
         """Close the trackers."""
@@ -175,7 +175,7 @@ class Audience:
         if epoch is not None:
             self._state[name]["epoch"] = epoch
 
-    def _keep(self) -> None:
+    def _save_state(self) -> None:
         atomic_write_text(self._file, json.dumps(self._state, indent=1) + "\n")
 
 

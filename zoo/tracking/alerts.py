@@ -23,7 +23,7 @@ from typing import Any
 
 from zoo.config import Event, NoticeConfig, RunConfig
 from zoo.contract import TrainJob
-from zoo.run_files.metrics import read_rows
+from zoo.run_files.metrics import best_row, read_rows
 from zoo.tracking import is_first_process
 
 SECONDS_TO_ANSWER = 10.0
@@ -242,7 +242,8 @@ def noticed(config: RunConfig, job: TrainJob) -> Iterator[None]:
         rows = read_rows(job.out / "metrics.csv")
         # A run that was trained already did not finish now.
         if len(rows) > before:
-            score = f"validation Dice {_best(rows)}, " if _best(rows) else ""
+            best = best_row(rows, "val_dice")
+            score = f"validation Dice {float(best['val_dice']):.4f}, " if best else ""
             text = f"{job.out.name}: finished, {score}{_elapsed(started)}"
             notifier.post("finished", text)
     finally:
@@ -253,11 +254,6 @@ def _gpus(config: Any) -> tuple[str, ...]:
     device = str(getattr(config, "device", "auto"))
     count = int(getattr(config, "devices", 1))
     return gpus_of(device, count, os.environ.get("CUDA_VISIBLE_DEVICES"))
-
-
-def _best(rows: Sequence[dict[str, str]]) -> str:
-    scores = [float(row["val_dice"]) for row in rows if row.get("val_dice")]
-    return f"{max(scores):.4f}" if scores else ""
 
 
 def _elapsed(started: float) -> str:

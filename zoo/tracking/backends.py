@@ -105,16 +105,13 @@ def open_trackers(
         found.append(TensorBoard(folder / "tensorboard", settings))
     if config.wandb is not None:
         # The agent of a W&B sweep says by the variable which run it waits for.
-        run_id = run_ids.get("wandb") or os.environ.get("WANDB_RUN_ID") or _new_id()
+        run_id = run_ids.get("wandb") or os.environ.get("WANDB_RUN_ID")
+        run_id = run_id or os.urandom(4).hex()
         found.append(Wandb(config.wandb, folder, run_name, settings, run_id))
     if config.mlflow is not None:
         run_id = run_ids.get("mlflow", "")
         found.append(Mlflow(config.mlflow, folder, run_name, settings, run_id))
     return found
-
-
-def _new_id() -> str:
-    return os.urandom(4).hex()
 
 
 def _load(module: str, key: str, package: str) -> Any:
@@ -250,7 +247,7 @@ class Mlflow:
         local = (folder / "mlflow.db").resolve()
         uri = config.uri or f"sqlite:///{local}"
         try:
-            with _quiet_mlflow():
+            with quiet_mlflow():
                 self._client = _load("mlflow", "mlflow", "mlflow-skinny").MlflowClient(uri)
                 self.run_id = run_id or self._create(config, folder, run_name)
                 self._client.update_run(self.run_id, status="RUNNING")
@@ -278,12 +275,12 @@ class Mlflow:
         """Take the scores of an epoch, counted from 1."""
         now, metric = round(time.time() * 1000), self._entities.Metric
         values = [metric(allowed(name), value, now, epoch) for name, value in scores.items()]
-        with _quiet_mlflow():
+        with quiet_mlflow():
             self._client.log_batch(self.run_id, metrics=values)
 
     def log_drawing(self, epoch: int, drawing: Drawing) -> None:
         """Take pictures of an image."""
-        with _quiet_mlflow():
+        with quiet_mlflow():
             self._client.log_text(self.run_id, drawing.caption, f"{drawing.name}/image.txt")
             for name, picture in drawing.panels.items():
                 place = f"{drawing.name}/{name.replace('/', ' ')}.png"
@@ -292,12 +289,12 @@ class Mlflow:
     def close(self, ending: Ending) -> None:
         """Say how the run ended."""
         status = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}[ending]
-        with _quiet_mlflow():
+        with quiet_mlflow():
             self._client.set_terminated(self.run_id, status)
 
 
 @contextmanager
-def _quiet_mlflow() -> Iterator[None]:
+def quiet_mlflow() -> Iterator[None]:
     """Keep MLflow's messages about its tables off the screen."""
     loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
     levels = [logger.level for logger in loggers]

@@ -21,7 +21,7 @@ from zoo.results.scoring import binary_masks, truth_masks
 from zoo.tracking.backends import Drawing, Layer, Picture
 
 Planes = Mapping[str, npt.NDArray[np.bool_]]
-# Bones of a hand need three or four, and each is two pictures.
+# 29 classes need three or four, and each is two pictures.
 _MOST_LAYERS = 8
 
 

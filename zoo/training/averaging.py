@@ -23,6 +23,8 @@ class Averaging(L.Callback):
     """Keeps an average of a network's weights beside those that learn.
 
     The average is the callback's state, so that a run that is continued goes on with it.
+    (Lightning's `WeightAveraging` would copy the module with all training images that it keeps in
+    memory, and would write the average in the place of the weights that learn.)
 
     EMA: after each step, average = keep * average + (1 - keep) * weights, buffers such as the
     statistics of batch norms too; at step n, keep is at most (1 + n) / (10 + n), so that the first

@@ -17,14 +17,8 @@ from fusion.metrics.scores import dice
 from fusion.types import TO_LOG_ODDS, Prediction
 from zoo.data.cases import Case
 from zoo.data.reading import Frame
-from zoo.inference.predict import (
-    Setting,
-    Size,
-    class_chunks,
-    enlarge,
-    predict_planes,
-    predict_semantic,
-)
+from zoo.inference.predict import Setting, class_chunks, enlarge, predict_planes, predict_semantic
+from zoo.inference.sliding_window import Size
 
 # A pixel belongs to a class from 128 of 255 on; of values that are not rounded yet, from here on.
 LEVEL = 127.5

@@ -10,7 +10,7 @@ import pytest
 
 from converters.masks import unpack
 from converters.types import LabelSpace
-from zoo.augmentation.layout import MaskLayout, class_numbers
+from zoo.augmentation.layout import MaskChannels, class_numbers
 from zoo.augmentation.pipeline import Augmentation
 
 GEOMETRIC: list[dict[str, Any]] = [
@@ -138,10 +138,10 @@ def test_a_transform_that_names_classes_wants_a_label_space() -> None:
 def test_layout_finds_classes_in_bits_in_objects_and_in_planes(packed: np.ndarray) -> None:
     planes = unpack(packed, 29)
     expected = (planes[3] | planes[17]) > 0
-    assert np.array_equal(MaskLayout().cover(packed, (3, 17)), expected)
+    assert np.array_equal(MaskChannels().cover(packed, (3, 17)), expected)
     soft = np.moveaxis(planes, 0, 2) * np.uint8(255)
-    assert np.array_equal(MaskLayout(is_soft=True).cover(soft, (3, 17)), expected)
-    objects = MaskLayout(classes=(5, 9, 5))
+    assert np.array_equal(MaskChannels(is_soft=True).cover(soft, (3, 17)), expected)
+    objects = MaskChannels(classes=(5, 9, 5))
     assert np.array_equal(objects.cover(packed, (5,)), (planes[0] | planes[2]) > 0)
     assert not objects.cover(packed, (4,)).any()
 

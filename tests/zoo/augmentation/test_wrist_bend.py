@@ -12,7 +12,7 @@ from shapely.geometry import Polygon
 from converters.masks import CropMask, pack, rasterize, unpack, unpack_labels
 from converters.posture import long_axis
 from converters.types import LabelSpace
-from zoo.augmentation.layout import MaskLayout
+from zoo.augmentation.layout import MaskChannels
 from zoo.augmentation.pipeline import Augmentation
 from zoo.augmentation.wrist_bend import WristBend, find_joint
 from zoo.phantom.anatomy import BENT, NEUTRAL, draw_hands
@@ -110,7 +110,7 @@ def test_the_forearm_stays_to_the_pixel(hands: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("degrees", [45, 20, -15, -45])
 def test_the_map_never_folds(number: int, degrees: float) -> None:
     for packed in _hands(NEUTRAL, number):
-        bend, layout = WristBend((degrees, degrees), p=1.0), MaskLayout()
+        bend, layout = WristBend((degrees, degrees), p=1.0), MaskChannels()
         bend.bind(LABELS)
         data = {"mask": packed, "layout": layout}
         columns, rows = bend.get_params_dependent_on_data({}, data)["maps"]

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from zoo.machine import facts
-from zoo.machine.doctor import Finding, describe, diagnose, has_failed, to_json
+from zoo.machine.doctor import Advice, describe, diagnose, has_failed, to_json
 from zoo.machine.facts import Facts, Gpu, Package, Torch, collect, normalise
 
 GB = 10**9
@@ -42,11 +41,11 @@ HEALTHY = Facts(
 )
 
 
-def _find(facts: Facts, topic: str) -> list[Finding]:
+def _find(facts: Facts, topic: str) -> list[Advice]:
     return [finding for finding in diagnose(facts) if finding.topic == topic]
 
 
-def _one(facts: Facts, topic: str) -> Finding:
+def _one(facts: Facts, topic: str) -> Advice:
     (found,) = _find(facts, topic)
     return found
 
@@ -221,7 +220,7 @@ def test_network(environment: dict[str, str], level: str, text: str) -> None:
 
 
 def test_lines_have_their_remedy_below() -> None:
-    text = describe([Finding("ok", "cpu", "2 cores"), Finding("fail", "disk", "full", "make room")])
+    text = describe([Advice("ok", "cpu", "2 cores"), Advice("fail", "disk", "full", "make room")])
     assert text.splitlines() == [
         "ok    cpu   2 cores",
         "fail  disk  full",
@@ -255,8 +254,8 @@ def test_this_computer(tmp_path: Path) -> None:
     assert len(diagnose(facts)) > 8
 
 
-def test_agpl_is_seen_where_it_is_installed() -> None:
-    packages = facts._read_packages()
+def test_agpl_is_seen_where_it_is_installed(tmp_path: Path) -> None:
+    packages = collect(tmp_path).packages
     found = [name for name, p in packages.items() if name.startswith("ultralytics")]
     if not found:
         pytest.skip("ultralytics is not installed")
@@ -265,11 +264,11 @@ def test_agpl_is_seen_where_it_is_installed() -> None:
     )
 
 
-def test_secrets_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secrets_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "SECRET")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:SECRET@host")
     monkeypatch.setenv("WANDB_MODE", "offline")
-    found = facts._read_switches()
+    found = collect(tmp_path).environment
     assert found["WANDB_API_KEY"] == found["MLFLOW_TRACKING_URI"] == "set"
     assert found["WANDB_MODE"] == "offline"
 
@@ -281,7 +280,8 @@ def test_the_driver_answers_where_torch_does_not(
     program.write_text('#!/bin/sh\necho "Tesla V100, SXM2, 7.0, 32768, 32500"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    (gpu,) = facts._read_driver()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    (gpu,) = collect(tmp_path).gpus
     assert gpu == Gpu("Tesla V100, SXM2", (7, 0), 32768 * 2**20, 32500 * 2**20)
 
 
@@ -293,7 +293,8 @@ def test_a_driver_without_an_answer(
     program.write_text(f"#!/bin/sh\n{answer}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert facts._read_driver() == ()
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert collect(tmp_path).gpus == ()
 
 
 def test_gpus_through_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

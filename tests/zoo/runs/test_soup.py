@@ -282,10 +282,11 @@ def test_what_is_no_soup_is_refused(
         make_soup([first], data, tmp_path / "soup")
     with pytest.raises(ValueError, match="expected each run once, found it twice"):
         make_soup([first, second, first / "."], data, tmp_path / "soup")
-    with pytest.raises(ValueError, match="--norms anew: expected one of mean, again"):
+    with pytest.raises(ValueError, match="--norms anew: expected one of mean, recompute"):
         make_soup([first, second], data, tmp_path / "soup", norms="anew")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="--norms again: the family 'shifting' learns from more"):
-        make_soup([first, second], data, tmp_path / "soup", norms="again")
+    for word in ("recompute", "again"):
+        with pytest.raises(ValueError, match=f"--norms {word}: the family 'shifting' learns from"):
+            make_soup([first, second], data, tmp_path / "soup", norms=word)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="a soup to replace, found other files"):
         make_soup([first, second], data, first)
     (second / BEST).unlink()
@@ -412,8 +413,8 @@ def test_statistics_of_batch_norms_are_those_of_the_mean(
     network = _network("smp", config, len(toys.labels))
     paths = [write_run(f"run_{n}", "smp", config, noisy(network, n)) for n in (1, 2)]
     out = tmp_path / "soup"
-    made = make_soup(paths, data, out, way="uniform", norms="again", options=CPU)
-    assert made.norms == "again"
+    made = make_soup(paths, data, out, way="uniform", norms="recompute", options=CPU)
+    assert made.norms == "recompute"
     found = read_weights(out / BEST)
     network.load_state_dict(found)
     name, norm = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.BatchNorm2d))

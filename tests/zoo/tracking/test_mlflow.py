@@ -35,9 +35,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _client(database: Path) -> Any:
-    from zoo.tracking.backends import _quiet_mlflow
+    from zoo.tracking.backends import quiet_mlflow
 
-    with _quiet_mlflow():
+    with quiet_mlflow():
         from mlflow import MlflowClient
 
         return MlflowClient(f"sqlite:///{database}")

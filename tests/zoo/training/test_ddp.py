@@ -23,7 +23,7 @@ from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, read_weights
 from zoo.runs.run import Run
-from zoo.runs.train import _wait_for
+from zoo.runs.train import wait_for_run
 from zoo.source import DataSource
 from zoo.training.loop import _environment
 
@@ -106,7 +106,7 @@ def test_later_processes_wait_for_the_first_to_make_the_folder(
             (tmp_path / "config.yaml").write_text("family: smp\n")
 
     monkeypatch.setattr("zoo.runs.train.time.sleep", sleep)
-    _wait_for(tmp_path / "config.yaml")
+    wait_for_run(tmp_path)
     assert len(made) == 3
 
 

@@ -160,12 +160,13 @@ def write_wandb_sweep(
     script = f'exec {shlex.join(fixed)} --out {shlex.quote(str(out))}/"$WANDB_RUN_ID" "$@"'
     tracked = [f"track.wandb.project={project}", "track.wandb.mode=online"]
     shell = ["/bin/sh", "-c", script, "zoo"]
+    metric = "val/dice" if config.score == "val_dice" else f"dice/{config.score}"
     result: dict[str, Any] = {
         "project": project,
         "program": "zoo",
         "command": [*shell, *config.changes, *tracked, "${args_no_hyphens}"],
         "method": "bayes" if config.sampler == "tpe" else "random",
-        "metric": {"name": _metric(config.score), "goal": "maximize"},
+        "metric": {"name": metric, "goal": "maximize"},
         "run_cap": config.trials,
         "parameters": {key: _as_wandb(p) for key, p in config.space.items()},
     }
@@ -173,10 +174,6 @@ def write_wandb_sweep(
         first = max(1, config.pruner.warmup)
         result["early_terminate"] = {"type": "hyperband", "min_iter": first, "eta": 3}
     return result
-
-
-def _metric(column: str) -> str:
-    return "val/dice" if column == "val_dice" else f"dice/{column}"
 
 
 def _as_wandb(parameter: Parameter) -> dict[str, Any]:

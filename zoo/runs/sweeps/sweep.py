@@ -19,7 +19,7 @@ from zoo.config import check_config, dump_config, load_config
 from zoo.families import load_family
 from zoo.options import as_text
 from zoo.progress import Report
-from zoo.run_files.metrics import RowFeed, read_rows
+from zoo.run_files.metrics import RowFeed, best_row, last_row, read_rows
 from zoo.runs.sweeps.config import SweepConfig
 from zoo.runs.sweeps.study import (
     distributions_of,
@@ -48,7 +48,7 @@ class PrunedError(Exception):
 
 
 @dataclass(frozen=True)
-class Trial:
+class SweepTrial:
     """One row of a sweep's table.
 
     Attributes:
@@ -81,7 +81,7 @@ def run_sweep(
     fold: int | None,
     command: Sequence[str],
     report: Report,
-) -> list[Trial]:
+) -> list[SweepTrial]:
     """Train the trials of a sweep, or those that are left of it; return all, best first.
 
     `OUT` holds a run folder a trial, `study.db` (Optuna), `trials.csv`, and `best.yaml`, which
@@ -152,7 +152,7 @@ class _Sweep:
         self._command, self._report = command, report
         self._study = open_study(config, out)
 
-    def run(self) -> list[Trial]:
+    def run(self) -> list[SweepTrial]:
         requeue(self._study)
         failures = 0
         while (done := len(finished(self._study))) < self._config.trials:
@@ -183,7 +183,10 @@ class _Sweep:
         values = values_of(self._config, trial.params)
         try:
             train_run(
-                *(self._config.family, self._config.config, self._data, self._out / folder),
+                self._config.family,
+                self._config.config,
+                self._data,
+                self._out / folder,
                 split_path=self._split_path,
                 fold=self._fold,
                 changes=[*self._config.changes, *as_changes(values)],
@@ -191,7 +194,7 @@ class _Sweep:
                 report=progress,
             )
             self._learn(trial, feed)
-            self._study.tell(trial, _best_row(self._out / folder, self._config.score)[0])
+            self._study.tell(trial, _best_score(self._out / folder, self._config.score))
         except PrunedError:
             self._study.tell(trial, state=TrialState.PRUNED)
         except (ValueError, RuntimeError) as error:
@@ -214,7 +217,7 @@ class _Sweep:
         best = max((value for value in found if value is not None), default=None)
         return "" if best is None else f", best {best:.4f}"
 
-    def _write(self) -> list[Trial]:
+    def _write(self) -> list[SweepTrial]:
         """Write the table and the best config; return the trials, best first."""
         config, study = self._config, self._study
         trials = [_row(self._out, config, found) for found in finished(study)]
@@ -234,7 +237,7 @@ class _Sweep:
             self._write_best(trials[0])
         return trials
 
-    def _write_best(self, best: Trial) -> None:
+    def _write_best(self, best: SweepTrial) -> None:
         config = self._config
         changes = [*config.changes, *as_changes(best.values)]
         model = load_family(config.family).Config
@@ -297,33 +300,28 @@ def _labels(config: SweepConfig) -> LabelSpace:
     return LabelSpace.load(base.labels)
 
 
-def _best_row(run: Path, column: str) -> tuple[float, int]:
-    """Return the highest score of a run, and its epoch."""
+def _best_score(run: Path, column: str) -> float:
+    """Return the highest score of a run."""
     rows = read_rows(run / "metrics.csv")
     if rows and column not in rows[0]:
         known = ", ".join(rows[0])
         raise ValueError(f"score '{column}': expected a column of metrics.csv: {known}")
-    scored = [(float(row[column]), -int(row["epoch"])) for row in rows if row[column]]
-    if not scored:
+    best = best_row(rows, column)
+    if best is None:
         raise ValueError(f"{run}: expected scores in metrics.csv, found none")
-    score, epoch = max(scored)
-    return score, -epoch
+    return float(best[column])
 
 
-def _row(out: Path, config: SweepConfig, trial: optuna.trial.FrozenTrial) -> Trial:
+def _row(out: Path, config: SweepConfig, trial: optuna.trial.FrozenTrial) -> SweepTrial:
     folder = folder_of(trial)
     rows = read_rows(out / folder / "metrics.csv")
-    try:
-        score, epoch = _best_row(out / folder, config.score)
-    except ValueError:
-        score, epoch = None, 0  # type: ignore[assignment]
+    best, last = best_row(rows, config.score), last_row(rows)
     state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial.state.name, "failed")
-    last = rows[-1] if rows else {}
-    return Trial(
+    return SweepTrial(
         folder=folder,
         state=state,
-        score=score,
-        epoch=epoch,
+        score=float(best[config.score]) if best else None,
+        epoch=int(best["epoch"]) if best else 0,
         epochs=int(last.get("epoch") or 0),
         seconds=float(last.get("seconds") or 0),
         values=values_of(config, trial.params),
@@ -340,7 +338,7 @@ def _free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def describe(trials: Sequence[Trial], out: Path) -> str:
+def describe(trials: Sequence[SweepTrial], out: Path) -> str:
     """Say how a sweep went, in a few lines."""
     counts = {s: sum(t.state == s for t in trials) for s in ("complete", "pruned", "failed")}
     lines = [f"{out}: " + ", ".join(f"{n} {state}" for state, n in counts.items())]
