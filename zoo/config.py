@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 import configs
+from converters.errors import one_line
 from converters.types import LabelSpace
 
 
@@ -157,7 +158,7 @@ def load_config(model: type[Model], kind: str, name: str, changes: Sequence[str]
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, found: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: expected YAML, found: {one_line(error)}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
     return check_config(model, apply_changes(raw, changes), str(path))
@@ -176,7 +177,7 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
     try:
         merged = OmegaConf.merge(OmegaConf.create(raw), OmegaConf.from_dotlist(list(changes)))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ValueError(f"{' '.join(changes)}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{' '.join(changes)}: {one_line(error)}") from None
     result = OmegaConf.to_container(merged, resolve=False)
     if not isinstance(result, dict):
         raise ValueError(f"expected keys and values, found {type(result).__name__}")

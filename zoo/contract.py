@@ -143,7 +143,7 @@ class Family(Protocol):
     def blocks(self, network: Any) -> list[Any]:
         """Return the parts that gradient checkpointing computes anew."""
 
-    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Any:
+    def training_step(self, network: Any, config: Any, labels: LabelSpace) -> Any:
         """Return what the network computes while it learns, see `zoo.families.training_step`."""
 
     def train(self, config: Any, job: TrainJob) -> None:

@@ -14,9 +14,9 @@ from pydantic import model_validator
 from converters.types import LabelSpace
 from fusion.types import Kind, Prediction
 from zoo.contract import TrainJob
-from zoo.data.reading import Frame
-from zoo.families.base import TrainedFamily
-from zoo.families.training_step import Lesson
+from zoo.data.reading import NetworkInput
+from zoo.families.base import NetworkFamily
+from zoo.families.training_step import TrainingStep
 from zoo.inference.predict import Setting, predict_semantic
 from zoo.run_files import checkpoints
 from zoo.training.semantic_config import SemanticConfig
@@ -61,7 +61,7 @@ def reads_colours(path: Path) -> bool:
     return any(v.shape[1] == 3 and v.shape[-1] > 1 for v in kernels)
 
 
-class SemanticFamily(TrainedFamily):
+class SemanticFamily(NetworkFamily):
     """A family whose networks give a logit per pixel and class: (N, C, h', w').
 
     While they learn they may give several, finest first.
@@ -70,13 +70,15 @@ class SemanticFamily(TrainedFamily):
     kind: Kind = "semantic"
     Config: type[NetworkConfig]
 
-    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Lesson:
+    def training_step(self, network: Any, config: Any, labels: LabelSpace) -> TrainingStep:
         """Return what the network computes while it learns, for the estimate of memory."""
         device = next(network.parameters()).device
         objective = config.objective(labels).to(device)
         target = torch.empty(config.batch, len(labels), *config.input_size, device=device)
         shape = (config.batch, 1, *config.input_size)
-        return Lesson(network, shape, lambda images: objective(network(images), target), objective)
+        return TrainingStep(
+            network, shape, lambda images: objective(network(images), target), objective
+        )
 
     def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
         """Return what is done to the images that are learned from."""
@@ -96,7 +98,7 @@ class SemanticFamily(TrainedFamily):
         fit_network(network, config, job, *items, augment, setting, learner=SemanticModule)
 
     def predict_frames(
-        self, network: Any, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
+        self, network: Any, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting
     ) -> Iterator[Prediction]:
         """Yield one prediction a frame, in order; the network is in evaluation mode."""
         return predict_semantic(network, frames, labels, setting)

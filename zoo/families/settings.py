@@ -15,7 +15,7 @@ from zoo.tta import PLAIN
 
 
 @dataclass(frozen=True)
-class Plan:
+class PredictionSettings:
     """How to predict.
 
     Attributes:
@@ -45,7 +45,7 @@ def plan_scoring(config: TrainerConfig) -> Setting:
     )
 
 
-def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Plan:
+def plan_prediction(config: TrainerConfig, options: PredictOptions) -> PredictionSettings:
     """Return how a run predicts; what the options leave open is as in training.
 
     A run that learned whole images and is to predict in windows does so at each image's own size,
@@ -77,7 +77,7 @@ def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Plan:
         STRIDE,
     )
     _check_inputs(config, setting, size)
-    return Plan(setting, size)
+    return PredictionSettings(setting, size)
 
 
 def _precision(config: TrainerConfig, device: torch.device) -> Precision:

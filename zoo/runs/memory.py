@@ -18,6 +18,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
+from converters.errors import one_line
 from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.contract import Family
@@ -33,7 +34,7 @@ USABLE = 0.95
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """What training needs at its peak, in bytes.
 
     Attributes:
@@ -96,7 +97,7 @@ class Device:
         return cls(float(found), chosen)
 
 
-def estimate(config: Any, family: Family, precision: Precision) -> Estimate:
+def estimate(config: Any, family: Family, precision: Precision) -> MemoryEstimate:
     """Return what a run with this config needs on a GPU; nothing is downloaded or computed.
 
     Args:
@@ -114,7 +115,7 @@ def estimate(config: Any, family: Family, precision: Precision) -> Estimate:
     held = sum(t.numel() * t.element_size() for t in outline.state_dict().values())
     blocks = family.blocks(outline) if getattr(config, "gradient_checkpointing", False) else []
     kept = measure(outline, config, family, precision, blocks)
-    return Estimate(
+    return MemoryEstimate(
         held * (1 + config.has_average),
         learned,
         config.optimizer_states * learned,
@@ -124,7 +125,7 @@ def estimate(config: Any, family: Family, precision: Precision) -> Estimate:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedBytes:
     """Bytes that a forward pass leaves for the gradient, and those that are only passing.
 
     Attributes:
@@ -149,24 +150,24 @@ def measure(
     family: Family,
     precision: Precision,
     blocks: Sequence[nn.Module],
-) -> Kept:
+) -> SavedBytes:
     """Return what autograd keeps of one batch; the outline's weights end on a pretended GPU."""
     with FakeTensorMode(allow_non_fake_inputs=True), _autocast(precision):
         # As `to_empty` does, whose further argument Ultralytics' networks do not take.
         network = outline._apply(partial(torch.empty_like, device="cuda")).train()
-        lesson = family.lesson(network, config, LabelSpace.load(config.labels))
-        tensors = (*lesson.parameters(), *lesson.buffers())
+        step = family.training_step(network, config, LabelSpace.load(config.labels))
+        tensors = (*step.parameters(), *step.buffers())
         held = {tensor.untyped_storage()._cdata for tensor in tensors}
-        images = torch.empty(lesson.images_shape, device="cuda")
-        block = _largest_block(lesson, blocks, images, held) if blocks else 0
+        images = torch.empty(step.images_shape, device="cuda")
+        block = _largest_block(step, blocks, images, held) if blocks else 0
         checkpoint_blocks(blocks)
         with saved_bytes(held) as sizes:
-            lesson(images)
-    return Kept(sum(sizes.values()), max(sizes.values(), default=0), block)
+            step(images)
+    return SavedBytes(sum(sizes.values()), max(sizes.values(), default=0), block)
 
 
 def _largest_block(
-    lesson: nn.Module, blocks: Sequence[nn.Module], images: torch.Tensor, held: set[int]
+    step: nn.Module, blocks: Sequence[nn.Module], images: torch.Tensor, held: set[int]
 ) -> int:
     """Return what the largest block keeps as long as it is not checkpointed, in bytes."""
     before: dict[nn.Module, int] = {}
@@ -183,7 +184,7 @@ def _largest_block(
         for block in blocks:
             hooks.callback(block.register_forward_pre_hook(enter).remove)
             hooks.callback(block.register_forward_hook(leave).remove)
-        lesson(images)
+        step(images)
     return max(found)
 
 
@@ -241,7 +242,7 @@ def advise(config: Any, family: Family, device: Device) -> tuple[str, str]:
     )
 
 
-def _remedies(config: Any, family: Family, device: Device, found: Estimate) -> list[str]:
+def _remedies(config: Any, family: Family, device: Device, found: MemoryEstimate) -> list[str]:
     """Return changes of the config, each of which fits by itself, the mildest first."""
     tried = [_with_batch(config, found, device)]
     if not getattr(config, "gradient_checkpointing", True):
@@ -255,19 +256,19 @@ def _remedies(config: Any, family: Family, device: Device, found: Estimate) -> l
     return [change for change in tried if change]
 
 
-def _room(found: Estimate, device: Device) -> float:
+def _room(found: MemoryEstimate, device: Device) -> float:
     """Return how much of what images need there is room for."""
     return (USABLE * device.memory - found.fixed) / (found.total - found.fixed)
 
 
-def _with_batch(config: Any, found: Estimate, device: Device) -> str:
+def _with_batch(config: Any, found: MemoryEstimate, device: Device) -> str:
     """Return a smaller batch that learns as the given one does; "" where none fits."""
     least = 2 if getattr(config, "pools_all", False) else 1
     batch = min(math.floor(config.batch * _room(found, device)), config.batch - 1)
     return "" if batch < least else config.with_batch(batch)
 
 
-def _with_size(config: Any, found: Estimate, device: Device) -> str:
+def _with_size(config: Any, found: MemoryEstimate, device: Device) -> str:
     """Return a smaller size of the same shape; "" where none fits, and for windows."""
     room = _room(found, device)
     return "" if room <= 0 else config.with_size(math.sqrt(room))
@@ -285,5 +286,5 @@ def advise_before(config: RunConfig, family: Family) -> tuple[str, str]:
         return advise(config, family, device)
     except (ValueError, RuntimeError, NotImplementedError) as error:
         # Not every operation of every network can be pretended; that must not keep it from running.
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         return f"no estimate of memory: {reason:.160}", ""

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+from converters.errors import one_line
 from zoo.families.hub import load_pretrained, quiet
 from zoo.families.semantic import NetworkConfig, SemanticFamily
 from zoo.run_files.licences import WeightSource, of_hub
@@ -94,7 +95,7 @@ class HuggingFaceConfig(NetworkConfig):
             with quiet():
                 return kind.config(**given)
         except Exception as error:  # whatever transformers' checks raise, it is about the config
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ValueError(f"network: {type(error).__name__}: {reason:.300}") from None
 
 
@@ -246,7 +247,7 @@ class HuggingFaceFamily(SemanticFamily):
         try:
             return kind.wrap(kind.network(dimensions))
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ValueError(
                 f"network: these dimensions do not fit: {type(error).__name__}: {reason:.300}"
             ) from None

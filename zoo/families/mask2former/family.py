@@ -22,7 +22,7 @@ from converters.types import LabelSpace
 from fusion.types import soft_mask
 from zoo.config import StrictModel
 from zoo.families.hub import load_pretrained, quiet
-from zoo.families.instances import Found, InstanceConfig, InstanceFamily, InstanceNetwork
+from zoo.families.instances import InstanceConfig, InstanceFamily, InstanceNetwork, InstancesByClass
 from zoo.inference.predict import enlarge
 from zoo.run_files.licences import WeightSource, of_hub
 
@@ -35,7 +35,7 @@ _KNOWN: dict[str, Four] = {
 }
 
 
-class Backbone(StrictModel):
+class SwinDimensions(StrictModel):
     """A Swin Transformer, stage by stage; the defaults are Swin-T's.
 
     Attributes:
@@ -53,7 +53,7 @@ class Backbone(StrictModel):
     drop_path_rate: float = Field(default=0.3, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _divisible(self) -> Backbone:
+    def _divisible(self) -> SwinDimensions:
         if any(self.embed_dim * 2**n % heads for n, heads in enumerate(self.num_heads)):
             raise ValueError(
                 f"expected embed_dim {self.embed_dim}, doubled at each stage, that num_heads "
@@ -62,7 +62,7 @@ class Backbone(StrictModel):
         return self
 
 
-class Dimensions(StrictModel):
+class Mask2FormerDimensions(StrictModel):
     """A Mask2Former of random weights; the defaults are its authors' for Swin-T.
 
     Attributes:
@@ -77,7 +77,7 @@ class Dimensions(StrictModel):
         dropout: in both.
     """
 
-    backbone: Backbone = Backbone()
+    backbone: SwinDimensions = SwinDimensions()
     num_queries: int = Field(default=100, gt=0)
     hidden_dim: int = Field(default=256, gt=0, multiple_of=32)
     encoder_layers: int = Field(default=6, gt=0)
@@ -88,7 +88,7 @@ class Dimensions(StrictModel):
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _divisible(self) -> Dimensions:
+    def _divisible(self) -> Mask2FormerDimensions:
         if self.hidden_dim % self.num_attention_heads:
             raise ValueError(
                 f"expected hidden_dim {self.hidden_dim} that num_attention_heads "
@@ -97,14 +97,14 @@ class Dimensions(StrictModel):
         return self
 
 
-class LossWeights(StrictModel):
+class Mask2FormerLossWeights(StrictModel):
     """How much each loss counts, and where masks are compared; transformers' names and values.
 
     Attributes:
-        class_weight: which bone a query is.
+        class_weight: which class a query is of.
         mask_weight: cross-entropy of a mask's points.
         dice_weight: Dice of a mask's points.
-        no_object_weight: how much a query counts that shall be no bone.
+        no_object_weight: how much a query counts that shall be no object.
         train_num_points: points at which masks are compared.
         oversample_ratio: how many times as many are drawn to choose the least sure ones from.
         importance_sample_ratio: share of the points that are chosen so.
@@ -130,8 +130,8 @@ class Mask2FormerConfig(InstanceConfig):
     """
 
     pretrained: str | None = None
-    network: Dimensions | None = None
-    loss_weights: LossWeights = LossWeights()
+    network: Mask2FormerDimensions | None = None
+    loss_weights: Mask2FormerLossWeights = Mask2FormerLossWeights()
 
     @model_validator(mode="after")
     def _one_source(self) -> Mask2FormerConfig:
@@ -189,7 +189,7 @@ class Mask2Former(InstanceNetwork):
         present = [part[own].float() for part, own in zip(masks, found, strict=True)]
         return self._losses(images, present, [classes[own] for own in found])
 
-    def rehearse(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    def dummy_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Compute what `loss` does, for the estimate of memory; the match is left out."""
         labels = [torch.arange(masks.shape[1], device=masks.device)] * len(masks)
         criterion = self.network.criterion
@@ -217,7 +217,7 @@ class Mask2Former(InstanceNetwork):
             total: torch.Tensor = self.network.get_loss(losses)
         return total
 
-    def find(self, images: torch.Tensor) -> list[Found]:
+    def find(self, images: torch.Tensor) -> list[InstancesByClass]:
         """Return each image's instances, of classes that occur once the best one.
 
         Args:
@@ -231,9 +231,9 @@ class Mask2Former(InstanceNetwork):
 
     def _collect(
         self, scores: torch.Tensor, masks: torch.Tensor, size_hw: tuple[int, int]
-    ) -> Found:
+    ) -> InstancesByClass:
         box = (0.0, 0.0, float(size_hw[1]), float(size_hw[0]))
-        found: Found = {}
+        found: InstancesByClass = {}
         for query, label, score in self._choose(scores):
             # One after the other: of many queries the planes would not fit.
             plane = enlarge(masks[query][None, None], size_hw)[0, 0].sigmoid()
@@ -322,7 +322,7 @@ class Mask2FormerFamily(InstanceFamily):
         known = next((d for start, d in _KNOWN.items() if name.startswith(start)), None)
         if known is None:
             raise ValueError(f"pretrained '{name}': its dimensions come with the weights")
-        network = Dimensions(backbone=Backbone(depths=known))
+        network = Mask2FormerDimensions(backbone=SwinDimensions(depths=known))
         return config.model_copy(update={"pretrained": None, "network": network})
 
     def rebuild(self, run: Path, config: Mask2FormerConfig, classes: int) -> Mask2Former:
@@ -348,7 +348,7 @@ class Mask2FormerFamily(InstanceFamily):
         return [of_hub(config.pretrained)] if config.pretrained else []
 
 
-def _describe(network: Dimensions, classes: int, losses: dict[str, Any]) -> Architecture:
+def _describe(network: Mask2FormerDimensions, classes: int, losses: dict[str, Any]) -> Architecture:
     stages = [f"stage{n}" for n in range(1, 5)]
     swin = SwinConfig(num_channels=3, out_features=stages, **network.backbone.model_dump())
     return Architecture(

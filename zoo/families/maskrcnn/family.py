@@ -21,7 +21,7 @@ from torchvision.ops import masks_to_boxes
 from converters.types import LabelSpace
 from fusion.types import SoftMask
 from zoo.config import StrictModel
-from zoo.families.instances import Found, InstanceConfig, InstanceFamily, InstanceNetwork
+from zoo.families.instances import InstanceConfig, InstanceFamily, InstanceNetwork, InstancesByClass
 from zoo.families.maskrcnn.parts import (
     COCO,
     TIMM,
@@ -35,20 +35,20 @@ from zoo.families.maskrcnn.parts import (
 )
 from zoo.run_files import licences
 
-Target = dict[str, torch.Tensor]
+DetectionTarget = dict[str, torch.Tensor]
 # Torchvision's coordinates count pixels' centres, a soft mask's count their edges.
 CENTRE = 0.5
 # Detections of an image, where a class may have several: torchvision's `box_detections_per_img`.
 AT_MOST = 100
 
 
-class LossWeights(StrictModel):
+class MaskRcnnLossWeights(StrictModel):
     """How much each of torchvision's losses counts.
 
     Attributes:
-        objectness: whether an anchor is on a bone.
+        objectness: whether an anchor is on an object.
         rpn_box_reg: a proposal's place.
-        classifier: which bone a proposal is on.
+        classifier: which class a proposal is of.
         box_reg: a box's place.
         mask: a mask's cells.
     """
@@ -69,16 +69,16 @@ class DetectorOptions(StrictModel):
         rpn_post_nms_top_n_train: proposals of an image after it.
         rpn_post_nms_top_n_test: the same in evaluation.
         rpn_nms_thresh: IoU above which the weaker proposal goes.
-        rpn_fg_iou_thresh: IoU from which an anchor is on a bone.
+        rpn_fg_iou_thresh: IoU from which an anchor is on an object.
         rpn_bg_iou_thresh: IoU below which it is on none.
         rpn_batch_size_per_image: anchors of an image that are learned from.
-        rpn_positive_fraction: share of them on bones.
+        rpn_positive_fraction: share of them on objects.
         rpn_score_thresh: proposals that are less sure are dropped.
         box_nms_thresh: IoU above which the weaker box of a class goes.
-        box_fg_iou_thresh: IoU from which a proposal is on a bone.
+        box_fg_iou_thresh: IoU from which a proposal is on an object.
         box_bg_iou_thresh: IoU below which it is on none.
         box_batch_size_per_image: proposals of an image that are learned from.
-        box_positive_fraction: share of them on bones.
+        box_positive_fraction: share of them on objects.
     """
 
     rpn_pre_nms_top_n_train: int = Field(default=2000, gt=0)
@@ -114,8 +114,8 @@ class MaskRcnnConfig(InstanceConfig):
             would make worse.
         channels: of the pyramid and of the heads.
         hidden: of the last layer before a box's class.
-        mask_cells: rows and columns of the mask of a box, whatever the bone's size; even. 28 is
-            torchvision's.
+        mask_cells: rows and columns of the mask of a box, whatever the object's size; even. 28
+            is torchvision's.
         anchors: sides of the boxes that the five levels start from, in pixels of the input.
         loss_weights: how much each loss counts.
         detector: torchvision's further numbers.
@@ -129,7 +129,7 @@ class MaskRcnnConfig(InstanceConfig):
     hidden: int = Field(default=1024, gt=0)
     mask_cells: int = Field(default=28, gt=0, multiple_of=2)
     anchors: tuple[int, int, int, int, int] = (32, 64, 128, 256, 512)
-    loss_weights: LossWeights = LossWeights()
+    loss_weights: MaskRcnnLossWeights = MaskRcnnLossWeights()
     detector: DetectorOptions = DetectorOptions()
 
     @model_validator(mode="after")
@@ -168,7 +168,7 @@ class MaskRcnnConfig(InstanceConfig):
         return self
 
 
-def to_target(masks: torch.Tensor, classes: torch.Tensor) -> Target:
+def to_target(masks: torch.Tensor, classes: torch.Tensor) -> DetectionTarget:
     """Return what torchvision learns an image from.
 
     A box ends half a pixel beyond the outermost pixels' centres, so that one pixel has a box, too.
@@ -209,7 +209,9 @@ def to_soft_mask(box_xyxy: torch.Tensor, prob: torch.Tensor) -> SoftMask:
 class MaskRcnn(InstanceNetwork):
     """A Mask R-CNN on grey images; its parts have torchvision's names."""
 
-    def __init__(self, network: MaskRCNN, weights: LossWeights, floor: float, once: bool) -> None:
+    def __init__(
+        self, network: MaskRCNN, weights: MaskRcnnLossWeights, floor: float, once: bool
+    ) -> None:
         super().__init__(floor, once)
         self.backbone, self.rpn, self.roi_heads = network.backbone, network.rpn, network.roi_heads
         self.roi_heads.score_thresh = floor
@@ -244,26 +246,26 @@ class MaskRcnn(InstanceNetwork):
             total = total + self._weights[name] * value
         return total
 
-    def rehearse(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    def dummy_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Compute what `loss` does, for the estimate of memory.
 
-        The heads see as many proposals, and as many on bones, as they may; the few numbers of the
+        The heads see as many proposals, and as many on objects, as they may; the few numbers of the
         losses themselves are left out.
         """
         _, features = self._look(images)
         heads, first = self.roi_heads, features["0"]
         logits, moves = self.rpn.head(list(features.values()))
         count = len(images) * heads.fg_bg_sampler.batch_size_per_image
-        on_bones = int(count * heads.fg_bg_sampler.positive_fraction)
+        on_objects = int(count * heads.fg_bg_sampler.positive_fraction)
         side, cells = (pool.output_size[0] for pool in (heads.box_roi_pool, heads.mask_roi_pool))
         boxes = first.new_zeros((count, first.shape[1], side, side))
-        shapes = first.new_zeros((on_bones, first.shape[1], cells, cells))
+        shapes = first.new_zeros((on_objects, first.shape[1], cells, cells))
         seen = heads.box_predictor(heads.box_head(boxes))
         planes = heads.mask_predictor(heads.mask_head(shapes))
         every = (*logits, *moves, *seen, planes)
         return torch.stack([part.float().square().mean() for part in every]).sum()
 
-    def find(self, images: torch.Tensor) -> list[Found]:
+    def find(self, images: torch.Tensor) -> list[InstancesByClass]:
         """Return each image's instances, of classes that occur once the best one.
 
         Non-maximum suppression never removes the best one of a class.
@@ -312,8 +314,8 @@ def _surest(
 
 def _collect(
     boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, probs: torch.Tensor
-) -> Found:
-    found: Found = {}
+) -> InstancesByClass:
+    found: InstancesByClass = {}
     detections = zip(boxes.cpu(), scores.tolist(), labels.tolist(), probs.cpu(), strict=True)
     for box, score, label, prob in detections:
         evidence = min(score, 1.0), to_soft_mask(box, prob[0])

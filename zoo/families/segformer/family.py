@@ -24,7 +24,7 @@ ARCHITECTURE = "network.json"
 DATA = "data"
 
 
-class Dimensions(StrictModel):
+class SegFormerDimensions(StrictModel):
     """A Mix Transformer and its head, stage by stage; the defaults are MiT-B0's.
 
     Attributes:
@@ -64,7 +64,7 @@ class SegFormerConfig(NetworkConfig):
     """
 
     pretrained: str | None = None
-    network: Dimensions | None = None
+    network: SegFormerDimensions | None = None
     channels: Literal[1, 3] = 1
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ import timm
 from pydantic import Field, model_validator
 from torch import nn
 
+from converters.errors import one_line
 from zoo.families.semantic import NetworkConfig, SemanticFamily, quiet_hub, reads_colours
 from zoo.families.smp.nested import DeepUnetPlusPlus
 from zoo.run_files import checkpoints
@@ -181,7 +182,7 @@ def _create(
                 **further,
             )
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         if weights is not None and not isinstance(error, KeyError | TypeError):
             raise ValueError(
                 f"encoder_weights '{weights}': could not get the weights of '{config.encoder}'; "

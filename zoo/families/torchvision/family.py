@@ -11,6 +11,7 @@ from pydantic import model_validator
 from torch import nn
 from torchvision.models import get_model, get_model_weights
 
+from converters.errors import one_line
 from zoo.families.semantic import NetworkConfig, SemanticFamily, reads_colours
 from zoo.run_files import checkpoints, licences
 
@@ -178,7 +179,7 @@ def _fetch(config: TorchvisionConfig, name: str) -> dict[str, torch.Tensor]:
         # weights_only: torchvision's files are pickles, of which only tensors are read.
         found = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(
             f"pretrained '{name}': could not get torchvision's weights; run once with a network "
             "connection, give a safetensors file of the backbone, or set pretrained=null: "

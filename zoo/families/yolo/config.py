@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 
+from converters.errors import one_line
 from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
@@ -49,7 +50,7 @@ class YoloConfig(RunConfig):
         augment: transforms as the semantic families list them, but for those that mix samples; they
             take the place of the few that Ultralytics has of albumentations. Its own (`hsv_v`,
             `degrees`, `fliplr`, ...) are set by their keys, and stay on beside the list.
-        overlap_mask: True would give pixels that two bones share to the smaller one only.
+        overlap_mask: True would give pixels that two objects share to the smaller one only.
         mask_ratio: the loss compares masks of the input's size divided by this.
         cache: keep images in memory.
         patience: epochs without a better score until training stops; 0 never stops.
@@ -198,5 +199,5 @@ def ultralytics_settings(config: YoloConfig, device: torch.device, folder: Path)
     try:
         get_cfg(overrides=dict(settings))
     except (TypeError, ValueError, SyntaxError) as error:
-        raise ValueError(f"Ultralytics: {' '.join(str(error).split())}") from None
+        raise ValueError(f"Ultralytics: {one_line(error)}") from None
     return settings

@@ -23,16 +23,17 @@ from torch import nn
 
 import configs
 import converters.formats.yolo
+from converters.errors import one_line
 from converters.files.images import image_suffix, read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import Scores
 from fusion.types import Evidence, Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob, division
-from zoo.families.training_step import Lesson
+from zoo.families.training_step import TrainingStep
 from zoo.families.yolo.config import YoloConfig, ultralytics_settings
 from zoo.families.yolo.masks import Letterbox, all_detections, best_detections, soft_masks
-from zoo.families.yolo.trainer import OfflineSegmentation, Plan, is_finished
-from zoo.families.yolo.training_step import build_lesson
+from zoo.families.yolo.trainer import OfflineSegmentation, TrainerPlan, is_finished
+from zoo.families.yolo.training_step import build_training_step
 from zoo.machine.devices import Precision, autocast, choose_device, choose_precision
 from zoo.results.scoring import score_prediction
 from zoo.run_files.checkpoints import RESUME, find_weights, load_weights
@@ -113,7 +114,7 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
         found = checkpoint.get("ema") or checkpoint["model"]
         state: dict[str, torch.Tensor] = found.float().state_dict()
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(f"{path}: expected weights of Ultralytics: {reason:.300}") from None
     return state
 
@@ -136,7 +137,7 @@ def train(config: YoloConfig, job: TrainJob) -> None:
         raise ValueError(f"{job.data}: expected images to learn from, found none")
     device = choose_device(config.device)
     precision = choose_precision(device) if config.precision == "auto" else config.precision
-    plan = Plan(
+    plan = TrainerPlan(
         settings=ultralytics_settings(config, device, job.out / "ultralytics"),
         classes=job.labels.names,
         images=label_files(job),
@@ -317,9 +318,11 @@ class YoloFamily:
         """Return nothing: Ultralytics' trainer has no gradient checkpointing."""
         return []
 
-    def lesson(self, network: nn.Module, config: YoloConfig, labels: LabelSpace) -> Lesson:
+    def training_step(
+        self, network: nn.Module, config: YoloConfig, labels: LabelSpace
+    ) -> TrainingStep:
         """Return what the network computes while it learns, one object of each class an image."""
-        return build_lesson(network, config, len(labels))
+        return build_training_step(network, config, len(labels))
 
     def train(self, config: YoloConfig, job: TrainJob) -> None:
         """Train a model and leave it in `job.out`; a killed run continues."""

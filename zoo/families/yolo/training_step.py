@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from ultralytics.utils.loss import v8SegmentationLoss
 
-from zoo.families.training_step import Lesson
+from zoo.families.training_step import TrainingStep
 from zoo.families.yolo.config import YoloConfig
 
 # Cells of the grid that learn one object's mask: Ultralytics' `tal_topk`; of networks without
@@ -17,7 +17,7 @@ from zoo.families.yolo.config import YoloConfig
 CELLS, CELLS_OF_ONE = 10, 1
 
 
-def build_lesson(network: nn.Module, config: YoloConfig, objects: int) -> Lesson:
+def build_training_step(network: nn.Module, config: YoloConfig, objects: int) -> TrainingStep:
     """Return a batch's way through the network and the losses of scores and masks.
 
     Masks need most: each cell that learns an object's has that mask at full size, whatever the
@@ -38,7 +38,7 @@ def build_lesson(network: nn.Module, config: YoloConfig, objects: int) -> Lesson
         losses = [_head_losses(head, objects * cells, side) for head, cells in heads]
         return torch.stack(losses).sum()
 
-    return Lesson(network, (config.batch, 3, config.imgsz, config.imgsz), compute)
+    return TrainingStep(network, (config.batch, 3, config.imgsz, config.imgsz), compute)
 
 
 def _head_losses(head: dict[str, Any], masks: int, side: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from converters.errors import one_line
 from converters.files.provenance import atomic_write_text, read_provenance, write_provenance
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_config
@@ -196,7 +197,7 @@ class _Sweep:
             self._study.tell(trial, state=TrialState.PRUNED)
         except (ValueError, RuntimeError) as error:
             # A loss that diverges, or a batch that is too large for the device.
-            trial.set_user_attr("note", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            trial.set_user_attr("note", f"{type(error).__name__}: {one_line(error)}")
             self._study.tell(trial, state=TrialState.FAIL)
             return error
         finally:

@@ -19,8 +19,8 @@ from zoo.config import load_config
 from zoo.families.maskrcnn.family import (
     FAMILY,
     DetectorOptions,
-    LossWeights,
     MaskRcnnConfig,
+    MaskRcnnLossWeights,
     to_soft_mask,
     to_target,
 )
@@ -98,10 +98,10 @@ def test_every_bone_has_a_whole_mask_of_its_own() -> None:
     assert target["boxes"].tolist() == boxes
 
 
-@pytest.mark.parametrize("name", list(LossWeights.model_fields))
+@pytest.mark.parametrize("name", list(MaskRcnnLossWeights.model_fields))
 def test_losses_count_by_their_weights(name: str, make_network: Any, draw: Any) -> None:
     images, masks, classes = draw()
-    none = dict.fromkeys(LossWeights.model_fields, 0.0)
+    none = dict.fromkeys(MaskRcnnLossWeights.model_fields, 0.0)
     values = []
     for factor in (1.0, 3.0):
         torch.manual_seed(0)
