@@ -59,8 +59,7 @@ def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]
     loaded: Any = load_config(kind, family, config, changes)
     if not loaded.augment:
         raise ValueError(f"{family} config '{config}': expected 'augment' with steps, found none")
-    size_hw = getattr(loaded, "size", None) or (loaded.imgsz, loaded.imgsz)
-    return Plan(loaded.augment, LabelSpace.load(loaded.labels), tuple(size_hw))
+    return Plan(loaded.augment, LabelSpace.load(loaded.labels), loaded.size)
 
 
 def preview(

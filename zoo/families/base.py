@@ -33,7 +33,6 @@ class NetworkFamily(ABC):
 
     name: str
     kind: Kind
-    streams = ""
     Config: type[TrainerConfig]
 
     @abstractmethod

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
 
 from converters.types import Frame, LabelSpace, Sample
@@ -23,26 +22,13 @@ from zoo.families.base import NetworkFamily
 from zoo.families.training_step import TrainingStep
 from zoo.inference.predict import Setting
 from zoo.machine.devices import autocast
-from zoo.training.config import TrainerConfig
+from zoo.training.instance_config import InstanceConfig
 
 if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
 
 InstancesByClass = dict[int, tuple[Evidence, ...]]
 """Class number -> its instances, the surest first: score, and soft mask in pixels of the input."""
-
-
-class InstanceConfig(TrainerConfig):
-    """How a network is trained that finds every object by itself.
-
-    Where the label space says that a class occurs once in an image, its parts are one instance;
-    otherwise each annotated object is one.
-
-    Attributes:
-        conf: instances that are less sure are dropped.
-    """
-
-    conf: float = Field(default=0.05, ge=0, lt=1)
 
 
 class InstanceNetwork(nn.Module, ABC):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import model_validator
 
 from converters.types import LabelSpace
 from fusion.types import Kind, Prediction
@@ -25,36 +24,6 @@ if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
 
 
-class NetworkConfig(SemanticConfig):
-    """A config that says, beside how to train, which network."""
-
-    @property
-    def outputs(self) -> int:
-        """How many outputs the network can give while it learns."""
-        return 1
-
-    @property
-    def pools_all(self) -> bool:
-        """Whether a batch norm sees one value an image and channel, so that a batch needs two."""
-        return False
-
-    @model_validator(mode="after")
-    def _fits_network(self) -> NetworkConfig:
-        found, known = len(self.deep_supervision), self.outputs
-        if found > 1 and found != known:
-            expected = f"{known} weights, finest first, or none" if known > 1 else "none"
-            raise ValueError(
-                f"deep_supervision: this network gives {known} output{'s' * (known > 1)} while it "
-                f"learns: expected {expected}, found {found}"
-            )
-        if self.pools_all and self.batch < 2:
-            raise ValueError(
-                "batch: expected at least 2, found 1: this network normalises what it pools over "
-                "the whole image, one value an image"
-            )
-        return self
-
-
 def reads_colours(path: Path) -> bool:
     """Tell whether a safetensors file has a first convolution that reads three channels."""
     kernels = (v for v in checkpoints.read_weights(path).values() if v.ndim == 4)
@@ -68,7 +37,7 @@ class SemanticFamily(NetworkFamily):
     """
 
     kind: Kind = "semantic"
-    Config: type[NetworkConfig]
+    Config: type[SemanticConfig]
 
     def training_step(self, network: Any, config: Any, labels: LabelSpace) -> TrainingStep:
         """Return what the network computes while it learns, for the estimate of memory."""

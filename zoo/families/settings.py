@@ -10,7 +10,7 @@ from zoo.config import check_config
 from zoo.contract import PredictOptions
 from zoo.inference.predict import Setting, Size
 from zoo.machine.devices import Precision, choose_device, choose_precision
-from zoo.training.config import STRIDE, TrainerConfig
+from zoo.training.config import STRIDE, TrainerConfig, WindowConfig
 from zoo.tta import PLAIN
 
 
@@ -34,7 +34,7 @@ def plan_scoring(config: TrainerConfig) -> Setting:
         ValueError: the device is not there.
     """
     device = choose_device(config.device)
-    window, overlap = config.sliding
+    window, overlap = config.parts.window, config.parts.overlap
     return Setting(
         device,
         _precision(config, device),
@@ -55,7 +55,7 @@ def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Predictio
         ValueError: the device is not there, options do not go together, or the network does not
             take inputs of a size that they ask for.
     """
-    learned, overlap = config.sliding
+    learned, overlap = config.parts.window, config.parts.overlap
     window = learned if options.window is None else options.window
     if window == "whole":
         window = None
@@ -90,9 +90,7 @@ def _check_inputs(config: TrainerConfig, setting: Setting, size: Size | None) ->
         seen = {setting.window}
     else:
         seen = {setting.shown_size(size, v) for v in (PLAIN, *setting.variants)} if size else set()
-    of_windows = ("window", "work_size", "focus", "windows_per_image", "window_margin")
-    fields = {k: f for k, f in type(config).model_fields.items() if k in of_windows}
-    whole = {k: f.get_default(call_default_factory=True) for k, f in fields.items()}
+    whole = WindowConfig().model_dump() if isinstance(config, WindowConfig) else {}
     for height, width in sorted(seen - {config.input_size}):
         # As if it were trained so: the family's config knows which sizes its networks take.
         changed = {"size": [height, width], "augment": ()} | whole

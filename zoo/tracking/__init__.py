@@ -138,7 +138,7 @@ class Audience:
         # Late: most runs draw nothing.
         from zoo.tracking.drawings import draw_worst, worst_samples
 
-        options = PredictOptions(device=str(getattr(self._config, "device", "auto")))
+        options = PredictOptions(device=self._config.workload.device)
         predictions = family.predict(self._job.out, self._config, samples, options)
         labels = self._job.labels
         worst = worst_samples(predictions, samples, labels, self._config.track.pictures)

@@ -124,7 +124,7 @@ def _open_data(
     folder = None
     if config.cache == "disk":
         folder = Path(config.cache_dir) if config.cache_dir else job.out / "cache"
-    windows = config.windows(job.labels)
+    windows = config.parts.windows(job.labels)
     data = TrainingSet(
         *(train, size, augment, config.seed, in_memory),
         cache_dir=folder,

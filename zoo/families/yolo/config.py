@@ -115,6 +115,14 @@ class YoloConfig(RunConfig):
 
     # An average of the weights is always kept, and always scored.
     has_average: ClassVar[bool] = True
+    # Ultralytics' trainer has none.
+    gradient_checkpointing: ClassVar[bool] = False
+    least_batch: ClassVar[int] = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width that images are stretched to, in pixels, with a border."""
+        return self.imgsz, self.imgsz
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -134,6 +142,9 @@ class YoloConfig(RunConfig):
         """Return the change that leaves a share of the images' sides; "" where there is none."""
         side = int(self.imgsz * share) // STRIDE_PX * STRIDE_PX
         return f"imgsz={side}" if side >= 2 * STRIDE_PX else ""
+
+    def with_checkpointing(self) -> None:
+        """Return nothing: there is no such config."""
 
     @field_validator("imgsz")
     @classmethod

@@ -17,12 +17,9 @@ from transformers import (
 
 import configs
 from zoo.contract import PredictOptions
-from zoo.families.mask2former.family import (
-    FAMILY,
-    Mask2FormerDimensions,
-    Mask2FormerLossWeights,
-    query_scores,
-)
+from zoo.families.mask2former.config import Mask2FormerDimensions, Mask2FormerLossWeights
+from zoo.families.mask2former.family import FAMILY
+from zoo.families.mask2former.network import query_scores
 
 HEIGHT, WIDTH = 64, 96
 FEW = {"train_num_points": 256}

@@ -16,14 +16,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 import configs
 from zoo.config import load_config
-from zoo.families.maskrcnn.family import (
-    FAMILY,
-    DetectorOptions,
-    MaskRcnnConfig,
-    MaskRcnnLossWeights,
-    to_soft_mask,
-    to_target,
-)
+from zoo.families.maskrcnn.config import DetectorOptions, MaskRcnnConfig, MaskRcnnLossWeights
+from zoo.families.maskrcnn.family import FAMILY
+from zoo.families.maskrcnn.network import to_soft_mask, to_target
 from zoo.families.maskrcnn.parts import V1, V2, build_detector, freeze_norms
 
 HEIGHT, WIDTH = 64, 96

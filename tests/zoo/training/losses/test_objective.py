@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config
-from zoo.families.smp.family import FAMILY, SmpConfig
+from zoo.families.smp.config import SmpConfig
+from zoo.families.smp.family import FAMILY
 from zoo.run_files.checkpoints import RESUME
 from zoo.training.losses import LOSSES, LossTarget, check_losses
 from zoo.training.losses.objective import Objective, resolve_class_weights, weigh_shared
