@@ -132,7 +132,13 @@ class InstanceFamily(NetworkFamily):
             _check_augment(augment, bits, job.labels)
             train = ObjectItems(job.train, job.labels, bits)
         fit_network(
-            *(network, config, job, train, val, augment, setting),
+            network,
+            config,
+            job,
+            train,
+            val,
+            augment,
+            setting,
             learner=InstanceModule,
             predict=predict_instances,
             objects=bits.classes if bits else None,

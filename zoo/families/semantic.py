@@ -63,8 +63,8 @@ class SemanticFamily(NetworkFamily):
         from zoo.training.loop import fit_network
         from zoo.training.module import SemanticModule
 
-        items = self.open_items(config, job)
-        fit_network(network, config, job, *items, augment, setting, learner=SemanticModule)
+        train, val = self.open_items(config, job)
+        fit_network(network, config, job, train, val, augment, setting, learner=SemanticModule)
 
     def predict_frames(
         self, network: Any, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting

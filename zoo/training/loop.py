@@ -126,7 +126,11 @@ def _open_data(
         folder = Path(config.cache_dir) if config.cache_dir else job.out / "cache"
     windows = config.parts.windows(job.labels)
     data = TrainingSet(
-        *(train, size, augment, config.seed, in_memory),
+        train,
+        size,
+        augment,
+        config.seed,
+        in_memory,
         cache_dir=folder,
         windows=windows,
         objects=objects,

@@ -84,7 +84,8 @@ def _check_labels(root: Path, job: TrainJob) -> None:
 
 def _convert(job: TrainJob, root: Path) -> None:
     converters.write(
-        *([*job.train, *job.val], root),
+        [*job.train, *job.val],
+        root,
         format="segformer",
         labels=job.labels,
         split=division(job),

@@ -112,7 +112,7 @@ def label_files(job: TrainJob) -> list[Path]:
     samples = [*job.train, *job.val]
     folder = job.out / "data"
     if not _is_written(folder, samples):
-        converters.write(*(samples, folder), format="yolo", labels=job.labels, split=division(job))
+        converters.write(samples, folder, format="yolo", labels=job.labels, split=division(job))
     named = zip(converters.formats.yolo.file_names(samples), job.train, strict=False)
     return [folder / "images" / "train" / (name + image_suffix(sample)) for name, sample in named]
 
