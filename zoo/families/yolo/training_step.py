@@ -7,12 +7,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ultralytics.utils.loss import v8SegmentationLoss
 
 from converters.types import LabelSpace
 from zoo.families.training_step import TrainingStep
 from zoo.families.yolo.config import YoloConfig
 from zoo.families.yolo.network import build_network
+
+# isort: split
+from ultralytics.utils.loss import v8SegmentationLoss
 
 # Cells of the grid that learn one object's mask: Ultralytics' `tal_topk`; of networks without
 # non-maximum suppression a second head has one cell an object.

@@ -527,7 +527,7 @@ def refuse(*_): raise AssertionError("something reached for a network")
 socket.getaddrinfo = socket.socket.connect = refuse
 import torch
 threads = torch.get_num_threads()
-import zoo.families.yolo
+import zoo.families.yolo.training_step, zoo.families.yolo.family
 from ultralytics.utils import ONLINE, SETTINGS
 from ultralytics.utils.events import events
 assert not ONLINE and not SETTINGS["sync"] and not events.enabled
