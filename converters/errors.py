@@ -78,6 +78,15 @@ class MissingDependency(ImportError):  # noqa: N818 (it reads as what is wrong)
     """A library that only some commands need is not installed; the message says how to get it."""
 
 
+def one_line(error: object) -> str:
+    r"""Return what an error says as one line, for a message that goes on.
+
+    >>> one_line(ValueError("no such\n  file"))
+    'no such file'
+    """
+    return " ".join(str(error).split())
+
+
 def import_optional(name: str, extra: str) -> ModuleType:
     """Import a library that not every installation has.
 

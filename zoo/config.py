@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -19,7 +20,10 @@ from pydantic import (
 )
 
 import configs
+from converters.errors import one_line
 from converters.types import LabelSpace
+
+DEFAULT_LABELS = "hand_bones"
 
 
 class StrictModel(BaseModel):
@@ -114,8 +118,31 @@ class NoticeConfig(StrictModel):
         return url
 
 
+@dataclass(frozen=True)
+class Workload:
+    """Where a run computes, and for how long, as the keys of these names say in every config.
+
+    The defaults are those of a config without the key.
+
+    Attributes:
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        devices: how many of that kind, in each computer.
+        num_nodes: how many computers.
+        epochs: passes over the training samples; 0 where they are not counted.
+    """
+
+    device: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    epochs: int = 0
+
+
 class RunConfig(StrictModel):
     """What every family's config has.
+
+    A config is put together from groups of keys, each of which is a `StrictModel` by itself; what
+    needs keys of several groups is checked when all of them are read. So the order of the groups
+    among a config's bases decides in which order keys are written, and nothing else.
 
     Attributes:
         labels: label space, by name or file.
@@ -123,9 +150,13 @@ class RunConfig(StrictModel):
         track: who is told the scores; not part of what the run is, so it may change when a run
             continues, and is not written down in it.
         notice: what is posted to a chat; likewise.
+        own_format: the format whose data sets the family reads by itself, with the division inside;
+            its job holds no samples then. "" is none.
     """
 
-    labels: str = "hand_bones"
+    own_format: ClassVar[str] = ""
+
+    labels: str = DEFAULT_LABELS
     seed: int = 0
     track: TrackConfig = Field(default=TrackConfig(), exclude=True)
     notice: NoticeConfig | None = Field(default=None, exclude=True)
@@ -136,6 +167,12 @@ class RunConfig(StrictModel):
         # Here, so that no other key is blamed for it.
         LabelSpace.load(labels)
         return labels
+
+    @property
+    def workload(self) -> Workload:
+        """Where the run computes, and for how long."""
+        keys = [entry.name for entry in fields(Workload) if entry.name in type(self).model_fields]
+        return Workload(**{key: getattr(self, key) for key in keys})
 
 
 Model = TypeVar("Model", bound=StrictModel)
@@ -157,7 +194,7 @@ def load_config(model: type[Model], kind: str, name: str, changes: Sequence[str]
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, found: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: expected YAML, found: {one_line(error)}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
     return check_config(model, apply_changes(raw, changes), str(path))
@@ -176,7 +213,7 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
     try:
         merged = OmegaConf.merge(OmegaConf.create(raw), OmegaConf.from_dotlist(list(changes)))
     except (OmegaConfBaseException, yaml.YAMLError) as error:
-        raise ValueError(f"{' '.join(changes)}: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{' '.join(changes)}: {one_line(error)}") from None
     result = OmegaConf.to_container(merged, resolve=False)
     if not isinstance(result, dict):
         raise ValueError(f"expected keys and values, found {type(result).__name__}")

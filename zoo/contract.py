@@ -122,29 +122,12 @@ class Family(Protocol):
     """A family of models: what is a vendor's becomes ours in here and nowhere else.
 
     Attributes:
-        name: in the registry.
         kind: of its predictions.
         Config: its settings.
-        streams: the format whose data sets it reads by itself, with the division inside; its job
-            holds no samples then. "" is none.
     """
 
-    name: str
     kind: Kind
-    streams: str
     Config: type[RunConfig]
-
-    def build(self, config: Any, classes: int) -> Any:
-        """Return a network (`torch.nn.Module`) to train."""
-
-    def without_weights(self, config: Any) -> Any:
-        """Return the config of the same network with random weights, which needs no download."""
-
-    def blocks(self, network: Any) -> list[Any]:
-        """Return the parts that gradient checkpointing computes anew."""
-
-    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Any:
-        """Return what the network computes while it learns, see `zoo.families.training_step`."""
 
     def train(self, config: Any, job: TrainJob) -> None:
         """Train a model and leave it in `job.out`; a killed run continues."""

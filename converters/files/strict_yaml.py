@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from converters.errors import one_line
+
 
 class StrictLoader(yaml.SafeLoader):
     """A safe loader, to which a key that comes twice in one mapping is an error."""
@@ -41,7 +43,7 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         *(RecursionError, ValueError, AttributeError, LookupError, TypeError),
         yaml.YAMLError,
     ) as error:
-        found = " ".join(str(error).split())
+        found = one_line(error)
         raise ValueError(f"{path}: expected YAML, found: {found}") from None
     if not isinstance(record, dict):
         raise ValueError(f"{path}: expected {what}, a mapping of keys, found {record!r:.80}")

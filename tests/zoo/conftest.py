@@ -154,7 +154,7 @@ def make_job(toys: Toys, tmp_path: Path) -> Callable[..., TrainJob]:
 def tiny_smp(toys: Toys) -> Callable[..., Any]:
     """A U-Net that takes about a tenth of a second a step, with augmentation."""
     from zoo.config import check_config
-    from zoo.families.smp.family import SmpConfig
+    from zoo.families.smp.config import SmpConfig
 
     def make(**changes: Any) -> SmpConfig:
         raw = {

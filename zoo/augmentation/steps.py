@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from converters.errors import one_line
 from converters.types import LabelSpace
 from zoo.augmentation.mixing import CopyPaste, CutMix, Mixing
 from zoo.augmentation.smoothing import BilateralFilter
@@ -85,7 +86,7 @@ def _reason(error: Exception) -> str:
     # albumentations raises another error about what pydantic found.
     cause = error.__cause__ or error.__context__ or error
     if not isinstance(cause, ValidationError):
-        return " ".join(str(error).split())
+        return one_line(error)
     first = cause.errors(include_url=False)[0]
     found = "" if first["type"] == "missing" else f", found {first['input']!r:.80}"
     return f"'{first['loc'][0] if first['loc'] else 'parameters'}': {first['msg']}{found}"

@@ -10,12 +10,12 @@ from converters.masks import CropMask
 from converters.types import LabelSpace
 from zoo.data.bits import BitMask
 from zoo.data.items import Items
-from zoo.data.reading import Frame, read_ahead
+from zoo.data.reading import NetworkInput, read_ahead
 from zoo.data.stores import DiskStore, Form, Made, MemoryStore, Store
 
 
 @dataclass(frozen=True)
-class Case(Frame):
+class Case(NetworkInput):
     """An image to score on.
 
     Attributes:

@@ -52,7 +52,7 @@ def read_ahead(
 
 
 @dataclass(frozen=True)
-class Frame:
+class NetworkInput:
     """An image as a network gets it.
 
     Attributes:

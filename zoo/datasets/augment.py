@@ -58,8 +58,7 @@ def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]
     loaded: Any = load_config(kind, family, config, changes)
     if not loaded.augment:
         raise ValueError(f"{family} config '{config}': expected 'augment' with steps, found none")
-    size_hw = getattr(loaded, "size", None) or (loaded.imgsz, loaded.imgsz)
-    return AugmentPlan(loaded.augment, LabelSpace.load(loaded.labels), tuple(size_hw))
+    return AugmentPlan(loaded.augment, LabelSpace.load(loaded.labels), loaded.size)
 
 
 def preview(

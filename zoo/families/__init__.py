@@ -22,6 +22,7 @@ FAMILIES = {
     "maskrcnn": "zoo.families.maskrcnn.family",
     "mask2former": "zoo.families.mask2former.family",
 }
+"""Name -> module with a `FAMILY`, see `zoo.contract.Family`; a line is all that a new one needs."""
 
 
 def load_family(name: str) -> Family:

@@ -14,10 +14,10 @@ from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob
 from zoo.data.items import Items, SampleItems
-from zoo.data.reading import Frame
+from zoo.data.reading import NetworkInput
 from zoo.families.activation_checkpointing import checkpoint_blocks, find_blocks
 from zoo.families.settings import plan_prediction, plan_scoring
-from zoo.families.training_step import Lesson
+from zoo.families.training_step import TrainingStep
 from zoo.inference.predict import Setting, read_frames
 from zoo.machine.devices import place
 from zoo.run_files import checkpoints
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
 
 
-class TrainedFamily(ABC):
+class NetworkFamily(ABC):
     """A family whose networks our own loop trains."""
 
     name: str
     kind: Kind
-    streams = ""
     Config: type[TrainerConfig]
 
     @abstractmethod
@@ -45,7 +44,7 @@ class TrainedFamily(ABC):
         """
 
     @abstractmethod
-    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Lesson:
+    def training_step(self, network: Any, config: Any, labels: LabelSpace) -> TrainingStep:
         """Return what the network computes while it learns, for the estimate of memory."""
 
     @abstractmethod
@@ -61,7 +60,7 @@ class TrainedFamily(ABC):
 
     @abstractmethod
     def predict_frames(
-        self, network: Any, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
+        self, network: Any, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting
     ) -> Iterator[Prediction]:
         """Yield one prediction a frame, in order; the network is in evaluation mode."""
 

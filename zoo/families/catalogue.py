@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import yaml
-from torch import nn
-from torch.overrides import TorchFunctionMode
 
 import configs
 from converters.types import LabelSpace
 from zoo.config import check_config
-from zoo.contract import Family
-from zoo.families import FAMILIES, load_family
+from zoo.families import load_family
+from zoo.families.outlines import OUTLINES, build_outline, load_outline
 
 _REPORTED = re.compile(r"^# Reported(?: \((N\d+)\))?: (\.\d+|none)$", re.MULTILINE)
 
@@ -47,27 +43,37 @@ def describe_models(families: tuple[str, ...] = ()) -> Iterator[Model]:
     """Yield the networks of shipped configs; nothing is downloaded.
 
     Args:
-        families: names; () is all whose libraries are installed.
+        families: names; () is all that have outlines, and whose libraries are installed.
+
+    Raises:
+        ValueError: an unknown name, or one whose libraries are not installed.
     """
-    for name in families or tuple(FAMILIES):
+    for name in families or tuple(OUTLINES):
         try:
-            family = load_family(name)
+            load_family(name)
         except ValueError:
             if families:
                 raise
             continue
         for config in configs.names(name):
-            yield describe_model(family, config)
+            yield describe_model(name, config)
 
 
-def describe_model(family: Family, name: str) -> Model:
-    """Return what a shipped config's network is like."""
-    text = configs.find(family.name, name).read_text(encoding="utf-8")
-    config: Any = check_config(family.Config, yaml.safe_load(text), name)
-    network = build_outline(family, config, len(LabelSpace.load(config.labels)))
+def describe_model(family: str, name: str) -> Model:
+    """Return what a shipped config's network is like.
+
+    Raises:
+        ValueError: the family does not say what its networks are like.
+    """
+    outline = load_outline(family)
+    if outline is None:
+        raise ValueError(f"family '{family}': expected one of {', '.join(OUTLINES)}")
+    text = configs.find(family, name).read_text(encoding="utf-8")
+    config: Any = check_config(load_family(family).Config, yaml.safe_load(text), name)
+    network = build_outline(outline, config, len(LabelSpace.load(config.labels)))
     row, reported = read_reported(text) or ("", None)
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
-    return Model(family.name, name, row, reported, count / 1e6, config.input_size)
+    return Model(family, name, row, reported, count / 1e6, config.input_size)
 
 
 def read_reported(text: str) -> tuple[str, float | None] | None:
@@ -80,34 +86,3 @@ def read_reported(text: str) -> tuple[str, float | None] | None:
     if found is None:
         return None
     return found[1] or "", None if found[2] == "none" else float(found[2])
-
-
-def build_outline(family: Family, config: Any, classes: int) -> nn.Module:
-    """Return a config's network without memory for its weights, which are on the `meta` device.
-
-    Those of Ultralytics compute while they are built, so they are made in memory.
-
-    Raises:
-        ValueError: the network's dimensions are not known without its weights.
-    """
-    with _outline():
-        network: nn.Module = family.build(family.without_weights(config), classes)
-    return network
-
-
-@contextmanager
-def _outline() -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.enter_context(torch.device("meta"))
-        stack.enter_context(_PlainNumbers())
-        yield
-
-
-class _PlainNumbers(TorchFunctionMode):
-    """Keeps lists of numbers on the CPU: networks read the chances to skip a block from them."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = dict(kwargs or {})
-        if func is torch.linspace:
-            given["device"] = "cpu"
-        return func(*args, **given)

@@ -11,6 +11,7 @@ from typing import Any
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
+from converters.errors import one_line
 from zoo.families.semantic import quiet_hub
 
 Info = dict[str, Any]
@@ -43,14 +44,14 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
     except StrictDataclassError as error:
         raise ValueError(
             f"pretrained '{name}': expected a {_kind(cls)}'s dimensions, found others: "
-            f"{_line(error)}"
+            f"{one_line(error):.160}"
         ) from None
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"pretrained '{name}': could not get this {_kind(cls)} (config.json, "
             "model.safetensors); run once with a network connection, give a folder that has it, "
             f"or set {remedy}: "
-            f"{type(error).__name__}: {_line(error)}"
+            f"{type(error).__name__}: {one_line(error):.160}"
         ) from None
     return network, info
 
@@ -59,10 +60,6 @@ def _kind(cls: Any) -> str:
     """What people call the networks of a class."""
     start = cls.__name__.partition("For")[0]
     return _SPELLING.get(start, start)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
 
 
 @contextmanager

@@ -10,40 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
 
-from converters.types import Frame as Place
-from converters.types import LabelSpace, Sample
+from converters.types import Frame, LabelSpace, Sample
 from fusion.types import Evidence, Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob
 from zoo.data.batches import normalize
 from zoo.data.objects import ObjectBits, ObjectItems
-from zoo.data.reading import Frame
-from zoo.families.base import TrainedFamily
-from zoo.families.training_step import Lesson
+from zoo.data.reading import NetworkInput
+from zoo.families.base import NetworkFamily
+from zoo.families.training_step import TrainingStep
 from zoo.inference.predict import Setting
 from zoo.machine.devices import autocast
-from zoo.training.config import TrainerConfig
+from zoo.training.instance_config import InstanceConfig
 
 if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
 
-Found = dict[int, tuple[Evidence, ...]]
+InstancesByClass = dict[int, tuple[Evidence, ...]]
 """Class number -> its instances, the surest first: score, and soft mask in pixels of the input."""
-
-
-class InstanceConfig(TrainerConfig):
-    """How a network is trained that finds every bone by itself.
-
-    Where the label space says that a class occurs once in an image, its parts are one instance;
-    otherwise each annotated object is one.
-
-    Attributes:
-        conf: instances that are less sure are dropped.
-    """
-
-    conf: float = Field(default=0.05, ge=0, lt=1)
 
 
 class InstanceNetwork(nn.Module, ABC):
@@ -71,7 +56,7 @@ class InstanceNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def rehearse(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    def dummy_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
         """Compute what `loss` does, whatever the tensors hold, for the estimate of memory.
 
         Args:
@@ -80,7 +65,7 @@ class InstanceNetwork(nn.Module, ABC):
         """
 
     @abstractmethod
-    def find(self, images: torch.Tensor) -> list[Found]:
+    def find(self, images: torch.Tensor) -> list[InstancesByClass]:
         """Return each image's instances.
 
         Args:
@@ -89,7 +74,7 @@ class InstanceNetwork(nn.Module, ABC):
 
 
 def predict_instances(
-    network: InstanceNetwork, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
+    network: InstanceNetwork, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting
 ) -> Iterator[Prediction]:
     """Yield one prediction a frame, in order; the network must be in evaluation mode."""
     frames = iter(frames)
@@ -102,15 +87,15 @@ def predict_instances(
             yield to_prediction(frame, instances, labels)
 
 
-def to_prediction(frame: Frame, found: Found, labels: LabelSpace) -> Prediction:
+def to_prediction(frame: NetworkInput, found: InstancesByClass, labels: LabelSpace) -> Prediction:
     """Return an image's prediction, in its own pixels."""
     masks = {labels.names[number]: evidence for number, evidence in sorted(found.items())}
     height, width = frame.image.shape
     seen = Prediction(frame.key, (height, width), "instance", masks)
-    return seen.placed(Place((0, 0, frame.size_hw[1], frame.size_hw[0]), frame.size_hw))
+    return seen.placed(Frame((0, 0, frame.size_hw[1], frame.size_hw[0]), frame.size_hw))
 
 
-class InstanceFamily(TrainedFamily):
+class InstanceFamily(NetworkFamily):
     """A family whose networks find instances."""
 
     kind: Kind = "instance"
@@ -120,13 +105,13 @@ class InstanceFamily(TrainedFamily):
         """Return the config of the same network with random weights, which needs no download."""
         return config.model_copy(update={"pretrained": None})
 
-    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Lesson:
+    def training_step(self, network: Any, config: Any, labels: LabelSpace) -> TrainingStep:
         """Return what the network computes while it learns, one object of each class an image."""
         device = next(network.parameters()).device
         size = (config.batch, len(labels), *config.input_size)
         masks = torch.empty(size, dtype=torch.bool, device=device)
         shape = (config.batch, 1, *config.input_size)
-        return Lesson(network, shape, lambda images: network.rehearse(images, masks))
+        return TrainingStep(network, shape, lambda images: network.dummy_loss(images, masks))
 
     def fit(
         self, network: Any, config: Any, job: TrainJob, augment: Augmentation, setting: Setting
@@ -147,7 +132,13 @@ class InstanceFamily(TrainedFamily):
             _check_augment(augment, bits, job.labels)
             train = ObjectItems(job.train, job.labels, bits)
         fit_network(
-            *(network, config, job, train, val, augment, setting),
+            network,
+            config,
+            job,
+            train,
+            val,
+            augment,
+            setting,
             learner=InstanceModule,
             predict=predict_instances,
             objects=bits.classes if bits else None,
@@ -165,7 +156,7 @@ class InstanceFamily(TrainedFamily):
         yield from super().predict(run, config, samples, options)
 
     def predict_frames(
-        self, network: Any, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
+        self, network: Any, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting
     ) -> Iterator[Prediction]:
         """Yield one prediction a frame, in order; the network is in evaluation mode."""
         return predict_instances(network, frames, labels, setting)

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from pydantic import model_validator
 
 from converters.types import LabelSpace
 from fusion.types import Kind, Prediction
 from zoo.contract import TrainJob
-from zoo.data.reading import Frame
-from zoo.families.base import TrainedFamily
-from zoo.families.training_step import Lesson
+from zoo.data.reading import NetworkInput
+from zoo.families.base import NetworkFamily
+from zoo.families.training_step import TrainingStep
 from zoo.inference.predict import Setting, predict_semantic
 from zoo.run_files import checkpoints
 from zoo.training.semantic_config import SemanticConfig
@@ -25,58 +24,30 @@ if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
 
 
-class NetworkConfig(SemanticConfig):
-    """A config that says, beside how to train, which network."""
-
-    @property
-    def outputs(self) -> int:
-        """How many outputs the network can give while it learns."""
-        return 1
-
-    @property
-    def pools_all(self) -> bool:
-        """Whether a batch norm sees one value an image and channel, so that a batch needs two."""
-        return False
-
-    @model_validator(mode="after")
-    def _fits_network(self) -> NetworkConfig:
-        found, known = len(self.deep_supervision), self.outputs
-        if found > 1 and found != known:
-            expected = f"{known} weights, finest first, or none" if known > 1 else "none"
-            raise ValueError(
-                f"deep_supervision: this network gives {known} output{'s' * (known > 1)} while it "
-                f"learns: expected {expected}, found {found}"
-            )
-        if self.pools_all and self.batch < 2:
-            raise ValueError(
-                "batch: expected at least 2, found 1: this network normalises what it pools over "
-                "the whole image, one value an image"
-            )
-        return self
-
-
 def reads_colours(path: Path) -> bool:
     """Tell whether a safetensors file has a first convolution that reads three channels."""
     kernels = (v for v in checkpoints.read_weights(path).values() if v.ndim == 4)
     return any(v.shape[1] == 3 and v.shape[-1] > 1 for v in kernels)
 
 
-class SemanticFamily(TrainedFamily):
+class SemanticFamily(NetworkFamily):
     """A family whose networks give a logit per pixel and class: (N, C, h', w').
 
     While they learn they may give several, finest first.
     """
 
     kind: Kind = "semantic"
-    Config: type[NetworkConfig]
+    Config: type[SemanticConfig]
 
-    def lesson(self, network: Any, config: Any, labels: LabelSpace) -> Lesson:
+    def training_step(self, network: Any, config: Any, labels: LabelSpace) -> TrainingStep:
         """Return what the network computes while it learns, for the estimate of memory."""
         device = next(network.parameters()).device
         objective = config.objective(labels).to(device)
         target = torch.empty(config.batch, len(labels), *config.input_size, device=device)
         shape = (config.batch, 1, *config.input_size)
-        return Lesson(network, shape, lambda images: objective(network(images), target), objective)
+        return TrainingStep(
+            network, shape, lambda images: objective(network(images), target), objective
+        )
 
     def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
         """Return what is done to the images that are learned from."""
@@ -92,11 +63,11 @@ class SemanticFamily(TrainedFamily):
         from zoo.training.loop import fit_network
         from zoo.training.module import SemanticModule
 
-        items = self.open_items(config, job)
-        fit_network(network, config, job, *items, augment, setting, learner=SemanticModule)
+        train, val = self.open_items(config, job)
+        fit_network(network, config, job, train, val, augment, setting, learner=SemanticModule)
 
     def predict_frames(
-        self, network: Any, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
+        self, network: Any, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting
     ) -> Iterator[Prediction]:
         """Yield one prediction a frame, in order; the network is in evaluation mode."""
         return predict_semantic(network, frames, labels, setting)

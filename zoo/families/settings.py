@@ -11,12 +11,12 @@ from zoo.contract import PredictOptions
 from zoo.inference.predict import Setting
 from zoo.inference.sliding_window import Size
 from zoo.machine.devices import Precision, choose_device, choose_precision
-from zoo.training.config import STRIDE, TrainerConfig
+from zoo.training.config import STRIDE, TrainerConfig, WindowConfig
 from zoo.tta import PLAIN
 
 
 @dataclass(frozen=True)
-class Plan:
+class PredictionSettings:
     """How to predict.
 
     Attributes:
@@ -35,7 +35,7 @@ def plan_scoring(config: TrainerConfig) -> Setting:
         ValueError: the device is not there.
     """
     device = choose_device(config.device)
-    window, overlap = config.sliding
+    window, overlap = config.parts.window, config.parts.overlap
     return Setting(
         device,
         _precision(config, device),
@@ -46,7 +46,7 @@ def plan_scoring(config: TrainerConfig) -> Setting:
     )
 
 
-def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Plan:
+def plan_prediction(config: TrainerConfig, options: PredictOptions) -> PredictionSettings:
     """Return how a run predicts; what the options leave open is as in training.
 
     A run that learned whole images and is to predict in windows does so at each image's own size,
@@ -56,7 +56,7 @@ def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Plan:
         ValueError: the device is not there, options do not go together, or the network does not
             take inputs of a size that they ask for.
     """
-    learned, overlap = config.sliding
+    learned, overlap = config.parts.window, config.parts.overlap
     window = learned if options.window is None else options.window
     if window == "whole":
         window = None
@@ -78,7 +78,7 @@ def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Plan:
         STRIDE,
     )
     _check_inputs(config, setting, size)
-    return Plan(setting, size)
+    return PredictionSettings(setting, size)
 
 
 def _precision(config: TrainerConfig, device: torch.device) -> Precision:
@@ -91,9 +91,7 @@ def _check_inputs(config: TrainerConfig, setting: Setting, size: Size | None) ->
         seen = {setting.window}
     else:
         seen = {setting.shown_size(size, v) for v in (PLAIN, *setting.variants)} if size else set()
-    of_windows = ("window", "work_size", "focus", "windows_per_image", "window_margin")
-    fields = {k: f for k, f in type(config).model_fields.items() if k in of_windows}
-    whole = {k: f.get_default(call_default_factory=True) for k, f in fields.items()}
+    whole = WindowConfig().model_dump() if isinstance(config, WindowConfig) else {}
     for height, width in sorted(seen - {config.input_size}):
         # As if it were trained so: the family's config knows which sizes its networks take.
         changed = {"size": [height, width], "augment": ()} | whole

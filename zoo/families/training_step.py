@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 
-class Lesson(nn.Module):
+class TrainingStep(nn.Module):
     """What a family computes of a batch while it learns, on any device, also a pretended one.
 
     Nothing in it may depend on what tensors hold. Where training does, such as on the number of
-    proposals that lie on bones, it is the most that there can be.
+    proposals that lie on objects, it is the most that there can be.
     """
 
     def __init__(

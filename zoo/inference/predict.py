@@ -20,13 +20,13 @@ from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.types import Prediction, soft_mask
 from zoo.data.batches import normalize
-from zoo.data.reading import READERS, Frame, read_ahead, resize_image
+from zoo.data.reading import READERS, NetworkInput, read_ahead, resize_image
 from zoo.inference.sliding_window import Size, blend, window_corners
 from zoo.machine.devices import Precision, autocast
 from zoo.tta import PLAIN, Variant, parse_variants
 
 Average = Literal["probabilities", "logits"]
-Shown = TypeVar("Shown", bound=Frame)
+Shown = TypeVar("Shown", bound=NetworkInput)
 # Pixels times classes that are worked on at a time: 134 MB as float32.
 CHUNK = 2**25
 
@@ -202,7 +202,7 @@ def to_prediction(
 
 def read_frames(
     samples: Iterable[Sample], size_hw: Size | None, readers: int = READERS
-) -> Iterator[Frame]:
+) -> Iterator[NetworkInput]:
     """Yield samples' images, in order, read by threads a few ahead of their use.
 
     Args:
@@ -211,9 +211,9 @@ def read_frames(
         readers: how many threads.
     """
 
-    def read(sample: Sample) -> Frame:
+    def read(sample: Sample) -> NetworkInput:
         image = resize_image(read_pixels(sample), size_hw or sample.size_hw)
-        return Frame(sample.key, sample.size_hw, image)
+        return NetworkInput(sample.key, sample.size_hw, image)
 
     return read_ahead(read, samples, readers)
 
@@ -245,12 +245,12 @@ def _images_at_a_time(size_hw: Size, setting: Setting) -> int:
 
 
 def predict_semantic(
-    network: nn.Module, frames: Iterable[Frame], labels: LabelSpace, setting: Setting
+    network: nn.Module, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting
 ) -> Iterator[Prediction]:
     """Yield one prediction a frame, in order; the network must be in evaluation mode."""
     # A GPU is given the next images before what it found in these is looked at.
     ahead = 1 if setting.device.type == "cuda" else 0
-    waiting: deque[tuple[list[Frame], Callable[[], npt.NDArray[np.uint8]]]] = deque()
+    waiting: deque[tuple[list[NetworkInput], Callable[[], npt.NDArray[np.uint8]]]] = deque()
     for part, planes in predict_planes(network, frames, setting):
         waiting.append((part, _copy_back(planes)))
         if len(waiting) > ahead:
@@ -260,7 +260,7 @@ def predict_semantic(
 
 
 def _predictions(
-    frames: list[Frame], read: Callable[[], npt.NDArray[np.uint8]], labels: LabelSpace
+    frames: list[NetworkInput], read: Callable[[], npt.NDArray[np.uint8]], labels: LabelSpace
 ) -> Iterator[Prediction]:
     for frame, planes in zip(frames, read(), strict=True):
         yield to_prediction(frame.key, frame.size_hw, planes, labels)

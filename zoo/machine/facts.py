@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from converters.errors import one_line
+
 # Switches that decide whether libraries reach for a network. Only whether they are set is told:
 # addresses may hold passwords.
 SWITCHES = (
@@ -139,7 +141,7 @@ def _read_torch() -> tuple[Torch | None, str, tuple[Gpu, ...]]:
         return None, f"{type(error).__name__}: {error}", ()
     except Exception as error:
         # A build for another system ends in whatever its loader raises.
-        return None, f"{type(error).__name__}: {' '.join(str(error).split()):.200}", ()
+        return None, f"{type(error).__name__}: {one_line(error):.200}", ()
     sees = torch.cuda.is_available()
     built_for = tuple(torch.cuda.get_arch_list()) if sees else ()
     found = Torch(

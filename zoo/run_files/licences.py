@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from converters.files.provenance import atomic_write_text
 
@@ -79,29 +80,45 @@ def _is_non_commercial(licence: str) -> bool | None:
 NVIDIA = "NVIDIA Source Code License for SegFormer"
 _XIE = "Xie et al. 2021, SegFormer, arXiv:2105.15203"
 _SMP = "https://github.com/qubvel-org/segmentation_models.pytorch/blob/main/licenses/LICENSES.md"
-# segmentation-models-pytorch names no licence in its settings. Encoder's beginning, name of the
-# weights ("" is any) -> licence, page, paper, and whether it is non-commercial. First match counts.
-_ENCODERS: tuple[tuple[str, str, str, str, str, bool], ...] = (
-    ("mit_b", "", NVIDIA, _SMP, _XIE, True),
-    (
-        *("efficientnet-", "", "Apache-2.0"),
-        "https://github.com/lukemelas/EfficientNet-PyTorch",
-        *("Tan and Le 2019, EfficientNet, arXiv:1905.11946", False),
-    ),
+
+
+class _Licence(NamedTuple):
+    """The licence of weights whose library names none in its settings.
+
+    Attributes:
+        start: beginning of the network's name.
+        weights: name of the weights; "" is any.
+        licence: as `WeightSource` has it, like the next three.
+        url: the page that states it.
+        citation: the paper.
+        is_non_commercial: whether it forbids commercial use.
+    """
+
+    start: str
+    weights: str
+    licence: str
+    url: str
+    citation: str
+    is_non_commercial: bool
+
+
+_EFFICIENTNET = "https://github.com/lukemelas/EfficientNet-PyTorch"
+_SEMI = "https://github.com/facebookresearch/semi-supervised-ImageNet1K-models"
+_YALNIZ = "Yalniz et al. 2019, arXiv:1905.00546"
+_TAN = "Tan and Le 2019, EfficientNet, arXiv:1905.11946"
+_VASU = "Vasu et al. 2023, arXiv:2206.04040"
+_VISION = "https://github.com/pytorch/vision"
+# Encoders of segmentation-models-pytorch. The first match counts.
+_ENCODERS = (
+    _Licence("mit_b", "", NVIDIA, _SMP, _XIE, True),
+    _Licence("efficientnet-", "", "Apache-2.0", _EFFICIENTNET, _TAN, False),
     *(
-        (
-            *(start, weights, "CC-BY-NC-4.0"),
-            "https://github.com/facebookresearch/semi-supervised-ImageNet1K-models",
-            *("Yalniz et al. 2019, arXiv:1905.00546", True),
-        )
+        _Licence(start, weights, "CC-BY-NC-4.0", _SEMI, _YALNIZ, True)
         for start in ("resnet", "resnext")
         for weights in ("ssl", "swsl")
     ),
     *(
-        (
-            *(start, "imagenet", "BSD-3-Clause", "https://github.com/pytorch/vision"),
-            *(paper, False),
-        )
+        _Licence(start, "imagenet", "BSD-3-Clause", _VISION, paper, False)
         for start, paper in (
             ("resnet", "He et al. 2016, arXiv:1512.03385"),
             ("resnext50_32x4d", "Xie et al. 2017, arXiv:1611.05431"),
@@ -110,7 +127,7 @@ _ENCODERS: tuple[tuple[str, str, str, str, str, bool], ...] = (
             ("mobilenet_v2", "Sandler et al. 2018, arXiv:1801.04381"),
         )
     ),
-    ("mobileone", "", "Apple ML-MobileOne", _SMP, "Vasu et al. 2023, arXiv:2206.04040", False),
+    _Licence("mobileone", "", "Apple ML-MobileOne", _SMP, _VASU, False),
 )
 
 
@@ -124,9 +141,11 @@ def of_smp(encoder: str, weights: str) -> WeightSource:
     if encoder.startswith("tu-"):
         return of_timm(encoder.removeprefix("tu-"))
     name = f"segmentation-models-pytorch {encoder} {weights}"
-    for start, which, licence, url, citation, closed in _ENCODERS:
-        if encoder.startswith(start) and which in ("", weights):
-            return WeightSource(name, licence, url, citation, closed)
+    for known in _ENCODERS:
+        if encoder.startswith(known.start) and known.weights in ("", weights):
+            return WeightSource(
+                name, known.licence, known.url, known.citation, known.is_non_commercial
+            )
     return WeightSource(name, UNKNOWN, f"https://huggingface.co/smp-hub/{encoder}.{weights}")
 
 
@@ -136,6 +155,7 @@ def of_torchvision(model: str, weights: str) -> WeightSource:
     return WeightSource(f"torchvision {model} {weights}", "BSD-3-Clause", page, "", False)
 
 
+_CHENG = "Cheng et al. 2022, Mask2Former, arXiv:2112.01527"
 # Beginning of a name on the Hugging Face hub -> licence on its page, paper, non-commercial.
 _HUB: tuple[tuple[str, str, str, bool], ...] = (
     ("nvidia/segformer", NVIDIA, _XIE, True),
@@ -143,10 +163,7 @@ _HUB: tuple[tuple[str, str, str, bool], ...] = (
     ("openmmlab/upernet-swin", "MIT", "Liu et al. 2021, Swin, arXiv:2103.14030", False),
     ("openmmlab/upernet-convnext", "MIT", "Liu et al. 2022, ConvNeXt, arXiv:2201.03545", False),
     ("microsoft/beit-", "Apache-2.0", "Bao et al. 2022, BEiT, arXiv:2106.08254", False),
-    (
-        *("facebook/mask2former-", "CC-BY-NC-4.0"),
-        *("Cheng et al. 2022, Mask2Former, arXiv:2112.01527", True),
-    ),
+    ("facebook/mask2former-", "CC-BY-NC-4.0", _CHENG, True),
     ("Intel/dpt-", "Apache-2.0", "Ranftl et al. 2021, DPT, arXiv:2103.13413", False),
 )
 

@@ -72,7 +72,7 @@ def train_folds(
     family = load_family(family_name)
     config = load_config(family.Config, family_name, config_name, changes)
     labels = LabelSpace.load(config.labels)
-    split = divide(data, labels, split_path, None, family.streams)[0]
+    split = divide(data, labels, split_path, None, config.own_format)[0]
     written = read_provenance(data.path).get("fold")
     if written is not None:
         raise ValueError(

@@ -18,11 +18,11 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
+from converters.errors import one_line
 from converters.types import LabelSpace
 from zoo.config import RunConfig
-from zoo.contract import Family
 from zoo.families.activation_checkpointing import checkpoint_blocks
-from zoo.families.catalogue import build_outline
+from zoo.families.outlines import NetworkOutline, build_outline, load_outline
 from zoo.machine.devices import Precision, choose_device, choose_precision
 
 GB = 1e9
@@ -33,7 +33,7 @@ USABLE = 0.95
 
 
 @dataclass(frozen=True)
-class Estimate:
+class MemoryEstimate:
     """What training needs at its peak, in bytes.
 
     Attributes:
@@ -83,7 +83,7 @@ class Device:
 
     @classmethod
     def of(cls, config: Any) -> Device | None:
-        """Return what a config will train on; None where that is no GPU.
+        """Return what a config with an outline will train on; None where that is no GPU.
 
         Raises:
             ValueError: the device is not there.
@@ -96,35 +96,35 @@ class Device:
         return cls(float(found), chosen)
 
 
-def estimate(config: Any, family: Family, precision: Precision) -> Estimate:
+def estimate(config: Any, outline: NetworkOutline, precision: Precision) -> MemoryEstimate:
     """Return what a run with this config needs on a GPU; nothing is downloaded or computed.
 
     Args:
         config: of the family.
-        family: of any kind.
+        outline: what the family's networks are like.
         precision: in which number format it will compute.
 
     Raises:
         ValueError: the network's dimensions are not known without its weights.
     """
     labels = LabelSpace.load(config.labels)
-    outline = build_outline(family, config, len(labels))
-    weights = [p for p in outline.parameters() if p.requires_grad]
+    network = build_outline(outline, config, len(labels))
+    weights = [p for p in network.parameters() if p.requires_grad]
     learned = sum(p.numel() * p.element_size() for p in weights)
-    held = sum(t.numel() * t.element_size() for t in outline.state_dict().values())
-    blocks = family.blocks(outline) if getattr(config, "gradient_checkpointing", False) else []
-    kept = measure(outline, config, family, precision, blocks)
-    return Estimate(
+    held = sum(t.numel() * t.element_size() for t in network.state_dict().values())
+    blocks = outline.blocks(network) if config.gradient_checkpointing else []
+    activations = measure(network, config, outline, precision, blocks)
+    return MemoryEstimate(
         held * (1 + config.has_average),
         learned,
         config.optimizer_states * learned,
-        kept.saved,
-        kept.passing,
+        activations.saved,
+        activations.passing,
     )
 
 
 @dataclass(frozen=True)
-class Kept:
+class ActivationBytes:
     """Bytes that a forward pass leaves for the gradient, and those that are only passing.
 
     Attributes:
@@ -144,29 +144,29 @@ class Kept:
 
 
 def measure(
-    outline: nn.Module,
+    network: nn.Module,
     config: Any,
-    family: Family,
+    outline: NetworkOutline,
     precision: Precision,
     blocks: Sequence[nn.Module],
-) -> Kept:
-    """Return what autograd keeps of one batch; the outline's weights end on a pretended GPU."""
+) -> ActivationBytes:
+    """Return what autograd keeps of one batch; the network's weights end on a pretended GPU."""
     with FakeTensorMode(allow_non_fake_inputs=True), _autocast(precision):
         # As `to_empty` does, whose further argument Ultralytics' networks do not take.
-        network = outline._apply(partial(torch.empty_like, device="cuda")).train()
-        lesson = family.lesson(network, config, LabelSpace.load(config.labels))
-        tensors = (*lesson.parameters(), *lesson.buffers())
+        network = network._apply(partial(torch.empty_like, device="cuda")).train()
+        step = outline.training_step(network, config, LabelSpace.load(config.labels))
+        tensors = (*step.parameters(), *step.buffers())
         held = {tensor.untyped_storage()._cdata for tensor in tensors}
-        images = torch.empty(lesson.images_shape, device="cuda")
-        block = _largest_block(lesson, blocks, images, held) if blocks else 0
+        images = torch.empty(step.images_shape, device="cuda")
+        block = _largest_block(step, blocks, images, held) if blocks else 0
         checkpoint_blocks(blocks)
         with saved_bytes(held) as sizes:
-            lesson(images)
-    return Kept(sum(sizes.values()), max(sizes.values(), default=0), block)
+            step(images)
+    return ActivationBytes(sum(sizes.values()), max(sizes.values(), default=0), block)
 
 
 def _largest_block(
-    lesson: nn.Module, blocks: Sequence[nn.Module], images: torch.Tensor, held: set[int]
+    step: nn.Module, blocks: Sequence[nn.Module], images: torch.Tensor, held: set[int]
 ) -> int:
     """Return what the largest block keeps as long as it is not checkpointed, in bytes."""
     before: dict[nn.Module, int] = {}
@@ -183,7 +183,7 @@ def _largest_block(
         for block in blocks:
             hooks.callback(block.register_forward_pre_hook(enter).remove)
             hooks.callback(block.register_forward_hook(leave).remove)
-        lesson(images)
+        step(images)
     return max(found)
 
 
@@ -226,28 +226,30 @@ def _autocast(precision: Precision) -> Iterator[None]:
         torch.set_autocast_dtype("cuda", before[1])
 
 
-def advise(config: Any, family: Family, device: Device) -> tuple[str, str]:
+def advise(config: Any, outline: NetworkOutline, device: Device) -> tuple[str, str]:
     """Return what a run needs, and what to change where the device has less; "" where it fits.
 
     It is an estimate: a run that is told not to fit may be tried all the same.
     """
-    found = estimate(config, family, device.precision)
+    found = estimate(config, outline, device.precision)
     if found.total <= USABLE * device.memory:
         return found.describe(), ""
-    remedies = _remedies(config, family, device, found)
+    remedies = _remedies(config, outline, device, found)
     return found.describe(), (
         f"this run needs about {found.total / GB:.1f} GB, the GPU has {device.memory / GB:.1f}: "
         + (f"try {', or '.join(remedies)}" if remedies else "choose a smaller network")
     )
 
 
-def _remedies(config: Any, family: Family, device: Device, found: Estimate) -> list[str]:
+def _remedies(
+    config: Any, outline: NetworkOutline, device: Device, found: MemoryEstimate
+) -> list[str]:
     """Return changes of the config, each of which fits by itself, the mildest first."""
     tried = [_with_batch(config, found, device)]
-    if not getattr(config, "gradient_checkpointing", True):
-        again = config.model_copy(update={"gradient_checkpointing": True})
-        lighter = estimate(again, family, device.precision)
-        change = _with_batch(again, lighter, device)
+    checkpointed = config.with_checkpointing()
+    if checkpointed is not None:
+        lighter = estimate(checkpointed, outline, device.precision)
+        change = _with_batch(checkpointed, lighter, device)
         tried.append(change and f"gradient_checkpointing=true {change}".strip())
         if lighter.total <= USABLE * device.memory:
             tried[-1] = "gradient_checkpointing=true"
@@ -255,35 +257,42 @@ def _remedies(config: Any, family: Family, device: Device, found: Estimate) -> l
     return [change for change in tried if change]
 
 
-def _room(found: Estimate, device: Device) -> float:
+def _room(found: MemoryEstimate, device: Device) -> float:
     """Return how much of what images need there is room for."""
     return (USABLE * device.memory - found.fixed) / (found.total - found.fixed)
 
 
-def _with_batch(config: Any, found: Estimate, device: Device) -> str:
+def _with_batch(config: Any, found: MemoryEstimate, device: Device) -> str:
     """Return a smaller batch that learns as the given one does; "" where none fits."""
-    least = 2 if getattr(config, "pools_all", False) else 1
     batch = min(math.floor(config.batch * _room(found, device)), config.batch - 1)
-    return "" if batch < least else config.with_batch(batch)
+    return "" if batch < config.least_batch else config.with_batch(batch)
 
 
-def _with_size(config: Any, found: Estimate, device: Device) -> str:
+def _with_size(config: Any, found: MemoryEstimate, device: Device) -> str:
     """Return a smaller size of the same shape; "" where none fits, and for windows."""
     room = _room(found, device)
     return "" if room <= 0 else config.with_size(math.sqrt(room))
 
 
-def advise_before(config: RunConfig, family: Family) -> tuple[str, str]:
+def advise_before(config: RunConfig, family: str) -> tuple[str, str]:
     """Return what `advise` does for the GPU that a run will use; two times "" without one.
 
-    Networks whose dimensions come with their weights are not looked at.
+    Families without an outline, and networks whose dimensions come with their weights, are not
+    looked at.
+
+    Args:
+        config: of the family.
+        family: its name.
     """
+    outline = load_outline(family)
+    if outline is None:
+        return "", ""
     device = Device.of(config)
     if device is None:
         return "", ""
     try:
-        return advise(config, family, device)
+        return advise(config, outline, device)
     except (ValueError, RuntimeError, NotImplementedError) as error:
         # Not every operation of every network can be pretended; that must not keep it from running.
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         return f"no estimate of memory: {reason:.160}", ""

@@ -327,7 +327,7 @@ def _finish(place: _SoupFolder, soup: Soup, scores: Scores) -> None:
     """Write weights, scores and provenance."""
     folder, best = place.folder, place.best
     about = read_about(find_weights(best.path))
-    about |= {"epochs": str(getattr(best.config, "epochs", 0)), "val_dice": f"{soup.dice:.6f}"}
+    about |= {"epochs": str(best.config.workload.epochs), "val_dice": f"{soup.dice:.6f}"}
     about["soup"] = str(sum(step.is_kept for step in soup.steps))
     write_weights(read_weights(place.kept), folder / BEST, about)
     place.kept.unlink()

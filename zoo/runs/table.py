@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from converters.errors import one_line
 from converters.files.provenance import atomic_write_text, read_provenance
 from converters.splits.split import Split
 from converters.types import LabelSpace
@@ -93,7 +94,7 @@ def read_run(path: Path, name: str) -> RunSummary:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{file}: expected YAML, found: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{file}: expected YAML, found: {one_line(error)}") from None
     record = read_provenance(path)
     settings = {"family": str(config.pop("family"))}
     settings["fold"] = as_text(record.get("config", {}).get("fold"))

@@ -15,7 +15,7 @@ from converters.files.provenance import atomic_write_text, read_provenance, writ
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_config
-from zoo.contract import Family, TrainJob
+from zoo.contract import TrainJob
 from zoo.families import load_family
 from zoo.progress import Report
 from zoo.run_files.metrics import last_row, read_rows
@@ -59,7 +59,7 @@ def train(
     family = load_family(family_name)
     config = load_config(family.Config, family_name, config_name, changes)
     labels = LabelSpace.load(config.labels)
-    split, held_out, learn, score = divide(data, labels, split_path, fold, family.streams)
+    split, held_out, learn, score = divide(data, labels, split_path, fold, config.own_format)
     is_new = _open_run(out, family_name, config, split, held_out, data.edits, command)
     job = TrainJob(
         out=out,
@@ -74,7 +74,7 @@ def train(
         progress=report,
     )
     try:
-        _tell_memory(config, family, out, say)
+        _tell_memory(config, family_name, out, say)
         with noticed(config, job), tracked(config, job, family) as told:
             family.train(config, told)
     except ValueError:
@@ -85,9 +85,9 @@ def train(
     return last_row(read_rows(out / "metrics.csv"))
 
 
-def _tell_memory(config: RunConfig, family: Family, out: Path, say: Callable[[str], None]) -> None:
+def _tell_memory(config: RunConfig, family: str, out: Path, say: Callable[[str], None]) -> None:
     """Say what the run will need, and keep it with the run; a run that seems too large is tried."""
-    if not is_first_process() or getattr(config, "device", "auto") == "cpu":
+    if not is_first_process() or config.workload.device == "cpu":
         return
     # Late: what it imports is no business of runs on the CPU.
     from zoo.run_files.notes import add_note
@@ -103,7 +103,7 @@ def divide(
     labels: LabelSpace,
     split_path: Path | None,
     fold: int | None,
-    streams: str = "",
+    own_format: str = "",
 ) -> tuple[Split, int, Sequence[Sample], Sequence[Sample]]:
     """Return the split, the fold, the samples to learn from, and those to score on.
 
@@ -115,7 +115,7 @@ def divide(
         labels: the classes.
         split_path: the folds; None takes those that the data set carries.
         fold: the one to hold out; None takes the one that the data set was written for, or 0.
-        streams: the format that the family reads by itself: no samples then.
+        own_format: the format that the family reads by itself: no samples then.
 
     Raises:
         ValueError: no split, another fold than the data set was written for, or a split of other
@@ -130,7 +130,7 @@ def divide(
     if written is not None and fold not in (None, written):
         raise ValueError(f"{path}: was written for fold {written}, found --fold {fold}")
     chosen = fold if fold is not None else written or 0
-    if data.format == streams and data.edits is None:
+    if data.format == own_format and data.edits is None:
         return split, chosen, (), ()  # the division is inside
     samples = data.read(labels)
     split.check(samples, data.excluded)

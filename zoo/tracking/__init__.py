@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from converters.errors import one_line
 from converters.files.provenance import atomic_write_text
 from converters.types import LabelSpace
 from zoo.config import RunConfig
@@ -126,7 +127,7 @@ class TrackerSet:
             self._draw(family)
         except Exception as error:
             # The run is trained; a picture is no reason to call it failed.
-            warnings.warn(f"track.pictures: {_one_line(error)}; none are sent", stacklevel=2)
+            warnings.warn(f"track.pictures: {_named(error)}; none are sent", stacklevel=2)
 
     def _draw(self, family: Family) -> None:
         rows = read_rows(self._job.out / "metrics.csv")
@@ -137,7 +138,7 @@ class TrackerSet:
         # Late: most runs draw nothing.
         from zoo.tracking.drawings import draw_worst, worst_samples
 
-        options = PredictOptions(device=str(getattr(self._config, "device", "auto")))
+        options = PredictOptions(device=self._config.workload.device)
         predictions = family.predict(self._job.out, self._config, samples, options)
         labels = self._job.labels
         worst = worst_samples(predictions, samples, labels, self._config.track.pictures)
@@ -167,7 +168,7 @@ class TrackerSet:
             with suppress(Exception):
                 tracker.close("failed")
             warnings.warn(
-                f"track.{name}: {_one_line(error)}; training goes on without it, and a continued "
+                f"track.{name}: {_named(error)}; training goes on without it, and a continued "
                 "run sends what is missing",
                 stacklevel=2,
             )
@@ -179,8 +180,8 @@ class TrackerSet:
         atomic_write_text(self._file, json.dumps(self._state, indent=1) + "\n")
 
 
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {one_line(error):.200}"
 
 
 def _read_state(path: Path) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from zoo.config import Event, NoticeConfig, RunConfig
 from zoo.contract import TrainJob
@@ -250,10 +249,9 @@ def noticed(config: RunConfig, job: TrainJob) -> Iterator[None]:
         watch.stop()
 
 
-def _gpus(config: Any) -> tuple[str, ...]:
-    device = str(getattr(config, "device", "auto"))
-    count = int(getattr(config, "devices", 1))
-    return gpus_of(device, count, os.environ.get("CUDA_VISIBLE_DEVICES"))
+def _gpus(config: RunConfig) -> tuple[str, ...]:
+    load = config.workload
+    return gpus_of(load.device, load.devices, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def _elapsed(started: float) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from converters.errors import one_line
 from zoo.config import MlflowConfig, TrackConfig, WandbConfig
 
 Ending = Literal["finished", "failed", "stopped"]
@@ -311,7 +312,7 @@ def quiet_mlflow() -> Iterator[None]:
 
 
 def _unreachable(key: str, error: Exception, remedy: str) -> ValueError:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return ValueError(
         f"track.{key}: could not be opened: {type(error).__name__}: {reason:.200}; {remedy}"
     )

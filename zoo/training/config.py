@@ -1,19 +1,17 @@
-"""The config of the trainer that families share whose networks our own loop trains."""
+"""The keys of the trainer that families share whose networks our own loop trains."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from converters.types import LabelSpace
-from zoo.config import RunConfig, StrictModel
+from zoo.config import DEFAULT_LABELS, StrictModel
+from zoo.data.windows import Windows
 from zoo.machine.devices import Precision
 from zoo.training.optim import OptimConfig
-
-if TYPE_CHECKING:
-    from zoo.data.windows import Windows
 
 # Numbers that an optimizer keeps for each weight.
 _STATES = {"adam": 2, "adamw": 2, "adamp": 2, "sgd": 1}
@@ -62,10 +60,52 @@ class SwaConfig(StrictModel):
         return min(int(self.start * epochs), epochs - 1)
 
 
-class TrainerConfig(RunConfig):
-    """How a network is trained, whatever it gives.
+class WindowConfig(StrictModel):
+    """Which parts of images a network learns from; by default from whole images.
 
     Attributes:
+        window: height and width of the part of an image that the network sees at a time, multiples
+            of 32; null is all of it.
+        work_size: height and width that images are stretched to before windows are cut from them;
+            null is `size`.
+        overlap: how much of a window's side the next one repeats, when predicting and scoring.
+        focus: class or group of the label space, or `shared` -> share of the training windows that
+            are drawn around it, see `zoo.data.windows.Windows`; the rest lie anywhere.
+        windows_per_image: how many an epoch takes from each image.
+        window_margin: how much more, in window sides, is cut out on each side of a window and
+            augmented with it; what a rotation brings in is then the image's own.
+    """
+
+    window: Annotated[Size | None, AfterValidator(check_strides)] = None
+    work_size: Annotated[Size | None, AfterValidator(check_positive)] = None
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    focus: dict[str, float] = Field(default_factory=dict)
+    windows_per_image: int = Field(default=1, gt=0)
+    window_margin: float = Field(default=0.125, ge=0, le=1)
+
+    def windows(self, labels: LabelSpace) -> Windows | None:
+        """Return how windows are drawn to learn from; None shows whole images.
+
+        Raises:
+            ValueError: `focus` names neither a class nor a group, or gives away more than all.
+        """
+        if not self.window:
+            return None
+        return Windows(self.window, labels, self.focus, self.windows_per_image, self.window_margin)
+
+
+_WHOLE = WindowConfig()
+
+
+class TrainerConfig(StrictModel):
+    """How a network is trained, whatever it gives.
+
+    Beside it a config has the keys of `zoo.config.RunConfig`. The two that the trainer reads are
+    named here as well, before what is checked by them.
+
+    Attributes:
+        labels: label space, by name or file.
+        seed: of weights, order, and augmentation.
         size: height and width that images are stretched to, in pixels; where the network sees whole
             images, multiples of 32.
         epochs: passes over the training samples.
@@ -100,6 +140,8 @@ class TrainerConfig(RunConfig):
         requeue: let Lightning put a Slurm job back into the queue when its time is over.
     """
 
+    labels: str = DEFAULT_LABELS
+    seed: int = 0
     size: Annotated[Size, AfterValidator(check_positive)]
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
@@ -125,14 +167,6 @@ class TrainerConfig(RunConfig):
     strategy: str = "auto"
     requeue: bool = False
 
-    @field_validator("size")
-    @classmethod
-    def _is_taken_whole(cls, size: Size, info: ValidationInfo) -> Size:
-        # Of what sees windows, that is the windows' rule; a bad window is told by itself.
-        if "window" not in cls.model_fields or info.data.get("window", size) is None:
-            check_strides(size)
-        return size
-
     @field_validator("augment")
     @classmethod
     def _known_transforms(
@@ -145,29 +179,22 @@ class TrainerConfig(RunConfig):
             build_steps(steps, LabelSpace.load(info.data["labels"]))
         return steps
 
-    @property
-    def image_size(self) -> Size:
-        """Height and width that images are stretched to, whole or before windows are cut."""
-        return self.size
+    @model_validator(mode="after")
+    def _is_taken_whole(self) -> Self:
+        # Of what sees windows, that is the windows' rule.
+        if not self.parts.window:
+            try:
+                check_strides(self.size)
+            except ValueError as error:
+                raise ValueError(f"'size': {error}, found {list(self.size)}") from None
+        return self
+
+    # What a kind of network may have beyond these keys, and what it is without.
 
     @property
-    def input_size(self) -> Size:
-        """Height and width of what the network is shown while it learns."""
-        return self.size
-
-    @property
-    def input_key(self) -> str:
-        """The key that says so, for messages."""
-        return "size"
-
-    @property
-    def sliding(self) -> tuple[Size | None, float]:
-        """Height and width of the windows that are predicted, and their overlap; None: whole."""
-        return None, 0.5
-
-    def windows(self, labels: LabelSpace) -> Windows | None:
-        """Return how windows are drawn to learn from; None shows whole images."""
-        return None
+    def parts(self) -> WindowConfig:
+        """Which parts of images the network learns from; where it has no such keys, whole ones."""
+        return _WHOLE
 
     @property
     def last_average(self) -> SwaConfig | None:
@@ -178,6 +205,28 @@ class TrainerConfig(RunConfig):
     def is_compiled(self) -> bool:
         """Whether torch.compile makes kernels for the network."""
         return False
+
+    @property
+    def least_batch(self) -> int:
+        """How many images the network needs to see at a time while it learns."""
+        return 1
+
+    # What follows from the keys.
+
+    @property
+    def image_size(self) -> Size:
+        """Height and width that images are stretched to, whole or before windows are cut."""
+        return self.parts.work_size or self.size
+
+    @property
+    def input_size(self) -> Size:
+        """Height and width of what the network is shown while it learns."""
+        return self.parts.window or self.size
+
+    @property
+    def input_key(self) -> str:
+        """The key that says so, for messages."""
+        return "window" if self.parts.window else "size"
 
     @property
     def has_average(self) -> bool:
@@ -197,4 +246,11 @@ class TrainerConfig(RunConfig):
     def with_size(self, share: float) -> str:
         """Return the change that leaves a share of the images' sides; "" where there is none."""
         sides = [int(side * share) // STRIDE * STRIDE for side in self.size]
-        return "" if min(sides) < 2 * STRIDE else f"size=[{sides[0]},{sides[1]}]"
+        is_fixed = self.parts.window or min(sides) < 2 * STRIDE
+        return "" if is_fixed else f"size=[{sides[0]},{sides[1]}]"
+
+    def with_checkpointing(self) -> Self | None:
+        """Return the config with gradient checkpointing; None where it has that already."""
+        if self.gradient_checkpointing:
+            return None
+        return self.model_copy(update={"gradient_checkpointing": True})

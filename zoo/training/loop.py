@@ -19,6 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import nn
 
+from converters.errors import one_line
 from converters.types import LabelSpace
 from zoo.augmentation.pipeline import Augmentation
 from zoo.contract import TrainJob
@@ -123,9 +124,13 @@ def _open_data(
     folder = None
     if config.cache == "disk":
         folder = Path(config.cache_dir) if config.cache_dir else job.out / "cache"
-    windows = config.windows(job.labels)
+    windows = config.parts.windows(job.labels)
     data = TrainingSet(
-        *(train, size, augment, config.seed, in_memory),
+        train,
+        size,
+        augment,
+        config.seed,
+        in_memory,
         cache_dir=folder,
         windows=windows,
         objects=objects,
@@ -216,7 +221,7 @@ def _fit(trainer: L.Trainer, module: NetworkModule, resume: Path) -> None:
     except (RuntimeError, pickle.UnpicklingError, KeyError) as error:
         if ready is None or trainer.global_step:
             raise
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise ValueError(
             f"{resume}: expected a checkpoint of this network, remove it to train anew; found: "
             f"{reason:.200}"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from converters.types import LabelSpace
 from zoo.config import RunConfig
-from zoo.training.config import Size, SwaConfig, TrainerConfig, check_positive, check_strides
+from zoo.training.config import SwaConfig, TrainerConfig, WindowConfig
 from zoo.training.losses import check_losses
 from zoo.training.losses.objective import Objective, resolve_class_weights
-
-if TYPE_CHECKING:
-    from zoo.data.windows import Windows
 
 
 def _check_scales(weights: tuple[float, ...]) -> tuple[float, ...]:
@@ -23,34 +20,10 @@ def _check_scales(weights: tuple[float, ...]) -> tuple[float, ...]:
     return weights
 
 
-class WindowConfig(RunConfig):
-    """Which parts of images a network learns from.
-
-    Attributes:
-        window: height and width of the part of an image that the network sees at a time, multiples
-            of 32; null is all of it.
-        work_size: height and width that images are stretched to before windows are cut from them;
-            null is `size`.
-        overlap: how much of a window's side the next one repeats, when predicting and scoring.
-        focus: class or group of the label space, or `shared` -> share of the training windows that
-            are drawn around it, see `zoo.data.windows.Windows`; the rest lie anywhere.
-        windows_per_image: how many an epoch takes from each image.
-        window_margin: how much more, in window sides, is cut out on each side of a window and
-            augmented with it; what a rotation brings in is then the image's own.
-    """
-
-    window: Annotated[Size | None, AfterValidator(check_strides)] = None
-    work_size: Annotated[Size | None, AfterValidator(check_positive)] = None
-    overlap: float = Field(default=0.5, ge=0, lt=1)
-    focus: dict[str, float] = Field(default_factory=dict)
-    windows_per_image: int = Field(default=1, gt=0)
-    window_margin: float = Field(default=0.125, ge=0, le=1)
-
-
-# Keys of the last base are read before those of the first: the rule of the size depends on the
-# window.
-class SemanticConfig(TrainerConfig, WindowConfig):
+class SemanticConfig(TrainerConfig, WindowConfig, RunConfig):
     """How a semantic network is trained: the keys of the trainer, of windows, and these.
+
+    A family's config says, beside how to train, which network.
 
     Attributes:
         loss: name of a loss -> weight, or {weight: ..., option: ...}; they are added.
@@ -78,12 +51,37 @@ class SemanticConfig(TrainerConfig, WindowConfig):
     compile: bool = False
 
     @property
-    def image_size(self) -> Size:
-        """Height and width that images are stretched to, whole or before windows are cut."""
-        return self.work_size or self.size
+    def parts(self) -> WindowConfig:
+        """Which parts of images the network learns from."""
+        return self
+
+    @property
+    def last_average(self) -> SwaConfig | None:
+        """How the weights of the last epochs are averaged; None: they are not."""
+        return self.swa
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether torch.compile makes kernels for the network."""
+        return self.compile
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs the network can give while it learns."""
+        return 1
+
+    @property
+    def pools_all(self) -> bool:
+        """Whether a norm sees one value an image and channel, so that a batch needs two."""
+        return False
+
+    @property
+    def least_batch(self) -> int:
+        """How many images the network needs to see at a time while it learns."""
+        return 2 if self.pools_all else 1
 
     @model_validator(mode="after")
-    def _windows_fit(self) -> SemanticConfig:
+    def _windows_fit(self) -> Self:
         if self.work_size and not self.window:
             raise ValueError(
                 "work_size: expected together with 'window'; whole images are stretched to 'size'"
@@ -110,52 +108,8 @@ class SemanticConfig(TrainerConfig, WindowConfig):
             self.windows(LabelSpace.load(self.labels))
         return self
 
-    @property
-    def input_size(self) -> Size:
-        """Height and width of what the network is shown while it learns."""
-        return self.window or self.size
-
-    @property
-    def input_key(self) -> str:
-        """The key that says so, for messages."""
-        return "window" if self.window else "size"
-
-    @property
-    def sliding(self) -> tuple[Size | None, float]:
-        """Height and width of the windows that are predicted, and their overlap; None: whole."""
-        return self.window, self.overlap
-
-    @property
-    def last_average(self) -> SwaConfig | None:
-        """How the weights of the last epochs are averaged; None: they are not."""
-        return self.swa
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether torch.compile makes kernels for the network."""
-        return self.compile
-
-    def with_size(self, share: float) -> str:
-        """Return the change that leaves a share of the images' sides; "" where there is none."""
-        return "" if self.window else super().with_size(share)
-
-    def windows(self, labels: LabelSpace) -> Windows | None:
-        """Return how windows are drawn to learn from; None shows whole images.
-
-        Raises:
-            ValueError: `focus` names neither a class nor a group, or gives away more than all.
-        """
-        # Late: it brings albumentations with it, which takes most of a second.
-        from zoo.data.windows import Windows
-
-        if not self.window:
-            return None
-        return Windows(
-            *(self.window, labels, self.focus, self.windows_per_image, self.window_margin)
-        )
-
     @model_validator(mode="after")
-    def _one_average(self) -> SemanticConfig:
+    def _one_average(self) -> Self:
         if self.swa is None:
             return self
         if self.ema is not None:
@@ -170,9 +124,25 @@ class SemanticConfig(TrainerConfig, WindowConfig):
         return self
 
     @model_validator(mode="after")
-    def _known_classes(self) -> SemanticConfig:
+    def _known_classes(self) -> Self:
         if self.class_weights:
             resolve_class_weights(self.class_weights, LabelSpace.load(self.labels))
+        return self
+
+    @model_validator(mode="after")
+    def _fits_network(self) -> Self:
+        found, known = len(self.deep_supervision), self.outputs
+        if found > 1 and found != known:
+            expected = f"{known} weights, finest first, or none" if known > 1 else "none"
+            raise ValueError(
+                f"deep_supervision: this network gives {known} output{'s' * (known > 1)} while it "
+                f"learns: expected {expected}, found {found}"
+            )
+        if self.batch < self.least_batch:
+            raise ValueError(
+                "batch: expected at least 2, found 1: this network normalises what it pools over "
+                "the whole image, one value an image"
+            )
         return self
 
     def objective(self, labels: LabelSpace) -> Objective:

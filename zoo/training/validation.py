@@ -16,14 +16,14 @@ from converters.types import LabelSpace
 from fusion.metrics.scores import dice
 from fusion.types import TO_LOG_ODDS, Prediction
 from zoo.data.cases import Case
-from zoo.data.reading import Frame
+from zoo.data.reading import NetworkInput
 from zoo.inference.predict import Setting, class_chunks, enlarge, predict_planes, predict_semantic
 from zoo.inference.sliding_window import Size
 
 # A pixel belongs to a class from 128 of 255 on; of values that are not rounded yet, from here on.
 LEVEL = 127.5
 
-Predict = Callable[[Any, Iterable[Frame], LabelSpace, Setting], Iterator[Prediction]]
+Predict = Callable[[Any, Iterable[NetworkInput], LabelSpace, Setting], Iterator[Prediction]]
 """Gives a network's predictions of frames, one after the other, as `predict_semantic` does."""
 
 
@@ -105,8 +105,8 @@ def count_pixels(
     Args:
         probs: uint8 (C, h, w), 255 = 1, over the whole image, on any device.
         size_hw: the image's own height and width.
-        truth: label -> mask at the image's own size. Only crops go to the device: of a hand's 29
-            bones they are a tenth of the bytes that bit-packed planes are.
+        truth: label -> mask at the image's own size. Only crops go to the device: of many
+            small objects they are a tenth of the bytes of bit-packed planes.
         labels: the classes.
     """
     true = _send([truth.get(name, EMPTY) for name in labels.names], probs.device)

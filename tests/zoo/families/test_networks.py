@@ -16,7 +16,8 @@ from zoo.config import check_config
 from zoo.contract import PredictOptions
 from zoo.families import FAMILIES, load_family
 from zoo.families.activation_checkpointing import checkpoint_blocks
-from zoo.families.catalogue import build_outline, describe_model, describe_models, read_reported
+from zoo.families.catalogue import describe_model, describe_models, read_reported
+from zoo.families.outlines import build_outline
 from zoo.families.semantic import SemanticFamily
 from zoo.run_files.checkpoints import BEST, LAST, read_weights
 from zoo.run_files.licences import FILE
@@ -226,7 +227,7 @@ def test_sizes_are_those_that_are_published(
     name: tuple[str, str], published: tuple[float, float]
 ) -> None:
     expected, tolerance = published
-    found = describe_model(load_family(name[0]), name[1])
+    found = describe_model(*name)
     assert found.parameters == pytest.approx(expected, abs=tolerance)
     assert str(found.size[0]) in name[1] or name[0] == "huggingface"
 

@@ -11,7 +11,7 @@ from torch import nn
 from converters.types import LabelSpace
 from fusion.types import Prediction
 from zoo.data.batches import GREY_MEAN
-from zoo.data.reading import Frame
+from zoo.data.reading import NetworkInput
 from zoo.inference.predict import (
     Setting,
     enlarge,
@@ -41,11 +41,11 @@ class Threshold(nn.Module):
         return torch.cat([(images - GREY_MEAN) * 20, left], dim=1)
 
 
-def _frame(name: str = "a_1", size_hw: tuple[int, int] = (400, 100)) -> Frame:
+def _frame(name: str = "a_1", size_hw: tuple[int, int] = (400, 100)) -> NetworkInput:
     """At 64 x 32: bright in rows 16 to 31 and columns 24 to 31; rows are 6.25 pixels high."""
     image = np.zeros((64, 32), np.uint8)
     image[16:32, 24:] = 255
-    return Frame(name, size_hw, image)
+    return NetworkInput(name, size_hw, image)
 
 
 def test_prediction_is_in_the_images_own_frame() -> None:
@@ -114,7 +114,9 @@ def test_bad_setting(changes: dict[str, Any], message: str) -> None:
 
 
 def test_images_of_different_sizes_in_one_batch() -> None:
-    frames = [Frame(f"a_{n}", size, np.zeros(size, np.uint8)) for n, size in enumerate(SIZES)]
+    frames = [
+        NetworkInput(f"a_{n}", size, np.zeros(size, np.uint8)) for n, size in enumerate(SIZES)
+    ]
     network = Threshold()
     found = list(predict_semantic(network, frames, LABELS, Setting(CPU, batch=4)))
     assert [(p.key, p.size_hw) for p in found] == [(f.key, f.size_hw) for f in frames]
@@ -142,7 +144,8 @@ def _planes(found: Iterable[Prediction]) -> list[tuple[Any, ...]]:
 def test_the_batch_size_does_not_matter(window: tuple[int, int] | None, tta: Any) -> None:
     generator = np.random.default_rng(0)
     frames = [
-        Frame(f"a_{n}", (80, 48), generator.integers(0, 256, (80, 48), np.uint8)) for n in range(5)
+        NetworkInput(f"a_{n}", (80, 48), generator.integers(0, 256, (80, 48), np.uint8))
+        for n in range(5)
     ]
     network = _convolutions()
     found = [

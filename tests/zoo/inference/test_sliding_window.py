@@ -11,7 +11,7 @@ from torch import nn
 
 from converters.types import LabelSpace
 from zoo.data.batches import normalize
-from zoo.data.reading import Frame
+from zoo.data.reading import NetworkInput
 from zoo.inference import predict as inference
 from zoo.inference.predict import Setting, predict_semantic, probabilities
 from zoo.inference.sliding_window import blend, importance, window_corners, window_starts
@@ -108,8 +108,8 @@ class Recording(nn.Module):
         return [len(part) for part in self.seen]
 
 
-def _frames(count: int, size: tuple[int, int]) -> list[Frame]:
-    return [Frame(f"a_{n}", size, np.full(size, 10 * n, np.uint8)) for n in range(count)]
+def _frames(count: int, size: tuple[int, int]) -> list[NetworkInput]:
+    return [NetworkInput(f"a_{n}", size, np.full(size, 10 * n, np.uint8)) for n in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_scaled_images_are_seen_in_windows_of_the_same_size() -> None:
 
 
 def test_a_prediction_has_the_resolution_of_the_image_not_of_the_window() -> None:
-    frame = Frame("a_1", (256, 192), np.full((128, 96), 255, np.uint8))
+    frame = NetworkInput("a_1", (256, 192), np.full((128, 96), 255, np.uint8))
     (found,) = predict_semantic(Recording(), [frame], LABELS, Setting(CPU, window=(32, 32)))
     best = found.best("b-c")
     assert best is not None

@@ -13,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from zoo.config import check_config
 from zoo.families import load_family
 from zoo.families.activation_checkpointing import checkpoint_blocks
+from zoo.families.outlines import load_outline
 from zoo.runs import memory
 from zoo.runs.memory import GB, OVERHEAD, USABLE, Device, advise, advise_before, estimate
 
@@ -31,17 +32,17 @@ def make(toys: Any) -> Make:
     def make(name: str, **changes: Any) -> tuple[Any, Any]:
         family_name, network = NETWORKS[name]
         raw = {"labels": str(toys.labels_file), "size": [96, 64], "epochs": 1, "batch": 2}
-        family = load_family(family_name)
-        return family, check_config(family.Config, raw | network | changes, "test")
+        config = check_config(load_family(family_name).Config, raw | network | changes, "test")
+        return load_outline(family_name), config
 
     return make
 
 
-def _really_saved(family: Any, config: Any, toys: Any) -> int:
+def _really_saved(outline: Any, config: Any, toys: Any) -> int:
     """Bytes that autograd keeps on the CPU, each storage once, weights left out."""
-    network = family.build(config, len(toys.labels)).train()
+    network = outline.build(config, len(toys.labels)).train()
     if config.gradient_checkpointing:
-        checkpoint_blocks(family.blocks(network))
+        checkpoint_blocks(outline.blocks(network))
     target = torch.zeros(config.batch, len(toys.labels), *config.size)
 
     def compute() -> Any:
@@ -72,9 +73,9 @@ def _saved_by(compute: Callable[[], Any], network: torch.nn.Module) -> int:
 def test_activations_are_what_autograd_keeps(
     make: Make, toys: Any, name: str, is_checkpointed: bool
 ) -> None:
-    family, config = make(name, gradient_checkpointing=is_checkpointed)
-    found = estimate(config, family, "32-true").activations
-    assert found == pytest.approx(_really_saved(family, config, toys), rel=0.01)
+    outline, config = make(name, gradient_checkpointing=is_checkpointed)
+    found = estimate(config, outline, "32-true").activations
+    assert found == pytest.approx(_really_saved(outline, config, toys), rel=0.01)
 
 
 FEW_PROPOSALS = {
@@ -102,24 +103,24 @@ FINDERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", FINDERS)
 def test_what_finds_instances_is_estimated_too(toys: Any, name: str) -> None:
-    family = load_family(name)
+    outline = load_outline(name)
     raw = {"labels": str(toys.labels_file), "size": [96, 128], "epochs": 1, "batch": 2}
-    config = check_config(family.Config, raw | FINDERS[name], "test")
+    config = check_config(load_family(name).Config, raw | FINDERS[name], "test")
     masks = torch.zeros(2, 9, 96, 128, dtype=torch.bool)
     for n in range(9):
         masks[:, n, 7 * n : 7 * n + 24, 11 * n : 11 * n + 20] = True
-    network = family.build(config, 9).train()
+    network = outline.build(config, 9).train()
     given = torch.randn(2, 1, 96, 128), masks, torch.arange(9)
     really = _saved_by(lambda: network.loss(*given), network)
-    assert estimate(config, family, "32-true").activations == pytest.approx(really, rel=0.05)
+    assert estimate(config, outline, "32-true").activations == pytest.approx(really, rel=0.05)
 
 
 @pytest.mark.parametrize("model", ["yolov8n-seg.yaml", "yolo26n-seg.yaml"])
 def test_what_ultralytics_trains_is_estimated_too(toys: Any, model: str) -> None:
-    family = load_family("yolo")
+    outline = load_outline("yolo")
     raw = {"labels": str(toys.labels_file), "model": model, "imgsz": 160, "batch": 2}
-    config = check_config(family.Config, raw, "test")
-    network = family.build(config, 9).train()
+    config = check_config(load_family("yolo").Config, raw, "test")
+    network = outline.build(config, 9).train()
     network.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5, overlap_mask=False, epochs=1)
     generator = torch.Generator().manual_seed(0)
     middles = torch.rand(18, 2, generator=generator) * 0.6 + 0.2
@@ -131,7 +132,7 @@ def test_what_ultralytics_trains_is_estimated_too(toys: Any, model: str) -> None
         "masks": (torch.rand(18, 80, 80, generator=generator) > 0.5).float(),
         "sem_masks": torch.zeros(2, 80, 80),
     }
-    found = estimate(config, family, "32-true")
+    found = estimate(config, outline, "32-true")
     # Two objects may want the same cell.
     assert found.activations == pytest.approx(_saved_by(lambda: network(batch), network), rel=0.1)
     learned = sum(p.numel() * 4 for p in network.parameters() if p.requires_grad)
@@ -140,21 +141,21 @@ def test_what_ultralytics_trains_is_estimated_too(toys: Any, model: str) -> None
 
 
 def test_remedies_of_ultralytics_keys() -> None:
-    family = load_family("yolo")
+    outline = load_outline("yolo")
     raw = {"model": "yolov8n-seg.yaml", "imgsz": 256, "batch": 16}
-    config = check_config(family.Config, raw, "test")
-    whole = estimate(config, family, "16-mixed")
+    config = check_config(load_family("yolo").Config, raw, "test")
+    whole = estimate(config, outline, "16-mixed")
     device = Device(OVERHEAD + 0.5 * (whole.total - OVERHEAD), "16-mixed")
-    _, warning = advise(config, family, device)
+    _, warning = advise(config, outline, device)
     assert "try batch=" in warning
     assert " nbs=16, or imgsz=" in warning
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_they_grow_with_the_images(make: Make, name: str) -> None:
-    family, config = make(name)
-    once = estimate(config, family, "32-true")
-    twice = estimate(make(name, batch=4)[1], family, "32-true")
+    outline, config = make(name)
+    once = estimate(config, outline, "32-true")
+    twice = estimate(make(name, batch=4)[1], outline, "32-true")
     assert twice.activations == pytest.approx(2 * once.activations, rel=0.02)
     assert twice.parameters == once.parameters
 
@@ -163,8 +164,8 @@ def test_they_grow_with_the_images(make: Make, name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_half_precision_takes_less_but_not_half(make: Make, name: str, precision: Any) -> None:
     # Large enough that copies of the weights do not count.
-    family, config = make(name, size=[256, 256])
-    full, mixed = (estimate(config, family, p).activations for p in ("32-true", precision))
+    outline, config = make(name, size=[256, 256])
+    full, mixed = (estimate(config, outline, p).activations for p in ("32-true", precision))
     assert 0.5 * full < mixed < 0.95 * full
     assert not torch.is_autocast_enabled("cuda")
 
@@ -174,10 +175,10 @@ def test_half_precision_takes_less_but_not_half(make: Make, name: str, precision
     [({"name": "adamw"}, 2), ({"name": "sgd"}, 1), ({"name": "sgd", "momentum": 0.0}, 0)],
 )
 def test_what_an_optimizer_keeps(make: Make, optim: Any, states: int) -> None:
-    family, config = make("unet", optim=optim)
-    network = family.build(config, 9)
+    outline, config = make("unet", optim=optim)
+    network = outline.build(config, 9)
     optimizer = _optimizer_bytes(network, config)
-    found = estimate(config, family, "32-true")
+    found = estimate(config, outline, "32-true")
     learned = sum(p.numel() * 4 for p in network.parameters())
     assert found.optimizer == states * learned
     assert found.optimizer == pytest.approx(optimizer, rel=1e-3)
@@ -197,23 +198,23 @@ def _optimizer_bytes(network: torch.nn.Module, config: Any) -> int:
 
 
 def test_an_average_is_a_second_network(make: Make) -> None:
-    family, config = make("unet")
-    plain, averaged = (estimate(c, family, "32-true") for c in (config, make("unet", ema=0.9)[1]))
+    outline, config = make("unet")
+    plain, averaged = (estimate(c, outline, "32-true") for c in (config, make("unet", ema=0.9)[1]))
     assert averaged.parameters == 2 * plain.parameters
 
 
 def test_where_it_fits_nothing_is_advised(make: Make) -> None:
-    family, config = make("unet")
-    said, warning = advise(config, family, Device(32 * GB, "16-mixed"))
+    outline, config = make("unet")
+    said, warning = advise(config, outline, Device(32 * GB, "16-mixed"))
     assert said.startswith("about 1.")
     assert warning == ""
 
 
 def test_each_remedy_fits(make: Make) -> None:
-    family, config = make("unet", batch=16, size=[256, 256], accumulate=2)
-    whole = estimate(config, family, "16-mixed")
+    outline, config = make("unet", batch=16, size=[256, 256], accumulate=2)
+    whole = estimate(config, outline, "16-mixed")
     device = Device(OVERHEAD + 0.4 * (whole.total - OVERHEAD), "16-mixed")
-    _, warning = advise(config, family, device)
+    _, warning = advise(config, outline, device)
     head, _, remedies = warning.partition("try ")
     assert f"needs about {whole.total / GB:.1f} GB" in head
     for remedy in remedies.split(", or "):
@@ -224,23 +225,23 @@ def test_each_remedy_fits(make: Make) -> None:
                 [int(v) for v in value[1:-1].split(",")] if value[0] == "[" else int(value)
             )
         changed = config.model_copy(update=changes)
-        assert estimate(changed, family, "16-mixed").total <= USABLE * device.memory * 1.02
+        assert estimate(changed, outline, "16-mixed").total <= USABLE * device.memory * 1.02
         if "batch" in changes:
             assert changes["batch"] * changes["accumulate"] >= 32
     assert remedies.count(" or ") == 2
 
 
 def test_a_network_that_is_too_large_in_itself(make: Make) -> None:
-    family, config = make("unet")
-    _, warning = advise(config, family, Device(OVERHEAD, "32-true"))
+    outline, config = make("unet")
+    _, warning = advise(config, outline, Device(OVERHEAD, "32-true"))
     assert warning.endswith("choose a smaller network")
 
 
 def test_only_gpus_are_looked_at(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    family, config = make("unet", device="cpu")
-    assert advise_before(config, family) == ("", "")
+    _, config = make("unet", device="cpu")
+    assert advise_before(config, "smp") == ("", "")
     monkeypatch.setattr(Device, "of", lambda config: Device(1 * GB, "32-true"))
-    assert all(advise_before(config, family))
+    assert all(advise_before(config, "smp"))
 
 
 def test_a_network_that_cannot_be_pretended_is_trained_all_the_same(
@@ -249,7 +250,7 @@ def test_a_network_that_cannot_be_pretended_is_trained_all_the_same(
     def fail(*_: Any) -> None:
         raise RuntimeError("data\ndependent")
 
-    family, config = make("unet")
+    _, config = make("unet")
     monkeypatch.setattr(Device, "of", lambda config: Device(1 * GB, "32-true"))
     monkeypatch.setattr(memory, "measure", fail)
-    assert advise_before(config, family) == ("no estimate of memory: data dependent", "")
+    assert advise_before(config, "smp") == ("no estimate of memory: data dependent", "")

@@ -26,7 +26,7 @@ CPU = PredictOptions(device="cpu")
 class Shifting:
     """Knows the truth, and predicts it some pixels to the right: one unless options say more."""
 
-    name, kind, streams, Config = "shifting", "semantic", "", RunConfig
+    kind, Config = "semantic", RunConfig
 
     def __init__(self, shift_truth: Callable[[Sample, int], Prediction]) -> None:
         self.shift_truth = shift_truth

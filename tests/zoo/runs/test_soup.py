@@ -45,7 +45,7 @@ CPU = PredictOptions(device="cpu")
 class Shifting:
     """Predicts the truth, so many pixels to the right as its only weight says, rounded."""
 
-    name, kind, streams, Config = "shifting", "semantic", "", RunConfig
+    kind, Config = "semantic", RunConfig
     stops_after = -1
 
     def __init__(self, shift_truth: Callable[[Sample, int], Prediction]) -> None:
@@ -368,7 +368,7 @@ def tiny(tiny_smp: Any) -> Callable[[str], Any]:
 def _network(family: str, config: Any, classes: int) -> nn.Module:
     torch.manual_seed(0)
     if family == "yolo":
-        from zoo.families.yolo.family import build_network
+        from zoo.families.yolo.network import build_network
 
         return build_network(config, classes)
     network: nn.Module = load_family(family).build(config, classes)  # type: ignore[attr-defined]

@@ -18,7 +18,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from converters.splits.split import make_split
 from converters.types import LabelSpace
 from zoo.config import check_config
-from zoo.families.smp.family import SmpConfig
+from zoo.families.smp.config import SmpConfig
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, read_weights

@@ -147,8 +147,9 @@ from pathlib import Path
 from shapely import from_wkt
 from converters.types import Instance, LabelSpace, Sample
 from zoo.config import load_config
-from zoo.families.base import TrainJob
-from zoo.families.smp.family import FAMILY, SmpConfig
+from zoo.contract import TrainJob
+from zoo.families.smp.config import SmpConfig
+from zoo.families.smp.family import FAMILY
 
 def progress(done, total, note):
     if done == 4 and total > 1:

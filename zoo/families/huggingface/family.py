@@ -1,230 +1,13 @@
-"""UPerNet, BEiT and DPT as Hugging Face's transformers have them. SegFormer is a family apart."""
+"""The family of Hugging Face's transformers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
-
-import torch
-import transformers as hf
-from pydantic import Field, model_validator
 from torch import nn
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from zoo.families.hub import load_pretrained, quiet
-from zoo.families.semantic import NetworkConfig, SemanticFamily
+from zoo.families.huggingface.config import HuggingFaceConfig
+from zoo.families.huggingface.network import build_network
+from zoo.families.semantic import SemanticFamily
 from zoo.run_files.licences import WeightSource, of_hub
-
-Logits: TypeAlias = torch.Tensor | list[torch.Tensor]
-# Given by us.
-_NOT_DIMENSIONS = {"num_labels", "num_channels", "use_auxiliary_head", "id2label", "label2id"}
-
-
-class HuggingFaceConfig(NetworkConfig):
-    """A network of transformers.
-
-    Two weights in `deep_supervision` add the auxiliary head.
-
-    Attributes:
-        architecture: `upernet` (Xiao et al. 2018) on any backbone of transformers, `beit` (Bao et
-            al. 2022, with UPerNet's head), `dpt` (Ranftl et al. 2021).
-        network: dimensions, by the names of transformers' UperNetConfig, BeitConfig or DPTConfig;
-            of an `upernet` its backbone's below `backbone_config`, with their `model_type`.
-        channels: of the network's input; 3, as pretrained ones have, get the grey image 3 times.
-        pretrained: null for random weights; a folder, or a name on the Hugging Face hub, of a
-            network with these dimensions.
-    """
-
-    architecture: Literal["upernet", "beit", "dpt"] = "upernet"
-    network: dict[str, Any] = Field(default_factory=dict)
-    channels: Literal[1, 3] = 1
-    pretrained: str | None = None
-
-    @property
-    def outputs(self) -> int:
-        """How many outputs the network can give while it learns."""
-        return 2
-
-    @property
-    def pools_all(self) -> bool:
-        """Whether a norm sees one value an image and channel, so that a batch needs two."""
-        return self.architecture != "dpt"
-
-    @model_validator(mode="after")
-    def _known_dimensions(self) -> HuggingFaceConfig:
-        dimensions = dict(self.network)
-        if self.architecture == "upernet":
-            _check_backbone(dimensions.get("backbone_config"))
-        _check_keys(_KINDS[self.architecture].config, dimensions, "network")
-        width, heads = (self.network.get(k, 0) for k in ("hidden_size", "num_attention_heads"))
-        if isinstance(width, int) and isinstance(heads, int) and heads and width % heads:
-            raise ValueError(
-                f"network.num_attention_heads: expected a divisor of hidden_size {width}, found "
-                f"{heads}"
-            )
-        patch = self.network.get("patch_size", 16)
-        if self.architecture != "upernet" and any(side % patch for side in self.input_size):
-            raise ValueError(
-                f"{self.input_key}: expected multiples of network.patch_size {patch} (and of 32), "
-                f"found {list(self.input_size)}"
-            )
-        return self
-
-    def dimensions(self, classes: int) -> Any:
-        """Return transformers' config.
-
-        Raises:
-            ValueError: values of another type, or that do not go together.
-        """
-        kind = _KINDS[self.architecture]
-        given = dict(self.network)
-        if self.architecture == "upernet":
-            backbone = {"out_features": _STAGES, **given["backbone_config"]}
-            given["backbone_config"] = backbone | {"num_channels": self.channels}
-            # Else the auxiliary head is made for a Swin-T, whatever the backbone is.
-            given.setdefault("auxiliary_in_channels", None)
-        else:
-            given["num_channels"] = self.channels
-            # Of the table of positions, which is stretched to other images. DPT's is square.
-            size = self.input_size
-            side = list(size) if self.architecture == "beit" else max(size)
-            given.setdefault("image_size", side)
-        given |= {"num_labels": classes, "use_auxiliary_head": len(self.deep_supervision) > 1}
-        try:
-            with quiet():
-                return kind.config(**given)
-        except Exception as error:  # whatever transformers' checks raise, it is about the config
-            reason = " ".join(str(error).split())
-            raise ValueError(f"network: {type(error).__name__}: {reason:.300}") from None
-
-
-_STAGES = ["stage1", "stage2", "stage3", "stage4"]
-
-
-def _check_backbone(found: Any) -> None:
-    if not isinstance(found, dict) or found.get("model_type") not in CONFIG_MAPPING:
-        raise ValueError(
-            "network.backbone_config: expected its dimensions, with model_type: swin, convnext, or "
-            f"another of transformers' backbones, found {found!r:.80}"
-        )
-    where = "network.backbone_config"
-    _check_keys(CONFIG_MAPPING[found["model_type"]], found, where, "model_type")
-
-
-def _check_keys(cls: Any, found: dict[str, Any], where: str, *further: str) -> None:
-    fields = {name for name in cls.__dataclass_fields__ if not name.startswith("_")}
-    generic = set(hf.PreTrainedConfig.__dataclass_fields__) - set(cls.__annotations__)
-    known = fields - generic - _NOT_DIMENSIONS | {"out_features", "out_indices", *further}
-    if unknown := sorted(set(found) - known):
-        raise ValueError(f"{where}.{unknown[0]}: unknown key; known are {', '.join(sorted(known))}")
-
-
-class UperNet(nn.Module):
-    """UPerNet on grey images.
-
-    Transformers enlarges the logits inside of the network; here that is left to the loss and to
-    prediction, which do it the same way, once.
-    """
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The backbone."""
-        encoder: nn.Module = self.network.backbone
-        return encoder
-
-    def forward(self, images: torch.Tensor) -> Logits:
-        """Return logits (N, C, h / 4, w / 4) of images, float (N, 1, h, w).
-
-        While learning, and where there is an auxiliary head: the logits and the head's, h / 16.
-        """
-        channels = self.network.config.backbone_config.num_channels
-        own = self.network
-        features = own.backbone(images.expand(-1, channels, -1, -1)).feature_maps
-        return _heads(own.decode_head, own.auxiliary_head, features, self.training)
-
-
-class Beit(nn.Module):
-    """BEiT with UPerNet's head on grey images, of sides that are multiples of the patch."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The Transformer."""
-        encoder: nn.Module = self.network.beit
-        return encoder
-
-    def forward(self, images: torch.Tensor) -> Logits:
-        """Return logits (N, C, h / 4, w / 4) of images, float (N, 1, h, w).
-
-        While learning, and where there is an auxiliary head: the logits and the head's, h / 16.
-        """
-        own, config = self.network, self.network.config
-        tokens = own.beit(
-            images.expand(-1, config.num_channels, -1, -1), output_hidden_states=True
-        ).hidden_states
-        rows, columns = (side // config.patch_size for side in images.shape[-2:])
-        # The first token is of the whole image.
-        maps = (tokens[i - 1][:, 1:].transpose(1, 2) for i in config.out_indices)
-        features = own.fpn(tuple(m.reshape(len(images), -1, rows, columns) for m in maps))
-        return _heads(own.decode_head, own.auxiliary_head, features, self.training)
-
-
-class Dpt(nn.Module):
-    """DPT on grey images, of sides that are multiples of the patch."""
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.network = network
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The Vision Transformer."""
-        encoder: nn.Module = self.network.dpt
-        return encoder
-
-    def forward(self, images: torch.Tensor) -> Logits:
-        """Return logits (N, C, h, w) of images, float (N, 1, h, w).
-
-        While learning, and where there is an auxiliary head: the logits and the head's, h / 2.
-        """
-        own, config = self.network, self.network.config
-        tokens = own.dpt(
-            images.expand(-1, config.num_channels, -1, -1), output_hidden_states=True
-        ).hidden_states[1:]
-        chosen = [tokens[i] for i in config.backbone_out_indices]
-        features = own.neck(chosen, *(side // config.patch_size for side in images.shape[-2:]))
-        finest: torch.Tensor = own.head(features)
-        if not self.training or own.auxiliary_head is None:
-            return finest
-        return [finest, own.auxiliary_head(features[-1])]
-
-
-def _heads(head: Any, auxiliary: Any, features: Any, is_training: bool) -> Logits:
-    logits: torch.Tensor = head(features)
-    return [logits, auxiliary(features)] if is_training and auxiliary is not None else logits
-
-
-class _Kind(NamedTuple):
-    """What transformers call an architecture, and what makes it ours."""
-
-    config: Any
-    network: Any
-    wrap: Callable[[Any], nn.Module]
-    encoder: str
-
-
-_KINDS = {
-    "upernet": _Kind(hf.UperNetConfig, hf.UperNetForSemanticSegmentation, UperNet, "backbone."),
-    "beit": _Kind(hf.BeitConfig, hf.BeitForSemanticSegmentation, Beit, "beit."),
-    "dpt": _Kind(hf.DPTConfig, hf.DPTForSemanticSegmentation, Dpt, "dpt."),
-}
 
 
 class HuggingFaceFamily(SemanticFamily):
@@ -240,16 +23,7 @@ class HuggingFaceFamily(SemanticFamily):
             ValueError: dimensions that do not go together, or pretrained weights that cannot be
                 had or are of another network.
         """
-        kind, dimensions = _KINDS[config.architecture], config.dimensions(classes)
-        if config.pretrained is not None:
-            return kind.wrap(_pretrained(kind, config.pretrained, dimensions))
-        try:
-            return kind.wrap(kind.network(dimensions))
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(
-                f"network: these dimensions do not fit: {type(error).__name__}: {reason:.300}"
-            ) from None
+        return build_network(config, classes)
 
     def without_weights(self, config: HuggingFaceConfig) -> HuggingFaceConfig:
         """Return the config of the same network with random weights."""
@@ -258,28 +32,6 @@ class HuggingFaceFamily(SemanticFamily):
     def sources(self, config: HuggingFaceConfig) -> list[WeightSource]:
         """Return whose pretrained weights the network starts from."""
         return [of_hub(config.pretrained)] if config.pretrained else []
-
-
-def _pretrained(kind: _Kind, name: str, dimensions: Any) -> Any:
-    network, info = load_pretrained(kind.network, name, "pretrained=null", config=dimensions)
-    # What knows the classes starts at random, and so may heads that the weights do not have.
-    shapes = [key for key, *pair in info["mismatched_keys"] if not _differ_in_classes(*pair)]
-    missing = [key for key in info["missing_keys"] if key.startswith(kind.encoder)]
-    if wrong := sorted(
-        [*shapes, *missing], key=lambda key: (not key.startswith(kind.encoder), key)
-    ):
-        raise ValueError(
-            f"pretrained '{name}': expected weights of the network that 'network' and 'channels' "
-            f"describe, found others: {len(wrong)} differ, such as '{wrong[0]}'"
-        )
-    return network
-
-
-def _differ_in_classes(found: torch.Size, own: torch.Size) -> bool:
-    """Tell whether two layers' weights are those of last layers for other numbers of classes."""
-    # A kernel of one pixel, or a bias: no other layer of these networks has another height alone.
-    is_last = len(own) == 1 or tuple(own[2:]) == (1, 1)
-    return is_last and tuple(found[1:]) == tuple(own[1:])
 
 
 FAMILY = HuggingFaceFamily()

@@ -32,6 +32,7 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
+from converters.errors import one_line
 from zoo.families.semantic import quiet_hub
 from zoo.run_files import checkpoints
 
@@ -62,7 +63,7 @@ class TimmPyramid(nn.Module):
             found = tuple(body.feature_info.reduction())
             widths = body.feature_info.channels()
         except (AttributeError, AssertionError, IndexError, RuntimeError, TypeError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise ValueError(
                 f"backbone '{TIMM}{name}': expected a network of timm that gives feature maps: "
                 f"{reason:.160}"
@@ -243,7 +244,7 @@ def _fetch(model: str, name: str) -> dict[str, torch.Tensor]:
 
 
 def _cannot_be_had(given: str, error: Exception) -> ValueError:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     return ValueError(
         f"pretrained '{given}': could not get these weights; run once with a network connection, "
         "give a safetensors file of the backbone, or set pretrained=null: "

@@ -1,108 +1,13 @@
-"""FCN and DeepLabV3 as torchvision has them."""
+"""The family of torchvision's FCN and DeepLabV3."""
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-from typing import Any
-
-import torch
-from pydantic import model_validator
 from torch import nn
-from torchvision.models import get_model, get_model_weights
 
-from zoo.families.semantic import NetworkConfig, SemanticFamily, reads_colours
-from zoo.run_files import checkpoints, licences
-
-# Architecture -> its backbone, by torchvision's names.
-ARCHITECTURES = {
-    "fcn_resnet50": "resnet50",
-    "fcn_resnet101": "resnet101",
-    "deeplabv3_resnet50": "resnet50",
-    "deeplabv3_resnet101": "resnet101",
-    "deeplabv3_mobilenet_v3_large": "mobilenet_v3_large",
-}
-
-
-class TorchvisionConfig(NetworkConfig):
-    """A network of torchvision.
-
-    Two weights in `deep_supervision` add the auxiliary head, which reads the last stage but one.
-
-    Attributes:
-        architecture: key of `ARCHITECTURES`.
-        pretrained: null for random weights; those of a whole network, such as
-            `COCO_WITH_VOC_LABELS_V1`, without its last layers; those of the backbone, such as
-            `IMAGENET1K_V2`; both download. Or a safetensors file with the backbone's weights.
-    """
-
-    architecture: str = "fcn_resnet50"
-    pretrained: str | None = None
-
-    @property
-    def outputs(self) -> int:
-        """How many outputs the network can give while it learns."""
-        return 2
-
-    @property
-    def pools_all(self) -> bool:
-        """Whether a norm sees one value an image and channel, so that a batch needs two."""
-        return self.architecture.startswith("deeplabv3")
-
-    @model_validator(mode="after")
-    def _known_names(self) -> TorchvisionConfig:
-        if self.architecture not in ARCHITECTURES:
-            known = ", ".join(ARCHITECTURES)
-            raise ValueError(f"architecture '{self.architecture}': expected one of {known}")
-        given = self.pretrained
-        if given is not None and not given.endswith(".safetensors"):
-            known_weights = [*_weights(self.architecture), *_weights(self.backbone)]
-            if given not in known_weights:
-                raise ValueError(
-                    f"pretrained '{given}': expected null, a .safetensors file, or one of "
-                    f"{', '.join(known_weights)}"
-                )
-        return self
-
-    @property
-    def backbone(self) -> str:
-        """Torchvision's name of the backbone."""
-        return ARCHITECTURES[self.architecture]
-
-
-def _weights(model: str) -> dict[str, Any]:
-    return {weights.name: weights for weights in get_model_weights(model)}
-
-
-class TorchvisionNet(nn.Module):
-    """A network of torchvision on grey images; its logits have an eighth of the input's height.
-
-    Torchvision enlarges the logits inside of the network; here that is left to the loss and to
-    prediction, which do it the same way, once.
-    """
-
-    def __init__(self, network: Any) -> None:
-        super().__init__()
-        self.encoder = network.backbone
-        self.decoder = network.classifier
-        self.auxiliary_head = network.aux_classifier
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return logits (N, C, h / 8, w / 8) of images, float (N, 1, h, w).
-
-        While learning, and where there is an auxiliary head: the logits and the head's.
-        """
-        features = self.encoder(images)
-        logits: torch.Tensor = self.decoder(features["out"])
-        if not self.training or self.auxiliary_head is None:
-            return logits
-        return [logits, self.auxiliary_head(features["aux"])]
-
-
-# What a backbone's weights have beyond the backbone, as they come from classification.
-_CLASSIFIERS = ("fc.", "classifier.")
-# Torchvision's names of the parts -> ours.
-_PARTS = {"backbone": "encoder", "classifier": "decoder", "aux_classifier": "auxiliary_head"}
+from zoo.families.semantic import SemanticFamily
+from zoo.families.torchvision.config import TorchvisionConfig, known_weights
+from zoo.families.torchvision.network import build_network
+from zoo.run_files import licences
 
 
 class TorchvisionFamily(SemanticFamily):
@@ -117,18 +22,7 @@ class TorchvisionFamily(SemanticFamily):
         Raises:
             ValueError: the pretrained weights cannot be had, or are of another network.
         """
-        given = config.pretrained
-        if given is None:
-            return _make_grey(_create(config, classes), is_trained=False)
-        if given.endswith(".safetensors"):
-            network = _create(config, classes)
-            if not reads_colours(Path(given)):
-                _make_grey(network, is_trained=False)
-            checkpoints.load_weights(network.encoder, Path(given))
-            return _make_grey(network, is_trained=True)
-        network = _create(config, classes)
-        _take(network, _fetch(config, given))
-        return _make_grey(network, is_trained=True)
+        return build_network(config, classes)
 
     def without_weights(self, config: TorchvisionConfig) -> TorchvisionConfig:
         """Return the config of the same network with random weights."""
@@ -141,68 +35,9 @@ class TorchvisionFamily(SemanticFamily):
             return []
         if given.endswith(".safetensors"):
             return [licences.of_file(given)]
-        is_whole = given in _weights(config.architecture)
+        is_whole = given in known_weights(config.architecture)
         model = config.architecture if is_whole else config.backbone
         return [licences.of_torchvision(model, given)]
-
-
-def _create(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
-    network = get_model(
-        config.architecture,
-        weights=None,
-        weights_backbone=None,
-        num_classes=classes,
-        aux_loss=len(config.deep_supervision) > 1,
-    )
-    return TorchvisionNet(network)
-
-
-def _make_grey(network: TorchvisionNet, is_trained: bool) -> TorchvisionNet:
-    """Let the first convolution read one channel.
-
-    Trained kernels are summed over colours: the same as to show the grey image three times. Random
-    ones are drawn for any number of channels alike, so one of them serves.
-    """
-    first = next(m for m in network.encoder.modules() if isinstance(m, nn.Conv2d))
-    with torch.no_grad():
-        weight = first.weight.sum(1, keepdim=True) if is_trained else first.weight[:, :1].clone()
-    first.in_channels, first.weight = 1, nn.Parameter(weight)
-    return network
-
-
-def _fetch(config: TorchvisionConfig, name: str) -> dict[str, torch.Tensor]:
-    """Return weights by our names, without the layers that know torchvision's classes."""
-    whole = _weights(config.architecture).get(name)
-    weights = whole or _weights(config.backbone)[name]
-    try:
-        # weights_only: torchvision's files are pickles, of which only tensors are read.
-        found = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(
-            f"pretrained '{name}': could not get torchvision's weights; run once with a network "
-            "connection, give a safetensors file of the backbone, or set pretrained=null: "
-            f"{type(error).__name__}: {reason:.160}"
-        ) from None
-    if whole is None:
-        plain = {k.removeprefix("features."): v for k, v in found.items()}
-        return {f"encoder.{k}": v for k, v in plain.items() if not k.startswith(_CLASSIFIERS)}
-    parts = ((k.partition("."), v) for k, v in found.items())
-    return {f"{_PARTS[part]}.{rest}": v for (part, _, rest), v in parts}
-
-
-def _take(network: TorchvisionNet, found: dict[str, torch.Tensor]) -> None:
-    """Load all but the layers that know the classes.
-
-    Raises:
-        ValueError: the encoder misses something.
-    """
-    own = network.state_dict()
-    fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
-    missing = [k for k in own if k.startswith("encoder.") and k not in fitting]
-    if missing:
-        raise ValueError(f"pretrained: these weights are of another network: no '{missing[0]}'")
-    network.load_state_dict(own | fitting)
 
 
 FAMILY = TorchvisionFamily()

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field, ValidationInfo, field_validator
 
+from converters.errors import one_line
 from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
@@ -49,7 +50,7 @@ class YoloConfig(RunConfig):
         augment: transforms as the semantic families list them, but for those that mix samples; they
             take the place of the few that Ultralytics has of albumentations. Its own (`hsv_v`,
             `degrees`, `fliplr`, ...) are set by their keys, and stay on beside the list.
-        overlap_mask: True would give pixels that two bones share to the smaller one only.
+        overlap_mask: True would give pixels that two objects share to the smaller one only.
         mask_ratio: the loss compares masks of the input's size divided by this.
         cache: keep images in memory.
         patience: epochs without a better score until training stops; 0 never stops.
@@ -114,6 +115,14 @@ class YoloConfig(RunConfig):
 
     # An average of the weights is always kept, and always scored.
     has_average: ClassVar[bool] = True
+    # Ultralytics' trainer has none.
+    gradient_checkpointing: ClassVar[bool] = False
+    least_batch: ClassVar[int] = 1
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width that images are stretched to, in pixels, with a border."""
+        return self.imgsz, self.imgsz
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -133,6 +142,9 @@ class YoloConfig(RunConfig):
         """Return the change that leaves a share of the images' sides; "" where there is none."""
         side = int(self.imgsz * share) // STRIDE_PX * STRIDE_PX
         return f"imgsz={side}" if side >= 2 * STRIDE_PX else ""
+
+    def with_checkpointing(self) -> None:
+        """Return nothing: there is no such config."""
 
     @field_validator("imgsz")
     @classmethod
@@ -198,5 +210,5 @@ def ultralytics_settings(config: YoloConfig, device: torch.device, folder: Path)
     try:
         get_cfg(overrides=dict(settings))
     except (TypeError, ValueError, SyntaxError) as error:
-        raise ValueError(f"Ultralytics: {' '.join(str(error).split())}") from None
+        raise ValueError(f"Ultralytics: {one_line(error)}") from None
     return settings

@@ -12,111 +12,30 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml
 from torch import nn
 
-import configs
 import converters.formats.yolo
 from converters.files.images import image_suffix, read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import Scores
 from fusion.types import Evidence, Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob, division
-from zoo.families.training_step import Lesson
 from zoo.families.yolo.config import YoloConfig, ultralytics_settings
 from zoo.families.yolo.masks import Letterbox, all_detections, best_detections, soft_masks
-from zoo.families.yolo.trainer import OfflineSegmentation, Plan, is_finished
-from zoo.families.yolo.training_step import build_lesson
+from zoo.families.yolo.network import build_network, load_initial
+from zoo.families.yolo.trainer import OfflineSegmentation, TrainerPlan, is_finished
 from zoo.machine.devices import Precision, autocast, choose_device, choose_precision
 from zoo.results.scoring import score_prediction
 from zoo.run_files.checkpoints import RESUME, find_weights, load_weights
 
-# isort: split
-from ultralytics.nn.tasks import SegmentationModel, torch_safe_load, yaml_model_load
-
 if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
-
-# --- the network
-
-
-def network_description(config: YoloConfig) -> dict[str, Any]:
-    """Read the network's YAML file, with the config's scale put into it.
-
-    Raises:
-        ValueError: no such file, or not the description of a segmentation network.
-    """
-    path = Path(config.model)
-    if path.suffix not in {".yaml", ".yml"}:
-        raise ValueError(f"model '{config.model}': expected a .yaml file, such as yolov8x-seg.yaml")
-    try:
-        # Its own files are found without the scale's letter: yolov8x-seg.yaml is yolov8-seg.yaml.
-        described: dict[str, Any] = yaml_model_load(path)
-    except (FileNotFoundError, yaml.YAMLError):
-        raise ValueError(f"model '{config.model}': found neither here nor in Ultralytics") from None
-    head = described.get("head") or [[None]]
-    if "Segment" not in str(head[-1]):
-        raise ValueError(f"model '{config.model}': expected a segmentation network (-seg.yaml)")
-    if config.depth is not None or config.width is not None:
-        scale = (config.depth or 1.0, config.width or 1.0, config.max_channels)
-        described.update(scales={"config": list(scale)}, scale="config")
-    return described
-
-
-def build_network(config: YoloConfig, classes: int) -> nn.Module:
-    """Return the network with random weights.
-
-    Its input is RGB in 0..1, float (N, 3, imgsz, imgsz).
-    """
-    network: nn.Module = SegmentationModel(
-        network_description(config), ch=3, nc=classes, verbose=False
-    )
-    return network
-
-
-def load_initial(network: nn.Module, name: str) -> None:
-    """Read weights to start from into a network.
-
-    Raises:
-        ValueError: no such file, the weights of another network, or a pickle of more than a
-            network of Ultralytics'.
-    """
-    path = configs.find_weights("yolo", name)
-    if path.suffix == ".safetensors":
-        load_weights(network, path)
-    else:
-        _take_what_fits(network, _read_pickle(path), path)
-
-
-def _take_what_fits(network: nn.Module, found: dict[str, torch.Tensor], path: Path) -> None:
-    # Ultralytics' own `load` would also widen the head after the number of classes that the file
-    # has, so that the config no longer describes the network.
-    wanted = network.state_dict()
-    fits = {k: v for k, v in found.items() if k in wanted and v.shape == wanted[k].shape}
-    if 2 * len(fits) < len(wanted):
-        raise ValueError(f"{path}: weights of another network: {len(fits)} of {len(wanted)} fit")
-    network.load_state_dict(fits, strict=False)
-
-
-def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
-    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
-        raise ValueError(f"{path}: reading a .pt file safely needs PyTorch 2.6 or newer")
-    try:
-        # Only classes of PyTorch's and Ultralytics' networks are built; anything else is refused.
-        checkpoint, _ = torch_safe_load(path, safe_only=True)
-        found = checkpoint.get("ema") or checkpoint["model"]
-        state: dict[str, torch.Tensor] = found.float().state_dict()
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path}: expected weights of Ultralytics: {reason:.300}") from None
-    return state
-
 
 # --- training
 
@@ -136,7 +55,7 @@ def train(config: YoloConfig, job: TrainJob) -> None:
         raise ValueError(f"{job.data}: expected images to learn from, found none")
     device = choose_device(config.device)
     precision = choose_precision(device) if config.precision == "auto" else config.precision
-    plan = Plan(
+    plan = TrainerPlan(
         settings=ultralytics_settings(config, device, job.out / "ultralytics"),
         classes=job.labels.names,
         images=label_files(job),
@@ -193,7 +112,7 @@ def label_files(job: TrainJob) -> list[Path]:
     samples = [*job.train, *job.val]
     folder = job.out / "data"
     if not _is_written(folder, samples):
-        converters.write(*(samples, folder), format="yolo", labels=job.labels, split=division(job))
+        converters.write(samples, folder, format="yolo", labels=job.labels, split=division(job))
     named = zip(converters.formats.yolo.file_names(samples), job.train, strict=False)
     return [folder / "images" / "train" / (name + image_suffix(sample)) for name, sample in named]
 
@@ -296,30 +215,8 @@ def predict(
 class YoloFamily:
     """YOLO as a family; see `zoo.contract.Family`."""
 
-    name = "yolo"
-    streams = ""
     kind: Kind = "instance"
     Config = YoloConfig
-
-    def build(self, config: YoloConfig, classes: int) -> nn.Module:
-        """Return the network with random weights.
-
-        In memory, even where others are only outlined: it finds out its strides by computing.
-        """
-        with torch.device("cpu"):
-            return build_network(config, classes)
-
-    def without_weights(self, config: YoloConfig) -> YoloConfig:
-        """Return the config of the same network with random weights."""
-        return config
-
-    def blocks(self, network: nn.Module) -> list[nn.Module]:
-        """Return nothing: Ultralytics' trainer has no gradient checkpointing."""
-        return []
-
-    def lesson(self, network: nn.Module, config: YoloConfig, labels: LabelSpace) -> Lesson:
-        """Return what the network computes while it learns, one object of each class an image."""
-        return build_lesson(network, config, len(labels))
 
     def train(self, config: YoloConfig, job: TrainJob) -> None:
         """Train a model and leave it in `job.out`; a killed run continues."""

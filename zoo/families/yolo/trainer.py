@@ -47,7 +47,7 @@ FRACTION_BITS = 4
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainerPlan:
     """What a training run needs to know beyond Ultralytics' settings.
 
     Attributes:
@@ -86,9 +86,9 @@ class CoveredCells(Format):  # type: ignore[misc]
     """Ultralytics' last step of augmentation, with masks that are as large as the objects.
 
     Its own rasteriser (`data.utils.polygon2mask`) truncates vertices and sets every pixel of the
-    network's input that an outline touches. At half the image's size, with `mask_ratio` 2, a bone
-    16 pixels wide becomes 29 % larger, one of 26 pixels 16 %, and a network learns it so. Here
-    objects are drawn at the image's size, and a cell is set where half of it is covered.
+    network's input that an outline touches. At half the image's size, with `mask_ratio` 2, an
+    object 16 pixels wide becomes 29 % larger, one of 26 pixels 16 %, and a network learns it so.
+    Here objects are drawn at the image's size, and a cell is set where half of it is covered.
     """
 
     # Pixels of the image for one of the network's input, along a side.
@@ -186,7 +186,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
     which was killed and continued ends like one that was not: on the CPU to the bit.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: TrainerPlan) -> None:
         self.plan = plan
         self._attempts = 0
         self._batches = 0

@@ -1,4 +1,4 @@
-"""What a network of Ultralytics computes while it learns, for the estimate of memory."""
+"""What networks of Ultralytics compute while they learn, for the estimate of memory."""
 
 from __future__ import annotations
 
@@ -7,17 +7,21 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
-from ultralytics.utils.loss import v8SegmentationLoss
 
-from zoo.families.training_step import Lesson
+from converters.types import LabelSpace
+from zoo.families.training_step import TrainingStep
 from zoo.families.yolo.config import YoloConfig
+from zoo.families.yolo.network import build_network
+
+# isort: split
+from ultralytics.utils.loss import v8SegmentationLoss
 
 # Cells of the grid that learn one object's mask: Ultralytics' `tal_topk`; of networks without
 # non-maximum suppression a second head has one cell an object.
 CELLS, CELLS_OF_ONE = 10, 1
 
 
-def build_lesson(network: nn.Module, config: YoloConfig, objects: int) -> Lesson:
+def build_training_step(network: nn.Module, config: YoloConfig, objects: int) -> TrainingStep:
     """Return a batch's way through the network and the losses of scores and masks.
 
     Masks need most: each cell that learns an object's has that mask at full size, whatever the
@@ -38,7 +42,7 @@ def build_lesson(network: nn.Module, config: YoloConfig, objects: int) -> Lesson
         losses = [_head_losses(head, objects * cells, side) for head, cells in heads]
         return torch.stack(losses).sum()
 
-    return Lesson(network, (config.batch, 3, config.imgsz, config.imgsz), compute)
+    return TrainingStep(network, (config.batch, 3, config.imgsz, config.imgsz), compute)
 
 
 def _head_losses(head: dict[str, Any], masks: int, side: int) -> torch.Tensor:
@@ -56,3 +60,32 @@ def _head_losses(head: dict[str, Any], masks: int, side: int) -> torch.Tensor:
             truth, own[:cells], planes, boxes, areas
         )
     return total
+
+
+class YoloOutline:
+    """Networks of Ultralytics before they are trained; see `zoo.families.outlines`."""
+
+    def build(self, config: YoloConfig, classes: int) -> nn.Module:
+        """Return the network with random weights.
+
+        In memory, even where others are only outlined: it finds out its strides by computing.
+        """
+        with torch.device("cpu"):
+            return build_network(config, classes)
+
+    def without_weights(self, config: YoloConfig) -> YoloConfig:
+        """Return the config of the same network with random weights."""
+        return config
+
+    def blocks(self, network: nn.Module) -> list[nn.Module]:
+        """Return nothing: Ultralytics' trainer has no gradient checkpointing."""
+        return []
+
+    def training_step(
+        self, network: nn.Module, config: YoloConfig, labels: LabelSpace
+    ) -> TrainingStep:
+        """Return what the network computes while it learns, one object of each class an image."""
+        return build_training_step(network, config, len(labels))
+
+
+OUTLINE = YoloOutline()

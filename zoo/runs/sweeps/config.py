@@ -10,6 +10,7 @@ import yaml
 from pydantic import AfterValidator, Field, model_serializer, model_validator
 
 import configs
+from converters.errors import one_line
 from zoo.config import StrictModel, check_config
 from zoo.options import as_text
 
@@ -131,7 +132,7 @@ def load_sweep(name: str, trials: int | None = None) -> SweepConfig:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, found: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{path}: expected YAML, found: {one_line(error)}") from None
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
     return check_config(SweepConfig, raw | ({"trials": trials} if trials else {}), str(path))

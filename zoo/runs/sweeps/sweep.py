@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from converters.errors import one_line
 from converters.files.provenance import atomic_write_text, read_provenance, write_provenance
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_config
@@ -119,8 +120,7 @@ def check_space(config: SweepConfig) -> None:
         for value in parameter.values:
             changes = [*config.changes, *as_changes(first | {key: value})]
             base = load_config(family.Config, config.family, config.config, changes)
-    several = max(int(getattr(base, name, 1)) for name in ("devices", "num_nodes"))
-    if several > 1 and config.pruner.name != "none":
+    if max(base.workload.devices, base.workload.num_nodes) > 1 and config.pruner.name != "none":
         raise ValueError(
             "pruner: a run on several devices cannot be ended by one of them; set "
             "pruner: {name: none}, or devices=1 among the changes"
@@ -199,7 +199,7 @@ class _Sweep:
             self._study.tell(trial, state=TrialState.PRUNED)
         except (ValueError, RuntimeError) as error:
             # A loss that diverges, or a batch that is too large for the device.
-            trial.set_user_attr("note", f"{type(error).__name__}: {' '.join(str(error).split())}")
+            trial.set_user_attr("note", f"{type(error).__name__}: {one_line(error)}")
             self._study.tell(trial, state=TrialState.FAIL)
             return error
         finally:
@@ -272,8 +272,8 @@ def _open_folder(
     command: Sequence[str],
 ) -> None:
     """Write down what the sweep is, or check that it is this one."""
-    streams = load_family(config.family).streams
-    split, held_out, _, _ = divide(data, _labels(config), split_path, fold, streams)
+    own_format = load_family(config.family).Config.own_format
+    split, held_out, _, _ = divide(data, _labels(config), split_path, fold, own_format)
     file = out / "sweep.yaml"
     if not file.is_file():
         if any(path.name != ".lock" for path in out.iterdir()):

@@ -1,7 +1,7 @@
 """Losses of overlapping classes: a sigmoid per class, never a softmax over them.
 
-Every loss takes logits, float32 (N, C, h, w), and a `Target`, and returns a scalar; its options are
-keyword-only. `Objective` adds them up as a config says.
+Every loss takes logits, float32 (N, C, h, w), and a `LossTarget`, and returns a scalar; its options
+are keyword-only. `Objective` adds them up as a config says.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from zoo.training.losses.regions import (
     lovasz,
     tversky,
 )
-from zoo.training.losses.target import Target
+from zoo.training.losses.target import LossTarget
 
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "bce": bce,
@@ -76,4 +76,4 @@ def list_losses() -> list[tuple[str, str, str]]:
     return describe(LOSSES)
 
 
-__all__ = ["LOSSES", "Target", "check_losses", "list_losses", "split_weight"]
+__all__ = ["LOSSES", "LossTarget", "check_losses", "list_losses", "split_weight"]

@@ -13,7 +13,7 @@ from torch import nn
 from converters.types import LabelSpace
 from zoo.inference.predict import enlarge
 from zoo.training.losses import LOSSES, split_weight
-from zoo.training.losses.target import Target
+from zoo.training.losses.target import LossTarget
 
 Outputs: TypeAlias = torch.Tensor | Sequence[torch.Tensor]
 
@@ -78,7 +78,7 @@ class Objective(nn.Module):
         Args:
             losses: as `zoo.training.losses.check_losses` returns them.
             class_weights: one a class, or None.
-            smoothing: see `Target.smooth`.
+            smoothing: see `LossTarget.smooth`.
             shared_weight: of pixels where two or more classes lie.
             scales: weights of the outputs of a network with deep supervision, finest first.
         """
@@ -97,7 +97,7 @@ class Objective(nn.Module):
         Args:
             outputs: logits (N, C, h', w'), or with deep supervision several, finest first. The
                 finest are enlarged to the truth's size, to the others the truth is reduced.
-            area: the truth, float (N, C, h, w), see `Target`.
+            area: the truth, float (N, C, h, w), see `LossTarget`.
 
         Raises:
             ValueError: more or fewer outputs than weights for them.
@@ -133,7 +133,7 @@ class Objective(nn.Module):
     def _compare(
         self, logits: torch.Tensor, area: torch.Tensor, pixel_weights: torch.Tensor | None
     ) -> torch.Tensor:
-        target = Target(area, self._smoothing, pixel_weights, self.class_weights)
+        target = LossTarget(area, self._smoothing, pixel_weights, self.class_weights)
         return torch.stack([weight * loss(logits, target) for weight, loss in self._terms]).sum()
 
 

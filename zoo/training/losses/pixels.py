@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, Field
 
 from zoo.options import NotNegative, Positive, Share
-from zoo.training.losses.target import Target
+from zoo.training.losses.target import LossTarget
 
 
 def _check_odd(side: int) -> int:
@@ -22,34 +22,34 @@ def _check_odd(side: int) -> int:
 Odd = Annotated[int, AfterValidator(_check_odd)]
 
 
-def _entropy(logits: torch.Tensor, target: Target, positive: float = 1.0) -> torch.Tensor:
+def _entropy(logits: torch.Tensor, target: LossTarget, positive: float = 1.0) -> torch.Tensor:
     factor = None if positive == 1 else logits.new_tensor(positive)
     return F.binary_cross_entropy_with_logits(
         logits, target.smooth, reduction="none", pos_weight=factor
     )
 
 
-def bce(logits: torch.Tensor, target: Target) -> torch.Tensor:
+def bce(logits: torch.Tensor, target: LossTarget) -> torch.Tensor:
     """Binary cross entropy, mean over everything."""
     return target.mean_classes(target.mean_pixels(_entropy(logits, target)))
 
 
 def weighted_bce(
-    logits: torch.Tensor, target: Target, *, positive_weight: Positive = 2.0
+    logits: torch.Tensor, target: LossTarget, *, positive_weight: Positive = 2.0
 ) -> torch.Tensor:
-    """Binary cross entropy whose term of the bone counts `positive_weight` times.
+    """Binary cross entropy whose term of the object counts `positive_weight` times.
 
     Above 1 it costs more to miss a pixel than to invent one. As torch's `pos_weight`.
     """
     return target.mean_classes(target.mean_pixels(_entropy(logits, target, positive_weight)))
 
 
-def topk(logits: torch.Tensor, target: Target, *, share: Share = 0.1) -> torch.Tensor:
+def topk(logits: torch.Tensor, target: LossTarget, *, share: Share = 0.1) -> torch.Tensor:
     """Binary cross entropy of each class's hardest share of pixels.
 
     The online bootstrapping of Wu et al. 2016 (Bridging Category-level and Instance-level Semantic
     Image Segmentation) with the share of nnU-Net's variant, a tenth. They rank all pixels together;
-    here every class has its own ranking, so that a small bone keeps its share.
+    here every class has its own ranking, so that a small object keeps its share.
     """
     entropy = target.weigh(_entropy(logits, target)).transpose(0, 1).flatten(1)
     hardest, place = entropy.topk(max(1, int(share * entropy.shape[1])), dim=1, sorted=False)
@@ -61,7 +61,7 @@ def topk(logits: torch.Tensor, target: Target, *, share: Share = 0.1) -> torch.T
 
 def focal(
     logits: torch.Tensor,
-    target: Target,
+    target: LossTarget,
     *,
     gamma: NotNegative = 2.0,
     alpha: Annotated[float, Field(ge=0, le=1)] | None = None,
@@ -69,7 +69,7 @@ def focal(
     """Binary cross entropy times |t - p|^gamma, so that easy pixels count little.
 
     With a truth t of 0 or 1 it is Lin et al. 2017 (Focal Loss, eq. 4; eq. 5 with `alpha`, the
-    weight of the bone against 1 - alpha for the rest); in between, Li et al. 2020 (Generalized
+    weight of the object against 1 - alpha for the rest); in between, Li et al. 2020 (Generalized
     Focal Loss, quality focal loss), which is least where p = t.
     """
     truth = target.smooth
@@ -81,7 +81,7 @@ def focal(
     return target.mean_classes(target.mean_pixels(values))
 
 
-def weigh_boundary(target: Target, window: int, gain: float) -> Target:
+def weigh_boundary(target: LossTarget, window: int, gain: float) -> LossTarget:
     """Return a target whose pixels weigh more the more their surroundings differ from them.
 
     The weight is 1 + gain |mean of t around the pixel - t|, for each class by itself (Wei et al.
@@ -96,7 +96,7 @@ def weigh_boundary(target: Target, window: int, gain: float) -> Target:
 
 
 def boundary_bce(
-    logits: torch.Tensor, target: Target, *, window: Odd = 31, gain: NotNegative = 5.0
+    logits: torch.Tensor, target: LossTarget, *, window: Odd = 31, gain: NotNegative = 5.0
 ) -> torch.Tensor:
     """Binary cross entropy with more weight near outlines.
 

@@ -1,15 +1,16 @@
 """Losses of whole regions: ratios of areas, per class over the batch.
 
-Pixels are summed over the batch before the ratio is taken: a bone of a few pixels gets one steady
-ratio instead of N noisy ones, and counts as much as the largest. A class without a pixel in the
-batch has no ratio to improve and is left to the other losses, as in segmentation-models-pytorch.
+Pixels are summed over the batch before the ratio is taken: an object of a few pixels gets one
+steady ratio instead of N noisy ones, and counts as much as the largest. A class without a pixel in
+the batch has no ratio to improve and is left to the other losses, as in
+segmentation-models-pytorch.
 
 The area that prediction and truth share is the sum of the smaller of both. Where the truth is 0 or
 1 that is the usual product; where it lies between, the product would be best for predictions of 0
 and 1, and this is best where they equal the truth (Wang et al. 2023, Dice Semimetric Losses, and
 Jaccard Metric Losses).
 
-The truth is never smoothed here: half a percent of the background outweighs a small bone.
+The truth is never smoothed here: half a percent of the background outweighs a small object.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import torch.nn.functional as F
 
 from zoo.options import NotNegative, Positive, Share
 from zoo.training.losses.pixels import Odd, topk, weigh_boundary
-from zoo.training.losses.target import Target
+from zoo.training.losses.target import LossTarget
 
 # Keeps ratios finite; far below a pixel.
 LEAST_AREA = 1e-6
 Areas = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def _areas(logits: torch.Tensor, target: Target) -> Areas:
+def _areas(logits: torch.Tensor, target: LossTarget) -> Areas:
     """Return what is shared, only predicted, and only true, each (C,), in weighted pixels."""
     prob = logits.sigmoid()
     shared = target.weigh(torch.minimum(prob, target.area)).sum((0, 2, 3))
@@ -34,16 +35,16 @@ def _areas(logits: torch.Tensor, target: Target) -> Areas:
     return shared, predicted - shared, target.weigh(target.area).sum((0, 2, 3)) - shared
 
 
-def _tversky(logits: torch.Tensor, target: Target, alpha: float, beta: float) -> torch.Tensor:
+def _tversky(logits: torch.Tensor, target: LossTarget, alpha: float, beta: float) -> torch.Tensor:
     shared, invented, missed = _areas(logits, target)
     return 1 - shared / (shared + alpha * invented + beta * missed).clamp_min(LEAST_AREA)
 
 
-def _mean_present(values: torch.Tensor, target: Target) -> torch.Tensor:
+def _mean_present(values: torch.Tensor, target: LossTarget) -> torch.Tensor:
     return target.mean_classes(values, target.area.amax((0, 2, 3)) > 0)
 
 
-def dice(logits: torch.Tensor, target: Target) -> torch.Tensor:
+def dice(logits: torch.Tensor, target: LossTarget) -> torch.Tensor:
     """1 - soft Dice, mean over the classes that occur.
 
     (Milletari et al. 2016, V-Net, section 3, with the plain sum as denominator.)
@@ -51,7 +52,7 @@ def dice(logits: torch.Tensor, target: Target) -> torch.Tensor:
     return _mean_present(_tversky(logits, target, 0.5, 0.5), target)
 
 
-def iou(logits: torch.Tensor, target: Target) -> torch.Tensor:
+def iou(logits: torch.Tensor, target: LossTarget) -> torch.Tensor:
     """1 - soft intersection over union (Jaccard), mean over the classes that occur.
 
     (Rahman and Wang 2016, Optimizing Intersection-Over-Union in Deep Neural Networks.)
@@ -60,7 +61,7 @@ def iou(logits: torch.Tensor, target: Target) -> torch.Tensor:
 
 
 def tversky(
-    logits: torch.Tensor, target: Target, *, alpha: Positive = 0.3, beta: Positive = 0.7
+    logits: torch.Tensor, target: LossTarget, *, alpha: Positive = 0.3, beta: Positive = 0.7
 ) -> torch.Tensor:
     """1 - Tversky index: what is invented weighs `alpha`, what is missed `beta`.
 
@@ -72,7 +73,7 @@ def tversky(
 
 def focal_tversky(
     logits: torch.Tensor,
-    target: Target,
+    target: LossTarget,
     *,
     alpha: Positive = 0.3,
     beta: Positive = 0.7,
@@ -88,7 +89,7 @@ def focal_tversky(
     return _mean_present(loss ** (1 / gamma), target)
 
 
-def dice_topk(logits: torch.Tensor, target: Target, *, share: Share = 0.1) -> torch.Tensor:
+def dice_topk(logits: torch.Tensor, target: LossTarget, *, share: Share = 0.1) -> torch.Tensor:
     """Dice loss plus the cross entropy of each class's hardest share of pixels.
 
     DiceTopK, with weight 1 each: the most robust of the losses that Ma et al. 2021 (Loss odyssey
@@ -98,13 +99,13 @@ def dice_topk(logits: torch.Tensor, target: Target, *, share: Share = 0.1) -> to
 
 
 def boundary_iou(
-    logits: torch.Tensor, target: Target, *, window: Odd = 31, gain: NotNegative = 5.0
+    logits: torch.Tensor, target: LossTarget, *, window: Odd = 31, gain: NotNegative = 5.0
 ) -> torch.Tensor:
     """IoU loss with more weight near outlines (Wei et al. 2020, F3Net)."""
     return iou(logits, weigh_boundary(target, window, gain))
 
 
-def lovasz(logits: torch.Tensor, target: Target) -> torch.Tensor:
+def lovasz(logits: torch.Tensor, target: LossTarget) -> torch.Tensor:
     """Lovasz hinge: the convex surrogate of 1 - IoU of the thresholded mask, per class that occurs.
 
     (Berman et al. 2018, The Lovasz-Softmax Loss, algorithm 1.) It knows in and out only:

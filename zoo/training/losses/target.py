@@ -8,7 +8,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Target:
+class LossTarget:
     """The truth of a batch, with what the losses weigh it by.
 
     Attributes:

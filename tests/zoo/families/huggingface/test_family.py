@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from zoo.config import check_config
 from zoo.contract import PredictOptions
 from zoo.families import load_family
-from zoo.families.huggingface.family import FAMILY, HuggingFaceConfig
+from zoo.families.huggingface.config import HuggingFaceConfig
+from zoo.families.huggingface.family import FAMILY
 
 SWIN = {
     "model_type": "swin",

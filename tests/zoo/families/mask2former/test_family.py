@@ -17,7 +17,9 @@ from transformers import (
 
 import configs
 from zoo.contract import PredictOptions
-from zoo.families.mask2former.family import FAMILY, Dimensions, LossWeights, query_scores
+from zoo.families.mask2former.config import Mask2FormerDimensions, Mask2FormerLossWeights
+from zoo.families.mask2former.family import FAMILY
+from zoo.families.mask2former.network import query_scores
 
 HEIGHT, WIDTH = 64, 96
 FEW = {"train_num_points": 256}
@@ -54,7 +56,7 @@ def test_sizes_are_those_of_the_paper(
     backbone: dict[str, Any], millions: int, make_network: Any
 ) -> None:
     """Cheng et al. 2022, table 1: Swin-T, Swin-S and Swin-B."""
-    network = Dimensions.model_validate({"backbone": backbone}).model_dump()
+    network = Mask2FormerDimensions.model_validate({"backbone": backbone}).model_dump()
     with torch.device("meta"):
         found = make_network(network=network, loss_weights={})
     assert sum(p.numel() for p in found.parameters()) / 1e6 == pytest.approx(millions, abs=0.6)
@@ -256,7 +258,7 @@ def test_bad_configs(tiny: Callable[..., Any], changes: dict[str, Any], message:
 
 def test_the_same_numbers_as_transformers_by_default() -> None:
     theirs = Mask2FormerForUniversalSegmentation.config_class()
-    options = LossWeights().model_dump()
+    options = Mask2FormerLossWeights().model_dump()
     assert options == {name: getattr(theirs, name) for name in options}
-    dimensions = Dimensions().model_dump(exclude={"backbone"})
+    dimensions = Mask2FormerDimensions().model_dump(exclude={"backbone"})
     assert dimensions == {name: getattr(theirs, name) for name in dimensions}

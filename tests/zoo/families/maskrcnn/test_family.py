@@ -16,14 +16,9 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 import configs
 from zoo.config import load_config
-from zoo.families.maskrcnn.family import (
-    FAMILY,
-    DetectorOptions,
-    LossWeights,
-    MaskRcnnConfig,
-    to_soft_mask,
-    to_target,
-)
+from zoo.families.maskrcnn.config import DetectorOptions, MaskRcnnConfig, MaskRcnnLossWeights
+from zoo.families.maskrcnn.family import FAMILY
+from zoo.families.maskrcnn.network import to_soft_mask, to_target
 from zoo.families.maskrcnn.parts import V1, V2, build_detector, freeze_norms
 
 HEIGHT, WIDTH = 64, 96
@@ -98,10 +93,10 @@ def test_every_bone_has_a_whole_mask_of_its_own() -> None:
     assert target["boxes"].tolist() == boxes
 
 
-@pytest.mark.parametrize("name", list(LossWeights.model_fields))
+@pytest.mark.parametrize("name", list(MaskRcnnLossWeights.model_fields))
 def test_losses_count_by_their_weights(name: str, make_network: Any, draw: Any) -> None:
     images, masks, classes = draw()
-    none = dict.fromkeys(LossWeights.model_fields, 0.0)
+    none = dict.fromkeys(MaskRcnnLossWeights.model_fields, 0.0)
     values = []
     for factor in (1.0, 3.0):
         torch.manual_seed(0)

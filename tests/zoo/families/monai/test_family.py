@@ -8,7 +8,8 @@ from monai.networks.nets import SwinUNETR
 
 from zoo.config import check_config
 from zoo.families import load_family
-from zoo.families.monai.family import FAMILY, MonaiConfig
+from zoo.families.monai.config import MonaiConfig
+from zoo.families.monai.family import FAMILY
 
 
 def make(**changes: Any) -> MonaiConfig:

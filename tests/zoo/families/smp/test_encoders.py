@@ -12,7 +12,8 @@ import timm
 import torch
 
 from zoo.config import check_config
-from zoo.families.smp.family import FAMILY, SmpConfig
+from zoo.families.smp.config import SmpConfig
+from zoo.families.smp.family import FAMILY
 from zoo.run_files.checkpoints import save_weights
 
 

@@ -9,13 +9,14 @@ import torch
 from zoo.config import check_config
 from zoo.contract import PredictOptions
 from zoo.families import load_family
-from zoo.families.smp.family import FAMILY, SmpConfig
+from zoo.families.smp.config import SmpConfig
+from zoo.families.smp.family import FAMILY
 from zoo.run_files.checkpoints import read_weights, save_weights
 
 
 def test_the_family_is_found_by_name() -> None:
     family = load_family("smp")
-    assert (family.name, family.kind, family.Config) == ("smp", "semantic", SmpConfig)
+    assert (family.kind, family.Config) == ("semantic", SmpConfig)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from torchvision.models import get_model
 
 from zoo.config import check_config
 from zoo.families import load_family
-from zoo.families.torchvision.family import FAMILY, TorchvisionConfig
+from zoo.families.torchvision.config import TorchvisionConfig
+from zoo.families.torchvision.family import FAMILY
 from zoo.run_files.checkpoints import save_weights
 
 SMALLEST = "deeplabv3_mobilenet_v3_large"

@@ -28,6 +28,7 @@ from zoo.config import load_config
 from zoo.contract import PredictOptions, TrainJob
 from zoo.families import load_family
 from zoo.families.yolo import family as yolo
+from zoo.families.yolo.config import YoloConfig, ultralytics_settings
 from zoo.families.yolo.masks import (
     AT_MOST,
     SAME_IOU,
@@ -37,6 +38,7 @@ from zoo.families.yolo.masks import (
     soft_mask_of,
     soft_masks,
 )
+from zoo.families.yolo.network import build_network, load_initial, network_description
 from zoo.families.yolo.trainer import covered_cells, read_checkpoint
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, load_weights
 
@@ -56,10 +58,10 @@ def labels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def tiny(labels: Path, **changes: object) -> yolo.YoloConfig:
+def tiny(labels: Path, **changes: object) -> YoloConfig:
     small = {"depth": 0.33, "width": 0.125, "max_channels": 128, "imgsz": 64}
     quick = {"epochs": 2, "batch": 2, "workers": 0, "device": "cpu", "conf": 0.0}
-    return yolo.YoloConfig(labels=str(labels), **{**small, **quick, **changes})
+    return YoloConfig(labels=str(labels), **{**small, **quick, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +129,10 @@ def offline():
         yield
 
 
-def random_network(config: yolo.YoloConfig, classes: int) -> torch.nn.Module:
+def random_network(config: YoloConfig, classes: int) -> torch.nn.Module:
     """A network whose random masks have outlines, and whose classes differ."""
     torch.manual_seed(1)
-    network = yolo.build_network(config, classes)
+    network = build_network(config, classes)
     head = network.model[-1]
     for branch, spread in ((head.cv3, 1.0), (head.cv4, 1.0)):
         for level in branch:
@@ -332,7 +334,7 @@ def test_training_leaves_scores_and_weights(finished, labels: Path):
     mean = np.mean([float(rows[1][name]) for name in CLASSES])
     assert float(rows[1]["val_dice"]) == pytest.approx(mean, abs=1e-6)
     assert [call[:2] for call in calls] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    network = yolo.build_network(tiny(labels), len(CLASSES))
+    network = build_network(tiny(labels), len(CLASSES))
     load_weights(network, out / BEST)
     load_weights(network, out / LAST)
 
@@ -434,8 +436,8 @@ def test_starts_from_safetensors_and_from_a_pt_file(labels: Path, tmp_path: Path
     save_file({k: v.contiguous() for k, v in half.items()}, tmp_path / "w.safetensors")
     torch.save({"model": source, "ema": None}, tmp_path / "w.pt")
     for name in ("w.safetensors", "w.pt"):
-        network = yolo.build_network(config, len(CLASSES))
-        yolo.load_initial(network, str(tmp_path / name))
+        network = build_network(config, len(CLASSES))
+        load_initial(network, str(tmp_path / name))
         weight = network.state_dict()["model.0.conv.weight"]
         torch.testing.assert_close(
             weight, source.state_dict()["model.0.conv.weight"], atol=1e-3, rtol=0
@@ -445,9 +447,9 @@ def test_starts_from_safetensors_and_from_a_pt_file(labels: Path, tmp_path: Path
 def test_a_pickle_with_code_is_refused(labels: Path, tmp_path: Path):
     target = tmp_path / "touched"
     torch.save({"model": CallsOnLoad(target)}, tmp_path / "evil.pt")
-    network = yolo.build_network(tiny(labels), len(CLASSES))
+    network = build_network(tiny(labels), len(CLASSES))
     with pytest.raises(ValueError, match=r"evil\.pt: expected weights of Ultralytics"):
-        yolo.load_initial(network, str(tmp_path / "evil.pt"))
+        load_initial(network, str(tmp_path / "evil.pt"))
     assert not target.exists()
 
 
@@ -484,20 +486,20 @@ def test_bad_keys_are_errors(labels: Path, changes: dict[str, object], message: 
 )
 def test_other_networks_are_errors(labels: Path, name: str, message: str):
     with pytest.raises(ValueError, match=message):
-        yolo.build_network(tiny(labels, model=name), len(CLASSES))
+        build_network(tiny(labels, model=name), len(CLASSES))
 
 
 def test_missing_weights_are_one_line(labels: Path):
-    network = yolo.build_network(tiny(labels), len(CLASSES))
+    network = build_network(tiny(labels), len(CLASSES))
     with pytest.raises(ValueError, match="nothing is downloaded") as error:
-        yolo.load_initial(network, "yolov8x-seg.pt")
+        load_initial(network, "yolov8x-seg.pt")
     assert "\n" not in str(error.value)
 
 
 def test_a_bad_value_of_ultralytics_is_one_line(labels: Path, tmp_path: Path):
     config = tiny(labels, extra={"cutmix": 7})
     with pytest.raises(ValueError, match="cutmix") as error:
-        yolo.ultralytics_settings(config, CPU, tmp_path)
+        ultralytics_settings(config, CPU, tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -508,12 +510,12 @@ def test_flips_at_test_time_are_refused(labels: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("name", list(configs.names("yolo")))
 def test_shipped_configs_describe_networks(name: str):
-    config = load_config(yolo.YoloConfig, "yolo", name)
-    described = yolo.network_description(config)
+    config = load_config(YoloConfig, "yolo", name)
+    described = network_description(config)
     assert "Segment" in str(described["head"][-1])
     assert (config.overlap_mask, config.mosaic, config.copy_paste) == (False, 0.0, 0.0)
     assert config.mask_ratio <= 2
-    settings = yolo.ultralytics_settings(config, CPU, Path("nowhere"))
+    settings = ultralytics_settings(config, CPU, Path("nowhere"))
     assert settings["nbs"] == config.batch
     assert settings["optimizer"] == "AdamW"
 
@@ -525,7 +527,7 @@ def refuse(*_): raise AssertionError("something reached for a network")
 socket.getaddrinfo = socket.socket.connect = refuse
 import torch
 threads = torch.get_num_threads()
-import zoo.families.yolo.family
+import zoo.families.yolo.training_step, zoo.families.yolo.family
 from ultralytics.utils import ONLINE, SETTINGS
 from ultralytics.utils.events import events
 assert not ONLINE and not SETTINGS["sync"] and not events.enabled
@@ -541,4 +543,4 @@ assert "ultralytics_platform" not in sys.modules
 
 def test_the_family_is_registered():
     family = load_family("yolo")
-    assert (family.name, family.kind, family.Config) == ("yolo", "instance", yolo.YoloConfig)
+    assert (family.kind, family.Config) == ("instance", YoloConfig)

@@ -43,7 +43,7 @@ class FakeConfig(RunConfig):
 class FakeFamily:
     """Scores of three epochs that a learning rate and a batch decide; lr above 0.5 diverges."""
 
-    name, kind, streams, Config = "fake", "semantic", "", FakeConfig
+    kind, Config = "semantic", FakeConfig
 
     def train(self, config: FakeConfig, job: Any) -> None:
         file = MetricsFile(job.out / "metrics.csv", ("epoch", "seconds", "val_dice", "Ulna"))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from zoo.training.losses import LOSSES, Target, check_losses, list_losses, split_weight
+from zoo.training.losses import LOSSES, LossTarget, check_losses, list_losses, split_weight
 from zoo.training.losses.pixels import bce, boundary_bce, focal, topk, weighted_bce
 from zoo.training.losses.regions import (
     boundary_iou,
@@ -149,7 +149,7 @@ def test_matches_an_independent_reference(
 ) -> None:
     ours, options, theirs = REFERENCES[name]
     x, t = logits[PRESENT], area[PRESENT]
-    found, expected = ours(x, Target(t), **options), theirs(x, t)
+    found, expected = ours(x, LossTarget(t), **options), theirs(x, t)
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -161,7 +161,7 @@ def test_matches_where_the_truth_is_soft(
 ) -> None:
     ours, options, theirs = REFERENCES[name]
     x, t = logits[PRESENT], soft[PRESENT]
-    assert float(ours(x, Target(t), **options)) == pytest.approx(float(theirs(x, t)), rel=1e-5)
+    assert float(ours(x, LossTarget(t), **options)) == pytest.approx(float(theirs(x, t)), rel=1e-5)
 
 
 @pytest.mark.parametrize(("ours", "jaccard"), [(dice, False), (iou, True)], ids=["dice", "iou"])
@@ -170,7 +170,7 @@ def test_soft_ratios_match_monai(
 ) -> None:
     theirs = _monai(monai.losses.DiceLoss, jaccard=jaccard, soft_label=True)
     expected = theirs(logits[PRESENT], soft[PRESENT])
-    found = ours(logits[PRESENT], Target(soft[PRESENT]))
+    found = ours(logits[PRESENT], LossTarget(soft[PRESENT]))
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
@@ -182,24 +182,24 @@ def test_boundary_losses_are_those_of_f3net(ours: Any, half: str) -> None:
     t[:, 0, 10:30, 5:25] = 1
     t[:, 0, 15:20, 10:14] = 0  # a hole
     t[:, 1, 30:, 40:] = 1  # at the border
-    assert float(ours(x, Target(t))) == pytest.approx(float(_f3net(half)(x, t)), rel=1e-5)
+    assert float(ours(x, LossTarget(t))) == pytest.approx(float(_f3net(half)(x, t)), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["focal", "dice", "iou", "tversky", "focal_tversky", "bce"])
 def test_soft_truth_is_where_the_loss_is_least(name: str, soft: torch.Tensor) -> None:
     t = soft.double().clamp(0.05, 0.95)
     x = torch.logit(t)
-    best = LOSSES[name](x, Target(t))
+    best = LOSSES[name](x, LossTarget(t))
     for moved in (x + 0.3, x - 0.3, x * 3):
-        assert LOSSES[name](moved, Target(t)) > best
+        assert LOSSES[name](moved, LossTarget(t)) > best
 
 
 @pytest.mark.parametrize("name", ["dice", "iou", "tversky", "focal_tversky", "lovasz"])
 def test_ratios_leave_out_absent_classes(
     name: str, logits: torch.Tensor, area: torch.Tensor
 ) -> None:
-    found = LOSSES[name](logits, Target(area))
-    assert torch.allclose(found, LOSSES[name](logits[PRESENT], Target(area[PRESENT])))
+    found = LOSSES[name](logits, LossTarget(area))
+    assert torch.allclose(found, LOSSES[name](logits[PRESENT], LossTarget(area[PRESENT])))
 
 
 def test_dice_counts_a_pixel_as_much_as_a_plane() -> None:
@@ -208,13 +208,13 @@ def test_dice_counts_a_pixel_as_much_as_a_plane() -> None:
     area[:, 1, 4, 4] = 1
     missed = torch.where(area > 0, 30.0, -30.0)
     missed[:, 1] = -30
-    assert float(dice(missed, Target(area))) == pytest.approx(0.5)
+    assert float(dice(missed, LossTarget(area))) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_perfect_logits_cost_nothing(name: str, area: torch.Tensor) -> None:
     perfect = torch.where(area > 0, 40.0, -40.0)
-    assert float(LOSSES[name](perfect, Target(area))) == pytest.approx(0, abs=1e-4)
+    assert float(LOSSES[name](perfect, LossTarget(area))) == pytest.approx(0, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -229,7 +229,7 @@ def test_gradients_are_finite(
     elif truth == "one pixel":
         t[0, 0, 0, 0] = 1
     x = torch.full(SHAPE, level, requires_grad=True)
-    loss = LOSSES[name](x, Target(t))
+    loss = LOSSES[name](x, LossTarget(t))
     loss.backward()
     assert loss.isfinite()
     assert x.grad is not None
@@ -242,7 +242,7 @@ def test_powers_have_a_gradient_where_nothing_is_wrong(
     name: str, gamma: float, level: float, truth: float
 ) -> None:
     x = torch.full((1, 1, 4, 4), level, requires_grad=True)
-    LOSSES[name](x, Target(torch.full_like(x, truth).detach()), gamma=gamma).backward()
+    LOSSES[name](x, LossTarget(torch.full_like(x, truth).detach()), gamma=gamma).backward()
     assert x.grad is not None
     assert x.grad.isfinite().all()
 
@@ -252,10 +252,10 @@ def test_a_step_down_the_gradient_helps(
     name: str, logits: torch.Tensor, area: torch.Tensor
 ) -> None:
     x = logits.clone().requires_grad_()
-    before = LOSSES[name](x, Target(area))
+    before = LOSSES[name](x, LossTarget(area))
     before.backward()
     assert x.grad is not None
-    assert LOSSES[name](x - 0.1 * x.grad / x.grad.norm(), Target(area)) < before
+    assert LOSSES[name](x - 0.1 * x.grad / x.grad.norm(), LossTarget(area)) < before
 
 
 # Not those by the boundary: what surrounds a pixel changes with its copies.
@@ -268,8 +268,8 @@ def test_whole_weights_of_pixels_are_copies_of_them(name: str) -> None:
     counts = torch.randint(1, 5, (20,), generator=generator)
     # The hardest share of the one and of the other differ, unless it is all.
     options = {"share": 1.0} if "topk" in name else {}
-    weighted = Target(t, pixel_weights=counts.float().reshape(1, 1, 1, 20))
-    copied = Target(t.repeat_interleave(counts, 3))
+    weighted = LossTarget(t, pixel_weights=counts.float().reshape(1, 1, 1, 20))
+    copied = LossTarget(t.repeat_interleave(counts, 3))
     expected = LOSSES[name](x.repeat_interleave(counts, 3), copied, **options)
     assert torch.allclose(LOSSES[name](x, weighted, **options), expected)
 
@@ -277,25 +277,25 @@ def test_whole_weights_of_pixels_are_copies_of_them(name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_class_weights_are_shares(name: str, logits: torch.Tensor, area: torch.Tensor) -> None:
     x, t = logits[PRESENT], area[PRESENT]
-    alone = torch.stack([LOSSES[name](x[:, [c]], Target(t[:, [c]])) for c in range(3)])
+    alone = torch.stack([LOSSES[name](x[:, [c]], LossTarget(t[:, [c]])) for c in range(3)])
     weights = torch.tensor([1.0, 0.0, 3.0])
-    found = LOSSES[name](x, Target(t, class_weights=weights))
+    found = LOSSES[name](x, LossTarget(t, class_weights=weights))
     assert torch.allclose(found, (alone[0] + 3 * alone[2]) / 4)
-    assert torch.allclose(found, LOSSES[name](x, Target(t, class_weights=10 * weights)))
+    assert torch.allclose(found, LOSSES[name](x, LossTarget(t, class_weights=10 * weights)))
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_smoothing_reaches_the_losses_of_single_pixels(
     name: str, logits: torch.Tensor, area: torch.Tensor
 ) -> None:
-    smooth = LOSSES[name](logits, Target(area, smoothing=0.2))
+    smooth = LOSSES[name](logits, LossTarget(area, smoothing=0.2))
     if name in ("bce", "weighted_bce", "topk", "focal"):
-        expected = LOSSES[name](logits, Target(area * 0.8 + 0.1))
+        expected = LOSSES[name](logits, LossTarget(area * 0.8 + 0.1))
         assert torch.equal(smooth, expected)
     elif name in ("boundary_bce", "dice_topk"):
-        assert not torch.equal(smooth, LOSSES[name](logits, Target(area)))
+        assert not torch.equal(smooth, LOSSES[name](logits, LossTarget(area)))
     else:
-        assert torch.equal(smooth, LOSSES[name](logits, Target(area)))
+        assert torch.equal(smooth, LOSSES[name](logits, LossTarget(area)))
 
 
 def test_checked_losses_are_plain_values() -> None:

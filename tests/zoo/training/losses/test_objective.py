@@ -8,9 +8,10 @@ import torch.nn.functional as F
 
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config
-from zoo.families.smp.family import FAMILY, SmpConfig
+from zoo.families.smp.config import SmpConfig
+from zoo.families.smp.family import FAMILY
 from zoo.run_files.checkpoints import RESUME
-from zoo.training.losses import LOSSES, Target, check_losses
+from zoo.training.losses import LOSSES, LossTarget, check_losses
 from zoo.training.losses.objective import Objective, resolve_class_weights, weigh_shared
 from zoo.training.losses.pixels import bce
 from zoo.training.losses.regions import dice
@@ -35,7 +36,7 @@ def _objective(losses: dict[str, Any], **options: Any) -> Objective:
 def test_sum_of_weighted_losses_in_float32(logits: torch.Tensor, area: torch.Tensor) -> None:
     objective = _objective({"bce": 0.3, "dice": {"weight": 0.7}, "iou": 0})
     found = objective(logits.bfloat16(), area)
-    exact, target = logits.bfloat16().float(), Target(area)
+    exact, target = logits.bfloat16().float(), LossTarget(area)
     assert found.dtype == torch.float32
     assert float(found) == pytest.approx(
         float(0.3 * bce(exact, target) + 0.7 * dice(exact, target))
@@ -44,7 +45,7 @@ def test_sum_of_weighted_losses_in_float32(logits: torch.Tensor, area: torch.Ten
 
 def test_options_reach_the_loss(logits: torch.Tensor, area: torch.Tensor) -> None:
     found = _objective({"focal": {"weight": 2, "gamma": 0}})(logits, area)
-    assert float(found) == pytest.approx(2 * float(bce(logits, Target(area))))
+    assert float(found) == pytest.approx(2 * float(bce(logits, LossTarget(area))))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -62,7 +63,7 @@ def test_half_precision_is_computed_in_float32(
 def test_logits_of_a_fraction_are_enlarged(logits: torch.Tensor, area: torch.Tensor) -> None:
     small = logits[..., ::2, ::2]
     large = F.interpolate(small, size=(8, 12), mode="bilinear", align_corners=False)
-    assert torch.equal(_objective({"bce": 1})(small, area), bce(large, Target(area)))
+    assert torch.equal(_objective({"bce": 1})(small, area), bce(large, LossTarget(area)))
 
 
 def test_shared_pixels_are_those_of_two_classes() -> None:
@@ -89,8 +90,8 @@ def test_everything_composes(name: str, logits: torch.Tensor, area: torch.Tensor
     coarse = logits[..., ::2, ::2].clone().requires_grad_()
     weights = 1 + 2 * ((area >= 0.5).sum(1, keepdim=True) >= 2).float()
     classes = torch.tensor([2.0, 1.0, 0.5])
-    fine_target = Target(area, 0.1, weights, classes)
-    coarse_target = Target(F.avg_pool2d(area, 2), 0.1, F.avg_pool2d(weights, 2), classes)
+    fine_target = LossTarget(area, 0.1, weights, classes)
+    coarse_target = LossTarget(F.avg_pool2d(area, 2), 0.1, F.avg_pool2d(weights, 2), classes)
     expected = LOSSES[name](logits, fine_target) + 0.5 * LOSSES[name](coarse, coarse_target)
     found = objective([logits, coarse], area)
     assert torch.allclose(found, expected)

@@ -1,0 +1,90 @@
+"""Networks of Ultralytics, and the weights that they start from; under AGPL-3.0."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+import configs
+from converters.errors import one_line
+from zoo.families.yolo.config import YoloConfig
+from zoo.run_files.checkpoints import load_weights
+
+# isort: split
+from ultralytics.nn.tasks import SegmentationModel, torch_safe_load, yaml_model_load
+
+
+def network_description(config: YoloConfig) -> dict[str, Any]:
+    """Read the network's YAML file, with the config's scale put into it.
+
+    Raises:
+        ValueError: no such file, or not the description of a segmentation network.
+    """
+    path = Path(config.model)
+    if path.suffix not in {".yaml", ".yml"}:
+        raise ValueError(f"model '{config.model}': expected a .yaml file, such as yolov8x-seg.yaml")
+    try:
+        # Its own files are found without the scale's letter: yolov8x-seg.yaml is yolov8-seg.yaml.
+        described: dict[str, Any] = yaml_model_load(path)
+    except (FileNotFoundError, yaml.YAMLError):
+        raise ValueError(f"model '{config.model}': found neither here nor in Ultralytics") from None
+    head = described.get("head") or [[None]]
+    if "Segment" not in str(head[-1]):
+        raise ValueError(f"model '{config.model}': expected a segmentation network (-seg.yaml)")
+    if config.depth is not None or config.width is not None:
+        scale = (config.depth or 1.0, config.width or 1.0, config.max_channels)
+        described.update(scales={"config": list(scale)}, scale="config")
+    return described
+
+
+def build_network(config: YoloConfig, classes: int) -> nn.Module:
+    """Return the network with random weights.
+
+    Its input is RGB in 0..1, float (N, 3, imgsz, imgsz).
+    """
+    network: nn.Module = SegmentationModel(
+        network_description(config), ch=3, nc=classes, verbose=False
+    )
+    return network
+
+
+def load_initial(network: nn.Module, name: str) -> None:
+    """Read weights to start from into a network.
+
+    Raises:
+        ValueError: no such file, the weights of another network, or a pickle of more than a
+            network of Ultralytics'.
+    """
+    path = configs.find_weights("yolo", name)
+    if path.suffix == ".safetensors":
+        load_weights(network, path)
+    else:
+        _take_what_fits(network, _read_pickle(path), path)
+
+
+def _take_what_fits(network: nn.Module, found: dict[str, torch.Tensor], path: Path) -> None:
+    # Ultralytics' own `load` would also widen the head after the number of classes that the file
+    # has, so that the config no longer describes the network.
+    wanted = network.state_dict()
+    fits = {k: v for k, v in found.items() if k in wanted and v.shape == wanted[k].shape}
+    if 2 * len(fits) < len(wanted):
+        raise ValueError(f"{path}: weights of another network: {len(fits)} of {len(wanted)} fit")
+    network.load_state_dict(fits, strict=False)
+
+
+def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
+    if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
+        raise ValueError(f"{path}: reading a .pt file safely needs PyTorch 2.6 or newer")
+    try:
+        # Only classes of PyTorch's and Ultralytics' networks are built; anything else is refused.
+        checkpoint, _ = torch_safe_load(path, safe_only=True)
+        found = checkpoint.get("ema") or checkpoint["model"]
+        state: dict[str, torch.Tensor] = found.float().state_dict()
+    except Exception as error:
+        reason = one_line(error)
+        raise ValueError(f"{path}: expected weights of Ultralytics: {reason:.300}") from None
+    return state
