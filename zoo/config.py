@@ -23,8 +23,6 @@ import configs
 from converters.errors import one_line
 from converters.types import LabelSpace
 
-DEFAULT_LABELS = "hand_bones"
-
 
 class StrictModel(BaseModel):
     """A part of a config: unknown keys and wrong types are errors; it never changes."""

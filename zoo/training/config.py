@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from converters.types import LabelSpace
-from zoo.config import DEFAULT_LABELS, StrictModel
+from configs import DEFAULT_LABELS
+from zoo.config import StrictModel
 from zoo.data.windows import Windows
 from zoo.machine.devices import Precision
 from zoo.training.optim import OptimConfig
