@@ -18,8 +18,8 @@ of the object's pixels (`converters.formats.coco_borders`) in whole and half num
 annotator's vertices, moved by half a pixel, would give pycocotools a mean Dice of .963 with our
 masks at 512 x 512 pixels, .991 at 2048 x 2048; moved outwards as well, .992 and .999; the border
 gives 1, and `area` and `bbox` are those that pycocotools counts. It costs 80 kB of text for a hand
-at 2048 x 2048, `rle` 10 kB. supervision rounds polygons to whole pixels and fills one row and column too much
-(Dice about .96 at 512 x 512): take `rle` for it.
+at 2048 x 2048, `rle` 10 kB. supervision rounds polygons to whole pixels and fills one row and
+column too much (Dice about .96 at 512 x 512): take `rle` for it.
 
 What is read: JSON files in the folder, in `annotations/` and in other folders directly below it,
 with their images beside them or in `images/NAME`, `NAME` or `images` (NAME: train2017 for

@@ -41,10 +41,10 @@ from converters.errors import Problems
 from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
-from converters.formats.graph_coloring import color
 from converters.formats.mask_layouts import (
     MaskLayout,
     class_folders,
+    color_graph,
     packed_folders,
     read_png,
 )
@@ -99,7 +99,7 @@ def _folders(samples: Sequence[Sample], target: Target) -> dict[str, tuple[str, 
     if target.layout == "index":
         return {"": target.labels.names}
     pairs = set().union(*target.each(partial(_overlaps, target.labels), samples))
-    groups = color(target.labels.names, sorted(pairs))
+    groups = color_graph(target.labels.names, sorted(pairs))
     return {f"group-{number}": names for number, names in enumerate(groups)}
 
 
