@@ -157,12 +157,12 @@ def _cluster(
 ) -> set[int]:
     """The polygons that hang together with one of them."""
     near_px = _NEAR * area_px**0.5
-    found, grown = {keep}, True
+    cluster, grown = {keep}, True
     while grown:
-        left = [i for i in parts if i not in found]
-        more = {i for i in left if any(_gap(one, label, i, j) <= near_px for j in found)}
-        found, grown = found | more, bool(more)
-    return found
+        left = [i for i in parts if i not in cluster]
+        more = {i for i in left if any(_gap(one, label, i, j) <= near_px for j in cluster)}
+        cluster, grown = cluster | more, bool(more)
+    return cluster
 
 
 def _report(

@@ -151,10 +151,10 @@ def _gap(a: CropMask, b: CropMask) -> float:
 
 def _nested(structures: Mapping[str, CropMask]) -> dict[tuple[str, str], float]:
     areas = {label: mask.area for label, mask in structures.items()}
-    found = {}
+    shares = {}
     for a, b in combinations([label for label, area in areas.items() if area], 2):
         inner, outer = (a, b) if areas[a] <= areas[b] else (b, a)
         share = _common(structures[inner], structures[outer]) / areas[inner]
         if share >= _NOTED:
-            found[inner, outer] = share
-    return found
+            shares[inner, outer] = share
+    return shares

@@ -56,15 +56,15 @@ def audit(
         if progress:
             progress(len(looks), len(samples))
     broken = {problem.key for problem in problems}
-    found = [_unreadable(problem) for problem in problems]
-    found += [finding for one in looks for finding in one.findings]
-    found += find_inside(looks)
-    found += find_duplicates(looks)
+    findings = [_unreadable(problem) for problem in problems]
+    findings += [finding for one in looks for finding in one.findings]
+    findings += find_inside(looks)
+    findings += find_duplicates(looks)
     if labels.once:
         # Thousands of products of small matrices: threads of BLAS cost more than they bring.
         with threadpool_limits(1, user_api="blas"):
-            found += _compare(looks, labels, broken)
-    return rank(_explained(found))
+            findings += _compare(looks, labels, broken)
+    return rank(_explained(findings))
 
 
 def rank(findings: Iterable[Finding]) -> list[Finding]:

@@ -37,11 +37,11 @@ _MAD = 1.4826
 
 def usual_areas(looks: Sequence[Look], labels: Sequence[str]) -> dict[str, float]:
     """Return the median area in pixels that structures have, where images cannot be compared."""
-    found = {}
+    usual_px = {}
     for label in labels:
         areas = [one.structures[label].area_px for one in looks if label in one.structures]
-        found[label] = float(np.median(areas)) if areas else 0.0
-    return found
+        usual_px[label] = float(np.median(areas)) if areas else 0.0
+    return usual_px
 
 
 def find_tiny(one: Look, usual_px: Mapping[str, float]) -> Iterator[Finding]:
@@ -113,12 +113,12 @@ def _odd_sizes(images: AlignedImages) -> Array:
     """Robust deviations of size or elongation, whichever is odder: (N, B), 0 where unknown."""
     if len(images.keys) < _LEAST_FOR_SIZE:
         return np.zeros(images.areas.shape)
-    found = []
+    deviations = []
     for values in (np.log(images.areas), np.arctanh(np.minimum(np.abs(images.stretch), 1 - 1e-6))):
         far = np.abs(values - np.nanmedian(values, axis=0))
-        found.append(far / np.maximum(_MAD * np.nanmedian(far, axis=0), 1e-3))
+        deviations.append(far / np.maximum(_MAD * np.nanmedian(far, axis=0), 1e-3))
     # The image's border decides how much of a structure there is.
-    return np.where(images.is_cut, 0.0, np.nan_to_num(np.maximum(*found)))
+    return np.where(images.is_cut, 0.0, np.nan_to_num(np.maximum(*deviations)))
 
 
 def _deviations(distance2: Array) -> Array:

@@ -72,8 +72,8 @@ def _bright(mask: CropMask, image: Mask) -> float:
 
 def contour(pixels: Mask) -> npt.NDArray[np.complex64]:
     """Return the outline of the largest part, complex64 (64,), at even steps, about its mean."""
-    found, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    ring = max(found, key=len)[:, 0, :]
+    outlines, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    ring = max(outlines, key=len)[:, 0, :]
     line = ring[:, 0] + 1j * ring[:, 1]
     if _signed_area(line) < 0:
         line = line[::-1]

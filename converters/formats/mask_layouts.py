@@ -190,7 +190,7 @@ def class_folders(labels: LabelSpace) -> dict[str, tuple[str, ...]]:
     for name in labels.names:
         stem = folder = re.sub(r"[^\w-]+", "_", name).strip("_") or "class"
         number = 1
-        # Some file systems do not tell Ulna from ulna.
+        # Some file systems do not tell A from a.
         while folder.casefold() in {taken.casefold() for taken in folders}:
             number += 1
             folder = f"{stem}-{number}"
