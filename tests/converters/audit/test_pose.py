@@ -54,7 +54,7 @@ def test_both_hands_of_a_person_lie_on_each_other(looks, labels):
 
 
 def test_bones_in_wrong_places_hardly_move_a_hand(looks, labels):
-    bones = dict(looks[3].bones)
+    bones = dict(looks[3].structures)
     bones["finger-1"], bones["finger-3"] = bones["finger-3"], bones["finger-1"]
     swapped = replace(looks[3], structures=bones)
     before = align(looks, labels.names)
@@ -65,7 +65,7 @@ def test_bones_in_wrong_places_hardly_move_a_hand(looks, labels):
 
 
 def test_a_missing_bone_stays_missing(looks, labels):
-    bones = {label: bone for label, bone in looks[3].bones.items() if label != "Ulna"}
+    bones = {label: bone for label, bone in looks[3].structures.items() if label != "Ulna"}
     aligned = align([replace(looks[3], structures=bones), *looks], labels.names)
     missing = np.isnan(aligned.centres.real)
     assert [tuple(at) for at in np.argwhere(missing)] == [(0, labels.index["Ulna"])]
