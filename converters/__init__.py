@@ -177,7 +177,7 @@ def write(
         OSError: an image that is not there.
     """
     from converters.files.images import lanczos
-    from converters.formats.writing import Target, data_set_folder
+    from converters.formats.writing import WriteTarget, data_set_folder
 
     module = load_format(format)
     if not hasattr(module, "write"):
@@ -189,7 +189,7 @@ def write(
         split.check(samples, excluded)
     held_out = split.val(fold) if split else ()
     with data_set_folder(out, format, samples, split, fold, provenance) as folder:
-        target = Target(
+        target = WriteTarget(
             folder=folder,
             labels=labels,
             held_out=frozenset(held_out),

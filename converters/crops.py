@@ -1,4 +1,4 @@
-"""Crops of images around some of their bones, such as the wrist, and how large they have to be."""
+"""Crops of images around some of their classes, and how large they have to be."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def crop(
 ) -> list[Sample]:
     """Return samples that mean only a window of their images; no pixel is read or written.
 
-    The window is the smallest box of the bones' pixels, grown by the margin on all sides and cut to
-    the image. At scale 1 the crop's masks are the windows of the original's to the pixel, and the
-    outlines are the annotator's. At other scales a pixel's square [x, x + 1) becomes
+    The window is the smallest box of the classes' pixels, grown by the margin on all sides and cut
+    to the image. At scale 1 the crop's masks are the windows of the original's to the pixel, and
+    the outlines are the annotator's. At other scales a pixel's square [x, x + 1) becomes
     [(x - x0) * scale, (x - x0 + 1) * scale): the masks are the windows' pixels, enlarged, and a
     prediction that equals them is right to the pixel in the original.
 
@@ -51,15 +51,15 @@ def crop(
         margin_px: pixels of the original.
         labels: the classes.
         scale: size of the crop's pixels to the original's, at least 1.
-        boxes: key -> x, y, width, height to take instead of the bones' own, such as those that a
-            first stage found; the images need no annotation then.
+        boxes: key -> x, y, width, height to take instead of the objects' own, such as those that
+            a first stage found; the images need no annotation then.
 
     Returns:
         Samples in the same order, with the same key, group and attributes. Instances without a
         pixel in the window are left out.
 
     Raises:
-        DataError: samples that are crops already, or have no such bones (no box), or a box that
+        DataError: samples that are crops already, or have no such objects (no box), or a box that
             misses the image; all in one error.
         ValueError: an unknown class, a negative margin, or a scale below 1.
     """
@@ -106,10 +106,12 @@ def _box(sample: Sample, names: Sequence[str], boxes: Mapping[str, Box] | None) 
         if sample.key not in boxes:
             raise ValueError("expected a box of this image, found none")
         return boxes[sample.key]
-    bones = [i for i in sample.instances if i.label in names]
-    box = enclose(tight_box(rasterize(bone.geometry, sample.size_hw)) for bone in bones)
+    chosen = [i for i in sample.instances if i.label in names]
+    box = enclose(tight_box(rasterize(i.geometry, sample.size_hw)) for i in chosen)
     if not box[2]:
-        raise ValueError("expected one of these bones, found none; crop it by a first stage's box")
+        raise ValueError(
+            "expected one of these objects, found none; crop it by a first stage's box"
+        )
     return box
 
 
@@ -172,16 +174,16 @@ def _shifted(geometry: Polygon | MultiPolygon, mask: CropMask, box: Box) -> Any:
 
 @dataclass(frozen=True)
 class MarginSuggestion:
-    """How large crops around some bones have to be; all figures in pixels of the original.
+    """How large crops around some classes have to be; all figures in pixels of the original.
 
     Attributes:
         around: what the crops are around, as it was asked for.
         images: number of images looked at.
-        is_measured: the boxes were given; otherwise they are the bones' own.
+        is_measured: the boxes were given; otherwise they are the objects' own.
         margin_px: smallest margin around the boxes with which no image loses a pixel of them.
         worst: every other class -> margin with which it is whole in every image.
         most: the same in 95 % of the images in which the class occurs.
-        window_wh: width and height of the smallest window into which every image's bones fit.
+        window_wh: width and height of the smallest window into which every image's objects fit.
         fixed_xywh: the smallest window that holds them at one place in all images.
     """
 
@@ -197,7 +199,7 @@ class MarginSuggestion:
     def describe(self) -> str:
         """Return a few lines for people."""
         what = ", ".join(self.around)
-        source = "the given boxes" if self.is_measured else "the bones' own boxes"
+        source = "the given boxes" if self.is_measured else "the objects' own boxes"
         reason = "" if self.is_measured else " (they hold all pixels by definition)"
         width, height = self.window_wh
         lines = [
@@ -222,18 +224,18 @@ def suggest_margin(
     labels: LabelSpace,
     boxes: Mapping[str, Box] | None = None,
 ) -> MarginSuggestion:
-    """Measure on annotated images how large crops around some bones have to be.
+    """Measure on annotated images how large crops around some classes have to be.
 
     Args:
-        samples: whole, annotated images; those without any of the bones are left out.
+        samples: whole, annotated images; those without any of the classes are left out.
         around: classes, or groups of them.
         labels: the classes.
         boxes: key -> x, y, width, height of each image, such as a first stage's; None takes the
-            bones' own boxes, which need no margin for the bones themselves.
+            objects' own boxes, which need no margin for the objects themselves.
 
     Raises:
         DataError: samples that are crops already, or have no box; all in one error.
-        ValueError: an unknown class, or no image that has such bones.
+        ValueError: an unknown class, or no image that has such objects.
     """
     names = chosen_classes(around, labels)
     found = {s.key: _class_boxes(s) for s in samples if s.frame is None}
@@ -247,7 +249,7 @@ def suggest_margin(
     if problems:
         raise DataError(f"crop around {', '.join(around)}", problems)
     if not truth:
-        raise ValueError(f"crop around {', '.join(around)}: expected such bones, found none")
+        raise ValueError(f"crop around {', '.join(around)}: expected such objects, found none")
     start = {key: boxes[key] if boxes is not None else box for key, box in truth.items()}
     others: dict[str, list[int]] = {}
     for key, box in start.items():

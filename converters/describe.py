@@ -81,7 +81,7 @@ class ClassDescription:
         holed: number of images in which it has a hole.
         vertices: per image.
         area_px: pixels per image.
-        area_share: the same as a part of the hand (`Description.hand`).
+        area_share: the same as a part of `Description.hand_px`.
     """
 
     name: str
@@ -103,9 +103,9 @@ class Description:
         groups: number of patients.
         sizes: `width x height` -> number of images.
         modes: pixel mode as Pillow names it -> number of images; `unreadable` where it has none.
-        hand: the classes whose pixels make up the hand: all but those that run out of the image
-            (the group of the posture's proximal bone), whose visible part says little.
-        hand_px: pixels of the hand in an image.
+        hand: the classes against whose pixels areas are measured: all but those that run out of the
+            image (the group of the posture's proximal class), whose visible part says little.
+        hand_px: their pixels in an image.
         classes: in the label space's order.
         iou: of two classes, the mean intersection over union in the images that have both; rows
             and columns are the classes; None where no image has both.
@@ -169,7 +169,7 @@ def describe(
 
 
 def hand_classes(labels: LabelSpace) -> tuple[str, ...]:
-    """Return the classes whose pixels make up the hand; all where no posture is known."""
+    """Return the classes of `Description.hand`; all where no posture is known."""
     if labels.posture is None:
         return labels.names
     group = labels.group_of(labels.posture.proximal)

@@ -1,4 +1,8 @@
-"""Work on many samples in several processes, in order and a few at a time."""
+"""Work on many samples in several processes, in order and a few at a time.
+
+`joblib.Parallel(return_as="generator")` keeps neither promise that matters here: it goes through
+all tasks, however slowly their results are used, and sends the function again with each of them.
+"""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ FARTHEST_PX = 1e9
 
 @dataclass(frozen=True)
 class Posture:
-    """How to tell a bent hand from a straight one by two bones' long axes.
+    """How to tell a bent joint from a straight one by two objects' long axes.
 
     Attributes:
-        distal: class beyond the joint, such as a metacarpal.
-        proximal: class before the joint, such as the radius.
+        distal: class beyond the joint.
+        proximal: class before the joint.
         bent_above_deg: the joint is bent where the axes differ by more than this.
     """
 
@@ -43,7 +43,7 @@ class LabelSpace:
         groups: group name -> class names; a class is in at most one group.
         aliases: other data sets' names for these classes -> our name.
         ignored: other data sets' names for what is no class here; such objects are not read.
-        posture: how to tell a bent hand, where that makes sense.
+        posture: how to tell a bent joint, where that makes sense.
         once: every class occurs exactly once in an image.
         background: the class of all pixels that no object covers, in label spaces that score it.
 

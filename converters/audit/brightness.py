@@ -1,4 +1,4 @@
-"""Metal on or in a bone: a ring, a screw, an implant. It is in the image, not in the outline."""
+"""Metal on or in a structure: a ring, a screw, an implant; in the image, not in the outline."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 from converters.audit.findings import Finding
 from converters.audit.look import Look
 
-# So many robust deviations, and grey values, above what the bone has on other hands. The brightest
-# sound bones of phantoms reach 3 and 24, rings start at 10 and 60.
+# So many robust deviations, and grey values, above what the structure has on other images. The
+# brightest sound structures of phantoms reach 3 and 24, rings start at 10 and 60.
 _FAR, _FAR_GREY = 6.0, 30.0
 _SURE = 10.0
 _MAD = 1.4826
@@ -18,16 +18,19 @@ _LEAST_GREY = 3.0
 
 
 def find_metal(looks: Sequence[Look], labels: Sequence[str]) -> Iterator[Finding]:
-    """Yield bones with parts far brighter than the other bones of the hand let expect.
+    """Yield structures with parts far brighter than the other structures of the image let expect.
 
     Args:
         looks: enough to know what is usual.
-        labels: bones that most of them have.
+        labels: structures that most of them have.
     """
     missing = float("nan")
     grey = np.array(
         [
-            [one.bones[label].bright if label in one.bones else missing for label in labels]
+            [
+                one.structures[label].bright if label in one.structures else missing
+                for label in labels
+            ]
             for one in looks
         ]
     )
@@ -36,7 +39,7 @@ def find_metal(looks: Sequence[Look], labels: Sequence[str]) -> Iterator[Finding
     if not len(grey):
         return
     above = grey - np.nanmedian(grey, axis=0)
-    # An exposure makes all bones brighter.
+    # An exposure makes all structures brighter.
     above -= np.nanmedian(above, axis=1, keepdims=True)
     usual = np.maximum(_MAD * np.nanmedian(np.abs(above), axis=0), _LEAST_GREY)
     far = np.nan_to_num(above / usual)
@@ -45,9 +48,9 @@ def find_metal(looks: Sequence[Look], labels: Sequence[str]) -> Iterator[Finding
         yield Finding(
             "outlier",
             one.key,
-            f"{label}: expected the brightness of bone, found parts {above[n, k]:.0f} grey values "
-            "above it, as of a ring or an implant",
+            f"{label}: expected the structure's own brightness, found parts {above[n, k]:.0f} grey "
+            "values above it, as of a ring or an implant",
             min(1.0, float(far[n, k]) / _SURE),
             (label,),
-            one.bones[label].box_xywh,
+            one.structures[label].box_xywh,
         )

@@ -1,4 +1,4 @@
-"""Bones that are not annotated, or more than once, where every bone occurs once."""
+"""Structures that are not annotated, or more than once, where every structure occurs once."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from converters.audit.arrangement import Arrangement
-from converters.audit.bones import Bone
 from converters.audit.findings import Finding
 from converters.audit.look import SAME, Look
+from converters.audit.structures import Structure
 from converters.masks import enclose
 
-# Labels that fewer images have may be left out on purpose, as where only wrists are annotated.
+# Labels that fewer images have may be left out on purpose, as where only some are annotated.
 _EXPECTED = 0.5
 # A folder of which so many images are annotated should have no other ones.
 _ANNOTATED = 0.9
 _MANY = 10
-# Two polygons belong together where they are nearer than this share of the bone's width.
+# Two polygons belong together where they are nearer than this share of the structure's width.
 _NEAR = 0.25
-# Of the bone's usual area: below the first a click, below the second something small beside the
-# bone, such as a sesamoid; above the third two bones at once.
+# Of the structure's usual area: below the first a click, below the second something small beside
+# it that has no label; above the third two structures at once.
 _CLICK, _SMALL, _TWO = 0.015, 0.12, 1.5
 _TOUCHING_PX = 1.0
-# What `Arrangement.misfit` is of a bone that is in its place.
+# What `Arrangement.misfit` is of a structure that is in its place.
 _IN_PLACE = 2.0
 
 
 def expected_labels(looks: Sequence[Look], names: Sequence[str]) -> list[str]:
     """Return the labels that most of the annotated images have."""
-    annotated = [one for one in looks if one.bones]
-    counts = Counter(label for one in annotated for label in one.bones)
+    annotated = [one for one in looks if one.structures]
+    counts = Counter(label for one in annotated for label in one.structures)
     return [name for name in names if annotated and counts[name] >= _EXPECTED * len(annotated)]
 
 
 def find_missing(
     looks: Sequence[Look], labels: Sequence[str], broken: Collection[str]
 ) -> Iterator[Finding]:
-    """Yield bones that are not annotated; crops, and images with broken files, are left out.
+    """Yield structures that are not annotated; crops, and images with broken files, are left out.
 
     An image without any annotation is reported where nearly all others of its subset have some.
 
@@ -49,10 +49,12 @@ def find_missing(
     whole = [one for one in looks if not one.is_crop and one.key not in broken]
     annotated = _annotated_subsets(whole)
     for one in whole:
-        if not one.bones and _subset(one) in annotated:
+        if not one.structures and _subset(one) in annotated:
             yield Finding("missing", one.key, "expected annotations, found none", 1.0)
-        lacking = [label for label in labels if label not in one.bones] if one.bones else []
-        boxes = [bone.box_xywh for bone in one.bones.values()]
+        lacking = (
+            [label for label in labels if label not in one.structures] if one.structures else []
+        )
+        boxes = [structure.box_xywh for structure in one.structures.values()]
         for label in lacking:
             what = f"{label}: expected once in every image, found none"
             yield Finding("missing", one.key, what, 1.0, (label,), enclose(boxes))
@@ -64,7 +66,7 @@ def _subset(one: Look) -> str:
 
 def _annotated_subsets(looks: Sequence[Look]) -> set[str]:
     total = Counter(map(_subset, looks))
-    some = Counter(_subset(one) for one in looks if one.bones)
+    some = Counter(_subset(one) for one in looks if one.structures)
     return {s for s, n in total.items() if n >= _MANY and some[s] >= _ANNOTATED * n}
 
 
@@ -74,13 +76,13 @@ def _annotated_subsets(looks: Sequence[Look]) -> set[str]:
 def find_double(
     one: Look, number: int | None, arrangement: Arrangement | None, usual_px: Mapping[str, float]
 ) -> Iterator[Finding]:
-    """Yield polygons of one image that its bones have too many.
+    """Yield polygons of one image that its structures have too many.
 
     Args:
         one: the image.
-        number: of the hand in the arrangement, if it is in it.
-        arrangement: of all hands, where there are enough.
-        usual_px: label -> area in this image's pixels that the bone usually has.
+        number: of the image in the arrangement, if it is in it.
+        arrangement: of all images, where there are enough.
+        usual_px: label -> area in this image's pixels that the structure usually has.
     """
     for label, parts in one.parts.items():
         real = {i: part for i, part in enumerate(parts) if part is not None}
@@ -93,30 +95,30 @@ def find_double(
 
 
 class _Places:
-    """Whether a polygon is where a label's bone belongs; unknown without enough hands."""
+    """Whether a polygon is where a label's structure belongs; unknown without enough images."""
 
     def __init__(self, one: Look, number: int | None, arrangement: Arrangement | None) -> None:
         self._number, self._arrangement = number, arrangement
-        known = arrangement.hands.labels if arrangement is not None else ()
+        known = arrangement.images.labels if arrangement is not None else ()
         self._index = {label: k for k, label in enumerate(known)}
-        self.lacking = [label for label in known if label not in one.bones]
+        self.lacking = [label for label in known if label not in one.structures]
 
-    def misfit(self, label: str, bone: Bone, doubtful: str = "") -> float | None:
+    def misfit(self, label: str, structure: Structure, doubtful: str = "") -> float | None:
         if self._arrangement is None or self._number is None or label not in self._index:
             return None
         others = [self._index[doubtful]] if doubtful in self._index else []
-        return self._arrangement.misfit(self._number, self._index[label], bone, others)
+        return self._arrangement.misfit(self._number, self._index[label], structure, others)
 
-    def better(self, label: str, bone: Bone) -> str | None:
+    def better(self, label: str, structure: Structure) -> str | None:
         """The missing label whose place a label's polygon takes, if there is one."""
-        misfits = [(self.misfit(name, bone, label), name) for name in self.lacking]
+        misfits = [(self.misfit(name, structure, label), name) for name in self.lacking]
         fits = [(misfit, name) for misfit, name in misfits if misfit is not None]
         best = min(fits, default=None)
         return best[1] if best and best[0] <= _IN_PLACE else None
 
 
 def _surplus(
-    one: Look, label: str, parts: Mapping[int, Bone], area_px: float, places: _Places
+    one: Look, label: str, parts: Mapping[int, Structure], area_px: float, places: _Places
 ) -> Iterator[tuple[int, str]]:
     """Numbers of the polygons that are too many, and why."""
     keep = min(parts, key=lambda i: _rank(label, parts[i], area_px, places))
@@ -143,42 +145,48 @@ def _gap(one: Look, label: str, i: int, j: int) -> float:
     return one.gaps[label, min(i, j), max(i, j)]
 
 
-def _rank(label: str, part: Bone, area_px: float, places: _Places) -> float:
-    """Orders polygons by how much they are the bone: by place if it is known, else by area."""
+def _rank(label: str, part: Structure, area_px: float, places: _Places) -> float:
+    """Orders polygons by how much they are the structure: by place if known, else by area."""
     misfit = places.misfit(label, part)
     share = min(part.area_px / area_px, area_px / part.area_px)
     return misfit if misfit is not None else -share
 
 
 def _cluster(
-    one: Look, label: str, parts: Mapping[int, Bone], keep: int, area_px: float
+    one: Look, label: str, parts: Mapping[int, Structure], keep: int, area_px: float
 ) -> set[int]:
     """The polygons that hang together with one of them."""
     near_px = _NEAR * area_px**0.5
-    found, grown = {keep}, True
+    cluster, grown = {keep}, True
     while grown:
-        left = [i for i in parts if i not in found]
-        more = {i for i in left if any(_gap(one, label, i, j) <= near_px for j in found)}
-        found, grown = found | more, bool(more)
-    return found
+        left = [i for i in parts if i not in cluster]
+        more = {i for i in left if any(_gap(one, label, i, j) <= near_px for j in cluster)}
+        cluster, grown = cluster | more, bool(more)
+    return cluster
 
 
 def _report(
-    one: Look, label: str, part: int, bone: Bone, share: float, reason: str, places: _Places
+    one: Look,
+    label: str,
+    part: int,
+    structure: Structure,
+    share: float,
+    reason: str,
+    places: _Places,
 ) -> Finding:
     place = {"key": one.key, "label": label, "part": part}
     what = f"{label}: expected one outline, found a further one {reason}"
-    box = bone.box_xywh
+    box = structure.box_xywh
     if share < _CLICK:
-        what = f"{label}: expected one outline, found a further one of {bone.area_px} px"
+        what = f"{label}: expected one outline, found a further one of {structure.area_px} px"
         drop = {"drop": {**place, "why": what}}
         return Finding("tiny", one.key, what, 0.95, (label,), box, edit=drop)
-    if (better := places.better(label, bone)) is not None:
+    if (better := places.better(label, structure)) is not None:
         what = f"{what}, where {better} is missing"
         edit = {"relabel": {**place, "to": better, "why": what}}
         return Finding("double", one.key, what, 1.0, (label, better), box, edit=edit)
     if share < _SMALL and (label, part) not in one.shadows:
-        what = f"{label}: expected one outline, found a small one {reason}, such as a sesamoid"
+        what = f"{label}: expected one outline, found a small one {reason}, perhaps without a label"
         return Finding("outlier", one.key, what, 0.8, (label,), box)
     drop = {"drop": {**place, "why": what}}
     return Finding("double", one.key, what, 1.0, (label,), box, edit=drop)

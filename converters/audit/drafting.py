@@ -22,7 +22,7 @@ def draft_edits(findings: Iterable[Finding]) -> dict[str, Any]:
     """Return what an edits file should say (`converters.edits.edits.Edits.load`).
 
     Of findings with a score of .9 and more their corrections, the first one where several are
-    about the same bone of an image; nothing else about images that are left out.
+    about the same structure of an image; nothing else about images that are left out.
     """
     sure = [f for f in findings if f.edit and f.score >= SURE]
     entries = [item for f in sure for item in (f.edit or {}).items()]

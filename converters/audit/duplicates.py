@@ -12,9 +12,9 @@ from converters.audit.images import mirror_prints, unit_prints
 from converters.audit.look import Look
 
 # Correlation of the coarse fingerprints from which two images are compared closely. Different
-# phantom hands reach .94, copies are above .99.
+# phantom images reach .94, copies are above .99.
 _WORTH_A_LOOK = 0.9
-# Correlation of the fine ones from which they are copies: different hands hardly exceed .65, but
+# Correlation of the fine ones from which they are copies: different images hardly exceed .65, but
 # where much of both is the same edge of the beam (.85 once); copies are above .99.
 _COPY = 0.95
 _BLOCK = 512
@@ -66,7 +66,7 @@ def _closely(a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]) -> float:
 
 def _ordered(first: Look, second: Look) -> tuple[Look, Look]:
     """The one to keep and the one to leave out."""
-    kept, extra = sorted((first, second), key=lambda one: (not _is_test(one), not one.bones))
+    kept, extra = sorted((first, second), key=lambda one: (not _is_test(one), not one.structures))
     return kept, extra
 
 

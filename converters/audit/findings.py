@@ -11,14 +11,14 @@ from converters.masks import Box
 # kind -> what it means, for people; in the order in which a report shows them.
 KINDS: dict[str, str] = {
     "unreadable": "a file that cannot be read",
-    "swapped": "two bones' labels look exchanged",
-    "missing": "a bone that every image has is not annotated",
-    "double": "a bone is annotated more than once",
+    "swapped": "two structures' labels look exchanged",
+    "missing": "a structure that every image has is not annotated",
+    "double": "a structure is annotated more than once",
     "crossing": "an outline crosses itself",
     "outside": "an outline leaves the image",
-    "tiny": "an outline is far too small to be its bone",
-    "inside": "a bone lies wholly inside another one",
-    "outlier": "a shape or size unlike this bone on the other hands",
+    "tiny": "an outline is far too small to be its structure",
+    "inside": "a structure lies wholly inside another one",
+    "outlier": "a shape or size unlike this structure on other images",
     "duplicate": "two images show the same radiograph",
     "patient": "images of one patient are under two patients",
 }

@@ -1,13 +1,13 @@
-"""How usual the form of each bone is, whichever way it is turned."""
+"""How usual the form of each structure is, whichever way it is turned."""
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
 
-from converters.audit.bones import POINTS
 from converters.audit.likeness import Array, cross_learned
-from converters.audit.pose import Hands
+from converters.audit.pose import AlignedImages
+from converters.audit.structures import POINTS
 
 _ROUNDS = 4
 # Harmonics of the outline on either side: more are noise of the pixels and of the annotator.
@@ -17,14 +17,14 @@ Contours = npt.NDArray[np.complex128]
 
 
 def form_features(contours: Contours, areas: Array) -> Array:
-    """Return size and form of one bone on many hands: (N, 33), NaN where it is not there.
+    """Return size and form of one structure on many images: (N, 33), NaN where it is not there.
 
     Outlines are turned, and started at the point, so that they fit their mean best (generalised
     Procrustes analysis); the form is their lower Fourier coefficients.
 
     Args:
         contours: (N, 64) about their means, all in the same sense of rotation.
-        areas: (N,) NaN where there is no such bone.
+        areas: (N,) NaN where there is no such structure.
     """
     present = np.isfinite(areas)
     rows = np.full((len(areas), 4 * _HARMONICS + 1), np.nan)
@@ -55,15 +55,16 @@ def _turn_to(shapes: Contours, mean: Contours) -> Contours:
     return np.asarray(turned * (best.conj() / np.abs(best))[:, None], np.complex128)
 
 
-def form_distance2(hands: Hands) -> Array:
-    """Return how unusual the form and size of each bone is: (N, B), squared Mahalanobis distance.
+def form_distance2(images: AlignedImages) -> Array:
+    """Return how unusual each structure's form and size are: (N, B), squared Mahalanobis distance.
 
-    Every hand is judged by what was learned from other patients; NaN where there is no such bone.
+    Every image is judged by what was learned from other patients; NaN where a structure is not
+    there.
     """
-    out = np.full(hands.areas.shape, np.nan)
-    for k in range(len(hands.labels)):
-        rows = form_features(hands.contours[:, k].astype(np.complex128), hands.areas[:, k])
-        for model, held_out in cross_learned(rows, hands.groups):
+    out = np.full(images.areas.shape, np.nan)
+    for k in range(len(images.labels)):
+        rows = form_features(images.contours[:, k].astype(np.complex128), images.areas[:, k])
+        for model, held_out in cross_learned(rows, images.groups):
             out[held_out, k] = model.distance2(rows[held_out])
-    out[np.isnan(hands.areas)] = np.nan
+    out[np.isnan(images.areas)] = np.nan
     return out

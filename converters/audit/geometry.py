@@ -16,9 +16,9 @@ from converters.types import Sample
 
 # An outline is cleared of a loop without asking only where the loop is so small a share of it.
 _CLEAR_LOOP = 0.05
-# A loop of this share of the bone is as sure a mistake as any.
+# A loop of this share of the structure is as sure a mistake as any.
 _SURE_LOOP = 0.02
-# What is beyond the image is cut off without asking only where so much of the bone is left.
+# What is beyond the image is cut off without asking only where so much of the structure is left.
 _CLEAR_INSIDE = 0.9
 _BEYOND_PX = 0.5
 _DIGITS = 2
@@ -37,7 +37,7 @@ def polygons_by_label(sample: Sample) -> dict[str, Polygons]:
 def check_outlines(sample: Sample) -> Iterator[Finding]:
     """Yield outlines that cross themselves, and those that leave the image.
 
-    A crop cuts bones: what leaves it is no mistake.
+    A crop cuts structures: what leaves it is no mistake.
     """
     for label, polygons in polygons_by_label(sample).items():
         yield from _crossings(sample, label, polygons)

@@ -16,7 +16,7 @@ from converters.types import ImageFile
 
 COARSE, FINE = 48, 128
 # Deviation of the blur whose result is taken away, for each side in pixels: the slow changes of
-# brightness and contrast, which copies do not share and other hands do.
+# brightness and contrast, which copies do not share and other images do.
 _SLOW = {COARSE: 4.0, FINE: 2.0}
 # Steps of a fingerprint's values in their standard deviation.
 _STEPS = 24.0

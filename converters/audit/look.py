@@ -10,15 +10,15 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.audit.bones import Bone, measure_bone
 from converters.audit.findings import Finding
 from converters.audit.geometry import check_outlines, polygons_by_label
 from converters.audit.images import COARSE, FINE, check_content, fingerprint
+from converters.audit.structures import Structure, measure_structure
 from converters.files.images import read_pixels
 from converters.masks import CropMask, Mask, rasterize, union
 from converters.types import Sample
 
-# Of the smaller one of two bones, the share of pixels that lie in the other one, to be remembered.
+# Of the smaller one of two structures, the share of pixels in the other one, to be remembered.
 _NOTED = 0.3
 # Intersection over union from which two outlines are the same one, drawn twice.
 SAME = 0.5
@@ -34,11 +34,11 @@ class Look:
         size_hw: the sample's height and width.
         is_crop: whether the sample shows a part of an image only.
         findings: what is wrong with the image by itself.
-        bones: label -> the bone, all its parts joined, if it has a pixel.
+        structures: label -> the structure, all its parts joined, if it has a pixel.
         parts: label -> its polygons, one by one, where there are several; None has no pixel.
         overlaps: pairs of polygons of one label -> intersection over union.
         gaps: such pairs -> distance in pixels, 0 where they touch.
-        inside: (inner, outer) -> the share of the inner bone's pixels that the outer one has too.
+        inside: (inner, outer) -> the share of the inner one's pixels that the outer one has too.
         shadows: (label, number of the polygon) -> another label that has nearly the same pixels.
         prints: coarse and fine fingerprint of the image (`converters.audit.images`); None where it
             cannot be read.
@@ -49,8 +49,8 @@ class Look:
     size_hw: tuple[int, int]
     is_crop: bool
     findings: tuple[Finding, ...]
-    bones: Mapping[str, Bone]
-    parts: Mapping[str, tuple[Bone | None, ...]]
+    structures: Mapping[str, Structure]
+    parts: Mapping[str, tuple[Structure | None, ...]]
     overlaps: Mapping[tuple[str, int, int], float]
     gaps: Mapping[tuple[str, int, int], float]
     inside: Mapping[tuple[str, str], float]
@@ -59,13 +59,13 @@ class Look:
 
 
 def look(sample: Sample) -> Look:
-    """Read a sample's image to its end, and measure its bones."""
+    """Read a sample's image to its end, and measure its structures."""
     image, damage = _read_image(sample)
     masks = {
         label: [rasterize(polygon, sample.size_hw) for polygon in polygons]
         for label, polygons in polygons_by_label(sample).items()
     }
-    bones = {label: _joined(parts) for label, parts in masks.items()}
+    structures = {label: _joined(parts) for label, parts in masks.items()}
     several = {label: parts for label, parts in masks.items() if len(parts) > 1}
     pairs = [
         (label, i, j)
@@ -78,19 +78,21 @@ def look(sample: Sample) -> Look:
         size_hw=sample.size_hw,
         is_crop=sample.frame is not None,
         findings=(*damage, *check_outlines(sample)),
-        bones={
-            label: measure_bone(mask, sample.size_hw, image)
-            for label, mask in bones.items()
+        structures={
+            label: measure_structure(mask, sample.size_hw, image)
+            for label, mask in structures.items()
             if mask.area
         },
         parts={
-            label: tuple(measure_bone(m, sample.size_hw, image) if m.area else None for m in parts)
+            label: tuple(
+                measure_structure(m, sample.size_hw, image) if m.area else None for m in parts
+            )
             for label, parts in several.items()
         },
         overlaps={p: _iou(several[p[0]][p[1]], several[p[0]][p[2]]) for p in pairs},
         gaps={p: _gap(several[p[0]][p[1]], several[p[0]][p[2]]) for p in pairs},
-        inside=_nested(bones),
-        shadows=_shadows(several, bones),
+        inside=_nested(structures),
+        shadows=_shadows(several, structures),
         prints=None if image is None else (fingerprint(image, COARSE), fingerprint(image, FINE)),
     )
 
@@ -106,13 +108,13 @@ def _read_image(sample: Sample) -> tuple[Mask | None, list[Finding]]:
 
 
 def _shadows(
-    several: Mapping[str, list[CropMask]], bones: Mapping[str, CropMask]
+    several: Mapping[str, list[CropMask]], structures: Mapping[str, CropMask]
 ) -> dict[tuple[str, int], str]:
     return {
         (label, i): other
         for label, parts in several.items()
         for i, part in enumerate(parts)
-        for other, mask in bones.items()
+        for other, mask in structures.items()
         if other != label and _iou(part, mask) >= SAME
     }
 
@@ -147,12 +149,12 @@ def _gap(a: CropMask, b: CropMask) -> float:
     return max(0.0, float(far[b.window(box) > 0].min()) - 1)
 
 
-def _nested(bones: Mapping[str, CropMask]) -> dict[tuple[str, str], float]:
-    areas = {label: mask.area for label, mask in bones.items()}
-    found = {}
+def _nested(structures: Mapping[str, CropMask]) -> dict[tuple[str, str], float]:
+    areas = {label: mask.area for label, mask in structures.items()}
+    shares = {}
     for a, b in combinations([label for label, area in areas.items() if area], 2):
         inner, outer = (a, b) if areas[a] <= areas[b] else (b, a)
-        share = _common(bones[inner], bones[outer]) / areas[inner]
+        share = _common(structures[inner], structures[outer]) / areas[inner]
         if share >= _NOTED:
-            found[inner, outer] = share
-    return found
+            shares[inner, outer] = share
+    return shares

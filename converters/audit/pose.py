@@ -1,7 +1,7 @@
-"""All hands in one frame: turned, mirrored, scaled and moved onto each other.
+"""All images in one frame: turned, mirrored, scaled and moved onto each other.
 
-Points are complex numbers x + iy, so that a similarity is z -> a z + b, of the mirrored hand
-z -> a conj(z) + b. Bones that do not fit hardly count, so that a few wrong ones move no hand.
+Points are complex numbers x + iy, so that a similarity is z -> a z + b, of the mirrored image
+z -> a conj(z) + b. Structures that do not fit hardly count, so that a few wrong ones move no image.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from converters.audit.bones import POINTS
+from converters.audit.likeness import Array
 from converters.audit.look import Look
+from converters.audit.structures import POINTS
 
-Array = npt.NDArray[np.float64]
 Complex = npt.NDArray[np.complex128]
 
 _ROUNDS = 6
@@ -29,19 +29,19 @@ _FLOOR = 1e-3
 
 
 @dataclass(frozen=True)
-class Hands:
-    """Bones of many images in one frame, whose unit is a hand's size.
+class AlignedImages:
+    """Structures of many images in one frame; the unit is about their spread.
 
     Attributes:
         keys: (N,) of the images.
         groups: (N,) of the images.
-        labels: (B,) of the bones.
-        centres: (N, B) complex; NaN where there is no such bone.
-        areas: (N, B); NaN where there is no such bone.
+        labels: (B,) of the structures.
+        centres: (N, B) complex; NaN where there is no such structure.
+        areas: (N, B); NaN where there is no such structure.
         stretch: (N, B) complex, the direction of the long axis, twice its angle, and by its
-            length how elongated the bone is, 0 to 1.
+            length how elongated the structure is, 0 to 1.
         contours: (N, B, 64) complex64, about their means.
-        is_cut: (N, B), whether the bone reaches its image's border.
+        is_cut: (N, B), whether the structure reaches its image's border.
         scales: (N,) units a pixel.
         fit: (N, 2) complex, a and b of each image.
         is_mirrored: (N,).
@@ -64,12 +64,12 @@ class Hands:
         return np.abs(self.fit[:, 0])
 
 
-def align(looks: Sequence[Look], labels: Sequence[str]) -> Hands:
-    """Bring hands into one frame by the centres of their bones.
+def align(looks: Sequence[Look], labels: Sequence[str]) -> AlignedImages:
+    """Bring images into one frame by the centres of their structures.
 
     Args:
-        looks: images that have at least three of the bones each.
-        labels: bones that most of the images have.
+        looks: images that have at least three of the structures each.
+        labels: structures that most of the images have.
     """
     shape = (len(looks), len(labels))
     centres = np.full(shape, np.nan, np.complex128)
@@ -79,20 +79,20 @@ def align(looks: Sequence[Look], labels: Sequence[str]) -> Hands:
     is_cut = np.zeros(shape, np.bool_)
     for n, one in enumerate(looks):
         for k, label in enumerate(labels):
-            if (bone := one.bones.get(label)) is None:
+            if (structure := one.structures.get(label)) is None:
                 continue
-            centres[n, k] = complex(*bone.centre)
-            areas[n, k] = bone.area_px
-            xx, yy, xy = bone.spread[0, 0], bone.spread[1, 1], bone.spread[0, 1]
+            centres[n, k] = complex(*structure.centre)
+            areas[n, k] = structure.area_px
+            xx, yy, xy = structure.spread[0, 0], structure.spread[1, 1], structure.spread[0, 1]
             stretch[n, k] = complex(xx - yy, 2 * xy) / (xx + yy)
-            contours[n, k] = bone.contour
-            is_cut[n, k] = bone.is_cut
+            contours[n, k] = structure.contour
+            is_cut[n, k] = structure.is_cut
     fit, is_mirrored = fit_all(centres)
     turn = fit[:, :1] / np.abs(fit[:, :1])
     flip = is_mirrored[:, None]
     # A mirrored outline runs the other way round.
     turned = np.where(flip[..., None], contours.conj()[..., ::-1], contours)
-    return Hands(
+    return AlignedImages(
         keys=tuple(one.key for one in looks),
         groups=tuple(one.group for one in looks),
         labels=tuple(labels),
@@ -112,13 +112,13 @@ def _apply(points: Complex, fit: Complex, is_mirrored: npt.NDArray[np.bool_]) ->
 
 
 def fit_all(centres: Complex) -> tuple[Complex, npt.NDArray[np.bool_]]:
-    """Fit all hands to their own median by turning, scaling, moving and mirroring them.
+    """Fit all images to their own median by turning, scaling, moving and mirroring them.
 
     Args:
-        centres: complex128 (N, B), bones' centres x + iy; NaN where there is none.
+        centres: complex128 (N, B), structures' centres x + iy; NaN where there is none.
 
     Returns:
-        complex128 (N, 2), of each hand a and b of a z + b; bool (N,), whether z is mirrored first.
+        complex128 (N, 2), of each image a and b of a z + b; bool (N,), whether z is mirrored first.
     """
     present = np.isfinite(centres.real)
     first = int(present.sum(axis=1).argmax())
@@ -136,11 +136,11 @@ def fit_all(centres: Complex) -> tuple[Complex, npt.NDArray[np.bool_]]:
 def fit_to(
     centres: Complex, model: Complex, spread: Array
 ) -> tuple[Complex, npt.NDArray[np.bool_]]:
-    """Fit hands to a model, robustly; takes and returns what `fit_all` does.
+    """Fit images to a model, robustly; takes and returns what `fit_all` does.
 
     Args:
         centres: complex128 (N, B).
-        model: complex128 (B,), where the bones are expected.
+        model: complex128 (B,), where the structures are expected.
         spread: float64 (B,), how far from there each is found, in the model's unit.
     """
     straight, straight_cost = _fit_one_way(centres, model, spread)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from converters.audit.arrangement import LEAST_HANDS, Arrangement
+from converters.audit.arrangement import LEAST_IMAGES, Arrangement
 from converters.audit.brightness import find_metal
 from converters.audit.counts import expected_labels, find_double, find_missing
 from converters.audit.duplicates import find_duplicates
@@ -20,10 +20,10 @@ from converters.errors import Problem
 from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
 
-# A hand is compared with others by its bones if it has so many of them.
-_LEAST_BONES = 3
+# An image is compared with others by its structures if it has so many of them.
+_LEAST_STRUCTURES = 3
 _LEAST_SHARE = 0.5
-# What explains that a bone looks odd, from the most to the least telling.
+# What explains that a structure looks odd, from the most to the least telling.
 _EXPLAINS = ("swapped", "double", "crossing", "outside", "tiny", "inside")
 
 
@@ -37,8 +37,8 @@ def audit(
 ) -> list[Finding]:
     """Find what looks wrong in a data set.
 
-    Exchanged labels, surplus and odd bones are looked for where every class occurs once in an
-    image (`LabelSpace.once`), and by comparison with the other hands where there are 12 or more.
+    Exchanged labels, surplus and odd structures are looked for where every class occurs once in an
+    image (`LabelSpace.once`), and by comparison with the other images where there are 12 or more.
 
     Args:
         samples: what could be read, of all subsets: copies are looked for across them.
@@ -56,15 +56,15 @@ def audit(
         if progress:
             progress(len(looks), len(samples))
     broken = {problem.key for problem in problems}
-    found = [_unreadable(problem) for problem in problems]
-    found += [finding for one in looks for finding in one.findings]
-    found += find_inside(looks)
-    found += find_duplicates(looks)
+    findings = [_unreadable(problem) for problem in problems]
+    findings += [finding for one in looks for finding in one.findings]
+    findings += find_inside(looks)
+    findings += find_duplicates(looks)
     if labels.once:
         # Thousands of products of small matrices: threads of BLAS cost more than they bring.
         with threadpool_limits(1, user_api="blas"):
-            found += _compare(looks, labels, broken)
-    return rank(_explained(found))
+            findings += _compare(looks, labels, broken)
+    return rank(_explained(findings))
 
 
 def rank(findings: Iterable[Finding]) -> list[Finding]:
@@ -83,39 +83,42 @@ def _compare(looks: Sequence[Look], labels: LabelSpace, broken: set[str]) -> Ite
     """What shows only beside the other images."""
     expected = expected_labels(looks, labels.names)
     yield from find_missing(looks, expected, broken)
-    least = max(_LEAST_BONES, _LEAST_SHARE * len(expected))
-    hands = [one for one in looks if sum(name in one.bones for name in expected) >= least]
-    arrangement = Arrangement(align(hands, expected)) if len(hands) >= LEAST_HANDS else None
-    number = {one.key: n for n, one in enumerate(hands)}
+    least = max(_LEAST_STRUCTURES, _LEAST_SHARE * len(expected))
+    images = [one for one in looks if sum(name in one.structures for name in expected) >= least]
+    arrangement = Arrangement(align(images, expected)) if len(images) >= LEAST_IMAGES else None
+    number = {one.key: n for n, one in enumerate(images)}
     areas = _areas(looks, expected, arrangement)
     for one in looks:
         usual_px = areas.get(one.key, {})
         yield from find_tiny(one, usual_px)
         yield from find_double(one, number.get(one.key), arrangement, usual_px)
     if arrangement is not None:
-        boxes = [{name: bone.box_xywh for name, bone in one.bones.items()} for one in hands]
+        boxes = [
+            {name: structure.box_xywh for name, structure in one.structures.items()}
+            for one in images
+        ]
         yield from find_swaps(arrangement, boxes)
-        yield from find_odd(hands, arrangement)
-        yield from find_metal(hands, expected)
+        yield from find_odd(images, arrangement)
+        yield from find_metal(images, expected)
 
 
 def _areas(
     looks: Sequence[Look], expected: Sequence[str], arrangement: Arrangement | None
 ) -> dict[str, Mapping[str, float]]:
-    """Key -> label -> the area in pixels that the bone should have in that image."""
+    """Key -> label -> the area in pixels that the structure should have in that image."""
     if arrangement is None:
         usual = usual_areas(looks, expected)
         return {one.key: usual for one in looks}
-    hands = arrangement.hands
-    middle = np.nanmedian(hands.areas, axis=0)
+    images = arrangement.images
+    middle = np.nanmedian(images.areas, axis=0)
     return {
-        key: dict(zip(hands.labels, (middle / scale**2).tolist(), strict=True))
-        for key, scale in zip(hands.keys, hands.scales.tolist(), strict=True)
+        key: dict(zip(images.labels, (middle / scale**2).tolist(), strict=True))
+        for key, scale in zip(images.keys, images.scales.tolist(), strict=True)
     }
 
 
 def _explained(findings: Sequence[Finding]) -> list[Finding]:
-    """Leave out what another finding about the same bone of the same image explains."""
+    """Leave out what another finding about the same structure of the same image explains."""
     told: dict[tuple[str, str], int] = {}
     for finding in findings:
         if finding.kind in _EXPLAINS:
@@ -130,5 +133,5 @@ def _is_explained(finding: Finding, told: Mapping[tuple[str, str], int]) -> bool
     if finding.kind not in ("tiny", "inside", "outlier") or not known:
         return False
     own = (*_EXPLAINS, "outlier").index(finding.kind)
-    # Inside which bone something lies means nothing where that one is drawn twice.
+    # Inside which structure something lies means nothing where that one is drawn twice.
     return known[0] < own or min(known) <= _EXPLAINS.index("double") < own

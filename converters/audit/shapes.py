@@ -1,4 +1,4 @@
-"""Bones that are far too small, inside another one, or of another form than on other hands."""
+"""Structures that are far too small, inside another one, or of an unusual form."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from converters.audit.findings import Finding
 from converters.audit.forms import form_distance2
 from converters.audit.likeness import Array
 from converters.audit.look import Look
-from converters.audit.pose import Hands
+from converters.audit.pose import AlignedImages
 
-# An area of less than this share of the usual one is no small bone but a mistake.
+# An area of less than this share of the usual one is no small structure but a mistake.
 _TINY = 0.2
 _SURELY_TINY = 0.05
-# A bone lies wholly inside another one where so much of it does, and where the two of most other
-# hands do not nearly do so: the pisiform lies in front of the triquetrum.
+# A structure lies wholly inside another one where so much of it does, and where the two of most
+# other images do not nearly do so: one may usually lie in front of the other.
 _WHOLLY = 0.98
 _OFTEN = 0.5
-# Form: robust deviations of the distance's logarithm. The oddest of 3480 sound bones of phantoms
-# reach 5.9, fingertips that are cut off 6.6 to 11.
+# Form: robust deviations of the distance's logarithm. The oddest of 3480 sound structures of
+# phantoms reach 5.9, tips that are cut off 6.6 to 11.
 _ODD_FORM = 6.2
-# Fewer hands than these make sound bones look odd: in form, and in place beside the other bones.
+# Fewer images than these make sound structures look odd: in form, and in place beside the others.
 _LEAST_FOR_FORM, _LEAST_FOR_PLACE = 16, 60
-# Place, size and direction given the other bones (`Arrangement.misfit`): sound bones reach 4. Half
-# as odd in form and nearly so in place is odd as well.
+# Place, size and direction given the other structures (`Arrangement.misfit`): sound ones reach 4.
+# Half as odd in form and nearly so in place is odd as well.
 _ODD_PLACE = 6.0
-# Size and elongation by themselves, robust deviations: sound bones reach 7.
+# Size and elongation by themselves, robust deviations: sound structures reach 7.
 _LEAST_FOR_SIZE = 40
 _ODD_SIZE = 8.0
 _SURE = 2.0
@@ -36,89 +36,89 @@ _MAD = 1.4826
 
 
 def usual_areas(looks: Sequence[Look], labels: Sequence[str]) -> dict[str, float]:
-    """Return the median area in pixels that bones have, where hands cannot be compared."""
-    found = {}
+    """Return the median area in pixels that structures have, where images cannot be compared."""
+    usual_px = {}
     for label in labels:
-        areas = [one.bones[label].area_px for one in looks if label in one.bones]
-        found[label] = float(np.median(areas)) if areas else 0.0
-    return found
+        areas = [one.structures[label].area_px for one in looks if label in one.structures]
+        usual_px[label] = float(np.median(areas)) if areas else 0.0
+    return usual_px
 
 
 def find_tiny(one: Look, usual_px: Mapping[str, float]) -> Iterator[Finding]:
-    """Yield bones that are far smaller than usual.
+    """Yield structures that are far smaller than usual.
 
     Args:
         one: the image.
-        usual_px: label -> area in this image's pixels that the bone usually has.
+        usual_px: label -> area in this image's pixels that the structure usually has.
     """
-    for label, bone in one.bones.items():
-        share = bone.area_px / usual if (usual := usual_px.get(label, 0)) else 1.0
+    for label, structure in one.structures.items():
+        share = structure.area_px / usual if (usual := usual_px.get(label, 0)) else 1.0
         if share >= _TINY:
             continue
-        what = f"{label}: expected about {usual:.0f} px, found {bone.area_px}"
+        what = f"{label}: expected about {usual:.0f} px, found {structure.area_px}"
         score = min(1.0, 0.6 + 0.4 * (_TINY - share) / (_TINY - _SURELY_TINY))
-        yield Finding("tiny", one.key, what, score, (label,), bone.box_xywh)
+        yield Finding("tiny", one.key, what, score, (label,), structure.box_xywh)
 
 
 def find_inside(looks: Sequence[Look]) -> Iterator[Finding]:
-    """Yield bones that lie wholly inside a bone that they do not usually lie in."""
+    """Yield structures that lie wholly inside a structure that they do not usually lie in."""
     pairs = {pair for one in looks for pair, share in one.inside.items() if share >= _WHOLLY}
     for inner, outer in sorted(pairs):
-        both = [one for one in looks if inner in one.bones and outer in one.bones]
+        both = [one for one in looks if inner in one.structures and outer in one.structures]
         shares = np.array([one.inside.get((inner, outer), 0.0) for one in both])
         for n in np.flatnonzero(shares >= _WHOLLY).tolist():
             others = np.delete(shares, n)
             usual = float(np.median(others)) if len(others) else 0.0
             if usual >= _OFTEN:
                 continue
-            bone = both[n].bones[inner]
+            structure = both[n].structures[inner]
             what = f"{inner}: expected beside {outer}, found {100 * shares[n]:.0f} % of it inside"
             labels = (inner, outer)
-            yield Finding("inside", both[n].key, what, 1.0 - usual, labels, bone.box_xywh)
+            yield Finding("inside", both[n].key, what, 1.0 - usual, labels, structure.box_xywh)
 
 
 def find_odd(looks: Sequence[Look], arrangement: Arrangement) -> Iterator[Finding]:
-    """Yield bones whose form or size is unlike that of other hands, or whose place is.
+    """Yield structures whose form or size is unlike that of other images, or whose place is.
 
-    Nothing is found among fewer than 16 hands, and places are not judged among fewer than 60.
+    Nothing is found among fewer than 16 images, and places are not judged among fewer than 60.
 
     Args:
-        looks: the hands of the arrangement, in its order.
-        arrangement: of the hands.
+        looks: the images of the arrangement, in its order.
+        arrangement: of the images.
     """
     if len(looks) < _LEAST_FOR_FORM:
         return
-    labels = arrangement.hands.labels
-    form = _deviations(form_distance2(arrangement.hands))
+    labels = arrangement.images.labels
+    form = _deviations(form_distance2(arrangement.images))
     place = np.stack([_misfits(arrangement, n) for n in range(len(looks))])
-    # One bone in a wrong place makes its neighbours unusual too: the worst one only.
+    # One structure in a wrong place makes its neighbours unusual too: the worst one only.
     worst = place == np.nanmax(place, axis=1, keepdims=True)
     worst &= len(looks) >= _LEAST_FOR_PLACE
     times = np.hypot(
         np.maximum(form, 0) / _ODD_FORM, np.where(worst, np.maximum(place, 0) / _ODD_PLACE, 0)
     )
-    size = _odd_sizes(arrangement.hands)
+    size = _odd_sizes(arrangement.images)
     times = np.fmax(times, size / _ODD_SIZE)
     for n, k in np.argwhere(times >= 1).tolist():
         one, label = looks[n], labels[k]
         in_place = place[n, k] / _ODD_PLACE > form[n, k] / _ODD_FORM
         in_form = size[n, k] >= _ODD_SIZE or form[n, k] >= _ODD_FORM or not in_place
         odd = "form or size" if in_form else "place or direction"
-        what = f"{label}: expected the bone as on other hands, found an unusual {odd}"
+        what = f"{label}: expected the structure as on other images, found an unusual {odd}"
         score = min(1.0, 0.5 + 0.5 * (float(times[n, k]) - 1) / (_SURE - 1))
-        yield Finding("outlier", one.key, what, score, (label,), one.bones[label].box_xywh)
+        yield Finding("outlier", one.key, what, score, (label,), one.structures[label].box_xywh)
 
 
-def _odd_sizes(hands: Hands) -> Array:
+def _odd_sizes(images: AlignedImages) -> Array:
     """Robust deviations of size or elongation, whichever is odder: (N, B), 0 where unknown."""
-    if len(hands.keys) < _LEAST_FOR_SIZE:
-        return np.zeros(hands.areas.shape)
-    found = []
-    for values in (np.log(hands.areas), np.arctanh(np.minimum(np.abs(hands.stretch), 1 - 1e-6))):
+    if len(images.keys) < _LEAST_FOR_SIZE:
+        return np.zeros(images.areas.shape)
+    deviations = []
+    for values in (np.log(images.areas), np.arctanh(np.minimum(np.abs(images.stretch), 1 - 1e-6))):
         far = np.abs(values - np.nanmedian(values, axis=0))
-        found.append(far / np.maximum(_MAD * np.nanmedian(far, axis=0), 1e-3))
-    # The image's border decides how much of a bone there is.
-    return np.where(hands.is_cut, 0.0, np.nan_to_num(np.maximum(*found)))
+        deviations.append(far / np.maximum(_MAD * np.nanmedian(far, axis=0), 1e-3))
+    # The image's border decides how much of a structure there is.
+    return np.where(images.is_cut, 0.0, np.nan_to_num(np.maximum(*deviations)))
 
 
 def _deviations(distance2: Array) -> Array:

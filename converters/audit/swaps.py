@@ -1,4 +1,4 @@
-"""Labels that look exchanged: the hand would be far more usual with other ones."""
+"""Labels that look exchanged: the image would be far more usual with other ones."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from converters.audit.arrangement import SIZE, Arrangement, Order
 from converters.audit.findings import Finding
 from converters.masks import Box, enclose
 
-# An exchange must make a hand so much more usual (squared Mahalanobis distance).
+# An exchange must make an image so much more usual (squared Mahalanobis distance).
 _LEAST_GAIN = 30.0
-# With it the bones are at most so many times as unusual as in the worst twentieth of the hands; or
-# somewhat more, if hardly anything is left of what was unusual. On phantoms exchanges leave .02
-# and 5 at most; where other faults make an exchange look better, 3 and .48, or 20 and .03.
+# With it the structures are at most so many times as unusual as in the worst twentieth of the
+# images; or somewhat more, if hardly anything is left of what was unusual. On phantoms exchanges
+# leave .02 and 5 at most; where other faults make one look better, 3 and .48, or 20 and .03.
 _MISFIT = 2.0
 _CLEAR_MISFIT, _LEFT = 10.0, 0.05
-# A bone of less than this share of the area that the other label usually has is none of that kind.
+# A structure of less than this share of the area that the other label usually has is not it.
 _TINY = 0.2
-# The gain from which one is as sure as can be: on sound hands the best exchange loses 200.
+# The gain from which one is as sure as can be: on sound images the best exchange loses 200.
 _SURE_GAIN = 100.0
-# Of bones that the image's border cuts, place and form depend on where it does: sound forearms of
+# Of structures that the image's border cuts, place and form depend on where it does: sound ones of
 # phantoms have been taken for exchanged. Such findings are for people, never for a draft.
 _CUT_SCORE = 0.8
 
 
 def find_swaps(arrangement: Arrangement, boxes: list[dict[str, Box]]) -> Iterator[Finding]:
-    """Yield labels that look exchanged: pairs, or each bone of a longer cycle.
+    """Yield labels that look exchanged: pairs, or each structure of a longer cycle.
 
     Args:
-        arrangement: of the hands.
-        boxes: per hand label -> the bone's place in its image.
+        arrangement: of the images.
+        boxes: per image label -> the structure's place in it.
     """
-    hands = arrangement.hands
-    for n, key in enumerate(hands.keys):
+    images = arrangement.images
+    for n, key in enumerate(images.keys):
         order = best_order(arrangement, n)
         for cycle in cycles(order):
-            names = tuple(hands.labels[k] for k in cycle)
+            names = tuple(images.labels[k] for k in cycle)
             if gain := _gain(arrangement, n, order, cycle):
-                surest = _CUT_SCORE if hands.is_cut[n, cycle].any() else 1.0
+                surest = _CUT_SCORE if images.is_cut[n, cycle].any() else 1.0
                 yield from _report(key, names, min(surest, gain / _SURE_GAIN), boxes[n])
 
 
 def best_order(arrangement: Arrangement, n: int) -> Order:
-    """Find the labels by which a hand is most usual.
+    """Find the labels by which an image is most usual.
 
-    Starts from the best assignment of bones to labels one by one, or from the labels as they are,
-    whichever is more usual, and goes on exchanging pairs.
+    Starts from the best assignment of structures to labels one by one, or from the labels as they
+    are, whichever is more usual, and goes on exchanging pairs.
     """
     row = arrangement.rows[n]
     present = np.flatnonzero(np.isfinite(row[:, 0]))
@@ -65,7 +65,7 @@ def best_order(arrangement: Arrangement, n: int) -> Order:
 
 
 def _assign(arrangement: Arrangement, n: int, present: Order) -> Order:
-    """The bones that fit labels best one by one, by place, size and direction."""
+    """The structures that fit labels best one by one, by place, size and direction."""
     from scipy.optimize import linear_sum_assignment  # late: who fuses needs no more of this file
 
     row, middle = arrangement.rows[n, present], arrangement.middles[n, present]
@@ -116,7 +116,7 @@ def cycles(order: Order) -> list[list[int]]:
 
 
 def _gain(arrangement: Arrangement, n: int, order: Order, cycle: list[int]) -> float:
-    """What the bones gain by each other's labels; 0 where they do not fit them."""
+    """What the structures gain by each other's labels; 0 where they do not fit them."""
     before = order.copy()
     before[cycle] = cycle
     row = arrangement.rows[n]
@@ -125,8 +125,9 @@ def _gain(arrangement: Arrangement, n: int, order: Order, cycle: list[int]) -> f
         return 0.0
     was, left = arrangement.parted2(n, row[np.stack([before, order])], cycle).tolist()
     misfit = max(
-        float(arrangement.parted2(n, row[order][None], bones)[0]) / arrangement.usual2(bones)
-        for bones in (cycle, *([bone] for bone in cycle))
+        float(arrangement.parted2(n, row[order][None], structures)[0])
+        / arrangement.usual2(structures)
+        for structures in (cycle, *([structure] for structure in cycle))
     )
     is_clear = left <= _LEFT * was and misfit <= _CLEAR_MISFIT
     return float(was - left) if is_clear or misfit <= _MISFIT else 0.0

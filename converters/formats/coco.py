@@ -49,9 +49,9 @@ import cv2
 
 from converters.errors import Problems
 from converters.files.images import Enlarge, image_suffix, put_image
-from converters.formats.coco_reading import Reader, annotation_files, is_test
+from converters.formats.coco_reading import CocoReader, annotation_files, is_test
 from converters.formats.coco_shapes import encode_segmentations
-from converters.formats.writing import Target, check_labels, sample_record
+from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.formats.yolo import file_names
 from converters.loss import ConversionLoss, lossless
 from converters.masks import CropMask, rasterize
@@ -97,7 +97,7 @@ def _lines(records: Iterable[Mapping[str, Any]]) -> bytes:
     return ",\n".join(texts).encode()
 
 
-def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as a COCO data set; nothing is lost, at the level of pixels.
 
     An instance without a pixel in the image has no annotation.
@@ -126,7 +126,7 @@ def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
     return sum(map(lossless, samples), ConversionLoss())
 
 
-def _subset(sample: Sample, target: Target) -> str:
+def _subset(sample: Sample, target: WriteTarget) -> str:
     return "val" if sample.key in target.held_out else "train"
 
 
@@ -199,4 +199,4 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     if not wanted:
         found = ", ".join(file.name for file in files) or "none"
         raise ValueError(f"{root}: expected COCO's JSON files of subset '{subset}', found {found}")
-    return Reader(root, labels, problems).samples(wanted)
+    return CocoReader(root, labels, problems).samples(wanted)

@@ -111,7 +111,7 @@ def _id(entry: Record, what: str, member: str = "id") -> int | str:
 
 
 @dataclass
-class Reader:
+class CocoReader:
     """Reads annotation files; goes on after a problem.
 
     Attributes:

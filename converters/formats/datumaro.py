@@ -50,8 +50,8 @@ from converters.errors import Problems
 from converters.files.images import Enlarge, image_suffix, put_image
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
-from converters.formats.datumaro_reading import Reader
-from converters.formats.writing import Target, check_labels, sample_record
+from converters.formats.datumaro_reading import DatumaroReader
+from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import encode_coco_rle, rasterize
 from converters.types import Instance, LabelSpace, Sample
@@ -79,7 +79,7 @@ def _is_datumaro(path: Path) -> bool:
 # --- writing
 
 
-def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as a Datumaro data set; nothing is lost, at the level of pixels."""
     subsets = ("train", "val") if target.is_split else ("default",)
     tasks = [(sample, subsets[sample.key in target.held_out]) for sample in samples]
@@ -203,7 +203,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: `images.json` is not one.
     """
-    reader = Reader(root, labels, problems)
+    reader = DatumaroReader(root, labels, problems)
     files = [path for path in sorted((root / "annotations").glob("*.json")) if _is_datumaro(path)]
     return [
         sample

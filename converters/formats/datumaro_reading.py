@@ -24,7 +24,7 @@ _WITHOUT_PIXELS = frozenset({"label", "caption"})
 _DIGITS = 2
 
 
-class Reader:
+class DatumaroReader:
     """Reads the items of one data set.
 
     Args:

@@ -44,7 +44,7 @@ from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
 from converters.formats.single_ring import joined_ring
-from converters.formats.writing import Target, check_labels, record_fields, sample_record
+from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import rasterize, rasterize_labels, rings
 from converters.types import FARTHEST_PX, Instance, LabelSpace, Sample
@@ -64,7 +64,7 @@ def matches(root: Path) -> bool:
 # --- writing
 
 
-def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as a competition tree.
 
     A split moves no file: it is laid beside the tree. Test samples without instances have no JSON.

@@ -43,7 +43,7 @@ from converters.formats import hf_rows
 from converters.formats.hf_card import card
 from converters.formats.hf_rows import FEATURES, RowImage, Rows, scan_rows, write_rows
 from converters.formats.mask_layouts import decode_mask, encode_mask
-from converters.formats.writing import Target, check_labels, record_fields, sample_record
+from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import Mask, outline, pack, rasterize_labels, unpack, unpack_labels
 from converters.types import Instance, LabelSpace, Sample
@@ -69,7 +69,7 @@ def _files(root: Path, split: str) -> list[Path]:
 # --- writing
 
 
-def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as a Hugging Face data set.
 
     Raises:
@@ -105,7 +105,7 @@ def _check_classes(classes: int) -> None:
         )
 
 
-def _new_files(target: Target, split: str, rows: int) -> list[Path]:
+def _new_files(target: WriteTarget, split: str, rows: int) -> list[Path]:
     files = max(1, -(-rows // hf_rows.ROWS_PER_FILE))
     where = {"arrow": (split, "data", "arrow"), "parquet": ("data", split, "parquet")}
     folder, stem, suffix = where[target.layout]

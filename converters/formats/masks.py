@@ -19,7 +19,7 @@ or 0 for none. Classes that share a pixel in any image are in different groups, 
 as few as possible.
 
 `index`: `masks/KEY.png`, one such index map for all classes, for programs that know one label a
-pixel. Overlaps are lost: of two bones the one that is smaller in the image lies on top (of two of
+pixel. Overlaps are lost: of two objects the one that is smaller in the image lies on top (of two of
 one size, the class that comes later). `masks.yaml` says what mean Dice is left to reach at most.
 
 Index maps have 8 bits a pixel, and 16 beyond 255 classes.
@@ -41,14 +41,14 @@ from converters.errors import Problems
 from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
-from converters.formats.graph_coloring import color
 from converters.formats.mask_layouts import (
     MaskLayout,
     class_folders,
+    color_graph,
     packed_folders,
     read_png,
 )
-from converters.formats.writing import Target, check_labels, record_fields, sample_record
+from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import CropMask, outline, rasterize_labels, share_pixels
 from converters.types import Instance, LabelSpace, Sample
@@ -69,10 +69,10 @@ def matches(root: Path) -> bool:
 # --- writing
 
 
-def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples with their masks; a split is laid beside them and moves no file.
 
-    Only the layout `index` loses something, where bones overlap.
+    Only the layout `index` loses something, where objects overlap.
     """
     (target.folder / "masks").mkdir()
     (target.folder / "images").mkdir()
@@ -91,7 +91,7 @@ def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
     return loss
 
 
-def _folders(samples: Sequence[Sample], target: Target) -> dict[str, tuple[str, ...]]:
+def _folders(samples: Sequence[Sample], target: WriteTarget) -> dict[str, tuple[str, ...]]:
     if target.layout == "packed":
         return packed_folders(target.labels)
     if target.layout == "per-class":
@@ -99,7 +99,7 @@ def _folders(samples: Sequence[Sample], target: Target) -> dict[str, tuple[str, 
     if target.layout == "index":
         return {"": target.labels.names}
     pairs = set().union(*target.each(partial(_overlaps, target.labels), samples))
-    groups = color(target.labels.names, sorted(pairs))
+    groups = color_graph(target.labels.names, sorted(pairs))
     return {f"group-{number}": names for number, names in enumerate(groups)}
 
 

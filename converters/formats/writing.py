@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Target:
+class WriteTarget:
     """Where a data set is written, and how.
 
     Attributes:

@@ -34,7 +34,7 @@ from converters.files.images import Enlarge, image_suffix, is_image, put_image, 
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.single_ring import joined_ring
-from converters.formats.writing import Target, check_labels, read_index, sample_record
+from converters.formats.writing import WriteTarget, check_labels, read_index, sample_record
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import Ring, rasterize, rasterize_labels, rings
 from converters.types import Instance, LabelSpace, Sample
@@ -50,7 +50,7 @@ def matches(root: Path) -> bool:
 # --- writing
 
 
-def write(samples: Sequence[Sample], target: Target) -> ConversionLoss:
+def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as an Ultralytics data set.
 
     Without a split all goes to `train`, and `val` in `data.yaml` names the same images, because

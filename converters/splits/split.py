@@ -165,7 +165,7 @@ def make_split(
         seed: of the shuffle.
         strategy: `group` makes folds of equal size; `stratified` makes folds that resemble each
             other in which classes they have, how large those are, and how many an image has.
-        labels: lets `stratified` spread bent hands too; None leaves the posture out.
+        labels: lets `stratified` spread bent images too; None leaves the posture out.
 
     Raises:
         ValueError: an unknown strategy, fewer than 2 folds, fewer groups than folds, or nothing

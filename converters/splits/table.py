@@ -27,7 +27,7 @@ class FoldRow:
         name: such as `fold 0`, or `all`.
         images: number of images.
         groups: number of patients.
-        bent: share of the images with a bent hand; None where no posture is known.
+        bent: share of the images that are bent; None where no posture is known.
         areas: group of classes -> mean area of its classes relative to all images'; 1 is equal.
         rare: classes in less than half as large a share of the images as in all.
         absent: classes in none of the images.

@@ -76,7 +76,7 @@ def test_all_parts_of_a_bone_count_and_only_their_pixels(labels):
     corner = Polygon([(70, -40), (120, 10), (120, -40)])
     (part,) = crop([hand(Instance("Lunate", two))], ["Lunate"], 0, labels)
     assert part.frame.box_xywh == (10, 10, 41, 31)
-    with pytest.raises(DataError, match="expected one of these bones, found none"):
+    with pytest.raises(DataError, match="expected one of these objects, found none"):
         crop([hand(Instance("Ulna", corner))], ["Ulna"], 0, labels)
 
 
@@ -103,7 +103,7 @@ def test_all_bad_samples_come_in_one_error(labels):
         crop([good, cropped, replace(hand(), key="c")], ["carpals"], 0, labels)
     assert error.value.problems == (
         "b: expected a whole image, found a crop of one",
-        "c: expected one of these bones, found none; crop it by a first stage's box",
+        "c: expected one of these objects, found none; crop it by a first stage's box",
     )
 
 
@@ -275,7 +275,7 @@ def test_suggestion_in_words(phantoms, labels):
 
 
 def test_no_image_to_measure_on(labels):
-    with pytest.raises(ValueError, match="expected such bones, found none"):
+    with pytest.raises(ValueError, match="expected such objects, found none"):
         suggest_margin([hand()], ["carpals"], labels)
     (part,) = crop([hand(Instance("Lunate", box(5, 5, 9, 9)))], ["Lunate"], 0, labels)
     with pytest.raises(DataError, match="found a crop of one"):

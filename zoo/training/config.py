@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from converters.types import LabelSpace
 from configs import DEFAULT_LABELS
+from converters.types import LabelSpace
 from zoo.config import StrictModel
 from zoo.data.windows import Windows
 from zoo.machine.devices import Precision

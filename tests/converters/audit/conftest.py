@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from shapely.geometry import MultiPolygon, Polygon
@@ -20,12 +21,17 @@ def labels() -> LabelSpace:
 
 
 @pytest.fixture(scope="session")
-def hands(tmp_path_factory: pytest.TempPathFactory, labels: LabelSpace) -> list[Sample]:
-    """Forty sound hands of twenty people, without rings and the like."""
-    data = tmp_path_factory.mktemp("hands") / "data"
-    config = PhantomConfig(people=20, test_people=0, size=256, seed=5, artefacts=0)
-    write_phantom(data, config)
-    return converters.read(data, labels=labels)
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty sound hands of thirty people, without rings and the like, and six test hands."""
+    data = tmp_path_factory.mktemp("phantom") / "data"
+    write_phantom(data, PhantomConfig(people=30, test_people=3, size=256, seed=5, artefacts=0))
+    return data
+
+
+@pytest.fixture(scope="session")
+def hands(phantom: Path, labels: LabelSpace) -> list[Sample]:
+    """Forty of the sound hands, of twenty people."""
+    return converters.read(phantom, labels=labels)[:40]
 
 
 class Spoil:

@@ -117,4 +117,4 @@ def test_a_sesamoid_is_an_outlier_for_people(hands, spoil, spoiled):
     small = scale(Point(x0 - 6, y1 + 6).buffer(1), 2, 2)
     (found,) = spoiled(spoil.redraw(hands[3], "finger-3", bone, small))
     assert (found.kind, found.edit) == ("outlier", None)
-    assert "sesamoid" in found.what
+    assert "a small one" in found.what

@@ -1,4 +1,4 @@
-"""Hands come onto each other however they lie in their images."""
+"""Images come onto each other however the hands lie in them."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def moved(one, angle, scale, shift, *, mirror):
             area_px=old.area_px * scale**2,
         )
 
-    return replace(one, bones={label: bone(old) for label, old in one.bones.items()})
+    return replace(one, structures={label: bone(old) for label, old in one.structures.items()})
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -54,9 +54,9 @@ def test_both_hands_of_a_person_lie_on_each_other(looks, labels):
 
 
 def test_bones_in_wrong_places_hardly_move_a_hand(looks, labels):
-    bones = dict(looks[3].bones)
+    bones = dict(looks[3].structures)
     bones["finger-1"], bones["finger-3"] = bones["finger-3"], bones["finger-1"]
-    swapped = replace(looks[3], bones=bones)
+    swapped = replace(looks[3], structures=bones)
     before = align(looks, labels.names)
     after = align([*looks[:3], swapped, *looks[4:]], labels.names)
     rest = [k for k, name in enumerate(labels.names) if name not in ("finger-1", "finger-3")]
@@ -65,7 +65,7 @@ def test_bones_in_wrong_places_hardly_move_a_hand(looks, labels):
 
 
 def test_a_missing_bone_stays_missing(looks, labels):
-    bones = {label: bone for label, bone in looks[3].bones.items() if label != "Ulna"}
-    aligned = align([replace(looks[3], bones=bones), *looks], labels.names)
+    bones = {label: bone for label, bone in looks[3].structures.items() if label != "Ulna"}
+    aligned = align([replace(looks[3], structures=bones), *looks], labels.names)
     missing = np.isnan(aligned.centres.real)
     assert [tuple(at) for at in np.argwhere(missing)] == [(0, labels.index["Ulna"])]

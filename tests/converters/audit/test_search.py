@@ -1,5 +1,6 @@
 """The whole audit of a phantom with faults, and the corrections that it drafts."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,14 @@ from converters.audit.drafting import draft_edits
 from converters.audit.findings import KINDS, Finding
 from converters.audit.search import audit
 from converters.edits.edits import Edits
-from zoo.phantom.config import PhantomConfig
 from zoo.phantom.faults import plant_faults
-from zoo.phantom.tree import write_phantom
 
 
 @pytest.fixture(scope="module")
-def faulty(tmp_path_factory, labels):
+def faulty(phantom, tmp_path_factory, labels):
     """Sixty hands of which every second one has a fault: 30 faults of 29 sorts."""
     data = tmp_path_factory.mktemp("faulty") / "data"
-    write_phantom(data, PhantomConfig(people=30, test_people=3, size=256, seed=8, artefacts=0))
+    shutil.copytree(phantom, data)
     faults = plant_faults(data, 0.5, seed=1)
     samples, problems = converters.scan(data, subset="all", labels=labels)
     return faults, samples, problems, audit(samples, problems, labels)

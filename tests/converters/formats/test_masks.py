@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 
 import cv2
@@ -12,9 +11,9 @@ from shapely.geometry import box
 
 import converters
 from converters import DataError
-from converters.formats import mask_layouts
-from converters.formats import masks as masks_dir
-from converters.masks import crop, pack, rasterize_labels, unpack
+from converters.formats.mask_layouts import read_mask
+from converters.formats.masks import LOSES
+from converters.masks import rasterize_labels, unpack
 from converters.splits.split import Split, make_split
 from converters.types import Instance, LabelSpace, Sample
 from zoo.phantom.config import PhantomConfig
@@ -31,33 +30,6 @@ def folder(samples, labels, tmp_path):
     return tmp_path / "out"
 
 
-@pytest.mark.parametrize("classes", [1, 8, 11, 24, 29, 32])
-def test_pillow_reads_the_bits_as_rgba(classes):
-    space = LabelSpace("some", tuple(f"c{i}" for i in range(classes)))
-    stack = np.random.default_rng(0).integers(0, 2, (classes, 7, 5)).astype(np.uint8)
-    stack[-1, :, :2] = 0
-    packed = pack({f"c{i}": crop(p) for i, p in enumerate(stack)}, space, (7, 5))
-    png = mask_layouts.encode_mask(packed)
-    np.testing.assert_array_equal(unpack(mask_layouts.decode_mask(png, "x"), classes), stack)
-    with_pillow = np.asarray(Image.open(io.BytesIO(png)))
-    assert with_pillow.shape == (7, 5, 4)
-    for c in range(classes):
-        np.testing.assert_array_equal(with_pillow[..., c // 8] >> (c % 8) & 1, stack[c])
-
-
-def test_transparent_pixels_keep_their_colour():
-    packed = np.zeros((2, 2, 4), np.uint8)
-    packed[..., 0] = 255
-    np.testing.assert_array_equal(
-        mask_layouts.decode_mask(mask_layouts.encode_mask(packed), "x"), packed
-    )
-
-
-def test_one_image_holds_at_most_32_classes():
-    with pytest.raises(ValueError, match="at most 32 classes in an image"):
-        mask_layouts.encode_mask(np.zeros((2, 2, 5), np.uint8))
-
-
 def many(count: int, draw) -> tuple[LabelSpace, Sample]:
     """A label space, and a sample with its first class and its last two, which overlap."""
     space = LabelSpace("many", tuple(f"c{i}" for i in range(count)))
@@ -67,7 +39,7 @@ def many(count: int, draw) -> tuple[LabelSpace, Sample]:
     return space, replace(draw("empty"), instances=instances)
 
 
-@pytest.mark.parametrize("layout", masks_dir.LOSES)
+@pytest.mark.parametrize("layout", LOSES)
 @pytest.mark.parametrize("count", [32, 33, 255, 256, 300])
 def test_any_number_of_classes(layout, count, draw, tmp_path):
     space, sample = many(count, draw)
@@ -85,7 +57,7 @@ def test_more_than_32_classes_lie_in_several_images(draw, tmp_path):
     write([sample], tmp_path / "out", space)
     folders = ["0-31", "32-63", "64-69"]
     assert sorted(p.name for p in (tmp_path / "out" / "masks").iterdir()) == folders
-    last = mask_layouts.read_mask(
+    last = read_mask(
         tmp_path / "out" / "masks" / "64-69" / f"{sample.key}.png",
         LabelSpace("last", space.names[64:]),
     )
@@ -93,7 +65,7 @@ def test_more_than_32_classes_lie_in_several_images(draw, tmp_path):
 
 
 def test_read_mask(folder, samples, labels):
-    packed = mask_layouts.read_mask(folder / "masks" / (samples[3].key + ".png"), labels)
+    packed = read_mask(folder / "masks" / (samples[3].key + ".png"), labels)
     assert packed.shape == (48, 48, 4)
     assert set(np.flatnonzero(unpack(packed, 29).any(axis=(1, 2)))) == {25, 26}
 

@@ -1,4 +1,4 @@
-"""What an audit remembers of one bone: where it is, how large, and its form."""
+"""What an audit remembers of one structure: where it is, how large, and its form."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.audit.likeness import Array
 from converters.masks import Box, CropMask, Mask
 
-Array = npt.NDArray[np.float64]
-
 POINTS = 64
-# A ring covers a tenth of its bone, a screw less; single bright pixels are noise.
+# A ring covers a tenth of its structure, a screw less; single bright pixels are noise.
 _BRIGHT = 0.97
 
 
 @dataclass(frozen=True)
-class Bone:
-    """One bone of one image.
+class Structure:
+    """One structure of one image.
 
     Attributes:
         area_px: number of its pixels.
@@ -41,8 +40,8 @@ class Bone:
     bright: float
 
 
-def measure_bone(mask: CropMask, size_hw: tuple[int, int], image: Mask | None) -> Bone:
-    """Measure a bone by its pixels.
+def measure_structure(mask: CropMask, size_hw: tuple[int, int], image: Mask | None) -> Structure:
+    """Measure a structure by its pixels.
 
     Args:
         mask: with at least one pixel.
@@ -61,7 +60,7 @@ def measure_bone(mask: CropMask, size_hw: tuple[int, int], image: Mask | None) -
     is_cut = x == 0 or y == 0 or x + width == size_hw[1] or y + height == size_hw[0]
     box_xywh = (x, y, width, height)
     bright = _bright(mask, image) if image is not None else float("nan")
-    return Bone(int(area), centre, spread, contour(mask.pixels), box_xywh, is_cut, bright)
+    return Structure(int(area), centre, spread, contour(mask.pixels), box_xywh, is_cut, bright)
 
 
 def _bright(mask: CropMask, image: Mask) -> float:
@@ -73,8 +72,8 @@ def _bright(mask: CropMask, image: Mask) -> float:
 
 def contour(pixels: Mask) -> npt.NDArray[np.complex64]:
     """Return the outline of the largest part, complex64 (64,), at even steps, about its mean."""
-    found, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    ring = max(found, key=len)[:, 0, :]
+    outlines, _ = cv2.findContours(pixels, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    ring = max(outlines, key=len)[:, 0, :]
     line = ring[:, 0] + 1j * ring[:, 1]
     if _signed_area(line) < 0:
         line = line[::-1]
