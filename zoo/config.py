@@ -154,7 +154,7 @@ class RunConfig(StrictModel):
 
     own_format: ClassVar[str] = ""
 
-    labels: str = DEFAULT_LABELS
+    labels: str = configs.DEFAULT_LABELS
     seed: int = 0
     track: TrackConfig = Field(default=TrackConfig(), exclude=True)
     notice: NoticeConfig | None = Field(default=None, exclude=True)
