@@ -1,6 +1,51 @@
-"""Ultralytics is imported our way first; its own import changes threads, Pillow, and the home."""
+"""Seeds that can be shifted, margins that are kept, and Ultralytics imported our way first.
+
+Ultralytics' own import changes threads, Pillow, and the home.
+"""
+
+from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable, Iterator
+
+import pytest
 
 if importlib.util.find_spec("ultralytics"):
     import zoo.families.yolo.offline  # noqa: F401
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--seed-shift",
+        type=int,
+        default=0,
+        help="added to every seed that torch is given: what is learned shall not hang on it",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shifted_seeds(request: pytest.FixtureRequest) -> Iterator[None]:
+    shift = request.config.getoption("--seed-shift")
+    if not shift:
+        yield
+        return
+    import torch
+
+    plain = torch.manual_seed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "manual_seed", lambda seed: plain(seed + shift))
+        yield
+
+
+@pytest.fixture
+def exceeds(record_property: Callable[[str, object], None]) -> Callable[[str, float, float], None]:
+    """Return a function: what was learned is more than a bound; both go to `--junitxml`.
+
+    `tools/check_margins.py` collects how far above it is on other processors, threads and seeds.
+    """
+
+    def check(what: str, value: float, bound: float) -> None:
+        record_property(f"margin: {what}", f"{value:.4g} > {bound:.4g}")
+        assert value > bound, what
+
+    return check

@@ -63,22 +63,32 @@ def test_a_bone_of_one_pixel(build: Make, draw: Make, name: str) -> None:
 
 
 @every
+@pytest.mark.learns
 def test_two_images_are_learned_by_heart(
-    learn: Make, find: Make, finders: Any, pixels: Make, iou: Make, name: str
+    learn: Make, find: Make, finders: Any, pixels: Make, iou: Make, name: str, exceeds: Make
 ) -> None:
     learned = learn(name)
-    assert np.mean(learned.losses[-5:]) < 0.25 * learned.losses[0]
+    smaller = learned.losses[0] / np.mean(learned.losses[-5:])
+    exceeds("the loss is this many times smaller", smaller, 4)
     seen = find(learned.network, learned.drawn.images)
     for found, masks in zip(seen, learned.drawn.masks, strict=True):
         assert sorted(found) == [0, 1, 2]
         for label, ((score, mask),) in found.items():
-            assert score > finders[name].score
-            assert iou(pixels(mask), masks[label].numpy()) > 0.85
+            exceeds("score", score, finders[name].score)
+            exceeds("IoU", iou(pixels(mask), masks[label].numpy()), 0.85)
 
 
 @every
+@pytest.mark.learns
 def test_objects_of_a_class_are_learned_and_found_one_by_one(
-    learn: Make, find: Make, finders: Any, pixels: Make, iou: Make, label_file: Make, name: str
+    learn: Make,
+    find: Make,
+    finders: Any,
+    pixels: Make,
+    iou: Make,
+    label_file: Make,
+    name: str,
+    exceeds: Make,
 ) -> None:
     """Two of them share pixels: as one mask they could not be told apart."""
     learned = learn(name, (0, 0, 1), labels=label_file(once=False))
@@ -86,14 +96,16 @@ def test_objects_of_a_class_are_learned_and_found_one_by_one(
         find(learned.network, learned.drawn.images), learned.drawn.masks, strict=True
     ):
         sure = [pixels(mask) for score, mask in found[0] if score > finders[name].score]
-        assert all(max(iou(mask.numpy(), own) for own in sure) > 0.8 for mask in masks[:2])
-        assert iou(pixels(found[1][0][1]), masks[2].numpy()) > 0.8
+        for mask in masks[:2]:
+            exceeds("IoU", max((iou(mask.numpy(), own) for own in sure), default=0.0), 0.8)
+        exceeds("IoU", iou(pixels(found[1][0][1]), masks[2].numpy()), 0.8)
         for evidence in found.values():
             scores = [score for score, _ in evidence]
             assert scores == sorted(scores, reverse=True)
 
 
 @every
+@pytest.mark.learns
 def test_nothing_below_the_floor(
     build: Make, learn: Make, find: Make, finders: Any, name: str
 ) -> None:
@@ -166,6 +178,7 @@ def _pieces(toys: Any, name: str) -> list[Sample]:
 
 
 @every
+@pytest.mark.learns
 def test_a_run_learns_objects_of_a_class(
     configure: Make, make_job: Make, toys: Any, label_file: Make, name: str
 ) -> None:
@@ -245,6 +258,7 @@ def test_scores_are_those_of_predictions(
 
 
 @every
+@pytest.mark.learns
 def test_an_average_of_weights_finds_bones_too(configure: Make, make_job: Make, name: str) -> None:
     job, config = make_job(), configure(name, epochs=1, ema=0.9, conf=0.0)
     family = load_family(name)
@@ -253,6 +267,7 @@ def test_an_average_of_weights_finds_bones_too(configure: Make, make_job: Make, 
 
 
 @every
+@pytest.mark.learns
 def test_predictions_are_in_the_images_own_frame(
     configure: Make, make_job: Make, toys: Any, name: str
 ) -> None:

@@ -29,8 +29,9 @@ from zoo.training.optim import (
 from zoo.training.schedules import SCHEDULES, bind_schedule, list_schedules, plateau
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_every_optimizer_lowers_a_loss(name: str) -> None:
+def test_every_optimizer_lowers_a_loss(name: str, exceeds: Any) -> None:
     torch.manual_seed(0)
     network = nn.Linear(3, 1)
     optimizer = build_optimizer(network, OptimConfig(name=name, lr=0.05))
@@ -42,7 +43,7 @@ def test_every_optimizer_lowers_a_loss(name: str) -> None:
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.5 * losses[0]
+    exceeds("the loss is this many times smaller", losses[0] / losses[-1], 2)
 
 
 def test_biases_and_norms_do_not_decay() -> None:
@@ -125,7 +126,8 @@ def test_options_reach_the_optimizer_and_decay_is_timms(name: str) -> None:
         assert torch.equal(a, b)
 
 
-def test_adamp_keeps_the_norm_of_kernels_before_a_norm() -> None:
+@pytest.mark.learns
+def test_adamp_keeps_the_norm_of_kernels_before_a_norm(exceeds: Any) -> None:
     """Batch norm undoes a kernel's scale, so that steps shall not make it longer."""
     growth = {}
     for name in ("adam", "adamp"):
@@ -141,7 +143,7 @@ def test_adamp_keeps_the_norm_of_kernels_before_a_norm() -> None:
             (network(values) - target).square().mean().backward()
             optimizer.step()
         growth[name] = float(weight.detach().norm() / before)
-    assert growth["adamp"] < 0.8 * growth["adam"]
+    exceeds("Adam's kernels grow this many times more", growth["adam"] / growth["adamp"], 1.25)
 
 
 def _unet() -> nn.Module:

@@ -116,6 +116,7 @@ def test_a_score_is_the_classs_probability_times_the_masks_certainty() -> None:
     assert scores[0, 1].tolist() == [0, 0]
 
 
+@pytest.mark.learns
 def test_instances_are_those_of_transformers(learned: Any, find: Any, iou: Any) -> None:
     with torch.no_grad():
         outputs = learned.network(learned.drawn.images)
@@ -136,6 +137,7 @@ def test_instances_are_those_of_transformers(learned: Any, find: Any, iou: Any) 
             assert iou(pixels, their["segmentation"][best["id"]].numpy() > 0) > 0.93
 
 
+@pytest.mark.learns
 def test_masks_are_cut_to_where_they_say_something(learned: Any, find: Any) -> None:
     for found in find(learned.network, learned.drawn.images):
         for ((_, mask),) in found.values():
@@ -143,6 +145,7 @@ def test_masks_are_cut_to_where_they_say_something(learned: Any, find: Any) -> N
             assert mask.prob.shape == mask.box_xywh[:1:-1]
 
 
+@pytest.mark.learns
 def test_half_precision_finds_the_same(
     learned: Any, make_network: Any, find: Any, iou: Any
 ) -> None:

@@ -143,6 +143,7 @@ def test_a_soft_mask_is_where_its_target_was_read(cells: int, iou: Any) -> None:
     assert same > 0.93
 
 
+@pytest.mark.learns
 def test_detections_are_those_of_torchvision(
     learned: Any, find: Any, iou: Any, finders: Any
 ) -> None:
@@ -166,6 +167,7 @@ def test_detections_are_those_of_torchvision(
             assert iou(pixels, pasted) > 0.85
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("dtype", [torch.bfloat16])
 def test_places_and_losses_stay_in_float32(
     learned: Any, dtype: torch.dtype, make_network: Any, find: Any
