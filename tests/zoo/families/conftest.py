@@ -52,7 +52,7 @@ def _maskrcnn() -> Finder:
     tiny = {"backbone": "tu-lcnet_035", "channels": 32, "hidden": 64, "mask_cells": 14}
     sure = {"architecture": "maskrcnn_resnet50_fpn", "freeze_norms": True}
     sizes = {"anchors": [8, 16, 24, 48, 64], "detector": few}
-    return Finder(tiny | sizes, sure, steps=100, score=0.4, blocks=6)
+    return Finder(tiny | sizes, sure, steps=200, score=0.4, blocks=6)
 
 
 def _mask2former() -> Finder:
@@ -74,7 +74,7 @@ def _mask2former() -> Finder:
         "dim_feedforward": 64,
     }
     tiny = {"network": network, "loss_weights": {"train_num_points": 256}}
-    return Finder(tiny, steps=60, score=0.5, blocks=7)
+    return Finder(tiny, steps=100, score=0.5, blocks=7)
 
 
 @pytest.fixture(scope="session")
@@ -191,6 +191,8 @@ def learn(
 
 def _learn(network: Any, drawn: Drawn, steps: int) -> list[float]:
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    # To the end of a falling rate: where a constant one stops, another processor may be elsewhere.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, steps, pct_start=0.1)
     losses = []
     for _ in range(steps):
         loss = network.loss(drawn.images, drawn.masks, drawn.classes)
@@ -198,6 +200,7 @@ def _learn(network: Any, drawn: Drawn, steps: int) -> list[float]:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
+        schedule.step()
         losses.append(loss.item())
     return losses
 
