@@ -4,12 +4,15 @@ VENV ?= .venv
 SEED ?= 0
 OUT ?= demo
 BIN := $(VENV)/bin
+# A process a core; each computes with one thread.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-.PHONY: help install demo test lint types check
+.PHONY: help install demo quick test lint types check
 help:
 	@echo "make demo    install, then go the whole way on synthetic radiographs (demo/report.html)"
-	@echo "make test    install, then run the tests"
-	@echo "make check   lint, types and tests"
+	@echo "make quick   install, then run the tests that take no time (a minute)"
+	@echo "make test    install, then run all tests"
+	@echo "make check   lint, types and all tests"
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,8 +25,11 @@ install: $(VENV)/installed
 demo: install
 	$(BIN)/zoo demo --out $(OUT) --seed $(SEED)
 
+quick: install
+	$(TEST) -m "not slow"
+
 test: install
-	$(BIN)/python -m pytest
+	$(TEST)
 
 lint: install
 	$(BIN)/ruff check .

@@ -100,5 +100,5 @@ def import_optional(name: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        hint = f"pip install 'segzoo[{extra}]'"
+        hint = f"pip install 'maskzoo[{extra}]'"
         raise MissingDependency(f"this needs '{error.name}': install it by {hint}") from error

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+
+# Put together, so that this file is none.
+SLOW_MODULE = "pytestmark = " + "pytest.mark.slow"
 
 if importlib.util.find_spec("ultralytics"):
     import zoo.families.yolo.offline  # noqa: F401
@@ -21,6 +25,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=0,
         help="added to every seed that torch is given: what is learned shall not hang on it",
     )
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave modules that are slow as a whole unread where slow tests are not wanted.
+
+    To import what they test takes longer than all quick tests together.
+    """
+    if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
+        return None
+    return SLOW_MODULE in collection_path.read_text(encoding="utf-8") or None
 
 
 @pytest.fixture(scope="session", autouse=True)

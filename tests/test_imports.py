@@ -132,6 +132,7 @@ def test_folders_are_small_enough_to_look_over(name):
     assert not full
 
 
+@pytest.mark.slow
 def test_all_code_of_ultralytics_lies_in_one_folder():
     users = {file for file in FILES if "ultralytics" in tops(file)}
     assert users
@@ -170,6 +171,7 @@ def run(code):
     return set(done.stdout.split())
 
 
+@pytest.mark.slow
 def test_converters_and_fusion_work_without_torch():
     code = BLOCKED.format(
         heavy=sorted(HEAVY | OPTIONAL), packages=["configs", "converters", "fusion"]
@@ -186,6 +188,7 @@ def test_converters_and_fusion_work_without_torch():
 @pytest.mark.parametrize(
     "module", ["zoo.cli", "zoo.families", "zoo.results.fuse", "zoo.results.scoring"]
 )
+@pytest.mark.slow
 def test_commands_that_do_not_train_start_without_torch(module):
     code = BLOCKED.format(heavy=sorted(HEAVY | OPTIONAL), packages=[])
     run(f"{code}\nimport {module}\nassert not HEAVY & set(sys.modules)")

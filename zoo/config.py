@@ -56,7 +56,7 @@ class MlflowConfig(StrictModel):
     """
 
     uri: str | None = None
-    experiment: str = Field(default="segzoo", min_length=1)
+    experiment: str = Field(default="maskzoo", min_length=1)
 
 
 class TrackConfig(StrictModel):

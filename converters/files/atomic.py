@@ -23,12 +23,12 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
-MARK = ".segzoo-unfinished"
+MARK = ".maskzoo-unfinished"
 SUFFIX = ".partial"
 # Where a result waits that another one is about to replace.
-_PREVIOUS = ".segzoo-previous"
+_PREVIOUS = ".maskzoo-previous"
 _TEXT = (
-    "segzoo writes a result here, or did when it was killed.\n"
+    "maskzoo writes a result here, or did when it was killed.\n"
     "If it is not running, the same command clears this folder away or continues with it.\n"
 )
 _RANDOM = r"\.[a-z0-9_]{8}" + re.escape(SUFFIX)

@@ -19,7 +19,7 @@ from converters.files.atomic import unfinished
 PROVENANCE = "provenance.json"
 # Distributions whose version can change a result; those that are not installed are left out.
 _RECORDED = (
-    *("segzoo", "numpy", "opencv-python-headless", "opencv-python", "shapely", "scikit-learn"),
+    *("maskzoo", "numpy", "opencv-python-headless", "opencv-python", "shapely", "scikit-learn"),
     *("pyarrow", "pillow", "torch", "torchvision", "lightning", "transformers", "datasets"),
     *("segmentation-models-pytorch", "timm", "albumentations"),
     *("ultralytics", "ultralytics-opencv-headless"),

@@ -126,6 +126,7 @@ def test_bad_arguments(around, margin, scale, words, labels):
 
 
 @pytest.mark.parametrize("margin", [0, 7])
+@pytest.mark.slow
 def test_crops_of_phantoms_are_exact_to_the_pixel(margin, phantoms, labels):
     parts = crop(phantoms, ["carpals"], margin, labels)
     cut = 0
@@ -151,6 +152,7 @@ COORDINATES = st.one_of(st.integers(-20, 100), st.integers(-40, 200).map(lambda 
     y=st.integers(0, 40),
     size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
 )
+@pytest.mark.slow
 def test_any_polygon_in_any_window_is_exact_to_the_pixel(points, x, y, size, labels):
     sample = hand(Instance("Ulna", Polygon(points)))
     window = (x, y, min(size[0], 80 - x), min(size[1], 60 - y))
@@ -212,6 +214,7 @@ WRITTEN = [n for n in converters.FORMATS if hasattr(converters.load_format(n), "
 
 
 @pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.slow
 def test_crops_come_back_from_every_format(name, phantoms, labels, tmp_path):
     parts = crop(phantoms[:2], ["carpals"], 9, labels, scale=2)
     converters.write(parts, tmp_path / "out", format=name, labels=labels)

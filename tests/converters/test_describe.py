@@ -151,6 +151,7 @@ def test_attributes_that_say_nothing_in_numbers(tmp_path, values):
     assert (found.numbers, found.categories) == ({}, {})
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_processes(tmp_path):
     samples = [scene(tmp_path, n, paper=box(0, 0, 5 + n, 9)) for n in range(5)]
     done = []

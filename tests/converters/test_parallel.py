@@ -12,6 +12,7 @@ from converters.parallel import Workers, map_ordered
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.slow
 def test_results_come_in_order(jobs):
     assert list(map_ordered(math.factorial, range(40), jobs)) == list(
         map(math.factorial, range(40))
@@ -19,6 +20,7 @@ def test_results_come_in_order(jobs):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.slow
 def test_tasks_are_taken_a_few_at_a_time(jobs):
     taken = []
 
@@ -34,11 +36,13 @@ def test_tasks_are_taken_a_few_at_a_time(jobs):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.slow
 def test_an_error_comes_through(jobs):
     with pytest.raises(ValueError, match="'three'"):
         list(map_ordered(int, ["1", "2", "three", "4"], jobs))
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_said():
     with pytest.raises(ChildProcessError, match="2 processes was killed"):
         list(map_ordered(os._exit, [1, 1, 1], 2))
@@ -52,6 +56,7 @@ def test_no_jobs_are_refused():
 # --- several passes
 
 
+@pytest.mark.slow
 def test_passes_share_their_processes():
     with Workers(2) as workers:
         found = {p for _ in range(4) for p in workers.map(CALL, [os.getpid] * 8)}
@@ -77,6 +82,7 @@ class Sent:
 CALL = methodcaller("__call__")
 
 
+@pytest.mark.slow
 def test_a_function_is_sent_once():
     function = Sent()
     with Workers(2) as workers:
@@ -84,6 +90,7 @@ def test_a_function_is_sent_once():
     assert function.times == 1
 
 
+@pytest.mark.slow
 def test_passes_may_take_turns():
     """Each process works with the function of the task's pass."""
     with Workers(2) as workers:
@@ -93,6 +100,7 @@ def test_passes_may_take_turns():
     assert found == [(math.factorial(n), math.sqrt(n)) for n in range(30)]
 
 
+@pytest.mark.slow
 def test_nothing_is_left_behind(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Workers(2) as workers:

@@ -107,6 +107,7 @@ def phantom(labels, number, posture, size):
 
 @pytest.mark.parametrize("size", [256, 512])
 @pytest.mark.parametrize("posture", [NEUTRAL, BENT])
+@pytest.mark.slow
 def test_the_shipped_threshold_knows_the_phantoms_posture(labels, size, posture):
     found = [is_bent(s, labels) for n in range(30) for s in phantom(labels, n, posture, size)]
     assert found == [posture == BENT] * 60

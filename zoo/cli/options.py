@@ -66,7 +66,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        say(f"segzoo {version('segzoo')}")
+        say(f"maskzoo {version('maskzoo')}")
         raise typer.Exit
 
 

@@ -113,7 +113,7 @@ def fuse(
         str,
         typer.Option(
             help="Work on a Ray cluster: ray (this machine's, or one that is started), auto (this "
-            "machine's), HOST:PORT or ray://HOST:PORT. Each node needs segzoo, and the sources "
+            "machine's), HOST:PORT or ray://HOST:PORT. Each node needs maskzoo, and the sources "
             "(and images, for a CRF) on a shared disk at the same absolute paths. A cluster that "
             "asks for a token needs RAY_AUTH_MODE=token and RAY_AUTH_TOKEN in the environment."
         ),

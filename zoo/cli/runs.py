@@ -25,7 +25,7 @@ def sweep(
     wandb_file: Annotated[
         Path | None, typer.Option(help="Only write the sweep for `wandb sweep FILE`.")
     ] = None,
-    project: Annotated[str, typer.Option(help="For --wandb-file: the project.")] = "segzoo",
+    project: Annotated[str, typer.Option(help="For --wandb-file: the project.")] = "maskzoo",
     data_format: From = None,
     edits: EditsFile = None,
 ) -> None:

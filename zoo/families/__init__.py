@@ -37,6 +37,6 @@ def load_family(name: str) -> Family:
         family: Family = import_module(FAMILIES[name]).FAMILY
     except ModuleNotFoundError as error:
         extra = "yolo" if name == "yolo" else "train"
-        hint = f"install it with: pip install 'segzoo[{extra}]'"
+        hint = f"install it with: pip install 'maskzoo[{extra}]'"
         raise ValueError(f"family '{name}' needs the package '{error.name}'; {hint}") from None
     return family

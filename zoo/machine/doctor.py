@@ -108,7 +108,7 @@ def _torch(facts: Facts) -> Iterator[Advice]:
             "warn",
             "torch",
             "is not installed: convert, fuse, evaluate and check work, train and predict do not",
-            "pip install 'segzoo[train]'",
+            "pip install 'maskzoo[train]'",
         )
     else:
         cuda = f"for CUDA {facts.torch.cuda}" if facts.torch.cuda else "without CUDA"
@@ -206,13 +206,13 @@ def _threads(facts: Facts) -> Iterator[Advice]:
 
 def _versions(facts: Facts) -> Iterator[Advice]:
     if not facts.requirements:
-        yield Advice("warn", "libraries", "segzoo is not installed", "pip install segzoo")
+        yield Advice("warn", "libraries", "maskzoo is not installed", "pip install maskzoo")
         return
     for extra, texts in facts.requirements.items():
         topic = f"extra {extra}" if extra else "libraries"
         missing, wrong = _compare(facts, texts)
         there = len(texts) - len(missing)
-        install = f"pip install 'segzoo[{extra}]'" if extra else "pip install segzoo"
+        install = f"pip install 'maskzoo[{extra}]'" if extra else "pip install maskzoo"
         if wrong:
             level: Level = "warn" if extra else "fail"
             yield Advice(level, topic, f"expected {', '.join(wrong)}", f"{install} --upgrade")

@@ -245,8 +245,8 @@ def _read_requirements() -> dict[str, tuple[str, ...]]:
     from packaging.requirements import Requirement
 
     try:
-        listed = [Requirement(text) for text in metadata.requires("segzoo") or []]
-        extras = metadata.metadata("segzoo").get_all("Provides-Extra") or []
+        listed = [Requirement(text) for text in metadata.requires("maskzoo") or []]
+        extras = metadata.metadata("maskzoo").get_all("Provides-Extra") or []
     except metadata.PackageNotFoundError:
         return {}
     found: dict[str, list[str]] = {"": []}
@@ -257,7 +257,7 @@ def _read_requirements() -> dict[str, tuple[str, ...]]:
                 applies = extra == ""
             else:
                 applies = wanted.marker.evaluate({"extra": extra})
-            if applies and normalise(wanted.name) != "segzoo":
+            if applies and normalise(wanted.name) != "maskzoo":
                 found.setdefault(extra, []).append(f"{wanted.name}{wanted.specifier}")
     return {extra: tuple(texts) for extra, texts in found.items()}
 

@@ -30,7 +30,7 @@ _VARIABLES = {
 }
 _STYLE = {
     "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "segzoo",  # the same plot has the same bytes
+    "svg.hashsalt": "maskzoo",  # the same plot has the same bytes
     "text.parse_math": False,  # a class may be called $x$
     "font.size": 9.5,
     "text.color": TEXT,

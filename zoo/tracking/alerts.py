@@ -78,7 +78,7 @@ class Notifier:
         if event not in self._wanted:
             return False
         data = json.dumps({"text": text}).encode("utf-8")
-        headers = {"Content-Type": "application/json", "User-Agent": "segzoo"}
+        headers = {"Content-Type": "application/json", "User-Agent": "maskzoo"}
         try:
             # ValueError, too, has to be caught here: its message would show the address.
             request = urllib.request.Request(self._address, data, headers, method="POST")

@@ -124,7 +124,7 @@ def _load(module: str, key: str, package: str) -> Any:
     except ImportError:
         raise ValueError(
             f"track.{key}: expected the package {package}, found none; "
-            "install it with: pip install 'segzoo[track]'"
+            "install it with: pip install 'maskzoo[track]'"
         ) from None
 
 

@@ -28,6 +28,7 @@ def spoiled(hands, labels):
 
 @pytest.mark.parametrize("few", [False, True])
 @pytest.mark.parametrize("label", ["finger-1", "Pisiform", "Ulna"])
+@pytest.mark.slow
 def test_a_missing_bone_is_found(hands, spoil, spoiled, label, few):
     (found,) = spoiled(spoil.redraw(hands[3], label), few=few)
     assert (found.kind, found.labels, found.edit) == ("missing", (label,), None)
@@ -39,17 +40,20 @@ def test_bones_that_most_images_lack_are_not_missing(hands, labels, spoil):
     assert [f for f in found if f.kind == "missing"] == []
 
 
+@pytest.mark.slow
 def test_a_crop_lacks_bones(hands, spoil, spoiled):
     crop = replace(spoil.redraw(hands[3], "finger-1"), frame=Frame((0, 0, 256, 256), (256, 256)))
     assert spoiled(crop) == []
 
 
+@pytest.mark.slow
 def test_an_image_without_annotations_is_found(hands, labels):
     bare = replace(hands[3], instances=())
     found = audit([bare, *hands[4:]], [], labels)
     assert kinds(found, bare.key) == [("missing", ())]
 
 
+@pytest.mark.slow
 def test_test_images_need_no_annotations(hands, labels):
     bare = [
         replace(hand, key=hand.key.replace("train", "test"), instances=()) for hand in hands[:3]
@@ -58,6 +62,7 @@ def test_test_images_need_no_annotations(hands, labels):
     assert [f.kind for f in found] == []
 
 
+@pytest.mark.slow
 def test_a_file_that_could_not_be_read_lacks_nothing_else(hands, labels, spoil):
     half = spoil.redraw(hands[3], "Ulna")
     problem = Problem("a.json", "annotation 4: expected points", half.key, half.group)
@@ -66,6 +71,7 @@ def test_a_file_that_could_not_be_read_lacks_nothing_else(hands, labels, spoil):
     assert found[0].edit["exclude_images"]["key"] == half.key
 
 
+@pytest.mark.slow
 def test_a_bone_in_two_parts_is_one_bone(hands, spoil, spoiled):
     (bone,) = spoil.polygons(hands[3], "finger-7")
     x0, y0, x1, y1 = bone.bounds
@@ -78,6 +84,7 @@ def test_a_bone_in_two_parts_is_one_bone(hands, spoil, spoiled):
 
 
 @pytest.mark.parametrize("few", [False, True])
+@pytest.mark.slow
 def test_a_bone_drawn_twice_is_found(hands, spoil, spoiled, few):
     (bone,) = spoil.polygons(hands[3], "finger-9")
     (found,) = spoiled(spoil.redraw(hands[3], "finger-9", bone, translate(bone, 1, 1)), few=few)
@@ -86,6 +93,7 @@ def test_a_bone_drawn_twice_is_found(hands, spoil, spoiled, few):
 
 
 @pytest.mark.parametrize("first", [False, True])
+@pytest.mark.slow
 def test_the_part_that_is_another_bone_is_dropped(hands, spoil, spoiled, first):
     (right,), (wrong,) = (spoil.polygons(hands[3], name) for name in ("finger-5", "Capitate"))
     parts = (wrong, right) if first else (right, wrong)
@@ -95,6 +103,7 @@ def test_the_part_that_is_another_bone_is_dropped(hands, spoil, spoiled, first):
     assert found.edit["drop"]["part"] == (0 if first else 1)
 
 
+@pytest.mark.slow
 def test_a_bone_under_its_neighbours_label_gets_its_own(hands, spoil, spoiled):
     sample = hands[3]
     (mine,), (other,) = (spoil.polygons(sample, name) for name in ("finger-6", "finger-5"))
@@ -105,12 +114,14 @@ def test_a_bone_under_its_neighbours_label_gets_its_own(hands, spoil, spoiled):
     assert (entry["label"], entry["part"], entry["to"]) == ("finger-6", 0, "finger-5")
 
 
+@pytest.mark.slow
 def test_a_click_beside_a_bone_is_dropped(hands, spoil, spoiled):
     (bone,) = spoil.polygons(hands[3], "finger-7")
     (found,) = spoiled(spoil.redraw(hands[3], "finger-7", bone, box(4, 4, 5, 5)))
     assert (found.kind, found.edit["drop"]["part"]) == ("tiny", 1)
 
 
+@pytest.mark.slow
 def test_a_sesamoid_is_an_outlier_for_people(hands, spoil, spoiled):
     (bone,) = spoil.polygons(hands[3], "finger-3")
     x0, _, _, y1 = bone.bounds

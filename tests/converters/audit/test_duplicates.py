@@ -70,5 +70,6 @@ def test_both_hands_of_a_patient_may_be_another_patients(hands, labels, copy):
     assert {hands[0].key, two.key} in shared
 
 
+@pytest.mark.slow
 def test_hands_of_all_people_are_different(hands, labels):
     assert about_images(audit(hands, [], labels)) == []

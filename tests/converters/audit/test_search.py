@@ -24,6 +24,7 @@ def faulty(phantom, tmp_path_factory, labels):
     return faults, samples, problems, audit(samples, problems, labels)
 
 
+@pytest.mark.slow
 def test_all_kinds_of_faults_are_planted_and_most_are_found(faulty):
     faults, _, _, found = faulty
     told = {(f.kind, f.key) for f in found} | {(f.kind, k) for f in found for k in f.others}
@@ -40,6 +41,7 @@ def test_findings_are_by_kind_and_the_surest_first(faulty):
     assert places == sorted(places)
 
 
+@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(hands, labels):
     steps = []
     one = audit(hands[:14], [], labels)
@@ -48,6 +50,7 @@ def test_the_number_of_processes_changes_nothing(hands, labels):
     assert steps == [(n, 14) for n in range(1, 15)]
 
 
+@pytest.mark.slow
 def test_the_draft_is_an_edits_file_that_mends(faulty, labels, tmp_path):
     _, samples, problems, found = faulty
     path = tmp_path / "edits.yaml"

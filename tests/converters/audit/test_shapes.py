@@ -27,6 +27,7 @@ def spoiled(hands, labels):
 
 @pytest.mark.parametrize("label", BONES)
 @pytest.mark.parametrize("count", [6, 40])
+@pytest.mark.slow
 def test_a_tiny_bone_is_found(hands, spoil, spoiled, label, count):
     (bone,) = spoil.polygons(hands[2], label)
     (found,) = spoiled(spoil.redraw(hands[2], label, scale(bone, 0.2, 0.2)), count)
@@ -35,6 +36,7 @@ def test_a_tiny_bone_is_found(hands, spoil, spoiled, label, count):
     assert 1 <= min(width, height) < 20
 
 
+@pytest.mark.slow
 def test_a_bone_inside_another_is_found(hands, spoil, spoiled):
     (around,) = spoil.polygons(hands[2], "finger-6")
     inner = around.buffer(-1.5)
@@ -42,6 +44,7 @@ def test_a_bone_inside_another_is_found(hands, spoil, spoiled):
     assert (found.kind, found.labels) == ("inside", ("finger-5", "finger-6"))
 
 
+@pytest.mark.slow
 def test_where_bones_usually_overlap_it_is_no_finding(hands, labels):
     shares = [look(hand).inside.get(("Pisiform", "Triquetrum"), 0.0) for hand in hands]
     # The premise: in some sound hands the one lies wholly in the other.
@@ -63,6 +66,7 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 @pytest.mark.parametrize("label", ["finger-6", "finger-11"])
+@pytest.mark.slow
 def test_odd_forms_are_found(hands, spoil, spoiled, name, label):
     (bone,) = spoil.polygons(hands[2], label)
     odd = ODD[name](bone)
@@ -71,6 +75,7 @@ def test_odd_forms_are_found(hands, spoil, spoiled, name, label):
     assert [(f.kind, f.labels, f.edit) for f in found] == [("outlier", (label,), None)]
 
 
+@pytest.mark.slow
 def test_few_hands_have_no_odd_forms(hands, spoil, spoiled):
     (bone,) = spoil.polygons(hands[2], "finger-6")
     assert spoiled(spoil.redraw(hands[2], "finger-6", ODD["a disc"](bone)), count=15) == []
@@ -84,6 +89,7 @@ def test_turned_and_rolled_outlines_have_the_same_form():
     assert rows == pytest.approx(np.repeat(rows[:1], 3, axis=0), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_a_ring_is_found_in_the_image(hands, spoil, spoiled, tmp_path):
     sample = hands[2]
     (bone,) = spoil.polygons(sample, "finger-14")
@@ -96,6 +102,7 @@ def test_a_ring_is_found_in_the_image(hands, spoil, spoiled, tmp_path):
     assert "ring" in found[0].what
 
 
+@pytest.mark.slow
 def test_a_brighter_exposure_is_no_ring(hands, spoiled, tmp_path):
     pixels = np.clip(read_pixels(hands[2]).astype(np.float32) * 1.15, 0, 255).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "bright.png"), pixels)

@@ -32,6 +32,7 @@ def labels_from(draft):
 
 @pytest.mark.parametrize("swap", SWAPS, ids=IDS)
 @pytest.mark.parametrize("at", [4, 17])
+@pytest.mark.slow
 def test_exchanged_labels_are_found_and_put_back(hands, labels, spoil, swap, at):
     samples = [*hands[:at], spoil.rename(hands[at], swap), *hands[at + 1 :]]
     found = audit(samples, [], labels)
@@ -43,17 +44,20 @@ def test_exchanged_labels_are_found_and_put_back(hands, labels, spoil, swap, at)
     assert back == ({} if "Ulna" in swap else right)
 
 
+@pytest.mark.slow
 def test_sound_hands_have_nothing_exchanged(hands, labels):
     assert [f for f in audit(hands, [], labels) if f.kind == "swapped"] == []
 
 
 @pytest.mark.parametrize(("count", "is_found"), [(11, False), (12, True)])
+@pytest.mark.slow
 def test_a_dozen_hands_tell_what_is_usual(hands, labels, spoil, count, is_found):
     swapped = spoil.rename(hands[0], SWAPS[0])
     found = audit([swapped, *hands[1:count]], [], labels)
     assert [f.labels for f in found if f.kind == "swapped"] == [("finger-1", "finger-3")] * is_found
 
 
+@pytest.mark.slow
 def test_a_swap_beside_a_missing_bone_is_found(hands, labels, spoil):
     spoiled = spoil.redraw(spoil.rename(hands[4], SWAPS[0]), "Ulna")
     found = audit([spoiled, *hands[:4], *hands[5:]], [], labels)

@@ -470,6 +470,7 @@ def test_bad_entries_are_named(kind, tmp_path):
         (b"[" * 5000, "expected YAML, found"),
     ],
 )
+@pytest.mark.slow
 def test_files_that_are_not_edits(content, message, tmp_path):
     (tmp_path / "edits.yaml").write_bytes(content)
     with pytest.raises(ValueError, match=message) as error:

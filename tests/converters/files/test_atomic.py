@@ -118,6 +118,7 @@ def test_another_mark_is_not_ours(tmp_path, text):
 
 
 @pytest.mark.parametrize("program", [HALF_FILE, HALF_FOLDER])
+@pytest.mark.slow
 def test_what_a_kill_leaves_does_not_heap_up(tmp_path, program):
     out = tmp_path / "out_1"
     for _ in range(2):

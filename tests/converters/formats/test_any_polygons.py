@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco
@@ -68,6 +69,7 @@ def filled(geometry: Polygon | MultiPolygon) -> np.ndarray:
 
 
 @for_any_polygons
+@pytest.mark.slow
 def test_any_polygons_become_the_pixels_of_fillpoly(geometry):
     np.testing.assert_array_equal(rasterize(geometry, AREA).full(AREA), filled(geometry))
 
@@ -90,6 +92,7 @@ def test_a_ring_for_each_part_of_any_polygons_has_the_same_pixels(geometry):
 
 
 @for_any_polygons
+@pytest.mark.slow
 def test_one_ring_for_any_polygons_has_all_their_pixels(geometry):
     mask = rasterize(geometry, AREA)
     if parts := rings(mask):
@@ -113,6 +116,7 @@ def test_codes_of_any_polygons_come_back(geometry):
 @given(
     names=st.lists(st.sampled_from(["finger-1", "finger-9", "Ulna"]), max_size=4), data=st.data()
 )
+@pytest.mark.slow
 def test_packed_masks_of_any_polygons_come_back(labels, names, data):
     instances = [Instance(name, data.draw(geometries)) for name in names]
     masks = rasterize_labels(instances, AREA)

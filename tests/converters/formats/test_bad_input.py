@@ -166,6 +166,7 @@ def make_set(root: Path, name: str, number: int, labels: LabelSpace) -> list[Sam
 
 
 @pytest.mark.parametrize("name", PLACES)
+@pytest.mark.slow
 def test_every_broken_file_has_one_line(name, labels, tmp_path):
     tables = (IMAGES, ANNOTATIONS[name])
     broken = [(which, kind) for which, table in enumerate(tables) for kind in table]
@@ -227,6 +228,7 @@ def test_yolo_reads_no_folder_outside(place, labels, tmp_path):
 
 @pytest.mark.parametrize("name", ["handbone", "yolo"])
 @pytest.mark.parametrize("key", ["../source/x", "/etc/x", "a/../../x", ""])
+@pytest.mark.slow
 def test_an_index_gives_no_key_that_leads_outside(name, key, labels, tmp_path):
     make_set(tmp_path, name, 1, labels)
     path = tmp_path / "data" / "images.json"
@@ -314,6 +316,7 @@ def refuse(*_: object, **__: object) -> None:
 
 
 @pytest.mark.parametrize("name", ["handbone", "yolo", "masks", "coco", "datumaro", "segformer"])
+@pytest.mark.slow
 def test_damaged_data_sets_are_read_or_refused(name, drawn, labels, tmp_path, monkeypatch):
     kinds = {"plain": "train", "hole": "train", "two parts": "test", "overlap": "train"}
     samples = [

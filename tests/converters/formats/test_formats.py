@@ -70,6 +70,7 @@ def assert_equal(
         np.testing.assert_array_equal(mask.full(size_hw), truth[label].full(size_hw), label)
 
 
+@pytest.mark.slow
 def test_comes_back_to_the_pixel_unless_the_format_says_so(form, case, sample, labels, tmp_path):
     loss = form.write([sample], tmp_path / "out", labels)
     size_hw, back = read_masks(tmp_path / "out", labels)[sample.key]
@@ -86,6 +87,7 @@ def test_comes_back_to_the_pixel_unless_the_format_says_so(form, case, sample, l
 
 
 @pytest.mark.parametrize(("first", "second"), list(product(WRITTEN, WRITTEN)))
+@pytest.mark.slow
 def test_every_pair_of_formats(first, second, drawn, labels, tmp_path):
     forms = [Form(name, next(iter(MODULES[name].LOSES))) for name in (first, second)]
     lost = forms[0].loses | forms[1].loses
@@ -157,6 +159,7 @@ def test_second_run_replaces(form, samples, labels, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == ["out"]
 
 
+@pytest.mark.slow
 def test_result_does_not_depend_on_the_number_of_processes(form, samples, labels, tmp_path):
     split = make_split(samples, folds=3)
     one = form.write(samples, tmp_path / "one", labels, split=split)
@@ -165,6 +168,7 @@ def test_result_does_not_depend_on_the_number_of_processes(form, samples, labels
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
+@pytest.mark.slow
 def test_failure_leaves_nothing_and_keeps_what_was_there(form, samples, labels, tmp_path):
     out = tmp_path / "results" / "out"
     missing = Sample("train/DCM/ID009/gone", tmp_path / "gone.png", (4, 4))
@@ -260,6 +264,7 @@ def test_unknown_subset(tree, labels):
         converters.read(tree.root, subset="val", labels=labels)
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_before_it_is_needed():
     program = (
         "import sys, converters\n"

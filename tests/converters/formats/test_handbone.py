@@ -349,6 +349,7 @@ def write_workbook(path, *rows):
 KOREAN = ("ID", "나이", "성별", "체중(몸무게)", "키(신장)", None)
 
 
+@pytest.mark.slow
 def test_patients_with_the_traps_of_the_real_file(tmp_path):
     path = tmp_path / "meta_data.xlsx"
     write_workbook(

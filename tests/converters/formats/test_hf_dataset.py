@@ -57,6 +57,7 @@ def load(folder, layout, datasets, tmp_path):
 # --- what Hugging Face's library makes of it
 
 
+@pytest.mark.slow
 def test_datasets_reads_images_and_masks(
     folder, layout, samples, labels, split, datasets, tmp_path
 ):
@@ -227,6 +228,7 @@ def test_rows_that_do_not_fit():
 # --- samples
 
 
+@pytest.mark.slow
 def test_comes_back_to_the_pixel(sample, labels, layout, tmp_path):
     assert not write([sample], tmp_path / "out", labels, layout=layout)
     (back,) = converters.read(tmp_path / "out", labels=labels)
@@ -337,6 +339,7 @@ def processor(name, size_hw):
     ("name", "greys"),
     [("SegformerImageProcessorPil", 0), ("SegformerImageProcessor", 1)],
 )
+@pytest.mark.slow
 def test_transform_is_what_transformers_does(picture, size_hw, name, greys):
     image, mask, _ = picture
     found = Transform(size_hw, 29)({"image": [image], "mask": [mask]})

@@ -71,6 +71,7 @@ def test_as_few_as_trying_everything_finds(seed):
 
 
 @pytest.mark.parametrize("density", [0.1, 0.5, 0.9])
+@pytest.mark.slow
 def test_large_graphs_end_and_are_no_worse_than_dsatur(density, monkeypatch):
     monkeypatch.setattr("converters.formats.mask_layouts.MOST_STEPS", 500)
     names, edges = random_graph(1, 60, density)

@@ -41,6 +41,7 @@ def many(count: int, draw) -> tuple[LabelSpace, Sample]:
 
 @pytest.mark.parametrize("layout", LOSES)
 @pytest.mark.parametrize("count", [32, 33, 255, 256, 300])
+@pytest.mark.slow
 def test_any_number_of_classes(layout, count, draw, tmp_path):
     space, sample = many(count, draw)
     loss = write([sample], tmp_path / "out", space, layout)
@@ -231,6 +232,7 @@ def test_the_smaller_bone_lies_on_top_of_an_index_map(draw, labels, tmp_path):
         assert pixels[10, 10] == labels.index["Pisiform"] + 1
 
 
+@pytest.mark.slow
 def test_index_maps_of_phantoms_lose_as_much_as_those_of_the_competition(labels, tmp_path):
     write_phantom(tmp_path / "data", PhantomConfig(people=3, test_people=0, size=512))
     samples = converters.read(tmp_path / "data", labels=labels)

@@ -126,6 +126,7 @@ def test_pickles_are_not_opened(root, wrists, tmp_path):
     assert not trap.exists()
 
 
+@pytest.mark.slow
 def test_broken_files(root, wrists):
     path, _ = make(root)
     whole = path.read_bytes()

@@ -36,6 +36,7 @@ def lines_of(sample, labels):
 
 @settings(max_examples=150, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(*[st.integers(1, 16)] * 2), elements=st.integers(0, 1)))
+@pytest.mark.slow
 def test_ring_has_all_pixels_and_no_more_than_bridges(plane):
     if not plane.any():
         return

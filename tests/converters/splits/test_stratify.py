@@ -62,11 +62,13 @@ def area_deviation(folds):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_bent_hands_are_spread_evenly(phantom, seed):
     folds = folds_of(phantom, seed=seed, strategy="stratified", labels=LABELS)
     assert [bent_people(fold) for fold in folds] == [BENT // FOLDS] * FOLDS
 
 
+@pytest.mark.slow
 def test_folds_resemble_each_other_more_than_those_of_equal_size(phantom):
     deviation = {
         strategy: np.mean(
@@ -90,6 +92,7 @@ def test_no_patient_is_torn_apart(phantom):
     assert all(not a & b for a, b in pairwise(groups))
 
 
+@pytest.mark.slow
 def test_order_of_the_samples_does_not_matter(phantom):
     shuffled = list(phantom)
     random.Random(1).shuffle(shuffled)
@@ -97,6 +100,7 @@ def test_order_of_the_samples_does_not_matter(phantom):
     assert made[0].digest == made[1].digest
 
 
+@pytest.mark.slow
 def test_seed_matters(phantom):
     made = [make_split(phantom, strategy="stratified", seed=seed).digest for seed in (0, 1)]
     assert made[0] != made[1]
@@ -110,6 +114,7 @@ def scene(i: int, *names: str, side: int = 10, group: str = "") -> Sample:
     return Sample(f"image_{i}", Path("x.png"), (100, 80), things, group)
 
 
+@pytest.mark.slow
 def test_a_rare_class_is_in_every_fold():
     samples = [scene(i, "paper", *(["battery"] if i < 6 else [])) for i in range(60)]
     for seed in range(5):
@@ -149,6 +154,7 @@ def test_one_group_a_fold():
 # --- the table
 
 
+@pytest.mark.slow
 def test_table_of_the_folds(phantom):
     split = make_split(phantom, folds=FOLDS, strategy="stratified", labels=LABELS)
     table = describe(split, phantom, LABELS)

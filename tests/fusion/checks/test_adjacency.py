@@ -66,6 +66,7 @@ def relabelled(masks, cycle):
     return masks | {a: masks[b] for a, b in zip(cycle, (*cycle[1:], cycle[0]), strict=True)}
 
 
+@pytest.mark.slow
 def test_sound_hands_are_not_flagged(adjacency):
     flagged = [n for n in range(1000, 1100) if adjacency.check(draw_hand(n))]
     assert len(flagged) <= 1

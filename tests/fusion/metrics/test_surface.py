@@ -89,6 +89,7 @@ def ours_of_all_pairs():
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 2.0])
+@pytest.mark.slow
 def test_surface_dice_is_monais(monai_metrics, tolerance):
     import torch
 
@@ -105,6 +106,7 @@ def test_surface_dice_is_monais(monai_metrics, tolerance):
 
 
 @pytest.mark.parametrize("percentile", [95, 100])
+@pytest.mark.slow
 def test_hausdorff_is_monais(monai_metrics, percentile):
     import torch
 
@@ -122,6 +124,7 @@ def test_hausdorff_is_monais(monai_metrics, percentile):
     ]
 
 
+@pytest.mark.slow
 def test_average_distance_is_monais(monai_metrics):
     import torch
 

@@ -89,7 +89,7 @@ def test_a_missing_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     _, image, prob = scene()
-    with pytest.raises(MissingDependency, match=r"segzoo\[crf\]"):
+    with pytest.raises(MissingDependency, match=r"maskzoo\[crf\]"):
         DenseCrf()(prob, image, SIDE_PX)
 
 

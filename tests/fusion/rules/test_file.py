@@ -41,6 +41,7 @@ def read(tmp_path, text):
 
 
 @pytest.mark.parametrize("name", RULES)
+@pytest.mark.slow
 def test_what_is_written_is_read_to_the_bit(tmp_path, name):
     rule = RULES[name]
     notes = {label: f"note of {label}: 1,\n#2" for label in getattr(rule, "classes", {})}

@@ -22,6 +22,7 @@ def masks(world, flaw):
 
 
 @pytest.mark.parametrize("sources", [1, 2, 3, 5])
+@pytest.mark.slow
 def test_the_estimate_is_that_of_itk(masks, sources):
     itk = pytest.importorskip("SimpleITK")
     for layers in masks.values():

@@ -208,6 +208,7 @@ def test_the_usual_classes_are_taken_where_a_file_has_some_of_them(tmp_path, lab
     assert ensemble.labels.names == ("cup",)
 
 
+@pytest.mark.slow
 def test_the_index_holds_no_codes(tmp_path):
     code = " ".join(f"{i} 1" for i in range(1, 400001, 2))
     rows = [RleRow(entry[2], name, code) for entry in IMAGES.values() for name in NAMES]

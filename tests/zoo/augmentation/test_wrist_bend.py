@@ -72,6 +72,7 @@ def hands() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("degrees", [15, 30, 45, -15])
+@pytest.mark.slow
 def test_bones_beyond_the_carpus_turn_together(hands: list[np.ndarray], degrees: float) -> None:
     for packed in hands:
         bent = _bend(packed, degrees)
@@ -108,6 +109,7 @@ def test_the_forearm_stays_to_the_pixel(hands: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("degrees", [45, 20, -15, -45])
+@pytest.mark.slow
 def test_the_map_never_folds(number: int, degrees: float) -> None:
     for packed in _hands(NEUTRAL, number):
         bend, layout = WristBend((degrees, degrees), p=1.0), MaskChannels()

@@ -28,6 +28,7 @@ def work(zoo, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_the_whole_way(zoo, work, capsys):
     stores = {s: (work / s / "a", work / s / "b") for s in ("val", "test")}
     rule, submission = work / "fusion.yaml", work / "submission.csv"
@@ -43,12 +44,14 @@ def test_the_whole_way(zoo, work, capsys):
 
 
 @pytest.mark.parametrize("method", ["mean", "vote", "hybrid"])
+@pytest.mark.slow
 def test_fusing_by_name(zoo, work, tmp_path, method):
     out = tmp_path / "submission.csv"
     zoo("fuse", work / "test" / "a", work / "test" / "b", "--out", out, "--method", method)
     zoo("check", out, "--data", work / "data")
 
 
+@pytest.mark.slow
 def test_a_store_and_its_submission_score_alike(zoo, work, tmp_path):
     store, out = work / "test" / "a", tmp_path / "submission.csv"
     zoo("fuse", store, "--out", out, "--method", "mean")
@@ -75,6 +78,7 @@ def test_other_settings_do_not_continue_a_run(zoo, work, capsys):
 
 
 @pytest.mark.parametrize("subset", ["train", "test"])
+@pytest.mark.slow
 def test_weights_are_fitted_on_held_out_images_only(zoo, work, tmp_path, capsys, subset):
     chosen = ("--data", work / "data", "--subset", subset)
     zoo("predict", work / "run", *chosen, "--out", tmp_path / "learnt")
@@ -93,6 +97,7 @@ def test_weights_are_fitted_on_held_out_images_only(zoo, work, tmp_path, capsys,
         (("train", "magic", "--config", "demo", "--out", "{t}/r"), "expected one of smp"),
     ],
 )
+@pytest.mark.slow
 def test_a_bad_training_command_is_one_line(zoo, work, tmp_path, capsys, arguments, said):
     source = ("--data", work / "data", "--split", work / "split.json")
     zoo(*(a.format(t=tmp_path) for a in arguments), *source, code=2)
@@ -111,6 +116,7 @@ def test_a_rule_with_other_sources_is_refused(zoo, work, tmp_path, capsys):
     assert not (tmp_path / "s.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_submission_of_other_images_is_refused(zoo, work, tmp_path, capsys):
     out = tmp_path / "s.csv"
     zoo("fuse", work / "val" / "a", "--out", out, "--method", "mean")
@@ -129,6 +135,7 @@ def test_listing(zoo, topic, capsys):
     assert len(capsys.readouterr().out.splitlines()) >= 3
 
 
+@pytest.mark.slow
 def test_debug_shows_the_traceback(tmp_path):
     command = [sys.executable, "-m", "zoo", "--debug", "split", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -7,6 +7,8 @@ import pytest
 
 from zoo.cli import demo
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ultralytics")
 
 

@@ -88,6 +88,7 @@ def test_mixed_samples_depend_on_seed_epoch_and_index_alone(toys: Any, soft: boo
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
 def test_mixed_batches_do_not_depend_on_workers(toys: Any, workers: int) -> None:
     data, sampler = _set(toys, MIX, soft=False), EpochSampler(6, seed=3)
     masks = torch.cat([b[1] for b in training_loader(data, sampler, 2, workers, False)])

@@ -51,6 +51,7 @@ def _pixels(kept: Any) -> tuple[str, bytes, bytes]:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.slow
 def test_what_is_kept_is_what_is_made(toys: Any, tmp_path: Path, cache: Any, form: Form) -> None:
     items = SampleItems(toys.samples, toys.labels)
     plain, store = open_store(items, form, "none"), open_store(items, form, cache, tmp_path)
@@ -233,6 +234,7 @@ def test_training_samples_do_not_depend_on_the_cache(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.slow
 def test_workers_make_the_same_batches_of_files(toys: Any, tmp_path: Path, workers: int) -> None:
     data, sampler = _set(toys, STEPS, cache_dir=tmp_path), EpochSampler(6, seed=3)
     masks = torch.cat([b[1] for b in training_loader(data, sampler, 2, workers, False)])
@@ -269,6 +271,7 @@ def _private_bytes(store: Any, results: Any) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
 @pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.slow
 def test_processes_share_what_is_kept(toys: Any, tmp_path: Path, cache: Any) -> None:
     items = SampleItems(toys.samples, toys.labels)
     store = open_store(items, Form((2048, 2048)), cache, tmp_path)

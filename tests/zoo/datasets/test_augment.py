@@ -43,6 +43,7 @@ def _write(toys: Any, source: DataSource, out: Path, **further: Any) -> tuple[in
     return write(steps, toys.labels, source, out, **options)
 
 
+@pytest.mark.slow
 def test_the_sheet_has_a_row_a_sample(toys: Any, source: DataSource, tmp_path: Path) -> None:
     sheets = [tmp_path / name for name in ("a.png", "b.png", "c.png")]
     for sheet, count in zip(sheets, (2, 1, 2), strict=True):

@@ -31,6 +31,7 @@ def test_formats_are_listed_with_their_layouts(zoo, capsys):
     assert "index (loses overlaps, subpixels)" in said
 
 
+@pytest.mark.slow
 def test_losses_are_said_per_class(zoo, data, tmp_path, capsys):
     zoo("convert", data, "--to", "masks", "--layout", "index", "--out", tmp_path / "out")
     said = capsys.readouterr().out
@@ -46,6 +47,7 @@ def test_a_layout_of_another_format_is_refused(zoo, data, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_crops_are_trained_on_and_predicted_in_the_whole_image(zoo, data, tmp_path, capsys):
     split, crops, run = tmp_path / "split.json", tmp_path / "crops", tmp_path / "run"
     zoo("split", data, "--out", split, "--folds", 2)
@@ -104,6 +106,7 @@ def test_corrections_reach_what_is_written(zoo, data, tmp_path, labels, correcti
     assert after["finger-3"] == pytest.approx(before["finger-1"], rel=0.2)
 
 
+@pytest.mark.slow
 def test_a_split_from_before_the_corrections_still_holds(zoo, data, tmp_path, corrections):
     path, _ = corrections
     split, out, run = tmp_path / "split.json", tmp_path / "out", tmp_path / "run"
@@ -128,6 +131,7 @@ def test_a_split_from_before_the_corrections_still_holds(zoo, data, tmp_path, co
     )
 
 
+@pytest.mark.slow
 def test_scores_leave_excluded_images_out(zoo, data, tmp_path, corrections, capsys):
     path, _ = corrections
     split, run, store = tmp_path / "split.json", tmp_path / "run", tmp_path / "val"
@@ -164,6 +168,7 @@ def test_the_same_image_in_two_patients_is_refused_by_split(zoo, data, tmp_path,
     assert not (tmp_path / "split.json").exists()
 
 
+@pytest.mark.slow
 def test_an_audit_leaves_a_page_findings_and_a_draft(zoo, data, tmp_path, capsys):
     out = tmp_path / "audit"
     zoo("audit", data, "--out", out, "--describe")

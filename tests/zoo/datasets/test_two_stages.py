@@ -60,6 +60,7 @@ def _stores(work: Path, subset: str) -> list[PredictionStore]:
 
 
 @pytest.mark.parametrize("subset", ["val", "test"])
+@pytest.mark.slow
 def test_all_stages_speak_of_the_same_images_in_one_frame(work: Path, subset: str) -> None:
     hand, *wrists = _stores(work, subset)
     boxes = find_boxes(hand.path, ["carpals"], LABELS)
@@ -127,6 +128,7 @@ def test_a_fusion_takes_fingers_from_the_first_stage_alone(work: Path) -> None:
     assert changed
 
 
+@pytest.mark.slow
 def test_the_way_ends_in_a_valid_submission(
     zoo: Any, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +250,7 @@ def test_predictions_on_a_data_set_of_another_size_are_refused(
     assert record["config"]["crop"]["first_stage"].endswith("hand")
 
 
+@pytest.mark.slow
 def test_out_of_fold_predictions_on_crops_are_a_source_too(
     zoo: Any, work: Path, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def test_travels_as_its_path(grey):
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.slow
 def test_crops_are_written_by_the_model(grey, jobs, toys, tmp_path):
     labels = toys.labels
     parts = crop(toys.samples[:3], ["tile-1", "tile-4"], 4, labels, scale=2)

@@ -89,6 +89,7 @@ def _outcome(kind: type[StrictModel], raw: dict[str, Any]) -> Any:
     ORDERS,
     ids=lambda v: "-".join(b.__name__ for b in v) if type(v) is tuple else "",
 )
+@pytest.mark.slow
 def test_groups_of_keys_may_come_in_any_order(
     kind: type[StrictModel], bases: tuple[type, ...], given: str
 ) -> None:

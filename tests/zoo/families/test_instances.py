@@ -27,6 +27,8 @@ from zoo.families.activation_checkpointing import checkpoint_blocks
 from zoo.results.scoring import score_prediction
 from zoo.run_files.checkpoints import BEST, LAST, read_weights
 
+pytestmark = pytest.mark.slow
+
 every = pytest.mark.parametrize("name", ["maskrcnn", "mask2former"])
 Make = Callable[..., Any]
 

@@ -23,6 +23,8 @@ from zoo.run_files.checkpoints import BEST, LAST, read_weights
 from zoo.run_files.licences import FILE
 from zoo.training.loop import seed_everything
 
+pytestmark = pytest.mark.slow
+
 SMALL = {
     "size": [64, 96],
     "epochs": 1,

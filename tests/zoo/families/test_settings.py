@@ -117,6 +117,7 @@ def test_a_family_refuses_what_it_cannot_do() -> None:
         ({"tta": ["hflip+scale:1.5", "contrast:0.8"], "average": "logits"}, (96, 64)),
     ],
 )
+@pytest.mark.slow
 def test_a_run_predicts_as_it_is_told(
     tiny_smp: Callable[..., Any],
     make_job: Callable[..., Any],

@@ -16,6 +16,8 @@ from zoo.inference import predict as inference
 from zoo.inference.predict import Setting, predict_semantic, probabilities
 from zoo.inference.sliding_window import blend, importance, window_corners, window_starts
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 LABELS = LabelSpace("two", ("a", "b-c"))
 SIZES = [(64, 64), (96, 64), (100, 37), (33, 129), (20, 50), (7, 5), (64, 31)]

@@ -99,7 +99,7 @@ def test_without_a_gpu() -> None:
 def test_without_torch() -> None:
     facts = replace(HEALTHY, torch=None)
     assert _one(facts, "torch").level == "warn"
-    assert "segzoo[train]" in _one(facts, "torch").remedy
+    assert "maskzoo[train]" in _one(facts, "torch").remedy
     assert _one(facts, "gpu 0").level == "ok"
     assert not has_failed(diagnose(facts))
 
@@ -165,7 +165,7 @@ def test_half_an_extra_is_told() -> None:
     facts = replace(HEALTHY, requirements={"": (), "train": ("torch>=2.4", "timm>=1.0")})
     found = _one(facts, "extra train")
     assert found.text == "1 of 2 installed; missing: timm"
-    assert "segzoo[train]" in found.remedy
+    assert "maskzoo[train]" in found.remedy
 
 
 def test_opencv_twice() -> None:
@@ -240,6 +240,7 @@ def test_json() -> None:
 # --- this computer
 
 
+@pytest.mark.slow
 def test_this_computer(tmp_path: Path) -> None:
     facts = collect(tmp_path)
     assert facts.torch is not None
@@ -254,6 +255,7 @@ def test_this_computer(tmp_path: Path) -> None:
     assert len(diagnose(facts)) > 8
 
 
+@pytest.mark.slow
 def test_agpl_is_seen_where_it_is_installed(tmp_path: Path) -> None:
     packages = collect(tmp_path).packages
     found = [name for name, p in packages.items() if name.startswith("ultralytics")]
@@ -264,6 +266,7 @@ def test_agpl_is_seen_where_it_is_installed(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_secrets_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "SECRET")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:SECRET@host")
@@ -273,6 +276,7 @@ def test_secrets_are_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert found["WANDB_MODE"] == "offline"
 
 
+@pytest.mark.slow
 def test_the_driver_answers_where_torch_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,6 +290,7 @@ def test_the_driver_answers_where_torch_does_not(
 
 
 @pytest.mark.parametrize("answer", ["echo no devices", "exit 9", "echo 'A, [N/A], 1, 2'"])
+@pytest.mark.slow
 def test_a_driver_without_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
 ) -> None:
@@ -297,6 +302,7 @@ def test_a_driver_without_an_answer(
     assert collect(tmp_path).gpus == ()
 
 
+@pytest.mark.slow
 def test_gpus_through_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -316,6 +322,7 @@ def test_gpus_through_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert _one(facts, "gpu 0").level == "fail"
 
 
+@pytest.mark.slow
 def test_it_works_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['torch'] = None\n"

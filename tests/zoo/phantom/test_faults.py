@@ -55,6 +55,7 @@ def polygons(root, key):
     return [(a["label"], np.array(a["points"], np.float64)) for a in document["annotations"]]
 
 
+@pytest.mark.slow
 def test_every_sort_is_planted_once_and_one_an_image(faulty):
     _, faults = faulty
     assert len(faults) == 30
@@ -154,6 +155,7 @@ CHECKS = {
 
 @pytest.mark.parametrize("sort", MISTAKES, ids=" ".join)
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_a_mistake_is_what_it_says(made, sort, seed):
     before, after, labels = made(sort, seed)
     assert CHECKS[sort[0]](before, after, labels)

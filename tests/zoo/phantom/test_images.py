@@ -33,6 +33,7 @@ def masks(one):
     return found.astype(bool)
 
 
+@pytest.mark.slow
 def test_overlapping_carpals_are_brighter():
     brighter = []
     for seed in range(4):
@@ -76,6 +77,7 @@ def test_bones_lie_within_the_flesh():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow
 def test_wear_changes_the_picture_where_it_is(kind):
     one = hand(3)
     plain = render(one, 3)

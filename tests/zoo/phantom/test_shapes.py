@@ -34,6 +34,7 @@ def test_model_has_one_outline_per_class():
     assert load_model().bones == len(NAMES)
 
 
+@pytest.mark.slow
 def test_overlaps_are_those_of_the_anatomy_notes():
     shared, carpals, thumb_base = [], [], []
     for seed in range(30):

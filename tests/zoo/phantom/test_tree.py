@@ -39,11 +39,13 @@ def documents(tree):
     ]
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_with_any_number_of_jobs(tree, tmp_path):
     write_phantom(tmp_path / "again", CONFIG, jobs=2)
     assert digests(tmp_path / "again") == digests(tree)
 
 
+@pytest.mark.slow
 def test_people_do_not_change_each_other(tree, tmp_path):
     write_phantom(tmp_path / "fewer", replace(CONFIG, people=1, test_people=1))
     fewer, whole = digests(tmp_path / "fewer"), digests(tree)
@@ -161,6 +163,7 @@ def test_progress_counts_images(tmp_path):
     assert seen == [(2, 4), (4, 4)]
 
 
+@pytest.mark.slow
 def test_a_phantom_is_replaced_and_nothing_is_left_beside(tmp_path):
     config = replace(CONFIG, people=1, test_people=0)
     write_phantom(tmp_path / "DATA", config)

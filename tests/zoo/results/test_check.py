@@ -71,6 +71,7 @@ def write(path, test, planes, change=lambda plane: plane, names=LABELS.names):
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 @pytest.mark.parametrize("change", [lambda plane: plane, rough])
+@pytest.mark.slow
 def test_an_honest_submission_raises_no_suspicion(tmp_path, train, test, planes, count, change):
     path = write(tmp_path / "a_1.csv", test[:count], planes[:count], change)
     images = [Image(s.file_name, s.size_hw) for s in test[:count]]

@@ -11,6 +11,7 @@ from fusion.sources.store import PredictionStore, StoreWriter
 
 
 @pytest.mark.parametrize("method", FITS)
+@pytest.mark.slow
 def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsys, method):
     given = (*stores, "--data", work / "data", "--method", method, "--refine", "none")
     rule, out = tmp_path / "fusion.yaml", tmp_path / "out.csv"
@@ -29,6 +30,7 @@ def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsy
 
 
 @pytest.mark.parametrize(("method", "refine"), [("hybrid", "shape"), ("mean", "all")])
+@pytest.mark.slow
 def test_processes_do_not_change_the_file(zoo, stores, work, tmp_path, capsys, method, refine):
     if refine == "all":
         pytest.importorskip("pydensecrf", reason="the extra crf is not installed")

@@ -17,6 +17,7 @@ from fusion.sources.store import PredictionStore
 
 
 @pytest.mark.parametrize("form", ["handbone", "coco", "masks", "yolo", "datumaro"])
+@pytest.mark.slow
 def test_a_fusion_becomes_labels(leftovers, zoo, stores, work, toys, voted, tmp_path, form):
     out = tmp_path / "labels"
     zoo("fuse", *stores, "--out", out, "--method", "vote", "--format", form,

@@ -90,6 +90,7 @@ BAD_FILES = {
 @pytest.mark.parametrize(
     ("case", "alone"), [(c, a) for c in BAD_FILES for a in (True, False) if BAD_FILES[c][1 + a]]
 )
+@pytest.mark.slow
 def test_a_submission_that_does_not_fit_is_one_line(
     assert_refused, stores, files, case, alone, tmp_path
 ):
@@ -122,6 +123,7 @@ BAD_CONFIGS = {
 
 
 @pytest.mark.parametrize("case", BAD_CONFIGS)
+@pytest.mark.slow
 def test_a_config_that_does_not_fit_is_named(assert_refused, stores, tmp_path, case):
     text, said = BAD_CONFIGS[case]
     config = tmp_path / "fusion.yaml"
@@ -140,6 +142,7 @@ BAD_OPTIONS = [
 
 
 @pytest.mark.parametrize(("options", "said"), BAD_OPTIONS)
+@pytest.mark.slow
 def test_a_bad_option_is_one_line(assert_refused, stores, options, said):
     assert_refused(stores, said, "--method", "vote", *options)
 
@@ -176,6 +179,7 @@ def test_a_source_is_not_replaced(zoo, stores, files, tmp_path, capsys):
     ("before", "code"),
     [(b"method: vote\n", 2), (b"\x89PNG\r\n", 2), (b"image_name,class,rle\n", 0), (b"", 0)],
 )
+@pytest.mark.slow
 def test_only_a_submission_is_replaced(zoo, stores, tmp_path, capsys, before, code):
     out = tmp_path / "out.csv"
     out.write_bytes(before)

@@ -31,12 +31,14 @@ def test_submissions_are_joined_by_name(files, fused, voted, tmp_path):
     assert fused([files[0], shuffled, files[2]], tmp_path / "out.csv") == voted
 
 
+@pytest.mark.slow
 def test_processes_do_not_change_a_byte(stores, files, fused, voted, tmp_path):
     mixed = [stores[0], *files[1:]]
     assert fused(mixed, tmp_path / "out.csv", "--jobs", 2) == voted
 
 
 @pytest.mark.parametrize("size", [1, 4, 100])
+@pytest.mark.slow
 def test_chunks_do_not_change_a_byte(stores, fused, voted, tmp_path, monkeypatch, size):
     monkeypatch.setattr(chunks, "IMAGES", size)
     assert fused(stores, tmp_path / "out.csv") == voted
@@ -76,6 +78,7 @@ def on_ray(stores, tmp_path_factory):
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_cluster_does_not_change_a_byte(on_ray, voted):
     assert on_ray[0] == voted
 
@@ -132,6 +135,7 @@ def on_two_nodes(stores, tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_cluster_of_two_nodes_does_not_change_a_byte(on_two_nodes, voted, tmp_path):
     done = on_two_nodes("same")
     assert done.returncode == 0, done.stderr
@@ -139,6 +143,7 @@ def test_a_cluster_of_two_nodes_does_not_change_a_byte(on_two_nodes, voted, tmp_
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_node_that_sees_other_files_is_named(on_two_nodes, stores, tmp_path):
     done = on_two_nodes("others")
     assert done.returncode == 2, done.stderr
@@ -171,7 +176,7 @@ def test_without_ray_a_hint_says_how_to_get_it(zoo, stores, tmp_path, monkeypatc
     monkeypatch.setitem(sys.modules, "ray", None)
     out = tmp_path / "out.csv"
     zoo("fuse", *stores, "--out", out, "--method", "vote", "--on", "ray", code=2)
-    assert "pip install 'segzoo[cluster]'" in capsys.readouterr().err
+    assert "pip install 'maskzoo[cluster]'" in capsys.readouterr().err
     assert not out.exists()
 
 
@@ -223,12 +228,14 @@ def counted(monkeypatch):
     return done
 
 
+@pytest.mark.slow
 def test_a_killed_fusion_goes_on(stores, fused, killed, voted, counted):
     assert fused(stores, killed) == voted
     assert counted == [2]
 
 
 @pytest.mark.parametrize("change", ["rule", "source", "order", "floor", "version"])
+@pytest.mark.slow
 def test_another_fusion_starts_anew(stores, files, fused, killed, counted, change, monkeypatch):
     given, options, method = stores, (), "vote"
     if change == "rule":
@@ -238,7 +245,7 @@ def test_another_fusion_starts_anew(stores, files, fused, killed, counted, chang
     elif change == "order":
         given = given[::-1]
     elif change == "version":
-        monkeypatch.setattr(chunks, "environment", lambda: {"versions": {"segzoo": "9.9"}})
+        monkeypatch.setattr(chunks, "environment", lambda: {"versions": {"maskzoo": "9.9"}})
     else:
         options = ("--floor", 0.9)
     fused(given, killed, *options, method=method)
@@ -270,6 +277,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_a_store_killed_half_way_goes_on(zoo, stores, tmp_path, counted):
     out = tmp_path / "store"
     options = ("--method", "mean", "--format", "store")

@@ -31,6 +31,7 @@ def test_as_scipy_says(count: int, noise: float) -> None:
     assert found.gap == pytest.approx(np.mean(x) - np.mean(y))
 
 
+@pytest.mark.slow
 def test_intervals_are_those_of_scipys_bootstrap() -> None:
     x, y = _pairs(1, 25, 0.01)
     found = correlate(x, y)

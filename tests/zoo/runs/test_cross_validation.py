@@ -103,6 +103,7 @@ def trained(data: DataSource, split_path: Path, config_path: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_every_image_is_there_once(trained: Path, data: DataSource, split_path: Path) -> None:
     manifest = PredictionStore(trained / "oof").manifest
     assert sorted(manifest.images) == [sample.key for sample in data.read(LABELS)]
@@ -141,6 +142,7 @@ def test_what_is_done_is_left_alone(
     assert {p: p.stat().st_mtime_ns for p in trained.rglob("*") if p.is_file()} == before
 
 
+@pytest.mark.slow
 def test_weights_are_fitted_on_it(trained: Path, data: DataSource, tmp_path: Path) -> None:
     paths = [fold_path(trained, fold) for fold in (2, 0, 1)]
     mirrored = tmp_path / "mirrored"
@@ -289,6 +291,7 @@ def test_runs_of_a_folder_are_found(trained: Path, tmp_path: Path) -> None:
     assert find_folds(fold_path(trained, 0)) == find_folds(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_mean_of_folds_continues_where_it_was_killed(
     trained: Path, data: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -317,6 +320,7 @@ def test_a_mean_of_folds_continues_where_it_was_killed(
         _assert_same(found, mean_prediction(all_of_it, LABELS))
 
 
+@pytest.mark.slow
 def test_held_out_images_are_predicted_by_the_run_that_held_them_out(
     trained: Path, data: DataSource, tmp_path: Path
 ) -> None:
@@ -336,6 +340,7 @@ def test_no_image_was_learned_from_by_all(trained: Path, data: DataSource, tmp_p
 
 
 @pytest.mark.parametrize("subset", ["val", "all"])
+@pytest.mark.slow
 def test_the_command_knows_folders_of_folds(
     trained: Path, data: DataSource, tmp_path: Path, subset: str
 ) -> None:

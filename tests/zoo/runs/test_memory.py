@@ -17,6 +17,8 @@ from zoo.families.outlines import load_outline
 from zoo.runs import memory
 from zoo.runs.memory import GB, OVERHEAD, USABLE, Device, advise, advise_before, estimate
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"hidden_sizes": [8, 16, 24, 32], "num_attention_heads": [1, 2, 3, 4]}
 # Without dropout, whose mask is bytes on CUDA and floats on the CPU.
 STILL = {"drop_path_rate": 0.0, "classifier_dropout_prob": 0.0}

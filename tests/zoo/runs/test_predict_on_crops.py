@@ -63,6 +63,7 @@ def predict_parts(data, out, tmp_path):
 
 
 @pytest.mark.parametrize("scale", [1, 2, 1.5])
+@pytest.mark.slow
 def test_a_perfect_prediction_on_crops_is_perfect_on_the_originals(scale, phantom, tmp_path):
     originals = converters.read(phantom, labels=LABELS)
     parts = crop(originals, ["carpals"], 6, LABELS, scale=scale)

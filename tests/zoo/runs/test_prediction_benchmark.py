@@ -148,6 +148,7 @@ def test_the_record_is_json_and_the_table_has_a_line_a_choice(
     assert len({len(line) for line in lines[1:]}) == 1
 
 
+@pytest.mark.slow
 def test_time_and_memory_of_a_network(
     make_run: Callable[..., Run],
     data: DataSource,

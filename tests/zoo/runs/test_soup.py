@@ -376,6 +376,7 @@ def _network(family: str, config: Any, classes: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("family", ["smp", "segformer", "maskrcnn", "yolo"])
+@pytest.mark.slow
 def test_the_mean_predicts_in_every_kind_of_family(
     family: str, write_run: Any, tiny: Any, toys: Any, data: DataSource, tmp_path: Path
 ) -> None:
@@ -406,6 +407,7 @@ def test_the_mean_predicts_in_every_kind_of_family(
     assert len(list(PredictionStore(tmp_path / "store"))) == 2
 
 
+@pytest.mark.slow
 def test_statistics_of_batch_norms_are_those_of_the_mean(
     write_run: Any, tiny_smp: Any, toys: Any, data: DataSource, tmp_path: Path
 ) -> None:
@@ -444,6 +446,7 @@ def test_which_norms_keep_statistics(norm: nn.Module, expected: bool) -> None:
     assert has_statistics(nn.Sequential(nn.Conv2d(1, 3, 1), norm)) == expected
 
 
+@pytest.mark.slow
 def test_training_leaves_a_soup_alone(
     write_run: Any, tiny_smp: Any, toys: Any, data: DataSource, tmp_path: Path, make_job: Any
 ) -> None:

@@ -17,6 +17,8 @@ from zoo.run_files.metrics import MetricsFile
 from zoo.tracking import tracked
 from zoo.tracking.backends import Drawing, Mlflow, allowed
 
+pytestmark = pytest.mark.slow
+
 FAMILY: Any = SimpleNamespace()
 
 

@@ -178,6 +178,7 @@ def test_tensorboard_has_each_epoch_once(job: Any) -> None:
     assert "train/lr" not in found
 
 
+@pytest.mark.slow
 def test_wandb_offline_is_one_run(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
     config = _config(wandb={"project": "bones"}, pictures=1)
@@ -207,6 +208,7 @@ def test_what_is_told_about_the_machine(job: Any) -> None:
     assert not list((job.out / "tracking").rglob("wandb-metadata.json"))
 
 
+@pytest.mark.slow
 def test_pictures_of_the_worst(job: Any) -> None:
     config = _config(tensorboard=True, pictures=1)
     with tracked(config, job, FAMILY) as watched:
@@ -220,6 +222,7 @@ def test_pictures_of_the_worst(job: Any) -> None:
     assert {t for t in found if t.startswith("worst")} == {f"worst-1/{name}" for name in names}
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_once(job: Any) -> None:
     config = _config(tensorboard=True, pictures=1)
     with tracked(config, job, FAMILY) as watched:
@@ -301,7 +304,9 @@ def test_a_tracker_that_fails_is_left_out(job: Any, monkeypatch: pytest.MonkeyPa
 def test_a_missing_library_is_one_line(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)
     with (
-        pytest.raises(ValueError, match=r"track\.wandb: expected the package wandb.*segzoo\[track"),
+        pytest.raises(
+            ValueError, match=r"track\.wandb: expected the package wandb.*maskzoo\[track"
+        ),
         tracked(_config(wandb={"project": "x"}), job, FAMILY),
     ):
         pytest.fail("the run began")
@@ -315,6 +320,7 @@ def test_one_process_tells(job: Any, monkeypatch: pytest.MonkeyPatch, rank: dict
         assert same is job
 
 
+@pytest.mark.slow
 def test_a_real_run_is_followed(make_job: Any, tiny_smp: Any) -> None:
     from zoo.families.smp.family import FAMILY as SMP
 

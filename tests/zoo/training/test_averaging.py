@@ -28,6 +28,8 @@ from zoo.training.loop import is_convolutional, prepare
 from zoo.training.optim import OptimConfig, rate
 from zoo.training.recorder import Recorder
 
+pytestmark = pytest.mark.slow
+
 STILL = {"lr": 1e-12, "weight_decay": 0.0}
 
 

@@ -27,6 +27,8 @@ from zoo.runs.train import wait_for_run
 from zoo.source import DataSource
 from zoo.training.loop import _environment
 
+pytestmark = pytest.mark.slow
+
 # What `zoo train` does; the first process may be killed after some steps.
 PROGRAM = """
 import os, signal, sys

@@ -56,6 +56,7 @@ def finished(make_job: Any, tiny_smp: Any) -> Path:
     return Path(job.out)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_scores_weights_and_nothing_else(
     finished: Path, toys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,6 +71,7 @@ def test_a_run_leaves_scores_weights_and_nothing_else(
     assert found == sorted([BEST, LAST, RESUME, "licences.json", "metrics.csv"])
 
 
+@pytest.mark.slow
 def test_best_weights_are_those_of_the_best_row(finished: Path) -> None:
     best = max(_rows(finished), key=lambda row: float(row["val_dice"]))
     about = read_about(finished / BEST)
@@ -77,6 +79,7 @@ def test_best_weights_are_those_of_the_best_row(finished: Path) -> None:
     assert float(about["val_dice"]) == pytest.approx(float(best["val_dice"]))
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_predictions(finished: Path, tiny_smp: Any, toys: Any) -> None:
     samples = toys.samples[4:]
     found = FAMILY.predict(finished, tiny_smp(), samples, PredictOptions())
@@ -90,6 +93,7 @@ def test_scores_are_those_of_predictions(finished: Path, tiny_smp: Any, toys: An
     assert Scores(toys.labels, images).mean() == pytest.approx(best, abs=2e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(finished: Path, make_job: Any, tiny_smp: Any) -> None:
     again, other = make_job("again"), make_job("other")
     torch.rand(5)
@@ -107,6 +111,7 @@ def test_the_same_seed_gives_the_same_run(finished: Path, make_job: Any, tiny_sm
 
 
 @pytest.mark.parametrize(("step", "workers"), [(1, 0), (2, 0), (3, 0), (5, 0), (6, 0), (5, 1)])
+@pytest.mark.slow
 def test_an_interrupted_run_continues_as_if_it_had_not_been(
     finished: Path, make_job: Any, tiny_smp: Any, step: int, workers: int
 ) -> None:
@@ -122,6 +127,7 @@ def test_an_interrupted_run_continues_as_if_it_had_not_been(
     assert seen[1:] == list(range((step - 1) // 2 * 2 + 1, 7))
 
 
+@pytest.mark.slow
 def test_rows_after_the_checkpoint_are_written_once(
     make_job: Any, tiny_smp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +173,7 @@ FAMILY.train(config, job)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_continues(
     finished: Path, make_job: Any, tiny_smp: Any, toys: Any, tmp_path: Path
 ) -> None:
@@ -190,6 +197,7 @@ def test_a_process_that_is_killed_continues(
     _assert_same_weights(finished, job.out)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_told_to_end_does_not_look_finished(
     finished: Path, make_job: Any, tiny_smp: Any
 ) -> None:
@@ -206,6 +214,7 @@ def test_a_run_that_is_told_to_end_does_not_look_finished(
     _assert_same_weights(finished, job.out)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_left_alone(finished: Path, make_job: Any, tiny_smp: Any) -> None:
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
     notes: list[str] = []
@@ -216,18 +225,21 @@ def test_a_finished_run_is_left_alone(finished: Path, make_job: Any, tiny_smp: A
     assert "is trained already, 3 epochs" in notes[0]
 
 
+@pytest.mark.slow
 def test_without_resume_it_starts_anew(finished: Path, make_job: Any, tiny_smp: Any) -> None:
     FAMILY.train(tiny_smp(seed=1, epochs=1), make_job("finished", resume=False))
     assert [r["epoch"] for r in _rows(finished)] == ["1"]
     assert read_about(finished / LAST)["epochs"] == "1"
 
 
+@pytest.mark.slow
 def test_scores_where_they_are_due(make_job: Any, tiny_smp: Any) -> None:
     job = make_job()
     FAMILY.train(tiny_smp(validate_every=2, checkpoint_every=2, accumulate=2), job)
     assert [(r["epoch"], r["step"]) for r in _rows(job.out)] == [("2", "2"), ("3", "3")]
 
 
+@pytest.mark.slow
 def test_without_images_to_score_on(make_job: Any, tiny_smp: Any, toys: Any) -> None:
     job = make_job(val=())
     FAMILY.train(tiny_smp(epochs=1), job)
@@ -241,6 +253,7 @@ def test_without_images_to_learn_from(make_job: Any, tiny_smp: Any) -> None:
         FAMILY.train(tiny_smp(), make_job(train=()))
 
 
+@pytest.mark.slow
 def test_training_starts_from_given_weights(
     finished: Path, make_job: Any, tiny_smp: Any, tmp_path: Path
 ) -> None:
@@ -271,6 +284,7 @@ def test_weights_of_another_network_are_refused(
 
 
 @pytest.mark.parametrize("damage", ["cut off", "another network", "code inside"])
+@pytest.mark.slow
 def test_a_checkpoint_that_cannot_be_continued(make_job: Any, tiny_smp: Any, damage: str) -> None:
     with pytest.raises(Killed):
         FAMILY.train(tiny_smp(), make_job(progress=_kill_at(3)))
@@ -288,6 +302,7 @@ def test_a_checkpoint_that_cannot_be_continued(make_job: Any, tiny_smp: Any, dam
     assert "\n" not in str(e.value)
 
 
+@pytest.mark.slow
 def test_a_loss_that_diverges_says_so(make_job: Any, tiny_smp: Any) -> None:
     config = tiny_smp(optim={"name": "sgd", "lr": 1e30, "weight_decay": 1.0})
     with pytest.raises(ValueError, match=r"epoch \d: the loss is (nan|inf); lower optim\.lr"):
@@ -295,6 +310,7 @@ def test_a_loss_that_diverges_says_so(make_job: Any, tiny_smp: Any) -> None:
 
 
 @pytest.mark.learns
+@pytest.mark.slow
 def test_a_small_network_learns_two_images(
     make_job: Any, tiny_smp: Any, toys: Any, exceeds: Any
 ) -> None:

@@ -316,6 +316,7 @@ FALLING = {"name": "plateau", "patience": 0, "threshold": 2, "factor": 0.3}
     ],
     ids=lambda optim: optim["name"],
 )
+@pytest.mark.slow
 def test_an_interrupted_run_continues_bit_for_bit(make_job: Any, tiny_smp: Any, optim: Any) -> None:
     config = tiny_smp(optim={"lr": 3e-3, **optim})
     whole = make_job("whole")

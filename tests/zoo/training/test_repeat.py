@@ -14,6 +14,8 @@ from zoo.data.windows import Windows
 from zoo.families import load_family
 from zoo.run_files.checkpoints import BEST, LAST, read_weights
 
+pytestmark = pytest.mark.slow
+
 AUGMENT = [
     {"name": "HorizontalFlip", "p": 0.5},
     {"name": "Affine", "rotate": [-10, 10], "p": 0.5},

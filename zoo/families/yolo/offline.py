@@ -34,7 +34,7 @@ _INTEGRATIONS = ("clearml", "comet", "dvc", "mlflow", "raytune", "tensorboard", 
 def _prepare() -> None:
     os.environ.update(_SWITCHES)
     if "YOLO_CONFIG_DIR" not in os.environ:
-        folder = tempfile.mkdtemp(prefix="segzoo-ultralytics-")
+        folder = tempfile.mkdtemp(prefix="maskzoo-ultralytics-")
         os.environ["YOLO_CONFIG_DIR"] = folder
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
 

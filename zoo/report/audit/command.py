@@ -150,6 +150,6 @@ def _facts(
         ("Images read", f"{len(samples)} of {groups} patients"),
         ("Annotated", str(annotated)),
         ("Problems in files", str(len(problems))),
-        ("Version", f"segzoo {environment()['versions'].get('segzoo', 'not installed')}"),
+        ("Version", f"maskzoo {environment()['versions'].get('maskzoo', 'not installed')}"),
     ]
     return [*facts, ("Corrections", source.edits.digest[:12])] if source.edits else facts

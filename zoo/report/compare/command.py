@@ -223,7 +223,7 @@ def _facts(found: Disagreement, two: SourcePair, data: DataSource | None) -> lis
         ("B", b),
         ("Images compared", str(found.images)),
         ("Classes compared", f"{len(found.labels)} of '{found.labels.name}'"),
-        ("Version", f"segzoo {environment()['versions'].get('segzoo', 'not installed')}"),
+        ("Version", f"maskzoo {environment()['versions'].get('maskzoo', 'not installed')}"),
     ]
     for which, images, classes in zip(
         "AB", found.images_only_in, found.classes_only_in, strict=True

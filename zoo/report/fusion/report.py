@@ -165,6 +165,6 @@ def _facts(sources: Ensemble, measured: Measured) -> list[tuple[str, str]]:
     facts = [
         ("Images", f"{len(images)} of {people} patients"),
         ("Classes", f"{len(sources.labels)} of '{sources.labels.name}'"),
-        ("Version", f"segzoo {environment()['versions'].get('segzoo', 'not installed')}"),
+        ("Version", f"maskzoo {environment()['versions'].get('maskzoo', 'not installed')}"),
     ]
     return [*facts, ("Images without truth", f"{unknown}, left out")] if unknown else facts

@@ -29,7 +29,7 @@ def open_study(config: SweepConfig, out: Path) -> optuna.Study:
     except ImportError:
         raise ValueError(
             "zoo sweep: expected the package optuna, found none; "
-            "install it with: pip install 'segzoo[sweep]'"
+            "install it with: pip install 'maskzoo[sweep]'"
         ) from None
     prune = config.pruner
     pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()

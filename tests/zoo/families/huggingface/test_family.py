@@ -15,6 +15,8 @@ from zoo.families import load_family
 from zoo.families.huggingface.config import HuggingFaceConfig
 from zoo.families.huggingface.family import FAMILY
 
+pytestmark = pytest.mark.slow
+
 SWIN = {
     "model_type": "swin",
     "embed_dim": 12,

@@ -21,6 +21,8 @@ from zoo.families.mask2former.config import Mask2FormerDimensions, Mask2FormerLo
 from zoo.families.mask2former.family import FAMILY
 from zoo.families.mask2former.network import query_scores
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 64, 96
 FEW = {"train_num_points": 256}
 

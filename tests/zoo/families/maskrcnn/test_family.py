@@ -21,6 +21,8 @@ from zoo.families.maskrcnn.family import FAMILY
 from zoo.families.maskrcnn.network import to_soft_mask, to_target
 from zoo.families.maskrcnn.parts import V1, V2, build_detector, freeze_norms
 
+pytestmark = pytest.mark.slow
+
 HEIGHT, WIDTH = 64, 96
 SURE = {"architecture": V1, "freeze_norms": True}
 

@@ -11,6 +11,8 @@ from zoo.families import load_family
 from zoo.families.monai.config import MonaiConfig
 from zoo.families.monai.family import FAMILY
 
+pytestmark = pytest.mark.slow
+
 
 def make(**changes: Any) -> MonaiConfig:
     raw = {"size": [64, 96], "epochs": 1, "batch": 1, "feature_size": 12, "num_heads": [1, 2, 3, 4]}

@@ -19,6 +19,8 @@ from zoo.families.segformer.config import SegFormerConfig
 from zoo.families.segformer.family import FAMILY
 from zoo.run_files.checkpoints import LAST, read_weights
 
+pytestmark = pytest.mark.slow
+
 TINY = {
     "hidden_sizes": [8, 16, 16, 16],
     "depths": [1, 1, 1, 1],

@@ -16,6 +16,8 @@ from zoo.families.smp.config import SmpConfig
 from zoo.families.smp.family import FAMILY
 from zoo.run_files.checkpoints import save_weights
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _one_thread() -> Any:

@@ -13,6 +13,8 @@ from zoo.families.smp.config import SmpConfig
 from zoo.families.smp.family import FAMILY
 from zoo.run_files.checkpoints import read_weights, save_weights
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_family_is_found_by_name() -> None:
     family = load_family("smp")

@@ -13,6 +13,8 @@ from zoo.families.torchvision.config import TorchvisionConfig
 from zoo.families.torchvision.family import FAMILY
 from zoo.run_files.checkpoints import save_weights
 
+pytestmark = pytest.mark.slow
+
 SMALLEST = "deeplabv3_mobilenet_v3_large"
 FETCH = "torchvision.models._api.load_state_dict_from_url"
 

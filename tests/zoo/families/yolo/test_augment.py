@@ -22,6 +22,8 @@ from zoo.families.yolo.trainer import covered_cells
 from ultralytics.data.augment import Format
 from ultralytics.utils.instance import Instances
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 FLIP = [{"name": "HorizontalFlip", "p": 1.0}]
 

@@ -47,6 +47,8 @@ from ultralytics.data.utils import polygon2mask
 from ultralytics.models.yolo.segment import SegmentationPredictor
 from ultralytics.utils import nms, ops
 
+pytestmark = pytest.mark.slow
+
 CLASSES = ("disc", "a-block", "bar_2")
 CPU = torch.device("cpu")
 

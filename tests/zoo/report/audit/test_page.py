@@ -98,6 +98,7 @@ def one_of_each(samples):
     ]
 
 
+@pytest.mark.slow
 def test_page_needs_nothing_else(tmp_path, samples):
     description = describe(samples, LABELS)
     page = page_of(tmp_path, samples, one_of_each(samples), description=description)
@@ -106,6 +107,7 @@ def test_page_needs_nothing_else(tmp_path, samples):
     assert str(tmp_path) not in page
 
 
+@pytest.mark.slow
 def test_page_is_well_formed(tmp_path, samples):
     description = describe(samples, LABELS)
     page = Page(page_of(tmp_path, samples, one_of_each(samples), description=description))
@@ -114,6 +116,7 @@ def test_page_is_well_formed(tmp_path, samples):
     assert len(page.names) == len(set(page.names))
 
 
+@pytest.mark.slow
 def test_words_of_the_data_are_escaped(tmp_path, samples):
     shown = finding(labels=("<b>bold</b>",), what="<i>found</i>", edit={"drop": {"label": "<u>"}})
     page = page_of(tmp_path, samples, [shown], description=describe(samples, LABELS))
@@ -185,6 +188,7 @@ def test_a_twin_that_cannot_be_read_has_no_picture(tmp_path, samples):
     assert "a_b/image_3" in text
 
 
+@pytest.mark.slow
 def test_page_stays_small(tmp_path):
     big = draw(tmp_path, 0)
     cv2.imwrite(str(big.image), np.random.default_rng(0).integers(0, 255, SIZE, np.uint8))
@@ -295,6 +299,7 @@ def test_a_bone_out_of_the_view_has_no_name(samples):
 # --- the description
 
 
+@pytest.mark.slow
 def test_description_is_shown_where_given(tmp_path, samples):
     page = page_of(tmp_path, samples, [], description=describe(samples, LABELS))
     assert [s for s in ("Images", "Areas", "Overlaps", "Patients") if f">{s}</h3>" in page] == [

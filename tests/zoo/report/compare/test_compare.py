@@ -323,6 +323,7 @@ def hands(write_hands):
     return write_hands(1, a=0, b=2)
 
 
+@pytest.mark.slow
 def test_the_command_writes_page_and_record(zoo, hands, capsys):
     a, b, out = hands / "a.csv", hands / "b.csv", hands / "page"
     for _ in range(2):

@@ -126,6 +126,7 @@ class Page(HTMLParser):
 # --- the page
 
 
+@pytest.mark.slow
 def test_page_needs_nothing_else(tmp_path, sample):
     page = report(tmp_path, sample)
     words = re.sub(r"base64,[\w+/=]*", "base64,", page)
@@ -134,6 +135,7 @@ def test_page_needs_nothing_else(tmp_path, sample):
     assert str(tmp_path) not in page
 
 
+@pytest.mark.slow
 def test_page_is_well_formed_and_accessible(tmp_path, sample):
     page = Page(report(tmp_path, sample))
     assert page.open == []
@@ -142,6 +144,7 @@ def test_page_is_well_formed_and_accessible(tmp_path, sample):
     assert all(image["alt"] for image in page.images)
 
 
+@pytest.mark.slow
 def test_names_are_escaped(tmp_path, sample):
     page = report(tmp_path, sample)
     assert "<b>bold</b>" not in page
@@ -150,12 +153,14 @@ def test_names_are_escaped(tmp_path, sample):
     assert "&lt;1 GB" in page
 
 
+@pytest.mark.slow
 def test_nothing_unfinished_is_left(tmp_path, sample):
     report(tmp_path, sample)
     report(tmp_path, sample)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
 
 
+@pytest.mark.slow
 def test_label_space_without_groups(tmp_path, sample):
     page = report(tmp_path, sample, PLAIN)
     heads = re.findall(r'<th scope="col"[^>]*>(\w[\w ]*)', page)
@@ -163,6 +168,7 @@ def test_label_space_without_groups(tmp_path, sample):
     assert '<th scope="rowgroup"' not in page
 
 
+@pytest.mark.slow
 def test_missing_masks_and_entries(tmp_path, sample):
     masks = {"smp": moved(sample, 4, without=("left one", "shaft")), "hybrid": {"shaft": EMPTY}}
     assert len(Page(report(tmp_path, sample, masks=masks)).images) == 6
@@ -173,6 +179,7 @@ def test_missing_masks_and_entries(tmp_path, sample):
     assert len(Page(out.read_text(encoding="utf-8")).images) == 4
 
 
+@pytest.mark.slow
 def test_dice_of_a_case_is_of_the_masks_shown(tmp_path, sample):
     masks = {"smp": moved(sample, 9), "hybrid": moved(sample, 0)}
     page = report(tmp_path, sample, masks=masks)

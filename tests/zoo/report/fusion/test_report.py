@@ -341,6 +341,7 @@ def write(out, sources, samples, rules):
     )
 
 
+@pytest.mark.slow
 def test_the_page_shows_bones_weights_and_cases(tmp_path, three, samples):
     names = ("left", "right", "blind")
     pool = ClassWeights.plain(3)
@@ -356,6 +357,7 @@ def test_the_page_shows_bones_weights_and_cases(tmp_path, three, samples):
     assert json.loads(json.dumps(found.record()))["gains"]["rule"] == "hybrid"
 
 
+@pytest.mark.slow
 def test_a_page_about_the_mean_is_not_beside_the_mean(tmp_path, samples):
     sources = ensemble(samples, one={"shift_px": 3}, two={"shift_px": -4})
     write(tmp_path / "a.html", sources, samples, {"mean": Mean()})
@@ -364,6 +366,7 @@ def test_a_page_about_the_mean_is_not_beside_the_mean(tmp_path, samples):
     assert not any(f in page for f in ("over the plain mean", ">weights</th>", "nothing drawn"))
 
 
+@pytest.mark.slow
 def test_the_page_says_what_is_refined(tmp_path, three, samples):
     steps = Refine(Steps(threshold=0.4), {"wrist": Steps(parts=1.0, threshold=0.6)})
     given = {"refined": Refined(Mean(), steps), "plain": Refined(Mean(), Refine())}
@@ -375,6 +378,7 @@ def test_the_page_says_what_is_refined(tmp_path, three, samples):
     assert "Refined after fusing" not in pages["plain"]
 
 
+@pytest.mark.slow
 def test_a_rule_that_looks_at_images_is_given_them(tmp_path, three, samples):
     seen = []
 
@@ -407,6 +411,7 @@ def hands(write_hands):
     return write_hands(2, a=1, b=-1, mean=2)
 
 
+@pytest.mark.slow
 def test_submissions_make_a_report(zoo, hands, capsys):
     out, data = hands / "page", hands / "data"
     zoo("report", hands / "a.csv", hands / "b.csv", "--data", data, "--out", out)
@@ -422,6 +427,7 @@ def test_submissions_make_a_report(zoo, hands, capsys):
     assert said.isascii()
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same_report(zoo, hands, capsys):
     pages = []
     for jobs in (1, 2):

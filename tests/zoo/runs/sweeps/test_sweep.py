@@ -183,6 +183,7 @@ def test_one_of_several_devices_cannot_end_a_run(fake: Path) -> None:
 # --- the trials
 
 
+@pytest.mark.slow
 def test_the_best_is_found_and_written(fake: Path, data: Path, tmp_path: Path) -> None:
     trials = _run(_sweep(fake, trials=4), data, tmp_path / "s")
     rows = _table(tmp_path / "s")
@@ -196,6 +197,7 @@ def test_the_best_is_found_and_written(fake: Path, data: Path, tmp_path: Path) -
     assert rows[0]["trial"] in describe(trials, tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_all_kinds_of_values_reach_the_run(fake: Path, data: Path, tmp_path: Path) -> None:
     space = {
         "optim.lr": {"float": [0.1, 0.3], "step": 0.1},
@@ -213,6 +215,7 @@ def test_all_kinds_of_values_reach_the_run(fake: Path, data: Path, tmp_path: Pat
         assert [str(found["batch"]), str(found["size"])] == [row["batch"], row["size"]]
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_chooses_as_if_it_had_not_been(
     fake: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -230,6 +233,7 @@ def test_a_killed_sweep_chooses_as_if_it_had_not_been(
     assert len(list((tmp_path / "killed").glob("trial-*"))) == 12
 
 
+@pytest.mark.slow
 def test_a_killed_trial_continues_in_its_folder(fake: Path, data: Path, tmp_path: Path) -> None:
     config = _sweep(fake, trials=2)
     with pytest.raises(Killed):
@@ -242,6 +246,7 @@ def test_a_killed_trial_continues_in_its_folder(fake: Path, data: Path, tmp_path
     assert len(after.splitlines()) == 1 + 3
 
 
+@pytest.mark.slow
 def test_optuna_is_quiet(tmp_path: Path) -> None:
     code = (
         "from zoo.runs.sweeps.study import open_study, quiet_optuna\n"
@@ -253,6 +258,7 @@ def test_optuna_is_quiet(tmp_path: Path) -> None:
     assert done.stdout + done.stderr == ""
 
 
+@pytest.mark.slow
 def test_more_trials_later(fake: Path, data: Path, tmp_path: Path) -> None:
     _run(_sweep(fake, trials=2), data, tmp_path / "s")
     first = _params(tmp_path / "s")
@@ -262,6 +268,7 @@ def test_more_trials_later(fake: Path, data: Path, tmp_path: Path) -> None:
     assert first.items() <= found.items()
 
 
+@pytest.mark.slow
 def test_hopeless_trials_end_early(fake: Path, data: Path, tmp_path: Path) -> None:
     prune = {"name": "median", "startup": 2, "warmup": 0}
     _run(_sweep(fake, trials=7, pruner=prune, sampler="random"), data, tmp_path / "s")
@@ -273,6 +280,7 @@ def test_hopeless_trials_end_early(fake: Path, data: Path, tmp_path: Path) -> No
     assert max(float(r["score"]) for r in kept) >= max(float(r["score"]) for r in pruned)
 
 
+@pytest.mark.slow
 def test_another_column_decides(fake: Path, data: Path, tmp_path: Path) -> None:
     _run(_sweep(fake, trials=3, score="Ulna"), data, tmp_path / "s")
     for row in _table(tmp_path / "s"):
@@ -280,6 +288,7 @@ def test_another_column_decides(fake: Path, data: Path, tmp_path: Path) -> None:
             assert float(row["score"]) == max(float(r["Ulna"]) for r in csv.DictReader(lines))
 
 
+@pytest.mark.slow
 def test_a_trial_may_fail(fake: Path, data: Path, tmp_path: Path) -> None:
     config = _sweep(fake, trials=6, space={"optim.lr": {"choice": [0.1, 0.2, 0.9]}})
     _run(config, data, tmp_path / "s")
@@ -291,6 +300,7 @@ def test_a_trial_may_fail(fake: Path, data: Path, tmp_path: Path) -> None:
     assert rows[-1]["state"] == "failed"
 
 
+@pytest.mark.slow
 def test_nothing_but_failures_end_the_sweep(fake: Path, data: Path, tmp_path: Path) -> None:
     config = _sweep(fake, space={"optim.lr": {"float": [0.6, 0.9]}})
     with pytest.raises(ValueError, match="3 trials in a row failed, the last with: the loss is"):
@@ -298,6 +308,7 @@ def test_nothing_but_failures_end_the_sweep(fake: Path, data: Path, tmp_path: Pa
     assert [row["state"] for row in _table(tmp_path / "s")] == ["failed"] * 3
 
 
+@pytest.mark.slow
 def test_other_sweeps_are_not_mixed(fake: Path, data: Path, tmp_path: Path) -> None:
     _run(_sweep(fake, trials=1), data, tmp_path / "s")
     with pytest.raises(ValueError, match="expected the same sweep"):
@@ -318,6 +329,7 @@ def test_one_process_at_a_time(fake: Path, data: Path, tmp_path: Path) -> None:
         _run(_sweep(fake), data, tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_a_real_sweep_that_is_killed(data: Path, tmp_path: Path) -> None:
     raw = {
         "family": "smp",
@@ -342,6 +354,7 @@ def test_a_real_sweep_that_is_killed(data: Path, tmp_path: Path) -> None:
 # --- Weights & Biases
 
 
+@pytest.mark.slow
 def test_the_agent_of_wandb_starts_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 

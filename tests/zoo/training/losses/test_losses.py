@@ -23,6 +23,8 @@ from zoo.training.losses.regions import (
     tversky,
 )
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (3, 4, 6, 5)
 PRESENT = (..., slice(3), slice(None), slice(None))
 
