@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -56,9 +57,14 @@ def imported_by(node):
             yield str(node.args[0].value)
 
 
+@cache
+def parsed(file):
+    return ast.parse(FILES[file].read_text(encoding="utf-8"))
+
+
+@cache
 def tops(file):
-    tree = ast.parse(FILES[file].read_text(encoding="utf-8"))
-    return {name.partition(".")[0] for name in imported(tree)}
+    return {name.partition(".")[0] for name in imported(parsed(file))}
 
 
 def test_the_search_finds_imports_of_every_kind():
@@ -77,6 +83,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("file", FILES)
+@pytest.mark.slow
 def test_imports_run_one_way(file):
     assert tops(file) & OURS <= ALLOWED[file.partition("/")[0]]
 
@@ -95,9 +102,8 @@ FACADES = {*ALLOWED, "zoo.__main__"}
 
 def needs(module):
     """Return the modules that one imports anywhere: late, by text, for the type checker too."""
-    tree = ast.parse(FILES[MODULES[module]].read_text(encoding="utf-8"))
     needed = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(parsed(MODULES[module])):
         names = set(imported_by(node)) & set(MODULES)
         # `from package import module` needs the module, not what the package itself holds.
         needed |= names - {getattr(node, "module", None)} or names
@@ -111,16 +117,19 @@ def room(module):
     return module if MODULES[module].endswith("__init__.py") else module.rpartition(".")[0]
 
 
-GRAPH = {module: needs(module) for module in MODULES}
+@cache
+def graph():
+    return {module: needs(module) for module in MODULES}
 
 
+@pytest.mark.slow
 def test_modules_do_not_import_each_other_in_a_circle():
-    list(TopologicalSorter(GRAPH).static_order())
+    list(TopologicalSorter(graph()).static_order())
 
 
 def test_no_import_runs_back_up_from_folder_to_folder():
     rooms: dict[str, set[str]] = {}
-    for module, others in GRAPH.items():
+    for module, others in graph().items():
         rooms.setdefault(room(module), set()).update(map(room, others - {module}))
     list(TopologicalSorter({r: others - {r} for r, others in rooms.items()}).static_order())
 
@@ -194,6 +203,7 @@ def test_commands_that_do_not_train_start_without_torch(module):
     run(f"{code}\nimport {module}\nassert not HEAVY & set(sys.modules)")
 
 
+@pytest.mark.slow
 def test_who_fuses_does_not_load_what_fits():
     slow = ["scipy", "sklearn", "pandas"]
     modules = (

@@ -169,6 +169,7 @@ def test_outline_gives_the_pixels_back(plane):
 
 @QUICK
 @given(planes(20))
+@pytest.mark.slow
 def test_outline_gives_any_pixels_back(plane):
     if plane.any():
         again = rasterize(outline(crop(plane)), plane.shape)

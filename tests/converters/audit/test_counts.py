@@ -10,6 +10,8 @@ from converters.audit.search import audit
 from converters.errors import Problem
 from converters.types import Frame
 
+pytestmark = pytest.mark.slow
+
 
 def kinds(found, key):
     return [(f.kind, f.labels) for f in found if f.key == key]
@@ -34,6 +36,7 @@ def test_a_missing_bone_is_found(hands, spoil, spoiled, label, few):
     assert (found.kind, found.labels, found.edit) == ("missing", (label,), None)
 
 
+@pytest.mark.slow
 def test_bones_that_most_images_lack_are_not_missing(hands, labels, spoil):
     wrists = [spoil.redraw(spoil.redraw(h, "finger-1"), "finger-2") for h in hands[:20]]
     found = audit([*wrists, *hands[20:32]], [], labels)

@@ -9,6 +9,8 @@ import pytest
 from converters.audit.search import audit
 from converters.files.images import read_pixels
 
+pytestmark = pytest.mark.slow
+
 CHANGES = {
     "as it is": lambda p: p,
     "mirrored": lambda p: np.ascontiguousarray(p[:, ::-1]),

@@ -13,6 +13,8 @@ from converters.audit.search import audit
 from converters.edits.edits import Edits
 from zoo.phantom.faults import plant_faults
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def faulty(phantom, tmp_path_factory, labels):

@@ -13,6 +13,8 @@ from converters.audit.look import look
 from converters.audit.search import audit
 from converters.files.images import read_pixels
 
+pytestmark = pytest.mark.slow
+
 BONES = ("finger-2", "finger-10", "Capitate", "Radius")
 
 

@@ -7,6 +7,8 @@ from converters.audit.drafting import draft_edits
 from converters.audit.search import audit
 from converters.audit.swaps import cycles
 
+pytestmark = pytest.mark.slow
+
 SWAPS = [
     {"finger-1": "finger-3", "finger-3": "finger-1"},
     {"finger-8": "finger-9", "finger-9": "finger-8"},

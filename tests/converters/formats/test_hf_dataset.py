@@ -351,6 +351,7 @@ def test_transform_is_what_transformers_does(picture, size_hw, name, greys):
 
 
 @pytest.mark.parametrize("size_hw", SIZES)
+@pytest.mark.slow
 def test_transformed_labels_are_what_transformers_makes_of_each_class(picture, size_hw):
     image, mask, planes = picture
     (labels,) = Transform(size_hw, 29)({"image": [image], "mask": [mask]})["labels"]

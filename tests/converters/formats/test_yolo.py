@@ -253,6 +253,7 @@ KINDS = ["plain", "hole", "two holes", "two parts", "island in a hole", "overlap
 KINDS += ["crosses itself", "parts that overlap", "border", "beyond the border"]
 
 
+@pytest.mark.slow
 def test_ultralytics_finds_the_same_pixels(ultralytics, draw, labels, tmp_path):
     drawn = {kind: draw(kind) for kind in KINDS}
     samples = []

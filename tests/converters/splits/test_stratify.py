@@ -79,12 +79,14 @@ def test_folds_resemble_each_other_more_than_those_of_equal_size(phantom):
     assert deviation["stratified"] < 0.75 * deviation["group"]
 
 
+@pytest.mark.slow
 def test_folds_stay_of_about_equal_size(phantom):
     folds = folds_of(phantom, strategy="stratified", labels=LABELS)
     expected = len(phantom) / FOLDS
     assert all(abs(len(fold) - expected) <= 4 for fold in folds)
 
 
+@pytest.mark.slow
 def test_no_patient_is_torn_apart(phantom):
     folds = folds_of(phantom, strategy="stratified", labels=LABELS)
     groups = [{sample.group for sample in fold} for fold in folds]

@@ -74,12 +74,14 @@ def test_the_hybrid_beats_the_mean_and_every_source(fitted, held_out, labels):
     assert hybrid > max(score(alone(k), held_out, labels) for k in range(3)) + 0.03
 
 
+@pytest.mark.slow
 def test_the_detector_leads_where_the_others_are_blind(fitted):
     for weights in fitted.rule.classes.values():
         unet, segformer, yolo, _ = weights.weights["shared"]
         assert yolo > unet + segformer
 
 
+@pytest.mark.slow
 def test_the_report_says_what_held_out_images_say(fitted, train, held_out, labels):
     fused = np.mean([r.fused for r in fitted.report.values()])
     assert fused == pytest.approx(score(fitted.rule, held_out, labels), abs=0.02)

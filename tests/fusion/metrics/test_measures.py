@@ -114,6 +114,7 @@ def images(labels):
     return found
 
 
+@pytest.mark.slow
 def test_miou_is_torchmetrics(images, labels):
     metrics = pytest.importorskip("torchmetrics.segmentation")
     import torch

@@ -43,6 +43,7 @@ def test_common_parts_are_those_of_whole_planes(seed, labels):
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 def test_pairs_score_as_monai_scores_their_overlaps(seed, labels):
     metrics = pytest.importorskip("monai.metrics")
     import torch

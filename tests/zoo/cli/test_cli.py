@@ -9,6 +9,8 @@ from fusion.fit import FITS
 from fusion.metrics.measures import FAST, MEASURES
 from zoo.cli import app
 
+pytestmark = pytest.mark.slow
+
 TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
 
 

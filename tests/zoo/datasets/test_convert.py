@@ -40,6 +40,7 @@ def test_losses_are_said_per_class(zoo, data, tmp_path, capsys):
     assert "all 29 classes: mean Dice 0.9" in said
 
 
+@pytest.mark.slow
 def test_a_layout_of_another_format_is_refused(zoo, data, tmp_path, capsys):
     out = tmp_path / "out"
     zoo("convert", data, "--to", "yolo", "--layout", "index", "--out", out, code=2)
@@ -66,6 +67,7 @@ def test_crops_are_trained_on_and_predicted_in_the_whole_image(zoo, data, tmp_pa
     assert "expected a box of this image" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_crop_options_without_a_crop_are_refused(zoo, data, tmp_path, capsys):
     zoo("convert", data, "--to", "yolo", "--out", tmp_path / "out", "--margin", 3, code=2)
     assert "expected with --crop GROUP" in capsys.readouterr().err
@@ -158,6 +160,7 @@ def test_a_broken_image_can_be_excluded(zoo, data, tmp_path, labels, capsys):
     assert len(converters.read(tmp_path / "out", labels=labels)) == 7
 
 
+@pytest.mark.slow
 def test_the_same_image_in_two_patients_is_refused_by_split(zoo, data, tmp_path, labels, capsys):
     leaky = tmp_path / "data"
     shutil.copytree(data, leaky)

@@ -18,6 +18,8 @@ from fusion.sources.store import Manifest, PredictionStore, StoreWriter, read_to
 from fusion.types import Prediction, SoftMask
 from zoo.datasets.crop_boxes import FirstBoxes, find_boxes, without_specks
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace.load("hand_bones")
 CARPALS = LABELS.groups["carpals"]
 SMALL = ("size=[96,96]", "epochs=1", "batch=4", "cache=memory", "augment=[]")

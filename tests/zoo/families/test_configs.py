@@ -17,6 +17,8 @@ from zoo.training.config import TrainerConfig, WindowConfig
 from zoo.training.instance_config import InstanceConfig
 from zoo.training.semantic_config import SemanticConfig
 
+pytestmark = pytest.mark.slow
+
 
 def _depth(kind: type) -> int:
     """How many classes lie between a config and `StrictModel`, on the longest way, and itself."""

@@ -113,6 +113,7 @@ def test_outlines_are_of_families() -> None:
     assert set(OUTLINES) <= set(FAMILIES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OUTLINES)
 def test_an_outline_has_all_that_the_estimate_asks(name: str) -> None:
     outline = load_outline(name)

@@ -11,6 +11,8 @@ from zoo.contract import PredictOptions
 from zoo.families.settings import plan_prediction, plan_scoring
 from zoo.families.smp.family import FAMILY
 
+pytestmark = pytest.mark.slow
+
 CPU = {"device": "cpu"}
 WINDOWED = {"size": [64, 64], "window": [64, 64], "work_size": [192, 128], "overlap": 0.25}
 FOCUSED = {**WINDOWED, "focus": {"shared": 0.5}, "windows_per_image": 2, "window_margin": 0.25}

@@ -18,6 +18,8 @@ from zoo.phantom.mistakes import MISTAKES
 from zoo.phantom.spoils import CHANGES, COPIES, DAMAGES, copy_hand
 from zoo.phantom.tree import write_phantom
 
+pytestmark = pytest.mark.slow
+
 SIZE = 256
 
 

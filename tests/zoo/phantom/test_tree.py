@@ -54,11 +54,13 @@ def test_people_do_not_change_each_other(tree, tmp_path):
     assert all(fewer[name] == whole[name] for name in hands)
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_set(tree, tmp_path):
     write_phantom(tmp_path / "other", replace(CONFIG, people=1, test_people=0, seed=5))
     assert not set(digests(tmp_path / "other").values()) & set(digests(tree).values())
 
 
+@pytest.mark.slow
 def test_images_and_annotations_are_in_their_places(tree):
     for subset, truth, people in (("train", "train", 3), ("test", "truth", 2)):
         images = {

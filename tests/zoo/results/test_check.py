@@ -14,6 +14,8 @@ from fusion.sources import submission
 from fusion.sources.submission import Image, RleRow
 from zoo.source import DataSource
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace.load("hand_bones")
 SIZE = 256
 
@@ -88,6 +90,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.slow
 def test_a_mistake_that_fits_the_image_is_found(zoo, data, test, planes, tmp_path, capsys, mistake):
     change, kind, message = MISTAKES[mistake]
     path = write(tmp_path / "submission.csv", test, planes, change)

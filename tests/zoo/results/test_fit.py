@@ -82,6 +82,7 @@ def test_somebody_s_file_is_kept(zoo, stores, work, tmp_path, capsys):
     assert not list(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_a_fusion_config_is_replaced(zoo, stores, work, tmp_path):
     out = tmp_path / "fusion.yaml"
     given = (*stores, "--data", work / "data", "--refine", "none", "--out", out)

@@ -40,6 +40,7 @@ def test_a_fusion_becomes_labels(leftovers, zoo, stores, work, toys, voted, tmp_
     assert "Vote" in record["config"]["rule"]
 
 
+@pytest.mark.slow
 def test_uncertain_objects_do_not_become_labels(zoo, stores, work, toys, tmp_path, capsys):
     out, floor = tmp_path / "labels", 0.93
     zoo("fuse", *stores, "--out", out, "--method", "mean", "--format", "coco",

@@ -84,6 +84,7 @@ def test_a_cluster_does_not_change_a_byte(on_ray, voted):
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_a_cluster_leaves_nothing_in_the_home_folder(on_ray):
     assert list(on_ray[1].rglob("*")) == []
 

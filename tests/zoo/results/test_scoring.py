@@ -191,6 +191,7 @@ def write_rows(path, samples, labels, shift=1, names=None):
     return path
 
 
+@pytest.mark.slow
 def test_a_submission_is_scored_on_what_it_speaks_of(samples, data, labels, tmp_path):
     path = write_rows(tmp_path / "wrist_1.csv", samples, labels, 0, labels.groups["carpals"])
     scores = evaluate(path, DataSource.open(data), labels.name, "train", _quiet)
@@ -247,6 +248,7 @@ def test_a_submission_that_does_not_fit_is_refused(
     assert re.search(message, line), line
 
 
+@pytest.mark.slow
 def test_an_unknown_metric_is_refused(zoo, stores, data, capsys):
     zoo("evaluate", stores[0], "--data", data, "--metrics", "dice,f1", code=2)
     assert "metric 'f1': expected of dice, iou" in capsys.readouterr().err

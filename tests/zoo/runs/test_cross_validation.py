@@ -27,6 +27,8 @@ from zoo.runs.run import Run
 from zoo.runs.train import train as train_run
 from zoo.source import DataSource
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace.load("hand_bones")
 
 

@@ -248,6 +248,7 @@ def test_soups_go_into_soups(write_shifts: Any, data: DataSource, tmp_path: Path
         ({"family": "segformer"}, "'family' 'smp', found 'segformer'"),
     ],
 )
+@pytest.mark.slow
 def test_runs_that_do_not_go_together(
     change: Any, said: str, write_run: Any, tiny_smp: Any, data: DataSource, tmp_path: Path
 ) -> None:

@@ -161,6 +161,7 @@ def test_names_and_groups(job: Any) -> None:
 
 
 def test_tensorboard_has_each_epoch_once(job: Any) -> None:
+    pytest.importorskip("tensorboard")
     config = _config(tensorboard=True)
     with pytest.raises(Killed), tracked(config, job, FAMILY) as watched:
         _train(watched, [1, 2, 3], kill=True)
@@ -197,7 +198,9 @@ def test_wandb_offline_is_one_run(job: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert values["worst-1/difference/_type"][3] == "image-file"
 
 
+@pytest.mark.slow
 def test_what_is_told_about_the_machine(job: Any) -> None:
+    pytest.importorskip("wandb")
     with tracked(_config(wandb={"project": "bones"}), job, FAMILY) as watched:
         _train(watched, [1])
     _history(job.out / "tracking")
@@ -236,6 +239,7 @@ def test_pictures_are_drawn_once(job: Any) -> None:
 
 
 def test_a_failing_picture_is_no_failed_run(job: Any) -> None:
+    pytest.importorskip("tensorboard")
     def fail(*_: Any) -> Iterator[Prediction]:
         raise RuntimeError("out of memory")
 
@@ -281,7 +285,10 @@ def test_no_layers_of_what_overlaps_everywhere(toys: Any) -> None:
     assert drawing.caption.endswith(", no layers: 9 would be needed")
 
 
+@pytest.mark.slow
 def test_a_tracker_that_fails_is_left_out(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("wandb")
     from zoo.tracking import backends
 
     def fail(*_: Any) -> None:

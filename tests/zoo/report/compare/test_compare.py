@@ -341,6 +341,7 @@ def test_the_command_writes_page_and_record(zoo, hands, capsys):
     assert said.isascii()
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_data(zoo, hands):
     zoo("compare", hands / "a.csv", hands / "b.csv", "--out", hands / "blind")
     page = (hands / "blind" / "compare.html").read_text(encoding="utf-8")

@@ -448,6 +448,7 @@ def write_held_out(path, samples, split):
     return path
 
 
+@pytest.mark.slow
 def test_held_out_predictions_of_different_splits_are_refused(zoo, hands, capsys):
     samples = DataSource.open(hands / "data").annotated(LabelSpace.load("hand_bones"), "test")
     stores = [write_held_out(hands / f"val_{s}", samples, s) for s in ("one", "two")]
@@ -465,6 +466,7 @@ def test_held_out_predictions_of_different_splits_are_refused(zoo, hands, capsys
         (("a.csv", "b.csv", "--config", "none.yaml"), "none.yaml"),
     ],
 )
+@pytest.mark.slow
 def test_bad_input_is_one_line(zoo, hands, capsys, given, said):
     paths = [g if g.startswith("--") else hands / g for g in given]
     zoo("report", *paths, "--data", hands / "data", "--out", hands / "never", code=2)
