@@ -40,9 +40,9 @@ FORMATS: dict[str, str] = {
     "handbone": "converters.formats.handbone",
     "yolo": "converters.formats.yolo",
     "masks": "converters.formats.masks",
-    "segformer": "converters.formats.hf_dataset",
+    "segformer": "converters.formats.hf.dataset",
     "datumaro": "converters.formats.datumaro",
-    "coco": "converters.formats.coco",
+    "coco": "converters.formats.coco.coco",
     "ram_w600": "converters.formats.ram_w600",
 }
 SUBSETS = ("train", "test", "all")

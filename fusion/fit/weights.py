@@ -19,6 +19,7 @@ from converters.types import LabelSpace
 from fusion.arrays import Floats
 from fusion.fit.counts import Stack
 from fusion.rules.evidence import LOGIT_LIMIT, ZONES
+from fusion.rules.hybrid import ClassWeights
 
 STEPS = 30
 PRECISION = 2e-5  # of the loss, relative
@@ -44,12 +45,13 @@ class Shrinkage:
 
 
 def plain_pool(sources: int) -> Floats:
-    """Return the parameters from which everything starts, float64 (zones * (K + 1) + 1,).
+    """Return the parameters from which everything starts, `ClassWeights.plain`'s.
 
-    Half of the log odds come from the logarithmic pool with equal weights, half from the mean.
+    They are float64 (zones * (K + 1) + 1,): each zone's weights, then the bias.
     """
-    row = [0.5 / sources] * sources + [0.5]
-    return np.array(row * len(ZONES) + [0.0])
+    plain = ClassWeights.plain(sources)
+    rows = [weight for zone in ZONES for weight in plain.weights[zone]]
+    return np.array([*rows, plain.bias])
 
 
 def fit_weights(

@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 
 from converters.files.images import Pixels, read_pixels
-from converters.formats.hf_dataset import decode_row
+from converters.formats.hf.dataset import decode_row
 from converters.masks import rasterize_labels
 from converters.types import ImageFile, LabelSpace, Sample
 from zoo.data.bits import BitMask
@@ -104,7 +104,7 @@ def _file_stamp(image: ImageFile) -> tuple[object, ...]:
 
 
 class HuggingFaceItems:
-    """Rows of `converters.formats.hf_dataset.open_split`."""
+    """Rows of `converters.formats.hf.dataset.open_split`."""
 
     def __init__(self, rows: Any, labels: LabelSpace) -> None:
         self._rows, self._channels = rows, -(-len(labels) // 8)

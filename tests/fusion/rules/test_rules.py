@@ -1,4 +1,5 @@
-"""What every fusion rule keeps to; a new entry of FUSIONS needs examples here and nothing else."""
+"""What every fusion rule keeps to; a new entry of FUSIONS needs examples here and nothing else:
+in `RULES`, `ALONE` and `WITHOUT_THIRD`."""
 
 import dataclasses
 
@@ -214,7 +215,8 @@ def test_a_rule_is_pure(name, sources, labels):
 def test_the_order_of_the_classes_does_not_matter(name, sources, labels):
     turned = LabelSpace(labels.name, labels.names[::-1], labels.groups)
     assert_same(RULES[name](sources, turned), RULES[name](sources, labels))
-    assert list(RULES[name](sources, turned).masks) == list(turned.names)
+    found = RULES[name](sources, turned).masks
+    assert list(found) == [label for label in turned.names if label in found]
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -13,7 +13,7 @@ import torch
 
 import converters
 from converters.files.atomic import MARK, workplace
-from converters.formats import hf_dataset
+from converters.formats.hf import dataset as hf_dataset
 from converters.types import LabelSpace
 from zoo.augmentation.pipeline import Augmentation
 from zoo.data.cases import Cases

@@ -11,7 +11,7 @@ import torch
 
 import converters
 from converters.crops import crop
-from converters.formats import hf_dataset
+from converters.formats.hf import dataset as hf_dataset
 from converters.masks import pack, rasterize_labels, unpack
 from zoo.augmentation.pipeline import Augmentation
 from zoo.data.batches import normalize, unpack_on_device

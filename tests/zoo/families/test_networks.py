@@ -78,8 +78,9 @@ SEGFORMER = {
 def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
     """Return what makes a config's network small, of the same kind and without a download."""
     if family == "smp":
-        small = next(v for k, v in ENCODERS.items() if raw["encoder"].startswith(k))
-        return {"encoder_weights": None, **small}
+        small = [v for k, v in ENCODERS.items() if raw["encoder"].startswith(k)]
+        assert small, f"{raw['encoder']}: add the smallest of its kind to ENCODERS"
+        return {"encoder_weights": None, **small[0]}
     if family == "segformer":
         return {"network": SEGFORMER}
     if family == "torchvision":
@@ -87,6 +88,7 @@ def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
     if family == "monai":
         small = {"feature_size": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]}
         return {**small, "size": [100, 120], "window": [64, 96], "focus": {"shared": 0.25}}
+    assert family == "huggingface", f"{family}: say here what makes its networks small"
     return {"pretrained": None, "channels": 1, "network": _shrink_transformer(raw)}
 
 

@@ -240,6 +240,7 @@ def test_pictures_are_drawn_once(job: Any) -> None:
 
 def test_a_failing_picture_is_no_failed_run(job: Any) -> None:
     pytest.importorskip("tensorboard")
+
     def fail(*_: Any) -> Iterator[Prediction]:
         raise RuntimeError("out of memory")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 import converters
-from converters.formats import hf_dataset as data_format
+from converters.formats.hf import dataset as data_format
 from zoo.contract import TrainJob, division
 from zoo.data.items import HuggingFaceItems, Items, SampleItems
 from zoo.families.segformer.config import SegFormerConfig

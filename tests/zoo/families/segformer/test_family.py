@@ -10,7 +10,7 @@ import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
 import converters
-from converters.formats import hf_dataset as data_format
+from converters.formats.hf import dataset as data_format
 from converters.splits.split import make_split
 from zoo.config import check_config
 from zoo.contract import PredictOptions

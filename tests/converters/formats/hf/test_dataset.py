@@ -12,9 +12,10 @@ from PIL import Image
 
 import converters
 from converters import DataError
-from converters.formats import hf_dataset, hf_rows
-from converters.formats.hf_dataset import Transform
-from converters.formats.hf_rows import RowImage
+from converters.formats.hf import dataset as hf_dataset
+from converters.formats.hf import rows as hf_rows
+from converters.formats.hf.dataset import Transform
+from converters.formats.hf.rows import RowImage
 from converters.formats.mask_layouts import encode_mask
 from converters.masks import crop, outline, pack, rasterize_labels, unpack
 from converters.splits.split import make_split

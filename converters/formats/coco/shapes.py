@@ -1,4 +1,4 @@
-"""An object's pixels as COCO's `segmentation`, and back; `converters.formats.coco` says why so."""
+"""An object's pixels as COCO's `segmentation`, and back; `coco.py` says why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from shapely.geometry import MultiPolygon, Polygon
 
-from converters.formats.coco_borders import Points, borders, fill
+from converters.formats.coco.borders import Points, borders, fill
 from converters.masks import (
     CropMask,
     Ring,

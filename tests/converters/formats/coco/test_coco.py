@@ -13,8 +13,8 @@ from shapely.geometry import box
 
 import converters
 from converters.errors import DataError
-from converters.formats.coco import annotation_texts
-from converters.formats.coco_reading import ImageFinder, annotation_files, is_test
+from converters.formats.coco.coco import annotation_texts
+from converters.formats.coco.reading import ImageFinder, annotation_files, is_test
 from converters.masks import crop, encode_coco_rle, rasterize, rasterize_labels
 from converters.splits.split import make_split
 from converters.types import Instance, LabelSpace, Sample

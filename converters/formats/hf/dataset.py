@@ -39,9 +39,9 @@ from converters.errors import Problems
 from converters.files.images import Enlarge, image_bytes, image_suffix, stored_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
-from converters.formats import hf_rows
-from converters.formats.hf_card import card
-from converters.formats.hf_rows import FEATURES, RowImage, Rows, scan_rows, write_rows
+from converters.formats.hf import rows as hf_rows
+from converters.formats.hf.card import card
+from converters.formats.hf.rows import FEATURES, RowImage, Rows, scan_rows, write_rows
 from converters.formats.mask_layouts import decode_mask, encode_mask
 from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
 from converters.loss import ConversionLoss, lossless

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as pycoco
 
-from converters.formats.coco_borders import borders, fill
+from converters.formats.coco.borders import borders, fill
 from converters.masks import crop, rings
 
 # pycocotools does not know NumPy 2's keyword.

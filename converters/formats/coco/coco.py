@@ -14,7 +14,7 @@ COCO's polygons cannot have, is a run-length code. Layout `rle`: all objects are
 either case.
 
 COCO's pixels have an extent: the centre of pixel (0, 0) lies at (.5, .5). A polygon is the border
-of the object's pixels (`converters.formats.coco_borders`) in whole and half numbers. The
+of the object's pixels (`converters.formats.coco.borders`) in whole and half numbers. The
 annotator's vertices, moved by half a pixel, would give pycocotools a mean Dice of .963 with our
 masks at 512 x 512 pixels, .991 at 2048 x 2048; moved outwards as well, .992 and .999; the border
 gives 1, and `area` and `bbox` are those that pycocotools counts. It costs 80 kB of text for a hand
@@ -49,8 +49,8 @@ import cv2
 
 from converters.errors import Problems
 from converters.files.images import Enlarge, image_suffix, put_image
-from converters.formats.coco_reading import CocoReader, annotation_files, is_test
-from converters.formats.coco_shapes import encode_segmentations
+from converters.formats.coco.reading import CocoReader, annotation_files, is_test
+from converters.formats.coco.shapes import encode_segmentations
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.formats.yolo import file_names
 from converters.loss import ConversionLoss, lossless

@@ -36,7 +36,7 @@ not premultiply its alpha channel: all four channels are data.
 tensors of both.
 
 ```python
-from converters.formats.hf_dataset import Transform
+from converters.formats.hf.dataset import Transform
 
 rows["train"].set_transform(Transform(size_hw=(512, 512), classes={classes}))
 ```

@@ -1,4 +1,4 @@
-"""How files of COCO's annotations become samples; `converters.formats.coco` says which are read."""
+"""How files of COCO's annotations become samples; `coco.py` says which are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import configs
 from converters.errors import Problems
 from converters.files.images import read_size_hw
-from converters.formats.coco_shapes import decode_segmentation
+from converters.formats.coco.shapes import decode_segmentation
 from converters.formats.writing import record_fields
 from converters.types import Instance, LabelSpace, Sample
 

@@ -1,0 +1,1 @@
+"""COCO: reading, writing, and the pixels that pycocotools makes of a polygon."""

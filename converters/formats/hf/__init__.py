@@ -1,0 +1,1 @@
+"""Hugging Face data sets (the format `segformer`): Arrow and Parquet, and their card."""
