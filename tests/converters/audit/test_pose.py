@@ -8,6 +8,8 @@ import pytest
 from converters.audit.look import look
 from converters.audit.pose import align
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def looks(hands):
