@@ -127,6 +127,7 @@ def test_modules_do_not_import_each_other_in_a_circle():
     list(TopologicalSorter(graph()).static_order())
 
 
+@pytest.mark.slow
 def test_no_import_runs_back_up_from_folder_to_folder():
     rooms: dict[str, set[str]] = {}
     for module, others in graph().items():

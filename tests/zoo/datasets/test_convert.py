@@ -73,6 +73,7 @@ def test_crop_options_without_a_crop_are_refused(zoo, data, tmp_path, capsys):
     assert "expected with --crop GROUP" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_folds_are_described(zoo, data, tmp_path, capsys):
     out = ("--out", tmp_path / "split.json", "--folds", 2)
     zoo("split", data, *out, "--strategy", "stratified", "--describe")

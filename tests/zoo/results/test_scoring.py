@@ -254,6 +254,7 @@ def test_an_unknown_metric_is_refused(zoo, stores, data, capsys):
     assert "metric 'f1': expected of dice, iou" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_no_processes_are_refused(zoo, stores, data, capsys):
     zoo("evaluate", stores[0], "--data", data, "--jobs", 0, code=2)
     assert "jobs: expected 1 or more, found 0" in capsys.readouterr().err

@@ -177,6 +177,7 @@ class Scales(torch.nn.Module):
         return [finest, *(part(images) for part in self.coarse)] if self.training else finest
 
 
+@pytest.mark.slow
 def test_deep_supervision_trains_every_scale(
     make_job: Any, tiny_smp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
