@@ -1,7 +1,7 @@
 """Print the oldest versions that pyproject.toml allows, as constraints for pip.
 
 python tools/oldest_versions.py > oldest.txt
-pip install --constraint oldest.txt '.[yolo,dev]'
+pip install --constraint oldest.txt '.[yolo,sweep]'
 """
 
 from __future__ import annotations
