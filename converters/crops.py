@@ -21,6 +21,7 @@ from converters.masks import (
     rasterize,
     rasterize_labels,
     tight_box,
+    whole_pixels,
 )
 from converters.types import Frame, Instance, LabelSpace, Sample
 
@@ -157,9 +158,9 @@ def _shifted(geometry: Polygon | MultiPolygon, mask: CropMask, box: Box) -> Any:
     """The geometry whose pixels are exactly the window's."""
 
     def place(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        # Halves are rounded to even numbers, which an odd shift turns into odd ones.
-        moved, whole = points - box[:2], np.rint(points) - box[:2]
-        return np.where(np.rint(moved) == whole, moved, whole)
+        # Just below a half, the difference of two floats may lie on it.
+        moved, whole = points - box[:2], whole_pixels(points) - box[:2]
+        return np.where(whole_pixels(moved) == whole, moved, whole)
 
     shifted = shapely.transform(geometry, place)
     window = mask.window(box)

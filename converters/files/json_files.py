@@ -1,11 +1,83 @@
-"""JSON files of annotations, written as text that is the same every time."""
+"""JSON files: one reader, strict, with one line for what is wrong, and one way of writing."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
 def dump_json(record: Any) -> str:
     """Return a record as JSON for people; what JSON does not know becomes text."""
     return json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read a JSON file, whoever wrote it.
+
+    Args:
+        path: the file.
+        what: what it should be, for messages.
+
+    Raises:
+        ValueError: no such file, or none that holds JSON; the message names the file.
+    """
+    try:
+        return load_json(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: expected {what}: {error}") from None
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file for whoever names it in the error.
+
+    Raises:
+        ValueError: as `read_json`; the message does not name the file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"expected a JSON file, found: {error.strerror}") from None
+    return parse_json(content)
+
+
+def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """Return what a JSON text in UTF-8 holds.
+
+    Args:
+        content: of the file.
+        object_hook: takes each object, and gives what stands for it.
+
+    Raises:
+        ValueError: not JSON in UTF-8, a name that comes twice in an object, numbers of thousands
+            of digits, or brackets nested too deeply.
+    """
+
+    def build(pairs: list[tuple[str, Any]]) -> Any:
+        record = _object(pairs)
+        return object_hook(record) if object_hook else record
+
+    if not content.strip():
+        raise ValueError("expected JSON, found an empty file")
+    try:
+        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=build)
+    except UnicodeDecodeError as error:
+        found = f"byte 0x{error.object[error.start]:02x} at {error.start}"
+        raise ValueError(f"expected UTF-8, found {found}: save it as UTF-8") from None
+    except RecursionError:
+        raise ValueError("expected JSON, found brackets nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"expected JSON, found a broken file ({error})") from None
+    except ValueError as error:
+        # Python refuses numbers of thousands of digits, and says how to change that.
+        raise ValueError(f"expected JSON, found: {str(error).split(';')[0]}") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name '{twice:.40}' twice in one object")
+    return record

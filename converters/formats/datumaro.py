@@ -53,7 +53,7 @@ from converters.files.provenance import atomic_write_text
 from converters.formats.datumaro_reading import DatumaroReader
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
-from converters.masks import encode_coco_rle, rasterize
+from converters.masks import encode_coco_rle, rasterize, whole_pixels
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"}), "masks": frozenset({"subpixels"})}
@@ -177,10 +177,10 @@ def _is_ring(part: Polygon, size_hw: tuple[int, int]) -> bool:
 
 def _points(ring: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Move points (N, 2) to Datumaro's place and digits, each still nearest to the same pixel."""
-    pixels = np.rint(ring)
+    pixels = whole_pixels(ring)
     rounded = np.round(ring, _DIGITS)
     # 7.499 would become 7.5 and fall to the next pixel.
-    crossed = np.rint(rounded) != pixels
+    crossed = whole_pixels(rounded) != pixels
     rounded[crossed] = (pixels + np.clip(ring - pixels, -0.49, 0.49))[crossed]
     return np.round(rounded + 0.5, _DIGITS)
 

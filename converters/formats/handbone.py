@@ -40,7 +40,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import Problems
 from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
-from converters.files.json_files import dump_json
+from converters.files.json_files import dump_json, load_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
 from converters.formats.single_ring import joined_ring
@@ -211,7 +211,7 @@ def _index(root: Path, problems: Problems) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        records = _load_json(path)
+        records = load_json(path)
         if not isinstance(records, dict):
             raise ValueError(f"expected places with their keys, found {records!r:.40}")
     except ValueError as error:
@@ -290,7 +290,7 @@ class _Reader:
 
     def _instances(self, path: Path, place: str) -> tuple[Instance, ...]:
         try:
-            record = _load_json(path)
+            record = load_json(path)
             annotations = record.get("annotations") if isinstance(record, dict) else None
             if not isinstance(annotations, list):
                 raise ValueError("expected a list 'annotations', found none")
@@ -360,33 +360,3 @@ def _ring(points: object, label: str) -> np.ndarray[Any, Any]:
     if len(ring) < 3:
         raise ValueError(f"'{label}': expected at least 3 points, found {len(ring)}")
     return ring
-
-
-# --- JSON of unknown origin
-
-
-def _load_json(path: Path) -> Any:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=_object)
-    except OSError as error:
-        raise ValueError(f"expected a JSON file, found: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02x} at {error.start}"
-        raise ValueError(f"expected UTF-8, found {found}: save it as UTF-8") from None
-    except RecursionError:
-        raise ValueError("expected JSON, found brackets nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"expected JSON, found a broken file ({error})") from None
-    except ValueError as error:
-        # Python refuses numbers of thousands of digits, and says how to change that.
-        raise ValueError(f"expected JSON, found: {str(error).split(';')[0]}") from None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name '{twice:.40}' twice in one object")
-    return record

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from shapely.affinity import translate
 from shapely.geometry import MultiPolygon, Polygon, box
 
 from converters.masks import (
@@ -20,6 +21,7 @@ from converters.masks import (
     pack,
     rasterize,
     rasterize_labels,
+    tight_box,
     union,
     union_box,
     unpack,
@@ -126,7 +128,7 @@ def test_rasterize_is_fillpoly_on_the_whole_image(sample):
         expected = np.zeros(sample.size_hw, np.uint8)
         for part in instance.parts:
             rings = [part.exterior, *part.interiors]
-            points = [np.rint(np.array(ring.coords)[:-1]).astype(np.int32) for ring in rings]
+            points = [np.floor(np.array(ring.coords)[:-1] + 0.5).astype(np.int32) for ring in rings]
             one = np.zeros(sample.size_hw, np.uint8)
             expected |= cv2.fillPoly(one, points, (1,))
         mask = rasterize(instance.geometry, sample.size_hw)
@@ -334,3 +336,11 @@ def test_bit_and_channel_of_a_class(labels):
 def test_pack_refuses_an_unknown_label(labels):
     with pytest.raises(ValueError, match="label of 'hand_bones', found 'tooth'"):
         pack({"tooth": EMPTY}, labels, (4, 4))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2, 3])
+def test_halves_are_rounded_alike_wherever_they_lie(shift):
+    square = Polygon([(9.5, 9.5), (19.5, 9.5), (19.5, 19.5), (9.5, 19.5)])
+    moved = rasterize(translate(square, shift, shift), (40, 40))
+    assert tight_box(moved) == (10 + shift, 10 + shift, 11, 11)
+    assert moved.area == 11 * 11
