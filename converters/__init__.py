@@ -149,6 +149,7 @@ def write(
     layout: str = "",
     jobs: int = 1,
     enlarge: Enlarge | None = None,
+    links: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionLoss:
@@ -165,6 +166,8 @@ def write(
         layout: one that the format's `LOSES` names; "" takes the first of them.
         jobs: processes; the result does not depend on their number.
         enlarge: how crops come to their size; None takes Lanczos' kernel.
+        links: images become hard links where possible; else copies, which can be changed without
+            harm to the source.
         provenance: command, config and seed for `provenance.json`.
         progress: called with (done, total).
 
@@ -197,6 +200,7 @@ def write(
             layout=chosen,
             jobs=jobs,
             enlarge=enlarge or lanczos,
+            links=links,
             progress=progress,
         )
         return cast("ConversionLoss", module.write(samples, target))

@@ -1,7 +1,7 @@
 """Ultralytics' segmentation labels: one text line `class x1 y1 x2 y2 ...` for each object.
 
     OUT/data.yaml                       names, train, val; no `path`: the folder can be moved
-    OUT/images/{train,val}/NAME.png     hard links where possible
+    OUT/images/{train,val}/NAME.png     copies; hard links where asked for
     OUT/labels/{train,val}/NAME.txt
     OUT/images.json                     NAME -> key, size, group
 
@@ -30,7 +30,7 @@ import yaml
 from shapely.geometry import Polygon
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
+from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.single_ring import joined_ring
@@ -63,7 +63,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
         (sample, name, "val" if sample.key in target.held_out else "train")
         for name, sample in zip(file_names(samples), samples, strict=True)
     ]
-    encode = partial(_write_sample, target.folder, target.labels, target.enlarge)
+    encode = partial(_write_sample, target.folder, target.labels, target.put_image)
     loss = sum(target.each(encode, tasks), ConversionLoss())
     index = {name: sample_record(sample) for sample, name, _ in tasks}
     atomic_write_text(target.folder / "images.json", dump_json(index))
@@ -72,11 +72,11 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
 
 
 def _write_sample(
-    folder: Path, labels: LabelSpace, enlarge: Enlarge, task: tuple[Sample, str, str]
+    folder: Path, labels: LabelSpace, put: PutImage, task: tuple[Sample, str, str]
 ) -> ConversionLoss:
     sample, name, subset = task
     text, lost = label_text(sample, labels)
-    put_image(sample, folder / "images" / subset / (name + image_suffix(sample)), enlarge)
+    put(sample, folder / "images" / subset / (name + image_suffix(sample)))
     (folder / "labels" / subset / f"{name}.txt").write_bytes(text)
     return lost
 

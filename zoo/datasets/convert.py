@@ -26,6 +26,7 @@ def convert(
     layout: str = "",
     crop_plan: CropPlan | None = None,
     jobs: int = 1,
+    links: bool = False,
     command: Sequence[str],
     report: Report,
     say: Callable[[str], None] = lambda line: None,
@@ -53,6 +54,7 @@ def convert(
         layout=layout,
         jobs=jobs,
         enlarge=open_enlarger(crop_plan) if crop_plan else None,
+        links=links,
         provenance=_provenance(data, crop_plan, command),
         progress=lambda done, total: report(done, total, ""),
     )

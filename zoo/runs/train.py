@@ -11,7 +11,14 @@ from typing import Any
 import yaml
 
 from converters.edits.edits import Edits
-from converters.files.provenance import atomic_write_text, read_provenance, write_provenance
+from converters.files.atomic import is_leftover, unfinished
+from converters.files.outputs import real_place
+from converters.files.provenance import (
+    PROVENANCE,
+    atomic_write_text,
+    read_provenance,
+    write_provenance,
+)
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_config
@@ -164,14 +171,31 @@ def _open_run(
         if _read_settings(file, type(config)) != wanted or learnt_from != expected:
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
         return False
-    if out.exists() and any(out.iterdir()):
+    place = real_place(out)
+    if place.exists() and not _is_unfinished(place):
         raise ValueError(f"{out}: expected a run or an empty folder, found other files")
-    out.mkdir(parents=True, exist_ok=True)
-    split.save(out / "split.json")
     settings = {**wanted, "fold": fold, "edits": edits and edits.digest}
-    write_provenance(out, list(command), settings, config.seed, split.digest)
-    atomic_write_text(file, text)
+    with unfinished(place) as folder:
+        folder.mkdir()
+        split.save(folder / "split.json")
+        write_provenance(folder, list(command), settings, config.seed, split.digest)
+        atomic_write_text(folder / "config.yaml", text)
     return True
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Tell whether a folder is empty, or has no more than the first files of a run."""
+    if not out.is_dir():
+        return False
+    names = {path.name for path in out.iterdir() if not is_leftover(path)}
+    if not names <= {"split.json", PROVENANCE}:
+        return False
+    if PROVENANCE in names and "versions" not in read_provenance(out):
+        return False
+    try:
+        return "split.json" not in names or bool(Split.load(out / "split.json"))
+    except ValueError:
+        return False
 
 
 def wait_for_run(out: Path) -> None:
