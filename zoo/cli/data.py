@@ -142,7 +142,7 @@ def convert(
             say=say,
         )
     say(f"{out}: {count} images")
-    say(loss or "nothing was lost: every object's pixels come back as they were")
+    say(loss)
 
 
 @command()

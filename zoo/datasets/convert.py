@@ -13,6 +13,8 @@ from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.progress import Report
 from zoo.source import DataSource
 
+_LOSSLESS = "nothing was lost: every object's pixels come back as they were"
+
 
 def convert(
     data: DataSource,
@@ -58,7 +60,9 @@ def convert(
         provenance=_provenance(data, crop_plan, command),
         progress=lambda done, total: report(done, total, ""),
     )
-    return len(samples), loss.describe()
+    if not any(sample.instances for sample in samples):
+        return len(samples), "no objects: there was nothing to lose"
+    return len(samples), loss.describe() or _LOSSLESS
 
 
 def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:
