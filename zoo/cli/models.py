@@ -68,6 +68,8 @@ def train(
             return
         last = train_run(family, config, source, out, fold=fold, report=report, **common)
     say(f"{out}: validation Dice {float(last['val_dice']):.4f}" if last else f"{out}: done")
+    if last and float(last["val_dice"]) == 0:
+        say(f"{out}: the network finds nothing in held-out images: train longer, or lower the rate")
 
 
 @command()

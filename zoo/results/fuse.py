@@ -16,7 +16,7 @@ from fusion.rules.file import check_names, check_options, load_rule
 from fusion.sources import submission
 from zoo.progress import Report
 from zoo.results.chunks import Executor, FlagRow, fused_rows
-from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path, store_labels
+from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path
 from zoo.results.labels import write_labels
 from zoo.results.sources import give_images, open_sources
 from zoo.results.store import write_store
@@ -113,7 +113,7 @@ def fuse(
         labels_name=labels_name,
     )
     if to == STORE:
-        write_store(ensemble, rule, out, store_labels(ensemble, labels_name), executor, report)
+        write_store(ensemble, rule, out, executor, report)
         return FusionResult(len(ensemble.images))
     written, loss = 0, ""
     with fused_rows(

@@ -42,7 +42,7 @@ def check_fusion(
     Raises:
         ValueError: a floor beyond 0 to 1, or of a store; sizes or images that nobody knows; `out`
             is somebody else's, or a source; images that a submission cannot tell apart; a store
-            whose label space nobody could find.
+            whose label space nobody knows.
     """
     if not 0 <= floor <= 1:
         raise ValueError(f"--floor: expected 0 to 1, found {floor}")
@@ -54,7 +54,7 @@ def check_fusion(
         if source.path.resolve() == out.resolve():
             raise ValueError(f"{out}: expected another place than that of a source, which it is")
     if to == STORE:
-        store_labels(ensemble, labels_name)
+        _check_labels(ensemble, labels_name)
     if to == CSV:
         file_names(ensemble)
 
@@ -89,19 +89,9 @@ def flags_path(out: Path) -> Path:
     return out.with_name(f"{out.stem if out.suffix == '.csv' else out.name}.flags.csv")
 
 
-def store_labels(ensemble: Ensemble, labels_name: str | None) -> str:
-    """Return the name or file by which whoever reads a store finds its label space.
-
-    Args:
-        ensemble: the sources; the first store among them names it.
-        labels_name: how the user called the label space of submissions.
-
-    Raises:
-        ValueError: nobody names it.
-    """
-    for source in ensemble.sources:
-        if isinstance(source, PredictionStore):
-            return source.manifest.labels
+def _check_labels(ensemble: Ensemble, labels_name: str | None) -> None:
+    """Make sure that a store's label space is known: submissions alone tell but its names."""
+    if any(isinstance(source, PredictionStore) for source in ensemble.sources):
+        return
     if labels_name is None and ensemble.labels.name != DEFAULT_LABELS:
         raise ValueError("--format store: expected --labels with the classes of the submissions")
-    return labels_name or DEFAULT_LABELS

@@ -22,10 +22,11 @@ from converters.files.provenance import (
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_config
-from zoo.contract import TrainJob
+from zoo.contract import DivergedError, TrainJob
 from zoo.families import load_family
 from zoo.progress import Report
 from zoo.run_files.metrics import last_row, read_rows
+from zoo.run_files.notes import mark_failed
 from zoo.source import DataSource
 from zoo.tracking import is_first_process, tracked
 from zoo.tracking.alerts import noticed
@@ -61,7 +62,8 @@ def train(
         say: takes a line to show before training, on a GPU: how much memory it will need.
 
     Raises:
-        ValueError: bad config, data or split, or `out` holds a run with other settings.
+        ValueError: bad config, data or split, `out` holds a run with other settings, or the
+            training diverged.
     """
     family = load_family(family_name)
     config = load_config(family.Config, family_name, config_name, changes)
@@ -84,7 +86,11 @@ def train(
         _tell_memory(config, family_name, out, say)
         with noticed(config, job), tracked(config, job, family) as told:
             family.train(config, told)
-    except ValueError:
+        if is_first_process():
+            mark_failed(out, None)
+    except ValueError as error:
+        if isinstance(error, DivergedError) and is_first_process():
+            mark_failed(out, str(error))
         # What the user is about to mend may be a setting: a run that never began is no run.
         if is_new and not any((out / "checkpoints").glob("*")):
             shutil.rmtree(out)
