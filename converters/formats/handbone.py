@@ -43,6 +43,7 @@ from converters.files.images import PutImage, image_suffix, is_image, read_size_
 from converters.files.json_files import dump_json, load_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
+from converters.formats.plausible import keep_plausible
 from converters.formats.single_ring import joined_ring
 from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
 from converters.loss import ConversionLoss, lossless, measure
@@ -255,6 +256,10 @@ class _Reader:
                 size_hw = read_size_hw(image)
                 if expected not in (None, list(size_hw)):
                     raise ValueError(f"expected {expected} as in {INDEX}, found {list(size_hw)}")
+                # The objects of a crop may go on far beyond it.
+                if "frame" not in fields and instances:
+                    report = partial(self._report, files[place], place=place)
+                    instances = keep_plausible(instances, size_hw, report)
                 yield Sample(image=image, size_hw=size_hw, instances=instances, **fields)
             except ValueError as error:
                 self._report(image, error, place)

@@ -29,9 +29,9 @@ image that several files name must have the same objects in all of them. A file 
 categories is known annotates something else (RAM-H1200 keeps bones and erosions in two files of a
 folder) and is left out if another file's are known.
 
-A polygon holds the pixels whose centres lie inside it, as pycocotools has it; an object that is
-thinner than that keeps the pixels of its outline. Every annotation becomes an instance, also one
-with `iscrowd`.
+A polygon holds the pixels that pycocotools gives it (`converters.formats.coco.filling`). An object
+that has none, because it is thinner than a pixel, keeps the pixels of its outline. Every annotation
+becomes an instance, also one with `iscrowd`.
 """
 
 from __future__ import annotations
