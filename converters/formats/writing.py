@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from converters.files.images import Enlarge, PutImage, put_image
+from converters.files.json_files import load_json
 from converters.files.provenance import result_folder
 from converters.parallel import map_ordered
 from converters.splits.split import Split
@@ -154,7 +154,7 @@ def read_index(root: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
+        index = load_json(path)
         return {str(name): record_fields(record) for name, record in index.items()}
-    except (AttributeError, RecursionError, ValueError) as error:
+    except (AttributeError, ValueError) as error:
         raise ValueError(f"{path}: expected names with their keys, found: {error}") from None

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from zoo.cli.faults import INTERRUPTED
+
 app = typer.Typer(
     name="zoo",
     no_args_is_help=True,
@@ -58,7 +60,11 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
                 for option in _OUTPUTS:
                     if place := given.get(option):
                         stack.enter_context(only_writer(place))
-                function(**given)
+                try:
+                    function(**given)
+                except KeyboardInterrupt:
+                    say_interrupted()
+                    raise typer.Exit(INTERRUPTED) from None
 
         app.command(name)(alone)
         return function
@@ -104,6 +110,11 @@ def options(
     ] = False,
 ) -> None:
     """Segmentation of overlapping structures: convert, train, predict, fuse, evaluate."""
+
+
+def say_interrupted() -> None:
+    """Say that the user ended the command."""
+    typer.echo("zoo: interrupted: the same command goes on, or starts again", err=True)
 
 
 def say(text: str) -> None:

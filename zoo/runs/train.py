@@ -17,6 +17,7 @@ from converters.files.provenance import (
     PROVENANCE,
     atomic_write_text,
     read_provenance,
+    require_provenance,
     write_provenance,
 )
 from converters.splits.split import Split
@@ -139,7 +140,12 @@ def divide(
     if split_path is None and not inside.is_file():
         raise ValueError(f"{path}: expected --split split.json; make one with: zoo split {path}")
     split = Split.load(split_path or inside)
-    written = read_provenance(path).get("fold") if inside.is_file() else None
+    written = require_provenance(path).get("fold") if inside.is_file() else None
+    if inside.is_file() and written is None and data.format == own_format:
+        raise ValueError(
+            f"{path / PROVENANCE}: expected the fold that the data set was written for, found "
+            "none: which of its images are held out is not known; convert it again"
+        )
     if written is not None and fold not in (None, written):
         raise ValueError(f"{path}: was written for fold {written}, found --fold {fold}")
     chosen = fold if fold is not None else written or 0

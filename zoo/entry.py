@@ -1,0 +1,16 @@
+"""Where `zoo` begins: Ctrl-C is one line, also while the first libraries are loaded."""
+
+from __future__ import annotations
+
+import sys
+
+
+def run() -> None:
+    """Run the command line."""
+    try:
+        from zoo.cli import main
+
+        main()
+    except KeyboardInterrupt:
+        print("zoo: interrupted", file=sys.stderr)
+        sys.exit(130)
