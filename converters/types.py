@@ -13,7 +13,7 @@ import yaml
 from shapely.geometry import MultiPolygon, Polygon
 
 import configs
-from converters.files.strict_yaml import read_yaml
+from converters.strict_yaml import read_yaml
 
 # OpenCV draws on 32 bits.
 FARTHEST_PX = 1e9

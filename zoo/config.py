@@ -21,7 +21,7 @@ from pydantic import (
 
 import configs
 from converters.errors import one_line
-from converters.files.strict_yaml import read_yaml
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.files.atomic import unfinished
-from converters.files.json_files import read_json
+from converters.files.json_files import load_json, read_json
 from converters.files.outputs import check_result, listing, real_place
 
 PROVENANCE = "provenance.json"
@@ -95,8 +95,8 @@ def write_provenance(
 def read_provenance(folder: Path) -> dict[str, Any]:
     """Read a folder's `provenance.json`; empty where there is none that can be read."""
     try:
-        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = load_json(folder / PROVENANCE)
+    except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from zoo.cli import data, models, reports, results, runs
-from zoo.cli.faults import describe_fault
+from zoo.cli.faults import INTERRUPTED, describe_fault
 from zoo.cli.options import app
 
 # What a user can mend; of another error the traceback is shown.
@@ -27,6 +27,11 @@ def main(arguments: list[str] | None = None) -> None:
     rest = [argument for argument in given if argument != "--debug"]
     try:
         app(rest)
+    except SystemExit as ended:
+        # Typer has made this of Ctrl-C.
+        if ended.code == INTERRUPTED:
+            typer.echo("zoo: interrupted: the same command goes on, or starts again", err=True)
+        raise
     except Exception as error:
         fault = describe_fault(error)
         if "--debug" in given or not (fault or isinstance(error, _MENDED)):

@@ -12,8 +12,6 @@ from typing import Annotated, Any
 
 import typer
 
-from zoo.cli.faults import INTERRUPTED
-
 app = typer.Typer(
     name="zoo",
     no_args_is_help=True,
@@ -60,11 +58,7 @@ def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable
                 for option in _OUTPUTS:
                     if place := given.get(option):
                         stack.enter_context(only_writer(place))
-                try:
-                    function(**given)
-                except KeyboardInterrupt:
-                    say_interrupted()
-                    raise typer.Exit(INTERRUPTED) from None
+                function(**given)
 
         app.command(name)(alone)
         return function
@@ -110,11 +104,6 @@ def options(
     ] = False,
 ) -> None:
     """Segmentation of overlapping structures: convert, train, predict, fuse, evaluate."""
-
-
-def say_interrupted() -> None:
-    """Say that the user ended the command."""
-    typer.echo("zoo: interrupted: the same command goes on, or starts again", err=True)
 
 
 def say(text: str) -> None:

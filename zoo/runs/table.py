@@ -11,8 +11,8 @@ from typing import Any
 
 from converters.files.outputs import check_file
 from converters.files.provenance import atomic_write_text, read_provenance
-from converters.files.strict_yaml import read_mapping
 from converters.splits.split import Split
+from converters.strict_yaml import read_mapping
 from converters.types import LabelSpace
 from zoo.options import as_text
 from zoo.run_files.metrics import Row, best_row, read_rows

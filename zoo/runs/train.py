@@ -21,6 +21,7 @@ from converters.files.provenance import (
     write_provenance,
 )
 from converters.splits.split import Split
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_config
 from zoo.contract import DivergedError, TrainJob
@@ -219,7 +220,7 @@ def wait_for_run(out: Path) -> None:
 
 def _read_settings(file: Path, model: type[RunConfig]) -> Any:
     """Read a run's config; keys that it is too old to have get the values that they stand for."""
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found = read_yaml(file, "a run's settings")
     if not isinstance(found, dict):
         return found
     try:

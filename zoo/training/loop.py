@@ -215,12 +215,12 @@ def _fit(trainer: L.Trainer, module: NetworkModule, resume: Path) -> None:
     ready = resume if resume.is_file() else None
     try:
         trainer.fit(module, ckpt_path=ready, weights_only=True)
-    except SystemExit:
-        # Ctrl-C: Lightning has ended the training in good order, and would exit with 1.
-        raise KeyboardInterrupt from None
     except SIGTERMException:
         # Lightning's own exit code would be that of success.
         raise SystemExit(128 + signal.SIGTERM) from None
+    except SystemExit:
+        # Ctrl-C: Lightning has ended the training in good order, and would exit with 1.
+        raise KeyboardInterrupt from None
     except (RuntimeError, pickle.UnpicklingError, KeyError) as error:
         if ready is None or trainer.global_step:
             raise

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_serializer, model_validator
 
 import configs
-from converters.files.strict_yaml import read_yaml
+from converters.strict_yaml import read_yaml
 from zoo.config import StrictModel, check_config
 from zoo.options import as_text
 

@@ -19,7 +19,7 @@ from converters.files.provenance import (
     read_provenance,
     write_provenance,
 )
-from converters.files.strict_yaml import read_yaml
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_config
 from zoo.families import load_family
