@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from converters.files.json_files import read_json
 from zoo.run_files.checkpoints import check_alike, find_weights, read_weights
 from zoo.runs.run import Run, known_split
 
