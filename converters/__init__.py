@@ -38,7 +38,7 @@ __all__ = [
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
     "handbone": "converters.formats.handbone",
-    "yolo": "converters.formats.yolo",
+    "yolo": "converters.formats.yolo.yolo",
     "masks": "converters.formats.masks",
     "segformer": "converters.formats.hf.dataset",
     "datumaro": "converters.formats.datumaro",

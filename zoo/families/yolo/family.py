@@ -19,9 +19,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-import converters.formats.yolo
+import converters
 from converters.files.images import image_suffix, read_pixels
+from converters.files.provenance import read_provenance
 from converters.formats.writing import read_index
+from converters.formats.yolo.config import YoloConfig as DataConfig
+from converters.formats.yolo.yolo import file_names
 from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import Scores
 from fusion.types import Evidence, Kind, Prediction
@@ -104,17 +107,24 @@ def _score(network: nn.Module, config: YoloConfig, job: TrainJob, device: torch.
 def label_files(job: TrainJob) -> list[Path]:
     """Return the training images where Ultralytics finds their labels; write those first.
 
-    A data set in Ultralytics' own format is used where it is; another one is converted into the
-    run folder, once.
+    A data set that was written in Ultralytics' own format is used where it is; another one is
+    converted into the run folder, once, and so is one of others: Ultralytics goes by the numbers of
+    its classes, not by their names.
     """
-    if job.data_format == "yolo" and not job.is_edited:
+    if job.data_format == "yolo" and not job.is_edited and _is_ours(job):
         return [cast("Path", sample.image) for sample in job.train]
     samples = [*job.train, *job.val]
     folder = job.out / "data"
     if not _is_written(folder, samples):
         converters.write(samples, folder, format="yolo", labels=job.labels, split=division(job))
-    named = zip(converters.formats.yolo.file_names(samples), job.train, strict=False)
+    named = zip(file_names(samples), job.train, strict=False)
     return [folder / "images" / "train" / (name + image_suffix(sample)) for name, sample in named]
+
+
+def _is_ours(job: TrainJob) -> bool:
+    names = DataConfig.load(job.data).names
+    is_written = read_provenance(job.data).get("kind") == "yolo"
+    return is_written and names == dict(enumerate(job.labels.names))
 
 
 def _is_written(folder: Path, samples: Sequence[Sample]) -> bool:

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import configs
-import converters.formats.yolo
+import converters
 from converters.masks import rasterize
 from converters.splits.split import make_split
 from converters.types import Instance, LabelSpace, Sample

@@ -18,10 +18,12 @@ Coordinates are (x + 0.5) / width: Ultralytics multiplies by the width and trunc
 the pixel again; at other sizes the point stays at the pixel's centre. Others write x / width. The
 pixel that is read is floor(x * width + .02), which is the right one for both.
 
-What is read: `names` as a list or with numbers; `train`, `val` and `test` as a folder, a list of
-images in a .txt file (as CVAT exports it), or several of them; nothing outside the folder is looked
-for. An image without a label file has no objects, and that is said; where no image has one, or some
-have none while there are label files without an image, the data set is refused.
+What is read: `names` as a list or with numbers, in any order, found by name or alias; `train`,
+`val` and `test` as a folder, a list of images in a .txt file (as CVAT exports it), or several of
+them; a path of another machine by its end. Nothing outside the folder is looked for. An image with
+an empty label file, or with none, has no objects, as for Ultralytics; but where no image has a
+label file, or some have none while there are label files without an image, the data set is refused.
+All that has no partner is said.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.single_ring import joined_ring
 from converters.formats.writing import WriteTarget, check_labels, sample_record
-from converters.formats.yolo_reading import YoloConfig, YoloReader, config_file
+from converters.formats.yolo.config import YoloConfig, config_file
+from converters.formats.yolo.reading import YoloReader
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import Ring, rasterize, rasterize_labels, rings
 from converters.types import Instance, LabelSpace, Sample

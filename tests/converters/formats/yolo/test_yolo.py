@@ -14,8 +14,8 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 import converters
 from converters import DataError
-from converters.formats import yolo
 from converters.formats.single_ring import joined_ring
+from converters.formats.yolo import yolo
 from converters.masks import crop, outline, rasterize, rasterize_labels, rings
 from converters.splits.split import make_split
 from converters.types import Instance, LabelSpace, Sample
@@ -178,8 +178,8 @@ def test_an_image_without_a_label_file_is_empty_where_nobody_wrote_one(folder, s
     [
         ("0 0.1 0.1 0.2 0.2", "found only a box"),
         ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "at least 3 points x y, found 7"),
-        ("29 0.1 0.1 0.2 0.2 0.3 0.3", "a class of data.yaml, found 29"),
-        ("-1 0.1 0.1 0.2 0.2 0.3 0.3", "a class of data.yaml, found -1"),
+        ("29 0.1 0.1 0.2 0.2 0.3 0.3", "a class of data.yaml, 0 to 28, found 29"),
+        ("-1 0.1 0.1 0.2 0.2 0.3 0.3", "a class of data.yaml, 0 to 28, found -1"),
         ("x 0.1 0.1 0.2 0.2 0.3 0.3", "a class and coordinates"),
     ],
 )

@@ -130,7 +130,7 @@ def test_another_kind_of_file_is_one_line(config, message, make):
 def test_labels_in_a_folder_of_another_name_are_refused(make):
     root = make()
     (root / "labels").rename(root / "label")
-    with pytest.raises(ValueError, match=r"any of 2 images; 2 text files elsewhere \(label/"):
+    with pytest.raises(ValueError, match=r"any of 2 images, and 2 other text files \(label/"):
         read(root)
 
 

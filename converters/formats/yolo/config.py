@@ -1,0 +1,302 @@
+"""Ultralytics' data.yaml: the classes, and where the images are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from converters.errors import Problems
+from converters.files.images import is_image
+from converters.files.names import normal_name
+from converters.strict_yaml import read_mapping, read_yaml
+
+USUAL = ("data.yaml", "dataset.yaml")
+_SUBSETS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
+# Folders of that name hold other images each; a path is not cut behind one.
+_DIVIDING = frozenset({"train", "val", "valid", "validation", "test"})
+_SHOWN = 3
+
+
+# --- the file
+
+
+def config_file(root: Path) -> Path | None:
+    """Return a data set's YAML file: `data.yaml`, or the one that names classes and images.
+
+    Of several `dataset.yaml` is meant, or the one that is called as the folder is.
+    """
+    if (root / USUAL[0]).is_file():
+        return root / USUAL[0]
+    found = _files_naming_images(root)
+    for name in (USUAL[1], f"{root.resolve().name}.yaml"):
+        if len(found) > 1 and root / name in found:
+            return root / name
+    return found[0] if len(found) == 1 else None
+
+
+def _yaml_files(root: Path) -> list[Path]:
+    found = (path for path in sorted(root.glob("*.y*ml")) if path.suffix in (".yaml", ".yml"))
+    return [path for path in found if path.is_file() and not path.name.startswith(".")]
+
+
+def _files_naming_images(root: Path) -> list[Path]:
+    return [path for path in _yaml_files(root) if _names_images(path)]
+
+
+def _names_images(path: Path) -> bool:
+    try:
+        record = read_yaml(path, "YAML")
+    except ValueError:
+        return False
+    return isinstance(record, dict) and {"names", "train"} <= set(record)
+
+
+def _require_file(root: Path) -> Path:
+    if (path := config_file(root)) is not None:
+        return path
+    expected = f"{root}: expected Ultralytics' {' or '.join(USUAL)}, with `names` and `train`"
+    if several := _files_naming_images(root):
+        names = some((path.name for path in several), "{} files of the kind")
+        raise ValueError(f"{expected}; found {names}: call the right one {USUAL[0]}")
+    if (path := root / USUAL[1]).is_file():
+        return path
+    if others := _yaml_files(root):
+        raise ValueError(f"{expected}; found neither of them in {others[0].name}")
+    if below := sorted(root.glob("*/data.yaml")):
+        raise ValueError(f"{expected}; found it in a folder below: give {below[0].parent}")
+    raise ValueError(
+        f"{expected}; found none: write one, see https://docs.ultralytics.com/datasets"
+    )
+
+
+@dataclass(frozen=True)
+class YoloConfig:
+    """What a data set's YAML file says.
+
+    Attributes:
+        root: the data set's folder; nothing is looked for outside.
+        path: the file.
+        record: its content.
+    """
+
+    root: Path
+    path: Path
+    record: Mapping[str, Any]
+
+    @classmethod
+    def load(cls, root: Path) -> YoloConfig:
+        """Find and read the file.
+
+        Raises:
+            ValueError: no such file, or one of another task.
+        """
+        path = _require_file(root)
+        record = read_mapping(path, "Ultralytics' data set")
+        if "kpt_shape" in record:
+            raise ValueError(
+                f"{path}: expected labels of segments, found 'kpt_shape': these are key points "
+                "(pose), which have no outlines"
+            )
+        return cls(root, path, record)
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """Number of a class -> its name.
+
+        Raises:
+            ValueError: no names, one that comes twice, or not as many as `nc` says.
+        """
+        found = self.record.get("names")
+        pairs = list(enumerate(found)) if isinstance(found, list) else []
+        pairs = list(found.items()) if isinstance(found, dict) else pairs
+        try:
+            numbers = [int(str(number)) for number, _ in pairs]
+        except ValueError:
+            numbers = []
+        if not numbers or min(numbers) < 0:
+            raise ValueError(
+                f"{self.path}: expected 'names', a list of class names or numbers with names, "
+                f"found {found!r:.80}"
+            )
+        given = [self._class_name(name) for _, name in pairs]
+        if twice := sorted({str(x) for x in [*numbers, *given] if [*numbers, *given].count(x) > 1}):
+            raise ValueError(f"{self.path}: expected each class once, found '{twice[0]}' twice")
+        said = self.record.get("nc")
+        if said is not None and str(said) not in (str(len(given)), f"{len(given)}.0"):
+            raise ValueError(
+                f"{self.path}: expected as many 'names' as 'nc' says, {said!r:.20}; found "
+                f"{len(given)}: correct one of them"
+            )
+        return dict(zip(numbers, given, strict=True))
+
+    def _class_name(self, name: object) -> str:
+        # YAML takes an unquoted yes, no, on or off for a truth value.
+        if isinstance(name, bool) or not isinstance(name, str | int | float):
+            raise ValueError(
+                f"{self.path}: 'names': expected class names, found {name!r:.40}: put it in quotes"
+            )
+        return str(name)
+
+    # --- where images are
+
+    def places(self, subset: str) -> dict[str, list[str]]:
+        """Return what the file names as images, by Ultralytics' subset.
+
+        Raises:
+            ValueError: an entry that is no path or list of paths, or none at all.
+        """
+        found: dict[str, list[str]] = {}
+        for kind in _SUBSETS[subset]:
+            # Ultralytics takes this name, too.
+            entry = self.record.get("validation") if kind == "val" else None
+            entry = self.record.get(kind) or entry
+            if not entry:
+                continue
+            entries = entry if isinstance(entry, list) else [entry]
+            if not all(isinstance(name, str) and name for name in entries):
+                raise ValueError(
+                    f"{self.path}: '{kind}': expected a folder, a list of images (.txt), or "
+                    f"several of them, found {entry!r:.80}"
+                )
+            found[kind] = entries
+        if not found and subset != "test":
+            raise ValueError(f"{self.path}: expected 'train' with folders of images, found none")
+        return found
+
+    def find(self, name: str, beside: Path | None = None) -> Path | None:
+        r"""Return what a path means below the data set's folder; None where nothing is there.
+
+        What another machine calls it (`/content/set/images/train`, `C:\set\images\train`), and
+        `../train/images`, as Roboflow writes it, is found by its end. That holds the last folder
+        which tells a subset: `train/images` and `val/images` are never both `images`.
+
+        Args:
+            name: of a folder or a file.
+            beside: a folder in which it is looked for, too; first where the name begins with `./`.
+        """
+        parts = _parts(name)
+        bases = self._bases
+        if beside is not None:
+            bases = [beside, *bases] if name.startswith("./") else [*bases, beside]
+        dividing = (i for i, part in enumerate(parts) if part.lower() in _DIVIDING)
+        home = self.root.resolve()
+        for start in range(max(dividing, default=len(parts) - 1) + 1):
+            for base in bases:
+                place = _existing(base, parts[start:])
+                if place is not None and place.resolve().is_relative_to(home):
+                    return place
+        return None
+
+    @cached_property
+    def _bases(self) -> list[Path]:
+        """The folders that `path` can mean, which may be another machine's, and the root."""
+        path = self.record.get("path")
+        parts = _parts(path) if isinstance(path, str) else []
+        folders = (self.root.joinpath(*parts[start:]) for start in range(len(parts)))
+        return [*(folder for folder in folders if folder.is_dir()), self.root]
+
+    def images(self, subset: str, problems: Problems) -> dict[Path, str]:
+        """Return the images, each with Ultralytics' subset that names it first.
+
+        Args:
+            subset: `train`, `test` or `all`.
+            problems: takes down lists that name images which are not there.
+
+        Raises:
+            ValueError: a folder or list that is not there, or no image at all.
+        """
+        found: dict[Path, str] = {}
+        empty: list[Path] = []
+        for kind, names in self.places(subset).items():
+            for name in names:
+                if (place := self._find_place(kind, name, subset, problems)) is None:
+                    continue
+                images = self._folder(place) if place.is_dir() else self._listed(place, problems)
+                listed = list(images)
+                found |= {image: kind for image in listed if image not in found}
+                empty += [] if listed else [place]
+        for place in empty:
+            if not found and not problems.found:
+                raise ValueError(f"{self.path}: {self._describe_empty(place)}")
+            problems.note(f"{self.path}: {self._describe_empty(place)}")
+        return found
+
+    def _find_place(self, kind: str, name: str, subset: str, problems: Problems) -> Path | None:
+        place = self.find(name)
+        if place is not None and (place.is_dir() or place.suffix.lower() == ".txt"):
+            return place
+        what = f"{self.path}: '{kind}': expected a folder of images below {self.root}, or a list "
+        what += f"of them (.txt), found {name!r:.80}, which is "
+        what += "not there" if place is None else "another file"
+        # Roboflow names a folder of test images where it has exported none.
+        if kind == "test" and subset == "all":
+            problems.note(f"{what}: read without test images")
+            return None
+        raise ValueError(f"{what}: put the images there, or correct the path")
+
+    def _describe_empty(self, place: Path) -> str:
+        short = place.relative_to(self.root).as_posix()
+        files = [path for path in sorted(place.rglob("*")) if path.is_file()]
+        others = (path.relative_to(self.root).as_posix() for path in files)
+        what = some(others, "{} other files") if files else "nothing"
+        return f"expected images in {short}, found {what}"
+
+    def _folder(self, folder: Path) -> Iterator[Path]:
+        return (path for path in sorted(folder.rglob("*")) if is_image(path))
+
+    def _listed(self, path: Path, problems: Problems) -> Iterator[Path]:
+        gone = []
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except OSError as error:
+            raise ValueError(
+                f"{path}: expected a list of images, found: {error.strerror}"
+            ) from None
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{path}: expected a list of images in UTF-8, found: {error}"
+            ) from None
+        for line in filter(None, map(str.strip, lines)):
+            image = self.find(line, path.parent)
+            if image is not None and image.is_file():
+                yield image
+            else:
+                gone.append(line)
+        if gone:
+            what = some(gone, "{} lines that name none")
+            problems.add(path, f"expected images below {self.root}, found {what}")
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+
+
+def _existing(base: Path, parts: Iterable[str]) -> Path | None:
+    """Return what is there below a folder, however its names write their accents."""
+    place = base.joinpath(*parts)
+    try:
+        if place.exists() or place.as_posix().isascii():
+            return place if place.exists() else None
+        for part in parts:
+            if not (base / part).exists():
+                names = {normal_name(path.name): path.name for path in base.iterdir()}
+                part = names.get(normal_name(part), part)
+            base /= part
+    except OSError:
+        # Too long a name, or a file where a folder should be.
+        return None
+    return base if base.exists() else None
+
+
+def some(names: Iterable[str], what: str) -> str:
+    """Say how many there are, and the first of them.
+
+    >>> some("abcd", "{} letters")
+    '4 letters (a, b, c, ...)'
+    """
+    listed = list(names)
+    shown = ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
+    return f"{what.format(len(listed))} ({shown})"

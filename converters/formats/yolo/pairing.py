@@ -1,0 +1,209 @@
+"""Which label file belongs to which image, and what has no partner on either side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from converters.errors import Problems
+from converters.files.images import is_image
+from converters.files.names import normal_name
+from converters.formats.yolo.config import some
+
+# What annotation tools put beside label files.
+_NO_LABELS = frozenset({"classes", "obj", "train", "val", "test", "readme", "notes"})
+# What lies beside images and is none.
+_NO_IMAGES = frozenset({".txt", ".cache", ".json", ".yaml", ".yml", ".npy", ".md", ".csv", ".xml"})
+_LABEL_SUFFIX = ".txt"
+# A class and the two corners of a box; the least that a line of labels can be.
+_LEAST_FIELDS = 5
+
+
+def label_place(image: Path) -> Path:
+    """Return where Ultralytics looks for an image's labels: the last `images` becomes `labels`.
+
+    >>> label_place(Path("images/train/a.png")).as_posix()
+    'labels/train/a.txt'
+    """
+    *folders, name = image.parts
+    last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
+    swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
+    return Path(*swapped, name).with_suffix(_LABEL_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The images of a data set and the label files in its folder.
+
+    A name's accents may be written in either way, and `.TXT` is `.txt`.
+
+    Attributes:
+        root: the data set's folder.
+        images: those that are read, each with Ultralytics' subset.
+        named: those that the data set's YAML file names, of all subsets; None where that is not
+            known.
+    """
+
+    root: Path
+    images: Mapping[Path, str]
+    named: Collection[Path] | None
+
+    def pairs(self, problems: Problems) -> dict[Path, Path | None]:
+        """Return each image's label file; None where it has none, and that may be so.
+
+        Test images need no labels. Of two images or two label files for one another only the first
+        is returned, and the other one is a problem.
+
+        Args:
+            problems: takes down what has two partners; notes what is left out.
+
+        Raises:
+            ValueError: no image has a label file, or some have none while there are label files
+                without an image.
+        """
+        pairs = self._pairs(problems)
+        lacking = self._lacking(pairs)
+        orphans = self._orphans([image for image, file in pairs.items() if file is None])
+        without = some(map(self._short, lacking), "{} images without a label file")
+        left = some(map(self._short, orphans), "{} label files without an image")
+        if lacking and not any(pairs.values()):
+            raise ValueError(self._describe_none(len(lacking)))
+        if lacking and orphans:
+            raise ValueError(
+                f"{self.root}: expected images and label files of the same names, found {without}, "
+                f"and {left}: rename them; an image without objects has an empty label file"
+            )
+        if orphans:
+            problems.note(f"{self.root}: {left}: left out")
+        if lacking:
+            problems.note(f"{self.root}: {without}: taken as images without objects")
+        for note in self._notes():
+            problems.note(f"{self.root}: {note}: left out")
+        return pairs
+
+    def _pairs(self, problems: Problems) -> dict[Path, Path | None]:
+        pairs: dict[Path, Path | None] = {}
+        owners: dict[str, Path] = {}
+        for image in self.images:
+            place = self._places[image]
+            if (other := owners.setdefault(place, image)) is not image:
+                what = f"expected a name of its own, found {other.name} with the same label file"
+                problems.add(image, f"{what}: rename or remove one of them")
+                continue
+            found = self._texts.get(place, [])
+            pairs[image] = found[0] if found else None
+            for other in found[1:]:
+                what = f"expected one label file of an image, found {found[0].name} beside it"
+                problems.add(other, f"{what}: remove one of them")
+        return pairs
+
+    def _lacking(self, pairs: Mapping[Path, Path | None]) -> list[Path]:
+        """The images that should have a label file; of tests all, or those beside ones with it."""
+        tests_too = any(file for image, file in pairs.items() if self.images[image] == "test")
+        return [
+            image
+            for image, file in pairs.items()
+            if file is None and (tests_too or self.images[image] != "test")
+        ]
+
+    def _orphans(self, without: Iterable[Path]) -> list[Path]:
+        """Label files without an image, where they belong or of such an image's name elsewhere."""
+        owned = set(self._places.values())
+        folders = {os.path.dirname(self._places[image]) for image in self.images}
+        names = {normal_name(image.stem).casefold() for image in without}
+        found: list[Path] = []
+        for place, paths in self._texts.items():
+            folder, name = os.path.split(place)
+            if place in owned:
+                continue
+            if folder in folders:
+                is_one = name.lower() not in _NO_LABELS or _holds_labels(paths[0])
+            else:
+                is_one = name.casefold() in names and _holds_labels(paths[0])
+            found += paths[:1] if is_one else []
+        return sorted(found)
+
+    def _describe_none(self, lacking: int) -> str:
+        folders = {label_place(i.relative_to(self.root)).parent.as_posix() for i in self.images}
+        looked = some(sorted(folders), "{} folders") if len(folders) > 1 else min(folders)
+        texts = sorted(paths[0] for paths in self._texts.values())
+        others = [path for path in texts if path.stem.lower() not in _NO_LABELS]
+        found = some(map(self._short, others), "{} other text files") if others else "no text file"
+        return (
+            f"{self.root}: expected label files (NAME.txt) in {looked}, found none for any of "
+            f"{lacking} images, and {found}: Ultralytics replaces the folder `images` in the path "
+            "of an image by `labels`; an image without objects has an empty file"
+        )
+
+    def _notes(self) -> Iterator[str]:
+        """What else lies there and looks like a part of the data set."""
+        named = self._places.keys() if self.named is None else set(self.named)
+        unnamed = [i for i in self._places if i not in named and self._has_labels(i)]
+        if unnamed:
+            yield some(
+                map(self._short, sorted(unnamed)),
+                "{} images with labels that the YAML file does not name",
+            )
+        others = [
+            path
+            for folder in sorted({image.parent for image in self.images})
+            for path in sorted(folder.iterdir())
+            if path.suffix.lower() not in _NO_IMAGES
+            if path.is_file() and not path.name.startswith(".") and not is_image(path)
+        ]
+        if others:
+            yield some(map(self._short, others), "{} files beside the images that are no images")
+
+    # --- the folder
+
+    @cached_property
+    def _files(self) -> list[Path]:
+        """All files but hidden ones; in folders that are links, too, where labels belong there."""
+        folders = (self.root / label_place(i.relative_to(self.root)).parent for i in self.images)
+        seen: set[str] = set()
+        found: list[Path] = []
+        for start in map(str, dict.fromkeys([self.root, *folders])):
+            for folder, below, names in os.walk(start) if start not in seen else ():
+                below[:] = [name for name in sorted(below) if not name.startswith(".")]
+                seen.add(folder)
+                found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        return found
+
+    @cached_property
+    def _texts(self) -> dict[str, list[Path]]:
+        """The text files by their place below the root, as `_places` has it of their images."""
+        found: dict[str, list[Path]] = {}
+        for path in self._files:
+            if path.suffix.lower() == _LABEL_SUFFIX:
+                place = path.relative_to(self.root).with_suffix("").as_posix()
+                found.setdefault(normal_name(place), []).append(path)
+        # Ultralytics takes `.txt`.
+        return {
+            p: sorted(paths, key=lambda q: q.suffix, reverse=True) for p, paths in found.items()
+        }
+
+    @cached_property
+    def _places(self) -> dict[Path, str]:
+        """Where the labels belong of all images that lie there, without suffix."""
+        images = dict.fromkeys([*self.images, *filter(is_image, self._files)])
+        places = {image: label_place(image.relative_to(self.root)) for image in images}
+        return {i: normal_name(place.with_suffix("").as_posix()) for i, place in places.items()}
+
+    def _has_labels(self, image: Path) -> bool:
+        return any(map(_holds_labels, self._texts.get(self._places[image], [])[:1]))
+
+    def _short(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+def _holds_labels(path: Path) -> bool:
+    """Tell whether a text's first line is a class and coordinates."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            line = next(filter(str.strip, file), "")
+        return len(list(map(float, line.split()))) >= _LEAST_FIELDS
+    except (OSError, ValueError):
+        return False

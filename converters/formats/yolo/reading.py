@@ -1,0 +1,181 @@
+"""How Ultralytics' images and label files become samples; `yolo.py` says which are read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from shapely.geometry import Polygon
+
+from converters.errors import Problems
+from converters.files.images import read_size_hw
+from converters.files.names import normal_name
+from converters.formats.writing import read_index
+from converters.formats.yolo.config import YoloConfig
+from converters.formats.yolo.pairing import Pairing
+from converters.types import Instance, LabelSpace, Sample
+
+# Six digits of x / width miss a whole pixel by so much, at most, in images of 40,000 pixels.
+_NEAR = 0.02
+# Five digits, as supervision writes them, miss it by more from 4,000 pixels on.
+_NEAR_OF_SIDE = 6e-6
+# Of the image's side; annotators draw a little beyond its edge.
+_BEYOND = 0.1
+
+
+class YoloReader:
+    """Reads the samples of one data set.
+
+    Args:
+        config: what its YAML file says.
+        labels: the classes, found by name or alias.
+        problems: takes down what is wrong.
+
+    Raises:
+        ValueError: no class of `labels` is among the data set's.
+    """
+
+    def __init__(self, config: YoloConfig, labels: LabelSpace, problems: Problems) -> None:
+        self._config, self._labels, self._problems = config, labels, problems
+        self._root = config.root
+        self._index = {normal_name(key): fields for key, fields in read_index(self._root).items()}
+        self._classes = {n: _canonical(name, labels) for n, name in config.names.items()}
+        self._unknown: Counter[int] = Counter()
+        if not any(self._classes.values()):
+            found = ", ".join(config.names.values())
+            raise ValueError(
+                f"{config.path}: expected classes of '{labels.name}', found {found:.200}: give "
+                "--labels a YAML file with `name` and these `names`"
+            )
+
+    def samples(self, subset: str) -> list[Sample]:
+        """Return the samples of a subset.
+
+        Raises:
+            ValueError: images that are not there, or label files and images that do not fit.
+        """
+        images = self._config.images(subset, self._problems)
+        pairs = self._pairs(images, subset) if images else {}
+        samples = [sample for image, file in pairs.items() if (sample := self._read(image, file))]
+        for number, times in sorted(self._unknown.items()):
+            name = self._config.names[number]
+            self._problems.add(
+                self._config.path,
+                f"class '{name}': expected a class of '{self._labels.name}' or an alias, found "
+                f"another one with {times} objects: add it to the label space's 'names', "
+                "'aliases' or 'ignored'",
+            )
+        return samples
+
+    def _pairs(self, images: Mapping[Path, str], subset: str) -> Mapping[Path, Path | None]:
+        everything: Collection[Path] | None = images
+        if subset != "all":
+            try:
+                everything = self._config.images("all", Problems(self._root))
+            except ValueError:
+                # That another subset is not there is said when that is read.
+                everything = None
+        return Pairing(self._root, images, everything).pairs(self._problems)
+
+    def _read(self, image: Path, file: Path | None) -> Sample | None:
+        place = image.relative_to(self._root).with_suffix("").as_posix()
+        fields = self._index.get(normal_name(image.stem))
+        is_ours = fields is not None
+        fields = fields or {"key": place}
+        report = partial(self._problems.add, key=fields["key"], group=fields.get("group", ""))
+        try:
+            if file is None and is_ours:
+                raise ValueError("expected its label file, which was written, found none")
+            size_hw = read_size_hw(image)
+            instances = self._instances(file, size_hw, report) if file else ()
+            return Sample(image=image, size_hw=size_hw, instances=instances, **fields)
+        except ValueError as error:
+            report(image, error)
+            return None
+
+    def _instances(
+        self, path: Path, size_hw: tuple[int, int], report: Callable[[Path, object], None]
+    ) -> tuple[Instance, ...]:
+        instances: list[Instance] = []
+        try:
+            lines = _read_lines(path)
+        except ValueError as error:
+            report(path, error)
+            return ()
+        for number, line in enumerate(lines, 1):
+            try:
+                found = self._instance(line, size_hw) if line.strip() else None
+                instances += [found] if found else []
+            except ValueError as error:
+                report(path, f"line {number}: {error}")
+        return tuple(instances)
+
+    def _instance(self, line: str, size_hw: tuple[int, int]) -> Instance | None:
+        try:
+            number, *values = map(float, line.split())
+        except ValueError:
+            raise ValueError(f"expected a class and coordinates, found '{line:.40}'") from None
+        if len(values) == 4:
+            raise ValueError(
+                "expected points x y of an outline, found only a box (detection): export the "
+                "annotations for segmentation"
+            )
+        if len(values) < 6 or len(values) % 2:
+            raise ValueError(f"expected at least 3 points x y, found {len(values)} numbers")
+        if number not in self._classes:
+            known = f"{min(self._classes)} to {max(self._classes)}"
+            raise ValueError(
+                f"expected a class of {self._config.path.name}, {known}, found {number:g}"
+            )
+        points = np.array(values).reshape(-1, 2)
+        if not (np.abs(points - 0.5) <= 0.5 + _BEYOND).all():  # in pixels, or no numbers
+            raise ValueError(f"expected coordinates from 0 to 1, found '{line:.40}'")
+        label = self._classes[int(number)]
+        if label is None:
+            if self._config.names[int(number)] not in self._labels.ignored:
+                self._unknown[int(number)] += 1
+            return None
+        return Instance(label, Polygon(_pixels(points, size_hw)))
+
+
+def _canonical(name: str, labels: LabelSpace) -> str | None:
+    return labels.canonical(name) or labels.canonical(normal_name(name))
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Read a label file.
+
+    Raises:
+        ValueError: one that cannot be read, or is not UTF-8.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"expected a text of labels, found: {error.strerror}") from None
+    try:
+        return content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{content[error.start]:02x}"
+        raise ValueError(
+            f"line {number}: expected a text of labels in UTF-8, found {found}: save it as UTF-8"
+        ) from None
+
+
+def _pixels(points: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> Any:
+    """Return points in pixels such that rounding halves up gives what others and we have meant.
+
+    The pixel is floor(x * width + .02). Ultralytics' and supervision's writers put down
+    `pixel / width`, we `(pixel + .5) / width`; Ultralytics multiplies and truncates. What was a
+    whole number may be a little less by the digits that were written.
+    """
+    sides = np.array([size_hw[1], size_hw[0]])
+    scaled = points * sides
+    whole = np.rint(scaled)
+    near = np.maximum(_NEAR, _NEAR_OF_SIDE * sides)
+    return np.where(np.abs(scaled - whole) <= near, whole, scaled) - 0.5
