@@ -51,7 +51,7 @@ def labels_of(document: Document, labels: LabelSpace, problems: Problems) -> dic
             remedy += "" if fitting else "'names', 'aliases' or 'ignored'"
             problems.add(
                 document.path,
-                f"category '{name}': expected a class of '{labels.name}' or an alias, "
+                f"category {name!r}: expected a class of '{labels.name}' or an alias, "
                 f"found another one with {uses[number]} annotations: {remedy}",
             )
     return found

@@ -130,10 +130,14 @@ class CocoReader:
                 category = entry_id(annotation, where, "category_id")
                 if number not in known:
                     found = annotation["image_id"]
-                    raise ValueError(f"{where}: expected an image of this file, found {found!r}")
+                    raise ValueError(
+                        f"{where}: expected an image of this file, found {found!r:.40}"
+                    )
                 if category not in document.categories:
                     found = annotation["category_id"]
-                    raise ValueError(f"{where}: expected a category of this file, found {found!r}")
+                    raise ValueError(
+                        f"{where}: expected a category of this file, found {found!r:.40}"
+                    )
             except ValueError as error:
                 self.problems.add(document.path, error)
                 continue
