@@ -9,7 +9,8 @@ from pathlib import Path
 from converters.crops import chosen_classes
 from converters.files.provenance import write_provenance
 from converters.types import LabelSpace, Sample
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.types import Prediction
 from zoo.contract import PredictOptions
 from zoo.progress import Report
@@ -49,11 +50,13 @@ def predict(
         names=labels.names,
         images={s.key: (*full_size(s), s.file_name) for s in samples},
         source=source,
-        split=run.split.digest if run.split else "",
-        fold=run.fold,
+        # Who reads the store relies on these.
+        split=run.split.digest if run.split and not run.doubt else "",
+        fold=None if run.doubt else run.fold,
         subset=subset,
         classes=cropped_classes(data, labels),
         domains=crop_windows(samples),
+        space=labels,
     )
     with StoreWriter(out, manifest) as writer:
         todo = set(writer.remaining)
