@@ -142,8 +142,10 @@ def test_files_for_other_tasks_do_not_contradict(task, subset, data, labels):
     data.content["annotations"] = [OTHERS[task]]
     data.place = f"annotations/{task}_{subset}.json"
     data.save()
-    (sample,) = converters.read(data.root, labels=labels)
+    notes = []
+    (sample,) = converters.read(data.root, labels=labels, note=notes.append)
     assert len(sample.instances) == 1
+    assert [data.place in note for note in notes] == ([True] if subset == "val2017" else [])
 
 
 @pytest.mark.parametrize(

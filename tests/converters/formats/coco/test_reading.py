@@ -170,8 +170,12 @@ def test_files_about_other_things_are_left_out(labels, tmp_path, new):
     data.save()
     data.place = "annotations/instances_erosions.json"
     data.content["categories"] = [{"id": 90, "name": "SvdH-BE-90"}]
-    (sample,) = read(data, labels)
+    notes = []
+    (sample,) = read(data, labels, note=notes.append)
     assert [i.label for i in sample.instances] == ["Ulna"]
+    assert notes == [
+        f"{data.root}: {data.place}: left out, none of its categories is a class of 'hand_bones'"
+    ]
 
 
 def test_other_tasks_of_the_same_images_are_left_out(data, labels):

@@ -35,6 +35,34 @@ def test_images_that_may_have_no_annotations(place, subset, data, labels):
     assert problems(data.image(place), labels, subset=subset) == []
 
 
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "left out 1 images that no annotation file names: images/train2017/b0.png"),
+        (
+            5,
+            "left out 5 images that no annotation file names: images/train2017/b0.png, "
+            "images/train2017/b1.png, images/train2017/b2.png, ...",
+        ),
+    ],
+)
+def test_images_without_an_entry_are_counted(count, said, data, labels):
+    for number in range(count):
+        data.image(f"images/train2017/b{number}.png")
+    data.add([SQUARE]).save()
+    notes = []
+    converters.read(data.root, labels=labels, note=notes.append)
+    assert notes == [f"{data.root}: {said}"]
+
+
+@pytest.mark.parametrize(("subset", "count"), [("train", 0), ("all", 1)])
+def test_test_images_are_counted_where_they_are_asked_for(subset, count, data, labels):
+    data.image("images/test2017/b.png").add([SQUARE]).save()
+    notes = []
+    converters.read(data.root, labels=labels, subset=subset, note=notes.append)
+    assert len(notes) == count
+
+
 def test_images_that_only_files_of_the_test_subset_name(new, tmp_path, labels):
     other = new(tmp_path / "data", "annotations/instances_test2017.json")
     other.image("train2017/b.png")
