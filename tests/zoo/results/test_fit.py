@@ -141,3 +141,16 @@ def test_what_no_run_vouches_for_is_not_held_out(zoo, stores, work, tmp_path, ca
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize("method", FITS)
+@pytest.mark.slow
+def test_the_order_of_the_stores_does_not_change_what_is_fitted(
+    zoo, stores, work, tmp_path, method
+):
+    written = []
+    for order in (stores, stores[::-1]):
+        given = (*order, "--data", work / "data", "--method", method, "--refine", "none")
+        zoo("fit", *given, "--out", tmp_path / "f.yaml")
+        written.append((tmp_path / "f.yaml").read_bytes())
+    assert written[0] == written[1]
