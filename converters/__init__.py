@@ -65,14 +65,24 @@ def recognise(data: Path) -> str:
     Raises:
         ValueError: the folder is missing, or in no known format, or in several.
     """
-    if not data.is_dir():
-        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
+    _check_folder(data)
     found = [name for name in FORMATS if load_format(name).matches(data)]
     if len(found) == 1:
         return found[0]
     known = " or ".join(found or FORMATS)
     what = "several formats at once" if found else "none that is known"
     raise ValueError(f"{data}: expected a data set in one format, found {what}; name it: {known}")
+
+
+def _check_folder(data: Path) -> None:
+    if data.is_file():
+        above = data.parent
+        folder = above.parent if above.name == "annotations" else above
+        raise ValueError(
+            f"{data}: expected a data set's folder, found a file: give its folder, {folder}"
+        )
+    if not data.is_dir():
+        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
 
 
 def read(
@@ -82,6 +92,7 @@ def read(
     subset: str = "train",
     labels: LabelSpace,
     edits: Edits | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[Sample]:
     """Read a data set in any readable format.
 
@@ -91,6 +102,7 @@ def read(
         subset: `train`, `test` or `all`; test samples may have no instances.
         labels: the classes that may occur.
         edits: corrections, applied to what was read; the files stay as they are.
+        note: told of what is no error, but has to be said, such as files that were left out.
 
     Returns:
         Samples, sorted by key.
@@ -102,6 +114,9 @@ def read(
     """
     samples, problems = _read(data, format, subset, labels)
     problems.check(edits.excluded if edits else ())
+    if note:
+        for text in problems.notes:
+            note(text)
     if edits is None:
         return samples
     return edits.apply(samples, subset=subset, labels=labels, problems=problems.found)
@@ -130,8 +145,7 @@ def _read(
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")
     module = load_format(format or recognise(data))
-    if not data.is_dir():
-        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
+    _check_folder(data)
     problems = Problems(data)
     samples = module.read(data, subset=subset, labels=labels, problems=problems)
     return sorted(cast("list[Sample]", samples), key=lambda sample: sample.key), problems
@@ -149,6 +163,7 @@ def write(
     layout: str = "",
     jobs: int = 1,
     enlarge: Enlarge | None = None,
+    links: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionLoss:
@@ -165,6 +180,8 @@ def write(
         layout: one that the format's `LOSES` names; "" takes the first of them.
         jobs: processes; the result does not depend on their number.
         enlarge: how crops come to their size; None takes Lanczos' kernel.
+        links: images become hard links where possible; else copies, which can be changed without
+            harm to the source.
         provenance: command, config and seed for `provenance.json`.
         progress: called with (done, total).
 
@@ -197,6 +214,7 @@ def write(
             layout=chosen,
             jobs=jobs,
             enlarge=enlarge or lanczos,
+            links=links,
             progress=progress,
         )
         return cast("ConversionLoss", module.write(samples, target))

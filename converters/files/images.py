@@ -9,14 +9,14 @@ import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageFile
 
-from converters.files.provenance import link_or_copy
+from converters.files.provenance import copy_file, link_or_copy
 from converters.types import Sample
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -256,15 +256,31 @@ def image_bytes(sample: Sample, enlarge: Enlarge = lanczos) -> bytes:
     return bytes(cv2.imencode(image_suffix(sample), pixels)[1])
 
 
-def put_image(sample: Sample, target: Path, enlarge: Enlarge = lanczos) -> None:
-    """Put a sample's image at `target`: a hard link where possible, else a copy, or the crop.
+class PutImage(Protocol):
+    """Puts a sample's image at a path."""
+
+    def __call__(self, sample: Sample, target: Path) -> None:
+        """Put it there."""
+
+
+def put_image(
+    sample: Sample, target: Path, enlarge: Enlarge = lanczos, links: bool = False
+) -> None:
+    """Put a sample's image at `target`: a copy, or the crop.
+
+    Args:
+        sample: whose image it is.
+        target: the file to write.
+        enlarge: how a crop comes to its size.
+        links: a hard link instead of a copy, where possible: it takes no room, and what is written
+            into it changes the source.
 
     Raises:
         OSError: no such file, or `target` exists.
         ValueError: as `read_pixels`.
     """
     if isinstance(sample.image, Path) and not _is_pending(sample):
-        link_or_copy(sample.image, target)
+        (link_or_copy if links else copy_file)(sample.image, target)
         return
     content = image_bytes(sample, enlarge)
     target.parent.mkdir(parents=True, exist_ok=True)

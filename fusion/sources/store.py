@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from converters.errors import one_line
-from converters.files.atomic import SUFFIX, claim
+from converters.files.atomic import MARK, SUFFIX, claim, clear_leftovers, swap
+from converters.files.json_files import load_json
+from converters.files.outputs import real_place
 from converters.types import LabelSpace
 from fusion.sources import checksums
 from fusion.sources.manifest import FILE as MANIFEST
@@ -44,6 +46,12 @@ SCHEMA = pa.schema(
         ("prob", pa.binary()),
     ]
 )
+# By these a manifest of any version is recognised, and the files that lie beside it.
+_MANIFEST_KEYS = {"version", "kind", "labels", "names", "images", "images_per_part"}
+_OWN_FILE = re.compile(
+    rf"manifest\.json|provenance\.json|{re.escape(checksums.FILE)}|"
+    rf"part-\d{{5,}}\.(parquet|tmp)|{re.escape(MARK)}"
+)
 
 
 class StoreWriter:
@@ -59,9 +67,10 @@ class StoreWriter:
             ValueError: `out` exists and is not a prediction store, `OUT.partial` is somebody
                 else's, or another process is writing there.
         """
-        if _is_foreign(out):
-            what = "a prediction store to replace, found another thing"
-            raise ValueError(f"{out}: expected {what}")
+        check_replaceable(out)
+        out = real_place(out)
+        if out.parent.is_dir():
+            clear_leftovers(out.parent, out.name)
         self.out, self.manifest = out, manifest
         self._parts = manifest.part_names()
         self._keys = list(manifest.images)
@@ -158,11 +167,8 @@ class StoreWriter:
         for leftover in self._partial.glob("*.tmp"):
             leftover.unlink()
         # The work may have taken hours, in which somebody put something there.
-        if _is_foreign(self.out):
-            raise ValueError(f"{self.out}: expected the store that was there, found another thing")
-        if self.out.exists():
-            shutil.rmtree(self.out)
-        os.replace(self._partial, self.out)
+        check_replaceable(self.out)
+        swap(self._partial, self.out)
         self._place.unmark(self.out)
 
 
@@ -312,10 +318,34 @@ class StorePart:
         return Prediction(key, (height, width), self.manifest.kind, found, classes, domain)
 
 
-def _is_foreign(folder: Path) -> bool:
-    if not folder.is_dir():
-        return folder.exists()
-    return not (folder / "manifest.json").is_file() and any(folder.iterdir())
+def check_replaceable(out: Path) -> None:
+    """Make sure that a store may be written: to a free place, or in the place of another store.
+
+    Raises:
+        ValueError: something else is there, or a store with files in it that are not the store's.
+    """
+    place = real_place(out)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return
+    if not place.is_dir() or not _has_manifest(place):
+        raise ValueError(
+            f"{out}: expected nothing there, or a prediction store to replace, found another "
+            "thing: move it, or choose another place"
+        )
+    foreign = sorted(p.name for p in place.iterdir() if not _OWN_FILE.fullmatch(p.name))
+    if foreign:
+        raise ValueError(
+            f"{out}: expected a prediction store to replace, found one with '{foreign[0]}' in it: "
+            "move it away, or choose another place"
+        )
+
+
+def _has_manifest(folder: Path) -> bool:
+    try:
+        record = load_json(folder / "manifest.json")
+    except ValueError:
+        return False
+    return isinstance(record, dict) and set(record) >= _MANIFEST_KEYS
 
 
 def _read_part(

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import converters
 from configs import DEFAULT_LABELS
-from converters.files.provenance import read_provenance
+from converters.files.outputs import check_file, csv_with
+from converters.files.provenance import check_place
 from fusion.sources import submission
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.store import PredictionStore
+from fusion.sources.store import PredictionStore, check_replaceable
 from fusion.types import Rule
 from zoo.results.chunks import file_names
 
 CSV, STORE = "csv", "store"
+FLAG_HEADER = ("image_name", "class", "kind", "text")
 
 
 def check_fusion(
@@ -69,28 +71,22 @@ def _check_sizes(ensemble: Ensemble, rule: Rule, to: str, has_data: bool) -> Non
 
 
 def _check_out(out: Path, to: str) -> None:
+    if to != STORE:
+        check_file(flags_path(out), "a list of objects to look at", csv_with(FLAG_HEADER))
     if to == CSV:
-        if out.is_dir():
-            raise ValueError(f"{out}: expected a file to write, found a folder")
-        if out.is_file() and not _is_submission(out):
-            raise ValueError(f"{out}: expected nothing there, or a submission to replace")
+        check_file(out, "a submission", csv_with(submission.HEADER))
         return
-    if out.is_file():
-        raise ValueError(f"{out}: expected a folder to write, found a file")
     if to == STORE:
+        check_replaceable(out)
         return
     if not hasattr(converters.load_format(to), "write"):
         raise ValueError(f"format '{to}': expected one that can be written")
-    if out.is_dir() and any(out.iterdir()) and read_provenance(out).get("kind") != to:
-        raise ValueError(f"{out}: expected nothing there, or a data set in {to} to replace")
+    check_place(out, to)
 
 
-def _is_submission(path: Path) -> bool:
-    """Whether a file starts as a submission does, or is empty."""
-    with path.open("rb") as file:
-        start = file.readline(200)
-    found = start.decode("utf-8-sig", errors="replace").strip()
-    return not start or found == ",".join(submission.HEADER)
+def flags_path(out: Path) -> Path:
+    """Return the file beside a result that lists what looks wrong in it."""
+    return out.with_name(f"{out.stem if out.suffix == '.csv' else out.name}.flags.csv")
 
 
 def _check_labels(ensemble: Ensemble, labels_name: str | None) -> None:

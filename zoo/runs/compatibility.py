@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from converters.files.json_files import read_json
 from zoo.run_files.checkpoints import check_alike, find_weights, read_weights
 from zoo.runs.run import Run, known_split
 
@@ -88,10 +88,9 @@ def _network_of(run: Run) -> dict[str, Any]:
     found = {key: config[key] for key in ("labels", *_NETWORK_KEYS) if key in config}
     file = run.path / _NETWORK_FILE
     if file.is_file():
-        try:
-            described = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file}: expected the network's dimensions: {error}") from None
+        described = read_json(file, "the network's dimensions")
+        if not isinstance(described, dict):
+            raise ValueError(f"{file}: expected the network's dimensions, found {described!r:.40}")
         # Not where it was fetched from, nor by which version of the library it was written.
         untold = ("transformers_version", "dtype", "torch_dtype")
         kept = {k: v for k, v in described.items() if k[0] != "_" and k not in untold}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from converters.files.provenance import PROVENANCE, require_provenance
 from converters.splits.split import Split
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config
 from zoo.contract import Family
@@ -48,7 +47,7 @@ class Run:
         file = path / "config.yaml"
         if not file.is_file():
             raise ValueError(f"{path}: expected a run with config.yaml, found none")
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = read_yaml(file, "a run's settings")
         if not isinstance(raw, dict) or "family" not in raw:
             raise ValueError(f"{file}: expected the key 'family', found none")
         name = str(raw.pop("family"))

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 
 from converters.edits.edits import Edits
+from converters.files.atomic import is_leftover, unfinished
+from converters.files.outputs import real_place
 from converters.files.provenance import (
     PROVENANCE,
     atomic_write_text,
@@ -19,6 +21,7 @@ from converters.files.provenance import (
     write_provenance,
 )
 from converters.splits.split import Split
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_config
 from zoo.contract import DivergedError, TrainJob
@@ -181,14 +184,31 @@ def _open_run(
         if _read_settings(file, type(config)) != wanted or learnt_from != expected:
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
         return False
-    if out.exists() and any(out.iterdir()):
+    place = real_place(out)
+    if place.exists() and not _is_unfinished(place):
         raise ValueError(f"{out}: expected a run or an empty folder, found other files")
-    out.mkdir(parents=True, exist_ok=True)
-    split.save(out / "split.json")
     settings = {**wanted, "fold": fold, "edits": edits and edits.digest}
-    write_provenance(out, list(command), settings, config.seed, split.digest)
-    atomic_write_text(file, text)
+    with unfinished(place) as folder:
+        folder.mkdir()
+        split.save(folder / "split.json")
+        write_provenance(folder, list(command), settings, config.seed, split.digest)
+        atomic_write_text(folder / "config.yaml", text)
     return True
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Tell whether a folder is empty, or has no more than the first files of a run."""
+    if not out.is_dir():
+        return False
+    names = {path.name for path in out.iterdir() if not is_leftover(path)}
+    if not names <= {"split.json", PROVENANCE}:
+        return False
+    if PROVENANCE in names and "versions" not in read_provenance(out):
+        return False
+    try:
+        return "split.json" not in names or bool(Split.load(out / "split.json"))
+    except ValueError:
+        return False
 
 
 def wait_for_run(out: Path) -> None:
@@ -200,7 +220,7 @@ def wait_for_run(out: Path) -> None:
 
 def _read_settings(file: Path, model: type[RunConfig]) -> Any:
     """Read a run's config; keys that it is too old to have get the values that they stand for."""
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found = read_yaml(file, "a run's settings")
     if not isinstance(found, dict):
         return found
     try:

@@ -1,7 +1,7 @@
 """COCO's instance annotations: one JSON file for all images of a subset.
 
     OUT/annotations/instances_{train,val}.json
-    OUT/images/{train,val}/NAME.png                 hard links where possible
+    OUT/images/{train,val}/NAME.png                 copies; hard links where asked for
 
 `file_name` is relative to OUT/images/{train,val}: this folder and the JSON file are what
 pycocotools, `torchvision.datasets.CocoDetection` and `supervision.DetectionDataset.from_coco`
@@ -29,9 +29,9 @@ image that several files name must have the same objects in all of them. A file 
 categories is known annotates something else (RAM-H1200 keeps bones and erosions in two files of a
 folder) and is left out if another file's are known.
 
-A polygon holds the pixels whose centres lie inside it, as pycocotools has it; an object that is
-thinner than that keeps the pixels of its outline. Every annotation becomes an instance, also one
-with `iscrowd`.
+A polygon holds the pixels that pycocotools gives it (`converters.formats.coco.filling`). An object
+that has none, because it is thinner than a pixel, keeps the pixels of its outline. Every annotation
+becomes an instance, also one with `iscrowd`.
 """
 
 from __future__ import annotations
@@ -48,9 +48,12 @@ from typing import IO, Any
 import cv2
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_suffix, put_image
-from converters.formats.coco.reading import CocoReader, annotation_files, is_test
+from converters.files.images import PutImage, image_suffix
+from converters.formats.coco.files import annotation_files, broken_files, is_test
+from converters.formats.coco.files import matches as matches
+from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
+from converters.formats.coco.unnamed import report_unnamed
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.formats.yolo import file_names
 from converters.loss import ConversionLoss, lossless
@@ -58,11 +61,6 @@ from converters.masks import CropMask, rasterize
 from converters.types import LabelSpace, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"}), "rle": frozenset({"subpixels"})}
-
-
-def matches(root: Path) -> bool:
-    """Tell whether a folder holds COCO's annotation files."""
-    return bool(annotation_files(root))
 
 
 # --- writing
@@ -107,7 +105,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
         for number, (name, sample) in enumerate(zip(file_names(samples), samples, strict=True), 1)
     ]
     (target.folder / "annotations").mkdir()
-    encode = partial(_write_sample, target.folder, target.labels, target.layout, target.enlarge)
+    encode = partial(_write_sample, target.folder, target.labels, target.layout, target.put_image)
     with ExitStack() as stack:
         outputs: dict[str, _Output] = {}
         for subset in ("train", "val") if target.is_split else ("train",):
@@ -140,11 +138,11 @@ def _write_sample(
     folder: Path,
     labels: LabelSpace,
     layout: str,
-    enlarge: Enlarge,
+    put: PutImage,
     task: tuple[Sample, Mapping[str, Any], str],
 ) -> list[bytes]:
     sample, image, subset = task
-    put_image(sample, folder / "images" / subset / image["file_name"], enlarge)
+    put(sample, folder / "images" / subset / image["file_name"])
     return annotation_texts(sample, labels, layout)
 
 
@@ -192,11 +190,24 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: no annotation file of this subset, or none that knows one of the classes.
     """
-    files = annotation_files(root)
+    found = annotation_files(root)
+    files = sorted({*found, *broken_files(root, found)})
     wanted = [
         file for file in files if subset == "all" or is_test(root, file) == (subset == "test")
     ]
     if not wanted:
-        found = ", ".join(file.name for file in files) or "none"
-        raise ValueError(f"{root}: expected COCO's JSON files of subset '{subset}', found {found}")
-    return CocoReader(root, labels, problems).samples(wanted)
+        names = ", ".join(file.name for file in files) or "none"
+        raise ValueError(f"{root}: expected COCO's JSON files of subset '{subset}', found {names}")
+    reader = CocoReader(root, labels, problems)
+    samples = reader.samples(wanted)
+    if reader.is_whole:
+        others = sorted(set(files) - set(wanted))
+        report_unnamed(
+            root,
+            subset,
+            reader.named,
+            others=others,
+            spoken_of=reader.spoken_of,
+            problems=problems,
+        )
+    return samples

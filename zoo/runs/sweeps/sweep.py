@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from converters.errors import one_line
-from converters.files.provenance import atomic_write_text, read_provenance, write_provenance
+from converters.files.atomic import is_leftover
+from converters.files.provenance import (
+    PROVENANCE,
+    atomic_write_text,
+    read_provenance,
+    write_provenance,
+)
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_config
 from zoo.families import load_family
@@ -276,12 +281,12 @@ def _open_folder(
     split, held_out, _, _ = divide(data, _labels(config), split_path, fold, own_format)
     file = out / "sweep.yaml"
     if not file.is_file():
-        if any(path.name != ".lock" for path in out.iterdir()):
+        if not _is_unfinished(out):
             raise ValueError(f"{out}: expected a sweep or an empty folder, found other files")
         settings = {**config.model_dump(mode="json"), "fold": held_out}
         write_provenance(out, list(command), settings, config.seed, split.digest, kind="sweep")
     else:
-        before = yaml.safe_load(file.read_text(encoding="utf-8"))
+        before = read_yaml(file, "a sweep's settings")
         found = check_config(SweepConfig, before, str(file))
         record = read_provenance(out)
         known = (record.get("config", {}).get("fold"), record.get("split"))
@@ -292,6 +297,12 @@ def _open_folder(
                 "choose another --out"
             )
     atomic_write_text(file, dump_config(config))
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Tell whether a folder has no more than the first files of a sweep."""
+    names = {path.name for path in out.iterdir() if not is_leftover(path)} - {".lock"}
+    return not names or (names == {PROVENANCE} and read_provenance(out).get("kind") == "sweep")
 
 
 def _labels(config: SweepConfig) -> LabelSpace:
