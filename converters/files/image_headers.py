@@ -14,9 +14,10 @@ from PIL import ExifTags, Image, ImageFile
 _KINDS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # What all networks and vendors read in the same way: grey, colour, or a palette.
 _MODES = frozenset({"1", "L", "P", "RGB"})
-# The same with an alpha channel: where it is opaque everywhere, dropping it changes nothing.
+# The same with an alpha channel. Where it is opaque everywhere, dropping it changes nothing; where
+# it is zero everywhere it was left blank, and programs drop it as well.
 _ALPHA_MODES = frozenset({"LA", "RGBA"})
-_OPAQUE = (255, 255)
+_OPAQUE, _BLANK = (255, 255), (0, 0)
 _UPRIGHT = 1
 # Of EXIF's orientations; all other numbers mean upright, for OpenCV and Pillow alike.
 _TURNED = range(2, 9)
@@ -43,7 +44,7 @@ class Header:
     Attributes:
         size_hw: height and width in pixels as programs show the image, turned by its EXIF tag.
         is_turned: whether such a tag turns or mirrors it.
-        has_alpha: whether it says how transparent its pixels are; they all are opaque.
+        has_alpha: whether it has an alpha channel, which says nothing: it is the same everywhere.
     """
 
     size_hw: tuple[int, int]
@@ -140,14 +141,16 @@ def _unlike(header: ImageFile.ImageFile) -> str:
 
 
 def _transparent(header: ImageFile.ImageFile) -> str:
-    """Where some pixels are transparent, how the image says so; "" where all are opaque."""
+    """Where some pixels are transparent, how the image says so; "" where none is."""
     named = f"mode {header.mode}" if header.mode in _ALPHA_MODES else "transparency"
     try:
         image = header if header.mode in _ALPHA_MODES else header.convert("RGBA")
         extremes = image.getchannel("A").getextrema()
     except _BROKEN:
         raise _ProblemFound("expected a whole image, found one that is damaged") from None
-    return "" if extremes == _OPAQUE else f"{named} with pixels that are not opaque"
+    # TIFF's readers multiply colours by alpha.
+    without_meaning = (_OPAQUE,) if header.format == "TIFF" else (_OPAQUE, _BLANK)
+    return "" if extremes in without_meaning else f"{named} with pixels that are not opaque"
 
 
 def _storage(header: ImageFile.ImageFile) -> tuple[str, int, tuple[Any, ...]]:

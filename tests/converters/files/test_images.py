@@ -59,6 +59,8 @@ def with_chunk(png: bytes, new: bytes, before: bytes) -> bytes:
 L, RGB = Image.fromarray(GREY), Image.fromarray(COLOUR)
 VEILED = RGB.copy()
 VEILED.putalpha(L)
+BLANK = RGB.copy()
+BLANK.putalpha(0)
 GAP = np.full(SIZE, 255, np.uint8)
 GAP[3, 4] = 254
 NEARLY_OPAQUE = RGB.copy()
@@ -91,6 +93,7 @@ GOOD = {
     "JPEG of an unknown orientation": saved(L, "JPEG", exif=turned(9)),
     "opaque grey with alpha": saved(L.convert("LA"), "PNG"),
     "opaque colour with alpha": saved(RGB.convert("RGBA"), "PNG"),
+    "blank alpha": saved(BLANK, "PNG"),
     "opaque WebP": saved(RGB.convert("RGBA"), "WEBP", lossless=True),
     "opaque TIFF": saved(RGB.convert("RGBA"), "TIFF"),
     "opaque palette": OPAQUE_PALETTE,
@@ -125,6 +128,7 @@ BAD = {
     "float TIFF": (saved(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "found mode F"),
     "grey with alpha": (saved(VEILED.convert("LA"), "PNG"), "found mode LA with pixels that are"),
     "one pixel that is not opaque": (saved(NEARLY_OPAQUE, "PNG"), "found mode RGBA with pixels"),
+    "TIFF with a blank alpha": (saved(BLANK, "TIFF"), "found mode RGBA with pixels"),
     "damaged alpha": (
         saved(RGB.convert("RGBA"), "PNG").replace(b"IDAT", b"IDAT\0", 1),
         "expected",
@@ -266,12 +270,14 @@ def test_a_turned_jpeg_is_written_upright_without_another_loss(tmp_path):
     np.testing.assert_array_equal(written, read_pixels(sample, grey=False))
 
 
-@pytest.mark.parametrize("kind", ["opaque colour with alpha", "opaque TIFF", "opaque palette"])
+@pytest.mark.parametrize(
+    "kind", ["opaque colour with alpha", "blank alpha", "opaque TIFF", "opaque palette"]
+)
 def test_opaque_images_are_read_and_written_without_alpha(kind, tmp_path):
     (tmp_path / "x.webp").write_bytes(GOOD[kind])
     sample = Sample("x", tmp_path / "x.webp", SIZE)
     opened = Image.open(io.BytesIO(GOOD[kind]))
-    flat = np.asarray(opened.convert("RGBA").convert("RGB"))
+    flat = np.asarray(opened.convert("RGBA"))[..., :3]
     np.testing.assert_array_equal(read_pixels(sample, grey=False)[..., ::-1], flat)
     assert image_suffix(sample) == ".png"
     put_image(sample, tmp_path / "y.png")
