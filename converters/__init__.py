@@ -82,6 +82,7 @@ def read(
     subset: str = "train",
     labels: LabelSpace,
     edits: Edits | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> list[Sample]:
     """Read a data set in any readable format.
 
@@ -91,6 +92,7 @@ def read(
         subset: `train`, `test` or `all`; test samples may have no instances.
         labels: the classes that may occur.
         edits: corrections, applied to what was read; the files stay as they are.
+        note: told of what is no error, but has to be said, such as files that were left out.
 
     Returns:
         Samples, sorted by key.
@@ -102,6 +104,9 @@ def read(
     """
     samples, problems = _read(data, format, subset, labels)
     problems.check(edits.excluded if edits else ())
+    if note:
+        for text in problems.notes:
+            note(text)
     if edits is None:
         return samples
     return edits.apply(samples, subset=subset, labels=labels, problems=problems.found)
@@ -149,6 +154,7 @@ def write(
     layout: str = "",
     jobs: int = 1,
     enlarge: Enlarge | None = None,
+    links: bool = False,
     provenance: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionLoss:
@@ -165,6 +171,8 @@ def write(
         layout: one that the format's `LOSES` names; "" takes the first of them.
         jobs: processes; the result does not depend on their number.
         enlarge: how crops come to their size; None takes Lanczos' kernel.
+        links: images become hard links where possible; else copies, which can be changed without
+            harm to the source.
         provenance: command, config and seed for `provenance.json`.
         progress: called with (done, total).
 
@@ -197,6 +205,7 @@ def write(
             layout=chosen,
             jobs=jobs,
             enlarge=enlarge or lanczos,
+            links=links,
             progress=progress,
         )
         return cast("ConversionLoss", module.write(samples, target))

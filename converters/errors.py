@@ -37,12 +37,17 @@ class Problems:
 
     root: Path
     found: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def add(self, where: Path | str, what: object, *, key: str = "", group: str = "") -> None:
         """Take down one problem; a path below the data set is shown relative to it."""
         if isinstance(where, Path) and where.is_relative_to(self.root):
             where = where.relative_to(self.root).as_posix()
         self.found.append(Problem(str(where), str(what), key, group))
+
+    def note(self, text: str) -> None:
+        """Take down what is no error, but has to be said, such as what was left out."""
+        self.notes.append(text)
 
     def check(self, excluded: Collection[str] = ()) -> None:
         """Raise what was found.

@@ -138,23 +138,33 @@ class LabelSpace:
                 f"found {raw!r:.80}"
             )
         try:
-            groups = {g: tuple(members) for g, members in (raw.get("groups") or {}).items()}
-            posture = Posture(**raw["posture"]) if raw.get("posture") else None
-            return cls(
-                str(raw["name"]),
-                tuple(str(name) for name in raw["names"]),
-                groups,
-                dict(raw.get("aliases") or {}),
-                posture,
-                bool(raw.get("once", False)),
-                tuple(str(name) for name in raw.get("ignored") or ()),
-                raw.get("background"),
-            )
+            return cls.of_record(raw)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from None
 
-    def save(self, path: Path) -> None:
-        """Write the label space as a YAML file that `load` reads."""
+    @classmethod
+    def of_record(cls, raw: Mapping[str, Any]) -> LabelSpace:
+        """Return the label space that a mapping of plain values describes; see `record`.
+
+        Raises:
+            TypeError: values of another type.
+            ValueError: values that do not fit together.
+        """
+        groups = {g: tuple(members) for g, members in (raw.get("groups") or {}).items()}
+        posture = Posture(**raw["posture"]) if raw.get("posture") else None
+        return cls(
+            str(raw["name"]),
+            tuple(str(name) for name in raw["names"]),
+            groups,
+            dict(raw.get("aliases") or {}),
+            posture,
+            bool(raw.get("once", False)),
+            tuple(str(name) for name in raw.get("ignored") or ()),
+            raw.get("background"),
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return the label space as plain values, without what it has not."""
         record: dict[str, Any] = {"name": self.name, "names": list(self.names)}
         if self.groups:
             record["groups"] = {group: list(members) for group, members in self.groups.items()}
@@ -168,7 +178,11 @@ class LabelSpace:
             record["ignored"] = list(self.ignored)
         if self.background:
             record["background"] = self.background
-        text = yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+        return record
+
+    def save(self, path: Path) -> None:
+        """Write the label space as a YAML file that `load` reads."""
+        text = yaml.safe_dump(self.record(), sort_keys=False, allow_unicode=True)
         path.write_text(text, encoding="utf-8")
 
 

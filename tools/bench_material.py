@@ -17,7 +17,8 @@ import numpy.typing as npt
 from converters import read
 from converters.masks import CropMask, rasterize_labels
 from converters.types import LabelSpace, Sample
-from fusion.sources.store import Manifest, PredictionStore, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Evidence, Prediction, SoftMask, soft_mask
 
 SIDE = 2048

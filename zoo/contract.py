@@ -16,6 +16,10 @@ from zoo.config import RunConfig, StrictModel
 from zoo.tta import parse_variants
 
 
+class DivergedError(ValueError):
+    """Loss, weights or what a network gives are NaN or infinite; what was saved before is whole."""
+
+
 def read_size(value: Any) -> Any:
     """Return height and width that are given as one number, as `1024x768`, or as they are.
 
@@ -130,7 +134,11 @@ class Family(Protocol):
     Config: type[RunConfig]
 
     def train(self, config: Any, job: TrainJob) -> None:
-        """Train a model and leave it in `job.out`; a killed run continues."""
+        """Train a model and leave it in `job.out`; a killed run continues.
+
+        Raises:
+            DivergedError: loss or weights are NaN or infinite; what was saved before stays.
+        """
 
     def predict(
         self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions

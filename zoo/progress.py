@@ -31,6 +31,17 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed else "-/s", style="dim")
 
 
+_said: set[str] = set()
+
+
+def note(text: str) -> None:
+    """Say once, on standard error, what is no error but has to be known."""
+    if text not in _said:
+        _said.add(text)
+        line = f"zoo: note: {text}"
+        Console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
+
+
 @contextmanager
 def bar(title: str) -> Iterator[Report]:
     """Show a bar on standard error and give the function that moves it.

@@ -9,6 +9,7 @@ import converters
 from converters.edits.edits import Edits
 from converters.files.provenance import read_provenance
 from converters.types import LabelSpace, Sample
+from zoo.progress import note
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,12 @@ class DataSource:
     def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
         """Read and correct a subset's samples, sorted by key; as `converters.read`."""
         return converters.read(
-            self.path, format=self.format, subset=subset, labels=labels, edits=self.edits
+            self.path,
+            format=self.format,
+            subset=subset,
+            labels=labels,
+            edits=self.edits,
+            note=note,
         )
 
     def annotated(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:

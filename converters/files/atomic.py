@@ -224,6 +224,23 @@ def _publish(whole: Path, target: Path, folder: Path) -> None:
         raise ValueError(f"{target}: another command wrote there just now; run again") from error
 
 
+def swap(whole: Path, target: Path) -> None:
+    """Put a folder at a place; what was there is taken aside first, and removed last.
+
+    A kill in between leaves both, of which `clear_leftovers` makes one.
+
+    Raises:
+        ValueError: another process has put a folder there just now.
+    """
+    with workplace(target) as folder:
+        _publish(whole, target, folder)
+
+
+def is_leftover(path: Path) -> bool:
+    """Tell whether a folder is what a killed process left, or what one is writing."""
+    return path.name.startswith(".") and path.name.endswith(SUFFIX) and is_ours(path)
+
+
 def _is_empty(folder: Path) -> bool:
     return folder.is_dir() and not any(folder.iterdir())
 

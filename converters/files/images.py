@@ -6,14 +6,14 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from converters.files.image_headers import read_header
-from converters.files.provenance import link_or_copy
+from converters.files.provenance import copy_file, link_or_copy
 from converters.types import Sample
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -161,15 +161,31 @@ def image_bytes(sample: Sample, enlarge: Enlarge = lanczos) -> bytes:
     return bytes(cv2.imencode(image_suffix(sample), pixels)[1])
 
 
-def put_image(sample: Sample, target: Path, enlarge: Enlarge = lanczos) -> None:
-    """Put a sample's image at `target`: a hard link where possible, else a copy, or a new file.
+class PutImage(Protocol):
+    """Puts a sample's image at a path."""
+
+    def __call__(self, sample: Sample, target: Path) -> None:
+        """Put it there."""
+
+
+def put_image(
+    sample: Sample, target: Path, enlarge: Enlarge = lanczos, links: bool = False
+) -> None:
+    """Put a sample's image at `target`: a copy, or a new file.
+
+    Args:
+        sample: whose image it is.
+        target: the file to write.
+        enlarge: how a crop comes to its size.
+        links: a hard link instead of a copy, where possible: it takes no room, and what is written
+            into it changes the source.
 
     Raises:
         OSError: no such file, or `target` exists.
         ValueError: as `read_pixels`.
     """
     if isinstance(sample.image, Path) and not _is_made(sample):
-        link_or_copy(sample.image, target)
+        (link_or_copy if links else copy_file)(sample.image, target)
         return
     content = image_bytes(sample, enlarge)
     target.parent.mkdir(parents=True, exist_ok=True)

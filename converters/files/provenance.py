@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.files.atomic import unfinished
+from converters.files.outputs import check_result, listing, real_place
 
 PROVENANCE = "provenance.json"
 # Distributions whose version can change a result; those that are not installed are left out.
@@ -41,28 +42,29 @@ def result_folder(
         provenance: further entries: command, config, seed, split.
 
     Raises:
-        ValueError: `out` exists and is not such a result.
+        ValueError: `out` exists and is not such a result, or something was put into it.
     """
-    target = Path(os.path.realpath(out))
-    _check_replaceable(target, kind)
+    check_place(out, kind)
+    target = real_place(out)
+    record = {"kind": kind, **(provenance or {}), **environment()}
     with unfinished(target) as folder:
         folder.mkdir()
-        _write_record(folder, {"kind": kind, **(provenance or {}), **environment()})
+        _write_record(folder, record)
         yield folder
+        files = listing(folder, (PROVENANCE,))
+        _write_record(folder, {**(read_provenance(folder) or record), "files": files})
         # The work may have taken hours, in which somebody put something there.
-        _check_replaceable(target, kind)
+        check_result(target, kind, PROVENANCE)
 
 
-def _check_replaceable(folder: Path, kind: str) -> None:
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    found = read_provenance(folder).get("kind")
-    if found != kind:
-        what = f"a result of '{found}'" if found else "something else"
-        raise ValueError(
-            f"{folder}: expected nothing there, or a result of '{kind}' to replace; found {what}: "
-            "remove it or choose another place"
-        )
+def check_place(out: Path, kind: str) -> None:
+    """Say before the work whether `result_folder` will take a place.
+
+    Raises:
+        ValueError: as `result_folder`.
+    """
+    target = real_place(out)
+    check_result(target, kind, PROVENANCE)
 
 
 def write_provenance(
@@ -158,4 +160,32 @@ def link_or_copy(source: Path, target: Path) -> None:
         # Copying would write through a link that is there, into somebody's image.
         raise
     except OSError:
-        shutil.copyfile(original, target)
+        copy_file(source, target)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file's content; file systems that can let both share it until one is changed.
+
+    Raises:
+        OSError: no such file, or `target` exists.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with source.open("rb") as read, target.open("xb") as written:
+        if not _share(read.fileno(), written.fileno(), os.fstat(read.fileno()).st_size):
+            written.seek(0)
+            written.truncate()
+            read.seek(0)
+            shutil.copyfileobj(read, written, 1 << 20)
+
+
+def _share(source: int, target: int, length: int) -> bool:
+    """Let the system copy, as copy_file_range(2) does; tell whether it has."""
+    if not hasattr(os, "copy_file_range"):
+        return False
+    left = length
+    try:
+        while left and (copied := os.copy_file_range(source, target, left)):
+            left -= copied
+    except OSError:
+        return False
+    return not left

@@ -1,7 +1,7 @@
 """Datumaro's JSON, which CVAT imports and exports ("Datumaro 1.0"): for correcting labels by hand.
 
     OUT/annotations/{default}.json or {train,val}.json     with a split: one task a subset in CVAT
-    OUT/images/{default,train,val}/KEY.png                 hard links where possible
+    OUT/images/{default,train,val}/KEY.png                 copies; hard links where asked for
     OUT/images.json                                        KEY -> group, size, attributes, frame
 
 There and back: zip OUT and import it into a CVAT project as a data set in format "Datumaro 1.0", or
@@ -47,7 +47,7 @@ import shapely
 from shapely.geometry import Polygon
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_suffix, put_image
+from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.datumaro_reading import DatumaroReader
@@ -83,7 +83,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as a Datumaro data set; nothing is lost, at the level of pixels."""
     subsets = ("train", "val") if target.is_split else ("default",)
     tasks = [(sample, subsets[sample.key in target.held_out]) for sample in samples]
-    encode = partial(_write_sample, target.folder, target.labels, target.layout, target.enlarge)
+    encode = partial(_write_sample, target.folder, target.labels, target.layout, target.put_image)
     (target.folder / "annotations").mkdir()
     with ExitStack() as stack:
         files: dict[str, IO[str]] = {}
@@ -117,7 +117,7 @@ def _head(labels: LabelSpace) -> str:
 
 
 def _write_sample(
-    folder: Path, labels: LabelSpace, layout: str, enlarge: Enlarge, task: tuple[Sample, str]
+    folder: Path, labels: LabelSpace, layout: str, put: PutImage, task: tuple[Sample, str]
 ) -> str:
     sample, subset = task
     name = sample.key + image_suffix(sample)
@@ -127,7 +127,7 @@ def _write_sample(
         "attr": {"sample": sample_record(sample)},
         "image": {"path": name, "size": list(sample.size_hw)},
     }
-    put_image(sample, folder / "images" / subset / name, enlarge)
+    put(sample, folder / "images" / subset / name)
     return json.dumps(item, ensure_ascii=False, default=str)
 
 

@@ -39,10 +39,11 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
+from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json, load_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
+from converters.formats.plausible import keep_plausible
 from converters.formats.single_ring import joined_ring
 from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
 from converters.loss import ConversionLoss, lossless, measure
@@ -70,7 +71,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     A split moves no file: it is laid beside the tree. Test samples without instances have no JSON.
     """
     tasks = list(zip(samples, places(samples), strict=True))
-    encode = partial(_write_sample, target.folder, target.labels, target.enlarge)
+    encode = partial(_write_sample, target.folder, target.labels, target.put_image)
     loss = sum(target.each(encode, tasks), ConversionLoss())
     if not tasks:
         (target.folder / "train" / "DCM").mkdir(parents=True)
@@ -103,12 +104,12 @@ def _free_place(sample: Sample, taken: set[str]) -> str:
 
 
 def _write_sample(
-    folder: Path, labels: LabelSpace, enlarge: Enlarge, task: tuple[Sample, str]
+    folder: Path, labels: LabelSpace, put: PutImage, task: tuple[Sample, str]
 ) -> ConversionLoss:
     sample, place = task
     annotations, lost = _annotations(sample, labels)
     name = place + image_suffix(sample)
-    put_image(sample, folder / name, enlarge)
+    put(sample, folder / name)
     subset, _, group, stem = place.split("/")
     if annotations or subset == "train":
         path = folder.joinpath(*_ANNOTATIONS[subset], group, stem + ".json")
@@ -255,6 +256,10 @@ class _Reader:
                 size_hw = read_size_hw(image)
                 if expected not in (None, list(size_hw)):
                     raise ValueError(f"expected {expected} as in {INDEX}, found {list(size_hw)}")
+                # The objects of a crop may go on far beyond it.
+                if "frame" not in fields and instances:
+                    report = partial(self._report, files[place], place=place)
+                    instances = keep_plausible(instances, size_hw, report)
                 yield Sample(image=image, size_hw=size_hw, instances=instances, **fields)
             except ValueError as error:
                 self._report(image, error, place)

@@ -1,6 +1,6 @@
 """Masks as PNG files, in four layouts.
 
-    OUT/images/KEY.png                   hard links where possible
+    OUT/images/KEY.png                   copies; hard links where asked for
     OUT/masks/...                        see below
     OUT/masks.yaml                       the layout, and what its folders hold
     OUT/labels.yaml                      the label space
@@ -38,7 +38,7 @@ import cv2
 import yaml
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
+from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.mask_layouts import (
@@ -77,7 +77,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     (target.folder / "masks").mkdir()
     (target.folder / "images").mkdir()
     layout = MaskLayout(target.layout, target.labels, _folders(samples, target))
-    encode = partial(_write_sample, target.folder, layout, target.enlarge)
+    encode = partial(_write_sample, target.folder, layout, target.put_image)
     loss = ConversionLoss()
     index = {}
     for sample, (names, lost) in zip(samples, target.each(encode, samples), strict=True):
@@ -111,7 +111,7 @@ def _overlaps(labels: LabelSpace, sample: Sample) -> set[tuple[str, str]]:
 
 
 def _write_sample(
-    folder: Path, layout: MaskLayout, enlarge: Enlarge, sample: Sample
+    folder: Path, layout: MaskLayout, put: PutImage, sample: Sample
 ) -> tuple[list[str], ConversionLoss]:
     check_labels(sample, layout.labels)
     drawn = rasterize_labels(sample.instances, sample.size_hw)
@@ -120,7 +120,7 @@ def _write_sample(
         path = _mask_file(folder, place, sample.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
-    put_image(sample, folder / "images" / (sample.key + image_suffix(sample)), enlarge)
+    put(sample, folder / "images" / (sample.key + image_suffix(sample)))
     names = [name for name in layout.labels.names if name in masks]
     return names, _loss(layout, sample, masks)
 

@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from converters.files.images import Enlarge
+from converters.files.images import Enlarge, PutImage, put_image
 from converters.files.provenance import result_folder
 from converters.parallel import map_ordered
 from converters.splits.split import Split
@@ -32,6 +33,7 @@ class WriteTarget:
         layout: one of those that the format's `LOSES` names.
         jobs: processes.
         enlarge: how crops come to their size.
+        links: images become hard links where possible, instead of copies.
         progress: called with (done, total).
     """
 
@@ -42,7 +44,13 @@ class WriteTarget:
     layout: str
     jobs: int
     enlarge: Enlarge
+    links: bool
     progress: Progress | None
+
+    @property
+    def put_image(self) -> PutImage:
+        """Puts a sample's image at a path; can be pickled."""
+        return partial(put_image, enlarge=self.enlarge, links=self.links)
 
     def each(self, encode: Callable[[Task], Result], tasks: Sequence[Task]) -> Iterator[Result]:
         """Yield `encode` of each task, in order; report how many are done.

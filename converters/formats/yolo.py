@@ -1,7 +1,7 @@
 """Ultralytics' segmentation labels: one text line `class x1 y1 x2 y2 ...` for each object.
 
     OUT/data.yaml                       names, train, val; no `path`: the folder can be moved
-    OUT/images/{train,val}/NAME.png     hard links where possible
+    OUT/images/{train,val}/NAME.png     copies; hard links where asked for
     OUT/labels/{train,val}/NAME.txt
     OUT/images.json                     NAME -> key, size, group
 
@@ -15,12 +15,18 @@ no pixel, because its bridge runs inside the object; parts cost the pixels of th
 them.
 
 Coordinates are (x + 0.5) / width: Ultralytics multiplies by the width and truncates, and so finds
-the pixel again; at other sizes the point stays at the pixel's centre.
+the pixel again; at other sizes the point stays at the pixel's centre. Others write x / width. The
+pixel that is read is floor(x * width + .02), which is the right one for both.
+
+What is read: `names` as a list or with numbers; `train`, `val` and `test` as a folder, a list of
+images in a .txt file (as CVAT exports it), or several of them; nothing outside the folder is looked
+for. An image without a label file has no objects, and that is said; where no image has one, or some
+have none while there are label files without an image, the data set is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -30,11 +36,12 @@ import yaml
 from shapely.geometry import Polygon
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_suffix, is_image, put_image, read_size_hw
+from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.single_ring import joined_ring
-from converters.formats.writing import WriteTarget, check_labels, read_index, sample_record
+from converters.formats.writing import WriteTarget, check_labels, sample_record
+from converters.formats.yolo_reading import YoloConfig, YoloReader, config_file
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import Ring, rasterize, rasterize_labels, rings
 from converters.types import Instance, LabelSpace, Sample
@@ -44,7 +51,7 @@ LOSES = {"polygons": frozenset({"parts", "subpixels"})}
 
 def matches(root: Path) -> bool:
     """Tell whether a folder is an Ultralytics data set."""
-    return (root / "data.yaml").is_file()
+    return config_file(root) is not None
 
 
 # --- writing
@@ -63,7 +70,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
         (sample, name, "val" if sample.key in target.held_out else "train")
         for name, sample in zip(file_names(samples), samples, strict=True)
     ]
-    encode = partial(_write_sample, target.folder, target.labels, target.enlarge)
+    encode = partial(_write_sample, target.folder, target.labels, target.put_image)
     loss = sum(target.each(encode, tasks), ConversionLoss())
     index = {name: sample_record(sample) for sample, name, _ in tasks}
     atomic_write_text(target.folder / "images.json", dump_json(index))
@@ -72,11 +79,11 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
 
 
 def _write_sample(
-    folder: Path, labels: LabelSpace, enlarge: Enlarge, task: tuple[Sample, str, str]
+    folder: Path, labels: LabelSpace, put: PutImage, task: tuple[Sample, str, str]
 ) -> ConversionLoss:
     sample, name, subset = task
     text, lost = label_text(sample, labels)
-    put_image(sample, folder / "images" / subset / (name + image_suffix(sample)), enlarge)
+    put(sample, folder / "images" / subset / (name + image_suffix(sample)))
     (folder / "labels" / subset / f"{name}.txt").write_bytes(text)
     return lost
 
@@ -152,98 +159,16 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     """Read an Ultralytics segmentation data set.
 
     Args:
-        root: folder with `data.yaml`.
+        root: folder with `data.yaml`, or another YAML file of the kind.
         subset: `train` (all that is annotated: Ultralytics' train and val), `test` or `all`.
-        labels: the classes; their names must be those of `data.yaml`, in this order.
+        labels: the classes; those of the file are found by their names or aliases.
         problems: takes down label files and images that are broken.
 
     Returns:
         Samples; keys and groups are those of `images.json`, else the images' paths.
 
     Raises:
-        ValueError: `data.yaml` is not one, or has other classes.
+        ValueError: no such file, other classes, images that are not there, or label files and
+            images that do not belong together.
     """
-    index = read_index(root)
-    samples: list[Sample] = []
-    for image in _images(root, subset, labels):
-        place = image.relative_to(root)
-        fields = index.get(image.stem, {"key": place.with_suffix("").as_posix()})
-        report = partial(problems.add, key=fields["key"], group=fields.get("group", ""))
-        try:
-            size_hw = read_size_hw(image)
-            instances = _instances(root / _label_file(place), size_hw, labels, report)
-            samples.append(Sample(image=image, size_hw=size_hw, instances=instances, **fields))
-        except ValueError as error:
-            report(image, error)
-    return samples
-
-
-def _images(root: Path, subset: str, labels: LabelSpace) -> list[Path]:
-    path = root / "data.yaml"
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        names = record["names"]
-        names = tuple(names[i] for i in range(len(names)))
-    except (KeyError, RecursionError, TypeError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"{path}: expected Ultralytics' data.yaml, found: {error!r}") from None
-    if names != labels.names:
-        raise ValueError(f"{path}: expected the classes of '{labels.name}', found {names!r:.80}")
-    kinds = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
-    named = [record[kind] for kind in kinds[subset] if record.get(kind)]
-    folders = dict.fromkeys(_folder(root, path, name) for name in named)
-    files = (file for folder in folders for file in sorted(folder.rglob("*")))
-    return [file for file in files if is_image(file)]
-
-
-def _folder(root: Path, path: Path, name: object) -> Path:
-    # Roboflow writes ../train/images and means train/images; Ultralytics reads it so, too.
-    place = name.removeprefix("../") if isinstance(name, str) else ""
-    folder = root / place
-    if not place or not folder.is_dir() or not folder.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"{path}: expected folders of images below it, found {name!r:.80}")
-    return folder
-
-
-def _label_file(image: Path) -> Path:
-    """Ultralytics' rule: the last folder `images` becomes `labels`."""
-    *folders, name = image.parts
-    last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
-    swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
-    return Path(*swapped, name).with_suffix(".txt")
-
-
-def _instances(
-    path: Path,
-    size_hw: tuple[int, int],
-    labels: LabelSpace,
-    report: Callable[[Path, str], None],
-) -> tuple[Instance, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines() if path.exists() else []
-    except (OSError, UnicodeDecodeError) as error:
-        what = error.strerror if isinstance(error, OSError) else error
-        report(path, f"expected a text of labels, found: {what}")
-        return ()
-    instances: list[Instance] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            instances += [_instance(line, size_hw, labels)] if line.strip() else []
-        except ValueError as error:
-            report(path, f"line {number}: {error}")
-    return tuple(instances)
-
-
-def _instance(line: str, size_hw: tuple[int, int], labels: LabelSpace) -> Instance:
-    fields = line.split()
-    try:
-        label, values = int(fields[0]), np.array(fields[1:], dtype=np.float64)
-    except ValueError:
-        raise ValueError(f"expected a class and coordinates, found '{line:.40}'") from None
-    if len(values) < 6 or len(values) % 2:
-        raise ValueError(f"expected at least 3 points x y, found {len(values)} numbers")
-    if not 0 <= label < len(labels):
-        raise ValueError(f"expected classes 0 to {len(labels) - 1}, found {label}")
-    if not (np.abs(values - 0.5) <= 1.5).all():  # in pixels, or no numbers
-        raise ValueError(f"expected coordinates from 0 to 1, found '{line:.40}'")
-    points = values.reshape(-1, 2) * (size_hw[1], size_hw[0]) - 0.5
-    return Instance(labels.names[label], Polygon(points))
+    return YoloReader(YoloConfig.load(root), labels, problems).samples(subset)

@@ -12,7 +12,8 @@ import numpy as np
 
 from converters.masks import decode_rle
 from converters.types import LabelSpace
-from fusion.sources.store import ImageEntry, PredictionStore, check_match
+from fusion.sources.manifest import ImageEntry
+from fusion.sources.store import PredictionStore, check_match
 from fusion.sources.submission import RowSpan, parse_row, read_places
 from fusion.types import Evidence, Prediction, SoftMask
 
@@ -259,7 +260,8 @@ class Ensemble:
             paths: the sources, each of another name.
             images: those of a data set: key -> (height, width, file name).
             labels: the classes of submissions; a store names its own. None takes what they have.
-            usual: without `labels`, the classes of submissions that have any of them.
+            usual: without `labels`, the classes of submissions that have any of them, and those of
+                an old store whose label space is not found.
 
         Raises:
             ValueError: no source or no such one, two of the same name, or they do not speak of the
@@ -351,7 +353,7 @@ def _label_space(
 ) -> LabelSpace:
     named = dict.fromkeys(label for index in indices for label in index.classes)
     if stores:
-        space = stores[0].label_space()
+        space = stores[0].label_space(labels or usual)
         if labels and labels.names != space.names:
             raise ValueError(f"{stores[0].path}: its classes are not those of '{labels.name}'")
     elif labels:

@@ -7,13 +7,11 @@ bytes; one part file per few images, so that a reader streams and a killed write
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import shutil
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from itertools import takewhile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from converters.files.atomic import SUFFIX, claim
+from converters.errors import one_line
+from converters.files.atomic import MARK, SUFFIX, claim, clear_leftovers, swap
+from converters.files.json_files import load_json
+from converters.files.outputs import real_place
 from converters.types import LabelSpace
-from fusion.types import Evidence, Kind, Prediction, SoftMask, Window
+from fusion.sources import checksums
+from fusion.sources.manifest import FILE as MANIFEST
+from fusion.sources.manifest import Manifest, read_manifest
+from fusion.types import Evidence, Prediction, SoftMask
 
 SCHEMA = pa.schema(
     [
@@ -42,76 +46,12 @@ SCHEMA = pa.schema(
         ("prob", pa.binary()),
     ]
 )
-IMAGES_PER_PART = 16
-ImageEntry = tuple[int, int, str]
-"""An image's height, width and file name."""
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a store holds, without its rasters.
-
-    Attributes:
-        kind: semantic or instance.
-        labels: name of the label space.
-        names: its class names, in order.
-        images: key -> (height, width, file name), in the order of the parts.
-        source: what made the predictions: family, config, run, options.
-        split: digest of the split file, "" without one.
-        fold: the fold that the model did not see, or None.
-        subset: which images: val, train, test or all.
-        images_per_part: so many images, in order, are in one part file; the last may hold fewer.
-        classes: the classes that the source speaks of; empty means all.
-        domains: key -> x, y, w, h of the part of the image that the source has looked at, in whole
-            pixels; a key that is absent means all of it.
-    """
-
-    kind: Kind
-    labels: str
-    names: tuple[str, ...]
-    images: Mapping[str, ImageEntry]
-    source: Mapping[str, Any] = field(default_factory=dict)
-    split: str = ""
-    fold: int | None = None
-    subset: str = "all"
-    images_per_part: int = IMAGES_PER_PART
-    classes: tuple[str, ...] = ()
-    domains: Mapping[str, Window] = field(default_factory=dict)
-
-    def part_names(self) -> list[str]:
-        """Return the names of the part files, in order."""
-        count = -(-len(self.images) // self.images_per_part)
-        return [f"part-{number:05d}.parquet" for number in range(count)]
-
-    def dumps(self) -> str:
-        """Return the manifest as JSON text; equal manifests give equal text."""
-        images = [[key, *entry] for key, entry in self.images.items()]
-        record = {"version": VERSION, **asdict(self), "images": images}
-        return json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-
-    @classmethod
-    def load(cls, path: Path) -> Manifest:
-        """Read a manifest file.
-
-        Raises:
-            ValueError: the file is missing, cut off, or of another version.
-        """
-        try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(raw, dict) or raw.pop("version", None) != VERSION:
-                raise ValueError(f"no manifest of version {VERSION}")
-            raw["images"] = {k: (int(h), int(w), str(f)) for k, h, w, f in raw["images"]}
-            raw["domains"] = {k: _window(box) for k, box in raw.get("domains", {}).items()}
-            named = {key: tuple(raw.get(key, ())) for key in ("names", "classes")}
-            return cls(**{**raw, **named})
-        except (FileNotFoundError, NotADirectoryError):
-            found = "nothing there"
-            if path.parent.exists():
-                found = "a folder without manifest.json" if path.parent.is_dir() else "a file"
-            raise ValueError(f"{path.parent}: expected a prediction store, found {found}") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: expected a store's manifest, found: {error}") from None
+# By these a manifest of any version is recognised, and the files that lie beside it.
+_MANIFEST_KEYS = {"version", "kind", "labels", "names", "images", "images_per_part"}
+_OWN_FILE = re.compile(
+    rf"manifest\.json|provenance\.json|{re.escape(checksums.FILE)}|"
+    rf"part-\d{{5,}}\.(parquet|tmp)|{re.escape(MARK)}"
+)
 
 
 class StoreWriter:
@@ -127,22 +67,24 @@ class StoreWriter:
             ValueError: `out` exists and is not a prediction store, `OUT.partial` is somebody
                 else's, or another process is writing there.
         """
-        if _is_foreign(out):
-            what = "a prediction store to replace, found another thing"
-            raise ValueError(f"{out}: expected {what}")
+        check_replaceable(out)
+        out = real_place(out)
+        if out.parent.is_dir():
+            clear_leftovers(out.parent, out.name)
         self.out, self.manifest = out, manifest
         self._parts = manifest.part_names()
         self._keys = list(manifest.images)
         self._pending: list[Prediction] = []
         self._place = claim(out.with_name(out.name + SUFFIX), "a prediction store to continue")
         self._partial = self._place.folder
-        started = self._partial / "manifest.json"
-        if not started.is_file() or started.read_text(encoding="utf-8") != manifest.dumps():
+        started, text = self._partial / MANIFEST, manifest.dumps().encode()
+        if not started.is_file() or started.read_bytes() != text:
             self._place.clear()
-            started.write_text(manifest.dumps(), encoding="utf-8")
-        # Parts are written in order: what lies behind a gap is written again.
-        whole = takewhile(lambda name: (self._partial / name).is_file(), self._parts)
-        self._done = min(sum(1 for _ in whole) * manifest.images_per_part, len(self))
+            started.write_bytes(text)
+        whole = self._whole_parts()
+        digests = {MANIFEST: checksums.digest_of(text), **whole}
+        checksums.write_checksums(self._partial, digests)
+        self._done = min(len(whole) * manifest.images_per_part, len(self))
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -178,10 +120,30 @@ class StoreWriter:
         if len(self._pending) == self.manifest.images_per_part or not self.remaining:
             self._flush()
 
+    def _whole_parts(self) -> dict[str, str]:
+        """Return name -> checksum of the parts that need not be written again.
+
+        Parts are written in order: what lies behind a gap, or a damaged one, is written again.
+        """
+        whole: dict[str, str] = {}
+        try:
+            known = checksums.read_checksums(self._partial)
+        except ValueError:
+            return whole
+        for name in self._parts:
+            part = self._partial / name
+            if not part.is_file() or checksums.digest_of(part.read_bytes()) != known.get(name):
+                break
+            whole[name] = known[name]
+        return whole
+
     def _flush(self) -> None:
         part = self._partial / self._parts[self._done // self.manifest.images_per_part]
         unfinished = part.with_suffix(".tmp")
         pq.write_table(_table(self._pending), unfinished, compression="zstd")
+        # Killed between these two, a second start writes the part again.
+        digest = checksums.digest_of(unfinished.read_bytes())
+        checksums.add_checksum(self._partial, part.name, digest)
         os.replace(unfinished, part)
         self._done += len(self._pending)
         self._pending = []
@@ -205,11 +167,8 @@ class StoreWriter:
         for leftover in self._partial.glob("*.tmp"):
             leftover.unlink()
         # The work may have taken hours, in which somebody put something there.
-        if _is_foreign(self.out):
-            raise ValueError(f"{self.out}: expected the store that was there, found another thing")
-        if self.out.exists():
-            shutil.rmtree(self.out)
-        os.replace(self._partial, self.out)
+        check_replaceable(self.out)
+        swap(self._partial, self.out)
         self._place.unmark(self.out)
 
 
@@ -220,16 +179,31 @@ class PredictionStore:
         """Open a store without reading its rasters.
 
         Raises:
-            ValueError: not a store, or a part file is missing or one too many.
+            ValueError: not a store, a damaged one, or a part file is missing or one too many.
         """
         self.path = path
-        self.manifest = Manifest.load(path / "manifest.json")
+        content = read_manifest(path / MANIFEST)
+        self.manifest = Manifest.parse(content, path / MANIFEST)
+        self._checksums = self._read_checksums(content)
         self._keys = tuple(self.manifest.images)
         expected = set(self.manifest.part_names())
         found = {part.name for part in path.glob("part-*.parquet")}
         if differ := sorted(expected ^ found):
             what = "is missing" if differ[0] in expected else "does not belong here"
             raise ValueError(f"{path}: expected {len(expected)} part files: {differ[0]} {what}")
+
+    def _read_checksums(self, manifest: bytes) -> dict[str, str]:
+        """Return name -> checksum of the parts; of a store from before there were any, none."""
+        if self.manifest.version == 1:
+            return {}
+        found = checksums.read_checksums(self.path)
+        for name in (MANIFEST, *self.manifest.part_names()):
+            if name not in found:
+                what = f"expected a checksum of {name}, found none: copy the whole store again"
+                raise ValueError(f"{self.path / checksums.FILE}: {what}")
+        path, what = self.path / MANIFEST, "a store's manifest"
+        checksums.check_content(path, manifest, found[MANIFEST], what)
+        return found
 
     @property
     def name(self) -> str:
@@ -241,12 +215,20 @@ class PredictionStore:
         """The classes that the source speaks of."""
         return frozenset(self.manifest.classes or self.manifest.names)
 
-    def label_space(self) -> LabelSpace:
+    def label_space(self, given: LabelSpace | None = None) -> LabelSpace:
         """Return the store's label space.
 
+        Args:
+            given: the one to take if it has the store's classes and the store, an old one, knows
+                but the name of its own.
+
         Raises:
-            ValueError: the label space of that name has other classes now.
+            ValueError: an old store, and the label space of that name has other classes now.
         """
+        if self.manifest.space:
+            return self.manifest.space
+        if given and given.names == self.manifest.names:
+            return given
         labels = LabelSpace.load(self.manifest.labels)
         if labels.names != self.manifest.names:
             raise ValueError(f"{self.path}: its classes are not those of '{labels.name}' any more")
@@ -280,7 +262,8 @@ class PredictionStore:
             domains={k: self.manifest.domains[k] for k in around if k in self.manifest.domains},
         )
         files = tuple(self._files()[first:last])
-        return StorePart(files, manifest, frozenset(keys[start:stop]))
+        digests = tuple(self._checksums.get(file.name) for file in files)
+        return StorePart(files, manifest, frozenset(keys[start:stop]), digests)
 
     def _files(self) -> list[Path]:
         return [self.path / name for name in self.manifest.part_names()]
@@ -294,23 +277,25 @@ class StorePart:
         files: the part files in which they are.
         manifest: the store's, of all images in these files.
         keys: the images that are wanted.
+        digests: the files' checksums; None where an old store has none.
     """
 
     files: tuple[Path, ...]
     manifest: Manifest
     keys: frozenset[str]
+    digests: tuple[str | None, ...]
 
     def __iter__(self) -> Iterator[Prediction]:
         """Yield the wanted images' predictions, in the manifest's order; one file in memory.
 
         Raises:
-            ValueError: a part file is cut off, or holds rows of other images or classes.
+            ValueError: a part file is damaged, or holds rows of other images or classes.
         """
         keys, step = list(self.manifest.images), self.manifest.images_per_part
-        for number, file in enumerate(self.files):
+        for number, (file, digest) in enumerate(zip(self.files, self.digests, strict=True)):
             expected = keys[number * step : (number + 1) * step]
             wanted = [key for key in expected if key in self.keys]
-            rows = _read_part(file, expected, wanted)
+            rows = _read_part(file, digest, expected, wanted)
             for key in wanted:
                 try:
                     prediction = self._prediction(key, rows.pop(key, []))
@@ -333,28 +318,41 @@ class StorePart:
         return Prediction(key, (height, width), self.manifest.kind, found, classes, domain)
 
 
-def _window(box: Sequence[int]) -> Window:
-    x, y, width, height = map(int, box)
-    return x, y, width, height
+def check_replaceable(out: Path) -> None:
+    """Make sure that a store may be written: to a free place, or in the place of another store.
+
+    Raises:
+        ValueError: something else is there, or a store with files in it that are not the store's.
+    """
+    place = real_place(out)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return
+    if not place.is_dir() or not _has_manifest(place):
+        raise ValueError(
+            f"{out}: expected nothing there, or a prediction store to replace, found another "
+            "thing: move it, or choose another place"
+        )
+    foreign = sorted(p.name for p in place.iterdir() if not _OWN_FILE.fullmatch(p.name))
+    if foreign:
+        raise ValueError(
+            f"{out}: expected a prediction store to replace, found one with '{foreign[0]}' in it: "
+            "move it away, or choose another place"
+        )
 
 
-def _is_foreign(folder: Path) -> bool:
-    if not folder.is_dir():
-        return folder.exists()
-    return not (folder / "manifest.json").is_file() and any(folder.iterdir())
+def _has_manifest(folder: Path) -> bool:
+    try:
+        record = load_json(folder / "manifest.json")
+    except ValueError:
+        return False
+    return isinstance(record, dict) and set(record) >= _MANIFEST_KEYS
 
 
 def _read_part(
-    part: Path, expected: Sequence[str], wanted: Sequence[str]
+    part: Path, digest: str | None, expected: Sequence[str], wanted: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of a part file's wanted images by image, in the file's order."""
-    try:
-        # Not `read_table`: it loads pandas, which takes longer than many a store.
-        with pq.ParquetFile(part, memory_map=False) as file:
-            table = file.read(columns=SCHEMA.names).select(SCHEMA.names).cast(SCHEMA)
-    except (pa.ArrowException, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"{part}: expected a whole Parquet file, found: {reason}") from None
+    table = _read_table(part, digest)
     if foreign := sorted(set(table["key"].unique().to_pylist()) - set(expected), key=str):
         found = f"found {foreign[:3]}"
         raise ValueError(f"{part}: expected images of the manifest, {found}")
@@ -364,6 +362,20 @@ def _read_part(
     for row in table.to_pylist():
         rows[row["key"]].append(row)
     return rows
+
+
+def _read_table(part: Path, digest: str | None) -> pa.Table:
+    try:
+        content = part.read_bytes()
+        if digest:
+            checksums.check_content(part, content, digest, "a whole Parquet file")
+        # Not `read_table`: it loads pandas, which takes longer than many a store.
+        with pq.ParquetFile(pa.BufferReader(content)) as file:
+            return file.read(columns=SCHEMA.names).select(SCHEMA.names).cast(SCHEMA)
+    except (pa.ArrowException, OSError, KeyError) as error:
+        # Arrow's errors of bad values are ValueErrors, too.
+        reason = one_line(error)
+        raise ValueError(f"{part}: expected a whole Parquet file, found: {reason}") from None
 
 
 def _table(predictions: Iterable[Prediction]) -> pa.Table:
@@ -389,6 +401,7 @@ def check_match(stores: Sequence[PredictionStore]) -> None:
             differ = sorted(set(other.manifest.names) ^ set(first.manifest.names))
             what = f"classes {differ[:5]}" if differ else "the order of the classes"
             raise ValueError(f"{other.path}: {what} differ from those of {first.path}")
+        _check_spaces(first, other)
         ours, theirs = first.manifest.images, other.manifest.images
         if differ := sorted(set(ours) ^ set(theirs)):
             where = "missing from" if differ[0] in ours else "only in"
@@ -398,6 +411,17 @@ def check_match(stores: Sequence[PredictionStore]) -> None:
                 raise ValueError(f"{other.path}: '{key}' is {theirs[key][:2]}, not {entry[:2]}")
         if list(ours) != list(theirs):
             raise ValueError(f"{other.path}: the images' order differs from {first.path}")
+
+
+def _check_spaces(first: PredictionStore, other: PredictionStore) -> None:
+    """Refuse label spaces that would make other masks or groups of the same classes."""
+    ours, theirs = first.manifest.space, other.manifest.space
+    for name in ("once", "background", "groups", "posture") if ours and theirs else ():
+        if getattr(ours, name) != getattr(theirs, name):
+            raise ValueError(
+                f"{other.path}: its label space has another '{name}' than that of {first.path}; "
+                "predict again with one label space"
+            )
 
 
 def read_together(stores: Sequence[PredictionStore]) -> Iterator[tuple[Prediction, ...]]:

@@ -15,14 +15,14 @@ from zoo.cli.options import (
     Jobs,
     Labels,
     Subset,
-    app,
+    command,
     command_line,
     say,
     words,
 )
 
 
-@app.command()
+@command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="Folder to write.")],
     people: Annotated[int, typer.Option(help="People in train; two hands each.")] = 8,
@@ -51,7 +51,7 @@ def phantom(
     say(f"{out}: {2 * people} train and {2 * test_people} test images of {size} x {size}")
 
 
-@app.command()
+@command()
 def split(
     data: Annotated[Path, typer.Argument(help="Data set.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("split.json"),
@@ -63,6 +63,9 @@ def split(
     describe: Annotated[
         bool, typer.Option("--describe", help="Show images, patients, posture, areas per fold.")
     ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Also replace other folds that OUT has already.")
+    ] = False,
     data_format: From = None,
     edits: EditsFile = None,
     labels: Labels = DEFAULT_LABELS,
@@ -72,10 +75,10 @@ def split(
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits)
-    say(split_data(source, out, labels, folds, strategy, seed, describe=describe))
+    say(split_data(source, out, labels, folds, strategy, seed, describe=describe, replace=replace))
 
 
-@app.command()
+@command()
 def convert(
     data: Annotated[Path, typer.Argument(help="Data set to read.")],
     to: Annotated[str, typer.Option(help="Format to write; see: zoo list formats")] = "",
@@ -96,6 +99,12 @@ def convert(
     boxes: Annotated[
         Path | None, typer.Option(help="Prediction store that says where to cut; else the truth.")
     ] = None,
+    link: Annotated[
+        bool,
+        typer.Option(
+            "--link", help="Hard links instead of copies of images: a change of one is one of both."
+        ),
+    ] = False,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
@@ -127,15 +136,16 @@ def convert(
             layout=layout,
             crop_plan=plan,
             jobs=jobs,
+            links=link,
             command=command_line(),
             report=report,
             say=say,
         )
     say(f"{out}: {count} images")
-    say(loss or "nothing was lost: every object's pixels come back as they were")
+    say(loss)
 
 
-@app.command()
+@command()
 def audit(
     data: Annotated[Path, typer.Argument(help="Data set to look into.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("audit"),
@@ -168,7 +178,7 @@ def audit(
     say(lines)
 
 
-@app.command()
+@command()
 def augment(
     family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...")],
     config: Annotated[str, typer.Option(help="Shipped config or YAML file; its `augment`.")],

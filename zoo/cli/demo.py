@@ -34,7 +34,7 @@ def commands(out: Path, seed: int) -> Iterator[tuple[str, ...]]:
     data, split, runs = str(out / "data"), str(out / "split.json"), out / "runs"
     sizes = ("--people", str(PEOPLE), "--test-people", str(TEST_PEOPLE), "--size", str(SIZE))
     yield ("phantom", data, *sizes, "--seed", str(seed), "--jobs", str(os.cpu_count() or 1))
-    yield ("split", data, "--out", split, "--folds", str(FOLDS), "--seed", str(seed))
+    yield ("split", data, "--out", split, "--folds", str(FOLDS), "--seed", str(seed), "--replace")
     fold = ("--split", split, "--fold", "0")
     for form in ("masks", "segformer", "yolo"):
         yield ("convert", data, "--to", form, "--out", str(out / form), *fold)

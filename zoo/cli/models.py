@@ -13,7 +13,8 @@ from zoo.cli.options import (
     From,
     Subset,
     Topic,
-    app,
+    check_json,
+    command,
     command_line,
     say,
     words,
@@ -21,7 +22,7 @@ from zoo.cli.options import (
 )
 
 
-@app.command()
+@command()
 def train(
     family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...: zoo list families")],
     config: Annotated[str, typer.Option(help="Shipped config or YAML file.")],
@@ -67,9 +68,11 @@ def train(
             return
         last = train_run(family, config, source, out, fold=fold, report=report, **common)
     say(f"{out}: validation Dice {float(last['val_dice']):.4f}" if last else f"{out}: done")
+    if last and float(last["val_dice"]) == 0:
+        say(f"{out}: the network finds nothing in held-out images: train longer, or lower the rate")
 
 
-@app.command()
+@command()
 def predict(
     run: Annotated[
         Path, typer.Argument(help="Run folder of `zoo train`, or that of --folds all: their mean.")
@@ -122,12 +125,15 @@ def predict(
             raise ValueError(f"--compare: expected one run, such as {folds[0]}, found {run}")
         from zoo.runs import prediction_benchmark as comparing
 
+        keys = ("run", "patients", "choices")
+        check_json(json_out, *keys)
+
         with bar("compare") as report:
             found = comparing.compare(
                 Run.load(run), source, compare, options=options, report=report
             )
         if json_out is not None:
-            write_json(json_out, found.record())
+            write_json(json_out, found.record(), *keys)
         say(comparing.describe(found))
         return
     if out is None:
@@ -145,7 +151,7 @@ def predict(
     say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
 
 
-@app.command("list")
+@command("list")
 def list_(
     topic: Annotated[Topic, typer.Argument(help="What to list.")] = Topic.configs,
 ) -> None:
@@ -155,7 +161,7 @@ def list_(
     say("\n".join(lines(topic.value)))
 
 
-@app.command()
+@command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
     seed: Annotated[int, typer.Option(help="Of the phantoms, the folds and the training.")] = 0,
@@ -166,7 +172,7 @@ def demo(
     say(run_demo(out, seed))
 
 
-@app.command()
+@command()
 def soup(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of one network and one fold.")],
     data: Data,

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from contextlib import ExitStack
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +18,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+# Parameters of commands that name what is written.
+_OUTPUTS = ("out", "json_out", "csv_out", "preview", "oof", "wandb_file")
 
 Data = Annotated[Path, typer.Option("--data", help="Data set: a folder in any readable format.")]
 From = Annotated[
@@ -38,6 +44,26 @@ SubmissionLabels = Annotated[
     ),
 ]
 Stores = Annotated[list[Path], typer.Argument(help="Prediction stores, one a model.")]
+
+
+def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command, which alone writes the places that its options name."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @wraps(function)
+        def alone(**given: Any) -> None:
+            from converters.files.outputs import only_writer
+
+            with ExitStack() as stack:
+                for option in _OUTPUTS:
+                    if place := given.get(option):
+                        stack.enter_context(only_writer(place))
+                function(**given)
+
+        app.command(name)(alone)
+        return function
+
+    return register
 
 
 class Subset(StrEnum):
@@ -98,9 +124,26 @@ def command_line() -> list[str]:
     return ["zoo", *hide_address(sys.argv[1:])]
 
 
-def write_json(path: Path, record: Any) -> None:
-    """Write a record as a JSON file."""
+def check_json(path: Path | None, *keys: str) -> None:
+    """Say before the work whether a JSON file may be written.
+
+    Args:
+        path: the file; None for none.
+        keys: by which a file that the command wrote earlier is recognised.
+
+    Raises:
+        ValueError: another file is there.
+    """
+    from converters.files.outputs import check_file, json_with
+
+    if path is not None:
+        check_file(path, "what this command wrote before", json_with(*keys))
+
+
+def write_json(path: Path, record: Any, *keys: str) -> None:
+    """Write a record as a JSON file; see `check_json`."""
     from converters.files.json_files import dump_json
     from converters.files.provenance import atomic_write_text
 
+    check_json(path, *keys)
     atomic_write_text(path, dump_json(record))

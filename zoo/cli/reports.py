@@ -14,14 +14,19 @@ from zoo.cli.options import (
     From,
     Jobs,
     SubmissionLabels,
-    app,
+    check_json,
+    command,
     command_line,
     say,
     write_json,
 )
 
+# By these keys what was written before is recognised.
+_COMPARISON = ("a", "b", "identical", "per_class")
+_REPORT = ("headline", "entries", "gains")
 
-@app.command()
+
+@command()
 def compare(
     a: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
     b: Annotated[Path, typer.Argument(help="Another one of the same images.")],
@@ -40,6 +45,7 @@ def compare(
     from zoo.report.compare.command import describe
     from zoo.source import DataSource
 
+    check_json(json_out, *_COMPARISON)
     source = DataSource.open(data, data_format, edits) if data else None
     with bar("compare") as report:
         found = compare_predictions(
@@ -51,11 +57,11 @@ def compare(
             report=report,
         )
     if json_out is not None:
-        write_json(json_out, found.record())
+        write_json(json_out, found.record(), *_COMPARISON)
     say(describe(found, out))
 
 
-@app.command()
+@command()
 def report(
     predictions: Annotated[
         list[Path],
@@ -81,6 +87,7 @@ def report(
     from zoo.report.fusion.command import PAGE, describe, write_page
     from zoo.source import DataSource
 
+    check_json(json_out, *_REPORT)
     source = DataSource.open(data, data_format, edits)
     with bar("report") as progress:
         found = write_page(
@@ -94,5 +101,5 @@ def report(
             jobs=jobs,
         )
     if json_out is not None:
-        write_json(json_out, found.record())
+        write_json(json_out, found.record(), *_REPORT)
     say(f"{describe(found)}\n{out / PAGE}")

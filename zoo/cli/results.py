@@ -17,7 +17,8 @@ from zoo.cli.options import (
     Stores,
     SubmissionLabels,
     Subset,
-    app,
+    check_json,
+    command,
     command_line,
     say,
     write_json,
@@ -25,8 +26,11 @@ from zoo.cli.options import (
 
 Sources = Annotated[list[Path], typer.Argument(help="Prediction stores and submissions (CSV).")]
 
+# By these keys scores that were written before are recognised.
+_SCORES = ("patients", "measures", "per_image")
 
-@app.command()
+
+@command()
 def fit(
     predictions: Stores,
     data: Data,
@@ -69,7 +73,7 @@ def fit(
     say(describe(found, out))
 
 
-@app.command()
+@command()
 def fuse(
     sources: Sources,
     out: Annotated[Path, typer.Option(help="File (csv) or folder (other formats) to write.")],
@@ -147,7 +151,7 @@ def fuse(
     say(result.describe(out))
 
 
-@app.command()
+@command()
 def check(
     submission: Annotated[Path, typer.Argument(help="Submission (CSV).")],
     data: Data,
@@ -171,7 +175,7 @@ def check(
     say(f"{submission}: valid")
 
 
-@app.command()
+@command()
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
     data: Data,
@@ -205,6 +209,7 @@ def evaluate(
     from zoo.source import DataSource
 
     measures = parse_measures(metrics)
+    check_json(json_out, *_SCORES)
     source = DataSource.open(data, data_format, edits)
     found = []
     for path in (predictions, against) if against else (predictions,):
@@ -221,5 +226,5 @@ def evaluate(
         }
         lines.append(score_table.describe_comparison(found[0], differences, names))
     if json_out is not None:
-        write_json(json_out, record)
+        write_json(json_out, record, *_SCORES)
     say("\n\n".join(lines))

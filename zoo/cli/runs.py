@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import Data, EditsFile, From, app, command_line, say
+from zoo.cli.options import Data, EditsFile, From, command, command_line, say
 
 
-@app.command()
+@command()
 def sweep(
     config: Annotated[str, typer.Argument(help="Shipped sweep or YAML file: zoo list configs")],
     data: Data,
@@ -32,6 +32,7 @@ def sweep(
     """Train many runs of one config with some keys varied; write the best one's config."""
     import yaml
 
+    from converters.files.outputs import check_file
     from converters.files.provenance import atomic_write_text
     from zoo.progress import bar
     from zoo.runs.sweeps.config import load_sweep, write_wandb_sweep
@@ -41,6 +42,7 @@ def sweep(
     chosen = load_sweep(config, trials)
     if wandb_file is not None:
         check_space(chosen)
+        check_file(wandb_file, "a sweep for W&B", lambda text: "program: zoo" in text)
         found = write_wandb_sweep(chosen, data, split, fold, out, project)
         atomic_write_text(wandb_file, yaml.safe_dump(found, sort_keys=False))
         say(f"{wandb_file}: start it with: wandb sweep {wandb_file}")
@@ -59,7 +61,7 @@ def sweep(
     say(describe(done, out))
 
 
-@app.command("runs")
+@command("runs")
 def runs_(
     folders: Annotated[list[Path], typer.Argument(help="Runs, or folders of runs or sweeps.")],
     sort: Annotated[str, typer.Option(help="A column: best, last, a group, a key.")] = "best",
@@ -73,8 +75,9 @@ def runs_(
 ) -> None:
     """List runs by the settings in which they differ, with their scores."""
     from zoo.runs.correlation import correlations, describe_correlations, read_public
-    from zoo.runs.table import find_runs, format_table, tabulate, write_table
+    from zoo.runs.table import check_table, find_runs, format_table, tabulate, write_table
 
+    check_table(csv_out)
     found = find_runs(folders)
     scores = read_public(public, found) if public else None
     columns, rows = tabulate(found, sort, scores)
@@ -85,7 +88,7 @@ def runs_(
         say("\n" + describe_correlations(correlations(found, scores, by)))
 
 
-@app.command()
+@command()
 def doctor(
     folder: Annotated[Path, typer.Option(help="Where runs will lie: its disk.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Findings and facts as JSON.")] = False,

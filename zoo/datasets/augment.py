@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 import converters
 from converters.files.atomic import clear_leftovers, unfinished, workplace
 from converters.files.images import Pixels, read_pixels
+from converters.files.outputs import check_file
 from converters.masks import unpack_labels
 from converters.parallel import map_ordered
 from converters.splits.split import Split
@@ -33,6 +36,8 @@ VERSIONS = 4
 # Of a picture on the contact sheet, and of the gap between two.
 _HEIGHT_PX, _GAP_PX = 420, 6
 _GROUND = 24
+# By this text in it a contact sheet is recognised.
+_SHEET = "maskzoo contact sheet"
 
 
 class AugmentPlan(NamedTuple):
@@ -90,6 +95,7 @@ def preview(
     Raises:
         ValueError: a bad step, `count` below 1, or no annotated images.
     """
+    check_file(out, "a contact sheet", lambda text: _SHEET in text)
     if count < 1:
         raise ValueError(f"count: expected at least 1, found {count}")
     augment = Augmentation(steps, labels)
@@ -97,8 +103,10 @@ def preview(
     items = SampleItems(samples, labels)
     chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
     rows = [_row(items, index, size_hw, augment, labels, seed) for index in chosen]
+    marked = PngInfo()
+    marked.add_text("Software", _SHEET)
     with unfinished(out) as place:
-        place.write_bytes(cv2.imencode(".png", _stack(rows, axis=0))[1].tobytes())
+        Image.fromarray(_stack(rows, axis=0)[..., ::-1]).save(place, "PNG", pnginfo=marked)
     return len(rows)
 
 

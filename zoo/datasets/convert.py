@@ -13,6 +13,8 @@ from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.progress import Report
 from zoo.source import DataSource
 
+_LOSSLESS = "nothing was lost: every object's pixels come back as they were"
+
 
 def convert(
     data: DataSource,
@@ -26,6 +28,7 @@ def convert(
     layout: str = "",
     crop_plan: CropPlan | None = None,
     jobs: int = 1,
+    links: bool = False,
     command: Sequence[str],
     report: Report,
     say: Callable[[str], None] = lambda line: None,
@@ -53,10 +56,13 @@ def convert(
         layout=layout,
         jobs=jobs,
         enlarge=open_enlarger(crop_plan) if crop_plan else None,
+        links=links,
         provenance=_provenance(data, crop_plan, command),
         progress=lambda done, total: report(done, total, ""),
     )
-    return len(samples), loss.describe()
+    if not any(sample.instances for sample in samples):
+        return len(samples), "no objects: there was nothing to lose"
+    return len(samples), loss.describe() or _LOSSLESS
 
 
 def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:

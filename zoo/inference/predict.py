@@ -19,6 +19,7 @@ from torchvision.transforms.v2.functional import adjust_contrast, adjust_gamma
 from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.types import Prediction, soft_mask
+from zoo.contract import DivergedError
 from zoo.data.batches import normalize
 from zoo.data.reading import READERS, NetworkInput, read_ahead, resize_image
 from zoo.inference.sliding_window import Size, blend, window_corners
@@ -103,6 +104,13 @@ def probabilities(network: nn.Module, images: torch.Tensor, setting: Setting) ->
         images: uint8 (N, 1, h, w), on the setting's device.
         setting: how to compute.
     """
+    return _with_flag(network, images, setting)[0]
+
+
+def _with_flag(
+    network: nn.Module, images: torch.Tensor, setting: Setting
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `probabilities` does, and whether any was NaN, as a tensor on the device."""
     size = (images.shape[-2], images.shape[-1])
 
     def logits_of(variant: Variant) -> torch.Tensor:
@@ -121,7 +129,8 @@ def probabilities(network: nn.Module, images: torch.Tensor, setting: Setting) ->
             total.div_(count).sigmoid_().mul_(255)
         else:
             total.mul_(255 / count)
-        return total.round_().to(torch.uint8)
+        # NaN stays NaN in a sum, and would become any byte.
+        return total.round_().to(torch.uint8), total.sum().isnan()
 
 
 def _show(images: torch.Tensor, variant: Variant, size_hw: Size) -> torch.Tensor:
@@ -224,8 +233,13 @@ def predict_planes(
     """Yield frames, some at a time and in order, with their probabilities.
 
     These are uint8 (N, C, h, w), 255 = 1, on the setting's device, at the frames' size. The network
-    must be in evaluation mode.
+    must be in evaluation mode. On a GPU an image's numbers are looked at when the next one has been
+    handed to it, or the last has been taken.
+
+    Raises:
+        DivergedError: the network gives NaN.
     """
+    waiting: tuple[list[Shown], torch.Tensor] | None = None
     for size, run in groupby(frames, lambda frame: frame.image.shape):
         count = _images_at_a_time((size[0], size[1]), setting)
         while part := list(islice(run, count)):
@@ -233,7 +247,24 @@ def predict_planes(
             if setting.device.type == "cuda":
                 images = images.pin_memory()
             images = images.to(setting.device, non_blocking=True)
-            yield part, probabilities(network, images, setting)
+            planes, is_bad = _with_flag(network, images, setting)
+            if waiting:
+                _check_numbers(*waiting)
+            waiting = part, is_bad
+            if setting.device.type != "cuda":
+                _check_numbers(*waiting)
+                waiting = None
+            yield part, planes
+    if waiting:
+        _check_numbers(*waiting)
+
+
+def _check_numbers(frames: Sequence[NetworkInput], is_bad: torch.Tensor) -> None:
+    if is_bad:
+        raise DivergedError(
+            f"'{frames[0].key}': expected probabilities, found NaN: the network's numbers do not "
+            "fit the precision; train with precision=32-true or a lower learning rate"
+        )
 
 
 def _images_at_a_time(size_hw: Size, setting: Setting) -> int:

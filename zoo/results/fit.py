@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.files.images import read_pixels
+from converters.files.outputs import check_file
 from converters.files.provenance import atomic_write_text
 from converters.parallel import Workers
 from converters.types import LabelSpace, Sample
@@ -116,12 +117,11 @@ def fit(
 
 def _check_out(out: Path) -> None:
     """Say before the work what would be said, or lost, after it."""
-    if out.is_dir():
-        raise ValueError(f"{out}: expected a file to write, found a folder")
-    if out.is_file() and out.stat().st_size:
-        text = out.read_text(encoding="utf-8", errors="replace")
-        if not any(line.startswith("method:") for line in text.splitlines()):
-            raise ValueError(f"{out}: expected nothing there, or a fusion config to replace")
+    check_file(out, "a fusion config", _is_fusion_config)
+
+
+def _is_fusion_config(text: str) -> bool:
+    return any(line.startswith("method:") for line in text.splitlines())
 
 
 def _solve(fitting: Fitting, held_out: HeldOut, report: Report, workers: Workers) -> Fit[Rule]:

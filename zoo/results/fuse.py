@@ -10,18 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import atomic_write_text
 from fusion.rules.file import check_names, check_options, load_rule
 from fusion.sources import submission
 from zoo.progress import Report
 from zoo.results.chunks import Executor, FlagRow, fused_rows
-from zoo.results.fuse_checks import CSV, STORE, check_fusion, store_labels
+from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path
 from zoo.results.labels import write_labels
 from zoo.results.sources import give_images, open_sources
 from zoo.results.store import write_store
 from zoo.source import DataSource
-
-FLAG_HEADER = ("image_name", "class", "kind", "text")
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def fuse(
         labels_name=labels_name,
     )
     if to == STORE:
-        write_store(ensemble, rule, out, store_labels(ensemble, labels_name), executor, report)
+        write_store(ensemble, rule, out, executor, report)
         return FusionResult(len(ensemble.images))
     written, loss = 0, ""
     with fused_rows(
@@ -144,7 +143,9 @@ def fuse(
 
 def _write_flags(out: Path, flags: Sequence[FlagRow]) -> Path | None:
     """List what looks wrong beside the result; remove the list of a result that was replaced."""
-    path = out.with_name(f"{out.stem if out.suffix == '.csv' else out.name}.flags.csv")
+    path = flags_path(out)
+    # The work may have taken hours, in which somebody put something there.
+    check_file(path, "a list of objects to look at", csv_with(FLAG_HEADER))
     if not flags:
         path.unlink(missing_ok=True)
         return None

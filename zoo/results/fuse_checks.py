@@ -6,14 +6,16 @@ from pathlib import Path
 
 import converters
 from configs import DEFAULT_LABELS
-from converters.files.provenance import read_provenance
+from converters.files.outputs import check_file, csv_with
+from converters.files.provenance import check_place
 from fusion.sources import submission
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.store import PredictionStore
+from fusion.sources.store import PredictionStore, check_replaceable
 from fusion.types import Rule
 from zoo.results.chunks import file_names
 
 CSV, STORE = "csv", "store"
+FLAG_HEADER = ("image_name", "class", "kind", "text")
 
 
 def check_fusion(
@@ -40,7 +42,7 @@ def check_fusion(
     Raises:
         ValueError: a floor beyond 0 to 1, or of a store; sizes or images that nobody knows; `out`
             is somebody else's, or a source; images that a submission cannot tell apart; a store
-            whose label space nobody could find.
+            whose label space nobody knows.
     """
     if not 0 <= floor <= 1:
         raise ValueError(f"--floor: expected 0 to 1, found {floor}")
@@ -52,7 +54,7 @@ def check_fusion(
         if source.path.resolve() == out.resolve():
             raise ValueError(f"{out}: expected another place than that of a source, which it is")
     if to == STORE:
-        store_labels(ensemble, labels_name)
+        _check_labels(ensemble, labels_name)
     if to == CSV:
         file_names(ensemble)
 
@@ -69,43 +71,27 @@ def _check_sizes(ensemble: Ensemble, rule: Rule, to: str, has_data: bool) -> Non
 
 
 def _check_out(out: Path, to: str) -> None:
+    if to != STORE:
+        check_file(flags_path(out), "a list of objects to look at", csv_with(FLAG_HEADER))
     if to == CSV:
-        if out.is_dir():
-            raise ValueError(f"{out}: expected a file to write, found a folder")
-        if out.is_file() and not _is_submission(out):
-            raise ValueError(f"{out}: expected nothing there, or a submission to replace")
+        check_file(out, "a submission", csv_with(submission.HEADER))
         return
-    if out.is_file():
-        raise ValueError(f"{out}: expected a folder to write, found a file")
     if to == STORE:
+        check_replaceable(out)
         return
     if not hasattr(converters.load_format(to), "write"):
         raise ValueError(f"format '{to}': expected one that can be written")
-    if out.is_dir() and any(out.iterdir()) and read_provenance(out).get("kind") != to:
-        raise ValueError(f"{out}: expected nothing there, or a data set in {to} to replace")
+    check_place(out, to)
 
 
-def _is_submission(path: Path) -> bool:
-    """Whether a file starts as a submission does, or is empty."""
-    with path.open("rb") as file:
-        start = file.readline(200)
-    found = start.decode("utf-8-sig", errors="replace").strip()
-    return not start or found == ",".join(submission.HEADER)
+def flags_path(out: Path) -> Path:
+    """Return the file beside a result that lists what looks wrong in it."""
+    return out.with_name(f"{out.stem if out.suffix == '.csv' else out.name}.flags.csv")
 
 
-def store_labels(ensemble: Ensemble, labels_name: str | None) -> str:
-    """Return the name or file by which whoever reads a store finds its label space.
-
-    Args:
-        ensemble: the sources; the first store among them names it.
-        labels_name: how the user called the label space of submissions.
-
-    Raises:
-        ValueError: nobody names it.
-    """
-    for source in ensemble.sources:
-        if isinstance(source, PredictionStore):
-            return source.manifest.labels
+def _check_labels(ensemble: Ensemble, labels_name: str | None) -> None:
+    """Make sure that a store's label space is known: submissions alone tell but its names."""
+    if any(isinstance(source, PredictionStore) for source in ensemble.sources):
+        return
     if labels_name is None and ensemble.labels.name != DEFAULT_LABELS:
         raise ValueError("--format store: expected --labels with the classes of the submissions")
-    return labels_name or DEFAULT_LABELS

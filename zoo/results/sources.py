@@ -15,7 +15,8 @@ from converters.types import LabelSpace, Sample
 from fusion.rules.base import WrappedRule
 from fusion.rules.refine import Refined
 from fusion.sources.ensemble import Ensemble, check_splits
-from fusion.sources.store import ImageEntry, PredictionStore, check_match
+from fusion.sources.manifest import ImageEntry
+from fusion.sources.store import PredictionStore, check_match
 from fusion.types import Rule
 from zoo.source import DataSource
 
@@ -53,7 +54,7 @@ def open_sources(
     samples, images = None, None
     if data is not None:
         stores = [path for path in paths if path.is_dir()]
-        known = labels or (PredictionStore(stores[0]).label_space() if stores else usual)
+        known = labels or (PredictionStore(stores[0]).label_space(usual) if stores else usual)
         samples = {sample.key: sample for sample in data.read(known, subset)}
         images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
     ensemble = Ensemble.open(paths, images, labels, usual)

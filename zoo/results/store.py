@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.store import Manifest, PredictionStore, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Rule
 from zoo.progress import Report
 from zoo.results import chunks
@@ -18,7 +19,6 @@ def write_store(
     ensemble: Ensemble,
     rule: Rule,
     out: Path,
-    labels_name: str,
     executor: Executor,
     report: Report,
 ) -> None:
@@ -28,7 +28,6 @@ def write_store(
         ensemble: the sources, in the order of the rule.
         rule: one image's predictions -> the fused one.
         out: the store's folder.
-        labels_name: by which whoever reads the store finds its label space.
         executor: does the work.
         report: for a progress bar.
 
@@ -37,7 +36,7 @@ def write_store(
     """
     total = len(ensemble.images)
     fuse = partial(chunks.fuse, rule, ensemble.labels)
-    with StoreWriter(out, _manifest(ensemble, rule, labels_name)) as writer:
+    with StoreWriter(out, _manifest(ensemble, rule)) as writer:
         done = total - len(writer.remaining)
         wanted = range(-(-done // chunks.IMAGES), chunks.count(ensemble))
         tasks = chunks.cut(ensemble, wanted, list(ensemble.images))
@@ -52,7 +51,7 @@ def write_store(
             raise
 
 
-def _manifest(ensemble: Ensemble, rule: Rule, labels_name: str) -> Manifest:
+def _manifest(ensemble: Ensemble, rule: Rule) -> Manifest:
     classes = ensemble.classes if len(ensemble.classes) < len(ensemble.labels) else ()
     source = {
         "fusion": repr(rule),
@@ -60,12 +59,13 @@ def _manifest(ensemble: Ensemble, rule: Rule, labels_name: str) -> Manifest:
     }
     return Manifest(
         "semantic",
-        labels_name,
+        ensemble.labels.name,
         ensemble.labels.names,
         dict(ensemble.images),
         source,
         images_per_part=chunks.IMAGES,
         classes=classes,
+        space=ensemble.labels,
         **_origin(ensemble),
     )
 

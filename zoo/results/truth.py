@@ -8,7 +8,8 @@ from pathlib import Path
 
 from converters.types import LabelSpace, Sample
 from fusion.sources.ensemble import Ensemble, check_splits
-from fusion.sources.store import ImageEntry, PredictionStore
+from fusion.sources.manifest import ImageEntry
+from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
 from zoo.results import chunks
 from zoo.source import DataSource
@@ -48,7 +49,7 @@ class DataSetTruth:
         if data is None:
             return cls({}, {})
         store = next((path for path in paths if path.is_dir()), None)
-        labels = PredictionStore(store).label_space() if store else usual
+        labels = PredictionStore(store).label_space(usual) if store else usual
         samples = {sample.key: sample for sample in data.read(labels, subset)}
         return cls(samples, data.left_out(labels, subset))
 
@@ -83,7 +84,8 @@ def open_beside(
             frame than its truth.
     """
     has_store = any(path.is_dir() for path in paths)
-    sources = Ensemble.open(paths, known.entries, None if has_store else usual)
+    labels = None if has_store else usual
+    sources = Ensemble.open(paths, known.entries, labels, usual)
     check_splits(sources)
     samples = {key: s for key, s in known.annotated.items() if key in sources.images}
     if not samples:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from converters.files.atomic import unfinished
+from zoo.run_files.metrics import read_rows
 
 # Inside a run folder.
 FOLDER = "checkpoints"
@@ -34,7 +36,13 @@ def save_weights(network: nn.Module, path: Path, about: Mapping[str, str] | None
 def write_weights(
     tensors: Mapping[str, torch.Tensor], path: Path, about: Mapping[str, str] | None = None
 ) -> None:
-    """Write name -> tensor, which `read_weights` reads; else as `save_weights`."""
+    """Write name -> tensor, which `read_weights` reads; else as `save_weights`.
+
+    Raises:
+        ValueError: a tensor holds NaN or an infinite number; the file is as it was before.
+    """
+    if name := first_broken(tensors):
+        raise ValueError(f"{path}: '{name}' holds NaN or infinite numbers: nothing is written")
     # Copies: safetensors refuses tensors that share memory.
     plain = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     with unfinished(path) as place:
@@ -64,14 +72,53 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read name -> tensor.
 
     Raises:
-        ValueError: no such file, or not a whole safetensors file.
+        ValueError: no such file, not a whole safetensors file, or a tensor that holds NaN or an
+            infinite number.
     """
     if not path.is_file():
         raise ValueError(f"{path}: expected a safetensors file, found none")
     try:
-        return dict(load_file(path))
+        found = dict(load_file(path))
     except SafetensorError as error:
         raise ValueError(f"{path}: expected a whole safetensors file, found: {error}") from None
+    check_finite(found, path)
+    return found
+
+
+def first_broken(tensors: Mapping[str, torch.Tensor]) -> str | None:
+    """Return the name of the first tensor that holds NaN or an infinite number; None if none does.
+
+    Of tensors on a device a single number is waited for, unless there is such a tensor.
+    """
+    numbers = {k: v for k, v in tensors.items() if v.is_floating_point() or v.is_complex()}
+    flags = {name: _is_finite(tensor) for name, tensor in numbers.items()}
+    by_device: dict[torch.device, list[torch.Tensor]] = {}
+    for flag in flags.values():
+        by_device.setdefault(flag.device, []).append(flag)
+    if all(bool(torch.stack(found).all()) for found in by_device.values()):
+        return None
+    return next(name for name, flag in flags.items() if not flag)
+
+
+def _is_finite(tensor: torch.Tensor) -> torch.Tensor:
+    # Numbers of one byte have no such function.
+    wide = tensor.float() if tensor.itemsize == 1 else tensor
+    return wide.isfinite().all()
+
+
+def check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Make sure that weights are numbers: a network of others predicts nothing, without a word.
+
+    Raises:
+        ValueError: a tensor holds NaN or an infinite number; names the file and the first such.
+    """
+    if name := first_broken(tensors):
+        bad = int((~tensors[name].isfinite()).sum()) if tensors[name].itemsize > 1 else 1
+        raise ValueError(
+            f"{path}: expected finite weights, found {bad} of {tensors[name].numel()} numbers NaN "
+            f"or infinite in '{name}': the training diverged or the file is damaged; take another "
+            "checkpoint, or train again"
+        )
 
 
 def read_about(path: Path) -> dict[str, str]:
@@ -117,12 +164,24 @@ def find_weights(run: Path) -> Path:
     """Return a run's best weights, or its last ones where none were scored.
 
     Raises:
-        ValueError: the run has none.
+        ValueError: the run has none, or its best ones are gone.
     """
-    for name in (BEST, LAST):
-        if (run / name).is_file():
-            return run / name
-    raise ValueError(f"{run}: expected {BEST}, found no weights; train the run first")
+    best, last = run / BEST, run / LAST
+    if best.is_file():
+        return best
+    if not last.is_file():
+        raise ValueError(f"{run}: expected {BEST}, found no weights; train the run first")
+    if _is_scored(run):
+        raise ValueError(
+            f"{best}: expected the best weights of a run that was scored, found none; put the file "
+            f"back, or copy {LAST} there to take the last ones instead"
+        )
+    return last
+
+
+def _is_scored(run: Path) -> bool:
+    scores = (row.get("val_dice") for row in read_rows(run / "metrics.csv"))
+    return any(score and math.isfinite(float(score)) for score in scores)
 
 
 def export_weights(source: Path, target: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from converters.files.json_files import dump_json
 from converters.files.provenance import PROVENANCE, atomic_write_text, read_provenance
 
 # PyTorch's words where a kernel has no variant that gives the same bits each time.
@@ -27,8 +27,19 @@ def add_note(run: Path, note: str) -> None:
     notes = record.get("notes", [])
     if not record or note in notes:
         return
-    text = json.dumps({**record, "notes": [*notes, note]}, indent=1, ensure_ascii=False)
-    atomic_write_text(run / PROVENANCE, text + "\n")
+    atomic_write_text(run / PROVENANCE, dump_json({**record, "notes": [*notes, note]}))
+
+
+def mark_failed(run: Path, why: str | None) -> None:
+    """Write into a run's provenance why it failed, or that it did not after all (None).
+
+    A folder without provenance stays so.
+    """
+    record = read_provenance(run)
+    if not record or record.get("failed") == why:
+        return
+    kept = {name: value for name, value in record.items() if name != "failed"}
+    atomic_write_text(run / PROVENANCE, dump_json({**kept, "failed": why} if why else kept))
 
 
 @contextmanager

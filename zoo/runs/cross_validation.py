@@ -16,7 +16,8 @@ from pathlib import Path
 from converters.files.provenance import read_provenance, write_provenance
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
-from fusion.sources.store import Manifest, PredictionStore, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Prediction
 from zoo.config import load_config
 from zoo.contract import PredictOptions
@@ -287,6 +288,7 @@ class FoldRuns:
             subset=subset,
             classes=classes,
             domains=crop_windows(samples),
+            space=self.labels,
         )
 
     def predict_held_out(

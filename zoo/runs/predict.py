@@ -9,7 +9,8 @@ from pathlib import Path
 from converters.crops import chosen_classes
 from converters.files.provenance import write_provenance
 from converters.types import LabelSpace, Sample
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.types import Prediction
 from zoo.contract import PredictOptions
 from zoo.progress import Report
@@ -54,6 +55,7 @@ def predict(
         subset=subset,
         classes=cropped_classes(data, labels),
         domains=crop_windows(samples),
+        space=labels,
     )
     with StoreWriter(out, manifest) as writer:
         todo = set(writer.remaining)

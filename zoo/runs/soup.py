@@ -21,7 +21,8 @@ import torch
 from converters.files.provenance import (
     PROVENANCE,
     atomic_write_text,
-    link_or_copy,
+    check_place,
+    copy_file,
     read_provenance,
     result_folder,
 )
@@ -216,7 +217,7 @@ def make_soup(
         raise ValueError(f"{data.path}: expected annotated images to score on, found none")
     means = len(runs) - 1 if way == "greedy" else 1
     judge = _Judge(samples, labels, chosen, len(runs) + means, report)
-    _check_place(out)
+    check_place(out, KIND)
     ranked = [_Ranked(run, judge.score(run, number)) for number, run in enumerate(runs)]
     ranked.sort(key=lambda candidate: -candidate.scores.mean())
     best = ranked[0].run
@@ -228,13 +229,6 @@ def make_soup(
         soup = Soup(way, norms, len(samples), scores.mean(), tuple(steps))
         _finish(soup_folder, soup, scores)
     return soup
-
-
-def _check_place(out: Path) -> None:
-    # Before anything is computed; `result_folder` looks again.
-    is_ours = read_provenance(out).get("kind") == KIND
-    if out.exists() and not is_ours and not (out.is_dir() and not any(out.iterdir())):
-        raise ValueError(f"{out}: expected nothing there, or a soup to replace, found other files")
 
 
 def _provenance(best: Run, command: Sequence[str]) -> dict[str, Any]:
@@ -332,7 +326,7 @@ def _finish(place: _SoupFolder, soup: Soup, scores: Scores) -> None:
     write_weights(read_weights(place.kept), folder / BEST, about)
     place.kept.unlink()
     # With all its epochs: `zoo train` leaves such a run as it is.
-    link_or_copy(folder / BEST, folder / LAST)
+    copy_file(folder / BEST, folder / LAST)
     row: dict[str, Any] = {"epoch": 1, "val_dice": round(soup.dice, 6)}
     row |= {name: round(value, 6) for name, value in scores.per_class().items()}
     MetricsFile(folder / "metrics.csv", tuple(row)).append(row)

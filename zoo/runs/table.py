@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from converters.errors import one_line
+from converters.files.outputs import check_file
 from converters.files.provenance import atomic_write_text, read_provenance
 from converters.splits.split import Split
 from converters.types import LabelSpace
@@ -215,8 +216,28 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
+def check_table(path: Path | None) -> None:
+    """Say before the work whether a table may be written.
+
+    Raises:
+        ValueError: a file is there that is no table of runs.
+    """
+    if path is not None:
+        check_file(path, "a table of runs", _is_table)
+
+
+def _is_table(text: str) -> bool:
+    columns = text.partition("\n")[0].strip().split(",")
+    return columns[0] == "run" and {"best", "epoch", "last"} <= set(columns)
+
+
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Write a table as CSV."""
+    """Write a table as CSV.
+
+    Raises:
+        ValueError: as `check_table`.
+    """
+    check_table(path)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     atomic_write_text(path, text.getvalue())

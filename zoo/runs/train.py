@@ -11,14 +11,22 @@ from typing import Any
 import yaml
 
 from converters.edits.edits import Edits
-from converters.files.provenance import atomic_write_text, read_provenance, write_provenance
+from converters.files.atomic import is_leftover, unfinished
+from converters.files.outputs import real_place
+from converters.files.provenance import (
+    PROVENANCE,
+    atomic_write_text,
+    read_provenance,
+    write_provenance,
+)
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_config
-from zoo.contract import TrainJob
+from zoo.contract import DivergedError, TrainJob
 from zoo.families import load_family
 from zoo.progress import Report
 from zoo.run_files.metrics import last_row, read_rows
+from zoo.run_files.notes import mark_failed
 from zoo.source import DataSource
 from zoo.tracking import is_first_process, tracked
 from zoo.tracking.alerts import noticed
@@ -54,7 +62,8 @@ def train(
         say: takes a line to show before training, on a GPU: how much memory it will need.
 
     Raises:
-        ValueError: bad config, data or split, or `out` holds a run with other settings.
+        ValueError: bad config, data or split, `out` holds a run with other settings, or the
+            training diverged.
     """
     family = load_family(family_name)
     config = load_config(family.Config, family_name, config_name, changes)
@@ -77,7 +86,11 @@ def train(
         _tell_memory(config, family_name, out, say)
         with noticed(config, job), tracked(config, job, family) as told:
             family.train(config, told)
-    except ValueError:
+        if is_first_process():
+            mark_failed(out, None)
+    except ValueError as error:
+        if isinstance(error, DivergedError) and is_first_process():
+            mark_failed(out, str(error))
         # What the user is about to mend may be a setting: a run that never began is no run.
         if is_new and not any((out / "checkpoints").glob("*")):
             shutil.rmtree(out)
@@ -164,14 +177,31 @@ def _open_run(
         if _read_settings(file, type(config)) != wanted or learnt_from != expected:
             raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
         return False
-    if out.exists() and any(out.iterdir()):
+    place = real_place(out)
+    if place.exists() and not _is_unfinished(place):
         raise ValueError(f"{out}: expected a run or an empty folder, found other files")
-    out.mkdir(parents=True, exist_ok=True)
-    split.save(out / "split.json")
     settings = {**wanted, "fold": fold, "edits": edits and edits.digest}
-    write_provenance(out, list(command), settings, config.seed, split.digest)
-    atomic_write_text(file, text)
+    with unfinished(place) as folder:
+        folder.mkdir()
+        split.save(folder / "split.json")
+        write_provenance(folder, list(command), settings, config.seed, split.digest)
+        atomic_write_text(folder / "config.yaml", text)
     return True
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Tell whether a folder is empty, or has no more than the first files of a run."""
+    if not out.is_dir():
+        return False
+    names = {path.name for path in out.iterdir() if not is_leftover(path)}
+    if not names <= {"split.json", PROVENANCE}:
+        return False
+    if PROVENANCE in names and "versions" not in read_provenance(out):
+        return False
+    try:
+        return "split.json" not in names or bool(Split.load(out / "split.json"))
+    except ValueError:
+        return False
 
 
 def wait_for_run(out: Path) -> None:

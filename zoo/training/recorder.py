@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from converters.files.atomic import unfinished
-from zoo.contract import TrainJob
+from zoo.contract import DivergedError, TrainJob
 from zoo.data.cases import Cases
 from zoo.inference.predict import Setting, predict_semantic
 from zoo.run_files import checkpoints
@@ -24,6 +24,8 @@ from zoo.training.validation import Predict, score_cases
 
 # Reading the loss waits for the device, so it is not done at every step.
 STEPS_BETWEEN_NOTES = 10
+# Steps in a row whose numbers overflow float16: they are skipped, and the gradients scaled down.
+SKIPPED_AT_MOST = 20
 
 
 class Recorder(L.Callback):
@@ -55,6 +57,7 @@ class Recorder(L.Callback):
         columns = ("epoch", "step", "seconds", "train_loss", "lr", "val_dice", *job.labels.names)
         self._metrics = MetricsFile(job.out / "metrics.csv", columns)
         self._losses: list[torch.Tensor] = []
+        self._checked, self._skipped = 0, 0
         self._note, self._rate = "", 0.0
         self._started, self._before = time.monotonic(), 0.0
         # Every process has them, unlike the file: all have to end together.
@@ -74,7 +77,14 @@ class Recorder(L.Callback):
         return 0 < patience <= self._waited
 
     def on_train_start(self, trainer: L.Trainer, module: NetworkModule) -> None:
-        """Forget what was written after the checkpoint from which training continues."""
+        """Forget what was written after the checkpoint from which training continues.
+
+        Raises:
+            ValueError: that checkpoint's weights are no numbers.
+        """
+        if trainer.current_epoch:
+            resume = self._job.out / checkpoints.RESUME
+            checkpoints.check_finite(self.network(module).state_dict(), resume)
         self._metrics.keep_until(trainer.current_epoch)
         self._started, self._before = time.monotonic(), self._metrics.last("seconds")
         if self._best < 0:
@@ -87,7 +97,7 @@ class Recorder(L.Callback):
         """Seed what is random in the network by the epoch, for a run that is continued."""
         seed = [module.config.seed, trainer.current_epoch, trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))
-        self._losses = []
+        self._losses, self._checked = [], 0
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: NetworkModule, batch: Batch, number: int
@@ -98,9 +108,16 @@ class Recorder(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, module: NetworkModule, outputs: Any, batch: Batch, number: int
     ) -> None:
-        """Move the progress bar."""
+        """Move the progress bar.
+
+        Raises:
+            DivergedError: the loss is NaN or infinite. (Where several processes train, they find
+                out together, at the end of the epoch.)
+        """
         # Lightning has divided it by the number of batches of a step.
         self._losses.append(outputs["loss"].detach() * module.config.accumulate)
+        if trainer.world_size == 1 and len(self._losses) % STEPS_BETWEEN_NOTES == 0:
+            self._check_losses(trainer)
         if not trainer.is_global_zero:
             return
         per_epoch = int(trainer.num_training_batches)
@@ -112,14 +129,16 @@ class Recorder(L.Callback):
         self._job.progress(done, per_epoch * (trainer.max_epochs or 0), self._note)
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: NetworkModule) -> None:
-        """Score where it is due, then write the checkpoint to continue from."""
+        """Score where it is due, then write the checkpoint to continue from.
+
+        Raises:
+            DivergedError: the loss or weights are NaN or infinite; nothing is written then.
+        """
         epoch = trainer.current_epoch + 1
-        loss = float(trainer.strategy.reduce(torch.stack(self._losses).mean(), reduce_op="mean"))
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"epoch {epoch}: the loss is {loss}; lower optim.lr, or set clip, "
-                "or precision=32-true"
-            )
+        loss = self._mean_loss(trainer)
+        for network in {module.network, self.network(module)}:
+            if name := checkpoints.first_broken(network.state_dict()):
+                raise _diverged(epoch, f"'{name}' holds NaN or infinite numbers")
         is_last = epoch == trainer.max_epochs
         if is_last or epoch % module.config.validate_every == 0:
             self._record(trainer, module, epoch, loss)
@@ -127,6 +146,32 @@ class Recorder(L.Callback):
                 trainer.should_stop = is_last = True
         if is_last or epoch % module.config.checkpoint_every == 0:
             self._save(trainer)
+
+    def _mean_loss(self, trainer: L.Trainer) -> float:
+        """The epoch's mean loss over all processes; without steps that float16 has skipped."""
+        losses = torch.stack(self._losses)
+        if trainer.world_size == 1:
+            self._check_losses(trainer)
+            losses = losses[losses.isfinite()]
+        mean = float(trainer.strategy.reduce(losses.mean(), reduce_op="mean"))
+        if not math.isfinite(mean):
+            raise _diverged(trainer.current_epoch + 1, f"the loss is {mean}")
+        return mean
+
+    def _check_losses(self, trainer: L.Trainer) -> None:
+        """Look at the losses since the last look: each must be a number.
+
+        In float16 a step whose numbers overflow is skipped; a few of these are no divergence.
+        """
+        new, self._checked = self._losses[self._checked :], len(self._losses)
+        values = torch.stack(new).tolist() if new else []
+        bad = [value for value in values if not math.isfinite(value)]
+        if self._setting.precision == "16-mixed":
+            self._skipped = self._skipped + len(bad) if len(bad) == len(values) else 0
+            if self._skipped < SKIPPED_AT_MOST and len(bad) < len(self._losses):
+                return
+        if bad:
+            raise _diverged(trainer.current_epoch + 1, f"the loss is {bad[0]}")
 
     def _save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint to continue from: all processes take part, in the first's place."""
@@ -172,8 +217,20 @@ class Recorder(L.Callback):
         network.eval()
         cases = self._cases.read(numbers)
         labels = self._job.labels
-        total = score_cases(network, cases, labels, self._setting, self._predict).sum(0)
+        try:
+            total = score_cases(network, cases, labels, self._setting, self._predict).sum(0)
+        except DivergedError:
+            # All processes have to end together.
+            total = torch.full((len(labels),), math.nan, dtype=torch.float64)
         network.train()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total.to(module.device), reduce_op="sum").cpu()
+        if bool(total.isnan().any()):
+            raise _diverged(trainer.current_epoch + 1, "the network gives NaN for held-out images")
         return total / len(self._cases)
+
+
+def _diverged(epoch: int, found: str) -> DivergedError:
+    return DivergedError(
+        f"epoch {epoch}: {found}; lower optim.lr, or set clip, or precision=32-true"
+    )

@@ -1,9 +1,9 @@
-"""The line between a mask's pixels and all others, and the pixels inside such a line.
+"""The line between a mask's pixels and all others.
 
 Formats such as COCO give a pixel an extent: pixel (0, 0) is the square from 0 to 1, its centre is
-at .5, and a polygon holds the pixels whose centres lie inside it. Our own rings run through the
-centres of boundary pixels instead (`converters.masks`); taken for such a polygon they would lose
-half a pixel all around.
+at .5, and a polygon holds the pixels whose centres lie inside it, more or less
+(`converters.formats.coco.filling`). Our own rings run through the centres of boundary pixels
+instead (`converters.masks`); taken for such a polygon they would lose half a pixel all around.
 
 A border runs through the middles of the sides between a pixel of the mask and one that is none, as
 marching squares do (the cubes of Lorensen and Cline, SIGGRAPH 1987, in two dimensions). It stays at
@@ -13,16 +13,14 @@ pycocotools does, find the same pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.masks import CropMask, Ring, crop
+from converters.masks import Ring
 
-Points = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.intp]
 
 # Counter-clockwise as one looks at the image, from the right; the way that OpenCV follows shells.
@@ -95,52 +93,3 @@ def _open_sides() -> tuple[Ring, Numbers]:
             counts[coming, leaving] = len(passed)
             sides[coming, leaving, : len(passed)] = _WAYS[passed]
     return sides, counts
-
-
-def fill(polygons: Iterable[Points], size_hw: tuple[int, int]) -> CropMask:
-    """Return the pixels whose centres lie inside one of several polygons.
-
-    A polygon that crosses itself is filled even-odd.
-
-    Args:
-        polygons: float64 (N, 2) each, x and y in pixels from the image's upper left corner; may
-            leave the image.
-        size_hw: the image's height and width.
-    """
-    parts = [_fill(polygon, size_hw) for polygon in polygons]
-    if len(parts) == 1:
-        return parts[0]
-    plane = np.zeros(size_hw, np.uint8)
-    for part in parts:
-        plane |= part.full(size_hw)
-    return crop(plane)
-
-
-def _fill(polygon: Points, size_hw: tuple[int, int]) -> CropMask:
-    x0, y0 = np.maximum(np.floor(polygon.min(axis=0)), 0).astype(int).tolist()
-    x1, y1 = np.minimum(np.ceil(polygon.max(axis=0)), size_hw[::-1]).astype(int).tolist()
-    if x1 <= x0 or y1 <= y0:
-        return crop(np.zeros((0, 0), np.uint8))
-    width, height = x1 - x0, y1 - y0
-    start = polygon - (x0, y0)
-    end = np.roll(start, -1, axis=0)
-    # The rows whose middle an edge crosses; its lower end belongs to the next edge.
-    rows = np.clip(np.ceil(np.stack([start[:, 1], end[:, 1]]) - 0.5), 0, height).astype(int)
-    first, last = rows.min(axis=0), rows.max(axis=0)
-    counts = last - first
-    edge = np.repeat(np.arange(len(start)), counts)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    slope = (end[edge, 0] - start[edge, 0]) / (end[edge, 1] - start[edge, 1])
-    x = start[edge, 0] + (row + 0.5 - start[edge, 1]) * slope
-    column = np.clip(np.ceil(x - 0.5), 0, width).astype(int)
-    # By columns: what runs on from one to the next is then a whole column at a time.
-    crossings = np.bincount(column * height + row, minlength=(width + 1) * height)
-    odd = (crossings.astype(np.uint8) & 1).reshape(width + 1, height)
-    inside = np.bitwise_xor.accumulate(odd, axis=0, out=odd)
-    return _trim(x0, y0, np.ascontiguousarray(inside[:width].T))
-
-
-def _trim(x0: int, y0: int, pixels: npt.NDArray[np.uint8]) -> CropMask:
-    x, y, width, height = cv2.boundingRect(pixels)
-    tight = np.ascontiguousarray(pixels[y : y + height, x : x + width])
-    return CropMask(x0 + x, y0 + y, tight)

@@ -1,7 +1,7 @@
 """COCO's instance annotations: one JSON file for all images of a subset.
 
     OUT/annotations/instances_{train,val}.json
-    OUT/images/{train,val}/NAME.png                 hard links where possible
+    OUT/images/{train,val}/NAME.png                 copies; hard links where asked for
 
 `file_name` is relative to OUT/images/{train,val}: this folder and the JSON file are what
 pycocotools, `torchvision.datasets.CocoDetection` and `supervision.DetectionDataset.from_coco`
@@ -29,9 +29,9 @@ image that several files name must have the same objects in all of them. A file 
 categories is known annotates something else (RAM-H1200 keeps bones and erosions in two files of a
 folder) and is left out if another file's are known.
 
-A polygon holds the pixels whose centres lie inside it, as pycocotools has it; an object that is
-thinner than that keeps the pixels of its outline. Every annotation becomes an instance, also one
-with `iscrowd`.
+A polygon holds the pixels that pycocotools gives it (`converters.formats.coco.filling`). An object
+that has none, because it is thinner than a pixel, keeps the pixels of its outline. Every annotation
+becomes an instance, also one with `iscrowd`.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from typing import IO, Any
 import cv2
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_suffix, put_image
+from converters.files.images import PutImage, image_suffix
 from converters.formats.coco.reading import CocoReader, annotation_files, is_test
 from converters.formats.coco.shapes import encode_segmentations
 from converters.formats.writing import WriteTarget, check_labels, sample_record
@@ -107,7 +107,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
         for number, (name, sample) in enumerate(zip(file_names(samples), samples, strict=True), 1)
     ]
     (target.folder / "annotations").mkdir()
-    encode = partial(_write_sample, target.folder, target.labels, target.layout, target.enlarge)
+    encode = partial(_write_sample, target.folder, target.labels, target.layout, target.put_image)
     with ExitStack() as stack:
         outputs: dict[str, _Output] = {}
         for subset in ("train", "val") if target.is_split else ("train",):
@@ -140,11 +140,11 @@ def _write_sample(
     folder: Path,
     labels: LabelSpace,
     layout: str,
-    enlarge: Enlarge,
+    put: PutImage,
     task: tuple[Sample, Mapping[str, Any], str],
 ) -> list[bytes]:
     sample, image, subset = task
-    put_image(sample, folder / "images" / subset / image["file_name"], enlarge)
+    put(sample, folder / "images" / subset / image["file_name"])
     return annotation_texts(sample, labels, layout)
 
 

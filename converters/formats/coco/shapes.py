@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from shapely.geometry import MultiPolygon, Polygon
 
-from converters.formats.coco.borders import Points, borders, fill
+from converters.formats.coco.borders import borders
+from converters.formats.coco.filling import Points, fill
 from converters.masks import (
     CropMask,
     Ring,

@@ -327,10 +327,14 @@ def test_a_stored_crop_is_read_as_it_is(stored):
     np.testing.assert_array_equal(read_pixels(sample, grey=False), COLOUR)
 
 
-def test_put_image_links_whole_images_and_writes_crops(stored, pending, tmp_path):
+def test_put_image_copies_whole_images_and_writes_crops(stored, pending, tmp_path):
     put_image(stored, tmp_path / "out" / "whole.png")
     put_image(pending, tmp_path / "out" / "crop.png")
-    assert (tmp_path / "out" / "whole.png").samefile(stored.image)
+    whole = tmp_path / "out" / "whole.png"
+    assert whole.read_bytes() == stored.image.read_bytes()
+    assert not whole.samefile(stored.image)
+    put_image(stored, tmp_path / "out" / "link.png", links=True)
+    assert (tmp_path / "out" / "link.png").samefile(stored.image)
     written = cv2.imread(str(tmp_path / "out" / "crop.png"), cv2.IMREAD_UNCHANGED)
     np.testing.assert_array_equal(written, read_pixels(pending, grey=False))
     with pytest.raises(FileExistsError):

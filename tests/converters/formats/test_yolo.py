@@ -159,18 +159,27 @@ def test_read_a_data_set_of_others(folder, samples, labels):
     assert [s.key for s in again] == [f"images/train/{s.image.stem}" for s in samples]
 
 
-def test_image_without_a_label_file_is_empty(folder, samples, labels):
+def test_an_image_that_lost_its_label_file_is_refused(folder, samples, labels):
     (folder / "labels/train" / f"{samples[0].image.stem}.txt").unlink()
-    assert converters.read(folder, labels=labels)[0].instances == ()
+    with pytest.raises(ValueError, match="expected its label file, which was written, found none"):
+        converters.read(folder, labels=labels)
+
+
+def test_an_image_without_a_label_file_is_empty_where_nobody_wrote_one(folder, samples, labels):
+    (folder / "labels/train" / f"{samples[0].image.stem}.txt").unlink()
+    (folder / "images.json").unlink()
+    notes: list[str] = []
+    assert converters.read(folder, labels=labels, note=notes.append)[0].instances == ()
+    assert "1 images without a label file" in notes[0]
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("0 0.1 0.1 0.2 0.2", "at least 3 points"),
+        ("0 0.1 0.1 0.2 0.2", "found only a box"),
         ("0 0.1 0.1 0.2 0.2 0.3 0.3 0.4", "at least 3 points x y, found 7"),
-        ("29 0.1 0.1 0.2 0.2 0.3 0.3", "classes 0 to 28, found 29"),
-        ("-1 0.1 0.1 0.2 0.2 0.3 0.3", "classes 0 to 28"),
+        ("29 0.1 0.1 0.2 0.2 0.3 0.3", "a class of data.yaml, found 29"),
+        ("-1 0.1 0.1 0.2 0.2 0.3 0.3", "a class of data.yaml, found -1"),
         ("x 0.1 0.1 0.2 0.2 0.3 0.3", "a class and coordinates"),
     ],
 )
@@ -185,10 +194,10 @@ def test_read_reports_broken_labels(folder, samples, labels, line, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("names: [a]", "expected the classes of 'hand_bones'"),
-        ("train: x", "expected Ultralytics' data.yaml"),
-        ("{", "expected Ultralytics' data.yaml"),
-        ("7", "expected Ultralytics' data.yaml"),
+        ("names: [a]", "expected classes of 'hand_bones', found a"),
+        ("train: x", "expected 'names', a list"),
+        ("{", "data.yaml: expected YAML, found"),
+        ("7", "expected Ultralytics' data set, a mapping of keys"),
     ],
 )
 def test_read_refuses_other_yaml(folder, labels, text, message):
@@ -200,12 +209,12 @@ def test_read_refuses_other_yaml(folder, labels, text, message):
 def test_read_refuses_folders_that_are_not_there(folder, labels):
     record = yaml.safe_load((folder / "data.yaml").read_text())
     (folder / "data.yaml").write_text(yaml.safe_dump({**record, "train": "images/gone"}))
-    with pytest.raises(ValueError, match="expected folders of images"):
+    with pytest.raises(ValueError, match="expected a folder of images below"):
         converters.read(folder, labels=labels)
 
 
 def test_other_label_space_is_refused(folder):
-    with pytest.raises(ValueError, match="expected the classes of 'waste'"):
+    with pytest.raises(ValueError, match="expected classes of 'waste'"):
         converters.read(folder, labels=LabelSpace("waste", ("paper", "glass")))
 
 

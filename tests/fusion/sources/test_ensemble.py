@@ -11,7 +11,8 @@ from fusion import Mean, Vote
 from fusion.rules.refine import confidence, drop_uncertain
 from fusion.sources import submission
 from fusion.sources.ensemble import Ensemble, Submission, SubmissionIndex
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.sources.submission import RleRow
 from fusion.types import Prediction, SoftMask
 

@@ -2,14 +2,19 @@
 
 import json
 import pickle
+import re
+import shutil
+import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from converters.types import LabelSpace
 from fusion.sources import store
-from fusion.sources.store import Manifest, PredictionStore, StoreWriter, check_match, read_together
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import PredictionStore, StoreWriter, check_match, read_together
 from fusion.types import Prediction, SoftMask
 
 KEYS = [f"ID{i:03d}/image_{9 - i}_R" for i in range(7)]
@@ -165,14 +170,14 @@ def test_a_second_run_replaces_the_store(written, labels, predictions):
     nothing = [replace(p, masks={}) for p in predictions]
     found = write(written.path, manifest_of(labels, images_per_part=7), nothing)
     assert not any(p.masks for p in found)
-    assert len(content(written.path)) == 2
+    assert set(content(written.path)) == {"manifest.json", "part-00000.parquet", "SHA256SUMS"}
 
 
 @pytest.mark.parametrize("name", ["photos", "photos.partial"])
 def test_a_folder_of_other_things_is_not_replaced(tmp_path, labels, name):
     (tmp_path / name).mkdir()
     (tmp_path / name / "holiday.jpg").write_bytes(b"1")
-    with pytest.raises(ValueError, match=rf"/{name}: expected a prediction store to "):
+    with pytest.raises(ValueError, match=rf"/{name}: expected .*prediction store to "):
         StoreWriter(tmp_path / "photos", manifest_of(labels))
     assert (tmp_path / name / "holiday.jpg").exists()
 
@@ -203,7 +208,7 @@ def test_what_came_in_the_meantime_is_not_replaced(tmp_path, labels, predictions
         writer.append(prediction)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "holiday.jpg").write_bytes(b"1")
-    with pytest.raises(ValueError, match="b: expected the store that was there"):
+    with pytest.raises(ValueError, match="b: expected nothing there, or a prediction store"):
         writer.__exit__(None)
     assert [path.name for path in (tmp_path / "b").iterdir()] == ["holiday.jpg"]
     (tmp_path / "b" / "holiday.jpg").unlink()
@@ -212,7 +217,7 @@ def test_what_came_in_the_meantime_is_not_replaced(tmp_path, labels, predictions
 
 def test_a_file_is_not_replaced(tmp_path, labels):
     (tmp_path / "a.csv").write_text("1")
-    with pytest.raises(ValueError, match="expected a prediction store to replace"):
+    with pytest.raises(ValueError, match="or a prediction store to replace"):
         StoreWriter(tmp_path / "a.csv", manifest_of(labels))
 
 
@@ -242,6 +247,11 @@ def test_a_full_writer_refuses_more(tmp_path, labels, predictions):
 def test_a_cut_off_part_is_named(written, keep):
     part = written.path / "part-00002.parquet"
     part.write_bytes(part.read_bytes()[:keep])
+    with pytest.raises(
+        ValueError, match=r"whole Parquet file, found other bytes than were written"
+    ):
+        list(PredictionStore(written.path))
+    forget_checksums(written.path)
     with pytest.raises(ValueError, match=r"part-00002.parquet: expected a whole Parquet file"):
         list(PredictionStore(written.path))
 
@@ -259,7 +269,15 @@ def test_a_foreign_part_is_named(written):
         PredictionStore(written.path)
 
 
+def forget_checksums(folder):
+    """Make a store as it was before there were checksums."""
+    file = folder / "manifest.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "version": 1}))
+    (folder / "SHA256SUMS").unlink()
+
+
 def rewrite(part, change):
+    forget_checksums(part.parent)
     table = pq.read_table(part)
     pq.write_table(change(table), part)
 
@@ -286,6 +304,7 @@ def test_rows_that_do_not_fit_are_named(written, change, message):
 
 
 def test_parts_in_each_other_s_place_are_found(written):
+    forget_checksums(written.path)
     first, second = written.path / "part-00000.parquet", written.path / "part-00001.parquet"
     kept = first.read_bytes()
     first.write_bytes(second.read_bytes())
@@ -298,7 +317,7 @@ BAD_MANIFESTS = [
     ("", "expected a store's manifest"),
     ("[]", "expected a store's manifest"),
     ('"text"', "expected a store's manifest"),
-    ('{"version": 99}', "version 1"),
+    ('{"version": 99}', "version 2 or older"),
     ('{"version": 1, "images": [], "names": []}', "expected a store's manifest"),
     ('{"version": 1, "images": [["a", 1]], "names": []}', "expected a store's manifest"),
 ]
@@ -374,13 +393,13 @@ def test_stores_are_read_image_by_image(tmp_path, labels, written, predictions):
 
 def test_reading_takes_one_part_after_the_other(written, monkeypatch):
     opened = []
-    read = pq.ParquetFile
+    read = store._read_table
 
-    def watch(part, **options):
+    def watch(part, digest):
         opened.append(part.name)
-        return read(part, **options)
+        return read(part, digest)
 
-    monkeypatch.setattr(store.pq, "ParquetFile", watch)
+    monkeypatch.setattr(store, "_read_table", watch)
     reading = iter(written)
     assert opened == []
     counts = [len(opened) for _ in reading]
@@ -440,3 +459,110 @@ def test_a_manifest_from_before_knew_no_domains(tmp_path, labels):
     del text["classes"], text["domains"]
     (tmp_path / "manifest.json").write_text(json.dumps(text))
     assert Manifest.load(tmp_path / "manifest.json") == manifest_of(labels)
+
+
+def test_a_label_space_travels_whole(tmp_path, labels):
+    space = LabelSpace(
+        "own", labels.names, {"some": labels.names[1:3]}, {"other": labels.names[0]}, once=True
+    )
+    found = write(tmp_path / "a", manifest_of(space, images={}, space=space), [])
+    assert found.label_space() == space
+    assert found.manifest.space == space
+
+
+def test_the_name_of_an_old_store_s_label_space_may_be_given(tmp_path, labels):
+    found = write(tmp_path / "a", manifest_of(replace(labels, name="gone"), images={}), [])
+    with pytest.raises(ValueError, match="gone"):
+        found.label_space()
+    assert found.label_space(labels) == labels
+
+
+@pytest.mark.parametrize("change", [{"once": True}, {"background": "3"}, {"groups": {}}])
+def test_stores_of_other_label_spaces_are_refused(tmp_path, labels, change):
+    spaces = labels, replace(labels, **change)
+    stores = [
+        write(tmp_path / str(i), manifest_of(labels, images={}, space=space), [])
+        for i, space in enumerate(spaces)
+    ]
+    with pytest.raises(ValueError, match=f"its label space has another '{next(iter(change))}'"):
+        check_match(stores)
+
+
+BAD_VALUES = [
+    ({"kind": "semantik"}, "'kind': expected one of semantic, instance"),
+    ({"fold": "0"}, "'fold': expected a number from 0, or null, found '0'"),
+    ({"fold": True}, "'fold'"),
+    ({"fold": -1}, "'fold'"),
+    ({"subset": "vql"}, "'subset': expected one of val, train, test, all, found 'vql'"),
+    ({"images_per_part": 0}, "'images_per_part'"),
+    ({"images_per_part": 2.5}, "'images_per_part'"),
+    ({"split": None}, "'split': expected a text"),
+    ({"images": [["a", 1, 1, "a"], ["a", 1, 1, "a"]]}, "listed twice"),
+    ({"space": {"name": "x", "names": ["y"]}}, "'names' are not the classes of the label space"),
+    ({"something": 1}, "something"),
+]
+
+
+@pytest.mark.parametrize(("change", "said"), BAD_VALUES)
+def test_values_of_a_manifest_are_checked(tmp_path, labels, change, said):
+    text = json.loads(manifest_of(labels).dumps()) | change
+    (tmp_path / "manifest.json").write_text(json.dumps(text))
+    with pytest.raises(ValueError, match=re.escape(said)):
+        Manifest.load(tmp_path / "manifest.json")
+
+
+def answer(folder):
+    """What a store says: manifest and rows; None where it is refused."""
+    try:
+        found = PredictionStore(folder)
+        rows = [
+            (p.key, [(*row[:3], row[3].box_xywh, row[3].prob.tobytes()) for row in p.rows()])
+            for p in found
+        ]
+    except ValueError:
+        return None
+    return found.manifest, rows
+
+
+@pytest.mark.parametrize("name", ["part-00001.parquet", "manifest.json", "SHA256SUMS"])
+def test_a_flipped_bit_is_noticed_wherever_it_is(written, name):
+    good, true = (written.path / name).read_bytes(), answer(written.path)
+    picks = np.random.default_rng(5).choice(8 * len(good), 300, replace=False)
+    for pick in picks.tolist():
+        bad = bytearray(good)
+        bad[pick // 8] ^= 1 << pick % 8
+        (written.path / name).write_bytes(bad)
+        assert answer(written.path) in (None, true), pick
+
+
+def test_checksums_are_those_of_coreutils(written):
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    if shutil.which(command[0]) is None:
+        pytest.skip("no coreutils")
+    subprocess.run(command, cwd=written.path, check=True, capture_output=True)
+
+
+def test_a_store_without_its_checksums_is_refused(written):
+    (written.path / "SHA256SUMS").unlink()
+    with pytest.raises(ValueError, match="SHA256SUMS: expected the checksums"):
+        PredictionStore(written.path)
+
+
+def test_a_store_from_before_checksums_is_read(written, predictions):
+    forget_checksums(written.path)
+    for found, expected in zip(PredictionStore(written.path), predictions, strict=True):
+        assert_equal(found, expected)
+
+
+def test_a_damaged_part_is_written_again(tmp_path, labels, predictions, written):
+    killed = StoreWriter(tmp_path / "b", manifest_of(labels))
+    for prediction in predictions[:6]:
+        killed.append(prediction)
+    part = killed.folder / "part-00001.parquet"
+    part.write_bytes(part.read_bytes()[:-1] + b"?")
+    del killed
+    with StoreWriter(tmp_path / "b", manifest_of(labels)) as writer:
+        assert list(writer.remaining) == KEYS[2:]
+        for prediction in predictions[2:]:
+            writer.append(prediction)
+    assert content(tmp_path / "b") == content(written.path)

@@ -14,7 +14,8 @@ import converters
 from converters.masks import CropMask, crop, tight_box
 from converters.types import LabelSpace
 from fusion import FUSIONS
-from fusion.sources.store import Manifest, PredictionStore, StoreWriter, read_together
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import PredictionStore, StoreWriter, read_together
 from fusion.types import Prediction, SoftMask
 from zoo.datasets.crop_boxes import FirstBoxes, find_boxes, without_specks
 

@@ -13,7 +13,8 @@ import pytest
 import converters
 from converters.masks import rasterize_labels
 from converters.types import Sample
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.results import chunks
 

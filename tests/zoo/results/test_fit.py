@@ -114,7 +114,8 @@ def test_images_without_truth_are_refused(zoo, stores, work, tmp_path, capsys):
     for path in stores[0].iterdir():
         (store / path.name).write_bytes(path.read_bytes())
     record = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
-    record["images"][0][0] = "unknown_1"
+    # So old a store has no checksums.
+    record["version"], record["images"][0][0] = 1, "unknown_1"
     (store / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
     zoo("fit", store, "--data", work / "data", "--out", tmp_path / "f.yaml", code=2)
     assert "expected truth of 'unknown_1', found none" in capsys.readouterr().err

@@ -20,6 +20,8 @@ def edit_manifest(change):
     def edit(store):
         record = json.loads((store / "manifest.json").read_text(encoding="utf-8"))
         change(record)
+        # So old a store has no checksums.
+        record["version"] = 1
         (store / "manifest.json").write_text(json.dumps(record), encoding="utf-8")
 
     return edit

@@ -15,7 +15,8 @@ import converters
 from converters.masks import EMPTY, CropMask, crop, encode_rle, rasterize, union
 from converters.types import LabelSpace, Sample
 from fusion.rules.refine import drop_uncertain
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.sources.submission import RleRow
 from fusion.types import Prediction, SoftMask
 from zoo.results.labels import objects

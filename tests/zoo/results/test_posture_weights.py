@@ -7,7 +7,8 @@ from shapely.geometry import box
 
 from converters.masks import rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.results.posture_weights import Postures, read_share
 

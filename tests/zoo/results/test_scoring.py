@@ -15,7 +15,8 @@ from converters.types import LabelSpace
 from fusion.metrics.measures import MEASURES, measure_image
 from fusion.metrics.summary import compare, summarize
 from fusion.sources import submission
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.results.scoring import binary_masks, evaluate
 from zoo.source import DataSource

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from zoo.run_files import checkpoints
 from zoo.run_files.checkpoints import (
     BEST,
     LAST,
@@ -107,3 +110,51 @@ def test_best_weights_come_before_the_last(tmp_path: Path) -> None:
     for name in (LAST, BEST):
         save_weights(_network(), tmp_path / name)
         assert find_weights(tmp_path) == tmp_path / name
+
+
+BROKEN = {"NaN": math.nan, "infinite": -math.inf}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_weights_that_are_no_numbers_are_refused(
+    tmp_path: Path, name: str, dtype: torch.dtype
+) -> None:
+    weights = {"a": torch.ones(3), "b.c": torch.ones(4, dtype=dtype), "n": torch.tensor(7)}
+    weights["b.c"][2] = BROKEN[name]
+    save_file(weights, tmp_path / "w.safetensors")
+    with pytest.raises(ValueError, match=r"w\.safetensors: .* found 1 of 4 .* in 'b\.c'") as error:
+        read_weights(tmp_path / "w.safetensors")
+    assert "\n" not in str(error.value)
+
+
+def test_weights_that_are_no_numbers_are_not_written(tmp_path: Path) -> None:
+    path, network = tmp_path / "w.safetensors", _network()
+    save_weights(network, path)
+    before = path.read_bytes()
+    network[1].running_var[0] = math.inf
+    with pytest.raises(ValueError, match=r"'1\.running_var' holds NaN or infinite numbers"):
+        save_weights(network, path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_scored"),
+    [("", False), ("1,nan\n", False), ("1,\n", False), ("1,0.5\n", True), ("1,\n2,0\n", True)],
+)
+def test_last_weights_stand_for_the_best_where_none_were_scored(
+    tmp_path: Path, rows: str, is_scored: bool
+) -> None:
+    save_weights(_network(), tmp_path / LAST)
+    (tmp_path / "metrics.csv").write_text(f"epoch,val_dice\n{rows}")
+    if not is_scored:
+        assert find_weights(tmp_path) == tmp_path / LAST
+        return
+    with pytest.raises(ValueError, match=r"best\.safetensors: expected the best weights"):
+        find_weights(tmp_path)
+
+
+def test_the_first_tensor_that_is_broken_is_named() -> None:
+    good = {"a": torch.ones(2), "b": torch.tensor(1), "c": torch.zeros(0)}
+    assert checkpoints.first_broken(good) is None
+    assert checkpoints.first_broken({**good, "d": torch.tensor([math.nan])}) == "d"

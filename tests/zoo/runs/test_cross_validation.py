@@ -16,7 +16,8 @@ import yaml
 from converters.files.provenance import read_provenance
 from converters.splits.split import Split, make_split
 from converters.types import LabelSpace
-from fusion.sources.store import Manifest, PredictionStore
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import PredictionStore
 from zoo.contract import PredictOptions
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom

@@ -14,7 +14,8 @@ from converters.crops import crop, suggest_margin
 from converters.masks import rasterize_labels
 from converters.types import Frame, LabelSpace
 from fusion.metrics.scores import dice
-from fusion.sources.store import Manifest, PredictionStore, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.config import RunConfig
 from zoo.contract import PredictOptions

@@ -288,7 +288,7 @@ def test_what_is_no_soup_is_refused(
     for word in ("recompute", "again"):
         with pytest.raises(ValueError, match=f"--norms {word}: the family 'shifting' learns from"):
             make_soup([first, second], data, tmp_path / "soup", norms=word)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="a soup to replace, found other files"):
+    with pytest.raises(ValueError, match="a result of 'soup' to replace"):
         make_soup([first, second], data, first)
     (second / BEST).unlink()
     with pytest.raises(ValueError, match="train the run first"):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,13 @@ import configs
 from converters.masks import rasterize_labels
 from fusion.metrics.scores import Scores, score_image
 from zoo.config import dump_config
-from zoo.contract import PredictOptions
+from zoo.contract import DivergedError, PredictOptions
 from zoo.families.smp.family import FAMILY
+from zoo.inference.predict import Setting
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, read_about, read_weights, save_weights
 from zoo.run_files.metrics import MetricsFile
+from zoo.training.module import SemanticModule
+from zoo.training.recorder import Recorder
 
 
 class Killed(BaseException):
@@ -302,11 +306,69 @@ def test_a_checkpoint_that_cannot_be_continued(make_job: Any, tiny_smp: Any, dam
     assert "\n" not in str(e.value)
 
 
+DIVERGING = {
+    "loss": ({"name": "sgd", "lr": 1e30, "weight_decay": 1.0}, r"the loss is (nan|inf)"),
+    "weights": ({"name": "adamw", "lr": 1e10}, r"'.*running_var' holds NaN or infinite numbers"),
+    "scores": ({"name": "adamw", "lr": 1e3}, "the network gives NaN for held-out images"),
+}
+
+
+@pytest.mark.parametrize("what", DIVERGING)
 @pytest.mark.slow
-def test_a_loss_that_diverges_says_so(make_job: Any, tiny_smp: Any) -> None:
-    config = tiny_smp(optim={"name": "sgd", "lr": 1e30, "weight_decay": 1.0})
-    with pytest.raises(ValueError, match=r"epoch \d: the loss is (nan|inf); lower optim\.lr"):
-        FAMILY.train(config, make_job())
+def test_a_training_that_diverges_says_so(make_job: Any, tiny_smp: Any, what: str) -> None:
+    optim, said = DIVERGING[what]
+    job = make_job()
+    with pytest.raises(DivergedError, match=rf"epoch \d: {said}; lower optim\.lr"):
+        FAMILY.train(tiny_smp(optim=optim), job)
+    assert not any((job.out / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_a_training_that_diverges_keeps_what_was_good(
+    make_job: Any, tiny_smp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    step = SemanticModule.training_step
+
+    def spoil(module: Any, batch: Any, number: int) -> torch.Tensor:
+        loss = step(module, batch, number)
+        return loss * float("nan") if module.trainer.current_epoch == 1 else loss
+
+    monkeypatch.setattr(SemanticModule, "training_step", spoil)
+    with pytest.raises(DivergedError, match="epoch 2: the loss is nan"):
+        FAMILY.train(tiny_smp(), job)
+    assert [row["epoch"] for row in _rows(job.out)] == ["1"]
+    assert read_weights(job.out / BEST)
+    # Without the disturbance it continues as if it had not been.
+    monkeypatch.undo()
+    FAMILY.train(tiny_smp(), job)
+    whole = make_job("whole")
+    FAMILY.train(tiny_smp(), whole)
+    _assert_same_weights(job.out, whole.out)
+
+
+class Losses:
+    """Stands for a trainer of one process in float16."""
+
+    world_size, current_epoch = 1, 0
+
+
+@pytest.mark.parametrize(
+    ("losses", "precision", "is_refused"),
+    [
+        ("..x..", "16-mixed", False),
+        ("..x..", "32-true", True),
+        ("xxxxx", "16-mixed", True),
+        (".....", "32-true", False),
+    ],
+)
+def test_steps_that_float16_skips_are_no_divergence(
+    make_job: Any, losses: str, precision: str, is_refused: bool
+) -> None:
+    recorder = Recorder(make_job(), [], Setting(torch.device("cpu"), precision))
+    recorder._losses = [torch.tensor(float("nan") if x == "x" else 1.0) for x in losses]
+    with pytest.raises(DivergedError) if is_refused else nullcontext():
+        recorder._check_losses(Losses())
 
 
 @pytest.mark.learns

@@ -27,8 +27,9 @@ from torch import nn
 
 from converters.files.atomic import unfinished
 from fusion.metrics.scores import Scores
+from zoo.contract import DivergedError
 from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
-from zoo.run_files.checkpoints import BEST, LAST, RESUME, save_weights
+from zoo.run_files.checkpoints import BEST, LAST, RESUME, check_finite, first_broken, save_weights
 from zoo.run_files.metrics import MetricsFile
 
 # isort: split
@@ -298,18 +299,29 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         self._seconds = self._table.last("seconds")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        if self.loss is None or bool(self.loss.isfinite()):
+        found = self._broken()
+        if not found:
             self._attempts = 0
             return False
         self._attempts += 1
         if self._attempts > _RETRIES or not self.plan.resume_from.is_file():
-            raise ValueError(f"epoch {epoch + 1}: the loss is not a number; lower lr0")
+            raise DivergedError(f"epoch {epoch + 1}: {found}; lower lr0, or set precision=32-true")
         self._model_train()
         self._restore()
         self.scheduler.last_epoch = epoch - 1
         return True
 
     # --- ours
+
+    def _broken(self) -> str:
+        """Say what is no number any more after an epoch; "" if all is well."""
+        losses = [self.loss, *(self.tloss or {}).values()]
+        if not all(bool(torch.as_tensor(x).isfinite().all()) for x in losses if x is not None):
+            return "the loss is not a number"
+        for network in (self.model, self.ema.ema):
+            if name := first_broken(network.state_dict()):
+                return f"'{name}' holds NaN or infinite numbers"
+        return ""
 
     def _start_epoch(self) -> None:
         # Apart for every retry, so that an epoch that failed does not fail in the same way.
@@ -345,6 +357,8 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
     def _restore(self) -> int:
         """Load the last checkpoint; return its epoch, counted from 0."""
         state = read_checkpoint(self.plan.resume_from, self.device)
+        for part in ("model", "ema"):
+            check_finite(state[part], self.plan.resume_from)
         self.model.load_state_dict(state["model"])
         self.ema.ema.load_state_dict(state["ema"])
         self.ema.updates = state["updates"]

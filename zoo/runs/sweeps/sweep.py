@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from converters.errors import one_line
-from converters.files.provenance import atomic_write_text, read_provenance, write_provenance
+from converters.files.atomic import is_leftover
+from converters.files.provenance import (
+    PROVENANCE,
+    atomic_write_text,
+    read_provenance,
+    write_provenance,
+)
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_config
 from zoo.families import load_family
@@ -276,7 +282,7 @@ def _open_folder(
     split, held_out, _, _ = divide(data, _labels(config), split_path, fold, own_format)
     file = out / "sweep.yaml"
     if not file.is_file():
-        if any(path.name != ".lock" for path in out.iterdir()):
+        if not _is_unfinished(out):
             raise ValueError(f"{out}: expected a sweep or an empty folder, found other files")
         settings = {**config.model_dump(mode="json"), "fold": held_out}
         write_provenance(out, list(command), settings, config.seed, split.digest, kind="sweep")
@@ -292,6 +298,12 @@ def _open_folder(
                 "choose another --out"
             )
     atomic_write_text(file, dump_config(config))
+
+
+def _is_unfinished(out: Path) -> bool:
+    """Tell whether a folder has no more than the first files of a sweep."""
+    names = {path.name for path in out.iterdir() if not is_leftover(path)} - {".lock"}
+    return not names or (names == {PROVENANCE} and read_provenance(out).get("kind") == "sweep")
 
 
 def _labels(config: SweepConfig) -> LabelSpace:

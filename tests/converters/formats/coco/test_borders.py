@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from pycocotools import mask as pycoco
 
-from converters.formats.coco.borders import borders, fill
+from converters.formats.coco.borders import borders
+from converters.formats.coco.filling import fill
 from converters.masks import crop, rings
 
 # pycocotools does not know NumPy 2's keyword.
@@ -74,22 +75,3 @@ def test_a_square_has_its_corners_cut_and_no_other_points():
 
 def test_no_shells_have_no_borders():
     assert borders([]) == []
-
-
-@pytest.mark.parametrize(
-    ("polygon", "pixels"),
-    [
-        ([(1, 1), (3, 1), (3, 3), (1, 3)], [(1, 1), (1, 2), (2, 1), (2, 2)]),
-        ([(-5, -5), (1, -5), (1, 1), (-5, 1)], [(0, 0)]),
-        ([(8, 6), (20, 6), (20, 20), (8, 20)], [(6, 8)]),
-        ([(1, 1), (4, 1), (1, 3), (4, 3)], [(1, 2), (2, 2)]),
-    ],
-)
-def test_pixels_are_inside_if_their_centres_are(polygon, pixels):
-    mask = fill([np.array(polygon, np.float64)], SIZE)
-    assert [tuple(place) for place in np.argwhere(mask.full(SIZE)).tolist()] == pixels
-
-
-@pytest.mark.parametrize("polygon", [[(20, 2), (30, 2), (30, 9)], [(1.6, 1), (2.4, 1), (2.4, 6)]])
-def test_polygons_without_a_centre_are_empty(polygon):
-    assert fill([np.array(polygon, np.float64)], SIZE).area == 0

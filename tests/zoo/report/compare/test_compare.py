@@ -13,7 +13,8 @@ from converters.masks import EMPTY, CropMask, crop, encode_rle, rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
 from fusion.metrics.scores import dice
 from fusion.sources import submission
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.report import colors, intervals, pictures
 from zoo.report.compare import command as comparing

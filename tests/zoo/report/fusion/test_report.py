@@ -19,7 +19,8 @@ from fusion.rules.base import WrappedRule
 from fusion.rules.hybrid import ClassWeights
 from fusion.rules.refine import Refine, Refined, Steps
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.store import Manifest, StoreWriter
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.report import intervals, plots, sections
 from zoo.report.fusion import breakdown, gains, measuring
