@@ -31,7 +31,7 @@ _WIDTH, _LENGTH = 256, 257
 # TIFF's tags: where the strips or tiles of pixels are, and their lengths in bytes.
 _TIFF_PIECES = ((273, 279), (324, 325))
 # What Pillow raises on broken headers; which of them depends on where they are broken.
-_BROKEN = (
+BROKEN = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError),
     *(AttributeError, AssertionError, NotImplementedError, struct.error, zlib.error),
 )
@@ -89,7 +89,7 @@ def read_header(file: BinaryIO, length: int) -> Header:
         raise ValueError(f"expected at most {most} pixels, found more") from None
     except _ProblemFound as problem:
         raise ValueError(str(problem)) from None
-    except _BROKEN:
+    except BROKEN:
         raise ValueError("expected an image, found a file without a readable header") from None
     return Header(
         size_hw[::-1] if orientation in _LYING else size_hw, orientation in _TURNED, has_alpha
@@ -146,7 +146,7 @@ def _transparent(header: ImageFile.ImageFile) -> str:
     try:
         image = header if header.mode in _ALPHA_MODES else header.convert("RGBA")
         extremes = image.getchannel("A").getextrema()
-    except _BROKEN:
+    except BROKEN:
         raise _ProblemFound("expected a whole image, found one that is damaged") from None
     # TIFF's readers multiply colours by alpha.
     without_meaning = (_OPAQUE,) if header.format == "TIFF" else (_OPAQUE, _BLANK)
