@@ -65,14 +65,24 @@ def recognise(data: Path) -> str:
     Raises:
         ValueError: the folder is missing, or in no known format, or in several.
     """
-    if not data.is_dir():
-        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
+    _check_folder(data)
     found = [name for name in FORMATS if load_format(name).matches(data)]
     if len(found) == 1:
         return found[0]
     known = " or ".join(found or FORMATS)
     what = "several formats at once" if found else "none that is known"
     raise ValueError(f"{data}: expected a data set in one format, found {what}; name it: {known}")
+
+
+def _check_folder(data: Path) -> None:
+    if data.is_file():
+        above = data.parent
+        folder = above.parent if above.name == "annotations" else above
+        raise ValueError(
+            f"{data}: expected a data set's folder, found a file: give its folder, {folder}"
+        )
+    if not data.is_dir():
+        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
 
 
 def read(
@@ -135,8 +145,7 @@ def _read(
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")
     module = load_format(format or recognise(data))
-    if not data.is_dir():
-        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
+    _check_folder(data)
     problems = Problems(data)
     samples = module.read(data, subset=subset, labels=labels, problems=problems)
     return sorted(cast("list[Sample]", samples), key=lambda sample: sample.key), problems

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import count, islice
 from pathlib import Path
@@ -103,18 +105,38 @@ class Workers:
                 self.jobs, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
             )
             self._started = pool, TemporaryDirectory(prefix="workers-")
+            # All processes start with the first task, and inherit that Ctrl-C is not for them.
+            with _interrupts_wait():
+                pool.submit(int)
         return self._started
 
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the processes; what has not begun is not done."""
         if self._started is not None:
             pool, folder = self._started
             self._started = None
+            if kind is not None and not issubclass(kind, Exception):
+                # Who interrupts does not wait for what has begun either.
+                for process in multiprocessing.active_children():
+                    process.terminate()
             pool.shutdown(cancel_futures=True)
             folder.cleanup()
+
+
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Let Ctrl-C wait until the block ends; processes that start in it never get one."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 IN_PROCESS = Workers()

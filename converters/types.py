@@ -13,6 +13,7 @@ import yaml
 from shapely.geometry import MultiPolygon, Polygon
 
 import configs
+from converters.strict_yaml import read_yaml
 
 # OpenCV draws on 32 bits.
 FARTHEST_PX = 1e9
@@ -128,11 +129,8 @@ class LabelSpace:
             ValueError: no such file, or one with other keys or values.
         """
         path = configs.find("labels", name)
-        try:
-            raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (RecursionError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ValueError(f"{path}: expected YAML, found: {error}") from None
-        if not isinstance(raw, dict) or not {"name", "names"} <= set(raw) <= _KEYS:
+        raw = read_yaml(path, "a label space")
+        if not isinstance(raw, dict) or not {"name", "names"} <= set(raw) <= set(_KEYS):
             raise ValueError(
                 f"{path}: expected keys 'name' and 'names', and of {', '.join(sorted(_KEYS))}; "
                 f"found {raw!r:.80}"
@@ -150,15 +148,21 @@ class LabelSpace:
             TypeError: values of another type.
             ValueError: values that do not fit together.
         """
-        groups = {g: tuple(members) for g, members in (raw.get("groups") or {}).items()}
-        posture = Posture(**raw["posture"]) if raw.get("posture") else None
+        for key, (kind, what) in _KEYS.items():
+            if not isinstance(raw.get(key) or kind(), kind):
+                raise ValueError(f"'{key}': expected {what}, found {raw[key]!r:.80}")
+        groups = raw.get("groups") or {}
+        if wrong := [g for g, members in groups.items() if not isinstance(members, list)]:
+            raise ValueError(
+                f"'groups.{wrong[0]}': expected a list, found {groups[wrong[0]]!r:.80}"
+            )
         return cls(
             str(raw["name"]),
             tuple(str(name) for name in raw["names"]),
-            groups,
-            dict(raw.get("aliases") or {}),
-            posture,
-            bool(raw.get("once", False)),
+            {str(group): tuple(map(str, members)) for group, members in groups.items()},
+            {str(alias): str(name) for alias, name in (raw.get("aliases") or {}).items()},
+            Posture(**raw["posture"]) if raw.get("posture") else None,
+            raw.get("once") or False,
             tuple(str(name) for name in raw.get("ignored") or ()),
             raw.get("background"),
         )
@@ -186,7 +190,18 @@ class LabelSpace:
         path.write_text(text, encoding="utf-8")
 
 
-_KEYS = {"name", "names", "groups", "aliases", "posture", "once", "ignored", "background"}
+_TEXT, _LIST, _MAPPING = (str, "a text"), (list, "a list"), (dict, "keys and values")
+# Key of a label space -> the type of its value, and what that is called.
+_KEYS: dict[str, tuple[type, str]] = {
+    "name": _TEXT,
+    "names": _LIST,
+    "groups": _MAPPING,
+    "aliases": _MAPPING,
+    "posture": _MAPPING,
+    "once": (bool, "true or false"),
+    "ignored": _LIST,
+    "background": _TEXT,
+}
 
 
 @dataclass(frozen=True)

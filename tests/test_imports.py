@@ -1,6 +1,7 @@
 """Imports run one way, zoo -> fusion -> converters -> configs, and torch is the zoo's alone."""
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -216,3 +217,24 @@ def test_who_fuses_does_not_load_what_fits():
 def test_the_command_line_starts_without_arrays():
     slow = ["numpy", "cv2", "shapely", "pyarrow", "scipy", "sklearn", "pydantic"]
     run(f"import sys, zoo.cli\nfound = set({slow!r}) & set(sys.modules)\nassert not found, found")
+
+
+# Texts that the program itself has made, and what is no file of JSON or YAML.
+_OWN_TEXTS = {
+    "converters/files/json_files.py",
+    "converters/files/outputs.py",
+    "converters/strict_yaml.py",
+    "zoo/families/catalogue.py",
+    "zoo/options.py",
+    "zoo/phantom/faults.py",
+    "zoo/phantom/spoils.py",
+    "zoo/results/chunks.py",
+    "zoo/run_files/checkpoints.py",
+    "zoo/runs/train.py",
+}
+
+
+def test_files_of_json_and_yaml_have_one_reader_each():
+    calls = re.compile(r"json\.loads?\(|yaml\.(safe_load|load|full_load)\(")
+    readers = {name for name, path in FILES.items() if calls.search(path.read_text("utf-8"))}
+    assert readers <= _OWN_TEXTS, sorted(readers - _OWN_TEXTS)

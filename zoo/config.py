@@ -21,6 +21,7 @@ from pydantic import (
 
 import configs
 from converters.errors import one_line
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 
 
@@ -189,10 +190,7 @@ def load_config(model: type[Model], kind: str, name: str, changes: Sequence[str]
         ValueError: no such config, not YAML, or for each bad key one line with its path.
     """
     path = configs.find(kind, name)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, found: {one_line(error)}") from None
+    raw = read_yaml(path, "a config") or {}
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
     return check_config(model, apply_changes(raw, changes), str(path))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import converters
 from converters.edits.edits import Edits
-from converters.files.provenance import read_provenance
+from converters.files.provenance import require_provenance
 from converters.types import LabelSpace, Sample
 from zoo.progress import note
 
@@ -63,14 +63,17 @@ class DataSource:
     @property
     def excluded(self) -> frozenset[str]:
         """Keys and groups that corrections exclude, now or when the data set was written."""
-        before = read_provenance(self.path).get("excluded", [])
-        return frozenset(before) | (self.edits.excluded if self.edits else frozenset())
+        before = require_provenance(self.path).get("excluded", [])
+        return frozenset(before if isinstance(before, list) else ()) | (
+            self.edits.excluded if self.edits else frozenset()
+        )
 
     @property
     def around(self) -> tuple[str, ...]:
         """Classes and groups that its images are crops around; empty for whole images."""
-        crop = (read_provenance(self.path).get("config") or {}).get("crop") or {}
-        found = crop.get("around", ())
+        config = require_provenance(self.path).get("config")
+        crop = config.get("crop") if isinstance(config, dict) else None
+        found = crop.get("around") if isinstance(crop, dict) else None
         return tuple(map(str, found)) if isinstance(found, list) else ()
 
     def left_out(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:

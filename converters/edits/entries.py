@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from converters.errors import DataError
-from converters.files.strict_yaml import read_mapping
+from converters.strict_yaml import read_mapping
 
 VERSION = 1
 # section -> the fields that an entry must have, and those that it may have.

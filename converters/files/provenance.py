@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.files.atomic import unfinished
+from converters.files.json_files import load_json, read_json
 from converters.files.outputs import check_result, listing, real_place
 
 PROVENANCE = "provenance.json"
@@ -94,10 +95,26 @@ def write_provenance(
 def read_provenance(folder: Path) -> dict[str, Any]:
     """Read a folder's `provenance.json`; empty where there is none that can be read."""
     try:
-        record = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = load_json(folder / PROVENANCE)
+    except ValueError:
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def require_provenance(folder: Path) -> dict[str, Any]:
+    """Read a folder's `provenance.json` where something depends on it; empty where there is none.
+
+    Raises:
+        ValueError: there is one, but not such a record.
+    """
+    path = folder / PROVENANCE
+    if not path.exists():
+        return {}
+    record = read_json(path, "the record of how this folder came about")
+    if not isinstance(record, dict):
+        found = type(record).__name__
+        raise ValueError(f"{path}: expected an object, found a {found}; put the file back")
+    return record
 
 
 def _write_record(folder: Path, record: Mapping[str, Any]) -> None:

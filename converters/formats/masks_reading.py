@@ -10,11 +10,11 @@ from typing import Any
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
 from converters.files.names import normal_name
-from converters.files.strict_yaml import read_mapping
 from converters.formats.mask_layouts import LAYOUTS, MaskLayout, packed_folders
 from converters.formats.mask_pixels import VOID, read_mask_pixels
 from converters.formats.writing import INDEX, load_index, record_fields
 from converters.masks import CropMask, outline
+from converters.strict_yaml import read_mapping
 from converters.types import Instance, LabelSpace, Sample
 
 _KEYS = {"layout", "folders", "void", "mean_dice_at_most"}

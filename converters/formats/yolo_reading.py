@@ -14,8 +14,8 @@ from shapely.geometry import Polygon
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
 from converters.files.names import normal_name
-from converters.files.strict_yaml import read_mapping, read_yaml
 from converters.formats.writing import read_index
+from converters.strict_yaml import read_mapping, read_yaml
 from converters.types import Instance, LabelSpace, Sample
 
 USUAL = ("data.yaml", "dataset.yaml")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import Problems
+from converters.files.json_files import load_json
 from converters.files.provenance import atomic_write_text
 from converters.types import LabelSpace, Sample
 
@@ -134,12 +135,10 @@ class Split:
             ValueError: no such file, not a split, or one that is not valid.
         """
         try:
-            raw = json.loads(path.read_text(encoding="utf-8"))
+            raw = load_json(path)
             folds = tuple(tuple(str(key) for key in fold["val"]) for fold in raw["folds"])
             groups = {str(key): str(group) for key, group in raw["groups"].items()}
             return cls(raw["version"], int(raw["seed"]), str(raw["strategy"]), folds, groups)
-        except OSError as error:
-            raise ValueError(f"{path}: expected a split file: {error.strerror}") from None
         except KeyError as error:
             raise ValueError(f"{path}: expected a split file, found no {error}") from None
         except (AttributeError, TypeError) as error:

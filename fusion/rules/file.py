@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 import configs
-from converters.files.strict_yaml import read_mapping
+from converters.strict_yaml import read_mapping
 from converters.types import LabelSpace
 from fusion.checks.adjacency import Adjacency
 from fusion.rules.flagged import FlaggedRule

@@ -7,7 +7,11 @@ import sys
 import typer
 
 from zoo.cli import data, models, reports, results, runs
+from zoo.cli.faults import INTERRUPTED, describe_fault
 from zoo.cli.options import app
+
+# What a user can mend; of another error the traceback is shown.
+_MENDED = (ValueError, OSError, ImportError)
 
 __all__ = ["app", "data", "main", "models", "reports", "results", "runs"]
 
@@ -23,9 +27,15 @@ def main(arguments: list[str] | None = None) -> None:
     rest = [argument for argument in given if argument != "--debug"]
     try:
         app(rest)
-    except (ValueError, OSError, ImportError) as error:
-        if "--debug" in given:
+    except SystemExit as ended:
+        # Typer has made this of Ctrl-C.
+        if ended.code == INTERRUPTED:
+            typer.echo("zoo: interrupted: the same command goes on, or starts again", err=True)
+        raise
+    except Exception as error:
+        fault = describe_fault(error)
+        if "--debug" in given or not (fault or isinstance(error, _MENDED)):
             raise
-        for line in (str(error) or type(error).__name__).splitlines():
+        for line in (fault or str(error) or type(error).__name__).splitlines():
             typer.echo(f"zoo: {line}", err=True)
         sys.exit(2)

@@ -15,25 +15,18 @@ To make one of a network `net` whose `forward` keeps to that contract:
         dynamic_axes={"x": {2: "h", 3: "w"}, "y": {2: "H", 3: "W"}},
     )
 
-Loading TorchScript is no unpickling, although its archive has `.pkl` entries: torch's own reader in
-C++ (torch/csrc/jit/serialization/unpickler.cpp) takes tensors, numbers, texts and containers from
-them and knows no other types than those that the archive's TorchScript declares; it imports no
-module and calls no Python. The code is run by torch's interpreter, which has torch's operations
-only. It is a program all the same (it can use up memory and time, and open files by
-`torch.from_file`): of strangers, prefer ONNX. A checkpoint of `torch.save` is Python's pickle, and
-refused.
+TorchScript is a program. What it may do is restricted, see `zoo.datasets.torchscript`; of
+strangers, prefer ONNX. A checkpoint of `torch.save` is Python's pickle, and refused.
 """
 
 from __future__ import annotations
 
 import multiprocessing
-import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -41,6 +34,7 @@ import numpy.typing as npt
 
 from converters.errors import import_optional
 from converters.files.images import Pixels, lanczos
+from zoo.datasets.torchscript import load_torchscript
 
 Values = npt.NDArray[np.float32]
 Network = Callable[[Values], Values]
@@ -174,16 +168,10 @@ def _open_onnx(path: Path) -> Network:
 
 
 def _open_torchscript(path: Path) -> Network:
-    _check_torchscript(path)
     torch = import_optional("torch", "train")
     if multiprocessing.parent_process() is not None:
         torch.set_num_threads(1)  # the processes are the parallelism
-    try:
-        # torch would have us use torch.export, whose files are tied to its version.
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):
-            network: Any = torch.jit.load(str(path), map_location="cpu").eval()
-    except RuntimeError as error:
-        raise ValueError(f"{path}: expected TorchScript, found: {_last_line(error)}") from None
+    network = load_torchscript(path, torch)
 
     def run(values: Values) -> Values:
         with torch.inference_mode():
@@ -193,21 +181,6 @@ def _open_torchscript(path: Path) -> Network:
         return cast("Values", large.float().numpy())
 
     return run
-
-
-def _check_torchscript(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = [name.partition("/")[2] for name in archive.namelist()]
-    except zipfile.BadZipFile:
-        entries = []
-    if "constants.pkl" in entries and any(name.startswith("code/") for name in entries):
-        return
-    what = "a checkpoint of torch.save" if "data.pkl" in entries else "another file"
-    raise ValueError(
-        f"{path}: expected TorchScript, found {what}: "
-        "export the network by torch.jit.trace(...).save(...), or as ONNX"
-    )
 
 
 def _to_bytes(values: Values) -> Pixels:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.files.atomic import unfinished
+from converters.files.json_files import load_json
 from converters.parallel import map_ordered
 from converters.types import LabelSpace
 from zoo.phantom.anatomy import BENT, NEUTRAL, Hand, draw_hands
@@ -119,7 +120,7 @@ def _check_replaceable(out: Path) -> None:
     found = "a file" if not out.is_dir() else "a folder without the provenance of one"
     if (out / PROVENANCE).is_file():
         try:
-            record = json.loads((out / PROVENANCE).read_text(encoding="utf-8"))
+            record = load_json(out / PROVENANCE)
         except ValueError:
             record = None
         command = record.get("command") if isinstance(record, dict) else None

@@ -122,10 +122,19 @@ def _work_on(work: Callable[[Seen], Result], chunk: _Chunk) -> list[Result]:
 
 def _check_held_out(stores: Sequence[PredictionStore]) -> None:
     for store in stores:
-        if store.manifest.subset != "val":
+        manifest = store.manifest
+        if manifest.subset != "val":
             raise ValueError(
                 f"{store.path}: expected predictions of held-out images (--subset val), found "
-                f"'{store.manifest.subset}': weights fitted on what a model has learnt from, or is "
+                f"'{manifest.subset}': weights fitted on what a model has learnt from, or is "
                 "to be tested on, do not hold"
+            )
+        # Out-of-fold predictions come from several runs, and are of no one fold.
+        if not manifest.split or (manifest.fold is None and "run" in manifest.source):
+            what = "fold" if manifest.split else "split"
+            raise ValueError(
+                f"{store.path}: expected held-out predictions that name their {what}, found none "
+                "in manifest.json: that the model has not learnt from these images is not known; "
+                "predict again by zoo predict RUN --subset val"
             )
     check_one_split(stores)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from converters.files.provenance import read_provenance
+from converters.files.json_files import read_json
 from zoo.run_files.checkpoints import check_alike, find_weights, read_weights
-from zoo.runs.run import Run
+from zoo.runs.run import Run, known_split
 
 # What a network computes beyond what the names and shapes of its weights tell.
 _NETWORK_KEYS = (
@@ -62,14 +61,8 @@ def check_alike_runs(runs: Sequence[Run]) -> None:
 
 
 def _check_held_out(run: Run, first: Run) -> None:
-    if run.split is None or run.fold is None or first.split is None:
-        raise ValueError(f"{run.path}: expected a run with split.json and a fold, found none")
-    if read_provenance(run.path).get("split") != run.split.digest:
-        raise ValueError(
-            f"{run.path}: split.json is not the one that the run learned with; what it held out "
-            "is not known"
-        )
-    pairs = {"split": (first.split.digest, run.split.digest), "fold": (first.fold, run.fold)}
+    ours, theirs = known_split(first), known_split(run)
+    pairs = {"split": (ours[0].digest, theirs[0].digest), "fold": (ours[1], theirs[1])}
     for name, (expected, found) in pairs.items():
         if found != expected:
             raise ValueError(
@@ -95,10 +88,9 @@ def _network_of(run: Run) -> dict[str, Any]:
     found = {key: config[key] for key in ("labels", *_NETWORK_KEYS) if key in config}
     file = run.path / _NETWORK_FILE
     if file.is_file():
-        try:
-            described = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{file}: expected the network's dimensions: {error}") from None
+        described = read_json(file, "the network's dimensions")
+        if not isinstance(described, dict):
+            raise ValueError(f"{file}: expected the network's dimensions, found {described!r:.40}")
         # Not where it was fetched from, nor by which version of the library it was written.
         untold = ("transformers_version", "dtype", "torch_dtype")
         kept = {k: v for k, v in described.items() if k[0] != "_" and k not in untold}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from converters.files.provenance import read_provenance, write_provenance
+from converters.files.provenance import require_provenance, write_provenance
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from fusion.sources.manifest import Manifest
@@ -26,7 +26,7 @@ from zoo.progress import Report
 from zoo.run_files.checkpoints import find_weights
 from zoo.runs.fold_ensemble import mean_prediction
 from zoo.runs.predict import crop_windows, cropped_classes, full_size, to_original_frame
-from zoo.runs.run import Run, subset_samples
+from zoo.runs.run import Run, known_split, subset_samples
 from zoo.runs.train import divide
 from zoo.runs.train import train as train_run
 from zoo.source import DataSource
@@ -74,7 +74,7 @@ def train_folds(
     config = load_config(family.Config, family_name, config_name, changes)
     labels = LabelSpace.load(config.labels)
     split = divide(data, labels, split_path, None, config.own_format)[0]
-    written = read_provenance(data.path).get("fold")
+    written = require_provenance(data.path).get("fold")
     if written is not None:
         raise ValueError(
             f"{data.path}: was written for fold {written} alone; cross-validate on the data set "
@@ -236,10 +236,10 @@ class FoldRuns:
         given = [Run.load(path) for path in paths]
         if not given:
             raise ValueError("expected a run for each fold, found none")
-        split = _read_split(given[0])
+        split = known_split(given[0])[0]
         home: dict[int | None, Run] = {}
         for run in given:
-            _read_split(run)
+            known_split(run)
             _check_same(run, given[0])
             find_weights(run.path)
             other = home.setdefault(run.fold, run)
@@ -321,19 +321,6 @@ class FoldRuns:
         sources = (run.family.predict(run.path, run.config, rest, options) for run in self.runs)
         for sample, *predictions in zip(rest, *sources, strict=True):
             yield sample, mean_prediction(predictions, self.labels)
-
-
-def _read_split(run: Run) -> Split:
-    if run.split is None or run.fold is None:
-        raise ValueError(f"{run.path}: expected a run with split.json and a fold, found none")
-    learned_with = read_provenance(run.path).get("split")
-    if learned_with != run.split.digest:
-        raise ValueError(
-            f"{run.path}: split.json is not the one that the run learned with; what it held out "
-            "is not known"
-        )
-    run.split.val(run.fold)
-    return run.split
 
 
 def _check_same(run: Run, first: Run) -> None:

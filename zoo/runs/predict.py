@@ -50,8 +50,9 @@ def predict(
         names=labels.names,
         images={s.key: (*full_size(s), s.file_name) for s in samples},
         source=source,
-        split=run.split.digest if run.split else "",
-        fold=run.fold,
+        # Who reads the store relies on these.
+        split=run.split.digest if run.split and not run.doubt else "",
+        fold=None if run.doubt else run.fold,
         subset=subset,
         classes=cropped_classes(data, labels),
         domains=crop_windows(samples),

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from converters.files.provenance import read_provenance
+from converters.files.provenance import PROVENANCE, require_provenance
 from converters.splits.split import Split
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config
 from zoo.contract import Family
@@ -27,6 +26,7 @@ class Run:
         config: the family's config.
         split: the folds it was trained with, or None.
         fold: the fold it has not seen, or None.
+        doubt: why split and fold cannot be relied on; "" where they can.
     """
 
     path: Path
@@ -35,6 +35,7 @@ class Run:
     config: RunConfig
     split: Split | None
     fold: int | None
+    doubt: str = ""
 
     @classmethod
     def load(cls, path: Path) -> Run:
@@ -46,29 +47,80 @@ class Run:
         file = path / "config.yaml"
         if not file.is_file():
             raise ValueError(f"{path}: expected a run with config.yaml, found none")
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        raw = read_yaml(file, "a run's settings")
         if not isinstance(raw, dict) or "family" not in raw:
             raise ValueError(f"{file}: expected the key 'family', found none")
         name = str(raw.pop("family"))
         family = load_family(name)
         config = check_config(family.Config, raw, str(file))
-        split = path / "split.json"
-        fold = read_provenance(path).get("config", {}).get("fold")
-        found = Split.load(split) if split.is_file() else None
-        return cls(path, name, family, config, found, fold)
+        split, fold, doubt = _read_division(path)
+        return cls(path, name, family, config, split, fold, doubt)
+
+
+def _read_division(path: Path) -> tuple[Split | None, int | None, str]:
+    """Return a run's folds, the one that it held out, and why these are not known; "" if they are.
+
+    Raises:
+        ValueError: there is a split file, and it is none.
+    """
+    file = path / PROVENANCE
+    split = Split.load(path / "split.json") if (path / "split.json").is_file() else None
+    try:
+        record = require_provenance(path)
+    except ValueError as error:
+        return split, None, str(error)
+    settings = record.get("config")
+    fold = settings.get("fold") if isinstance(settings, dict) else None
+    if type(fold) is not int:
+        found = "the fold that the run held out" if record else "the record of the run"
+        return split, None, f"{file}: expected {found}, found none"
+    if split is None:
+        return split, fold, f"{path / 'split.json'}: expected the run's folds, found none"
+    if record.get("split") != split.digest:
+        return split, fold, f"{path}: split.json is not the one that the run learned with"
+    if not 0 <= fold < len(split.folds):
+        return split, fold, f"{file}: fold {fold}: expected 0 to {len(split.folds) - 1}"
+    return split, fold, ""
+
+
+def known_split(run: Run) -> tuple[Split, int]:
+    """Return the folds that a run learned with, and the one that it held out.
+
+    Raises:
+        ValueError: nobody knows: `split.json` or `provenance.json` is missing, broken or of
+            another run.
+    """
+    if run.doubt or run.split is None or run.fold is None:
+        doubt = run.doubt or f"{run.path}: expected a run with split.json and a fold, found none"
+        raise ValueError(
+            f"{doubt}; what it held out is not known: put the file back, or train the run again"
+        )
+    return run.split, run.fold
 
 
 def subset_samples(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:
-    """Return the samples of a subset: `val` and `train` by the run's split, `test`, or `all`."""
-    if subset == "test":
-        found = data.read(labels, "test")
+    """Return the samples of a subset: `val` and `train` by the run's split, `test`, or `all`.
+
+    Raises:
+        ValueError: the run's split is not known, the data set has other images, or none of these.
+    """
+    if subset in ("val", "train"):
+        found = _divided(run, data, subset, labels)
     else:
-        found = data.read(labels)
-        if subset in ("val", "train") and run.split is None:
-            raise ValueError(f"{run.path}: the run has no split.json, so '{subset}' is unknown")
-        if run.split is not None and run.fold is not None and subset in ("val", "train"):
-            held_out = set(run.split.val(run.fold))
-            found = [s for s in found if (s.key in held_out) == (subset == "val")]
+        found = data.read(labels, "test") if subset == "test" else data.read(labels)
     if not found:
         raise ValueError(f"{data.path}: expected images of the subset '{subset}', found none")
     return found
+
+
+def _divided(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:
+    split, fold = known_split(run)
+    found = data.read(labels)
+    try:
+        split.check(found, data.excluded)
+    except ValueError as error:
+        raise ValueError(
+            f"{data.path}: {error}; --subset {subset} needs the images that the run learned with"
+        ) from None
+    held_out = set(split.val(fold))
+    return [s for s in found if (s.key in held_out) == (subset == "val")]

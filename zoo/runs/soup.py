@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import torch
 
+from converters.files.json_files import load_json
 from converters.files.provenance import (
     PROVENANCE,
     atomic_write_text,
@@ -254,8 +255,8 @@ def _lay_out(folder: Path, runs: Sequence[Run], labels: LabelSpace) -> None:
 
 def _licences(run: Run) -> list[dict[str, Any]]:
     try:
-        found = json.loads((run.path / LICENCES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = load_json(run.path / LICENCES)
+    except ValueError:
         return []
     return found if isinstance(found, list) else []
 

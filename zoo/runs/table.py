@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from converters.errors import one_line
 from converters.files.outputs import check_file
 from converters.files.provenance import atomic_write_text, read_provenance
 from converters.splits.split import Split
+from converters.strict_yaml import read_mapping
 from converters.types import LabelSpace
 from zoo.options import as_text
 from zoo.run_files.metrics import Row, best_row, read_rows
@@ -78,7 +76,7 @@ def find_runs(folders: Sequence[Path]) -> list[RunSummary]:
 def _run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
     # Below a run lies what its vendor writes, which may look like one.
     file = folder / "config.yaml"
-    if file.is_file() and file.read_text(encoding="utf-8").startswith("family:"):
+    if file.is_file() and file.read_bytes().startswith(b"family:"):
         yield folder
     elif depth:
         for child in sorted(path for path in folder.iterdir() if path.is_dir()):
@@ -92,12 +90,9 @@ def read_run(path: Path, name: str) -> RunSummary:
         ValueError: its config is no YAML.
     """
     file = path / "config.yaml"
-    try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{file}: expected YAML, found: {one_line(error)}") from None
+    config = read_mapping(file, "a run's settings")
     record = read_provenance(path)
-    settings = {"family": str(config.pop("family"))}
+    settings = {"family": str(config.pop("family", ""))}
     settings["fold"] = as_text(record.get("config", {}).get("fold"))
     if (path / "split.json").is_file():
         split = Split.load(path / "split.json")

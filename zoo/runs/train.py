@@ -17,9 +17,11 @@ from converters.files.provenance import (
     PROVENANCE,
     atomic_write_text,
     read_provenance,
+    require_provenance,
     write_provenance,
 )
 from converters.splits.split import Split
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_config
 from zoo.contract import DivergedError, TrainJob
@@ -139,7 +141,12 @@ def divide(
     if split_path is None and not inside.is_file():
         raise ValueError(f"{path}: expected --split split.json; make one with: zoo split {path}")
     split = Split.load(split_path or inside)
-    written = read_provenance(path).get("fold") if inside.is_file() else None
+    written = require_provenance(path).get("fold") if inside.is_file() else None
+    if inside.is_file() and written is None and data.format == own_format:
+        raise ValueError(
+            f"{path / PROVENANCE}: expected the fold that the data set was written for, found "
+            "none: which of its images are held out is not known; convert it again"
+        )
     if written is not None and fold not in (None, written):
         raise ValueError(f"{path}: was written for fold {written}, found --fold {fold}")
     chosen = fold if fold is not None else written or 0
@@ -213,7 +220,7 @@ def wait_for_run(out: Path) -> None:
 
 def _read_settings(file: Path, model: type[RunConfig]) -> Any:
     """Read a run's config; keys that it is too old to have get the values that they stand for."""
-    found = yaml.safe_load(file.read_text(encoding="utf-8"))
+    found = read_yaml(file, "a run's settings")
     if not isinstance(found, dict):
         return found
     try:

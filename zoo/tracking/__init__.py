@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import one_line
+from converters.files.json_files import load_json
 from converters.files.provenance import atomic_write_text
 from converters.types import LabelSpace
 from zoo.config import RunConfig
@@ -186,8 +187,8 @@ def _named(error: Exception) -> str:
 
 def _read_state(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = load_json(path)
+    except ValueError:
         return {}
     if not isinstance(found, dict):
         return {}

@@ -49,8 +49,11 @@ import cv2
 
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
-from converters.formats.coco.reading import CocoReader, annotation_files, is_test
+from converters.formats.coco.files import annotation_files, broken_files, is_test
+from converters.formats.coco.files import matches as matches
+from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
+from converters.formats.coco.unnamed import report_unnamed
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.formats.yolo import file_names
 from converters.loss import ConversionLoss, lossless
@@ -58,11 +61,6 @@ from converters.masks import CropMask, rasterize
 from converters.types import LabelSpace, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"}), "rle": frozenset({"subpixels"})}
-
-
-def matches(root: Path) -> bool:
-    """Tell whether a folder holds COCO's annotation files."""
-    return bool(annotation_files(root))
 
 
 # --- writing
@@ -192,11 +190,24 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: no annotation file of this subset, or none that knows one of the classes.
     """
-    files = annotation_files(root)
+    found = annotation_files(root)
+    files = sorted({*found, *broken_files(root, found)})
     wanted = [
         file for file in files if subset == "all" or is_test(root, file) == (subset == "test")
     ]
     if not wanted:
-        found = ", ".join(file.name for file in files) or "none"
-        raise ValueError(f"{root}: expected COCO's JSON files of subset '{subset}', found {found}")
-    return CocoReader(root, labels, problems).samples(wanted)
+        names = ", ".join(file.name for file in files) or "none"
+        raise ValueError(f"{root}: expected COCO's JSON files of subset '{subset}', found {names}")
+    reader = CocoReader(root, labels, problems)
+    samples = reader.samples(wanted)
+    if reader.is_whole:
+        others = sorted(set(files) - set(wanted))
+        report_unnamed(
+            root,
+            subset,
+            reader.named,
+            others=others,
+            spoken_of=reader.spoken_of,
+            problems=problems,
+        )
+    return samples

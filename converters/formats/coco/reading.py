@@ -2,112 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import mmap
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
-import configs
 from converters.errors import Problems
 from converters.files.images import read_size_hw
-from converters.formats.coco.shapes import decode_segmentation
+from converters.formats.coco.documents import Document, Id, Record, entry_id
+from converters.formats.coco.images import ImageFinder
+from converters.formats.coco.names import known_documents, labels_of
+from converters.formats.coco.shapes import Shape, decode_segmentation, written_values
+from converters.formats.plausible import are_normalised, check_area, check_box, normalised_message
 from converters.formats.writing import record_fields
+from converters.masks import outline
 from converters.types import Instance, LabelSpace, Sample
 
-Record = Mapping[str, Any]
 
-_IMAGES = re.compile(rb'"images"\s*:\s*\[')
-_OBJECTS = re.compile(rb'"(?:annotations|categories)"\s*:\s*\[')
+@dataclass
+class _Image:
+    """An entry of images whose file is there."""
 
-
-# --- files
-
-
-def annotation_files(root: Path) -> list[Path]:
-    """Return the JSON files in a folder and directly below it that look like COCO's, sorted.
-
-    Beside files `instances_*` those for other tasks (captions, keypoints) are not meant.
-    """
-    candidates = [*root.glob("*.json"), *root.glob("*/*.json")]
-    found = [path for path in sorted(candidates) if _looks_like_coco(path)]
-    with_instances = {path.parent for path in found if path.name.startswith("instances_")}
-    return [
-        path
-        for path in found
-        if path.parent not in with_instances or path.name.startswith(("instances_", "image_info_"))
-    ]
-
-
-def _looks_like_coco(path: Path) -> bool:
-    if path.name.startswith(".") or not path.is_file() or not path.stat().st_size:
-        return False
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return bool(_IMAGES.search(text) and _OBJECTS.search(text))
-
-
-def is_test(root: Path, file: Path) -> bool:
-    """Tell by its name or its folder's whether a file is about test images.
-
-    >>> is_test(Path("data"), Path("data/test/_annotations.coco.json"))
-    True
-    >>> is_test(Path("data"), Path("data/latest/instances_train2017.json"))
-    False
-    """
-    return "test" in re.findall("[a-z]+", file.relative_to(root).as_posix().lower())
-
-
-@dataclass(frozen=True)
-class Document:
-    """What one file says.
-
-    Attributes:
-        path: the file.
-        categories: id -> name.
-        images: the entries of images.
-        annotations: the entries of annotations.
-    """
-
+    number: Id
     path: Path
-    categories: Mapping[Any, str]
-    images: Sequence[Record]
-    annotations: Sequence[Record]
-
-    @classmethod
-    def load(cls, path: Path) -> Document:
-        """Parse a file.
-
-        Raises:
-            ValueError: not JSON, or not of COCO's form.
-        """
-        try:
-            content = json.loads(path.read_bytes())
-        except (OSError, RecursionError, ValueError) as error:
-            raise ValueError(f"expected JSON, found a broken file ({error})") from None
-        if not isinstance(content, dict):
-            raise ValueError(f"expected an object, found {content!r:.40}")
-        tables = {name: _table(content, name) for name in ("categories", "images", "annotations")}
-        categories = {_id(c, "category"): str(c.get("name")) for c in tables["categories"]}
-        return cls(path, categories, tables["images"], tables["annotations"])
-
-
-def _table(content: Record, name: str) -> list[Record]:
-    table = content.get(name, [])
-    if not isinstance(table, list) or not all(isinstance(entry, dict) for entry in table):
-        raise ValueError(f"expected '{name}' to be a list of objects, found {table!r:.40}")
-    return table
-
-
-def _id(entry: Record, what: str, member: str = "id") -> int | str:
-    number = entry.get(member)
-    if not isinstance(number, int | str):
-        raise ValueError(f"{what}: expected '{member}' to be a number, found {number!r:.40}")
-    return number
-
-
-# --- samples
+    fields: dict[str, Any]
+    size_hw: tuple[int, int]
+    annotations: list[tuple[str, Record]] = field(default_factory=list)
 
 
 @dataclass
@@ -118,11 +39,17 @@ class CocoReader:
         root: the data set's folder.
         labels: the classes.
         problems: takes down what is wrong.
+        named: the images of all files that were read.
+        spoken_of: folders in which images should be that are not there.
+        is_whole: whether all files could be read.
     """
 
     root: Path
     labels: LabelSpace
     problems: Problems
+    named: set[Path] = field(default_factory=set)
+    spoken_of: set[Path] = field(default_factory=set)
+    is_whole: bool = True
     _found: dict[str, tuple[Path, Sample]] = field(default_factory=dict)
 
     def samples(self, files: Iterable[Path]) -> list[Sample]:
@@ -131,8 +58,12 @@ class CocoReader:
         Raises:
             ValueError: no file knows one of the classes.
         """
-        for document in self._known(self._documents(files)):
-            self._read(document)
+        documents = known_documents(self._documents(files), self.root, self.labels)
+        images = [(document, self._images(document)) for document in documents]
+        self._name([image for _, own in images for image in own.values()])
+        # Files without annotations last: they only name images.
+        for document, own in sorted(images, key=lambda item: not item[0].annotations):
+            self._read(document, own)
         return [sample for _, sample in self._found.values()]
 
     def _documents(self, files: Iterable[Path]) -> list[Document]:
@@ -142,118 +73,125 @@ class CocoReader:
                 documents.append(Document.load(path))
             except ValueError as error:
                 self.problems.add(path, error)
-        return documents
+                self.is_whole = False
+        with_objects = [document for document in documents if not document.other_task]
+        if not any(document.annotations for document in with_objects):
+            for document in documents:
+                if task := document.other_task:
+                    self.is_whole = False
+                    self.problems.add(
+                        document.path,
+                        f"this is {task}, which is not read: expected objects with polygons or "
+                        "run-length codes, as in instances_*.json",
+                    )
+        return with_objects
 
-    def _known(self, documents: Sequence[Document]) -> Sequence[Document]:
-        """Leave out the files that are about other classes."""
-        names = {name for document in documents for name in document.categories.values()}
-        if not any(document.annotations for document in documents):
-            return documents
-        known = [d for d in documents if self._knows(d)]
-        if not any(document.annotations for document in known):
-            raise ValueError(
-                f"{self.root}: expected categories of '{self.labels.name}', "
-                f"found {', '.join(sorted(names)):.80}{_remedy(names)}"
-            )
-        return known
-
-    def _knows(self, document: Document) -> bool:
-        names = document.categories.values()
-        return not document.annotations or any(map(self.labels.canonical, names))
-
-    def _read(self, document: Document) -> None:
-        labels = self._categories(document)
-        by_image = self._by_image(document)
+    def _images(self, document: Document) -> dict[Id, _Image]:
+        """Find a file's images, by their ids."""
         finder = ImageFinder(self.root, document.path)
-        seen: set[int | str] = set()
+        images: dict[Id, _Image] = {}
+        owners: dict[Path, Id] = {}
+        names: dict[Id, object] = {}
         for entry in document.images:
             fields = finder.guess(entry)
             try:
-                number = _id(entry, "image")
-                if number in seen:
-                    raise ValueError(f"image {number}: expected an id of its own, found it twice")
-                seen.add(number)
-                image = finder.find(entry.get("file_name"))
-                fields["key"] = _key(self.root, image)
+                number = entry_id(entry, "image")
+                if number in names:
+                    raise ValueError(
+                        f"image {entry['id']!r}: expected an id of its own, found that of "
+                        f"{names[number]!r:.80} too"
+                    )
+                names[number] = entry.get("file_name")
+                path = finder.find(entry)
+                self.named.add(path)
+                if (owner := owners.setdefault(path, number)) != number:
+                    raise ValueError(
+                        f"images {owner!r} and {number!r}: expected a file each, found the same "
+                        "one: keep one of them"
+                    )
                 if "sample" in entry:
                     fields = record_fields(entry["sample"])
-                size_hw = _checked_size(entry, image)
-                own = by_image.get(number, [])
-                instances = self._instances(document, own, labels, size_hw, fields)
-                sample = Sample(image=image, size_hw=size_hw, instances=instances, **fields)
+                else:
+                    fields.pop("key")
+                images[number] = _Image(number, path, fields, _checked_size(entry, path))
             except ValueError as error:
-                place = f"'{entry.get('file_name')}': {error}"
+                place = f"{entry.get('file_name')!r:.80}: {error}"
                 self.problems.add(document.path, place, **_owner(fields))
-                continue
-            self._add(document, sample)
+                self.spoken_of.update(finder.folders)
+        return self._with_annotations(document, images, names)
 
-    def _categories(self, document: Document) -> dict[int | str, str]:
-        """Return the classes of those categories that are one; the others, if used, are wrong."""
-        uses: dict[Any, int] = {}
-        for annotation in document.annotations:
-            number = annotation.get("category_id")
-            if isinstance(number, int | str):
-                uses[number] = uses.get(number, 0) + 1
-        labels: dict[int | str, str] = {}
-        for number, name in document.categories.items():
-            if label := self.labels.canonical(name):
-                labels[number] = label
-            elif number in uses and name not in self.labels.ignored:
-                self.problems.add(
-                    document.path,
-                    f"category '{name}': expected a class of '{self.labels.name}' or an alias, "
-                    f"found another one with {uses[number]} annotations{_remedy([name])}",
-                )
-        return labels
-
-    def _by_image(self, document: Document) -> dict[int | str, list[Record]]:
-        images = {entry.get("id") for entry in document.images if _has_id(entry)}
-        by_image: dict[int | str, list[Record]] = {}
-        seen: set[int | str] = set()
+    def _with_annotations(
+        self, document: Document, images: dict[Id, _Image], known: Mapping[Id, object]
+    ) -> dict[Id, _Image]:
         for place, annotation in enumerate(document.annotations):
-            where = f"annotation {annotation.get('id', f'at place {place}')}"
+            where = f"annotation {annotation.get('id', f'at place {place}')!r:.40}"
             try:
-                number = _id(annotation, where, "image_id")
-                category = _id(annotation, where, "category_id")
-                own = _id(annotation, where) if "id" in annotation else None
-                if own is not None and own in seen:
-                    raise ValueError(f"{where}: expected an id of its own, found it twice")
-                if number not in images:
-                    raise ValueError(f"{where}: expected an image of this file, found {number}")
+                number = entry_id(annotation, where, "image_id")
+                category = entry_id(annotation, where, "category_id")
+                if number not in known:
+                    found = annotation["image_id"]
+                    raise ValueError(f"{where}: expected an image of this file, found {found!r}")
                 if category not in document.categories:
-                    raise ValueError(f"{where}: expected a category of this file, found {category}")
+                    found = annotation["category_id"]
+                    raise ValueError(f"{where}: expected a category of this file, found {found!r}")
             except ValueError as error:
                 self.problems.add(document.path, error)
                 continue
-            if own is not None:
-                seen.add(own)
-            by_image.setdefault(number, []).append(annotation)
-        return by_image
+            if number in images:
+                images[number].annotations.append((where, annotation))
+        return images
+
+    def _name(self, images: Sequence[_Image]) -> None:
+        """Give keys to images that have none; two that differ only in their suffix keep it."""
+        stems = {image.path: _stem(self.root, image.path) for image in images}
+        times = Counter(stems.values())
+        for image in images:
+            stem = stems[image.path]
+            key = image.path.relative_to(self.root).as_posix() if times[stem] > 1 else stem
+            image.fields.setdefault("key", key)
+
+    def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
+        labels = labels_of(document, self.labels, self.problems)
+        normalised = {number for number, image in images.items() if _is_normalised(image)}
+        annotated = {number for number, image in images.items() if image.annotations}
+        if normalised and normalised == annotated:
+            size_hw = images[min(normalised, key=str)].size_hw
+            self.problems.add(document.path, normalised_message(size_hw))
+            return
+        for number, image in images.items():
+            try:
+                if number in normalised:
+                    raise ValueError(normalised_message(image.size_hw))
+                instances = self._instances(document, image, labels)
+                sample = Sample(
+                    image=image.path, size_hw=image.size_hw, instances=instances, **image.fields
+                )
+                self._add(document, sample)
+            except ValueError as error:
+                place = f"{image.path.name!r:.80}: {error}"
+                self.problems.add(document.path, place, **_owner(image.fields))
 
     def _instances(
-        self,
-        document: Document,
-        annotations: Sequence[Record],
-        labels: Mapping[int | str, str],
-        size_hw: tuple[int, int],
-        fields: Mapping[str, Any],
+        self, document: Document, image: _Image, labels: Mapping[Id, str]
     ) -> tuple[Instance, ...]:
         instances: list[Instance] = []
-        for annotation in annotations:
-            label = labels.get(annotation["category_id"])
+        for where, annotation in image.annotations:
+            label = labels.get(entry_id(annotation, where, "category_id"))
             if label is None:
                 continue
             try:
-                geometry = decode_segmentation(annotation.get("segmentation"), size_hw)
-                instances.append(Instance(label, geometry))
+                shape = _checked_shape(annotation, image.size_hw)
+                instances.append(Instance(label, outline(shape.mask)))
             except ValueError as error:
-                what = f"annotation {annotation.get('id')} ('{label}'): {error}"
-                self.problems.add(document.path, what, **_owner(fields))
+                what = f"{where} ('{label}'): {error}"
+                self.problems.add(document.path, what, **_owner(image.fields))
         return tuple(instances)
 
     def _add(self, document: Document, sample: Sample) -> None:
         where, other = self._found.setdefault(sample.key, (document.path, sample))
-        if other is sample or (other.image, other.instances) == (sample.image, sample.instances):
+        is_same = (other.image, other.instances) == (sample.image, sample.instances)
+        is_silent = not document.annotations and other.image == sample.image
+        if other is sample or is_same or is_silent:
             return
         name = where.relative_to(self.root).as_posix()
         self.problems.add(
@@ -265,73 +203,33 @@ class CocoReader:
         )
 
 
-def _has_id(entry: Record) -> bool:
-    return isinstance(entry.get("id"), int | str)
-
-
 def _owner(fields: Mapping[str, Any]) -> dict[str, str]:
-    return {"key": fields["key"], "group": fields.get("group", "")}
+    return {"key": fields.get("key", ""), "group": fields.get("group", "")}
 
 
-def _remedy(names: Collection[str]) -> str:
-    """Name the shipped label spaces that have most of these classes, if any has one."""
-    spaces = [LabelSpace.load(name) for name in configs.names("labels")]
-    known = {space.name: sum(map(bool, map(space.canonical, names))) for space in spaces}
-    fitting = [name for name, times in known.items() if 0 < times == max(known.values())]
-    return f": choose --labels {' or '.join(fitting)}" if fitting else ""
-
-
-def _key(root: Path, image: Path) -> str:
+def _stem(root: Path, image: Path) -> str:
     return image.relative_to(root).with_suffix("").as_posix()
 
 
 def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
     size_hw = read_size_hw(image)
-    said = (entry.get("height", size_hw[0]), entry.get("width", size_hw[1]))
+    said = tuple(
+        own if entry.get(name) is None else entry[name]
+        for name, own in zip(("height", "width"), size_hw, strict=True)
+    )
     if said != size_hw:
-        raise ValueError(f"expected height and width {said} as is said here, found {size_hw}")
+        raise ValueError(f"expected height and width {said!r:.80} as is said here, found {size_hw}")
     return size_hw
 
 
-@dataclass(frozen=True)
-class ImageFinder:
-    """Finds the images of an annotation file.
+def _is_normalised(image: _Image) -> bool:
+    values = (v for _, a in image.annotations for v in written_values(a.get("segmentation")))
+    return are_normalised(values, image.size_hw)
 
-    Attributes:
-        root: the data set's folder; no image is looked for outside.
-        path: the annotation file.
-    """
 
-    root: Path
-    path: Path
-
-    def find(self, file_name: object) -> Path:
-        """Return the image of a `file_name`.
-
-        Raises:
-            ValueError: not a path below the folder, or no such file in any of the usual places.
-        """
-        # Files made on Windows have its separators.
-        place = PureWindowsPath(file_name) if isinstance(file_name, str) else PureWindowsPath("..")
-        if not place.parts or place.anchor or ".." in place.parts:
-            raise ValueError(
-                f"expected 'file_name' to be a path below the data set, found {file_name!r:.80}"
-            )
-        for folder in self._folders():
-            if (image := folder.joinpath(*place.parts)).is_file():
-                return image
-        raise ValueError("expected an image beside this file or in images/, found none")
-
-    def guess(self, entry: Record) -> dict[str, Any]:
-        """Return key and group of an entry whose image may not be there."""
-        try:
-            return record_fields(entry["sample"])
-        except (KeyError, ValueError):
-            beside = self.path.parent.relative_to(self.root)
-            return {"key": (beside / str(entry.get("file_name"))).with_suffix("").as_posix()}
-
-    def _folders(self) -> list[Path]:
-        beside = self.path.parent
-        base = beside.parent if beside.name == "annotations" and beside != self.root else beside
-        name = self.path.stem.removeprefix("instances_").removeprefix("image_info_")
-        return [beside, base / "images" / name, base / name, base / "images", self.root]
+def _checked_shape(annotation: Record, size_hw: tuple[int, int]) -> Shape:
+    """The pixels of an annotation that lie where its box says, or have about its area."""
+    shape = decode_segmentation(annotation.get("segmentation"), size_hw)
+    if not check_box(annotation.get("bbox"), shape.bounds, size_hw):
+        check_area(annotation.get("area"), shape.mask.area, shape.bounds[0])
+    return shape

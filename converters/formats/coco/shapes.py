@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any
@@ -14,16 +16,18 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from converters.formats.coco.borders import borders
 from converters.formats.coco.filling import Points, fill
+from converters.formats.plausible import Bounds, check_place
 from converters.masks import (
     CropMask,
     Ring,
     decode_coco_rle,
     encode_coco_rle,
-    outline,
     rasterize,
     rings,
+    tight_box,
 )
 
+_FEWEST_POINTS = 3
 # Far beyond any image; what is larger would only overflow.
 _LARGEST_COORDINATE = 1e6
 
@@ -68,59 +72,98 @@ def _words(size: int) -> npt.NDArray[np.bytes_]:
     return np.array([f"{i / 2:.10g}," for i in range(2 * size + 1)], dtype=np.bytes_)
 
 
-def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> Polygon | MultiPolygon:
-    """Return the geometry of an annotation's `segmentation`.
+@dataclass(frozen=True)
+class Shape:
+    """What an annotation's `segmentation` says.
+
+    Attributes:
+        mask: at least one pixel.
+        bounds: where it is written to be, in COCO's pixels; of all points, and of those of parts
+            with pixels.
+        specks: parts of one point or two, which have no pixels.
+    """
+
+    mask: CropMask
+    bounds: tuple[Bounds, ...]
+    specks: int = 0
+
+
+def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> Shape:
+    """Return the pixels of an annotation's `segmentation`.
 
     Args:
         segmentation: polygons, or a run-length code, compressed or not.
         size_hw: the image's height and width.
 
     Raises:
-        ValueError: neither, or one that is broken or has no pixel in the image.
+        ValueError: neither, or one that is broken, lies elsewhere or has no pixel in the image.
     """
     if not segmentation:
         raise ValueError("expected polygons or a run-length code, found only a box")
     if isinstance(segmentation, dict):
-        mask = _decode(segmentation, size_hw)
+        shape = _from_code(segmentation, size_hw)
     elif isinstance(segmentation, list):
-        mask = _fill(segmentation, size_hw)
+        shape = _from_polygons(_parts(segmentation), size_hw)
     else:
         raise ValueError(f"expected polygons or a run-length code, found {segmentation!r:.40}")
-    if not mask.area:
+    if not shape.mask.area:
         raise ValueError("expected an object with pixels in the image, found none")
-    return outline(mask)
+    return shape
 
 
-def _decode(code: Mapping[str, Any], size_hw: tuple[int, int]) -> CropMask:
+def written_values(segmentation: Any) -> Iterator[list[float]]:
+    """Yield the coordinates of polygons; those that are broken, and codes, have none."""
+    for part in _parts(segmentation) if isinstance(segmentation, list) and segmentation else ():
+        with suppress(ValueError):
+            yield _points(part).ravel().tolist()
+
+
+def _from_code(code: Mapping[str, Any], size_hw: tuple[int, int]) -> Shape:
     size, counts = code.get("size"), code.get("counts")
     if not isinstance(size, list) or tuple(size) != size_hw:
         raise ValueError(f"expected a run-length code of size {size_hw}, found {size!r:.40}")
-    if not isinstance(counts, str) and not (
-        isinstance(counts, list) and all(isinstance(n, int) for n in counts)
-    ):
+    is_text = isinstance(counts, str) and counts.isascii()
+    if not is_text and not (isinstance(counts, list) and all(isinstance(n, int) for n in counts)):
         raise ValueError(f"expected 'counts' to be a text or whole numbers, found {counts!r:.40}")
-    return decode_coco_rle({"size": size, "counts": counts})
+    mask = decode_coco_rle({"size": list(size_hw), "counts": counts})
+    x, y, width, height = tight_box(mask)
+    return Shape(mask, ((x, y, x + width, y + height),))
 
 
-def _fill(segmentation: Sequence[Any], size_hw: tuple[int, int]) -> CropMask:
+def _parts(segmentation: Sequence[Any]) -> Sequence[Any]:
     # As supervision, we take a single polygon without the list around it, too.
-    parts = segmentation if isinstance(segmentation[0], list) else [segmentation]
-    polygons = [_points(part) for part in parts]
+    return segmentation if isinstance(segmentation[0], list) else [segmentation]
+
+
+def _from_polygons(parts: Sequence[Any], size_hw: tuple[int, int]) -> Shape:
+    points = [_points(part) for part in parts]
+    polygons = [own for own in points if len(own) >= _FEWEST_POINTS]
+    if not polygons:
+        found = max(map(len, points))
+        raise ValueError(f"expected at least 3 points x, y, found {2 * found} numbers")
+    bounds = tuple(map(_bounds, (polygons, points)))
+    check_place(bounds[0], size_hw)
     mask = fill(polygons, size_hw)
-    if mask.area:
-        return mask
-    return rasterize(MultiPolygon([Polygon(points - 0.5) for points in polygons]), size_hw)
+    if not mask.area:
+        mask = rasterize(MultiPolygon([Polygon(own - 0.5) for own in polygons]), size_hw)
+    return Shape(mask, bounds, len(points) - len(polygons))
+
+
+def _bounds(polygons: Sequence[Points]) -> Bounds:
+    points = np.concatenate(polygons)
+    (x0, y0), (x1, y1) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return x0, y0, x1, y1
 
 
 def _points(part: Any) -> Points:
     try:
         values = np.array(part)
-    except ValueError:
-        values = np.empty(0, object)
+    except ValueError:  # ragged
+        values = np.array(None)
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise ValueError(f"expected a polygon x1, y1, x2, ..., found {part!r:.40}")
-    if len(values) < 6 or len(values) % 2:
+    if len(values) % 2:
         raise ValueError(f"expected at least 3 points x, y, found {len(values)} numbers")
-    if not (np.abs(values) < _LARGEST_COORDINATE).all():
+    if not (np.abs(values.astype(np.float64)) < _LARGEST_COORDINATE).all():
         raise ValueError("expected coordinates in pixels, found NaN, infinity or huge ones")
     return values.astype(np.float64).reshape(-1, 2)

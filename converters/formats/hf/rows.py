@@ -115,6 +115,15 @@ class Rows:
         table, row = _locate(self.files[number], place - (self.ends[number - 1] if number else 0))
         return cast("dict[str, Any]", table.slice(row, 1).to_pylist()[0])
 
+    def keys(self) -> list[str]:
+        """Read the key of each row; images stay where they are.
+
+        Raises:
+            OSError: a file is gone.
+            ValueError: a broken file.
+        """
+        return [str(row["key"]) for file in self.files for row in scan_rows(file)]
+
 
 # --- writing
 

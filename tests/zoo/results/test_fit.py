@@ -120,3 +120,24 @@ def test_images_without_truth_are_refused(zoo, stores, work, tmp_path, capsys):
     zoo("fit", store, "--data", work / "data", "--out", tmp_path / "f.yaml", code=2)
     assert "expected truth of 'unknown_1', found none" in capsys.readouterr().err
     assert not (tmp_path / "f.yaml").exists()
+
+
+CLAIMS = {
+    "no split": ({"split": ""}, "that name their split"),
+    "no fold": ({"fold": None, "source": {"run": "a"}}, "that name their fold"),
+    "all images": ({"subset": "all"}, "found 'all'"),
+}
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_what_no_run_vouches_for_is_not_held_out(zoo, stores, work, tmp_path, capsys, case):
+    changes, said = CLAIMS[case]
+    store = PredictionStore(stores[0])
+    with StoreWriter(tmp_path / "a", replace(store.manifest, **changes)) as writer:
+        for prediction in store:
+            writer.append(prediction)
+    out = tmp_path / "f.yaml"
+    zoo("fit", tmp_path / "a", "--data", work / "data", "--out", out, code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert said in line
+    assert not out.exists()

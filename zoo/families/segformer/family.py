@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import nn
@@ -67,7 +68,10 @@ class SegFormerFamily(SemanticFamily):
             _check_labels(root, job)
         elif not (job.resume and data_format.matches(root)):
             _convert(job, root)
-        train = HuggingFaceItems(data_format.open_split(root, "train"), job.labels)
+        rows = data_format.open_split(root, "train")
+        if is_direct:
+            _check_division(rows.keys(), job)
+        train = HuggingFaceItems(rows, job.labels)
         if not is_direct and not job.val:
             return train, SampleItems((), job.labels)
         return train, HuggingFaceItems(data_format.open_split(root, "validation"), job.labels)
@@ -79,6 +83,17 @@ def _check_labels(root: Path, job: TrainJob) -> None:
         raise ValueError(
             f"{root}: expected the {len(job.labels)} classes of '{job.labels.name}', found "
             f"{len(found)}: {', '.join(found)[:100]}"
+        )
+
+
+def _check_division(keys: Sequence[str], job: TrainJob) -> None:
+    """Make sure that the data set's own division keeps from learning what the run holds out."""
+    held_out = set(job.split.val(job.fold)) if job.split else set[str]()
+    if learned := sorted(held_out.intersection(keys)):
+        raise ValueError(
+            f"{job.data}: expected to hold out fold {job.fold}, found {len(learned)} of its images "
+            f"in the data set's part 'train', such as '{learned[0]}'; convert it again with "
+            f"--split and --fold {job.fold}"
         )
 
 

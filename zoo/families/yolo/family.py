@@ -9,7 +9,6 @@ network from the config and loads them: nothing is unpickled.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -22,6 +21,7 @@ from torch import nn
 
 import converters.formats.yolo
 from converters.files.images import image_suffix, read_pixels
+from converters.formats.writing import read_index
 from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import Scores
 from fusion.types import Evidence, Kind, Prediction
@@ -120,8 +120,8 @@ def label_files(job: TrainJob) -> list[Path]:
 def _is_written(folder: Path, samples: Sequence[Sample]) -> bool:
     # A result folder appears as a whole or not at all.
     try:
-        index = json.loads((folder / "images.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        index = read_index(folder)
+    except ValueError:
         return False
     return {entry["key"] for entry in index.values()} == {sample.key for sample in samples}
 

@@ -7,15 +7,22 @@ from typing import Any
 
 import torch
 import yaml
+from converters.files.strict_yaml import read_mapping
 from torch import nn
 
 import configs
 from converters.errors import one_line
 from zoo.families.yolo.config import YoloConfig
-from zoo.run_files.checkpoints import load_weights
+from zoo.families.yolo.offline import files_as_given
+from zoo.run_files.checkpoints import check_finite, load_weights
 
 # isort: split
-from ultralytics.nn.tasks import SegmentationModel, torch_safe_load, yaml_model_load
+from ultralytics.nn.tasks import (
+    SegmentationModel,
+    guess_model_scale,
+    torch_safe_load,
+    yaml_model_load,
+)
 
 
 def network_description(config: YoloConfig) -> dict[str, Any]:
@@ -27,17 +34,29 @@ def network_description(config: YoloConfig) -> dict[str, Any]:
     path = Path(config.model)
     if path.suffix not in {".yaml", ".yml"}:
         raise ValueError(f"model '{config.model}': expected a .yaml file, such as yolov8x-seg.yaml")
-    try:
-        # Its own files are found without the scale's letter: yolov8x-seg.yaml is yolov8-seg.yaml.
-        described: dict[str, Any] = yaml_model_load(path)
-    except (FileNotFoundError, yaml.YAMLError):
-        raise ValueError(f"model '{config.model}': found neither here nor in Ultralytics") from None
+    described = _read_description(path)
     head = described.get("head") or [[None]]
     if "Segment" not in str(head[-1]):
         raise ValueError(f"model '{config.model}': expected a segmentation network (-seg.yaml)")
     if config.depth is not None or config.width is not None:
         scale = (config.depth or 1.0, config.width or 1.0, config.max_channels)
         described.update(scales={"config": list(scale)}, scale="config")
+    return described
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    if path.is_file():
+        # Ultralytics would search elsewhere for a path that it finds odd.
+        found = read_mapping(path, "the description of a network")
+        return {**found, "scale": guess_model_scale(path), "yaml_file": str(path)}
+    missing = f"model '{path}': found neither here nor in Ultralytics"
+    if path.name != str(path):
+        raise ValueError(missing)
+    try:
+        # Its own files are found without the scale's letter: yolov8x-seg.yaml is yolov8-seg.yaml.
+        described: dict[str, Any] = yaml_model_load(path)
+    except (FileNotFoundError, yaml.YAMLError):
+        raise ValueError(missing) from None
     return described
 
 
@@ -79,12 +98,19 @@ def _take_what_fits(network: nn.Module, found: dict[str, torch.Tensor], path: Pa
 def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
     if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
         raise ValueError(f"{path}: reading a .pt file safely needs PyTorch 2.6 or newer")
+    if path.suffix != ".pt":
+        raise ValueError(f"{path}: expected weights as .safetensors or .pt, found '{path.suffix}'")
     try:
         # Only classes of PyTorch's and Ultralytics' networks are built; anything else is refused.
-        checkpoint, _ = torch_safe_load(path, safe_only=True)
+        # A broken file with the name of one of its own it would delete, but for a whole path.
+        with files_as_given():
+            checkpoint, opened = torch_safe_load(path.absolute(), safe_only=True)
+        if Path(opened) != path.absolute():
+            raise ValueError(f"another file was opened: {opened}")
         found = checkpoint.get("ema") or checkpoint["model"]
         state: dict[str, torch.Tensor] = found.float().state_dict()
     except Exception as error:
         reason = one_line(error)
         raise ValueError(f"{path}: expected weights of Ultralytics: {reason:.300}") from None
+    check_finite(state, path)
     return state

@@ -6,11 +6,10 @@ import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field, model_serializer, model_validator
 
 import configs
-from converters.errors import one_line
+from converters.strict_yaml import read_yaml
 from zoo.config import StrictModel, check_config
 from zoo.options import as_text
 
@@ -129,10 +128,7 @@ def load_sweep(name: str, trials: int | None = None) -> SweepConfig:
         ValueError: no such file, not YAML, or for each bad key one line with its path.
     """
     path = configs.find("sweep", name)
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, found: {one_line(error)}") from None
+    raw = read_yaml(path, "a sweep") or {}
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
     return check_config(SweepConfig, raw | ({"trials": trials} if trials else {}), str(path))

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from converters.errors import one_line
 from converters.files.atomic import is_leftover
 from converters.files.provenance import (
@@ -21,6 +19,7 @@ from converters.files.provenance import (
     read_provenance,
     write_provenance,
 )
+from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_config
 from zoo.families import load_family
@@ -287,7 +286,7 @@ def _open_folder(
         settings = {**config.model_dump(mode="json"), "fold": held_out}
         write_provenance(out, list(command), settings, config.seed, split.digest, kind="sweep")
     else:
-        before = yaml.safe_load(file.read_text(encoding="utf-8"))
+        before = read_yaml(file, "a sweep's settings")
         found = check_config(SweepConfig, before, str(file))
         record = read_provenance(out)
         known = (record.get("config", {}).get("fold"), record.get("split"))

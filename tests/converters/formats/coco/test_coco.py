@@ -14,7 +14,8 @@ from shapely.geometry import box
 import converters
 from converters.errors import DataError
 from converters.formats.coco.coco import annotation_texts
-from converters.formats.coco.reading import ImageFinder, annotation_files, is_test
+from converters.formats.coco.files import annotation_files, is_test
+from converters.formats.coco.images import ImageFinder
 from converters.masks import crop, encode_coco_rle, rasterize, rasterize_labels
 from converters.splits.split import make_split
 from converters.types import Instance, LabelSpace, Sample
@@ -331,7 +332,7 @@ BROKEN = {
     "pairs": ([[[1, 2], [3, 4], [5, 6]]], "expected a polygon"),
     "ragged": ([[1, [2], 3]], "expected a polygon"),
     "a number": (5, "expected polygons or a run-length code, found 5"),
-    "outside": ([[50, 50, 60, 50, 60, 60]], "found none"),
+    "outside": ([[50, 50, 60, 50, 60, 60]], "points in an image of 20 x 30 (height x width)"),
     "another size": ({"size": [30, 20], "counts": [600]}, "size (20, 30), found [30, 20]"),
     "no size": ({"counts": [600]}, "size (20, 30), found None"),
     "no counts": ({"size": [20, 30]}, "'counts' to be a text or whole numbers"),
@@ -358,9 +359,12 @@ def test_broken_annotations_are_named_and_the_others_read(segmentation, message,
     ("change", "message"),
     [
         ({"image_id": 8}, "annotation 1: expected an image of this file, found 8"),
-        ({"image_id": [7]}, "expected 'image_id' to be a number, found [7]"),
+        ({"image_id": [7]}, "expected 'image_id' to be a whole number or a text, found [7]"),
         ({"category_id": 5}, "annotation 1: expected a category of this file, found 5"),
-        ({"category_id": None}, "expected 'category_id' to be a number, found None"),
+        (
+            {"category_id": None},
+            "expected 'category_id' to be a whole number or a text, found None",
+        ),
     ],
 )
 def test_annotations_of_nothing_known(change, message, data, labels):
@@ -381,7 +385,7 @@ def test_file_names_that_leave_the_folder_are_refused(name, data, labels):
     ("change", "message"),
     [
         ({"file_name": "b.png"}, "'b.png': expected an image beside this file or in images/"),
-        ({"id": None}, "expected 'id' to be a number, found None"),
+        ({"id": None}, "expected 'id' to be a whole number or a text, found None"),
         ({"width": 31}, "expected height and width (20, 31) as is said here, found (20, 30)"),
         ({"sample": {"key": "/etc"}}, "expected a relative path, found '/etc'"),
         ({"sample": []}, "expected key, group and frame of an image"),
@@ -393,13 +397,11 @@ def test_broken_entries_of_images(change, message, data, labels):
     assert message in found
 
 
-def test_ids_that_come_twice(data, labels):
-    data.add([SQUARE]).add([SQUARE])
-    data.content["annotations"][1]["id"] = 1
-    data.content["images"].append(dict(data.content["images"][0]))
-    found = problems(data, labels)
-    assert "annotation 1: expected an id of its own, found it twice" in found[0]
-    assert "image 7: expected an id of its own, found it twice" in found[1]
+def test_an_image_id_that_comes_twice(data, labels):
+    write_image(data.root / "images/train2017/b.png", SIZE)
+    data.content["images"].append({"id": "7", "file_name": "b.png"})
+    (found,) = problems(data.add([SQUARE]), labels)
+    assert "'b.png': image '7': expected an id of its own, found that of 'a.png' too" in found
 
 
 def test_a_missing_image_can_be_excluded_by_its_key(samples, labels, tmp_path):
@@ -413,11 +415,11 @@ def test_a_missing_image_can_be_excluded_by_its_key(samples, labels, tmp_path):
     ("text", "message"),
     [
         ('{"images": [], "annotations": [', "expected JSON, found a broken file"),
-        ('[{"images": [], "annotations": []}]', "expected an object, found"),
+        ('[{"images": [], "annotations": []}]', "expected an object with 'images'"),
         ('{"images": [5], "annotations": []}', "'images' to be a list of objects"),
         ('{"images": [], "categories": [{"name": "x"}]}', "category: expected 'id'"),
-        ('{"images": [], "categories": [], "x": ' + "[" * 100_000, "broken file"),
-        ('{"images": [], "annotations": [], "x": "\\ud800\xff', "broken file"),
+        ('{"images": [], "categories": [], "x": ' + "[" * 100_000, "nested too deeply"),
+        ('{"images": [], "annotations": [], "x": "\\ud800\xff', "expected UTF-8, found byte 0xff"),
     ],
 )
 def test_broken_files(text, message, labels, tmp_path):
@@ -466,7 +468,7 @@ def test_images_are_only_looked_for_below_the_folder(tmp_path):
     write_image(tmp_path / "images" / "a.png", SIZE)
     finder = ImageFinder(tmp_path / "data", tmp_path / "data" / "train.json")
     with pytest.raises(ValueError, match="expected an image beside this file"):
-        finder.find("a.png")
+        finder.find({"file_name": "a.png"})
 
 
 # --- there and back

@@ -181,3 +181,20 @@ def test_bad_configs(tiny: Callable[..., Any], changes: dict[str, Any], message:
 def test_heads_that_do_not_divide_the_channels(tiny: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match=r"that num_attention_heads .* divide"):
         FAMILY.build(tiny(network={**TINY, "num_attention_heads": [3, 2, 2, 2]}), 3)
+
+
+@pytest.mark.parametrize("fold", [0, 1])
+def test_the_data_set_s_own_division_is_that_of_the_fold(
+    tiny: Any, toys: Any, make_job: Any, tmp_path: Path, cut_toys: Any, fold: int
+) -> None:
+    split = cut_toys(2)
+    root = tmp_path / "hf"
+    converters.write(toys.samples, root, format="segformer", labels=toys.labels, split=split)
+    job = replace(make_job(), data=root, data_format="segformer", split=split, fold=fold)
+    config = tiny()
+    if fold:
+        with pytest.raises(ValueError, match="expected to hold out fold 1, found 4 of its images"):
+            FAMILY.open_items(config, job)
+    else:
+        train, val = FAMILY.open_items(config, job)
+        assert (len(train), len(val)) == (4, 2)

@@ -25,7 +25,7 @@ from converters.masks import rasterize
 from converters.splits.split import make_split
 from converters.types import Instance, LabelSpace, Sample
 from zoo.config import load_config
-from zoo.contract import PredictOptions, TrainJob
+from zoo.contract import DivergedError, PredictOptions, TrainJob
 from zoo.families import load_family
 from zoo.families.yolo import family as yolo
 from zoo.families.yolo.config import YoloConfig, ultralytics_settings
@@ -39,8 +39,8 @@ from zoo.families.yolo.masks import (
     soft_masks,
 )
 from zoo.families.yolo.network import build_network, load_initial, network_description
-from zoo.families.yolo.trainer import covered_cells, read_checkpoint
-from zoo.run_files.checkpoints import BEST, LAST, RESUME, load_weights
+from zoo.families.yolo.trainer import OfflineSegmentation, covered_cells, read_checkpoint
+from zoo.run_files.checkpoints import BEST, LAST, RESUME, load_weights, read_weights
 
 # isort: split
 from ultralytics.data.utils import polygon2mask
@@ -444,6 +444,88 @@ def test_starts_from_safetensors_and_from_a_pt_file(labels: Path, tmp_path: Path
         torch.testing.assert_close(
             weight, source.state_dict()["model.0.conv.weight"], atol=1e-3, rtol=0
         )
+
+
+ODD_NAMES = {
+    "o'neil/w.pt": "oneil/w.pt",
+    " blanks /w .pt": "blanks/w.pt",
+    "n\u00e4h \u2603/w.pt": "nah/w.pt",
+    'a"b#c;d&e$(f)/w.pt': "a/w.pt",
+    "line\nbreak/w.pt": "linebreak/w.pt",
+    "a%2Fb/w.pt": "a/b/w.pt",
+    "yolov5n.pt": "yolov5nu.pt",
+    "yolov3-spp.pt": "yolov3-sppu.pt",
+}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_the_very_file_is_opened_whatever_its_path(
+    labels: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    config = tiny(labels)
+    for place in (name, ODD_NAMES[name]):
+        network = random_network(config, len(CLASSES))
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        if place != name:
+            network.requires_grad_(False)
+            network.state_dict()["model.0.conv.weight"].zero_()
+        torch.save({"model": network, "ema": None}, tmp_path / place)
+    monkeypatch.chdir(tmp_path)
+    for given in (name, str(tmp_path / name)):
+        network = build_network(config, len(CLASSES))
+        with offline():
+            load_initial(network, given)
+        assert network.state_dict()["model.0.conv.weight"].abs().sum() > 0
+    (tmp_path / name).write_bytes(b"broken")
+    with offline(), pytest.raises(ValueError, match="expected weights of Ultralytics") as error:
+        load_initial(network, name)
+    assert "\n" not in str(error.value).replace(name, "")
+    assert (tmp_path / name).read_bytes() == b"broken"
+
+
+@pytest.mark.parametrize("folder", ["o'neil", " a b", "5x", "n\u00e4h#"])
+def test_a_network_s_description_is_the_very_file(labels: Path, tmp_path: Path, folder: str):
+    wanted = network_description(tiny(labels)) | {"note": "mine"}
+    place = tmp_path / folder / "tiny-seg.yaml"
+    place.parent.mkdir()
+    place.write_text(yaml.safe_dump(wanted))
+    with offline():
+        assert network_description(tiny(labels, model=str(place)))["note"] == "mine"
+        with pytest.raises(ValueError, match="found neither here nor in Ultralytics"):
+            network_description(tiny(labels, model=str(tmp_path / "6x" / "tiny-seg.yaml")))
+
+
+def test_weights_that_are_no_numbers_are_refused(labels: Path, tmp_path: Path):
+    network = random_network(tiny(labels), len(CLASSES))
+    network.state_dict()["model.0.conv.weight"][0] = np.inf
+    torch.save({"model": network, "ema": None}, tmp_path / "w.pt")
+    with pytest.raises(ValueError, match=r"w\.pt: expected finite weights"):
+        load_initial(network, str(tmp_path / "w.pt"))
+
+
+@pytest.mark.parametrize("what", ["loss", "weights"])
+def test_a_training_that_diverges_ends_and_keeps_what_was_good(
+    samples: list[Sample], labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+):
+    job = job_of(samples, labels, tmp_path / "run")
+    start = OfflineSegmentation._start_epoch
+
+    def spoil(trainer: OfflineSegmentation) -> None:
+        start(trainer)
+        if trainer.epoch == 1:
+            weights = dict(trainer.model.named_parameters())
+            bad = float("nan") if what == "loss" else 1e38
+            with torch.no_grad():
+                weights["model.0.conv.weight"].mul_(bad)
+
+    monkeypatch.setattr(OfflineSegmentation, "_start_epoch", spoil)
+    with pytest.raises(DivergedError, match=r"epoch 2: .*; lower lr0"):
+        yolo.train(tiny(labels, epochs=3), job)
+    with (job.out / "metrics.csv").open() as lines:
+        assert [row["epoch"] for row in csv.DictReader(lines)] == ["1"]
+    for name in (BEST, LAST):
+        assert read_weights(job.out / name)
+    assert read_checkpoint(job.out / RESUME)["epoch"] == 0
 
 
 def test_a_pickle_with_code_is_refused(labels: Path, tmp_path: Path):

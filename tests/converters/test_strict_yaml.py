@@ -2,7 +2,7 @@
 
 import pytest
 
-from converters.files.strict_yaml import read_mapping, read_yaml
+from converters.strict_yaml import read_mapping, read_yaml
 
 BROKEN = {
     "no YAML": "a: [1",

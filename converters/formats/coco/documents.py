@@ -1,0 +1,166 @@
+"""What one JSON file of COCO's says: its images, its annotations and its categories."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.files.json_files import load_json
+
+Record = Mapping[str, Any]
+Id = int | str
+
+_WHOLE = re.compile(r"0|-?[1-9][0-9]{0,30}")
+_FORM = "an object with 'images', 'annotations' and 'categories'"
+
+
+@dataclass(frozen=True)
+class Document:
+    """What one file says.
+
+    Attributes:
+        path: the file.
+        categories: id -> name.
+        images: the entries of images.
+        annotations: the entries of annotations.
+    """
+
+    path: Path
+    categories: Mapping[Id, str]
+    images: Sequence[Record]
+    annotations: Sequence[Record]
+
+    @classmethod
+    def load(cls, path: Path) -> Document:
+        """Parse a file.
+
+        Raises:
+            ValueError: not JSON, or not of COCO's form.
+        """
+        content = load_json(path)
+        if is_results(content):
+            raise ValueError(
+                f"expected {_FORM}, found a list of COCO results (predictions), which is not "
+                "read: move it away, or put its objects into such a file"
+            )
+        if not isinstance(content, dict):
+            found = {list: "a list"}.get(type(content), repr(content)[:40])
+            raise ValueError(f"expected {_FORM}, found {found}")
+        if not {"images", "annotations", "categories"} & set(content):
+            raise ValueError(f"expected {_FORM}, found the keys {sorted(content)!r:.80}")
+        images, annotations = _table(content, "images"), _table(content, "annotations")
+        categories = _categories(_table(content, "categories"), annotations)
+        return cls(path, categories, images, annotations)
+
+    @property
+    def other_task(self) -> str:
+        """What is annotated, in words, where it is not objects; else ""."""
+        if any("segments_info" in a for a in self.annotations):
+            return "COCO panoptic"
+        if any("caption" in a for a in self.annotations):
+            return "captions"
+        if not self.annotations or any(a.get("segmentation") for a in self.annotations):
+            return ""
+        if any("keypoints" in a for a in self.annotations):
+            return "keypoints without outlines"
+        if not any("segmentation" in a or "bbox" in a for a in self.annotations):
+            return "labels of whole images"
+        return ""
+
+
+def is_results(content: object) -> bool:
+    """Tell whether a file's content is what COCO's evaluation takes: a list of detections."""
+    return (
+        isinstance(content, list)
+        and bool(content)
+        and all(isinstance(entry, dict) and "image_id" in entry for entry in content)
+    )
+
+
+def _table(content: Record, name: str) -> list[Record]:
+    table = content.get(name, [])
+    if not isinstance(table, list):
+        raise ValueError(f"expected '{name}' to be a list of objects, found {table!r:.40}")
+    for place, entry in enumerate(table):
+        if not isinstance(entry, dict):
+            raise ValueError(
+                f"expected '{name}' to be a list of objects, found {entry!r:.40} at place {place}"
+            )
+    return table
+
+
+def _categories(entries: Sequence[Record], annotations: Sequence[Record]) -> dict[Id, str]:
+    found: dict[Id, Record] = {}
+    for entry in entries:
+        number = entry_id(entry, "category")
+        one, other = _name(found.get(number, entry), number), _name(entry, number)
+        if one != other:
+            raise ValueError(
+                f"category {number!r}: expected one name, found '{one}' and '{other}': give one of "
+                "them another id"
+            )
+        found.setdefault(number, entry)
+    used = {normal_id(annotation.get("category_id")) for annotation in annotations}
+    _check_names([entry for number, entry in found.items() if number in used])
+    return {number: _name(entry, number) for number, entry in found.items()}
+
+
+def _check_names(categories: Sequence[Record]) -> None:
+    """Make sure that a name stands for one class, such as the fingers of one hand.
+
+    Categories without annotations do not matter: Roboflow names one like the group of the others.
+    """
+    groups: dict[object, object] = {}
+    for entry in categories:
+        name, group = entry["name"], entry.get("supercategory")
+        other = groups.setdefault(name, group)
+        if other != group:
+            raise ValueError(
+                f"category '{name}': expected it once, found it as part of {other!r:.40} and of "
+                f"{group!r:.40}: give each a name of its own"
+            )
+
+
+def _name(entry: Record, number: Id) -> str:
+    name = entry.get("name")
+    if isinstance(name, bool) or not isinstance(name, int | str):
+        raise ValueError(f"category {number!r}: expected 'name' to be a text, found {name!r:.40}")
+    return str(name)
+
+
+def entry_id(entry: Record, what: str, member: str = "id") -> Id:
+    """Return an entry's id; `1.0` and `"1"` are 1, as tables and programs write it.
+
+    Args:
+        entry: of an image, a category or an annotation.
+        what: names the entry, for the message.
+        member: the id's name in the entry.
+
+    Raises:
+        ValueError: neither a whole number nor a text.
+    """
+    value = entry.get(member)
+    number = normal_id(value)
+    if number is None:
+        raise ValueError(
+            f"{what}: expected '{member}' to be a whole number or a text, found {value!r:.40}"
+        )
+    return number
+
+
+def normal_id(value: object) -> Id | None:
+    """Return an id as all ways to write it are; None for what cannot be one.
+
+    >>> normal_id(7.0), normal_id("7"), normal_id("007"), normal_id(7.5)
+    (7, 7, '007', None)
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    return value

@@ -1,0 +1,123 @@
+"""Where the images of COCO's annotation files are, and which images no file names."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+from converters.formats.coco.documents import Record
+from converters.formats.writing import record_fields
+
+ANNOTATIONS = "annotations"
+
+
+@dataclass(frozen=True)
+class ImageFinder:
+    """Finds the images of an annotation file.
+
+    Attributes:
+        root: the data set's folder; no image is looked for outside.
+        path: the annotation file.
+    """
+
+    root: Path
+    path: Path
+    _listings: dict[Path, dict[str, str]] = field(default_factory=dict, compare=False)
+
+    def find(self, entry: Record) -> Path:
+        """Return the image of an entry, by its `file_name`, or LVIS' `coco_url`.
+
+        Names are the same if they differ only in Unicode's normal form: macOS writes accents and
+        Hangul as several characters.
+
+        Raises:
+            ValueError: not a path below the folder, or no such file in any of the usual places.
+        """
+        place = _place(entry)
+        for folder in self.folders:
+            if image := self._image(folder, place):
+                return image
+        raise ValueError("expected an image beside this file or in images/, found none")
+
+    def guess(self, entry: Record) -> dict[str, Any]:
+        """Return key and group of an entry whose image may not be there."""
+        try:
+            return record_fields(entry["sample"])
+        except (KeyError, ValueError):
+            name = str(entry.get("file_name")) or "?"
+            beside = self.path.parent.relative_to(self.root).as_posix()
+            return {"key": str(PurePosixPath(beside, name).with_suffix(""))}
+
+    @cached_property
+    def folders(self) -> list[Path]:
+        """The folders in which images are looked for, in this order."""
+        beside = self.path.parent
+        base = beside.parent if beside.name == ANNOTATIONS and beside != self.root else beside
+        bases = [base / "images", base]
+        names = list(_subset_names(self.path.stem))
+        exact = [folder / name for name in names for folder in bases]
+        # A file of LVIS is called after the subset, its folder after subset and year.
+        known = [f for folder in bases for f in folders_in(folder)]
+        alike = [f for name in names for f in known if _without_year(f.name) == _without_year(name)]
+        folders = dict.fromkeys([beside, *exact, *alike, base / "images", base, self.root])
+        return [folder for folder in folders if folder.is_dir()]
+
+    def _image(self, folder: Path, place: PureWindowsPath) -> Path | None:
+        image = folder.joinpath(*place.parts)
+        try:
+            if image.is_file():
+                return image
+        except OSError:  # a name that is too long
+            return None
+        if str(place).isascii():
+            return None
+        for part in place.parts:
+            folder /= self._listing(folder).get(unicodedata.normalize("NFC", part), part)
+        return folder if folder.is_file() else None
+
+    def _listing(self, folder: Path) -> Mapping[str, str]:
+        if folder not in self._listings:
+            names = os.listdir(folder) if folder.is_dir() else []
+            self._listings[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+        return self._listings[folder]
+
+
+def _place(entry: Record) -> PureWindowsPath:
+    name, url = entry.get("file_name"), entry.get("coco_url")
+    if name is None and isinstance(url, str) and url.startswith("http"):
+        return PureWindowsPath(*url.split("/")[-2:])
+    # Files made on Windows have its separators.
+    place = PureWindowsPath(name) if isinstance(name, str) else PureWindowsPath("..")
+    if not place.parts or place.anchor or ".." in place.parts:
+        raise ValueError(
+            f"expected 'file_name' to be a path below the data set, found {name!r:.80}"
+        )
+    return place
+
+
+def _subset_names(stem: str) -> Iterator[str]:
+    """What a folder may be called that has the images of a file: its name without task or suffix.
+
+    >>> list(_subset_names("person_keypoints_val2017"))
+    ['person_keypoints_val2017', 'keypoints_val2017', 'val2017', 'person_keypoints', 'person']
+    """
+    parts = stem.split("_")
+    yield from filter(None, ("_".join(parts[i:]) for i in range(len(parts))))
+    yield from filter(None, ("_".join(parts[:i]) for i in reversed(range(1, len(parts)))))
+
+
+def _without_year(name: str) -> str:
+    return name.rstrip("0123456789")
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted; none where there is no folder."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if entry.is_dir())
