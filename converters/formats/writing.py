@@ -187,7 +187,7 @@ def load_index(root: Path) -> dict[str, dict[str, Any]] | None:
     path = root / INDEX
     if not path.is_file():
         return None
-    what = "keys or names of images with their groups"
+    what = "names with their keys"
     index = read_json(path, what)
     if not isinstance(index, dict):
         raise ValueError(f"{path}: expected {what}, found {index!r:.60}")

@@ -115,7 +115,7 @@ def test_all_problems_come_in_one_error(folder, samples, labels):
 
 def test_broken_index(folder, labels):
     (folder / "images.json").write_text("[")
-    with pytest.raises(ValueError, match=r"images\.json: expected keys"):
+    with pytest.raises(ValueError, match=r"images\.json: expected names with their keys"):
         converters.read(folder, labels=labels)
 
 
