@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from converters.files.names import normal_name
 from converters.formats.coco.documents import Record
 from converters.formats.writing import record_fields
 
@@ -77,13 +77,13 @@ class ImageFinder:
         if str(place).isascii():
             return None
         for part in place.parts:
-            folder /= self._listing(folder).get(unicodedata.normalize("NFC", part), part)
+            folder /= self._listing(folder).get(normal_name(part), part)
         return folder if folder.is_file() else None
 
     def _listing(self, folder: Path) -> Mapping[str, str]:
         if folder not in self._listings:
             names = os.listdir(folder) if folder.is_dir() else []
-            self._listings[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+            self._listings[folder] = {normal_name(name): name for name in names}
         return self._listings[folder]
 
 
