@@ -89,7 +89,7 @@ class _Facts:
 
 
 def _facts(sample: Sample, labels: LabelSpace) -> _Facts:
-    return _Facts(sample.group or sample.key, is_bent(sample, labels), areas_of(sample))
+    return _Facts(sample.patient, is_bent(sample, labels), areas_of(sample))
 
 
 def _fold_row(

@@ -36,7 +36,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_bytes, image_suffix, stored_size_hw
+from converters.files.images import Enlarge, decode_image, image_bytes, image_suffix, stored_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.hf import rows as hf_rows
@@ -279,14 +279,14 @@ def decode_row(row: Mapping[str, Any]) -> tuple[str, Mask, Mask]:
     Raises:
         ValueError: bytes that are not an image, or a mask of another size.
     """
-    data = np.frombuffer(row["image"]["bytes"], np.uint8)
-    image: npt.NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ValueError(f"{row['key']}: expected an image, found bytes that are none")
+    try:
+        image = decode_image(row["image"]["bytes"] or b"", cv2.IMREAD_GRAYSCALE)
+    except ValueError as error:
+        raise ValueError(f"{row['key']}: {error}") from None
     packed = decode_mask(row["mask"]["bytes"], str(row["key"]))
     if packed.shape[:2] != image.shape:
         raise ValueError(f"{row['key']}: image {image.shape}, but mask {packed.shape[:2]}")
-    return str(row["key"]), image.astype(np.uint8, copy=False), packed
+    return str(row["key"]), image, packed
 
 
 # --- what a network takes

@@ -143,7 +143,7 @@ def _yaml(record: Mapping[str, Any]) -> str:
 def _facts(
     source: DataSource, subset: str, samples: Sequence[Sample], problems: Sequence[Problem]
 ) -> list[tuple[str, str]]:
-    groups = len({sample.group or sample.key for sample in samples})
+    groups = len({sample.patient for sample in samples})
     annotated = sum(bool(sample.instances) for sample in samples)
     facts = [
         ("Format, subset", f"{source.format}, {subset}"),
