@@ -17,7 +17,8 @@ from converters.formats.yolo.config import some
 _NO_LABELS = frozenset({"classes", "obj", "train", "val", "test", "readme", "notes"})
 # What lies beside images and is none.
 _NO_IMAGES = frozenset({".txt", ".cache", ".json", ".yaml", ".yml", ".npy", ".md", ".csv", ".xml"})
-_LABEL_SUFFIX = ".txt"
+_LABELS, _LABEL_SUFFIX = "labels", ".txt"
+_ORPHANS = "{} label files without an image"
 # A class and the two corners of a box; the least that a line of labels can be.
 _LEAST_FIELDS = 5
 
@@ -30,7 +31,7 @@ def label_place(image: Path) -> Path:
     """
     *folders, name = image.parts
     last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
-    swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
+    swapped = [_LABELS if i == last else folder for i, folder in enumerate(folders)]
     return Path(*swapped, name).with_suffix(_LABEL_SUFFIX)
 
 
@@ -68,19 +69,18 @@ class Pairing:
         lacking = self._lacking(pairs)
         orphans = self._orphans([image for image, file in pairs.items() if file is None])
         without = some(map(self._short, lacking), "{} images without a label file")
-        left = some(map(self._short, orphans), "{} label files without an image")
-        if lacking and not any(pairs.values()):
-            raise ValueError(self._describe_none(len(lacking)))
+        left = some(map(self._short, orphans), _ORPHANS)
+        needed = [file for image, file in pairs.items() if self.images[image] != "test"]
+        if needed and not any(needed):
+            raise ValueError(self._describe_none(len(needed)))
         if lacking and orphans:
             raise ValueError(
                 f"{self.root}: expected images and label files of the same names, found {without}, "
                 f"and {left}: rename them; an image without objects has an empty label file"
             )
-        if orphans:
-            problems.note(f"{self.root}: {left}: left out")
         if lacking:
             problems.note(f"{self.root}: {without}: taken as images without objects")
-        for note in self._notes():
+        for note in self._notes(orphans):
             problems.note(f"{self.root}: {note}: left out")
         return pairs
 
@@ -109,24 +109,32 @@ class Pairing:
             if file is None and (tests_too or self.images[image] != "test")
         ]
 
-    def _orphans(self, without: Iterable[Path]) -> list[Path]:
-        """Label files without an image, where they belong or of such an image's name elsewhere."""
+    @cached_property
+    def _unowned(self) -> dict[str, Path]:
+        """The label files of no image that lies there, by their place."""
         owned = set(self._places.values())
-        folders = {os.path.dirname(self._places[image]) for image in self.images}
-        names = {normal_name(image.stem).casefold() for image in without}
-        found: list[Path] = []
-        for place, paths in self._texts.items():
-            folder, name = os.path.split(place)
-            if place in owned:
-                continue
-            if folder in folders:
-                is_one = name.lower() not in _NO_LABELS or _holds_labels(paths[0])
-            else:
-                is_one = name.casefold() in names and _holds_labels(paths[0])
-            found += paths[:1] if is_one else []
-        return sorted(found)
+        files = {place: paths[0] for place, paths in self._texts.items() if place not in owned}
+        # Beside images there are other texts, too.
+        folders = self._folders - {self._short(image.parent) for image in self.images}
+        usual = {
+            place
+            for place in files
+            if os.path.dirname(place) in folders
+            and os.path.basename(place).lower() not in _NO_LABELS
+        }
+        return {p: path for p, path in files.items() if p in usual or _holds_labels(path)}
 
-    def _describe_none(self, lacking: int) -> str:
+    def _orphans(self, without: Iterable[Path]) -> list[Path]:
+        """Label files of no image, where they belong or of the name of one without them."""
+        names = {normal_name(image.stem).casefold() for image in without}
+        return sorted(
+            path
+            for place, path in self._unowned.items()
+            if os.path.dirname(place) in self._folders
+            or os.path.basename(place).casefold() in names
+        )
+
+    def _describe_none(self, count: int) -> str:
         folders = {label_place(i.relative_to(self.root)).parent.as_posix() for i in self.images}
         looked = some(sorted(folders), "{} folders") if len(folders) > 1 else min(folders)
         texts = sorted(paths[0] for paths in self._texts.values())
@@ -134,12 +142,16 @@ class Pairing:
         found = some(map(self._short, others), "{} other text files") if others else "no text file"
         return (
             f"{self.root}: expected label files (NAME.txt) in {looked}, found none for any of "
-            f"{lacking} images, and {found}: Ultralytics replaces the folder `images` in the path "
+            f"{count} images, and {found}: Ultralytics replaces the folder `images` in the path "
             "of an image by `labels`; an image without objects has an empty file"
         )
 
-    def _notes(self) -> Iterator[str]:
+    def _notes(self, orphans: Collection[Path]) -> Iterator[str]:
         """What else lies there and looks like a part of the data set."""
+        unowned = self._unowned.items()
+        elsewhere = (path for place, path in unowned if _LABELS in place.split("/"))
+        if left := sorted({*orphans, *elsewhere}):
+            yield some(map(self._short, left), _ORPHANS)
         named = self._places.keys() if self.named is None else set(self.named)
         unnamed = [i for i in self._places if i not in named and self._has_labels(i)]
         if unnamed:
@@ -191,6 +203,11 @@ class Pairing:
         images = dict.fromkeys([*self.images, *filter(is_image, self._files)])
         places = {image: label_place(image.relative_to(self.root)) for image in images}
         return {i: normal_name(place.with_suffix("").as_posix()) for i, place in places.items()}
+
+    @cached_property
+    def _folders(self) -> set[str]:
+        """The folders of the labels of those images that are read."""
+        return {os.path.dirname(self._places[image]) for image in self.images}
 
     def _has_labels(self, image: Path) -> bool:
         return any(map(_holds_labels, self._texts.get(self._places[image], [])[:1]))

@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 import converters
-from converters.masks import rasterize
 from converters.types import LabelSpace
 
 LABELS = LabelSpace("peer", ("a", "b"), aliases={"Alpha": "a"}, ignored=("dust",))
@@ -53,6 +52,8 @@ PLACES = {
     "Windows": {"train": "C:\\Users\\me\\ds\\images\\train"},
     "Windows, path": {"path": "D:/2026/ds", "train": "images/train", "val": "images/train"},
     "path": {"path": "./", "train": "./images/train"},
+    "a longer path of the author's": {"train": "datasets/ds/images/train"},
+    "validation": {"val": None, "validation": "images/train"},
     "names by number": {"names": {0: "a", 1: "b"}},
     "names by text": {"names": {"0": "a", "1": "b"}},
 }
@@ -65,11 +66,51 @@ def test_images_are_found_as_ultralytics_finds_them(config, make):
     assert [[i.label for i in s.instances] for s in samples] == [["a"], ["a"]]
 
 
-@pytest.mark.parametrize("place", ["", "./", "data/"])
-def test_a_list_of_images_is_read(place, make):
+LINES = {
+    "below": "images/train/p.png\n\n",
+    "from here": "./images/train/p.png\n",
+    "CVAT": "data/images/train/p.png\r\n",
+    "Windows": "data\\images\\train\\p.png\n",
+    "another machine": "/kaggle/input/ds/images/train/p.png\n",
+    "twice": "images/train/p.png\n./images/train/p.png\n",
+}
+
+
+@pytest.mark.parametrize("lines", LINES.values(), ids=LINES)
+def test_a_list_of_images_is_read(lines, make):
     root = make({"path": "./", "train": "train.txt"})
-    (root / "train.txt").write_text(f"{place}images/train/p.png\n\n")
+    (root / "train.txt").write_text(lines)
     assert [s.key for s in read(root)] == ["images/train/p"]
+
+
+def test_a_list_in_a_folder_is_about_that_folder(make):
+    root = make({"train": "lists/train.txt"})
+    (root / "lists").mkdir()
+    (root / "images").rename(root / "lists" / "images")
+    (root / "labels").rename(root / "lists" / "labels")
+    (root / "lists" / "train.txt").write_text("./images/train/p.png\n")
+    assert [s.key for s in read(root)] == ["lists/images/train/p"]
+
+
+def test_paths_are_not_cut_behind_the_name_of_a_subset(make):
+    """`/x/test/images` is not `images`, where all images lie."""
+    root = make({"train": "/x/images", "test": "/x/test/images"})
+    notes = []
+    found = converters.read(root, subset="all", labels=LABELS, note=notes.append)
+    assert [s.key for s in found] == ["images/train/p", "images/train/q"]
+    assert "'/x/test/images', which is not there: read without test images" in notes[0]
+    with pytest.raises(ValueError, match="'test': expected a folder of images"):
+        converters.read(root, subset="test", labels=LABELS)
+
+
+def test_nothing_outside_the_folder_is_followed(make):
+    root = make({"train": "../outside"})
+    image(root.parent / "outside" / "p.png")
+    with pytest.raises(ValueError, match="'train': expected a folder of images"):
+        read(root)
+    (root / "outside").symlink_to(root.parent / "outside")
+    with pytest.raises(ValueError, match="'train': expected a folder of images"):
+        read(root)
 
 
 def test_an_image_of_a_list_that_is_not_there_is_named(make):
@@ -86,11 +127,32 @@ def test_the_yaml_file_may_have_another_name(file, make):
     assert len(read(root)) == 2
 
 
-def test_no_yaml_file_is_one_line(make):
+NO_FILE = {
+    "none": ({}, "found none: write one"),
+    "of another kind": ({"dataset.yml": "a: 1"}, r"found neither of them in dataset\.yml"),
+    "several": (
+        {name: "{names: [a], train: images}" for name in ("a.yaml", "b.yml")},
+        r"found 2 files of the kind \(a\.yaml, b\.yml\): call the right one data\.yaml",
+    ),
+    "below": ({"ds/data.yaml": "{names: [a]}"}, r"in a folder below: give .*data/ds$"),
+}
+
+
+@pytest.mark.parametrize(("files", "message"), NO_FILE.values(), ids=NO_FILE)
+def test_no_yaml_file_is_one_line(files, message, make):
     root = make()
     (root / "data.yaml").unlink()
-    with pytest.raises(ValueError, match=r"data: expected Ultralytics' data\.yaml or"):
+    for name, text in files.items():
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+    with pytest.raises(ValueError, match=rf"data: expected Ultralytics' data\.yaml or .*{message}"):
         read(root)
+
+
+def test_of_several_yaml_files_the_usual_one_is_taken(make):
+    root = make(file="dataset.yaml")
+    (root / "augmented.yaml").write_text("{names: [b, a], train: images}")
+    assert [s.instances[0].label for s in read(root)] == ["a", "a"]
 
 
 # --- classes
@@ -112,11 +174,17 @@ def test_a_class_that_is_used_and_unknown_is_named(make):
     [
         ({"kpt_shape": [17, 3]}, "found 'kpt_shape'"),
         ({"names": ["a", "a"]}, "found 'a' twice"),
+        ({"names": {"0": "a", "00": "b"}}, "found '0' twice"),
+        ({"names": [True, "b"]}, "'names': expected class names, found True: put it in quotes"),
+        ({"names": ["a", None]}, "'names': expected class names, found None: put it in quotes"),
+        ({"names": {-1: "a"}}, "expected 'names'"),
+        ({"names": ["a", "b"], "nc": 3}, "expected as many 'names' as 'nc' says, 3; found 2"),
         ({"names": "a"}, "expected 'names'"),
         ({"names": {"x": "a"}}, "expected 'names'"),
         ({"train": 5}, "'train': expected a folder"),
         ({"train": None}, "expected 'train'"),
         ({"train": ["images/gone"]}, "'images/gone', which is not there"),
+        ({"train": "images/train/p.png"}, "p.png', which is another file"),
     ],
 )
 def test_another_kind_of_file_is_one_line(config, message, make):
@@ -152,6 +220,94 @@ def test_a_label_file_without_an_image_is_said(make):
     assert "1 label files without an image (labels/train/r.txt)" in notes[0]
 
 
+def test_no_images_are_refused(make):
+    root = make()
+    for name in "pq":
+        (root / "images" / "train" / f"{name}.png").rename(
+            root / "images" / "train" / f"{name}.gif"
+        )
+    with pytest.raises(ValueError, match=r"expected images in images/train, found 2 .*p\.gif"):
+        read(root)
+
+
+def test_a_folder_without_images_beside_others_is_said(make):
+    root = make({"val": "images/val"})
+    (root / "images" / "val").mkdir()
+    notes = []
+    assert len(read(root, notes)) == 2
+    assert "expected images in images/val, found nothing" in notes[0]
+
+
+def labels_of(root, place, text=SQUARE):
+    path = root / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("folder", ["label/val", "labels_val", "images/val", "."])
+def test_labels_elsewhere_of_images_without_are_refused(folder, make):
+    root = make({"val": "images/val"})
+    image(root / "images" / "val" / "r.png")
+    labels_of(root, f"{folder}/r.txt")
+    message = r"1 images without a label file \(images/val/r\.png\), and 1 label files without"
+    with pytest.raises(ValueError, match=message):
+        read(root)
+
+
+NO_LABELS = {
+    "classes": ("labels/train/classes.txt", "a\nb\n"),
+    "a licence": ("r.txt", "Do with it what you want.\n"),
+    "of another image": ("runs/r1.txt", SQUARE),
+}
+
+
+@pytest.mark.parametrize(("place", "text"), NO_LABELS.values(), ids=NO_LABELS)
+def test_texts_that_are_no_labels_are_no_reason_to_refuse(place, text, make):
+    root = make(images=("p", "q", "r"))
+    labels_of(root, place, text)
+    notes = []
+    assert len(read(root, notes)) == 3
+    assert [note.split(": ")[1] for note in notes] == [
+        "1 images without a label file (images/train/r.png)"
+    ]
+
+
+def test_labels_of_test_images_in_another_folder_are_said(make):
+    root = make({"test": "images/test"})
+    image(root / "images" / "test" / "r.png")
+    labels_of(root, "label/test/r.txt")
+    notes = []
+    assert [s.key for s in converters.read(root, subset="test", labels=LABELS, note=notes.append)]
+    assert "1 label files without an image (label/test/r.txt)" in notes[0]
+
+
+def test_test_images_need_no_labels(make):
+    root = make({"test": "images/test"})
+    image(root / "images" / "test" / "r.png")
+    notes = []
+    assert len(converters.read(root, subset="all", labels=LABELS, note=notes.append)) == 3
+    assert notes == []
+
+
+def test_labels_of_test_images_do_not_stand_for_those_of_training_images(make):
+    root = make({"test": "images/test"}, labels=())
+    image(root / "images" / "test" / "r.png")
+    labels_of(root, "labels/test/r.txt")
+    with pytest.raises(ValueError, match="found none for any of 2 images"):
+        converters.read(root, subset="all", labels=LABELS)
+
+
+def test_images_that_no_list_names_are_said_and_own_their_labels(make):
+    root = make({"train": "train.txt"}, labels=("q",))
+    (root / "train.txt").write_text("images/train/p.png\nimages/train/r.png\n")
+    image(root / "images" / "train" / "r.png")
+    labels_of(root, "labels/train/r.txt")
+    notes = []
+    assert [len(s.instances) for s in read(root, notes)] == [0, 1]
+    assert "1 images without a label file (images/train/p.png)" in notes[0]
+    assert "1 images with labels that the YAML file does not name (images/train/q.png)" in notes[1]
+
+
 def test_files_of_unknown_kinds_are_said(make):
     root = make()
     (root / "images" / "train" / "r.heic").write_bytes(b"x")
@@ -168,51 +324,47 @@ def test_an_empty_label_file_is_an_image_without_objects(make):
 
 def test_suffixes_and_accents_are_written_in_two_ways(make):
     here, there = (unicodedata.normalize(form, "Röntgen") for form in ("NFC", "NFD"))
-    samples = read(make(images=(here, "q"), labels=(there, "q.TXT")))
-    assert [len(s.instances) for s in samples] == [1, 1]
+    root = make({"train": "train.txt"}, images=(here, "q"), labels=(there, "q.TXT"))
+    (root / "train.txt").write_text(f"images/train/{there}.png\nimages/train/q.png\n")
+    assert [len(s.instances) for s in read(root)] == [1, 1]
 
 
-def test_two_images_of_one_label_file_are_refused(make):
-    root = make()
+def test_class_names_may_write_accents_in_either_way(make):
+    here, there = (unicodedata.normalize(form, "Würfel") for form in ("NFC", "NFD"))
+    root = make({"names": [there]})
+    (found, _) = converters.read(root, labels=LabelSpace("german", (here,)))
+    assert found.instances[0].label == here
+
+
+@pytest.mark.parametrize("labels", [("p", "q"), ("q",)])
+def test_two_images_of_one_label_file_are_refused(labels, make):
+    root = make(labels=labels)
     image(root / "images" / "train" / "p.jpg")
     with pytest.raises(ValueError, match=r"found p\.\w+ with the same label file"):
         read(root)
+
+
+def test_two_label_files_of_one_image_are_refused(make):
+    with pytest.raises(ValueError, match=r"p\.TXT: expected one label file .* found p\.txt"):
+        read(make(labels=("p", "p.TXT", "q")))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"), [(b"\xff\xfe0\x00", 1), (SQUARE.encode() + b"\n0 \xb5 .1", 3)]
+)
+def test_labels_in_another_encoding_are_named_with_their_line(content, line, make):
+    root = make()
+    (root / "labels" / "train" / "p.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"train/p\.txt: line {line}: expected .* UTF-8"):
+        read(root)
+
+
+def test_lines_of_boxes_are_refused_with_a_remedy(make):
+    with pytest.raises(ValueError, match=r"only a box .*: export the annotations for segmentation"):
+        read(make(text="0 .5 .5 .1 .1\n"))
 
 
 @pytest.mark.parametrize("value", ["1.2", "-.2", "3", "nan", "inf", "400"])
 def test_coordinates_far_outside_are_refused(value, make):
     with pytest.raises(ValueError, match="line 1: expected coordinates from 0 to 1"):
         read(make(text=f"0 .1 .1 .5 .1 {value} .5\n"))
-
-
-# --- pixels
-
-
-def outlines(seed):
-    """Outlines as they come: whole pixels around an ellipse or a zigzag."""
-    rng = np.random.default_rng(seed)
-    width, height = (int(n) for n in rng.integers(40, 900, 2))
-    angle = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 30))))
-    radius = rng.uniform(0.05, 0.45, len(angle)) * min(width, height)
-    x, y = width / 2 + radius * np.cos(angle), height / 2 + radius * np.sin(angle)
-    return (height, width), np.stack([x, y], axis=1).astype(np.int32)
-
-
-@pytest.mark.parametrize("offset", [0, 0.5])
-@pytest.mark.parametrize("digits", [6, 17])
-def test_labels_are_filled_as_ultralytics_fills_them(offset, digits, tmp_path):
-    """`offset` 0: as Ultralytics, supervision and JSON2YOLO write them; .5: as we do."""
-    for seed in range(60):
-        size_hw, points = outlines(seed)
-        root = tmp_path / str(seed)
-        (root / "images").mkdir(parents=True)
-        (root / "labels").mkdir()
-        cv2.imwrite(str(root / "images" / "i.png"), np.zeros(size_hw, np.uint8))
-        values = ((points + offset) / size_hw[::-1]).ravel()
-        text = " ".join(f"{value:.{digits}f}" for value in values)
-        (root / "labels" / "i.txt").write_text(f"0 {text}\n")
-        (root / "data.yaml").write_text("names: [a, b]\ntrain: images\n")
-        (instance,) = read(root)[0].instances
-        expected = cv2.fillPoly(np.zeros(size_hw, np.uint8), [points], (1,))
-        found = rasterize(instance.geometry, size_hw).full(size_hw)
-        np.testing.assert_array_equal(found, expected)
