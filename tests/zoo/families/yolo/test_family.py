@@ -6,6 +6,7 @@ import pickle
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -429,6 +430,41 @@ def test_its_own_format_is_used_where_it_is(samples: list[Sample], labels: Path,
     assert not (job.out / "data").exists()
     assert (data / "labels" / "train.cache").read_bytes() == pickle.dumps("never read")
     assert list(yolo.predict(job.out, tiny(labels), samples[:1], PredictOptions(device="cpu")))
+
+
+def foreign(data: Path) -> None:
+    (data / "provenance.json").unlink()
+
+
+def reordered(data: Path) -> None:
+    path = data / "data.yaml"
+    record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    names = list(record["names"].values())
+    path.write_text(yaml.safe_dump({**record, "names": names[::-1]}), encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [foreign, reordered])
+def test_data_of_others_in_its_format_are_converted(
+    change: Callable[[Path], None], samples: list[Sample], labels: Path, tmp_path: Path
+):
+    """Ultralytics goes by the numbers of its classes; a stranger may have numbered them at will."""
+    job = job_of(samples, labels, tmp_path / "run")
+    data = tmp_path / "data"
+    converters.write(samples, data, format="yolo", labels=job.labels)
+    change(data)
+    found = converters.read(data, format="yolo", labels=job.labels)
+    job = dataclasses.replace(
+        job, train=found[:4], val=found[4:], data=data, data_format="yolo", split=None
+    )
+    job.out.mkdir(parents=True, exist_ok=True)
+    images = yolo.label_files(job)
+    assert all(image.is_relative_to(job.out / "data") for image in images)
+    again = converters.read(job.out / "data", labels=job.labels)
+    assert {s.key: label_areas(s) for s in again} == {s.key: label_areas(s) for s in found}
+
+
+def label_areas(sample: Sample) -> list[tuple[str, int]]:
+    return [(i.label, rasterize(i.geometry, sample.size_hw).area) for i in sample.instances]
 
 
 def test_starts_from_safetensors_and_from_a_pt_file(labels: Path, tmp_path: Path):
