@@ -37,7 +37,7 @@ from PIL import Image
 
 from converters.errors import Problems
 from converters.files.images import Enlarge, decode_image, image_bytes, image_suffix, stored_size_hw
-from converters.files.json_files import dump_json
+from converters.files.json_files import dump_json, load_json, parse_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.hf import rows as hf_rows
 from converters.formats.hf.card import card
@@ -226,7 +226,7 @@ def _read_row(image: RowImage, row: Mapping[str, Any], labels: LabelSpace) -> Sa
         )
     masks = unpack_labels(np.ascontiguousarray(packed[..., : -(-len(labels) // 8)]), labels)
     instances = tuple(Instance(label, outline(mask)) for label, mask in masks.items())
-    texts = {name: json.loads(row[name] or "null") for name in ("attributes", "frame")}
+    texts = {name: parse_json((row[name] or "null").encode()) for name in ("attributes", "frame")}
     fields = record_fields({"key": row["key"], "group": row["group"] or "", **texts})
     return Sample(image=image, size_hw=size_hw, instances=instances, **fields)
 
@@ -263,10 +263,10 @@ def read_labels(root: Path) -> tuple[str, ...]:
     """
     path = root / "id2label.json"
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = load_json(path)
         return tuple(str(names[str(i)]) for i in range(len(names)))
-    except (OSError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected numbers with class names, found: {error!r}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected numbers with class names: {error}") from None
 
 
 def decode_row(row: Mapping[str, Any]) -> tuple[str, Mask, Mask]:

@@ -293,7 +293,13 @@ def test_broken_rows_are_problems_of_their_samples(samples, labels, layout, tmp_
     write(samples, tmp_path / "out", labels, layout=layout)
     found, problems = converters.scan(tmp_path / "out", labels=labels)
     assert [s.key for s in found] == [samples[0].key]
-    expected = ["RGBA image", "expected an image", "(47, 48) in the row", "frame", "bytes in the"]
+    expected = [
+        "mask: expected a PNG",
+        "expected an image",
+        "(47, 48) in the row",
+        "frame",
+        "bytes in the",
+    ]
     assert [(p.key, p.group) for p in problems] == [(s.key, s.group) for s in samples[1:]]
     for problem, words in zip(problems, expected, strict=True):
         assert words in str(problem)
