@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 import yaml
-from converters.files.strict_yaml import read_mapping
 from torch import nn
 
 import configs
 from converters.errors import one_line
+from converters.strict_yaml import read_mapping
 from zoo.families.yolo.config import YoloConfig
 from zoo.families.yolo.offline import files_as_given
 from zoo.run_files.checkpoints import check_finite, load_weights
