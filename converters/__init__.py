@@ -33,7 +33,7 @@ __all__ = [
 # A format is a module with
 #   matches(root) -> bool                                  is this folder in the format?
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
-#       "overlaps", "holes", "parts", "subpixels"; the first layout is the default
+#       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
 #   read(root, *, subset, labels, problems) -> list[Sample]   and/or
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
