@@ -105,7 +105,7 @@ def test_every_pair_of_formats(first, second, drawn, labels, tmp_path):
 @pytest.mark.parametrize("name", converters.FORMATS)
 def test_says_what_it_loses(name):
     for lost in MODULES[name].LOSES.values():
-        assert {"overlaps", "holes", "parts", "subpixels"} >= lost
+        assert {"overlaps", "holes", "parts", "objects", "subpixels"} >= lost
 
 
 def test_is_recognised_by_content(form, samples, labels, tmp_path):
