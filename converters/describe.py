@@ -318,7 +318,7 @@ class _Totals:
         return Description(
             images=len(samples),
             annotated=sum(bool(sample.instances) for sample in samples),
-            groups=len({sample.group or sample.key for sample in samples}),
+            groups=len({sample.patient for sample in samples}),
             sizes=dict(self.sizes.most_common()),
             modes=dict(self.modes.most_common()),
             hand=hand_classes(self.labels),
@@ -372,7 +372,7 @@ def _attributes(
     """Numbers and categories among the attributes, each patient counted once."""
     people: dict[str, Mapping[str, Any]] = {}
     for sample in samples:
-        people.setdefault(sample.group or sample.key, sample.attributes)
+        people.setdefault(sample.patient, sample.attributes)
     values: dict[str, list[Any]] = defaultdict(list)
     for attributes in people.values():
         for name, value in attributes.items():

@@ -323,6 +323,11 @@ class Sample:
             )
 
     @property
+    def patient(self) -> str:
+        """Whose image it is: its group; where nobody knows that, the image stands for itself."""
+        return self.group or self.key
+
+    @property
     def file_name(self) -> str:
         """The image's base name with its suffix, as submissions name it."""
         return self.image.name

@@ -69,7 +69,7 @@ def _hands(root: Path, people: int, size: int, seed: int, jobs: int) -> list[tup
         command = ["phantom", str(out), *counts, "--seed", str(seed), "--jobs", str(jobs)]
         subprocess.run([sys.executable, "-m", "zoo", *command], check=True)
     samples = DataSource.open(out).annotated(LabelSpace.load(LABELS), "train")
-    return [(truth_masks(sample), sample.group) for sample in samples.values()]
+    return [(truth_masks(sample), sample.patient) for sample in samples.values()]
 
 
 def _exchanged(

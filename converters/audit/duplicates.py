@@ -39,7 +39,8 @@ def find_duplicates(looks: Sequence[Look]) -> Iterator[Finding]:
         yield _copy(seen[a], seen[b], scores[b])
         # The first one may be of the same patient, and a third one not.
         alike = [a, *(c for c, original in first.items() if original == a)]
-        strangers = [seen[c] for c in alike if seen[c].group != seen[b].group]
+        known = seen[b].group
+        strangers = [seen[c] for c in alike if known and seen[c].group not in ("", known)]
         if strangers:
             yield _shared(strangers[0], seen[b], scores[b])
 

@@ -177,7 +177,7 @@ def make_split(
     ordered = sorted(samples, key=lambda sample: sample.key)
     members: dict[str, list[Sample]] = {}
     for sample in ordered:
-        members.setdefault(_group_of(sample), []).append(sample)
+        members.setdefault(sample.patient, []).append(sample)
     if len(members) < folds:
         raise ValueError(
             f"split: expected at least {folds} groups for {folds} folds, found {len(members)}"
@@ -185,13 +185,9 @@ def make_split(
     dealt = _deal_evenly if strategy == "group" else partial(_deal_stratified, labels=labels)
     home = dealt(members, folds, seed)
     held_out = tuple(
-        tuple(s.key for s in ordered if home[_group_of(s)] == fold) for fold in range(folds)
+        tuple(s.key for s in ordered if home[s.patient] == fold) for fold in range(folds)
     )
-    return Split(VERSION, seed, strategy, held_out, {s.key: _group_of(s) for s in ordered})
-
-
-def _group_of(sample: Sample) -> str:
-    return sample.group or sample.key
+    return Split(VERSION, seed, strategy, held_out, {s.key: s.patient for s in ordered})
 
 
 def _deal_evenly(members: Mapping[str, Sequence[Sample]], folds: int, seed: int) -> dict[str, int]:
@@ -250,7 +246,7 @@ def _check_groups(
             problems.add(sample.key, "expected one image of this key, found two")
     places: dict[str, dict[str, str]] = {}
     for sample in samples:
-        group = _group_of(sample)
+        group = sample.patient
         if (expected := split.groups.get(sample.key, group)) != group:
             problems.add(
                 sample.key, f"expected group '{expected}' as in the split, found '{group}'"

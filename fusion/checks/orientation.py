@@ -120,7 +120,7 @@ class Layouts:
         """
         known = [sample for sample in samples if sample.instances]
         known = known[:: -(-len(known) // _MOST_IMAGES) or 1]
-        people = tuple(sample.group or sample.key for sample in known)
+        people = tuple(sample.patient for sample in known)
         if len(set(people)) < FEWEST_PEOPLE:
             return None
         return cls(annotated_centres(known, labels), people)

@@ -273,8 +273,10 @@ def _by_name(sources: Sequence[str], weights: Floats) -> dict[str, float]:
 
 def vote_dice(table: ClassCounts, ranks: Mapping[int, int], k: int) -> float:
     """Return the Dice of a vote on one class of one image; see `fusion.rules.voting.elect`."""
-    says = {place: table.says(place) for place in ranks if not table.silent[place]}
-    elected = elect(range(len(ranks)), says, ranks, k)
+    layers = {
+        place: table.says(place) * np.uint8(255) for place in ranks if not table.silent[place]
+    }
+    elected = elect(range(len(ranks)), layers, ranks, k)
     return table.dice_of(np.zeros(len(table.inside), np.bool_) if elected is None else elected)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,6 +26,8 @@ from fusion.rules.evidence import (
 )
 from fusion.types import Evidence, Prediction, SoftMask, evidence_at_pixels
 
+# Of log odds, and of weights that sum to 1.
+_STEPS = 1 << 16
 FAINTEST = 26  # a tenth: from a mask that stays below it nothing is recovered
 
 
@@ -183,7 +187,7 @@ class _Total:
     """A sum of layers' log odds, each times the weight of the pixel's zone."""
 
     def __init__(self, zones: npt.NDArray[np.uint8], bias: float) -> None:
-        self.logit = np.full(zones.shape, bias, np.float32)
+        self.logit = np.full(zones.shape, _in_steps(np.float32(bias)), np.float32)
         self._zones = np.left_shift(zones, 8, dtype=np.uint16)
         # Fresh memory costs more than the sum: each layer uses the same.
         self._layer = np.empty_like(self.logit)
@@ -198,13 +202,18 @@ class _Total:
     ) -> None:
         """Add a layer; logits: of the 256 byte values; weights: one a zone."""
         if len(set(weights)) == 1:
-            cv2.LUT(prob, np.float32(weights[0]) * logits, self._layer)
+            cv2.LUT(prob, _in_steps(np.float32(weights[0]) * logits), self._layer)
         else:
             for zone, weight in enumerate(weights):
-                np.multiply(logits, np.float32(weight), out=self._table[zone << 8 :][:256])
+                self._table[zone << 8 :][:256] = _in_steps(np.float32(weight) * logits)
             np.bitwise_or(self._zones, prob, out=self._codes)
             cv2.LUT(self._codes, self._table, self._layer)
         self.logit += self._layer
+
+
+def _in_steps(logits: Any) -> Any:
+    """Return float32 log odds in steps so large that sums of them are exact, in any order."""
+    return np.rint(logits * _STEPS) / _STEPS
 
 
 def weighted_mean(prob: npt.NDArray[np.uint8], worth: Floats) -> npt.NDArray[np.uint8]:
@@ -215,12 +224,19 @@ def weighted_mean(prob: npt.NDArray[np.uint8], worth: Floats) -> npt.NDArray[np.
         worth: float64 (K,), at least one above 0; a source without any has no influence.
     """
     used = np.flatnonzero(worth)
-    total, whole = prob[used[0]].astype(np.float32), float(worth[used[0]])
-    for k in used[1:]:
-        whole += worth[k]
-        cv2.accumulateWeighted(prob[k], total, worth[k] / whole)
-    # A little more, so that halves are rounded up whatever the sum's last digits are.
-    return cv2.convertScaleAbs(total, beta=3e-4)
+    whole = math.fsum(worth[used].tolist())
+    shares = [round(w / whole * _STEPS) for w in worth[used].tolist()]
+    total = np.zeros(prob.shape[1:], np.float32)
+    # Sums of whole numbers below 2 ** 24 are exact, so that the order does not matter.
+    if len(set(shares)) == 1:
+        shares = [1] * len(shares)
+        for k in used:
+            cv2.accumulate(prob[k], total)
+    else:
+        for k, share in zip(used, shares, strict=True):
+            total += cv2.LUT(prob[k], np.arange(256, dtype=np.float32) * np.float32(share))
+    # A little more, so that halves are rounded up whatever the quotient's last digits are.
+    return cv2.convertScaleAbs(total, alpha=1 / sum(shares), beta=3e-4)
 
 
 def spread(row: Sequence[float], worth: Floats) -> npt.NDArray[np.float32]:
@@ -235,8 +251,9 @@ def spread(row: Sequence[float], worth: Floats) -> npt.NDArray[np.float32]:
     [0.625, 0.375]
     """
     weights = np.array(row, np.float64)
-    left_over = float(weights @ (1 - worth))
-    return (worth * (weights + left_over / worth.sum())).astype(np.float32)
+    left_over = math.fsum((weights * (1 - worth)).tolist())
+    whole = math.fsum(worth.tolist())
+    return (worth * (weights + left_over / whole)).astype(np.float32)
 
 
 def to_bytes(logit: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
@@ -270,9 +287,15 @@ def strongest(label: str, predictions: Sequence[Prediction]) -> Evidence | None:
     candidates = [e for e in found if int(e[1].prob.max()) >= FAINTEST]
     if not candidates:
         return None
-    # A detection is as certain as its score says, whatever its mask's contrast.
-    best = max(candidates, key=lambda e: min(e[0], float(e[1].prob.max()) / 255))
-    score, mask = best
+    score, mask = max(candidates, key=_certainty)
     gain = min(255.0, 255 / float(mask.prob.max()))
     stretched = np.rint(mask.prob * np.float32(gain)).astype(np.uint8)
     return score, SoftMask(mask.box_xywh, stretched)
+
+
+def _certainty(evidence: Evidence) -> tuple[Any, ...]:
+    """What the most certain evidence has most of; behind it what it is, whoever it comes from."""
+    score, mask = evidence
+    # A detection is as certain as its score says, whatever its mask's contrast.
+    certain = min(score, float(mask.prob.max()) / 255)
+    return certain, score, int(mask.prob.sum()), mask.box_xywh, mask.prob.shape, mask.prob.tobytes()

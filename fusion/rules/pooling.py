@@ -148,7 +148,8 @@ def _average(votes: ClassVotes, weights: Mapping[int, float]) -> tuple[Window, B
     """Return the mean of the layers, halves rounded up; weights: one a source that speaks."""
     window = votes.window(FAINT)
     total = np.zeros((window[3], window[2]), np.uint32)
-    if not (whole := sum(weights.values())):
+    # The exact sum, rounded once: it does not depend on the order either.
+    if not (whole := math.fsum(weights.values())):
         return window, total.astype(np.uint8)
     shares = {place: round(weight / whole * _WHOLE) for place, weight in weights.items()}
     for place, layer in votes.layers(window):

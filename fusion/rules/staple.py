@@ -71,15 +71,20 @@ class Staple(ClassRule):
     def fuse(self, votes: ClassVotes, labels: LabelSpace) -> tuple[Window, Bytes]:
         """Return the probability of the estimated truth on the crop."""
         window = _widen(votes.window(FAINT if self.soft else NEUTRAL), self.margin, votes.size_hw)
-        layers = np.zeros((len(votes.masks), window[3], window[2]), np.uint8)
-        if not layers.size:
-            return window, layers[0]
-        places = {place: k for k, place in enumerate(votes.masks)}
-        for place, layer in votes.layers(window):
-            layers[places[place]] = layer
+        nothing = np.zeros((window[3], window[2]), np.uint8)
+        if not nothing.size:
+            return window, nothing
+        found = {**dict.fromkeys(votes.masks, nothing), **dict(votes.layers(window))}
+        # Sums of floats depend on their order, which is to be the same whoever comes first.
+        ordered = sorted(found.values(), key=_content)
+        layers = np.stack(ordered)
         steps = SOFT_STEPS if self.soft else 1
         truth = estimate(layers, steps, self.iterations).truth
         return window, np.minimum(np.floor(truth * 256), 255).astype(np.uint8)
+
+
+def _content(layer: Bytes) -> bytes:
+    return layer.tobytes()
 
 
 def estimate(layers: Bytes, steps: int = 1, iterations: int = 100) -> RaterQuality:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar, Union
@@ -12,7 +13,7 @@ import numpy.typing as npt
 from converters.types import LabelSpace
 from fusion.arrays import Bytes
 from fusion.rules.base import ClassRule, ClassVotes, check_names
-from fusion.rules.evidence import NEUTRAL
+from fusion.rules.evidence import NEUTRAL, claimed_by_mean
 from fusion.types import Prediction, Window
 
 _T = TypeVar("_T", str, int)
@@ -53,8 +54,9 @@ class Vote(ClassRule):
         k: votes that are needed; 0 means more than half, and a tie goes as `prefer` says.
         votes: who has a vote: names of sources, and lists of them, whose majority is one vote.
             Left out, every source has one.
-        prefer: sources from the best on. The first of them that votes decides a tie; behind them
-            come the others in their order.
+        prefer: sources from the best on. The first of them that votes decides a tie. Where none of
+            them does, the mean of all probabilities that were asked decides, as the rule `mean`
+            would; of masks without probabilities a tie is a half, and a half is a yes.
 
     Raises:
         ValueError: a negative `k`, names that are not among the sources, a voter that comes twice
@@ -87,12 +89,12 @@ class Vote(ClassRule):
     def fuse(self, votes: ClassVotes, labels: LabelSpace) -> tuple[Window, Bytes]:
         """Return 255 where the vote says so, elsewhere 0."""
         window = votes.window(NEUTRAL)
-        nothing = np.zeros((window[3], window[2]), np.bool_)
-        says = dict.fromkeys(votes.masks, nothing)
-        says.update((place, layer >= NEUTRAL) for place, layer in votes.layers(window))
-        voters = self._voters(max(says) + 1)
-        elected = elect(voters, says, self._ranks(max(says) + 1), self.k)
-        return window, np.where(nothing if elected is None else elected, 255, 0).astype(np.uint8)
+        nothing = np.zeros((window[3], window[2]), np.uint8)
+        layers = {**dict.fromkeys(votes.masks, nothing), **dict(votes.layers(window))}
+        elected = elect(self._voters(max(layers) + 1), layers, self._ranks(), self.k)
+        return window, np.where(elected, 255, 0).astype(
+            np.uint8
+        ) if elected is not None else nothing
 
     def _voters(self, count: int) -> tuple[_Place, ...]:
         if not self.votes:
@@ -104,36 +106,46 @@ class Vote(ClassRule):
             return self.sources.index(voter)
         return tuple(self._place(inner) for inner in voter)
 
-    def _ranks(self, count: int) -> Mapping[int, int]:
-        first = [self.sources.index(name) for name in self.prefer]
-        order = dict.fromkeys([*first, *range(max(count, len(self.sources)))])
-        return {place: rank for rank, place in enumerate(order)}
+    def _ranks(self) -> Mapping[int, int]:
+        return {self.sources.index(name): rank for rank, name in enumerate(self.prefer)}
 
 
 def elect(
-    voters: Sequence[_Place], says: Mapping[int, _Says], ranks: Mapping[int, int], k: int = 0
+    voters: Sequence[_Place], layers: Mapping[int, Bytes], ranks: Mapping[int, int], k: int = 0
 ) -> _Says | None:
     """Return where a vote says yes, None where none of the voters speaks.
 
     Args:
         voters: places of sources, and tuples of such whose majority is one vote.
-        says: place -> where the source says yes, bool, all of one shape; who abstains is absent.
-        ranks: place -> its rank where a tie is to be decided, the smallest first.
+        layers: place -> the source's probability, uint8, all of one shape; who abstains is absent.
+        ranks: place -> its rank where a tie is to be decided, the smallest first; a tie among
+            others goes as the mean of the layers does, whatever their order.
         k: votes that are needed; 0 means more than half.
     """
-    ballots = []
+    ballots: list[tuple[float, _Says]] = []
     for voter in voters:
-        said = says.get(voter) if isinstance(voter, int) else elect(voter, says, ranks)
+        said = _said(voter, layers, ranks)
         if said is not None:
-            rank = min(ranks[place] for place in _leaves(voter) if place in says)
-            ballots.append((rank, said))
+            asked = (place for place in _leaves(voter) if place in layers)
+            ballots.append((min(ranks.get(place, math.inf) for place in asked), said))
     if not ballots:
         return None
     votes = np.sum([said for _, said in ballots], axis=0, dtype=np.uint16)
     if k:
         return np.asarray(votes >= min(k, len(ballots)))
-    decides = min(ballots, key=lambda entry: entry[0])[1]
+    if len(ballots) % 2:
+        return np.asarray(2 * votes > len(ballots))
+    rank, decides = min(ballots, key=lambda entry: entry[0])
+    if math.isinf(rank):
+        places = dict.fromkeys(place for voter in voters for place in _leaves(voter))
+        decides = claimed_by_mean([layers[place] for place in places if place in layers])
     return np.asarray(2 * votes + decides > len(ballots))
+
+
+def _said(voter: _Place, layers: Mapping[int, Bytes], ranks: Mapping[int, int]) -> _Says | None:
+    if not isinstance(voter, int):
+        return elect(voter, layers, ranks)
+    return layers[voter] >= NEUTRAL if voter in layers else None
 
 
 def _check_ballot(voters: Sequence[Voter]) -> None:

@@ -333,6 +333,11 @@ def check_one_split(held_out: Sequence[PredictionStore]) -> None:
             )
 
 
+def source_name(path: Path) -> str:
+    """Return how fusion configs speak of a source: a store's folder, a submission's file."""
+    return path.name if path.is_dir() else path.stem
+
+
 def _check_names(paths: Sequence[Path]) -> None:
     if not paths:
         raise ValueError("expected at least one prediction store or submission, found none")
@@ -340,7 +345,7 @@ def _check_names(paths: Sequence[Path]) -> None:
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: expected a prediction store or a submission, found nothing")
-        names.append(path.name if path.is_dir() else path.stem)
+        names.append(source_name(path))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"sources are known by their folder's or file's name; twice: {twice}")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -122,3 +123,9 @@ def test_some_classes_of_a_label_space(labels):
     assert labels.only(labels.names) == labels
     with pytest.raises(ValueError, match=r"expected classes of 'hand_bones', found \['Talus'\]"):
         labels.only(["Talus"])
+
+
+def test_an_image_of_nobody_known_stands_for_itself() -> None:
+    known = Sample("a/1", Path("a.png"), (4, 5), group="ID001")
+    assert known.patient == "ID001"
+    assert replace(known, group="").patient == "a/1"

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from converters.errors import one_line
 from converters.types import LabelSpace
 from zoo.augmentation.mixing import CopyPaste, CutMix, Mixing
+from zoo.augmentation.probe import check_transform
 from zoo.augmentation.smoothing import BilateralFilter
 from zoo.augmentation.vendor import A
 from zoo.augmentation.wrist_bend import WristBend
@@ -38,7 +39,8 @@ def build_steps(
         where: the list's place in the config, for messages.
 
     Raises:
-        ValueError: an unknown transform, parameter or class, naming its place in the list.
+        ValueError: an unknown transform, parameter or class, or a transform that spoils images or
+            masks, naming its place in the list.
     """
     return [_build(step, labels, f"{where}.{i}") for i, step in enumerate(steps)]
 
@@ -79,6 +81,8 @@ def _build(step: Mapping[str, Any], labels: LabelSpace | None, where: str) -> An
                 _bind(transform, labels)
         except (TypeError, ValueError, UserWarning) as error:
             raise ValueError(f"{where}: {name}: {_reason(error)}") from None
+    if name not in OWN and not issubclass(kind, A.BaseCompose):
+        check_transform(kind, parameters, f"{where}: {name}")
     return transform
 
 

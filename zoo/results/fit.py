@@ -27,6 +27,7 @@ from fusion.fit.report import ClassReport
 from fusion.rules.file import dump_rule
 from fusion.rules.flagged import FlaggedRule
 from fusion.rules.refine import ReadGrey, Refined
+from fusion.sources.ensemble import source_name
 from fusion.types import Rule
 from zoo.progress import Report
 from zoo.results.held_out import HeldOut
@@ -53,6 +54,7 @@ class FitResult:
         choice: the refinements that were tried; None where none were.
         rule: the rule as its file has it.
         postures: how much the images counted.
+        sources: their names, as they were given.
     """
 
     method: str
@@ -61,6 +63,7 @@ class FitResult:
     choice: Choice | None
     rule: Rule
     postures: Postures
+    sources: tuple[str, ...]
 
 
 def fit(
@@ -112,7 +115,8 @@ def fit(
     rule = _watched(_refined(found.rule, choice), held_out)
     notes = {n: r.note() for n, r in comparison.report.items()}
     atomic_write_text(out, dump_rule(rule, notes))
-    return FitResult(method, found, comparison, choice, rule, held_out.postures)
+    given = tuple(source_name(path) for path in paths)
+    return FitResult(method, found, comparison, choice, rule, held_out.postures, given)
 
 
 def _check_out(out: Path) -> None:
@@ -228,7 +232,7 @@ def describe(found: FitResult, out: Path) -> str:
 def _table(found: FitResult) -> str:
     """What cross-validation said: who is how good, and what each source adds."""
     comparison, report = found.comparison, found.comparison.report
-    sources = list(next(iter(report.values())).single)
+    sources = found.sources
     width = max(len(name) for name in [*report, "class"])
     losses = [n for n in sources if n in next(iter(report.values())).worth]
     head = [f"{'class':{width}s}", *(f"{name:>10.10s}" for name in [*sources, "mean", "fused"])]

@@ -14,6 +14,7 @@ from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import atomic_write_text
 from fusion.rules.file import check_names, check_options, load_rule
 from fusion.sources import submission
+from fusion.sources.ensemble import source_name
 from zoo.progress import Report
 from zoo.results.chunks import Executor, FlagRow, fused_rows
 from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path
@@ -97,7 +98,7 @@ def fuse(
     """
     rule = load_rule(method, config)
     if config:
-        check_names(rule, [p.name if p.is_dir() else p.stem for p in paths], config)
+        check_names(rule, [source_name(path) for path in paths], config)
     ensemble, samples = open_sources(paths, rule, data, subset, labels_name)
     if config:
         check_options(rule, len(ensemble.sources), ensemble.labels, config)

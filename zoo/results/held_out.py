@@ -65,6 +65,12 @@ class HeldOut:
         if missing := [key for key in wanted if key not in known]:
             raise ValueError(f"{data.path}: expected truth of '{missing[0]}', found none")
         samples = {key: known[key] for key in wanted}
+        # Before the pixels are counted: what is fitted is judged on other patients.
+        if (people := len({sample.patient for sample in samples.values()})) < 2:
+            raise ValueError(
+                f"{data.path}: expected images of at least two patients, found {people} in "
+                f"{len(samples)} images; what is fitted on one says nothing of others"
+            )
         return cls(stores, samples, labels, Postures.of(samples.values(), labels, bent))
 
     @property
@@ -75,7 +81,7 @@ class HeldOut:
     @property
     def patients(self) -> list[str]:
         """Whose images they are."""
-        return [sample.group for sample in self.samples.values()]
+        return [sample.patient for sample in self.samples.values()]
 
     def map(
         self, work: Callable[[Seen], Result], report: Report, workers: Workers = IN_PROCESS
@@ -93,7 +99,7 @@ class HeldOut:
     def truth(self) -> Iterator[tuple[dict[str, CropMask], str]]:
         """Yield each image's true masks and patient."""
         for sample in self.samples.values():
-            yield truth_masks(sample), sample.group
+            yield truth_masks(sample), sample.patient
 
     def _chunks(self) -> Iterator[_Chunk]:
         keys = list(self.stores[0].manifest.images)
@@ -116,7 +122,7 @@ def _work_on(work: Callable[[Seen], Result], chunk: _Chunk) -> list[Result]:
     results = []
     for predictions in zip(*chunk.parts, strict=True):
         if sample := chunk.samples.get(predictions[0].key):
-            results.append(work((predictions, truth_masks(sample), sample.group)))
+            results.append(work((predictions, truth_masks(sample), sample.patient)))
     return results
 
 

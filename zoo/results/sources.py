@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.rules.base import WrappedRule
 from fusion.rules.refine import Refined
-from fusion.sources.ensemble import Ensemble, check_splits
+from fusion.sources.ensemble import Ensemble, check_splits, source_name
 from fusion.sources.manifest import ImageEntry
 from fusion.sources.store import PredictionStore, check_match
 from fusion.types import Rule
@@ -22,14 +22,14 @@ from zoo.source import DataSource
 
 
 def open_stores(paths: Sequence[Path]) -> list[PredictionStore]:
-    """Open prediction stores that speak of the same images.
+    """Open prediction stores that speak of the same images, by name.
 
     Raises:
         ValueError: none given, two of the same name, or they differ; says where.
     """
     if not paths:
         raise ValueError("expected at least one prediction store, found none")
-    stores = [PredictionStore(path) for path in paths]
+    stores = [PredictionStore(path) for path in by_name(paths)]
     names = [store.name for store in stores]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"stores are known by their folder's name; these come twice: {twice}")
@@ -46,12 +46,15 @@ def open_sources(
 ) -> tuple[Ensemble, dict[str, Sample] | None]:
     """Open stores and submissions in the rule's order, and the samples of their data set.
 
+    Where the rule names none they come by name: the order in which they were given decides nothing.
+
     Raises:
         ValueError: they do not fit together, or not to the rule or the data set.
     """
     labels = LabelSpace.load(labels_name) if labels_name else None
     usual = LabelSpace.load(DEFAULT_LABELS)
     samples, images = None, None
+    paths = by_name(paths)
     if data is not None:
         stores = [path for path in paths if path.is_dir()]
         known = labels or (PredictionStore(stores[0]).label_space(usual) if stores else usual)
@@ -62,6 +65,11 @@ def open_sources(
     if images is not None:
         _check_images(ensemble.images, images, data.path if data else Path())
     return (ensemble.ordered(rule.sources) if rule.sources else ensemble), samples
+
+
+def by_name(paths: Iterable[Path]) -> list[Path]:
+    """Sort sources by the name by which rules know them."""
+    return sorted(paths, key=source_name)
 
 
 def _check_images(

@@ -261,8 +261,7 @@ def differences(scores: Scores, plain: Scores, samples: Sequence[Sample]) -> dic
 
 
 def _people(samples: Sequence[Sample]) -> list[str]:
-    # Of an image whose patient nobody knows nothing better is known than that it is one.
-    return [sample.group or sample.key for sample in samples]
+    return [sample.patient for sample in samples]
 
 
 def describe(comparison: PredictionComparison) -> str:

@@ -63,7 +63,7 @@ def _read_division(path: Path) -> tuple[Split | None, int | None, str]:
     Raises:
         ValueError: there is a split file, and it is none.
     """
-    file = path / PROVENANCE
+    expected = f"{path}: expected a run with split.json and a fold, found"
     split = Split.load(path / "split.json") if (path / "split.json").is_file() else None
     try:
         record = require_provenance(path)
@@ -72,14 +72,14 @@ def _read_division(path: Path) -> tuple[Split | None, int | None, str]:
     settings = record.get("config")
     fold = settings.get("fold") if isinstance(settings, dict) else None
     if type(fold) is not int:
-        found = "the fold that the run held out" if record else "the record of the run"
-        return split, None, f"{file}: expected {found}, found none"
+        found = f"no 'config.fold' in {PROVENANCE}" if record else f"no {PROVENANCE}"
+        return split, None, f"{expected} {found}"
     if split is None:
-        return split, fold, f"{path / 'split.json'}: expected the run's folds, found none"
+        return split, fold, f"{expected} no split.json"
     if record.get("split") != split.digest:
         return split, fold, f"{path}: split.json is not the one that the run learned with"
     if not 0 <= fold < len(split.folds):
-        return split, fold, f"{file}: fold {fold}: expected 0 to {len(split.folds) - 1}"
+        return split, fold, f"{path}: fold {fold}: expected 0 to {len(split.folds) - 1}"
     return split, fold, ""
 
 

@@ -220,7 +220,8 @@ def make_soup(
     judge = _Judge(samples, labels, chosen, len(runs) + means, report)
     check_place(out, KIND)
     ranked = [_Ranked(run, judge.score(run, number)) for number, run in enumerate(runs)]
-    ranked.sort(key=lambda candidate: -candidate.scores.mean())
+    # Of equal ones by name: the order in which they were given decides nothing.
+    ranked.sort(key=lambda candidate: (-candidate.scores.mean(), candidate.run.path.name))
     best = ranked[0].run
     update = None if norms == "mean" else batch_norm_updater(best, data, labels, chosen)
     with result_folder(out, KIND, _provenance(best, command)) as folder:

@@ -49,9 +49,9 @@ class ImageFinder:
         try:
             return record_fields(entry["sample"])
         except (KeyError, ValueError):
-            name = str(entry.get("file_name")) or "?"
             beside = self.path.parent.relative_to(self.root).as_posix()
-            return {"key": str(PurePosixPath(beside, name).with_suffix(""))}
+            path = PurePosixPath(beside, str(entry.get("file_name")))
+            return {"key": str(path.with_suffix("")) if path.name else "?"}
 
     @cached_property
     def folders(self) -> list[Path]:

@@ -275,6 +275,16 @@ def test_folder_in_no_format(tmp_path, labels):
         converters.read(tmp_path / "gone", labels=labels)
 
 
+@pytest.mark.parametrize("place", ["annotations.json", "annotations/val.json"])
+@pytest.mark.parametrize("form", [None, "coco"])
+def test_a_file_instead_of_its_folder(place, form, labels, tmp_path):
+    path = tmp_path / "data" / place
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"found a file: give its folder, .*data$"):
+        converters.read(path, format=form, labels=labels)
+
+
 def test_folder_in_two_formats(tree, labels):
     tree.hand("ID001/a", ("Ulna", [(1, 1), (5, 5), (1, 5)]))
     (tree.root / "masks").mkdir()

@@ -24,6 +24,11 @@ def majority(votes, decides):
     return (2 * count > len(votes)) | ((2 * count == len(votes)) & decides)
 
 
+def mean_says(predictions, label="3"):
+    planes = [p.best(label)[1].render((0, 0, *SIZE_HW[::-1])).astype(int) for p in predictions]
+    return (2 * sum(planes) + len(planes)) // (2 * len(planes)) >= 128
+
+
 def silenced(prediction):
     return Prediction(prediction.key, SIZE_HW, "semantic", {}, frozenset({"Ulna"}))
 
@@ -32,22 +37,31 @@ def silenced(prediction):
 @pytest.mark.parametrize("count", [4, 5])
 def test_a_vote_is_counting(sources, labels, k, count):
     votes = [said(p) for p in sources[:count]]
-    expected = sum(v.astype(int) for v in votes) >= k if k else majority(votes, votes[0])
+    decides = mean_says(sources[:count])
+    expected = sum(v.astype(int) for v in votes) >= k if k else majority(votes, decides)
     assert np.array_equal(said(Vote(k=k)(sources[:count], labels)), expected)
 
 
-def test_a_tie_goes_as_the_first_source_says(predict, labels):
+def test_a_tie_of_masks_is_a_half_and_a_yes(predict, labels):
     full, none = np.full(SIZE_HW, 255, np.uint8), np.zeros(SIZE_HW, np.uint8)
     yes, no = predict({"3": full}), predict({"3": none})
-    assert Vote()([yes, no], labels).binary("3").area == full.size
-    assert Vote()([no, yes], labels).binary("3").area == 0
+    for both in ([yes, no], [no, yes]):
+        assert Vote()(both, labels).binary("3").area == full.size
 
 
-@pytest.mark.parametrize("prefer", [("c",), ("b", "c"), ("d", "b", "a", "c"), ()])
+@pytest.mark.parametrize(("sure", "unsure", "is_in"), [(250, 100, True), (140, 20, False)])
+def test_a_tie_goes_as_the_mean_does(predict, labels, sure, unsure, is_in):
+    planes = [np.full(SIZE_HW, value, np.uint8) for value in (sure, unsure)]
+    for pair in (planes, planes[::-1]):
+        fused = Vote()([predict({"3": plane}) for plane in pair], labels)
+        assert (fused.binary("3").area == planes[0].size) is is_in
+
+
+@pytest.mark.parametrize("prefer", [("c",), ("b", "c"), ("d", "b", "a", "c")])
 def test_a_tie_goes_as_the_preferred_source_says(sources, labels, prefer):
     votes = dict(zip("abcd", map(said, sources), strict=False))
     rule = Vote(tuple("abcd"), prefer=prefer)
-    expected = majority(list(votes.values()), votes[(*prefer, "a")[0]])
+    expected = majority(list(votes.values()), votes[prefer[0]])
     assert np.array_equal(said(rule(sources[:4], labels)), expected)
 
 

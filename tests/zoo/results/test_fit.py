@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+import converters
 from fusion.fit import FITS
 from fusion.rules.file import read_rule
 from fusion.sources.store import PredictionStore, StoreWriter
+from zoo.results import fit as fitting
 
 
 @pytest.mark.parametrize("method", FITS)
@@ -140,4 +142,39 @@ def test_what_no_run_vouches_for_is_not_held_out(zoo, stores, work, tmp_path, ca
     zoo("fit", tmp_path / "a", "--data", work / "data", "--out", out, code=2)
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("method", FITS)
+@pytest.mark.slow
+def test_the_order_of_the_stores_does_not_change_what_is_fitted(
+    zoo, stores, work, tmp_path, method
+):
+    written = []
+    for order in (stores, stores[::-1]):
+        given = (*order, "--data", work / "data", "--method", method, "--refine", "none")
+        zoo("fit", *given, "--out", tmp_path / "f.yaml")
+        written.append((tmp_path / "f.yaml").read_bytes())
+    assert written[0] == written[1]
+
+
+def test_images_of_nobody_known_are_a_patient_each(zoo, stores, toys, tmp_path, capsys):
+    alone = [replace(sample, group="") for sample in toys.samples]
+    converters.write(alone, tmp_path / "data", format="coco", labels=toys.labels)
+    given = ("--data", tmp_path / "data")
+    zoo(
+        "fit", *stores, *given, "--method", "mean", "--refine", "none", "--out", tmp_path / "f.yaml"
+    )
+    assert "held-out Dice on 6 images of 6 patients" in capsys.readouterr().out
+    zoo("evaluate", stores[0], *given)
+    assert "6 images of 6 patients" in capsys.readouterr().out
+
+
+def test_one_patient_is_refused_before_the_work(zoo, stores, toys, tmp_path, capsys, monkeypatch):
+    same = [replace(sample, group="one") for sample in toys.samples]
+    converters.write(same, tmp_path / "data", format="coco", labels=toys.labels)
+    monkeypatch.setattr(fitting, "_count", lambda *_: pytest.fail("pixels are counted"))
+    out = tmp_path / "f.yaml"
+    zoo("fit", *stores, "--data", tmp_path / "data", "--out", out, code=2)
+    assert "at least two patients, found 1 in 6 images" in capsys.readouterr().err
     assert not out.exists()

@@ -69,7 +69,7 @@ def other_split(run: Path) -> None:
 
 
 UNKNOWN = {
-    "no provenance": (lambda run: (run / "provenance.json").unlink(), "provenance.json: expected"),
+    "no provenance": (lambda run: (run / "provenance.json").unlink(), "found no provenance.json"),
     "broken": (write("provenance.json", '{"config": {'), "provenance.json: expected the record"),
     "empty": (write("provenance.json", ""), "found an empty file"),
     "not UTF-8": (lambda r: (r / "provenance.json").write_bytes(b"\xff{}"), "expected UTF-8"),
@@ -77,14 +77,14 @@ UNKNOWN = {
     "a text": (write("provenance.json", '"fold 0"'), "expected an object, found a str"),
     "a number": (write("provenance.json", "0"), "expected an object, found a int"),
     "null": (write("provenance.json", "null"), "expected an object"),
-    "config is a list": (change(config=[0]), "the fold that the run held out"),
-    "no fold": (change(config={}), "the fold that the run held out"),
-    "fold is a text": (change(config={"fold": "0"}), "the fold that the run held out"),
-    "fold is true": (change(config={"fold": True}), "the fold that the run held out"),
+    "config is a list": (change(config=[0]), "no 'config.fold'"),
+    "no fold": (change(config={}), "no 'config.fold'"),
+    "fold is a text": (change(config={"fold": "0"}), "no 'config.fold'"),
+    "fold is true": (change(config={"fold": True}), "no 'config.fold'"),
     "fold too large": (change(config={"fold": 2}), "fold 2: expected 0 to 1"),
     "no digest": (change(split=None), "split.json is not the one that the run learned with"),
     "other split": (other_split, "split.json is not the one that the run learned with"),
-    "no split": (lambda run: (run / "split.json").unlink(), "split.json: expected the run's folds"),
+    "no split": (lambda run: (run / "split.json").unlink(), "found no split.json"),
 }
 
 
