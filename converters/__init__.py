@@ -147,8 +147,13 @@ def _read(
     module = load_format(format or recognise(data))
     _check_folder(data)
     problems = Problems(data)
-    samples = module.read(data, subset=subset, labels=labels, problems=problems)
-    return sorted(cast("list[Sample]", samples), key=lambda sample: sample.key), problems
+    found = cast("list[Sample]", module.read(data, subset=subset, labels=labels, problems=problems))
+    samples: dict[str, Sample] = {}
+    for sample in found:
+        if (other := samples.setdefault(sample.key, sample)) is not sample:
+            what = f"expected one image of this key, found {other.image} and {sample.image}"
+            problems.add(sample.key, what, key=sample.key, group=sample.group)
+    return [samples[key] for key in sorted(samples)], problems
 
 
 def write(
