@@ -34,6 +34,7 @@ and an image or a mask without its partner.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -55,15 +56,16 @@ from converters.formats.mask_layouts import (
 from converters.formats.mask_pixels import MaskPixels
 from converters.formats.masks_reading import MasksReader, mask_file
 from converters.formats.writing import WriteTarget, check_labels, sample_record
-from converters.loss import ConversionLoss, lossless, measure
+from converters.loss import ConversionLoss, joined_objects, measure
 from converters.masks import CropMask, rasterize_labels, share_pixels
 from converters.types import LabelSpace, Sample
 
+_LOST = frozenset({"objects", "subpixels"})
 LOSES = {
-    "packed": frozenset({"subpixels"}),
-    "per-class": frozenset({"subpixels"}),
-    "groups": frozenset({"subpixels"}),
-    "index": frozenset({"overlaps", "subpixels"}),
+    "packed": _LOST,
+    "per-class": _LOST,
+    "groups": _LOST,
+    "index": _LOST | {"overlaps"},
 }
 
 
@@ -78,7 +80,7 @@ def matches(root: Path) -> bool:
 def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples with their masks; a split is laid beside them and moves no file.
 
-    Only the layout `index` loses something, where objects overlap.
+    Objects of one class become one mask, and the layout `index` loses pixels where objects overlap.
     """
     (target.folder / "masks").mkdir()
     (target.folder / "images").mkdir()
@@ -132,12 +134,14 @@ def _write_sample(
 
 
 def _loss(layout: MaskLayout, sample: Sample, masks: Mapping[str, CropMask]) -> ConversionLoss:
+    joined = joined_objects(sample, layout.labels)
     if layout.name != "index":
-        return lossless(sample)
+        return joined
     painted = layout.paint("", masks, sample.size_hw)
     if cv2.countNonZero(painted) == sum(mask.area for mask in masks.values()):
-        return lossless(sample)
-    return measure(sample, layout.masks("", MaskPixels(painted)))
+        return joined
+    measured = measure(sample, layout.masks("", MaskPixels(painted)))
+    return replace(measured, objects=joined.objects, masks=joined.masks)
 
 
 def _layout_yaml(layout: MaskLayout, loss: ConversionLoss) -> str:

@@ -128,10 +128,13 @@ ANNOTATIONS: dict[str, dict[str, tuple[Break, str]]] = {
         "NaN": (content(b"0 nan .1 .2 .2 .3 .1"), "line 1: expected coordinates from 0 to 1"),
         "infinite": (content(b"0 1e999 .1 .2 .2 .3 .1"), "line 1: expected coordinates from 0"),
         "pixels": (content(b"\n0 5 5 20 6 12 25"), "line 2: expected coordinates from 0 to 1"),
-        "two points": (content(b"0 .1 .1 .2 .2"), "line 1: expected at least 3 points x y"),
+        "two points": (content(b"0 .1 .1 .2 .2"), "line 1: expected points x y of an outline"),
         "no points": (content(b"0"), "line 1: expected at least 3 points x y, found 0 numbers"),
         "odd": (content(b"0 .1 .1 .2 .2 .3 .1 .5"), "line 1: expected at least 3 points x y"),
-        "label": (content(b"29 .1 .1 .2 .2 .3 .1"), "line 1: expected classes 0 to 28, found 29"),
+        "label": (
+            content(b"29 .1 .1 .2 .2 .3 .1"),
+            "line 1: expected a class of data.yaml, found 29",
+        ),
         "pickle": (content(pickle.dumps("0")), "expected a text of labels, found: 'utf-8' codec"),
     },
     "masks": {
