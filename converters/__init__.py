@@ -114,20 +114,23 @@ def read(
     """
     samples, problems = _read(data, format, subset, labels)
     problems.check(edits.excluded if edits else ())
-    if note:
-        for text in problems.notes:
-            note(text)
+    _tell(problems, note)
     if edits is None:
         return samples
     return edits.apply(samples, subset=subset, labels=labels, problems=problems.found)
 
 
 def scan(
-    data: Path, *, format: str | None = None, subset: str = "train", labels: LabelSpace
+    data: Path,
+    *,
+    format: str | None = None,
+    subset: str = "train",
+    labels: LabelSpace,
+    note: Callable[[str], None] | None = None,
 ) -> tuple[list[Sample], list[Problem]]:
     """Read what can be read of a data set, and say what cannot.
 
-    Takes what `read` takes.
+    Takes what `read` takes but corrections.
 
     Returns:
         Samples, sorted by key, without what is broken in them; and everything that is wrong.
@@ -136,6 +139,7 @@ def scan(
         ValueError: an unknown format or subset, or a format that cannot be read.
     """
     samples, problems = _read(data, format, subset, labels)
+    _tell(problems, note)
     return samples, problems.found
 
 
@@ -154,6 +158,12 @@ def _read(
             what = f"expected one image of this key, found {other.image} and {sample.image}"
             problems.add(sample.key, what, key=sample.key, group=sample.group)
     return [samples[key] for key in sorted(samples)], problems
+
+
+def _tell(problems: Problems, note: Callable[[str], None] | None) -> None:
+    if note:
+        for text in problems.notes:
+            note(text)
 
 
 def write(

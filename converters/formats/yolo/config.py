@@ -11,6 +11,7 @@ from typing import Any
 from converters.errors import Problems
 from converters.files.images import is_image
 from converters.files.names import normal_name
+from converters.formats.writing import load_index
 from converters.strict_yaml import read_mapping, read_yaml
 
 USUAL = ("data.yaml", "dataset.yaml")
@@ -219,7 +220,8 @@ class YoloConfig:
                 found |= {image: kind for image in listed if image not in found}
                 empty += [] if listed else [place]
         for place in empty:
-            if not found and not problems.found:
+            # What was written of no samples has an index that says so.
+            if not found and not problems.found and load_index(self.root) != {}:
                 raise ValueError(f"{self.path}: {self._describe_empty(place)}")
             problems.note(f"{self.path}: {self._describe_empty(place)}")
         return found

@@ -15,7 +15,7 @@ from shapely.geometry import Polygon
 from converters.errors import Problems
 from converters.files.images import read_size_hw
 from converters.files.names import normal_name
-from converters.formats.writing import read_index
+from converters.formats.writing import INDEX, read_index
 from converters.formats.yolo.config import YoloConfig
 from converters.formats.yolo.pairing import Pairing
 from converters.types import Instance, LabelSpace, Sample
@@ -60,6 +60,8 @@ class YoloReader:
             ValueError: images that are not there, or label files and images that do not fit.
         """
         images = self._config.images(subset, self._problems)
+        if subset != "test":
+            self._report_gone(images)
         pairs = self._pairs(images, subset) if images else {}
         samples = [sample for image, file in pairs.items() if (sample := self._read(image, file))]
         for number, times in sorted(self._unknown.items()):
@@ -71,6 +73,15 @@ class YoloReader:
                 "'aliases' or 'ignored'",
             )
         return samples
+
+    def _report_gone(self, images: Collection[Path]) -> None:
+        """Take down the images that the index names, and nobody has any more."""
+        there = {normal_name(image.stem) for image in images}
+        for name, fields in self._index.items():
+            if name not in there:
+                what = f"expected the image that {INDEX} names, found none: put it back"
+                group = fields.get("group", "")
+                self._problems.add(f"images/{name}", what, key=fields["key"], group=group)
 
     def _pairs(self, images: Mapping[Path, str], subset: str) -> Mapping[Path, Path | None]:
         everything: Collection[Path] | None = images

@@ -18,7 +18,7 @@ from converters.errors import Problem
 from converters.files.json_files import dump_json
 from converters.files.provenance import environment, result_folder
 from converters.types import LabelSpace, Sample
-from zoo.progress import Report
+from zoo.progress import Report, note
 from zoo.report.audit.page import rank, write_audit
 from zoo.source import DataSource
 
@@ -94,7 +94,7 @@ def scan(source: DataSource, labels: LabelSpace, subset: str) -> tuple[list[Samp
         ValueError: a format that cannot be read, or corrections of other images.
     """
     samples, problems = converters.scan(
-        source.path, format=source.format, subset=subset, labels=labels
+        source.path, format=source.format, subset=subset, labels=labels, note=note
     )
     if source.edits is None:
         return samples, problems

@@ -14,6 +14,7 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 import converters
 from converters import DataError
+from converters.edits.edits import Edits
 from converters.formats.single_ring import joined_ring
 from converters.formats.yolo import yolo
 from converters.masks import crop, outline, rasterize, rasterize_labels, rings
@@ -163,6 +164,17 @@ def test_an_image_that_lost_its_label_file_is_refused(folder, samples, labels):
     (folder / "labels/train" / f"{samples[0].image.stem}.txt").unlink()
     with pytest.raises(ValueError, match="expected its label file, which was written, found none"):
         converters.read(folder, labels=labels)
+
+
+def test_an_image_that_was_written_and_is_gone_is_refused(folder, samples, labels, tmp_path):
+    (folder / "images/train" / samples[0].image.name).unlink()
+    with pytest.raises(ValueError, match=r"expected the image that images\.json names, found none"):
+        converters.read(folder, labels=labels)
+    (folder / "edits.yaml").write_text(
+        yaml.safe_dump({"exclude_images": [{"key": samples[0].key}]})
+    )
+    edits = Edits.load(folder / "edits.yaml")
+    assert len(converters.read(folder, labels=labels, edits=edits)) == len(samples) - 1
 
 
 def test_an_image_without_a_label_file_is_empty_where_nobody_wrote_one(folder, samples, labels):

@@ -3,6 +3,8 @@
 import json
 from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
@@ -87,6 +89,19 @@ def test_the_draft_mends_the_data_set(phantom, tmp_path):
     samples, problems = scan(source, LABELS, "all")
     assert problems == []
     assert [len(sample.instances) for sample in samples] == [29, 29]
+
+
+def test_what_a_reader_notes_is_said(tmp_path, capsys):
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    (data / "labels").mkdir()
+    for name in "ab":
+        cv2.imwrite(str(data / "images" / f"{name}.png"), np.zeros((9, 9), np.uint8))
+    (data / "labels" / "a.txt").write_text("")
+    (data / "data.yaml").write_text("{names: [Ulna], train: images}")
+    scan(DataSource.open(data), LABELS, "all")
+    assert "zoo: note: " in (said := capsys.readouterr().err)
+    assert "1 images without a label file (images/b.png)" in said
 
 
 def test_corrections_are_applied_before(phantom, tmp_path):
