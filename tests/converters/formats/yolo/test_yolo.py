@@ -170,10 +170,9 @@ def test_an_image_that_was_written_and_is_gone_is_refused(folder, samples, label
     (folder / "images/train" / samples[0].image.name).unlink()
     with pytest.raises(ValueError, match=r"expected the image that images\.json names, found none"):
         converters.read(folder, labels=labels)
-    (folder / "edits.yaml").write_text(
-        yaml.safe_dump({"exclude_images": [{"key": samples[0].key}]})
-    )
-    edits = Edits.load(folder / "edits.yaml")
+    record = {"version": 1, "exclude_images": [{"key": samples[0].key}]}
+    (tmp_path / "edits.yaml").write_text(yaml.safe_dump(record))
+    edits = Edits.load(tmp_path / "edits.yaml")
     assert len(converters.read(folder, labels=labels, edits=edits)) == len(samples) - 1
 
 
