@@ -179,6 +179,8 @@ class YoloConfig:
             beside: a folder in which it is looked for, too; first where the name begins with `./`.
         """
         parts = _parts(name)
+        if not parts:
+            return self.root if name in (".", "./") else None
         bases = self._bases
         if beside is not None:
             bases = [beside, *bases] if name.startswith("./") else [*bases, beside]

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from converters.errors import Problems
-from converters.files.images import is_image
+from converters.files.images import SUFFIXES, is_image
 from converters.files.names import normal_name
 from converters.formats.yolo.config import some
 
@@ -111,11 +111,11 @@ class Pairing:
 
     @cached_property
     def _unowned(self) -> dict[str, Path]:
-        """The label files of no image that lies there, by their place."""
+        """The label files of no image that lies there, by their place; of two for one the first."""
         owned = set(self._places.values())
         files = {place: paths[0] for place, paths in self._texts.items() if place not in owned}
         # Beside images there are other texts, too.
-        folders = self._folders - {self._short(image.parent) for image in self.images}
+        folders = self._folders - set(map(self._begin, self._parents))
         usual = {
             place
             for place in files
@@ -135,7 +135,7 @@ class Pairing:
         )
 
     def _describe_none(self, count: int) -> str:
-        folders = {label_place(i.relative_to(self.root)).parent.as_posix() for i in self.images}
+        folders = {folder.relative_to(self.root).as_posix() for folder in self._label_folders}
         looked = some(sorted(folders), "{} folders") if len(folders) > 1 else min(folders)
         texts = sorted(paths[0] for paths in self._texts.values())
         others = [path for path in texts if path.stem.lower() not in _NO_LABELS]
@@ -161,10 +161,8 @@ class Pairing:
             )
         others = [
             path
-            for folder in sorted({image.parent for image in self.images})
-            for path in sorted(folder.iterdir())
-            if path.suffix.lower() not in _NO_IMAGES
-            if path.is_file() and not path.name.startswith(".") and not is_image(path)
+            for path in self._files
+            if path.suffix.lower() not in {*_NO_IMAGES, *SUFFIXES} and path.parent in self._parents
         ]
         if others:
             yield some(map(self._short, others), "{} files beside the images that are no images")
@@ -172,12 +170,28 @@ class Pairing:
     # --- the folder
 
     @cached_property
+    def _parents(self) -> set[Path]:
+        return {image.parent for image in self.images}
+
+    @cached_property
+    def _label_folders(self) -> set[Path]:
+        places = ((folder / "name").relative_to(self.root) for folder in self._parents)
+        return {self.root / label_place(place).parent for place in places}
+
+    @cached_property
+    def _folders(self) -> set[str]:
+        """The folders of labels as the places of labels begin."""
+        return set(map(self._begin, self._label_folders))
+
+    def _begin(self, folder: Path) -> str:
+        return "" if folder == self.root else normal_name(self._short(folder))
+
+    @cached_property
     def _files(self) -> list[Path]:
         """All files but hidden ones; in folders that are links, too, where labels belong there."""
-        folders = (self.root / label_place(i.relative_to(self.root)).parent for i in self.images)
         seen: set[str] = set()
         found: list[Path] = []
-        for start in map(str, dict.fromkeys([self.root, *folders])):
+        for start in map(str, [self.root, *sorted(self._label_folders)]):
             for folder, below, names in os.walk(start) if start not in seen else ():
                 below[:] = [name for name in sorted(below) if not name.startswith(".")]
                 seen.add(folder)
@@ -203,11 +217,6 @@ class Pairing:
         images = dict.fromkeys([*self.images, *filter(is_image, self._files)])
         places = {image: label_place(image.relative_to(self.root)) for image in images}
         return {i: normal_name(place.with_suffix("").as_posix()) for i, place in places.items()}
-
-    @cached_property
-    def _folders(self) -> set[str]:
-        """The folders of the labels of those images that are read."""
-        return {os.path.dirname(self._places[image]) for image in self.images}
 
     def _has_labels(self, image: Path) -> bool:
         return any(map(_holds_labels, self._texts.get(self._places[image], [])[:1]))

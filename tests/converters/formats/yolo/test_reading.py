@@ -52,6 +52,7 @@ PLACES = {
     "Windows": {"train": "C:\\Users\\me\\ds\\images\\train"},
     "Windows, path": {"path": "D:/2026/ds", "train": "images/train", "val": "images/train"},
     "path": {"path": "./", "train": "./images/train"},
+    "all that is there": {"train": "."},
     "a longer path of the author's": {"train": "datasets/ds/images/train"},
     "validation": {"val": None, "validation": "images/train"},
     "names by number": {"names": {0: "a", 1: "b"}},
@@ -242,6 +243,20 @@ def labels_of(root, place, text=SQUARE):
     path = root / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
+
+
+def test_labels_beside_images_are_read(make):
+    root = make({"train": "./"})
+    for folder in ("images", "labels"):
+        for path in (root / folder / "train").iterdir():
+            path.rename(root / path.name)
+    notes = []
+    (root / "about.txt").write_text("By hand.\n")
+    assert [len(s.instances) for s in read(root, notes)] == [1, 1]
+    assert notes == []
+    (root / "q.txt").rename(root / "q_mask.txt")
+    with pytest.raises(ValueError, match=r"\(q\.png\), and 1 label files .* \(q_mask\.txt\)"):
+        read(root)
 
 
 @pytest.mark.parametrize("folder", ["label/val", "labels_val", "images/val", "."])
