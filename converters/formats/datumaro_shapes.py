@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from shapely.geometry import Polygon
 
-from converters.formats.filling import fill_or_trace
-from converters.formats.plausible import Bounds, check_box, check_place
+from converters.formats.coco.shapes import decode_segmentation
+from converters.formats.plausible import Bounds, check_box
 from converters.masks import CropMask, decode_coco_rle, outline, tight_box
 
 Shape = Mapping[str, Any]
@@ -40,7 +40,7 @@ def shape_parts(shape: Shape, size_hw: tuple[int, int], is_ours: bool) -> list[P
         ring = _points(shape["points"])
         if is_ours:
             return [Polygon(np.round(ring - 0.5, _DIGITS))]
-        return _filled(ring, size_hw)
+        return _pieces(decode_segmentation([ring.ravel().tolist()], size_hw).mask)
     if kind == "mask":
         return _mask_parts(shape["rle"], size_hw)
     if kind in _WITHOUT_PIXELS:
@@ -59,15 +59,6 @@ def _points(points: object) -> npt.NDArray[np.float64]:
     if not np.isfinite(points).all():
         raise ValueError("expected finite coordinates, found NaN or infinity")
     return points.reshape(-1, 2)
-
-
-def _filled(ring: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> list[Polygon]:
-    (x0, y0), (x1, y1) = ring.min(axis=0).tolist(), ring.max(axis=0).tolist()
-    check_place((x0, y0, x1, y1), size_hw)
-    mask = fill_or_trace([ring], size_hw)
-    if not mask.area:
-        raise ValueError("expected an object with pixels in the image, found none")
-    return _pieces(mask)
 
 
 def _mask_parts(code: Shape, size_hw: tuple[int, int]) -> list[Polygon]:

@@ -2,7 +2,7 @@
 
 Formats such as COCO give a pixel an extent: pixel (0, 0) is the square from 0 to 1, its centre is
 at .5, and a polygon holds the pixels whose centres lie inside it, more or less
-(`converters.formats.filling`). Our own rings run through the centres of boundary pixels
+(`converters.formats.coco.filling`). Our own rings run through the centres of boundary pixels
 instead (`converters.masks`); taken for such a polygon they would lose half a pixel all around.
 
 A border runs through the middles of the sides between a pixel of the mask and one that is none, as

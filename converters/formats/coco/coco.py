@@ -36,7 +36,7 @@ is a problem; so is a folder of a subset, such as train2017, with images of whic
 Points that cannot be pixels of their image, or lie elsewhere than `bbox` says, are refused
 (`converters.formats.plausible`).
 
-A polygon holds the pixels that pycocotools gives it (`converters.formats.filling`). An object
+A polygon holds the pixels that pycocotools gives it (`converters.formats.coco.filling`). An object
 that has none, because it is thinner than a pixel, keeps the pixels of its outline, where
 pycocotools gives it none. Parts of one or two points have no pixels. Every annotation becomes an
 instance, also one with `iscrowd`.

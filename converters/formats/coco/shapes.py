@@ -12,15 +12,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from shapely.geometry import MultiPolygon, Polygon
 
 from converters.formats.coco.borders import borders
-from converters.formats.filling import Points, fill_or_trace
+from converters.formats.coco.filling import Points, fill
 from converters.formats.plausible import Bounds, check_place
 from converters.masks import (
     CropMask,
     Ring,
     decode_coco_rle,
     encode_coco_rle,
+    rasterize,
     rings,
     tight_box,
 )
@@ -141,7 +143,9 @@ def _from_polygons(parts: Sequence[Any], size_hw: tuple[int, int]) -> Shape:
         raise ValueError(f"expected at least 3 points x, y, found {2 * found} numbers")
     bounds = tuple(map(_bounds, (polygons, points)))
     check_place(bounds[0], size_hw)
-    mask = fill_or_trace(polygons, size_hw)
+    mask = fill(polygons, size_hw)
+    if not mask.area:
+        mask = rasterize(MultiPolygon([Polygon(own - 0.5) for own in polygons]), size_hw)
     return Shape(mask, bounds, len(points) - len(polygons))
 
 

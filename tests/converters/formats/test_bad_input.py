@@ -133,7 +133,7 @@ ANNOTATIONS: dict[str, dict[str, tuple[Break, str]]] = {
         "odd": (content(b"0 .1 .1 .2 .2 .3 .1 .5"), "line 1: expected at least 3 points x y"),
         "label": (
             content(b"29 .1 .1 .2 .2 .3 .1"),
-            "line 1: expected a class of data",
+            "line 1: expected a class of data.yaml, found 29",
         ),
         "pickle": (content(pickle.dumps("0")), "expected a text of labels, found: 'utf-8' codec"),
     },

@@ -6,7 +6,7 @@ import pytest
 from pycocotools import mask as pycoco
 
 from converters.formats.coco.borders import borders
-from converters.formats.filling import fill
+from converters.formats.coco.filling import fill
 from converters.masks import crop, rings
 
 # pycocotools does not know NumPy 2's keyword.

@@ -14,14 +14,13 @@ compiler that fuses products and sums, as some do for ARM, may round a tie the o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from shapely.geometry import MultiPolygon, Polygon
 
-from converters.masks import EMPTY, CropMask, rasterize, union_box
+from converters.masks import EMPTY, CropMask, union_box
 
 Points = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -49,19 +48,6 @@ def fill(polygons: Iterable[Points], size_hw: tuple[int, int]) -> CropMask:
         x, y, w, h = part.box_xywh
         pixels[y - y0 : y - y0 + h, x - x0 : x - x0 + w] |= part.pixels
     return CropMask(x0, y0, pixels)
-
-
-def fill_or_trace(polygons: Sequence[Points], size_hw: tuple[int, int]) -> CropMask:
-    """Return the pixels of polygons; of those that are too thin to hold one, their outline's.
-
-    Args:
-        polygons: as for `fill`.
-        size_hw: the image's height and width.
-    """
-    mask = fill(polygons, size_hw)
-    if mask.area:
-        return mask
-    return rasterize(MultiPolygon([Polygon(points - 0.5) for points in polygons]), size_hw)
 
 
 def _fill(polygon: Points, size_hw: tuple[int, int]) -> CropMask:

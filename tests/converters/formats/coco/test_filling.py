@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as pycoco
 
-from converters.formats.filling import fill
+from converters.formats.coco.filling import fill
 
 # pycocotools does not know NumPy 2's keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
