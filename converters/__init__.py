@@ -41,7 +41,7 @@ FORMATS: dict[str, str] = {
     "yolo": "converters.formats.yolo",
     "masks": "converters.formats.masks",
     "segformer": "converters.formats.hf.dataset",
-    "datumaro": "converters.formats.datumaro",
+    "datumaro": "converters.formats.datumaro.datumaro",
     "coco": "converters.formats.coco.coco",
     "ram_w600": "converters.formats.ram_w600",
 }

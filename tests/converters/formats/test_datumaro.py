@@ -14,7 +14,7 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 import converters
 from converters import DataError
-from converters.formats import datumaro
+from converters.formats.datumaro import datumaro
 from converters.masks import encode_coco_rle, pack, rasterize, rasterize_labels
 from converters.splits.split import make_split
 from converters.types import Frame, Instance, Sample

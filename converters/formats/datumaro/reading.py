@@ -14,7 +14,7 @@ from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw, turn_remedy
 from converters.files.json_files import parse_json
 from converters.files.names import normal_name
-from converters.formats.datumaro_shapes import is_beside_outline, shape_parts
+from converters.formats.datumaro.shapes import is_beside_outline, shape_parts
 from converters.formats.plausible import are_normalised, normalised_message
 from converters.formats.writing import read_index, record_fields
 from converters.types import Instance, LabelSpace, Sample

@@ -55,7 +55,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
-from converters.formats.datumaro_reading import DatumaroReader
+from converters.formats.datumaro.reading import DatumaroReader
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import encode_coco_rle, rasterize, whole_pixels
