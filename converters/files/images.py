@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import cv2
 import numpy as np
@@ -65,6 +65,27 @@ def stored_size_hw(content: bytes) -> tuple[int, int]:
         ValueError: as `read_size_hw`.
     """
     return read_header(io.BytesIO(content), len(content)).size_hw
+
+
+def turn_remedy(image: Path, said_hw: tuple[Any, ...], size_hw: tuple[int, int]) -> str:
+    """Say what to do where annotations are in the pixels of an image before its EXIF tag turns it.
+
+    Args:
+        image: its file.
+        said_hw: the height and width that the annotations speak of.
+        size_hw: those of the image as it is shown.
+
+    Returns:
+        The end of a message; "" where the image is not turned, or the sizes differ otherwise.
+    """
+    if said_hw != size_hw[::-1]:
+        return ""
+    with image.open("rb") as file:
+        if not read_header(file, os.fstat(file.fileno()).st_size).is_turned:
+            return ""
+    return (
+        ", because an EXIF tag turns the image: save it upright, with the annotations in its pixels"
+    )
 
 
 # --- the pixels that a sample means

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import struct
 import warnings
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -21,12 +21,13 @@ _HEADINGS = {
     "note": ("unnamed", "note", "비고"),
 }
 _SEXES = {"남": "M", "남자": "M", "남성": "M", "여": "F", "여자": "F", "여성": "F"}
+LARGEST_TABLE = 200_000_000
 # Control characters, also in the way that spreadsheets spell them: _x0008_.
 _CONTROL = re.compile(r"_x00[01][0-9A-Fa-f]_|[\x00-\x1f]")
 
 # What a damaged archive raises depends on where it is cut.
 _BROKEN = (
-    *(BadZipFile, OSError, EOFError, LookupError, SyntaxError, TypeError, ValueError),
+    *(zipfile.BadZipFile, OSError, EOFError, LookupError, SyntaxError, TypeError, ValueError),
     *(AttributeError, ArithmeticError, AssertionError, RuntimeError, struct.error, zlib.error),
 )
 
@@ -62,10 +63,22 @@ def read_patients(path: Path) -> dict[str, dict[str, Any]]:
     return patients
 
 
+def _check_size(path: Path) -> None:
+    """Make sure that a spreadsheet, which is a ZIP file, fits into memory."""
+    try:
+        with zipfile.ZipFile(path) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+    except _BROKEN:
+        return  # and no spreadsheet, which is found when it is read
+    if size > LARGEST_TABLE:
+        raise ValueError(f"expected a table of at most {LARGEST_TABLE} bytes, found {size}")
+
+
 def _rows(path: Path) -> list[tuple[Any, ...]]:
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
+    _check_size(path)
     try:
         # openpyxl warns of drop-down lists and styles, which do not matter here.
         with warnings.catch_warnings(action="ignore"):

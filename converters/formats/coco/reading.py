@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import Problems
-from converters.files.images import read_size_hw
+from converters.files.images import read_size_hw, turn_remedy
 from converters.formats.coco.documents import Document, Id, Record, entry_id
 from converters.formats.coco.images import ImageFinder
 from converters.formats.coco.names import known_documents, labels_of
@@ -237,7 +237,9 @@ def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
         for name, own in zip(("height", "width"), size_hw, strict=True)
     )
     if said != size_hw:
-        raise ValueError(f"expected height and width {said!r:.80} as is said here, found {size_hw}")
+        remedy = turn_remedy(image, said, size_hw)
+        found = f"found {size_hw}{remedy}"
+        raise ValueError(f"expected height and width {said!r:.80} as is said here, {found}")
     return size_hw
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import Problems
-from converters.files.images import is_image, read_size_hw
+from converters.files.images import is_image, read_size_hw, turn_remedy
 from converters.files.json_files import parse_json
 from converters.files.names import normal_name
 from converters.formats.datumaro.shapes import is_beside_outline, shape_parts
@@ -102,7 +102,7 @@ class DatumaroReader:
             self._check_new(path, fields["key"])
             image = self._image(path.stem, item, fields["key"])
             size_hw = read_size_hw(image)
-            _check_size(item, size_hw)
+            _check_size(item, image, size_hw)
             instances = self._instances(item, names, size_hw, fields, is_ours)
             yield Sample(image=image, size_hw=size_hw, instances=instances, **fields)
         except ValueError as error:
@@ -283,9 +283,10 @@ def _items(record: Record) -> list[Any]:
     return items
 
 
-def _check_size(item: Record, size_hw: tuple[int, int]) -> None:
-    image = item.get("image")
-    said = image.get("size") if isinstance(image, Mapping) else None
+def _check_size(item: Record, image: Path, size_hw: tuple[int, int]) -> None:
+    stated = item.get("image")
+    said = stated.get("size") if isinstance(stated, Mapping) else None
     if said and (not isinstance(said, list) or tuple(said) != size_hw):
-        what = tuple(said) if isinstance(said, list) else said
-        raise ValueError(f"expected an image of {what} (height, width), found {size_hw}")
+        said = tuple(said) if isinstance(said, list) else said
+        remedy = turn_remedy(image, said, size_hw) if isinstance(said, tuple) else ""
+        raise ValueError(f"expected an image of {said} (height, width), found {size_hw}{remedy}")

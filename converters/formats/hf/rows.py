@@ -18,9 +18,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 ROWS_PER_FILE = 100
 ROWS_PER_BATCH = 8
+# Of Parquet, which compresses: what is larger and hardly takes room in its file is no data set.
+LARGEST_PART = 1 << 31
+_MOST_TIMES_SMALLER = 100
 
 _TEXT, _NUMBER = ({"dtype": dtype, "_type": "Value"} for dtype in ("string", "int32"))
 _FIELDS = {
@@ -228,7 +232,6 @@ def scan_rows(file: Path, image: str, others: Sequence[str]) -> Iterator[dict[st
 
 def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     if file.suffix == ".arrow":
         # The other columns' bytes are mapped, but never touched.
@@ -238,7 +241,7 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
                 batch.validate(full=True)
                 yield batch
         return
-    with pq.ParquetFile(str(file)) as source:
+    with _open_parquet(str(file)) as source:
         yield from source.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns)
 
 
@@ -269,18 +272,34 @@ def _arrow_table(stamp: _Stamp) -> pa.Table:
 @lru_cache(maxsize=64)
 def _starts(stamp: _Stamp) -> tuple[int, ...]:
     """First row of each part of a file that is read at once, and the number of all rows."""
-    import pyarrow.parquet as pq
-
     if stamp[0].endswith(".arrow"):
         return 0, _arrow_table(stamp).num_rows
-    with pq.ParquetFile(stamp[0]) as file:
+    with _open_parquet(stamp[0]) as file:
         groups = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
     return tuple(accumulate(groups, initial=0))
 
 
 @lru_cache(maxsize=4)
 def _row_group(stamp: _Stamp, group: int) -> pa.Table:
+    with _open_parquet(stamp[0]) as file:
+        return file.read_row_group(group)
+
+
+def _open_parquet(path: str) -> pq.ParquetFile:
+    """Open a file whose parts fit into memory, as far as its footer says.
+
+    Raises:
+        ValueError: a broken file, or a few bytes that would become gigabytes.
+    """
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(stamp[0]) as file:
-        return file.read_row_group(group)
+    file = pq.ParquetFile(path)
+    for number in range(file.num_row_groups):
+        size = file.metadata.row_group(number).total_byte_size
+        if size > LARGEST_PART and size > _MOST_TIMES_SMALLER * Path(path).stat().st_size:
+            file.close()
+            raise ValueError(
+                f"expected parts of at most {LARGEST_PART} bytes, or files of about their size, "
+                f"found {size} bytes in a file of {Path(path).stat().st_size}"
+            )
+    return file

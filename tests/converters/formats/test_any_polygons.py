@@ -63,7 +63,7 @@ def filled(geometry: Polygon | MultiPolygon) -> np.ndarray:
     plane = np.zeros(AREA, np.uint8)
     for polygon in getattr(geometry, "geoms", [geometry]):
         lines = [polygon.exterior, *polygon.interiors]
-        whole = [np.rint(np.array(line.coords)[:-1]).astype(np.int32) for line in lines]
+        whole = [np.floor(np.array(line.coords)[:-1] + 0.5).astype(np.int32) for line in lines]
         plane |= cv2.fillPoly(np.zeros(AREA, np.uint8), whole, (1,))
     return plane
 

@@ -8,6 +8,7 @@ import unicodedata
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco_mask
 from shapely.geometry import box
 
@@ -265,6 +266,20 @@ def test_a_file_of_coco_is_left_out_and_said(folder):
 def test_no_file_at_all(folder):
     with pytest.raises(ValueError, match=r"expected annotations/\*.json in Datumaro's form"):
         folder.read()
+
+
+def test_a_size_before_the_turn_is_refused(folder):
+    folder.image("i.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = folder.root / "images" / "default" / "i.jpg"
+    Image.open(path).save(path, exif=exif)
+    item = {"id": "i", "annotations": [], "image": {"path": "i.jpg", "size": [16, 20]}}
+    folder.file("default", [item])
+    assert len(folder.read()) == 1
+    folder.file("default", [{**item, "image": {"path": "i.jpg", "size": list(SIZE)}}])
+    (problem,) = folder.problems()
+    assert "found (16, 20), because an EXIF tag turns the image: save it upright" in problem
 
 
 # --- names

@@ -454,3 +454,13 @@ def test_workbook_that_is_none_is_a_problem(tree, labels, content):
         write_workbook(path, ("person", "age"), (1, 2))
     with pytest.raises(DataError, match=r"meta_data\.xlsx: expected a (spreadsheet|column 'ID')"):
         converters.read(tree.root, labels=labels)
+
+
+def test_a_workbook_that_would_fill_the_memory(tree, labels, monkeypatch):
+    tree.hand("ID001/a", ("Ulna", A))
+    book = Workbook()
+    book.active.append(("ID", "age"))
+    book.save(tree.root / "meta_data.xlsx")
+    monkeypatch.setattr("converters.formats.handbone_patients.LARGEST_TABLE", 1000)
+    with pytest.raises(DataError, match=r"meta_data\.xlsx: expected a table of at most 1000 bytes"):
+        converters.read(tree.root, labels=labels)

@@ -157,3 +157,18 @@ def test_splits_of_any_name_are_read(write, labels):
     (out / "README.md").unlink()
     assert list(find_splits(out)) == ["train", "held-out"]
     assert len(converters.read(out, labels=labels)) == 6
+
+
+def test_a_file_that_would_fill_the_memory(write, labels, monkeypatch):
+    out = write("parquet")
+    for path in (out / "data").iterdir():
+        table = pq.read_table(path)
+        masks = [{"bytes": b"0" * 9_000_000, "path": None}] * len(table)
+        place = table.schema.get_field_index("mask")
+        column = pa.array(masks, table.schema.field("mask").type)
+        pq.write_table(table.set_column(place, "mask", column), path, compression="zstd")
+    monkeypatch.setattr(hf_rows, "LARGEST_PART", 500_000)
+    with pytest.raises(DataError, match="expected parts of at most 500000 bytes"):
+        converters.read(out, labels=labels)
+    with pytest.raises(ValueError, match="expected whole files of rows, found: expected parts of"):
+        hf_dataset.open_split(out, "train")
