@@ -138,7 +138,7 @@ BAD_OPTIONS = [
     (("--floor", "2"), "--floor: expected 0 to 1"),
     (("--on", "moon"), "--on moon: expected ray"),
     (("--format", "coco"), "--format coco: expected --data"),
-    (("--format", "store"), "expected a folder to write, found a file"),
+    (("--format", "store"), "or a prediction store to replace"),
     (("--labels", "waste"), "its classes are not those of 'waste'"),
 ]
 
