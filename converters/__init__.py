@@ -33,7 +33,7 @@ __all__ = [
 # A format is a module with
 #   matches(root) -> bool                                  is this folder in the format?
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
-#       "overlaps", "holes", "parts", "subpixels"; the first layout is the default
+#       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
 #   read(root, *, subset, labels, problems) -> list[Sample]   and/or
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
@@ -41,7 +41,7 @@ FORMATS: dict[str, str] = {
     "yolo": "converters.formats.yolo",
     "masks": "converters.formats.masks",
     "segformer": "converters.formats.hf.dataset",
-    "datumaro": "converters.formats.datumaro",
+    "datumaro": "converters.formats.datumaro.datumaro",
     "coco": "converters.formats.coco.coco",
     "ram_w600": "converters.formats.ram_w600",
 }
@@ -147,8 +147,13 @@ def _read(
     module = load_format(format or recognise(data))
     _check_folder(data)
     problems = Problems(data)
-    samples = module.read(data, subset=subset, labels=labels, problems=problems)
-    return sorted(cast("list[Sample]", samples), key=lambda sample: sample.key), problems
+    found = cast("list[Sample]", module.read(data, subset=subset, labels=labels, problems=problems))
+    samples: dict[str, Sample] = {}
+    for sample in found:
+        if (other := samples.setdefault(sample.key, sample)) is not sample:
+            what = f"expected one image of this key, found {other.image} and {sample.image}"
+            problems.add(sample.key, what, key=sample.key, group=sample.group)
+    return [samples[key] for key in sorted(samples)], problems
 
 
 def write(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 
-from converters.masks import EMPTY, CropMask, rasterize_labels, union_box
-from converters.types import Sample
+from converters.masks import EMPTY, CropMask, rasterize, rasterize_labels, union_box
+from converters.types import LabelSpace, Sample
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class ConversionLoss:
         holes: holes that were filled.
         parts: parts that were joined to another one, or lost.
         shared_px: pixels of two or more labels that lost at least one of them.
+        objects: objects that were joined with others of their class.
+        masks: the masks that were made of them.
     """
 
     samples: int = 0
@@ -31,6 +34,8 @@ class ConversionLoss:
     holes: int = 0
     parts: int = 0
     shared_px: int = 0
+    objects: int = 0
+    masks: int = 0
 
     @property
     def dice(self) -> dict[str, float]:
@@ -43,7 +48,7 @@ class ConversionLoss:
         return 1 - sum(1 - dice for dice in self.dice.values()) / max(1, len(self.images))
 
     def __bool__(self) -> bool:
-        return bool(self.missing or self.holes or self.parts or self.shared_px)
+        return bool(self.missing or self.holes or self.parts or self.shared_px or self.objects)
 
     def __add__(self, other: ConversionLoss) -> ConversionLoss:
         images = {k: self.images.get(k, 0) + n for k, n in other.images.items()}
@@ -55,6 +60,8 @@ class ConversionLoss:
             self.holes + other.holes,
             self.parts + other.parts,
             self.shared_px + other.shared_px,
+            self.objects + other.objects,
+            self.masks + other.masks,
         )
 
     def describe(self) -> str:
@@ -65,21 +72,44 @@ class ConversionLoss:
             "holes filled": self.holes,
             "parts joined": self.parts,
             "pixels that lost one of several labels": self.shared_px,
+            f"objects joined with others of their class into {self.masks} masks": self.objects,
         }
         found = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "pixels at outlines"
-        worst = sorted(self.dice.items(), key=lambda item: item[1])
         lines = [f"lost in {self.samples} images: {found}"]
-        lines += [f"  {label}: mean Dice {dice:.5f}" for label, dice in worst]
-        lines.append(
-            f"  all {len(self.images)} classes: mean Dice {self.ceiling:.5f}: the most that a "
-            "model can score that learns this without error"
-        )
+        if self.missing:
+            worst = sorted(self.dice.items(), key=lambda item: item[1])
+            lines += [f"  {label}: mean Dice {dice:.5f}" for label, dice in worst]
+            lines.append(
+                f"  all {len(self.images)} classes: mean Dice {self.ceiling:.5f}: the most that a "
+                "model can score that learns this without error"
+            )
         return "\n".join(lines)
 
 
 def lossless(sample: Sample) -> ConversionLoss:
     """Return the record of a sample that was converted to the pixel."""
     return ConversionLoss(1, {instance.label: 1 for instance in sample.instances})
+
+
+def joined_objects(sample: Sample, labels: LabelSpace) -> ConversionLoss:
+    """Return what a sample loses to the pixel-exact masks of its classes: which object is which.
+
+    Where every class occurs once, all that has its label is one object.
+
+    Args:
+        sample: as it was before the conversion.
+        labels: the classes.
+    """
+    kept = lossless(sample)
+    occurring = Counter(instance.label for instance in sample.instances)
+    several = {label for label, times in occurring.items() if times > 1 and not labels.once}
+    drawn = Counter(
+        instance.label
+        for instance in sample.instances
+        if instance.label in several and rasterize(instance.geometry, sample.size_hw).area
+    )
+    joined = [times for times in drawn.values() if times > 1]
+    return replace(kept, objects=sum(joined), masks=len(joined))
 
 
 def measure(sample: Sample, masks_back: Mapping[str, CropMask]) -> ConversionLoss:

@@ -73,7 +73,7 @@ def test_formats_keep_their_contract(name):
     assert hasattr(module, "read") or hasattr(module, "write")
     assert bool(module.LOSES) == hasattr(module, "write")
     for lost in module.LOSES.values():
-        assert lost <= {"overlaps", "holes", "parts", "subpixels"}
+        assert lost <= {"overlaps", "holes", "parts", "objects", "subpixels"}
 
 
 def test_an_unknown_format_is_refused():

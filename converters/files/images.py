@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import io
 import os
-import struct
-import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Protocol, cast
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageFile
 
+from converters.files.image_headers import read_header
 from converters.files.provenance import copy_file, link_or_copy
 from converters.types import Sample
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-# A crop keeps its image's suffix where that is a lossless format.
+# An image that is written anew keeps its suffix where that is a lossless format.
 _LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
-# What Pillow may take a file for, whatever its suffix.
-_KINDS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
-# What all networks and vendors read in the same way: grey, colour, or a palette without alpha.
-_MODES = frozenset({"1", "L", "P", "RGB"})
-_UPRIGHT = 1
-_PNG_END = b"IEND\xaeB`\x82"
-_JPEG_END = b"\xff\xd9"
-# PNG may carry its EXIF tags behind the pixels, and cameras leave notes behind a JPEG's end.
-_TAIL = 1 << 16
-# TIFF's tags: where the strips or tiles of pixels are, and their lengths in bytes.
-_TIFF_PIECES = ((273, 279), (324, 325))
-# What Pillow raises on broken headers; which of them depends on where they are broken.
-_BROKEN = (
-    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError),
-    *(AttributeError, AssertionError, NotImplementedError, struct.error, zlib.error),
-)
 
 Pixels = npt.NDArray[np.uint8]
 Enlarge = Callable[[Pixels, tuple[int, int]], Pixels]
@@ -56,10 +37,12 @@ def is_image(path: Path) -> bool:
 
 
 def read_size_hw(path: Path) -> tuple[int, int]:
-    """Read height and width in pixels from an image's header; the pixels stay unread.
+    """Read height and width in pixels from an image's header, as it is shown.
 
-    Libraries read images of 16 bits, with transparency, in CMYK, or turned by an EXIF tag in
-    different ways; masks would not fit what a network sees. They are refused.
+    An image that an EXIF tag turns has the size that it has then. The pixels stay unread, but for
+    an alpha channel's, which must be opaque everywhere. Libraries read images of 16 bits, with
+    transparent pixels or in CMYK in different ways; masks would not fit what a network sees. They
+    are refused.
 
     Raises:
         ValueError: the file is missing, cut off, has no header that can be read, is larger than
@@ -70,7 +53,7 @@ def read_size_hw(path: Path) -> tuple[int, int]:
         raise ValueError(f"expected an image, found {found}")
     try:
         with path.open("rb") as file:
-            return _checked_size(file, os.fstat(file.fileno()).st_size)
+            return read_header(file, os.fstat(file.fileno()).st_size).size_hw
     except OSError as error:
         raise ValueError(f"expected an image that can be read, found: {error.strerror}") from None
 
@@ -81,107 +64,7 @@ def stored_size_hw(content: bytes) -> tuple[int, int]:
     Raises:
         ValueError: as `read_size_hw`.
     """
-    return _checked_size(io.BytesIO(content), len(content))
-
-
-def _checked_size(file: BinaryIO, length: int) -> tuple[int, int]:
-    try:
-        # Pillow warns of odd tags, and of large images that it opens nevertheless.
-        with (
-            warnings.catch_warnings(action="ignore"),
-            Image.open(file, formats=_KINDS) as header,
-        ):
-            size_hw = header.height, header.width
-            problem = _find_problem(header, file, length)
-    except Image.DecompressionBombError:
-        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ValueError(f"expected at most {most} pixels, found more") from None
-    except _BROKEN:
-        raise ValueError("expected an image, found a file without a readable header") from None
-    if problem:
-        raise ValueError(problem)
-    return size_hw
-
-
-def _find_problem(header: ImageFile.ImageFile, file: BinaryIO, length: int) -> str:
-    """Say why an image cannot be used; "" where it can."""
-    behind = file.tell()
-    file.seek(max(0, length - _TAIL))
-    tail = file.read()
-    if min(header.size) < 1:
-        return f"expected pixels, found {header.height} x {header.width}"
-    if not _is_whole(header, file, tail, behind, length):
-        return "expected a whole image, found one that is cut off"
-    if kind := _unlike(header):
-        return f"expected 8 bits of grey or RGB, found {kind}: save it as 8-bit grey or RGB"
-    if (turned := _orientation(header, tail)) not in (0, _UPRIGHT):
-        return f"expected an upright image, found EXIF orientation {turned}: save it upright"
-    return ""
-
-
-def _unlike(header: ImageFile.ImageFile) -> str:
-    """What libraries read in different ways; "" where there is nothing of the kind."""
-    if header.mode not in _MODES:
-        return f"mode {header.mode}"
-    if "transparency" in header.info:
-        return "transparency"
-    # Pillow's mode of 16-bit colour is RGB; only the way in which it is stored tells.
-    if header.format in ("PNG", "TIFF") and ";16" in str(_storage(header)[2][0]):
-        return "16 bits"
-    return ""
-
-
-def _storage(header: ImageFile.ImageFile) -> tuple[str, int, tuple[Any, ...]]:
-    """How pixels are stored: codec, offset in the file, and what Pillow tells the codec."""
-    codec, _, offset, told = header.tile[0]
-    return codec, offset, told if isinstance(told, tuple) else (told,)
-
-
-def _orientation(header: ImageFile.ImageFile, tail: bytes) -> int:
-    # Pillow decodes a PNG to look for tags behind the pixels: only where there are some.
-    if header.format == "PNG" and b"eXIf" not in tail:
-        exif = Image.Image.getexif(header)
-    else:
-        exif = header.getexif()
-    return int(exif.get(ExifTags.Base.Orientation, _UPRIGHT))
-
-
-def _is_whole(
-    header: ImageFile.ImageFile, file: BinaryIO, tail: bytes, behind: int, length: int
-) -> bool:
-    """Tell whether the file goes on to the image's end, wherever that is stored.
-
-    Args:
-        header: the opened image.
-        file: its file.
-        tail: the file's last bytes.
-        behind: where in the file the header ends.
-        length: of the file, in bytes.
-    """
-    match header.format:
-        case "PNG":
-            return _PNG_END in tail or _PNG_END in _rest(file, 0)
-        case "JPEG" | "MPO":
-            # A thumbnail in the header has an end of its own.
-            near = tail[max(0, behind - (length - len(tail))) :]
-            return _JPEG_END in near or _JPEG_END in _rest(file, behind)
-        case "BMP":
-            codec, offset, told = _storage(header)
-            return codec != "raw" or offset + told[1] * header.height <= length
-        case "TIFF":
-            return _last_byte(header) <= length
-    return True
-
-
-def _rest(file: BinaryIO, start: int) -> bytes:
-    file.seek(start)
-    return file.read()
-
-
-def _last_byte(header: ImageFile.ImageFile) -> int:
-    tags: Any = getattr(header, "tag_v2", {})
-    pieces = (zip(tags.get(at, ()), tags.get(size, ()), strict=True) for at, size in _TIFF_PIECES)
-    return max((at + size for piece in pieces for at, size in piece), default=0)
+    return read_header(io.BytesIO(content), len(content)).size_hw
 
 
 # --- the pixels that a sample means
@@ -194,7 +77,7 @@ def lanczos(pixels: Pixels, size_hw: tuple[int, int]) -> Pixels:
 
 
 def read_pixels(sample: Sample, *, grey: bool = True, enlarge: Enlarge = lanczos) -> Pixels:
-    """Read a sample's pixels; a crop that is not stored is cut out and scaled.
+    """Read a sample's pixels, upright; a crop that is not stored is cut out and scaled.
 
     Args:
         sample: whose image is read.
@@ -222,33 +105,55 @@ def read_pixels(sample: Sample, *, grey: bool = True, enlarge: Enlarge = lanczos
 
 def _decode(sample: Sample, way: int) -> Pixels:
     try:
-        content = np.frombuffer(sample.image.read_bytes(), np.uint8)
+        content = sample.image.read_bytes()
     except OSError as error:
         raise ValueError(f"{sample.image}: expected an image: {error.strerror}") from None
     try:
-        flags = way | cv2.IMREAD_IGNORE_ORIENTATION
-        pixels = cv2.imdecode(content, flags) if content.size else None
+        return decode_image(content, way)
+    except ValueError as error:
+        raise ValueError(f"{sample.image}: {error}") from None
+
+
+def decode_image(content: bytes, way: int) -> Pixels:
+    """Decode an image file's content, turned by its EXIF tag, without its alpha channel.
+
+    Args:
+        content: of the file.
+        way: OpenCV's `IMREAD_GRAYSCALE` or `IMREAD_COLOR`.
+
+    Returns:
+        uint8 (H, W), or (H, W, 3) in OpenCV's order BGR.
+
+    Raises:
+        ValueError: not an image, or one of more pixels than OpenCV allows.
+    """
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), way) if content else None
     except cv2.error:
         pixels = None
     if pixels is None:
-        raise ValueError(f"{sample.image}: expected an image, found a file that is none")
+        raise ValueError("expected an image, found a file that is none")
     return cast("Pixels", pixels)
 
 
 def image_suffix(sample: Sample) -> str:
     """Return the suffix of the file that `put_image` makes."""
     suffix = sample.image.suffix
-    return ".png" if _is_pending(sample) and suffix.lower() not in _LOSSLESS else suffix
+    return ".png" if suffix.lower() not in _LOSSLESS and _is_made(sample) else suffix
 
 
 def image_bytes(sample: Sample, enlarge: Enlarge = lanczos) -> bytes:
-    """Return the content of a sample's image file; of a crop that is not stored, a lossless one.
+    """Return the content of the file that `put_image` makes.
+
+    It is the image's own, or a lossless one of a crop that is not stored, and of an image that a
+    program without EXIF tags or with transparency would see differently: upright, without tag and
+    without alpha channel.
 
     Raises:
         OSError: no such file.
         ValueError: as `read_pixels`.
     """
-    if not _is_pending(sample):
+    if not _is_made(sample):
         return sample.image.read_bytes()
     pixels = read_pixels(sample, grey=False, enlarge=enlarge)
     if (pixels == pixels[..., :1]).all():
@@ -266,7 +171,7 @@ class PutImage(Protocol):
 def put_image(
     sample: Sample, target: Path, enlarge: Enlarge = lanczos, links: bool = False
 ) -> None:
-    """Put a sample's image at `target`: a copy, or the crop.
+    """Put a sample's image at `target`: a copy, or a new file.
 
     Args:
         sample: whose image it is.
@@ -279,7 +184,7 @@ def put_image(
         OSError: no such file, or `target` exists.
         ValueError: as `read_pixels`.
     """
-    if isinstance(sample.image, Path) and not _is_pending(sample):
+    if isinstance(sample.image, Path) and not _is_made(sample):
         (link_or_copy if links else copy_file)(sample.image, target)
         return
     content = image_bytes(sample, enlarge)
@@ -288,5 +193,17 @@ def put_image(
         file.write(content)
 
 
-def _is_pending(sample: Sample) -> bool:
-    return sample.frame is not None and not sample.frame.is_stored
+def _is_made(sample: Sample) -> bool:
+    """Tell whether a sample's image is not written as its file is."""
+    if sample.frame is not None and not sample.frame.is_stored:
+        return True
+    image = sample.image
+    try:
+        if isinstance(image, Path):
+            with image.open("rb") as file:
+                return not read_header(file, os.fstat(file.fileno()).st_size).is_plain
+        content = image.read_bytes()
+        return not read_header(io.BytesIO(content), len(content)).is_plain
+    except (OSError, ValueError):
+        # Whoever copies it says what is wrong.
+        return False

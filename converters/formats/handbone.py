@@ -7,8 +7,8 @@
     DATA/meta_data.xlsx                                      (optional)
     DATA/images.json                                         (optional; written by us)
 
-An image and its JSON belong together by folder and stem. What the JSON says about the image (a name
-ending in .jpg, a size of 3060) is not true and is not read.
+An image and its JSON belong together by folder and stem, however these write accents. What the JSON
+says about the image (a name ending in .jpg, a size of 3060) is not true and is not read.
 
 Writing puts a sample where its key says, if that has the form above. Any other key goes to
 `train/DCM/GROUP/STEM`, or to `test` if it begins with `test/`: STEM is its last part, with a number
@@ -41,6 +41,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json, load_json
+from converters.files.names import normal_name
 from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
 from converters.formats.plausible import keep_plausible
@@ -170,10 +171,10 @@ def _points(polygon: Polygon) -> list[list[float]]:
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
     """Read the samples of a competition tree.
 
-    Without `images.json`, a sample's key is the image's path below `root` without its suffix, its
-    group the folder `IDxxx`. Attributes are the patient's row of `meta_data.xlsx` (age, sex,
-    weight, height, note, as far as it has them) and what `images.json` has. Links in the tree are
-    followed, wherever they lead.
+    Without `images.json`, a sample's key is the image's path below `root` without its suffix and
+    with its accents composed, its group the folder `IDxxx`. Attributes are the patient's row of
+    `meta_data.xlsx` (age, sex, weight, height, note, as far as it has them) and what `images.json`
+    has. Links in the tree are followed, wherever they lead.
 
     Args:
         root: folder that holds `train` and/or `test`.
@@ -188,11 +189,16 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: the subset is not there.
     """
     subsets = [name for name in _ANNOTATIONS if subset in (name, "all")]
-    present = [name for name in subsets if (root / name / "DCM").is_dir()]
-    if not present:
+    # Annotations without a folder of images have lost it.
+    present = [name for name in subsets if any(place.is_dir() for place in _folders(root, name))]
+    if not any((root / name / "DCM").is_dir() for name in present):
         raise ValueError(f"{root}: expected a folder {subset}/DCM with images, found none")
     reader = _Reader(root, labels, problems, _patients(root, problems), _index(root, problems))
     return [sample for name in present for sample in reader.samples(name)]
+
+
+def _folders(root: Path, subset: str) -> tuple[Path, Path]:
+    return root / subset / "DCM", root.joinpath(*_ANNOTATIONS[subset])
 
 
 def _patients(root: Path, problems: Problems) -> dict[str, dict[str, Any]]:
@@ -225,7 +231,7 @@ def _index(root: Path, problems: Problems) -> dict[str, dict[str, Any]]:
             fields = record_fields(record)
             if owners.setdefault(fields["key"], place) != place:
                 raise ValueError(f"expected another key than that of '{owners[fields['key']]}'")
-            index[place] = {**fields, "size_hw": record.get("size_hw")}
+            index[normal_name(place)] = {**fields, "size_hw": record.get("size_hw")}
         except (OverflowError, ValueError) as error:
             problems.add(path, f"'{place:.80}': {error}", key=place)
     return index
@@ -246,6 +252,9 @@ class _Reader:
         files = self._by_place("/".join(_ANNOTATIONS[subset]), folder, _is_json)
         for place in sorted(set(files) - set(images)):
             self._report(files[place], "expected an image of this name, found none", place)
+        for place in sorted(set(self.index) - set(images) - set(files)):
+            if place.startswith(f"{folder}/"):
+                self._report(self.root / place, f"expected an image as {INDEX} says", place)
         for place, image in images.items():
             if place not in files and subset == "train":
                 self._report(image, "expected a JSON file of this name, found none", place)
@@ -283,10 +292,10 @@ class _Reader:
         found: dict[str, Path] = {}
         root = self.root / folder
         for path in sorted(filter(wanted, chain(root.glob("*"), root.glob("*/*/*")))):
-            key = path.relative_to(self.root).with_suffix("").as_posix()
+            key = normal_name(path.relative_to(self.root).with_suffix("").as_posix())
             self.problems.add(path, f"expected it at {folder}/GROUP/{path.name}", key=key)
         for path in sorted(filter(wanted, root.glob("*/*"))):
-            place = f"{images}/{path.parent.name}/{path.stem}"
+            place = normal_name(f"{images}/{path.parent.name}/{path.stem}")
             if place in found:
                 other = found[place].name
                 self._report(path, f"expected one file of this name, found also {other}", place)

@@ -12,14 +12,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.formats.mask_pixels import VOID, MaskPixels, read_mask_pixels
 from converters.masks import CropMask, Mask, crop, pack, unpack_labels
 from converters.types import LabelSpace
 
+LAYOUTS = ("packed", "per-class", "groups", "index")
 CLASSES_PER_FILE = 32
 SET = 255
 # Twenty-nine classes need some hundred steps; the bound is for graphs that nobody has met yet.
 MOST_STEPS = 50_000
+_SHOWN = 5
 Pixels = npt.NDArray[Any]
+Size = tuple[int, int]
 
 # --- bit-packed masks as PNG
 
@@ -42,17 +46,24 @@ def encode_mask(packed: Mask) -> bytes:
     return bytes(cv2.imencode(".png", bgra)[1])
 
 
-def decode_mask(png: bytes, name: str) -> Mask:
+def decode_mask(
+    png: bytes, name: str, classes: int = CLASSES_PER_FILE, size_hw: Size | None = None
+) -> Mask:
     """Return the bit-packed mask of a PNG, uint8 (H, W, 4).
 
     Args:
         png: the file's content.
         name: what errors call it.
+        classes: how many bits may be set, the first ones.
+        size_hw: the image's height and width; None where they are not known.
 
     Raises:
-        ValueError: not a PNG of four 8-bit channels.
+        ValueError: not a PNG of four 8-bit channels, one of another size, or other bits are set.
     """
-    return _named_bits(_decode(png), name)
+    try:
+        return _bits(read_mask_pixels(png, size_hw), classes)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def read_mask(path: Path, labels: LabelSpace) -> Mask:
@@ -62,37 +73,34 @@ def read_mask(path: Path, labels: LabelSpace) -> Mask:
         ValueError: no such file, or not such a mask.
     """
     try:
-        packed = _named_bits(read_png(path), str(path))
+        packed = decode_mask(path.read_bytes(), str(path), len(labels))
     except OSError as error:
         raise ValueError(f"{path}: expected a mask: {error.strerror}") from None
     return np.ascontiguousarray(packed[..., : (len(labels) + 7) // 8])
 
 
-def read_png(path: Path) -> Pixels | None:
-    """Read a file's pixels as they are stored; None where it is no image.
-
-    Raises:
-        OSError: no such file.
-    """
-    return _decode(path.read_bytes())
-
-
-def _decode(png: bytes) -> Pixels | None:
-    return cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) if png else None
-
-
-def _named_bits(bgra: Pixels | None, name: str) -> Mask:
-    try:
-        return _bits(bgra)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+def _bits(pixels: MaskPixels, classes: int) -> Mask:
+    packed = pixels.values
+    if packed.ndim != 3 or packed.shape[2] != 4 or packed.dtype != np.uint8:
+        raise ValueError(
+            "expected an RGBA image of 8 bits, a bit for each class (layout 'packed'), found "
+            f"{pixels.describe()}: {_remedy(pixels)}"
+        )
+    used = np.unpackbits(np.bitwise_or.reduce(packed, axis=(0, 1)), bitorder="little")
+    if others := np.flatnonzero(used[classes:]).tolist():
+        first = classes + others[0]
+        raise ValueError(
+            f"expected the bits 0 to {classes - 1}, one for each class, found bit {first} "
+            f"({['red', 'green', 'blue', 'alpha'][first // 8]}) set, which is no class: "
+            "a mask in colours is not read; save one mask for each class, or class numbers"
+        )
+    return packed
 
 
-def _bits(bgra: Pixels | None) -> Mask:
-    if bgra is None or bgra.ndim != 3 or bgra.shape[2] != 4 or bgra.dtype != np.uint8:
-        found = "none" if bgra is None else f"{bgra.dtype} {bgra.shape}"
-        raise ValueError(f"expected an RGBA image of 8 bits, found {found}")
-    return np.ascontiguousarray(bgra[..., [2, 1, 0, 3]], dtype=np.uint8)
+def _remedy(pixels: MaskPixels) -> str:
+    if pixels.values.ndim == 2:
+        return "for class numbers write 'layout: index' into masks.yaml"
+    return "a mask in colours is not read; save one mask for each class, or class numbers"
 
 
 # --- layouts
@@ -106,11 +114,13 @@ class MaskLayout:
         name: `packed`, `per-class`, `groups` or `index`.
         labels: the classes.
         folders: folder below `masks` -> the classes that its files hold.
+        void: a value of index maps that means no class, beside 0.
     """
 
     name: str
     labels: LabelSpace
     folders: Mapping[str, tuple[str, ...]]
+    void: int | None = None
 
     def files(self, masks: Mapping[str, CropMask], size_hw: tuple[int, int]) -> dict[str, bytes]:
         """Return folder -> PNG of a sample's masks; a file that is not there is an empty one."""
@@ -126,28 +136,36 @@ class MaskLayout:
         }
         return {folder: bytes(cv2.imencode(".png", plane)[1]) for folder, plane in planes.items()}
 
-    def masks(self, folder: str, pixels: Pixels | None) -> dict[str, CropMask]:
+    def masks(self, folder: str, pixels: MaskPixels) -> dict[str, CropMask]:
         """Return the masks that have pixels in a file; mirrors `files`.
 
         Args:
             folder: where the file lies.
-            pixels: the file's, as they are stored; None where it is no image.
+            pixels: what it holds.
 
         Raises:
             ValueError: an image of another kind, or with values that mean nothing here.
         """
+        names = self.folders[folder]
         if self.name == "packed":
-            return unpack_labels(_bits(pixels), LabelSpace("some", self.folders[folder]))
-        dtype = self._dtype(folder)
-        if pixels is None or pixels.ndim != 2 or pixels.dtype != dtype:
-            found = "none" if pixels is None else f"{pixels.dtype} {pixels.shape}"
-            raise ValueError(f"expected a grey image of {8 * dtype.itemsize} bits, found {found}")
+            return unpack_labels(_bits(pixels, len(names)), LabelSpace("some", names))
+        grey = pixels.values
+        if grey.ndim != 2:
+            found = f"{pixels.describe()}: {_remedy(pixels)}"
+            raise ValueError(f"expected grey values or a palette's indexes, found {found}")
         values = self._values(folder)
-        present = np.flatnonzero(np.bincount(pixels.ravel()))
-        if unknown := sorted(set(present.tolist()) - {0, *values.values()}):
-            known = ", ".join(f"{value} ({name})" for name, value in values.items())
-            raise ValueError(f"expected the values 0 (none), {known:.80}; found {unknown[0]}")
-        return {n: crop(pixels == v) for n, v in values.items() if v in present}
+        if self.name == "per-class":
+            values = dict.fromkeys(values, pixels.top)
+        present = set(np.flatnonzero(np.bincount(grey.ravel())).tolist())
+        if unknown := sorted(present - {0, *values.values(), *self.voids(pixels)}):
+            raise ValueError(_unknown_values(unknown, values))
+        return {n: crop(grey == v) for n, v in values.items() if v in present}
+
+    def voids(self, pixels: MaskPixels) -> set[int]:
+        """Return the values that mean no class in an index map, beside 0."""
+        if self.name == "per-class" or len(self.labels) >= VOID:
+            return set()
+        return {VOID} & {self.void, VOID if pixels.has_void else None}
 
     def _values(self, folder: str) -> dict[str, int]:
         names = self.folders[folder]
@@ -167,6 +185,15 @@ class MaskLayout:
             x, y, width, height = masks[name].box_xywh
             plane[y : y + height, x : x + width][masks[name].pixels != 0] = values[name]
         return plane
+
+
+def _unknown_values(unknown: Sequence[int], values: Mapping[str, int]) -> str:
+    known = ", ".join(f"{value} ({name})" for name, value in values.items())
+    remedy = ""
+    if VOID in unknown and SET not in values.values():
+        remedy = ": if 255 means no class, write 'void: 255' into masks.yaml"
+    found = ", ".join(map(str, unknown[:_SHOWN])) + (", ..." if len(unknown) > _SHOWN else "")
+    return f"expected the values 0 (none), {known:.80}; found {found}{remedy}"
 
 
 def _only(masks: Mapping[str, CropMask], names: Iterable[str]) -> dict[str, CropMask]:

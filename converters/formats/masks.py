@@ -23,12 +23,18 @@ pixel. Overlaps are lost: of two objects the one that is smaller in the image li
 one size, the class that comes later). `masks.yaml` says what mean Dice is left to reach at most.
 
 Index maps have 8 bits a pixel, and 16 beyond 255 classes.
+
+What is read: PNG files of these layouts, whoever made them. An index map may be a grey image of any
+number of bits, or one with a palette, whose indexes count and whose colours do not: but for the
+colour that PASCAL VOC gives to "void", which makes 255 no class, as `void: 255` in masks.yaml does.
+Any other value that is no class is an error, and so are bits beyond the classes, masks in colours,
+and an image or a mask without its partner.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -38,7 +44,7 @@ import cv2
 import yaml
 
 from converters.errors import Problems
-from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
+from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.mask_layouts import (
@@ -46,18 +52,20 @@ from converters.formats.mask_layouts import (
     class_folders,
     color_graph,
     packed_folders,
-    read_png,
 )
-from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
-from converters.loss import ConversionLoss, lossless, measure
-from converters.masks import CropMask, outline, rasterize_labels, share_pixels
-from converters.types import Instance, LabelSpace, Sample
+from converters.formats.mask_pixels import MaskPixels
+from converters.formats.masks_reading import MasksReader, mask_file
+from converters.formats.writing import WriteTarget, check_labels, sample_record
+from converters.loss import ConversionLoss, joined_objects, measure
+from converters.masks import CropMask, rasterize_labels, share_pixels
+from converters.types import LabelSpace, Sample
 
+_LOST = frozenset({"objects", "subpixels"})
 LOSES = {
-    "packed": frozenset({"subpixels"}),
-    "per-class": frozenset({"subpixels"}),
-    "groups": frozenset({"subpixels"}),
-    "index": frozenset({"overlaps", "subpixels"}),
+    "packed": _LOST,
+    "per-class": _LOST,
+    "groups": _LOST,
+    "index": _LOST | {"overlaps"},
 }
 
 
@@ -72,7 +80,7 @@ def matches(root: Path) -> bool:
 def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples with their masks; a split is laid beside them and moves no file.
 
-    Only the layout `index` loses something, where objects overlap.
+    Objects of one class become one mask, and the layout `index` loses pixels where objects overlap.
     """
     (target.folder / "masks").mkdir()
     (target.folder / "images").mkdir()
@@ -117,7 +125,7 @@ def _write_sample(
     drawn = rasterize_labels(sample.instances, sample.size_hw)
     masks = {name: mask for name, mask in drawn.items() if mask.area}
     for place, png in layout.files(masks, sample.size_hw).items():
-        path = _mask_file(folder, place, sample.key)
+        path = mask_file(folder, place, sample.key)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(png)
     put(sample, folder / "images" / (sample.key + image_suffix(sample)))
@@ -126,12 +134,14 @@ def _write_sample(
 
 
 def _loss(layout: MaskLayout, sample: Sample, masks: Mapping[str, CropMask]) -> ConversionLoss:
+    joined = joined_objects(sample, layout.labels)
     if layout.name != "index":
-        return lossless(sample)
+        return joined
     painted = layout.paint("", masks, sample.size_hw)
     if cv2.countNonZero(painted) == sum(mask.area for mask in masks.values()):
-        return lossless(sample)
-    return measure(sample, layout.masks("", painted))
+        return joined
+    measured = measure(sample, layout.masks("", MaskPixels(painted)))
+    return replace(measured, objects=joined.objects, masks=joined.masks)
 
 
 def _layout_yaml(layout: MaskLayout, loss: ConversionLoss) -> str:
@@ -157,7 +167,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             `packed`, without `images.json` all that lies in `images` counts.
         subset: `test` are the keys below `test/`, `train` all others, `all` both.
         labels: the classes; must be those of `labels.yaml`.
-        problems: takes down masks and images that are missing or broken.
+        problems: takes down masks and images that are missing, broken, or without a partner.
 
     Returns:
         Samples, one instance for each class that has pixels.
@@ -168,114 +178,4 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     names = LabelSpace.load(str(root / "labels.yaml")).names
     if names != labels.names:
         raise ValueError(f"{root}: expected the classes of '{labels.name}', found {names!r:.80}")
-    layout = _read_layout(root, labels)
-    images = _find_images(root)
-    samples: list[Sample] = []
-    for key, record in _read_index(root, images).items():
-        if subset == "all" or (subset == "test") == key.startswith("test/"):
-            samples += _read_sample(root, images.get(key, []), layout, record, problems)
-    return samples
-
-
-def _read_sample(
-    root: Path,
-    images: Sequence[Path],
-    layout: MaskLayout,
-    record: Mapping[str, Any],
-    problems: Problems,
-) -> list[Sample]:
-    key, group = str(record["key"]), str(record.get("group", ""))
-    try:
-        fields = record_fields(record)
-        if len(images) != 1:
-            raise ValueError(f"expected one image of this name, found {len(images)}")
-        size_hw = read_size_hw(images[0])
-    except ValueError as error:
-        problems.add(root / "images" / key, error, key=key, group=group)
-        return []
-    masks: dict[str, CropMask] = {}
-    for folder in _folders_of(root, layout, record):
-        path = _mask_file(root, folder, key)
-        try:
-            masks.update(_read_file(path, folder, layout, size_hw))
-        except ValueError as error:
-            problems.add(path, error, key=key, group=group)
-    instances = tuple(Instance(n, outline(masks[n])) for n in layout.labels.names if n in masks)
-    return [Sample(image=images[0], size_hw=size_hw, instances=instances, **fields)]
-
-
-def _mask_file(root: Path, folder: str, key: str) -> Path:
-    # Keys may hold dots: the suffix is added, never replaced.
-    return root / "masks" / folder / (key + ".png")
-
-
-def _read_index(root: Path, images: Mapping[str, list[Path]]) -> dict[str, dict[str, Any]]:
-    path = root / "images.json"
-    if not path.is_file():
-        return {key: {"key": key} for key in images}
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        return {str(key): {**record, "key": str(key)} for key, record in index.items()}
-    except (OSError, AttributeError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected keys with their groups, found: {error!r}") from None
-
-
-def _find_images(root: Path) -> dict[str, list[Path]]:
-    folder = root / "images"
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if is_image(path):
-            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
-    return found
-
-
-def _read_layout(root: Path, labels: LabelSpace) -> MaskLayout:
-    path = root / "masks.yaml"
-    if not path.is_file():
-        return MaskLayout("packed", labels, packed_folders(labels))
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-        name = str(record["layout"])
-        folders = {str(f): tuple(names) for f, names in record.get("folders", {}).items()}
-    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected a layout of masks, found: {error!r}") from None
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, found: {error}") from None
-    if name not in LOSES:
-        raise ValueError(f"{path}: expected a layout of {', '.join(LOSES)}, found '{name}'")
-    if name in ("packed", "index"):
-        folders = packed_folders(labels) if name == "packed" else {"": labels.names}
-    held = [label for names in folders.values() for label in names]
-    if sorted(map(str, held)) != sorted(labels.names):
-        raise ValueError(f"{path}: expected every class in one folder, found {held!r:.80}")
-    if any(Path(folder).is_absolute() or ".." in Path(folder).parts for folder in folders):
-        raise ValueError(f"{path}: expected folders below 'masks', found others")
-    if name == "per-class" and any(len(names) > 1 for names in folders.values()):
-        raise ValueError(f"{path}: expected one class a folder, found several")
-    return MaskLayout(name, labels, folders)
-
-
-def _folders_of(root: Path, layout: MaskLayout, record: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the folders in which a sample has a file."""
-    drawn = record.get("drawn")
-    for folder, names in layout.folders.items():
-        if layout.name != "per-class":
-            yield folder
-        elif drawn is None:
-            if _mask_file(root, folder, str(record["key"])).is_file():
-                yield folder
-        elif names[0] in drawn:
-            yield folder
-
-
-def _read_file(
-    path: Path, folder: str, layout: MaskLayout, size_hw: tuple[int, int]
-) -> dict[str, CropMask]:
-    try:
-        pixels = read_png(path)
-    except OSError as error:
-        raise ValueError(f"expected a mask: {error.strerror}") from None
-    masks = layout.masks(folder, pixels)
-    if pixels is not None and pixels.shape[:2] != size_hw:
-        raise ValueError(f"expected a mask of {size_hw}, found {pixels.shape[:2]}")
-    return masks
+    return MasksReader.open(root, labels, problems).samples(subset)

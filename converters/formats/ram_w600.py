@@ -56,6 +56,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     if not files:
         raise ValueError(f"{root}: expected masks/*/*.npy of subset '{subset}', found none")
     names = LabelSpace.load("ram_w600").names
+    _note_images_without_masks(root, problems)
     samples: list[Sample] = []
     nameless: dict[str, int] = {}
     for file in files:
@@ -84,6 +85,17 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             f"{times} images; choose it by --labels ram_w600",
         )
     return samples
+
+
+def _note_images_without_masks(root: Path, problems: Problems) -> None:
+    masks = {file.stem for file in _mask_files(root, "all")}
+    images = [
+        path
+        for base in (root / "BoneSegmentation", root)
+        for path in sorted((base / "images").glob("[!.]*.bmp"))
+    ]
+    if alone := [path.name for path in images if path.stem not in masks]:
+        problems.note(f"images: {len(alone)} left out that have no masks ({alone[0]}, ...)")
 
 
 def _mask_files(root: Path, subset: str) -> Iterator[Path]:

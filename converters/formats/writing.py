@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from converters.files.images import Enlarge, PutImage, put_image
-from converters.files.json_files import load_json
+from converters.files.json_files import read_json
 from converters.files.provenance import result_folder
 from converters.parallel import map_ordered
 from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
+
+INDEX = "images.json"
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -126,22 +128,39 @@ def sample_record(sample: Sample) -> dict[str, Any]:
     return record
 
 
-def record_fields(record: Mapping[str, Any]) -> dict[str, Any]:
+def record_fields(record: Any) -> dict[str, Any]:
     """Return the fields of `Sample` that a record of `sample_record` holds, but for the size.
 
     Raises:
         ValueError: not such a record.
     """
+    if not isinstance(record, Mapping):
+        raise ValueError(f"expected key, group and frame of an image, found {record!r:.60}")
+    fields = {"key": _text(record, "key"), "group": _text(record, "group", "")}
+    attributes = record.get("attributes") or {}
+    if not isinstance(attributes, Mapping):
+        raise ValueError(f"expected 'attributes' to have names, found {attributes!r:.60}")
+    frame = record.get("frame")
+    framed = {"frame": _frame(frame)} if frame else {}
+    return {**fields, "attributes": dict(attributes), **framed}
+
+
+def _text(record: Mapping[str, Any], name: str, default: Any = None) -> str:
+    value = record.get(name, default)
+    if not isinstance(value, str):
+        raise ValueError(f"expected '{name}' to be a text, found {value!r:.60}")
+    return value
+
+
+def _frame(record: Any) -> Frame:
     try:
-        fields: dict[str, Any] = {"key": str(record["key"]), "group": str(record.get("group", ""))}
-        fields["attributes"] = dict(record.get("attributes") or {})
-        if frame := record.get("frame"):
-            x, y, width, height = (int(value) for value in frame["box_xywh"])
-            full_h, full_w = (int(value) for value in frame["full_hw"])
-            fields["frame"] = Frame((x, y, width, height), (full_h, full_w))
-    except (AttributeError, KeyError, OverflowError, TypeError) as error:
-        raise ValueError(f"expected key, group and frame of an image, found {error!r}") from None
-    return fields
+        x, y, width, height = (int(value) for value in record["box_xywh"])
+        full_h, full_w = (int(value) for value in record["full_hw"])
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        raise ValueError(
+            f"expected 'frame' with 'box_xywh' and 'full_hw' in pixels, found {record!r:.60}"
+        ) from None
+    return Frame((x, y, width, height), (full_h, full_w))
 
 
 def read_index(root: Path) -> dict[str, dict[str, Any]]:
@@ -150,11 +169,30 @@ def read_index(root: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: a file that is no such index.
     """
-    path = root / "images.json"
+    fields: dict[str, dict[str, Any]] = {}
+    for name, record in (load_index(root) or {}).items():
+        try:
+            fields[name] = record_fields(record)
+        except ValueError as error:
+            raise ValueError(f"{root / INDEX}: '{name:.80}': {error}") from None
+    return fields
+
+
+def load_index(root: Path) -> dict[str, dict[str, Any]] | None:
+    """Read `images.json`, name -> what it says of that image; None where there is none.
+
+    Raises:
+        ValueError: a file that is no such index.
+    """
+    path = root / INDEX
     if not path.is_file():
-        return {}
-    try:
-        index = load_json(path)
-        return {str(name): record_fields(record) for name, record in index.items()}
-    except (AttributeError, ValueError) as error:
-        raise ValueError(f"{path}: expected names with their keys, found: {error}") from None
+        return None
+    what = "names with their keys"
+    index = read_json(path, what)
+    if not isinstance(index, dict):
+        raise ValueError(f"{path}: expected {what}, found {index!r:.60}")
+    for name, record in index.items():
+        if not isinstance(record, dict):
+            found = f"'{name:.80}': {record!r:.60}"
+            raise ValueError(f"{path}: expected {what}, found {found}")
+    return index

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,6 +13,7 @@ from shapely.geometry import Polygon
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
+from converters.files.names import normal_name
 from converters.formats.writing import read_index
 from converters.strict_yaml import read_mapping, read_yaml
 from converters.types import Instance, LabelSpace, Sample
@@ -195,7 +195,7 @@ class YoloReader:
         self._config, self._labels, self._problems = config, labels, problems
         self._root = config.root
         self._index = read_index(self._root)
-        self._names = {_normal(name): name for name in self._index}
+        self._names = {normal_name(name): name for name in self._index}
         self._classes = {n: labels.canonical(name) for n, name in config.names.items()}
         self._unknown: dict[int, int] = {}
         if not any(self._classes.values()):
@@ -229,7 +229,7 @@ class YoloReader:
         known = {
             folder: _label_files(folder) for folder in {_label_place(i).parent for i in images}
         }
-        pairs = {i: known[(p := _label_place(i)).parent].get(_normal(p.stem)) for i in images}
+        pairs = {i: known[(p := _label_place(i)).parent].get(normal_name(p.stem)) for i in images}
         self._check_shared(pairs)
         used = set(pairs.values())
         orphans = sorted(f for own in known.values() for f in own.values() if f not in used)
@@ -247,7 +247,7 @@ class YoloReader:
                 f"{self._root}: expected images and label files of the same names, found "
                 f"{lists[0]}, and {lists[1]}"
             )
-        named = [image for image in without if _normal(image.stem) in self._names]
+        named = [image for image in without if normal_name(image.stem) in self._names]
         for image in named:
             self._problems.add(image, "expected its label file, which was written, found none")
         if without and not named:
@@ -304,7 +304,7 @@ class YoloReader:
 
     def _read(self, image: Path, file: Path | None) -> Sample | None:
         place = image.relative_to(self._root)
-        own = self._names.get(_normal(image.stem), "")
+        own = self._names.get(normal_name(image.stem), "")
         fields = self._index.get(own, {"key": place.with_suffix("").as_posix()})
         report = partial(self._problems.add, key=fields["key"], group=fields.get("group", ""))
         try:
@@ -380,11 +380,7 @@ def _label_files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
     paths = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".txt"]
-    return {_normal(path.stem): path for path in paths if not path.name.startswith("._")}
-
-
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    return {normal_name(path.stem): path for path in paths if not path.name.startswith("._")}
 
 
 def _some(names: Any, what: str) -> str:

@@ -26,7 +26,7 @@ class FoldRow:
     Attributes:
         name: such as `fold 0`, or `all`.
         images: number of images.
-        groups: number of patients.
+        groups: number of patients; None where none is known.
         bent: share of the images that are bent; None where no posture is known.
         areas: group of classes -> mean area of its classes relative to all images'; 1 is equal.
         rare: classes in less than half as large a share of the images as in all.
@@ -35,7 +35,7 @@ class FoldRow:
 
     name: str
     images: int
-    groups: int
+    groups: int | None
     bent: float | None
     areas: Mapping[str, float]
     rare: tuple[str, ...]
@@ -50,11 +50,14 @@ class SplitTable:
 
     def __str__(self) -> str:
         parts = list(self.rows[0].areas)
-        lines = [["", "images", "patients", "bent", *(f"area {part}" for part in parts)]]
+        has_groups = self.rows[0].groups is not None
+        counts = ["images", "patients"] if has_groups else ["images"]
+        lines = [["", *counts, "bent", *(f"area {part}" for part in parts)]]
         for row in self.rows:
             bent = "-" if row.bent is None else f"{100 * row.bent:.1f} %"
             areas = [f"{row.areas[part]:.3f}" if part in row.areas else "-" for part in parts]
-            lines.append([row.name, str(row.images), str(row.groups), bent, *areas])
+            numbers = [str(row.images), str(row.groups)] if has_groups else [str(row.images)]
+            lines.append([row.name, *numbers, bent, *areas])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(map(str.rjust, line, widths)).rstrip() for line in lines]
         for row in self.rows[1:]:
@@ -84,17 +87,19 @@ def describe(split: Split, samples: Iterable[Sample], labels: LabelSpace) -> Spl
 @dataclass(frozen=True)
 class _Facts:
     group: str
+    is_known: bool
     is_bent: bool | None
     areas: Mapping[str, float]
 
 
 def _facts(sample: Sample, labels: LabelSpace) -> _Facts:
-    return _Facts(sample.patient, is_bent(sample, labels), areas_of(sample))
+    return _Facts(sample.patient, bool(sample.group), is_bent(sample, labels), areas_of(sample))
 
 
 def _fold_row(
     name: str, chosen: Mapping[str, _Facts], whole: Mapping[str, _Facts], labels: LabelSpace
 ) -> FoldRow:
+    has_groups = any(facts.is_known for facts in whole.values())
     postures = [facts.is_bent for facts in chosen.values() if facts.is_bent is not None]
     ours, everywhere = _areas_by_class(chosen, labels), _areas_by_class(whole, labels)
     parts = labels.groups or {"all": labels.names}
@@ -110,7 +115,7 @@ def _fold_row(
     return FoldRow(
         name=name,
         images=len(chosen),
-        groups=len({facts.group for facts in chosen.values()}),
+        groups=len({facts.group for facts in chosen.values()}) if has_groups else None,
         bent=float(np.mean(postures)) if postures else None,
         areas={part: float(np.mean(found)) for part, found in ratios.items() if found},
         rare=tuple(label for label, share in shares.items() if 0 < share < _RARE),

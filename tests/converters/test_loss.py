@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from shapely.geometry import box
 
-from converters.loss import ConversionLoss, lossless, measure
+from converters.loss import ConversionLoss, joined_objects, lossless, measure
 from converters.masks import CropMask, rasterize_labels
+from converters.types import Instance, LabelSpace
 
 
 def test_nothing_lost(sample):
@@ -55,3 +59,26 @@ def test_sum_is_the_mean_over_the_images_of_a_label(draw):
     assert total.samples == 3
     assert total.dice == {"Radius": 0.5}
     assert total.describe().startswith("lost in 3 images: 1 parts joined")
+
+
+CELLS = LabelSpace("cells", ("cell", "nucleus"))
+
+
+def test_objects_that_become_one_mask_are_counted(draw):
+    cells = tuple(Instance("cell", box(9 * i, 2, 9 * i + 5, 9)) for i in range(3))
+    outside = Instance("cell", box(70, 70, 80, 80))
+    nucleus = Instance("nucleus", box(3, 3, 9, 9))
+    sample = replace(draw("empty"), instances=(*cells, outside, nucleus))
+    loss = joined_objects(sample, CELLS)
+    assert (loss.objects, loss.masks) == (3, 1)
+    assert loss
+    both = loss + joined_objects(sample, CELLS)
+    assert both.describe() == (
+        "lost in 2 images: 6 objects joined with others of their class into 2 masks"
+    )
+
+
+def test_parts_of_what_occurs_once_are_no_objects(draw):
+    cells = tuple(Instance("cell", box(9 * i, 2, 9 * i + 5, 9)) for i in range(3))
+    sample = replace(draw("empty"), instances=cells)
+    assert joined_objects(sample, replace(CELLS, once=True)) == lossless(sample)

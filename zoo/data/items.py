@@ -13,6 +13,7 @@ import shapely
 
 from converters.files.images import Pixels, read_pixels
 from converters.formats.hf.dataset import decode_row
+from converters.formats.hf.rows import mask_columns
 from converters.masks import rasterize_labels
 from converters.types import ImageFile, LabelSpace, Sample
 from zoo.data.bits import BitMask
@@ -107,19 +108,20 @@ class HuggingFaceItems:
     """Rows of `converters.formats.hf.dataset.open_split`."""
 
     def __init__(self, rows: Any, labels: LabelSpace) -> None:
-        self._rows, self._channels = rows, -(-len(labels) // 8)
+        self._rows, self._classes = rows, len(labels)
+        self._channels = -(-len(labels) // 8)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Item:
-        key, image, packed = decode_row(self._rows[index])
+        key, image, packed = decode_row(self._rows[index], self._classes)
         return Item(key, image, BitMask.of_packed(packed[..., : self._channels]))
 
     def stamp(self, index: int) -> bytes:
         """Return a digest of the row's bytes."""
         row = self._rows[index]
         digest = hashlib.blake2b(f"{row['key']}\0{self._channels}\0".encode(), digest_size=16)
-        for part in ("image", "mask"):
+        for part in ("image", *mask_columns(self._classes)):
             digest.update(hashlib.blake2b(row[part]["bytes"]).digest())
         return digest.digest()

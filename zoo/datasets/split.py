@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from converters.files.outputs import check_file, json_with
 from converters.splits.split import Split, check_leakage, make_split
 from converters.splits.table import describe as describe_split
-from converters.types import LabelSpace
+from converters.types import LabelSpace, Sample
 from zoo.source import DataSource
+
+_SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
 
 
 def split(
@@ -41,8 +45,48 @@ def split(
     made.save(out)
     sizes = ", ".join(str(len(keys)) for keys in made.folds)
     groups = len(set(made.groups.values()))
-    line = f"{out}: {len(samples)} images of {groups} groups; folds {sizes}"
-    return f"{line}\n{describe_split(made, samples, labels)}" if describe else line
+    of = f" of {groups} groups" if any(sample.group for sample in samples) else ""
+    lines = [f"{out}: {len(samples)} images{of}; folds {sizes}"]
+    lines += describe_unknown(samples, made)
+    return "\n".join([*lines, str(describe_split(made, samples, labels))] if describe else lines)
+
+
+def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:
+    """Say, in a line, that images are of nobody known, and which may be of the same patient.
+
+    Args:
+        samples: what was divided.
+        made: its folds.
+    """
+    unknown = [sample.key for sample in samples if not sample.group]
+    if not unknown:
+        return []
+    line = "no patients are known: every image counts as its own"
+    if len(unknown) < len(samples):
+        line = f"no patient is known of {len(unknown)} images: each counts as its own"
+    pairs = pair_sides(unknown)
+    if pairs:
+        fold = {key: number for number, keys in enumerate(made.folds) for key in keys}
+        apart = sum(fold[left] != fold[right] for left, right in pairs)
+        line += (
+            f"; {len(pairs)} pairs look like left and right of one patient by their names, such as "
+            f"{' and '.join(pairs[0])}: {apart} of them are in two folds"
+        )
+    return [line]
+
+
+def pair_sides(keys: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the keys that differ only in left and right.
+
+    >>> pair_sides(["a/7_L", "a/7_R", "a/8_L", "right/9", "left/9"])
+    [('a/7_L', 'a/7_R'), ('left/9', 'right/9')]
+    """
+    found: dict[str, dict[str, str]] = {}
+    for key in sorted(keys):
+        sides = {match.group().lower()[0] for match in _SIDE.finditer(key)}
+        if len(sides) == 1:
+            found.setdefault(_SIDE.sub("", key), {})[sides.pop()] = key
+    return [(both["l"], both["r"]) for both in found.values() if len(both) > 1]
 
 
 def _is_same(path: Path, made: Split) -> bool:

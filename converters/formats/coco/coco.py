@@ -23,15 +23,23 @@ column too much (Dice about .96 at 512 x 512): take `rle` for it.
 
 What is read: JSON files in the folder, in `annotations/` and in other folders directly below it,
 with their images beside them or in `images/NAME`, `NAME` or `images` (NAME: train2017 for
-instances_train2017.json). A file belongs to the test subset if its name or its folder's has the
-word test. Names of categories are names of classes or their aliases; their ids do not matter. An
-image that several files name must have the same objects in all of them. A file none of whose
-categories is known annotates something else (RAM-H1200 keeps bones and erosions in two files of a
-folder) and is left out if another file's are known.
+instances_train2017.json or person_keypoints_train2017.json). A file belongs to the test subset if
+its name or its folder's has the word test. Names of categories are names of classes or their
+aliases. Ids only join entries: 1, 1.0 and "1" are the same, those of annotations do not matter. An
+image that several files name must have the same objects in all of them, unless a file has no
+annotations at all. What annotates something else is left out if another file has objects: captions,
+keypoints, COCO panoptic, and a file none of whose categories is known (RAM-H1200 keeps bones and
+erosions in two files of a folder).
+
+A JSON file that should be an annotation file, by its name or its place, and cannot be read as one
+is a problem; so is a folder of a subset, such as train2017, with images of which no file speaks.
+Points that cannot be pixels of their image, or lie elsewhere than `bbox` says, are refused
+(`converters.formats.plausible`).
 
 A polygon holds the pixels that pycocotools gives it (`converters.formats.coco.filling`). An object
-that has none, because it is thinner than a pixel, keeps the pixels of its outline. Every annotation
-becomes an instance, also one with `iscrowd`.
+that has none, because it is thinner than a pixel, keeps the pixels of its outline, where
+pycocotools gives it none. Parts of one or two points have no pixels. Every annotation becomes an
+instance, also one with `iscrowd`.
 """
 
 from __future__ import annotations

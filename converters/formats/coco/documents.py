@@ -99,7 +99,7 @@ def _categories(entries: Sequence[Record], annotations: Sequence[Record]) -> dic
         one, other = _name(found.get(number, entry), number), _name(entry, number)
         if one != other:
             raise ValueError(
-                f"category {number!r}: expected one name, found '{one}' and '{other}': give one of "
+                f"category {number!r}: expected one name, found {one!r} and {other!r}: give one of "
                 "them another id"
             )
         found.setdefault(number, entry)
@@ -119,7 +119,7 @@ def _check_names(categories: Sequence[Record]) -> None:
         other = groups.setdefault(name, group)
         if other != group:
             raise ValueError(
-                f"category '{name}': expected it once, found it as part of {other!r:.40} and of "
+                f"category {name!r}: expected it once, found it as part of {other!r:.40} and of "
                 f"{group!r:.40}: give each a name of its own"
             )
 
@@ -128,6 +128,8 @@ def _name(entry: Record, number: Id) -> str:
     name = entry.get("name")
     if isinstance(name, bool) or not isinstance(name, int | str):
         raise ValueError(f"category {number!r}: expected 'name' to be a text, found {name!r:.40}")
+    if isinstance(name, str) and name != name.encode(errors="ignore").decode():
+        raise ValueError(f"category {number!r}: expected 'name' in UTF-8, found {name!r:.40}")
     return str(name)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from converters.files.names import normal_name
 from converters.formats.coco.documents import Record
 from converters.formats.writing import record_fields
 
@@ -49,9 +49,9 @@ class ImageFinder:
         try:
             return record_fields(entry["sample"])
         except (KeyError, ValueError):
-            name = str(entry.get("file_name")) or "?"
             beside = self.path.parent.relative_to(self.root).as_posix()
-            return {"key": str(PurePosixPath(beside, name).with_suffix(""))}
+            path = PurePosixPath(beside, str(entry.get("file_name")))
+            return {"key": str(path.with_suffix("")) if path.name else "?"}
 
     @cached_property
     def folders(self) -> list[Path]:
@@ -77,13 +77,13 @@ class ImageFinder:
         if str(place).isascii():
             return None
         for part in place.parts:
-            folder /= self._listing(folder).get(unicodedata.normalize("NFC", part), part)
+            folder /= self._listing(folder).get(normal_name(part), part)
         return folder if folder.is_file() else None
 
     def _listing(self, folder: Path) -> Mapping[str, str]:
         if folder not in self._listings:
             names = os.listdir(folder) if folder.is_dir() else []
-            self._listings[folder] = {unicodedata.normalize("NFC", name): name for name in names}
+            self._listings[folder] = {normal_name(name): name for name in names}
         return self._listings[folder]
 
 

@@ -15,9 +15,9 @@ from converters.types import LabelSpace
 
 
 def known_documents(
-    documents: Sequence[Document], root: Path, labels: LabelSpace
+    documents: Sequence[Document], root: Path, labels: LabelSpace, problems: Problems
 ) -> Sequence[Document]:
-    """Leave out the files that are about other classes.
+    """Leave out the files that are about other classes, and say so.
 
     Raises:
         ValueError: all are; the message has a label space for them.
@@ -31,6 +31,12 @@ def known_documents(
             f"{root}: expected categories of '{labels.name}', found {', '.join(names):.80}: "
             f"{_remedy(names, root)}"
         )
+    for document in documents:
+        if document not in known:
+            place = document.path.relative_to(root).as_posix()
+            problems.note(
+                f"{root}: {place}: left out, none of its categories is a class of '{labels.name}'"
+            )
     return known
 
 
@@ -51,7 +57,7 @@ def labels_of(document: Document, labels: LabelSpace, problems: Problems) -> dic
             remedy += "" if fitting else "'names', 'aliases' or 'ignored'"
             problems.add(
                 document.path,
-                f"category '{name}': expected a class of '{labels.name}' or an alias, "
+                f"category {name!r}: expected a class of '{labels.name}' or an alias, "
                 f"found another one with {uses[number]} annotations: {remedy}",
             )
     return found

@@ -50,6 +50,7 @@ class CocoReader:
     named: set[Path] = field(default_factory=set)
     spoken_of: set[Path] = field(default_factory=set)
     is_whole: bool = True
+    _specks: Counter[Path] = field(default_factory=Counter)
     _found: dict[str, tuple[Path, Sample]] = field(default_factory=dict)
 
     def samples(self, files: Iterable[Path]) -> list[Sample]:
@@ -58,12 +59,18 @@ class CocoReader:
         Raises:
             ValueError: no file knows one of the classes.
         """
-        documents = known_documents(self._documents(files), self.root, self.labels)
+        documents = known_documents(self._documents(files), self.root, self.labels, self.problems)
         images = [(document, self._images(document)) for document in documents]
         self._name([image for _, own in images for image in own.values()])
         # Files without annotations last: they only name images.
         for document, own in sorted(images, key=lambda item: not item[0].annotations):
             self._read(document, own)
+        for path, times in (+self._specks).items():
+            place = path.relative_to(self.root).as_posix()
+            self.problems.note(
+                f"{self.root}: {place}: left out {times} parts of objects that have one point or "
+                "two, and so no pixels"
+            )
         return [sample for _, sample in self._found.values()]
 
     def _documents(self, files: Iterable[Path]) -> list[Document]:
@@ -74,16 +81,23 @@ class CocoReader:
             except ValueError as error:
                 self.problems.add(path, error)
                 self.is_whole = False
+        return self._with_objects(documents)
+
+    def _with_objects(self, documents: Sequence[Document]) -> list[Document]:
         with_objects = [document for document in documents if not document.other_task]
-        if not any(document.annotations for document in with_objects):
-            for document in documents:
-                if task := document.other_task:
-                    self.is_whole = False
-                    self.problems.add(
-                        document.path,
-                        f"this is {task}, which is not read: expected objects with polygons or "
-                        "run-length codes, as in instances_*.json",
-                    )
+        has_objects = any(document.annotations for document in with_objects)
+        for document in documents:
+            task = document.other_task
+            if task and has_objects:
+                place = document.path.relative_to(self.root).as_posix()
+                self.problems.note(f"{self.root}: {place}: left out, this is {task}")
+            elif task:
+                self.is_whole = False
+                self.problems.add(
+                    document.path,
+                    f"this is {task}, which is not read: expected objects with polygons or "
+                    "run-length codes, as in instances_*.json",
+                )
         return with_objects
 
     def _images(self, document: Document) -> dict[Id, _Image]:
@@ -130,10 +144,14 @@ class CocoReader:
                 category = entry_id(annotation, where, "category_id")
                 if number not in known:
                     found = annotation["image_id"]
-                    raise ValueError(f"{where}: expected an image of this file, found {found!r}")
+                    raise ValueError(
+                        f"{where}: expected an image of this file, found {found!r:.40}"
+                    )
                 if category not in document.categories:
                     found = annotation["category_id"]
-                    raise ValueError(f"{where}: expected a category of this file, found {found!r}")
+                    raise ValueError(
+                        f"{where}: expected a category of this file, found {found!r:.40}"
+                    )
             except ValueError as error:
                 self.problems.add(document.path, error)
                 continue
@@ -182,6 +200,7 @@ class CocoReader:
             try:
                 shape = _checked_shape(annotation, image.size_hw)
                 instances.append(Instance(label, outline(shape.mask)))
+                self._specks[document.path] += shape.specks
             except ValueError as error:
                 what = f"{where} ('{label}'): {error}"
                 self.problems.add(document.path, what, **_owner(image.fields))

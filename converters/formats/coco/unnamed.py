@@ -15,6 +15,7 @@ from converters.formats.coco.files import is_test
 from converters.formats.coco.images import ANNOTATIONS, ImageFinder, folders_in
 
 _SUBSET = re.compile(r"(train|val|valid|validation|minival|default)\d*", re.IGNORECASE)
+_SHOWN = 3
 
 
 def report_unnamed(
@@ -37,12 +38,13 @@ def report_unnamed(
         named: images that the files which were read name.
         others: annotation files of the other subset.
         spoken_of: folders of files that name images which are not there.
-        problems: takes down folders of which no file speaks.
+        problems: takes down folders of which no file speaks, and notes the other images.
     """
     if not unnamed_images(root, named):
         return
     known = {*named, *(image for path in others for image in _images_of(root, path))}
     forgotten: dict[Path, list[Path]] = {}
+    left_out: list[Path] = []
     for folder, images in unnamed_images(root, known).items():
         is_of_test = is_test(root, folder)
         if subset != "all" and is_of_test != (subset == "test"):
@@ -50,11 +52,19 @@ def report_unnamed(
         place = None if is_of_test else forgotten_folder(folder, root, known)
         if place and place not in spoken_of:
             forgotten.setdefault(place, []).extend(images)
+        else:
+            left_out += images
     for place, images in forgotten.items():
         problems.add(
             place,
             f"expected an annotation file that names its images, found none for {len(images)} such "
             f"as {images[0].name}: add it, or move the folder away",
+        )
+    if left_out:
+        first = ", ".join(image.relative_to(root).as_posix() for image in left_out[:_SHOWN])
+        problems.note(
+            f"{root}: left out {len(left_out)} images that no annotation file names: {first}"
+            f"{', ...' if len(left_out) > _SHOWN else ''}"
         )
 
 

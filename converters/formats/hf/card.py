@@ -17,8 +17,8 @@ configs:
 # {name}
 
 Images with one mask for each of {classes} classes. A pixel can have several classes: in `mask`,
-read as RGBA, bit `c % 8` of channel `c // 8` is class `c`. Do not convert the mask's mode and do
-not premultiply its alpha channel: all four channels are data.
+read as RGBA, bit `c % 8` of channel `c // 8` is class `c`.{further} Do not convert the mask's mode
+and do not premultiply its alpha channel: all four channels are data.
 
 `key` names the image, `group` what must stay in one fold, such as a patient; `attributes` and
 `frame` are JSON: what else is known, and where a crop lies in its original.
@@ -50,6 +50,7 @@ rows["train"].set_transform(Transform(size_hw=(512, 512), classes={classes}))
 {table}
 """
 
+_FURTHER = " Class `32 + c` is class `c` of `mask_1`, and so on, up to `mask_{last}`."
 _LOAD = {
     "arrow": "from datasets import load_from_disk\n\nrows = load_from_disk(FOLDER)",
     "parquet": "from datasets import load_dataset\n\nrows = load_dataset(FOLDER)",
@@ -67,7 +68,9 @@ def card(layout: str, labels: LabelSpace, splits: Sequence[str]) -> str:
     """
     files = [f"  - split: {name}\n    path: {_FILES[layout].format(name)}\n" for name in splits]
     table = [f"| {i} | {name.replace('|', chr(92) + '|')} |" for i, name in enumerate(labels.names)]
+    last = (len(labels) - 1) // 32
     return _CARD.format(
+        further=_FURTHER.format(last=last) if last else "",
         files="".join(files),
         name=labels.name,
         classes=len(labels),

@@ -16,14 +16,19 @@ and in both:
 
 `datasets.load_dataset(OUT)` reads both; `datasets.load_from_disk(OUT)` reads Arrow files only, and
 without a copy of its own. A row holds `image` (the file's own bytes), `mask` (bit-packed, as a PNG
-of four channels, and so at most 32 classes), `key`, `group`, `height`, `width`, and as JSON
-`attributes` and `frame`: where a crop lies in its original; null where the image is none.
+of four channels, which are 32 classes; `mask_1` has the next 32, and so on), `key`, `group`,
+`height`, `width`, and as JSON `attributes` and `frame`: where a crop lies in its original; null
+where the image is none. Objects of one class are one mask.
+
+What is read: such data sets, and those of others with a column of images and one of class numbers
+(`converters.formats.hf.index_maps`). Every file must be there that the names of the others, the
+card or `dataset_dict.json` speak of, with as many rows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -36,34 +41,42 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.errors import Problems
-from converters.files.images import Enlarge, image_bytes, image_suffix, stored_size_hw
+from converters.files.images import Enlarge, decode_image, image_bytes, image_suffix
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.hf import rows as hf_rows
 from converters.formats.hf.card import card
-from converters.formats.hf.rows import FEATURES, RowImage, Rows, scan_rows, write_rows
-from converters.formats.mask_layouts import decode_mask, encode_mask
-from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
-from converters.loss import ConversionLoss, lossless
-from converters.masks import Mask, outline, pack, rasterize_labels, unpack, unpack_labels
-from converters.types import Instance, LabelSpace, Sample
+from converters.formats.hf.reading import HuggingFaceReader, decode_masks, has_own_columns
+from converters.formats.hf.reading import read_labels as read_labels
+from converters.formats.hf.rows import (
+    CLASSES_PER_MASK,
+    Features,
+    Rows,
+    features,
+    mask_columns,
+    write_rows,
+)
+from converters.formats.hf.splits import find_splits, missing_files
+from converters.formats.mask_layouts import encode_mask
+from converters.formats.writing import WriteTarget, check_labels, sample_record
+from converters.loss import ConversionLoss, joined_objects
+from converters.masks import Mask, pack, rasterize_labels, unpack
+from converters.types import LabelSpace, Sample
 
-LOSES = {"arrow": frozenset({"subpixels"}), "parquet": frozenset({"subpixels"})}
-SPLITS = ("train", "validation", "test")
-MOST_CLASSES = 32
+_LOST = frozenset({"objects", "subpixels"})
+LOSES = {"arrow": _LOST, "parquet": _LOST}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def matches(root: Path) -> bool:
-    """Tell whether a folder is a data set of this kind."""
-    return (root / "id2label.json").is_file() and any(_files(root, split) for split in SPLITS)
+    """Tell whether a folder is a Hugging Face data set, ours or another one."""
+    return bool(find_splits(root))
 
 
-def _files(root: Path, split: str) -> list[Path]:
-    """The files of a split, in either layout."""
-    arrow = sorted((root / split).glob("data-*-of-*.arrow"))
-    return arrow or sorted((root / "data").glob(f"{split}-*-of-*.parquet"))
+def is_own(root: Path) -> bool:
+    """Tell whether a data set has the columns that `write` gives it, so that rows can be opened."""
+    return has_own_columns(find_splits(root))
 
 
 # --- writing
@@ -73,9 +86,9 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as a Hugging Face data set.
 
     Raises:
-        ValueError: an unknown label, or more than 32 classes.
+        ValueError: an unknown label.
     """
-    _check_classes(len(target.labels))
+    columns = features(len(target.labels))
     parts = {"train": [s for s in samples if s.key not in target.held_out]}
     if target.is_split:
         parts["validation"] = [s for s in samples if s.key in target.held_out]
@@ -84,25 +97,17 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     for split, members in parts.items():
         files = _new_files(target, split, len(members))
         files[0].parent.mkdir(exist_ok=True)
-        write_rows(files, islice(rows, len(members)))
+        write_rows(files, islice(rows, len(members)), columns)
         if target.layout == "arrow":
-            _write_info(files, split)
+            _write_info(files, split, len(members), columns)
     # The last sample is counted when somebody asks for one more.
     next(rows, None)
     if target.layout == "arrow":
         _write_json(target.folder / "dataset_dict.json", {"splits": list(parts)})
     _write_json(target.folder / "id2label.json", dict(enumerate(target.labels.names)))
     atomic_write_text(target.folder / "README.md", card(target.layout, target.labels, list(parts)))
-    return sum(map(lossless, samples), ConversionLoss())
-
-
-def _check_classes(classes: int) -> None:
-    if classes > MOST_CLASSES:
-        raise ValueError(
-            f"format 'segformer': expected at most {MOST_CLASSES} classes, because a mask is one "
-            f"image of four 8-bit channels; found {classes}: write format 'masks', or leave "
-            "classes out of the label space"
-        )
+    joined = partial(joined_objects, labels=target.labels)
+    return sum(map(joined, samples), ConversionLoss())
 
 
 def _new_files(target: WriteTarget, split: str, rows: int) -> list[Path]:
@@ -117,13 +122,15 @@ def _new_files(target: WriteTarget, split: str, rows: int) -> list[Path]:
 def _row(labels: LabelSpace, enlarge: Enlarge, sample: Sample) -> dict[str, Any]:
     check_labels(sample, labels)
     masks = rasterize_labels(sample.instances, sample.size_hw)
-    png = encode_mask(pack(masks, labels, sample.size_hw))
+    packed = pack(masks, labels, sample.size_hw)
+    names = mask_columns(len(labels))
+    pngs = {n: encode_mask(packed[..., 4 * i : 4 * i + 4]) for i, n in enumerate(names)}
     record = sample_record(sample)
     frame = record.get("frame")
     name = sample.image.stem + image_suffix(sample)
     return {
         "image": {"bytes": image_bytes(sample, enlarge), "path": name},
-        "mask": {"bytes": png, "path": None},
+        **{column: {"bytes": png, "path": None} for column, png in pngs.items()},
         "key": sample.key,
         "group": sample.group,
         "height": sample.size_hw[0],
@@ -137,10 +144,11 @@ def _json(record: object) -> str:
     return json.dumps(record, ensure_ascii=False, default=str)
 
 
-def _write_info(files: Sequence[Path], split: str) -> None:
+def _write_info(files: Sequence[Path], split: str, rows: int, columns: Features) -> None:
     folder = files[0].parent
     blank = dict.fromkeys(("citation", "description", "homepage", "license"), "")
-    _write_json(folder / "dataset_info.json", {**blank, "features": FEATURES})
+    counted = {"splits": {split: {"name": split, "num_examples": rows}}}
+    _write_json(folder / "dataset_info.json", {**blank, "features": columns, **counted})
     state: dict[str, Any] = {
         "_data_files": [{"filename": file.name} for file in files],
         "_fingerprint": _fingerprint(files),
@@ -176,59 +184,18 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     """Read a data set of this kind; outlines follow the pixels exactly.
 
     Args:
-        root: folder that `write` made.
+        root: folder that `write` made, or one with columns of images and of class numbers.
         subset: `test` are the split `test` and the keys below `test/`, `train` all others.
-        labels: the classes; must be those of `id2label.json`.
-        problems: takes down rows and files that are broken.
+        labels: the classes; must be those of `id2label.json`, if the data set is ours.
+        problems: takes down rows and files that are broken or missing.
 
     Returns:
         Samples, one instance for each class that has pixels; their images stay in the files.
 
     Raises:
-        ValueError: other classes, or `id2label.json` is not one.
+        ValueError: other classes, other columns, or `id2label.json` is not one.
     """
-    if (names := read_labels(root)) != labels.names:
-        raise ValueError(f"{root}: expected the classes of '{labels.name}', found {names!r:.80}")
-    return [
-        sample
-        for split in SPLITS
-        for file in _files(root, split)
-        for sample in _read_file(file, split, subset, labels, problems)
-    ]
-
-
-def _read_file(
-    file: Path, split: str, subset: str, labels: LabelSpace, problems: Problems
-) -> Iterator[Sample]:
-    number = -1
-    try:
-        for number, row in enumerate(scan_rows(file)):
-            key, group = str(row["key"]), str(row["group"] or "")
-            is_test = split == "test" or key.startswith("test/")
-            if subset != "all" and is_test != (subset == "test"):
-                continue
-            try:
-                yield _read_row(RowImage(file, number, str(row["image"]["path"])), row, labels)
-            except ValueError as error:
-                problems.add(file, f"row {number}: {error}", key=key, group=group)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        problems.add(file, f"expected rows of this format; after row {number} found: {error}")
-
-
-def _read_row(image: RowImage, row: Mapping[str, Any], labels: LabelSpace) -> Sample:
-    size_hw = (row["height"], row["width"])
-    found = stored_size_hw(image.read_bytes())
-    packed = decode_mask(row["mask"]["bytes"] or b"", "mask")
-    if not size_hw == found == packed.shape[:2]:
-        raise ValueError(
-            f"expected one size, found {size_hw} in the row, {found} of the image and "
-            f"{packed.shape[:2]} of the mask"
-        )
-    masks = unpack_labels(np.ascontiguousarray(packed[..., : -(-len(labels) // 8)]), labels)
-    instances = tuple(Instance(label, outline(mask)) for label, mask in masks.items())
-    texts = {name: json.loads(row[name] or "null") for name in ("attributes", "frame")}
-    fields = record_fields({"key": row["key"], "group": row["group"] or "", **texts})
-    return Sample(image=image, size_hw=size_hw, instances=instances, **fields)
+    return HuggingFaceReader(root, labels, problems).samples(subset)
 
 
 def open_split(root: Path, name: str) -> Rows:
@@ -244,49 +211,39 @@ def open_split(root: Path, name: str) -> Rows:
     Raises:
         ValueError: not such a folder, no such split, or a broken file.
     """
-    if not matches(root):
+    splits = find_splits(root)
+    if not splits:
         raise ValueError(f"{root}: expected a data set in format 'segformer', found none")
-    if name not in SPLITS or not (files := _files(root, name)):
-        found = ", ".join(split for split in SPLITS if _files(root, split))
-        raise ValueError(f"{root}: expected a split '{name}', found only: {found}")
+    if name not in splits:
+        raise ValueError(f"{root}: expected a split '{name}', found only: {', '.join(splits)}")
+    if missing := missing_files(root, {name: splits[name]}):
+        raise ValueError(f"{root}: {missing[0]}")
     try:
-        return Rows.open(files)
+        return Rows.open(splits[name])
     except (OSError, ValueError) as error:
         raise ValueError(f"{root}: expected whole files of rows, found: {error}") from None
 
 
-def read_labels(root: Path) -> tuple[str, ...]:
-    """Read the class names of a data set, in order.
-
-    Raises:
-        ValueError: `id2label.json` is missing or not one.
-    """
-    path = root / "id2label.json"
-    try:
-        names = json.loads(path.read_text(encoding="utf-8"))
-        return tuple(str(names[str(i)]) for i in range(len(names)))
-    except (OSError, KeyError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected numbers with class names, found: {error!r}") from None
-
-
-def decode_row(row: Mapping[str, Any]) -> tuple[str, Mask, Mask]:
+def decode_row(row: Mapping[str, Any], classes: int = CLASSES_PER_MASK) -> tuple[str, Mask, Mask]:
     """Decode a row of `open_split`.
 
+    Args:
+        row: of our own making.
+        classes: in its masks.
+
     Returns:
-        The key; the image, uint8 (H, W), grey; the bit-packed mask, uint8 (H, W, 4), of which
-        `converters.masks.unpack` takes the first C bits.
+        The key; the image, uint8 (H, W), grey; the bit-packed mask, uint8 (H, W, 4) or a multiple
+        of it, of which `converters.masks.unpack` takes the first C bits.
 
     Raises:
-        ValueError: bytes that are not an image, or a mask of another size.
+        ValueError: bytes that are not an image, or a mask of another size or with other classes.
     """
-    data = np.frombuffer(row["image"]["bytes"], np.uint8)
-    image: npt.NDArray[Any] | None = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
-    if image is None:
-        raise ValueError(f"{row['key']}: expected an image, found bytes that are none")
-    packed = decode_mask(row["mask"]["bytes"], str(row["key"]))
-    if packed.shape[:2] != image.shape:
-        raise ValueError(f"{row['key']}: image {image.shape}, but mask {packed.shape[:2]}")
-    return str(row["key"]), image.astype(np.uint8, copy=False), packed
+    try:
+        image = decode_image(row["image"]["bytes"] or b"", cv2.IMREAD_GRAYSCALE)
+        height, width = image.shape
+        return str(row["key"]), image, decode_masks(row, classes, (height, width))
+    except ValueError as error:
+        raise ValueError(f"{row['key']}: {error}") from None
 
 
 # --- what a network takes
@@ -307,7 +264,7 @@ class Transform:
         std: their standard deviations.
 
     Raises:
-        ValueError: more than 32 classes, or a size that is not positive.
+        ValueError: a size that is not positive.
     """
 
     size_hw: tuple[int, int]
@@ -316,7 +273,6 @@ class Transform:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        _check_classes(self.classes)
         if min(self.size_hw) < 1:
             raise ValueError(f"expected a positive (height, width), found {self.size_hw}")
 
@@ -324,7 +280,8 @@ class Transform:
         """Turn columns into arrays.
 
         Args:
-            rows: columns `image` and `mask` of PIL images, as `datasets` decodes them.
+            rows: columns `image` and `mask` (`mask_1`, ... beyond 32 classes) of PIL images, as
+                `datasets` decodes them.
 
         Returns:
             `pixel_values`, float32 (3, H, W), and `labels`, uint8 (C, H, W), 0 or 1, of each row.
@@ -334,8 +291,11 @@ class Transform:
         """
         return {
             "pixel_values": [self._pixel_values(image) for image in rows["image"]],
-            "labels": [self._labels(mask) for mask in rows["mask"]],
+            "labels": [self._labels(masks) for masks in zip(*self._masks(rows), strict=True)],
         }
+
+    def _masks(self, rows: Mapping[str, Sequence[Any]]) -> list[Sequence[Any]]:
+        return [rows[name] for name in mask_columns(self.classes)]
 
     def _pixel_values(self, image: Image.Image) -> npt.NDArray[np.float32]:
         height, width = self.size_hw
@@ -344,9 +304,12 @@ class Transform:
         normal = (scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(normal.transpose(2, 0, 1), np.float32)
 
-    def _labels(self, mask: Image.Image) -> Mask:
-        if mask.mode != "RGBA":
-            raise ValueError(f"mask: expected an RGBA image, found {mask.mode}")
+    def _labels(self, masks: Sequence[Image.Image]) -> Mask:
         height, width = self.size_hw
-        resized = mask.resize((width, height), Image.Resampling.NEAREST)
-        return unpack(np.asarray(resized, np.uint8), self.classes)
+        resized = []
+        for mask in masks:
+            if mask.mode != "RGBA":
+                raise ValueError(f"mask: expected an RGBA image, found {mask.mode}")
+            nearest = mask.resize((width, height), Image.Resampling.NEAREST)
+            resized.append(np.asarray(nearest, np.uint8))
+        return unpack(np.concatenate(resized, axis=-1), self.classes)

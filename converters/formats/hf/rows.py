@@ -23,9 +23,7 @@ ROWS_PER_FILE = 100
 ROWS_PER_BATCH = 8
 
 _TEXT, _NUMBER = ({"dtype": dtype, "_type": "Value"} for dtype in ("string", "int32"))
-FEATURES: Mapping[str, Mapping[str, str]] = {
-    "image": {"_type": "Image"},
-    "mask": {"_type": "Image"},
+_FIELDS = {
     "key": _TEXT,
     "group": _TEXT,
     "height": _NUMBER,
@@ -33,11 +31,28 @@ FEATURES: Mapping[str, Mapping[str, str]] = {
     "attributes": _TEXT,
     "frame": _TEXT,
 }
-"""The columns, as `datasets` describes them."""
+CLASSES_PER_MASK = 32
 
 Row = Mapping[str, Any]
+Features = Mapping[str, Mapping[str, str]]
 # Which file it was: its path, and what changes when somebody replaces it.
 _Stamp = tuple[str, int, int, int]
+
+
+def mask_columns(classes: int) -> list[str]:
+    """Return the columns of masks, each of which holds 32 classes.
+
+    >>> mask_columns(29), mask_columns(80)
+    (['mask'], ['mask', 'mask_1', 'mask_2'])
+    """
+    count = max(1, -(-classes // CLASSES_PER_MASK))
+    return ["mask", *(f"mask_{number}" for number in range(1, count))]
+
+
+def features(classes: int) -> Features:
+    """Return the columns of our rows, as `datasets` describes them."""
+    masks: Features = {name: {"_type": "Image"} for name in mask_columns(classes)}
+    return {"image": {"_type": "Image"}, **masks, **_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -48,11 +63,13 @@ class RowImage:
         file: Arrow or Parquet file.
         row: its number in that file.
         name: base name of the image, with suffix.
+        column: the column that holds it.
     """
 
     file: Path
     row: int
     name: str
+    column: str = "image"
 
     @property
     def stem(self) -> str:
@@ -72,7 +89,7 @@ class RowImage:
             ValueError: the row holds no image.
         """
         table, row = _locate(self.file, self.row)
-        content = table.column("image")[row].as_py()["bytes"]
+        content = (table.column(self.column)[row].as_py() or {}).get("bytes")
         if content is None:
             raise ValueError(f"{self}: expected an image's bytes in the row, found none")
         return cast("bytes", content)
@@ -122,17 +139,18 @@ class Rows:
             OSError: a file is gone.
             ValueError: a broken file.
         """
-        return [str(row["key"]) for file in self.files for row in scan_rows(file)]
+        files = self.files
+        return [str(row["key"]) for file in files for row in scan_rows(file, "image", ["key"])]
 
 
 # --- writing
 
 
-def write_rows(files: Sequence[Path], rows: Iterable[Row]) -> None:
+def write_rows(files: Sequence[Path], rows: Iterable[Row], columns: Features) -> None:
     """Write rows into files of `ROWS_PER_FILE`; a few rows are in memory at a time."""
     import pyarrow as pa
 
-    schema, left = _schema(), iter(rows)
+    schema, left = _schema(columns), iter(rows)
     for path in files:
         with _writer(path, schema) as to:
             part = islice(left, ROWS_PER_FILE)
@@ -151,33 +169,61 @@ def _writer(path: Path, schema: pa.Schema) -> AbstractContextManager[Any]:
     return cast("AbstractContextManager[Any]", pq.ParquetWriter(str(path), schema, **options))
 
 
-def _schema() -> pa.Schema:
+def _schema(columns: Features) -> pa.Schema:
     import pyarrow as pa
 
     file = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     types = {"Image": file, "string": pa.string(), "int32": pa.int32()}
-    fields = [(n, types[f.get("dtype", f["_type"])]) for n, f in FEATURES.items()]
-    info = json.dumps({"info": {"features": FEATURES}})
+    fields = [(n, types[f.get("dtype", f["_type"])]) for n, f in columns.items()]
+    info = json.dumps({"info": {"features": columns}})
     return pa.schema(fields, metadata={"huggingface": info})
 
 
 # --- reading
 
 
-def scan_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a file without their images' bytes, a few at a time.
+def read_columns(file: Path) -> dict[str, bool]:
+    """Read the names of a file's columns, and whether they hold images.
 
     Raises:
         OSError: no such file.
-        ValueError: a broken file, or one without our columns.
+        ValueError: a broken file.
     """
-    others = [name for name in FEATURES if name != "image"]
-    for batch in _batches(file, [*others, "image.path"]):
-        if missing := [name for name in FEATURES if name not in batch.schema.names]:
-            raise ValueError(f"expected columns {', '.join(FEATURES)}; found no {missing[0]}")
-        names = batch.column("image").field("path").to_pylist()
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if file.suffix == ".arrow":
+        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+            schema = stream.schema
+    else:
+        schema = pq.read_schema(str(file))
+    return {
+        field.name: pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+        for field in schema
+    }
+
+
+def scan_rows(file: Path, image: str, others: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield some columns of the rows of a file without their images' bytes, a few at a time.
+
+    Args:
+        file: Arrow or Parquet file.
+        image: the column of images; a row holds their paths only.
+        others: all other columns that a row shall have.
+
+    Raises:
+        OSError: no such file.
+        ValueError: a broken file, or one without these columns.
+    """
+    for batch in _batches(file, [*others, f"{image}.path"]):
+        if missing := [name for name in (image, *others) if name not in batch.schema.names]:
+            wanted = ", ".join((image, *others))
+            raise ValueError(f"expected columns {wanted}; found no {missing[0]}")
+        images = batch.column(image)
+        has_path = images.type.get_field_index("path") >= 0
+        names = images.field("path").to_pylist() if has_path else [None] * len(images)
         for row, name in zip(batch.select(others).to_pylist(), names, strict=True):
-            yield {**row, "image": {"bytes": None, "path": name}}
+            yield {**row, image: {"bytes": None, "path": name}}
 
 
 def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from converters.files.images import (
     image_bytes,
@@ -59,7 +59,20 @@ def with_chunk(png: bytes, new: bytes, before: bytes) -> bytes:
 L, RGB = Image.fromarray(GREY), Image.fromarray(COLOUR)
 VEILED = RGB.copy()
 VEILED.putalpha(L)
+BLANK = RGB.copy()
+BLANK.putalpha(0)
+GAP = np.full(SIZE, 255, np.uint8)
+GAP[3, 4] = 254
+NEARLY_OPAQUE = RGB.copy()
+NEARLY_OPAQUE.putalpha(Image.fromarray(GAP))
 PNG, JPEG = saved(L, "PNG"), saved(L, "JPEG")
+OPAQUE_PALETTE = saved(RGB.quantize(8), "PNG", transparency=b"\xff" * 8)
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+RAW_PROFILE = b"\nexif\n%8d\n%b" % (len(turned(6).tobytes()), turned(6).tobytes().hex().encode())
 THUMBNAIL = b"\xff\xe1\x00\x08\xff\xd8\xff\xd9\x00\x00"
 
 GOOD = {
@@ -77,6 +90,13 @@ GOOD = {
     "JPEG with a thumbnail": JPEG[:2] + THUMBNAIL + JPEG[2:],
     "upright JPEG": saved(L, "JPEG", exif=turned(1)),
     "JPEG without an orientation": saved(L, "JPEG", exif=turned(0)),
+    "JPEG of an unknown orientation": saved(L, "JPEG", exif=turned(9)),
+    "opaque grey with alpha": saved(L.convert("LA"), "PNG"),
+    "opaque colour with alpha": saved(RGB.convert("RGBA"), "PNG"),
+    "blank alpha": saved(BLANK, "PNG"),
+    "opaque WebP": saved(RGB.convert("RGBA"), "WEBP", lossless=True),
+    "opaque TIFF": saved(RGB.convert("RGBA"), "TIFF"),
+    "opaque palette": OPAQUE_PALETTE,
     "BMP": saved(L, "BMP"),
     "colour BMP": saved(RGB, "BMP"),
     "1-bit BMP": saved(L.convert("1"), "BMP"),
@@ -106,19 +126,23 @@ BAD = {
     ),
     "16-bit colour TIFF": (encoded(COLOUR.astype(np.uint16), ".tiff"), f"{KIND}, found 16 bits"),
     "float TIFF": (saved(Image.fromarray(GREY.astype(np.float32)), "TIFF"), "found mode F"),
-    "grey with alpha": (saved(L.convert("LA"), "PNG"), "found mode LA"),
+    "grey with alpha": (saved(VEILED.convert("LA"), "PNG"), "found mode LA with pixels that are"),
+    "one pixel that is not opaque": (saved(NEARLY_OPAQUE, "PNG"), "found mode RGBA with pixels"),
+    "TIFF with a blank alpha": (saved(BLANK, "TIFF"), "found mode RGBA with pixels"),
+    "damaged alpha": (
+        saved(RGB.convert("RGBA"), "PNG").replace(b"IDAT", b"IDAT\0", 1),
+        "expected",
+    ),
     "colour with alpha": (saved(VEILED, "PNG"), "found mode RGBA"),
     "WebP with alpha": (saved(VEILED, "WEBP", lossless=True), "found mode RGBA"),
     "transparent grey": (saved(L, "PNG", transparency=3), "found transparency"),
     "transparent palette": (saved(RGB.quantize(8), "PNG", transparency=3), "found transparency"),
     "CMYK JPEG": (saved(RGB.convert("CMYK"), "JPEG"), "found mode CMYK"),
-    "turned JPEG": (saved(L, "JPEG", exif=turned(6)), "found EXIF orientation 6: save it upright"),
-    "turned PNG": (saved(L, "PNG", exif=turned(3)), "found EXIF orientation 3"),
-    "PNG turned behind its pixels": (
-        with_chunk(PNG, chunk(b"eXIf", turned(8).tobytes()[6:]), b"IEND"),
-        "found EXIF orientation 8",
+    "turned by XMP only": (saved(L, "JPEG", xmp=XMP), "found orientation 6 in notes that only"),
+    "turned by a text only": (
+        with_chunk(PNG, chunk(b"tEXt", b"Raw profile type exif\0" + RAW_PROFILE), b"IDAT"),
+        "found orientation 6 in notes that only some programs read: save it upright",
     ),
-    "turned TIFF": (saved(L, "TIFF", exif=turned(6)), "found EXIF orientation 6"),
     "GIF": (saved(L, "GIF"), HEADER),
 }
 
@@ -214,9 +238,59 @@ def test_grey_and_colour(stored):
     assert read_pixels(stored).shape == SIZE
 
 
-def test_a_turned_image_keeps_its_pixels_as_they_are_stored(tmp_path):
-    (tmp_path / "x.png").write_bytes(saved(L, "PNG", exif=turned(6)))
-    np.testing.assert_array_equal(read_pixels(Sample("x", tmp_path / "x.png", SIZE)), GREY)
+BEHIND = with_chunk(saved(RGB, "PNG"), chunk(b"eXIf", turned(8).tobytes()[6:]), b"IEND")
+TURNED = {
+    f"{kind} {orientation}": (kind, saved(RGB, kind, exif=turned(orientation), **options))
+    for kind, options in {"PNG": {}, "TIFF": {}, "WEBP": {"lossless": True}}.items()
+    for orientation in range(2, 9)
+}
+TURNED["PNG 8 behind the pixels"] = ("PNG", BEHIND)
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_turned_images_are_read_and_written_upright(name, tmp_path):
+    kind, content = TURNED[name]
+    (tmp_path / f"x.{kind}").write_bytes(content)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB"))
+    size_hw = upright.shape[:2]
+    sample = Sample("x", tmp_path / f"x.{kind}", size_hw)
+    assert read_size_hw(sample.image) == stored_size_hw(content) == size_hw
+    np.testing.assert_array_equal(read_pixels(sample, grey=False)[..., ::-1], upright)
+    put_image(sample, tmp_path / ("y" + image_suffix(sample)))
+    with Image.open(tmp_path / ("y" + image_suffix(sample))) as written:
+        assert written.getexif().get(0x0112) is None
+        np.testing.assert_array_equal(np.asarray(written.convert("RGB")), upright)
+
+
+def test_a_turned_jpeg_is_written_upright_without_another_loss(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(saved(RGB, "JPEG", exif=turned(6)))
+    sample = Sample("x", tmp_path / "x.jpg", SIZE[::-1])
+    assert image_suffix(sample) == ".png"
+    written = cv2.imdecode(np.frombuffer(image_bytes(sample), np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, read_pixels(sample, grey=False))
+
+
+@pytest.mark.parametrize(
+    "kind", ["opaque colour with alpha", "blank alpha", "opaque TIFF", "opaque palette"]
+)
+def test_opaque_images_are_read_and_written_without_alpha(kind, tmp_path):
+    (tmp_path / "x.webp").write_bytes(GOOD[kind])
+    sample = Sample("x", tmp_path / "x.webp", SIZE)
+    opened = Image.open(io.BytesIO(GOOD[kind]))
+    flat = np.asarray(opened.convert("RGBA"))[..., :3]
+    np.testing.assert_array_equal(read_pixels(sample, grey=False)[..., ::-1], flat)
+    assert image_suffix(sample) == ".png"
+    put_image(sample, tmp_path / "y.png")
+    with Image.open(tmp_path / "y.png") as written:
+        assert written.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(written), flat)
+
+
+def test_a_crop_of_a_turned_image_is_cut_from_the_upright_one(tmp_path):
+    (tmp_path / "x.png").write_bytes(saved(RGB, "PNG", exif=turned(6)))
+    frame = Frame((2, 4, 6, 8), SIZE[::-1], is_stored=False)
+    pixels = read_pixels(Sample("x", tmp_path / "x.png", (8, 6), frame=frame), grey=False)
+    np.testing.assert_array_equal(pixels[..., ::-1], np.rot90(COLOUR, -1)[4:12, 2:8])
 
 
 @pytest.mark.parametrize("content", [b"", b"none", JPEG[:100]])

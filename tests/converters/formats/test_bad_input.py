@@ -68,8 +68,8 @@ SIZE = (48, 48)
 GREY = np.random.default_rng(0).integers(0, 256, SIZE, np.uint8)
 PNG = bytes(cv2.imencode(".png", GREY)[1])
 L = Image.fromarray(GREY)
-TURNED = Image.Exif()
-TURNED[0x0112] = 6
+VEILED = L.convert("LA")
+VEILED.putalpha(L)
 
 IMAGES: dict[str, tuple[Break, str]] = {
     "cut": (content(PNG[:900]), "expected a whole image, found one that is cut off"),
@@ -79,16 +79,15 @@ IMAGES: dict[str, tuple[Break, str]] = {
     "loop": (loop, "expected an image, found nothing there"),
     "16 bits": (encoded(np.full(SIZE, 999, np.uint16)), "found mode I;16: save it as 8-bit"),
     "16-bit colour": (encoded(np.full((*SIZE, 3), 999, np.uint16)), "found 16 bits: save it as"),
-    "alpha": (saved(L.convert("RGBA")), "found mode RGBA: save it as 8-bit grey or RGB"),
-    "transparent": (saved(L, transparency=7), "found transparency: save it as 8-bit grey or RGB"),
+    "alpha": (saved(VEILED), "found mode LA with pixels that are not opaque: save it as 8-bit"),
+    "transparent": (saved(L, transparency=7), "found transparency with pixels that are not"),
     "CMYK": (saved(L.convert("CMYK"), "JPEG"), "found mode CMYK: save it as 8-bit grey or RGB"),
-    "turned": (saved(L, exif=TURNED), "found EXIF orientation 6: save it upright"),
 }
 A = [[5, 5], [20, 6], [12, 25]]
 ANNOTATIONS: dict[str, dict[str, tuple[Break, str]]] = {
     "handbone": {
         "cut": (content(b'{"annotations": [{"la'), "expected JSON, found a broken file"),
-        "empty": (content(b""), "expected JSON, found a broken file"),
+        "empty": (content(b""), "expected JSON, found an empty file"),
         "latin": (content('{"note": "ä"}'.encode("latin-1")), "expected UTF-8, found byte 0xe4"),
         "utf-16": (content('{"annotations": []}'.encode("utf-16")), "expected UTF-8, found byte"),
         "deep": (content(b"[" * 100_000), "expected JSON, found brackets nested too deeply"),
@@ -129,10 +128,13 @@ ANNOTATIONS: dict[str, dict[str, tuple[Break, str]]] = {
         "NaN": (content(b"0 nan .1 .2 .2 .3 .1"), "line 1: expected coordinates from 0 to 1"),
         "infinite": (content(b"0 1e999 .1 .2 .2 .3 .1"), "line 1: expected coordinates from 0"),
         "pixels": (content(b"\n0 5 5 20 6 12 25"), "line 2: expected coordinates from 0 to 1"),
-        "two points": (content(b"0 .1 .1 .2 .2"), "line 1: expected at least 3 points x y"),
+        "two points": (content(b"0 .1 .1 .2 .2"), "line 1: expected points x y of an outline"),
         "no points": (content(b"0"), "line 1: expected at least 3 points x y, found 0 numbers"),
         "odd": (content(b"0 .1 .1 .2 .2 .3 .1 .5"), "line 1: expected at least 3 points x y"),
-        "label": (content(b"29 .1 .1 .2 .2 .3 .1"), "line 1: expected classes 0 to 28, found 29"),
+        "label": (
+            content(b"29 .1 .1 .2 .2 .3 .1"),
+            "line 1: expected a class of data.yaml, found 29",
+        ),
         "pickle": (content(pickle.dumps("0")), "expected a text of labels, found: 'utf-8' codec"),
     },
     "masks": {

@@ -14,7 +14,7 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 import converters
 from converters import DataError
-from converters.formats import datumaro
+from converters.formats.datumaro import datumaro
 from converters.masks import encode_coco_rle, pack, rasterize, rasterize_labels
 from converters.splits.split import make_split
 from converters.types import Frame, Instance, Sample
@@ -216,8 +216,10 @@ def test_survives_cvat(everything, labels, layout, tmp_path):
         assert sample.frame == (one.frame and replace(one.frame, is_stored=True))
 
 
-def test_an_export_alone_has_keys_but_no_groups(samples, folder, labels, tmp_path):
-    exported = cvat(folder, tmp_path / "cvat")
+def test_an_export_alone_has_keys_but_no_groups(samples, labels, tmp_path):
+    """Nothing tells that its polygons are ours, so that only masks keep their pixels."""
+    write(samples, tmp_path / "out", labels, layout="masks")
+    exported = cvat(tmp_path / "out", tmp_path / "cvat")
     (exported / "images.json").unlink()
     back = converters.read(exported, labels=labels)
     assert_equal(samples, back, labels)

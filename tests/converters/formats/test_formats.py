@@ -14,6 +14,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from shapely.geometry import box
 
 import converters
 from converters import loss as losses
@@ -21,7 +22,7 @@ from converters.files.images import read_pixels
 from converters.files.provenance import read_provenance
 from converters.masks import CropMask, rasterize_labels
 from converters.splits.split import make_split
-from converters.types import Frame, LabelSpace, Sample
+from converters.types import Frame, Instance, LabelSpace, Sample
 
 MODULES = {name: converters.load_format(name) for name in converters.FORMATS}
 WRITTEN = [name for name, module in MODULES.items() if hasattr(module, "write")]
@@ -105,7 +106,31 @@ def test_every_pair_of_formats(first, second, drawn, labels, tmp_path):
 @pytest.mark.parametrize("name", converters.FORMATS)
 def test_says_what_it_loses(name):
     for lost in MODULES[name].LOSES.values():
-        assert {"overlaps", "holes", "parts", "subpixels"} >= lost
+        assert {"overlaps", "holes", "parts", "objects", "subpixels"} >= lost
+
+
+# Two objects that lie apart, and two that overlap.
+CELLS = LabelSpace("cells", ("cell", "nucleus"))
+APART = (Instance("cell", box(2, 2, 9, 9)), Instance("cell", box(20, 20, 30, 30)))
+TOUCHING = (Instance("nucleus", box(3, 30, 12, 40)), Instance("nucleus", box(8, 33, 18, 44)))
+
+
+def test_objects_of_a_class_stay_apart_or_are_counted(form, draw, tmp_path):
+    cells = replace(draw("empty"), instances=(*APART, *TOUCHING))
+    loss = form.write([cells], tmp_path / "out", CELLS)
+    (back,) = converters.read(tmp_path / "out", subset="all", labels=CELLS)
+    if "objects" in form.loses:
+        assert (loss.objects, loss.masks, len(back.instances)) == (4, 2, 2)
+        assert "4 objects joined with others of their class into 2 masks" in loss.describe()
+    else:
+        assert (loss.objects, loss.masks, len(back.instances)) == (0, 0, 4)
+        assert loss.describe() == ""
+
+
+def test_where_a_class_occurs_once_its_parts_are_one_object(form, draw, tmp_path):
+    once = replace(CELLS, once=True)
+    parts = replace(draw("empty"), instances=APART)
+    assert not form.write([parts], tmp_path / "out", once)
 
 
 def test_is_recognised_by_content(form, samples, labels, tmp_path):
@@ -248,6 +273,16 @@ def test_folder_in_no_format(tmp_path, labels):
         converters.read(tmp_path, labels=labels)
     with pytest.raises(ValueError, match="found nothing there"):
         converters.read(tmp_path / "gone", labels=labels)
+
+
+@pytest.mark.parametrize("place", ["annotations.json", "annotations/val.json"])
+@pytest.mark.parametrize("form", [None, "coco"])
+def test_a_file_instead_of_its_folder(place, form, labels, tmp_path):
+    path = tmp_path / "data" / place
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match=r"found a file: give its folder, .*data$"):
+        converters.read(path, format=form, labels=labels)
 
 
 def test_folder_in_two_formats(tree, labels):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import unicodedata
 from dataclasses import replace
 
 import numpy as np
@@ -72,6 +73,57 @@ def test_floats_and_closed_rings(tree, labels):
         (20, 6.75),
         (12, 25),
     ]
+
+
+@pytest.mark.parametrize("shift", [1, 2, 7])
+@pytest.mark.parametrize("start", [9.5, 10.5, 10.25, 10])
+def test_objects_move_by_as_many_pixels_as_their_points(start, shift, tree, labels):
+    square = [(start, 5), (start + 10, 5), (start + 10, 15), (start, 15)]
+    tree.hand("ID001/p", ("Radius", square))
+    tree.hand("ID001/q", ("Radius", [(x + shift, y) for x, y in square]))
+    samples = converters.read(tree.root, labels=labels)
+    p, q = (rasterize_labels(s.instances, s.size_hw) for s in samples)
+    assert q["Radius"].x == p["Radius"].x + shift
+    np.testing.assert_array_equal(q["Radius"].pixels, p["Radius"].pixels)
+
+
+@pytest.mark.parametrize(("image", "json"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFD", "NFD")])
+def test_names_that_look_the_same_belong_together(image, json, tree, labels):
+    name = "\uc190\ubf08\u00e4"
+    tree.image(f"ID1/{unicodedata.normalize(image, name)}")
+    tree.annotate(f"ID1/{unicodedata.normalize(json, name)}", ("Radius", A))
+    (sample,) = converters.read(tree.root, labels=labels)
+    assert sample.key == f"train/DCM/ID1/{unicodedata.normalize('NFC', name)}"
+    assert [instance.label for instance in sample.instances] == ["Radius"]
+
+
+def test_two_images_whose_names_look_the_same(tree, labels):
+    for form in ("NFC", "NFD"):
+        tree.image("ID1/" + unicodedata.normalize(form, "hand-\u00e4"))
+    tree.annotate("ID1/hand-\u00e4", ("Radius", A))
+    with pytest.raises(DataError, match="expected one file of this name, found also hand-"):
+        converters.read(tree.root, labels=labels)
+
+
+def test_annotations_whose_folder_of_images_is_gone(tree, labels):
+    tree.hand("ID001/a", ("Ulna", A))
+    tree.image("ID040/b", subset="test")
+    shutil.rmtree(tree.root / "train" / "DCM")
+    with pytest.raises(DataError, match=r"ID001/a\.json: expected an image of this name, found no"):
+        converters.read(tree.root, subset="all", labels=labels)
+    assert len(converters.read(tree.root, subset="test", labels=labels)) == 1
+
+
+def test_an_image_that_is_gone_with_its_annotations(tree, labels, tmp_path):
+    tree.hand("ID001/a", ("Ulna", A))
+    tree.hand("ID001/b", ("Ulna", A))
+    samples = converters.read(tree.root, labels=labels)
+    converters.write(samples, tmp_path / "out", format="handbone", labels=labels)
+    for path in tmp_path.glob("out/train/*/ID001/b.*"):
+        path.unlink()
+    with pytest.raises(DataError, match=r"ID001/b: expected an image as images\.json says"):
+        converters.read(tmp_path / "out", labels=labels)
+    assert converters.read(tree.root, labels=labels)
 
 
 def test_test_images_need_no_annotations_but_may_have_the_truth(tree, labels):

@@ -107,7 +107,7 @@ def test_all_problems_come_in_one_error(folder, samples, labels):
     (folder / "images" / f"{keys[4]}.png").unlink()
     with pytest.raises(DataError) as error:
         converters.read(folder, labels=labels)
-    expected = ["found 0", "No such file", "RGBA image", "RGBA image", "mask of (48, 48)"]
+    expected = ["found 0", "No such file", "expected a PNG", "RGBA image", "mask of (48, 48)"]
     assert len(error.value.problems) == 5
     for problem, words in zip(error.value.problems, expected, strict=True):
         assert words in problem
@@ -115,7 +115,7 @@ def test_all_problems_come_in_one_error(folder, samples, labels):
 
 def test_broken_index(folder, labels):
     (folder / "images.json").write_text("[")
-    with pytest.raises(ValueError, match=r"images\.json: expected keys"):
+    with pytest.raises(ValueError, match=r"images\.json: expected names with their keys"):
         converters.read(folder, labels=labels)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import converters
+from converters import DataError
 from converters.masks import rasterize_labels
 from converters.types import LabelSpace
 
@@ -151,6 +152,21 @@ def test_a_mask_without_an_image(root, wrists):
     (root / "images/0172_0003_L.bmp").unlink()
     _, (problem,) = converters.scan(root, labels=wrists)
     assert str(problem) == "masks/train/0172_0003_L.npy: expected an image, found nothing there"
+
+
+def test_images_without_masks_are_said(root, wrists):
+    make(root)
+    write_image(root / "images" / "0200_0001_R.bmp", SIZE)
+    said = []
+    assert len(converters.read(root, labels=wrists, note=said.append)) == 1
+    assert said == ["images: 1 left out that have no masks (0200_0001_R.bmp, ...)"]
+
+
+def test_masks_of_one_image_in_two_subsets(root, wrists):
+    make(root, subset="train")
+    make(root, subset="val")
+    with pytest.raises(DataError, match="expected one image of this key, found"):
+        converters.read(root, labels=wrists)
 
 
 def test_is_only_read(samples, labels, tmp_path):

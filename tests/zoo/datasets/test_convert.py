@@ -28,7 +28,7 @@ def test_formats_are_listed_with_their_layouts(zoo, capsys):
     zoo("list", "formats")
     said = capsys.readouterr().out
     assert all(name in said for name in converters.FORMATS)
-    assert "index (loses overlaps, subpixels)" in said
+    assert "index (loses objects, overlaps, subpixels)" in said
 
 
 @pytest.mark.slow

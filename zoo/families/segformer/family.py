@@ -62,7 +62,8 @@ class SegFormerFamily(SemanticFamily):
 
     def open_items(self, config: SegFormerConfig, job: TrainJob) -> tuple[Items, Items]:
         """Open the job's data set, or convert it once to one in the run folder."""
-        is_direct = job.data_format == config.own_format and not job.is_edited
+        is_own = job.data_format == config.own_format and data_format.is_own(job.data)
+        is_direct = is_own and not job.is_edited
         root = job.data if is_direct else job.out / DATA
         if is_direct:
             _check_labels(root, job)

@@ -144,10 +144,11 @@ def _facts(
     source: DataSource, subset: str, samples: Sequence[Sample], problems: Sequence[Problem]
 ) -> list[tuple[str, str]]:
     groups = len({sample.patient for sample in samples})
+    is_known = any(sample.group for sample in samples)
     annotated = sum(bool(sample.instances) for sample in samples)
     facts = [
         ("Format, subset", f"{source.format}, {subset}"),
-        ("Images read", f"{len(samples)} of {groups} patients"),
+        ("Images read", f"{len(samples)} of {groups} patients" if is_known else str(len(samples))),
         ("Annotated", str(annotated)),
         ("Problems in files", str(len(problems))),
         ("Version", f"maskzoo {environment()['versions'].get('maskzoo', 'not installed')}"),

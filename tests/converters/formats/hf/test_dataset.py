@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from shapely.geometry import box
 
 import converters
 from converters import DataError
@@ -220,7 +221,7 @@ def test_files_that_are_cut_off(folder, labels):
 def test_rows_that_do_not_fit():
     image = bytes(cv2.imencode(".png", np.zeros((4, 6), np.uint8))[1])
     mask = bytes(cv2.imencode(".png", np.zeros((4, 5, 4), np.uint8))[1])
-    with pytest.raises(ValueError, match=r"a: image \(4, 6\), but mask \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"a: mask: expected a mask of \(4, 6\), found \(4, 5\)"):
         hf_dataset.decode_row({"key": "a", "image": {"bytes": image}, "mask": {"bytes": mask}})
     with pytest.raises(ValueError, match="a: expected an image"):
         hf_dataset.decode_row({"key": "a", "image": {"bytes": b"?"}, "mask": {"bytes": mask}})
@@ -262,20 +263,36 @@ def test_other_classes_are_refused(folder):
         converters.read(folder, labels=LabelSpace("waste", ("paper", "glass")))
 
 
-@pytest.mark.parametrize("classes", [32, 33])
-def test_number_of_classes(classes, draw, layout, tmp_path):
+@pytest.mark.parametrize("classes", [32, 33, 64, 80])
+def test_any_number_of_classes(classes, draw, layout, tmp_path):
     space = LabelSpace("many", tuple(f"c{i}" for i in range(classes)))
-    last = Instance(space.names[-1], draw("plain").instances[0].geometry)
-    sample = replace(draw("plain"), key="a", instances=(last,))
-    if classes > 32:
-        with pytest.raises(
-            ValueError, match=r"at most 32 classes, .* found 33: write format 'mask"
-        ):
-            write([sample], tmp_path / "out", space, layout=layout)
-        return
+    instances = [Instance(space.names[i], box(i, 2, i + 9, 20)) for i in (0, 31)]
+    last = Instance(space.names[-1], box(5, 5, 30, 31))
+    sample = replace(draw("plain"), key="a", instances=(*instances[: classes - 31], last))
     write([sample], tmp_path / "out", space, layout=layout)
     (back,) = converters.read(tmp_path / "out", labels=space)
-    assert [i.label for i in back.instances] == ["c31"]
+    truth, found = (rasterize_labels(s.instances, (48, 48)) for s in (sample, back))
+    assert {n: m.area for n, m in found.items()} == {n: m.area for n, m in truth.items()}
+    _, _, packed = hf_dataset.decode_row(
+        hf_dataset.open_split(tmp_path / "out", "train")[0], classes
+    )
+    np.testing.assert_array_equal(
+        unpack(packed, classes)[-1], truth[space.names[-1]].full((48, 48))
+    )
+
+
+@pytest.mark.slow
+def test_datasets_reads_the_further_masks(draw, layout, datasets, tmp_path):
+    space = LabelSpace("many", tuple(f"c{i}" for i in range(80)))
+    sample = replace(draw("plain"), instances=(Instance("c79", box(5, 5, 30, 31)),))
+    write([sample], tmp_path / "out", space, layout=layout)
+    rows = load(tmp_path / "out", layout, datasets, tmp_path)["train"]
+    assert np.asarray(rows[0]["mask_2"])[6, 6].tolist() == [0, 128, 0, 0]
+    rows.set_transform(Transform((48, 48), 80))
+    labels = rows[0]["labels"]
+    assert labels.shape == (80, 48, 48)
+    assert np.flatnonzero(labels.any(axis=(1, 2))).tolist() == [79]
+    assert "`mask_2`" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_broken_rows_are_problems_of_their_samples(samples, labels, layout, tmp_path, monkeypatch):
@@ -293,7 +310,13 @@ def test_broken_rows_are_problems_of_their_samples(samples, labels, layout, tmp_
     write(samples, tmp_path / "out", labels, layout=layout)
     found, problems = converters.scan(tmp_path / "out", labels=labels)
     assert [s.key for s in found] == [samples[0].key]
-    expected = ["RGBA image", "expected an image", "(47, 48) in the row", "frame", "bytes in the"]
+    expected = [
+        "mask: expected a PNG",
+        "expected an image",
+        "(47, 48) in the row",
+        "frame",
+        "bytes in the",
+    ]
     assert [(p.key, p.group) for p in problems] == [(s.key, s.group) for s in samples[1:]]
     for problem, words in zip(problems, expected, strict=True):
         assert words in str(problem)
@@ -378,7 +401,5 @@ def test_transform_refuses_what_it_cannot_do():
     grey = Image.new("L", (4, 4))
     with pytest.raises(ValueError, match="expected an RGBA image, found L"):
         Transform((4, 4), 3)({"image": [grey], "mask": [grey]})
-    with pytest.raises(ValueError, match="at most 32 classes"):
-        Transform((4, 4), 33)
     with pytest.raises(ValueError, match="positive"):
         Transform((0, 4), 3)

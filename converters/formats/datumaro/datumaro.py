@@ -19,13 +19,18 @@ Layout `masks`: all are masks, to be corrected with the brush. A shape without a
 is left out: CVAT cannot import empty masks.
 
 Here the corner of the first pixel is (0, 0), its centre (.5, .5): vertices move by half a pixel,
-and back when they are read. Datumaro keeps two digits of a coordinate. A polygon that comes back is
-filled by our pixel rule, boundary included. Datumaro fills what lies inside, which is half a pixel
-less on all sides: its masks of our polygons have a mean Dice of .963 with ours at 512 x 512 pixels
-and .991 at 2048 x 2048; take `masks` where that matters. A mask is the same pixels everywhere.
+and back when they are read. Datumaro keeps two digits of a coordinate. A polygon of ours that comes
+back is filled by our pixel rule, boundary included; it is ours if `images.json` has its image, or
+the item says so, which CVAT's export does not: keep `images.json`. Datumaro fills what lies inside,
+which is half a pixel less on all sides: its masks of our polygons have a mean Dice of .963 with
+ours at 512 x 512 pixels and .991 at 2048 x 2048; take `masks` where that matters. A mask is the
+same pixels everywhere.
 
-What is read: polygons and masks; those of one label and one group are one object. Labels of a whole
-image, and captions, have no pixels and are passed over. All other shapes are refused.
+What is read: all files in `annotations`; polygons and masks, of which those of one label and one
+group are one object. Polygons that are not ours hold the pixels that pycocotools, and so Datumaro,
+gives them. Labels of a whole image, and captions, have no pixels and are passed over, and so are
+boxes and points beside an outline of the same group or id, which Datumaro writes for COCO's
+objects. All other shapes are refused.
 
 Sources: CVAT's cvat/apps/dataset_manager/bindings.py (import and export), `checkShapeArea` of its
 cvat-core, its documentation of the format; Datumaro 1.13, plugins/data_formats/datumaro.
@@ -50,7 +55,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
-from converters.formats.datumaro_reading import DatumaroReader
+from converters.formats.datumaro.reading import DatumaroReader
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import encode_coco_rle, rasterize, whole_pixels
@@ -72,6 +77,8 @@ def matches(root: Path) -> bool:
 
 
 def _is_datumaro(path: Path) -> bool:
+    if path.name.startswith(".") or not path.is_file():
+        return False
     with path.open("rb") as file:
         return bool(_CATEGORIES.search(file.read(_HEAD)))
 
@@ -195,22 +202,27 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         root: folder with `annotations/` and `images/`.
         subset: `test` are the file `test.json` and the keys below `test/`, `train` all others.
         labels: the classes; labels are found by their names or aliases, in any order.
-        problems: takes down files, images and shapes that are broken.
+        problems: takes down files, images and shapes that are broken, and subsets whose file is
+            gone.
 
     Returns:
         Samples; keys, groups, attributes and frames are those of `images.json`, or of the items.
 
     Raises:
-        ValueError: `images.json` is not one.
+        ValueError: no annotation file, or `images.json` is not one.
     """
+    files = [p for p in sorted((root / "annotations").glob("*.json")) if p.name[0] != "."]
+    if not files:
+        raise ValueError(f"{root}: expected annotations/*.json in Datumaro's form, found none")
     reader = DatumaroReader(root, labels, problems)
-    files = [path for path in sorted((root / "annotations").glob("*.json")) if _is_datumaro(path)]
-    return [
+    samples = [
         sample
         for path in files
         for sample in reader.samples(path)
         if subset == "all" or (subset == "test") == _is_test(path, sample)
     ]
+    reader.finish()
+    return samples
 
 
 def _is_test(path: Path, sample: Sample) -> bool:

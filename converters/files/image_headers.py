@@ -1,0 +1,222 @@
+"""What an image file's header says, and whether all programs read the image alike."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from PIL import ExifTags, Image, ImageFile
+
+# What Pillow may take a file for, whatever its suffix.
+_KINDS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
+# What all networks and vendors read in the same way: grey, colour, or a palette.
+_MODES = frozenset({"1", "L", "P", "RGB"})
+# The same with an alpha channel. Where it is opaque everywhere, dropping it changes nothing; where
+# it is zero everywhere it was left blank, and programs drop it as well.
+_ALPHA_MODES = frozenset({"LA", "RGBA"})
+_OPAQUE, _BLANK = (255, 255), (0, 0)
+_UPRIGHT = 1
+# Of EXIF's orientations; all other numbers mean upright, for OpenCV and Pillow alike.
+_TURNED = range(2, 9)
+_LYING = range(5, 9)
+_PNG_END = b"IEND\xaeB`\x82"
+_JPEG_END = b"\xff\xd9"
+# PNG may carry its EXIF tags behind the pixels, and cameras leave notes behind a JPEG's end.
+_TAIL = 1 << 16
+# TIFF's tags of width and height.
+_WIDTH, _LENGTH = 256, 257
+# TIFF's tags: where the strips or tiles of pixels are, and their lengths in bytes.
+_TIFF_PIECES = ((273, 279), (324, 325))
+# What Pillow raises on broken headers; which of them depends on where they are broken.
+BROKEN = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError),
+    *(AttributeError, AssertionError, NotImplementedError, struct.error, zlib.error),
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of an image file that can be used.
+
+    Attributes:
+        size_hw: height and width in pixels as programs show the image, turned by its EXIF tag.
+        is_turned: whether such a tag turns or mirrors it.
+        has_alpha: whether it has an alpha channel, which says nothing: it is the same everywhere.
+    """
+
+    size_hw: tuple[int, int]
+    is_turned: bool
+    has_alpha: bool
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a program that knows neither EXIF tags nor transparency sees the same image."""
+        return not (self.is_turned or self.has_alpha)
+
+
+def read_header(file: BinaryIO, length: int) -> Header:
+    """Read and check the header of an image file.
+
+    The pixels stay unread, but where some may be transparent.
+
+    Args:
+        file: at its start; can be sought.
+        length: of the file, in bytes.
+
+    Raises:
+        ValueError: no image, one that is cut off or damaged or larger than Pillow allows, or one
+            that libraries read in different ways.
+    """
+    try:
+        # Pillow warns of odd tags, and of large images that it opens nevertheless.
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(file, formats=_KINDS) as header,
+        ):
+            size_hw = _stored_size(header)
+            tail = _tail(file, length)
+            if problem := _find_problem(header, file, tail, length):
+                raise _ProblemFound(problem)
+            orientation = _orientation(header, tail)
+            has_alpha = header.mode in _ALPHA_MODES or "transparency" in header.info
+            if has_alpha and (kind := _transparent(header)):
+                raise _ProblemFound(_unusable(kind))
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ValueError(f"expected at most {most} pixels, found more") from None
+    except _ProblemFound as problem:
+        raise ValueError(str(problem)) from None
+    except BROKEN:
+        raise ValueError("expected an image, found a file without a readable header") from None
+    return Header(
+        size_hw[::-1] if orientation in _LYING else size_hw, orientation in _TURNED, has_alpha
+    )
+
+
+class _ProblemFound(Exception):  # noqa: N818 (it is no error of the code)
+    """What is wrong with an image; no `ValueError`, which Pillow raises, too."""
+
+
+def _stored_size(header: ImageFile.ImageFile) -> tuple[int, int]:
+    """Height and width before any turn; newer Pillows turn a TIFF's size by themselves."""
+    tags: Any = getattr(header, "tag_v2", {})
+    return int(tags.get(_LENGTH, header.height)), int(tags.get(_WIDTH, header.width))
+
+
+def _tail(file: BinaryIO, length: int) -> bytes:
+    behind = file.tell()
+    file.seek(max(0, length - _TAIL))
+    tail = file.read()
+    file.seek(behind)
+    return tail
+
+
+def _find_problem(header: ImageFile.ImageFile, file: BinaryIO, tail: bytes, length: int) -> str:
+    """Say why an image cannot be used, whatever its pixels are; "" where it can."""
+    behind = file.tell()
+    if min(header.size) < 1:
+        return f"expected pixels, found {header.height} x {header.width}"
+    if not _is_whole(header, file, tail, behind, length):
+        return "expected a whole image, found one that is cut off"
+    if kind := _unlike(header):
+        return _unusable(kind)
+    return ""
+
+
+def _unusable(kind: str) -> str:
+    return f"expected 8 bits of grey or RGB, found {kind}: save it as 8-bit grey or RGB"
+
+
+def _unlike(header: ImageFile.ImageFile) -> str:
+    """What libraries read in different ways; "" where there is nothing of the kind."""
+    if header.mode not in _MODES | _ALPHA_MODES:
+        return f"mode {header.mode}"
+    # Pillow's mode of 16-bit colour is RGB; only the way in which it is stored tells.
+    if header.format in ("PNG", "TIFF") and ";16" in str(_storage(header)[2][0]):
+        return "16 bits"
+    return ""
+
+
+def _transparent(header: ImageFile.ImageFile) -> str:
+    """Where some pixels are transparent, how the image says so; "" where none is."""
+    named = f"mode {header.mode}" if header.mode in _ALPHA_MODES else "transparency"
+    try:
+        image = header if header.mode in _ALPHA_MODES else header.convert("RGBA")
+        extremes = image.getchannel("A").getextrema()
+    except BROKEN:
+        raise _ProblemFound("expected a whole image, found one that is damaged") from None
+    # TIFF's readers multiply colours by alpha.
+    without_meaning = (_OPAQUE,) if header.format == "TIFF" else (_OPAQUE, _BLANK)
+    return "" if extremes in without_meaning else f"{named} with pixels that are not opaque"
+
+
+def _storage(header: ImageFile.ImageFile) -> tuple[str, int, tuple[Any, ...]]:
+    """How pixels are stored: codec, offset in the file, and what Pillow tells the codec."""
+    codec, _, offset, told = header.tile[0]
+    return codec, offset, told if isinstance(told, tuple) else (told,)
+
+
+def _orientation(header: ImageFile.ImageFile, tail: bytes) -> int:
+    """EXIF's orientation, 1 where there is none."""
+    # Pillow decodes a PNG to look for tags behind the pixels: only where there are some.
+    if header.format == "PNG" and b"eXIf" not in tail:
+        exif = Image.Image.getexif(header)
+    else:
+        exif = header.getexif()
+    told = int(exif.get(ExifTags.Base.Orientation, _UPRIGHT))
+    if told in _TURNED and told != _exif_orientation(header):
+        raise _ProblemFound(
+            f"expected an upright image, found orientation {told} in notes that only some "
+            "programs read: save it upright"
+        )
+    return told
+
+
+def _exif_orientation(header: ImageFile.ImageFile) -> int:
+    """What stands where every program looks for it: not in XMP, nor in a PNG's texts."""
+    if header.format == "TIFF":
+        return int(header.getexif().get(ExifTags.Base.Orientation, _UPRIGHT))
+    exif = Image.Exif()
+    exif.load(header.info.get("exif", b""))
+    return int(exif.get(ExifTags.Base.Orientation, _UPRIGHT))
+
+
+def _is_whole(
+    header: ImageFile.ImageFile, file: BinaryIO, tail: bytes, behind: int, length: int
+) -> bool:
+    """Tell whether the file goes on to the image's end, wherever that is stored.
+
+    Args:
+        header: the opened image.
+        file: its file.
+        tail: the file's last bytes.
+        behind: where in the file the header ends.
+        length: of the file, in bytes.
+    """
+    match header.format:
+        case "PNG":
+            return _PNG_END in tail or _PNG_END in _rest(file, 0)
+        case "JPEG" | "MPO":
+            # A thumbnail in the header has an end of its own.
+            near = tail[max(0, behind - (length - len(tail))) :]
+            return _JPEG_END in near or _JPEG_END in _rest(file, behind)
+        case "BMP":
+            codec, offset, told = _storage(header)
+            return codec != "raw" or offset + told[1] * header.height <= length
+        case "TIFF":
+            return _last_byte(header) <= length
+    return True
+
+
+def _rest(file: BinaryIO, start: int) -> bytes:
+    file.seek(start)
+    return file.read()
+
+
+def _last_byte(header: ImageFile.ImageFile) -> int:
+    tags: Any = getattr(header, "tag_v2", {})
+    pieces = (zip(tags.get(at, ()), tags.get(size, ()), strict=True) for at, size in _TIFF_PIECES)
+    return max((at + size for piece in pieces for at, size in piece), default=0)

@@ -1,0 +1,1 @@
+"""Datumaro's JSON: reading, writing, and the shapes of its items."""

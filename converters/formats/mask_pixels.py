@@ -1,0 +1,94 @@
+"""One mask file's pixels, as they are stored: bits, numbers, or the indexes of a palette."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from converters.files.image_headers import BROKEN
+
+_KINDS = ("PNG",)
+# PNG specification, third edition, section 11.2.1: where a file says the bits of a sample.
+_DEPTH_AT = 24
+# PASCAL VOC's palette: what number 255 means there, at the borders of objects, is drawn so.
+VOID, _VOID_COLOUR = 255, (224, 224, 192)
+
+Pixels = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class MaskPixels:
+    """What a mask file holds.
+
+    Attributes:
+        values: grey values or a palette's indexes, uint8 or uint16 (H, W), or colours, uint8 or
+            uint16 (H, W, 3 or 4), red first.
+        top: the largest value that the file could hold.
+        has_void: whether 255 is PASCAL VOC's "void", no class, by the colour in the palette.
+    """
+
+    values: Pixels
+    top: int = 255
+    has_void: bool = False
+
+    def describe(self) -> str:
+        """Return in words what kind of image it is."""
+        channels = {2: "grey", 3: "RGB", 4: "RGBA"}
+        kind = channels[2 if self.values.ndim == 2 else self.values.shape[2]]
+        return f"{8 * self.values.dtype.itemsize}-bit {kind}"
+
+
+def read_mask_pixels(content: bytes, size_hw: tuple[int, int] | None = None) -> MaskPixels:
+    """Decode a mask file; nothing is decoded that has not the size.
+
+    Args:
+        content: of the file.
+        size_hw: the image's height and width; None where they are not known.
+
+    Raises:
+        ValueError: not a PNG, a damaged one, or one of another size.
+    """
+    mode, palette = _read_header(content, size_hw)
+    try:
+        # OpenCV checks the checksums of all pixels, which Pillow does not.
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise ValueError("expected a whole PNG, found a damaged one")
+    if mode == "P":
+        with Image.open(io.BytesIO(content), formats=_KINDS) as image:
+            indexes = np.array(image, np.uint8)
+        return MaskPixels(indexes, has_void=palette[3 * VOID : 3 * VOID + 3] == _VOID_COLOUR)
+    if decoded.ndim == 3:
+        order = [2, 1, 0, 3][: decoded.shape[2]]
+        return MaskPixels(np.ascontiguousarray(decoded[..., order]))
+    top = 2 ** content[_DEPTH_AT] - 1
+    # OpenCV stretches what has fewer bits than eight.
+    return MaskPixels(decoded // (VOID // top) if top < VOID else decoded, top)
+
+
+def _read_header(content: bytes, size_hw: tuple[int, int] | None) -> tuple[str, tuple[int, ...]]:
+    """Pillow's mode, and a palette's red, green and blue in turn."""
+    try:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            Image.open(io.BytesIO(content), formats=_KINDS) as header,
+        ):
+            found, mode = (header.height, header.width), header.mode
+            palette = tuple(header.getpalette() or ()) if mode == "P" else ()
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ValueError(f"expected a mask of at most {most} pixels, found more") from None
+    except BROKEN:
+        raise ValueError("expected a PNG, found a file that is none") from None
+    if size_hw is not None and found != tuple(size_hw):
+        raise ValueError(f"expected a mask of {tuple(size_hw)}, found {found}")
+    return mode, palette

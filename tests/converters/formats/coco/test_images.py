@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+import converters
+from converters.formats.coco.images import ImageFinder
+
+SQUARE = [2, 3, 8, 3, 8, 9, 2, 9]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "person_keypoints_val2017",
+        "keypoints_val2017",
+        "stuff_val2017",
+        "instances_val2017",
+        "lvis_v1_val",
+        "lvis_v1_val2017",
+        "captions_val",
+        "instances_minival_val2017",
+        "val2017_coco",
+    ],
+)
+@pytest.mark.parametrize("folder", ["val2017", "images/val2017"])
+def test_folders_by_the_names_of_files(name, folder, new, tmp_path, labels):
+    data = new(tmp_path / "data", f"annotations/{name}.json", folder).add([SQUARE])
+    data.save()
+    (sample,) = converters.read(data.root, labels=labels)
+    assert sample.key == f"{folder}/a"
+
+
+def test_a_file_finds_its_own_subset_first(new, tmp_path, labels):
+    for subset in ("train2017", "val2017"):
+        new(tmp_path / "data", f"annotations/person_keypoints_{subset}.json", subset).add(
+            [SQUARE]
+        ).save()
+    found = converters.read(tmp_path / "data", labels=labels)
+    assert [s.key for s in found] == ["train2017/a", "val2017/a"]
+
+
+def test_lvis_names_images_by_their_address(new, tmp_path, labels):
+    data = new(tmp_path / "data", "annotations/lvis_v1_val.json", "train2017").add([SQUARE])
+    del data.content["images"][0]["file_name"]
+    data.content["images"][0]["coco_url"] = "http://images.cocodataset.org/train2017/a.png"
+    data.save()
+    (sample,) = converters.read(data.root, labels=labels)
+    assert sample.key == "train2017/a"
+
+
+@pytest.mark.parametrize("on_disk", ["NFC", "NFD"])
+@pytest.mark.parametrize("written", ["NFC", "NFD"])
+@pytest.mark.parametrize("place", ["손뼈.png", "é/ü.png"])
+def test_names_in_any_normal_form(place, on_disk, written, data, labels):
+    data.content["images"] = []
+    data.image("images/train2017/" + unicodedata.normalize(on_disk, place))
+    name = unicodedata.normalize(written, place)
+    data.content["images"] = [{"id": 7, "file_name": name}]
+    data.add([SQUARE]).save()
+    (sample,) = converters.read(data.root, labels=labels)
+    assert unicodedata.normalize("NFC", sample.key + ".png").endswith(
+        unicodedata.normalize("NFC", place)
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 5000 + ".png", "\0.png", "\ud800.png", "é" * 5000, ".", "b"]
+)
+def test_names_of_no_file(name, tmp_path):
+    finder = ImageFinder(tmp_path, tmp_path / "train.json")
+    with pytest.raises(ValueError, match="expected"):
+        finder.find({"file_name": name})
+    assert finder.guess({"file_name": name})["key"]
+
+
+@pytest.mark.parametrize("name", ["", None, 5, ["a"], "/", "."])
+def test_images_without_a_name_have_a_key_in_messages(name, tmp_path):
+    assert ImageFinder(tmp_path, tmp_path / "train.json").guess({"file_name": name})["key"]

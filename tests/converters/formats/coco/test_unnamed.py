@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import pytest
+
+import converters
+
+SQUARE = [2, 3, 8, 3, 8, 9, 2, 9]
+
+
+def problems(data, labels, **more):
+    data.add([SQUARE]).save()
+    return [str(p) for p in converters.scan(data.root, labels=labels, **more)[1]]
+
+
+@pytest.mark.parametrize("folder", ["images/val2017", "images/val2017/ID1", "valid", "train"])
+def test_a_subset_of_which_no_file_speaks(folder, data, labels):
+    (found,) = problems(data.image(f"{folder}/c.png").image(f"{folder}/b.png"), labels)
+    assert found.startswith(folder.removesuffix("/ID1"))
+    assert "expected an annotation file that names its images, found none for 2 such as b" in found
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "images/train2017/b.png",
+        "images/b.png",
+        "previews/b.png",
+        ".cache/train/b.png",
+        "annotations/panoptic_val2017/b.png",
+        "images/test2017/b.png",
+    ],
+)
+@pytest.mark.parametrize("subset", ["train", "all"])
+def test_images_that_may_have_no_annotations(place, subset, data, labels):
+    assert problems(data.image(place), labels, subset=subset) == []
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (1, "left out 1 images that no annotation file names: images/train2017/b0.png"),
+        (
+            5,
+            "left out 5 images that no annotation file names: images/train2017/b0.png, "
+            "images/train2017/b1.png, images/train2017/b2.png, ...",
+        ),
+    ],
+)
+def test_images_without_an_entry_are_counted(count, said, data, labels):
+    for number in range(count):
+        data.image(f"images/train2017/b{number}.png")
+    data.add([SQUARE]).save()
+    notes = []
+    converters.read(data.root, labels=labels, note=notes.append)
+    assert notes == [f"{data.root}: {said}"]
+
+
+@pytest.mark.parametrize(("subset", "count"), [("train", 0), ("all", 1)])
+def test_test_images_are_counted_where_they_are_asked_for(subset, count, data, labels):
+    data.image("images/test2017/b.png").add([SQUARE]).save()
+    notes = []
+    converters.read(data.root, labels=labels, subset=subset, note=notes.append)
+    assert len(notes) == count
+
+
+def test_images_that_only_files_of_the_test_subset_name(new, tmp_path, labels):
+    other = new(tmp_path / "data", "annotations/instances_test2017.json")
+    other.image("train2017/b.png")
+    other.content["images"] = [{"id": 1, "file_name": "train2017/b.png"}]
+    other.save()
+    data = new(tmp_path / "data")
+    assert problems(data, labels) == []
+
+
+def test_a_folder_whose_images_are_missing_is_spoken_of(data, labels):
+    data.content["images"][0]["file_name"] = "b.png"
+    (found,) = problems(data, labels)
+    assert "'b.png': expected an image beside this file" in found
+
+
+def test_links_to_folders_are_followed(data, labels, tmp_path):
+    data.save()
+    (data.root / "images").rename(tmp_path / "elsewhere")
+    (data.root / "images").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
+    assert problems(data, labels) == []

@@ -1,0 +1,64 @@
+"""What `zoo split` says of images whose patients nobody knows."""
+
+from pathlib import Path
+
+import pytest
+
+from converters.splits.split import make_split
+from converters.splits.table import describe
+from converters.types import LabelSpace, Sample
+from zoo.datasets.split import describe_unknown, pair_sides
+
+LABELS = LabelSpace("one", ("a",))
+
+
+def samples_of(keys, group=""):
+    return [
+        Sample(key, Path(f"{key}.png"), (8, 8), group=group and f"{group}{key}") for key in keys
+    ]
+
+
+HANDS = [f"ID{n}_{side}" for n in range(6) for side in "LR"]
+SIDES = {
+    "suffix": (["a_L", "a_R"], 1),
+    "word": (["hand-left-1", "hand-right-1"], 1),
+    "folder": (["Left/1", "Right/1"], 1),
+    "behind a number": (["12L", "12R"], 1),
+    "one side only": (["a_L", "b_R"], 0),
+    "letters of a word": (["al", "ar", "rail", "lair"], 0),
+    "both in one name": (["l_r_1", "r_l_1"], 0),
+}
+
+
+@pytest.mark.parametrize(("keys", "count"), SIDES.values(), ids=SIDES)
+def test_left_and_right_are_told_by_names(keys, count):
+    assert len(pair_sides(keys)) == count
+
+
+def test_images_of_nobody_known_are_said():
+    samples = samples_of(HANDS)
+    split = make_split(samples, folds=3)
+    home = {key: number for number, keys in enumerate(split.folds) for key in keys}
+    apart = sum(home[f"ID{n}_L"] != home[f"ID{n}_R"] for n in range(6))
+    (line,) = describe_unknown(samples, split)
+    assert line.startswith("no patients are known: every image counts as its own; 6 pairs")
+    assert line.endswith(f"ID0_L and ID0_R: {apart} of them are in two folds")
+
+
+def test_some_images_of_nobody_known_are_counted():
+    samples = samples_of("xyz") + samples_of("ab", group="person")
+    (line,) = describe_unknown(samples, make_split(samples, folds=2))
+    assert line == "no patient is known of 3 images: each counts as its own"
+
+
+def test_nothing_is_said_where_all_patients_are_known():
+    samples = samples_of(HANDS, group="person")
+    assert describe_unknown(samples, make_split(samples, folds=3)) == []
+
+
+@pytest.mark.parametrize(("group", "is_shown"), [("", False), ("person", True)])
+def test_patients_are_counted_only_where_they_are_known(group, is_shown):
+    samples = samples_of(HANDS, group=group)
+    table = str(describe(make_split(samples, folds=3), samples, LABELS))
+    assert "images" in table
+    assert ("patients" in table) == is_shown
