@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -20,6 +21,8 @@ FOLDER = "checkpoints"
 BEST = f"{FOLDER}/best.safetensors"
 LAST = f"{FOLDER}/last.safetensors"
 RESUME = f"{FOLDER}/last.ckpt"
+# The text of a file that guards its numbers: safetensors itself guards but its header's form.
+_DIGEST = "sha256"
 
 
 def save_weights(network: nn.Module, path: Path, about: Mapping[str, str] | None = None) -> None:
@@ -45,8 +48,9 @@ def write_weights(
         raise ValueError(f"{path}: '{name}' holds NaN or infinite numbers: nothing is written")
     # Copies: safetensors refuses tensors that share memory.
     plain = {k: v.clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    texts = {**(about or {}), _DIGEST: _digest_of(plain)}
     with unfinished(path) as place:
-        save_file(plain, place, {"format": "pt", **(about or {})})
+        save_file(plain, place, {"format": "pt", **texts})
         _order_texts(place)
         # safetensors writes for the owner alone; a run folder may be a team's.
         place.chmod(0o644)
@@ -82,7 +86,23 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     except SafetensorError as error:
         raise ValueError(f"{path}: expected a whole safetensors file, found: {error}") from None
     check_finite(found, path)
+    expected = _read_texts(path).get(_DIGEST)
+    if expected is not None and expected != _digest_of(found):
+        raise ValueError(
+            f"{path}: expected the weights that were written, found other numbers (their SHA-256 "
+            "is not that in the file): it is damaged; copy it again from where it is whole"
+        )
     return found
+
+
+def _digest_of(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of names, types, shapes and numbers, in hex."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(flat.numpy())
+    return digest.hexdigest()
 
 
 def first_broken(tensors: Mapping[str, torch.Tensor]) -> str | None:
@@ -123,6 +143,10 @@ def check_finite(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 def read_about(path: Path) -> dict[str, str]:
     """Read the texts that `save_weights` was given; empty where the file is missing or broken."""
+    return {name: text for name, text in _read_texts(path).items() if name != _DIGEST}
+
+
+def _read_texts(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})

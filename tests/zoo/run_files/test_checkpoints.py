@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -158,3 +159,21 @@ def test_the_first_tensor_that_is_broken_is_named() -> None:
     good = {"a": torch.ones(2), "b": torch.tensor(1), "c": torch.zeros(0)}
     assert checkpoints.first_broken(good) is None
     assert checkpoints.first_broken({**good, "d": torch.tensor([math.nan])}) == "d"
+
+
+def test_a_flipped_bit_in_weights_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    mixed = {"half": torch.rand(5).half(), "n": torch.tensor(7), "b": torch.rand(3).bfloat16()}
+    checkpoints.write_weights({**_network().state_dict(), **mixed}, path, {"epochs": "3"})
+    good, true = path.read_bytes(), read_weights(path)
+    for pick in np.random.default_rng(5).choice(8 * len(good), 300, replace=False).tolist():
+        bad = bytearray(good)
+        bad[pick // 8] ^= 1 << pick % 8
+        path.write_bytes(bad)
+        try:
+            found = read_weights(path)
+        except ValueError:
+            continue
+        # What is left are texts beside the weights.
+        assert found.keys() == true.keys(), pick
+        assert all(torch.equal(found[name], true[name]) for name in true), pick
