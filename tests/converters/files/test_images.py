@@ -73,6 +73,9 @@ XMP = (
     b'xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
 )
 RAW_PROFILE = b"\nexif\n%8d\n%b" % (len(turned(6).tobytes()), turned(6).tobytes().hex().encode())
+# An APP1 segment as Adobe's XMP specification, part 3, 1.1.3 has it; old Pillows write none.
+XMP_BODY = b"http://ns.adobe.com/xap/1.0/\0" + XMP
+XMP_SEGMENT = b"\xff\xe1" + (len(XMP_BODY) + 2).to_bytes(2, "big") + XMP_BODY
 THUMBNAIL = b"\xff\xe1\x00\x08\xff\xd8\xff\xd9\x00\x00"
 
 GOOD = {
@@ -138,7 +141,7 @@ BAD = {
     "transparent grey": (saved(L, "PNG", transparency=3), "found transparency"),
     "transparent palette": (saved(RGB.quantize(8), "PNG", transparency=3), "found transparency"),
     "CMYK JPEG": (saved(RGB.convert("CMYK"), "JPEG"), "found mode CMYK"),
-    "turned by XMP only": (saved(L, "JPEG", xmp=XMP), "found orientation 6 in notes that only"),
+    "turned by XMP only": (JPEG[:2] + XMP_SEGMENT + JPEG[2:], "found orientation 6 in notes that only"),
     "turned by a text only": (
         with_chunk(PNG, chunk(b"tEXt", b"Raw profile type exif\0" + RAW_PROFILE), b"IDAT"),
         "found orientation 6 in notes that only some programs read: save it upright",

@@ -102,6 +102,7 @@ def test_labels_of_ultralytics_converter(size_hw, tmp_path):
     from ultralytics.data.converter import convert_segment_masks_to_yolo_seg
 
     (tmp_path / "masks").mkdir()
+    (tmp_path / "texts").mkdir()
     plane = draw(size_hw, seed=2)
     cv2.imwrite(str(tmp_path / "masks" / "i.png"), plane)
     convert_segment_masks_to_yolo_seg(str(tmp_path / "masks"), str(tmp_path / "texts"), classes=1)
