@@ -55,13 +55,16 @@ def check_file(out: Path, what: str, is_ours: Callable[[str], bool]) -> None:
             nobody's.
 
     Raises:
-        ValueError: a folder or a link is there, or a file that is not the command's own.
+        ValueError: a folder, a link or a device is there, or a file that is not the command's own.
     """
     place = real_place(out)
     if place.is_dir():
         raise ValueError(f"{out}: expected a file to write, found a folder")
     if not place.exists():
         return
+    if not place.is_file():
+        # A new file would take its place, and some are read without an end.
+        raise ValueError(f"{out}: expected a file to write, found a device or a pipe")
     try:
         text = place.read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:

@@ -7,8 +7,8 @@ import sys
 import typer
 
 from zoo.cli import data, models, reports, results, runs
-from zoo.cli.faults import INTERRUPTED, describe_fault
 from zoo.cli.options import app
+from zoo.machine.faults import INTERRUPTED, TERMINATED, describe_fault
 
 # What a user can mend; of another error the traceback is shown.
 _MENDED = (ValueError, OSError, ImportError)
@@ -28,9 +28,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(rest)
     except SystemExit as ended:
-        # Typer has made this of Ctrl-C.
-        if ended.code == INTERRUPTED:
-            typer.echo("zoo: interrupted: the same command goes on, or starts again", err=True)
+        # Typer has made the first of Ctrl-C.
+        if how := {INTERRUPTED: "interrupted", TERMINATED: "told to end"}.get(ended.code):
+            typer.echo(f"zoo: {how}: the same command goes on, or starts again", err=True)
         raise
     except Exception as error:
         fault = describe_fault(error)

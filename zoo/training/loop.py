@@ -218,7 +218,9 @@ def _fit(trainer: L.Trainer, module: NetworkModule, resume: Path) -> None:
     except SIGTERMException:
         # Lightning's own exit code would be that of success.
         raise SystemExit(128 + signal.SIGTERM) from None
-    except SystemExit:
+    except SystemExit as ended:
+        if ended.code == 128 + signal.SIGTERM:
+            raise
         # Ctrl-C: Lightning has ended the training in good order, and would exit with 1.
         raise KeyboardInterrupt from None
     except (RuntimeError, pickle.UnpicklingError, KeyError) as error:

@@ -80,6 +80,13 @@ def test_a_result_behind_a_link_is_not_replaced(written, tmp_path):
     assert (written / "masks" / "a.png").is_file()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+def test_what_is_read_without_an_end_is_no_place_to_write(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="expected a file to write, found a device or a pipe"):
+        check_file(tmp_path / "pipe", "a table", is_table)
+
+
 # --- folders
 
 

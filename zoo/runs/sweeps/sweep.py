@@ -23,6 +23,7 @@ from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_config
 from zoo.families import load_family
+from zoo.machine.faults import is_disk_full
 from zoo.options import as_text
 from zoo.progress import Report
 from zoo.run_files.metrics import RowFeed, best_row, last_row, read_rows
@@ -203,6 +204,9 @@ class _Sweep:
         except PrunedError:
             self._study.tell(trial, state=TrialState.PRUNED)
         except (ValueError, RuntimeError) as error:
+            # No trial's fault: the sweep stops, and goes on with this one.
+            if is_disk_full(error):
+                raise
             # A loss that diverges, or a batch that is too large for the device.
             trial.set_user_attr("note", f"{type(error).__name__}: {one_line(error)}")
             self._study.tell(trial, state=TrialState.FAIL)
