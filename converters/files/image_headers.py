@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import warnings
 import zlib
@@ -22,6 +23,9 @@ _UPRIGHT = 1
 # Of EXIF's orientations; all other numbers mean upright, for OpenCV and Pillow alike.
 _TURNED = range(2, 9)
 _LYING = range(5, 9)
+# As Adobe's XMP specification has it, part 3, 1.1.3; and as Pillow looks for it.
+_XMP = b"http://ns.adobe.com/xap/1.0/\0"
+_XMP_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _PNG_END = b"IEND\xaeB`\x82"
 _JPEG_END = b"\xff\xd9"
 # PNG may carry its EXIF tags behind the pixels, and cameras leave notes behind a JPEG's end.
@@ -166,13 +170,21 @@ def _orientation(header: ImageFile.ImageFile, tail: bytes) -> int:
         exif = Image.Image.getexif(header)
     else:
         exif = header.getexif()
-    told = int(exif.get(ExifTags.Base.Orientation, _UPRIGHT))
+    told = int(exif.get(ExifTags.Base.Orientation, _xmp_orientation(header)))
     if told in _TURNED and told != _exif_orientation(header):
         raise _ProblemFound(
             f"expected an upright image, found orientation {told} in notes that only some "
             "programs read: save it upright"
         )
     return told
+
+
+def _xmp_orientation(header: ImageFile.ImageFile) -> int:
+    """What a JPEG's XMP says, which Pillow reads since 11.2."""
+    for _, content in getattr(header, "applist", ()):
+        if content.startswith(_XMP) and (found := _XMP_ORIENTATION.search(content)):
+            return int(found[1])
+    return _UPRIGHT
 
 
 def _exif_orientation(header: ImageFile.ImageFile) -> int:

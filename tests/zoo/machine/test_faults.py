@@ -74,7 +74,6 @@ def test_processes_without_shared_memory(monkeypatch):
     def refuse(*_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(multiprocessing.synchronize, "_cleanup", refuse)
     monkeypatch.setattr(multiprocessing.synchronize._multiprocessing, "SemLock", refuse)
     with pytest.raises(OSError, match="Read-only") as caught:
         multiprocessing.Lock()

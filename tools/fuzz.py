@@ -1,0 +1,222 @@
+"""Break inputs at random and see what commands make of them.
+
+python tools/fuzz.py [--count 2000] [--seed 0] [--only "fuse*"] [--trained] [--keep FOLDER]
+
+One file a case is broken, drawn from the seed. The rule: the command succeeds, or ends with code 2
+and lines that begin with `zoo:`, the first of which names the file (or what lies in it); inputs stay
+as they were, nothing half-made stays, nothing is left in the folder for temporary files. What
+succeeds although a file is gone or empty must say something that it does not say of sound inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from harness.commands import Command, commands, make_inputs
+from harness.files import digests
+from harness.mutations import mutate
+
+from zoo.cli import main
+
+SECONDS = 60
+# After these there is less, and a command that says what it always says has not looked.
+LOSSES = ("gone", "empty", "white", "a folder", "dangling")
+# What data sets need not have, and images without annotations, which few commands read.
+OPTIONAL = (
+    "provenance.json",
+    "meta_data.xlsx",
+    "dataset_dict.json",
+    "dataset_info.json",
+    "state.json",
+    "test",
+)
+
+
+class TooLongError(BaseException):
+    """A command does not end."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended: its code (None: an error of ours), what it said, and what was left."""
+
+    code: int | None
+    out: str
+    error: str
+
+
+def run_here(words: tuple[str, ...]) -> Result:
+    """Run a command in this process."""
+    out, error = io.StringIO(), io.StringIO()
+    code: int | None = 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+        signal.alarm(SECONDS)
+        try:
+            main(list(words))
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+        except TooLongError:
+            code = None
+            error.write(f"no end after {SECONDS} s")
+        except Exception:
+            code = None
+            error.write(traceback.format_exc())
+        finally:
+            signal.alarm(0)
+    return Result(code, out.getvalue(), error.getvalue())
+
+
+def _stop(number: int, frame: object) -> None:
+    raise TooLongError
+
+
+@dataclass
+class Fuzzer:
+    """Breaks the inputs of commands in a folder of its own.
+
+    Attributes:
+        inputs: sound ones, see `make_inputs`.
+        work: the folder.
+        seed: of everything.
+        counts: how the cases ended.
+    """
+
+    inputs: Path
+    work: Path
+    seed: int
+    counts: Counter[str]
+
+    def sound(self, command: Command) -> Result:
+        """Run a command on sound inputs."""
+        self._prepare(command)
+        result = run_here(command.words)
+        if result.code:
+            raise RuntimeError(f"{command.name}: {result}")
+        return result
+
+    def case(self, command: Command, sound: Result, number: int) -> tuple[str, str]:
+        """Run a command on broken inputs; return what was done, and what is wrong ("" if nothing)."""
+        self._prepare(command)
+        rng = random.Random(f"{self.seed} {command.name} {number}")
+        files = [p for p in sorted((self.work / "inputs").rglob("*")) if p.is_file()]
+        # A folder of fifty images counts as much as a file.
+        folders = sorted({p.parent for p in files})
+        path = rng.choice([p for p in files if p.parent == rng.choice(folders)] or files)
+        how = mutate(path, rng)
+        done = f"{path.relative_to(self.work)}: {how}"
+        before = digests(self.work / "inputs")
+        result = run_here(command.words)
+        self.counts["succeeded" if result.code == 0 else f"code {result.code}"] += 1
+        wrong = [
+            *_about(result, path, how, sound),
+            *(["inputs changed"] if digests(self.work / "inputs") != before else []),
+            *(f"left: {name}" for name in self._left(result)),
+        ]
+        return done, "; ".join(wrong)
+
+    def _prepare(self, command: Command) -> None:
+        for name in ("inputs", "out", "tmp"):
+            shutil.rmtree(self.work / name, ignore_errors=True)
+            (self.work / name).mkdir(parents=True)
+        for name in command.inputs:
+            source, place = self.inputs / name, self.work / "inputs" / name
+            if source.is_dir():
+                shutil.copytree(source, place)
+            else:
+                shutil.copy(source, place)
+
+    def _left(self, result: Result) -> Iterator[str]:
+        yield from (f"tmp/{p.name}" for p in (self.work / "tmp").iterdir())
+        for path in (self.work / "out").iterdir():
+            if result.code or path.name.startswith("."):
+                yield f"out/{path.name}"
+
+
+def _about(result: Result, path: Path, how: str, sound: Result) -> Iterator[str]:
+    if result.code is None:
+        yield result.error
+    elif result.code == 0:
+        said = result.out + result.error
+        if how in LOSSES and not set(path.parts) & set(OPTIONAL) and said == sound.out + sound.error:
+            yield "silent"
+    else:
+        lines = result.error.splitlines()
+        if result.code != 2 and not result.out:
+            yield f"exit code {result.code}"
+        if any(not line.startswith("zoo: ") for line in lines):
+            yield f"lines that do not begin with 'zoo: ': {result.error}"
+        elif not any(_names(line, path) for line in lines):
+            yield f"does not name the file: {result.error}"
+        if len(lines) > 20:
+            yield f"{len(lines)} lines"
+
+
+def _names(line: str, path: Path) -> bool:
+    """Tell whether a line leads to a file: by its name, its stem or the folder that it lies in."""
+    names = (path.name, path.stem, path.parent.name, path.parent.parent.name)
+    return any(name in line for name in names)
+
+
+def run(
+    count: Annotated[int, typer.Option(help="Cases over all commands.")] = 2000,
+    seed: Annotated[int, typer.Option(help="The same seed, the same cases.")] = 0,
+    only: Annotated[str, typer.Option(help="Only commands whose name is like this.")] = "*",
+    trained: Annotated[bool, typer.Option(help="Also train and predict.")] = False,
+    keep: Annotated[Path | None, typer.Option(help="Where inputs stay for the next time.")] = None,
+) -> None:
+    """Break inputs and run commands on them; exit code 1 if one breaks the rule."""
+    signal.signal(signal.SIGALRM, _stop)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as scratch:
+        root = (keep or Path(scratch)).resolve()
+        root.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            inputs = make_inputs(root, trained)
+        work = Path(scratch).resolve() / "work"
+        work.mkdir()
+        os.chdir(work)
+        tempfile.tempdir = str(work / "tmp")
+        chosen = [
+            c
+            for c in commands()
+            if c.inputs and fnmatch(c.name, only) and (trained or not c.is_trained)
+        ]
+        failed = _run_all(Fuzzer(inputs, work, seed, Counter()), chosen, count)
+        os.chdir(root)
+    sys.exit(1 if failed else 0)
+
+
+def _run_all(fuzzer: Fuzzer, chosen: list[Command], count: int) -> int:
+    failed, start = 0, time.monotonic()
+    for place, command in enumerate(chosen):
+        sound = fuzzer.sound(command)
+        share = range(place, count, len(chosen))
+        for number in share:
+            done, wrong = fuzzer.case(command, sound, number)
+            if wrong:
+                failed += 1
+                print(f"--- {command.name} #{number}: {done}\n{wrong}", flush=True)
+        print(f"{command.name}: {len(share)} cases, {time.monotonic() - start:.0f} s", flush=True)
+    print(f"{count} cases, {failed} against the rule; {dict(fuzzer.counts)}")
+    return failed
+
+
+if __name__ == "__main__":
+    typer.run(run)

@@ -1,0 +1,1 @@
+"""What the fuzzer and the killer share: small inputs of every sort, and the commands on them."""
