@@ -24,6 +24,18 @@ class StrictLoader(yaml.SafeLoader):
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
+    def construct_scalar(self, node: Any) -> Any:
+        """Return a text; raises a YAML error where it holds half a character."""
+        value = super().construct_scalar(node)
+        if (
+            isinstance(value, str)
+            and not value.isascii()
+            and any("\ud800" <= letter <= "\udfff" for letter in value)
+        ):
+            problem = "half a character (a lone surrogate)"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
+
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         """Build a mapping; raises a YAML error where a key comes twice."""
         pairs = node.value if isinstance(node, yaml.MappingNode) else []

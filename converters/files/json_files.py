@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+# JSON may hold characters by halves, and then one without the other, which no file can hold.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def dump_json(record: Any) -> str:
@@ -50,8 +54,8 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
         object_hook: takes each object, and gives what stands for it.
 
     Raises:
-        ValueError: not JSON in UTF-8, a name that comes twice in an object, numbers of thousands
-            of digits, or brackets nested too deeply.
+        ValueError: not JSON in UTF-8, a name that comes twice in an object, half a character
+            (a lone surrogate), numbers of thousands of digits, or brackets nested too deeply.
     """
 
     def build(pairs: list[tuple[str, Any]]) -> Any:
@@ -61,10 +65,17 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
     if not content.strip():
         raise ValueError("expected JSON, found an empty file")
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=build)
+        text = content.decode("utf-8-sig")
+        found = json.loads(text, object_pairs_hook=build)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False, default=str).encode()
+        return found
+    except UnicodeEncodeError as error:
+        half = error.object[error.start].encode("unicode_escape").decode()
+        raise ValueError(f"expected text, found half a character: {half}") from None
     except UnicodeDecodeError as error:
-        found = f"byte 0x{error.object[error.start]:02x} at {error.start}"
-        raise ValueError(f"expected UTF-8, found {found}: save it as UTF-8") from None
+        byte = f"byte 0x{error.object[error.start]:02x} at {error.start}"
+        raise ValueError(f"expected UTF-8, found {byte}: save it as UTF-8") from None
     except RecursionError:
         raise ValueError("expected JSON, found brackets nested too deeply") from None
     except json.JSONDecodeError as error:

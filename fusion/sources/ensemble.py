@@ -138,7 +138,9 @@ class Submission:
         object.__setattr__(self, "_keys", tuple(self.images))
         path, names = self.index.path, {name: None for _, _, name in self.images.values()}
         if foreign := [name for name in self.index.places if name not in names]:
-            wanted = f"images of the data set or of the stores, such as '{next(iter(names), '')}'"
+            wanted = "images of the data set or of the stores, " + (
+                f"such as '{next(iter(names))}'" if names else "of which this subset has none"
+            )
             other = f"{len(foreign)} that are not among them, such as '{foreign[0]}'"
             raise ValueError(f"{path}: expected {wanted}; found {other}")
         if missing := [name for name in names if name not in self.index.places]:

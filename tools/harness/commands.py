@@ -35,7 +35,7 @@ DATA_SETS = {
 }
 EDITS = """\
 version: 1
-exclude_images: [{{key: {key}, why: noise}}]
+regroup: [{{key: {key}, group: ID9}}]
 """
 SWEEP = """\
 family: smp
@@ -126,6 +126,19 @@ def _write_store(out: Path, predictions: Sequence[Prediction], digest: str) -> N
             writer.append(prediction)
 
 
+def copy_inputs(command: Command, inputs: Path, work: Path) -> None:
+    """Make the folder that a command is given in: what it reads, nothing else, no results."""
+    for name in ("inputs", "out", "tmp"):
+        shutil.rmtree(work / name, ignore_errors=True)
+        (work / name).mkdir(parents=True)
+    for name in command.inputs:
+        source, place = inputs / name, work / "inputs" / name
+        if source.is_dir():
+            shutil.copytree(source, place)
+        else:
+            shutil.copy(source, place)
+
+
 def run(*words: object) -> None:
     """Run a command in this process; it has to succeed."""
     try:
@@ -156,9 +169,9 @@ def commands() -> Iterator[Command]:
     yield _on("fuse", "a", "c.csv", "--method", "vote", "--format", "store", "--out", "out/store")
     written = ("--format", "coco", "--out", "out/coco")
     yield _on("fuse", *two, "--method", "mean", *data, *written, title="data set")
-    yield _on("check", "c.csv", *data, "--subset", "all")
+    yield _on("check", "c.csv", *data, "--subset", "train")
     yield _on("evaluate", "a", *data, "--json", "out/scores.json")
-    yield _on("evaluate", "c.csv", *data, "--json", "out/scores.json")
+    yield _on("evaluate", "c.csv", *data, "--subset", "train", "--json", "out/scores.json")
     yield _on("compare", "a", "c.csv", *data, "--out", "out/compare")
     yield _on("report", *two, *data, *config, "--out", "out/report")
     yield Command("phantom", ("phantom", "out/hands", "--people", "3", "--size", "256"), ())

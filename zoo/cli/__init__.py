@@ -12,6 +12,8 @@ from zoo.machine.faults import INTERRUPTED, TERMINATED, describe_fault
 
 # What a user can mend; of another error the traceback is shown.
 _MENDED = (ValueError, OSError, ImportError)
+# Exit code -> how a command was stopped from outside. Typer makes the first of Ctrl-C.
+_STOPPED = {INTERRUPTED: "interrupted", TERMINATED: "told to end"}
 
 __all__ = ["app", "data", "main", "models", "reports", "results", "runs"]
 
@@ -28,9 +30,11 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(rest)
     except SystemExit as ended:
-        # Typer has made the first of Ctrl-C.
-        if how := {INTERRUPTED: "interrupted", TERMINATED: "told to end"}.get(ended.code):
-            typer.echo(f"zoo: {how}: the same command goes on, or starts again", err=True)
+        how = {INTERRUPTED: "interrupted", TERMINATED: "told to end"}
+        if ended.code in how:
+            typer.echo(
+                f"zoo: {how[int(ended.code)]}: the same command goes on, or starts again", err=True
+            )
         raise
     except Exception as error:
         fault = describe_fault(error)

@@ -141,7 +141,10 @@ BAD = {
     "transparent grey": (saved(L, "PNG", transparency=3), "found transparency"),
     "transparent palette": (saved(RGB.quantize(8), "PNG", transparency=3), "found transparency"),
     "CMYK JPEG": (saved(RGB.convert("CMYK"), "JPEG"), "found mode CMYK"),
-    "turned by XMP only": (JPEG[:2] + XMP_SEGMENT + JPEG[2:], "found orientation 6 in notes that only"),
+    "turned by XMP only": (
+        JPEG[:2] + XMP_SEGMENT + JPEG[2:],
+        "found orientation 6 in notes that only",
+    ),
     "turned by a text only": (
         with_chunk(PNG, chunk(b"tEXt", b"Raw profile type exif\0" + RAW_PROFILE), b"IDAT"),
         "found orientation 6 in notes that only some programs read: save it upright",

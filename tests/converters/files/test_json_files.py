@@ -12,6 +12,8 @@ BROKEN = {
     "no UTF-8": b'{"a": "\xff"}',
     "too deep": b"[" * 200_000,
     "a number without end": b"[" + b"9" * 5000 + b"]",
+    "half a character": rb'{"a": ["\ud83d"]}',
+    "half a character as a name": rb'{"\uDC00": 1}',
     "a name twice": b'{"a": 1, "a": 2}',
 }
 
@@ -31,6 +33,11 @@ def test_no_file_and_a_folder_are_one_line(tmp_path):
         read_json(tmp_path / "a.json", "a list")
     with pytest.raises(ValueError, match="directory"):
         read_json(tmp_path, "a list")
+
+
+def test_a_character_of_two_halves_is_whole(tmp_path):
+    (tmp_path / "a.json").write_bytes(rb'["\ud83d\ude00"]')
+    assert read_json(tmp_path / "a.json", "a list") == ["\U0001f600"]
 
 
 def test_a_mark_of_byte_order_is_no_matter(tmp_path):

@@ -60,14 +60,10 @@ def test_other_errors_are_not(error):
 
 
 def test_the_first_cause_counts():
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        except OSError as full:
-            raise RuntimeError("the writer is closed") from full
-    except RuntimeError as error:
-        assert DISK in describe_fault(error)
-        assert is_disk_full(error)
+    error = RuntimeError("the writer is closed")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert DISK in describe_fault(error)
+    assert is_disk_full(error)
 
 
 def test_processes_without_shared_memory(monkeypatch):
