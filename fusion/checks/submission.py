@@ -103,15 +103,19 @@ def review(
         ValueError: the file cannot be read as a submission.
     """
     sizes = {image.name: image.size_hw for image in images}
+    expected = [(image.name, label) for image in images for label in labels.names]
+    # One pair for both lists: a file may have a million rows.
+    pairs = {pair: pair for pair in expected}
     found: list[RowKey] = []
     lines: list[int] = []
     codes = _Codes()
     for row, place in read_places(path):
-        found.append((row.image_name, row.label))
+        pair = row.image_name, row.label
+        found.append(pairs.setdefault(pair, pair))
         lines.append(place.line)
         if row.image_name in sizes:
             codes.add(row, place.line, sizes[row.image_name])
-    expected = [(image.name, label) for image in images for label in labels.names]
+    del pairs
     if mistaken := _mistaken(expected, found):
         return Review((mistaken,), ())
     problems = _pair_problems(expected, found, lines)

@@ -139,6 +139,8 @@ def _reader(lines: Iterable[str]) -> Any:
 
 def _row(fields: list[str]) -> RleRow:
     image_name, label, rle = fields
+    # Of an image and a class there are many rows; one text of each is enough.
+    image_name, label = sys.intern(image_name), sys.intern(label)
     return RleRow(image_name, label, "" if rle.strip().casefold() in _EMPTY_WORDS else rle)
 
 

@@ -91,9 +91,11 @@ def make_inputs(root: Path, is_trained: bool = False) -> Path:
         shutil.rmtree(scratch, ignore_errors=True)
         _make(scratch)
         scratch.rename(inputs)
-    if is_trained and not (inputs / "run").is_dir():
-        run("train", "smp", "--config", inputs / "tiny.yaml", "--data", inputs / "hands",
-            "--split", inputs / "split.json", "--out", inputs / "run")  # fmt: skip
+    for seed, name in enumerate(("run", "other")):
+        if is_trained and not (inputs / name).is_dir():
+            run("train", "smp", "--config", inputs / "tiny.yaml", "--data", inputs / "hands",
+                "--split", inputs / "split.json", "--out", inputs / name,
+                f"seed={seed}")  # fmt: skip
     return inputs
 
 
@@ -192,8 +194,8 @@ def _of_networks(data: tuple[str, ...]) -> Iterator[Command]:
     yield Command("train folds", folds, read, True)
     store = ("predict", "inputs/run", *data, "--out", "out/store")
     yield Command("predict", store, ("hands", "run"), True)
-    soup = ("soup", "inputs/run", *data, "--uniform", "--out", "out/soup")
-    yield Command("soup", soup, ("hands", "run"), True)
+    soup = ("soup", "inputs/run", "inputs/other", *data, "--uniform", "--out", "out/soup")
+    yield Command("soup", soup, ("hands", "run", "other"), True)
     yield Command("runs", ("runs", "inputs/run", "--csv", "out/runs.csv"), ("run",), True)
     sweep = ("sweep", "inputs/sweep.yaml", *data, *split, "--out", "out/sweep")
     yield Command("sweep", sweep, (*read, "sweep.yaml"), True)

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +176,7 @@ class _Sweep:
         """Train a trial and tell Optuna; return what went wrong with it."""
         from optuna.trial import TrialState
 
-        folder = trial.user_attrs.get("folder") or f"trial-{trial.number:04d}"
+        folder = trial.user_attrs.get("folder") or self._free_folder(done)
         trial.set_user_attr("folder", folder)
         feed = RowFeed(self._out / folder / "metrics.csv")
 
@@ -214,6 +215,11 @@ class _Sweep:
         finally:
             _free_memory()
         return None
+
+    def _free_folder(self, done: int) -> str:
+        """Not by Optuna's number: a sweep that was killed has more of these than folders."""
+        taken = {t.user_attrs.get("folder") for t in finished(self._study)}
+        return next(f for n in count(done) if (f := f"trial-{n:04d}") not in taken)
 
     def _learn(self, trial: optuna.Trial, feed: RowFeed) -> None:
         for row in feed.poll():
