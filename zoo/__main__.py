@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 
@@ -21,6 +23,15 @@ def run() -> None:
         # All is done: a signal while Python takes itself apart would change the exit code.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _tidy()
+
+
+def _tidy() -> None:
+    """Remove the empty folder that PyTorch makes for a compiler that nobody has asked for."""
+    paths = sys.modules.get("torch._inductor.runtime.cache_dir_utils")
+    if paths is not None:
+        with suppress(OSError):
+            os.rmdir(paths.default_cache_dir())
 
 
 def _end(number: int, frame: FrameType | None) -> None:
