@@ -24,6 +24,7 @@ __all__ = [
     "DataError",
     "MissingDependency",
     "Problem",
+    "label_space",
     "load_format",
     "read",
     "scan",
@@ -32,6 +33,7 @@ __all__ = [
 
 # A format is a module with
 #   matches(root) -> bool                                  is this folder in the format?
+#   label_space(root) -> LabelSpace | None                 the classes, as its files name them
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
 #       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
 #   read(root, *, subset, labels, problems) -> list[Sample]   and/or
@@ -85,12 +87,35 @@ def _check_folder(data: Path) -> None:
         raise ValueError(f"{data}: expected a data set's folder, found nothing there")
 
 
+def label_space(data: Path, *, format: str | None = None) -> LabelSpace:
+    """Return a data set's own classes: what it was written with, or what its files name.
+
+    Args:
+        data: its folder.
+        format: the format's name; None recognises it by the folder's content.
+
+    Raises:
+        ValueError: an unknown format, or its classes have no names.
+    """
+    from converters.label_spaces import fullest, own_labels
+
+    module = load_format(format or recognise(data))
+    _check_folder(data)
+    found = fullest(own_labels(module, data), data)
+    if found is None:
+        raise ValueError(
+            f"{data}: expected names of classes, found but numbers: give --labels, a YAML file "
+            "with 'name' and 'names'"
+        )
+    return found
+
+
 def read(
     data: Path,
     *,
     format: str | None = None,
     subset: str = "train",
-    labels: LabelSpace,
+    labels: LabelSpace | None = None,
     edits: Edits | None = None,
     note: Callable[[str], None] | None = None,
 ) -> list[Sample]:
@@ -100,7 +125,8 @@ def read(
         data: its folder.
         format: the format's name; None recognises it by the folder's content.
         subset: `train`, `test` or `all`; test samples may have no instances.
-        labels: the classes that may occur.
+        labels: the classes; those of the data set are found by name or alias, and what is none of
+            them is left out, and said. None takes the data set's own.
         edits: corrections, applied to what was read; the files stay as they are.
         note: told of what is no error, but has to be said, such as files that were left out.
 
@@ -109,14 +135,15 @@ def read(
 
     Raises:
         DataError: files that are broken or do not fit together, all in one error.
-        ValueError: an unknown format or subset, a format that cannot be read, or edits of other
-            images.
+        ValueError: an unknown format or subset, a format that cannot be read, a data set that has
+            none of the classes, or edits of other images.
     """
     samples, problems = _read(data, format, subset, labels)
     problems.check(edits.excluded if edits else ())
     _tell(problems, note)
     if edits is None:
         return samples
+    labels = labels or label_space(data, format=format)
     return edits.apply(samples, subset=subset, labels=labels, problems=problems.found)
 
 
@@ -125,7 +152,7 @@ def scan(
     *,
     format: str | None = None,
     subset: str = "train",
-    labels: LabelSpace,
+    labels: LabelSpace | None = None,
     note: Callable[[str], None] | None = None,
 ) -> tuple[list[Sample], list[Problem]]:
     """Read what can be read of a data set, and say what cannot.
@@ -144,14 +171,22 @@ def scan(
 
 
 def _read(
-    data: Path, format: str | None, subset: str, labels: LabelSpace
+    data: Path, format: str | None, subset: str, labels: LabelSpace | None
 ) -> tuple[list[Sample], Problems]:
+    from converters.label_spaces import fullest, own_labels, relabel
+
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")
     module = load_format(format or recognise(data))
     _check_folder(data)
     problems = Problems(data)
-    found = cast("list[Sample]", module.read(data, subset=subset, labels=labels, problems=problems))
+    own = own_labels(module, data)
+    wanted = labels or fullest(own, data)
+    # Files that name no classes are read as if theirs were those that are wanted, by number.
+    own = own or wanted or label_space(data, format=format)
+    found = cast("list[Sample]", module.read(data, subset=subset, labels=own, problems=problems))
+    if wanted is not None:
+        found = relabel(found, own, wanted, problems)
     samples: dict[str, Sample] = {}
     for sample in found:
         if (other := samples.setdefault(sample.key, sample)) is not sample:
@@ -220,7 +255,8 @@ def write(
     if split:
         split.check(samples, excluded)
     held_out = split.val(fold) if split else ()
-    with data_set_folder(out, format, samples, split, fold, provenance) as folder:
+    record = {**(provenance or {}), "labels": labels.record()}
+    with data_set_folder(out, format, samples, split, fold, record) as folder:
         target = WriteTarget(
             folder=folder,
             labels=labels,

@@ -259,6 +259,22 @@ class PackedInstances(Sequence[Instance]):
         outlines = GeometryCollection([one.geometry for one in objects])
         self._outlines = zlib.compress(outlines.wkb, level=1)
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class of each object."""
+        return self._labels
+
+    def renamed(self, names: Mapping[str, str | None]) -> Sequence[Instance]:
+        """Return the objects with other classes' names, without those whose name is None."""
+        renamed = tuple(names.get(label) for label in self._labels)
+        if None in renamed:
+            pairs = zip(renamed, self, strict=True)
+            return tuple(replace(one, label=name) for name, one in pairs if name is not None)
+        same = object.__new__(PackedInstances)
+        same._labels = tuple(name for name in renamed if name is not None)
+        same._outlines = self._outlines
+        return same
+
     def __len__(self) -> int:
         return len(self._labels)
 

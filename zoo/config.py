@@ -6,13 +6,15 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainSerializer,
+    PlainValidator,
     SecretStr,
     ValidationError,
     field_validator,
@@ -23,6 +25,7 @@ import configs
 from converters.errors import one_line
 from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
+from zoo.source import DataSource
 
 
 class StrictModel(BaseModel):
@@ -136,6 +139,30 @@ class Workload:
     epochs: int = 0
 
 
+def as_space(given: Any) -> LabelSpace:
+    """Return the label space that a config's key `labels` says: a name, a file, or all of it."""
+    if isinstance(given, LabelSpace):
+        return given
+    if isinstance(given, dict):
+        return LabelSpace.of_record(given)
+    return LabelSpace.load(str(given))
+
+
+def _as_plain(labels: LabelSpace) -> str | dict[str, Any]:
+    is_shipped = labels.name in configs.names("labels")
+    return labels.name if is_shipped and labels == LabelSpace.load(labels.name) else labels.record()
+
+
+# A label space in a config: a shipped name, a YAML file, or all that such a file holds. Written
+# down is all of it, but for a shipped one.
+Labels = Annotated[LabelSpace, PlainValidator(as_space), PlainSerializer(_as_plain)]
+
+
+def usual_labels() -> LabelSpace:
+    """Return the label space of a config that is about no data set, as when models are listed."""
+    return LabelSpace.load(configs.DEFAULT_LABELS)
+
+
 class RunConfig(StrictModel):
     """What every family's config has.
 
@@ -144,7 +171,7 @@ class RunConfig(StrictModel):
     among a config's bases decides in which order keys are written, and nothing else.
 
     Attributes:
-        labels: label space, by name or file.
+        labels: label space; `zoo train` takes the data set's own where a config has none.
         seed: of weights, order, and augmentation.
         track: who is told the scores; not part of what the run is, so it may change when a run
             continues, and is not written down in it.
@@ -155,17 +182,10 @@ class RunConfig(StrictModel):
 
     own_format: ClassVar[str] = ""
 
-    labels: str = configs.DEFAULT_LABELS
+    labels: Labels = Field(default_factory=usual_labels)
     seed: int = 0
     track: TrackConfig = Field(default=TrackConfig(), exclude=True)
     notice: NoticeConfig | None = Field(default=None, exclude=True)
-
-    @field_validator("labels")
-    @classmethod
-    def _known_labels(cls, labels: str) -> str:
-        # Here, so that no other key is blamed for it.
-        LabelSpace.load(labels)
-        return labels
 
     @property
     def workload(self) -> Workload:
@@ -175,9 +195,16 @@ class RunConfig(StrictModel):
 
 
 Model = TypeVar("Model", bound=StrictModel)
+AnyRunConfig = TypeVar("AnyRunConfig", bound=RunConfig)
 
 
-def load_config(model: type[Model], kind: str, name: str, changes: Sequence[str] = ()) -> Model:
+def load_config(
+    model: type[Model],
+    kind: str,
+    name: str,
+    changes: Sequence[str] = (),
+    labels: LabelSpace | None = None,
+) -> Model:
     """Read a config by shipped name or file, apply changes, and check it.
 
     Args:
@@ -185,6 +212,7 @@ def load_config(model: type[Model], kind: str, name: str, changes: Sequence[str]
         kind: folder below `configs`, such as `smp`.
         name: shipped name or path of a YAML file.
         changes: `key.sub=value` texts, later ones win.
+        labels: the label space of a config that names none.
 
     Raises:
         ValueError: no such config, not YAML, or for each bad key one line with its path.
@@ -193,7 +221,10 @@ def load_config(model: type[Model], kind: str, name: str, changes: Sequence[str]
     raw = read_yaml(path, "a config") or {}
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
-    return check_config(model, apply_changes(raw, changes), str(path))
+    changed = apply_changes(raw, changes)
+    if labels is not None and changed.get("labels") is None:
+        changed["labels"] = labels
+    return check_config(model, changed, str(path))
 
 
 def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -259,6 +290,23 @@ def _known(place: Sequence[str | int], model: type[BaseModel]) -> str:
     near = get_close_matches(str(place[-1]), section.model_fields, 1)
     meant = f" (did you mean '{near[0]}'?)" if near else ""
     return f"{meant}; known are {', '.join(section.model_fields)}"
+
+
+def load_run_config(
+    model: type[AnyRunConfig], family: str, name: str, changes: Sequence[str], data: DataSource
+) -> AnyRunConfig:
+    """Read the config of a run on a data set, whose classes it takes where it names none.
+
+    Raises:
+        ValueError: as `load_config`, or it names other classes than the user asks for.
+    """
+    config = load_config(model, family, name, changes, data.classes)
+    if data.chosen and config.labels != data.chosen:
+        raise ValueError(
+            f"--labels: expected the classes of the config's key 'labels', '{config.labels.name}', "
+            "found others: give one of the two"
+        )
+    return config
 
 
 def dump_config(config: BaseModel) -> str:

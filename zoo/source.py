@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+import configs
 import converters
 from converters.edits.edits import Edits
 from converters.files.provenance import require_provenance
@@ -20,11 +22,13 @@ class DataSource:
         path: the data set's folder.
         format: the format's name.
         edits: corrections, applied to all that is read; None leaves it as it is.
+        chosen: the classes that the user asks for; None takes the data set's own.
     """
 
     path: Path
     format: str
     edits: Edits | None = None
+    chosen: LabelSpace | None = None
 
     @classmethod
     def open(
@@ -37,6 +41,49 @@ class DataSource:
         """
         found = data_format or converters.recognise(path)
         return cls(path, found, Edits.load(edits) if edits else None)
+
+    @cached_property
+    def own_labels(self) -> LabelSpace:
+        """The data set's own classes; raises ValueError where its files do not name them."""
+        return converters.label_space(self.path, format=self.format)
+
+    @property
+    def classes(self) -> LabelSpace:
+        """The classes that are asked for, or all of its own."""
+        return self.chosen or self.own_labels
+
+    def choosing(self, given: str | None) -> DataSource:
+        """Return the same with the classes that are asked for; see `labels`."""
+        return replace(self, chosen=self.labels(given)) if given else self
+
+    def labels(self, given: str | None = None) -> LabelSpace:
+        """Return the classes that are asked for.
+
+        Args:
+            given: a shipped label space, a YAML file of one, or some of the data set's own classes
+                and groups, with commas; None is all of its own.
+
+        Raises:
+            ValueError: it is none of these.
+        """
+        if not given:
+            return self.classes
+        names = [name.strip() for name in given.split(",") if name.strip()]
+        is_file = given in configs.names("labels") or given.endswith((".yaml", ".yml"))
+        if is_file or not names:
+            return LabelSpace.load(given)
+        own = self.own_labels
+        found = [n for name in names for n in own.groups.get(name) or (own.canonical(name),)]
+        if None in found:
+            shipped, known = (
+                ", ".join(configs.names("labels")),
+                ", ".join((*own.groups, *own.names)),
+            )
+            raise ValueError(
+                f"--labels {given}: expected a YAML file, one of {shipped}, or some of the data "
+                f"set's own classes: {known:.200}"
+            )
+        return own.only(name for name in found if name is not None)
 
     def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
         """Read and correct a subset's samples, sorted by key; as `converters.read`."""

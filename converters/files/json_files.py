@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 # JSON may hold characters by halves, and then one without the other, which no file can hold.
+_NEAR = 1 << 20
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -44,6 +46,35 @@ def load_json(path: Path) -> Any:
     except OSError as error:
         raise ValueError(f"expected a JSON file, found: {error.strerror}") from None
     return parse_json(content)
+
+
+def read_member(path: Path, name: str) -> Any:
+    """Return one member of the object in a JSON file, if it can be without reading the rest.
+
+    Args:
+        path: the file, which may be large.
+        name: of the member; where several objects have one, the outermost counts.
+
+    Raises:
+        ValueError: as `load_json`, or the file holds no object.
+        KeyError: it has no such member.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"expected a JSON file, found: {error.strerror}") from None
+    quoted = json.dumps(name).encode()
+    if content.count(quoted) == 1:
+        start = content.index(quoted) + len(quoted)
+        # A file of annotations has few classes and many objects.
+        text = content[start : start + _NEAR].decode("utf-8", errors="ignore").lstrip()
+        if text.startswith(":"):
+            with suppress(ValueError, RecursionError):
+                return json.JSONDecoder().raw_decode(text[1:].lstrip())[0]
+    record = parse_json(content)
+    if not isinstance(record, dict):
+        raise ValueError(f"expected an object, found {type(record).__name__}")
+    return record[name]
 
 
 def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:

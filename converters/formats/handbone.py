@@ -47,12 +47,14 @@ from converters.formats.handbone_patients import read_patients
 from converters.formats.plausible import keep_plausible
 from converters.formats.single_ring import joined_ring
 from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
+from converters.label_spaces import natural
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import rasterize, rasterize_labels, rings
 from converters.types import FARTHEST_PX, Instance, LabelSpace, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"})}
 INDEX = "images.json"
+_BONES = "hand_bones"
 _ANNOTATIONS = {"train": ("train", "outputs_json"), "test": ("truth", "outputs_json")}
 _PLACE = re.compile(r"(train|test)/DCM/(?!\.)[^/]+/(?!\.)[^/]+")
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
@@ -166,6 +168,35 @@ def _points(polygon: Polygon) -> list[list[float]]:
 
 
 # --- reading
+
+
+def label_space(root: Path) -> LabelSpace:
+    """Return the competition's bones; of a tree that has none of them, the labels that it has."""
+    bones = LabelSpace.load(_BONES)
+    files = sorted(
+        path
+        for places in _ANNOTATIONS.values()
+        for path in root.joinpath(*places).rglob("*")
+        if _is_json(path)
+    )
+    found: dict[str, None] = {}
+    for path in files:
+        found |= dict.fromkeys(_labels_in(path))
+        if any(map(bones.canonical, found)):
+            return bones
+    return LabelSpace(root.resolve().name or "mine", natural(found)) if found else bones
+
+
+def _labels_in(path: Path) -> Iterator[str]:
+    try:
+        record = load_json(path)
+    except ValueError:
+        return  # `read` says so
+    annotations = record.get("annotations") if isinstance(record, dict) else None
+    for annotation in annotations if isinstance(annotations, list) else ():
+        label = annotation.get("label") if isinstance(annotation, dict) else None
+        if isinstance(label, str):
+            yield label
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

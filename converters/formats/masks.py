@@ -159,6 +159,15 @@ def _layout_yaml(layout: MaskLayout, loss: ConversionLoss) -> str:
 # --- reading
 
 
+def label_space(root: Path) -> LabelSpace:
+    """Return the classes of `labels.yaml`.
+
+    Raises:
+        ValueError: no such file, or none of a label space.
+    """
+    return LabelSpace.load(str(root / "labels.yaml"))
+
+
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
     """Read masks in any of the layouts; outlines follow the pixels exactly.
 

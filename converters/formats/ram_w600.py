@@ -36,6 +36,11 @@ def matches(root: Path) -> bool:
     return any(True for _ in _mask_files(root, "all"))
 
 
+def label_space(root: Path) -> LabelSpace:
+    """Return the bones that RAM-W600 has masks of."""
+    return LabelSpace.load("ram_w600")
+
+
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
     """Read RAM-W600's bone segmentation.
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from converters.label_spaces import shipped_with
 from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.sources.manifest import ImageEntry
@@ -21,6 +22,9 @@ from fusion.types import Evidence, Prediction, SoftMask
 # so that any length gives the same code again; with the right one the crops are tight.
 ASSUMED_WIDTH = 2048
 FARTHEST_PIXEL = 2**28
+
+# The label space of submissions alone, whose classes no shipped one has.
+UNNAMED = "submission"
 
 
 class Source(Protocol):
@@ -368,7 +372,7 @@ def _label_space(
     elif usual and not usual.index.keys().isdisjoint(named):
         space = usual
     else:
-        space = LabelSpace("submission", tuple(named))
+        space = shipped_with(named) or LabelSpace(UNNAMED, tuple(named))
     for index in indices:
         if unknown := [label for label in index.classes if label not in space.index]:
             raise ValueError(

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from configs import DEFAULT_LABELS
 from zoo.cli.options import (
     Data,
     EditsFile,
@@ -68,7 +67,7 @@ def split(
     ] = False,
     data_format: From = None,
     edits: EditsFile = None,
-    labels: Labels = DEFAULT_LABELS,
+    labels: Labels = None,
 ) -> None:
     """Divide the train images into folds by patient, for all families alike."""
     from zoo.datasets.split import split as split_data
@@ -108,7 +107,7 @@ def convert(
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
-    labels: Labels = DEFAULT_LABELS,
+    labels: Labels = None,
 ) -> None:
     """Write a data set in another format, and say what that format could not hold."""
     from zoo.datasets.convert import convert as convert_data
@@ -156,7 +155,7 @@ def audit(
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
-    labels: Labels = DEFAULT_LABELS,
+    labels: Labels = None,
 ) -> None:
     """Find what is wrong with annotations: a page of pictures, and a draft of corrections."""
     from zoo.progress import bar
@@ -207,8 +206,8 @@ def augment(
 
     if preview is None and out is None:
         raise ValueError("expected --preview SHEET.png or --out FOLDER")
-    chosen = plan(load_family(family).Config, family, config, changes or [])
     source = DataSource.open(data, data_format, edits)
+    chosen = plan(load_family(family).Config, family, config, changes or [], source)
     if preview is not None:
         rows = draw_preview(
             chosen.steps,

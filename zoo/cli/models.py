@@ -11,6 +11,7 @@ from zoo.cli.options import (
     Data,
     EditsFile,
     From,
+    Labels,
     Subset,
     Topic,
     check_json,
@@ -29,6 +30,7 @@ def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Run folder; a stopped run continues.")],
     changes: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...")] = None,
+    labels: Labels = None,
     split: Annotated[
         Path | None, typer.Option(help="Split file; a data set converted with one carries it.")
     ] = None,
@@ -49,7 +51,7 @@ def train(
 
     if folds not in ("", "all") or (folds and fold is not None) or (oof and not folds):
         raise ValueError(f"--folds: expected 'all', without --fold; --oof goes with it: '{folds}'")
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits).choosing(labels)
     common: dict[str, Any] = {
         "split_path": split,
         "changes": changes or [],

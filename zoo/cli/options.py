@@ -36,11 +36,18 @@ Jobs = Annotated[
         "some hundred small images one is faster."
     ),
 ]
-Labels = Annotated[str, typer.Option(help="Label space: a shipped name or a YAML file.")]
-SubmissionLabels = Annotated[
-    str,
+Labels = Annotated[
+    str | None,
     typer.Option(
-        help="Label space of submissions: a shipped name or a YAML file; a store names its own."
+        help="Classes: a shipped label space, a YAML file, or some of the data set's own, with "
+        "commas; all of its own without."
+    ),
+]
+SubmissionLabels = Annotated[
+    str | None,
+    typer.Option(
+        help="Classes of submissions: a shipped label space or a YAML file; the data set's own "
+        "without. A store names its own."
     ),
 ]
 Stores = Annotated[list[Path], typer.Argument(help="Prediction stores, one a model.")]

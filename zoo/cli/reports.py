@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from configs import DEFAULT_LABELS
 from zoo.cli.options import (
     Data,
     EditsFile,
@@ -37,7 +36,7 @@ def compare(
     json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     data_format: From = None,
     edits: EditsFile = None,
-    labels: SubmissionLabels = DEFAULT_LABELS,
+    labels: SubmissionLabels = None,
 ) -> None:
     """Show where two predictions differ, by class and image, and who is right: A minus B."""
     from zoo.progress import bar
@@ -79,7 +78,7 @@ def report(
     json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     data_format: From = None,
     edits: EditsFile = None,
-    labels: SubmissionLabels = DEFAULT_LABELS,
+    labels: SubmissionLabels = None,
     jobs: Jobs = 1,
 ) -> None:
     """Show what sources and their fusion are worth on annotated images, class by class."""

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from configs import DEFAULT_LABELS
 from zoo.cli.options import (
     Data,
     EditsFile,
@@ -160,7 +159,7 @@ def check(
     ] = Subset.test,
     data_format: From = None,
     edits: EditsFile = None,
-    labels: Labels = DEFAULT_LABELS,
+    labels: Labels = None,
 ) -> None:
     """Check a submission against a data set: rows, order, names, codes, sizes, turned masks."""
     from zoo.results.check import review_submission
@@ -197,7 +196,7 @@ def evaluate(
     ] = Subset.test,
     data_format: From = None,
     edits: EditsFile = None,
-    labels: SubmissionLabels = DEFAULT_LABELS,
+    labels: SubmissionLabels = None,
     jobs: Jobs = 1,
 ) -> None:
     """Score a prediction store or a submission: overlap, outlines, shared pixels, lost objects."""

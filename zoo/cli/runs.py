@@ -40,14 +40,14 @@ def sweep(
     from zoo.source import DataSource
 
     chosen = load_sweep(config, trials)
+    source = DataSource.open(data, data_format, edits)
     if wandb_file is not None:
-        check_space(chosen)
+        check_space(chosen, source)
         check_file(wandb_file, "a sweep for W&B", lambda text: "program: zoo" in text)
         found = write_wandb_sweep(chosen, data, split, fold, out, project)
         atomic_write_text(wandb_file, yaml.safe_dump(found, sort_keys=False))
         say(f"{wandb_file}: start it with: wandb sweep {wandb_file}")
         return
-    source = DataSource.open(data, data_format, edits)
     with bar("sweep") as report:
         done = run_sweep(
             chosen,

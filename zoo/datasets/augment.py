@@ -23,7 +23,7 @@ from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.augmentation.instances import pack_instances, unpack_instances
 from zoo.augmentation.pipeline import Augmentation
-from zoo.config import RunConfig, load_config
+from zoo.config import RunConfig, load_run_config
 from zoo.data.items import Items, SampleItems
 from zoo.data.reading import resize_image, resize_packed
 from zoo.data.training_set import other_index
@@ -54,16 +54,18 @@ class AugmentPlan(NamedTuple):
     size_hw: tuple[int, int]
 
 
-def plan(kind: type[RunConfig], family: str, config: str, changes: Sequence[str]) -> AugmentPlan:
+def plan(
+    kind: type[RunConfig], family: str, config: str, changes: Sequence[str], data: DataSource
+) -> AugmentPlan:
     """Read what a config says about augmentation.
 
     Raises:
         ValueError: a bad config, or one that augments nothing.
     """
-    loaded: Any = load_config(kind, family, config, changes)
+    loaded: Any = load_run_config(kind, family, config, changes, data)
     if not loaded.augment:
         raise ValueError(f"{family} config '{config}': expected 'augment' with steps, found none")
-    return AugmentPlan(loaded.augment, LabelSpace.load(loaded.labels), loaded.size)
+    return AugmentPlan(loaded.augment, loaded.labels, loaded.size)
 
 
 def preview(

@@ -8,7 +8,6 @@ from typing import Any
 
 import converters
 from converters.splits.split import Split
-from converters.types import LabelSpace
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.progress import Report
 from zoo.source import DataSource
@@ -20,7 +19,7 @@ def convert(
     data: DataSource,
     to: str,
     out: Path,
-    labels_name: str,
+    labels_name: str | None,
     *,
     subset: str = "train",
     split_path: Path | None = None,
@@ -41,7 +40,7 @@ def convert(
     Raises:
         ValueError: unreadable data, a format that cannot be written, or a split of other images.
     """
-    labels = LabelSpace.load(labels_name)
+    labels = data.labels(labels_name)
     samples = data.read(labels, subset)
     split = Split.load(split_path) if split_path else None
     learnt = frozenset(split.train(fold)) if split else frozenset()

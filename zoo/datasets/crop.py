@@ -61,7 +61,7 @@ def plan_crop(
     return CropPlan(tuple(around), margin_px, scale, enlarger, first_stage)
 
 
-def suggest(data: DataSource, labels_name: str, subset: str, plan: CropPlan | None) -> str:
+def suggest(data: DataSource, labels_name: str | None, subset: str, plan: CropPlan | None) -> str:
     """Return, in words, how large crops around some classes have to be.
 
     Raises:
@@ -69,7 +69,7 @@ def suggest(data: DataSource, labels_name: str, subset: str, plan: CropPlan | No
     """
     if plan is None:
         raise ValueError("--suggest: expected with --crop GROUP")
-    labels = LabelSpace.load(labels_name)
+    labels = data.labels(labels_name)
     first = _first_boxes(plan, labels)
     boxes = first.found if first else None
     return suggest_margin(data.read(labels, subset), plan.around, labels, boxes).describe()

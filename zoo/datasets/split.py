@@ -9,7 +9,7 @@ from pathlib import Path
 from converters.files.outputs import check_file, json_with
 from converters.splits.split import Split, check_leakage, make_split
 from converters.splits.table import describe as describe_split
-from converters.types import LabelSpace, Sample
+from converters.types import Sample
 from zoo.source import DataSource
 
 _SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
@@ -18,7 +18,7 @@ _SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
 def split(
     data: DataSource,
     out: Path,
-    labels_name: str,
+    labels_name: str | None,
     folds: int,
     strategy: str,
     seed: int,
@@ -33,7 +33,7 @@ def split(
             fold and among the test images; another file at `out`, or other folds without `replace`.
     """
     check_file(out, "a split", json_with("folds", "groups"))
-    labels = LabelSpace.load(labels_name)
+    labels = data.labels(labels_name)
     samples = data.read(labels)
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     check_leakage(made, data.read(labels, "all"))

@@ -125,7 +125,7 @@ class NetworkFamily(ABC):
         Raises:
             ValueError: the run has no weights, or an option is unknown.
         """
-        labels = LabelSpace.load(config.labels)
+        labels = config.labels
         plan = plan_prediction(config, options)
         network = self.rebuild(run, config, len(labels))
         checkpoints.load_weights(network, checkpoints.find_weights(run))

@@ -10,7 +10,6 @@ from typing import Any
 import yaml
 
 import configs
-from converters.types import LabelSpace
 from zoo.config import check_config
 from zoo.families import load_family
 from zoo.families.outlines import OUTLINES, build_outline, load_outline
@@ -70,7 +69,7 @@ def describe_model(family: str, name: str) -> Model:
         raise ValueError(f"family '{family}': expected one of {', '.join(OUTLINES)}")
     text = configs.find(family, name).read_text(encoding="utf-8")
     config: Any = check_config(load_family(family).Config, yaml.safe_load(text), name)
-    network = build_outline(outline, config, len(LabelSpace.load(config.labels)))
+    network = build_outline(outline, config, len(config.labels))
     row, reported = read_reported(text) or ("", None)
     count = sum(p.numel() for p in network.parameters() if p.requires_grad)
     return Model(family, name, row, reported, count / 1e6, config.input_size)

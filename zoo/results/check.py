@@ -14,13 +14,13 @@ from zoo.results.scoring import by_file_name
 from zoo.source import DataSource
 
 
-def review_submission(path: Path, data: DataSource, subset: str, labels_name: str) -> Review:
+def review_submission(path: Path, data: DataSource, subset: str, labels_name: str | None) -> Review:
     """Compare a submission with a subset of a data set, and with all that is annotated there.
 
     Raises:
         ValueError: the file or the data set cannot be read, or two of its images have one name.
     """
-    labels = LabelSpace.load(labels_name)
+    labels = data.labels(labels_name)
     images, predicted = _images(data, subset, labels)
     # Annotations that cannot be read are left out here: `zoo audit` names them.
     known, _ = converters.scan(data.path, format=data.format, subset="all", labels=labels)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import converters
-from configs import DEFAULT_LABELS
 from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import check_place
 from fusion.sources import submission
-from fusion.sources.ensemble import Ensemble
+from fusion.sources.ensemble import UNNAMED, Ensemble
 from fusion.sources.store import PredictionStore, check_replaceable
 from fusion.types import Rule
 from zoo.results.chunks import file_names
@@ -93,5 +92,5 @@ def _check_labels(ensemble: Ensemble, labels_name: str | None) -> None:
     """Make sure that a store's label space is known: submissions alone tell but its names."""
     if any(isinstance(source, PredictionStore) for source in ensemble.sources):
         return
-    if labels_name is None and ensemble.labels.name != DEFAULT_LABELS:
+    if labels_name is None and ensemble.labels.name == UNNAMED:
         raise ValueError("--format store: expected --labels with the classes of the submissions")

@@ -50,7 +50,7 @@ def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace)
 def evaluate(
     source: Path,
     data: DataSource,
-    labels_name: str,
+    labels_name: str | None,
     subset: str,
     report: Report,
     measures: Collection[str] = FAST,
@@ -71,7 +71,7 @@ def evaluate(
     Raises:
         ValueError: the source is neither, or speaks of other images or classes.
     """
-    usual = LabelSpace.load(labels_name)
+    usual = data.labels(labels_name)
     known = DataSetTruth.read([source], data, usual, "all" if source.is_dir() else subset)
     opened, samples = open_beside([source], known, usual, data.path)
     if not source.is_dir():

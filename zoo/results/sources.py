@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from configs import DEFAULT_LABELS
 from converters.files.images import read_pixels
-from converters.types import LabelSpace, Sample
+from converters.types import Sample
 from fusion.rules.base import WrappedRule
 from fusion.rules.refine import Refined
 from fusion.sources.ensemble import Ensemble, check_splits, source_name
 from fusion.sources.manifest import ImageEntry
 from fusion.sources.store import PredictionStore, check_match
 from fusion.types import Rule
+from zoo.results.truth import usual_labels
 from zoo.source import DataSource
 
 
@@ -51,13 +51,15 @@ def open_sources(
     Raises:
         ValueError: they do not fit together, or not to the rule or the data set.
     """
-    labels = LabelSpace.load(labels_name) if labels_name else None
-    usual = LabelSpace.load(DEFAULT_LABELS)
+    usual = usual_labels(data, labels_name)
+    labels = usual if labels_name else None
     samples, images = None, None
     paths = by_name(paths)
     if data is not None:
         stores = [path for path in paths if path.is_dir()]
-        known = labels or (PredictionStore(stores[0]).label_space(usual) if stores else usual)
+        known = (
+            PredictionStore(stores[0]).label_space(usual) if stores else data.labels(labels_name)
+        )
         samples = {sample.key: sample for sample in data.read(known, subset)}
         images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
     ensemble = Ensemble.open(paths, images, labels, usual)

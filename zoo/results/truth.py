@@ -15,6 +15,13 @@ from zoo.results import chunks
 from zoo.source import DataSource
 
 
+def usual_labels(data: DataSource | None, name: str | None) -> LabelSpace | None:
+    """Return the classes of submissions: those that are named, else the data set's, if any."""
+    if data is not None:
+        return data.labels(name)
+    return LabelSpace.load(name) if name else None
+
+
 @dataclass(frozen=True)
 class DataSetTruth:
     """What a data set knows of the images that predictions speak of.
@@ -32,7 +39,7 @@ class DataSetTruth:
         cls,
         paths: Sequence[Path],
         data: DataSource | None,
-        usual: LabelSpace,
+        usual: LabelSpace | None,
         subset: str = "all",
     ) -> DataSetTruth:
         """Read a data set's samples with the classes of the first store; nothing without one.
@@ -49,7 +56,7 @@ class DataSetTruth:
         if data is None:
             return cls({}, {})
         store = next((path for path in paths if path.is_dir()), None)
-        labels = PredictionStore(store).label_space(usual) if store else usual
+        labels = PredictionStore(store).label_space(usual) if store else usual or data.labels()
         samples = {sample.key: sample for sample in data.read(labels, subset)}
         return cls(samples, data.left_out(labels, subset))
 

@@ -19,7 +19,7 @@ from converters.types import LabelSpace, Sample
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Prediction
-from zoo.config import load_config
+from zoo.config import load_run_config
 from zoo.contract import PredictOptions
 from zoo.families import load_family
 from zoo.progress import Report
@@ -71,8 +71,8 @@ def train_folds(
         ValueError: as `zoo.runs.train.train` and `assemble`.
     """
     family = load_family(family_name)
-    config = load_config(family.Config, family_name, config_name, changes)
-    labels = LabelSpace.load(config.labels)
+    config = load_run_config(family.Config, family_name, config_name, changes, data)
+    labels = config.labels
     split = divide(data, labels, split_path, None, config.own_format)[0]
     written = require_provenance(data.path).get("fold")
     if written is not None:
@@ -252,7 +252,7 @@ class FoldRuns:
                 f"{missing[0]}"
             )
         runs = tuple(home[fold] for fold in numbers)
-        return cls(runs, split, LabelSpace.load(runs[0].config.labels))
+        return cls(runs, split, runs[0].config.labels)
 
     def manifest(
         self,

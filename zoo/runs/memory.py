@@ -19,7 +19,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
 
 from converters.errors import one_line
-from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.families.activation_checkpointing import checkpoint_blocks
 from zoo.families.outlines import NetworkOutline, build_outline, load_outline
@@ -107,7 +106,7 @@ def estimate(config: Any, outline: NetworkOutline, precision: Precision) -> Memo
     Raises:
         ValueError: the network's dimensions are not known without its weights.
     """
-    labels = LabelSpace.load(config.labels)
+    labels = config.labels
     network = build_outline(outline, config, len(labels))
     weights = [p for p in network.parameters() if p.requires_grad]
     learned = sum(p.numel() * p.element_size() for p in weights)
@@ -154,7 +153,7 @@ def measure(
     with FakeTensorMode(allow_non_fake_inputs=True), _autocast(precision):
         # As `to_empty` does, whose further argument Ultralytics' networks do not take.
         network = network._apply(partial(torch.empty_like, device="cuda")).train()
-        step = outline.training_step(network, config, LabelSpace.load(config.labels))
+        step = outline.training_step(network, config, config.labels)
         tensors = (*step.parameters(), *step.buffers())
         held = {tensor.untyped_storage()._cdata for tensor in tensors}
         images = torch.empty(step.images_shape, device="cuda")

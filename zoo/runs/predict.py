@@ -36,7 +36,7 @@ def predict(
     Raises:
         ValueError: no such subset, or `out` is not a store.
     """
-    labels = LabelSpace.load(run.config.labels)
+    labels = run.config.labels
     samples = subset_samples(run, data, subset, labels)
     source = {
         "family": run.name,

@@ -149,7 +149,7 @@ def compare(
     if twice := [text for text in texts if texts.count(text) > 1]:
         raise ValueError(f"compare '{twice[0]}': expected each choice once")
     parsed = {text: parse_choice(text, options) for text in texts}
-    labels = LabelSpace.load(run.config.labels)
+    labels = run.config.labels
     samples = [s for s in subset_samples(run, data, "val", labels) if s.instances]
     if not samples:
         raise ValueError(f"{data.path}: expected annotated images to score on, found none")

@@ -212,7 +212,7 @@ def make_soup(
     runs = [Run.load(path) for path in paths]
     check_alike_runs(runs)
     check_norms(runs[0], norms)
-    labels = LabelSpace.load(runs[0].config.labels)
+    labels = runs[0].config.labels
     samples = [s for s in subset_samples(runs[0], data, "val", labels) if s.instances]
     if not samples:
         raise ValueError(f"{data.path}: expected annotated images to score on, found none")

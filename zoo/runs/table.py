@@ -13,7 +13,7 @@ from converters.files.outputs import check_file
 from converters.files.provenance import atomic_write_text, read_provenance
 from converters.splits.split import Split
 from converters.strict_yaml import read_mapping
-from converters.types import LabelSpace
+from zoo.config import as_space
 from zoo.options import as_text
 from zoo.run_files.metrics import Row, best_row, read_rows
 
@@ -114,10 +114,10 @@ def read_run(path: Path, name: str) -> RunSummary:
     )
 
 
-def _groups(row: Row, labels_name: str) -> dict[str, float]:
+def _groups(row: Row, given: Any) -> dict[str, float]:
     try:
-        labels = LabelSpace.load(labels_name)
-    except ValueError:
+        labels = as_space(given)
+    except (KeyError, TypeError, ValueError):
         # The file that the run was trained with may be elsewhere; its scores are still here.
         return {}
     found = {}

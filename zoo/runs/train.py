@@ -23,7 +23,7 @@ from converters.files.provenance import (
 from converters.splits.split import Split
 from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace, Sample
-from zoo.config import RunConfig, check_config, dump_config, load_config
+from zoo.config import RunConfig, check_config, dump_config, load_run_config
 from zoo.contract import DivergedError, TrainJob
 from zoo.families import load_family
 from zoo.progress import Report
@@ -68,8 +68,8 @@ def train(
             training diverged.
     """
     family = load_family(family_name)
-    config = load_config(family.Config, family_name, config_name, changes)
-    labels = LabelSpace.load(config.labels)
+    config = load_run_config(family.Config, family_name, config_name, changes, data)
+    labels = config.labels
     split, held_out, learn, score = divide(data, labels, split_path, fold, config.own_format)
     is_new = _open_run(out, family_name, config, split, held_out, data.edits, command)
     job = TrainJob(

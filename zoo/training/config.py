@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from configs import DEFAULT_LABELS
 from converters.types import LabelSpace
-from zoo.config import StrictModel
+from zoo.config import Labels, StrictModel, usual_labels
 from zoo.data.windows import Windows
 from zoo.machine.devices import Precision
 from zoo.training.optim import OptimConfig
@@ -141,7 +140,7 @@ class TrainerConfig(StrictModel):
         requeue: let Lightning put a Slurm job back into the queue when its time is over.
     """
 
-    labels: str = DEFAULT_LABELS
+    labels: Labels = Field(default_factory=usual_labels)
     seed: int = 0
     size: Annotated[Size, AfterValidator(check_positive)]
     epochs: int = Field(gt=0)
@@ -177,7 +176,7 @@ class TrainerConfig(StrictModel):
             # Late: albumentations takes most of a second.
             from zoo.augmentation.steps import build_steps
 
-            build_steps(steps, LabelSpace.load(info.data["labels"]))
+            build_steps(steps, info.data["labels"])
         return steps
 
     @model_validator(mode="after")

@@ -105,7 +105,7 @@ class SemanticConfig(TrainerConfig, WindowConfig, RunConfig):
         if not self.window and (key := next((k for k, is_given in given.items() if is_given), "")):
             raise ValueError(f"{key}: expected together with 'window'; whole images have no parts")
         if self.focus:
-            self.windows(LabelSpace.load(self.labels))
+            self.windows(self.labels)
         return self
 
     @model_validator(mode="after")
@@ -126,7 +126,7 @@ class SemanticConfig(TrainerConfig, WindowConfig, RunConfig):
     @model_validator(mode="after")
     def _known_classes(self) -> Self:
         if self.class_weights:
-            resolve_class_weights(self.class_weights, LabelSpace.load(self.labels))
+            resolve_class_weights(self.class_weights, self.labels)
         return self
 
     @model_validator(mode="after")

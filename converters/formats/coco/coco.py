@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -57,6 +57,7 @@ import cv2
 
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
+from converters.formats.coco.documents import category_names
 from converters.formats.coco.files import annotation_files, broken_files, is_test
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
@@ -180,6 +181,18 @@ def _tight_box(mask: CropMask) -> tuple[int, int, int, int]:
 
 
 # --- reading
+
+
+def label_space(root: Path) -> LabelSpace | None:
+    """Return the categories of all annotation files, in their order; None without any.
+
+    A file that cannot be read has none; `read` says what is wrong with it.
+    """
+    names: dict[str, None] = {}
+    for path in annotation_files(root):
+        with suppress(ValueError):
+            names |= dict.fromkeys(category_names(path))
+    return LabelSpace(root.resolve().name or "mine", tuple(names)) if names else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

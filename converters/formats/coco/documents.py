@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from converters.files.json_files import load_json
+from converters.files.json_files import load_json, read_member
 
 Record = Mapping[str, Any]
 Id = int | str
@@ -69,6 +69,29 @@ class Document:
         if not any("segmentation" in a or "bbox" in a for a in self.annotations):
             return "labels of whole images"
         return ""
+
+
+def category_names(path: Path) -> list[str]:
+    """Return the names of a file's categories, in its order, without reading its annotations.
+
+    One that is called as the group of all others is left out: Roboflow writes it, and uses it not.
+
+    Raises:
+        ValueError: not JSON, or its categories have no names.
+    """
+    try:
+        entries = _table({"categories": read_member(path, "categories")}, "categories")
+    except KeyError:
+        return []
+    groups = {entry.get("supercategory") for entry in entries}
+    names = dict.fromkeys(_name(entry, entry_id(entry, "category")) for entry in entries)
+    heads = [
+        entry["name"]
+        for entry in entries
+        if entry.get("supercategory") in ("none", None, "")
+        and groups - {entry.get("supercategory")} == {entry["name"]}
+    ]
+    return [name for name in names if heads != [name]]
 
 
 def is_results(content: object) -> bool:

@@ -41,7 +41,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -53,9 +53,9 @@ from shapely.geometry import Polygon
 
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
-from converters.files.json_files import dump_json
+from converters.files.json_files import dump_json, read_member
 from converters.files.provenance import atomic_write_text
-from converters.formats.datumaro.reading import DatumaroReader
+from converters.formats.datumaro.reading import DatumaroReader, label_names
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import encode_coco_rle, rasterize, whole_pixels
@@ -195,6 +195,18 @@ def _points(ring: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 # --- reading
 
 
+def label_space(root: Path) -> LabelSpace | None:
+    """Return the labels of all annotation files, in their order; None without any.
+
+    A file that cannot be read has none; `read` says what is wrong with it.
+    """
+    names: dict[str, None] = {}
+    for path in _annotation_files(root):
+        with suppress(ValueError, KeyError):
+            names |= dict.fromkeys(label_names({"categories": read_member(path, "categories")}))
+    return LabelSpace(root.resolve().name or "mine", tuple(names)) if names else None
+
+
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
     """Read a Datumaro data set, ours or one that CVAT exported.
 
@@ -211,7 +223,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: no annotation file, or `images.json` is not one.
     """
-    files = [p for p in sorted((root / "annotations").glob("*.json")) if p.name[0] != "."]
+    files = _annotation_files(root)
     if not files:
         raise ValueError(f"{root}: expected annotations/*.json in Datumaro's form, found none")
     reader = DatumaroReader(root, labels, problems)
@@ -223,6 +235,10 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     ]
     reader.finish()
     return samples
+
+
+def _annotation_files(root: Path) -> list[Path]:
+    return [p for p in sorted((root / "annotations").glob("*.json")) if p.name[0] != "."]
 
 
 def _is_test(path: Path, sample: Sample) -> bool:

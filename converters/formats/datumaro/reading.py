@@ -54,7 +54,7 @@ class DatumaroReader:
             if isinstance(record, Mapping) and set(record) >= _COCO:
                 self._problems.note(f"annotations/{path.name}: left out, it is in COCO's form")
                 return
-            names = _label_names(record)
+            names = label_names(record)
             items = _items(record)
         except (OSError, ValueError) as error:
             what = error.strerror if isinstance(error, OSError) else error
@@ -262,7 +262,8 @@ def _written_values(shapes: Sequence[Any]) -> Iterator[list[float]]:
             yield points.tolist()
 
 
-def _label_names(record: Any) -> list[str]:
+def label_names(record: Any) -> list[str]:
+    """Return the names of a document's labels, by their numbers; raises ValueError without."""
     categories = record.get("categories") if isinstance(record, Mapping) else None
     if not isinstance(categories, Mapping):
         raise ValueError(f"expected an object with 'categories' and 'items', found {record!r:.60}")

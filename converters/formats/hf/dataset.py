@@ -46,6 +46,7 @@ from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.hf import rows as hf_rows
 from converters.formats.hf.card import card
+from converters.formats.hf.index_maps import read_names
 from converters.formats.hf.reading import HuggingFaceReader, decode_masks, has_own_columns
 from converters.formats.hf.reading import read_labels as read_labels
 from converters.formats.hf.rows import (
@@ -67,6 +68,11 @@ _LOST = frozenset({"objects", "subpixels"})
 LOSES = {"arrow": _LOST, "parquet": _LOST}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# How programs call what is no class.
+_NO_CLASS = frozenset(
+    {"background", "_background_", "__background__", "unlabeled", "unlabelled", "void", "ignore"}
+)
 
 
 def matches(root: Path) -> bool:
@@ -178,6 +184,22 @@ def _write_json(path: Path, record: Mapping[Any, Any]) -> None:
 
 
 # --- reading
+
+
+def label_space(root: Path) -> LabelSpace | None:
+    """Return the classes of `id2label.json`; None without it, where classes are but numbers.
+
+    What is called background is none.
+
+    Raises:
+        ValueError: it is broken.
+    """
+    names = read_names(root)
+    if names is None:
+        return None
+    others = tuple(name for name in names.values() if name.casefold() in _NO_CLASS)
+    kept = tuple(names[n] for n in sorted(names) if names[n] not in others)
+    return LabelSpace(root.resolve().name or "mine", kept, ignored=others)
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

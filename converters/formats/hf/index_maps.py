@@ -69,7 +69,7 @@ class IndexMaps:
                 f"{root}: expected columns of images, one of {', '.join(_IMAGES)} and one of "
                 f"{', '.join(_LABELS)}; found {', '.join(columns):.200}: rename the two columns"
             )
-        return cls(root, image, label, labels, _read_names(root))
+        return cls(root, image, label, labels, read_names(root))
 
     def instances(
         self, png: bytes | None, size_hw: tuple[int, int], key: str
@@ -167,7 +167,8 @@ class IndexMaps:
         return classes
 
 
-def _read_names(root: Path) -> dict[int, str] | None:
+def read_names(root: Path) -> dict[int, str] | None:
+    """Return what `id2label.json` says; None without it; raises ValueError if it is broken."""
     path = root / "id2label.json"
     if not path.is_file():
         return None

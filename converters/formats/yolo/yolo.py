@@ -158,6 +158,16 @@ def _words(size: int) -> npt.NDArray[np.bytes_]:
 # --- reading
 
 
+def label_space(root: Path) -> LabelSpace:
+    """Return the classes of `data.yaml`, by their numbers.
+
+    Raises:
+        ValueError: no such file, or broken names in it.
+    """
+    names = YoloConfig.load(root).names
+    return LabelSpace(root.resolve().name or "mine", tuple(names[n] for n in sorted(names)))
+
+
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
     """Read an Ultralytics segmentation data set.
 

@@ -6,7 +6,6 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from converters.types import LabelSpace
 from zoo.config import StrictModel
 from zoo.training.instance_config import InstanceConfig
 
@@ -119,7 +118,7 @@ class Mask2FormerConfig(InstanceConfig):
 
     @model_validator(mode="after")
     def _a_query_for_each_class(self) -> Self:
-        classes = len(LabelSpace.load(self.labels))
+        classes = len(self.labels)
         if self.network is not None and self.network.num_queries < classes:
             raise ValueError(
                 f"network.num_queries: expected at least {classes}, one a class, found "

@@ -17,7 +17,6 @@ from torch.overrides import TorchFunctionMode
 from transformers import Mask2FormerConfig as Architecture
 from transformers import Mask2FormerForUniversalSegmentation, SwinConfig
 
-from converters.types import LabelSpace
 from fusion.types import soft_mask
 from zoo.families.hub import load_pretrained, quiet
 from zoo.families.instances import InstanceNetwork, InstancesByClass
@@ -209,7 +208,7 @@ def _describe(network: Mask2FormerDimensions, classes: int, losses: dict[str, An
 
 
 def _wrap(network: Mask2FormerForUniversalSegmentation, config: Mask2FormerConfig) -> Mask2Former:
-    return Mask2Former(network, config.conf, LabelSpace.load(config.labels).once)
+    return Mask2Former(network, config.conf, config.labels.once)
 
 
 def _create(architecture: Architecture) -> Mask2FormerForUniversalSegmentation:

@@ -16,7 +16,6 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import masks_to_boxes
 
-from converters.types import LabelSpace
 from fusion.types import SoftMask
 from zoo.families.instances import InstanceNetwork, InstancesByClass
 from zoo.families.maskrcnn.config import MaskRcnnConfig, MaskRcnnLossWeights
@@ -220,5 +219,5 @@ def _wrap(network: MaskRCNN, config: MaskRcnnConfig) -> MaskRcnn:
     if config.freeze_norms:
         # Of the first version's weights torchvision says that they know no epsilon.
         freeze_norms(network.backbone, config.pretrained == COCO and config.architecture == V1)
-    once = LabelSpace.load(config.labels).once
+    once = config.labels.once
     return MaskRcnn(network, config.loss_weights, config.conf, once)

@@ -9,7 +9,6 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 
 from converters.errors import one_line
-from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
 from zoo.machine.devices import Precision
@@ -162,7 +161,7 @@ class YoloConfig(RunConfig):
             # Late: albumentations takes most of a second.
             from zoo.augmentation.steps import build_steps, has_mixing
 
-            if has_mixing(build_steps(steps, LabelSpace.load(info.data["labels"]))):
+            if has_mixing(build_steps(steps, info.data["labels"])):
                 raise ValueError(
                     "augment: this family mixes samples by its own keys: mosaic, mixup, copy_paste"
                 )

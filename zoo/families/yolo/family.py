@@ -198,7 +198,7 @@ def open_predictor(run: Path, config: YoloConfig, device: torch.device) -> Predi
     Raises:
         ValueError: the run has no weights, or those of another network.
     """
-    labels = LabelSpace.load(config.labels)
+    labels = config.labels
     network = build_network(config, len(labels))
     load_weights(network, find_weights(run))
     return Predictor(network.to(device).eval().fuse(), config, labels, device)

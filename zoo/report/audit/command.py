@@ -34,7 +34,7 @@ _HEAD = """\
 def audit(
     source: DataSource,
     out: Path,
-    labels_name: str,
+    labels_name: str | None,
     *,
     subset: str = "all",
     describe: bool = False,
@@ -58,7 +58,7 @@ def audit(
     Raises:
         ValueError: nothing to audit, or `out` is not ours to replace.
     """
-    labels = LabelSpace.load(labels_name)
+    labels = source.labels(labels_name)
     provenance: dict[str, Any] = {"command": list(command)}
     if source.edits:
         provenance["edits"] = source.edits.digest

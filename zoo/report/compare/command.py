@@ -23,7 +23,7 @@ from zoo.results.disagreement import (
     without_boxes,
 )
 from zoo.results.scoring import binary_masks, measure_masks, truth_masks
-from zoo.results.truth import DataSetTruth, ImageBatch, check_frames, short_names
+from zoo.results.truth import DataSetTruth, ImageBatch, check_frames, short_names, usual_labels
 from zoo.source import DataSource
 
 PAGE, RECORD = "compare.html", "compare.json"
@@ -39,7 +39,7 @@ def compare(
     out: Path,
     *,
     data: DataSource | None,
-    labels_name: str,
+    labels_name: str | None,
     command: Sequence[str],
     report: Report,
 ) -> Disagreement:
@@ -57,7 +57,7 @@ def compare(
         ValueError: sources that have no image or no class in common, or that cannot be read.
     """
     with result_folder(out, "compare", {"command": list(command)}) as folder:
-        usual = LabelSpace.load(labels_name)
+        usual = usual_labels(data, labels_name)
         known = DataSetTruth.read(paths, data, usual)
         samples, two = known.samples, SourcePair.open(paths, known, usual)
         found = count_differences(two, samples, report)

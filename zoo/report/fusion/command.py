@@ -23,7 +23,7 @@ def write_page(
     out: Path,
     *,
     config: Path | None,
-    labels_name: str,
+    labels_name: str | None,
     command: Sequence[str],
     report: Report,
     jobs: int = 1,

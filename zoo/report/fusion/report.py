@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.files.provenance import environment
-from converters.types import LabelSpace, Sample
+from converters.types import Sample
 from fusion.rules.base import layers
 from fusion.rules.file import check_names, check_options, read_rule
 from fusion.rules.pooling import Mean
@@ -86,14 +86,14 @@ def choose_rules(sources: Ensemble, config: Path | None) -> dict[str, Rule]:
 
 
 def open_sources(
-    paths: Sequence[Path], data: DataSource, labels_name: str
+    paths: Sequence[Path], data: DataSource, labels_name: str | None
 ) -> tuple[Ensemble, dict[str, Sample]]:
     """Open stores and submissions of the same images, and the samples that have truth.
 
     Raises:
         ValueError: they do not fit together, or no image has truth.
     """
-    usual = LabelSpace.load(labels_name)
+    usual = data.labels(labels_name)
     return open_beside(paths, DataSetTruth.read(paths, data, usual), usual, data.path)
 
 

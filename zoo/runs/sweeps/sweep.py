@@ -22,7 +22,7 @@ from converters.files.provenance import (
 )
 from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
-from zoo.config import check_config, dump_config, load_config
+from zoo.config import check_config, dump_config, load_run_config
 from zoo.families import load_family
 from zoo.machine.faults import is_disk_full
 from zoo.options import as_text
@@ -109,13 +109,13 @@ def run_sweep(
         ValueError: a bad config or data, `out` holds another sweep, another process is at it, or
             several trials in a row failed.
     """
-    check_space(config)
+    check_space(config, data)
     with quiet_optuna(), _alone(out):
         _open_folder(out, config, data, split_path, fold, command)
         return _Sweep(config, data, out, split_path, fold, command, report).run()
 
 
-def check_space(config: SweepConfig) -> None:
+def check_space(config: SweepConfig, data: DataSource) -> None:
     """Make sure that every end of the space is a config.
 
     Raises:
@@ -126,7 +126,7 @@ def check_space(config: SweepConfig) -> None:
     for key, parameter in config.space.items():
         for value in parameter.values:
             changes = [*config.changes, *as_changes(first | {key: value})]
-            base = load_config(family.Config, config.family, config.config, changes)
+            base = load_run_config(family.Config, config.family, config.config, changes, data)
     if max(base.workload.devices, base.workload.num_nodes) > 1 and config.pruner.name != "none":
         raise ValueError(
             "pruner: a run on several devices cannot be ended by one of them; set "
@@ -256,7 +256,7 @@ class _Sweep:
         config = self._config
         changes = [*config.changes, *as_changes(best.values)]
         model = load_family(config.family).Config
-        found = load_config(model, config.family, config.config, changes)
+        found = load_run_config(model, config.family, config.config, changes, self._data)
         head = (
             f"# {config.family}: {best.folder}, {config.score} {best.score} of epoch {best.epoch}"
         )
@@ -288,7 +288,7 @@ def _open_folder(
 ) -> None:
     """Write down what the sweep is, or check that it is this one."""
     own_format = load_family(config.family).Config.own_format
-    split, held_out, _, _ = divide(data, _labels(config), split_path, fold, own_format)
+    split, held_out, _, _ = divide(data, _labels(config, data), split_path, fold, own_format)
     file = out / "sweep.yaml"
     if not file.is_file():
         if not _is_unfinished(out):
@@ -315,10 +315,10 @@ def _is_unfinished(out: Path) -> bool:
     return not names or (names == {PROVENANCE} and read_provenance(out).get("kind") == "sweep")
 
 
-def _labels(config: SweepConfig) -> LabelSpace:
+def _labels(config: SweepConfig, data: DataSource) -> LabelSpace:
     model = load_family(config.family).Config
-    base = load_config(model, config.family, config.config, config.changes)
-    return LabelSpace.load(base.labels)
+    base = load_run_config(model, config.family, config.config, config.changes, data)
+    return base.labels
 
 
 def _best_score(run: Path, column: str) -> float:

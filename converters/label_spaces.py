@@ -1,0 +1,136 @@
+"""The classes of a data set: as its files name them, and as a user would have them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import configs
+from converters.errors import Problems
+from converters.files.names import normal_name
+from converters.files.provenance import read_provenance
+from converters.types import LabelSpace, PackedInstances, Sample
+
+
+def own_labels(module: ModuleType, root: Path) -> LabelSpace | None:
+    """Return the classes as the files of a data set name them; None where these are numbers.
+
+    Args:
+        module: of the data set's format.
+        root: its folder.
+
+    Raises:
+        ValueError: the file that names them is broken.
+    """
+    found: LabelSpace | None = module.label_space(root)
+    return found
+
+
+def fullest(own: LabelSpace | None, root: Path) -> LabelSpace | None:
+    """Return the label space of which the files hold only the names.
+
+    That is the one that a data set of ours was written with, or the shipped one that has just these
+    classes, with its groups and what else it knows of them.
+
+    Args:
+        own: as the files name the classes.
+        root: the data set's folder.
+    """
+    record = read_provenance(root).get("labels")
+    if isinstance(record, dict):
+        try:
+            written = LabelSpace.of_record(record)
+        except (KeyError, TypeError, ValueError):
+            written = None
+        if written and (own is None or set(written.names) == set(own.names)):
+            return written
+    if own is None:
+        return None
+    for space in map(LabelSpace.load, configs.names("labels")):
+        found = {space.canonical(name) for name in own.names}
+        if found == set(space.names) and len(own) == len(space):
+            return space
+    return own
+
+
+def shipped_with(names: Iterable[str]) -> LabelSpace | None:
+    """Return the smallest shipped label space that has all of these classes; None without one."""
+    wanted = set(names)
+    spaces = [LabelSpace.load(name) for name in configs.names("labels")]
+    return min((s for s in spaces if wanted <= set(s.names)), key=len, default=None)
+
+
+def natural(names: Iterable[str]) -> tuple[str, ...]:
+    """Sort names as people do.
+
+    >>> natural(["finger-10", "finger-9", "Ulna"])
+    ('finger-9', 'finger-10', 'Ulna')
+    """
+
+    def parts(name: str) -> list[tuple[bool, int, str]]:
+        found = re.findall(r"\d+|\D+", name)
+        return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p.casefold()) for p in found]
+
+    return tuple(sorted(names, key=lambda name: (parts(name), name)))
+
+
+def relabel(
+    samples: Sequence[Sample], own: LabelSpace, labels: LabelSpace, problems: Problems
+) -> list[Sample]:
+    """Return samples with the names of a label space; objects of no class of it are left out.
+
+    Args:
+        samples: with the names of the files.
+        own: these names.
+        labels: the label space; it has the classes by name or alias.
+        problems: told what was left out, and how many objects.
+
+    Raises:
+        ValueError: the data set has objects, but none of the label space.
+    """
+    mapping = {name: _canonical(name, labels) for name in own.names}
+    if all(name == label for name, label in mapping.items()):
+        return list(samples)
+    uses = Counter(name for sample in samples for name in _labels(sample))
+    lost = {name: times for name, times in uses.items() if mapping.get(name) is None}
+    if lost and len(lost) == len(uses):
+        raise ValueError(
+            f"{problems.root}: expected classes of '{labels.name}', found "
+            f"{', '.join(own.names):.200}: {remedy(own.names)}"
+        )
+    for name in sorted(set(lost) - set(labels.ignored)):
+        problems.note(
+            f"{problems.root}: left out {lost[name]} objects of '{name}', which is no class of "
+            f"'{labels.name}'"
+        )
+    return [_relabelled(sample, mapping) for sample in samples]
+
+
+def _labels(sample: Sample) -> Sequence[str]:
+    packed = sample.instances
+    return packed.labels if isinstance(packed, PackedInstances) else ()
+
+
+def _relabelled(sample: Sample, mapping: Mapping[str, str | None]) -> Sample:
+    if not isinstance(sample.instances, PackedInstances):
+        return sample
+    return replace(sample, instances=sample.instances.renamed(mapping))
+
+
+def _canonical(name: str, labels: LabelSpace) -> str | None:
+    return labels.canonical(name) or labels.canonical(normal_name(name))
+
+
+def remedy(names: Sequence[str]) -> str:
+    """Say which shipped label spaces have most of these classes, or what else can be done."""
+    spaces = [LabelSpace.load(name) for name in configs.names("labels")]
+    known = {space.name: sum(map(bool, map(space.canonical, names))) for space in spaces}
+    most = max(known.values())
+    fitting = [n for n, times in known.items() if 2 * most >= len(names) and times == most]
+    if fitting:
+        return f"choose --labels {' or '.join(fitting)}"
+    return "leave --labels out to take the data's own, or add them as its 'aliases'"
