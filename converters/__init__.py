@@ -97,7 +97,7 @@ def label_space(data: Path, *, format: str | None = None) -> LabelSpace:
     Raises:
         ValueError: an unknown format, or its classes have no names.
     """
-    from converters.label_spaces import fullest, own_labels
+    from converters.formats.label_spaces import fullest, own_labels
 
     module = load_format(format or recognise(data))
     _check_folder(data)
@@ -173,7 +173,7 @@ def scan(
 def _read(
     data: Path, format: str | None, subset: str, labels: LabelSpace | None
 ) -> tuple[list[Sample], Problems]:
-    from converters.label_spaces import fullest, own_labels, relabel
+    from converters.formats.label_spaces import fullest, own_labels, relabel
 
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")

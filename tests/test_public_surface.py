@@ -21,7 +21,7 @@ from zoo import families
 EXPECTED = {
     converters: {
         *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
-        *("load_format", "read", "scan", "write"),
+        *("label_space", "load_format", "read", "scan", "write"),
     },
     fusion: {
         *("FUSIONS", "Prediction", "Rule", "SoftMask"),

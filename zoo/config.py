@@ -293,15 +293,19 @@ def _known(place: Sequence[str | int], model: type[BaseModel]) -> str:
 
 
 def load_run_config(
-    model: type[AnyRunConfig], family: str, name: str, changes: Sequence[str], data: DataSource
+    model: type[AnyRunConfig],
+    family: str,
+    name: str,
+    changes: Sequence[str],
+    data: DataSource | None,
 ) -> AnyRunConfig:
     """Read the config of a run on a data set, whose classes it takes where it names none.
 
     Raises:
         ValueError: as `load_config`, or it names other classes than the user asks for.
     """
-    config = load_config(model, family, name, changes, data.classes)
-    if data.chosen and config.labels != data.chosen:
+    config = load_config(model, family, name, changes, data.classes if data else None)
+    if data and data.chosen and config.labels != data.chosen:
         raise ValueError(
             f"--labels: expected the classes of the config's key 'labels', '{config.labels.name}', "
             "found others: give one of the two"

@@ -10,6 +10,7 @@ import configs
 import converters
 from converters.edits.edits import Edits
 from converters.files.provenance import require_provenance
+from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.progress import note
 
@@ -55,6 +56,12 @@ class DataSource:
     def choosing(self, given: str | None) -> DataSource:
         """Return the same with the classes that are asked for; see `labels`."""
         return replace(self, chosen=self.labels(given)) if given else self
+
+    def of_split(self, path: Path | None) -> DataSource:
+        """Return the same with the classes that a split was made for, where none are asked for."""
+        if self.chosen or path is None:
+            return self
+        return replace(self, chosen=Split.load(path).labels)
 
     def labels(self, given: str | None = None) -> LabelSpace:
         """Return the classes that are asked for.

@@ -15,10 +15,9 @@ from PIL import ExifTags, Image, ImageFile
 _KINDS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # What all networks and vendors read in the same way: grey, colour, or a palette.
 _MODES = frozenset({"1", "L", "P", "RGB"})
-# The same with an alpha channel. Where it is opaque everywhere, dropping it changes nothing; where
-# it is zero everywhere it was left blank, and programs drop it as well.
+# The same with an alpha channel, which OpenCV and Pillow drop, and so does whoever reads by them.
 _ALPHA_MODES = frozenset({"LA", "RGBA"})
-_OPAQUE, _BLANK = (255, 255), (0, 0)
+_OPAQUE = (255, 255)
 _UPRIGHT = 1
 # Of EXIF's orientations; all other numbers mean upright, for OpenCV and Pillow alike.
 _TURNED = range(2, 9)
@@ -48,7 +47,7 @@ class Header:
     Attributes:
         size_hw: height and width in pixels as programs show the image, turned by its EXIF tag.
         is_turned: whether such a tag turns or mirrors it.
-        has_alpha: whether it has an alpha channel, which says nothing: it is the same everywhere.
+        has_alpha: whether it has an alpha channel, which is dropped.
     """
 
     size_hw: tuple[int, int]
@@ -86,7 +85,8 @@ def read_header(file: BinaryIO, length: int) -> Header:
                 raise _ProblemFound(problem)
             orientation = _orientation(header, tail)
             has_alpha = header.mode in _ALPHA_MODES or "transparency" in header.info
-            if has_alpha and (kind := _transparent(header)):
+            # TIFF's readers multiply colours by alpha; all others drop it, whatever it is.
+            if has_alpha and header.format == "TIFF" and (kind := _transparent(header)):
                 raise _ProblemFound(_unusable(kind))
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
@@ -152,9 +152,7 @@ def _transparent(header: ImageFile.ImageFile) -> str:
         extremes = image.getchannel("A").getextrema()
     except BROKEN:
         raise _ProblemFound("expected a whole image, found one that is damaged") from None
-    # TIFF's readers multiply colours by alpha.
-    without_meaning = (_OPAQUE,) if header.format == "TIFF" else (_OPAQUE, _BLANK)
-    return "" if extremes in without_meaning else f"{named} with pixels that are not opaque"
+    return "" if extremes == _OPAQUE else f"{named} with pixels that are not opaque"
 
 
 def _storage(header: ImageFile.ImageFile) -> tuple[str, int, tuple[Any, ...]]:

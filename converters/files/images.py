@@ -39,10 +39,10 @@ def is_image(path: Path) -> bool:
 def read_size_hw(path: Path) -> tuple[int, int]:
     """Read height and width in pixels from an image's header, as it is shown.
 
-    An image that an EXIF tag turns has the size that it has then. The pixels stay unread, but for
-    an alpha channel's, which must be opaque everywhere. Libraries read images of 16 bits, with
-    transparent pixels or in CMYK in different ways; masks would not fit what a network sees. They
-    are refused.
+    An image that an EXIF tag turns has the size that it has then. The pixels stay unread. An alpha
+    channel is dropped, as OpenCV and Pillow drop it; but for a TIFF's, which must be opaque.
+    Libraries read images of 16 bits or in CMYK in different ways; masks would not fit what a
+    network sees. They are refused.
 
     Raises:
         ValueError: the file is missing, cut off, has no header that can be read, is larger than

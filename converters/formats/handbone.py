@@ -44,10 +44,10 @@ from converters.files.json_files import dump_json, load_json
 from converters.files.names import normal_name
 from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
+from converters.formats.label_spaces import natural
 from converters.formats.plausible import keep_plausible
 from converters.formats.single_ring import joined_ring
 from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
-from converters.label_spaces import natural
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import rasterize, rasterize_labels, rings
 from converters.types import FARTHEST_PX, Instance, LabelSpace, Sample

@@ -47,9 +47,8 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Args:
         root: the data set's folder, or BoneSegmentation in it.
         subset: `train` (its train and val), `test` or `all`.
-        labels: the classes; they may be of another space that has the bones under other names.
-        problems: takes down masks and images that are broken or missing, and bones that the labels
-            do not have.
+        labels: those of `label_space`.
+        problems: takes down masks and images that are broken or missing.
 
     Returns:
         Samples, one instance for each bone that has pixels.
@@ -60,10 +59,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     files = list(_mask_files(root, subset))
     if not files:
         raise ValueError(f"{root}: expected masks/*/*.npy of subset '{subset}', found none")
-    names = LabelSpace.load("ram_w600").names
+    names = labels.names
     _note_images_without_masks(root, problems)
     samples: list[Sample] = []
-    nameless: dict[str, int] = {}
     for file in files:
         image = file.parents[2] / "images" / f"{file.stem}.bmp"
         key = image.relative_to(root).with_suffix("").as_posix()
@@ -77,18 +75,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         instances: list[Instance] = []
         for name, plane in zip(names, planes, strict=True):
             mask = crop(plane)
-            label = labels.canonical(name)
-            if mask.area and label:
-                instances.append(Instance(label, outline(mask)))
-            elif mask.area:
-                nameless[name] = nameless.get(name, 0) + 1
+            if mask.area:
+                instances.append(Instance(name, outline(mask)))
         samples.append(Sample(key, image, size_hw, tuple(instances), group))
-    for name, times in nameless.items():
-        problems.add(
-            "masks",
-            f"'{name}': expected a class of '{labels.name}' or an alias, found another one in "
-            f"{times} images; choose it by --labels ram_w600",
-        )
     return samples
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,8 @@ class Split:
         strategy: how the folds were made, such as `group`.
         folds: the held-out keys of each fold.
         groups: key -> what must not be torn apart, such as the patient.
+        labels: the classes that were asked for when it was made; None for the data set's own. It
+            does not tell splits apart.
 
     Raises:
         ValueError: another version, a key twice or without a group, or a group in two folds.
@@ -42,6 +44,7 @@ class Split:
     strategy: str
     folds: tuple[tuple[str, ...], ...]
     groups: Mapping[str, str]
+    labels: LabelSpace | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.version != VERSION:
@@ -125,7 +128,8 @@ class Split:
 
     def save(self, path: Path) -> None:
         """Write the split as JSON; the file is there as a whole or not at all."""
-        atomic_write_text(path, json.dumps(self._record(), indent=1, ensure_ascii=False) + "\n")
+        record = self._record() | ({"labels": self.labels.record()} if self.labels else {})
+        atomic_write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Split:
@@ -138,7 +142,9 @@ class Split:
             raw = load_json(path)
             folds = tuple(tuple(str(key) for key in fold["val"]) for fold in raw["folds"])
             groups = {str(key): str(group) for key, group in raw["groups"].items()}
-            return cls(raw["version"], int(raw["seed"]), str(raw["strategy"]), folds, groups)
+            labels = LabelSpace.of_record(raw["labels"]) if raw.get("labels") else None
+            head = raw["version"], int(raw["seed"]), str(raw["strategy"])
+            return cls(*head, folds, groups, labels)
         except KeyError as error:
             raise ValueError(f"{path}: expected a split file, found no {error}") from None
         except (AttributeError, TypeError) as error:

@@ -52,10 +52,27 @@ def read_rule(path: Path) -> Rule:
     """
     found = path if path.is_file() else configs.find("fusion", str(path))
     raw = read_mapping(found, "a fusion config")
+    raw.pop("labels", None)
     try:
         return parse_rule(raw, "")
     except ValueError as error:
         raise ValueError(f"{found}: {error}") from None
+
+
+def read_labels(path: Path) -> LabelSpace | None:
+    """Return the classes that a fusion config was fitted for; None where it names none.
+
+    Raises:
+        ValueError: no such file, or its key `labels` is no label space.
+    """
+    found = path if path.is_file() else configs.find("fusion", str(path))
+    record = read_mapping(found, "a fusion config").get("labels")
+    if record is None:
+        return None
+    try:
+        return LabelSpace.of_record(record)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{found}: 'labels': expected a label space, found {error}") from None
 
 
 def check_names(rule: Rule, sources: Sequence[str], config: Path) -> None:
@@ -120,12 +137,15 @@ def parse_rule(raw: Any, where: str) -> Rule:
     return rule
 
 
-def dump_rule(rule: Rule, notes: Mapping[str, str] | None = None) -> str:
+def dump_rule(
+    rule: Rule, notes: Mapping[str, str] | None = None, labels: LabelSpace | None = None
+) -> str:
     """Return the rule as YAML text that `read_rule` reads: the same rule, to the bit.
 
     Args:
         rule: one of `FUSIONS`, or one with something around it.
         notes: class name -> comment to put beside it.
+        labels: the classes that it was fitted for; see `read_labels`.
 
     Raises:
         ValueError: a rule that has no name.
@@ -140,6 +160,11 @@ def dump_rule(rule: Rule, notes: Mapping[str, str] | None = None) -> str:
         lines += _comment(describe(kind).get(key, around))
         beside = (notes or {}) if key == "classes" else {}
         lines += _lines(key, value, "", beside)
+    if labels is not None:
+        lines += _comment("The classes, for sources that do not name theirs.")
+        plain = {"labels": labels.record()}
+        text = yaml.safe_dump(plain, default_flow_style=None, sort_keys=False, allow_unicode=True)
+        lines += text.splitlines()
     return "\n".join(lines) + "\n"
 
 

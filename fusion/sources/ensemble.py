@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from converters.label_spaces import shipped_with
+from converters.formats.label_spaces import shipped_with
 from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.sources.manifest import ImageEntry

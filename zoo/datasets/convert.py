@@ -13,6 +13,7 @@ from zoo.progress import Report
 from zoo.source import DataSource
 
 _LOSSLESS = "nothing was lost: every object's pixels come back as they were"
+_OF_CHOSEN = "of the classes that were chosen, "
 
 
 def convert(
@@ -61,7 +62,8 @@ def convert(
     )
     if not any(sample.instances for sample in samples):
         return len(samples), "no objects: there was nothing to lose"
-    return len(samples), loss.describe() or _LOSSLESS
+    chosen = _OF_CHOSEN if set(labels.names) < set(data.own_labels.names) else ""
+    return len(samples), loss.describe() or chosen + _LOSSLESS
 
 
 def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:

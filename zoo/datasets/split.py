@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace as replaced
 from pathlib import Path
 
 from converters.files.outputs import check_file, json_with
@@ -36,6 +37,8 @@ def split(
     labels = data.labels(labels_name)
     samples = data.read(labels)
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
+    if labels_name:
+        made = replaced(made, labels=labels)
     check_leakage(made, data.read(labels, "all"))
     if out.exists() and out.stat().st_size and not replace and not _is_same(out, made):
         raise ValueError(

@@ -114,7 +114,7 @@ def fit(
     )
     rule = _watched(_refined(found.rule, choice), held_out)
     notes = {n: r.note() for n, r in comparison.report.items()}
-    atomic_write_text(out, dump_rule(rule, notes))
+    atomic_write_text(out, dump_rule(rule, notes, held_out.labels))
     given = tuple(source_name(path) for path in paths)
     return FitResult(method, found, comparison, choice, rule, held_out.postures, given)
 

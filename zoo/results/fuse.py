@@ -12,7 +12,7 @@ from pathlib import Path
 
 from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import atomic_write_text
-from fusion.rules.file import check_names, check_options, load_rule
+from fusion.rules.file import check_names, check_options, load_rule, read_labels
 from fusion.sources import submission
 from fusion.sources.ensemble import source_name
 from zoo.progress import Report
@@ -99,7 +99,8 @@ def fuse(
     rule = load_rule(method, config)
     if config:
         check_names(rule, [source_name(path) for path in paths], config)
-    ensemble, samples = open_sources(paths, rule, data, subset, labels_name)
+    fitted = read_labels(config) if config else None
+    ensemble, samples = open_sources(paths, rule, data, subset, labels_name, fitted)
     if config:
         check_options(rule, len(ensemble.sources), ensemble.labels, config)
     rule = give_images(rule, samples)

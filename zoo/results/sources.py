@@ -43,15 +43,19 @@ def open_sources(
     data: DataSource | None = None,
     subset: str = "all",
     labels_name: str | None = None,
+    fitted: LabelSpace | None = None,
 ) -> tuple[Ensemble, dict[str, Sample] | None]:
     """Open stores and submissions in the rule's order, and the samples of their data set.
+
+    Submissions have the classes that are named; else the data set's, those that the rule was fitted
+    for, or what they tell themselves.
 
     Where the rule names none they come by name: the order in which they were given decides nothing.
 
     Raises:
         ValueError: they do not fit together, or not to the rule or the data set.
     """
-    usual = usual_labels(data, labels_name)
+    usual = usual_labels(data, labels_name) or fitted
     labels = usual if labels_name else None
     samples, images = None, None
     paths = by_name(paths)

@@ -71,6 +71,7 @@ def train_folds(
         ValueError: as `zoo.runs.train.train` and `assemble`.
     """
     family = load_family(family_name)
+    data = data.of_split(split_path)
     config = load_run_config(family.Config, family_name, config_name, changes, data)
     labels = config.labels
     split = divide(data, labels, split_path, None, config.own_format)[0]

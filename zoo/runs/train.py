@@ -68,6 +68,7 @@ def train(
             training diverged.
     """
     family = load_family(family_name)
+    data = data.of_split(split_path)
     config = load_run_config(family.Config, family_name, config_name, changes, data)
     labels = config.labels
     split, held_out, learn, score = divide(data, labels, split_path, fold, config.own_format)

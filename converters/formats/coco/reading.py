@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
 from converters.formats.coco.documents import Document, Id, Record, entry_id
 from converters.formats.coco.images import ImageFinder
-from converters.formats.coco.names import known_documents, labels_of
+from converters.formats.coco.names import labels_of
 from converters.formats.coco.shapes import Shape, decode_segmentation, written_values
 from converters.formats.plausible import are_normalised, check_area, check_box, normalised_message
 from converters.formats.writing import record_fields
@@ -54,13 +54,8 @@ class CocoReader:
     _found: dict[str, tuple[Path, Sample]] = field(default_factory=dict)
 
     def samples(self, files: Iterable[Path]) -> list[Sample]:
-        """Return the samples of all files, an image once.
-
-        Raises:
-            ValueError: no file knows one of the classes.
-        """
-        documents = known_documents(self._documents(files), self.root, self.labels, self.problems)
-        images = [(document, self._images(document)) for document in documents]
+        """Return the samples of all files, an image once; files about other classes add theirs."""
+        images = [(document, self._images(document)) for document in self._documents(files)]
         self._name([image for _, own in images for image in own.values()])
         # Files without annotations last: they only name images.
         for document, own in sorted(images, key=lambda item: not item[0].annotations):
@@ -208,6 +203,10 @@ class CocoReader:
 
     def _add(self, document: Document, sample: Sample) -> None:
         where, other = self._found.setdefault(sample.key, (document.path, sample))
+        if other is not sample and other.image == sample.image and _are_about_others(other, sample):
+            both = replace(other, instances=(*other.instances, *sample.instances))
+            self._found[sample.key] = where, both
+            return
         is_same = (other.image, other.instances) == (sample.image, sample.instances)
         is_silent = not document.annotations and other.image == sample.image
         if other is sample or is_same or is_silent:
@@ -220,6 +219,11 @@ class CocoReader:
             key=sample.key,
             group=sample.group,
         )
+
+
+def _are_about_others(one: Sample, other: Sample) -> bool:
+    labels = [{instance.label for instance in sample.instances} for sample in (one, other)]
+    return all(labels) and labels[0].isdisjoint(labels[1])
 
 
 def _owner(fields: Mapping[str, Any]) -> dict[str, str]:

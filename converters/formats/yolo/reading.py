@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from converters.files.names import normal_name
 from converters.formats.writing import INDEX, read_index
 from converters.formats.yolo.config import YoloConfig
 from converters.formats.yolo.pairing import Pairing
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import Instance, Sample
 
 # Six digits of x / width miss a whole pixel by so much, at most, in images of 40,000 pixels.
 _NEAR = 0.02
@@ -33,25 +32,14 @@ class YoloReader:
 
     Args:
         config: what its YAML file says.
-        labels: the classes, found by name or alias.
         problems: takes down what is wrong.
 
-    Raises:
-        ValueError: no class of `labels` is among the data set's.
     """
 
-    def __init__(self, config: YoloConfig, labels: LabelSpace, problems: Problems) -> None:
-        self._config, self._labels, self._problems = config, labels, problems
+    def __init__(self, config: YoloConfig, problems: Problems) -> None:
+        self._config, self._problems = config, problems
         self._root = config.root
         self._index = {normal_name(key): fields for key, fields in read_index(self._root).items()}
-        self._classes = {n: _canonical(name, labels) for n, name in config.names.items()}
-        self._unknown: Counter[int] = Counter()
-        if not any(self._classes.values()):
-            found = ", ".join(config.names.values())
-            raise ValueError(
-                f"{config.path}: expected classes of '{labels.name}', found {found:.200}: give "
-                "--labels a YAML file with `name` and these `names`"
-            )
 
     def samples(self, subset: str) -> list[Sample]:
         """Return the samples of a subset.
@@ -63,16 +51,7 @@ class YoloReader:
         if subset != "test":
             self._report_gone(images)
         pairs = self._pairs(images, subset) if images else {}
-        samples = [sample for image, file in pairs.items() if (sample := self._read(image, file))]
-        for number, times in sorted(self._unknown.items()):
-            name = self._config.names[number]
-            self._problems.add(
-                self._config.path,
-                f"class '{name}': expected a class of '{self._labels.name}' or an alias, found "
-                f"another one with {times} objects: add it to the label space's 'names', "
-                "'aliases' or 'ignored'",
-            )
-        return samples
+        return [sample for image, file in pairs.items() if (sample := self._read(image, file))]
 
     def _report_gone(self, images: Collection[Path]) -> None:
         """Take down the images that the index names, and nobody has any more."""
@@ -120,13 +99,13 @@ class YoloReader:
             return ()
         for number, line in enumerate(lines, 1):
             try:
-                found = self._instance(line, size_hw) if line.strip() else None
-                instances += [found] if found else []
+                if line.strip():
+                    instances.append(self._instance(line, size_hw))
             except ValueError as error:
                 report(path, f"line {number}: {error}")
         return tuple(instances)
 
-    def _instance(self, line: str, size_hw: tuple[int, int]) -> Instance | None:
+    def _instance(self, line: str, size_hw: tuple[int, int]) -> Instance:
         try:
             number, *values = map(float, line.split())
         except ValueError:
@@ -138,24 +117,15 @@ class YoloReader:
             )
         if len(values) < 6 or len(values) % 2:
             raise ValueError(f"expected at least 3 points x y, found {len(values)} numbers")
-        if number not in self._classes:
-            known = f"{min(self._classes)} to {max(self._classes)}"
+        if number not in self._config.names:
+            known = f"{min(self._config.names)} to {max(self._config.names)}"
             raise ValueError(
                 f"expected a class of {self._config.path.name}, {known}, found {number:g}"
             )
         points = np.array(values).reshape(-1, 2)
         if not (np.abs(points - 0.5) <= 0.5 + _BEYOND).all():  # in pixels, or no numbers
             raise ValueError(f"expected coordinates from 0 to 1, found '{line:.40}'")
-        label = self._classes[int(number)]
-        if label is None:
-            if self._config.names[int(number)] not in self._labels.ignored:
-                self._unknown[int(number)] += 1
-            return None
-        return Instance(label, Polygon(_pixels(points, size_hw)))
-
-
-def _canonical(name: str, labels: LabelSpace) -> str | None:
-    return labels.canonical(name) or labels.canonical(normal_name(name))
+        return Instance(self._config.names[int(number)], Polygon(_pixels(points, size_hw)))
 
 
 def _read_lines(path: Path) -> list[str]:

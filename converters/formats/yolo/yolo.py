@@ -174,7 +174,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Args:
         root: folder with `data.yaml`, or another YAML file of the kind.
         subset: `train` (all that is annotated: Ultralytics' train and val), `test` or `all`.
-        labels: the classes; those of the file are found by their names or aliases.
+        labels: those of `label_space`.
         problems: takes down label files and images that are broken.
 
     Returns:
@@ -184,4 +184,4 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: no such file, other classes, images that are not there, or label files and
             images that do not belong together.
     """
-    return YoloReader(YoloConfig.load(root), labels, problems).samples(subset)
+    return YoloReader(YoloConfig.load(root), problems).samples(subset)

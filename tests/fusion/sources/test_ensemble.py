@@ -189,7 +189,15 @@ def test_submissions_alone_follow_the_first_one(tmp_path):
     first = write_csv(tmp_path / "a.csv", coded(0)[::-1])
     ensemble = Ensemble.open([first, write_csv(tmp_path / "b.csv", coded(1))])
     assert list(ensemble.images) == [entry[2] for entry in IMAGES.values()][::-1]
-    assert ensemble.classes == NAMES[::-1]
+    # The shipped label space that has these classes has their order.
+    assert ensemble.labels.name == "hand_bones"
+    assert set(ensemble.classes) == set(NAMES)
+
+
+def test_submissions_of_classes_that_nobody_knows(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("image_name,class,rle\na.png,dog,1 2\na.png,cat,\n")
+    assert Ensemble.open([path]).labels == LabelSpace("submission", ("dog", "cat"))
 
 
 def test_a_data_set_gives_order_and_sizes(tmp_path):

@@ -58,7 +58,7 @@ def wait_for(folder, name):
 def test_a_command_at_work(number, code, word, jobs, tmp_path):
     people = ("--people", 500, "--test-people", 1, "--size", 512)
     process = start(STARTED, "phantom", tmp_path / "out", *people, "--jobs", jobs, cwd=tmp_path)
-    wait_for(tmp_path, ".out.*.partial/*/DCM/*")
+    wait_for(tmp_path, ".out.*.partial/*/*/DCM/*")
     assert stop(process, number) == [f"zoo: {word}: the same command goes on, or starts again"]
     assert process.returncode == code
     assert not list(tmp_path.iterdir())
@@ -76,6 +76,6 @@ def test_a_command_that_is_loading(number, code, tmp_path):
 @pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(tmp_path):
     process = start(STARTED, "list", "configs", cwd=tmp_path)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    process.wait(20)
+    with process:
+        process.stdout.close()
+        assert process.stderr.read() == ""

@@ -90,7 +90,9 @@ class SourcePair:
     left_out: frozenset[str] = frozenset()
 
     @classmethod
-    def open(cls, paths: tuple[Path, Path], known: DataSetTruth, usual: LabelSpace) -> SourcePair:
+    def open(
+        cls, paths: tuple[Path, Path], known: DataSetTruth, usual: LabelSpace | None
+    ) -> SourcePair:
         """Open two stores, two submissions, or one of each, without reading a mask.
 
         Args:

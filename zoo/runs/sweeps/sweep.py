@@ -115,8 +115,8 @@ def run_sweep(
         return _Sweep(config, data, out, split_path, fold, command, report).run()
 
 
-def check_space(config: SweepConfig, data: DataSource) -> None:
-    """Make sure that every end of the space is a config.
+def check_space(config: SweepConfig, data: DataSource | None = None) -> None:
+    """Make sure that every end of the space is a config of runs on a data set.
 
     Raises:
         ValueError: a key that the family's config lacks, or a value that it does not take.

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
 import converters
 from converters.types import LabelSpace
@@ -9,40 +8,62 @@ from converters.types import LabelSpace
 SQUARE = [2, 3, 8, 3, 8, 9, 2, 9]
 
 
-def refusal(data, labels):
-    data.add([SQUARE]).save()
-    with pytest.raises(ValueError, match="expected categories of 'hand_bones'") as error:
-        converters.read(data.root, labels=labels)
-    return str(error.value)
+def categories(*names, group=None):
+    extra = {"supercategory": group} if group else {}
+    return [{"id": 90 + i, "name": name, **extra} for i, name in enumerate(names)]
 
 
 @pytest.mark.parametrize(
     "names", [["a", "b"], ["7", "yes", "x: y", "뼈, #2", "it's"], [f"class {i}" for i in range(90)]]
 )
-def test_names_of_no_label_space_come_ready_to_be_one(names, data, labels, tmp_path):
-    data.content["categories"] = [{"id": 90 + i, "name": name} for i, name in enumerate(names)]
-    said, *lines = refusal(data, labels).splitlines()
-    assert said.endswith("put these lines into a file and choose --labels FILE.yaml")
-    path = tmp_path / "mine.yaml"
-    path.write_text("\n".join(lines), encoding="utf-8")
-    assert yaml.safe_load(path.read_text(encoding="utf-8"))["name"] == "data"
-    mine = LabelSpace.load(str(path))
-    assert mine.names == tuple(names)
-    (sample,) = converters.read(data.root, labels=mine)
+def test_categories_are_the_classes(names, data):
+    data.content["categories"] = categories(*names)
+    data.add([SQUARE]).save()
+    assert converters.label_space(data.root) == LabelSpace("data", tuple(names))
+    (sample,) = converters.read(data.root)
     assert sample.instances[0].label == names[0]
 
 
-def test_a_shipped_label_space_that_has_few_of_the_names_is_no_way_out(data, labels):
-    names = ["Plastic bag", *(f"class {i}" for i in range(9))]
-    data.content["categories"] = [{"id": 90 + i, "name": name} for i, name in enumerate(names)]
-    assert "FILE.yaml" in refusal(data, labels)
+def test_none_of_the_classes_is_an_error_with_the_way_out(data, labels):
+    data.content["categories"] = categories("a", "b")
+    data.add([SQUARE]).save()
+    with pytest.raises(ValueError, match="expected classes of 'hand_bones', found a, b") as error:
+        converters.read(data.root, labels=labels)
+    assert "leave --labels out" in str(error.value)
 
 
-def test_one_name_too_many(data):
+def test_a_shipped_label_space_that_has_them_is_named(data):
+    data.content["categories"] = categories("Ulna", "Radius")
+    data.add([SQUARE]).save()
+    with pytest.raises(ValueError, match="choose --labels hand_bones"):
+        converters.read(data.root, labels=LabelSpace("mine", ("a",)))
+
+
+def test_what_is_not_chosen_is_counted(data):
     data.content["categories"] = [{"id": 90, "name": "a"}, {"id": 3, "name": "b"}]
     data.add([SQUARE]).add([SQUARE], 3).save()
-    _, (found,) = converters.scan(data.root, labels=LabelSpace("mine", ("a",)))
-    assert str(found).endswith(
-        "category 'b': expected a class of 'mine' or an alias, found another one with 1 "
-        "annotations: add it to the label space's 'names', 'aliases' or 'ignored'"
-    )
+    notes = []
+    (sample,) = converters.read(data.root, labels=LabelSpace("mine", ("a",)), note=notes.append)
+    assert [one.label for one in sample.instances] == ["a"]
+    assert notes == [f"{data.root}: left out 1 objects of 'b', which is no class of 'mine'"]
+
+
+def test_roboflow_s_group_of_all_is_no_class(data):
+    head = {"id": 0, "name": "cells", "supercategory": "none"}
+    data.content["categories"] = [head, *categories("a", "b", group="cells")]
+    data.add([SQUARE]).save()
+    assert converters.label_space(data.root).names == ("a", "b")
+
+
+def test_roboflow_s_group_with_objects_is_named(data):
+    head = {"id": 0, "name": "cells", "supercategory": "none"}
+    data.content["categories"] = [head, *categories("a", "b", group="cells")]
+    data.add([SQUARE]).add([SQUARE], 0).save()
+    _, (found,) = converters.scan(data.root)
+    assert "category 'cells': expected it without annotations" in str(found)
+
+
+def test_classes_of_a_large_file_are_read_without_its_annotations(data, monkeypatch):
+    data.add([SQUARE]).save()
+    monkeypatch.setattr("converters.files.json_files.parse_json", None)
+    assert "Ulna" in converters.label_space(data.root).names

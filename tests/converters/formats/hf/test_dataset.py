@@ -259,7 +259,7 @@ def test_subsets(draw, labels, layout, tmp_path):
 
 
 def test_other_classes_are_refused(folder):
-    with pytest.raises(ValueError, match="expected the classes of 'waste'"):
+    with pytest.raises(ValueError, match="expected classes of 'waste'"):
         converters.read(folder, labels=LabelSpace("waste", ("paper", "glass")))
 
 

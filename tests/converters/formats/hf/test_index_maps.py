@@ -140,10 +140,6 @@ REFUSED = {
         "expected class numbers 0 to 1, or 1 to 2 and 0 for none, of the classes of 'peer'; fou",
     ),
     "a number without a name": (saved(INDEXES), {"0": "a", "1": "b"}, "found 2 in 'train/000000'"),
-    "a name that is no class": (
-        *(saved(INDEXES), {"0": "sky", "1": "a", "2": "b"}),
-        "number 0 is 'sky' in id2label.json: expected a class of 'peer', an alias, or one of its",
-    ),
     "colours": (saved(RGB), None, "row 0: label: expected class numbers, a grey image or one with"),
     "other size": (saved(INDEXES[:4]), None, r"row 0: expected a mask of (10, 8), found (4, 8)"),
     "no image": (b"?", None, "row 0: expected a PNG, found a file that is none"),

@@ -164,10 +164,12 @@ def test_classes_are_found_by_name_and_alias_in_any_order(make):
     assert [i.label for i in read(root)[0].instances] == ["a"]
 
 
-def test_a_class_that_is_used_and_unknown_is_named(make):
-    root = make({"names": ["a", "cat"]}, text="1" + SQUARE[1:])
-    with pytest.raises(ValueError, match=r"'cat': expected a class of 'peer' .* 2 objects"):
-        read(root)
+def test_a_class_that_was_not_asked_for_is_left_out(make):
+    root = make({"names": ["a", "cat"]}, text=f"{SQUARE}\n1{SQUARE[1:]}")
+    notes = []
+    found = converters.read(root, labels=LabelSpace("peer", ("a",)), note=notes.append)
+    assert {one.label for sample in found for one in sample.instances} == {"a"}
+    assert any("objects of 'cat', which is no class of 'peer'" in line for line in notes)
 
 
 @pytest.mark.parametrize(

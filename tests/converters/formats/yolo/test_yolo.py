@@ -205,7 +205,7 @@ def test_read_reports_broken_labels(folder, samples, labels, line, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("names: [a]", "expected classes of 'hand_bones', found a"),
+        ("names: [a]", "expected 'train' with folders of images"),
         ("train: x", "expected 'names', a list"),
         ("{", "data.yaml: expected YAML, found"),
         ("7", "expected Ultralytics' data set, a mapping of keys"),
