@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.files.images import read_pixels
-from converters.types import Sample
+from converters.types import LabelSpace, Sample
 from fusion.rules.base import WrappedRule
 from fusion.rules.refine import Refined
 from fusion.sources.ensemble import Ensemble, check_splits, source_name

@@ -23,9 +23,8 @@ FORMATS = ("handbone", "yolo", "masks", "segformer", "datumaro", "coco")
 def samples(image_file):
     places = {"Left Lung": (2, 2, 10, 20), "Right Lung": (14, 2, 22, 20), "Heart": (8, 9, 16, 22)}
     objects = tuple(Instance(label, box(*place)) for label, place in places.items())
-    return [
-        Sample(f"train/DCM/p{i}/a{i}", image_file, (32, 24), objects, f"p{i}") for i in range(4)
-    ]
+    keys = {f"p{i}": f"train/DCM/p{i}/a{i}" for i in range(4)}
+    return [Sample(key, image_file, (32, 24), objects, group) for group, key in keys.items()]
 
 
 @pytest.fixture
