@@ -14,7 +14,7 @@ from converters.formats.label_spaces import shipped_with
 from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.sources.manifest import ImageEntry
-from fusion.sources.store import PredictionStore, check_match
+from fusion.sources.store import PredictionStore, check_match, source_name
 from fusion.sources.submission import RowSpan, parse_row, read_places
 from fusion.types import Evidence, Prediction, SoftMask
 
@@ -337,11 +337,6 @@ def check_one_split(held_out: Sequence[PredictionStore]) -> None:
                 f"{store.path}: expected held-out predictions of the split of {held_out[0].path}, "
                 "found those of another; predict with the same folds"
             )
-
-
-def source_name(path: Path) -> str:
-    """Return how fusion configs speak of a source: a store's folder, a submission's file."""
-    return path.name if path.is_dir() else path.stem
 
 
 def _check_names(paths: Sequence[Path]) -> None:

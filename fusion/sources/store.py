@@ -207,8 +207,8 @@ class PredictionStore:
 
     @property
     def name(self) -> str:
-        """The store's folder name, by which fusion configs speak of the source."""
-        return self.path.name
+        """The name by which fusion configs speak of the source; see `source_name`."""
+        return source_name(self.path)
 
     @property
     def classes(self) -> frozenset[str]:
@@ -316,6 +316,18 @@ class StorePart:
         classes = frozenset(self.manifest.classes) or None
         domain = self.manifest.domains.get(key)
         return Prediction(key, (height, width), self.manifest.kind, found, classes, domain)
+
+
+def source_name(path: Path) -> str:
+    """Return how fusion configs speak of a source: a store's folder, a submission's file.
+
+    A store in a run's own folder, such as `runs/smp-laptop/val`, is called as the run.
+    """
+    if not path.is_dir():
+        return path.stem
+    home = path.absolute().parent
+    is_in_run = (home / "config.yaml").is_file() or any(home.glob("fold-*/config.yaml"))
+    return home.name if is_in_run else path.name
 
 
 def check_replaceable(out: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.defaults import TAKEN, for_convert, for_data
 from zoo.cli.options import (
     Data,
     EditsFile,
@@ -50,9 +51,9 @@ def phantom(
     say(f"{out}: {2 * people} train and {2 * test_people} test images of {size} x {size}")
 
 
-@command()
+@command(fill=for_data)
 def split(
-    data: Annotated[Path, typer.Argument(help="Data set.")],
+    data: Annotated[Path, typer.Argument(help="Data set; the nearest without.")] = TAKEN,
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("split.json"),
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     strategy: Annotated[
@@ -77,11 +78,13 @@ def split(
     say(split_data(source, out, labels, folds, strategy, seed, describe=describe, replace=replace))
 
 
-@command()
+@command(fill=for_convert)
 def convert(
-    data: Annotated[Path, typer.Argument(help="Data set to read.")],
+    data: Annotated[Path, typer.Argument(help="Data set to read; the nearest without.")] = TAKEN,
     to: Annotated[str, typer.Option(help="Format to write; see: zoo list formats")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write; by default called as the format.")
+    ] = None,
     layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
     fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
@@ -144,9 +147,11 @@ def convert(
     say(loss)
 
 
-@command()
+@command(fill=for_data)
 def audit(
-    data: Annotated[Path, typer.Argument(help="Data set to look into.")],
+    data: Annotated[
+        Path, typer.Argument(help="Data set to look into; the nearest without.")
+    ] = TAKEN,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("audit"),
     describe: Annotated[
         bool, typer.Option("--describe", help="Also areas, overlaps, posture, metadata.")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from zoo.cli.defaults import TAKEN, for_predict, for_train
 from zoo.cli.options import (
     Data,
     EditsFile,
@@ -22,13 +23,23 @@ from zoo.cli.options import (
     write_json,
 )
 
+if TYPE_CHECKING:
+    from zoo.contract import PredictOptions
+    from zoo.source import DataSource
 
-@command()
+
+@command(fill=for_train)
 def train(
     family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...: zoo list families")],
-    config: Annotated[str, typer.Option(help="Shipped config or YAML file.")],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Run folder; a stopped run continues.")],
+    config: Annotated[
+        str,
+        typer.Option(help="Shipped config or YAML file; by default one that this computer trains."),
+    ] = TAKEN,
+    data: Data = TAKEN,
+    out: Annotated[
+        Path,
+        typer.Option(help="Run folder; a stopped run continues. By default runs/FAMILY-CONFIG."),
+    ] = TAKEN,
     changes: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...")] = None,
     labels: Labels = None,
     split: Annotated[
@@ -74,13 +85,19 @@ def train(
         say(f"{out}: the network finds nothing in held-out images: train longer, or lower the rate")
 
 
-@command()
+@command(fill=for_predict)
 def predict(
     run: Annotated[
-        Path, typer.Argument(help="Run folder of `zoo train`, or that of --folds all: their mean.")
-    ],
-    data: Data,
-    out: Annotated[Path | None, typer.Option(help="Prediction store to write.")] = None,
+        Path | None,
+        typer.Argument(
+            help="Run folder of `zoo train`, or that of --folds all: their mean. Without one all "
+            "of runs/ predict held-out and test images."
+        ),
+    ] = None,
+    data: Data = TAKEN,
+    out: Annotated[
+        Path | None, typer.Option(help="Prediction store to write; by default RUN/SUBSET.")
+    ] = None,
     subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.val,
     tta: Annotated[
         str,
@@ -121,6 +138,9 @@ def predict(
     placed = {"size": size or None, "window": window or None, "overlap": overlap}
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
     source = DataSource.open(data, data_format, edits)
+    if run is None:
+        _predict_all(source, options)
+        return
     folds = find_folds(run)
     if compare:
         if folds:
@@ -151,6 +171,37 @@ def predict(
         else:
             manifest = predict_run(Run.load(run), source, out, report=report, **common)
     say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
+
+
+def _predict_all(data: DataSource, options: PredictOptions) -> None:
+    """Predict held-out and test images by all runs below `runs/`."""
+    import converters
+    from converters.files.outputs import only_writer
+    from zoo.cli.defaults import run_folders
+    from zoo.progress import bar
+    from zoo.runs.cross_validation import find_folds, predict_folds
+    from zoo.runs.predict import predict as predict_run
+    from zoo.runs.run import Run
+
+    try:
+        has_test = bool(converters.scan(data.path, format=data.format, subset="test")[0])
+    except ValueError:
+        has_test = False
+    for path in run_folders():
+        for subset in ("val", "test") if has_test else ("val",):
+            out, folds = path / subset, find_folds(path)
+            with only_writer(out), bar(f"predict {out}") as report:
+                common: dict[str, Any] = {
+                    "subset": subset,
+                    "options": options,
+                    "command": command_line(),
+                    "report": report,
+                }
+                if folds:
+                    manifest = predict_folds(folds, data, out, **common)
+                else:
+                    manifest = predict_run(Run.load(path), data, out, **common)
+            say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
 
 
 @command("list")

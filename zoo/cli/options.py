@@ -22,7 +22,10 @@ app = typer.Typer(
 # Parameters of commands that name what is written.
 _OUTPUTS = ("out", "json_out", "csv_out", "preview", "oof", "wandb_file")
 
-Data = Annotated[Path, typer.Option("--data", help="Data set: a folder in any readable format.")]
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="Data set: a folder in any readable format; the nearest without."),
+]
 From = Annotated[
     str | None, typer.Option("--from", help="The data set's format, where it is not recognised.")
 ]
@@ -50,17 +53,29 @@ SubmissionLabels = Annotated[
         "without. A store names its own."
     ),
 ]
-Stores = Annotated[list[Path], typer.Argument(help="Prediction stores, one a model.")]
+Stores = Annotated[
+    list[Path],
+    typer.Argument(help="Prediction stores, one a model; those of runs/*/val without."),
+]
 
 
-def command(name: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Make a function a command, which alone writes the places that its options name."""
+def command(
+    name: str | None = None, *, fill: Callable[[dict[str, Any]], None] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a function a command, which alone writes the places that its options name.
+
+    Args:
+        name: of the command; None takes the function's.
+        fill: fills in parameters that the user has not given, see `zoo.cli.defaults`.
+    """
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @wraps(function)
         def alone(**given: Any) -> None:
             from converters.files.outputs import only_writer
 
+            if fill:
+                fill(given)
             with ExitStack() as stack:
                 for option in _OUTPUTS:
                     if place := given.get(option):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.defaults import TAKEN, for_fit, for_fuse
 from zoo.cli.options import (
     Data,
     EditsFile,
@@ -29,11 +30,13 @@ Sources = Annotated[list[Path], typer.Argument(help="Prediction stores and submi
 _SCORES = ("patients", "measures", "per_image")
 
 
-@command()
+@command(fill=for_fit)
 def fit(
-    predictions: Stores,
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Fusion config to write (YAML).")],
+    predictions: Stores = TAKEN,
+    data: Data = TAKEN,
+    out: Annotated[
+        Path, typer.Option(help="Fusion config to write (YAML); by default fusion.yaml.")
+    ] = TAKEN,
     method: Annotated[
         str, typer.Option(help="The rule: mean, weighted, vote, classwise, hybrid.")
     ] = "hybrid",
@@ -72,10 +75,15 @@ def fit(
     say(describe(found, out))
 
 
-@command()
+@command(fill=for_fuse)
 def fuse(
-    sources: Sources,
-    out: Annotated[Path, typer.Option(help="File (csv) or folder (other formats) to write.")],
+    sources: Sources = TAKEN,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File (csv) or folder (other formats) to write; by default submission.csv."
+        ),
+    ] = TAKEN,
     method: Annotated[
         str | None,
         typer.Option(help="Rule with its usual options: see `zoo list fusions`. Or give --config."),

@@ -13,7 +13,7 @@ from zoo.progress import Report
 from zoo.source import DataSource
 
 _LOSSLESS = "nothing was lost: every object's pixels come back as they were"
-_OF_CHOSEN = "of the classes that were chosen, "
+_OF_CHOSEN = "of the classes that were asked for, "
 
 
 def convert(
@@ -62,8 +62,7 @@ def convert(
     )
     if not any(sample.instances for sample in samples):
         return len(samples), "no objects: there was nothing to lose"
-    chosen = _OF_CHOSEN if set(labels.names) < set(data.own_labels.names) else ""
-    return len(samples), loss.describe() or chosen + _LOSSLESS
+    return len(samples), loss.describe() or (_OF_CHOSEN if labels_name else "") + _LOSSLESS
 
 
 def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from fusion.fit.report import ClassReport
 from fusion.rules.file import dump_rule
 from fusion.rules.flagged import FlaggedRule
 from fusion.rules.refine import ReadGrey, Refined
-from fusion.sources.ensemble import source_name
+from fusion.sources.store import source_name
 from fusion.types import Rule
 from zoo.progress import Report
 from zoo.results.held_out import HeldOut

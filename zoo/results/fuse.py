@@ -14,7 +14,7 @@ from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import atomic_write_text
 from fusion.rules.file import check_names, check_options, load_rule, read_labels
 from fusion.sources import submission
-from fusion.sources.ensemble import source_name
+from fusion.sources.store import source_name
 from zoo.progress import Report
 from zoo.results.chunks import Executor, FlagRow, fused_rows
 from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path

@@ -13,9 +13,9 @@ from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.rules.base import WrappedRule
 from fusion.rules.refine import Refined
-from fusion.sources.ensemble import Ensemble, check_splits, source_name
+from fusion.sources.ensemble import Ensemble, check_splits
 from fusion.sources.manifest import ImageEntry
-from fusion.sources.store import PredictionStore, check_match
+from fusion.sources.store import PredictionStore, check_match, source_name
 from fusion.types import Rule
 from zoo.results.truth import usual_labels
 from zoo.source import DataSource

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from converters.errors import Problems
 from converters.files.images import is_image
+from converters.files.provenance import PROVENANCE
 from converters.formats.coco.documents import Document
 from converters.formats.coco.files import is_test
 from converters.formats.coco.images import ANNOTATIONS, ImageFinder, folders_in
@@ -79,7 +80,8 @@ def _images_of(root: Path, path: Path) -> Iterator[Path]:
 def unnamed_images(root: Path, named: Iterable[Path]) -> dict[Path, list[Path]]:
     """Return the images below a folder that are none of those named, by their folder, sorted.
 
-    Hidden folders and `annotations` have no images of their own: panoptic masks lie there.
+    Hidden folders and `annotations` have no images of their own: panoptic masks lie there. What we
+    wrote into the folder (converted sets, pages with pictures) is another thing.
     """
     places = {(os.path.realpath(image.parent), image.name) for image in named}
     unnamed: dict[Path, list[Path]] = {}
@@ -99,7 +101,8 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[tuple[Path, str]]:
     seen.add(real)
     yield folder, real
     for path in folders_in(folder):
-        if not path.name.startswith(".") and not path.name.lower().startswith(ANNOTATIONS):
+        is_other = path.name.startswith(".") or path.name.lower().startswith(ANNOTATIONS)
+        if not is_other and not (path / PROVENANCE).is_file():
             yield from _walk(path, seen)
 
 

@@ -1,0 +1,107 @@
+"""What a user types first works, and says what was taken; what is missing is said all at once."""
+
+import shutil
+
+import pytest
+
+from zoo.cli import main
+from zoo.cli.defaults import nearest_data
+
+
+@pytest.fixture(scope="module")
+def hands(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("defaults") / "hands"
+    with pytest.raises(SystemExit):
+        main(["phantom", str(folder), "--people", "6", "--test-people", "1", "--size", "256"])
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def zoo(capsys, *words, code=0):
+    with pytest.raises(SystemExit) as ended:
+        main(list(words))
+    assert (ended.value.code or 0) == code
+    said = capsys.readouterr()
+    return said.err if code else said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "missing"),
+    [
+        (("convert", "--to", "yolo"), ["a data set", "zoo phantom"]),
+        (("convert",), ["a data set", "--to FORMAT"]),
+        (("split",), ["a data set"]),
+        (("audit",), ["a data set"]),
+        (("train", "smp", "--config", "demo"), ["a data set", "zoo phantom"]),
+        (("predict",), ["a data set", "a run in runs/", "zoo train yolo"]),
+        (("fit",), ["a data set", "predictions of held-out images", "zoo predict"]),
+        (("fuse",), ["predictions", "zoo predict", "a data set", "zoo phantom"]),
+    ],
+)
+def test_an_empty_folder_says_all_that_is_missing(words, missing, here, capsys):
+    error = zoo(capsys, *words, code=2)
+    assert all(words in error for words in missing)
+    assert all(line.startswith("zoo: ") for line in error.splitlines())
+    assert not list(here.iterdir())
+
+
+def test_the_nearest_data_set_is_taken(hands, here, capsys):
+    shutil.copytree(hands, here / "mine")
+    said = zoo(capsys, "convert", "--to", "coco")
+    assert said.splitlines()[0] == "taken: data mine; out coco"
+    # What was made of it does not count as another one.
+    assert list(map(str, nearest_data())) == ["mine"]
+    assert zoo(capsys, "convert", "--to", "coco").startswith("taken: data mine; out coco")
+
+
+def test_results_in_a_data_set_s_own_folder_are_no_part_of_it(hands, here, capsys):
+    zoo(capsys, "convert", str(hands), "--to", "coco", "--out", str(here / "set"))
+    (here / "set" / "provenance.json").unlink()
+    import os
+
+    os.chdir(here / "set")
+    for target in ("yolo", "masks"):
+        assert zoo(capsys, "convert", "--to", target).startswith("taken: data .; out ")
+
+
+def test_several_are_named(hands, here, capsys):
+    for name in ("a", "b"):
+        shutil.copytree(hands, here / name)
+    assert "one data set, found 2 (a, b): name one of them" in zoo(capsys, "split", code=2)
+
+
+def test_a_folder_below_is_taken_from_above(hands, here, capsys, monkeypatch):
+    shutil.copytree(hands, here / "mine")
+    (here / "mine" / "work").mkdir()
+    monkeypatch.chdir(here / "mine" / "work")
+    assert zoo(capsys, "split", "--folds", "2").startswith(f"taken: data {here / 'mine'}")
+
+
+@pytest.mark.slow
+def test_from_data_to_a_submission(hands, here, capsys):
+    shutil.copytree(hands, here / "mine")
+    (here / "tiny.yaml").write_text(
+        "size: [64, 64]\nepochs: 1\nbatch: 4\narchitecture: unet\n"
+        "encoder: tu-mobilenetv3_small_050\nencoder_weights: null\n"
+        "options: {decoder_channels: [8, 8, 8, 8, 8]}\nloss: {bce: 1}\n"
+    )
+    for seed in ("0", "1"):
+        words = ("--config", "tiny.yaml", "--out", f"runs/net{seed}", f"seed={seed}")
+        assert "data mine" in zoo(capsys, "train", "smp", *words).splitlines()[0]
+    assert (here / "split.json").is_file()
+    said = zoo(capsys, "predict")
+    assert said.splitlines()[0] == "taken: data mine; runs runs/net0, runs/net1"
+    assert {p.parent.name for p in here.glob("runs/*/val/manifest.json")} == {"val"}
+    assert {p.parent.name for p in here.glob("runs/*/test/manifest.json")} == {"test"}
+    said = zoo(capsys, "fit")
+    assert "predictions runs/net0/val, runs/net1/val; out fusion.yaml" in said.splitlines()[0]
+    said = zoo(capsys, "fuse")
+    assert said.splitlines()[0] == (
+        "taken: sources runs/net0/test, runs/net1/test; config fusion.yaml; out submission.csv"
+    )
+    assert "for 2 images" in said

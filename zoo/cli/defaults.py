@@ -1,0 +1,266 @@
+"""What commands take where nothing is given: the data set and the results that lie nearest.
+
+What was taken is the first line that a command prints. What is missing is said all at once, with
+the commands that make it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+# The value of a parameter that is filled in here where the user gives none.
+TAKEN: Any = None
+RUNS, SPLIT, FUSION = Path("runs"), Path("split.json"), Path("fusion.yaml")
+SUBMISSION = Path("submission.csv")
+FOLDS = 5
+_PHANTOM = "make synthetic hands to try things out: zoo phantom data"
+_DEPTH = 2
+# Folders that are parts of a data set.
+_PART = re.compile(r"annotations?|labels?|images?|data|(train|val|valid|validation|test)\d*", re.I)
+# Family -> its best-known config, for a GPU; what trains on a processor is called `laptop`.
+_USUAL = {
+    "yolo": "yolo11x_1024",
+    "smp": "unet_resnet34",
+    "segformer": "mit_b5_1024",
+    "torchvision": "deeplabv3_resnet50_1024",
+    "huggingface": "upernet_swin_large",
+    "monai": "swinunetr_1024",
+    "maskrcnn": "resnet50_fpn_v2_1024",
+    "mask2former": "swin_tiny_1024",
+}
+
+
+class Taken:
+    """Collects what is taken and what is missing, and says it.
+
+    Args:
+        given: the command's parameters; what is None may be filled in.
+    """
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+        self._found: list[str] = []
+        self._missing: list[str] = []
+
+    def take(self, name: str, value: Any, what: str = "") -> None:
+        """Fill in a parameter."""
+        self.given[name] = value
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        self._found.append(what if value is None else f"{what or name} {shown}")
+
+    def lack(self, line: str) -> None:
+        """Take down something that is missing, and how to make it."""
+        self._missing.append(line)
+
+    def say(self) -> None:
+        """Print what was taken.
+
+        Raises:
+            ValueError: something is missing; a line each.
+        """
+        if self._missing:
+            raise ValueError("\n".join([f"{Path.cwd()}: expected", *self._missing]))
+        if self._found:
+            typer.echo(f"taken: {'; '.join(self._found)}")
+
+    def data(self, is_needed: bool = True, name: str = "data") -> Path | None:
+        """Take the nearest data set, if none is given."""
+        if self.given.get(name) is not None:
+            return Path(self.given[name])
+        if self.given.get("data_format"):
+            # Named, so that nothing has to be recognised.
+            self.take(name, Path(), "data")
+            return Path()
+        found = nearest_data()
+        if len(found) == 1:
+            self.take(name, found[0], "data")
+            return found[0]
+        if len(found) > 1 and is_needed:
+            listed = ", ".join(map(str, found[:5]))
+            self.lack(f"  one data set, found {len(found)} ({listed}): name one of them")
+        elif is_needed:
+            self.lack(f"  a data set, found none here; see `zoo list formats`, or {_PHANTOM}")
+        return None
+
+
+def nearest_data() -> list[Path]:
+    """Return the data sets that are nearest: this folder, those in it, or one above it.
+
+    What was converted from another one that lies beside it does not count.
+    """
+    level = [Path()]
+    for _ in range(_DEPTH + 1):
+        if found := [path for path in level if _is_data(path)]:
+            own = [path for path in found if not _is_converted(path)] or found
+            return [_innermost(path) for path in own]
+        level = [child for path in level for child in _folders(path)]
+    return next(([above] for above in Path.cwd().parents[:_DEPTH] if _is_data(above)), [])
+
+
+def _innermost(path: Path) -> Path:
+    """Return the one folder in a data set that is a data set itself, if it is not a part of it."""
+    children = [c for c in _folders(path) if _is_data(c) and not _is_converted(c)]
+    if len(children) != 1 or _PART.fullmatch(children[0].name):
+        return path
+    return children[0]
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except OSError:
+        return
+    for entry in entries:
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name != RUNS.name:
+            yield path / entry.name
+
+
+def _is_data(path: Path) -> bool:
+    from converters import FORMATS, load_format
+
+    return any(load_format(name).matches(path) for name in FORMATS)
+
+
+def _is_converted(path: Path) -> bool:
+    from converters import FORMATS
+    from converters.files.provenance import read_provenance
+
+    return read_provenance(path).get("kind") in FORMATS
+
+
+# --- one function a command
+
+
+def for_convert(given: dict[str, Any]) -> None:
+    """Take the nearest data set, and a folder that is called as the format."""
+    taken = Taken(given)
+    taken.data()
+    if not given["to"] and not given["suggest"]:
+        taken.lack("  --to FORMAT, one of those of `zoo list formats`")
+    elif given["out"] is None and not given["suggest"]:
+        taken.take("out", Path(given["to"]))
+    taken.say()
+
+
+def for_data(given: dict[str, Any]) -> None:
+    """Take the nearest data set."""
+    taken = Taken(given)
+    taken.data()
+    taken.say()
+
+
+def for_train(given: dict[str, Any]) -> None:
+    """Take the nearest data set, its folds (made, if there are none), config and run folder."""
+    from zoo.families import FAMILIES
+
+    taken = Taken(given)
+    data = taken.data()
+    family = given["family"]
+    if family not in FAMILIES:
+        raise ValueError(f"family '{family}': expected one of {', '.join(FAMILIES)}")
+    if given["config"] is None:
+        taken.take("config", usual_config(family))
+    if given["out"] is None:
+        taken.take("out", RUNS / f"{family}-{Path(given['config']).stem}")
+    if data is not None and given["split"] is None and not (data / "split.json").is_file():
+        if SPLIT.is_file():
+            taken.take("split", SPLIT)
+        else:
+            taken.take("split", SPLIT, f"{FOLDS} new folds in")
+    taken.say()
+    if given["split"] == SPLIT and not SPLIT.is_file() and data is not None:
+        _make_split(data, given)
+
+
+def _make_split(data: Path, given: dict[str, Any]) -> None:
+    from zoo.datasets.split import split
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, given["data_format"], given["edits"])
+    samples = source.read(source.labels(given.get("labels")))
+    groups = len({sample.patient for sample in samples})
+    folds = min(FOLDS, groups)
+    typer.echo(split(source, SPLIT, given.get("labels"), folds, "group", 0, describe=False))
+
+
+def usual_config(family: str) -> str:
+    """Return the best-known config of a family that this computer can train."""
+    import configs
+
+    names = list(configs.names(family))
+    if "laptop" in names:
+        import torch
+
+        if not torch.cuda.is_available():
+            return "laptop"
+    return _USUAL[family]
+
+
+def run_folders() -> list[Path]:
+    """Return the runs below `runs/`, and the folders of folds, by name."""
+    return [
+        path
+        for path in (sorted(RUNS.iterdir()) if RUNS.is_dir() else [])
+        if (path / "config.yaml").is_file() or any(path.glob("fold-*/config.yaml"))
+    ]
+
+
+def stores_of_runs(name: str) -> list[Path]:
+    """Return the prediction stores of this name in the runs' folders."""
+    return [run / name for run in run_folders() if (run / name / "manifest.json").is_file()]
+
+
+def for_predict(given: dict[str, Any]) -> None:
+    """Take the nearest data set, and all runs below `runs/`."""
+    taken = Taken(given)
+    taken.data()
+    if given["run"] is None:
+        if found := run_folders():
+            taken.take("run", None, f"runs {', '.join(map(str, found))}")
+        else:
+            taken.lack("  a run in runs/, found none: zoo train yolo, zoo train smp, ...")
+    elif given["out"] is None and not given["compare"]:
+        taken.take("out", given["run"] / given["subset"].value)
+    taken.say()
+
+
+def for_fit(given: dict[str, Any]) -> None:
+    """Take the nearest data set and what the runs below `runs/` say of images they held out."""
+    taken = Taken(given)
+    taken.data()
+    if not given["predictions"]:
+        found = [*stores_of_runs("val"), *stores_of_runs("oof")]
+        if found:
+            taken.take("predictions", found)
+        else:
+            taken.lack("  predictions of held-out images, found none in runs/*/val: zoo predict")
+    if given["out"] is None:
+        taken.take("out", FUSION)
+    taken.say()
+
+
+def for_fuse(given: dict[str, Any]) -> None:
+    """Take the runs' predictions of test images, else of held-out ones, and `fusion.yaml`."""
+    taken = Taken(given)
+    if not given["sources"]:
+        found = stores_of_runs("test") or [*stores_of_runs("val"), *stores_of_runs("oof")]
+        if found:
+            taken.take("sources", found)
+        else:
+            taken.lack("  predictions, found none in runs/*/test and runs/*/val: zoo predict")
+    if given["method"] is None and given["config"] is None:
+        if FUSION.is_file():
+            taken.take("config", FUSION)
+        else:
+            taken.take("method", "mean")
+    if given["out"] is None:
+        taken.take("out", SUBMISSION if given["to"] == "csv" else Path(given["to"]))
+    if given["to"] not in ("csv", "store") or not given["sources"]:
+        taken.data()
+    taken.say()
