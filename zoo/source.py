@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import configs
 import converters
 from converters.edits.edits import Edits
 from converters.files.provenance import require_provenance
+from converters.splits.grouping import known_groups, with_groups
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.progress import note
@@ -24,12 +26,14 @@ class DataSource:
         format: the format's name.
         edits: corrections, applied to all that is read; None leaves it as it is.
         chosen: the classes that the user asks for; None takes the data set's own.
+        groups: key -> patient, where the files do not say it.
     """
 
     path: Path
     format: str
     edits: Edits | None = None
     chosen: LabelSpace | None = None
+    groups: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def open(
@@ -58,10 +62,15 @@ class DataSource:
         return replace(self, chosen=self.labels(given)) if given else self
 
     def of_split(self, path: Path | None) -> DataSource:
-        """Return the same with the classes that a split was made for, where none are asked for."""
-        if self.chosen or path is None:
+        """Return the same with a split's patients, and its classes where none are asked for."""
+        if path is None:
             return self
-        return replace(self, chosen=Split.load(path).labels)
+        split = Split.load(path)
+        return replace(self, chosen=self.chosen or split.labels).of_groups(split.groups)
+
+    def of_groups(self, groups: Mapping[str, str]) -> DataSource:
+        """Return the same with patients where its files know none, key -> patient."""
+        return replace(self, groups=known_groups(groups))
 
     def labels(self, given: str | None = None) -> LabelSpace:
         """Return the classes that are asked for.
@@ -94,7 +103,7 @@ class DataSource:
 
     def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
         """Read and correct a subset's samples, sorted by key; as `converters.read`."""
-        return converters.read(
+        found = converters.read(
             self.path,
             format=self.format,
             subset=subset,
@@ -102,6 +111,7 @@ class DataSource:
             edits=self.edits,
             note=note,
         )
+        return with_groups(found, self.groups) if self.groups else found
 
     def annotated(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that have truth, by key.

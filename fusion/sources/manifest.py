@@ -39,6 +39,7 @@ class Manifest:
         classes: the classes that the source speaks of; empty means all.
         domains: key -> x, y, w, h of the part of the image that the source has looked at, in whole
             pixels; a key that is absent means all of it.
+        groups: key -> patient, as far as the folds of the run know it.
         space: the whole label space, so that nobody has to find its file; None where only its name
             is known.
         version: of the layout.
@@ -58,6 +59,7 @@ class Manifest:
     images_per_part: int = IMAGES_PER_PART
     classes: tuple[str, ...] = ()
     domains: Mapping[str, Window] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
     space: LabelSpace | None = None
     version: int = VERSION
 
@@ -108,6 +110,7 @@ class Manifest:
             if len(raw["images"]) < len(listed):
                 raise ValueError("an image that is listed twice")
             raw["domains"] = {k: _window(box) for k, box in raw.get("domains", {}).items()}
+            raw["groups"] = {str(k): str(group) for k, group in raw.get("groups", {}).items()}
             raw["space"] = LabelSpace.of_record(raw["space"]) if raw.get("space") else None
             named = {key: tuple(raw.get(key, ())) for key in ("names", "classes")}
             _check_values(raw)

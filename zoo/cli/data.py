@@ -60,6 +60,14 @@ def split(
         str, typer.Option(help="group: a patient is in one fold; stratified: and folds are alike.")
     ] = "group",
     seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--group-by",
+            help="Whose an image is: folder, FILE.csv:COLUMN, an attribute, or a regular "
+            "expression on its key. Remembered in the split.",
+        ),
+    ] = "",
     describe: Annotated[
         bool, typer.Option("--describe", help="Show images, patients, posture, areas per fold.")
     ] = False,
@@ -75,7 +83,10 @@ def split(
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits)
-    say(split_data(source, out, labels, folds, strategy, seed, describe=describe, replace=replace))
+    said = split_data(
+        source, out, labels, folds, strategy, seed, describe=describe, replace=replace, by=by
+    )
+    say(said)
 
 
 @command(fill=for_convert)

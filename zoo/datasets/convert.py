@@ -42,7 +42,7 @@ def convert(
         ValueError: unreadable data, a format that cannot be written, or a split of other images.
     """
     labels = data.labels(labels_name)
-    samples = data.read(labels, subset)
+    samples = data.of_split(split_path).read(labels, subset)
     split = Split.load(split_path) if split_path else None
     learnt = frozenset(split.train(fold)) if split else frozenset()
     loss = converters.write(

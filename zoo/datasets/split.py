@@ -8,6 +8,7 @@ from dataclasses import replace as replaced
 from pathlib import Path
 
 from converters.files.outputs import check_file, json_with
+from converters.splits.grouping import group_by, with_groups
 from converters.splits.split import Split, check_leakage, make_split
 from converters.splits.table import describe as describe_split
 from converters.types import Sample
@@ -26,8 +27,11 @@ def split(
     *,
     describe: bool,
     replace: bool = False,
+    by: str = "",
 ) -> str:
     """Divide a data set's train images into folds; return what was made, in words.
+
+    Whose an image is, `by` may say: see `converters.splits.grouping.group_by`.
 
     Raises:
         ValueError: too few patients, an unknown strategy, or the same image in two folds, or in a
@@ -36,10 +40,12 @@ def split(
     check_file(out, "a split", json_with("folds", "groups"))
     labels = data.labels(labels_name)
     samples = data.read(labels)
+    if by:
+        samples = group_by(samples, by)
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
-    check_leakage(made, data.read(labels, "all"))
+    check_leakage(made, with_groups(data.read(labels, "all"), made.groups))
     if out.exists() and out.stat().st_size and not replace and not _is_same(out, made):
         raise ValueError(
             f"{out}: expected the same folds, found others: runs that were made with these would "
@@ -64,7 +70,7 @@ def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:
     unknown = [sample.key for sample in samples if not sample.group]
     if not unknown:
         return []
-    line = "no patients are known: every image counts as its own"
+    line = "no patients are known: every image counts as its own; --group-by says whose it is"
     if len(unknown) < len(samples):
         line = f"no patient is known of {len(unknown)} images: each counts as its own"
     pairs = pair_sides(unknown)

@@ -58,6 +58,7 @@ class HeldOut:
         stores = open_stores(paths)
         _check_held_out(stores)
         labels = stores[0].label_space()
+        data = data.of_groups(stores[0].manifest.groups)
         known, left_out = data.annotated(labels), data.left_out(labels)
         for store in stores:
             check_sizes(store, known)

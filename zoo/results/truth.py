@@ -56,6 +56,8 @@ class DataSetTruth:
         if data is None:
             return cls({}, {})
         store = next((path for path in paths if path.is_dir()), None)
+        if store:
+            data = data.of_groups(PredictionStore(store).manifest.groups)
         labels = PredictionStore(store).label_space(usual) if store else usual or data.labels()
         samples = {sample.key: sample for sample in data.read(labels, subset)}
         return cls(samples, data.left_out(labels, subset))

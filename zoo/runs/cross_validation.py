@@ -25,7 +25,7 @@ from zoo.families import load_family
 from zoo.progress import Report
 from zoo.run_files.checkpoints import find_weights
 from zoo.runs.fold_ensemble import mean_prediction
-from zoo.runs.predict import crop_windows, cropped_classes, full_size, to_original_frame
+from zoo.runs.predict import crop_windows, cropped_classes, full_size, groups_of, to_original_frame
 from zoo.runs.run import Run, known_split, subset_samples
 from zoo.runs.train import divide
 from zoo.runs.train import train as train_run
@@ -289,6 +289,7 @@ class FoldRuns:
             subset=subset,
             classes=classes,
             domains=crop_windows(samples),
+            groups=groups_of(self.split, samples),
             space=self.labels,
         )
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from converters.crops import chosen_classes
 from converters.files.provenance import write_provenance
+from converters.splits.grouping import known_groups
+from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter
@@ -56,6 +58,7 @@ def predict(
         subset=subset,
         classes=cropped_classes(data, labels),
         domains=crop_windows(samples),
+        groups=groups_of(run.split, samples),
         space=labels,
     )
     with StoreWriter(out, manifest) as writer:
@@ -101,6 +104,12 @@ def to_original_frame(
         return prediction
     masks = {label: found for label, found in prediction.masks.items() if label in classes}
     return replace(prediction, masks=masks, classes=frozenset(classes))
+
+
+def groups_of(split: Split | None, samples: Iterable[Sample]) -> dict[str, str]:
+    """Return the patients of samples, as far as a run's folds know them: key -> patient."""
+    known = known_groups(split.groups) if split else {}
+    return {sample.key: known[sample.key] for sample in samples if sample.key in known}
 
 
 def crop_windows(samples: Iterable[Sample]) -> dict[str, tuple[int, int, int, int]]:

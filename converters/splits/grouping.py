@@ -1,0 +1,115 @@
+"""Whose an image is, where a data set's files do not say it: by folder, name, table or field."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from converters.files.names import normal_name
+from converters.types import Sample
+
+_SHOWN = 3
+
+
+def group_by(samples: Sequence[Sample], by: str) -> list[Sample]:
+    """Return samples with groups, such as the patient.
+
+    Args:
+        samples: any.
+        by: `folder`: the folder that an image lies in. `FILE.csv:COLUMN`: a table with a column of
+            the images' names, stems or keys. The name of an attribute that all samples have. Else a
+            regular expression, looked for in each key: its first group in brackets, or what it
+            finds.
+
+    Raises:
+        ValueError: an image of no group, a table without such columns or with an image in two
+            groups, or no regular expression.
+    """
+    found = _rule(samples, by)
+    groups = {sample.key: found(sample) for sample in samples}
+    if lacking := [key for key, group in groups.items() if not group]:
+        raise ValueError(
+            f"--group-by {by}: expected a group of each image, found none of {len(lacking)}: "
+            f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}"
+        )
+    return [replace(sample, group=groups[sample.key]) for sample in samples]
+
+
+def with_groups(samples: Sequence[Sample], groups: Mapping[str, str]) -> list[Sample]:
+    """Return samples with groups that were remembered, where they have none themselves."""
+    return [
+        replace(sample, group=group)
+        if not sample.group and (group := groups.get(sample.key, "")) != sample.key and group
+        else sample
+        for sample in samples
+    ]
+
+
+def known_groups(groups: Mapping[str, str]) -> dict[str, str]:
+    """Return those of a split's groups that are somebody's, not an image's own."""
+    return {key: group for key, group in groups.items() if group != key}
+
+
+def _rule(samples: Sequence[Sample], by: str) -> Callable[[Sample], str]:
+    if by == "folder":
+        return lambda sample: PurePosixPath(sample.key).parent.name
+    file, _, column = by.rpartition(":")
+    if file.lower().endswith((".csv", ".tsv")):
+        return _table(samples, Path(file), column)
+    if any(by in sample.attributes for sample in samples):
+        return lambda sample: str(sample.attributes.get(by, ""))
+    try:
+        pattern = re.compile(by)
+    except re.error as error:
+        raise ValueError(
+            f"--group-by {by}: expected folder, FILE.csv:COLUMN, an attribute or a regular "
+            f"expression, found none: {error}"
+        ) from None
+
+    def search(sample: Sample) -> str:
+        match = pattern.search(sample.key)
+        return (match[1] or "" if pattern.groups else match[0]) if match else ""
+
+    return search
+
+
+def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text in UTF-8"
+        raise ValueError(f"{path}: expected a table (CSV in UTF-8), found: {reason}") from None
+    lines = text.splitlines()
+    mark = max(",;\t", key=lines[0].count) if lines else ","
+    rows = list(csv.DictReader(lines, delimiter=mark))
+    columns = list(rows[0]) if rows else []
+    if column not in columns:
+        raise ValueError(f"{path}: expected a column '{column}', found {', '.join(columns):.200}")
+    homes = {sample.key: _names(sample) for sample in samples}
+    wanted = {name for names in homes.values() for name in names}
+    times = {
+        name: sum(normal_name((row.get(name) or "").strip()) in wanted for row in rows)
+        for name in columns
+    }
+    images = max(times, key=lambda name: times[name])
+    if not times[images]:
+        raise ValueError(
+            f"{path}: expected a column with the images' names, such as "
+            f"'{samples[0].file_name if samples else ''}'; found none among {', '.join(columns)}"
+        )
+    groups: dict[str, str] = {}
+    for row in rows:
+        name, group = normal_name((row[images] or "").strip()), (row[column] or "").strip()
+        if groups.setdefault(name, group) != group:
+            raise ValueError(
+                f"{path}: expected one '{column}' of '{name}', found '{groups[name]}' and '{group}'"
+            )
+    return lambda sample: next((groups[n] for n in homes[sample.key] if n in groups), "")
+
+
+def _names(sample: Sample) -> tuple[str, ...]:
+    key = PurePosixPath(sample.key)
+    return tuple(map(normal_name, (sample.key, sample.file_name, key.name, sample.image.stem)))

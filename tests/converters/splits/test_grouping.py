@@ -1,0 +1,91 @@
+"""Whose an image is: by folder, name, table or field; an image of nobody is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from converters.splits.grouping import group_by, known_groups, with_groups
+from converters.types import Sample
+
+KEYS = ("a/P1_left", "a/P1_right", "b/P2_left")
+
+
+@pytest.fixture
+def samples():
+    return [
+        Sample(key, Path(f"{key}.png"), (8, 8), attributes={"person": key[2:4]}) for key in KEYS
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [
+        ("folder", ["a", "a", "b"]),
+        ("person", ["P1", "P1", "P2"]),
+        (r"P\d", ["P1", "P1", "P2"]),
+        (r"/(P\d)_", ["P1", "P1", "P2"]),
+    ],
+)
+def test_groups(by, groups, samples):
+    assert [s.group for s in group_by(samples, by)] == groups
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("name", ["P1_left.png", "P1_left", "a/P1_left"])
+def test_a_table(mark, name, samples, tmp_path):
+    table = tmp_path / "patients.csv"
+    rows = [("note", "image", "who"), ("x", name, "7"), ("x", "P1_right.png", "7")]
+    rows.append(("x", "P2_left.png", "9"))
+    table.write_text("\n".join(mark.join(row) for row in rows))
+    assert [s.group for s in group_by(samples, f"{table}:who")] == ["7", "7", "9"]
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "message"),
+    [
+        (
+            "image,who\nP1_left,7\n",
+            "who",
+            "a group of each image, found none of 2: a/P1_r",
+        ),
+        ("image,who\nP1_left,7\n", "patient", "expected a column 'patient', found image, who"),
+        (
+            "file,who\nx,7\n",
+            "who",
+            "column with the images' names, such as 'P1_left.png'",
+        ),
+        (
+            "image,who\nP1_left,7\nP1_left,8\n",
+            "who",
+            "one 'who' of 'P1_left', found '7' and",
+        ),
+        ("", "who", "expected a column 'who'"),
+    ],
+)
+def test_tables_that_do_not_say_it(text, column, message, samples, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        group_by(samples, f"{tmp_path / 't.csv'}:{column}")
+
+
+@pytest.mark.parametrize(
+    ("by", "message"),
+    [
+        ("nobody", "expected a group of each image, found none of 3"),
+        ("(", "expected folder, FILE.csv:COLUMN, an attribute or a regular expression"),
+        ("gone.csv:who", "gone.csv: expected a table"),
+    ],
+)
+def test_rules_that_are_none(by, message, samples):
+    with pytest.raises(ValueError, match=message):
+        group_by(samples, by)
+
+
+def test_what_is_remembered_does_not_replace_what_is_known(samples):
+    groups = {"a/P1_left": "7", "a/P1_right": "a/P1_right"}
+    assert known_groups(groups) == {"a/P1_left": "7"}
+    found = with_groups(samples, groups)
+    assert [s.group for s in found] == ["7", "", ""]
+    assert [s.group for s in with_groups(found, {"a/P1_left": "8"})] == ["7", "", ""]
