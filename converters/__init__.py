@@ -45,6 +45,7 @@ FORMATS: dict[str, str] = {
     "segformer": "converters.formats.hf.dataset",
     "datumaro": "converters.formats.datumaro.datumaro",
     "coco": "converters.formats.coco.coco",
+    "labelme": "converters.formats.labelme",
     "ram_w600": "converters.formats.ram_w600",
 }
 SUBSETS = ("train", "test", "all")
@@ -104,8 +105,8 @@ def label_space(data: Path, *, format: str | None = None) -> LabelSpace:
     found = fullest(own_labels(module, data), data)
     if found is None:
         raise ValueError(
-            f"{data}: expected names of classes, found but numbers: give --labels, a YAML file "
-            "with 'name' and 'names'"
+            f"{data}: expected objects with names of classes, found none: give --labels, a YAML "
+            "file with 'name' and 'names'"
         )
     return found
 

@@ -46,10 +46,10 @@ from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
 from converters.formats.label_spaces import natural
 from converters.formats.plausible import keep_plausible
-from converters.formats.single_ring import joined_ring
+from converters.formats.single_ring import without_holes
 from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
 from converters.loss import ConversionLoss, lossless, measure
-from converters.masks import rasterize, rasterize_labels, rings
+from converters.masks import rasterize_labels
 from converters.types import FARTHEST_PX, Instance, LabelSpace, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"})}
@@ -142,7 +142,9 @@ def _annotations(sample: Sample, labels: LabelSpace) -> tuple[list[dict[str, Any
         label = instance.label
         counts[label] = counts.get(label, 0) + 1
         attributes = {"object": counts[label]} if occurring.count(label) > 1 else {}
-        for polygon in chain.from_iterable(_rings(p, sample.size_hw) for p in instance.parts):
+        for polygon in chain.from_iterable(
+            without_holes(p, sample.size_hw) for p in instance.parts
+        ):
             written.append(Instance(label, polygon))
             annotation: dict[str, Any] = {"id": str(len(written)), "type": "poly_seg"}
             annotation["attributes"] = attributes
@@ -150,13 +152,6 @@ def _annotations(sample: Sample, labels: LabelSpace) -> tuple[list[dict[str, Any
     has_holes = any(p.interiors for instance in sample.instances for p in instance.parts)
     masks = rasterize_labels(written, sample.size_hw) if has_holes else {}
     return annotations, measure(sample, masks) if has_holes else lossless(sample)
-
-
-def _rings(polygon: Polygon, size_hw: tuple[int, int]) -> list[Polygon]:
-    """Polygons without holes that have the same pixels together."""
-    if not polygon.interiors:
-        return [polygon]
-    return [Polygon(joined_ring([part])) for part in rings(rasterize(polygon, size_hw))]
 
 
 def _points(polygon: Polygon) -> list[list[float]]:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from shapely.geometry import Polygon
 
-from converters.masks import Ring, at_least_a_triangle
+from converters.masks import Ring, at_least_a_triangle, rasterize, rings
 
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
@@ -107,3 +108,10 @@ def _corners(path: Ring) -> Ring:
     after = np.sign(np.roll(path, -1, axis=0) - path)
     turns: npt.NDArray[np.bool_] = (before != after).any(axis=1)
     return path[turns]
+
+
+def without_holes(polygon: Polygon, size_hw: tuple[int, int]) -> list[Polygon]:
+    """Return polygons without holes that have the same pixels together."""
+    if not polygon.interiors:
+        return [polygon]
+    return [Polygon(joined_ring([part])) for part in rings(rasterize(polygon, size_hw))]

@@ -95,6 +95,20 @@ def data_set_folder(
         yield folder
 
 
+def file_names(samples: Sequence[Sample]) -> Iterator[str]:
+    """Yield a file stem for each sample: the image's, with a number added where it is taken."""
+    taken: set[str] = set()
+    for sample in samples:
+        stem = name = sample.image.stem
+        number = 1
+        # Some file systems do not tell a.png from A.png.
+        while name.casefold() in taken:
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        yield name
+
+
 def check_labels(sample: Sample, labels: LabelSpace) -> None:
     """Make sure that a sample's labels are of a label space.
 

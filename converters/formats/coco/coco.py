@@ -63,8 +63,7 @@ from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
 from converters.formats.coco.unnamed import report_unnamed
-from converters.formats.writing import WriteTarget, check_labels, sample_record
-from converters.formats.yolo.yolo import file_names
+from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import CropMask, rasterize
 from converters.types import LabelSpace, Sample

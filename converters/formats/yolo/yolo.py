@@ -28,7 +28,7 @@ All that has no partner is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -42,7 +42,7 @@ from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.single_ring import joined_ring
-from converters.formats.writing import WriteTarget, check_labels, sample_record
+from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.formats.yolo.config import YoloConfig, config_file
 from converters.formats.yolo.reading import YoloReader
 from converters.loss import ConversionLoss, lossless, measure
@@ -89,20 +89,6 @@ def _write_sample(
     put(sample, folder / "images" / subset / (name + image_suffix(sample)))
     (folder / "labels" / subset / f"{name}.txt").write_bytes(text)
     return lost
-
-
-def file_names(samples: Sequence[Sample]) -> Iterator[str]:
-    """Yield a file stem for each sample: the image's, with a number added where it is taken."""
-    taken: set[str] = set()
-    for sample in samples:
-        stem = name = sample.image.stem
-        number = 1
-        # Some file systems do not tell a.png from A.png.
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        yield name
 
 
 def _data_yaml(labels: LabelSpace, has_val: bool) -> str:

@@ -22,9 +22,8 @@ from torch import nn
 import converters
 from converters.files.images import image_suffix, read_pixels
 from converters.files.provenance import read_provenance
-from converters.formats.writing import read_index
+from converters.formats.writing import file_names, read_index
 from converters.formats.yolo.config import YoloConfig as DataConfig
-from converters.formats.yolo.yolo import file_names
 from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import Scores
 from fusion.types import Evidence, Kind, Prediction

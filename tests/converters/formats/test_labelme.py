@@ -1,0 +1,164 @@
+"""labelme's files as labelme writes them, and what is wrong with them."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import converters
+from converters import DataError
+from converters.masks import rasterize_labels
+
+SIZE = (40, 60)
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A folder with one image and what is drawn on it; returns the folder."""
+
+    def build(shapes, name="a", **more):
+        root = tmp_path / "set"
+        root.mkdir(exist_ok=True)
+        pixels = np.random.default_rng(0).integers(0, 255, SIZE, np.uint8)
+        cv2.imwrite(str(root / f"{name}.png"), pixels)
+        record = {"version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": f"{name}.png"}
+        record |= {"imageData": None, "imageHeight": SIZE[0], "imageWidth": SIZE[1], **more}
+        (root / f"{name}.json").write_text(json.dumps(record))
+        return root
+
+    return build
+
+
+def shape(points, label="cat", kind="polygon", **more):
+    return {"label": label, "points": points, "shape_type": kind, "group_id": None, **more}
+
+
+TRIANGLE = [[5.2, 5.9], [30.7, 8.1], [12.3, 25.5]]
+
+
+def masks(root, **more):
+    (sample,) = converters.read(root, **more)
+    return {n: m.full(SIZE) for n, m in rasterize_labels(sample.instances, SIZE).items()}
+
+
+def test_a_vertex_is_the_pixel_that_it_lies_in(make):
+    root = make([shape(TRIANGLE)])
+    assert converters.recognise(root) == "labelme"
+    expected = np.zeros(SIZE, np.uint8)
+    cv2.fillPoly(expected, [np.floor(TRIANGLE).astype(np.int32)], (1,))
+    np.testing.assert_array_equal(masks(root)["cat"], expected)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_pixels_are_nearly_those_of_labelme(seed, make):
+    rng = np.random.default_rng(seed)
+    angles = np.sort(rng.uniform(0, 2 * np.pi, 12))
+    radii = rng.uniform(8, 17, 12)
+    ring = np.stack([30 + radii * np.cos(angles), 20 + radii * np.sin(angles)], axis=1)
+    # labelme.utils.shape_to_mask draws so.
+    image = Image.new("L", SIZE[::-1])
+    corners = list(map(tuple, ring.tolist()))
+    ImageDraw.Draw(image).polygon(xy=corners, outline=1, fill=1)
+    theirs, ours = np.array(image), masks(make([shape(ring.tolist())]))["cat"]
+    dice = 2 * (theirs & ours).sum() / (theirs.sum() + ours.sum())
+    # Pillow and OpenCV draw slanted edges differently by a pixel here and there.
+    assert dice > 0.97
+
+
+def test_rectangles_circles_and_masks(make):
+    stamp = np.zeros((5, 4), np.uint8)
+    stamp[1:4, 1:] = 255
+    png = base64.b64encode(cv2.imencode(".png", stamp)[1].tobytes()).decode()
+    found = masks(
+        make(
+            [
+                shape([[10.5, 12.5], [4.5, 3.5]], "box", "rectangle"),
+                shape([[30.5, 20.5], [30.5, 26.5]], "disc", "circle"),
+                shape([[50, 30], [54, 35]], "stamp", "mask", mask=png),
+            ]
+        )
+    )
+    rows, columns = np.nonzero(found["box"])
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (3, 12, 4, 10)
+    assert found["disc"].sum() == pytest.approx(np.pi * 6.5**2, rel=0.05)
+    np.testing.assert_array_equal(found["stamp"][30:35, 50:54], stamp // 255)
+
+
+def test_a_group_is_one_object(make):
+    second = [[40, 30], [50, 30], [50, 38]]
+    root = make([shape(TRIANGLE, group_id=1), shape(second, group_id=1), shape(TRIANGLE)])
+    (sample,) = converters.read(root)
+    assert [len(one.parts) for one in sample.instances] == [2, 1]
+
+
+def test_lines_and_images_without_json_are_told(make):
+    root = make([shape(TRIANGLE), shape([[1, 1], [2, 2]], "axis", "line")])
+    cv2.imwrite(str(root / "b.png"), np.zeros(SIZE, np.uint8))
+    notes = []
+    (sample,) = converters.read(root, note=notes.append)
+    assert len(sample.instances) == 1
+    assert any("left out 1 shapes that enclose nothing (line)" in line for line in notes)
+    assert any("left out 1 images without JSON (b.png)" in line for line in notes)
+
+
+def test_labels_txt_gives_the_order(make):
+    root = make([shape(TRIANGLE, "dog"), shape(TRIANGLE, "cat"), shape(TRIANGLE, "__ignore__")])
+    assert converters.label_space(root).names == ("cat", "dog")
+    (root / "labels.txt").write_text("__ignore__\n_background_\ndog\ncat\nfox\n")
+    assert converters.label_space(root).names == ("dog", "cat", "fox")
+    assert set(masks(root)) == {"dog", "cat"}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"imagePath": "C:\\data\\a.png"}, ""),
+        ({"imagePath": "../elsewhere/a.png"}, ""),
+        ({"imagePath": None}, ""),
+        ({"imageHeight": 41}, r"expected an image of \(41, 60\), found \(40, 60\)"),
+        ({"shapes": {}}, "expected objects with names of classes, found none: give --labels"),
+    ],
+)
+def test_what_stands_around_the_shapes(more, message, make):
+    root = make(**({"shapes": [shape(TRIANGLE)]} | more))
+    if not message:
+        assert set(masks(root)) == {"cat"}
+        return
+    with pytest.raises(ValueError, match=message):
+        converters.read(root)
+
+
+def test_an_image_that_is_only_inside_is_named(make):
+    root = make([shape(TRIANGLE)], imageData="aGk=")
+    (root / "a.png").unlink()
+    with pytest.raises(DataError, match=r"expected its image a\.png beside it, found none \(it is"):
+        converters.read(root)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        (shape(TRIANGLE[:2]), "expected at least 3 points, found 2"),
+        (shape("x"), "expected points [x, y], found 'x'"),
+        (shape([[1, 1e300], [2, 2], [3, 1]]), "expected points near the image"),
+        (shape(TRIANGLE, "c", "rectangle"), "expected 2 points of a rectangle, found 3"),
+        (
+            shape(TRIANGLE, "c", "star"),
+            "expected a polygon, rectangle, circle or mask, found 'star'",
+        ),
+        (shape([[1, 1], [9, 9]], "c", "mask", mask="?"), "expected a mask in base64"),
+        ({"points": TRIANGLE}, "expected a shape with a label"),
+        (7, "expected a shape with a label, found 7"),
+    ],
+)
+def test_a_broken_shape_is_one_line(broken, message, make):
+    with pytest.raises(DataError) as error:
+        converters.read(make([shape(TRIANGLE), broken]))
+    (line,) = error.value.problems
+    assert line.startswith("a.json: shape 1: ")
+    assert message in line
