@@ -278,6 +278,46 @@ def _found(error: Any) -> str:
     return "" if is_said or not error["loc"] else f", found {error['input']!r:.80}"
 
 
+# What other programs call a key -> what it may be here.
+_MEANT = {
+    "size": ("imgsz",),
+    "img_size": ("size", "imgsz"),
+    "image_size": ("size", "imgsz"),
+    "resolution": ("size", "imgsz"),
+    "imgsz": ("size",),
+    "lr": ("optim", "lr0"),
+    "lr0": ("optim",),
+    "learning_rate": ("optim", "lr0"),
+    "optimizer": ("optim",),
+    "weight_decay": ("optim",),
+    "scheduler": ("optim",),
+    "batch_size": ("batch",),
+    "bs": ("batch",),
+    "max_epochs": ("epochs",),
+    "num_epochs": ("epochs",),
+    "num_workers": ("workers",),
+    "model": ("architecture", "network"),
+    "arch": ("architecture", "model"),
+    "decoder": ("architecture",),
+    "backbone": ("encoder", "model"),
+    "encoder_name": ("encoder",),
+    "weights": ("init", "encoder_weights"),
+    "checkpoint": ("init",),
+    "pretrained": ("encoder_weights", "init", "model"),
+    "dropout": ("options", "network"),
+    "augmentation": ("augment",),
+    "augmentations": ("augment",),
+    "classes": ("labels",),
+    "names": ("labels",),
+    "num_classes": ("labels",),
+    "patience_epochs": ("patience",),
+    "amp": ("precision",),
+    "fp16": ("precision",),
+    "gpus": ("devices",),
+    "ema_decay": ("ema",),
+}
+
+
 def _known(place: Sequence[str | int], model: type[BaseModel]) -> str:
     """Name the keys that could have been meant by an unknown one."""
     section: type[BaseModel] | None = model
@@ -287,7 +327,8 @@ def _known(place: Sequence[str | int], model: type[BaseModel]) -> str:
         section = next((k for k in kinds if inspect.isclass(k) and issubclass(k, BaseModel)), None)
     if section is None:
         return ""
-    near = get_close_matches(str(place[-1]), section.model_fields, 1)
+    near = [key for key in _MEANT.get(str(place[-1]), ()) if key in section.model_fields]
+    near = near or get_close_matches(str(place[-1]), section.model_fields, 1)
     meant = f" (did you mean '{near[0]}'?)" if near else ""
     return f"{meant}; known are {', '.join(section.model_fields)}"
 

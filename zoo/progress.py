@@ -72,18 +72,23 @@ def bar(title: str) -> Iterator[Report]:
 
 
 def _lines(console: Console, title: str) -> Report:
-    started = last = time.monotonic()
+    last = time.monotonic()
+    # Where the rate is counted from: what comes before the first step (libraries, caches) takes
+    # its time once.
+    first: tuple[float, int] | None = None
 
     def report(done: int, total: int, note: str = "") -> None:
-        nonlocal last
+        nonlocal last, first
         now = time.monotonic()
+        if first is None or done < first[1]:
+            first = now, done
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
-        rate = done / (now - started)
-        left = f", {(total - done) / rate:.0f} s left" if rate else ""
+        rate = (done - first[1]) / (now - first[0]) if now > first[0] else 0.0
+        told = f", {rate:.1f}/s, {(total - done) / rate:.0f} s left" if rate else ""
         suffix = f" ({note})" if note else ""
-        line = f"{title}: {done}/{total}, {rate:.1f}/s{left}{suffix}"
+        line = f"{title}: {done}/{total}{told}{suffix}"
         console.print(line, highlight=False, soft_wrap=True, markup=False)
 
     return report

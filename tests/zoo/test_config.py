@@ -158,3 +158,25 @@ def test_shipped_configs_say_what_they_are_for(kind: str, name: str) -> None:
     text = configs.find(kind, name).read_text(encoding="utf-8")
     assert text.startswith("# ")
     assert isinstance(yaml.safe_load(text), dict)
+
+
+@pytest.mark.parametrize(
+    ("change", "meant"),
+    [
+        ("imgsz=512", "size"),
+        ("lr=1e-3", "optim"),
+        ("batch_size=4", "batch"),
+        ("backbone=x", "encoder"),
+    ],
+)
+def test_keys_of_other_programs_are_answered_with_ours(change, meant):
+    from zoo.families import load_family
+
+    with pytest.raises(ValueError, match=rf"\(did you mean '{meant}'\?\)"):
+        load_config(load_family("smp").Config, "smp", "demo", [change])
+
+
+def test_null_options_are_none():
+    from zoo.families import load_family
+
+    assert load_config(load_family("smp").Config, "smp", "demo", ["options=null"]).options == {}

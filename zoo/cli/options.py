@@ -19,6 +19,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+# Command -> the heading under which `zoo --help` lists it.
+_PANELS = {
+    **dict.fromkeys(("phantom", "split", "convert", "audit", "augment"), "Data"),
+    **dict.fromkeys(("train", "predict", "sweep", "soup"), "Models"),
+    **dict.fromkeys(("fit", "fuse", "check", "evaluate"), "Results"),
+    **dict.fromkeys(("report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
+}
 # Parameters of commands that name what is written.
 _OUTPUTS = ("out", "json_out", "csv_out", "preview", "oof", "wandb_file")
 
@@ -82,7 +89,8 @@ def command(
                         stack.enter_context(only_writer(place))
                 function(**given)
 
-        app.command(name)(alone)
+        called = name or function.__name__.rstrip("_")
+        app.command(called, rich_help_panel=_PANELS[called])(alone)
         return function
 
     return register

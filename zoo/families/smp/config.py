@@ -7,7 +7,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from zoo.training.semantic_config import SemanticConfig
 
@@ -45,6 +45,11 @@ class SmpConfig(SemanticConfig):
     encoder_weights: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     encoder_options: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("options", "encoder_options", mode="before")
+    @classmethod
+    def _null_is_none(cls, given: Any) -> Any:
+        return {} if given is None else given
 
     @property
     def outputs(self) -> int:
