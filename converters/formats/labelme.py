@@ -20,10 +20,12 @@ import base64
 import binascii
 import json
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -57,6 +59,8 @@ _NO_CLASS = ("__ignore__", "_background_")
 _ENCLOSE_NOTHING = ("point", "points", "line", "linestrip")
 _HEAD_BYTES = 1 << 16
 _SHAPES, _IMAGE = b'"shapes"', b'"imagePath"'
+# How far a folder is looked into before it is known what it is.
+_DEPTH, _MOST_LOOKED_AT = 2, 200
 # Of a circle, as labelme draws it.
 _CORNERS = 64
 
@@ -64,17 +68,23 @@ _CORNERS = 64
 def matches(root: Path) -> bool:
     """Tell whether a folder holds labelme's files."""
     is_ours = read_provenance(root).get("kind") == "labelme"
-    return is_ours or any(map(_looks_like_labelme, _json_files(root)))
+    return is_ours or any(
+        map(_looks_like_labelme, islice(_json_files(root, _DEPTH), _MOST_LOOKED_AT))
+    )
 
 
-def _json_files(root: Path) -> Iterator[Path]:
+def _json_files(root: Path, depth: int = sys.maxsize) -> Iterator[Path]:
     """JSON files below a folder, but for what we wrote there as something else."""
-    for path in sorted(root.iterdir()) if root.is_dir() else ():
+    try:
+        paths = sorted(root.iterdir())
+    except OSError:
+        return
+    for path in paths:
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():
-            if not (path / PROVENANCE).is_file():
-                yield from _json_files(path)
+            if depth and not (path / PROVENANCE).is_file():
+                yield from _json_files(path, depth - 1)
         elif path.suffix.lower() == ".json" and path.name not in (INDEX, PROVENANCE):
             yield path
 

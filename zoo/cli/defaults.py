@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ RUNS, SPLIT, FUSION = Path("runs"), Path("split.json"), Path("fusion.yaml")
 SUBMISSION = Path("submission.csv")
 FOLDS = 5
 _PHANTOM = "make synthetic hands to try things out: zoo phantom data"
-_DEPTH = 2
+_DEPTH, _MOST_FOLDERS = 2, 200
 # Folders that are parts of a data set.
 _PART = re.compile(r"annotations?|labels?|images?|data|(train|val|valid|validation|test)\d*", re.I)
 # Family -> its best-known config, for a GPU; what trains on a processor is called `laptop`.
@@ -99,8 +100,12 @@ def nearest_data() -> list[Path]:
         if found := [path for path in level if _is_data(path)]:
             own = [path for path in found if not _is_converted(path)] or found
             return [_innermost(path) for path in own]
-        level = [child for path in level for child in _folders(path)]
-    return next(([above] for above in Path.cwd().parents[:_DEPTH] if _is_data(above)), [])
+        level = list(islice((child for path in level for child in _folders(path)), _MOST_FOLDERS))
+    home = Path.home()
+    above = [
+        p for p in Path.cwd().parents[:_DEPTH] if p.name and p != home and p not in home.parents
+    ]
+    return next(([path] for path in above if _is_data(path)), [])
 
 
 def _innermost(path: Path) -> Path:
@@ -262,5 +267,6 @@ def for_fuse(given: dict[str, Any]) -> None:
     if given["out"] is None:
         taken.take("out", SUBMISSION if given["to"] == "csv" else Path(given["to"]))
     if given["to"] not in ("csv", "store") or not given["sources"]:
-        taken.data()
+        # To fuse what is there no data set is needed, but to make it.
+        taken.data(is_needed=not given["sources"])
     taken.say()

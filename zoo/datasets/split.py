@@ -70,7 +70,7 @@ def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:
     unknown = [sample.key for sample in samples if not sample.group]
     if not unknown:
         return []
-    line = "no patients are known: every image counts as its own; --group-by says whose it is"
+    line = "no patients are known: every image counts as its own"
     if len(unknown) < len(samples):
         line = f"no patient is known of {len(unknown)} images: each counts as its own"
     pairs = pair_sides(unknown)
@@ -81,7 +81,7 @@ def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:
             f"; {len(pairs)} pairs look like left and right of one patient by their names, such as "
             f"{' and '.join(pairs[0])}: {apart} of them are in two folds"
         )
-    return [line]
+    return [f"{line}; --group-by tells whose an image is"]
 
 
 def pair_sides(keys: Iterable[str]) -> list[tuple[str, str]]:

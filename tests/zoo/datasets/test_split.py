@@ -42,13 +42,16 @@ def test_images_of_nobody_known_are_said():
     apart = sum(home[f"ID{n}_L"] != home[f"ID{n}_R"] for n in range(6))
     (line,) = describe_unknown(samples, split)
     assert line.startswith("no patients are known: every image counts as its own; 6 pairs")
-    assert line.endswith(f"ID0_L and ID0_R: {apart} of them are in two folds")
+    assert f"ID0_L and ID0_R: {apart} of them are in two folds" in line
+    assert line.endswith("--group-by tells whose an image is")
 
 
 def test_some_images_of_nobody_known_are_counted():
     samples = samples_of("xyz") + samples_of("ab", group="person")
     (line,) = describe_unknown(samples, make_split(samples, folds=2))
-    assert line == "no patient is known of 3 images: each counts as its own"
+    assert line == (
+        "no patient is known of 3 images: each counts as its own; --group-by tells whose an image is"
+    )
 
 
 def test_nothing_is_said_where_all_patients_are_known():

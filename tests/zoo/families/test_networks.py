@@ -195,7 +195,7 @@ def test_every_config_computes_the_same_with_gradient_checkpointing(
 @every
 def test_every_config_says_what_was_reported(family: SemanticFamily, name: str) -> None:
     text = configs.find(family.name, name).read_text("utf-8")
-    assert name == "demo" or read_reported(text) is not None
+    assert name in ("demo", "laptop") or read_reported(text) is not None
 
 
 # Millions of parameters, of the whole network for 29 classes and grey images: what papers and

@@ -152,7 +152,7 @@ def test_weights_are_fitted_on_it(trained: Path, data: DataSource, tmp_path: Pat
     assemble(paths, data, mirrored, options=PredictOptions(tta=("hflip",)))
     fitted = fit.fit([trained / "oof", mirrored], data, tmp_path / "fusion.yaml", _quiet)
     assert fitted.fit.images == 8
-    assert yaml.safe_load((tmp_path / "fusion.yaml").read_text())["sources"] == ["mirrored", "oof"]
+    assert yaml.safe_load((tmp_path / "fusion.yaml").read_text())["sources"] == ["cv", "mirrored"]
 
 
 def test_new_weights_make_new_predictions(trained: Path, data: DataSource, tmp_path: Path) -> None:

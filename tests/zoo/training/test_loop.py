@@ -155,7 +155,7 @@ import json, os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 from shapely import from_wkt
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import Instance, Sample
 from zoo.config import load_config
 from zoo.contract import TrainJob
 from zoo.families.smp.config import SmpConfig
@@ -171,7 +171,7 @@ def sample(raw):
 
 config = load_config(SmpConfig, "smp", sys.argv[1])
 samples = [sample(raw) for raw in json.loads(Path(sys.argv[2]).read_text())]
-out, labels = Path(sys.argv[3]), LabelSpace.load(config.labels)
+out, labels = Path(sys.argv[3]), config.labels
 job = TrainJob(out, labels, samples[:4], samples[4:], out, "handbone", progress=progress)
 FAMILY.train(config, job)
 """
