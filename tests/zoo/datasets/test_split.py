@@ -49,9 +49,7 @@ def test_images_of_nobody_known_are_said():
 def test_some_images_of_nobody_known_are_counted():
     samples = samples_of("xyz") + samples_of("ab", group="person")
     (line,) = describe_unknown(samples, make_split(samples, folds=2))
-    assert line == (
-        "no patient is known of 3 images: each counts as its own; --group-by tells whose an image is"
-    )
+    assert line.startswith("no patient is known of 3 images: each counts as its own; --group-by")
 
 
 def test_nothing_is_said_where_all_patients_are_known():
