@@ -46,6 +46,7 @@ FORMATS: dict[str, str] = {
     "datumaro": "converters.formats.datumaro.datumaro",
     "coco": "converters.formats.coco.coco",
     "labelme": "converters.formats.labelme",
+    "voc": "converters.formats.voc",
     "ram_w600": "converters.formats.ram_w600",
 }
 SUBSETS = ("train", "test", "all")

@@ -1,0 +1,129 @@
+"""Pascal VOC's masks: numbers and colours, objects, test images; and what is wrong with them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+import converters
+from converters import DataError
+from converters.masks import rasterize_labels
+from converters.types import LabelSpace
+
+SIZE = (20, 30)
+PALETTE = [0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0]
+
+
+@pytest.fixture
+def root(tmp_path):
+    for name in ("JPEGImages", "SegmentationClass"):
+        (tmp_path / "voc" / name).mkdir(parents=True)
+    return tmp_path / "voc"
+
+
+def numbers():
+    values = np.zeros(SIZE, np.uint8)
+    values[2:9, 3:12] = 1
+    values[10:18, 5:25] = 2
+    values[9] = 255
+    return values
+
+
+def put(root, name, values, *, as_palette=True):
+    image = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
+    cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), image)
+    mask = Image.fromarray(values)
+    if as_palette:
+        mask.putpalette(PALETTE + [0] * (3 * 255 - len(PALETTE)) + [224, 224, 192])
+    mask.save(root / "SegmentationClass" / f"{name}.png")
+
+
+def masks(root, **more):
+    (sample,) = converters.read(root, **more)
+    return {n: m.full(SIZE) for n, m in rasterize_labels(sample.instances, SIZE).items()}
+
+
+@pytest.mark.parametrize("as_palette", [True, False])
+def test_numbers_are_classes(as_palette, root):
+    put(root, "a", numbers(), as_palette=as_palette)
+    assert converters.recognise(root) == "voc"
+    found = masks(root)
+    assert set(found) == {"1", "2"}
+    for number in (1, 2):
+        np.testing.assert_array_equal(found[str(number)], numbers() == number)
+
+
+def test_names_are_given_by_aliases(root):
+    put(root, "a", numbers())
+    mine = LabelSpace("mine", ("dog", "cat"), aliases={"1": "cat", "2": "dog"})
+    assert masks(root, labels=mine)["cat"].sum() == (numbers() == 1).sum()
+
+
+@pytest.mark.parametrize("as_palette", [True, False])
+def test_colours_are_named_by_a_labelmap(as_palette, root):
+    values = numbers()
+    values[9] = 0
+    if not as_palette:
+        values = np.array(PALETTE, np.uint8).reshape(-1, 3)[values]
+    put(root, "a", values, as_palette=as_palette)
+    lines = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n"
+    (root / "labelmap.txt").write_text(lines)
+    assert converters.label_space(root).names == ("cat", "dog")
+    np.testing.assert_array_equal(masks(root)["cat"], (numbers() == 1))
+
+
+def test_objects_are_told_apart(root):
+    put(root, "a", numbers())
+    objects = (numbers() == 2).astype(np.uint8) * 3
+    objects[:, 15:] *= 2
+    (root / "SegmentationObject").mkdir()
+    cv2.imwrite(str(root / "SegmentationObject" / "a.png"), objects)
+    (sample,) = converters.read(root)
+    assert [one.label for one in sample.instances] == ["1", "2", "2"]
+
+
+def test_test_images_and_images_without_masks(root):
+    for name in ("a", "b"):
+        put(root, name, numbers())
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "test.txt").write_text("b\n")
+    (root / "JPEGImages" / "c.jpg").write_bytes((root / "JPEGImages" / "a.jpg").read_bytes())
+    notes = []
+    assert [s.key for s in converters.read(root, note=notes.append)] == ["a"]
+    assert [s.key for s in converters.read(root, subset="test")] == ["b"]
+    assert notes == [f"{root}: left out 1 images without a mask in SegmentationClass (c, ...)"]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda r: (r / "JPEGImages" / "a.jpg").unlink(), "expected an image of this name"),
+        (lambda r: put(r, "a", numbers()[:9]), "expected a mask of"),
+        (lambda r: (r / "SegmentationClass" / "a.png").write_bytes(b"?"), "expected a PNG"),
+        (
+            lambda r: (r / "labelmap.txt").write_text("cat"),
+            "labelmap.txt: line 1: expected name:r,g,b",
+        ),
+        (
+            lambda r: (r / "labelmap.txt").write_text("cat:1,2,3::"),
+            "expected a colour of labelmap.txt",
+        ),
+    ],
+)
+def test_what_is_broken_is_one_line(break_it, message, root):
+    for name in ("a", "b"):
+        put(root, name, numbers())
+    break_it(root)
+    with pytest.raises(ValueError, match=message) as error:
+        converters.read(root)
+    problems = error.value.problems if isinstance(error.value, DataError) else [str(error.value)]
+    assert all("\n" not in problem for problem in problems)
+
+
+def test_colours_without_a_labelmap_say_what_to_add(root):
+    put(root, "a", numbers())
+    put(root, "b", np.array(PALETTE, np.uint8).reshape(-1, 3)[numbers() % 4], as_palette=False)
+    with pytest.raises(DataError, match="found colours: add labelmap"):
+        converters.read(root)
