@@ -120,6 +120,7 @@ def read(
     labels: LabelSpace | None = None,
     edits: Edits | None = None,
     note: Callable[[str], None] | None = None,
+    skips_broken: bool = False,
 ) -> list[Sample]:
     """Read a data set in any readable format.
 
@@ -131,6 +132,8 @@ def read(
             them is left out, and said. None takes the data set's own.
         edits: corrections, applied to what was read; the files stay as they are.
         note: told of what is no error, but has to be said, such as files that were left out.
+        skips_broken: leave out images of which something is broken, and say so; with an object
+            missing, a network would learn that nothing is there.
 
     Returns:
         Samples, sorted by key.
@@ -141,7 +144,12 @@ def read(
             none of the classes, or edits of other images.
     """
     samples, problems = _read(data, format, subset, labels)
-    problems.check(edits.excluded if edits else ())
+    excluded = edits.excluded if edits else frozenset()
+    if skips_broken:
+        broken = problems.skip(excluded)
+        samples = [sample for sample in samples if sample.key not in broken]
+        problems.found = [problem for problem in problems.found if problem.key not in broken]
+    problems.check(excluded)
     _tell(problems, note)
     if edits is None:
         return samples

@@ -60,22 +60,45 @@ class Problems:
         """
         left = [p for p in self.found if p.key not in excluded and p.group not in excluded]
         if left:
-            raise DataError(self.root, sorted(map(str, left)))
+            keys = {problem.key for problem in left}
+            raise DataError(self.root, sorted(map(str, left)), 0 if "" in keys else len(keys))
+
+    def skip(self, excluded: Collection[str] = ()) -> frozenset[str]:
+        """Return the keys of images that cannot be trusted, and say how many; raise for the rest.
+
+        Args:
+            excluded: as in `check`.
+
+        Raises:
+            DataError: what is wrong with the data set as a whole.
+        """
+        left = [p for p in self.found if p.key not in excluded and p.group not in excluded]
+        keys = frozenset(problem.key for problem in left if problem.key)
+        if whole := sorted(str(problem) for problem in left if not problem.key):
+            raise DataError(self.root, whole)
+        if keys:
+            listed = "; ".join(str(problem) for problem in left[:SHOWN])
+            more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
+            self.note(f"{self.root}: left out {len(keys)} broken images: {listed}{more}")
+        return keys
 
 
 class DataError(ValueError):
     """Everything that is wrong with a data set, one line a problem.
 
     Attributes:
-        problems: all of them; the message shows the first 20 and counts the rest.
+        problems: all of them; the message shows the first 20 and counts the rest, and says how to
+            go on where all that is wrong is that of some images.
     """
 
-    def __init__(self, where: object, problems: Sequence[str]) -> None:
+    def __init__(self, where: object, problems: Sequence[str], images: int = 0) -> None:
         self.problems = tuple(problems)
         lines = [f"{where}: found {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
         lines += [f"  {problem}" for problem in problems[:SHOWN]]
         if len(problems) > SHOWN:
             lines.append(f"  and {len(problems) - SHOWN} more")
+        if images:
+            lines.append(f"  to go on without these {images} images: --broken skip")
         super().__init__("\n".join(lines))
 
 

@@ -27,6 +27,7 @@ class DataSource:
         edits: corrections, applied to all that is read; None leaves it as it is.
         chosen: the classes that the user asks for; None takes the data set's own.
         groups: key -> patient, where the files do not say it.
+        skips_broken: leave out images of which something is broken, instead of refusing.
     """
 
     path: Path
@@ -34,10 +35,15 @@ class DataSource:
     edits: Edits | None = None
     chosen: LabelSpace | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
+    skips_broken: bool = False
 
     @classmethod
     def open(
-        cls, path: Path, data_format: str | None = None, edits: Path | None = None
+        cls,
+        path: Path,
+        data_format: str | None = None,
+        edits: Path | None = None,
+        broken: str = "refuse",
     ) -> DataSource:
         """Find out the format and read the corrections.
 
@@ -45,7 +51,8 @@ class DataSource:
             ValueError: a folder in no known format, or a bad edits file.
         """
         found = data_format or converters.recognise(path)
-        return cls(path, found, Edits.load(edits) if edits else None)
+        corrections = Edits.load(edits) if edits else None
+        return cls(path, found, corrections, skips_broken=broken == "skip")
 
     @cached_property
     def own_labels(self) -> LabelSpace:
@@ -110,6 +117,7 @@ class DataSource:
             labels=labels,
             edits=self.edits,
             note=note,
+            skips_broken=self.skips_broken,
         )
         return with_groups(found, self.groups) if self.groups else found
 

@@ -9,6 +9,7 @@ import typer
 
 from zoo.cli.defaults import TAKEN, for_convert, for_data
 from zoo.cli.options import (
+    Broken,
     Data,
     EditsFile,
     From,
@@ -76,13 +77,14 @@ def split(
     ] = False,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
     labels: Labels = None,
 ) -> None:
     """Divide the train images into folds by patient, for all families alike."""
     from zoo.datasets.split import split as split_data
     from zoo.source import DataSource
 
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     said = split_data(
         source, out, labels, folds, strategy, seed, describe=describe, replace=replace, by=by
     )
@@ -121,6 +123,7 @@ def convert(
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
     labels: Labels = None,
 ) -> None:
     """Write a data set in another format, and say what that format could not hold."""
@@ -131,7 +134,7 @@ def convert(
     from zoo.source import DataSource
 
     plan = plan_crop(words(crop), margin, scale, enlarger, boxes)
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     if suggest:
         say(suggest_crop(source, labels, subset.value, plan))
         return
@@ -171,6 +174,7 @@ def audit(
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
     labels: Labels = None,
 ) -> None:
     """Find what is wrong with annotations: a page of pictures, and a draft of corrections."""
@@ -178,7 +182,7 @@ def audit(
     from zoo.report.audit.command import audit as audit_data
     from zoo.source import DataSource
 
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     with bar("audit") as report:
         lines = audit_data(
             source,
@@ -212,6 +216,7 @@ def augment(
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
 ) -> None:
     """Show what a config's augmentation does, or write its results as a data set."""
     from zoo.datasets.augment import plan, write
@@ -222,7 +227,7 @@ def augment(
 
     if preview is None and out is None:
         raise ValueError("expected --preview SHEET.png or --out FOLDER")
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     chosen = plan(load_family(family).Config, family, config, changes or [], source)
     if preview is not None:
         rows = draw_preview(

@@ -187,7 +187,7 @@ def _make_split(data: Path, given: dict[str, Any]) -> None:
     from zoo.datasets.split import split
     from zoo.source import DataSource
 
-    source = DataSource.open(data, given["data_format"], given["edits"])
+    source = DataSource.open(data, given["data_format"], given["edits"], given["broken"])
     samples = source.read(source.labels(given.get("labels")))
     groups = len({sample.patient for sample in samples})
     folds = min(FOLDS, groups)

@@ -9,6 +9,7 @@ import typer
 
 from zoo.cli.defaults import TAKEN, for_predict, for_train
 from zoo.cli.options import (
+    Broken,
     Data,
     EditsFile,
     From,
@@ -54,6 +55,7 @@ def train(
     ] = None,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
 ) -> None:
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
     from zoo.progress import bar
@@ -62,7 +64,7 @@ def train(
 
     if folds not in ("", "all") or (folds and fold is not None) or (oof and not folds):
         raise ValueError(f"--folds: expected 'all', without --fold; --oof goes with it: '{folds}'")
-    source = DataSource.open(data, data_format, edits).choosing(labels)
+    source = DataSource.open(data, data_format, edits, broken).choosing(labels)
     common: dict[str, Any] = {
         "split_path": split,
         "changes": changes or [],
@@ -120,6 +122,7 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
 ) -> None:
     """Write soft masks for a data set into a prediction store.
 
@@ -137,7 +140,7 @@ def predict(
     given = {"tta": words(tta), "average": average, "batch": batch, "device": device}
     placed = {"size": size or None, "window": window or None, "overlap": overlap}
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     if run is None:
         _predict_all(source, options)
         return
@@ -243,6 +246,7 @@ def soup(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
 ) -> None:
     """Average the weights of runs that started alike, chosen by Dice on the fold they held out."""
     from zoo.config import check_config
@@ -254,7 +258,7 @@ def soup(
     with bar("soup") as report:
         made = make_soup(
             runs,
-            DataSource.open(data, data_format, edits),
+            DataSource.open(data, data_format, edits, broken),
             out,
             way="greedy" if greedy else "uniform",
             norms=norms,

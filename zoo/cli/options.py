@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -38,6 +38,14 @@ From = Annotated[
 ]
 EditsFile = Annotated[
     Path | None, typer.Option("--edits", help="Corrections (YAML) to apply while reading.")
+]
+Broken = Annotated[
+    Literal["refuse", "skip"],
+    typer.Option(
+        "--broken",
+        help="Images of which a file or an annotation is broken: refuse the data set, or skip and "
+        "list them.",
+    ),
 ]
 Jobs = Annotated[
     int,

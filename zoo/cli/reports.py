@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.options import (
+    Broken,
     Data,
     EditsFile,
     From,
@@ -36,6 +37,7 @@ def compare(
     json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
     labels: SubmissionLabels = None,
 ) -> None:
     """Show where two predictions differ, by class and image, and who is right: A minus B."""
@@ -45,7 +47,7 @@ def compare(
     from zoo.source import DataSource
 
     check_json(json_out, *_COMPARISON)
-    source = DataSource.open(data, data_format, edits) if data else None
+    source = DataSource.open(data, data_format, edits, broken) if data else None
     with bar("compare") as report:
         found = compare_predictions(
             (a, b),
@@ -78,6 +80,7 @@ def report(
     json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
     labels: SubmissionLabels = None,
     jobs: Jobs = 1,
 ) -> None:
@@ -87,7 +90,7 @@ def report(
     from zoo.source import DataSource
 
     check_json(json_out, *_REPORT)
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     with bar("report") as progress:
         found = write_page(
             predictions,

@@ -9,6 +9,7 @@ import typer
 
 from zoo.cli.defaults import TAKEN, for_fit, for_fuse
 from zoo.cli.options import (
+    Broken,
     Data,
     EditsFile,
     From,
@@ -57,6 +58,7 @@ def fit(
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
 ) -> None:
     """Fit a fusion rule on predictions of images that the models did not learn from."""
     from zoo.progress import bar
@@ -67,7 +69,7 @@ def fit(
 
     if refine not in set(Refinement):
         raise ValueError(f"--refine: expected shape, all or none, found '{refine}'")
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     with bar("fit") as report:
         wanted = Refinement(refine)
         meant = None if bent is None else read_share(bent)
@@ -109,6 +111,7 @@ def fuse(
     ] = Subset.all,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
     labels: Annotated[
         str | None,
         typer.Option(
@@ -138,7 +141,7 @@ def fuse(
     if on:
         # Nodes work in other folders.
         sources, data = [path.absolute() for path in sources], data and data.absolute()
-    source = DataSource.open(data, data_format, edits) if data else None
+    source = DataSource.open(data, data_format, edits, broken) if data else None
     with bar("fuse") as report:
         result = fuse_sources(
             sources,
@@ -167,13 +170,14 @@ def check(
     ] = Subset.test,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
     labels: Labels = None,
 ) -> None:
     """Check a submission against a data set: rows, order, names, codes, sizes, turned masks."""
     from zoo.results.check import review_submission
     from zoo.source import DataSource
 
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     found = review_submission(submission, source, subset.value, labels)
     for note in found.notes:
         say(f"note: {note}")
@@ -204,6 +208,7 @@ def evaluate(
     ] = Subset.test,
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
     labels: SubmissionLabels = None,
     jobs: Jobs = 1,
 ) -> None:
@@ -217,7 +222,7 @@ def evaluate(
 
     measures = parse_measures(metrics)
     check_json(json_out, *_SCORES)
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     found = []
     for path in (predictions, against) if against else (predictions,):
         with bar(f"evaluate {path.name}") as report:

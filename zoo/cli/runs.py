@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.options import Data, EditsFile, From, command, command_line, say
+from zoo.cli.options import Broken, Data, EditsFile, From, command, command_line, say
 
 
 @command()
@@ -28,6 +28,7 @@ def sweep(
     project: Annotated[str, typer.Option(help="For --wandb-file: the project.")] = "maskzoo",
     data_format: From = None,
     edits: EditsFile = None,
+    broken: Broken = "refuse",
 ) -> None:
     """Train many runs of one config with some keys varied; write the best one's config."""
     import yaml
@@ -40,7 +41,7 @@ def sweep(
     from zoo.source import DataSource
 
     chosen = load_sweep(config, trials)
-    source = DataSource.open(data, data_format, edits)
+    source = DataSource.open(data, data_format, edits, broken)
     if wandb_file is not None:
         check_space(chosen, source)
         check_file(wandb_file, "a sweep for W&B", lambda text: "program: zoo" in text)

@@ -105,3 +105,27 @@ def test_from_data_to_a_submission(hands, here, capsys):
         "taken: sources runs/net0/test, runs/net1/test; config fusion.yaml; out submission.csv"
     )
     assert "for 2 images" in said
+
+
+def test_broken_images_are_refused_or_skipped_and_listed(hands, here, capsys):
+    shutil.copytree(hands, here / "mine")
+    files = sorted((here / "mine" / "train" / "outputs_json").rglob("*.json"))
+    files[0].write_text(files[0].read_text().replace("finger-1", "fingr-1", 1))
+    files[1].write_bytes(b"")
+    error = zoo(capsys, "convert", "--to", "coco", code=2)
+    assert error.splitlines()[-1] == "zoo:   to go on without these 2 images: --broken skip"
+    assert not (here / "coco").exists()
+    with pytest.raises(SystemExit):
+        main(["convert", "--to", "coco", "--broken", "skip"])
+    said = capsys.readouterr()
+    assert "coco: 10 images" in said.out
+    assert "left out 2 broken images: " in said.err
+    assert f"{files[0].stem}.json: annotation" in said.err
+
+
+def test_what_is_broken_as_a_whole_is_not_skipped(hands, here, capsys):
+    shutil.copytree(hands, here / "mine")
+    (here / "mine" / "meta_data.xlsx").write_bytes(b"?")
+    error = zoo(capsys, "convert", "--to", "coco", "--broken", "skip", code=2)
+    assert "meta_data.xlsx" in error
+    assert "--broken" not in error
