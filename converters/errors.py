@@ -98,7 +98,7 @@ class DataError(ValueError):
         if len(problems) > SHOWN:
             lines.append(f"  and {len(problems) - SHOWN} more")
         if images:
-            lines.append(f"  to go on without these {images} images: --broken skip")
+            lines[0] += f"; --broken skip goes on without {images} image{'s' if images > 1 else ''}"
         super().__init__("\n".join(lines))
 
 

@@ -105,7 +105,7 @@ def nearest_data() -> list[Path]:
     above = [
         p for p in Path.cwd().parents[:_DEPTH] if p.name and p != home and p not in home.parents
     ]
-    return next(([path] for path in above if _is_data(path)), [])
+    return next(([path] for path in above if _is_data(path) and not _holds_data(path)), [])
 
 
 def _innermost(path: Path) -> Path:
@@ -114,6 +114,12 @@ def _innermost(path: Path) -> Path:
     if len(children) != 1 or _PART.fullmatch(children[0].name):
         return path
     return children[0]
+
+
+def _holds_data(path: Path) -> bool:
+    """Tell whether a folder is but one in which data sets lie."""
+    children = islice(_folders(path), _MOST_FOLDERS)
+    return any(_is_data(child) for child in children if not _PART.fullmatch(child.name))
 
 
 def _folders(path: Path) -> Iterator[Path]:

@@ -207,7 +207,7 @@ def test_convert_says_what_is_wrong_and_writes_nothing(tree, tmp_path, capsys):
     few = "annotation 0: 'Ulna': expected at least 3 points, found 2"
     label = "annotation 0: expected a label of 'hand_bones', found 'finger-20'"
     assert capsys.readouterr().err.splitlines()[-5:] == [
-        f"zoo: {tree.root}: found 4 problems",
+        f"zoo: {tree.root}: found 4 problems; --broken skip goes on without 3 images",
         "zoo:   train/DCM/ID001/few.png: expected a whole image, found one that is cut off",
         "zoo:   train/DCM/ID002/alone.png: expected a JSON file of this name, found none",
         f"zoo:   train/outputs_json/ID001/few.json: {few}",
