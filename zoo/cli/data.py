@@ -197,11 +197,11 @@ def audit(
     say(lines)
 
 
-@command()
+@command(fill=for_data)
 def augment(
     family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...")],
     config: Annotated[str, typer.Option(help="Shipped config or YAML file; its `augment`.")],
-    data: Data,
+    data: Data = TAKEN,
     changes: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...")] = None,
     preview: Annotated[
         Path | None, typer.Option(help="Write a contact sheet (PNG): samples and what they become.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_predict, for_train
+from zoo.cli.defaults import TAKEN, for_data, for_predict, for_train
 from zoo.cli.options import (
     Broken,
     Data,
@@ -228,11 +228,11 @@ def demo(
     say(run_demo(out, seed))
 
 
-@command()
+@command(fill=for_data)
 def soup(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of one network and one fold.")],
-    data: Data,
     out: Annotated[Path, typer.Option(help="Run folder of their mean, for `zoo predict`.")],
+    data: Data = TAKEN,
     greedy: Annotated[
         bool, typer.Option("--greedy/--uniform", help="Keep the runs that help, or all of them.")
     ] = True,

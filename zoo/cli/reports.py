@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.defaults import TAKEN, for_data
 from zoo.cli.options import (
     Broken,
     Data,
@@ -62,14 +63,16 @@ def compare(
     say(describe(found, out))
 
 
-@command()
+@command(fill=for_data)
 def report(
     predictions: Annotated[
         list[Path],
         typer.Argument(help="Prediction stores and submissions (CSV) of the same images."),
     ],
-    data: Data,
-    out: Annotated[Path, typer.Option(help="Folder to write: report.html, report.json.")],
+    data: Data = TAKEN,
+    out: Annotated[Path, typer.Option(help="Folder to write: report.html, report.json.")] = Path(
+        "report"
+    ),
     config: Annotated[
         Path | None,
         typer.Option(

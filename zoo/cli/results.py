@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_fit, for_fuse
+from zoo.cli.defaults import TAKEN, for_data, for_fit, for_fuse
 from zoo.cli.options import (
     Broken,
     Data,
@@ -161,10 +161,10 @@ def fuse(
     say(result.describe(out))
 
 
-@command()
+@command(fill=for_data)
 def check(
     submission: Annotated[Path, typer.Argument(help="Submission (CSV).")],
-    data: Data,
+    data: Data = TAKEN,
     subset: Annotated[
         Subset, typer.Option(help="The data set's images that it has to cover.")
     ] = Subset.test,
@@ -186,10 +186,10 @@ def check(
     say(f"{submission}: valid")
 
 
-@command()
+@command(fill=for_data)
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
-    data: Data,
+    data: Data = TAKEN,
     metrics: Annotated[
         str,
         typer.Option(

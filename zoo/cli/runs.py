@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
+from zoo.cli.defaults import TAKEN, for_data
 from zoo.cli.options import Broken, Data, EditsFile, From, command, command_line, say
 
 
-@command()
+@command(fill=for_data)
 def sweep(
     config: Annotated[str, typer.Argument(help="Shipped sweep or YAML file: zoo list configs")],
-    data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the sweep; a stopped sweep continues.")],
+    data: Data = TAKEN,
     split: Annotated[
         Path | None, typer.Option(help="Split file; a data set converted with one carries it.")
     ] = None,

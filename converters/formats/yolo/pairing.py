@@ -11,6 +11,7 @@ from pathlib import Path
 from converters.errors import Problems
 from converters.files.images import SUFFIXES, is_image
 from converters.files.names import normal_name
+from converters.files.provenance import PROVENANCE
 from converters.formats.yolo.config import some
 
 # What annotation tools put beside label files.
@@ -193,8 +194,14 @@ class Pairing:
         found: list[Path] = []
         for start in map(str, [self.root, *sorted(self._label_folders)]):
             for folder, below, names in os.walk(start) if start not in seen else ():
-                below[:] = [name for name in sorted(below) if not name.startswith(".")]
-                seen.add(folder)
+                # What we wrote there is another thing.
+                below[:] = [
+                    name
+                    for name in sorted(below)
+                    if not name.startswith(".") and not Path(folder, name, PROVENANCE).is_file()
+                ]
+                # Of the folder one is in, os.walk gives `./a`, and Path `a`.
+                seen.add(os.path.normpath(folder))
                 found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
         return found
 

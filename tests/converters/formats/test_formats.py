@@ -87,6 +87,16 @@ def test_comes_back_to_the_pixel_unless_the_format_says_so(form, case, sample, l
         assert loss.describe() == ""
 
 
+def test_can_be_read_from_inside(form, drawn, labels, tmp_path, monkeypatch):
+    samples = [sample for _, sample in drawn.values()][:3]
+    form.write(samples, tmp_path / "out", labels)
+    expected = converters.scan(tmp_path / "out", subset="all", labels=labels)
+    monkeypatch.chdir(tmp_path / "out")
+    found = converters.scan(Path(), subset="all", labels=labels)
+    assert [(s.key, s.instances) for s in found[0]] == [(s.key, s.instances) for s in expected[0]]
+    assert found[1] == expected[1]
+
+
 @pytest.mark.parametrize(("first", "second"), list(product(WRITTEN, WRITTEN)))
 @pytest.mark.slow
 def test_every_pair_of_formats(first, second, drawn, labels, tmp_path):
