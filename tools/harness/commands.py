@@ -32,6 +32,7 @@ DATA_SETS = {
     "datumaro-masks": ("datumaro", "masks"),
     "coco": ("coco", "polygons"),
     "coco-rle": ("coco", "rle"),
+    "labelme": ("labelme", ""),
 }
 EDITS = """\
 version: 1
