@@ -254,7 +254,7 @@ def write(
         OSError: an image that is not there.
     """
     from converters.files.images import lanczos
-    from converters.formats.writing import WriteTarget, data_set_folder
+    from converters.formats.writing import WriteTarget, data_set_folder, test_keys
 
     module = load_format(format)
     if not hasattr(module, "write"):
@@ -262,8 +262,9 @@ def write(
     if (chosen := layout or next(iter(module.LOSES))) not in module.LOSES:
         known = ", ".join(module.LOSES)
         raise ValueError(f"layout '{layout}': expected one of {format}'s: {known}")
+    test = test_keys(samples)
     if split:
-        split.check(samples, excluded)
+        split.check([sample for sample in samples if sample.key not in test], excluded)
     held_out = split.val(fold) if split else ()
     record = {**(provenance or {}), "labels": labels.record()}
     with data_set_folder(out, format, samples, split, fold, record) as folder:
@@ -272,6 +273,7 @@ def write(
             labels=labels,
             held_out=frozenset(held_out),
             is_split=split is not None,
+            test=test,
             layout=chosen,
             jobs=jobs,
             enlarge=enlarge or lanczos,

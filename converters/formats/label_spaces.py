@@ -104,7 +104,7 @@ def relabel(
         )
     for name in sorted(set(lost) - set(labels.ignored)):
         problems.note(
-            f"{problems.root}: left out {lost[name]} objects of '{name}', which is no class of "
+            f"{problems.root}: left out {lost[name]} objects of '{name}', not asked for by "
             f"'{labels.name}'"
         )
     return [_relabelled(sample, mapping) for sample in samples]

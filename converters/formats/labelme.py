@@ -12,6 +12,7 @@ An image that lies only inside its JSON (`imageData`) has to be written out firs
 labelme counts from the upper left corner of the upper left pixel, and its own `shape_to_mask` gives
 a vertex to the pixel that it lies in: x is the pixel floor(x). Here a pixel's centre is at whole
 numbers, so that half a pixel is taken off. Written are polygons, with pixels' centres at x.5.
+Between the vertices labelme draws by Pillow, whose slanted edges are narrower by up to a pixel.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import base64
 import binascii
 import json
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,7 +111,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as labelme's files; with a split in folders `train` and `val`."""
     tasks = []
     for sample, name in zip(samples, file_names(samples), strict=True):
-        subset = ("train/", "val/")[sample.key in target.held_out] if target.is_split else ""
+        subset = f"{target.subset_of(sample)}/" if len(target.subsets) > 1 else ""
         tasks.append((sample, subset + name))
     encode = partial(_write_sample, target.folder, target.labels, target.put_image)
     loss = sum(target.each(encode, tasks), ConversionLoss())
@@ -221,7 +223,7 @@ class _Reader:
     problems: Problems
     index: Mapping[str, Mapping[str, Any]]
     _lines: Counter[str] = field(default_factory=Counter)
-    _images: set[Path] = field(default_factory=set)
+    _images: set[str] = field(default_factory=set)
 
     def is_test(self, sample: Sample) -> bool:
         return "test" in sample.key.split("/")[:-1]
@@ -256,7 +258,7 @@ class _Reader:
         home = self.root.resolve()
         for place in places:
             if place.is_file() and place.resolve().is_relative_to(home):
-                self._images.add(place.resolve())
+                self._images.add(os.path.realpath(place))
                 return place
         inside = " (it is inside the JSON: labelme_export_json writes it out)"
         raise ValueError(
@@ -296,7 +298,7 @@ class _Reader:
         for kind, times in sorted((+self._lines).items()):
             what = f"left out {times} shapes that enclose nothing ({kind})"
             self.problems.note(f"{self.root}: {what}")
-        others = [p for p in _images_below(self.root) if p.resolve() not in self._images]
+        others = [p for p in _images_below(self.root) if os.path.realpath(p) not in self._images]
         if others:
             first = others[0].relative_to(self.root).as_posix()
             self.problems.note(f"{self.root}: left out {len(others)} images without JSON ({first})")

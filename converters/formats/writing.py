@@ -32,6 +32,7 @@ class WriteTarget:
         labels: the classes.
         held_out: keys of the samples that go to validation.
         is_split: whether there is a validation part at all.
+        test: keys of test samples that are written beside others.
         layout: one of those that the format's `LOSES` names.
         jobs: processes.
         enlarge: how crops come to their size.
@@ -43,11 +44,24 @@ class WriteTarget:
     labels: LabelSpace
     held_out: frozenset[str]
     is_split: bool
+    test: frozenset[str]
     layout: str
     jobs: int
     enlarge: Enlarge
     links: bool
     progress: Progress | None
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """The parts of the result, `train` first."""
+        val, test = ("val",) if self.is_split else (), ("test",) if self.test else ()
+        return ("train", *val, *test)
+
+    def subset_of(self, sample: Sample) -> str:
+        """Return the part that a sample goes to."""
+        if sample.key in self.test:
+            return "test"
+        return "val" if sample.key in self.held_out else "train"
 
     @property
     def put_image(self) -> PutImage:
@@ -107,6 +121,15 @@ def file_names(samples: Sequence[Sample]) -> Iterator[str]:
             name = f"{stem}-{number}"
         taken.add(name.casefold())
         yield name
+
+
+def test_keys(samples: Sequence[Sample]) -> frozenset[str]:
+    """Return the keys of test samples, where there are others too.
+
+    Those that lie in a folder `test`, as readers of all formats have it.
+    """
+    found = frozenset(s.key for s in samples if s.key.startswith("test/") or "/test/" in s.key)
+    return found if len(found) < len(samples) else frozenset()
 
 
 def check_labels(sample: Sample, labels: LabelSpace) -> None:

@@ -179,7 +179,9 @@ def for_train(given: dict[str, Any]) -> None:
         taken.take("config", usual_config(family))
     if given["out"] is None:
         taken.take("out", RUNS / f"{family}-{Path(given['config']).stem}")
-    if data is not None and given["split"] is None and not (data / "split.json").is_file():
+    if data is not None and given["split"] is None and (data / "split.json").is_file():
+        taken.take("split", None, f"split {data / 'split.json'}")
+    elif data is not None and given["split"] is None:
         if SPLIT.is_file():
             taken.take("split", SPLIT)
         else:

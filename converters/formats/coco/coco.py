@@ -109,14 +109,14 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     An instance without a pixel in the image has no annotation.
     """
     tasks = [
-        (sample, _image_record(number, name, sample), _subset(sample, target))
+        (sample, _image_record(number, name, sample), target.subset_of(sample))
         for number, (name, sample) in enumerate(zip(file_names(samples), samples, strict=True), 1)
     ]
     (target.folder / "annotations").mkdir()
     encode = partial(_write_sample, target.folder, target.labels, target.layout, target.put_image)
     with ExitStack() as stack:
         outputs: dict[str, _Output] = {}
-        for subset in ("train", "val") if target.is_split else ("train",):
+        for subset in target.subsets:
             (target.folder / "images" / subset).mkdir(parents=True)
             path = target.folder / "annotations" / f"instances_{subset}.json"
             outputs[subset] = _Output(stack.enter_context(path.open("wb")))
@@ -130,10 +130,6 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
         for output in outputs.values():
             output.end()
     return sum(map(lossless, samples), ConversionLoss())
-
-
-def _subset(sample: Sample, target: WriteTarget) -> str:
-    return "val" if sample.key in target.held_out else "train"
 
 
 def _image_record(number: int, name: str, sample: Sample) -> dict[str, Any]:

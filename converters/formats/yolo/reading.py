@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ class YoloReader:
     def _report_gone(self, images: Collection[Path]) -> None:
         """Take down the images that the index names, and nobody has any more."""
         there = {normal_name(image.stem) for image in images}
+        if self._index.keys() - there:
+            # Those of other subsets are not read, but there.
+            with suppress(ValueError):
+                others = self._config.images("all", Problems(self._root))
+                there |= {normal_name(image.stem) for image in others}
         for name, fields in self._index.items():
             if name not in there:
                 what = f"expected the image that {INDEX} names, found none: put it back"

@@ -66,18 +66,18 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     Without a split all goes to `train`, and `val` in `data.yaml` names the same images, because
     Ultralytics wants one.
     """
-    for subset in ("train", "val") if target.is_split else ("train",):
+    for subset in target.subsets:
         for kind in ("images", "labels"):
             (target.folder / kind / subset).mkdir(parents=True)
     tasks = [
-        (sample, name, "val" if sample.key in target.held_out else "train")
+        (sample, name, target.subset_of(sample))
         for name, sample in zip(file_names(samples), samples, strict=True)
     ]
     encode = partial(_write_sample, target.folder, target.labels, target.put_image)
     loss = sum(target.each(encode, tasks), ConversionLoss())
     index = {name: sample_record(sample) for sample, name, _ in tasks}
     atomic_write_text(target.folder / "images.json", dump_json(index))
-    atomic_write_text(target.folder / "data.yaml", _data_yaml(target.labels, target.is_split))
+    atomic_write_text(target.folder / "data.yaml", _data_yaml(target.labels, target.subsets))
     return loss
 
 
@@ -91,10 +91,11 @@ def _write_sample(
     return lost
 
 
-def _data_yaml(labels: LabelSpace, has_val: bool) -> str:
+def _data_yaml(labels: LabelSpace, subsets: Sequence[str]) -> str:
     record = {
         "train": "images/train",
-        "val": "images/val" if has_val else "images/train",
+        "val": "images/val" if "val" in subsets else "images/train",
+        **({"test": "images/test"} if "test" in subsets else {}),
         "names": dict(enumerate(labels.names)),
     }
     return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)

@@ -350,7 +350,7 @@ def test_a_label_that_was_not_asked_for(folder, labels):
     save(record, folder)
     notes = []
     converters.read(folder, labels=labels, note=notes.append)
-    assert any("objects of 'thumb', which is no class of 'hand_bones'" in line for line in notes)
+    assert any("objects of 'thumb', not asked for by 'hand_bones'" in line for line in notes)
     assert "thumb" in converters.label_space(folder).names
 
 

@@ -322,3 +322,15 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stderr.strip() == ""
+
+
+@pytest.mark.parametrize("name", ["yolo", "coco", "labelme", "datumaro", "masks"])
+def test_test_images_stay_test_images(name, drawn, labels, tmp_path):
+    sample = next(sample for _, sample in drawn.values())
+    keys = ("train/a", "train/b", "test/c")
+    samples = [replace(sample, key=key, group=key) for key in keys]
+    split = make_split(samples[:2], folds=2)
+    converters.write(samples, tmp_path / "out", format=name, labels=labels, split=split)
+    for subset, expected in (("train", keys[:2]), ("test", keys[2:]), ("all", sorted(keys))):
+        found = converters.read(tmp_path / "out", subset=subset, labels=labels)
+        assert [s.key for s in found] == list(expected), subset

@@ -65,7 +65,7 @@ def test_classes_are_chosen_renamed_and_ordered(data):
     found = converters.read(data, labels=mine, note=notes.append)
     assert labels_of(found) == {"heart", "Right Lung"}
     assert len(notes) == 1
-    assert "left out 4 objects of 'Left Lung', which is no class of 'mine'" in notes[0]
+    assert "left out 4 objects of 'Left Lung', not asked for by 'mine'" in notes[0]
 
 
 def test_a_group_or_classes_can_be_asked_for(data):

@@ -88,7 +88,7 @@ def test_the_merged_bone_is_none_of_ours(root, labels):
     make(root, "0001_0001_R", planes=np.ones((14, *SIZE), np.uint8))
     notes = []
     samples = converters.read(root, labels=labels, note=notes.append)
-    left_out = "left out 2 objects of 'Pisifrom&Triquetrum', which is no class of 'hand_bones'"
+    left_out = "left out 2 objects of 'Pisifrom&Triquetrum', not asked for by 'hand_bones'"
     assert notes == [f"{root}: {left_out}"]
     assert [len(s.instances) for s in samples] == [13, 13]
     assert [len(s.instances) for s in converters.read(root)] == [14, 14]

@@ -45,7 +45,7 @@ def test_what_is_not_chosen_is_counted(data):
     notes = []
     (sample,) = converters.read(data.root, labels=LabelSpace("mine", ("a",)), note=notes.append)
     assert [one.label for one in sample.instances] == ["a"]
-    assert notes == [f"{data.root}: left out 1 objects of 'b', which is no class of 'mine'"]
+    assert notes == [f"{data.root}: left out 1 objects of 'b', not asked for by 'mine'"]
 
 
 def test_roboflow_s_group_of_all_is_no_class(data):

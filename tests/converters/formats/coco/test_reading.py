@@ -173,7 +173,7 @@ def test_files_about_other_things_are_left_out(labels, tmp_path, new):
     notes = []
     (sample,) = read(data, labels, note=notes.append)
     assert [i.label for i in sample.instances] == ["Ulna"]
-    left_out = "left out 1 objects of 'SvdH-BE-90', which is no class of 'hand_bones'"
+    left_out = "left out 1 objects of 'SvdH-BE-90', not asked for by 'hand_bones'"
     assert notes == [f"{data.root}: {left_out}"]
     (sample,) = converters.read(data.root)
     assert {i.label for i in sample.instances} == {"Ulna", "SvdH-BE-90"}
