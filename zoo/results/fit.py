@@ -242,15 +242,19 @@ def _table(found: FitResult) -> str:
     images = f"{found.fit.images} images of {found.fit.patients} patients"
     lines = [f"held-out Dice on {images}{what}", " ".join(head)]
     lines += [_row(f"{label:{width}s}", r, sources, losses) for label, r in report.items()]
-    means = [_mean(r.single[n] for r in report.values()) for n in sources]
-    means += [comparison.mean, comparison.fused]
-    return "\n".join([*lines, " ".join([f"{'all':{width}s}", *map(_dice, means)])])
+    means = [_mean([r.single[n] for r in report.values()]) for n in sources]
+    means += [_dice(comparison.mean), _dice(comparison.fused)]
+    lines.append(" ".join([f"{'all':{width}s}", *means]))
+    if any("*" in mean for mean in means):
+        lines.append("* of the classes that it finds in any image: of others it may know nothing")
+    return "\n".join(lines)
 
 
-def _mean(values: Iterable[float]) -> float:
-    """Of the classes that a source has found in any image; of others it may know nothing."""
+def _mean(values: Sequence[float]) -> str:
     found = [value for value in values if value]
-    return sum(found) / len(found) if found else 0.0
+    if len(found) == len(values) or not found:
+        return _dice(sum(values) / len(values))
+    return f"{sum(found) / len(found):9.4f}*"
 
 
 def _dice(value: float) -> str:
