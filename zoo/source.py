@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -96,17 +97,20 @@ class DataSource:
         if is_file or not names:
             return LabelSpace.load(given)
         own = self.own_labels
-        found = [n for name in names for n in own.groups.get(name) or (own.canonical(name),)]
-        if None in found:
-            shipped, known = (
-                ", ".join(configs.names("labels")),
-                ", ".join((*own.groups, *own.names)),
-            )
-            raise ValueError(
-                f"--labels {given}: expected a YAML file, one of {shipped}, or some of the data "
-                f"set's own classes: {known:.200}"
-            )
-        return own.only(name for name in found if name is not None)
+        found: list[str] = []
+        for name in names:
+            label = own.canonical(name)
+            if label is None and name not in own.groups:
+                known = (*own.groups, *own.names)
+                near = get_close_matches(name, known, 1, 0.5)
+                meant = f" (did you mean '{near[0]}'?)" if near else ""
+                raise ValueError(
+                    f"--labels: '{name}'{meant}: expected a YAML file, one of "
+                    f"{', '.join(configs.names('labels'))}, or some of the data set's own classes: "
+                    f"{', '.join(known):.200}"
+                )
+            found += own.groups[name] if label is None else (label,)
+        return own.only(found)
 
     def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
         """Read and correct a subset's samples, sorted by key; as `converters.read`."""

@@ -73,7 +73,9 @@ def test_a_group_or_classes_can_be_asked_for(data):
     assert source.labels("lungs").names == ("Left Lung", "Right Lung")
     assert source.labels("Heart, Left Lung").names == ("Left Lung", "Heart")
     with pytest.raises(ValueError, match="some of the data set's own classes: lungs, Left Lung"):
-        source.labels("Hart")
+        source.labels("?")
+    with pytest.raises(ValueError, match=r"--labels: 'Hart' \(did you mean 'Heart'\?\): expected"):
+        source.labels("Left Lung,Hart")
     assert labels_of(source.choosing("Heart").read(source.labels("Heart"))) == {"Heart"}
 
 
