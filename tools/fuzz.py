@@ -48,6 +48,7 @@ OPTIONAL = (
     "dataset_info.json",
     "state.json",
     "README.md",
+    "labels.txt",
     "test",
     "truth",
 )
