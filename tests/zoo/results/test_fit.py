@@ -94,7 +94,7 @@ def test_a_fusion_config_is_replaced(zoo, stores, work, tmp_path):
 
 
 def test_what_a_source_never_finds_is_a_dash(zoo, stores, work, tmp_path, capsys):
-    """Nor does it count in the source's mean over all classes."""
+    """Nor does it count in the source's mean over all classes, which is marked."""
     whole, seen = PredictionStore(stores[0]), tmp_path / "few"
     with StoreWriter(seen, whole.manifest) as writer:
         for prediction in whole:
@@ -107,7 +107,7 @@ def test_what_a_source_never_finds_is_a_dash(zoo, stores, work, tmp_path, capsys
         line[0]: line[1] for line in lines if line and line[0] in [*whole.manifest.names, "all"]
     }
     assert [n for n, dice in rows.items() if dice != "-"] == ["sheet", "all"]
-    assert rows["all"] == rows["sheet"]
+    assert rows["all"] == f"{rows['sheet']}*"
 
 
 def test_images_without_truth_are_refused(zoo, stores, work, tmp_path, capsys):
