@@ -208,9 +208,14 @@ def usual_config(family: str) -> str:
 
     names = list(configs.names(family))
     if "laptop" in names:
-        import torch
+        try:
+            import torch
 
-        if not torch.cuda.is_available():
+            has_gpu = torch.cuda.is_available()
+        except ImportError:
+            # What is missing is said when the family is loaded.
+            has_gpu = False
+        if not has_gpu:
             return "laptop"
     return _USUAL[family]
 
