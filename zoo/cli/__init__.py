@@ -12,6 +12,8 @@ from zoo.machine.faults import INTERRUPTED, TERMINATED, describe_fault
 
 # What a user can mend; of another error the traceback is shown.
 _MENDED = (ValueError, OSError, ImportError)
+# What a plain installation lacks, by its first import.
+_OF_TRAINING = ("torch", "lightning", "pydantic", "timm", "albumentations")
 # Exit code -> how a command was stopped from outside. Typer makes the first of Ctrl-C.
 _STOPPED = {INTERRUPTED: "interrupted", TERMINATED: "told to end"}
 
@@ -38,6 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise
     except Exception as error:
         fault = describe_fault(error)
+        if type(error) is ModuleNotFoundError and error.name in _OF_TRAINING:
+            fault = f"this needs the package '{error.name}': pip install 'maskzoo[train]'"
         if "--debug" in given or not (fault or isinstance(error, _MENDED)):
             raise
         for line in (fault or str(error) or type(error).__name__).splitlines():
