@@ -148,7 +148,6 @@ def read(
     if skips_broken:
         broken = problems.skip(excluded)
         samples = [sample for sample in samples if sample.key not in broken]
-        problems.found = [problem for problem in problems.found if problem.key not in broken]
     problems.check(excluded)
     _tell(problems, note)
     if edits is None:

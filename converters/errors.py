@@ -58,29 +58,29 @@ class Problems:
         Raises:
             DataError: all problems in one error, sorted.
         """
-        left = [p for p in self.found if p.key not in excluded and p.group not in excluded]
-        if left:
+        if left := self._left(excluded):
             keys = {problem.key for problem in left}
             raise DataError(self.root, sorted(map(str, left)), 0 if "" in keys else len(keys))
 
     def skip(self, excluded: Collection[str] = ()) -> frozenset[str]:
-        """Return the keys of images that cannot be trusted, and say how many; raise for the rest.
+        """Return the keys of images that cannot be trusted; their problems become a note.
+
+        What is wrong with the data set as a whole is left for `check`.
 
         Args:
             excluded: as in `check`.
-
-        Raises:
-            DataError: what is wrong with the data set as a whole.
         """
-        left = [p for p in self.found if p.key not in excluded and p.group not in excluded]
-        keys = frozenset(problem.key for problem in left if problem.key)
-        if whole := sorted(str(problem) for problem in left if not problem.key):
-            raise DataError(self.root, whole)
+        left = [problem for problem in self._left(excluded) if problem.key]
+        keys = frozenset(problem.key for problem in left)
         if keys:
             listed = "; ".join(str(problem) for problem in left[:SHOWN])
             more = f"; and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
             self.note(f"{self.root}: left out {len(keys)} broken images: {listed}{more}")
+            self.found = [problem for problem in self.found if problem.key not in keys]
         return keys
+
+    def _left(self, excluded: Collection[str]) -> list[Problem]:
+        return [p for p in self.found if p.key not in excluded and p.group not in excluded]
 
 
 class DataError(ValueError):

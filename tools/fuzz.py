@@ -187,8 +187,7 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         root = (keep or Path(scratch)).resolve()
         root.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            inputs = make_inputs(root, trained)
+        inputs = make_inputs(root, trained)
         work = Path(scratch).resolve() / "work"
         work.mkdir()
         os.chdir(work)

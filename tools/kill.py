@@ -12,7 +12,6 @@ there is what two undisturbed commands leave, to the byte wherever these two agr
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import random
 import shutil
@@ -175,8 +174,7 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         root = (keep or Path(scratch)).resolve()
         root.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-            inputs = make_inputs(root, trained)
+        inputs = make_inputs(root, trained)
         killer = Killer(inputs, Path(scratch).resolve() / "work")
         chosen = [c for c in commands() if fnmatch(c.name, only) and (trained or not c.is_trained)]
         failed = _run_all(killer, chosen, count, seed)

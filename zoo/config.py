@@ -158,7 +158,7 @@ def _as_plain(labels: LabelSpace) -> str | dict[str, Any]:
 Labels = Annotated[LabelSpace, PlainValidator(as_space), PlainSerializer(_as_plain)]
 
 
-def usual_labels() -> LabelSpace:
+def default_labels() -> LabelSpace:
     """Return the label space of a config that is about no data set, as when models are listed."""
     return LabelSpace.load(configs.DEFAULT_LABELS)
 
@@ -182,7 +182,7 @@ class RunConfig(StrictModel):
 
     own_format: ClassVar[str] = ""
 
-    labels: Labels = Field(default_factory=usual_labels)
+    labels: Labels = Field(default_factory=default_labels)
     seed: int = 0
     track: TrackConfig = Field(default=TrackConfig(), exclude=True)
     notice: NoticeConfig | None = Field(default=None, exclude=True)

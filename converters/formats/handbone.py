@@ -47,7 +47,13 @@ from converters.formats.handbone_patients import read_patients
 from converters.formats.label_spaces import natural
 from converters.formats.plausible import keep_plausible
 from converters.formats.single_ring import without_holes
-from converters.formats.writing import WriteTarget, check_labels, record_fields, sample_record
+from converters.formats.writing import (
+    WriteTarget,
+    check_labels,
+    free_name,
+    record_fields,
+    sample_record,
+)
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import rasterize_labels
 from converters.types import FARTHEST_PX, Instance, LabelSpace, Sample
@@ -96,14 +102,7 @@ def _free_place(sample: Sample, taken: set[str]) -> str:
     subset = "test" if sample.key.startswith("test/") else "train"
     group = _NOT_IN_NAMES.sub("_", sample.group).lstrip(".") or "unknown"
     stem = PurePosixPath(sample.key).name.lstrip(".") or "image"
-    place = first = f"{subset}/DCM/{group}/{stem}"
-    number = 1
-    # Some file systems do not tell a.png from A.png.
-    while place.casefold() in taken:
-        number += 1
-        place = f"{first}-{number}"
-    taken.add(place.casefold())
-    return place
+    return free_name(f"{subset}/DCM/{group}/{stem}", taken)
 
 
 def _write_sample(
@@ -168,7 +167,8 @@ def _points(polygon: Polygon) -> list[list[float]]:
 def label_space(root: Path) -> LabelSpace:
     """Return the competition's bones; of a tree that has none of them, the labels that it has."""
     bones = LabelSpace.load(_BONES)
-    files = sorted(
+    # Most trees are known by their first file.
+    files = (
         path
         for places in _ANNOTATIONS.values()
         for path in root.joinpath(*places).rglob("*")

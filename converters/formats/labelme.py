@@ -48,6 +48,7 @@ from converters.formats.writing import (
     WriteTarget,
     check_labels,
     file_names,
+    is_test_key,
     read_index,
     sample_record,
 )
@@ -76,7 +77,13 @@ def matches(root: Path) -> bool:
 
 
 def _json_files(root: Path, depth: int = sys.maxsize) -> Iterator[Path]:
-    """JSON files below a folder, but for what we wrote there as something else."""
+    for path in _files(root, depth):
+        if path.suffix.lower() == ".json" and path.name not in (INDEX, PROVENANCE):
+            yield path
+
+
+def _files(root: Path, depth: int = sys.maxsize) -> Iterator[Path]:
+    """Files below a folder, sorted, but for what we wrote there as something else."""
     try:
         paths = sorted(root.iterdir())
     except OSError:
@@ -86,8 +93,8 @@ def _json_files(root: Path, depth: int = sys.maxsize) -> Iterator[Path]:
             continue
         if path.is_dir() and not path.is_symlink():
             if depth and not (path / PROVENANCE).is_file():
-                yield from _json_files(path, depth - 1)
-        elif path.suffix.lower() == ".json" and path.name not in (INDEX, PROVENANCE):
+                yield from _files(path, depth - 1)
+        else:
             yield path
 
 
@@ -213,7 +220,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     reader = _Reader(root, labels, problems, read_index(root))
     samples = [s for path in filter(_looks_like_labelme, _json_files(root)) for s in reader(path)]
     reader.finish()
-    return [s for s in samples if subset == "all" or reader.is_test(s) == (subset == "test")]
+    return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
 
 
 @dataclass
@@ -224,9 +231,6 @@ class _Reader:
     index: Mapping[str, Mapping[str, Any]]
     _lines: Counter[str] = field(default_factory=Counter)
     _images: set[str] = field(default_factory=set)
-
-    def is_test(self, sample: Sample) -> bool:
-        return "test" in sample.key.split("/")[:-1]
 
     def __call__(self, path: Path) -> Iterator[Sample]:
         place = path.relative_to(self.root).with_suffix("").as_posix()
@@ -298,19 +302,11 @@ class _Reader:
         for kind, times in sorted((+self._lines).items()):
             what = f"left out {times} shapes that enclose nothing ({kind})"
             self.problems.note(f"{self.root}: {what}")
-        others = [p for p in _images_below(self.root) if os.path.realpath(p) not in self._images]
+        images = filter(is_image, _files(self.root))
+        others = [path for path in images if os.path.realpath(path) not in self._images]
         if others:
             first = others[0].relative_to(self.root).as_posix()
             self.problems.note(f"{self.root}: left out {len(others)} images without JSON ({first})")
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.name.startswith(".") and not path.is_symlink():
-            if not (path / PROVENANCE).is_file():
-                yield from _images_below(path)
-        elif is_image(path):
-            yield path
 
 
 def _escaped(stem: str) -> str:

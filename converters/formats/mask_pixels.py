@@ -18,7 +18,7 @@ _KINDS = ("PNG",)
 # PNG specification, third edition, section 11.2.1: where a file says the bits of a sample.
 _DEPTH_AT = 24
 # PASCAL VOC's palette: what number 255 means there, at the borders of objects, is drawn so.
-VOID, _VOID_COLOUR = 255, (224, 224, 192)
+VOID, VOID_COLOUR = 255, (224, 224, 192)
 
 Pixels = npt.NDArray[Any]
 
@@ -66,7 +66,7 @@ def read_mask_pixels(content: bytes, size_hw: tuple[int, int] | None = None) -> 
     if mode == "P":
         with Image.open(io.BytesIO(content), formats=_KINDS) as image:
             indexes = np.array(image, np.uint8)
-        return MaskPixels(indexes, has_void=palette[3 * VOID : 3 * VOID + 3] == _VOID_COLOUR)
+        return MaskPixels(indexes, has_void=palette[3 * VOID : 3 * VOID + 3] == VOID_COLOUR)
     if decoded.ndim == 3:
         order = [2, 1, 0, 3][: decoded.shape[2]]
         return MaskPixels(np.ascontiguousarray(decoded[..., order]))

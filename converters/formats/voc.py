@@ -25,16 +25,15 @@ import numpy.typing as npt
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
-from converters.formats.mask_pixels import VOID, read_mask_pixels
+from converters.formats.mask_pixels import VOID, VOID_COLOUR, read_mask_pixels
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _IMAGES, _CLASSES, _OBJECTS = "JPEGImages", "SegmentationClass", "SegmentationObject"
 _LABELMAP = "labelmap.txt"
-# VOC's palette at 255.
-_VOID_COLOUR = (224, 224, 192)
 _NO_CLASS = frozenset({"background", "void", "unlabeled"})
+_COLOUR_CODE = np.array([65536, 256, 1], np.uint32)
 Colour = tuple[int, ...]
 
 
@@ -173,16 +172,12 @@ class _Reader:
                 )
             numbers = sorted(set(np.unique(values).tolist()) - {0, VOID})
             return [(str(n), (values == n).astype(np.uint8)) for n in numbers]
-        shown = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if shown is None or shown.shape[:2] != size_hw:
-            found = "none" if shown is None else f"one of {shown.shape[:2]}"
-            raise ValueError(f"expected a mask of {size_hw}, found {found}")
-        codes = shown[..., ::-1].astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+        codes = _colours(path, size_hw)
         planes = []
         for code in np.unique(codes).tolist():
             colour = (code >> 16, code >> 8 & 255, code & 255)
             name = self.colours.get(colour, "" if sum(colour) == 0 else None)
-            if name is None and colour == _VOID_COLOUR:
+            if name is None and colour == VOID_COLOUR:
                 continue
             if name is None:
                 raise ValueError(f"expected a colour of {_LABELMAP}, found {colour}")
@@ -195,10 +190,17 @@ class _Reader:
         path = self._objects.get(stem)
         if path is None:
             return None
-        shown = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-        if shown is None or shown.shape[:2] != size_hw:
-            raise ValueError(f"expected {_OBJECTS}/{path.name} of {size_hw}, found another image")
-        return shown.astype(np.uint32) @ np.array([65536, 256, 1], np.uint32)
+        return _colours(path, size_hw)
+
+
+def _colours(path: Path, size_hw: tuple[int, int]) -> npt.NDArray[np.uint32]:
+    """A number for each colour of an image, red first: uint32 (H, W)."""
+    shown = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if shown is None or shown.shape[:2] != size_hw:
+        found = "none" if shown is None else f"one of {shown.shape[:2]}"
+        raise ValueError(f"{path.parent.name}: expected a mask of {size_hw}, found {found}")
+    codes: npt.NDArray[np.uint32] = shown[..., ::-1].astype(np.uint32) @ _COLOUR_CODE
+    return codes
 
 
 def _apart(

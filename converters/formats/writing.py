@@ -113,14 +113,27 @@ def file_names(samples: Sequence[Sample]) -> Iterator[str]:
     """Yield a file stem for each sample: the image's, with a number added where it is taken."""
     taken: set[str] = set()
     for sample in samples:
-        stem = name = sample.image.stem
-        number = 1
-        # Some file systems do not tell a.png from A.png.
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        yield name
+        yield free_name(sample.image.stem, taken)
+
+
+def free_name(wanted: str, taken: set[str]) -> str:
+    """Return a name, with a number added where it is taken; from now on it is.
+
+    Args:
+        wanted: the name.
+        taken: those before, case-folded: some file systems do not tell a.png from A.png.
+    """
+    name, number = wanted, 1
+    while name.casefold() in taken:
+        number += 1
+        name = f"{wanted}-{number}"
+    taken.add(name.casefold())
+    return name
+
+
+def is_test_key(key: str) -> bool:
+    """Tell whether a key lies in a folder `test`."""
+    return "test" in key.split("/")[:-1]
 
 
 def test_keys(samples: Sequence[Sample]) -> frozenset[str]:
@@ -128,7 +141,7 @@ def test_keys(samples: Sequence[Sample]) -> frozenset[str]:
 
     Those that lie in a folder `test`, as readers of all formats have it.
     """
-    found = frozenset(s.key for s in samples if s.key.startswith("test/") or "/test/" in s.key)
+    found = frozenset(sample.key for sample in samples if is_test_key(sample.key))
     return found if len(found) < len(samples) else frozenset()
 
 

@@ -50,8 +50,7 @@ def read_rule(path: Path) -> Rule:
         ValueError: no such file, an unknown method or option, a value of another type; names the
             file and the key.
     """
-    found = path if path.is_file() else configs.find("fusion", str(path))
-    raw = read_mapping(found, "a fusion config")
+    found, raw = _read(path)
     raw.pop("labels", None)
     try:
         return parse_rule(raw, "")
@@ -65,14 +64,19 @@ def read_labels(path: Path) -> LabelSpace | None:
     Raises:
         ValueError: no such file, or its key `labels` is no label space.
     """
-    found = path if path.is_file() else configs.find("fusion", str(path))
-    record = read_mapping(found, "a fusion config").get("labels")
+    found, raw = _read(path)
+    record = raw.get("labels")
     if record is None:
         return None
     try:
         return LabelSpace.of_record(record)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{found}: 'labels': expected a label space, found {error}") from None
+
+
+def _read(path: Path) -> tuple[Path, dict[str, Any]]:
+    found = path if path.is_file() else configs.find("fusion", str(path))
+    return found, read_mapping(found, "a fusion config")
 
 
 def check_names(rule: Rule, sources: Sequence[str], config: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,8 +146,10 @@ def copy_inputs(command: Command, inputs: Path, work: Path) -> None:
 
 def run(*words: object) -> None:
     """Run a command in this process; it has to succeed."""
+    unheard = io.StringIO()
     try:
-        main([str(word) for word in words])
+        with redirect_stdout(unheard), redirect_stderr(unheard):
+            main([str(word) for word in words])
     except SystemExit as ended:
         if ended.code:
             raise RuntimeError(f"{words}: exit code {ended.code}") from None

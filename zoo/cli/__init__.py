@@ -32,11 +32,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(rest)
     except SystemExit as ended:
-        how = {INTERRUPTED: "interrupted", TERMINATED: "told to end"}
-        if ended.code in how:
-            typer.echo(
-                f"zoo: {how[int(ended.code)]}: the same command goes on, or starts again", err=True
-            )
+        if isinstance(ended.code, int) and (how := _STOPPED.get(ended.code)):
+            typer.echo(f"zoo: {how}: the same command goes on, or starts again", err=True)
         raise
     except Exception as error:
         fault = describe_fault(error)

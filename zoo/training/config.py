@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from converters.types import LabelSpace
-from zoo.config import Labels, StrictModel, usual_labels
+from zoo.config import Labels, StrictModel, default_labels
 from zoo.data.windows import Windows
 from zoo.machine.devices import Precision
 from zoo.training.optim import OptimConfig
@@ -140,7 +140,7 @@ class TrainerConfig(StrictModel):
         requeue: let Lightning put a Slurm job back into the queue when its time is over.
     """
 
-    labels: Labels = Field(default_factory=usual_labels)
+    labels: Labels = Field(default_factory=default_labels)
     seed: int = 0
     size: Annotated[Size, AfterValidator(check_positive)]
     epochs: int = Field(gt=0)
