@@ -203,7 +203,7 @@ def load_config(
     kind: str,
     name: str,
     changes: Sequence[str] = (),
-    labels: LabelSpace | None = None,
+    data: DataSource | None = None,
 ) -> Model:
     """Read a config by shipped name or file, apply changes, and check it.
 
@@ -212,7 +212,7 @@ def load_config(
         kind: folder below `configs`, such as `smp`.
         name: shipped name or path of a YAML file.
         changes: `key.sub=value` texts, later ones win.
-        labels: the label space of a config that names none.
+        data: the `DataSource` that gives what a config of a run leaves open.
 
     Raises:
         ValueError: no such config, not YAML, or for each bad key one line with its path.
@@ -222,8 +222,10 @@ def load_config(
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
     changed = apply_changes(raw, changes)
-    if labels is not None and changed.get("labels") is None:
-        changed["labels"] = labels
+    if data is not None and changed.get("labels") is None:
+        changed["labels"] = data.classes
+    if data is not None and "in_channels" in model.model_fields and "in_channels" not in changed:
+        changed["in_channels"] = 3 if data.is_colored else 1
     return check_config(model, changed, str(path))
 
 
@@ -340,12 +342,14 @@ def load_run_config(
     changes: Sequence[str],
     data: DataSource | None,
 ) -> AnyRunConfig:
-    """Read the config of a run on a data set, whose classes it takes where it names none.
+    """Read the config of a run on a data set; the data say what it leaves open.
+
+    These are the classes (`labels`), and whether images are shown in colour (`in_channels`).
 
     Raises:
         ValueError: as `load_config`, or it names other classes than the user asks for.
     """
-    config = load_config(model, family, name, changes, data.classes if data else None)
+    config = load_config(model, family, name, changes, data)
     if data and data.chosen and config.labels != data.chosen:
         raise ValueError(
             f"--labels: expected the classes of the config's key 'labels', '{config.labels.name}', "

@@ -11,11 +11,15 @@ from pathlib import Path
 import configs
 import converters
 from converters.edits.edits import Edits
+from converters.files.images import has_colors, read_pixels
 from converters.files.provenance import require_provenance
 from converters.splits.grouping import known_groups, with_groups
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.progress import note
+
+# How many images are looked at for colours.
+_LOOKED_AT = 12
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class DataSource:
     chosen: LabelSpace | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     skips_broken: bool = False
+    # Subset -> the classes that it was last read with, and its samples.
+    _last: dict[str, tuple[LabelSpace, list[Sample]]] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def open(
@@ -114,6 +122,9 @@ class DataSource:
 
     def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
         """Read and correct a subset's samples, sorted by key; as `converters.read`."""
+        before = self._last.get(subset)
+        if before is not None and before[0] == labels:
+            return list(before[1])
         found = converters.read(
             self.path,
             format=self.format,
@@ -123,7 +134,9 @@ class DataSource:
             note=note,
             skips_broken=self.skips_broken,
         )
-        return with_groups(found, self.groups) if self.groups else found
+        samples = with_groups(found, self.groups) if self.groups else found
+        self._last[subset] = labels, samples
+        return list(samples)
 
     def annotated(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that have truth, by key.
@@ -151,6 +164,13 @@ class DataSource:
         crop = config.get("crop") if isinstance(config, dict) else None
         found = crop.get("around") if isinstance(crop, dict) else None
         return tuple(map(str, found)) if isinstance(found, list) else ()
+
+    @cached_property
+    def is_colored(self) -> bool:
+        """Whether any of a dozen training images, spread over the data set, has colours."""
+        samples = self.read(self.classes)
+        step = max(len(samples) // _LOOKED_AT, 1)
+        return any(has_colors(read_pixels(s, grey=False)) for s in samples[::step][:_LOOKED_AT])
 
     def left_out(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that the corrections exclude, by key; nothing is read without any."""

@@ -20,6 +20,9 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 # An image that is written anew keeps its suffix where that is a lossless format.
 _LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 
+# A pixel whose channels differ by no more is grey; an image with a smaller share of others, too.
+_GREY_BELOW, _COLORED_SHARE = 16, 0.01
+
 Pixels = npt.NDArray[np.uint8]
 Enlarge = Callable[[Pixels, tuple[int, int]], Pixels]
 """Takes pixels (h, w) or (h, w, 3) and the wanted (height, width); gives them at that size."""
@@ -155,6 +158,15 @@ def decode_image(content: bytes, way: int) -> Pixels:
     if pixels is None:
         raise ValueError("expected an image, found a file that is none")
     return cast("Pixels", pixels)
+
+
+def has_colors(pixels: Pixels) -> bool:
+    """Tell whether pixels, uint8 (H, W, 3), are of more than one hue of grey.
+
+    Radiographs are often stored in three channels, and JPEG changes each a little: one pixel in a
+    hundred must differ between its channels by more than 16 of 255.
+    """
+    return float(np.mean(np.ptp(pixels, axis=2) > _GREY_BELOW)) > _COLORED_SHARE
 
 
 def image_suffix(sample: Sample) -> str:

@@ -37,7 +37,9 @@ class NetworkFamily(ABC):
 
     @abstractmethod
     def build(self, config: Any, classes: int) -> nn.Module:
-        """Return a network to train, of images, float (N, 1, h, w).
+        """Return a network to train, of images, float (N, c, h, w).
+
+        Their channels c are the config's `in_channels`.
 
         Raises:
             ValueError: dimensions that do not go together, or weights that cannot be had.
@@ -85,7 +87,8 @@ class NetworkFamily(ABC):
 
     def open_items(self, config: Any, job: TrainJob) -> tuple[Items, Items]:
         """Return what to learn from and what to score on."""
-        return SampleItems(job.train, job.labels), SampleItems(job.val, job.labels)
+        train, val = (SampleItems(s, job.labels, config.in_channels) for s in (job.train, job.val))
+        return train, val
 
     def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
         """Return what is done to the images that are learned from."""
@@ -130,5 +133,5 @@ class NetworkFamily(ABC):
         network = self.rebuild(run, config, len(labels))
         checkpoints.load_weights(network, checkpoints.find_weights(run))
         place(network, plan.setting.device).eval()
-        frames = read_frames(samples, plan.size_hw)
+        frames = read_frames(samples, plan.size_hw, config.in_channels)
         yield from self.predict_frames(network, frames, labels, plan.setting)

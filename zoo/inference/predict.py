@@ -16,12 +16,18 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms.v2.functional import adjust_contrast, adjust_gamma
 
-from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.types import Prediction, soft_mask
 from zoo.contract import DivergedError
 from zoo.data.batches import normalize
-from zoo.data.reading import READERS, NetworkInput, read_ahead, resize_image
+from zoo.data.reading import (
+    READERS,
+    NetworkInput,
+    channels_first,
+    read_ahead,
+    read_image,
+    resize_image,
+)
 from zoo.inference.sliding_window import Size, blend, window_corners
 from zoo.machine.devices import Precision, autocast
 from zoo.tta import PLAIN, Variant, parse_variants
@@ -101,7 +107,7 @@ def probabilities(network: nn.Module, images: torch.Tensor, setting: Setting) ->
 
     Args:
         network: in evaluation mode, on the setting's device; gives logits per class.
-        images: uint8 (N, 1, h, w), on the setting's device.
+        images: uint8 (N, 1 or 3, h, w), on the setting's device.
         setting: how to compute.
     """
     return _with_flag(network, images, setting)[0]
@@ -163,7 +169,7 @@ def _logits(network: nn.Module, values: torch.Tensor, setting: Setting) -> torch
     if setting.window is None:
         return compute(values)
     # Augmentation, too, leaves black where an image ends.
-    black = float(normalize(torch.zeros(())))
+    black = normalize(values.new_zeros(values.shape[1], 1, 1))
     return blend(compute, values, setting.window, setting.overlap, setting.batch, black)
 
 
@@ -210,18 +216,22 @@ def to_prediction(
 
 
 def read_frames(
-    samples: Iterable[Sample], size_hw: Size | None, readers: int = READERS
+    samples: Iterable[Sample],
+    size_hw: Size | None,
+    channels: int = 1,
+    readers: int = READERS,
 ) -> Iterator[NetworkInput]:
     """Yield samples' images, in order, read by threads a few ahead of their use.
 
     Args:
         samples: whose images.
         size_hw: what they are stretched to; None leaves each at its own size.
+        channels: 1 shows them in grey, 3 in colour.
         readers: how many threads.
     """
 
     def read(sample: Sample) -> NetworkInput:
-        image = resize_image(read_pixels(sample), size_hw or sample.size_hw)
+        image = resize_image(read_image(sample, channels), size_hw or sample.size_hw)
         return NetworkInput(sample.key, sample.size_hw, image)
 
     return read_ahead(read, samples, readers)
@@ -243,7 +253,7 @@ def predict_planes(
     for size, run in groupby(frames, lambda frame: frame.image.shape):
         count = _images_at_a_time((size[0], size[1]), setting)
         while part := list(islice(run, count)):
-            images = torch.from_numpy(np.stack([frame.image for frame in part]))[:, None]
+            images = torch.stack([channels_first(frame.image) for frame in part])
             if setting.device.type == "cuda":
                 images = images.pin_memory()
             images = images.to(setting.device, non_blocking=True)

@@ -108,6 +108,8 @@ class TrainerConfig(StrictModel):
         seed: of weights, order, and augmentation.
         size: height and width that images are stretched to, in pixels; where the network sees whole
             images, multiples of 32.
+        in_channels: 1 shows images in grey, 3 in red, green and blue; `zoo train` looks at the data
+            set's images where a config does not say it.
         epochs: passes over the training samples.
         batch: images in a step, on each device.
         accumulate: steps whose gradients are added before the weights move.
@@ -143,6 +145,7 @@ class TrainerConfig(StrictModel):
     labels: Labels = Field(default_factory=default_labels)
     seed: int = 0
     size: Annotated[Size, AfterValidator(check_positive)]
+    in_channels: Literal[1, 3] = 1
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)

@@ -246,23 +246,27 @@ def open_split(root: Path, name: str) -> Rows:
         raise ValueError(f"{root}: expected whole files of rows, found: {error}") from None
 
 
-def decode_row(row: Mapping[str, Any], classes: int = CLASSES_PER_MASK) -> tuple[str, Mask, Mask]:
+def decode_row(
+    row: Mapping[str, Any], classes: int = CLASSES_PER_MASK, channels: int = 1
+) -> tuple[str, Mask, Mask]:
     """Decode a row of `open_split`.
 
     Args:
         row: of our own making.
         classes: in its masks.
+        channels: of the image: 1 is grey, 3 are red, green and blue.
 
     Returns:
-        The key; the image, uint8 (H, W), grey; the bit-packed mask, uint8 (H, W, 4) or a multiple
-        of it, of which `converters.masks.unpack` takes the first C bits.
+        The key; the image, uint8 (H, W) or (H, W, 3); the bit-packed mask, uint8
+        (H, W, 4) or a multiple of it, of which `converters.masks.unpack` takes the first C bits.
 
     Raises:
         ValueError: bytes that are not an image, or a mask of another size or with other classes.
     """
     try:
-        image = decode_image(row["image"]["bytes"] or b"", cv2.IMREAD_GRAYSCALE)
-        height, width = image.shape
+        way = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+        image = decode_image(row["image"]["bytes"] or b"", way)
+        height, width = image.shape[:2]
         return str(row["key"]), image, decode_masks(row, classes, (height, width))
     except ValueError as error:
         raise ValueError(f"{row['key']}: {error}") from None

@@ -65,6 +65,15 @@ def test_a_bone_of_one_pixel(build: Make, draw: Make, name: str) -> None:
 
 
 @every
+def test_colours_are_seen(build: Make, draw: Make, name: str) -> None:
+    shown = draw()
+    images = shown.images.repeat(1, 3, 1, 1).requires_grad_()
+    build(name, in_channels=3).train().loss(images, shown.masks, shown.classes).backward()
+    assert images.grad is not None
+    assert not torch.allclose(images.grad[:, 0], images.grad[:, 1], atol=0)
+
+
+@every
 @pytest.mark.learns
 def test_two_images_are_learned_by_heart(
     learn: Make, find: Make, finders: Any, pixels: Make, iou: Make, name: str, exceeds: Make

@@ -193,6 +193,21 @@ def test_every_config_computes_the_same_with_gradient_checkpointing(
 
 
 @every
+def test_every_config_sees_colours(
+    family: SemanticFamily, name: str, load: Callable[..., Any]
+) -> None:
+    config = load(family, name, in_channels=3)
+    images = torch.randn(2, 3, *config.input_size, requires_grad=True)
+    network = family.build(config, 3).eval()
+    network(images).square().mean().backward()
+    assert images.grad is not None
+    reached = images.grad.abs().sum((0, 2, 3))
+    assert (reached > 0).all()
+    # Not their sum: the channels are told apart.
+    assert not torch.allclose(images.grad[:, 0], images.grad[:, 1], atol=0)
+
+
+@every
 def test_every_config_says_what_was_reported(family: SemanticFamily, name: str) -> None:
     text = configs.find(family.name, name).read_text("utf-8")
     assert name in ("demo", "laptop") or read_reported(text) is not None

@@ -28,7 +28,7 @@ ARCHITECTURE = "network.json"
 
 
 class Mask2Former(InstanceNetwork):
-    """A Mask2Former on grey images; its masks have a quarter of the input's height and width."""
+    """A Mask2Former; its masks have a quarter of the input's height and width."""
 
     def __init__(
         self, network: Mask2FormerForUniversalSegmentation, floor: float, once: bool
@@ -45,7 +45,7 @@ class Mask2Former(InstanceNetwork):
         return encoder
 
     def forward(self, images: torch.Tensor) -> Any:
-        """Return transformers' outputs for images, float (N, 1, h, w).
+        """Return transformers' outputs for images, float (N, c, h, w).
 
         They are of all the decoder's layers: logits of classes (N, Q, C + 1), the last one of no
         object, and of masks (N, Q, h / 4, w / 4).
@@ -58,7 +58,7 @@ class Mask2Former(InstanceNetwork):
         """Return the weighted sum of the losses of all layers.
 
         Args:
-            images: float (N, 1, h, w), normalised.
+            images: float (N, c, h, w), normalised.
             masks: bool (N, P, h, w); an object without pixels is not in the image.
             classes: the objects' classes, int64 (P,).
         """
@@ -98,7 +98,7 @@ class Mask2Former(InstanceNetwork):
         """Return each image's instances, of classes that occur once the best one.
 
         Args:
-            images: float (N, 1, h, w), normalised; the network is in evaluation mode.
+            images: float (N, c, h, w), normalised; the network is in evaluation mode.
         """
         outputs = self(images)
         masks = outputs.masks_queries_logits.float()

@@ -24,8 +24,8 @@ _WINDOWED = ("maxvit", "maxxvit", "coatnet")
 class SmpConfig(SemanticConfig):
     """A network of segmentation-models-pytorch.
 
-    The grey image is the only channel: pretrained kernels of the first convolution are summed over
-    colours, which is the same as to show the image three times.
+    Of a grey image, pretrained kernels of the first convolution are summed over colours, which is
+    the same as to show the image three times.
 
     Four weights in `deep_supervision` let `unetplusplus` give four outputs while it learns.
 

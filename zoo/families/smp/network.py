@@ -53,7 +53,7 @@ class DeepUnetPlusPlus(smp.UnetPlusPlus):
         self.auxiliary_heads = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _ in self._nodes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return logits (N, C, h, w) of images (N, 1, h, w); several while learning."""
+        """Return logits (N, C, h, w) of images (N, c, h, w); several while learning."""
         if not self.training:
             finest: torch.Tensor = super().forward(images)
             return finest
@@ -85,12 +85,13 @@ def _create_from_file(config: SmpConfig, classes: int, path: Path) -> Any:
         return _create(config, classes, str(path), pretrained_cfg_overlay=overlay)
     network = _create(config, classes, None, channels=3)
     checkpoints.load_weights(network.encoder, path)
-    network.encoder.set_in_channels(1, pretrained=True)
+    if config.in_channels == 1:
+        network.encoder.set_in_channels(1, pretrained=True)
     return network
 
 
 def _create(
-    config: SmpConfig, classes: int, weights: str | None, channels: int = 1, **further: Any
+    config: SmpConfig, classes: int, weights: str | None, channels: int = 0, **further: Any
 ) -> Any:
     # timm's encoders carry the name of their weights in their own name.
     given = True if weights is not None and config.encoder.startswith("tu-") else weights
@@ -100,7 +101,7 @@ def _create(
             return (DeepUnetPlusPlus if is_deep else ARCHITECTURES[config.architecture])(
                 encoder_name=config.encoder,
                 encoder_weights=given,
-                in_channels=channels,
+                in_channels=channels or config.in_channels,
                 classes=classes,
                 **config.options,
                 **config.encoder_options,

@@ -1,4 +1,4 @@
-"""FCN and DeepLabV3 as torchvision has them, on grey images."""
+"""FCN and DeepLabV3 as torchvision has them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PARTS = {"backbone": "encoder", "classifier": "decoder", "aux_classifier": "aux
 
 
 class TorchvisionNet(nn.Module):
-    """A network of torchvision on grey images; its logits have an eighth of the input's height.
+    """A network of torchvision; its logits have an eighth of the input's height.
 
     Torchvision enlarges the logits inside of the network; here that is left to the loss and to
     prediction, which do it the same way, once.
@@ -35,7 +35,7 @@ class TorchvisionNet(nn.Module):
         self.auxiliary_head = network.aux_classifier
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return logits (N, C, h / 8, w / 8) of images, float (N, 1, h, w).
+        """Return logits (N, C, h / 8, w / 8) of images, float (N, c, h, w).
 
         While learning, and where there is an auxiliary head: the logits and the head's.
         """
@@ -54,16 +54,16 @@ def build_network(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
     """
     given = config.pretrained
     if given is None:
-        return _make_grey(_create(config, classes), is_trained=False)
+        return _fit_channels(_create(config, classes), config, is_trained=False)
     if given.endswith(".safetensors"):
         network = _create(config, classes)
         if not reads_colours(Path(given)):
-            _make_grey(network, is_trained=False)
+            _fit_channels(network, config, is_trained=False)
         checkpoints.load_weights(network.encoder, Path(given))
-        return _make_grey(network, is_trained=True)
+        return _fit_channels(network, config, is_trained=True)
     network = _create(config, classes)
     _take(network, _fetch(config, given))
-    return _make_grey(network, is_trained=True)
+    return _fit_channels(network, config, is_trained=True)
 
 
 def _create(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
@@ -77,13 +77,17 @@ def _create(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
     return TorchvisionNet(network)
 
 
-def _make_grey(network: TorchvisionNet, is_trained: bool) -> TorchvisionNet:
-    """Let the first convolution read one channel.
+def _fit_channels(
+    network: TorchvisionNet, config: TorchvisionConfig, is_trained: bool
+) -> TorchvisionNet:
+    """Let the first convolution read one channel, where images are grey.
 
     Trained kernels are summed over colours: the same as to show the grey image three times. Random
     ones are drawn for any number of channels alike, so one of them serves.
     """
     first = next(m for m in network.encoder.modules() if isinstance(m, nn.Conv2d))
+    if first.in_channels == config.in_channels:
+        return network
     with torch.no_grad():
         weight = first.weight.sum(1, keepdim=True) if is_trained else first.weight[:, :1].clone()
     first.in_channels, first.weight = 1, nn.Parameter(weight)
