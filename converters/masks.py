@@ -159,6 +159,74 @@ def rasterize_labels(
     return masks
 
 
+def class_masks(
+    instances: Iterable[Instance],
+    size_hw: tuple[int, int],
+    labels: LabelSpace,
+    with_background: bool = True,
+) -> dict[str, CropMask]:
+    """Return one mask per class that occurs, as the label space has pixels.
+
+    Where classes may share pixels these are the masks of `rasterize_labels`. Where a pixel has one
+    label, objects are painted one over the other, and the class of the background has the pixels
+    that are left.
+
+    Args:
+        instances: of classes of the label space.
+        size_hw: the image's height and width.
+        labels: the classes.
+        with_background: give the background its pixels, where it is a class; files of annotations
+            hold objects only.
+    """
+    if labels.exclusive is None:
+        return rasterize_labels(instances, size_hw)
+    drawn = [(labels.index[one.label], rasterize(one.geometry, size_hw)) for one in instances]
+    return paint(drawn, size_hw, labels, with_background)
+
+
+def paint(
+    drawn: Iterable[tuple[int, CropMask]],
+    size_hw: tuple[int, int],
+    labels: LabelSpace,
+    with_background: bool = True,
+) -> dict[str, CropMask]:
+    """Return one mask per class of masks that are painted one over the other.
+
+    Args:
+        drawn: class number and mask of each object, as annotated.
+        size_hw: the image's height and width.
+        labels: the classes, of which a pixel has one.
+        with_background: as for `class_masks`.
+    """
+    ordered = list(drawn)
+    if labels.exclusive == "large_first":
+        ordered.sort(key=lambda pair: -pair[1].area)
+    elif labels.exclusive == "by_class":
+        ordered.sort(key=lambda pair: pair[0])
+    plane = np.zeros(size_hw, np.uint16)
+    for number, mask in ordered:
+        height, width = mask.pixels.shape
+        part = plane[mask.y : mask.y + height, mask.x : mask.x + width]
+        part[mask.pixels > 0] = number + 1
+    return split_plane(plane, labels, with_background)
+
+
+def split_plane(
+    plane: npt.NDArray[np.uint16], labels: LabelSpace, with_background: bool = True
+) -> dict[str, CropMask]:
+    """Return the masks of the classes that a plane of numbers has, in the label space's order.
+
+    Args:
+        plane: uint16 (H, W); 0 is none, n + 1 is class n.
+        labels: the classes.
+        with_background: give pixels of none to the background, where it is a class.
+    """
+    if with_background and labels.background is not None:
+        plane = np.where(plane == 0, np.uint16(labels.index[labels.background] + 1), plane)
+    found = np.flatnonzero(np.bincount(plane.ravel(), minlength=1))
+    return {labels.names[n - 1]: crop(plane == n) for n in found.tolist() if n}
+
+
 def union(a: CropMask, b: CropMask) -> CropMask:
     """Return the pixels of either mask."""
     box = union_box((a, b))

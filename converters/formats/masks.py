@@ -57,7 +57,7 @@ from converters.formats.mask_pixels import MaskPixels
 from converters.formats.masks_reading import MasksReader, mask_file
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, joined_objects, measure
-from converters.masks import CropMask, rasterize_labels, share_pixels
+from converters.masks import CropMask, class_masks, share_pixels
 from converters.types import LabelSpace, Sample
 
 _LOST = frozenset({"objects", "subpixels"})
@@ -113,7 +113,7 @@ def _folders(samples: Sequence[Sample], target: WriteTarget) -> dict[str, tuple[
 
 def _overlaps(labels: LabelSpace, sample: Sample) -> set[tuple[str, str]]:
     check_labels(sample, labels)
-    masks = rasterize_labels(sample.instances, sample.size_hw)
+    masks = class_masks(sample.instances, sample.size_hw, labels, with_background=False)
     pairs = combinations(sorted(masks), 2)
     return {(a, b) for a, b in pairs if share_pixels(masks[a], masks[b])}
 
@@ -122,7 +122,7 @@ def _write_sample(
     folder: Path, layout: MaskLayout, put: PutImage, sample: Sample
 ) -> tuple[list[str], ConversionLoss]:
     check_labels(sample, layout.labels)
-    drawn = rasterize_labels(sample.instances, sample.size_hw)
+    drawn = class_masks(sample.instances, sample.size_hw, layout.labels, with_background=False)
     masks = {name: mask for name, mask in drawn.items() if mask.area}
     for place, png in layout.files(masks, sample.size_hw).items():
         path = mask_file(folder, place, sample.key)
@@ -140,7 +140,7 @@ def _loss(layout: MaskLayout, sample: Sample, masks: Mapping[str, CropMask]) -> 
     painted = layout.paint("", masks, sample.size_hw)
     if cv2.countNonZero(painted) == sum(mask.area for mask in masks.values()):
         return joined
-    measured = measure(sample, layout.masks("", MaskPixels(painted)))
+    measured = measure(sample, layout.masks("", MaskPixels(painted)), layout.labels)
     return replace(measured, objects=joined.objects, masks=joined.masks)
 
 

@@ -14,7 +14,7 @@ import shapely
 from converters.files.images import Pixels
 from converters.formats.hf.dataset import decode_row
 from converters.formats.hf.rows import mask_columns
-from converters.masks import rasterize_labels
+from converters.masks import class_masks, paint
 from converters.types import ImageFile, LabelSpace, Sample
 from zoo.data.bits import BitMask
 from zoo.data.reading import read_image
@@ -85,7 +85,7 @@ class SampleItems:
 
     def __getitem__(self, index: int) -> Item:
         sample = self._samples[index]
-        masks = rasterize_labels(sample.instances, sample.size_hw)
+        masks = class_masks(sample.instances, sample.size_hw, self._labels)
         mask = BitMask.of_masks(masks, self._labels, sample.size_hw)
         return Item(sample.key, read_image(sample, self._channels), mask)
 
@@ -98,7 +98,8 @@ class SampleItems:
         sample = self._samples[index]
         file = _file_stamp(sample.image)
         about: tuple[object, ...] = (sample.key, file, sample.size_hw, sample.frame)
-        about = (*about, self._labels.names, self._channels)
+        pixels = self._labels.names, self._labels.exclusive, self._labels.background
+        about = (*about, *pixels, self._channels)
         digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
         for instance in sample.instances:
             digest.update(instance.label.encode() + b"\0" + shapely.to_wkb(instance.geometry))
@@ -122,6 +123,7 @@ class HuggingFaceItems:
     def __init__(self, rows: Any, labels: LabelSpace, channels: int = 1) -> None:
         """Take rows; `channels` of their images, 1 or 3."""
         self._rows, self._classes, self._channels = rows, len(labels), channels
+        self._labels = labels
         self._bytes = -(-len(labels) // 8)
 
     def __len__(self) -> int:
@@ -129,13 +131,19 @@ class HuggingFaceItems:
 
     def __getitem__(self, index: int) -> Item:
         key, image, packed = decode_row(self._rows[index], self._classes, self._channels)
-        return Item(key, image, BitMask.of_packed(packed[..., : self._bytes]))
+        mask = BitMask.of_packed(packed[..., : self._bytes])
+        if self._labels.exclusive:
+            # Files hold objects only, and those of others may overlap.
+            painted = paint(mask.crops(), mask.size_hw, self._labels)
+            mask = BitMask.of_masks(painted, self._labels, mask.size_hw)
+        return Item(key, image, mask)
 
     def stamp(self, index: int) -> bytes:
         """Return a digest of the row's bytes."""
         row = self._rows[index]
-        about = f"{row['key']}\0{self._bytes}\0{self._channels}\0".encode()
-        digest = hashlib.blake2b(about, digest_size=16)
+        about = f"{row['key']}\0{self._bytes}\0{self._channels}\0"
+        about += f"{self._labels.exclusive}\0{self._labels.background}\0"
+        digest = hashlib.blake2b(about.encode(), digest_size=16)
         for part in ("image", *mask_columns(self._classes)):
             digest.update(hashlib.blake2b(row[part]["bytes"]).digest())
         return digest.digest()

@@ -28,6 +28,7 @@ from zoo.data.reading import (
     read_image,
     resize_image,
 )
+from zoo.inference.activation import Activation, activate
 from zoo.inference.sliding_window import Size, blend, window_corners
 from zoo.machine.devices import Precision, autocast
 from zoo.tta import PLAIN, Variant, parse_variants
@@ -51,6 +52,7 @@ class Setting:
         overlap: how much of a window's side the next one repeats.
         average: what is averaged over the forms. Windows are blended as logits in any case.
         stride: of which number the sides of a scaled whole image are multiples.
+        activation: what makes probabilities of logits.
 
     Raises:
         ValueError: an unknown test-time augmentation, no images at a time, or a bad overlap.
@@ -64,6 +66,7 @@ class Setting:
     overlap: float = 0.5
     average: Average = "probabilities"
     stride: int = 1
+    activation: Activation = "sigmoid"
 
     def __post_init__(self) -> None:
         parse_variants(self.tta)
@@ -126,13 +129,16 @@ def _with_flag(
     with torch.inference_mode(), _tuned_kernels(setting.device):
         plain = logits_of(PLAIN)
         total = plain.new_zeros((len(images), plain.shape[1], *size), dtype=torch.float32)
-        _add(total, plain, PLAIN, setting.average)
+        _add(total, plain, PLAIN, setting)
         del plain
         for variant in setting.variants:
-            _add(total, logits_of(variant), variant, setting.average)
+            _add(total, logits_of(variant), variant, setting)
         count = 1 + len(setting.variants)
         if setting.average == "logits":
-            total.div_(count).sigmoid_().mul_(255)
+            total.div_(count)
+            is_sigmoid = setting.activation == "sigmoid"
+            total = total.sigmoid_() if is_sigmoid else activate(total, setting.activation)
+            total.mul_(255)
         else:
             total.mul_(255 / count)
         # NaN stays NaN in a sum, and would become any byte.
@@ -173,12 +179,17 @@ def _logits(network: nn.Module, values: torch.Tensor, setting: Setting) -> torch
     return blend(compute, values, setting.window, setting.overlap, setting.batch, black)
 
 
-def _add(total: torch.Tensor, logits: torch.Tensor, variant: Variant, average: Average) -> None:
-    """Add what one form gave, (N, C, h', w'), to the sum, (N, C, h, w), a few classes at a time."""
-    for classes in class_chunks(total.shape[1], total.shape[-2:]):
+def _add(total: torch.Tensor, logits: torch.Tensor, variant: Variant, setting: Setting) -> None:
+    """Add what one form gave, (N, C, h', w'), to the sum, (N, C, h, w), a few classes at a time.
+
+    Where a softmax compares them it is all of them.
+    """
+    is_logit = setting.average == "logits"
+    few = class_chunks(total.shape[1], total.shape[-2:])
+    for classes in few if is_logit or setting.activation == "sigmoid" else [slice(None)]:
         part = _mirror(logits[:, classes].float(), variant)
         part = enlarge(part, total.shape[-2:])
-        total[:, classes] += part if average == "logits" else part.sigmoid()
+        total[:, classes] += part if is_logit else activate(part, setting.activation)
 
 
 @contextmanager

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 from converters.files.atomic import claim
 from converters.files.provenance import environment
+from converters.masks import EMPTY, encode_rle
 from converters.types import LabelSpace
+from fusion.binary import binary_masks
 from fusion.rules.flagged import flags_of
 from fusion.rules.refine import drop_uncertain
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.submission import RleRow, encode
+from fusion.sources.submission import RleRow
 from fusion.types import Prediction, Rule
 from zoo.machine.cluster import check_place, map_anywhere
 from zoo.progress import Report
@@ -133,7 +135,9 @@ def fuse_to_rows(
             drop_uncertain(prediction, floor, labels.once) if floor else (prediction, ())
         )
         left_out.update(dropped)
-        rows.extend(encode(kept, name, classes, labels.once))
+        masks = binary_masks(kept, labels)
+        size_hw = kept.size_hw
+        rows += [RleRow(name, n, encode_rle(masks.get(n, EMPTY), size_hw)) for n in classes]
         flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept, labels)]
     return CodedChunk(tuple(rows), dict(left_out), tuple(flags))
 

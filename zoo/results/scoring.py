@@ -8,10 +8,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from converters.masks import CropMask, rasterize_labels
+from converters.masks import CropMask, class_masks
 from converters.parallel import map_ordered
 from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
+from fusion.binary import binary_masks
 from fusion.metrics.measures import FAST, measure_image
 from fusion.metrics.scores import ImageScore, Scores, score_image
 from fusion.metrics.summary import POSTURES
@@ -22,9 +23,9 @@ from zoo.results.truth import DataSetTruth, ImageBatch, batches, check_frames, o
 from zoo.source import DataSource
 
 
-def truth_masks(sample: Sample) -> dict[str, CropMask]:
-    """Return a sample's true masks, one a label."""
-    return rasterize_labels(sample.instances, sample.size_hw)
+def truth_masks(sample: Sample, labels: LabelSpace) -> dict[str, CropMask]:
+    """Return a sample's true masks, one a label that occurs."""
+    return class_masks(sample.instances, sample.size_hw, labels)
 
 
 def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
@@ -36,15 +37,10 @@ def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
     check_frames(store.manifest.images, samples)
 
 
-def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
-    """Return the masks that a submission of this prediction would hold."""
-    return {name: prediction.binary(name, once=labels.once) for name in labels.names}
-
-
 def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:
     """Score one image's prediction."""
     found = binary_masks(prediction, labels)
-    return score_image(prediction.key, found, truth_masks(sample), labels)
+    return score_image(prediction.key, found, truth_masks(sample, labels), labels)
 
 
 def evaluate(
@@ -121,7 +117,7 @@ def measure_masks(
         spoken: those that the source speaks of.
         measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
     """
-    truth = {name: m for name, m in truth_masks(sample).items() if name in spoken.index}
+    truth = {name: m for name, m in truth_masks(sample, labels).items() if name in spoken.index}
     score = measure_image(
         sample.key,
         masks,

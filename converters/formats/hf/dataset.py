@@ -61,7 +61,7 @@ from converters.formats.hf.splits import find_splits, missing_files
 from converters.formats.mask_layouts import encode_mask
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, joined_objects
-from converters.masks import Mask, pack, rasterize_labels, unpack
+from converters.masks import Mask, class_masks, pack, unpack
 from converters.types import LabelSpace, Sample
 
 _LOST = frozenset({"objects", "subpixels"})
@@ -127,7 +127,7 @@ def _new_files(target: WriteTarget, split: str, rows: int) -> list[Path]:
 
 def _row(labels: LabelSpace, enlarge: Enlarge, sample: Sample) -> dict[str, Any]:
     check_labels(sample, labels)
-    masks = rasterize_labels(sample.instances, sample.size_hw)
+    masks = class_masks(sample.instances, sample.size_hw, labels, with_background=False)
     packed = pack(masks, labels, sample.size_hw)
     names = mask_columns(len(labels))
     pngs = {n: encode_mask(packed[..., 4 * i : 4 * i + 4]) for i, n in enumerate(names)}
