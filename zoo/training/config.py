@@ -108,13 +108,13 @@ class TrainerConfig(StrictModel):
         seed: of weights, order, and augmentation.
         size: height and width that images are stretched to, in pixels; where the network sees whole
             images, multiples of 32.
-        in_channels: 1 shows images in grey, 3 in red, green and blue; `zoo train` looks at the data
-            set's images where a config does not say it.
         epochs: passes over the training samples.
         batch: images in a step, on each device.
         accumulate: steps whose gradients are added before the weights move.
         gradient_checkpointing: compute blocks of the network anew for the gradient instead of
             keeping what they computed: about a third more time, a fraction of the memory.
+        in_channels: 1 shows images in grey, 3 in red, green and blue; `zoo train` looks at the data
+            set's images where a config does not say it.
         optim: optimizer and learning rate.
         augment: albumentations' transforms and ours: `{name: HorizontalFlip, p: 0.5}`, in order.
         clip: highest norm of the gradient; 0 does not clip.
@@ -145,11 +145,11 @@ class TrainerConfig(StrictModel):
     labels: Labels = Field(default_factory=default_labels)
     seed: int = 0
     size: Annotated[Size, AfterValidator(check_positive)]
-    in_channels: Literal[1, 3] = 1
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)
     gradient_checkpointing: bool = False
+    in_channels: Literal[1, 3] = 1
     optim: OptimConfig = OptimConfig()
     augment: tuple[dict[str, Any], ...] = ()
     clip: float = Field(default=0.0, ge=0)

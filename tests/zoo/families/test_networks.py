@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -134,7 +135,11 @@ def read(family: SemanticFamily, name: str) -> dict[str, Any]:
 def load(toys: Any) -> Callable[..., Any]:
     def load(family: SemanticFamily, name: str, **changes: Any) -> Any:
         raw = read(family, name)
-        small = {**SMALL, **shrink(family.name, raw), "labels": str(toys.labels_file)}
+        # Of what has one label a pixel, the toys are painted.
+        labels: Any = str(toys.labels_file)
+        if raw.get("labels") == "waste":
+            labels = replace(toys.labels, exclusive="large_first").record()
+        small = {**SMALL, **shrink(family.name, raw), "labels": labels}
         return check_config(family.Config, raw | small | changes, name)
 
     return load
