@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import cached_property
@@ -41,9 +41,9 @@ class DataSource:
     chosen: LabelSpace | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     skips_broken: bool = False
-    # Subset -> the classes that it was last read with, and its samples.
-    _last: dict[str, tuple[LabelSpace, list[Sample]]] = field(
-        init=False, default_factory=dict, repr=False, compare=False
+    # What was read to look for colours, for whoever reads it next: classes, samples, notes.
+    _looked_at: list[tuple[LabelSpace, list[Sample], list[str]]] = field(
+        init=False, default_factory=list, repr=False, compare=False
     )
 
     @classmethod
@@ -122,21 +122,25 @@ class DataSource:
 
     def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
         """Read and correct a subset's samples, sorted by key; as `converters.read`."""
-        before = self._last.get(subset)
-        if before is not None and before[0] == labels:
-            return list(before[1])
+        if subset == "train" and self._looked_at:
+            known, before, notes = self._looked_at.pop()
+            if known == labels:
+                for text in notes:
+                    note(text)
+                return before
+        return self._read(labels, subset, note)
+
+    def _read(self, labels: LabelSpace, subset: str, tell: Callable[[str], None]) -> list[Sample]:
         found = converters.read(
             self.path,
             format=self.format,
             subset=subset,
             labels=labels,
             edits=self.edits,
-            note=note,
+            note=tell,
             skips_broken=self.skips_broken,
         )
-        samples = with_groups(found, self.groups) if self.groups else found
-        self._last[subset] = labels, samples
-        return list(samples)
+        return with_groups(found, self.groups) if self.groups else found
 
     def annotated(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that have truth, by key.
@@ -168,7 +172,9 @@ class DataSource:
     @cached_property
     def is_colored(self) -> bool:
         """Whether any of a dozen training images, spread over the data set, has colours."""
-        samples = self.read(self.classes)
+        notes: list[str] = []
+        samples = self._read(self.classes, "train", notes.append)
+        self._looked_at.append((self.classes, samples, notes))
         step = max(len(samples) // _LOOKED_AT, 1)
         return any(has_colors(read_pixels(s, grey=False)) for s in samples[::step][:_LOOKED_AT])
 
