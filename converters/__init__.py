@@ -182,6 +182,7 @@ def scan(
 def _read(
     data: Path, format: str | None, subset: str, labels: LabelSpace | None
 ) -> tuple[list[Sample], Problems]:
+    from converters.files.images import with_spacing
     from converters.formats.label_spaces import fullest, own_labels, relabel
 
     if subset not in SUBSETS:
@@ -201,7 +202,7 @@ def _read(
         if (other := samples.setdefault(sample.key, sample)) is not sample:
             what = f"expected one image of this key, found {other.image} and {sample.image}"
             problems.add(sample.key, what, key=sample.key, group=sample.group)
-    return [samples[key] for key in sorted(samples)], problems
+    return [with_spacing(samples[key]) for key in sorted(samples)], problems
 
 
 def _tell(problems: Problems, note: Callable[[str], None] | None) -> None:
