@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from converters.files.images import image_mode
 from converters.masks import CropMask, rasterize_labels, union_box
 from converters.parallel import map_ordered
 from converters.posture import bend_deg
-from converters.types import LabelSpace, Sample
+from converters.types import ImageFile, LabelSpace, Sample
 
 BEND_EDGES_DEG = tuple(range(0, 95, 5))
 # Text that takes more values than this is a note, not a category.
@@ -213,7 +215,7 @@ def _measure(sample: Sample, labels: LabelSpace, hand: Sequence[str]) -> _Measur
     hand_px, _ = _covered([masks[name] for name in hand if name in masks])
     return _Measured(
         size=f"{sample.size_hw[1]} x {sample.size_hw[0]}",
-        mode=image_mode(sample.image),
+        mode=_mode(sample),
         hand_px=hand_px,
         annotated_px=annotated_px,
         shared_px=shared_px,
@@ -249,6 +251,27 @@ def _common_px(masks: Mapping[str, CropMask], labels: LabelSpace) -> dict[tuple[
         both = masks[a].window(box) & masks[b].window(box) if meet else None
         common[a, b] = cv2.countNonZero(both) if both is not None else 0
     return common
+
+
+def _mode(sample: Sample) -> str:
+    """Pillow's name of the kind of pixels, or DICOM, which Pillow does not know."""
+    file = sample.image
+    try:
+        with Image.open(
+            file if isinstance(file, Path) else io.BytesIO(file.read_bytes())
+        ) as header:
+            return str(header.mode)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return "DICOM" if _is_dicom(file) else "unreadable"
+
+
+def _is_dicom(file: ImageFile) -> bool:
+    """Tell by the mark behind the preamble; what lacks it says so by its name."""
+    if not isinstance(file, Path) or not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        head = stream.read(132)
+    return head[128:] == b"DICM" or file.suffix.lower() in (".dcm", ".dicom")
 
 
 # --- all images

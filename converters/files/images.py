@@ -95,14 +95,6 @@ def _header(image: ImageFile) -> Header:
     return read_header(io.BytesIO(content), len(content))
 
 
-def image_mode(image: ImageFile) -> str:
-    """Return Pillow's name of an image's kind of pixels, or `DICOM`; else `unreadable`."""
-    try:
-        return _header(image).mode
-    except (OSError, ValueError):
-        return "unreadable"
-
-
 def turn_remedy(image: Path, said_hw: tuple[Any, ...], size_hw: tuple[int, int]) -> str:
     """Say what to do where annotations are in the pixels of an image before its EXIF tag turns it.
 

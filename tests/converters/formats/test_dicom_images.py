@@ -71,6 +71,19 @@ def test_crops_keep_the_spacing_of_the_original(samples, labels, tmp_path):
     np.testing.assert_array_equal(read_pixels(part), expected)
 
 
+def test_the_audit_and_the_description_take_them(samples, labels, tmp_path):
+    from converters.audit import audit
+    from converters.describe import describe
+
+    converters.write(samples, tmp_path / "a", format="labelme", labels=labels)
+    before = converters.read(tmp_path / "a", labels=labels)
+    findings = audit(before, [], labels)
+    make_dicom(tmp_path / "a")
+    after = converters.read(tmp_path / "a", labels=labels)
+    assert audit(after, [], labels) == findings
+    assert describe(after, labels).modes == {"DICOM": len(after)}
+
+
 def test_a_broken_file_is_one_line(samples, labels, tmp_path):
     converters.write(samples[:2], tmp_path / "a", format="yolo", labels=labels)
     make_dicom(tmp_path / "a")
