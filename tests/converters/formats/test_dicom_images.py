@@ -58,6 +58,23 @@ def test_every_format_reads_dicom_and_writes_png(first, second, samples, labels,
         assert not path.is_file() or b"SECRET" not in path.read_bytes()
 
 
+@pytest.mark.parametrize("suffix", [".dcm", ".DICOM"])
+def test_annotations_of_png_exports_belong_to_the_dicom_files(suffix, samples, labels, tmp_path):
+    for form in ("coco", "labelme", "datumaro"):
+        root = tmp_path / form
+        converters.write(samples[:1], root, format=form, labels=labels)
+        before = converters.read(root, labels=labels)
+        texts = {path: path.read_text() for path in root.rglob("*.json")}
+        make_dicom(root)
+        for path, text in texts.items():
+            path.write_text(text)
+        for path in list(root.rglob("*.dcm")):
+            path.rename(path.with_suffix(suffix))
+        after = converters.read(root, labels=labels)
+        assert [s.image.suffix for s in after] == [suffix]
+        assert [(s.key, s.instances) for s in after] == [(s.key, s.instances) for s in before]
+
+
 def test_crops_keep_the_spacing_of_the_original(samples, labels, tmp_path):
     from converters.crops import crop
 
