@@ -13,6 +13,7 @@ import pytest
 
 pytest.importorskip("pydicom")
 
+from dicom_files import content, dataset
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
@@ -32,7 +33,6 @@ from converters.files import dicom
 from converters.files.images import image_bytes, image_suffix, is_image, read_pixels, read_size_hw
 from converters.splits.grouping import group_by
 from converters.types import Frame, Sample
-from tests.converters.files.dicom_files import content, dataset
 
 SIZE = (20, 31)
 VALUES = np.random.default_rng(0).integers(0, 4096, SIZE).astype(np.uint16)

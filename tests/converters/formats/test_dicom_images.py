@@ -11,10 +11,11 @@ import pytest
 
 pytest.importorskip("pydicom")
 
+from dicom_files import content, dataset
+
 import converters
 from converters.files.images import read_pixels
 from converters.masks import rasterize_labels
-from tests.converters.files.dicom_files import content, dataset
 
 WRITTEN = [n for n in converters.FORMATS if hasattr(converters.load_format(n), "write")]
 # Rows hold images within themselves.

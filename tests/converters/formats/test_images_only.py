@@ -91,7 +91,7 @@ def test_they_can_be_converted(root, tmp_path):
 
 def test_dicom_files_of_an_archive(tmp_path):
     pytest.importorskip("pydicom")
-    from tests.converters.files.dicom_files import content, dataset
+    from dicom_files import content, dataset
 
     pixels = np.random.default_rng(0).integers(0, 4096, SIZE).astype(np.uint16)
     for place in ("DICOM/PA1/IM1", "DICOM/PA2/IM1", "a.dcm"):
