@@ -36,6 +36,7 @@ __all__ = [
 #   label_space(root) -> LabelSpace | None                 the classes, as its files name them
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
 #       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
+#   NO_CLASSES: str                                        (optional) what to say without any
 #   read(root, *, subset, labels, problems) -> list[Sample]   and/or
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
@@ -48,7 +49,14 @@ FORMATS: dict[str, str] = {
     "labelme": "converters.formats.labelme",
     "voc": "converters.formats.voc",
     "ram_w600": "converters.formats.ram_w600",
+    "images": "converters.formats.images",
 }
+# Known only where no other format is: any folder with images in it would be one.
+_LAST = "images"
+_NO_CLASSES = (
+    "expected objects with names of classes, found none: give --labels, a YAML file with 'name' "
+    "and 'names'"
+)
 SUBSETS = ("train", "test", "all")
 
 
@@ -66,11 +74,15 @@ def load_format(name: str) -> ModuleType:
 def recognise(data: Path) -> str:
     """Return the name of the format that a folder is in, by its content.
 
+    A folder of images without any annotation is in the format `images`.
+
     Raises:
         ValueError: the folder is missing, or in no known format, or in several.
     """
     _check_folder(data)
-    found = [name for name in FORMATS if load_format(name).matches(data)]
+    found = [name for name in FORMATS if name != _LAST and load_format(name).matches(data)]
+    if not found and load_format(_LAST).matches(data):
+        return _LAST
     if len(found) == 1:
         return found[0]
     known = " or ".join(found or FORMATS)
@@ -105,10 +117,7 @@ def label_space(data: Path, *, format: str | None = None) -> LabelSpace:
     _check_folder(data)
     found = fullest(own_labels(module, data), data)
     if found is None:
-        raise ValueError(
-            f"{data}: expected objects with names of classes, found none: give --labels, a YAML "
-            "file with 'name' and 'names'"
-        )
+        raise ValueError(f"{data}: {getattr(module, 'NO_CLASSES', _NO_CLASSES)}")
     return found
 
 
@@ -182,6 +191,7 @@ def scan(
 def _read(
     data: Path, format: str | None, subset: str, labels: LabelSpace | None
 ) -> tuple[list[Sample], Problems]:
+    from converters.files.images import with_spacing
     from converters.formats.label_spaces import fullest, own_labels, relabel
 
     if subset not in SUBSETS:
@@ -201,7 +211,7 @@ def _read(
         if (other := samples.setdefault(sample.key, sample)) is not sample:
             what = f"expected one image of this key, found {other.image} and {sample.image}"
             problems.add(sample.key, what, key=sample.key, group=sample.group)
-    return [samples[key] for key in sorted(samples)], problems
+    return [with_spacing(samples[key]) for key in sorted(samples)], problems
 
 
 def _tell(problems: Problems, note: Callable[[str], None] | None) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from converters.files.dicom import read_element
 from converters.files.names import normal_name
 from converters.types import Sample
 
 _SHOWN = 3
+_DICOM = "dicom"
 
 
 def group_by(samples: Sequence[Sample], by: str) -> list[Sample]:
@@ -20,8 +24,9 @@ def group_by(samples: Sequence[Sample], by: str) -> list[Sample]:
     Args:
         samples: any.
         by: `folder`: the folder that an image lies in. `FILE.csv:COLUMN`: a table with a column of
-            the images' names, stems or keys. The name of an attribute that all samples have. Else a
-            regular expression, looked for in each key: its first group in brackets, or what it
+            the images' names, stems or keys. `dicom:KEYWORD`: an element of the images' DICOM
+            headers, such as `dicom:PatientID`. The name of an attribute that all samples have. Else
+            a regular expression, looked for in each key: its first group in brackets, or what it
             finds.
 
     Raises:
@@ -59,14 +64,16 @@ def _rule(samples: Sequence[Sample], by: str) -> Callable[[Sample], str]:
     file, _, column = by.rpartition(":")
     if file.lower().endswith((".csv", ".tsv")):
         return _table(samples, Path(file), column)
+    if file == _DICOM:
+        return partial(_of_header, column)
     if any(by in sample.attributes for sample in samples):
         return lambda sample: str(sample.attributes.get(by, ""))
     try:
         pattern = re.compile(by)
     except re.error as error:
         raise ValueError(
-            f"--group-by {by}: expected folder, FILE.csv:COLUMN, an attribute or a regular "
-            f"expression, found none: {error}"
+            f"--group-by {by}: expected folder, FILE.csv:COLUMN, dicom:KEYWORD, an attribute or a "
+            f"regular expression, found none: {error}"
         ) from None
 
     def search(sample: Sample) -> str:
@@ -74,6 +81,15 @@ def _rule(samples: Sequence[Sample], by: str) -> Callable[[Sample], str]:
         return (match[1] or "" if pattern.groups else match[0]) if match else ""
 
     return search
+
+
+def _of_header(keyword: str, sample: Sample) -> str:
+    try:
+        return read_element(io.BytesIO(sample.image.read_bytes()), keyword)
+    except OSError as error:
+        raise ValueError(f"{sample.image}: expected an image: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"--group-by {_DICOM}:{keyword}: {sample.image}: {error}") from None
 
 
 def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:

@@ -65,8 +65,8 @@ def split(
         str,
         typer.Option(
             "--group-by",
-            help="Whose an image is: folder, FILE.csv:COLUMN, an attribute, or a regular "
-            "expression on its key. Remembered in the split.",
+            help="Whose an image is: folder, FILE.csv:COLUMN, dicom:PatientID, an attribute, or a "
+            "regular expression on its key. Remembered in the split.",
         ),
     ] = "",
     describe: Annotated[

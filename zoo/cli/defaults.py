@@ -135,7 +135,19 @@ def _folders(path: Path) -> Iterator[Path]:
 def _is_data(path: Path) -> bool:
     from converters import FORMATS, load_format
 
-    return any(load_format(name).matches(path) for name in FORMATS)
+    # Images without annotations lie everywhere; whoever means them names their folder.
+    return any(load_format(name).matches(path) for name in FORMATS if name != "images")
+
+
+def _has_only_images(given: dict[str, Any]) -> bool:
+    import converters
+
+    if given["data_format"] or given["data"] is None:
+        return bool(given["data_format"] == "images")
+    try:
+        return converters.recognise(Path(given["data"])) == "images"
+    except ValueError:
+        return False
 
 
 def _is_converted(path: Path) -> bool:
@@ -235,9 +247,13 @@ def stores_of_runs(name: str) -> list[Path]:
 
 
 def for_predict(given: dict[str, Any]) -> None:
-    """Take the nearest data set, and all runs below `runs/`."""
+    """Take the nearest data set, and all runs below `runs/`; of mere images the test subset."""
+    from zoo.cli.options import Subset
+
     taken = Taken(given)
     taken.data()
+    if given["subset"] is Subset.val and _has_only_images(given):
+        taken.take("subset", Subset.test)
     if given["run"] is None:
         if found := run_folders():
             taken.take("run", None, f"runs {', '.join(map(str, found))}")

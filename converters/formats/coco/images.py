@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from converters.files.dicom import SUFFIXES
 from converters.files.names import normal_name
 from converters.formats.coco.documents import Record
 from converters.formats.writing import record_fields
 
 ANNOTATIONS = "annotations"
+_DICOM = (*sorted(SUFFIXES), *map(str.upper, sorted(SUFFIXES)))
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class ImageFinder:
         """Return the image of an entry, by its `file_name`, or LVIS' `coco_url`.
 
         Names are the same if they differ only in Unicode's normal form: macOS writes accents and
-        Hangul as several characters.
+        Hangul as several characters. Where there is no such file, but DICOM of the same name, that
+        is meant: annotation programs show DICOM as PNG, and export that name.
 
         Raises:
             ValueError: not a path below the folder, or no such file in any of the usual places.
@@ -41,6 +45,9 @@ class ImageFinder:
         place = _place(entry)
         for folder in self.folders:
             if image := self._image(folder, place):
+                return image
+        for folder, suffix in product(self.folders, _DICOM):
+            if image := self._image(folder, place.with_suffix(suffix)):
                 return image
         raise ValueError("expected an image beside this file or in images/, found none")
 

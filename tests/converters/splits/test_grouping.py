@@ -74,7 +74,7 @@ def test_tables_that_do_not_say_it(text, column, message, samples, tmp_path):
     ("by", "message"),
     [
         ("nobody", "expected a group of each image, found none of 3"),
-        ("(", "expected folder, FILE.csv:COLUMN, an attribute or a regular expression"),
+        ("(", "expected folder, FILE.csv:COLUMN, dicom:KEYWORD, an attribute or a regular"),
         ("gone.csv:who", "gone.csv: expected a table"),
     ],
 )
