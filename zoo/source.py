@@ -29,6 +29,7 @@ class DataSource:
         chosen: the classes that the user asks for; None takes the data set's own.
         groups: key -> patient, where the files do not say it.
         skips_broken: leave out images of which something is broken, instead of refusing.
+        held_out: the folds whose images are the subset `val`, and which of them; None is all.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class DataSource:
     chosen: LabelSpace | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     skips_broken: bool = False
+    held_out: tuple[Split, int | None] | None = None
 
     @classmethod
     def open(
@@ -76,6 +78,17 @@ class DataSource:
         split = Split.load(path)
         return replace(self, chosen=self.chosen or split.labels).of_groups(split.groups)
 
+    def holding_out(self, path: Path, fold: int | None = None) -> DataSource:
+        """Return the same with the subset `val`: what a fold of a split holds out, or all of them.
+
+        Raises:
+            ValueError: no split, or none with this fold.
+        """
+        split = Split.load(path)
+        if fold is not None:
+            split.val(fold)
+        return replace(self, held_out=(split, fold))
+
     def of_groups(self, groups: Mapping[str, str]) -> DataSource:
         """Return the same with patients where its files know none, key -> patient."""
         return replace(self, groups=known_groups(groups))
@@ -113,7 +126,15 @@ class DataSource:
         return own.only(found)
 
     def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
-        """Read and correct a subset's samples, sorted by key; as `converters.read`."""
+        """Read and correct a subset's samples, sorted by key; as `converters.read`.
+
+        The subset `val` is that of `holding_out`, in the order of its folds.
+
+        Raises:
+            ValueError: as `converters.read`, or a split of other images.
+        """
+        if subset == "val" and self.held_out:
+            return self._read_held_out(labels, *self.held_out)
         found = converters.read(
             self.path,
             format=self.format,
@@ -124,6 +145,13 @@ class DataSource:
             skips_broken=self.skips_broken,
         )
         return with_groups(found, self.groups) if self.groups else found
+
+    def _read_held_out(self, labels: LabelSpace, split: Split, fold: int | None) -> list[Sample]:
+        found = self.read(labels)
+        split.check(found, self.excluded)
+        by_key = {sample.key: sample for sample in found}
+        keys = split.keys if fold is None else split.val(fold)
+        return [by_key[key] for key in keys if key in by_key]
 
     def annotated(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that have truth, by key.
@@ -156,6 +184,8 @@ class DataSource:
         """Read the samples that the corrections exclude, by key; nothing is read without any."""
         if self.edits is None or not self.edits.excluded:
             return {}
-        samples, _ = converters.scan(self.path, format=self.format, subset=subset, labels=labels)
+        # What is held out is some of what may be learned from.
+        part = "train" if subset == "val" else subset
+        samples, _ = converters.scan(self.path, format=self.format, subset=part, labels=labels)
         named = self.edits.excluded
         return {s.key: s for s in samples if s.key in named or s.group in named}

@@ -15,7 +15,7 @@ from zoo.cli.options import (
     From,
     Jobs,
     Labels,
-    Subset,
+    Part,
     command,
     command_line,
     say,
@@ -101,7 +101,7 @@ def convert(
     layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
     fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
-    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.train,
+    subset: Annotated[Part, typer.Option(help="Which images.")] = Part.train,
     crop: Annotated[str, typer.Option(help="Cut out these groups or classes, with commas.")] = "",
     margin: Annotated[int, typer.Option(help="Pixels around what is cut out.")] = 0,
     suggest: Annotated[
@@ -170,7 +170,7 @@ def audit(
     describe: Annotated[
         bool, typer.Option("--describe", help="Also areas, overlaps, posture, metadata.")
     ] = False,
-    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.all,
+    subset: Annotated[Part, typer.Option(help="Which images.")] = Part.all,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
