@@ -106,10 +106,19 @@ class Taken:
             source = self.given.get("predictions")
             if source and source.is_dir() and self.given["fold"] is None:
                 return  # A store lists its own images.
-            if found := split_beside(data):
-                self.take("split", found)
-            else:
-                self.lack(f"  --split SPLIT.json, found none in {data} and here: zoo split {data}")
+            self._nearest_split(data)
+
+    def split_of_fold(self, data: Path | None) -> None:
+        """Take the split that lies nearest, where a fold is asked for and no split."""
+        asks = self.given["fold"] is not None and self.given["split"] is None
+        if asks and data is not None:
+            self._nearest_split(data)
+
+    def _nearest_split(self, data: Path) -> None:
+        if found := split_beside(data):
+            self.take("split", found)
+        else:
+            self.lack(f"  --split SPLIT.json, found none in {data} and here: zoo split {data}")
 
 
 def split_beside(data: Path) -> Path | None:
@@ -176,13 +185,20 @@ def _is_converted(path: Path) -> bool:
 
 
 def for_convert(given: dict[str, Any]) -> None:
-    """Take the nearest data set, and a folder that is called as the format."""
+    """Take the nearest data set, a folder that is called as the format, and a fold's split."""
     taken = Taken(given)
-    taken.data()
+    taken.split_of_fold(taken.data())
     if not given["to"] and not given["suggest"]:
         taken.lack("  --to FORMAT, one of those of `zoo list formats`")
     elif given["out"] is None and not given["suggest"]:
         taken.take("out", Path(given["to"]))
+    taken.say()
+
+
+def for_augment(given: dict[str, Any]) -> None:
+    """Take the nearest data set, and the split that a fold is of."""
+    taken = Taken(given)
+    taken.split_of_fold(taken.data())
     taken.say()
 
 
