@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from functools import cached_property
 from pathlib import Path
 
 import configs
 import converters
 from converters.edits.edits import Edits
 from converters.files.provenance import require_provenance
+from converters.formats.label_spaces import OwnLabels
 from converters.splits.grouping import known_groups, with_groups
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
@@ -39,6 +39,9 @@ class DataSource:
     groups: Mapping[str, str] = field(default_factory=dict)
     skips_broken: bool = False
     held_out: tuple[Split, int | None] | None = None
+    _found: dict[tuple[str, str], OwnLabels] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def open(
@@ -57,10 +60,17 @@ class DataSource:
         corrections = Edits.load(edits) if edits else None
         return cls(path, found, corrections, skips_broken=broken == "skip")
 
-    @cached_property
+    @property
     def own_labels(self) -> LabelSpace:
         """The data set's own classes; raises ValueError where its files do not name them."""
-        return converters.label_space(self.path, format=self.format)
+        return self._own().required(self.path)
+
+    def _own(self) -> OwnLabels:
+        # Once for all that are made of this one: to find them may take as long as to read.
+        place = str(self.path), self.format
+        if place not in self._found:
+            self._found[place] = converters.own_labels(self.path, format=self.format)
+        return self._found[place]
 
     @property
     def classes(self) -> LabelSpace:
@@ -143,7 +153,27 @@ class DataSource:
             edits=self.edits,
             note=note,
             skips_broken=self.skips_broken,
+            own=self._own(),
         )
+        return with_groups(found, self.groups) if self.groups else found
+
+    def images(self, subset: str = "train", labels: LabelSpace | None = None) -> list[Sample]:
+        """List a subset's images, sorted by key; their objects are left out where masks hold them.
+
+        Where there are corrections, or broken images to skip, all is read: only the objects tell
+        which images stay.
+
+        Args:
+            subset: `train`, `test` or `all`.
+            labels: the classes, where objects are read; None takes those of `labels`.
+
+        Raises:
+            ValueError: as `converters.list_images`.
+        """
+        lists = hasattr(converters.load_format(self.format), "list_images")
+        if not lists or self.edits or self.skips_broken:
+            return self.read(labels or self.labels(), subset)
+        found = converters.list_images(self.path, format=self.format, subset=subset, note=note)
         return with_groups(found, self.groups) if self.groups else found
 
     def _read_held_out(self, labels: LabelSpace, split: Split, fold: int | None) -> list[Sample]:
@@ -186,6 +216,8 @@ class DataSource:
             return {}
         # What is held out is some of what may be learned from.
         part = "train" if subset == "val" else subset
-        samples, _ = converters.scan(self.path, format=self.format, subset=part, labels=labels)
+        samples, _ = converters.scan(
+            self.path, format=self.format, subset=part, labels=labels, own=self._own()
+        )
         named = self.edits.excluded
         return {s.key: s for s in samples if s.key in named or s.group in named}

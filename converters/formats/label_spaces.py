@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -16,18 +16,53 @@ from converters.files.provenance import read_provenance
 from converters.types import LabelSpace, PackedInstances, Sample
 
 
-def own_labels(module: ModuleType, root: Path) -> LabelSpace | None:
-    """Return the classes as the files of a data set name them; None where these are numbers.
+@dataclass(frozen=True)
+class OwnLabels:
+    """The classes of a data set. To find them may take as long as to read its masks.
 
-    Args:
-        module: of the data set's format.
-        root: its folder.
+    Attributes:
+        named: as its files name them; None where these are numbers.
+        fullest: the label space of which the files hold only the names; see `fullest`.
+    """
+
+    named: LabelSpace | None
+    fullest: LabelSpace | None
+
+    @classmethod
+    def of(cls, module: ModuleType, root: Path) -> OwnLabels:
+        """Ask the files of a data set.
+
+        Args:
+            module: of the data set's format.
+            root: its folder.
+
+        Raises:
+            ValueError: the file that names them is broken.
+        """
+        named: LabelSpace | None = module.label_space(root)
+        return cls(named, fullest(named, root))
+
+    def required(self, root: Path) -> LabelSpace:
+        """Return the label space.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.fullest is None:
+            raise ValueError(
+                f"{root}: expected objects with names of classes, found none: give --labels, a "
+                "YAML file with 'name' and 'names'"
+            )
+        return self.fullest
+
+
+def folder_space(root: Path, names: Iterable[str], ignored: Iterable[str] = ()) -> LabelSpace:
+    """Return a label space that is called as a data set's folder.
 
     Raises:
-        ValueError: the file that names them is broken.
+        ValueError: no class, or one twice.
     """
-    found: LabelSpace | None = module.label_space(root)
-    return found
+    return LabelSpace(root.resolve().name or "mine", tuple(names), ignored=tuple(ignored))
 
 
 def fullest(own: LabelSpace | None, root: Path) -> LabelSpace | None:

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
+from converters.formats.label_spaces import folder_space
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, read_mask_pixels
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
@@ -61,7 +62,7 @@ def label_space(root: Path) -> LabelSpace | None:
         names = tuple(str(number) for number in sorted(numbers - {0, VOID}))
     else:
         names = tuple(name for name in colours.values() if name.casefold() not in _NO_CLASS)
-    return LabelSpace(root.resolve().name or "mine", names) if names else None
+    return folder_space(root, names) if names else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
@@ -80,6 +81,32 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: a broken `labelmap.txt`.
     """
     reader = _Reader(root, labels, problems, _read_labelmap(root))
+    return [
+        sample
+        for stem, image, mask in _pairs(root, subset, problems)
+        for sample in reader.sample(stem, image, mask)
+    ]
+
+
+def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
+    """List the images that `read` reads, without their objects.
+
+    Args:
+        root: as for `read`, like the next two.
+        subset: `test`, `train` or `all`.
+        problems: takes down images that are broken, and masks that have none.
+    """
+    found = []
+    for stem, image, _ in _pairs(root, subset, problems):
+        try:
+            found.append(Sample(stem, image, read_size_hw(image)))
+        except ValueError as error:
+            problems.add(image, error, key=stem)
+    return found
+
+
+def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path, Path]]:
+    """The stem, image and class mask of each image of a subset."""
     images, masks = _files(root / _IMAGES), _files(root / _CLASSES)
     test = _names(root / "ImageSets" / "Segmentation" / "test.txt")
     for stem in sorted(masks.keys() - images.keys()):
@@ -90,10 +117,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             f"{root}: left out {len(others)} images without a mask in {_CLASSES} ({others[0]}, ...)"
         )
     return [
-        sample
+        (stem, images[stem], masks[stem])
         for stem in sorted(images.keys() & masks.keys())
         if subset == "all" or (stem in test) == (subset == "test")
-        for sample in reader.sample(stem, images[stem], masks[stem])
     ]
 
 
