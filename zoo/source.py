@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import configs
 import converters
 from converters.edits.edits import Edits
+from converters.errors import did_you_mean
 from converters.files.provenance import require_provenance
 from converters.formats.label_spaces import OwnLabels
 from converters.splits.grouping import known_groups, with_groups
@@ -125,8 +125,8 @@ class DataSource:
             label = own.canonical(name)
             if label is None and name not in own.groups:
                 known = (*own.groups, *own.names)
-                near = get_close_matches(name, known, 1, 0.5)
-                meant = f" (did you mean '{near[0]}'?)" if near else ""
+                spaces = configs.names("labels") if len(names) == 1 else ()
+                meant = did_you_mean(name, [*spaces, *known], 0.5)
                 raise ValueError(
                     f"--labels: '{name}'{meant}: expected a YAML file, one of "
                     f"{', '.join(configs.names('labels'))}, or some of the data set's own classes: "

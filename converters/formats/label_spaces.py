@@ -10,10 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 import configs
-from converters.errors import Problems
+from converters.errors import Problems, did_you_mean
 from converters.files.names import normal_name
 from converters.files.provenance import read_provenance
 from converters.types import LabelSpace, PackedInstances, Sample
+
+# Names that are so much alike may be one, misspelt.
+_NEARLY = 0.85
+_NUMBERS = re.compile(r"\d+")
 
 
 @dataclass(frozen=True)
@@ -135,14 +139,28 @@ def relabel(
     if lost and len(lost) == len(uses):
         raise ValueError(
             f"{problems.root}: expected classes of '{labels.name}', found "
-            f"{', '.join(own.names):.200}: {remedy(own.names)}"
+            f"{', '.join(own.names):.200}: {remedy(own.names)}{_misspelt(lost, mapping, labels)}"
         )
     for name in sorted(set(lost) - set(labels.ignored)):
         problems.note(
             f"{problems.root}: left out {lost[name]} objects of '{name}', not asked for by "
             f"'{labels.name}'"
         )
+    if told := _misspelt(lost, mapping, labels):
+        problems.note(f"{problems.root}{told}")
     return [_relabelled(sample, mapping) for sample in samples]
+
+
+def _misspelt(lost: Iterable[str], mapping: Mapping[str, str | None], labels: LabelSpace) -> str:
+    """Name the classes that no object is of, but that are nearly called as some are."""
+    unused = [name for name in labels.names if name not in mapping.values()]
+    pairs = []
+    for name in unused:
+        # finger-1 is no misspelt finger-11.
+        alike = [other for other in lost if _NUMBERS.findall(other) == _NUMBERS.findall(name)]
+        pairs.append((name, did_you_mean(name, alike, _NEARLY)))
+    told = [f"'{name}'{meant}" for name, meant in pairs if meant]
+    return f"; '{labels.name}' has classes without objects: {', '.join(told)}" if told else ""
 
 
 def _labels(sample: Sample) -> Sequence[str]:

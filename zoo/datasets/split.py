@@ -14,6 +14,8 @@ from converters.splits.table import describe as describe_split
 from converters.types import Sample
 from zoo.source import DataSource
 
+# A message names the columns of so many tables at most.
+_MOST_TABLES = 5
 _SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
 
 
@@ -42,7 +44,7 @@ def split(
     labels = data.labels(labels_name) if asks_objects or labels_name else None
     samples = data.read(labels) if asks_objects and labels else data.images(labels=labels)
     if by:
-        samples = group_by(samples, by)
+        samples = group_by(samples, by, _tables(data.path))
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
@@ -61,6 +63,12 @@ def split(
     if describe and labels:
         lines.append(str(describe_split(made, samples, labels)))
     return "\n".join(lines)
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Return the tables in a data set's folder and in this one."""
+    found = [*folder.glob("*.[ct]sv"), *Path().glob("*.[ct]sv")]
+    return sorted(set(found))[:_MOST_TABLES]
 
 
 def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:
