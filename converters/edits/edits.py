@@ -37,7 +37,7 @@ from pathlib import Path
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.edits.entries import Edit, find_contradictions, read_entries
-from converters.errors import DataError, Problem
+from converters.errors import DataError, Problem, did_you_mean
 from converters.masks import rasterize
 from converters.types import Instance, LabelSpace, Sample
 
@@ -157,7 +157,8 @@ def _misfits(edit: Edit, sample: Sample, labels: LabelSpace) -> Iterator[str]:
     where = f"{edit}: {sample.key}"
     for label in (*edit.labels, *([edit.fields["to"]] if "to" in edit.fields else [])):
         if label not in labels.index:
-            yield f"{where}: expected a label of '{labels.name}', found '{label}'"
+            meant = did_you_mean(label, labels.names)
+            yield f"{where}: expected a label of '{labels.name}', found '{label}'{meant}"
     if edit.section == "replace":
         geometry = _geometry([Polygon(ring) for ring in edit.fields["polygons"]])
         if not rasterize(geometry, sample.size_hw).area:

@@ -40,7 +40,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json, load_json
 from converters.files.provenance import PROVENANCE, atomic_write_text, read_provenance
-from converters.formats.label_spaces import natural
+from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_pixels import read_mask_pixels
 from converters.formats.plausible import keep_plausible
 from converters.formats.single_ring import without_holes
@@ -195,7 +195,7 @@ def label_space(root: Path) -> LabelSpace | None:
     classes = (*known, *others)
     if not classes:
         return None
-    return LabelSpace(root.resolve().name or "mine", classes, ignored=_NO_CLASS)
+    return folder_space(root, classes, _NO_CLASS)
 
 
 def _is_line(shape: Mapping[str, Any]) -> bool:

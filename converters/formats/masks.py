@@ -184,7 +184,22 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: other classes, or a broken `masks.yaml` or `images.json`.
     """
-    names = LabelSpace.load(str(root / "labels.yaml")).names
+    names = label_space(root).names
     if names != labels.names:
         raise ValueError(f"{root}: expected the classes of '{labels.name}', found {names!r:.80}")
     return MasksReader.open(root, labels, problems).samples(subset)
+
+
+def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
+    """List the images that `read` reads; of masks it is only asked whether they are there.
+
+    Args:
+        root: as for `read`, like the next two.
+        subset: `test`, `train` or `all`.
+        problems: takes down images that are missing or broken, and masks without an image.
+
+    Raises:
+        ValueError: a broken `labels.yaml`, `masks.yaml` or `images.json`.
+    """
+    reader = MasksReader.open(root, label_space(root), problems)
+    return replace(reader, decodes=False).samples(subset)

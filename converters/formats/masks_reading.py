@@ -37,6 +37,7 @@ class MasksReader:
         masks: place below `masks`, without suffix -> the mask.
         records: key -> what is known of the image.
         problems: takes down what is wrong.
+        decodes: whether masks are decoded; else there are no instances.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class MasksReader:
     masks: Mapping[str, list[Path]]
     records: Mapping[str, Mapping[str, Any]]
     problems: Problems
+    decodes: bool = True
     _with_void: list[str] = field(default_factory=list)
     _without_masks: list[str] = field(default_factory=list)
 
@@ -124,7 +126,7 @@ class MasksReader:
         files = list(self._mask_files(key, record))
         if not files and "drawn" not in record:
             self._without_masks.append(key)
-        for folder, path in files:
+        for folder, path in files if self.decodes else ():
             try:
                 masks.update(self._read_file(key, folder, path, size_hw))
             except ValueError as error:

@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
+from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
     are_colour_names,
     class_codes,
@@ -86,7 +87,7 @@ def label_space(root: Path) -> LabelSpace | None:
         names = name_classes(_files(_folders(root)[1]).values())
     else:
         names = tuple(name for name in colours.values() if name.casefold() not in _NO_CLASS)
-    return LabelSpace(root.resolve().name or "mine", names) if names else None
+    return folder_space(root, names) if names else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
@@ -106,6 +107,32 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: a broken `labelmap.txt`.
     """
     reader = _Reader(root, labels, problems, _read_labelmap(root))
+    return [
+        sample
+        for stem, image, mask in _pairs(root, subset, problems)
+        for sample in reader.sample(stem, image, mask)
+    ]
+
+
+def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
+    """List the images that `read` reads, without their objects.
+
+    Args:
+        root: as for `read`, like the next two.
+        subset: `test`, `train` or `all`.
+        problems: takes down images that are broken, and masks that have none.
+    """
+    found = []
+    for stem, image, _ in _pairs(root, subset, problems):
+        try:
+            found.append(Sample(stem, image, read_size_hw(image)))
+        except ValueError as error:
+            problems.add(image, error, key=stem)
+    return found
+
+
+def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path, Path]]:
+    """The stem, image and class mask of each image of a subset."""
     folders = _folders(root)
     images, masks = map(_files, folders)
     test = _names(root / "ImageSets" / "Segmentation" / "test.txt")
@@ -118,10 +145,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             f"({others[0]}, ...)"
         )
     return [
-        sample
+        (stem, images[stem], masks[stem])
         for stem in sorted(images.keys() & masks.keys())
         if subset == "all" or (stem in test or is_test_key(stem)) == (subset == "test")
-        for sample in reader.sample(stem, images[stem], masks[stem])
     ]
 
 

@@ -10,15 +10,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
+from converters.errors import did_you_mean
 from converters.files.dicom import read_element
 from converters.files.names import normal_name
 from converters.types import Sample
 
-_SHOWN = 3
+_SHOWN, _NAMED = 3, 20
 _DICOM = "dicom"
 
 
-def group_by(samples: Sequence[Sample], by: str) -> list[Sample]:
+def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) -> list[Sample]:
     """Return samples with groups, such as the patient.
 
     Args:
@@ -28,6 +29,7 @@ def group_by(samples: Sequence[Sample], by: str) -> list[Sample]:
             headers, such as `dicom:PatientID`. The name of an attribute that all samples have. Else
             a regular expression, looked for in each key: its first group in brackets, or what it
             finds.
+        tables: files beside the data whose columns a message names.
 
     Raises:
         ValueError: an image of no group, a table without such columns or with an image in two
@@ -38,9 +40,34 @@ def group_by(samples: Sequence[Sample], by: str) -> list[Sample]:
     if lacking := [key for key, group in groups.items() if not group]:
         raise ValueError(
             f"--group-by {by}: expected a group of each image, found none of {len(lacking)}: "
-            f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}"
+            f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}; "
+            f"{_known(samples, by, tables)}"
         )
     return [replace(sample, group=groups[sample.key]) for sample in samples]
+
+
+def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
+    """Say what there is to group by: attributes of the images, and columns of tables."""
+    attributes = sorted({str(name) for sample in samples for name in sample.attributes})
+    columns = [f"{path}:{column}" for path in tables for column in _columns(path)]
+    last = [name.rpartition(":")[2] for name in columns]
+    return (
+        f"there are the attributes {_listed(attributes)} and the columns {_listed(columns)}"
+        f"{did_you_mean(by, [*attributes, *last])}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join([*names[:_NAMED], *([f"and {rest} more"] if rest > 0 else [])]) or "(none)"
+
+
+def _columns(path: Path) -> list[str]:
+    try:
+        _, columns = _read_rows(path)
+    except ValueError:
+        return []
+    return columns
 
 
 def with_groups(samples: Sequence[Sample], groups: Mapping[str, str]) -> list[Sample]:
@@ -92,7 +119,8 @@ def _of_header(keyword: str, sample: Sample) -> str:
         raise ValueError(f"--group-by {_DICOM}:{keyword}: {sample.image}: {error}") from None
 
 
-def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:
+def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Read a table: its rows, and its columns' names."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -100,8 +128,12 @@ def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Samp
         raise ValueError(f"{path}: expected a table (CSV in UTF-8), found: {reason}") from None
     lines = text.splitlines()
     mark = max(",;\t", key=lines[0].count) if lines else ","
-    rows = list(csv.DictReader(lines, delimiter=mark))
-    columns = list(rows[0]) if rows else []
+    reader = csv.DictReader(lines, delimiter=mark)
+    return list(reader), list(reader.fieldnames or ())
+
+
+def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:
+    rows, columns = _read_rows(path)
     if column not in columns:
         raise ValueError(f"{path}: expected a column '{column}', found {', '.join(columns):.200}")
     homes = {sample.key: _names(sample) for sample in samples}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_convert, for_data
+from zoo.cli.defaults import TAKEN, for_augment, for_convert, for_data
 from zoo.cli.options import (
     Broken,
     Data,
@@ -15,7 +15,7 @@ from zoo.cli.options import (
     From,
     Jobs,
     Labels,
-    Subset,
+    Part,
     command,
     command_line,
     say,
@@ -100,8 +100,10 @@ def convert(
     ] = None,
     layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
-    fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
-    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.train,
+    fold: Annotated[
+        int | None, typer.Option(help="The fold that is val; 0 where --split is given alone.")
+    ] = None,
+    subset: Annotated[Part, typer.Option(help="Which images.")] = Part.train,
     crop: Annotated[str, typer.Option(help="Cut out these groups or classes, with commas.")] = "",
     margin: Annotated[int, typer.Option(help="Pixels around what is cut out.")] = 0,
     suggest: Annotated[
@@ -148,7 +150,7 @@ def convert(
             labels,
             subset=subset.value,
             split_path=split,
-            fold=fold,
+            fold=fold or 0,
             layout=layout,
             crop_plan=plan,
             jobs=jobs,
@@ -170,7 +172,7 @@ def audit(
     describe: Annotated[
         bool, typer.Option("--describe", help="Also areas, overlaps, posture, metadata.")
     ] = False,
-    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.all,
+    subset: Annotated[Part, typer.Option(help="Which images.")] = Part.all,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
@@ -197,7 +199,7 @@ def audit(
     say(lines)
 
 
-@command(fill=for_data)
+@command(fill=for_augment)
 def augment(
     family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...")],
     config: Annotated[str, typer.Option(help="Shipped config or YAML file; its `augment`.")],
@@ -211,7 +213,9 @@ def augment(
     to: Annotated[str, typer.Option(help="Its format.")] = "masks",
     copies: Annotated[int, typer.Option(help="Augmented copies of each training image.")] = 1,
     split: Annotated[Path | None, typer.Option(help="Split file: val gets no copies.")] = None,
-    fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
+    fold: Annotated[
+        int | None, typer.Option(help="The fold that is val; 0 where --split is given alone.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same copies.")] = 0,
     jobs: Jobs = 1,
     data_format: From = None,
@@ -251,7 +255,7 @@ def augment(
             copies=copies,
             data_format=to,
             split_path=split,
-            fold=fold,
+            fold=fold or 0,
             seed=seed,
             jobs=jobs,
             command=command_line(),

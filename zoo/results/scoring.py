@@ -59,7 +59,8 @@ def evaluate(
         data: the data set with the truth.
         labels_name: label space of a submission; a store names its own. Of either those classes
             are scored that it speaks of.
-        subset: the images that a submission has to cover; a store lists its own.
+        subset: the images that a submission has to cover; a store lists its own. Of a store too
+            those alone are scored that the data set's folds hold out, where it is `val`.
         report: for a progress bar.
         measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
         jobs: processes.
@@ -68,11 +69,14 @@ def evaluate(
         ValueError: the source is neither, or speaks of other images or classes.
     """
     usual = data.labels(labels_name)
-    known = DataSetTruth.read([source], data, usual, "all" if source.is_dir() else subset)
+    is_listed = source.is_dir() and not (subset == "val" and data.held_out)
+    known = DataSetTruth.read([source], data, usual, "all" if is_listed else subset)
     opened, samples = open_beside([source], known, usual, data.path)
     if not source.is_dir():
-        _check_complete(source, known, samples)
+        _check_complete(source, known, samples, data)
     keys = [key for key in opened.images if key not in known.left_out]
+    if source.is_dir() and not is_listed:
+        keys = [key for key in keys if key in known.samples]
     if unknown := [key for key in keys if key not in samples]:
         raise ValueError(f"{source}: '{unknown[0]}' has no truth in this data set")
     labels, spoken = opened.labels, opened.labels.only(opened.classes)
@@ -82,10 +86,26 @@ def evaluate(
     return Scores(spoken, list(track(found, len(keys), report)))
 
 
-def _check_complete(path: Path, known: DataSetTruth, samples: Mapping[str, Sample]) -> None:
+def _check_complete(
+    path: Path, known: DataSetTruth, samples: Mapping[str, Sample], data: DataSource
+) -> None:
     if missing := sorted(known.annotated.keys() - samples.keys()):
         count = f"{len(missing)} of {len(known.annotated)} images"
-        raise ValueError(f"{path}: {count} are missing, such as '{missing[0]}'")
+        hint = fold_hint(data, samples)
+        raise ValueError(f"{path}: {count} are missing, such as '{missing[0]}'{hint}")
+
+
+def fold_hint(data: DataSource, keys: Collection[str]) -> str:
+    """Say which fold's images these are, where all folds' were expected; "" if no one's."""
+    split, fold = data.held_out or (None, None)
+    if split is None or fold is not None:
+        return ""
+    gone = {k for k in split.keys if not data.excluded.isdisjoint((k, split.groups[k]))}
+    wanted = set(keys) - gone
+    alike = (n for n, held_out in enumerate(split.folds) if set(held_out) - gone == wanted)
+    number = next(alike, None)
+    told = f"; these are the images of fold {number}: give --fold {number}"
+    return "" if number is None else told
 
 
 def _measure_few(

@@ -63,6 +63,7 @@ from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
 from converters.formats.coco.unnamed import report_unnamed
+from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import CropMask, rasterize
@@ -187,7 +188,7 @@ def label_space(root: Path) -> LabelSpace | None:
     for path in annotation_files(root):
         with suppress(ValueError):
             names |= dict.fromkeys(category_names(path))
-    return LabelSpace(root.resolve().name or "mine", tuple(names)) if names else None
+    return folder_space(root, names) if names else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

@@ -58,6 +58,7 @@ from converters.formats.hf.rows import (
     write_rows,
 )
 from converters.formats.hf.splits import find_splits, missing_files
+from converters.formats.label_spaces import folder_space
 from converters.formats.mask_layouts import encode_mask
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, joined_objects
@@ -199,7 +200,7 @@ def label_space(root: Path) -> LabelSpace | None:
         return None
     others = tuple(name for name in names.values() if name.casefold() in _NO_CLASS)
     kept = tuple(names[n] for n in sorted(names) if names[n] not in others)
-    return LabelSpace(root.resolve().name or "mine", kept, ignored=others)
+    return folder_space(root, kept, others)
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
