@@ -6,13 +6,15 @@ pixels belong to the object, a polygon's rings are filled even-odd, several poly
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.types import Instance, LabelSpace
@@ -121,8 +123,10 @@ def whole_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
 
 
 def _rings(polygon: Polygon) -> list[npt.NDArray[np.int32]]:
-    rings = [polygon.exterior, *polygon.interiors]
-    return [whole_pixels(np.asarray(ring.coords)[:-1, :2]) for ring in rings]
+    # What has no holes has its shell's points alone.
+    has_holes = shapely.get_num_interior_rings(polygon)
+    rings = [polygon.exterior, *polygon.interiors] if has_holes else [polygon]
+    return [whole_pixels(shapely.get_coordinates(ring)[:-1]) for ring in rings]
 
 
 def rasterize(geometry: Polygon | MultiPolygon, size_hw: tuple[int, int]) -> CropMask:
@@ -212,18 +216,42 @@ def outline(mask: CropMask) -> Polygon | MultiPolygon:
     Raises:
         ValueError: the mask is empty.
     """
-    polygons = [
-        Polygon(at_least_a_triangle(shell), [at_least_a_triangle(hole) for hole in holes])
-        for shell, holes in rings(mask)
-    ]
-    if not polygons:
+    return outlines([mask])[0]
+
+
+def outlines(masks: Sequence[CropMask]) -> list[Polygon | MultiPolygon]:
+    """Return the geometry of each mask, which is faster than `outline` one after the other.
+
+    Raises:
+        ValueError: a mask is empty.
+    """
+    parts = [rings(mask) for mask in masks]
+    if not all(parts):
         raise ValueError("outline: expected a mask with pixels, found an empty one")
-    return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+    polygons = [(shell, *holes) for own in parts for shell, holes in own]
+    points = [at_least_a_triangle(ring) for rings in polygons for ring in rings]
+    if not points:
+        return []
+    made = shapely.linearrings(np.concatenate(points), indices=_numbered(map(len, points)))
+    # The first ring of each number is the shell.
+    found = iter(shapely.polygons(made, indices=_numbered(map(len, polygons))).tolist())
+    return [
+        next(found) if len(own) == 1 else MultiPolygon(list(islice(found, len(own))))
+        for own in parts
+    ]
+
+
+def _numbered(lengths: Iterable[int]) -> npt.NDArray[np.intp]:
+    """0 as often as the first length says, then 1, and so on."""
+    counts = list(lengths)
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def at_least_a_triangle(ring: Ring) -> Ring:
     """Repeat the last point of a ring of one or two pixels: a polygon wants three points."""
-    return np.vstack([ring, np.repeat(ring[-1:], max(0, 3 - len(ring)), axis=0)])
+    if len(ring) >= 3:
+        return ring
+    return np.vstack([ring, np.repeat(ring[-1:], 3 - len(ring), axis=0)])
 
 
 # --- run-length codes

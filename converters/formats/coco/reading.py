@@ -13,10 +13,10 @@ from converters.files.images import read_size_hw, turn_remedy
 from converters.formats.coco.documents import Document, Id, Record, entry_id
 from converters.formats.coco.images import ImageFinder
 from converters.formats.coco.names import labels_of
-from converters.formats.coco.shapes import Shape, decode_segmentation, written_values
+from converters.formats.coco.shapes import Shape, decode_segmentations, written_values
 from converters.formats.plausible import are_normalised, check_area, check_box, normalised_message
 from converters.formats.writing import record_fields
-from converters.masks import outline
+from converters.masks import CropMask, outlines
 from converters.types import Instance, LabelSpace, Sample
 
 
@@ -187,19 +187,27 @@ class CocoReader:
     def _instances(
         self, document: Document, image: _Image, labels: Mapping[Id, str]
     ) -> tuple[Instance, ...]:
-        instances: list[Instance] = []
-        for where, annotation in image.annotations:
-            label = labels.get(entry_id(annotation, where, "category_id"))
-            if label is None:
-                continue
+        wanted = [
+            (where, annotation, label)
+            for where, annotation in image.annotations
+            if (label := labels.get(entry_id(annotation, where, "category_id"))) is not None
+        ]
+        shapes = decode_segmentations(
+            [annotation.get("segmentation") for _, annotation, _ in wanted], image.size_hw
+        )
+        kept: list[tuple[str, CropMask]] = []
+        for (where, annotation, label), shape in zip(wanted, shapes, strict=True):
             try:
-                shape = _checked_shape(annotation, image.size_hw)
-                instances.append(Instance(label, outline(shape.mask)))
-                self._specks[document.path] += shape.specks
+                found = _checked(shape, annotation, image.size_hw)
+                kept.append((label, found.mask))
+                self._specks[document.path] += found.specks
             except ValueError as error:
                 what = f"{where} ('{label}'): {error}"
                 self.problems.add(document.path, what, **_owner(image.fields))
-        return tuple(instances)
+        outlined = outlines([mask for _, mask in kept])
+        return tuple(
+            Instance(label, geometry) for (label, _), geometry in zip(kept, outlined, strict=True)
+        )
 
     def _add(self, document: Document, sample: Sample) -> None:
         where, other = self._found.setdefault(sample.key, (document.path, sample))
@@ -252,9 +260,10 @@ def _is_normalised(image: _Image) -> bool:
     return are_normalised(values, image.size_hw)
 
 
-def _checked_shape(annotation: Record, size_hw: tuple[int, int]) -> Shape:
+def _checked(shape: Shape | ValueError, annotation: Record, size_hw: tuple[int, int]) -> Shape:
     """The pixels of an annotation that lie where its box says, or have about its area."""
-    shape = decode_segmentation(annotation.get("segmentation"), size_hw)
+    if isinstance(shape, ValueError):
+        raise shape
     if not check_box(annotation.get("bbox"), shape.bounds, size_hw):
         check_area(annotation.get("area"), shape.mask.area, shape.bounds[0])
     return shape
