@@ -257,8 +257,8 @@ def at_least_a_triangle(ring: Ring) -> Ring:
 # --- run-length codes
 
 
-def _runs(mask: CropMask, row_length: int) -> npt.NDArray[np.int64]:
-    """Starts (0-based, row-major in an image of `row_length` columns) and ends, int64 (n, 2)."""
+def to_runs(mask: CropMask, row_length: int) -> npt.NDArray[np.int64]:
+    """Return starts (from 0, row by row in an image of `row_length` columns) and ends, (n, 2)."""
     height, width = mask.pixels.shape
     if width == row_length:
         padded = np.zeros(height * width + 2, np.int8)
@@ -284,7 +284,7 @@ def encode_rle(mask: CropMask, size_hw: tuple[int, int]) -> str:
     """
     if mask.area == 0:
         return ""
-    runs = _runs(mask, size_hw[1])
+    runs = to_runs(mask, size_hw[1])
     runs[:, 1] -= runs[:, 0]
     runs[:, 0] += 1
     # One format for all numbers takes half the time of a text for each.
@@ -300,11 +300,17 @@ def decode_rle(rle: str, size_hw: tuple[int, int]) -> CropMask:
     """
     if not rle.strip():
         return EMPTY
-    return _from_runs(*_parse_runs(rle, size_hw), size_hw[1])
+    return from_runs(*_parse_runs(rle, size_hw), size_hw[1])
 
 
-def _from_runs(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width: int) -> CropMask:
-    """The mask of at least one sorted run in an image of `width` columns."""
+def from_runs(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width: int) -> CropMask:
+    """Return the mask of at least one run, row by row in an image of `width` columns.
+
+    Args:
+        starts: int64 (n), from 0, sorted.
+        ends: int64 (n), behind each run; not beyond the next start.
+        width: of the image.
+    """
     first, last = int(starts[0]) // width, int(ends[-1] - 1) // width
     row, left = np.divmod(starts - first * width, width)
     length = ends - starts
@@ -354,7 +360,7 @@ def encode_coco_rle(mask: CropMask, size_hw: tuple[int, int]) -> dict[str, Any]:
     """
     height, width = size_hw
     turned = CropMask(mask.y, mask.x, np.ascontiguousarray(mask.pixels.T))
-    edges = _runs(turned, height).ravel() if mask.area else np.zeros(0, np.int64)
+    edges = to_runs(turned, height).ravel() if mask.area else np.zeros(0, np.int64)
     counts = np.diff(np.concatenate([[0], edges, [height * width]])).tolist()
     if len(counts) > 1 and counts[-1] == 0:
         counts.pop()
@@ -384,7 +390,7 @@ def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:
     starts, ends = places[: len(places) // 2 * 2].reshape(-1, 2).T
     if not (has_pixels := ends > starts).any():
         return EMPTY
-    turned = _from_runs(starts[has_pixels], ends[has_pixels], height)
+    turned = from_runs(starts[has_pixels], ends[has_pixels], height)
     return CropMask(turned.y, turned.x, np.ascontiguousarray(turned.pixels.T))
 
 
