@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -36,7 +37,8 @@ __all__ = [
 #   label_space(root) -> LabelSpace | None                 the classes, as its files name them
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
 #       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
-#   read(root, *, subset, labels, problems) -> list[Sample]   and/or
+#   read(root, *, subset, labels, problems) -> list[Sample]   and/or; takes `images`, a folder,
+#       where they may lie elsewhere
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
     "handbone": "converters.formats.handbone",
@@ -122,6 +124,7 @@ def read(
     edits: Edits | None = None,
     note: Callable[[str], None] | None = None,
     skips_broken: bool = False,
+    images: Path | None = None,
 ) -> list[Sample]:
     """Read a data set in any readable format.
 
@@ -135,6 +138,7 @@ def read(
         note: told of what is no error, but has to be said, such as files that were left out.
         skips_broken: leave out images of which something is broken, and say so; with an object
             missing, a network would learn that nothing is there.
+        images: a folder with the images, where they do not lie with the annotations.
 
     Returns:
         Samples, sorted by key.
@@ -144,7 +148,7 @@ def read(
         ValueError: an unknown format or subset, a format that cannot be read, a data set that has
             none of the classes, or edits of other images.
     """
-    samples, problems = _read(data, format, subset, labels)
+    samples, problems = _read(data, format, subset, labels, images)
     excluded = edits.excluded if edits else frozenset()
     if skips_broken:
         broken = problems.skip(excluded)
@@ -164,6 +168,7 @@ def scan(
     subset: str = "train",
     labels: LabelSpace | None = None,
     note: Callable[[str], None] | None = None,
+    images: Path | None = None,
 ) -> tuple[list[Sample], list[Problem]]:
     """Read what can be read of a data set, and say what cannot.
 
@@ -175,26 +180,34 @@ def scan(
     Raises:
         ValueError: an unknown format or subset, or a format that cannot be read.
     """
-    samples, problems = _read(data, format, subset, labels)
+    samples, problems = _read(data, format, subset, labels, images)
     _tell(problems, note)
     return samples, problems.found
 
 
 def _read(
-    data: Path, format: str | None, subset: str, labels: LabelSpace | None
+    data: Path,
+    format: str | None,
+    subset: str,
+    labels: LabelSpace | None,
+    images: Path | None,
 ) -> tuple[list[Sample], Problems]:
     from converters.formats.label_spaces import fullest, own_labels, relabel
 
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")
-    module = load_format(format or recognise(data))
+    name = format or recognise(data)
+    module = load_format(name)
     _check_folder(data)
+    places = _places(name, module, images)
     problems = Problems(data)
     own = own_labels(module, data)
     wanted = labels or fullest(own, data)
     # Files that name no classes are read as if theirs were those that are wanted, by number.
     own = own or wanted or label_space(data, format=format)
-    found = cast("list[Sample]", module.read(data, subset=subset, labels=own, problems=problems))
+    found = cast(
+        "list[Sample]", module.read(data, subset=subset, labels=own, problems=problems, **places)
+    )
     if wanted is not None:
         found = relabel(found, own, wanted, problems)
     samples: dict[str, Sample] = {}
@@ -203,6 +216,16 @@ def _read(
             what = f"expected one image of this key, found {other.image} and {sample.image}"
             problems.add(sample.key, what, key=sample.key, group=sample.group)
     return [samples[key] for key in sorted(samples)], problems
+
+
+def _places(name: str, module: ModuleType, images: Path | None) -> dict[str, Path]:
+    if images is None:
+        return {}
+    if "images" not in inspect.signature(module.read).parameters:
+        raise ValueError(f"--images: format '{name}': expected one whose images may lie elsewhere")
+    if not images.is_dir():
+        raise ValueError(f"--images: expected a folder, found none: {images}")
+    return {"images": images}
 
 
 def _tell(problems: Problems, note: Callable[[str], None] | None) -> None:

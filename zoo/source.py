@@ -29,6 +29,7 @@ class DataSource:
         chosen: the classes that the user asks for; None takes the data set's own.
         groups: key -> patient, where the files do not say it.
         skips_broken: leave out images of which something is broken, instead of refusing.
+        images: a folder with the images, where they do not lie with the annotations.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class DataSource:
     chosen: LabelSpace | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     skips_broken: bool = False
+    images: Path | None = None
 
     @classmethod
     def open(
@@ -45,6 +47,7 @@ class DataSource:
         data_format: str | None = None,
         edits: Path | None = None,
         broken: str = "refuse",
+        images: Path | None = None,
     ) -> DataSource:
         """Find out the format and read the corrections.
 
@@ -53,7 +56,7 @@ class DataSource:
         """
         found = data_format or converters.recognise(path)
         corrections = Edits.load(edits) if edits else None
-        return cls(path, found, corrections, skips_broken=broken == "skip")
+        return cls(path, found, corrections, skips_broken=broken == "skip", images=images)
 
     @cached_property
     def own_labels(self) -> LabelSpace:
@@ -122,6 +125,7 @@ class DataSource:
             edits=self.edits,
             note=note,
             skips_broken=self.skips_broken,
+            images=self.images,
         )
         return with_groups(found, self.groups) if self.groups else found
 
@@ -156,6 +160,8 @@ class DataSource:
         """Read the samples that the corrections exclude, by key; nothing is read without any."""
         if self.edits is None or not self.edits.excluded:
             return {}
-        samples, _ = converters.scan(self.path, format=self.format, subset=subset, labels=labels)
+        samples, _ = converters.scan(
+            self.path, format=self.format, subset=subset, labels=labels, images=self.images
+        )
         named = self.edits.excluded
         return {s.key: s for s in samples if s.key in named or s.group in named}

@@ -39,6 +39,7 @@ class CocoReader:
         root: the data set's folder.
         labels: the classes.
         problems: takes down what is wrong.
+        elsewhere: a folder with the images, where they do not lie with the files.
         named: the images of all files that were read.
         spoken_of: folders in which images should be that are not there.
         is_whole: whether all files could be read.
@@ -47,6 +48,7 @@ class CocoReader:
     root: Path
     labels: LabelSpace
     problems: Problems
+    elsewhere: Path | None = None
     named: set[Path] = field(default_factory=set)
     spoken_of: set[Path] = field(default_factory=set)
     is_whole: bool = True
@@ -97,7 +99,7 @@ class CocoReader:
 
     def _images(self, document: Document) -> dict[Id, _Image]:
         """Find a file's images, by their ids."""
-        finder = ImageFinder(self.root, document.path)
+        finder = ImageFinder(self.root, document.path, self.elsewhere)
         images: dict[Id, _Image] = {}
         owners: dict[Path, Id] = {}
         names: dict[Id, object] = {}
@@ -156,11 +158,12 @@ class CocoReader:
 
     def _name(self, images: Sequence[_Image]) -> None:
         """Give keys to images that have none; two that differ only in their suffix keep it."""
-        stems = {image.path: _stem(self.root, image.path) for image in images}
+        home = self.elsewhere or self.root
+        stems = {image.path: _stem(home, image.path) for image in images}
         times = Counter(stems.values())
         for image in images:
             stem = stems[image.path]
-            key = image.path.relative_to(self.root).as_posix() if times[stem] > 1 else stem
+            key = image.path.relative_to(home).as_posix() if times[stem] > 1 else stem
             image.fields.setdefault("key", key)
 
     def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
@@ -245,7 +248,7 @@ def _stem(root: Path, image: Path) -> str:
 def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
     size_hw = read_size_hw(image)
     said = tuple(
-        own if entry.get(name) is None else entry[name]
+        own if entry.get(name) is None else _side(entry[name])
         for name, own in zip(("height", "width"), size_hw, strict=True)
     )
     if said != size_hw:
@@ -253,6 +256,11 @@ def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
         found = f"found {size_hw}{remedy}"
         raise ValueError(f"expected height and width {said!r:.80} as is said here, {found}")
     return size_hw
+
+
+def _side(value: Any) -> Any:
+    """A number that is written as a text, as tables have it."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
 def _is_normalised(image: _Image) -> bool:
