@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -41,7 +43,8 @@ __all__ = [
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
 #       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
 #   NO_CLASSES: str                                        (optional) what to say without any
-#   read(root, *, subset, labels, problems) -> list[Sample]   and/or
+#   read(root, *, subset, labels, problems) -> list[Sample]   and/or; takes `images`, a folder,
+#       where they may lie elsewhere
 #   list_images(root, *, subset, problems) -> list[Sample]    where `read` decodes masks
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
@@ -53,6 +56,7 @@ FORMATS: dict[str, str] = {
     "coco": "converters.formats.coco.coco",
     "labelme": "converters.formats.labelme",
     "voc": "converters.formats.voc",
+    "rle_table": "converters.formats.rle_table.rle_table",
     "ram_w600": "converters.formats.ram_w600",
     "images": "converters.formats.images",
 }
@@ -140,6 +144,7 @@ def read(
     note: Callable[[str], None] | None = None,
     skips_broken: bool = False,
     own: OwnLabels | None = None,
+    images: Path | None = None,
 ) -> list[Sample]:
     """Read a data set in any readable format.
 
@@ -154,6 +159,7 @@ def read(
         skips_broken: leave out images of which something is broken, and say so; with an object
             missing, a network would learn that nothing is there.
         own: what `own_labels` has found; None asks the files.
+        images: a folder with the images, where they do not lie with the annotations.
 
     Returns:
         Samples, sorted by key.
@@ -163,7 +169,7 @@ def read(
         ValueError: an unknown format or subset, a format that cannot be read, a data set that has
             none of the classes, or edits of other images.
     """
-    samples, problems = _read(data, format, subset, labels, own)
+    samples, problems = _read(data, format, subset, labels, own, images)
     excluded = edits.excluded if edits else frozenset()
     if skips_broken:
         broken = problems.skip(excluded)
@@ -184,6 +190,7 @@ def scan(
     labels: LabelSpace | None = None,
     note: Callable[[str], None] | None = None,
     own: OwnLabels | None = None,
+    images: Path | None = None,
 ) -> tuple[list[Sample], list[Problem]]:
     """Read what can be read of a data set, and say what cannot.
 
@@ -195,7 +202,7 @@ def scan(
     Raises:
         ValueError: an unknown format or subset, or a format that cannot be read.
     """
-    samples, problems = _read(data, format, subset, labels, own)
+    samples, problems = _read(data, format, subset, labels, own, images)
     _tell(problems, note)
     return samples, problems.found
 
@@ -223,24 +230,25 @@ def list_images(
         DataError: files that are broken or do not fit together.
         ValueError: an unknown format or subset.
     """
-    module = _readable(data, format, subset)
+    _, module = _readable(data, format, subset)
     if not hasattr(module, "list_images"):
         found = read(data, format=format, subset=subset, note=note)
         return [replace(sample, instances=()) for sample in found]
     problems = Problems(data)
-    images = module.list_images(data, subset=subset, problems=problems)
-    found = _sorted(cast("list[Sample]", images), problems)
+    listed = module.list_images(data, subset=subset, problems=problems)
+    found = _sorted(cast("list[Sample]", listed), problems)
     problems.check()
     _tell(problems, note)
     return found
 
 
-def _readable(data: Path, format: str | None, subset: str) -> ModuleType:
+def _readable(data: Path, format: str | None, subset: str) -> tuple[str, ModuleType]:
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")
-    module = load_format(format or recognise(data))
+    name = format or recognise(data)
+    module = load_format(name)
     _check_folder(data)
-    return module
+    return name, module
 
 
 def _read(
@@ -249,16 +257,19 @@ def _read(
     subset: str,
     labels: LabelSpace | None,
     own: OwnLabels | None,
+    images: Path | None,
 ) -> tuple[list[Sample], Problems]:
     from converters.formats.label_spaces import OwnLabels, relabel
 
-    module = _readable(data, format, subset)
+    name, module = _readable(data, format, subset)
+    places = _places(name, module, images)
     problems = Problems(data)
     own = own or OwnLabels.of(module, data)
     wanted = labels or own.fullest
     # Files that name no classes are read as if theirs were those that are wanted, by number.
     named = own.named or wanted or own.required(data)
-    found = cast("list[Sample]", module.read(data, subset=subset, labels=named, problems=problems))
+    read_them = partial(module.read, data, subset=subset, labels=named, problems=problems)
+    found = cast("list[Sample]", read_them(**places))
     if wanted is not None:
         found = relabel(found, named, wanted, problems)
     return _sorted(found, problems), problems
@@ -273,6 +284,16 @@ def _sorted(found: Sequence[Sample], problems: Problems) -> list[Sample]:
             what = f"expected one image of this key, found {other.image} and {sample.image}"
             problems.add(sample.key, what, key=sample.key, group=sample.group)
     return [with_spacing(samples[key]) for key in sorted(samples)]
+
+
+def _places(name: str, module: ModuleType, images: Path | None) -> dict[str, Path]:
+    if images is None:
+        return {}
+    if "images" not in inspect.signature(module.read).parameters:
+        raise ValueError(f"--images: format '{name}': expected one whose images may lie elsewhere")
+    if not images.is_dir():
+        raise ValueError(f"--images: expected a folder, found none: {images}")
+    return {"images": images}
 
 
 def _tell(problems: Problems, note: Callable[[str], None] | None) -> None:

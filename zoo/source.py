@@ -35,6 +35,7 @@ class DataSource:
         groups: key -> patient, where the files do not say it.
         skips_broken: leave out images of which something is broken, instead of refusing.
         held_out: the folds whose images are the subset `val`, and which of them; None is all.
+        images: a folder with the images, where they do not lie with the annotations.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class DataSource:
     groups: Mapping[str, str] = field(default_factory=dict)
     skips_broken: bool = False
     held_out: tuple[Split, int | None] | None = None
+    images: Path | None = None
     _found: dict[tuple[str, str], OwnLabels] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -55,6 +57,7 @@ class DataSource:
         data_format: str | None = None,
         edits: Path | None = None,
         broken: str = "refuse",
+        images: Path | None = None,
     ) -> DataSource:
         """Find out the format and read the corrections.
 
@@ -63,7 +66,7 @@ class DataSource:
         """
         found = data_format or converters.recognise(path)
         corrections = Edits.load(edits) if edits else None
-        return cls(path, found, corrections, skips_broken=broken == "skip")
+        return cls(path, found, corrections, skips_broken=broken == "skip", images=images)
 
     @property
     def own_labels(self) -> LabelSpace:
@@ -159,10 +162,11 @@ class DataSource:
             note=note,
             skips_broken=self.skips_broken,
             own=self._own(),
+            images=self.images,
         )
         return with_groups(found, self.groups) if self.groups else found
 
-    def images(self, subset: str = "train", labels: LabelSpace | None = None) -> list[Sample]:
+    def list_images(self, subset: str = "train", labels: LabelSpace | None = None) -> list[Sample]:
         """List a subset's images, sorted by key; their objects are left out where masks hold them.
 
         Where there are corrections, or broken images to skip, all is read: only the objects tell
@@ -221,7 +225,9 @@ class DataSource:
         if hasattr(converters.load_format(self.format), "list_images"):
             samples = converters.list_images(self.path, format=self.format)
         else:
-            samples, _ = converters.scan(self.path, format=self.format, own=self._own())
+            samples, _ = converters.scan(
+                self.path, format=self.format, own=self._own(), images=self.images
+            )
         step = max(len(samples) // _LOOKED_AT, 1)
         return any(has_colors(read_pixels(s, grey=False)) for s in samples[::step][:_LOOKED_AT])
 
@@ -232,7 +238,12 @@ class DataSource:
         # What is held out is some of what may be learned from.
         part = "train" if subset == "val" else subset
         samples, _ = converters.scan(
-            self.path, format=self.format, subset=part, labels=labels, own=self._own()
+            self.path,
+            format=self.format,
+            subset=part,
+            labels=labels,
+            own=self._own(),
+            images=self.images,
         )
         named = self.edits.excluded
         return {s.key: s for s in samples if s.key in named or s.group in named}

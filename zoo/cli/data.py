@@ -122,6 +122,10 @@ def convert(
             "--link", help="Hard links instead of copies of images: a change of one is one of both."
         ),
     ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the images of COCO files that lie without them."),
+    ] = None,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
@@ -136,7 +140,7 @@ def convert(
     from zoo.source import DataSource
 
     plan = plan_crop(words(crop), margin, scale, enlarger, boxes)
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     if suggest:
         say(suggest_crop(source, labels, subset.value, plan))
         return

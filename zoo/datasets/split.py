@@ -42,13 +42,13 @@ def split(
     check_file(out, "a split", json_with("folds", "groups"))
     asks_objects = strategy != "group" or describe
     labels = data.labels(labels_name) if asks_objects or labels_name else None
-    samples = data.read(labels) if asks_objects and labels else data.images(labels=labels)
+    samples = data.read(labels) if asks_objects and labels else data.list_images(labels=labels)
     if by:
         samples = group_by(samples, by, _tables(data.path))
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
-    check_leakage(made, with_groups(data.images("all", labels), made.groups))
+    check_leakage(made, with_groups(data.list_images("all", labels), made.groups))
     if out.exists() and out.stat().st_size and not replace and not _is_same(out, made):
         raise ValueError(
             f"{out}: expected the same folds, found others: runs that were made with these would "

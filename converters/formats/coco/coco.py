@@ -22,8 +22,9 @@ at 2048 x 2048, `rle` 10 kB. supervision rounds polygons to whole pixels and fil
 column too much (Dice about .96 at 512 x 512): take `rle` for it.
 
 What is read: JSON files in the folder, in `annotations/` and in other folders directly below it,
-with their images beside them or in `images/NAME`, `NAME` or `images` (NAME: train2017 for
-instances_train2017.json or person_keypoints_train2017.json). A file belongs to the test subset if
+with their images beside them or in `images/NAME`, `NAME`, `images` or `data` (NAME: train2017 for
+instances_train2017.json or person_keypoints_train2017.json), or in a folder that the user names. A
+file belongs to the test subset if
 its name or its folder's has the word test. Names of categories are names of classes or their
 aliases. Ids only join entries: 1, 1.0 and "1" are the same, those of annotations do not matter. An
 image that several files name must have the same objects in all of them, unless a file has no
@@ -191,7 +192,14 @@ def label_space(root: Path) -> LabelSpace | None:
     return folder_space(root, names) if names else None
 
 
-def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+def read(
+    root: Path,
+    *,
+    subset: str,
+    labels: LabelSpace,
+    problems: Problems,
+    images: Path | None = None,
+) -> list[Sample]:
     """Read COCO's instance annotations.
 
     Args:
@@ -199,10 +207,12 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         subset: `train` (all but what is named test), `test` or `all`.
         labels: the classes; categories are found by their names or aliases.
         problems: takes down files, images and annotations that are broken.
+        images: a folder in which all images are, or in folders of it that are called as the
+            subsets; None looks in the usual places.
 
     Returns:
         Samples. Keys and groups are those that `write` has put down, else the images' paths below
-        `root`, and no group.
+        `root` or `images`, and no group.
 
     Raises:
         ValueError: no annotation file of this subset, or none that knows one of the classes.
@@ -215,9 +225,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     if not wanted:
         names = ", ".join(file.name for file in files) or "none"
         raise ValueError(f"{root}: expected COCO's JSON files of subset '{subset}', found {names}")
-    reader = CocoReader(root, labels, problems)
+    reader = CocoReader(root, labels, problems, images)
     samples = reader.samples(wanted)
-    if reader.is_whole:
+    if reader.is_whole and images is None:
         others = sorted(set(files) - set(wanted))
         report_unnamed(
             root,

@@ -43,6 +43,19 @@ def test_losses_are_said_per_class(zoo, data, tmp_path, capsys):
     assert "all 29 classes: mean Dice 0.9" in said
 
 
+def test_images_that_lie_elsewhere(zoo, data, tmp_path, capsys):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    zoo("convert", data, "--to", "coco", "--out", whole)
+    shutil.move(whole / "images", tmp_path / "photos")
+    zoo("convert", whole, "--to", "rle_table", "--out", out, code=2)
+    assert "--images says where" in capsys.readouterr().err
+    zoo("convert", whole, "--images", tmp_path / "photos", "--to", "rle_table", "--out", out)
+    assert "nothing was lost" in capsys.readouterr().out
+    expected, found = converters.read(data), converters.read(out)
+    assert [sample.key for sample in found] == [sample.key for sample in expected]
+    assert all(len(sample.instances) == 29 for sample in found)
+
+
 @pytest.mark.slow
 def test_a_layout_of_another_format_is_refused(zoo, data, tmp_path, capsys):
     out = tmp_path / "out"
