@@ -78,6 +78,8 @@ SEGFORMER = {
 # Network -> what makes it small.
 NETS: dict[str, dict[str, Any]] = {
     "unet3plus": {"width": 4, "own_width": 4},
+    "effisegnet": {"width": 8},
+    "resunet_plus_plus": {"width": 8},
 }
 
 

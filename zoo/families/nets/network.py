@@ -28,6 +28,8 @@ from converters.errors import one_line
 
 NETWORKS = {
     "unet3plus": "zoo.families.nets.unet3plus",
+    "effisegnet": "zoo.families.nets.effisegnet",
+    "resunet_plus_plus": "zoo.families.nets.resunet_plus_plus",
 }
 """Name -> module of the network; a line is all that a new one needs."""
 

@@ -109,9 +109,7 @@ def test_the_guide_learns_which_classes_are_there() -> None:
 
 
 @pytest.mark.learns
-def test_a_guided_network_closes_what_is_not_there(
-    build: Any, learn: Any, exceeds: Any
-) -> None:
+def test_a_guided_network_closes_what_is_not_there(build: Any, learn: Any, exceeds: Any) -> None:
     network = build("unet3plus", guided=True, dropout=0.1, **TINY)
     exceeds("Dice", learn(network, GuidedObjective(Objective(LOSS)), steps=60), 0.85)
     with torch.no_grad():
