@@ -21,7 +21,7 @@ from zoo.families.training_step import TrainingStep
 from zoo.inference.predict import Setting, read_frames
 from zoo.machine.devices import place
 from zoo.run_files import checkpoints
-from zoo.run_files.licences import WeightSource, write_licences
+from zoo.run_files.licences import WeightSource, said_licence, write_licences
 from zoo.training.config import TrainerConfig
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class NetworkFamily(ABC):
         if config.gradient_checkpointing:
             checkpoint_blocks(self.blocks(network))
         self.describe(job.out, network)
-        write_licences(job.out, self.sources(config))
+        write_licences(job.out, said_licence(self.sources(config), config.weights_licence))
         self.fit(network, config, job, augment, setting)
 
     def predict(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,19 @@ def write_licences(run: Path, sources: Sequence[WeightSource]) -> None:
     """Write `licences.json` into a run folder; a run from random weights has an empty list."""
     rows = [asdict(source) for source in sources]
     atomic_write_text(run / FILE, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
+def said_licence(sources: Sequence[WeightSource], licence: str | None) -> list[WeightSource]:
+    """Return sources with the licence that the user states for those where nobody else does."""
+    if licence is None:
+        return list(sources)
+    is_non_commercial = _is_non_commercial(licence)
+    return [
+        replace(source, licence=licence, is_non_commercial=is_non_commercial)
+        if source.licence == UNKNOWN
+        else source
+        for source in sources
+    ]
 
 
 def of_file(path: str) -> WeightSource:

@@ -130,6 +130,8 @@ class TrainerConfig(StrictModel):
             them in the main one.
         init: safetensors file with the weights to start from, of the same network; also one that
             ships beside the configs, such as `demo.safetensors`.
+        weights_licence: of a file of pretrained weights, such as Apache-2.0; goes to
+            `licences.json`, as those do that libraries state.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto` lets the device's capability choose.
         channels_last: keep channels next to each other in memory; `auto` does so for convolutional
@@ -161,6 +163,7 @@ class TrainerConfig(StrictModel):
     cache_dir: str | None = Field(default=None, exclude=True)
     workers: int = Field(default=0, ge=0)
     init: str | None = None
+    weights_licence: str | None = None
     device: str = "auto"
     precision: Precision | Literal["auto"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"

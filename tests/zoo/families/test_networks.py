@@ -76,12 +76,23 @@ SEGFORMER = {
 }
 
 
+# Network -> what makes it small.
+NETS: dict[str, dict[str, Any]] = {
+    "unet3plus": {"width": 4, "own_width": 4},
+    "resunet_a": {"width": 4},
+    "swin_unet": {"depths": [1, 1, 2], "head_width": 8, "window": 4},
+    "effisegnet": {"width": 8},
+    "resunet_plus_plus": {"width": 8},
+}
+
+
 def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
     """Return what makes a config's network small, of the same kind and without a download."""
     if family == "smp":
-        small = [v for k, v in ENCODERS.items() if raw["encoder"].startswith(k)]
-        assert small, f"{raw['encoder']}: add the smallest of its kind to ENCODERS"
-        return {"encoder_weights": None, **small[0]}
+        return _shrink_encoder(raw)
+    if family == "nets":
+        options = {**raw.get("options", {}), **NETS[raw["architecture"]]}
+        return {"options": options, **(_shrink_encoder(raw) if raw.get("encoder") else {})}
     if family == "segformer":
         return {"network": SEGFORMER}
     if family == "torchvision":
@@ -91,6 +102,12 @@ def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
         return {**small, "size": [100, 120], "window": [64, 96], "focus": {"shared": 0.25}}
     assert family == "huggingface", f"{family}: say here what makes its networks small"
     return {"pretrained": None, "channels": 1, "network": _shrink_transformer(raw)}
+
+
+def _shrink_encoder(raw: dict[str, Any]) -> dict[str, Any]:
+    small = [v for k, v in ENCODERS.items() if raw["encoder"].startswith(k)]
+    assert small, f"{raw['encoder']}: add the smallest of its kind to ENCODERS"
+    return {"encoder_weights": None, **small[0]}
 
 
 def _shrink_transformer(raw: dict[str, Any]) -> dict[str, Any]:
@@ -185,9 +202,13 @@ def test_every_config_computes_the_same_with_gradient_checkpointing(
             blocks = family.blocks(network)
             assert len(blocks) >= 4
             checkpoint_blocks(blocks)
-        outputs = network(images)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
+        # Masks, and what a network learns beside them.
+        given = network(images)
+        tasks = given if isinstance(given, dict) else {"masks": given}
+        masks = tasks.pop("masks")
+        outputs = masks if isinstance(masks, list) else [masks]
         assert len(outputs) == max(1, len(config.deep_supervision))
+        outputs += tasks.values()
         assert {o.shape[:2] for o in outputs} == {(2, 3)}
         sum(o.square().mean() for o in outputs).backward()
         gradients = {k: p.grad for k, p in network.named_parameters() if p.grad is not None}

@@ -55,7 +55,7 @@ def build_network(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
     given = config.pretrained
     if given is None:
         return _fit_channels(_create(config, classes), config, is_trained=False)
-    if given.endswith(".safetensors"):
+    if checkpoints.is_weight_file(given):
         network = _create(config, classes)
         if not reads_colours(Path(given)):
             _fit_channels(network, config, is_trained=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+import torchvision
+from safetensors.torch import save_file
 
 from zoo.config import check_config
 from zoo.families.smp.config import SmpConfig
@@ -68,7 +71,9 @@ def test_weights_of_another_encoder(tmp_path: Path) -> None:
     config = make(
         encoder="tu-test_efficientnet", encoder_weights=str(tmp_path / "model.safetensors")
     )
-    with pytest.raises(ValueError, match="could not get the weights of 'tu-test_efficientnet'"):
+    with pytest.raises(
+        ValueError, match="expected the weights of timm's test_efficientnet, found others"
+    ):
         FAMILY.build(config, 3)
 
 
@@ -201,3 +206,76 @@ def test_a_copy_of_a_checkpointed_network_is_its_own() -> None:
     deep = copy.encoder.layer4[0].conv1.weight
     assert deep.grad is not None
     assert deep.grad.abs().sum() > 0
+
+
+# --- files of weights as others hand them out
+
+
+def _timms(name: str) -> dict[str, torch.Tensor]:
+    torch.manual_seed(7)
+    return timm.create_model(name).state_dict()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_torchs_files_are_read_without_unpickling(nested: bool, tmp_path: Path) -> None:
+    own = _timms("test_efficientnet")
+    torch.save({"state_dict": own, "epoch": 3} if nested else own, tmp_path / "model.pth")
+    config = make(encoder="tu-test_efficientnet", encoder_weights=str(tmp_path / "model.pth"))
+    found = FAMILY.build(config, 3).encoder.state_dict()
+    kernels = own["conv_stem.weight"].sum(1, keepdim=True)
+    assert torch.allclose(found["model.conv_stem.weight"], kernels)
+    name = "blocks.1.0.conv_exp.weight"
+    assert torch.equal(found[f"model.{name}"], own[name])
+
+
+def test_a_pickle_that_runs_something_is_refused(tmp_path: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> Any:
+            return (tmp_path.joinpath("ran").touch, ())
+
+    torch.save({"conv_stem.weight": Runs()}, tmp_path / "model.pth")
+    config = make(encoder="tu-test_efficientnet", encoder_weights=str(tmp_path / "model.pth"))
+    with pytest.raises(ValueError, match=r"model.pth: expected a file of weights alone"):
+        FAMILY.build(config, 3)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_other_names_in_timms_order_are_renamed(tmp_path: Path) -> None:
+    """As EfficientNet-Lite's weights of the reference implementation come."""
+    own = _timms("test_efficientnet")
+    renamed = {f"_layer_{number}": tensor for number, tensor in enumerate(own.values())}
+    save_file(renamed, tmp_path / "model.safetensors")
+    given = str(tmp_path / "model.safetensors")
+    found = FAMILY.build(make(encoder="tu-test_efficientnet", encoder_weights=given), 3)
+    name = "blocks.1.0.conv_exp.weight"
+    assert torch.equal(found.encoder.state_dict()[f"model.{name}"], own[name])
+
+
+def test_weights_of_another_timm_network_are_no_random_start(tmp_path: Path) -> None:
+    save_file(
+        {f"_layer_{n}": t for n, t in enumerate(_timms("test_resnet").values())},
+        tmp_path / "model.safetensors",
+    )
+    given = str(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="expected the weights of timm's test_efficientnet"):
+        FAMILY.build(make(encoder="tu-test_efficientnet", encoder_weights=given), 3)
+
+
+def test_a_classifiers_last_layer_is_left_over(tmp_path: Path) -> None:
+    theirs = torchvision.models.mobilenet_v2()
+    torch.save(theirs.state_dict(), tmp_path / "mobilenet.pth")
+    given = str(tmp_path / "mobilenet.pth")
+    found = FAMILY.build(make(encoder="mobilenet_v2", encoder_weights=given), 3).encoder
+    name = "features.3.conv.0.0.weight"
+    assert torch.equal(found.state_dict()[name], theirs.state_dict()[name])
+
+
+def test_the_user_states_a_files_licence(tmp_path: Path) -> None:
+    from zoo.run_files.licences import said_licence
+
+    sources = FAMILY.sources(make(encoder="resnet18", encoder_weights="mine.pth"))
+    (said,) = said_licence(sources, "CC-BY-NC-4.0")
+    assert (said.licence, said.is_non_commercial) == ("CC-BY-NC-4.0", True)
+    (known,) = said_licence([replace(said, licence="MIT")], "Apache-2.0")
+    assert known.licence == "MIT"
+    assert said_licence(sources, None) == sources
