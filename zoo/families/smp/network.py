@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from converters.errors import one_line
+from zoo.families.attention import attend_before
 from zoo.families.semantic import quiet_hub, reads_colours
 from zoo.families.smp.config import ARCHITECTURES, SmpConfig
 from zoo.run_files import checkpoints
 
 
-def build_network(config: SmpConfig, classes: int) -> nn.Module:
+def build_network(config: SmpConfig, classes: int) -> Any:
     """Return a network; its encoder may come with pretrained weights.
 
     Raises:
@@ -24,8 +25,25 @@ def build_network(config: SmpConfig, classes: int) -> nn.Module:
     """
     weights = config.encoder_weights
     if weights is None or not weights.endswith(".safetensors"):
-        return _create(config, classes, weights)
-    return _create_from_file(config, classes, Path(weights))
+        network = _create(config, classes, weights)
+    else:
+        network = _create_from_file(config, classes, Path(weights))
+    if config.attention is not None:
+        channels = network.encoder.out_channels
+        read = _places_read(config.architecture, len(channels))
+        given = [width if i in read else 0 for i, width in enumerate(channels)]
+        attend_before(network.decoder, config.attention, given)
+    return network
+
+
+def _places_read(architecture: str, features: int) -> set[int]:
+    """Return the places of an encoder's features that a decoder reads, of so many; 0 is finest."""
+    last = features - 1
+    if architecture in ("pspnet", "deeplabv3"):
+        return {last}
+    if architecture == "deeplabv3plus":
+        return {2, last}
+    return set(range(2 if architecture in ("fpn", "pan", "upernet") else 1, features))
 
 
 class DeepUnetPlusPlus(smp.UnetPlusPlus):
