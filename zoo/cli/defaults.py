@@ -32,6 +32,7 @@ _USUAL = {
     "torchvision": "deeplabv3_resnet50_1024",
     "huggingface": "upernet_swin_large",
     "monai": "swinunetr_1024",
+    "nets": "unet3plus_resnet50",
     "maskrcnn": "resnet50_fpn_v2_1024",
     "mask2former": "swin_tiny_1024",
 }

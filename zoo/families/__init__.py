@@ -18,6 +18,7 @@ FAMILIES = {
     "torchvision": "zoo.families.torchvision.family",
     "huggingface": "zoo.families.huggingface.family",
     "monai": "zoo.families.monai.family",
+    "nets": "zoo.families.nets.family",
     "yolo": "zoo.families.yolo.family",
     "maskrcnn": "zoo.families.maskrcnn.family",
     "mask2former": "zoo.families.mask2former.family",

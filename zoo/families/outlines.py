@@ -24,6 +24,7 @@ OUTLINES = {
     "torchvision": "zoo.families.torchvision.family:FAMILY",
     "huggingface": "zoo.families.huggingface.family:FAMILY",
     "monai": "zoo.families.monai.family:FAMILY",
+    "nets": "zoo.families.nets.family:FAMILY",
     "yolo": "zoo.families.yolo.training_step:OUTLINE",
     "maskrcnn": "zoo.families.maskrcnn.family:FAMILY",
     "mask2former": "zoo.families.mask2former.family:FAMILY",

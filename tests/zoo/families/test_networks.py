@@ -75,12 +75,19 @@ SEGFORMER = {
 }
 
 
+# Network -> what makes it small.
+NETS: dict[str, dict[str, Any]] = {
+    "unet3plus": {"width": 4, "own_width": 4},
+}
+
+
 def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
     """Return what makes a config's network small, of the same kind and without a download."""
     if family == "smp":
-        small = [v for k, v in ENCODERS.items() if raw["encoder"].startswith(k)]
-        assert small, f"{raw['encoder']}: add the smallest of its kind to ENCODERS"
-        return {"encoder_weights": None, **small[0]}
+        return _shrink_encoder(raw)
+    if family == "nets":
+        options = {**raw.get("options", {}), **NETS[raw["architecture"]]}
+        return {"options": options, **(_shrink_encoder(raw) if raw.get("encoder") else {})}
     if family == "segformer":
         return {"network": SEGFORMER}
     if family == "torchvision":
@@ -90,6 +97,12 @@ def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
         return {**small, "size": [100, 120], "window": [64, 96], "focus": {"shared": 0.25}}
     assert family == "huggingface", f"{family}: say here what makes its networks small"
     return {"pretrained": None, "channels": 1, "network": _shrink_transformer(raw)}
+
+
+def _shrink_encoder(raw: dict[str, Any]) -> dict[str, Any]:
+    small = [v for k, v in ENCODERS.items() if raw["encoder"].startswith(k)]
+    assert small, f"{raw['encoder']}: add the smallest of its kind to ENCODERS"
+    return {"encoder_weights": None, **small[0]}
 
 
 def _shrink_transformer(raw: dict[str, Any]) -> dict[str, Any]:

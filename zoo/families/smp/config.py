@@ -6,9 +6,9 @@ import inspect
 from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
-import timm
 from pydantic import Field, field_validator, model_validator
 
+from zoo.families.encoders import check_encoder
 from zoo.training.semantic_config import SemanticConfig
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
@@ -17,8 +17,6 @@ _NOT_OPTIONS = {"self", "encoder_name", "encoder_weights", "in_channels", "class
 _NOT_OPTIONS |= {"activation", "aux_params"}
 # They pool over the whole image, and normalise the result over the batch.
 _POOLING = {"deeplabv3", "deeplabv3plus", "pan", "upernet"}
-# They divide each of their resolutions into windows of a fixed side, without padding.
-_WINDOWED = ("maxvit", "maxxvit", "coatnet")
 
 
 class SmpConfig(SemanticConfig):
@@ -67,29 +65,7 @@ class SmpConfig(SemanticConfig):
 
     @model_validator(mode="after")
     def _size_of_encoder(self) -> SmpConfig:
-        if self.encoder_options and not self.encoder.startswith("tu-"):
-            raise ValueError(
-                f"encoder_options: expected none for '{self.encoder}'; only timm's encoders, "
-                "whose names begin with tu-, take any"
-            )
-        side = _native_side(self.encoder, self.encoder_options)
-        if side is None:
-            return self
-        key, size = self.input_key, self.input_size
-        if any(kind in self.encoder for kind in _WINDOWED):
-            if any(length % side for length in size):
-                sizes = ", ".join(str(side * n) for n in range(1, 5))
-                raise ValueError(
-                    f"{key}: {self.encoder} attends in windows that fit multiples of {side}: "
-                    f"expected height and width of {sizes}, ..., found {list(size)}; or set "
-                    "encoder_options.img_size"
-                )
-        elif size != (side, side):
-            raise ValueError(
-                f"{key}: {self.encoder} takes [{side}, {side}] alone, found {list(size)}; or "
-                "set one of encoder_options.img_size, strict_img_size=false (Swin), "
-                "dynamic_img_size=true (ViT)"
-            )
+        check_encoder(self.encoder, self.encoder_options, self.input_size, self.input_key)
         return self
 
     @model_validator(mode="after")
@@ -106,16 +82,3 @@ class SmpConfig(SemanticConfig):
         if self.attention is not None and self.architecture == "dpt":
             raise ValueError("attention: expected null for dpt, whose features are tokens")
         return self
-
-
-def _native_side(encoder: str, options: dict[str, Any]) -> int | None:
-    """Return the side in pixels that timm's encoder is bound to; None where it takes any."""
-    name = encoder.removeprefix("tu-")
-    takes_any = options.get("strict_img_size") is False or options.get("dynamic_img_size")
-    if name == encoder or takes_any:
-        return None
-    found = timm.get_pretrained_cfg(name)
-    if found is None or not found.fixed_input_size:
-        return None
-    given = options.get("img_size", found.input_size[-1])
-    return given if isinstance(given, int) else None

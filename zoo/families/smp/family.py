@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import nn
 
+from zoo.families.encoders import sources_of
 from zoo.families.semantic import SemanticFamily
 from zoo.families.smp.config import SmpConfig
 from zoo.families.smp.network import build_network
-from zoo.run_files.licences import WeightSource, of_file, of_smp
+from zoo.run_files.licences import WeightSource
 
 
 class SmpFamily(SemanticFamily):
@@ -31,11 +32,7 @@ class SmpFamily(SemanticFamily):
 
     def sources(self, config: SmpConfig) -> list[WeightSource]:
         """Return whose pretrained weights the network starts from."""
-        given = config.encoder_weights
-        if given is None:
-            return []
-        is_file = given.endswith(".safetensors")
-        return [of_file(given) if is_file else of_smp(config.encoder, given)]
+        return sources_of(config.encoder, config.encoder_weights)
 
 
 FAMILY = SmpFamily()

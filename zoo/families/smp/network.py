@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from converters.errors import one_line
 from zoo.families.attention import attend_before
-from zoo.families.semantic import quiet_hub, reads_colours
+from zoo.families.encoders import make_with_weights
 from zoo.families.smp.config import ARCHITECTURES, SmpConfig
-from zoo.run_files import checkpoints
 
 
 def build_network(config: SmpConfig, classes: int) -> Any:
@@ -23,11 +20,22 @@ def build_network(config: SmpConfig, classes: int) -> Any:
         ValueError: an unknown encoder, options that do not go together, or weights that cannot be
             had.
     """
-    weights = config.encoder_weights
-    if weights is None or not weights.endswith(".safetensors"):
-        network = _create(config, classes, weights)
-    else:
-        network = _create_from_file(config, classes, Path(weights))
+    is_deep = config.architecture == "unetplusplus" and len(config.deep_supervision) > 1
+    kind = DeepUnetPlusPlus if is_deep else ARCHITECTURES[config.architecture]
+
+    def make(given: str | bool | None, colours: int, **further: Any) -> Any:
+        return kind(
+            encoder_name=config.encoder,
+            encoder_weights=given,
+            in_channels=colours,
+            classes=classes,
+            **config.options,
+            **config.encoder_options,
+            **further,
+        )
+
+    what = f"{config.architecture} with encoder '{config.encoder}'"
+    network = make_with_weights(make, config.encoder, config.encoder_weights, what)
     if config.attention is not None:
         channels = network.encoder.out_channels
         read = _places_read(config.architecture, len(channels))
@@ -89,50 +97,3 @@ class DeepUnetPlusPlus(smp.UnetPlusPlus):
                 hook.remove()
         pairs = zip(self.auxiliary_heads, self._nodes, strict=True)
         return [*logits, *(head(found[name]) for head, name in pairs)]
-
-
-def _create_from_file(config: SmpConfig, classes: int, path: Path) -> Any:
-    """Return a network whose encoder has a file's weights: ours, smp-hub's or timm's."""
-    found = checkpoints.read_weights(path)
-    if not reads_colours(path):
-        network = _create(config, classes, None)
-        checkpoints.load_weights(network.encoder, path)
-        return network
-    if config.encoder.startswith("tu-") and not any(key.startswith("model.") for key in found):
-        overlay: dict[str, Any] = {"file": str(path), "hf_hub_id": None}
-        return _create(config, classes, str(path), pretrained_cfg_overlay=overlay)
-    network = _create(config, classes, None, channels=3)
-    checkpoints.load_weights(network.encoder, path)
-    network.encoder.set_in_channels(1, pretrained=True)
-    return network
-
-
-def _create(
-    config: SmpConfig, classes: int, weights: str | None, channels: int = 1, **further: Any
-) -> Any:
-    # timm's encoders carry the name of their weights in their own name.
-    given = True if weights is not None and config.encoder.startswith("tu-") else weights
-    is_deep = config.architecture == "unetplusplus" and len(config.deep_supervision) > 1
-    try:
-        with quiet_hub():
-            return (DeepUnetPlusPlus if is_deep else ARCHITECTURES[config.architecture])(
-                encoder_name=config.encoder,
-                encoder_weights=given,
-                in_channels=channels,
-                classes=classes,
-                **config.options,
-                **config.encoder_options,
-                **further,
-            )
-    except Exception as error:
-        reason = one_line(error)
-        if weights is not None and not isinstance(error, KeyError | TypeError):
-            raise ValueError(
-                f"encoder_weights '{weights}': could not get the weights of '{config.encoder}'; "
-                "run once with a network connection, give a safetensors file of the encoder, or "
-                f"set encoder_weights=null: {type(error).__name__}: {reason:.160}"
-            ) from None
-        raise ValueError(
-            f"{config.architecture} with encoder '{config.encoder}' and these options cannot be "
-            f"built: {type(error).__name__}: {reason:.300}"
-        ) from None

@@ -1,0 +1,178 @@
+"""Encoders of segmentation-models-pytorch and timm: which sizes they take, and their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import segmentation_models_pytorch as smp
+import timm
+from torch import nn
+
+from converters.errors import one_line
+from zoo.families.semantic import quiet_hub, reads_colours
+from zoo.run_files import checkpoints
+from zoo.run_files.licences import WeightSource, of_file, of_smp
+
+TIMM = "tu-"
+# They divide each of their resolutions into windows of a fixed side, without padding.
+_WINDOWED = ("maxvit", "maxxvit", "coatnet")
+
+
+class Make(Protocol):
+    """Makes an encoder, or a network that has one."""
+
+    def __call__(self, weights: str | bool | None, channels: int, **further: Any) -> Any:
+        """Make it.
+
+        Args:
+            weights: name of the encoder's weights; True for timm's; None for random ones.
+            channels: of the images.
+            further: of timm's encoders.
+        """
+
+
+def check_encoder(
+    encoder: str, options: dict[str, Any], size_hw: tuple[int, int], key: str
+) -> None:
+    """Make sure that an encoder takes its options, and inputs of a size.
+
+    Args:
+        encoder: such as `resnet34`, `tu-maxvit_tiny_tf_512`.
+        options: what timm's encoder takes, such as `img_size`.
+        size_hw: of what it is shown, in pixels.
+        key: of the config, which says so.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if options and not encoder.startswith(TIMM):
+        raise ValueError(
+            f"encoder_options: expected none for '{encoder}'; only timm's encoders, "
+            "whose names begin with tu-, take any"
+        )
+    side = _native_side(encoder, options)
+    if side is None:
+        return
+    if any(kind in encoder for kind in _WINDOWED):
+        if any(length % side for length in size_hw):
+            sizes = ", ".join(str(side * n) for n in range(1, 5))
+            raise ValueError(
+                f"{key}: {encoder} attends in windows that fit multiples of {side}: "
+                f"expected height and width of {sizes}, ..., found {list(size_hw)}; or set "
+                "encoder_options.img_size"
+            )
+    elif size_hw != (side, side):
+        raise ValueError(
+            f"{key}: {encoder} takes [{side}, {side}] alone, found {list(size_hw)}; or "
+            "set one of encoder_options.img_size, strict_img_size=false (Swin), "
+            "dynamic_img_size=true (ViT)"
+        )
+
+
+def _native_side(encoder: str, options: dict[str, Any]) -> int | None:
+    """Return the side in pixels that timm's encoder is bound to; None where it takes any."""
+    name = encoder.removeprefix(TIMM)
+    takes_any = options.get("strict_img_size") is False or options.get("dynamic_img_size")
+    if name == encoder or takes_any:
+        return None
+    found = timm.get_pretrained_cfg(name)
+    if found is None or not found.fixed_input_size:
+        return None
+    given = options.get("img_size", found.input_size[-1])
+    return given if isinstance(given, int) else None
+
+
+def sources_of(encoder: str, weights: str | None) -> list[WeightSource]:
+    """Return whose pretrained weights an encoder starts from."""
+    if weights is None:
+        return []
+    return [of_file(weights) if weights.endswith(".safetensors") else of_smp(encoder, weights)]
+
+
+def build_encoder(
+    encoder: str, weights: str | None, channels: int, options: dict[str, Any]
+) -> nn.Module:
+    """Return an encoder of images (N, channels, h, w).
+
+    It gives a list of six features, (N, C, h / s, w / s) at strides s of 1 (the image), 2, 4, 8,
+    16 and 32; `out_channels` holds their channels. An encoder that begins at stride 4 gives one of
+    no channels at stride 2.
+
+    Args:
+        encoder: such as `resnet34`; `tu-...` for those of timm.
+        weights: None for random ones, a name that smp knows, or a safetensors file.
+        channels: of the images.
+        options: what else timm's encoder takes.
+
+    Raises:
+        ValueError: an unknown encoder, other options, or weights that cannot be had.
+    """
+
+    def make(given: str | bool | None, colours: int, **further: Any) -> nn.Module:
+        return smp.encoders.get_encoder(
+            encoder, in_channels=colours, weights=given, **options, **further
+        )
+
+    return make_with_weights(make, encoder, weights, f"encoder '{encoder}'", channels)
+
+
+def make_with_weights(
+    make: Make, encoder: str, weights: str | None, what: str, channels: int = 1
+) -> Any:
+    """Return what is made, an encoder or a network that has one, with the encoder's weights.
+
+    Pretrained kernels of the first convolution are brought to other numbers of colours, for grey
+    images by their sum, which is the same as to show the image three times.
+
+    Args:
+        make: makes it.
+        encoder: its name.
+        weights: None for random ones, a name that smp knows, or a safetensors file: ours, of
+            smp-hub, or for `tu-...` of timm.
+        what: is made, for messages.
+        channels: of the images.
+
+    Raises:
+        ValueError: it cannot be made, or the weights cannot be had.
+    """
+    with _explained(encoder, weights, what):
+        if weights is None or not weights.endswith(".safetensors"):
+            # timm's encoders carry the name of their weights in their own name.
+            return make(
+                True if weights is not None and encoder.startswith(TIMM) else weights, channels
+            )
+    path = Path(weights)
+    found = checkpoints.read_weights(path)
+    is_coloured = reads_colours(path)
+    if is_coloured and encoder.startswith(TIMM) and not any(k.startswith("model.") for k in found):
+        overlay: dict[str, Any] = {"file": str(path), "hf_hub_id": None}
+        with _explained(encoder, weights, what):
+            return make(True, channels, pretrained_cfg_overlay=overlay)
+    with _explained(encoder, None, what):
+        made = make(None, 3 if is_coloured else channels)
+    inner = getattr(made, "encoder", made)
+    checkpoints.load_weights(inner, path)
+    if is_coloured:
+        inner.set_in_channels(channels, pretrained=True)
+    return made
+
+
+@contextmanager
+def _explained(encoder: str, weights: str | None, what: str) -> Iterator[None]:
+    try:
+        with quiet_hub():
+            yield
+    except Exception as error:
+        reason = one_line(error)
+        if weights is not None and not isinstance(error, KeyError | TypeError):
+            raise ValueError(
+                f"encoder_weights '{weights}': could not get the weights of '{encoder}'; "
+                "run once with a network connection, give a safetensors file of the encoder, or "
+                f"set encoder_weights=null: {type(error).__name__}: {reason:.160}"
+            ) from None
+        raise ValueError(
+            f"{what} and these options cannot be built: {type(error).__name__}: {reason:.300}"
+        ) from None

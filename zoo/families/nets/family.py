@@ -1,0 +1,51 @@
+"""The family of networks that no library has."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from zoo.families.encoders import build_encoder, sources_of
+from zoo.families.nets.config import NetsConfig
+from zoo.families.nets.network import build_network
+from zoo.families.semantic import SemanticFamily
+from zoo.run_files.licences import WeightSource
+
+# Of the images, which are grey.
+CHANNELS = 1
+
+
+class NetsFamily(SemanticFamily):
+    """Networks from their papers."""
+
+    name = "nets"
+    Config = NetsConfig
+
+    def build(self, config: NetsConfig, classes: int) -> nn.Module:
+        """Return a network; its encoder may come with pretrained weights.
+
+        Raises:
+            ValueError: an unknown encoder, options that do not go together, or weights that
+                cannot be had.
+        """
+        encoder = None
+        if config.encoder is not None:
+            encoder = build_encoder(
+                config.encoder, config.encoder_weights, CHANNELS, config.encoder_options
+            )
+        outputs = max(1, len(config.deep_supervision))
+        return build_network(
+            config.architecture, encoder, CHANNELS, classes, outputs, config.options
+        )
+
+    def without_weights(self, config: NetsConfig) -> NetsConfig:
+        """Return the config of the same network with random weights."""
+        return config.model_copy(update={"encoder_weights": None})
+
+    def sources(self, config: NetsConfig) -> list[WeightSource]:
+        """Return whose pretrained weights the network starts from."""
+        if config.encoder is None:
+            return []
+        return sources_of(config.encoder, config.encoder_weights)
+
+
+FAMILY = NetsFamily()
