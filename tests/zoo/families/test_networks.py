@@ -50,6 +50,10 @@ ENCODERS: dict[str, dict[str, Any]] = {
             **{"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
         },
     },
+    "tu-sam2_hiera": {
+        "encoder": "tu-sam2_hiera_tiny",
+        "encoder_options": {"embed_dim": 16, "stages": [1, 1, 2, 1], "global_att_blocks": [3]},
+    },
     "tu-hrnet": {"encoder": "tu-hrnet_w18_small"},
     "tu-tf_efficientnet": {"encoder": "tu-test_efficientnet"},
     "tu-mobilenet": {},
@@ -78,6 +82,12 @@ SEGFORMER = {
 # Network -> what makes it small.
 NETS: dict[str, dict[str, Any]] = {
     "unet3plus": {"width": 4, "own_width": 4},
+    "ocr": {"width": 16, "key_width": 8},
+    "sam2_unet": {"width": 8},
+    "lawin": {"width": 128, "embedding": 16},
+    "knet": {"width": 16, "feedforward": 32},
+    "maxvit_unet": {"depths": [1, 1, 1]},
+    "semask": {"width": 16},
 }
 
 

@@ -28,6 +28,12 @@ from converters.errors import one_line
 
 NETWORKS = {
     "unet3plus": "zoo.families.nets.unet3plus",
+    "ocr": "zoo.families.nets.ocr",
+    "sam2_unet": "zoo.families.nets.sam2_unet",
+    "lawin": "zoo.families.nets.lawin",
+    "knet": "zoo.families.nets.knet",
+    "maxvit_unet": "zoo.families.nets.maxvit_unet",
+    "semask": "zoo.families.nets.semask",
 }
 """Name -> module of the network; a line is all that a new one needs."""
 
