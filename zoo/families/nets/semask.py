@@ -53,7 +53,8 @@ def build(
     """
     if min(window, blocks) < 1:
         raise ValueError(f"expected a window and blocks of at least 1, found {window} and {blocks}")
-    stages = [layer for layer in getattr(encoder.model, "return_layers", {}) if "layers_" in layer]
+    returned = getattr(getattr(encoder, "model", None), "return_layers", {})
+    stages = [layer for layer in returned if layer.startswith("layers_")]
     if len(stages) != 4:
         name = getattr(encoder, "name", type(encoder).__name__)
         raise ValueError(
