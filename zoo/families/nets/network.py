@@ -33,6 +33,7 @@ NETWORKS = {
     "lawin": "zoo.families.nets.lawin",
     "knet": "zoo.families.nets.knet",
     "maxvit_unet": "zoo.families.nets.maxvit_unet",
+    "upernet": "zoo.families.nets.upernet",
     "semask": "zoo.families.nets.semask",
 }
 """Name -> module of the network; a line is all that a new one needs."""
