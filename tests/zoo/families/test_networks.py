@@ -91,6 +91,9 @@ SEGFORMER = {
 # Network -> what makes it small.
 NETS: dict[str, dict[str, Any]] = {
     "unet3plus": {"width": 4, "own_width": 4},
+    "swin_unet": {"depths": [1, 1, 2], "head_width": 8, "window": 4},
+    "effisegnet": {"width": 8},
+    "resunet_plus_plus": {"width": 8},
     "ocr": {"width": 16, "key_width": 8},
     "sam2_unet": {"width": 8},
     "lawin": {"width": 128, "embedding": 16},

@@ -46,3 +46,21 @@ def init_he(module: nn.Module) -> None:
             nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+class SqueezeExcitation(nn.Module):
+    """Weighs channels by their means over the image (Hu et al. 2018, arXiv:1709.01507)."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        inside = max(channels // reduction, 1)
+        self.weigh = nn.Sequential(
+            nn.Conv2d(channels, inside, 1, bias=False),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(inside, channels, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return features (N, c, h, w), weighed."""
+        return features * self.weigh(features.mean((2, 3), keepdim=True))

@@ -28,6 +28,9 @@ from converters.errors import one_line
 
 NETWORKS = {
     "unet3plus": "zoo.families.nets.unet3plus",
+    "swin_unet": "zoo.families.nets.swin_unet",
+    "effisegnet": "zoo.families.nets.effisegnet",
+    "resunet_plus_plus": "zoo.families.nets.resunet_plus_plus",
     "ocr": "zoo.families.nets.ocr",
     "sam2_unet": "zoo.families.nets.sam2_unet",
     "lawin": "zoo.families.nets.lawin",

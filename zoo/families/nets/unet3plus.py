@@ -18,6 +18,7 @@ It differs from the paper in this:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class PlainEncoder(nn.Module):
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
         self.out_channels = [channels, *(width * 2**level for level in range(LEVELS))]
-        pairs = zip(self.out_channels, self.out_channels[1:], strict=False)
+        pairs = pairwise(self.out_channels)
         self.stages = nn.ModuleList(
             nn.Sequential(conv_norm_relu(a, b), conv_norm_relu(b, b)) for a, b in pairs
         )
