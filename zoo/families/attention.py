@@ -100,8 +100,8 @@ class NonLocal(nn.Module):
 
 def attend(queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Return the values (N, C, h, w) that each pixel's query finds by all keys, without a scale."""
-    flat = (plane.flatten(2).transpose(1, 2) for plane in (queries, keys, values))
-    found = F.scaled_dot_product_attention(*flat, scale=1.0)
+    q, k, v = (plane.flatten(2).transpose(1, 2) for plane in (queries, keys, values))
+    found = F.scaled_dot_product_attention(q, k, v, scale=1.0)
     return found.transpose(1, 2).unflatten(2, queries.shape[-2:])
 
 
@@ -145,19 +145,20 @@ class FeatureAttention(nn.Module):
         places = enumerate(features)
         return [self.blocks[str(i)](f) if str(i) in self.blocks else f for i, f in places]
 
+    def follow(self, _encoder: nn.Module, _given: Any, features: Any) -> list[torch.Tensor]:
+        """Return what an encoder's features become; a forward hook of the encoder."""
+        attended: list[torch.Tensor] = self(features)
+        return attended
 
-def attend_before(decoder: nn.Module, kind: str, channels: Sequence[int]) -> None:
-    """Let a decoder see its encoder's features through attention blocks, which become its part.
+
+def attend_after(network: Any, kind: str, channels: Sequence[int]) -> None:
+    """Let a network see its encoder's features through attention blocks, which become its part.
 
     Args:
-        decoder: whose first argument is the list of an encoder's features, finest first.
+        network: whose `encoder` gives a list of features, finest first.
         kind: of `ATTENTION`.
         channels: of the features, see `FeatureAttention`.
     """
-    decoder.add_module("encoder_attention", FeatureAttention(kind, channels))
-    decoder.register_forward_pre_hook(_attend)
-
-
-def _attend(decoder: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
-    # Not bound to a decoder: a copy of the network, such as an average of weights, has its own.
-    return decoder.encoder_attention(given[0]), *given[1:]
+    network.attention = FeatureAttention(kind, channels)
+    # A bound method: a copy of the network, such as an average of weights, binds its own.
+    network.encoder.register_forward_hook(network.attention.follow)

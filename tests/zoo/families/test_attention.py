@@ -22,6 +22,7 @@ from zoo.families.attention import (
     SelfAttention,
     SqueezeExcitation,
 )
+from zoo.families.nets import family as nets
 from zoo.families.smp.config import ARCHITECTURES, SmpConfig
 from zoo.families.smp.family import FAMILY
 
@@ -111,6 +112,11 @@ MORE: dict[str, dict[str, Any]] = {
 }
 
 
+def make_net(**changes: Any) -> Any:
+    raw = {"size": [64, 64], "epochs": 1, "batch": 2}
+    return check_config(nets.NetsConfig, raw | changes, "test")
+
+
 @pytest.mark.parametrize("kind", ATTENTION)
 @pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"dpt"}))
 def test_any_decoder_learns_with_attention(kind: str, architecture: str) -> None:
@@ -122,7 +128,7 @@ def test_any_decoder_learns_with_attention(kind: str, architecture: str) -> None
     network = FAMILY.build(make(attention=kind, **changes), 3).train()
     plain = FAMILY.build(make(**changes), 3).state_dict()
     own = network.state_dict()
-    added = {key for key in own if key.startswith("decoder.encoder_attention.")}
+    added = {key for key in own if key.startswith("attention.")}
     assert added
     assert own.keys() - added == plain.keys()
     # Away from where blocks that are added start, so that all of their weights matter.
@@ -138,13 +144,40 @@ def test_any_decoder_learns_with_attention(kind: str, architecture: str) -> None
     assert all(gradient is not None for gradient in gradients.values())
 
 
+NETS: dict[str, dict[str, Any]] = {
+    "unet3plus": {"options": {"width": 4}},
+    "ocr": {"options": {"width": 8, "key_width": 8}},
+    "lawin": {"options": {"width": 128, "embedding": 8}},
+    "knet": {"options": {"width": 8, "feedforward": 8}},
+    "upernet": {"options": {"width": 8}},
+    "swin_unet": {"options": {"depths": [1, 1, 1], "head_width": 8, "window": 4}},
+}
+
+
+@pytest.mark.parametrize("kind", ["cbam", "self"])
+@pytest.mark.parametrize("name", NETS)
+def test_networks_of_papers_learn_with_attention(name: str, kind: str) -> None:
+    changes = {"architecture": name, "encoder": "tu-lcnet_035", **NETS[name]}
+    network = nets.FAMILY.build(make_net(attention=kind, **changes), 3).train()
+    plain = nets.FAMILY.build(make_net(**changes), 3).state_dict()
+    own = network.state_dict()
+    added = {key for key in own if key.startswith("attention.")}
+    assert added
+    assert own.keys() - added == plain.keys()
+    for module in network.modules():
+        if isinstance(module, SelfAttention):
+            nn.init.ones_(module.weight)
+    network(torch.randn(2, 1, 64, 64)).square().mean().backward()
+    assert all(p.grad is not None for k, p in network.named_parameters() if k in added)
+
+
 def test_a_copy_attends_with_its_own_weights() -> None:
     network = FAMILY.build(make(attention="cbam"), 2).eval()
     copy = deepcopy(network)
     images = torch.randn(2, 1, 64, 64)
     before = copy(images)
     with torch.no_grad():
-        for weight in network.decoder.encoder_attention.parameters():
+        for weight in network.attention.parameters():
             weight.fill_(3.0)
     assert torch.equal(copy(images), before)
     assert not torch.allclose(network(images), before)
@@ -163,6 +196,22 @@ def test_a_copy_attends_with_its_own_weights() -> None:
 def test_bad_configs(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**{"attention": "se"} | raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (
+            {"architecture": "semask", "encoder": "tu-swin_tiny_patch4_window7_224"},
+            "attention: semask calls its encoder's stages one by one: expected null",
+        ),
+        ({"architecture": "unet3plus"}, "attention: expected together with 'encoder'"),
+    ],
+)
+def test_networks_that_take_none(raw: dict[str, Any], message: str) -> None:
+    swin = {"encoder_options": {"strict_img_size": False}} if "encoder" in raw else {}
+    with pytest.raises(ValueError, match=message):
+        make_net(attention="se", **raw, **swin)
 
 
 def test_a_checkpointed_run_learns_attention(

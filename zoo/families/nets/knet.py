@@ -34,6 +34,7 @@ def _count_outputs(options: Mapping[str, Any]) -> int:
 
 
 OUTPUTS = _count_outputs
+FINEST = 2
 
 
 def build(

@@ -21,6 +21,7 @@ from zoo.families.nets.layers import conv_norm_relu, resize
 
 ENCODER = True
 OUTPUTS = 1
+FINEST = 2
 # The whole image is one value a channel in the image pooling.
 POOLS_ALL = True
 

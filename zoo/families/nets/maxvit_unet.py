@@ -23,6 +23,7 @@ from zoo.families.nets.layers import conv_norm_relu
 
 ENCODER = True
 OUTPUTS = 2
+FINEST = 2
 
 
 def build(

@@ -19,6 +19,7 @@ from zoo.families.nets.layers import conv_norm_relu, resize
 
 ENCODER = True
 OUTPUTS = 2
+FINEST = 2
 
 
 def build(

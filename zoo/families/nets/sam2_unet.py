@@ -20,6 +20,7 @@ from zoo.families.nets.layers import conv_norm_relu
 
 ENCODER = True
 OUTPUTS = 3
+FINEST = 2
 
 
 def build(

@@ -20,6 +20,8 @@ from zoo.families.nets.layers import conv_norm_relu
 
 ENCODER = True
 OUTPUTS = 2
+# It goes through the encoder's stages by itself.
+FINEST = None
 
 
 def build(
@@ -115,7 +117,9 @@ class SeMask(nn.Module):
 
         Each of the encoder's stages starts from what the one before made of its semantic layer.
         """
-        features, maps, tokens = [], [], images
+        features: list[torch.Tensor] = []
+        maps: list[torch.Tensor] = []
+        tokens = images
         for name, stage in self.encoder.model.items():
             tokens = stage(tokens)
             if name in self.semantic:

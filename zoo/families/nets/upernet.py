@@ -19,6 +19,7 @@ from zoo.families.nets.layers import conv_norm_relu
 
 ENCODER = True
 OUTPUTS = 2
+FINEST = 2
 # Its pyramid pools the whole image.
 POOLS_ALL = True
 

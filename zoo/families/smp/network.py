@@ -8,7 +8,7 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from zoo.families.attention import attend_before
+from zoo.families.attention import attend_after
 from zoo.families.encoders import make_with_weights
 from zoo.families.smp.config import ARCHITECTURES, SmpConfig
 
@@ -40,7 +40,7 @@ def build_network(config: SmpConfig, classes: int) -> Any:
         channels = network.encoder.out_channels
         read = _places_read(config.architecture, len(channels))
         given = [width if i in read else 0 for i, width in enumerate(channels)]
-        attend_before(network.decoder, config.attention, given)
+        attend_after(network, config.attention, given)
     return network
 
 
