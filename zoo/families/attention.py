@@ -77,7 +77,7 @@ class SelfAttention(nn.Module):
 
 
 class NonLocal(nn.Module):
-    """A non-local block, embedded Gaussian (Wang et al. 2018, arXiv:1711.07971, eq. 4 and 6).
+    """A non-local block, embedded Gaussian (Wang et al. 2018, arXiv:1711.07971, eq. 3 and 6).
 
     With half of the channels (section 3.3), and a batch norm that starts at 0 at the end
     (section 4.1); without subsampled keys.

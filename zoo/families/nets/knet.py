@@ -3,8 +3,8 @@
 Zhang et al. 2021, "K-Net: Towards Unified Image Segmentation", arXiv:2106.14855, sections 3.2 and
 3.3, as for semantic segmentation in the authors' knet/seg.
 
-Three things differ. Classes may share pixels, so that `masks` is the sigmoid of the paper's
-equation 2 unless told otherwise; the authors' code for one class a pixel has a softmax over
+Three things differ. Classes may share pixels, so that `masks` is the paper's sigmoid
+unless told otherwise; the authors' code for one class a pixel has a softmax over
 classes. A kernel's feature is the mean of what it claims, not the sum, which overflows float16
 (norms follow that take its scale away). And the decoder is smp's UPerNet or FPN, which bring a
 ResNet's strides of 4 to 32 to a quarter; the auxiliary head on the encoder is left out, as every
@@ -98,7 +98,7 @@ def _decoder(kind: str, channels: list[int], width: int, dropout: float) -> nn.S
 
 
 class KNet(nn.Module):
-    """An encoder-decoder whose last kernels are updated, stage by stage (figure 2)."""
+    """An encoder-decoder whose last kernels are updated, stage by stage."""
 
     def __init__(
         self, encoder: Any, decoder: nn.Module, stages: nn.ModuleList, classes: int, gives_all: bool
@@ -126,7 +126,7 @@ class KNet(nn.Module):
 
 
 class KernelUpdate(nn.Module):
-    """A kernel update head (section 3.2): gather, update, look at each other, claim anew."""
+    """A kernel update head: gather, update, look at each other, claim anew."""
 
     def __init__(self, width: int, heads: int, feedforward: int, masks: str) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class KernelUpdate(nn.Module):
 
 
 class KernelUpdater(nn.Module):
-    """The adaptive kernel update (equations 3 to 5): gates weigh old kernels and new features."""
+    """The paper's adaptive kernel update: gates weigh old kernels and new features."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class KernelUpdater(nn.Module):
 
 
 def gather_claimed(features: torch.Tensor, logits: torch.Tensor, masks: str) -> torch.Tensor:
-    """Return the mean feature of what each kernel claims (equation 2), (N, K, C), in float32.
+    """Return the mean feature of what each kernel claims, (N, K, C), in float32.
 
     Args:
         features: (N, C, h, w).

@@ -1,12 +1,12 @@
 """Lawin Transformer: a pyramid of large windows that small ones look at.
 
 Yan et al. 2022, "Lawin Transformer: Improving Semantic Segmentation Transformer with Multi-Scale
-Representations via Large Window Attention", arXiv:2201.01615, sections 3.1 to 3.3, and the authors'
+Representations via Large Window Attention", arXiv:2201.01615, section 3, and the authors'
 lawin_head.py.
 
 What a window looks at is pooled before it is cut into windows, not after: the windows' pools lie on
 one grid, so that the numbers are the same, for a thirtieth of the memory. Sides that are no
-multiples of eight windows' pixels are padded with zeros, where the authors' code takes none.
+multiples of 64 pixels are padded with zeros, where the authors' code takes none.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def build(
 
 
 class Lawin(nn.Module):
-    """An encoder with LawinASPP (figure 3)."""
+    """An encoder with LawinASPP, the pyramid, and its finest features."""
 
     def __init__(
         self, encoder: Any, classes: int, width: int, embedding: int, dropout: float
@@ -91,10 +91,10 @@ class Lawin(nn.Module):
 
 
 class LargeWindowAttention(nn.Module):
-    """Windows of 8 x 8 pixels that look at `ratio` times larger ones around them (section 3.1).
+    """Windows of 8 x 8 pixels that look at `ratio` times larger ones around them.
 
     The larger ones are pooled to 8 x 8 (mean of largest and mean). As many heads as pixels are
-    pooled to one, `ratio` squared, mix positions each in its own way (equation 5).
+    pooled to one, `ratio` squared, mix positions each in its own way.
     """
 
     def __init__(self, width: int, ratio: int) -> None:

@@ -1,7 +1,7 @@
 """MaxViT-UNet: MaxViT in the encoder, and MaxViT's blocks in the decoder.
 
 Rehman & Khan 2023, "MaxViT-UNet: Multi-Axis Attention for Medical Image Segmentation",
-arXiv:2305.08396, sections 3.2 and 3.3, and the authors' maxvit_decoder.py.
+arXiv:2305.08396, section 3, and the authors' maxvit_decoder.py.
 
 Encoder and blocks are timm's, whose MBConv widens fourfold inside, and whose heads have 32
 channels; the authors' MBConv keeps its width, and all of their blocks have 32 heads. What is joined

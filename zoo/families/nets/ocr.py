@@ -89,7 +89,7 @@ class OcrNet(nn.Module):
 
 
 class ObjectContext(nn.Module):
-    """What regions say to pixels (equations 3 to 5), weighed by how alike they are."""
+    """What regions say to pixels, weighed by how alike they are."""
 
     def __init__(self, width: int, key_width: int) -> None:
         super().__init__()
@@ -120,7 +120,7 @@ class ObjectContext(nn.Module):
 
 
 def gather_regions(pixels: torch.Tensor, soft: torch.Tensor) -> torch.Tensor:
-    """Return the mean pixel of each soft region (equation 2), (N, C, K, 1).
+    """Return the mean pixel of each soft region, (N, C, K, 1).
 
     In float32: of 65536 pixels, the weights of one are too small for float16.
 

@@ -1,7 +1,7 @@
 """SeMask-FPN: a Swin Transformer that says what classes its features are of, stage by stage.
 
 Jain et al. 2021, "SeMask: Semantically Masked Transformers for Semantic Segmentation",
-arXiv:2112.12782, sections 3.1 to 3.3, and the authors' SeMask-FPN.
+arXiv:2112.12782, section 3, and the authors' SeMask-FPN.
 
 Swin is timm's. Semantic attention is in windows at every stage, as in the paper; for 20 classes and
 more, the authors' code lets the two coarsest of a Swin-T, -S and -L look at the whole image, which
@@ -154,7 +154,7 @@ class SemanticLayer(nn.Module):
 
 
 class SemanticAttention(nn.Module):
-    """Pixels look at those of like classes (section 3.2, equations 1 and 2)."""
+    """Pixels look at those of like classes."""
 
     def __init__(self, width: int, classes: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """UPerNet on any encoder, plain Vision Transformers such as MAE's included, with auxiliary head.
 
 Xiao et al. 2018, "Unified Perceptual Parsing for Scene Understanding", arXiv:1807.10221, section
-3.1; as BEiT (arXiv:2106.08254) and MAE (He et al. 2022, arXiv:2111.06377, appendix A.4) use it: as
+3; as BEiT (arXiv:2106.08254) and MAE (He et al. 2022, arXiv:2111.06377, appendix A.4) use it: as
 wide as the encoder, with an auxiliary FCN head on the features at a sixteenth.
 
 The decoder is segmentation-models-pytorch's, which normalises the encoder's features first.

@@ -49,7 +49,7 @@ def test_a_kernel_that_claims_nothing_gathers_nothing() -> None:
 
 
 def test_kernels_are_updated_as_in_the_paper() -> None:
-    """Equations 3 to 5, one kernel after the other."""
+    """The adaptive kernel update, one kernel after the other."""
     update = KernelUpdater(6)
     features, kernels = torch.randn(1, 2, 6), torch.randn(1, 2, 6)
     found = update(features, kernels)

@@ -28,7 +28,7 @@ def test_it_has_the_published_size(build: Any, millions: Any) -> None:
 
 
 def test_regions_are_means_of_pixels_weighed_by_a_softmax_over_places() -> None:
-    """Equation 2, summed pixel by pixel."""
+    """The object region representation, summed pixel by pixel."""
     pixels, soft = torch.randn(1, 5, 3, 4), torch.randn(1, 2, 3, 4)
     found = gather_regions(pixels, soft)
     assert found.shape == (1, 5, 2, 1)
@@ -46,7 +46,7 @@ def test_regions_of_many_pixels_survive_half_precision() -> None:
 
 
 def test_context_is_what_alike_regions_say() -> None:
-    """Equations 3 to 5 with the layers' own outputs."""
+    """Pixels and regions compared with the layers' own outputs."""
     context = ObjectContext(6, 4).eval()
     pixels, regions = torch.randn(2, 6, 3, 5), torch.randn(2, 6, 3, 1)
     queries, keys, values = (

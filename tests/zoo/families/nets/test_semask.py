@@ -43,7 +43,7 @@ def swin() -> Any:
     ],
 )
 def test_it_has_the_published_size(encoder: str, published: int, build: Any, millions: Any) -> None:
-    """Table 1, ADE20K's 150 classes."""
+    """The authors' table of ADE20K, 150 classes, in the README of SeMask-FPN."""
     with _on_meta():
         network = build("semask", build_encoder(encoder, None, 3, {}), channels=3, classes=150)
     assert millions(network) == pytest.approx(published, abs=0.5)
