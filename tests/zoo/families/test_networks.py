@@ -91,6 +91,7 @@ SEGFORMER = {
 # Network -> what makes it small.
 NETS: dict[str, dict[str, Any]] = {
     "unet3plus": {"width": 4, "own_width": 4},
+    "resunet_a": {"width": 4},
     "swin_unet": {"depths": [1, 1, 2], "head_width": 8, "window": 4},
     "effisegnet": {"width": 8},
     "resunet_plus_plus": {"width": 8},
@@ -216,9 +217,13 @@ def test_every_config_computes_the_same_with_gradient_checkpointing(
             blocks = family.blocks(network)
             assert len(blocks) >= 4
             checkpoint_blocks(blocks)
-        outputs = network(images)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
+        # Masks, and what a network learns beside them.
+        given = network(images)
+        tasks = given if isinstance(given, dict) else {"masks": given}
+        masks = tasks.pop("masks")
+        outputs = masks if isinstance(masks, list) else [masks]
         assert len(outputs) == max(1, len(config.deep_supervision))
+        outputs += tasks.values()
         assert {o.shape[:2] for o in outputs} == {(2, 3)}
         sum(o.square().mean() for o in outputs).backward()
         gradients = {k: p.grad for k, p in network.named_parameters() if p.grad is not None}

@@ -30,6 +30,7 @@ from converters.errors import one_line
 
 NETWORKS = {
     "unet3plus": "zoo.families.nets.unet3plus",
+    "resunet_a": "zoo.families.nets.resunet_a",
     "swin_unet": "zoo.families.nets.swin_unet",
     "effisegnet": "zoo.families.nets.effisegnet",
     "resunet_plus_plus": "zoo.families.nets.resunet_plus_plus",
