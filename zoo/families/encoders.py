@@ -15,6 +15,7 @@ from torch import nn
 
 from converters.errors import one_line
 from zoo.families.semantic import quiet_hub, reads_colours
+from zoo.families.vit_pyramid import VitPyramid, is_plain_vit
 from zoo.run_files import checkpoints
 from zoo.run_files.licences import WeightSource, of_file, of_smp
 
@@ -103,7 +104,7 @@ def build_encoder(
 
     It gives a list of six features, (N, C, h / s, w / s) at strides s of 1 (the image), 2, 4, 8,
     16 and 32; `out_channels` holds their channels. An encoder that begins at stride 4 gives one of
-    no channels at stride 2.
+    no channels at stride 2. Of a plain Vision Transformer, see `VitPyramid`.
 
     Args:
         encoder: such as `resnet34`; `tu-...` for those of timm.
@@ -116,6 +117,9 @@ def build_encoder(
     """
 
     def make(given: str | bool | None, colours: int, /, **further: Any) -> nn.Module:
+        name = encoder.removeprefix(TIMM)
+        if name != encoder and is_plain_vit(name):
+            return VitPyramid(name, bool(given), colours, **options, **further)
         return smp.encoders.get_encoder(
             encoder, in_channels=colours, weights=given, **options, **further
         )

@@ -51,6 +51,19 @@ ENCODERS: dict[str, dict[str, Any]] = {
             **{"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
         },
     },
+    "tu-vit": {
+        "encoder": "tu-vit_tiny_patch16_224",
+        "encoder_options": {"dynamic_img_size": True, "embed_dim": 16, "depth": 6, "num_heads": 2},
+    },
+    "tu-beit": {
+        "encoder": "tu-beit_base_patch16_224",
+        "encoder_options": {"img_size": 64, "embed_dim": 16, "depth": 6, "num_heads": 2},
+        "size": [64, 64],
+    },
+    "tu-sam2_hiera": {
+        "encoder": "tu-sam2_hiera_tiny",
+        "encoder_options": {"embed_dim": 16, "stages": [1, 1, 2, 1], "global_att_blocks": [3]},
+    },
     "tu-hrnet": {"encoder": "tu-hrnet_w18_small"},
     "tu-tf_efficientnet": {"encoder": "tu-test_efficientnet"},
     "tu-mobilenet": {},
@@ -83,6 +96,13 @@ NETS: dict[str, dict[str, Any]] = {
     "swin_unet": {"depths": [1, 1, 2], "head_width": 8, "window": 4},
     "effisegnet": {"width": 8},
     "resunet_plus_plus": {"width": 8},
+    "ocr": {"width": 16, "key_width": 8},
+    "sam2_unet": {"width": 8},
+    "lawin": {"width": 128, "embedding": 16},
+    "upernet": {"width": 16, "auxiliary_width": 8},
+    "knet": {"width": 16, "feedforward": 32},
+    "maxvit_unet": {"depths": [1, 1, 1]},
+    "semask": {"width": 16},
 }
 
 
@@ -254,6 +274,8 @@ PUBLISHED = {
     ("huggingface", "upernet_convnext_base"): (122, 0.5),
     # BEiT, github.com/microsoft/unilm, beit: BEiT-large with UPerNet, 441 M.
     ("huggingface", "beit_large_640"): (441, 0.5),
+    # The same page: BEiT-base with UPerNet, 163 M.
+    ("nets", "upernet_beit_base_640"): (163, 0.5),
     # DPT, table 5 of its appendix: DPT-Large, 343 M.
     ("huggingface", "dpt_large"): (343, 2),
     # Torchvision's pages of its Mask R-CNNs, 91 classes: 61 more of 5 x 1025 and 257 weights.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from zoo.families.encoders import check_encoder
 from zoo.families.nets.network import (
     check_network,
     count_outputs,
+    finest_read,
     load_network,
     wrap_objective,
 )
@@ -27,6 +28,8 @@ class NetsConfig(SemanticConfig):
         encoder_weights: null for random ones, `imagenet` (or another name that
             segmentation-models-pytorch knows; downloads), or a file with the encoder's weights
             (.safetensors, .pth): of a run, of smp-hub, or for `tu-...` of timm.
+        attention: null, or blocks that the network sees its encoder's features through: `cbam` and
+            `se` at every stride, `self` and `nonlocal` at 16 and more.
         options: what else the architecture takes, such as `width`.
         encoder_options: what else timm's encoder takes, such as `drop_path_rate`, `img_size`.
     """
@@ -34,6 +37,7 @@ class NetsConfig(SemanticConfig):
     architecture: str
     encoder: str | None = None
     encoder_weights: str | None = None
+    attention: Literal["cbam", "se", "self", "nonlocal"] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     encoder_options: dict[str, Any] = Field(default_factory=dict)
 
@@ -71,8 +75,10 @@ class NetsConfig(SemanticConfig):
         check_network(self.architecture, self.encoder, self.options, self.input_size)
         if self.encoder is not None:
             check_encoder(self.encoder, self.encoder_options, self.input_size, self.input_key)
+            if self.attention is not None:
+                finest_read(self.architecture)
             return self
-        for key in ("encoder_weights", "encoder_options"):
+        for key in ("encoder_weights", "encoder_options", "attention"):
             if getattr(self, key):
                 raise ValueError(f"{key}: expected together with 'encoder', found it alone")
         return self

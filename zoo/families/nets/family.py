@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
+from zoo.families.attention import attend_after
 from zoo.families.encoders import build_encoder, sources_of
 from zoo.families.nets.config import NetsConfig
-from zoo.families.nets.network import build_network
+from zoo.families.nets.network import build_network, finest_read
 from zoo.families.semantic import SemanticFamily
 from zoo.run_files.licences import WeightSource
 
@@ -24,7 +27,7 @@ class NetsFamily(SemanticFamily):
             ValueError: an unknown encoder, options that do not go together, or weights that
                 cannot be had.
         """
-        encoder = None
+        encoder: Any = None
         if config.encoder is not None:
             encoder = build_encoder(
                 config.encoder,
@@ -33,9 +36,14 @@ class NetsFamily(SemanticFamily):
                 config.encoder_options,
             )
         outputs = max(1, len(config.deep_supervision))
-        return build_network(
+        network = build_network(
             config.architecture, encoder, config.in_channels, classes, outputs, config.options
         )
+        if config.attention is not None:
+            finest = finest_read(config.architecture)
+            widths = enumerate(encoder.out_channels)
+            attend_after(network, config.attention, [w if i >= finest else 0 for i, w in widths])
+        return network
 
     def without_weights(self, config: NetsConfig) -> NetsConfig:
         """Return the config of the same network with random weights."""

@@ -9,6 +9,8 @@ A network's module has
 - `ENCODER: bool`: whether it takes an encoder, see `zoo.families.encoders.build_encoder`;
 - `OUTPUTS`: how many outputs it can give while it learns, or a function of the options;
 - where needed `OWN_ENCODER: bool`: whether it has one of its own, for where none is given;
+- where needed `FINEST`: the place of the finest of its encoder's features that it reads, 2 is at a
+  quarter; without it 1; None where it calls the encoder's parts itself;
 - where needed `POOLS_ALL: bool`: whether a norm sees one value an image and channel;
 - where needed `check(size_hw, options)`: raises a ValueError for what does not go together;
 - where needed `objective(base, options)`: what training lowers, of what the config says; for a
@@ -32,6 +34,13 @@ NETWORKS = {
     "swin_unet": "zoo.families.nets.swin_unet",
     "effisegnet": "zoo.families.nets.effisegnet",
     "resunet_plus_plus": "zoo.families.nets.resunet_plus_plus",
+    "ocr": "zoo.families.nets.ocr",
+    "sam2_unet": "zoo.families.nets.sam2_unet",
+    "lawin": "zoo.families.nets.lawin",
+    "knet": "zoo.families.nets.knet",
+    "maxvit_unet": "zoo.families.nets.maxvit_unet",
+    "upernet": "zoo.families.nets.upernet",
+    "semask": "zoo.families.nets.semask",
 }
 """Name -> module of the network; a line is all that a new one needs."""
 
@@ -60,6 +69,18 @@ def count_outputs(name: str, options: Mapping[str, Any]) -> int:
     """Return how many outputs a network can give while it learns."""
     found = load_network(name).OUTPUTS
     return int(found(options) if callable(found) else found)
+
+
+def finest_read(name: str) -> int:
+    """Return the place of the finest of an encoder's features that a network reads.
+
+    Raises:
+        ValueError: it does not read them from the encoder, so that nothing can be put between.
+    """
+    found: int | None = getattr(load_network(name), "FINEST", 1)
+    if found is None:
+        raise ValueError(f"attention: {name} calls its encoder's stages one by one: expected null")
+    return found
 
 
 def check_network(

@@ -25,6 +25,7 @@ from torch import nn
 
 ENCODER = True
 OUTPUTS = 1
+FINEST = 2
 _STAGES = 4
 # Blocks of the bottleneck, which is the encoder's; it counts for the chances to skip a block.
 _BOTTLENECK = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Literal
 
 import segmentation_models_pytorch as smp
 from pydantic import Field, field_validator, model_validator
@@ -34,6 +34,8 @@ class SmpConfig(SemanticConfig):
         encoder_weights: null for random ones, `imagenet` (or another name that the library knows;
             downloads), or a file with the encoder's weights (.safetensors, .pth): of a run, of
             smp-hub, or for `tu-...` of timm.
+        attention: null, or blocks that the decoder sees the encoder's features through: `cbam` and
+            `se` at every stride, `self` and `nonlocal` at 16 and more, or the coarsest there is.
         options: what else the architecture takes, such as `decoder_channels`.
         encoder_options: what else timm's encoder takes, such as `drop_path_rate`, `img_size`.
     """
@@ -41,6 +43,7 @@ class SmpConfig(SemanticConfig):
     architecture: str = "unet"
     encoder: str = "resnet34"
     encoder_weights: str | None = None
+    attention: Literal["cbam", "se", "self", "nonlocal"] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     encoder_options: dict[str, Any] = Field(default_factory=dict)
 
@@ -76,4 +79,6 @@ class SmpConfig(SemanticConfig):
             raise ValueError(
                 f"options.{unknown[0]}: {self.architecture} takes {', '.join(known_options)}"
             )
+        if self.attention is not None and self.architecture == "dpt":
+            raise ValueError("attention: expected null for dpt, whose features are tokens")
         return self

@@ -8,11 +8,12 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
+from zoo.families.attention import attend_after
 from zoo.families.encoders import make_with_weights
 from zoo.families.smp.config import ARCHITECTURES, SmpConfig
 
 
-def build_network(config: SmpConfig, classes: int) -> nn.Module:
+def build_network(config: SmpConfig, classes: int) -> Any:
     """Return a network; its encoder may come with pretrained weights.
 
     Raises:
@@ -34,10 +35,25 @@ def build_network(config: SmpConfig, classes: int) -> nn.Module:
         )
 
     what = f"{config.architecture} with encoder '{config.encoder}'"
-    network: nn.Module = make_with_weights(
+    network: Any = make_with_weights(
         make, config.encoder, config.encoder_weights, what, config.in_channels
     )
+    if config.attention is not None:
+        channels = network.encoder.out_channels
+        read = _places_read(config.architecture, len(channels))
+        given = [width if i in read else 0 for i, width in enumerate(channels)]
+        attend_after(network, config.attention, given)
     return network
+
+
+def _places_read(architecture: str, features: int) -> set[int]:
+    """Return the places of an encoder's features that a decoder reads, of so many; 0 is finest."""
+    last = features - 1
+    if architecture in ("pspnet", "deeplabv3"):
+        return {last}
+    if architecture == "deeplabv3plus":
+        return {2, last}
+    return set(range(2 if architecture in ("fpn", "pan", "upernet") else 1, features))
 
 
 class DeepUnetPlusPlus(smp.UnetPlusPlus):

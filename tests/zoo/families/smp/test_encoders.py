@@ -71,9 +71,7 @@ def test_weights_of_another_encoder(tmp_path: Path) -> None:
     config = make(
         encoder="tu-test_efficientnet", encoder_weights=str(tmp_path / "model.safetensors")
     )
-    with pytest.raises(
-        ValueError, match="expected the weights of timm's test_efficientnet, found others"
-    ):
+    with pytest.raises(ValueError, match="expected the weights of timm's test_eff"):
         FAMILY.build(config, 3)
 
 
@@ -244,8 +242,8 @@ def test_other_names_in_timms_order_are_renamed(tmp_path: Path) -> None:
     """As EfficientNet-Lite's weights of the reference implementation come."""
     own = _timms("test_efficientnet")
     renamed = {f"_layer_{number}": tensor for number, tensor in enumerate(own.values())}
-    save_file(renamed, tmp_path / "model.safetensors")
-    given = str(tmp_path / "model.safetensors")
+    torch.save(renamed, tmp_path / "model.pth")
+    given = str(tmp_path / "model.pth")
     found = FAMILY.build(make(encoder="tu-test_efficientnet", encoder_weights=given), 3)
     name = "blocks.1.0.conv_exp.weight"
     assert torch.equal(found.encoder.state_dict()[f"model.{name}"], own[name])
