@@ -34,6 +34,7 @@ _USUAL = {
     "monai": "swinunetr_1024",
     "maskrcnn": "resnet50_fpn_v2_1024",
     "mask2former": "swin_tiny_1024",
+    "rfdetr": "seg_medium_432",
 }
 
 

@@ -21,6 +21,7 @@ FAMILIES = {
     "yolo": "zoo.families.yolo.family",
     "maskrcnn": "zoo.families.maskrcnn.family",
     "mask2former": "zoo.families.mask2former.family",
+    "rfdetr": "zoo.families.rfdetr.family",
 }
 """Name -> module with a `FAMILY`, see `zoo.contract.Family`; a line is all that a new one needs."""
 

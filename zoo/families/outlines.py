@@ -27,6 +27,7 @@ OUTLINES = {
     "yolo": "zoo.families.yolo.training_step:OUTLINE",
     "maskrcnn": "zoo.families.maskrcnn.family:FAMILY",
     "mask2former": "zoo.families.mask2former.family:FAMILY",
+    "rfdetr": "zoo.families.rfdetr.family:FAMILY",
 }
 """Name of a family -> module and attribute of its `NetworkOutline`."""
 

@@ -156,6 +156,7 @@ def of_torchvision(model: str, weights: str) -> WeightSource:
 
 
 _CHENG = "Cheng et al. 2022, Mask2Former, arXiv:2112.01527"
+_ROBINSON = "Robinson et al. 2025, RF-DETR, arXiv:2511.09554"
 # Beginning of a name on the Hugging Face hub -> licence on its page, paper, non-commercial.
 _HUB: tuple[tuple[str, str, str, bool], ...] = (
     ("nvidia/segformer", NVIDIA, _XIE, True),
@@ -164,6 +165,7 @@ _HUB: tuple[tuple[str, str, str, bool], ...] = (
     ("openmmlab/upernet-convnext", "MIT", "Liu et al. 2022, ConvNeXt, arXiv:2201.03545", False),
     ("microsoft/beit-", "Apache-2.0", "Bao et al. 2022, BEiT, arXiv:2106.08254", False),
     ("facebook/mask2former-", "CC-BY-NC-4.0", _CHENG, True),
+    ("Roboflow/rf-detr-seg-", "Apache-2.0", _ROBINSON, False),
     ("Intel/dpt-", "Apache-2.0", "Ranftl et al. 2021, DPT, arXiv:2103.13413", False),
 )
 

@@ -77,9 +77,33 @@ def _mask2former() -> Finder:
     return Finder(tiny, steps=100, score=0.5, blocks=7)
 
 
+def _rfdetr() -> Finder:
+    backbone = {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+        "out_indices": [1, 3],
+        "image_size": 64,
+    }
+    network = {
+        "backbone": backbone,
+        "num_queries": 12,
+        "group_detr": 2,
+        "d_model": 32,
+        "decoder_layers": 2,
+        "decoder_self_attention_heads": 2,
+        "decoder_cross_attention_heads": 2,
+        "decoder_ffn_dim": 64,
+    }
+    # One group of queries learns faster, and of few cells all are worth to be looked at.
+    sure = {"network": network | {"group_detr": 1}, "loss_weights": {"mask_point_sample_ratio": 1}}
+    return Finder({"network": network}, sure, steps=250, score=0.3, blocks=5)
+
+
 @pytest.fixture(scope="session")
 def finders() -> dict[str, Finder]:
-    return {"maskrcnn": _maskrcnn(), "mask2former": _mask2former()}
+    return {"maskrcnn": _maskrcnn(), "mask2former": _mask2former(), "rfdetr": _rfdetr()}
 
 
 @pytest.fixture(autouse=True)
