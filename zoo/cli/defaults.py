@@ -34,6 +34,8 @@ _USUAL = {
     "monai": "swinunetr_1024",
     "maskrcnn": "resnet50_fpn_v2_1024",
     "mask2former": "swin_tiny_1024",
+    "oneformer": "swin_large_1024",
+    "eomt": "large_640",
     "rfdetr": "seg_medium_432",
 }
 

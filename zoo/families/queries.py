@@ -99,6 +99,32 @@ class QueryNetwork(InstanceNetwork):
         return list(zip(*rows, strict=True))
 
 
+class MaskClassifier(QueryNetwork):
+    """A query network as Mask2Former is one: its criterion compares masks at points.
+
+    Its outputs are transformers': logits of classes (N, Q, C + 1), the last one of no object, and
+    of masks (N, Q, h', w').
+    """
+
+    def queries(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return how sure each query is of each class, and its mask; see `QueryNetwork`."""
+        outputs = self(images)
+        masks = outputs.masks_queries_logits.float()
+        return query_scores(outputs.class_queries_logits.float(), masks), masks
+
+    def dummy_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+        """Compute what `loss` does, for the estimate of memory; the match is left out."""
+        labels = [torch.arange(masks.shape[1], device=masks.device)] * len(masks)
+        criterion = self.network.criterion
+        matcher = criterion.matcher
+        criterion.matcher = InOrder()
+        try:
+            with Unasked():
+                return self.losses(images, list(masks.float()), labels)
+        finally:
+            criterion.matcher = matcher
+
+
 class Unasked(TorchFunctionMode):
     """Answers what transformers asks about numbers without looking at them.
 
@@ -109,10 +135,14 @@ class Unasked(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.isfinite:
             return np.True_
+        if func is torch.where and len(args) == 1:
+            # Where something holds: chosen by what holds, instead of by a list of places.
+            return (args[0],)
         if func is torch.Tensor.all and len(args) == 1 and not kwargs:
             return True
+        # True is 1 where it is a number.
         if func is torch.Tensor.item:
-            return 1.0
+            return True
         return func(*args, **(kwargs or {}))
 
 

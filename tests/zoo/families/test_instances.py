@@ -29,7 +29,7 @@ from zoo.run_files.checkpoints import BEST, LAST, read_weights
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("maskrcnn", "mask2former", "rfdetr")
+NAMES = ("maskrcnn", "mask2former", "oneformer", "eomt", "rfdetr")
 every = pytest.mark.parametrize("name", NAMES)
 Make = Callable[..., Any]
 
@@ -235,7 +235,8 @@ def test_the_same_seed_and_an_interruption_give_the_same_weights(
 ) -> None:
     changes: dict[str, Any] = {"augment": [{"name": "HorizontalFlip", "p": 0.5}]}
     if "network" in finders[name].tiny:
-        changes["network"] = {**finders[name].tiny["network"], "dropout": 0.1}
+        rate = "drop_path_rate" if name == "eomt" else "dropout"
+        changes["network"] = {**finders[name].tiny["network"], rate: 0.1}
     family, config = load_family(name), configure(name, **changes)
     whole, cut = make_job("whole"), make_job("cut", progress=_kill_at(3))
     family.train(config, whole)

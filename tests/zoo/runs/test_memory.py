@@ -101,6 +101,23 @@ FINDERS: dict[str, dict[str, Any]] = {
         },
         "loss_weights": {"train_num_points": 256},
     },
+    "oneformer": {
+        "network": {
+            "backbone": {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 2]},
+            **{"num_queries": 12, "hidden_dim": 32, "encoder_layers": 1, "decoder_layers": 3},
+            **{"num_attention_heads": 2, "encoder_feedforward_dim": 64, "dim_feedforward": 64},
+            # Its mask is bytes on CUDA and floats on the CPU.
+            "dropout": 0.0,
+        },
+        "loss_weights": {"train_num_points": 256},
+    },
+    "eomt": {
+        "network": {
+            **{"hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 2},
+            **{"patch_size": 8, "image_size": 64, "num_blocks": 2, "num_queries": 12},
+        },
+        "loss_weights": {"train_num_points": 256},
+    },
     "rfdetr": {
         "network": {
             "backbone": {

@@ -8,36 +8,8 @@ from pydantic import Field, model_validator
 
 from zoo.config import StrictModel
 from zoo.families.query_config import MaskLossWeights, check_divides, check_source
+from zoo.families.swin import SwinDimensions
 from zoo.training.instance_config import InstanceConfig
-
-Four = tuple[int, int, int, int]
-
-
-class SwinDimensions(StrictModel):
-    """A Swin Transformer, stage by stage; the defaults are Swin-T's.
-
-    Attributes:
-        embed_dim: channels of the first stage; they double at each of the others.
-        depths: blocks.
-        num_heads: heads; divide the channels.
-        window_size: side of the windows of attention, in patches of 4 pixels.
-        drop_path_rate: chance to skip the last block; it rises in a line from the first one's 0.
-    """
-
-    embed_dim: int = Field(default=96, gt=0)
-    depths: Four = (2, 2, 6, 2)
-    num_heads: Four = (3, 6, 12, 24)
-    window_size: int = Field(default=7, gt=0)
-    drop_path_rate: float = Field(default=0.3, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        if any(self.embed_dim * 2**n % heads for n, heads in enumerate(self.num_heads)):
-            raise ValueError(
-                f"expected embed_dim {self.embed_dim}, doubled at each stage, that num_heads "
-                f"{self.num_heads} divide"
-            )
-        return self
 
 
 class Mask2FormerDimensions(StrictModel):

@@ -6,13 +6,10 @@ from typing import Any, ClassVar
 
 from transformers import Mask2FormerForUniversalSegmentation
 
-from zoo.families.mask2former.config import (
-    Mask2FormerConfig,
-    Mask2FormerDimensions,
-    SwinDimensions,
-)
+from zoo.families.mask2former.config import Mask2FormerConfig, Mask2FormerDimensions
 from zoo.families.mask2former.network import Mask2Former, describe_network
 from zoo.families.query_family import QueryFamily
+from zoo.families.swin import SwinDimensions
 
 
 class Mask2FormerFamily(QueryFamily):

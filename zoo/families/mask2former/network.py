@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import Mask2FormerConfig as Architecture
-from transformers import Mask2FormerForUniversalSegmentation, SwinConfig
+from transformers import Mask2FormerForUniversalSegmentation
 
-from zoo.families.mask2former.config import Mask2FormerConfig, SwinDimensions
-from zoo.families.queries import InOrder, QueryNetwork, Unasked, query_scores
+from zoo.families.mask2former.config import Mask2FormerConfig
+from zoo.families.queries import MaskClassifier
 
 
-class Mask2Former(QueryNetwork):
+class Mask2Former(MaskClassifier):
     """A Mask2Former on grey images; its masks have a quarter of the input's height and width."""
 
     def __init__(
@@ -41,12 +41,6 @@ class Mask2Former(QueryNetwork):
         """
         return self.network(images.expand(-1, 3, -1, -1), output_auxiliary_logits=True)
 
-    def queries(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return how sure each query is of each class, and its mask; see `QueryNetwork`."""
-        outputs = self(images)
-        masks = outputs.masks_queries_logits.float()
-        return query_scores(outputs.class_queries_logits.float(), masks), masks
-
     def losses(
         self, images: torch.Tensor, present: list[torch.Tensor], labels: list[torch.Tensor]
     ) -> torch.Tensor:
@@ -64,24 +58,6 @@ class Mask2Former(QueryNetwork):
             total: torch.Tensor = self.network.get_loss(losses)
         return total
 
-    def dummy_loss(self, images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
-        """Compute what `loss` does, for the estimate of memory; the match is left out."""
-        labels = [torch.arange(masks.shape[1], device=masks.device)] * len(masks)
-        criterion = self.network.criterion
-        matcher = criterion.matcher
-        criterion.matcher = InOrder()
-        try:
-            with Unasked():
-                return self.losses(images, list(masks.float()), labels)
-        finally:
-            criterion.matcher = matcher
-
-
-def describe_swin(backbone: SwinDimensions) -> SwinConfig:
-    """Return transformers' config of a Swin Transformer, all of whose stages are used."""
-    stages = [f"stage{n}" for n in range(1, 5)]
-    return SwinConfig(num_channels=3, out_features=stages, **backbone.model_dump())
-
 
 def describe_network(config: Mask2FormerConfig, classes: int) -> Architecture:
     """Return transformers' config of a network that has dimensions."""
@@ -89,7 +65,7 @@ def describe_network(config: Mask2FormerConfig, classes: int) -> Architecture:
     if network is None:
         raise ValueError("network: expected dimensions, found none")
     return Architecture(
-        backbone_config=describe_swin(network.backbone),
+        backbone_config=network.backbone.describe(),
         num_labels=classes,
         feature_size=network.hidden_dim,
         mask_feature_size=network.hidden_dim,
