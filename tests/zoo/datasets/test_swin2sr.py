@@ -53,7 +53,7 @@ def test_channels_and_factor_are_found_out(
 
 @pytest.mark.parametrize("size_hw", [(8, 12), (7, 13), (3, 5), (1, 1)])
 def test_pixels_become_the_networks(size_hw: tuple[int, int], tmp_path: Path) -> None:
-    """Also those of images that windows do not fill, where transformers' network fails by itself."""
+    """Also where windows do not fill the image, on which transformers' network fails by itself."""
     network = _network()
     network.save_pretrained(tmp_path / "x2")
     pixels = _noise(*size_hw, 3)

@@ -50,6 +50,17 @@ ENCODERS: dict[str, dict[str, Any]] = {
             **{"embed_dim": 12, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2]},
         },
     },
+    "tu-convnext": {"encoder": "tu-test_convnext"},
+    "tu-vit": {
+        "encoder": "tu-vit_small_patch16_dinov3",
+        "encoder_options": {"dynamic_img_size": True, "embed_dim": 48, "num_heads": 2},
+    },
+    "tu-sam2": {
+        "encoder": "tu-sam2_hiera_tiny",
+        "encoder_options": {
+            **{"embed_dim": 16, "stages": [1, 1, 2, 1], "global_att_blocks": [3]},
+        },
+    },
     "tu-hrnet": {"encoder": "tu-hrnet_w18_small"},
     "tu-tf_efficientnet": {"encoder": "tu-test_efficientnet"},
     "tu-mobilenet": {},
@@ -265,6 +276,11 @@ CLASSIFIERS = {
     "hrnet_w48": (77.47, 10.4),
     "upernet_mit_b5": (81.4, 0.1),
     "upernet_swin_large": (196.74, 1.6),
+    # DINOv3, table 14: ConvNeXt-B 89 M, ViT-B 86 M; timm has them without a last layer.
+    "upernet_convnext_dinov3": (87.57, 0.1),
+    "dpt_vit_dinov3": (85.64, 0.4),
+    # SAM 2.1: Hiera-B+ without the neck.
+    "upernet_sam2_hiera": (68.68, 0.2),
 }
 
 

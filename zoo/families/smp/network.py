@@ -12,6 +12,7 @@ from torch import nn
 from converters.errors import one_line
 from zoo.families.semantic import quiet_hub, reads_colours
 from zoo.families.smp.config import ARCHITECTURES, SmpConfig
+from zoo.families.smp.vit_pyramid import is_plain, register
 from zoo.run_files import checkpoints
 
 
@@ -95,15 +96,19 @@ def _create(
     # timm's encoders carry the name of their weights in their own name.
     given = True if weights is not None and config.encoder.startswith("tu-") else weights
     is_deep = config.architecture == "unetplusplus" and len(config.deep_supervision) > 1
+    further |= config.encoder_options
     try:
+        encoder = config.encoder
+        # DPT makes its own pyramid of such encoders, from several of their blocks.
+        if config.architecture != "dpt" and is_plain(encoder):
+            encoder, given, further = register(encoder, given, channels, **further), None, {}
         with quiet_hub():
             return (DeepUnetPlusPlus if is_deep else ARCHITECTURES[config.architecture])(
-                encoder_name=config.encoder,
+                encoder_name=encoder,
                 encoder_weights=given,
                 in_channels=channels,
                 classes=classes,
                 **config.options,
-                **config.encoder_options,
                 **further,
             )
     except Exception as error:
