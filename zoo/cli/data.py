@@ -111,7 +111,11 @@ def convert(
     ] = False,
     scale: Annotated[int, typer.Option(help="Enlarge crops by this factor.")] = 1,
     enlarger: Annotated[
-        str, typer.Option(help="Super-resolution model (.onnx, TorchScript); Lanczos without.")
+        str,
+        typer.Option(
+            help="Super-resolution model: .onnx, TorchScript, or swin2sr:NAME_OR_FOLDER; Lanczos "
+            "without."
+        ),
     ] = "",
     boxes: Annotated[
         Path | None, typer.Option(help="Prediction store that says where to cut; else the truth.")

@@ -35,6 +35,9 @@ _USUAL = {
     "nets": "unet3plus_resnet50",
     "maskrcnn": "resnet50_fpn_v2_1024",
     "mask2former": "swin_tiny_1024",
+    "oneformer": "swin_large_1024",
+    "eomt": "large_640",
+    "rfdetr": "seg_medium_432",
 }
 
 

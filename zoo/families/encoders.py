@@ -119,7 +119,7 @@ def build_encoder(
     def make(given: str | bool | None, colours: int, /, **further: Any) -> nn.Module:
         name = encoder.removeprefix(TIMM)
         if name != encoder and is_plain_vit(name):
-            return VitPyramid(name, bool(given), colours, **options, **further)
+            return VitPyramid(name, bool(given), colours, {**options, **further})
         return smp.encoders.get_encoder(
             encoder, in_channels=colours, weights=given, **options, **further
         )

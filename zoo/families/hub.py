@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -24,7 +25,7 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
 
     Args:
         cls: transformers' class of the network.
-        name: folder, or name on the hub.
+        name: folder, or name on the hub, where `NAME@REVISION` takes a revision.
         remedy: what to set instead, for the message.
         further: arguments of `from_pretrained`.
 
@@ -32,10 +33,13 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
         ValueError: the weights cannot be had, are not safetensors, or are of a network with other
             dimensions.
     """
+    repository, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
+    if revision:
+        further["revision"] = revision
     try:
         with quiet(), quiet_hub():
             network, info = cls.from_pretrained(
-                name,
+                repository,
                 ignore_mismatched_sizes=True,
                 use_safetensors=True,
                 output_loading_info=True,

@@ -20,14 +20,14 @@ STRIDE = 32
 Size = tuple[int, int]
 
 
-def check_strides(size: Size | None) -> Size | None:
-    """Return a size whose sides a network can halve five times.
+def check_strides(size: Size | None, stride: int = STRIDE) -> Size | None:
+    """Return a size whose sides a network can divide; by default, halve five times.
 
     Raises:
         ValueError: another one.
     """
-    if size and (min(size) < STRIDE or any(side % STRIDE for side in size)):
-        raise ValueError(f"expected height and width that are multiples of {STRIDE}")
+    if size and (min(size) < stride or any(side % stride for side in size)):
+        raise ValueError(f"expected height and width that are multiples of {stride}")
     return size
 
 
@@ -107,7 +107,7 @@ class TrainerConfig(StrictModel):
         labels: label space, by name or file.
         seed: of weights, order, and augmentation.
         size: height and width that images are stretched to, in pixels; where the network sees whole
-            images, multiples of 32.
+            images, multiples of 32 or of what the family names.
         epochs: passes over the training samples.
         batch: images in a step, on each device.
         accumulate: steps whose gradients are added before the weights move.
@@ -190,12 +190,17 @@ class TrainerConfig(StrictModel):
         # Of what sees windows, that is the windows' rule.
         if not self.parts.window:
             try:
-                check_strides(self.size)
+                check_strides(self.size, self.stride)
             except ValueError as error:
                 raise ValueError(f"'size': {error}, found {list(self.size)}") from None
         return self
 
     # What a kind of network may have beyond these keys, and what it is without.
+
+    @property
+    def stride(self) -> int:
+        """What the sides of whole images are multiples of, for the network to divide them."""
+        return STRIDE
 
     @property
     def parts(self) -> WindowConfig:

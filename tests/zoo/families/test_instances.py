@@ -29,11 +29,12 @@ from zoo.run_files.checkpoints import BEST, LAST, read_weights
 
 pytestmark = pytest.mark.slow
 
-every = pytest.mark.parametrize("name", ["maskrcnn", "mask2former"])
+NAMES = ("maskrcnn", "mask2former", "oneformer", "eomt", "rfdetr")
+every = pytest.mark.parametrize("name", NAMES)
 Make = Callable[..., Any]
 
 
-@pytest.mark.parametrize("name", ["maskrcnn", "mask2former", "yolo"])
+@pytest.mark.parametrize("name", [*NAMES, "yolo"])
 def test_a_family_is_found_by_its_name(name: str) -> None:
     assert load_family(name).kind == "instance"
 
@@ -242,8 +243,9 @@ def test_the_same_seed_and_an_interruption_give_the_same_weights(
     configure: Make, make_job: Make, finders: Any, name: str
 ) -> None:
     changes: dict[str, Any] = {"augment": [{"name": "HorizontalFlip", "p": 0.5}]}
-    if name == "mask2former":
-        changes["network"] = {**finders[name].tiny["network"], "dropout": 0.1}
+    if "network" in finders[name].tiny:
+        rate = "drop_path_rate" if name == "eomt" else "dropout"
+        changes["network"] = {**finders[name].tiny["network"], rate: 0.1}
     family, config = load_family(name), configure(name, **changes)
     whole, cut = make_job("whole"), make_job("cut", progress=_kill_at(3))
     family.train(config, whole)
@@ -315,7 +317,7 @@ def test_what_other_families_have_is_refused(configure: Make, tmp_path: Path, na
 
 @pytest.mark.parametrize(
     ("name", "config"),
-    [(name, config) for name in ("maskrcnn", "mask2former") for config in configs.names(name)],
+    [(name, config) for name in NAMES for config in configs.names(name)],
 )
 def test_every_shipped_config_trains_and_predicts(
     toys: Any, make_job: Make, finders: Any, label_file: Make, name: str, config: str

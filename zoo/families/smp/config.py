@@ -25,6 +25,9 @@ class SmpConfig(SemanticConfig):
     Of a grey image, pretrained kernels of the first convolution are summed over colours, which is
     the same as to show the image three times.
 
+    Plain vision transformers of timm's, such as `tu-vit_base_patch16_dinov3`, get a pyramid of
+    features, see `zoo.families.vit_pyramid`; `dpt` reads them as they are.
+
     Four weights in `deep_supervision` let `unetplusplus` give four outputs while it learns.
 
     Attributes:

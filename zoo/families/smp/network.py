@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from zoo.families.attention import attend_after
-from zoo.families.encoders import make_with_weights
+from zoo.families.encoders import TIMM, make_with_weights
 from zoo.families.smp.config import ARCHITECTURES, SmpConfig
+from zoo.families.vit_pyramid import is_plain_vit, register
 
 
 def build_network(config: SmpConfig, classes: int) -> Any:
@@ -24,13 +25,16 @@ def build_network(config: SmpConfig, classes: int) -> Any:
     kind = DeepUnetPlusPlus if is_deep else ARCHITECTURES[config.architecture]
 
     def make(given: str | bool | None, colours: int, /, **further: Any) -> Any:
+        name, further = config.encoder, {**config.encoder_options, **further}
+        # DPT makes its own pyramid of such encoders, from several of their blocks.
+        if config.architecture != "dpt" and is_plain_vit(name.removeprefix(TIMM)):
+            name, given, further = register(name, bool(given), colours, **further), None, {}
         return kind(
-            encoder_name=config.encoder,
+            encoder_name=name,
             encoder_weights=given,
             in_channels=colours,
             classes=classes,
             **config.options,
-            **config.encoder_options,
             **further,
         )
 

@@ -111,6 +111,76 @@ def test_sizes_that_fit(changes: dict[str, Any]) -> None:
     assert make(**changes)
 
 
+# --- plain vision transformers
+
+VIT = {
+    "encoder": "tu-vit_small_patch16_dinov3",
+    "encoder_options": {"dynamic_img_size": True, "embed_dim": 48, "depth": 6, "num_heads": 2},
+}
+DECODERS = ["unet", "unetplusplus", "fpn", "upernet", "linknet", "manet", "segformer", "pspnet"]
+
+
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_a_plain_transformer_goes_with_every_decoder(architecture: str) -> None:
+    network = FAMILY.build(make(architecture=architecture, **VIT), 3).train()
+    images = torch.randn(2, 1, 64, 96)
+    outputs = network(images)
+    assert outputs.shape == (2, 3, 64, 96)
+    outputs.sum().backward()
+    unused = [n for n, p in network.encoder.model.named_parameters() if p.grad is None]
+    assert unused == []
+
+
+def test_the_pyramid_of_a_plain_transformer() -> None:
+    encoder = FAMILY.build(make(architecture="fpn", **VIT), 3).encoder.eval()
+    with torch.no_grad():
+        features = encoder(torch.randn(2, 1, 64, 96))
+    shapes = [tuple(f.shape[1:]) for f in features]
+    assert shapes[:2] == [(1, 64, 96), (0, 32, 48)]
+    assert shapes[2:] == [(48, 64 // side, 96 // side) for side in (4, 8, 16, 32)]
+    assert encoder.out_channels == [f.shape[1] for f in features]
+
+
+def test_weights_of_a_plain_transformer_from_a_file(tmp_path: Path) -> None:
+    """The file of colours, as it lies on the hub; the first convolution is summed over them."""
+    kind = {key: VIT["encoder_options"][key] for key in ("embed_dim", "depth", "num_heads")}
+    theirs = timm.create_model("vit_small_patch16_dinov3", **kind)
+    save_weights(theirs, tmp_path / "model.safetensors")
+    given = str(tmp_path / "model.safetensors")
+    mine = FAMILY.build(make(architecture="unet", encoder_weights=given, **VIT), 3).encoder.eval()
+    features = timm.create_model(
+        "vit_small_patch16_dinov3", features_only=True, dynamic_img_size=True, **kind
+    )
+    features.model.load_state_dict(theirs.state_dict(), strict=False)
+    images = torch.randn(2, 1, 64, 96)
+    with torch.no_grad():
+        expected = features.eval()(images.expand(-1, 3, -1, -1))[-1]
+        found = mine.model(images)[-1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        (
+            {"architecture": "deeplabv3plus"},
+            "without dilation, found one .* at a stride of 16",
+        ),
+        (
+            {
+                "encoder": "tu-vit_small_patch14_dinov2",
+                "encoder_options": {"dynamic_img_size": True},
+            },
+            "patches of 16 x 16 and 4 blocks, found .* strides .14",
+        ),
+    ],
+)
+def test_plain_transformers_without_a_pyramid(changes: dict[str, Any], found: str) -> None:
+    with pytest.raises(ValueError, match=found) as caught:
+        FAMILY.build(make(**VIT | changes), 3)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("architecture", ["deeplabv3", "deeplabv3plus", "pan", "upernet"])
 def test_pooling_refuses_single_images(architecture: str) -> None:
     """What the config refuses, the network refuses as well."""
@@ -160,6 +230,8 @@ def test_a_u_net_plus_plus_that_gives_four_outputs() -> None:
         ("mit_b5", "imagenet", "NVIDIA Source Code License for SegFormer", True),
         ("tu-hrnet_w64.ms_in1k", "imagenet", "mit", False),
         ("tu-convnextv2_base.fcmae_ft_in22k_in1k", "imagenet", "cc-by-nc-4.0", True),
+        ("tu-convnext_base.dinov3_lvd1689m", "imagenet", "dinov3-license", False),
+        ("tu-sam2_hiera_base_plus.fb_r896_2pt1", "imagenet", "apache-2.0", False),
         ("dpn68", "imagenet", "unknown", None),
         ("resnet34", "mine.safetensors", "unknown", None),
     ],
