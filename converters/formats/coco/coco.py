@@ -28,9 +28,10 @@ file belongs to the test subset if
 its name or its folder's has the word test. Names of categories are names of classes or their
 aliases. Ids only join entries: 1, 1.0 and "1" are the same, those of annotations do not matter. An
 image that several files name must have the same objects in all of them, unless a file has no
-annotations at all. What annotates something else is left out if another file has objects: captions,
-keypoints, COCO panoptic, and a file none of whose categories is known (RAM-H1200 keeps bones and
-erosions in two files of a folder).
+annotations at all. COCO panoptic is read where no other file has objects
+(`converters.formats.coco.panoptic`). What annotates something else is left out if another file has
+objects: captions, keypoints, COCO panoptic, and a file none of whose categories is known (RAM-H1200
+keeps bones and erosions in two files of a folder).
 
 A JSON file that should be an annotation file, by its name or its place, and cannot be read as one
 is a problem; so is a folder of a subset, such as train2017, with images of which no file speaks.

@@ -151,7 +151,7 @@ def test_files_for_other_tasks_do_not_contradict(task, subset, data, labels):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("panoptic", "this is COCO panoptic, which is not read"),
+        ("panoptic", "'a.png': expected its mask a.png in a folder beside the JSON file"),
         ("captions", "this is captions, which is not read"),
         ("labels", "this is labels of whole images, which is not read"),
         ("person_keypoints", "this is keypoints without outlines, which is not read"),
