@@ -59,7 +59,8 @@ import cv2
 
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
-from converters.formats.coco.documents import category_names
+from converters.files.json_files import load_json
+from converters.formats.coco.documents import RESULTS, category_names, is_results
 from converters.formats.coco.files import annotation_files, broken_files, is_test
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
@@ -184,12 +185,27 @@ def label_space(root: Path) -> LabelSpace | None:
     """Return the categories of all annotation files, in their order; None without any.
 
     A file that cannot be read has none; `read` says what is wrong with it.
+
+    Raises:
+        ValueError: there is nothing but a list of results, which names no classes.
     """
     names: dict[str, None] = {}
     for path in annotation_files(root):
         with suppress(ValueError):
             names |= dict.fromkeys(category_names(path))
-    return LabelSpace(root.resolve().name or "mine", tuple(names)) if names else None
+    if names:
+        return LabelSpace(root.resolve().name or "mine", tuple(names))
+    for path in broken_files(root, ()):
+        if is_results(_content(path)):
+            raise ValueError(f"{path}: {RESULTS}")
+    return None
+
+
+def _content(path: Path) -> object:
+    try:
+        return load_json(path)
+    except ValueError:
+        return None
 
 
 def read(

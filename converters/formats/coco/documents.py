@@ -15,6 +15,12 @@ Id = int | str
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,30}")
 _FORM = "an object with 'images', 'annotations' and 'categories'"
+RESULTS = (
+    f"expected {_FORM}, found a list of COCO results (predictions), which is not read: move it "
+    "away, or put what has a high score as 'annotations' into a copy of the file that has its "
+    "'images' and 'categories'"
+)
+"""What is wrong with a list of results, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,7 @@ class Document:
         """
         content = load_json(path)
         if is_results(content):
-            raise ValueError(
-                f"expected {_FORM}, found a list of COCO results (predictions), which is not "
-                "read: move it away, or put its objects into such a file"
-            )
+            raise ValueError(RESULTS)
         if not isinstance(content, dict):
             found = {list: "a list"}.get(type(content), repr(content)[:40])
             raise ValueError(f"expected {_FORM}, found {found}")

@@ -200,3 +200,15 @@ def test_files_of_other_names_are_read_beside_instances(new, tmp_path, labels):
 def test_json_that_only_mentions_a_key_is_no_annotation_file(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"images": 5, "annotations": []}))
     assert not matches(tmp_path)
+
+
+def test_nothing_but_results(tmp_path, labels):
+    path = tmp_path / "results.json"
+    path.write_text('[{"image_id": 7, "category_id": 90, "score": 1}]')
+    with pytest.raises(ValueError, match=r"results.json: .*which is not read: .*'annotations'"):
+        converters.read(tmp_path, format="coco")
+    with pytest.raises(ValueError, match=r"results.json: .*put what has a high score"):
+        converters.read(tmp_path, format="coco", labels=labels)
+    path.write_text("[")
+    with pytest.raises(ValueError, match="found none: give --labels"):
+        converters.read(tmp_path, format="coco")
