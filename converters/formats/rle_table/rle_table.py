@@ -122,8 +122,8 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
         "relative": False,
         "classes": list(target.labels.names),
     }
-    text = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
-    atomic_write_text(target.folder / OPTIONS, text)
+    described = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+    atomic_write_text(target.folder / OPTIONS, described)
     return sum(map(lossless, samples), ConversionLoss())
 
 
