@@ -19,6 +19,8 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from converters.types import Instance, LabelSpace
 
+# Of a number in COCO's code: 40 bits, and no sum of some millions of them is too large.
+_MOST_LETTERS = 8
 Mask = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
@@ -429,18 +431,25 @@ def encode_coco_rle(mask: CropMask, size_hw: tuple[int, int]) -> dict[str, Any]:
     height, width = size_hw
     turned = CropMask(mask.y, mask.x, np.ascontiguousarray(mask.pixels.T))
     edges = to_runs(turned, height).ravel() if mask.area else np.zeros(0, np.int64)
-    counts = np.diff(np.concatenate([[0], edges, [height * width]])).tolist()
+    counts = np.diff(edges, prepend=0, append=height * width)
     if len(counts) > 1 and counts[-1] == 0:
-        counts.pop()
-    text = []
-    for i, count in enumerate(counts):
-        value = count - counts[i - 2] if i > 2 else count
-        more = True
-        while more:
-            group, value = value & 31, value >> 5
-            more = value != (-1 if group & 16 else 0)
-            text.append(chr((group | 32 if more else group) + 48))
-    return {"size": [height, width], "counts": "".join(text)}
+        counts = counts[:-1]
+    values = counts.copy()
+    values[3:] -= counts[1:-2]
+    return {"size": [height, width], "counts": _compress(values)}
+
+
+def _compress(values: npt.NDArray[np.int64]) -> str:
+    """The letters of numbers: five bits each, the lowest first, and whether there are more."""
+    letters, is_used = [], []
+    goes_on = np.ones(len(values), np.bool_)
+    while goes_on.any():
+        is_used.append(goes_on)
+        group, values = values & 31, values >> 5
+        goes_on = goes_on & (values != -(group >> 4))
+        letters.append(group + 32 * goes_on + 48)
+    table = np.stack(letters, axis=1)[np.stack(is_used, axis=1)]
+    return table.astype(np.uint8).tobytes().decode("ascii")
 
 
 def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:
@@ -463,24 +472,27 @@ def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:
 
 
 def _decompress(text: str | bytes) -> list[int]:
-    data = text.encode("ascii") if isinstance(text, str) else text
-    lengths: list[int] = []
-    value = shift = 0
-    for byte in data:
-        group = byte - 48
-        if not 0 <= group < 64:
-            raise ValueError(f"COCO RLE: expected characters '0' to 'o', found {chr(byte)!r}")
-        value |= (group & 31) << shift
-        shift += 5
-        if group & 32:
-            continue
-        if group & 16:
-            value -= 1 << shift
-        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
-        value = shift = 0
-    if shift:
+    data = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8)
+    groups = data.astype(np.int64) - 48
+    if (wrong := (groups < 0) | (groups > 63)).any():
+        found = chr(data[wrong][0])
+        raise ValueError(f"COCO RLE: expected characters '0' to 'o', found {found!r}")
+    if not len(groups):
+        return []
+    ends = np.flatnonzero(groups < 32)
+    if not len(ends) or ends[-1] != len(groups) - 1:
         raise ValueError("COCO RLE: expected a whole code, found one that is cut off")
-    return lengths
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() >= _MOST_LETTERS:
+        raise ValueError("COCO RLE: expected numbers of pixels, found huge ones")
+    shift = 5 * (np.arange(len(groups)) - np.repeat(starts, ends - starts + 1))
+    lengths = np.add.reduceat((groups & 31) << shift, starts)
+    lengths -= np.where(groups[ends] & 16, np.int64(32) << shift[ends], 0)
+    # From the fourth on each is the difference to the one before the last.
+    lengths[1::2] = np.cumsum(lengths[1::2])
+    lengths[2::2] = np.cumsum(lengths[2::2])
+    found_lengths: list[int] = lengths.tolist()
+    return found_lengths
 
 
 # --- bit-packed masks

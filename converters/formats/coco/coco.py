@@ -28,9 +28,10 @@ file belongs to the test subset if
 its name or its folder's has the word test. Names of categories are names of classes or their
 aliases. Ids only join entries: 1, 1.0 and "1" are the same, those of annotations do not matter. An
 image that several files name must have the same objects in all of them, unless a file has no
-annotations at all. What annotates something else is left out if another file has objects: captions,
-keypoints, COCO panoptic, and a file none of whose categories is known (RAM-H1200 keeps bones and
-erosions in two files of a folder).
+annotations at all. COCO panoptic is read where no other file has objects
+(`converters.formats.coco.panoptic`). What annotates something else is left out if another file has
+objects: captions, keypoints, COCO panoptic, and a file none of whose categories is known (RAM-H1200
+keeps bones and erosions in two files of a folder).
 
 A JSON file that should be an annotation file, by its name or its place, and cannot be read as one
 is a problem; so is a folder of a subset, such as train2017, with images of which no file speaks.
@@ -58,7 +59,8 @@ import cv2
 
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
-from converters.formats.coco.documents import category_names
+from converters.files.json_files import load_json
+from converters.formats.coco.documents import RESULTS, category_names, is_results
 from converters.formats.coco.files import annotation_files, broken_files, is_test
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
@@ -184,12 +186,27 @@ def label_space(root: Path) -> LabelSpace | None:
     """Return the categories of all annotation files, in their order; None without any.
 
     A file that cannot be read has none; `read` says what is wrong with it.
+
+    Raises:
+        ValueError: there is nothing but a list of results, which names no classes.
     """
     names: dict[str, None] = {}
     for path in annotation_files(root):
         with suppress(ValueError):
             names |= dict.fromkeys(category_names(path))
-    return folder_space(root, names) if names else None
+    if names:
+        return folder_space(root, names)
+    for path in broken_files(root, ()):
+        if is_results(_content(path)):
+            raise ValueError(f"{path}: {RESULTS}")
+    return None
+
+
+def _content(path: Path) -> object:
+    try:
+        return load_json(path)
+    except ValueError:
+        return None
 
 
 def read(

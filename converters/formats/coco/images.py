@@ -27,11 +27,13 @@ class ImageFinder:
         root: the data set's folder; no image is looked for outside.
         path: the annotation file.
         elsewhere: a folder in which the images are instead; None for the usual places.
+        masks: a folder in which no image is: PNGs in it may be called as they are.
     """
 
     root: Path
     path: Path
     elsewhere: Path | None = None
+    masks: Path | None = None
     _listings: dict[Path, dict[str, str]] = field(default_factory=dict, compare=False)
 
     def find(self, entry: Record) -> Path:
@@ -84,7 +86,7 @@ class ImageFinder:
         known = [f for folder in bases for f in folders_in(folder)]
         alike = [f for name in names for f in known if _without_year(f.name) == _without_year(name)]
         folders = dict.fromkeys([beside, *exact, *alike, *bases, self.root])
-        return [folder for folder in folders if folder.is_dir()]
+        return [folder for folder in folders if folder != self.masks and folder.is_dir()]
 
     def _image(self, folder: Path, place: PureWindowsPath) -> Path | None:
         image = folder.joinpath(*place.parts)

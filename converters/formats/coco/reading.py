@@ -10,9 +10,10 @@ from typing import Any
 
 from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
-from converters.formats.coco.documents import Document, Id, Record, entry_id
+from converters.formats.coco.documents import Document, Id, Record, entry_id, objects_of
 from converters.formats.coco.images import ImageFinder
 from converters.formats.coco.names import labels_of
+from converters.formats.coco.panoptic import mask_folder, mask_path, read_segments
 from converters.formats.coco.shapes import Shape, decode_segmentations, written_values
 from converters.formats.plausible import are_normalised, check_area, check_box, normalised_message
 from converters.formats.writing import record_fields
@@ -81,10 +82,17 @@ class CocoReader:
         return self._with_objects(documents)
 
     def _with_objects(self, documents: Sequence[Document]) -> list[Document]:
-        with_objects = [document for document in documents if not document.other_task]
+        outlined = [d for d in documents if not (d.other_task or d.is_panoptic)]
+        is_outlined = any(document.annotations for document in outlined)
+        tasks = {
+            document.path: "COCO panoptic" if document.is_panoptic else document.other_task
+            for document in documents
+            if document.other_task or (document.is_panoptic and is_outlined)
+        }
+        with_objects = [document for document in documents if document.path not in tasks]
         has_objects = any(document.annotations for document in with_objects)
         for document in documents:
-            task = document.other_task
+            task = tasks.get(document.path)
             if task and has_objects:
                 place = document.path.relative_to(self.root).as_posix()
                 self.problems.note(f"{self.root}: {place}: left out, this is {task}")
@@ -99,7 +107,8 @@ class CocoReader:
 
     def _images(self, document: Document) -> dict[Id, _Image]:
         """Find a file's images, by their ids."""
-        finder = ImageFinder(self.root, document.path, self.elsewhere)
+        masks = mask_folder(self.root, document.path) if document.is_panoptic else None
+        finder = ImageFinder(self.root, document.path, self.elsewhere, masks)
         images: dict[Id, _Image] = {}
         owners: dict[Path, Id] = {}
         names: dict[Id, object] = {}
@@ -138,17 +147,17 @@ class CocoReader:
             where = f"annotation {annotation.get('id', f'at place {place}')!r:.40}"
             try:
                 number = entry_id(annotation, where, "image_id")
-                category = entry_id(annotation, where, "category_id")
                 if number not in known:
                     found = annotation["image_id"]
                     raise ValueError(
                         f"{where}: expected an image of this file, found {found!r:.40}"
                     )
-                if category not in document.categories:
-                    found = annotation["category_id"]
-                    raise ValueError(
-                        f"{where}: expected a category of this file, found {found!r:.40}"
-                    )
+                for entry in objects_of(annotation):
+                    if entry_id(entry, where, "category_id") not in document.categories:
+                        found = entry["category_id"]
+                        raise ValueError(
+                            f"{where}: expected a category of this file, found {found!r:.40}"
+                        )
             except ValueError as error:
                 self.problems.add(document.path, error)
                 continue
@@ -190,16 +199,14 @@ class CocoReader:
     def _instances(
         self, document: Document, image: _Image, labels: Mapping[Id, str]
     ) -> tuple[Instance, ...]:
-        wanted = [
-            (where, annotation, label)
-            for where, annotation in image.annotations
-            if (label := labels.get(entry_id(annotation, where, "category_id"))) is not None
-        ]
-        shapes = decode_segmentations(
-            [annotation.get("segmentation") for _, annotation, _ in wanted], image.size_hw
+        objects = (
+            self._segments(document, image) if document.is_panoptic else _outlined(image, labels)
         )
         kept: list[tuple[str, CropMask]] = []
-        for (where, annotation, label), shape in zip(wanted, shapes, strict=True):
+        for where, annotation, shape in objects:
+            label = labels.get(entry_id(annotation, where, "category_id"))
+            if label is None:
+                continue
             try:
                 found = _checked(shape, annotation, image.size_hw)
                 kept.append((label, found.mask))
@@ -211,6 +218,22 @@ class CocoReader:
         return tuple(
             Instance(label, geometry) for (label, _), geometry in zip(kept, outlined, strict=True)
         )
+
+    def _segments(
+        self, document: Document, image: _Image
+    ) -> list[tuple[str, Record, Shape | ValueError]]:
+        """The objects of an image whose segments are in a PNG."""
+        if len(image.annotations) > 1:
+            raise ValueError(f"expected one annotation, found {len(image.annotations)}")
+        found: list[tuple[str, Record, Shape | ValueError]] = []
+        for where, annotation in image.annotations:
+            path = mask_path(annotation, mask_folder(self.root, document.path))
+            self.named.add(path)
+            segments = objects_of(annotation)
+            shapes = read_segments(path, segments, image.size_hw)
+            for segment, shape in zip(segments, shapes, strict=True):
+                found.append((f"{where}, segment {segment['id']!r:.20}", segment, shape))
+        return found
 
     def _add(self, document: Document, sample: Sample) -> None:
         where, other = self._found.setdefault(sample.key, (document.path, sample))
@@ -256,6 +279,19 @@ def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
         found = f"found {size_hw}{remedy}"
         raise ValueError(f"expected height and width {said!r:.80} as is said here, {found}")
     return size_hw
+
+
+def _outlined(
+    image: _Image, labels: Mapping[Id, str]
+) -> list[tuple[str, Record, Shape | ValueError]]:
+    """The wanted objects of an image that have polygons or codes."""
+    wanted = [
+        (where, annotation)
+        for where, annotation in image.annotations
+        if labels.get(entry_id(annotation, where, "category_id")) is not None
+    ]
+    shapes = decode_segmentations([a.get("segmentation") for _, a in wanted], image.size_hw)
+    return [(*own, shape) for own, shape in zip(wanted, shapes, strict=True)]
 
 
 def _side(value: Any) -> Any:
