@@ -47,6 +47,7 @@ FORMATS: dict[str, str] = {
     "coco": "converters.formats.coco.coco",
     "labelme": "converters.formats.labelme",
     "voc": "converters.formats.voc",
+    "cvat": "converters.formats.cvat.cvat",
     "ram_w600": "converters.formats.ram_w600",
 }
 SUBSETS = ("train", "test", "all")
