@@ -48,6 +48,7 @@ FORMATS: dict[str, str] = {
     "labelme": "converters.formats.labelme",
     "voc": "converters.formats.voc",
     "cvat": "converters.formats.cvat.cvat",
+    "label_studio": "converters.formats.label_studio.label_studio",
     "ram_w600": "converters.formats.ram_w600",
 }
 SUBSETS = ("train", "test", "all")
