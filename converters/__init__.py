@@ -57,6 +57,8 @@ FORMATS: dict[str, str] = {
     "labelme": "converters.formats.labelme",
     "voc": "converters.formats.voc",
     "rle_table": "converters.formats.rle_table.rle_table",
+    "cvat": "converters.formats.cvat.cvat",
+    "label_studio": "converters.formats.label_studio.label_studio",
     "ram_w600": "converters.formats.ram_w600",
     "images": "converters.formats.images",
 }

@@ -43,7 +43,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text, read_provenance
-from converters.formats.label_spaces import natural
+from converters.formats.label_spaces import folder_space, natural
 from converters.formats.rle_table.detection import Code, find_coding
 from converters.formats.rle_table.images import ImageIndex
 from converters.formats.rle_table.options import OPTIONS, read_options
@@ -158,7 +158,7 @@ def label_space(root: Path) -> LabelSpace | None:
             found |= {row.label for row in table.rows() if isinstance(row, Row)}
     named = dict.fromkeys(options.names.values())
     names = (*named, *natural(found - set(named) - {""}))
-    return LabelSpace(root.resolve().name or "mine", names) if names else None
+    return folder_space(root, names) if names else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
