@@ -24,7 +24,7 @@ _WINDOWED = ("maxvit", "maxxvit", "coatnet")
 class Make(Protocol):
     """Makes an encoder, or a network that has one."""
 
-    def __call__(self, weights: str | bool | None, channels: int, **further: Any) -> Any:
+    def __call__(self, weights: str | bool | None, channels: int, /, **further: Any) -> Any:
         """Make it.
 
         Args:
