@@ -111,7 +111,7 @@ def build_encoder(
         ValueError: an unknown encoder, other options, or weights that cannot be had.
     """
 
-    def make(given: str | bool | None, colours: int, **further: Any) -> nn.Module:
+    def make(given: str | bool | None, colours: int, /, **further: Any) -> nn.Module:
         return smp.encoders.get_encoder(
             encoder, in_channels=colours, weights=given, **options, **further
         )

@@ -22,7 +22,7 @@ def build_network(config: SmpConfig, classes: int) -> nn.Module:
     is_deep = config.architecture == "unetplusplus" and len(config.deep_supervision) > 1
     kind = DeepUnetPlusPlus if is_deep else ARCHITECTURES[config.architecture]
 
-    def make(given: str | bool | None, colours: int, **further: Any) -> Any:
+    def make(given: str | bool | None, colours: int, /, **further: Any) -> Any:
         return kind(
             encoder_name=config.encoder,
             encoder_weights=given,
