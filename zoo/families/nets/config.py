@@ -21,6 +21,9 @@ from zoo.training.semantic_config import SemanticConfig
 class NetsConfig(SemanticConfig):
     """A network from its paper.
 
+    Weights in `deep_supervision` let `unet3plus` give five outputs while it learns, and
+    `effisegnet` six.
+
     Attributes:
         architecture: key of `NETWORKS`, such as `unet3plus`.
         encoder: such as `resnet34`; `tu-...` for those of timm, `tu-NAME.TAG` for a choice of
