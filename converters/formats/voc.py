@@ -26,7 +26,7 @@ import numpy.typing as npt
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
 from converters.formats.label_spaces import folder_space
-from converters.formats.mask_pixels import VOID, VOID_COLOUR, read_mask_pixels
+from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
 
@@ -97,11 +97,17 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         problems: takes down images that are broken, and masks that have none.
     """
     found = []
-    for stem, image, _ in _pairs(root, subset, problems):
+    for stem, image, mask in _pairs(root, subset, problems):
         try:
-            found.append(Sample(stem, image, read_size_hw(image)))
+            size_hw = read_size_hw(image)
         except ValueError as error:
             problems.add(image, error, key=stem)
+            continue
+        try:
+            check_mask_size(mask, size_hw)
+        except ValueError as error:
+            problems.add(mask, error, key=stem)
+        found.append(Sample(stem, image, size_hw))
     return found
 
 
