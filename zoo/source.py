@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import configs
 import converters
 from converters.edits.edits import Edits
-from converters.errors import did_you_mean
+from converters.errors import Problem, did_you_mean
 from converters.files.images import has_colors, read_pixels
 from converters.files.provenance import require_provenance
 from converters.formats.label_spaces import OwnLabels
@@ -166,6 +166,23 @@ class DataSource:
         )
         return with_groups(found, self.groups) if self.groups else found
 
+    def scan(
+        self,
+        labels: LabelSpace,
+        subset: str = "all",
+        note: Callable[[str], None] | None = None,
+    ) -> tuple[list[Sample], list[Problem]]:
+        """Read what can be read, uncorrected, and say what cannot; as `converters.scan`."""
+        return converters.scan(
+            self.path,
+            format=self.format,
+            subset=subset,
+            labels=labels,
+            note=note,
+            own=self._own(),
+            images=self.images,
+        )
+
     def list_images(self, subset: str = "train", labels: LabelSpace | None = None) -> list[Sample]:
         """List a subset's images, sorted by key; their objects are left out where masks hold them.
 
@@ -237,13 +254,6 @@ class DataSource:
             return {}
         # What is held out is some of what may be learned from.
         part = "train" if subset == "val" else subset
-        samples, _ = converters.scan(
-            self.path,
-            format=self.format,
-            subset=part,
-            labels=labels,
-            own=self._own(),
-            images=self.images,
-        )
+        samples, _ = self.scan(labels, part)
         named = self.edits.excluded
         return {s.key: s for s in samples if s.key in named or s.group in named}

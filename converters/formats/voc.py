@@ -41,7 +41,7 @@ from converters.formats.mask_colours import (
     holds_colours,
     name_classes,
 )
-from converters.formats.mask_pixels import VOID, VOID_COLOUR, read_mask_pixels
+from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
@@ -123,11 +123,17 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         problems: takes down images that are broken, and masks that have none.
     """
     found = []
-    for stem, image, _ in _pairs(root, subset, problems):
+    for stem, image, mask in _pairs(root, subset, problems):
         try:
-            found.append(Sample(stem, image, read_size_hw(image)))
+            size_hw = read_size_hw(image)
         except ValueError as error:
             problems.add(image, error, key=stem)
+            continue
+        try:
+            check_mask_size(mask, size_hw)
+        except ValueError as error:
+            problems.add(mask, error, key=stem)
+        found.append(Sample(stem, image, size_hw))
     return found
 
 

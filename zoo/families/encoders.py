@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from converters.errors import one_line
+from zoo.families.downloads import from_smp
 from zoo.families.semantic import quiet_hub, reads_colours
 from zoo.families.vit_pyramid import VitPyramid, is_plain_vit
 from zoo.run_files import checkpoints
@@ -207,9 +208,11 @@ def _explained(encoder: str, weights: str | None, what: str) -> Iterator[None]:
     except Exception as error:
         reason = one_line(error)
         if weights is not None and not isinstance(error, KeyError | TypeError):
+            by_hand = from_smp(encoder, weights, "encoder_weights")
             raise ValueError(
                 f"encoder_weights '{weights}': could not get the weights of '{encoder}'; "
-                "run once with a network connection, give a safetensors file of the encoder, or "
+                "run once with a network connection, "
+                f"{by_hand or 'give a safetensors file of the encoder'}, or "
                 f"set encoder_weights=null: {type(error).__name__}: {reason:.160}"
             ) from None
         raise ValueError(

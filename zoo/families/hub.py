@@ -13,6 +13,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 
 from converters.errors import one_line
+from zoo.families.downloads import from_hub
 from zoo.families.semantic import quiet_hub
 
 Info = dict[str, Any]
@@ -53,8 +54,8 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"pretrained '{name}': could not get this {_kind(cls)} (config.json, "
-            "model.safetensors); run once with a network connection, give a folder that has it, "
-            f"or set {remedy}: "
+            "model.safetensors); run once with a network connection, "
+            f"{from_hub(name, 'pretrained') or 'give a folder that has it'}, or set {remedy}: "
             f"{type(error).__name__}: {one_line(error):.160}"
         ) from None
     return network, info

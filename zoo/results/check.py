@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import converters
 from fusion.checks.orientation import Annotations, Layouts
 from fusion.checks.submission import Review, review
 from fusion.sources.submission import Image, read
@@ -24,7 +23,7 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     samples = data.read(labels, subset)
     names = by_file_name(samples)
     # Annotations that cannot be read are left out here: `zoo audit` names them.
-    known, _ = converters.scan(data.path, format=data.format, subset="all", labels=labels)
+    known, _ = data.scan(labels)
     annotations = replace(Annotations.of((), samples, labels), layouts=Layouts.learn(known, labels))
     images = [Image(s.file_name, s.size_hw) for s in samples]
     # Of many images the outlines take the most memory, and are done with.

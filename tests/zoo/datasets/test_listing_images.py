@@ -95,6 +95,32 @@ def test_what_is_wrong_with_images_is_found(write, layout):
         assert len(caught.value.problems) == 2
 
 
+@pytest.mark.parametrize("layout", ["voc", "packed"])
+@pytest.mark.parametrize("how", ["gone", "empty", "other size"])
+def test_what_is_wrong_with_masks_from_outside_is_found(write, layout, how):
+    root = write(layout)
+    mask = next((root / ("SegmentationClass" if layout == "voc" else "masks")).rglob("*.png"))
+    if how == "other size":
+        cv2.imwrite(str(mask), np.zeros((8, 8, 4), np.uint8))
+    elif how == "empty":
+        mask.write_bytes(b"")
+    elif layout == "voc":
+        pytest.skip("an image without a mask is left out, and said")
+    else:
+        mask.unlink()
+    for ask in (converters.read, converters.list_images):
+        with pytest.raises(converters.DataError, match=mask.name):
+            ask(root)
+
+
+def test_masks_of_16_bits_are_listed(write):
+    root = write("index")
+    for path in (root / "masks").rglob("*.png"):
+        cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.uint16))
+    read = converters.read(root)
+    assert [s.key for s in converters.list_images(root)] == [s.key for s in read]
+
+
 def test_broken_images_that_are_skipped_are_in_no_fold(write, tmp_path):
     root = write("per-class")
     next((root / "masks").rglob("*.png")).write_bytes(b"no mask")

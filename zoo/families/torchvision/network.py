@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from converters.errors import one_line
+from zoo.families.downloads import in_torch_cache
 from zoo.families.semantic import reads_colours
 from zoo.families.torchvision.config import TorchvisionConfig, known_weights
 from zoo.run_files import checkpoints
@@ -105,8 +106,8 @@ def _fetch(config: TorchvisionConfig, name: str) -> dict[str, torch.Tensor]:
         reason = one_line(error)
         raise ValueError(
             f"pretrained '{name}': could not get torchvision's weights; run once with a network "
-            "connection, give a safetensors file of the backbone, or set pretrained=null: "
-            f"{type(error).__name__}: {reason:.160}"
+            f"connection, {in_torch_cache(weights.url)}, give a safetensors file of the backbone, "
+            f"or set pretrained=null: {type(error).__name__}: {reason:.160}"
         ) from None
     if whole is None:
         plain = {k.removeprefix("features."): v for k, v in found.items()}
