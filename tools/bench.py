@@ -8,27 +8,22 @@ python tools/bench.py rle [--network net1024a]
 python tools/bench.py fuse [--out FOLDER]
 python tools/bench.py metrics
 python tools/bench.py flags
+python tools/bench.py real DATA --out FOLDER [--group-by patients.csv:COLUMN] [--labels A,B]
 """
 
-import bench_audit
-import bench_convert
-import bench_flags
-import bench_fuse
-import bench_loader
-import bench_metrics
-import bench_rle
-import bench_train
 import typer
+from benchmarks import audit, convert, flags, fuse, loader, metrics, real, rle, train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
-app.command("convert")(bench_convert.run)
-app.command("audit")(bench_audit.run)
-app.command("loader")(bench_loader.run)
-app.command("train")(bench_train.run)
-app.command("rle")(bench_rle.run)
-app.command("fuse")(bench_fuse.run)
-app.command("metrics")(bench_metrics.run)
-app.command("flags")(bench_flags.run)
+app.command("convert")(convert.run)
+app.command("audit")(audit.run)
+app.command("loader")(loader.run)
+app.command("train")(train.run)
+app.command("rle")(rle.run)
+app.command("fuse")(fuse.run)
+app.command("metrics")(metrics.run)
+app.command("flags")(flags.run)
+app.command("real")(real.run)
 
 if __name__ == "__main__":
     app()

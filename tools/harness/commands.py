@@ -9,7 +9,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-import bench_material
+from benchmarks import material
 
 from converters import read
 from converters.splits.split import Split
@@ -112,7 +112,7 @@ def _make(inputs: Path) -> None:
     samples = read(hands, labels=LabelSpace.load(LABELS))
     digest = Split.load(inputs / "split.json").digest
     for store, name in (("a", "net512a"), ("b", "boxes")):
-        _write_store(inputs / store, [bench_material.source(name, s) for s in samples], digest)
+        _write_store(inputs / store, [material.source(name, s) for s in samples], digest)
     run("fuse", inputs / "a", "--method", "mean", "--out", inputs / "c.csv")
     run("fit", inputs / "a", inputs / "b", "--data", hands, "--out", inputs / "fusion.yaml")
     (inputs / "edits.yaml").write_text(EDITS.format(key=samples[0].key))

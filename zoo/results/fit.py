@@ -14,7 +14,7 @@ import numpy.typing as npt
 from converters.files.images import read_pixels
 from converters.files.outputs import check_file
 from converters.files.provenance import atomic_write_text
-from converters.parallel import Workers
+from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace, Sample
 from fusion.checks.adjacency import Adjacency
 from fusion.checks.layout import LEAST_IMAGES
@@ -102,7 +102,7 @@ def fit(
     held_out = HeldOut.open(paths, data, bent)
     # Once for all passes: to start takes a process seconds.
     with Workers(jobs) as workers:
-        found = _solve(FITS[method](), held_out, report, workers)
+        found = solve(FITS[method](), held_out, report, workers)
         judged, choice = _judge(found, held_out, refinement, report, workers)
     comparison = compare(
         found,
@@ -128,7 +128,17 @@ def _is_fusion_config(text: str) -> bool:
     return any(line.startswith("method:") for line in text.splitlines())
 
 
-def _solve(fitting: Fitting, held_out: HeldOut, report: Report, workers: Workers) -> Fit[Rule]:
+def solve(
+    fitting: Fitting, held_out: HeldOut, report: Report, workers: Workers = IN_PROCESS
+) -> Fit[Rule]:
+    """Count held-out images and fit a rule to the counts.
+
+    Args:
+        fitting: how; see `fusion.fit.FITS`.
+        held_out: predictions of images that the models did not learn from, with their truth.
+        report: for a progress bar.
+        workers: do the work.
+    """
     total, labels = len(held_out.samples), held_out.labels
     count = partial(_count, fitting, labels)
     counts = held_out.map(count, _named(report, "counting pixels"), workers)

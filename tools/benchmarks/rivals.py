@@ -1,7 +1,7 @@
 """What `bench.py` compares with: other libraries doing the same job, each in its own process.
 
-    python tools/rivals.py LIBRARY JOB COCO_FOLDER OUT
-    python tools/rivals.py read TREE json|zoo
+    python tools/benchmarks/rivals.py LIBRARY JOB COCO_FOLDER OUT
+    python tools/benchmarks/rivals.py read TREE json|zoo
 
 Each function is what the library's documentation shows for the job. The annotations' file of a COCO
 folder is `annotations/instances_train.json`, its images lie in `images/train`. This file imports

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import bench_material as material
 import numpy as np
 import typer
-from bench_sides import Work, serve, table, take_turns
 
+from benchmarks import material
+from benchmarks.sides import Work, serve, table, take_turns
 from converters.masks import EMPTY, CropMask, crop
 from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import dice

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import bench_material as material
 import cv2
 import numpy as np
 import numpy.typing as npt
 import typer
-from bench_sides import Work, serve, table, take_turns, watch
 
+from benchmarks import material
+from benchmarks.sides import Work, serve, table, take_turns, watch
 from converters.masks import CropMask, crop
 from converters.types import LabelSpace
 from fusion import Hybrid, Mean, Rule, Vote

@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import bench_material as material
 import cv2
 import numpy as np
 import typer
-from bench_sides import Work, serve, table, take_turns
 
+from benchmarks import material
+from benchmarks.sides import Work, serve, table, take_turns
 from converters.masks import CropMask, crop, decode_rle, encode_rle
 from fusion.types import Prediction
 

@@ -5,7 +5,7 @@ as such a process. What else a machine does meets all sides, for they take turns
 of runs that followed each other. Medians are reported, with the smallest and the largest beside
 them.
 
-    python tools/bench_sides.py COMMAND ...     time and peak memory of a command, as JSON
+    python tools/benchmarks/sides.py COMMAND ...     time and peak memory of a command, as JSON
 """
 
 import json
@@ -125,13 +125,17 @@ def _watch(command: Sequence[str]) -> None:
     sys.exit(code)
 
 
+# Where a script finds this folder, and what it was given besides.
+_PATHS = (str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")]))
+
+
 def take_turns(script: str, jobs: Mapping[str, Job], repetitions: int) -> dict[str, list[Timing]]:
     """Run every side once, then all of them again; return each side's rows."""
     rows: dict[str, list[Timing]] = {name: [] for name in jobs}
     for _ in range(repetitions):
         for name, job in jobs.items():
             command = [sys.executable, script, json.dumps(job)]
-            environment = os.environ | ONE_THREAD
+            environment = os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(_PATHS)}
             done = subprocess.run(
                 command, stdout=subprocess.PIPE, text=True, check=True, env=environment
             )

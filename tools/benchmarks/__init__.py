@@ -1,0 +1,1 @@
+"""Benchmarks, one a module; `tools/bench.py` runs them."""

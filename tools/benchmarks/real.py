@@ -1,0 +1,229 @@
+"""Real images: what families reach by themselves and fused, on images that they have not seen.
+
+A data set in any readable format is split by patient; every model is cross-validated, so that each
+image is predicted by networks that have not seen it; and each fused answer of an image comes from
+rules that were fitted without its patient. Nothing is chosen by the figures that are reported.
+"""
+
+import csv
+import json
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from converters.types import LabelSpace
+from fusion import Rule
+from fusion.binary import binary_masks
+from fusion.fit import FITS
+from fusion.fit.counted import Seen
+from fusion.metrics.scores import ImageScore, Scores
+from fusion.metrics.summary import Summary, compare, summarize
+from fusion.rules.pooling import Mean
+from fusion.rules.staple import Staple
+from fusion.rules.voting import Vote
+from zoo.machine.facts import count_cores
+from zoo.progress import bar
+from zoo.results.fit import solve
+from zoo.results.held_out import HeldOut
+from zoo.results.scoring import measure_masks
+from zoo.source import DataSource
+
+MEASURES = ("dice", "iou", "nsd")
+USUAL = (
+    "unet: smp --config laptop",
+    "segformer: segformer --config laptop",
+    "yolo: yolo --config laptop",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the table.
+
+    Attributes:
+        name: of the model or the rule.
+        minutes: of training and prediction, all folds; None for a rule.
+        scores: of all images.
+    """
+
+    name: str
+    minutes: float | None
+    scores: Scores
+
+
+def run(
+    data: Annotated[Path, typer.Argument(help="A data set in any readable format.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder of runs and stores; started again, it goes on.")
+    ],
+    model: Annotated[
+        list[str] | None, typer.Option(help="'NAME: FAMILY ...' as after `zoo train`; several.")
+    ] = None,
+    labels: Annotated[str, typer.Option(help="Classes, as `zoo split --labels` takes them.")] = "",
+    group_by: Annotated[str, typer.Option(help="As `zoo split --group-by` takes it.")] = "",
+    folds: Annotated[int, typer.Option(help="Folds by patient.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of folds and of training.")] = 0,
+) -> None:
+    """Cross-validate models on real images, fuse what they say of held-out images, and compare."""
+    models = dict(_parse(line) for line in model or USUAL)
+    out.mkdir(parents=True, exist_ok=True)
+    split = out / "split.json"
+    if not split.is_file():
+        wanted = [*(["--labels", labels] if labels else [])]
+        wanted += ["--group-by", group_by] if group_by else []
+        _zoo("split", data, "--out", split, "--folds", folds, "--seed", seed, *wanted)
+    minutes = {name: _train(name, words, data, out, split, seed) for name, words in models.items()}
+    entries = list(_measure(data, out, split, minutes))
+    text = describe(data, entries, seed, folds, models)
+    (out / "results.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+def _parse(line: str) -> tuple[str, list[str]]:
+    name, colon, words = line.partition(":")
+    if not colon or not words.strip():
+        raise typer.BadParameter(f"--model '{line}': expected 'NAME: FAMILY ...'")
+    return name.strip(), shlex.split(words)
+
+
+def _zoo(*words: object) -> None:
+    command = [sys.executable, "-m", "zoo", *map(str, words)]
+    print("$", shlex.join(command[2:]), flush=True)
+    subprocess.run(command, check=True)
+
+
+def _train(name: str, words: Sequence[str], data: Path, out: Path, split: Path, seed: int) -> float:
+    """Cross-validate a model; return the minutes that it took, also where it is done already."""
+    done = out / f"{name}.json"
+    if not done.is_file():
+        start = time.monotonic()
+        family, *further = words
+        folder, store = out / "runs" / name, out / "val" / name
+        places = ("--data", data, "--split", split, "--folds", "all", "--out", folder)
+        _zoo("train", family, *further, *places, "--oof", store, f"seed={seed}")
+        took = (time.monotonic() - start) / 60
+        record = {"minutes": took, "seconds_of_epochs": list(_seconds(folder))}
+        done.write_text(json.dumps(record), encoding="utf-8")
+    return float(json.loads(done.read_text(encoding="utf-8"))["minutes"])
+
+
+def _seconds(folder: Path) -> Iterator[float]:
+    for file in sorted(folder.glob("fold-*/metrics.csv")):
+        with file.open(newline="", encoding="utf-8") as text:
+            yield float(list(csv.DictReader(text))[-1]["seconds"])
+
+
+def _measure(data: Path, out: Path, split: Path, minutes: Mapping[str, float]) -> Iterator[Entry]:
+    """Yield the models, the plain rules, and the fitted one, on the same images."""
+    source = DataSource.open(data).of_split(split)
+    with bar("measuring") as report:
+        held_out = HeldOut.open([out / "val" / name for name in minutes], source, None)
+        fitted = solve(FITS["hybrid"](), held_out, report).held_out
+        labels, count = held_out.labels, len(minutes)
+        plain: dict[str, Rule] = {"mean": Mean(), "vote": Vote(), "STAPLE": Staple()}
+        scores: dict[str, list[ImageScore]] = {name: [] for name in (*minutes, *plain, "hybrid")}
+        samples = iter(held_out.samples.values())
+        for seen in held_out.map(_same, report):
+            sample, (predictions, _, patient) = next(samples), seen
+            alone = dict(zip(minutes, predictions, strict=True))
+            rules = {**plain, "hybrid": fitted[patient]} if count > 1 else {}
+            found = alone | {name: rule(predictions, labels) for name, rule in rules.items()}
+            for name, prediction in found.items():
+                masks = binary_masks(prediction, labels)
+                scores[name].append(measure_masks(masks, sample, labels, labels, MEASURES))
+    for name, images in scores.items():
+        if images:
+            yield Entry(name, minutes.get(name), Scores(labels, images))
+
+
+def _same(seen: Seen) -> Seen:
+    return seen
+
+
+# --- the table
+
+
+def describe(
+    data: Path,
+    entries: Sequence[Entry],
+    seed: int,
+    folds: int,
+    models: Mapping[str, Sequence[str]],
+) -> str:
+    """Return the table and all that is needed to get it again, as Markdown."""
+    labels = entries[0].scores.labels
+    images = entries[0].scores.images
+    people = len({image.patient for image in images})
+    lines = [
+        f"## {data.name}: {len(images)} images of {people} patients, {len(labels)} classes",
+        "",
+        f"{folds} folds by patient, seed {seed}; {count_cores()} cores of {_processor()}. Means "
+        "over images, then classes; in brackets 95 % over patients.",
+        "",
+        "| | minutes | Dice | Jaccard | surface Dice, 2 px | shared pixels |",
+        "|---|---|---|---|---|---|",
+        *(_row(entry) for entry in entries),
+        "",
+        *_differences(entries),
+        "",
+        "| Jaccard | " + " | ".join(entry.name for entry in entries) + " |",
+        "|---" * (len(entries) + 1) + "|",
+        *_per_class(entries, labels),
+        "",
+        *(f"- {name}: `zoo train {shlex.join(words)}`" for name, words in models.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(entry: Entry) -> str:
+    cells = [entry.name, "" if entry.minutes is None else f"{entry.minutes:.1f}"]
+    for measure in (*MEASURES, "shared"):
+        cells.append(_cell(summarize(entry.scores, measure)))
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(summary: Summary) -> str:
+    found = summary.overall
+    if found is None:
+        return "-"
+    span = f" [{found.interval[0]:.4f}, {found.interval[1]:.4f}]" if found.interval else ""
+    return f"{found.mean:.4f}{span}"
+
+
+def _differences(entries: Sequence[Entry]) -> Iterator[str]:
+    """Yield what the fitted rule is above the mean and the best model, image by image."""
+    by_name = {entry.name: entry.scores for entry in entries}
+    if "hybrid" not in by_name:
+        return
+    best = max((e for e in entries if e.minutes is not None), key=lambda e: e.scores.mean())
+    for other in ("mean", best.name):
+        for measure in ("dice", "iou"):
+            found = compare(by_name["hybrid"], by_name[other], measure).overall
+            if found is not None:
+                yield f"- hybrid - {other}, {'Dice' if measure == 'dice' else 'Jaccard'}: {found}"
+
+
+def _per_class(entries: Sequence[Entry], labels: LabelSpace) -> Iterator[str]:
+    columns = [summarize(entry.scores, "iou").classes for entry in entries]
+    for name in labels.names:
+        found: list[Any] = [column.get(name) for column in columns]
+        cells = ("-" if value is None else f"{value.mean:.4f}" for value in found)
+        yield f"| {name} | " + " | ".join(cells) + " |"
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
