@@ -29,13 +29,14 @@ def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) ->
             headers, such as `dicom:PatientID`. The name of an attribute that all samples have. Else
             a regular expression, looked for in each key: its first group in brackets, or what it
             finds.
-        tables: files beside the data whose columns a message names.
+        tables: files beside the data: of them is a table that lies nowhere else, and a message
+            names their columns.
 
     Raises:
         ValueError: an image of no group, a table without such columns or with an image in two
             groups, or no regular expression.
     """
-    found = _rule(samples, by)
+    found = _rule(samples, by, tables)
     groups = {sample.key: found(sample) for sample in samples}
     if lacking := [key for key, group in groups.items() if not group]:
         raise ValueError(
@@ -85,12 +86,16 @@ def known_groups(groups: Mapping[str, str]) -> dict[str, str]:
     return {key: group for key, group in groups.items() if group != key}
 
 
-def _rule(samples: Sequence[Sample], by: str) -> Callable[[Sample], str]:
+def _rule(
+    samples: Sequence[Sample], by: str, tables: Sequence[Path]
+) -> Callable[[Sample], str]:
     if by == "folder":
         return lambda sample: PurePosixPath(sample.key).parent.name
     file, _, column = by.rpartition(":")
     if file.lower().endswith((".csv", ".tsv")):
-        return _table(samples, Path(file), column)
+        path = Path(file)
+        beside = (table for table in tables if not path.is_file() and table.name == file)
+        return _table(samples, next(beside, path), column)
     if file == _DICOM:
         return partial(_of_header, column)
     if any(by in sample.attributes for sample in samples):

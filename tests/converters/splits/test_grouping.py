@@ -104,3 +104,15 @@ def test_what_is_remembered_does_not_replace_what_is_known(samples):
     found = with_groups(samples, groups)
     assert [s.group for s in found] == ["7", "", ""]
     assert [s.group for s in with_groups(found, {"a/P1_left": "8"})] == ["7", "", ""]
+
+
+def test_a_table_beside_the_data_needs_no_path(samples, tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    table = tmp_path / "data" / "patients.csv"
+    rows = ["image,who", *(f"{sample.file_name},{i // 2}" for i, sample in enumerate(samples))]
+    table.write_text("\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    found = group_by(samples, "patients.csv:who", [table])
+    assert [sample.group for sample in found] == ["0", "0", "1"]
+    with pytest.raises(ValueError, match="other.csv: expected a table"):
+        group_by(samples, "other.csv:who", [table])
