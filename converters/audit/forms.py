@@ -111,7 +111,8 @@ def find_styles(looks: Sequence[Look], images: AlignedImages) -> Iterator[Findin
             keys = [key for key, is_known in zip(images.keys, known, strict=True) if is_known]
             small, step = two_sizes(sizes[known, k])
             chosen = {key for key, is_small in zip(keys, small, strict=True) if is_small}
-            what = f"drawn narrower by {100 * (1 - np.exp(-step)):.0f} % beside its neighbours"
+            share = 100 * (1 - np.exp(-2 * step))
+            what = f"drawn smaller, by {share:.0f} % of its area beside its neighbours,"
             yield from _style(whole, label, chosen, keys, what)
 
 

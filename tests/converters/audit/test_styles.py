@@ -66,7 +66,7 @@ def spoiled(hands, spoil, how):
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ("short", "finger-15: expected one style, found it drawn narrower by"),
+        ("short", "finger-15: expected one style, found it drawn smaller, by"),
         ("absent", "finger-15: expected one style, found it annotated in 28 of 40 images"),
         ("parts", "finger-15: expected one style, found it drawn of several parts in 12 of 40"),
     ],
