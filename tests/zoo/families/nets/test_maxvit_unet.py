@@ -84,7 +84,7 @@ def test_what_does_not_fit(encoder: str, options: Any, message: str, build: Any)
 
 
 @pytest.mark.learns
-def test_it_learns_discs(build: Any, learn: Any) -> None:
+def test_maxvit_unet_learns_discs(build: Any, learn: Any) -> None:
     network = build("maxvit_unet", tiny(), outputs=2, drop_path_rate=0.0, **TINY)
     assert learn(network, Objective(LOSS, scales=SCALES), steps=40) > 0.85
 

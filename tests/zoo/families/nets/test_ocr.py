@@ -80,7 +80,7 @@ def test_it_gives_logits_and_soft_regions(encoder: str, options: Any, build: Any
 
 
 @pytest.mark.learns
-def test_it_learns_discs(build: Any, learn: Any) -> None:
+def test_ocr_learns_discs(build: Any, learn: Any) -> None:
     small = {"width": 32, "key_width": 16}
     torch.manual_seed(0)
     network = build("ocr", build_encoder("tu-lcnet_035", None, 1, {}), outputs=2, **small)

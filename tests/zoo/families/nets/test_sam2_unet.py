@@ -95,7 +95,7 @@ def test_another_encoder_is_refused(build: Any) -> None:
 
 
 @pytest.mark.learns
-def test_it_learns_discs_through_adapters(build: Any, learn: Any) -> None:
+def test_sam2_unet_learns_discs_through_adapters(build: Any, learn: Any) -> None:
     network = build("sam2_unet", tiny(), outputs=3, width=16)
     assert learn(network, Objective(LOSS, scales=SCALES), steps=100) > 0.7
 
