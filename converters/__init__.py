@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
     from converters.edits.edits import Edits
     from converters.files.images import Enlarge
+    from converters.formats.label_spaces import OwnLabels
     from converters.loss import ConversionLoss
     from converters.splits.split import Split
     from converters.types import LabelSpace, Sample
@@ -25,7 +29,9 @@ __all__ = [
     "MissingDependency",
     "Problem",
     "label_space",
+    "list_images",
     "load_format",
+    "own_labels",
     "read",
     "scan",
     "write",
@@ -36,7 +42,10 @@ __all__ = [
 #   label_space(root) -> LabelSpace | None                 the classes, as its files name them
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
 #       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
-#   read(root, *, subset, labels, problems) -> list[Sample]   and/or
+#   NO_CLASSES: str                                        (optional) what to say without any
+#   read(root, *, subset, labels, problems) -> list[Sample]   and/or; takes `images`, a folder,
+#       where they may lie elsewhere
+#   list_images(root, *, subset, problems) -> list[Sample]    where `read` decodes masks
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {
     "handbone": "converters.formats.handbone",
@@ -47,8 +56,14 @@ FORMATS: dict[str, str] = {
     "coco": "converters.formats.coco.coco",
     "labelme": "converters.formats.labelme",
     "voc": "converters.formats.voc",
+    "rle_table": "converters.formats.rle_table.rle_table",
+    "cvat": "converters.formats.cvat.cvat",
+    "label_studio": "converters.formats.label_studio.label_studio",
     "ram_w600": "converters.formats.ram_w600",
+    "images": "converters.formats.images",
 }
+# Known only where no other format is: any folder with images in it would be one.
+_LAST = "images"
 SUBSETS = ("train", "test", "all")
 
 
@@ -66,11 +81,15 @@ def load_format(name: str) -> ModuleType:
 def recognise(data: Path) -> str:
     """Return the name of the format that a folder is in, by its content.
 
+    A folder of images without any annotation is in the format `images`.
+
     Raises:
         ValueError: the folder is missing, or in no known format, or in several.
     """
     _check_folder(data)
-    found = [name for name in FORMATS if load_format(name).matches(data)]
+    found = [name for name in FORMATS if name != _LAST and load_format(name).matches(data)]
+    if not found and load_format(_LAST).matches(data):
+        return _LAST
     if len(found) == 1:
         return found[0]
     known = " or ".join(found or FORMATS)
@@ -99,17 +118,22 @@ def label_space(data: Path, *, format: str | None = None) -> LabelSpace:
     Raises:
         ValueError: an unknown format, or its classes have no names.
     """
-    from converters.formats.label_spaces import fullest, own_labels
+    return own_labels(data, format=format).required(data)
+
+
+def own_labels(data: Path, *, format: str | None = None) -> OwnLabels:
+    """Return a data set's own classes, to be given to `read`, which asks the files otherwise.
+
+    Takes what `label_space` takes.
+
+    Raises:
+        ValueError: an unknown format, or the file that names the classes is broken.
+    """
+    from converters.formats.label_spaces import OwnLabels
 
     module = load_format(format or recognise(data))
     _check_folder(data)
-    found = fullest(own_labels(module, data), data)
-    if found is None:
-        raise ValueError(
-            f"{data}: expected objects with names of classes, found none: give --labels, a YAML "
-            "file with 'name' and 'names'"
-        )
-    return found
+    return OwnLabels.of(module, data)
 
 
 def read(
@@ -121,6 +145,8 @@ def read(
     edits: Edits | None = None,
     note: Callable[[str], None] | None = None,
     skips_broken: bool = False,
+    own: OwnLabels | None = None,
+    images: Path | None = None,
 ) -> list[Sample]:
     """Read a data set in any readable format.
 
@@ -134,6 +160,8 @@ def read(
         note: told of what is no error, but has to be said, such as files that were left out.
         skips_broken: leave out images of which something is broken, and say so; with an object
             missing, a network would learn that nothing is there.
+        own: what `own_labels` has found; None asks the files.
+        images: a folder with the images, where they do not lie with the annotations.
 
     Returns:
         Samples, sorted by key.
@@ -143,7 +171,7 @@ def read(
         ValueError: an unknown format or subset, a format that cannot be read, a data set that has
             none of the classes, or edits of other images.
     """
-    samples, problems = _read(data, format, subset, labels)
+    samples, problems = _read(data, format, subset, labels, own, images)
     excluded = edits.excluded if edits else frozenset()
     if skips_broken:
         broken = problems.skip(excluded)
@@ -152,7 +180,7 @@ def read(
     _tell(problems, note)
     if edits is None:
         return samples
-    labels = labels or label_space(data, format=format)
+    labels = labels or (own or own_labels(data, format=format)).required(data)
     return edits.apply(samples, subset=subset, labels=labels, problems=problems.found)
 
 
@@ -163,6 +191,8 @@ def scan(
     subset: str = "train",
     labels: LabelSpace | None = None,
     note: Callable[[str], None] | None = None,
+    own: OwnLabels | None = None,
+    images: Path | None = None,
 ) -> tuple[list[Sample], list[Problem]]:
     """Read what can be read of a data set, and say what cannot.
 
@@ -174,34 +204,98 @@ def scan(
     Raises:
         ValueError: an unknown format or subset, or a format that cannot be read.
     """
-    samples, problems = _read(data, format, subset, labels)
+    samples, problems = _read(data, format, subset, labels, own, images)
     _tell(problems, note)
     return samples, problems.found
 
 
-def _read(
-    data: Path, format: str | None, subset: str, labels: LabelSpace | None
-) -> tuple[list[Sample], Problems]:
-    from converters.formats.label_spaces import fullest, own_labels, relabel
+def list_images(
+    data: Path,
+    *,
+    format: str | None = None,
+    subset: str = "train",
+    note: Callable[[str], None] | None = None,
+) -> list[Sample]:
+    """List a data set's images without what is annotated on them; no mask is decoded for it.
 
+    Args:
+        data: its folder.
+        format: as for `read`, like the next two.
+        subset: `train`, `test` or `all`.
+        note: told of what has to be said.
+
+    Returns:
+        Samples without instances, sorted by key. An image of which but the masks are broken is
+        among them.
+
+    Raises:
+        DataError: files that are broken or do not fit together.
+        ValueError: an unknown format or subset.
+    """
+    _, module = _readable(data, format, subset)
+    if not hasattr(module, "list_images"):
+        found = read(data, format=format, subset=subset, note=note)
+        return [replace(sample, instances=()) for sample in found]
+    problems = Problems(data)
+    listed = module.list_images(data, subset=subset, problems=problems)
+    found = _sorted(cast("list[Sample]", listed), problems)
+    problems.check()
+    _tell(problems, note)
+    return found
+
+
+def _readable(data: Path, format: str | None, subset: str) -> tuple[str, ModuleType]:
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")
-    module = load_format(format or recognise(data))
+    name = format or recognise(data)
+    module = load_format(name)
     _check_folder(data)
+    return name, module
+
+
+def _read(
+    data: Path,
+    format: str | None,
+    subset: str,
+    labels: LabelSpace | None,
+    own: OwnLabels | None,
+    images: Path | None,
+) -> tuple[list[Sample], Problems]:
+    from converters.formats.label_spaces import OwnLabels, relabel
+
+    name, module = _readable(data, format, subset)
+    places = _places(name, module, images)
     problems = Problems(data)
-    own = own_labels(module, data)
-    wanted = labels or fullest(own, data)
+    own = own or OwnLabels.of(module, data)
+    wanted = labels or own.fullest
     # Files that name no classes are read as if theirs were those that are wanted, by number.
-    own = own or wanted or label_space(data, format=format)
-    found = cast("list[Sample]", module.read(data, subset=subset, labels=own, problems=problems))
+    named = own.named or wanted or own.required(data)
+    read_them = partial(module.read, data, subset=subset, labels=named, problems=problems)
+    found = cast("list[Sample]", read_them(**places))
     if wanted is not None:
-        found = relabel(found, own, wanted, problems)
+        found = relabel(found, named, wanted, problems)
+    return _sorted(found, problems), problems
+
+
+def _sorted(found: Sequence[Sample], problems: Problems) -> list[Sample]:
+    from converters.files.images import with_spacing
+
     samples: dict[str, Sample] = {}
     for sample in found:
         if (other := samples.setdefault(sample.key, sample)) is not sample:
             what = f"expected one image of this key, found {other.image} and {sample.image}"
             problems.add(sample.key, what, key=sample.key, group=sample.group)
-    return [samples[key] for key in sorted(samples)], problems
+    return [with_spacing(samples[key]) for key in sorted(samples)]
+
+
+def _places(name: str, module: ModuleType, images: Path | None) -> dict[str, Path]:
+    if images is None:
+        return {}
+    if "images" not in inspect.signature(module.read).parameters:
+        raise ValueError(f"--images: format '{name}': expected one whose images may lie elsewhere")
+    if not images.is_dir():
+        raise ValueError(f"--images: expected a folder, found none: {images}")
+    return {"images": images}
 
 
 def _tell(problems: Problems, note: Callable[[str], None] | None) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
-from converters.errors import DataError
+from converters.errors import DataError, did_you_mean
 from converters.masks import (
     Box,
     CropMask,
@@ -92,7 +92,7 @@ def chosen_classes(around: Sequence[str], labels: LabelSpace) -> tuple[str, ...]
             groups = ", ".join(labels.groups) or "none"
             raise ValueError(
                 f"crop: expected classes of '{labels.name}' or its groups ({groups}), "
-                f"found '{name}'"
+                f"found '{name}'{did_you_mean(name, (*labels.groups, *labels.names))}"
             )
         wanted |= set(labels.groups.get(name, (name,)))
     if not wanted:

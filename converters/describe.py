@@ -18,7 +18,7 @@ from PIL import Image
 from converters.masks import CropMask, rasterize_labels, union_box
 from converters.parallel import map_ordered
 from converters.posture import bend_deg
-from converters.types import LabelSpace, Sample
+from converters.types import ImageFile, LabelSpace, Sample
 
 BEND_EDGES_DEG = tuple(range(0, 95, 5))
 # Text that takes more values than this is a note, not a category.
@@ -254,6 +254,7 @@ def _common_px(masks: Mapping[str, CropMask], labels: LabelSpace) -> dict[tuple[
 
 
 def _mode(sample: Sample) -> str:
+    """Pillow's name of the kind of pixels, or DICOM, which Pillow does not know."""
     file = sample.image
     try:
         with Image.open(
@@ -261,7 +262,16 @@ def _mode(sample: Sample) -> str:
         ) as header:
             return str(header.mode)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return "unreadable"
+        return "DICOM" if _is_dicom(file) else "unreadable"
+
+
+def _is_dicom(file: ImageFile) -> bool:
+    """Tell by the mark behind the preamble; what lacks it says so by its name."""
+    if not isinstance(file, Path) or not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        head = stream.read(132)
+    return head[128:] == b"DICM" or file.suffix.lower() in (".dcm", ".dicom")
 
 
 # --- all images

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 
@@ -113,6 +114,17 @@ def one_line(error: object) -> str:
     'no such file'
     """
     return " ".join(str(error).split())
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return, for a message, which known word was meant by an unknown one; "" where none is near.
+
+    >>> did_you_mean("ulnna", ["Radius", "Ulna"]), did_you_mean("x", ["Ulna"])
+    (" (did you mean 'Ulna'?)", '')
+    """
+    words = {name.casefold(): name for name in known}
+    near = get_close_matches(word.casefold(), words, 1, cutoff)
+    return f" (did you mean '{words[near[0]]}'?)" if near else ""
 
 
 def import_optional(name: str, extra: str) -> ModuleType:

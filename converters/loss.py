@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import cv2
 import numpy as np
 
-from converters.masks import EMPTY, CropMask, rasterize, rasterize_labels, union_box
+from converters.masks import EMPTY, CropMask, class_masks, rasterize, rasterize_labels, union_box
 from converters.types import LabelSpace, Sample
 
 
@@ -112,14 +112,20 @@ def joined_objects(sample: Sample, labels: LabelSpace) -> ConversionLoss:
     return replace(kept, objects=sum(joined), masks=len(joined))
 
 
-def measure(sample: Sample, masks_back: Mapping[str, CropMask]) -> ConversionLoss:
+def measure(
+    sample: Sample, masks_back: Mapping[str, CropMask], labels: LabelSpace | None = None
+) -> ConversionLoss:
     """Compare a sample with what a format gives back.
 
     Args:
         sample: as it was before the conversion.
         masks_back: label -> mask in the sample's frame; a missing label is an empty mask.
+        labels: the classes, where what a pixel means depends on them (`LabelSpace.exclusive`).
     """
-    truth = rasterize_labels(sample.instances, sample.size_hw)
+    if labels is None:
+        truth = rasterize_labels(sample.instances, sample.size_hw)
+    else:
+        truth = class_masks(sample.instances, sample.size_hw, labels, with_background=False)
     missing: dict[str, float] = {}
     holes = parts = 0
     for label, mask in truth.items():

@@ -6,17 +6,21 @@ pixels belong to the object, a polygon's rings are filled even-odd, several poly
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.types import Instance, LabelSpace
 
+# Of a number in COCO's code: 40 bits, and no sum of some millions of them is too large.
+_MOST_LETTERS = 8
 Mask = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
@@ -121,8 +125,10 @@ def whole_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int32]:
 
 
 def _rings(polygon: Polygon) -> list[npt.NDArray[np.int32]]:
-    rings = [polygon.exterior, *polygon.interiors]
-    return [whole_pixels(np.asarray(ring.coords)[:-1, :2]) for ring in rings]
+    # What has no holes has its shell's points alone.
+    has_holes = shapely.get_num_interior_rings(polygon)
+    rings = [polygon.exterior, *polygon.interiors] if has_holes else [polygon]
+    return [whole_pixels(shapely.get_coordinates(ring)[:-1]) for ring in rings]
 
 
 def rasterize(geometry: Polygon | MultiPolygon, size_hw: tuple[int, int]) -> CropMask:
@@ -157,6 +163,74 @@ def rasterize_labels(
             union(masks[instance.label], new) if instance.label in masks else new
         )
     return masks
+
+
+def class_masks(
+    instances: Iterable[Instance],
+    size_hw: tuple[int, int],
+    labels: LabelSpace,
+    with_background: bool = True,
+) -> dict[str, CropMask]:
+    """Return one mask per class that occurs, as the label space has pixels.
+
+    Where classes may share pixels these are the masks of `rasterize_labels`. Where a pixel has one
+    label, objects are painted one over the other, and the class of the background has the pixels
+    that are left.
+
+    Args:
+        instances: of classes of the label space.
+        size_hw: the image's height and width.
+        labels: the classes.
+        with_background: give the background its pixels, where it is a class; files of annotations
+            hold objects only.
+    """
+    if labels.exclusive is None:
+        return rasterize_labels(instances, size_hw)
+    drawn = [(labels.index[one.label], rasterize(one.geometry, size_hw)) for one in instances]
+    return paint(drawn, size_hw, labels, with_background)
+
+
+def paint(
+    drawn: Iterable[tuple[int, CropMask]],
+    size_hw: tuple[int, int],
+    labels: LabelSpace,
+    with_background: bool = True,
+) -> dict[str, CropMask]:
+    """Return one mask per class of masks that are painted one over the other.
+
+    Args:
+        drawn: class number and mask of each object, as annotated.
+        size_hw: the image's height and width.
+        labels: the classes, of which a pixel has one.
+        with_background: as for `class_masks`.
+    """
+    ordered = list(drawn)
+    if labels.exclusive == "large_first":
+        ordered.sort(key=lambda pair: -pair[1].area)
+    elif labels.exclusive == "by_class":
+        ordered.sort(key=lambda pair: pair[0])
+    plane = np.zeros(size_hw, np.uint16)
+    for number, mask in ordered:
+        height, width = mask.pixels.shape
+        part = plane[mask.y : mask.y + height, mask.x : mask.x + width]
+        part[mask.pixels > 0] = number + 1
+    return split_plane(plane, labels, with_background)
+
+
+def split_plane(
+    plane: npt.NDArray[np.uint16], labels: LabelSpace, with_background: bool = True
+) -> dict[str, CropMask]:
+    """Return the masks of the classes that a plane of numbers has, in the label space's order.
+
+    Args:
+        plane: uint16 (H, W); 0 is none, n + 1 is class n.
+        labels: the classes.
+        with_background: give pixels of none to the background, where it is a class.
+    """
+    if with_background and labels.background is not None:
+        plane = np.where(plane == 0, np.uint16(labels.index[labels.background] + 1), plane)
+    found = np.flatnonzero(np.bincount(plane.ravel(), minlength=1))
+    return {labels.names[n - 1]: crop(plane == n) for n in found.tolist() if n}
 
 
 def union(a: CropMask, b: CropMask) -> CropMask:
@@ -212,25 +286,49 @@ def outline(mask: CropMask) -> Polygon | MultiPolygon:
     Raises:
         ValueError: the mask is empty.
     """
-    polygons = [
-        Polygon(at_least_a_triangle(shell), [at_least_a_triangle(hole) for hole in holes])
-        for shell, holes in rings(mask)
-    ]
-    if not polygons:
+    return outlines([mask])[0]
+
+
+def outlines(masks: Sequence[CropMask]) -> list[Polygon | MultiPolygon]:
+    """Return the geometry of each mask, which is faster than `outline` one after the other.
+
+    Raises:
+        ValueError: a mask is empty.
+    """
+    parts = [rings(mask) for mask in masks]
+    if not all(parts):
         raise ValueError("outline: expected a mask with pixels, found an empty one")
-    return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+    polygons = [(shell, *holes) for own in parts for shell, holes in own]
+    points = [at_least_a_triangle(ring) for rings in polygons for ring in rings]
+    if not points:
+        return []
+    made = shapely.linearrings(np.concatenate(points), indices=_numbered(map(len, points)))
+    # The first ring of each number is the shell.
+    found = iter(shapely.polygons(made, indices=_numbered(map(len, polygons))).tolist())
+    return [
+        next(found) if len(own) == 1 else MultiPolygon(list(islice(found, len(own))))
+        for own in parts
+    ]
+
+
+def _numbered(lengths: Iterable[int]) -> npt.NDArray[np.intp]:
+    """0 as often as the first length says, then 1, and so on."""
+    counts = list(lengths)
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def at_least_a_triangle(ring: Ring) -> Ring:
     """Repeat the last point of a ring of one or two pixels: a polygon wants three points."""
-    return np.vstack([ring, np.repeat(ring[-1:], max(0, 3 - len(ring)), axis=0)])
+    if len(ring) >= 3:
+        return ring
+    return np.vstack([ring, np.repeat(ring[-1:], 3 - len(ring), axis=0)])
 
 
 # --- run-length codes
 
 
-def _runs(mask: CropMask, row_length: int) -> npt.NDArray[np.int64]:
-    """Starts (0-based, row-major in an image of `row_length` columns) and ends, int64 (n, 2)."""
+def to_runs(mask: CropMask, row_length: int) -> npt.NDArray[np.int64]:
+    """Return starts (from 0, row by row in an image of `row_length` columns) and ends, (n, 2)."""
     height, width = mask.pixels.shape
     if width == row_length:
         padded = np.zeros(height * width + 2, np.int8)
@@ -256,7 +354,7 @@ def encode_rle(mask: CropMask, size_hw: tuple[int, int]) -> str:
     """
     if mask.area == 0:
         return ""
-    runs = _runs(mask, size_hw[1])
+    runs = to_runs(mask, size_hw[1])
     runs[:, 1] -= runs[:, 0]
     runs[:, 0] += 1
     # One format for all numbers takes half the time of a text for each.
@@ -272,11 +370,17 @@ def decode_rle(rle: str, size_hw: tuple[int, int]) -> CropMask:
     """
     if not rle.strip():
         return EMPTY
-    return _from_runs(*_parse_runs(rle, size_hw), size_hw[1])
+    return from_runs(*_parse_runs(rle, size_hw), size_hw[1])
 
 
-def _from_runs(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width: int) -> CropMask:
-    """The mask of at least one sorted run in an image of `width` columns."""
+def from_runs(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width: int) -> CropMask:
+    """Return the mask of at least one run, row by row in an image of `width` columns.
+
+    Args:
+        starts: int64 (n), from 0, sorted.
+        ends: int64 (n), behind each run; not beyond the next start.
+        width: of the image.
+    """
     first, last = int(starts[0]) // width, int(ends[-1] - 1) // width
     row, left = np.divmod(starts - first * width, width)
     length = ends - starts
@@ -326,19 +430,26 @@ def encode_coco_rle(mask: CropMask, size_hw: tuple[int, int]) -> dict[str, Any]:
     """
     height, width = size_hw
     turned = CropMask(mask.y, mask.x, np.ascontiguousarray(mask.pixels.T))
-    edges = _runs(turned, height).ravel() if mask.area else np.zeros(0, np.int64)
-    counts = np.diff(np.concatenate([[0], edges, [height * width]])).tolist()
+    edges = to_runs(turned, height).ravel() if mask.area else np.zeros(0, np.int64)
+    counts = np.diff(edges, prepend=0, append=height * width)
     if len(counts) > 1 and counts[-1] == 0:
-        counts.pop()
-    text = []
-    for i, count in enumerate(counts):
-        value = count - counts[i - 2] if i > 2 else count
-        more = True
-        while more:
-            group, value = value & 31, value >> 5
-            more = value != (-1 if group & 16 else 0)
-            text.append(chr((group | 32 if more else group) + 48))
-    return {"size": [height, width], "counts": "".join(text)}
+        counts = counts[:-1]
+    values = counts.copy()
+    values[3:] -= counts[1:-2]
+    return {"size": [height, width], "counts": _compress(values)}
+
+
+def _compress(values: npt.NDArray[np.int64]) -> str:
+    """The letters of numbers: five bits each, the lowest first, and whether there are more."""
+    letters, is_used = [], []
+    goes_on = np.ones(len(values), np.bool_)
+    while goes_on.any():
+        is_used.append(goes_on)
+        group, values = values & 31, values >> 5
+        goes_on = goes_on & (values != -(group >> 4))
+        letters.append(group + 32 * goes_on + 48)
+    table = np.stack(letters, axis=1)[np.stack(is_used, axis=1)]
+    return table.astype(np.uint8).tobytes().decode("ascii")
 
 
 def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:
@@ -356,29 +467,32 @@ def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:
     starts, ends = places[: len(places) // 2 * 2].reshape(-1, 2).T
     if not (has_pixels := ends > starts).any():
         return EMPTY
-    turned = _from_runs(starts[has_pixels], ends[has_pixels], height)
+    turned = from_runs(starts[has_pixels], ends[has_pixels], height)
     return CropMask(turned.y, turned.x, np.ascontiguousarray(turned.pixels.T))
 
 
 def _decompress(text: str | bytes) -> list[int]:
-    data = text.encode("ascii") if isinstance(text, str) else text
-    lengths: list[int] = []
-    value = shift = 0
-    for byte in data:
-        group = byte - 48
-        if not 0 <= group < 64:
-            raise ValueError(f"COCO RLE: expected characters '0' to 'o', found {chr(byte)!r}")
-        value |= (group & 31) << shift
-        shift += 5
-        if group & 32:
-            continue
-        if group & 16:
-            value -= 1 << shift
-        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
-        value = shift = 0
-    if shift:
+    data = np.frombuffer(text.encode("ascii") if isinstance(text, str) else text, np.uint8)
+    groups = data.astype(np.int64) - 48
+    if (wrong := (groups < 0) | (groups > 63)).any():
+        found = chr(data[wrong][0])
+        raise ValueError(f"COCO RLE: expected characters '0' to 'o', found {found!r}")
+    if not len(groups):
+        return []
+    ends = np.flatnonzero(groups < 32)
+    if not len(ends) or ends[-1] != len(groups) - 1:
         raise ValueError("COCO RLE: expected a whole code, found one that is cut off")
-    return lengths
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    if (ends - starts).max() >= _MOST_LETTERS:
+        raise ValueError("COCO RLE: expected numbers of pixels, found huge ones")
+    shift = 5 * (np.arange(len(groups)) - np.repeat(starts, ends - starts + 1))
+    lengths = np.add.reduceat((groups & 31) << shift, starts)
+    lengths -= np.where(groups[ends] & 16, np.int64(32) << shift[ends], 0)
+    # From the fourth on each is the difference to the one before the last.
+    lengths[1::2] = np.cumsum(lengths[1::2])
+    lengths[2::2] = np.cumsum(lengths[2::2])
+    found_lengths: list[int] = lengths.tolist()
+    return found_lengths
 
 
 # --- bit-packed masks

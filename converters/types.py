@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 import shapely
@@ -20,6 +20,15 @@ from converters.strict_yaml import read_yaml
 
 # OpenCV draws on 32 bits.
 FARTHEST_PX = 1e9
+
+
+Painted = Literal["large_first", "as_annotated", "by_class"]
+PAINTED: tuple[Painted, ...] = ("large_first", "as_annotated", "by_class")
+"""In which order objects are painted where a pixel has one label; what comes later stays.
+
+From the one of the most pixels to the one of the fewest; as they are annotated; or class by class
+in the order of the label space.
+"""
 
 
 @dataclass(frozen=True)
@@ -50,10 +59,12 @@ class LabelSpace:
         posture: how to tell a bent joint, where that makes sense.
         once: every class occurs exactly once in an image.
         background: the class of all pixels that no object covers, in label spaces that score it.
+        exclusive: a pixel has one label at most: where objects overlap, they are painted one over
+            the other in an order of `PAINTED`. None: classes may share pixels.
 
     Raises:
-        ValueError: a name comes twice, a group holds an unknown or already grouped class, or an
-            alias or the posture names an unknown class.
+        ValueError: a name comes twice, a group holds an unknown or already grouped class, an alias
+            or the posture names an unknown class, or an unknown order.
 
     >>> LabelSpace.load("hand_bones").index["Pisiform"]
     26
@@ -67,6 +78,7 @@ class LabelSpace:
     once: bool = False
     ignored: tuple[str, ...] = ()
     background: str | None = None
+    exclusive: Painted | None = None
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +87,11 @@ class LabelSpace:
         if len(set(self.names)) != len(self.names):
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise ValueError(f"label space '{self.name}': class names come twice: {twice}")
+        if self.exclusive not in (None, *PAINTED):
+            raise ValueError(
+                f"label space '{self.name}': exclusive: expected one of {', '.join(PAINTED)}, or "
+                f"true for the first of them, found {self.exclusive!r:.80}"
+            )
         grouped = [n for members in self.groups.values() for n in members]
         if unknown := sorted(set(grouped) - set(self.names)):
             raise ValueError(f"label space '{self.name}': groups hold unknown classes {unknown}")
@@ -152,7 +169,7 @@ class LabelSpace:
             ValueError: values that do not fit together.
         """
         for key, (kind, what) in _KEYS.items():
-            if not isinstance(raw.get(key) or kind(), kind):
+            if raw.get(key) and not isinstance(raw[key], kind):
                 raise ValueError(f"'{key}': expected {what}, found {raw[key]!r:.80}")
         groups = raw.get("groups") or {}
         if wrong := [g for g, members in groups.items() if not isinstance(members, list)]:
@@ -168,6 +185,7 @@ class LabelSpace:
             raw.get("once") or False,
             tuple(str(name) for name in raw.get("ignored") or ()),
             raw.get("background"),
+            PAINTED[0] if raw.get("exclusive") is True else raw.get("exclusive") or None,
         )
 
     def record(self) -> dict[str, Any]:
@@ -185,6 +203,8 @@ class LabelSpace:
             record["ignored"] = list(self.ignored)
         if self.background:
             record["background"] = self.background
+        if self.exclusive:
+            record["exclusive"] = self.exclusive
         return record
 
     def save(self, path: Path) -> None:
@@ -195,7 +215,7 @@ class LabelSpace:
 
 _TEXT, _LIST, _MAPPING = (str, "a text"), (list, "a list"), (dict, "keys and values")
 # Key of a label space -> the type of its value, and what that is called.
-_KEYS: dict[str, tuple[type, str]] = {
+_KEYS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "name": _TEXT,
     "names": _LIST,
     "groups": _MAPPING,
@@ -204,6 +224,7 @@ _KEYS: dict[str, tuple[type, str]] = {
     "once": (bool, "true or false"),
     "ignored": _LIST,
     "background": _TEXT,
+    "exclusive": ((bool, str), f"true, or one of {', '.join(PAINTED)}"),
 }
 
 

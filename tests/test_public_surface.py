@@ -21,7 +21,7 @@ from zoo import families
 EXPECTED = {
     converters: {
         *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
-        *("label_space", "load_format", "read", "scan", "write"),
+        *("label_space", "list_images", "load_format", "own_labels", "read", "scan", "write"),
     },
     fusion: {
         *("FUSIONS", "Prediction", "Rule", "SoftMask"),

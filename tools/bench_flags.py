@@ -68,8 +68,9 @@ def _hands(root: Path, people: int, size: int, seed: int, jobs: int) -> list[tup
         counts = ["--people", str(people), "--test-people", "1", "--size", str(size)]
         command = ["phantom", str(out), *counts, "--seed", str(seed), "--jobs", str(jobs)]
         subprocess.run([sys.executable, "-m", "zoo", *command], check=True)
-    samples = DataSource.open(out).annotated(LabelSpace.load(LABELS), "train")
-    return [(truth_masks(sample), sample.patient) for sample in samples.values()]
+    labels = LabelSpace.load(LABELS)
+    samples = DataSource.open(out).annotated(labels, "train")
+    return [(truth_masks(sample, labels), sample.patient) for sample in samples.values()]
 
 
 def _exchanged(

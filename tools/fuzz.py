@@ -23,14 +23,13 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated
 
 import typer
-from harness.commands import Command, commands, copy_inputs, make_inputs
+from harness.commands import Command, copy_inputs
 from harness.files import digests
 from harness.mutations import mutate
+from harness.options import Count, Keep, Only, Seed, Trained, chosen_commands, workplace
 
 from zoo.cli import main
 
@@ -175,30 +174,22 @@ def _names(line: str, path: Path) -> bool:
 
 
 def run(
-    count: Annotated[int, typer.Option(help="Cases over all commands.")] = 2000,
-    seed: Annotated[int, typer.Option(help="The same seed, the same cases.")] = 0,
-    only: Annotated[str, typer.Option(help="Only commands whose name is like this.")] = "*",
-    trained: Annotated[bool, typer.Option(help="Also train and predict.")] = False,
-    keep: Annotated[Path | None, typer.Option(help="Where inputs stay for the next time.")] = None,
+    count: Count = 2000,
+    seed: Seed = 0,
+    only: Only = "*",
+    trained: Trained = False,
+    keep: Keep = None,
 ) -> None:
     """Break inputs and run commands on them; exit code 1 if one breaks the rule."""
     signal.signal(signal.SIGALRM, _stop)
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory() as scratch:
-        root = (keep or Path(scratch)).resolve()
-        root.mkdir(parents=True, exist_ok=True)
-        inputs = make_inputs(root, trained)
-        work = Path(scratch).resolve() / "work"
+    with workplace(keep, trained) as (inputs, work):
         work.mkdir()
         os.chdir(work)
         tempfile.tempdir = str(work / "tmp")
-        chosen = [
-            c
-            for c in commands()
-            if c.inputs and fnmatch(c.name, only) and (trained or not c.is_trained)
-        ]
+        chosen = [c for c in chosen_commands(only, trained) if c.inputs]
         failed = _run_all(Fuzzer(inputs, work, seed, Counter()), chosen, count)
-        os.chdir(root)
+        os.chdir(inputs)
     sys.exit(1 if failed else 0)
 
 

@@ -18,18 +18,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
 from pathlib import Path
-from typing import Annotated
 
 import typer
-from harness.commands import Command, commands, copy_inputs, make_inputs
+from harness.commands import Command, copy_inputs
 from harness.files import digests
+from harness.options import Count, Keep, Only, Seed, Trained, chosen_commands, workplace
 
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 CODES = {signal.SIGKILL: -9, signal.SIGTERM: 143, signal.SIGINT: 130}
@@ -164,20 +162,15 @@ def _differences(found: dict[str, str], usual: dict[str, str]) -> Iterator[str]:
 
 
 def run(
-    count: Annotated[int, typer.Option(help="Cases over all commands.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of the moments and signals.")] = 0,
-    only: Annotated[str, typer.Option(help="Only commands whose name is like this.")] = "*",
-    trained: Annotated[bool, typer.Option(help="Also train and predict.")] = True,
-    keep: Annotated[Path | None, typer.Option(help="Where inputs stay for the next time.")] = None,
+    count: Count = 100,
+    seed: Seed = 0,
+    only: Only = "*",
+    trained: Trained = True,
+    keep: Keep = None,
 ) -> None:
     """Kill commands at random moments; exit code 1 if one breaks the rule."""
-    with tempfile.TemporaryDirectory() as scratch:
-        root = (keep or Path(scratch)).resolve()
-        root.mkdir(parents=True, exist_ok=True)
-        inputs = make_inputs(root, trained)
-        killer = Killer(inputs, Path(scratch).resolve() / "work")
-        chosen = [c for c in commands() if fnmatch(c.name, only) and (trained or not c.is_trained)]
-        failed = _run_all(killer, chosen, count, seed)
+    with workplace(keep, trained) as (inputs, work):
+        failed = _run_all(Killer(inputs, work), chosen_commands(only, trained), count, seed)
     sys.exit(1 if failed else 0)
 
 

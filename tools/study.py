@@ -125,7 +125,7 @@ def load(out: Path, subset: str, names: Sequence[str]) -> tuple[list[Seen], list
     labels = LabelSpace.load(stores[0].manifest.labels)
     known = DataSource.open(out / "data").annotated(labels, "test" if subset == "test" else "train")
     images = [(p, known[p[0].key]) for p in read_together(stores)]
-    return [(p, truth_masks(s), s.patient) for p, s in images], [s for _, s in images]
+    return [(p, truth_masks(s, labels), s.patient) for p, s in images], [s for _, s in images]
 
 
 def score(rule: Rule, images: Images, change: Change, labels: LabelSpace) -> Scores:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -26,6 +25,7 @@ from converters.errors import one_line
 from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 from zoo.source import DataSource
+from zoo.synonyms import meant_key, section_of
 
 
 class StrictModel(BaseModel):
@@ -193,6 +193,15 @@ class RunConfig(StrictModel):
         keys = [entry.name for entry in fields(Workload) if entry.name in type(self).model_fields]
         return Workload(**{key: getattr(self, key) for key in keys})
 
+    @classmethod
+    def further_key(cls, word: str) -> str:
+        """Return where a key of the family's library goes that has no place of its own; "" is none.
+
+        Args:
+            word: the key.
+        """
+        return ""
+
 
 Model = TypeVar("Model", bound=StrictModel)
 AnyRunConfig = TypeVar("AnyRunConfig", bound=RunConfig)
@@ -203,7 +212,7 @@ def load_config(
     kind: str,
     name: str,
     changes: Sequence[str] = (),
-    labels: LabelSpace | None = None,
+    data: DataSource | None = None,
 ) -> Model:
     """Read a config by shipped name or file, apply changes, and check it.
 
@@ -212,7 +221,7 @@ def load_config(
         kind: folder below `configs`, such as `smp`.
         name: shipped name or path of a YAML file.
         changes: `key.sub=value` texts, later ones win.
-        labels: the label space of a config that names none.
+        data: the `DataSource` that gives what a config of a run leaves open.
 
     Raises:
         ValueError: no such config, not YAML, or for each bad key one line with its path.
@@ -222,9 +231,11 @@ def load_config(
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
     changed = apply_changes(raw, changes)
-    if labels is not None and changed.get("labels") is None:
-        changed["labels"] = labels
-    return check_config(model, changed, str(path))
+    if data is not None and changed.get("labels") is None:
+        changed["labels"] = data.classes
+    if data is not None and "in_channels" in model.model_fields and "in_channels" not in changed:
+        changed["in_channels"] = 3 if data.is_colored else 1
+    return check_config(model, changed, str(path), changes)
 
 
 def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -247,8 +258,16 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
     return {str(key): value for key, value in result.items()}
 
 
-def check_config(model: type[Model], raw: dict[str, Any], where: str) -> Model:
+def check_config(
+    model: type[Model], raw: dict[str, Any], where: str, changes: Sequence[str] = ()
+) -> Model:
     """Build a config from plain values.
+
+    Args:
+        model: the config's type.
+        raw: key -> value.
+        where: the file that they come from, for messages.
+        changes: those of a command line that are among them.
 
     Raises:
         ValueError: one line for each bad key.
@@ -256,19 +275,43 @@ def check_config(model: type[Model], raw: dict[str, Any], where: str) -> Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise ValueError("\n".join(_explain(e, model, where) for e in error.errors())) from None
+        lines = (_explain(e, model, _origin(e, changes, where)) for e in error.errors())
+        raise ValueError("\n".join(lines)) from None
+
+
+def _origin(error: Any, changes: Sequence[str], where: str) -> str:
+    """Return the word of the command line that a bad key comes from, or the file."""
+    key = [str(part) for part in error["loc"]]
+    if not key and (named := re.match(r"Value error, '?([\w.]+)", error["msg"])):
+        # What several keys make wrong begins with the name of one.
+        key = named[1].split(".")
+    is_unknown = error["type"] == "extra_forbidden"
+    for change in reversed(changes):
+        word = change.partition("=")[0]
+        parts = word.replace("[", ".").replace("]", "").split(".")
+        if key and (parts == key[: len(parts)] or (is_unknown and parts[: len(key)] == key)):
+            return change if parts[0] != "notice" else f"{word}=..."
+    return where
 
 
 def _explain(error: Any, model: type[BaseModel], where: str) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key '{key}'{_known(error['loc'], model)}"
+        return f"{where}: unknown key '{key}'{_known(error['loc'], model, error['input'])}"
     # Pydantic puts "Value error, " before what our own checks say.
     told = str(error["ctx"]["error"]) if error["type"] == "value_error" else str(error["msg"])
     told = told if not key or told.startswith(key) else f"'{key}': {told}"
     if key == "notice.url":
         return f"{where}: {told}; what was found is not shown: it is a secret"
-    return f"{where}: {told}{_found(error)}"
+    return f"{where}: {told}{_found(error)}{_spelling(error)}"
+
+
+def _spelling(error: Any) -> str:
+    """Say how a pair of numbers is written, where one was given."""
+    is_pair, found = error["type"] == "tuple_type" and len(error["loc"]) == 1, error["input"]
+    if not is_pair or type(found) is not int:
+        return ""
+    return f": write {error['loc'][0]}=[{found},{found}]"
 
 
 def _found(error: Any) -> str:
@@ -278,59 +321,17 @@ def _found(error: Any) -> str:
     return "" if is_said or not error["loc"] else f", found {error['input']!r:.80}"
 
 
-# What other programs call a key -> what it may be here.
-_MEANT = {
-    "size": ("imgsz",),
-    "img_size": ("size", "imgsz"),
-    "image_size": ("size", "imgsz"),
-    "resolution": ("size", "imgsz"),
-    "imgsz": ("size",),
-    "lr": ("optim", "lr0"),
-    "lr0": ("optim",),
-    "learning_rate": ("optim", "lr0"),
-    "optimizer": ("optim",),
-    "weight_decay": ("optim",),
-    "scheduler": ("optim",),
-    "batch_size": ("batch",),
-    "bs": ("batch",),
-    "max_epochs": ("epochs",),
-    "num_epochs": ("epochs",),
-    "num_workers": ("workers",),
-    "model": ("architecture", "network"),
-    "arch": ("architecture", "model"),
-    "decoder": ("architecture",),
-    "backbone": ("encoder", "model"),
-    "encoder_name": ("encoder",),
-    "weights": ("init", "encoder_weights"),
-    "checkpoint": ("init",),
-    "pretrained": ("encoder_weights", "init", "model"),
-    "dropout": ("options", "network"),
-    "augmentation": ("augment",),
-    "augmentations": ("augment",),
-    "classes": ("labels",),
-    "names": ("labels",),
-    "num_classes": ("labels",),
-    "patience_epochs": ("patience",),
-    "amp": ("precision",),
-    "fp16": ("precision",),
-    "gpus": ("devices",),
-    "ema_decay": ("ema",),
-}
-
-
-def _known(place: Sequence[str | int], model: type[BaseModel]) -> str:
+def _known(place: Sequence[str | int], model: type[BaseModel], value: Any) -> str:
     """Name the keys that could have been meant by an unknown one."""
-    section: type[BaseModel] | None = model
-    for part in place[:-1]:
-        field = section.model_fields.get(str(part)) if section else None
-        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
-        section = next((k for k in kinds if inspect.isclass(k) and issubclass(k, BaseModel)), None)
+    section = section_of(model, place[:-1])
     if section is None:
         return ""
-    near = [key for key in _MEANT.get(str(place[-1]), ()) if key in section.model_fields]
-    near = near or get_close_matches(str(place[-1]), section.model_fields, 1)
-    meant = f" (did you mean '{near[0]}'?)" if near else ""
-    return f"{meant}; known are {', '.join(section.model_fields)}"
+    word = str(place[-1])
+    further = section.further_key(word) if issubclass(section, RunConfig) else ""
+    near = further or meant_key(word, section, value)
+    meant = ".".join([*map(str, place[:-1]), near]) if near else ""
+    told = f" (did you mean '{meant}'?)" if meant else ""
+    return f"{told}; known are {', '.join(section.model_fields)}"
 
 
 def load_run_config(
@@ -340,12 +341,14 @@ def load_run_config(
     changes: Sequence[str],
     data: DataSource | None,
 ) -> AnyRunConfig:
-    """Read the config of a run on a data set, whose classes it takes where it names none.
+    """Read the config of a run on a data set; the data say what it leaves open.
+
+    These are the classes (`labels`), and whether images are shown in colour (`in_channels`).
 
     Raises:
         ValueError: as `load_config`, or it names other classes than the user asks for.
     """
-    config = load_config(model, family, name, changes, data.classes if data else None)
+    config = load_config(model, family, name, changes, data)
     if data and data.chosen and config.labels != data.chosen:
         raise ValueError(
             f"--labels: expected the classes of the config's key 'labels', '{config.labels.name}', "

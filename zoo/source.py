@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
 import configs
 import converters
 from converters.edits.edits import Edits
+from converters.errors import Problem, did_you_mean
+from converters.files.images import has_colors, read_pixels
 from converters.files.provenance import require_provenance
+from converters.formats.label_spaces import OwnLabels
 from converters.splits.grouping import known_groups, with_groups
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.progress import note
+
+# How many images are looked at for colours.
+_LOOKED_AT = 12
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,8 @@ class DataSource:
         chosen: the classes that the user asks for; None takes the data set's own.
         groups: key -> patient, where the files do not say it.
         skips_broken: leave out images of which something is broken, instead of refusing.
+        held_out: the folds whose images are the subset `val`, and which of them; None is all.
+        images: a folder with the images, where they do not lie with the annotations.
     """
 
     path: Path
@@ -37,6 +44,11 @@ class DataSource:
     chosen: LabelSpace | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     skips_broken: bool = False
+    held_out: tuple[Split, int | None] | None = None
+    images: Path | None = None
+    _found: dict[tuple[str, str], OwnLabels] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @classmethod
     def open(
@@ -45,6 +57,7 @@ class DataSource:
         data_format: str | None = None,
         edits: Path | None = None,
         broken: str = "refuse",
+        images: Path | None = None,
     ) -> DataSource:
         """Find out the format and read the corrections.
 
@@ -53,12 +66,19 @@ class DataSource:
         """
         found = data_format or converters.recognise(path)
         corrections = Edits.load(edits) if edits else None
-        return cls(path, found, corrections, skips_broken=broken == "skip")
+        return cls(path, found, corrections, skips_broken=broken == "skip", images=images)
 
-    @cached_property
+    @property
     def own_labels(self) -> LabelSpace:
         """The data set's own classes; raises ValueError where its files do not name them."""
-        return converters.label_space(self.path, format=self.format)
+        return self._own().required(self.path)
+
+    def _own(self) -> OwnLabels:
+        # Once for all that are made of this one: to find them may take as long as to read.
+        place = str(self.path), self.format
+        if place not in self._found:
+            self._found[place] = converters.own_labels(self.path, format=self.format)
+        return self._found[place]
 
     @property
     def classes(self) -> LabelSpace:
@@ -75,6 +95,17 @@ class DataSource:
             return self
         split = Split.load(path)
         return replace(self, chosen=self.chosen or split.labels).of_groups(split.groups)
+
+    def holding_out(self, path: Path, fold: int | None = None) -> DataSource:
+        """Return the same with the subset `val`: what a fold of a split holds out, or all of them.
+
+        Raises:
+            ValueError: no split, or none with this fold.
+        """
+        split = Split.load(path)
+        if fold is not None:
+            split.val(fold)
+        return replace(self, held_out=(split, fold))
 
     def of_groups(self, groups: Mapping[str, str]) -> DataSource:
         """Return the same with patients where its files know none, key -> patient."""
@@ -102,8 +133,8 @@ class DataSource:
             label = own.canonical(name)
             if label is None and name not in own.groups:
                 known = (*own.groups, *own.names)
-                near = get_close_matches(name, known, 1, 0.5)
-                meant = f" (did you mean '{near[0]}'?)" if near else ""
+                spaces = configs.names("labels") if len(names) == 1 else ()
+                meant = did_you_mean(name, [*spaces, *known], 0.5)
                 raise ValueError(
                     f"--labels: '{name}'{meant}: expected a YAML file, one of "
                     f"{', '.join(configs.names('labels'))}, or some of the data set's own classes: "
@@ -113,7 +144,15 @@ class DataSource:
         return own.only(found)
 
     def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
-        """Read and correct a subset's samples, sorted by key; as `converters.read`."""
+        """Read and correct a subset's samples, sorted by key; as `converters.read`.
+
+        The subset `val` is that of `holding_out`, in the order of its folds.
+
+        Raises:
+            ValueError: as `converters.read`, or a split of other images.
+        """
+        if subset == "val" and self.held_out:
+            return self._read_held_out(labels, *self.held_out)
         found = converters.read(
             self.path,
             format=self.format,
@@ -122,8 +161,53 @@ class DataSource:
             edits=self.edits,
             note=note,
             skips_broken=self.skips_broken,
+            own=self._own(),
+            images=self.images,
         )
         return with_groups(found, self.groups) if self.groups else found
+
+    def scan(
+        self,
+        labels: LabelSpace,
+        subset: str = "all",
+        note: Callable[[str], None] | None = None,
+    ) -> tuple[list[Sample], list[Problem]]:
+        """Read what can be read, uncorrected, and say what cannot; as `converters.scan`."""
+        return converters.scan(
+            self.path,
+            format=self.format,
+            subset=subset,
+            labels=labels,
+            note=note,
+            own=self._own(),
+            images=self.images,
+        )
+
+    def list_images(self, subset: str = "train", labels: LabelSpace | None = None) -> list[Sample]:
+        """List a subset's images, sorted by key; their objects are left out where masks hold them.
+
+        Where there are corrections, or broken images to skip, all is read: only the objects tell
+        which images stay.
+
+        Args:
+            subset: `train`, `test` or `all`.
+            labels: the classes, where objects are read; None takes those of `labels`.
+
+        Raises:
+            ValueError: as `converters.list_images`.
+        """
+        lists = hasattr(converters.load_format(self.format), "list_images")
+        if not lists or self.edits or self.skips_broken:
+            return self.read(labels or self.labels(), subset)
+        found = converters.list_images(self.path, format=self.format, subset=subset, note=note)
+        return with_groups(found, self.groups) if self.groups else found
+
+    def _read_held_out(self, labels: LabelSpace, split: Split, fold: int | None) -> list[Sample]:
+        found = self.read(labels)
+        split.check(found, self.excluded)
+        by_key = {sample.key: sample for sample in found}
+        keys = split.keys if fold is None else split.val(fold)
+        return [by_key[key] for key in keys if key in by_key]
 
     def annotated(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that have truth, by key.
@@ -152,10 +236,24 @@ class DataSource:
         found = crop.get("around") if isinstance(crop, dict) else None
         return tuple(map(str, found)) if isinstance(found, list) else ()
 
+    @cached_property
+    def is_colored(self) -> bool:
+        """Whether any of a dozen training images, spread over the data set, has colours."""
+        if hasattr(converters.load_format(self.format), "list_images"):
+            samples = converters.list_images(self.path, format=self.format)
+        else:
+            samples, _ = converters.scan(
+                self.path, format=self.format, own=self._own(), images=self.images
+            )
+        step = max(len(samples) // _LOOKED_AT, 1)
+        return any(has_colors(read_pixels(s, grey=False)) for s in samples[::step][:_LOOKED_AT])
+
     def left_out(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that the corrections exclude, by key; nothing is read without any."""
         if self.edits is None or not self.edits.excluded:
             return {}
-        samples, _ = converters.scan(self.path, format=self.format, subset=subset, labels=labels)
+        # What is held out is some of what may be learned from.
+        part = "train" if subset == "val" else subset
+        samples, _ = self.scan(labels, part)
         named = self.edits.excluded
         return {s.key: s for s in samples if s.key in named or s.group in named}

@@ -18,6 +18,7 @@ KINDS: dict[str, str] = {
     "outside": "an outline leaves the image",
     "tiny": "an outline is far too small to be its structure",
     "inside": "a structure lies wholly inside another one",
+    "style": "a class is drawn in another style in part of the images",
     "outlier": "a shape or size unlike this structure on other images",
     "duplicate": "two images show the same radiograph",
     "patient": "images of one patient are under two patients",

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from converters.files.dicom import HEAD_BYTES, decode_dicom, is_dicom
 from converters.masks import Mask
 from converters.types import ImageFile
 
@@ -43,6 +44,9 @@ def check_content(file: ImageFile) -> None:
         raise ValueError(f"expected an image: {error.strerror or error}") from None
     if content.startswith(_PNG):
         _check_png(content)
+        return
+    if is_dicom(content[:HEAD_BYTES]):
+        decode_dicom(content, grey=True)
         return
     try:
         with warnings.catch_warnings():

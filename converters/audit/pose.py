@@ -59,6 +59,12 @@ class AlignedImages:
     is_mirrored: npt.NDArray[np.bool_]
 
     @property
+    def people(self) -> int:
+        """Of how many the images are; without a group each image is of its own."""
+        own = [group or f"\n{key}" for key, group in zip(self.keys, self.groups, strict=True)]
+        return len(set(own))
+
+    @property
     def scales(self) -> Array:
         """Units a pixel, (N,)."""
         return np.abs(self.fit[:, 0])

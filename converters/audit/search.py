@@ -12,6 +12,7 @@ from converters.audit.brightness import find_metal
 from converters.audit.counts import expected_labels, find_double, find_missing
 from converters.audit.duplicates import find_duplicates
 from converters.audit.findings import KINDS, Finding
+from converters.audit.forms import find_styles
 from converters.audit.look import Look, look
 from converters.audit.pose import align
 from converters.audit.shapes import find_inside, find_odd, find_tiny, usual_areas
@@ -98,6 +99,7 @@ def _compare(looks: Sequence[Look], labels: LabelSpace, broken: set[str]) -> Ite
             for one in images
         ]
         yield from find_swaps(arrangement, boxes)
+        yield from find_styles(looks, arrangement.images)
         yield from find_odd(images, arrangement)
         yield from find_metal(images, expected)
 

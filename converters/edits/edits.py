@@ -8,11 +8,14 @@
     drop: [{key: train/DCM/ID003/image2, label: finger-5, part: 1}]
     replace: [{key: train/DCM/ID004/image1, label: Ulna, polygons: [[[9, 4], [30, 4], [20, 40]]]}]
     regroup: [{key: train/DCM/ID004/image2, group: ID003}]
+    drop_class: [{label: finger-15, keys: [train/DCM/ID006/image1, train/DCM/ID006/image2]}]
+    relabel_class: [{label: sesamoid, to: finger-1}]
 
 Every section and every `why` may be left out. `part` counts the polygons of a label in an image
 from 0, in the order in which they were read; without it all of them are meant. `replace` puts one
 object in the place of all polygons of its label, or adds it where there was none; its polygons are
-in the image's pixels.
+in the image's pixels. `drop_class` and `relabel_class` speak of all polygons of a label in all
+images that have it, or in those that `keys` lists.
 
 There is no order: every entry speaks of the data as they were read, before any other entry. Hence
 two entries that speak of the same polygon are an error, and so is one that would be lost: a
@@ -36,8 +39,8 @@ from pathlib import Path
 
 from shapely.geometry import MultiPolygon, Polygon
 
-from converters.edits.entries import Edit, find_contradictions, read_entries
-from converters.errors import DataError, Problem
+from converters.edits.entries import OF_CLASSES, Edit, find_contradictions, read_entries, subset_of
+from converters.errors import DataError, Problem, did_you_mean
 from converters.masks import rasterize
 from converters.types import Instance, LabelSpace, Sample
 
@@ -112,8 +115,10 @@ class Edits:
             DataError: entries that fit nothing in this subset, all in one error.
         """
         found = list(self._strangers(samples, subset, problems))
+        of_images, unused = self._of_images(samples, subset)
+        found += [*unused, *find_contradictions(of_images)]
         corrections: dict[str, list[Edit]] = {}
-        for edit in self.entries:
+        for edit in of_images:
             corrections.setdefault(edit.key, []).append(edit)
         corrected: list[Sample] = []
         for sample in samples:
@@ -130,6 +135,35 @@ class Edits:
             raise DataError(self.name, found)
         return corrected
 
+    def _of_images(
+        self, samples: Sequence[Sample], subset: str
+    ) -> tuple[tuple[Edit, ...], list[str]]:
+        """The entries, each about one image; and which of those about a class fit no image."""
+        entries, unused = list[Edit](), list[str]()
+        for edit in self.entries:
+            if edit.section not in OF_CLASSES:
+                entries.append(edit)
+                continue
+            keys = edit.fields.get("keys") or self._with_label(samples, edit)
+            entries += [edit.of_image(key) for key in keys]
+            # Test images often have no annotations.
+            if not keys and subset != "test" and edit.subset != "test":
+                label = edit.fields["label"]
+                meant = did_you_mean(label, {i.label for s in samples for i in s.instances})
+                unused.append(f"{edit}: expected '{label}' in an image, found none{meant}")
+        return tuple(entries), unused
+
+    def _with_label(self, samples: Sequence[Sample], edit: Edit) -> list[str]:
+        """Keys of the images that have a class and are not left out."""
+        return [
+            sample.key
+            for sample in samples
+            if sample.key not in self._excluded_keys
+            and sample.group not in self._excluded_groups
+            and edit.subset in ("all", subset_of(sample.key))
+            and any(instance.label == edit.fields["label"] for instance in sample.instances)
+        ]
+
     def _strangers(
         self, samples: Sequence[Sample], subset: str, problems: Collection[Problem]
     ) -> Iterator[str]:
@@ -141,10 +175,11 @@ class Edits:
             other = "test" if subset == "train" else "train"
             where = f"the {subset} images (entries for others say 'subset: {other}')"
         for edit in self.entries:
-            if subset not in (edit.subset, "all"):
+            if edit.subset != "all" and subset not in (edit.subset, "all"):
                 continue
-            if edit.key and edit.key not in keys:
-                yield f"{edit}: expected an image's key, found '{edit.key}', not in {where}"
+            for key in edit.fields.get("keys", [edit.key] if edit.key else []):
+                if key not in keys and subset in ("all", edit.subset_in(key)):
+                    yield f"{edit}: expected an image's key, found '{key}', not in {where}"
             if edit.section == "exclude_groups" and (group := edit.fields["group"]) not in groups:
                 yield f"{edit}: expected a group, found '{group}', not in {where}"
 
@@ -157,7 +192,8 @@ def _misfits(edit: Edit, sample: Sample, labels: LabelSpace) -> Iterator[str]:
     where = f"{edit}: {sample.key}"
     for label in (*edit.labels, *([edit.fields["to"]] if "to" in edit.fields else [])):
         if label not in labels.index:
-            yield f"{where}: expected a label of '{labels.name}', found '{label}'"
+            meant = did_you_mean(label, labels.names)
+            yield f"{where}: expected a label of '{labels.name}', found '{label}'{meant}"
     if edit.section == "replace":
         geometry = _geometry([Polygon(ring) for ring in edit.fields["polygons"]])
         if not rasterize(geometry, sample.size_hw).area:

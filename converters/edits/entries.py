@@ -20,7 +20,11 @@ SECTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "drop": (("key", "label"), ("part",)),
     "replace": (("key", "label", "polygons"), ()),
     "regroup": (("key", "group"), ()),
+    "relabel_class": (("label", "to"), ("keys",)),
+    "drop_class": (("label",), ("keys",)),
 }
+# Of a whole class -> what it is for each image.
+OF_CLASSES = {"relabel_class": "relabel", "drop_class": "drop"}
 _ALWAYS = ("why", "subset")
 
 
@@ -32,8 +36,9 @@ class Edit:
         section: one of SECTIONS.
         number: its place in the section.
         fields: what the section asks for; checked.
-        subset: `train` or `test`.
+        subset: `train`, `test`, or `all` for a class in all images.
         why: for people.
+        origin: what it was made of; "" for itself.
     """
 
     section: str
@@ -41,13 +46,14 @@ class Edit:
     fields: Mapping[str, Any]
     subset: str
     why: str = ""
+    origin: str = ""
 
     def __str__(self) -> str:
-        return f"{self.section}[{self.number}]"
+        return self.origin or f"{self.section}[{self.number}]"
 
     @property
     def key(self) -> str:
-        """Of the image; "" for a group."""
+        """Of the image; "" for a group or a class."""
         return str(self.fields.get("key", ""))
 
     @property
@@ -61,6 +67,18 @@ class Edit:
         """Which of the label's polygons; None for all of them."""
         part: int | None = self.fields.get("part")
         return part
+
+    def of_image(self, key: str) -> Edit:
+        """Return what an entry about a class is for one image."""
+        fields = {name: value for name, value in self.fields.items() if name != "keys"}
+        section = OF_CLASSES[self.section]
+        return Edit(
+            section, self.number, {"key": key, **fields}, self.subset_in(key), self.why, str(self)
+        )
+
+    def subset_in(self, key: str) -> str:
+        """Return where it is looked for in an image of this key: `train` or `test`."""
+        return subset_of(key) if self.subset == "all" else self.subset
 
 
 def read_entries(path: Path) -> tuple[Edit, ...]:
@@ -110,11 +128,13 @@ def _edit(section: str, number: int, entry: object) -> Edit:
     if fields.get("to") == fields.get("label", ""):
         raise ValueError(f"'to': expected another label than '{fields['to']}'")
     why = fields.pop("why", "")
-    subset = fields.pop("subset", None) or _subset_of(fields.get("key", ""))
+    usual = "all" if section in OF_CLASSES else subset_of(fields.get("key", ""))
+    subset = fields.pop("subset", None) or usual
     return Edit(section, number, fields, subset, why)
 
 
-def _subset_of(key: str) -> str:
+def subset_of(key: str) -> str:
+    """Return where an image of this key is looked for: `test` by a folder of that name."""
     return "test" if "test" in PurePosixPath(key).parts[:-1] else "train"
 
 
@@ -134,6 +154,12 @@ def _pair(name: str, value: object) -> list[str]:
     if not isinstance(value, list) or len(value) != 2 or value[0] == value[1]:
         raise ValueError(f"'{name}': expected two different labels, found {value!r:.40}")
     return [_text(name, label) for label in value]
+
+
+def _keys(name: str, value: object) -> list[str]:
+    if not isinstance(value, list) or not value or len(set(map(str, value))) < len(value):
+        raise ValueError(f"'{name}': expected different images' keys, found {value!r:.40}")
+    return [_text(name, key) for key in value]
 
 
 def _subset(name: str, value: object) -> str:
@@ -168,6 +194,7 @@ _FARTHEST = 1e9
 _FIELDS: dict[str, Callable[[str, object], Any]] = {
     **dict.fromkeys(("key", "group", "label", "to", "why"), _text),
     **{"labels": _pair, "part": _number, "polygons": _polygons, "subset": _subset},
+    "keys": _keys,
 }
 
 
@@ -183,6 +210,9 @@ def find_contradictions(entries: Sequence[Edit]) -> Iterator[str]:
     for edit in entries:
         if edit.section != "exclude_images" and edit.key in excluded:
             yield f"{edit}: its image is excluded by {excluded[edit.key]}"
+        for key in edit.fields.get("keys", ()):
+            if key in excluded:
+                yield f"{edit}: '{key}' is excluded by {excluded[key]}"
         if edit.section == "regroup" and edit.fields["group"] in closed:
             yield f"{edit}: its group is excluded by {closed[edit.fields['group']]}"
         if other := replaced.get((edit.key, edit.fields.get("to", ""))):
@@ -196,6 +226,11 @@ def find_contradictions(entries: Sequence[Edit]) -> Iterator[str]:
 
 def _claims(edit: Edit) -> list[tuple[str, str, str]]:
     """What only one entry may speak of, but for several parts."""
+    if edit.section in OF_CLASSES:
+        # Of which images it speaks is known when these are read.
+        return [
+            (edit.section, key, str(edit.fields["label"])) for key in edit.fields.get("keys", [""])
+        ]
     if edit.labels:
         return [("label", edit.key, label) for label in edit.labels]
     return [(edit.section, edit.key, "" if edit.key else edit.fields["group"])]

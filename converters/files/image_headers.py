@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import struct
 import warnings
@@ -11,12 +12,18 @@ from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageFile
 
+from converters.files import dicom
+
 # What Pillow may take a file for, whatever its suffix.
 _KINDS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # What all networks and vendors read in the same way: grey, colour, or a palette.
 _MODES = frozenset({"1", "L", "P", "RGB"})
 # The same with an alpha channel, which OpenCV and Pillow drop, and so does whoever reads by them.
 _ALPHA_MODES = frozenset({"LA", "RGBA"})
+# Grey of 16 bits, which is brought to 8 by `converters.files.grey_levels`.
+_DEEP_MODES = frozenset({"I;16", "I;16B"})
+_DEEP_STORAGE = re.compile(r"I;16[BNR]?")
+DICOM = "DICOM"
 _OPAQUE = (255, 255)
 _UPRIGHT = 1
 # Of EXIF's orientations; all other numbers mean upright, for OpenCV and Pillow alike.
@@ -31,6 +38,8 @@ _JPEG_END = b"\xff\xd9"
 _TAIL = 1 << 16
 # TIFF's tags of width and height.
 _WIDTH, _LENGTH = 256, 257
+# Its tag that says what 0 is, and the value that says white (TIFF 6.0, section 3).
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 # TIFF's tags: where the strips or tiles of pixels are, and their lengths in bytes.
 _TIFF_PIECES = ((273, 279), (324, 325))
 # What Pillow raises on broken headers; which of them depends on where they are broken.
@@ -48,16 +57,23 @@ class Header:
         size_hw: height and width in pixels as programs show the image, turned by its EXIF tag.
         is_turned: whether such a tag turns or mirrors it.
         has_alpha: whether it has an alpha channel, which is dropped.
+        mode: Pillow's name of its kind of pixels, such as `L` or `I;16`; or `DICOM`.
     """
 
     size_hw: tuple[int, int]
     is_turned: bool
     has_alpha: bool
+    mode: str = "L"
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether its grey values become 8 bits by a window: DICOM, and grey of 16 bits."""
+        return self.mode == DICOM or self.mode in _DEEP_MODES
 
     @property
     def is_plain(self) -> bool:
-        """Whether a program that knows neither EXIF tags nor transparency sees the same image."""
-        return not (self.is_turned or self.has_alpha)
+        """Whether any program sees the same image, also without EXIF tags, alpha and windows."""
+        return not (self.is_turned or self.has_alpha or self.is_windowed)
 
 
 def read_header(file: BinaryIO, length: int) -> Header:
@@ -72,7 +88,12 @@ def read_header(file: BinaryIO, length: int) -> Header:
     Raises:
         ValueError: no image, one that is cut off or damaged or larger than Pillow allows, or one
             that libraries read in different ways.
+        MissingDependency: DICOM, and pydicom is not installed.
     """
+    is_dicom = dicom.is_dicom(file.read(dicom.HEAD_BYTES))
+    file.seek(0)
+    if is_dicom:
+        return Header(dicom.read_size_hw(file, length), False, False, DICOM)
     try:
         # Pillow warns of odd tags, and of large images that it opens nevertheless.
         with (
@@ -84,6 +105,7 @@ def read_header(file: BinaryIO, length: int) -> Header:
             if problem := _find_problem(header, file, tail, length):
                 raise _ProblemFound(problem)
             orientation = _orientation(header, tail)
+            mode = str(header.mode)
             has_alpha = header.mode in _ALPHA_MODES or "transparency" in header.info
             # TIFF's readers multiply colours by alpha; all others drop it, whatever it is.
             if has_alpha and header.format == "TIFF" and (kind := _transparent(header)):
@@ -95,9 +117,8 @@ def read_header(file: BinaryIO, length: int) -> Header:
         raise ValueError(str(problem)) from None
     except BROKEN:
         raise ValueError("expected an image, found a file without a readable header") from None
-    return Header(
-        size_hw[::-1] if orientation in _LYING else size_hw, orientation in _TURNED, has_alpha
-    )
+    shown_hw = size_hw[::-1] if orientation in _LYING else size_hw
+    return Header(shown_hw, orientation in _TURNED, has_alpha, mode)
 
 
 class _ProblemFound(Exception):  # noqa: N818 (it is no error of the code)
@@ -131,17 +152,35 @@ def _find_problem(header: ImageFile.ImageFile, file: BinaryIO, tail: bytes, leng
 
 
 def _unusable(kind: str) -> str:
-    return f"expected 8 bits of grey or RGB, found {kind}: save it as 8-bit grey or RGB"
+    return (
+        f"expected 8 bits of grey or RGB, or 16 of grey, found {kind}: save it as 8-bit grey or RGB"
+    )
 
 
 def _unlike(header: ImageFile.ImageFile) -> str:
     """What libraries read in different ways; "" where there is nothing of the kind."""
+    if header.mode in _DEEP_MODES:
+        # Of 12 bits, packed, or signed: not all libraries read them.
+        stored = str(_storage(header)[2][0])
+        return "" if _DEEP_STORAGE.fullmatch(stored) else f"mode {header.mode}, stored as {stored}"
     if header.mode not in _MODES | _ALPHA_MODES:
         return f"mode {header.mode}"
     # Pillow's mode of 16-bit colour is RGB; only the way in which it is stored tells.
     if header.format in ("PNG", "TIFF") and ";16" in str(_storage(header)[2][0]):
         return "16 bits"
     return ""
+
+
+def is_white_least(content: bytes) -> bool:
+    """Tell whether an image is a TIFF whose least value is white, which OpenCV does not invert."""
+    if content[:2] not in (b"II", b"MM"):
+        return False
+    try:
+        with Image.open(io.BytesIO(content), formats=("TIFF",)) as header:
+            tags: Any = getattr(header, "tag_v2", {})
+            return bool(tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO)
+    except BROKEN:
+        return False
 
 
 def _transparent(header: ImageFile.ImageFile) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -12,13 +14,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.files.image_headers import read_header
+from converters.files import dicom
+from converters.files.grey_levels import stretch
+from converters.files.image_headers import Header, is_white_least, read_header
 from converters.files.provenance import copy_file, link_or_copy
-from converters.types import Sample
+from converters.types import ImageFile, Sample
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", *dicom.SUFFIXES})
+SPACING = "spacing_mm"
 # An image that is written anew keeps its suffix where that is a lossless format.
 _LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
+
+# A pixel whose channels differ by no more is grey; an image with a smaller share of others, too.
+_GREY_BELOW, _COLORED_SHARE = 16, 0.01
 
 Pixels = npt.NDArray[np.uint8]
 Enlarge = Callable[[Pixels, tuple[int, int]], Pixels]
@@ -28,12 +36,25 @@ Enlarge = Callable[[Pixels, tuple[int, int]], Pixels]
 def is_image(path: Path) -> bool:
     """Tell by its name whether a file is an image; hidden files are none.
 
-    File managers leave hidden files such as `._image.png`.
+    File managers leave hidden files such as `._image.png`. A file without a suffix is an image if
+    it is DICOM by its first bytes; such files are what archives send.
 
     >>> is_image(Path("image1_R.PNG")), is_image(Path("._image1_R.png"))
     (True, False)
     """
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    if path.name.startswith("."):
+        return False
+    return path.suffix.lower() in SUFFIXES or (not path.suffix and _is_unnamed_dicom(path))
+
+
+def _is_unnamed_dicom(path: Path) -> bool:
+    try:
+        if not dicom.is_named_dicom(path.name) or not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return dicom.is_dicom(file.read(dicom.HEAD_BYTES))
+    except OSError:
+        return False
 
 
 def read_size_hw(path: Path) -> tuple[int, int]:
@@ -41,19 +62,20 @@ def read_size_hw(path: Path) -> tuple[int, int]:
 
     An image that an EXIF tag turns has the size that it has then. The pixels stay unread. An alpha
     channel is dropped, as OpenCV and Pillow drop it; but for a TIFF's, which must be opaque.
-    Libraries read images of 16 bits or in CMYK in different ways; masks would not fit what a
-    network sees. They are refused.
+    DICOM and grey of 16 bits become 8 bits by a window (`decode_image`). Libraries read colours of
+    16 bits, or in CMYK, in different ways; masks would not fit what a network sees. They are
+    refused.
 
     Raises:
         ValueError: the file is missing, cut off, has no header that can be read, is larger than
             Pillow allows, or is an image of such a kind.
+        MissingDependency: it is DICOM, and pydicom is not installed.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no file" if path.exists() else "nothing there"
         raise ValueError(f"expected an image, found {found}")
     try:
-        with path.open("rb") as file:
-            return read_header(file, os.fstat(file.fileno()).st_size).size_hw
+        return _header(path).size_hw
     except OSError as error:
         raise ValueError(f"expected an image that can be read, found: {error.strerror}") from None
 
@@ -65,6 +87,15 @@ def stored_size_hw(content: bytes) -> tuple[int, int]:
         ValueError: as `read_size_hw`.
     """
     return read_header(io.BytesIO(content), len(content)).size_hw
+
+
+def _header(image: ImageFile) -> Header:
+    """Read an image's header; raises OSError and ValueError."""
+    if isinstance(image, Path):
+        with image.open("rb") as file:
+            return read_header(file, os.fstat(file.fileno()).st_size)
+    content = image.read_bytes()
+    return read_header(io.BytesIO(content), len(content))
 
 
 def turn_remedy(image: Path, said_hw: tuple[Any, ...], size_hw: tuple[int, int]) -> str:
@@ -80,12 +111,28 @@ def turn_remedy(image: Path, said_hw: tuple[Any, ...], size_hw: tuple[int, int])
     """
     if said_hw != size_hw[::-1]:
         return ""
-    with image.open("rb") as file:
-        if not read_header(file, os.fstat(file.fileno()).st_size).is_turned:
-            return ""
+    if not _header(image).is_turned:
+        return ""
     return (
         ", because an EXIF tag turns the image: save it upright, with the annotations in its pixels"
     )
+
+
+def with_spacing(sample: Sample) -> Sample:
+    """Return a sample of a DICOM image with the attribute `spacing_mm`; others as they are.
+
+    It is how far the centres of the file's pixels lie apart, down and right, in mm
+    (`converters.files.dicom.read_spacing_mm`). A crop has that of the original. What a data set
+    says itself stays.
+    """
+    image = sample.image
+    if not isinstance(image, Path) or image.suffix.lower() not in {"", *dicom.SUFFIXES}:
+        return sample
+    with image.open("rb") as file:
+        spacing_mm = dicom.read_spacing_mm(file)
+    if spacing_mm is None:
+        return sample
+    return replace(sample, attributes={SPACING: spacing_mm, **sample.attributes})
 
 
 # --- the pixels that a sample means
@@ -138,6 +185,10 @@ def _decode(sample: Sample, way: int) -> Pixels:
 def decode_image(content: bytes, way: int) -> Pixels:
     """Decode an image file's content, turned by its EXIF tag, without its alpha channel.
 
+    DICOM is decoded as a screen shows it (`converters.files.dicom`); grey of 16 bits, of which no
+    file says how bright it is, is stretched from the 0.5 to the 99.5 percentile of its own values
+    (`converters.files.grey_levels.stretch`). Both are the same wherever an image is read.
+
     Args:
         content: of the file.
         way: OpenCV's `IMREAD_GRAYSCALE` or `IMREAD_COLOR`.
@@ -147,14 +198,38 @@ def decode_image(content: bytes, way: int) -> Pixels:
 
     Raises:
         ValueError: not an image, or one of more pixels than OpenCV allows.
+        MissingDependency: it is DICOM, and pydicom is not installed.
     """
+    if dicom.is_dicom(content[: dicom.HEAD_BYTES]):
+        return dicom.decode_dicom(content, way == cv2.IMREAD_GRAYSCALE)
+    depth = way | cv2.IMREAD_ANYDEPTH
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), way) if content else None
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), depth) if content else None
     except cv2.error:
         pixels = None
     if pixels is None:
         raise ValueError("expected an image, found a file that is none")
-    return cast("Pixels", pixels)
+    return cast("Pixels", pixels if pixels.dtype == np.uint8 else _of_16_bits(pixels, content))
+
+
+def _of_16_bits(pixels: npt.NDArray[Any], content: bytes) -> Pixels:
+    """Bring pixels that were decoded deeper than 8 bits to these, with as many channels."""
+    grey = pixels if pixels.ndim == 2 else pixels[..., 0]
+    if pixels.dtype != np.uint16 or (pixels.ndim == 3 and (pixels != grey[..., None]).any()):
+        raise ValueError(f"expected 16 bits of grey, found colours or {pixels.dtype}")
+    shown = stretch(grey)
+    if is_white_least(content):
+        shown = np.uint8(255) - shown
+    return shown if pixels.ndim == 2 else cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)
+
+
+def has_colors(pixels: Pixels) -> bool:
+    """Tell whether pixels, uint8 (H, W, 3), are of more than one hue of grey.
+
+    Radiographs are often stored in three channels, and JPEG changes each a little: one pixel in a
+    hundred must differ between its channels by more than 16 of 255.
+    """
+    return float(np.mean(np.ptp(pixels, axis=2) > _GREY_BELOW)) > _COLORED_SHARE
 
 
 def image_suffix(sample: Sample) -> str:
@@ -168,7 +243,8 @@ def image_bytes(sample: Sample, enlarge: Enlarge = lanczos) -> bytes:
 
     It is the image's own, or a lossless one of a crop that is not stored, and of an image that a
     program without EXIF tags or with transparency would see differently: upright, without tag and
-    without alpha channel.
+    without alpha channel. Of DICOM, and of grey of 16 bits, it is a PNG of 8 bits (a BMP or TIFF
+    keeps its kind), as networks see it; nothing of a DICOM header goes with it.
 
     Raises:
         OSError: no such file.
@@ -180,6 +256,15 @@ def image_bytes(sample: Sample, enlarge: Enlarge = lanczos) -> bytes:
     if (pixels == pixels[..., :1]).all():
         pixels = np.ascontiguousarray(pixels[..., 0])
     return bytes(cv2.imencode(image_suffix(sample), pixels)[1])
+
+
+def count_windowed(samples: Iterable[Sample]) -> int:
+    """Return of how many samples the image is written as 8 bits of what its file holds."""
+    count = 0
+    for sample in samples:
+        with suppress(OSError, ValueError):
+            count += _header(sample.image).is_windowed
+    return count
 
 
 class PutImage(Protocol):
@@ -218,13 +303,8 @@ def _is_made(sample: Sample) -> bool:
     """Tell whether a sample's image is not written as its file is."""
     if sample.frame is not None and not sample.frame.is_stored:
         return True
-    image = sample.image
     try:
-        if isinstance(image, Path):
-            with image.open("rb") as file:
-                return not read_header(file, os.fstat(file.fileno()).st_size).is_plain
-        content = image.read_bytes()
-        return not read_header(io.BytesIO(content), len(content)).is_plain
+        return not _header(sample.image).is_plain
     except (OSError, ValueError):
         # Whoever copies it says what is wrong.
         return False

@@ -93,7 +93,7 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
         record = _object(pairs)
         return object_hook(record) if object_hook else record
 
-    if not content.strip():
+    if not content or content.isspace():
         raise ValueError("expected JSON, found an empty file")
     try:
         text = content.decode("utf-8-sig")

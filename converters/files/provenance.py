@@ -22,8 +22,8 @@ PROVENANCE = "provenance.json"
 # Distributions whose version can change a result; those that are not installed are left out.
 _RECORDED = (
     *("maskzoo", "numpy", "opencv-python-headless", "opencv-python", "shapely", "scikit-learn"),
-    *("pyarrow", "pillow", "torch", "torchvision", "lightning", "transformers", "datasets"),
-    *("segmentation-models-pytorch", "timm", "albumentations"),
+    *("pyarrow", "pillow", "pydicom", "torch", "torchvision", "lightning", "transformers"),
+    *("datasets", "segmentation-models-pytorch", "timm", "albumentations"),
     *("ultralytics", "ultralytics-opencv-headless"),
 )
 

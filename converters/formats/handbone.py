@@ -44,7 +44,7 @@ from converters.files.json_files import dump_json, load_json
 from converters.files.names import normal_name
 from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
-from converters.formats.label_spaces import natural
+from converters.formats.label_spaces import folder_space, natural
 from converters.formats.plausible import keep_plausible
 from converters.formats.single_ring import without_holes
 from converters.formats.writing import (
@@ -179,7 +179,7 @@ def label_space(root: Path) -> LabelSpace:
         found |= dict.fromkeys(_labels_in(path))
         if any(map(bones.canonical, found)):
             return bones
-    return LabelSpace(root.resolve().name or "mine", natural(found)) if found else bones
+    return folder_space(root, natural(found)) if found else bones
 
 
 def _labels_in(path: Path) -> Iterator[str]:

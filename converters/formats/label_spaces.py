@@ -5,29 +5,72 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 import configs
-from converters.errors import Problems
+from converters.errors import Problems, did_you_mean
 from converters.files.names import normal_name
 from converters.files.provenance import read_provenance
 from converters.types import LabelSpace, PackedInstances, Sample
 
+# Names that are so much alike may be one, misspelt.
+_NEARLY = 0.85
+_NUMBERS = re.compile(r"\d+")
+NO_CLASSES = (
+    "expected objects with names of classes, found none: give --labels, a YAML file with 'name' "
+    "and 'names'"
+)
 
-def own_labels(module: ModuleType, root: Path) -> LabelSpace | None:
-    """Return the classes as the files of a data set name them; None where these are numbers.
 
-    Args:
-        module: of the data set's format.
-        root: its folder.
+@dataclass(frozen=True)
+class OwnLabels:
+    """The classes of a data set. To find them may take as long as to read its masks.
+
+    Attributes:
+        named: as its files name them; None where these are numbers.
+        fullest: the label space of which the files hold only the names; see `fullest`.
+        without: what to say of a data set that names none.
+    """
+
+    named: LabelSpace | None
+    fullest: LabelSpace | None
+    without: str = NO_CLASSES
+
+    @classmethod
+    def of(cls, module: ModuleType, root: Path) -> OwnLabels:
+        """Ask the files of a data set.
+
+        Args:
+            module: of the data set's format.
+            root: its folder.
+
+        Raises:
+            ValueError: the file that names them is broken.
+        """
+        named: LabelSpace | None = module.label_space(root)
+        without = getattr(module, "NO_CLASSES", NO_CLASSES)
+        return cls(named, fullest(named, root), without)
+
+    def required(self, root: Path) -> LabelSpace:
+        """Return the label space.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if self.fullest is None:
+            raise ValueError(f"{root}: {self.without}")
+        return self.fullest
+
+
+def folder_space(root: Path, names: Iterable[str], ignored: Iterable[str] = ()) -> LabelSpace:
+    """Return a label space that is called as a data set's folder.
 
     Raises:
-        ValueError: the file that names them is broken.
+        ValueError: no class, or one twice.
     """
-    found: LabelSpace | None = module.label_space(root)
-    return found
+    return LabelSpace(root.resolve().name or "mine", tuple(names), ignored=tuple(ignored))
 
 
 def fullest(own: LabelSpace | None, root: Path) -> LabelSpace | None:
@@ -100,14 +143,28 @@ def relabel(
     if lost and len(lost) == len(uses):
         raise ValueError(
             f"{problems.root}: expected classes of '{labels.name}', found "
-            f"{', '.join(own.names):.200}: {remedy(own.names)}"
+            f"{', '.join(own.names):.200}: {remedy(own.names)}{_misspelt(lost, mapping, labels)}"
         )
     for name in sorted(set(lost) - set(labels.ignored)):
         problems.note(
             f"{problems.root}: left out {lost[name]} objects of '{name}', not asked for by "
             f"'{labels.name}'"
         )
+    if told := _misspelt(lost, mapping, labels):
+        problems.note(f"{problems.root}{told}")
     return [_relabelled(sample, mapping) for sample in samples]
+
+
+def _misspelt(lost: Iterable[str], mapping: Mapping[str, str | None], labels: LabelSpace) -> str:
+    """Name the classes that no object is of, but that are nearly called as some are."""
+    unused = [name for name in labels.names if name not in mapping.values()]
+    pairs = []
+    for name in unused:
+        # finger-1 is no misspelt finger-11.
+        alike = [other for other in lost if _NUMBERS.findall(other) == _NUMBERS.findall(name)]
+        pairs.append((name, did_you_mean(name, alike, _NEARLY)))
+    told = [f"'{name}'{meant}" for name, meant in pairs if meant]
+    return f"; '{labels.name}' has classes without objects: {', '.join(told)}" if told else ""
 
 
 def _labels(sample: Sample) -> Sequence[str]:

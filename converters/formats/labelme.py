@@ -5,8 +5,9 @@
     DATA/labels.txt        (optional) the classes, a line each; __ignore__ and _background_ are none
     DATA/images.json       (written by us) NAME -> key, group, size, attributes of an image
 
-Read are polygons, rectangles, circles and masks. Points and lines enclose nothing and are left out,
-and so are images without a JSON. Shapes of one label and one `group_id` are the parts of an object.
+Read are polygons, rectangles, circles and masks. Points and lines enclose nothing and are left out.
+Images without a JSON are nobody's negatives, but not annotated yet: they are test images, with
+`test/` before their key. Shapes of one label and one `group_id` are the parts of an object.
 An image that lies only inside its JSON (`imageData`) has to be written out first.
 
 labelme counts from the upper left corner of the upper left pixel, and its own `shape_to_mask` gives
@@ -39,7 +40,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json, load_json
 from converters.files.provenance import PROVENANCE, atomic_write_text, read_provenance
-from converters.formats.label_spaces import natural
+from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_pixels import read_mask_pixels
 from converters.formats.plausible import keep_plausible
 from converters.formats.single_ring import without_holes
@@ -194,7 +195,7 @@ def label_space(root: Path) -> LabelSpace | None:
     classes = (*known, *others)
     if not classes:
         return None
-    return LabelSpace(root.resolve().name or "mine", classes, ignored=_NO_CLASS)
+    return folder_space(root, classes, _NO_CLASS)
 
 
 def _is_line(shape: Mapping[str, Any]) -> bool:
@@ -206,8 +207,8 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
 
     Args:
         root: folder with images and JSON files, also in folders below.
-        subset: `test` is what lies in a folder of that name, or had such a key when we wrote it;
-            `train` is everything else.
+        subset: `test` is what lies in a folder of that name, had such a key when we wrote it, or
+            has no JSON; `train` is everything else.
         labels: those of `label_space`.
         problems: takes down files and shapes that are broken.
 
@@ -219,7 +220,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     """
     reader = _Reader(root, labels, problems, read_index(root))
     samples = [s for path in filter(_looks_like_labelme, _json_files(root)) for s in reader(path)]
-    reader.finish()
+    samples += reader.finish()
     return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
 
 
@@ -297,16 +298,33 @@ class _Reader:
             if found
         )
 
-    def finish(self) -> None:
-        """Say what was left out, when all files are read."""
+    def finish(self) -> list[Sample]:
+        """Say what was left out, when all files are read; return the images without a JSON."""
         for kind, times in sorted((+self._lines).items()):
             what = f"left out {times} shapes that enclose nothing ({kind})"
             self.problems.note(f"{self.root}: {what}")
-        images = filter(is_image, _files(self.root))
+        images = list(filter(is_image, _files(self.root)))
         others = [path for path in images if os.path.realpath(path) not in self._images]
-        if others:
-            first = others[0].relative_to(self.root).as_posix()
-            self.problems.note(f"{self.root}: left out {len(others)} images without JSON ({first})")
+        # One of a broken JSON, or of one that is not labelme's, is no test image.
+        named = {path.with_suffix("") for path in _json_files(self.root)}
+        found = [path for path in others if path.with_suffix("") not in named]
+        broken = [path for path in others if path not in found]
+        self._note("left out {} images whose JSON cannot be used", broken)
+        self._note("{} images without JSON are test images", found)
+        return [sample for path in found for sample in self._unannotated(path)]
+
+    def _note(self, what: str, images: Sequence[Path]) -> None:
+        if images:
+            first = images[0].relative_to(self.root).as_posix()
+            self.problems.note(f"{self.root}: {what.format(len(images))} ({first})")
+
+    def _unannotated(self, image: Path) -> Iterator[Sample]:
+        key = image.relative_to(self.root).with_suffix("").as_posix()
+        key = key if is_test_key(key) else f"test/{key}"
+        try:
+            yield Sample(key, image, read_size_hw(image))
+        except ValueError as error:
+            self.problems.add(image, error, key=key)
 
 
 def _escaped(stem: str) -> str:

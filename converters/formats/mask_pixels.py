@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -73,6 +74,19 @@ def read_mask_pixels(content: bytes, size_hw: tuple[int, int] | None = None) -> 
     top = 2 ** content[_DEPTH_AT] - 1
     # OpenCV stretches what has fewer bits than eight.
     return MaskPixels(decoded // (VOID // top) if top < VOID else decoded, top)
+
+
+def check_mask_size(path: Path, size_hw: tuple[int, int]) -> None:
+    """Make sure that a mask is there and has a size, by its header alone.
+
+    Raises:
+        ValueError: no such file, not a PNG, or one of another size.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"expected a mask: {error.strerror}") from None
+    _read_header(content, size_hw)
 
 
 def _read_header(content: bytes, size_hw: tuple[int, int] | None) -> tuple[str, tuple[int, ...]]:

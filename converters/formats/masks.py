@@ -57,7 +57,7 @@ from converters.formats.mask_pixels import MaskPixels
 from converters.formats.masks_reading import MasksReader, mask_file
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, joined_objects, measure
-from converters.masks import CropMask, rasterize_labels, share_pixels
+from converters.masks import CropMask, class_masks, share_pixels
 from converters.types import LabelSpace, Sample
 
 _LOST = frozenset({"objects", "subpixels"})
@@ -113,7 +113,7 @@ def _folders(samples: Sequence[Sample], target: WriteTarget) -> dict[str, tuple[
 
 def _overlaps(labels: LabelSpace, sample: Sample) -> set[tuple[str, str]]:
     check_labels(sample, labels)
-    masks = rasterize_labels(sample.instances, sample.size_hw)
+    masks = class_masks(sample.instances, sample.size_hw, labels, with_background=False)
     pairs = combinations(sorted(masks), 2)
     return {(a, b) for a, b in pairs if share_pixels(masks[a], masks[b])}
 
@@ -122,7 +122,7 @@ def _write_sample(
     folder: Path, layout: MaskLayout, put: PutImage, sample: Sample
 ) -> tuple[list[str], ConversionLoss]:
     check_labels(sample, layout.labels)
-    drawn = rasterize_labels(sample.instances, sample.size_hw)
+    drawn = class_masks(sample.instances, sample.size_hw, layout.labels, with_background=False)
     masks = {name: mask for name, mask in drawn.items() if mask.area}
     for place, png in layout.files(masks, sample.size_hw).items():
         path = mask_file(folder, place, sample.key)
@@ -140,7 +140,7 @@ def _loss(layout: MaskLayout, sample: Sample, masks: Mapping[str, CropMask]) -> 
     painted = layout.paint("", masks, sample.size_hw)
     if cv2.countNonZero(painted) == sum(mask.area for mask in masks.values()):
         return joined
-    measured = measure(sample, layout.masks("", MaskPixels(painted)))
+    measured = measure(sample, layout.masks("", MaskPixels(painted)), layout.labels)
     return replace(measured, objects=joined.objects, masks=joined.masks)
 
 
@@ -184,7 +184,22 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: other classes, or a broken `masks.yaml` or `images.json`.
     """
-    names = LabelSpace.load(str(root / "labels.yaml")).names
+    names = label_space(root).names
     if names != labels.names:
         raise ValueError(f"{root}: expected the classes of '{labels.name}', found {names!r:.80}")
     return MasksReader.open(root, labels, problems).samples(subset)
+
+
+def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
+    """List the images that `read` reads; of masks it is only asked whether they are there.
+
+    Args:
+        root: as for `read`, like the next two.
+        subset: `test`, `train` or `all`.
+        problems: takes down images that are missing or broken, and masks without an image.
+
+    Raises:
+        ValueError: a broken `labels.yaml`, `masks.yaml` or `images.json`.
+    """
+    reader = MasksReader.open(root, label_space(root), problems)
+    return replace(reader, decodes=False).samples(subset)

@@ -11,7 +11,7 @@ from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
 from converters.files.names import normal_name
 from converters.formats.mask_layouts import LAYOUTS, MaskLayout, packed_folders
-from converters.formats.mask_pixels import VOID, read_mask_pixels
+from converters.formats.mask_pixels import VOID, check_mask_size, read_mask_pixels
 from converters.formats.writing import INDEX, load_index, record_fields
 from converters.masks import CropMask, outline
 from converters.strict_yaml import read_mapping
@@ -37,6 +37,8 @@ class MasksReader:
         masks: place below `masks`, without suffix -> the mask.
         records: key -> what is known of the image.
         problems: takes down what is wrong.
+        decodes: whether masks are decoded; else there are no instances, and of masks it is but
+            asked whether they are there and of their images' size.
     """
 
     root: Path
@@ -45,6 +47,7 @@ class MasksReader:
     masks: Mapping[str, list[Path]]
     records: Mapping[str, Mapping[str, Any]]
     problems: Problems
+    decodes: bool = True
     _with_void: list[str] = field(default_factory=list)
     _without_masks: list[str] = field(default_factory=list)
 
@@ -126,7 +129,10 @@ class MasksReader:
             self._without_masks.append(key)
         for folder, path in files:
             try:
-                masks.update(self._read_file(key, folder, path, size_hw))
+                if self.decodes:
+                    masks.update(self._read_file(key, folder, path, size_hw))
+                else:
+                    check_mask_size(path, size_hw)
             except ValueError as error:
                 self.problems.add(path, error, **where)
         names = self.layout.labels.names

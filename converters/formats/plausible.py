@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 import shapely
 
 from converters.types import Instance
@@ -174,7 +173,7 @@ def _numbers(values: object) -> tuple[float, ...] | None:
         numbers = tuple(map(float, values))
     except OverflowError:
         return None
-    return numbers if np.isfinite(numbers).all() else None
+    return numbers if all(map(math.isfinite, numbers)) else None
 
 
 def _readings(box: tuple[float, ...], size_hw: tuple[int, int]) -> list[Bounds]:
@@ -188,9 +187,10 @@ def _readings(box: tuple[float, ...], size_hw: tuple[int, int]) -> list[Bounds]:
 
 
 def _cut(bounds: Bounds, size_hw: tuple[int, int]) -> Bounds:
-    x = np.clip(bounds[0::2], 0, size_hw[1]).tolist()
-    y = np.clip(bounds[1::2], 0, size_hw[0]).tolist()
-    return x[0], y[0], x[1], y[1]
+    height, width = map(float, size_hw)
+    x0, x1 = (min(max(x, 0.0), width) for x in bounds[0::2])
+    y0, y1 = (min(max(y, 0.0), height) for y in bounds[1::2])
+    return x0, y0, x1, y1
 
 
 def _agree(a: Bounds, b: Bounds) -> bool:

@@ -1,4 +1,4 @@
-"""Pascal VOC's segmentation masks, also as CVAT exports them (read).
+"""Pascal VOC's segmentation masks, also as CVAT exports them, and masks in colours (read).
 
     DATA/JPEGImages/NAME.jpg
     DATA/SegmentationClass/NAME.png     class numbers (0 none, 255 void), or colours
@@ -6,9 +6,15 @@
     DATA/labelmap.txt                   (optional, CVAT) name:r,g,b:parts:actions, a line each
     DATA/ImageSets/Segmentation/test.txt    (optional) names of test images, a line each
 
-With a `labelmap.txt` a class is known by its colour, without one by its number; the class is then
-called by it, and `--labels` gives it a name by `aliases`. Images without a mask are left out, and
-said: of most images VOC has but boxes.
+or, where masks are colours, and neither labels.yaml nor masks.yaml says what else they are:
+
+    DATA/images/**/NAME.jpg
+    DATA/masks/**/NAME.png              colours
+
+With a `labelmap.txt` a class is known by its colour. Without one it is called by its number, or by
+its colour, such as `color_ff0000`, and `--labels` gives it a name by `aliases`; black is no class,
+and more than 100 colours are none either, but smoothed edges. Images without a mask are left out,
+and said: of most images VOC has but boxes.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +32,26 @@ import numpy.typing as npt
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
-from converters.formats.mask_pixels import VOID, VOID_COLOUR, read_mask_pixels
+from converters.formats.label_spaces import folder_space
+from converters.formats.mask_colours import (
+    are_colour_names,
+    class_codes,
+    colour_codes,
+    colour_name,
+    holds_colours,
+    name_classes,
+)
+from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
+from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _IMAGES, _CLASSES, _OBJECTS = "JPEGImages", "SegmentationClass", "SegmentationObject"
+_PLAIN_IMAGES, _PLAIN_MASKS = "images", "masks"
+# What says that masks are ours, or others' of the format `masks`.
+_OTHERS = ("labels.yaml", "masks.yaml")
+_LOOKED_AT = 20
 _LABELMAP = "labelmap.txt"
 _NO_CLASS = frozenset({"background", "void", "unlabeled"})
 _COLOUR_CODE = np.array([65536, 256, 1], np.uint32)
@@ -38,30 +59,35 @@ Colour = tuple[int, ...]
 
 
 def matches(root: Path) -> bool:
-    """Tell whether a folder holds VOC's masks."""
-    return (root / _IMAGES).is_dir() and (root / _CLASSES).is_dir()
+    """Tell whether a folder holds VOC's masks, or images and masks in colours."""
+    images, masks = _folders(root)
+    if not (images.is_dir() and masks.is_dir()):
+        return False
+    if masks.name == _CLASSES:
+        return True
+    is_other = any((root / name).is_file() for name in _OTHERS)
+    return not is_other and holds_colours(islice(_files(masks).values(), _LOOKED_AT))
+
+
+def _folders(root: Path) -> tuple[Path, Path]:
+    """The folders of images and of masks."""
+    if (root / _CLASSES).is_dir() or not (root / _PLAIN_MASKS).is_dir():
+        return root / _IMAGES, root / _CLASSES
+    return root / _PLAIN_IMAGES, root / _PLAIN_MASKS
 
 
 def label_space(root: Path) -> LabelSpace | None:
-    """Return the classes of `labelmap.txt`, else the numbers in the masks; None without any.
+    """Return the classes of `labelmap.txt`, else the masks' numbers or colours; None without any.
 
     Raises:
-        ValueError: a broken `labelmap.txt`.
+        ValueError: a broken `labelmap.txt`, or more colours than classes can have.
     """
     colours = _read_labelmap(root)
     if colours is None:
-        numbers: set[int] = set()
-        for path in _files(root / _CLASSES).values():
-            try:
-                values = read_mask_pixels(path.read_bytes()).values
-            except (OSError, ValueError):
-                continue  # `read` says so
-            if values.ndim == 2:
-                numbers |= set(np.unique(values).tolist())
-        names = tuple(str(number) for number in sorted(numbers - {0, VOID}))
+        names = name_classes(_files(_folders(root)[1]).values())
     else:
         names = tuple(name for name in colours.values() if name.casefold() not in _NO_CLASS)
-    return LabelSpace(root.resolve().name or "mine", names) if names else None
+    return folder_space(root, names) if names else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
@@ -69,7 +95,8 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
 
     Args:
         root: the data set's folder.
-        subset: `test` is what `ImageSets/Segmentation/test.txt` names, `train` everything else.
+        subset: `test` is what `ImageSets/Segmentation/test.txt` names, and what lies in a folder
+            of that name; `train` is everything else.
         labels: those of `label_space`.
         problems: takes down masks and images that are broken or have no partner.
 
@@ -80,27 +107,64 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: a broken `labelmap.txt`.
     """
     reader = _Reader(root, labels, problems, _read_labelmap(root))
-    images, masks = _files(root / _IMAGES), _files(root / _CLASSES)
+    return [
+        sample
+        for stem, image, mask in _pairs(root, subset, problems)
+        for sample in reader.sample(stem, image, mask)
+    ]
+
+
+def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
+    """List the images that `read` reads, without their objects.
+
+    Args:
+        root: as for `read`, like the next two.
+        subset: `test`, `train` or `all`.
+        problems: takes down images that are broken, and masks that have none.
+    """
+    found = []
+    for stem, image, mask in _pairs(root, subset, problems):
+        try:
+            size_hw = read_size_hw(image)
+        except ValueError as error:
+            problems.add(image, error, key=stem)
+            continue
+        try:
+            check_mask_size(mask, size_hw)
+        except ValueError as error:
+            problems.add(mask, error, key=stem)
+        found.append(Sample(stem, image, size_hw))
+    return found
+
+
+def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path, Path]]:
+    """The stem, image and class mask of each image of a subset."""
+    folders = _folders(root)
+    images, masks = map(_files, folders)
     test = _names(root / "ImageSets" / "Segmentation" / "test.txt")
     for stem in sorted(masks.keys() - images.keys()):
-        what = f"expected an image of this name in {_IMAGES}, found none"
+        what = f"expected an image of this name in {folders[0].name}, found none"
         problems.add(masks[stem], what, key=stem)
     if others := sorted(images.keys() - masks.keys()):
         problems.note(
-            f"{root}: left out {len(others)} images without a mask in {_CLASSES} ({others[0]}, ...)"
+            f"{root}: left out {len(others)} images without a mask in {folders[1].name} "
+            f"({others[0]}, ...)"
         )
     return [
-        sample
+        (stem, images[stem], masks[stem])
         for stem in sorted(images.keys() & masks.keys())
-        if subset == "all" or (stem in test) == (subset == "test")
-        for sample in reader.sample(stem, images[stem], masks[stem])
+        if subset == "all" or (stem in test or is_test_key(stem)) == (subset == "test")
     ]
 
 
 def _files(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if is_image(path)}
+    paths = folder.rglob("*") if folder.name in (_PLAIN_IMAGES, _PLAIN_MASKS) else folder.iterdir()
+    return {
+        path.relative_to(folder).with_suffix("").as_posix(): path
+        for path in sorted(filter(is_image, paths))
+    }
 
 
 def _names(path: Path) -> frozenset[str]:
@@ -167,9 +231,7 @@ class _Reader:
         if self.colours is None:
             values = read_mask_pixels(path.read_bytes(), size_hw).values
             if values.ndim != 2:
-                raise ValueError(
-                    f"expected class numbers, found colours: add {_LABELMAP} with name:r,g,b lines"
-                )
+                return self._colour_planes(values)
             numbers = sorted(set(np.unique(values).tolist()) - {0, VOID})
             return [(str(n), (values == n).astype(np.uint8)) for n in numbers]
         codes = _colours(path, size_hw)
@@ -184,6 +246,15 @@ class _Reader:
             if name in self.labels.index:
                 planes.append((name, (codes == code).astype(np.uint8)))
         return planes
+
+    def _colour_planes(self, values: npt.NDArray[Any]) -> list[tuple[str, npt.NDArray[np.uint8]]]:
+        found = class_codes(values)
+        if found and not are_colour_names(self.labels.names):
+            raise ValueError(
+                f"expected class numbers, found colours: add {_LABELMAP} with name:r,g,b lines"
+            )
+        codes = colour_codes(values)
+        return [(colour_name(code), (codes == code).astype(np.uint8)) for code in found]
 
     def _object_numbers(self, stem: str, size_hw: tuple[int, int]) -> npt.NDArray[Any] | None:
         """A number for each object, (H, W); None where nothing tells them apart."""

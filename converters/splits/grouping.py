@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
+from converters.errors import did_you_mean
+from converters.files.dicom import read_element
 from converters.files.names import normal_name
 from converters.types import Sample
 
-_SHOWN = 3
+_SHOWN, _NAMED = 3, 20
+_DICOM = "dicom"
 
 
-def group_by(samples: Sequence[Sample], by: str) -> list[Sample]:
+def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) -> list[Sample]:
     """Return samples with groups, such as the patient.
 
     Args:
         samples: any.
         by: `folder`: the folder that an image lies in. `FILE.csv:COLUMN`: a table with a column of
-            the images' names, stems or keys. The name of an attribute that all samples have. Else a
-            regular expression, looked for in each key: its first group in brackets, or what it
+            the images' names, stems or keys. `dicom:KEYWORD`: an element of the images' DICOM
+            headers, such as `dicom:PatientID`. The name of an attribute that all samples have. Else
+            a regular expression, looked for in each key: its first group in brackets, or what it
             finds.
+        tables: files beside the data whose columns a message names.
 
     Raises:
         ValueError: an image of no group, a table without such columns or with an image in two
@@ -33,9 +40,34 @@ def group_by(samples: Sequence[Sample], by: str) -> list[Sample]:
     if lacking := [key for key, group in groups.items() if not group]:
         raise ValueError(
             f"--group-by {by}: expected a group of each image, found none of {len(lacking)}: "
-            f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}"
+            f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}; "
+            f"{_known(samples, by, tables)}"
         )
     return [replace(sample, group=groups[sample.key]) for sample in samples]
+
+
+def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
+    """Say what there is to group by: attributes of the images, and columns of tables."""
+    attributes = sorted({str(name) for sample in samples for name in sample.attributes})
+    columns = [f"{path}:{column}" for path in tables for column in _columns(path)]
+    last = [name.rpartition(":")[2] for name in columns]
+    return (
+        f"there are the attributes {_listed(attributes)} and the columns {_listed(columns)}"
+        f"{did_you_mean(by, [*attributes, *last])}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - _NAMED
+    return ", ".join([*names[:_NAMED], *([f"and {rest} more"] if rest > 0 else [])]) or "(none)"
+
+
+def _columns(path: Path) -> list[str]:
+    try:
+        _, columns = _read_rows(path)
+    except ValueError:
+        return []
+    return columns
 
 
 def with_groups(samples: Sequence[Sample], groups: Mapping[str, str]) -> list[Sample]:
@@ -59,14 +91,16 @@ def _rule(samples: Sequence[Sample], by: str) -> Callable[[Sample], str]:
     file, _, column = by.rpartition(":")
     if file.lower().endswith((".csv", ".tsv")):
         return _table(samples, Path(file), column)
+    if file == _DICOM:
+        return partial(_of_header, column)
     if any(by in sample.attributes for sample in samples):
         return lambda sample: str(sample.attributes.get(by, ""))
     try:
         pattern = re.compile(by)
     except re.error as error:
         raise ValueError(
-            f"--group-by {by}: expected folder, FILE.csv:COLUMN, an attribute or a regular "
-            f"expression, found none: {error}"
+            f"--group-by {by}: expected folder, FILE.csv:COLUMN, dicom:KEYWORD, an attribute or a "
+            f"regular expression, found none: {error}"
         ) from None
 
     def search(sample: Sample) -> str:
@@ -76,7 +110,17 @@ def _rule(samples: Sequence[Sample], by: str) -> Callable[[Sample], str]:
     return search
 
 
-def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:
+def _of_header(keyword: str, sample: Sample) -> str:
+    try:
+        return read_element(io.BytesIO(sample.image.read_bytes()), keyword)
+    except OSError as error:
+        raise ValueError(f"{sample.image}: expected an image: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"--group-by {_DICOM}:{keyword}: {sample.image}: {error}") from None
+
+
+def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
+    """Read a table: its rows, and its columns' names."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -84,8 +128,12 @@ def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Samp
         raise ValueError(f"{path}: expected a table (CSV in UTF-8), found: {reason}") from None
     lines = text.splitlines()
     mark = max(",;\t", key=lines[0].count) if lines else ","
-    rows = list(csv.DictReader(lines, delimiter=mark))
-    columns = list(rows[0]) if rows else []
+    reader = csv.DictReader(lines, delimiter=mark)
+    return list(reader), list(reader.fieldnames or ())
+
+
+def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:
+    rows, columns = _read_rows(path)
     if column not in columns:
         raise ValueError(f"{path}: expected a column '{column}', found {', '.join(columns):.200}")
     homes = {sample.key: _names(sample) for sample in samples}

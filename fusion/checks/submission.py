@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from converters.masks import decode_rle
 from converters.types import LabelSpace
-from fusion.arrays import Complex
+from fusion.arrays import Complex, Floats
 from fusion.checks.orientation import Annotations, Turned, centre_of, shift_px
+from fusion.sources.places import Integers, Numbering, as_integers
 from fusion.sources.submission import Image, RleRow, read_places
 
 AT_MOST_LISTED = 20
@@ -23,9 +27,6 @@ _IMAGES_THAT_TELL = 8
 _LEAST_SHARE, _NEAR = 0.5, 0.05
 _OTHER_ROW_LENGTH = 0.05
 _OTHER_AREA = 8.0
-
-RowKey = tuple[str, str]
-"""Image and class of a row."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,37 @@ class Review:
     notes: tuple[str, ...]
 
 
-@dataclass
-class _Codes:
-    """What the codes of a file look like, gathered row by row, without their pixels."""
+class _Rows:
+    """The rows of a file: which image and class, and what their codes look like.
 
-    bad: list[str] = field(default_factory=list)
-    empty: Counter[str] = field(default_factory=Counter)
-    areas: dict[str, list[tuple[int, str]]] = field(default_factory=lambda: defaultdict(list))
-    steps: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    ends: Counter[str] = field(default_factory=Counter)
-    centres: dict[str, dict[str, complex]] = field(default_factory=lambda: defaultdict(dict))
+    Gathered row by row, without pixels, in some 70 bytes a row: a file may have a million.
+    """
 
-    def add(self, row: RleRow, line: int, size_hw: tuple[int, int]) -> None:
-        """Take down one row of an image that is known."""
+    def __init__(self) -> None:
+        self.images, self.labels = Numbering(), Numbering()
+        self._image, self._label, self._line = array("i"), array("i"), array("q")
+        self.bad: list[str] = []
+        self.empty: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
+        self._areas = _Columns("iiq")  # class, image, pixels
+        self._steps = _Columns("id")  # image, pixels from run to run
+        self._centres = _Columns("iidd")  # image, class, x, y
+
+    def __len__(self) -> int:
+        return len(self._image)
+
+    def add(self, row: RleRow, line: int, size_hw: tuple[int, int] | None) -> None:
+        """Take down one row; with its code where the image is known."""
+        image, label = self.images(row.image_name), self.labels(row.label)
+        self._image.append(image)
+        self._label.append(label)
+        self._line.append(line)
+        if size_hw is not None:
+            self._look(row, image, label, line, size_hw)
+
+    def _look(
+        self, row: RleRow, image: int, label: int, line: int, size_hw: tuple[int, int]
+    ) -> None:
         if not row.rle:
             self.empty[row.label] += 1
             return
@@ -63,24 +82,83 @@ class _Codes:
         except (OverflowError, ValueError):
             starts = lengths = np.zeros(0, np.int64)
         if len(starts):
-            self.areas[row.label].append((int(lengths.sum()), row.image_name))
+            self._areas.add(label, image, int(lengths.sum()))
             end = int(starts[-1] + lengths[-1] - 1)
             self.ends[row.image_name] = max(self.ends[row.image_name], end)
         if len(starts) >= _RUNS_THAT_TELL:
-            self.steps[row.image_name].append(float(np.median(np.diff(starts))))
+            self._steps.add(image, float(np.median(np.diff(starts))))
         try:
             mask = decode_rle(row.rle, size_hw)
         except ValueError as error:
             self.bad.append(f"line {line}: {row.image_name} {row.label}: {error}")
             return
         if mask.area:
-            self.centres[row.image_name][row.label] = centre_of(mask)
+            centre = centre_of(mask)
+            self._centres.add(image, label, centre.real, centre.imag)
 
-    def table(self, names: Iterable[str], labels: LabelSpace) -> Complex:
+    @property
+    def pairs(self) -> tuple[Integers, Integers]:
+        """The numbers of images and classes of the rows, int64 (rows,) each."""
+        return as_integers(self._image), as_integers(self._label)
+
+    def line(self, row: int) -> int:
+        """Return the line in which a row ends, from 1."""
+        return self._line[row]
+
+    def areas(self) -> Iterator[tuple[str, Integers, Integers]]:
+        """Yield each class with its images' numbers and their pixels, in the order of rows."""
+        labels, images, areas = self._areas.arrays()
+        names = self.labels.texts
+        for label, rows in _grouped(labels):
+            yield names[label], images[rows], areas[rows]
+
+    def steps(self) -> Iterator[tuple[str, Floats]]:
+        """Yield each image with how far its codes' runs are apart, one number a code."""
+        images, steps = self._steps.arrays()
+        names = self.images.texts
+        for image, rows in _grouped(images):
+            yield names[image], steps[rows]
+
+    @property
+    def centred(self) -> list[str]:
+        """The images with a mask that has pixels, in their order."""
+        names = self.images.texts
+        return [names[image] for image, _ in _grouped(self._centres.arrays()[0])]
+
+    def table(self, names: Sequence[str], labels: LabelSpace) -> Complex:
         """Return the centres of some images' masks, complex (n, C); NaN without the class."""
-        nowhere = complex(np.nan, np.nan)
-        rows = [[self.centres[n].get(label, nowhere) for label in labels.names] for n in names]
-        return np.array(rows, np.complex128).reshape(len(rows), len(labels))
+        found = np.full((len(names), len(labels)), complex(np.nan, np.nan))
+        row_of = {name: row for row, name in enumerate(names)}
+        column_of = [labels.index.get(label, -1) for label in self.labels.texts]
+        rows = [row_of.get(name, -1) for name in self.images.texts]
+        images, classes, x, y = self._centres.arrays()
+        if len(images):
+            at = np.array(rows)[images], np.array(column_of)[classes]
+            wanted = (at[0] >= 0) & (at[1] >= 0)
+            found[at[0][wanted], at[1][wanted]] = (x + 1j * y)[wanted]
+        return found
+
+
+class _Columns:
+    """A table that grows row by row; a letter of `array` for each column."""
+
+    def __init__(self, kinds: str) -> None:
+        self._columns: list[array[Any]] = [array(kind) for kind in kinds]
+
+    def add(self, *values: float) -> None:
+        for column, value in zip(self._columns, values, strict=True):
+            column.append(value)
+
+    def arrays(self) -> list[npt.NDArray[Any]]:
+        return [np.frombuffer(column, np.dtype(column.typecode)) for column in self._columns]
+
+
+def _grouped(keys: npt.NDArray[Any]) -> Iterator[tuple[int, Integers]]:
+    """Yield each key, in the order of its first row, with the numbers of its rows."""
+    order = np.argsort(keys, kind="stable")
+    found, starts = np.unique(keys[order], return_index=True)
+    parts = np.split(order, starts[1:]) if len(found) else []
+    yield from sorted(zip(found.tolist(), parts, strict=True), key=lambda pair: pair[1][0])
 
 
 def review(
@@ -103,44 +181,32 @@ def review(
         ValueError: the file cannot be read as a submission.
     """
     sizes = {image.name: image.size_hw for image in images}
-    expected = [(image.name, label) for image in images for label in labels.names]
-    # One pair for both lists: a file may have a million rows.
-    pairs = {pair: pair for pair in expected}
-    found: list[RowKey] = []
-    lines: list[int] = []
-    codes = _Codes()
+    rows = _Rows()
     for row, place in read_places(path):
-        pair = row.image_name, row.label
-        found.append(pairs.setdefault(pair, pair))
-        lines.append(place.line)
-        if row.image_name in sizes:
-            codes.add(row, place.line, sizes[row.image_name])
-    del pairs
-    if mistaken := _mistaken(expected, found):
+        rows.add(row, place.line, sizes.get(row.image_name))
+    if mistaken := _mistaken(list(sizes), labels, rows):
         return Review((mistaken,), ())
-    problems = _pair_problems(expected, found, lines)
-    written = _size_problems(codes, sizes)
-    problems += written or _turn_problems(codes, sizes, labels, annotations)
-    problems += _listed("other codes", codes.bad)
-    if found and codes.empty.total() == len(found):
-        problems.append(f"all {len(found)} masks are empty")
-    notes = [*_notes(codes, sizes, labels), *_shift_notes(codes, labels, annotations)]
+    problems = _pair_problems(list(sizes), labels, rows)
+    written = _size_problems(rows, sizes)
+    problems += written or _turn_problems(rows, sizes, labels, annotations)
+    problems += _listed("other codes", rows.bad)
+    if len(rows) and rows.empty.total() == len(rows):
+        problems.append(f"all {len(rows)} masks are empty")
+    notes = [*_notes(rows, sizes, labels), *_shift_notes(rows, labels, annotations)]
     return Review(tuple(problems), tuple(notes))
 
 
-def _mistaken(expected: Sequence[RowKey], found: Sequence[RowKey]) -> str:
+def _mistaken(names: Sequence[str], labels: LabelSpace, rows: _Rows) -> str:
     """Say what is wrong with the file as a whole, which would else be said of each row; or ""."""
-    names, _ = _unzip(expected)
-    there, classes = _unzip(found)
-    if not found or not names.keys().isdisjoint(there):
-        return "" if found else f"expected {len(expected)} rows, found 0"
-    if classes.keys() <= names.keys():
-        pair = " and ".join(map(repr, found[0]))
+    known, there = set(names), rows.images.texts
+    if not len(rows) or not known.isdisjoint(there):
+        return "" if len(rows) else f"expected {len(names) * len(labels)} rows, found 0"
+    if set(rows.labels.texts) <= known:
+        pair = f"{there[0]!r} and {rows.labels.texts[0]!r}"
         return f"line 2: expected an image and its class, found {pair}: columns look exchanged"
     stems = {Path(name).stem: name for name in names}
-    if Path(found[0][0]).stem in stems and all(Path(name).stem in stems for name in there):
-        name = found[0][0]
-        want = f"expected '{stems[Path(name).stem]}', found '{name}'"
+    if all(Path(name).stem in stems for name in there):
+        want = f"expected '{stems[Path(there[0]).stem]}', found '{there[0]}'"
         return f"line 2: {want}: images go by their file's name, without folder, with suffix"
     return ""
 
@@ -150,57 +216,81 @@ def _listed(more: str, lines: Sequence[str]) -> list[str]:
     return [*lines[:AT_MOST_LISTED], *([f"{more}: {rest} more"] if rest > 0 else [])]
 
 
-def _pair_problems(
-    expected: Sequence[RowKey], found: Sequence[RowKey], lines: Sequence[int]
-) -> list[str]:
-    names, labels = _unzip(expected)
-    there, classes = _unzip(found)
-    known = set(expected)
-    counts = Counter(found)
-    per_class = Counter(label for _, label in found)
-    absent = [n for n in names if n not in there]
-    unused = [label for label in labels if label not in classes]
-    missing = [
-        (n, label) for n, label in expected if (n, label) not in counts
-        and n in there and label in classes
-    ]  # fmt: skip
+def _pair_problems(names: Sequence[str], labels: LabelSpace, rows: _Rows) -> list[str]:
+    there, classes = rows.images.texts, rows.labels.texts
+    images, numbers = rows.pairs
+    expected_rows = len(names) * len(labels)
+    per_class = np.bincount(numbers, minlength=len(classes)).tolist()
+    unused = [label for label in labels.names if label not in classes]
+    known, seen = set(names), set(there)
+    pair = images * max(len(classes), 1) + numbers
+    _, first, times = np.unique(pair, return_index=True, return_counts=True)
+    twice = np.sort(first[times > 1]).tolist()
     kinds = {
-        "unexpected image": [n for n in there if n not in names],
-        "unknown class": [f"{c} ({per_class[c]} rows)" for c in classes if c not in labels],
-        "missing image": absent,
+        "unexpected image": [n for n in there if n not in known],
+        "unknown class": [
+            f"{c} ({n} rows)"
+            for c, n in zip(classes, per_class, strict=True)
+            if c not in labels.index
+        ],
+        "missing image": [n for n in names if n not in seen],
         "missing class": [", ".join(unused)] if unused else [],
-        "missing": [f"{n} {label}" for n, label in missing],
-        "comes twice": [f"{n} {label}" for (n, label), k in counts.items() if k > 1],
+        "missing": list(_missing(names, labels, rows)),
+        "comes twice": [f"{there[images[row]]} {classes[numbers[row]]}" for row in twice],
     }
     problems = []
-    if len(found) != len(expected):
-        problems.append(f"expected {len(expected)} rows, found {len(found)}")
+    if len(rows) != expected_rows:
+        problems.append(f"expected {expected_rows} rows, found {len(rows)}")
     for kind, items in kinds.items():
         problems += _listed(kind, [f"{kind}: {item}" for item in items])
-    if not problems and known and list(found) != list(expected):
-        at = next(i for i, pair in enumerate(found) if pair != expected[i])
-        want, got = " ".join(expected[at]), " ".join(found[at])
-        problems.append(
-            f"line {lines[at]}: expected {want}, found {got}: rows are out of order; "
-            "`zoo fuse` with --data puts them in order"
-        )
-    return problems
+    return problems or _order_problems(names, labels, rows)
 
 
-def _unzip(pairs: Iterable[RowKey]) -> tuple[dict[str, None], dict[str, None]]:
-    """Return the images and the classes of pairs, each once, in their order."""
-    names: dict[str, None] = {}
-    labels: dict[str, None] = {}
-    for name, label in pairs:
-        names[name] = labels[label] = None
-    return names, labels
+def _missing(names: Sequence[str], labels: LabelSpace, rows: _Rows) -> Iterator[str]:
+    """Yield image and class of which there is no row, though there are rows of both."""
+    column_of = np.array([labels.index.get(label, -1) for label in rows.labels.texts], np.int64)
+    row_of = {name: row for row, name in enumerate(names)}
+    place_of = np.array([row_of.get(name, -1) for name in rows.images.texts], np.int64)
+    images, numbers = rows.pairs
+    if not len(images):
+        return
+    at = place_of[images], column_of[numbers]
+    wanted = (at[0] >= 0) & (at[1] >= 0)
+    is_there = np.zeros((len(names), len(labels)), np.bool_)
+    is_there[at[0][wanted], at[1][wanted]] = True
+    # Of images and classes of which there is nothing at all something else is said.
+    absent = ~is_there & np.isin(np.arange(len(names)), place_of)[:, None]
+    absent &= np.isin(np.arange(len(labels)), column_of)[None]
+    for image, label in np.argwhere(absent).tolist():
+        yield f"{names[image]} {labels.names[label]}"
 
 
-def _share_near(steps: Sequence[float], middle: float) -> float:
-    return float(np.mean(np.abs(np.asarray(steps) - middle) <= _NEAR * middle))
+def _order_problems(names: Sequence[str], labels: LabelSpace, rows: _Rows) -> list[str]:
+    """Say where rows that are all there are in another order."""
+    row_of = {name: row for row, name in enumerate(names)}
+    place_of = np.array([row_of[name] for name in rows.images.texts], np.int64)
+    column_of = np.array([labels.index[label] for label in rows.labels.texts], np.int64)
+    images, numbers = rows.pairs
+    if not len(images):
+        return []
+    found = place_of[images] * len(labels) + column_of[numbers]
+    others = np.flatnonzero(found != np.arange(len(found)))
+    if not len(others):
+        return []
+    at = int(others[0])
+    want = f"{names[at // len(labels)]} {labels.names[at % len(labels)]}"
+    got = f"{rows.images.texts[images[at]]} {rows.labels.texts[numbers[at]]}"
+    return [
+        f"line {rows.line(at)}: expected {want}, found {got}: rows are out of order; "
+        "`zoo fuse` with --data puts them in order"
+    ]
 
 
-def _size_problems(codes: _Codes, sizes: dict[str, tuple[int, int]]) -> list[str]:
+def _share_near(steps: Floats, middle: float) -> float:
+    return float(np.mean(np.abs(steps - middle) <= _NEAR * middle))
+
+
+def _size_problems(rows: _Rows, sizes: dict[str, tuple[int, int]]) -> list[str]:
     """Say at which size the codes look written, where that is not the images'.
 
     A code has about one run a row of the image, each a row's length behind the one before. Where
@@ -208,7 +298,7 @@ def _size_problems(codes: _Codes, sizes: dict[str, tuple[int, int]]) -> list[str
     """
     lengths = {
         name: middle
-        for name, steps in codes.steps.items()
+        for name, steps in rows.steps()
         if _share_near(steps, middle := float(np.median(steps))) >= _LEAST_SHARE
     }
     if not lengths:
@@ -226,7 +316,7 @@ def _size_problems(codes: _Codes, sizes: dict[str, tuple[int, int]]) -> list[str
 
 
 def _turn_problems(
-    codes: _Codes,
+    rows: _Rows,
     sizes: dict[str, tuple[int, int]],
     labels: LabelSpace,
     annotations: Annotations | None,
@@ -234,9 +324,9 @@ def _turn_problems(
     """Say which way the masks look turned, beside the annotated ones."""
     if annotations is None or annotations.layouts is None:
         return []
-    names = list(codes.centres)
+    names = rows.centred
     is_square = np.array([sizes[name][0] == sizes[name][1] for name in names], np.bool_)
-    found = annotations.layouts.suspect(codes.table(names, labels), is_square)
+    found = annotations.layouts.suspect(rows.table(names, labels), is_square)
     return [_turned(found)] if found else []
 
 
@@ -250,14 +340,14 @@ def _turned(found: Turned) -> str:
     )
 
 
-def _shift_notes(codes: _Codes, labels: LabelSpace, annotations: Annotations | None) -> list[str]:
+def _shift_notes(rows: _Rows, labels: LabelSpace, annotations: Annotations | None) -> list[str]:
     """Say where codes look counted from another pixel than 1, where the images are annotated."""
     known = annotations.centres if annotations else {}
-    names = [name for name in codes.centres if name in known]
+    names = [name for name in rows.centred if name in known]
     if not names:
         return []
     true = np.array([known[name] for name in names])
-    shift = shift_px(codes.table(names, labels), true)
+    shift = shift_px(rows.table(names, labels), true)
     if shift is None:
         return []
     where = f"{abs(shift):.1f} pixels to the {'left' if shift < 0 else 'right'} of the annotations"
@@ -265,21 +355,24 @@ def _shift_notes(codes: _Codes, labels: LabelSpace, annotations: Annotations | N
     return [f"shift: masks lie {where}: do the codes count pixels from {first}? expected from 1"]
 
 
-def _notes(codes: _Codes, sizes: dict[str, tuple[int, int]], labels: LabelSpace) -> list[str]:
+def _notes(rows: _Rows, sizes: dict[str, tuple[int, int]], labels: LabelSpace) -> list[str]:
     notes = []
-    if labels.once and codes.empty:
-        listed = [f"{label} {n}" for label, n in codes.empty.most_common(AT_MOST_LISTED)]
-        if rest := len(codes.empty) - len(listed):
+    if labels.once and rows.empty:
+        listed = [f"{label} {n}" for label, n in rows.empty.most_common(AT_MOST_LISTED)]
+        if rest := len(rows.empty) - len(listed):
             listed.append(f"{rest} more classes")
-        notes.append(f"{codes.empty.total()} masks are empty: {', '.join(listed)}")
-    filled = [end / (sizes[n][0] * sizes[n][1]) for n, end in codes.ends.items()]
+        notes.append(f"{rows.empty.total()} masks are empty: {', '.join(listed)}")
+    filled = [end / (sizes[n][0] * sizes[n][1]) for n, end in rows.ends.items()]
     if len(filled) >= _IMAGES_THAT_TELL and max(filled) <= 0.5:
         share = f"{100 * max(filled):.0f} %"
         notes.append(f"size: no mask reaches beyond the first {share} of its image's rows")
     unusual = []
-    for label, areas in codes.areas.items():
-        usual = float(np.median([area for area, _ in areas]))
-        for area, name in areas if len(areas) >= _IMAGES_THAT_TELL else ():
-            if not usual / _OTHER_AREA <= area <= usual * _OTHER_AREA:
-                unusual.append(f"area: {name} {label}: {area} pixels, usual are {usual:.0f}")
+    names = rows.images.texts
+    for label, images, areas in rows.areas():
+        usual = float(np.median(areas))
+        is_odd = (areas < usual / _OTHER_AREA) | (areas > usual * _OTHER_AREA)
+        for at in np.flatnonzero(is_odd) if len(areas) >= _IMAGES_THAT_TELL else ():
+            unusual.append(
+                f"area: {names[images[at]]} {label}: {areas[at]} pixels, usual are {usual:.0f}"
+            )
     return notes + _listed("area", unusual)

@@ -13,6 +13,7 @@ import numpy as np
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
 from fusion.arrays import Floats
+from fusion.binary import binary_masks
 from fusion.fit.base import Fit
 from fusion.fit.counted import Seen
 from fusion.fit.report import ClassReport, likely_gains
@@ -82,9 +83,8 @@ class Judge:
         return fused, Judged(self._score(fused, truth), plain, mean, np.stack(single), without)
 
     def _score(self, prediction: Prediction, truth: Mapping[str, CropMask]) -> Floats:
-        once = self.labels.once
-        pairs = [(prediction.binary(n, once=once), truth.get(n, EMPTY)) for n in self.labels.names]
-        return np.array([dice(mask, real) for mask, real in pairs])
+        found = binary_masks(prediction, self.labels)
+        return np.array([dice(mask, truth.get(name, EMPTY)) for name, mask in found.items()])
 
 
 def _mute(predictions: Sequence[Prediction], place: int) -> list[Prediction]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from converters.types import LabelSpace
+from fusion.binary import binary_masks
 from fusion.checks.adjacency import Adjacency, Flag
 from fusion.rules.base import WrappedRule
 from fusion.types import Prediction, Rule
@@ -32,5 +33,5 @@ def flags_of(rule: Rule, prediction: Prediction, labels: LabelSpace) -> list[Fla
     """Return what looks wrong about a rule's result; nothing where nothing checks it."""
     if not isinstance(rule, FlaggedRule):
         return []
-    masks = {name: prediction.binary(name, once=labels.once) for name in prediction.masks}
+    masks = binary_masks(prediction, labels.only(prediction.masks)) if prediction.masks else {}
     return rule.adjacency.check(masks)

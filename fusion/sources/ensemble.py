@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from converters.formats.label_spaces import shipped_with
 from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.sources.manifest import ImageEntry
+from fusion.sources.places import RowTable
 from fusion.sources.store import PredictionStore, check_match, source_name
 from fusion.sources.submission import RowSpan, parse_row, read_places
 from fusion.types import Evidence, Prediction, SoftMask
@@ -58,7 +60,7 @@ class SubmissionIndex:
         path: the file.
         digest: of its content.
         classes: the classes that it has, in the order in which they come.
-        places: image name -> class -> place.
+        places: image name -> class -> place; 20 bytes a row.
         ends: image name -> the farthest pixel that its codes reach, from 1; 0 where all are empty.
     """
 
@@ -76,18 +78,17 @@ class SubmissionIndex:
             ValueError: not a submission, a row that comes twice, or an image without one of the
                 classes that others have.
         """
-        places: dict[str, dict[str, RowSpan]] = {}
+        gathered = RowTable()
         ends: dict[str, int] = {}
         for row, place in read_places(path):
-            of_image = places.setdefault(row.image_name, {})
-            if row.label in of_image:
-                pair = f"'{row.image_name}' '{row.label}'"
-                raise ValueError(f"{path} line {place.line}: {pair} comes twice")
-            of_image[row.label] = place
+            gathered.add(row.image_name, row.label, place)
             ends[row.image_name] = max(ends.get(row.image_name, 0), _end(row.rle))
-        if not places:
+        if not ends:
             raise ValueError(f"{path}: expected rows, found none")
-        classes = tuple(dict.fromkeys(label for found in places.values() for label in found))
+        if twice := gathered.first_twice():
+            name, label, line = twice
+            raise ValueError(f"{path} line {line}: '{name}' '{label}' comes twice")
+        places, classes = gathered.places(), gathered.labels
         _check_whole(path, classes, places)
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -98,11 +99,12 @@ def _check_whole(
     path: Path, classes: Sequence[str], places: Mapping[str, Mapping[str, RowSpan]]
 ) -> None:
     """Raise ValueError where images have rows of different classes: names the odd row or image."""
-    having = {label: [n for n, found in places.items() if label in found] for label in classes}
-    label, names = min(having.items(), key=lambda item: len(item[1]))
-    if len(names) == len(places):
+    having = Counter(label for found in places.values() for label in found)
+    label = min(classes, key=having.__getitem__)
+    if having[label] == len(places):
         return
-    if 2 * len(names) <= len(places):
+    if 2 * having[label] <= len(places):
+        names = [name for name, found in places.items() if label in found]
         line = places[names[0]][label].line
         what = f"line {line}: '{names[0]}' has a row of '{label}', other images have no row of it"
         raise ValueError(f"{path} {what}; expected the same classes for each image")

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 from converters.files.atomic import unfinished
 from converters.masks import encode_rle
 from converters.types import LabelSpace
+from fusion.binary import binary_masks
 from fusion.types import Prediction
 
 HEADER = ("image_name", "class", "rle")
@@ -67,8 +68,11 @@ def encode(
     names = labels.names if isinstance(labels, LabelSpace) else labels
     if once is None:
         once = labels.once if isinstance(labels, LabelSpace) else True
-    for label in names:
-        mask = prediction.binary(label, once=once)
+    if isinstance(labels, LabelSpace) and labels.exclusive:
+        masks = binary_masks(prediction, labels)
+    else:
+        masks = {label: prediction.binary(label, once=once) for label in names}
+    for label, mask in masks.items():
         yield RleRow(image_name, label, encode_rle(mask, prediction.size_hw))
 
 

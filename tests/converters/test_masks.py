@@ -18,9 +18,11 @@ from converters.masks import (
     encode_coco_rle,
     encode_rle,
     outline,
+    outlines,
     pack,
     rasterize,
     rasterize_labels,
+    rings,
     tight_box,
     union,
     union_box,
@@ -176,6 +178,22 @@ def test_outline_gives_any_pixels_back(plane):
     if plane.any():
         again = rasterize(outline(crop(plane)), plane.shape)
         np.testing.assert_array_equal(again.full(plane.shape), plane)
+
+
+def test_outlines_are_those_of_each_mask():
+    rng = np.random.default_rng(3)
+    planes = [rng.random(rng.integers(1, 20, 2)) < share for share in (0.2, 0.5, 0.9) * 20]
+    masks = [mask for plane in planes if (mask := crop(plane)).area]
+    assert [found.wkb for found in outlines(masks)] == [outline(mask).wkb for mask in masks]
+    for mask, found in zip(masks, outlines(masks), strict=True):
+        parts = found.geoms if isinstance(found, MultiPolygon) else [found]
+        drawn = [(part.exterior, *part.interiors) for part in parts]
+        for polygon, (shell, holes) in zip(drawn, rings(mask), strict=True):
+            for line, ring in zip(polygon, (shell, *holes), strict=True):
+                assert np.array_equal(line.coords[: len(ring)], ring)
+    assert outlines([]) == []
+    with pytest.raises(ValueError, match="found an empty one"):
+        outlines([*masks, EMPTY])
 
 
 def test_outline_knows_parts_and_holes():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from zoo.config import (
     dump_config,
     load_config,
 )
+from zoo.synonyms import section_of
 
 
 class Part(StrictModel):
@@ -108,7 +110,7 @@ def test_a_dumped_config_comes_back(tmp_path: Path) -> None:
         ({"zzz": 1}, r"unknown key 'zzz'; known are labels"),
         (
             {"part": {"rat": 1}},
-            r"file: .* 'part\.rat' .*'rate'\?\); known are rate, names$",
+            r"file: .* 'part\.rat' .*'part\.rate'\?\); known are rate, names$",
         ),
         ({"swa": {"begin": 1}}, r"file: unknown key 'swa\.begin'; known are start$"),
         ({"even": 3}, r"^file: 'even': expected an even number, found 3$"),
@@ -164,16 +166,69 @@ def test_shipped_configs_say_what_they_are_for(kind: str, name: str) -> None:
     ("change", "meant"),
     [
         ("imgsz=512", "size"),
-        ("lr=1e-3", "optim"),
+        ("lr=1e-3", "optim.lr"),
+        ("optim.learning_rate=1e-3", "optim.lr"),
         ("batch_size=4", "batch"),
         ("backbone=x", "encoder"),
+        ("model=unet", "architecture"),
+        ("model=x.pt", "init"),
+        ("wieghts=x", "init"),
+        ("dropout=0.5", "options"),
+        ("gradient_accumulation_steps=2", "accumulate"),
+        ("decoder_channels=[8]", "options.decoder_channels"),
+        ("Epochs=2", "epochs"),
+        ("epoch=2", "epochs"),
     ],
 )
 def test_keys_of_other_programs_are_answered_with_ours(change, meant):
     from zoo.families import load_family
 
-    with pytest.raises(ValueError, match=rf"\(did you mean '{meant}'\?\)"):
+    with pytest.raises(ValueError, match=rf"^{re.escape(change)}: .* mean '{meant}'\?\)"):
         load_config(load_family("smp").Config, "smp", "demo", [change])
+
+
+@pytest.mark.parametrize(
+    ("family", "change", "meant"),
+    [
+        ("yolo", "size=512", "imgsz"),
+        ("yolo", "dropout=0.5", "extra.dropout"),
+        ("yolo", "learning_rate=1", "lr0"),
+        ("segformer", "dropout=0.5", "network.classifier_dropout_prob"),
+        ("mask2former", "dropout=0.5", "network.dropout"),
+        ("maskrcnn", "encoder=resnet18", "backbone"),
+        ("torchvision", "weights_backbone=x", "pretrained"),
+        ("monai", "roi_size=[64,64]", "window"),
+        ("huggingface", "num_train_epochs=3", "epochs"),
+    ],
+)
+def test_every_family_answers_with_its_own_keys(family, change, meant):
+    from zoo.families import load_family
+
+    model = load_family(family).Config
+    with pytest.raises(ValueError, match=rf"^{re.escape(change)}: .* mean '{meant}'\?\)"):
+        load_config(model, family, next(iter(configs.names(family))), [change])
+    # The advice can be followed: the key is there, or any key may be.
+    *above, last = meant.split(".")
+    section = section_of(model, above)
+    assert (last in section.model_fields) if section else above[0] in model.model_fields
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["size=512"], r"^size=512: .* found 512: write size=\[512,512\]$"),
+        (["seed=1", "seed=-1"], r"^seed=-1: seed: expected at least 0"),
+        (["part.rate=fast"], r"^part\.rate=fast: 'part\.rate': .*found 'fast'$"),
+        (["even=2"], r"^\S+mine\.yaml: unknown key 'sise'"),
+        (["notice.url=hidden"], r"^notice\.url=\.\.\.: 'notice\.url': .*\n\S+mine\.yaml: unknown"),
+    ],
+)
+def test_who_wrote_a_bad_value_is_blamed(file, changes, message):
+    if "yaml" in message:
+        file.write_text("sise: 3\n")
+    with pytest.raises(ValueError, match=message) as caught:
+        load_config(Whole, "smp", str(file), changes)
+    assert "hidden" not in str(caught.value)
 
 
 def test_null_options_are_none():

@@ -5,12 +5,11 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
-from converters.errors import one_line
+from converters.errors import did_you_mean, one_line
 from converters.types import LabelSpace
 from zoo.augmentation.mixing import CopyPaste, CutMix, Mixing
 from zoo.augmentation.probe import check_transform
@@ -65,7 +64,7 @@ def _build(step: Mapping[str, Any], labels: LabelSpace | None, where: str) -> An
     kind = OWN.get(name) or getattr(A, name, None)
     if not isinstance(kind, type) or not issubclass(kind, A.BasicTransform | A.BaseCompose):
         known = f"names are those of albumentations, and {', '.join(OWN)}"
-        near = _near(name, [*OWN, *(other for other in dir(A) if other[:1].isupper())])
+        near = did_you_mean(name, [*OWN, *(other for other in dir(A) if other[:1].isupper())])
         raise ValueError(f"{where}: unknown transform '{name}'{near}; {known}")
     parameters = {key: value for key, value in step.items() if key != "name"}
     _check_keys(parameters, name, kind, where)
@@ -100,14 +99,9 @@ def _check_keys(parameters: Mapping[str, Any], name: str, kind: type, where: str
     known = list(inspect.signature(kind).parameters)
     for key in parameters:
         if key not in known:
-            meant = _near(str(key), known)
+            meant = did_you_mean(str(key), known)
             told = f"unknown parameter '{key}'{meant}; known are {', '.join(known)}"
             raise ValueError(f"{where}: {name}: {told}")
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    near = get_close_matches(name, known, 1)
-    return f" (did you mean '{near[0]}'?)" if near else ""
 
 
 def _bind(transform: Any, labels: LabelSpace | None) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_convert, for_data
+from zoo.cli.defaults import TAKEN, for_augment, for_convert, for_data
 from zoo.cli.options import (
     Broken,
     Data,
@@ -15,7 +15,7 @@ from zoo.cli.options import (
     From,
     Jobs,
     Labels,
-    Subset,
+    Part,
     command,
     command_line,
     say,
@@ -65,8 +65,8 @@ def split(
         str,
         typer.Option(
             "--group-by",
-            help="Whose an image is: folder, FILE.csv:COLUMN, an attribute, or a regular "
-            "expression on its key. Remembered in the split.",
+            help="Whose an image is: folder, FILE.csv:COLUMN, dicom:PatientID, an attribute, or a "
+            "regular expression on its key. Remembered in the split.",
         ),
     ] = "",
     describe: Annotated[
@@ -100,8 +100,10 @@ def convert(
     ] = None,
     layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
-    fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
-    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.train,
+    fold: Annotated[
+        int | None, typer.Option(help="The fold that is val; 0 where --split is given alone.")
+    ] = None,
+    subset: Annotated[Part, typer.Option(help="Which images.")] = Part.train,
     crop: Annotated[str, typer.Option(help="Cut out these groups or classes, with commas.")] = "",
     margin: Annotated[int, typer.Option(help="Pixels around what is cut out.")] = 0,
     suggest: Annotated[
@@ -109,7 +111,11 @@ def convert(
     ] = False,
     scale: Annotated[int, typer.Option(help="Enlarge crops by this factor.")] = 1,
     enlarger: Annotated[
-        str, typer.Option(help="Super-resolution model (.onnx, TorchScript); Lanczos without.")
+        str,
+        typer.Option(
+            help="Super-resolution model: .onnx, TorchScript, or swin2sr:NAME_OR_FOLDER; Lanczos "
+            "without."
+        ),
     ] = "",
     boxes: Annotated[
         Path | None, typer.Option(help="Prediction store that says where to cut; else the truth.")
@@ -120,6 +126,10 @@ def convert(
             "--link", help="Hard links instead of copies of images: a change of one is one of both."
         ),
     ] = False,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder with the images of COCO files that lie without them."),
+    ] = None,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
@@ -134,7 +144,7 @@ def convert(
     from zoo.source import DataSource
 
     plan = plan_crop(words(crop), margin, scale, enlarger, boxes)
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     if suggest:
         say(suggest_crop(source, labels, subset.value, plan))
         return
@@ -148,7 +158,7 @@ def convert(
             labels,
             subset=subset.value,
             split_path=split,
-            fold=fold,
+            fold=fold or 0,
             layout=layout,
             crop_plan=plan,
             jobs=jobs,
@@ -170,7 +180,7 @@ def audit(
     describe: Annotated[
         bool, typer.Option("--describe", help="Also areas, overlaps, posture, metadata.")
     ] = False,
-    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.all,
+    subset: Annotated[Part, typer.Option(help="Which images.")] = Part.all,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
@@ -197,7 +207,7 @@ def audit(
     say(lines)
 
 
-@command(fill=for_data)
+@command(fill=for_augment)
 def augment(
     family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...")],
     config: Annotated[str, typer.Option(help="Shipped config or YAML file; its `augment`.")],
@@ -211,7 +221,9 @@ def augment(
     to: Annotated[str, typer.Option(help="Its format.")] = "masks",
     copies: Annotated[int, typer.Option(help="Augmented copies of each training image.")] = 1,
     split: Annotated[Path | None, typer.Option(help="Split file: val gets no copies.")] = None,
-    fold: Annotated[int, typer.Option(help="The fold that is val.")] = 0,
+    fold: Annotated[
+        int | None, typer.Option(help="The fold that is val; 0 where --split is given alone.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same copies.")] = 0,
     jobs: Jobs = 1,
     data_format: From = None,
@@ -251,7 +263,7 @@ def augment(
             copies=copies,
             data_format=to,
             split_path=split,
-            fold=fold,
+            fold=fold or 0,
             seed=seed,
             jobs=jobs,
             command=command_line(),

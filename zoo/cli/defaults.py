@@ -35,6 +35,9 @@ _USUAL = {
     "nets": "unet3plus_resnet50",
     "maskrcnn": "resnet50_fpn_v2_1024",
     "mask2former": "swin_tiny_1024",
+    "oneformer": "swin_large_1024",
+    "eomt": "large_640",
+    "rfdetr": "seg_medium_432",
 }
 
 
@@ -90,6 +93,42 @@ class Taken:
             self.lack(f"  a data set, found none here; see `zoo list formats`, or {_PHANTOM}")
         return None
 
+    def folds(self, data: Path | None) -> None:
+        """Take the split that tells a data set's held-out images, where they are asked for.
+
+        Raises:
+            ValueError: a split or a fold is given, and other images are asked for.
+        """
+        subset = self.given["subset"]
+        if subset != "val":
+            for name in ("split", "fold"):
+                if self.given[name] is not None:
+                    raise ValueError(
+                        f"--{name}: expected --subset val with it, found --subset {subset}"
+                    )
+        elif self.given["split"] is None and data is not None:
+            source = self.given.get("predictions")
+            if source and source.is_dir() and self.given["fold"] is None:
+                return  # A store lists its own images.
+            self._nearest_split(data)
+
+    def split_of_fold(self, data: Path | None) -> None:
+        """Take the split that lies nearest, where a fold is asked for and no split."""
+        asks = self.given["fold"] is not None and self.given["split"] is None
+        if asks and data is not None:
+            self._nearest_split(data)
+
+    def _nearest_split(self, data: Path) -> None:
+        if found := split_beside(data):
+            self.take("split", found)
+        else:
+            self.lack(f"  --split SPLIT.json, found none in {data} and here: zoo split {data}")
+
+
+def split_beside(data: Path) -> Path | None:
+    """Return the split that a data set carries, else the one in this folder."""
+    return next((path for path in (data / SPLIT, SPLIT) if path.is_file()), None)
+
 
 def nearest_data() -> list[Path]:
     """Return the data sets that are nearest: this folder, those in it, or one above it.
@@ -136,7 +175,19 @@ def _folders(path: Path) -> Iterator[Path]:
 def _is_data(path: Path) -> bool:
     from converters import FORMATS, load_format
 
-    return any(load_format(name).matches(path) for name in FORMATS)
+    # Images without annotations lie everywhere; whoever means them names their folder.
+    return any(load_format(name).matches(path) for name in FORMATS if name != "images")
+
+
+def _has_only_images(given: dict[str, Any]) -> bool:
+    import converters
+
+    if given["data_format"] or given["data"] is None:
+        return bool(given["data_format"] == "images")
+    try:
+        return converters.recognise(Path(given["data"])) == "images"
+    except ValueError:
+        return False
 
 
 def _is_converted(path: Path) -> bool:
@@ -150,13 +201,20 @@ def _is_converted(path: Path) -> bool:
 
 
 def for_convert(given: dict[str, Any]) -> None:
-    """Take the nearest data set, and a folder that is called as the format."""
+    """Take the nearest data set, a folder that is called as the format, and a fold's split."""
     taken = Taken(given)
-    taken.data()
+    taken.split_of_fold(taken.data())
     if not given["to"] and not given["suggest"]:
         taken.lack("  --to FORMAT, one of those of `zoo list formats`")
     elif given["out"] is None and not given["suggest"]:
         taken.take("out", Path(given["to"]))
+    taken.say()
+
+
+def for_augment(given: dict[str, Any]) -> None:
+    """Take the nearest data set, and the split that a fold is of."""
+    taken = Taken(given)
+    taken.split_of_fold(taken.data())
     taken.say()
 
 
@@ -180,10 +238,11 @@ def for_train(given: dict[str, Any]) -> None:
         taken.take("config", usual_config(family))
     if given["out"] is None:
         taken.take("out", RUNS / f"{family}-{Path(given['config']).stem}")
-    if data is not None and given["split"] is None and (data / "split.json").is_file():
-        taken.take("split", None, f"split {data / 'split.json'}")
-    elif data is not None and given["split"] is None:
-        if SPLIT.is_file():
+    if data is not None and given["split"] is None:
+        if (data / SPLIT).is_file():
+            # The family reads the data set's own folds.
+            taken.take("split", None, f"split {data / SPLIT}")
+        elif SPLIT.is_file():
             taken.take("split", SPLIT)
         else:
             taken.take("split", SPLIT, f"{FOLDS} new folds in")
@@ -197,8 +256,7 @@ def _make_split(data: Path, given: dict[str, Any]) -> None:
     from zoo.source import DataSource
 
     source = DataSource.open(data, given["data_format"], given["edits"], given["broken"])
-    samples = source.read(source.labels(given.get("labels")))
-    groups = len({sample.patient for sample in samples})
+    groups = len({sample.patient for sample in source.list_images()})
     folds = min(FOLDS, groups)
     typer.echo(split(source, SPLIT, given.get("labels"), folds, "group", 0, describe=False))
 
@@ -221,6 +279,13 @@ def usual_config(family: str) -> str:
     return _USUAL[family]
 
 
+def for_scores(given: dict[str, Any]) -> None:
+    """Take the nearest data set and, for held-out images, its folds."""
+    taken = Taken(given)
+    taken.folds(taken.data())
+    taken.say()
+
+
 def run_folders() -> list[Path]:
     """Return the runs below `runs/`, and the folders of folds, by name."""
     return [
@@ -236,9 +301,13 @@ def stores_of_runs(name: str) -> list[Path]:
 
 
 def for_predict(given: dict[str, Any]) -> None:
-    """Take the nearest data set, and all runs below `runs/`."""
+    """Take the nearest data set, and all runs below `runs/`; of mere images the test subset."""
+    from zoo.cli.options import Subset
+
     taken = Taken(given)
     taken.data()
+    if given["subset"] is Subset.val and _has_only_images(given):
+        taken.take("subset", Subset.test)
     if given["run"] is None:
         if found := run_folders():
             taken.take("run", None, f"runs {', '.join(map(str, found))}")
@@ -283,4 +352,5 @@ def for_fuse(given: dict[str, Any]) -> None:
     if given["to"] not in ("csv", "store") or not given["sources"]:
         # To fuse what is there no data set is needed, but to make it.
         taken.data(is_needed=not given["sources"])
+    taken.folds(given["data"])
     taken.say()

@@ -190,8 +190,10 @@ def _predict_all(data: DataSource, options: PredictOptions) -> None:
         has_test = bool(converters.scan(data.path, format=data.format, subset="test")[0])
     except ValueError:
         has_test = False
+    known = () if data.format == "images" else ("val",)
+    subsets = (*known, "test") if has_test else known
     for path in run_folders():
-        for subset in ("val", "test") if has_test else ("val",):
+        for subset in subsets:
             out, folds = path / subset, find_folds(path)
             with only_writer(out), bar(f"predict {out}") as report:
                 common: dict[str, Any] = {

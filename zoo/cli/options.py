@@ -47,6 +47,17 @@ Broken = Annotated[
         "list them.",
     ),
 ]
+SplitFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--split",
+        help="For --subset val: the split file; by default the one found beside the data.",
+    ),
+]
+HeldOutFold = Annotated[
+    int | None,
+    typer.Option("--fold", help="For --subset val: the fold that holds them out; all without."),
+]
 Jobs = Annotated[
     int,
     typer.Option(
@@ -108,6 +119,14 @@ class Subset(StrEnum):
     """Which images of a data set."""
 
     val = "val"
+    train = "train"
+    test = "test"
+    all = "all"
+
+
+class Part(StrEnum):
+    """Which images of a data set, where no folds divide it."""
+
     train = "train"
     test = "test"
     all = "all"

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_data, for_fit, for_fuse
+from zoo.cli.defaults import TAKEN, for_fit, for_fuse, for_scores
 from zoo.cli.options import (
     Broken,
     Data,
     EditsFile,
     From,
+    HeldOutFold,
     Jobs,
     Labels,
+    SplitFile,
     Stores,
     SubmissionLabels,
     Subset,
@@ -109,6 +111,8 @@ def fuse(
     subset: Annotated[
         Subset, typer.Option(help="The data set's images that may occur.")
     ] = Subset.all,
+    split: SplitFile = None,
+    fold: HeldOutFold = None,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -142,6 +146,8 @@ def fuse(
         # Nodes work in other folders.
         sources, data = [path.absolute() for path in sources], data and data.absolute()
     source = DataSource.open(data, data_format, edits, broken) if data else None
+    if source and split:
+        source = source.holding_out(split, fold)
     with bar("fuse") as report:
         result = fuse_sources(
             sources,
@@ -161,13 +167,15 @@ def fuse(
     say(result.describe(out))
 
 
-@command(fill=for_data)
+@command(fill=for_scores)
 def check(
     submission: Annotated[Path, typer.Argument(help="Submission (CSV).")],
     data: Data = TAKEN,
     subset: Annotated[
         Subset, typer.Option(help="The data set's images that it has to cover.")
     ] = Subset.test,
+    split: SplitFile = None,
+    fold: HeldOutFold = None,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -178,6 +186,8 @@ def check(
     from zoo.source import DataSource
 
     source = DataSource.open(data, data_format, edits, broken)
+    if split:
+        source = source.holding_out(split, fold)
     found = review_submission(submission, source, subset.value, labels)
     for note in found.notes:
         say(f"note: {note}")
@@ -186,7 +196,7 @@ def check(
     say(f"{submission}: valid")
 
 
-@command(fill=for_data)
+@command(fill=for_scores)
 def evaluate(
     predictions: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
     data: Data = TAKEN,
@@ -206,6 +216,8 @@ def evaluate(
         Subset,
         typer.Option(help="The data set's images that a submission covers; a store lists its own."),
     ] = Subset.test,
+    split: SplitFile = None,
+    fold: HeldOutFold = None,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -223,6 +235,8 @@ def evaluate(
     measures = parse_measures(metrics)
     check_json(json_out, *_SCORES)
     source = DataSource.open(data, data_format, edits, broken)
+    if split:
+        source = source.holding_out(split, fold)
     found = []
     for path in (predictions, against) if against else (predictions,):
         with bar(f"evaluate {path.name}") as report:

@@ -6,13 +6,25 @@ import torch
 
 from zoo.data.area_targets import FULL
 
-# The mean and deviation of ImageNet's grey values, which pretrained encoders expect.
+# The means and deviations of ImageNet's values, which pretrained encoders expect: of grey, and of
+# red, green and blue.
 GREY_MEAN, GREY_DEVIATION = 0.449, 0.226
+COLOR_MEAN, COLOR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """Return uint8 images of any shape as float32 with about zero mean and unit deviation."""
-    return (images.float() / 255 - GREY_MEAN) / GREY_DEVIATION
+    """Return images as float32 with about zero mean and unit deviation.
+
+    Args:
+        images: 0..255, (..., 1, h, w) in grey, or (..., 3, h, w) in red, green and blue.
+    """
+    values = images.float() / 255
+    if images.shape[-3] == 1:
+        return (values - GREY_MEAN) / GREY_DEVIATION
+    mean, deviation = (
+        values.new_tensor(numbers)[:, None, None] for numbers in (COLOR_MEAN, COLOR_DEVIATION)
+    )
+    return (values - mean) / deviation
 
 
 def unpack_on_device(

@@ -11,12 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 import shapely
 
-from converters.files.images import Pixels, read_pixels
+from converters.files.images import Pixels
 from converters.formats.hf.dataset import decode_row
 from converters.formats.hf.rows import mask_columns
-from converters.masks import rasterize_labels
+from converters.masks import class_masks, paint
 from converters.types import ImageFile, LabelSpace, Sample
 from zoo.data.bits import BitMask
+from zoo.data.reading import read_image
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Item:
 
     Attributes:
         key: the sample's key.
-        image: grey, uint8 (H, W).
+        image: uint8 (H, W) in grey, or (H, W, 3) in red, green and blue.
         mask: of all classes, of the image's size.
 
     Raises:
@@ -37,12 +38,15 @@ class Item:
     mask: BitMask
 
     def __post_init__(self) -> None:
-        if self.image.dtype != np.uint8 or self.image.ndim != 2:
-            found = f"{self.image.dtype} {self.image.shape}"
-            raise ValueError(f"{self.key}: expected a grey image, uint8 (H, W), found {found}")
-        if self.mask.size_hw != self.image.shape:
+        shape = self.image.shape
+        if self.image.dtype != np.uint8 or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
+            found = f"{self.image.dtype} {shape}"
+            raise ValueError(
+                f"{self.key}: expected an image, uint8 (H, W) or (H, W, 3), found {found}"
+            )
+        if self.mask.size_hw != shape[:2]:
             found = f"{self.mask.size_hw}"
-            raise ValueError(f"{self.key}: expected a mask {self.image.shape}, found {found}")
+            raise ValueError(f"{self.key}: expected a mask {shape[:2]}, found {found}")
 
     @property
     def packed(self) -> Pixels:
@@ -66,17 +70,24 @@ class Items(Protocol):
 class SampleItems:
     """Samples, read from their image files; polygons become pixels at the image's own size."""
 
-    def __init__(self, samples: Sequence[Sample], labels: LabelSpace) -> None:
-        self._samples, self._labels = samples, labels
+    def __init__(self, samples: Sequence[Sample], labels: LabelSpace, channels: int = 1) -> None:
+        """Take samples.
+
+        Args:
+            samples: the samples.
+            labels: the classes.
+            channels: of their images, 1 or 3.
+        """
+        self._samples, self._labels, self._channels = samples, labels, channels
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Item:
         sample = self._samples[index]
-        masks = rasterize_labels(sample.instances, sample.size_hw)
+        masks = class_masks(sample.instances, sample.size_hw, self._labels)
         mask = BitMask.of_masks(masks, self._labels, sample.size_hw)
-        return Item(sample.key, read_pixels(sample), mask)
+        return Item(sample.key, read_image(sample, self._channels), mask)
 
     def stamp(self, index: int) -> bytes:
         """Return a digest of the classes, the annotation, and the image file's size and time.
@@ -86,7 +97,9 @@ class SampleItems:
         """
         sample = self._samples[index]
         file = _file_stamp(sample.image)
-        about = (sample.key, file, sample.size_hw, sample.frame, self._labels.names)
+        about: tuple[object, ...] = (sample.key, file, sample.size_hw, sample.frame)
+        pixels = self._labels.names, self._labels.exclusive, self._labels.background
+        about = (*about, *pixels, self._channels)
         digest = hashlib.blake2b(repr(about).encode(), digest_size=16)
         for instance in sample.instances:
             digest.update(instance.label.encode() + b"\0" + shapely.to_wkb(instance.geometry))
@@ -107,21 +120,30 @@ def _file_stamp(image: ImageFile) -> tuple[object, ...]:
 class HuggingFaceItems:
     """Rows of `converters.formats.hf.dataset.open_split`."""
 
-    def __init__(self, rows: Any, labels: LabelSpace) -> None:
-        self._rows, self._classes = rows, len(labels)
-        self._channels = -(-len(labels) // 8)
+    def __init__(self, rows: Any, labels: LabelSpace, channels: int = 1) -> None:
+        """Take rows; `channels` of their images, 1 or 3."""
+        self._rows, self._classes, self._channels = rows, len(labels), channels
+        self._labels = labels
+        self._bytes = -(-len(labels) // 8)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Item:
-        key, image, packed = decode_row(self._rows[index], self._classes)
-        return Item(key, image, BitMask.of_packed(packed[..., : self._channels]))
+        key, image, packed = decode_row(self._rows[index], self._classes, self._channels)
+        mask = BitMask.of_packed(packed[..., : self._bytes])
+        if self._labels.exclusive:
+            # Files hold objects only, and those of others may overlap.
+            painted = paint(mask.crops(), mask.size_hw, self._labels)
+            mask = BitMask.of_masks(painted, self._labels, mask.size_hw)
+        return Item(key, image, mask)
 
     def stamp(self, index: int) -> bytes:
         """Return a digest of the row's bytes."""
         row = self._rows[index]
-        digest = hashlib.blake2b(f"{row['key']}\0{self._channels}\0".encode(), digest_size=16)
+        about = f"{row['key']}\0{self._bytes}\0{self._channels}\0"
+        about += f"{self._labels.exclusive}\0{self._labels.background}\0"
+        digest = hashlib.blake2b(about.encode(), digest_size=16)
         for part in ("image", *mask_columns(self._classes)):
             digest.update(hashlib.blake2b(row[part]["bytes"]).digest())
         return digest.digest()

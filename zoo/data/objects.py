@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from converters.files.images import read_pixels
 from converters.masks import rasterize
 from converters.types import LabelSpace, Sample
 from zoo.data.bits import BitMask
 from zoo.data.items import Item, SampleItems
+from zoo.data.reading import read_image
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,14 @@ class ObjectBits:
 class ObjectItems(SampleItems):
     """Samples whose masks have a bit for each object, as annotated: parts of one are one."""
 
-    def __init__(self, samples: Sequence[Sample], labels: LabelSpace, places: ObjectBits) -> None:
-        super().__init__(samples, labels)
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        labels: LabelSpace,
+        places: ObjectBits,
+        channels: int = 1,
+    ) -> None:
+        super().__init__(samples, labels, channels)
         self._places = places
 
     def __getitem__(self, index: int) -> Item:
@@ -59,7 +65,7 @@ class ObjectItems(SampleItems):
             for bit, instance in zip(bits, sample.instances, strict=True)
         )
         mask = BitMask.of_crops(crops, len(self._places.classes), sample.size_hw)
-        return Item(sample.key, read_pixels(sample), mask)
+        return Item(sample.key, read_image(sample, self._channels), mask)
 
     def stamp(self, index: int) -> bytes:
         """Return what `SampleItems` does, and which bits there are."""

@@ -1,4 +1,4 @@
-"""Images at the size of a network, read a few ahead of their use."""
+"""Images as networks see them, at their size, read a few ahead of their use."""
 
 from __future__ import annotations
 
@@ -9,17 +9,46 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import cv2
+import numpy as np
+import torch
 
-from converters.files.images import Pixels
+from converters.files.images import Pixels, read_pixels
+from converters.types import Sample
 
 Source = TypeVar("Source")
 Result = TypeVar("Result")
 READERS = 4
 
 
+def read_image(sample: Sample, channels: int) -> Pixels:
+    """Read a sample's pixels as a network sees them.
+
+    Args:
+        sample: whose image is read.
+        channels: 1 shows it in grey, 3 in red, green and blue.
+
+    Returns:
+        uint8 (H, W), or (H, W, 3).
+
+    Raises:
+        ValueError: as `converters.files.images.read_pixels`.
+    """
+    if channels == 1:
+        return read_pixels(sample)
+    rgb: Pixels = cv2.cvtColor(read_pixels(sample, grey=False), cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def channels_first(image: Pixels) -> torch.Tensor:
+    """Return an image, uint8 (h, w) or (h, w, 3), as a tensor (1, h, w) or (3, h, w)."""
+    planes = image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0)
+    # Tensors are written on; what is mapped from a file must not be.
+    return torch.from_numpy(np.require(planes, requirements=["C", "W"]))
+
+
 def resize_image(image: Pixels, size_hw: tuple[int, int]) -> Pixels:
-    """Stretch an image, uint8 (H, W), to uint8 (h, w); its aspect is not kept."""
-    if image.shape == tuple(size_hw):
+    """Stretch an image, uint8 (H, W) or (H, W, 3); its aspect is not kept."""
+    if image.shape[:2] == tuple(size_hw):
         return image
     shrinks = image.shape[0] > size_hw[0] and image.shape[1] > size_hw[1]
     way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
@@ -58,7 +87,7 @@ class NetworkInput:
     Attributes:
         key: the sample's key.
         size_hw: the image's own height and width.
-        image: at the network's size, uint8 (h, w).
+        image: at the network's size, uint8 (h, w), or (h, w, 3) in red, green and blue.
     """
 
     key: str

@@ -22,9 +22,9 @@ from zoo.data.reading import read_ahead, resize_image
 
 Cache = Literal["memory", "disk", "none"]
 # Of what a file of `DiskStore` holds: another number makes all files anew.
-VERSION = 1
+VERSION = 2
 # Numbers that every file begins with.
-_HEAD = 8
+_HEAD = 9
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class StoredSample:
 
     Attributes:
         key: the sample's key.
-        image: uint8 (h, w); may be a part of a file that is read when it is looked at.
+        image: uint8 (h, w) or (h, w, 3); may be a part of a file that is read when it is looked at.
         mask: of all classes.
     """
 
@@ -206,7 +206,8 @@ def _encode(kept: StoredSample) -> Pixels:
     else:
         kind, depth = 1, mask.classes
         parts = [(c, x, y, *pixels.shape, pixels) for c, x, y, pixels in mask.parts]
-    head = [len(key), *kept.image.shape, kind, *mask.size_hw, depth, len(parts)]
+    channels = kept.image.shape[2] if kept.image.ndim == 3 else 1
+    head = [len(key), *kept.image.shape[:2], channels, kind, *mask.size_hw, depth, len(parts)]
     numbers = np.array(head + [n for part in parts for n in part[:5]], "<i4")
     pieces = [numbers.view(np.uint8), np.frombuffer(key, np.uint8), kept.image.ravel()]
     return np.concatenate([*pieces, *(part[5].ravel() for part in parts)])
@@ -223,7 +224,7 @@ def _decode(content: Pixels) -> StoredSample:
     if content.dtype != np.uint8 or content.ndim != 1 or len(content) < 4 * _HEAD:
         raise ValueError("expected the bytes of a sample")
     head = content[: 4 * _HEAD].view("<i4").tolist()
-    key_length, height, width, kind, mask_height, mask_width, depth, count = head
+    key_length, height, width, channels, kind, mask_height, mask_width, depth, count = head
     place = 4 * (_HEAD + 5 * count)
     table = content[4 * _HEAD : place].view("<i4").reshape(count, 5).tolist()
 
@@ -233,7 +234,8 @@ def _decode(content: Pixels) -> StoredSample:
         return content[place - length : place]
 
     key = bytes(take(key_length)).decode()
-    image = take(height * width).reshape(height, width)
+    shape = (height, width) if channels == 1 else (height, width, channels)
+    image = take(height * width * channels).reshape(shape)
     size_hw = (mask_height, mask_width)
     if kind == 0:
         rows = [take(h * -(-w // 8)).reshape(h, -(-w // 8)) for _, _, _, h, w in table]

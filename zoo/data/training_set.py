@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from converters.files.images import Pixels
 from zoo.data.items import Items
+from zoo.data.reading import channels_first
 from zoo.data.stores import Cache, Form, open_store
 from zoo.data.windows import Windows
 from zoo.machine.facts import count_cores
@@ -80,7 +81,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return self._augment.is_soft
 
     def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the image, uint8 (1, h, w), and its mask for (epoch, index).
+        """Return the image, uint8 (1, h, w) or (3, h, w), and its mask for (epoch, index).
 
         The mask is uint8 (B, h, w), bits; or (C, h, w), shares, where `is_soft`.
         """
@@ -90,8 +91,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             image, mask = self._whole(index, seed)
         else:
             image, mask = self._window(self._windows, index, seed)
-        # Tensors are written on; what is mapped from a file must not be.
-        return torch.from_numpy(np.require(image, requirements=["C", "W"]))[None], _planes(mask)
+        return channels_first(image), _planes(mask)
 
     def _whole(self, index: int, seed: tuple[int, int, int]) -> tuple[Pixels, Pixels]:
         def open_sample(number: int) -> tuple[Pixels, Pixels]:
@@ -161,7 +161,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 def training_loader(
     dataset: TrainingSet, sampler: EpochSampler, batch: int, workers: int, pinned: bool
 ) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the batches: images, uint8 (N, 1, h, w), and packed masks, uint8 (N, B, h, w).
+    """Return the batches: images, uint8 (N, 1 or 3, h, w), and packed masks, uint8 (N, B, h, w).
 
     A last batch that is not full is dropped, except where it is the only one: sizes stay fixed.
     `workers` is a limit: there are no more processes than cores, or than batches.

@@ -134,7 +134,7 @@ class Windows:
         return high, wide
 
     def cut(self, kept: StoredSample, box_xywh: Box) -> tuple[Pixels, Pixels]:
-        """Return a window and its margins of a sample: image, uint8 (h, w), and mask.
+        """Return a window and its margins of a sample: image, uint8 (h, w, ...), and mask.
 
         The mask is uint8 (h, w, B), bits; or (h, w, C), shares.
         """
@@ -153,9 +153,9 @@ class Windows:
 
 
 def cut_image(image: Pixels, box_xywh: Box) -> Pixels:
-    """Return a box of an image, uint8 (h, w); black beyond it."""
+    """Return a box of an image, uint8 (h, w) or (h, w, 3); black beyond it."""
     x, y, width, height = box_xywh
-    part = np.zeros((height, width), np.uint8)
+    part = np.zeros((height, width, *image.shape[2:]), np.uint8)
     top, left = max(y, 0), max(x, 0)
     inner = image[top : max(y + height, 0), left : max(x + width, 0)]
     part[top - y : top - y + inner.shape[0], left - x : left - x + inner.shape[1]] = inner

@@ -15,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import converters
 from converters.files.atomic import clear_leftovers, unfinished, workplace
-from converters.files.images import Pixels, read_pixels
+from converters.files.images import Pixels
 from converters.files.outputs import check_file
 from converters.masks import unpack_labels
 from converters.parallel import map_ordered
@@ -25,7 +25,7 @@ from zoo.augmentation.instances import pack_instances, unpack_instances
 from zoo.augmentation.pipeline import Augmentation
 from zoo.config import RunConfig, load_run_config
 from zoo.data.items import Items, SampleItems
-from zoo.data.reading import resize_image, resize_packed
+from zoo.data.reading import read_image, resize_image, resize_packed
 from zoo.data.training_set import other_index
 from zoo.progress import Report
 from zoo.report.colors import class_colors
@@ -102,7 +102,7 @@ def preview(
         raise ValueError(f"count: expected at least 1, found {count}")
     augment = Augmentation(steps, labels)
     samples = list(data.annotated(labels, "train").values())
-    items = SampleItems(samples, labels)
+    items = SampleItems(samples, labels, _channels(data))
     chosen = np.unique(np.linspace(0, len(samples) - 1, count).round().astype(int)).tolist()
     rows = [_row(items, index, size_hw, augment, labels, seed) for index in chosen]
     marked = PngInfo()
@@ -135,11 +135,12 @@ def _row(
 
 
 def _draw(image: Pixels, packed: Pixels, labels: LabelSpace) -> Pixels:
-    height, width = image.shape
+    height, width = image.shape[:2]
     view = View((0, 0, width, height), (_HEIGHT_PX, max(1, round(width * _HEIGHT_PX / height))))
     way = cv2.INTER_AREA if view.scale < 1 else cv2.INTER_LINEAR
-    grey = cv2.resize(image, view.size_hw[::-1], interpolation=way).astype(np.float32) / 255
-    ground = np.repeat(grey[..., None], 3, axis=2)
+    ground = cv2.resize(image, view.size_hw[::-1], interpolation=way).astype(np.float32) / 255
+    # In OpenCV's order, as everything that is drawn.
+    ground = np.repeat(ground[..., None], 3, axis=2) if image.ndim == 2 else ground[..., ::-1]
     drawn = draw_masks(ground, unpack_labels(packed, labels), view, class_colors(labels.names))
     return np.rint(drawn[..., ::-1] * 255).astype(np.uint8)
 
@@ -210,7 +211,8 @@ def write(
     out.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(out.parent, out.name)
     with workplace(out) as folder:
-        make = partial(_make_copies, steps, labels, learned, copies, seed, folder)
+        how = copies, seed, _channels(data)
+        make = partial(_make_copies, steps, labels, learned, *how, folder)
         made: list[Sample] = []
         for done, few in enumerate(map_ordered(make, range(len(learned)), jobs), 1):
             made += few
@@ -237,6 +239,7 @@ def _make_copies(
     samples: Sequence[Sample],
     copies: int,
     seed: int,
+    channels: int,
     folder: Path,
     index: int,
 ) -> list[Sample]:
@@ -247,30 +250,42 @@ def _make_copies(
     read = _read_classes if augment.mixes else _read_objects
 
     def others(generator: np.random.Generator) -> tuple[Pixels, Pixels]:
-        image, mask, _ = read(samples[other_index(len(samples), index, generator)], labels)
+        other = samples[other_index(len(samples), index, generator)]
+        image, mask, _ = read(other, labels, channels)
         size_hw = samples[index].size_hw
         return resize_image(image, size_hw), resize_packed(mask, size_hw)
 
     sample = samples[index]
-    image, mask, names = read(sample, labels)
+    image, mask, names = read(sample, labels, channels)
     classes = tuple(labels.index[name] for name in names)
     made = []
     for number in range(1, copies + 1):
         new, bits = augment(image, mask, (seed, number, index), others, classes)
         path = folder / str(index) / f"{sample.image.stem}-aug{number}.png"
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(cv2.imencode(".png", new)[1].tobytes())
+        path.write_bytes(
+            cv2.imencode(".png", new if new.ndim == 2 else new[..., ::-1])[1].tobytes()
+        )
         made.append(_copy(sample, number, path, unpack_instances(bits, names)))
     return made
 
 
-def _read_objects(sample: Sample, labels: LabelSpace) -> tuple[Pixels, Pixels, tuple[str, ...]]:
+def _channels(data: DataSource) -> int:
+    return 3 if data.is_colored else 1
+
+
+def _read_objects(
+    sample: Sample, labels: LabelSpace, channels: int
+) -> tuple[Pixels, Pixels, tuple[str, ...]]:
     names = tuple(instance.label for instance in sample.instances)
-    return read_pixels(sample), pack_instances(sample.instances, sample.size_hw), names
+    packed = pack_instances(sample.instances, sample.size_hw)
+    return read_image(sample, channels), packed, names
 
 
-def _read_classes(sample: Sample, labels: LabelSpace) -> tuple[Pixels, Pixels, tuple[str, ...]]:
-    item = SampleItems([sample], labels)[0]
+def _read_classes(
+    sample: Sample, labels: LabelSpace, channels: int
+) -> tuple[Pixels, Pixels, tuple[str, ...]]:
+    item = SampleItems([sample], labels, channels)[0]
     return item.image, item.packed, labels.names
 
 

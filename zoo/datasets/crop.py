@@ -25,7 +25,7 @@ class CropPlan:
         around: groups or classes that the part has to hold.
         margin_px: beyond their outlines, in the image's pixels.
         scale: how much it is enlarged.
-        enlarger: a model file that enlarges; "" is Lanczos' kernel.
+        enlarger: a model that enlarges, see `zoo.datasets.upscale`; "" is Lanczos' kernel.
         first_stage: prediction store that says where the classes lie; None asks the annotations.
             Where a split divides the data, images to learn from that the store does not have are
             cut by their annotations; those that are held out never are.
@@ -134,4 +134,4 @@ def open_enlarger(plan: CropPlan) -> Enlarge | None:
         return None
     from zoo.datasets.upscale import load_enlarger
 
-    return load_enlarger(Path(plan.enlarger))
+    return load_enlarger(plan.enlarger)

@@ -14,6 +14,8 @@ from converters.splits.table import describe as describe_split
 from converters.types import Sample
 from zoo.source import DataSource
 
+# A message names the columns of so many tables at most.
+_MOST_TABLES = 5
 _SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
 
 
@@ -38,14 +40,15 @@ def split(
             fold and among the test images; another file at `out`, or other folds without `replace`.
     """
     check_file(out, "a split", json_with("folds", "groups"))
-    labels = data.labels(labels_name)
-    samples = data.read(labels)
+    asks_objects = strategy != "group" or describe
+    labels = data.labels(labels_name) if asks_objects or labels_name else None
+    samples = data.read(labels) if asks_objects and labels else data.list_images(labels=labels)
     if by:
-        samples = group_by(samples, by)
+        samples = group_by(samples, by, _tables(data.path))
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
-    check_leakage(made, with_groups(data.read(labels, "all"), made.groups))
+    check_leakage(made, with_groups(data.list_images("all", labels), made.groups))
     if out.exists() and out.stat().st_size and not replace and not _is_same(out, made):
         raise ValueError(
             f"{out}: expected the same folds, found others: runs that were made with these would "
@@ -57,7 +60,15 @@ def split(
     of = f" of {groups} groups" if any(sample.group for sample in samples) else ""
     lines = [f"{out}: {len(samples)} images{of}; folds {sizes}"]
     lines += describe_unknown(samples, made)
-    return "\n".join([*lines, str(describe_split(made, samples, labels))] if describe else lines)
+    if describe and labels:
+        lines.append(str(describe_split(made, samples, labels)))
+    return "\n".join(lines)
+
+
+def _tables(folder: Path) -> list[Path]:
+    """Return the tables in a data set's folder and in this one."""
+    found = [*folder.glob("*.[ct]sv"), *Path().glob("*.[ct]sv")]
+    return sorted(set(found))[:_MOST_TABLES]
 
 
 def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:

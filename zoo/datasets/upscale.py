@@ -1,10 +1,11 @@
-"""Super-resolution by a model file, in the place of Lanczos' kernel.
+"""Super-resolution by a model, in the place of Lanczos' kernel.
 
 A model takes float32 (1, C, h, w) in 0..1 and gives (1, C, s * h, s * w) in the same range, for any
-h and w; C is 1 (grey) or 3 (RGB), s a whole number. It is either
+h and w; C is 1 (grey) or 3 (RGB), s a whole number. It is one of
 
-- ONNX (`.onnx`), run by OpenCV on the CPU: a graph of known operations and no program; or
-- TorchScript (`.pt`, `.ts`), run by torch on the CPU.
+- ONNX (`.onnx`), run by OpenCV on the CPU: a graph of known operations and no program;
+- TorchScript (`.pt`, `.ts`), run by torch on the CPU; or
+- `swin2sr:` with a folder or a name on the Hugging Face hub, see `zoo.datasets.swin2sr`.
 
 To make one of a network `net` whose `forward` keeps to that contract:
 
@@ -34,6 +35,7 @@ import numpy.typing as npt
 
 from converters.errors import import_optional
 from converters.files.images import Pixels, lanczos
+from zoo.datasets.swin2sr import PREFIX, open_swin2sr
 from zoo.datasets.torchscript import load_torchscript
 
 Values = npt.NDArray[np.float32]
@@ -44,15 +46,15 @@ _PROBE_PX = 64
 
 @dataclass(frozen=True)
 class ModelEnlarger:
-    """An `Enlarge` (see `converters.files.images`) that asks a model; each process reads the file.
+    """An `Enlarge` (see `converters.files.images`) that asks a model; each process opens it.
 
     Attributes:
-        path: the model's file.
+        source: the model's file, or `swin2sr:` and where its weights are.
         channels: 1 or 3.
         factor: s, by which it enlarges.
     """
 
-    path: Path
+    source: Path | str
     channels: int
     factor: int
 
@@ -89,46 +91,41 @@ class ModelEnlarger:
 
     def _run(self, values: Values) -> Values:
         try:
-            large = _open_network(self.path)(values)
+            large = _open_network(self.source)(values)
         except (RuntimeError, cv2.error) as error:
             raise ValueError(
-                f"{self.path}: expected a model for images of any size, failed on "
+                f"{self.source}: expected a model for images of any size, failed on "
                 f"{values.shape}: {_last_line(error)}"
             ) from None
         height, width = values.shape[2:]
         expected = (1, self.channels, self.factor * height, self.factor * width)
         if large.shape != expected:
             raise ValueError(
-                f"{self.path}: expected {expected} of {values.shape}, found {large.shape}; "
+                f"{self.source}: expected {expected} of {values.shape}, found {large.shape}; "
                 "was it exported for one size?"
             )
         if not np.isfinite(large).all():
-            raise ValueError(f"{self.path}: expected finite values, found NaN or infinity")
+            raise ValueError(f"{self.source}: expected finite values, found NaN or infinity")
         return large
 
 
-def load_enlarger(path: Path) -> ModelEnlarger:
+def load_enlarger(source: Path | str) -> ModelEnlarger:
     """Open a super-resolution model, and find out its channels and factor by a small image.
 
     Args:
-        path: `.onnx`, or TorchScript as `.pt` or `.ts`.
+        source: `.onnx`, or TorchScript as `.pt` or `.ts`; or `swin2sr:` and a folder or a name on
+            the hub.
 
     Returns:
-        An `Enlarge` that can be pickled: it travels to other processes as the path.
+        An `Enlarge` that can be pickled: it travels to other processes as the path or name.
 
     Raises:
         ValueError: no such file, another kind of file, or a model that does not keep to the
             contract.
-        MissingDependency: TorchScript without torch.
+        MissingDependency: TorchScript or Swin2SR without torch.
     """
-    path = path.absolute()
-    if path.suffix not in SUFFIXES:
-        raise ValueError(
-            f"{path}: expected an enlarger as {', '.join(SUFFIXES)}, found '{path.suffix}'"
-        )
-    if not path.is_file():
-        raise ValueError(f"{path}: expected an enlarger's file, found nothing there")
-    network = _open_network(path)
+    source = _locate(source)
+    network = _open_network(source)
     tried = []
     # Three first: OpenCV reads beyond a grey image when its network wants colours.
     for channels in (3, 1):
@@ -140,17 +137,42 @@ def load_enlarger(path: Path) -> ModelEnlarger:
             continue
         factor = shape[-1] // _PROBE_PX
         if factor and shape == (1, channels, factor * _PROBE_PX, factor * _PROBE_PX):
-            return ModelEnlarger(path, channels, factor)
+            return ModelEnlarger(source, channels, factor)
         tried.append(f"{probe.shape} gives {tuple(shape)}")
     raise ValueError(
-        f"{path}: expected a model from (1, 1 or 3, h, w) to (1, the same, s * h, s * w), "
+        f"{source}: expected a model from (1, 1 or 3, h, w) to (1, the same, s * h, s * w), "
         f"found: {'; '.join(tried)}"
     )
 
 
+def _locate(source: Path | str) -> Path | str:
+    """Return a file's whole path, or `swin2sr:` with a folder's, for other processes to find it."""
+    if str(source).startswith(PREFIX):
+        name = str(source).removeprefix(PREFIX)
+        return PREFIX + (str(Path(name).absolute()) if Path(name).is_dir() else name)
+    path = Path(source).absolute()
+    if path.suffix not in SUFFIXES:
+        raise ValueError(
+            f"{path}: expected an enlarger as {', '.join(SUFFIXES)} or {PREFIX}NAME, found "
+            f"'{path.suffix}'"
+        )
+    if not path.is_file():
+        raise ValueError(f"{path}: expected an enlarger's file, found nothing there")
+    return path
+
+
 @lru_cache(maxsize=2)
-def _open_network(path: Path) -> Network:
-    return _open_onnx(path) if path.suffix == ".onnx" else _open_torchscript(path)
+def _open_network(source: Path | str) -> Network:
+    if isinstance(source, str):
+        _take_one_thread()
+        return open_swin2sr(source)
+    return _open_onnx(source) if source.suffix == ".onnx" else _open_torchscript(source)
+
+
+def _take_one_thread() -> None:
+    if multiprocessing.parent_process() is not None:
+        # The processes are the parallelism.
+        import_optional("torch", "train").set_num_threads(1)
 
 
 def _open_onnx(path: Path) -> Network:
@@ -169,8 +191,7 @@ def _open_onnx(path: Path) -> Network:
 
 def _open_torchscript(path: Path) -> Network:
     torch = import_optional("torch", "train")
-    if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)  # the processes are the parallelism
+    _take_one_thread()
     network = load_torchscript(path, torch)
 
     def run(values: Values) -> Values:

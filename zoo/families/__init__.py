@@ -22,6 +22,9 @@ FAMILIES = {
     "yolo": "zoo.families.yolo.family",
     "maskrcnn": "zoo.families.maskrcnn.family",
     "mask2former": "zoo.families.mask2former.family",
+    "oneformer": "zoo.families.oneformer.family",
+    "eomt": "zoo.families.eomt.family",
+    "rfdetr": "zoo.families.rfdetr.family",
 }
 """Name -> module with a `FAMILY`, see `zoo.contract.Family`; a line is all that a new one needs."""
 

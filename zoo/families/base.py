@@ -21,7 +21,7 @@ from zoo.families.training_step import TrainingStep
 from zoo.inference.predict import Setting, read_frames
 from zoo.machine.devices import place
 from zoo.run_files import checkpoints
-from zoo.run_files.licences import WeightSource, write_licences
+from zoo.run_files.licences import WeightSource, said_licence, write_licences
 from zoo.training.config import TrainerConfig
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ class NetworkFamily(ABC):
 
     @abstractmethod
     def build(self, config: Any, classes: int) -> nn.Module:
-        """Return a network to train, of images, float (N, 1, h, w).
+        """Return a network to train, of images, float (N, c, h, w).
+
+        Their channels c are the config's `in_channels`.
 
         Raises:
             ValueError: dimensions that do not go together, or weights that cannot be had.
@@ -85,7 +87,8 @@ class NetworkFamily(ABC):
 
     def open_items(self, config: Any, job: TrainJob) -> tuple[Items, Items]:
         """Return what to learn from and what to score on."""
-        return SampleItems(job.train, job.labels), SampleItems(job.val, job.labels)
+        train, val = (SampleItems(s, job.labels, config.in_channels) for s in (job.train, job.val))
+        return train, val
 
     def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
         """Return what is done to the images that are learned from."""
@@ -114,7 +117,7 @@ class NetworkFamily(ABC):
         if config.gradient_checkpointing:
             checkpoint_blocks(self.blocks(network))
         self.describe(job.out, network)
-        write_licences(job.out, self.sources(config))
+        write_licences(job.out, said_licence(self.sources(config), config.weights_licence))
         self.fit(network, config, job, augment, setting)
 
     def predict(
@@ -130,5 +133,5 @@ class NetworkFamily(ABC):
         network = self.rebuild(run, config, len(labels))
         checkpoints.load_weights(network, checkpoints.find_weights(run))
         place(network, plan.setting.device).eval()
-        frames = read_frames(samples, plan.size_hw)
+        frames = read_frames(samples, plan.size_hw, config.in_channels)
         yield from self.predict_frames(network, frames, labels, plan.setting)

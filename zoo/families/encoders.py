@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,15 +10,19 @@ from typing import Any, Protocol
 
 import segmentation_models_pytorch as smp
 import timm
+import torch
 from torch import nn
 
 from converters.errors import one_line
+from zoo.families.downloads import from_smp
 from zoo.families.semantic import quiet_hub, reads_colours
 from zoo.families.vit_pyramid import VitPyramid, is_plain_vit
 from zoo.run_files import checkpoints
 from zoo.run_files.licences import WeightSource, of_file, of_smp
 
 TIMM = "tu-"
+# What an encoder's weights have beyond it, as they come from classification.
+_CLASSIFIERS = ("fc.", "classifier.", "last_linear.", "_fc.")
 # They divide each of their resolutions into windows of a fixed side, without padding.
 _WINDOWED = ("maxvit", "maxxvit", "coatnet")
 
@@ -90,7 +95,7 @@ def sources_of(encoder: str, weights: str | None) -> list[WeightSource]:
     """Return whose pretrained weights an encoder starts from."""
     if weights is None:
         return []
-    return [of_file(weights) if weights.endswith(".safetensors") else of_smp(encoder, weights)]
+    return [of_file(weights) if checkpoints.is_weight_file(weights) else of_smp(encoder, weights)]
 
 
 def build_encoder(
@@ -104,7 +109,7 @@ def build_encoder(
 
     Args:
         encoder: such as `resnet34`; `tu-...` for those of timm.
-        weights: None for random ones, a name that smp knows, or a safetensors file.
+        weights: None for random ones, a name that smp knows, or a file of weights.
         channels: of the images.
         options: what else timm's encoder takes.
 
@@ -112,10 +117,10 @@ def build_encoder(
         ValueError: an unknown encoder, other options, or weights that cannot be had.
     """
 
-    def make(given: str | bool | None, colours: int, **further: Any) -> nn.Module:
+    def make(given: str | bool | None, colours: int, /, **further: Any) -> nn.Module:
         name = encoder.removeprefix(TIMM)
         if name != encoder and is_plain_vit(name):
-            return VitPyramid(name, bool(given), colours, **options, **further)
+            return VitPyramid(name, bool(given), colours, {**options, **further})
         return smp.encoders.get_encoder(
             encoder, in_channels=colours, weights=given, **options, **further
         )
@@ -134,7 +139,7 @@ def make_with_weights(
     Args:
         make: makes it.
         encoder: its name.
-        weights: None for random ones, a name that smp knows, or a safetensors file: ours, of
+        weights: None for random ones, a name that smp knows, or a file of weights: ours, of
             smp-hub, or for `tu-...` of timm.
         what: is made, for messages.
         channels: of the images.
@@ -143,7 +148,7 @@ def make_with_weights(
         ValueError: it cannot be made, or the weights cannot be had.
     """
     with _explained(encoder, weights, what):
-        if weights is None or not weights.endswith(".safetensors"):
+        if weights is None or not checkpoints.is_weight_file(weights):
             # timm's encoders carry the name of their weights in their own name.
             return make(
                 True if weights is not None and encoder.startswith(TIMM) else weights, channels
@@ -152,31 +157,66 @@ def make_with_weights(
     found = checkpoints.read_weights(path)
     is_coloured = reads_colours(path)
     if is_coloured and encoder.startswith(TIMM) and not any(k.startswith("model.") for k in found):
-        overlay: dict[str, Any] = {"file": str(path), "hf_hub_id": None}
+        own = _in_timms_names(found, encoder, path)
+        overlay: dict[str, Any] = {"state_dict": own, "hf_hub_id": None}
         with _explained(encoder, weights, what):
             return make(True, channels, pretrained_cfg_overlay=overlay)
     with _explained(encoder, None, what):
         made = make(None, 3 if is_coloured else channels)
     inner = getattr(made, "encoder", made)
-    checkpoints.load_weights(inner, path)
+    own = {k: v for k, v in found.items() if not k.startswith(_CLASSIFIERS)}
+    checkpoints.check_alike(own, inner.state_dict(), path)
+    inner.load_state_dict(own)
     if is_coloured:
         inner.set_in_channels(channels, pretrained=True)
     return made
 
 
+def _in_timms_names(
+    found: dict[str, torch.Tensor], encoder: str, path: Path
+) -> dict[str, torch.Tensor]:
+    """Return a file's weights by the names of timm's model: timm leaves out what it does not know.
+
+    Files of other libraries may hold the same layers in the same order by other names.
+
+    Raises:
+        ValueError: they are those of another network.
+    """
+    with torch.device("meta"):
+        wanted = timm.create_model(encoder.removeprefix(TIMM)).state_dict()
+    if 2 * len(wanted.keys() & found.keys()) >= len(wanted):
+        return found
+    shapes = [tuple(tensor.shape) for tensor in wanted.values()]
+    if not wanted.keys() & found.keys() and shapes == [tuple(t.shape) for t in found.values()]:
+        return dict(zip(wanted, found.values(), strict=True))
+    differ = sorted(wanted.keys() - found.keys())
+    raise ValueError(
+        f"{path}: expected the weights of timm's {encoder.removeprefix(TIMM)}, found others: "
+        f"{len(differ)} of {len(wanted)} are missing, such as '{differ[0]}'"
+    )
+
+
 @contextmanager
 def _explained(encoder: str, weights: str | None, what: str) -> Iterator[None]:
+    # That a classifier's last layer is left over needs no word; what is missing is an error.
+    told = logging.getLogger("timm.models._builder")
+    level = told.level
+    told.setLevel(logging.ERROR)
     try:
         with quiet_hub():
             yield
     except Exception as error:
         reason = one_line(error)
         if weights is not None and not isinstance(error, KeyError | TypeError):
+            by_hand = from_smp(encoder, weights, "encoder_weights")
             raise ValueError(
                 f"encoder_weights '{weights}': could not get the weights of '{encoder}'; "
-                "run once with a network connection, give a safetensors file of the encoder, or "
+                "run once with a network connection, "
+                f"{by_hand or 'give a safetensors file of the encoder'}, or "
                 f"set encoder_weights=null: {type(error).__name__}: {reason:.160}"
             ) from None
         raise ValueError(
             f"{what} and these options cannot be built: {type(error).__name__}: {reason:.300}"
         ) from None
+    finally:
+        told.setLevel(level)

@@ -6,12 +6,14 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import transformers
 from huggingface_hub.errors import StrictDataclassError
 
 from converters.errors import one_line
+from zoo.families.downloads import from_hub
 from zoo.families.semantic import quiet_hub
 
 Info = dict[str, Any]
@@ -24,7 +26,7 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
 
     Args:
         cls: transformers' class of the network.
-        name: folder, or name on the hub.
+        name: folder, or name on the hub, where `NAME@REVISION` takes a revision.
         remedy: what to set instead, for the message.
         further: arguments of `from_pretrained`.
 
@@ -32,10 +34,13 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
         ValueError: the weights cannot be had, are not safetensors, or are of a network with other
             dimensions.
     """
+    repository, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
+    if revision:
+        further["revision"] = revision
     try:
         with quiet(), quiet_hub():
             network, info = cls.from_pretrained(
-                name,
+                repository,
                 ignore_mismatched_sizes=True,
                 use_safetensors=True,
                 output_loading_info=True,
@@ -49,8 +54,8 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"pretrained '{name}': could not get this {_kind(cls)} (config.json, "
-            "model.safetensors); run once with a network connection, give a folder that has it, "
-            f"or set {remedy}: "
+            "model.safetensors); run once with a network connection, "
+            f"{from_hub(name, 'pretrained') or 'give a folder that has it'}, or set {remedy}: "
             f"{type(error).__name__}: {one_line(error):.160}"
         ) from None
     return network, info

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -17,7 +16,7 @@ from fusion.types import Evidence, Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob
 from zoo.data.batches import normalize
 from zoo.data.objects import ObjectBits, ObjectItems
-from zoo.data.reading import NetworkInput
+from zoo.data.reading import NetworkInput, channels_first
 from zoo.families.base import NetworkFamily
 from zoo.families.training_step import TrainingStep
 from zoo.inference.predict import Setting
@@ -50,7 +49,7 @@ class InstanceNetwork(nn.Module, ABC):
         """Return what training lowers.
 
         Args:
-            images: float (N, 1, h, w), normalised.
+            images: float (N, c, h, w), normalised.
             masks: bool (N, P, h, w); an object without pixels is not in the image.
             classes: the objects' classes, int64 (P,).
         """
@@ -60,7 +59,7 @@ class InstanceNetwork(nn.Module, ABC):
         """Compute what `loss` does, whatever the tensors hold, for the estimate of memory.
 
         Args:
-            images: float (N, 1, h, w).
+            images: float (N, c, h, w).
             masks: bool (N, C, h, w), every one of which counts as an object.
         """
 
@@ -69,7 +68,7 @@ class InstanceNetwork(nn.Module, ABC):
         """Return each image's instances.
 
         Args:
-            images: float (N, 1, h, w), normalised; the network is in evaluation mode.
+            images: float (N, c, h, w), normalised; the network is in evaluation mode.
         """
 
 
@@ -79,7 +78,7 @@ def predict_instances(
     """Yield one prediction a frame, in order; the network must be in evaluation mode."""
     frames = iter(frames)
     while part := list(islice(frames, setting.batch)):
-        images = torch.from_numpy(np.stack([frame.image for frame in part]))[:, None]
+        images = torch.stack([channels_first(frame.image) for frame in part])
         # Not inference mode: torchvision keeps anchors from one call to the next, for training too.
         with torch.no_grad(), autocast(setting.device, setting.precision):
             found = network.find(normalize(images.to(setting.device)))
@@ -90,7 +89,7 @@ def predict_instances(
 def to_prediction(frame: NetworkInput, found: InstancesByClass, labels: LabelSpace) -> Prediction:
     """Return an image's prediction, in its own pixels."""
     masks = {labels.names[number]: evidence for number, evidence in sorted(found.items())}
-    height, width = frame.image.shape
+    height, width = frame.image.shape[:2]
     seen = Prediction(frame.key, (height, width), "instance", masks)
     return seen.placed(Frame((0, 0, frame.size_hw[1], frame.size_hw[0]), frame.size_hw))
 
@@ -110,7 +109,7 @@ class InstanceFamily(NetworkFamily):
         device = next(network.parameters()).device
         size = (config.batch, len(labels), *config.input_size)
         masks = torch.empty(size, dtype=torch.bool, device=device)
-        shape = (config.batch, 1, *config.input_size)
+        shape = (config.batch, config.in_channels, *config.input_size)
         return TrainingStep(network, shape, lambda images: network.dummy_loss(images, masks))
 
     def fit(
@@ -130,7 +129,7 @@ class InstanceFamily(NetworkFamily):
         if not job.labels.once:
             bits = ObjectBits.of(job.train, job.labels)
             _check_augment(augment, bits, job.labels)
-            train = ObjectItems(job.train, job.labels, bits)
+            train = ObjectItems(job.train, job.labels, bits, config.in_channels)
         fit_network(
             network,
             config,

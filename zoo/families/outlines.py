@@ -28,6 +28,9 @@ OUTLINES = {
     "yolo": "zoo.families.yolo.training_step:OUTLINE",
     "maskrcnn": "zoo.families.maskrcnn.family:FAMILY",
     "mask2former": "zoo.families.mask2former.family:FAMILY",
+    "oneformer": "zoo.families.oneformer.family:FAMILY",
+    "eomt": "zoo.families.eomt.family:FAMILY",
+    "rfdetr": "zoo.families.rfdetr.family:FAMILY",
 }
 """Name of a family -> module and attribute of its `NetworkOutline`."""
 

@@ -44,7 +44,7 @@ class SemanticFamily(NetworkFamily):
         device = next(network.parameters()).device
         objective = config.objective(labels).to(device)
         target = torch.empty(config.batch, len(labels), *config.input_size, device=device)
-        shape = (config.batch, 1, *config.input_size)
+        shape = (config.batch, config.in_channels, *config.input_size)
         return TrainingStep(
             network, shape, lambda images: objective(network(images), target), objective
         )

@@ -8,6 +8,7 @@ import torch
 
 from zoo.config import check_config
 from zoo.contract import PredictOptions
+from zoo.inference.activation import activation_of
 from zoo.inference.predict import Setting
 from zoo.inference.sliding_window import Size
 from zoo.machine.devices import Precision, choose_device, choose_precision
@@ -43,6 +44,7 @@ def plan_scoring(config: TrainerConfig) -> Setting:
         window=window,
         overlap=overlap,
         stride=STRIDE,
+        activation=activation_of(config.labels),
     )
 
 
@@ -76,6 +78,7 @@ def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Predictio
         overlap if options.overlap is None else options.overlap,
         options.average,
         STRIDE,
+        activation_of(config.labels),
     )
     _check_inputs(config, setting, size)
     return PredictionSettings(setting, size)

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
+import segmentation_models_pytorch as smp
 import timm
 import torch
 from torch import nn
 
-_PLAIN = ("vit_", "deit", "beit", "eva02_")
+from zoo.families.semantic import quiet_hub
+
 _PATCH = 16
 
 
+@cache
 def is_plain_vit(name: str) -> bool:
-    """Tell whether timm's model of this name is a plain Vision Transformer.
+    """Tell whether timm's model of this name is a Vision Transformer with one resolution.
 
     >>> is_plain_vit("vit_base_patch16_224.mae"), is_plain_vit("swin_tiny_patch4_window7_224")
     (True, False)
     """
-    return name.startswith(_PLAIN)
+    if not timm.is_model(name):
+        return False
+    try:
+        with quiet_hub(), torch.device("meta"):
+            model = timm.create_model(name, features_only=True)
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    return len(set(model.feature_info.reduction())) == 1
 
 
 class VitPyramid(nn.Module):
@@ -31,15 +42,14 @@ class VitPyramid(nn.Module):
     relative ones that MAE adds for this task are left out.
     """
 
-    output_stride = 32
-
     def __init__(
         self,
         name: str,
         pretrained: bool,
         channels: int,
-        out_indices: Sequence[int] | None = None,
-        **options: Any,
+        options: Mapping[str, Any],
+        depth: int = 5,
+        output_stride: int = 32,
     ) -> None:
         """Build it.
 
@@ -47,35 +57,42 @@ class VitPyramid(nn.Module):
             name: of timm's, with patches of 16 x 16.
             pretrained: whether it has timm's weights.
             channels: of the images.
-            out_indices: four blocks, whose features are read; by default at a third, a half, two
-                thirds and the end, as BEiT's: 3, 5, 7 and 11 of 12, and 7, 11, 15 and 23 of 24.
-            options: what else timm's model takes, such as `img_size`, `dynamic_img_size`.
+            options: what else timm's model takes, such as `img_size`, `dynamic_img_size`; and
+                `out_indices`: the blocks whose features are read, one a level. By default they lie
+                at a third, a half, two thirds and the end, as BEiT's: 3, 5, 7 and 11 of 12, and 7,
+                11, 15 and 23 of 24.
+            depth: how many halvings are wanted, 2 to 5; of fewer levels the last blocks are read.
+            output_stride: 32: there is no dilation.
 
         Raises:
-            ValueError: patches of another size, or not four blocks.
+            ValueError: patches of another size, blocks that are not one a level, or another stride.
         """
         super().__init__()
         self.name = name
-        if out_indices is None:
-            with torch.device("meta"):
-                depth = len(timm.create_model(name, **options).blocks)
-            out_indices = [depth // 3 - 1, depth // 2 - 1, 2 * depth // 3 - 1, depth - 1]
+        given, levels = dict(options), depth - 1
+        chosen = given.pop("out_indices", None) or _spread(name, given)[-levels:]
         self.model = timm.create_model(
             name,
             pretrained=pretrained,
             in_chans=channels,
             features_only=True,
-            out_indices=tuple(out_indices),
-            **options,
+            out_indices=tuple(chosen),
+            **given,
         )
         info = self.model.feature_info
-        if info.reduction() != [_PATCH] * 4 or len(set(out_indices)) != 4:
+        if info.reduction() != [_PATCH] * levels or len(set(chosen)) != levels:
             raise ValueError(
-                f"{name}: expected patches of 16 x 16 and four blocks, found features of blocks "
-                f"{list(out_indices)} at strides {info.reduction()}"
+                f"{name}: expected patches of 16 x 16 and {levels} blocks, found features of "
+                f"blocks {list(chosen)} at strides {info.reduction()}"
+            )
+        if output_stride != 32:
+            raise ValueError(
+                f"{name}: expected an architecture without dilation, found one with features at a "
+                f"stride of {output_stride}"
             )
         width = info.channels()[0]
-        self.out_channels = [channels, 0, width, width, width, width]
+        self.out_channels = [channels, 0, width, width, width, width][: depth + 1]
+        self.output_stride = 2**depth
         self.scales = nn.ModuleList(
             (
                 nn.Sequential(
@@ -87,7 +104,7 @@ class VitPyramid(nn.Module):
                 nn.ConvTranspose2d(width, width, 2, stride=2),
                 nn.Identity(),
                 nn.MaxPool2d(2),
-            )
+            )[:levels]
         )
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
@@ -96,3 +113,31 @@ class VitPyramid(nn.Module):
         empty = images.new_empty(len(images), 0, *half)
         pairs = zip(self.scales, self.model(images), strict=True)
         return [images, empty, *(scale(features) for scale, features in pairs)]
+
+    def set_in_channels(self, in_channels: int, pretrained: bool = True) -> None:
+        """Do nothing: timm has made the first convolution for the images' channels."""
+
+
+def _spread(name: str, options: Mapping[str, Any]) -> list[int]:
+    """A third, a half, two thirds and the end of a transformer's blocks."""
+    plain = {k: v for k, v in options.items() if k != "pretrained_cfg_overlay"}
+    with torch.device("meta"):
+        blocks = len(timm.create_model(name, **plain).blocks)
+    return [blocks // 3 - 1, blocks // 2 - 1, 2 * blocks // 3 - 1, blocks - 1]
+
+
+def register(encoder: str, pretrained: bool, channels: int, **options: Any) -> str:
+    """Make a pyramid known to segmentation-models-pytorch; return the name under which it is.
+
+    Args:
+        encoder: `tu-` and timm's name.
+        pretrained: whether it has timm's weights.
+        channels: of images.
+        options: what else timm's model takes.
+    """
+    name = encoder.removeprefix("tu-")
+    known = f"pyramid-{name}"
+    params = {"name": name, "pretrained": pretrained, "channels": channels, "options": options}
+    found = {"encoder": VitPyramid, "params": params, "pretrained_settings": {}}
+    smp.encoders.encoders[known] = found
+    return known

@@ -16,12 +16,19 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms.v2.functional import adjust_contrast, adjust_gamma
 
-from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.types import Prediction, soft_mask
 from zoo.contract import DivergedError
 from zoo.data.batches import normalize
-from zoo.data.reading import READERS, NetworkInput, read_ahead, resize_image
+from zoo.data.reading import (
+    READERS,
+    NetworkInput,
+    channels_first,
+    read_ahead,
+    read_image,
+    resize_image,
+)
+from zoo.inference.activation import Activation, activate
 from zoo.inference.sliding_window import Size, blend, window_corners
 from zoo.machine.devices import Precision, autocast
 from zoo.tta import PLAIN, Variant, parse_variants
@@ -45,6 +52,7 @@ class Setting:
         overlap: how much of a window's side the next one repeats.
         average: what is averaged over the forms. Windows are blended as logits in any case.
         stride: of which number the sides of a scaled whole image are multiples.
+        activation: what makes probabilities of logits.
 
     Raises:
         ValueError: an unknown test-time augmentation, no images at a time, or a bad overlap.
@@ -58,6 +66,7 @@ class Setting:
     overlap: float = 0.5
     average: Average = "probabilities"
     stride: int = 1
+    activation: Activation = "sigmoid"
 
     def __post_init__(self) -> None:
         parse_variants(self.tta)
@@ -101,7 +110,7 @@ def probabilities(network: nn.Module, images: torch.Tensor, setting: Setting) ->
 
     Args:
         network: in evaluation mode, on the setting's device; gives logits per class.
-        images: uint8 (N, 1, h, w), on the setting's device.
+        images: uint8 (N, 1 or 3, h, w), on the setting's device.
         setting: how to compute.
     """
     return _with_flag(network, images, setting)[0]
@@ -120,13 +129,16 @@ def _with_flag(
     with torch.inference_mode(), _tuned_kernels(setting.device):
         plain = logits_of(PLAIN)
         total = plain.new_zeros((len(images), plain.shape[1], *size), dtype=torch.float32)
-        _add(total, plain, PLAIN, setting.average)
+        _add(total, plain, PLAIN, setting)
         del plain
         for variant in setting.variants:
-            _add(total, logits_of(variant), variant, setting.average)
+            _add(total, logits_of(variant), variant, setting)
         count = 1 + len(setting.variants)
         if setting.average == "logits":
-            total.div_(count).sigmoid_().mul_(255)
+            total.div_(count)
+            is_sigmoid = setting.activation == "sigmoid"
+            total = total.sigmoid_() if is_sigmoid else activate(total, setting.activation)
+            total.mul_(255)
         else:
             total.mul_(255 / count)
         # NaN stays NaN in a sum, and would become any byte.
@@ -163,16 +175,21 @@ def _logits(network: nn.Module, values: torch.Tensor, setting: Setting) -> torch
     if setting.window is None:
         return compute(values)
     # Augmentation, too, leaves black where an image ends.
-    black = float(normalize(torch.zeros(())))
+    black = normalize(values.new_zeros(values.shape[1], 1, 1))
     return blend(compute, values, setting.window, setting.overlap, setting.batch, black)
 
 
-def _add(total: torch.Tensor, logits: torch.Tensor, variant: Variant, average: Average) -> None:
-    """Add what one form gave, (N, C, h', w'), to the sum, (N, C, h, w), a few classes at a time."""
-    for classes in class_chunks(total.shape[1], total.shape[-2:]):
+def _add(total: torch.Tensor, logits: torch.Tensor, variant: Variant, setting: Setting) -> None:
+    """Add what one form gave, (N, C, h', w'), to the sum, (N, C, h, w), a few classes at a time.
+
+    Where a softmax compares them it is all of them.
+    """
+    is_logit = setting.average == "logits"
+    few = class_chunks(total.shape[1], total.shape[-2:])
+    for classes in few if is_logit or setting.activation == "sigmoid" else [slice(None)]:
         part = _mirror(logits[:, classes].float(), variant)
         part = enlarge(part, total.shape[-2:])
-        total[:, classes] += part if average == "logits" else part.sigmoid()
+        total[:, classes] += part if is_logit else activate(part, setting.activation)
 
 
 @contextmanager
@@ -210,18 +227,22 @@ def to_prediction(
 
 
 def read_frames(
-    samples: Iterable[Sample], size_hw: Size | None, readers: int = READERS
+    samples: Iterable[Sample],
+    size_hw: Size | None,
+    channels: int = 1,
+    readers: int = READERS,
 ) -> Iterator[NetworkInput]:
     """Yield samples' images, in order, read by threads a few ahead of their use.
 
     Args:
         samples: whose images.
         size_hw: what they are stretched to; None leaves each at its own size.
+        channels: 1 shows them in grey, 3 in colour.
         readers: how many threads.
     """
 
     def read(sample: Sample) -> NetworkInput:
-        image = resize_image(read_pixels(sample), size_hw or sample.size_hw)
+        image = resize_image(read_image(sample, channels), size_hw or sample.size_hw)
         return NetworkInput(sample.key, sample.size_hw, image)
 
     return read_ahead(read, samples, readers)
@@ -243,7 +264,7 @@ def predict_planes(
     for size, run in groupby(frames, lambda frame: frame.image.shape):
         count = _images_at_a_time((size[0], size[1]), setting)
         while part := list(islice(run, count)):
-            images = torch.from_numpy(np.stack([frame.image for frame in part]))[:, None]
+            images = torch.stack([channels_first(frame.image) for frame in part])
             if setting.device.type == "cuda":
                 images = images.pin_memory()
             images = images.to(setting.device, non_blocking=True)

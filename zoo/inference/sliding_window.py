@@ -53,7 +53,7 @@ def blend(
     window_hw: Size,
     overlap: float,
     batch: int,
-    fill: float,
+    fill: torch.Tensor,
 ) -> torch.Tensor:
     """Return what a network says about images that it sees window by window, (N, C, h, w).
 
@@ -70,12 +70,15 @@ def blend(
         window_hw: a window's height and width; smaller images are padded on all sides.
         overlap: how much of a window's side the next one repeats, 0 up to below 1.
         batch: windows at a time, of any of the images.
-        fill: value of the padding.
+        fill: values of the padding, float (c, 1, 1).
     """
     (height, width), (rows, columns) = images.shape[-2:], window_hw
     bottom, right = max(rows - height, 0), max(columns - width, 0)
     top, left = bottom // 2, right // 2
-    padded = F.pad(images, (left, right - left, top, bottom - top), value=fill)
+    padded = images
+    if bottom or right:
+        # Zeros around the difference: a value for each channel.
+        padded = F.pad(images - fill, (left, right - left, top, bottom - top)) + fill
     corners = window_corners((padded.shape[-2], padded.shape[-1]), window_hw, overlap)
     weights = importance(window_hw, images.device)
     norm = torch.zeros(padded.shape[-2:], device=images.device)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import converters
-from converters.types import LabelSpace
 from fusion.checks.orientation import Annotations, Layouts
 from fusion.checks.submission import Review, review
-from fusion.sources.submission import Image
-from zoo.results.scoring import by_file_name
+from fusion.sources.submission import Image, read
+from zoo.results.scoring import by_file_name, fold_hint
 from zoo.source import DataSource
 
 
@@ -21,16 +20,22 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
         ValueError: the file or the data set cannot be read, or two of its images have one name.
     """
     labels = data.labels(labels_name)
-    images, predicted = _images(data, subset, labels)
-    # Annotations that cannot be read are left out here: `zoo audit` names them.
-    known, _ = converters.scan(data.path, format=data.format, subset="all", labels=labels)
-    annotations = replace(predicted, layouts=Layouts.learn(known, labels))
-    # Of many images the outlines take the most memory, and are done with.
-    del known
-    return review(path, images, labels, annotations)
-
-
-def _images(data: DataSource, subset: str, labels: LabelSpace) -> tuple[list[Image], Annotations]:
     samples = data.read(labels, subset)
-    by_file_name(samples)
-    return [Image(s.file_name, s.size_hw) for s in samples], Annotations.of((), samples, labels)
+    names = by_file_name(samples)
+    # Annotations that cannot be read are left out here: `zoo audit` names them.
+    known, _ = data.scan(labels)
+    annotations = replace(Annotations.of((), samples, labels), layouts=Layouts.learn(known, labels))
+    images = [Image(s.file_name, s.size_hw) for s in samples]
+    # Of many images the outlines take the most memory, and are done with.
+    del known, samples
+    found = review(path, images, labels, annotations)
+    return replace(found, problems=(*_fold_problems(path, names, data), *found.problems))
+
+
+def _fold_problems(path: Path, names: Mapping[str, str], data: DataSource) -> list[str]:
+    """Say that a submission has the images of one fold, where all folds' are expected."""
+    if data.held_out is None or data.held_out[1] is not None:
+        return []
+    there = {row.image_name for row in read(path)} & names.keys()
+    hint = fold_hint(data, [names[name] for name in there])
+    return [hint.removeprefix("; ")] if hint else []

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 
 from converters.files.atomic import claim
 from converters.files.provenance import environment
+from converters.masks import EMPTY, encode_rle
 from converters.types import LabelSpace
+from fusion.binary import binary_masks
 from fusion.rules.flagged import flags_of
 from fusion.rules.refine import drop_uncertain
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.submission import RleRow, encode
+from fusion.sources.submission import RleRow
 from fusion.types import Prediction, Rule
 from zoo.machine.cluster import check_place, map_anywhere
 from zoo.progress import Report
@@ -29,6 +31,8 @@ IMAGES = 8
 MANIFEST = "manifest.json"
 FlagRow = tuple[str, str, str, str]
 """Image's name, class, kind and text of what looks wrong."""
+EmptyImage = tuple[str, tuple[int, ...]]
+"""Name of an image that came out without any object, and places of sources that saw none either."""
 Result = TypeVar("Result")
 
 
@@ -98,6 +102,39 @@ def fuse(rule: Rule, labels: LabelSpace, chunk: Chunk) -> list[Prediction]:
     return [rule(predictions, labels) for predictions in zip(*chunk.parts, strict=True)]
 
 
+def fuse_and_look(
+    rule: Rule, labels: LabelSpace, chunk: Chunk
+) -> tuple[list[Prediction], tuple[EmptyImage, ...]]:
+    """Fuse a chunk's images, and say which came out without any object."""
+    fused = fuse(rule, labels, chunk)
+    return fused, find_empty(chunk, [not _has_object(p, labels) for p in fused], labels)
+
+
+def find_empty(
+    chunk: Chunk, is_empty: Sequence[bool], labels: LabelSpace
+) -> tuple[EmptyImage, ...]:
+    """Return the images of a chunk that came out without any object.
+
+    Args:
+        chunk: the images; of those without any the sources are read again.
+        is_empty: one an image.
+        labels: the classes.
+    """
+    if not any(is_empty):
+        return ()
+    return tuple(
+        (name, tuple(n for n, source in enumerate(sources) if not _has_object(source, labels)))
+        for name, empty, sources in zip(
+            chunk.names, is_empty, zip(*chunk.parts, strict=True), strict=True
+        )
+        if empty
+    )
+
+
+def _has_object(prediction: Prediction, labels: LabelSpace) -> bool:
+    return any(prediction.binary(n, once=labels.once).pixels.size for n in prediction.masks)
+
+
 @dataclass(frozen=True)
 class CodedChunk:
     """A chunk as a submission holds it.
@@ -106,11 +143,13 @@ class CodedChunk:
         rows: image by image, in the order of the classes.
         left_out: class -> number of objects that were too uncertain.
         flags: image's name, class, kind and text of what looks wrong.
+        empty: images without any object.
     """
 
     rows: tuple[RleRow, ...]
     left_out: Mapping[str, int]
     flags: tuple[FlagRow, ...] = ()
+    empty: tuple[EmptyImage, ...] = ()
 
 
 def fuse_to_rows(
@@ -128,14 +167,19 @@ def fuse_to_rows(
     rows: list[RleRow] = []
     left_out: Counter[str] = Counter()
     flags: list[FlagRow] = []
+    is_empty: list[bool] = []
     for prediction, name in zip(fuse(rule, labels, chunk), chunk.names, strict=True):
         kept, dropped = (
             drop_uncertain(prediction, floor, labels.once) if floor else (prediction, ())
         )
         left_out.update(dropped)
-        rows.extend(encode(kept, name, classes, labels.once))
+        masks = binary_masks(kept, labels)
+        codes = [encode_rle(masks.get(n, EMPTY), kept.size_hw) for n in classes]
+        is_empty.append(not any(codes))
+        rows += [RleRow(name, *pair) for pair in zip(classes, codes, strict=True)]
         flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept, labels)]
-    return CodedChunk(tuple(rows), dict(left_out), tuple(flags))
+    empty = find_empty(chunk, is_empty, labels)
+    return CodedChunk(tuple(rows), dict(left_out), tuple(flags), empty)
 
 
 class ChunkFolder:
@@ -169,7 +213,7 @@ class ChunkFolder:
 
     def save(self, number: int, chunk: CodedChunk) -> None:
         """Keep a chunk."""
-        record = {"rows": chunk.rows, "left_out": chunk.left_out, "flags": chunk.flags}
+        record = {name: getattr(chunk, name) for name in ("rows", "left_out", "flags", "empty")}
         # Nobody else writes in this folder.
         half = self._file(number).with_suffix(".tmp")
         half.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
@@ -180,7 +224,9 @@ class ChunkFolder:
         raw = json.loads(self._file(number).read_text(encoding="utf-8"))
         name, label, kind, text = range(4)
         flags = tuple((f[name], f[label], f[kind], f[text]) for f in raw["flags"])
-        return CodedChunk(tuple(RleRow(*row) for row in raw["rows"]), raw["left_out"], flags)
+        empty = tuple((name, tuple(silent)) for name, silent in raw["empty"])
+        rows = tuple(RleRow(*row) for row in raw["rows"])
+        return CodedChunk(rows, raw["left_out"], flags, empty)
 
     def remove(self) -> None:
         """Throw the chunks away."""
@@ -208,12 +254,14 @@ class FusedRows:
     Attributes:
         left_out: class -> number of objects that were too uncertain, of what was read.
         flags: what looks wrong in what was read.
+        empty: images without any object in what was read.
     """
 
     def __init__(self, folder: ChunkFolder, chunks: int) -> None:
         """Take the rows of a folder's chunks, of which none is missing."""
         self.left_out: Counter[str] = Counter()
         self.flags: list[FlagRow] = []
+        self.empty: list[EmptyImage] = []
         self._folder, self._chunks = folder, chunks
 
     def __iter__(self) -> Iterator[RleRow]:
@@ -221,6 +269,7 @@ class FusedRows:
         for chunk in map(self._folder.load, range(self._chunks)):
             self.left_out.update(chunk.left_out)
             self.flags.extend(chunk.flags)
+            self.empty.extend(chunk.empty)
             yield from chunk.rows
 
 
@@ -278,7 +327,7 @@ def file_names(ensemble: Ensemble) -> list[str]:
 def _record(ensemble: Ensemble, rule: Rule, by_file: bool, floor: float) -> dict[str, Any]:
     images = repr([*ensemble.images.items(), by_file]).encode()
     return {
-        "version": 1,
+        "version": 2,
         # Another version may round otherwise: chunks of two are never mixed.
         "made_by": environment(),
         "rule": repr(rule),

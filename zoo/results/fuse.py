@@ -16,7 +16,7 @@ from fusion.rules.file import check_names, check_options, load_rule, read_labels
 from fusion.sources import submission
 from fusion.sources.store import source_name
 from zoo.progress import Report
-from zoo.results.chunks import Executor, FlagRow, fused_rows
+from zoo.results.chunks import EmptyImage, Executor, FlagRow, fused_rows
 from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path
 from zoo.results.labels import write_labels
 from zoo.results.sources import give_images, open_sources
@@ -35,6 +35,8 @@ class FusionResult:
         loss: what the data set format could not hold, in words.
         flags: kind -> number of objects that look wrong.
         flag_file: where they are listed; None where there are none.
+        empty: images without any object, each with the places of sources that saw none either.
+        sources: names of the sources, in their order.
     """
 
     images: int
@@ -43,11 +45,15 @@ class FusionResult:
     loss: str = ""
     flags: Mapping[str, int] | None = None
     flag_file: Path | None = None
+    empty: Sequence[EmptyImage] = ()
+    sources: Sequence[str] = ()
 
     def describe(self, out: Path) -> str:
         """Return it as lines for a terminal."""
         rows = f"{self.rows} rows for " if self.rows else ""
         lines = [f"{out}: {rows}{self.images} images"]
+        if self.empty:
+            lines.append(self._describe_empty())
         if self.left_out:
             ranked = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
             listed = ", ".join(f"{label} {n}" for label, n in ranked)
@@ -56,6 +62,19 @@ class FusionResult:
             listed = ", ".join(f"{kind} {n}" for kind, n in sorted(self.flags.items()))
             lines.append(f"{self.flag_file}: objects to look at: {listed}")
         return "\n".join([*lines, *([self.loss] if self.loss else [])])
+
+    def _describe_empty(self) -> str:
+        count = len(self.empty)
+        line = f"{count} of {self.images} images came out without any object, such as "
+        line += self.empty[0][0]
+        silent = Counter(place for _, places in self.empty for place in places)
+        told = [
+            f"{name} in {'all of them' if silent[place] == count else silent[place]}"
+            for place, name in enumerate(self.sources)
+            if silent[place]
+        ]
+        none = f"sources that had none there either: {', '.join(told)}" if told else ""
+        return f"{line}; {none or 'each source had some there'}"
 
 
 def fuse(
@@ -104,6 +123,7 @@ def fuse(
     if config:
         check_options(rule, len(ensemble.sources), ensemble.labels, config)
     rule = give_images(rule, samples)
+    names = [source.name for source in ensemble.sources]
     executor = Executor(jobs, on)
     check_fusion(
         ensemble,
@@ -115,8 +135,8 @@ def fuse(
         labels_name=labels_name,
     )
     if to == STORE:
-        write_store(ensemble, rule, out, executor, report)
-        return FusionResult(len(ensemble.images))
+        empty = write_store(ensemble, rule, out, executor, report)
+        return FusionResult(len(ensemble.images), empty=empty, sources=names)
     written, loss = 0, ""
     with fused_rows(
         ensemble, rule, out, by_file=to == CSV, floor=floor, executor=executor, report=report
@@ -140,7 +160,16 @@ def fuse(
             )
     kinds = Counter(kind for _, _, kind, _ in rows.flags)
     flag_file = _write_flags(out, rows.flags)
-    return FusionResult(len(ensemble.images), written, rows.left_out, loss, kinds, flag_file)
+    return FusionResult(
+        len(ensemble.images),
+        written,
+        rows.left_out,
+        loss,
+        kinds,
+        flag_file,
+        rows.empty,
+        names,
+    )
 
 
 def _write_flags(out: Path, flags: Sequence[FlagRow]) -> Path | None:

@@ -100,7 +100,7 @@ class HeldOut:
     def truth(self) -> Iterator[tuple[dict[str, CropMask], str]]:
         """Yield each image's true masks and patient."""
         for sample in self.samples.values():
-            yield truth_masks(sample), sample.patient
+            yield truth_masks(sample, self.labels), sample.patient
 
     def _chunks(self) -> Iterator[_Chunk]:
         keys = list(self.stores[0].manifest.images)
@@ -108,7 +108,7 @@ class HeldOut:
             stop = start + chunks.IMAGES
             parts = tuple(store.part(start, stop) for store in self.stores)
             samples = {k: self.samples[k] for k in keys[start:stop] if k in self.samples}
-            yield _Chunk(parts, samples)
+            yield _Chunk(parts, samples, self.labels)
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,15 @@ class _Chunk:
 
     parts: tuple[Iterable[Prediction], ...]
     samples: Mapping[str, Sample]
+    labels: LabelSpace
 
 
 def _work_on(work: Callable[[Seen], Result], chunk: _Chunk) -> list[Result]:
     results = []
     for predictions in zip(*chunk.parts, strict=True):
         if sample := chunk.samples.get(predictions[0].key):
-            results.append(work((predictions, truth_masks(sample), sample.patient)))
+            truth = truth_masks(sample, chunk.labels)
+            results.append(work((predictions, truth, sample.patient)))
     return results
 
 

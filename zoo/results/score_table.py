@@ -162,7 +162,8 @@ def describe_comparison(
 
 def _by_iou(scores: Scores) -> bool:
     # A class for the background is what mean IoU counts, and Dice of objects does not.
-    return scores.labels.background is not None
+    labels = scores.labels
+    return labels.background is not None or labels.exclusive is not None
 
 
 def _miou(scores: Scores) -> float | None:

@@ -8,10 +8,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from converters.masks import CropMask, rasterize_labels
+from converters.masks import CropMask, class_masks
 from converters.parallel import map_ordered
 from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
+from fusion.binary import binary_masks
 from fusion.metrics.measures import FAST, measure_image
 from fusion.metrics.scores import ImageScore, Scores, score_image
 from fusion.metrics.summary import POSTURES
@@ -22,9 +23,9 @@ from zoo.results.truth import DataSetTruth, ImageBatch, batches, check_frames, o
 from zoo.source import DataSource
 
 
-def truth_masks(sample: Sample) -> dict[str, CropMask]:
-    """Return a sample's true masks, one a label."""
-    return rasterize_labels(sample.instances, sample.size_hw)
+def truth_masks(sample: Sample, labels: LabelSpace) -> dict[str, CropMask]:
+    """Return a sample's true masks, one a label that occurs."""
+    return class_masks(sample.instances, sample.size_hw, labels)
 
 
 def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
@@ -36,15 +37,10 @@ def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
     check_frames(store.manifest.images, samples)
 
 
-def binary_masks(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
-    """Return the masks that a submission of this prediction would hold."""
-    return {name: prediction.binary(name, once=labels.once) for name in labels.names}
-
-
 def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:
     """Score one image's prediction."""
     found = binary_masks(prediction, labels)
-    return score_image(prediction.key, found, truth_masks(sample), labels)
+    return score_image(prediction.key, found, truth_masks(sample, labels), labels)
 
 
 def evaluate(
@@ -63,7 +59,8 @@ def evaluate(
         data: the data set with the truth.
         labels_name: label space of a submission; a store names its own. Of either those classes
             are scored that it speaks of.
-        subset: the images that a submission has to cover; a store lists its own.
+        subset: the images that a submission has to cover; a store lists its own. Of a store too
+            those alone are scored that the data set's folds hold out, where it is `val`.
         report: for a progress bar.
         measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
         jobs: processes.
@@ -72,11 +69,14 @@ def evaluate(
         ValueError: the source is neither, or speaks of other images or classes.
     """
     usual = data.labels(labels_name)
-    known = DataSetTruth.read([source], data, usual, "all" if source.is_dir() else subset)
+    is_listed = source.is_dir() and not (subset == "val" and data.held_out)
+    known = DataSetTruth.read([source], data, usual, "all" if is_listed else subset)
     opened, samples = open_beside([source], known, usual, data.path)
     if not source.is_dir():
-        _check_complete(source, known, samples)
+        _check_complete(source, known, samples, data)
     keys = [key for key in opened.images if key not in known.left_out]
+    if source.is_dir() and not is_listed:
+        keys = [key for key in keys if key in known.samples]
     if unknown := [key for key in keys if key not in samples]:
         raise ValueError(f"{source}: '{unknown[0]}' has no truth in this data set")
     labels, spoken = opened.labels, opened.labels.only(opened.classes)
@@ -86,10 +86,26 @@ def evaluate(
     return Scores(spoken, list(track(found, len(keys), report)))
 
 
-def _check_complete(path: Path, known: DataSetTruth, samples: Mapping[str, Sample]) -> None:
+def _check_complete(
+    path: Path, known: DataSetTruth, samples: Mapping[str, Sample], data: DataSource
+) -> None:
     if missing := sorted(known.annotated.keys() - samples.keys()):
         count = f"{len(missing)} of {len(known.annotated)} images"
-        raise ValueError(f"{path}: {count} are missing, such as '{missing[0]}'")
+        hint = fold_hint(data, samples)
+        raise ValueError(f"{path}: {count} are missing, such as '{missing[0]}'{hint}")
+
+
+def fold_hint(data: DataSource, keys: Collection[str]) -> str:
+    """Say which fold's images these are, where all folds' were expected; "" if no one's."""
+    split, fold = data.held_out or (None, None)
+    if split is None or fold is not None:
+        return ""
+    gone = {k for k in split.keys if not data.excluded.isdisjoint((k, split.groups[k]))}
+    wanted = set(keys) - gone
+    alike = (n for n, held_out in enumerate(split.folds) if set(held_out) - gone == wanted)
+    number = next(alike, None)
+    told = f"; these are the images of fold {number}: give --fold {number}"
+    return "" if number is None else told
 
 
 def _measure_few(
@@ -121,7 +137,7 @@ def measure_masks(
         spoken: those that the source speaks of.
         measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
     """
-    truth = {name: m for name, m in truth_masks(sample).items() if name in spoken.index}
+    truth = {name: m for name, m in truth_masks(sample, labels).items() if name in spoken.index}
     score = measure_image(
         sample.key,
         masks,

@@ -12,7 +12,7 @@ from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Rule
 from zoo.progress import Report
 from zoo.results import chunks
-from zoo.results.chunks import Executor
+from zoo.results.chunks import EmptyImage, Executor
 
 
 def write_store(
@@ -21,7 +21,7 @@ def write_store(
     out: Path,
     executor: Executor,
     report: Report,
-) -> None:
+) -> list[EmptyImage]:
     """Fuse all images into a prediction store; one that was stopped goes on.
 
     Args:
@@ -31,24 +31,30 @@ def write_store(
         executor: does the work.
         report: for a progress bar.
 
+    Returns:
+        Images without any object, of those that were fused now.
+
     Raises:
         ValueError: a source cannot be read; nothing stays then.
     """
     total = len(ensemble.images)
-    fuse = partial(chunks.fuse, rule, ensemble.labels)
+    fuse = partial(chunks.fuse_and_look, rule, ensemble.labels)
+    empty: list[EmptyImage] = []
     with StoreWriter(out, _manifest(ensemble, rule)) as writer:
         done = total - len(writer.remaining)
         wanted = range(-(-done // chunks.IMAGES), chunks.count(ensemble))
         tasks = chunks.cut(ensemble, wanted, list(ensemble.images))
         try:
-            for predictions in executor.map(fuse, tasks, ensemble):
+            for predictions, found in executor.map(fuse, tasks, ensemble):
                 for prediction in predictions:
                     writer.append(prediction)
+                empty += found
                 report(total - len(writer.remaining), total, "")
         except ValueError:
             # What is wrong with a source will not mend itself: no part is worth keeping.
             writer.discard()
             raise
+    return empty
 
 
 def _manifest(ensemble: Ensemble, rule: Rule) -> Manifest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from converters.errors import one_line
 from converters.files.atomic import unfinished
 from zoo.run_files.metrics import read_rows
 
@@ -21,6 +23,9 @@ FOLDER = "checkpoints"
 BEST = f"{FOLDER}/best.safetensors"
 LAST = f"{FOLDER}/last.safetensors"
 RESUME = f"{FOLDER}/last.ckpt"
+# Of files of weights; those of torch are pickles, of which numbers alone are read.
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", *_TORCH_SUFFIXES)
 # The text of a file that guards its numbers: safetensors itself guards but its header's form.
 _DIGEST = "sha256"
 
@@ -72,15 +77,23 @@ def _order_texts(path: Path) -> None:
             file.write(text.ljust(length))
 
 
+def is_weight_file(name: str) -> bool:
+    """Tell whether a config's text is a file of weights, and not a name that a library knows."""
+    return name.lower().endswith(SUFFIXES)
+
+
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read name -> tensor.
+    """Read name -> tensor; of torch's files as well, without running what a pickle may hold.
 
     Raises:
-        ValueError: no such file, not a whole safetensors file, or a tensor that holds NaN or an
-            infinite number.
+        ValueError: no such file, not a whole one, or a tensor that holds NaN or an infinite number.
     """
     if not path.is_file():
         raise ValueError(f"{path}: expected a safetensors file, found none")
+    if path.suffix.lower() in _TORCH_SUFFIXES:
+        found = _read_torch(path)
+        check_finite(found, path)
+        return found
     try:
         found = dict(load_file(path))
     except SafetensorError as error:
@@ -93,6 +106,20 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
             "is not that in the file): it is damaged; copy it again from where it is whole"
         )
     return found
+
+
+def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{path}: expected a file of weights alone (torch.save of a state_dict), found "
+            f"another: {one_line(error):.160}"
+        ) from None
+    inner = found.get("state_dict", found) if isinstance(found, Mapping) else None
+    if not inner or not all(isinstance(tensor, torch.Tensor) for tensor in inner.values()):
+        raise ValueError(f"{path}: expected name -> tensor, or 'state_dict' with that: found none")
+    return {str(name): tensor for name, tensor in inner.items()}
 
 
 def _digest_of(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +38,19 @@ def write_licences(run: Path, sources: Sequence[WeightSource]) -> None:
     """Write `licences.json` into a run folder; a run from random weights has an empty list."""
     rows = [asdict(source) for source in sources]
     atomic_write_text(run / FILE, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
+
+
+def said_licence(sources: Sequence[WeightSource], licence: str | None) -> list[WeightSource]:
+    """Return sources with the licence that the user states for those where nobody else does."""
+    if licence is None:
+        return list(sources)
+    is_non_commercial = _is_non_commercial(licence)
+    return [
+        replace(source, licence=licence, is_non_commercial=is_non_commercial)
+        if source.licence == UNKNOWN
+        else source
+        for source in sources
+    ]
 
 
 def of_file(path: str) -> WeightSource:
@@ -156,6 +169,10 @@ def of_torchvision(model: str, weights: str) -> WeightSource:
 
 
 _CHENG = "Cheng et al. 2022, Mask2Former, arXiv:2112.01527"
+_CONDE = "Conde et al. 2022, Swin2SR, arXiv:2209.11345"
+_JAIN = "Jain et al. 2023, OneFormer, arXiv:2211.06220"
+_KERSSIES = "Kerssies et al. 2025, EoMT, arXiv:2503.19108"
+_ROBINSON = "Robinson et al. 2025, RF-DETR, arXiv:2511.09554"
 # Beginning of a name on the Hugging Face hub -> licence on its page, paper, non-commercial.
 _HUB: tuple[tuple[str, str, str, bool], ...] = (
     ("nvidia/segformer", NVIDIA, _XIE, True),
@@ -164,6 +181,11 @@ _HUB: tuple[tuple[str, str, str, bool], ...] = (
     ("openmmlab/upernet-convnext", "MIT", "Liu et al. 2022, ConvNeXt, arXiv:2201.03545", False),
     ("microsoft/beit-", "Apache-2.0", "Bao et al. 2022, BEiT, arXiv:2106.08254", False),
     ("facebook/mask2former-", "CC-BY-NC-4.0", _CHENG, True),
+    ("caidas/swin2SR-", "Apache-2.0", _CONDE, False),
+    ("shi-labs/oneformer_", "MIT", _JAIN, False),
+    ("tue-mps/eomt-dinov3-", "MIT AND DINOv3 License", _KERSSIES, False),
+    ("tue-mps/", "MIT", _KERSSIES, False),
+    ("Roboflow/rf-detr-seg-", "Apache-2.0", _ROBINSON, False),
     ("Intel/dpt-", "Apache-2.0", "Ranftl et al. 2021, DPT, arXiv:2103.13413", False),
 )
 
@@ -172,7 +194,7 @@ def of_hub(name: str) -> WeightSource:
     """Return the source of weights from a folder, or from the Hugging Face hub by name."""
     if Path(name).exists():
         return of_file(name)
-    url = f"https://huggingface.co/{name}"
+    url = "https://huggingface.co/" + name.partition("@")[0]
     for start, licence, citation, closed in _HUB:
         if name.startswith(start):
             return WeightSource(name, licence, url, citation, closed)

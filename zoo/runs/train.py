@@ -26,6 +26,7 @@ from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_run_config
 from zoo.contract import DivergedError, TrainJob
 from zoo.families import load_family
+from zoo.options import as_text
 from zoo.progress import Report
 from zoo.run_files.metrics import last_row, read_rows
 from zoo.run_files.notes import mark_failed
@@ -34,6 +35,8 @@ from zoo.tracking import is_first_process, tracked
 from zoo.tracking.alerts import noticed
 
 SECONDS_TO_WAIT = 120.0
+# Of settings that differ, so many are named, and so many characters of each value shown.
+_LISTED, _SHOWN = 12, 60
 
 
 def train(
@@ -180,10 +183,17 @@ def _open_run(
         if (kind := record.get("kind", "run")) != "run":
             raise ValueError(f"{out}: expected a run, found a {kind}; choose another --out")
         settings = record.get("config", {})
-        learnt_from = (settings.get("fold"), settings.get("edits"), record.get("split"))
-        expected = (fold, edits and edits.digest, split.digest)
-        if _read_settings(file, type(config)) != wanted or learnt_from != expected:
-            raise ValueError(f"{out}: expected the same settings to continue; choose another --out")
+        learnt_from = {name: settings.get(name) for name in ("fold", "edits")}
+        before = (_read_settings(file, type(config)), learnt_from, {"split": record.get("split")})
+        now = (wanted, {"fold": fold, "edits": edits and edits.digest}, {"split": split.digest})
+        if before != now:
+            found = [line for a, b in zip(before, now, strict=True) for line in differences(a, b)]
+            # Of another family's keys none is the same.
+            found = [line for line in found if line.startswith("family: ")] or found
+            raise ValueError(
+                f"{out}: expected the same settings to continue, found others: "
+                f"{_listed(found)}; choose another --out"
+            )
         return False
     place = real_place(out)
     if place.exists() and not _is_unfinished(place):
@@ -195,6 +205,32 @@ def _open_run(
         write_provenance(folder, list(command), settings, config.seed, split.digest)
         atomic_write_text(folder / "config.yaml", text)
     return True
+
+
+def differences(before: Any, now: Any, key: str = "") -> list[str]:
+    """Return which keys of two configs differ, each with its old and its new value.
+
+    >>> differences({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}})
+    ['b.c: 2 -> 3']
+    """
+    if before == now:
+        return []
+    if isinstance(before, dict) and isinstance(now, dict):
+        both = sorted(before.keys() | now.keys(), key=str)
+        start = f"{key}." if key else ""
+        parts = (differences(before.get(k), now.get(k), f"{start}{k}") for k in both)
+        return [line for part in parts for line in part]
+    return [f"{key or 'config.yaml'}: {_short(before)} -> {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else as_text(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _listed(lines: Sequence[str]) -> str:
+    rest = len(lines) - _LISTED
+    return "; ".join([*lines[:_LISTED], *([f"and {rest} more"] if rest > 0 else [])])
 
 
 def _is_unfinished(out: Path) -> bool:

@@ -12,12 +12,13 @@ import numpy.typing as npt
 
 from converters.masks import CropMask
 from converters.types import LabelSpace, Sample
+from fusion.binary import binary_masks
 from fusion.metrics.scores import score_image
 from fusion.types import Prediction
 from zoo.report import pictures
 from zoo.report.colors import class_colors
 from zoo.report.pictures import View
-from zoo.results.scoring import binary_masks, truth_masks
+from zoo.results.scoring import truth_masks
 from zoo.tracking.backends import Drawing, Layer, Picture
 
 Planes = Mapping[str, npt.NDArray[np.bool_]]
@@ -49,7 +50,7 @@ def worst_samples(
     def scored() -> Iterator[ScoredSample]:
         for prediction, sample in zip(predictions, samples, strict=True):
             masks = binary_masks(prediction, labels)
-            score = score_image(sample.key, masks, truth_masks(sample), labels)
+            score = score_image(sample.key, masks, truth_masks(sample, labels), labels)
             yield ScoredSample(sample, masks, float(np.mean(list(score.dice.values()))))
 
     return heapq.nsmallest(count, scored(), key=lambda found: found.dice)
@@ -68,7 +69,7 @@ def draw_sample(name: str, case: ScoredSample, labels: LabelSpace) -> Drawing:
     image, so that each class can be seen, and one number a pixel says all. A network that has not
     learned yet draws everything everywhere; no layers are drawn of that.
     """
-    truth = truth_masks(case.sample)
+    truth = truth_masks(case.sample, labels)
     view = pictures.view_of([*truth.values(), *case.masks.values()], case.sample.size_hw)
     ground = pictures.read_view(case.sample, view)
     colors = class_colors(labels.names)

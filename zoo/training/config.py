@@ -20,14 +20,14 @@ STRIDE = 32
 Size = tuple[int, int]
 
 
-def check_strides(size: Size | None) -> Size | None:
-    """Return a size whose sides a network can halve five times.
+def check_strides(size: Size | None, stride: int = STRIDE) -> Size | None:
+    """Return a size whose sides a network can divide; by default, halve five times.
 
     Raises:
         ValueError: another one.
     """
-    if size and (min(size) < STRIDE or any(side % STRIDE for side in size)):
-        raise ValueError(f"expected height and width that are multiples of {STRIDE}")
+    if size and (min(size) < stride or any(side % stride for side in size)):
+        raise ValueError(f"expected height and width that are multiples of {stride}")
     return size
 
 
@@ -107,12 +107,14 @@ class TrainerConfig(StrictModel):
         labels: label space, by name or file.
         seed: of weights, order, and augmentation.
         size: height and width that images are stretched to, in pixels; where the network sees whole
-            images, multiples of 32.
+            images, multiples of 32 or of what the family names.
         epochs: passes over the training samples.
         batch: images in a step, on each device.
         accumulate: steps whose gradients are added before the weights move.
         gradient_checkpointing: compute blocks of the network anew for the gradient instead of
             keeping what they computed: about a third more time, a fraction of the memory.
+        in_channels: 1 shows images in grey, 3 in red, green and blue; `zoo train` looks at the data
+            set's images where a config does not say it.
         optim: optimizer and learning rate.
         augment: albumentations' transforms and ours: `{name: HorizontalFlip, p: 0.5}`, in order.
         clip: highest norm of the gradient; 0 does not clip.
@@ -128,6 +130,8 @@ class TrainerConfig(StrictModel):
             them in the main one.
         init: safetensors file with the weights to start from, of the same network; also one that
             ships beside the configs, such as `demo.safetensors`.
+        weights_licence: of a file of pretrained weights, such as Apache-2.0; goes to
+            `licences.json`, as those do that libraries state.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         precision: `auto` lets the device's capability choose.
         channels_last: keep channels next to each other in memory; `auto` does so for convolutional
@@ -147,6 +151,7 @@ class TrainerConfig(StrictModel):
     batch: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)
     gradient_checkpointing: bool = False
+    in_channels: Literal[1, 3] = 1
     optim: OptimConfig = OptimConfig()
     augment: tuple[dict[str, Any], ...] = ()
     clip: float = Field(default=0.0, ge=0)
@@ -158,6 +163,7 @@ class TrainerConfig(StrictModel):
     cache_dir: str | None = Field(default=None, exclude=True)
     workers: int = Field(default=0, ge=0)
     init: str | None = None
+    weights_licence: str | None = None
     device: str = "auto"
     precision: Precision | Literal["auto"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
@@ -184,12 +190,17 @@ class TrainerConfig(StrictModel):
         # Of what sees windows, that is the windows' rule.
         if not self.parts.window:
             try:
-                check_strides(self.size)
+                check_strides(self.size, self.stride)
             except ValueError as error:
                 raise ValueError(f"'size': {error}, found {list(self.size)}") from None
         return self
 
     # What a kind of network may have beyond these keys, and what it is without.
+
+    @property
+    def stride(self) -> int:
+        """What the sides of whole images are multiples of, for the network to divide them."""
+        return STRIDE
 
     @property
     def parts(self) -> WindowConfig:

@@ -33,7 +33,7 @@ class NetworkModule(L.LightningModule, ABC):
 
     @abstractmethod
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
-        """Return the loss of images, uint8 (N, 1, h, w), and masks as `TrainingSet` has them."""
+        """Return the loss of images, uint8 (N, c, h, w), and masks as `TrainingSet` has them."""
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, which moves at every step."""
@@ -85,7 +85,7 @@ class SemanticModule(NetworkModule):
         self.objective = config.objective(labels)
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
-        """Return the loss of images, uint8 (N, 1, h, w), and masks as `TrainingSet` has them."""
+        """Return the loss of images, uint8 (N, c, h, w), and masks as `TrainingSet` has them."""
         images, masks = batch
         outputs = self.network(normalize(images))
         target = targets_on_device(masks, self.classes, self._data.is_soft)
@@ -99,7 +99,7 @@ class LearnsByItself(Protocol):
     def loss(
         self, images: torch.Tensor, masks: torch.Tensor, classes: torch.Tensor
     ) -> torch.Tensor:
-        """Return the loss of images, float (N, 1, h, w), with masks, bool (N, P, h, w)."""
+        """Return the loss of images, float (N, c, h, w), with masks, bool (N, P, h, w)."""
 
 
 class InstanceModule(NetworkModule):
@@ -108,7 +108,7 @@ class InstanceModule(NetworkModule):
     network: LearnsByItself
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
-        """Return the loss of images, uint8 (N, 1, h, w), and bit-packed masks."""
+        """Return the loss of images, uint8 (N, c, h, w), and bit-packed masks."""
         images, packed = batch
         objects = self._data.objects or tuple(range(self.classes))
         masks = unpack_on_device(packed, len(objects), torch.bool)

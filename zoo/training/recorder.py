@@ -20,7 +20,7 @@ from zoo.run_files import checkpoints
 from zoo.run_files.metrics import MetricsFile
 from zoo.training.averaging import Averaging
 from zoo.training.module import Batch, NetworkModule
-from zoo.training.validation import Predict, score_cases
+from zoo.training.validation import Predict, count_cases, dice_of, mean_iou
 
 # Reading the loss waits for the device, so it is not done at every step.
 STEPS_BETWEEN_NOTES = 10
@@ -31,7 +31,9 @@ SKIPPED_AT_MOST = 20
 class Recorder(L.Callback):
     """At the end of epochs: score, write `metrics.csv` and weights, and keep the place.
 
-    After `patience` scores in a row that are not better than the best before them, the run ends.
+    The score is the mean Dice of images and classes; where a pixel has one label it is the mean IoU
+    of all images together. After `patience` scores in a row that are not better than the best
+    before them, the run ends.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class Recorder(L.Callback):
         """
         self._job, self._cases, self._setting = job, cases, setting
         self._averaging, self._predict = averaging, predict
-        columns = ("epoch", "step", "seconds", "train_loss", "lr", "val_dice", *job.labels.names)
+        self._score_name = "val_miou" if job.labels.exclusive else "val_dice"
+        scores = dict.fromkeys(("val_dice", self._score_name))
+        columns = ("epoch", "step", "seconds", "train_loss", "lr", *scores, *job.labels.names)
         self._metrics = MetricsFile(job.out / "metrics.csv", columns)
         self._losses: list[torch.Tensor] = []
         self._checked, self._skipped = 0, 0
@@ -89,7 +93,7 @@ class Recorder(L.Callback):
         self._started, self._before = time.monotonic(), self._metrics.last("seconds")
         if self._best < 0:
             # A checkpoint of an older release does not say.
-            self._best = self._metrics.best("val_dice")
+            self._best = self._metrics.best(self._score_name)
         # The process ended between its last checkpoint and the run's last weights.
         trainer.should_stop = trainer.should_stop or self.has_waited(module)
 
@@ -123,7 +127,8 @@ class Recorder(L.Callback):
         per_epoch = int(trainer.num_training_batches)
         if number % STEPS_BETWEEN_NOTES == 0:
             epoch = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            score = f" dice {self._metrics.last('val_dice'):.4f}" if self._metrics.rows else ""
+            name = self._score_name
+            score = f" {name[4:]} {self._metrics.last(name):.4f}" if self._metrics.rows else ""
             self._note = f"{epoch} loss {float(self._losses[-1]):.4f}{score}"
         done = trainer.current_epoch * per_epoch + number + 1
         self._job.progress(done, per_epoch * (trainer.max_epochs or 0), self._note)
@@ -184,15 +189,18 @@ class Recorder(L.Callback):
         return module.network if self._averaging is None else self._averaging.best_network
 
     def _record(self, trainer: L.Trainer, module: NetworkModule, epoch: int, loss: float) -> None:
-        per_class = self._score(trainer, module)
-        mean = float(per_class.mean())
-        module.take_score(mean)
-        is_better = mean > self._best
-        self._best, self._waited = (mean, 0) if is_better else (self._best, self._waited + 1)
+        per_class, pixels = self._score(trainer, module)
+        scores = {"val_dice": float(per_class.mean())}
+        if self._score_name == "val_miou":
+            scores["val_miou"] = mean_iou(pixels)
+        score = scores[self._score_name]
+        module.take_score(score)
+        is_better = score > self._best
+        self._best, self._waited = (score, 0) if is_better else (self._best, self._waited + 1)
         if not trainer.is_global_zero:
             return
         if is_better:
-            about = {"epochs": str(epoch), "val_dice": f"{mean:.6f}"}
+            about = {"epochs": str(epoch), **{k: f"{v:.6f}" for k, v in scores.items()}}
             path = self._job.out / checkpoints.BEST
             checkpoints.save_weights(self.network(module), path, about)
         row = {
@@ -201,13 +209,20 @@ class Recorder(L.Callback):
             "seconds": round(self._before + time.monotonic() - self._started, 1),
             "train_loss": round(loss, 6),
             "lr": f"{self._rate:.4g}",
-            "val_dice": round(mean, 6),
+            **{name: round(value, 6) for name, value in scores.items()},
         }
-        scores = (round(value, 6) for value in per_class.tolist())
-        self._metrics.append(row | dict(zip(self._job.labels.names, scores, strict=True)))
+        dice = (round(value, 6) for value in per_class.tolist())
+        self._metrics.append(row | dict(zip(self._job.labels.names, dice, strict=True)))
 
-    def _score(self, trainer: L.Trainer, module: NetworkModule) -> torch.Tensor:
-        """Dice of every class, mean over the images, float64 (C,); each process takes a share."""
+    def _score(
+        self, trainer: L.Trainer, module: NetworkModule
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Count held-out images; each process takes a share.
+
+        Returns:
+            Dice of every class, mean over the images, float64 (C,); and pixels of both, predicted
+            and true, of all images, float64 (C, 3).
+        """
         network = self.network(module)
         if trainer.world_size > 1:
             # Statistics of batch norms are each process's own until the next step.
@@ -218,16 +233,18 @@ class Recorder(L.Callback):
         cases = self._cases.read(numbers)
         labels = self._job.labels
         try:
-            total = score_cases(network, cases, labels, self._setting, self._predict).sum(0)
+            counts = count_cases(network, cases, labels, self._setting, self._predict)
+            dice, pixels = dice_of(counts).sum(0), counts.double().sum(0)
+            total = torch.cat([dice[:, None], pixels], 1)
         except DivergedError:
             # All processes have to end together.
-            total = torch.full((len(labels),), math.nan, dtype=torch.float64)
+            total = torch.full((len(labels), 4), math.nan, dtype=torch.float64)
         network.train()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total.to(module.device), reduce_op="sum").cpu()
         if bool(total.isnan().any()):
             raise _diverged(trainer.current_epoch + 1, "the network gives NaN for held-out images")
-        return total / len(self._cases)
+        return total[:, 0] / len(self._cases), total[:, 1:]
 
 
 def _diverged(epoch: int, found: str) -> DivergedError:

@@ -9,8 +9,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from converters.types import LabelSpace
 from zoo.config import RunConfig
+from zoo.inference.activation import activation_of
 from zoo.training.config import SwaConfig, TrainerConfig, WindowConfig
-from zoo.training.losses import check_losses
+from zoo.training.losses import EXCLUSIVE, check_losses
 from zoo.training.losses.objective import Objective, resolve_class_weights
 
 
@@ -124,6 +125,17 @@ class SemanticConfig(TrainerConfig, WindowConfig, RunConfig):
         return self
 
     @model_validator(mode="after")
+    def _one_label_a_pixel(self) -> Self:
+        asked = sorted(EXCLUSIVE & self.loss.keys())
+        if asked and not self.labels.exclusive:
+            raise ValueError(
+                f"loss.{asked[0]}: expected a label space of which a pixel has one label "
+                f"(exclusive: true), found '{self.labels.name}', whose classes may overlap: use "
+                "bce, or say it in the label space"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _known_classes(self) -> Self:
         if self.class_weights:
             resolve_class_weights(self.class_weights, self.labels)
@@ -153,5 +165,10 @@ class SemanticConfig(TrainerConfig, WindowConfig, RunConfig):
         """
         weights = resolve_class_weights(self.class_weights, labels) if self.class_weights else None
         return Objective(
-            self.loss, weights, self.smoothing, self.shared_weight, self.deep_supervision
+            self.loss,
+            weights,
+            self.smoothing,
+            self.shared_weight,
+            self.deep_supervision,
+            activation_of(labels),
         )

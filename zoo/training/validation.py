@@ -1,4 +1,4 @@
-"""Dice of a network at the images' own size, counted where the network computes."""
+"""What a network reaches at the images' own size, counted where the network computes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import nn
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
-from fusion.metrics.scores import dice
+from fusion.binary import binary_masks
+from fusion.metrics.scores import count
 from fusion.types import TO_LOG_ODDS, Prediction
 from zoo.data.cases import Case
 from zoo.data.reading import NetworkInput
@@ -27,14 +28,14 @@ Predict = Callable[[Any, Iterable[NetworkInput], LabelSpace, Setting], Iterator[
 """Gives a network's predictions of frames, one after the other, as `predict_semantic` does."""
 
 
-def score_cases(
+def count_cases(
     network: nn.Module,
     cases: Iterable[Case],
     labels: LabelSpace,
     setting: Setting,
     predict: Predict = predict_semantic,
 ) -> torch.Tensor:
-    """Return the Dice of images and classes at the images' own size, float64 (n, C).
+    """Count pixels of images and classes at the images' own size: both, predicted, true.
 
     Predictions come about as those of `zoo predict` do. On a GPU they are enlarged, cut at one half
     and counted there; else on the CPU, on crops. The two agree to the pixel where nothing is
@@ -47,21 +48,39 @@ def score_cases(
         labels: the classes.
         setting: how to compute.
         predict: how the network predicts; where it is another way than that of semantic networks,
-            pixels are counted on crops.
+            or a pixel has one label, pixels are counted on crops.
+
+    Returns:
+        int64 (n, C, 3).
     """
-    if setting.device.type == "cuda" and predict is predict_semantic:
-        return score_on_device(network, cases, labels, setting)
-    return score_on_crops(network, cases, labels, setting, predict)
+    is_plain = predict is predict_semantic and labels.exclusive is None
+    if setting.device.type == "cuda" and is_plain:
+        return count_on_device(network, cases, labels, setting)
+    return count_on_crops(network, cases, labels, setting, predict)
 
 
-def score_on_crops(
+def dice_of(counts: torch.Tensor) -> torch.Tensor:
+    """Return Dice, float64 (...), of pixels of both, predicted and true, (..., 3); 1 of none."""
+    both, found, real = counts.double().unbind(-1)
+    total = found + real
+    return torch.where(total > 0, 2 * both / total.clamp_min(1), 1.0)
+
+
+def mean_iou(counts: torch.Tensor) -> float:
+    """Return the mean IoU of pixels of all images together, (C, 3), over classes that occur."""
+    both, found, real = counts.double().unbind(-1)
+    either = found + real - both
+    return float((both / either)[either > 0].mean()) if bool((either > 0).any()) else 1.0
+
+
+def count_on_crops(
     network: nn.Module,
     cases: Iterable[Case],
     labels: LabelSpace,
     setting: Setting,
     predict: Predict = predict_semantic,
 ) -> torch.Tensor:
-    """Return what `score_cases` does, counted on the CPU on crops."""
+    """Return what `count_cases` does, counted on the CPU on crops."""
     waiting: deque[Case] = deque()
 
     def frames() -> Iterator[Case]:
@@ -72,16 +91,16 @@ def score_on_crops(
     rows = []
     for prediction in predict(network, frames(), labels, setting):
         truth = waiting.popleft().truth
-        found = (prediction.binary(name, once=labels.once) for name in labels.names)
+        found = binary_masks(prediction, labels).values()
         true = (truth.get(name, EMPTY) for name in labels.names)
-        rows.append([dice(*pair) for pair in zip(found, true, strict=True)])
-    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), len(labels))
+        rows.append([count(*pair) for pair in zip(found, true, strict=True)])
+    return torch.tensor(rows, dtype=torch.int64).reshape(len(rows), len(labels), 3)
 
 
-def score_on_device(
+def count_on_device(
     network: nn.Module, cases: Iterable[Case], labels: LabelSpace, setting: Setting
 ) -> torch.Tensor:
-    """Return what `score_cases` does, counted on the setting's device."""
+    """Return what `count_cases` does, counted on the setting's device."""
     counts = [torch.zeros((0, len(labels), 3), dtype=torch.int64)]
     for group, planes in predict_planes(network, cases, setting):
         rows = [
@@ -90,9 +109,7 @@ def score_on_device(
         ]
         # Once a group: reading a number waits for the device.
         counts.append(torch.stack(rows).cpu())
-    both, found, real = torch.cat(counts).double().unbind(-1)
-    total = found + real
-    return torch.where(total > 0, 2 * both / total.clamp_min(1), 1.0)
+    return torch.cat(counts)
 
 
 def count_pixels(

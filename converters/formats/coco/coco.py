@@ -22,14 +22,16 @@ at 2048 x 2048, `rle` 10 kB. supervision rounds polygons to whole pixels and fil
 column too much (Dice about .96 at 512 x 512): take `rle` for it.
 
 What is read: JSON files in the folder, in `annotations/` and in other folders directly below it,
-with their images beside them or in `images/NAME`, `NAME` or `images` (NAME: train2017 for
-instances_train2017.json or person_keypoints_train2017.json). A file belongs to the test subset if
+with their images beside them or in `images/NAME`, `NAME`, `images` or `data` (NAME: train2017 for
+instances_train2017.json or person_keypoints_train2017.json), or in a folder that the user names. A
+file belongs to the test subset if
 its name or its folder's has the word test. Names of categories are names of classes or their
 aliases. Ids only join entries: 1, 1.0 and "1" are the same, those of annotations do not matter. An
 image that several files name must have the same objects in all of them, unless a file has no
-annotations at all. What annotates something else is left out if another file has objects: captions,
-keypoints, COCO panoptic, and a file none of whose categories is known (RAM-H1200 keeps bones and
-erosions in two files of a folder).
+annotations at all. COCO panoptic is read where no other file has objects
+(`converters.formats.coco.panoptic`). What annotates something else is left out if another file has
+objects: captions, keypoints, COCO panoptic, and a file none of whose categories is known (RAM-H1200
+keeps bones and erosions in two files of a folder).
 
 A JSON file that should be an annotation file, by its name or its place, and cannot be read as one
 is a problem; so is a folder of a subset, such as train2017, with images of which no file speaks.
@@ -57,12 +59,14 @@ import cv2
 
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
-from converters.formats.coco.documents import category_names
+from converters.files.json_files import load_json
+from converters.formats.coco.documents import RESULTS, category_names, is_results
 from converters.formats.coco.files import annotation_files, broken_files, is_test
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
 from converters.formats.coco.unnamed import report_unnamed
+from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import CropMask, rasterize
@@ -182,15 +186,37 @@ def label_space(root: Path) -> LabelSpace | None:
     """Return the categories of all annotation files, in their order; None without any.
 
     A file that cannot be read has none; `read` says what is wrong with it.
+
+    Raises:
+        ValueError: there is nothing but a list of results, which names no classes.
     """
     names: dict[str, None] = {}
     for path in annotation_files(root):
         with suppress(ValueError):
             names |= dict.fromkeys(category_names(path))
-    return LabelSpace(root.resolve().name or "mine", tuple(names)) if names else None
+    if names:
+        return folder_space(root, names)
+    for path in broken_files(root, ()):
+        if is_results(_content(path)):
+            raise ValueError(f"{path}: {RESULTS}")
+    return None
 
 
-def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+def _content(path: Path) -> object:
+    try:
+        return load_json(path)
+    except ValueError:
+        return None
+
+
+def read(
+    root: Path,
+    *,
+    subset: str,
+    labels: LabelSpace,
+    problems: Problems,
+    images: Path | None = None,
+) -> list[Sample]:
     """Read COCO's instance annotations.
 
     Args:
@@ -198,10 +224,12 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         subset: `train` (all but what is named test), `test` or `all`.
         labels: the classes; categories are found by their names or aliases.
         problems: takes down files, images and annotations that are broken.
+        images: a folder in which all images are, or in folders of it that are called as the
+            subsets; None looks in the usual places.
 
     Returns:
         Samples. Keys and groups are those that `write` has put down, else the images' paths below
-        `root`, and no group.
+        `root` or `images`, and no group.
 
     Raises:
         ValueError: no annotation file of this subset, or none that knows one of the classes.
@@ -214,9 +242,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     if not wanted:
         names = ", ".join(file.name for file in files) or "none"
         raise ValueError(f"{root}: expected COCO's JSON files of subset '{subset}', found {names}")
-    reader = CocoReader(root, labels, problems)
+    reader = CocoReader(root, labels, problems, images)
     samples = reader.samples(wanted)
-    if reader.is_whole:
+    if reader.is_whole and images is None:
         others = sorted(set(files) - set(wanted))
         report_unnamed(
             root,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,12 @@ Id = int | str
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,30}")
 _FORM = "an object with 'images', 'annotations' and 'categories'"
+RESULTS = (
+    f"expected {_FORM}, found a list of COCO results (predictions), which is not read: move it "
+    "away, or put what has a high score as 'annotations' into a copy of the file that has its "
+    "'images' and 'categories'"
+)
+"""What is wrong with a list of results, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,24 +48,32 @@ class Document:
         """
         content = load_json(path)
         if is_results(content):
-            raise ValueError(
-                f"expected {_FORM}, found a list of COCO results (predictions), which is not "
-                "read: move it away, or put its objects into such a file"
-            )
+            raise ValueError(RESULTS)
         if not isinstance(content, dict):
             found = {list: "a list"}.get(type(content), repr(content)[:40])
             raise ValueError(f"expected {_FORM}, found {found}")
         if not {"images", "annotations", "categories"} & set(content):
             raise ValueError(f"expected {_FORM}, found the keys {sorted(content)!r:.80}")
         images, annotations = _table(content, "images"), _table(content, "annotations")
-        categories = _categories(_table(content, "categories"), annotations)
+        objects = [one for annotation in annotations for one in objects_of(annotation)]
+        categories = _categories(_table(content, "categories"), objects)
         return cls(path, categories, images, annotations)
+
+    @property
+    def is_panoptic(self) -> bool:
+        """Whether an annotation is of a whole image, with its segments in a PNG."""
+        return any("segments_info" in a for a in self.annotations)
+
+    @property
+    def objects(self) -> Iterator[Record]:
+        """The entries of objects: annotations, or their segments."""
+        return (one for annotation in self.annotations for one in objects_of(annotation))
 
     @property
     def other_task(self) -> str:
         """What is annotated, in words, where it is not objects; else ""."""
-        if any("segments_info" in a for a in self.annotations):
-            return "COCO panoptic"
+        if self.is_panoptic:
+            return ""
         if any("caption" in a for a in self.annotations):
             return "captions"
         if not self.annotations or any(a.get("segmentation") for a in self.annotations):
@@ -69,6 +83,15 @@ class Document:
         if not any("segmentation" in a or "bbox" in a for a in self.annotations):
             return "labels of whole images"
         return ""
+
+
+def objects_of(annotation: Record) -> Sequence[Record]:
+    """Return the objects that an annotation is of: itself, or a panoptic one's segments.
+
+    Raises:
+        ValueError: its segments are no list of objects.
+    """
+    return _table(annotation, "segments_info") if "segments_info" in annotation else [annotation]
 
 
 def category_names(path: Path) -> list[str]:

@@ -14,7 +14,8 @@ compiler that fuses products and sums, as some do for ARM, may round a tie the o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ Whole = npt.NDArray[np.int64]
 
 _STEPS = 5
 _MIDDLE = _STEPS // 2
+_WORD = 8
 
 
 def fill(polygons: Iterable[Points], size_hw: tuple[int, int]) -> CropMask:
@@ -39,7 +41,21 @@ def fill(polygons: Iterable[Points], size_hw: tuple[int, int]) -> CropMask:
             leave the image.
         size_hw: the image's height and width.
     """
-    parts = [_fill(polygon, size_hw) for polygon in polygons]
+    return fill_each([list(polygons)], size_hw)[0]
+
+
+def fill_each(objects: Sequence[Sequence[Points]], size_hw: tuple[int, int]) -> list[CropMask]:
+    """Return the pixels of each of an image's objects, which is faster than one after the other.
+
+    Args:
+        objects: the polygons of each, as `fill` takes them.
+        size_hw: the image's height and width.
+    """
+    filled = iter(_fill_rings([ring for rings in objects for ring in rings], size_hw))
+    return [_join(list(islice(filled, len(rings)))) for rings in objects]
+
+
+def _join(parts: Sequence[CropMask]) -> CropMask:
     if len(parts) == 1:
         return parts[0]
     x0, y0, width, height = union_box(parts)
@@ -50,27 +66,52 @@ def fill(polygons: Iterable[Points], size_hw: tuple[int, int]) -> CropMask:
     return CropMask(x0, y0, pixels)
 
 
-def _fill(polygon: Points, size_hw: tuple[int, int]) -> CropMask:
-    column, row = _crossings(polygon, size_hw)
-    if not len(column):
-        return EMPTY
-    x0, y0, y1 = int(column.min()), int(row.min()), int(row.max())
-    width, height = int(column.max()) + 1 - x0, y1 - y0
+def _fill_rings(rings: Sequence[Points], size_hw: tuple[int, int]) -> list[CropMask]:
+    masks = [EMPTY] * len(rings)
+    if not rings:
+        return masks
+    ring, column, row = _crossings(rings, size_hw)
+    counts = np.bincount(ring, minlength=len(rings))
+    crossed = np.flatnonzero(counts)
+    if not len(crossed):
+        return masks
+    counts = counts[crossed]
+    starts = np.cumsum(counts) - counts
+    x0, y0 = np.minimum.reduceat(column, starts), np.minimum.reduceat(row, starts)
+    x1, y1 = np.maximum.reduceat(column, starts), np.maximum.reduceat(row, starts)
+    # Whole words a row: they are added up eight pixels at a time.
+    stride = ((x1 - x0) // _WORD + 1) * _WORD
+    place = (row - np.repeat(y0, counts)) * np.repeat(stride, counts) + column
+    place -= np.repeat(x0, counts)
+    boxes = np.stack([x0, y0, stride, y1 - y0], axis=1).tolist()
+    for number, start, count, box in zip(
+        crossed.tolist(), starts.tolist(), counts.tolist(), boxes, strict=True
+    ):
+        masks[number] = _between(place[start : start + count], *box)
+    return masks
+
+
+def _between(place: Whole, x0: int, y0: int, stride: int, height: int) -> CropMask:
+    """The pixels below an odd number of crossings, in a box whose place in the image is given."""
     if not height:
         return EMPTY
     # Two crossings in one place take each other away. All others come in pairs in a column.
-    place = (row - y0) * width + column - x0
-    odd = np.bincount(place, minlength=(height + 1) * width).astype(np.uint8) & 1
-    changes = odd.reshape(height + 1, width)[:height]
-    return _trim(x0, y0, np.bitwise_xor.accumulate(changes, axis=0))
+    odd = np.zeros((height + 1) * stride, np.uint8)
+    np.bitwise_xor.at(odd, place, np.uint8(1))
+    changes = odd.reshape(height + 1, stride)[:height].view(np.uint64)
+    return _trim(x0, y0, np.bitwise_xor.accumulate(changes, axis=0).view(np.uint8))
 
 
-def _crossings(polygon: Points, size_hw: tuple[int, int]) -> tuple[Whole, Whole]:
-    """Column and row, int64 (n), of each place where a column changes; rows up to the height."""
+def _crossings(rings: Sequence[Points], size_hw: tuple[int, int]) -> tuple[Whole, Whole, Whole]:
+    """Ring, column and row, int64 (n), of each place where a column changes.
+
+    They come ring by ring; rows go up to the height.
+    """
     height, width = size_hw
     # Towards zero, as C does.
-    points = np.trunc(_STEPS * polygon + 0.5).astype(np.int64)
-    start, end = _edges(points)
+    points = np.trunc(_STEPS * np.concatenate(rings) + 0.5).astype(np.int64)
+    lengths = np.array([len(ring) for ring in rings])
+    start, end = _edges(points, lengths)
     # The columns whose middle an edge passes.
     low, high = np.minimum(start[:, 0], end[:, 0]), np.maximum(start[:, 0], end[:, 0])
     first = np.clip(-((_MIDDLE - low) // _STEPS), 0, width)
@@ -79,12 +120,16 @@ def _crossings(polygon: Points, size_hw: tuple[int, int]) -> tuple[Whole, Whole]
     edge = np.repeat(np.arange(len(points)), counts)
     column = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
     depth = _upper_ends(start[edge], end[edge], column * _STEPS + _MIDDLE)
-    return column, np.clip((depth + _MIDDLE) // _STEPS, 0, height)
+    ring = np.repeat(np.arange(len(rings)), lengths)[edge]
+    return ring, column, np.clip((depth + _MIDDLE) // _STEPS, 0, height)
 
 
-def _edges(points: Whole) -> tuple[Whole, Whole]:
-    """Starts and ends of a ring's edges, int64 (N, 2), along the axis on which each is longer."""
-    after = np.roll(points, -1, axis=0)
+def _edges(points: Whole, lengths: Whole) -> tuple[Whole, Whole]:
+    """Starts and ends of rings' edges, int64 (N, 2), along the axis on which each is longer."""
+    last = np.cumsum(lengths) - 1
+    following = np.arange(1, len(points) + 1)
+    following[last] = last + 1 - lengths
+    after = points[following]
     length = np.abs(after - points)
     is_flat = length[:, 0] >= length[:, 1]
     is_back = np.where(is_flat, points[:, 0] > after[:, 0], points[:, 1] > after[:, 1])[:, None]

@@ -6,14 +6,17 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import product
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from converters.files.dicom import SUFFIXES
 from converters.files.names import normal_name
 from converters.formats.coco.documents import Record
 from converters.formats.writing import record_fields
 
 ANNOTATIONS = "annotations"
+_DICOM = (*sorted(SUFFIXES), *map(str.upper, sorted(SUFFIXES)))
 
 
 @dataclass(frozen=True)
@@ -23,26 +26,39 @@ class ImageFinder:
     Attributes:
         root: the data set's folder; no image is looked for outside.
         path: the annotation file.
+        elsewhere: a folder in which the images are instead; None for the usual places.
+        masks: a folder in which no image is: PNGs in it may be called as they are.
     """
 
     root: Path
     path: Path
+    elsewhere: Path | None = None
+    masks: Path | None = None
     _listings: dict[Path, dict[str, str]] = field(default_factory=dict, compare=False)
 
     def find(self, entry: Record) -> Path:
         """Return the image of an entry, by its `file_name`, or LVIS' `coco_url`.
 
         Names are the same if they differ only in Unicode's normal form: macOS writes accents and
-        Hangul as several characters.
+        Hangul as several characters. Where there is no such file, but DICOM of the same name, that
+        is meant: annotation programs show DICOM as PNG, and export that name.
 
         Raises:
             ValueError: not a path below the folder, or no such file in any of the usual places.
         """
-        place = _place(entry)
+        place = _place(entry, self.elsewhere is not None)
         for folder in self.folders:
             if image := self._image(folder, place):
                 return image
-        raise ValueError("expected an image beside this file or in images/, found none")
+        for folder, suffix in product(self.folders, _DICOM):
+            if image := self._image(folder, place.with_suffix(suffix)):
+                return image
+        if self.elsewhere:
+            raise ValueError(f"expected an image in {self.elsewhere}, found none")
+        raise ValueError(
+            "expected an image beside this file or in images/, found none; --images says where "
+            "they are"
+        )
 
     def guess(self, entry: Record) -> dict[str, Any]:
         """Return key and group of an entry whose image may not be there."""
@@ -56,16 +72,21 @@ class ImageFinder:
     @cached_property
     def folders(self) -> list[Path]:
         """The folders in which images are looked for, in this order."""
+        if self.elsewhere:
+            names = list(_subset_names(self.path.stem))
+            inside = [self.elsewhere / name for name in names]
+            return [folder for folder in (*inside, self.elsewhere) if folder.is_dir()]
         beside = self.path.parent
         base = beside.parent if beside.name == ANNOTATIONS and beside != self.root else beside
-        bases = [base / "images", base]
+        # FiftyOne has labels.json and data/.
+        bases = [base / "images", base, base / "data"]
         names = list(_subset_names(self.path.stem))
         exact = [folder / name for name in names for folder in bases]
         # A file of LVIS is called after the subset, its folder after subset and year.
         known = [f for folder in bases for f in folders_in(folder)]
         alike = [f for name in names for f in known if _without_year(f.name) == _without_year(name)]
-        folders = dict.fromkeys([beside, *exact, *alike, base / "images", base, self.root])
-        return [folder for folder in folders if folder.is_dir()]
+        folders = dict.fromkeys([beside, *exact, *alike, *bases, self.root])
+        return [folder for folder in folders if folder != self.masks and folder.is_dir()]
 
     def _image(self, folder: Path, place: PureWindowsPath) -> Path | None:
         image = folder.joinpath(*place.parts)
@@ -87,12 +108,15 @@ class ImageFinder:
         return self._listings[folder]
 
 
-def _place(entry: Record) -> PureWindowsPath:
+def _place(entry: Record, is_elsewhere: bool) -> PureWindowsPath:
     name, url = entry.get("file_name"), entry.get("coco_url")
     if name is None and isinstance(url, str) and url.startswith("http"):
         return PureWindowsPath(*url.split("/")[-2:])
     # Files made on Windows have its separators.
     place = PureWindowsPath(name) if isinstance(name, str) else PureWindowsPath("..")
+    if is_elsewhere and (place.anchor or ".." in place.parts):
+        # Of the machine on which it was made.
+        place = PureWindowsPath(place.name or "..")
     if not place.parts or place.anchor or ".." in place.parts:
         raise ValueError(
             f"expected 'file_name' to be a path below the data set, found {name!r:.80}"

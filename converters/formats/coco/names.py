@@ -11,7 +11,7 @@ from converters.types import LabelSpace
 
 def labels_of(document: Document, labels: LabelSpace, problems: Problems) -> dict[Id, str]:
     """Return the classes of a file's categories; one that is none is wrong if it is used."""
-    uses = Counter(normal_id(a.get("category_id")) for a in document.annotations)
+    uses = Counter(normal_id(a.get("category_id")) for a in document.objects)
     found: dict[Id, str] = {}
     for number, name in document.categories.items():
         if label := labels.canonical(name):

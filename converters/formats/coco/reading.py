@@ -10,13 +10,14 @@ from typing import Any
 
 from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
-from converters.formats.coco.documents import Document, Id, Record, entry_id
+from converters.formats.coco.documents import Document, Id, Record, entry_id, objects_of
 from converters.formats.coco.images import ImageFinder
 from converters.formats.coco.names import labels_of
-from converters.formats.coco.shapes import Shape, decode_segmentation, written_values
+from converters.formats.coco.panoptic import mask_folder, mask_path, read_segments
+from converters.formats.coco.shapes import Shape, decode_segmentations, written_values
 from converters.formats.plausible import are_normalised, check_area, check_box, normalised_message
 from converters.formats.writing import record_fields
-from converters.masks import outline
+from converters.masks import CropMask, outlines
 from converters.types import Instance, LabelSpace, Sample
 
 
@@ -39,6 +40,7 @@ class CocoReader:
         root: the data set's folder.
         labels: the classes.
         problems: takes down what is wrong.
+        elsewhere: a folder with the images, where they do not lie with the files.
         named: the images of all files that were read.
         spoken_of: folders in which images should be that are not there.
         is_whole: whether all files could be read.
@@ -47,6 +49,7 @@ class CocoReader:
     root: Path
     labels: LabelSpace
     problems: Problems
+    elsewhere: Path | None = None
     named: set[Path] = field(default_factory=set)
     spoken_of: set[Path] = field(default_factory=set)
     is_whole: bool = True
@@ -79,10 +82,17 @@ class CocoReader:
         return self._with_objects(documents)
 
     def _with_objects(self, documents: Sequence[Document]) -> list[Document]:
-        with_objects = [document for document in documents if not document.other_task]
+        outlined = [d for d in documents if not (d.other_task or d.is_panoptic)]
+        is_outlined = any(document.annotations for document in outlined)
+        tasks = {
+            document.path: "COCO panoptic" if document.is_panoptic else document.other_task
+            for document in documents
+            if document.other_task or (document.is_panoptic and is_outlined)
+        }
+        with_objects = [document for document in documents if document.path not in tasks]
         has_objects = any(document.annotations for document in with_objects)
         for document in documents:
-            task = document.other_task
+            task = tasks.get(document.path)
             if task and has_objects:
                 place = document.path.relative_to(self.root).as_posix()
                 self.problems.note(f"{self.root}: {place}: left out, this is {task}")
@@ -97,7 +107,8 @@ class CocoReader:
 
     def _images(self, document: Document) -> dict[Id, _Image]:
         """Find a file's images, by their ids."""
-        finder = ImageFinder(self.root, document.path)
+        masks = mask_folder(self.root, document.path) if document.is_panoptic else None
+        finder = ImageFinder(self.root, document.path, self.elsewhere, masks)
         images: dict[Id, _Image] = {}
         owners: dict[Path, Id] = {}
         names: dict[Id, object] = {}
@@ -136,17 +147,17 @@ class CocoReader:
             where = f"annotation {annotation.get('id', f'at place {place}')!r:.40}"
             try:
                 number = entry_id(annotation, where, "image_id")
-                category = entry_id(annotation, where, "category_id")
                 if number not in known:
                     found = annotation["image_id"]
                     raise ValueError(
                         f"{where}: expected an image of this file, found {found!r:.40}"
                     )
-                if category not in document.categories:
-                    found = annotation["category_id"]
-                    raise ValueError(
-                        f"{where}: expected a category of this file, found {found!r:.40}"
-                    )
+                for entry in objects_of(annotation):
+                    if entry_id(entry, where, "category_id") not in document.categories:
+                        found = entry["category_id"]
+                        raise ValueError(
+                            f"{where}: expected a category of this file, found {found!r:.40}"
+                        )
             except ValueError as error:
                 self.problems.add(document.path, error)
                 continue
@@ -156,11 +167,12 @@ class CocoReader:
 
     def _name(self, images: Sequence[_Image]) -> None:
         """Give keys to images that have none; two that differ only in their suffix keep it."""
-        stems = {image.path: _stem(self.root, image.path) for image in images}
+        home = self.elsewhere or self.root
+        stems = {image.path: _stem(home, image.path) for image in images}
         times = Counter(stems.values())
         for image in images:
             stem = stems[image.path]
-            key = image.path.relative_to(self.root).as_posix() if times[stem] > 1 else stem
+            key = image.path.relative_to(home).as_posix() if times[stem] > 1 else stem
             image.fields.setdefault("key", key)
 
     def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
@@ -187,19 +199,41 @@ class CocoReader:
     def _instances(
         self, document: Document, image: _Image, labels: Mapping[Id, str]
     ) -> tuple[Instance, ...]:
-        instances: list[Instance] = []
-        for where, annotation in image.annotations:
+        objects = (
+            self._segments(document, image) if document.is_panoptic else _outlined(image, labels)
+        )
+        kept: list[tuple[str, CropMask]] = []
+        for where, annotation, shape in objects:
             label = labels.get(entry_id(annotation, where, "category_id"))
             if label is None:
                 continue
             try:
-                shape = _checked_shape(annotation, image.size_hw)
-                instances.append(Instance(label, outline(shape.mask)))
-                self._specks[document.path] += shape.specks
+                found = _checked(shape, annotation, image.size_hw)
+                kept.append((label, found.mask))
+                self._specks[document.path] += found.specks
             except ValueError as error:
                 what = f"{where} ('{label}'): {error}"
                 self.problems.add(document.path, what, **_owner(image.fields))
-        return tuple(instances)
+        outlined = outlines([mask for _, mask in kept])
+        return tuple(
+            Instance(label, geometry) for (label, _), geometry in zip(kept, outlined, strict=True)
+        )
+
+    def _segments(
+        self, document: Document, image: _Image
+    ) -> list[tuple[str, Record, Shape | ValueError]]:
+        """The objects of an image whose segments are in a PNG."""
+        if len(image.annotations) > 1:
+            raise ValueError(f"expected one annotation, found {len(image.annotations)}")
+        found: list[tuple[str, Record, Shape | ValueError]] = []
+        for where, annotation in image.annotations:
+            path = mask_path(annotation, mask_folder(self.root, document.path))
+            self.named.add(path)
+            segments = objects_of(annotation)
+            shapes = read_segments(path, segments, image.size_hw)
+            for segment, shape in zip(segments, shapes, strict=True):
+                found.append((f"{where}, segment {segment['id']!r:.20}", segment, shape))
+        return found
 
     def _add(self, document: Document, sample: Sample) -> None:
         where, other = self._found.setdefault(sample.key, (document.path, sample))
@@ -237,7 +271,7 @@ def _stem(root: Path, image: Path) -> str:
 def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
     size_hw = read_size_hw(image)
     said = tuple(
-        own if entry.get(name) is None else entry[name]
+        own if entry.get(name) is None else _side(entry[name])
         for name, own in zip(("height", "width"), size_hw, strict=True)
     )
     if said != size_hw:
@@ -247,14 +281,33 @@ def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
     return size_hw
 
 
+def _outlined(
+    image: _Image, labels: Mapping[Id, str]
+) -> list[tuple[str, Record, Shape | ValueError]]:
+    """The wanted objects of an image that have polygons or codes."""
+    wanted = [
+        (where, annotation)
+        for where, annotation in image.annotations
+        if labels.get(entry_id(annotation, where, "category_id")) is not None
+    ]
+    shapes = decode_segmentations([a.get("segmentation") for _, a in wanted], image.size_hw)
+    return [(*own, shape) for own, shape in zip(wanted, shapes, strict=True)]
+
+
+def _side(value: Any) -> Any:
+    """A number that is written as a text, as tables have it."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
 def _is_normalised(image: _Image) -> bool:
     values = (v for _, a in image.annotations for v in written_values(a.get("segmentation")))
     return are_normalised(values, image.size_hw)
 
 
-def _checked_shape(annotation: Record, size_hw: tuple[int, int]) -> Shape:
+def _checked(shape: Shape | ValueError, annotation: Record, size_hw: tuple[int, int]) -> Shape:
     """The pixels of an annotation that lie where its box says, or have about its area."""
-    shape = decode_segmentation(annotation.get("segmentation"), size_hw)
+    if isinstance(shape, ValueError):
+        raise shape
     if not check_box(annotation.get("bbox"), shape.bounds, size_hw):
         check_area(annotation.get("area"), shape.mask.area, shape.bounds[0])
     return shape

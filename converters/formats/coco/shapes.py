@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.formats.coco.borders import borders
-from converters.formats.coco.filling import Points, fill
+from converters.formats.coco.filling import Points, fill_each
 from converters.formats.plausible import Bounds, check_place
 from converters.masks import (
     CropMask,
@@ -98,17 +98,62 @@ def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> Shape:
     Raises:
         ValueError: neither, or one that is broken, lies elsewhere or has no pixel in the image.
     """
-    if not segmentation:
-        raise ValueError("expected polygons or a run-length code, found only a box")
-    if isinstance(segmentation, dict):
-        shape = _from_code(segmentation, size_hw)
-    elif isinstance(segmentation, list):
-        shape = _from_polygons(_parts(segmentation), size_hw)
-    else:
-        raise ValueError(f"expected polygons or a run-length code, found {segmentation!r:.40}")
-    if not shape.mask.area:
-        raise ValueError("expected an object with pixels in the image, found none")
+    (shape,) = decode_segmentations([segmentation], size_hw)
+    if isinstance(shape, ValueError):
+        raise shape
     return shape
+
+
+def decode_segmentations(
+    segmentations: Sequence[Any], size_hw: tuple[int, int]
+) -> list[Shape | ValueError]:
+    """Return the pixels of each of an image's objects, or what is wrong with it.
+
+    Args:
+        segmentations: as `decode_segmentation` takes them.
+        size_hw: the image's height and width.
+    """
+    drawn = [_draw(segmentation, size_hw) for segmentation in segmentations]
+    filled = fill_each([one.polygons for one in drawn if isinstance(one, _Drawn)], size_hw)
+    masks = iter(filled)
+    return [
+        _with_pixels(one.shape(next(masks), size_hw) if isinstance(one, _Drawn) else one)
+        for one in drawn
+    ]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """An object that is drawn as polygons, and not yet filled."""
+
+    polygons: Sequence[Points]
+    bounds: tuple[Bounds, ...]
+    specks: int
+
+    def shape(self, mask: CropMask, size_hw: tuple[int, int]) -> Shape:
+        """Join it with its pixels; one that has none keeps those of its outline."""
+        if not mask.area:
+            mask = rasterize(MultiPolygon([Polygon(own - 0.5) for own in self.polygons]), size_hw)
+        return Shape(mask, self.bounds, self.specks)
+
+
+def _draw(segmentation: Any, size_hw: tuple[int, int]) -> Shape | _Drawn | ValueError:
+    try:
+        if not segmentation:
+            raise ValueError("expected polygons or a run-length code, found only a box")
+        if isinstance(segmentation, dict):
+            return _from_code(segmentation, size_hw)
+        if isinstance(segmentation, list):
+            return _from_polygons(_parts(segmentation), size_hw)
+        raise ValueError(f"expected polygons or a run-length code, found {segmentation!r:.40}")
+    except ValueError as error:
+        return error
+
+
+def _with_pixels(shape: Shape | ValueError) -> Shape | ValueError:
+    if isinstance(shape, ValueError) or shape.mask.area:
+        return shape
+    return ValueError("expected an object with pixels in the image, found none")
 
 
 def written_values(segmentation: Any) -> Iterator[list[float]]:
@@ -135,18 +180,16 @@ def _parts(segmentation: Sequence[Any]) -> Sequence[Any]:
     return segmentation if isinstance(segmentation[0], list) else [segmentation]
 
 
-def _from_polygons(parts: Sequence[Any], size_hw: tuple[int, int]) -> Shape:
+def _from_polygons(parts: Sequence[Any], size_hw: tuple[int, int]) -> _Drawn:
     points = [_points(part) for part in parts]
     polygons = [own for own in points if len(own) >= _FEWEST_POINTS]
     if not polygons:
         found = max(map(len, points))
         raise ValueError(f"expected at least 3 points x, y, found {2 * found} numbers")
-    bounds = tuple(map(_bounds, (polygons, points)))
+    specks = len(points) - len(polygons)
+    bounds = (_bounds(polygons),)
     check_place(bounds[0], size_hw)
-    mask = fill(polygons, size_hw)
-    if not mask.area:
-        mask = rasterize(MultiPolygon([Polygon(own - 0.5) for own in polygons]), size_hw)
-    return Shape(mask, bounds, len(points) - len(polygons))
+    return _Drawn(polygons, (*bounds, _bounds(points)) if specks else 2 * bounds, specks)
 
 
 def _bounds(polygons: Sequence[Points]) -> Bounds:

@@ -56,6 +56,7 @@ from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json, read_member
 from converters.files.provenance import atomic_write_text
 from converters.formats.datumaro.reading import DatumaroReader, label_names
+from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import encode_coco_rle, rasterize, whole_pixels
@@ -204,7 +205,7 @@ def label_space(root: Path) -> LabelSpace | None:
     for path in _annotation_files(root):
         with suppress(ValueError, KeyError):
             names |= dict.fromkeys(label_names({"categories": read_member(path, "categories")}))
-    return LabelSpace(root.resolve().name or "mine", tuple(names)) if names else None
+    return folder_space(root, names) if names else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

@@ -58,10 +58,11 @@ from converters.formats.hf.rows import (
     write_rows,
 )
 from converters.formats.hf.splits import find_splits, missing_files
+from converters.formats.label_spaces import folder_space
 from converters.formats.mask_layouts import encode_mask
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, joined_objects
-from converters.masks import Mask, pack, rasterize_labels, unpack
+from converters.masks import Mask, class_masks, pack, unpack
 from converters.types import LabelSpace, Sample
 
 _LOST = frozenset({"objects", "subpixels"})
@@ -127,7 +128,7 @@ def _new_files(target: WriteTarget, split: str, rows: int) -> list[Path]:
 
 def _row(labels: LabelSpace, enlarge: Enlarge, sample: Sample) -> dict[str, Any]:
     check_labels(sample, labels)
-    masks = rasterize_labels(sample.instances, sample.size_hw)
+    masks = class_masks(sample.instances, sample.size_hw, labels, with_background=False)
     packed = pack(masks, labels, sample.size_hw)
     names = mask_columns(len(labels))
     pngs = {n: encode_mask(packed[..., 4 * i : 4 * i + 4]) for i, n in enumerate(names)}
@@ -199,7 +200,7 @@ def label_space(root: Path) -> LabelSpace | None:
         return None
     others = tuple(name for name in names.values() if name.casefold() in _NO_CLASS)
     kept = tuple(names[n] for n in sorted(names) if names[n] not in others)
-    return LabelSpace(root.resolve().name or "mine", kept, ignored=others)
+    return folder_space(root, kept, others)
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
@@ -246,23 +247,27 @@ def open_split(root: Path, name: str) -> Rows:
         raise ValueError(f"{root}: expected whole files of rows, found: {error}") from None
 
 
-def decode_row(row: Mapping[str, Any], classes: int = CLASSES_PER_MASK) -> tuple[str, Mask, Mask]:
+def decode_row(
+    row: Mapping[str, Any], classes: int = CLASSES_PER_MASK, channels: int = 1
+) -> tuple[str, Mask, Mask]:
     """Decode a row of `open_split`.
 
     Args:
         row: of our own making.
         classes: in its masks.
+        channels: of the image: 1 is grey, 3 are red, green and blue.
 
     Returns:
-        The key; the image, uint8 (H, W), grey; the bit-packed mask, uint8 (H, W, 4) or a multiple
-        of it, of which `converters.masks.unpack` takes the first C bits.
+        The key; the image, uint8 (H, W) or (H, W, 3); the bit-packed mask, uint8
+        (H, W, 4) or a multiple of it, of which `converters.masks.unpack` takes the first C bits.
 
     Raises:
         ValueError: bytes that are not an image, or a mask of another size or with other classes.
     """
     try:
-        image = decode_image(row["image"]["bytes"] or b"", cv2.IMREAD_GRAYSCALE)
-        height, width = image.shape
+        way = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR_RGB
+        image = decode_image(row["image"]["bytes"] or b"", way)
+        height, width = image.shape[:2]
         return str(row["key"]), image, decode_masks(row, classes, (height, width))
     except ValueError as error:
         raise ValueError(f"{row['key']}: {error}") from None

@@ -163,7 +163,9 @@ class Pairing:
         others = [
             path
             for path in self._files
-            if path.suffix.lower() not in {*_NO_IMAGES, *SUFFIXES} and path.parent in self._parents
+            if path.suffix.lower() not in {*_NO_IMAGES, *SUFFIXES}
+            and path.parent in self._parents
+            and not is_image(path)
         ]
         if others:
             yield some(map(self._short, others), "{} files beside the images that are no images")

@@ -41,6 +41,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
+from converters.formats.label_spaces import folder_space
 from converters.formats.single_ring import joined_ring
 from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.formats.yolo.config import YoloConfig, config_file
@@ -152,7 +153,7 @@ def label_space(root: Path) -> LabelSpace:
         ValueError: no such file, or broken names in it.
     """
     names = YoloConfig.load(root).names
-    return LabelSpace(root.resolve().name or "mine", tuple(names[n] for n in sorted(names)))
+    return folder_space(root, (names[n] for n in sorted(names)))
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

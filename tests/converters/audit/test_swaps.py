@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 
+import converters
 from converters.audit.drafting import draft_edits
 from converters.audit.search import audit
 from converters.audit.swaps import cycles
+from zoo.phantom.config import PhantomConfig
+from zoo.phantom.tree import write_phantom
 
 pytestmark = pytest.mark.slow
 
@@ -72,3 +75,34 @@ def test_a_swap_beside_a_missing_bone_is_found(hands, labels, spoil):
 )
 def test_cycles_of_a_permutation(order, expected):
     assert cycles(np.array(order)) == expected
+
+
+@pytest.fixture(scope="module")
+def few(labels, tmp_path_factory):
+    """Return a function: so many sound hands of a seed."""
+
+    def make(count, seed):
+        root = tmp_path_factory.mktemp("few") / "data"
+        config = PhantomConfig(people=count // 2, test_people=2, size=256, seed=seed)
+        write_phantom(root, config)
+        return converters.read(root, labels=labels, subset="all")
+
+    return make
+
+
+# Of these seeds sound forearms have been taken for exchanged.
+@pytest.mark.parametrize(("count", "seed"), [(8, 0), (12, 0), (16, 1), (32, 0)])
+@pytest.mark.slow
+def test_a_few_sound_hands_have_nothing_exchanged(few, labels, count, seed):
+    hands = few(count, seed)
+    assert len(hands) == count + 4
+    assert [f for f in audit(hands, [], labels) if f.kind == "swapped"] == []
+
+
+@pytest.mark.parametrize("swap", [SWAPS[0], SWAPS[3], SWAPS[6]], ids=str)
+@pytest.mark.slow
+def test_exchanged_labels_are_found_among_a_few_hands(few, labels, spoil, swap):
+    hands = few(16, 2)
+    hands[5] = spoil.rename(hands[5], swap)
+    found = [f for f in audit(hands, [], labels) if f.kind == "swapped"]
+    assert [(f.key, set(f.labels)) for f in found] == [(hands[5].key, set(swap))]

@@ -27,6 +27,9 @@ from converters.types import Frame, Sample
 
 SIZE = (20, 31)
 GREY = np.random.default_rng(0).integers(0, 256, SIZE, np.uint8)
+# Of 12 bits in 16, as radiographs are.
+DEEP = np.random.default_rng(2).integers(300, 4096, SIZE).astype(np.uint16)
+MOST_FIRST = Image.frombytes("I;16B", SIZE[::-1], DEEP.astype(">u2").tobytes())
 COLOUR = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
 
 
@@ -112,9 +115,13 @@ GOOD = {
     "TIFF": saved(L, "TIFF"),
     "compressed TIFF": saved(RGB, "TIFF", compression="tiff_lzw"),
     "colour WebP": saved(RGB, "WEBP", lossless=True),
+    "16-bit grey PNG": encoded(DEEP, ".png"),
+    "16-bit TIFF": saved(Image.fromarray(DEEP), "TIFF"),
+    "compressed 16-bit TIFF": saved(Image.fromarray(DEEP), "TIFF", compression="tiff_lzw"),
+    "16-bit TIFF, most significant byte first": saved(MOST_FIRST, "TIFF"),
 }
 
-CUT, KIND = "expected a whole image, found one that is cut off", "expected 8 bits of grey or RGB"
+CUT, KIND = "expected a whole image, found one that is cut off", "or RGB, or 16 of grey"
 HEADER = "without a readable header"
 BAD = {
     "empty": (b"", HEADER),
@@ -128,7 +135,7 @@ BAD = {
     "half a JPEG with a thumbnail": (JPEG[:2] + THUMBNAIL + JPEG[2:-200], CUT),
     "half a BMP": (saved(L, "BMP")[:-300], CUT),
     "half a TIFF": (saved(L, "TIFF")[:-300], CUT),
-    "16-bit grey PNG": (encoded(GREY.astype(np.uint16) * 257, ".png"), f"{KIND}, found mode I;16"),
+    "32-bit TIFF": (saved(Image.fromarray(GREY.astype(np.int32)), "TIFF"), "found mode I"),
     "16-bit colour PNG": (
         encoded(COLOUR.astype(np.uint16) * 257, ".png"),
         f"{KIND}, found 16 bits",
@@ -229,6 +236,71 @@ def test_images_by_their_names(name, expected):
     assert is_image(Path(name)) is expected
 
 
+# --- grey of 16 bits
+
+
+def stretched(pixels: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(pixels, [0.5, 99.5], method="inverted_cdf").astype(float)
+    return 255 * np.clip((pixels - low) / (high - low), 0, 1)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in GOOD if "16-bit" in kind])
+@pytest.mark.parametrize("grey", [True, False])
+def test_16_bits_are_stretched_over_what_an_image_holds(kind, grey, tmp_path):
+    (tmp_path / "x.png").write_bytes(GOOD[kind])
+    found = read_pixels(Sample("x", tmp_path / "x.png", SIZE), grey=grey)
+    assert found.shape == (SIZE if grey else (*SIZE, 3))
+    for plane in [found] if grey else np.moveaxis(found, -1, 0):
+        assert np.abs(plane - stretched(DEEP)).max() <= 0.5
+    assert (found.min(), found.max()) == (0, 255)
+
+
+def test_of_a_tiff_whose_least_value_is_white_the_least_is_white(tmp_path):
+    (tmp_path / "x.tif").write_bytes(saved(Image.fromarray(DEEP), "TIFF", tiffinfo={262: 0}))
+    found = read_pixels(Sample("x", tmp_path / "x.tif", SIZE))
+    assert np.abs(255 - stretched(DEEP) - found).max() <= 0.5
+
+
+def test_marks_at_the_ends_do_not_decide(tmp_path):
+    pixels = np.full((100, 100), 1000, np.uint16)
+    pixels[:50] = 1200
+    pixels[0, :20], pixels[99, :20] = 65535, 0
+    (tmp_path / "x.png").write_bytes(encoded(pixels, ".png"))
+    found = read_pixels(Sample("x", tmp_path / "x.png", (100, 100)))
+    assert (found[:50] == 255).all()
+    assert (found[50:] == 0).all()
+
+
+def test_nearly_plain_images_have_their_ends(tmp_path):
+    pixels = np.full((100, 100), 1000, np.uint16)
+    pixels[3, 4], pixels[5, 6] = 1100, 900
+    (tmp_path / "x.png").write_bytes(encoded(pixels, ".png"))
+    found = read_pixels(Sample("x", tmp_path / "x.png", (100, 100)))
+    assert [found[3, 4], found[5, 6], found[0, 0]] == [255, 0, 128]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bits_are_written_as_8(suffix, tmp_path):
+    image = tmp_path / f"x{suffix}"
+    image.write_bytes(encoded(DEEP, suffix))
+    sample = Sample("x", image, SIZE)
+    put_image(sample, tmp_path / f"y{image_suffix(sample)}")
+    written = cv2.imread(str(tmp_path / f"y{suffix}"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, read_pixels(sample))
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bits_are_turned_as_8(kind, orientation, tmp_path):
+    deep, grey = Image.fromarray(DEEP), Image.fromarray((DEEP >> 4).astype(np.uint8))
+    for name, image in (("x", deep), ("y", grey)):
+        image.save(tmp_path / name, kind, exif=turned(orientation))
+    size_hw = read_size_hw(tmp_path / "x")
+    assert size_hw == read_size_hw(tmp_path / "y")
+    x, y = (read_pixels(Sample("a", tmp_path / name, size_hw)) for name in "xy")
+    assert np.corrcoef(x.ravel(), y.ravel())[0, 1] > 0.99
+
+
 # --- the pixels of a sample
 
 
@@ -270,6 +342,15 @@ def test_turned_images_are_read_and_written_upright(name, tmp_path):
     with Image.open(tmp_path / ("y" + image_suffix(sample))) as written:
         assert written.getexif().get(0x0112) is None
         np.testing.assert_array_equal(np.asarray(written.convert("RGB")), upright)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_jpegs_have_the_size_that_opencv_shows(orientation, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(saved(RGB, "JPEG", exif=turned(orientation)))
+    shown = cv2.imread(str(tmp_path / "x.jpg"))
+    assert read_size_hw(tmp_path / "x.jpg") == shown.shape[:2]
+    found = read_pixels(Sample("x", tmp_path / "x.jpg", shown.shape[:2]), grey=False)
+    np.testing.assert_array_equal(found, shown)
 
 
 def test_a_turned_jpeg_is_written_upright_without_another_loss(tmp_path):

@@ -75,7 +75,10 @@ IMAGES: dict[str, tuple[Break, str]] = {
     "text": (content(b"none"), "expected an image, found a file without a readable header"),
     "folder": (folder, "expected an image, found a folder"),
     "loop": (loop, "expected an image, found nothing there"),
-    "16 bits": (encoded(np.full(SIZE, 999, np.uint16)), "found mode I;16: save it as 8-bit"),
+    "32 bits": (
+        saved(Image.fromarray(np.full(SIZE, -9, np.int32)), "TIFF"),
+        "found mode I: save it as 8-bit",
+    ),
     "16-bit colour": (encoded(np.full((*SIZE, 3), 999, np.uint16)), "found 16 bits: save it as"),
     "CMYK": (saved(L.convert("CMYK"), "JPEG"), "found mode CMYK: save it as 8-bit grey or RGB"),
 }

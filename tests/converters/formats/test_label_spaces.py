@@ -79,6 +79,33 @@ def test_a_group_or_classes_can_be_asked_for(data):
     assert labels_of(source.choosing("Heart").read(source.labels("Heart"))) == {"Heart"}
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("Heart", "Left Lungg"), "'Left Lungg' (did you mean 'Left Lung'?)"),
+        (("Heart", "left lung"), "'left lung' (did you mean 'Left Lung'?)"),
+        (("Heart", "Liver"), ""),
+        (("Heart", "Left Lung", "Left Lungg"), ""),
+        (("Heart", "Left Lung 2"), ""),
+    ],
+)
+def test_a_class_without_objects_that_is_nearly_called_as_others_is_said(data, names, said):
+    notes = []
+    converters.read(data, labels=LabelSpace("mine", names), note=notes.append)
+    told = [note for note in notes if "classes without objects" in note]
+    assert told == ([f"{data}; 'mine' has classes without objects: {said}"] if said else [])
+
+
+def test_a_misspelt_only_class_is_named(data):
+    with pytest.raises(ValueError, match=r"'Heartt' \(did you mean 'Heart'\?\)$"):
+        converters.read(data, labels=LabelSpace("mine", ("Heartt",)))
+
+
+def test_a_misspelt_shipped_label_space_is_named(data):
+    with pytest.raises(ValueError, match=r"'hand_bonse' \(did you mean 'hand_bones'\?\)"):
+        DataSource.open(data).labels("hand_bonse")
+
+
 def test_no_class_at_all_is_an_error(data):
     with pytest.raises(ValueError, match="expected classes of 'mine', found"):
         converters.read(data, labels=LabelSpace("mine", ("Liver",)))

@@ -103,7 +103,36 @@ def test_lines_and_images_without_json_are_told(make):
     (sample,) = converters.read(root, note=notes.append)
     assert len(sample.instances) == 1
     assert any("left out 1 shapes that enclose nothing (line)" in line for line in notes)
-    assert any("left out 1 images without JSON (b.png)" in line for line in notes)
+    assert any("1 images without JSON are test images (b.png)" in line for line in notes)
+
+
+def test_images_without_json_are_test_images(make):
+    root = make([shape(TRIANGLE)])
+    for place in ("b.png", "more/c.png", "test/d.png", "e.png"):
+        (root / place).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(root / place), np.zeros((9, 8), np.uint8))
+    (root / "e.json").write_text('{"shapes":')
+    labels = converters.label_space(root)
+    notes = []
+    found = converters.read(root, subset="test", labels=labels, note=notes.append)
+    assert [(s.key, s.size_hw) for s in found] == [
+        ("test/b", (9, 8)),
+        ("test/d", (9, 8)),
+        ("test/more/c", (9, 8)),
+    ]
+    assert [s.key for s in converters.read(root)] == ["a"]
+    assert len(converters.read(root, subset="all")) == 4
+    assert notes == [
+        f"{root}: left out 1 images whose JSON cannot be used (e.png)",
+        f"{root}: 3 images without JSON are test images (b.png)",
+    ]
+
+
+def test_a_broken_image_without_json(make):
+    root = make([shape(TRIANGLE)])
+    (root / "b.png").write_bytes(b"none")
+    with pytest.raises(DataError, match=r"b\.png: expected an image"):
+        converters.read(root)
 
 
 def test_labels_txt_gives_the_order(make):

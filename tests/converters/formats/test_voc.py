@@ -127,3 +127,79 @@ def test_colours_without_a_labelmap_say_what_to_add(root):
     put(root, "b", np.array(PALETTE, np.uint8).reshape(-1, 3)[numbers() % 4], as_palette=False)
     with pytest.raises(DataError, match="found colours: add labelmap"):
         converters.read(root)
+
+
+# --- colours without a table
+
+RED, PINK = (200, 0, 0), (255, 0, 127)
+LAYOUTS = [("JPEGImages", "SegmentationClass"), ("images", "masks")]
+
+
+def colours():
+    values = np.zeros((*SIZE, 3), np.uint8)
+    values[2:9, 3:12] = RED
+    values[10:18, 5:25] = PINK
+    values[9] = 224, 224, 192
+    return values
+
+
+def put_colours(root, layout, name, values, suffix=".png", **options):
+    for folder, pixels, end in zip(layout, (values[..., 0], values), (".jpg", suffix), strict=True):
+        (root / folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / folder / f"{name}{end}", **options)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_colours_without_a_table_are_classes(layout, tmp_path):
+    put_colours(tmp_path, layout, "a", colours())
+    put_colours(tmp_path, layout, "black", np.zeros((*SIZE, 3), np.uint8))
+    assert converters.recognise(tmp_path) == "voc"
+    assert converters.label_space(tmp_path).names == ("color_c80000", "color_ff007f")
+    sample, black = converters.read(tmp_path)
+    assert (sample.key, black.key, len(black.instances)) == ("a", "black", 0)
+    found = {n: m.full(SIZE) for n, m in rasterize_labels(sample.instances, SIZE).items()}
+    for name, colour in (("color_c80000", RED), ("color_ff007f", PINK)):
+        np.testing.assert_array_equal(found[name], (colours() == colour).all(axis=-1))
+    mine = LabelSpace("mine", ("bone",), aliases={"color_ff007f": "bone"})
+    sample, _ = converters.read(tmp_path, labels=mine)
+    assert [one.label for one in sample.instances] == ["bone"]
+
+
+def test_colours_in_folders_below_and_with_opaque_alpha(tmp_path):
+    opaque = np.dstack([colours(), np.full(SIZE, 255, np.uint8)])
+    for name in ("train/a", "test/a"):
+        put_colours(tmp_path, LAYOUTS[1], name, colours())
+        Image.fromarray(opaque).save(tmp_path / "masks" / f"{name}.png")
+    assert [s.key for s in converters.read(tmp_path)] == ["train/a"]
+    (sample,) = converters.read(tmp_path, subset="test")
+    assert sample.key == "test/a"
+    assert len(sample.instances) == 2
+
+
+def test_a_table_names_colours_of_plain_folders_too(tmp_path):
+    put_colours(tmp_path, LAYOUTS[1], "a", colours())
+    (tmp_path / "labelmap.txt").write_text("bone:200,0,0::\nnail:255,0,127::\n")
+    (sample,) = converters.read(tmp_path)
+    assert sorted(one.label for one in sample.instances) == ["bone", "nail"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_smoothed_edges_are_refused(layout, tmp_path):
+    sharp = np.zeros((200, 200, 3), np.uint8)
+    cv2.circle(sharp, (90, 100), 60, RED, -1)
+    cv2.circle(sharp, (130, 80), 40, PINK, -1)
+    put_colours(tmp_path, layout, "a", cv2.GaussianBlur(sharp, (0, 0), 1.5))
+    for read in (converters.read, converters.label_space):
+        with pytest.raises(ValueError, match=r"a\.png: expected a colour for each class") as error:
+            read(tmp_path)
+        assert len(str(error.value).splitlines()) == 1
+
+
+def test_our_masks_and_class_numbers_are_not_taken_for_colours(tmp_path):
+    put_colours(tmp_path, LAYOUTS[1], "a", colours())
+    (tmp_path / "labels.yaml").write_text("name: a\nnames: [b]\n")
+    assert converters.recognise(tmp_path) == "masks"
+    (tmp_path / "labels.yaml").unlink()
+    Image.fromarray(numbers()).save(tmp_path / "masks" / "a.png")
+    with pytest.raises(ValueError, match="none that is known"):
+        converters.recognise(tmp_path)

@@ -74,13 +74,28 @@ def test_tables_that_do_not_say_it(text, column, message, samples, tmp_path):
     ("by", "message"),
     [
         ("nobody", "expected a group of each image, found none of 3"),
-        ("(", "expected folder, FILE.csv:COLUMN, an attribute or a regular expression"),
+        ("(", "expected folder, FILE.csv:COLUMN, dicom:KEYWORD, an attribute or a regular"),
         ("gone.csv:who", "gone.csv: expected a table"),
     ],
 )
 def test_rules_that_are_none(by, message, samples):
     with pytest.raises(ValueError, match=message):
         group_by(samples, by)
+
+
+def test_what_there_is_to_group_by_is_named(samples, tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text("image;Patient\nx;1\n")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    tables = [table, tmp_path / "binary.csv", tmp_path / "gone.csv"]
+    with pytest.raises(ValueError, match="found none of 3") as caught:
+        group_by(samples, "nothing", tables)
+    assert str(caught.value).endswith(
+        f"there are the attributes person and the columns {table}:image, {table}:Patient"
+    )
+    for word, meant in (("persn", "person"), ("patient", "Patient")):
+        with pytest.raises(ValueError, match=rf"\(did you mean '{meant}'\?\)$"):
+            group_by(samples, word, tables)
 
 
 def test_what_is_remembered_does_not_replace_what_is_known(samples):

@@ -75,8 +75,16 @@ def test_a_finished_run_is_not_trained_again(zoo, work, capsys):
 
 def test_other_settings_do_not_continue_a_run(zoo, work, capsys):
     source = ("--data", work / "data", "--split", work / "split.json", "--fold", 1)
-    zoo("train", "smp", "--config", "demo", *source, "--out", work / "run", *TINY, code=2)
-    assert "same settings" in capsys.readouterr().err
+    changes = (*TINY, "optim.lr=0.125", "augment=[]")
+    zoo("train", "smp", "--config", "demo", *source, "--out", work / "run", *changes, code=2)
+    said = capsys.readouterr().err
+    assert "same settings" in said
+    assert "fold: 0 -> 1" in said
+    assert "optim.lr: 0.0005 -> 0.125" in said
+    assert "-> []" in said
+    assert "epochs" not in said
+    zoo("train", "segformer", "--config", "demo", *source, "--out", work / "run", code=2)
+    assert ": family: smp -> segformer; choose another --out" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("subset", ["train", "test"])

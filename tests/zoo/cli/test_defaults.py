@@ -1,5 +1,6 @@
 """What a user types first works, and says what was taken; what is missing is said all at once."""
 
+import json
 import shutil
 
 import pytest
@@ -129,3 +130,24 @@ def test_what_is_broken_as_a_whole_is_not_skipped(hands, here, capsys):
     error = zoo(capsys, "convert", "--to", "coco", "--broken", "skip", code=2)
     assert "meta_data.xlsx" in error
     assert "--broken" not in error
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("convert", "--to", "coco"),
+        ("augment", "smp", "--config", "demo", "--preview", "sheet.png"),
+    ],
+)
+def test_a_fold_is_one_of_the_split_that_is_found(hands, here, capsys, words):
+    shutil.copytree(hands, here / "mine")
+    assert "--split SPLIT.json, found none in mine and here" in zoo(
+        capsys, *words, "--fold", "1", code=2
+    )
+    zoo(capsys, "split")
+    said = zoo(capsys, *words, "--fold", "1")
+    assert "split split.json" in said.splitlines()[0]
+    assert "split" not in zoo(capsys, *words).splitlines()[0]
+    if words[0] == "convert":
+        zoo(capsys, *words, "--fold", "1")
+        assert json.loads((here / "coco" / "provenance.json").read_text())["fold"] == 1

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms.functional import to_tensor
+from torchvision.transforms.v2 import Normalize
 
 import converters
 from converters.crops import crop
@@ -18,7 +20,7 @@ from zoo.data.batches import normalize, unpack_on_device
 from zoo.data.bits import BitMask
 from zoo.data.cases import Cases
 from zoo.data.items import HuggingFaceItems, Item, SampleItems
-from zoo.data.reading import read_ahead, resize_image, resize_packed
+from zoo.data.reading import channels_first, read_ahead, resize_image, resize_packed
 from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
 
 FLIP = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "Affine", "rotate": [-30, 30], "p": 1.0}]
@@ -99,7 +101,7 @@ def test_a_crop_is_cut_from_its_image(toys: Any) -> None:
 
 def test_items_check_their_arrays() -> None:
     image, mask = np.zeros((4, 5), np.uint8), BitMask((4, 5), 1, ())
-    with pytest.raises(ValueError, match="expected a grey image"):
+    with pytest.raises(ValueError, match="expected an image"):
         Item("a", image.astype(np.float32), mask)
     with pytest.raises(ValueError, match=r"expected a mask \(4, 5\)"):
         Item("a", image, replace(mask, size_hw=(5, 4)))
@@ -180,8 +182,14 @@ def test_batches_have_one_size(toys: Any, batch: int, sizes: list[int]) -> None:
 
 
 def test_normalize() -> None:
-    found = normalize(torch.tensor([0, 255], dtype=torch.uint8))
-    assert found.tolist() == pytest.approx([-0.449 / 0.226, 0.551 / 0.226], rel=1e-5)
+    found = normalize(torch.tensor([0, 255], dtype=torch.uint8).reshape(1, 1, 2))
+    assert found.ravel().tolist() == pytest.approx([-0.449 / 0.226, 0.551 / 0.226], rel=1e-5)
+
+
+def test_normalize_colours_by_imagenets_numbers() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    wanted = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(to_tensor(image))
+    torch.testing.assert_close(normalize(channels_first(image)[None])[0], wanted)
 
 
 def test_read_ahead_keeps_the_order() -> None:

@@ -3,10 +3,13 @@
 import json
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
 import converters
+from converters.files.images import read_pixels
 from converters.types import LabelSpace
 
 TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
@@ -38,6 +41,19 @@ def test_losses_are_said_per_class(zoo, data, tmp_path, capsys):
     assert "pixels that lost one of several labels" in said
     assert "Triquetrum: mean Dice 0." in said
     assert "all 29 classes: mean Dice 0.9" in said
+
+
+def test_images_that_lie_elsewhere(zoo, data, tmp_path, capsys):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    zoo("convert", data, "--to", "coco", "--out", whole)
+    shutil.move(whole / "images", tmp_path / "photos")
+    zoo("convert", whole, "--to", "rle_table", "--out", out, code=2)
+    assert "--images says where" in capsys.readouterr().err
+    zoo("convert", whole, "--images", tmp_path / "photos", "--to", "rle_table", "--out", out)
+    assert "nothing was lost" in capsys.readouterr().out
+    expected, found = converters.read(data), converters.read(out)
+    assert [sample.key for sample in found] == [sample.key for sample in expected]
+    assert all(len(sample.instances) == 29 for sample in found)
 
 
 @pytest.mark.slow
@@ -180,3 +196,57 @@ def test_an_audit_leaves_a_page_findings_and_a_draft(zoo, data, tmp_path, capsys
     assert isinstance(json.loads((out / "findings.json").read_text(encoding="utf-8")), list)
     draft = yaml.safe_load((out / "edits.yaml").read_text(encoding="utf-8"))
     assert draft["version"] == 1
+
+
+@pytest.mark.slow
+def test_mere_images_are_predicted_and_teach_nothing(zoo, data, tmp_path, capsys):
+    split, run, images = tmp_path / "split.json", tmp_path / "run", tmp_path / "images"
+    zoo("split", data, "--out", split, "--folds", 2)
+    zoo("train", "smp", "--config", "demo", "--data", data, "--split", split, "--out", run, *TINY)
+    for path in sorted((data / "test" / "DCM").rglob("*.png")):
+        images.mkdir(exist_ok=True)
+        shutil.copy(path, images / path.name)
+    count = len(list(images.iterdir()))
+    capsys.readouterr()
+    zoo("predict", run, "--data", images)
+    said = capsys.readouterr().out
+    assert said.startswith("taken: subset test; out ")
+    assert f"predictions of {count} images" in said
+    manifest = json.loads((run / "test" / "manifest.json").read_text())
+    assert [row[0] for row in manifest["images"]] == sorted(p.stem for p in images.iterdir())
+    for more in ([], ["--labels", "hand_bones"]):
+        out = tmp_path / "other"
+        train = ("train", "smp", "--config", "demo", "--data", images, "--split", split)
+        zoo(*train, "--out", out, *more, code=2)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "expected annotations, found only images" in line
+        assert not out.exists()
+        zoo("split", images, "--out", tmp_path / "s.json", *more, code=2)
+        assert "expected annotations, found only images" in capsys.readouterr().err
+
+
+def deepen(root):
+    """Make the images of a tree such as radiographs are: 12 bits in 16."""
+    for path in root.rglob("*.png"):
+        pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).astype(np.uint16)
+        cv2.imwrite(str(path), 800 + 9 * pixels)
+
+
+@pytest.mark.slow
+def test_images_of_16_bits_are_converted_and_it_is_said_once(zoo, data, tmp_path, capsys):
+    deep = tmp_path / "deep"
+    shutil.copytree(data, deep)
+    deepen(deep)
+    zoo("convert", deep, "--to", "yolo", "--out", tmp_path / "yolo", "--jobs", 2)
+    said = capsys.readouterr().out
+    assert said.count("(DICOM, or grey of 16 bits) are written as 8 bits") == 1
+    shown = converters.read(deep)
+    written = {sample.key: sample for sample in converters.read(tmp_path / "yolo")}
+    for sample in shown:
+        file = cv2.imread(str(written[sample.key].image), cv2.IMREAD_UNCHANGED)
+        assert file.dtype == np.uint8
+        np.testing.assert_array_equal(file, read_pixels(sample))
+        assert file.min() == 0
+        assert file.max() == 255
+    zoo("convert", data, "--to", "yolo", "--out", tmp_path / "plain")
+    assert "8 bits" not in capsys.readouterr().out

@@ -164,7 +164,9 @@ def test_crops_are_written_by_the_model(grey, jobs, toys, tmp_path):
 def test_missing_file_and_other_suffixes(tmp_path):
     with pytest.raises(ValueError, match=r"gone\.onnx: expected an enlarger's file"):
         load_enlarger(tmp_path / "gone.onnx")
-    with pytest.raises(ValueError, match=r"expected an enlarger as \.onnx, \.pt, \.ts"):
+    with pytest.raises(
+        ValueError, match=r"expected an enlarger as \.onnx, \.pt, \.ts or swin2sr:NAME"
+    ):
         load_enlarger(tmp_path / "model.pth")
 
 

@@ -77,9 +77,62 @@ def _mask2former() -> Finder:
     return Finder(tiny, steps=100, score=0.5, blocks=7)
 
 
+def _oneformer() -> Finder:
+    network = {**_mask2former().tiny["network"], "query_dec_layers": 1, "dropout": 0.0}
+    tiny: dict[str, Any] = {"network": network, "loss_weights": {"train_num_points": 256}}
+    # In larger steps the first thing that it learns is to find nothing.
+    tiny["optim"] = {"name": "adamw", "lr": 1e-4}
+    return Finder(tiny, steps=100, score=0.5, blocks=7)
+
+
+def _eomt() -> Finder:
+    network = {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+        "image_size": 64,
+        "num_blocks": 2,
+        "num_queries": 12,
+        "num_upscale_blocks": 1,
+    }
+    tiny = {"network": network, "loss_weights": {"train_num_points": 256}}
+    return Finder(tiny, steps=120, score=0.5, blocks=4)
+
+
+def _rfdetr() -> Finder:
+    backbone = {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+        "out_indices": [1, 3],
+        "image_size": 64,
+    }
+    network = {
+        "backbone": backbone,
+        "num_queries": 12,
+        "group_detr": 2,
+        "d_model": 32,
+        "decoder_layers": 2,
+        "decoder_self_attention_heads": 2,
+        "decoder_cross_attention_heads": 2,
+        "decoder_ffn_dim": 64,
+    }
+    # One group of queries learns faster, and of few cells all are worth to be looked at.
+    sure = {"network": network | {"group_detr": 1}, "loss_weights": {"mask_point_sample_ratio": 1}}
+    return Finder({"network": network}, sure, steps=250, score=0.3, blocks=5)
+
+
 @pytest.fixture(scope="session")
 def finders() -> dict[str, Finder]:
-    return {"maskrcnn": _maskrcnn(), "mask2former": _mask2former()}
+    return {
+        "maskrcnn": _maskrcnn(),
+        "mask2former": _mask2former(),
+        "oneformer": _oneformer(),
+        "eomt": _eomt(),
+        "rfdetr": _rfdetr(),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -177,14 +230,17 @@ def learn(
     """Lets a family's smallest network learn the drawn images, once for all tests."""
     made: dict[Any, Learned] = {}
 
-    def make(name: str, classes: tuple[int, ...] = (0, 1, 2), **changes: Any) -> Learned:
-        if (name, classes) not in made:
+    def make(
+        name: str, classes: tuple[int, ...] = (0, 1, 2), steps: int = 0, **changes: Any
+    ) -> Learned:
+        key = name, classes, steps, str(changes)
+        if key not in made:
             torch.manual_seed(0)
             network = build(name, **finders[name].sure | changes).train()
             drawn = draw(classes)
-            losses = _learn(network, drawn, finders[name].steps)
-            made[name, classes] = Learned(network.eval(), drawn, losses)
-        return made[name, classes]
+            losses = _learn(network, drawn, steps or finders[name].steps)
+            made[key] = Learned(network.eval(), drawn, losses)
+        return made[key]
 
     return make
 

@@ -29,11 +29,12 @@ from zoo.run_files.checkpoints import BEST, LAST, read_weights
 
 pytestmark = pytest.mark.slow
 
-every = pytest.mark.parametrize("name", ["maskrcnn", "mask2former"])
+NAMES = ("maskrcnn", "mask2former", "oneformer", "eomt", "rfdetr")
+every = pytest.mark.parametrize("name", NAMES)
 Make = Callable[..., Any]
 
 
-@pytest.mark.parametrize("name", ["maskrcnn", "mask2former", "yolo"])
+@pytest.mark.parametrize("name", [*NAMES, "yolo"])
 def test_a_family_is_found_by_its_name(name: str) -> None:
     assert load_family(name).kind == "instance"
 
@@ -62,6 +63,15 @@ def test_a_bone_of_one_pixel(build: Make, draw: Make, name: str) -> None:
     shown.masks[:, 1, 63, 95] = True
     loss = build(name).train().loss(shown.images, shown.masks, shown.classes)
     assert torch.isfinite(loss)
+
+
+@every
+def test_colours_are_seen(build: Make, draw: Make, name: str) -> None:
+    shown = draw()
+    images = shown.images.repeat(1, 3, 1, 1).requires_grad_()
+    build(name, in_channels=3).train().loss(images, shown.masks, shown.classes).backward()
+    assert images.grad is not None
+    assert not torch.allclose(images.grad[:, 0], images.grad[:, 1], atol=0)
 
 
 @every
@@ -233,8 +243,9 @@ def test_the_same_seed_and_an_interruption_give_the_same_weights(
     configure: Make, make_job: Make, finders: Any, name: str
 ) -> None:
     changes: dict[str, Any] = {"augment": [{"name": "HorizontalFlip", "p": 0.5}]}
-    if name == "mask2former":
-        changes["network"] = {**finders[name].tiny["network"], "dropout": 0.1}
+    if "network" in finders[name].tiny:
+        rate = "drop_path_rate" if name == "eomt" else "dropout"
+        changes["network"] = {**finders[name].tiny["network"], rate: 0.1}
     family, config = load_family(name), configure(name, **changes)
     whole, cut = make_job("whole"), make_job("cut", progress=_kill_at(3))
     family.train(config, whole)
@@ -306,7 +317,7 @@ def test_what_other_families_have_is_refused(configure: Make, tmp_path: Path, na
 
 @pytest.mark.parametrize(
     ("name", "config"),
-    [(name, config) for name in ("maskrcnn", "mask2former") for config in configs.names(name)],
+    [(name, config) for name in NAMES for config in configs.names(name)],
 )
 def test_every_shipped_config_trains_and_predicts(
     toys: Any, make_job: Make, finders: Any, label_file: Make, name: str, config: str

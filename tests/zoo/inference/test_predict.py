@@ -163,7 +163,9 @@ def test_the_number_of_readers_does_not_matter(toys: Any, size: tuple[int, int] 
     network, setting = _convolutions(), Setting(CPU, batch=2)
     found = [
         _planes(
-            predict_semantic(network, read_frames(toys.samples, size, readers), LABELS, setting)
+            predict_semantic(
+                network, read_frames(toys.samples, size, readers=readers), LABELS, setting
+            )
         )
         for readers in (1, 2, 7)
     ]

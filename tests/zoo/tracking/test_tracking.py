@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converters.masks import EMPTY, crop
+from converters.masks import EMPTY, crop, rasterize_labels
 from converters.types import LabelSpace
 from fusion.types import Prediction, soft_mask
 from zoo.config import RunConfig, check_config, dump_config
-from zoo.results.scoring import truth_masks
 from zoo.run_files.metrics import MetricsFile
 from zoo.tracking import scores_of, tracked
 from zoo.tracking.drawings import ScoredSample, apart, draw_sample, worst_samples
@@ -63,7 +62,7 @@ def _predict(run: Path, config: Any, samples: Any, options: Any) -> Iterator[Pre
     """Predict the truth, but nothing of the first tile on the last sample."""
     for i, sample in enumerate(samples):
         masks = {}
-        for name, mask in truth_masks(sample).items():
+        for name, mask in rasterize_labels(sample.instances, sample.size_hw).items():
             if i == len(samples) - 1 and name == "tile-1":
                 continue
             box = tuple(float(v) for v in mask.box_xywh)

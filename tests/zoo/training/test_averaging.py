@@ -149,7 +149,7 @@ def test_the_last_score_is_that_of_the_equal_average(
     ):
         from fusion.metrics.scores import dice
 
-        truth = truth_masks(sample)
+        truth = truth_masks(sample, toys.labels)
         total += sum(dice(found.binary(n), truth[n]) for n in toys.labels.names) / 9 / 2
     assert float(_rows(job.out)[-1]["val_dice"]) == pytest.approx(total, abs=2e-6)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torchmetrics import JaccardIndex
 
 from converters.masks import CropMask, crop
 from converters.types import LabelSpace
@@ -17,7 +19,7 @@ from zoo.data.cases import Case
 from zoo.inference import predict as inference
 from zoo.inference.predict import Setting, predict_semantic, to_prediction
 from zoo.training import validation
-from zoo.training.validation import count_pixels, score_on_crops, score_on_device
+from zoo.training.validation import count_on_crops, count_on_device, count_pixels, dice_of, mean_iou
 
 CPU = torch.device("cpu")
 LABELS = LabelSpace("five", ("a", "b-c", "border", "empty", "full"))
@@ -108,9 +110,9 @@ def test_scores_are_those_on_crops(window: tuple[int, int] | None, batch: int) -
     sizes = [(64, 48), (64, 48), (48, 64), (48, 64)]
     cases = [_case(f"a_{n}", size, size, n) for n, size in enumerate(sizes)]
     setting = Setting(CPU, batch=batch, window=window)
-    found = score_on_device(_network(), cases, LABELS, setting)
-    assert found.dtype == torch.float64
-    assert torch.equal(found, score_on_crops(_network(), cases, LABELS, setting))
+    found = count_on_device(_network(), cases, LABELS, setting)
+    assert found.dtype == torch.int64
+    assert torch.equal(found, count_on_crops(_network(), cases, LABELS, setting))
 
 
 class Silent(nn.Module):
@@ -120,16 +122,38 @@ class Silent(nn.Module):
         return torch.full((len(images), 5, *images.shape[-2:]), -30.0)
 
 
-@pytest.mark.parametrize("score", [score_on_device, score_on_crops])
-def test_both_empty_is_one(score: Callable[..., torch.Tensor]) -> None:
+@pytest.mark.parametrize("count", [count_on_device, count_on_crops])
+def test_both_empty_is_one(count: Callable[..., torch.Tensor]) -> None:
     case = _case("a", (32, 32), (32, 32), 0)
-    (row,) = score(Silent(), [case], LABELS, Setting(CPU)).tolist()
+    (row,) = dice_of(count(Silent(), [case], LABELS, Setting(CPU))).tolist()
     assert row == [0, 0, 0, 0, 1]
 
 
-@pytest.mark.parametrize("score", [score_on_device, score_on_crops])
-def test_no_cases(score: Callable[..., torch.Tensor]) -> None:
-    assert score(_network(), [], LABELS, Setting(CPU)).shape == (0, 5)
+@pytest.mark.parametrize("count", [count_on_device, count_on_crops])
+def test_no_cases(count: Callable[..., torch.Tensor]) -> None:
+    assert count(_network(), [], LABELS, Setting(CPU)).shape == (0, 5, 3)
+
+
+def test_one_label_a_pixel_is_counted_on_crops(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "count_on_crops", lambda *_: "crops")
+    labels = replace(LABELS, exclusive="large_first")
+    found: Any = validation.count_cases(_network(), [], labels, Setting(torch.device("cuda")))
+    assert found == "crops"
+
+
+def test_mean_iou_is_of_all_pixels_together() -> None:
+    """Beside torchmetrics' Jaccard index, of classes of which a pixel has one."""
+    generator = torch.Generator().manual_seed(0)
+    found, real = torch.randint(0, 4, (2, 6, 40, 30), generator=generator)
+    counts = torch.stack(
+        [
+            torch.stack([((found == c) & (real == c)).sum(), (found == c).sum(), (real == c).sum()])
+            for c in range(5)
+        ]
+    )
+    theirs = JaccardIndex(task="multiclass", num_classes=4, average="macro")(found, real)
+    assert mean_iou(counts) == pytest.approx(float(theirs), abs=1e-6)
+    assert mean_iou(torch.zeros(3, 3)) == 1
 
 
 def _nothing(network: Any, frames: Any, labels: Any, setting: Any) -> Any:
@@ -148,7 +172,7 @@ def test_a_gpu_counts_what_is_a_semantic_networks(
     device: str, predict: Any, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("crops", "device"):
-        monkeypatch.setattr(validation, f"score_on_{name}", lambda *_, name=name: name)
+        monkeypatch.setattr(validation, f"count_on_{name}", lambda *_, name=name: name)
     setting = Setting(torch.device(device))
-    found: Any = validation.score_cases(_network(), [], LABELS, setting, predict)
+    found: Any = validation.count_cases(_network(), [], LABELS, setting, predict)
     assert found == expected

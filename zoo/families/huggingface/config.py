@@ -30,7 +30,7 @@ class HuggingFaceConfig(SemanticConfig):
             al. 2022, with UPerNet's head), `dpt` (Ranftl et al. 2021).
         network: dimensions, by the names of transformers' UperNetConfig, BeitConfig or DPTConfig;
             of an `upernet` its backbone's below `backbone_config`, with their `model_type`.
-        channels: of the network's input; 3, as pretrained ones have, get the grey image 3 times.
+        channels: of the network's input; 3, as pretrained ones have, get a grey image 3 times.
         pretrained: null for random weights; a folder, or a name on the Hugging Face hub, of a
             network with these dimensions.
     """
@@ -39,6 +39,11 @@ class HuggingFaceConfig(SemanticConfig):
     network: dict[str, Any] = Field(default_factory=dict)
     channels: Literal[1, 3] = 1
     pretrained: str | None = None
+
+    @property
+    def network_channels(self) -> int:
+        """Channels of the network's input: at least the images'."""
+        return max(self.channels, self.in_channels)
 
     @property
     def outputs(self) -> int:

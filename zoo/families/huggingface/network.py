@@ -18,7 +18,7 @@ _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 
 
 class UperNet(nn.Module):
-    """UPerNet on grey images.
+    """UPerNet.
 
     Transformers enlarges the logits inside of the network; here that is left to the loss and to
     prediction, which do it the same way, once.
@@ -35,7 +35,7 @@ class UperNet(nn.Module):
         return encoder
 
     def forward(self, images: torch.Tensor) -> Logits:
-        """Return logits (N, C, h / 4, w / 4) of images, float (N, 1, h, w).
+        """Return logits (N, C, h / 4, w / 4) of images, float (N, c, h, w).
 
         While learning, and where there is an auxiliary head: the logits and the head's, h / 16.
         """
@@ -46,7 +46,7 @@ class UperNet(nn.Module):
 
 
 class Beit(nn.Module):
-    """BEiT with UPerNet's head on grey images, of sides that are multiples of the patch."""
+    """BEiT with UPerNet's head, on images of sides that are multiples of the patch."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ class Beit(nn.Module):
         return encoder
 
     def forward(self, images: torch.Tensor) -> Logits:
-        """Return logits (N, C, h / 4, w / 4) of images, float (N, 1, h, w).
+        """Return logits (N, C, h / 4, w / 4) of images, float (N, c, h, w).
 
         While learning, and where there is an auxiliary head: the logits and the head's, h / 16.
         """
@@ -75,7 +75,7 @@ class Beit(nn.Module):
 
 
 class Dpt(nn.Module):
-    """DPT on grey images, of sides that are multiples of the patch."""
+    """DPT on images of sides that are multiples of the patch."""
 
     def __init__(self, network: Any) -> None:
         super().__init__()
@@ -88,7 +88,7 @@ class Dpt(nn.Module):
         return encoder
 
     def forward(self, images: torch.Tensor) -> Logits:
-        """Return logits (N, C, h, w) of images, float (N, 1, h, w).
+        """Return logits (N, C, h, w) of images, float (N, c, h, w).
 
         While learning, and where there is an auxiliary head: the logits and the head's, h / 2.
         """
@@ -152,11 +152,11 @@ def _dimensions(config: HuggingFaceConfig, classes: int) -> Any:
     given = dict(config.network)
     if config.architecture == "upernet":
         backbone = {"out_features": _STAGES, **given["backbone_config"]}
-        given["backbone_config"] = backbone | {"num_channels": config.channels}
+        given["backbone_config"] = backbone | {"num_channels": config.network_channels}
         # Else the auxiliary head is made for a Swin-T, whatever the backbone is.
         given.setdefault("auxiliary_in_channels", None)
     else:
-        given["num_channels"] = config.channels
+        given["num_channels"] = config.network_channels
         # Of the table of positions, which is stretched to other images. DPT's is square.
         size = config.input_size
         side = list(size) if config.architecture == "beit" else max(size)

@@ -7,36 +7,9 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from zoo.config import StrictModel
+from zoo.families.query_config import MaskLossWeights, check_divides, check_source
+from zoo.families.swin import SwinDimensions
 from zoo.training.instance_config import InstanceConfig
-
-Four = tuple[int, int, int, int]
-
-
-class SwinDimensions(StrictModel):
-    """A Swin Transformer, stage by stage; the defaults are Swin-T's.
-
-    Attributes:
-        embed_dim: channels of the first stage; they double at each of the others.
-        depths: blocks.
-        num_heads: heads; divide the channels.
-        window_size: side of the windows of attention, in patches of 4 pixels.
-        drop_path_rate: chance to skip the last block; it rises in a line from the first one's 0.
-    """
-
-    embed_dim: int = Field(default=96, gt=0)
-    depths: Four = (2, 2, 6, 2)
-    num_heads: Four = (3, 6, 12, 24)
-    window_size: int = Field(default=7, gt=0)
-    drop_path_rate: float = Field(default=0.3, ge=0, lt=1)
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        if any(self.embed_dim * 2**n % heads for n, heads in enumerate(self.num_heads)):
-            raise ValueError(
-                f"expected embed_dim {self.embed_dim}, doubled at each stage, that num_heads "
-                f"{self.num_heads} divide"
-            )
-        return self
 
 
 class Mask2FormerDimensions(StrictModel):
@@ -66,34 +39,8 @@ class Mask2FormerDimensions(StrictModel):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        if self.hidden_dim % self.num_attention_heads:
-            raise ValueError(
-                f"expected hidden_dim {self.hidden_dim} that num_attention_heads "
-                f"{self.num_attention_heads} divides"
-            )
+        check_divides("hidden_dim num_attention_heads", self.hidden_dim, self.num_attention_heads)
         return self
-
-
-class Mask2FormerLossWeights(StrictModel):
-    """How much each loss counts, and where masks are compared; transformers' names and values.
-
-    Attributes:
-        class_weight: which class a query is of.
-        mask_weight: cross-entropy of a mask's points.
-        dice_weight: Dice of a mask's points.
-        no_object_weight: how much a query counts that shall be no object.
-        train_num_points: points at which masks are compared.
-        oversample_ratio: how many times as many are drawn to choose the least sure ones from.
-        importance_sample_ratio: share of the points that are chosen so.
-    """
-
-    class_weight: float = Field(default=2.0, gt=0)
-    mask_weight: float = Field(default=5.0, gt=0)
-    dice_weight: float = Field(default=5.0, gt=0)
-    no_object_weight: float = Field(default=0.1, gt=0)
-    train_num_points: int = Field(default=12544, gt=0)
-    oversample_ratio: float = Field(default=3.0, ge=1)
-    importance_sample_ratio: float = Field(default=0.75, ge=0, le=1)
 
 
 class Mask2FormerConfig(InstanceConfig):
@@ -108,20 +55,9 @@ class Mask2FormerConfig(InstanceConfig):
 
     pretrained: str | None = None
     network: Mask2FormerDimensions | None = None
-    loss_weights: Mask2FormerLossWeights = Mask2FormerLossWeights()
+    loss_weights: MaskLossWeights = MaskLossWeights()
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.pretrained is None) == (self.network is None):
-            raise ValueError("expected either 'pretrained' or 'network', found both or none")
-        return self
-
-    @model_validator(mode="after")
-    def _a_query_for_each_class(self) -> Self:
-        classes = len(self.labels)
-        if self.network is not None and self.network.num_queries < classes:
-            raise ValueError(
-                f"network.num_queries: expected at least {classes}, one a class, found "
-                f"{self.network.num_queries}"
-            )
+        check_source(self)
         return self

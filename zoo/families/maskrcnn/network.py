@@ -67,7 +67,7 @@ def to_soft_mask(box_xyxy: torch.Tensor, prob: torch.Tensor) -> SoftMask:
 
 
 class MaskRcnn(InstanceNetwork):
-    """A Mask R-CNN on grey images; its parts have torchvision's names."""
+    """A Mask R-CNN; its parts have torchvision's names."""
 
     def __init__(
         self, network: MaskRCNN, weights: MaskRcnnLossWeights, floor: float, once: bool
@@ -93,7 +93,7 @@ class MaskRcnn(InstanceNetwork):
         """Return the weighted sum of torchvision's losses.
 
         Args:
-            images: float (N, 1, h, w), normalised.
+            images: float (N, c, h, w), normalised.
             masks: bool (N, P, h, w); an object without pixels is not in the image.
             classes: the objects' classes, int64 (P,).
         """
@@ -131,7 +131,7 @@ class MaskRcnn(InstanceNetwork):
         Non-maximum suppression never removes the best one of a class.
 
         Args:
-            images: float (N, 1, h, w), normalised; the network is in evaluation mode.
+            images: float (N, c, h, w), normalised; the network is in evaluation mode.
         """
         frames, features = self._look(images)
         sizes, heads = frames.image_sizes, self.roi_heads

@@ -33,6 +33,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from converters.errors import one_line
+from zoo.families.downloads import from_timm, in_torch_cache
 from zoo.families.semantic import quiet_hub
 from zoo.run_files import checkpoints
 
@@ -226,7 +227,8 @@ def _backbone_weights(backbone: str, given: str) -> dict[str, torch.Tensor]:
                 out_indices=(-4, -3, -2, -1),
             )
     except (OSError, RuntimeError, ValueError) as error:
-        raise _cannot_be_had(given, error) from None
+        by_hand = from_timm(backbone.removeprefix(TIMM))
+        raise _cannot_be_had(given, error, by_hand) from None
     state: dict[str, torch.Tensor] = body.state_dict()
     return state
 
@@ -239,14 +241,14 @@ def _fetch(model: str, name: str) -> dict[str, torch.Tensor]:
             progress=False, check_hash=True, weights_only=True
         )
     except (OSError, RuntimeError, pickle.UnpicklingError) as error:
-        raise _cannot_be_had(name, error) from None
+        raise _cannot_be_had(name, error, in_torch_cache(weights.url)) from None
     return state
 
 
-def _cannot_be_had(given: str, error: Exception) -> ValueError:
-    reason = one_line(error)
+def _cannot_be_had(given: str, error: Exception, by_hand: str) -> ValueError:
+    reason, by_hand = one_line(error), f"{by_hand}, " if by_hand else ""
     return ValueError(
         f"pretrained '{given}': could not get these weights; run once with a network connection, "
-        "give a safetensors file of the backbone, or set pretrained=null: "
+        f"{by_hand}give a safetensors file of the backbone, or set pretrained=null: "
         f"{type(error).__name__}: {reason:.160}"
     )

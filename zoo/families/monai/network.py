@@ -23,7 +23,7 @@ class SwinUnetr(nn.Module):
         return encoder
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (N, C, h, w) of images, float (N, 1, h, w)."""
+        """Return logits (N, C, h, w) of images, float (N, c, h, w)."""
         logits: torch.Tensor = self.network(images)
         return logits
 
@@ -31,7 +31,7 @@ class SwinUnetr(nn.Module):
 def build_network(config: MonaiConfig, classes: int) -> SwinUnetr:
     """Return a network with random weights."""
     network = SwinUNETR(
-        in_channels=1,
+        in_channels=config.in_channels,
         out_channels=classes,
         spatial_dims=2,
         feature_size=config.feature_size,

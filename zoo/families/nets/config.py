@@ -21,13 +21,16 @@ from zoo.training.semantic_config import SemanticConfig
 class NetsConfig(SemanticConfig):
     """A network from its paper.
 
+    Weights in `deep_supervision` let `unet3plus` give five outputs while it learns, and
+    `effisegnet` six.
+
     Attributes:
         architecture: key of `NETWORKS`, such as `unet3plus`.
         encoder: such as `resnet34`; `tu-...` for those of timm, `tu-NAME.TAG` for a choice of
             their weights; null where the network has its own.
         encoder_weights: null for random ones, `imagenet` (or another name that
-            segmentation-models-pytorch knows; downloads), or a safetensors file with the encoder's
-            weights: of a run, of smp-hub, or for `tu-...` of timm.
+            segmentation-models-pytorch knows; downloads), or a file with the encoder's weights
+            (.safetensors, .pth): of a run, of smp-hub, or for `tu-...` of timm.
         attention: null, or blocks that the network sees its encoder's features through: `cbam` and
             `se` at every stride, `self` and `nonlocal` at 16 and more.
         options: what else the architecture takes, such as `width`.

@@ -84,10 +84,10 @@ class EffiSegNet(nn.Module):
         super().__init__()
         self.encoder = encoder
         given = [c for c in encoder.out_channels[1:] if c]
-        if outputs > 1 + len(given):
+        if 1 < outputs != 1 + len(given):
             raise ValueError(
-                f"deep_supervision: this encoder gives {len(given)} features, so that there are "
-                f"{1 + len(given)} outputs, found weights for {outputs}"
+                f"deep_supervision: expected none with an encoder of {len(given)} features instead "
+                f"of {OUTPUTS - 1}, found {outputs} weights"
             )
         self.project = nn.ModuleList(_conv_relu_norm(c, width, 3) for c in given)
         self.norm = nn.BatchNorm2d(width)

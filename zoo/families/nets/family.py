@@ -13,9 +13,6 @@ from zoo.families.nets.network import build_network, finest_read
 from zoo.families.semantic import SemanticFamily
 from zoo.run_files.licences import WeightSource
 
-# Of the images, which are grey.
-CHANNELS = 1
-
 
 class NetsFamily(SemanticFamily):
     """Networks from their papers."""
@@ -33,11 +30,14 @@ class NetsFamily(SemanticFamily):
         encoder: Any = None
         if config.encoder is not None:
             encoder = build_encoder(
-                config.encoder, config.encoder_weights, CHANNELS, config.encoder_options
+                config.encoder,
+                config.encoder_weights,
+                config.in_channels,
+                config.encoder_options,
             )
         outputs = max(1, len(config.deep_supervision))
         network = build_network(
-            config.architecture, encoder, CHANNELS, classes, outputs, config.options
+            config.architecture, encoder, config.in_channels, classes, outputs, config.options
         )
         if config.attention is not None:
             finest = finest_read(config.architecture)

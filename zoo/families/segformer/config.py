@@ -48,7 +48,7 @@ class SegFormerConfig(SemanticConfig):
         pretrained: folder, or name on the Hugging Face hub, of a SegFormer or MiT; brings its own
             dimensions. Mind its licence: NVIDIA's weights are for non-commercial use.
         network: dimensions of a network with random weights.
-        channels: of the network's input; 3, as pretrained ones have, get the grey image 3 times.
+        channels: of the network's input; 3, as pretrained ones have, get a grey image 3 times.
     """
 
     own_format: ClassVar[str] = "segformer"
@@ -56,6 +56,11 @@ class SegFormerConfig(SemanticConfig):
     pretrained: str | None = None
     network: SegFormerDimensions | None = None
     channels: Literal[1, 3] = 1
+
+    @property
+    def network_channels(self) -> int:
+        """Channels of the network's input: at least the images'."""
+        return max(self.channels, self.in_channels)
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

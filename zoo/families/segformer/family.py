@@ -72,10 +72,12 @@ class SegFormerFamily(SemanticFamily):
         rows = data_format.open_split(root, "train")
         if is_direct:
             _check_division(rows.keys(), job)
-        train = HuggingFaceItems(rows, job.labels)
+        channels = config.in_channels
+        train = HuggingFaceItems(rows, job.labels, channels)
         if not is_direct and not job.val:
             return train, SampleItems((), job.labels)
-        return train, HuggingFaceItems(data_format.open_split(root, "validation"), job.labels)
+        val = data_format.open_split(root, "validation")
+        return train, HuggingFaceItems(val, job.labels, channels)
 
 
 def _check_labels(root: Path, job: TrainJob) -> None:

@@ -1,4 +1,4 @@
-"""SegFormer (Xie et al. 2021) as Hugging Face's transformers have it, on grey images."""
+"""SegFormer (Xie et al. 2021) as Hugging Face's transformers have it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ARCHITECTURE = "network.json"
 
 
 class SegFormer(nn.Module):
-    """A SegFormer on grey images; its logits have a quarter of the input's height and width."""
+    """A SegFormer; its logits have a quarter of the input's height and width."""
 
     def __init__(self, network: SegformerForSemanticSegmentation) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class SegFormer(nn.Module):
         return encoder
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return logits (N, C, h / 4, w / 4) of images, float (N, 1, h, w)."""
+        """Return logits (N, C, h / 4, w / 4) of images, float (N, c, h, w)."""
         channels = self.network.config.num_channels
         logits: torch.Tensor = self.network(images.expand(-1, channels, -1, -1)).logits
         return logits
@@ -42,14 +42,16 @@ def build_network(config: SegFormerConfig, classes: int) -> SegFormer:
         ValueError: the pretrained weights cannot be had, or the dimensions do not fit.
     """
     if config.network is None:
-        return SegFormer(_pretrained(str(config.pretrained), config.channels, classes))
+        return SegFormer(_pretrained(str(config.pretrained), config.network_channels, classes))
     sizes, heads = config.network.hidden_sizes, config.network.num_attention_heads
     if any(size % n for size, n in zip(sizes, heads, strict=True)):
         raise ValueError(
             f"network: expected hidden_sizes {sizes} that num_attention_heads {heads} divide"
         )
     dimensions = config.network.model_dump()
-    architecture = SegformerConfig(num_channels=config.channels, num_labels=classes, **dimensions)
+    architecture = SegformerConfig(
+        num_channels=config.network_channels, num_labels=classes, **dimensions
+    )
     return SegFormer(SegformerForSemanticSegmentation(architecture))
 
 

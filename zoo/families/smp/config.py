@@ -22,8 +22,11 @@ _POOLING = {"deeplabv3", "deeplabv3plus", "pan", "upernet"}
 class SmpConfig(SemanticConfig):
     """A network of segmentation-models-pytorch.
 
-    The grey image is the only channel: pretrained kernels of the first convolution are summed over
-    colours, which is the same as to show the image three times.
+    Of a grey image, pretrained kernels of the first convolution are summed over colours, which is
+    the same as to show the image three times.
+
+    Plain vision transformers of timm's, such as `tu-vit_base_patch16_dinov3`, get a pyramid of
+    features, see `zoo.families.vit_pyramid`; `dpt` reads them as they are.
 
     Four weights in `deep_supervision` let `unetplusplus` give four outputs while it learns.
 
@@ -32,8 +35,8 @@ class SmpConfig(SemanticConfig):
         encoder: such as `resnet34`; `tu-...` for those of timm, `tu-NAME.TAG` for a choice of
             their weights.
         encoder_weights: null for random ones, `imagenet` (or another name that the library knows;
-            downloads), or a safetensors file with the encoder's weights: of a run, of smp-hub, or
-            for `tu-...` of timm.
+            downloads), or a file with the encoder's weights (.safetensors, .pth): of a run, of
+            smp-hub, or for `tu-...` of timm.
         attention: null, or blocks that the decoder sees the encoder's features through: `cbam` and
             `se` at every stride, `self` and `nonlocal` at 16 and more, or the coarsest there is.
         options: what else the architecture takes, such as `decoder_channels`.

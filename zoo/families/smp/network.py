@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from zoo.families.attention import attend_after
-from zoo.families.encoders import make_with_weights
+from zoo.families.encoders import TIMM, make_with_weights
 from zoo.families.smp.config import ARCHITECTURES, SmpConfig
+from zoo.families.vit_pyramid import is_plain_vit, register
 
 
 def build_network(config: SmpConfig, classes: int) -> Any:
@@ -23,19 +24,24 @@ def build_network(config: SmpConfig, classes: int) -> Any:
     is_deep = config.architecture == "unetplusplus" and len(config.deep_supervision) > 1
     kind = DeepUnetPlusPlus if is_deep else ARCHITECTURES[config.architecture]
 
-    def make(given: str | bool | None, colours: int, **further: Any) -> Any:
+    def make(given: str | bool | None, colours: int, /, **further: Any) -> Any:
+        name, further = config.encoder, {**config.encoder_options, **further}
+        # DPT makes its own pyramid of such encoders, from several of their blocks.
+        if config.architecture != "dpt" and is_plain_vit(name.removeprefix(TIMM)):
+            name, given, further = register(name, bool(given), colours, **further), None, {}
         return kind(
-            encoder_name=config.encoder,
+            encoder_name=name,
             encoder_weights=given,
             in_channels=colours,
             classes=classes,
             **config.options,
-            **config.encoder_options,
             **further,
         )
 
     what = f"{config.architecture} with encoder '{config.encoder}'"
-    network = make_with_weights(make, config.encoder, config.encoder_weights, what)
+    network: Any = make_with_weights(
+        make, config.encoder, config.encoder_weights, what, config.in_channels
+    )
     if config.attention is not None:
         channels = network.encoder.out_channels
         read = _places_read(config.architecture, len(channels))
@@ -79,7 +85,7 @@ class DeepUnetPlusPlus(smp.UnetPlusPlus):
         self.auxiliary_heads = nn.ModuleList(nn.Conv2d(channels, classes, 1) for _ in self._nodes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return logits (N, C, h, w) of images (N, 1, h, w); several while learning."""
+        """Return logits (N, C, h, w) of images (N, c, h, w); several while learning."""
         if not self.training:
             finest: torch.Tensor = super().forward(images)
             return finest

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import model_validator
 from torchvision.models import get_model_weights
 
+from zoo.run_files.checkpoints import is_weight_file
 from zoo.training.semantic_config import SemanticConfig
 
 # Architecture -> its backbone, by torchvision's names.
@@ -50,7 +51,7 @@ class TorchvisionConfig(SemanticConfig):
             known = ", ".join(ARCHITECTURES)
             raise ValueError(f"architecture '{self.architecture}': expected one of {known}")
         given = self.pretrained
-        if given is not None and not given.endswith(".safetensors"):
+        if given is not None and not is_weight_file(given):
             names = [*known_weights(self.architecture), *known_weights(self.backbone)]
             if given not in names:
                 raise ValueError(

@@ -8,6 +8,7 @@ from zoo.families.semantic import SemanticFamily
 from zoo.families.torchvision.config import TorchvisionConfig, known_weights
 from zoo.families.torchvision.network import build_network
 from zoo.run_files import licences
+from zoo.run_files.checkpoints import is_weight_file
 
 
 class TorchvisionFamily(SemanticFamily):
@@ -33,7 +34,7 @@ class TorchvisionFamily(SemanticFamily):
         given = config.pretrained
         if given is None:
             return []
-        if given.endswith(".safetensors"):
+        if is_weight_file(given):
             return [licences.of_file(given)]
         is_whole = given in known_weights(config.architecture)
         model = config.architecture if is_whole else config.backbone

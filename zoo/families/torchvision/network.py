@@ -1,4 +1,4 @@
-"""FCN and DeepLabV3 as torchvision has them, on grey images."""
+"""FCN and DeepLabV3 as torchvision has them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from converters.errors import one_line
+from zoo.families.downloads import in_torch_cache
 from zoo.families.semantic import reads_colours
 from zoo.families.torchvision.config import TorchvisionConfig, known_weights
 from zoo.run_files import checkpoints
@@ -22,7 +23,7 @@ _PARTS = {"backbone": "encoder", "classifier": "decoder", "aux_classifier": "aux
 
 
 class TorchvisionNet(nn.Module):
-    """A network of torchvision on grey images; its logits have an eighth of the input's height.
+    """A network of torchvision; its logits have an eighth of the input's height.
 
     Torchvision enlarges the logits inside of the network; here that is left to the loss and to
     prediction, which do it the same way, once.
@@ -35,7 +36,7 @@ class TorchvisionNet(nn.Module):
         self.auxiliary_head = network.aux_classifier
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        """Return logits (N, C, h / 8, w / 8) of images, float (N, 1, h, w).
+        """Return logits (N, C, h / 8, w / 8) of images, float (N, c, h, w).
 
         While learning, and where there is an auxiliary head: the logits and the head's.
         """
@@ -54,16 +55,16 @@ def build_network(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
     """
     given = config.pretrained
     if given is None:
-        return _make_grey(_create(config, classes), is_trained=False)
-    if given.endswith(".safetensors"):
+        return _fit_channels(_create(config, classes), config, is_trained=False)
+    if checkpoints.is_weight_file(given):
         network = _create(config, classes)
         if not reads_colours(Path(given)):
-            _make_grey(network, is_trained=False)
+            _fit_channels(network, config, is_trained=False)
         checkpoints.load_weights(network.encoder, Path(given))
-        return _make_grey(network, is_trained=True)
+        return _fit_channels(network, config, is_trained=True)
     network = _create(config, classes)
     _take(network, _fetch(config, given))
-    return _make_grey(network, is_trained=True)
+    return _fit_channels(network, config, is_trained=True)
 
 
 def _create(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
@@ -77,13 +78,17 @@ def _create(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
     return TorchvisionNet(network)
 
 
-def _make_grey(network: TorchvisionNet, is_trained: bool) -> TorchvisionNet:
-    """Let the first convolution read one channel.
+def _fit_channels(
+    network: TorchvisionNet, config: TorchvisionConfig, is_trained: bool
+) -> TorchvisionNet:
+    """Let the first convolution read one channel, where images are grey.
 
     Trained kernels are summed over colours: the same as to show the grey image three times. Random
     ones are drawn for any number of channels alike, so one of them serves.
     """
     first = next(m for m in network.encoder.modules() if isinstance(m, nn.Conv2d))
+    if first.in_channels == config.in_channels:
+        return network
     with torch.no_grad():
         weight = first.weight.sum(1, keepdim=True) if is_trained else first.weight[:, :1].clone()
     first.in_channels, first.weight = 1, nn.Parameter(weight)
@@ -101,8 +106,8 @@ def _fetch(config: TorchvisionConfig, name: str) -> dict[str, torch.Tensor]:
         reason = one_line(error)
         raise ValueError(
             f"pretrained '{name}': could not get torchvision's weights; run once with a network "
-            "connection, give a safetensors file of the backbone, or set pretrained=null: "
-            f"{type(error).__name__}: {reason:.160}"
+            f"connection, {in_torch_cache(weights.url)}, give a safetensors file of the backbone, "
+            f"or set pretrained=null: {type(error).__name__}: {reason:.160}"
         ) from None
     if whole is None:
         plain = {k.removeprefix("features."): v for k, v in found.items()}

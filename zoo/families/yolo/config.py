@@ -118,6 +118,12 @@ class YoloConfig(RunConfig):
     gradient_checkpointing: ClassVar[bool] = False
     least_batch: ClassVar[int] = 1
 
+    @classmethod
+    def further_key(cls, word: str) -> str:
+        """Return the place of Ultralytics' further keys."""
+        is_theirs = word in DEFAULT_CFG_DICT and word not in (*_OURS, *_ELSEWHERE)
+        return f"extra.{word}" if is_theirs else ""
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width that images are stretched to, in pixels, with a border."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ from ultralytics.nn.tasks import (
     torch_safe_load,
     yaml_model_load,
 )
+from ultralytics.utils.downloads import (
+    GITHUB_ASSETS_NAMES,
+    GITHUB_ASSETS_REPO,
+    attempt_download_asset,
+)
 
 
 def network_description(config: YoloConfig) -> dict[str, Any]:
@@ -33,7 +39,10 @@ def network_description(config: YoloConfig) -> dict[str, Any]:
     """
     path = Path(config.model)
     if path.suffix not in {".yaml", ".yml"}:
-        raise ValueError(f"model '{config.model}': expected a .yaml file, such as yolov8x-seg.yaml")
+        told = f"model '{config.model}': expected a .yaml file, such as yolov8x-seg.yaml"
+        if path.suffix == ".pt":
+            told += f"; its weights are another key: model={path.stem}.yaml init={path}"
+        raise ValueError(told)
     described = _read_description(path)
     head = described.get("head") or [[None]]
     if "Segment" not in str(head[-1]):
@@ -78,11 +87,23 @@ def load_initial(network: nn.Module, name: str) -> None:
         ValueError: no such file, the weights of another network, or a pickle of more than a
             network of Ultralytics'.
     """
-    path = configs.find_weights("yolo", name)
+    try:
+        path = configs.find_weights("yolo", name)
+    except ValueError as error:
+        raise ValueError(f"{error}{_by_hand(Path(name))}") from None
     if path.suffix == ".safetensors":
         load_weights(network, path)
     else:
         _take_what_fits(network, _read_pickle(path), path)
+
+
+def _by_hand(path: Path) -> str:
+    """Say where a file of Ultralytics' release of weights lies; "" for a name that it has not."""
+    if path.name not in GITHUB_ASSETS_NAMES:
+        return ""
+    release = inspect.signature(attempt_download_asset).parameters["release"].default
+    page = f"https://github.com/{GITHUB_ASSETS_REPO}/releases/download/{release}/{path.name}"
+    return f"; get {page} and set init=FOLDER/{path.name}"
 
 
 def _take_what_fits(network: nn.Module, found: dict[str, torch.Tensor], path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-import converters
 from converters import audit as detectors
 from converters.audit.findings import KINDS, Finding
 from converters.describe import Description
@@ -93,9 +92,7 @@ def scan(source: DataSource, labels: LabelSpace, subset: str) -> tuple[list[Samp
     Raises:
         ValueError: a format that cannot be read, or corrections of other images.
     """
-    samples, problems = converters.scan(
-        source.path, format=source.format, subset=subset, labels=labels, note=note
-    )
+    samples, problems = source.scan(labels, subset, note)
     if source.edits is None:
         return samples, problems
     gone = source.edits.excluded

@@ -10,6 +10,7 @@ from converters.files.json_files import dump_json
 from converters.files.provenance import environment, result_folder
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace, Sample
+from fusion.binary import binary_masks
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.sources.ensemble import Ensemble
 from zoo.progress import Report, track
@@ -22,7 +23,7 @@ from zoo.results.disagreement import (
     pair_image,
     without_boxes,
 )
-from zoo.results.scoring import binary_masks, measure_masks, truth_masks
+from zoo.results.scoring import measure_masks, truth_masks
 from zoo.results.truth import DataSetTruth, ImageBatch, check_frames, short_names, usual_labels
 from zoo.source import DataSource
 
@@ -210,7 +211,7 @@ def drawn(
     keys = [key for key in two.keys if key in wanted]
     masks: dict[tuple[str, str], tuple[CropMask, CropMask, CropMask | None]] = {}
     for key, a, b in two.masks(keys):
-        truth = truth_masks(samples[key]) if samples[key].instances else None
+        truth = truth_masks(samples[key], two.a.labels) if samples[key].instances else None
         for label in (pair.label for pair in chosen if pair.key == key):
             true = None if truth is None else truth.get(label, EMPTY)
             masks[key, label] = a[label], b[label], true

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.files.provenance import atomic_write_text
-from converters.masks import CropMask, rasterize_labels
+from converters.masks import CropMask, class_masks
 from converters.types import LabelSpace
 from fusion.metrics.scores import ImageScore, score_image
 from fusion.rules.hybrid import Hybrid
@@ -149,7 +149,7 @@ def _closer(entries: Sequence[ReportEntry], labels: LabelSpace) -> dict[str, Any
 
 def _view(case: ReportCase, entries: Sequence[ReportEntry], labels: LabelSpace) -> CaseView:
     sample = case.sample
-    truth = rasterize_labels(sample.instances, sample.size_hw)
+    truth = class_masks(sample.instances, sample.size_hw, labels)
     group = case.group or pictures.focus_group(truth, labels)
     names = group_names(labels, group)
     view = pictures.view_of([truth[n] for n in names if n in truth], sample.size_hw)

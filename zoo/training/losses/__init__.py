@@ -1,4 +1,4 @@
-"""Losses of overlapping classes: a sigmoid per class, never a softmax over them.
+"""Losses of classes that may overlap, and of classes of which a pixel has one.
 
 Every loss takes logits, float32 (N, C, h, w), and a `LossTarget`, and returns a scalar; its options
 are keyword-only. `Objective` adds them up as a config says.
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from zoo.options import NotNegative, check_options, describe
-from zoo.training.losses.pixels import bce, boundary_bce, focal, topk, weighted_bce
+from zoo.training.losses.pixels import bce, boundary_bce, ce, focal, topk, weighted_bce
 from zoo.training.losses.regions import (
     boundary_iou,
     dice,
@@ -26,6 +26,7 @@ from zoo.training.losses.target import LossTarget
 
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "bce": bce,
+    "ce": ce,
     "weighted_bce": weighted_bce,
     "boundary_bce": boundary_bce,
     "topk": topk,
@@ -38,6 +39,8 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "tversky": tversky,
     "focal_tversky": focal_tversky,
 }
+# Of classes of which a pixel has one: these compare them with each other.
+EXCLUSIVE = frozenset({"ce"})
 WEIGHT = {"weight": NotNegative}
 
 
@@ -76,4 +79,4 @@ def list_losses() -> list[tuple[str, str, str]]:
     return describe(LOSSES)
 
 
-__all__ = ["LOSSES", "LossTarget", "check_losses", "list_losses", "split_weight"]
+__all__ = ["EXCLUSIVE", "LOSSES", "LossTarget", "check_losses", "list_losses", "split_weight"]

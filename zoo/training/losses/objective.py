@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from converters.types import LabelSpace
+from zoo.inference.activation import Activation, log_none, one_against_rest
 from zoo.inference.predict import enlarge
 from zoo.training.losses import LOSSES, split_weight
 from zoo.training.losses.target import LossTarget
@@ -72,6 +73,7 @@ class Objective(nn.Module):
         smoothing: float = 0.0,
         shared_weight: float = 1.0,
         scales: Sequence[float] = (),
+        activation: Activation = "sigmoid",
     ) -> None:
         """Build it.
 
@@ -81,12 +83,13 @@ class Objective(nn.Module):
             smoothing: see `LossTarget.smooth`.
             shared_weight: of pixels where two or more classes lie.
             scales: weights of the outputs of a network with deep supervision, finest first.
+            activation: what makes probabilities of logits.
         """
         super().__init__()
         terms = ((LOSSES[name], *split_weight(given)) for name, given in losses.items())
         self._terms = [(weight, partial(loss, **more)) for loss, weight, more in terms if weight]
         self._smoothing, self._shared_weight = smoothing, shared_weight
-        self._scales = tuple(scales)
+        self._scales, self._activation = tuple(scales), activation
         given = None if class_weights is None else torch.tensor(class_weights)
         # Not persistent: it is the config's, and checkpoints stay those of the network.
         self.register_buffer("class_weights", given, persistent=False)
@@ -133,8 +136,10 @@ class Objective(nn.Module):
     def _compare(
         self, logits: torch.Tensor, area: torch.Tensor, pixel_weights: torch.Tensor | None
     ) -> torch.Tensor:
-        target = LossTarget(area, self._smoothing, pixel_weights, self.class_weights)
-        return torch.stack([weight * loss(logits, target) for weight, loss in self._terms]).sum()
+        none = log_none(logits, self._activation)
+        target = LossTarget(area, self._smoothing, pixel_weights, self.class_weights, none)
+        odds = one_against_rest(logits, self._activation)
+        return torch.stack([weight * loss(odds, target) for weight, loss in self._terms]).sum()
 
 
 def _reduce(values: torch.Tensor, size: torch.Size) -> torch.Tensor:

@@ -34,6 +34,28 @@ def bce(logits: torch.Tensor, target: LossTarget) -> torch.Tensor:
     return target.mean_classes(target.mean_pixels(_entropy(logits, target)))
 
 
+def ce(logits: torch.Tensor, target: LossTarget) -> torch.Tensor:
+    """Cross entropy of classes of which a pixel has one: -sum t log p, mean over pixels.
+
+    The logits are odds of one class against the rest (`zoo.inference.activation`), so that log p is
+    log sigmoid. Where a pixel may have no class, that is one more outcome. Smoothing moves the
+    truth toward one over the number of outcomes (Szegedy et al. 2016, section 7). Weights of
+    classes count each pixel by its class, as torch's `cross_entropy` does.
+    """
+    truth, log_p, weights = target.area, F.logsigmoid(logits), target.class_weights
+    if weights is None:
+        weights = truth.new_ones(truth.shape[1])
+    if target.log_none is not None:
+        none = (1 - truth.sum(1, keepdim=True)).clamp_min(0)
+        truth, log_p = torch.cat([truth, none], 1), torch.cat([log_p, target.log_none], 1)
+        weights = torch.cat([weights, weights.new_ones(1)])
+    weights = weights[:, None, None]
+    smooth = truth * (1 - target.smoothing) + target.smoothing / truth.shape[1]
+    entropy = target.weigh(-(smooth * log_p * weights).sum(1, keepdim=True))
+    counts = target.weigh((truth * weights).sum(1, keepdim=True))
+    return entropy.sum() / counts.sum().clamp_min(1e-6)
+
+
 def weighted_bce(
     logits: torch.Tensor, target: LossTarget, *, positive_weight: Positive = 2.0
 ) -> torch.Tensor:

@@ -18,12 +18,15 @@ class LossTarget:
         pixel_weights: float32 that broadcasts to `area`, such as (N, 1, h, w); None: all count
             alike.
         class_weights: float32 (C,); None: all count alike.
+        log_none: float32 (N, 1, h, w), the log probability that the pixel has no class, where it
+            has one or none; None where it has one, or may have several.
     """
 
     area: torch.Tensor
     smoothing: float = 0.0
     pixel_weights: torch.Tensor | None = None
     class_weights: torch.Tensor | None = None
+    log_none: torch.Tensor | None = None
 
     @property
     def smooth(self) -> torch.Tensor:

@@ -151,7 +151,7 @@ def test_files_for_other_tasks_do_not_contradict(task, subset, data, labels):
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("panoptic", "this is COCO panoptic, which is not read"),
+        ("panoptic", "'a.png': expected its mask a.png in a folder beside the JSON file"),
         ("captions", "this is captions, which is not read"),
         ("labels", "this is labels of whole images, which is not read"),
         ("person_keypoints", "this is keypoints without outlines, which is not read"),
@@ -200,3 +200,15 @@ def test_files_of_other_names_are_read_beside_instances(new, tmp_path, labels):
 def test_json_that_only_mentions_a_key_is_no_annotation_file(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"images": 5, "annotations": []}))
     assert not matches(tmp_path)
+
+
+def test_nothing_but_results(tmp_path, labels):
+    path = tmp_path / "results.json"
+    path.write_text('[{"image_id": 7, "category_id": 90, "score": 1}]')
+    with pytest.raises(ValueError, match=r"results.json: .*which is not read: .*'annotations'"):
+        converters.read(tmp_path, format="coco")
+    with pytest.raises(ValueError, match=r"results.json: .*put what has a high score"):
+        converters.read(tmp_path, format="coco", labels=labels)
+    path.write_text("[")
+    with pytest.raises(ValueError, match="found none: give --labels"):
+        converters.read(tmp_path, format="coco")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as pycoco
 
-from converters.formats.coco.filling import fill
+from converters.formats.coco.filling import fill, fill_each
 
 # pycocotools does not know NumPy 2's keyword.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -75,3 +75,17 @@ def test_plain_polygons_hold_the_pixels_whose_centres_are_inside(polygon, pixels
 @pytest.mark.parametrize("polygon", [[(20, 2), (30, 2), (30, 9)], [(1.6, 1), (2.4, 1), (2.4, 6)]])
 def test_polygons_without_a_centre_are_empty(polygon):
     assert fill([np.array(polygon, np.float64)], SIZE).area == 0
+
+
+def test_objects_filled_together_are_those_of_each():
+    rng = np.random.default_rng(5)
+    size = np.array([50, 40])
+    kinds = list(KINDS.values())
+    objects = [
+        [kinds[i % len(kinds)](rng, 9, size) for _ in range(rng.integers(1, 4))] for i in range(60)
+    ]
+    for filled, polygons in zip(fill_each(objects, (40, 50)), objects, strict=True):
+        np.testing.assert_array_equal(
+            filled.full((40, 50)), pycoco_pixels(polygons, (40, 50)), str(polygons)
+        )
+    assert fill_each([], (40, 50)) == []

@@ -78,3 +78,49 @@ def test_names_of_no_file(name, tmp_path):
 @pytest.mark.parametrize("name", ["", None, 5, ["a"], "/", "."])
 def test_images_without_a_name_have_a_key_in_messages(name, tmp_path):
     assert ImageFinder(tmp_path, tmp_path / "train.json").guess({"file_name": name})["key"]
+
+
+@pytest.mark.parametrize("name", ["a.png", "sub/a.png"])
+def test_fiftyone_has_labels_json_and_data(name, new, tmp_path, labels):
+    data = new(tmp_path / "data", "labels.json", f"data/{name}".removesuffix("/a.png"))
+    data.content["images"][0]["file_name"] = name
+    data.add([SQUARE]).save()
+    (sample,) = converters.read(data.root, labels=labels)
+    assert (sample.key, len(sample.instances)) == (f"data/{name}".removesuffix(".png"), 1)
+
+
+@pytest.mark.parametrize("size", [(None, None), (20, None), (20.0, 30.0), ("20", "30")])
+def test_sizes_that_are_not_said_or_said_otherwise(size, data, labels):
+    data.content["images"][0] |= {"height": size[0], "width": size[1]}
+    data.add([SQUARE]).save()
+    (sample,) = converters.read(data.root, labels=labels)
+    assert sample.size_hw == (20, 30)
+
+
+@pytest.mark.parametrize("folder", ["", "train2017"])
+@pytest.mark.parametrize("name", ["a.png", "/home/somebody/set/a.png", "C:\\set\\a.png"])
+def test_images_may_lie_elsewhere(name, folder, new, tmp_path, labels):
+    data = new(tmp_path / "data", images=str(tmp_path / "photos" / folder))
+    data.content["images"][0]["file_name"] = name
+    data.add([SQUARE]).save()
+    with pytest.raises(ValueError, match=r"--images says where|expected 'file_name' to be"):
+        converters.read(data.root, labels=labels)
+    (sample,) = converters.read(data.root, labels=labels, images=tmp_path / "photos")
+    assert sample.key == f"{folder}/a".lstrip("/")
+    assert sample.image == tmp_path / "photos" / folder / "a.png"
+    assert len(sample.instances) == 1
+
+
+def test_images_that_are_not_elsewhere_either(data, tmp_path, labels):
+    (tmp_path / "photos").mkdir()
+    data.add([SQUARE]).save()
+    with pytest.raises(ValueError, match=r"instances_train2017.json: 'a.png': .* in .*photos"):
+        converters.read(data.root, labels=labels, images=tmp_path / "photos")
+    with pytest.raises(ValueError, match=r"--images: expected a folder, found none: .*gone"):
+        converters.read(data.root, labels=labels, images=tmp_path / "gone")
+
+
+def test_only_some_formats_have_images_elsewhere(tree, labels):
+    tree.hand("ID001/a", ("Ulna", [(1, 1), (5, 5), (1, 5)]))
+    with pytest.raises(ValueError, match="--images: format 'handbone': expected one whose images"):
+        converters.read(tree.root, labels=labels, images=tree.root)

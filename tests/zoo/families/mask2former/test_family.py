@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,15 +10,13 @@ import torch
 from transformers import (
     Mask2FormerForUniversalSegmentation,
     Mask2FormerImageProcessor,
-    SegformerConfig,
-    SegformerForSemanticSegmentation,
 )
 
 import configs
-from zoo.contract import PredictOptions
-from zoo.families.mask2former.config import Mask2FormerDimensions, Mask2FormerLossWeights
+from zoo.families.mask2former.config import Mask2FormerDimensions
 from zoo.families.mask2former.family import FAMILY
-from zoo.families.mask2former.network import query_scores
+from zoo.families.queries import query_scores
+from zoo.families.query_config import MaskLossWeights
 
 pytestmark = pytest.mark.slow
 
@@ -89,12 +86,6 @@ def test_the_loss_is_that_of_transformers(make_network: Any, draw: Any) -> None:
     assert mine.item() == pytest.approx(theirs.loss.item(), rel=1e-6)
 
 
-def test_every_weight_that_learns_is_used(make_network: Any, draw: Any) -> None:
-    network = make_network().train()
-    network.loss(*draw()).backward()
-    assert [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
-
-
 @pytest.mark.parametrize("name", ["class_weight", "mask_weight", "dice_weight"])
 def test_losses_count_by_their_weights(name: str, make_network: Any, draw: Any) -> None:
     images, masks, classes = draw()
@@ -139,95 +130,17 @@ def test_instances_are_those_of_transformers(learned: Any, find: Any, iou: Any) 
             assert iou(pixels, their["segmentation"][best["id"]].numpy() > 0) > 0.93
 
 
-@pytest.mark.learns
-def test_masks_are_cut_to_where_they_say_something(learned: Any, find: Any) -> None:
-    for found in find(learned.network, learned.drawn.images):
-        for ((_, mask),) in found.values():
-            assert mask.prob.size < HEIGHT * WIDTH
-            assert mask.prob.shape == mask.box_xywh[:1:-1]
-
-
-@pytest.mark.learns
-def test_half_precision_finds_the_same(
-    learned: Any, make_network: Any, find: Any, iou: Any
-) -> None:
-    plain = find(learned.network, learned.drawn.images)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        half = find(learned.network, learned.drawn.images)
-        loss = make_network().train().loss(*learned.drawn)
-    assert loss.dtype == torch.float32
-    for a, b in zip(plain, half, strict=True):
-        assert a.keys() == b.keys()
-        for label in a:
-            pixels = [
-                m.binary((HEIGHT, WIDTH)).full((HEIGHT, WIDTH))
-                for ((_, m),) in (a[label], b[label])
-            ]
-            assert iou(*pixels) > 0.9
-
-
 # --- pretrained weights
 
 
-def _of_another_task(make_network: Any) -> Mask2FormerForUniversalSegmentation:
-    torch.manual_seed(7)
-    return make_network(loss_weights={"no_object_weight": 0.7}).network
-
-
-@pytest.fixture
-def pretrained(tmp_path: Path, make_network: Any) -> Path:
-    """What a Mask2Former of another task leaves on disk."""
-    _of_another_task(make_network).save_pretrained(tmp_path / "coco")
-    return tmp_path / "coco"
-
-
-def test_pretrained_weights_are_taken_but_for_the_classes(
-    tiny: Callable[..., Any], pretrained: Path, make_network: Any
+def test_losses_are_the_configs_own_with_pretrained_weights(
+    tiny: Callable[..., Any], tmp_path: Path, make_network: Any
 ) -> None:
-    config = tiny(network=None, pretrained=str(pretrained))
-    network = FAMILY.build(config, 9)
-    mine, theirs = network.network.state_dict(), _of_another_task(make_network).state_dict()
-    other = [k for k in theirs if mine[k].shape != theirs[k].shape or not mine[k].equal(theirs[k])]
-    assert sorted(other) == [
-        "class_predictor.bias",
-        "class_predictor.weight",
-        "criterion.empty_weight",
-    ]
-    assert mine["criterion.empty_weight"].tolist() == pytest.approx([1.0] * 9 + [0.1])
-    assert network.network.criterion.num_points == FEW["train_num_points"]
-    assert FAMILY.sources(config)[0].source == str(pretrained)
-
-
-def test_a_pretrained_run_predicts_without_the_pretrained_weights(
-    tiny: Callable[..., Any], pretrained: Path, make_job: Callable[..., Any], toys: Any
-) -> None:
-    config = tiny(network=None, pretrained=str(pretrained), epochs=1)
-    job = make_job()
-    FAMILY.train(config, job)
-    shutil.rmtree(pretrained)
-    assert len(list(FAMILY.predict(job.out, config, toys.samples[:2], PredictOptions()))) == 2
-
-
-def test_pretrained_weights_that_cannot_be_had(tiny: Callable[..., Any], tmp_path: Path) -> None:
-    config = tiny(network=None, pretrained=str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match=r"pretrained '.*nowhere': could not get") as caught:
-        FAMILY.build(config, 3)
-    assert "pretrained=null" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_weights_of_anothermake_network(tiny: Callable[..., Any], tmp_path: Path) -> None:
-    sizes = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1], "decoder_hidden_size": 8}
-    other = SegformerForSemanticSegmentation(SegformerConfig(**sizes, num_attention_heads=[1] * 4))
-    other.save_pretrained(tmp_path / "mit")
-    with pytest.raises(ValueError, match=r"pretrained '.*mit': ") as caught:
-        FAMILY.build(tiny(network=None, pretrained=str(tmp_path / "mit")), 3)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_run_without_its_dimensions(tiny: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"network\.json: expected the network's dimensions"):
-        FAMILY.rebuild(tmp_path, tiny(), 3)
+    make_network(loss_weights={"no_object_weight": 0.7}).network.save_pretrained(tmp_path / "coco")
+    config = tiny(network=None, pretrained=str(tmp_path / "coco"))
+    criterion = FAMILY.build(config, 9).network.criterion
+    assert criterion.empty_weight.tolist() == pytest.approx([1.0] * 9 + [0.1])
+    assert criterion.num_points == FEW["train_num_points"]
 
 
 # --- runs
@@ -243,17 +156,12 @@ def test_headers_say_what_was_reported(name: str, find: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": None}, "either 'pretrained' or 'network', found both or none"),
-        ({"pretrained": "x"}, "either 'pretrained' or 'network', found both or none"),
-        ({"network": {"queries": 3}}, "unknown key 'network.queries'"),
         ({"network": {"hidden_dim": 33}}, "'network.hidden_dim': Input should be a multiple"),
         (
             {"network": {"backbone": {"num_heads": [5, 6, 12, 24]}}},
             r"expected embed_dim 96, .* that num_heads \(5, 6, 12, 24\) divide",
         ),
         ({"network": {"num_attention_heads": 7}}, "that num_attention_heads 7 divides"),
-        ({"network": {"num_queries": 8}}, "num_queries: expected at least 9, one a class, found 8"),
-        ({"loss_weights": {"mask": 1}}, "unknown key 'loss_weights.mask'"),
     ],
 )
 def test_bad_configs(tiny: Callable[..., Any], changes: dict[str, Any], message: str) -> None:
@@ -263,7 +171,7 @@ def test_bad_configs(tiny: Callable[..., Any], changes: dict[str, Any], message:
 
 def test_the_same_numbers_as_transformers_by_default() -> None:
     theirs = Mask2FormerForUniversalSegmentation.config_class()
-    options = Mask2FormerLossWeights().model_dump()
+    options = MaskLossWeights().model_dump()
     assert options == {name: getattr(theirs, name) for name in options}
     dimensions = Mask2FormerDimensions().model_dump(exclude={"backbone"})
     assert dimensions == {name: getattr(theirs, name) for name in dimensions}

@@ -221,10 +221,15 @@ def test_a_whole_network_but_for_its_classes(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("backbone", "given"), [("resnet18", "IMAGENET1K_V1"), ("tu-lcnet_035", "timm")]
+    ("backbone", "given", "by_hand"),
+    [
+        ("resnet18", "IMAGENET1K_V1", "https://download.pytorch.org/models/resnet18-"),
+        ("tu-lcnet_050", "timm", "hf download timm/lcnet_050.ra2_in1k model.safetensors"),
+        ("tu-lcnet_035", "timm", "connection, give"),
+    ],
 )
 def test_weights_that_cannot_be_had(
-    backbone: str, given: str, monkeypatch: pytest.MonkeyPatch, make_network: Any
+    backbone: str, given: str, by_hand: str, monkeypatch: pytest.MonkeyPatch, make_network: Any
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise OSError("no network\nhere")
@@ -233,6 +238,7 @@ def test_weights_that_cannot_be_had(
     monkeypatch.setattr("timm.models._builder.load_pretrained", fail)
     with pytest.raises(ValueError, match=f"pretrained '{given}': could not get") as caught:
         make_network(backbone=backbone, pretrained=given)
+    assert by_hand in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

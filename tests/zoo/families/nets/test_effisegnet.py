@@ -82,8 +82,8 @@ def test_outputs_have_the_sizes_of_the_features(build: Any) -> None:
 def test_an_encoder_that_begins_at_a_quarter(build: Any) -> None:
     options = {"strict_img_size": False, "embed_dim": 12, "num_heads": (1, 1, 2, 2)}
     swin = build_encoder("tu-swin_tiny_patch4_window7_224", None, 1, options)
-    assert build(NAME, swin, width=8, outputs=5)(torch.zeros(2, 1, 64, 96))[0].shape[-1] == 96
-    with pytest.raises(ValueError, match="so that there are 5 outputs, found weights for 6"):
+    assert build(NAME, swin, width=8)(torch.zeros(2, 1, 64, 96)).shape == (2, 2, 64, 96)
+    with pytest.raises(ValueError, match="expected none with an encoder of 4 features"):
         build(NAME, swin, outputs=6)
 
 

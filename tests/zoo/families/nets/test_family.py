@@ -14,6 +14,7 @@ from zoo.families.nets.config import NetsConfig
 from zoo.families.nets.family import FAMILY
 from zoo.families.nets.network import NETWORKS, known_options, load_network
 from zoo.run_files.checkpoints import read_weights, save_weights
+from zoo.runs.memory import estimate
 
 pytestmark = pytest.mark.slow
 
@@ -88,6 +89,20 @@ def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
     network = FAMILY.build(make(encoder_weights=str(path), **small), 5)
     for key, value in read_weights(path).items():
         assert torch.equal(network.encoder.state_dict()[key], value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("unet3plus", {"guided": True}), ("resunet_a", {"multitask": True})],
+)
+def test_memory_is_estimated_of_networks_with_further_outputs(
+    name: str, options: dict[str, Any]
+) -> None:
+    config = make(architecture=name, options=options, size=[256, 256])
+    plain = estimate(config, FAMILY, "16-mixed")
+    saving = estimate(config.with_checkpointing(), FAMILY, "16-mixed")
+    assert 0 < saving.activations < 0.7 * plain.activations
+    assert saving.parameters == plain.parameters > 0
 
 
 def test_whose_weights_they_are() -> None:

@@ -115,7 +115,7 @@ def test_it_takes_no_encoder() -> None:
 def test_it_learns_discs(multitask: bool, build: Any, learn: Any, exceeds: Any) -> None:
     network = build(NAME, width=8, multitask=multitask)
     objective = MultitaskObjective(LOSS, reach=8) if multitask else LOSS
-    exceeds("Dice", learn(network, objective, steps=60, lr=2e-2), 0.85)
+    exceeds("Dice", learn(network, objective, steps=40, lr=3e-2), 0.85)
 
 
 @pytest.mark.parametrize("multitask", [False, True])

@@ -61,7 +61,7 @@ def test_attention_weighs_the_coarser_features_by_both() -> None:
 
 @pytest.mark.learns
 def test_it_learns_discs(build: Any, learn: Any, exceeds: Any) -> None:
-    exceeds("Dice", learn(build(NAME, width=4), LOSS, steps=80, lr=1e-2), 0.85)
+    exceeds("Dice", learn(build(NAME, width=4), LOSS, steps=60, lr=2e-2), 0.85)
 
 
 def test_checkpointing_changes_nothing(build: Any, same_with_checkpointing: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import segmentation_models_pytorch as smp
 import timm
 import torch
+import torchvision
+from safetensors.torch import save_file
 
 from zoo.config import check_config
 from zoo.families.smp.config import SmpConfig
@@ -68,7 +71,7 @@ def test_weights_of_another_encoder(tmp_path: Path) -> None:
     config = make(
         encoder="tu-test_efficientnet", encoder_weights=str(tmp_path / "model.safetensors")
     )
-    with pytest.raises(ValueError, match="could not get the weights of 'tu-test_efficientnet'"):
+    with pytest.raises(ValueError, match="expected the weights of timm's test_eff"):
         FAMILY.build(config, 3)
 
 
@@ -106,6 +109,76 @@ def test_bad_configs(changes: dict[str, Any], message: str) -> None:
 )
 def test_sizes_that_fit(changes: dict[str, Any]) -> None:
     assert make(**changes)
+
+
+# --- plain vision transformers
+
+VIT = {
+    "encoder": "tu-vit_small_patch16_dinov3",
+    "encoder_options": {"dynamic_img_size": True, "embed_dim": 48, "depth": 6, "num_heads": 2},
+}
+DECODERS = ["unet", "unetplusplus", "fpn", "upernet", "linknet", "manet", "segformer", "pspnet"]
+
+
+@pytest.mark.parametrize("architecture", DECODERS)
+def test_a_plain_transformer_goes_with_every_decoder(architecture: str) -> None:
+    network = FAMILY.build(make(architecture=architecture, **VIT), 3).train()
+    images = torch.randn(2, 1, 64, 96)
+    outputs = network(images)
+    assert outputs.shape == (2, 3, 64, 96)
+    outputs.sum().backward()
+    unused = [n for n, p in network.encoder.model.named_parameters() if p.grad is None]
+    assert unused == []
+
+
+def test_the_pyramid_of_a_plain_transformer() -> None:
+    encoder = FAMILY.build(make(architecture="fpn", **VIT), 3).encoder.eval()
+    with torch.no_grad():
+        features = encoder(torch.randn(2, 1, 64, 96))
+    shapes = [tuple(f.shape[1:]) for f in features]
+    assert shapes[:2] == [(1, 64, 96), (0, 32, 48)]
+    assert shapes[2:] == [(48, 64 // side, 96 // side) for side in (4, 8, 16, 32)]
+    assert encoder.out_channels == [f.shape[1] for f in features]
+
+
+def test_weights_of_a_plain_transformer_from_a_file(tmp_path: Path) -> None:
+    """The file of colours, as it lies on the hub; the first convolution is summed over them."""
+    kind = {key: VIT["encoder_options"][key] for key in ("embed_dim", "depth", "num_heads")}
+    theirs = timm.create_model("vit_small_patch16_dinov3", **kind)
+    save_weights(theirs, tmp_path / "model.safetensors")
+    given = str(tmp_path / "model.safetensors")
+    mine = FAMILY.build(make(architecture="unet", encoder_weights=given, **VIT), 3).encoder.eval()
+    features = timm.create_model(
+        "vit_small_patch16_dinov3", features_only=True, dynamic_img_size=True, **kind
+    )
+    features.model.load_state_dict(theirs.state_dict(), strict=False)
+    images = torch.randn(2, 1, 64, 96)
+    with torch.no_grad():
+        expected = features.eval()(images.expand(-1, 3, -1, -1))[-1]
+        found = mine.model(images)[-1]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        (
+            {"architecture": "deeplabv3plus"},
+            "without dilation, found one .* at a stride of 16",
+        ),
+        (
+            {
+                "encoder": "tu-vit_small_patch14_dinov2",
+                "encoder_options": {"dynamic_img_size": True},
+            },
+            "patches of 16 x 16 and 4 blocks, found .* strides .14",
+        ),
+    ],
+)
+def test_plain_transformers_without_a_pyramid(changes: dict[str, Any], found: str) -> None:
+    with pytest.raises(ValueError, match=found) as caught:
+        FAMILY.build(make(**VIT | changes), 3)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("architecture", ["deeplabv3", "deeplabv3plus", "pan", "upernet"])
@@ -157,6 +230,8 @@ def test_a_u_net_plus_plus_that_gives_four_outputs() -> None:
         ("mit_b5", "imagenet", "NVIDIA Source Code License for SegFormer", True),
         ("tu-hrnet_w64.ms_in1k", "imagenet", "mit", False),
         ("tu-convnextv2_base.fcmae_ft_in22k_in1k", "imagenet", "cc-by-nc-4.0", True),
+        ("tu-convnext_base.dinov3_lvd1689m", "imagenet", "dinov3-license", False),
+        ("tu-sam2_hiera_base_plus.fb_r896_2pt1", "imagenet", "apache-2.0", False),
         ("dpn68", "imagenet", "unknown", None),
         ("resnet34", "mine.safetensors", "unknown", None),
     ],
@@ -201,3 +276,76 @@ def test_a_copy_of_a_checkpointed_network_is_its_own() -> None:
     deep = copy.encoder.layer4[0].conv1.weight
     assert deep.grad is not None
     assert deep.grad.abs().sum() > 0
+
+
+# --- files of weights as others hand them out
+
+
+def _timms(name: str) -> dict[str, torch.Tensor]:
+    torch.manual_seed(7)
+    return timm.create_model(name).state_dict()
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_torchs_files_are_read_without_unpickling(nested: bool, tmp_path: Path) -> None:
+    own = _timms("test_efficientnet")
+    torch.save({"state_dict": own, "epoch": 3} if nested else own, tmp_path / "model.pth")
+    config = make(encoder="tu-test_efficientnet", encoder_weights=str(tmp_path / "model.pth"))
+    found = FAMILY.build(config, 3).encoder.state_dict()
+    kernels = own["conv_stem.weight"].sum(1, keepdim=True)
+    assert torch.allclose(found["model.conv_stem.weight"], kernels)
+    name = "blocks.1.0.conv_exp.weight"
+    assert torch.equal(found[f"model.{name}"], own[name])
+
+
+def test_a_pickle_that_runs_something_is_refused(tmp_path: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> Any:
+            return (tmp_path.joinpath("ran").touch, ())
+
+    torch.save({"conv_stem.weight": Runs()}, tmp_path / "model.pth")
+    config = make(encoder="tu-test_efficientnet", encoder_weights=str(tmp_path / "model.pth"))
+    with pytest.raises(ValueError, match=r"model.pth: expected a file of weights alone"):
+        FAMILY.build(config, 3)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_other_names_in_timms_order_are_renamed(tmp_path: Path) -> None:
+    """As EfficientNet-Lite's weights of the reference implementation come."""
+    own = _timms("test_efficientnet")
+    renamed = {f"_layer_{number}": tensor for number, tensor in enumerate(own.values())}
+    torch.save(renamed, tmp_path / "model.pth")
+    given = str(tmp_path / "model.pth")
+    found = FAMILY.build(make(encoder="tu-test_efficientnet", encoder_weights=given), 3)
+    name = "blocks.1.0.conv_exp.weight"
+    assert torch.equal(found.encoder.state_dict()[f"model.{name}"], own[name])
+
+
+def test_weights_of_another_timm_network_are_no_random_start(tmp_path: Path) -> None:
+    save_file(
+        {f"_layer_{n}": t for n, t in enumerate(_timms("test_resnet").values())},
+        tmp_path / "model.safetensors",
+    )
+    given = str(tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="expected the weights of timm's test_efficientnet"):
+        FAMILY.build(make(encoder="tu-test_efficientnet", encoder_weights=given), 3)
+
+
+def test_a_classifiers_last_layer_is_left_over(tmp_path: Path) -> None:
+    theirs = torchvision.models.mobilenet_v2()
+    torch.save(theirs.state_dict(), tmp_path / "mobilenet.pth")
+    given = str(tmp_path / "mobilenet.pth")
+    found = FAMILY.build(make(encoder="mobilenet_v2", encoder_weights=given), 3).encoder
+    name = "features.3.conv.0.0.weight"
+    assert torch.equal(found.state_dict()[name], theirs.state_dict()[name])
+
+
+def test_the_user_states_a_files_licence(tmp_path: Path) -> None:
+    from zoo.run_files.licences import said_licence
+
+    sources = FAMILY.sources(make(encoder="resnet18", encoder_weights="mine.pth"))
+    (said,) = said_licence(sources, "CC-BY-NC-4.0")
+    assert (said.licence, said.is_non_commercial) == ("CC-BY-NC-4.0", True)
+    (known,) = said_licence([replace(said, licence="MIT")], "Apache-2.0")
+    assert known.licence == "MIT"
+    assert said_licence(sources, None) == sources

@@ -54,9 +54,20 @@ def test_options_that_do_not_go_together(tiny_smp: Callable[..., Any]) -> None:
         FAMILY.build(config, 3)
 
 
-@pytest.mark.parametrize("encoder", ["resnet18", "tu-lcnet_035"])
+@pytest.mark.parametrize(
+    ("encoder", "page"),
+    [
+        ("resnet18", "https://huggingface.co/smp-hub/resnet18.imagenet/tree/main"),
+        ("tu-lcnet_050", "https://huggingface.co/timm/lcnet_050.ra2_in1k/tree/main"),
+        ("tu-lcnet_035", ""),
+    ],
+)
 def test_pretrained_weights_that_cannot_be_had(
-    tiny_smp: Callable[..., Any], encoder: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+    tiny_smp: Callable[..., Any],
+    encoder: str,
+    page: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
 ) -> None:
     def offline(*_: Any, **__: Any) -> None:
         raise OSError("no network")
@@ -66,6 +77,8 @@ def test_pretrained_weights_that_cannot_be_had(
     with pytest.raises(ValueError, match=f"could not get the weights of '{encoder}'") as caught:
         FAMILY.build(tiny_smp(encoder=encoder, encoder_weights="imagenet", options={}), 3)
     assert "encoder_weights=null" in str(caught.value)
+    by_hand = f"get model.safetensors from {page}, and set encoder_weights=FOLDER/model.safetensors"
+    assert (by_hand if page else "give a safetensors file of the encoder") in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -127,6 +128,10 @@ def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="could not get torchvision's weights") as caught:
         FAMILY.build(make(pretrained="COCO_WITH_VOC_LABELS_V1"), 3)
     assert "pretrained=null" in str(caught.value)
+    name = "deeplabv3_mobilenet_v3_large-fc3c493d.pth"
+    place = Path(torch.hub.get_dir()) / "checkpoints" / name
+    said = f"get https://download.pytorch.org/models/{name} and put it at {place}, "
+    assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -3,6 +3,7 @@ import csv
 import dataclasses
 import os
 import pickle
+import re
 import socket
 import subprocess
 import sys
@@ -601,7 +602,7 @@ def test_bad_keys_are_errors(labels: Path, changes: dict[str, object], message: 
     [
         ("yolov8n.yaml", "segmentation network"),
         ("nowhere-seg.yaml", "found neither"),
-        ("yolov8n-seg.pt", "expected a .yaml file"),
+        ("yolov8n-seg.pt", "a .yaml file.*: model=yolov8n-seg.yaml init=yolov8n-seg.pt$"),
     ],
 )
 def test_other_networks_are_errors(labels: Path, name: str, message: str):
@@ -614,6 +615,13 @@ def test_missing_weights_are_one_line(labels: Path):
     with pytest.raises(ValueError, match="nothing is downloaded") as error:
         load_initial(network, "yolov8x-seg.pt")
     assert "\n" not in str(error.value)
+    assert re.search(
+        r"; get https://github\.com/ultralytics/assets/releases/download/v\d[\d.]+/"
+        r"yolov8x-seg\.pt and set init=FOLDER/yolov8x-seg\.pt$",
+        str(error.value),
+    )
+    with pytest.raises(ValueError, match=r"Shipped are: demo\.safetensors$"):
+        load_initial(network, "mine.pt")
 
 
 def test_a_bad_value_of_ultralytics_is_one_line(labels: Path, tmp_path: Path):

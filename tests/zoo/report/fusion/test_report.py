@@ -140,7 +140,7 @@ def test_a_source_scores_as_it_does_alone(measured, three, samples):
             source.predictions, entry(measured, source.name).scores.images, strict=True
         ):
             masks = {name: prediction.binary(name) for name in NAMES}
-            alone = score_image(score.key, masks, truth_masks(samples[score.key]), LABELS)
+            alone = score_image(score.key, masks, truth_masks(samples[score.key], LABELS), LABELS)
             assert (score.dice, score.shared) == (alone.dice, alone.shared)
             assert score.patient == samples[score.key].group
 
@@ -274,7 +274,9 @@ def test_mixed_bones_are_counted_as_on_whole_planes(measured, three, samples):
     pixels = dict.fromkeys([(row.true, row.other) for row in rows], 0)
     for prediction in three.sources[1].predictions:
         found = {name: prediction.binary(name).full(SIZE) > 0 for name in NAMES}
-        true = {n: m.full(SIZE) > 0 for n, m in truth_masks(samples[prediction.key]).items()}
+        true = {
+            n: m.full(SIZE) > 0 for n, m in truth_masks(samples[prediction.key], LABELS).items()
+        }
         for a, b in pixels:
             pixels[a, b] += int((true[a] & ~found[a] & found[b]).sum())
     assert {(row.true, row.other): row.pixels for row in rows} == pixels

@@ -1,0 +1,1 @@
+"""CVAT's own XML (the format `cvat`)."""

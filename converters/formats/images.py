@@ -1,0 +1,100 @@
+"""Images without any annotation: test images, to be predicted (read).
+
+    DATA/**/NAME.png       or any other kind that is read, DICOM too
+
+A folder is known as such only if no other format knows it, and nothing in it looks like an
+annotation: no JSON, XML, YAML, NumPy or table of rows, no text of an image's name, no folder called
+masks, labels, annotations or the like. What lies in hidden folders, and what we wrote into folders
+below (converted sets, pages), is another thing.
+
+All of them are test images: nothing can be learned from them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from converters.errors import Problems
+from converters.files.images import is_image, read_size_hw
+from converters.files.provenance import PROVENANCE
+from converters.types import LabelSpace, Sample
+
+LOSES: dict[str, frozenset[str]] = {}
+NO_CLASSES = (
+    "expected annotations, found only images, of which nothing can be learned: predict them (zoo "
+    "predict RUN --data FOLDER), or give --labels and --subset test to convert them"
+)
+_ANNOTATIONS = frozenset(
+    {".json", ".xml", ".yaml", ".yml", ".npy", ".npz", ".mat", ".arrow", ".parquet"}
+)
+_FOLDERS = re.compile(r"(.*[_-])?(masks?|labels?|annotations?|segmentations?\w*|gt|truth)", re.I)
+
+
+def matches(root: Path) -> bool:
+    """Tell whether a folder holds images, and nothing that looks like annotations."""
+    stems: set[Path] = set()
+    texts: set[Path] = set()
+    for path in _files(root):
+        inner = path.relative_to(root).parts[:-1]
+        if path.suffix.lower() in _ANNOTATIONS or any(map(_FOLDERS.fullmatch, inner)):
+            return False
+        if path.suffix.lower() == ".txt":
+            texts.add(path.with_suffix(""))
+        elif is_image(path):
+            stems.add(path.with_suffix(""))
+    return bool(stems) and stems.isdisjoint(texts)
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """Files below a folder, sorted."""
+    for folder, below, names in os.walk(root):
+        below[:] = [
+            name
+            for name in sorted(below)
+            if not name.startswith(".") and not Path(folder, name, PROVENANCE).is_file()
+        ]
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def label_space(root: Path) -> LabelSpace | None:
+    """Return None: images name no classes."""
+    return None
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read a folder's images.
+
+    Args:
+        root: the folder.
+        subset: `test` or `all`.
+        labels: any; there are no objects.
+        problems: takes down images that are broken.
+
+    Returns:
+        Samples without instances. A key is the image's path below `root` without its suffix; of
+        two that differ in nothing else, with it.
+
+    Raises:
+        ValueError: the subset `train`.
+    """
+    if subset == "train":
+        raise ValueError(f"{root}: {NO_CLASSES}")
+    samples: list[Sample] = []
+    for key, image in keys_of(root, list(filter(is_image, _files(root)))):
+        try:
+            samples.append(Sample(key, image, read_size_hw(image)))
+        except ValueError as error:
+            problems.add(image, error, key=key)
+    return samples
+
+
+def keys_of(root: Path, images: Sequence[Path]) -> Iterator[tuple[str, Path]]:
+    """Yield images with their keys, each its own."""
+    stems = [image.relative_to(root).with_suffix("").as_posix() for image in images]
+    times = Counter(stems)
+    for stem, image in zip(stems, images, strict=True):
+        yield (stem if times[stem] == 1 else image.relative_to(root).as_posix()), image

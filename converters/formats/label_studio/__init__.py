@@ -1,0 +1,1 @@
+"""Label Studio's JSON (the format `label_studio`)."""

@@ -1,0 +1,209 @@
+"""Label Studio's JSON: a list of tasks with the regions that were drawn on their images (read).
+
+    DATA/NAME.json          exported as "JSON"; several files are read together
+    DATA/**/NAME.png        the images, wherever they are
+
+Read are polygons, rectangles, ellipses and brush strokes (masks), with labels of their own tags or
+of the tag Labels; a region of several labels is an object of each. Key points and vectors enclose
+nothing and are left out, and said; what is said of a whole image or of a region's text (choices,
+text areas, relations) is passed over; all other regions are refused. "JSON-MIN" is refused: it does
+not say how a region was drawn.
+
+Of several annotations of a task the latest counts that was not cancelled, by the time of its last
+change, and their number is said. Predictions are no annotations. A task without an annotation is
+left out, and said; one with an empty annotation is an image without objects.
+
+An image is known by its path below DATA, or else by the end of what the task calls it, in
+`/data/upload/3/0a1b2c3d-NAME.png` also without the digits before its name, in
+`/data/local-files/?d=PATH`, `file://`, `s3://` or `https://`. Nothing is fetched. What else `data`
+says of an image, such as a patient, is kept among its attributes. Images below a folder `test` are
+test images.
+
+Regions are in percent of the image's sides, from corner to corner: 0 is the left edge of the first
+pixel. A rectangle is turned about its upper left corner, an ellipse about its centre, clockwise and
+in pixels (https://github.com/HumanSignal/label-studio/issues/5274). A polygon holds the pixels that
+pycocotools gives it, as in Label Studio's own export to COCO; a brush stroke all pixels that are
+not wholly transparent. Regions that were drawn on a turned image (`image_rotation`) are refused.
+
+Source: https://labelstud.io/guide/task_format, https://labelstud.io/guide/export,
+label-studio-converter's converter.py and brush.py.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from shapely.geometry import MultiPolygon
+
+from converters.errors import Problems
+from converters.files.images import read_size_hw, turn_remedy
+from converters.files.provenance import PROVENANCE
+from converters.formats.label_spaces import natural
+from converters.formats.label_studio.regions import Region, find_regions, region_parts
+from converters.formats.label_studio.tasks import Task, load_tasks
+from converters.formats.named_images import NamedImages
+from converters.formats.writing import INDEX, is_test_key
+from converters.types import Instance, LabelSpace, Sample
+
+LOSES: dict[str, frozenset[str]] = {}
+_ENDS_BYTES = 1 << 16
+_TASK, _TASK_HAS = b'"annotations"', (b'"data"', b'"result"')
+_MIN_HAS = (b'"annotation_id"', b'"lead_time"')
+
+
+def matches(root: Path) -> bool:
+    """Tell whether a folder holds what Label Studio exports as JSON or JSON-MIN."""
+    return any(_files(root))
+
+
+def _files(root: Path) -> Iterator[Path]:
+    return (path for path in sorted(root.glob("*.json")) if _looks_like_tasks(path))
+
+
+def _looks_like_tasks(path: Path) -> bool:
+    if path.name.startswith(".") or path.name in (INDEX, PROVENANCE) or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        head = file.read(_ENDS_BYTES)
+        file.seek(max(0, path.stat().st_size - _ENDS_BYTES))
+        ends = head + file.read(_ENDS_BYTES)
+    if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
+        return False
+    is_full = _TASK in ends and any(sign in ends for sign in _TASK_HAS)
+    return is_full or all(sign in ends for sign in _MIN_HAS)
+
+
+def label_space(root: Path) -> LabelSpace | None:
+    """Return the labels of all regions with pixels, sorted; None without any.
+
+    Raises:
+        ValueError: a broken file, or one in JSON-MIN.
+    """
+    found: set[str] = set()
+    for task in (task for path in _files(root) for task in load_tasks(path)):
+        try:
+            regions = find_regions(task.entries or ())
+        except ValueError:
+            continue  # `read` says so
+        found |= {label for region in regions if region.is_outlined for label in region.labels}
+    return LabelSpace(root.resolve().name or "mine", natural(found)) if found else None
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read Label Studio's JSON.
+
+    Args:
+        root: folder with the JSON and the images, also in folders below.
+        subset: `test` is what lies in a folder of that name, `train` everything else.
+        labels: those of `label_space`.
+        problems: takes down tasks and regions that are broken.
+
+    Returns:
+        Samples; keys are the images' paths, attributes what else `data` says, and no groups.
+
+    Raises:
+        ValueError: a broken file, or one in JSON-MIN.
+    """
+    tasks = [task for path in _files(root) for task in load_tasks(path)]
+    reader = _Reader(root, labels, problems, tasks)
+    samples = [sample for task in tasks for sample in reader.sample(task)]
+    reader.finish()
+    return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+
+
+@dataclass
+class _Reader:
+    root: Path
+    labels: LabelSpace
+    problems: Problems
+    tasks: list[Task]
+    _several: int = 0
+    _undone: int = 0
+    _lines: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self._images = NamedImages(self.root, [task.names for task in self.tasks])
+        self._stems = Counter(path.with_suffix("") for path in self._images.paths)
+
+    def sample(self, task: Task) -> Iterator[Sample]:
+        key = _guess(task)
+        where = f"{task.path.name}, task {task.record.get('id', task.number)!r:.20}"
+        try:
+            if not task.names:
+                raise ValueError("expected 'image' in 'data' to name an image, found none")
+            entries = task.entries
+            if entries is None:
+                self._undone += 1
+                return
+            self._several += len(task.annotations) > 1
+            image = self._images.find(task.names)
+            key = self._key(image)
+            size_hw = read_size_hw(image)
+            regions = find_regions(entries)
+            _check_sizes(regions, image, size_hw)
+            report = partial(self.problems.add, where, key=key)
+            instances = tuple(self._instances(regions, size_hw, report))
+            yield Sample(key, image, size_hw, instances, attributes=task.attributes)
+        except ValueError as error:
+            self.problems.add(where, error, key=key)
+
+    def _key(self, image: Path) -> str:
+        stem = image.with_suffix("")
+        # Two images that differ only in their suffix keep it.
+        place = stem if self._stems[stem] == 1 else image
+        return place.relative_to(self.root).as_posix()
+
+    def _instances(
+        self, regions: list[Region], size_hw: tuple[int, int], report: Any
+    ) -> Iterator[Instance]:
+        for region in regions:
+            if region.is_without_area:
+                self._lines[region.kind] += 1
+            if region.is_without_area or not region.kind:
+                continue
+            try:
+                parts = region_parts(region, size_hw)
+                geometry = parts[0] if len(parts) == 1 else MultiPolygon(parts)
+                if not region.labels:
+                    raise ValueError("expected a label, found none: give it one, or delete it")
+                for label in region.labels:
+                    if label not in self.labels.index:
+                        known = self.labels.name
+                        raise ValueError(f"expected a class of '{known}', found '{label:.80}'")
+                    yield Instance(label, geometry)
+            except ValueError as error:
+                report(f"region {region.number} ({region.kind}): {error}")
+
+    def finish(self) -> None:
+        """Say what was left out, when all tasks are read."""
+        if self._several:
+            what = f"took the latest annotation of each of {self._several} tasks that have several"
+            self.problems.note(f"{self.root}: {what}")
+        if self._undone:
+            what = f"left out {self._undone} tasks that nobody has annotated"
+            self.problems.note(f"{self.root}: {what}")
+        for kind, times in sorted(self._lines.items()):
+            what = f"left out {times} regions that enclose nothing ({kind})"
+            self.problems.note(f"{self.root}: {what}")
+        self._images.note_others(self.problems)
+
+
+def _guess(task: Task) -> str:
+    """A key for a task whose image may not be there."""
+    name = task.names[0] if task.names else f"{task.path.stem}-{task.number}"
+    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name
+
+
+def _check_sizes(regions: list[Region], image: Path, size_hw: tuple[int, int]) -> None:
+    for region in regions:
+        if None not in region.said_hw and region.said_hw != size_hw:
+            remedy = turn_remedy(image, region.said_hw, size_hw)
+            raise ValueError(
+                f"region {region.number}: expected an image of {region.said_hw!r:.60} (height, "
+                f"width), found {size_hw}{remedy}"
+            )

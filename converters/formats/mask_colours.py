@@ -1,0 +1,99 @@
+"""Masks in colours that no table explains: each colour is a class, and black is none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.formats.label_spaces import natural
+from converters.formats.mask_pixels import VOID, VOID_COLOUR, Pixels, read_mask_pixels
+
+# More are no classes, but the edges of smoothed drawings.
+MOST_COLOURS = 100
+BLACK = 0
+_NAME = re.compile(r"color_[0-9a-f]{6}")
+_PLACES = np.array([65536, 256, 1], np.uint32)
+_VOID = int(np.array(VOID_COLOUR) @ _PLACES)
+
+
+def colour_name(code: int) -> str:
+    """Return what a class is called of which nothing is known but its colour.
+
+    >>> colour_name(0xFF0000)
+    'color_ff0000'
+    """
+    return f"color_{code:06x}"
+
+
+def are_colour_names(names: Iterable[str]) -> bool:
+    """Tell whether classes are called by their colours."""
+    return all(map(_NAME.fullmatch, names))
+
+
+def colour_codes(values: Pixels) -> npt.NDArray[np.uint32]:
+    """Return a number for each pixel's colour, red first: uint32 (H, W).
+
+    Args:
+        values: of `read_mask_pixels`, uint8 (H, W, 3), or (H, W, 4) if they are opaque.
+
+    Raises:
+        ValueError: another kind of image.
+    """
+    is_opaque = values.ndim == 3 and (values.shape[2] == 3 or bool((values[..., 3] == VOID).all()))
+    if not is_opaque or values.dtype != np.uint8:
+        raise ValueError("expected opaque colours of 8 bits, found another kind of mask")
+    codes: npt.NDArray[np.uint32] = values[..., :3].astype(np.uint32) @ _PLACES
+    return codes
+
+
+def class_codes(values: Pixels) -> list[int]:
+    """Return the colours of a mask that are classes, sorted: not black, nor PASCAL VOC's void."""
+    return sorted(set(np.unique(colour_codes(values)).tolist()) - {BLACK, _VOID})
+
+
+def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
+    """Return the classes of masks without a table: their numbers, or, of colours only, these.
+
+    A mask that cannot be read has none; whoever reads it says so.
+
+    Args:
+        masks: PNG files.
+
+    Raises:
+        ValueError: more colours than classes can have.
+    """
+    numbers: set[int] = set()
+    colours: set[int] = set()
+    for path in masks:
+        try:
+            values = read_mask_pixels(path.read_bytes()).values
+            if values.ndim == 2:
+                numbers |= set(np.unique(values).tolist())
+                continue
+            found = class_codes(values)
+        except (OSError, ValueError):
+            continue
+        colours |= set(found)
+        if len(colours) > MOST_COLOURS:
+            raise ValueError(
+                f"{path}: expected a colour for each class, at most {MOST_COLOURS}, found "
+                f"{len(found)} in this mask and {len(colours)} so far, as smoothed edges and lossy "
+                "files have: save masks with hard edges as PNG"
+            )
+    numbers -= {BLACK, VOID}
+    return natural(map(str, numbers)) if numbers else tuple(map(colour_name, sorted(colours)))
+
+
+def holds_colours(masks: Iterable[Path]) -> bool:
+    """Tell whether one of these files is a mask in colours."""
+    for path in masks:
+        try:
+            colour_codes(read_mask_pixels(path.read_bytes()).values)
+        except (OSError, ValueError):
+            continue
+        return True
+    return False

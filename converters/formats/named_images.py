@@ -1,0 +1,101 @@
+"""The images below a folder, found by the names that annotations of other programs give them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from converters.errors import Problems
+from converters.files.images import is_image
+from converters.files.names import normal_name
+
+_IMAGES = "images"
+
+
+class NamedImages:
+    """Finds images by names whose folders may be those of another machine.
+
+    A name is a path below the folder or below its `images`; else the image is meant whose path
+    ends as the name does, if no other image and no other name ends so. Names without a suffix, as
+    frames of films have them, are found too. Nothing outside the folder can be found.
+
+    Args:
+        root: the data set's folder.
+        names: for each annotated image, what it may be called, the best first.
+    """
+
+    def __init__(self, root: Path, names: Iterable[Sequence[str]]) -> None:
+        self._root = root
+        self._ends: dict[str, list[Path]] = {}
+        self._whole: dict[str, Path] = {}
+        self._uses: dict[Path, str] = {}
+        self.paths = [path for path in sorted(root.rglob("*")) if _is_shown(path, root)]
+        for path in self.paths:
+            place = normal_name(path.relative_to(root).as_posix())
+            for known in (place, place.removesuffix(path.suffix)):
+                self._whole.setdefault(known, path)
+                for end in _ends(known):
+                    self._ends.setdefault(end, []).append(path)
+        self._named = Counter(
+            end for own in names for end in {end for name in own for end in _ends(_normal(name))}
+        )
+
+    def find(self, names: Sequence[str]) -> Path:
+        """Return the image that one of these names means; each image once.
+
+        Raises:
+            ValueError: there is none, several may be meant, or another name has it already.
+        """
+        found = next((path for name in names if (path := self._find(_normal(name)))), None)
+        if found is None:
+            raise ValueError(
+                f"expected its image '{names[0]:.80}' in this folder or in {_IMAGES}/, found none: "
+                "put the images there"
+            )
+        if other := self._uses.get(found):
+            raise ValueError(
+                f"expected an image of its own, found that of '{other:.80}': "
+                f"{found.relative_to(self._root).as_posix()}"
+            )
+        self._uses[found] = names[0]
+        return found
+
+    def note_others(self, problems: Problems) -> None:
+        """Say how many images have been found by no name."""
+        others = [path for path in self.paths if path not in self._uses]
+        if others:
+            first = others[0].relative_to(self._root).as_posix()
+            problems.note(
+                f"{self._root}: left out {len(others)} images without annotations ({first})"
+            )
+
+    def _find(self, name: str) -> Path | None:
+        for place in (f"{_IMAGES}/{name}", name):
+            if place in self._whole:
+                return self._whole[place]
+        for end in _ends(name):
+            found = self._ends.get(end, [])
+            if len(found) > 1 or (found and self._named[end] > 1):
+                raise ValueError(
+                    f"expected one image '{name:.80}', found several that end in '{end:.80}': put "
+                    "the images into folders as they are named"
+                )
+            if found:
+                return found[0]
+        return None
+
+
+def _is_shown(path: Path, root: Path) -> bool:
+    return is_image(path) and not any(p.startswith(".") for p in path.relative_to(root).parts)
+
+
+def _normal(name: str) -> str:
+    parts = normal_name(name).replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def _ends(name: str) -> Iterator[str]:
+    """The name, and what is left of it without its first folders, the longest first."""
+    parts = name.split("/")
+    return ("/".join(parts[start:]) for start in range(len(parts)))

@@ -1,0 +1,65 @@
+"""Which image of a folder a table means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from converters.files.images import is_image
+from converters.files.provenance import PROVENANCE
+
+# Of a mask or a label the name is often that of its image.
+_NO_IMAGES = frozenset({"masks", "mask", "labels", "label", "annotations"})
+
+
+@dataclass
+class ImageIndex:
+    """The images below a folder, by everything that a table may call them."""
+
+    root: Path
+    _known: dict[str, list[Path]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        for path in _images(self.root):
+            place = path.relative_to(self.root)
+            names = (place.as_posix(), place.with_suffix("").as_posix(), path.name, path.stem)
+            for name in dict.fromkeys(names):
+                self._known.setdefault(name, []).append(path)
+
+    def find(self, name: str, table: Path) -> Path:
+        """Return an image by its path or name, with or without its suffix.
+
+        Of several that are called so, the one in the folder that is called as the table counts.
+
+        Raises:
+            ValueError: no such image, or several.
+        """
+        found = self._known.get(name) or self._known.get(PurePosixPath(name).stem, [])
+        if len(found) > 1:
+            found = [path for path in found if self._is_beside(path, table)] or found
+        if len(found) != 1:
+            what = f"found {len(found)}" if found else "found none"
+            where = f", such as {' and '.join(map(self._place, found[:2]))}" if found else ""
+            raise ValueError(f"expected one image '{name:.80}' in the folder, {what}{where}")
+        return found[0]
+
+    def _place(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _is_beside(self, path: Path, table: Path) -> bool:
+        word = re.split(r"[^a-z0-9]", table.stem.lower())[0]
+        folders = path.relative_to(self.root).parts[:-1]
+        return bool(folders) and re.split(r"[^a-z0-9]", folders[0].lower())[0] == word
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            if path.name.lower() not in _NO_IMAGES and not (path / PROVENANCE).is_file():
+                yield from _images(path)
+        elif is_image(path):
+            yield path

@@ -1,0 +1,315 @@
+"""A table of run-length codes beside a folder of images, as competitions hand them out.
+
+    DATA/train.csv, ...       an image and a code in each row: ImageId,ClassId,EncodedPixels
+    DATA/**/NAME.png          the images, wherever they lie
+    DATA/rle_table.yaml       (optional) what the table does not show
+    DATA/images.json          (written by us) train/NAME -> key, group, size, attributes, frame
+
+A row is an object; objects of an image may overlap. An empty code, -1 or nan says that an image has
+none. Columns are found by their names, in capitals or not: those of Airbus, Severstal (also one
+column `ImageId_ClassId`), Data Science Bowl 2018, SIIM, HuBMAP, Sartorius (whose width and height
+are compared), Understanding Clouds, and our own submissions. The image is called by its path or
+its name, with or without suffix. `*submission*.csv` is not read; a folder with nothing but tables
+in the form of our submissions is only recognised by `rle_table.yaml` or by the format's name.
+
+A code is `start length start length ...`. Competitions mostly count pixels column by column, from
+1; our submissions row by row. The codes often show it (`detection.py`); what they do not show is
+taken so, and said. `rle_table.yaml` settles it:
+
+    order: columns | rows
+    first_pixel: 1 | 0
+    relative: true | false          a start counts from the end of the run before, as SIIM has it
+    image, class, rle: NAME         what the columns are called
+    classes: [NAME, ...] | {ID: NAME, ...}
+    object: NAME                    the class of all objects of a table without classes
+
+Layouts: `columns` and `rows` count from 1, `columns0` and `rows0` from 0.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from converters.errors import Problems
+from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
+from converters.files.json_files import dump_json
+from converters.files.provenance import atomic_write_text, read_provenance
+from converters.formats.label_spaces import folder_space, natural
+from converters.formats.rle_table.detection import Code, find_coding
+from converters.formats.rle_table.images import ImageIndex
+from converters.formats.rle_table.options import OPTIONS, read_options
+from converters.formats.rle_table.runs import Coding, decode_runs, encode_runs, parse_runs
+from converters.formats.rle_table.table import Row, Table, find_tables
+from converters.formats.writing import (
+    INDEX,
+    WriteTarget,
+    check_labels,
+    file_names,
+    is_test_key,
+    read_index,
+    sample_record,
+)
+from converters.loss import ConversionLoss, lossless
+from converters.masks import CropMask, outlines, rasterize
+from converters.types import Instance, LabelSpace, Sample
+
+_CODINGS = {
+    "columns": Coding(),
+    "rows": Coding(by_columns=False),
+    "columns0": Coding(first=0),
+    "rows0": Coding(by_columns=False, first=0),
+}
+LOSES = {layout: frozenset({"subpixels"}) for layout in _CODINGS}
+_HEADER = ("ImageId", "ClassId", "EncodedPixels")
+# Of our own submissions.
+_SUBMISSION = ("image_name", "class", "rle")
+
+
+def matches(root: Path) -> bool:
+    """Tell whether a folder holds tables of run-length codes."""
+    kind = read_provenance(root).get("kind")
+    if kind is not None:
+        return bool(kind == "rle_table")
+    try:
+        has_options = (root / OPTIONS).is_file()
+        tables = find_tables(root, read_options(root))
+        # A submission often lies in the folder of a data set of another format.
+        return any(has_options or not _is_submission(table) for table in tables)
+    except ValueError:
+        return True  # `read` says what is wrong with the options
+
+
+def _is_submission(table: Table) -> bool:
+    return tuple(map(str.lower, table.header)) == _SUBMISSION
+
+
+# --- writing
+
+
+def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
+    """Write samples as tables; nothing is lost, at the level of pixels.
+
+    An instance without a pixel in the image has no row.
+    """
+    coding = _CODINGS[target.layout]
+    tasks = [
+        (sample, f"{target.subset_of(sample)}/{name}")
+        for sample, name in zip(samples, file_names(samples), strict=True)
+    ]
+    encode = partial(_write_sample, target.folder, target.labels, coding, target.put_image)
+    texts = {subset: io.StringIO() for subset in target.subsets}
+    writers = {subset: csv.writer(text, lineterminator="\n") for subset, text in texts.items()}
+    for writer in writers.values():
+        writer.writerow(_HEADER)
+    for (_, place), rows in zip(tasks, target.each(encode, tasks), strict=True):
+        writers[place.split("/")[0]].writerows(rows)
+    for subset, text in texts.items():
+        atomic_write_text(target.folder / f"{subset}.csv", text.getvalue())
+    index = {place: sample_record(sample) for sample, place in tasks}
+    atomic_write_text(target.folder / INDEX, dump_json(index))
+    options = {
+        "order": "columns" if coding.by_columns else "rows",
+        "first_pixel": coding.first,
+        "relative": False,
+        "classes": list(target.labels.names),
+    }
+    said = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
+    atomic_write_text(target.folder / OPTIONS, said)
+    return sum(map(lossless, samples), ConversionLoss())
+
+
+def _write_sample(
+    folder: Path, labels: LabelSpace, coding: Coding, put: PutImage, task: tuple[Sample, str]
+) -> list[tuple[str, str, str]]:
+    sample, place = task
+    check_labels(sample, labels)
+    image = folder / (place + image_suffix(sample))
+    put(sample, image)
+    codes = [
+        (instance.label, encode_runs(mask, sample.size_hw, coding))
+        for instance in sample.instances
+        if (mask := rasterize(instance.geometry, sample.size_hw)).area
+    ]
+    return [(image.name, label, code) for label, code in codes or [("", "")]]
+
+
+# --- reading
+
+
+def label_space(root: Path) -> LabelSpace | None:
+    """Return the classes of `rle_table.yaml` and of the rows; None without any.
+
+    Raises:
+        ValueError: a broken `rle_table.yaml`.
+    """
+    options = read_options(root)
+    found: set[str] = set()
+    for table in find_tables(root, options):
+        with suppress(ValueError):
+            found |= {row.label for row in table.rows() if isinstance(row, Row)}
+    named = dict.fromkeys(options.names.values())
+    names = (*named, *natural(found - set(named) - {""}))
+    return folder_space(root, names) if names else None
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read tables of run-length codes.
+
+    Args:
+        root: the data set's folder.
+        subset: `test` is what lies in a folder of that name, or is named by a table that is called
+            so; `train` is everything else.
+        labels: those of `label_space`.
+        problems: takes down rows and images that are broken.
+
+    Returns:
+        Samples, an instance a row; keys and groups are those of `images.json`, else the images'
+        paths, and no group.
+
+    Raises:
+        ValueError: no table, or a broken `rle_table.yaml` or `images.json`.
+    """
+    reader = _Reader(root, labels, problems, read_index(root))
+    tables = find_tables(root, read_options(root))
+    if not tables:
+        raise ValueError(
+            f"{root}: expected a CSV file with columns such as ImageId and EncodedPixels, found "
+            f"none: say in {OPTIONS} what they are called ('image', 'class', 'rle')"
+        )
+    for table in tables:
+        try:
+            reader.read(table)
+        except ValueError as error:
+            problems.add(table.path, error)
+    reader.finish()
+    return [
+        sample
+        for sample, is_test in reader.samples
+        if subset == "all" or is_test == (subset == "test")
+    ]
+
+
+@dataclass
+class _Entry:
+    """What a table says of an image."""
+
+    path: Path
+    table: Path
+    size_hw: tuple[int, int]
+    fields: dict[str, Any]
+    objects: list[tuple[str, Code]] = field(default_factory=list)
+
+
+@dataclass
+class _Reader:
+    root: Path
+    labels: LabelSpace
+    problems: Problems
+    index: Mapping[str, Mapping[str, Any]]
+    samples: list[tuple[Sample, bool]] = field(default_factory=list)
+    _images: ImageIndex = field(init=False)
+    _entries: dict[Path, _Entry] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._images = ImageIndex(self.root)
+
+    def read(self, table: Table) -> None:
+        """Read a table; raises ValueError where it is none, or its codes contradict each other."""
+        entries: dict[str, _Entry | None] = {}
+        for row in table.rows():
+            if isinstance(row, ValueError):
+                self.problems.add(table.path, row)
+                continue
+            try:
+                self._add(table.path, row, entries)
+            except ValueError as error:
+                self.problems.add(table.path, f"row {row.line}: {error}", key=row.image)
+        # A table may call an image by several names.
+        found = list({entry.path: entry for entry in entries.values() if entry}.values())
+        codes = [code for entry in found for _, code in entry.objects]
+        usual = Coding(by_columns=not _is_submission(table))
+        say = f"{self.root}: {table.path.name}: "
+        coding = find_coding(
+            codes, table.options.said, usual, lambda text: self.problems.note(say + text)
+        )
+        is_test = "test" in table.path.stem.lower().replace("-", "_").split("_")
+        for entry in found:
+            sample = self._sample(table.path, entry, coding)
+            self.samples.append((sample, is_test or is_test_key(sample.key)))
+
+    def _add(self, table: Path, row: Row, entries: dict[str, _Entry | None]) -> None:
+        if row.image not in entries:
+            entries[row.image] = None
+            entries[row.image] = self._entry(table, row.image)
+        entry = entries[row.image]
+        if entry is None:
+            return  # said, in the row before
+        height, width = entry.size_hw
+        for what, said, size in zip(("height", "width"), row.size_hw, entry.size_hw, strict=True):
+            if said and said.removesuffix(".0") != str(size):
+                self._report(
+                    table, entry, row.line, f"expected an image of {what} {said:.20}, found {size}"
+                )
+                return
+        if not row.code:
+            return
+        if row.label not in self.labels.index:
+            raise ValueError(f"expected a class of '{self.labels.name}', found '{row.label}'")
+        try:
+            code = Code(row.line, (height, width), parse_runs(row.code))
+        except ValueError as error:
+            self._report(table, entry, row.line, error)
+            return
+        entry.objects.append((row.label, code))
+
+    def _entry(self, table: Path, name: str) -> _Entry:
+        path = self._images.find(name, table)
+        if path not in self._entries:
+            place = path.relative_to(self.root).with_suffix("").as_posix()
+            fields = dict(self.index.get(place) or {"key": place})
+            self._entries[path] = _Entry(path, table, read_size_hw(path), fields)
+        entry = self._entries[path]
+        if entry.table != table:
+            raise ValueError(
+                f"expected '{name:.80}' in one table, found it in {entry.table.name} too: keep one "
+                "of the tables"
+            )
+        return entry
+
+    def _sample(self, table: Path, entry: _Entry, coding: Coding) -> Sample:
+        kept: list[tuple[str, CropMask]] = []
+        for label, code in entry.objects:
+            try:
+                kept.append((label, decode_runs(code.runs, entry.size_hw, coding)))
+            except ValueError as error:
+                self._report(table, entry, code.row, error)
+        shapes = outlines([mask for _, mask in kept])
+        instances = [Instance(label, shape) for (label, _), shape in zip(kept, shapes, strict=True)]
+        return Sample(image=entry.path, size_hw=entry.size_hw, instances=instances, **entry.fields)
+
+    def _report(self, table: Path, entry: _Entry, row: int, error: object) -> None:
+        key, group = entry.fields["key"], entry.fields.get("group", "")
+        self.problems.add(table, f"row {row}: {error}", key=key, group=group)
+
+    def finish(self) -> None:
+        """Say which images are left out, when all tables are read."""
+        folders = {path.parent for path in self._entries}
+        left = [path for path in _images_in(folders) if path not in self._entries]
+        if left:
+            first = left[0].relative_to(self.root).as_posix()
+            self.problems.note(
+                f"{self.root}: left out {len(left)} images that no table names ({first})"
+            )
+
+
+def _images_in(folders: Iterable[Path]) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.iterdir() if is_image(path))

@@ -1,0 +1,142 @@
+"""The rows of a table of run-length codes, whatever its columns are called."""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from converters.formats.rle_table.options import Options
+
+# What competitions call their columns, in lower case.
+_IMAGE = (
+    *("image", "imageid", "image_id", "image_name", "imagename", "img", "img_id", "filename"),
+    *("file_name", "file", "id"),
+)
+_RLE = ("rle", "encodedpixels", "encoded_pixels", "rle_mask", "segmentation", "annotation", "mask")
+_CLASS = (
+    *("class", "classid", "class_id", "class_name", "label", "category", "category_id"),
+    *("categoryid", "cell_type"),
+)
+# One column for both, such as `0002cc93b.jpg_1`.
+_BOTH = ("imageid_classid", "image_label", "image_class", "id_class", "image_id_class_id")
+_NONE = frozenset({"", "-1", "nan", "none", "null"})
+_WHOLE = re.compile(r"\d+\.0")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        line: in the file; the header is 1.
+        image: what it says of the image.
+        label: what it calls the class; "" where it has no classes, or no object.
+        code: run lengths; "" where nothing is in the image.
+        size_hw: height and width as they are written; "" where they are not.
+    """
+
+    line: int
+    image: str
+    label: str
+    code: str
+    size_hw: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file with an image and a run-length code in each row."""
+
+    path: Path
+    options: Options
+
+    @cached_property
+    def header(self) -> tuple[str, ...]:
+        """The names of the columns; none where the file has none."""
+        try:
+            return tuple(next(_lines(self.path, errors="replace"), ()))
+        except ValueError:
+            return ()
+
+    @cached_property
+    def columns(self) -> Mapping[str, int]:
+        """Of `image`, `class`, `both`, `rle`, `height` and `width`, the places of those it has."""
+        names = [name.lower() for name in self.header]
+        wanted = {"image": _IMAGE, "rle": _RLE, "class": _CLASS, "both": _BOTH}
+        wanted |= {"height": ("height",), "width": ("width",)}
+        for role, name in self.options.columns.items():
+            wanted[role] = (name.lower(),)
+        found = {
+            role: names.index(known[0])
+            for role, among in wanted.items()
+            if (known := [name for name in among if name in names])
+        }
+        if "image" in self.options.columns:
+            found.pop("both", None)
+        return found
+
+    @property
+    def is_one(self) -> bool:
+        """Whether it has an image and a code in each row."""
+        return "rle" in self.columns and bool({"image", "both"} & self.columns.keys())
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether its rows say which class an object is of."""
+        return bool({"class", "both"} & self.columns.keys())
+
+    def rows(self) -> Iterator[Row | ValueError]:
+        """Yield the rows, or what is wrong with one.
+
+        Raises:
+            ValueError: no text in UTF-8, or quotes that do not end.
+        """
+        lines = _lines(self.path)
+        next(lines, None)
+        for line, fields in enumerate(lines, 2):
+            if any(fields):
+                yield self._row(line, fields)
+
+    def _row(self, line: int, fields: Sequence[str]) -> Row | ValueError:
+        if len(fields) != len(self.header):
+            return ValueError(
+                f"row {line}: expected {len(self.header)} columns, found {len(fields)}"
+            )
+        value = {role: fields[place] for role, place in self.columns.items()}
+        image, label = value.get("image", ""), value.get("class", "")
+        if "both" in value:
+            image, mark, label = value["both"].rpartition("_")
+            if not mark:
+                found = value["both"]
+                return ValueError(f"row {line}: expected IMAGE_CLASS, found '{found:.40}'")
+        code = "" if value["rle"].lower() in _NONE else value["rle"]
+        if not image:
+            return ValueError(f"row {line}: expected the name of an image, found none")
+        if code and self.has_classes and not label:
+            return ValueError(f"row {line}: expected the class of its object, found none")
+        # Tables with empty fields write whole numbers as 1.0.
+        label = label.removesuffix(".0") if _WHOLE.fullmatch(label) else label
+        label = self.options.names.get(label, label) if self.has_classes else self.options.object
+        return Row(line, image, label, code, (value.get("height", ""), value.get("width", "")))
+
+
+def find_tables(root: Path, options: Options) -> list[Table]:
+    """Return the tables of a folder, sorted; samples of submissions are none."""
+    paths = sorted(path for path in root.glob("*.[cC][sS][vV]") if path.is_file())
+    tables = [Table(path, options) for path in paths if not path.name.startswith(".")]
+    return [t for t in tables if t.is_one and "submission" not in t.path.stem.lower()]
+
+
+def _lines(path: Path, errors: str = "strict") -> Iterator[list[str]]:
+    # A code may be long.
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
+    try:
+        with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
+            for fields in csv.reader(file, strict=True):
+                yield [field.strip() for field in fields]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"expected a CSV file in UTF-8, found: {error}") from None

@@ -1,0 +1,296 @@
+"""Tables of run-length codes in the forms of competitions, and what is wrong with them."""
+
+from __future__ import annotations
+
+import csv
+
+import cv2
+import numpy as np
+import pytest
+
+import converters
+from converters import DataError
+from converters.formats.rle_table.rle_table import LOSES
+from converters.masks import rasterize
+from converters.types import LabelSpace
+
+SIZE = (20, 30)
+
+
+def kaggle_code(mask, *, by_columns=True, first=1, relative=False):
+    """The encoder that Kaggle's notebooks share, with its variants."""
+    pixels = (mask.T if by_columns else mask).flatten()
+    pixels = np.concatenate([[0], pixels, [0]])
+    runs = np.where(pixels[1:] != pixels[:-1])[0] + 1
+    runs[1::2] -= runs[::2]
+    starts, lengths = runs[::2] - 1, runs[1::2]
+    if relative:
+        starts[1:] -= starts[:-1] + lengths[:-1]
+    else:
+        starts += first
+    return " ".join(map(str, np.stack([starts, lengths], axis=1).ravel()))
+
+
+def disk(x, y, radius, size_hw=SIZE):
+    return cv2.circle(np.zeros(size_hw, np.uint8), (x, y), radius, 1, -1)
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "data" / "train").mkdir(parents=True)
+    return tmp_path / "data"
+
+
+def put(root, *names, size_hw=SIZE):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(path), np.full(size_hw, 9, np.uint8))
+
+
+def table(root, header, *rows, name="train.csv"):
+    with (root / name).open("w", newline="") as file:
+        csv.writer(file).writerows([header.split(","), *rows])
+
+
+def read(root, **more):
+    """Key -> (label, mask) of each object, and what was said."""
+    notes = []
+    samples = converters.read(root, note=notes.append, **more)
+    found = {
+        sample.key: [
+            (one.label, rasterize(one.geometry, sample.size_hw).full(sample.size_hw))
+            for one in sample.instances
+        ]
+        for sample in samples
+    }
+    return found, notes
+
+
+def assert_objects(found, *expected):
+    assert [label for label, _ in found] == [label for label, _ in expected]
+    for (_, mask), (_, true) in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mask, true)
+
+
+ONE, TWO, OVER = disk(8, 8, 5), disk(20, 10, 6), disk(12, 10, 6)
+
+
+def test_airbus_several_rows_an_image_and_empty_cells(root):
+    put(root, "train_v2/a.jpg", "train_v2/b.jpg")
+    rows = [("a.jpg", kaggle_code(ONE)), ("b.jpg", ""), ("a.jpg", kaggle_code(OVER))]
+    table(root, "ImageId,EncodedPixels", *rows, name="train_ship_segmentations_v2.csv")
+    assert converters.recognise(root) == "rle_table"
+    found, notes = read(root)
+    assert_objects(found["train_v2/a"], ("object", ONE), ("object", OVER))
+    assert found["train_v2/b"] == []
+    (note,) = notes
+    assert "column by column, the first pixel being 1: nothing shows first_pixel" in note
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("ImageId_ClassId,EncodedPixels", lambda i, c, code: (f"{i}.jpg_{c}", code)),
+        ("ImageId,ClassId,EncodedPixels", lambda i, c, code: (f"{i}.jpg", c, code)),
+        ("Image_Label,EncodedPixels", lambda i, c, code: (f"{i}.jpg_{c}", code)),
+        ("id,class,segmentation", lambda i, c, code: (i, c, code)),
+        ("ImageId,ClassId,EncodedPixels", lambda i, c, code: (i, f"{c}.0", code)),
+    ],
+    ids=["severstal 2019", "severstal", "clouds", "uw-madison", "floats"],
+)
+def test_classes(header, row, root):
+    put(root, "train/x_1.jpg", "train/y.jpg")
+    objects = [row("x_1", 1, kaggle_code(ONE)), row("x_1", 4, kaggle_code(TWO))]
+    table(root, header, *objects, row("y", 2, ""))
+    assert converters.label_space(root).names == ("1", "2", "4")
+    found, _ = read(root)
+    assert_objects(found["train/x_1"], ("1", ONE), ("4", TWO))
+    assert found["train/y"] == []
+    (root / "rle_table.yaml").write_text("classes: {1: crack, 2: hole, 4: scratch}\n")
+    assert converters.label_space(root).names == ("crack", "hole", "scratch")
+    assert_objects(read(root)[0]["train/x_1"], ("crack", ONE), ("scratch", TWO))
+
+
+def test_nuclei_lie_in_folders_of_their_own(root):
+    put(root, "stage1_train/n1/images/n1.png", "stage1_train/n1/masks/n1.png")
+    table(root, "ImageId,EncodedPixels", ("n1", kaggle_code(ONE)), ("n1", kaggle_code(TWO)))
+    found, _ = read(root)
+    assert_objects(found["stage1_train/n1/images/n1"], ("object", ONE), ("object", TWO))
+
+
+def test_siim_counts_from_the_run_before(root):
+    put(root, "train/a.png", "train/b.png")
+    table(
+        root,
+        "ImageId, EncodedPixels",
+        ("a", " " + kaggle_code(ONE, relative=True)),
+        ("b", " -1"),
+    )
+    found, notes = read(root)
+    assert_objects(found["train/a"], ("object", ONE))
+    assert found["train/b"] == []
+    assert any("each start from the end of the run before" in note for note in notes)
+
+
+def test_sartorius_says_how_large_images_are(root):
+    put(root, "train/a.png", "train/b.png")
+    header = "id,annotation,width,height,cell_type"
+    code = kaggle_code(ONE, by_columns=False)
+    rows = [("a", code, 30, 20, "cort"), ("b", code, 20, 30, "cort")]
+    table(root, header, *rows)
+    with pytest.raises(DataError, match=r"train.csv: row 3: expected .* height 30, found 20"):
+        read(root)
+    found, _ = read(root, skips_broken=True)
+    assert_objects(found["train/a"], ("cort", ONE))
+
+
+def test_our_submissions_count_row_by_row(root):
+    put(root, "train/a.png", size_hw=(20, 20))
+    square = disk(6, 9, 4, (20, 20))
+    table(root, "image_name,class,rle", ("a.png", "Ulna", kaggle_code(square, by_columns=False)))
+    with pytest.raises(ValueError, match="none that is known"):
+        converters.recognise(root)
+    found, notes = read(root, format="rle_table")
+    assert_objects(found["train/a"], ("Ulna", square))
+    assert "row by row, the first pixel being 1: nothing shows order and first_pixel" in notes[0]
+
+
+@pytest.mark.parametrize("by_columns", [True, False])
+@pytest.mark.parametrize("first", [0, 1])
+def test_codes_show_how_pixels_are_counted(by_columns, first, root):
+    put(root, "train/a.png")
+    corner, last = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    corner[:3, :4], last[-3:, -4:] = 1, 1
+    masks = [ONE, TWO, corner, last]
+    rows = [("a", kaggle_code(mask, by_columns=by_columns, first=first)) for mask in masks]
+    table(root, "id,rle", *rows)
+    found, notes = read(root)
+    assert_objects(found["train/a"], *(("object", mask) for mask in masks))
+    # A run that ends with the image says that the first is 1.
+    assert notes == []
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("order", ["columns", "rows"])
+def test_what_the_options_say_counts(order, first, root):
+    put(root, "train/a.png", size_hw=(20, 20))
+    mask = disk(6, 9, 4, (20, 20))
+    code = kaggle_code(mask, by_columns=order == "columns", first=first)
+    table(root, "picture,code", ("a", code))
+    options = f"order: {order}\nfirst_pixel: {first}\nimage: picture\nrle: code\nobject: cell\n"
+    (root / "rle_table.yaml").write_text(options + "relative: false\n")
+    found, notes = read(root)
+    assert_objects(found["train/a"], ("cell", mask))
+    assert notes == []
+
+
+def test_test_tables_and_submissions(root):
+    put(root, "train/a.png", "test/b.png")
+    code = kaggle_code(ONE)
+    table(root, "id,rle", ("a", code))
+    table(root, "id,rle", ("b", code), name="test.csv")
+    table(root, "id,rle", ("b", "1 2"), name="sample_submission.csv")
+    assert list(read(root, subset="train")[0]) == ["train/a"]
+    assert list(read(root, subset="test")[0]) == ["test/b"]
+    assert list(read(root, subset="all")[0]) == ["test/b", "train/a"]
+
+
+def test_images_in_no_table_are_left_out_and_said(root):
+    put(root, "train/a.png", "train/b.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)))
+    found, notes = read(root)
+    assert list(found) == ["train/a"]
+    assert any("left out 1 images that no table names (train/b.png)" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("a", "1 2 3"), r"train.csv: row 3: expected pairs 'start length', found 3 numbers"),
+        (("a", "1 x"), r"train.csv: row 3: expected a code of whole numbers .*found '1 x'"),
+        (("a", "1 0"), r"row 3: expected starts of at least 0 and lengths .*found '1 0'"),
+        (("a", "-4 3"), r"row 3: expected starts of at least 0 .*found '-4 3'"),
+        (("a", "599 5"), r"row 3: expected 600 pixels \(20 x 30\), found a run that ends at 603"),
+        (("a", "5 9 7 3 400 20"), r"row 3: expected sorted runs that do not overlap"),
+        (("a", "1 2", "3"), r"row 3: expected 2 columns, found 3"),
+        (("", "1 2"), r"row 3: expected the name of an image, found none"),
+        (("z", "1 2"), r"row 3: expected one image 'z' in the folder, found none"),
+        (("twice", "1 2"), r"row 3: expected one image 'twice' in the folder, found 2, such as"),
+        (("broken", "1 2"), r"row 3: expected an image, found a file without a readable header"),
+    ],
+    ids=lambda value: value[1][:12] if isinstance(value, tuple) else None,
+)
+def test_broken_rows(row, message, root):
+    put(root, "train/a.png", "one/twice.png", "two/twice.png")
+    (root / "train" / "broken.png").write_bytes(b"no image")
+    table(root, "ImageId,EncodedPixels", ("a.png", kaggle_code(TWO)), row)
+    with pytest.raises(DataError, match=message) as error:
+        read(root)
+    assert len(error.value.problems) == 1
+
+
+def test_codes_that_contradict_each_other(root):
+    put(root, "train/a.png")
+    table(root, "id,rle", ("a", "0 5"), ("a", "597 4"))
+    with pytest.raises(DataError, match=r"train.csv: .*found 0 in row 2 and a run .* in row 3"):
+        read(root)
+
+
+def test_an_image_in_two_tables(root):
+    put(root, "train/a.png")
+    for name in ("train.csv", "train_v2.csv"):
+        table(root, "id,rle", ("a", kaggle_code(ONE)), name=name)
+    with pytest.raises(DataError, match=r"train_v2.csv: row 2: .*in train.csv too: keep one"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("order: column\n", "rle_table.yaml: 'order': expected columns or rows, found 'column'"),
+        ("first_pixel: true\n", "'first_pixel': expected 0 or 1, found True"),
+        ("start: 0\n", "'start': expected one of order, first_pixel"),
+        ("classes: 3\n", "'classes': expected a list of names"),
+        ("image: 3\n", "'image': expected a text, found 3"),
+        ("- 3\n", "a mapping of keys"),
+    ],
+)
+def test_broken_options(options, message, root):
+    put(root, "train/a.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)))
+    (root / "rle_table.yaml").write_text(options)
+    with pytest.raises(ValueError, match=message):
+        read(root)
+
+
+@pytest.mark.parametrize("content", [b'id,rle\na,"1 2\n', b"id,rle\na,\xff\xfe\n"])
+def test_a_table_that_is_none(content, root):
+    put(root, "train/a.png")
+    (root / "train.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"train.csv: expected a CSV file in UTF-8"):
+        converters.read(root, labels=LabelSpace("mine", ("object",)))
+
+
+def test_no_table_at_all(root):
+    put(root, "train/a.png")
+    table(root, "id,age", ("a", 3))
+    with pytest.raises(ValueError, match=r"expected a CSV file with columns such as ImageId"):
+        converters.read(root, format="rle_table", labels=LabelSpace("mine", ("object",)))
+
+
+@pytest.mark.parametrize("layout", LOSES)
+def test_written_codes_are_kaggles(layout, root, draw, tmp_path, labels):
+    sample = draw("two parts")
+    converters.write([sample], tmp_path / "out", format="rle_table", layout=layout, labels=labels)
+    with (tmp_path / "out" / "train.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    mask = rasterize(sample.instances[0].geometry, sample.size_hw).full(sample.size_hw)
+    code = kaggle_code(
+        mask, by_columns=layout.startswith("columns"), first=0 if layout.endswith("0") else 1
+    )
+    assert row == {
+        "ImageId": sample.image.name,
+        "ClassId": "Radius",
+        "EncodedPixels": code,
+    }

@@ -1,0 +1,105 @@
+"""Folders of images without annotations: recognised last, and test images throughout."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+import converters
+from converters.types import LabelSpace
+
+LABELS = LabelSpace("mine", ("cat",))
+SIZE = (20, 31)
+
+
+def draw(path, size_hw=SIZE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, size_hw, np.uint8))
+    return path
+
+
+@pytest.fixture
+def root(tmp_path):
+    draw(tmp_path / "set" / "P1" / "left.png")
+    draw(tmp_path / "set" / "P2" / "left.jpg", (9, 8))
+    draw(tmp_path / "set" / "b.png")
+    draw(tmp_path / "set" / ".hidden" / "c.png")
+    (tmp_path / "set" / "patients.csv").write_text("name,age\n")
+    (tmp_path / "set" / "README.txt").write_text("from the archive\n")
+    return tmp_path / "set"
+
+
+@pytest.mark.parametrize("subset", ["test", "all"])
+def test_all_are_test_images(root, subset):
+    assert converters.recognise(root) == "images"
+    found = converters.read(root, subset=subset, labels=LABELS)
+    assert {s.key: s.size_hw for s in found} == {
+        "P1/left": SIZE,
+        "P2/left": (9, 8),
+        "b": SIZE,
+    }
+    assert not any(sample.instances for sample in found)
+
+
+def test_there_is_nothing_to_learn_from(root):
+    for read in (
+        lambda: converters.read(root, labels=LABELS),
+        lambda: converters.label_space(root),
+        lambda: converters.read(root, subset="test"),
+    ):
+        with pytest.raises(ValueError, match="expected annotations, found only images") as error:
+            read()
+        assert len(str(error.value).splitlines()) == 1
+
+
+def test_of_two_of_one_name_the_suffix_tells(root):
+    draw(root / "b.jpg")
+    found = converters.read(root, subset="test", labels=LABELS)
+    assert [s.key for s in found] == ["P1/left", "P2/left", "b.jpg", "b.png"]
+
+
+def test_a_broken_image_is_said(root):
+    (root / "b.png").write_bytes(b"none")
+    with pytest.raises(converters.DataError, match=r"b\.png: expected an image"):
+        converters.read(root, subset="test", labels=LABELS)
+
+
+@pytest.mark.parametrize(
+    "place", ["a.json", "P1/a.XML", "a.yml", "P1/left.txt", "masks/a", "P1/hand_labels/a"]
+)
+def test_what_may_be_an_annotation_is_not_passed_over(root, place):
+    (root / place).parent.mkdir(parents=True, exist_ok=True)
+    (root / place).write_text("0 1 2")
+    with pytest.raises(ValueError, match="found none that is known"):
+        converters.recognise(root)
+    assert len(converters.read(root, format="images", subset="test", labels=LABELS)) >= 3
+
+
+def test_no_image_at_all(tmp_path):
+    (tmp_path / "README.txt").write_text("none")
+    with pytest.raises(ValueError, match="found none that is known"):
+        converters.recognise(tmp_path)
+
+
+def test_they_can_be_converted(root, tmp_path):
+    samples = converters.read(root, subset="test", labels=LABELS)
+    converters.write(samples, tmp_path / "out", format="labelme", labels=LABELS)
+    back = converters.read(tmp_path / "out", subset="all", labels=LABELS)
+    assert [s.key for s in back] == [s.key for s in samples]
+
+
+def test_dicom_files_of_an_archive(tmp_path):
+    pytest.importorskip("pydicom")
+    from dicom_files import content, dataset
+
+    pixels = np.random.default_rng(0).integers(0, 4096, SIZE).astype(np.uint16)
+    for place in ("DICOM/PA1/IM1", "DICOM/PA2/IM1", "a.dcm"):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content(dataset(pixels, ImagerPixelSpacing=[0.1, 0.2])))
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    assert converters.recognise(tmp_path) == "images"
+    found = converters.read(tmp_path, subset="test", labels=LABELS)
+    assert [s.key for s in found] == ["DICOM/PA1/IM1", "DICOM/PA2/IM1", "a"]
+    assert all(s.attributes == {"spacing_mm": [0.1, 0.2]} for s in found)

@@ -1,0 +1,1 @@
+"""EoMT, the encoder-only mask transformer, of transformers."""

@@ -1,0 +1,1 @@
+"""OneFormer of transformers."""

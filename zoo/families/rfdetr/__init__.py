@@ -1,0 +1,1 @@
+"""RF-DETR with masks, of transformers."""
