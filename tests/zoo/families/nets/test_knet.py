@@ -142,9 +142,9 @@ def test_bad_options(options: dict[str, Any], message: str, build: Any) -> None:
 
 
 @pytest.mark.learns
-def test_it_learns_discs(build: Any, learn: Any) -> None:
+def test_knet_learns_discs(build: Any, learn: Any, exceeds: Any) -> None:
     network = build("knet", swin(), outputs=4, **TINY)
-    assert learn(network, Objective(LOSS, scales=SCALES), steps=60) > 0.8
+    exceeds("Dice", learn(network, Objective(LOSS, scales=SCALES), steps=60), 0.8)
 
 
 def test_checkpointing_changes_nothing(build: Any, same_with_checkpointing: Any) -> None:

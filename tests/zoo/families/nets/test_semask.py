@@ -137,9 +137,9 @@ def test_what_does_not_fit(encoder: str, options: Any, message: str, build: Any)
 
 
 @pytest.mark.learns
-def test_it_learns_discs(build: Any, learn: Any) -> None:
+def test_semask_learns_discs(build: Any, learn: Any, exceeds: Any) -> None:
     network = build("semask", swin(), outputs=2, **TINY)
-    assert learn(network, Objective(LOSS, scales=SCALES), steps=100) > 0.85
+    exceeds("Dice", learn(network, Objective(LOSS, scales=SCALES), steps=100), 0.85)
 
 
 def test_checkpointing_changes_nothing(build: Any, same_with_checkpointing: Any) -> None:
