@@ -120,8 +120,9 @@ def _rfdetr() -> Finder:
         "decoder_ffn_dim": 64,
     }
     # One group of queries learns faster, and of few cells all are worth to be looked at.
-    sure = {"network": network | {"group_detr": 1}, "loss_weights": {"mask_point_sample_ratio": 1}}
-    return Finder({"network": network}, sure, steps=250, score=0.3, blocks=5)
+    weights = {"mask_point_sample_ratio": 1, "class_loss_coefficient": 2.0}
+    sure = {"network": network | {"group_detr": 1}, "loss_weights": weights}
+    return Finder({"network": network}, sure, steps=300, score=0.3, blocks=5)
 
 
 @pytest.fixture(scope="session")
