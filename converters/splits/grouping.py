@@ -86,9 +86,7 @@ def known_groups(groups: Mapping[str, str]) -> dict[str, str]:
     return {key: group for key, group in groups.items() if group != key}
 
 
-def _rule(
-    samples: Sequence[Sample], by: str, tables: Sequence[Path]
-) -> Callable[[Sample], str]:
+def _rule(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> Callable[[Sample], str]:
     if by == "folder":
         return lambda sample: PurePosixPath(sample.key).parent.name
     file, _, column = by.rpartition(":")

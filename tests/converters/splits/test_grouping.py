@@ -114,5 +114,5 @@ def test_a_table_beside_the_data_needs_no_path(samples, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = group_by(samples, "patients.csv:who", [table])
     assert [sample.group for sample in found] == ["0", "0", "1"]
-    with pytest.raises(ValueError, match="other.csv: expected a table"):
+    with pytest.raises(ValueError, match=r"other\.csv: expected a table"):
         group_by(samples, "other.csv:who", [table])
