@@ -73,8 +73,8 @@ def test_weights_of_timm_from_a_file(tmp_path: Path) -> None:
     ("name", "options", "message"),
     [
         ("tu-vit_tiny_patch16_224", {"patch_size": 8}, "expected patches of 16 x 16"),
-        (VIT, {"out_indices": [1, 3]}, r"four blocks, found features of blocks \[1, 3\]"),
-        (VIT, {"depth": 4}, r"four blocks, found features of blocks \[0, 1, 1, 3\]"),
+        (VIT, {"out_indices": [1, 3]}, r"4 blocks, found features of blocks \[1, 3\]"),
+        (VIT, {"depth": 4}, r"4 blocks, found features of blocks \[0, 1, 1, 3\]"),
     ],
 )
 def test_what_makes_no_pyramid(name: str, options: dict[str, Any], message: str) -> None:
