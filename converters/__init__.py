@@ -34,6 +34,7 @@ __all__ = [
 # A format is a module with
 #   matches(root) -> bool                                  is this folder in the format?
 #   label_space(root) -> LabelSpace | None                 the classes, as its files name them
+#   numbered_labels(root) -> LabelSpace | None             (optional) numbers, if there are no names
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
 #       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
 #   read(root, *, subset, labels, problems) -> list[Sample]   and/or
@@ -101,11 +102,11 @@ def label_space(data: Path, *, format: str | None = None) -> LabelSpace:
     Raises:
         ValueError: an unknown format, or its classes have no names.
     """
-    from converters.formats.label_spaces import fullest, own_labels
+    from converters.formats.label_spaces import fullest, numbered_labels, own_labels
 
     module = load_format(format or recognise(data))
     _check_folder(data)
-    found = fullest(own_labels(module, data), data)
+    found = fullest(own_labels(module, data), data) or numbered_labels(module, data)
     if found is None:
         raise ValueError(
             f"{data}: expected objects with names of classes, found none: give --labels, a YAML "

@@ -30,6 +30,21 @@ def own_labels(module: ModuleType, root: Path) -> LabelSpace | None:
     return found
 
 
+def numbered_labels(module: ModuleType, root: Path) -> LabelSpace | None:
+    """Return the classes that nobody has named, called by their numbers; None without any.
+
+    Args:
+        module: of the data set's format.
+        root: its folder.
+
+    Raises:
+        ValueError: its files cannot be understood.
+    """
+    find = getattr(module, "numbered_labels", None)
+    found: LabelSpace | None = find(root) if find else None
+    return found
+
+
 def fullest(own: LabelSpace | None, root: Path) -> LabelSpace | None:
     """Return the label space of which the files hold only the names.
 
