@@ -40,6 +40,7 @@ __all__ = [
 # A format is a module with
 #   matches(root) -> bool                                  is this folder in the format?
 #   label_space(root) -> LabelSpace | None                 the classes, as its files name them
+#   numbered_labels(root) -> LabelSpace | None             (optional) numbers, if there are no names
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
 #       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
 #   NO_CLASSES: str                                        (optional) what to say without any

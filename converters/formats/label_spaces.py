@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -31,12 +32,12 @@ class OwnLabels:
     Attributes:
         named: as its files name them; None where these are numbers.
         fullest: the label space of which the files hold only the names; see `fullest`.
-        without: what to say of a data set that names none.
+        module: of the format.
     """
 
     named: LabelSpace | None
     fullest: LabelSpace | None
-    without: str = NO_CLASSES
+    module: str
 
     @classmethod
     def of(cls, module: ModuleType, root: Path) -> OwnLabels:
@@ -50,18 +51,19 @@ class OwnLabels:
             ValueError: the file that names them is broken.
         """
         named: LabelSpace | None = module.label_space(root)
-        without = getattr(module, "NO_CLASSES", NO_CLASSES)
-        return cls(named, fullest(named, root), without)
+        return cls(named, fullest(named, root), module.__name__)
 
     def required(self, root: Path) -> LabelSpace:
-        """Return the label space.
+        """Return the label space; of a data set without names, its numbers are the names.
 
         Raises:
             ValueError: there is none.
         """
-        if self.fullest is None:
-            raise ValueError(f"{root}: {self.without}")
-        return self.fullest
+        module = import_module(self.module)
+        found = self.fullest or numbered_labels(module, root)
+        if found is None:
+            raise ValueError(f"{root}: {getattr(module, 'NO_CLASSES', NO_CLASSES)}")
+        return found
 
 
 def folder_space(root: Path, names: Iterable[str], ignored: Iterable[str] = ()) -> LabelSpace:
@@ -71,6 +73,21 @@ def folder_space(root: Path, names: Iterable[str], ignored: Iterable[str] = ()) 
         ValueError: no class, or one twice.
     """
     return LabelSpace(root.resolve().name or "mine", tuple(names), ignored=tuple(ignored))
+
+
+def numbered_labels(module: ModuleType, root: Path) -> LabelSpace | None:
+    """Return the classes that nobody has named, called by their numbers; None without any.
+
+    Args:
+        module: of the data set's format.
+        root: its folder.
+
+    Raises:
+        ValueError: its files cannot be understood.
+    """
+    find = getattr(module, "numbered_labels", None)
+    found: LabelSpace | None = find(root) if find else None
+    return found
 
 
 def fullest(own: LabelSpace | None, root: Path) -> LabelSpace | None:

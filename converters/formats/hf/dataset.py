@@ -46,8 +46,14 @@ from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
 from converters.formats.hf import rows as hf_rows
 from converters.formats.hf.card import card
-from converters.formats.hf.index_maps import read_names
-from converters.formats.hf.reading import HuggingFaceReader, decode_masks, has_own_columns
+from converters.formats.hf.class_names import column_names, named_labels, read_names
+from converters.formats.hf.index_maps import find_numbers
+from converters.formats.hf.reading import (
+    HuggingFaceReader,
+    decode_masks,
+    find_columns,
+    has_own_columns,
+)
 from converters.formats.hf.reading import read_labels as read_labels
 from converters.formats.hf.rows import (
     CLASSES_PER_MASK,
@@ -58,7 +64,6 @@ from converters.formats.hf.rows import (
     write_rows,
 )
 from converters.formats.hf.splits import find_splits, missing_files
-from converters.formats.label_spaces import folder_space
 from converters.formats.mask_layouts import encode_mask
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, joined_objects
@@ -69,11 +74,6 @@ _LOST = frozenset({"objects", "subpixels"})
 LOSES = {"arrow": _LOST, "parquet": _LOST}
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
-# How programs call what is no class.
-_NO_CLASS = frozenset(
-    {"background", "_background_", "__background__", "unlabeled", "unlabelled", "void", "ignore"}
-)
 
 
 def matches(root: Path) -> bool:
@@ -188,19 +188,26 @@ def _write_json(path: Path, record: Mapping[Any, Any]) -> None:
 
 
 def label_space(root: Path) -> LabelSpace | None:
-    """Return the classes of `id2label.json`; None without it, where classes are but numbers.
+    """Return the classes of `id2label.json`, or those that a column names; None without either.
 
     What is called background is none.
 
     Raises:
-        ValueError: it is broken.
+        ValueError: `id2label.json` is broken.
     """
     names = read_names(root)
     if names is None:
-        return None
-    others = tuple(name for name in names.values() if name.casefold() in _NO_CLASS)
-    kept = tuple(names[n] for n in sorted(names) if names[n] not in others)
-    return folder_space(root, kept, others)
+        return None if is_own(root) else named_labels(root, column_names(root))
+    return named_labels(root, [names[number] for number in sorted(names)])
+
+
+def numbered_labels(root: Path) -> LabelSpace | None:
+    """Return the numbers in the maps as classes, for who has no names; None without any.
+
+    0 is none, and so is 255 where there are other numbers up to 255. Maps of ours have no numbers.
+    """
+    splits = find_splits(root)
+    return None if has_own_columns(splits) else find_numbers(root, splits, find_columns(splits))
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

@@ -56,11 +56,18 @@ def read_labels(root: Path) -> tuple[str, ...]:
 
 def has_own_columns(splits: Mapping[str, Sequence[Path]]) -> bool:
     """Tell whether the files of splits have the columns that we write."""
-    return set(features(0)) <= set(_columns(splits))
+    return set(features(0)) <= set(find_columns(splits))
 
 
-def _columns(splits: Mapping[str, Sequence[Path]]) -> dict[str, bool]:
-    """The columns of the first file that can be read; ours, where none can."""
+def find_columns(splits: Mapping[str, Sequence[Path]]) -> dict[str, bool]:
+    """Return the columns of the first file that can be read; ours, where none can.
+
+    Args:
+        splits: their files.
+
+    Returns:
+        Name -> whether it holds images.
+    """
     for file in (file for files in splits.values() for file in files):
         try:
             return read_columns(file)
@@ -118,7 +125,8 @@ class HuggingFaceReader:
                 f"{self.root}: expected the classes of '{self.labels.name}', found {found}"
             )
         self._check_counts(splits, is_own)
-        maps = None if is_own else IndexMaps.of_columns(self.root, _columns(splits), self.labels)
+        columns = find_columns(splits)
+        maps = None if is_own else IndexMaps.of_columns(self.root, columns, self.labels)
         found_samples = [
             sample
             for split, files in splits.items()

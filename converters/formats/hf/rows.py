@@ -16,6 +16,8 @@ from itertools import accumulate, islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
+from converters.files.json_files import parse_json
+
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -194,17 +196,35 @@ def read_columns(file: Path) -> dict[str, bool]:
         ValueError: a broken file.
     """
     import pyarrow as pa
+
+    return {
+        field.name: pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
+        for field in _read_schema(file)
+    }
+
+
+def read_features(file: Path) -> dict[str, Any]:
+    """Read what `datasets` has put down about a file's columns; empty where it has not.
+
+    Raises:
+        OSError: no such file.
+        ValueError: a broken file.
+    """
+    metadata = _read_schema(file).metadata or {}
+    found: Any = parse_json(metadata.get(b"huggingface") or b"{}")
+    for member in ("info", "features"):
+        found = found.get(member) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _read_schema(file: Path) -> pa.Schema:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if file.suffix == ".arrow":
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-            schema = stream.schema
-    else:
-        schema = pq.read_schema(str(file))
-    return {
-        field.name: pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0
-        for field in schema
-    }
+            return stream.schema
+    return pq.read_schema(str(file))
 
 
 def scan_rows(file: Path, image: str, others: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -16,6 +16,8 @@ from converters.strict_yaml import read_mapping, read_yaml
 
 USUAL = ("data.yaml", "dataset.yaml")
 _SUBSETS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
+# What else Ultralytics calls a subset, or those who write for it; in CVAT it is "Validation".
+_OTHER_NAMES = {"val": ("validation", "valid")}
 # Folders of that name hold other images each; a path is not cut behind one.
 _DIVIDING = frozenset({"train", "val", "valid", "validation", "test"})
 _SHOWN = 3
@@ -151,10 +153,7 @@ class YoloConfig:
         """
         found: dict[str, list[str]] = {}
         for kind in _SUBSETS[subset]:
-            # Ultralytics takes this name, too.
-            entry = self.record.get("validation") if kind == "val" else None
-            entry = self.record.get(kind) or entry
-            if not entry:
+            if not (entry := self._entry(kind)):
                 continue
             entries = entry if isinstance(entry, list) else [entry]
             if not all(isinstance(name, str) and name for name in entries):
@@ -166,6 +165,13 @@ class YoloConfig:
         if not found and subset != "test":
             raise ValueError(f"{self.path}: expected 'train' with folders of images, found none")
         return found
+
+    def _entry(self, kind: str) -> Any:
+        """What is said of a subset; CVAT calls its subsets Train, Validation and Test."""
+        names = (kind, *_OTHER_NAMES.get(kind, ()))
+        alike = {str(name).lower(): entry for name, entry in self.record.items() if entry}
+        exact = [self.record.get(name) for name in names]
+        return next(filter(None, [*exact, *map(alike.get, names)]), None)
 
     def find(self, name: str, beside: Path | None = None) -> Path | None:
         r"""Return what a path means below the data set's folder; None where nothing is there.
@@ -271,7 +277,8 @@ class YoloConfig:
                 gone.append(line)
         if gone:
             what = some(gone, "{} lines that name none")
-            problems.add(path, f"expected images below {self.root}, found {what}")
+            remedy = "put the images there, or correct the lines"
+            problems.add(path, f"expected images below {self.root}, found {what}: {remedy}")
 
 
 def _parts(path: str) -> list[str]:
