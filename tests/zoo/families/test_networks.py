@@ -214,7 +214,9 @@ def test_every_config_computes_the_same_with_gradient_checkpointing(
 ) -> None:
     """Losses, gradients and what batch norms remember are equal to the bit."""
     config = load(family, name)
-    images = torch.randn(2, 1, *config.input_size, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(
+        2, config.in_channels, *config.input_size, generator=torch.Generator().manual_seed(0)
+    )
     found = []
     for saves_memory in (False, True):
         seed_everything(3)
