@@ -57,6 +57,7 @@ _ROOT = b"<annotations"
 # Types of labels whose shapes have no pixels.
 _NO_CLASS = frozenset({"tag", "points", "polyline", "skeleton"})
 _NO_SUBSET = "default"
+_MOST_DIGITS = 10
 
 
 def matches(root: Path) -> bool:
@@ -247,7 +248,8 @@ def _check_size(image: Element, file: Path, size_hw: tuple[int, int]) -> None:
     said = image.get("height"), image.get("width")
     if None in said or said == tuple(map(str, size_hw)):
         return
-    is_size = all(str(side).isdecimal() for side in said)
+    is_size = all(str(side).isdecimal() and len(str(side)) < _MOST_DIGITS for side in said)
     said_hw = tuple(int(str(side)) for side in said) if is_size else said
     remedy = turn_remedy(file, said_hw, size_hw)
-    raise ValueError(f"expected an image of {said_hw} (height, width), found {size_hw}{remedy}")
+    shown = f"{said_hw!r:.60}"
+    raise ValueError(f"expected an image of {shown} (height, width), found {size_hw}{remedy}")

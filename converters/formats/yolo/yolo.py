@@ -20,10 +20,10 @@ pixel that is read is floor(x * width + .02), which is the right one for both.
 
 What is read: `names` as a list or with numbers, in any order, found by name or alias; `train`,
 `val` and `test` as a folder, a list of images in a .txt file (as CVAT exports it), or several of
-them, also as `validation`, `valid` and with capitals; a path of another machine by its end. Nothing outside the folder is looked for. An image with
-an empty label file, or with none, has no objects, as for Ultralytics; but where no image has a
-label file, or some have none while there are label files without an image, the data set is refused.
-All that has no partner is said.
+them, also as `validation`, `valid` and with capitals; a path of another machine by its end. Nothing
+outside the folder is looked for. An image with an empty label file, or with none, has no objects,
+as for Ultralytics; but where no image has a label file, or some have none while there are label
+files without an image, the data set is refused. All that has no partner is said.
 """
 
 from __future__ import annotations
