@@ -6,9 +6,10 @@
 
 Read are polygons, boxes and ellipses, turned ones too, and masks. Polylines, points and skeletons
 enclose nothing and are left out, and said; labels of whole images (tags) are passed over; all other
-shapes are refused. Shapes of one label and one `group_id` are the parts of an object: CVAT's manual
-has groups for the parts of an object that something covers. `z_order` decides nothing: a pixel may
-be part of several objects here. Classes are those of `<meta>`, in its order.
+shapes are refused. CVAT's manual leaves open what a group means; here shapes of one label and one
+`group_id` are the parts of an object, as they are in the format `datumaro`, and as a group is one
+instance where Datumaro writes COCO's files for CVAT. `z_order` decides nothing: a pixel may be part
+of several objects here. Classes are those of `<meta>`, in its order.
 
 An image's key is its name, below its subset where a project has some. Those below `test` are test
 images, `train`, `val` and all others are not. An image without shapes has no objects; CVAT does not
