@@ -94,5 +94,5 @@ def describe_formats() -> str:
             layout + (f" (loses {', '.join(sorted(lost))})" if lost else "")
             for layout, lost in module.LOSES.items()
         ]
-        lines.append(f"{name:11s} {', '.join(ways):12s} {'; '.join(layouts)}".rstrip())
+        lines.append(f"{name:12s} {', '.join(ways):12s} {'; '.join(layouts)}".rstrip())
     return "\n".join(lines)

@@ -6,9 +6,10 @@
 
 Read are polygons, boxes and ellipses, turned ones too, and masks. Polylines, points and skeletons
 enclose nothing and are left out, and said; labels of whole images (tags) are passed over; all other
-shapes are refused. Shapes of one label and one `group_id` are the parts of an object: CVAT's manual
-has groups for the parts of an object that something covers. `z_order` decides nothing: a pixel may
-be part of several objects here. Classes are those of `<meta>`, in its order.
+shapes are refused. CVAT's manual leaves open what a group means; here shapes of one label and one
+`group_id` are the parts of an object, as they are in the format `datumaro`, and as a group is one
+instance where Datumaro writes COCO's files for CVAT. `z_order` decides nothing: a pixel may be part
+of several objects here. Classes are those of `<meta>`, in its order.
 
 An image's key is its name, below its subset where a project has some. Those below `test` are test
 images, `train`, `val` and all others are not. An image without shapes has no objects; CVAT does not
@@ -57,6 +58,7 @@ _ROOT = b"<annotations"
 # Types of labels whose shapes have no pixels.
 _NO_CLASS = frozenset({"tag", "points", "polyline", "skeleton"})
 _NO_SUBSET = "default"
+_MOST_DIGITS = 10
 
 
 def matches(root: Path) -> bool:
@@ -247,7 +249,8 @@ def _check_size(image: Element, file: Path, size_hw: tuple[int, int]) -> None:
     said = image.get("height"), image.get("width")
     if None in said or said == tuple(map(str, size_hw)):
         return
-    is_size = all(str(side).isdecimal() for side in said)
+    is_size = all(str(side).isdecimal() and len(str(side)) < _MOST_DIGITS for side in said)
     said_hw = tuple(int(str(side)) for side in said) if is_size else said
     remedy = turn_remedy(file, said_hw, size_hw)
-    raise ValueError(f"expected an image of {said_hw} (height, width), found {size_hw}{remedy}")
+    shown = f"{said_hw!r:.60}"
+    raise ValueError(f"expected an image of {shown} (height, width), found {size_hw}{remedy}")

@@ -383,6 +383,7 @@ def test_a_broken_shape_is_one_line_and_can_be_skipped(broken, message, put):
         (image("gone.png", polygon()), r"expected its image 'gone\.png' in this folder"),
         (image("a.png", polygon(), size_hw=(60, 40)), r"expected an image of \(60, 40\)"),
         (image("a.png", polygon(), size_hw=("x", 40)), r"expected an image of \('x', '40'\)"),
+        (image("a.png", size_hw=("9" * 5000, 60)), r"expected an image of \('99999"),
         (image("a.png", polygon("0.1,0.2;0.5,0.2;0.5,0.9")), "found all between 0 and 1"),
         (image("", polygon()), "image 0: expected a 'name', found none"),
         (image("../a.png", polygon()), "expected a relative path, found '../a'"),

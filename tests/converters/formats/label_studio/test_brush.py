@@ -10,10 +10,14 @@ from converters.formats.label_studio.brush import decode_brush
 SIZES = (3, 4, 8, 16)
 
 
-def test_the_header_is_that_of_a_real_export(brush_header, bits_to_bytes):
-    """An annotation of an image of 2527 x 3332 pixels begins so."""
-    found = bits_to_bytes(brush_header(2527 * 3332 * 4))
-    assert found[:6] == [2, 1, 233, 240, 57, 27]
+# How an annotation of an image of 2527 x 3332 pixels begins that Label Studio has exported.
+REAL = [2, 1, 233, 240, 57, 27, 255, 255, 255, 0, 255, 255, 224, 31, 255, 252, 3, 255, 255, 128]
+
+
+def test_bits_are_packed_as_in_a_real_export(brush_header, bits_to_bytes):
+    """Its first strokes are far down: it begins with runs of 65536 values, all 0."""
+    run = f"111{65535:016b}{0:08b}"
+    assert bits_to_bytes(brush_header(2527 * 3332 * 4) + 5 * run)[: len(REAL)] == REAL
 
 
 @pytest.mark.parametrize("seed", range(4))
