@@ -82,7 +82,10 @@ def train(
             say(f"{store}: held-out predictions of {len(manifest.images)} images")
             return
         last = train_run(family, config, source, out, fold=fold, report=report, **common)
-    say(f"{out}: validation Dice {float(last['val_dice']):.4f}" if last else f"{out}: done")
+    # Where a pixel has one label, mIoU is the score.
+    scores = {"val_miou": "mIoU", "val_dice": "Dice"}
+    told = [f"{name} {float(last[key]):.4f}" for key, name in scores.items() if key in last]
+    say(f"{out}: validation {', '.join(told)}" if told else f"{out}: done")
     if last and float(last["val_dice"]) == 0:
         say(f"{out}: the network finds nothing in held-out images: train longer, or lower the rate")
 
