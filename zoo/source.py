@@ -246,7 +246,7 @@ class DataSource:
                 self.path, format=self.format, own=self._own(), images=self.images
             )
         step = max(len(samples) // _LOOKED_AT, 1)
-        return any(has_colors(read_pixels(s, grey=False)) for s in samples[::step][:_LOOKED_AT])
+        return any(map(_has_colors, samples[::step][:_LOOKED_AT]))
 
     def left_out(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:
         """Read the samples that the corrections exclude, by key; nothing is read without any."""
@@ -257,3 +257,11 @@ class DataSource:
         samples, _ = self.scan(labels, part)
         named = self.edits.excluded
         return {s.key: s for s in samples if s.key in named or s.group in named}
+
+
+def _has_colors(sample: Sample) -> bool:
+    try:
+        return has_colors(read_pixels(sample, grey=False))
+    except ValueError:
+        # Whoever learns from it says what is wrong.
+        return False
