@@ -48,6 +48,8 @@ OPTIONAL = (
     "state.json",
     "README.md",
     "labels.txt",
+    "labelmap.txt",
+    "rle_table.yaml",
     "test",
     "truth",
 )

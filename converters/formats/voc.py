@@ -19,6 +19,7 @@ and said: of most images VOC has but boxes.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,7 +32,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import Problems
-from converters.files.images import is_image, read_size_hw
+from converters.files.images import decode_image, is_image, read_size_hw
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
     are_colour_names,
@@ -176,10 +177,14 @@ def _names(path: Path) -> frozenset[str]:
 
 def _read_labelmap(root: Path) -> dict[Colour, str] | None:
     path = root / _LABELMAP
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
+    try:
+        text = path.read_text("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise ValueError(f"{path}: expected a text file: {error.strerror}") from None
     found: dict[Colour, str] = {}
-    for number, line in enumerate(path.read_text("utf-8-sig", errors="replace").splitlines(), 1):
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, rest = line.partition(":")
@@ -266,9 +271,9 @@ class _Reader:
 
 def _colours(path: Path, size_hw: tuple[int, int]) -> npt.NDArray[np.uint32]:
     """A number for each colour of an image, red first: uint32 (H, W)."""
-    shown = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
-    if shown is None or shown.shape[:2] != size_hw:
-        found = "none" if shown is None else f"one of {shown.shape[:2]}"
+    shown = decode_image(path.read_bytes(), cv2.IMREAD_COLOR)
+    if shown.shape[:2] != size_hw:
+        found = f"one of {shown.shape[:2]}"
         raise ValueError(f"{path.parent.name}: expected a mask of {size_hw}, found {found}")
     codes: npt.NDArray[np.uint32] = shown[..., ::-1].astype(np.uint32) @ _COLOUR_CODE
     return codes

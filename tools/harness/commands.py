@@ -17,6 +17,7 @@ from converters.types import LabelSpace
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter
 from fusion.types import Prediction
+from harness.others import OTHERS
 from zoo.cli import main
 
 LABELS = "hand_bones"
@@ -35,6 +36,7 @@ DATA_SETS = {
     "coco": ("coco", "polygons"),
     "coco-rle": ("coco", "rle"),
     "labelme": ("labelme", ""),
+    "rle": ("rle_table", "columns"),
 }
 EDITS = """\
 version: 1
@@ -110,6 +112,9 @@ def _make(inputs: Path) -> None:
         extra = ("--layout", layout) if layout else ()
         run("convert", hands, "--to", data_format, "--out", inputs / name, *extra)
     samples = read(hands, labels=LabelSpace.load(LABELS))
+    for name, write in OTHERS.items():
+        (inputs / name).mkdir()
+        write(samples, inputs / name, LabelSpace.load(LABELS))
     digest = Split.load(inputs / "split.json").digest
     for store, name in (("a", "net512a"), ("b", "boxes")):
         _write_store(inputs / store, [material.source(name, s) for s in samples], digest)
@@ -157,7 +162,7 @@ def run(*words: object) -> None:
 
 def commands() -> Iterator[Command]:
     """Yield every command, on every sort of input."""
-    for name in ("hands", *DATA_SETS):
+    for name in ("hands", *DATA_SETS, *OTHERS):
         target = "datumaro" if name in ("hands", "coco", "yolo") else "coco"
         yield _on("convert", name, "--to", target, "--out", "out/data")
     for name in ("hands", "packed", "parquet"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ def read_options(root: Path) -> Options:
         ValueError: it is broken, or has other keys or values.
     """
     path = root / OPTIONS
-    if not path.is_file():
+    if not os.path.lexists(path):
         return Options()
     record = read_mapping(path, f"any of {', '.join(_KEYS)}")
     if unknown := sorted(map(str, set(record) - set(_KEYS))):

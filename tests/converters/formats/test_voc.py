@@ -203,3 +203,22 @@ def test_our_masks_and_class_numbers_are_not_taken_for_colours(tmp_path):
     Image.fromarray(numbers()).save(tmp_path / "masks" / "a.png")
     with pytest.raises(ValueError, match="none that is known"):
         converters.recognise(tmp_path)
+
+
+@pytest.mark.parametrize("how", ["empty", "folder"])
+def test_an_empty_mask_and_a_table_that_is_a_folder_are_told(how, tmp_path):
+    root = tmp_path / "voc"
+    for name in ("JPEGImages", "SegmentationClass"):
+        (root / name).mkdir(parents=True)
+    cv2.imwrite(str(root / "JPEGImages" / "a.png"), np.zeros((8, 9, 3), np.uint8))
+    mask = root / "SegmentationClass" / "a.png"
+    if how == "empty":
+        mask.write_bytes(b"")
+        (root / "labelmap.txt").write_text("disc:128,0,0::\n")
+        expected = "SegmentationClass/a.png: expected an image"
+    else:
+        cv2.imwrite(str(mask), np.zeros((8, 9, 3), np.uint8))
+        (root / "labelmap.txt").mkdir()
+        expected = "labelmap.txt: expected a text file"
+    with pytest.raises(ValueError, match=expected):
+        converters.read(root, format="voc")
