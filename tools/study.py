@@ -27,6 +27,7 @@ from fusion import FUSIONS, Hybrid, Rule
 from fusion.fit.hybrid import HybridFit
 from fusion.metrics.intervals import mean_over_people
 from fusion.metrics.scores import ImageScore, Scores, score_image
+from fusion.metrics.summary import describe_overlapping
 from fusion.sources.store import PredictionStore, read_together
 from fusion.types import Prediction, SoftMask
 from zoo.results.posture_weights import Postures, read_share
@@ -166,15 +167,19 @@ def table(rows: dict[str, Scores], patients: Sequence[str]) -> Iterator[str]:
     """Yield the lines of a Markdown table; differences are to the hybrid, over patients."""
     best = rows["hybrid"]
     groups = list(best.labels.groups)
-    yield "| | " + " | ".join(["all", *groups, "shared pixels", "to the hybrid [95 %]"]) + " |"
-    yield "|---" * (len(groups) + 4) + "|"
+    heads = ["all", *groups, "shared pixels", "shared, pooled", "to the hybrid [95 %]"]
+    yield "| | " + " | ".join(heads) + " |"
+    yield "|---" * (len(heads) + 1) + "|"
     for name, scores in rows.items():
         difference = mean_over_people(_values(scores) - _values(best), patients)
-        values = [scores.mean(), *scores.per_group().values(), scores.shared() or 0.0]
-        cells = [f"{v:.4f}"[1:] for v in values]
+        shared = scores.shared(), scores.shared_pooled()
+        values = [scores.mean(), *scores.per_group().values(), *shared]
+        cells = ["-" if v is None else f"{v:.4f}"[1:] for v in values]
         yield (
             f"| {name} | " + " | ".join([*cells, "" if scores is best else str(difference)]) + " |"
         )
+    yield ""
+    yield describe_overlapping(best)
 
 
 def _values(scores: Scores) -> Any:

@@ -6,7 +6,7 @@ Images of one person resemble each other, so that whole people are drawn anew, n
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,32 +99,100 @@ def means_over_people(
     Raises:
         ValueError: there are not as many people as rows.
     """
-    if len(people) != len(values):
+    _check_people(people, len(values))
+    sums, counts = _by_person(values, people, np.ones(len(values)) if weights is None else weights)
+    chosen = _chosen(values.shape[1], selections)
+    (found,) = _means(sums.sum(axis=0)[None], counts.sum(axis=0)[None], chosen)
+    return _bootstrap(
+        found, len(sums), lambda times: _means(times @ sums, times @ counts, chosen).T
+    )
+
+
+def ratios_over_people(
+    parts: Sequence[tuple[Floats, Floats]],
+    people: Sequence[str],
+    selections: Sequence[Sequence[int]],
+) -> list[Estimate | None]:
+    """Return ratios of sums over all images, with intervals by the bootstrap over people.
+
+    It is that of `means_over_people`, with the same draws. What is drawn is summed before it is
+    divided, as pixels are for a Dice of all images together.
+
+    Args:
+        parts: numerators and denominators, float64 (n, columns) each, one row an image; of a second
+            pair the ratio is subtracted from that of the first, draw by draw.
+        people: whose images they are, one a row.
+        selections: numbers of the columns that are summed, at least one a selection.
+
+    Returns:
+        One estimate a selection; None where a denominator is 0.
+
+    Raises:
+        ValueError: there are not as many people as rows.
+    """
+    for numerators, _ in parts:
+        _check_people(people, len(numerators))
+    columns = parts[0][0].shape[1]
+    chosen, sums = _chosen(columns, selections), []
+    for pair in parts:
+        names, person = np.unique(np.asarray(people), return_inverse=True)
+        both = np.zeros((2, len(names), columns))
+        for total, values in zip(both, pair, strict=True):
+            np.add.at(total, person, values)
+        sums.append(both @ chosen)
+
+    def ratios(times: Floats) -> Floats:
+        first, *others = (_ratios(*(times @ each)) for each in sums)
+        return np.asarray(first - others[0] if others else first)
+
+    (found,) = ratios(np.ones((1, len(sums[0][0]))))
+    return _bootstrap(found, len(sums[0][0]), lambda times: ratios(times).T)
+
+
+def _ratios(parts: Floats, wholes: Floats) -> Floats:
+    return np.where(wholes > 0, parts / np.where(wholes > 0, wholes, 1), np.nan)
+
+
+def _check_people(people: Sequence[str], images: int) -> None:
+    if len(people) != images:
         raise ValueError(
             f"interval: expected a person for each image, found {len(people)} people "
-            f"for {len(values)} images"
+            f"for {images} images"
         )
+
+
+def _chosen(columns: int, selections: Sequence[Sequence[int]]) -> Floats:
+    """Which columns (rows) are in which selection: float64, 0 or 1."""
+    chosen = np.zeros((columns, len(selections)))
+    for i, selected in enumerate(selections):
+        chosen[list(selected), i] = 1
+    return chosen
+
+
+def _bootstrap(
+    found: Floats, people: int, draw: Callable[[Floats], Floats]
+) -> list[Estimate | None]:
+    """Return what was found with intervals.
+
+    Args:
+        found: float64 (selections,).
+        people: their number.
+        draw: how often each draw has each person (draws, people) -> (selections, draws).
+    """
+    if people < 2:
+        return [None if np.isnan(mean) else Estimate(float(mean), None) for mean in found]
     # Late: who measures images, perhaps in many processes, is not to wait for it.
     from scipy.stats import DegenerateDataWarning, bootstrap
 
-    sums, counts = _by_person(values, people, np.ones(len(values)) if weights is None else weights)
-    chosen = np.zeros((values.shape[1], len(selections)))
-    for i, columns in enumerate(selections):
-        chosen[list(columns), i] = 1
+    def statistic(drawn: npt.NDArray[np.int64], axis: int = -1) -> Floats:
+        return draw(_times_drawn(drawn.reshape(-1, drawn.shape[axis]), people))
 
-    def means(drawn: npt.NDArray[np.int64], axis: int = -1) -> Floats:
-        times = _times_drawn(drawn.reshape(-1, drawn.shape[axis]), len(sums))
-        return _means(times @ sums, times @ counts, chosen).T
-
-    (found,) = _means(sums.sum(axis=0)[None], counts.sum(axis=0)[None], chosen)
-    if len(sums) < 2:
-        return [None if np.isnan(mean) else Estimate(float(mean), None) for mean in found]
     with warnings.catch_warnings():
         # Of draws without any value: the interval below leaves them out.
         warnings.simplefilter("ignore", DegenerateDataWarning)
         resampled = bootstrap(
-            (np.arange(len(sums)),),
-            means,
+            (np.arange(people),),
+            statistic,
             vectorized=True,
             batch=_RESAMPLES_AT_A_TIME,
             method="percentile",

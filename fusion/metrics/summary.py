@@ -1,25 +1,29 @@
 """From the scores of images to means with intervals: of all, of groups, postures and classes.
 
-What is averaged: images first, then classes, as the competition does. Where a class is absent from
-the truth and the prediction, Dice, IoU and surface Dice are 1 and distances 0. Where it is absent
-from one of them they are 0, and the distance is infinite; such distances are left out of the means
-and counted (`Summary.infinite`): a missing object has no distance, and its Dice says so.
+What is averaged: images first, then classes, as the competition does. Shared pixels are those of
+the classes that do overlap (`Scores.overlapping`). Where a class is absent from the truth and the
+prediction, Dice, IoU and surface Dice are 1 and distances 0. Where it is absent from one of them
+they are 0, and the distance is infinite; such distances are left out of the means and counted
+(`Summary.infinite`): a missing object has no distance, and its Dice says so.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fusion.arrays import Floats
-from fusion.metrics.intervals import Estimate, means_over_people
-from fusion.metrics.scores import ImageScore, Pair, Scores
+from fusion.metrics.intervals import Estimate, means_over_people, ratios_over_people
+from fusion.metrics.scores import LEAST_IMAGES, LEAST_SHARE, Counts, ImageScore, Pair, Scores
 
 POSTURES = ("straight", "bent")
+POOLED = "shared_pooled"
+SHARED_MEASURES = {"shared": "shared pixels", POOLED: "shared, pooled"}
+"""Measures of the pixels that classes share -> how tables call them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ def values_of(scores: Scores, measure: str) -> Floats:
 
     Args:
         scores: of the images.
-        measure: `dice`, `iou`, `shared` (Dice of shared pixels), or one of `ImageScore.measures`.
+        measure: `dice`, `iou`, `shared` (Dice of shared pixels, of the classes that overlap, where
+            they do), or one of `ImageScore.measures`.
 
     Raises:
         ValueError: the images were not measured by it.
@@ -74,7 +79,13 @@ def values_of(scores: Scores, measure: str) -> Floats:
     if all(measure not in image.measures for image in scores.images) and measure not in _KNOWN:
         found = sorted({*_KNOWN, *scores.images[0].measures})
         raise ValueError(f"measure '{measure}': expected one of {found}; ask for it first")
-    rows = [_row(image, measure) for image in scores.images]
+    if measure == "shared":
+        rows = [
+            {n: image.shared[n].dice for n in scores.overlapping if image.overlaps(n)}
+            for image in scores.images
+        ]
+    else:
+        rows = [dict(_row(image, measure)) for image in scores.images]
     return np.array([[row.get(n, np.nan) for n in names] for row in rows], np.float64)
 
 
@@ -84,9 +95,7 @@ _KNOWN = ("dice", "iou", "shared")
 def _row(image: ImageScore, measure: str) -> Mapping[str, float]:
     if measure == "iou":
         return {name: dice / (2 - dice) for name, dice in image.dice.items()}
-    if measure in _KNOWN:
-        return image.dice if measure == "dice" else image.shared
-    return image.measures.get(measure, {})
+    return image.dice if measure == "dice" else image.measures.get(measure, {})
 
 
 def pair_values(scores: Scores, measure: str) -> tuple[list[Pair], Floats]:
@@ -107,8 +116,32 @@ def pair_values(scores: Scores, measure: str) -> tuple[list[Pair], Floats]:
 
 
 def summarize(scores: Scores, measure: str) -> Summary:
-    """Average a measure (see `values_of`) over images, then over classes."""
+    """Average a measure over images, then over classes.
+
+    Args:
+        scores: of the images.
+        measure: see `values_of`; or `POOLED`: what `Scores.shared_pooled` says, which is no mean.
+    """
+    if measure == POOLED:
+        return _summarize_pooled(scores)
     return _summarize(values_of(scores, measure), scores)
+
+
+def shared_figures(scores: Scores) -> dict[str, float]:
+    """Return what each of `SHARED_MEASURES` says of all classes; empty where none overlaps."""
+    found = {"shared": scores.shared(), POOLED: scores.shared_pooled()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def describe_overlapping(scores: Scores) -> str:
+    """Say which classes the figures of shared pixels are of."""
+    rule = (
+        f"at least {LEAST_SHARE:.0%} of the true area lies under others too, in at least "
+        f"{LEAST_IMAGES:.0%} of the images with the class"
+    )
+    names = scores.overlapping
+    listed = f"{len(names)} of {len(scores.labels)} classes: {', '.join(names)}"
+    return f"shared pixels: of {listed if names else 'no class'} ({rule})"
 
 
 def summarize_pairs(scores: Scores, measure: str) -> tuple[Estimate | None, dict[Pair, Estimate]]:
@@ -136,6 +169,9 @@ def compare(new: Scores, old: Scores, measure: str) -> Summary:
         what = f"'{differ[0]}' is in one of them only"
         raise ValueError(f"comparison: expected scores of the same images; {what}")
     place = {key: i for i, key in enumerate(theirs)}
+    if measure == POOLED:
+        ordered = [old.images[place[key]] for key in ours]
+        return _summarize_pooled(new, Scores(old.labels, ordered))
     before = values_of(old, measure)[[place[key] for key in ours]]
     after = values_of(new, measure)
     # Infinite minus infinite is no difference.
@@ -159,6 +195,39 @@ def _summarize(values: Floats, scores: Scores) -> Summary:
         {n: found for n, found in zip(labels.names, rest[len(groups) :], strict=True) if found},
         int(infinite.sum()),
     )
+
+
+def _summarize_pooled(scores: Scores, less: Scores | None = None) -> Summary:
+    """Shared pixels summed over images; minus those of other scores of the same images."""
+    labels, people, names = scores.labels, people_of(scores), scores.overlapping
+    if not names:
+        return Summary(None, {}, {}, {})
+    column = {name: i for i, name in enumerate(names)}
+    groups = {g: [column[n] for n in of if n in column] for g, of in labels.groups.items()}
+    groups = {g: columns for g, columns in groups.items() if columns}
+    everything = range(len(names))
+    parts = [_shared_pixels(found, names) for found in (scores, less) if found]
+    asked = [everything, *groups.values(), *([i] for i in everything)]
+    overall, *rest = ratios_over_people(parts, people, asked)
+    postures = {}
+    for posture in POSTURES:
+        rows = [i for i, image in enumerate(scores.images) if image.posture == posture]
+        if rows:
+            few = [(hits[rows], totals[rows]) for hits, totals in parts]
+            (postures[posture],) = ratios_over_people(few, [people[i] for i in rows], [everything])
+    return Summary(
+        overall,
+        {group: found for group, found in zip(groups, rest, strict=False) if found},
+        {posture: found for posture, found in postures.items() if found},
+        {n: found for n, found in zip(names, rest[len(groups) :], strict=True) if found},
+    )
+
+
+def _shared_pixels(scores: Scores, names: Sequence[str]) -> tuple[Floats, Floats]:
+    """Twice the pixels shared in both, and those in either, float64 (images, classes) each."""
+    none = Counts(0, 0, 0)
+    found = np.array([[i.shared.get(n, none) for n in names] for i in scores.images], np.float64)
+    return 2 * found[..., 0], found[..., 1] + found[..., 2]
 
 
 def _by_posture(values: Floats, scores: Scores) -> dict[str, Estimate]:

@@ -25,6 +25,7 @@ AROUND: dict[str, tuple[type, Callable[[Rule, Any], Rule]]] = {
     "refine": (Refine, Refined),
     "adjacency": (Adjacency, FlaggedRule),
 }
+HELD_OUT = "held_out_by_word"
 _WIDTH = 98
 
 
@@ -52,7 +53,9 @@ def read_rule(path: Path) -> Rule:
     """
     found, raw = _read(path)
     raw.pop("labels", None)
+    by_word = raw.pop(HELD_OUT, [])
     try:
+        _READER.read(tuple[str, ...], by_word, HELD_OUT)
         return parse_rule(raw, "")
     except ValueError as error:
         raise ValueError(f"{found}: {error}") from None
@@ -142,7 +145,10 @@ def parse_rule(raw: Any, where: str) -> Rule:
 
 
 def dump_rule(
-    rule: Rule, notes: Mapping[str, str] | None = None, labels: LabelSpace | None = None
+    rule: Rule,
+    notes: Mapping[str, str] | None = None,
+    labels: LabelSpace | None = None,
+    held_out_by_word: Sequence[str] = (),
 ) -> str:
     """Return the rule as YAML text that `read_rule` reads: the same rule, to the bit.
 
@@ -150,6 +156,8 @@ def dump_rule(
         rule: one of `FUSIONS`, or one with something around it.
         notes: class name -> comment to put beside it.
         labels: the classes that it was fitted for; see `read_labels`.
+        held_out_by_word: names of sources of which nothing but the word of who fitted the rule says
+            that their models had not learnt from the images.
 
     Raises:
         ValueError: a rule that has no name.
@@ -169,6 +177,12 @@ def dump_rule(
         plain = {"labels": labels.record()}
         text = yaml.safe_dump(plain, default_flow_style=None, sort_keys=False, allow_unicode=True)
         lines += text.splitlines()
+    if held_out_by_word:
+        lines += _comment(
+            "Sources fitted as held out by the word of who fitted them: no record of theirs says "
+            "what their models had learnt from."
+        )
+        lines += _lines(HELD_OUT, list(held_out_by_word), "", {})
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,13 @@ from fusion.binary import binary_masks
 from fusion.fit import FITS
 from fusion.fit.counted import Seen
 from fusion.metrics.scores import ImageScore, Scores
-from fusion.metrics.summary import Summary, compare, summarize
+from fusion.metrics.summary import (
+    SHARED_MEASURES,
+    Summary,
+    compare,
+    describe_overlapping,
+    summarize,
+)
 from fusion.rules.pooling import Mean
 from fusion.rules.staple import Staple
 from fusion.rules.voting import Vote
@@ -168,9 +174,11 @@ def describe(
         f"{folds} folds by patient, seed {seed}; {count_cores()} cores of {_processor()}. Means "
         "over images, then classes; in brackets 95 % over patients.",
         "",
-        "| | minutes | Dice | Jaccard | surface Dice, 2 px | shared pixels |",
-        "|---|---|---|---|---|---|",
+        "| | minutes | Dice | Jaccard | surface Dice, 2 px | shared pixels | shared, pooled |",
+        "|---|---|---|---|---|---|---|",
         *(_row(entry) for entry in entries),
+        "",
+        describe_overlapping(entries[0].scores),
         "",
         *_differences(entries),
         "",
@@ -185,7 +193,7 @@ def describe(
 
 def _row(entry: Entry) -> str:
     cells = [entry.name, "" if entry.minutes is None else f"{entry.minutes:.1f}"]
-    for measure in (*MEASURES, "shared"):
+    for measure in (*MEASURES, *SHARED_MEASURES):
         cells.append(_cell(summarize(entry.scores, measure)))
     return "| " + " | ".join(cells) + " |"
 

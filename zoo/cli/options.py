@@ -79,10 +79,6 @@ SubmissionLabels = Annotated[
         "without. A store names its own."
     ),
 ]
-Stores = Annotated[
-    list[Path],
-    typer.Argument(help="Prediction stores, one a model; those of runs/*/val without."),
-]
 
 
 def command(

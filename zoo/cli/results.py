@@ -17,7 +17,6 @@ from zoo.cli.options import (
     Jobs,
     Labels,
     SplitFile,
-    Stores,
     SubmissionLabels,
     Subset,
     check_json,
@@ -28,6 +27,13 @@ from zoo.cli.options import (
 )
 
 Sources = Annotated[list[Path], typer.Argument(help="Prediction stores and submissions (CSV).")]
+FittedSources = Annotated[
+    list[Path],
+    typer.Argument(
+        help="Prediction stores, one a model, and submissions (CSV); the stores of runs/*/val "
+        "without."
+    ),
+]
 
 # By these keys scores that were written before are recognised.
 _SCORES = ("patients", "measures", "per_image")
@@ -35,7 +41,7 @@ _SCORES = ("patients", "measures", "per_image")
 
 @command(fill=for_fit)
 def fit(
-    predictions: Stores = TAKEN,
+    predictions: FittedSources = TAKEN,
     data: Data = TAKEN,
     out: Annotated[
         Path, typer.Option(help="Fusion config to write (YAML); by default fusion.yaml.")
@@ -57,6 +63,15 @@ def fit(
             "store of these to count them in: held-out images count accordingly."
         ),
     ] = None,
+    held_out: Annotated[
+        str,
+        typer.Option(
+            help="Sources that you know to be held out although nothing in them says so, such as "
+            "submissions: names (of folder or file, without suffix) with commas, or all. It is "
+            "believed, and noted in the config."
+        ),
+    ] = "",
+    labels: SubmissionLabels = None,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
@@ -75,7 +90,10 @@ def fit(
     with bar("fit") as report:
         wanted = Refinement(refine)
         meant = None if bent is None else read_share(bent)
-        found = fit_rule(predictions, source, out, report, wanted, method, jobs, meant)
+        stated = [name.strip() for name in held_out.split(",") if name.strip()]
+        found = fit_rule(
+            predictions, source, out, report, wanted, method, jobs, meant, stated, labels
+        )
     say(describe(found, out))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from converters.masks import EMPTY, Box, CropMask, crop, union_box
 from converters.types import LabelSpace
 from fusion.metrics.intervals import Estimate
 from fusion.metrics.scores import Scores, count
-from fusion.metrics.summary import Summary
+from fusion.metrics.summary import SHARED_MEASURES, Summary, shared_figures
 from fusion.metrics.summary import compare as compare_scores
 
 NO_BOX = (0, 0, 0, 0)
@@ -146,16 +146,21 @@ class TruthComparison:
         a: A's scores.
         b: B's, of the same images.
         gain: means and intervals of A minus B.
+        shared: the same of shared pixels, mean and pooled, by `shared` and `shared_pooled`;
+            empty where no class overlaps.
     """
 
     a: Scores
     b: Scores
     gain: Summary
+    shared: Mapping[str, Estimate] = field(default_factory=dict)
 
     @classmethod
     def of(cls, a: Scores, b: Scores) -> TruthComparison:
         """Compare two scores of the same images."""
-        return cls(a, b, compare_scores(a, b, "dice"))
+        found = {name: compare_scores(a, b, name).overall for name in SHARED_MEASURES}
+        shared = {name: estimate for name, estimate in found.items() if estimate}
+        return cls(a, b, compare_scores(a, b, "dice"), shared)
 
     def record(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -164,7 +169,23 @@ class TruthComparison:
             "dice_a": self.a.mean(),
             "dice_b": self.b.mean(),
             "a_minus_b": self.gain.record(),
+            "overlapping": list(self.a.overlapping),
+            **{
+                name: {"a": a, "b": b, "a_minus_b": gain.record()}
+                for name, (a, b, gain) in self._shared().items()
+            },
         }
+
+    def _shared(self) -> dict[str, tuple[float, float, Estimate]]:
+        a, b = shared_figures(self.a), shared_figures(self.b)
+        return {name: (a[name], b[name], gain) for name, gain in self.shared.items()}
+
+    def describe_shared(self) -> list[str]:
+        """Return what shared pixels say, a line each; none where classes share no pixels."""
+        return [
+            f"{SHARED_MEASURES[name]}: A {a:.4f}, B {b:.4f}; A - B {gain}"
+            for name, (a, b, gain) in self._shared().items()
+        ]
 
 
 @dataclass(frozen=True)

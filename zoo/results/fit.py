@@ -55,6 +55,7 @@ class FitResult:
         rule: the rule as its file has it.
         postures: how much the images counted.
         sources: their names, as they were given.
+        by_word: the names of those that are held out by the user's word alone.
     """
 
     method: str
@@ -64,6 +65,7 @@ class FitResult:
     rule: Rule
     postures: Postures
     sources: tuple[str, ...]
+    by_word: tuple[str, ...] = ()
 
 
 def fit(
@@ -75,6 +77,8 @@ def fit(
     method: str = "hybrid",
     jobs: int = 1,
     bent: float | None = None,
+    stated: Sequence[str] = (),
+    labels_name: str | None = None,
 ) -> FitResult:
     """Fit a rule on held-out predictions and write it as YAML.
 
@@ -82,7 +86,7 @@ def fit(
     every class occurs once in an image, the file also learns how they lie to each other.
 
     Args:
-        paths: stores of predictions for images that the models did not learn from.
+        paths: prediction stores and submissions of images that the models did not learn from.
         data: the data set with their truth.
         out: the rule's file.
         report: for a progress bar.
@@ -91,15 +95,17 @@ def fit(
         jobs: processes; their number does not change the result.
         bent: the share of images of a bent posture among those that the rule is meant for; held-out
             images count accordingly.
+        stated: names of sources that are held out because the user says so; see `HeldOut.open`.
+        labels_name: label space of submissions; a store names its own.
 
     Raises:
-        ValueError: an unknown method; a folder or a file of another kind at `out`; the stores
+        ValueError: an unknown method; a folder or a file of another kind at `out`; the sources
             differ, hold images the models learnt from, or have no truth.
     """
     if method not in FITS:
         raise ValueError(f"method '{method}': expected one of {', '.join(FITS)}")
     _check_out(out)
-    held_out = HeldOut.open(paths, data, bent)
+    held_out = HeldOut.open(paths, data, bent, stated, labels_name)
     # Once for all passes: to start takes a process seconds.
     with Workers(jobs) as workers:
         found = solve(FITS[method](), held_out, report, workers)
@@ -114,9 +120,11 @@ def fit(
     )
     rule = _watched(_refined(found.rule, choice), held_out)
     notes = {n: r.note() for n, r in comparison.report.items()}
-    atomic_write_text(out, dump_rule(rule, notes, held_out.labels))
+    atomic_write_text(out, dump_rule(rule, notes, held_out.labels, held_out.by_word))
     given = tuple(source_name(path) for path in paths)
-    return FitResult(method, found, comparison, choice, rule, held_out.postures, given)
+    return FitResult(
+        method, found, comparison, choice, rule, held_out.postures, given, held_out.by_word
+    )
 
 
 def _check_out(out: Path) -> None:
@@ -143,7 +151,7 @@ def solve(
     count = partial(_count, fitting, labels)
     counts = held_out.map(count, _named(report, "counting pixels"), workers)
     weights = held_out.postures.weights
-    counted = Counted.of(counts, labels, len(held_out.stores), weights)
+    counted = Counted.of(counts, labels, len(held_out.names), weights)
 
     def tell(note: str) -> None:
         report(total, total, note)
@@ -231,7 +239,8 @@ def describe(found: FitResult, out: Path) -> str:
         found: the fit.
         out: the rule's file.
     """
-    parts = [_table(found), found.postures.describe(), describe_refinement(found.choice)]
+    word = f"held out by your word alone: {', '.join(found.by_word)}" if found.by_word else ""
+    parts = [_table(found), word, found.postures.describe(), describe_refinement(found.choice)]
     kept = sum(bool(r.keeps) for r in found.comparison.report.values())
     from_one = f"; classes from a single source: {kept}" if kept else ""
     parts.append(f"{out}: fitted on {found.fit.images} images{from_one}")

@@ -12,57 +12,71 @@ from converters.masks import CropMask
 from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace, Sample
 from fusion.fit.counted import Seen
-from fusion.sources.ensemble import check_one_split
+from fusion.sources.ensemble import Ensemble, Source, check_one_split
 from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
 from zoo.progress import Report, track
 from zoo.results import chunks
 from zoo.results.posture_weights import Postures
-from zoo.results.scoring import check_sizes, truth_masks
-from zoo.results.sources import open_stores
+from zoo.results.scoring import truth_masks
+from zoo.results.sources import by_name
+from zoo.results.truth import check_frames, usual_labels
 from zoo.source import DataSource
 
 Result = TypeVar("Result")
+ALL = "all"
+"""In the place of names: every source."""
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Stores of held-out predictions, and their truth.
+    """Held-out predictions, and their truth.
 
     Attributes:
-        stores: of the same images.
-        samples: key -> sample with truth, of every image that counts, in the stores' order.
+        sources: of the same images.
+        samples: key -> sample with truth, of every image that counts, in the sources' order.
         labels: the classes.
-        postures: how much each image counts, in the stores' order.
+        postures: how much each image counts, in the sources' order.
+        by_word: names of the sources that are held out by the user's word alone.
     """
 
-    stores: Sequence[PredictionStore]
+    sources: Ensemble
     samples: Mapping[str, Sample]
     labels: LabelSpace
     postures: Postures
+    by_word: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, paths: Sequence[Path], data: DataSource, bent: float | None = None) -> HeldOut:
-        """Open stores and find their truth.
+    def open(
+        cls,
+        paths: Sequence[Path],
+        data: DataSource,
+        bent: float | None = None,
+        stated: Sequence[str] = (),
+        labels_name: str | None = None,
+    ) -> HeldOut:
+        """Open prediction stores and submissions, and find their truth.
 
         Args:
-            paths: of the stores.
+            paths: of the sources.
             data: the data set.
             bent: the share of images of a bent posture among those to fuse; see
                 `zoo.results.posture_weights`.
+            stated: names of sources that are held out because the user says so, or `ALL`: no model
+                has learnt from the images that it is asked about here.
+            labels_name: label space of submissions; a store names its own. None takes the data
+                set's.
 
         Raises:
-            ValueError: the stores differ, hold images the models learnt from, or have no truth, or
-                cannot be weighed.
+            ValueError: the sources differ, may hold images the models learnt from, or have no
+                truth, or cannot be weighed; or no source has a name that is stated.
         """
-        stores = open_stores(paths)
-        _check_held_out(stores)
-        labels = stores[0].label_space()
-        data = data.of_groups(stores[0].manifest.groups)
+        opened = _open(by_name(paths), data, labels_name)
+        by_word = _check_held_out(opened.sources, stated)
+        labels, data = opened.labels, _with_groups(data, opened)
         known, left_out = data.annotated(labels), data.left_out(labels)
-        for store in stores:
-            check_sizes(store, known)
-        wanted = [key for key in stores[0].manifest.images if key not in left_out]
+        check_frames(opened.images, known)
+        wanted = [key for key in opened.images if key not in left_out]
         if missing := [key for key in wanted if key not in known]:
             raise ValueError(f"{data.path}: expected truth of '{missing[0]}', found none")
         samples = {key: known[key] for key in wanted}
@@ -72,12 +86,13 @@ class HeldOut:
                 f"{data.path}: expected images of at least two patients, found {people} in "
                 f"{len(samples)} images; what is fitted on one says nothing of others"
             )
-        return cls(stores, samples, labels, Postures.of(samples.values(), labels, bent))
+        postures = Postures.of(samples.values(), labels, bent)
+        return cls(opened, samples, labels, postures, by_word)
 
     @property
     def names(self) -> list[str]:
         """The sources' names."""
-        return [store.name for store in self.stores]
+        return [source.name for source in self.sources.sources]
 
     @property
     def patients(self) -> list[str]:
@@ -103,10 +118,10 @@ class HeldOut:
             yield truth_masks(sample, self.labels), sample.patient
 
     def _chunks(self) -> Iterator[_Chunk]:
-        keys = list(self.stores[0].manifest.images)
+        keys = list(self.sources.images)
         for start in range(0, len(keys), chunks.IMAGES):
             stop = start + chunks.IMAGES
-            parts = tuple(store.part(start, stop) for store in self.stores)
+            parts = self.sources.part(start, stop)
             samples = {k: self.samples[k] for k in keys[start:stop] if k in self.samples}
             yield _Chunk(parts, samples, self.labels)
 
@@ -129,21 +144,66 @@ def _work_on(work: Callable[[Seen], Result], chunk: _Chunk) -> list[Result]:
     return results
 
 
-def _check_held_out(stores: Sequence[PredictionStore]) -> None:
-    for store in stores:
-        manifest = store.manifest
-        if manifest.subset != "val":
+def _open(paths: Sequence[Path], data: DataSource, labels_name: str | None) -> Ensemble:
+    if all(path.is_dir() for path in paths):
+        return Ensemble.open(paths)
+    usual = usual_labels(data, labels_name)
+    if any(path.is_dir() for path in paths):
+        return Ensemble.open(paths, usual=usual)
+    samples = {**data.left_out(usual), **{s.key: s for s in data.read(usual, "all")}}
+    images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
+    return Ensemble.open(paths, images, usual)
+
+
+def _with_groups(data: DataSource, opened: Ensemble) -> DataSource:
+    stores = [source for source in opened.sources if isinstance(source, PredictionStore)]
+    return data.of_groups(stores[0].manifest.groups) if stores else data
+
+
+def _check_held_out(sources: Sequence[Source], stated: Sequence[str]) -> tuple[str, ...]:
+    """Make sure that sources are held out, by their own record or by the user's word.
+
+    Returns:
+        The names of those of which the word alone says so.
+    """
+    names = [source.name for source in sources]
+    if unknown := [name for name in stated if name not in (*names, ALL)]:
+        raise ValueError(
+            f"--held-out: expected names of the sources ({', '.join(names)}) or {ALL}, found "
+            f"'{unknown[0]}'"
+        )
+    doubts = {source.name: _doubt(source) for source in sources}
+    for source in sources:
+        if doubts[source.name] and not {source.name, ALL} & set(stated):
             raise ValueError(
-                f"{store.path}: expected predictions of held-out images (--subset val), found "
-                f"'{manifest.subset}': weights fitted on what a model has learnt from, or is "
-                "to be tested on, do not hold"
+                f"{source.path}: {doubts[source.name]}; if you know that its model has not learnt "
+                f"from these images, say --held-out {source.name}"
             )
-        # Out-of-fold predictions come from several runs, and are of no one fold.
-        if not manifest.split or (manifest.fold is None and "run" in manifest.source):
-            what = "fold" if manifest.split else "split"
-            raise ValueError(
-                f"{store.path}: expected held-out predictions that name their {what}, found none "
-                "in manifest.json: that the model has not learnt from these images is not known; "
-                "predict again by zoo predict RUN --subset val"
-            )
-    check_one_split(stores)
+    known = [source for source in sources if not doubts[source.name]]
+    check_one_split([source for source in known if isinstance(source, PredictionStore)])
+    return tuple(name for name in names if doubts[name])
+
+
+def _doubt(source: Source) -> str:
+    """Say why a source is not held out as far as its own record goes; "" if it is."""
+    if not isinstance(source, PredictionStore):
+        return (
+            "expected predictions of held-out images, found a submission, which does not say what "
+            "its model has learnt from"
+        )
+    manifest = source.manifest
+    if manifest.subset != "val":
+        return (
+            "expected predictions of held-out images (--subset val), found "
+            f"'{manifest.subset}': weights fitted on what a model has learnt from, or is "
+            "to be tested on, do not hold"
+        )
+    # Out-of-fold predictions come from several runs, and are of no one fold.
+    if not manifest.split or (manifest.fold is None and "run" in manifest.source):
+        what = "fold" if manifest.split else "split"
+        return (
+            f"expected held-out predictions that name their {what}, found none "
+            "in manifest.json: that the model has not learnt from these images is not known; "
+            "predict again by zoo predict RUN --subset val"
+        )
+    return ""

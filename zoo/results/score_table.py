@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fusion.metrics.intervals import CONFIDENCE, Estimate
 from fusion.metrics.scores import Scores
 from fusion.metrics.summary import (
+    SHARED_MEASURES,
     Summary,
     compare,
     confusion_of,
+    describe_overlapping,
     people_of,
     pooled_iou,
     presence_of,
@@ -29,6 +32,7 @@ CLASS_MEASURES = {
 }
 MOST_CONFUSED = 10
 FEW = 5
+_WIDTH = 98
 
 
 def ordered_measures(scores: Scores, measures: Iterable[str]) -> list[str]:
@@ -39,8 +43,7 @@ def ordered_measures(scores: Scores, measures: Iterable[str]) -> list[str]:
 
 def summarize_all(scores: Scores, measures: Sequence[str]) -> dict[str, Summary]:
     """Average every measure that classes have, and with Dice that of shared pixels."""
-    names = [*ordered_measures(scores, measures), *(["shared"] if "dice" in measures else [])]
-    return {name: summarize(scores, name) for name in names}
+    return {name: summarize(scores, name) for name in _summarized(scores, measures)}
 
 
 def compare_all(new: Scores, old: Scores, measures: Sequence[str]) -> dict[str, Summary]:
@@ -49,8 +52,13 @@ def compare_all(new: Scores, old: Scores, measures: Sequence[str]) -> dict[str, 
     Raises:
         ValueError: the scores are of other images or classes.
     """
-    names = [*ordered_measures(new, measures), *(["shared"] if "dice" in measures else [])]
-    return {name: compare(new, old, name) for name in names}
+    return {name: compare(new, old, name) for name in _summarized(new, measures)}
+
+
+def _summarized(scores: Scores, measures: Iterable[str]) -> list[str]:
+    # Where a pixel has one label, none is shared.
+    has_shared = "dice" in measures and scores.labels.exclusive is None
+    return [*ordered_measures(scores, measures), *(SHARED_MEASURES if has_shared else ())]
 
 
 def record(
@@ -94,7 +102,7 @@ def _per_image(scores: Scores, measures: Iterable[str]) -> dict[str, Any]:
             "patient": image.patient,
             "posture": image.posture,
             "dice": plain(image.dice),
-            "shared": plain(image.shared),
+            "shared": plain(image.shared_dice),
             **{name: plain(image.measures[name]) for name in measures if name in image.measures},
         }
         for image in scores.images
@@ -127,10 +135,11 @@ def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Su
         miou = _miou(scores)
         said = "no class anywhere" if miou is None else f"{miou:.4f}"
         lines.append(f"mIoU {said} (pixels of all images together, then classes)")
-    columns = {name: found for name, found in summaries.items() if name != "shared"}
+    columns = {name: found for name, found in summaries.items() if name in CLASS_MEASURES}
     if columns:
-        shared = summaries.get("shared")
+        shared = _shared_of(summaries)
         lines += _table(scores, columns, shared, _value)
+        lines += textwrap.wrap(describe_overlapping(scores), _WIDTH) if shared else ()
         lines += [
             f"{CLASS_MEASURES[name]} is without {found.infinite} missing or extra objects"
             for name, found in columns.items()
@@ -155,9 +164,13 @@ def describe_comparison(
         differences: from `compare_all`.
         names: what the one and the other are called.
     """
-    columns = {name: found for name, found in differences.items() if name != "shared"}
+    columns = {name: found for name, found in differences.items() if name in CLASS_MEASURES}
     head = f"{names[0]} - {names[1]}; * where the 95 % interval over patients leaves out 0"
-    return "\n".join([head, *_table(scores, columns, differences.get("shared"), _difference)])
+    return "\n".join([head, *_table(scores, columns, _shared_of(differences), _difference)])
+
+
+def _shared_of(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
+    return {title: summaries[name] for name, title in SHARED_MEASURES.items() if name in summaries}
 
 
 def _by_iou(scores: Scores) -> bool:
@@ -186,24 +199,28 @@ def _difference(name: str, found: Estimate | None) -> str:
 def _table(
     scores: Scores,
     columns: Mapping[str, Summary],
-    shared: Summary | None,
+    shared: Mapping[str, Summary],
     cell: Callable[[str, Estimate | None], str],
 ) -> list[str]:
     first = next(iter(columns))
     head = "".join(f"{CLASS_MEASURES[name]:>9s}" for name in columns)
     lines = [f"{'':18s}{head}  {CLASS_MEASURES[first]} [95 %]"]
 
-    def line(title: str, found: Mapping[str, Estimate | None]) -> str:
+    def line(
+        title: str, found: Mapping[str, Estimate | None], leading: Estimate | None = None
+    ) -> str:
         cells = "".join(f"{cell(n, found[n]) if n in found else '':>9s}" for n in columns)
-        leading = found.get(first)
+        leading = leading or found.get(first)
         span = leading.interval if leading else None
         interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
         return f"{title:18s}{cells}{interval}".rstrip()
 
     lines.append(line("all", {n: s.overall for n, s in columns.items()}))
     for part in ("groups", "postures", "classes"):
-        if part == "classes" and shared is not None:
-            lines.append(line("shared pixels", {"dice": shared.overall}))
+        for title, summary in shared.items() if part == "classes" else ():
+            lines.append(line(title, {"dice": summary.overall}, summary.overall))
+            for group, found in summary.groups.items():
+                lines.append(line(f"  of {group}", {"dice": found}, found))
         for name in getattr(columns[first], part):
             title = f"  {name}" if part == "classes" else f"{name}{_images(scores, part, name)}"
             lines.append(line(title, {n: getattr(s, part).get(name) for n, s in columns.items()}))

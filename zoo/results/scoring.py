@@ -16,25 +16,15 @@ from fusion.binary import binary_masks
 from fusion.metrics.measures import FAST, measure_image
 from fusion.metrics.scores import ImageScore, Scores, score_image
 from fusion.metrics.summary import POSTURES
-from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
 from zoo.progress import Report, track
-from zoo.results.truth import DataSetTruth, ImageBatch, batches, check_frames, open_beside
+from zoo.results.truth import DataSetTruth, ImageBatch, batches, open_beside
 from zoo.source import DataSource
 
 
 def truth_masks(sample: Sample, labels: LabelSpace) -> dict[str, CropMask]:
     """Return a sample's true masks, one a label that occurs."""
     return class_masks(sample.instances, sample.size_hw, labels)
-
-
-def check_sizes(store: PredictionStore, samples: Mapping[str, Sample]) -> None:
-    """Make sure that a store's predictions lie in the frame of the samples' truth.
-
-    Raises:
-        ValueError: an image has another size here and there, such as that of a crop.
-    """
-    check_frames(store.manifest.images, samples)
 
 
 def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:

@@ -20,6 +20,7 @@ import torch
 from converters.types import LabelSpace, Sample
 from fusion.metrics.intervals import CONFIDENCE, Estimate, mean_over_people
 from fusion.metrics.scores import ImageScore, Scores
+from fusion.metrics.summary import describe_overlapping
 from fusion.types import Prediction
 from zoo.config import check_config
 from zoo.contract import PredictOptions
@@ -269,17 +270,19 @@ def describe(comparison: PredictionComparison) -> str:
     groups = list(comparison.rows[0].scores.labels.groups)
     width = max(len(name) for name in ["choice", *(row.choice for row in comparison.rows)])
     head = [f"{'choice':{width}s}", f"{'Dice':>6s}", f"{'to plain [95 %]':>26s}"]
-    head += [f"{name:>9s}" for name in [*groups, "shared"]]
+    head += [f"{name:>9s}" for name in [*groups, "shared", "pooled"]]
     head += [f"{'s/image':>8s}", f"{'GB':>6s}"]
     lines = [
         f"{comparison.run}: {comparison.images} images of {comparison.patients} patients",
         " ".join(head),
     ]
     for row in comparison.rows:
-        values = [*row.scores.per_group().values(), row.scores.shared()]
+        shared = row.scores.shared(), row.scores.shared_pooled()
+        values = [*row.scores.per_group().values(), *shared]
         gain = str(row.against_plain.get("all", ""))
         cells = [f"{row.choice:{width}s}", f"{row.scores.mean():6.4f}", f"{gain:>26s}"]
         cells += ["        -" if value is None else f"{value:9.4f}" for value in values]
         peak = "     -" if row.peak_bytes is None else f"{row.peak_bytes / 1e9:6.2f}"
         lines.append(" ".join([*cells, f"{row.seconds:8.3f}", peak]))
+    lines.append(describe_overlapping(comparison.rows[0].scores))
     return "\n".join(lines)

@@ -7,10 +7,12 @@ from converters.masks import EMPTY, CropMask, crop
 from converters.types import LabelSpace
 from fusion.metrics.intervals import mean_over_people
 from fusion.metrics.measures import FAST, MEASURES, measure_image, parse_measures
-from fusion.metrics.scores import ImageScore, Scores, count, iou, score_image
+from fusion.metrics.scores import Counts, ImageScore, Scores, count, iou, score_image
 from fusion.metrics.summary import (
+    SHARED_MEASURES,
     compare,
     confusion_of,
+    describe_overlapping,
     pooled_iou,
     presence_of,
     summarize,
@@ -179,17 +181,82 @@ def test_a_group_and_a_class_may_have_the_same_name():
 
 
 def test_shared_pixels_average_over_the_images_that_have_them(labels):
-    shared = [{"wrist_2": 0.4, "3": 0.2}, {"3": 0.6}]
-    scores = Scores(
-        labels,
-        [ImageScore(str(i), dict.fromkeys(labels.names, 1.0), s) for i, s in enumerate(shared)],
-    )
+    scores = sharing(labels, OVERLAPS)
     found = summarize(scores, "shared")
     assert found.overall.mean == pytest.approx(scores.shared())
+    assert {n: e.mean for n, e in found.classes.items()} == pytest.approx(scores.shared_per_class())
     assert list(found.classes) == ["wrist_2", "3"]
-    assert list(found.groups) == ["carpals"]
-    nothing = summarize(Scores(labels, [flat(labels, "x", 1.0)]), "shared")
-    assert (nothing.overall, nothing.classes, nothing.groups) == (None, {}, {})
+    assert {g: e.mean for g, e in found.groups.items()} == {
+        "carpals": scores.shared_per_class()["wrist_2"]
+    }
+    for measure in SHARED_MEASURES:
+        nothing = summarize(Scores(labels, [flat(labels, "x", 1.0)]), measure)
+        assert (nothing.overall, nothing.classes, nothing.groups) == (None, {}, {})
+
+
+OVERLAPS = [
+    # Of wrist_2 and of 3: shared in both, predicted, true.
+    ((4, 5, 6), (1, 3, 5), "p_1", "bent"),
+    ((0, 4, 3), (2, 2, 4), "p_1", "straight"),
+    ((9, 9, 12), (0, 0, 0), "p_2", "bent"),
+    ((3, 8, 5), (5, 6, 6), "p_3", "bent"),
+]
+
+
+def sharing(labels, rows):
+    images = []
+    for k, (wrist, other, patient, posture) in enumerate(rows):
+        shared = {"wrist_2": Counts(*wrist), "3": Counts(*other)}
+        counts = {n: Counts(0, 9, 20) for n in labels.names}
+        dice = dict.fromkeys(labels.names, 1.0)
+        images.append(ImageScore(f"i_{k}", dice, shared, counts, patient=patient, posture=posture))
+    return Scores(labels, images)
+
+
+def pooled_dice(rows, columns=(0, 1)):
+    both, predicted, true = np.sum([row[c] for row in rows for c in columns], axis=0)
+    return 2 * both / (predicted + true)
+
+
+def test_pooled_shared_pixels_have_intervals_over_patients(labels):
+    scores = sharing(labels, OVERLAPS)
+    found = summarize(scores, "shared_pooled")
+    assert found.overall.mean == pytest.approx(scores.shared_pooled())
+    assert found.overall.mean == pytest.approx(pooled_dice(OVERLAPS))
+    assert found.classes["3"].mean == pytest.approx(pooled_dice(OVERLAPS, (1,)))
+    assert found.groups["carpals"].mean == pytest.approx(pooled_dice(OVERLAPS, (0,)))
+    assert found.postures["bent"].mean == pytest.approx(
+        pooled_dice([OVERLAPS[i] for i in (0, 2, 3)])
+    )
+    # A second bootstrap by plain loops: patients drawn whole, pixels summed, then divided.
+    rng = np.random.default_rng(1)
+    people = {p: [row for row in OVERLAPS if row[2] == p] for p in ("p_1", "p_2", "p_3")}
+    draws = []
+    for _ in range(4000):
+        drawn = rng.choice(list(people), 3)
+        draws.append(pooled_dice([row for p in drawn for row in people[p]]))
+    assert found.overall.interval == pytest.approx(np.quantile(draws, [0.025, 0.975]), abs=0.01)
+
+
+def test_pooled_shared_pixels_are_compared_draw_by_draw(labels):
+    better = [((b + 1, p + 1, t), *rest) for (b, p, t), *rest in OVERLAPS]
+    new, old = sharing(labels, better), sharing(labels, OVERLAPS)
+    found = compare(new, Scores(labels, old.images[::-1]), "shared_pooled")
+    gain = pooled_dice(better) - pooled_dice(OVERLAPS)
+    assert found.overall.mean == pytest.approx(gain)
+    assert found.classes["3"].mean == 0
+    assert found.classes["3"].interval == (0, 0)
+    assert found.overall.is_gain
+    same = compare(old, old, "shared_pooled").overall
+    assert (same.mean, same.interval) == (0, (0, 0))
+
+
+def test_it_is_said_which_classes_overlap(labels):
+    said = describe_overlapping(sharing(labels, OVERLAPS))
+    assert said.startswith("shared pixels: of 2 of 4 classes: wrist_2, 3 (at least 5% of the true")
+    assert describe_overlapping(Scores(labels, [flat(labels, "x", 1.0)])).startswith(
+        "shared pixels: of no class (at least 5%"
+    )
 
 
 def test_infinite_distances_are_counted_and_left_out(labels):

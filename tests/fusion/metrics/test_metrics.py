@@ -5,7 +5,16 @@ import pytest
 from scipy.spatial.distance import dice as scipy_dissimilarity
 
 from converters.masks import EMPTY, CropMask, crop
-from fusion.metrics.scores import ImageScore, Scores, dice, intersection, score_image, shared_parts
+from converters.types import LabelSpace
+from fusion.metrics.scores import (
+    Counts,
+    ImageScore,
+    Scores,
+    dice,
+    intersection,
+    score_image,
+    shared_parts,
+)
 
 SIZE_HW = (17, 29)
 
@@ -75,7 +84,8 @@ def test_score_image_counts_absent_labels_as_empty(labels):
     first, second = labels.names[:2]
     score = score_image("x", {first: DOT, second: DOT}, {first: DOT}, labels)
     assert score.dice == {"finger-1": 1.0, "wrist_2": 0.0, "3": 1.0, "Ulna": 1.0}
-    assert score.shared == {}
+    assert score.shared == dict.fromkeys((first, second), (0, 1, 0))
+    assert score.shared_dice == {}
 
 
 def test_shared_score_compares_overlap_with_overlap(labels):
@@ -85,34 +95,111 @@ def test_shared_score_compares_overlap_with_overlap(labels):
     truth = {"3": left, "Ulna": right}
     score = score_image("x", {"3": left, "Ulna": shifted}, truth, labels)
     # True overlap: columns 4 and 5; predicted: column 5.
-    assert score.shared == {"3": pytest.approx(2 / 3), "Ulna": pytest.approx(2 / 3)}
-    assert score_image("x", {"3": left}, truth, labels).shared == {"3": 0.0, "Ulna": 0.0}
+    assert score.shared == {"3": (2, 2, 4), "Ulna": (2, 2, 4)}
+    assert score.shared_dice == {"3": pytest.approx(2 / 3), "Ulna": pytest.approx(2 / 3)}
+    assert score_image("x", {"3": left}, truth, labels).shared_dice == {"3": 0.0, "Ulna": 0.0}
+    # Shared in the prediction alone: no true overlap to score, but pixels to count.
+    apart = score_image("x", {"3": left, "Ulna": right}, {"3": left}, labels)
+    assert (apart.shared, apart.shared_dice) == ({"3": (0, 4, 0), "Ulna": (0, 4, 0)}, {})
 
 
 def test_mean_goes_over_images_then_over_classes(labels):
-    # By hand. Per class: .5, 1, .25, .75; shared: wrist_2 only in one image.
+    # By hand. Per class: .5, 1, .25, .75.
     rows = [(0.0, 1.0, 0.0, 1.0), (1.0, 1.0, 0.5, 0.5)]
-    shared = [{"wrist_2": 0.4, "3": 0.2}, {"3": 0.6}]
     scores = Scores(
         labels,
         [
-            ImageScore(f"image_{i}", dict(zip(labels.names, row, strict=True)), shared[i])
+            ImageScore(f"image_{i}", dict(zip(labels.names, row, strict=True)), {})
             for i, row in enumerate(rows)
         ],
     )
     assert list(scores.per_class().values()) == [0.5, 1.0, 0.25, 0.75]
     assert scores.mean() == pytest.approx(2.5 / 4)
     assert scores.per_group() == {"long": pytest.approx(0.625), "carpals": 1.0}
-    assert scores.shared_per_class() == {"wrist_2": 0.4, "3": pytest.approx(0.4)}
-    assert scores.shared() == pytest.approx(0.4)
     record = scores.record()
     assert record["images"] == 2
     assert record["dice_per_image"] == {"image_0": 0.5, "image_1": 0.75}
 
 
+def overlap_score(key, labels, **classes):
+    """An image's score from pixels by class: true, shared in both, predicted, true."""
+    shared = {n: Counts(*of) for n, (_, *of) in classes.items()}
+    counts = {n: Counts(0, 0, classes[n][0]) for n in classes}
+    counts |= {n: Counts(0, 0, 0) for n in labels.names if n not in classes}
+    return ImageScore(key, dict.fromkeys(labels.names, 0.5), shared, counts)
+
+
+@pytest.fixture
+def overlaps(labels):
+    """Ulna overlaps in two of four images; wrist_2 always; 3 only touches, finger-1 once of 3."""
+    images = [
+        {"Ulna": (100, 3, 4, 6), "wrist_2": (50, 5, 10, 10), "3": (100, 0, 0, 4)},
+        {"Ulna": (100, 4, 4, 5), "wrist_2": (50, 0, 30, 25), "3": (100, 2, 2, 2)},
+        {"Ulna": (100, 2, 3, 4), "3": (100, 0, 9, 0), "finger-1": (10, 0, 2, 0)},
+        {"Ulna": (100, 0, 7, 0), "finger-1": (10, 1, 1, 10)},
+        {"finger-1": (10, 0, 0, 0)},
+    ]
+    found = [overlap_score(f"i_{k}", labels, **of) for k, of in enumerate(images)]
+    return Scores(labels, found)
+
+
+def test_shared_pixels_are_those_of_classes_that_do_overlap(overlaps):
+    # At least 5 % in half of the images with the class: Ulna has 6, 5, 4 and 0 of 100.
+    assert overlaps.overlapping == ("wrist_2", "Ulna")
+    ulna = (2 * 3 / 10 + 2 * 4 / 9) / 2  # where it overlaps: not in the third and fourth image
+    wrist = (2 * 5 / 20 + 0) / 2
+    expected = {"wrist_2": wrist, "Ulna": pytest.approx(ulna)}
+    assert overlaps.shared_per_class() == expected
+    assert overlaps.shared() == pytest.approx((ulna + wrist) / 2)
+    record = overlaps.record()
+    assert record["dice_shared"] == overlaps.shared()
+    assert record["dice_shared_pooled"] == overlaps.shared_pooled()
+    assert record["dice_shared_per_class"] == expected
+    assert record["overlapping"] == {
+        "least_share_of_area": 0.05,
+        "least_share_of_images": 0.5,
+        "classes": ["wrist_2", "Ulna"],
+    }
+
+
+def test_pooled_shared_pixels_are_summed_first(overlaps):
+    both, predicted, true = 3 + 4 + 2 + 5, 4 + 4 + 3 + 7 + 10 + 30, 6 + 5 + 4 + 10 + 25
+    assert overlaps.shared_pooled() == pytest.approx(2 * both / (predicted + true))
+    assert overlaps.shared_pooled(["wrist_2", "3"]) == pytest.approx(2 * 5 / (40 + 35))
+    assert overlaps.shared_pooled(["3", "finger-1"]) is None
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_shared_pixels_equal_a_dense_count(seed):
+    labels = LabelSpace("five", tuple(f"c{c}" for c in range(5)))
+    images, dense = [], []
+    for k in range(4):
+        found, truth = random_masks(100 * seed + k), random_masks(100 * seed + k + 50)
+        images.append(score_image(f"i_{k}", found, truth, labels))
+        planes = [np.stack([m[n].full(SIZE_HW) for n in labels.names]) > 0 for m in (found, truth)]
+        dense.append([plane & (plane.sum(axis=0) > 1) for plane in planes] + [planes[1]])
+    predicted, true, whole = (np.stack(part) for part in zip(*dense, strict=True))
+    area, shared = whole.sum(axis=(2, 3)), true.sum(axis=(2, 3))
+    overlaps = (shared >= 0.05 * area) & (shared > 0)
+    occurs = area.any(axis=0)
+    counts = occurs & (overlaps.sum(axis=0) >= 0.5 * (area > 0).sum(axis=0))
+    scores = Scores(labels, images)
+    assert scores.overlapping == tuple(n for n, c in zip(labels.names, counts, strict=True) if c)
+    assert 2 <= len(scores.overlapping) < 5  # the last one is empty
+    both = (predicted & true).sum(axis=(2, 3))
+    total = predicted.sum(axis=(2, 3)) + shared
+    pooled = 2 * both[:, counts].sum() / total[:, counts].sum()
+    assert scores.shared_pooled() == pytest.approx(pooled)
+    means = [
+        (2 * both[overlaps[:, c], c] / total[overlaps[:, c], c]).mean()
+        for c in np.flatnonzero(counts)
+    ]
+    assert scores.shared() == pytest.approx(np.mean(means))
+
+
 def test_no_shared_pixels_have_no_score(labels):
     scores = Scores(labels, [score_image("x", {}, {}, labels)])
-    assert scores.shared() is None
+    assert (scores.overlapping, scores.shared(), scores.shared_pooled()) == ((), None, None)
     assert scores.mean() == 1.0
 
 

@@ -139,6 +139,20 @@ def test_an_error_inside_a_rule_is_named(tmp_path, name):
         read(tmp_path, f"method: classwise\nrest: a\nclasses:\n  {line}\n")
 
 
+def test_who_vouches_for_sources_is_noted_and_read_over(tmp_path):
+    rule, path = Vote(("a", "b")), tmp_path / "rule.yaml"
+    text = dump_rule(rule, held_out_by_word=("b",))
+    path.write_text(text, encoding="utf-8")
+    assert read_rule(path) == rule
+    assert yaml.safe_load(text)["held_out_by_word"] == ["b"]
+    assert text.startswith(dump_rule(rule))
+    path.write_text(text.replace("[b]", "b"), encoding="utf-8")
+    with pytest.raises(
+        ValueError, match=r"rule\.yaml: held_out_by_word: expected a list, found 'b'"
+    ):
+        read_rule(path)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "text", "1", "method: {a: 1}"])
 def test_other_files_are_refused(tmp_path, text):
     with pytest.raises(ValueError, match=r"rule\.yaml: "):

@@ -3,12 +3,17 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import yaml
 
 import converters
+from converters.masks import decode_rle
 from fusion.fit import FITS
 from fusion.rules.file import read_rule
+from fusion.sources import submission
 from fusion.sources.store import PredictionStore, StoreWriter
+from fusion.types import Prediction, SoftMask
 from zoo.results import fit as fitting
 
 
@@ -143,6 +148,81 @@ def test_what_no_run_vouches_for_is_not_held_out(zoo, stores, work, tmp_path, ca
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize("case", CLAIMS)
+def test_what_the_user_vouches_for_is_held_out(zoo, stores, work, tmp_path, capsys, case):
+    changes, _ = CLAIMS[case]
+    store = PredictionStore(stores[0])
+    with StoreWriter(tmp_path / "a", replace(store.manifest, **changes)) as writer:
+        for prediction in store:
+            writer.append(prediction)
+    given = ("--data", work / "data", "--method", "mean", "--refine", "none")
+    out, plain = tmp_path / "f.yaml", tmp_path / "plain.yaml"
+    zoo("fit", tmp_path / "a", stores[1], *given, "--held-out", "a", "--out", out)
+    assert "held out by your word alone: a\n" in capsys.readouterr().out
+    zoo("fit", stores[0], stores[1], *given, "--held-out", "a", "--out", plain)
+    # The record of this one says so itself: nothing is believed, nothing noted.
+    assert "by your word" not in capsys.readouterr().out
+    text = out.read_text(encoding="utf-8")
+    assert text.startswith(plain.read_text(encoding="utf-8"))
+    assert yaml.safe_load(text)["held_out_by_word"] == ["a"]
+    assert read_rule(out) == read_rule(plain)
+
+
+def test_a_submission_is_refused_in_one_line(zoo, files, stores, work, tmp_path, capsys):
+    for sources in ((stores[1], files[0]), files[:1]):
+        zoo("fit", *sources, "--data", work / "data", "--out", tmp_path / "f.yaml", code=2)
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert f"{files[0]}: expected predictions of held-out images, found a submission" in line
+        assert line.endswith("say --held-out a")
+    zoo(
+        "fit", *files, "--data", work / "data", "--held-out", "a,d", "--out", tmp_path / "f", code=2
+    )
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--held-out: expected names of the sources (a, b, c) or all, found 'd'" in line
+
+
+@pytest.mark.parametrize("method", ["hybrid", "mean"])
+def test_a_submission_is_fitted_like_a_store_of_its_masks(
+    zoo, stores, files, toys, work, tmp_path, method
+):
+    manifest = PredictionStore(stores[0]).manifest
+    with StoreWriter(tmp_path / "a", manifest) as writer:
+        for sample in toys.samples:
+            masks = {
+                row.label: ((1.0, _whole(decode_rle(row.rle, sample.size_hw))),)
+                for row in submission.read(files[0])
+                if row.image_name == sample.file_name and row.rle
+            }
+            writer.append(Prediction(sample.key, sample.size_hw, "semantic", masks))
+    given = ("--data", work / "data", "--refine", "none", "--method", method)
+    as_store, as_file = tmp_path / "store.yaml", tmp_path / "file.yaml"
+    zoo("fit", tmp_path / "a", stores[1], *given, "--out", as_store)
+    zoo("fit", files[0], stores[1], *given, "--held-out", "a", "--out", as_file)
+    assert read_rule(as_file) == read_rule(as_store)
+    assert yaml.safe_load(as_file.read_text(encoding="utf-8"))["held_out_by_word"] == ["a"]
+    fused = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    zoo("fuse", files[0], stores[1], "--config", as_file, "--out", fused[0])
+    zoo("fuse", tmp_path / "a", stores[1], "--config", as_store, "--out", fused[1])
+    assert fused[0].read_bytes() == fused[1].read_bytes()
+
+
+def _whole(mask):
+    height, width = mask.pixels.shape
+    box = tuple(map(float, (mask.x, mask.y, width, height)))
+    return SoftMask(box, mask.pixels * np.uint8(255))
+
+
+def test_submissions_alone_are_fitted(zoo, files, work, tmp_path, capsys):
+    out = tmp_path / "f.yaml"
+    given = ("--data", work / "data", "--method", "vote", "--refine", "none")
+    zoo("fit", *files, *given, "--held-out", "all", "--out", out)
+    said = capsys.readouterr().out
+    assert "held-out Dice on 6 images of 3 patients" in said
+    assert "held out by your word alone: a, b, c\n" in said
+    assert read_rule(out).sources == ("a", "b", "c")
+    assert yaml.safe_load(out.read_text(encoding="utf-8"))["held_out_by_word"] == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize("method", FITS)

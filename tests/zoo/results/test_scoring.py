@@ -101,7 +101,12 @@ def test_the_record_holds_all_that_was_measured(zoo, scored, stores, data, tmp_p
     out = tmp_path / "scores.json"
     zoo("evaluate", stores[0], "--data", data, "--metrics", "all", "--json", out)
     found = json.loads(out.read_text(encoding="utf-8"))
-    assert set(found["measures"]) == {"dice", "iou", "nsd", "hd95", "asd", "ber", "shared"}
+    shared = {"shared", "shared_pooled"}
+    assert set(found["measures"]) == {"dice", "iou", "nsd", "hd95", "asd", "ber", *shared}
+    assert found["dice_shared"] == found["measures"]["shared"]["overall"]["mean"]
+    assert found["dice_shared_pooled"] == found["measures"]["shared_pooled"]["overall"]["mean"]
+    assert set(found["overlapping"]["classes"]) == set(found["measures"]["shared"]["classes"])
+    assert "Pisiform" in found["overlapping"]["classes"]
     for name, recorded in found["measures"].items():
         expected = json.loads(json.dumps(summarize(scored[0], name).record()))
         assert recorded == expected
@@ -128,7 +133,10 @@ def test_the_table_says_what_was_asked(zoo, stores, data, capsys):
     said = capsys.readouterr().out
     for part in ("12 images of 6 patients", "mIoU 0.", "NSD", "HD95 px", "BER", "Dice [95 %]"):
         assert part in said
-    for part in ("shared pixels", "straight (", "Triquetrum + Pisiform", "true, but predicted as"):
+    for part in ("shared pixels", "shared, pooled", "  of carpals"):
+        assert part in said
+    assert "Pisiform (at least 5% of the true area lies under others" in " ".join(said.split())
+    for part in ("straight (", "missing", "Triquetrum + Pisiform", "true, but predicted as"):
         assert part in said
     assert "HD95 px is without 1 missing or extra objects" in said
     assert "missing objects: 1 (Pisiform in " in said
@@ -148,8 +156,8 @@ def test_two_predictions_are_compared(zoo, scored, stores, data, tmp_path, capsy
     found = json.loads(out.read_text(encoding="utf-8"))["against"]
     assert found["source"] == str(stores[1])
     assert found["difference"] == "near - far"
-    assert set(found) == {"source", "difference", "dice", "iou", "shared"}
-    for name in ("dice", "iou", "shared"):
+    assert set(found) == {"source", "difference", "dice", "iou", "shared", "shared_pooled"}
+    for name in ("dice", "iou", "shared", "shared_pooled"):
         expected = json.loads(json.dumps(compare(*scored, name).record()))
         assert found[name] == expected
     assert found["dice"]["overall"]["interval"][0] > 0

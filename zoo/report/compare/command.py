@@ -277,3 +277,4 @@ def _overall(found: Disagreement) -> Iterator[str]:
     if found.against_truth and (gain := found.against_truth.gain.overall):
         scores = f"A {found.against_truth.a.mean():.4f}, B {found.against_truth.b.mean():.4f}"
         yield f"against the truth: {scores}; A - B {gain}"
+        yield from found.against_truth.describe_shared()

@@ -10,6 +10,7 @@ from converters.files.provenance import atomic_write_text
 from converters.masks import CropMask
 from converters.types import Sample
 from fusion.metrics.scores import dice
+from fusion.metrics.summary import describe_overlapping
 from zoo.report import intervals, pictures
 from zoo.report.colors import BOTH_ON_GREY, ONLY_A, ONLY_B, TRUTH, css
 from zoo.report.compare import pictures as compare_pictures
@@ -77,6 +78,7 @@ def write_comparison(
         headline=headline(found),
         remarks=remarks(found),
         found=found,
+        overlapping=_overlapping(found),
         sections=_sections(found, rows),
         images=images[:LISTED_IMAGES],
         images_left=max(0, len(images) - LISTED_IMAGES),
@@ -124,7 +126,14 @@ def remarks(found: Disagreement) -> list[str]:
         said.append(f"{counts}{empty.count('B')} where A does.")
     if found.against_truth:
         said.append(_about_classes(found.against_truth, len(found.labels)))
+        shared = found.against_truth.describe_shared()
+        if shared:
+            said.append(f"Where classes overlap: {'. '.join(shared)}.")
     return said
+
+
+def _overlapping(found: Disagreement) -> str:
+    return describe_overlapping(found.against_truth.a) if found.against_truth else ""
 
 
 def _about_classes(against_truth: TruthComparison, count: int) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
 from converters.files.json_files import dump_json
 from converters.files.provenance import result_folder
+from fusion.metrics.summary import describe_overlapping
 from zoo.progress import Report
 from zoo.report.fusion.entries import ReportEntry
 from zoo.report.fusion.gains import Gain
@@ -88,9 +90,13 @@ def table(entries: Sequence[ReportEntry]) -> str:
     """Return the comparison as a table for a terminal."""
     groups = list(entries[0].scores.labels.groups)
     width = max(10, *(len(entry.name) for entry in entries))
-    lines = ["  ".join([f"{'Dice':{width}s}", *(f"{c:>8s}" for c in ["all", *groups, "shared"])])]
+    has_shared = entries[0].scores.labels.exclusive is None
+    heads = ["all", *groups, *(("shared", "pooled") if has_shared else ())]
+    lines = ["  ".join([f"{'Dice':{width}s}", *(f"{c:>8s}" for c in heads)])]
     for entry in entries:
-        values = [entry.scores.mean(), *entry.scores.per_group().values(), entry.scores.shared()]
+        shared = (entry.scores.shared(), entry.scores.shared_pooled()) if has_shared else ()
+        values = [entry.scores.mean(), *entry.scores.per_group().values(), *shared]
         cells = ["       -" if v is None else f"{v:8.4f}" for v in values]
         lines.append("  ".join([f"{entry.name:{width}s}", *cells]))
-    return "\n".join(lines)
+    said = describe_overlapping(entries[0].scores) if has_shared else ""
+    return "\n".join([*lines, *textwrap.wrap(said, 98)])

@@ -10,7 +10,8 @@ from typing import Any
 from converters.files.provenance import atomic_write_text
 from converters.masks import CropMask, class_masks
 from converters.types import LabelSpace
-from fusion.metrics.scores import ImageScore, score_image
+from fusion.metrics.scores import ImageScore, Scores, score_image
+from fusion.metrics.summary import describe_overlapping
 from fusion.rules.hybrid import Hybrid
 from zoo.report import pictures
 from zoo.report.colors import FALSE, HIT_ON_GREY, MISSED, MUTED, Color, class_colors, css
@@ -115,6 +116,7 @@ def write_report(
         entries=entries,
         scores=tables.score_table(entries, labels),
         classes=tables.class_table(entries, labels),
+        overlapping=describe_overlapping(entries[0].scores) if not labels.exclusive else "",
         fusion=gain_table(gains, labels) if gains else None,
         weights=weight_table(hybrid, labels) if hybrid else None,
         cases=views,
@@ -210,8 +212,8 @@ def _case_scores(
     score: ImageScore, labels: LabelSpace, group: str | None
 ) -> tuple[tuple[str, float], ...]:
     found = [] if group is None else [(group, mean_dice(score, group_names(labels, group)))]
-    if score.shared:
-        found.append(("shared", sum(score.shared.values()) / len(score.shared)))
+    if (shared := Scores(labels, [score]).shared()) is not None:
+        found.append(("shared", shared))
     return (*found, ("all", mean_dice(score, labels.names)))
 
 

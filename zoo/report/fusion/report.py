@@ -22,7 +22,7 @@ from zoo.report.fusion.entries import ReportEntry
 from zoo.report.fusion.gains import FusionGains, find_gains
 from zoo.report.fusion.measuring import Measured, hybrid_in, measure, show_cases
 from zoo.report.fusion.page import write_report
-from zoo.report.fusion.tables import best_source, headline, subject_of
+from zoo.report.fusion.tables import best_source, headline, shared_gains, subject_of
 from zoo.results.sources import give_images
 from zoo.results.truth import DataSetTruth, open_beside
 from zoo.source import DataSource
@@ -51,11 +51,18 @@ class FusionReport:
             "headline": headline(self.entries),
             "entries": {e.name: {"kind": e.kind, **e.scores.record()} for e in self.entries},
             "gains": self.gains.record() if self.gains else None,
+            "shared_over_best_source": self._shared_gains(),
             "recovered": {
                 rule: {name: list(keys) for name, keys in found.items()}
                 for rule, found in self.measured.recovered.items()
             },
         }
+
+    def _shared_gains(self) -> dict[str, Any]:
+        subject, source = subject_of(self.entries), best_source(self.entries)
+        if subject is None or source is None:
+            return {}
+        return {name: gain.record() for name, gain in shared_gains(subject, source).items()}
 
 
 def choose_rules(sources: Ensemble, config: Path | None) -> dict[str, Rule]:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from converters.types import LabelSpace
+from fusion.metrics.intervals import Estimate
 from fusion.metrics.scores import ImageScore, Scores
+from fusion.metrics.summary import POOLED, SHARED_MEASURES, compare
+from zoo.report import intervals
 from zoo.report.fusion.entries import ReportEntry, mean_dice
 from zoo.report.numbers import rounded, show, signed
 from zoo.report.sections import by_group
 
 SUBJECT = "hybrid"  # the rule that the headline is about, where an entry has this name
-SHARED = "shared pixels"
 FULL_TINT = 0.1  # a difference in Dice that is shaded fully
 STRIP_WH = (150, 18)
 
@@ -92,7 +94,7 @@ def best_source(entries: Sequence[ReportEntry]) -> ReportEntry | None:
 
 def score_table(entries: Sequence[ReportEntry], labels: LabelSpace) -> ScoreTable:
     """Return the scores of all entries on all classes, each group, and shared pixels."""
-    columns = ("all", *labels.groups, SHARED)
+    columns = ("all", *labels.groups, *_shared(labels))
     kinds = [entry.kind for entry in entries]
     by_column = [cells_of([value(e.scores) for e in entries], kinds) for value in _measures(labels)]
     keys = [[mean_dice(image, labels.names) for image in entry.scores.images] for entry in entries]
@@ -107,7 +109,17 @@ def score_table(entries: Sequence[ReportEntry], labels: LabelSpace) -> ScoreTabl
 
 def _measures(labels: LabelSpace) -> list[Callable[[Scores], float | None]]:
     groups = [_mean_of(names) for names in labels.groups.values()]
-    return [Scores.mean, *groups, Scores.shared]
+    return [Scores.mean, *groups, *_shared(labels).values()]
+
+
+def _shared(labels: LabelSpace) -> dict[str, Callable[[Scores], float | None]]:
+    # Where a pixel has one label, none is shared.
+    if labels.exclusive:
+        return {}
+    return {
+        SHARED_MEASURES["shared"]: Scores.shared,
+        SHARED_MEASURES[POOLED]: Scores.shared_pooled,
+    }
 
 
 def _mean_of(names: Sequence[str]) -> Callable[[Scores], float | None]:
@@ -229,7 +241,7 @@ def remarks(entries: Sequence[ReportEntry], labels: LabelSpace) -> list[str]:
     subject, source = subject_of(entries), best_source(entries)
     if subject is None or source is None:
         return []
-    said = [_by_column(entries, labels, subject)]
+    said = [_by_column(entries, labels, subject), *_about_shared(subject, source)]
     differences = _differences(subject.scores, source.scores)
     count = len(differences)
     if count == 1:
@@ -246,6 +258,21 @@ def remarks(entries: Sequence[ReportEntry], labels: LabelSpace) -> list[str]:
     else:
         text += f"; two standard errors of the mean difference are {show(twice)}"
     return [*said, text + "."]
+
+
+def shared_gains(subject: ReportEntry, source: ReportEntry) -> dict[str, Estimate]:
+    """Return a measure of shared pixels -> the subject minus a source; empty where none is."""
+    found = {n: compare(subject.scores, source.scores, n).overall for n in SHARED_MEASURES}
+    return {name: gain for name, gain in found.items() if gain}
+
+
+def _about_shared(subject: ReportEntry, source: ReportEntry) -> list[str]:
+    gains = shared_gains(subject, source)
+    if not gains:
+        return []
+    parts = [f"{intervals.say(gain)} ({SHARED_MEASURES[name]})" for name, gain in gains.items()]
+    between = f"{subject.name} minus {source.name}, with 95 % intervals over patients"
+    return [f"Where classes overlap: {' and '.join(parts)}, {between}."]
 
 
 def _by_column(entries: Sequence[ReportEntry], labels: LabelSpace, subject: ReportEntry) -> str:

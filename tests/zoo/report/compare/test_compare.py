@@ -335,7 +335,15 @@ def test_the_command_writes_page_and_record(zoo, hands, capsys):
     assert record["images"] == 2
     said = capsys.readouterr().out
     assert "A - B: a - b\n" in said
-    assert said.count("A - B") == 2 * 3
+    # The head, the column, all classes, and shared pixels twice.
+    assert said.count("A - B") == 2 * 5
+    assert "shared pixels: A 1.0000, B 0." in said
+    assert record["truth"]["shared"]["a"] == record["truth"]["shared_pooled"]["a"] == 1
+    assert record["truth"]["shared_pooled"]["a_minus_b"]["mean"] > 0
+    assert "Pisiform" in record["truth"]["overlapping"]
+    page = (out / "compare.html").read_text(encoding="utf-8")
+    assert "Where classes overlap: shared pixels: A 1.0000" in page
+    assert "Shared pixels: of " in page
     assert "B - A" not in said
     assert record["truth"]["a_minus_b"]["overall"]["mean"] > 0
     # Not every terminal has a real minus.

@@ -13,7 +13,7 @@ from shapely.geometry import Point
 
 from converters.masks import EMPTY, crop, rasterize_labels
 from converters.types import Frame, Instance, LabelSpace, Sample
-from fusion.metrics.scores import ImageScore, Scores, score_image
+from fusion.metrics.scores import Counts, ImageScore, Scores, score_image
 from zoo.report import colors, pictures
 from zoo.report.fusion import tables
 from zoo.report.fusion.entries import ReportCase, ReportEntry, worst_and_median
@@ -55,13 +55,10 @@ def moved(sample, shift_px, without=()):
     return masks
 
 
-def constant(value, labels=LABELS, images=3, shared=None):
+def constant(value, labels=LABELS, images=3):
     return Scores(
         labels,
-        [
-            ImageScore(f"image_{i}", dict.fromkeys(labels.names, value), shared or {})
-            for i in range(images)
-        ],
+        [ImageScore(f"image_{i}", dict.fromkeys(labels.names, value), {}) for i in range(images)],
     )
 
 
@@ -163,8 +160,8 @@ def test_nothing_unfinished_is_left(tmp_path, sample):
 @pytest.mark.slow
 def test_label_space_without_groups(tmp_path, sample):
     page = report(tmp_path, sample, PLAIN)
-    heads = re.findall(r'<th scope="col"[^>]*>(\w[\w ]*)', page)
-    assert heads[:3] == ["Entry", "all", "shared pixels"]
+    heads = re.findall(r'<th scope="col"[^>]*>(\w[\w ,]*)', page)
+    assert heads[:4] == ["Entry", "all", "shared pixels", "shared, pooled"]
     assert '<th scope="rowgroup"' not in page
 
 
@@ -261,10 +258,14 @@ def test_headline_is_honest(values, said):
 def test_remarks_name_the_columns_where_the_fusion_loses():
     low = {"shaft": 0.8, "left one": 0.9, "right-one": 0.9, "<b>bold</b>": 0.9}
     high = {"shaft": 0.99, "left one": 0.89, "right-one": 0.89, "<b>bold</b>": 0.89}
-    smp = ReportEntry("smp", "source", Scores(LABELS, [ImageScore("i", low, {"shaft": 0.5})]))
-    hybrid = ReportEntry("hybrid", "rule", Scores(LABELS, [ImageScore("i", high, {"shaft": 0.6})]))
-    first, second = tables.remarks([smp, hybrid], LABELS)
-    assert "above it on shared pixels (+0.1000)" in first
+    whole = dict.fromkeys(NAMES, Counts(10, 10, 10))
+    image = {"shaft": Counts(5, 10, 10)}, {"shaft": Counts(6, 10, 10)}
+    smp = ReportEntry("smp", "source", Scores(LABELS, [ImageScore("i", low, image[0], whole)]))
+    hybrid = ReportEntry("hybrid", "rule", Scores(LABELS, [ImageScore("i", high, image[1], whole)]))
+    first, shared, second = tables.remarks([smp, hybrid], LABELS)
+    assert "above it on shared pixels (+0.1000) and shared, pooled (+0.1000)" in first
+    assert "+0.1000 [one patient] (shared pixels) and +0.1000 [one patient] (shared, po" in shared
+    assert "hybrid minus smp" in shared
     assert "below it on wrist (\N{MINUS SIGN}0.0100)" in first
     assert "one image" in second
 
@@ -289,7 +290,10 @@ def test_remarks_say_when_the_images_do_not_tell_two_apart():
 
 def test_score_table_marks_best_and_differences():
     table = tables.score_table(entries_of(smp=0.9, yolo=0.8, hybrid=0.95), LABELS)
-    assert table.columns == ("all", "wrist", "shared pixels")
+    assert table.columns == ("all", "wrist", "shared pixels", "shared, pooled")
+    alone = replace(LABELS, exclusive="large_first")
+    entries = [ReportEntry("smp", "source", constant(0.9, alone))]
+    assert tables.score_table(entries, alone).columns == ("all", "wrist")
     smp, yolo, hybrid = (row.cells[0] for row in table.rows)
     assert (smp.best, smp.best_source, smp.delta) == (False, True, None)
     assert (yolo.best_source, round(yolo.delta, 6)) == (False, -0.1)
