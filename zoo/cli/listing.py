@@ -35,12 +35,12 @@ def _configs() -> Iterator[str]:
 def _models() -> Iterator[str]:
     from zoo.families.catalogue import describe_models
 
-    yield f"{'family':12s} {'config':34s} {'million weights':>15s} {'input':>12s}  reported"
+    yield f"{'family':12s} {'config':38s} {'million weights':>15s} {'input':>12s}  reported"
     for model in describe_models():
         size = " x ".join(map(str, model.size))
-        row = model.row if model.reported is None else f"{model.row} {model.reported:.4f}"
         count = f"{model.parameters:.1f}"
-        yield f"{model.family:12s} {model.config:34s} {count:>15s} {size:>12s}  {row}".rstrip()
+        line = f"{model.family:12s} {model.config:38s} {count:>15s} {size:>12s}  {model.reported}"
+        yield line.rstrip()
 
 
 def _families() -> Iterable[str]:
