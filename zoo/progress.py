@@ -74,14 +74,15 @@ def bar(title: str) -> Iterator[Report]:
 def _lines(console: Console, title: str) -> Report:
     last = time.monotonic()
     # Where the rate is counted from: what comes before the first step (libraries, caches) takes
-    # its time once.
-    first: tuple[float, int] | None = None
+    # its time once, and work in parts (folds) counts anew with each.
+    first, before = (last, 0), (0, -1)
 
     def report(done: int, total: int, note: str = "") -> None:
-        nonlocal last, first
+        nonlocal last, first, before
         now = time.monotonic()
-        if first is None or done < first[1]:
+        if done < before[0] or total != before[1]:
             first = now, done
+        before = done, total
         if now - last < SECONDS_BETWEEN_LINES:
             return
         last = now
