@@ -12,7 +12,7 @@ def test_the_rate_is_that_of_the_part_that_is_done_now(
 ) -> None:
     """Folds count anew: what went before them is no rate of theirs."""
     now = 0.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("zoo.progress.time.monotonic", lambda: now)
     with progress.bar("train") as report:
         for fold in ("1/2", "2/2"):
             report(0, 1, f"fold {fold} reading images")
