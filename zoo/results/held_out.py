@@ -150,7 +150,8 @@ def _open(paths: Sequence[Path], data: DataSource, labels_name: str | None) -> E
     usual = usual_labels(data, labels_name)
     if any(path.is_dir() for path in paths):
         return Ensemble.open(paths, usual=usual)
-    samples = {**data.left_out(usual), **{s.key: s for s in data.read(usual, "all")}}
+    classes = usual or data.classes
+    samples = {**data.left_out(classes), **{s.key: s for s in data.read(classes, "all")}}
     images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
     return Ensemble.open(paths, images, usual)
 
