@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
@@ -176,6 +177,8 @@ class RunConfig(StrictModel):
         track: who is told the scores; not part of what the run is, so it may change when a run
             continues, and is not written down in it.
         notice: what is posted to a chat; likewise.
+        note: what the run is to find out, in a few words, such as the hypothesis; `zoo runs` shows
+            it. Likewise: it is kept beside the config, in `provenance.json`.
         own_format: the format whose data sets the family reads by itself, with the division inside;
             its job holds no samples then. "" is none.
     """
@@ -186,6 +189,7 @@ class RunConfig(StrictModel):
     seed: int = 0
     track: TrackConfig = Field(default=TrackConfig(), exclude=True)
     notice: NoticeConfig | None = Field(default=None, exclude=True)
+    note: str = Field(default="", exclude=True)
 
     @property
     def workload(self) -> Workload:
@@ -227,15 +231,47 @@ def load_config(
         ValueError: no such config, not YAML, or for each bad key one line with its path.
     """
     path = configs.find(kind, name)
+    changed = apply_changes(read_config(path), changes)
+    return complete_config(model, changed, str(path), data, changes)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read a config's keys and values as they stand in its file, unchecked.
+
+    Raises:
+        ValueError: not YAML, or no mapping.
+    """
     raw = read_yaml(path, "a config") or {}
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: expected keys and values, found {type(raw).__name__}")
-    changed = apply_changes(raw, changes)
-    if data is not None and changed.get("labels") is None:
-        changed["labels"] = data.classes
-    if data is not None and "in_channels" in model.model_fields and "in_channels" not in changed:
-        changed["in_channels"] = 3 if data.is_colored else 1
-    return check_config(model, changed, str(path), changes)
+    return raw
+
+
+def complete_config(
+    model: type[Model],
+    raw: Mapping[str, Any],
+    where: str,
+    data: DataSource | None,
+    changes: Sequence[str] = (),
+) -> Model:
+    """Build a config from plain values, and from the data set what they leave open.
+
+    Args:
+        model: the config's type.
+        raw: keys and values.
+        where: they come from, for messages.
+        data: gives what they leave open.
+        changes: `key.sub=value` texts that are among them, for messages.
+
+    Raises:
+        ValueError: one line for each bad key.
+    """
+    full = dict(raw)
+    if data is not None and full.get("labels") is None:
+        full["labels"] = data.classes
+    if data is not None and "in_channels" in model.model_fields and "in_channels" not in full:
+        full["in_channels"] = 3 if data.is_colored else 1
+    return check_config(model, full, where, changes)
 
 
 def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
@@ -349,12 +385,21 @@ def load_run_config(
         ValueError: as `load_config`, or it names other classes than the user asks for.
     """
     config = load_config(model, family, name, changes, data)
+    check_classes(config, data)
+    return config
+
+
+def check_classes(config: RunConfig, data: DataSource | None) -> None:
+    """Make sure that a config has the classes that the user asks for.
+
+    Raises:
+        ValueError: it names others.
+    """
     if data and data.chosen and config.labels != data.chosen:
         raise ValueError(
             f"--labels: expected the classes of the config's key 'labels', '{config.labels.name}', "
             "found others: give one of the two"
         )
-    return config
 
 
 def dump_config(config: BaseModel) -> str:

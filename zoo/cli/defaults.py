@@ -18,7 +18,10 @@ import typer
 # The value of a parameter that is filled in here where the user gives none.
 TAKEN: Any = None
 RUNS, SPLIT, FUSION = Path("runs"), Path("split.json"), Path("fusion.yaml")
+ABLATIONS = Path("ablations")
 SUBMISSION = Path("submission.csv")
+# Folders of runs, in which no data set is looked for.
+_RESULTS = (RUNS.name, ABLATIONS.name)
 FOLDS = 5
 _PHANTOM = "make synthetic hands to try things out: zoo phantom data"
 _DEPTH, _MOST_FOLDERS = 2, 200
@@ -168,7 +171,7 @@ def _folders(path: Path) -> Iterator[Path]:
     except OSError:
         return
     for entry in entries:
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name != RUNS.name:
+        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in _RESULTS:
             yield path / entry.name
 
 
@@ -227,6 +230,15 @@ def for_data(given: dict[str, Any]) -> None:
 
 def for_train(given: dict[str, Any]) -> None:
     """Take the nearest data set, its folds (made, if there are none), config and run folder."""
+    _for_training(given, RUNS)
+
+
+def for_ablate(given: dict[str, Any]) -> None:
+    """Take what `zoo train` takes, and a folder of the ablation."""
+    _for_training(given, ABLATIONS)
+
+
+def _for_training(given: dict[str, Any], folder: Path) -> None:
     from zoo.families import FAMILIES
 
     taken = Taken(given)
@@ -237,7 +249,7 @@ def for_train(given: dict[str, Any]) -> None:
     if given["config"] is None:
         taken.take("config", usual_config(family))
     if given["out"] is None:
-        taken.take("out", RUNS / f"{family}-{Path(given['config']).stem}")
+        taken.take("out", folder / f"{family}-{Path(given['config']).stem}")
     if data is not None and given["split"] is None:
         if (data / SPLIT).is_file():
             # The family reads the data set's own folds.

@@ -28,7 +28,7 @@ def lines(topic: str) -> Iterable[str]:
 
 
 def _configs() -> Iterator[str]:
-    for family in (*_families(), "sweep"):
+    for family in (*_families(), "sweep", "ablation"):
         yield from (f"{family} {name}" for name in configs.names(family))
 
 

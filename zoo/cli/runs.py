@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_data
-from zoo.cli.options import Broken, Data, EditsFile, From, command, command_line, say
+from zoo.cli.defaults import TAKEN, for_ablate, for_data
+from zoo.cli.options import (
+    Broken,
+    Data,
+    EditsFile,
+    From,
+    Labels,
+    command,
+    command_line,
+    say,
+    words,
+)
 
 
 @command(fill=for_data)
@@ -61,6 +71,118 @@ def sweep(
             report=report,
         )
     say(describe(done, out))
+
+
+@command(fill=for_ablate)
+def ablate(
+    family: Annotated[str, typer.Argument(help="smp, segformer, yolo, ...: zoo list families")],
+    config: Annotated[
+        str,
+        typer.Option(help="The base: shipped config or YAML file; by default as `zoo train`."),
+    ] = TAKEN,
+    data: Data = TAKEN,
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the ablation; a stopped one continues. By default "
+            "ablations/FAMILY-CONFIG."
+        ),
+    ] = TAKEN,
+    given: Annotated[
+        list[str] | None, typer.Argument(help="key.sub=value ... of all runs, the base's too.")
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--change", help="One change, in place of all the key has: --change augment=[] ..."
+        ),
+    ] = None,
+    changes: Annotated[
+        str, typer.Option(help="Shipped changes or YAML file: each name -> {key.sub: value}.")
+    ] = "",
+    split: Annotated[
+        Path | None, typer.Option(help="Split file; a data set converted with one carries it.")
+    ] = None,
+    folds: Annotated[
+        str, typer.Option(help="Held out in turn: all, or 0,1,...; one fold without.")
+    ] = "",
+    seeds: Annotated[str, typer.Option(help="0,1,2: a run for each; the config's without.")] = "",
+    score: Annotated[str, typer.Option(help="Column of metrics.csv; mean Dice or IoU.")] = "",
+    over: Annotated[
+        Literal["patients", "runs"], typer.Option(help="What the intervals are over.")
+    ] = "patients",
+    public: Annotated[
+        Path | None, typer.Option(help="CSV with columns run,score: public scores of runs.")
+    ] = None,
+    on: Annotated[str, typer.Option(help="A Ray cluster that trains: ray, auto, HOST:PORT.")] = "",
+    jobs: Annotated[int, typer.Option(help="Processes that train at the same time.", min=1)] = 1,
+    labels: Labels = None,
+    data_format: From = None,
+    edits: EditsFile = None,
+    broken: Broken = "refuse",
+) -> None:
+    """Train a config as it is and with each change alone; say what each one gains."""
+    from zoo.progress import bar
+    from zoo.runs.ablations.ablation import Ablation, run_ablation
+    from zoo.runs.ablations.changes import load_changes, parse_change
+    from zoo.runs.ablations.table import describe, outcomes, write_tables
+    from zoo.runs.correlation import read_public
+    from zoo.runs.table import find_runs
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits, broken).choosing(labels)
+    chosen = Ablation(
+        family,
+        config,
+        (*map(parse_change, change or []), *(load_changes(changes) if changes else ())),
+        tuple(given or []),
+        fold_numbers(folds, split or data / "split.json"),
+        whole_numbers(seeds, "--seeds"),
+    )
+    with bar("ablate") as report:
+        runs, names = run_ablation(
+            chosen,
+            source,
+            out,
+            split_path=split,
+            command=command_line(),
+            report=report,
+            jobs=jobs,
+            on=on,
+        )
+    scores = {}
+    if public is not None:
+        summaries = find_runs([out])
+        known = read_public(public, summaries)
+        scores = {run.path: known[run.name] for run in summaries if run.name in known}
+    found = outcomes(runs, names, score, over, scores)
+    write_tables(found, names, out)
+    say(describe(found, names, out, over))
+
+
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    """Return the numbers of a list with commas, each once.
+
+    Raises:
+        ValueError: something else is there, or one is there twice.
+    """
+    found = words(text)
+    if not all(word.isdecimal() for word in found) or len(set(found)) < len(found):
+        raise ValueError(f"{option}: expected whole numbers such as 0,1,2, each once: '{text}'")
+    return tuple(map(int, found))
+
+
+def fold_numbers(text: str, split: Path) -> tuple[int, ...]:
+    """Return the folds that `all` of a split, or a list with commas, names.
+
+    Raises:
+        ValueError: something else is there, or no split.
+    """
+    from converters.splits.split import Split
+
+    if text != "all":
+        return whole_numbers(text, "--folds")
+    return tuple(range(len(Split.load(split).folds)))
 
 
 @command("runs")

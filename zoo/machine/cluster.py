@@ -51,6 +51,7 @@ def map_anywhere(
     jobs: int = 1,
     on: str = LOCAL,
     needs: Sequence[Path] = (),
+    gpus: int = 0,
 ) -> Iterator[Result]:
     """Yield `function` of each task, in the tasks' order, a few at a time.
 
@@ -65,6 +66,7 @@ def map_anywhere(
             finds by `RAY_AUTH_MODE=token` and `RAY_AUTH_TOKEN`.
         needs: files and folders that the tasks read: every node has to see them at the same
             absolute paths, for tasks carry paths, not contents.
+        gpus: of a cluster that has any, how many a task has for itself; without them it sees none.
 
     Raises:
         ValueError: `jobs` is below 1, or `on` is no such place.
@@ -73,7 +75,7 @@ def map_anywhere(
     """
     check_place(on)
     if on:
-        return _map_on_ray(function, tasks, None if on == RAY else on, needs)
+        return _map_on_ray(function, tasks, None if on == RAY else on, needs, gpus)
     return map_ordered(function, tasks, jobs)
 
 
@@ -82,6 +84,7 @@ def _map_on_ray(
     tasks: Iterable[Task],
     address: str | None,
     needs: Sequence[Path],
+    gpus: int,
 ) -> Iterator[Result]:
     # Before the import: Ray reads it then. Nothing is to be told to its makers.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -91,7 +94,7 @@ def _map_on_ray(
         _connect(ray, address)
     try:
         _check_nodes(ray, needs)
-        yield from _results(ray, function, tasks)
+        yield from _results(ray, function, tasks, gpus)
     except ray.exceptions.RayTaskError as error:
         # What went wrong there, without the trace of the machine on which it did.
         raise error.cause from None
@@ -172,10 +175,13 @@ def _unlike(wanted: Mapping[str, dict[str, int] | None]) -> str:
 
 
 def _results(
-    ray: Any, function: Callable[[Task], Result], tasks: Iterable[Task]
+    ray: Any, function: Callable[[Task], Result], tasks: Iterable[Task], gpus: int
 ) -> Iterator[Result]:
+    resources = ray.cluster_resources()
     run, shared, left = ray.remote(_run), ray.put(function), iter(tasks)
-    under_way = max(1, int(_WAITING_PER_CPU * ray.cluster_resources().get("CPU", 1)))
+    if gpus and resources.get("GPU", 0):
+        run = run.options(num_gpus=gpus)
+    under_way = max(1, int(_WAITING_PER_CPU * resources.get("CPU", 1)))
     waiting = deque(run.remote(shared, task) for task in islice(left, under_way))
     while waiting:
         result = ray.get(waiting.popleft())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from contextlib import AbstractContextManager
 from typing import Any, Literal
@@ -32,6 +33,13 @@ def choose_device(name: str = "auto") -> torch.device:
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"device '{name}': this computer or this PyTorch has no MPS; use cpu")
     return device
+
+
+def free_memory() -> None:
+    """Give back what a run held on the device; the next one may need all of it."""
+    if torch.cuda.is_available():
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def _check_gpu(device: torch.device) -> None:

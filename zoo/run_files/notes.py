@@ -30,6 +30,16 @@ def add_note(run: Path, note: str) -> None:
     atomic_write_text(run / PROVENANCE, dump_json({**record, "notes": [*notes, note]}))
 
 
+def set_note(run: Path, text: str) -> None:
+    """Write what a run is to find out, the config's key `note`, into its provenance.
+
+    A later one takes the place of what was there; an empty one leaves it.
+    """
+    record = read_provenance(run)
+    if text and record and record.get("note") != text:
+        atomic_write_text(run / PROVENANCE, dump_json({**record, "note": text}))
+
+
 def mark_failed(run: Path, why: str | None) -> None:
     """Write into a run's provenance why it failed, or that it did not after all (None).
 

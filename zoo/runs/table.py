@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converters.errors import one_line
 from converters.files.outputs import check_file
 from converters.files.provenance import atomic_write_text, read_provenance
 from converters.splits.split import Split
@@ -23,6 +24,8 @@ DEPTH = 3
 _UNTOLD = ("labels",)
 # Characters of a cell that are shown.
 _WIDEST = 32
+# The column of what runs were to find out: the last one, which is shown whole.
+_NOTE = "note"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class RunSummary:
         last: the validation Dice of the last epoch that was scored.
         groups: group -> mean Dice of its classes in the best epoch.
         seconds: that it trained.
+        note: what it was to find out, as its config's key `note` said.
     """
 
     name: str
@@ -49,6 +53,7 @@ class RunSummary:
     last: float | None
     groups: Mapping[str, float]
     seconds: float
+    note: str = ""
 
 
 def find_runs(folders: Sequence[Path]) -> list[RunSummary]:
@@ -100,8 +105,9 @@ def read_run(path: Path, name: str) -> RunSummary:
     settings |= _flatten(config)
     rows = [row for row in read_rows(path / "metrics.csv") if row.get("val_dice")]
     best = best_row(rows, "val_dice")
+    note = one_line(str(record.get("note", "")))
     if best is None:
-        return RunSummary(name, path, settings, None, 0, None, {}, 0.0)
+        return RunSummary(name, path, settings, None, 0, None, {}, 0.0, note)
     return RunSummary(
         name=name,
         path=path,
@@ -111,6 +117,7 @@ def read_run(path: Path, name: str) -> RunSummary:
         last=float(rows[-1]["val_dice"]),
         groups=_groups(best, settings.get("labels", "")),
         seconds=float(rows[-1].get("seconds") or 0),
+        note=note,
     )
 
 
@@ -165,12 +172,14 @@ def tabulate(
     groups = list(dict.fromkeys(group for run in runs for group in run.groups))
     columns = ["run", *keys, "best", "epoch", "last", *groups]
     columns += ["public"] if public else []
+    columns += [_NOTE] if any(run.note for run in runs) else []
     if sort not in columns:
         raise ValueError(f"--sort {sort}: expected one of {', '.join(columns)}")
     cells: list[dict[str, Any]] = []
     for run in runs:
         row: dict[str, Any] = {"run": run.name, **{k: run.settings.get(k, "") for k in keys}}
         row |= {"best": run.best, "epoch": run.epoch or "", "last": run.last, **run.groups}
+        row |= {_NOTE: run.note}
         cells.append(row | ({"public": public.get(run.name)} if public else {}))
     scores = {"best", "last", "public", *groups}
     cells.sort(key=lambda row: _rank(row.get(sort), sort in scores))
@@ -199,11 +208,15 @@ def _cut(cell: str) -> str:
 
 
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as lines of text; long cells are cut, but for the first column's, the names.
+    """Return a table as lines of text; long cells are cut, but for names (first) and notes.
 
     A list of augmentations is longer than a terminal is wide; `write_table` keeps all of it.
     """
-    lines = [[line[0], *(_cut(cell) for cell in line[1:])] for line in (columns, *rows)]
+    whole = [i == 0 or column == _NOTE for i, column in enumerate(columns)]
+    lines = [
+        [cell if is_whole else _cut(cell) for cell, is_whole in zip(line, whole, strict=True)]
+        for line in (columns, *rows)
+    ]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

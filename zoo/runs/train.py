@@ -29,7 +29,7 @@ from zoo.families import load_family
 from zoo.options import as_text
 from zoo.progress import Report
 from zoo.run_files.metrics import last_row, read_rows
-from zoo.run_files.notes import mark_failed
+from zoo.run_files.notes import mark_failed, set_note
 from zoo.source import DataSource
 from zoo.tracking import is_first_process, tracked
 from zoo.tracking.alerts import noticed
@@ -89,6 +89,8 @@ def train(
         progress=report,
     )
     try:
+        if is_first_process():
+            set_note(out, config.note)
         _tell_memory(config, family_name, out, say)
         with noticed(config, job), tracked(config, job, family) as told:
             family.train(config, told)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gc
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_run_config
 from zoo.families import load_family
+from zoo.machine.devices import free_memory
 from zoo.machine.faults import is_disk_full
 from zoo.options import as_text
 from zoo.progress import Report
@@ -213,7 +213,7 @@ class _Sweep:
             self._study.tell(trial, state=TrialState.FAIL)
             return error
         finally:
-            _free_memory()
+            free_memory()
         return None
 
     def _free_folder(self, done: int) -> str:
@@ -348,15 +348,6 @@ def _row(out: Path, config: SweepConfig, trial: optuna.trial.FrozenTrial) -> Swe
         values=values_of(config, trial.params),
         note=str(trial.user_attrs.get("note", "")),
     )
-
-
-def _free_memory() -> None:
-    """Give back what a trial held on the device; the next one may need all of it."""
-    import torch
-
-    if torch.cuda.is_available():
-        gc.collect()
-        torch.cuda.empty_cache()
 
 
 def describe(trials: Sequence[SweepTrial], out: Path) -> str:
