@@ -193,14 +193,14 @@ def tabulate(
     if evidence is None:
         bytes_, counts = np.zeros(0, np.uint8), np.zeros(0, np.int32)
         none, ones = np.zeros((0, sources), np.uint8), np.ones(sources)
-        shared = others and SharedCounts(counts, counts, others.shared)
-        return ClassCounts(none, bytes_, counts, counts, truth.area, ones, ones, shared)
+        nothing = None if others is None else SharedCounts(counts, counts, others.shared)
+        return ClassCounts(none, bytes_, counts, counts, truth.area, ones, ones, nothing)
     code = evidence.zones.astype(np.int64)
     level_of = _FINE_LEVELS if sources <= _FINE_UP_TO else _COARSE_LEVELS
     for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
         code = code * (LEVELS + 1) + (SILENT if silent else level_of[layer])
     real = truth.window(evidence.window_xywh)
-    masks = [real.ravel()]
+    masks: list[npt.NDArray[Any]] = [real.ravel()]
     if others is not None:
         masks += [others.true.ravel(), (others.true & (real > 0)).ravel()]
     codes = len(ZONES) * (LEVELS + 1) ** sources
@@ -217,7 +217,7 @@ def tabulate(
         missed=truth.area - int(real.sum()),
         scores=evidence.scores,
         overlaps=evidence.overlaps,
-        shared=others and SharedCounts(shared[1], shared[0], others.shared),
+        shared=None if others is None else SharedCounts(shared[1], shared[0], others.shared),
     )
 
 

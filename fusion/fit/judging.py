@@ -52,7 +52,8 @@ class Judged:
     def stack(cls, images: Sequence[Judged]) -> Judged:
         """Put images one below the other."""
         scored = tuple(chain.from_iterable(image.scored for image in images))
-        return cls(*(np.stack([getattr(i, name) for i in images]) for name in _COLUMNS), scored)
+        columns = {name: np.stack([getattr(i, name) for i in images]) for name in _COLUMNS}
+        return cls(**columns, scored=scored)
 
 
 _COLUMNS = ("fused", "plain", "mean", "single", "without")
@@ -149,11 +150,16 @@ class Won:
             image_values(Scores(labels, images), objective, weights)
             for images in zip(*scored, strict=True)
         )
-        values = [float(np.average(v, weights=weights)) for v in (fused, plain, mean, *single)]
+
+        def average(values: Floats) -> float:
+            return float(np.average(values, weights=weights))
+
         return cls(
             str(objective),
-            *values[:3],
-            dict(zip(sources, values[3:], strict=True)),
+            average(fused),
+            average(plain),
+            average(mean),
+            dict(zip(sources, map(average, single), strict=True)),
             mean_over_people(fused - plain, patients, weights),
             mean_over_people(fused - mean, patients, weights),
         )

@@ -108,9 +108,10 @@ def report_classes(
         share, single = objective.shared, dict(alone)
         for n in counted.overlapping:
             parts = counted.shared_alone(n)
-            ratios = np.array([linear_ratio(*p, counted.weights) for p in parts])
+            ratios = np.array([linear_ratio(p[0], p[1], counted.weights) for p in parts])
             single[n] = (1 - share) * alone[n] + share * ratios
-            ratio = linear_ratio(*held_out.shared[n], counted.weights)
+            own = held_out.shared[n]
+            ratio = linear_ratio(own[0], own[1], counted.weights)
             fused[n] = (1 - share) * held_out.fused[n] + share * ratio
     best = {n: int(np.argmax(counted.mean(single[n]))) for n in labels.names}
     gains = {
