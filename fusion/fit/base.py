@@ -36,6 +36,7 @@ class Fit(Generic[RuleT_co]):
         report: class name -> what cross-validation said, where the fit needs to know.
         takes: class name -> the source from which it comes, where that is a single one.
         can_lose: whether it is of interest what the rule loses without a source.
+        note: why it is this fit, where it was chosen among several.
     """
 
     rule: RuleT_co
@@ -47,6 +48,7 @@ class Fit(Generic[RuleT_co]):
     report: Mapping[str, ClassReport] = field(default_factory=dict)
     takes: Mapping[str, str] = field(default_factory=dict)
     can_lose: bool = False
+    note: str = ""
 
     def notes(self) -> dict[str, str]:
         """One comment a class, for the rule's file."""

@@ -13,7 +13,8 @@ from sklearn.model_selection import GroupKFold
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
 from fusion.arrays import Floats
-from fusion.fit.counts import ClassCounts, tabulate
+from fusion.fit.counts import ClassCounts, OtherClasses, tabulate
+from fusion.metrics.scores import LEAST_IMAGES, LEAST_SHARE
 from fusion.rules.base import ClassVotes
 from fusion.rules.evidence import FAINT, ClassEvidence, gather
 from fusion.types import Prediction
@@ -41,7 +42,7 @@ class CountedImage:
 
 
 def count_evidence(
-    seen: Seen, labels: LabelSpace, soft_edge: float, zones: bool = True
+    seen: Seen, labels: LabelSpace, soft_edge: float, zones: bool = True, overlaps: bool = False
 ) -> CountedImage:
     """Count an image as the hybrid rule sees it.
 
@@ -50,11 +51,36 @@ def count_evidence(
         labels: the classes.
         soft_edge: see `fusion.rules.evidence.fade_beyond`.
         zones: whether pixels of different zones are told apart.
+        overlaps: whether the pixels that classes share are counted, too.
     """
     found = {e.label: e for e in gather(seen[0], labels, soft_edge)}
     if not zones:
         found = {n: replace(e, zones=np.zeros_like(e.zones)) for n, e in found.items()}
-    return _count(seen, labels, found)
+    others = _others(seen, found, labels) if overlaps else {}
+    return _count(seen, labels, found, others)
+
+
+def _others(
+    seen: Seen, found: Mapping[str, ClassEvidence], labels: LabelSpace
+) -> dict[str, OtherClasses]:
+    """Where the classes other than each truly are."""
+    predictions, truth, _ = seen
+    count = np.zeros(predictions[0].size_hw, np.uint8)
+    for mask in truth.values():
+        count[_slices(mask.box_xywh)] += mask.pixels
+    others = {}
+    for n in labels.names:
+        real = truth.get(n, EMPTY)
+        shared = np.count_nonzero((count[_slices(real.box_xywh)] > 1) & (real.pixels > 0))
+        window = found[n].window_xywh if n in found else (0, 0, 0, 0)
+        true = count[_slices(window)] > real.window(window)
+        others[n] = OtherClasses(true, int(shared))
+    return others
+
+
+def _slices(window: tuple[int, int, int, int]) -> tuple[slice, slice]:
+    x, y, width, height = window
+    return slice(y, y + height), slice(x, x + width)
 
 
 def count_plainly(seen: Seen, labels: LabelSpace) -> CountedImage:
@@ -65,7 +91,7 @@ def count_plainly(seen: Seen, labels: LabelSpace) -> CountedImage:
     found = {
         n: _evidence(ClassVotes.of(seen[0], n, labels.once), len(seen[0])) for n in labels.names
     }
-    return _count(seen, labels, {n: e for n, e in found.items() if e is not None})
+    return _count(seen, labels, {n: e for n, e in found.items() if e is not None}, {})
 
 
 def _evidence(votes: ClassVotes, sources: int) -> ClassEvidence | None:
@@ -80,10 +106,16 @@ def _evidence(votes: ClassVotes, sources: int) -> ClassEvidence | None:
     return ClassEvidence(votes.label, window, prob, silent, np.zeros_like(prob[0]), ones, ones)
 
 
-def _count(seen: Seen, labels: LabelSpace, found: Mapping[str, ClassEvidence]) -> CountedImage:
+def _count(
+    seen: Seen,
+    labels: LabelSpace,
+    found: Mapping[str, ClassEvidence],
+    others: Mapping[str, OtherClasses],
+) -> CountedImage:
     predictions, truth, patient = seen
     tables = {
-        n: tabulate(found.get(n), truth.get(n, EMPTY), len(predictions)) for n in labels.names
+        n: tabulate(found.get(n), truth.get(n, EMPTY), len(predictions), others.get(n))
+        for n in labels.names
     }
     return CountedImage(tables, patient, np.array([p.kind == "instance" for p in predictions]))
 
@@ -97,12 +129,15 @@ class Counted:
         patients: one an image.
         is_instance: bool (K,), which sources find instances.
         weights: float64 (images,), how much each image counts.
+        overlapping: the classes that overlap in the truth, see `Scores.overlapping`; none where
+            nobody asked for shared pixels.
     """
 
     tables: Mapping[str, Sequence[ClassCounts]]
     patients: Sequence[str]
     is_instance: npt.NDArray[np.bool_]
     weights: Floats
+    overlapping: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -144,13 +179,14 @@ class Counted:
             found = f"{len(set(patients))} in {len(patients)} images"
             raise ValueError(f"fit: expected images of at least two patients, found {found}")
         weights = np.ones(len(patients)) if weights is None else weights
-        return cls(tables, patients, is_instance, weights)
+        overlapping = frozenset(n for n, found in tables.items() if _does_overlap(found))
+        return cls(tables, patients, is_instance, weights, overlapping)
 
     def only(self, places: Sequence[int]) -> Counted:
         """Return some of the images."""
         tables = {n: [t[i] for i in places] for n, t in self.tables.items()}
         patients = [self.patients[i] for i in places]
-        return Counted(tables, patients, self.is_instance, self.weights[places])
+        return replace(self, tables=tables, patients=patients, weights=self.weights[places])
 
     def folds(self, count: int) -> list[Fold]:
         """Return the places of (train, test) images of a cross-validation by patient."""
@@ -170,7 +206,29 @@ class Counted:
         """Return the mean over images, as much as they count; float64 (..., images) -> (...)."""
         return np.asarray(values @ self.weights / self.weights.sum())
 
+    def shared_alone(self, label: str) -> Floats:
+        """Return numerators and denominators of each source's Dice of shared pixels.
+
+        Returns:
+            float64 (K, 2, images).
+        """
+        tables = self.tables[label]
+        parts = [
+            [t.shared.dice_parts(t.says(k)) if t.shared else (0, 0) for t in tables]
+            for k in range(self.sources)
+        ]
+        return np.array(parts, np.float64).transpose(0, 2, 1)
+
     def alone(self, label: str) -> Floats:
         """Return the Dice of each source alone, float64 (K, images)."""
         tables = self.tables[label]
         return np.array([[t.dice_alone(k) for t in tables] for k in range(self.sources)])
+
+
+def _does_overlap(tables: Sequence[ClassCounts]) -> bool:
+    shares = [
+        t.shared is not None and t.shared.truth >= max(1, LEAST_SHARE * t.truth)
+        for t in tables
+        if t.truth
+    ]
+    return bool(shares) and sum(shares) >= LEAST_IMAGES * len(shares)

@@ -8,8 +8,9 @@ source is to be relied on can be fitted on some images and tried on others witho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from scipy.special import expit
 from converters.masks import CropMask
 from fusion.arrays import Floats
 from fusion.rules.calibration import SourceReliability
-from fusion.rules.evidence import LOGIT_LIMIT, ZONES, ClassEvidence, logit_table
+from fusion.rules.evidence import LOGIT_LIMIT, OUTLINE, ZONES, ClassEvidence, logit_table
 
 # Levels of log odds above 0, narrow where it is decided; those below are alike. Of many sources
 # coarser ones do: they differ, and fine ones would make nearly every pixel a row of its own.
@@ -62,6 +63,43 @@ _SURE = expit(np.array([-LOGIT_LIMIT, LOGIT_LIMIT]))
 
 
 @dataclass(frozen=True)
+class OtherClasses:
+    """Where an image's other classes are, in the window of one.
+
+    Attributes:
+        true: bool (h, w), where any of them truly is.
+        shared: true pixels that the class shares with them, in all of the image.
+    """
+
+    true: npt.NDArray[np.bool_]
+    shared: int
+
+
+@dataclass(frozen=True)
+class SharedCounts:
+    """Pixels of a table's rows that the class shares with others, if it has the row.
+
+    What a class shares depends on what is predicted of the others, too. While one class is fitted
+    they are taken to be where they truly are: then a pixel that is predicted as shared by mistake
+    is one of another class's in all but a few cases, and counts against the class.
+
+    Attributes:
+        hit: int32 (n,), pixels where the class and others truly are.
+        claimed: int32 (n,), pixels where others truly are.
+        truth: true pixels that the class shares, in all of the image.
+    """
+
+    hit: npt.NDArray[np.int32]
+    claimed: npt.NDArray[np.int32]
+    truth: int
+
+    def dice_parts(self, chosen: npt.NDArray[np.bool_]) -> tuple[int, int]:
+        """Return numerator and denominator of the Dice of some rows' shared pixels."""
+        hit, claimed = int(self.hit[chosen].sum()), int(self.claimed[chosen].sum())
+        return 2 * hit, claimed + self.truth
+
+
+@dataclass(frozen=True)
 class ClassCounts:
     """One class of one image, counted.
 
@@ -73,6 +111,7 @@ class ClassCounts:
         missed: true pixels outside every source's window.
         scores: float64 (K,), as in `ClassEvidence`.
         overlaps: float64 (K,), as in `ClassEvidence`.
+        shared: of the pixels that the class shares with others; None where nobody asked.
     """
 
     levels: npt.NDArray[np.uint8]
@@ -82,6 +121,7 @@ class ClassCounts:
     missed: int
     scores: Floats
     overlaps: Floats
+    shared: SharedCounts | None = None
 
     @cached_property
     def truth(self) -> int:
@@ -131,8 +171,19 @@ class ClassCounts:
         return 2 * hit / both if both else 1.0
 
 
-def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> ClassCounts:
-    """Count one class of one image; `evidence` is None where no source has seen it.
+def tabulate(
+    evidence: ClassEvidence | None,
+    truth: CropMask,
+    sources: int,
+    others: OtherClasses | None = None,
+) -> ClassCounts:
+    """Count one class of one image.
+
+    Args:
+        evidence: None where no source has seen the class.
+        truth: its true mask.
+        sources: their number.
+        others: the other classes, in the evidence's window; None leaves out what is shared.
 
     Raises:
         ValueError: more sources than a row's code can hold.
@@ -142,13 +193,18 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
     if evidence is None:
         bytes_, counts = np.zeros(0, np.uint8), np.zeros(0, np.int32)
         none, ones = np.zeros((0, sources), np.uint8), np.ones(sources)
-        return ClassCounts(none, bytes_, counts, counts, truth.area, ones, ones)
+        nothing = None if others is None else SharedCounts(counts, counts, others.shared)
+        return ClassCounts(none, bytes_, counts, counts, truth.area, ones, ones, nothing)
     code = evidence.zones.astype(np.int64)
     level_of = _FINE_LEVELS if sources <= _FINE_UP_TO else _COARSE_LEVELS
     for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
         code = code * (LEVELS + 1) + (SILENT if silent else level_of[layer])
     real = truth.window(evidence.window_xywh)
-    rows, total, inside = _count(code.ravel(), real.ravel(), len(ZONES) * (LEVELS + 1) ** sources)
+    masks: list[npt.NDArray[Any]] = [real.ravel()]
+    if others is not None:
+        masks += [others.true.ravel(), (others.true & (real > 0)).ravel()]
+    codes = len(ZONES) * (LEVELS + 1) ** sources
+    rows, total, (inside, *shared) = _count(code.ravel(), masks, codes)
     levels = np.empty((len(rows), sources), np.uint8)
     for k in reversed(range(sources)):
         rows, level = np.divmod(rows, LEVELS + 1)
@@ -161,6 +217,7 @@ def tabulate(evidence: ClassEvidence | None, truth: CropMask, sources: int) -> C
         missed=truth.area - int(real.sum()),
         scores=evidence.scores,
         overlaps=evidence.overlaps,
+        shared=None if others is None else SharedCounts(shared[1], shared[0], others.shared),
     )
 
 
@@ -181,18 +238,18 @@ def dice_above(table: ClassCounts, values: Floats, thresholds: Floats) -> Floats
 
 
 def _count(
-    code: npt.NDArray[np.int64], real: npt.NDArray[np.uint8], codes: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
-    """Return the codes that occur, in order, how often, and how often where `real` is 1."""
+    code: npt.NDArray[np.int64], masks: Sequence[npt.NDArray[Any]], codes: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], list[npt.NDArray[np.int32]]]:
+    """Return the codes that occur, in order, how often, and how often where each mask is 1."""
     if codes <= _COUNTED_AT_ONCE:
         # No sorting: there are about as few codes as pixels.
         total = np.bincount(code, minlength=codes)
         rows = np.flatnonzero(total)
-        inside = np.bincount(code[real > 0], minlength=codes)[rows]
-        return rows, total[rows].astype(np.int32), inside.astype(np.int32)
+        inside = [np.bincount(code[mask > 0], minlength=codes)[rows] for mask in masks]
+        return rows, total[rows].astype(np.int32), [n.astype(np.int32) for n in inside]
     rows, place, total = np.unique(code, return_inverse=True, return_counts=True)
-    inside = np.bincount(place[real > 0], minlength=len(rows))
-    return rows, total.astype(np.int32), inside.astype(np.int32)
+    inside = [np.bincount(place[mask > 0], minlength=len(rows)) for mask in masks]
+    return rows, total.astype(np.int32), [n.astype(np.int32) for n in inside]
 
 
 def features(
@@ -263,6 +320,7 @@ class Stack:
         seen: int64 (m,), the places of those images.
         inside: float32 (n,). total: float32 (n,). truth: float64 (images,), true pixels.
         weights: float64 (images,), how much each image counts; their sum is 1.
+        pooled: whether Dice is that of the pixels of all images together, not the images' mean.
     """
 
     features: npt.NDArray[np.float32]
@@ -272,6 +330,7 @@ class Stack:
     total: npt.NDArray[np.float32]
     truth: Floats
     weights: Floats
+    pooled: bool = False
 
     @classmethod
     def of(
@@ -303,8 +362,37 @@ class Stack:
         shares = weights / weights.sum()
         return cls(np.concatenate(rows), starts, seen, inside, inside + other, truth, shares)
 
+    def of_shared(self, tables: Sequence[ClassCounts]) -> Stack:
+        """Return the same rows, of the pixels that the class shares with others, pooled.
+
+        Args:
+            tables: those of the stack, counted with other classes.
+        """
+        found = [t.shared for t in tables if t.shared is not None]
+        inside = np.concatenate([s.hit for s in found]).astype(np.float32)
+        total = np.concatenate([s.claimed for s in found]).astype(np.float32)
+        truth = np.array([s.truth for s in found], np.float64)
+        return replace(self, inside=inside, total=total, truth=truth, pooled=True)
+
+    def near_outlines(self, tables: Sequence[ClassCounts]) -> Stack:
+        """Return the same rows, of which those near outlines alone count."""
+        near = np.concatenate([t.zones for t in tables]) == OUTLINE
+        inside = self.inside * near
+        return replace(self, inside=inside, total=self.total * near, truth=self._sums(inside))
+
+    def dice_parts(self, parameters: Floats) -> tuple[Floats, Floats]:
+        """Numerators and denominators of each image's hard Dice, float64 (images,) each."""
+        chosen = self.features @ parameters.astype(np.float32) >= 0.0
+        both = self.truth + self._sums(self.total * chosen)
+        return 2 * self._sums(self.inside * chosen), both
+
     def mean_dice_above(self, logits: npt.NDArray[np.float32], threshold: float) -> float:
-        """Mean of `dice_above` over the images."""
+        """Mean of `dice_above` over the images, or their Dice together."""
+        if self.pooled:
+            chosen = logits >= threshold
+            both = float(self.weights @ (self.truth + self._sums(self.total * chosen)))
+            hit = float(self.weights @ self._sums(self.inside * chosen))
+            return 2 * hit / both if both else 1.0
         return float(self.weights @ self.dice_above(logits, threshold))
 
     def dice(self, parameters: Floats) -> Floats:
@@ -319,10 +407,13 @@ class Stack:
         return np.where(both > 0, 2 * hit / np.maximum(both, 1), 1.0)
 
     def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
-        """1 - mean soft Dice over the images, and its gradient."""
+        """1 - mean soft Dice over the images, or their Dice together; and its gradient."""
         p = expit(self.features @ parameters.astype(np.float32))
         both = np.maximum(self.truth + self._sums(self.total * p), 1e-9)
-        value = 2 * self._sums(self.inside * p) / both
+        hit = 2 * self._sums(self.inside * p)
+        if self.pooled:
+            hit, both = (np.full(len(both), self.weights @ each) for each in (hit, both))
+        value = hit / both
         # Of 2 hit / both with respect to a row's p: (2 inside - value * total) / both.
         shares = self.weights / both
         slope = self._of_rows(2 * shares) * self.inside - self._of_rows(value * shares) * self.total

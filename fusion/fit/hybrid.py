@@ -21,8 +21,10 @@ from fusion.arrays import Floats
 from fusion.fit.base import Fit, Tell, quiet
 from fusion.fit.counted import Counted, CountedImage, Seen, count_evidence
 from fusion.fit.counts import LEVEL_ODDS, LEVELS, Stack
+from fusion.fit.objective import Objective
 from fusion.fit.report import ClassReport, FallBack, HeldOutReport, members, report_classes
-from fusion.fit.weights import Shrinkage, fit_weights
+from fusion.fit.weights import Goal, Mixture, Shrinkage, fit_weights
+from fusion.metrics.scores import LEAST_IMAGES, LEAST_SHARE
 from fusion.rules.calibration import Calibration, Gate, SourceReliability
 from fusion.rules.evidence import SOFT_EDGE, ZONES
 from fusion.rules.hybrid import ClassWeights, Hybrid
@@ -47,6 +49,9 @@ class HybridFit:
         fall_back: which classes keep their best source, see `FallBack`. A source that is the
             best of several on held-out images was lucky, too, so that to demand a sure gain over
             it costs more than it saves.
+        objective: what weights, thresholds, the strength of the shrinkage and the choice of classes
+            that keep a source are to win. For surface Dice, which cannot be counted, stands Dice of
+            the pixels near outlines.
     """
 
     folds: int = 5
@@ -57,6 +62,7 @@ class HybridFit:
     shrinkage: Shrinkage = field(default_factory=Shrinkage)
     factors: tuple[float, ...] = (0.3, 1.0, 3.0)
     fall_back: FallBack = "worse"
+    objective: Objective = field(default_factory=Objective)
 
     def __call__(
         self,
@@ -85,7 +91,8 @@ class HybridFit:
 
     def count(self, seen: Seen, labels: LabelSpace) -> CountedImage:
         """Return what the fit keeps of an image; pure, so that it can run in any process."""
-        return count_evidence(seen, labels, self.soft_edge, self.zones)
+        overlaps = self.objective.needs_overlaps
+        return count_evidence(seen, labels, self.soft_edge, self.zones, overlaps)
 
     def solve(
         self,
@@ -96,6 +103,7 @@ class HybridFit:
         workers: Workers = IN_PROCESS,
     ) -> Fit[Hybrid]:
         """Fit the rule to counted images; each fold by one of the workers."""
+        self._check_objective(counted, labels)
         folds = counted.folds(self.folds)
         every: _Places = range(len(counted)), None
         results = workers.map(partial(self._fit_fold, counted, labels), (*folds, every))
@@ -106,10 +114,18 @@ class HybridFit:
             if measured is not None:
                 held_out.fill(test, measured)
         tell("fitting")
-        report = report_classes(counted, held_out, sources, labels, self.fall_back)
+        report = report_classes(counted, held_out, sources, labels, self.fall_back, self.objective)
         rule = self._rule(next(results)[0], report, sources)
         rules = counted.by_patient(folds, [self._rule(f, report, sources) for f in fits])
         return Fit(rule, "pool without a fit", Hybrid(), rules, len(counted), len(rules), report)
+
+    def _check_objective(self, counted: Counted, labels: LabelSpace) -> None:
+        if self.objective.shared and not counted.overlapping:
+            raise ValueError(
+                f"--objective {self.objective}: expected classes that overlap in the truth "
+                f"(at least {LEAST_SHARE:.0%} of their area, in {LEAST_IMAGES:.0%} of the images), "
+                f"found none in '{labels.name}'"
+            )
 
     def _fit_fold(
         self, counted: Counted, labels: LabelSpace, places: _Places
@@ -137,9 +153,27 @@ class HybridFit:
 
     def _fit(self, counted: Counted, labels: LabelSpace) -> Fitted:
         reliability = self.fit_reliability(counted, labels)
-        shrinkage = self.shrinkage.times(self._choose_factor(counted, labels))
+        factor = self._choose_factor(counted, labels)
+        goals = self._goals(counted, reliability, labels)
+        shrinkage = self.shrinkage.times(factor)
+        return reliability, fit_weights(goals, labels, counted.sources, shrinkage)
+
+    def _goals(
+        self, counted: Counted, reliability: SourceReliability, labels: LabelSpace
+    ) -> dict[str, Goal]:
         stacks = {n: _stack(counted, n, reliability, labels) for n in labels.names}
-        return reliability, fit_weights(stacks, labels, counted.sources, shrinkage)
+        if self.objective.is_dice:
+            return dict(stacks)
+        wanted, goals = self.objective, dict[str, Goal]()
+        for n, stack in stacks.items():
+            tables, overlaps = counted.tables[n], n in counted.overlapping
+            parts = [
+                (wanted.dice + (0.0 if overlaps else wanted.shared), stack),
+                *([(wanted.shared, stack.of_shared(tables))] if overlaps else []),
+                (wanted.outlines + wanted.nsd, stack.near_outlines(tables)),
+            ]
+            goals[n] = Mixture(tuple((weight, part) for weight, part in parts if weight))
+        return goals
 
     def _choose_factor(self, counted: Counted, labels: LabelSpace) -> float:
         if len(self.factors) == 1 or len(set(counted.patients)) < 4:
@@ -147,14 +181,13 @@ class HybridFit:
         train, test = counted.folds(3)[0]
         seen, held_out = counted.only(train[:CHOICE_IMAGES]), counted.only(test[:CHOICE_IMAGES])
         reliability = self.fit_reliability(seen, labels)
-        stacks = {n: _stack(seen, n, reliability, labels) for n in labels.names}
-        tried = {n: _stack(held_out, n, reliability, labels) for n in labels.names}
+        goals = self._goals(seen, reliability, labels)
+        tried = self._goals(held_out, reliability, labels)
 
         def score(factor: float) -> float:
             shrinkage = self.shrinkage.times(factor)
-            fitted = fit_weights(stacks, labels, counted.sources, shrinkage)
-            found = [held_out.mean(tried[n].dice(fitted[n])) for n in labels.names]
-            return float(np.mean(found))
+            fitted = fit_weights(goals, labels, counted.sources, shrinkage)
+            return float(np.mean([_reached(tried[n], fitted[n]) for n in labels.names]))
 
         return max(self.factors, key=score)
 
@@ -179,11 +212,18 @@ class HybridFit:
         )
 
 
+def _reached(goal: Goal, parameters: Floats) -> float:
+    return goal.mean_dice_above(goal.features @ parameters.astype(np.float32), 0.0)
+
+
 def _measure(test: Counted, fitted: Fitted, labels: LabelSpace) -> HeldOutReport:
     """Return what weights reach on images that they were not fitted on."""
     (reliability, parameters), found = fitted, HeldOutReport.empty(test)
     for n in labels.names:
-        found.fused[n][:] = _stack(test, n, reliability, labels).dice(parameters[n])
+        stack = _stack(test, n, reliability, labels)
+        found.fused[n][:] = stack.dice(parameters[n])
+        if any(t.shared for t in test.tables[n]):
+            found.shared[n][:] = stack.of_shared(test.tables[n]).dice_parts(parameters[n])
         for k in range(test.sources):
             without = _stack(test, n, reliability, labels, k).dice(parameters[n])
             found.lost[n][k] = found.fused[n] - without

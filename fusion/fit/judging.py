@@ -6,7 +6,8 @@ Counts are good enough to fit to; a comparison between rules wants the very pixe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 
@@ -15,10 +16,12 @@ from converters.types import LabelSpace
 from fusion.arrays import Floats
 from fusion.binary import binary_masks
 from fusion.fit.base import Fit
+from fusion.fit.choice import score_for
 from fusion.fit.counted import Seen
+from fusion.fit.objective import Objective, image_values
 from fusion.fit.report import ClassReport, likely_gains
 from fusion.metrics.intervals import Estimate, mean_over_people
-from fusion.metrics.scores import dice
+from fusion.metrics.scores import ImageScore, Scores, dice
 from fusion.rules.pooling import Mean
 from fusion.types import Prediction, Rule
 
@@ -34,6 +37,8 @@ class Judged:
         single: float64 (..., K, classes), of each source alone.
         without: float64 (..., K, classes), of the fitted rule where one source says nothing;
             float64 (..., 0, classes) if nobody asked.
+        scored: one an image: the scores of the fitted rule, the one without a fit, the mean, and
+            each source; none where nothing but Dice was to be won.
     """
 
     fused: Floats
@@ -41,11 +46,14 @@ class Judged:
     mean: Floats
     single: Floats
     without: Floats
+    scored: tuple[tuple[ImageScore, ...], ...] = ()
 
     @classmethod
     def stack(cls, images: Sequence[Judged]) -> Judged:
         """Put images one below the other."""
-        return cls(*(np.stack([getattr(i, name) for i in images]) for name in _COLUMNS))
+        scored = tuple(chain.from_iterable(image.scored for image in images))
+        columns = {name: np.stack([getattr(i, name) for i in images]) for name in _COLUMNS}
+        return cls(**columns, scored=scored)
 
 
 _COLUMNS = ("fused", "plain", "mean", "single", "without")
@@ -60,12 +68,14 @@ class Judge:
         plain: the rule without a fit.
         labels: the classes.
         mute: whether it is of interest what the rule loses without a source.
+        objective: what the rule was fitted for.
     """
 
     held_out: Mapping[str, Rule]
     plain: Rule
     labels: LabelSpace
     mute: bool = False
+    objective: Objective = field(default_factory=Objective)
 
     def __call__(self, seen: Seen) -> tuple[Prediction, Judged]:
         """Return what the held-out rule makes of an image, and the Dice of all that is compared."""
@@ -80,7 +90,15 @@ class Judge:
         if self.mute:
             others = (_mute(predictions, k) for k in range(len(predictions)))
             without = np.stack([self._score(rule(p, self.labels), truth) for p in others])
-        return fused, Judged(self._score(fused, truth), plain, mean, np.stack(single), without)
+        scored = () if self.objective.is_dice else (self._scores(fused, seen),)
+        dice = self._score(fused, truth)
+        return fused, Judged(dice, plain, mean, np.stack(single), without, scored)
+
+    def _scores(self, fused: Prediction, seen: Seen) -> tuple[ImageScore, ...]:
+        predictions = seen[0]
+        others = self.plain(predictions, self.labels), Mean()(predictions, self.labels)
+        shown = (fused, *others, *predictions)
+        return tuple(score_for(self.objective, p, seen, self.labels) for p in shown)
 
     def _score(self, prediction: Prediction, truth: Mapping[str, CropMask]) -> Floats:
         found = binary_masks(prediction, self.labels)
@@ -96,6 +114,67 @@ def _mute(predictions: Sequence[Prediction], place: int) -> list[Prediction]:
 
 
 @dataclass(frozen=True)
+class Won:
+    """What a rule was fitted for, on people it was not fitted on; there may be more than Dice.
+
+    Attributes:
+        objective: its name.
+        fused: of the fitted rule.
+        plain: of the rule without a fit.
+        mean: of the sources' mean.
+        single: source -> of it alone.
+        gain: of the fit over the rule without one, with its interval over patients.
+        over_mean: of the fit over the mean.
+    """
+
+    objective: str
+    fused: float
+    plain: float
+    mean: float
+    single: Mapping[str, float]
+    gain: Estimate
+    over_mean: Estimate
+
+    @classmethod
+    def of(
+        cls,
+        objective: Objective,
+        scored: Sequence[Sequence[ImageScore]],
+        patients: Sequence[str],
+        sources: Sequence[str],
+        labels: LabelSpace,
+        weights: Floats,
+    ) -> Won:
+        """Judge by an objective what `Judged.scored` holds."""
+        fused, plain, mean, *single = (
+            image_values(Scores(labels, images), objective, weights)
+            for images in zip(*scored, strict=True)
+        )
+
+        def average(values: Floats) -> float:
+            return float(np.average(values, weights=weights))
+
+        return cls(
+            str(objective),
+            average(fused),
+            average(plain),
+            average(mean),
+            dict(zip(sources, map(average, single), strict=True)),
+            mean_over_people(fused - plain, patients, weights),
+            mean_over_people(fused - mean, patients, weights),
+        )
+
+    def describe(self, method: str, plain_name: str) -> str:
+        """Return it in a line."""
+        best = max(self.single, key=lambda name: self.single[name])
+        return (
+            f"held-out {self.objective}: fitted {method} {self.fused:.4f}, {plain_name} "
+            f"{self.plain:.4f}, mean {self.mean:.4f}, {best} {self.single[best]:.4f}; gain over "
+            f"the {plain_name} {self.gain}, over the mean {self.over_mean}"
+        )
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A fitted rule beside the same rule without a fit, on people it was not fitted on.
 
@@ -106,6 +185,7 @@ class Comparison:
         plain: its mean Dice.
         mean: that of the sources' mean.
         gain: of the fit, with its interval over patients.
+        won: the same of what the rule was fitted for; None where that is Dice.
     """
 
     report: Mapping[str, ClassReport]
@@ -114,12 +194,17 @@ class Comparison:
     plain: float
     mean: float
     gain: Estimate
+    won: Won | None = None
 
     def describe(self, method: str) -> str:
-        """Return it in a line: who is how good, and whether the fit is worth it."""
+        """Return who is how good, and whether the fit is worth it; the objective's line first."""
+        first = f"{self.won.describe(method, self.plain_name)}\n" if self.won else ""
+        return first + self._describe_dice(method)
+
+    def _describe_dice(self, method: str) -> str:
         values = f"fitted {method} {self.fused:.4f}, {self.plain_name} {self.plain:.4f}"
         text = f"held-out mean Dice: {values}; gain {self.gain}"
-        if self.gain.is_gain:
+        if self.gain.is_gain or self.won:
             return text
         return f"{text}: the fit does not surely beat the {self.plain_name}"
 
@@ -131,6 +216,7 @@ def compare(
     sources: Sequence[str],
     labels: LabelSpace,
     weights: Floats | None = None,
+    objective: Objective | None = None,
 ) -> Comparison:
     """Compare what was judged.
 
@@ -141,8 +227,12 @@ def compare(
         sources: the sources' names.
         labels: the classes.
         weights: float64 (images,), above 0, how much each image counts; None for all alike.
+        objective: what the rule was fitted for, where that is not Dice.
     """
     weights = np.ones(len(patients)) if weights is None else weights
+    won = None
+    if objective is not None and judged.scored:
+        won = Won.of(objective, judged.scored, patients, sources, labels, weights)
     report = _report(fit, judged, patients, sources, labels, weights)
     if fit.report:
         report = {n: _known(fit.report[n], found) for n, found in report.items()}
@@ -153,6 +243,7 @@ def compare(
         float(_over_images(judged.plain, weights).mean()),
         float(_over_images(judged.mean, weights).mean()),
         mean_over_people(judged.fused - judged.plain, patients, weights),
+        won,
     )
 
 

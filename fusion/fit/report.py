@@ -12,6 +12,7 @@ from converters.types import LabelSpace
 from fusion.arrays import Floats
 from fusion.fit.counted import Counted
 from fusion.fit.gains import pool_gains
+from fusion.fit.objective import Objective, linear_ratio
 from fusion.metrics.intervals import Estimate, mean_over_people
 
 FallBack = Literal["never", "worse", "unsure"]
@@ -27,7 +28,8 @@ class ClassReport:
         single: source -> mean Dice of it alone.
         mean: mean Dice of the sources' plain mean.
         fused: mean held-out Dice of the fitted pool.
-        gain: `fused` minus the best source, with its interval over patients.
+        gain: `fused` minus the best source, with its interval over patients; both in what the rule
+            was fitted for, where that is not Dice.
         likely_gain: the same, when the gains of the group's other classes count as well; the
             lower end of its interval is a lower confidence bound at 95 %.
         worth: source -> held-out Dice that the pool loses without it.
@@ -55,10 +57,13 @@ class HeldOutReport:
     Attributes:
         fused: class name -> float64 (images,).
         lost: class name -> float64 (K, images), what is lost without a source.
+        shared: class name -> float64 (2, images), numerators and denominators of the Dice of shared
+            pixels; 0 where nobody asked.
     """
 
     fused: Mapping[str, Floats]
     lost: Mapping[str, Floats]
+    shared: Mapping[str, Floats]
 
     @classmethod
     def empty(cls, counted: Counted) -> HeldOutReport:
@@ -67,6 +72,7 @@ class HeldOutReport:
         return cls(
             {n: np.zeros(shape[1]) for n in counted.tables},
             {n: np.zeros(shape) for n in counted.tables},
+            {n: np.zeros((2, shape[1])) for n in counted.tables},
         )
 
     def fill(self, places: Sequence[int], part: HeldOutReport) -> None:
@@ -74,6 +80,7 @@ class HeldOutReport:
         for n, fused in part.fused.items():
             self.fused[n][places] = fused
             self.lost[n][:, places] = part.lost[n]
+            self.shared[n][:, places] = part.shared[n]
 
 
 def report_classes(
@@ -82,6 +89,7 @@ def report_classes(
     sources: Sequence[str],
     labels: LabelSpace,
     fall_back: FallBack,
+    objective: Objective | None = None,
 ) -> dict[str, ClassReport]:
     """Compare each class's fusion with its best source, and decide what the class takes.
 
@@ -91,13 +99,23 @@ def report_classes(
         sources: their names.
         labels: the classes.
         fall_back: which classes keep their best source.
+        objective: what the best source and the gain over it are told by; None for Dice, by which
+            classes are told that do not overlap.
     """
     alone = {n: counted.alone(n) for n in labels.names}
-    best = {n: int(np.argmax(counted.mean(alone[n]))) for n in labels.names}
+    fused, single = dict(held_out.fused), alone
+    if objective is not None and objective.shared:
+        share, single = objective.shared, dict(alone)
+        for n in counted.overlapping:
+            parts = counted.shared_alone(n)
+            ratios = np.array([linear_ratio(p[0], p[1], counted.weights) for p in parts])
+            single[n] = (1 - share) * alone[n] + share * ratios
+            own = held_out.shared[n]
+            ratio = linear_ratio(own[0], own[1], counted.weights)
+            fused[n] = (1 - share) * held_out.fused[n] + share * ratio
+    best = {n: int(np.argmax(counted.mean(single[n]))) for n in labels.names}
     gains = {
-        n: mean_over_people(
-            held_out.fused[n] - alone[n][best[n]], counted.patients, counted.weights
-        )
+        n: mean_over_people(fused[n] - single[n][best[n]], counted.patients, counted.weights)
         for n in labels.names
     }
     likely = likely_gains(gains, labels)

@@ -1,18 +1,20 @@
 """Weights of the sources, fitted for Dice and drawn toward those of related classes.
 
-Per class the soft Dice, averaged over the images, is maximised. A class's weights are drawn toward
-those of its group, which are drawn toward those of all classes, which are drawn toward the plain
-pool: partial pooling, as in a hierarchical model (Gelman and Hill, Data Analysis Using Regression
-and Multilevel/Hierarchical Models, 2006, section 12.2), so that many classes and few images do not
-overfit.
+Per class the soft Dice, averaged over the images, is maximised, or another objective that follows
+from counts. A class's weights are drawn toward those of its group, which are drawn toward those of
+all classes, which are drawn toward the plain pool: partial pooling, as in a hierarchical model
+(Gelman and Hill, Data Analysis Using Regression and Multilevel/Hierarchical Models, 2006, section
+12.2), so that many classes and few images do not overfit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 from scipy.optimize import minimize
 
 from converters.types import LabelSpace
@@ -44,6 +46,46 @@ class Shrinkage:
         return Shrinkage(self.of_class * factor, self.of_group * factor, self.of_all * factor)
 
 
+class Goal(Protocol):
+    """What the weights of a class are to win, from its tables."""
+
+    @property
+    def features(self) -> npt.NDArray[np.float32]:
+        """What the weights are multiplied with, float32 (n, P)."""
+
+    def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
+        """Return what is to be minimised, and its gradient."""
+
+    def mean_dice_above(self, logits: npt.NDArray[np.float32], threshold: float) -> float:
+        """Return what is won where the rows' log odds reach a threshold."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A weighted mean of Dice of several kinds; a `Goal`.
+
+    Attributes:
+        parts: weight and stack, all of the same rows.
+    """
+
+    parts: tuple[tuple[float, Stack], ...]
+
+    @property
+    def features(self) -> npt.NDArray[np.float32]:
+        """What the weights are multiplied with, float32 (n, P)."""
+        return self.parts[0][1].features
+
+    def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
+        """1 - weighted mean of the soft Dice of the parts, and its gradient."""
+        found = [(weight, *stack.soft_loss(parameters)) for weight, stack in self.parts]
+        gradient = np.sum([weight * slope for weight, _, slope in found], axis=0)
+        return sum(weight * loss for weight, loss, _ in found), gradient
+
+    def mean_dice_above(self, logits: npt.NDArray[np.float32], threshold: float) -> float:
+        """Weighted mean of the parts' Dice where the rows' log odds reach a threshold."""
+        return sum(w * stack.mean_dice_above(logits, threshold) for w, stack in self.parts)
+
+
 def plain_pool(sources: int) -> Floats:
     """Return the parameters from which everything starts, `ClassWeights.plain`'s.
 
@@ -55,7 +97,7 @@ def plain_pool(sources: int) -> Floats:
 
 
 def fit_weights(
-    stacks: Mapping[str, Stack], labels: LabelSpace, sources: int, shrinkage: Shrinkage
+    stacks: Mapping[str, Goal], labels: LabelSpace, sources: int, shrinkage: Shrinkage
 ) -> dict[str, Floats]:
     """Return each class's parameters, as `Stack.dice` takes them.
 
@@ -78,7 +120,7 @@ def fit_weights(
     return fitted
 
 
-def descend(stacks: Sequence[Stack], toward: Floats, shrink: float) -> Floats:
+def descend(stacks: Sequence[Goal], toward: Floats, shrink: float) -> Floats:
     """Minimise the mean soft loss of the stacks plus shrink * squared distance to `toward`."""
 
     def loss(parameters: Floats) -> tuple[float, Floats]:
@@ -94,8 +136,8 @@ def descend(stacks: Sequence[Stack], toward: Floats, shrink: float) -> Floats:
     return np.asarray(found.x, np.float64)
 
 
-def tune_bias(stack: Stack, parameters: Floats) -> Floats:
-    """Move the bias to where hard Dice is best, if it stays best when the neighbours count too."""
+def tune_bias(stack: Goal, parameters: Floats) -> Floats:
+    """Move the bias to where the most is won, if it stays so when the neighbours count too."""
     shifts = np.linspace(-0.8, 0.8, 17)
     logits = stack.features @ parameters.astype(np.float32)
     values = [stack.mean_dice_above(logits, -shift) for shift in shifts]

@@ -72,12 +72,20 @@ def fit(
         ),
     ] = "",
     labels: SubmissionLabels = None,
+    objective: Annotated[
+        str,
+        typer.Option(
+            help="What the hybrid is to win: dice, shared (pixels that classes share, pooled), nsd "
+            "(surface Dice), or weights of these such as dice:.7,shared:.3."
+        ),
+    ] = "dice",
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
 ) -> None:
     """Fit a fusion rule on predictions of images that the models did not learn from."""
+    from fusion.fit.objective import Objective
     from zoo.progress import bar
     from zoo.results.fit import Refinement, describe
     from zoo.results.fit import fit as fit_rule
@@ -86,13 +94,24 @@ def fit(
 
     if refine not in set(Refinement):
         raise ValueError(f"--refine: expected shape, all or none, found '{refine}'")
+    aim = Objective.parse(objective)
     source = DataSource.open(data, data_format, edits, broken)
     with bar("fit") as report:
         wanted = Refinement(refine)
         meant = None if bent is None else read_share(bent)
         stated = [name.strip() for name in held_out.split(",") if name.strip()]
         found = fit_rule(
-            predictions, source, out, report, wanted, method, jobs, meant, stated, labels
+            predictions,
+            source,
+            out,
+            report,
+            wanted,
+            method,
+            jobs,
+            meant,
+            stated,
+            labels,
+            aim,
         )
     say(describe(found, out))
 

@@ -19,14 +19,19 @@ from converters.types import LabelSpace, Sample
 from fusion.checks.adjacency import Adjacency
 from fusion.checks.layout import LEAST_IMAGES
 from fusion.fit import FITS
-from fusion.fit.base import Fit, Fitting
+from fusion.fit.base import Fit, Fitting, Tell
+from fusion.fit.choice import Contest, choose_fit
 from fusion.fit.counted import Counted, CountedImage, Seen
+from fusion.fit.hybrid import HybridFit
 from fusion.fit.judging import Comparison, Judge, Judged, compare
+from fusion.fit.objective import Objective, image_values
 from fusion.fit.refinement import Choice, StepGains, Trying, choose_refinement
 from fusion.fit.report import ClassReport
+from fusion.metrics.intervals import mean_over_people
+from fusion.metrics.scores import Scores
 from fusion.rules.file import dump_rule
 from fusion.rules.flagged import FlaggedRule
-from fusion.rules.refine import ReadGrey, Refined
+from fusion.rules.refine import ReadGrey, Refine, Refined
 from fusion.sources.store import source_name
 from fusion.types import Rule
 from zoo.progress import Report
@@ -56,6 +61,7 @@ class FitResult:
         postures: how much the images counted.
         sources: their names, as they were given.
         by_word: the names of those that are held out by the user's word alone.
+        refinement_check: what the objective said of the refinements; "" where it is Dice.
     """
 
     method: str
@@ -66,6 +72,7 @@ class FitResult:
     postures: Postures
     sources: tuple[str, ...]
     by_word: tuple[str, ...] = ()
+    refinement_check: str = ""
 
 
 def fit(
@@ -79,6 +86,7 @@ def fit(
     bent: float | None = None,
     stated: Sequence[str] = (),
     labels_name: str | None = None,
+    objective: Objective | None = None,
 ) -> FitResult:
     """Fit a rule on held-out predictions and write it as YAML.
 
@@ -97,19 +105,32 @@ def fit(
             images count accordingly.
         stated: names of sources that are held out because the user says so; see `HeldOut.open`.
         labels_name: label space of submissions; a store names its own.
+        objective: what the hybrid is to win; None is Dice. Refinements that help Dice stay if they
+            help it, too.
 
     Raises:
-        ValueError: an unknown method; a folder or a file of another kind at `out`; the sources
-            differ, hold images the models learnt from, or have no truth.
+        ValueError: an unknown method, or an objective that it or the label space does not know; a
+            folder or a file of another kind at `out`; the sources differ, hold images the models
+            learnt from, or have no truth.
     """
     if method not in FITS:
         raise ValueError(f"method '{method}': expected one of {', '.join(FITS)}")
     _check_out(out)
+    wanted = objective or Objective()
+    _check_objective(wanted, method)
     held_out = HeldOut.open(paths, data, bent, stated, labels_name)
+    _check_shares(wanted, held_out.labels)
     # Once for all passes: to start takes a process seconds.
     with Workers(jobs) as workers:
-        found = solve(FITS[method](), held_out, report, workers)
-        judged, choice = _judge(found, held_out, refinement, report, workers)
+        if wanted.nsd:
+            found = _solve_and_choose(wanted, held_out, report, workers)
+        else:
+            fitting = FITS[method]() if wanted.is_dice else HybridFit(objective=wanted)
+            found = solve(fitting, held_out, report, workers)
+        judged, choice = _judge(found, held_out, refinement, report, workers, wanted)
+        check = ""
+        if choice is not None and _is_on(choice) and not wanted.is_dice:
+            choice, check = _check_refinement(found, choice, held_out, wanted, report, workers)
     comparison = compare(
         found,
         Judged.stack(judged),
@@ -117,14 +138,32 @@ def fit(
         held_out.names,
         held_out.labels,
         weights=held_out.postures.weights,
+        objective=None if wanted.is_dice else wanted,
     )
     rule = _watched(_refined(found.rule, choice), held_out)
     notes = {n: r.note() for n, r in comparison.report.items()}
-    atomic_write_text(out, dump_rule(rule, notes, held_out.labels, held_out.by_word))
+    head = "" if wanted.is_dice else f"# Fitted for {wanted}.\n"
+    atomic_write_text(out, head + dump_rule(rule, notes, held_out.labels, held_out.by_word))
     given = tuple(source_name(path) for path in paths)
     return FitResult(
-        method, found, comparison, choice, rule, held_out.postures, given, held_out.by_word
+        method, found, comparison, choice, rule, held_out.postures, given, held_out.by_word, check
     )
+
+
+def _check_objective(objective: Objective, method: str) -> None:
+    if not objective.is_dice and method != "hybrid":
+        raise ValueError(
+            f"--objective {objective}: expected --method hybrid, found {method}: other rules are "
+            "fitted for Dice"
+        )
+
+
+def _check_shares(objective: Objective, labels: LabelSpace) -> None:
+    if objective.shared and labels.exclusive is not None:
+        raise ValueError(
+            f"--objective {objective}: a pixel has one label in '{labels.name}', so that none is "
+            "shared; expected dice or nsd"
+        )
 
 
 def _check_out(out: Path) -> None:
@@ -147,16 +186,39 @@ def solve(
         report: for a progress bar.
         workers: do the work.
     """
-    total, labels = len(held_out.samples), held_out.labels
-    count = partial(_count, fitting, labels)
+    counted = _count_all(fitting, held_out, report, workers)
+    tell = _teller(report, len(held_out.samples))
+    return fitting.solve(counted, held_out.names, held_out.labels, tell, workers)
+
+
+def _solve_and_choose(
+    objective: Objective, held_out: HeldOut, report: Report, workers: Workers
+) -> Fit[Rule]:
+    """Fit for what can be counted, and choose by the objective on held-out patients."""
+    labels, tell = held_out.labels, _teller(report, len(held_out.samples))
+    counted = _count_all(HybridFit(objective=objective), held_out, report, workers)
+    fits: dict[str, Fit[Rule]] = {
+        str(each): HybridFit(objective=each).solve(counted, held_out.names, labels, tell, workers)
+        for each in objective.stand_ins(bool(counted.overlapping))
+    }
+    contest = Contest(tuple(found.held_out for found in fits.values()), objective, labels)
+    scored = list(held_out.map(contest, _named(report, "choosing"), workers))
+    weights = held_out.postures.weights
+    return choose_fit(fits, scored, held_out.patients, objective, labels, weights)
+
+
+def _count_all(fitting: Fitting, held_out: HeldOut, report: Report, workers: Workers) -> Counted:
+    count = partial(_count, fitting, held_out.labels)
     counts = held_out.map(count, _named(report, "counting pixels"), workers)
     weights = held_out.postures.weights
-    counted = Counted.of(counts, labels, len(held_out.names), weights)
+    return Counted.of(counts, held_out.labels, len(held_out.names), weights)
 
+
+def _teller(report: Report, total: int) -> Tell:
     def tell(note: str) -> None:
         report(total, total, note)
 
-    return fitting.solve(counted, held_out.names, labels, tell, workers)
+    return tell
 
 
 def _count(fitting: Fitting, labels: LabelSpace, seen: Seen) -> CountedImage:
@@ -164,10 +226,15 @@ def _count(fitting: Fitting, labels: LabelSpace, seen: Seen) -> CountedImage:
 
 
 def _judge(
-    found: Fit[Rule], held_out: HeldOut, wanted: Refinement, report: Report, workers: Workers
+    found: Fit[Rule],
+    held_out: HeldOut,
+    wanted: Refinement,
+    report: Report,
+    workers: Workers,
+    objective: Objective,
 ) -> tuple[list[Judged], Choice | None]:
     """Judge every image once, and on the way try the refinements that are wanted."""
-    judge = Judge(found.held_out, found.plain, held_out.labels, mute=found.can_lose)
+    judge = Judge(found.held_out, found.plain, held_out.labels, found.can_lose, objective)
     say, judged = _named(report, "judging"), list[Judged]()
 
     def measure(trying: Trying) -> Iterator[StepGains]:
@@ -204,6 +271,37 @@ def _try_steps(judge: Judge, trying: Trying, seen: Seen) -> StepGains:
     return trying(judge.held_out[patient](predictions, judge.labels), truth)
 
 
+def _check_refinement(
+    found: Fit[Rule],
+    choice: Choice,
+    held_out: HeldOut,
+    objective: Objective,
+    report: Report,
+    workers: Workers,
+) -> tuple[Choice, str]:
+    """Keep refinements, which were chosen by Dice, where the objective gains by them, too."""
+    labels, weights = held_out.labels, held_out.postures.weights
+    grey = _grey_of(held_out.samples.values()) if choice.refine.needs_image else None
+    refined: dict[str, Rule] = {
+        patient: Refined(rule, choice.refine, grey) for patient, rule in found.held_out.items()
+    }
+    contest = Contest((found.held_out, refined), objective, labels)
+    scored = list(held_out.map(contest, _named(report, "checking refinements"), workers))
+    before, after = (
+        image_values(Scores(labels, images), objective, weights)
+        for images in zip(*scored, strict=True)
+    )
+    gain = mean_over_people(after - before, held_out.patients, weights)
+    what = f"refinements, all together, in {objective}: {gain}"
+    if gain.is_gain:
+        return choice, f"{what}, on"
+    return replace(choice, refine=Refine()), f"{what}, all off"
+
+
+def _is_on(choice: Choice) -> bool:
+    return not choice.refine.all.is_off or bool(choice.refine.groups)
+
+
 def _grey_of(samples: Iterable[Sample]) -> ReadGrey:
     """Return a reader of images by key that is light to send: without their truth."""
     return partial(_read_grey, {s.key: replace(s, instances=()) for s in samples})
@@ -214,7 +312,7 @@ def _read_grey(samples: Mapping[str, Sample], key: str) -> npt.NDArray[np.uint8]
 
 
 def _refined(rule: Rule, choice: Choice | None) -> Rule:
-    if choice is None or (choice.refine.all.is_off and not choice.refine.groups):
+    if choice is None or not _is_on(choice):
         return rule
     return Refined(rule, choice.refine)
 
@@ -241,6 +339,7 @@ def describe(found: FitResult, out: Path) -> str:
     """
     word = f"held out by your word alone: {', '.join(found.by_word)}" if found.by_word else ""
     parts = [_table(found), word, found.postures.describe(), describe_refinement(found.choice)]
+    parts += [found.refinement_check, found.fit.note]
     kept = sum(bool(r.keeps) for r in found.comparison.report.values())
     from_one = f"; classes from a single source: {kept}" if kept else ""
     parts.append(f"{out}: fitted on {found.fit.images} images{from_one}")
@@ -256,10 +355,12 @@ def _table(found: FitResult) -> str:
     losses = [n for n in sources if n in next(iter(report.values())).worth]
     head = [f"{'class':{width}s}", *(f"{name:>10.10s}" for name in [*sources, "mean", "fused"])]
     head += [f"{'gain over the best [95 %]':>27s}", "  takes"]
+    won = comparison.won
     head += [f"{'-' + n:>11.11s}" for n in losses]
     what = "; in the last columns what the fusion loses without a source" if losses else ""
     images = f"{found.fit.images} images of {found.fit.patients} patients"
-    lines = [f"held-out Dice on {images}{what}", " ".join(head)]
+    by = f"; the gain is in {won.objective}" if won and "shared" in won.objective else ""
+    lines = [f"held-out Dice on {images}{by}{what}", " ".join(head)]
     lines += [_row(f"{label:{width}s}", r, sources, losses) for label, r in report.items()]
     means = [_mean([r.single[n] for r in report.values()]) for n in sources]
     means += [_dice(comparison.mean), _dice(comparison.fused)]

@@ -20,7 +20,7 @@ from zoo.results import chunks
 from zoo.results.posture_weights import Postures
 from zoo.results.scoring import truth_masks
 from zoo.results.sources import by_name
-from zoo.results.truth import check_frames, usual_labels
+from zoo.results.truth import check_frames
 from zoo.source import DataSource
 
 Result = TypeVar("Result")
@@ -147,7 +147,7 @@ def _work_on(work: Callable[[Seen], Result], chunk: _Chunk) -> list[Result]:
 def _open(paths: Sequence[Path], data: DataSource, labels_name: str | None) -> Ensemble:
     if all(path.is_dir() for path in paths):
         return Ensemble.open(paths)
-    usual = usual_labels(data, labels_name)
+    usual = data.labels(labels_name)
     if any(path.is_dir() for path in paths):
         return Ensemble.open(paths, usual=usual)
     classes = usual or data.classes

@@ -52,6 +52,45 @@ def test_processes_do_not_change_the_file(zoo, stores, work, tmp_path, capsys, m
     assert said[0] == said[1]
 
 
+@pytest.mark.parametrize("objective", ["shared", "dice:.5,nsd:.5"])
+@pytest.mark.slow
+def test_the_fit_is_told_what_to_win(zoo, stores, work, tmp_path, capsys, objective):
+    said = []
+    for jobs in (1, 2):
+        out = tmp_path / str(jobs) / "fusion.yaml"
+        given = (*stores, "--data", work / "data", "--jobs", jobs, "--out", out)
+        zoo("fit", *given, "--objective", objective)
+        said.append(capsys.readouterr().out.replace(str(out), ""))
+    assert said[0] == said[1]
+    first, second = ((tmp_path / j / "fusion.yaml").read_text(encoding="utf-8") for j in "12")
+    assert first == second
+    name = objective.replace(".5", "0.5")
+    assert first.startswith(f"# Fitted for {name}.\n# ")
+    assert type(read_rule(tmp_path / "1" / "fusion.yaml").innermost()).__name__ == "Hybrid"
+    lines = said[0].splitlines()
+    assert lines[-2].startswith(f"held-out {name}: fitted hybrid 0.")
+    assert lines[-1].startswith("held-out mean Dice: fitted hybrid 0.")
+    chosen = [line for line in lines if "was chosen by it on held-out patients" in line]
+    assert len(chosen) == ("nsd" in objective)
+    assert ("the gain is in shared" in lines[0]) == (objective == "shared")
+
+
+def test_a_pixel_of_one_label_shares_none(zoo, stores, toys, work, tmp_path, capsys):
+    alone = replace(toys.labels, exclusive="large_first")
+    for name in "ab":
+        store = PredictionStore(work / name)
+        manifest = replace(store.manifest, space=alone)
+        with StoreWriter(tmp_path / name, manifest) as writer:
+            for prediction in store:
+                writer.append(prediction)
+    given = (tmp_path / "a", tmp_path / "b", "--data", work / "data", "--out", tmp_path / "f.yaml")
+    zoo("fit", *given, "--objective", "shared", code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "--objective shared: a pixel has one label in 'toys'" in line
+    zoo("fit", *given, "--objective", "nsd", "--refine", "none")
+    assert "was chosen by it on held-out patients" in capsys.readouterr().out
+
+
 def test_images_that_are_left_out_are_not_counted(zoo, stores, work, toys, tmp_path, capsys):
     edits = tmp_path / "edits.yaml"
     left_out = f"{{key: {toys.samples[0].key}, why: torn}}"
@@ -67,6 +106,11 @@ REFUSED = [
     (("--jobs", "0"), "jobs: expected 1 or more, found 0"),
     (("--bent", "often"), "--bent: expected a share or a prediction store, found 'often'"),
     (("--bent", "0.5"), "--bent: the label space 'toys' tells no posture"),
+    (("--objective", "iou"), "--objective: expected dice, shared, nsd, or weights above 0"),
+    (
+        ("--objective", "shared", "--method", "mean"),
+        "--objective shared: expected --method hybrid, found mean: other rules are fitted for Dice",
+    ),
 ]
 
 
