@@ -84,7 +84,11 @@ def _native_side(encoder: str, options: dict[str, Any]) -> int | None:
     takes_any = options.get("strict_img_size") is False or options.get("dynamic_img_size")
     if name == encoder or takes_any:
         return None
-    found = timm.get_pretrained_cfg(name)
+    try:
+        found = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        # A tag that this version does not know.
+        raise ValueError(f"encoder '{encoder}': {one_line(error)}") from None
     if found is None or not found.fixed_input_size:
         return None
     given = options.get("img_size", found.input_size[-1])
