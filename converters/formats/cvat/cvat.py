@@ -57,6 +57,8 @@ _ROOT = b"<annotations"
 # Types of labels whose shapes have no pixels.
 _NO_CLASS = frozenset({"tag", "points", "polyline", "skeleton"})
 _NO_SUBSET = "default"
+# More than any side of an image has, and few enough for a message.
+_MOST_DIGITS = 20
 
 
 def matches(root: Path) -> bool:
@@ -72,7 +74,8 @@ def _is_cvat(path: Path) -> bool:
     if path.name.startswith(".") or not path.is_file():
         return False
     with path.open("rb") as file:
-        return _ROOT in file.read(_HEAD_BYTES)
+        # Of UTF-16 every other byte of these letters is 0.
+        return _ROOT in file.read(_HEAD_BYTES).replace(b"\0", b"")
 
 
 def _parse(path: Path) -> Element:
@@ -171,7 +174,7 @@ class _Reader:
         if self._stems[key] > 1:
             # Two images that differ only in their suffix keep it.
             key = _subset(image) + name
-        report = partial(self.problems.add, f"{path.name}, image '{name}'", key=key)
+        report = partial(self.problems.add, f"{path.name}, image '{name:.80}'", key=key)
         try:
             file = self._files.find(_names(image))
             size_hw = read_size_hw(file)
@@ -248,6 +251,6 @@ def _check_size(image: Element, file: Path, size_hw: tuple[int, int]) -> None:
     if None in said or said == tuple(map(str, size_hw)):
         return
     is_size = all(str(side).isdecimal() for side in said)
-    said_hw = tuple(int(str(side)) for side in said) if is_size else said
+    said_hw = tuple(int(str(side)[:_MOST_DIGITS]) for side in said) if is_size else said
     remedy = turn_remedy(file, said_hw, size_hw)
     raise ValueError(f"expected an image of {said_hw} (height, width), found {size_hw}{remedy}")
