@@ -65,6 +65,10 @@ FORMATS: dict[str, str] = {
 }
 # Known only where no other format is: any folder with images in it would be one.
 _LAST = "images"
+# What annotations lie in, mostly; how many such files are named; and how UTF-16 begins.
+_ANNOTATIONS = frozenset({".json", ".xml", ".csv", ".yaml", ".yml"})
+_SHOWN = 3
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 SUBSETS = ("train", "test", "all")
 
 
@@ -94,8 +98,21 @@ def recognise(data: Path) -> str:
     if len(found) == 1:
         return found[0]
     known = " or ".join(found or FORMATS)
-    what = "several formats at once" if found else "none that is known"
+    what = "several formats at once" if found else f"none that is known{_unknown_files(data)}"
     raise ValueError(f"{data}: expected a data set in one format, found {what}; name it: {known}")
+
+
+def _unknown_files(data: Path) -> str:
+    """Name the first files that look like annotations, and why they may not be known."""
+    folders = [folder for folder in (data, data / "annotations") if folder.is_dir()]
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+    told = []
+    for path in [p for p in files if p.suffix.lower() in _ANNOTATIONS][:_SHOWN]:
+        with path.open("rb") as file:
+            head = file.read(2)
+        why = " (empty)" if not head else " (UTF-16: save it as UTF-8)" if head in _UTF_16 else ""
+        told.append(f"{path.relative_to(data).as_posix()}{why}")
+    return f", in {', '.join(told)} neither" if told else ""
 
 
 def _check_folder(data: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 SHOWN = 20
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,14 @@ class Problems:
     notes: list[str] = field(default_factory=list)
 
     def add(self, where: Path | str, what: object, *, key: str = "", group: str = "") -> None:
-        """Take down one problem; a path below the data set is shown relative to it."""
+        """Take down one problem; a path below the data set is shown relative to it.
+
+        Names in files of others may have line breaks and other control characters, which are shown
+        as spaces: one problem is one line.
+        """
         if isinstance(where, Path) and where.is_relative_to(self.root):
             where = where.relative_to(self.root).as_posix()
-        self.found.append(Problem(str(where), str(what), key, group))
+        self.found.append(Problem(_printable(where), _printable(what), key, group))
 
     def note(self, text: str) -> None:
         """Take down what is no error, but has to be said, such as what was left out."""
@@ -82,6 +88,10 @@ class Problems:
 
     def _left(self, excluded: Collection[str]) -> list[Problem]:
         return [p for p in self.found if p.key not in excluded and p.group not in excluded]
+
+
+def _printable(text: object) -> str:
+    return _CONTROL.sub(" ", str(text))
 
 
 class DataError(ValueError):

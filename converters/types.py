@@ -63,8 +63,8 @@ class LabelSpace:
             the other in an order of `PAINTED`. None: classes may share pixels.
 
     Raises:
-        ValueError: a name comes twice, a group holds an unknown or already grouped class, an alias
-            or the posture names an unknown class, or an unknown order.
+        ValueError: a name is empty or comes twice, a group holds an unknown or already grouped
+            class, an alias or the posture names an unknown class, or an unknown order.
 
     >>> LabelSpace.load("hand_bones").index["Pisiform"]
     26
@@ -84,6 +84,8 @@ class LabelSpace:
     def __post_init__(self) -> None:
         if not self.names:
             raise ValueError(f"label space '{self.name}': expected at least one class, found none")
+        if not all(name.strip() for name in self.names):
+            raise ValueError(f"label space '{self.name}': expected names of classes, found '' too")
         if len(set(self.names)) != len(self.names):
             twice = sorted({n for n in self.names if self.names.count(n) > 1})
             raise ValueError(f"label space '{self.name}': class names come twice: {twice}")
@@ -171,6 +173,11 @@ class LabelSpace:
         for key, (kind, what) in _KEYS.items():
             if raw.get(key) and not isinstance(raw[key], kind):
                 raise ValueError(f"'{key}': expected {what}, found {raw[key]!r:.80}")
+        # YAML takes yes and no for truths.
+        if odd := [n for n in raw["names"] if isinstance(n, bool) or not isinstance(n, str | int)]:
+            raise ValueError(
+                f"'names': expected texts (in quotes if need be), found {odd[0]!r:.80}"
+            )
         groups = raw.get("groups") or {}
         if wrong := [g for g, members in groups.items() if not isinstance(members, list)]:
             raise ValueError(

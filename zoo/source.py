@@ -99,13 +99,16 @@ class DataSource:
     def holding_out(self, path: Path, fold: int | None = None) -> DataSource:
         """Return the same with the subset `val`: what a fold of a split holds out, or all of them.
 
+        The split's patients and classes come with it, as in `of_split`.
+
         Raises:
             ValueError: no split, or none with this fold.
         """
         split = Split.load(path)
         if fold is not None:
             split.val(fold)
-        return replace(self, held_out=(split, fold))
+        chosen = self.chosen or split.labels
+        return replace(self, held_out=(split, fold), chosen=chosen).of_groups(split.groups)
 
     def of_groups(self, groups: Mapping[str, str]) -> DataSource:
         """Return the same with patients where its files know none, key -> patient."""

@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from types import ModuleType
 from typing import Any, BinaryIO
@@ -56,6 +58,8 @@ _BROKEN = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
     *(AssertionError, RuntimeError, struct.error),
 )
+# Of an entry of a table (PS3.3, C.11.2.1.1).
+_MOST_BITS = 16
 Dataset = Any
 
 
@@ -80,6 +84,11 @@ def _pydicom() -> ModuleType:
     return module
 
 
+def _quietly() -> AbstractContextManager[object]:
+    """What pydicom warns of is either an error here, or changes nothing."""
+    return warnings.catch_warnings(action="ignore")
+
+
 # --- the header
 
 
@@ -95,10 +104,11 @@ def read_size_hw(file: BinaryIO, length: int) -> tuple[int, int]:
         MissingDependency: pydicom is not installed.
     """
     try:
-        dataset = _pydicom().dcmread(
-            file, stop_before_pixels=True, force=True, specific_tags=list(_NEEDED)
-        )
-        problem = _find_problem(dataset) or _find_cut(dataset, file, length)
+        with _quietly():
+            dataset = _pydicom().dcmread(
+                file, stop_before_pixels=True, force=True, specific_tags=list(_NEEDED)
+            )
+            problem = _find_problem(dataset) or _find_cut(dataset, file, length)
         size_hw = (0, 0) if problem else (int(dataset.Rows), int(dataset.Columns))
     except _BROKEN as error:
         raise ValueError(f"expected DICOM, found a damaged file: {one_line(error)}") from None
@@ -200,9 +210,10 @@ def read_spacing_mm(file: BinaryIO) -> list[float] | None:
         detector; else NominalScannedPixelSpacing. None where the file does not say it.
     """
     try:
-        dataset = _pydicom().dcmread(
-            file, stop_before_pixels=True, force=True, specific_tags=list(_SPACINGS)
-        )
+        with _quietly():
+            dataset = _pydicom().dcmread(
+                file, stop_before_pixels=True, force=True, specific_tags=list(_SPACINGS)
+            )
         for name in _SPACINGS:
             down, right = (float(value) for value in dataset.get(name) or (0, 0))
             if 0 < down < np.inf and 0 < right < np.inf:
@@ -225,9 +236,10 @@ def read_element(file: BinaryIO, keyword: str) -> str:
         raise ValueError("expected DICOM, found another kind of file")
     file.seek(0)
     try:
-        dataset = _pydicom().dcmread(
-            file, stop_before_pixels=True, force=True, specific_tags=[keyword]
-        )
+        with _quietly():
+            dataset = _pydicom().dcmread(
+                file, stop_before_pixels=True, force=True, specific_tags=[keyword]
+            )
         return str(dataset.get(keyword) or "").strip()
     except _BROKEN as error:
         raise ValueError(f"expected DICOM, found a damaged file: {one_line(error)}") from None
@@ -253,9 +265,10 @@ def decode_dicom(content: bytes, grey: bool) -> Pixels:
     read_size_hw(io.BytesIO(content), len(content))
     pydicom = _pydicom()
     try:
-        dataset = pydicom.dcmread(io.BytesIO(content), force=True)
-        dataset.file_meta.TransferSyntaxUID = _syntax(dataset)
-        stored = pydicom.pixels.pixel_array(dataset)
+        with _quietly():
+            dataset = pydicom.dcmread(io.BytesIO(content), force=True)
+            dataset.file_meta.TransferSyntaxUID = _syntax(dataset)
+            stored = pydicom.pixels.pixel_array(dataset)
         if stored.ndim == 2:
             shown = _shown(stored, dataset)
             return shown if grey else cv2.cvtColor(shown, cv2.COLOR_GRAY2BGR)  # type: ignore[return-value]
@@ -279,7 +292,7 @@ def _shown(stored: npt.NDArray[Any], dataset: Dataset) -> Pixels:
     first = int(stored.min())
     places = stored.astype(np.int32) - first
     inputs = np.arange(first, int(stored.max()) + 1)
-    levels = np.asarray(_pydicom().pixels.apply_modality_lut(inputs, dataset), np.float64)
+    levels = _levels(inputs, dataset)
     table = _of_voi_table(levels, dataset)
     if table is None:
         table = _windowed(levels, dataset)
@@ -289,6 +302,22 @@ def _shown(stored: npt.NDArray[Any], dataset: Dataset) -> Pixels:
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         table = 255 - table
     return np.ascontiguousarray(table[places])
+
+
+def _levels(inputs: npt.NDArray[np.int64], dataset: Dataset) -> Levels:
+    """What stored values mean, by the modality's table or its rescaling.
+
+    Raises:
+        ValueError: the rescaling has no numbers, or makes all values the same.
+    """
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        value = dataset.get(name, 0)
+        if not isinstance(value, int | float) or not np.isfinite(float(value)):
+            raise ValueError(f"expected {name} to be a number, found {str(value)!r:.40}")
+    levels = np.asarray(_pydicom().pixels.apply_modality_lut(inputs, dataset), np.float64)
+    if len(levels) > 1 and not levels.min() < levels.max():
+        raise ValueError("expected a rescaling that tells values apart, found all become one")
+    return levels
 
 
 def _unpadded(
@@ -310,6 +339,8 @@ def _of_voi_table(levels: Levels, dataset: Dataset) -> Pixels | None:
     if not tables:
         return None
     entries, first, bits = (int(value) for value in tables[0].LUTDescriptor)
+    if not 1 <= bits <= _MOST_BITS:
+        raise ValueError(f"expected LUTDescriptor to say 8 to {_MOST_BITS} bits, found {bits}")
     data = tables[0].LUTData
     if isinstance(data, bytes):
         data = np.frombuffer(data, "<u2" if _syntax(dataset).is_little_endian else ">u2")

@@ -3,9 +3,9 @@
     DATA/**/NAME.png       or any other kind that is read, DICOM too
 
 A folder is known as such only if no other format knows it, and nothing in it looks like an
-annotation: no JSON, XML, YAML, NumPy or table of rows, no text of an image's name, no folder called
-masks, labels, annotations or the like. What lies in hidden folders, and what we wrote into folders
-below (converted sets, pages), is another thing.
+annotation: no JSON, XML, YAML, NumPy, table of rows or of codes, no text of an image's name, no
+folder called masks, labels, annotations or the like. What lies in hidden folders, and what we wrote
+into folders below (converted sets, pages), is another thing.
 
 All of them are test images: nothing can be learned from them.
 """
@@ -31,6 +31,9 @@ NO_CLASSES = (
 _ANNOTATIONS = frozenset(
     {".json", ".xml", ".yaml", ".yml", ".npy", ".npz", ".mat", ".arrow", ".parquet"}
 )
+# What the columns of tables of run-length codes are called.
+_CODES = re.compile(rb"(?<![a-z])rle|encoded_?pixels", re.I)
+_LINE_BYTES = 1 << 12
 _FOLDERS = re.compile(r"(.*[_-])?(masks?|labels?|annotations?|segmentations?\w*|gt|truth)", re.I)
 
 
@@ -39,6 +42,8 @@ def matches(root: Path) -> bool:
     stems: set[Path] = set()
     texts: set[Path] = set()
     for path in _files(root):
+        if path.suffix.lower() == ".csv" and _looks_like_codes(path):
+            return False
         inner = path.relative_to(root).parts[:-1]
         if path.suffix.lower() in _ANNOTATIONS or any(map(_FOLDERS.fullmatch, inner)):
             return False
@@ -47,6 +52,16 @@ def matches(root: Path) -> bool:
         elif is_image(path):
             stems.add(path.with_suffix(""))
     return bool(stems) and stems.isdisjoint(texts)
+
+
+def _looks_like_codes(path: Path) -> bool:
+    """Tell whether a table is empty, or its first line speaks of codes, however it is written."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_LINE_BYTES)
+    except OSError:
+        return False
+    return not first or bool(_CODES.search(first.replace(b"\0", b"")))
 
 
 def _files(root: Path) -> Iterator[Path]:

@@ -133,7 +133,10 @@ def natural(names: Iterable[str]) -> tuple[str, ...]:
 
     def parts(name: str) -> list[tuple[bool, int, str]]:
         found = re.findall(r"\d+|\D+", name)
-        return [(not p.isdecimal(), int(p) if p.isdecimal() else 0, p.casefold()) for p in found]
+        # Of whole numbers the shorter is the smaller; Python refuses those of thousands of digits.
+        numbers = [p.lstrip("0") if p.isdecimal() else p.casefold() for p in found]
+        is_text = [not p.isdecimal() for p in found]
+        return [(t, 0 if t else len(n), n) for t, n in zip(is_text, numbers, strict=True)]
 
     return tuple(sorted(names, key=lambda name: (parts(name), name)))
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from converters.errors import one_line
 from converters.formats.label_spaces import natural
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, Pixels, read_mask_pixels
 
@@ -58,14 +59,15 @@ def class_codes(values: Pixels) -> list[int]:
 def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
     """Return the classes of masks without a table: their numbers, or, of colours only, these.
 
-    A mask that cannot be read has none; whoever reads it says so.
+    A mask that cannot be read has none; whoever reads it says so, unless there are no others.
 
     Args:
         masks: PNG files.
 
     Raises:
-        ValueError: more colours than classes can have.
+        ValueError: more colours than classes can have, or no mask that can be read.
     """
+    broken = ""
     numbers: set[int] = set()
     colours: set[int] = set()
     for path in masks:
@@ -75,7 +77,8 @@ def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
                 numbers |= set(np.unique(values).tolist())
                 continue
             found = class_codes(values)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            broken = broken or f"{path}: {one_line(error)}"
             continue
         colours |= set(found)
         if len(colours) > MOST_COLOURS:
@@ -85,6 +88,8 @@ def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
                 "files have: save masks with hard edges as PNG"
             )
     numbers -= {BLACK, VOID}
+    if broken and not numbers and not colours:
+        raise ValueError(broken)
     return natural(map(str, numbers)) if numbers else tuple(map(colour_name, sorted(colours)))
 
 

@@ -11,6 +11,7 @@ from converters.files.images import is_image
 from converters.files.names import normal_name
 
 _IMAGES = "images"
+_LONGEST = 4096
 
 
 class NamedImages:
@@ -37,8 +38,10 @@ class NamedImages:
                 self._whole.setdefault(known, path)
                 for end in _ends(known):
                     self._ends.setdefault(end, []).append(path)
+        # Whoever is named twice is told so where the second one looks for its image.
+        distinct = {tuple(map(_normal, own)) for own in names}
         self._named = Counter(
-            end for own in names for end in {end for name in own for end in _ends(_normal(name))}
+            end for own in distinct for end in {end for name in own for end in _ends(name)}
         )
 
     def find(self, names: Sequence[str]) -> Path:
@@ -97,5 +100,6 @@ def _normal(name: str) -> str:
 
 def _ends(name: str) -> Iterator[str]:
     """The name, and what is left of it without its first folders, the longest first."""
-    parts = name.split("/")
+    # What is longer is no path on any system, and would have too many ends.
+    parts = name.split("/") if len(name) <= _LONGEST else []
     return ("/".join(parts[start:]) for start in range(len(parts)))

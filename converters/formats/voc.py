@@ -141,8 +141,13 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
 def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path, Path]]:
     """The stem, image and class mask of each image of a subset."""
     folders = _folders(root)
-    images, masks = map(_files, folders)
-    test = _names(root / "ImageSets" / "Segmentation" / "test.txt")
+    images, masks = (_files(folder, problems) for folder in folders)
+    listed = root / "ImageSets" / "Segmentation" / "test.txt"
+    test = _names(listed)
+    if unknown := sorted(test - images.keys()):
+        problems.note(
+            f"{listed}: left out {len(unknown)} names without an image ({unknown[0]:.80})"
+        )
     for stem in sorted(masks.keys() - images.keys()):
         what = f"expected an image of this name in {folders[0].name}, found none"
         problems.add(masks[stem], what, key=stem)
@@ -158,33 +163,44 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
     ]
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def _files(folder: Path, problems: Problems | None = None) -> dict[str, Path]:
+    """Stem -> image; of several that differ only in their suffix, the first, and a problem."""
     if not folder.is_dir():
         return {}
     paths = folder.rglob("*") if folder.name in (_PLAIN_IMAGES, _PLAIN_MASKS) else folder.iterdir()
-    return {
-        path.relative_to(folder).with_suffix("").as_posix(): path
-        for path in sorted(filter(is_image, paths))
-    }
+    found: dict[str, Path] = {}
+    for path in sorted(filter(is_image, paths)):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        other = found.setdefault(stem, path)
+        if other != path and problems:
+            what = f"expected one file of this name, found {other.name} too: move one away"
+            problems.add(path, what, key=stem)
+    return found
 
 
 def _names(path: Path) -> frozenset[str]:
-    if not path.is_file():
-        return frozenset()
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    lines = _lines(path) or ()
     return frozenset(line.split()[0] for line in lines if line.strip())
+
+
+def _lines(path: Path) -> list[str] | None:
+    """The lines of a text; None where there is none. Raises ValueError where it is no text."""
+    if not os.path.lexists(path):
+        return None
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ValueError(f"{path}: expected a text, found: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected a text in UTF-8, found another: save it so") from None
 
 
 def _read_labelmap(root: Path) -> dict[Colour, str] | None:
     path = root / _LABELMAP
-    if not os.path.lexists(path):
+    if (lines := _lines(path)) is None:
         return None
-    try:
-        text = path.read_text("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise ValueError(f"{path}: expected a text file: {error.strerror}") from None
     found: dict[Colour, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
         name, _, rest = line.partition(":")
@@ -192,10 +208,15 @@ def _read_labelmap(root: Path) -> dict[Colour, str] | None:
             colour = tuple(int(value) for value in rest.split(":")[0].split(","))
         except ValueError:
             colour = ()
-        if len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
+        name = name.strip()
+        if not name or len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
             raise ValueError(f"{path}: line {number}: expected name:r,g,b, found '{line:.40}'")
         if found.setdefault(colour, name) != name:
             raise ValueError(f"{path}: line {number}: expected a colour of its own, found {colour}")
+        if list(found.values()).count(name) > 1:
+            raise ValueError(
+                f"{path}: line {number}: expected one colour of '{name:.80}', found another"
+            )
     return found
 
 
@@ -271,10 +292,11 @@ class _Reader:
 
 def _colours(path: Path, size_hw: tuple[int, int]) -> npt.NDArray[np.uint32]:
     """A number for each colour of an image, red first: uint32 (H, W)."""
-    shown = decode_image(path.read_bytes(), cv2.IMREAD_COLOR)
-    if shown.shape[:2] != size_hw:
-        found = f"one of {shown.shape[:2]}"
-        raise ValueError(f"{path.parent.name}: expected a mask of {size_hw}, found {found}")
+    try:
+        check_mask_size(path, size_hw)
+        shown = decode_image(path.read_bytes(), cv2.IMREAD_COLOR)
+    except ValueError as error:
+        raise ValueError(f"{path.parent.name}: {error}") from None
     codes: npt.NDArray[np.uint32] = shown[..., ::-1].astype(np.uint32) @ _COLOUR_CODE
     return codes
 

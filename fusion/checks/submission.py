@@ -304,13 +304,20 @@ def _size_problems(rows: _Rows, sizes: dict[str, tuple[int, int]]) -> list[str]:
     if not lengths:
         return []
     ratio = float(np.median([length / sizes[name][1] for name, length in lengths.items()]))
-    if abs(ratio - 1) <= _OTHER_ROW_LENGTH:
+    # Slanted edges lengthen or shorten the way from run to run; of many images it cancels out.
+    is_sure = len(lengths) >= _IMAGES_THAT_TELL
+    if abs(ratio - 1) <= (_OTHER_ROW_LENGTH if is_sure else 2 * _OTHER_ROW_LENGTH):
         return []
     (height, width), _ = Counter(sizes[name] for name in lengths).most_common(1)[0]
     seems = round(ratio * width)
     apart = f"runs follow each other every {seems} pixels, the images are {width} wide"
     if abs(seems / height - 1) <= _OTHER_ROW_LENGTH:
         return [f"size: {apart}: the codes seem to go column by column"]
+    # Codes that end behind the pixels of that size were not written at it: their masks are specks.
+    share = (ratio * (1 + _OTHER_ROW_LENGTH)) ** 2
+    beyond = [n for n in lengths if rows.ends[n] > share * sizes[n][0] * sizes[n][1]]
+    if 2 * len(beyond) > len(lengths):
+        return []
     guess = f"{round(ratio * height)} x {seems}"
     return [f"size: {apart}: the codes seem to be written at about {guess}, not {height} x {width}"]
 

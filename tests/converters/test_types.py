@@ -166,3 +166,11 @@ def test_an_image_of_nobody_known_stands_for_itself() -> None:
     known = Sample("a/1", Path("a.png"), (4, 5), group="ID001")
     assert known.patient == "ID001"
     assert replace(known, group="").patient == "a/1"
+
+
+@pytest.mark.parametrize("names", ["[a, '']", "[yes, a]", "[null]", "[[a]]", "[1.5]"])
+def test_names_of_classes_are_texts(names, tmp_path):
+    path = tmp_path / "odd.yaml"
+    path.write_text(f"name: odd\nnames: {names}\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"odd.yaml: .*expected (texts|names of classes)"):
+        LabelSpace.load(str(path))

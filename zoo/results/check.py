@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from converters.types import LabelSpace
 from fusion.checks.orientation import Annotations, Layouts
 from fusion.checks.submission import Review, review
 from fusion.sources.submission import Image, read
@@ -28,8 +29,25 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     images = [Image(s.file_name, s.size_hw) for s in samples]
     # Of many images the outlines take the most memory, and are done with.
     del known, samples
+    if hint := _test_hint(path, names, data, labels):
+        return Review((hint,), ())
     found = review(path, images, labels, annotations)
     return replace(found, problems=(*_fold_problems(path, names, data), *found.problems))
+
+
+def _test_hint(path: Path, names: Mapping[str, str], data: DataSource, labels: LabelSpace) -> str:
+    """Say that a submission has test images, where those that are held out are expected."""
+    if data.held_out is None:
+        return ""
+    there = {row.image_name for row in read(path)}
+    if not there or there & names.keys():
+        return ""
+    try:
+        samples, _ = data.scan(labels, "test")
+    except ValueError:  # some formats refuse where there are none
+        return ""
+    is_test = there <= {sample.file_name for sample in samples}
+    return "these are test images: leave --subset val out" if is_test else ""
 
 
 def _fold_problems(path: Path, names: Mapping[str, str], data: DataSource) -> list[str]:

@@ -23,16 +23,23 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read a `metrics.csv`, oldest row first; empty where there is none."""
+    """Read a `metrics.csv`, oldest row first; empty where there is none.
+
+    Raises:
+        ValueError: no CSV file in UTF-8; the message names it.
+    """
     return _read(path)[1]
 
 
 def _read(path: Path) -> tuple[tuple[str, ...], list[Row]]:
     if not path.is_file():
         return (), []
-    with path.open(encoding="utf-8", newline="") as lines:
-        reader = csv.DictReader(lines)
-        rows = list(reader)
+    try:
+        with path.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path}: expected a CSV file in UTF-8, found: {error}") from None
     return tuple(reader.fieldnames or ()), rows
 
 

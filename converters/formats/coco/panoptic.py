@@ -54,7 +54,11 @@ def mask_path(annotation: Record, folder: Path | None) -> Path:
             "found no such folder"
         )
     path = folder / place
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError:  # a name that is too long
+        is_there = False
+    if not is_there:
         raise ValueError(f"expected its mask {name:.80} in {folder.name}, found none")
     return path
 

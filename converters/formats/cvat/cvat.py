@@ -74,7 +74,8 @@ def _is_cvat(path: Path) -> bool:
     if path.name.startswith(".") or not path.is_file():
         return False
     with path.open("rb") as file:
-        return _ROOT in file.read(_HEAD_BYTES)
+        # Of UTF-16 every other byte of these letters is 0.
+        return _ROOT in file.read(_HEAD_BYTES).replace(b"\0", b"")
 
 
 def _parse(path: Path) -> Element:
@@ -173,7 +174,7 @@ class _Reader:
         if self._stems[key] > 1:
             # Two images that differ only in their suffix keep it.
             key = _subset(image) + name
-        report = partial(self.problems.add, f"{path.name}, image '{name}'", key=key)
+        report = partial(self.problems.add, f"{path.name}, image '{name:.80}'", key=key)
         try:
             file = self._files.find(_names(image))
             size_hw = read_size_hw(file)

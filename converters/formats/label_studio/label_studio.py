@@ -82,15 +82,19 @@ def label_space(root: Path) -> LabelSpace | None:
     """Return the labels of all regions with pixels, sorted; None without any.
 
     Raises:
-        ValueError: a broken file, or one in JSON-MIN.
+        ValueError: a broken file, one in JSON-MIN, or no task that can be read.
     """
     found: set[str] = set()
+    broken: list[str] = []
     for task in (task for path in _files(root) for task in load_tasks(path)):
         try:
             regions = find_regions(task.entries or ())
-        except ValueError:
-            continue  # `read` says so
+        except ValueError as error:
+            broken.append(f"{task.path}: task {task.number}: {error}")
+            continue  # `read` says so, where there are others
         found |= {label for region in regions if region.is_outlined for label in region.labels}
+    if broken and not found:
+        raise ValueError(broken[0])
     return LabelSpace(root.resolve().name or "mine", natural(found)) if found else None
 
 

@@ -19,8 +19,14 @@ Record = Mapping[str, Any]
 _OUTLINED = ("polygon", "rectangle", "ellipse", "brush")
 _WITHOUT_AREA = ("keypoint", "vector")
 _REFUSED = ("bitmask",)
+# What is said of a region or an image beside its outline.
+_NO_OUTLINES = frozenset(
+    {"choices", "textarea", "taxonomy", "rating", "number", "datetime", "pairwise", "ranker"}
+)
 _LABELS = "labels"
 _LARGEST = 1e6
+# Which member of a `value` shows how it is drawn.
+_SIGNS = {"points": "polygon", "rle": "brush", "radiusX": "ellipse", "height": "rectangle"}
 
 
 @dataclass
@@ -81,15 +87,18 @@ def find_regions(entries: Sequence[Any]) -> list[Region]:
 
 
 def _kind(said: object, value: Record) -> str:
-    """What a region is drawn as, by its type; that of the tag Labels does not say it."""
+    """What a region is drawn as, by its type; that of the tag Labels does not say it.
+
+    An unknown type of what looks drawn is a kind as well: it is refused where it is read.
+    """
     kind = str(said).lower()
+    shape = next((shape for sign, shape in _SIGNS.items() if sign in value), "")
     if kind == _LABELS:
-        signs = {"points": "polygon", "rle": "brush", "radiusX": "ellipse", "height": "rectangle"}
-        return next((shape for sign, shape in signs.items() if sign in value), "")
+        return shape
     kind = kind.removesuffix(_LABELS)
     if kind in _OUTLINED or kind in _WITHOUT_AREA or kind in _REFUSED:
         return kind
-    return ""
+    return kind if shape and kind not in _NO_OUTLINES else ""
 
 
 def _labels(value: Record) -> list[str]:

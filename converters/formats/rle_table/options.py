@@ -39,6 +39,7 @@ def read_options(root: Path) -> Options:
         ValueError: it is broken, or has other keys or values.
     """
     path = root / OPTIONS
+    # A link that leads nowhere is no file, but somebody meant one.
     if not os.path.lexists(path):
         return Options()
     record = read_mapping(path, f"any of {', '.join(_KEYS)}")
@@ -79,10 +80,17 @@ def _text(record: Mapping[str, Any], key: str) -> str:
 def _names(record: Mapping[str, Any]) -> dict[str, str]:
     classes = record.get("classes", [])
     if isinstance(classes, list):
-        return {str(name): str(name) for name in classes}
-    if isinstance(classes, dict):
+        classes = dict(zip(classes, classes, strict=True)) if all(map(_is_name, classes)) else None
+        if classes is not None and len(classes) < len(record.get("classes", [])):
+            raise ValueError("'classes': expected each name once, found one twice")
+    if isinstance(classes, dict) and all(map(_is_name, (*classes, *classes.values()))):
         return {str(number): str(name) for number, name in classes.items()}
     raise ValueError(
         f"'classes': expected a list of names, or what the table calls them with their names, "
-        f"found {classes!r:.40}"
+        f"found {record['classes']!r:.40}"
     )
+
+
+def _is_name(value: object) -> bool:
+    """Tell whether YAML holds a text or a whole number, as numbers of classes are."""
+    return bool(isinstance(value, str) and value.strip()) or type(value) is int

@@ -9,8 +9,9 @@ A row is an object; objects of an image may overlap. An empty code, -1 or nan sa
 none. Columns are found by their names, in capitals or not: those of Airbus, Severstal (also one
 column `ImageId_ClassId`), Data Science Bowl 2018, SIIM, HuBMAP, Sartorius (whose width and height
 are compared), Understanding Clouds, and our own submissions. The image is called by its path or
-its name, with or without suffix. `*submission*.csv` is not read; a folder with nothing but tables
-in the form of our submissions is only recognised by `rle_table.yaml` or by the format's name.
+its name, with or without suffix. `*submission*.csv` is not read, nor is a table in the
+form of our submissions where there are others; a folder with nothing but such tables is only
+recognised by `rle_table.yaml` or by the format's name.
 
 A code is `start length start length ...`. Competitions mostly count pixels column by column, from
 1; our submissions row by row. The codes often show it (`detection.py`); what they do not show is
@@ -31,7 +32,6 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -46,9 +46,9 @@ from converters.files.provenance import atomic_write_text, read_provenance
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.rle_table.detection import Code, find_coding
 from converters.formats.rle_table.images import ImageIndex
-from converters.formats.rle_table.options import OPTIONS, read_options
+from converters.formats.rle_table.options import OPTIONS, Options, read_options
 from converters.formats.rle_table.runs import Coding, decode_runs, encode_runs, parse_runs
-from converters.formats.rle_table.table import Row, Table, find_tables
+from converters.formats.rle_table.table import Row, Table, find_submissions, find_tables
 from converters.formats.writing import (
     INDEX,
     WriteTarget,
@@ -70,8 +70,6 @@ _CODINGS = {
 }
 LOSES = {layout: frozenset({"subpixels"}) for layout in _CODINGS}
 _HEADER = ("ImageId", "ClassId", "EncodedPixels")
-# Of our own submissions.
-_SUBMISSION = ("image_name", "class", "rle")
 
 
 def matches(root: Path) -> bool:
@@ -83,13 +81,9 @@ def matches(root: Path) -> bool:
         has_options = (root / OPTIONS).is_file()
         tables = find_tables(root, read_options(root))
         # A submission often lies in the folder of a data set of another format.
-        return any(has_options or not _is_submission(table) for table in tables)
+        return has_options or any(not table.is_submission for table in tables)
     except ValueError:
         return True  # `read` says what is wrong with the options
-
-
-def _is_submission(table: Table) -> bool:
-    return tuple(map(str.lower, table.header)) == _SUBMISSION
 
 
 # --- writing
@@ -149,15 +143,20 @@ def label_space(root: Path) -> LabelSpace | None:
     """Return the classes of `rle_table.yaml` and of the rows; None without any.
 
     Raises:
-        ValueError: a broken `rle_table.yaml`.
+        ValueError: a broken `rle_table.yaml`, no table, or none that can be read.
     """
     options = read_options(root)
     found: set[str] = set()
-    for table in find_tables(root, options):
-        with suppress(ValueError):
+    broken: list[str] = []
+    for table in _tables(root, options):
+        try:
             found |= {row.label for row in table.rows() if isinstance(row, Row)}
+        except ValueError as error:
+            broken.append(f"{table.path}: {error}")
     named = dict.fromkeys(options.names.values())
     names = (*named, *natural(found - set(named) - {""}))
+    if broken and not names:
+        raise ValueError(broken[0])
     return folder_space(root, names) if names else None
 
 
@@ -179,12 +178,11 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: no table, or a broken `rle_table.yaml` or `images.json`.
     """
     reader = _Reader(root, labels, problems, read_index(root))
-    tables = find_tables(root, read_options(root))
-    if not tables:
-        raise ValueError(
-            f"{root}: expected a CSV file with columns such as ImageId and EncodedPixels, found "
-            f"none: say in {OPTIONS} what they are called ('image', 'class', 'rle')"
-        )
+    options = read_options(root)
+    tables = _tables(root, options)
+    if others := find_submissions(root, options):
+        what = "left out tables in the form of our submissions"
+        problems.note(f"{root}: {what}: {', '.join(table.path.name for table in others)}")
     for table in tables:
         try:
             reader.read(table)
@@ -196,6 +194,15 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         for sample, is_test in reader.samples
         if subset == "all" or is_test == (subset == "test")
     ]
+
+
+def _tables(root: Path, options: Options) -> list[Table]:
+    if tables := find_tables(root, options):
+        return tables
+    raise ValueError(
+        f"{root}: expected a CSV file with columns such as ImageId and EncodedPixels, found "
+        f"none: say in {OPTIONS} what they are called ('image', 'class', 'rle')"
+    )
 
 
 @dataclass
@@ -236,7 +243,7 @@ class _Reader:
         # A table may call an image by several names.
         found = list({entry.path: entry for entry in entries.values() if entry}.values())
         codes = [code for entry in found for _, code in entry.objects]
-        usual = Coding(by_columns=not _is_submission(table))
+        usual = Coding(by_columns=not table.is_submission)
         say = f"{self.root}: {table.path.name}: "
         coding = find_coding(
             codes, table.options.said, usual, lambda text: self.problems.note(say + text)

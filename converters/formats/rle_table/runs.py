@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from converters.masks import EMPTY, CropMask, from_runs, to_runs
 
+# More pixels than an image may have; sums of larger numbers would overflow.
+_LARGEST = 1 << 31
+
 Runs = npt.NDArray[np.int64]
 """Starts and lengths as they are written, (n, 2)."""
 
@@ -37,7 +40,8 @@ def parse_runs(text: str) -> Runs:
     """Return the numbers of a code; "" has none.
 
     Raises:
-        ValueError: not pairs of a start of at least 0 and a length of at least 1.
+        ValueError: not pairs of a start of at least 0 and a length of at least 1, or beyond any
+            image.
     """
     try:
         numbers = np.array(text.split(), dtype=np.int64)
@@ -53,6 +57,8 @@ def parse_runs(text: str) -> Runs:
         raise ValueError(
             f"expected starts of at least 0 and lengths of at least 1, found '{start} {length}'"
         )
+    if len(runs) and (largest := int(runs.max())) > _LARGEST:
+        raise ValueError(f"expected starts and lengths inside an image, found {largest}")
     return runs
 
 

@@ -24,6 +24,8 @@ _CLASS = (
 )
 # One column for both, such as `0002cc93b.jpg_1`.
 _BOTH = ("imageid_classid", "image_label", "image_class", "id_class", "image_id_class_id")
+# Of our own submissions.
+_SUBMISSION = ("image_name", "class", "rle")
 _NONE = frozenset({"", "-1", "nan", "none", "null"})
 _WHOLE = re.compile(r"\d+\.0")
 
@@ -85,6 +87,11 @@ class Table:
         return "rle" in self.columns and bool({"image", "both"} & self.columns.keys())
 
     @property
+    def is_submission(self) -> bool:
+        """Whether it has the columns of our submissions."""
+        return tuple(map(str.lower, self.header)) == _SUBMISSION
+
+    @property
     def has_classes(self) -> bool:
         """Whether its rows say which class an object is of."""
         return bool({"class", "both"} & self.columns.keys())
@@ -125,7 +132,21 @@ class Table:
 
 
 def find_tables(root: Path, options: Options) -> list[Table]:
-    """Return the tables of a folder, sorted; samples of submissions are none."""
+    """Return the tables of a folder, sorted.
+
+    Samples of submissions are none; what has the form of ours is one only where no other is.
+    """
+    tables = _all_tables(root, options)
+    return [table for table in tables if not table.is_submission] or tables
+
+
+def find_submissions(root: Path, options: Options) -> list[Table]:
+    """Return the tables that `find_tables` passes over because others are there."""
+    taken = find_tables(root, options)
+    return [table for table in _all_tables(root, options) if table not in taken]
+
+
+def _all_tables(root: Path, options: Options) -> list[Table]:
     paths = sorted(path for path in root.glob("*.[cC][sS][vV]") if path.is_file())
     tables = [Table(path, options) for path in paths if not path.name.startswith(".")]
     return [t for t in tables if t.is_one and "submission" not in t.path.stem.lower()]

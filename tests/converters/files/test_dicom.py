@@ -337,3 +337,31 @@ def test_without_pydicom_it_is_said(tmp_path, monkeypatch):
     with pytest.raises(converters.MissingDependency, match=r"pip install 'maskzoo\[dicom\]'"):
         read_size_hw(tmp_path / "a.dcm")
     dicom._pydicom.cache_clear()
+
+
+RESCALED = {
+    "no number": ({"RescaleSlope": "nan"}, "expected RescaleSlope to be a number, found 'nan'"),
+    "infinite": ({"RescaleIntercept": "inf"}, "expected RescaleIntercept to be a number"),
+    "flat": ({"RescaleSlope": 0}, "expected a rescaling that tells values apart"),
+    "too far": ({"RescaleIntercept": "1e99"}, "expected a rescaling that tells values apart"),
+    "bits": ({"VOILUTSequence": table(0, 0, np.arange(9))}, "LUTDescriptor to say 8 to 16 bits"),
+}
+
+
+@pytest.mark.parametrize(("elements", "message"), RESCALED.values(), ids=RESCALED)
+def test_what_would_be_shown_black_is_refused(elements, message):
+    made = dataset(VALUES, bits=12, **{**RESCALE, **elements})
+    with pytest.raises(ValueError, match=message):
+        shown(made)
+
+
+def test_pydicom_s_warnings_are_not_shown(recwarn):
+    made = dataset(VALUES, bits=12)
+    found = content(made).replace(b"\x28\0\x02\0US", b"\x28\0\x08\0IS\x02\x000 \x28\0\x02\0US", 1)
+    assert read_size_hw_of(found) == SIZE
+    assert dicom.decode_dicom(found, grey=True).shape == SIZE
+    assert not list(recwarn)
+
+
+def read_size_hw_of(found: bytes) -> tuple[int, int]:
+    return dicom.read_size_hw(io.BytesIO(found), len(found))

@@ -103,3 +103,26 @@ def test_dicom_files_of_an_archive(tmp_path):
     found = converters.read(tmp_path, subset="test", labels=LABELS)
     assert [s.key for s in found] == ["DICOM/PA1/IM1", "DICOM/PA2/IM1", "a"]
     assert all(s.attributes == {"spacing_mm": [0.1, 0.2]} for s in found)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.xml", b"", r"a.xml \(empty\)"),
+        ("a.json", "[1]".encode("utf-16"), r"a.json \(UTF-16: save it as UTF-8\)"),
+        ("a.csv", "ImageId,EncodedPixels\n".encode("utf-16"), r"a.csv \(UTF-16"),
+        ("a.csv", b"ImageId;EncodedPixels\nx;1 2\n", "a.csv neither"),
+        ("a.csv", b"", r"a.csv \(empty\)"),
+    ],
+)
+def test_annotations_that_are_not_known_are_named(name, content, why, tmp_path):
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((9, 9), np.uint8))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"none that is known, in {why}"):
+        converters.recognise(tmp_path)
+
+
+def test_a_table_of_patients_is_no_annotation(tmp_path):
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((9, 9), np.uint8))
+    (tmp_path / "patients.csv").write_text("image,patient\nx,1\n")
+    assert converters.recognise(tmp_path) == "images"

@@ -137,3 +137,8 @@ def test_a_split_keeps_what_was_asked_for(samples, tmp_path):
 
 def test_names_with_numbers_are_sorted_as_people_do():
     assert natural(["b10", "b9", "A", "b"]) == ("A", "b", "b9", "b10")
+
+
+def test_numbers_of_thousands_of_digits_are_sorted_too():
+    long, longer = "a" + "9" * 5000, "a1" + "0" * 5000
+    assert natural([longer, "a010", long, "a9"]) == ("a9", "a010", long, longer)

@@ -122,6 +122,80 @@ def test_what_is_broken_is_one_line(break_it, message, root):
     assert all("\n" not in problem for problem in problems)
 
 
+LABELMAP = "background:0,0,0::\ncat:128,0,0::\ndog:0,128,0::\n"
+
+
+@pytest.mark.parametrize("folder", ["SegmentationClass", "SegmentationObject"])
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:60], lambda b: b[:-30]])
+def test_a_damaged_mask_in_colours_is_one_line(damage, folder, root):
+    put(root, "a", numbers() % 255)
+    (root / "labelmap.txt").write_text(LABELMAP)
+    (root / folder).mkdir(exist_ok=True)
+    content = (root / "SegmentationClass" / "a.png").read_bytes()
+    (root / folder / "a.png").write_bytes(damage(content))
+    with pytest.raises(DataError, match=rf"a.png: {folder}: expected a") as error:
+        converters.read(root)
+    assert len(error.value.problems) == 1
+
+
+@pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass"])
+def test_two_files_of_one_name_are_not_one(folder, root):
+    for name in ("a", "b"):
+        put(root, name, numbers())
+    first = next((root / folder).glob("a.*"))
+    first.with_suffix(".tif").write_bytes(first.read_bytes())
+    with pytest.raises(DataError, match=rf"{folder}/a.tif: expected one file of this name, found"):
+        converters.read(root)
+    assert [s.key for s in converters.read(root, skips_broken=True)] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (":128,0,0::\n", "line 1: expected name:r,g,b, found ':128"),
+        ("cat:1,2,3\ncat:1,2,4\n", "line 2: expected one colour of 'cat', found another"),
+    ],
+)
+def test_a_labelmap_names_each_class_once(lines, message, root):
+    put(root, "a", numbers())
+    (root / "labelmap.txt").write_text(lines)
+    with pytest.raises(ValueError, match=rf"labelmap.txt: {message}"):
+        converters.read(root)
+
+
+@pytest.mark.parametrize("name", ["labelmap.txt", "ImageSets/Segmentation/test.txt"])
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda p: p.write_text("cat:128,0,0::\n", encoding="utf-16"), "found another: save it"),
+        (lambda p: p.mkdir(), "expected a text, found: Is a directory"),
+        (lambda p: p.symlink_to(p.name), "expected a text, found: Too many levels"),
+    ],
+)
+def test_a_list_that_cannot_be_read_is_not_passed_over(make, message, name, root):
+    put(root, "a", numbers())
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    make(root / name)
+    with pytest.raises(ValueError, match=rf"{name}: .*{message}"):
+        converters.read(root)
+
+
+def test_names_of_test_images_that_are_not_there_are_said(root):
+    put(root, "a", numbers())
+    (root / "ImageSets" / "Segmentation").mkdir(parents=True)
+    (root / "ImageSets" / "Segmentation" / "test.txt").write_text("gone\n")
+    notes = []
+    converters.read(root, note=notes.append)
+    assert any("test.txt: left out 1 names without an image (gone)" in note for note in notes)
+
+
+def test_without_any_sound_mask_the_first_broken_one_is_named(root):
+    put(root, "a", numbers())
+    (root / "SegmentationClass" / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"SegmentationClass/a.png: expected a PNG"):
+        converters.read(root)
+
+
 def test_colours_without_a_labelmap_say_what_to_add(root):
     put(root, "a", numbers())
     put(root, "b", np.array(PALETTE, np.uint8).reshape(-1, 3)[numbers() % 4], as_palette=False)
@@ -215,10 +289,10 @@ def test_an_empty_mask_and_a_table_that_is_a_folder_are_told(how, tmp_path):
     if how == "empty":
         mask.write_bytes(b"")
         (root / "labelmap.txt").write_text("disc:128,0,0::\n")
-        expected = "SegmentationClass/a.png: expected an image"
+        expected = "SegmentationClass: expected"
     else:
         cv2.imwrite(str(mask), np.zeros((8, 9, 3), np.uint8))
         (root / "labelmap.txt").mkdir()
-        expected = "labelmap.txt: expected a text file"
+        expected = "labelmap.txt: expected a text"
     with pytest.raises(ValueError, match=expected):
         converters.read(root, format="voc")

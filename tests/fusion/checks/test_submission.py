@@ -185,3 +185,26 @@ def test_a_bone_of_an_unusual_area_is_noted(look):
     rows, images = drawn(10, (128, 96), (128, 96))
     found = look(replaced(rows, 5, f"1 {128 * 96}"), images)
     assert any(re.fullmatch(r"area: image_1.png wrist_2: 12288 .*", n) for n in found.notes)
+
+
+def test_specks_say_nothing_of_a_size(look):
+    rng, rows = np.random.default_rng(0), []
+    for i in range(10):
+        for label in ("finger-1", "wrist_2", "3", "Ulna"):
+            plane = np.zeros((128, 96), np.uint8)
+            plane[20:110, ::12] = rng.random((90, 8)) < 0.9
+            rows.append(RleRow(f"image_{i}.png", label, encode_rle(crop(plane), (128, 96))))
+    found = look(rows, [Image(f"image_{i}.png", (128, 96)) for i in range(10)])
+    assert not [p for p in found.problems if p.startswith("size:")]
+
+
+def test_a_few_slanted_masks_say_nothing_of_a_size(look):
+    rows = []
+    for i in range(2):
+        for label in ("finger-1", "wrist_2", "3", "Ulna"):
+            plane = np.zeros((128, 96), np.uint8)
+            for y in range(12):
+                plane[20 + y, 80 - 6 * y : 85 - 6 * y] = 1
+            rows.append(RleRow(f"image_{i}.png", label, encode_rle(crop(plane), (128, 96))))
+    found = look(rows, [Image(f"image_{i}.png", (128, 96)) for i in range(2)])
+    assert not [p for p in found.problems if p.startswith("size:")]

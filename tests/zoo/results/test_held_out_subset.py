@@ -1,11 +1,13 @@
 """`--subset val`: what a fold, or all of them, hold out is checked and scored."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 import converters
 from converters.splits.split import VERSION, Split
+from converters.types import LabelSpace
 from fusion.sources import submission
 from zoo.cli import main
 
@@ -98,3 +100,35 @@ def test_what_does_not_say_which_images_is_refused(
     for command in ("check", "evaluate"):
         said = run(capsys, command, files[0], "--data", work / "data", *options, code=2)
         assert words in said
+
+
+def test_a_split_s_patients_and_classes_are_those_of_what_it_holds_out(
+    work, samples, write_csv, tmp_path, monkeypatch, capsys
+):
+    keys = [sample.key for sample in samples]
+    labels = converters.label_space(work / "data")
+    unknown = [replace(sample, group="") for sample in samples]
+    converters.write(unknown, tmp_path / "set", format="coco", labels=labels)
+    first = labels.names[0]
+    labels = LabelSpace("renamed", ("mine",), aliases={first: "mine"})
+    folds = (tuple(keys[4:]), tuple(keys[:4]))
+    groups = {key: f"person {key in folds[0]}" for key in keys}
+    split = Split(VERSION, 0, "given", folds, groups, labels=labels)
+    split.save(tmp_path / "split.json")
+    monkeypatch.chdir(tmp_path)
+    rows = [row for row in submission.read(write_csv(range(6))) if row.label == first]
+    submission.write(tmp_path / "one.csv", (row._replace(label="mine") for row in rows))
+    data = ("--data", tmp_path / "set", "--subset", "val")
+    assert "6 images of 2 patients" in run(capsys, "evaluate", tmp_path / "one.csv", *data)
+
+
+def test_test_images_are_said_to_be_such(work, samples, split, tmp_path, capsys):
+    data, labels = tmp_path / "set", converters.label_space(work / "data")
+    converters.write(samples, data, format="labelme", labels=labels)
+    first = next(data.rglob(f"{samples[0].image.stem}.png"))
+    first.with_name("new.png").write_bytes(first.read_bytes())
+    path = tmp_path / "test.csv"
+    submission.write(path, [submission.RleRow("new.png", labels.names[0], "1 2")])
+    said = run(capsys, "check", path, "--data", data, "--subset", "val", code=2)
+    assert "these are test images: leave --subset val out" in said
+    assert "missing image" not in said

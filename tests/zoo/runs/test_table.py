@@ -123,3 +123,12 @@ def test_folders_without_runs(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=message):
         find_runs([tmp_path / name])
+
+
+def test_scores_that_cannot_be_read_are_named(tmp_path):
+    from zoo.run_files.metrics import read_rows
+
+    path = tmp_path / "metrics.csv"
+    path.write_text("epoch,val_dice\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"metrics.csv: expected a CSV file in UTF-8"):
+        read_rows(path)

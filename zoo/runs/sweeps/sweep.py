@@ -19,6 +19,7 @@ from converters.files.provenance import (
     read_provenance,
     write_provenance,
 )
+from converters.splits.split import Split
 from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 from zoo.config import check_config, dump_config, load_run_config
@@ -110,8 +111,11 @@ def run_sweep(
             several trials in a row failed.
     """
     check_space(config, data)
+    own_format = load_family(config.family).Config.own_format
+    # Before the folder is made: what is wrong with the data leaves nothing behind.
+    split, held_out, _, _ = divide(data, _labels(config, data), split_path, fold, own_format)
     with quiet_optuna(), _alone(out):
-        _open_folder(out, config, data, split_path, fold, command)
+        _open_folder(out, config, split, held_out, command)
         return _Sweep(config, data, out, split_path, fold, command, report).run()
 
 
@@ -279,16 +283,9 @@ def _alone(out: Path) -> Iterator[None]:
 
 
 def _open_folder(
-    out: Path,
-    config: SweepConfig,
-    data: DataSource,
-    split_path: Path | None,
-    fold: int | None,
-    command: Sequence[str],
+    out: Path, config: SweepConfig, split: Split, held_out: int, command: Sequence[str]
 ) -> None:
     """Write down what the sweep is, or check that it is this one."""
-    own_format = load_family(config.family).Config.own_format
-    split, held_out, _, _ = divide(data, _labels(config, data), split_path, fold, own_format)
     file = out / "sweep.yaml"
     if not file.is_file():
         if not _is_unfinished(out):

@@ -428,3 +428,23 @@ def test_xml_of_others_is_not_cvats(tmp_path):
     (tmp_path / "a.xml").write_text("<annotation><folder>VOC2012</folder></annotation>")
     with pytest.raises(ValueError, match="none that is known"):
         converters.read(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_file_in_utf_16(encoding, put):
+    root = put(image("a.png", polygon()))
+    path = root / "annotations.xml"
+    text = path.read_text(encoding="utf-8").replace("utf-8", "utf-16")
+    path.write_text(text, encoding=encoding)
+    assert converters.recognise(root) == "cvat"
+    (sample,) = converters.read(root)
+    assert len(sample.instances) == 1
+
+
+def test_a_size_of_thousands_of_digits_is_a_size(put):
+    root = put(image("a.png", polygon()))
+    path = root / "annotations.xml"
+    path.write_text(path.read_text().replace('width="60"', f'width="{"9" * 5000}"'))
+    with pytest.raises(DataError, match=r"expected an image of \(40, 9{20}\)") as error:
+        converters.read(root)
+    assert len(str(error.value)) < 500

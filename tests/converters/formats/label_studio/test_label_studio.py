@@ -394,3 +394,43 @@ def test_a_broken_file_is_named(text, message, tmp_path):
 def test_json_of_others_is_not_label_studios(record, tmp_path):
     (tmp_path / "p.json").write_text(json.dumps(record))
     assert not converters.load_format("label_studio").matches(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["cubiclabels", ["polygonlabels"], 5, None])
+def test_what_looks_drawn_but_has_no_known_type_is_refused(kind, put):
+    root = put(task(annotation(polygon(), {**polygon(), "id": "x", "type": kind})))
+    with pytest.raises(DataError, match=r"task 1: region 1 \(.*\): expected polygon, rectangle"):
+        converters.read(root)
+
+
+def test_what_is_said_of_a_region_is_no_outline(put):
+    text = {**rectangle(), "id": "x", "type": "textarea"}
+    root = put(task(annotation(polygon(), text)))
+    (sample,) = converters.read(root)
+    assert len(sample.instances) == 1
+
+
+def test_an_image_in_two_tasks_is_said_so(put):
+    root = put(task(annotation(polygon())), task(annotation(polygon()), number=2))
+    with pytest.raises(DataError, match=r"task 2: expected an image of its own") as error:
+        converters.read(root)
+    assert len(error.value.problems) == 1
+
+
+def test_without_any_sound_task_the_first_broken_one_is_named(put):
+    root = put(task(annotation(7)))
+    with pytest.raises(ValueError, match=r"json: task 0: region 0: expected an object, found 7"):
+        converters.read(root)
+
+
+def test_a_name_of_endless_folders_is_no_image(put):
+    root = put(task(annotation(polygon()), image="a/" * 200_000 + "a.png"))
+    with pytest.raises(DataError, match=r"expected its image 'a/a/a"):
+        converters.read(root)
+
+
+def test_a_problem_is_one_line_whatever_names_hold(put):
+    root = put(task(annotation(polygon()), image="a\n\x1b[2Jb.png"))
+    with pytest.raises(DataError, match=r"expected its image 'a  \[2Jb.png'") as error:
+        converters.read(root)
+    assert len(str(error.value).splitlines()) == 2

@@ -252,6 +252,11 @@ def test_an_image_in_two_tables(root):
         ("first_pixel: true\n", "'first_pixel': expected 0 or 1, found True"),
         ("start: 0\n", "'start': expected one of order, first_pixel"),
         ("classes: 3\n", "'classes': expected a list of names"),
+        ("classes: [[a]]\n", "'classes': expected a list of names"),
+        ("classes: [null]\n", "'classes': expected a list of names"),
+        ("classes: {1: [a]}\n", "'classes': expected a list of names"),
+        ("classes: {1: ''}\n", "'classes': expected a list of names"),
+        ("classes: [a, a]\n", "'classes': expected each name once"),
         ("image: 3\n", "'image': expected a text, found 3"),
         ("- 3\n", "a mapping of keys"),
     ],
@@ -268,8 +273,53 @@ def test_broken_options(options, message, root):
 def test_a_table_that_is_none(content, root):
     put(root, "train/a.png")
     (root / "train.csv").write_bytes(content)
-    with pytest.raises(DataError, match=r"train.csv: expected a CSV file in UTF-8"):
-        converters.read(root, labels=LabelSpace("mine", ("object",)))
+    for labels in (None, LabelSpace("mine", ("object",))):
+        with pytest.raises(ValueError, match=r"train.csv: expected a CSV file in UTF-8"):
+            converters.read(root, labels=labels)
+
+
+def test_a_broken_table_beside_a_sound_one(root):
+    put(root, "train/a.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)))
+    (root / "more.csv").write_text('id,rle\na,"1 2\n')
+    with pytest.raises(DataError, match=r"more.csv: expected a CSV file in UTF-8"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    "row", ["5 9223372036854775807", "1 1 9223372036854775807 9223372036854775807 5 5"]
+)
+def test_numbers_whose_sum_overflows_are_a_problem_of_their_row(row, root):
+    put(root, "train/a.png", "train/b.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)), ("b", row))
+    with pytest.raises(DataError, match=r"row 3: expected starts and lengths inside an image"):
+        read(root)
+
+
+def test_our_submissions_beside_a_table_are_no_part_of_it(root):
+    put(root, "train/a.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)))
+    table(root, "image_name,class,rle", ("a.png", "bone", "1 2"), name="fused.csv")
+    found, notes = read(root)
+    assert_objects(found["train/a"], ("object", ONE))
+    assert any("left out tables in the form of our submissions: fused.csv" in n for n in notes)
+
+
+def test_options_that_fit_no_table_are_said(root):
+    put(root, "train/a.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)))
+    (root / "rle_table.yaml").write_text("image: picture\n")
+    with pytest.raises(ValueError, match=r"found none: say in rle_table.yaml what they are called"):
+        read(root)
+
+
+@pytest.mark.parametrize("make", [lambda p: p.mkdir(), lambda p: p.symlink_to("gone.yaml")])
+def test_options_that_cannot_be_read_are_not_passed_over(make, root):
+    put(root, "train/a.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)))
+    make(root / "rle_table.yaml")
+    with pytest.raises(ValueError, match=r"rle_table.yaml: expected any of order"):
+        read(root)
 
 
 def test_no_table_at_all(root):

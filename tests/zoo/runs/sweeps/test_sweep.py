@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -421,3 +422,11 @@ def test_the_space_of_wandb(raw: Any, wanted: Any) -> None:
     config = _sweep(Path("c.yaml"), space={"key": raw})
     found = write_wandb_sweep(config, Path("d"), None, None, Path("o"), "p")
     assert found["parameters"] == {"key": wanted}
+
+
+def test_broken_data_leave_no_folder(data: Path, fake: Path, tmp_path: Path) -> None:
+    shutil.copytree(data, tmp_path / "broken")
+    next((tmp_path / "broken" / "data").rglob("*.png")).write_bytes(b"")
+    with pytest.raises(ValueError, match="expected an image"):
+        _run(_sweep(fake), tmp_path / "broken", tmp_path / "sweep")
+    assert not (tmp_path / "sweep").exists()
