@@ -303,7 +303,7 @@ def _open_folder(
     """Write down what the base is, or check that it is this one."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / SETTINGS
-    settings = {"family": ablation.family, **yaml.safe_load(dump_config(base))}
+    settings = {"family": ablation.family, **base.model_dump(mode="json")}
     if file.is_file():
         found = read_mapping(file, "the base of an ablation")
         is_same = _as_now(found, ablation, base, file) == settings
@@ -330,4 +330,4 @@ def _as_now(
     """Return a base that was written down, with the keys that it is too old to have."""
     own = {key: value for key, value in found.items() if key != "family"}
     config = check_config(type(base), own, str(file))
-    return {"family": found.get("family"), **yaml.safe_load(dump_config(config))}
+    return {"family": found.get("family"), **config.model_dump(mode="json")}
