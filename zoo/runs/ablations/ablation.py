@@ -30,6 +30,7 @@ from zoo.config import (
     check_config,
     complete_config,
     dump_config,
+    keep_steps,
     read_config,
 )
 from zoo.families import load_family
@@ -186,13 +187,14 @@ def resolve(ablation: Ablation, data: DataSource | None) -> list[Variant]:
     """
     model = load_family(ablation.family).Config
     path = configs.find(ablation.family, ablation.config)
-    given = apply_changes(read_config(path), ablation.given)
+    own = read_config(path)
+    given = keep_steps(own, apply_changes(own, ablation.given))
     found: list[Variant] = []
     known: dict[str, str] = {}
     for change in (BASE, *ablation.changes):
         if ablation.seeds and "seed" in change.keys:
             raise ValueError(f"change '{change.name}': expected no seed beside --seeds, found one")
-        raw = change.apply(given)
+        raw = keep_steps(given, change.apply(given))
         where = str(path) if change is BASE else f"change '{change.name}'"
         config = complete_config(model, raw, where, data)
         check_classes(config, data)
