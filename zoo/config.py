@@ -231,7 +231,8 @@ def load_config(
         ValueError: no such config, not YAML, or for each bad key one line with its path.
     """
     path = configs.find(kind, name)
-    changed = apply_changes(read_config(path), changes)
+    raw = read_config(path)
+    changed = keep_steps(raw, apply_changes(raw, changes))
     return complete_config(model, changed, str(path), data, changes)
 
 
@@ -272,6 +273,46 @@ def complete_config(
     if data is not None and "in_channels" in model.model_fields and "in_channels" not in full:
         full["in_channels"] = 3 if data.is_colored else 1
     return check_config(model, full, where, changes)
+
+
+AUTO = "auto"
+
+
+def keep_steps(before: Mapping[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return a changed config that keeps its images a step where a change says `batch: auto`.
+
+    >>> keep_steps({"batch": 2, "accumulate": 4}, {"batch": "auto", "accumulate": 4})
+    {'batch': 'auto', 'effective_batch': 8}
+    """
+    batch = before.get("batch")
+    if after.get("batch") != AUTO or "effective_batch" in after or not isinstance(batch, int):
+        return after
+    kept = {key: value for key, value in after.items() if key not in ("accumulate", "nbs")}
+    images = after.get("nbs") or batch * int(after.get("accumulate", 1))
+    return {**kept, "effective_batch": images}
+
+
+def read_auto_batch(raw: Any) -> Any:
+    """Return a config's plain values with numbers for `batch: auto`: all images of a step.
+
+    Raises:
+        ValueError: `batch: auto` without the key `effective_batch`, or that one beside another
+            batch.
+    """
+    if not isinstance(raw, dict) or (raw.get("batch") != AUTO and not raw.get("effective_batch")):
+        return raw
+    wanted = raw.get("effective_batch")
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
+        raise ValueError(
+            "effective_batch: expected beside batch: auto how many images the optimizer takes at "
+            f"a time, found {wanted!r:.40}"
+        )
+    if raw.get("batch", AUTO) not in (AUTO, wanted) or raw.get("accumulate", 1) != 1:
+        raise ValueError(
+            f"effective_batch: expected batch: auto beside it and no accumulate, found batch "
+            f"{raw.get('batch')!r:.40}, accumulate {raw.get('accumulate', 1)!r:.40}"
+        )
+    return {**raw, "batch": wanted}
 
 
 def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:

@@ -242,12 +242,16 @@ def _for_training(given: dict[str, Any], folder: Path) -> None:
     from zoo.families import FAMILIES
 
     taken = Taken(given)
-    data = taken.data()
+    is_estimate = given.get("estimate") is not None
+    data = taken.data(is_needed=not is_estimate)
     family = given["family"]
     if family not in FAMILIES:
         raise ValueError(f"family '{family}': expected one of {', '.join(FAMILIES)}")
     if given["config"] is None:
         taken.take("config", usual_config(family))
+    if is_estimate:
+        taken.say()
+        return
     if given["out"] is None:
         taken.take("out", folder / f"{family}-{Path(given['config']).stem}")
     if data is not None and given["split"] is None:

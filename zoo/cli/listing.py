@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import configs
 import converters
@@ -17,6 +18,7 @@ def lines(topic: str) -> Iterable[str]:
     topics = {
         "configs": _configs,
         "models": _models,
+        "memory": _memory,
         "families": _families,
         "losses": _losses,
         "optimizers": _optimizers,
@@ -41,6 +43,26 @@ def _models() -> Iterator[str]:
         count = f"{model.parameters:.1f}"
         line = f"{model.family:12s} {model.config:38s} {count:>15s} {size:>12s}  {model.reported}"
         yield line.rstrip()
+
+
+def _memory() -> Iterator[str]:
+    """Yield what training each shipped config needs on a GPU in float16, such as a V100."""
+    from zoo.config import load_config
+    from zoo.families import FAMILIES, load_family
+    from zoo.families.outlines import load_outline
+    from zoo.runs.memory import GB, estimate
+
+    yield f"{'family':12s} {'config':38s} {'input':>12s} {'batch':>5s} {'about GB':>8s}  estimated"
+    for family in FAMILIES:
+        try:
+            outline = load_outline(family)
+        except ValueError:
+            continue
+        for name in configs.names(family) if outline else ():
+            config: Any = load_config(load_family(family).Config, family, name)
+            size = " x ".join(map(str, config.input_size))
+            need = estimate(config, outline, "16-mixed").total / GB
+            yield f"{family:12s} {name:38s} {size:>12s} {config.batch:5d} {need:8.1f}"
 
 
 def _families() -> Iterable[str]:

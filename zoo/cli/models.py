@@ -53,6 +53,12 @@ def train(
     oof: Annotated[
         Path | None, typer.Option(help="With --folds all: the store of their predictions.")
     ] = None,
+    estimate: Annotated[
+        float | None,
+        typer.Option(
+            help="Only say how much memory training needs on a GPU of so many GB, such as 32."
+        ),
+    ] = None,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -62,6 +68,9 @@ def train(
     from zoo.runs.train import train as train_run
     from zoo.source import DataSource
 
+    if estimate is not None:
+        _say_memory(family, config, data, changes or [], estimate)
+        return
     if folds not in ("", "all") or (folds and fold is not None) or (oof and not folds):
         raise ValueError(f"--folds: expected 'all', without --fold; --oof goes with it: '{folds}'")
     source = DataSource.open(data, data_format, edits, broken).choosing(labels)
@@ -88,6 +97,20 @@ def train(
     say(f"{out}: validation {', '.join(told)}" if told else f"{out}: done")
     if last and float(last["val_dice"]) == 0:
         say(f"{out}: the network finds nothing in held-out images: train longer, or lower the rate")
+
+
+def _say_memory(
+    family: str, config: str, data: Path | None, changes: list[str], memory_gb: float
+) -> None:
+    from zoo.config import load_run_config
+    from zoo.families import load_family
+    from zoo.runs.batch_size import describe_memory
+    from zoo.runs.memory import GB
+    from zoo.source import DataSource
+
+    source = DataSource.open(data) if data is not None else None
+    found = load_run_config(load_family(family).Config, family, config, changes, source)
+    say(describe_memory(found, family, memory_gb * GB))
 
 
 @command(fill=for_predict)
@@ -215,11 +238,17 @@ def _predict_all(data: DataSource, options: PredictOptions) -> None:
 @command("list")
 def list_(
     topic: Annotated[Topic, typer.Argument(help="What to list.")] = Topic.configs,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Of models: what training needs; takes minutes.")
+    ] = False,
 ) -> None:
     """List what is there: configs, models, families, losses, formats, fusions, ..."""
     from zoo.cli.listing import lines
 
-    say("\n".join(lines(topic.value)))
+    if memory and topic is not Topic.models:
+        raise ValueError(f"--memory: expected with 'models', found '{topic.value}'")
+    for line in lines("memory" if memory else topic.value):
+        say(line)
 
 
 @command()

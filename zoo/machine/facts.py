@@ -119,7 +119,7 @@ def collect(folder: Path) -> Facts:
         torch=torch,
         torch_error=error,
         gpus=gpus or _read_driver(),
-        ram=_read_ram(),
+        ram=read_ram(),
         ram_free=_read_free_ram(),
         shared=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
         disk_free=shutil.disk_usage(folder).free,
@@ -176,7 +176,8 @@ def _parse(line: str) -> Gpu:
     return Gpu(name, (int(major), int(minor)), int(total) * 2**20, int(free) * 2**20)
 
 
-def _read_ram() -> int | None:
+def read_ram() -> int | None:
+    """Return the bytes of memory of this computer, or of its container; None if nobody tells."""
     sizes = []
     # A container may have less than the computer: control groups, version 2, then 1.
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

@@ -29,7 +29,7 @@ from zoo.families import load_family
 from zoo.options import as_text
 from zoo.progress import Report
 from zoo.run_files.metrics import last_row, read_rows
-from zoo.run_files.notes import mark_failed, set_note
+from zoo.run_files.notes import add_note, mark_failed, set_note
 from zoo.source import DataSource
 from zoo.tracking import is_first_process, tracked
 from zoo.tracking.alerts import noticed
@@ -75,6 +75,7 @@ def train(
     config = load_run_config(family.Config, family_name, config_name, changes, data)
     labels = config.labels
     split, held_out, learn, score = divide(data, labels, split_path, fold, config.own_format)
+    config, chosen = _settle_batch(config, family_name, out)
     is_new = _open_run(out, family_name, config, split, held_out, data.edits, command)
     job = TrainJob(
         out=out,
@@ -91,6 +92,9 @@ def train(
     try:
         if is_first_process():
             set_note(out, config.note)
+            if chosen:
+                say(chosen)
+                add_note(out, chosen)
         _tell_memory(config, family_name, out, say)
         with noticed(config, job), tracked(config, job, family) as told:
             family.train(config, told)
@@ -106,12 +110,23 @@ def train(
     return last_row(read_rows(out / "metrics.csv"))
 
 
+def _settle_batch(config: RunConfig, family: str, out: Path) -> tuple[RunConfig, str]:
+    """Return the config with a number for `batch: auto`; the first process of several chooses."""
+    if getattr(config, "effective_batch", None) is None:
+        return config, ""
+    if not is_first_process():
+        wait_for_run(out)
+    # Late: what it imports is no business of other runs.
+    from zoo.runs.batch_size import settle_batch
+
+    return settle_batch(config, family, out)
+
+
 def _tell_memory(config: RunConfig, family: str, out: Path, say: Callable[[str], None]) -> None:
     """Say what the run will need, and keep it with the run; a run that seems too large is tried."""
     if not is_first_process() or config.workload.device == "cpu":
         return
     # Late: what it imports is no business of runs on the CPU.
-    from zoo.run_files.notes import add_note
     from zoo.runs.memory import advise_before
 
     for line in filter(None, advise_before(config, family)):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from converters.types import LabelSpace
-from zoo.config import Labels, StrictModel, default_labels
+from zoo.config import Labels, StrictModel, default_labels, read_auto_batch
 from zoo.data.windows import Windows
 from zoo.machine.devices import Precision
 from zoo.training.optim import OptimConfig
@@ -109,8 +109,12 @@ class TrainerConfig(StrictModel):
         size: height and width that images are stretched to, in pixels; where the network sees whole
             images, multiples of 32 or of what the family names.
         epochs: passes over the training samples.
-        batch: images in a step, on each device.
+        batch: images in a step, on each device; `auto` takes as many as there is memory for, see
+            `effective_batch`.
         accumulate: steps whose gradients are added before the weights move.
+        effective_batch: with `batch: auto`, images between two moves of the weights, on each
+            device; a change to `batch: auto` keeps those of the config. null once the batch is
+            chosen.
         gradient_checkpointing: compute blocks of the network anew for the gradient instead of
             keeping what they computed: about a third more time, a fraction of the memory.
         in_channels: 1 shows images in grey, 3 in red, green and blue; `zoo train` looks at the data
@@ -150,6 +154,7 @@ class TrainerConfig(StrictModel):
     epochs: int = Field(gt=0)
     batch: int = Field(gt=0)
     accumulate: int = Field(default=1, gt=0)
+    effective_batch: int | None = Field(default=None, gt=0)
     gradient_checkpointing: bool = False
     in_channels: Literal[1, 3] = 1
     optim: OptimConfig = OptimConfig()
@@ -172,6 +177,11 @@ class TrainerConfig(StrictModel):
     num_nodes: int = Field(default=1, gt=0)
     strategy: str = "auto"
     requeue: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_for_auto(cls, raw: Any) -> Any:
+        return read_auto_batch(raw)
 
     @field_validator("augment")
     @classmethod
@@ -249,6 +259,17 @@ class TrainerConfig(StrictModel):
         """How many numbers the optimizer keeps for each weight."""
         is_plain = self.optim.name == "sgd" and not self.optim.momentum
         return 0 if is_plain else _STATES[self.optim.name]
+
+    @property
+    def images_a_step(self) -> int:
+        """How many images the weights move for, on each device."""
+        return self.batch * self.accumulate
+
+    def with_steps_of(self, batch: int) -> Self:
+        """Return the config with a chosen batch, a divisor of the effective one."""
+        steps = (self.effective_batch or self.images_a_step) // batch
+        changes = {"batch": batch, "accumulate": steps, "effective_batch": None}
+        return self.model_copy(update=changes)
 
     def with_batch(self, batch: int) -> str:
         """Return the changes that make batches smaller, for steps of as many images."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from converters.errors import one_line
-from zoo.config import RunConfig
+from zoo.config import RunConfig, read_auto_batch
 from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
 from zoo.machine.devices import Precision
 
@@ -44,7 +44,10 @@ class YoloConfig(RunConfig):
         init: weights to start from: a safetensors file of this network, or a .pt file of
             Ultralytics, from which all that fits is taken.
         imgsz: side of the network's square input in pixels.
+        batch: images at a time; `auto` takes as many as there is memory for.
         nbs: batch for which the optimiser steps; None is `batch`, a step at every batch.
+        effective_batch: with `batch: auto`, what `nbs` will be; a change to `batch: auto` keeps the
+            config's. null once the batch is chosen.
         scale: augmentation: enlarged by up to this share, or made smaller.
         augment: transforms as the semantic families list them, but for those that mix samples; they
             take the place of the few that Ultralytics has of albumentations. Its own (`hsv_v`,
@@ -59,7 +62,7 @@ class YoloConfig(RunConfig):
             image's pixels; 4 is the network's input. At the image's pixels the masks are
             Ultralytics' own; coarser ones are smaller, and move outlines by less than a cell.
         margin_px: how many of the image's pixels further than its box a mask may go.
-        device: what trains: `auto`, `cpu`, `cuda`, `cuda:1`.
+        device: the one device that trains: `auto`, `cpu`, `cuda`, `cuda:1`.
         precision: `auto` goes by what the device can do.
         extra: any further key of Ultralytics' training.
     """
@@ -73,6 +76,7 @@ class YoloConfig(RunConfig):
     epochs: int = Field(default=100, ge=1)
     batch: int = Field(default=8, ge=1)
     nbs: int | None = Field(default=None, ge=1)
+    effective_batch: int | None = Field(default=None, ge=1)
     optimizer: str = "AdamW"
     lr0: float = Field(default=1e-3, gt=0)
     lrf: float = Field(default=0.01, gt=0)
@@ -139,6 +143,17 @@ class YoloConfig(RunConfig):
         """How many numbers the optimizer keeps for each weight."""
         return 1 if self.optimizer.lower() == "sgd" else 2
 
+    @property
+    def images_a_step(self) -> int:
+        """How many images the weights move for."""
+        return self.nbs or self.batch
+
+    def with_steps_of(self, batch: int) -> Self:
+        """Return the config with a chosen batch, a divisor of the effective one."""
+        images = self.effective_batch or self.images_a_step
+        changes = {"batch": batch, "nbs": images, "effective_batch": None}
+        return self.model_copy(update=changes)
+
     def with_batch(self, batch: int) -> str:
         """Return the changes that make batches smaller, for steps of as many images."""
         return f"batch={batch} nbs={self.nbs or self.batch}"
@@ -150,6 +165,22 @@ class YoloConfig(RunConfig):
 
     def with_checkpointing(self) -> None:
         """Return nothing: there is no such config."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_for_auto(cls, raw: Any) -> Any:
+        return read_auto_batch(raw)
+
+    @field_validator("device")
+    @classmethod
+    def _one_device(cls, value: str) -> str:
+        # Ultralytics would start its own program for each GPU, which knows nothing of our trainer.
+        if "," in value:
+            raise ValueError(
+                f"expected one device such as cuda:0, found {value!r:.40}: this family trains on "
+                "one GPU; for several start a run on each, such as one a fold"
+            )
+        return value
 
     @field_validator("imgsz")
     @classmethod

@@ -30,6 +30,7 @@ from zoo.config import (
     check_config,
     complete_config,
     dump_config,
+    keep_steps,
     read_config,
 )
 from zoo.families import load_family
@@ -186,13 +187,14 @@ def resolve(ablation: Ablation, data: DataSource | None) -> list[Variant]:
     """
     model = load_family(ablation.family).Config
     path = configs.find(ablation.family, ablation.config)
-    given = apply_changes(read_config(path), ablation.given)
+    own = read_config(path)
+    given = keep_steps(own, apply_changes(own, ablation.given))
     found: list[Variant] = []
     known: dict[str, str] = {}
     for change in (BASE, *ablation.changes):
         if ablation.seeds and "seed" in change.keys:
             raise ValueError(f"change '{change.name}': expected no seed beside --seeds, found one")
-        raw = change.apply(given)
+        raw = keep_steps(given, change.apply(given))
         where = str(path) if change is BASE else f"change '{change.name}'"
         config = complete_config(model, raw, where, data)
         check_classes(config, data)
@@ -303,7 +305,7 @@ def _open_folder(
     """Write down what the base is, or check that it is this one."""
     out.mkdir(parents=True, exist_ok=True)
     file = out / SETTINGS
-    settings = {"family": ablation.family, **yaml.safe_load(dump_config(base))}
+    settings = {"family": ablation.family, **base.model_dump(mode="json")}
     if file.is_file():
         found = read_mapping(file, "the base of an ablation")
         is_same = _as_now(found, ablation, base, file) == settings
@@ -330,4 +332,4 @@ def _as_now(
     """Return a base that was written down, with the keys that it is too old to have."""
     own = {key: value for key, value in found.items() if key != "family"}
     config = check_config(type(base), own, str(file))
-    return {"family": found.get("family"), **yaml.safe_load(dump_config(config))}
+    return {"family": found.get("family"), **config.model_dump(mode="json")}

@@ -149,8 +149,8 @@ def test_our_submissions_count_row_by_row(root):
     put(root, "train/a.png", size_hw=(20, 20))
     square = disk(6, 9, 4, (20, 20))
     table(root, "image_name,class,rle", ("a.png", "Ulna", kaggle_code(square, by_columns=False)))
-    # A submission that lies beside images makes no data set of them.
-    assert converters.recognise(root) == "images"
+    with pytest.raises(ValueError, match=r"none that is known, in train\.csv neither"):
+        converters.recognise(root)
     found, notes = read(root, format="rle_table")
     assert_objects(found["train/a"], ("Ulna", square))
     assert "row by row, the first pixel being 1: nothing shows order and first_pixel" in notes[0]
