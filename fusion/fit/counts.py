@@ -26,7 +26,7 @@ from fusion.rules.evidence import LOGIT_LIMIT, OUTLINE, ZONES, ClassEvidence, lo
 _FINE = (0.0, 0.2, 0.4, 0.65, 0.95, 1.3, 1.7, 2.2, 2.8, 3.4, LOGIT_LIMIT)
 _COARSE = (0.0, 0.4, 0.95, 1.7, 2.8, LOGIT_LIMIT)
 _FINE_UP_TO = 3
-_COUNTED_AT_ONCE = 1 << 17
+_COUNTED_AT_ONCE = 1 << 19
 
 
 def _middles(edges: Sequence[float]) -> Floats:
@@ -47,7 +47,8 @@ LEVELS = len(LEVEL_ODDS)
 SILENT = LEVELS
 AT_MOST_SOURCES = 12  # so many sources' levels, and the zone, fit into one int64
 _FINE_LEVELS = _levels_of_bytes(_FINE)
-_COARSE_LEVELS = 2 * (len(_FINE) - 1) + _levels_of_bytes(_COARSE)
+_COARSE_FROM = 2 * (len(_FINE) - 1)
+_COARSE_LEVELS = _COARSE_FROM + _levels_of_bytes(_COARSE)
 
 
 def _middle_shares() -> Floats:
@@ -195,20 +196,23 @@ def tabulate(
         none, ones = np.zeros((0, sources), np.uint8), np.ones(sources)
         nothing = None if others is None else SharedCounts(counts, counts, others.shared)
         return ClassCounts(none, bytes_, counts, counts, truth.area, ones, ones, nothing)
+    # A digit a source, as few as its levels need: few codes are counted without sorting.
+    level_of, levels_of_digits = _digits(sources)
+    base = len(levels_of_digits)
     code = evidence.zones.astype(np.int64)
-    level_of = _FINE_LEVELS if sources <= _FINE_UP_TO else _COARSE_LEVELS
     for layer, silent in zip(evidence.prob, evidence.silent, strict=True):
-        code = code * (LEVELS + 1) + (SILENT if silent else level_of[layer])
+        code *= base
+        code += base - 1 if silent else level_of[layer]
     real = truth.window(evidence.window_xywh)
     masks: list[npt.NDArray[Any]] = [real.ravel()]
     if others is not None:
         masks += [others.true.ravel(), (others.true & (real > 0)).ravel()]
-    codes = len(ZONES) * (LEVELS + 1) ** sources
+    codes = len(ZONES) * base**sources
     rows, total, (inside, *shared) = _count(code.ravel(), masks, codes)
     levels = np.empty((len(rows), sources), np.uint8)
     for k in reversed(range(sources)):
-        rows, level = np.divmod(rows, LEVELS + 1)
-        levels[:, k] = level
+        rows, digit = np.divmod(rows, base)
+        levels[:, k] = levels_of_digits[digit]
     return ClassCounts(
         levels=levels,
         zones=rows.astype(np.uint8),
@@ -219,6 +223,14 @@ def tabulate(
         overlaps=evidence.overlaps,
         shared=None if others is None else SharedCounts(shared[1], shared[0], others.shared),
     )
+
+
+def _digits(sources: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Return the digit of each byte, and the level of each digit; the last one is SILENT."""
+    is_fine = sources <= _FINE_UP_TO
+    first, stop = (0, _COARSE_FROM) if is_fine else (_COARSE_FROM, LEVELS)
+    levels = _FINE_LEVELS if is_fine else _COARSE_LEVELS
+    return levels - first, np.array([*range(first, stop), SILENT], np.uint8)
 
 
 def dice_above(table: ClassCounts, values: Floats, thresholds: Floats) -> Floats:

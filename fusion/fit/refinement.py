@@ -267,7 +267,8 @@ def _gains(
     if best is None or not window[2]:
         return [0.0] * len(options)
     prob, real, grey = best[1].render(window), truth.window(window), cut(image, window)
-    before = _dice(prob, real, truth.area)
+    whole = (prob >= 128).astype(np.uint8)
+    before = _dice(whole, real, truth.area)
     after = []
     for steps, margin in zip(options, margins, strict=True):
         # As much of the window as the step will see when it is used: to a CRF it matters.
@@ -276,14 +277,13 @@ def _gains(
             slice(y - window[1], y - window[1] + height),
             slice(x - window[0], x - window[0] + width),
         )
-        done = prob.copy()
-        done[part] = steps(prob[part], side_px, None if grey is None else grey[part])
+        done = whole.copy()
+        done[part] = steps.inside(prob[part], side_px, None if grey is None else grey[part])
         after.append(_dice(done, real, truth.area))
     return [dice - before for dice in after]
 
 
-def _dice(prob: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8], truth_px: int) -> float:
-    inside = (prob >= 128).astype(np.uint8)
+def _dice(inside: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8], truth_px: int) -> float:
     both = cv2.countNonZero(inside) + truth_px
     return 2 * cv2.countNonZero(inside & real) / both if both else 1.0
 

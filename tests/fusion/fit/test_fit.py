@@ -9,12 +9,12 @@ from scipy.optimize import check_grad
 from converters.masks import EMPTY, crop
 from fusion import Hybrid, Mean
 from fusion.fit.counted import Counted
-from fusion.fit.counts import AT_MOST_SOURCES, LEVELS, Stack, tabulate
+from fusion.fit.counts import AT_MOST_SOURCES, LEVEL_ODDS, LEVELS, SILENT, Stack, tabulate
 from fusion.fit.hybrid import HybridFit
 from fusion.fit.weights import tune_bias
 from fusion.metrics.scores import Scores, dice, score_image
 from fusion.rules.calibration import Calibration, Curve, Gate, SourceReliability
-from fusion.rules.evidence import ZONES, gather
+from fusion.rules.evidence import ZONES, gather, logit_table
 from fusion.rules.file import dump_rule, read_rule
 from fusion.rules.hybrid import ClassWeights
 from fusion.types import Prediction, SoftMask
@@ -242,6 +242,31 @@ def test_tables_count_every_pixel_once(train, labels):
         assert table.inside.sum() + table.missed == truth[evidence.label].area
         assert (table.inside + table.other).sum() == evidence.zones.size
         assert np.array_equal(np.unique(table.zones), np.unique(evidence.zones))
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 5, 6])
+def test_rows_are_those_of_sorted_pixels(predict, soft_plane, labels, count):
+    """However the pixels are counted: by few codes at once, or by sorting."""
+    sources = [predict({"3": soft_plane(seed)}) for seed in range(count)]
+    sources.append(predict({}, kind="instance"))
+    (evidence,) = gather(sources, labels)
+    truth = crop((soft_plane(9) >= 128).astype(np.uint8))
+    table = tabulate(evidence, truth, count + 1)
+    edges = (0, 0.2, 0.4, 0.65, 0.95, 1.3, 1.7, 2.2, 2.8, 3.4, 4)
+    edges = edges if count + 1 <= 3 else (0, 0.4, 0.95, 1.7, 2.8, 4)
+    middles = (np.array(edges[1:]) + edges[:-1]) / 2
+    columns = [evidence.zones.ravel()]
+    for layer in evidence.prob[:-1]:
+        odds = logit_table()[layer.ravel()]
+        column = np.digitize(np.abs(odds), edges[1:-1])
+        columns.append(np.where(odds >= 0, middles[column], -middles[column]))
+    rows, place = np.unique(np.stack(columns), axis=1, return_inverse=True)
+    real = truth.window(evidence.window_xywh).ravel()
+    assert np.array_equal(table.zones, rows[0])
+    assert np.allclose(LEVEL_ODDS[table.levels[:, :-1]], rows[1:].T)
+    assert (table.levels[:, -1] == SILENT).all()
+    assert np.array_equal(table.inside, np.bincount(place.ravel(), real, rows.shape[1]))
+    assert np.array_equal(table.other, np.bincount(place.ravel(), 1 - real, rows.shape[1]))
 
 
 def test_true_pixels_outside_every_window_are_missed(predict, labels):

@@ -38,6 +38,27 @@ def soft(mask):
 # --- the steps
 
 
+STEPS = [
+    Steps(),
+    Steps(smooth=0.02),
+    Steps(threshold=0.3),
+    Steps(threshold=0.95),
+    Steps(opening=0.03),
+    Steps(closing=0.03, holes=0.1),
+    Steps(smooth=0.01, threshold=0.6, opening=0.01, closing=0.02, parts=0.3, holes=math.inf),
+]
+
+
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("seed", range(3))
+def test_inside_is_what_the_steps_make_at_least_one_half(steps, seed):
+    for mask in (blobs(seed), np.zeros((60, 80), np.uint8), np.ones((60, 80), np.uint8)):
+        prob = soft(mask)
+        found = steps.inside(prob, SIDE_PX)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, steps(prob, SIDE_PX) >= 128)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_all_holes_are_those_of_scipy(seed):
     mask = blobs(seed)
