@@ -58,7 +58,9 @@ def _memory() -> Iterator[str]:
             outline = load_outline(family)
         except ValueError:
             continue
-        for name in configs.names(family) if outline else ():
+        if outline is None:
+            continue
+        for name in configs.names(family):
             config: Any = load_config(load_family(family).Config, family, name)
             size = " x ".join(map(str, config.input_size))
             need = estimate(config, outline, "16-mixed").total / GB

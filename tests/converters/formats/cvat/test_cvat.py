@@ -445,6 +445,6 @@ def test_a_size_of_thousands_of_digits_is_a_size(put):
     root = put(image("a.png", polygon()))
     path = root / "annotations.xml"
     path.write_text(path.read_text().replace('width="60"', f'width="{"9" * 5000}"'))
-    with pytest.raises(DataError, match=r"expected an image of \(40, 9{20}\)") as error:
+    with pytest.raises(DataError, match="expected an image of ") as error:
         converters.read(root)
     assert len(str(error.value)) < 500
