@@ -78,8 +78,7 @@ class _Bits:
     def read_set(self, times: int, count: int) -> np.ndarray[Any, Any]:
         """Tell which of the next numbers are not 0, bool (times,); raises as `read`."""
         start = self._advance(times * count)
-        found: np.ndarray[Any, Any] = self._bits[start : self._at].reshape(times, count).any(axis=1)
-        return found
+        return np.asarray(self._bits[start : self._at].reshape(times, count).any(axis=1))
 
     def _advance(self, count: int) -> int:
         start, self._at = self._at, self._at + count

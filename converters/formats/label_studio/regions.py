@@ -169,10 +169,9 @@ def _points(value: Record) -> Points:
 
 def _number(value: Record, name: str) -> float:
     found = value.get(name)
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    if not is_number or not abs(found) < _LARGEST:  # NaN is not
-        raise ValueError(f"expected '{name}' to be a number, found {found!r:.40}")
-    return float(found)
+    if isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < _LARGEST:
+        return float(found)
+    raise ValueError(f"expected '{name}' to be a number, found {found!r:.40}")  # so is NaN
 
 
 def _size(value: Record, name: str) -> float:
