@@ -112,7 +112,7 @@ def _unknown_files(data: Path) -> str:
             head = file.read(2)
         why = " (empty)" if not head else " (UTF-16: save it as UTF-8)" if head in _UTF_16 else ""
         told.append(f"{path.relative_to(data).as_posix()}{why}")
-    return f", in {', '.join(told)} neither" if told else ""
+    return f" among {', '.join(told)}" if told else ""
 
 
 def _check_folder(data: Path) -> None:

@@ -6,6 +6,8 @@ import hashlib
 import json
 import math
 import pickle
+import struct
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +27,11 @@ LAST = f"{FOLDER}/last.safetensors"
 RESUME = f"{FOLDER}/last.ckpt"
 # Of files of weights; those of torch are pickles, of which numbers alone are read.
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+# What torch's unpickler raises on files that are none of its own; which depends on their bytes.
+_BROKEN = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
+    *(AssertionError, RuntimeError, struct.error),
+)
 SUFFIXES = (".safetensors", *_TORCH_SUFFIXES)
 # The text of a file that guards its numbers: safetensors itself guards but its header's form.
 _DIGEST = "sha256"
@@ -88,9 +95,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         ValueError: no such file, not a whole one, or a tensor that holds NaN or an infinite number.
     """
+    is_torch = path.suffix.lower() in _TORCH_SUFFIXES
     if not path.is_file():
-        raise ValueError(f"{path}: expected a safetensors file, found none")
-    if path.suffix.lower() in _TORCH_SUFFIXES:
+        kind = "file of weights" if is_torch else "safetensors file"
+        raise ValueError(f"{path}: expected a {kind}, found none")
+    if is_torch:
         found = _read_torch(path)
         check_finite(found, path)
         return found
@@ -110,14 +119,21 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        # It warns of files that it then refuses.
+        with warnings.catch_warnings(action="ignore"):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (*_BROKEN, pickle.UnpicklingError) as error:
+        what = one_line(error) or "an empty file"
         raise ValueError(
             f"{path}: expected a file of weights alone (torch.save of a state_dict), found "
-            f"another: {one_line(error):.160}"
+            f"another: {what:.160}"
         ) from None
     inner = found.get("state_dict", found) if isinstance(found, Mapping) else None
-    if not inner or not all(isinstance(tensor, torch.Tensor) for tensor in inner.values()):
+    if (
+        not isinstance(inner, Mapping)
+        or not inner
+        or not all(isinstance(tensor, torch.Tensor) for tensor in inner.values())
+    ):
         raise ValueError(f"{path}: expected name -> tensor, or 'state_dict' with that: found none")
     return {str(name): tensor for name, tensor in inner.items()}
 

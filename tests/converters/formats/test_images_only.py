@@ -111,14 +111,14 @@ def test_dicom_files_of_an_archive(tmp_path):
         ("a.xml", b"", r"a.xml \(empty\)"),
         ("a.json", "[1]".encode("utf-16"), r"a.json \(UTF-16: save it as UTF-8\)"),
         ("a.csv", "ImageId,EncodedPixels\n".encode("utf-16"), r"a.csv \(UTF-16"),
-        ("a.csv", b"ImageId;EncodedPixels\nx;1 2\n", "a.csv neither"),
+        ("a.csv", b"ImageId;EncodedPixels\nx;1 2\n", "a.csv; name it"),
         ("a.csv", b"", r"a.csv \(empty\)"),
     ],
 )
 def test_annotations_that_are_not_known_are_named(name, content, why, tmp_path):
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((9, 9), np.uint8))
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=rf"none that is known, in {why}"):
+    with pytest.raises(ValueError, match=rf"none that is known among {why}"):
         converters.recognise(tmp_path)
 
 

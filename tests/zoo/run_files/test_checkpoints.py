@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -177,3 +178,29 @@ def test_a_flipped_bit_in_weights_is_noticed(tmp_path: Path) -> None:
         # What is left are texts beside the weights.
         assert found.keys() == true.keys(), pick
         assert all(torch.equal(found[name], true[name]) for name in true), pick
+
+
+NO_WEIGHTS = {
+    "empty": (b"", "found another: an empty file"),
+    "words": (b"hello", "found another: "),
+    "a newer pickle": (pickle.dumps([print], protocol=4), "found another: "),
+    "another state": ({"state_dict": 5}, "expected name -> tensor"),
+    "numbers": ({"a": 1}, "expected name -> tensor"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), NO_WEIGHTS.values(), ids=NO_WEIGHTS)
+def test_a_pth_file_without_weights_is_one_line(content, message, tmp_path):
+    path = tmp_path / "a.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(ValueError, match=rf"a.pth: .*{message}") as error:
+        checkpoints.read_weights(path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_pth_file_that_is_not_there(tmp_path):
+    with pytest.raises(ValueError, match=r"a.pth: expected a file of weights, found none"):
+        checkpoints.read_weights(tmp_path / "a.pth")

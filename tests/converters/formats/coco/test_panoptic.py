@@ -181,6 +181,10 @@ def no_file(data):
     data.content["annotations"][0]["file_name"] = "gone.png"
 
 
+def long_name(data):
+    data.content["annotations"][0]["file_name"] = "x" * 9999 + ".png"
+
+
 def wrong_area(data):
     data.content["annotations"][0]["segments_info"][3]["area"] = 90_000
 
@@ -200,6 +204,7 @@ def no_list(data):
         (other_category, r"expected a category of this file, found 3"),
         (other_file, r"expected 'file_name' of the annotation to be a PNG"),
         (no_file, r"expected its mask gone.png in panoptic_val2017, found none"),
+        (long_name, r"expected its mask x{80} in panoptic_val2017, found none"),
         (wrong_area, r"segment \d+ \('sky'\): expected about 90000 pixels as 'area' says"),
         (no_list, r"expected 'segments_info' to be a list of objects"),
     ],
