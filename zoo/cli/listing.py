@@ -52,13 +52,15 @@ def _memory() -> Iterator[str]:
     from zoo.families.outlines import load_outline
     from zoo.runs.memory import GB, estimate
 
-    yield f"{'family':12s} {'config':38s} {'input':>12s} {'batch':>5s} {'about GB':>8s}  estimated"
+    yield f"{'family':12s} {'config':38s} {'input':>12s} {'batch':>5s} {'about GB':>8s}"
     for family in FAMILIES:
         try:
             outline = load_outline(family)
-        except ValueError:
+        except ImportError:
             continue
-        for name in configs.names(family) if outline else ():
+        if outline is None:
+            continue
+        for name in configs.names(family):
             config: Any = load_config(load_family(family).Config, family, name)
             size = " x ".join(map(str, config.input_size))
             need = estimate(config, outline, "16-mixed").total / GB
