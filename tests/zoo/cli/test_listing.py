@@ -1,7 +1,6 @@
 import pytest
 
 import configs
-
 from zoo.cli.listing import lines
 from zoo.cli.options import Topic
 
