@@ -52,11 +52,11 @@ def _memory() -> Iterator[str]:
     from zoo.families.outlines import load_outline
     from zoo.runs.memory import GB, estimate
 
-    yield f"{'family':12s} {'config':38s} {'input':>12s} {'batch':>5s} {'about GB':>8s}  estimated"
+    yield f"{'family':12s} {'config':38s} {'input':>12s} {'batch':>5s} {'about GB':>8s}"
     for family in FAMILIES:
         try:
             outline = load_outline(family)
-        except ValueError:
+        except ImportError:
             continue
         if outline is None:
             continue

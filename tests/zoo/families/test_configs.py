@@ -102,7 +102,7 @@ def test_groups_of_keys_may_come_in_any_order(
 @pytest.mark.parametrize(("name", "first"), [("smp", "window"), ("maskrcnn", "size")])
 def test_the_order_in_which_keys_are_written(name: str, first: str) -> None:
     keys = list(load_family(name).Config.model_fields)
-    assert keys[:5] == ["labels", "seed", "track", "notice", first]
+    assert keys[:6] == ["labels", "seed", "track", "notice", "note", first]
     assert keys.index("size") + 1 == keys.index("epochs")
 
 

@@ -156,6 +156,7 @@ def test_a_gpu_is_measured(toys: Any, tmp_path: Path, monkeypatch: pytest.Monkey
         return config.batch * 2 * GB
 
     monkeypatch.setattr(batch_size, "measured_bytes", measured)
+    config: Any
     config, said = settle_batch(_auto(toys, 16), "smp", tmp_path / "run")
     assert (config.batch, config.accumulate) == (4, 4)
     assert (
@@ -176,7 +177,13 @@ def test_a_run_keeps_what_was_chosen_for_it(
     data, split, out = tmp_path / "data", tmp_path / "split.json", tmp_path / "run"
     zoo("phantom", data, "--people", 2, "--test-people", 0, "--size", 256)
     zoo("split", data, "--out", split, "--folds", 2)
-    tiny = ("size=[32,32]", "epochs=1", "init=null", "augment=[]", "encoder=tu-lcnet_035")
+    tiny: tuple[str, ...] = (
+        "size=[32,32]",
+        "epochs=1",
+        "init=null",
+        "augment=[]",
+        "encoder=tu-lcnet_035",
+    )
     tiny += ("options.decoder_channels=[16,16,8,8,8]", "batch=auto", "device=cpu", "workers=0")
     where = ("--config", "demo", "--data", data, "--split", split, "--out", out)
     monkeypatch.setattr(

@@ -589,6 +589,8 @@ class CallsOnLoad:
         ({"extra": {"resume": True}}, "decided by this family"),
         ({"extra": {"lr0": 1.0}}, "one level up"),
         ({"imgsz": 100}, "multiple of 32"),
+        ({"device": "0,1"}, "trains on one GPU"),
+        ({"batch": "auto"}, "effective_batch"),
         ({"moasic": 1.0}, "moasic"),
     ],
 )

@@ -418,7 +418,14 @@ def test_tables_hold_every_class(fake: FakeFamily, data: Path, base: str, tmp_pa
 
 # --- the command
 
-TINY = ("size=[32,32]", "batch=2", "epochs=2", "validate_every=1", "init=null", "device=cpu")
+TINY: tuple[str, ...] = (
+    "size=[32,32]",
+    "batch=2",
+    "epochs=2",
+    "validate_every=1",
+    "init=null",
+    "device=cpu",
+)
 TINY += ("encoder=tu-lcnet_035", "options.decoder_channels=[16,16,8,8,8]")
 
 
