@@ -110,7 +110,12 @@ NETS: dict[str, dict[str, Any]] = {
 def shrink(family: str, raw: dict[str, Any]) -> dict[str, Any]:
     """Return what makes a config's network small, of the same kind and without a download."""
     if family == "smp":
-        return _shrink_encoder(raw)
+        small = _shrink_encoder(raw)
+        if raw["architecture"] == "dpt":
+            # A word that smp's encoder of it has for itself.
+            del (options := dict(small["encoder_options"]))["depth"]
+            small = {**small, "encoder_options": options}
+        return small
     if family == "nets":
         options = {**raw.get("options", {}), **NETS[raw["architecture"]]}
         return {"options": options, **(_shrink_encoder(raw) if raw.get("encoder") else {})}

@@ -141,7 +141,7 @@ def test_beyond_the_image_it_is_black() -> None:
     network = Recording()
     image = torch.full((1, 1, 16, 32), 255, dtype=torch.uint8)
     probabilities(network, image, Setting(CPU, window=(32, 32)))
-    black, white = (float(normalize(torch.tensor(v))) for v in (0, 255))
+    black, white = (float(normalize(torch.full((1, 1, 1), v))) for v in (0, 255))
     (seen,) = network.seen
     assert torch.all(seen[..., 8:24, :] == white)
     assert torch.all(seen[..., :8, :] == black)
