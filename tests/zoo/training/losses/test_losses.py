@@ -11,7 +11,14 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import sigmoid_focal_loss
 
-from zoo.training.losses import LOSSES, LossTarget, check_losses, list_losses, split_weight
+from zoo.training.losses import (
+    EXCLUSIVE,
+    LOSSES,
+    LossTarget,
+    check_losses,
+    list_losses,
+    split_weight,
+)
 from zoo.training.losses.pixels import bce, boundary_bce, focal, topk, weighted_bce
 from zoo.training.losses.regions import (
     boundary_iou,
@@ -276,7 +283,11 @@ def test_whole_weights_of_pixels_are_copies_of_them(name: str) -> None:
     assert torch.allclose(LOSSES[name](x, weighted, **options), expected)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+# Of classes of which a pixel has one: weights and smoothing are torch's, see test_activation.py.
+OF_EACH_CLASS = [name for name in LOSSES if name not in EXCLUSIVE]
+
+
+@pytest.mark.parametrize("name", OF_EACH_CLASS)
 def test_class_weights_are_shares(name: str, logits: torch.Tensor, area: torch.Tensor) -> None:
     x, t = logits[PRESENT], area[PRESENT]
     alone = torch.stack([LOSSES[name](x[:, [c]], LossTarget(t[:, [c]])) for c in range(3)])
@@ -286,7 +297,7 @@ def test_class_weights_are_shares(name: str, logits: torch.Tensor, area: torch.T
     assert torch.allclose(found, LOSSES[name](x, LossTarget(t, class_weights=10 * weights)))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", OF_EACH_CLASS)
 def test_smoothing_reaches_the_losses_of_single_pixels(
     name: str, logits: torch.Tensor, area: torch.Tensor
 ) -> None:
@@ -312,7 +323,7 @@ def test_checked_losses_are_plain_values() -> None:
 @pytest.mark.parametrize(
     ("losses", "message"),
     [
-        ({"bse": 1.0}, "unknown loss 'bse'; known are bce, weighted_bce"),
+        ({"bse": 1.0}, "unknown loss 'bse'; known are bce, ce, weighted_bce"),
         ({"bce": -1.0}, r"bce\.weight: Input should be greater than or equal to 0, found -1"),
         ({"bce": float("nan")}, r"bce\.weight: Input should be a finite number"),
         ({"bce": "much"}, r"bce\.weight: Input should be a valid number"),
