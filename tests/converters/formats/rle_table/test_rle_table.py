@@ -149,7 +149,7 @@ def test_our_submissions_count_row_by_row(root):
     put(root, "train/a.png", size_hw=(20, 20))
     square = disk(6, 9, 4, (20, 20))
     table(root, "image_name,class,rle", ("a.png", "Ulna", kaggle_code(square, by_columns=False)))
-    with pytest.raises(ValueError, match=r"none that is known, in train\.csv neither"):
+    with pytest.raises(ValueError, match=r"none that is known among train\.csv"):
         converters.recognise(root)
     found, notes = read(root, format="rle_table")
     assert_objects(found["train/a"], ("Ulna", square))
