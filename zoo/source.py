@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import configs
@@ -49,6 +48,7 @@ class DataSource:
     _found: dict[tuple[str, str], OwnLabels] = field(
         default_factory=dict, repr=False, compare=False
     )
+    _colored: dict[tuple[str, str], bool] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(
@@ -239,9 +239,16 @@ class DataSource:
         found = crop.get("around") if isinstance(crop, dict) else None
         return tuple(map(str, found)) if isinstance(found, list) else ()
 
-    @cached_property
+    @property
     def is_colored(self) -> bool:
         """Whether any of a dozen training images, spread over the data set, has colours."""
+        # Once for all that are made of this one, such as the folds'.
+        place = str(self.path), self.format
+        if place not in self._colored:
+            self._colored[place] = self._look_for_colors()
+        return self._colored[place]
+
+    def _look_for_colors(self) -> bool:
         if hasattr(converters.load_format(self.format), "list_images"):
             samples = converters.list_images(self.path, format=self.format)
         else:

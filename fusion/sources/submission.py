@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -65,13 +66,10 @@ def encode(
             mask; otherwise it is all that are surer than not. None is what the label space says,
             and True where names are given.
     """
-    names = labels.names if isinstance(labels, LabelSpace) else labels
-    if once is None:
-        once = labels.once if isinstance(labels, LabelSpace) else True
-    if isinstance(labels, LabelSpace) and labels.exclusive:
-        masks = binary_masks(prediction, labels)
+    if isinstance(labels, LabelSpace):
+        masks = binary_masks(prediction, labels if once is None else replace(labels, once=once))
     else:
-        masks = {label: prediction.binary(label, once=once) for label in names}
+        masks = {label: prediction.binary(label, once=once is not False) for label in labels}
     for label, mask in masks.items():
         yield RleRow(image_name, label, encode_rle(mask, prediction.size_hw))
 
