@@ -16,7 +16,7 @@ from zoo.inference.predict import enlarge
 
 
 class QueryNetwork(InstanceNetwork):
-    """A network on grey images with a number of queries, each with a class and a mask.
+    """A network with a number of queries, each with a class and a mask.
 
     Of a class that occurs once the query is taken that is surest of it; otherwise each query is an
     instance of the class that it is surest of.
@@ -36,7 +36,7 @@ class QueryNetwork(InstanceNetwork):
         """Return the weighted sum of the losses.
 
         Args:
-            images: float (N, 1, h, w), normalised.
+            images: float (N, c, h, w), normalised.
             present: each image's objects, float (P, h, w).
             labels: their classes, int64 (P,).
         """
@@ -46,7 +46,7 @@ class QueryNetwork(InstanceNetwork):
         """Return how sure each query is of each class, and its mask.
 
         Args:
-            images: float (N, 1, h, w), normalised; the network is in evaluation mode.
+            images: float (N, c, h, w), normalised; the network is in evaluation mode.
 
         Returns:
             Probabilities, float32 (N, Q, C), and logits of any size, float32 (N, Q, h', w').
@@ -58,7 +58,7 @@ class QueryNetwork(InstanceNetwork):
         """Return the weighted sum of the losses of all layers.
 
         Args:
-            images: float (N, 1, h, w), normalised.
+            images: float (N, c, h, w), normalised.
             masks: bool (N, P, h, w); an object without pixels is not in the image.
             classes: the objects' classes, int64 (P,).
         """
@@ -70,7 +70,7 @@ class QueryNetwork(InstanceNetwork):
         """Return each image's instances, of classes that occur once the best one.
 
         Args:
-            images: float (N, 1, h, w), normalised; the network is in evaluation mode.
+            images: float (N, c, h, w), normalised; the network is in evaluation mode.
         """
         scores, masks = self.queries(images)
         size = (images.shape[-2], images.shape[-1])
@@ -123,6 +123,21 @@ class MaskClassifier(QueryNetwork):
                 return self.losses(images, list(masks.float()), labels)
         finally:
             criterion.matcher = matcher
+
+
+class SwinClassifier(MaskClassifier):
+    """A mask classifier on a Swin Transformer."""
+
+    def __init__(self, network: Any, floor: float, once: bool) -> None:
+        super().__init__(network, floor, once)
+        # It comes after what is used: never learning, it is missed by no process among several.
+        self.encoder.get_submodule("swin.layernorm").requires_grad_(False)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The Swin Transformer."""
+        encoder: nn.Module = self.network.model.pixel_level_module.encoder
+        return encoder
 
 
 class Unasked(TorchFunctionMode):

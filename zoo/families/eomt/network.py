@@ -28,7 +28,7 @@ MODELS = {"dinov2": EomtForUniversalSegmentation, "dinov3": EomtDinov3ForUnivers
 
 
 class Eomt(MaskClassifier):
-    """An EoMT on grey images of any size that patches fill; its masks have a quarter of it."""
+    """An EoMT on images of any size that patches fill; its masks have a quarter of it."""
 
     def __init__(self, network: Any, floor: float, once: bool) -> None:
         super().__init__(network, floor, once)
@@ -44,7 +44,7 @@ class Eomt(MaskClassifier):
         return nn.ModuleList([network.embeddings, network.layers, network.layernorm])
 
     def forward(self, images: torch.Tensor, **labels: Any) -> Any:
-        """Return transformers' outputs for images, float (N, 1, h, w).
+        """Return transformers' outputs for images, float (N, c, h, w).
 
         They are the last block's logits of classes (N, Q, C + 1), the last one of no object, and of
         masks (N, Q, h / 4, w / 4).

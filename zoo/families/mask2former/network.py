@@ -9,29 +9,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import Mask2FormerConfig as Architecture
-from transformers import Mask2FormerForUniversalSegmentation
 
 from zoo.families.mask2former.config import Mask2FormerConfig
-from zoo.families.queries import MaskClassifier
+from zoo.families.queries import SwinClassifier
 
 
-class Mask2Former(MaskClassifier):
+class Mask2Former(SwinClassifier):
     """A Mask2Former; its masks have a quarter of the input's height and width."""
-
-    def __init__(
-        self, network: Mask2FormerForUniversalSegmentation, floor: float, once: bool
-    ) -> None:
-        super().__init__(network, floor, once)
-        # It comes after what is used: never learning, it is missed by no process among several.
-        self.encoder.get_submodule("swin.layernorm").requires_grad_(False)
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The Swin Transformer."""
-        encoder: nn.Module = self.network.model.pixel_level_module.encoder
-        return encoder
 
     def forward(self, images: torch.Tensor) -> Any:
         """Return transformers' outputs for images, float (N, c, h, w).

@@ -10,19 +10,18 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import OneFormerConfig as Architecture
 from transformers import OneFormerForUniversalSegmentation
 
 from zoo.families.oneformer.config import OneFormerConfig
-from zoo.families.queries import MaskClassifier
+from zoo.families.queries import SwinClassifier
 
 # CLIP's tokens of "the task is instance", between those of beginning and end.
 TASK = (49406, 518, 10549, 533, 34572, 49407)
 
 
-class OneFormer(MaskClassifier):
-    """A OneFormer on grey images; its masks have a quarter of the input's height and width."""
+class OneFormer(SwinClassifier):
+    """A OneFormer; its masks have a quarter of the input's height and width."""
 
     task: torch.Tensor
 
@@ -33,19 +32,11 @@ class OneFormer(MaskClassifier):
         length = network.config.task_seq_len
         task = torch.tensor([*TASK, *[0] * length][:length])
         self.register_buffer("task", task, persistent=False)
-        # Never learning, they are missed by no process among several: the norm comes after what is
-        # used, the scale is of the sentences.
-        self.encoder.get_submodule("swin.layernorm").requires_grad_(False)
+        # Of the sentences: never learning, it is missed by no process among several.
         network.criterion.logit_scale.requires_grad_(False)
 
-    @property
-    def encoder(self) -> nn.Module:
-        """The Swin Transformer."""
-        encoder: nn.Module = self.network.model.pixel_level_module.encoder
-        return encoder
-
     def forward(self, images: torch.Tensor) -> Any:
-        """Return transformers' outputs for images, float (N, 1, h, w).
+        """Return transformers' outputs for images, float (N, c, h, w).
 
         They are of all the decoder's layers: logits of classes (N, Q, C + 1), the last one of no
         object, and of masks (N, Q, h / 4, w / 4).

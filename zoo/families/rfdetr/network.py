@@ -30,7 +30,7 @@ Match = tuple[torch.Tensor, torch.Tensor]
 
 
 class RfDetr(QueryNetwork):
-    """An RF-DETR-Seg on grey images; its masks have a quarter of the input's height and width."""
+    """An RF-DETR-Seg; its masks have a quarter of the input's height and width."""
 
     def __init__(self, network: RfDetrForInstanceSegmentation, floor: float, once: bool) -> None:
         super().__init__(network, floor, once)
@@ -47,7 +47,7 @@ class RfDetr(QueryNetwork):
         return encoder
 
     def forward(self, images: torch.Tensor) -> Any:
-        """Return transformers' outputs for images, float (N, 1, h, w).
+        """Return transformers' outputs for images, float (N, c, h, w).
 
         They are logits of classes (N, Q, C), boxes (N, Q, 4), and logits of masks (N, Q, h / 4,
         w / 4).
