@@ -79,13 +79,12 @@ class Workers:
         self, pool: ProcessPoolExecutor, work: Callable[[Task], Result], tasks: Iterable[Task]
     ) -> Iterator[Result]:
         left = iter(tasks)
-        waiting: deque[Future[Result]] = deque(
-            pool.submit(work, task) for task in islice(left, _WAITING_PER_JOB * self.jobs)
-        )
+        waiting: deque[Future[Result]] = deque()
+        _submit(pool, work, islice(left, _WAITING_PER_JOB * self.jobs), waiting)
         try:
             while waiting:
                 result = waiting.popleft().result()
-                waiting.extend(pool.submit(work, task) for task in islice(left, 1))
+                _submit(pool, work, islice(left, 1), waiting)
                 yield result
         except BrokenProcessPool:
             raise ChildProcessError(
@@ -105,9 +104,6 @@ class Workers:
                 self.jobs, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
             )
             self._started = pool, TemporaryDirectory(prefix="workers-")
-            # All processes start with the first task, and inherit that Ctrl-C is not for them.
-            with _interrupts_wait():
-                pool.submit(int)
         return self._started
 
     def __enter__(self) -> Workers:
@@ -124,6 +120,18 @@ class Workers:
                     process.terminate()
             pool.shutdown(cancel_futures=True)
             folder.cleanup()
+
+
+def _submit(
+    pool: ProcessPoolExecutor,
+    work: Callable[[Task], Result],
+    tasks: Iterable[Task],
+    waiting: deque[Future[Result]],
+) -> None:
+    for task in tasks:
+        # A task may start a process, which inherits that Ctrl-C is not for it.
+        with _interrupts_wait():
+            waiting.append(pool.submit(work, task))
 
 
 @contextmanager
