@@ -7,6 +7,7 @@ rules that were fitted without its patient. Nothing is chosen by the figures tha
 
 import csv
 import json
+import os
 import platform
 import shlex
 import subprocess
@@ -56,7 +57,7 @@ class Entry:
 
     Attributes:
         name: of the model or the rule.
-        minutes: of training and prediction, all folds; None for a rule.
+        minutes: of a processor core, for training and prediction in all folds; None for a rule.
         scores: of all images.
     """
 
@@ -107,18 +108,25 @@ def _zoo(*words: object) -> None:
 
 
 def _train(name: str, words: Sequence[str], data: Path, out: Path, split: Path, seed: int) -> float:
-    """Cross-validate a model; return the minutes that it took, also where it is done already."""
+    """Cross-validate a model; return the minutes of a core that it took, now or before."""
     done = out / f"{name}.json"
     if not done.is_file():
-        start = time.monotonic()
+        start, used = time.monotonic(), _used()
         family, *further = words
         folder, store = out / "runs" / name, out / "val" / name
         places = ("--data", data, "--split", split, "--folds", "all", "--out", folder)
         _zoo("train", family, *further, *places, "--oof", store, f"seed={seed}")
         took = (time.monotonic() - start) / 60
-        record = {"minutes": took, "seconds_of_epochs": list(_seconds(folder))}
+        record = {"minutes": took, "core_minutes": (_used() - used) / 60}
+        record["seconds_of_epochs"] = list(_seconds(folder))
         done.write_text(json.dumps(record), encoding="utf-8")
-    return float(json.loads(done.read_text(encoding="utf-8"))["minutes"])
+    return float(json.loads(done.read_text(encoding="utf-8"))["core_minutes"])
+
+
+def _used() -> float:
+    """Return the seconds of processor cores that the commands so far have used."""
+    found = os.times()
+    return found.children_user + found.children_system
 
 
 def _seconds(folder: Path) -> Iterator[float]:
@@ -174,7 +182,7 @@ def describe(
         f"{folds} folds by patient, seed {seed}; {count_cores()} cores of {_processor()}. Means "
         "over images, then classes; in brackets 95 % over patients.",
         "",
-        "| | minutes | Dice | Jaccard | surface Dice, 2 px | shared pixels | shared, pooled |",
+        "| | core minutes | Dice | Jaccard | surface Dice, 2 px | shared pixels | shared, pooled |",
         "|---|---|---|---|---|---|---|",
         *(_row(entry) for entry in entries),
         "",
