@@ -27,21 +27,6 @@ _PHANTOM = "make synthetic hands to try things out: zoo phantom data"
 _DEPTH, _MOST_FOLDERS = 2, 200
 # Folders that are parts of a data set.
 _PART = re.compile(r"annotations?|labels?|images?|data|(train|val|valid|validation|test)\d*", re.I)
-# Family -> its best-known config, for a GPU; what trains on a processor is called `laptop`.
-_USUAL = {
-    "yolo": "yolo11x_1024",
-    "smp": "unet_resnet34",
-    "segformer": "mit_b5_1024",
-    "torchvision": "deeplabv3_resnet50_1024",
-    "huggingface": "upernet_swin_large",
-    "monai": "swinunetr_1024",
-    "nets": "unet3plus_resnet50",
-    "maskrcnn": "resnet50_fpn_v2_1024",
-    "mask2former": "swin_tiny_1024",
-    "oneformer": "swin_large_1024",
-    "eomt": "large_640",
-    "rfdetr": "seg_medium_432",
-}
 
 
 class Taken:
@@ -228,6 +213,13 @@ def for_data(given: dict[str, Any]) -> None:
     taken.say()
 
 
+def for_run(given: dict[str, Any]) -> None:
+    """Take the nearest data set, where neither a recipe nor a data set is given."""
+    taken = Taken(given)
+    taken.data(name="what")
+    taken.say()
+
+
 def for_train(given: dict[str, Any]) -> None:
     """Take the nearest data set, its folds (made, if there are none), config and run folder."""
     _for_training(given, RUNS)
@@ -239,7 +231,7 @@ def for_ablate(given: dict[str, Any]) -> None:
 
 
 def _for_training(given: dict[str, Any], folder: Path) -> None:
-    from zoo.families import FAMILIES
+    from zoo.families import FAMILIES, usual_config
 
     taken = Taken(given)
     is_estimate = given.get("estimate") is not None
@@ -275,24 +267,6 @@ def _make_split(data: Path, given: dict[str, Any]) -> None:
     groups = len({sample.patient for sample in source.list_images()})
     folds = min(FOLDS, groups)
     typer.echo(split(source, SPLIT, given.get("labels"), folds, "group", 0, describe=False))
-
-
-def usual_config(family: str) -> str:
-    """Return the best-known config of a family that this computer can train."""
-    import configs
-
-    names = list(configs.names(family))
-    if "laptop" in names:
-        try:
-            import torch
-
-            has_gpu = torch.cuda.is_available()
-        except ImportError:
-            # What is missing is said when the family is loaded.
-            has_gpu = False
-        if not has_gpu:
-            return "laptop"
-    return _USUAL[family]
 
 
 def for_scores(given: dict[str, Any]) -> None:

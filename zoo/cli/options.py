@@ -24,6 +24,7 @@ _PANELS = {
     **dict.fromkeys(("phantom", "split", "convert", "audit", "augment"), "Data"),
     **dict.fromkeys(("train", "predict", "sweep", "ablate", "soup"), "Models"),
     **dict.fromkeys(("fit", "fuse", "check", "evaluate"), "Results"),
+    "run": "The whole way",
     **dict.fromkeys(("report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
 }
 # Parameters of commands that name what is written.

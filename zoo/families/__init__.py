@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
+import configs
 from zoo.contract import Family
 
 # Before any family imports its libraries, which read these once: no usage reports when a name on
@@ -28,6 +29,22 @@ FAMILIES = {
 }
 """Name -> module with a `FAMILY`, see `zoo.contract.Family`; a line is all that a new one needs."""
 
+USUAL = {
+    "yolo": "yolo11x_1024",
+    "smp": "unet_resnet34",
+    "segformer": "mit_b5_1024",
+    "torchvision": "deeplabv3_resnet50_1024",
+    "huggingface": "upernet_swin_large",
+    "monai": "swinunetr_1024",
+    "nets": "unet3plus_resnet50",
+    "maskrcnn": "resnet50_fpn_v2_1024",
+    "mask2former": "swin_tiny_1024",
+    "oneformer": "swin_large_1024",
+    "eomt": "large_640",
+    "rfdetr": "seg_medium_432",
+}
+"""Name -> its best-known config, for a GPU; what trains on a processor is called `laptop`."""
+
 
 def load_family(name: str) -> Family:
     """Import a family by name.
@@ -44,3 +61,23 @@ def load_family(name: str) -> Family:
         hint = f"install it with: pip install 'maskzoo[{extra}]'"
         raise ValueError(f"family '{name}' needs the package '{error.name}'; {hint}") from None
     return family
+
+
+def usual_config(family: str, has_gpu: bool | None = None) -> str:
+    """Return the best-known config of a family that a computer can train.
+
+    Args:
+        family: its name.
+        has_gpu: whether the computer has a GPU; None looks for one here.
+    """
+    if "laptop" not in configs.names(family):
+        return USUAL[family]
+    if has_gpu is None:
+        try:
+            import torch
+
+            has_gpu = torch.cuda.is_available()
+        except ImportError:
+            # What is missing is said when the family is loaded.
+            has_gpu = False
+    return USUAL[family] if has_gpu else "laptop"

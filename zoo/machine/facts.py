@@ -118,7 +118,7 @@ def collect(folder: Path) -> Facts:
         python=".".join(map(str, sys.version_info[:3])),
         torch=torch,
         torch_error=error,
-        gpus=gpus or _read_driver(),
+        gpus=gpus or list_gpus(),
         ram=read_ram(),
         ram_free=_read_free_ram(),
         shared=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
@@ -160,7 +160,8 @@ def _gpu(torch: Any, number: int) -> Gpu:
     return Gpu(about.name, (about.major, about.minor), int(about.total_memory), free)
 
 
-def _read_driver() -> tuple[Gpu, ...]:
+def list_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs as their driver lists them, without PyTorch; none where it does not answer."""
     query = "--query-gpu=name,compute_cap,memory.total,memory.free"
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:

@@ -1,0 +1,79 @@
+"""The command that goes the whole way: a recipe's steps, in their order, each once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zoo.cli.defaults import TAKEN, for_run
+from zoo.cli.options import Broken, EditsFile, From, Labels, command, command_line, say
+
+
+@command(fill=for_run)
+def run(
+    what: Annotated[
+        Path,
+        typer.Argument(
+            help="Recipe (YAML file or shipped name), or a data set to plan one for; the nearest "
+            "data set without.",
+            metavar="RECIPE|DATA",
+        ),
+    ] = TAKEN,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for all results, to go on in; by default NAME-run."),
+    ] = None,
+    hours: Annotated[
+        float | None,
+        typer.Option(help="For a plan: in how many hours an answer is wanted.", min=0.01),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Only show the steps, what they need, and which are done already."
+        ),
+    ] = False,
+    by: Annotated[
+        str,
+        typer.Option("--group-by", help="For a plan: whose an image is, as `zoo split` takes it."),
+    ] = "",
+    test: Annotated[
+        Path | None,
+        typer.Option(help="For a plan: folder of images to be answered; else the data's own."),
+    ] = None,
+    machine: Annotated[
+        str,
+        typer.Option(help="With --dry-run: plan for another machine, on paper: 1xV100, 8xA100."),
+    ] = "",
+    seed: Annotated[int, typer.Option(help="For a plan: of folds and training.")] = 0,
+    on: Annotated[
+        str,
+        typer.Option(
+            help="Work on a Ray cluster: ray, auto, HOST:PORT or ray://HOST:PORT, as `zoo fuse`."
+        ),
+    ] = "",
+    data_format: From = None,
+    edits: EditsFile = None,
+    broken: Broken = "refuse",
+    labels: Labels = None,
+) -> None:
+    """Go from a data set to a checked answer by a recipe, or by one that is planned here.
+
+    Given again, it goes on; after a change only what depends on it is done anew.
+    """
+    from zoo.pipeline.command import PlanOptions, run_command
+
+    given = PlanOptions(
+        hours=hours,
+        group_by=by,
+        test=test,
+        machine=machine,
+        seed=seed,
+        format=data_format,
+        edits=edits,
+        broken=broken,
+        labels=labels,
+    )
+    run_command(str(what), out, given, dry_run=dry_run, on=on, command=command_line(), say=say)

@@ -1,0 +1,1 @@
+"""Recipes: the way from a data set to a submission as a graph of commands."""

@@ -1,0 +1,196 @@
+"""What `zoo run` does: find or plan a recipe, show it or carry it out, and say how it ended."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import configs
+from converters.files.outputs import only_writer
+from converters.files.provenance import read_provenance
+from zoo.machine.facts import count_cores, list_gpus
+from zoo.pipeline.display import describe_end, duration
+from zoo.pipeline.execution import Capacity, Outcome, ThisMachine, read_end
+from zoo.pipeline.pipeline import KIND as PIPELINE
+from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder
+from zoo.pipeline.recipe import KIND, Recipe
+from zoo.source import DataSource
+
+# Step -> those of its lines that are told at the end; the others are in its log.
+_TELLING = {
+    "fit": re.compile(r"held-out mean Dice"),
+    "check": re.compile(r".*: valid"),
+    "evaluate": re.compile(r"\d+ images|mIoU|\s+Dice|all |shared pixels\s+[\d.]"),
+}
+_SUFFIXES = {".yaml", ".yml"}
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a user asks of a plan; the options of `zoo run`."""
+
+    hours: float | None = None
+    group_by: str = ""
+    test: Path | None = None
+    machine: str = ""
+    seed: int = 0
+    format: str | None = None
+    edits: Path | None = None
+    broken: str = "refuse"
+    labels: str | None = None
+
+    def refuse(self, name: str) -> None:
+        """Make sure that nothing is asked of a plan where there is none.
+
+        Raises:
+            ValueError: something is.
+        """
+        for key, value in vars(self).items():
+            if value != getattr(PlanOptions, key):
+                option = "--from" if key == "format" else f"--{key.replace('_', '-')}"
+                raise ValueError(
+                    f"{option}: expected with a data set to plan for, found it with the recipe "
+                    f"{name}: write it into the recipe"
+                )
+
+
+def run_command(
+    what: str,
+    out: Path | None,
+    given: PlanOptions,
+    *,
+    dry_run: bool,
+    on: str,
+    command: list[str],
+    say: Callable[[str], None],
+) -> None:
+    """Find or plan a recipe; show its steps, or do them.
+
+    Args:
+        what: a recipe's file or shipped name, a pipeline's folder, or a data set.
+        out: the folder for all results.
+        given: what is asked of a plan.
+        dry_run: only show.
+        on: where steps run: "" is here.
+        command: what the user called, for the record.
+        say: takes a line.
+
+    Raises:
+        ValueError: a bad recipe or data set, or a step failed.
+    """
+    if given.machine and not dry_run:
+        raise ValueError("--machine: expected with --dry-run: the plan is for another machine")
+    recipe, place = _find(what, out, given, say)
+    pipeline = Pipeline.open(recipe, place)
+    if dry_run:
+        for line in (*pipeline.describe(), *_totals(pipeline, given)):
+            say(line)
+        if not (place / RECIPE).is_file():
+            say(f"\n# the recipe\n{recipe.dumps()}".rstrip())
+        return
+    with only_writer(place):
+        outcome = pipeline.run(_place(on), command, say)
+    for line in _answer(pipeline, outcome):
+        say(line)
+    if problems := describe_end(outcome, pipeline.steps):
+        logs = f"what the steps said is in {place / 'logs'}; the same command goes on"
+        raise ValueError("\n".join([*problems, logs]))
+
+
+def _place(on: str) -> ThisMachine:
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if gpus is None:
+        numbers = tuple(map(str, range(len(list_gpus()))))
+    else:
+        numbers = tuple(word for word in gpus.split(",") if word.strip() and word != "-1")
+    return ThisMachine(Capacity(count_cores(), numbers))
+
+
+def _find(
+    what: str, out: Path | None, given: PlanOptions, say: Callable[[str], None]
+) -> tuple[Recipe, Path]:
+    """Return the recipe that is meant, and the folder for its results."""
+    path = Path(what)
+    is_shipped = what in set(configs.names(KIND))
+    if is_shipped or path.suffix in _SUFFIXES:
+        given.refuse(what)
+        is_inside = path.name == RECIPE and read_provenance(path.parent).get("kind") == PIPELINE
+        return Recipe.load(what), out or (path.parent if is_inside else Path(f"{path.stem}-run"))
+    if read_provenance(path).get("kind") == PIPELINE:
+        given.refuse(str(path / RECIPE))
+        return Recipe.load(str(path / RECIPE)), out or path
+    data = _data(what, given)
+    place = out or Path(f"{data.path.resolve().name or 'data'}-run")
+    kept = place / RECIPE
+    if kept.is_file() and read_provenance(place).get("kind") == PIPELINE:
+        found = Recipe.load(str(kept))
+        is_same = Path(found.data or "").resolve() == data.path.resolve()
+        if is_same and given.hours in (None, found.hours) and not given.machine:
+            say(f"taken: recipe {kept}, planned before")
+            return found, place
+    check_folder(place)
+    return _plan(data, given, place, say), place
+
+
+def _data(what: str, given: PlanOptions) -> DataSource:
+    path = Path(what)
+    if not path.is_dir():
+        shipped = ", ".join(configs.names(KIND))
+        raise ValueError(
+            f"{what}: expected a recipe (YAML), the folder of a data set, or a shipped recipe "
+            f"({shipped}), found none"
+        )
+    return DataSource.open(path, given.format, given.edits, given.broken).choosing(given.labels)
+
+
+def _plan(data: DataSource, given: PlanOptions, place: Path, say: Callable[[str], None]) -> Recipe:
+    # Late: PyTorch takes its time, and a recipe that is there needs none.
+    from zoo.pipeline.plan import look, plan
+    from zoo.pipeline.rates import Machine
+
+    machine = Machine.parse(given.machine) if given.machine else Machine.here()
+    profile = look(data, given.test)
+    say(f"{data.path}: {profile.describe()}")
+    keys = {
+        "format": given.format,
+        "edits": given.edits and str(given.edits),
+        "broken": given.broken,
+        "labels": given.labels,
+        "test": given.test and str(given.test),
+        "seed": given.seed,
+    }
+    recipe = plan(data, profile, machine, given.hours, given.group_by, **keys)
+    for name, model in recipe.models.items():
+        told = f", {duration(3600 * model.hours)} in all" if model.hours is not None else ""
+        say(f"planned: {name} {model.config} {' '.join(model.words())}{told}")
+    return recipe
+
+
+def _totals(pipeline: Pipeline, given: PlanOptions) -> list[str]:
+    """Return what all steps take together, as far as it is known."""
+    known = [
+        seconds
+        for step in pipeline.steps.values()
+        if step.words and (seconds := pipeline.expected(step)) is not None
+    ]
+    count = sum(bool(step.words) for step in pipeline.steps.values())
+    if not known:
+        return [f"{count} steps"]
+    total = duration(sum(known))
+    return [f"{count} steps; about {total} one after the other for {len(known)} of them"]
+
+
+def _answer(pipeline: Pipeline, outcome: Outcome) -> list[str]:
+    """Return what the steps that judge the answer said, in short, and where the results are."""
+    lines = []
+    for name, telling in _TELLING.items():
+        if name in outcome.done:
+            said = read_end(pipeline.history.log(name)).rpartition("\n$ zoo ")[2].splitlines()[1:]
+            lines += [f"{name}: {line}" for line in said if telling.match(line)]
+    for name in ("fuse", "report"):
+        if name in outcome.done:
+            lines += [f"{name}: {path}" for path in pipeline.steps[name].makes]
+    return lines

@@ -1,0 +1,341 @@
+"""The steps of a pipeline at work: as many at once as fit, each once, none for nothing."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import IO, Protocol
+
+from zoo.pipeline.record import History, Record
+from zoo.pipeline.steps import Step
+
+_PAUSE = 0.1
+# What a step says at its end, that is shown where it failed.
+_LAST_WORDS = 1 << 16
+_PATIENCE = 20.0
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What there is to work with at a time.
+
+    Attributes:
+        cores: of processors.
+        gpus: numbers of GPUs, as `CUDA_VISIBLE_DEVICES` has them.
+    """
+
+    cores: int
+    gpus: tuple[str, ...] = ()
+
+    def cores_of(self, step: Step) -> int:
+        """Return how many cores a step has for itself."""
+        if step.kind == "light":
+            return 1
+        if step.kind == "device" and self.gpus:
+            return max(1, self.cores // len(self.gpus))
+        return self.cores
+
+    def needs_gpu(self, step: Step) -> bool:
+        """Tell whether a step has a GPU for itself."""
+        return step.kind == "device" and bool(self.gpus)
+
+
+class Work(Protocol):
+    """A step that has been started."""
+
+    def poll(self) -> int | None:
+        """Return its exit code; None while it works."""
+
+    def stop(self) -> None:
+        """End it, and wait until it has."""
+
+    def last_words(self) -> str:
+        """Return the end of what it has said."""
+
+
+class Place(Protocol):
+    """Where steps are started."""
+
+    def has_room(self, step: Step) -> bool:
+        """Tell whether a step can be started now."""
+
+    def start(self, step: Step, command: Sequence[str], log: Path) -> Work:
+        """Start a step for which there is room."""
+
+    def close(self) -> None:
+        """Give back what was held."""
+
+
+class ThisMachine:
+    """Starts steps as processes here.
+
+    Args:
+        capacity: what they may take together.
+    """
+
+    def __init__(self, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self._cores, self._gpus = capacity.cores, list(capacity.gpus)
+
+    def has_room(self, step: Step) -> bool:
+        """Tell whether nobody else has what a step needs."""
+        is_free = not self.capacity.needs_gpu(step) or bool(self._gpus)
+        return is_free and self.capacity.cores_of(step) <= self._cores
+
+    def start(self, step: Step, command: Sequence[str], log: Path) -> Work:
+        """Start a step."""
+        cores = self.capacity.cores_of(step)
+        self._cores -= cores
+        gpu = self._gpus.pop(0) if self.capacity.needs_gpu(step) else None
+
+        def give_back() -> None:
+            self._cores += cores
+            if gpu is not None:
+                self._gpus.insert(0, gpu)
+
+        return Process(command, log, environment(cores, gpu), give_back)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def environment(cores: int, gpu: str | None) -> dict[str, str]:
+    """Return the environment of a step's process."""
+    own = dict(os.environ)
+    if gpu is not None:
+        own["CUDA_VISIBLE_DEVICES"] = gpu
+    # Libraries would take all cores each.
+    own.setdefault("OMP_NUM_THREADS", str(cores))
+    return own
+
+
+class Process:
+    """A `zoo` command in a process of its own, which ends with this one.
+
+    Args:
+        command: after `zoo`.
+        log: file that what it says is added to.
+        environment: of the process.
+        at_end: called once when it has ended.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path,
+        environment: Mapping[str, str],
+        at_end: Callable[[], None],
+    ) -> None:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._log, self._at_end = log, at_end
+        self._stream: IO[bytes] = log.open("ab")
+        self._stream.write(f"\n$ zoo {shlex.join(command)}\n".encode())
+        self._stream.flush()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "zoo.pipeline.child", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=self._stream,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            # Ctrl-C is for us: we tell each of them, once.
+            start_new_session=True,
+        )
+
+    def poll(self) -> int | None:
+        """Return its exit code; None while it works."""
+        code = self._process.poll()
+        if code is not None:
+            self._close()
+        return code
+
+    def stop(self) -> None:
+        """End it as Ctrl-C does, and wait until it has."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGTERM)
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._close()
+
+    def last_words(self) -> str:
+        """Return the end of what it has said."""
+        return read_end(self._log)
+
+    def _close(self) -> None:
+        if not self._stream.closed:
+            self._stream.close()
+            self._at_end()
+
+
+def read_end(log: Path) -> str:
+    """Return the end of a log; "" where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LAST_WORDS))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+# --- the whole graph
+
+
+class Watcher(Protocol):
+    """Is told what becomes of steps."""
+
+    def began(self, step: Step, work: Work) -> None:
+        """A step was started."""
+
+    def ended(self, step: Step, record: Record) -> None:
+        """A step ended."""
+
+    def kept(self, step: Step, record: Record) -> None:
+        """A step was done before."""
+
+    def left_out(self, step: Step, lacking: Sequence[str]) -> None:
+        """A step cannot begin, as others failed."""
+
+    def tick(self) -> None:
+        """Some time has passed."""
+
+
+@dataclass
+class Outcome:
+    """How a pipeline ended.
+
+    Attributes:
+        done: steps that ended well, now or before -> what they made.
+        ran: of these, those that were done now.
+        failed: step -> its last words.
+        left_out: step -> steps that it lacked.
+    """
+
+    done: dict[str, str]
+    ran: list[str]
+    failed: dict[str, str]
+    left_out: dict[str, tuple[str, ...]]
+
+
+def execute(steps: Mapping[str, Step], history: History, place: Place, watcher: Watcher) -> Outcome:
+    """Do all steps that are not done; one that fails stops only those that need it.
+
+    Args:
+        steps: by name.
+        history: what is done already, and where it is kept.
+        place: where steps are started.
+        watcher: is told what becomes of them.
+    """
+    order = TopologicalSorter({name: step.waits_for for name, step in steps.items()})
+    order.prepare()
+    outcome = Outcome({}, [], {}, {})
+    waiting: list[str] = []
+    working: dict[str, tuple[Work, Record, float]] = {}
+    try:
+        while order.is_active():
+            waiting += order.get_ready()
+            # Those of the recipe's first lines first.
+            waiting.sort(key=list(steps).index)
+            for name in list(waiting):
+                step = steps[name]
+                if _begin(step, outcome, history, place, watcher, working):
+                    waiting.remove(name)
+                    if name not in working:
+                        order.done(name)
+            for name in _finished(working):
+                _end(steps[name], outcome, history, watcher, working)
+                order.done(name)
+            if working:
+                watcher.tick()
+                time.sleep(_PAUSE)
+    finally:
+        for name, (work, begun, since) in working.items():
+            work.stop()
+            spent = begun.seconds + time.monotonic() - since
+            history.write(name, Record(begun.key, "begun", begun.command, spent))
+        place.close()
+        history.digests.save()
+    return outcome
+
+
+def lacking(step: Step, done: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the steps without which this one cannot begin."""
+    found = [name for name in step.needs if name not in done]
+    if step.sources and not any(name in done for name in step.sources):
+        found += step.sources
+    return tuple(found)
+
+
+def _begin(
+    step: Step,
+    outcome: Outcome,
+    history: History,
+    place: Place,
+    watcher: Watcher,
+    working: dict[str, tuple[Work, Record, float]],
+) -> bool:
+    """Start a step, or find that it is done or cannot begin; False where it has to wait."""
+    if lacks := lacking(step, outcome.done):
+        outcome.left_out[step.name] = lacks
+        watcher.left_out(step, lacks)
+        return True
+    command = step.command(outcome.done)
+    key = history.key(step, outcome.done, command)
+    if not step.words:
+        outcome.done[step.name] = key
+        return True
+    record = history.is_done(step, key)
+    if record is None and not place.has_room(step):
+        return False
+    record = record or history.begin(step, key, command)
+    if record.state == "done":
+        outcome.done[step.name] = record.made
+        watcher.kept(step, record)
+        return True
+    work = place.start(step, command, history.log(step.name))
+    working[step.name] = work, record, time.monotonic()
+    watcher.began(step, work)
+    return True
+
+
+def _finished(working: Mapping[str, tuple[Work, Record, float]]) -> list[str]:
+    return [name for name, (work, _, _) in working.items() if work.poll() is not None]
+
+
+def _end(
+    step: Step,
+    outcome: Outcome,
+    history: History,
+    watcher: Watcher,
+    working: dict[str, tuple[Work, Record, float]],
+) -> None:
+    work, begun, since = working.pop(step.name)
+    code = work.poll()
+    message = _message(work.last_words(), code) if code else None
+    record = history.end(step, begun, time.monotonic() - since, message)
+    if message is None:
+        outcome.done[step.name] = record.made
+        outcome.ran.append(step.name)
+    else:
+        outcome.failed[step.name] = message
+    watcher.ended(step, record)
+
+
+def _message(said: str, code: int | None) -> str:
+    """Return what a failed command said of it, in a line."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    own = [line.removeprefix("zoo: ") for line in lines if line.startswith("zoo: ")]
+    own = [line for line in own if not line.startswith("note: ")]
+    found = own[-1:] or lines[-1:]
+    return found[0] if found else f"ended with code {code}"

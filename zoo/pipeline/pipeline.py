@@ -1,0 +1,180 @@
+"""A recipe carried out in a folder, and what is known of it before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from converters.files.outputs import real_place
+from converters.files.provenance import (
+    PROVENANCE,
+    atomic_write_text,
+    read_provenance,
+    write_provenance,
+)
+from zoo.pipeline.display import Lines, LiveTable, duration
+from zoo.pipeline.execution import Outcome, Place, execute
+from zoo.pipeline.plan import look_at_test
+from zoo.pipeline.recipe import Recipe
+from zoo.pipeline.record import Digests, History
+from zoo.pipeline.steps import Builder, DataFacts, Step
+from zoo.source import DataSource
+
+RECIPE, KIND = "recipe.yaml", "pipeline"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A recipe's steps, and the folder for all that they make.
+
+    Attributes:
+        recipe: what is done.
+        out: the folder.
+        steps: by name, each after those it waits for.
+        history: what is done already.
+    """
+
+    recipe: Recipe
+    out: Path
+    steps: Mapping[str, Step]
+    history: History
+
+    @classmethod
+    def open(cls, recipe: Recipe, out: Path) -> Pipeline:
+        """Lay out the steps; nothing is written.
+
+        Raises:
+            ValueError: a data set that cannot be read, or another thing at `out`.
+        """
+        check_folder(out)
+        builder = Builder(recipe, out, facts_of(recipe))
+        history = History(out, builder.data, Digests(out if out.is_dir() else None, out))
+        return cls(recipe, out, builder.steps(), history)
+
+    def state(self) -> dict[str, str]:
+        """Return step -> `done`, `failed`, `begun`, `changed` or `new`, as far as can be told now.
+
+        What waits for a step that is to be done is told by its record alone.
+        """
+        made: dict[str, str] = {}
+        found = {}
+        for name, step in self.steps.items():
+            waits = [other for other in step.waits_for if other not in made]
+            command = step.command(made)
+            if not step.words:
+                if not waits:
+                    made[name] = self.history.key(step, made, command)
+                continue
+            record = self.history.read(name)
+            if waits:
+                found[name] = "new" if record is None else "waits"
+                continue
+            key = self.history.key(step, made, command)
+            if done := self.history.is_done(step, key):
+                made[name] = done.made
+            same = record is not None and record.key == key
+            found[name] = (
+                "done"
+                if done
+                else record.state
+                if same and record
+                else ("changed" if record else "new")
+            )
+            if found[name] == "done" and not done:
+                found[name] = "changed"
+        return found
+
+    def expected(self, step: Step) -> float | None:
+        """Return how many seconds a step is expected to take; None where nothing is known."""
+        known = self.history.seconds(step)
+        if known is not None:
+            return known
+        model = self.recipe.all_models.get(step.model)
+        if model is None or model.hours is None or not step.name.startswith("train "):
+            return None
+        trainings = sum(
+            one.model == step.model and one.name.startswith("train ") for one in self.steps.values()
+        )
+        return 3600 * model.hours / trainings
+
+    def describe(self) -> list[str]:
+        """Return the graph as lines: step, state, time and memory expected, what it waits for."""
+        state = self.state()
+        rows = []
+        for name, step in self.steps.items():
+            if not step.words:
+                continue
+            seconds = self.expected(step)
+            model = self.recipe.all_models.get(step.model)
+            memory = model.memory if model and name.startswith("train ") else None
+            rows.append(
+                (
+                    state[name],
+                    name,
+                    duration(seconds) if seconds is not None else "-",
+                    f"{memory / 1e9:.1f} GB" if memory else "-",
+                    ", ".join(step.waits_for) or "-",
+                )
+            )
+        head = ("state", "step", "time", "GPU", "after")
+        widths = [max(len(row[i]) for row in (head, *rows)) for i in range(4)]
+        return [
+            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[4]])
+            for row in (head, *rows)
+        ]
+
+    def run(self, place: Place, command: list[str], say: Callable[[str], None]) -> Outcome:
+        """Do what is not done.
+
+        Args:
+            place: where steps are started.
+            command: what the user called, for the record.
+            say: takes a line.
+        """
+        folder = real_place(self.out)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / PROVENANCE).is_file():
+            write_provenance(folder, command, seed=self.recipe.seed, kind=KIND)
+        atomic_write_text(folder / RECIPE, self.recipe.seen_from(folder).dumps())
+        console = Console(stderr=True)
+        if not console.is_terminal:
+            return execute(self.steps, self.history, place, Lines(self.steps, say))
+        with LiveTable(self.steps, console) as table:
+            return execute(self.steps, self.history, place, table)
+
+
+def check_folder(out: Path) -> None:
+    """Make sure that a folder is free, or a pipeline's.
+
+    Raises:
+        ValueError: something else is there.
+    """
+    place = real_place(out)
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return
+    if not place.is_dir() or read_provenance(place).get("kind") != KIND:
+        raise ValueError(
+            f"{out}: expected nothing there, or the folder of a pipeline to go on with; found "
+            "other files: choose another --out"
+        )
+
+
+def facts_of(recipe: Recipe) -> DataFacts:
+    """Return which images a recipe's data set has to be answered.
+
+    Raises:
+        ValueError: a data set that cannot be read.
+    """
+    if recipe.phantom:
+        return DataFacts(recipe.phantom.test_people > 0, recipe.phantom.test_people > 0)
+    return look_at_test(open_data(recipe), Path(recipe.test) if recipe.test else None)[0]
+
+
+def open_data(recipe: Recipe) -> DataSource:
+    """Open a recipe's data set, with the classes that it asks for."""
+    edits = Path(recipe.edits) if recipe.edits else None
+    source = DataSource.open(Path(recipe.data or ""), recipe.format, edits, recipe.broken)
+    return source.choosing(recipe.labels)

@@ -1,0 +1,297 @@
+"""Recipes: what a pipeline is to do, as a YAML file that people write."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import Field, field_validator, model_validator
+
+import configs
+from converters.strict_yaml import read_mapping
+from fusion.fit.objective import Objective
+from zoo.config import StrictModel, check_config
+from zoo.contract import PredictOptions
+from zoo.families import FAMILIES
+from zoo.options import as_text
+
+KIND = "recipes"
+# Names of models become names of folders and of sources.
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+
+
+class Phantom(StrictModel):
+    """Synthetic hands instead of a data set; the keys of `zoo phantom`."""
+
+    people: int = Field(default=8, ge=1)
+    test_people: int = Field(default=4, ge=0)
+    size: int = Field(default=512, ge=256, le=2048)
+
+
+class SplitPlan(StrictModel):
+    """Folds; the keys of `zoo split`.
+
+    Attributes:
+        file: a split that is there already, instead of the other keys.
+    """
+
+    folds: int = Field(default=5, ge=2)
+    strategy: Literal["group", "stratified"] = "group"
+    group_by: str = ""
+    file: str | None = None
+
+
+class ModelPlan(StrictModel):
+    """A model, trained on each fold or on one.
+
+    Attributes:
+        family: see `zoo list families`.
+        config: a shipped config or a YAML file, see `zoo list configs`.
+        changes: keys of it that differ, such as `epochs: 10` or `optim: {lr: .001}`.
+        folds: `all`, or the one fold to hold out.
+        format: train on the data set as it is converted to this format; needs one fold.
+        predict: how to predict, as the options of `zoo predict`: tta, window, ...
+        hours: about what its training takes in all, as it was planned; is only shown.
+        memory: bytes that its training needs, as it was planned; is only shown.
+    """
+
+    family: str
+    config: str
+    changes: dict[str, Any] = Field(default_factory=dict)
+    folds: Literal["all"] | int = "all"
+    format: str = ""
+    predict: PredictOptions = PredictOptions()
+    hours: float | None = Field(default=None, ge=0)
+    memory: float | None = Field(default=None, ge=0)
+
+    @field_validator("family")
+    @classmethod
+    def _known(cls, family: str) -> str:
+        if family not in FAMILIES:
+            raise ValueError(f"expected one of {', '.join(FAMILIES)}, found '{family}'")
+        return family
+
+    @model_validator(mode="after")
+    def _one_fold(self) -> Self:
+        if self.format and self.folds == "all":
+            raise ValueError(
+                "format: expected one fold beside it, such as folds: 0, found folds: all: a data "
+                "set is converted for one fold"
+            )
+        return self
+
+    def words(self) -> list[str]:
+        """Return the changes as a command line has them: `key.sub=value`."""
+        return list(_flat(self.changes))
+
+
+class StagePlan(ModelPlan):
+    """A second stage: a model on crops around some classes, cut where a first one finds them.
+
+    Attributes:
+        of: the model, or the second stage, that says where to cut.
+        crop: classes and groups that a crop holds.
+        margin: pixels around them.
+        scale: by which crops are enlarged.
+        enlarger: a super-resolution model, as `zoo convert --enlarger` takes it.
+    """
+
+    of: str
+    crop: tuple[str, ...] = Field(min_length=1)
+    margin: int = Field(default=0, ge=0)
+    scale: int = Field(default=1, ge=1)
+    enlarger: str = ""
+
+
+AnyModel = TypeVar("AnyModel", bound=ModelPlan)
+
+
+class PseudoPlan(StrictModel):
+    """Pseudo labels: what is fused of test images is learned from beside the train images.
+
+    Attributes:
+        floor: objects whose mean probability is lower are left out.
+        rounds: how often.
+    """
+
+    floor: float = Field(default=0.8, ge=0, le=1)
+    rounds: int = Field(default=1, ge=1, le=5)
+
+
+class FusionPlan(StrictModel):
+    """How predictions become one answer; the options of `zoo fit`.
+
+    Attributes:
+        config: a fusion config that is there already: nothing is fitted.
+    """
+
+    method: str = "hybrid"
+    refine: Literal["shape", "all", "none"] = "shape"
+    objective: str = "dice"
+    config: str | None = None
+
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, objective: str) -> str:
+        Objective.parse(objective)
+        return objective
+
+
+class Recipe(StrictModel):
+    """What a pipeline is to do.
+
+    Attributes:
+        data: the data set's folder, from the recipe's own folder on.
+        phantom: synthetic hands instead.
+        format: of the data set, where it is not recognised.
+        edits: corrections (YAML), from the recipe's own folder on.
+        broken: as `--broken` takes it.
+        labels: as `--labels` takes it; all classes of the data set without.
+        test: a folder whose images are to be answered; those of the data set's test part without.
+        seed: of folds and training.
+        split: the folds.
+        formats: further formats to write the data set in, for the split's fold 0.
+        models: name -> model.
+        second_stages: name -> second stage.
+        pseudo: pseudo labels; none without.
+        fusion: how predictions become one answer.
+        outputs: formats to write the answer in beside the submission: see `zoo list formats`.
+        hours: that it was planned for; is only noted.
+    """
+
+    data: str | None = None
+    phantom: Phantom | None = None
+    format: str | None = None
+    edits: str | None = None
+    broken: Literal["refuse", "skip"] = "refuse"
+    labels: str | None = None
+    test: str | None = None
+    seed: int = 0
+    split: SplitPlan = SplitPlan()
+    formats: tuple[str, ...] = ()
+    models: dict[str, ModelPlan] = Field(min_length=1)
+    second_stages: dict[str, StagePlan] = Field(default_factory=dict)
+    pseudo: PseudoPlan | None = None
+    fusion: FusionPlan = FusionPlan()
+    outputs: tuple[str, ...] = ()
+    hours: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, raw: Any) -> Any:
+        for key in ("models", "second_stages"):
+            for name in raw.get(key) or {} if isinstance(raw, dict) else ():
+                if not isinstance(name, str) or not re.fullmatch(_NAME, name):
+                    raise ValueError(
+                        f"{key}: expected names of letters, digits, '-', '_' and '.', found "
+                        f"'{name}': they become names of folders"
+                    )
+        return raw
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.data is None) == (self.phantom is None):
+            raise ValueError("data: expected either 'data' or 'phantom'")
+        if twice := sorted(self.models.keys() & self.second_stages.keys()):
+            raise ValueError(f"second_stages.{twice[0]}: is the name of a model, too")
+        before = set(self.models)
+        for name, stage in self.second_stages.items():
+            if stage.of not in before:
+                known = ", ".join(sorted(before))
+                raise ValueError(
+                    f"second_stages.{name}.of: expected a model or an earlier second stage "
+                    f"({known}), found '{stage.of}'"
+                )
+            if stage.folds != self.all_models[stage.of].folds:
+                raise ValueError(
+                    f"second_stages.{name}.folds: expected those of '{stage.of}', "
+                    f"{self.all_models[stage.of].folds}, found {stage.folds}"
+                )
+            before.add(name)
+        kinds = {model.folds for model in self.all_models.values()}
+        if len(kinds) > 1:
+            listed = ", ".join(sorted(map(str, kinds)))
+            raise ValueError(
+                f"models: expected the same folds for all, for they are fused, found {listed}"
+            )
+        return self
+
+    @property
+    def all_models(self) -> dict[str, ModelPlan]:
+        """Models and second stages, by name, in the order of the recipe."""
+        return {**self.models, **self.second_stages}
+
+    @property
+    def folds(self) -> Literal["all"] | int:
+        """The folds that all models hold out."""
+        return next(iter(self.models.values())).folds
+
+    @classmethod
+    def load(cls, name: str) -> Recipe:
+        """Read a recipe; places in it become those that it means from its own folder.
+
+        Args:
+            name: a YAML file, or a shipped recipe's name.
+
+        Raises:
+            ValueError: a line for each bad key.
+        """
+        path = configs.find(KIND, name)
+        found = check_config(cls, read_mapping(path, "a recipe"), str(path))
+        return found.placed(path.parent)
+
+    def placed(self, folder: Path) -> Recipe:
+        """Return the same with places as they are from the current folder.
+
+        Args:
+            folder: where the recipe is.
+        """
+        return self._moved(lambda text: os.path.normpath(folder / text))
+
+    def seen_from(self, folder: Path) -> Recipe:
+        """Return the same with places as they are from another folder.
+
+        Args:
+            folder: where the recipe will be.
+        """
+        return self._moved(lambda text: os.path.relpath(text, folder))
+
+    def _moved(self, move: Callable[[str], str]) -> Recipe:
+        def place(text: str | None) -> str | None:
+            return None if text is None else move(text)
+
+        def moved(model: AnyModel) -> AnyModel:
+            # A shipped config is a name, not a place.
+            is_file = model.config.endswith((".yaml", ".yml"))
+            return model.model_copy(update={"config": move(model.config)}) if is_file else model
+
+        found: dict[str, Any] = {
+            key: place(getattr(self, key)) for key in ("data", "edits", "test")
+        }
+        found["split"] = self.split.model_copy(update={"file": place(self.split.file)})
+        found["models"] = {name: moved(model) for name, model in self.models.items()}
+        stages = self.second_stages.items()
+        found["second_stages"] = {name: moved(stage) for name, stage in stages}
+        rule = self.fusion.config
+        if rule and rule.endswith((".yaml", ".yml")):
+            found["fusion"] = self.fusion.model_copy(update={"config": move(rule)})
+        return self.model_copy(update=found)
+
+    def dumps(self) -> str:
+        """Return the YAML text that `load` reads; what is usual is left out."""
+        record = self.model_dump(mode="json", exclude_defaults=True)
+        return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
+
+
+def _flat(values: dict[str, Any], before: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            found += _flat(value, f"{before}{key}.")
+        else:
+            found.append(f"{before}{key}={as_text(value)}")
+    return found

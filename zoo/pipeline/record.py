@@ -1,0 +1,297 @@
+"""What of a pipeline is done, and what went into it: nothing is done twice, nothing old is taken.
+
+A step's key is a digest of its command, of the files it reads and of what the steps before it
+made. Files are known by their contents, which are read again only where size or time differ. What
+was made under another key is kept aside, and taken back when that key comes again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from converters.files.atomic import is_leftover
+from converters.files.json_files import read_json
+from converters.files.provenance import PROVENANCE, atomic_write_text
+from zoo.pipeline.steps import Step
+
+STEPS, ASIDE, LOGS = "steps", "earlier", "logs"
+_FILES = "files.json"
+# Of these the contents tell times and places, not what was made.
+_TOLD = frozenset((PROVENANCE, "metrics.csv", "last.ckpt", "report.html"))
+_MISSING = "missing"
+State = Literal["begun", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of a step.
+
+    Attributes:
+        key: of what went into it.
+        state: how far it is.
+        command: after `zoo`.
+        seconds: that it took, all starts together.
+        message: its last words, where it failed.
+        made: digest of what it made.
+        place: size and time of what it made, by file.
+    """
+
+    key: str
+    state: State
+    command: tuple[str, ...] = ()
+    seconds: float = 0.0
+    message: str = ""
+    made: str = ""
+    place: str = ""
+
+
+class Digests:
+    """Contents of files as digests, kept from one start to the next.
+
+    Args:
+        folder: where they are kept; None keeps them for this process only.
+        without: a folder that is no part of those that it lies in.
+    """
+
+    def __init__(self, folder: Path | None, without: Path | None = None) -> None:
+        self._without = without.resolve() if without else None
+        self._file = folder / _FILES if folder else None
+        self._known: dict[str, list[object]] = {}
+        if self._file and self._file.is_file():
+            found = read_json(self._file, "digests")
+            self._known = found if isinstance(found, dict) else {}
+        self._is_new = False
+
+    def of(self, path: Path) -> str:
+        """Return the digest of a file, or of a folder's files with their names; "" for neither."""
+        digest = hashlib.sha256()
+        if path.is_file():
+            return self._of_file(path)
+        if not path.is_dir():
+            return ""
+        without = self._without if self._without and path.resolve() != self._without else None
+        for file in _files(path, without):
+            if file.name not in _TOLD:
+                name = file.relative_to(path).as_posix()
+                digest.update(f"{name}\0{self._of_file(file)}\n".encode())
+        return digest.hexdigest()
+
+    def save(self) -> None:
+        """Keep what was found."""
+        if self._file and self._is_new:
+            atomic_write_text(self._file, json.dumps(self._known))
+            self._is_new = False
+
+    def _of_file(self, path: Path) -> str:
+        about = path.stat()
+        name, now = os.path.abspath(path), [about.st_size, about.st_mtime_ns]
+        known = self._known.get(name)
+        if isinstance(known, list) and known[:2] == now and isinstance(known[-1], str):
+            return known[-1]
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+        self._known[name] = [*now, found]
+        self._is_new = True
+        return found
+
+
+class History:
+    """The steps' records in a pipeline's folder.
+
+    Args:
+        out: the pipeline's folder.
+        data: the data set's, which may be called otherwise on another machine.
+        digests: of files.
+    """
+
+    def __init__(self, out: Path, data: Path, digests: Digests) -> None:
+        self.out, self.data, self.digests = out, data, digests
+
+    def read(self, name: str) -> Record | None:
+        """Return what became of a step; None where it never began."""
+        file = self._file(name)
+        found = read_json(file, "a step's record") if file.is_file() else None
+        if not isinstance(found, dict):
+            return None
+        try:
+            return Record(**{**found, "command": tuple(found.get("command", ()))})
+        except TypeError:
+            return None
+
+    def write(self, name: str, record: Record) -> None:
+        """Keep what became of a step."""
+        self._file(name).parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_text(self._file(name), json.dumps(asdict(record), indent=1) + "\n")
+
+    def key(self, step: Step, made: Mapping[str, str], command: Sequence[str]) -> str:
+        """Return the digest of what goes into a step.
+
+        Args:
+            step: which.
+            made: step -> digest of what it made, of those that ended well.
+            command: its command.
+        """
+        words = [self._placeless(word) for word in command]
+        before = {name: made[name] for name in step.waits_for if name in made}
+        read = [self.digests.of(path) for path in step.reads]
+        parts = [metadata.version("maskzoo"), words, sorted(before.items()), read]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def is_done(self, step: Step, key: str) -> Record | None:
+        """Return the record of a step that is done with this key and whose results are whole."""
+        found = self.read(step.name)
+        if found is None or found.state != "done" or found.key != key:
+            return None
+        place = place_of(step.makes)
+        if found.place == place:
+            return found
+        if place == _MISSING or found.made != self.made(step, key):
+            return None
+        # It was copied, with what it belongs to.
+        found = replace(found, place=place)
+        self.write(step.name, found)
+        return found
+
+    def seconds(self, step: Step) -> float | None:
+        """Return what a step took when it was last done; None where it never was."""
+        found = self.read(step.name)
+        return found.seconds if found and found.state == "done" else None
+
+    def begin(self, step: Step, key: str, command: Sequence[str]) -> Record:
+        """Take down that a step begins; what it made from other things is put aside.
+
+        A step that was stopped goes on with what it has made so far.
+        """
+        before = self.read(step.name)
+        if before and before.key != key:
+            self._put_aside(step, before)
+            before = self._take_back(step, key)
+            if done := self.is_done(step, key):
+                return done
+        if before and before.state == "done":
+            # Somebody changed what it made: it is made anew from nothing.
+            self._put_aside(step, before)
+            before = None
+        begun = Record(key, "begun", tuple(command), before.seconds if before else 0.0)
+        self.write(step.name, begun)
+        return begun
+
+    def end(self, step: Step, begun: Record, seconds: float, message: str | None) -> Record:
+        """Take down how a step ended.
+
+        Args:
+            step: which.
+            begun: what `begin` returned.
+            seconds: that it took.
+            message: its last words, where it failed; None where it ended well.
+        """
+        spent = replace(begun, seconds=begun.seconds + seconds)
+        if message is not None:
+            record = replace(spent, state="failed", message=message)
+        else:
+            record = replace(
+                spent, state="done", made=self.made(step, begun.key), place=place_of(step.makes)
+            )
+        self.write(step.name, record)
+        self.digests.save()
+        return record
+
+    def made(self, step: Step, key: str) -> str:
+        """Return the digest of what a step made; of one that makes nothing, what went into it."""
+        found = [self.digests.of(path) for path in step.makes]
+        return hashlib.sha256("\n".join(found or [key]).encode()).hexdigest()[:16]
+
+    def log(self, name: str) -> Path:
+        """Return the file of what a step says."""
+        return self.out / LOGS / f"{_slug(name)}.log"
+
+    def _file(self, name: str) -> Path:
+        return self.out / STEPS / f"{_slug(name)}.json"
+
+    def _placeless(self, word: str) -> str:
+        """Return a word that is the same wherever the pipeline's folder and the data set lie."""
+        for place, name in ((self.out, "OUT"), (self.data, "DATA")):
+            text = str(place)
+            if word == text or word.startswith(text + os.sep):
+                return name + word[len(text) :]
+        return word
+
+    def _aside(self, step: Step, key: str) -> Path:
+        return self.out / ASIDE / f"{_slug(step.name)}-{key}"
+
+    def _put_aside(self, step: Step, record: Record) -> None:
+        place = self._aside(step, record.key)
+        shutil.rmtree(place, ignore_errors=True)
+        there = [path for path in step.makes if path.exists()]
+        if not there:
+            return
+        place.mkdir(parents=True)
+        for path in there:
+            os.replace(path, place / path.name)
+        text = json.dumps(asdict(record))
+        atomic_write_text(place.with_suffix(".json"), text)
+
+    def _take_back(self, step: Step, key: str) -> Record | None:
+        place = self._aside(step, key)
+        file = place.with_suffix(".json")
+        if not file.is_file():
+            return None
+        for path in step.makes:
+            if (place / path.name).exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(place / path.name, path)
+        self.write(step.name, _read_record(file))
+        shutil.rmtree(place, ignore_errors=True)
+        file.unlink()
+        return self.read(step.name)
+
+
+def _read_record(file: Path) -> Record:
+    found = read_json(file, "a step's record")
+    return Record(**{**found, "command": tuple(found["command"])})
+
+
+def _slug(name: str) -> str:
+    return name.replace(" ", "-").replace("/", "-")
+
+
+def _files(folder: Path, without: Path | None = None) -> Iterator[Path]:
+    """Yield a folder's files in order; results of commands that lie in it are no part of it."""
+    for parent, folders, names in os.walk(folder):
+        kept = [Path(parent, name) for name in sorted(folders) if not name.startswith(".")]
+        folders[:] = [path.name for path in kept if not _is_apart(path, without)]
+        for name in sorted(names):
+            path = Path(parent, name)
+            if not is_leftover(path) and path.is_file():
+                yield path
+
+
+def _is_apart(path: Path, without: Path | None) -> bool:
+    if without is None:
+        return False
+    return path.resolve() == without or (path / PROVENANCE).is_file()
+
+
+def place_of(paths: Iterable[Path]) -> str:
+    """Return what tells whether results were touched: names, sizes and times of their files.
+
+    Returns:
+        A digest; another word where one of them is not there.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if not path.exists():
+            return _MISSING
+        for file in [path] if path.is_file() else _files(path):
+            about = file.stat()
+            text = f"{file.name}\0{about.st_size}\0{about.st_mtime_ns}\n"
+            digest.update(text.encode())
+    return digest.hexdigest()[:16]
