@@ -93,7 +93,7 @@ class TrainJob:
         val: samples to score on, never to learn from.
         data: the data set's folder as given, for families that read their own format.
         data_format: the format's name, such as `handbone` or `segformer`.
-        is_edited: the samples are not what the files in `data` say, but corrected.
+        is_edited: the samples are not what the files in `data` say, but corrected, or more.
         split: the folds, or None where the data set brings its own division.
         fold: the fold that is held out.
         resume: continue from the run's last checkpoint where there is one.

@@ -53,6 +53,12 @@ def train(
     oof: Annotated[
         Path | None, typer.Option(help="With --folds all: the store of their predictions.")
     ] = None,
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A further data set to learn from, never held out, such as pseudo labels; several."
+        ),
+    ] = None,
     estimate: Annotated[
         float | None,
         typer.Option(
@@ -79,6 +85,7 @@ def train(
         "changes": changes or [],
         "command": command_line(),
         "say": say,
+        "also": [DataSource.open(path, None, None, broken) for path in also or ()],
     }
     with bar(f"train {family}") as report:
         if folds:

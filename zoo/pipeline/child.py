@@ -1,4 +1,4 @@
-"""A step's process: a `zoo` command that does not outlive the pipeline it belongs to."""
+"""A step's process: a command that does not outlive the pipeline it belongs to."""
 
 import ctypes
 import signal
@@ -12,8 +12,22 @@ def end_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
 
 
-if __name__ == "__main__":
-    end_with_parent()
+def main(words: list[str]) -> None:
+    """Do a step: a `zoo` command, or the pipeline's own choice between answers."""
+    if words[:1] == ["@choose"]:
+        from zoo.pipeline.choice import choose
+
+        try:
+            choose(words[1:])
+        except (OSError, ValueError) as error:
+            print(f"zoo: {error}", file=sys.stderr)
+            sys.exit(2)
+        return
     from zoo.__main__ import run
 
     run()
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    main(sys.argv[1:])

@@ -272,7 +272,7 @@ def execute(steps: Mapping[str, Step], history: History, place: Place, watcher: 
 def lacking(step: Step, done: Mapping[str, str]) -> tuple[str, ...]:
     """Return the steps without which this one cannot begin."""
     found = [name for name in step.needs if name not in done]
-    if step.sources and not any(name in done for name in step.sources):
+    if step.sources and step.needs_source and not any(name in done for name in step.sources):
         found += step.sources
     return tuple(found)
 

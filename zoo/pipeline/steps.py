@@ -8,14 +8,19 @@ from pathlib import Path
 from typing import Literal
 
 import configs
+import converters
+from converters.splits.split import Split
 from zoo.pipeline.recipe import ModelPlan, Recipe, StagePlan
 
 Kind = Literal["light", "cpu", "device"]
 """What a step asks of a machine: a core, all cores, or a GPU (all cores where there is none)."""
 
 SPLIT, FUSION, SUBMISSION = "split.json", "fusion.yaml", "submission.csv"
+FIRST, CHOICE = "round-0", "choice.json"
 # Where a crop is written in the data set's own format, if that is not one of these.
 _CROPS = "coco"
+_CROPPED = {"val": "train", "test": "test"}
+_PSEUDO = "coco"
 
 
 @dataclass(frozen=True)
@@ -27,8 +32,9 @@ class Step:
         words: the command after `zoo`; none for a step that only stands for those it needs.
         makes: files and folders.
         needs: steps without which it cannot begin.
+        needs_source: whether it cannot begin without any of its sources.
         sources: step -> path that the command takes first, where that step has ended well. It waits
-            for all of them, and needs one.
+            for all of them.
         reads: files and folders that no step makes.
         kind: what it asks of a machine.
         model: whose it is; "" for a step of all.
@@ -39,6 +45,7 @@ class Step:
     makes: tuple[Path, ...] = ()
     needs: tuple[str, ...] = ()
     sources: Mapping[str, Path] = field(default_factory=dict)
+    needs_source: bool = True
     reads: tuple[Path, ...] = ()
     kind: Kind = "light"
     model: str = ""
@@ -94,11 +101,43 @@ class Builder:
     def steps(self) -> dict[str, Step]:
         """Return the steps by name; what a step waits for comes before it."""
         found: dict[str, Step] = {}
-        for step in (*self._of_data(), *self._of_models(), *self._of_answer()):
+        for step in (*self._of_data(), *self._of_rounds()):
             if step.name in found:
                 raise ValueError(f"a recipe's steps: '{step.name}' is there twice")
             found[step.name] = step
         return found
+
+    def _of_rounds(self) -> Iterator[Step]:
+        """Yield the steps of the first answer, and of those that learn from the one before."""
+        pseudo = self.recipe.pseudo
+        if pseudo is None:
+            yield from Round(self, self.out).steps()
+            return
+        if not self.facts.has_test:
+            raise ValueError("pseudo: expected images to be answered, found none to learn from")
+        rounds = [Round(self, self.out, submission=self.out / FIRST / SUBMISSION, keeps_val=True)]
+        for number in range(1, pseudo.rounds + 1):
+            name = f"round {number}"
+            rounds.append(Round(self, self.out / f"round-{number}", name, rounds[-1], True))
+        for number, one in enumerate(rounds):
+            yield from one.steps()
+            if number:
+                yield from one.judge(rounds[0])
+        yield from self._choose(rounds)
+
+    def _choose(self, rounds: Sequence[Round]) -> Iterator[Step]:
+        """Yield the step that takes a later round's answer where it is surely better."""
+        submission = self.out / SUBMISSION
+        words = ("@choose", str(rounds[0].submission), str(submission), str(self.out / CHOICE))
+        yield Step(
+            "choose",
+            words,
+            (submission, self.out / CHOICE),
+            (rounds[0].step("fuse"),),
+            {one.step("compare"): one.against for one in rounds[1:]},
+            needs_source=False,
+        )
+        yield from rounds[0].check("choose", submission)
 
     def _reading(self) -> tuple[str, ...]:
         recipe = self.recipe
@@ -121,26 +160,28 @@ class Builder:
             words = ("split", str(self.data), "--out", str(self.split), *numbers)
             if plan.strategy != "group":
                 words += ("--strategy", plan.strategy)
-            yield self._step("split", (*words, *chosen, *self.reading), (self.split,))
+            yield self.step("split", (*words, *chosen, *self.reading), (self.split,))
         formats = dict.fromkeys((*recipe.formats, *self._model_formats()))
         for name in formats:
-            place = self._converted(name)
+            place = self.converted(name)
             words = ("convert", str(self.data), "--to", name, "--out", str(place))
             fold = recipe.folds if recipe.folds != "all" else 0
             of_split = ("--split", str(self.split), "--fold", str(fold))
             words = (*words, *of_split, *_given("--labels", recipe.labels), *self.reading)
-            yield self._step(f"convert {name}", words, (place,), self._folds())
+            yield self.step(f"convert {name}", words, (place,), self.folds())
 
     def _model_formats(self) -> list[str]:
         return [model.format for model in self.recipe.all_models.values() if model.format]
 
-    def _converted(self, name: str) -> Path:
+    def converted(self, name: str) -> Path:
+        """Return where the data set is written in another format."""
         return self.out / "converted" / name
 
-    def _folds(self) -> tuple[str, ...]:
+    def folds(self) -> tuple[str, ...]:
+        """Return the step that makes the folds, where one does."""
         return () if self.recipe.split.file else ("split",)
 
-    def _step(
+    def step(
         self,
         name: str,
         words: Sequence[str],
@@ -163,108 +204,175 @@ class Builder:
             **more,  # type: ignore[arg-type]
         )
 
+    def test_data(self) -> Path:
+        """Return where the images to be answered are."""
+        return Path(self.recipe.test) if self.recipe.test else self.data
+
+    def folds_of(self, model: ModelPlan) -> list[int]:
+        """Return the folds that a model is trained for."""
+        if model.folds != "all":
+            return [model.folds]
+        plan = self.recipe.split
+        count = len(Split.load(Path(plan.file)).folds) if plan.file else plan.folds
+        return list(range(count))
+
+
+class Round:
+    """The steps from training to an answer.
+
+    Args:
+        builder: of the whole graph.
+        root: folder for what is made.
+        name: "" for the first round.
+        before: the round whose answer is learned from, too.
+        keeps_val: also fuse held-out images, to be compared with another round's.
+        submission: where the answer goes.
+    """
+
+    def __init__(
+        self,
+        builder: Builder,
+        root: Path,
+        name: str = "",
+        before: Round | None = None,
+        keeps_val: bool = False,
+        submission: Path | None = None,
+    ) -> None:
+        self.builder, self.recipe, self.facts = builder, builder.recipe, builder.facts
+        self.root, self.name, self.before, self.keeps_val = root, name, before, keeps_val
+        self.rule, self.submission = root / FUSION, submission or root / SUBMISSION
+        self.held_out, self.against = root / "held_out.csv", root / "against.json"
+        self.pseudo = root / "pseudo"
+
+    def step(self, name: str) -> str:
+        """Return a step's name in this round."""
+        return f"{self.name} {name}".lstrip()
+
+    def steps(self) -> Iterator[Step]:
+        """Yield the steps of this round."""
+        yield from self._label()
+        yield from self._of_models()
+        yield from self._of_answer()
+
+    def judge(self, first: Round) -> Iterator[Step]:
+        """Yield the step that compares what this round and the first say of held-out images."""
+        both = ("evaluate", str(self.held_out), "--against", str(first.held_out))
+        words = (*both, *self._images("val"), "--json", str(self.against))
+        needs = (self.step("fuse held out"), first.step("fuse held out"))
+        yield self.builder.step(self.step("compare"), words, (self.against,), needs, kind="cpu")
+
+    def _label(self) -> Iterator[Step]:
+        """Yield the step that makes a data set of the answer of the round before."""
+        before, plan = self.before, self.recipe.pseudo
+        if before is None or plan is None:
+            return
+        words = ("fuse", *before.config(), *self._images("test"), "--format", _PSEUDO)
+        words = (*words, "--floor", str(plan.floor), "--out", str(self.pseudo))
+        yield self.builder.step(
+            self.step("label"),
+            words,
+            (self.pseudo,),
+            before.fitted(),
+            sources=before.stores("test"),
+            kind="cpu",
+        )
+
     # --- models
 
     def _of_models(self) -> Iterator[Step]:
         for name, model in self.recipe.models.items():
-            data = self._converted(model.format) if model.format else self.data
+            data = self.builder.converted(model.format) if model.format else self.builder.data
             needs = (f"convert {model.format}",) if model.format else ()
             yield from self._train(name, model, data, needs)
-            yield from self._predict(name, model, self.data, self._test_data())
+            yield from self._predict(name, model, self.builder.data, self.builder.test_data())
         for name, stage in self.recipe.second_stages.items():
-            crops = self.out / "crops" / name
+            crops = self.root / "crops" / name
             yield from self._crop(name, stage, crops)
-            yield from self._train(name, stage, crops / "train", (f"crop {name}",))
+            cut = (self.step(f"crop {name} val"),)
+            yield from self._train(name, stage, crops / "train", cut)
             yield from self._predict(name, stage, crops / "train", crops / "test")
-
-    def _test_data(self) -> Path:
-        return Path(self.recipe.test) if self.recipe.test else self.data
-
-    def _folds_of(self, model: ModelPlan) -> list[int]:
-        if model.folds != "all":
-            return [model.folds]
-        return list(range(self._count_folds()))
-
-    def _count_folds(self) -> int:
-        from converters.splits.split import Split
-
-        plan = self.recipe.split
-        return len(Split.load(Path(plan.file)).folds) if plan.file else plan.folds
 
     def _train(
         self, name: str, model: ModelPlan, data: Path, needs: Sequence[str]
     ) -> Iterator[Step]:
-        folder = self.out / "runs" / name
+        folder = self.root / "runs" / name
         reads = list(_files_of(model))
-        for fold in self._folds_of(model):
+        # What is cut out has other pixels than the pseudo labels' images.
+        learns_pseudo = self.before is not None and not isinstance(model, StagePlan)
+        labelled = (self.step("label"),) if learns_pseudo else ()
+        for fold in self.builder.folds_of(model):
             place = folder / f"fold-{fold}" if model.folds == "all" else folder
             words = ["train", model.family, "--config", model.config, "--data", str(data)]
             if not model.format:
-                words += ["--split", str(self.split), "--fold", str(fold)]
+                words += ["--split", str(self.builder.split), "--fold", str(fold)]
             words += ["--out", str(place), f"seed={self.recipe.seed}", *model.words()]
-            if data == self.data:
-                words += [*_given("--labels", self.recipe.labels), *self.reading]
-            yield self._step(
-                f"train {name} {fold}",
+            words += ["--also", str(self.pseudo)] if learns_pseudo else []
+            if data == self.builder.data:
+                words += [*_given("--labels", self.recipe.labels), *self.builder.reading]
+            yield self.builder.step(
+                self.step(f"train {name} {fold}"),
                 words,
                 (place,),
-                (*self._folds(), *needs),
+                (*self.builder.folds(), *needs, *labelled),
                 reads=reads,
                 kind="device",
                 model=name,
             )
 
     def _predict(self, name: str, model: ModelPlan, val: Path, test: Path) -> Iterator[Step]:
-        trained = tuple(f"train {name} {fold}" for fold in self._folds_of(model))
+        trained = tuple(self.step(f"train {name} {fold}") for fold in self.builder.folds_of(model))
         options = [
             word
             for key, value in model.predict.model_dump(mode="json", exclude_defaults=True).items()
             for word in (_option(key), _option_value(value))
         ]
+        is_stage = isinstance(model, StagePlan)
         parts = {"val": ("val", val)}
         if self.facts.has_test:
-            parts["test"] = (self.facts.test_subset if test == self._test_data() else "test", test)
+            parts["test"] = ("test" if is_stage else self.facts.test_subset, test)
         for part, (subset, data) in parts.items():
             place = self.store(name, part)
-            words = ["predict", str(self.out / "runs" / name), "--data", str(data)]
+            words = ["predict", str(self.root / "runs" / name), "--data", str(data)]
             words += ["--subset", subset, "--out", str(place), *options]
-            reading = self.reading if data == self.data else ()
+            reading = self.builder.reading if data == self.builder.data else ()
             further = [Path(self.recipe.test)] if part == "test" and self.recipe.test else []
-            yield self._step(
-                f"predict {name} {part}",
+            cut = (self.step(f"crop {name} test"),) if part == "test" and is_stage else ()
+            yield self.builder.step(
+                self.step(f"predict {name} {part}"),
                 (*words, *reading),
                 (place,),
-                trained,
+                (*trained, *cut),
                 reads=further,
                 kind="device",
                 model=name,
             )
-        predicted = tuple(f"predict {name} {part}" for part in parts)
-        yield Step(f"model {name}", needs=predicted, model=name)
+        predicted = tuple(self.step(f"predict {name} {part}") for part in parts)
+        yield Step(self.step(f"model {name}"), needs=predicted, model=name)
 
     def _crop(self, name: str, stage: StagePlan, crops: Path) -> Iterator[Step]:
-        import converters
-
+        builder = self.builder
         writes = hasattr(converters.load_format(self.facts.format), "write")
         form = self.facts.format if writes else _CROPS
-        made, needs = [], [f"predict {stage.of} val"]
         cut = ["--crop", ",".join(stage.crop), "--margin", str(stage.margin)]
         cut += ["--scale", str(stage.scale), *_given("--enlarger", stage.enlarger), "--to", form]
-        parts = {"train": self.data}
+        # Part -> the data set, its subset, and the predictions that say where to cut.
+        parts = {"val": (builder.data, "train")}
         if self.facts.has_test:
-            parts["test"] = self._test_data()
-            needs.append(f"predict {stage.of} test")
-        for part, data in parts.items():
-            place = crops / part
-            made.append(f"crop {name}" if part == "train" else f"crop {name} {part}")
-            boxes = self.store(stage.of, "val" if part == "train" else "test")
-            words = ["convert", str(data), "--subset", part, "--boxes", str(boxes), *cut]
+            parts["test"] = (builder.test_data(), self.facts.test_subset)
+        for part, (data, subset) in parts.items():
+            place = crops / _CROPPED[part]
+            boxes = self.store(stage.of, part)
+            words = ["convert", str(data), "--subset", subset, "--boxes", str(boxes), *cut]
             words += ["--out", str(place), *_given("--labels", self.recipe.labels)]
-            if stage.folds != "all" and part == "train":
-                words += ["--split", str(self.split), "--fold", str(stage.folds)]
-            reading = self.reading if data == self.data else ()
-            yield self._step(
-                made[-1], (*words, *reading), (place,), (*self._folds(), needs[-1]), model=name
+            if stage.folds != "all" and part == "val":
+                words += ["--split", str(builder.split), "--fold", str(stage.folds)]
+            reading = builder.reading if data == builder.data else ()
+            yield builder.step(
+                self.step(f"crop {name} {part}"),
+                (*words, *reading),
+                (place,),
+                (*builder.folds(), self.step(f"predict {stage.of} {part}")),
+                model=name,
             )
 
     # --- the answer
@@ -276,47 +384,93 @@ class Builder:
             name: of the model.
             part: `val` or `test`.
         """
-        return self.out / part / name
+        return self.root / part / name
+
+    def stores(self, part: str) -> dict[str, Path]:
+        """Return the stores of all models, each with the step that has made it."""
+        names = self.recipe.all_models
+        return {self.step(f"model {name}"): self.store(name, part) for name in names}
+
+    def config(self) -> tuple[str, ...]:
+        """Return the words that name the fusion config."""
+        return "--config", self.recipe.fusion.config or str(self.rule)
+
+    def fitted(self) -> tuple[str, ...]:
+        """Return the step that fits, where one does."""
+        return () if self.recipe.fusion.config else (self.step("fit"),)
+
+    def _images(self, part: str) -> tuple[str, ...]:
+        """Return the words that name images of a data set."""
+        builder = self.builder
+        if part == "test":
+            reading = () if self.recipe.test else builder.reading
+            subset = ("--subset", self.facts.test_subset)
+            return ("--data", str(builder.test_data()), *subset, *reading)
+        words: tuple[str, ...] = ("--data", str(builder.data), "--subset", "val")
+        words = (*words, "--split", str(builder.split))
+        if self.recipe.folds != "all":
+            words = (*words, "--fold", str(self.recipe.folds))
+        return (*words, *builder.reading)
 
     def _of_answer(self) -> Iterator[Step]:
-        recipe, facts = self.recipe, self.facts
-        names = list(recipe.all_models)
-        val = {f"model {name}": self.store(name, "val") for name in names}
-        part = "test" if facts.has_test else "val"
-        answered = {f"model {name}": self.store(name, part) for name in names}
-        rule, submission = self.out / FUSION, self.out / SUBMISSION
-        of_data = ("--data", str(self.data), *self.reading)
-        fitted: tuple[str, ...] = ()
+        recipe, builder = self.recipe, self.builder
+        part = "test" if self.facts.has_test else "val"
+        words: tuple[str, ...]
         if recipe.fusion.config is None:
             plan = recipe.fusion
-            words = ("fit", *of_data, "--method", plan.method, "--refine", plan.refine)
-            words += ("--objective", plan.objective) if plan.objective != "dice" else ()
-            fitted = ("fit",)
-            yield self._step("fit", (*words, "--out", str(rule)), (rule,), sources=val, kind="cpu")
-        config = ("--config", recipe.fusion.config or str(rule))
-        asked = ("--data", str(self._test_data())) if facts.has_test else ("--data", str(self.data))
-        reading = self.reading if not recipe.test or not facts.has_test else ()
-        if facts.has_test:
-            images: tuple[str, ...] = ("--subset", facts.test_subset)
-        else:
-            images = ("--subset", "val", "--split", str(self.split))
-            images += ("--fold", str(recipe.folds)) if recipe.folds != "all" else ()
-        words = ("fuse", *config, "--out", str(submission))
-        yield Step("fuse", words, (submission,), fitted, answered, kind="cpu")
-        words = ("check", str(submission), *asked, *images, *reading)
-        yield self._step("check", words, (), ("fuse",))
+            words = ("fit", "--data", str(builder.data), *builder.reading)
+            words = (*words, "--method", plan.method, "--refine", plan.refine)
+            if plan.objective != "dice":
+                words = (*words, "--objective", plan.objective)
+            words = (*words, "--out", str(self.rule))
+            val = self.stores("val")
+            yield builder.step(self.step("fit"), words, (self.rule,), sources=val, kind="cpu")
+        places = {"fuse": (part, self.submission)}
+        if self.keeps_val:
+            places["fuse held out"] = ("val", self.held_out)
+        for name, (subset, place) in places.items():
+            words = ("fuse", *self.config(), "--out", str(place))
+            stores = self.stores(subset)
+            yield Step(self.step(name), words, (place,), self.fitted(), stores, kind="cpu")
         for form in recipe.outputs:
-            place = self.out / "answer" / form
-            words = ("fuse", *config, *asked, *images, *reading)
-            words += ("--format", form, "--out", str(place))
-            yield self._step(f"fuse to {form}", words, (place,), fitted, sources=answered)
-        if facts.is_annotated:
-            scores, page = self.out / "scores.json", self.out / "report"
-            words = ("evaluate", str(submission), *asked, *images, *reading)
-            words = (*words, "--json", str(scores))
-            yield self._step("evaluate", words, (scores,), ("fuse",), kind="cpu")
-            words = ("report", *asked, *reading, *config, "--out", str(page))
-            yield self._step("report", words, (page,), fitted, sources=answered, kind="cpu")
+            place = self.root / "answer" / form
+            words = ("fuse", *self.config(), *self._images(part))
+            words = (*words, "--format", form, "--out", str(place))
+            stores = self.stores(part)
+            yield builder.step(
+                self.step(f"fuse to {form}"), words, (place,), self.fitted(), sources=stores
+            )
+        if not self.keeps_val:
+            yield from self.check(self.step("fuse"), self.submission)
+        if self.facts.is_annotated:
+            page = self.root / "report"
+            data = self._images(part)
+            asked = ("report", *_without_subset(data), *self.config())
+            words = (*asked, "--out", str(page))
+            stores = self.stores(part)
+            name = self.step("report")
+            yield builder.step(name, words, (page,), self.fitted(), sources=stores, kind="cpu")
+
+    def check(self, after: str, submission: Path) -> Iterator[Step]:
+        """Yield the steps that look at the answer.
+
+        Args:
+            after: the step that has made it.
+            submission: where it is.
+        """
+        images = self._images("test" if self.facts.has_test else "val")
+        words = ("check", str(submission), *images)
+        yield self.builder.step("check", words, (), (after,))
+        if self.facts.is_annotated:
+            scores = self.builder.out / "scores.json"
+            words = ("evaluate", str(submission), *images, "--json", str(scores))
+            yield self.builder.step("evaluate", words, (scores,), (after,), kind="cpu")
+
+
+def _without_subset(words: Sequence[str]) -> tuple[str, ...]:
+    """Return words without `--subset`, which a command that reads stores does not take."""
+    place = words.index("--subset")
+    return (*words[:place], *words[place + 2 :])
 
 
 def _option(key: str) -> str:

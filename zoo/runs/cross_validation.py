@@ -48,6 +48,7 @@ def train_folds(
     report: Report,
     say: Callable[[str], None] = lambda line: None,
     store: Path | None = None,
+    also: Sequence[DataSource] = (),
 ) -> Manifest:
     """Train a run for each fold in `OUT/fold-0`, ..., and assemble their out-of-fold store.
 
@@ -66,6 +67,7 @@ def train_folds(
         say: as in `zoo.runs.train.train`.
         store: where the predictions go; `OUT/oof` by default. Fusion knows a source by the name of
             its store's folder.
+        also: as in `zoo.runs.train.train`.
 
     Raises:
         ValueError: as `zoo.runs.train.train` and `assemble`.
@@ -94,6 +96,7 @@ def train_folds(
             command=command,
             report=_named(report, f"fold {fold + 1}/{len(paths)}"),
             say=say,
+            also=also,
         )
     return assemble(paths, data, store or out / OOF, command=command, report=report)
 

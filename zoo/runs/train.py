@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from converters.edits.edits import Edits
 from converters.files.atomic import is_leftover, unfinished
 from converters.files.outputs import real_place
 from converters.files.provenance import (
@@ -25,6 +24,7 @@ from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace, Sample
 from zoo.config import RunConfig, check_config, dump_config, load_run_config
 from zoo.contract import DivergedError, TrainJob
+from zoo.datasets.further import digest_of, read_further
 from zoo.families import load_family
 from zoo.options import as_text
 from zoo.progress import Report
@@ -51,6 +51,7 @@ def train(
     command: Sequence[str],
     report: Report,
     say: Callable[[str], None] = lambda line: None,
+    also: Sequence[DataSource] = (),
 ) -> dict[str, Any]:
     """Train a model, or continue where the run in `out` stopped; return its last scores.
 
@@ -65,6 +66,7 @@ def train(
         command: what the user called.
         report: moves the progress bar.
         say: takes a line to show before training, on a GPU: how much memory it will need.
+        also: further data sets that are learned from beside it, whatever the fold.
 
     Raises:
         ValueError: bad config, data or split, `out` holds a run with other settings, or the
@@ -74,17 +76,24 @@ def train(
     data = data.of_split(split_path)
     config = load_run_config(family.Config, family_name, config_name, changes, data)
     labels = config.labels
-    split, held_out, learn, score = divide(data, labels, split_path, fold, config.own_format)
+    own_format = "" if also else config.own_format
+    split, held_out, learn, score = divide(data, labels, split_path, fold, own_format)
+    further = read_further(also, labels, [*learn, *score])
     config, chosen = _settle_batch(config, family_name, out)
-    is_new = _open_run(out, family_name, config, split, held_out, data.edits, command)
+    learnt_from = {
+        "fold": held_out,
+        "edits": data.edits and data.edits.digest,
+        "also": digest_of(further),
+    }
+    is_new = _open_run(out, family_name, config, split, learnt_from, command)
     job = TrainJob(
         out=out,
         labels=labels,
-        train=learn,
+        train=[*learn, *further] if further else learn,
         val=score,
         data=data.path,
         data_format=data.format,
-        is_edited=data.edits is not None,
+        is_edited=data.edits is not None or bool(further),
         split=split,
         fold=held_out,
         progress=report,
@@ -185,11 +194,19 @@ def _open_run(
     family: str,
     config: RunConfig,
     split: Split,
-    fold: int,
-    edits: Edits | None,
+    learnt_from: Mapping[str, Any],
     command: Sequence[str],
 ) -> bool:
-    """Make the run's folder, or check that it is this run's; tell whether it was made."""
+    """Make the run's folder, or check that it is this run's; tell whether it was made.
+
+    Args:
+        out: the folder.
+        family: of the run.
+        config: its settings.
+        split: its folds.
+        learnt_from: the fold, and digests of corrections and of further data sets.
+        command: what the user called.
+    """
     file = out / "config.yaml"
     if not is_first_process():
         wait_for_run(out)
@@ -200,9 +217,9 @@ def _open_run(
         if (kind := record.get("kind", "run")) != "run":
             raise ValueError(f"{out}: expected a run, found a {kind}; choose another --out")
         settings = record.get("config", {})
-        learnt_from = {name: settings.get(name) for name in ("fold", "edits")}
-        before = (_read_settings(file, type(config)), learnt_from, {"split": record.get("split")})
-        now = (wanted, {"fold": fold, "edits": edits and edits.digest}, {"split": split.digest})
+        past = {name: settings.get(name) for name in learnt_from}
+        before = (_read_settings(file, type(config)), past, {"split": record.get("split")})
+        now = (wanted, dict(learnt_from), {"split": split.digest})
         if before != now:
             found = [line for a, b in zip(before, now, strict=True) for line in differences(a, b)]
             # Of another family's keys none is the same.
@@ -215,7 +232,7 @@ def _open_run(
     place = real_place(out)
     if place.exists() and not _is_unfinished(place):
         raise ValueError(f"{out}: expected a run or an empty folder, found other files")
-    settings = {**wanted, "fold": fold, "edits": edits and edits.digest}
+    settings = {**wanted, **{k: v for k, v in learnt_from.items() if v or k != "also"}}
     with unfinished(place) as folder:
         folder.mkdir()
         split.save(folder / "split.json")

@@ -1,0 +1,216 @@
+"""Steps at work: each once, only what fits at a time, only what changed; a failure stays alone."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from zoo.pipeline.execution import Capacity, ThisMachine, execute, lacking
+from zoo.pipeline.record import Digests, History
+from zoo.pipeline.steps import Step
+
+
+class Quiet:
+    def began(self, step, work): ...
+    def ended(self, step, record): ...
+    def kept(self, step, record): ...
+    def left_out(self, step, lacking): ...
+    def tick(self): ...
+
+
+class Work:
+    def __init__(self, step, command, place):
+        self.step, self.command, self.place, self.left = step, command, place, 2
+
+    def poll(self):
+        self.left -= 1
+        if self.left > 0:
+            return None
+        if self.left == 0:
+            self.place.end(self)
+        return int(self.step.name in self.place.failing)
+
+    def stop(self):
+        self.place.working.remove(self.step.name)
+
+    def last_words(self):
+        return "zoo: note: nothing\nzoo: it broke\n"
+
+
+class Place(ThisMachine):
+    """Does steps in this process: each writes its command, and what its sources hold."""
+
+    def __init__(self, capacity=Capacity(2), failing=()):
+        super().__init__(capacity)
+        self.failing, self.ran, self.working, self.most = set(failing), [], [], 0
+
+    def start(self, step, command, log):
+        assert self.has_room(step)
+        self._cores -= self.capacity.cores_of(step)
+        self._gpus = self._gpus[1:] if self.capacity.needs_gpu(step) else self._gpus
+        self.working.append(step.name)
+        self.most = max(self.most, len(self.working))
+        self.ran.append(step.name)
+        return Work(step, command, self)
+
+    def end(self, work):
+        step = work.step
+        self.working.remove(step.name)
+        self._cores += self.capacity.cores_of(step)
+        self._gpus += ["0"] if self.capacity.needs_gpu(step) else []
+        if step.name in self.failing:
+            return
+        read = [Path(word).read_text() for word in work.command if Path(word).is_file()]
+        for path in step.makes:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(" ".join([*work.command, *read]))
+
+
+def graph(out, a="a", **keys):
+    """a and b are trained, c is fused of both, d checks it."""
+    paths = {name: out / name for name in "abcd"}
+    return {
+        "a": Step("a", ("train", a), (paths["a"],), kind="device", **keys),
+        "b": Step("b", ("train", "b"), (paths["b"],), kind="device"),
+        "c": Step("c", ("fuse",), (paths["c"],), sources={"a": paths["a"], "b": paths["b"]}),
+        "d": Step("d", ("check", str(paths["c"])), (), ("c",)),
+    }
+
+
+def run(out, steps, place=None):
+    place = place or Place()
+    history = History(out, Path("data"), Digests(out if out.is_dir() else None, out))
+    out.mkdir(exist_ok=True)
+    return execute(steps, history, place, Quiet()), place
+
+
+def test_all_is_done_in_order_and_once(tmp_path):
+    out = tmp_path / "out"
+    outcome, place = run(out, graph(out))
+    assert place.ran == ["a", "b", "c", "d"]
+    assert set(outcome.done) == set("abcd")
+    outcome, place = run(out, graph(out))
+    assert place.ran == []
+    assert set(outcome.done) == set("abcd")
+
+
+def test_only_what_depends_on_a_change_is_done_anew(tmp_path):
+    out = tmp_path / "out"
+    run(out, graph(out))
+    _, place = run(out, graph(out, a="other"))
+    assert place.ran == ["a", "c", "d"]
+
+
+def test_what_was_made_before_a_change_is_taken_back(tmp_path):
+    out = tmp_path / "out"
+    run(out, graph(out))
+    first = (out / "c").read_text()
+    run(out, graph(out, a="other"))
+    assert (out / "c").read_text() != first
+    outcome, place = run(out, graph(out))
+    # What makes nothing has only said something: it says it again.
+    assert place.ran == ["d"]
+    assert (out / "c").read_text() == first
+    assert set(outcome.done) == set("abcd")
+
+
+def test_a_file_that_is_read_is_known_by_its_content(tmp_path):
+    out, config = tmp_path / "out", tmp_path / "config.yaml"
+    config.write_text("epochs: 1")
+    steps = graph(out, reads=(config,))
+    run(out, steps)
+    os.utime(config, (1, 1))
+    assert run(out, steps)[1].ran == []
+    config.write_text("epochs: 2")
+    assert run(out, steps)[1].ran == ["a"]
+
+
+def test_the_same_result_changes_nothing_after_it(tmp_path):
+    # As above: a is done anew, and what it makes is as before.
+    out, config = tmp_path / "out", tmp_path / "config.yaml"
+    config.write_text("x")
+    run(out, graph(out, reads=(config,)))
+    config.write_text("y")
+    outcome, place = run(out, graph(out, reads=(config,)))
+    assert place.ran == ["a"]
+    assert set(outcome.done) == set("abcd")
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_text("x")])
+def test_a_result_that_somebody_touched_is_made_anew(harm, tmp_path):
+    out = tmp_path / "out"
+    run(out, graph(out))
+    before = (out / "a").read_text()
+    harm(out / "a")
+    _, place = run(out, graph(out))
+    assert place.ran == ["a"]
+    assert (out / "a").read_text() == before
+
+
+def test_a_copy_goes_on_elsewhere(tmp_path):
+    out, other = tmp_path / "out", tmp_path / "far" / "moved"
+    run(out, graph(out))
+    shutil.copytree(out, other)
+    shutil.rmtree(out)
+    for path in other.rglob("*"):
+        os.utime(path, (5, 5))
+    assert run(other, graph(other))[1].ran == []
+
+
+def test_a_failure_stops_only_what_needs_it(tmp_path):
+    out = tmp_path / "out"
+    outcome, place = run(out, graph(out), Place(failing="a"))
+    assert outcome.failed == {"a": "it broke"}
+    assert place.ran == ["a", "b", "c", "d"]
+    assert str(out / "a") not in (out / "c").read_text()
+    # Mended: what lacked it is done anew with it.
+    outcome, place = run(out, graph(out))
+    assert place.ran == ["a", "c", "d"]
+    assert str(out / "a") in (out / "c").read_text()
+
+
+def test_without_any_source_nothing_is_fused(tmp_path):
+    out = tmp_path / "out"
+    outcome, _ = run(out, graph(out), Place(failing="ab"))
+    assert outcome.left_out == {"c": ("a", "b"), "d": ("c",)}
+
+
+@pytest.mark.parametrize(
+    ("capacity", "most"), [(Capacity(2), 1), (Capacity(8, ("0",)), 1), (Capacity(8, ("0", "1")), 2)]
+)
+def test_as_many_networks_are_trained_at_a_time_as_there_are_gpus(capacity, most, tmp_path):
+    out = tmp_path / "out"
+    assert run(out, graph(out), Place(capacity))[1].most == most
+
+
+def test_a_stop_is_taken_down_and_gone_on_from(tmp_path):
+    out = tmp_path / "out"
+
+    class Stopped(Quiet):
+        def tick(self):
+            raise KeyboardInterrupt
+
+    history = History(out, Path("data"), Digests(None, out))
+    place = Place()
+    with pytest.raises(KeyboardInterrupt):
+        execute(graph(out), history, place, Stopped())
+    assert place.working == []
+    assert history.read("a").state == "begun"
+    assert run(out, graph(out))[1].ran == ["a", "b", "c", "d"]
+
+
+def test_a_source_is_not_needed_where_the_step_says_so():
+    step = Step("choose", ("x",), sources={"a": Path("a")}, needs_source=False)
+    assert lacking(step, {}) == ()
+
+
+def test_results_in_a_data_set_s_folder_are_no_part_of_it(tmp_path):
+    out = tmp_path / "run"
+    (tmp_path / "image.png").write_bytes(b"1")
+    out.mkdir()
+    before = Digests(None, out).of(tmp_path)
+    (out / "files.json").write_text("{}")
+    assert Digests(None, out).of(tmp_path) == before
+    (tmp_path / "other.png").write_bytes(b"2")
+    assert Digests(None, out).of(tmp_path) != before

@@ -1,0 +1,73 @@
+"""Data sets that are learned from beside the folds and never held out, such as pseudo labels.
+
+Pseudo labels are what networks say of images without annotations, taken for truth where it is sure
+(Lee 2013, "Pseudo-Label"; Xie et al. 2020, "Noisy Student", section 2).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+import shapely
+
+from converters.types import LabelSpace, Sample
+from zoo.source import DataSource
+
+
+def read_further(
+    sources: Sequence[DataSource], labels: LabelSpace, known: Sequence[Sample]
+) -> list[Sample]:
+    """Read data sets that are learned from beside another one.
+
+    Args:
+        sources: the further data sets; their train part is read.
+        labels: the classes of the other one: what is of no class of these is left out, and said.
+        known: the other data set's samples, to learn from and held out.
+
+    Returns:
+        Samples with keys that none of `known` has.
+
+    Raises:
+        ValueError: a data set without a class of `labels`, or an image that is among `known`, or
+            twice among these.
+    """
+    taken = {sample.key for sample in known}
+    by_name = defaultdict(list)
+    for sample in known:
+        by_name[sample.image.name].append(sample)
+    found: list[Sample] = []
+    for source in sources:
+        for sample in source.read(labels):
+            for other in by_name[sample.image.name]:
+                if sample.image.read_bytes() == other.image.read_bytes():
+                    raise ValueError(
+                        f"--also {source.path}: expected images beside those of the data set, "
+                        f"found '{sample.key}', which is '{other.key}' there: an image that is "
+                        "held out is not learned from"
+                    )
+            key = sample.key
+            if key in taken:
+                # Others count their images from 1, too.
+                key = f"{source.path.resolve().name}/{key}"
+            if key in taken:
+                raise ValueError(f"--also {source.path}: expected images once, found '{key}' twice")
+            taken.add(key)
+            by_name[sample.image.name].append(sample)
+            found.append(replace(sample, key=key))
+    return found
+
+
+def digest_of(samples: Sequence[Sample]) -> str | None:
+    """Return what tells samples and their outlines from others; None for none of them."""
+    if not samples:
+        return None
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(f"{sample.key}\0{sample.size_hw}\n".encode())
+        for instance in sample.instances:
+            digest.update(instance.label.encode())
+            digest.update(shapely.to_wkb(instance.geometry))
+    return digest.hexdigest()
