@@ -15,6 +15,8 @@ from typing import Any
 
 import typer
 
+import configs
+
 # The value of a parameter that is filled in here where the user gives none.
 TAKEN: Any = None
 RUNS, SPLIT, FUSION = Path("runs"), Path("split.json"), Path("fusion.yaml")
@@ -214,10 +216,22 @@ def for_data(given: dict[str, Any]) -> None:
 
 
 def for_run(given: dict[str, Any]) -> None:
-    """Take the nearest data set, where neither a recipe nor a data set is given."""
+    """Take the nearest data set, where none is given, nor a recipe that names one."""
     taken = Taken(given)
-    taken.data(name="what")
+    if given["what"] is None:
+        taken.data(name="what")
+    elif given["data"] is None and _leaves_data_open(given["what"]):
+        taken.data(is_needed=False)
     taken.say()
+
+
+def _leaves_data_open(what: Path) -> bool:
+    from zoo.pipeline.recipe import KIND, Recipe
+
+    if str(what) not in configs.names(KIND) and what.suffix not in (".yaml", ".yml"):
+        return False
+    recipe = Recipe.load(str(what))
+    return recipe.data is None and recipe.phantom is None
 
 
 def for_train(given: dict[str, Any]) -> None:

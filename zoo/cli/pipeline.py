@@ -21,6 +21,10 @@ def run(
             metavar="RECIPE|DATA",
         ),
     ] = TAKEN,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="For a recipe that names no data set: its folder; the nearest without."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for all results, to go on in; by default NAME-run."),
@@ -66,6 +70,7 @@ def run(
     from zoo.pipeline.command import PlanOptions, run_command
 
     given = PlanOptions(
+        data=data,
         hours=hours,
         group_by=by,
         test=test,

@@ -79,6 +79,17 @@ def map_anywhere(
     return map_ordered(function, tasks, jobs)
 
 
+def import_ray() -> Any:
+    """Import Ray, which is told to keep to itself how it is used.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
+    # Before the import: Ray reads it then.
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    return import_optional("ray", "cluster")
+
+
 def _map_on_ray(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
@@ -86,14 +97,12 @@ def _map_on_ray(
     needs: Sequence[Path],
     gpus: int,
 ) -> Iterator[Result]:
-    # Before the import: Ray reads it then. Nothing is to be told to its makers.
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    ray = import_optional("ray", "cluster")
+    ray = import_ray()
     is_ours = not ray.is_initialized()
     if is_ours:
-        _connect(ray, address)
+        connect(ray, address)
     try:
-        _check_nodes(ray, needs)
+        check_nodes(ray, needs)
         yield from _results(ray, function, tasks, gpus)
     except ray.exceptions.RayTaskError as error:
         # What went wrong there, without the trace of the machine on which it did.
@@ -106,7 +115,16 @@ def _map_on_ray(
             ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None) -> None:
+def connect(ray: Any, address: str | None) -> None:
+    """Make this process a part of a Ray cluster, or start one here.
+
+    Args:
+        ray: the package.
+        address: as `map_anywhere` takes it; None starts one where there is none.
+
+    Raises:
+        ChildProcessError: nobody answers there.
+    """
     if address and address != AUTO:
         _check_listener(address)
     if not address:
@@ -144,8 +162,16 @@ def _check_listener(address: str) -> None:
         ) from None
 
 
-def _check_nodes(ray: Any, needs: Sequence[Path]) -> None:
-    """Make sure that every node that works sees the same files as this machine."""
+def check_nodes(ray: Any, needs: Sequence[Path]) -> None:
+    """Make sure that every node that works sees the same files as this machine.
+
+    Args:
+        ray: the package, connected.
+        needs: files and folders.
+
+    Raises:
+        ChildProcessError: one does not.
+    """
     wanted = {os.fspath(path): _sizes(path) for path in needs}
     nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
     pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy

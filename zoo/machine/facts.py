@@ -161,7 +161,7 @@ def _gpu(torch: Any, number: int) -> Gpu:
 
 
 def list_gpus() -> tuple[Gpu, ...]:
-    """Return the GPUs as their driver lists them, without PyTorch; none where it does not answer."""
+    """Return the GPUs as their driver lists them, without PyTorch; none where it is silent."""
     query = "--query-gpu=name,compute_cap,memory.total,memory.free"
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     try:

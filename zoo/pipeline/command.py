@@ -13,10 +13,11 @@ from converters.files.outputs import only_writer
 from converters.files.provenance import read_provenance
 from zoo.machine.facts import count_cores, list_gpus
 from zoo.pipeline.display import describe_end, duration
-from zoo.pipeline.execution import Capacity, Outcome, ThisMachine, read_end
+from zoo.pipeline.execution import Capacity, Outcome, Place, ThisMachine, read_end
 from zoo.pipeline.pipeline import KIND as PIPELINE
 from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder
 from zoo.pipeline.recipe import KIND, Recipe
+from zoo.pipeline.record import LOGS
 from zoo.source import DataSource
 
 # Step -> those of its lines that are told at the end; the others are in its log.
@@ -32,6 +33,7 @@ _SUFFIXES = {".yaml", ".yml"}
 class PlanOptions:
     """What a user asks of a plan; the options of `zoo run`."""
 
+    data: Path | None = None
     hours: float | None = None
     group_by: str = ""
     test: Path | None = None
@@ -49,7 +51,7 @@ class PlanOptions:
             ValueError: something is.
         """
         for key, value in vars(self).items():
-            if value != getattr(PlanOptions, key):
+            if key != "data" and value != getattr(PlanOptions, key):
                 option = "--from" if key == "format" else f"--{key.replace('_', '-')}"
                 raise ValueError(
                     f"{option}: expected with a data set to plan for, found it with the recipe "
@@ -91,16 +93,38 @@ def run_command(
         if not (place / RECIPE).is_file():
             say(f"\n# the recipe\n{recipe.dumps()}".rstrip())
         return
-    with only_writer(place):
-        outcome = pipeline.run(_place(on), command, say)
+    carry_out(pipeline, command, say, on)
+
+
+def carry_out(
+    pipeline: Pipeline, command: list[str], say: Callable[[str], None], on: str = ""
+) -> None:
+    """Do the steps that are not done, and say what came of it.
+
+    Args:
+        pipeline: whose steps.
+        command: what the user called, for the record.
+        say: takes a line.
+        on: where they run: "" is here.
+
+    Raises:
+        ValueError: a step failed.
+    """
+    with only_writer(pipeline.out):
+        outcome = pipeline.run(_place(on, pipeline), command, say)
     for line in _answer(pipeline, outcome):
         say(line)
     if problems := describe_end(outcome, pipeline.steps):
-        logs = f"what the steps said is in {place / 'logs'}; the same command goes on"
+        logs = f"what the steps said is in {pipeline.out / LOGS}; the same command goes on"
         raise ValueError("\n".join([*problems, logs]))
 
 
-def _place(on: str) -> ThisMachine:
+def _place(on: str, pipeline: Pipeline) -> Place:
+    if on:
+        from zoo.pipeline.cluster import RayCluster
+
+        reads = {path for step in pipeline.steps.values() for path in step.reads}
+        return RayCluster(on, sorted(path.absolute() for path in reads))
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
     if gpus is None:
         numbers = tuple(map(str, range(len(list_gpus()))))
@@ -118,10 +142,13 @@ def _find(
     if is_shipped or path.suffix in _SUFFIXES:
         given.refuse(what)
         is_inside = path.name == RECIPE and read_provenance(path.parent).get("kind") == PIPELINE
-        return Recipe.load(what), out or (path.parent if is_inside else Path(f"{path.stem}-run"))
+        found = _with_data(Recipe.load(what), given.data, what)
+        return found, out or (path.parent if is_inside else Path(f"{path.stem}-run"))
     if read_provenance(path).get("kind") == PIPELINE:
         given.refuse(str(path / RECIPE))
         return Recipe.load(str(path / RECIPE)), out or path
+    if given.data is not None:
+        raise ValueError(f"--data: expected with a recipe, found it with the data set {what}")
     data = _data(what, given)
     place = out or Path(f"{data.path.resolve().name or 'data'}-run")
     kept = place / RECIPE
@@ -133,6 +160,24 @@ def _find(
             return found, place
     check_folder(place)
     return _plan(data, given, place, say), place
+
+
+def _with_data(recipe: Recipe, data: Path | None, name: str) -> Recipe:
+    """Return a recipe with the data set that it leaves open.
+
+    Raises:
+        ValueError: it names one, and another one is given, or none is found.
+    """
+    if recipe.data is not None or recipe.phantom is not None:
+        if data is not None:
+            raise ValueError(f"--data: expected none, for the recipe {name} names its data")
+        return recipe
+    if data is None:
+        raise ValueError(
+            f"{name}: expected a data set, found none in the recipe and none here: give --data "
+            "FOLDER"
+        )
+    return recipe.model_copy(update={"data": str(data)})
 
 
 def _data(what: str, given: PlanOptions) -> DataSource:

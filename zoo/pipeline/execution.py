@@ -135,11 +135,9 @@ class Process:
         environment: Mapping[str, str],
         at_end: Callable[[], None],
     ) -> None:
-        log.parent.mkdir(parents=True, exist_ok=True)
         self._log, self._at_end = log, at_end
+        begin_log(log, command)
         self._stream: IO[bytes] = log.open("ab")
-        self._stream.write(f"\n$ zoo {shlex.join(command)}\n".encode())
-        self._stream.flush()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "zoo.pipeline.child", *command],
             stdin=subprocess.DEVNULL,
@@ -177,6 +175,13 @@ class Process:
         if not self._stream.closed:
             self._stream.close()
             self._at_end()
+
+
+def begin_log(log: Path, command: Sequence[str]) -> None:
+    """Write the command, before what it will say, to the end of its log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as stream:
+        stream.write(f"\n$ zoo {shlex.join(command)}\n".encode())
 
 
 def read_end(log: Path) -> str:

@@ -145,7 +145,7 @@ class Recipe(StrictModel):
     """What a pipeline is to do.
 
     Attributes:
-        data: the data set's folder, from the recipe's own folder on.
+        data: the data set's folder, from the recipe's own folder on; without it, `zoo run --data`.
         phantom: synthetic hands instead.
         format: of the data set, where it is not recognised.
         edits: corrections (YAML), from the recipe's own folder on.
@@ -160,6 +160,7 @@ class Recipe(StrictModel):
         pseudo: pseudo labels; none without.
         fusion: how predictions become one answer.
         outputs: formats to write the answer in beside the submission: see `zoo list formats`.
+        report: whether a page is written where the truth of what is answered is known.
         hours: that it was planned for; is only noted.
     """
 
@@ -178,6 +179,7 @@ class Recipe(StrictModel):
     pseudo: PseudoPlan | None = None
     fusion: FusionPlan = FusionPlan()
     outputs: tuple[str, ...] = ()
+    report: bool = True
     hours: float | None = None
 
     @model_validator(mode="before")
@@ -194,8 +196,8 @@ class Recipe(StrictModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if (self.data is None) == (self.phantom is None):
-            raise ValueError("data: expected either 'data' or 'phantom'")
+        if self.data is not None and self.phantom is not None:
+            raise ValueError("data: expected either 'data' or 'phantom', found both")
         if twice := sorted(self.models.keys() & self.second_stages.keys()):
             raise ValueError(f"second_stages.{twice[0]}: is the name of a model, too")
         before = set(self.models)

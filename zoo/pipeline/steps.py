@@ -442,7 +442,7 @@ class Round:
             )
         if not self.keeps_val:
             yield from self.check(self.step("fuse"), self.submission)
-        if self.facts.is_annotated:
+        if self.facts.is_annotated and recipe.report:
             page = self.root / "report"
             data = self._images(part)
             asked = ("report", *_without_subset(data), *self.config())

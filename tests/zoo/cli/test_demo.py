@@ -6,6 +6,7 @@ import json
 import pytest
 
 from zoo.cli import demo
+from zoo.pipeline.recipe import Phantom, Recipe, SplitPlan
 
 pytestmark = pytest.mark.slow
 
@@ -15,10 +16,12 @@ pytest.importorskip("ultralytics")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "out"
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"PEOPLE": 4, "TEST_PEOPLE": 2, "SIZE": 256, "FOLDS": 2}.items():
-            patch.setattr(demo, name, value)
-        text = demo.run_demo(out, seed=1)
+    whole = Recipe.load(demo.RECIPE)
+    smaller = {
+        "phantom": Phantom(people=4, test_people=2, size=256),
+        "split": SplitPlan(folds=2),
+    }
+    text = demo.run_demo(out, 1, whole.model_copy(update=smaller))
     return out, text
 
 

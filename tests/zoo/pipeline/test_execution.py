@@ -41,8 +41,8 @@ class Work:
 class Place(ThisMachine):
     """Does steps in this process: each writes its command, and what its sources hold."""
 
-    def __init__(self, capacity=Capacity(2), failing=()):
-        super().__init__(capacity)
+    def __init__(self, capacity=None, failing=()):
+        super().__init__(capacity or Capacity(2))
         self.failing, self.ran, self.working, self.most = set(failing), [], [], 0
 
     def start(self, step, command, log):

@@ -20,14 +20,13 @@ def recipe(**keys):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("models: {unet: {family: smp, config: laptop}}", "either 'data' or 'phantom'"),
+        ("data: a\nphantom: {}\nmodels: {u: {family: smp, config: x}}", "found both"),
         ("data: a\nmodels: {}", "models"),
         ("data: a\nmodels: {u: {family: smpp, config: x}}", "'models.u.family': expected one of"),
         ("data: a\nmodel: {}\nmodels: {u: {family: smp, config: x}}", "unknown key 'model'"),
         ("data: a\nmodels: {a/b: {family: smp, config: x}}", "names of letters"),
         (
-            "data: a\nmodels: {u: {family: smp, config: x, folds: 0}, "
-            "v: {family: smp, config: x}}",
+            "data: a\nmodels: {u: {family: smp, config: x, folds: 0}, v: {family: smp, config: x}}",
             "the same folds",
         ),
         ("data: a\nmodels: {u: {family: smp, config: x, format: masks}}", "one fold"),

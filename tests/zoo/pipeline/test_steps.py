@@ -3,8 +3,9 @@
 import pytest
 import typer.main
 
+import configs
 from zoo.cli import app
-from zoo.pipeline.recipe import Recipe
+from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.steps import Builder, DataFacts
 
 UNET = {"family": "smp", "config": "laptop"}
@@ -121,3 +122,20 @@ def test_pseudo_labels_are_learned_by_first_stages(tmp_path):
     assert label.words[label.words.index("--floor") + 1] == "0.7"
     learning = {name for name, step in found.items() if "--also" in step.words}
     assert learning == {f"round 1 train {m} {f}" for m in ("unet", "former") for f in (0, 1)}
+
+
+@pytest.mark.parametrize("name", sorted(configs.names(KIND)))
+def test_a_shipped_recipe_is_of_configs_and_commands_that_exist(name, tmp_path):
+    recipe = Recipe.load(name)
+    if not recipe.phantom:
+        recipe = recipe.model_copy(update={"data": "data"})
+    group = typer.main.get_command(app)
+    found = Builder(recipe, tmp_path / "out", TESTED).steps()
+    for step in found.values():
+        words = step.command(found)
+        if words and not words[0].startswith("@"):
+            group.commands[words[0]].make_context(words[0], words[1:])
+    for model in recipe.all_models.values():
+        configs.find(model.family, model.config)
+    header = configs.find(KIND, name).read_text(encoding="utf-8")
+    assert header.startswith("# ")

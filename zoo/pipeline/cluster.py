@@ -1,0 +1,138 @@
+"""The steps of a pipeline on a Ray cluster whose machines share a disk.
+
+A step is a task with the processors and the GPU that it needs. Ray places it, and starts it again
+elsewhere where its machine dies: the command then goes on with what the folder holds, training from
+its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from zoo.machine.cluster import RAY, check_nodes, check_place, connect, import_ray
+from zoo.pipeline.execution import Capacity, Work, begin_log, read_end
+from zoo.pipeline.steps import Step
+
+# How often a step is started again whose machine has died.
+_RETRIES = 3
+_PATIENCE = 20.0
+# Not taken to another machine: what it has of its own.
+_OWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HOSTNAME", "PWD")
+
+
+class RayCluster:
+    """Starts steps as tasks of a cluster.
+
+    Args:
+        on: which, as `zoo.machine.cluster.map_anywhere` takes it.
+        needs: files and folders that every machine has to see at the same path.
+
+    Raises:
+        ValueError: `on` names no cluster.
+        ChildProcessError: nobody answers, or a machine does not see what is needed.
+    """
+
+    def __init__(self, on: str, needs: Sequence[Path]) -> None:
+        check_place(on)
+        self._ray = import_ray()
+        self._is_ours = not self._ray.is_initialized()
+        if self._is_ours:
+            connect(self._ray, None if on == RAY else on)
+        try:
+            check_nodes(self._ray, needs)
+            self._nodes = [
+                node["Resources"]
+                for node in self._ray.nodes()
+                if node["Alive"] and node["Resources"].get("CPU", 0)
+            ]
+        except BaseException:
+            self.close()
+            raise
+
+    def has_room(self, step: Step) -> bool:
+        """Ray lets steps wait."""
+        return True
+
+    def start(self, step: Step, command: Sequence[str], log: Path) -> Work:
+        """Give a step to Ray."""
+        capacity = self._capacity(step)
+        gpus = 1 if capacity.needs_gpu(step) else 0
+        cores = capacity.cores_of(step)
+        task = self._ray.remote(_work).options(
+            num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES, name=step.name
+        )
+        place = log.absolute()
+        begin_log(place, command)
+        environment = {key: value for key, value in os.environ.items() if key not in _OWN}
+        given = (list(command), str(place), str(Path.cwd()), environment, cores)
+        return _Task(self._ray, task.remote(*given), place)
+
+    def close(self) -> None:
+        """Leave the cluster, or end the one that was started here."""
+        if self._is_ours:
+            self._ray.shutdown()
+
+    def _capacity(self, step: Step) -> Capacity:
+        """Return what one machine has of which a step can be sure."""
+        with_gpus = [node for node in self._nodes if node.get("GPU", 0)]
+        if step.kind == "device" and with_gpus:
+            least = min(with_gpus, key=lambda node: float(node["CPU"]) / float(node["GPU"]))
+            return Capacity(int(least["CPU"]), tuple(map(str, range(int(least["GPU"])))))
+        return Capacity(int(min(node["CPU"] for node in self._nodes)))
+
+
+class _Task:
+    def __init__(self, ray: Any, task: Any, log: Path) -> None:
+        self._ray, self._task, self._log = ray, task, log
+        self._lost = ""
+
+    def poll(self) -> int | None:
+        done, _ = self._ray.wait([self._task], timeout=0)
+        if not done:
+            return None
+        try:
+            return int(self._ray.get(self._task))
+        except self._ray.exceptions.RayError as error:
+            self._lost = (str(error).splitlines() or [type(error).__name__])[0]
+            return 1
+
+    def stop(self) -> None:
+        self._ray.cancel(self._task, force=False)
+        with suppress(Exception):
+            self._ray.get(self._task, timeout=_PATIENCE)
+
+    def last_words(self) -> str:
+        told = f"\nzoo: Ray lost the step: {self._lost}\n" if self._lost else ""
+        return read_end(self._log) + told
+
+
+def _work(
+    command: Sequence[str], log: str, folder: str, environment: Mapping[str, str], cores: int
+) -> int:
+    """Run a command on a machine of the cluster; return its exit code."""
+    own = {**environment, **{key: os.environ[key] for key in _OWN if key in os.environ}}
+    own["OMP_NUM_THREADS"] = str(cores)
+    with open(log, "ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "zoo.pipeline.child", *command],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=own,
+            start_new_session=True,
+        )
+        try:
+            return process.wait()
+        finally:
+            if process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGTERM)
+                process.wait(_PATIENCE)
