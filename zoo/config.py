@@ -191,6 +191,18 @@ class RunConfig(StrictModel):
     notice: NoticeConfig | None = Field(default=None, exclude=True)
     note: str = Field(default="", exclude=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_images_alone(cls, given: Any) -> Any:
+        is_asked = isinstance(given, dict) and given.get("metadata") is not None
+        if is_asked and "metadata" not in cls.model_fields:
+            raise ValueError(
+                "metadata: expected in a config of a semantic family (smp, segformer, nets, ...), "
+                "whose networks can be shown what a table says of patients; this family's cannot: "
+                "remove it"
+            )
+        return given
+
     @property
     def workload(self) -> Workload:
         """Where the run computes, and for how long."""
