@@ -339,7 +339,8 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
             raise ValueError(f"'{change}': expected key.sub=value, found no key or no '='")
     try:
         merged = OmegaConf.merge(OmegaConf.create(raw), OmegaConf.from_dotlist(list(changes)))
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError) as error:
+        # TypeError: a list in the place of keys and values, or the other way round.
         raise ValueError(f"{' '.join(changes)}: {one_line(error)}") from None
     result = OmegaConf.to_container(merged, resolve=False)
     if not isinstance(result, dict):

@@ -111,7 +111,12 @@ class SemanticFamily(NetworkFamily):
         Raises:
             ValueError: a table that is asked for, of a network that is shown none; or a bad one.
         """
-        return rows_of_run(run, config.metadata, samples)
+        if options.metadata and not (config.metadata and config.metadata.is_input):
+            raise ValueError(
+                f"metadata: the network of {run} is shown images alone; found {options.metadata}"
+            )
+        table = Path(options.metadata) if options.metadata else None
+        return rows_of_run(run, config.metadata, samples, table)
 
     def augmentation(self, config: Any, labels: LabelSpace) -> Augmentation:
         """Return what is done to the images that are learned from."""

@@ -85,7 +85,7 @@ class Column:
             ValueError: other keys, or values of other types.
         """
         name, categories = record.get("name"), record.get("categories")
-        if isinstance(name, str) and isinstance(categories, list) and len(categories) > 1:
+        if isinstance(name, str) and isinstance(categories, list) and categories:
             return cls(name, tuple(map(str, categories)))
         scale = record.get("mean"), record.get("deviation")
         if isinstance(name, str) and categories is None:
@@ -128,8 +128,8 @@ def fit_column(name: str, kind: Kind, values: Values, keys: Collection[str], whe
         where: the values come from, for messages.
 
     Raises:
-        ValueError: no training image has a value, all have the same category, there are too many
-            categories, or numbers and texts.
+        ValueError: no training image has a value, or there are too many categories, or numbers and
+            texts.
     """
     texts = {key: text for key in keys if (text := as_text(values.get(key))) is not None}
     if not texts:
@@ -150,9 +150,9 @@ def fit_column(name: str, kind: Kind, values: Values, keys: Collection[str], whe
         deviation = math.sqrt(statistics.fmean((n - mean) ** 2 for n in numbers.values()))
         return Column(name, (), mean, deviation if deviation > 1e-9 * abs(mean) else 1.0)
     categories = tuple(sorted(set(texts.values())))
-    if not 1 < len(categories) <= _MOST_CATEGORIES:
+    if len(categories) > _MOST_CATEGORIES:
         raise ValueError(
-            f"{where}: '{name}': expected 2 to {_MOST_CATEGORIES} categories, found "
+            f"{where}: '{name}': expected at most {_MOST_CATEGORIES} categories, found "
             f"{len(categories)} of {len(texts)} training images: "
             f"{', '.join(categories):.80}; leave the column out"
         )
