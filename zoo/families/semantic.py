@@ -83,12 +83,22 @@ class SemanticFamily(NetworkFamily):
         """
         if config.metadata is None:
             return network
-        found, learned = _read(config, job)
+        found, learned = self._read(config, job)
         columns = found.fit(config.metadata, learned)
         file = job.out / FILE
         if job.resume and (job.out / checkpoints.RESUME).is_file() and file.is_file():
             check_same(Columns.load(job.out).columns, columns.columns, file)
         return self._with_metadata(network, columns, config)
+
+    def _read(self, config: Any, job: TrainJob) -> tuple[Metadata, list[str]]:
+        """Read what is known of a job's images; also the keys of those that are learned from."""
+        samples, learned = [*job.train, *job.val], [sample.key for sample in job.train]
+        if not samples:
+            # A data set that the family reads by itself: the division is inside.
+            samples = converters.list_images(job.data, format=job.data_format, subset="all")
+            items, _ = self.open_items(config, job)
+            learned = [items.key(number) for number in range(len(items))]
+        return read_to_train(config.metadata, samples, job.data), learned
 
     def _with_metadata(self, plain: nn.Module, columns: Columns, config: Any) -> MetadataNetwork:
         shape = (1, config.in_channels, *config.input_size)
@@ -135,7 +145,7 @@ class SemanticFamily(NetworkFamily):
         train, val = self.open_items(config, job)
         rows = None
         if isinstance(network, MetadataNetwork):
-            rows = _read(config, job)[0].rows(network.columns)
+            rows = self._read(config, job)[0].rows(network.columns)
         fit_network(
             network,
             config,
@@ -153,17 +163,6 @@ class SemanticFamily(NetworkFamily):
     ) -> Iterator[Prediction]:
         """Yield one prediction a frame, in order; the network is in evaluation mode."""
         return predict_semantic(network, frames, labels, setting)
-
-
-def _read(config: Any, job: TrainJob) -> tuple[Metadata, list[str]]:
-    """Read what is known of a job's images; also the keys of those that are learned from."""
-    samples, learned = [*job.train, *job.val], [sample.key for sample in job.train]
-    if not samples:
-        # A data set that the family reads by itself: the division is inside.
-        samples = converters.list_images(job.data, format=job.data_format, subset="all")
-        held_out = set(job.split.val(job.fold)) if job.split else set[str]()
-        learned = [sample.key for sample in samples if sample.key not in held_out]
-    return read_to_train(config.metadata, samples, job.data), learned
 
 
 @contextmanager
