@@ -191,6 +191,18 @@ class RunConfig(StrictModel):
     notice: NoticeConfig | None = Field(default=None, exclude=True)
     note: str = Field(default="", exclude=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_images_alone(cls, given: Any) -> Any:
+        is_asked = isinstance(given, dict) and given.get("metadata") is not None
+        if is_asked and "metadata" not in cls.model_fields:
+            raise ValueError(
+                "metadata: expected in a config of a semantic family (smp, segformer, nets, ...), "
+                "whose networks can be shown what a table says of patients; this family's cannot: "
+                "remove it"
+            )
+        return given
+
     @property
     def workload(self) -> Workload:
         """Where the run computes, and for how long."""
@@ -327,7 +339,8 @@ def apply_changes(raw: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]
             raise ValueError(f"'{change}': expected key.sub=value, found no key or no '='")
     try:
         merged = OmegaConf.merge(OmegaConf.create(raw), OmegaConf.from_dotlist(list(changes)))
-    except (OmegaConfBaseException, yaml.YAMLError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError) as error:
+        # TypeError: a list in the place of keys and values, or the other way round.
         raise ValueError(f"{' '.join(changes)}: {one_line(error)}") from None
     result = OmegaConf.to_container(merged, resolve=False)
     if not isinstance(result, dict):

@@ -59,6 +59,8 @@ class PredictOptions(StrictModel):
         overlap: how much of a window's side the next one repeats.
         batch: images at a time, or windows; 0 lets the family choose.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        metadata: table of what is known of the images, for networks that are shown that; by default
+            what the run learned from, if it is there.
     """
 
     tta: Annotated[tuple[str, ...], AfterValidator(_check_variants)] = ()
@@ -68,6 +70,7 @@ class PredictOptions(StrictModel):
     overlap: float | None = Field(default=None, ge=0, lt=1)
     batch: int = Field(default=0, ge=0)
     device: str = "auto"
+    metadata: str | None = None
 
     def refuse(self, family: str, *names: str) -> None:
         """Make sure that a family is not asked for what it does not do.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from converters.errors import did_you_mean
 from converters.files.dicom import read_element
-from converters.files.names import normal_name
+from converters.splits.sample_tables import SUFFIXES, column_of, find_table, read_rows
 from converters.types import Sample
 
 _SHOWN, _NAMED = 3, 20
@@ -25,10 +24,10 @@ def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) ->
     Args:
         samples: any.
         by: `folder`: the folder that an image lies in. `FILE.csv:COLUMN`: a table with a column of
-            the images' names, stems or keys. `dicom:KEYWORD`: an element of the images' DICOM
-            headers, such as `dicom:PatientID`. The name of an attribute that all samples have. Else
-            a regular expression, looked for in each key: its first group in brackets, or what it
-            finds.
+            the images' names, stems or keys, or of the groups that they have already.
+            `dicom:KEYWORD`: an element of the images' DICOM headers, such as `dicom:PatientID`. The
+            name of an attribute that all samples have. Else a regular expression, looked for in
+            each key: its first group in brackets, or what it finds.
         tables: files beside the data: of them is a table that lies nowhere else, and a message
             names their columns.
 
@@ -65,7 +64,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _columns(path: Path) -> list[str]:
     try:
-        _, columns = _read_rows(path)
+        _, columns = read_rows(path)
     except ValueError:
         return []
     return columns
@@ -90,10 +89,8 @@ def _rule(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> Callabl
     if by == "folder":
         return lambda sample: PurePosixPath(sample.key).parent.name
     file, _, column = by.rpartition(":")
-    if file.lower().endswith((".csv", ".tsv")):
-        path = Path(file)
-        beside = (table for table in tables if not path.is_file() and table.name == file)
-        return _table(samples, next(beside, path), column)
+    if file.lower().endswith(SUFFIXES):
+        return column_of(samples, find_table(file, tables), column)
     if file == _DICOM:
         return partial(_of_header, column)
     if any(by in sample.attributes for sample in samples):
@@ -120,47 +117,3 @@ def _of_header(keyword: str, sample: Sample) -> str:
         raise ValueError(f"{sample.image}: expected an image: {error.strerror}") from None
     except ValueError as error:
         raise ValueError(f"--group-by {_DICOM}:{keyword}: {sample.image}: {error}") from None
-
-
-def _read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Read a table: its rows, and its columns' names."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text in UTF-8"
-        raise ValueError(f"{path}: expected a table (CSV in UTF-8), found: {reason}") from None
-    lines = text.splitlines()
-    mark = max(",;\t", key=lines[0].count) if lines else ","
-    reader = csv.DictReader(lines, delimiter=mark)
-    return list(reader), list(reader.fieldnames or ())
-
-
-def _table(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:
-    rows, columns = _read_rows(path)
-    if column not in columns:
-        raise ValueError(f"{path}: expected a column '{column}', found {', '.join(columns):.200}")
-    homes = {sample.key: _names(sample) for sample in samples}
-    wanted = {name for names in homes.values() for name in names}
-    times = {
-        name: sum(normal_name((row.get(name) or "").strip()) in wanted for row in rows)
-        for name in columns
-    }
-    images = max(times, key=lambda name: times[name])
-    if not times[images]:
-        raise ValueError(
-            f"{path}: expected a column with the images' names, such as "
-            f"'{samples[0].file_name if samples else ''}'; found none among {', '.join(columns)}"
-        )
-    groups: dict[str, str] = {}
-    for row in rows:
-        name, group = normal_name((row[images] or "").strip()), (row[column] or "").strip()
-        if groups.setdefault(name, group) != group:
-            raise ValueError(
-                f"{path}: expected one '{column}' of '{name}', found '{groups[name]}' and '{group}'"
-            )
-    return lambda sample: next((groups[n] for n in homes[sample.key] if n in groups), "")
-
-
-def _names(sample: Sample) -> tuple[str, ...]:
-    key = PurePosixPath(sample.key)
-    return tuple(map(normal_name, (sample.key, sample.file_name, key.name, sample.image.stem)))

@@ -153,6 +153,9 @@ def predict(
     json_out: Annotated[Path | None, typer.Option("--json", help="The comparison as JSON.")] = None,
     batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    metadata: Annotated[
+        str, typer.Option(help="Table of the patients' columns, for runs that are shown them.")
+    ] = "",
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -172,6 +175,7 @@ def predict(
 
     given = {"tta": words(tta), "average": average, "batch": batch, "device": device}
     placed = {"size": size or None, "window": window or None, "overlap": overlap}
+    placed["metadata"] = metadata or None
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
     source = DataSource.open(data, data_format, edits, broken)
     if run is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from converters.masks import CropMask
 from converters.types import LabelSpace
 from zoo.data.bits import BitMask
 from zoo.data.items import Items
-from zoo.data.reading import NetworkInput, read_ahead
+from zoo.data.reading import NetworkInput, Row, read_ahead
 from zoo.data.stores import DiskStore, Form, Made, MemoryStore, Store
 
 
@@ -40,6 +40,7 @@ class Cases:
         in_memory: bool = True,
         *,
         cache_dir: Path | None = None,
+        metadata: Mapping[str, Row] | None = None,
     ) -> None:
         """Prepare samples.
 
@@ -49,11 +50,12 @@ class Cases:
             labels: the classes.
             in_memory: keep them once they are read.
             cache_dir: keep them in files in this folder instead.
+            metadata: key of a sample -> what is known of it, where the network is shown that.
 
         Raises:
             ValueError: the folder cannot be made.
         """
-        self._labels = labels
+        self._labels, self._metadata = labels, metadata
         made = Made(items, Form(size_hw, "own"))
         kept = MemoryStore(made, at_once=False) if in_memory else made
         self._store: Store = DiskStore(made, cache_dir) if cache_dir else kept
@@ -71,4 +73,5 @@ class Cases:
             raise TypeError("expected bits")
         names = self._labels.names
         truth = {names[bit]: crop for bit, crop in kept.mask.crops() if bit < len(names)}
-        return Case(kept.key, kept.mask.size_hw, kept.image, truth)
+        row = None if self._metadata is None else self._metadata[kept.key]
+        return Case(kept.key, kept.mask.size_hw, kept.image, truth, metadata=row)

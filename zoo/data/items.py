@@ -63,6 +63,9 @@ class Items(Protocol):
     def __getitem__(self, index: int) -> Item:
         """Decode a sample; from several threads at once."""
 
+    def key(self, index: int) -> str:
+        """Return a sample's key, without decoding it."""
+
     def stamp(self, index: int) -> bytes:
         """Return what changes whenever the sample's pixels or labels do; without decoding it."""
 
@@ -88,6 +91,10 @@ class SampleItems:
         masks = class_masks(sample.instances, sample.size_hw, self._labels)
         mask = BitMask.of_masks(masks, self._labels, sample.size_hw)
         return Item(sample.key, read_image(sample, self._channels), mask)
+
+    def key(self, index: int) -> str:
+        """Return a sample's key."""
+        return self._samples[index].key
 
     def stamp(self, index: int) -> bytes:
         """Return a digest of the classes, the annotation, and the image file's size and time.
@@ -137,6 +144,10 @@ class HuggingFaceItems:
             painted = paint(mask.crops(), mask.size_hw, self._labels)
             mask = BitMask.of_masks(painted, self._labels, mask.size_hw)
         return Item(key, image, mask)
+
+    def key(self, index: int) -> str:
+        """Return a row's key."""
+        return str(self._rows[index]["key"])
 
     def stamp(self, index: int) -> bytes:
         """Return a digest of the row's bytes."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from converters.files.images import Pixels, read_pixels
@@ -18,6 +19,8 @@ from converters.types import Sample
 Source = TypeVar("Source")
 Result = TypeVar("Result")
 READERS = 4
+Row = npt.NDArray[np.float32]
+"""What is known of an image beside its pixels, as numbers, (k,); see `zoo.metadata`."""
 
 
 def read_image(sample: Sample, channels: int) -> Pixels:
@@ -88,8 +91,10 @@ class NetworkInput:
         key: the sample's key.
         size_hw: the image's own height and width.
         image: at the network's size, uint8 (h, w), or (h, w, 3) in red, green and blue.
+        metadata: for networks that are shown what is known of it; None: this one is not.
     """
 
     key: str
     size_hw: tuple[int, int]
     image: Pixels
+    metadata: Row | None = field(default=None, kw_only=True)

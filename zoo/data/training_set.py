@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from converters.files.images import Pixels
 from zoo.data.items import Items
-from zoo.data.reading import channels_first
+from zoo.data.reading import Row, channels_first
 from zoo.data.stores import Cache, Form, open_store
 from zoo.data.windows import Windows
 from zoo.machine.facts import count_cores
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 # Windows are not drawn from the numbers that augmentation starts with.
 _WINDOWS = (1,)
+Batch = tuple[torch.Tensor, ...]
+"""Images, masks, and what is known of the images, where the network is shown that."""
 # Channels that OpenCV takes apart, in less than half of NumPy's time; it has a limit.
 _SPLIT = 64
 
 
-class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+class TrainingSet(Dataset[Batch]):
     """Samples at the network's size, augmented; whole images or windows of them.
 
     What a sample looks like depends on (seed, epoch, index) alone, not on workers, order or an
@@ -46,6 +48,7 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         cache_dir: Path | None = None,
         windows: Windows | None = None,
         objects: tuple[int, ...] | None = None,
+        metadata: Mapping[str, Row] | None = None,
     ) -> None:
         """Prepare samples.
 
@@ -58,6 +61,8 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             cache_dir: keep them in files in this folder instead.
             windows: cut these from the stretched images; None takes them whole.
             objects: the class of each bit, where bits are objects; None: bit c is class c.
+            metadata: key of a sample -> what is known of it, where the network is shown that; of
+                what is mixed in from other images nothing is.
 
         Raises:
             ValueError: the folder cannot be made, or windows are larger than the images.
@@ -71,6 +76,9 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         form = Form(size_hw, "shares", augment.classes) if augment.is_soft else Form(size_hw)
         cache: Cache = "disk" if cache_dir else "memory" if in_memory else "none"
         self._store = open_store(items, form, cache, cache_dir)
+        self._rows: list[Row] | None = None
+        if metadata is not None:
+            self._rows = [metadata[items.key(index)] for index in range(len(items))]
 
     def __len__(self) -> int:
         return len(self._store) * (self._windows.per_image if self._windows else 1)
@@ -80,10 +88,11 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         """Whether masks are covered shares, one channel a class, instead of bits."""
         return self._augment.is_soft
 
-    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, place: tuple[int, int]) -> Batch:
         """Return the image, uint8 (1, h, w) or (3, h, w), and its mask for (epoch, index).
 
-        The mask is uint8 (B, h, w), bits; or (C, h, w), shares, where `is_soft`.
+        The mask is uint8 (B, h, w), bits; or (C, h, w), shares, where `is_soft`. The third part,
+        where there is metadata, is what is known of the image, float32 (k,).
         """
         epoch, index = place
         seed = (self._seed, epoch, index)
@@ -91,7 +100,10 @@ class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
             image, mask = self._whole(index, seed)
         else:
             image, mask = self._window(self._windows, index, seed)
-        return channels_first(image), _planes(mask)
+        if self._rows is None:
+            return channels_first(image), _planes(mask)
+        own = index // (self._windows.per_image if self._windows else 1)
+        return channels_first(image), _planes(mask), torch.from_numpy(self._rows[own])
 
     def _whole(self, index: int, seed: tuple[int, int, int]) -> tuple[Pixels, Pixels]:
         def open_sample(number: int) -> tuple[Pixels, Pixels]:
@@ -160,8 +172,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 def training_loader(
     dataset: TrainingSet, sampler: EpochSampler, batch: int, workers: int, pinned: bool
-) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the batches: images, uint8 (N, 1 or 3, h, w), and packed masks, uint8 (N, B, h, w).
+) -> DataLoader[Batch]:
+    """Return the batches: images, uint8 (N, 1 or 3, h, w), and masks, uint8 (N, B, h, w).
+
+    And what is known of the images, float32 (N, k), where the samples have that.
 
     A last batch that is not full is dropped, except where it is the only one: sizes stay fixed.
     `workers` is a limit: there are no more processes than cores, or than batches.

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from converters.files.outputs import check_file, json_with
 from converters.splits.grouping import group_by, with_groups
+from converters.splits.sample_tables import tables_beside
 from converters.splits.split import Split, check_leakage, make_split
 from converters.splits.table import describe as describe_split
 from converters.types import Sample
 from zoo.source import DataSource
 
-# A message names the columns of so many tables at most.
-_MOST_TABLES = 5
 _SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
 
 
@@ -44,7 +43,7 @@ def split(
     labels = data.labels(labels_name) if asks_objects or labels_name else None
     samples = data.read(labels) if asks_objects and labels else data.list_images(labels=labels)
     if by:
-        samples = group_by(samples, by, _tables(data.path))
+        samples = group_by(samples, by, tables_beside(data.path))
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
@@ -63,12 +62,6 @@ def split(
     if describe and labels:
         lines.append(str(describe_split(made, samples, labels)))
     return "\n".join(lines)
-
-
-def _tables(folder: Path) -> list[Path]:
-    """Return the tables in a data set's folder and in this one."""
-    found = [*folder.glob("*.[ct]sv"), *Path().glob("*.[ct]sv")]
-    return sorted(set(found))[:_MOST_TABLES]
 
 
 def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob
 from zoo.data.items import Items, SampleItems
-from zoo.data.reading import NetworkInput
+from zoo.data.reading import NetworkInput, Row
 from zoo.families.activation_checkpointing import checkpoint_blocks, find_blocks
 from zoo.families.settings import plan_prediction, plan_scoring
 from zoo.families.training_step import TrainingStep
@@ -85,6 +85,28 @@ class NetworkFamily(ABC):
     def describe(self, run: Path, network: Any) -> None:  # noqa: B027 (most have nothing)
         """Leave in the run folder what `rebuild` needs beyond the config."""
 
+    def extend(self, network: Any, config: Any, job: TrainJob) -> Any:
+        """Return a network, before it learns, with what it needs the job's samples for."""
+        return network
+
+    def load_init(self, network: Any, path: Path) -> None:
+        """Read weights to start from.
+
+        Raises:
+            ValueError: they are of another network.
+        """
+        checkpoints.load_weights(network, path)
+
+    def read_metadata(
+        self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
+    ) -> Mapping[str, Row] | None:
+        """Return what the network is shown of images beside their pixels, by key; None: nothing.
+
+        Raises:
+            ValueError: a table that is asked for, of a network that is shown none; or a bad one.
+        """
+        return None
+
     def open_items(self, config: Any, job: TrainJob) -> tuple[Items, Items]:
         """Return what to learn from and what to score on."""
         train, val = (SampleItems(s, job.labels, config.in_channels) for s in (job.train, job.val))
@@ -112,10 +134,11 @@ class NetworkFamily(ABC):
         setting = plan_scoring(config)
         seed_everything(config.seed)
         network = self.build(config, len(job.labels))
-        if config.init:
-            checkpoints.load_weights(network, configs.find_weights(self.name, config.init))
         if config.gradient_checkpointing:
             checkpoint_blocks(self.blocks(network))
+        network = self.extend(network, config, job)
+        if config.init:
+            self.load_init(network, configs.find_weights(self.name, config.init))
         self.describe(job.out, network)
         write_licences(job.out, said_licence(self.sources(config), config.weights_licence))
         self.fit(network, config, job, augment, setting)
@@ -133,5 +156,6 @@ class NetworkFamily(ABC):
         network = self.rebuild(run, config, len(labels))
         checkpoints.load_weights(network, checkpoints.find_weights(run))
         place(network, plan.setting.device).eval()
-        frames = read_frames(samples, plan.size_hw, config.in_channels)
+        known = self.read_metadata(run, config, samples, options)
+        frames = read_frames(samples, plan.size_hw, config.in_channels, metadata=known)
         yield from self.predict_frames(network, frames, labels, plan.setting)

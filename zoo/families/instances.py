@@ -151,7 +151,7 @@ class InstanceFamily(NetworkFamily):
         Raises:
             ValueError: the run has no weights, or an option that this family lacks.
         """
-        options.refuse(self.name, "tta", "average", "window", "overlap")
+        options.refuse(self.name, "tta", "average", "window", "overlap", "metadata")
         yield from super().predict(run, config, samples, options)
 
     def predict_frames(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -23,6 +23,7 @@ from zoo.data.batches import normalize
 from zoo.data.reading import (
     READERS,
     NetworkInput,
+    Row,
     channels_first,
     read_ahead,
     read_image,
@@ -105,26 +106,32 @@ def class_chunks(classes: int, size_hw: Sequence[int]) -> list[slice]:
     return [slice(first, min(first + step, classes)) for first in range(0, classes, step)]
 
 
-def probabilities(network: nn.Module, images: torch.Tensor, setting: Setting) -> torch.Tensor:
+def probabilities(
+    network: nn.Module,
+    images: torch.Tensor,
+    setting: Setting,
+    rows: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Return each class's probability, uint8 (N, C, h, w), 255 = 1, rounded.
 
     Args:
         network: in evaluation mode, on the setting's device; gives logits per class.
         images: uint8 (N, 1 or 3, h, w), on the setting's device.
         setting: how to compute.
+        rows: what is known of the images, float (N, k), for networks that are shown that.
     """
-    return _with_flag(network, images, setting)[0]
+    return _with_flag(network, images, setting, rows)[0]
 
 
 def _with_flag(
-    network: nn.Module, images: torch.Tensor, setting: Setting
+    network: nn.Module, images: torch.Tensor, setting: Setting, rows: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what `probabilities` does, and whether any was NaN, as a tensor on the device."""
     size = (images.shape[-2], images.shape[-1])
 
     def logits_of(variant: Variant) -> torch.Tensor:
         shown = _show(images, variant, setting.shown_size(size, variant))
-        return _logits(network, shown, setting)
+        return _logits(network, shown, setting, rows)
 
     with torch.inference_mode(), _tuned_kernels(setting.device):
         plain = logits_of(PLAIN)
@@ -166,17 +173,19 @@ def _mirror(values: torch.Tensor, variant: Variant) -> torch.Tensor:
     return values.flip(axes) if axes else values
 
 
-def _logits(network: nn.Module, values: torch.Tensor, setting: Setting) -> torch.Tensor:
-    def compute(part: torch.Tensor) -> torch.Tensor:
+def _logits(
+    network: nn.Module, values: torch.Tensor, setting: Setting, rows: torch.Tensor | None
+) -> torch.Tensor:
+    def compute(*given: torch.Tensor) -> torch.Tensor:
         with autocast(setting.device, setting.precision):
-            logits: torch.Tensor = network(part)
+            logits: torch.Tensor = network(*given)
         return logits
 
     if setting.window is None:
-        return compute(values)
+        return compute(values) if rows is None else compute(values, rows)
     # Augmentation, too, leaves black where an image ends.
     black = normalize(values.new_zeros(values.shape[1], 1, 1))
-    return blend(compute, values, setting.window, setting.overlap, setting.batch, black)
+    return blend(compute, values, setting.window, setting.overlap, setting.batch, black, rows)
 
 
 def _add(total: torch.Tensor, logits: torch.Tensor, variant: Variant, setting: Setting) -> None:
@@ -231,6 +240,7 @@ def read_frames(
     size_hw: Size | None,
     channels: int = 1,
     readers: int = READERS,
+    metadata: Mapping[str, Row] | None = None,
 ) -> Iterator[NetworkInput]:
     """Yield samples' images, in order, read by threads a few ahead of their use.
 
@@ -239,11 +249,13 @@ def read_frames(
         size_hw: what they are stretched to; None leaves each at its own size.
         channels: 1 shows them in grey, 3 in colour.
         readers: how many threads.
+        metadata: key of a sample -> what is known of it, where the network is shown that.
     """
 
     def read(sample: Sample) -> NetworkInput:
         image = resize_image(read_image(sample, channels), size_hw or sample.size_hw)
-        return NetworkInput(sample.key, sample.size_hw, image)
+        row = None if metadata is None else metadata[sample.key]
+        return NetworkInput(sample.key, sample.size_hw, image, metadata=row)
 
     return read_ahead(read, samples, readers)
 
@@ -268,7 +280,9 @@ def predict_planes(
             if setting.device.type == "cuda":
                 images = images.pin_memory()
             images = images.to(setting.device, non_blocking=True)
-            planes, is_bad = _with_flag(network, images, setting)
+            known = [frame.metadata for frame in part if frame.metadata is not None]
+            rows = torch.from_numpy(np.stack(known)).to(setting.device) if known else None
+            planes, is_bad = _with_flag(network, images, setting, rows)
             if waiting:
                 _check_numbers(*waiting)
             waiting = part, is_bad

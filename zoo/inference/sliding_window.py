@@ -48,12 +48,13 @@ def importance(window_hw: Size, device: torch.device) -> torch.Tensor:
 
 
 def blend(
-    predict: Callable[[torch.Tensor], torch.Tensor],
+    predict: Callable[..., torch.Tensor],
     images: torch.Tensor,
     window_hw: Size,
     overlap: float,
     batch: int,
     fill: torch.Tensor,
+    rows: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return what a network says about images that it sees window by window, (N, C, h, w).
 
@@ -71,9 +72,11 @@ def blend(
         overlap: how much of a window's side the next one repeats, 0 up to below 1.
         batch: windows at a time, of any of the images.
         fill: values of the padding, float (c, 1, 1).
+        rows: what is known of the images, float (N, k): `predict` is given those of its windows,
+            (n, k), as a second argument; None: it is given none.
     """
-    (height, width), (rows, columns) = images.shape[-2:], window_hw
-    bottom, right = max(rows - height, 0), max(columns - width, 0)
+    (height, width), (high, wide) = images.shape[-2:], window_hw
+    bottom, right = max(high - height, 0), max(wide - width, 0)
     top, left = bottom // 2, right // 2
     padded = images
     if bottom or right:
@@ -83,17 +86,17 @@ def blend(
     weights = importance(window_hw, images.device)
     norm = torch.zeros(padded.shape[-2:], device=images.device)
     for y, x in corners:
-        norm[y : y + rows, x : x + columns] += weights
+        norm[y : y + high, x : x + wide] += weights
     total = None
     for part in _even_parts(list(product(range(len(padded)), corners)), batch):
-        cut = [padded[n, :, y : y + rows, x : x + columns] for n, (y, x) in part]
-        outputs = predict(torch.stack(cut))
+        cut = torch.stack([padded[n, :, y : y + high, x : x + wide] for n, (y, x) in part])
+        outputs = predict(cut) if rows is None else predict(cut, rows[[n for n, _ in part]])
         if total is None:
             total = outputs.new_zeros(
                 (len(padded), outputs.shape[1], *padded.shape[-2:]), dtype=torch.float32
             )
         for (n, (y, x)), output in zip(part, outputs, strict=True):
-            place = (slice(y, y + rows), slice(x, x + columns))
+            place = (slice(y, y + high), slice(x, x + wide))
             total[(n, slice(None), *place)] += _stretch(output, window_hw) * (weights / norm[place])
     if total is None:
         raise ValueError("windows: expected at least one image, found none")

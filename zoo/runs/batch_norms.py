@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.optim.swa_utils import update_bn
 
 from converters.types import LabelSpace
 from zoo.contract import PredictOptions
@@ -18,9 +17,11 @@ from zoo.data.items import SampleItems
 from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
 from zoo.families.settings import plan_prediction
 from zoo.machine.devices import autocast, place
+from zoo.metadata.reading import rows_of_run
 from zoo.run_files.checkpoints import BEST, load_weights, save_weights
 from zoo.runs.run import Run, subset_samples
 from zoo.source import DataSource
+from zoo.training.averaging import settle_batch_norms
 from zoo.training.semantic_config import SemanticConfig
 
 Norms = Literal["mean", "recompute", "again"]
@@ -73,7 +74,8 @@ def batch_norm_updater(
     config, family = run.config, run.family
     if not isinstance(config, SemanticConfig) or not isinstance(family, Rebuilds):
         raise TypeError(f"{run.path}: expected a semantic run")
-    items = SampleItems(subset_samples(run, data, "train", labels), labels)
+    samples = subset_samples(run, data, "train", labels)
+    items = SampleItems(samples, labels)
     images = TrainingSet(
         items,
         config.image_size,
@@ -81,8 +83,12 @@ def batch_norm_updater(
         config.seed,
         in_memory=config.cache == "memory",
         windows=config.windows(labels),
+        metadata=rows_of_run(run.path, config.metadata, samples),
     )
     setting = plan_prediction(config, options).setting
+
+    def _moved(rows: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        return (part.to(setting.device) for part in rows)
 
     def update(folder: Path) -> None:
         network = family.rebuild(folder, config, len(labels))
@@ -93,9 +99,9 @@ def batch_norm_updater(
         torch.manual_seed(config.seed)
         sampler = EpochSampler(len(images), config.seed)
         loader = training_loader(images, sampler, config.batch, config.workers, pinned=False)
-        shown = (normalize(batch.to(setting.device)) for batch, _ in loader)
+        batches = ((normalize(b[0].to(setting.device)), *_moved(b[2:])) for b in loader)
         with autocast(setting.device, setting.precision):
-            update_bn(shown, network)
+            settle_batch_norms(network, batches)
         save_weights(network, folder / BEST)
 
     return update

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from converters.files.json_files import read_json
+from zoo.metadata.columns import FILE as COLUMNS_FILE
+from zoo.metadata.columns import Columns
 from zoo.run_files.checkpoints import check_alike, find_weights, read_weights
 from zoo.runs.run import Run, known_split
 
@@ -86,6 +88,10 @@ def _check_network(run: Run, first: Run) -> None:
 def _network_of(run: Run) -> dict[str, Any]:
     config = run.config.model_dump(mode="json")
     found = {key: config[key] for key in ("labels", *_NETWORK_KEYS) if key in config}
+    if metadata := config.get("metadata"):
+        found |= {f"metadata.{key}": metadata[key] for key in ("use", "width")}
+        columns = Columns.load(run.path).columns
+        found |= {f"{COLUMNS_FILE}: {column.name}": column for column in columns}
     file = run.path / _NETWORK_FILE
     if file.is_file():
         described = read_json(file, "the network's dimensions")

@@ -141,7 +141,8 @@ def compare(
     Raises:
         ValueError: a bad choice, one that this run cannot do, or no image with truth.
     """
-    if options != PredictOptions(batch=options.batch, device=options.device):
+    same = {key: getattr(options, key) for key in ("batch", "device", "metadata")}
+    if options != PredictOptions(**same):
         raise ValueError(
             "compare: expected tta, size, window and the like within the choices, such as "
             "'hflip,scale:0.75' or 'window=1024,size=2048'; found them beside"

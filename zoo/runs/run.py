@@ -104,6 +104,9 @@ def subset_samples(run: Run, data: DataSource, subset: str, labels: LabelSpace) 
     Raises:
         ValueError: the run's split is not known, the data set has other images, or none of these.
     """
+    if run.split is not None and not data.groups:
+        # Tables of patients may be asked for what they say of them.
+        data = data.of_groups(run.split.groups)
     if subset in ("val", "train"):
         found = _divided(run, data, subset, labels)
     else:

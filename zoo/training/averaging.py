@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import lightning as L
@@ -72,16 +72,17 @@ class Averaging(L.Callback):
         """Compute the statistics of batch norms anew; each process does so on its share."""
         average = self._opened().module
         with trainer.precision_plugin.forward_context():
-            update_bn(self._images(trainer, module), average)
+            settle_batch_norms(average, self._shown(trainer, module))
         if trainer.world_size > 1:
             for buffer in average.buffers():
                 if buffer.is_floating_point():
                     buffer.copy_(trainer.strategy.reduce(buffer, reduce_op="mean"))
         self._is_settled = True
 
-    def _images(self, trainer: L.Trainer, module: Any) -> Iterator[torch.Tensor]:
-        for images, _ in module.loader(trainer.current_epoch):
-            yield normalize(images.to(module.device, non_blocking=True))
+    def _shown(self, trainer: L.Trainer, module: Any) -> Iterator[Tensors]:
+        for images, _, *rows in module.loader(trainer.current_epoch):
+            images, *rows = (t.to(module.device, non_blocking=True) for t in (images, *rows))
+            yield normalize(images), *rows
 
     def _opened(self) -> AveragedModel:
         """Return the average; made late, when Lightning has moved the network to its device."""
@@ -119,6 +120,30 @@ class Averaging(L.Callback):
         """Take over what `state_dict` gave."""
         self._read, self._step = state_dict["average"], state_dict["step"]
         self._is_settled, self._average = state_dict["is_settled"], None
+
+
+def settle_batch_norms(network: nn.Module, shown: Iterable[Tensors]) -> None:
+    """Compute the statistics of batch norms anew, as the mean over batches.
+
+    Args:
+        network: its mode is as before afterwards.
+        shown: of each batch what the network takes: images, float (N, c, h, w), and what is known
+            of them where it is shown that.
+    """
+    # PyTorch's function gives a network the first part of a batch alone.
+    together = _TakesTogether(network).train(network.training)
+    update_bn(((tensors,) for tensors in shown), together)
+
+
+class _TakesTogether(nn.Module):
+    """A network that takes its arguments as one."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, tensors: Tensors) -> Any:
+        return self.network(*tensors)
 
 
 def settle_rate(

@@ -7,7 +7,7 @@ import pickle
 import shutil
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,11 @@ from zoo.augmentation.pipeline import Augmentation
 from zoo.contract import TrainJob
 from zoo.data.cases import Cases
 from zoo.data.items import Items
+from zoo.data.reading import Row
 from zoo.data.training_set import TrainingSet
 from zoo.inference.predict import Setting, predict_semantic
 from zoo.machine.devices import place
+from zoo.metadata.network import score_names
 from zoo.run_files import checkpoints
 from zoo.run_files.notes import BY_SPEED, add_note, noted_kernels
 from zoo.training.averaging import Averaging
@@ -67,6 +69,7 @@ def fit_network(
     learner: Learner,
     predict: Predict = predict_semantic,
     objects: tuple[int, ...] | None = None,
+    metadata: Mapping[str, Row] | None = None,
 ) -> None:
     """Train a network and leave its weights, checkpoint and scores in the run folder.
 
@@ -84,6 +87,7 @@ def fit_network(
         learner: puts the network together with its loss and optimizer.
         predict: how predictions come about that are scored.
         objects: the class of each bit of a mask, where bits are objects; None: bit c is class c.
+        metadata: key of a sample -> what is known of it, where the network is shown that.
 
     Raises:
         ValueError: nothing to learn from, a checkpoint of another network, or the loss diverged.
@@ -94,10 +98,10 @@ def fit_network(
         shutil.rmtree(resume.parent, ignore_errors=True)
     resume.parent.mkdir(parents=True, exist_ok=True)
     job.progress(0, 1, "reading images")
-    data, cases = _open_data(config, job, train_items, val_items, augment, objects)
+    data, cases = _open_data(config, job, train_items, val_items, augment, objects, metadata)
     prepare(network, config, setting.device)
     averaging = Averaging(network, config) if config.has_average else None
-    recorder = Recorder(job, cases, setting, averaging, predict)
+    recorder = Recorder(job, cases, setting, averaging, predict, score_names(network))
     module = learner(network, config, job.labels, data)
     unsure: set[str] = set()
     with _quiet(), noted_kernels(unsure):
@@ -119,6 +123,7 @@ def _open_data(
     val: Items,
     augment: Augmentation,
     objects: tuple[int, ...] | None,
+    metadata: Mapping[str, Row] | None,
 ) -> tuple[TrainingSet, Cases]:
     in_memory, size = config.cache == "memory", config.image_size
     folder = None
@@ -134,8 +139,10 @@ def _open_data(
         cache_dir=folder,
         windows=windows,
         objects=objects,
+        metadata=metadata,
     )
-    return data, Cases(val, size, job.labels, in_memory, cache_dir=folder)
+    cases = Cases(val, size, job.labels, in_memory, cache_dir=folder, metadata=metadata)
+    return data, cases
 
 
 def _check_images(config: TrainerConfig, job: TrainJob, train: Items, val: Items) -> None:

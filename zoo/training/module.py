@@ -12,13 +12,12 @@ from torch.utils.data import DataLoader
 
 from converters.types import LabelSpace
 from zoo.data.batches import normalize, targets_on_device, unpack_on_device
-from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
+from zoo.data.training_set import Batch, EpochSampler, TrainingSet, training_loader
+from zoo.metadata.network import Learned
 from zoo.training.averaging import settle_rate
 from zoo.training.config import TrainerConfig
 from zoo.training.optim import ScoreLR, build_optimizer, build_schedule
 from zoo.training.semantic_config import SemanticConfig
-
-Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class NetworkModule(L.LightningModule, ABC):
@@ -86,11 +85,12 @@ class SemanticModule(NetworkModule):
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """Return the loss of images, uint8 (N, c, h, w), and masks as `TrainingSet` has them."""
-        images, masks = batch
-        outputs = self.network(normalize(images))
+        images, masks, *rows = batch
+        given = self.network(normalize(images), *rows)
+        outputs, further = given if isinstance(given, Learned) else (given, None)
         target = targets_on_device(masks, self.classes, self._data.is_soft)
         loss: torch.Tensor = self.objective(outputs, target)
-        return loss
+        return loss if further is None else loss + further
 
 
 class LearnsByItself(Protocol):
@@ -109,7 +109,7 @@ class InstanceModule(NetworkModule):
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """Return the loss of images, uint8 (N, c, h, w), and bit-packed masks."""
-        images, packed = batch
+        images, packed = batch[:2]
         objects = self._data.objects or tuple(range(self.classes))
         masks = unpack_on_device(packed, len(objects), torch.bool)
         classes = torch.tensor(objects, device=masks.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -15,11 +16,13 @@ from torch import nn
 from converters.files.atomic import unfinished
 from zoo.contract import DivergedError, TrainJob
 from zoo.data.cases import Cases
+from zoo.data.training_set import Batch
 from zoo.inference.predict import Setting, predict_semantic
+from zoo.metadata.network import tallied
 from zoo.run_files import checkpoints
 from zoo.run_files.metrics import MetricsFile
 from zoo.training.averaging import Averaging
-from zoo.training.module import Batch, NetworkModule
+from zoo.training.module import NetworkModule
 from zoo.training.validation import Predict, count_cases, dice_of, mean_iou
 
 # Reading the loss waits for the device, so it is not done at every step.
@@ -43,6 +46,7 @@ class Recorder(L.Callback):
         setting: Setting,
         averaging: Averaging | None = None,
         predict: Predict = predict_semantic,
+        further: Sequence[str] = (),
     ) -> None:
         """Prepare to record.
 
@@ -53,13 +57,16 @@ class Recorder(L.Callback):
             averaging: whose average is scored and written instead of the weights that learn; comes
                 before this callback.
             predict: how the network predicts.
+            further: names of scores of what the network predicts beside masks.
         """
         self._job, self._cases, self._setting = job, cases, setting
         self._averaging, self._predict = averaging, predict
         self._score_name = "val_miou" if job.labels.exclusive else "val_dice"
         scores = dict.fromkeys(("val_dice", self._score_name))
-        columns = ("epoch", "step", "seconds", "train_loss", "lr", *scores, *job.labels.names)
+        first = ("epoch", "step", "seconds", "train_loss", "lr", *scores)
+        columns = (*first, *further, *job.labels.names)
         self._metrics = MetricsFile(job.out / "metrics.csv", columns)
+        self._further: dict[str, float | None] = dict.fromkeys(further)
         self._losses: list[torch.Tensor] = []
         self._checked, self._skipped = 0, 0
         self._note, self._rate = "", 0.0
@@ -210,6 +217,8 @@ class Recorder(L.Callback):
             "train_loss": round(loss, 6),
             "lr": f"{self._rate:.4g}",
             **{name: round(value, 6) for name, value in scores.items()},
+            # Empty where no held-out image has a value.
+            **{name: "" if v is None else round(v, 6) for name, v in self._further.items()},
         }
         dice = (round(value, 6) for value in per_class.tolist())
         self._metrics.append(row | dict(zip(self._job.labels.names, dice, strict=True)))
@@ -233,7 +242,8 @@ class Recorder(L.Callback):
         cases = self._cases.read(numbers)
         labels = self._job.labels
         try:
-            counts = count_cases(network, cases, labels, self._setting, self._predict)
+            with tallied(network) as tally:
+                counts = count_cases(network, cases, labels, self._setting, self._predict)
             dice, pixels = dice_of(counts).sum(0), counts.double().sum(0)
             total = torch.cat([dice[:, None], pixels], 1)
         except DivergedError:
@@ -242,6 +252,9 @@ class Recorder(L.Callback):
         network.train()
         if trainer.world_size > 1:
             total = trainer.strategy.reduce(total.to(module.device), reduce_op="sum").cpu()
+            tally = trainer.strategy.reduce(tally.to(module.device), reduce_op="sum")
+        pairs = zip(self._further, tally.tolist(), strict=True)
+        self._further = {name: value / count if count else None for name, (value, count) in pairs}
         if bool(total.isnan().any()):
             raise _diverged(trainer.current_epoch + 1, "the network gives NaN for held-out images")
         return total[:, 0] / len(self._cases), total[:, 1:]

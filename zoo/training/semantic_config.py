@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.inference.activation import activation_of
+from zoo.metadata.config import MetadataConfig
 from zoo.training.config import SwaConfig, TrainerConfig, WindowConfig
 from zoo.training.losses import EXCLUSIVE, check_losses
 from zoo.training.losses.objective import Objective, resolve_class_weights
@@ -37,6 +38,8 @@ class SemanticConfig(TrainerConfig, WindowConfig, RunConfig):
         soft_targets: learn how much of a pixel a class covers, not whether its nearest pixel is
             set; for training below the images' size.
         swa: average the weights of the last epochs; what is written at the end.
+        metadata: what is known of whose an image is, such as age and sex, as a further input or as
+            a task beside the masks.
         compile: let torch.compile make kernels for the network: minutes at the start, faster steps.
     """
 
@@ -49,6 +52,7 @@ class SemanticConfig(TrainerConfig, WindowConfig, RunConfig):
     deep_supervision: Annotated[tuple[float, ...], AfterValidator(_check_scales)] = ()
     soft_targets: bool = False
     swa: SwaConfig | None = None
+    metadata: MetadataConfig | None = None
     compile: bool = False
 
     @property
@@ -122,6 +126,12 @@ class SemanticConfig(TrainerConfig, WindowConfig, RunConfig):
                 "swa.lr: expected null beside the schedule plateau, which sets the rate by scores; "
                 "or choose another schedule"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hooks_are_run(self) -> Self:
+        if self.metadata is not None and self.compile:
+            raise ValueError("compile: expected false beside metadata, found true")
         return self
 
     @model_validator(mode="after")

@@ -42,6 +42,16 @@ def test_a_table(mark, name, samples, tmp_path):
     assert [s.group for s in group_by(samples, f"{table}:who")] == ["7", "7", "9"]
 
 
+def test_a_table_of_patients(samples, tmp_path):
+    table = tmp_path / "patients.csv"
+    table.write_text("patient,site\nP2,north\nP1,south\nP9,west\n")
+    known = group_by(samples, r"P\d")
+    assert [s.group for s in group_by(known, f"{table}:site")] == ["south", "south", "north"]
+    # Names of images go first: two of a patient's may lie in groups of their own.
+    table.write_text("patient,image,side\nP1,P1_left,l\nP1,P1_right,r\nP2,P2_left,l\n")
+    assert [s.group for s in group_by(known, f"{table}:side")] == ["l", "r", "l"]
+
+
 @pytest.mark.parametrize(
     ("text", "column", "message"),
     [

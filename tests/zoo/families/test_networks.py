@@ -36,6 +36,8 @@ SMALL = {
     "device": "cpu",
     "precision": "auto",
     "init": None,
+    # The toys are of nobody; see tests/zoo/metadata.
+    "metadata": None,
 }
 # The beginning of an encoder's name -> the smallest of its kind.
 ENCODERS: dict[str, dict[str, Any]] = {

@@ -33,8 +33,8 @@ class SegFormerFamily(SemanticFamily):
         """
         return build_network(config, classes)
 
-    def rebuild(self, run: Path, config: SegFormerConfig, classes: int) -> nn.Module:
-        """Return the network of a run, without its weights and without a download.
+    def rebuild_plain(self, run: Path, config: SegFormerConfig, classes: int) -> nn.Module:
+        """Return the network of a run, without what takes metadata in, its weights or a download.
 
         Raises:
             ValueError: the run does not say what its network looks like.
@@ -55,7 +55,7 @@ class SegFormerFamily(SemanticFamily):
         """Return whose pretrained weights the network starts from."""
         return [of_hub(config.pretrained)] if config.pretrained else []
 
-    def describe(self, run: Path, network: nn.Module) -> None:
+    def describe_plain(self, run: Path, network: nn.Module) -> None:
         """Leave the network's dimensions, which a pretrained one brings along."""
         if isinstance(network, SegFormer):
             network.network.config.to_json_file(str(run / ARCHITECTURE))
