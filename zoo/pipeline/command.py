@@ -197,7 +197,7 @@ def _plan(data: DataSource, given: PlanOptions, place: Path, say: Callable[[str]
     from zoo.pipeline.rates import Machine
 
     machine = Machine.parse(given.machine) if given.machine else Machine.here()
-    profile = look(data, given.test)
+    profile = look(data, given.test, given.group_by)
     say(f"{data.path}: {profile.describe()}")
     keys = {
         "format": given.format,

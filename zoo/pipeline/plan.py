@@ -9,7 +9,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from converters.splits.grouping import group_by
 from zoo.config import load_config
+from zoo.datasets.split import tables
 from zoo.families import load_family, usual_config
 from zoo.pipeline.rates import PREDICTION, START, Cost, Machine, cost_of
 from zoo.pipeline.recipe import ModelPlan, Recipe, SplitPlan
@@ -71,11 +73,12 @@ class DataProfile:
         )
 
 
-def look(data: DataSource, test: Path | None = None) -> DataProfile:
+def look(data: DataSource, test: Path | None = None, by: str = "") -> DataProfile:
     """Return what of a data set decides a plan.
 
     Args:
         data: the data set, with the classes that are asked for.
+        by: whose an image is, as `zoo split --group-by` takes it.
         test: a folder whose images are to be answered instead of its own test part.
 
     Raises:
@@ -85,6 +88,8 @@ def look(data: DataSource, test: Path | None = None) -> DataProfile:
     samples = [sample for sample in data.read(labels) if sample.instances]
     if not samples:
         raise ValueError(f"{data.path}: expected annotated images, found none")
+    if by:
+        samples = group_by(samples, by, tables(data.path))
     facts, tested = look_at_test(data, test)
     step = max(1, len(samples) // _LOOKED_AT)
     sides: list[float] = []
@@ -135,7 +140,7 @@ def plan(
     profile: DataProfile,
     machine: Machine,
     hours: float | None,
-    group_by: str = "",
+    by: str = "",
     **given: Any,
 ) -> Recipe:
     """Return a recipe: families, sizes, epochs and folds by the data, the machine and the time.
@@ -146,7 +151,7 @@ def plan(
         machine: what trains.
         hours: in which an answer is wanted; None takes half an hour without a GPU, and as long as
             the usual configs ask for with one.
-        group_by: whose an image is, as `zoo split --group-by` takes it.
+        by: whose an image is, as `zoo split --group-by` takes it.
         given: further keys of the recipe, such as `labels`.
 
     Raises:
@@ -172,7 +177,7 @@ def plan(
             dearest = max(costs, key=lambda name: costs[name][1].seconds)
             note(f"plan: no time for {dearest}: give more --hours")
             del costs[dearest]
-    split = SplitPlan(file=str(own)) if own.is_file() else SplitPlan(folds=folds, group_by=group_by)
+    split = SplitPlan(file=str(own)) if own.is_file() else SplitPlan(folds=folds, group_by=by)
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
 
 

@@ -141,7 +141,11 @@ def flops(config: Any, outline: NetworkOutline) -> float:
 
 
 def _measured(config: Any, outline: NetworkOutline) -> float:
-    """Return the seconds of a step on this machine, for each of its images."""
+    """Return the seconds of a step on this machine, for each of its images.
+
+    Without a GPU it is the processor's time, shared by the threads: what else runs just now is not
+    what will run for hours.
+    """
     device = choose_device(getattr(config, "device", "auto"))
     precision = choose_precision(device) if config.precision == "auto" else config.precision
     network = outline.build(config, len(config.labels))
@@ -149,11 +153,12 @@ def _measured(config: Any, outline: NetworkOutline) -> float:
     step = outline.training_step(network, config, config.labels).to(device)
     taken = []
     for _ in range(3):
-        start = time.perf_counter()
+        start, used = time.perf_counter(), time.process_time()
         with autocast(device, precision):
             run_step(step, device, precision)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - start)
+        took, worked = time.perf_counter() - start, time.process_time() - used
+        taken.append(took if device.type != "cpu" else min(took, worked / torch.get_num_threads()))
     # The first one makes room and plans.
     return min(taken[1:]) / step.images_shape[0]
