@@ -10,8 +10,8 @@ from statistics import median
 from typing import Any
 
 from converters.splits.grouping import group_by
+from converters.splits.sample_tables import tables_beside
 from zoo.config import load_config
-from zoo.datasets.split import tables
 from zoo.families import load_family, usual_config
 from zoo.pipeline.rates import PREDICTION, START, Cost, Machine, cost_of
 from zoo.pipeline.recipe import ModelPlan, Recipe, SplitPlan
@@ -89,7 +89,7 @@ def look(data: DataSource, test: Path | None = None, by: str = "") -> DataProfil
     if not samples:
         raise ValueError(f"{data.path}: expected annotated images, found none")
     if by:
-        samples = group_by(samples, by, tables(data.path))
+        samples = group_by(samples, by, tables_beside(data.path))
     facts, tested = look_at_test(data, test)
     step = max(1, len(samples) // _LOOKED_AT)
     sides: list[float] = []
