@@ -115,7 +115,7 @@ class Edits:
             DataError: entries that fit nothing in this subset, all in one error.
         """
         found = list(self._strangers(samples, subset, problems))
-        of_images, unused = self._of_images(samples, subset)
+        of_images, unused = self._of_images(samples, subset, labels)
         found += [*unused, *find_contradictions(of_images)]
         corrections: dict[str, list[Edit]] = {}
         for edit in of_images:
@@ -136,13 +136,17 @@ class Edits:
         return corrected
 
     def _of_images(
-        self, samples: Sequence[Sample], subset: str
+        self, samples: Sequence[Sample], subset: str, labels: LabelSpace
     ) -> tuple[tuple[Edit, ...], list[str]]:
         """The entries, each about one image; and which of those about a class fit no image."""
         entries, unused = list[Edit](), list[str]()
         for edit in self.entries:
             if edit.section not in OF_CLASSES:
                 entries.append(edit)
+                continue
+            # Said once, not for each of its images.
+            if wrong := list(_unknown(_targets(edit), labels)):
+                unused += [f"{edit}: {text}" for text in wrong]
                 continue
             keys = edit.fields.get("keys") or self._with_label(samples, edit)
             entries += [edit.of_image(key) for key in keys]
@@ -187,13 +191,24 @@ class Edits:
 # --- correcting one sample
 
 
+def _targets(edit: Edit) -> tuple[str, ...]:
+    """Return what an entry makes of its label, if it makes anything of it."""
+    return (edit.fields["to"],) if "to" in edit.fields else ()
+
+
+def _unknown(names: Sequence[str], labels: LabelSpace) -> Iterator[str]:
+    """Name those that are no labels."""
+    for label in names:
+        if label not in labels.index:
+            meant = did_you_mean(label, labels.names)
+            yield f"expected a label of '{labels.name}', found '{label}'{meant}"
+
+
 def _misfits(edit: Edit, sample: Sample, labels: LabelSpace) -> Iterator[str]:
     """Say why an entry does not fit its image."""
     where = f"{edit}: {sample.key}"
-    for label in (*edit.labels, *([edit.fields["to"]] if "to" in edit.fields else [])):
-        if label not in labels.index:
-            meant = did_you_mean(label, labels.names)
-            yield f"{where}: expected a label of '{labels.name}', found '{label}'{meant}"
+    for text in _unknown((*edit.labels, *_targets(edit)), labels):
+        yield f"{where}: {text}"
     if edit.section == "replace":
         geometry = _geometry([Polygon(ring) for ring in edit.fields["polygons"]])
         if not rasterize(geometry, sample.size_hw).area:

@@ -33,6 +33,8 @@ _ON_PAPER = re.compile(r"(\d+)x(V100|A100|H100)")
 BESIDE = 1.35
 # To predict an image costs a forward pass, and as much again around it.
 PREDICTION = 0.7
+# What each further core adds to the first.
+_HELP = 0.7
 # Until a command's libraries are loaded and it has read the data set.
 START = 12.0
 
@@ -143,22 +145,28 @@ def flops(config: Any, outline: NetworkOutline) -> float:
 def _measured(config: Any, outline: NetworkOutline) -> float:
     """Return the seconds of a step on this machine, for each of its images.
 
-    Without a GPU it is the processor's time, shared by the threads: what else runs just now is not
-    what will run for hours.
+    Without a GPU it is the time of one thread, which nothing else that runs just now changes,
+    divided by the cores as far as they help.
     """
     device = choose_device(getattr(config, "device", "auto"))
     precision = choose_precision(device) if config.precision == "auto" else config.precision
     network = outline.build(config, len(config.labels))
     place(network, device).train()
     step = outline.training_step(network, config, config.labels).to(device)
+    is_cpu = device.type == "cpu"
+    threads = torch.get_num_threads()
     taken = []
-    for _ in range(3):
-        start, used = time.perf_counter(), time.process_time()
-        with autocast(device, precision):
-            run_step(step, device, precision)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        took, worked = time.perf_counter() - start, time.process_time() - used
-        taken.append(took if device.type != "cpu" else min(took, worked / torch.get_num_threads()))
+    try:
+        torch.set_num_threads(1 if is_cpu else threads)
+        for _ in range(3):
+            start, used = time.perf_counter(), time.thread_time()
+            with autocast(device, precision):
+                run_step(step, device, precision)
+            if not is_cpu:
+                torch.cuda.synchronize(device)
+            one, all_in_all = time.thread_time() - used, time.perf_counter() - start
+            taken.append(one / (1 + _HELP * (count_cores() - 1)) if is_cpu else all_in_all)
+    finally:
+        torch.set_num_threads(threads)
     # The first one makes room and plans.
     return min(taken[1:]) / step.images_shape[0]

@@ -109,7 +109,7 @@ def train(
             family.train(config, told)
         if is_first_process():
             mark_failed(out, None)
-    except ValueError as error:
+    except Exception as error:
         if isinstance(error, DivergedError) and is_first_process():
             mark_failed(out, str(error))
         # What the user is about to mend may be a setting: a run that never began is no run.

@@ -183,6 +183,13 @@ class TrainerConfig(StrictModel):
     def _number_for_auto(cls, raw: Any) -> Any:
         return read_auto_batch(raw)
 
+    @field_validator("in_channels", mode="before")
+    @classmethod
+    def _no_truth(cls, given: Any) -> Any:
+        if isinstance(given, bool):
+            raise ValueError(f"expected 1 or 3, found {str(given).lower()}")
+        return given
+
     @field_validator("augment")
     @classmethod
     def _known_transforms(
