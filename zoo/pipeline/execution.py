@@ -245,13 +245,14 @@ def execute(steps: Mapping[str, Step], history: History, place: Place, watcher: 
     order = TopologicalSorter({name: step.waits_for for name, step in steps.items()})
     order.prepare()
     outcome = Outcome({}, [], {}, {})
+    rank = {name: number for number, name in enumerate(steps)}
     waiting: list[str] = []
     working: dict[str, tuple[Work, Record, float]] = {}
     try:
         while order.is_active():
             waiting += order.get_ready()
             # Those of the recipe's first lines first.
-            waiting.sort(key=list(steps).index)
+            waiting.sort(key=rank.__getitem__)
             for name in list(waiting):
                 step = steps[name]
                 if _begin(step, outcome, history, place, watcher, working):

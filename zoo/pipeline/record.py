@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -27,6 +28,8 @@ _FILES = "files.json"
 # Of these the contents tell times and places, not what was made.
 _TOLD = frozenset((PROVENANCE, "metrics.csv", "last.ckpt", "report.html"))
 _MISSING = "missing"
+# The list of digests is long where there are many files.
+_SECONDS_BETWEEN = 5.0
 State = Literal["begun", "done", "failed"]
 
 
@@ -69,6 +72,7 @@ class Digests:
             found = read_json(self._file, "digests")
             self._known = found if isinstance(found, dict) else {}
         self._is_new = False
+        self._saved = time.monotonic()
 
     def of(self, path: Path) -> str:
         """Return the digest of a file, or of a folder's files with their names; "" for neither."""
@@ -84,11 +88,11 @@ class Digests:
                 digest.update(f"{name}\0{self._of_file(file)}\n".encode())
         return digest.hexdigest()
 
-    def save(self) -> None:
-        """Keep what was found."""
-        if self._file and self._is_new:
+    def save(self, seconds: float = 0.0) -> None:
+        """Keep what was found, if that was not done within the last seconds."""
+        if self._file and self._is_new and time.monotonic() - self._saved >= seconds:
             atomic_write_text(self._file, json.dumps(self._known))
-            self._is_new = False
+            self._is_new, self._saved = False, time.monotonic()
 
     def _of_file(self, path: Path) -> str:
         about = path.stat()
@@ -201,7 +205,7 @@ class History:
                 spent, state="done", made=self.made(step, begun.key), place=place_of(step.makes)
             )
         self.write(step.name, record)
-        self.digests.save()
+        self.digests.save(_SECONDS_BETWEEN)
         return record
 
     def made(self, step: Step, key: str) -> str:
