@@ -211,7 +211,9 @@ def _config(family: str, machine: Machine) -> str:
 def _changes(family: str, profile: DataProfile, machine: Machine) -> dict[str, Any]:
     """Return the size that small objects ask for, and the batch that few images allow."""
     largest = _LARGEST_GPU if machine.gpus else _LARGEST_CPU
-    wanted = max(_LEAST, min(_LEAST_SIDE / profile.least, profile.side, largest))
+    # A GPU has the time for all that the images hold.
+    needed = profile.side if machine.gpus else _LEAST_SIDE / profile.least
+    wanted = max(_LEAST, min(needed, profile.side, largest))
     size = min(largest, _MULTIPLE * math.ceil(wanted / _MULTIPLE))
     batch = max(2, min(8, profile.images // 8))
     if family == "yolo":
