@@ -24,7 +24,7 @@ _PANELS = {
     **dict.fromkeys(("phantom", "split", "convert", "audit", "augment"), "Data"),
     **dict.fromkeys(("train", "predict", "sweep", "ablate", "soup"), "Models"),
     **dict.fromkeys(("fit", "fuse", "check", "evaluate"), "Results"),
-    **dict.fromkeys(("report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
+    **dict.fromkeys(("view", "report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
 }
 # Parameters of commands that name what is written.
 _OUTPUTS = ("out", "json_out", "csv_out", "preview", "oof", "wandb_file")

@@ -1,4 +1,4 @@
-"""What the viewer compares with the truth: stores, submissions, and their fusion, image by image."""
+"""What the viewer holds against the truth: stores, submissions, and their fusion."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ class OpenedSource:
     ensemble: Ensemble
     kind: str = "source"
     _numbers: dict[str, int] = field(init=False, repr=False)
-    _kept: OrderedDict[str, Prediction] = field(
-        default_factory=OrderedDict, init=False, repr=False
-    )
+    _kept: OrderedDict[str, Prediction] = field(default_factory=OrderedDict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:

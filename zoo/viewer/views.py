@@ -1,0 +1,335 @@
+"""The page: what is shown on the left, the canvas, and what is written of an image."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+import streamlit.components.v1 as components
+
+from zoo.viewer import panels
+from zoo.viewer.browsing import ORDERS, Filter, Line, browse
+from zoo.viewer.collection import TRUTH, Collection
+from zoo.viewer.desk import Desk
+from zoo.viewer.drawing import focus_box, legend
+from zoo.viewer.words import plain
+
+_CANVAS = Path(__file__).with_name("canvas")
+_LIST_PX = 560
+_STYLE = """<style>
+[data-testid="stMainBlockContainer"] { padding-top: 2.2rem; padding-bottom: 1rem; }
+[data-testid="stSidebarUserContent"] { padding-top: 0.5rem; }
+</style>"""
+
+
+def run() -> None:
+    """Draw the page once."""
+    st.set_page_config(page_title="zoo view", layout="wide")
+    st.html(_STYLE)
+    given = _parse(sys.argv[1:])
+    try:
+        collection, desk = _open(**vars(given))
+        collection.refresh()
+    except (ImportError, OSError, ValueError) as error:
+        st.error(plain(str(error)))
+        return
+    collection.measurements.start()
+    views = _views(collection)
+    st.sidebar.title("zoo view")
+    name = st.sidebar.radio("View", list(views), key="view")
+    views[name](collection, desk)
+    _describe(collection)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("paths", nargs="*")
+    parser.add_argument("--edits", required=True)
+    for name in ("data_format", "labels_name", "method", "config"):
+        parser.add_argument(f"--{name}")
+    return parser.parse_args(arguments)
+
+
+@st.cache_resource(show_spinner="reading")
+def _open(
+    paths: Sequence[str],
+    edits: str,
+    data_format: str | None,
+    labels_name: str | None,
+    method: str | None,
+    config: str | None,
+) -> tuple[Collection, Desk]:
+    collection = Collection.open(
+        [Path(path) for path in paths],
+        Path(edits),
+        data_format=data_format,
+        labels_name=labels_name,
+        method=method,
+        config=Path(config) if config else None,
+    )
+    return collection, Desk(collection)
+
+
+View = Callable[[Collection, Desk], None]
+
+
+def _views(collection: Collection) -> dict[str, View]:
+    views: dict[str, View] = {}
+    if collection.entries:
+        views["Images"] = _show_images
+    if len(collection.sources) > 1:
+        views["Two sources"] = _show_pair
+    if collection.samples:
+        views["Findings"] = _show_findings
+        views["Corrections"] = lambda shown, desk: panels.show_corrections(shown)
+    if collection.runs:
+        views["Runs"] = lambda shown, desk: panels.show_runs(shown)
+    return views or {"Nothing": lambda shown, desk: st.write("Nothing to show.")}
+
+
+def _describe(collection: Collection) -> None:
+    facts = [f"{len(collection.entries)} images, {len(collection.names)} classes"]
+    facts += [f"{source.kind}: {source.name}" for source in collection.sources]
+    st.sidebar.divider()
+    for fact in facts:
+        st.sidebar.caption(plain(fact))
+    if collection.problems:
+        with st.sidebar.expander(f"{len(collection.problems)} cannot be read"):
+            for problem in collection.problems:
+                st.caption(plain(str(problem)))
+
+
+# --- images, and two sources beside each other
+
+
+def _show_images(collection: Collection, desk: Desk) -> None:
+    wanted = _ask(collection, "images", ORDERS)
+    _browse(collection, desk, wanted, "images")
+
+
+def _show_pair(collection: Collection, desk: Desk) -> None:
+    names = [source.name for source in collection.sources]
+    with st.sidebar:
+        a = st.selectbox("A", names, index=0, key="pair_a")
+        b = st.selectbox("B", [name for name in names if name != a], key="pair_b")
+    wanted = _ask(collection, "pair", (ORDERS[4], *ORDERS[:4]))
+    pair = (a, b) if names.index(a) < names.index(b) else (b, a)
+    both = {source.name: source.images for source in collection.sources}
+    only = frozenset(key for key in both[a] if key in both[b])
+    st.caption(plain(f"Dice and errors of {b} against {a}; the truth beside them where there is"))
+    _browse(collection, desk, _with(wanted, pair=pair, only=only), "pair", (a, b, TRUTH), against=a)
+
+
+def _with(wanted: Filter, **changes: Any) -> Filter:
+    values = {name: getattr(wanted, name) for name in asdict(Filter())}
+    return Filter(**{**values, **changes})
+
+
+def _ask(collection: Collection, name: str, orders: Sequence[str]) -> Filter:
+    patients = sorted(
+        {patient for key in collection.entries if (patient := collection.patient(key))}
+    )
+    groups = {f"all of {group}": members for group, members in collection.labels.groups.items()}
+    with st.sidebar:
+        text = st.text_input("Search", key=f"{name}_text", placeholder="words of a key or name")
+        order = st.selectbox("Sort by", orders, key=f"{name}_order")
+        rows = st.radio("Rows", ["images", "structures"], horizontal=True, key=f"{name}_rows")
+        chosen = st.multiselect("Patients", patients, key=f"{name}_patients") if patients else []
+        labels = st.multiselect("Classes", [*groups, *collection.names], key=f"{name}_labels")
+        hides = bool(collection.samples) and st.checkbox("Hide excluded", key=f"{name}_hides")
+    return Filter(
+        text=text,
+        patients=frozenset(chosen),
+        labels=frozenset(one for label in labels for one in groups.get(label, (label,))),
+        by_structure=rows == "structures",
+        order=order,
+        hides_excluded=hides,
+    )
+
+
+def _browse(
+    collection: Collection,
+    desk: Desk,
+    wanted: Filter,
+    name: str,
+    layers: Sequence[str] | None = None,
+    against: str = TRUTH,
+) -> None:
+    lines = browse(collection, wanted, collection.measurements.rows)
+    _show_progress(collection)
+    if not lines:
+        done, total = collection.measurements.progress
+        st.info("Nothing fits." if done == total else "Nothing is measured yet.")
+        return
+    number = _turn(name, [(line.key, line.label) for line in lines])
+    left, right = st.columns([1, 3], gap="small")
+    with left:
+        chosen = _list(lines, name)
+        if chosen is not None and chosen != st.session_state.get(f"{name}_chosen"):
+            number = chosen
+        st.session_state[f"{name}_chosen"] = chosen
+    line = lines[number]
+    st.session_state[f"{name}_at"] = (line.key, line.label)
+    with right:
+        _head(collection, lines, number, name)
+        only = sorted(wanted.labels or ([line.label] if line.label else []))
+        drawn = _canvas(collection, desk, line.key, layers, against, only, zooms=bool(line.label))
+        panels.show_corrections_of(collection, line.key)
+    after = [lines[n].key for n in (number + 1, number - 1, number + 2) if 0 <= n < len(lines)]
+    if drawn:
+        desk.prepare(after, layers, against)
+
+
+def _turn(name: str, places: Sequence[tuple[str, str]]) -> int:
+    """Return which row is looked at, after what was pressed on the canvas or on a button."""
+    at = st.session_state.get(f"{name}_at")
+    number = places.index(at) if at in places else 0
+    if at not in places and at is not None:
+        # The order has changed from images to structures, or back.
+        number = next((n for n, place in enumerate(places) if place[0] == at[0]), 0)
+    step = st.session_state.pop("step", 0)
+    said = st.session_state.get("canvas")
+    if isinstance(said, dict) and said.get("n") != st.session_state.get("said"):
+        st.session_state["said"] = said.get("n")
+        if said.get("event") == "turn":
+            step += 1 if said.get("step") == 1 else -1
+        elif said.get("event") == "pick":
+            st.session_state["picked"] = said
+    return min(max(number + step, 0), len(places) - 1)
+
+
+def _list(lines: Sequence[Line], name: str) -> int | None:
+    by_structure = any(line.label for line in lines)
+    has = {
+        "patient": any(line.patient for line in lines),
+        "Dice": any(line.dice is not None for line in lines),
+        "differ": any(line.disagreement is not None for line in lines),
+    }
+    table: dict[str, list[Any]] = {"image": [line.key.rpartition("/")[2] for line in lines]}
+    if by_structure:
+        table = {"class": [line.label for line in lines], **table}
+    if has["patient"]:
+        table["patient"] = [line.patient for line in lines]
+    if has["Dice"]:
+        table["Dice"] = [line.dice for line in lines]
+    if has["differ"]:
+        table["differ"] = [line.disagreement for line in lines]
+    table["mask px"] = [line.mask_px for line in lines]
+    if not by_structure:
+        table["worst"] = [line.worst for line in lines]
+    number = st.column_config.NumberColumn
+    found = st.dataframe(
+        table,
+        key=f"{name}_list",
+        on_select="rerun",
+        selection_mode="single-row",
+        hide_index=True,
+        height=_LIST_PX,
+        column_config={"Dice": number(format="%.3f"), "differ": number(format="%.3f")},
+    )
+    rows = found["selection"]["rows"]
+    return rows[0] if rows and rows[0] < len(lines) else None
+
+
+def _head(collection: Collection, lines: Sequence[Line], number: int, name: str) -> None:
+    line = lines[number]
+    before, after, text = st.columns([1, 1, 12], vertical_alignment="center")
+    before.button(
+        "◀", key=f"{name}_before", help="previous (left arrow)", on_click=_step, args=(-1,)
+    )
+    after.button("▶", key=f"{name}_after", help="next (right arrow)", on_click=_step, args=(1,))
+    height, width, _ = collection.entries[line.key]
+    words = [f"{number + 1} of {len(lines)}", line.key, line.label, f"{width} x {height}"]
+    words += [f"patient {line.patient}"] if line.patient else []
+    words += ["excluded"] if collection.is_excluded(line.key) else []
+    text.markdown(plain("   ·   ".join(word for word in words if word)))
+
+
+def _step(step: int) -> None:
+    st.session_state["step"] = step
+
+
+@st.fragment(run_every=1.0)
+def _watch(collection: Collection) -> None:
+    done, total = collection.measurements.progress
+    st.progress(done / max(total, 1), text=f"measured {done} of {total} images")
+    if done >= total:
+        st.rerun()
+
+
+def _show_progress(collection: Collection) -> None:
+    done, total = collection.measurements.progress
+    if done < total:
+        _watch(collection)
+    for key, error in list(collection.measurements.errors.items())[:3]:
+        st.warning(plain(f"{key}: {error}"))
+
+
+# --- the canvas
+
+
+def _canvas(
+    collection: Collection,
+    desk: Desk,
+    key: str,
+    layers: Sequence[str] | None = None,
+    against: str = TRUTH,
+    only: Sequence[str] = (),
+    zooms: bool = False,
+    box: tuple[int, int, int, int] | None = None,
+) -> bool:
+    try:
+        drawn = desk.draw(key, layers, against)
+        focus = list(box) if box else _focus(collection, key, only) if zooms else None
+    except (OSError, ValueError) as error:
+        st.error(plain(str(error)))
+        return False
+    before = st.session_state.get("only", [])
+    st.session_state["only"] = list(only)
+    component = components.declare_component("zoo_canvas", path=str(_CANVAS))
+    component(
+        **{**drawn, "token": f"{drawn['token']} {only} {focus}"},
+        legend=legend(collection.labels, collection.names),
+        only=list(only),
+        reset=before != list(only),
+        focus=focus,
+        key="canvas",
+        default=None,
+    )
+    return True
+
+
+def _focus(collection: Collection, key: str, labels: Sequence[str]) -> list[int] | None:
+    shown = collection.show(key)
+    drawn = [shown.truth or {}, *shown.masks.values()]
+    found = focus_box(masks[label] for masks in drawn for label in labels if label in masks)
+    return list(found) if found else None
+
+
+# --- what an audit has found
+
+
+def _show_findings(collection: Collection, desk: Desk) -> None:
+    findings = panels.ask_findings(collection)
+    if not findings:
+        return
+    place = _turn("findings", [(str(number), "") for number in range(len(findings))])
+    left, right = st.columns([1, 3], gap="small")
+    with left:
+        chosen = panels.list_findings(findings)
+        if chosen is not None and chosen != st.session_state.get("findings_chosen"):
+            place = chosen
+        st.session_state["findings_chosen"] = chosen
+    st.session_state["findings_at"] = (str(place), "")
+    finding = findings[place]
+    with right:
+        key = panels.describe_finding(collection, finding, place, len(findings))
+        if key in collection.entries:
+            _canvas(collection, desk, key, box=finding.box_xywh if key == finding.key else None)
+        if key in collection.samples:
+            panels.show_corrections_of(collection, key)
