@@ -37,7 +37,9 @@ def row_runs(mask: CropMask) -> npt.NDArray[np.int64]:
     height, width = mask.pixels.shape
     padded = np.zeros((height, width + 2), np.int8)
     padded[:, 1:-1] = mask.pixels
-    rows, edges = np.nonzero(np.diff(padded, axis=1))
+    flat = padded.ravel()
+    # Each row ends with a zero, so that no run goes on in the next one.
+    rows, edges = np.divmod(np.flatnonzero(flat[1:] != flat[:-1]), width + 2)
     starts, ends = edges[0::2], edges[1::2]
     return np.stack([starts + mask.x, rows[0::2] + mask.y, ends - starts], axis=1)
 

@@ -14,7 +14,7 @@ from fusion.metrics.scores import count
 
 Masks = Mapping[str, CropMask]
 # While somebody turns pages, measuring waits so long after the last one.
-QUIET_S = 0.7
+QUIET_S = 0.4
 
 
 @dataclass(frozen=True)

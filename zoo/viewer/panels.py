@@ -7,7 +7,6 @@ from typing import Any
 
 import streamlit as st
 
-from converters.audit import audit
 from converters.audit.findings import KINDS, Finding
 from converters.edits.entries import Edit
 from zoo.report.audit.page import edit_text
@@ -192,6 +191,8 @@ def ask_findings(collection: Collection) -> list[Finding]:
         st.info("No findings. Give the folder that `zoo audit` has written, or look now.")
         if st.button("Look for mistakes now", key="audit"):
             with st.spinner(f"looking at {len(collection.samples)} images"):
+                from converters.audit import audit
+
                 samples = list(collection.samples.values())
                 collection.findings = audit(samples, collection.problems, collection.labels)
             if not collection.findings:
@@ -230,9 +231,9 @@ def list_findings(findings: Sequence[Finding]) -> int | None:
     return rows[0] if rows and rows[0] < len(findings) else None
 
 
-def describe_finding(collection: Collection, finding: Finding, number: int, count: int) -> str:
+def describe_finding(collection: Collection, finding: Finding, number: int) -> str:
     """Say what was found, offer its correction; return the image to look at."""
-    st.markdown(f"**{number + 1} of {count}: {finding.kind}**, {KINDS[finding.kind]}")
+    st.caption(plain(f"{KINDS[finding.kind]}; sure to {finding.score:.2f}"))
     st.markdown(plain(f"{finding.key}: {finding.what}" if finding.key else finding.what))
     if finding.edit:
         text, button = st.columns([6, 1], vertical_alignment="center")

@@ -77,7 +77,7 @@ def command_of(arguments: Sequence[str], port: int) -> list[str]:
         port: on the loopback address.
     """
     settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
-    serve = [sys.executable, "-m", "streamlit", "run", str(_PAGE), f"--server.port={port}"]
+    serve = [sys.executable, "-m", "zoo.viewer.launch", "run", str(_PAGE), f"--server.port={port}"]
     return [*serve, *settings, "--", *arguments]
 
 

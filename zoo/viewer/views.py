@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -17,12 +16,14 @@ from zoo.viewer.browsing import ORDERS, Filter, Line, browse
 from zoo.viewer.collection import TRUTH, Collection
 from zoo.viewer.desk import Desk
 from zoo.viewer.drawing import focus_box, legend
+from zoo.viewer.opening import open_desk
 from zoo.viewer.words import plain
 
 _CANVAS = Path(__file__).with_name("canvas")
-_LIST_PX = 560
+_LIST_PX = 400
+_SHARES = (5, 13)
 _STYLE = """<style>
-[data-testid="stMainBlockContainer"] { padding-top: 2.2rem; padding-bottom: 1rem; }
+[data-testid="stMainBlockContainer"] { padding: 2.4rem 1.5rem 1rem; }
 [data-testid="stSidebarUserContent"] { padding-top: 0.5rem; }
 </style>"""
 
@@ -31,48 +32,19 @@ def run() -> None:
     """Draw the page once."""
     st.set_page_config(page_title="zoo view", layout="wide")
     st.html(_STYLE)
-    given = _parse(sys.argv[1:])
     try:
-        collection, desk = _open(**vars(given))
+        with st.spinner("reading"):
+            desk = open_desk(sys.argv[1:])
+        collection = desk.collection
         collection.refresh()
     except (ImportError, OSError, ValueError) as error:
         st.error(plain(str(error)))
         return
-    collection.measurements.start()
     views = _views(collection)
     st.sidebar.title("zoo view")
     name = st.sidebar.radio("View", list(views), key="view")
     views[name](collection, desk)
     _describe(collection)
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("paths", nargs="*")
-    parser.add_argument("--edits", required=True)
-    for name in ("data_format", "labels_name", "method", "config"):
-        parser.add_argument(f"--{name}")
-    return parser.parse_args(arguments)
-
-
-@st.cache_resource(show_spinner="reading")
-def _open(
-    paths: Sequence[str],
-    edits: str,
-    data_format: str | None,
-    labels_name: str | None,
-    method: str | None,
-    config: str | None,
-) -> tuple[Collection, Desk]:
-    collection = Collection.open(
-        [Path(path) for path in paths],
-        Path(edits),
-        data_format=data_format,
-        labels_name=labels_name,
-        method=method,
-        config=Path(config) if config else None,
-    )
-    return collection, Desk(collection)
 
 
 View = Callable[[Collection, Desk], None]
@@ -95,9 +67,7 @@ def _views(collection: Collection) -> dict[str, View]:
 def _describe(collection: Collection) -> None:
     facts = [f"{len(collection.entries)} images, {len(collection.names)} classes"]
     facts += [f"{source.kind}: {source.name}" for source in collection.sources]
-    st.sidebar.divider()
-    for fact in facts:
-        st.sidebar.caption(plain(fact))
+    st.sidebar.caption(plain("\n".join(facts)))
     if collection.problems:
         with st.sidebar.expander(f"{len(collection.problems)} cannot be read"):
             for problem in collection.problems:
@@ -167,19 +137,19 @@ def _browse(
         st.info("Nothing fits." if done == total else "Nothing is measured yet.")
         return
     number = _turn(name, [(line.key, line.label) for line in lines])
-    left, right = st.columns([1, 3], gap="small")
+    left, right = st.columns(_SHARES, gap="small")
     with left:
         chosen = _list(lines, name)
         if chosen is not None and chosen != st.session_state.get(f"{name}_chosen"):
             number = chosen
         st.session_state[f"{name}_chosen"] = chosen
-    line = lines[number]
+        line = lines[number]
+        panels.show_corrections_of(collection, line.key)
     st.session_state[f"{name}_at"] = (line.key, line.label)
     with right:
         _head(collection, lines, number, name)
         only = sorted(wanted.labels or ([line.label] if line.label else []))
         drawn = _canvas(collection, desk, line.key, layers, against, only, zooms=bool(line.label))
-        panels.show_corrections_of(collection, line.key)
     after = [lines[n].key for n in (number + 1, number - 1, number + 2) if 0 <= n < len(lines)]
     if drawn:
         desk.prepare(after, layers, against)
@@ -205,23 +175,18 @@ def _turn(name: str, places: Sequence[tuple[str, str]]) -> int:
 
 def _list(lines: Sequence[Line], name: str) -> int | None:
     by_structure = any(line.label for line in lines)
-    has = {
-        "patient": any(line.patient for line in lines),
-        "Dice": any(line.dice is not None for line in lines),
-        "differ": any(line.disagreement is not None for line in lines),
-    }
     table: dict[str, list[Any]] = {"image": [line.key.rpartition("/")[2] for line in lines]}
     if by_structure:
         table = {"class": [line.label for line in lines], **table}
-    if has["patient"]:
-        table["patient"] = [line.patient for line in lines]
-    if has["Dice"]:
+    if any(line.dice is not None for line in lines):
         table["Dice"] = [line.dice for line in lines]
-    if has["differ"]:
+    if any(line.disagreement is not None for line in lines):
         table["differ"] = [line.disagreement for line in lines]
-    table["mask px"] = [line.mask_px for line in lines]
-    if not by_structure:
+    if not by_structure and any(line.worst for line in lines):
         table["worst"] = [line.worst for line in lines]
+    table["mask px"] = [line.mask_px for line in lines]
+    if any(line.patient for line in lines):
+        table["patient"] = [line.patient for line in lines]
     number = st.column_config.NumberColumn
     found = st.dataframe(
         table,
@@ -230,7 +195,12 @@ def _list(lines: Sequence[Line], name: str) -> int | None:
         selection_mode="single-row",
         hide_index=True,
         height=_LIST_PX,
-        column_config={"Dice": number(format="%.3f"), "differ": number(format="%.3f")},
+        column_config={
+            "Dice": number(format="%.3f", width=60),
+            "differ": number(
+                format="%.3f", width=60, help="1 - mean Dice between each two sources"
+            ),
+        },
     )
     rows = found["selection"]["rows"]
     return rows[0] if rows and rows[0] < len(lines) else None
@@ -238,16 +208,18 @@ def _list(lines: Sequence[Line], name: str) -> int | None:
 
 def _head(collection: Collection, lines: Sequence[Line], number: int, name: str) -> None:
     line = lines[number]
-    before, after, text = st.columns([1, 1, 12], vertical_alignment="center")
-    before.button(
-        "◀", key=f"{name}_before", help="previous (left arrow)", on_click=_step, args=(-1,)
-    )
-    after.button("▶", key=f"{name}_after", help="next (right arrow)", on_click=_step, args=(1,))
     height, width, _ = collection.entries[line.key]
     words = [f"{number + 1} of {len(lines)}", line.key, line.label, f"{width} x {height}"]
     words += [f"patient {line.patient}"] if line.patient else []
     words += ["excluded"] if collection.is_excluded(line.key) else []
-    text.markdown(plain("   ·   ".join(word for word in words if word)))
+    _buttons(name, "   ·   ".join(word for word in words if word))
+
+
+def _buttons(name: str, title: str) -> None:
+    before, after, text = st.columns([1, 1, 14], vertical_alignment="center")
+    before.button("◀", key=f"{name}_before", help="left arrow", on_click=_step, args=(-1,))
+    after.button("▶", key=f"{name}_after", help="right arrow", on_click=_step, args=(1,))
+    text.markdown(plain(title))
 
 
 def _step(step: int) -> None:
@@ -319,7 +291,7 @@ def _show_findings(collection: Collection, desk: Desk) -> None:
     if not findings:
         return
     place = _turn("findings", [(str(number), "") for number in range(len(findings))])
-    left, right = st.columns([1, 3], gap="small")
+    left, right = st.columns(_SHARES, gap="small")
     with left:
         chosen = panels.list_findings(findings)
         if chosen is not None and chosen != st.session_state.get("findings_chosen"):
@@ -328,8 +300,10 @@ def _show_findings(collection: Collection, desk: Desk) -> None:
     st.session_state["findings_at"] = (str(place), "")
     finding = findings[place]
     with right:
-        key = panels.describe_finding(collection, finding, place, len(findings))
+        _buttons("findings", f"{place + 1} of {len(findings)}   ·   {finding.kind}")
+        key = panels.describe_finding(collection, finding, place)
+        box = finding.box_xywh if key == finding.key else None
         if key in collection.entries:
-            _canvas(collection, desk, key, box=finding.box_xywh if key == finding.key else None)
-        if key in collection.samples:
-            panels.show_corrections_of(collection, key)
+            _canvas(collection, desk, key, (TRUTH,), box=box)
+    with left:
+        panels.show_corrections_of(collection, key)

@@ -69,6 +69,8 @@ async function receive(given) {
   } else if (given.reset) {
     state.hidden.clear();
   }
+  byId("false").style.background = given.legend.false;
+  byId("missed").style.background = given.legend.missed;
   listLayers();
   listClasses();
   if (!isSame || !state.view) state.view = given.focus ? around(given.focus) : whole();
@@ -185,20 +187,28 @@ const shownLayers = () => layers.filter((layer) => !state.off.has(layer.name));
 function draw() {
   const shown = shownLayers();
   const groups = !shown.length ? [[]] : state.beside ? shown.map((layer) => [layer]) : [shown];
-  const across = innerWidth < 720 ? Math.min(groups.length, 2) : Math.min(groups.length, 4);
+  const { across, height } = arrange(groups.length);
   byId("panes").style.gridTemplateColumns = `repeat(${across}, minmax(0, 1fr))`;
   byId("panes").replaceChildren();
   panes = groups.map((group, number) => pane(group, number));
-  setHeights(across, Math.ceil(groups.length / across));
+  for (const one of panes) one.figure.style.height = `${height}px`;
+  const down = Math.ceil(groups.length / across);
+  byId("classes").style.maxHeight = innerWidth < 720 ? "" : `${height * down + 6 * (down - 1)}px`;
   place();
   fitFrame();
 }
-function setHeights(across, down) {
-  const width = byId("panes").clientWidth / across;
-  const most = (innerWidth < 720 ? 430 : 640) / (down > 1 ? 1.5 : 1);
-  const height = Math.max(230, Math.min(width * args.height / args.width, most));
-  for (const one of panes) one.figure.style.height = `${Math.round(height)}px`;
-  byId("classes").style.maxHeight = innerWidth < 720 ? "" : `${Math.round(height * down + 6 * (down - 1))}px`;
+// As many pictures in a row as let them be largest.
+function arrange(count) {
+  const width = byId("panes").clientWidth, most = innerWidth < 720 ? 560 : 660;
+  const aspect = args.height / args.width;
+  let best = { size: 0 };
+  for (let across = 1; across <= count; across++) {
+    const own = (width - 6 * (across - 1)) / across, down = Math.ceil(count / across);
+    const height = Math.max(150, Math.min(own * aspect, (most - 6 * (down - 1)) / down));
+    const size = Math.min(own, height / aspect);
+    if (size > best.size) best = { size, across, height: Math.round(height) };
+  }
+  return best;
 }
 function pane(group, number) {
   const figure = document.createElement("figure");
@@ -237,7 +247,8 @@ function drawClass(group, defs, layer, name, number, order) {
   const made = make("g", {}, group);
   made.dataset.class = name;
   one.paths.line ??= linePath(one);
-  if (state.fill) {
+  // Over each other, the first one is filled; those above it would hide it.
+  if (state.fill && (state.beside || order === 0)) {
     one.paths.fill ??= fillPath(one.runs);
     make("path", { d: one.paths.fill, fill: color, "fill-opacity": opacity }, made);
   }
@@ -502,9 +513,13 @@ function classRow(one) {
   }, one.color));
   const number = document.createElement("span");
   number.className = "number";
-  const scores = drawn.filter((its) => its.dice !== undefined).map((its) => its.dice.toFixed(2));
-  number.textContent = scores.length ? scores.join(" ") : drawn.length ? `${drawn[0].area}` : "";
-  number.title = scores.length ? `Dice against ${args.against}` : "pixels";
+  const scored = layers.filter((layer) => layer.classes.get(one.name)?.dice !== undefined);
+  const scores = scored.map((layer) => layer.classes.get(one.name).dice);
+  const [low, high] = [Math.min(...scores), Math.max(...scores)].map((score) => score.toFixed(2));
+  number.textContent = !scores.length ? (drawn.length ? `${drawn[0].area}` : "")
+    : low === high ? low : `${low} – ${high}`;
+  number.title = !scores.length ? "pixels" : `Dice against ${args.against}: `
+    + scored.map((layer, i) => `${layer.name} ${scores[i].toFixed(3)}`).join(", ");
   row.append(number);
   return row;
 }
@@ -520,6 +535,7 @@ function set(changes) {
   press("outline", !state.fill);
   press("hatch", state.hatch);
   press("errors", state.errors);
+  byId("legend").hidden = !state.errors;
   press("beside", state.beside);
   press("over", !state.beside);
   if (args) draw();
