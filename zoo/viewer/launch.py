@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 
 
-def _read_ahead() -> None:
+def _read_ahead(arguments: Sequence[str]) -> None:
     from zoo.viewer.opening import open_desk
 
     # What is wrong is said on the page, which asks again.
     with suppress(Exception):
-        open_desk(sys.argv[sys.argv.index("--") + 1 :])
+        open_desk(arguments)
 
 
 def main() -> None:
     """Run Streamlit's command line."""
     from streamlit.web.cli import main as streamlit
 
-    threading.Thread(target=_read_ahead, name="reading", daemon=True).start()
+    # Streamlit changes the list later.
+    given = sys.argv[sys.argv.index("--") + 1 :]
+    threading.Thread(target=_read_ahead, args=(given,), name="reading", daemon=True).start()
     streamlit(prog_name="streamlit")
 
 

@@ -150,6 +150,7 @@ class Measurements:
         self._rows: dict[str, ImageRow] = {}
         self._errors: dict[str, str] = {}
         self._total = len(self._waiting)
+        self._version = 0
         self._wanted = threading.Condition()
         self._last_page = -QUIET_S
         self._thread: threading.Thread | None = None
@@ -174,6 +175,7 @@ class Measurements:
                 if key in self._waiting:
                     self._waiting.remove(key)
                 self._waiting.appendleft(key)
+            self._version += 1
             self._wanted.notify_all()
 
     @property
@@ -181,6 +183,12 @@ class Measurements:
         """Key -> what has been measured so far."""
         with self._wanted:
             return dict(self._rows)
+
+    @property
+    def version(self) -> int:
+        """Another number whenever `rows` has changed."""
+        with self._wanted:
+            return self._version
 
     @property
     def errors(self) -> dict[str, str]:
@@ -218,4 +226,5 @@ class Measurements:
             with self._wanted:
                 if key not in self._waiting:
                     self._rows[key] = row
+                    self._version += 1
                 self._wanted.notify_all()

@@ -10,7 +10,7 @@ from pathlib import Path
 from zoo.viewer.collection import Collection
 from zoo.viewer.desk import Desk
 
-_OPENED: dict[tuple[str, ...], Desk] = {}
+_OPENED: dict[str, Desk] = {}
 _ONE_AT_A_TIME = threading.Lock()
 
 
@@ -20,10 +20,11 @@ def open_desk(arguments: Sequence[str]) -> Desk:
     Raises:
         ValueError: as `Collection.open`.
     """
-    key = tuple(arguments)
+    given = _parse(arguments)
+    key = repr(vars(given))
     with _ONE_AT_A_TIME:
         if key not in _OPENED:
-            _OPENED[key] = _open(_parse(arguments))
+            _OPENED[key] = _open(given)
         return _OPENED[key]
 
 

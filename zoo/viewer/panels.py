@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from converters.audit.findings import KINDS, Finding
-from converters.edits.entries import Edit
+from converters.edits.entries import Edit, subset_of
 from zoo.report.audit.page import edit_text
 from zoo.report.audit.page import rank as rank_findings
 from zoo.run_files.metrics import read_rows
@@ -36,7 +36,7 @@ def show_corrections_of(collection: Collection, key: str) -> None:
     with st.expander(plain(title), expanded=bool(is_picked or about)):
         st.caption(plain(f"Entries of {collection.edits_path}; the data set stays as it is."))
         for entry in about:
-            _entry(collection, entry)
+            _entry(collection, entry, of_image=True)
         kinds = [_DROP, _RELABEL, _SWAP] if sample.instances else []
         kinds += [_EXCLUDE, *([_GROUP] if sample.group else []), _REGROUP]
         kind = st.selectbox("Correction", kinds, key="edit_kind")
@@ -65,10 +65,12 @@ def _add(collection: Collection, section: str, entry: dict[str, Any]) -> None:
     st.rerun()
 
 
-def _entry(collection: Collection, entry: Edit) -> None:
-    text, button = st.columns([6, 1], vertical_alignment="center")
-    values = ", ".join(f"{k}: {v:.60}" for k, v in _texts(entry).items())
-    text.markdown(plain(f"{entry.section} {values}" + (f" ({entry.why})" if entry.why else "")))
+def _entry(collection: Collection, entry: Edit, of_image: bool = False) -> None:
+    text, button = st.columns([5, 2] if of_image else [7, 1], vertical_alignment="center")
+    fields = {n: v for n, v in entry.fields.items() if not (of_image and n in ("key", "keys"))}
+    values = ", ".join(f"{name} {str(value):.60}" for name, value in fields.items())
+    why = f" ({entry.why})" if entry.why else ""
+    text.markdown(plain(f"{entry.section}: {values}{why}" if values else f"{entry.section}{why}"))
     if button.button("Undo", key=f"undo_{entry}"):
         try:
             collection.undo(entry.section, entry.number)
@@ -76,10 +78,6 @@ def _entry(collection: Collection, entry: Edit) -> None:
             st.error(plain(str(error)))
             return
         st.rerun()
-
-
-def _texts(entry: Edit) -> dict[str, str]:
-    return {name: str(value) for name, value in entry.fields.items()}
 
 
 _Asked = tuple[str, dict[str, Any]] | None
@@ -138,16 +136,10 @@ def _exclude(collection: Collection, key: str, picked: dict[str, Any]) -> _Asked
 def _exclude_group(collection: Collection, key: str, picked: dict[str, Any]) -> _Asked:
     group = collection.samples[key].group
     entry = {"group": group}
-    if not any(s.group == group and not _is_test(k) for k, s in collection.samples.items()):
+    if not any(s.group == group and subset_of(k) == "train" for k, s in collection.samples.items()):
         # It is looked for where its images are read.
         entry["subset"] = "test"
     return "exclude_groups", entry
-
-
-def _is_test(key: str) -> bool:
-    from converters.edits.entries import subset_of
-
-    return subset_of(key) == "test"
 
 
 def _regroup(collection: Collection, key: str, picked: dict[str, Any]) -> _Asked:

@@ -22,6 +22,8 @@ from zoo.viewer.words import plain
 _CANVAS = Path(__file__).with_name("canvas")
 _LIST_PX = 400
 _SHARES = (5, 13)
+# A browser shows more of them slowly.
+_MOST_ROWS = 2000
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding: 2.4rem 1.5rem 1rem; }
 [data-testid="stSidebarUserContent"] { padding-top: 0.5rem; }
@@ -130,7 +132,7 @@ def _browse(
     layers: Sequence[str] | None = None,
     against: str = TRUTH,
 ) -> None:
-    lines = browse(collection, wanted, collection.measurements.rows)
+    lines = _lines(collection, wanted, name)
     _show_progress(collection)
     if not lines:
         done, total = collection.measurements.progress
@@ -139,7 +141,9 @@ def _browse(
     number = _turn(name, [(line.key, line.label) for line in lines])
     left, right = st.columns(_SHARES, gap="small")
     with left:
-        chosen = _list(lines, name)
+        chosen = _list(lines[:_MOST_ROWS], name)
+        if len(lines) > _MOST_ROWS:
+            st.caption(f"the first {_MOST_ROWS} of {len(lines)}: search or choose to see others")
         if chosen is not None and chosen != st.session_state.get(f"{name}_chosen"):
             number = chosen
         st.session_state[f"{name}_chosen"] = chosen
@@ -150,9 +154,20 @@ def _browse(
         _head(collection, lines, number, name)
         only = sorted(wanted.labels or ([line.label] if line.label else []))
         drawn = _canvas(collection, desk, line.key, layers, against, only, zooms=bool(line.label))
-    after = [lines[n].key for n in (number + 1, number - 1, number + 2) if 0 <= n < len(lines)]
+    after = [lines[n].key for n in (number + 1, number - 1) if 0 <= n < len(lines)]
     if drawn:
         desk.prepare(after, layers, against)
+
+
+def _lines(collection: Collection, wanted: Filter, name: str) -> list[Line]:
+    """Return the rows of the list, made anew only where something has changed."""
+    mark = wanted, collection.measurements.version, collection.edits.digest
+    kept = st.session_state.get(f"{name}_lines")
+    if kept is None or kept[0] != mark:
+        kept = mark, browse(collection, wanted, collection.measurements.rows)
+        st.session_state[f"{name}_lines"] = kept
+    found: list[Line] = kept[1]
+    return found
 
 
 def _turn(name: str, places: Sequence[tuple[str, str]]) -> int:
