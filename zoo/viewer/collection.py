@@ -11,7 +11,7 @@ from typing import Any
 import converters
 from converters.audit.findings import Finding
 from converters.edits.edits import Edits
-from converters.edits.entries import OF_CLASSES, Edit
+from converters.edits.entries import OF_CLASSES, VERSION, Edit, parse_entries
 from converters.edits.recording import add_entry, load_or_empty, remove_entry
 from converters.errors import Problem
 from converters.files.json_files import read_json
@@ -308,6 +308,9 @@ class Collection:
             The corrected sample, None where it is left out; and why they do not fit, or "".
         """
         about = [edit for entry in self.edits.entries for edit in _about(entry, sample)]
+        if any(edit.section in _EXCLUDES for edit in about):
+            # A class is corrected in the images that are left.
+            about = [edit for edit in about if not edit.origin]
         if not about:
             return sample, ""
         try:
@@ -325,8 +328,8 @@ class Collection:
         """
         sample = self.samples.get(str(entry.get("key", "")))
         if sample is not None:
-            one = Edit(section, 0, dict(entry), "all")
-            Edits((one,), "this correction").apply([sample], subset="all", labels=self.labels)
+            entries = parse_entries({"version": VERSION, section: [dict(entry)]}, _THIS)
+            Edits(entries, _THIS).apply([sample], subset="all", labels=self.labels)
         self._took(add_entry(self.edits_path, section, entry))
 
     def undo(self, section: str, number: int) -> None:
@@ -357,6 +360,10 @@ class Collection:
             for key, sample in self.samples.items()
             if any(True for entry in changed for _ in _about(entry, sample))
         )
+
+
+_THIS = "this correction"
+_EXCLUDES = ("exclude_images", "exclude_groups")
 
 
 def _content(entry: Edit) -> str:

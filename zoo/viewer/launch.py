@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 from collections.abc import Sequence
@@ -16,10 +18,18 @@ def _read_ahead(arguments: Sequence[str]) -> None:
         open_desk(arguments)
 
 
+def _end_with_the_command() -> None:
+    # Its end of the pipe closes however it ends. A buffered read would hold the interpreter up.
+    while os.read(0, 1):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
-    """Run Streamlit's command line."""
+    """Run Streamlit's command line until the command that has started it ends."""
     from streamlit.web.cli import main as streamlit
 
+    threading.Thread(target=_end_with_the_command, name="ending", daemon=True).start()
     # Streamlit changes the list later.
     given = sys.argv[sys.argv.index("--") + 1 :]
     threading.Thread(target=_read_ahead, args=(given,), name="reading", daemon=True).start()

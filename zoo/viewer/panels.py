@@ -43,8 +43,8 @@ def show_corrections_of(collection: Collection, key: str) -> None:
         asked = _ASK[kind](collection, key, picked if is_picked else {})
         why = st.text_input("Why", key="edit_why", placeholder="for people; may be empty")
         if st.button("Add to edits", key="edit_add", type="primary", disabled=asked is None):
-            section, entry = asked or ("", {})
-            _add(collection, section, {**entry, **({"why": why.strip()} if why.strip() else {})})
+            section, fields = asked or ("", {})
+            _add(collection, section, fields | ({"why": why.strip()} if why.strip() else {}))
 
 
 def _speaks_of(entry: Edit, key: str, group: str) -> bool:
@@ -68,10 +68,11 @@ def _add(collection: Collection, section: str, entry: dict[str, Any]) -> None:
 def _entry(collection: Collection, entry: Edit, of_image: bool = False) -> None:
     text, button = st.columns([5, 2] if of_image else [7, 1], vertical_alignment="center")
     fields = {n: v for n, v in entry.fields.items() if not (of_image and n in ("key", "keys"))}
-    values = ", ".join(f"{name} {str(value):.60}" for name, value in fields.items())
+    values = ", ".join(f"{name} {value!s:.60}" for name, value in fields.items())
     why = f" ({entry.why})" if entry.why else ""
     text.markdown(plain(f"{entry.section}: {values}{why}" if values else f"{entry.section}{why}"))
-    if button.button("Undo", key=f"undo_{entry}"):
+    # The file may have changed since the button was drawn: it takes back what stood beside it.
+    if button.button("Undo", key=f"undo {entry} {values}"):
         try:
             collection.undo(entry.section, entry.number)
         except (OSError, ValueError) as error:
@@ -255,15 +256,16 @@ def show_runs(collection: Collection) -> None:
     shown = st.multiselect("Curves", measures, default=usual or measures[:2], key="runs_curves")
     for name in shown:
         points = [
-            {"epoch": epoch, name: value, "run": run}
+            {"epoch": epoch, "value": value, "run": run}
             for run, curve in curves.items()
             for epoch, value in curve.get(name, ())
         ]
         st.caption(plain(name))
         st.line_chart(
-            {c: [point[c] for point in points] for c in ("epoch", name, "run")},
+            {c: [point[c] for point in points] for c in ("epoch", "value", "run")},
             x="epoch",
-            y=name,
+            # A name with dots or brackets would be a path to Vega.
+            y="value",
             color="run",
             height=260,
         )

@@ -104,7 +104,7 @@ def serving(arguments: Sequence[str], port: int) -> Iterator[subprocess.Popen[by
     # A session of its own: a Ctrl-C is for the command, which ends the server in good order.
     server = subprocess.Popen(
         command_of(arguments, port),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )

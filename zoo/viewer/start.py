@@ -7,6 +7,7 @@ from pathlib import Path
 
 from converters.edits.recording import load_or_empty
 from fusion.rules.file import load_rule
+from fusion.sources import submission
 from zoo.source import DataSource
 from zoo.viewer.collection import Places
 from zoo.viewer.sources import space_of
@@ -38,6 +39,9 @@ def page_arguments(
     places = Places.sort(paths, data_format)
     source = DataSource.open(places.data, data_format) if places.data else None
     space_of(places.sources, source.labels(labels_name) if source else None)
+    for path in places.sources:
+        if path.is_file():
+            next(submission.read(path), None)
     load_or_empty(edits)
     if method or config:
         load_rule(method, config)
