@@ -48,8 +48,8 @@ def polygon_paths(instances: Iterable[Instance]) -> list[dict[str, Any]]:
     """Return the polygons of objects as they were annotated, numbered as corrections count them.
 
     Returns:
-        For each its `label`, its `part` (from 0 within the image's polygons of that label), and its
-        path `d`.
+        For each its `label`, its `part` (from 0 within the image's polygons of that label), its
+        `area` in pixels, and its path `d`.
     """
     counts: dict[str, int] = {}
     found = []
@@ -61,7 +61,8 @@ def polygon_paths(instances: Iterable[Instance]) -> list[dict[str, Any]]:
             for line in (polygon.exterior, *polygon.interiors):
                 points = (np.asarray(line.coords)[:-1, :2] + 0.5).round(2)
                 path += f"M{' '.join(f'{v:g}' for v in points.ravel().tolist())}z"
-            found.append({"label": instance.label, "part": number, "d": path})
+            area = round(polygon.area, 1)
+            found.append({"label": instance.label, "part": number, "area": area, "d": path})
     return found
 
 

@@ -102,22 +102,21 @@ def serving(arguments: Sequence[str], port: int) -> Iterator[subprocess.Popen[by
         ValueError: it does not start.
     """
     # A session of its own: a Ctrl-C is for the command, which ends the server in good order.
-    server = subprocess.Popen(
+    with subprocess.Popen(
         command_of(arguments, port),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         start_new_session=True,
-    )
-    try:
-        _wait_until_ready(server, port)
-        yield server
-    finally:
-        server.terminate()
+    ) as server:
         try:
-            server.wait(_ENDS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+            _wait_until_ready(server, port)
+            yield server
+        finally:
+            server.terminate()
+            try:
+                server.wait(_ENDS_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                server.kill()
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], port: int) -> None:

@@ -139,6 +139,10 @@ def _browse(
         st.info("Nothing fits." if done == total else "Nothing is measured yet.")
         return
     number = _turn(name, [(line.key, line.label) for line in lines])
+    if st.session_state.get(f"{name}_wanted", wanted) != wanted:
+        # Another order, or others: what is first is wanted.
+        number = 0
+    st.session_state[f"{name}_wanted"] = wanted
     left, right = st.columns(_SHARES, gap="small")
     with left:
         chosen = _list(lines[:_MOST_ROWS], name)

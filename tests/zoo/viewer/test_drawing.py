@@ -45,6 +45,7 @@ def test_polygons_are_numbered_as_corrections_count_them():
         ]
     )
     assert [(o["label"], o["part"]) for o in found] == [("a", 0), ("a", 1), ("b", 0), ("a", 2)]
+    assert [o["area"] for o in found] == [72, 4, 1, 1]
     assert found[0]["d"].count("M") == 2
     assert found[1]["d"] == "M22.5 0.5 22.5 2.5 20.5 2.5 20.5 0.5z"
 

@@ -431,7 +431,7 @@ const hits = document.createElement("canvas").getContext("2d");
 function pick(x, y) {
   const there = objects
     .filter((o) => !state.hidden.has(o.label) && hits.isPointInPath(o.path, x, y, "evenodd"))
-    .sort((a, b) => a.d.length - b.d.length);
+    .sort((a, b) => a.area - b.area);
   const again = lastPick && Math.hypot(lastPick.x - x, lastPick.y - y) < 4 && picked;
   const next = again ? there[(there.indexOf(picked) + 1) % there.length] : there[0];
   lastPick = { x, y };
