@@ -68,8 +68,8 @@ class Places:
         stores = [
             store
             for folder in kinds["run"]
-            for run in find_runs([folder])
-            for store in (run.path / name for name in _STORES)
+            for home in (folder, *(run.path for run in find_runs([folder])))
+            for store in (home / name for name in _STORES)
             if is_store(store)
         ]
         sources = list(dict.fromkeys([*kinds["source"], *stores]))
@@ -91,14 +91,22 @@ def _kind_of(path: Path, data_format: str | None) -> str:
     if data_format:
         return "data"
     try:
-        converters.recognise(path)
+        found, problem = converters.recognise(path), None
     except ValueError as error:
-        try:
-            find_runs([path])
-        except ValueError:
-            raise error from None
+        found, problem = "", error
+    # Runs hold drawings: a folder of mere images may be one of runs.
+    if found in ("", "images") and _holds_runs(path):
         return "run"
+    if problem is not None:
+        raise problem
     return "data"
+
+
+def _holds_runs(path: Path) -> bool:
+    try:
+        return bool(find_runs([path]))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True)

@@ -61,28 +61,36 @@ def material(show, tmp_path_factory):
     return [*show.paths, run, audit]
 
 
-@pytest.fixture
-def page(browser, show, material, tmp_path):
-    """The page of a server of its own, whose edits are `page.edits`; no error on its console."""
-    edits = tmp_path / "edits.yaml"
+@pytest.fixture(scope="module")
+def served(browser, show, material, tmp_path_factory):
+    """The port of a server, and its file of edits."""
+    edits = tmp_path_factory.mktemp("edits") / "edits.yaml"
     arguments = page_arguments(material, edits, labels_name=str(show.space), method="mean")
     port = free_port()
     with serving(arguments, port):
-        tab = browser.new_page(viewport={"width": 1400, "height": 1000})
-        said, foreign = [], []
-        tab.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
-        tab.on("pageerror", lambda error: said.append(str(error)))
-        tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
-        own = re.compile(rf"(https?|ws)://127\.0\.0\.1:{port}/|data:|blob:|about:")
-        tab.on("request", lambda r: None if own.match(r.url) else foreign.append(r.url))
-        tab.set_default_timeout(WAIT_MS)
-        tab.goto(f"http://127.0.0.1:{port}/")
-        canvas = tab.frame_locator("iframe[title*=zoo_canvas]")
-        shown = SimpleNamespace(tab=tab, canvas=canvas, edits=edits, port=port)
-        wait_for_canvas(shown)
-        yield shown
-        tab.wait_for_timeout(300)
-        tab.close()
+        yield port, edits
+
+
+@pytest.fixture
+def page(browser, served):
+    """A new page without corrections, in which no error may occur and nothing foreign be loaded."""
+    port, edits = served
+    edits.unlink(missing_ok=True)
+    tab = browser.new_page(viewport={"width": 1400, "height": 1000})
+    said, foreign = [], []
+    tab.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    own = re.compile(rf"(https?|ws)://127\.0\.0\.1:{port}/|data:|blob:|about:")
+    tab.on("request", lambda r: None if own.match(r.url) else foreign.append(r.url))
+    tab.set_default_timeout(WAIT_MS)
+    tab.goto(f"http://127.0.0.1:{port}/")
+    canvas = tab.frame_locator("iframe[title*=zoo_canvas]")
+    shown = SimpleNamespace(tab=tab, canvas=canvas, edits=edits)
+    wait_for_canvas(shown)
+    yield shown
+    tab.wait_for_timeout(300)
+    tab.close()
     assert said == []
     assert foreign == []
 
@@ -290,7 +298,8 @@ def test_what_does_not_fit_is_said_and_not_written(page, show):
     page.tab.get_by_role("option", name="exclude the image").click()
     page.tab.get_by_role("button", name="Add to edits").click()
     until(page.edits.is_file)
-    page.tab.get_by_text("excluded", exact=False).first.wait_for()
+    page.tab.get_by_text("Correct (1 made)").wait_for()
+    page.tab.wait_for_timeout(500)
     before = page.edits.read_bytes()
     page.tab.get_by_role("combobox", name="Correction").click()
     page.tab.get_by_role("option", name="drop").click()
@@ -308,7 +317,8 @@ def test_two_sources_beside_each_other(page):
 
 def test_findings_are_shown_where_they_are_and_mended(page, show):
     view(page, "Findings")
-    page.tab.get_by_text("two of <b>them</b>").first.wait_for()
+    said = page.tab.get_by_test_id("stMarkdownContainer").filter(has_text="two of <b>them</b>")
+    said.first.wait_for()
     second = list(show.samples)[1]
     wait_for_canvas(page, second)
     x, y, width, height = map(float, page.canvas.locator("svg").get_attribute("viewBox").split())

@@ -194,6 +194,12 @@ def test_a_run_brings_its_stores_and_names_are_kept_apart(show, tmp_path):
     (run / "val").symlink_to(show.stores[0])
     found = Places.sort([show.data, tmp_path / "run", show.csv])
     assert found == Places(show.data, (show.csv, run / "val"), (run,))
+    folds = tmp_path / "folds"
+    (folds / "fold-0").mkdir(parents=True)
+    (folds / "fold-0" / "config.yaml").write_text("family: smp\n")
+    (folds / "oof").symlink_to(show.stores[1])
+    (folds / "drawing.png").symlink_to(next(show.data.rglob("*.png")))
+    assert Places.sort([folds]) == Places(None, (folds / "oof",), (folds,))
     other = tmp_path / "other" / "c.csv"
     assert names_of([show.csv, other, run / "val"]) == [f"{show.folder.name}/c", "other/c", "run"]
 
