@@ -32,7 +32,6 @@ _SETTINGS = {
     "browser.gatherUsageStats": "false",
     "browser.serverAddress": "localhost",
     "client.toolbarMode": "minimal",
-    "client.showErrorDetails": "full",
     "global.developmentMode": "false",
     "logger.level": "error",
 }

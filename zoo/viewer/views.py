@@ -27,6 +27,8 @@ _MOST_ROWS = 2000
 _STYLE = """<style>
 [data-testid="stMainBlockContainer"] { padding: 2.4rem 1.5rem 1rem; }
 [data-testid="stSidebarUserContent"] { padding-top: 0.5rem; }
+[data-testid="stHeader"] { background: transparent; pointer-events: none; }
+[data-testid="stHeader"] button { pointer-events: auto; }
 </style>"""
 
 
