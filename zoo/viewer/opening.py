@@ -50,6 +50,5 @@ def _open(given: argparse.Namespace) -> Desk:
     )
     desk = Desk(collection)
     # The first page is ready before anybody asks for it.
-    desk.prepare(sorted(collection.entries)[:2])
-    collection.measurements.start()
+    desk.prepare(sorted(collection.entries)[:1])
     return desk

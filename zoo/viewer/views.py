@@ -40,6 +40,7 @@ def run() -> None:
         with st.spinner("reading"):
             desk = open_desk(sys.argv[1:])
         collection = desk.collection
+        collection.measurements.touch()
         collection.refresh()
     except (ImportError, OSError, ValueError) as error:
         st.error(plain(str(error)))
@@ -49,6 +50,8 @@ def run() -> None:
     name = st.sidebar.radio("View", list(views), key="view")
     views[name](collection, desk)
     _describe(collection)
+    # Not before there is a page to look at.
+    collection.measurements.start()
 
 
 View = Callable[[Collection, Desk], None]
