@@ -138,7 +138,9 @@ def _browse(
     against: str = TRUTH,
 ) -> None:
     lines = _lines(collection, wanted, name)
-    _show_progress(collection)
+    # Its place is always there: where elements before it come and go, the canvas begins anew.
+    with st.container():
+        _show_progress(collection)
     if not lines:
         done, total = collection.measurements.progress
         st.info("Nothing fits." if done == total else "Nothing is measured yet.")
@@ -325,7 +327,8 @@ def _show_findings(collection: Collection, desk: Desk) -> None:
     finding = findings[place]
     with right:
         _buttons("findings", f"{place + 1} of {len(findings)}   ·   {finding.kind}")
-        key = panels.describe_finding(collection, finding, place)
+        with st.container():
+            key = panels.describe_finding(collection, finding, place)
         box = finding.box_xywh if key == finding.key else None
         if key in collection.entries:
             _canvas(collection, desk, key, (TRUTH,), box=box)
