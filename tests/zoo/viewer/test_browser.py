@@ -96,6 +96,8 @@ def page(browser, served):
 
 
 def wait_for_canvas(page, key=None):
+    # Of the view before, the canvas stays until the next one is drawn.
+    until(lambda: page.tab.locator("iframe[title*=zoo_canvas]").count() == 1)
     page.canvas.locator("body[data-shown]").wait_for()
     if key is not None:
         page.canvas.locator(f"body[data-shown^='{key} ']").wait_for()
