@@ -88,20 +88,43 @@ def read_entries(path: Path) -> tuple[Edit, ...]:
         DataError: unknown sections or fields, or values of another type, all in one error.
         ValueError: no such file, or not YAML.
     """
-    record = read_mapping(path, f"a file of edits ('version: {VERSION}' and sections)")
+    return parse_entries(read_record(path), path)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the plain values of a YAML file of edits, unchecked.
+
+    Raises:
+        ValueError: no such file, or no YAML mapping.
+    """
+    return read_mapping(path, f"a file of edits ('version: {VERSION}' and sections)")
+
+
+def parse_entries(record: Mapping[str, Any], name: Path | str) -> tuple[Edit, ...]:
+    """Return the entries that the plain values of a file of edits mean.
+
+    Args:
+        record: `version`, and section -> entries.
+        name: what errors call it, such as the file.
+
+    Raises:
+        DataError: unknown sections or fields, or values of another type, all in one error.
+    """
     problems: list[str] = []
-    version = record.pop("version", None)
+    version = record.get("version")
     if version != VERSION or isinstance(version, bool):
         problems.append(f"version: expected {VERSION}, found {version!r:.40}")
     entries: list[Edit] = []
     for section, listed in record.items():
+        if section == "version":
+            continue
         for number, entry in enumerate(_listed(section, listed, problems)):
             try:
                 entries.append(_edit(section, number, entry))
             except ValueError as error:
                 problems.append(f"{section}[{number}]: {error}")
     if problems:
-        raise DataError(path, problems)
+        raise DataError(name, problems)
     return tuple(entries)
 
 

@@ -234,6 +234,19 @@ def _leaves_data_open(what: Path) -> bool:
     return recipe.data is None and recipe.phantom is None
 
 
+def for_view(given: dict[str, Any]) -> None:
+    """Take the nearest data set and the runs below `runs/`, where nothing is given."""
+    taken = Taken(given)
+    if not given["paths"]:
+        given["paths"] = None
+        runs = run_folders()
+        data = taken.data(is_needed=not runs, name="paths")
+        given["paths"] = [*([data] if data else []), *runs]
+        if runs:
+            taken.take("paths", given["paths"], f"runs {', '.join(map(str, runs))}")
+    taken.say()
+
+
 def for_train(given: dict[str, Any]) -> None:
     """Take the nearest data set, its folds (made, if there are none), config and run folder."""
     _for_training(given, RUNS)

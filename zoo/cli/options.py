@@ -25,7 +25,7 @@ _PANELS = {
     **dict.fromkeys(("train", "predict", "sweep", "ablate", "soup"), "Models"),
     **dict.fromkeys(("fit", "fuse", "check", "evaluate"), "Results"),
     "run": "The whole way",
-    **dict.fromkeys(("report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
+    **dict.fromkeys(("view", "report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
 }
 # Parameters of commands that name what is written.
 _OUTPUTS = ("out", "json_out", "csv_out", "preview", "oof", "wandb_file")

@@ -1,4 +1,4 @@
-"""Commands that show: two predictions beside each other, and the page of a fusion."""
+"""Commands that show: two predictions beside each other, the page of a fusion, the viewer."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_data
+from zoo.cli.defaults import TAKEN, for_data, for_view
 from zoo.cli.options import (
     Broken,
     Data,
     EditsFile,
     From,
     Jobs,
+    Labels,
     SubmissionLabels,
     check_json,
     command,
@@ -108,3 +109,47 @@ def report(
     if json_out is not None:
         write_json(json_out, found.record(), *_REPORT)
     say(f"{describe(found)}\n{out / PAGE}")
+
+
+@command(fill=for_view)
+def view(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="A data set, and what is held against it: folders with runs, prediction stores, "
+            "submissions (CSV), and what `zoo audit` has written; the nearest without.",
+        ),
+    ] = TAKEN,
+    edits: Annotated[
+        Path, typer.Option(help="Corrections (YAML): shown, and written where some are made.")
+    ] = Path("edits.yaml"),
+    method: Annotated[
+        str | None, typer.Option(help="Fuse the sources by this rule: `zoo list fusions`.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Fuse the sources by a config, as `zoo fuse`.")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port on this computer; the first free one from 8501 without."),
+    ] = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Do not open the page in a browser.")
+    ] = False,
+    data_format: From = None,
+    labels: Labels = None,
+) -> None:
+    """Look at images, masks and where they differ in a browser; correct what is wrong."""
+    from zoo.viewer.server import check_installed, serve
+    from zoo.viewer.start import page_arguments
+
+    check_installed()
+    arguments = page_arguments(
+        paths or [],
+        edits,
+        data_format=data_format,
+        labels_name=labels,
+        method=method,
+        config=config,
+    )
+    serve(arguments, port, not no_browser, say)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,8 @@ class Document:
         categories = _categories(_table(content, "categories"), objects)
         return cls(path, categories, images, annotations)
 
-    @property
+    # Asked for with every image, of which a file has thousands.
+    @cached_property
     def is_panoptic(self) -> bool:
         """Whether an annotation is of a whole image, with its segments in a PNG."""
         return any("segments_info" in a for a in self.annotations)

@@ -1,0 +1,418 @@
+"""What a viewer was given, opened: a data set, corrections, sources, runs, findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import converters
+from converters.audit.findings import Finding
+from converters.edits.edits import Edits
+from converters.edits.entries import OF_CLASSES, VERSION, Edit, parse_entries
+from converters.edits.recording import add_entry, load_or_empty, remove_entry
+from converters.errors import Problem
+from converters.files.json_files import read_json
+from converters.masks import CropMask, class_masks
+from converters.types import LabelSpace, Sample
+from fusion.binary import binary_masks
+from fusion.sources.manifest import ImageEntry
+from fusion.types import Prediction
+from zoo.report.audit.command import FINDINGS
+from zoo.results.sources import give_images
+from zoo.runs.table import RunSummary, find_runs
+from zoo.source import DataSource
+from zoo.viewer.measures import ImageRow, Measurements, measure_image
+from zoo.viewer.sources import FusedSource, ImageSource, fused, is_store, open_each, space_of
+
+TRUTH = "truth"
+# Where `zoo predict` puts a run's stores.
+_STORES = ("val", "oof", "test", "train", "all")
+
+
+@dataclass(frozen=True)
+class Places:
+    """What is to be shown, sorted by what it is.
+
+    Attributes:
+        data: the data set's folder, if there is one.
+        sources: prediction stores and submissions; a run's own stores are among them.
+        runs: folders with runs.
+        audits: folders that `zoo audit` has written.
+    """
+
+    data: Path | None = None
+    sources: tuple[Path, ...] = ()
+    runs: tuple[Path, ...] = ()
+    audits: tuple[Path, ...] = ()
+
+    @classmethod
+    def sort(cls, paths: Sequence[Path], data_format: str | None = None) -> Places:
+        """Find out what each path is.
+
+        Args:
+            paths: in any order.
+            data_format: the data set's, where it is not recognised.
+
+        Raises:
+            ValueError: nothing is there, it is none of these, or there are two data sets.
+        """
+        kinds: dict[str, list[Path]] = {"data": [], "source": [], "run": [], "audit": []}
+        for path in paths:
+            kinds[_kind_of(path, data_format)].append(path)
+        if len(kinds["data"]) > 1:
+            listed = ", ".join(map(str, kinds["data"]))
+            raise ValueError(f"expected one data set, found {len(kinds['data'])}: {listed}")
+        stores = [
+            store
+            for folder in kinds["run"]
+            for home in (folder, *(run.path for run in find_runs([folder])))
+            for store in (home / name for name in _STORES)
+            if is_store(store)
+        ]
+        sources = list(dict.fromkeys([*kinds["source"], *stores]))
+        data = next(iter(kinds["data"]), None)
+        return cls(data, tuple(sources), tuple(kinds["run"]), tuple(kinds["audit"]))
+
+
+def _kind_of(path: Path, data_format: str | None) -> str:
+    if path.is_file():
+        return "source"
+    if not path.is_dir():
+        raise ValueError(f"{path}: expected a data set, store, submission or run, found nothing")
+    if is_store(path):
+        return "source"
+    if (path / FINDINGS).is_file():
+        return "audit"
+    if (path / "config.yaml").is_file():
+        return "run"
+    if data_format:
+        return "data"
+    try:
+        found, problem = converters.recognise(path), None
+    except ValueError as error:
+        found, problem = "", error
+    # Runs hold drawings: a folder of mere images may be one of runs.
+    if found in ("", "images") and _holds_runs(path):
+        return "run"
+    if problem is not None:
+        raise problem
+    return "data"
+
+
+def _holds_runs(path: Path) -> bool:
+    try:
+        return bool(find_runs([path]))
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image with all that is drawn on it.
+
+    Attributes:
+        key: the image.
+        size_hw: in pixels.
+        sample: with its objects as they are read, without corrections; None without a data set.
+        corrected: with its corrections; None where they leave it out.
+        problem: why its corrections do not fit; "" where they do.
+        truth: class -> mask, corrected; None where nothing is annotated.
+        masks: source -> class -> mask; classes of which it does not speak are absent.
+        predictions: source -> what it says.
+    """
+
+    key: str
+    size_hw: tuple[int, int]
+    sample: Sample | None
+    corrected: Sample | None
+    problem: str
+    truth: Mapping[str, CropMask] | None
+    masks: Mapping[str, Mapping[str, CropMask]]
+    predictions: Mapping[str, Prediction]
+
+
+@dataclass
+class Collection:
+    """All that the viewer shows.
+
+    Attributes:
+        labels: the classes.
+        samples: key -> sample as read, without corrections.
+        sources: stores, submissions and at most one fusion, each of another name.
+        edits_path: the file of corrections, there or not.
+        data: the data set's folder; None without one.
+        problems: what cannot be read of it.
+        runs: with their curves.
+        findings: what audits have found.
+    """
+
+    labels: LabelSpace
+    samples: Mapping[str, Sample]
+    sources: Sequence[ImageSource]
+    edits_path: Path
+    data: Path | None = None
+    problems: Sequence[Problem] = ()
+    runs: Sequence[RunSummary] = ()
+    findings: Sequence[Finding] = ()
+    edits: Edits = field(init=False)
+    measurements: Measurements = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.edits = load_or_empty(self.edits_path)
+        self.measurements = Measurements(self.entries, self.measure)
+
+    @classmethod
+    def open(
+        cls,
+        paths: Sequence[Path],
+        edits: Path,
+        *,
+        data_format: str | None = None,
+        labels_name: str | None = None,
+        method: str | None = None,
+        config: Path | None = None,
+    ) -> Collection:
+        """Open what is to be shown; images and rasters stay unread.
+
+        Args:
+            paths: at most one data set, stores, submissions, folders with runs, audits.
+            edits: the file of corrections, there or not.
+            data_format: the data set's format, where it is not recognised.
+            labels_name: the label space.
+            method: a fusion rule by name, to fuse the sources with; or give `config`.
+            config: a fusion config.
+
+        Raises:
+            ValueError: something cannot be read, or does not fit together.
+        """
+        places = Places.sort(paths, data_format)
+        source = DataSource.open(places.data, data_format) if places.data else None
+        usual = source.labels(labels_name) if source else None
+        if usual is None and labels_name:
+            usual = LabelSpace.load(labels_name)
+        labels = space_of(places.sources, usual)
+        samples: dict[str, Sample] = {}
+        problems: list[Problem] = []
+        if source and labels:
+            read, problems = source.scan(labels, "all")
+            samples = {sample.key: sample for sample in read}
+        entries = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
+        opened = open_each(places.sources, entries if source else None, labels)
+        labels = labels or (opened[0].ensemble.labels if opened else None)
+        findings = [f for folder in places.audits for f in read_findings(folder / FINDINGS)]
+        sources: list[ImageSource] = [*opened]
+        if method or config:
+            made = fused(method, config, opened, labels or LabelSpace("none", ("none",)))
+            sources.append(replace(made, rule=give_images(made.rule, samples or None)))
+        return cls(
+            labels=labels or LabelSpace("none", ("none",)),
+            samples=samples,
+            sources=sources,
+            edits_path=edits,
+            data=places.data,
+            problems=problems,
+            runs=find_runs(places.runs) if places.runs else (),
+            findings=findings,
+        )
+
+    @cached_property
+    def entries(self) -> dict[str, ImageEntry]:
+        """Key -> (height, width, file name): the data set's images, else the sources'."""
+        if self.samples:
+            return {key: (*s.size_hw, s.file_name) for key, s in self.samples.items()}
+        return {key: entry for source in self.sources for key, entry in source.images.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The classes that are drawn: all but that of the background."""
+        return tuple(name for name in self.labels.names if name != self.labels.background)
+
+    @property
+    def compared(self) -> list[str]:
+        """Names of the sources that are compared with each other: all but the fusion."""
+        return [source.name for source in self.sources if not isinstance(source, FusedSource)]
+
+    def patient(self, key: str) -> str:
+        """Return whose image it is, corrected; "" where nobody knows."""
+        sample = self.samples.get(key)
+        if sample is None:
+            return ""
+        moved = [e for e in self.edits.entries if e.section == "regroup" and e.key == key]
+        return str(moved[0].fields["group"]) if moved else sample.group
+
+    def is_excluded(self, key: str) -> bool:
+        """Tell whether corrections leave an image out."""
+        sample = self.samples.get(key)
+        group = sample.group if sample else ""
+        return key in self.edits.excluded or (bool(group) and group in self.edits.excluded)
+
+    # --- one image
+
+    def show(self, key: str) -> Shown:
+        """Return an image with all that is drawn on it.
+
+        Raises:
+            ValueError: no such image, or a source that cannot be read.
+        """
+        if key not in self.entries:
+            raise ValueError(f"expected an image's key, found '{key}'")
+        height, width, _ = self.entries[key]
+        size_hw = (height, width)
+        sample = self.samples.get(key)
+        corrected, problem = (None, "") if sample is None else self.correct(sample)
+        truth = None
+        if sample is not None and sample.instances:
+            # Of an image that is left out the page shows what was there.
+            objects = (corrected or sample).instances
+            truth = self._drawn(class_masks(objects, size_hw, self.labels, False))
+        predictions = self._read(key, size_hw)
+        masks = {
+            name: self._drawn(binary_masks(one, self.labels), one.classes)
+            for name, one in predictions.items()
+        }
+        return Shown(key, size_hw, sample, corrected, problem, truth, masks, predictions)
+
+    def _read(self, key: str, size_hw: tuple[int, int]) -> dict[str, Prediction]:
+        found = {}
+        for source in self.sources:
+            prediction = source.read(key)
+            if prediction is None:
+                continue
+            if tuple(prediction.size_hw) != size_hw:
+                raise ValueError(
+                    f"{source.name}: '{key}' was predicted at {prediction.size_hw}, the image is "
+                    f"{size_hw}; take the data set that was predicted"
+                )
+            found[source.name] = prediction
+        return found
+
+    def _drawn(
+        self, masks: Mapping[str, CropMask], classes: frozenset[str] | None = None
+    ) -> dict[str, CropMask]:
+        return {
+            name: masks[name]
+            for name in self.names
+            if name in masks and (classes is None or name in classes)
+        }
+
+    def measure(self, key: str) -> ImageRow:
+        """Measure an image's classes.
+
+        Raises:
+            ValueError: as `show`.
+        """
+        shown = self.show(key)
+        return measure_image(key, shown.truth, shown.masks, self.names, self.compared)
+
+    # --- corrections
+
+    def correct(self, sample: Sample) -> tuple[Sample | None, str]:
+        """Apply the corrections that are about an image.
+
+        Returns:
+            The corrected sample, None where it is left out; and why they do not fit, or "".
+        """
+        about = [edit for entry in self.edits.entries for edit in _about(entry, sample)]
+        if any(edit.section in _EXCLUDES for edit in about):
+            # A class is corrected in the images that are left.
+            about = [edit for edit in about if not edit.origin]
+        if not about:
+            return sample, ""
+        try:
+            chosen = Edits(tuple(about), self.edits.name)
+            corrected = chosen.apply([sample], subset="all", labels=self.labels)
+        except ValueError as error:
+            return sample, str(error)
+        return (corrected[0] if corrected else None), ""
+
+    def edit(self, section: str, entry: Mapping[str, Any]) -> None:
+        """Add a correction to the file, if it fits.
+
+        Raises:
+            ValueError: it contradicts another one, or does not fit the image; the file stays.
+        """
+        sample = self.samples.get(str(entry.get("key", "")))
+        if sample is not None:
+            entries = parse_entries({"version": VERSION, section: [dict(entry)]}, _THIS)
+            Edits(entries, _THIS).apply([sample], subset="all", labels=self.labels)
+        self._took(add_entry(self.edits_path, section, entry))
+
+    def undo(self, section: str, number: int) -> None:
+        """Take a correction out of the file.
+
+        Raises:
+            ValueError: there is none any more.
+        """
+        self._took(remove_entry(self.edits_path, section, number))
+
+    def refresh(self) -> None:
+        """Read the file of corrections again, which people may have changed.
+
+        Raises:
+            ValueError: it is no file of edits any more; what was read before holds.
+        """
+        found = load_or_empty(self.edits_path)
+        if found.digest != self.edits.digest:
+            self._took(found)
+
+    def _took(self, found: Edits) -> None:
+        before, self.edits = self.edits, found
+        known = {_content(entry) for entry in before.entries}
+        now = {_content(entry) for entry in found.entries}
+        changed = [e for e in (*before.entries, *found.entries) if _content(e) in known ^ now]
+        self.measurements.renew(
+            key
+            for key, sample in self.samples.items()
+            if any(True for entry in changed for _ in _about(entry, sample))
+        )
+
+
+_THIS = "this correction"
+_EXCLUDES = ("exclude_images", "exclude_groups")
+
+
+def _content(entry: Edit) -> str:
+    return f"{entry.section} {sorted(entry.fields.items())}"
+
+
+def _about(entry: Edit, sample: Sample) -> list[Edit]:
+    """What an entry says of one image, so that it can be applied to that one alone."""
+    if entry.section in OF_CLASSES:
+        keys = entry.fields.get("keys")
+        labels = {one.label for one in sample.instances} if keys is None else set()
+        is_meant = sample.key in keys if keys is not None else entry.fields["label"] in labels
+        is_there = entry.subset in ("all", entry.subset_in(sample.key))
+        return [entry.of_image(sample.key)] if is_meant and is_there else []
+    if entry.section == "exclude_groups":
+        return [entry] if entry.fields["group"] == sample.group else []
+    return [entry] if entry.key == sample.key else []
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """Read what an audit has written.
+
+    Raises:
+        ValueError: not a list of findings; names the file and the finding.
+    """
+    raw = read_json(path, "what `zoo audit` writes, a list of findings")
+    if not isinstance(raw, list):
+        raise ValueError(f"{path}: expected a list of findings, found {raw!r:.80}")
+    found = []
+    for number, record in enumerate(raw):
+        try:
+            found.append(_finding(record))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: finding {number}: {error}") from None
+    return found
+
+
+def _finding(record: Any) -> Finding:
+    if not isinstance(record, dict):
+        raise ValueError(f"expected an object, found {record!r:.80}")
+    box = record.get("box_xywh")
+    lists: dict[str, Callable[[Any], Any]] = {"labels": tuple, "others": tuple}
+    values = {name: lists[name](v) if name in lists else v for name, v in record.items()}
+    return Finding(**{**values, "box_xywh": tuple(box) if box else None})
