@@ -13,6 +13,7 @@ from zoo.cli.options import (
     Data,
     EditsFile,
     From,
+    Images,
     Jobs,
     Labels,
     Part,
@@ -78,13 +79,14 @@ def split(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
     labels: Labels = None,
 ) -> None:
     """Divide the train images into folds by patient, for all families alike."""
     from zoo.datasets.split import split as split_data
     from zoo.source import DataSource
 
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     said = split_data(
         source, out, labels, folds, strategy, seed, describe=describe, replace=replace, by=by
     )
@@ -126,14 +128,11 @@ def convert(
             "--link", help="Hard links instead of copies of images: a change of one is one of both."
         ),
     ] = False,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Folder with the images of COCO files that lie without them."),
-    ] = None,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
     labels: Labels = None,
 ) -> None:
     """Write a data set in another format, and say what that format could not hold."""
@@ -185,6 +184,7 @@ def audit(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
     labels: Labels = None,
 ) -> None:
     """Find what is wrong with annotations: a page of pictures, and a draft of corrections."""
@@ -192,7 +192,7 @@ def audit(
     from zoo.report.audit.command import audit as audit_data
     from zoo.source import DataSource
 
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     with bar("audit") as report:
         lines = audit_data(
             source,
@@ -229,6 +229,7 @@ def augment(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
 ) -> None:
     """Show what a config's augmentation does, or write its results as a data set."""
     from zoo.datasets.augment import plan, write
@@ -239,7 +240,7 @@ def augment(
 
     if preview is None and out is None:
         raise ValueError("expected --preview SHEET.png or --out FOLDER")
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     chosen = plan(load_family(family).Config, family, config, changes or [], source)
     if preview is not None:
         rows = draw_preview(
@@ -255,7 +256,7 @@ def augment(
     if out is None:
         return
     with bar("augment") as report:
-        images, loss = write(
+        written, loss = write(
             chosen.steps,
             chosen.labels,
             source,
@@ -269,5 +270,5 @@ def augment(
             command=command_line(),
             report=report,
         )
-    say(f"{out}: {images} images")
+    say(f"{out}: {written} images")
     say(loss)

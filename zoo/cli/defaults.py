@@ -290,7 +290,9 @@ def _make_split(data: Path, given: dict[str, Any]) -> None:
     from zoo.datasets.split import split
     from zoo.source import DataSource
 
-    source = DataSource.open(data, given["data_format"], given["edits"], given["broken"])
+    source = DataSource.open(
+        data, given["data_format"], given["edits"], given["broken"], given["images"]
+    )
     groups = len({sample.patient for sample in source.list_images()})
     folds = min(FOLDS, groups)
     typer.echo(split(source, SPLIT, given.get("labels"), folds, "group", 0, describe=False))

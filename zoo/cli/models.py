@@ -13,6 +13,7 @@ from zoo.cli.options import (
     Data,
     EditsFile,
     From,
+    Images,
     Labels,
     Subset,
     Topic,
@@ -68,6 +69,7 @@ def train(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
 ) -> None:
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
     from zoo.progress import bar
@@ -79,7 +81,7 @@ def train(
         return
     if folds not in ("", "all") or (folds and fold is not None) or (oof and not folds):
         raise ValueError(f"--folds: expected 'all', without --fold; --oof goes with it: '{folds}'")
-    source = DataSource.open(data, data_format, edits, broken).choosing(labels)
+    source = DataSource.open(data, data_format, edits, broken, images).choosing(labels)
     common: dict[str, Any] = {
         "split_path": split,
         "changes": changes or [],
@@ -159,6 +161,7 @@ def predict(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
 ) -> None:
     """Write soft masks for a data set into a prediction store.
 
@@ -177,7 +180,7 @@ def predict(
     placed = {"size": size or None, "window": window or None, "overlap": overlap}
     placed["metadata"] = metadata or None
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     if run is None:
         _predict_all(source, options)
         return
@@ -292,6 +295,7 @@ def soup(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
 ) -> None:
     """Average the weights of runs that started alike, chosen by Dice on the fold they held out."""
     from zoo.config import check_config
@@ -303,7 +307,7 @@ def soup(
     with bar("soup") as report:
         made = make_soup(
             runs,
-            DataSource.open(data, data_format, edits, broken),
+            DataSource.open(data, data_format, edits, broken, images),
             out,
             way="greedy" if greedy else "uniform",
             norms=norms,

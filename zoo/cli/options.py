@@ -48,6 +48,12 @@ Broken = Annotated[
         "list them.",
     ),
 ]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        "--images", help="Folder with the images of COCO files, where they do not lie with them."
+    ),
+]
 SplitFile = Annotated[
     Path | None,
     typer.Option(

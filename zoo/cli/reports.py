@@ -13,6 +13,7 @@ from zoo.cli.options import (
     Data,
     EditsFile,
     From,
+    Images,
     Jobs,
     Labels,
     SubmissionLabels,
@@ -40,6 +41,7 @@ def compare(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
     labels: SubmissionLabels = None,
 ) -> None:
     """Show where two predictions differ, by class and image, and who is right: A minus B."""
@@ -49,7 +51,7 @@ def compare(
     from zoo.source import DataSource
 
     check_json(json_out, *_COMPARISON)
-    source = DataSource.open(data, data_format, edits, broken) if data else None
+    source = DataSource.open(data, data_format, edits, broken, images) if data else None
     with bar("compare") as report:
         found = compare_predictions(
             (a, b),
@@ -85,6 +87,7 @@ def report(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
     labels: SubmissionLabels = None,
     jobs: Jobs = 1,
 ) -> None:
@@ -94,7 +97,7 @@ def report(
     from zoo.source import DataSource
 
     check_json(json_out, *_REPORT)
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     with bar("report") as progress:
         found = write_page(
             predictions,

@@ -14,6 +14,7 @@ from zoo.cli.options import (
     EditsFile,
     From,
     HeldOutFold,
+    Images,
     Jobs,
     Labels,
     SplitFile,
@@ -83,6 +84,7 @@ def fit(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
 ) -> None:
     """Fit a fusion rule on predictions of images that the models did not learn from."""
     from fusion.fit.objective import Objective
@@ -95,7 +97,7 @@ def fit(
     if refine not in set(Refinement):
         raise ValueError(f"--refine: expected shape, all or none, found '{refine}'")
     aim = Objective.parse(objective)
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     with bar("fit") as report:
         wanted = Refinement(refine)
         meant = None if bent is None else read_share(bent)
@@ -153,6 +155,7 @@ def fuse(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -182,7 +185,7 @@ def fuse(
     if on:
         # Nodes work in other folders.
         sources, data = [path.absolute() for path in sources], data and data.absolute()
-    source = DataSource.open(data, data_format, edits, broken) if data else None
+    source = DataSource.open(data, data_format, edits, broken, images) if data else None
     if source and split:
         source = source.holding_out(split, fold)
     with bar("fuse") as report:
@@ -216,13 +219,14 @@ def check(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
     labels: Labels = None,
 ) -> None:
     """Check a submission against a data set: rows, order, names, codes, sizes, turned masks."""
     from zoo.results.check import review_submission
     from zoo.source import DataSource
 
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     if split:
         source = source.holding_out(split, fold)
     found = review_submission(submission, source, subset.value, labels)
@@ -258,6 +262,7 @@ def evaluate(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
     labels: SubmissionLabels = None,
     jobs: Jobs = 1,
 ) -> None:
@@ -271,7 +276,7 @@ def evaluate(
 
     measures = parse_measures(metrics)
     check_json(json_out, *_SCORES)
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     if split:
         source = source.holding_out(split, fold)
     found = []

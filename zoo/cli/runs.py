@@ -13,6 +13,7 @@ from zoo.cli.options import (
     Data,
     EditsFile,
     From,
+    Images,
     Labels,
     command,
     command_line,
@@ -40,6 +41,7 @@ def sweep(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
 ) -> None:
     """Train many runs of one config with some keys varied; write the best one's config."""
     import yaml
@@ -52,7 +54,7 @@ def sweep(
     from zoo.source import DataSource
 
     chosen = load_sweep(config, trials)
-    source = DataSource.open(data, data_format, edits, broken)
+    source = DataSource.open(data, data_format, edits, broken, images)
     if wandb_file is not None:
         check_space(chosen, source)
         check_file(wandb_file, "a sweep for W&B", lambda text: "program: zoo" in text)
@@ -120,6 +122,7 @@ def ablate(
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
+    images: Images = None,
 ) -> None:
     """Train a config as it is and with each change alone; say what each one gains."""
     from zoo.progress import bar
@@ -130,7 +133,7 @@ def ablate(
     from zoo.runs.table import find_runs
     from zoo.source import DataSource
 
-    source = DataSource.open(data, data_format, edits, broken).choosing(labels)
+    source = DataSource.open(data, data_format, edits, broken, images).choosing(labels)
     chosen = Ablation(
         family,
         config,

@@ -54,6 +54,11 @@ def test_images_that_lie_elsewhere(zoo, data, tmp_path, capsys):
     expected, found = converters.read(data), converters.read(out)
     assert [sample.key for sample in found] == [sample.key for sample in expected]
     assert all(len(sample.instances) == 29 for sample in found)
+    # Every command finds them so.
+    elsewhere = ("--images", tmp_path / "photos")
+    zoo("split", whole, *elsewhere, "--folds", 2, "--out", tmp_path / "split.json")
+    zoo("audit", whole, *elsewhere, "--out", tmp_path / "audit")
+    capsys.readouterr()
 
 
 @pytest.mark.slow
