@@ -33,6 +33,9 @@ def phantom(
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     bent_train: Annotated[float, typer.Option(help="Share of bent wrists in train.")] = 0.10,
     bent_test: Annotated[float, typer.Option(help="Share of bent wrists in test.")] = 0.58,
+    annotators: Annotated[
+        int, typer.Option(help="2: outlines in two people's ways, guessed under other bones.")
+    ] = 1,
     jobs: Jobs = 1,
 ) -> None:
     """Write synthetic hand radiographs in the competition's format."""
@@ -47,6 +50,7 @@ def phantom(
         seed=seed,
         bent_train=bent_train,
         bent_test=bent_test,
+        annotators=annotators,
     )
     with bar("phantom") as report:
         write_phantom(out, config, progress=lambda done, total: report(done, total, ""), jobs=jobs)

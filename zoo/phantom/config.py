@@ -18,6 +18,8 @@ class PhantomConfig:
         seed: the same seed gives the same bytes.
         bent_train: share of people with bent wrists in the training set.
         bent_test: the same for the test set.
+        annotators: 1 draws every outline where it is; 2 share the images, each in a way of its own,
+            and guess what lies under other bones, see `zoo.phantom.styles`.
         artefacts: share of hands with a ring, nail polish, a cut fingertip or a letter.
 
     Raises:
@@ -31,6 +33,7 @@ class PhantomConfig:
     bent_train: float = 0.10
     bent_test: float = 0.58
     artefacts: float = 0.20
+    annotators: int = 1
 
     def __post_init__(self) -> None:
         for name in ("people", "test_people", "seed"):
@@ -38,6 +41,8 @@ class PhantomConfig:
                 raise ValueError(f"{name}: expected 0 or more, found {value}")
         if self.people + self.test_people < 1:
             raise ValueError("people, test_people: expected at least one person, found none")
+        if self.annotators not in (1, 2):
+            raise ValueError(f"annotators: expected 1 or 2, found {self.annotators}")
         if not MIN_SIZE <= self.size <= MAX_SIZE:
             raise ValueError(f"size: expected {MIN_SIZE} to {MAX_SIZE}, found {self.size}")
         for name in ("bent_train", "bent_test", "artefacts"):

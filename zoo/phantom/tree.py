@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from itertools import count, islice
@@ -24,6 +24,7 @@ from zoo.phantom.anatomy import BENT, NEUTRAL, Hand, draw_hands
 from zoo.phantom.annotation import IntPoints, draw_polygons
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.radiograph import Build, draw_build, render_hand
+from zoo.phantom.styles import STYLES, redraw
 from zoo.phantom.wear import cut_fingertip, draw_wear
 from zoo.phantom.workbook import PersonRow, draw_row, write_workbook
 
@@ -34,7 +35,7 @@ TRAIN, TEST = 0, 1
 _COMMAND = "phantom"
 _LABELS = "hand_bones"
 _SHAPE, _BUILD, _ROW, _HAND = range(4)
-_WEAR, _RENDER, _DRAW, _NAME = range(1, 5)
+_WEAR, _RENDER, _DRAW, _NAME, _STYLE = range(1, 6)
 _SPLIT_SHARE = 0.04
 _SIDE_SHARE = 0.35
 _CLAIMED_SIZE = 3060
@@ -153,10 +154,18 @@ def _provenance(config: PhantomConfig) -> dict[str, Any]:
     versions = {name: version(name) for name in libraries} | {"opencv": str(cv2.__version__)}
     return {
         "command": _COMMAND,
-        "config": asdict(config),
+        "config": _as_given(config),
         "seed": config.seed,
         "versions": versions | {"python": platform.python_version()},
     }
+
+
+def _as_given(config: PhantomConfig) -> dict[str, Any]:
+    """Return the settings; what came later is told where it is used, so that bytes stay."""
+    found = asdict(config)
+    if config.annotators == 1:
+        del found["annotators"]
+    return found
 
 
 def _stream(config: PhantomConfig, subject: Subject, *path: int) -> np.random.Generator:
@@ -186,12 +195,21 @@ def _write_hand(
     if wear.kind == "cut":
         hand = cut_fingertip(hand, wear)
     image = render_hand(hand, build, wear, stage(_RENDER))
+    style = None
+    if config.annotators > 1:
+        # Both hands of a person may be drawn by different people.
+        strokes = stage(_STYLE)
+        style = STYLES[int(strokes.integers(config.annotators))]
+        hand = replace(hand, outlines=redraw(hand, style, strokes))
     polygons = draw_polygons(hand, stage(_DRAW), _SPLIT_SHARE)
     names = stage(_NAME)
     stem = _stem(subject, index, hand, names)
     images, annotations = _places(root, subject)
     _write_png(images / f"{stem}.png", image)
-    _write_json(annotations / f"{stem}.json", _document(stem, subject, polygons, names))
+    document = _document(stem, subject, polygons, names)
+    if style:
+        document["last_modifier_id"] = style.name
+    _write_json(annotations / f"{stem}.json", document)
     return wear.kind
 
 

@@ -30,6 +30,7 @@ class Phantom(StrictModel):
     people: int = Field(default=8, ge=1)
     test_people: int = Field(default=4, ge=0)
     size: int = Field(default=512, ge=256, le=2048)
+    annotators: Literal[1, 2] = 1
 
 
 class SplitPlan(StrictModel):
