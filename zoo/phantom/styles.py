@@ -17,6 +17,8 @@ from zoo.phantom.anatomy import Array, Hand
 
 # Of the guesses: how many slow waves a closed outline is bent by.
 _WAVES = 5
+# A carpal's size, to the image's side.
+_LONGEST = 0.07
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Style:
         name: as annotation files have it: whoever changed them last.
         margin: how far outside the bone's edge the line lies.
         wobble: how far it strays, one standard deviation.
-        guess: how far it strays under other bones, to the root of the bone's area.
+        guess: how far it strays under other bones, to the root of the bone's area, a
+            carpal's at most.
     """
 
     name: str
@@ -37,8 +40,8 @@ class Style:
 
 
 STYLES = (
-    Style("a1a1a1a1a1a1a1a1a1a1a1a1", margin=0.0, wobble=0.3, guess=0.05),
-    Style("b2b2b2b2b2b2b2b2b2b2b2b2", margin=1.5, wobble=0.8, guess=0.09),
+    Style("a1a1a1a1a1a1a1a1a1a1a1a1", margin=0.0, wobble=0.3, guess=0.04),
+    Style("b2b2b2b2b2b2b2b2b2b2b2b2", margin=1.5, wobble=0.8, guess=0.07),
 )
 
 
@@ -74,7 +77,9 @@ def _redraw(
     normals /= np.maximum(np.hypot(*normals.T), 1e-9)[:, None]
     # On an edge under another bone two masks meet, the own one and the other.
     hidden = _smooth((covered[y, x] > 1).astype(float))
-    guess = style.guess * np.sqrt(abs(area)) * _waves(len(outline), rng)
+    # Of a long bone only the end is hidden.
+    reach = min(np.sqrt(abs(area)), _LONGEST * covered.shape[0])
+    guess = style.guess * reach * _waves(len(outline), rng)
     stray = style.wobble * _waves(len(outline), rng)
     shift = (1 - hidden) * (style.margin + stray) + hidden * guess
     return np.asarray(outline + shift[:, None] * normals)
