@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from converters.splits.split import VERSION, Split
 from converters.types import LabelSpace, Sample
@@ -59,6 +65,7 @@ class PredictOptions(StrictModel):
         overlap: how much of a window's side the next one repeats.
         batch: images at a time, or windows; 0 lets the family choose.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        sources: stores of the same images, for what mends them; by default those it learned with.
     """
 
     tta: Annotated[tuple[str, ...], AfterValidator(_check_variants)] = ()
@@ -68,6 +75,13 @@ class PredictOptions(StrictModel):
     overlap: float | None = Field(default=None, ge=0, lt=1)
     batch: int = Field(default=0, ge=0)
     device: str = "auto"
+    sources: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_no_sources(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Manifests of what needs none are as they were.
+        found: dict[str, Any] = dump(self)
+        return found if self.sources else {k: v for k, v in found.items() if k != "sources"}
 
     def refuse(self, family: str, *names: str) -> None:
         """Make sure that a family is not asked for what it does not do.

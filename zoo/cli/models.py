@@ -146,6 +146,13 @@ def predict(
     json_out: Annotated[Path | None, typer.Option("--json", help="The comparison as JSON.")] = None,
     batch: Annotated[int, typer.Option(help="Images at a time; 0 lets the family choose.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
+    sources: Annotated[
+        str,
+        typer.Option(
+            help="Of a refiner: stores of these images, with commas; by default those it learned "
+            "with."
+        ),
+    ] = "",
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -164,6 +171,7 @@ def predict(
     from zoo.source import DataSource
 
     given = {"tta": words(tta), "average": average, "batch": batch, "device": device}
+    given["sources"] = words(sources)
     placed = {"size": size or None, "window": window or None, "overlap": overlap}
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
     source = DataSource.open(data, data_format, edits, broken)

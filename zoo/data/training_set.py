@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,19 @@ _WINDOWS = (1,)
 _SPLIT = 64
 
 
-class TrainingSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+class Examples(Dataset[tuple[torch.Tensor, ...]]):
+    """What a network learns from: an example for each (epoch, index), decided by these alone."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of examples in an epoch."""
+
+    @abstractmethod
+    def __getitem__(self, place: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        """Return the example of (epoch, index): tensors of the same sizes for all."""
+
+
+class TrainingSet(Examples):
     """Samples at the network's size, augmented; whole images or windows of them.
 
     What a sample looks like depends on (seed, epoch, index) alone, not on workers, order or an
@@ -159,9 +172,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def training_loader(
-    dataset: TrainingSet, sampler: EpochSampler, batch: int, workers: int, pinned: bool
-) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-    """Return the batches: images, uint8 (N, 1 or 3, h, w), and packed masks, uint8 (N, B, h, w).
+    dataset: Examples, sampler: EpochSampler, batch: int, workers: int, pinned: bool
+) -> DataLoader[tuple[torch.Tensor, ...]]:
+    """Return the batches: of a `TrainingSet` images, uint8 (N, 1 or 3, h, w), and packed masks.
 
     A last batch that is not full is dropped, except where it is the only one: sizes stay fixed.
     `workers` is a limit: there are no more processes than cores, or than batches.

@@ -25,6 +25,7 @@ FAMILIES = {
     "oneformer": "zoo.families.oneformer.family",
     "eomt": "zoo.families.eomt.family",
     "rfdetr": "zoo.families.rfdetr.family",
+    "refiner": "zoo.families.refiner.family",
 }
 """Name -> module with a `FAMILY`, see `zoo.contract.Family`; a line is all that a new one needs."""
 
