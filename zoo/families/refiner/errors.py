@@ -128,9 +128,7 @@ def _turn(planes: Planes, angle: float, size: tuple[int, int]) -> Planes:
     return np.stack(turned)
 
 
-def _draw_move(
-    generator: np.random.Generator, cell_px: float, often: float
-) -> tuple[float, float]:
+def _draw_move(generator: np.random.Generator, cell_px: float, often: float) -> tuple[float, float]:
     right, down = generator.normal(0, _MOVED, 2) * cell_px
     return (float(right), float(down)) if generator.random() < often else (0.0, 0.0)
 

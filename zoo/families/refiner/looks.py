@@ -182,10 +182,8 @@ def shrink(mask: SoftMask, cell: float) -> SoftMask:
     beside, above = -(-cell // cell_w), -(-cell // cell_h)
     pads = int(above), int(above), int(beside), int(beside)
     padded = cv2.copyMakeBorder(mask.prob, *pads, cv2.BORDER_CONSTANT, value=0)
-    box = (x - beside * cell_w, y - above * cell_h) + (
-        width + 2 * beside * cell_w,
-        height + 2 * above * cell_h,
-    )
+    left, top = x - beside * cell_w, y - above * cell_h
+    box = left, top, width + 2 * beside * cell_w, height + 2 * above * cell_h
     shape = max(round(box[2] / cell), 1), max(round(box[3] / cell), 1)
     small: Bytes = cv2.resize(padded, shape, interpolation=cv2.INTER_AREA)
     return SoftMask(box, small)

@@ -31,8 +31,8 @@ _COARSER = 1.5
 
 def _log_odds() -> npt.NDArray[np.float32]:
     p = (np.arange(256) + 0.5) / 256
-    table = np.log(p / (1 - p)).astype(np.float32)
-    return table
+    found: npt.NDArray[np.float32] = np.log(p / (1 - p)).astype(np.float32)
+    return found
 
 
 LOG_ODDS = _log_odds()
@@ -112,9 +112,7 @@ def _hat(side: int) -> npt.NDArray[np.float32]:
     return np.concatenate([half, half[::-1]]).astype(np.float32)
 
 
-def _enlarge(
-    cells: Planes, origin_xy: tuple[float, float], cell: float, window: Window
-) -> Planes:
+def _enlarge(cells: Planes, origin_xy: tuple[float, float], cell: float, window: Window) -> Planes:
     x, y, width, height = window
     step = 1 / cell
     shift = [(o + 0.5 - at) * step - 0.5 for o, at in zip((x, y), origin_xy, strict=True)]
@@ -177,7 +175,9 @@ def touches(packed: Packed, place: Place) -> bool:
     """Tell whether a mask has cells in a patch."""
     x, y, width, height = packed.box_xywh
     down, across = (side * place.cell_px for side in place.size_hw)
-    return x < place.x + across and place.x < x + width and y < place.y + down and place.y < y + height
+    return (
+        x < place.x + across and place.x < x + width and y < place.y + down and place.y < y + height
+    )
 
 
 def cut_image(look: Look, place: Place) -> Planes:

@@ -103,8 +103,12 @@ def test_what_it_holds_out_decides_nothing(
     config = configure_refiner(start=start, epochs=3, validate_every=1)
     plain, poisoned = refine_job("plain"), refine_job("poisoned")
     wrong = [
-        replace(s, instances=tuple(replace(i, geometry=affinity.translate(i.geometry, 9, 9))
-                                   for i in s.instances[:2]))
+        replace(
+            s,
+            instances=tuple(
+                replace(i, geometry=affinity.translate(i.geometry, 9, 9)) for i in s.instances[:2]
+            ),
+        )
         for s in poisoned.val
     ]
     poisoned = replace(poisoned, val=wrong)
@@ -122,14 +126,14 @@ def test_it_is_deterministic_and_continues(
     whole, cut = refine_job("whole"), refine_job("cut")
     FAMILY.train(config, whole)
 
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def kill(done: int, total: int, note: str) -> None:
         if "epoch 3" in note:
-            raise Killed
+            raise KilledError
 
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         FAMILY.train(config, replace(cut, progress=kill))
     assert not (cut.out / checkpoints.LAST).exists()
     FAMILY.train(config, cut)
@@ -139,9 +143,7 @@ def test_it_is_deterministic_and_continues(
     assert _bytes(_predict(whole, config)) == _bytes(_predict(cut, config))
 
 
-def test_places_and_inputs_may_be_chosen(
-    configure_refiner: Configure, refine_job: MakeJob
-) -> None:
+def test_places_and_inputs_may_be_chosen(configure_refiner: Configure, refine_job: MakeJob) -> None:
     for number, inputs in enumerate(([], ["image"], ["sources", "class"], ["others"])):
         places = ("outlines", "crops")[number % 2]
         config = configure_refiner(epochs=1, inputs=inputs, places=places, patches_per_image=2)
