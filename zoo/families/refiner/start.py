@@ -90,6 +90,12 @@ def fit_start(config: RefinerConfig, job: TrainJob, opened: Ensemble) -> Start:
         ValueError: an image has no predictions, or all are of one patient.
     """
     names = tuple(source.name for source in opened.sources)
+    if missing := [s.key for s in (*job.train, *job.val) if s.key not in opened.images]:
+        raise ValueError(
+            f"sources: {opened.sources[0].path}: expected out-of-fold predictions of all images, "
+            f"found none of '{missing[0]}' (of {len(missing)} in all); write them by: zoo train "
+            "... --folds all --oof"
+        )
     if config.start == "mean":
         found = Start(Mean(names), {})
     else:

@@ -185,6 +185,15 @@ def test_a_source_that_is_not_held_out(
         FAMILY.train(configure_refiner(sources=[store]), refine_job())
 
 
+def test_a_source_of_one_fold_alone(
+    eggs: Eggs, tmp_path: Path, configure_refiner: Configure, refine_job: MakeJob
+) -> None:
+    about = {"split": eggs.split.digest, "subset": "val", "fold": 0}
+    store = write_store(tmp_path / "one", eggs.samples[:4], eggs.labels, 0, **about)
+    with pytest.raises(ValueError, match=r"found none of 'egg_04' \(of 8 in all\)"):
+        FAMILY.train(configure_refiner(sources=[store]), refine_job())
+
+
 def test_sources_that_do_not_fit(
     eggs: Eggs, tmp_path: Path, configure_refiner: Configure, refine_job: MakeJob
 ) -> None:
