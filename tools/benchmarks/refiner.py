@@ -168,7 +168,8 @@ class Learner:
             out,
             self.labels,
             [sample for sample in train if sample.patient in kept],
-            val,
+            # They are predicted below, once.
+            (),
             out,
             "",
             split=self.folds,

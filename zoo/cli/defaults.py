@@ -41,6 +41,7 @@ _USUAL = {
     "oneformer": "swin_large_1024",
     "eomt": "large_640",
     "rfdetr": "seg_medium_432",
+    "refiner": "laptop",
 }
 
 

@@ -66,10 +66,10 @@ def draw_example(
     place, angle = _draw_place(look, label, generator, config)
     cell = look.cell_px * config.detail
     sources = np.zeros((len(known.sources), *place.size_hw), np.float32)
-    for plane, packed, speaks in zip(sources, known.sources, known.speaks, strict=True):
+    for plane, packed, is_heard in zip(sources, known.sources, known.speaks, strict=True):
         moved = _draw_move(generator, config.errors * cell, _OFTEN)
-        mask = packed.mask() if packed is not None and speaks else None
-        if speaks:
+        mask = packed.mask() if packed is not None and is_heard else None
+        if is_heard:
             plane[:] = _spoil(LOG_ODDS[render(mask, place, moved)], generator, config.errors)
     fused = _fused(known.fused.mask() if known.fused else None, place, generator, config, cell)
     speaks = _drop(known.speaks, generator, config.drop)

@@ -10,6 +10,7 @@ import torch
 
 from converters.masks import enclose
 from converters.types import LabelSpace, Sample
+from fusion.arrays import Bytes
 from fusion.types import Evidence, Prediction, Rule, Window, soft_mask
 from zoo.data.cases import Case
 from zoo.data.reading import NetworkInput, read_image
@@ -105,10 +106,8 @@ def mend(
     for case in frames:
         if not isinstance(case, LookCase):
             raise TypeError(f"expected a LookCase, found {type(case).__name__}")
-        masks = dict(case.fused.masks)
-        for label in case.look.classes:
-            masks[label] = _mend_class(network, case, label, labels, setting)
-        found = {name: masks[name] for name in labels.names if masks.get(name)}
+        masks = {n: _mend_class(network, case, n, labels, setting) for n in labels.names}
+        found = {label: evidence for label, evidence in masks.items() if evidence}
         yield Prediction(case.key, case.size_hw, "semantic", found, case.fused.classes)
 
 
@@ -116,16 +115,24 @@ def _mend_class(
     network: Refiner, case: LookCase, label: str, labels: LabelSpace, setting: Setting
 ) -> tuple[Evidence, ...]:
     look, fused = case.look, case.fused.evidence(label, labels.once)
+    if label not in look.classes:
+        # At the image's own pixels like all others: the mean of several runs needs one grid.
+        window = (0, 0, 0, 0) if fused is None else fused[1].window(case.size_hw)
+        return _evidence(window, fused[1].render(window)) if fused and window[2] * window[3] else ()
     tiling = tile(look.classes[label].outline_px, look.cell_px, network.config)
     window = _window(tiling, case.size_hw)
     if fused is not None:
         window = enclose([window, fused[1].window(case.size_hw)])
     if not (window[2] and window[3]):
-        return case.fused.masks.get(label, ())
+        return ()
     change = tiling.join(_changes(network, look, label, labels, tiling, setting), window)
     before = np.zeros(change.shape, np.uint8) if fused is None else fused[1].render(window)
+    return _evidence(window, to_bytes(LOG_ODDS[before] + change))
+
+
+def _evidence(window: Window, prob: Bytes) -> tuple[Evidence, ...]:
     x, y, width, height = map(float, window)
-    mask = soft_mask(to_bytes(LOG_ODDS[before] + change), (x, y, width, height))
+    mask = soft_mask(prob, (x, y, width, height))
     return () if mask is None else ((float(mask.prob.max()) / 255, mask),)
 
 
