@@ -115,19 +115,19 @@ def _mend_class(
     network: Refiner, case: LookCase, label: str, labels: LabelSpace, setting: Setting
 ) -> tuple[Evidence, ...]:
     look, fused = case.look, case.fused.evidence(label, labels.once)
-    if label not in look.classes:
-        # At the image's own pixels like all others: the mean of several runs needs one grid.
-        window = (0, 0, 0, 0) if fused is None else fused[1].window(case.size_hw)
-        return _evidence(window, fused[1].render(window)) if fused and window[2] * window[3] else ()
-    tiling = tile(look.classes[label].outline_px, look.cell_px, network.config)
-    window = _window(tiling, case.size_hw)
-    if fused is not None:
-        window = enclose([window, fused[1].window(case.size_hw)])
+    window = (0, 0, 0, 0) if fused is None else fused[1].window(case.size_hw)
+    tiling = None
+    if label in look.classes:
+        tiling = tile(look.classes[label].outline_px, look.cell_px, network.config)
+        window = enclose([_window(tiling, case.size_hw), window])
     if not (window[2] and window[3]):
         return ()
-    change = tiling.join(_changes(network, look, label, labels, tiling, setting), window)
-    before = np.zeros(change.shape, np.uint8) if fused is None else fused[1].render(window)
-    return _evidence(window, to_bytes(LOG_ODDS[before] + change))
+    # At the image's own pixels, mended or not: the mean of several runs needs one grid.
+    prob = np.zeros(window[:1:-1], np.uint8) if fused is None else fused[1].render(window)
+    if tiling is not None:
+        changes = _changes(network, look, label, labels, tiling, setting)
+        prob = to_bytes(LOG_ODDS[prob] + tiling.join(changes, window))
+    return _evidence(window, prob)
 
 
 def _evidence(window: Window, prob: Bytes) -> tuple[Evidence, ...]:
