@@ -15,7 +15,7 @@ import numpy as np
 
 from fusion.types import SoftMask
 from zoo.families.refiner.config import RefinerConfig
-from zoo.families.refiner.looks import Look
+from zoo.families.refiner.looks import Look, unpack
 from zoo.families.refiner.patches import (
     LOG_ODDS,
     Place,
@@ -66,12 +66,13 @@ def draw_example(
     place, angle = _draw_place(look, label, generator, config)
     cell = look.cell_px * config.detail
     sources = np.zeros((len(known.sources), *place.size_hw), np.float32)
-    for plane, packed, is_heard in zip(sources, known.sources, known.speaks, strict=True):
+    for plane, held, is_heard in zip(sources, known.sources, known.speaks, strict=True):
         moved = _draw_move(generator, config.errors * cell, _OFTEN)
-        mask = packed.mask() if packed is not None and is_heard else None
         if is_heard:
-            plane[:] = _spoil(LOG_ODDS[render(mask, place, moved)], generator, config.errors)
-    fused = _fused(known.fused.mask() if known.fused else None, place, generator, config, cell)
+            plane[:] = _spoil(
+                LOG_ODDS[render(unpack(held), place, moved)], generator, config.errors
+            )
+    fused = _fused(unpack(known.fused), place, generator, config, cell)
     speaks = _drop(known.speaks, generator, config.drop)
     if speaks != known.speaks or (any(speaks) and generator.random() < _MEAN):
         sources[~np.array(speaks)] = 0
@@ -82,7 +83,7 @@ def draw_example(
         louder, brighter = generator.normal(0, (_LOUDER, _BRIGHTER))
         image = cut_image(look, place) * np.float32(math.exp(louder)) + np.float32(brighter)
     planes = stack(seen, image, config.inputs)
-    truth = render(known.truth.mask() if known.truth else None, place)
+    truth = render(unpack(known.truth), place)
     turned = _turn(np.concatenate([planes, truth[None] / np.float32(255)]), angle, config.size)
     return Example(turned[:-1], turned[-1:])
 

@@ -53,22 +53,31 @@ class Packed:
         return SoftMask(self.box_xywh, prob)
 
 
+Held = SoftMask | Packed
+
+
+def unpack(held: Held | None) -> SoftMask | None:
+    """Return a mask as it is, or as it was before it was packed."""
+    return held.mask() if isinstance(held, Packed) else held
+
+
 @dataclass(frozen=True)
 class ClassLook:
     """What is known of one class in an image.
 
     Attributes:
-        sources: each one's mask; None where it has none.
+        sources: each one's mask; None where it has none. Masks of looks that are kept are packed.
         speaks: whether it speaks of the class here; one that does not is no vote against it.
         fused: what was made of them; None is nothing.
         truth: None where there is none, or nobody knows.
-        outline_px: points on outlines, float32 (n, 2), x and y in pixels of the image.
+        outline_px: points on outlines of the fused answer, or of the sources where it has none, and
+            of the truth; float32 (n, 2), x and y in pixels of the image.
     """
 
-    sources: tuple[Packed | None, ...]
+    sources: tuple[Held | None, ...]
     speaks: tuple[bool, ...]
-    fused: Packed | None
-    truth: Packed | None
+    fused: Held | None
+    truth: Held | None
     outline_px: npt.NDArray[np.float32]
 
 
@@ -81,8 +90,7 @@ class Look:
         size_hw: the image's own height and width.
         cell_px: how many pixels of the image a pixel of a patch is wide and high.
         image: the image at that size, uint8 (h, w) or (h, w, 3).
-        classes: class name -> what is known of it; of those of which any source, or the truth,
-            has an outline.
+        classes: class name -> what is known of it; of those that have an outline.
     """
 
     key: str
@@ -109,7 +117,8 @@ class Look:
             fused: what a rule made of them.
             labels: the classes.
             detail: pixels of a patch along a cell of the finest source.
-            truth: class name -> mask; None where nobody knows.
+            truth: class name -> mask; None where nobody knows. A look with truth is one to keep,
+                and packed.
         """
         size_hw = fused.size_hw
         cell = max(1.0, finest_cell(predictions, labels) / detail)
@@ -155,10 +164,17 @@ def _look(
     answer = fused.evidence(label, labels.once)
     start = None if answer is None else shrink(answer[1], cell)
     real = None if truth is None else _of_crop(truth.get(label), cell)
-    lines = [outline_of(mask) for mask in (*masks, start, real) if mask is not None]
-    points = np.concatenate([np.zeros((0, 2), np.float32), *lines])
+    points = _lines([start])
+    points = np.concatenate([points if len(points) else _lines(masks), _lines([real])])
+    if truth is None:
+        return ClassLook(tuple(masks), tuple(speaks), start, None, points)
     pack = [None if mask is None else Packed.of(mask) for mask in (*masks, start, real)]
     return ClassLook(tuple(pack[:-2]), tuple(speaks), pack[-2], pack[-1], points)
+
+
+def _lines(masks: Sequence[SoftMask | None]) -> npt.NDArray[np.float32]:
+    lines = [outline_of(mask) for mask in masks if mask is not None]
+    return np.concatenate([np.zeros((0, 2), np.float32), *lines])
 
 
 def _of_crop(crop: CropMask | None, cell: float) -> SoftMask | None:

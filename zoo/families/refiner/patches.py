@@ -15,7 +15,7 @@ from fusion.arrays import Bytes
 from fusion.rules.evidence import NEUTRAL
 from fusion.types import SoftMask, Window
 from zoo.families.refiner.config import RefinerConfig
-from zoo.families.refiner.looks import Look, Packed
+from zoo.families.refiner.looks import Held, Look, unpack
 from zoo.families.refiner.network import SCALE
 
 Planes = npt.NDArray[np.float32]
@@ -171,9 +171,9 @@ def render(mask: SoftMask | None, place: Place, moved_px: tuple[float, float] = 
     return SoftMask((left, top, w / cell, h / cell), mask.prob).render((0, 0, width, height))
 
 
-def touches(packed: Packed, place: Place) -> bool:
+def touches(held: Held, place: Place) -> bool:
     """Tell whether a mask has cells in a patch."""
-    x, y, width, height = packed.box_xywh
+    x, y, width, height = held.box_xywh
     down, across = (side * place.cell_px for side in place.size_hw)
     return (
         x < place.x + across and place.x < x + width and y < place.y + down and place.y < y + height
@@ -229,11 +229,11 @@ class Seen(NamedTuple):
 def see(look: Look, label: str, place: Place) -> Seen:
     """Return what is said of a class in a patch."""
     known = look.classes[label]
-    fused = LOG_ODDS[render(_mask(known.fused), place)]
+    fused = LOG_ODDS[render(unpack(known.fused), place)]
     sources = np.zeros((len(known.sources), *place.size_hw), np.float32)
-    for plane, packed, speaks in zip(sources, known.sources, known.speaks, strict=True):
+    for plane, held, speaks in zip(sources, known.sources, known.speaks, strict=True):
         if speaks:
-            plane[:] = LOG_ODDS[render(_mask(packed), place)]
+            plane[:] = LOG_ODDS[render(unpack(held), place)]
     return Seen(fused, sources, known.speaks, claim_of_others(look, label, place))
 
 
@@ -242,12 +242,8 @@ def claim_of_others(look: Look, label: str, place: Place) -> Planes:
     highest = np.zeros(place.size_hw, np.uint8)
     for name, other in look.classes.items():
         if name != label and other.fused is not None and touches(other.fused, place):
-            np.maximum(highest, render(other.fused.mask(), place), out=highest)
+            np.maximum(highest, render(unpack(other.fused), place), out=highest)
     return LOG_ODDS[highest]
-
-
-def _mask(packed: Packed | None) -> SoftMask | None:
-    return None if packed is None else packed.mask()
 
 
 def stack(seen: Seen, image: Planes | None, inputs: Sequence[str]) -> Planes:

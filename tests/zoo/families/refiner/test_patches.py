@@ -144,7 +144,7 @@ def test_image_and_masks_are_seen_in_the_same_place() -> None:
     for place in (Place(70.0, 40.0, 1.0, (96, 96)), Place(61.3, 33.7, 2.5, (48, 48))):
         bright = cut_image(look, place)[0]
         inside = bright > (bright.max() + bright.min()) / 2
-        mask = render(look.classes["left"].fused.mask(), place) >= 128
+        mask = render(look.classes["left"].fused, place) >= 128
         assert np.count_nonzero(inside != mask) < 0.04 * np.count_nonzero(mask)
 
 
