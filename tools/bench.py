@@ -10,10 +10,23 @@ python tools/bench.py metrics
 python tools/bench.py flags
 python tools/bench.py real DATA --out FOLDER [--group-by patients.csv:COLUMN] [--labels A,B]
 python tools/bench.py curve DATA FOLDER/val/* --split FOLDER/split.json
+python tools/bench.py refiner DATA STORE ... --split SPLIT --out FOLDER [--only refiner,crops]
 """
 
 import typer
-from benchmarks import audit, convert, curve, flags, fuse, loader, metrics, real, rle, train
+from benchmarks import (
+    audit,
+    convert,
+    curve,
+    flags,
+    fuse,
+    loader,
+    metrics,
+    real,
+    refiner,
+    rle,
+    train,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 app.command("convert")(convert.run)
@@ -26,6 +39,7 @@ app.command("metrics")(metrics.run)
 app.command("flags")(flags.run)
 app.command("real")(real.run)
 app.command("curve")(curve.run)
+app.command("refiner")(refiner.run)
 
 if __name__ == "__main__":
     app()

@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
 
 from converters.splits.split import VERSION, Split
 from converters.types import LabelSpace, Sample
@@ -61,6 +67,7 @@ class PredictOptions(StrictModel):
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
         metadata: table of what is known of the images, for networks that are shown that; by default
             what the run learned from, if it is there.
+        sources: stores of the same images, for what mends them; by default those it learned with.
     """
 
     tta: Annotated[tuple[str, ...], AfterValidator(_check_variants)] = ()
@@ -71,6 +78,14 @@ class PredictOptions(StrictModel):
     batch: int = Field(default=0, ge=0)
     device: str = "auto"
     metadata: str | None = None
+    sources: tuple[str, ...] = ()
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Manifests of what needs neither are as they were.
+        found: dict[str, Any] = dump(self)
+        absent = [key for key in ("metadata", "sources") if not found.get(key)]
+        return {key: value for key, value in found.items() if key not in absent}
 
     def refuse(self, family: str, *names: str) -> None:
         """Make sure that a family is not asked for what it does not do.

@@ -158,6 +158,13 @@ def predict(
     metadata: Annotated[
         str, typer.Option(help="Table of the patients' columns, for runs that are shown them.")
     ] = "",
+    sources: Annotated[
+        str,
+        typer.Option(
+            help="Of a refiner: stores of these images, with commas; by default those it learned "
+            "with."
+        ),
+    ] = "",
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -177,6 +184,7 @@ def predict(
     from zoo.source import DataSource
 
     given = {"tta": words(tta), "average": average, "batch": batch, "device": device}
+    given["sources"] = words(sources)
     placed = {"size": size or None, "window": window or None, "overlap": overlap}
     placed["metadata"] = metadata or None
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from converters.masks import CropMask
 from converters.types import LabelSpace
@@ -23,6 +24,16 @@ class Case(NetworkInput):
     """
 
     truth: dict[str, CropMask]
+
+
+class CaseReader(Protocol):
+    """Samples that a network is scored on, by number."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def read(self, numbers: Iterable[int]) -> Iterator[Case]:
+        """Yield the samples of these numbers, in order."""
 
 
 class Cases:

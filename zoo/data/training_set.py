@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,19 @@ Batch = tuple[torch.Tensor, ...]
 _SPLIT = 64
 
 
-class TrainingSet(Dataset[Batch]):
+class Examples(Dataset[Batch]):
+    """What a network learns from: an example for each (epoch, index), decided by these alone."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of examples in an epoch."""
+
+    @abstractmethod
+    def __getitem__(self, place: tuple[int, int]) -> Batch:
+        """Return the example of (epoch, index): tensors of the same sizes for all."""
+
+
+class TrainingSet(Examples):
     """Samples at the network's size, augmented; whole images or windows of them.
 
     What a sample looks like depends on (seed, epoch, index) alone, not on workers, order or an
@@ -171,9 +184,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def training_loader(
-    dataset: TrainingSet, sampler: EpochSampler, batch: int, workers: int, pinned: bool
+    dataset: Examples, sampler: EpochSampler, batch: int, workers: int, pinned: bool
 ) -> DataLoader[Batch]:
-    """Return the batches: images, uint8 (N, 1 or 3, h, w), and masks, uint8 (N, B, h, w).
+    """Return the batches: of a `TrainingSet` images, uint8 (N, 1 or 3, h, w), and packed masks.
 
     And what is known of the images, float32 (N, k), where the samples have that.
 

@@ -26,6 +26,7 @@ FAMILIES = {
     "oneformer": "zoo.families.oneformer.family",
     "eomt": "zoo.families.eomt.family",
     "rfdetr": "zoo.families.rfdetr.family",
+    "refiner": "zoo.families.refiner.family",
 }
 """Name -> module with a `FAMILY`, see `zoo.contract.Family`; a line is all that a new one needs."""
 
@@ -42,6 +43,7 @@ USUAL = {
     "oneformer": "swin_large_1024",
     "eomt": "large_640",
     "rfdetr": "seg_medium_432",
+    "refiner": "laptop",
 }
 """Name -> its best-known config, for a GPU; what trains on a processor is called `laptop`."""
 

@@ -151,6 +151,7 @@ class NetworkFamily(ABC):
         Raises:
             ValueError: the run has no weights, or an option is unknown.
         """
+        options.refuse(self.name, "sources")
         labels = config.labels
         plan = plan_prediction(config, options)
         network = self.rebuild(run, config, len(labels))

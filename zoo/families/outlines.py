@@ -31,6 +31,7 @@ OUTLINES = {
     "oneformer": "zoo.families.oneformer.family:FAMILY",
     "eomt": "zoo.families.eomt.family:FAMILY",
     "rfdetr": "zoo.families.rfdetr.family:FAMILY",
+    "refiner": "zoo.families.refiner.family:FAMILY",
 }
 """Name of a family -> module and attribute of its `NetworkOutline`."""
 

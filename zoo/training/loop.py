@@ -23,10 +23,10 @@ from converters.errors import one_line
 from converters.types import LabelSpace
 from zoo.augmentation.pipeline import Augmentation
 from zoo.contract import TrainJob
-from zoo.data.cases import Cases
+from zoo.data.cases import CaseReader, Cases
 from zoo.data.items import Items
 from zoo.data.reading import Row
-from zoo.data.training_set import TrainingSet
+from zoo.data.training_set import Examples, TrainingSet
 from zoo.inference.predict import Setting, predict_semantic
 from zoo.machine.devices import place
 from zoo.metadata.network import score_names
@@ -38,7 +38,7 @@ from zoo.training.module import NetworkModule
 from zoo.training.recorder import Recorder
 from zoo.training.validation import Predict
 
-Learner = Callable[[nn.Module, Any, LabelSpace, TrainingSet], NetworkModule]
+Learner = Callable[[nn.Module, Any, LabelSpace, Any], NetworkModule]
 """Puts a network together with its loss and optimizer: of it, the config, the classes, samples."""
 
 
@@ -93,12 +93,38 @@ def fit_network(
         ValueError: nothing to learn from, a checkpoint of another network, or the loss diverged.
     """
     _check_images(config, job, train_items, val_items)
+    job.progress(0, 1, "reading images")
+    data, cases = _open_data(config, job, train_items, val_items, augment, objects, metadata)
+    fit_examples(network, config, job, data, cases, setting, learner=learner, predict=predict)
+
+
+def fit_examples(
+    network: nn.Module,
+    config: TrainerConfig,
+    job: TrainJob,
+    data: Examples,
+    cases: CaseReader,
+    setting: Setting,
+    *,
+    learner: Learner,
+    predict: Predict,
+) -> None:
+    """Do what `fit_network` does, with examples that are there already.
+
+    Args:
+        network: as there, and so are the others.
+        config: how to train.
+        job: what for.
+        data: what to learn from.
+        cases: what to score on; may be empty.
+        setting: device, precision, and how to score.
+        learner: puts the network together with its loss and optimizer.
+        predict: how predictions come about that are scored.
+    """
     resume = job.out / checkpoints.RESUME
     if not job.resume:
         shutil.rmtree(resume.parent, ignore_errors=True)
     resume.parent.mkdir(parents=True, exist_ok=True)
-    job.progress(0, 1, "reading images")
-    data, cases = _open_data(config, job, train_items, val_items, augment, objects, metadata)
     prepare(network, config, setting.device)
     averaging = Averaging(network, config) if config.has_average else None
     recorder = Recorder(job, cases, setting, averaging, predict, score_names(network))

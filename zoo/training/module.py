@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from converters.types import LabelSpace
 from zoo.data.batches import normalize, targets_on_device, unpack_on_device
-from zoo.data.training_set import Batch, EpochSampler, TrainingSet, training_loader
+from zoo.data.training_set import Batch, EpochSampler, Examples, TrainingSet, training_loader
 from zoo.metadata.network import Learned
 from zoo.training.averaging import settle_rate
 from zoo.training.config import TrainerConfig
@@ -24,7 +24,7 @@ class NetworkModule(L.LightningModule, ABC):
     """A network with its optimizer, and the samples that it learns from."""
 
     def __init__(
-        self, network: nn.Module, config: TrainerConfig, labels: LabelSpace, data: TrainingSet
+        self, network: nn.Module, config: TrainerConfig, labels: LabelSpace, data: Examples
     ) -> None:
         super().__init__()
         self.network, self.config, self.classes = network, config, len(labels)
@@ -32,7 +32,7 @@ class NetworkModule(L.LightningModule, ABC):
 
     @abstractmethod
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
-        """Return the loss of images, uint8 (N, c, h, w), and masks as `TrainingSet` has them."""
+        """Return the loss of a batch of examples, such as a `TrainingSet` gives."""
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule, which moves at every step."""
@@ -77,6 +77,8 @@ class SemanticModule(NetworkModule):
     the finest alone.
     """
 
+    _data: TrainingSet
+
     def __init__(
         self, network: nn.Module, config: SemanticConfig, labels: LabelSpace, data: TrainingSet
     ) -> None:
@@ -106,6 +108,7 @@ class InstanceModule(NetworkModule):
     """A network that computes its loss by itself, with its optimizer."""
 
     network: LearnsByItself
+    _data: TrainingSet
 
     def training_step(self, batch: Batch, number: int) -> torch.Tensor:
         """Return the loss of images, uint8 (N, c, h, w), and bit-packed masks."""

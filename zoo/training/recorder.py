@@ -15,7 +15,7 @@ from torch import nn
 
 from converters.files.atomic import unfinished
 from zoo.contract import DivergedError, TrainJob
-from zoo.data.cases import Cases
+from zoo.data.cases import CaseReader
 from zoo.data.training_set import Batch
 from zoo.inference.predict import Setting, predict_semantic
 from zoo.metadata.network import tallied
@@ -42,7 +42,7 @@ class Recorder(L.Callback):
     def __init__(
         self,
         job: TrainJob,
-        cases: Cases,
+        cases: CaseReader,
         setting: Setting,
         averaging: Averaging | None = None,
         predict: Predict = predict_semantic,

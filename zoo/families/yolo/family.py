@@ -216,7 +216,7 @@ def predict(
             f"tta {','.join(options.tta)}: the family 'yolo' predicts without; "
             "a flipped image's detection cannot be averaged with another's"
         )
-    options.refuse("yolo", "average", "size", "window", "overlap", "metadata")
+    options.refuse("yolo", "average", "size", "window", "overlap", "metadata", "sources")
     predictor = open_predictor(run, config, choose_device(options.device))
     yield from predictor.predict(samples, options.batch or config.batch)
 
