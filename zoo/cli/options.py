@@ -24,7 +24,7 @@ _PANELS = {
     **dict.fromkeys(("phantom", "split", "convert", "audit", "augment"), "Data"),
     **dict.fromkeys(("train", "predict", "sweep", "ablate", "soup"), "Models"),
     **dict.fromkeys(("fit", "fuse", "check", "evaluate"), "Results"),
-    "run": "The whole way",
+    **dict.fromkeys(("run", "status"), "The whole way"),
     **dict.fromkeys(("view", "report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
 }
 # Parameters of commands that name what is written.

@@ -82,3 +82,26 @@ def run(
         labels=labels,
     )
     run_command(str(what), out, given, dry_run=dry_run, on=on, command=command_line(), say=say)
+
+
+@command()
+def status(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of `zoo run`; only the machines without.")
+    ] = None,
+    on: Annotated[
+        str, typer.Option(help="Ray cluster whose nodes are asked: ray, auto, HOST:PORT, ...")
+    ] = "",
+    post: Annotated[
+        str, typer.Option(help="Also post it to a chat: a webhook's address, or env:NAME.")
+    ] = "",
+) -> None:
+    """Show how far a pipeline is, and the GPUs, memory and disk of its machines."""
+    from zoo.pipeline.status import describe_status
+    from zoo.pipeline.status import post as post_lines
+
+    lines = describe_status(folder, on)
+    for line in lines:
+        say(line)
+    if post:
+        post_lines(lines, post)

@@ -173,18 +173,31 @@ def check_nodes(ray: Any, needs: Sequence[Path]) -> None:
         ChildProcessError: one does not.
     """
     wanted = {os.fspath(path): _sizes(path) for path in needs}
-    nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
-    pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-    look = ray.remote(_unlike)
-    places = [pin(node["NodeID"], soft=False) for node in nodes]
-    asked = [look.options(num_cpus=0, scheduling_strategy=p).remote(wanted) for p in places]
-    for node, found in zip(nodes, ray.get(asked), strict=True):
+    for where, found in ask_nodes(ray, _unlike, wanted):
         if found:
-            where = f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
             raise ChildProcessError(
                 f"{found}: expected the same files on every node of the cluster, found others or "
                 f"none on {where}: put them on a disk that all nodes share, at the same path"
             )
+
+
+def ask_nodes(
+    ray: Any, question: Callable[[Task], Result], about: Task
+) -> list[tuple[str, Result]]:
+    """Return what each node that works answers, with its name and address.
+
+    Args:
+        ray: the package, connected.
+        question: can be pickled.
+        about: what it is given.
+    """
+    nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
+    pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+    ask = ray.remote(question)
+    places = [pin(node["NodeID"], soft=False) for node in nodes]
+    asked = [ask.options(num_cpus=0, scheduling_strategy=p).remote(about) for p in places]
+    names = [f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})" for node in nodes]
+    return list(zip(names, ray.get(asked), strict=True))
 
 
 def _sizes(path: Path) -> dict[str, int] | None:

@@ -120,7 +120,7 @@ def collect(folder: Path) -> Facts:
         torch_error=error,
         gpus=gpus or list_gpus(),
         ram=read_ram(),
-        ram_free=_read_free_ram(),
+        ram_free=read_free_ram(),
         shared=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
         disk_free=shutil.disk_usage(folder).free,
         disk=str(folder),
@@ -191,7 +191,8 @@ def read_ram() -> int | None:
     return min(sizes, default=None)
 
 
-def _read_free_ram() -> int | None:
+def read_free_ram() -> int | None:
+    """Return the bytes of memory that nobody uses; None where nobody tells."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         found = next(line for line in lines if line.startswith("MemAvailable:"))

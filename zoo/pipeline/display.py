@@ -151,7 +151,12 @@ class LiveTable:
 
 def progress_of(work: Work) -> str:
     """Return the last line in which a step's command says how far it is; "" for none."""
-    lines = (line.strip() for line in reversed(work.last_words().splitlines()))
+    return last_progress(work.last_words())
+
+
+def last_progress(said: str) -> str:
+    """Return the last line of a log in which a command says how far it is; "" for none."""
+    lines = (line.strip() for line in reversed(said.splitlines()))
     return next((line for line in lines if _PROGRESS.match(line)), "")
 
 

@@ -1,0 +1,83 @@
+"""What `zoo status` tells of a pipeline and of the machine."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from converters.files.provenance import write_provenance
+from zoo.pipeline.status import describe_status, post
+
+RECORDS = {
+    "split": {"key": "a", "state": "done", "seconds": 2.0},
+    "train-unet-0": {"key": "b", "state": "begun"},
+    "train-yolo-0": {"key": "c", "state": "failed", "seconds": 70.0, "message": "no room"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    out = tmp_path / "run"
+    for name in ("steps", "logs"):
+        (out / name).mkdir(parents=True)
+    write_provenance(out, ["zoo", "run"], kind="pipeline")
+    for name, record in RECORDS.items():
+        (out / "steps" / f"{name}.json").write_text(json.dumps(record))
+    log = out / "logs" / "train-unet-0.log"
+    log.write_text("$ zoo train\ntrain smp: 1/9 (epoch 1)\ntrain smp: 4/9, 0.2/s\nother words\n")
+    return out
+
+
+def test_steps_and_how_far_they_are(folder):
+    lines = describe_status(folder, "")
+    assert lines[0].endswith("run: steps: 1 begun, 1 done, 1 failed")
+    assert "  train-unet-0: train smp: 4/9, 0.2/s" in lines
+    assert "  train-yolo-0: failed after 70 s: no room" in lines
+
+
+def test_the_machine(folder):
+    told = describe_status(None, "")
+    assert len(told) == 1
+    for word in ("here: ", "load ", "memory ", "disk "):
+        assert word in told[0]
+
+
+def test_another_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected the folder of `zoo run`"):
+        describe_status(tmp_path, "")
+
+
+def test_what_is_no_cluster_is_refused():
+    with pytest.raises(ValueError, match="--on nonsense"):
+        describe_status(None, "nonsense")
+
+
+@pytest.mark.parametrize("code", [200, 500])
+def test_it_is_posted(code):
+    taken = []
+
+    class Chat(BaseHTTPRequestHandler):
+        def do_POST(self):
+            length = int(self.headers["Content-Length"])
+            taken.append(json.loads(self.rfile.read(length)))
+            self.send_response(code)
+            self.end_headers()
+
+        def log_message(self, *words): ...
+
+    with HTTPServer(("127.0.0.1", 0), Chat) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/x"
+        if code == 200:
+            post(["one", "two"], address)
+        else:
+            with pytest.raises(ValueError, match="--post: expected a webhook"):
+                post(["one", "two"], address)
+    assert taken == [{"text": "one\ntwo"}]
+
+
+def test_an_address_that_is_none_is_not_shown():
+    with pytest.raises(ValueError, match="--post") as error:
+        post(["x"], "secret-token")
+    assert "secret-token" not in str(error.value)

@@ -1,0 +1,122 @@
+"""What a pipeline and its machines are at: steps, GPUs, processors, memory, disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from converters.files.json_files import read_json
+from converters.files.provenance import read_provenance
+from zoo.config import NoticeConfig, check_config
+from zoo.machine.cluster import RAY, ask_nodes, check_place, connect, import_ray
+from zoo.machine.facts import list_gpus, read_free_ram, read_ram
+from zoo.pipeline.display import duration, last_progress
+from zoo.pipeline.execution import read_end
+from zoo.pipeline.pipeline import KIND
+from zoo.pipeline.record import LOGS, STEPS
+from zoo.tracking.alerts import Notifier, read_utilisation
+
+_GB = 1e9
+
+
+def describe_status(folder: Path | None, on: str) -> list[str]:
+    """Return how far a pipeline is, and what its machines do, as lines.
+
+    Args:
+        folder: the pipeline's; None tells of the machines alone.
+        on: the Ray cluster whose nodes are asked; "" asks this machine.
+
+    Raises:
+        ValueError: another folder, or `on` names no cluster.
+        ChildProcessError: no cluster answers.
+    """
+    lines = describe_steps(folder) if folder else []
+    place = str((folder or Path()).absolute())
+    if not on:
+        return [*lines, f"here: {describe_machine(place)}"]
+    check_place(on)
+    ray = import_ray()
+    is_ours = not ray.is_initialized()
+    if is_ours:
+        connect(ray, None if on == RAY else on)
+    try:
+        free, all_in_all = ray.available_resources(), ray.cluster_resources()
+        for name in ("CPU", "GPU"):
+            if total := all_in_all.get(name, 0):
+                lines.append(f"{name}s: {total - free.get(name, 0):.0f} of {total:.0f} taken")
+        told = ask_nodes(ray, describe_machine, place)
+    finally:
+        if is_ours:
+            ray.shutdown()
+    return [*lines, *(f"{node}: {text}" for node, text in told)]
+
+
+def describe_steps(folder: Path) -> list[str]:
+    """Return how many of a pipeline's steps are done, and those that work or failed.
+
+    Raises:
+        ValueError: not the folder of a pipeline.
+    """
+    if read_provenance(folder).get("kind") != KIND:
+        raise ValueError(f"{folder}: expected the folder of `zoo run`, found another or none")
+    states: Counter[str] = Counter()
+    lines = []
+    for file in sorted((folder / STEPS).glob("*.json"), key=lambda path: path.stat().st_mtime):
+        record = read_json(file, "a step's record")
+        state = str(record.get("state")) if isinstance(record, dict) else "unknown"
+        states[state] += 1
+        if state == "begun":
+            log = folder / LOGS / f"{file.stem}.log"
+            told = last_progress(read_end(log)) or "works, or was stopped"
+            lines.append(f"  {file.stem}: {told}")
+        elif state == "failed":
+            took = duration(float(record.get("seconds", 0)))
+            lines.append(f"  {file.stem}: failed after {took}: {record.get('message')}")
+    counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
+    return [f"{folder}: steps: {counted or 'none begun'}", *lines]
+
+
+def describe_machine(folder: str) -> str:
+    """Return what of this machine is in use, as a line.
+
+    Args:
+        folder: on the disk that is asked for.
+    """
+    gpus = list_gpus()
+    busy = read_utilisation([str(number) for number in range(len(gpus))])
+    parts = []
+    for number, gpu in enumerate(gpus):
+        used = gpu.total - (gpu.free if gpu.free is not None else gpu.total)
+        percent = f"{busy[str(number)]:.0f} %, " if str(number) in busy else ""
+        parts.append(
+            f"GPU {number} {gpu.name} {percent}{used / _GB:.1f} of {gpu.total / _GB:.0f} GB"
+        )
+    parts.append(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    free, total = read_free_ram(), read_ram()
+    if free and total:
+        parts.append(f"memory {free / _GB:.1f} of {total / _GB:.0f} GB free")
+    there = next((p for p in (Path(folder), *Path(folder).parents) if p.exists()), Path("/"))
+    disk = shutil.disk_usage(there)
+    parts.append(f"disk {disk.free / _GB:.0f} of {disk.total / _GB:.0f} GB free")
+    return "; ".join(parts)
+
+
+def post(lines: Sequence[str], url: str) -> None:
+    """Post lines to a chat, in the format of Slack's incoming webhooks.
+
+    Args:
+        lines: what is told.
+        url: of the webhook, or env:NAME.
+
+    Raises:
+        ValueError: no address, or the chat does not take it.
+    """
+    if not url.startswith(("env:", "https://", "http://")):
+        # What was given is not shown: it is a secret.
+        raise ValueError("--post: expected env:NAME or an address that begins with https://")
+    config = check_config(NoticeConfig, {"url": url}, "--post")
+    if not Notifier(config).post("finished", "\n".join(lines)):
+        raise ValueError("--post: expected a webhook that takes the message, found that it did not")
