@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace as replaced
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from converters.files.outputs import check_file, json_with
 from converters.splits.grouping import group_by, with_groups
@@ -15,6 +15,7 @@ from converters.splits.table import describe as describe_split
 from converters.types import Sample
 from zoo.source import DataSource
 
+_LEARN, _HOLD_OUT = ("train", "training"), ("val", "valid", "validation")
 _SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
 
 
@@ -59,9 +60,21 @@ def split(
     of = f" of {groups} groups" if any(sample.group for sample in samples) else ""
     lines = [f"{out}: {len(samples)} images{of}; folds {sizes}"]
     lines += describe_unknown(samples, made)
+    if own := own_parts(samples):
+        lines.append(f"the data set's own parts {', '.join(own)} are dealt anew, all together")
     if describe and labels:
         lines.append(str(describe_split(made, samples, labels)))
     return "\n".join(lines)
+
+
+def own_parts(samples: Sequence[Sample]) -> list[str]:
+    """Return the folders by which a data set itself tells images to learn from and held-out ones.
+
+    None where there are not both.
+    """
+    found = {part for sample in samples for part in PurePosixPath(sample.key).parts[:-1]}
+    both = [[p for p in sorted(found) if p.lower() in names] for names in (_LEARN, _HOLD_OUT)]
+    return [*both[0], *both[1]] if all(both) else []
 
 
 def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:

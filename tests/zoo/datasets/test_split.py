@@ -7,7 +7,7 @@ import pytest
 from converters.splits.split import make_split
 from converters.splits.table import describe
 from converters.types import LabelSpace, Sample
-from zoo.datasets.split import describe_unknown, pair_sides
+from zoo.datasets.split import describe_unknown, own_parts, pair_sides
 
 LABELS = LabelSpace("one", ("a",))
 
@@ -63,3 +63,16 @@ def test_patients_are_counted_only_where_they_are_known(group, is_shown):
     table = str(describe(make_split(samples, folds=3), samples, LABELS))
     assert "images" in table
     assert ("patients" in table) == is_shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        (["train/images/a", "valid/images/b"], ["train", "valid"]),
+        (["images/train/a", "images/val/b"], ["train", "val"]),
+        (["train/DCM/ID001/a", "train/DCM/ID002/b"], []),
+        (["val", "train"], []),
+    ],
+)
+def test_parts_that_are_dealt_anew_are_said(keys, found):
+    assert own_parts(samples_of(keys)) == found
