@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -12,6 +13,7 @@ from pathlib import Path
 from benchmarks import material
 
 from converters import read
+from converters.files.provenance import write_provenance
 from converters.splits.split import Split
 from converters.types import LabelSpace
 from fusion.sources.manifest import Manifest
@@ -64,6 +66,18 @@ optim: {name: adamw, lr: 1.0e-3}
 augment:
   - {name: HorizontalFlip, p: 0.5}
 """
+
+
+RECIPE = """\
+phantom: {people: 3, test_people: 1, size: 256}
+split: {folds: 3}
+models:
+  unet: {family: smp, config: tiny.yaml, changes: {epochs: 1}}
+second_stages:
+  wrist: {of: unet, crop: [carpals], margin: 8, family: smp, config: tiny.yaml}
+fusion: {method: mean}
+"""
+BEGUN = {"key": "0" * 16, "state": "begun", "command": ["split"], "seconds": 1.5}
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,16 @@ def _make(inputs: Path) -> None:
     (inputs / "edits.yaml").write_text(EDITS.format(key=samples[0].key))
     (inputs / "tiny.yaml").write_text(TINY)
     (inputs / "sweep.yaml").write_text(SWEEP)
+    (inputs / "recipe.yaml").write_text(RECIPE)
+    begun = inputs / "begun"
+    (begun / "steps").mkdir(parents=True)
+    write_provenance(begun, ["zoo", "run"], kind="pipeline")
+    places = RECIPE.replace("tiny.yaml", "../tiny.yaml")
+    (begun / "recipe.yaml").write_text(places)
+    (begun / "steps" / "split.json").write_text(json.dumps(BEGUN))
+    # What `zoo status` reads of it.
+    shutil.copytree(begun, inputs / "stepped")
+    (inputs / "stepped" / "recipe.yaml").unlink()
 
 
 def _write_store(out: Path, predictions: Sequence[Prediction], digest: str) -> None:
@@ -186,6 +210,11 @@ def commands() -> Iterator[Command]:
     yield _on("evaluate", "c.csv", *data, "--subset", "train", "--json", "out/scores.json")
     yield _on("compare", "a", "c.csv", *data, "--out", "out/compare")
     yield _on("report", *two, *data, *config, "--out", "out/report")
+    recipe = ("run", "inputs/recipe.yaml", "--dry-run", "--out", "out/run")
+    yield Command("run recipe", recipe, ("recipe.yaml", "tiny.yaml"))
+    begun = ("run", "inputs/begun", "--dry-run")
+    yield Command("run begun", begun, ("begun", "tiny.yaml"))
+    yield Command("status", ("status", "inputs/stepped"), ("stepped",))
     yield Command("phantom", ("phantom", "out/hands", "--people", "3", "--size", "256"), ())
     yield Command("list configs", ("list", "configs"), ())
     yield from _of_networks(data)

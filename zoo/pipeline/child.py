@@ -1,6 +1,7 @@
 """A step's process: a command that does not outlive the pipeline it belongs to."""
 
 import ctypes
+import runpy
 import signal
 import sys
 
@@ -23,9 +24,8 @@ def main(words: list[str]) -> None:
             print(f"zoo: {error}", file=sys.stderr)
             sys.exit(2)
         return
-    from zoo.__main__ import run
-
-    run()
+    # The same as `python -m zoo`, in this process.
+    runpy.run_module("zoo", run_name="__main__")
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def _find(
         return found, out or (path.parent if is_inside else Path(f"{path.stem}-run"))
     if read_provenance(path).get("kind") == PIPELINE:
         given.refuse(str(path / RECIPE))
-        return Recipe.load(str(path / RECIPE)), out or path
+        return _with_data(Recipe.load(str(path / RECIPE)), None, what), out or path
     if given.data is not None:
         raise ValueError(f"--data: expected with a recipe, found it with the data set {what}")
     data = _data(what, given)

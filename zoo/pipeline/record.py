@@ -13,10 +13,11 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from converters.files.atomic import is_leftover
 from converters.files.json_files import read_json
@@ -69,8 +70,10 @@ class Digests:
         self._file = folder / _FILES if folder else None
         self._known: dict[str, list[object]] = {}
         if self._file and self._file.is_file():
-            found = read_json(self._file, "digests")
-            self._known = found if isinstance(found, dict) else {}
+            # What is damaged is found out anew.
+            with suppress(ValueError):
+                found = read_json(self._file, "digests")
+                self._known = found if isinstance(found, dict) else {}
         self._is_new = False
         self._saved = time.monotonic()
 
@@ -122,13 +125,7 @@ class History:
     def read(self, name: str) -> Record | None:
         """Return what became of a step; None where it never began."""
         file = self._file(name)
-        found = read_json(file, "a step's record") if file.is_file() else None
-        if not isinstance(found, dict):
-            return None
-        try:
-            return Record(**{**found, "command": tuple(found.get("command", ()))})
-        except TypeError:
-            return None
+        return read_record(file) if file.is_file() else None
 
     def write(self, name: str, record: Record) -> None:
         """Keep what became of a step."""
@@ -252,15 +249,35 @@ class History:
             if (place / path.name).exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(place / path.name, path)
-        self.write(step.name, _read_record(file))
+        self.write(step.name, read_record(file))
         shutil.rmtree(place, ignore_errors=True)
         file.unlink()
         return self.read(step.name)
 
 
-def _read_record(file: Path) -> Record:
+def read_record(file: Path) -> Record:
+    """Read what became of a step.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
     found = read_json(file, "a step's record")
-    return Record(**{**found, "command": tuple(found["command"])})
+    texts = ("key", "state", "message", "made", "place")
+    is_sound = (
+        isinstance(found, dict)
+        and found.keys() <= {field.name for field in fields(Record)}
+        and {"key", "state"} <= found.keys()
+        and all(isinstance(found.get(name, ""), str) for name in texts)
+        and found["state"] in get_args(State)
+        and type(found.get("seconds", 0.0)) in (int, float)
+        and isinstance(found.get("command", []), list)
+    )
+    if not is_sound:
+        raise ValueError(
+            f"{file}: expected what became of a step, found something else: remove the file, and "
+            "the step is done anew"
+        )
+    return Record(**{**found, "command": tuple(map(str, found.get("command", ())))})
 
 
 def _slug(name: str) -> str:

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from converters.files.json_files import read_json
 from converters.files.provenance import read_provenance
 from zoo.config import NoticeConfig, check_config
 from zoo.machine.cluster import RAY, ask_nodes, check_place, connect, import_ray
@@ -16,7 +15,7 @@ from zoo.machine.facts import list_gpus, read_free_ram, read_ram
 from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
 from zoo.pipeline.pipeline import KIND
-from zoo.pipeline.record import LOGS, STEPS
+from zoo.pipeline.record import LOGS, STEPS, read_record
 from zoo.tracking.alerts import Notifier, read_utilisation
 
 _GB = 1e9
@@ -65,16 +64,15 @@ def describe_steps(folder: Path) -> list[str]:
     states: Counter[str] = Counter()
     lines = []
     for file in sorted((folder / STEPS).glob("*.json"), key=lambda path: path.stat().st_mtime):
-        record = read_json(file, "a step's record")
-        state = str(record.get("state")) if isinstance(record, dict) else "unknown"
-        states[state] += 1
-        if state == "begun":
+        record = read_record(file)
+        states[record.state] += 1
+        if record.state == "begun":
             log = folder / LOGS / f"{file.stem}.log"
             told = last_progress(read_end(log)) or "works, or was stopped"
             lines.append(f"  {file.stem}: {told}")
-        elif state == "failed":
-            took = duration(float(record.get("seconds", 0)))
-            lines.append(f"  {file.stem}: failed after {took}: {record.get('message')}")
+        elif record.state == "failed":
+            took = duration(record.seconds)
+            lines.append(f"  {file.stem}: failed after {took}: {record.message}")
     counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     return [f"{folder}: steps: {counted or 'none begun'}", *lines]
 
