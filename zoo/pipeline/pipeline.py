@@ -15,6 +15,8 @@ from converters.files.provenance import (
     read_provenance,
     write_provenance,
 )
+from zoo.config import load_config
+from zoo.families import load_family
 from zoo.pipeline.display import Lines, LiveTable, duration
 from zoo.pipeline.execution import Outcome, Place, execute
 from zoo.pipeline.plan import look_at_test
@@ -47,9 +49,10 @@ class Pipeline:
         """Lay out the steps; nothing is written.
 
         Raises:
-            ValueError: a data set that cannot be read, or another thing at `out`.
+            ValueError: a data set that cannot be read, a bad config, or another thing at `out`.
         """
         check_folder(out)
+        check_models(recipe)
         builder = Builder(recipe, out, facts_of(recipe))
         history = History(out, builder.data, Digests(out if out.is_dir() else None, out))
         return cls(recipe, out, builder.steps(), history)
@@ -160,6 +163,23 @@ def check_folder(out: Path) -> None:
             f"{out}: expected nothing there, or the folder of a pipeline to go on with; found "
             "other files: choose another --out"
         )
+
+
+def check_models(recipe: Recipe) -> None:
+    """Make sure that every model's config is sound, before the first one trains for hours.
+
+    Raises:
+        ValueError: what is wrong, with the model's name.
+    """
+    problems = []
+    for name, model in recipe.all_models.items():
+        try:
+            family = load_family(model.family)
+            load_config(family.Config, model.family, model.config, model.words())
+        except ValueError as error:
+            problems += [f"model '{name}': {line}" for line in str(error).splitlines()]
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def facts_of(recipe: Recipe) -> DataFacts:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ from zoo.pipeline.rates import PREDICTION, START, Cost, Machine, cost_of
 from zoo.pipeline.recipe import ModelPlan, Recipe, SplitPlan
 from zoo.pipeline.steps import SPLIT, DataFacts
 from zoo.progress import note
+from zoo.runs.memory import USABLE
 from zoo.source import DataSource
 
 # Hours where none are given and there is no GPU: a coffee.
@@ -33,6 +35,8 @@ _LEAST = 256
 _FEWEST_EPOCHS, _MOST_EPOCHS = 8, 200
 # Seconds for each image in fitting, fusing, checking, and reports.
 _ANSWERING = 1.2
+# Of which an instance family learns from random weights.
+_FEWEST_OBJECTS = 1000
 # Samples whose objects are measured.
 _LOOKED_AT = 200
 
@@ -48,6 +52,7 @@ class DataProfile:
         side: longer side of an image in pixels, half of them are larger.
         least: side of objects, to the image's longer side, that nine of ten objects exceed.
         repeated: objects beyond the first of their class in an image, to all objects.
+        objects: that can be learned from.
         classes: their number.
         exclusive: whether a pixel has one label.
         facts: which steps there are.
@@ -59,6 +64,7 @@ class DataProfile:
     side: int
     least: float
     repeated: float
+    objects: int
     classes: int
     exclusive: bool
     facts: DataFacts
@@ -68,8 +74,8 @@ class DataProfile:
         repeated = f", {self.repeated:.0%} further objects of a class" if self.repeated else ""
         return (
             f"{self.images} images of {self.patients} patients, {self.test_images} to answer, "
-            f"{self.side} pixels, {self.classes} classes, small objects {self.least:.1%} of the "
-            f"image's side{repeated}"
+            f"{self.side} pixels, {self.objects} objects of {self.classes} classes, small objects "
+            f"{self.least:.1%} of the image's side{repeated}"
         )
 
 
@@ -110,6 +116,7 @@ def look(data: DataSource, test: Path | None = None, by: str = "") -> DataProfil
         int(median(max(sample.size_hw) for sample in samples)),
         ordered[int(_SMALLEST * len(ordered))],
         further / objects,
+        round(objects * len(samples) / len(samples[::step])),
         len(labels),
         labels.exclusive is not None,
         facts,
@@ -165,18 +172,18 @@ def plan(
     limit = hours if hours is not None or machine.gpus else HOURS
     own = data.path / SPLIT
     folds = min(5 if machine.gpus else 3, profile.patients)
-    costs = _costs(data, profile, machine)
+    parts = [_weigh(part, data, profile, machine) for part in _parts(profile, machine)]
     while True:
-        models = _models(profile, machine, costs, folds, limit)
-        slow = [name for name, model in models.items() if _epochs(model) < _FEWEST_EPOCHS]
-        if not slow or (folds == 2 and len(costs) == 1):
+        models = _models(profile, machine, parts, folds, limit)
+        slow = [model for model in models.values() if _epochs(model) < _FEWEST_EPOCHS]
+        if not slow or (folds == 2 and len(parts) == 1):
             break
         if folds > 2:
             folds -= 1
         else:
-            dearest = max(costs, key=lambda name: costs[name][1].seconds)
-            note(f"plan: no time for {dearest}: give more --hours")
-            del costs[dearest]
+            dearest = max(parts, key=lambda part: part.cost.seconds)
+            note(f"plan: no time for {dearest.name}: give more --hours")
+            parts.remove(dearest)
     split = SplitPlan(file=str(own)) if own.is_file() else SplitPlan(folds=folds, group_by=by)
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
 
@@ -185,70 +192,95 @@ def _epochs(model: ModelPlan) -> int:
     return int(model.changes.get("epochs", _FEWEST_EPOCHS))
 
 
-def _costs(
-    data: DataSource, profile: DataProfile, machine: Machine
-) -> dict[str, tuple[dict[str, Any], Cost]]:
-    """Return family -> changes of its config, and what a network of it costs here."""
-    found: dict[str, tuple[dict[str, Any], Cost]] = {}
-    for family in _families(profile):
-        config = _config(family, machine)
-        changes = _changes(family, profile, machine)
-        words = ModelPlan(family=family, config=config, changes=changes).words()
-        found[family] = changes, cost_of(family, config, words, data, machine)
-    return found
+_UNKNOWN = Cost(0.0)
 
 
-def _families(profile: DataProfile) -> list[str]:
-    """Return families that fail differently: two of pixels, one of objects where it can be had."""
+@dataclass(frozen=True)
+class Part:
+    """A model that may be planned.
+
+    Attributes:
+        name: in the recipe.
+        family: of networks.
+        config: of the family.
+        changes: of the config.
+        cost: of training it.
+    """
+
+    name: str
+    family: str
+    config: str
+    changes: dict[str, Any]
+    cost: Cost = _UNKNOWN
+
+
+def _parts(profile: DataProfile, machine: Machine) -> list[Part]:
+    """Return models that fail differently: two of pixels, one of objects where it can learn them.
+
+    From random weights YOLO learns nothing of a few dozen images with a handful of objects each
+    (docs/results.md); a decoder of another kind stands in for it.
+    """
+    has_gpu = bool(machine.gpus)
+    found: list[tuple[str, str, dict[str, Any]]]
+    found = [("unet", "smp", {}), ("segformer", "segformer", {})]
     has_yolo = find_spec("ultralytics") is not None and not profile.exclusive
-    return ["smp", "segformer", *(("yolo",) if has_yolo else ())]
+    if has_yolo and (has_gpu or profile.objects >= _FEWEST_OBJECTS):
+        found.append(("yolo", "yolo", {}))
+    else:
+        found.append(("fpn", "smp", {"architecture": "fpn", "options": None}))
+    return [
+        Part(name, family, usual_config(family, has_gpu), changes)
+        for name, family, changes in found
+    ]
 
 
-def _config(family: str, machine: Machine) -> str:
-    return usual_config(family, bool(machine.gpus))
-
-
-def _changes(family: str, profile: DataProfile, machine: Machine) -> dict[str, Any]:
-    """Return the size that small objects ask for, and the batch that few images allow."""
+def _weigh(part: Part, data: DataSource, profile: DataProfile, machine: Machine) -> Part:
+    """Return a model at the size that small objects ask for, with what its training costs."""
     largest = _LARGEST_GPU if machine.gpus else _LARGEST_CPU
     # A GPU has the time for all that the images hold.
     needed = profile.side if machine.gpus else _LEAST_SIDE / profile.least
     wanted = max(_LEAST, min(needed, profile.side, largest))
     size = min(largest, _MULTIPLE * math.ceil(wanted / _MULTIPLE))
-    batch = max(2, min(8, profile.images // 8))
-    if family == "yolo":
-        return {"imgsz": size, "batch": batch}
-    return {"size": [size, size], "batch": batch}
+    while True:
+        placed = {"imgsz": size} if part.family == "yolo" else {"size": [size, size]}
+        changes = {**part.changes, **placed}
+        if not machine.gpus:
+            # Few images make few steps: small batches make more of them.
+            changes["batch"] = max(2, min(8, profile.images // 8))
+        words = ModelPlan(family=part.family, config=part.config, changes=changes).words()
+        cost = cost_of(part.family, part.config, words, data, machine)
+        if not cost.memory or cost.memory <= USABLE * machine.memory or size <= _LEAST:
+            return replace(part, changes=changes, cost=cost)
+        size = max(_LEAST, size // 2)
 
 
 def _models(
     profile: DataProfile,
     machine: Machine,
-    costs: dict[str, tuple[dict[str, Any], Cost]],
+    parts: Sequence[Part],
     folds: int,
     hours: float | None,
 ) -> dict[str, ModelPlan]:
     learnt = profile.images * (folds - 1) / folds
-    trainings = folds * len(costs)
-    turns = math.ceil(trainings / machine.trainings)
+    turns = math.ceil(folds * len(parts) / machine.trainings)
     predicted = profile.images + folds * profile.test_images
     found = {}
-    for family, (changes, cost) in costs.items():
-        fixed = START + PREDICTION * cost.seconds * predicted / folds
+    for part in parts:
+        fixed = START + PREDICTION * part.cost.seconds * predicted / folds
         if hours is None:
-            epochs = _usual_epochs(family, _config(family, machine))
+            epochs = _usual_epochs(part.family, part.config)
         else:
             answering = _ANSWERING * (profile.images + profile.test_images) / machine.cores * 2
-            left = _PLANNED * 3600 * hours - answering - START * len(costs) * 3
+            left = _PLANNED * 3600 * hours - answering - START * len(parts) * 3
             each = left / turns - fixed
-            epochs = int(max(1.0, min(_MOST_EPOCHS, each / (cost.seconds * learnt))))
-        spent = folds * (fixed + epochs * cost.seconds * learnt) / machine.trainings
-        found[family] = ModelPlan(
-            family=family,
-            config=_config(family, machine),
-            changes={**changes, "epochs": epochs},
+            epochs = int(max(1.0, min(_MOST_EPOCHS, each / (part.cost.seconds * learnt))))
+        spent = folds * (fixed + epochs * part.cost.seconds * learnt) / machine.trainings
+        found[part.name] = ModelPlan(
+            family=part.family,
+            config=part.config,
+            changes={**part.changes, "epochs": epochs},
             hours=round(spent / 3600, 4),
-            memory=cost.memory and round(cost.memory),
+            memory=part.cost.memory and round(part.cost.memory),
         )
     return found
 
