@@ -147,7 +147,7 @@ def _measure(data: Path, out: Path, split: Path, minutes: Mapping[str, float]) -
         samples = iter(held_out.samples.values())
         for seen in held_out.map(_same, report):
             sample, (predictions, _, patient) = next(samples), seen
-            alone = dict(zip(minutes, predictions, strict=True))
+            alone = dict(zip(held_out.names, predictions, strict=True))
             rules = {**plain, "hybrid": fitted[patient]} if count > 1 else {}
             found = alone | {name: rule(predictions, labels) for name, rule in rules.items()}
             for name, prediction in found.items():
