@@ -35,8 +35,8 @@ _LEAST = 256
 _FEWEST_EPOCHS, _MOST_EPOCHS = 8, 200
 # Seconds for each image in fitting, fusing, checking, and reports.
 _ANSWERING = 1.2
-# Of which an instance family learns from random weights.
-_FEWEST_OBJECTS = 1000
+# YOLO finds next to nothing before so many steps from random weights (docs/results.md).
+_YOLO_STEPS = 240
 # Samples whose objects are measured.
 _LOOKED_AT = 200
 
@@ -175,6 +175,12 @@ def plan(
     parts = [_weigh(part, data, profile, machine) for part in _parts(profile, machine)]
     while True:
         models = _models(profile, machine, parts, folds, limit)
+        if not machine.gpus and "yolo" in models and _steps(models["yolo"], profile) < _YOLO_STEPS:
+            name, family, changes = _STAND_IN
+            other = Part(name, family, usual_config(family, False), changes)
+            kept = [part for part in parts if part.name != "yolo"]
+            parts = [*kept, _weigh(other, data, profile, machine)]
+            continue
         slow = [model for model in models.values() if _epochs(model) < _FEWEST_EPOCHS]
         if not slow or (folds == 2 and len(parts) == 1):
             break
@@ -188,11 +194,18 @@ def plan(
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
 
 
+def _steps(model: ModelPlan, profile: DataProfile) -> float:
+    return _epochs(model) * profile.images / int(model.changes.get("batch", 8))
+
+
 def _epochs(model: ModelPlan) -> int:
     return int(model.changes.get("epochs", _FEWEST_EPOCHS))
 
 
 _UNKNOWN = Cost(0.0)
+# A decoder of another kind, where there is no YOLO, or no time for it to learn.
+_STAND_IN: tuple[str, str, dict[str, Any]]
+_STAND_IN = ("fpn", "smp", {"architecture": "fpn", "options": None})
 
 
 @dataclass(frozen=True)
@@ -215,19 +228,12 @@ class Part:
 
 
 def _parts(profile: DataProfile, machine: Machine) -> list[Part]:
-    """Return models that fail differently: two of pixels, one of objects where it can learn them.
-
-    From random weights YOLO learns nothing of a few dozen images with a handful of objects each
-    (docs/results.md); a decoder of another kind stands in for it.
-    """
+    """Return models that fail differently: two of pixels, one of objects where it can be had."""
     has_gpu = bool(machine.gpus)
     found: list[tuple[str, str, dict[str, Any]]]
     found = [("unet", "smp", {}), ("segformer", "segformer", {})]
     has_yolo = find_spec("ultralytics") is not None and not profile.exclusive
-    if has_yolo and (has_gpu or profile.objects >= _FEWEST_OBJECTS):
-        found.append(("yolo", "yolo", {}))
-    else:
-        found.append(("fpn", "smp", {"architecture": "fpn", "options": None}))
+    found.append(("yolo", "yolo", {}) if has_yolo else _STAND_IN)
     return [
         Part(name, family, usual_config(family, has_gpu), changes)
         for name, family, changes in found
