@@ -1,0 +1,112 @@
+"""Plans: what fits into the time and the memory, for the data as they are."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from zoo.phantom.config import PhantomConfig
+from zoo.phantom.tree import write_phantom
+from zoo.pipeline import plan as planning
+from zoo.pipeline.plan import DataProfile, look, plan
+from zoo.pipeline.rates import Cost, Machine
+from zoo.pipeline.steps import DataFacts
+from zoo.source import DataSource
+
+FACTS = DataFacts(True, False)
+PROFILE = DataProfile(40, 20, 10, 1000, 0.05, 0.0, 400, 5, False, FACTS)
+LAPTOP, V100S = Machine(2), Machine(32, 4, 32e9, "V100")
+DATA = DataSource(Path("nowhere"), "coco")
+
+
+@pytest.fixture
+def costs(monkeypatch):
+    """Seconds an image of each family; memory by the size that is asked for."""
+    pytest.importorskip("ultralytics")
+    found = {"smp": 0.05, "segformer": 0.05, "yolo": 0.02}
+
+    def cost(family, config, changes, data, machine):
+        size = next(word for word in changes if word.startswith(("size=", "imgsz=")))
+        side = int(size.partition("=")[2].strip("[]").split(",")[0])
+        return Cost(found[family], 40e9 * (side / 1024) ** 2 if machine.gpus else None)
+
+    monkeypatch.setattr(planning, "cost_of", cost)
+    return found
+
+
+def hours_of(recipe):
+    return sum(model.hours for model in recipe.models.values())
+
+
+@pytest.mark.parametrize("hours", [0.3, 0.5, 1])
+def test_a_plan_fits_into_the_time(costs, hours):
+    recipe = plan(DATA, PROFILE, LAPTOP, hours)
+    assert 0.3 * hours < hours_of(recipe) < hours
+    assert recipe.hours == hours
+    assert list(recipe.models) == ["unet", "segformer", "yolo"]
+
+
+def test_half_an_hour_is_usual_without_a_gpu(costs):
+    assert plan(DATA, PROFILE, LAPTOP, None) == plan(DATA, PROFILE, LAPTOP, 0.5)
+
+
+def test_yolo_is_planned_where_it_has_the_steps_to_learn(costs):
+    costs["yolo"] = 0.2
+    assert list(plan(DATA, PROFILE, LAPTOP, 0.5).models) == ["unet", "segformer", "fpn"]
+
+
+def test_one_label_a_pixel_is_not_for_objects(costs):
+    assert "yolo" not in plan(DATA, replace(PROFILE, exclusive=True), LAPTOP, 0.5).models
+
+
+def test_where_time_is_short_folds_go_first_and_then_models(costs):
+    two = plan(DATA, PROFILE, LAPTOP, 0.06)
+    assert two.split.folds == 2
+    costs["segformer"] = 5.0
+    assert "segformer" not in plan(DATA, PROFILE, LAPTOP, 0.2).models
+
+
+def test_small_objects_ask_for_large_images(costs):
+    def side(least):
+        recipe = plan(DATA, replace(PROFILE, least=least), LAPTOP, 1)
+        return recipe.models["unet"].changes["size"]
+
+    assert side(0.2) == [256, 256]
+    assert side(0.033) == [320, 320]
+    # A laptop's limit.
+    assert side(0.001) == [384, 384]
+
+
+def test_a_gpu_is_given_what_fits_its_memory(costs):
+    recipe = plan(DATA, PROFILE, V100S, None)
+    assert recipe.models["unet"].changes["size"] == [512, 512]
+    assert recipe.models["unet"].memory == 10e9
+    assert recipe.split.folds == 5
+
+
+def test_one_patient_is_too_few():
+    with pytest.raises(ValueError, match="two patients at least, found 1"):
+        plan(DATA, replace(PROFILE, patients=1), LAPTOP, 1)
+
+
+@pytest.mark.parametrize("text", ["V100", "0xV100", "4xT4", "4 x V100"])
+def test_a_machine_that_nobody_knows_is_refused(text):
+    with pytest.raises(ValueError, match="--machine: expected such as 1xV100"):
+        Machine.parse(text)
+
+
+def test_four_v100s():
+    found = Machine.parse("4xV100")
+    assert (found.gpus, found.memory, found.trainings) == (4, 32e9, 4)
+
+
+def test_what_is_seen_of_a_phantom(tmp_path):
+    tree = tmp_path / "hands"
+    write_phantom(tree, PhantomConfig(people=2, test_people=1, size=256))
+    found = look(DataSource.open(tree))
+    assert (found.images, found.patients, found.test_images, found.side) == (4, 2, 2, 256)
+    assert (found.objects, found.classes, found.repeated) == (4 * 29, 29, 0)
+    assert found.facts.has_test
+    assert 0.01 < found.least < 0.1
