@@ -22,6 +22,8 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 LOCAL, RAY, AUTO = "", "ray", "auto"
+# Ray's word for a cluster of its own.
+_NEW = "local"
 _ADDRESS = re.compile(r"(ray://)?[^\s/:]+:\d{1,5}")
 _WAITING_PER_CPU = 2
 _SECONDS_TO_ANSWER = 10.0
@@ -131,7 +133,12 @@ def connect(ray: Any, address: str | None) -> None:
         _give_token()
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        ray.init(address, **quiet, **({} if address else {"include_dashboard": False}))
+        if address:
+            ray.init(address, **quiet)
+        else:
+            # None joins the cluster of this machine, where there is one.
+            own = _NEW if _is_dead(_last_cluster()) else None
+            ray.init(own, **quiet, include_dashboard=False)
     except Exception as error:  # Ray raises its base class where a node does not start in time
         # What did start would stay behind.
         ray.shutdown()
@@ -139,6 +146,30 @@ def connect(ray: Any, address: str | None) -> None:
         if address or isinstance(error, ConnectionError):
             raise ChildProcessError(f"--on {address or RAY}: {reason}; {_TOKENS}") from None
         raise ChildProcessError(f"Ray did not start: {reason}") from None
+
+
+def _last_cluster() -> str:
+    """Return the address of the cluster that was started last on this machine; "" for none."""
+    file = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+    try:
+        return os.environ.get("RAY_ADDRESS", "") or file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _is_dead(address: str) -> bool:
+    """Tell whether nobody listens at the address of a cluster that was killed.
+
+    Ray would try to reach it for minutes.
+    """
+    host, _, port = address.rpartition(":")
+    if "://" in address or not host or not port.isdecimal():
+        return False
+    try:
+        socket.create_connection((host, int(port)), _SECONDS_TO_ANSWER).close()
+    except (OSError, OverflowError):
+        return True
+    return False
 
 
 def _give_token() -> None:

@@ -1,6 +1,7 @@
 """What a Ray cluster is told, and what is said where there is none; without starting any."""
 
 import os
+import socket
 from types import SimpleNamespace
 
 import pytest
@@ -94,3 +95,29 @@ def test_what_does_not_answer_is_one_line(say_on, on, error, start, asks):
     assert said.startswith(start)
     assert (NEEDS in said) is asks
     assert "\n" not in said
+
+
+class Starting(FakeRay):
+    """A Ray that notes where it is to go."""
+
+    def init(self, address, **options):
+        self.address = address
+        raise self.error
+
+
+@pytest.mark.parametrize(("is_alive", "expected"), [(True, None), (False, "local")])
+def test_a_cluster_that_was_killed_is_not_waited_for(is_alive, expected, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv(TOKEN, "x")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        if is_alive:
+            place.listen()
+        (tmp_path / "ray").mkdir()
+        file = tmp_path / "ray" / "ray_current_cluster"
+        file.write_text(f"127.0.0.1:{place.getsockname()[1]}")
+        fake = Starting(RuntimeError("no room"))
+        with pytest.raises(ChildProcessError):
+            cluster.connect(fake, None)
+    assert fake.address == expected
