@@ -197,8 +197,11 @@ def test_a_large_image_of_many_structures_is_drawn_fast(show, tmp_path):
         start = time.thread_time()
         draw_image(opened, opened.show("a"))
         times.append(time.thread_time() - start)
-    # The whole page has half a second.
-    assert min(times) < 0.3
+    start = time.thread_time()
+    np.ones((29, side, side), np.float32).mean(axis=0)
+    # Of one source alone; here are three, and the truth.
+    dense = time.thread_time() - start
+    assert min(times) < 3 * dense
 
 
 def test_a_class_that_a_source_draws_nothing_of_is_missed_as_a_whole(show, tmp_path):
