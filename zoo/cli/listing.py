@@ -30,7 +30,7 @@ def lines(topic: str) -> Iterable[str]:
 
 
 def _configs() -> Iterator[str]:
-    for family in (*_families(), "sweep", "ablation"):
+    for family in (*_families(), "sweep", "ablation", "recipes"):
         yield from (f"{family} {name}" for name in configs.names(family))
 
 
