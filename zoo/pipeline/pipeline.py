@@ -19,7 +19,6 @@ from zoo.config import load_config
 from zoo.families import load_family
 from zoo.pipeline.display import Lines, LiveTable, duration
 from zoo.pipeline.execution import Outcome, Place, execute
-from zoo.pipeline.plan import look_at_test
 from zoo.pipeline.recipe import Recipe
 from zoo.pipeline.record import Digests, History
 from zoo.pipeline.steps import Builder, DataFacts, Step
@@ -191,6 +190,25 @@ def facts_of(recipe: Recipe) -> DataFacts:
     if recipe.phantom:
         return DataFacts(recipe.phantom.test_people > 0, recipe.phantom.test_people > 0)
     return look_at_test(open_data(recipe), Path(recipe.test) if recipe.test else None)[0]
+
+
+def look_at_test(data: DataSource, test: Path | None) -> tuple[DataFacts, int]:
+    """Return which images are to be answered, and how many.
+
+    Args:
+        data: the data set.
+        test: a folder of its own; None takes the data set's test part.
+    """
+    source = data if test is None else DataSource.open(test)
+    part = "test" if test is None or source.format == "images" else "all"
+    try:
+        samples, _ = source.scan(data.classes, part)
+    except ValueError:
+        if test is not None:
+            raise
+        samples = []
+    is_annotated = any(sample.instances for sample in samples)
+    return DataFacts(bool(samples), is_annotated, data.format, part), len(samples)
 
 
 def open_data(recipe: Recipe) -> DataSource:

@@ -14,6 +14,7 @@ from converters.splits.grouping import group_by
 from converters.splits.sample_tables import tables_beside
 from zoo.config import load_config
 from zoo.families import load_family, usual_config
+from zoo.pipeline.pipeline import look_at_test
 from zoo.pipeline.rates import PREDICTION, START, Cost, Machine, cost_of
 from zoo.pipeline.recipe import ModelPlan, Recipe, SplitPlan
 from zoo.pipeline.steps import SPLIT, DataFacts
@@ -121,25 +122,6 @@ def look(data: DataSource, test: Path | None = None, by: str = "") -> DataProfil
         labels.exclusive is not None,
         facts,
     )
-
-
-def look_at_test(data: DataSource, test: Path | None) -> tuple[DataFacts, int]:
-    """Return which images are to be answered, and how many.
-
-    Args:
-        data: the data set.
-        test: a folder of its own; None takes the data set's test part.
-    """
-    source = data if test is None else DataSource.open(test)
-    part = "test" if test is None or source.format == "images" else "all"
-    try:
-        samples, _ = source.scan(data.classes, part)
-    except ValueError:
-        if test is not None:
-            raise
-        samples = []
-    is_annotated = any(sample.instances for sample in samples)
-    return DataFacts(bool(samples), is_annotated, data.format, part), len(samples)
 
 
 def plan(
