@@ -87,6 +87,21 @@ def _explain(error: Any, model: type[StrictModel], where: str) -> str:
     return f"{key}: {error['msg']}, found {error['input']!r:.80}"
 
 
+def flatten(config: Mapping[str, Any], above: str = "") -> dict[str, str]:
+    """Return nested settings as `key.sub` -> text, as a command line writes them.
+
+    >>> flatten({"optim": {"lr": 0.1}, "size": [64, 64]})
+    {'optim.lr': '0.1', 'size': '[64, 64]'}
+    """
+    flat: dict[str, str] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{above}{key}.")
+        else:
+            flat[f"{above}{key}"] = as_text(value)
+    return flat
+
+
 def as_text(value: Any) -> str:
     """Return a value as a command line writes it, so that YAML reads the same.
 

@@ -145,7 +145,7 @@ def _measure(data: Path, out: Path, split: Path, minutes: Mapping[str, float]) -
         plain: dict[str, Rule] = {"mean": Mean(), "vote": Vote(), "STAPLE": Staple()}
         scores: dict[str, list[ImageScore]] = {name: [] for name in (*minutes, *plain, "hybrid")}
         samples = iter(held_out.samples.values())
-        for seen in held_out.map(_same, report):
+        for seen in held_out.map(same, report):
             sample, (predictions, _, patient) = next(samples), seen
             alone = dict(zip(held_out.names, predictions, strict=True))
             rules = {**plain, "hybrid": fitted[patient]} if count > 1 else {}
@@ -158,7 +158,8 @@ def _measure(data: Path, out: Path, split: Path, minutes: Mapping[str, float]) -
             yield Entry(name, minutes.get(name), Scores(labels, images))
 
 
-def _same(seen: Seen) -> Seen:
+def same(seen: Seen) -> Seen:
+    """Return an image as it was seen."""
     return seen
 
 

@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.real import MEASURES, Entry, same
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
 from fusion.fit import FITS
-from fusion.fit.counted import Seen
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.metrics.summary import compare, summarize
 from fusion.rules.pooling import Mean
@@ -35,7 +35,6 @@ from zoo.results.held_out import HeldOut
 from zoo.results.scoring import measure_masks
 from zoo.source import DataSource
 
-MEASURES = ("dice", "iou", "nsd")
 REFINER = "refiner"
 INPUTS = ("image", "sources", "others", "class")
 
@@ -55,21 +54,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
 }
 """Name -> changes of the config; `half` and `third` learn from that many of the images."""
 SHARES = {"half": 1 / 2, "third": 1 / 3}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the table.
-
-    Attributes:
-        name: of a source, a rule, or a variant.
-        minutes: of a processor core, for training and prediction in all folds; None for others.
-        scores: of all images.
-    """
-
-    name: str
-    minutes: float | None
-    scores: Scores
 
 
 def run(
@@ -202,7 +186,7 @@ def _measure(
     samples = iter(held_out.samples.values())
     order = [*(names[k] for k in plain), "mean", *rules, *minutes]
     scores: dict[str, list[ImageScore]] = {name: [] for name in order}
-    for predictions, _, patient in held_out.map(_same, report):
+    for predictions, _, patient in held_out.map(same, report):
         sample = next(samples)
         few, more = [predictions[k] for k in plain], [predictions[k] for k in with_first]
         found = dict(zip(names, predictions, strict=True))
@@ -222,10 +206,6 @@ def _known(stores: Sequence[Path]) -> list[tuple[str, Path]]:
 
 def _fit(stores: Sequence[Path], source: DataSource, report: Report) -> Mapping[str, Rule]:
     return solve(FITS["hybrid"](), HeldOut.open(stores, source, None), report).held_out
-
-
-def _same(seen: Seen) -> Seen:
-    return seen
 
 
 # --- the table

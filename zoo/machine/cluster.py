@@ -9,6 +9,7 @@ import secrets
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,7 +78,7 @@ def map_anywhere(
     """
     check_place(on)
     if on:
-        return _map_on_ray(function, tasks, None if on == RAY else on, needs, gpus)
+        return _map_on_ray(function, tasks, on, needs, gpus)
     return map_ordered(function, tasks, jobs)
 
 
@@ -95,26 +96,47 @@ def import_ray() -> Any:
 def _map_on_ray(
     function: Callable[[Task], Result],
     tasks: Iterable[Task],
-    address: str | None,
+    on: str,
     needs: Sequence[Path],
     gpus: int,
 ) -> Iterator[Result]:
+    with joined(on) as ray:
+        try:
+            check_nodes(ray, needs)
+            yield from _results(ray, function, tasks, gpus)
+        except ray.exceptions.RayTaskError as error:
+            # What went wrong there, without the trace of the machine on which it did.
+            raise error.cause from None
+        except ray.exceptions.RayError as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise ChildProcessError(f"Ray lost a part of the work: {reason}") from None
+
+
+@contextmanager
+def joined(on: str) -> Iterator[Any]:
+    """Be a part of a Ray cluster within the block, and yield the package.
+
+    A cluster that is started here ends with the block; one that this process had joined before is
+    left as it is.
+
+    Args:
+        on: as `map_anywhere` takes it.
+
+    Raises:
+        ValueError: `on` names no cluster.
+        ChildProcessError: nobody answers there.
+        MissingDependency: Ray is not installed.
+    """
+    check_place(on)
     ray = import_ray()
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        connect(ray, address)
+    if ray.is_initialized():
+        yield ray
+        return
+    connect(ray, None if on == RAY else on)
     try:
-        check_nodes(ray, needs)
-        yield from _results(ray, function, tasks, gpus)
-    except ray.exceptions.RayTaskError as error:
-        # What went wrong there, without the trace of the machine on which it did.
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ChildProcessError(f"Ray lost a part of the work: {reason}") from None
+        yield ray
     finally:
-        if is_ours:
-            ray.shutdown()
+        ray.shutdown()
 
 
 def connect(ray: Any, address: str | None) -> None:
@@ -212,6 +234,11 @@ def check_nodes(ray: Any, needs: Sequence[Path]) -> None:
             )
 
 
+def working_nodes(ray: Any) -> list[dict[str, Any]]:
+    """Return Ray's records of the nodes that take work."""
+    return [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
+
+
 def ask_nodes(
     ray: Any, question: Callable[[Task], Result], about: Task
 ) -> list[tuple[str, Result]]:
@@ -222,7 +249,7 @@ def ask_nodes(
         question: can be pickled.
         about: what it is given.
     """
-    nodes = [n for n in ray.nodes() if n["Alive"] and n["Resources"].get("CPU", 0) > 0]
+    nodes = working_nodes(ray)
     pin = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
     ask = ray.remote(question)
     places = [pin(node["NodeID"], soft=False) for node in nodes]

@@ -8,16 +8,13 @@ its last checkpoint.
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from zoo.machine.cluster import RAY, check_nodes, check_place, connect, import_ray
-from zoo.pipeline.execution import Capacity, Work, begin_log, read_end
+from zoo.machine.cluster import check_nodes, joined, working_nodes
+from zoo.pipeline.execution import Capacity, Work, begin_log, read_end, start_process, stop_process
 from zoo.pipeline.steps import Step
 
 # How often a step is started again whose machine has died.
@@ -40,21 +37,11 @@ class RayCluster:
     """
 
     def __init__(self, on: str, needs: Sequence[Path]) -> None:
-        check_place(on)
-        self._ray = import_ray()
-        self._is_ours = not self._ray.is_initialized()
-        if self._is_ours:
-            connect(self._ray, None if on == RAY else on)
-        try:
+        with ExitStack() as stack:
+            self._ray = stack.enter_context(joined(on))
             check_nodes(self._ray, needs)
-            self._nodes = [
-                node["Resources"]
-                for node in self._ray.nodes()
-                if node["Alive"] and node["Resources"].get("CPU", 0)
-            ]
-        except BaseException:
-            self.close()
-            raise
+            self._nodes = [node["Resources"] for node in working_nodes(self._ray)]
+            self._joined = stack.pop_all()
 
     def has_room(self, step: Step) -> bool:
         """Ray lets steps wait."""
@@ -76,8 +63,7 @@ class RayCluster:
 
     def close(self) -> None:
         """Leave the cluster, or end the one that was started here."""
-        if self._is_ours:
-            self._ray.shutdown()
+        self._joined.close()
 
     def _capacity(self, step: Step) -> Capacity:
         """Return what one machine has of which a step can be sure."""
@@ -120,19 +106,9 @@ def _work(
     own = {**environment, **{key: os.environ[key] for key in _OWN if key in os.environ}}
     own["OMP_NUM_THREADS"] = str(cores)
     with open(log, "ab") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.pipeline.child", *command],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            env=own,
-            start_new_session=True,
-        )
+        process = start_process(command, stream, own, folder)
         try:
             return process.wait()
         finally:
             if process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGTERM)
-                process.wait(_PATIENCE)
+                stop_process(process)

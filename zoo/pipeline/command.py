@@ -19,6 +19,7 @@ from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder
 from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.record import LOGS
 from zoo.source import DataSource
+from zoo.tracking.alerts import gpus_of
 
 # Step -> those of its lines that are told at the end; the others are in its log.
 _TELLING = {
@@ -88,7 +89,7 @@ def run_command(
     recipe, place = _find(what, out, given, say)
     pipeline = Pipeline.open(recipe, place)
     if dry_run:
-        for line in (*pipeline.describe(), *_totals(pipeline, given)):
+        for line in (*pipeline.describe(), *_totals(pipeline)):
             say(line)
         if not (place / RECIPE).is_file():
             say(f"\n# the recipe\n{recipe.dumps()}".rstrip())
@@ -125,12 +126,9 @@ def _place(on: str, pipeline: Pipeline) -> Place:
 
         reads = {path for step in pipeline.steps.values() for path in step.reads}
         return RayCluster(on, sorted(path.absolute() for path in reads))
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if gpus is None:
-        numbers = tuple(map(str, range(len(list_gpus()))))
-    else:
-        numbers = tuple(word for word in gpus.split(",") if word.strip() and word != "-1")
-    return ThisMachine(Capacity(count_cores(), numbers))
+    gpus = gpus_of("auto", len(list_gpus()), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    # CUDA's word for none.
+    return ThisMachine(Capacity(count_cores(), tuple(gpu for gpu in gpus if gpu != "-1")))
 
 
 def _find(
@@ -214,7 +212,7 @@ def _plan(data: DataSource, given: PlanOptions, place: Path, say: Callable[[str]
     return recipe
 
 
-def _totals(pipeline: Pipeline, given: PlanOptions) -> list[str]:
+def _totals(pipeline: Pipeline) -> list[str]:
     """Return what all steps take together, as far as it is known."""
     known = [
         seconds

@@ -138,15 +138,7 @@ class Process:
         self._log, self._at_end = log, at_end
         begin_log(log, command)
         self._stream: IO[bytes] = log.open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "zoo.pipeline.child", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=self._stream,
-            stderr=subprocess.STDOUT,
-            env=dict(environment),
-            # Ctrl-C is for us: we tell each of them, once.
-            start_new_session=True,
-        )
+        self._process = start_process(command, self._stream, environment)
 
     def poll(self) -> int | None:
         """Return its exit code; None while it works."""
@@ -157,14 +149,7 @@ class Process:
 
     def stop(self) -> None:
         """End it as Ctrl-C does, and wait until it has."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-        try:
-            self._process.wait(_PATIENCE)
-        except subprocess.TimeoutExpired:
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+        stop_process(self._process)
         self._close()
 
     def last_words(self) -> str:
@@ -175,6 +160,44 @@ class Process:
         if not self._stream.closed:
             self._stream.close()
             self._at_end()
+
+
+def start_process(
+    command: Sequence[str],
+    stream: IO[bytes],
+    environment: Mapping[str, str],
+    folder: str | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a step's command, which ends with this process.
+
+    Args:
+        command: after `zoo`.
+        stream: takes what it says.
+        environment: of the process.
+        folder: that it works in; None is this process's.
+    """
+    return subprocess.Popen(
+        [sys.executable, "-m", "zoo.pipeline.child", *command],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        stdout=stream,
+        stderr=subprocess.STDOUT,
+        env=dict(environment),
+        # Ctrl-C is for us: we tell each of them, once.
+        start_new_session=True,
+    )
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """End a step's command and what it has started, by force if it does not listen."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def begin_log(log: Path, command: Sequence[str]) -> None:
@@ -246,19 +269,24 @@ def execute(steps: Mapping[str, Step], history: History, place: Place, watcher: 
     order.prepare()
     outcome = Outcome({}, [], {}, {})
     rank = {name: number for number, name in enumerate(steps)}
-    waiting: list[str] = []
+    # Key and command, which are settled when all that a step waits for has ended.
+    waiting: dict[str, tuple[str, list[str]]] = {}
     working: dict[str, tuple[Work, Record, float]] = {}
     try:
         while order.is_active():
-            waiting += order.get_ready()
-            # Those of the recipe's first lines first.
-            waiting.sort(key=rank.__getitem__)
-            for name in list(waiting):
+            for name in order.get_ready():
                 step = steps[name]
-                if _begin(step, outcome, history, place, watcher, working):
-                    waiting.remove(name)
-                    if name not in working:
-                        order.done(name)
+                if found := _settle(step, outcome, history, watcher):
+                    waiting[name] = found
+                else:
+                    order.done(name)
+            # Those of the recipe's first lines first.
+            for name in sorted(waiting, key=rank.__getitem__):
+                if not place.has_room(steps[name]):
+                    continue
+                _begin(steps[name], *waiting.pop(name), outcome, history, place, watcher, working)
+                if name not in working:
+                    order.done(name)
             for name in _finished(working):
                 _end(steps[name], outcome, history, watcher, working)
                 order.done(name)
@@ -283,36 +311,48 @@ def lacking(step: Step, done: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _settle(
+    step: Step, outcome: Outcome, history: History, watcher: Watcher
+) -> tuple[str, list[str]] | None:
+    """Find that a step is done or cannot begin; else return its key and its command."""
+    if lacks := lacking(step, outcome.done):
+        outcome.left_out[step.name] = lacks
+        watcher.left_out(step, lacks)
+        return None
+    command = step.command(outcome.done)
+    key = history.key(step, outcome.done, command)
+    if not step.words:
+        outcome.done[step.name] = key
+    elif record := history.is_done(step, key):
+        _keep(step, record, outcome, watcher)
+    else:
+        return key, command
+    return None
+
+
+def _keep(step: Step, record: Record, outcome: Outcome, watcher: Watcher) -> None:
+    outcome.done[step.name] = record.made
+    watcher.kept(step, record)
+
+
 def _begin(
     step: Step,
+    key: str,
+    command: list[str],
     outcome: Outcome,
     history: History,
     place: Place,
     watcher: Watcher,
     working: dict[str, tuple[Work, Record, float]],
-) -> bool:
-    """Start a step, or find that it is done or cannot begin; False where it has to wait."""
-    if lacks := lacking(step, outcome.done):
-        outcome.left_out[step.name] = lacks
-        watcher.left_out(step, lacks)
-        return True
-    command = step.command(outcome.done)
-    key = history.key(step, outcome.done, command)
-    if not step.words:
-        outcome.done[step.name] = key
-        return True
-    record = history.is_done(step, key)
-    if record is None and not place.has_room(step):
-        return False
-    record = record or history.begin(step, key, command)
+) -> None:
+    """Start a step for which there is room, or take back what it made before."""
+    record = history.begin(step, key, command)
     if record.state == "done":
-        outcome.done[step.name] = record.made
-        watcher.kept(step, record)
-        return True
+        _keep(step, record, outcome, watcher)
+        return
     work = place.start(step, command, history.log(step.name))
     working[step.name] = work, record, time.monotonic()
     watcher.began(step, work)
-    return True
 
 
 def _finished(working: Mapping[str, tuple[Work, Record, float]]) -> list[str]:

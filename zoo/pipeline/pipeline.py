@@ -77,16 +77,12 @@ class Pipeline:
             key = self.history.key(step, made, command)
             if done := self.history.is_done(step, key):
                 made[name] = done.made
-            same = record is not None and record.key == key
-            found[name] = (
-                "done"
-                if done
-                else record.state
-                if same and record
-                else ("changed" if record else "new")
-            )
-            if found[name] == "done" and not done:
-                found[name] = "changed"
+                found[name] = "done"
+            elif record is None:
+                found[name] = "new"
+            else:
+                is_same = record.key == key and record.state != "done"
+                found[name] = record.state if is_same else "changed"
         return found
 
     def expected(self, step: Step) -> float | None:

@@ -17,7 +17,7 @@ from fusion.fit.objective import Objective
 from zoo.config import StrictModel, check_config
 from zoo.contract import PredictOptions
 from zoo.families import FAMILIES
-from zoo.options import as_text
+from zoo.options import flatten
 
 KIND = "recipes"
 # Names of models become names of folders and of sources.
@@ -87,7 +87,7 @@ class ModelPlan(StrictModel):
 
     def words(self) -> list[str]:
         """Return the changes as a command line has them: `key.sub=value`."""
-        return list(_flat(self.changes))
+        return [f"{key}={text}" for key, text in flatten(self.changes).items()]
 
 
 class StagePlan(ModelPlan):
@@ -288,13 +288,3 @@ class Recipe(StrictModel):
         """Return the YAML text that `load` reads; what is usual is left out."""
         record = self.model_dump(mode="json", exclude_defaults=True)
         return yaml.safe_dump(record, sort_keys=False, allow_unicode=True)
-
-
-def _flat(values: dict[str, Any], before: str = "") -> list[str]:
-    found: list[str] = []
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            found += _flat(value, f"{before}{key}.")
-        else:
-            found.append(f"{before}{key}={as_text(value)}")
-    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from converters.files.provenance import read_provenance
 from zoo.config import NoticeConfig, check_config
-from zoo.machine.cluster import RAY, ask_nodes, check_place, connect, import_ray
+from zoo.machine.cluster import ask_nodes, joined
 from zoo.machine.facts import list_gpus, read_free_ram, read_ram
 from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
@@ -36,20 +36,12 @@ def describe_status(folder: Path | None, on: str) -> list[str]:
     place = str((folder or Path()).absolute())
     if not on:
         return [*lines, f"here: {describe_machine(place)}"]
-    check_place(on)
-    ray = import_ray()
-    is_ours = not ray.is_initialized()
-    if is_ours:
-        connect(ray, None if on == RAY else on)
-    try:
+    with joined(on) as ray:
         free, all_in_all = ray.available_resources(), ray.cluster_resources()
         for name in ("CPU", "GPU"):
             if total := all_in_all.get(name, 0):
                 lines.append(f"{name}s: {total - free.get(name, 0):.0f} of {total:.0f} taken")
         told = ask_nodes(ray, describe_machine, place)
-    finally:
-        if is_ours:
-            ray.shutdown()
     return [*lines, *(f"{node}: {text}" for node, text in told)]
 
 

@@ -15,7 +15,7 @@ from converters.files.provenance import atomic_write_text, read_provenance
 from converters.splits.split import Split
 from converters.strict_yaml import read_mapping
 from zoo.config import as_space
-from zoo.options import as_text
+from zoo.options import as_text, flatten
 from zoo.run_files.metrics import Row, best_row, read_rows
 
 # A sweep's folder among others is two deep.
@@ -102,7 +102,7 @@ def read_run(path: Path, name: str) -> RunSummary:
     if (path / "split.json").is_file():
         split = Split.load(path / "split.json")
         settings |= {"split.seed": str(split.seed), "split": split.digest[:8]}
-    settings |= _flatten(config)
+    settings |= flatten(config)
     rows = [row for row in read_rows(path / "metrics.csv") if row.get("val_dice")]
     best = best_row(rows, "val_dice")
     note = one_line(str(record.get("note", "")))
@@ -133,16 +133,6 @@ def _groups(row: Row, given: Any) -> dict[str, float]:
         if values:
             found[group] = sum(values) / len(values)
     return found
-
-
-def _flatten(config: Mapping[str, Any], above: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= _flatten(value, f"{above}{key}.")
-        else:
-            flat[f"{above}{key}"] = as_text(value)
-    return flat
 
 
 def differing(runs: Sequence[RunSummary]) -> list[str]:
