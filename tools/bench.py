@@ -9,6 +9,7 @@ python tools/bench.py fuse [--out FOLDER]
 python tools/bench.py metrics
 python tools/bench.py flags
 python tools/bench.py real DATA --out FOLDER [--group-by patients.csv:COLUMN] [--labels A,B]
+python tools/bench.py families DATA --out FOLDER [--minutes 4]
 python tools/bench.py curve DATA FOLDER/val/* --split FOLDER/split.json
 python tools/bench.py refiner DATA STORE ... --split SPLIT --out FOLDER [--only refiner,crops]
 """
@@ -18,6 +19,7 @@ from benchmarks import (
     audit,
     convert,
     curve,
+    families,
     flags,
     fuse,
     loader,
@@ -39,6 +41,7 @@ app.command("metrics")(metrics.run)
 app.command("flags")(flags.run)
 app.command("real")(real.run)
 app.command("curve")(curve.run)
+app.command("families")(families.run)
 app.command("refiner")(refiner.run)
 
 if __name__ == "__main__":

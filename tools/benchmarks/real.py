@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -80,13 +81,13 @@ def run(
     seed: Annotated[int, typer.Option(help="Of folds and of training.")] = 0,
 ) -> None:
     """Cross-validate models on real images, fuse what they say of held-out images, and compare."""
-    models = dict(_parse(line) for line in model or USUAL)
+    models = dict(parse_model(line) for line in model or USUAL)
     out.mkdir(parents=True, exist_ok=True)
     split = out / "split.json"
     if not split.is_file():
         wanted = [*(["--labels", labels] if labels else [])]
         wanted += ["--group-by", group_by] if group_by else []
-        _zoo("split", data, "--out", split, "--folds", folds, "--seed", seed, *wanted)
+        zoo("split", data, "--out", split, "--folds", folds, "--seed", seed, *wanted)
     minutes = {name: _train(name, words, data, out, split, seed) for name, words in models.items()}
     entries = list(_measure(data, out, split, minutes))
     text = describe(data, entries, seed, folds, models)
@@ -94,14 +95,16 @@ def run(
     print(text)
 
 
-def _parse(line: str) -> tuple[str, list[str]]:
+def parse_model(line: str) -> tuple[str, list[str]]:
+    """Return the name and the words after `zoo train` of 'NAME: FAMILY ...'."""
     name, colon, words = line.partition(":")
     if not colon or not words.strip():
         raise typer.BadParameter(f"--model '{line}': expected 'NAME: FAMILY ...'")
     return name.strip(), shlex.split(words)
 
 
-def _zoo(*words: object) -> None:
+def zoo(*words: object) -> None:
+    """Run a command of ours; raises CalledProcessError where it fails."""
     command = [sys.executable, "-m", "zoo", *map(str, words)]
     print("$", shlex.join(command[2:]), flush=True)
     subprocess.run(command, check=True)
@@ -115,7 +118,7 @@ def _train(name: str, words: Sequence[str], data: Path, out: Path, split: Path, 
         family, *further = words
         folder, store = out / "runs" / name, out / "val" / name
         places = ("--data", data, "--split", split, "--folds", "all", "--out", folder)
-        _zoo("train", family, *further, *places, "--oof", store, f"seed={seed}")
+        zoo("train", family, *further, *places, "--oof", store, f"seed={seed}")
         took = (time.monotonic() - start) / 60
         record = {"minutes": took, "core_minutes": (_used() - used) / 60}
         record["seconds_of_epochs"] = list(_seconds(folder))
@@ -180,8 +183,8 @@ def describe(
     lines = [
         f"## {data.name}: {len(images)} images of {people} patients, {len(labels)} classes",
         "",
-        f"{folds} folds by patient, seed {seed}; {count_cores()} cores of {_processor()}. Means "
-        "over images, then classes; in brackets 95 % over patients.",
+        f"{folds} folds by patient, seed {seed}; {describe_processor()}. Means over images, then "
+        "classes; in brackets 95 % over patients.",
         "",
         "| | core minutes | Dice | Jaccard | surface Dice, 2 px | shared pixels | shared, pooled |",
         "|---|---|---|---|---|---|---|",
@@ -236,11 +239,11 @@ def _per_class(entries: Sequence[Entry], labels: LabelSpace) -> Iterator[str]:
         yield f"| {name} | " + " | ".join(cells) + " |"
 
 
-def _processor() -> str:
-    try:
+def describe_processor() -> str:
+    """Say what this computes on."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+                name = line.partition(":")[2].strip()
+    return f"{count_cores()} cores of {name}"
