@@ -120,7 +120,7 @@ def _train(name: str, words: Sequence[str], data: Path, out: Path, split: Path, 
         places = ("--data", data, "--split", split, "--folds", "all", "--out", folder)
         zoo("train", family, *further, *places, "--oof", store, f"seed={seed}")
         took = (time.monotonic() - start) / 60
-        record = {"minutes": took, "core_minutes": (_used() - used) / 60}
+        record: dict[str, Any] = {"minutes": took, "core_minutes": (_used() - used) / 60}
         record["seconds_of_epochs"] = list(_seconds(folder))
         done.write_text(json.dumps(record), encoding="utf-8")
     return float(json.loads(done.read_text(encoding="utf-8"))["core_minutes"])
