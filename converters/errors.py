@@ -122,7 +122,11 @@ def one_line(error: object) -> str:
 
     >>> one_line(ValueError("no such\n  file"))
     'no such file'
+    >>> one_line(UnicodeDecodeError("utf-8", b"a\xff", 1, 2, "invalid start byte"))
+    'byte 0xff at 1: save it as UTF-8'
     """
+    if isinstance(error, UnicodeDecodeError):
+        return f"byte 0x{error.object[error.start]:02x} at {error.start}: save it as UTF-8"
     return " ".join(str(error).split())
 
 

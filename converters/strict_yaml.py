@@ -83,7 +83,11 @@ def read_yaml(path: Path, what: str) -> Any:
         ValueError: no such file, not YAML in UTF-8, or a key that comes twice.
     """
     try:
-        return parse_yaml(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
+        # PyYAML takes zeros, as UTF-16 has them, for an error of its own that names no remedy.
+        if "\0" in text:
+            raise ValueError("zeros, as UTF-16 has them: save it as UTF-8")
+        return parse_yaml(text)
     except OSError as error:
         raise ValueError(f"{path}: expected {what}, found: {error.strerror}") from None
     except ValueError as error:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from converters.errors import one_line
+
 # JSON may hold characters by halves, and then one without the other, which no file can hold.
 _NEAR = 1 << 20
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
@@ -105,8 +107,7 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
         half = error.object[error.start].encode("unicode_escape").decode()
         raise ValueError(f"expected text, found half a character: {half}") from None
     except UnicodeDecodeError as error:
-        byte = f"byte 0x{error.object[error.start]:02x} at {error.start}"
-        raise ValueError(f"expected UTF-8, found {byte}: save it as UTF-8") from None
+        raise ValueError(f"expected UTF-8, found {one_line(error)}") from None
     except RecursionError:
         raise ValueError("expected JSON, found brackets nested too deeply") from None
     except json.JSONDecodeError as error:

@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.errors import Problems
+from converters.errors import Problems, one_line
 from converters.files.images import decode_image, is_image, read_size_hw
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
@@ -191,8 +191,8 @@ def _lines(path: Path) -> list[str] | None:
         return path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise ValueError(f"{path}: expected a text, found: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected a text in UTF-8, found another: save it so") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected a text in UTF-8, found {one_line(error)}") from None
 
 
 def _read_labelmap(root: Path) -> dict[Colour, str] | None:

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from converters.errors import one_line
 from converters.files.names import normal_name
 from converters.types import Sample
 
@@ -46,7 +47,7 @@ def read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no text in UTF-8"
+        reason = getattr(error, "strerror", None) or one_line(error)
         raise ValueError(f"{path}: expected a table (CSV in UTF-8), found: {reason}") from None
     lines = text.splitlines()
     mark = max(",;\t", key=lines[0].count) if lines else ","

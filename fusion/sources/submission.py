@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from converters.errors import one_line
 from converters.files.atomic import unfinished
 from converters.masks import encode_rle
 from converters.types import LabelSpace
@@ -107,7 +108,7 @@ def read_places(path: Path) -> Iterator[tuple[RleRow, RowSpan]]:
     except IsADirectoryError:
         raise ValueError(f"{path}: expected a submission file, found a folder") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: expected CSV in UTF-8, found: {error}") from None
+        raise ValueError(f"{path}: expected CSV in UTF-8, found: {one_line(error)}") from None
 
 
 def _rows(path: Path, file: BinaryIO) -> Iterator[tuple[RleRow, RowSpan]]:

@@ -26,6 +26,18 @@ def test_a_broken_file_is_one_line_that_names_it(text, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "found"),
+    [("utf-16", "byte 0xff at 0"), ("utf-16-le", "zeros"), ("latin-1", "byte 0xfc at 4")],
+)
+def test_a_file_in_another_encoding_says_what_to_do(encoding, found, tmp_path):
+    path = tmp_path / "a.yaml"
+    text = "a:  u\n" if encoding == "utf-16-le" else "a:  \u00fc\n"
+    path.write_bytes(text.encode(encoding))
+    with pytest.raises(ValueError, match=f"found: {found}.*: save it as UTF-8"):
+        read_yaml(path, "a config")
+
+
 def test_what_looks_like_a_date_stays_a_text(tmp_path):
     (tmp_path / "a.yaml").write_text("a: 2026-11-27\nb: 2026-11-27 10:00:00")
     expected = {"a": "2026-11-27", "b": "2026-11-27 10:00:00"}

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from converters.errors import one_line
 from converters.files.provenance import atomic_write_text
 from zoo.contract import TrainJob
 
@@ -39,7 +40,9 @@ def _read(path: Path) -> tuple[tuple[str, ...], list[Row]]:
             reader = csv.DictReader(lines)
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path}: expected a CSV file in UTF-8, found: {error}") from None
+        raise ValueError(
+            f"{path}: expected a CSV file in UTF-8, found: {one_line(error)}"
+        ) from None
     return tuple(reader.fieldnames or ()), rows
 
 

@@ -16,9 +16,15 @@ _NO_IMAGES = frozenset({"masks", "mask", "labels", "label", "annotations"})
 
 @dataclass
 class ImageIndex:
-    """The images below a folder, by everything that a table may call them."""
+    """The images below a folder, by everything that a table may call them.
+
+    Attributes:
+        root: the folder.
+        elsewhere: paths in other folders by which images were found, by their last part alone.
+    """
 
     root: Path
+    elsewhere: list[str] = field(default_factory=list, init=False)
     _known: dict[str, list[Path]] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
@@ -36,14 +42,22 @@ class ImageIndex:
         Raises:
             ValueError: no such image, or several.
         """
-        found = self._known.get(name) or self._known.get(PurePosixPath(name).stem, [])
+        place = PurePosixPath(name)
+        found = self._known.get(name) or self._known.get(place.stem, [])
         if len(found) > 1:
+            found = [path for path in found if self._ends_so(path, place)] or found
             found = [path for path in found if self._is_beside(path, table)] or found
         if len(found) != 1:
             what = f"found {len(found)}" if found else "found none"
             where = f", such as {' and '.join(map(self._place, found[:2]))}" if found else ""
             raise ValueError(f"expected one image '{name:.80}' in the folder, {what}{where}")
+        if not self._ends_so(found[0], place):
+            self.elsewhere.append(name)
         return found[0]
+
+    def _ends_so(self, path: Path, place: PurePosixPath) -> bool:
+        own = path.relative_to(self.root).with_suffix("").parts
+        return own[-len(place.parts) :] in (place.parts, place.with_suffix("").parts)
 
     def _place(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

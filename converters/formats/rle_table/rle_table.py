@@ -240,11 +240,17 @@ class _Reader:
                 self._add(table.path, row, entries)
             except ValueError as error:
                 self.problems.add(table.path, f"row {row.line}: {error}", key=row.image)
+        say = f"{self.root}: {table.path.name}: "
+        if elsewhere := self._images.elsewhere:
+            self.problems.note(
+                f"{say}{len(elsewhere)} images were found by the last part of their path, such as "
+                f"'{elsewhere[0]:.80}'"
+            )
+            elsewhere.clear()
         # A table may call an image by several names.
         found = list({entry.path: entry for entry in entries.values() if entry}.values())
         codes = [code for entry in found for _, code in entry.objects]
         usual = Coding(by_columns=not table.is_submission)
-        say = f"{self.root}: {table.path.name}: "
         coding = find_coding(
             codes, table.options.said, usual, lambda text: self.problems.note(say + text)
         )

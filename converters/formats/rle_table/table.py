@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from converters.errors import one_line
 from converters.formats.rle_table.options import Options
 
 # What competitions call their columns, in lower case.
@@ -160,4 +161,4 @@ def _lines(path: Path, errors: str = "strict") -> Iterator[list[str]]:
             for fields in csv.reader(file, strict=True):
                 yield [field.strip() for field in fields]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"expected a CSV file in UTF-8, found: {error}") from None
+        raise ValueError(f"expected a CSV file in UTF-8, found: {one_line(error)}") from None

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from converters.errors import Problems
+from converters.errors import Problems, one_line
 from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.formats.writing import load_index
@@ -267,7 +267,7 @@ class YoloConfig:
             ) from None
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"{path}: expected a list of images in UTF-8, found: {error}"
+                f"{path}: expected a list of images in UTF-8, found {one_line(error)}"
             ) from None
         for line in filter(None, map(str.strip, lines)):
             image = self.find(line, path.parent)

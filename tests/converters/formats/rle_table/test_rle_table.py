@@ -204,6 +204,17 @@ def test_images_in_no_table_are_left_out_and_said(root):
     assert any("left out 1 images that no table names (train/b.png)" in note for note in notes)
 
 
+def test_paths_of_another_place_are_said(root):
+    put(root, "train/one/k0.png", "train/two/k0.png", "train/k1.png")
+    rows = [("two/k0.png", kaggle_code(ONE)), ("../x/k1.jpg", kaggle_code(TWO))]
+    table(root, "id,rle", *rows)
+    found, notes = read(root)
+    assert list(found) == ["train/k1", "train/two/k0"]
+    said = [note for note in notes if "last part" in note]
+    assert len(said) == 1
+    assert "1 images were found by the last part of their path, such as '../x/k1.jpg'" in said[0]
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
