@@ -299,8 +299,14 @@ def _make_split(data: Path, given: dict[str, Any]) -> None:
 
 
 def for_scores(given: dict[str, Any]) -> None:
-    """Take the nearest data set and, for held-out images, its folds."""
+    """Take the nearest data set and, for held-out images, its folds; which images by these."""
+    from zoo.cli.options import Subset
+
     taken = Taken(given)
+    if given["subset"] is None:
+        given["subset"] = Subset.test
+        if given["split"] is not None or given["fold"] is not None:
+            taken.take("subset", Subset.val)
     taken.folds(taken.data())
     taken.say()
 

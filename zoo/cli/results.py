@@ -212,8 +212,11 @@ def check(
     submission: Annotated[Path, typer.Argument(help="Submission (CSV).")],
     data: Data = TAKEN,
     subset: Annotated[
-        Subset, typer.Option(help="The data set's images that it has to cover.")
-    ] = Subset.test,
+        Subset,
+        typer.Option(
+            help="The data set's images that it has to cover: test, or val with --split or --fold."
+        ),
+    ] = TAKEN,
     split: SplitFile = None,
     fold: HeldOutFold = None,
     data_format: From = None,
@@ -255,8 +258,11 @@ def evaluate(
     json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,
     subset: Annotated[
         Subset,
-        typer.Option(help="The data set's images that a submission covers; a store lists its own."),
-    ] = Subset.test,
+        typer.Option(
+            help="The data set's images that a submission covers: test, or val with --split or "
+            "--fold; a store lists its own."
+        ),
+    ] = TAKEN,
     split: SplitFile = None,
     fold: HeldOutFold = None,
     data_format: From = None,

@@ -76,6 +76,14 @@ def test_a_store_is_scored_where_the_fold_holds_its_images_out(work, split, samp
     assert "2 images" in run(capsys, "evaluate", work / "a", *common, "--fold", 0)
 
 
+def test_a_split_or_a_fold_says_that_held_out_images_are_meant(work, split, samples, capsys):
+    said = run(capsys, "evaluate", work / "a", "--data", work / "data", "--fold", 0)
+    assert "taken: subset val; split split.json" in said
+    assert "2 images" in said
+    said = run(capsys, "evaluate", work / "a", "--data", work / "data", "--split", split)
+    assert "6 images" in said
+
+
 @pytest.mark.parametrize("command", ["check", "evaluate"])
 def test_one_fold_s_images_are_not_all_of_them_and_the_fold_is_named(
     work, split, write_csv, capsys, command
@@ -89,7 +97,10 @@ def test_one_fold_s_images_are_not_all_of_them_and_the_fold_is_named(
     ("options", "words"),
     [
         (("--subset", "val"), "--split SPLIT.json, found none"),
-        (("--fold", 0), "--fold: expected --subset val with it, found --subset test"),
+        (
+            ("--subset", "test", "--fold", 0),
+            "--fold: expected --subset val with it, found --subset test",
+        ),
         (("--subset", "val", "--split", "none.json"), "none.json"),
     ],
 )
