@@ -88,7 +88,7 @@ class ConversionLoss:
 
 def lossless(sample: Sample) -> ConversionLoss:
     """Return the record of a sample that was converted to the pixel."""
-    return ConversionLoss(1, {instance.label: 1 for instance in sample.instances})
+    return ConversionLoss(1, dict.fromkeys(sample.labels, 1))
 
 
 def joined_objects(sample: Sample, labels: LabelSpace) -> ConversionLoss:
@@ -101,7 +101,7 @@ def joined_objects(sample: Sample, labels: LabelSpace) -> ConversionLoss:
         labels: the classes.
     """
     kept = lossless(sample)
-    occurring = Counter(instance.label for instance in sample.instances)
+    occurring = Counter(sample.labels)
     several = {label for label, times in occurring.items() if times > 1 and not labels.once}
     drawn = Counter(
         instance.label

@@ -428,19 +428,55 @@ def encode_coco_rle(mask: CropMask, size_hw: tuple[int, int]) -> dict[str, Any]:
     The string is the one of pycocotools (`rleToString` in its maskApi.c): run lengths, from the
     third on as the difference to the one before the last, in groups of five bits.
     """
-    height, width = size_hw
+    height = size_hw[0]
     turned = CropMask(mask.y, mask.x, np.ascontiguousarray(mask.pixels.T))
     edges = to_runs(turned, height).ravel() if mask.area else np.zeros(0, np.int64)
-    counts = np.diff(edges, prepend=0, append=height * width)
-    if len(counts) > 1 and counts[-1] == 0:
-        counts = counts[:-1]
+    return encode_coco_runs(edges, [len(edges)], size_hw)[0]
+
+
+def encode_coco_runs(
+    edges: npt.NDArray[np.int64], lengths: Sequence[int], size_hw: tuple[int, int]
+) -> list[dict[str, Any]]:
+    """Return the codes of several masks, as `encode_coco_rle` does, given their runs.
+
+    Args:
+        edges: int64, the masks' one behind the other: where each run starts and ends, counted
+            column by column; ascending in a mask.
+        lengths: how many of them are each mask's.
+        size_hw: height and width of the image.
+    """
+    height, width = size_hw
+    count = np.asarray(lengths)
+    first = np.cumsum(count + 2) - (count + 2)
+    last = first + count + 1
+    places = np.empty(len(edges) + 2 * len(count), np.int64)
+    is_edge = np.ones(len(places), np.bool_)
+    is_edge[first] = is_edge[last] = False
+    places[first], places[last], places[is_edge] = 0, height * width, edges
+    counts = np.diff(places, prepend=0)
+    number = np.arange(len(places)) - np.repeat(first, count + 2)
     values = counts.copy()
-    values[3:] -= counts[1:-2]
-    return {"size": [height, width], "counts": _compress(values)}
+    # The first number of each mask is no run: what counts from the fourth on is the fifth's.
+    beyond = number > 3
+    values[beyond] -= counts[np.flatnonzero(beyond) - 2]
+    kept = number > 0
+    # A mask that reaches the end has no run after it.
+    kept[last] = (counts[last] > 0) | (count == 0)
+    own = np.repeat(np.arange(len(count)), count + 2)[kept]
+    letters, used = _compress(values[kept])
+    ends = np.cumsum(np.bincount(own, weights=used, minlength=len(count)).astype(np.intp))
+    starts = [0, *ends[:-1].tolist()]
+    return [
+        {"size": [height, width], "counts": letters[start:end].decode("ascii")}
+        for start, end in zip(starts, ends.tolist(), strict=True)
+    ]
 
 
-def _compress(values: npt.NDArray[np.int64]) -> str:
-    """The letters of numbers: five bits each, the lowest first, and whether there are more."""
+def _compress(values: npt.NDArray[np.int64]) -> tuple[bytes, npt.NDArray[np.intp]]:
+    """The letters of numbers: five bits each, the lowest first, and whether there are more.
+
+    Beside them how many each number has.
+    """
     letters, is_used = [], []
     goes_on = np.ones(len(values), np.bool_)
     while goes_on.any():
@@ -448,8 +484,9 @@ def _compress(values: npt.NDArray[np.int64]) -> str:
         group, values = values & 31, values >> 5
         goes_on = goes_on & (values != -(group >> 4))
         letters.append(group + 32 * goes_on + 48)
-    table = np.stack(letters, axis=1)[np.stack(is_used, axis=1)]
-    return table.astype(np.uint8).tobytes().decode("ascii")
+    used = np.stack(is_used, axis=1)
+    table = np.stack(letters, axis=1)[used]
+    return table.astype(np.uint8).tobytes(), used.sum(axis=1)
 
 
 def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:

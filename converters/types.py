@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol, Self, overload
 
 import numpy as np
 import shapely
@@ -269,10 +269,35 @@ class Instance:
         return tuple(self.geometry.geoms)
 
 
+class PackedOutlines(Protocol):
+    """How the outlines of an image's objects are kept; equal and hashable by what they are."""
+
+    def __hash__(self) -> int:
+        """Return a number that is the same for the same outlines."""
+
+    def unpack(self) -> Sequence[Polygon | MultiPolygon]:
+        """Return the outlines, in the order of the objects."""
+
+
+@dataclass(frozen=True)
+class _CompressedOutlines:
+    """Outlines as compressed well-known binary: the same to the last bit."""
+
+    content: bytes
+
+    @classmethod
+    def of(cls, outlines: Sequence[Polygon | MultiPolygon]) -> Self:
+        return cls(zlib.compress(GeometryCollection(outlines).wkb, level=1))
+
+    def unpack(self) -> Sequence[Polygon | MultiPolygon]:
+        shapes = shapely.from_wkb(zlib.decompress(self.content)).geoms
+        return list(shapes)
+
+
 class PackedInstances(Sequence[Instance]):
     """An image's annotated objects in a tenth of the memory: tens of thousands of images fit.
 
-    Equal to the tuple that they were packed from; the outlines are the same to the last bit.
+    Equal to the tuple that they were packed from.
 
     Args:
         instances: the objects.
@@ -282,26 +307,44 @@ class PackedInstances(Sequence[Instance]):
 
     def __init__(self, instances: Iterable[Instance]) -> None:
         objects = tuple(instances)
+        shapes = [one.geometry for one in objects]
+        self._keep([one.label for one in objects], _CompressedOutlines.of(shapes))
+
+    @classmethod
+    def of(cls, labels: Sequence[str], outlines: PackedOutlines) -> PackedInstances:
+        """Return objects whose outlines are kept otherwise, until somebody asks for them.
+
+        Args:
+            labels: the class of each object.
+            outlines: of each object.
+        """
+        same = object.__new__(cls)
+        same._keep(labels, outlines)
+        return same
+
+    def _keep(self, labels: Iterable[str], outlines: PackedOutlines) -> None:
         # Readers make a text of each name anew.
-        self._labels = tuple(sys.intern(one.label) for one in objects)
-        outlines = GeometryCollection([one.geometry for one in objects])
-        self._outlines = zlib.compress(outlines.wkb, level=1)
+        self._labels = tuple(map(sys.intern, labels))
+        self._outlines = outlines
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The class of each object."""
         return self._labels
 
+    @property
+    def outlines(self) -> PackedOutlines:
+        """What is kept of the objects' outlines."""
+        return self._outlines
+
     def renamed(self, names: Mapping[str, str | None]) -> Sequence[Instance]:
         """Return the objects with other classes' names, without those whose name is None."""
-        renamed = tuple(names.get(label) for label in self._labels)
-        if None in renamed:
-            pairs = zip(renamed, self, strict=True)
-            return tuple(replace(one, label=name) for name, one in pairs if name is not None)
-        same = object.__new__(PackedInstances)
-        same._labels = tuple(name for name in renamed if name is not None)
-        same._outlines = self._outlines
-        return same
+        renamed = [names.get(label) for label in self._labels]
+        kept = [name for name in renamed if name is not None]
+        if len(kept) == len(renamed):
+            return PackedInstances.of(kept, self._outlines)
+        pairs = zip(renamed, self, strict=True)
+        return tuple(replace(one, label=name) for name, one in pairs if name is not None)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -328,8 +371,8 @@ class PackedInstances(Sequence[Instance]):
 
 # Who works on an image asks for its objects several times.
 @lru_cache(maxsize=64)
-def _unpack(labels: tuple[str, ...], outlines: bytes) -> tuple[Instance, ...]:
-    shapes = shapely.from_wkb(zlib.decompress(outlines)).geoms
+def _unpack(labels: tuple[str, ...], outlines: PackedOutlines) -> tuple[Instance, ...]:
+    shapes = outlines.unpack()
     return tuple(Instance(label, shape) for label, shape in zip(labels, shapes, strict=True))
 
 
@@ -419,6 +462,12 @@ class Sample:
             )
         if self.instances and not isinstance(self.instances, PackedInstances):
             object.__setattr__(self, "instances", PackedInstances(self.instances))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The class of each object; found without its outline."""
+        packed = self.instances
+        return packed.labels if isinstance(packed, PackedInstances) else ()
 
     @property
     def patient(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +100,8 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
         raise ValueError("expected JSON, found an empty file")
     try:
         text = content.decode("utf-8-sig")
-        found = json.loads(text, object_pairs_hook=build)
+        with _without_collection():
+            found = json.loads(text, object_pairs_hook=build)
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False, default=str).encode()
         return found
@@ -115,6 +117,18 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
     except ValueError as error:
         # Python refuses numbers of thousands of digits, and says how to change that.
         raise ValueError(f"expected JSON, found: {str(error).split(';')[0]}") from None
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Look for no garbage meanwhile: of a million new lists none is, and each would be visited."""
+    is_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if is_on:
+            gc.enable()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def relabel(
     mapping = {name: _canonical(name, labels) for name in own.names}
     if all(name == label for name, label in mapping.items()):
         return list(samples)
-    uses = Counter(name for sample in samples for name in _labels(sample))
+    uses = Counter(name for sample in samples for name in sample.labels)
     lost = {name: times for name, times in uses.items() if mapping.get(name) is None}
     if lost and len(lost) == len(uses):
         raise ValueError(
@@ -185,11 +185,6 @@ def _misspelt(lost: Iterable[str], mapping: Mapping[str, str | None], labels: La
         pairs.append((name, did_you_mean(name, alike, _NEARLY)))
     told = [f"'{name}'{meant}" for name, meant in pairs if meant]
     return f"; '{labels.name}' has classes without objects: {', '.join(told)}" if told else ""
-
-
-def _labels(sample: Sample) -> Sequence[str]:
-    packed = sample.instances
-    return packed.labels if isinstance(packed, PackedInstances) else ()
 
 
 def _relabelled(sample: Sample, mapping: Mapping[str, str | None]) -> Sample:

@@ -151,11 +151,9 @@ def check_labels(sample: Sample, labels: LabelSpace) -> None:
     Raises:
         ValueError: one is not.
     """
-    for instance in sample.instances:
-        if instance.label not in labels.index:
-            raise ValueError(
-                f"{sample.key}: expected a label of '{labels.name}', found '{instance.label}'"
-            )
+    for label in sample.labels:
+        if label not in labels.index:
+            raise ValueError(f"{sample.key}: expected a label of '{labels.name}', found '{label}'")
 
 
 # --- what a format remembers of a sample beside its pixels

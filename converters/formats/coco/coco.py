@@ -55,12 +55,11 @@ from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
-import cv2
-
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import load_json
 from converters.formats.coco.documents import RESULTS, category_names, is_results
+from converters.formats.coco.drawn import DrawnShapes
 from converters.formats.coco.files import annotation_files, broken_files, is_test
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
@@ -69,8 +68,8 @@ from converters.formats.coco.unnamed import report_unnamed
 from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.loss import ConversionLoss, lossless
-from converters.masks import CropMask, rasterize
-from converters.types import LabelSpace, Sample
+from converters.masks import Box, rasterize, tight_box
+from converters.types import LabelSpace, PackedInstances, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"}), "rle": frozenset({"subpixels"})}
 
@@ -161,6 +160,14 @@ def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons
         ValueError: a label that the label space does not have.
     """
     check_labels(sample, labels)
+    if isinstance(sample.instances, PackedInstances):
+        outlines = sample.instances.outlines
+        if isinstance(outlines, DrawnShapes) and outlines.size_hw == sample.size_hw:
+            numbers = [labels.index[label] + 1 for label in sample.labels]
+            found = zip(
+                numbers, outlines.areas, outlines.boxes, outlines.texts(layout), strict=True
+            )
+            return [_annotation(*one) for one in found]
     drawn = [
         (labels.index[instance.label] + 1, mask)
         for instance in sample.instances
@@ -168,15 +175,15 @@ def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons
     ]
     shapes = encode_segmentations([mask for _, mask in drawn], sample.size_hw, layout)
     return [
-        b'"category_id":%d,"area":%d,"bbox":[%d,%d,%d,%d],"iscrowd":0,"segmentation":%b'
-        % (category, mask.area, *_tight_box(mask), shape)
+        _annotation(category, mask.area, tight_box(mask), shape)
         for (category, mask), shape in zip(drawn, shapes, strict=True)
     ]
 
 
-def _tight_box(mask: CropMask) -> tuple[int, int, int, int]:
-    x, y, width, height = cv2.boundingRect(mask.pixels)
-    return mask.x + x, mask.y + y, width, height
+def _annotation(category: int, area: int, box: Box, shape: bytes) -> bytes:
+    return b'"category_id":%d,"area":%d,"bbox":[%d,%d,%d,%d],"iscrowd":0,"segmentation":%b' % (
+        (category, area, *box, shape)
+    )
 
 
 # --- reading

@@ -70,7 +70,7 @@ def _fill_rings(rings: Sequence[Points], size_hw: tuple[int, int]) -> list[CropM
     masks = [EMPTY] * len(rings)
     if not rings:
         return masks
-    ring, column, row = _crossings(rings, size_hw)
+    ring, column, row = crossings(rings, size_hw)
     counts = np.bincount(ring, minlength=len(rings))
     crossed = np.flatnonzero(counts)
     if not len(crossed):
@@ -102,10 +102,15 @@ def _between(place: Whole, x0: int, y0: int, stride: int, height: int) -> CropMa
     return _trim(x0, y0, np.bitwise_xor.accumulate(changes, axis=0).view(np.uint8))
 
 
-def _crossings(rings: Sequence[Points], size_hw: tuple[int, int]) -> tuple[Whole, Whole, Whole]:
-    """Ring, column and row, int64 (n), of each place where a column changes.
+def crossings(rings: Sequence[Points], size_hw: tuple[int, int]) -> tuple[Whole, Whole, Whole]:
+    """Return ring, column and row, int64 (n) each, of every place where a column changes.
 
-    They come ring by ring; rows go up to the height.
+    A column changes from outside to inside, or back, at the upper edge of the pixel in this row,
+    which may be the height. A ring's changes of a column come in pairs, in no order.
+
+    Args:
+        rings: at least one, float64 (N, 2).
+        size_hw: the image's height and width.
     """
     height, width = size_hw
     # Towards zero, as C does.

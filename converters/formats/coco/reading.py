@@ -11,14 +11,21 @@ from typing import Any
 from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
 from converters.formats.coco.documents import Document, Id, Record, entry_id, objects_of
+from converters.formats.coco.drawn import draw
 from converters.formats.coco.images import ImageFinder
 from converters.formats.coco.names import labels_of
 from converters.formats.coco.panoptic import mask_folder, mask_path, read_segments
 from converters.formats.coco.shapes import Shape, decode_segmentations, written_values
-from converters.formats.plausible import are_normalised, check_area, check_box, normalised_message
+from converters.formats.plausible import (
+    Bounds,
+    are_normalised,
+    check_area,
+    check_box,
+    normalised_message,
+)
 from converters.formats.writing import record_fields
 from converters.masks import CropMask, outlines
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import Instance, LabelSpace, PackedInstances, Sample
 
 
 @dataclass
@@ -198,7 +205,9 @@ class CocoReader:
 
     def _instances(
         self, document: Document, image: _Image, labels: Mapping[Id, str]
-    ) -> tuple[Instance, ...]:
+    ) -> Sequence[Instance]:
+        if not document.is_panoptic and (drawn := _drawn(image, labels)):
+            return drawn
         objects = (
             self._segments(document, image) if document.is_panoptic else _outlined(image, labels)
         )
@@ -281,15 +290,35 @@ def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
     return size_hw
 
 
+def _drawn(image: _Image, labels: Mapping[Id, str]) -> PackedInstances | None:
+    """The wanted objects of an image, if they all are polygons without any fault."""
+    wanted = _wanted(image, labels)
+    drawn = draw([a.get("segmentation") for _, a, _ in wanted], image.size_hw)
+    if drawn is None:
+        return None
+    shapes, bounds = drawn
+    try:
+        for (_, annotation, _), box, area in zip(wanted, bounds, shapes.areas, strict=True):
+            _check_place(annotation, 2 * (box,), area, image.size_hw)
+    except ValueError:
+        return None
+    return PackedInstances.of([label for *_, label in wanted], shapes)
+
+
+def _wanted(image: _Image, labels: Mapping[Id, str]) -> list[tuple[str, Record, str]]:
+    """The annotations of an image that have a class that is asked for."""
+    found = (
+        (where, annotation, labels.get(entry_id(annotation, where, "category_id")))
+        for where, annotation in image.annotations
+    )
+    return [(where, own, label) for where, own, label in found if label is not None]
+
+
 def _outlined(
     image: _Image, labels: Mapping[Id, str]
 ) -> list[tuple[str, Record, Shape | ValueError]]:
     """The wanted objects of an image that have polygons or codes."""
-    wanted = [
-        (where, annotation)
-        for where, annotation in image.annotations
-        if labels.get(entry_id(annotation, where, "category_id")) is not None
-    ]
+    wanted = [(where, annotation) for where, annotation, _ in _wanted(image, labels)]
     shapes = decode_segmentations([a.get("segmentation") for _, a in wanted], image.size_hw)
     return [(*own, shape) for own, shape in zip(wanted, shapes, strict=True)]
 
@@ -308,6 +337,12 @@ def _checked(shape: Shape | ValueError, annotation: Record, size_hw: tuple[int, 
     """The pixels of an annotation that lie where its box says, or have about its area."""
     if isinstance(shape, ValueError):
         raise shape
-    if not check_box(annotation.get("bbox"), shape.bounds, size_hw):
-        check_area(annotation.get("area"), shape.mask.area, shape.bounds[0])
+    _check_place(annotation, shape.bounds, shape.mask.area, size_hw)
     return shape
+
+
+def _check_place(
+    annotation: Record, found: Sequence[Bounds], area: int, size_hw: tuple[int, int]
+) -> None:
+    if not check_box(annotation.get("bbox"), found, size_hw):
+        check_area(annotation.get("area"), area, found[0])

@@ -6,15 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.formats.coco.borders import borders
+from converters.formats.coco.drawn import LARGEST_COORDINATE, half_pixels
 from converters.formats.coco.filling import Points, fill_each
 from converters.formats.plausible import Bounds, check_place
 from converters.masks import (
@@ -28,8 +27,6 @@ from converters.masks import (
 )
 
 _FEWEST_POINTS = 3
-# Far beyond any image; what is larger would only overflow.
-_LARGEST_COORDINATE = 1e6
 
 
 def encode_segmentations(
@@ -61,15 +58,8 @@ def _code(mask: CropMask, size_hw: tuple[int, int]) -> bytes:
 
 
 def _lines(shells: Sequence[Ring], size_hw: tuple[int, int]) -> Iterator[bytes]:
-    words = _words(max(size_hw))
-    for line in borders(shells):
-        yield b"[%b]" % words[line].tobytes().replace(b"\0", b"")[:-1]
-
-
-@lru_cache(maxsize=8)
-def _words(size: int) -> npt.NDArray[np.bytes_]:
-    """What is written for each half pixel of a side; shorter ones are filled up with zeros."""
-    return np.array([f"{i / 2:.10g}," for i in range(2 * size + 1)], dtype=np.bytes_)
+    side = max(size_hw)
+    yield from (half_pixels(line, side) for line in borders(shells))
 
 
 @dataclass(frozen=True)
@@ -207,6 +197,6 @@ def _points(part: Any) -> Points:
         raise ValueError(f"expected a polygon x1, y1, x2, ..., found {part!r:.40}")
     if len(values) % 2:
         raise ValueError(f"expected at least 3 points x, y, found {len(values)} numbers")
-    if not (np.abs(values.astype(np.float64)) < _LARGEST_COORDINATE).all():
+    if not (np.abs(values.astype(np.float64)) < LARGEST_COORDINATE).all():
         raise ValueError("expected coordinates in pixels, found NaN, infinity or huge ones")
     return values.astype(np.float64).reshape(-1, 2)

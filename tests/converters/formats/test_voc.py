@@ -167,7 +167,10 @@ def test_a_labelmap_names_each_class_once(lines, message, root):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda p: p.write_text("cat:128,0,0::\n", encoding="utf-16"), "found byte 0x.*: save it as UTF-8"),
+        (
+            lambda p: p.write_text("cat:128,0,0::\n", encoding="utf-16"),
+            "found byte 0x.*: save it as UTF-8",
+        ),
         (lambda p: p.mkdir(), "expected a text, found: Is a directory"),
         (lambda p: p.symlink_to(p.name), "expected a text, found: Too many levels"),
     ],
