@@ -6,6 +6,8 @@ Ultralytics' own import changes threads, Pillow, and the home.
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +51,19 @@ def _shifted_seeds(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "manual_seed", lambda seed: plain(seed + shift))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _clusters_of_our_own() -> Iterator[None]:
+    """Ray writes down in a folder which cluster runs here: not that of others, nor of other tests.
+
+    The folder's name is short, for the names of sockets below it may not be long.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ray"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", str(folder))
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
