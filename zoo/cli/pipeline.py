@@ -47,6 +47,19 @@ def run(
         Path | None,
         typer.Option(help="For a plan: folder of images to be answered; else the data's own."),
     ] = None,
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="For a plan: encoder of the smp networks, such as tu-tf_efficientnet_lite0."
+        ),
+    ] = "",
+    encoder_weights: Annotated[
+        str,
+        typer.Option(
+            help="For a plan: what the encoder has learned: a name such as imagenet, which is "
+            "downloaded, or a file. Few images are worth far more with it.",
+        ),
+    ] = "",
     machine: Annotated[
         str,
         typer.Option(help="With --dry-run: plan for another machine, on paper: 1xV100, 8xA100."),
@@ -74,6 +87,8 @@ def run(
         hours=hours,
         group_by=by,
         test=test,
+        encoder=encoder,
+        encoder_weights=encoder_weights,
         machine=machine,
         seed=seed,
         format=data_format,

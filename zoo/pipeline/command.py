@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import configs
 from converters.files.outputs import only_writer
@@ -38,6 +39,8 @@ class PlanOptions:
     hours: float | None = None
     group_by: str = ""
     test: Path | None = None
+    encoder: str = ""
+    encoder_weights: str = ""
     machine: str = ""
     seed: int = 0
     format: str | None = None
@@ -153,7 +156,8 @@ def _find(
     if kept.is_file() and read_provenance(place).get("kind") == PIPELINE:
         found = Recipe.load(str(kept))
         is_same = Path(found.data or "").resolve() == data.path.resolve()
-        if is_same and given.hours in (None, found.hours) and not given.machine:
+        is_meant = given.hours in (None, found.hours) and not given.machine
+        if is_same and is_meant and _encoder(given).items() <= _encoder_of(found).items():
             say(f"taken: recipe {kept}, planned before")
             return found, place
     check_folder(place)
@@ -189,6 +193,19 @@ def _data(what: str, given: PlanOptions) -> DataSource:
     return DataSource.open(path, given.format, given.edits, given.broken).choosing(given.labels)
 
 
+def _encoder(given: PlanOptions) -> dict[str, Any]:
+    """What the options say of the encoder, as keys of a config."""
+    found = {"encoder": given.encoder, "encoder_weights": given.encoder_weights}
+    if (file := Path(given.encoder_weights)).is_file():
+        found["encoder_weights"] = str(file.absolute())
+    return {key: value for key, value in found.items() if value}
+
+
+def _encoder_of(recipe: Recipe) -> dict[str, Any]:
+    models = [model.changes for model in recipe.models.values() if model.family == "smp"]
+    return models[0] if models else {}
+
+
 def _plan(data: DataSource, given: PlanOptions, place: Path, say: Callable[[str], None]) -> Recipe:
     # Late: PyTorch takes its time, and a recipe that is there needs none.
     from zoo.pipeline.plan import look, plan
@@ -205,7 +222,8 @@ def _plan(data: DataSource, given: PlanOptions, place: Path, say: Callable[[str]
         "test": given.test and str(given.test),
         "seed": given.seed,
     }
-    recipe = plan(data, profile, machine, given.hours, given.group_by, **keys)
+    by, encoder = given.group_by, _encoder(given)
+    recipe = plan(data, profile, machine, given.hours, by, encoder, **keys)
     for name, model in recipe.models.items():
         told = f", {duration(3600 * model.hours)} in all" if model.hours is not None else ""
         say(f"planned: {name} {model.config} {' '.join(model.words())}{told}")

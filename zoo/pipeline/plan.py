@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -130,6 +130,7 @@ def plan(
     machine: Machine,
     hours: float | None,
     by: str = "",
+    encoder: Mapping[str, Any] | None = None,
     **given: Any,
 ) -> Recipe:
     """Return a recipe: families, sizes, epochs and folds by the data, the machine and the time.
@@ -141,6 +142,7 @@ def plan(
         hours: in which an answer is wanted; None takes half an hour without a GPU, and as long as
             the usual configs ask for with one.
         by: whose an image is, as `zoo split --group-by` takes it.
+        encoder: changes of the configs of smp networks: `encoder`, `encoder_weights`.
         given: further keys of the recipe, such as `labels`.
 
     Raises:
@@ -154,12 +156,12 @@ def plan(
     limit = hours if hours is not None or machine.gpus else HOURS
     own = data.path / SPLIT
     folds = min(5 if machine.gpus else 3, profile.patients)
-    parts = [_weigh(part, data, profile, machine) for part in _parts(profile, machine)]
+    changes = dict(encoder or {})
+    parts = [_weigh(part, data, profile, machine) for part in _parts(profile, machine, changes)]
     while True:
         models = _models(profile, machine, parts, folds, limit)
         if not machine.gpus and "yolo" in models and _steps(models["yolo"], profile) < _YOLO_STEPS:
-            name, family, changes = _STAND_IN
-            other = Part(name, family, usual_config(family, False), changes)
+            other = _part(_STAND_IN, False, changes)
             kept = [part for part in parts if part.name != "yolo"]
             parts = [*kept, _weigh(other, data, profile, machine)]
             continue
@@ -185,9 +187,13 @@ def _epochs(model: ModelPlan) -> int:
 
 
 _UNKNOWN = Cost(0.0)
+# Name in the recipe, family, and what of its config is changed.
+_Kind = tuple[str, str, dict[str, Any]]
+_UNET: _Kind = ("unet", "smp", {})
+_SEGFORMER: _Kind = ("segformer", "segformer", {})
+_YOLO: _Kind = ("yolo", "yolo", {})
 # A decoder of another kind, where there is no YOLO, or no time for it to learn.
-_STAND_IN: tuple[str, str, dict[str, Any]]
-_STAND_IN = ("fpn", "smp", {"architecture": "fpn", "options": None})
+_STAND_IN: _Kind = ("fpn", "smp", {"architecture": "fpn", "options": None})
 
 
 @dataclass(frozen=True)
@@ -209,17 +215,18 @@ class Part:
     cost: Cost = _UNKNOWN
 
 
-def _parts(profile: DataProfile, machine: Machine) -> list[Part]:
+def _parts(profile: DataProfile, machine: Machine, encoder: Mapping[str, Any]) -> list[Part]:
     """Return models that fail differently: two of pixels, one of objects where it can be had."""
     has_gpu = bool(machine.gpus)
-    found: list[tuple[str, str, dict[str, Any]]]
-    found = [("unet", "smp", {}), ("segformer", "segformer", {})]
     has_yolo = find_spec("ultralytics") is not None and not profile.exclusive
-    found.append(("yolo", "yolo", {}) if has_yolo else _STAND_IN)
-    return [
-        Part(name, family, usual_config(family, has_gpu), changes)
-        for name, family, changes in found
-    ]
+    kinds = [_UNET, _SEGFORMER, _YOLO if has_yolo else _STAND_IN]
+    return [_part(kind, has_gpu, encoder) for kind in kinds]
+
+
+def _part(kind: _Kind, has_gpu: bool, encoder: Mapping[str, Any]) -> Part:
+    name, family, changes = kind
+    given = encoder if family == "smp" else {}
+    return Part(name, family, usual_config(family, has_gpu), {**changes, **given})
 
 
 def _weigh(part: Part, data: DataSource, profile: DataProfile, machine: Machine) -> Part:
