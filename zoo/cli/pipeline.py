@@ -49,9 +49,7 @@ def run(
     ] = None,
     encoder: Annotated[
         str,
-        typer.Option(
-            help="For a plan: encoder of the smp networks, such as tu-tf_efficientnet_lite0."
-        ),
+        typer.Option(help="For a plan: encoder of smp networks, as tu-tf_efficientnet_lite0."),
     ] = "",
     encoder_weights: Annotated[
         str,

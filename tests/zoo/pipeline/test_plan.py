@@ -86,6 +86,15 @@ def test_a_gpu_is_given_what_fits_its_memory(costs):
     assert recipe.split.folds == 5
 
 
+def test_an_encoder_is_that_of_all_smp_networks(costs):
+    costs["yolo"] = 0.2
+    encoder = {"encoder": "tu-tf_efficientnet_lite0", "encoder_weights": "imagenet"}
+    recipe = plan(DATA, PROFILE, LAPTOP, 0.5, "", encoder)
+    for name, model in recipe.models.items():
+        assert (encoder.items() <= model.changes.items()) == (model.family == "smp"), name
+    assert sum(model.family == "smp" for model in recipe.models.values()) == 2
+
+
 def test_one_patient_is_too_few():
     with pytest.raises(ValueError, match="two patients at least, found 1"):
         plan(DATA, replace(PROFILE, patients=1), LAPTOP, 1)
