@@ -12,6 +12,8 @@ from types import FrameType
 def run() -> None:
     """Run the command line; what stops it from outside ends it in good order."""
     signal.signal(signal.SIGTERM, _end)
+    # What is wrong with an image we say ourselves, with its name. Read when OpenCV is imported.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:
         from zoo.cli import main
 
