@@ -115,6 +115,8 @@ def _train(
         an_epoch = max(costs[1] - costs[0], 1e-3) / (_PROBES[1] - _PROBES[0])
         epochs = max(1, int((60 * minutes - costs[0]) / an_epoch) + 1)
         folder, store, scores = out / "runs" / name, out / "val" / name, out / f"{name}-scores.json"
+        # What was cut off was meant for another number of epochs, perhaps.
+        shutil.rmtree(folder, ignore_errors=True)
         seconds, peak = _cost([*common, folder, f"epochs={epochs}", f"validate_every={epochs}"])
         where = ["--data", data, "--split", split, "--subset", "val"]
         zoo("predict", folder, *where[:2], *where[4:], "--out", store)
