@@ -18,7 +18,8 @@ from zoo.data.reading import NetworkInput, Row
 from zoo.families.activation_checkpointing import checkpoint_blocks, find_blocks
 from zoo.families.settings import plan_prediction, plan_scoring
 from zoo.families.training_step import TrainingStep
-from zoo.inference.predict import Setting, read_frames
+from zoo.inference.frames import read_frames
+from zoo.inference.setting import Setting
 from zoo.machine.devices import place
 from zoo.run_files import checkpoints
 from zoo.run_files.licences import WeightSource, said_licence, write_licences
