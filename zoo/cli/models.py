@@ -127,8 +127,9 @@ def predict(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="Run folder of `zoo train`, or that of --folds all: their mean. Without one all "
-            "of runs/ predict held-out and test images."
+            help="Run folder of `zoo train`, or that of --folds all: their mean; or a folder of "
+            "`zoo export`, which needs no PyTorch. Without one all of runs/ predict held-out and "
+            "test images."
         ),
     ] = None,
     data: Data = TAKEN,
@@ -177,10 +178,8 @@ def predict(
     """
     from zoo.config import check_config
     from zoo.contract import PredictOptions
+    from zoo.export.description import is_exported
     from zoo.progress import bar
-    from zoo.runs.cross_validation import find_folds, predict_folds
-    from zoo.runs.predict import predict as predict_run
-    from zoo.runs.run import Run
     from zoo.source import DataSource
 
     given = {"tta": words(tta), "average": average, "batch": batch, "device": device}
@@ -192,6 +191,13 @@ def predict(
     if run is None:
         _predict_all(source, options)
         return
+    if is_exported(run):
+        _predict_exported(run, source, out, subset.value, options, compare)
+        return
+    from zoo.runs.cross_validation import find_folds, predict_folds
+    from zoo.runs.predict import predict as predict_run
+    from zoo.runs.run import Run
+
     folds = find_folds(run)
     if compare:
         if folds:
@@ -221,6 +227,32 @@ def predict(
             manifest = predict_folds(folds, source, out, report=report, **common)
         else:
             manifest = predict_run(Run.load(run), source, out, report=report, **common)
+    say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
+
+
+def _predict_exported(
+    folder: Path,
+    data: DataSource,
+    out: Path | None,
+    subset: str,
+    options: PredictOptions,
+    compare: list[str] | None,
+) -> None:
+    from zoo.export.predict import predict_exported
+    from zoo.progress import bar
+
+    if compare or out is None:
+        raise ValueError(f"{folder}: expected --out STORE for an exported model, not --compare")
+    with bar("predict") as report:
+        manifest = predict_exported(
+            folder,
+            data,
+            out,
+            subset=subset,
+            options=options,
+            command=command_line(),
+            report=report,
+        )
     say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
 
 
@@ -255,6 +287,51 @@ def _predict_all(data: DataSource, options: PredictOptions) -> None:
                 else:
                     manifest = predict_run(Run.load(path), data, out, **common)
             say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
+
+
+@command()
+def export(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Runs, folders of --folds all, or a folder of `zoo run`."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write, for `zoo predict` and `zoo serve`.")],
+    to: Annotated[str, typer.Option(help="The format of the networks: onnx.")] = "onnx",
+    fusion: Annotated[
+        str | None,
+        typer.Option(
+            help="Of several runs: a fusion config of `zoo fit`, a shipped name, or a rule such as "
+            "mean; of `zoo run` its own without."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(help="Largest difference of a probability from PyTorch's that is allowed."),
+    ] = 1e-3,
+    time: Annotated[
+        int, typer.Option("--time", help="Measure an image's time on the CPU so many times.")
+    ] = 0,
+) -> None:
+    """Write runs as ONNX networks that predict without PyTorch; checked against it."""
+    from zoo.export.command import export as export_runs
+    from zoo.progress import bar
+
+    if to != "onnx" or not tolerance > 0 or time < 0:
+        raise ValueError(
+            "--to, --tolerance, --time: expected onnx, a positive number and one from 0, found "
+            f"{to}, {tolerance:g}, {time}"
+        )
+    with bar("export") as report:
+        made = export_runs(
+            runs,
+            out,
+            fusion=fusion,
+            tolerance=tolerance,
+            repetitions=time,
+            report=report,
+            say=say,
+        )
+    say(made.describe())
 
 
 @command("list")
