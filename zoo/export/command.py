@@ -78,7 +78,7 @@ def _check(run: Run) -> None:
     if not isinstance(run.family, SemanticFamily):
         raise ValueError(
             f"{run.path}: expected a run whose network gives each pixel's logits (smp, segformer, "
-            f"nets, timm, torchvision, huggingface, monai), found the family '{run.name}': what it "
+            f"nets, torchvision, huggingface, monai), found the family '{run.name}': what it "
             "gives depends on what it finds, or on other sources, and is not exported; predict by "
             "the run itself"
         )

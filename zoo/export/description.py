@@ -138,7 +138,7 @@ class SourceEntry(StrictModel):
     deviation: tuple[float, ...]
     activation: Activation
     batch: int = Field(gt=0)
-    networks: tuple[NetworkEntry, ...] = Field(min_length=1)
+    networks: tuple[NetworkEntry, ...]
     seed: int = 0
     split: str = ""
     fold: int | None = None
@@ -146,6 +146,8 @@ class SourceEntry(StrictModel):
 
     @model_validator(mode="after")
     def _known_values(self) -> SourceEntry:
+        if not self.networks:
+            raise ValueError("networks: expected at least one, found none")
         if (self.mean, self.deviation) != normalisation(self.channels):
             raise ValueError(
                 f"mean, deviation: expected {normalisation(self.channels)}, as this version shows "
@@ -180,13 +182,15 @@ class Description(StrictModel):
     opset: int
     threshold: float = THRESHOLD
     tolerance: float
-    sources: tuple[SourceEntry, ...] = Field(min_length=1)
+    sources: tuple[SourceEntry, ...]
     fusion: FileEntry | None = None
     made_with: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_answer(self) -> Description:
         names = [source.name for source in self.sources]
+        if not names:
+            raise ValueError("sources: expected at least one, found none")
         if len(set(names)) < len(names):
             raise ValueError("sources: expected each name once")
         if len(self.sources) > 1 and self.fusion is None:
