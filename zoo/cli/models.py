@@ -289,51 +289,6 @@ def _predict_all(data: DataSource, options: PredictOptions) -> None:
             say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
 
 
-@command()
-def export(
-    runs: Annotated[
-        list[Path],
-        typer.Argument(help="Runs, folders of --folds all, or a folder of `zoo run`."),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder to write, for `zoo predict` and `zoo serve`.")],
-    to: Annotated[str, typer.Option(help="The format of the networks: onnx.")] = "onnx",
-    fusion: Annotated[
-        str | None,
-        typer.Option(
-            help="Of several runs: a fusion config of `zoo fit`, a shipped name, or a rule such as "
-            "mean; of `zoo run` its own without."
-        ),
-    ] = None,
-    tolerance: Annotated[
-        float,
-        typer.Option(help="Largest difference of a probability from PyTorch's that is allowed."),
-    ] = 1e-3,
-    time: Annotated[
-        int, typer.Option("--time", help="Measure an image's time on the CPU so many times.")
-    ] = 0,
-) -> None:
-    """Write runs as ONNX networks that predict without PyTorch; checked against it."""
-    from zoo.export.command import export as export_runs
-    from zoo.progress import bar
-
-    if to != "onnx" or not tolerance > 0 or time < 0:
-        raise ValueError(
-            "--to, --tolerance, --time: expected onnx, a positive number and one from 0, found "
-            f"{to}, {tolerance:g}, {time}"
-        )
-    with bar("export") as report:
-        made = export_runs(
-            runs,
-            out,
-            fusion=fusion,
-            tolerance=tolerance,
-            repetitions=time,
-            report=report,
-            say=say,
-        )
-    say(made.describe())
-
-
 @command("list")
 def list_(
     topic: Annotated[Topic, typer.Argument(help="What to list.")] = Topic.configs,
