@@ -35,13 +35,15 @@ def make_application(
         hosts: names by which it may be called; a page in a browser that calls it by another one
             is not meant. Empty takes any.
     """
+    intake = Intake(limits.body_bytes * (limits.jobs + limits.queue))
 
     async def predict(request: Request) -> Response:
         start, status = time.perf_counter(), 500
         try:
             _check_host(request, hosts)
             form = _format(request)
-            content = await _read_body(request, limits)
+            workers.check_room()
+            content = await _read_body(request, limits, intake)
             start = time.perf_counter()
             body, kind = await workers.submit(content, form)
             status = 200
@@ -115,7 +117,32 @@ def _format(request: Request) -> str:
         raise RefusedError(400, str(error)) from None
 
 
-async def _read_body(request: Request, limits: Limits) -> bytes:
+class Intake:
+    """Counts the bytes of all bodies that are coming in, of which memory holds so many.
+
+    Args:
+        most: so many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._held = most, 0
+
+    def add(self, size: int) -> None:
+        """Take down some bytes more.
+
+        Raises:
+            RefusedError: they are too many.
+        """
+        self._held += size
+        if self._held > self._most:
+            raise RefusedError(503, "body: expected fewer uploads at a time: retry")
+
+    def drop(self, size: int) -> None:
+        """Take down that a body is no longer coming in."""
+        self._held -= size
+
+
+async def _read_body(request: Request, limits: Limits, intake: Intake) -> bytes:
     """Read a body, no more of it and no longer than allowed."""
     most = limits.body_bytes
     told = request.headers.get("content-length", "")
@@ -126,6 +153,7 @@ async def _read_body(request: Request, limits: Limits) -> bytes:
         async with asyncio.timeout(limits.upload_s):
             async for part in request.stream():
                 size += len(part)
+                intake.add(len(part))
                 if size > most:
                     raise RefusedError(413, f"body: expected at most {most} bytes, found more")
                 parts.append(part)
@@ -133,6 +161,8 @@ async def _read_body(request: Request, limits: Limits) -> bytes:
         raise RefusedError(
             408, f"body: expected within {limits.upload_s:g} s, found {size} bytes by then"
         ) from None
+    finally:
+        intake.drop(size)
     if not size:
         raise RefusedError(
             400, "body: expected an image's file (PNG, JPEG, TIFF, DICOM, ...), found nothing"

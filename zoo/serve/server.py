@@ -85,6 +85,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         place.bind((host, port))
+        place.listen()
     except (OSError, OverflowError) as error:
         place.close()
         raise ValueError(f"--host {host} --port {port}: expected a free address: {error}") from None

@@ -130,6 +130,18 @@ class Workers:
             raise RefusedError(422, f"body: {' '.join(str(error).split())}") from None
         return FORMATS[form](prediction, self._exported.labels)
 
+    def check_room(self) -> None:
+        """Make sure that one more image may wait.
+
+        Raises:
+            RefusedError: the queue is full.
+        """
+        limits = self._limits
+        if self._taken >= limits.jobs + limits.queue:
+            raise RefusedError(
+                503, f"queue: expected at most {limits.queue} waiting images, found as many: retry"
+            )
+
     async def submit(self, content: bytes, form: str) -> Answer:
         """Return an image's masks when it is its turn.
 
@@ -137,10 +149,7 @@ class Workers:
             RefusedError: the queue is full, the time is over, or as `answer`.
         """
         limits, metrics = self._limits, self._metrics
-        if self._taken >= limits.jobs + limits.queue:
-            raise RefusedError(
-                503, f"queue: expected at most {limits.queue} waiting images, found as many: retry"
-            )
+        self.check_room()
         self._taken += 1
         metrics.waiting += 1
         loop = asyncio.get_running_loop()

@@ -28,7 +28,6 @@ from zoo.export.conversion import NetworkShape, convert, sample_images
 from zoo.export.description import FILE, digest_of, is_exported, read_description
 from zoo.export.session import OnnxNetwork
 from zoo.inference.arrays import activate
-from zoo.run_files.licences import WeightSource
 
 # What predicts without torch, with what it takes.
 BLOCKED = """
@@ -78,18 +77,14 @@ def check_same(ours: Path, theirs: Path) -> None:
     assert areas > len(wanted)
 
 
-@pytest.fixture(scope="module")
-def run(make_run: Any, cut_toys: Any, tmp_path_factory: Any) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    licence = WeightSource("/home/somebody/own.safetensors", "CC-BY-NC-4.0", is_non_commercial=True)
-    return make_run(folder / "alone", split=cut_toys(4), fold=1, licence=licence)
+@pytest.fixture
+def run(exported: tuple[Path, Path]) -> Path:
+    return exported[0]
 
 
-@pytest.fixture(scope="module")
-def exported(run: Path, zoo: Any, tmp_path_factory: Any) -> Path:
-    out = tmp_path_factory.mktemp("exported") / "model"
-    zoo("export", run, "--out", out)
-    return out
+@pytest.fixture
+def model(exported: tuple[Path, Path]) -> Path:
+    return exported[1]
 
 
 @pytest.fixture
@@ -97,9 +92,9 @@ def images(toys: Any) -> tuple[object, ...]:
     return ("--data", toys.folder, "--from", "images", "--subset", "test")
 
 
-def test_what_a_folder_says_of_itself(exported, run, toys):
-    found = read_description(exported)
-    assert is_exported(exported)
+def test_what_a_folder_says_of_itself(model, run, toys):
+    found = read_description(model)
+    assert is_exported(model)
     assert not is_exported(run)
     assert found.labels == toys.labels
     assert found.opset == conversion.OPSET
@@ -113,14 +108,14 @@ def test_what_a_folder_says_of_itself(exported, run, toys):
     )
     assert (source.fold, len(source.split)) == (1, 64)
     (network,) = source.networks
-    assert network.sha256 == digest_of((exported / network.file).read_bytes())
+    assert network.sha256 == digest_of((model / network.file).read_bytes())
     assert (network.batch, network.size) == (None, None)
-    assert [entry.version for entry in onnx.load(exported / network.file).opset_import] == [18]
+    assert [entry.version for entry in onnx.load(model / network.file).opset_import] == [18]
     assert {path.name for path in exported.iterdir()} == {FILE, network.file, "provenance.json"}
 
 
-def test_nothing_tells_where_or_of_whom_it_was_made(exported, run, toys):
-    text = (exported / FILE).read_text() + json.dumps(read_provenance(exported))
+def test_nothing_tells_where_or_of_whom_it_was_made(model, run, toys):
+    text = (model / FILE).read_text() + json.dumps(read_provenance(model))
     assert "own.safetensors" in text
     for secret in ("somebody", str(run.parent), toys.samples[0].key):
         assert secret not in text
@@ -145,17 +140,17 @@ def test_the_screen_says_how_near_it_is(run, zoo, tmp_path, capsys):
     ],
     ids=["plain", "forms", "windows", "size"],
 )
-def test_the_store_is_that_of_torch(options, exported, run, images, zoo, tmp_path):
+def test_the_store_is_that_of_torch(options, model, run, images, zoo, tmp_path):
     zoo("predict", run, *images, "--out", tmp_path / "torch", *options)
-    zoo("predict", exported, *images, "--out", tmp_path / "onnx", *options)
+    zoo("predict", model, *images, "--out", tmp_path / "onnx", *options)
     check_same(tmp_path / "onnx", tmp_path / "torch")
     ours, theirs = (PredictionStore(tmp_path / name).manifest for name in ("onnx", "torch"))
     for name in ("images", "space", "split", "fold", "subset", "kind"):
         assert getattr(ours, name) == getattr(theirs, name), name
 
 
-def test_no_torch_is_imported(exported, run, images, zoo, tmp_path):
-    done = without_torch("predict", exported, *images, "--out", tmp_path / "onnx", "--tta", "hflip")
+def test_no_torch_is_imported(model, run, images, zoo, tmp_path):
+    done = without_torch("predict", model, *images, "--out", tmp_path / "onnx", "--tta", "hflip")
     assert done.returncode == 0, done.stderr
     zoo("predict", run, *images, "--out", tmp_path / "torch", "--tta", "hflip")
     check_same(tmp_path / "onnx", tmp_path / "torch")
@@ -236,7 +231,7 @@ def test_nothing_is_left_of_a_network_that_differs(run, zoo, tmp_path, capsys, m
 
 
 @pytest.mark.parametrize("subset", ["val", "train"])
-def test_folds_are_not_known(subset, exported, toys, zoo, tmp_path, capsys):
+def test_folds_are_not_known(subset, model, toys, zoo, tmp_path, capsys):
     from zoo.contract import PredictOptions
     from zoo.export.predict import predict_exported
     from zoo.source import DataSource
@@ -244,7 +239,7 @@ def test_folds_are_not_known(subset, exported, toys, zoo, tmp_path, capsys):
     data = DataSource.open(toys.folder, "images")
     with pytest.raises(ValueError, match="expected --subset test or all, found"):
         predict_exported(
-            exported,
+            model,
             data,
             tmp_path / "out",
             subset=subset,
@@ -263,8 +258,8 @@ def test_folds_are_not_known(subset, exported, toys, zoo, tmp_path, capsys):
         (("--compare", "hflip"), "expected --out STORE for an exported model"),
     ],
 )
-def test_options_that_it_lacks(options, expected, exported, images, zoo, tmp_path, capsys):
-    zoo("predict", exported, *images, "--out", tmp_path / "out", *options, code=2)
+def test_options_that_it_lacks(options, expected, model, images, zoo, tmp_path, capsys):
+    zoo("predict", model, *images, "--out", tmp_path / "out", *options, code=2)
     error = capsys.readouterr().err
     assert expected in error
     assert len(error.splitlines()) == 1
@@ -332,7 +327,7 @@ def no_model(folder):
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (spoil_network, "network-0.onnx: expected the file that was exported, found another"),
+        (spoil_network, "network-0.onnx: expected the file that was model, found another"),
         (drop_network, "network-0.onnx: expected the file that model.json names, found: No such"),
         (spoil_json, "model.json: expected the description of an exported model"),
         (change(format="other"), "model.json: expected 'format': 'maskzoo-export'"),
@@ -346,9 +341,9 @@ def no_model(folder):
         (no_model, "expected an ONNX file"),
     ],
 )
-def test_a_broken_folder(spoil, expected, exported, images, zoo, tmp_path, capsys):
+def test_a_broken_folder(spoil, expected, model, images, zoo, tmp_path, capsys):
     folder = tmp_path / "model"
-    shutil.copytree(exported, folder)
+    shutil.copytree(model, folder)
     spoil(folder)
     zoo("predict", folder, *images, "--out", tmp_path / "out", code=2)
     error = capsys.readouterr().err
