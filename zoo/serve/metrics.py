@@ -20,6 +20,12 @@ class Metrics:
         self._seconds, self._count = 0.0, 0
         self.waiting, self.computing = 0, 0
 
+    def move(self, waiting: int = 0, computing: int = 0) -> None:
+        """Take down that so many images more, or fewer, wait or are worked on."""
+        with self._lock:
+            self.waiting += waiting
+            self.computing += computing
+
     def answered(self, status: int, seconds: float) -> None:
         """Count an answer to an image; the time of those that have masks."""
         with self._lock:

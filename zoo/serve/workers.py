@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from threading import Lock
 
 from converters.files.images import stored_size_hw
 from converters.types import Sample
@@ -115,7 +115,7 @@ class Workers:
         self._exported, self._options = exported, options
         self._limits, self._metrics = limits, metrics
         self._pool = ThreadPoolExecutor(limits.jobs, thread_name_prefix="zoo-serve")
-        self._taken = 0
+        self._taken, self._lock = 0, Lock()
 
     def answer(self, content: bytes, form: str) -> Answer:
         """Return an image's masks in one of `FORMATS`; blocks.
@@ -150,34 +150,31 @@ class Workers:
         """
         limits, metrics = self._limits, self._metrics
         self.check_room()
-        self._taken += 1
-        metrics.waiting += 1
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._pool, self._work, self.answer, content, form)
+        self._take(1)
+        metrics.move(waiting=1)
+        work = self._pool.submit(self._work, content, form)
         # A place is free when the work ends, not when whoever asked has gone.
-        future.add_done_callback(self._free)
+        work.add_done_callback(lambda _: self._take(-1))
         try:
-            return await asyncio.wait_for(asyncio.shield(future), limits.answer_s)
+            ready = asyncio.shield(asyncio.wrap_future(work))
+            return await asyncio.wait_for(ready, limits.answer_s)
         except TimeoutError:
-            if future.cancel():
-                metrics.waiting -= 1
+            if work.cancel():
+                metrics.move(waiting=-1)
             raise RefusedError(
                 504, f"answer: expected within {limits.answer_s:g} s, found none yet: retry"
             ) from None
 
-    def _work(self, answer: Callable[[bytes, str], Answer], content: bytes, form: str) -> Answer:
-        self._metrics.waiting -= 1
-        self._metrics.computing += 1
-        try:
-            return answer(content, form)
-        finally:
-            self._metrics.computing -= 1
+    def _take(self, places: int) -> None:
+        with self._lock:
+            self._taken += places
 
-    def _free(self, future: asyncio.Future[Answer]) -> None:
-        self._taken -= 1
-        if not future.cancelled():
-            # Seen here, where nobody waits any more.
-            future.exception()
+    def _work(self, content: bytes, form: str) -> Answer:
+        self._metrics.move(waiting=-1, computing=1)
+        try:
+            return self.answer(content, form)
+        finally:
+            self._metrics.move(computing=-1)
 
     def close(self) -> None:
         """Finish what was begun."""

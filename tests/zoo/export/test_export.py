@@ -111,7 +111,7 @@ def test_what_a_folder_says_of_itself(model, run, toys):
     assert network.sha256 == digest_of((model / network.file).read_bytes())
     assert (network.batch, network.size) == (None, None)
     assert [entry.version for entry in onnx.load(model / network.file).opset_import] == [18]
-    assert {path.name for path in exported.iterdir()} == {FILE, network.file, "provenance.json"}
+    assert {path.name for path in model.iterdir()} == {FILE, network.file, "provenance.json"}
 
 
 def test_nothing_tells_where_or_of_whom_it_was_made(model, run, toys):
