@@ -276,7 +276,7 @@ class _Writer:
             name=member.name,
             family=first.name,
             channels=config.in_channels,
-            size=view.size_hw,
+            size=config.image_size,
             window=view.window,
             overlap=view.overlap,
             stride=STRIDE,

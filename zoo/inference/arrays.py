@@ -161,7 +161,7 @@ def _stretch(values: Floats, size_hw: Size) -> Floats:
 def _mirror(values: Floats, variant: Variant) -> Floats:
     """Mirror (..., h, w) as a variant does, which also undoes it."""
     axes = [axis for axis, wanted in ((-1, variant.hflip), (-2, variant.vflip)) if wanted]
-    return np.flip(values, axes) if axes else values
+    return np.flip(values, tuple(axes)) if axes else values
 
 
 def _logits(compute: Compute, values: Floats, setting: Setting) -> Floats:
