@@ -327,7 +327,7 @@ def no_model(folder):
 @pytest.mark.parametrize(
     ("spoil", "expected"),
     [
-        (spoil_network, "network-0.onnx: expected the file that was model, found another"),
+        (spoil_network, "network-0.onnx: expected the file that was exported, found another"),
         (drop_network, "network-0.onnx: expected the file that model.json names, found: No such"),
         (spoil_json, "model.json: expected the description of an exported model"),
         (change(format="other"), "model.json: expected 'format': 'maskzoo-export'"),
