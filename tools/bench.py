@@ -11,6 +11,8 @@ python tools/bench.py flags
 python tools/bench.py real DATA --out FOLDER [--group-by patients.csv:COLUMN] [--labels A,B]
 python tools/bench.py families DATA --out FOLDER [--minutes 4]
 python tools/bench.py curve DATA FOLDER/val/* --split FOLDER/split.json
+python tools/bench.py export [--networks smp/laptop,smp/unet_resnet34]
+python tools/bench.py serve FOLDER [--seconds 60] [--clients 4]
 python tools/bench.py refiner DATA STORE ... --split SPLIT --out FOLDER [--only refiner,crops]
 """
 
@@ -19,6 +21,7 @@ from benchmarks import (
     audit,
     convert,
     curve,
+    export,
     families,
     flags,
     fuse,
@@ -27,6 +30,7 @@ from benchmarks import (
     real,
     refiner,
     rle,
+    serve,
     train,
 )
 
@@ -42,6 +46,8 @@ app.command("flags")(flags.run)
 app.command("real")(real.run)
 app.command("curve")(curve.run)
 app.command("families")(families.run)
+app.command("export")(export.run)
+app.command("serve")(serve.run)
 app.command("refiner")(refiner.run)
 
 if __name__ == "__main__":

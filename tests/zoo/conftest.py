@@ -23,6 +23,15 @@ from zoo.contract import TrainJob
 HEIGHT, WIDTH = 96, 64
 # Nine classes: two bytes a pixel.
 NAMES = ("sheet", *(f"tile-{i}" for i in range(1, 9)))
+TINY_SMP = {
+    "size": [64, 64],
+    "epochs": 1,
+    "batch": 2,
+    "encoder": "tu-lcnet_035",
+    "options": {"decoder_channels": [16, 16, 8, 8, 8]},
+}
+# So much surer than a network that has learned nothing.
+SURE = 30
 
 
 @dataclass(frozen=True)
@@ -173,3 +182,61 @@ def tiny_smp(toys: Toys) -> Callable[..., Any]:
         return check_config(SmpConfig, raw | changes, "test")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_run(toys: Any) -> Callable[..., Path]:
+    """Return a function: write a run folder with random weights."""
+
+    import torch
+
+    from converters.files.provenance import write_provenance
+    from zoo.config import check_config
+    from zoo.families import load_family
+    from zoo.run_files.checkpoints import BEST, save_weights
+    from zoo.run_files.licences import write_licences
+
+    def make(
+        path: Path,
+        *,
+        seed: int = 0,
+        split: Split | None = None,
+        fold: int = 0,
+        family: str = "smp",
+        labels: Any = None,
+        licence: Any = None,
+        **changes: Any,
+    ) -> Path:
+        raw = {"labels": labels or toys.labels.record(), **TINY_SMP, "seed": seed} | changes
+        config = check_config(load_family(family).Config, raw, "test")
+        torch.manual_seed(seed)
+        network = load_family(family).build(config, len(config.labels)).eval()
+        with torch.no_grad():
+            list(network.parameters())[-2].mul_(SURE)
+        path.mkdir(parents=True)
+        (path / "config.yaml").write_text(yaml.safe_dump({"family": family, **raw}))
+        save_weights(network, path / BEST)
+        write_licences(path, [licence] if licence else [])
+        if split:
+            split.save(path / "split.json")
+            write_provenance(path, "test", {"fold": fold}, seed, split.digest)
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported(
+    make_run: Callable[..., Path],
+    cut_toys: Callable[[int], Split],
+    zoo: Callable[..., None],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, Path]:
+    """A run of random weights, and what it was exported to."""
+    from zoo.run_files.licences import WeightSource
+
+    folder = tmp_path_factory.mktemp("exported")
+    licence = WeightSource("/home/somebody/own.safetensors", "CC-BY-NC-4.0", is_non_commercial=True)
+    run = make_run(folder / "alone", split=cut_toys(4), fold=1, licence=licence)
+    zoo("export", run, "--out", folder / "model")
+    return run, folder / "model"

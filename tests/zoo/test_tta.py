@@ -9,7 +9,8 @@ from torch import nn
 from torchvision.transforms.functional import adjust_contrast, adjust_gamma
 
 from zoo.data.batches import normalize
-from zoo.inference.predict import Setting, probabilities
+from zoo.inference.predict import probabilities
+from zoo.inference.setting import Setting
 from zoo.tta import Variant, parse_variant, parse_variants
 
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from zoo.cli import data, models, pipeline, reports, results, runs
+from zoo.cli import data, exports, models, pipeline, reports, results, runs
 from zoo.cli.options import app
 from zoo.machine.faults import INTERRUPTED, TERMINATED, describe_fault
 
@@ -17,7 +17,7 @@ _OF_TRAINING = ("torch", "lightning", "pydantic", "timm", "albumentations")
 # Exit code -> how a command was stopped from outside. Typer makes the first of Ctrl-C.
 _STOPPED = {INTERRUPTED: "interrupted", TERMINATED: "told to end"}
 
-__all__ = ["app", "data", "main", "models", "pipeline", "reports", "results", "runs"]
+__all__ = ["app", "data", "exports", "main", "models", "pipeline", "reports", "results", "runs"]
 
 
 def main(arguments: list[str] | None = None) -> None:

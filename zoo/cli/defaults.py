@@ -328,11 +328,15 @@ def stores_of_runs(name: str) -> list[Path]:
 def for_predict(given: dict[str, Any]) -> None:
     """Take the nearest data set, and all runs below `runs/`; of mere images the test subset."""
     from zoo.cli.options import Subset
+    from zoo.export.description import is_exported
 
     taken = Taken(given)
     taken.data()
     if given["subset"] is Subset.val and _has_only_images(given):
         taken.take("subset", Subset.test)
+    elif given["subset"] is Subset.val and given["run"] and is_exported(given["run"]):
+        # It knows no folds.
+        taken.take("subset", Subset.all)
     if given["run"] is None:
         if found := run_folders():
             taken.take("run", None, f"runs {', '.join(map(str, found))}")

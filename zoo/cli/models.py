@@ -127,8 +127,9 @@ def predict(
     run: Annotated[
         Path | None,
         typer.Argument(
-            help="Run folder of `zoo train`, or that of --folds all: their mean. Without one all "
-            "of runs/ predict held-out and test images."
+            help="Run folder of `zoo train`, or that of --folds all: their mean; or a folder of "
+            "`zoo export`, which needs no PyTorch. Without one all of runs/ predict held-out and "
+            "test images."
         ),
     ] = None,
     data: Data = TAKEN,
@@ -177,10 +178,8 @@ def predict(
     """
     from zoo.config import check_config
     from zoo.contract import PredictOptions
+    from zoo.export.description import is_exported
     from zoo.progress import bar
-    from zoo.runs.cross_validation import find_folds, predict_folds
-    from zoo.runs.predict import predict as predict_run
-    from zoo.runs.run import Run
     from zoo.source import DataSource
 
     given = {"tta": words(tta), "average": average, "batch": batch, "device": device}
@@ -192,6 +191,13 @@ def predict(
     if run is None:
         _predict_all(source, options)
         return
+    if is_exported(run):
+        _predict_exported(run, source, out, subset.value, options, compare)
+        return
+    from zoo.runs.cross_validation import find_folds, predict_folds
+    from zoo.runs.predict import predict as predict_run
+    from zoo.runs.run import Run
+
     folds = find_folds(run)
     if compare:
         if folds:
@@ -221,6 +227,32 @@ def predict(
             manifest = predict_folds(folds, source, out, report=report, **common)
         else:
             manifest = predict_run(Run.load(run), source, out, report=report, **common)
+    say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
+
+
+def _predict_exported(
+    folder: Path,
+    data: DataSource,
+    out: Path | None,
+    subset: str,
+    options: PredictOptions,
+    compare: list[str] | None,
+) -> None:
+    from zoo.export.predict import predict_exported
+    from zoo.progress import bar
+
+    if compare or out is None:
+        raise ValueError(f"{folder}: expected --out STORE for an exported model, not --compare")
+    with bar("predict") as report:
+        manifest = predict_exported(
+            folder,
+            data,
+            out,
+            subset=subset,
+            options=options,
+            command=command_line(),
+            report=report,
+        )
     say(f"{out}: {manifest.kind} predictions of {len(manifest.images)} images")
 
 

@@ -22,7 +22,7 @@ app = typer.Typer(
 # Command -> the heading under which `zoo --help` lists it.
 _PANELS = {
     **dict.fromkeys(("phantom", "split", "convert", "audit", "augment"), "Data"),
-    **dict.fromkeys(("train", "predict", "sweep", "ablate", "soup"), "Models"),
+    **dict.fromkeys(("train", "predict", "sweep", "ablate", "soup", "export", "serve"), "Models"),
     **dict.fromkeys(("fit", "fuse", "check", "evaluate"), "Results"),
     **dict.fromkeys(("run", "status"), "The whole way"),
     **dict.fromkeys(("view", "report", "compare", "runs", "list", "doctor", "demo"), "Looking"),

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import torch
 
+from converters.files.images import Pixels
 from zoo.data.area_targets import FULL
+from zoo.data.reading import (
+    COLOR_DEVIATION,
+    COLOR_MEAN,
+    GREY_DEVIATION,
+    GREY_MEAN,
+    channels_first,
+)
 
-# The means and deviations of ImageNet's values, which pretrained encoders expect: of grey, and of
-# red, green and blue.
-GREY_MEAN, GREY_DEVIATION = 0.449, 0.226
-COLOR_MEAN, COLOR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+def as_tensor(image: Pixels) -> torch.Tensor:
+    """Return an image, uint8 (h, w) or (h, w, 3), as a tensor (1, h, w) or (3, h, w)."""
+    return torch.from_numpy(channels_first(image))
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,6 @@ from typing import TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from converters.files.images import Pixels, read_pixels
 from converters.types import Sample
@@ -19,6 +18,10 @@ from converters.types import Sample
 Source = TypeVar("Source")
 Result = TypeVar("Result")
 READERS = 4
+# The means and deviations of ImageNet's values, which pretrained encoders expect: of grey, and of
+# red, green and blue.
+GREY_MEAN, GREY_DEVIATION = 0.449, 0.226
+COLOR_MEAN, COLOR_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 Row = npt.NDArray[np.float32]
 """What is known of an image beside its pixels, as numbers, (k,); see `zoo.metadata`."""
 
@@ -42,11 +45,11 @@ def read_image(sample: Sample, channels: int) -> Pixels:
     return rgb
 
 
-def channels_first(image: Pixels) -> torch.Tensor:
-    """Return an image, uint8 (h, w) or (h, w, 3), as a tensor (1, h, w) or (3, h, w)."""
+def channels_first(image: Pixels) -> Pixels:
+    """Return an image, uint8 (h, w) or (h, w, 3), as (1, h, w) or (3, h, w)."""
     planes = image[None] if image.ndim == 2 else np.moveaxis(image, 2, 0)
     # Tensors are written on; what is mapped from a file must not be.
-    return torch.from_numpy(np.require(planes, requirements=["C", "W"]))
+    return np.require(planes, requirements=["C", "W"])
 
 
 def resize_image(image: Pixels, size_hw: tuple[int, int]) -> Pixels:

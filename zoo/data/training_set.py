@@ -13,8 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from converters.files.images import Pixels
+from zoo.data.batches import as_tensor
 from zoo.data.items import Items
-from zoo.data.reading import Row, channels_first
+from zoo.data.reading import Row
 from zoo.data.stores import Cache, Form, open_store
 from zoo.data.windows import Windows
 from zoo.machine.facts import count_cores
@@ -114,9 +115,9 @@ class TrainingSet(Examples):
         else:
             image, mask = self._window(self._windows, index, seed)
         if self._rows is None:
-            return channels_first(image), _planes(mask)
+            return as_tensor(image), _planes(mask)
         own = index // (self._windows.per_image if self._windows else 1)
-        return channels_first(image), _planes(mask), torch.from_numpy(self._rows[own])
+        return as_tensor(image), _planes(mask), torch.from_numpy(self._rows[own])
 
     def _whole(self, index: int, seed: tuple[int, int, int]) -> tuple[Pixels, Pixels]:
         def open_sample(number: int) -> tuple[Pixels, Pixels]:

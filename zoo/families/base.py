@@ -18,7 +18,8 @@ from zoo.data.reading import NetworkInput, Row
 from zoo.families.activation_checkpointing import checkpoint_blocks, find_blocks
 from zoo.families.settings import plan_prediction, plan_scoring
 from zoo.families.training_step import TrainingStep
-from zoo.inference.predict import Setting, read_frames
+from zoo.inference.frames import read_frames
+from zoo.inference.setting import Setting
 from zoo.machine.devices import place
 from zoo.run_files import checkpoints
 from zoo.run_files.licences import WeightSource, said_licence, write_licences
@@ -143,6 +144,16 @@ class NetworkFamily(ABC):
         write_licences(job.out, said_licence(self.sources(config), config.weights_licence))
         self.fit(network, config, job, augment, setting)
 
+    def load(self, run: Path, config: Any) -> nn.Module:
+        """Return the network of a run with its weights, on the CPU.
+
+        Raises:
+            ValueError: the run has no weights, or those of another network.
+        """
+        network = self.rebuild(run, config, len(config.labels))
+        checkpoints.load_weights(network, checkpoints.find_weights(run))
+        return network
+
     def predict(
         self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions
     ) -> Iterator[Prediction]:
@@ -154,9 +165,7 @@ class NetworkFamily(ABC):
         options.refuse(self.name, "sources")
         labels = config.labels
         plan = plan_prediction(config, options)
-        network = self.rebuild(run, config, len(labels))
-        checkpoints.load_weights(network, checkpoints.find_weights(run))
-        place(network, plan.setting.device).eval()
+        network = place(self.load(run, config), plan.setting.device).eval()
         known = self.read_metadata(run, config, samples, options)
         frames = read_frames(samples, plan.size_hw, config.in_channels, metadata=known)
         yield from self.predict_frames(network, frames, labels, plan.setting)

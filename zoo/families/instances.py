@@ -14,12 +14,12 @@ from torch import nn
 from converters.types import Frame, LabelSpace, Sample
 from fusion.types import Evidence, Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob
-from zoo.data.batches import normalize
+from zoo.data.batches import as_tensor, normalize
 from zoo.data.objects import ObjectBits, ObjectItems
-from zoo.data.reading import NetworkInput, channels_first
+from zoo.data.reading import NetworkInput
 from zoo.families.base import NetworkFamily
 from zoo.families.training_step import TrainingStep
-from zoo.inference.predict import Setting
+from zoo.inference.setting import Setting
 from zoo.machine.devices import autocast
 from zoo.training.instance_config import InstanceConfig
 
@@ -78,7 +78,7 @@ def predict_instances(
     """Yield one prediction a frame, in order; the network must be in evaluation mode."""
     frames = iter(frames)
     while part := list(islice(frames, setting.batch)):
-        images = torch.stack([channels_first(frame.image) for frame in part])
+        images = torch.stack([as_tensor(frame.image) for frame in part])
         # Not inference mode: torchvision keeps anchors from one call to the next, for training too.
         with torch.no_grad(), autocast(setting.device, setting.precision):
             found = network.find(normalize(images.to(setting.device)))

@@ -18,7 +18,8 @@ from zoo.contract import PredictOptions, TrainJob
 from zoo.data.reading import NetworkInput, Row
 from zoo.families.base import NetworkFamily
 from zoo.families.training_step import TrainingStep
-from zoo.inference.predict import Setting, predict_semantic
+from zoo.inference.predict import predict_semantic
+from zoo.inference.setting import Setting
 from zoo.metadata.columns import FILE, Columns, check_same
 from zoo.metadata.network import MetadataNetwork, add_metadata, plain_of
 from zoo.metadata.reading import Metadata, read_to_train, rows_of_run

@@ -8,9 +8,8 @@ import torch
 
 from zoo.config import check_config
 from zoo.contract import PredictOptions
-from zoo.inference.activation import activation_of
-from zoo.inference.predict import Setting
-from zoo.inference.sliding_window import Size
+from zoo.inference.setting import Setting, View, activation_of, choose_view
+from zoo.inference.windows import Size
 from zoo.machine.devices import Precision, choose_device, choose_precision
 from zoo.training.config import STRIDE, TrainerConfig, WindowConfig
 from zoo.tta import PLAIN
@@ -51,44 +50,37 @@ def plan_scoring(config: TrainerConfig) -> Setting:
 def plan_prediction(config: TrainerConfig, options: PredictOptions) -> PredictionSettings:
     """Return how a run predicts; what the options leave open is as in training.
 
-    A run that learned whole images and is to predict in windows does so at each image's own size,
-    unless the options name one.
-
     Raises:
         ValueError: the device is not there, options do not go together, or the network does not
             take inputs of a size that they ask for.
     """
-    learned, overlap = config.parts.window, config.parts.overlap
-    window = learned if options.window is None else options.window
-    if window == "whole":
-        window = None
-    if window is None and options.overlap is not None:
-        raise ValueError("overlap: expected together with 'window'; this run predicts without")
-    is_new = window is not None and learned is None
-    size = options.size or (None if is_new else config.image_size)
-    if size and window and any(w > s for w, s in zip(window, size, strict=True)):
-        raise ValueError(f"window: expected at most the images' {list(size)}, found {list(window)}")
+    view = choose_view(learned_view(config), options)
     device = choose_device(options.device)
     setting = Setting(
         device,
         _precision(config, device),
         options.batch or config.batch,
         options.tta,
-        window,
-        overlap if options.overlap is None else options.overlap,
+        view.window,
+        view.overlap,
         options.average,
         STRIDE,
         activation_of(config.labels),
     )
-    _check_inputs(config, setting, size)
-    return PredictionSettings(setting, size)
+    check_inputs(config, setting, view.size_hw)
+    return PredictionSettings(setting, view.size_hw)
+
+
+def learned_view(config: TrainerConfig) -> View:
+    """Return what a network of this config sees of an image where no options say otherwise."""
+    return View(config.image_size, config.parts.window, config.parts.overlap)
 
 
 def _precision(config: TrainerConfig, device: torch.device) -> Precision:
     return choose_precision(device) if config.precision == "auto" else config.precision
 
 
-def _check_inputs(config: TrainerConfig, setting: Setting, size: Size | None) -> None:
+def check_inputs(config: TrainerConfig, setting: Setting, size: Size | None) -> None:
     """Make sure that the network takes what it is going to see, before anything is computed."""
     if setting.window:
         seen = {setting.window}

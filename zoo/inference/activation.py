@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 
-from converters.types import LabelSpace
-
-Activation = Literal["sigmoid", "softmax", "softmax_or_none"]
-"""`sigmoid`: classes may share pixels. `softmax`: a pixel has one class. `softmax_or_none`: it has
-one or none; the logit of none is 0, which is no restriction: a softmax knows differences alone."""
-
-
-def activation_of(labels: LabelSpace) -> Activation:
-    """Return what the classes of a label space ask for."""
-    if labels.exclusive is None:
-        return "sigmoid"
-    return "softmax_or_none" if labels.background is None else "softmax"
+from zoo.inference.setting import Activation
 
 
 def activate(logits: torch.Tensor, activation: Activation) -> torch.Tensor:

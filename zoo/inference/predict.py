@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,78 +15,20 @@ import torch.nn.functional as F
 from torch import nn
 from torchvision.transforms.v2.functional import adjust_contrast, adjust_gamma
 
-from converters.types import LabelSpace, Sample
-from fusion.types import Prediction, soft_mask
+from converters.types import LabelSpace
+from fusion.types import Prediction
 from zoo.contract import DivergedError
-from zoo.data.batches import normalize
-from zoo.data.reading import (
-    READERS,
-    NetworkInput,
-    Row,
-    channels_first,
-    read_ahead,
-    read_image,
-    resize_image,
-)
-from zoo.inference.activation import Activation, activate
-from zoo.inference.sliding_window import Size, blend, window_corners
-from zoo.machine.devices import Precision, autocast
-from zoo.tta import PLAIN, Variant, parse_variants
+from zoo.data.batches import as_tensor, normalize
+from zoo.data.reading import NetworkInput
+from zoo.inference.activation import activate
+from zoo.inference.frames import to_prediction
+from zoo.inference.setting import Setting, class_chunks
+from zoo.inference.sliding_window import blend
+from zoo.inference.windows import Size, images_at_a_time
+from zoo.machine.devices import autocast
+from zoo.tta import PLAIN, Variant
 
-Average = Literal["probabilities", "logits"]
 Shown = TypeVar("Shown", bound=NetworkInput)
-# Pixels times classes that are worked on at a time: 134 MB as float32.
-CHUNK = 2**25
-
-
-@dataclass(frozen=True)
-class Setting:
-    """Where and how a network computes.
-
-    Attributes:
-        device: where.
-        precision: in which number format.
-        batch: images at a time, or windows.
-        tta: in which forms beside the plain one images are shown: names of `zoo.tta`.
-        window: height and width of the windows; None shows the whole image at once.
-        overlap: how much of a window's side the next one repeats.
-        average: what is averaged over the forms. Windows are blended as logits in any case.
-        stride: of which number the sides of a scaled whole image are multiples.
-        activation: what makes probabilities of logits.
-
-    Raises:
-        ValueError: an unknown test-time augmentation, no images at a time, or a bad overlap.
-    """
-
-    device: torch.device
-    precision: Precision = "32-true"
-    batch: int = 1
-    tta: tuple[str, ...] = ()
-    window: Size | None = None
-    overlap: float = 0.5
-    average: Average = "probabilities"
-    stride: int = 1
-    activation: Activation = "sigmoid"
-
-    def __post_init__(self) -> None:
-        parse_variants(self.tta)
-        if self.batch < 1:
-            raise ValueError(f"batch: expected at least 1, found {self.batch}")
-        if not 0 <= self.overlap < 1:
-            raise ValueError(f"overlap: expected 0 up to below 1, found {self.overlap}")
-
-    @property
-    def variants(self) -> tuple[Variant, ...]:
-        """The forms beside the plain one in which an image is shown."""
-        return parse_variants(self.tta)
-
-    def shown_size(self, size_hw: Size, variant: Variant) -> Size:
-        """Return height and width of a form of an image of that size."""
-        if variant.scale == 1:
-            return size_hw
-        unit = 1 if self.window else self.stride
-        height, width = (max(int(s * variant.scale / unit + 0.5), 1) * unit for s in size_hw)
-        return height, width
 
 
 def enlarge(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
@@ -98,12 +39,6 @@ def enlarge(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
     if tuple(logits.shape[-2:]) == tuple(size_hw):
         return logits
     return F.interpolate(logits, size=tuple(size_hw), mode="bilinear", align_corners=False)
-
-
-def class_chunks(classes: int, size_hw: Sequence[int]) -> list[slice]:
-    """Return ranges of classes of which one at a time is worked on, by `CHUNK`."""
-    step = max(CHUNK // (size_hw[0] * size_hw[1]), 1)
-    return [slice(first, min(first + step, classes)) for first in range(0, classes, step)]
 
 
 def probabilities(
@@ -215,51 +150,6 @@ def _tuned_kernels(device: torch.device) -> Iterator[None]:
         cudnn.benchmark = before
 
 
-def to_prediction(
-    key: str, size_hw: Size, probs: npt.NDArray[np.uint8], labels: LabelSpace
-) -> Prediction:
-    """Return one image's prediction; a class's score is its highest probability.
-
-    Args:
-        key: the sample's key.
-        size_hw: the image's own height and width.
-        probs: uint8 (C, h, w), 255 = 1, over the whole image, at the network's size.
-        labels: the classes.
-    """
-    box = (0.0, 0.0, float(size_hw[1]), float(size_hw[0]))
-    masks = {}
-    for name, plane in zip(labels.names, probs, strict=True):
-        mask = soft_mask(plane, box)
-        if mask is not None:
-            masks[name] = ((int(plane.max()) / 255, mask),)
-    return Prediction(key, size_hw, "semantic", masks)
-
-
-def read_frames(
-    samples: Iterable[Sample],
-    size_hw: Size | None,
-    channels: int = 1,
-    readers: int = READERS,
-    metadata: Mapping[str, Row] | None = None,
-) -> Iterator[NetworkInput]:
-    """Yield samples' images, in order, read by threads a few ahead of their use.
-
-    Args:
-        samples: whose images.
-        size_hw: what they are stretched to; None leaves each at its own size.
-        channels: 1 shows them in grey, 3 in colour.
-        readers: how many threads.
-        metadata: key of a sample -> what is known of it, where the network is shown that.
-    """
-
-    def read(sample: Sample) -> NetworkInput:
-        image = resize_image(read_image(sample, channels), size_hw or sample.size_hw)
-        row = None if metadata is None else metadata[sample.key]
-        return NetworkInput(sample.key, sample.size_hw, image, metadata=row)
-
-    return read_ahead(read, samples, readers)
-
-
 def predict_planes(
     network: nn.Module, frames: Iterable[Shown], setting: Setting
 ) -> Iterator[tuple[list[Shown], torch.Tensor]]:
@@ -274,9 +164,9 @@ def predict_planes(
     """
     waiting: tuple[list[Shown], torch.Tensor] | None = None
     for size, run in groupby(frames, lambda frame: frame.image.shape):
-        count = _images_at_a_time((size[0], size[1]), setting)
+        count = images_at_a_time((size[0], size[1]), setting.window, setting.overlap, setting.batch)
         while part := list(islice(run, count)):
-            images = torch.stack([channels_first(frame.image) for frame in part])
+            images = torch.stack([as_tensor(frame.image) for frame in part])
             if setting.device.type == "cuda":
                 images = images.pin_memory()
             images = images.to(setting.device, non_blocking=True)
@@ -300,14 +190,6 @@ def _check_numbers(frames: Sequence[NetworkInput], is_bad: torch.Tensor) -> None
             f"'{frames[0].key}': expected probabilities, found NaN: the network's numbers do not "
             "fit the precision; train with precision=32-true or a lower learning rate"
         )
-
-
-def _images_at_a_time(size_hw: Size, setting: Setting) -> int:
-    """How many images fill a batch; of large ones that are many windows only one is held."""
-    if setting.window is None:
-        return setting.batch
-    windows = len(window_corners(size_hw, setting.window, setting.overlap))
-    return max(setting.batch // windows, 1)
 
 
 def predict_semantic(

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from itertools import product
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 
-# Of a window's side: how wide the bell is by which a window's pixels count. Isensee et al. 2021,
-# "nnU-Net", Nature Methods 18, supplementary note 4; also MONAI's default.
-SIGMA = 0.125
-# The corners of a window still count that much, where no other window lies.
-LEAST = 1e-3
-
-Size = tuple[int, int]
-Entry = TypeVar("Entry")
-
-
-def window_starts(length: int, window: int, overlap: float) -> list[int]:
-    """Return where windows begin along a side; the last one ends with it.
-
-    >>> window_starts(2048, 1024, 0.5), window_starts(100, 64, 0.25), window_starts(50, 64, 0.5)
-    ([0, 512, 1024], [0, 36], [0])
-    """
-    last = max(length - window, 0)
-    step = max(int(window * (1 - overlap)), 1)
-    return [*range(0, last, step), last]
-
-
-def window_corners(size_hw: Size, window_hw: Size, overlap: float) -> list[tuple[int, int]]:
-    """Return the upper left corners (row, column) of the windows that cover an image."""
-    sides = zip(size_hw, window_hw, strict=True)
-    rows, columns = (window_starts(length, window, overlap) for length, window in sides)
-    return list(product(rows, columns))
+from zoo.inference.windows import LEAST, SIGMA, Size, even_parts, window_corners
 
 
 def importance(window_hw: Size, device: torch.device) -> torch.Tensor:
@@ -88,7 +62,7 @@ def blend(
     for y, x in corners:
         norm[y : y + high, x : x + wide] += weights
     total = None
-    for part in _even_parts(list(product(range(len(padded)), corners)), batch):
+    for part in even_parts(list(product(range(len(padded)), corners)), batch):
         cut = torch.stack([padded[n, :, y : y + high, x : x + wide] for n, (y, x) in part])
         outputs = predict(cut) if rows is None else predict(cut, rows[[n for n, _ in part]])
         if total is None:
@@ -109,12 +83,3 @@ def _stretch(output: torch.Tensor, size_hw: Size) -> torch.Tensor:
     if tuple(values.shape[-2:]) == tuple(size_hw):
         return values
     return F.interpolate(values[None], size=size_hw, mode="bilinear", align_corners=False)[0]
-
-
-def _even_parts(entries: Sequence[Entry], most: int) -> Iterator[Sequence[Entry]]:
-    # Nine windows by four are three, three and three: a last batch of one would cost almost as much
-    # as one of four.
-    count = -(-len(entries) // most)
-    for number in range(count):
-        first, last = (len(entries) * n // count for n in (number, number + 1))
-        yield entries[first:last]

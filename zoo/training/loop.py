@@ -27,7 +27,8 @@ from zoo.data.cases import CaseReader, Cases
 from zoo.data.items import Items
 from zoo.data.reading import Row
 from zoo.data.training_set import Examples, TrainingSet
-from zoo.inference.predict import Setting, predict_semantic
+from zoo.inference.predict import predict_semantic
+from zoo.inference.setting import Setting
 from zoo.machine.devices import place
 from zoo.metadata.network import score_names
 from zoo.run_files import checkpoints

@@ -17,7 +17,8 @@ from converters.files.atomic import unfinished
 from zoo.contract import DivergedError, TrainJob
 from zoo.data.cases import CaseReader
 from zoo.data.training_set import Batch
-from zoo.inference.predict import Setting, predict_semantic
+from zoo.inference.predict import predict_semantic
+from zoo.inference.setting import Setting
 from zoo.metadata.network import tallied
 from zoo.run_files import checkpoints
 from zoo.run_files.metrics import MetricsFile

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from converters.types import LabelSpace
 from zoo.config import RunConfig
-from zoo.inference.activation import activation_of
+from zoo.inference.setting import activation_of
 from zoo.metadata.config import MetadataConfig
 from zoo.training.config import SwaConfig, TrainerConfig, WindowConfig
 from zoo.training.losses import EXCLUSIVE, check_losses

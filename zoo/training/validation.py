@@ -18,8 +18,9 @@ from fusion.metrics.scores import count
 from fusion.types import TO_LOG_ODDS, Prediction
 from zoo.data.cases import Case
 from zoo.data.reading import NetworkInput
-from zoo.inference.predict import Setting, class_chunks, enlarge, predict_planes, predict_semantic
-from zoo.inference.sliding_window import Size
+from zoo.inference.predict import enlarge, predict_planes, predict_semantic
+from zoo.inference.setting import Setting, class_chunks
+from zoo.inference.windows import Size
 
 # A pixel belongs to a class from 128 of 255 on; of values that are not rounded yet, from here on.
 LEVEL = 127.5
@@ -117,7 +118,7 @@ def count_pixels(
 ) -> torch.Tensor:
     """Count pixels of each class: of both masks, predicted, and true; int64 (C, 3).
 
-    Probabilities are enlarged a few classes at a time, as `zoo.inference.predict.CHUNK` says.
+    Probabilities are enlarged a few classes at a time, as `zoo.inference.setting.CHUNK` says.
 
     Args:
         probs: uint8 (C, h, w), 255 = 1, over the whole image, on any device.

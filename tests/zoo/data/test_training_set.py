@@ -16,11 +16,11 @@ from converters.crops import crop
 from converters.formats.hf import dataset as hf_dataset
 from converters.masks import pack, rasterize_labels, unpack
 from zoo.augmentation.pipeline import Augmentation
-from zoo.data.batches import normalize, unpack_on_device
+from zoo.data.batches import as_tensor, normalize, unpack_on_device
 from zoo.data.bits import BitMask
 from zoo.data.cases import Cases
 from zoo.data.items import HuggingFaceItems, Item, SampleItems
-from zoo.data.reading import channels_first, read_ahead, resize_image, resize_packed
+from zoo.data.reading import read_ahead, resize_image, resize_packed
 from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
 
 FLIP = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "Affine", "rotate": [-30, 30], "p": 1.0}]
@@ -189,7 +189,7 @@ def test_normalize() -> None:
 def test_normalize_colours_by_imagenets_numbers() -> None:
     image = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     wanted = Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(to_tensor(image))
-    torch.testing.assert_close(normalize(channels_first(image)[None])[0], wanted)
+    torch.testing.assert_close(normalize(as_tensor(image)[None])[0], wanted)
 
 
 def test_read_ahead_keeps_the_order() -> None:

@@ -13,13 +13,12 @@ from converters.types import LabelSpace
 from fusion.binary import binary_masks
 from zoo.data.reading import NetworkInput
 from zoo.inference.activation import (
-    Activation,
     activate,
-    activation_of,
     log_none,
     one_against_rest,
 )
-from zoo.inference.predict import Setting, predict_semantic
+from zoo.inference.predict import predict_semantic
+from zoo.inference.setting import Activation, Setting, activation_of
 from zoo.training.losses import LossTarget, check_losses
 from zoo.training.losses.objective import Objective
 

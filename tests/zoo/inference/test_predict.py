@@ -10,16 +10,10 @@ from torch import nn
 
 from converters.types import LabelSpace
 from fusion.types import Prediction
-from zoo.data.batches import GREY_MEAN
-from zoo.data.reading import NetworkInput
-from zoo.inference.predict import (
-    Setting,
-    enlarge,
-    predict_semantic,
-    probabilities,
-    read_frames,
-    to_prediction,
-)
+from zoo.data.reading import GREY_MEAN, NetworkInput
+from zoo.inference.frames import read_frames, to_prediction
+from zoo.inference.predict import enlarge, predict_semantic, probabilities
+from zoo.inference.setting import Setting
 
 CPU = torch.device("cpu")
 LABELS = LabelSpace("two", ("bright-part", "left"))

@@ -13,8 +13,11 @@ from converters.types import LabelSpace
 from zoo.data.batches import normalize
 from zoo.data.reading import NetworkInput
 from zoo.inference import predict as inference
-from zoo.inference.predict import Setting, predict_semantic, probabilities
-from zoo.inference.sliding_window import blend, importance, window_corners, window_starts
+from zoo.inference import setting as settings
+from zoo.inference.predict import predict_semantic, probabilities
+from zoo.inference.setting import Setting
+from zoo.inference.sliding_window import blend, importance
+from zoo.inference.windows import window_corners, window_starts
 
 pytestmark = pytest.mark.slow
 
@@ -174,5 +177,5 @@ def test_chunks_of_classes_do_not_matter(chunk: int, monkeypatch: pytest.MonkeyP
     images = torch.randint(0, 256, (2, 1, 40, 24), dtype=torch.uint8)
     setting = Setting(CPU, tta=("hflip", "scale:1.5"))
     expected = probabilities(network, images, setting)
-    monkeypatch.setattr(inference, "CHUNK", chunk)
+    monkeypatch.setattr(settings, "CHUNK", chunk)
     assert torch.equal(probabilities(network, images, setting), expected)

@@ -199,7 +199,8 @@ def test_two_processes_score_the_task_together(hands: Path, split: Path, tmp_pat
     rows = rows_of_run(run.path, config.metadata, samples)
     assert rows is not None
     from zoo.families.settings import plan_scoring
-    from zoo.inference.predict import predict_semantic, read_frames
+    from zoo.inference.frames import read_frames
+    from zoo.inference.predict import predict_semantic
 
     frames = read_frames(samples, config.image_size, metadata=rows)
     with tallied(network) as tally:

@@ -114,7 +114,8 @@ def test_scores_of_the_task_are_those_of_the_networks_predictions(
 
 def _planes_of(network: Any, config: Any, sample: Sample) -> Any:
     from zoo.families.settings import plan_scoring
-    from zoo.inference.predict import predict_semantic, read_frames
+    from zoo.inference.frames import read_frames
+    from zoo.inference.predict import predict_semantic
 
     rows = {sample.key: network.columns.encode(sample.attributes)}
     frames = read_frames([sample], config.image_size, metadata=rows)

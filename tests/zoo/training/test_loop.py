@@ -20,7 +20,7 @@ from fusion.metrics.scores import Scores, score_image
 from zoo.config import dump_config
 from zoo.contract import DivergedError, PredictOptions
 from zoo.families.smp.family import FAMILY
-from zoo.inference.predict import Setting
+from zoo.inference.setting import Setting
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, read_about, read_weights, save_weights
 from zoo.run_files.metrics import MetricsFile
 from zoo.training.module import SemanticModule

@@ -16,8 +16,10 @@ from converters.types import LabelSpace
 from fusion.metrics.scores import intersection
 from fusion.types import TO_LOG_ODDS
 from zoo.data.cases import Case
-from zoo.inference import predict as inference
-from zoo.inference.predict import Setting, predict_semantic, to_prediction
+from zoo.inference import setting as inference
+from zoo.inference.frames import to_prediction
+from zoo.inference.predict import predict_semantic
+from zoo.inference.setting import Setting
 from zoo.training import validation
 from zoo.training.validation import count_on_crops, count_on_device, count_pixels, dice_of, mean_iou
 

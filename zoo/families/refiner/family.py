@@ -19,7 +19,7 @@ from zoo.families.refiner.refining import LookCases, mend, read_cases
 from zoo.families.refiner.start import Sources, fit_start, open_again, open_held_out
 from zoo.families.settings import plan_prediction
 from zoo.families.training_step import TrainingStep
-from zoo.inference.predict import Setting
+from zoo.inference.setting import Setting
 from zoo.machine.devices import place
 from zoo.run_files import checkpoints
 

@@ -28,7 +28,7 @@ from zoo.families.refiner.patches import (
     to_bytes,
 )
 from zoo.families.refiner.start import Sources, Start
-from zoo.inference.predict import Setting
+from zoo.inference.setting import Setting
 from zoo.machine.devices import autocast
 from zoo.results.scoring import truth_masks
 

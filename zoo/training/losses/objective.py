@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from converters.types import LabelSpace
-from zoo.inference.activation import Activation, log_none, one_against_rest
+from zoo.inference.activation import log_none, one_against_rest
 from zoo.inference.predict import enlarge
+from zoo.inference.setting import Activation
 from zoo.training.losses import LOSSES, split_weight
 from zoo.training.losses.target import LossTarget
 

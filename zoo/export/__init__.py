@@ -1,0 +1,1 @@
+"""Models that leave the house: ONNX networks with all that is needed to predict by them."""

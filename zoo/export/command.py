@@ -1,0 +1,336 @@
+"""`zoo export`: runs, cross-validations and ensembles as folders that predict without torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from converters.errors import import_optional
+from converters.files.json_files import read_json
+from converters.files.provenance import atomic_write_text, check_place, result_folder
+from converters.types import LabelSpace
+from fusion.rules.file import check_names, check_options, dump_rule, load_rule, read_labels
+from fusion.rules.registry import FUSIONS
+from fusion.types import Rule
+from zoo.export.conversion import OPSET, NetworkShape, Timing, convert, measure
+from zoo.export.description import (
+    FILE,
+    FUSION,
+    Description,
+    FileEntry,
+    Licence,
+    NetworkEntry,
+    SourceEntry,
+    digest_of,
+    normalisation,
+)
+from zoo.export.session import EXTRA, OnnxNetwork
+from zoo.families.semantic import SemanticFamily
+from zoo.families.settings import learned_view
+from zoo.inference.setting import activation_of
+from zoo.progress import Report
+from zoo.run_files.checkpoints import find_weights
+from zoo.run_files.licences import FILE as LICENCES
+from zoo.runs.cross_validation import FoldRuns, find_folds
+from zoo.runs.run import Run
+from zoo.training.config import STRIDE
+
+KIND = "export"
+# Where `zoo run` leaves its runs, beside the fusion config.
+_RUNS = "runs"
+_VERSIONS = ("maskzoo", "torch", "onnx", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run, or the runs of all folds, that becomes one source.
+
+    Attributes:
+        name: of its folder.
+        runs: one, or one a fold, in their order.
+    """
+
+    name: str
+    runs: tuple[Run, ...]
+
+    @classmethod
+    def open(cls, path: Path) -> Member:
+        """Open a run, or a folder of folds.
+
+        Raises:
+            ValueError: it is neither, or what cannot be exported; says why.
+        """
+        folds = find_folds(path)
+        runs = FoldRuns.load(folds).runs if folds else (Run.load(path),)
+        for run in runs:
+            _check(run)
+        return cls(path.resolve().name, runs)
+
+
+def _check(run: Run) -> None:
+    """Make sure that a run's network is a function of an image's pixels alone, to logits."""
+    if not isinstance(run.family, SemanticFamily):
+        raise ValueError(
+            f"{run.path}: expected a run whose network gives each pixel's logits (smp, segformer, "
+            f"nets, torchvision, huggingface, monai), found the family '{run.name}': what it "
+            "gives depends on what it finds, or on other sources, and is not exported; predict by "
+            "the run itself"
+        )
+    shown = getattr(run.config, "metadata", None)
+    if shown is not None and shown.is_input:
+        raise ValueError(
+            f"{run.path}: expected a network that is shown images alone, found one that is shown "
+            f"metadata ({', '.join(shown.columns)}), which an exported model does not take"
+        )
+
+
+@dataclass(frozen=True)
+class Exports:
+    """What was exported.
+
+    Attributes:
+        out: the folder.
+        description: what it says of itself.
+        timings: file -> how long an image takes; empty where that was not asked for.
+    """
+
+    out: Path
+    description: Description
+    timings: dict[str, Timing]
+
+    def describe(self) -> str:
+        """Return it as lines for a terminal."""
+        found = self.description
+        networks = [n for source in found.sources for n in source.networks]
+        count = f"{len(networks)} network{'s' if len(networks) > 1 else ''}"
+        lines = [
+            f"{self.out}: {count}, ONNX opset {found.opset}; largest difference of a probability "
+            f"from torch's {found.difference:.1e}, allowed {found.tolerance:g}"
+        ]
+        for source in found.sources:
+            lines += [f"  {n.file}: {source.name}, {_takes(n)}" for n in source.networks]
+        for name, timing in self.timings.items():
+            lines.append(f"  {name}: an image on the CPU, {timing.threads} threads: {_ms(timing)}")
+        closed = {
+            licence.source: licence.licence
+            for source in found.sources
+            for licence in source.licences
+            if licence.is_non_commercial
+        }
+        lines += [f"  not for commercial use: {name} ({text})" for name, text in closed.items()]
+        return "\n".join(lines)
+
+
+def _takes(network: NetworkEntry) -> str:
+    size = (
+        "images of any size" if network.size is None else "images of {} x {}".format(*network.size)
+    )
+    return f"{size}, {'any number' if network.batch is None else network.batch} at a time"
+
+
+def _ms(timing: Timing) -> str:
+    sides = (("torch", timing.torch_ms), ("onnxruntime", timing.onnx_ms))
+    return ", ".join(
+        f"{name} {m:.0f} ms ({low:.0f} to {high:.0f})" for name, (m, low, high) in sides
+    )
+
+
+def export(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    fusion: str | None,
+    tolerance: float,
+    repetitions: int,
+    report: Report,
+    say: Callable[[str], None] = lambda line: None,
+) -> Exports:
+    """Write runs as one folder of ONNX networks, whole or not at all.
+
+    Args:
+        paths: runs, folders of folds, or one folder of `zoo run`.
+        out: the folder.
+        fusion: fusion config, shipped name or rule for several; None takes that of `zoo run`.
+        tolerance: largest absolute difference of a probability from torch's.
+        repetitions: how often the speed is measured; 0 is never.
+        report: moves the progress bar.
+        say: is told what the rule was taken from.
+
+    Raises:
+        ValueError: runs that cannot be exported or do not go together, or networks whose exported
+            probabilities differ by more; nothing is left then.
+    """
+    for name in ("onnx", "onnxruntime"):
+        import_optional(name, EXTRA)
+    check_place(out, KIND)
+    paths, fusion = _of_pipeline(paths, fusion, say)
+    members = [Member.open(path) for path in paths]
+    labels = _common_labels(members)
+    rule = _rule(fusion, members, labels)
+    timings: dict[str, Timing] = {}
+    with result_folder(out, KIND) as folder:
+        writer = _Writer(folder, tolerance, repetitions, timings, members, report)
+        sources = tuple(map(writer.write, members))
+        found = Description(
+            labels=labels,
+            opset=OPSET,
+            tolerance=tolerance,
+            sources=sources,
+            fusion=_write_rule(rule, labels, folder),
+            made_with={name: metadata.version(name) for name in _VERSIONS},
+        )
+        atomic_write_text(folder / FILE, found.dumps())
+    return Exports(out, found, timings)
+
+
+def _of_pipeline(
+    paths: Sequence[Path], fusion: str | None, say: Callable[[str], None]
+) -> tuple[list[Path], str | None]:
+    """Return the runs and the rule of a folder of `zoo run`; other paths as they are."""
+    if len(paths) != 1 or not (paths[0] / _RUNS).is_dir():
+        return list(paths), fusion
+    folder = paths[0]
+    found = {
+        path.name: path
+        for path in sorted((folder / _RUNS).iterdir())
+        if (path / "config.yaml").is_file() or find_folds(path)
+    }
+    if fusion is None and (folder / FUSION).is_file():
+        fusion = str(folder / FUSION)
+        say(f"taken: fusion {fusion}")
+    if not found:
+        raise ValueError(f"{folder / _RUNS}: expected runs, found none")
+    return list(found.values()), fusion
+
+
+def _common_labels(members: Sequence[Member]) -> LabelSpace:
+    names = [member.name for member in members]
+    if not members:
+        raise ValueError("expected at least one run, found none")
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"runs are known by their folder's name; these come twice: {twice}")
+    first = members[0].runs[0]
+    labels: LabelSpace = first.config.labels
+    for member in members:
+        for run in member.runs:
+            if run.config.labels != labels:
+                raise ValueError(f"{run.path}: expected the classes of {first.path}, found others")
+    return labels
+
+
+def _rule(fusion: str | None, members: Sequence[Member], labels: LabelSpace) -> Rule | None:
+    if fusion is None:
+        if len(members) > 1:
+            raise ValueError(
+                "expected --fusion with several runs: a file of `zoo fit`, or a rule such as mean"
+            )
+        return None
+    is_name = fusion in FUSIONS and not Path(fusion).exists()
+    rule = load_rule(fusion, None) if is_name else load_rule(None, Path(fusion))
+    if not is_name:
+        check_names(rule, [member.name for member in members], Path(fusion))
+        fitted = read_labels(Path(fusion))
+        if fitted is not None and fitted.names != labels.names:
+            raise ValueError(f"{fusion}: was fitted for other classes than the runs have")
+    check_options(rule, len(members), labels, Path(fusion))
+    return rule
+
+
+def _write_rule(rule: Rule | None, labels: LabelSpace, folder: Path) -> FileEntry | None:
+    if rule is None:
+        return None
+    atomic_write_text(folder / FUSION, dump_rule(rule, labels=labels))
+    return FileEntry(file=FUSION, sha256=digest_of((folder / FUSION).read_bytes()))
+
+
+class _Writer:
+    """Writes the networks of members, one after the other."""
+
+    def __init__(
+        self,
+        folder: Path,
+        tolerance: float,
+        repetitions: int,
+        timings: dict[str, Timing],
+        members: Sequence[Member],
+        report: Report,
+    ) -> None:
+        self.folder, self.tolerance, self.repetitions = folder, tolerance, repetitions
+        self.timings, self.report = timings, report
+        self.total = sum(len(member.runs) for member in members)
+        self.done = 0
+
+    def write(self, member: Member) -> SourceEntry:
+        """Write a member's networks and say what they are shown."""
+        first = member.runs[0]
+        config: Any = first.config
+        view = learned_view(config)
+        mean, deviation = normalisation(config.in_channels)
+        return SourceEntry(
+            name=member.name,
+            family=first.name,
+            channels=config.in_channels,
+            size=config.image_size,
+            window=view.window,
+            overlap=view.overlap,
+            stride=STRIDE,
+            mean=mean,
+            deviation=deviation,
+            activation=activation_of(config.labels),
+            batch=config.batch,
+            networks=tuple(self._network(run) for run in member.runs),
+            seed=config.seed,
+            split=first.split.digest if first.split and not first.doubt else "",
+            fold=first.fold if len(member.runs) == 1 and not first.doubt else None,
+            licences=_licences(first.path),
+        )
+
+    def _network(self, run: Run) -> NetworkEntry:
+        family: Any = run.family
+        config: Any = run.config
+        network = family.load(run.path, config).eval()
+        shape = NetworkShape(
+            config.in_channels,
+            len(config.labels),
+            config.input_size,
+            STRIDE,
+            activation_of(config.labels),
+        )
+        name = f"network-{self.done}.onnx"
+        with find_weights(run.path).open("rb") as file:
+            weights = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            entry = convert(network, shape, self.folder, name, self.tolerance, weights)
+        except ValueError as error:
+            raise ValueError(f"{run.path}: {error}") from None
+        if self.repetitions:
+            opened = OnnxNetwork(
+                self.folder,
+                entry,
+                shape.channels,
+                shape.classes,
+                threads=torch.get_num_threads(),
+            )
+            self.timings[name] = measure(network, opened, shape, self.repetitions)
+        self.done += 1
+        self.report(self.done, self.total, run.path.name)
+        return entry
+
+
+def _licences(run: Path) -> tuple[Licence, ...]:
+    """Return whose pretrained weights a run started from, without where they lay."""
+    path = run / LICENCES
+    if not path.is_file():
+        return ()
+    rows = read_json(path, "the licences of weights")
+    found = tuple(Licence.model_validate(row) for row in rows)
+    return tuple(
+        licence if licence.url else licence.model_copy(update={"source": Path(licence.source).name})
+        for licence in found
+    )

@@ -1,0 +1,293 @@
+"""From a network in torch to an ONNX file that gives the same probabilities.
+
+The network is exported for batches and images of any size, where it is built so; else for its own
+size; else for one image at a time. The first of these counts whose probabilities are torch's, on
+images of as many sizes and numbers as it claims to take: a tracer takes down what happened to one
+image, and what it took for a constant shows on another. torch has two ways: its tracer, which takes
+seconds, and torch.export, which takes minutes where sizes are open, and is to replace it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from converters.errors import import_optional, one_line
+from zoo.export.description import FileEntry, NetworkEntry, digest_of
+from zoo.export.session import EXTRA, INPUT, OUTPUT, OnnxNetwork
+from zoo.inference.arrays import Floats, activate, normalize
+from zoo.inference.setting import Activation
+
+OPSET = 18
+TOLERANCE = 1e-3
+# A file of protobuf holds 2 GiB; some room is left for all but the weights.
+_ONE_FILE_BYTES = 2**31 - 2**27
+_SEED = 0
+# Cells of the smooth pictures that networks are compared on.
+_COARSE = 8
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What an exported network is to take.
+
+    Attributes:
+        batch: any number of images at a time, or 1.
+        sizes: any height and width that the stride divides, or the network's own.
+        traced: by torch's tracer, or by torch.export.
+    """
+
+    batch: bool
+    sizes: bool
+    traced: bool
+
+    def __str__(self) -> str:
+        sizes = "any size" if self.sizes else "one size"
+        return f"{sizes}, {'any number' if self.batch else 'one'} at a time"
+
+
+_RUNGS = (
+    Taken(batch=True, sizes=True, traced=True),
+    Taken(batch=True, sizes=False, traced=True),
+    Taken(batch=True, sizes=False, traced=False),
+    Taken(batch=False, sizes=False, traced=False),
+)
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """What goes into a network and comes out.
+
+    Attributes:
+        channels: of images.
+        classes: of logits.
+        size_hw: that it learned from.
+        stride: that divides the sides of other images.
+        activation: of its logits.
+    """
+
+    channels: int
+    classes: int
+    size_hw: tuple[int, int]
+    stride: int
+    activation: Activation
+
+
+def convert(
+    network: nn.Module,
+    shape: NetworkShape,
+    folder: Path,
+    name: str,
+    tolerance: float = TOLERANCE,
+    weights: str = "",
+) -> NetworkEntry:
+    """Write a network as ONNX and make sure that it gives torch's probabilities.
+
+    Args:
+        network: on the CPU, in evaluation mode: float32 (N, c, h, w) -> logits (N, C, h', w').
+        shape: of its input and output.
+        folder: exists; the file goes there.
+        name: of the file.
+        tolerance: largest absolute difference of a probability.
+        weights: SHA-256 of the weights' file, for the record.
+
+    Returns:
+        What was written, with the largest difference that was seen.
+
+    Raises:
+        ValueError: torch cannot export the network, or its probabilities differ by more.
+    """
+    network = network.eval().float()
+    refusals: list[str] = []
+    for taken in _RUNGS:
+        if taken.sizes and not _takes(network, shape, _larger(shape)):
+            continue
+        try:
+            entry = _write(network, shape, folder, name, taken)
+            difference = _compare(network, shape, folder, entry, taken)
+        # What torch's exporter raises depends on what it stumbles over.
+        except Exception as error:
+            refusals.append(f"{taken}: {one_line(error):.160}")
+            continue
+        if difference <= tolerance:
+            return entry.model_copy(update={"difference": difference, "weights": weights})
+        refusals.append(
+            f"{taken}: probabilities that differ from torch's by up to {difference:.2g}"
+        )
+    raise ValueError(
+        f"expected a network that ONNX holds with probabilities within {tolerance:g} of torch's, "
+        f"found for images of {'; '.join(refusals)}"
+    )
+
+
+def _larger(shape: NetworkShape) -> tuple[int, int]:
+    """Another size, of another aspect."""
+    return shape.size_hw[0] + shape.stride, shape.size_hw[1] + 2 * shape.stride
+
+
+def _takes(network: nn.Module, shape: NetworkShape, size_hw: tuple[int, int]) -> bool:
+    try:
+        _run(network, sample_images(shape, 1, size_hw))
+    # Networks say in their own ways that they do not.
+    except Exception:
+        return False
+    return True
+
+
+def sample_images(shape: NetworkShape, count: int, size_hw: tuple[int, int]) -> Floats:
+    """Return smooth pictures with some noise, normalised, float32 (count, c, h, w); always those.
+
+    They are what networks are compared on: of all greys, with slopes and edges.
+    """
+    generator = np.random.default_rng(_SEED)
+    coarse = generator.uniform(-64, 320, (count, shape.channels, _COARSE, _COARSE))
+    smooth = F.interpolate(torch.from_numpy(coarse), size=size_hw, mode="bicubic").numpy()
+    noisy = smooth + generator.normal(0, 8, smooth.shape)
+    return normalize(np.rint(np.clip(noisy, 0, 255)).astype(np.uint8))
+
+
+def _write(
+    network: nn.Module, shape: NetworkShape, folder: Path, name: str, taken: Taken
+) -> NetworkEntry:
+    images = torch.from_numpy(sample_images(shape, 2 if taken.batch else 1, shape.size_hw))
+    with _quiet(), torch.no_grad():
+        (_trace if taken.traced else _export)(network, images, folder / name, taken)
+    beside = folder / f"{name}.data"
+    return NetworkEntry(
+        file=name,
+        sha256=_digest(folder / name),
+        data=FileEntry(file=beside.name, sha256=_digest(beside)) if beside.is_file() else None,
+        batch=None if taken.batch else 1,
+        size=None if taken.sizes else shape.size_hw,
+        difference=0.0,
+    )
+
+
+def _trace(network: nn.Module, images: torch.Tensor, path: Path, taken: Taken) -> None:
+    if _bytes_of(network) > _ONE_FILE_BYTES:
+        raise ValueError("more weights than a traced file holds")
+    open_axes = {0: "images"} | ({2: "height", 3: "width"} if taken.sizes else {})
+    torch.onnx.export(
+        network,
+        (images,),
+        str(path),
+        dynamo=False,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes={INPUT: open_axes, OUTPUT: open_axes},
+    )
+
+
+def _export(network: nn.Module, images: torch.Tensor, path: Path, taken: Taken) -> None:
+    import_optional("onnxscript", EXTRA)
+    program: Any = torch.onnx.export(
+        network,
+        (images,),
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) if taken.batch else None,
+        verbose=False,
+    )
+    program.save(str(path), external_data=_bytes_of(network) > _ONE_FILE_BYTES)
+
+
+def _bytes_of(network: nn.Module) -> int:
+    return sum(t.numel() * t.element_size() for t in network.state_dict().values())
+
+
+def _digest(path: Path) -> str:
+    return digest_of(path.read_bytes())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter from telling how it goes about it; what is wrong it raises."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _compare(
+    network: nn.Module, shape: NetworkShape, folder: Path, entry: NetworkEntry, taken: Taken
+) -> float:
+    """Return the largest absolute difference of a probability, on all that the network takes."""
+    opened = OnnxNetwork(folder, entry, shape.channels, shape.classes)
+    given = [(1, shape.size_hw), (3, shape.size_hw)]
+    given += [(1, _larger(shape))] if taken.sizes else []
+    differences = []
+    for count, size_hw in given:
+        images = sample_images(shape, count, size_hw)
+        pair = [activate(run(images), shape.activation) for run in (opened, _runner(network))]
+        differences.append(float(np.abs(np.subtract(*pair)).max()))
+    # NaN is no agreement.
+    return float("inf") if np.isnan(differences).any() else max(differences)
+
+
+def _run(network: nn.Module, images: Floats) -> Floats:
+    with torch.inference_mode():
+        found: Floats = network(torch.from_numpy(images)).float().numpy()
+    return found
+
+
+def _runner(network: nn.Module) -> Any:
+    return lambda images: _run(network, images)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one image took on the CPU, in turns, in milliseconds: median, least and most.
+
+    Attributes:
+        torch_ms: by torch.
+        onnx_ms: by onnxruntime.
+        threads: that each of them had.
+    """
+
+    torch_ms: tuple[float, float, float]
+    onnx_ms: tuple[float, float, float]
+    threads: int
+
+
+def measure(
+    network: nn.Module, opened: OnnxNetwork, shape: NetworkShape, repetitions: int
+) -> Timing:
+    """Measure one image of the network's own size, by torch and by onnxruntime, in turns.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        opened: the same, exported, with as many threads as torch has.
+        shape: of its input.
+        repetitions: how often each runs; once more before, which does not count.
+    """
+    images = sample_images(shape, 1, shape.size_hw)
+    runs: Sequence[Any] = (_runner(network), opened)
+    taken: npt.NDArray[np.float64] = np.zeros((2, repetitions + 1))
+    for number in range(repetitions + 1):
+        for side, run in enumerate(runs):
+            start = time.perf_counter()
+            run(images)
+            taken[side, number] = 1000 * (time.perf_counter() - start)
+    told = [(float(np.median(r)), float(r.min()), float(r.max())) for r in taken[:, 1:]]
+    return Timing(told[0], told[1], torch.get_num_threads())

@@ -1,0 +1,242 @@
+"""What an exported folder holds, `model.json`: enough to predict without the run and without torch.
+
+It names no file of the machine that it was made on, no image and no patient.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+
+from converters.files.json_files import dump_json, read_json
+from converters.types import LabelSpace
+from fusion.types import Kind
+from zoo.config import StrictModel, check_config
+from zoo.data.reading import COLOR_DEVIATION, COLOR_MEAN, GREY_DEVIATION, GREY_MEAN
+from zoo.inference.setting import Activation, View
+
+FILE, FUSION = "model.json", "fusion.yaml"
+FORMAT: Literal["maskzoo-export"] = "maskzoo-export"
+# Where the networks' masks end: the probability from which on a pixel is a class's.
+THRESHOLD = 128 / 255
+Size = tuple[Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]]
+# A plain name: no folder, nothing hidden.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _space(given: Any) -> LabelSpace:
+    # A name would be looked for among files.
+    if not isinstance(given, dict | LabelSpace):
+        raise ValueError("expected a label space, with all that it has")
+    return given if isinstance(given, LabelSpace) else LabelSpace.of_record(given)
+
+
+class FileEntry(StrictModel):
+    """A file of the folder.
+
+    Attributes:
+        file: its name.
+        sha256: of its content, in hex.
+    """
+
+    file: Name
+    sha256: Digest
+
+    def read(self, folder: Path) -> bytes:
+        """Read the file.
+
+        Raises:
+            ValueError: it is missing, or another one than was written.
+        """
+        path = folder / self.file
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ValueError(
+                f"{path}: expected the file that {FILE} names, found: {error.strerror}; copy the "
+                "whole folder again"
+            ) from None
+        if digest_of(content) != self.sha256:
+            raise ValueError(
+                f"{path}: expected the file that was exported, found another content (its SHA-256 "
+                f"is not that in {FILE}); copy the whole folder again"
+            )
+        return content
+
+
+class NetworkEntry(FileEntry):
+    """An ONNX network: `image`, float32 (N, c, h, w), to `logits`, float32 (N, C, h', w').
+
+    Attributes:
+        data: a file beside it with its weights, where they are too many for one.
+        batch: it takes so many images at a time; None takes any number.
+        size: it takes images of this height and width alone; None takes any that are multiples of
+            the source's `stride`.
+        weights: SHA-256 of the weights that it was exported from.
+        difference: largest absolute difference of its probabilities from torch's, on the samples
+            on which both were compared.
+    """
+
+    data: FileEntry | None = None
+    batch: int | None = Field(default=None, gt=0)
+    size: Size | None = None
+    weights: str = ""
+    difference: float = Field(ge=0)
+
+
+class Licence(StrictModel):
+    """Whose pretrained weights a network started from; see `zoo.run_files.licences`."""
+
+    source: str
+    licence: str
+    url: str = ""
+    citation: str = ""
+    is_non_commercial: bool | None = None
+
+
+class SourceEntry(StrictModel):
+    """What a run, or the runs of all folds, became: one opinion of an image.
+
+    Images are decoded to 8 bits, stretched to `size` (their aspect is not kept; pixels are averaged
+    where both sides shrink, else interpolated), divided by 255, and normalised: minus `mean`,
+    divided by `deviation`, a channel each. Probabilities are `activation` of the logits; several
+    networks' are averaged.
+
+    Attributes:
+        name: of the run's folder; a fusion rule knows the source by it.
+        family: of the network.
+        kind: of its predictions.
+        channels: 1 is grey, 3 is red, green and blue.
+        size: height and width that images are stretched to.
+        window: height and width of the windows in which they are seen; None: as a whole.
+        overlap: how much of a window's side the next one repeats.
+        stride: of which number sides are multiples.
+        mean: of each channel, of values in 0..1.
+        deviation: of each channel.
+        activation: see `zoo.inference.setting.Activation`.
+        batch: images, or windows, at a time.
+        networks: one, or one a fold.
+        seed: that they were trained with.
+        split: digest of the folds; "" without. The folds themselves, which name patients, stay.
+        fold: the fold that was held out; None: none, or each by one network.
+        licences: of pretrained weights.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+    family: str
+    kind: Literal["semantic"] = "semantic"
+    channels: Literal[1, 3]
+    size: Size
+    window: Size | None = None
+    overlap: float = Field(ge=0, lt=1)
+    stride: int = Field(gt=0)
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    activation: Activation
+    batch: int = Field(gt=0)
+    networks: tuple[NetworkEntry, ...]
+    seed: int = 0
+    split: str = ""
+    fold: int | None = None
+    licences: tuple[Licence, ...] = ()
+
+    @model_validator(mode="after")
+    def _known_values(self) -> SourceEntry:
+        if not self.networks:
+            raise ValueError("networks: expected at least one, found none")
+        if (self.mean, self.deviation) != normalisation(self.channels):
+            raise ValueError(
+                f"mean, deviation: expected {normalisation(self.channels)}, as this version shows "
+                f"images, found {(self.mean, self.deviation)}"
+            )
+        return self
+
+    @property
+    def view(self) -> View:
+        """What the networks see of an image where no options say otherwise."""
+        return View(self.size, self.window, self.overlap)
+
+
+class Description(StrictModel):
+    """All of `model.json`.
+
+    Attributes:
+        format: tells such a folder from others.
+        version: of the layout.
+        labels: the classes.
+        opset: the version of ONNX's operators.
+        threshold: probability from which on a pixel is a class's, where classes may share pixels.
+        tolerance: what differences of probabilities from torch's were allowed.
+        sources: one opinion each.
+        fusion: the rule that makes one of several.
+        made_with: versions of what exported them.
+    """
+
+    format: Literal["maskzoo-export"] = FORMAT
+    version: Literal[1] = 1
+    labels: Annotated[LabelSpace, PlainValidator(_space), PlainSerializer(LabelSpace.record)]
+    opset: int
+    threshold: float = THRESHOLD
+    tolerance: float
+    sources: tuple[SourceEntry, ...]
+    fusion: FileEntry | None = None
+    made_with: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> Description:
+        names = [source.name for source in self.sources]
+        if not names:
+            raise ValueError("sources: expected at least one, found none")
+        if len(set(names)) < len(names):
+            raise ValueError("sources: expected each name once")
+        if len(self.sources) > 1 and self.fusion is None:
+            raise ValueError("fusion: expected a rule where there are several sources, found none")
+        return self
+
+    @property
+    def kind(self) -> Kind:
+        """Of the folder's predictions."""
+        return "semantic"
+
+    @property
+    def difference(self) -> float:
+        """The largest difference of all networks."""
+        return max(n.difference for source in self.sources for n in source.networks)
+
+    def dumps(self) -> str:
+        """Return it as JSON text."""
+        return dump_json(self.model_dump(mode="json"))
+
+
+def normalisation(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel's values in 0..1."""
+    if channels == 1:
+        return (GREY_MEAN,), (GREY_DEVIATION,)
+    return COLOR_MEAN, COLOR_DEVIATION
+
+
+def digest_of(content: bytes) -> str:
+    """Return the SHA-256 of a file's content, in hex."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def is_exported(folder: Path) -> bool:
+    """Tell whether a folder holds an exported model, whole or not."""
+    return (folder / FILE).is_file()
+
+
+def read_description(folder: Path) -> Description:
+    """Read a folder's `model.json`.
+
+    Raises:
+        ValueError: no such file, or none of this kind; names the file and the key.
+    """
+    path = folder / FILE
+    raw = read_json(path, "the description of an exported model")
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise ValueError(f"{path}: expected 'format': '{FORMAT}' (zoo export), found another thing")
+    return check_config(Description, raw, str(path))
