@@ -31,7 +31,7 @@ EXPECTED = {
 COMMANDS = {
     *("phantom", "split", "convert", "audit", "augment", "train", "predict"),
     *("sweep", "runs", "doctor", "soup", "fit", "fuse", "evaluate", "check", "compare", "report"),
-    *("list", "demo", "ablate", "run", "status", "view"),
+    *("list", "demo", "ablate", "run", "status", "view", "review"),
 }
 CORE = (converters, fusion)
 MODULES = sorted(

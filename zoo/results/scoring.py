@@ -41,6 +41,7 @@ def evaluate(
     report: Report,
     measures: Collection[str] = FAST,
     jobs: int = 1,
+    only: Collection[str] | None = None,
 ) -> Scores:
     """Score a prediction store, or a submission.
 
@@ -54,6 +55,7 @@ def evaluate(
         report: for a progress bar.
         measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
         jobs: processes.
+        only: keys of images that alone are scored; None is all.
 
     Raises:
         ValueError: the source is neither, or speaks of other images or classes.
@@ -65,6 +67,8 @@ def evaluate(
     if not source.is_dir():
         _check_complete(source, known, samples, data)
     keys = [key for key in opened.images if key not in known.left_out]
+    if only is not None:
+        keys = [key for key in keys if key in only]
     if source.is_dir() and not is_listed:
         keys = [key for key in keys if key in known.samples]
     if unknown := [key for key in keys if key not in samples]:
