@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.display import as_html
 from converters.masks import EMPTY, CropMask, crop, enclose, tight_box
 from converters.types import Frame, LabelSpace
 
@@ -400,6 +401,10 @@ class Prediction:
         """
         found = self.evidence(label, once)
         return EMPTY if found is None else found[1].binary(self.size_hw, level)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the masks, on black; `fusion.show` knows the image, too."""
+        return as_html(self)
 
 
 class Rule(Protocol):

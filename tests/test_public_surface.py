@@ -21,10 +21,19 @@ from zoo import families
 EXPECTED = {
     converters: {
         *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
-        *("label_space", "list_images", "load_format", "own_labels", "read", "scan", "write"),
+        *(
+            "label_space",
+            "list_images",
+            "load_format",
+            "own_labels",
+            "read",
+            "scan",
+            "show",
+            "write",
+        ),
     },
     fusion: {
-        *("FUSIONS", "Prediction", "Rule", "SoftMask"),
+        *("FUSIONS", "Prediction", "PredictionStore", "Rule", "SoftMask", "fuse", "score", "show"),
         *("Classwise", "Hybrid", "Max", "Mean", "Staple", "Vote", "Weighted"),
     },
 }

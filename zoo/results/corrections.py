@@ -9,13 +9,14 @@ from typing import Any
 
 from converters.masks import EMPTY
 from converters.types import LabelSpace, Sample
+from fusion.metrics.annotated import truth_masks
 from fusion.metrics.intervals import Estimate
 from fusion.metrics.scores import Scores
 from fusion.metrics.summary import Summary, compare, summarize
 from zoo.progress import Report
 from zoo.results.disagreement import difference
 from zoo.results.score_table import CLASS_MEASURES, ordered_measures
-from zoo.results.scoring import evaluate, truth_masks
+from zoo.results.scoring import evaluate
 from zoo.results.truth import DataSetTruth
 from zoo.source import DataSource
 

@@ -164,7 +164,8 @@ def _largest_part(masks: Sequence[CropMask]) -> Window:
     for mask in masks:
         together |= mask.window(box)
     _, _, stats, _ = cv2.connectedComponentsWithStats(together)
-    x, y, width, height, _ = map(int, max(stats[1:], key=lambda part: part[cv2.CC_STAT_AREA]))
+    parts = np.asarray(stats)[1:]
+    x, y, width, height, _ = parts[parts[:, cv2.CC_STAT_AREA].argmax()].tolist()
     return box[0] + x, box[1] + y, width, height
 
 

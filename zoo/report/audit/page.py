@@ -11,12 +11,13 @@ import yaml
 from converters.audit.findings import KINDS, Finding
 from converters.describe import Description
 from converters.files.provenance import atomic_write_text
+from converters.pictures import drawing
+from converters.pictures.colors import class_colors
 from converters.types import LabelSpace, Sample
 from zoo.report import pictures
 from zoo.report.audit import pictures as audit_pictures
 from zoo.report.audit.description import sections_of
 from zoo.report.audit.pictures import Tag
-from zoo.report.colors import class_colors
 from zoo.report.templates import render
 
 PICTURED = 24
@@ -173,11 +174,11 @@ def _figure(sample: Sample, finding: Finding | None, caption: str) -> Figure | N
     names = finding.labels if finding else ()
     view = pictures.view_around(finding.box_xywh if finding else None, sample.size_hw)
     try:
-        image = pictures.read_view(sample, view)
+        image = drawing.read_view(sample, view)
     except ValueError:
         return None
     colors = class_colors(names)
     drawn = audit_pictures.draw_outlines(image, sample, view, colors)
     what = f": {finding.what}" if finding else ""
     tags = audit_pictures.place_tags(sample, view, colors)
-    return Figure(pictures.encode_jpeg(drawn, QUALITY), f"{sample.key}{what}", caption, tags)
+    return Figure(drawing.encode_jpeg(drawn, QUALITY), f"{sample.key}{what}", caption, tags)
