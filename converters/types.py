@@ -434,3 +434,8 @@ class Sample:
     def _repr_html_(self) -> str | None:
         """What a notebook shows: the image with its objects."""
         return as_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What IPython prints: no outlines."""
+        height, width = self.size_hw
+        printer.text(f"Sample({self.key!r}, {height} x {width}, {len(self.instances)} objects)")

@@ -10,7 +10,7 @@ import base64
 import html
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,9 +40,9 @@ class Picture:
         note: what went wrong; "" for nothing.
     """
 
-    jpeg: bytes
+    jpeg: bytes = field(repr=False)
     title: str
-    legend: tuple[tuple[str, Color], ...]
+    legend: tuple[tuple[str, Color], ...] = field(repr=False)
     note: str = ""
 
     def save(self, path: Path) -> None:
