@@ -7,10 +7,10 @@ from dense planes, supervision's `Detections` and FiftyOne's labels: `fusion.int
 from __future__ import annotations
 
 from converters.display import register
-from fusion.fusing import fuse
 from fusion.metrics.annotated import score
 from fusion.pictures import show
 from fusion.rules.classwise import Classwise
+from fusion.rules.fusing import fuse
 from fusion.rules.hybrid import Hybrid
 from fusion.rules.pooling import Max, Mean, Weighted
 from fusion.rules.registry import FUSIONS

@@ -20,21 +20,8 @@ from zoo.viewer.start import page_arguments
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WAIT_MS = 60_000
 METRICS = "epoch,seconds,train_loss,val_dice,tile.1\n1,2,0.9,0.1,0.3\n2,4,0.7,0.4,0.5\n"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    pytest.importorskip("streamlit")
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("expected a browser named chromium, found none: the page is not tested")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

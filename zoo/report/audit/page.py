@@ -23,6 +23,7 @@ from zoo.report.templates import render
 PICTURED = 24
 QUALITY = 80
 EDIT_LINES = 10
+LISTED = 40
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ShownFinding:
     """One finding as the template shows it: with pictures, or as a row."""
 
     finding: Finding
-    edit: str
+    lines: tuple[str, ...]
     figures: tuple[Figure, ...] = ()
 
 
@@ -101,6 +102,8 @@ def write_audit(
         headline=headline(findings, samples),
         kinds=[_kind_view(kind, found, figures) for kind, found in ranked.items()],
         facts=facts,
+        edit_first=EDIT_LINES,
+        rows_first=LISTED,
         sections=sections_of(description) if description else (),
     )
     atomic_write_text(out, page)
@@ -136,7 +139,7 @@ def _pictured(
 def _kind_view(
     kind: str, findings: Sequence[Finding], figures: Mapping[int, tuple[Figure, ...]]
 ) -> KindView:
-    shown = [ShownFinding(f, edit_text(f), figures.get(id(f), ())) for f in findings]
+    shown = [ShownFinding(f, tuple(edit_lines(f)), figures.get(id(f), ())) for f in findings]
     return KindView(
         name=kind,
         meaning=KINDS[kind],
@@ -147,16 +150,21 @@ def _kind_view(
 
 
 def edit_text(finding: Finding) -> str:
-    """Return the proposed correction as the lines of an edits file; "" without one."""
+    """Return the first lines of the proposed correction as text; "" without one."""
+    lines = edit_lines(finding)
+    left = len(lines) - EDIT_LINES
+    return "\n".join(lines if left <= 0 else [*lines[:EDIT_LINES], f"# and {left} more lines"])
+
+
+def edit_lines(finding: Finding) -> list[str]:
+    """Return the proposed correction as the lines of an edits file; none without one."""
     if not finding.edit:
-        return ""
+        return []
     sections = {section: [dict(entry)] for section, entry in finding.edit.items()}
     text = yaml.safe_dump(
         sections, sort_keys=False, allow_unicode=True, default_flow_style=None, width=60
     )
-    lines = text.rstrip().splitlines()
-    left = len(lines) - EDIT_LINES
-    return "\n".join(lines if left <= 0 else [*lines[:EDIT_LINES], f"# and {left} more lines"])
+    return text.rstrip().splitlines()
 
 
 def _figures(

@@ -18,7 +18,7 @@ from zoo.report.compare import pictures as compare_pictures
 from zoo.report.intervals import Mark
 from zoo.report.numbers import DIGITS, signed
 from zoo.report.sections import by_group
-from zoo.report.templates import render
+from zoo.report.templates import MOST_ROWS, render
 from zoo.results.disagreement import ClassDifference, Disagreement, MaskPair, TruthComparison
 
 QUALITY = 84
@@ -81,10 +81,12 @@ def write_comparison(
         found=found,
         overlapping=_overlapping(found),
         sections=_sections(found, rows),
-        images=images[:LISTED_IMAGES],
-        images_left=max(0, len(images) - LISTED_IMAGES),
-        pairs=pairs[:LISTED_PAIRS],
-        pairs_left=max(0, len(pairs) - LISTED_PAIRS),
+        images=images[:MOST_ROWS],
+        images_first=LISTED_IMAGES,
+        images_left=max(0, len(images) - MOST_ROWS),
+        pairs=pairs[:MOST_ROWS],
+        pairs_first=LISTED_PAIRS,
+        pairs_left=max(0, len(pairs) - MOST_ROWS),
         cards=[_card(one) for one in drawn],
         facts=facts,
         reach=signed(intervals.reach_of(row.gain for row in rows)).lstrip("+"),

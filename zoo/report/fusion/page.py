@@ -147,6 +147,7 @@ def _closer(entries: Sequence[ReportEntry], labels: LabelSpace) -> dict[str, Any
         "postures": breakdown.posture_table(entries, labels, subject, source),
         "boxes": breakdown.distribution(shown, source) if several else None,
         "mixed": breakdown.mixed_up(shown, source),
+        "mixed_first": breakdown.PAIRS,
     }
 
 
