@@ -19,6 +19,7 @@ from converters.masks import CropMask, class_masks
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
 from fusion.sources.manifest import ImageEntry
+from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
 from zoo.pipeline.status import data_of, is_pipeline
 from zoo.report.audit.command import FINDINGS
@@ -81,6 +82,7 @@ class Places:
             for store in (home / name for name in _STORES)
             if is_store(store)
         ]
+        stores += [store for path in pipelines for store in _pipeline_stores(path)]
         sources = list(dict.fromkeys([*kinds["source"], *stores]))
         data = next(iter(kinds["data"]), None)
         runs, audits = tuple(kinds["run"]), tuple(kinds["audit"])
@@ -114,6 +116,15 @@ def _kind_of(path: Path, data_format: str | None) -> str:
     if problem is not None:
         raise problem
     return "data"
+
+
+def _pipeline_stores(folder: Path) -> list[Path]:
+    """A pipeline's stores of whole images, those of other classes than the first left out."""
+    found = [
+        path for part in _STORES for path in sorted(folder.glob(f"{part}/*")) if is_store(path)
+    ]
+    names = [PredictionStore(path).manifest.names for path in found]
+    return [path for path, own in zip(found, names, strict=True) if own == names[0]]
 
 
 def _holds_runs(path: Path) -> bool:

@@ -13,7 +13,7 @@ from zoo.runs.table import RunSummary
 from zoo.viewer.collection import Collection
 from zoo.viewer.words import plain
 
-_SECONDS = 3.0
+_SECONDS, _ROW_PX = 3.0, 35
 _MARKS = {"done": "✓", "begun": "…", "failed": "✗"}
 
 
@@ -36,16 +36,15 @@ def _watch(folder: Path) -> None:
     st.caption(plain(f"{folder}: steps that have begun: {count_states(steps)}"))
     if not steps:
         return
-    st.dataframe(
-        {
-            "step": [step.name for step in steps],
-            "state": [f"{_MARKS[step.state]} {step.state}" for step in steps],
-            "time": [duration(step.seconds) for step in steps],
-            "at": [step.progress or step.message for step in steps],
-            "command": [f"zoo {' '.join(step.command)}" for step in steps],
-        },
-        hide_index=True,
-    )
+    table: dict[str, list[str]] = {
+        "step": [step.name for step in steps],
+        "state": [f"{_MARKS[step.state]} {step.state}" for step in steps],
+        "time": [duration(step.seconds) for step in steps],
+    }
+    if any(told := [step.progress or step.message for step in steps]):
+        table["last words"] = told
+    table["command"] = [f"zoo {' '.join(step.command)}" for step in steps]
+    st.dataframe(table, hide_index=True, height=_ROW_PX * (len(steps) + 1) + 3)
     for step in steps:
         if step.state == "failed":
             took = duration(step.seconds)

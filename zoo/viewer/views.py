@@ -20,7 +20,7 @@ from zoo.viewer.opening import open_desk
 from zoo.viewer.words import plain
 
 _CANVAS = Path(__file__).with_name("canvas")
-_LIST_PX = 400
+_LIST_PX, _NAME_PX = 400, 110
 _SHARES = (5, 13)
 # A browser shows more of them slowly.
 _MOST_ROWS = 2000
@@ -227,6 +227,8 @@ def _list(lines: Sequence[Line], name: str) -> int | None:
         hide_index=True,
         height=_LIST_PX,
         column_config={
+            # A long name would push the numbers out of sight.
+            "image": st.column_config.TextColumn(width=_NAME_PX),
             "Dice": number(format="%.3f", width=60),
             "differ": number(
                 format="%.3f", width=60, help="1 - mean Dice between each two sources"
