@@ -21,7 +21,7 @@ def show_pipelines(collection: Collection) -> None:
     """Show each pipeline's steps that have begun; it is looked at again every few seconds."""
     collection.renew_runs()
     for number, folder in enumerate(collection.pipelines):
-        st.subheader(plain(str(folder.name)))
+        st.subheader(plain(folder.name), help=plain(str(folder)))
         _watch(folder)
         _offer_curves(collection.runs, list_steps(folder), number)
 
@@ -33,7 +33,7 @@ def _watch(folder: Path) -> None:
     except (OSError, ValueError) as error:
         st.error(plain(str(error)))
         return
-    st.caption(plain(f"{folder}: steps that have begun: {count_states(steps)}"))
+    st.caption(plain(f"steps that have begun: {count_states(steps)}"))
     if not steps:
         return
     table: dict[str, list[str]] = {

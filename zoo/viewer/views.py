@@ -20,7 +20,7 @@ from zoo.viewer.opening import open_desk
 from zoo.viewer.words import plain
 
 _CANVAS = Path(__file__).with_name("canvas")
-_LIST_PX, _NAME_PX = 400, 110
+_LIST_PX, _NAME_PX = 400, 150
 _SHARES = (5, 13)
 # A browser shows more of them slowly.
 _MOST_ROWS = 2000
