@@ -277,7 +277,10 @@ def show_runs(collection: Collection) -> None:
             for epoch, value in curve.get(name, ())
         ]
         st.caption(plain(name))
-        st.line_chart(
+        # A line of one point is none.
+        lasts = any(len(curve.get(name, ())) > 1 for curve in curves.values())
+        chart = st.line_chart if lasts else st.scatter_chart
+        chart(
             {c: [point[c] for point in points] for c in ("epoch", "value", "run")},
             x="epoch",
             # A name with dots or brackets would be a path to Vega.
