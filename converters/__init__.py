@@ -1,4 +1,20 @@
-"""Annotations: their types, their pixels, and the formats they are read from and written to."""
+"""Annotations: their types, their pixels, and the formats they are read from and written to.
+
+In a notebook:
+
+    from pathlib import Path
+    import converters, fusion
+
+    labels = converters.label_space(Path("data"))                 # a data set's own classes
+    samples = converters.read(Path("data"), labels=labels)        # any format
+    converters.show(samples[0], labels)                           # a sample shows itself, too
+    sources = [fusion.PredictionStore(Path(p)) for p in ("val/unet", "val/yolo")]   # zoo predict
+    fused = fusion.fuse(sources, labels, "mean")
+    fusion.score(fused, samples, labels).mean()                   # mean Dice
+    fusion.show(fused[0], samples[0], labels)
+
+`docs/notebook.ipynb` does it. What `zoo fit` and `zoo fuse` do beyond it is theirs.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +26,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from converters.display import register
 from converters.errors import DataError, MissingDependency, Problem, Problems
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from converters.edits.edits import Edits
+    from converters.edits.contract import Corrections
     from converters.files.images import Enlarge
     from converters.formats.label_spaces import OwnLabels
     from converters.loss import ConversionLoss
+    from converters.pictures.figure import Picture
     from converters.splits.split import Split
     from converters.types import LabelSpace, Sample
 
@@ -34,6 +52,7 @@ __all__ = [
     "own_labels",
     "read",
     "scan",
+    "show",
     "write",
 ]
 
@@ -160,7 +179,7 @@ def read(
     format: str | None = None,
     subset: str = "train",
     labels: LabelSpace | None = None,
-    edits: Edits | None = None,
+    edits: Corrections | None = None,
     note: Callable[[str], None] | None = None,
     skips_broken: bool = False,
     own: OwnLabels | None = None,
@@ -392,3 +411,19 @@ def write(
             progress=progress,
         )
         return cast("ConversionLoss", module.write(samples, target))
+
+
+def show(sample: Sample, labels: LabelSpace | None = None) -> Picture:
+    """Return a sample's image with the annotated objects on it, as a notebook shows it.
+
+    Args:
+        sample: what is shown.
+        labels: the classes, whose places say their colours, as in the reports; None takes the
+            shipped label space that has them, else the sorted names.
+    """
+    from converters.pictures import figure
+
+    return figure.show(sample, labels)
+
+
+register("Sample", lambda sample: show(sample)._repr_html_())

@@ -108,3 +108,15 @@ def parse_yaml(text: str) -> Any:
     # Which of them a value raises that is not what its tag says depends on the tag.
     except (ValueError, AttributeError, LookupError, TypeError, yaml.YAMLError) as error:
         raise ValueError(one_line(error)) from None
+
+
+def parse_nodes(text: str) -> Any:
+    """Return PyYAML's nodes of a text, which know where they stand; None where it is empty.
+
+    Raises:
+        ValueError: not YAML.
+    """
+    try:
+        return yaml.compose(text, Loader=StrictLoader)
+    except (RecursionError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(one_line(error)) from None

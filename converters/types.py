@@ -16,6 +16,7 @@ import yaml
 from shapely.geometry import GeometryCollection, MultiPolygon, Polygon
 
 import configs
+from converters.display import as_html
 from converters.strict_yaml import read_yaml
 
 # OpenCV draws on 32 bits.
@@ -478,3 +479,12 @@ class Sample:
     def file_name(self) -> str:
         """The image's base name with its suffix, as submissions name it."""
         return self.image.name
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the image with its objects."""
+        return as_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What IPython prints: no outlines."""
+        height, width = self.size_hw
+        printer.text(f"Sample({self.key!r}, {height} x {width}, {len(self.instances)} objects)")

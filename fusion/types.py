@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.display import as_html
 from converters.masks import EMPTY, CropMask, crop, enclose, tight_box
 from converters.types import Frame, LabelSpace
 
@@ -400,6 +401,16 @@ class Prediction:
         """
         found = self.evidence(label, once)
         return EMPTY if found is None else found[1].binary(self.size_hw, level)
+
+    def _repr_html_(self) -> str | None:
+        """What a notebook shows: the masks, on black; `fusion.show` knows the image, too."""
+        return as_html(self)
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """What IPython prints: no rasters."""
+        height, width = self.size_hw
+        said = f"{self.kind}, {len(self.masks)} classes"
+        printer.text(f"Prediction({self.key!r}, {height} x {width}, {said})")
 
 
 class Rule(Protocol):

@@ -21,17 +21,26 @@ from zoo import families
 EXPECTED = {
     converters: {
         *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
-        *("label_space", "list_images", "load_format", "own_labels", "read", "scan", "write"),
+        *(
+            "label_space",
+            "list_images",
+            "load_format",
+            "own_labels",
+            "read",
+            "scan",
+            "show",
+            "write",
+        ),
     },
     fusion: {
-        *("FUSIONS", "Prediction", "Rule", "SoftMask"),
+        *("FUSIONS", "Prediction", "PredictionStore", "Rule", "SoftMask", "fuse", "score", "show"),
         *("Classwise", "Hybrid", "Max", "Mean", "Staple", "Vote", "Weighted"),
     },
 }
 COMMANDS = {
     *("phantom", "split", "convert", "audit", "augment", "train", "predict"),
     *("sweep", "runs", "doctor", "soup", "fit", "fuse", "evaluate", "check", "compare", "report"),
-    *("list", "demo", "ablate", "run", "status", "view", "export", "serve"),
+    *("list", "demo", "ablate", "run", "status", "view", "export", "serve", "review"),
 }
 CORE = (converters, fusion)
 MODULES = sorted(

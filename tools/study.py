@@ -25,13 +25,13 @@ from converters.masks import CropMask
 from converters.types import LabelSpace, Sample
 from fusion import FUSIONS, Hybrid, Rule
 from fusion.fit.hybrid import HybridFit
+from fusion.metrics.annotated import truth_masks
 from fusion.metrics.intervals import mean_over_people
 from fusion.metrics.scores import ImageScore, Scores, score_image
 from fusion.metrics.summary import describe_overlapping
 from fusion.sources.store import PredictionStore, read_together
 from fusion.types import Prediction, SoftMask
 from zoo.results.posture_weights import Postures, read_share
-from zoo.results.scoring import truth_masks
 from zoo.source import DataSource
 
 NETWORKS = ("smp", "segformer", "yolo")

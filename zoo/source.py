@@ -16,6 +16,7 @@ from converters.formats.label_spaces import OwnLabels
 from converters.splits.grouping import known_groups, with_groups
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
+from zoo.corrected import CorrectedImages
 from zoo.progress import note
 
 # How many images are looked at for colours.
@@ -39,7 +40,7 @@ class DataSource:
 
     path: Path
     format: str
-    edits: Edits | None = None
+    edits: Edits | CorrectedImages | None = None
     chosen: LabelSpace | None = None
     groups: Mapping[str, str] = field(default_factory=dict)
     skips_broken: bool = False
@@ -61,12 +62,23 @@ class DataSource:
     ) -> DataSource:
         """Find out the format and read the corrections.
 
+        Args:
+            path: the data set's folder.
+            data_format: its format; None recognises it.
+            edits: a YAML file of corrections, or a data set of corrected images.
+            broken: `refuse` or `skip`: images of which something is broken.
+            images: a folder with the images, where they do not lie with the annotations.
+
         Raises:
-            ValueError: a folder in no known format, or a bad edits file.
+            ValueError: a folder in no known format, or bad corrections.
         """
         found = data_format or converters.recognise(path)
-        corrections = Edits.load(edits) if edits else None
+        corrections = read_corrections(edits) if edits else None
         return cls(path, found, corrections, skips_broken=broken == "skip", images=images)
+
+    def uncorrected(self) -> DataSource:
+        """Return the same without its corrections."""
+        return replace(self, edits=None)
 
     @property
     def own_labels(self) -> LabelSpace:
@@ -267,6 +279,15 @@ class DataSource:
         samples, _ = self.scan(labels, part)
         named = self.edits.excluded
         return {s.key: s for s in samples if s.key in named or s.group in named}
+
+
+def read_corrections(path: Path) -> Edits | CorrectedImages:
+    """Read corrections: a YAML file that says them, or a data set of corrected images.
+
+    Raises:
+        ValueError: a file or a folder that is neither.
+    """
+    return CorrectedImages.open(path) if path.is_dir() else Edits.load(path)
 
 
 def _has_colors(sample: Sample) -> bool:

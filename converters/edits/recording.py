@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from converters.edits.edits import Edits
 from converters.edits.entries import SECTIONS, VERSION, parse_entries, read_record
+from converters.edits.yaml_text import add_to_text, remove_from_text
 from converters.files.outputs import only_writer
 from converters.files.provenance import atomic_write_text
 
@@ -32,7 +34,8 @@ def load_or_empty(path: Path) -> Edits:
 def add_entry(path: Path, section: str, entry: Mapping[str, Any]) -> Edits:
     """Add an entry at the end of its section; the file is made if there is none.
 
-    Comments at the top of the file stay; others are lost, for the file is written anew.
+    All else in the file stays as it is, comments too. Of a file that cannot be changed in place
+    (one with anchors, or all in braces) only the comments at the top stay.
 
     Args:
         path: the YAML file.
@@ -51,11 +54,13 @@ def add_entry(path: Path, section: str, entry: Mapping[str, Any]) -> Edits:
         record = _read(path)
         listed = record.get(section)
         record[section] = [*(listed if isinstance(listed, list) else []), dict(entry)]
-        return _write(path, record)
+        return _write(path, record, partial(add_to_text, section=section, entry=entry))
 
 
 def remove_entry(path: Path, section: str, number: int) -> Edits:
     """Take an entry out of a file; a section without entries goes with it.
+
+    Comments stay, but for one on the entry's own lines.
 
     Args:
         path: the YAML file.
@@ -80,7 +85,7 @@ def remove_entry(path: Path, section: str, number: int) -> Edits:
         record = {k: v for k, v in record.items() if k != section or left}
         if left:
             record[section] = left
-        return _write(path, record)
+        return _write(path, record, partial(remove_from_text, section=section, number=number))
 
 
 @contextmanager
@@ -99,8 +104,11 @@ def _read(path: Path) -> dict[str, Any]:
     return record
 
 
-def _write(path: Path, record: Mapping[str, Any]) -> Edits:
+def _write(path: Path, record: Mapping[str, Any], change: Callable[[str], str | None]) -> Edits:
     edits = Edits(parse_entries(record, path), str(path))
+    if path.exists() and (changed := change(path.read_text(encoding="utf-8-sig"))) is not None:
+        atomic_write_text(path, changed)
+        return edits
     order = ["version", *SECTIONS]
     ordered = {name: record[name] for name in order if name in record}
     text = yaml.safe_dump(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,19 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Toys:
     labels_file.write_text(yaml.safe_dump({"name": "toys", "names": list(NAMES)}))
     samples = tuple(_draw(folder, i) for i in range(6))
     return Toys(LabelSpace.load(str(labels_file)), labels_file, folder, samples)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A system's Chromium without a window, moved by Playwright."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("expected a browser named chromium, found none: pages are not tested")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

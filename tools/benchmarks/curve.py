@@ -16,12 +16,12 @@ from fusion.binary import binary_masks
 from fusion.fit import FITS
 from fusion.fit.base import Fitting
 from fusion.fit.counted import Counted, CountedImage, Seen
+from fusion.metrics.annotated import measure_masks
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.metrics.summary import compare
 from fusion.rules.pooling import Mean
 from zoo.progress import bar
 from zoo.results.held_out import HeldOut
-from zoo.results.scoring import measure_masks
 from zoo.source import DataSource
 
 # Patients that are always left to judge on.

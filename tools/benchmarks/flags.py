@@ -19,7 +19,7 @@ import typer
 from converters.masks import CropMask, union
 from converters.types import LabelSpace
 from fusion.checks.adjacency import Adjacency
-from zoo.results.scoring import truth_masks
+from fusion.metrics.annotated import truth_masks
 from zoo.source import DataSource
 
 LABELS = "hand_bones"

@@ -26,6 +26,7 @@ from fusion import Rule
 from fusion.binary import binary_masks
 from fusion.fit import FITS
 from fusion.fit.counted import Seen
+from fusion.metrics.annotated import measure_masks
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.metrics.summary import (
     SHARED_MEASURES,
@@ -41,7 +42,6 @@ from zoo.machine.facts import count_cores
 from zoo.progress import bar
 from zoo.results.fit import solve
 from zoo.results.held_out import HeldOut
-from zoo.results.scoring import measure_masks
 from zoo.source import DataSource
 
 MEASURES = ("dice", "iou", "nsd")

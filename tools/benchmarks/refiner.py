@@ -20,6 +20,7 @@ from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
 from fusion.fit import FITS
+from fusion.metrics.annotated import measure_masks
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.metrics.summary import compare, summarize
 from fusion.rules.pooling import Mean
@@ -32,7 +33,6 @@ from zoo.families.refiner.family import FAMILY
 from zoo.progress import Report, bar
 from zoo.results.fit import solve
 from zoo.results.held_out import HeldOut
-from zoo.results.scoring import measure_masks
 from zoo.source import DataSource
 
 REFINER = "refiner"

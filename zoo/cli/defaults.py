@@ -362,9 +362,9 @@ def for_fit(given: dict[str, Any]) -> None:
     taken.say()
 
 
-def for_fuse(given: dict[str, Any]) -> None:
+def _sources_and_rule(taken: Taken) -> None:
     """Take the runs' predictions of test images, else of held-out ones, and `fusion.yaml`."""
-    taken = Taken(given)
+    given = taken.given
     if not given["sources"]:
         found = stores_of_runs("test") or [*stores_of_runs("val"), *stores_of_runs("oof")]
         if found:
@@ -376,6 +376,20 @@ def for_fuse(given: dict[str, Any]) -> None:
             taken.take("config", FUSION)
         else:
             taken.take("method", "mean")
+
+
+def for_review(given: dict[str, Any]) -> None:
+    """Take the nearest data set, the runs' predictions, and `fusion.yaml`."""
+    taken = Taken(given)
+    _sources_and_rule(taken)
+    taken.folds(taken.data())
+    taken.say()
+
+
+def for_fuse(given: dict[str, Any]) -> None:
+    """Take the runs' predictions of test images, else of held-out ones, and `fusion.yaml`."""
+    taken = Taken(given)
+    _sources_and_rule(taken)
     if given["out"] is None:
         taken.take("out", SUBMISSION if given["to"] == "csv" else Path(given["to"]))
     if given["to"] not in ("csv", "store") or not given["sources"]:

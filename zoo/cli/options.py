@@ -23,7 +23,7 @@ app = typer.Typer(
 _PANELS = {
     **dict.fromkeys(("phantom", "split", "convert", "audit", "augment"), "Data"),
     **dict.fromkeys(("train", "predict", "sweep", "ablate", "soup", "export", "serve"), "Models"),
-    **dict.fromkeys(("fit", "fuse", "check", "evaluate"), "Results"),
+    **dict.fromkeys(("fit", "fuse", "review", "check", "evaluate"), "Results"),
     **dict.fromkeys(("run", "status"), "The whole way"),
     **dict.fromkeys(("view", "report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
 }
@@ -38,7 +38,12 @@ From = Annotated[
     str | None, typer.Option("--from", help="The data set's format, where it is not recognised.")
 ]
 EditsFile = Annotated[
-    Path | None, typer.Option("--edits", help="Corrections (YAML) to apply while reading.")
+    Path | None,
+    typer.Option(
+        "--edits",
+        help="Corrections to apply while reading: a YAML file, or a data set of corrected images "
+        "(see `zoo review`).",
+    ),
 ]
 Broken = Annotated[
     Literal["refuse", "skip"],

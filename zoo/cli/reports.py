@@ -120,7 +120,8 @@ def view(
         list[Path] | None,
         typer.Argument(
             help="A data set, and what is held against it: folders with runs, prediction stores, "
-            "submissions (CSV), and what `zoo audit` has written; the nearest without.",
+            "submissions (CSV), what `zoo audit` has written, the folder of `zoo run`; the nearest "
+            "without.",
         ),
     ] = TAKEN,
     edits: Annotated[

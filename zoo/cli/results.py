@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_fit, for_fuse, for_scores
+from zoo.cli.defaults import TAKEN, for_fit, for_fuse, for_review, for_scores
 from zoo.cli.options import (
     Broken,
     Data,
@@ -207,6 +207,70 @@ def fuse(
     say(result.describe(out))
 
 
+@command(fill=for_review)
+def review(
+    sources: Sources = TAKEN,
+    data: Data = TAKEN,
+    out: Annotated[
+        Path, typer.Option(help="Folder to write: drafts, review.csv, README.txt.")
+    ] = Path("review"),
+    method: Annotated[
+        str | None,
+        typer.Option(help="Rule with its usual options: see `zoo list fusions`. Or give --config."),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Fusion config: a file from `zoo fit`, or a shipped name.")
+    ] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Format of the drafts: cvat (Datumaro's, which CVAT imports and exports), coco, "
+            "labelme: see `zoo list formats`."
+        ),
+    ] = "cvat",
+    top: Annotated[int, typer.Option(help="How many images, the most valuable ones.")] = 10,
+    subset: Annotated[
+        Subset, typer.Option(help="The data set's images that may occur.")
+    ] = Subset.all,
+    split: SplitFile = None,
+    fold: HeldOutFold = None,
+    data_format: From = None,
+    edits: EditsFile = None,
+    broken: Broken = "refuse",
+    images: Images = None,
+    labels: SubmissionLabels = None,
+    jobs: Jobs = 1,
+) -> None:
+    """Write the images whose correction is worth most, with fused masks as drafts, for CVAT.
+
+    Images are ranked by the Dice that their fused masks are expected to lack. Corrected drafts are
+    given to any command with --edits.
+    """
+    from zoo.progress import bar
+    from zoo.results.review import review as write_review
+    from zoo.source import DataSource
+
+    source = DataSource.open(data, data_format, edits, broken, images)
+    if split:
+        source = source.holding_out(split, fold)
+    with bar("review") as report:
+        found = write_review(
+            sources,
+            source,
+            out,
+            method=method,
+            config=config,
+            to=to,
+            top=top,
+            subset=subset.value,
+            labels_name=labels,
+            jobs=jobs,
+            command=command_line(),
+            report=report,
+        )
+    say(found.describe(out))
+
+
 @command(fill=for_scores)
 def check(
     submission: Annotated[Path, typer.Argument(help="Submission (CSV).")],
@@ -272,10 +336,14 @@ def evaluate(
     labels: SubmissionLabels = None,
     jobs: Jobs = 1,
 ) -> None:
-    """Score a prediction store or a submission: overlap, outlines, shared pixels, lost objects."""
+    """Score a prediction store or a submission: overlap, outlines, shared pixels, lost objects.
+
+    With --edits, what these corrections change is shown, too: scores before and after.
+    """
     from fusion.metrics.measures import parse_measures
     from zoo.progress import bar
     from zoo.results import score_table
+    from zoo.results.corrections import score_corrections
     from zoo.results.scoring import evaluate as score
     from zoo.results.truth import short_names
     from zoo.source import DataSource
@@ -292,6 +360,13 @@ def evaluate(
     summaries = score_table.summarize_all(found[0], measures)
     record = score_table.record(found[0], measures, summaries)
     lines = [score_table.describe(found[0], measures, summaries)]
+    if source.edits:
+        with bar(f"before corrections {predictions.name}") as report:
+            effect = score_corrections(
+                predictions, source, labels, subset.value, report, found[0], measures, jobs
+            )
+        record["corrections"] = effect.record(measures)
+        lines.append(effect.describe(measures))
     if against:
         differences = score_table.compare_all(found[0], found[1], measures)
         names = short_names((predictions, against))

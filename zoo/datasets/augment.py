@@ -19,6 +19,8 @@ from converters.files.images import Pixels
 from converters.files.outputs import check_file
 from converters.masks import unpack_labels
 from converters.parallel import map_ordered
+from converters.pictures.colors import class_colors
+from converters.pictures.drawing import View, draw_masks
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from zoo.augmentation.instances import pack_instances, unpack_instances
@@ -28,8 +30,6 @@ from zoo.data.items import Items, SampleItems
 from zoo.data.reading import read_image, resize_image, resize_packed
 from zoo.data.training_set import other_index
 from zoo.progress import Report
-from zoo.report.colors import class_colors
-from zoo.report.pictures import View, draw_masks
 from zoo.source import DataSource
 
 VERSIONS = 4

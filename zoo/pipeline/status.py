@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from converters.files.provenance import read_provenance
@@ -14,11 +16,15 @@ from zoo.machine.cluster import ask_nodes, joined
 from zoo.machine.facts import list_gpus, read_free_ram, read_ram
 from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
-from zoo.pipeline.pipeline import KIND
-from zoo.pipeline.record import LOGS, STEPS, read_record
+from zoo.pipeline.pipeline import KIND, RECIPE
+from zoo.pipeline.recipe import Recipe
+from zoo.pipeline.record import LOGS, STEPS, State, read_record
+from zoo.pipeline.steps import DATA
 from zoo.tracking.alerts import Notifier, read_utilisation
 
 _GB = 1e9
+# Of a log, that tell what happened.
+LAST_LINES = 12
 
 
 def describe_status(folder: Path | None, on: str) -> list[str]:
@@ -51,22 +57,97 @@ def describe_steps(folder: Path) -> list[str]:
     Raises:
         ValueError: not the folder of a pipeline.
     """
-    if read_provenance(folder).get("kind") != KIND:
-        raise ValueError(f"{folder}: expected the folder of `zoo run`, found another or none")
-    states: Counter[str] = Counter()
     lines = []
-    for file in sorted((folder / STEPS).glob("*.json"), key=lambda path: path.stat().st_mtime):
-        record = read_record(file)
-        states[record.state] += 1
-        if record.state == "begun":
-            log = folder / LOGS / f"{file.stem}.log"
-            told = last_progress(read_end(log)) or "works, or was stopped"
-            lines.append(f"  {file.stem}: {told}")
-        elif record.state == "failed":
-            took = duration(record.seconds)
-            lines.append(f"  {file.stem}: failed after {took}: {record.message}")
-    counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    return [f"{folder}: steps: {counted or 'none begun'}", *lines]
+    steps = list_steps(folder)
+    for step in steps:
+        if step.state == "begun":
+            lines.append(f"  {step.name}: {step.progress or 'works, or was stopped'}")
+        elif step.state == "failed":
+            lines.append(f"  {step.name}: failed after {duration(step.seconds)}: {step.message}")
+    return [f"{folder}: steps: {count_states(steps)}", *lines]
+
+
+@dataclass(frozen=True)
+class StepStatus:
+    """How far a step is that has begun.
+
+    Attributes:
+        name: as its files are called, such as `train-unet-0`.
+        state: `begun`, `done` or `failed`.
+        seconds: that it took; of one that works, since it was started last.
+        progress: the last line in which its command says how far it is.
+        message: its last words, where it failed.
+        last_lines: the end of its log.
+        command: after `zoo`.
+    """
+
+    name: str
+    state: State
+    seconds: float
+    progress: str
+    message: str
+    last_lines: tuple[str, ...]
+    command: tuple[str, ...]
+
+    @property
+    def out(self) -> Path | None:
+        """What its command writes, by its option `--out`; None without one."""
+        words = list(self.command)
+        at = words.index("--out") + 1 if "--out" in words else len(words)
+        return Path(words[at]) if at < len(words) else None
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Tell whether a folder is one of `zoo run`."""
+    return read_provenance(folder).get("kind") == KIND
+
+
+def data_of(folder: Path) -> Path | None:
+    """Return the data set that a pipeline is about, as its recipe names it; None without one.
+
+    Raises:
+        ValueError: a recipe that cannot be read.
+    """
+    if not (folder / RECIPE).is_file():
+        return None
+    recipe = Recipe.load(str(folder / RECIPE))
+    place = folder / DATA if recipe.phantom else Path(recipe.data) if recipe.data else None
+    return place if place and place.is_dir() else None
+
+
+def list_steps(folder: Path) -> list[StepStatus]:
+    """Return the steps of a pipeline that have begun, in the order in which they last changed.
+
+    Raises:
+        ValueError: not the folder of a pipeline.
+    """
+    if not is_pipeline(folder):
+        raise ValueError(f"{folder}: expected the folder of `zoo run`, found another or none")
+    files = sorted((folder / STEPS).glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return [_status(folder, file) for file in files]
+
+
+def _status(folder: Path, file: Path) -> StepStatus:
+    record = read_record(file)
+    said = read_end(folder / LOGS / f"{file.stem}.log")
+    works = record.state == "begun"
+    return StepStatus(
+        file.stem,
+        record.state,
+        max(0.0, time.time() - file.stat().st_mtime) if works else record.seconds,
+        last_progress(said) if works else "",
+        record.message,
+        tuple(said.splitlines()[-LAST_LINES:]),
+        record.command,
+    )
+
+
+def count_states(steps: Sequence[StepStatus]) -> str:
+    """Return how many steps are in which state, in words."""
+    states = Counter(step.state for step in steps)
+    return ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or (
+        "none begun"
+    )
 
 
 def describe_machine(folder: str) -> str:

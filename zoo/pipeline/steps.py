@@ -16,7 +16,7 @@ Kind = Literal["light", "cpu", "device"]
 """What a step asks of a machine: a core, all cores, or a GPU (all cores where there is none)."""
 
 SPLIT, FUSION, SUBMISSION = "split.json", "fusion.yaml", "submission.csv"
-FIRST, CHOICE = "round-0", "choice.json"
+FIRST, CHOICE, DATA = "round-0", "choice.json", "data"
 # Where a crop is written in the data set's own format, if that is not one of these.
 _CROPS = "coco"
 _CROPPED = {"val": "train", "test": "test"}
@@ -93,7 +93,7 @@ class Builder:
 
     def __init__(self, recipe: Recipe, out: Path, facts: DataFacts) -> None:
         self.recipe, self.out, self.facts = recipe, out, facts
-        self.data = out / "data" if recipe.phantom else Path(recipe.data or "")
+        self.data = out / DATA if recipe.phantom else Path(recipe.data or "")
         own = recipe.split.file
         self.split = Path(own) if own else out / SPLIT
         self.reading = self._reading()

@@ -8,6 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from zoo.report.numbers import DIGITS, signed
 
+# Rows of a table that a page keeps at most: tens of thousands would make it slow to open.
+MOST_ROWS = 2000
+
 
 def render(name: str, **values: Any) -> str:
     """Return a page.

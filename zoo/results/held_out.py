@@ -12,13 +12,13 @@ from converters.masks import CropMask
 from converters.parallel import IN_PROCESS, Workers
 from converters.types import LabelSpace, Sample
 from fusion.fit.counted import Seen
+from fusion.metrics.annotated import truth_masks
 from fusion.sources.ensemble import Ensemble, Source, check_one_split
 from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
 from zoo.progress import Report, track
 from zoo.results import chunks
 from zoo.results.posture_weights import Postures
-from zoo.results.scoring import truth_masks
 from zoo.results.sources import by_name
 from zoo.results.truth import check_frames
 from zoo.source import DataSource

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from converters.masks import CropMask, class_masks
 from converters.parallel import map_ordered
-from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
-from fusion.metrics.measures import FAST, measure_image
-from fusion.metrics.scores import ImageScore, Scores, score_image
-from fusion.metrics.summary import POSTURES
-from fusion.types import Prediction
+from fusion.metrics.annotated import measure_masks
+from fusion.metrics.measures import FAST
+from fusion.metrics.scores import ImageScore, Scores
 from zoo.progress import Report, track
 from zoo.results.truth import DataSetTruth, ImageBatch, batches, open_beside
 from zoo.source import DataSource
-
-
-def truth_masks(sample: Sample, labels: LabelSpace) -> dict[str, CropMask]:
-    """Return a sample's true masks, one a label that occurs."""
-    return class_masks(sample.instances, sample.size_hw, labels)
-
-
-def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:
-    """Score one image's prediction."""
-    found = binary_masks(prediction, labels)
-    return score_image(prediction.key, found, truth_masks(sample, labels), labels)
 
 
 def evaluate(
@@ -41,6 +26,7 @@ def evaluate(
     report: Report,
     measures: Collection[str] = FAST,
     jobs: int = 1,
+    only: Collection[str] | None = None,
 ) -> Scores:
     """Score a prediction store, or a submission.
 
@@ -54,6 +40,7 @@ def evaluate(
         report: for a progress bar.
         measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
         jobs: processes.
+        only: keys of images that alone are scored; None is all.
 
     Raises:
         ValueError: the source is neither, or speaks of other images or classes.
@@ -65,6 +52,8 @@ def evaluate(
     if not source.is_dir():
         _check_complete(source, known, samples, data)
     keys = [key for key in opened.images if key not in known.left_out]
+    if only is not None:
+        keys = [key for key in keys if key in only]
     if source.is_dir() and not is_listed:
         keys = [key for key in keys if key in known.samples]
     if unknown := [key for key in keys if key not in samples]:
@@ -109,41 +98,6 @@ def _measure_few(
         measure_masks(binary_masks(found, spoken), sample, labels, spoken, measures)
         for (found,), sample in zip(few, samples, strict=True)
     ]
-
-
-def measure_masks(
-    masks: Mapping[str, CropMask],
-    sample: Sample,
-    labels: LabelSpace,
-    spoken: LabelSpace,
-    measures: Collection[str],
-) -> ImageScore:
-    """Score what a source speaks of; of other classes it says nothing, not that there are none.
-
-    Args:
-        masks: class -> mask; a class that is absent is an empty mask.
-        sample: the image with its truth.
-        labels: all classes.
-        spoken: those that the source speaks of.
-        measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
-    """
-    truth = {name: m for name, m in truth_masks(sample, labels).items() if name in spoken.index}
-    score = measure_image(
-        sample.key,
-        masks,
-        truth,
-        spoken,
-        sample.size_hw,
-        measures,
-        labels.background,
-    )
-    return describe_person(score, sample, labels)
-
-
-def describe_person(score: ImageScore, sample: Sample, labels: LabelSpace) -> ImageScore:
-    """Return a score that knows whose image it is, and its posture."""
-    bent = is_bent(sample, labels)
-    return replace(score, patient=sample.group, posture="" if bent is None else POSTURES[int(bent)])
 
 
 def by_file_name(samples: Iterable[Sample]) -> dict[str, str]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from converters.types import LabelSpace, Sample
+from fusion.metrics.annotated import score_prediction
 from fusion.metrics.intervals import CONFIDENCE, Estimate, mean_over_people
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.metrics.summary import describe_overlapping
@@ -26,7 +27,6 @@ from zoo.config import check_config
 from zoo.contract import PredictOptions
 from zoo.machine.devices import choose_device
 from zoo.progress import Report
-from zoo.results.scoring import score_prediction
 from zoo.runs.run import Run, subset_samples
 from zoo.source import DataSource
 

@@ -28,11 +28,11 @@ from converters.files.provenance import (
     result_folder,
 )
 from converters.types import LabelSpace, Sample
+from fusion.metrics.annotated import score_prediction
 from fusion.metrics.scores import Scores
 from zoo.config import dump_config
 from zoo.contract import PredictOptions
 from zoo.progress import Report
-from zoo.results.scoring import score_prediction
 from zoo.run_files.checkpoints import (
     BEST,
     FOLDER,

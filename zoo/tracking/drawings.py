@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.masks import CropMask
+from converters.pictures import drawing
+from converters.pictures.colors import class_colors
+from converters.pictures.drawing import View
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
+from fusion.metrics.annotated import truth_masks
 from fusion.metrics.scores import score_image
 from fusion.types import Prediction
 from zoo.report import pictures
-from zoo.report.colors import class_colors
-from zoo.report.pictures import View
-from zoo.results.scoring import truth_masks
 from zoo.tracking.backends import Drawing, Layer, Picture
 
 Planes = Mapping[str, npt.NDArray[np.bool_]]
@@ -71,11 +72,11 @@ def draw_sample(name: str, case: ScoredSample, labels: LabelSpace) -> Drawing:
     """
     truth = truth_masks(case.sample, labels)
     view = pictures.view_of([*truth.values(), *case.masks.values()], case.sample.size_hw)
-    ground = pictures.read_view(case.sample, view)
+    ground = drawing.read_view(case.sample, view)
     colors = class_colors(labels.names)
     panels = {
-        "truth": pictures.draw_masks(ground, truth, view, colors),
-        "prediction": pictures.draw_masks(ground, case.masks, view, colors),
+        "truth": drawing.draw_masks(ground, truth, view, colors),
+        "prediction": drawing.draw_masks(ground, case.masks, view, colors),
         "difference": pictures.draw_difference(ground, case.masks, truth, view),
     }
     sides = {"truth": _planes(truth, view), "prediction": _planes(case.masks, view)}
@@ -85,7 +86,7 @@ def draw_sample(name: str, case: ScoredSample, labels: LabelSpace) -> Drawing:
         for side, masks in (("truth", truth), ("prediction", case.masks)):
             some = {n: masks[n] for n in names if n in masks}
             title = f"{side} layer {number}"
-            panels[title] = pictures.draw_masks(ground, some, view, colors)
+            panels[title] = drawing.draw_masks(ground, some, view, colors)
             layers.append(_layer(title, names, sides[side], labels, view))
     shown = {title: _bytes(panel) for title, panel in panels.items()}
     caption = f"{case.sample.key}, Dice {case.dice:.4f}"
@@ -126,7 +127,7 @@ def _meet(used: Sequence[Any], planes: Sequence[npt.NDArray[np.bool_] | None]) -
 
 
 def _planes(masks: Mapping[str, CropMask], view: View) -> Planes:
-    drawn = {n: pictures.coverage(m, view) >= 0.5 for n, m in masks.items() if m.area}
+    drawn = {n: drawing.coverage(m, view) >= 0.5 for n, m in masks.items() if m.area}
     return {name: plane for name, plane in drawn.items() if plane.any()}
 
 

@@ -19,7 +19,9 @@ from converters.masks import CropMask, class_masks
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
 from fusion.sources.manifest import ImageEntry
+from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
+from zoo.pipeline.status import data_of, is_pipeline
 from zoo.report.audit.command import FINDINGS
 from zoo.results.sources import give_images
 from zoo.runs.table import RunSummary, find_runs
@@ -30,6 +32,7 @@ from zoo.viewer.sources import FusedSource, ImageSource, fused, is_store, open_e
 TRUTH = "truth"
 # Where `zoo predict` puts a run's stores.
 _STORES = ("val", "oof", "test", "train", "all")
+_KINDS = ("data", "source", "run", "audit", "pipeline")
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,8 @@ class Places:
     Attributes:
         data: the data set's folder, if there is one.
         sources: prediction stores and submissions; a run's own stores are among them.
-        runs: folders with runs.
+        runs: folders with runs, pipelines among them.
+        pipelines: folders of `zoo run`.
         audits: folders that `zoo audit` has written.
     """
 
@@ -47,6 +51,7 @@ class Places:
     sources: tuple[Path, ...] = ()
     runs: tuple[Path, ...] = ()
     audits: tuple[Path, ...] = ()
+    pipelines: tuple[Path, ...] = ()
 
     @classmethod
     def sort(cls, paths: Sequence[Path], data_format: str | None = None) -> Places:
@@ -59,9 +64,14 @@ class Places:
         Raises:
             ValueError: nothing is there, it is none of these, or there are two data sets.
         """
-        kinds: dict[str, list[Path]] = {"data": [], "source": [], "run": [], "audit": []}
+        kinds: dict[str, list[Path]] = {name: [] for name in _KINDS}
         for path in paths:
             kinds[_kind_of(path, data_format)].append(path)
+        pipelines = kinds["pipeline"]
+        kinds["run"] += [path for path in pipelines if _holds_runs(path)]
+        if not kinds["data"]:
+            # What it is about, where no other data set is given.
+            kinds["data"] += [data for path in pipelines[:1] if (data := data_of(path))]
         if len(kinds["data"]) > 1:
             listed = ", ".join(map(str, kinds["data"]))
             raise ValueError(f"expected one data set, found {len(kinds['data'])}: {listed}")
@@ -72,20 +82,26 @@ class Places:
             for store in (home / name for name in _STORES)
             if is_store(store)
         ]
+        stores += [store for path in pipelines for store in _pipeline_stores(path)]
         sources = list(dict.fromkeys([*kinds["source"], *stores]))
         data = next(iter(kinds["data"]), None)
-        return cls(data, tuple(sources), tuple(kinds["run"]), tuple(kinds["audit"]))
+        runs, audits = tuple(kinds["run"]), tuple(kinds["audit"])
+        return cls(data, tuple(sources), runs, audits, tuple(pipelines))
 
 
 def _kind_of(path: Path, data_format: str | None) -> str:
     if path.is_file():
         return "source"
     if not path.is_dir():
-        raise ValueError(f"{path}: expected a data set, store, submission or run, found nothing")
+        raise ValueError(
+            f"{path}: expected a data set, store, submission, run or pipeline, found nothing"
+        )
     if is_store(path):
         return "source"
     if (path / FINDINGS).is_file():
         return "audit"
+    if is_pipeline(path):
+        return "pipeline"
     if (path / "config.yaml").is_file():
         return "run"
     if data_format:
@@ -100,6 +116,15 @@ def _kind_of(path: Path, data_format: str | None) -> str:
     if problem is not None:
         raise problem
     return "data"
+
+
+def _pipeline_stores(folder: Path) -> list[Path]:
+    """A pipeline's stores of whole images, those of other classes than the first left out."""
+    found = [
+        path for part in _STORES for path in sorted(folder.glob(f"{part}/*")) if is_store(path)
+    ]
+    names = [PredictionStore(path).manifest.names for path in found]
+    return [path for path, own in zip(found, names, strict=True) if own == names[0]]
 
 
 def _holds_runs(path: Path) -> bool:
@@ -147,6 +172,8 @@ class Collection:
         problems: what cannot be read of it.
         runs: with their curves.
         findings: what audits have found.
+        pipelines: folders of `zoo run`.
+        run_folders: where runs are looked for.
     """
 
     labels: LabelSpace
@@ -157,10 +184,13 @@ class Collection:
     problems: Sequence[Problem] = ()
     runs: Sequence[RunSummary] = ()
     findings: Sequence[Finding] = ()
+    pipelines: Sequence[Path] = ()
+    run_folders: Sequence[Path] = ()
     edits: Edits = field(init=False)
     measurements: Measurements = field(init=False)
 
     def __post_init__(self) -> None:
+        self._made: list[tuple[str, str]] = []
         self.edits = load_or_empty(self.edits_path)
         self.measurements = Measurements(self.entries, self.measure)
 
@@ -178,7 +208,7 @@ class Collection:
         """Open what is to be shown; images and rasters stay unread.
 
         Args:
-            paths: at most one data set, stores, submissions, folders with runs, audits.
+            paths: at most one data set, stores, submissions, folders with runs, audits, pipelines.
             edits: the file of corrections, there or not.
             data_format: the data set's format, where it is not recognised.
             labels_name: the label space.
@@ -216,6 +246,8 @@ class Collection:
             problems=problems,
             runs=find_runs(places.runs) if places.runs else (),
             findings=findings,
+            pipelines=places.pipelines,
+            run_folders=(*places.runs, *places.pipelines),
         )
 
     @cached_property
@@ -248,6 +280,11 @@ class Collection:
         sample = self.samples.get(key)
         group = sample.group if sample else ""
         return key in self.edits.excluded or (bool(group) and group in self.edits.excluded)
+
+    def renew_runs(self) -> None:
+        """Look for runs again: a pipeline makes new ones while it is looked at."""
+        folders = [folder for folder in dict.fromkeys(self.run_folders) if _holds_runs(folder)]
+        self.runs = find_runs(folders) if folders else ()
 
     # --- one image
 
@@ -339,6 +376,24 @@ class Collection:
             entries = parse_entries({"version": VERSION, section: [dict(entry)]}, _THIS)
             Edits(entries, _THIS).apply([sample], subset="all", labels=self.labels)
         self._took(add_entry(self.edits_path, section, entry))
+        self._made.append((section, _content(self._entries(section)[-1])))
+
+    def undo_last(self) -> str:
+        """Take back the newest of the corrections made here that the file still has.
+
+        Returns:
+            What it was, in words; "" where nothing is left to take back.
+        """
+        while self._made:
+            section, content = self._made.pop()
+            same = [e for e in self._entries(section) if _content(e) == content]
+            if same:
+                self.undo(section, same[-1].number)
+                return content
+        return ""
+
+    def _entries(self, section: str) -> list[Edit]:
+        return [entry for entry in self.edits.entries if entry.section == section]
 
     def undo(self, section: str, number: int) -> None:
         """Take a correction out of the file.

@@ -12,10 +12,10 @@ import numpy.typing as npt
 
 from converters.files.images import image_bytes, image_suffix, read_pixels
 from converters.masks import EMPTY, CropMask, rings, union_box
+from converters.pictures.colors import FALSE, MISSED, MUTED, class_colors, css
 from converters.types import Instance, LabelSpace, Sample
 from fusion.metrics.scores import count
 from fusion.types import Prediction, SoftMask
-from zoo.report.colors import FALSE, MISSED, MUTED, class_colors, css
 from zoo.viewer.collection import TRUTH, Collection, Shown
 
 # What every browser decodes.

@@ -81,6 +81,20 @@ def _entry(collection: Collection, entry: Edit, of_image: bool = False) -> None:
         st.rerun()
 
 
+def undo_if_asked(collection: Collection) -> None:
+    """Take the newest correction back, where its key was pressed on the canvas; say which."""
+    if st.session_state.pop("undo", False):
+        try:
+            taken = collection.undo_last()
+        except (OSError, ValueError) as error:
+            st.error(plain(str(error)))
+            return
+        st.session_state["told"] = f"taken back: {taken}" if taken else "nothing to take back"
+        st.rerun()
+    if told := st.session_state.pop("told", ""):
+        st.toast(plain(told))
+
+
 _Asked = tuple[str, dict[str, Any]] | None
 
 
@@ -249,7 +263,9 @@ def show_runs(collection: Collection) -> None:
     columns, rows = tabulate(runs)
     st.dataframe({c: [row[i] for row in rows] for i, c in enumerate(columns)}, hide_index=True)
     names = [run.name for run in runs]
-    chosen = st.multiselect("Runs", names, default=names[:6], key="runs_chosen")
+    wanted = st.session_state.get("runs_chosen", names[:6])
+    st.session_state["runs_chosen"] = [name for name in wanted if name in names]
+    chosen = st.multiselect("Runs", names, key="runs_chosen")
     curves = {run.name: _curves(run) for run in runs if run.name in chosen}
     measures = list(dict.fromkeys(name for curve in curves.values() for name in curve))
     usual = [name for name in ("train_loss", "loss", "val_dice") if name in measures]
@@ -261,7 +277,10 @@ def show_runs(collection: Collection) -> None:
             for epoch, value in curve.get(name, ())
         ]
         st.caption(plain(name))
-        st.line_chart(
+        # A line of one point is none.
+        lasts = any(len(curve.get(name, ())) > 1 for curve in curves.values())
+        chart = st.line_chart if lasts else st.scatter_chart
+        chart(
             {c: [point[c] for point in points] for c in ("epoch", "value", "run")},
             x="epoch",
             # A name with dots or brackets would be a path to Vega.

@@ -180,18 +180,26 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
     >>> names_of([Path("a/val.csv"), Path("b/val.csv"), Path("mean.csv")])
     ['a/val', 'b/val', 'mean']
+    >>> names_of([Path("x/1/val/unet.csv"), Path("x/2/val/unet.csv")])
+    ['1/val/unet', '2/val/unet']
     """
-    short = [source_name(path) for path in paths]
-    counts = Counter(short)
-    found = []
-    for path, name in zip(paths, short, strict=True):
-        whole = path.absolute()
-        longer = f"{whole.parent.name}/{whole.name if path.is_dir() else whole.stem}"
-        found.append(name if counts[name] == 1 else longer)
-    doubled = Counter(found)
-    return [
-        name if doubled[name] == 1 else str(path) for name, path in zip(found, paths, strict=True)
-    ]
+    names = [source_name(path) for path in paths]
+    places = [path.absolute() for path in paths]
+    depth = 2
+    while doubled := {name for name, times in Counter(names).items() if times > 1}:
+        if all(depth > len(place.parts) for place in places):
+            return [str(path) for path in paths]
+        names = [
+            _with_parents(place, depth) if name in doubled else name
+            for place, name in zip(places, names, strict=True)
+        ]
+        depth += 1
+    return names
+
+
+def _with_parents(place: Path, depth: int) -> str:
+    last = place.name if place.is_dir() else place.stem
+    return "/".join([*place.parts[-depth:-1], last])
 
 
 def fused(

@@ -25,7 +25,7 @@ def page_arguments(
     """Return the arguments of `page.py`, with absolute paths.
 
     Args:
-        paths: at most one data set, stores, submissions, folders with runs, audits.
+        paths: at most one data set, stores, submissions, folders with runs, audits, pipelines.
         edits: the file of corrections, there or not.
         data_format: the data set's format, where it is not recognised.
         labels_name: the label space.

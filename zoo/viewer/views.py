@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 import streamlit.components.v1 as components
 
-from zoo.viewer import panels
+from zoo.viewer import panels, pipelines
 from zoo.viewer.browsing import ORDERS, Filter, Line, browse
 from zoo.viewer.collection import TRUTH, Collection
 from zoo.viewer.desk import Desk
@@ -20,7 +20,7 @@ from zoo.viewer.opening import open_desk
 from zoo.viewer.words import plain
 
 _CANVAS = Path(__file__).with_name("canvas")
-_LIST_PX = 400
+_LIST_PX, _NAME_PX = 400, 150
 _SHARES = (5, 13)
 # A browser shows more of them slowly.
 _MOST_ROWS = 2000
@@ -66,6 +66,8 @@ def _views(collection: Collection) -> dict[str, View]:
     if collection.samples:
         views["Findings"] = _show_findings
         views["Corrections"] = lambda shown, desk: panels.show_corrections(shown)
+    if collection.pipelines:
+        views["Pipeline"] = lambda shown, desk: pipelines.show_pipelines(shown)
     if collection.runs:
         views["Runs"] = lambda shown, desk: panels.show_runs(shown)
     return views or {"Nothing": lambda shown, desk: st.write("Nothing to show.")}
@@ -146,6 +148,7 @@ def _browse(
         st.info("Nothing fits." if done == total else "Nothing is measured yet.")
         return
     number = _turn(name, [(line.key, line.label) for line in lines])
+    panels.undo_if_asked(collection)
     if st.session_state.get(f"{name}_wanted", wanted) != wanted:
         # Another order, or others: what is first is wanted.
         number = 0
@@ -194,6 +197,8 @@ def _turn(name: str, places: Sequence[tuple[str, str]]) -> int:
         st.session_state["said"] = said.get("n")
         if said.get("event") == "turn":
             step += 1 if said.get("step") == 1 else -1
+        elif said.get("event") == "undo":
+            st.session_state["undo"] = True
         elif said.get("event") == "pick":
             st.session_state["picked"] = said
     return min(max(number + step, 0), len(places) - 1)
@@ -222,6 +227,8 @@ def _list(lines: Sequence[Line], name: str) -> int | None:
         hide_index=True,
         height=_LIST_PX,
         column_config={
+            # A long name would push the numbers out of sight.
+            "image": st.column_config.TextColumn(width=_NAME_PX),
             "Dice": number(format="%.3f", width=60),
             "differ": number(
                 format="%.3f", width=60, help="1 - mean Dice between each two sources"
@@ -317,6 +324,7 @@ def _show_findings(collection: Collection, desk: Desk) -> None:
     if not findings:
         return
     place = _turn("findings", [(str(number), "") for number in range(len(findings))])
+    panels.undo_if_asked(collection)
     left, right = st.columns(_SHARES, gap="small")
     with left:
         chosen = panels.list_findings(findings)

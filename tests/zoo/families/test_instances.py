@@ -17,6 +17,7 @@ from shapely.geometry import MultiPolygon, box
 
 import configs
 from converters.types import Instance, LabelSpace, Sample
+from fusion.metrics.annotated import score_prediction
 from fusion.metrics.scores import Scores
 from zoo.config import check_config
 from zoo.contract import PredictOptions
@@ -24,7 +25,6 @@ from zoo.data.bits import BitMask
 from zoo.data.objects import ObjectBits, ObjectItems
 from zoo.families import load_family
 from zoo.families.activation_checkpointing import checkpoint_blocks
-from zoo.results.scoring import score_prediction
 from zoo.run_files.checkpoints import BEST, LAST, read_weights
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from converters.files.provenance import write_provenance
-from zoo.pipeline.status import describe_status, post
+from zoo.pipeline.status import (
+    LAST_LINES,
+    data_of,
+    describe_status,
+    is_pipeline,
+    list_steps,
+    post,
+)
 
 RECORDS = {
     "split": {"key": "a", "state": "done", "seconds": 2.0},
@@ -81,3 +88,38 @@ def test_an_address_that_is_none_is_not_shown():
     with pytest.raises(ValueError, match="--post") as error:
         post(["x"], "secret-token")
     assert "secret-token" not in str(error.value)
+
+
+def test_steps_are_listed_with_their_last_words(folder):
+    (folder / "logs" / "train-yolo-0.log").write_text("\n".join(f"line {n}" for n in range(50)))
+    found = {step.name: step for step in list_steps(folder)}
+    assert {name: step.state for name, step in found.items()} == {
+        name: record["state"] for name, record in RECORDS.items()
+    }
+    assert found["train-yolo-0"].last_lines == tuple(f"line {n}" for n in range(50))[-LAST_LINES:]
+    assert found["train-yolo-0"].seconds == 70
+    assert found["train-unet-0"].progress == "train smp: 4/9, 0.2/s"
+    assert 0 <= found["train-unet-0"].seconds < 300
+    assert (found["split"].last_lines, found["split"].out) == ((), None)
+
+
+def test_what_a_step_writes_is_told_by_its_command(folder):
+    record = {**RECORDS["split"], "command": ["split", "data", "--out", "run/split.json"]}
+    (folder / "steps" / "split.json").write_text(json.dumps(record))
+    found = {step.name: step for step in list_steps(folder)}
+    assert str(found["split"].out) == "run/split.json"
+
+
+def test_the_data_set_is_that_of_the_recipe(folder, tmp_path):
+    assert is_pipeline(folder)
+    assert not is_pipeline(tmp_path)
+    assert data_of(folder) is None
+    (tmp_path / "mine").mkdir()
+    models = "models: {unet: {family: smp, config: demo}}"
+    (folder / "recipe.yaml").write_text(f"data: ../mine\n{models}\n")
+    assert data_of(folder).resolve() == tmp_path / "mine"
+    (folder / "recipe.yaml").write_text(f"data: ../gone\n{models}\n")
+    assert data_of(folder) is None
+    (folder / "data").mkdir()
+    (folder / "recipe.yaml").write_text(f"phantom: {{people: 4}}\n{models}\n")
+    assert data_of(folder) == folder / "data"

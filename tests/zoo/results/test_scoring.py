@@ -12,13 +12,14 @@ import converters
 from converters.masks import rasterize_labels
 from converters.posture import is_bent
 from converters.types import LabelSpace
+from fusion.binary import binary_masks
 from fusion.metrics.measures import MEASURES, measure_image
 from fusion.metrics.summary import compare, summarize
 from fusion.sources import submission
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
-from zoo.results.scoring import binary_masks, evaluate
+from zoo.results.scoring import evaluate
 from zoo.source import DataSource
 
 

@@ -135,8 +135,8 @@ def test_swa_is_the_mean_of_the_last_epochs_with_statistics_of_its_own(
 def test_the_last_score_is_that_of_the_equal_average(
     make_job: Any, tiny_smp: Any, toys: Any
 ) -> None:
+    from fusion.metrics.annotated import truth_masks
     from zoo.contract import PredictOptions
-    from zoo.results.scoring import truth_masks
 
     job = make_job()
     config = tiny_smp(swa={"start": 0.0}, epochs=2)

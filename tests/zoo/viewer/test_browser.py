@@ -13,6 +13,7 @@ import converters
 from converters.audit.findings import Finding
 from converters.edits.edits import Edits
 from converters.files.json_files import dump_json
+from converters.files.provenance import write_provenance
 from converters.masks import EMPTY
 from zoo.viewer.collection import Collection
 from zoo.viewer.server import free_port, serving
@@ -20,21 +21,8 @@ from zoo.viewer.start import page_arguments
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 WAIT_MS = 60_000
 METRICS = "epoch,seconds,train_loss,val_dice,tile.1\n1,2,0.9,0.1,0.3\n2,4,0.7,0.4,0.5\n"
-
-
-@pytest.fixture(scope="session")
-def browser():
-    pytest.importorskip("streamlit")
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("expected a browser named chromium, found none: the page is not tested")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")
@@ -61,11 +49,36 @@ def material(show, tmp_path_factory):
     return [*show.paths, run, audit]
 
 
+@pytest.fixture(scope="session")
+def pipeline(tmp_path_factory):
+    """A pipeline's folder: a step that is done, one that works, one that failed; and a run."""
+    folder = tmp_path_factory.mktemp("pipelines") / "my_run"
+    for name in ("steps", "logs", "runs/unet/fold-0"):
+        (folder / name).mkdir(parents=True)
+    write_provenance(folder, ["zoo", "run"], kind="pipeline")
+    run = folder / "runs" / "unet" / "fold-0"
+    (run / "config.yaml").write_text("family: smp\nepochs: 2\n")
+    (run / "metrics.csv").write_text(METRICS)
+    out = str(folder / "runs" / "unet")
+    records = {
+        "split": {"state": "done", "seconds": 2.0, "command": ["split", "data"]},
+        "train-unet": {"state": "begun", "command": ["train", "smp", "--out", out]},
+        "train-yolo": {"state": "failed", "seconds": 7200.0, "message": "no <b>room</b>"},
+    }
+    for name, record in records.items():
+        (folder / "steps" / f"{name}.json").write_text(dump_json({"key": name, **record}))
+    (folder / "logs" / "train-unet.log").write_text("$ zoo train\ntrain smp: 4/9, 0.2/s\n")
+    (folder / "logs" / "train-yolo.log").write_text("first <i>\nOutOfMemoryError: no room\n")
+    return folder
+
+
 @pytest.fixture(scope="module")
-def served(browser, show, material, tmp_path_factory):
+def served(browser, show, material, pipeline, tmp_path_factory):
     """The port of a server, and its file of edits."""
+    pytest.importorskip("streamlit")
     edits = tmp_path_factory.mktemp("edits") / "edits.yaml"
-    arguments = page_arguments(material, edits, labels_name=str(show.space), method="mean")
+    given = [*material, pipeline]
+    arguments = page_arguments(given, edits, labels_name=str(show.space), method="mean")
     port = free_port()
     with serving(arguments, port):
         yield port, edits
@@ -345,6 +358,63 @@ def test_a_run_has_curves(page):
     view(page, "Runs")
     until(lambda: page.tab.get_by_test_id("stVegaLiteChart").count() == 2)
     page.tab.get_by_test_id("stVegaLiteChart").first.locator("canvas, svg").first.wait_for()
+
+
+def test_a_pipeline_tells_its_steps_and_what_failed(page):
+    view(page, "Pipeline")
+    page.tab.get_by_text("my_run", exact=True).wait_for()
+    page.tab.get_by_text("steps that have begun: 1 begun, 1 done, 1 failed").wait_for()
+    page.tab.get_by_text("train-yolo failed after 2.0 h: no <b>room</b>").wait_for()
+    code = page.tab.get_by_test_id("stCode").filter(has_text="OutOfMemoryError: no room")
+    assert "first <i>" in code.first.inner_text()
+    page.tab.get_by_text("train-unet: train smp: 4/9, 0.2/s").wait_for()
+    assert page.tab.get_by_test_id("stDataFrame").count() == 1
+
+
+def test_what_a_step_goes_on_to_say_is_shown_without_a_click(page, pipeline):
+    view(page, "Pipeline")
+    page.tab.get_by_text("train-unet: train smp: 4/9, 0.2/s").wait_for()
+    log = pipeline / "logs" / "train-unet.log"
+    before = log.read_text()
+    log.write_text(before + "train smp: 5/9, 0.3/s\n")
+    try:
+        page.tab.get_by_text("train-unet: train smp: 5/9, 0.3/s").wait_for()
+    finally:
+        log.write_text(before)
+
+
+def test_a_step_leads_to_its_curves(page):
+    view(page, "Pipeline")
+    page.tab.get_by_role("button", name="train-unet").click()
+    until(lambda: page.tab.get_by_test_id("stVegaLiteChart").count() == 2)
+    chosen = page.tab.get_by_test_id("stMultiSelect").first
+    assert "fold-0" in chosen.inner_text()
+
+
+def test_the_last_correction_is_taken_back_by_a_key(page, show):
+    theirs = {"key": list(show.samples)[5], "label": "tile-2"}
+    text = f"# mine\nversion: 1\ndrop:\n- {{key: {theirs['key']}, label: tile-2}}  # a ghost\n"
+    page.edits.write_text(text)
+    page.tab.reload()
+    wait_for_canvas(page)
+    key = shown_key(page)
+    sample = show.samples[key]
+    height, width = sample.size_hw
+    centre = next(o for o in sample.instances if o.label == "tile-4").geometry.centroid
+    page.tab.mouse.click(*at_pixel(page, 0, centre.x, centre.y, width, height))
+    page.tab.get_by_text("Correct: tile-4, part 0").wait_for()
+    page.tab.get_by_role("button", name="Add to edits").click()
+    until(lambda: "tile-4" in page.edits.read_text())
+    assert page.edits.read_text().startswith(text)
+    layer = page.canvas.locator("g[data-layer=truth]")
+    until(lambda: layer.locator("g[data-class=tile-4]").count() == 0)
+    page.tab.keyboard.press("z")
+    until(lambda: page.edits.read_text() == text)
+    until(lambda: layer.locator("g[data-class=tile-4]").count() == 1)
+    # What others wrote is not the last that was made here.
+    page.tab.keyboard.press("z")
+    page.tab.get_by_text("nothing to take back").wait_for()
+    assert page.edits.read_text() == text
 
 
 def test_a_small_screen(page, show):

@@ -11,6 +11,7 @@ import torch
 from converters.masks import enclose
 from converters.types import LabelSpace, Sample
 from fusion.arrays import Bytes
+from fusion.metrics.annotated import truth_masks
 from fusion.types import Evidence, Prediction, Rule, Window, soft_mask
 from zoo.data.cases import Case
 from zoo.data.reading import NetworkInput, read_image
@@ -30,7 +31,6 @@ from zoo.families.refiner.patches import (
 from zoo.families.refiner.start import Sources, Start
 from zoo.inference.setting import Setting
 from zoo.machine.devices import autocast
-from zoo.results.scoring import truth_masks
 
 
 @dataclass(frozen=True)

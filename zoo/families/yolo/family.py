@@ -25,6 +25,7 @@ from converters.files.provenance import read_provenance
 from converters.formats.writing import file_names, read_index
 from converters.formats.yolo.config import YoloConfig as DataConfig
 from converters.types import LabelSpace, Sample
+from fusion.metrics.annotated import score_prediction
 from fusion.metrics.scores import Scores
 from fusion.types import Evidence, Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob, division
@@ -33,7 +34,6 @@ from zoo.families.yolo.masks import Letterbox, all_detections, best_detections, 
 from zoo.families.yolo.network import build_network, load_initial
 from zoo.families.yolo.trainer import OfflineSegmentation, TrainerPlan, is_finished
 from zoo.machine.devices import Precision, autocast, choose_device, choose_precision
-from zoo.results.scoring import score_prediction
 from zoo.run_files.checkpoints import RESUME, find_weights, load_weights
 
 if TYPE_CHECKING:

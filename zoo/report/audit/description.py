@@ -19,10 +19,11 @@ AXES = {"age": "years", "weight": "kg", "height": "cm"}
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text; the first column names them."""
+    """Rows of text; the first column names them. `first` rows are open; 0: all of them."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,12 +157,12 @@ def _overlaps(description: Description) -> Section | None:
             _percent(description.shared[names.index(a)][names.index(b)]),
             _percent(description.shared[names.index(b)][names.index(a)]),
         )
-        for a, b, iou in pairs[:PAIRS]
+        for a, b, iou in pairs
         if iou >= LEAST_IOU
     )
     plot = plots.plot_matrix([names[i] for i in chosen], matrix)
     columns = ("Classes", "IoU", "of the first", "of the second")
-    return Section("overlaps", "Overlaps", lead, (plot,), Table(columns, rows))
+    return Section("overlaps", "Overlaps", lead, (plot,), Table(columns, rows, PAIRS))
 
 
 def _pairs(description: Description) -> Iterator[tuple[str, str, float]]:

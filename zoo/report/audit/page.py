@@ -11,17 +11,19 @@ import yaml
 from converters.audit.findings import KINDS, Finding
 from converters.describe import Description
 from converters.files.provenance import atomic_write_text
+from converters.pictures import drawing
+from converters.pictures.colors import class_colors
 from converters.types import LabelSpace, Sample
 from zoo.report import pictures
 from zoo.report.audit import pictures as audit_pictures
 from zoo.report.audit.description import sections_of
 from zoo.report.audit.pictures import Tag
-from zoo.report.colors import class_colors
 from zoo.report.templates import render
 
 PICTURED = 24
 QUALITY = 80
 EDIT_LINES = 10
+LISTED = 40
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class ShownFinding:
     """One finding as the template shows it: with pictures, or as a row."""
 
     finding: Finding
-    edit: str
+    lines: tuple[str, ...]
     figures: tuple[Figure, ...] = ()
 
 
@@ -100,6 +102,8 @@ def write_audit(
         headline=headline(findings, samples),
         kinds=[_kind_view(kind, found, figures) for kind, found in ranked.items()],
         facts=facts,
+        edit_first=EDIT_LINES,
+        rows_first=LISTED,
         sections=sections_of(description) if description else (),
     )
     atomic_write_text(out, page)
@@ -135,7 +139,7 @@ def _pictured(
 def _kind_view(
     kind: str, findings: Sequence[Finding], figures: Mapping[int, tuple[Figure, ...]]
 ) -> KindView:
-    shown = [ShownFinding(f, edit_text(f), figures.get(id(f), ())) for f in findings]
+    shown = [ShownFinding(f, tuple(edit_lines(f)), figures.get(id(f), ())) for f in findings]
     return KindView(
         name=kind,
         meaning=KINDS[kind],
@@ -146,16 +150,21 @@ def _kind_view(
 
 
 def edit_text(finding: Finding) -> str:
-    """Return the proposed correction as the lines of an edits file; "" without one."""
+    """Return the first lines of the proposed correction as text; "" without one."""
+    lines = edit_lines(finding)
+    left = len(lines) - EDIT_LINES
+    return "\n".join(lines if left <= 0 else [*lines[:EDIT_LINES], f"# and {left} more lines"])
+
+
+def edit_lines(finding: Finding) -> list[str]:
+    """Return the proposed correction as the lines of an edits file; none without one."""
     if not finding.edit:
-        return ""
+        return []
     sections = {section: [dict(entry)] for section, entry in finding.edit.items()}
     text = yaml.safe_dump(
         sections, sort_keys=False, allow_unicode=True, default_flow_style=None, width=60
     )
-    lines = text.rstrip().splitlines()
-    left = len(lines) - EDIT_LINES
-    return "\n".join(lines if left <= 0 else [*lines[:EDIT_LINES], f"# and {left} more lines"])
+    return text.rstrip().splitlines()
 
 
 def _figures(
@@ -173,11 +182,11 @@ def _figure(sample: Sample, finding: Finding | None, caption: str) -> Figure | N
     names = finding.labels if finding else ()
     view = pictures.view_around(finding.box_xywh if finding else None, sample.size_hw)
     try:
-        image = pictures.read_view(sample, view)
+        image = drawing.read_view(sample, view)
     except ValueError:
         return None
     colors = class_colors(names)
     drawn = audit_pictures.draw_outlines(image, sample, view, colors)
     what = f": {finding.what}" if finding else ""
     tags = audit_pictures.place_tags(sample, view, colors)
-    return Figure(pictures.encode_jpeg(drawn, QUALITY), f"{sample.key}{what}", caption, tags)
+    return Figure(drawing.encode_jpeg(drawn, QUALITY), f"{sample.key}{what}", caption, tags)

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from converters.masks import rasterize_labels
+from converters.pictures import drawing
+from converters.pictures.colors import MUTED, Color, css
+from converters.pictures.drawing import Floats, View
 from converters.types import Instance, Sample
-from zoo.report import pictures
-from zoo.report.colors import MUTED, Color, css
-from zoo.report.pictures import Floats, View
 
 FILL, LINE, MUTED_LINE = 0.20, 2, 1
 # OpenCV draws on sixteenths of a pixel.
@@ -53,12 +53,12 @@ def draw_outlines(image: Floats, sample: Sample, view: View, colors: Mapping[str
     shown = [instance for instance in sample.instances if _is_in(instance, view)]
     for instance in shown:
         if instance.label not in colors:
-            pictures.blend(out, MUTED, _lines(instance, view, MUTED_LINE) * 0.75)
+            drawing.blend(out, MUTED, _lines(instance, view, MUTED_LINE) * 0.75)
     chosen = [instance for instance in shown if instance.label in colors]
     for label, mask in rasterize_labels(chosen, sample.size_hw).items():
-        pictures.blend(out, colors[label], pictures.coverage(mask, view) * FILL)
+        drawing.blend(out, colors[label], drawing.coverage(mask, view) * FILL)
     for instance in chosen:
-        pictures.blend(out, colors[instance.label], _lines(instance, view, LINE))
+        drawing.blend(out, colors[instance.label], _lines(instance, view, LINE))
     return out
 
 

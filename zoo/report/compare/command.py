@@ -11,6 +11,7 @@ from converters.files.provenance import environment, result_folder
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
+from fusion.metrics.annotated import measure_masks, truth_masks
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.sources.ensemble import Ensemble
 from zoo.progress import Report, track
@@ -23,7 +24,6 @@ from zoo.results.disagreement import (
     pair_image,
     without_boxes,
 )
-from zoo.results.scoring import measure_masks, truth_masks
 from zoo.results.truth import DataSetTruth, ImageBatch, check_frames, short_names, usual_labels
 from zoo.source import DataSource
 

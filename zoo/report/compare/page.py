@@ -8,16 +8,17 @@ from pathlib import Path
 
 from converters.files.provenance import atomic_write_text
 from converters.masks import CropMask
+from converters.pictures import drawing
+from converters.pictures.colors import BOTH_ON_GREY, ONLY_A, ONLY_B, TRUTH, css
 from converters.types import Sample
 from fusion.metrics.scores import dice
 from fusion.metrics.summary import describe_overlapping
-from zoo.report import intervals, pictures
-from zoo.report.colors import BOTH_ON_GREY, ONLY_A, ONLY_B, TRUTH, css
+from zoo.report import intervals
 from zoo.report.compare import pictures as compare_pictures
 from zoo.report.intervals import Mark
 from zoo.report.numbers import DIGITS, signed
 from zoo.report.sections import by_group
-from zoo.report.templates import render
+from zoo.report.templates import MOST_ROWS, render
 from zoo.results.disagreement import ClassDifference, Disagreement, MaskPair, TruthComparison
 
 QUALITY = 84
@@ -80,10 +81,12 @@ def write_comparison(
         found=found,
         overlapping=_overlapping(found),
         sections=_sections(found, rows),
-        images=images[:LISTED_IMAGES],
-        images_left=max(0, len(images) - LISTED_IMAGES),
-        pairs=pairs[:LISTED_PAIRS],
-        pairs_left=max(0, len(pairs) - LISTED_PAIRS),
+        images=images[:MOST_ROWS],
+        images_first=LISTED_IMAGES,
+        images_left=max(0, len(images) - MOST_ROWS),
+        pairs=pairs[:MOST_ROWS],
+        pairs_first=LISTED_PAIRS,
+        pairs_left=max(0, len(pairs) - MOST_ROWS),
         cards=[_card(one) for one in drawn],
         facts=facts,
         reach=signed(intervals.reach_of(row.gain for row in rows)).lstrip("+"),
@@ -170,14 +173,14 @@ def _sections(
 def _card(drawn: DrawnPair) -> CardView:
     pair, a, b = drawn.pair, drawn.a, drawn.b
     view = compare_pictures.view_of_difference(pair.box_xywh, a, b, drawn.sample.size_hw)
-    image = pictures.read_view(drawn.sample, view)
+    image = drawing.read_view(drawn.sample, view)
     outlines = compare_pictures.draw_outlines(image, a, b, drawn.truth, view)
     agreement = compare_pictures.draw_agreement(image, a, b, view)
     about = f"{pair.key}: {pair.label}"
     figures = (
-        (pictures.encode_jpeg(image, QUALITY), f"{about}, the image", "image"),
-        (pictures.encode_jpeg(outlines, QUALITY), f"{about}, outlines of A and B", "outlines"),
-        (pictures.encode_jpeg(agreement, QUALITY), f"{about}, what only one has", "difference"),
+        (drawing.encode_jpeg(image, QUALITY), f"{about}, the image", "image"),
+        (drawing.encode_jpeg(outlines, QUALITY), f"{about}, outlines of A and B", "outlines"),
+        (drawing.encode_jpeg(agreement, QUALITY), f"{about}, what only one has", "difference"),
     )
     scores = None if drawn.truth is None else (dice(a, drawn.truth), dice(b, drawn.truth))
     return CardView(pair, say_pair(pair), figures, scores)

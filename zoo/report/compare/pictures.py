@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.masks import Box, CropMask, enclose, tight_box
-from zoo.report import pictures
-from zoo.report.colors import BOTH, ONLY_A, ONLY_B, TRUTH
-from zoo.report.pictures import Floats, View, view_around
+from converters.pictures import drawing
+from converters.pictures.colors import BOTH, ONLY_A, ONLY_B, TRUTH
+from converters.pictures.drawing import Floats, View
+from zoo.report.pictures import view_around
 
 SIDE = 320
 # Parts of the image's longer side: the narrowest view, and what counts as a small object.
@@ -51,23 +52,23 @@ def draw_outlines(
     rows, columns = np.indices(view.size_hw, sparse=True)
     turn = np.asarray((rows + columns) // _DASH) % 2 == 0
     if truth is not None:
-        pictures.blend(out, TRUTH, _rim(truth, view, 1) * turn * 0.9)
+        drawing.blend(out, TRUTH, _rim(truth, view, 1) * turn * 0.9)
     lines = _edge(a, view, _LINE), _edge(b, view, _LINE)
     shared = (lines[0] > 0.3) & (lines[1] > 0.3)
-    pictures.blend(out, ONLY_A, lines[0] * (turn | ~shared))
-    pictures.blend(out, ONLY_B, lines[1] * (~turn | ~shared))
+    drawing.blend(out, ONLY_A, lines[0] * (turn | ~shared))
+    drawing.blend(out, ONLY_B, lines[1] * (~turn | ~shared))
     return out
 
 
 def _edge(mask: CropMask, view: View, width: int) -> Floats:
     """How much of each pixel of the view a line along a mask's inner border covers."""
-    alpha = pictures.coverage(mask, view)
+    alpha = drawing.coverage(mask, view)
     return np.asarray(alpha - cv2.erode(alpha, _disk(width)), np.float32)
 
 
 def _rim(mask: CropMask, view: View, width: int) -> Floats:
     """The same along its outer border."""
-    alpha = pictures.coverage(mask, view)
+    alpha = drawing.coverage(mask, view)
     return np.asarray(cv2.dilate(alpha, _disk(width)) - alpha, np.float32)
 
 
@@ -80,9 +81,9 @@ def draw_agreement(image: Floats, a: CropMask, b: CropMask, view: View) -> Float
 
     Takes and returns what `draw_outlines` does.
     """
-    in_a, in_b = (pictures.coverage(mask, view) >= 0.5 for mask in (a, b))
+    in_a, in_b = (drawing.coverage(mask, view) >= 0.5 for mask in (a, b))
     out = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2) * np.float32(0.6)
-    pictures.blend(out, BOTH, (in_a & in_b) * 0.42)
-    pictures.blend(out, ONLY_A, (in_a & ~in_b) * 0.95)
-    pictures.blend(out, ONLY_B, (in_b & ~in_a) * 0.95)
+    drawing.blend(out, BOTH, (in_a & in_b) * 0.42)
+    drawing.blend(out, ONLY_A, (in_a & ~in_b) * 0.95)
+    drawing.blend(out, ONLY_B, (in_b & ~in_a) * 0.95)
     return np.asarray(out, np.float32)

@@ -123,4 +123,4 @@ def mixed_up(subject: ReportEntry, source: ReportEntry | None) -> tuple[Mixed, .
         found.append(
             Mixed(true, other, pixels, pixels / max(1, area), both_right / pixels, of_source)
         )
-    return tuple(found[:PAIRS])
+    return tuple(found)

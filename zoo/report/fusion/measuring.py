@@ -11,13 +11,13 @@ from converters.masks import CropMask
 from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
+from fusion.metrics.annotated import measure_masks
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.rules.hybrid import Hybrid
 from fusion.sources.ensemble import Ensemble
 from fusion.types import Prediction, Rule
 from zoo.progress import Report, track
 from zoo.report.fusion.entries import ReportCase, ReportEntry, worst_and_median
-from zoo.results.scoring import measure_masks
 from zoo.results.truth import ImageBatch, batches, check_frames
 
 MEASURES = ("dice", "confusion", "presence")

@@ -9,12 +9,13 @@ from typing import Any
 
 from converters.files.provenance import atomic_write_text
 from converters.masks import CropMask, class_masks
+from converters.pictures import drawing
+from converters.pictures.colors import FALSE, HIT_ON_GREY, MISSED, MUTED, Color, class_colors, css
 from converters.types import LabelSpace
 from fusion.metrics.scores import ImageScore, Scores, score_image
 from fusion.metrics.summary import describe_overlapping
 from fusion.rules.hybrid import Hybrid
 from zoo.report import pictures
-from zoo.report.colors import FALSE, HIT_ON_GREY, MISSED, MUTED, Color, class_colors, css
 from zoo.report.fusion import breakdown, tables
 from zoo.report.fusion.entries import (
     ReportCase,
@@ -146,6 +147,7 @@ def _closer(entries: Sequence[ReportEntry], labels: LabelSpace) -> dict[str, Any
         "postures": breakdown.posture_table(entries, labels, subject, source),
         "boxes": breakdown.distribution(shown, source) if several else None,
         "mixed": breakdown.mixed_up(shown, source),
+        "mixed_first": breakdown.PAIRS,
     }
 
 
@@ -155,7 +157,7 @@ def _view(case: ReportCase, entries: Sequence[ReportEntry], labels: LabelSpace) 
     group = case.group or pictures.focus_group(truth, labels)
     names = group_names(labels, group)
     view = pictures.view_of([truth[n] for n in names if n in truth], sample.size_hw)
-    image = pictures.read_view(sample, view)
+    image = drawing.read_view(sample, view)
     colors = class_colors(names)
     cards = tuple(_cards(case, entries, labels, group, truth, view, image, colors))
     points = pictures.label_points(truth, names, view)
@@ -163,14 +165,14 @@ def _view(case: ReportCase, entries: Sequence[ReportEntry], labels: LabelSpace) 
         LegendItem(i, name, css(colors[name]), *points.get(name, (None, None)))
         for i, name in enumerate(names, 1)
     )
-    drawn = pictures.draw_masks(image, truth, view, colors)
+    drawn = drawing.draw_masks(image, truth, view, colors)
     return CaseView(
         case=case,
         group=group or "all",
         size_wh=(view.size_hw[1], view.size_hw[0]),
-        image=PictureView(pictures.encode_jpeg(image), f"{case.key}: the image"),
+        image=PictureView(drawing.encode_jpeg(image), f"{case.key}: the image"),
         truth=PictureView(
-            pictures.encode_jpeg(drawn), f"{case.key}: true masks of {', '.join(points)}"
+            drawing.encode_jpeg(drawn), f"{case.key}: true masks of {', '.join(points)}"
         ),
         cards=cards,
         legend=legend,
@@ -186,8 +188,8 @@ def _cards(
     labels: LabelSpace,
     group: str | None,
     truth: Mapping[str, CropMask],
-    view: pictures.View,
-    image: pictures.Floats,
+    view: drawing.View,
+    image: drawing.Floats,
     colors: Mapping[str, Color],
 ) -> Iterator[Card]:
     for entry in entries:
@@ -195,15 +197,15 @@ def _cards(
             continue
         masks = case.masks[entry.name]
         scores = _case_scores(score_image(case.key, masks, truth, labels), labels, group)
-        drawn = pictures.draw_masks(image, masks, view, colors)
+        drawn = drawing.draw_masks(image, masks, view, colors)
         difference = pictures.draw_difference(image, masks, truth, view)
         of = f"{case.key}: {entry.name}"
         said = ", ".join(f"{name} {value:.4f}" for name, value in scores)
         yield Card(
             entry.name,
             entry.kind,
-            PictureView(pictures.encode_jpeg(drawn), f"{of}, masks. Dice: {said}"),
-            PictureView(pictures.encode_jpeg(difference), f"{of}, difference to the truth"),
+            PictureView(drawing.encode_jpeg(drawn), f"{of}, masks. Dice: {said}"),
+            PictureView(drawing.encode_jpeg(difference), f"{of}, difference to the truth"),
             scores,
         )
 

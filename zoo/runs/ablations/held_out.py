@@ -12,8 +12,8 @@ import numpy as np
 
 from converters.files.provenance import atomic_write_text
 from fusion.arrays import Floats
+from fusion.metrics.annotated import score_prediction
 from zoo.contract import PredictOptions
-from zoo.results.scoring import score_prediction
 from zoo.runs.run import Run, subset_samples
 from zoo.source import DataSource
 

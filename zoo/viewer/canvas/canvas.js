@@ -554,10 +554,14 @@ const KEYS = { f: "fill", o: "outline", h: "hatch", e: "errors", 0: "fit", 1: "o
 function onKey(event) {
   const tag = event.target.tagName || "";
   const isTyping = /^(INPUT|TEXTAREA|SELECT)$/.test(tag) && event.target.type !== "checkbox" && event.target.type !== "range";
-  if (!args || isTyping || event.ctrlKey || event.metaKey || event.altKey || event.target.isContentEditable) return;
+  if (!args || isTyping || event.altKey || event.target.isContentEditable) return;
+  const isUndo = event.key === "z" && !event.shiftKey;
+  if ((event.ctrlKey || event.metaKey) && !isUndo) return;
   if (event.target.closest?.("[role=grid], [role=slider], [role=listbox], [role=combobox], [role=radiogroup], [data-testid=stDataFrame], input[type=range]")) return;
   if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
     report({ event: "turn", step: event.key === "ArrowLeft" ? -1 : 1 });
+  } else if (isUndo) {
+    report({ event: "undo" });
   } else if (event.key === "s") {
     set({ beside: !state.beside });
   } else if (KEYS[event.key]) {

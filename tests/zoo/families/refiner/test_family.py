@@ -13,13 +13,13 @@ import torch
 from shapely import affinity
 
 from converters.types import Sample
+from fusion.metrics.annotated import score_prediction
 from fusion.rules.pooling import Mean
 from fusion.types import Prediction
 from tests.zoo.families.refiner.conftest import Eggs, predict_wrongly, write_store
 from zoo.contract import PredictOptions, TrainJob
 from zoo.families.refiner.config import RefinerConfig
 from zoo.families.refiner.family import FAMILY
-from zoo.results.scoring import score_prediction
 from zoo.run_files import checkpoints
 
 pytestmark = pytest.mark.slow

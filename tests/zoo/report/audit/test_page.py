@@ -12,12 +12,13 @@ from shapely.geometry import MultiPolygon, Polygon, box
 
 from converters.audit.findings import KINDS, Finding
 from converters.describe import describe
+from converters.pictures import drawing
+from converters.pictures.colors import class_colors
 from converters.types import Instance, LabelSpace, Sample
 from zoo.report import pictures, plots
 from zoo.report.audit import pictures as audit_pictures
 from zoo.report.audit.description import sections_of
 from zoo.report.audit.page import edit_text, headline, rank, write_audit
-from zoo.report.colors import class_colors
 
 SIZE = (240, 330)  # not square
 NAMES = ("shaft", "left one", "right-one", "<b>bold</b>")
@@ -251,7 +252,7 @@ def drawn(sample, view, colors):
 
 
 def whole(scale=1):
-    return pictures.View((0, 0, SIZE[1], SIZE[0]), (SIZE[0] * scale, SIZE[1] * scale))
+    return drawing.View((0, 0, SIZE[1], SIZE[0]), (SIZE[0] * scale, SIZE[1] * scale))
 
 
 def test_concerned_bones_are_coloured_and_others_muted(samples):
@@ -273,7 +274,7 @@ def test_outlines_show_crossings(samples):
 
 
 def test_outlines_beyond_the_border_are_drawn(samples):
-    view = pictures.View((0, 100, 220, 220), (220, 220))
+    view = drawing.View((0, 100, 220, 220), (220, 220))
     picture = drawn(samples[0], view, {"shaft": (255, 0, 0)})
     assert picture[199, 31:80, 0].max() > 0.9  # its lower edge, 60 pixels below the image
 
@@ -291,7 +292,7 @@ def test_names_stand_near_their_bones_and_apart(samples):
 
 
 def test_a_bone_out_of_the_view_has_no_name(samples):
-    view = pictures.View((140, 60, 60, 60), (60, 60))
+    view = drawing.View((140, 60, 60, 60), (60, 60))
     tags = audit_pictures.place_tags(samples[0], view, {"shaft": (1, 2, 3), "left one": (3, 2, 1)})
     assert [tag.name for tag in tags] == ["left one"]
 

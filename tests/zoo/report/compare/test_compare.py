@@ -10,13 +10,14 @@ from shapely import affinity
 from shapely.geometry import MultiPolygon, Point, box
 
 from converters.masks import EMPTY, CropMask, crop, encode_rle, rasterize_labels
+from converters.pictures import colors, drawing
 from converters.types import Instance, LabelSpace, Sample
 from fusion.metrics.scores import dice
 from fusion.sources import submission
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
-from zoo.report import colors, intervals, pictures
+from zoo.report import intervals
 from zoo.report.compare import command as comparing
 from zoo.report.compare import page as compare_page
 from zoo.report.compare import pictures as compare_pictures
@@ -273,7 +274,7 @@ def test_page_has_every_class_and_picture(written):
 
 
 def test_outlines_have_the_colours_of_a_and_b():
-    view = pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE)
+    view = drawing.View((0, 0, SIZE[1], SIZE[0]), SIZE)
     a, b = crop(SHAPES["disk"]), crop(SHAPES["hole"])
     black = np.zeros((*SIZE, 3), np.float32)
     drawn = compare_pictures.draw_outlines(black, a, b, None, view)
@@ -285,7 +286,7 @@ def test_outlines_have_the_colours_of_a_and_b():
 
 
 def test_agreement_tells_three_places_apart():
-    view = pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE)
+    view = drawing.View((0, 0, SIZE[1], SIZE[0]), SIZE)
     a, b = SHAPES["disk"], np.roll(SHAPES["disk"], 9, axis=1)
     black = np.zeros((*SIZE, 3), np.float32)
     drawn = compare_pictures.draw_agreement(black, crop(a), crop(b), view)

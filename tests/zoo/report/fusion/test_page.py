@@ -12,9 +12,10 @@ from shapely import affinity
 from shapely.geometry import Point
 
 from converters.masks import EMPTY, crop, rasterize_labels
+from converters.pictures import colors, drawing
 from converters.types import Frame, Instance, LabelSpace, Sample
 from fusion.metrics.scores import Counts, ImageScore, Scores, score_image
-from zoo.report import colors, pictures
+from zoo.report import pictures
 from zoo.report.fusion import tables
 from zoo.report.fusion.entries import ReportCase, ReportEntry, worst_and_median
 from zoo.report.fusion.page import write_report
@@ -383,10 +384,10 @@ def test_colors_are_distinct_and_fixed():
 
 def test_overlap_shows_both_colours(sample):
     masks = moved(sample, 0)
-    view = pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE)
+    view = drawing.View((0, 0, SIZE[1], SIZE[0]), SIZE)
     black = np.zeros((*SIZE, 3), np.float32)
     colors = {"left one": (255, 0, 0), "right-one": (0, 255, 0)}
-    picture = pictures.draw_masks(black, {n: masks[n] for n in colors}, view, colors)
+    picture = drawing.draw_masks(black, {n: masks[n] for n in colors}, view, colors)
     both = (masks["left one"].full(SIZE) & masks["right-one"].full(SIZE)) > 0
     inner = cv2.erode(both.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
     red, green = picture[inner][:, 0] > 0.5, picture[inner][:, 1] > 0.5
@@ -395,7 +396,7 @@ def test_overlap_shows_both_colours(sample):
 
 
 def test_difference_tells_hit_missed_and_false(sample):
-    view = pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE)
+    view = drawing.View((0, 0, SIZE[1], SIZE[0]), SIZE)
     truth = {"shaft": moved(sample, 0)["shaft"]}
     found = {"shaft": moved(sample, 20)["shaft"]}
     picture = pictures.draw_difference(np.zeros((*SIZE, 3), np.float32), found, truth, view)
@@ -414,7 +415,7 @@ def test_difference_tells_hit_missed_and_false(sample):
 def test_coverage_keeps_the_area(sample, scale):
     mask = moved(sample, 0)["shaft"]
     size_hw = (round(SIZE[0] * scale), round(SIZE[1] * scale))
-    alpha = pictures.coverage(mask, pictures.View((0, 0, SIZE[1], SIZE[0]), size_hw))
+    alpha = drawing.coverage(mask, drawing.View((0, 0, SIZE[1], SIZE[0]), size_hw))
     assert alpha.sum() == pytest.approx(mask.area * scale**2, rel=0.01)
 
 
@@ -432,14 +433,14 @@ def test_numbers_stand_inside_their_class(sample):
 def test_pale_images_are_stretched(sample):
     pale = np.random.default_rng(0).integers(100, 130, SIZE, np.uint8)
     cv2.imwrite(str(sample.image), pale)
-    picture = pictures.read_view(sample, pictures.View((0, 0, SIZE[1], SIZE[0]), SIZE))
+    picture = drawing.read_view(sample, drawing.View((0, 0, SIZE[1], SIZE[0]), SIZE))
     assert picture.min() == 0
     assert picture.max() == 1
 
 
 def test_a_view_beyond_the_image_is_black_there(sample):
-    inside = pictures.read_view(sample, pictures.View((0, 0, 40, 30), (30, 40)))
-    beyond = pictures.read_view(sample, pictures.View((-8, -5, 48, 35), (35, 48)))
+    inside = drawing.read_view(sample, drawing.View((0, 0, 40, 30), (30, 40)))
+    beyond = drawing.read_view(sample, drawing.View((-8, -5, 48, 35), (35, 48)))
     assert np.array_equal(beyond[5:, 8:], inside)
     assert not beyond[:5].any()
     assert not beyond[:, :8].any()
@@ -448,8 +449,8 @@ def test_a_view_beyond_the_image_is_black_there(sample):
 def test_a_crop_is_shown_at_its_own_size(sample):
     frame = Frame((30, 20, 100, 80), SIZE, is_stored=False)
     crop_of = replace(sample, size_hw=(160, 200), frame=frame)
-    picture = pictures.read_view(crop_of, pictures.View((0, 0, 200, 160), (160, 200)))
-    whole = pictures.read_view(sample, pictures.View((30, 20, 100, 80), (80, 100)))
+    picture = drawing.read_view(crop_of, drawing.View((0, 0, 200, 160), (160, 200)))
+    whole = drawing.read_view(sample, drawing.View((30, 20, 100, 80), (80, 100)))
     small = cv2.resize(picture, (100, 80), interpolation=cv2.INTER_AREA)
     assert np.corrcoef(small.ravel(), whole.ravel())[0, 1] > 0.9
 
@@ -457,7 +458,7 @@ def test_a_crop_is_shown_at_its_own_size(sample):
 def test_jpeg_is_what_was_drawn():
     picture = np.zeros((16, 24, 3), np.float32)
     picture[..., 0] = 1
-    data = base64.b64decode(pictures.encode_jpeg(picture).partition(",")[2])
+    data = base64.b64decode(drawing.encode_jpeg(picture).partition(",")[2])
     back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert back.shape == (16, 24, 3)
     assert back[8, 12, 2] > 240

@@ -14,6 +14,7 @@ from converters.files.images import read_pixels
 from converters.masks import rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
 from fusion import Hybrid, Mean, Vote
+from fusion.metrics.annotated import truth_masks
 from fusion.metrics.scores import score_image
 from fusion.rules.base import WrappedRule
 from fusion.rules.hybrid import ClassWeights
@@ -27,7 +28,6 @@ from zoo.report.fusion import breakdown, gains, measuring
 from zoo.report.fusion import report as fusion_report
 from zoo.report.fusion.tables import subject_of
 from zoo.report.fusion.weight_table import weight_table
-from zoo.results.scoring import truth_masks
 from zoo.source import DataSource
 
 SIZE = (90, 140)  # not square

@@ -1,0 +1,1 @@
+"""Pictures of what is annotated and predicted: colours, drawing, and what notebooks show."""

@@ -1,0 +1,1 @@
+"""Predictions to and from what other libraries take: dense planes, supervision, FiftyOne."""

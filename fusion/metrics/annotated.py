@@ -1,0 +1,101 @@
+"""Predictions held against annotated samples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from converters.masks import CropMask, class_masks
+from converters.posture import is_bent
+from converters.types import LabelSpace, Sample
+from fusion.binary import binary_masks
+from fusion.metrics.measures import FAST, measure_image, parse_measures
+from fusion.metrics.scores import ImageScore, Scores, score_image
+from fusion.metrics.summary import POSTURES
+from fusion.types import Prediction
+
+
+def score(
+    predictions: Iterable[Prediction],
+    samples: Sequence[Sample],
+    labels: LabelSpace,
+    measures: str | Collection[str] = FAST,
+) -> Scores:
+    """Score predictions against annotated samples.
+
+    Args:
+        predictions: one an image.
+        samples: with the truth; those that nobody has predicted are passed over.
+        labels: the classes.
+        measures: of `fusion.metrics.measures.MEASURES`, or a text such as `fast` or `dice,nsd`;
+            Dice is always there.
+
+    Raises:
+        ValueError: an unknown measure, no prediction, or one without a sample, without truth, or
+            of another size than its sample.
+    """
+    wanted = parse_measures(measures) if isinstance(measures, str) else tuple(measures)
+    known = {sample.key: sample for sample in samples}
+    found = []
+    for prediction in predictions:
+        sample = known.get(prediction.key)
+        if sample is None or not sample.instances:
+            raise ValueError(
+                f"score: '{prediction.key}': expected an annotated sample of this key, found none"
+            )
+        if tuple(sample.size_hw) != tuple(prediction.size_hw):
+            raise ValueError(
+                f"score: '{prediction.key}' was predicted at {tuple(prediction.size_hw)}, its "
+                f"truth is {tuple(sample.size_hw)}"
+            )
+        masks = binary_masks(prediction, labels)
+        found.append(measure_masks(masks, sample, labels, labels, wanted))
+    if not found:
+        raise ValueError("score: expected predictions, found none")
+    return Scores(labels, found)
+
+
+def truth_masks(sample: Sample, labels: LabelSpace) -> dict[str, CropMask]:
+    """Return a sample's true masks, one a label that occurs."""
+    return class_masks(sample.instances, sample.size_hw, labels)
+
+
+def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace) -> ImageScore:
+    """Score one image's prediction."""
+    found = binary_masks(prediction, labels)
+    return score_image(prediction.key, found, truth_masks(sample, labels), labels)
+
+
+def measure_masks(
+    masks: Mapping[str, CropMask],
+    sample: Sample,
+    labels: LabelSpace,
+    spoken: LabelSpace,
+    measures: Collection[str],
+) -> ImageScore:
+    """Score what a source speaks of; of other classes it says nothing, not that there are none.
+
+    Args:
+        masks: class -> mask; a class that is absent is an empty mask.
+        sample: the image with its truth.
+        labels: all classes.
+        spoken: those that the source speaks of.
+        measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
+    """
+    truth = {name: m for name, m in truth_masks(sample, labels).items() if name in spoken.index}
+    score = measure_image(
+        sample.key,
+        masks,
+        truth,
+        spoken,
+        sample.size_hw,
+        measures,
+        labels.background,
+    )
+    return describe_person(score, sample, labels)
+
+
+def describe_person(score: ImageScore, sample: Sample, labels: LabelSpace) -> ImageScore:
+    """Return a score that knows whose image it is, and its posture."""
+    bent = is_bent(sample, labels)
+    return replace(score, patient=sample.group, posture="" if bent is None else POSTURES[int(bent)])
