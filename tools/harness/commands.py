@@ -115,6 +115,8 @@ def make_inputs(root: Path, is_trained: bool = False) -> Path:
             run("train", "smp", "--config", inputs / "tiny.yaml", "--data", inputs / "hands",
                 "--split", inputs / "split.json", "--out", inputs / name,
                 f"seed={seed}")  # fmt: skip
+    if is_trained and not (inputs / "exported").is_dir():
+        run("export", inputs / "run", "--out", inputs / "exported")
     return inputs
 
 
@@ -208,6 +210,9 @@ def commands() -> Iterator[Command]:
     yield _on("check", "c.csv", *data, "--subset", "train")
     yield _on("evaluate", "a", *data, "--json", "out/scores.json")
     yield _on("evaluate", "c.csv", *data, "--subset", "train", "--json", "out/scores.json")
+    yield _on("evaluate", "a", *data, "--edits", "inputs/coco", title="corrected")
+    drafts = ("--to", "coco", "--top", "2", "--out", "out/review")
+    yield _on("review", *two, *data, *config, *drafts)
     yield _on("compare", "a", "c.csv", *data, "--out", "out/compare")
     yield _on("report", *two, *data, *config, "--out", "out/report")
     recipe = ("run", "inputs/recipe.yaml", "--dry-run", "--out", "out/run")
@@ -233,6 +238,10 @@ def _of_networks(data: tuple[str, ...]) -> Iterator[Command]:
     yield Command("train folds", folds, read, True)
     store = ("predict", "inputs/run", *data, "--out", "out/store")
     yield Command("predict", store, ("hands", "run"), True)
+    export = ("export", "inputs/run", "--out", "out/exported")
+    yield Command("export", export, ("run",), True)
+    exported = ("predict", "inputs/exported", *data, "--subset", "all", "--out", "out/store")
+    yield Command("predict exported", exported, ("hands", "exported"), True)
     soup = ("soup", "inputs/run", "inputs/other", *data, "--uniform", "--out", "out/soup")
     yield Command("soup", soup, ("hands", "run", "other"), True)
     yield Command("runs", ("runs", "inputs/run", "--csv", "out/runs.csv"), ("run",), True)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
-from converters.errors import import_optional
+from converters.errors import import_optional, one_line
 from converters.files.json_files import read_json
 from converters.files.provenance import atomic_write_text, check_place, result_folder
 from converters.types import LabelSpace
@@ -329,7 +330,12 @@ def _licences(run: Path) -> tuple[Licence, ...]:
     if not path.is_file():
         return ()
     rows = read_json(path, "the licences of weights")
-    found = tuple(Licence.model_validate(row) for row in rows)
+    try:
+        found = TypeAdapter(tuple[Licence, ...]).validate_python(rows)
+    except ValidationError as error:
+        raise ValueError(
+            f"{path}: expected the licences that `zoo train` wrote, found {one_line(error)}"
+        ) from None
     return tuple(
         licence if licence.url else licence.model_copy(update={"source": Path(licence.source).name})
         for licence in found
