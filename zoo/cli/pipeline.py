@@ -58,6 +58,13 @@ def run(
             help="Work on a Ray cluster: ray, auto, HOST:PORT or ray://HOST:PORT, as `zoo fuse`."
         ),
     ] = "",
+    through: Annotated[
+        str,
+        typer.Option(
+            help="With --on, for machines that share no disk: URL of a place that all of them "
+            "reach: file://, s3://, sftp://, or env:NAME.",
+        ),
+    ] = "",
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -81,7 +88,16 @@ def run(
         broken=broken,
         labels=labels,
     )
-    run_command(str(what), out, given, dry_run=dry_run, on=on, command=command_line(), say=say)
+    run_command(
+        str(what),
+        out,
+        given,
+        dry_run=dry_run,
+        on=on,
+        through=through,
+        command=command_line(),
+        say=say,
+    )
 
 
 @command()

@@ -67,6 +67,7 @@ def run_command(
     *,
     dry_run: bool,
     on: str,
+    through: str = "",
     command: list[str],
     say: Callable[[str], None],
 ) -> None:
@@ -78,6 +79,7 @@ def run_command(
         given: what is asked of a plan.
         dry_run: only show.
         on: where steps run: "" is here.
+        through: URL of a place that all machines reach, where they share no disk.
         command: what the user called, for the record.
         say: takes a line.
 
@@ -86,6 +88,8 @@ def run_command(
     """
     if given.machine and not dry_run:
         raise ValueError("--machine: expected with --dry-run: the plan is for another machine")
+    if through and not on:
+        raise ValueError("--through: expected with --on, which names the machines")
     recipe, place = _find(what, out, given, say)
     pipeline = Pipeline.open(recipe, place)
     if dry_run:
@@ -94,11 +98,15 @@ def run_command(
         if not (place / RECIPE).is_file():
             say(f"\n# the recipe\n{recipe.dumps()}".rstrip())
         return
-    carry_out(pipeline, command, say, on)
+    carry_out(pipeline, command, say, on, through)
 
 
 def carry_out(
-    pipeline: Pipeline, command: list[str], say: Callable[[str], None], on: str = ""
+    pipeline: Pipeline,
+    command: list[str],
+    say: Callable[[str], None],
+    on: str = "",
+    through: str = "",
 ) -> None:
     """Do the steps that are not done, and say what came of it.
 
@@ -107,12 +115,13 @@ def carry_out(
         command: what the user called, for the record.
         say: takes a line.
         on: where they run: "" is here.
+        through: URL of a place that all machines reach, where they share no disk.
 
     Raises:
         ValueError: a step failed.
     """
     with only_writer(pipeline.out):
-        outcome = pipeline.run(_place(on, pipeline), command, say)
+        outcome = pipeline.run(_place(on, through, pipeline), command, say)
     for line in _answer(pipeline, outcome):
         say(line)
     if problems := describe_end(outcome, pipeline.steps):
@@ -120,7 +129,11 @@ def carry_out(
         raise ValueError("\n".join([*problems, logs]))
 
 
-def _place(on: str, pipeline: Pipeline) -> Place:
+def _place(on: str, through: str, pipeline: Pipeline) -> Place:
+    if through:
+        from zoo.pipeline.head import ApartCluster
+
+        return ApartCluster(on, through, pipeline.steps, pipeline.history)
     if on:
         from zoo.pipeline.cluster import RayCluster
 

@@ -36,6 +36,7 @@ class Step:
         sources: step -> path that the command takes first, where that step has ended well. It waits
             for all of them.
         reads: files and folders that no step makes.
+        takes: files and folders that others make and the command does not name.
         kind: what it asks of a machine.
         model: whose it is; "" for a step of all.
     """
@@ -47,6 +48,7 @@ class Step:
     sources: Mapping[str, Path] = field(default_factory=dict)
     needs_source: bool = True
     reads: tuple[Path, ...] = ()
+    takes: tuple[Path, ...] = ()
     kind: Kind = "light"
     model: str = ""
 
@@ -136,6 +138,7 @@ class Builder:
             (rounds[0].step("fuse"),),
             {one.step("compare"): one.against for one in rounds[1:]},
             needs_source=False,
+            takes=tuple(one.submission for one in rounds[1:]),
         )
         yield from rounds[0].check("choose", submission)
 
