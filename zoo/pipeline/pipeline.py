@@ -91,8 +91,9 @@ class Pipeline:
         if known is not None:
             return known
         model = self.recipe.all_models.get(step.model)
-        if model is None or model.hours is None or not step.name.startswith("train "):
+        if model is None or model.hours is None or step.words[:1] != ("train",):
             return None
+        # Those of the first round, for which it was planned; each round trains as many.
         trainings = sum(
             one.model == step.model and one.name.startswith("train ") for one in self.steps.values()
         )
@@ -107,7 +108,7 @@ class Pipeline:
                 continue
             seconds = self.expected(step)
             model = self.recipe.all_models.get(step.model)
-            memory = model.memory if model and name.startswith("train ") else None
+            memory = model.memory if model and step.words[0] == "train" else None
             rows.append(
                 (
                     state[name],

@@ -34,8 +34,10 @@ asyncio.run(serve())
 S3_SERVER = """
 import sys
 from moto.server import ThreadedMotoServer
+from contextlib import redirect_stdout
 server = ThreadedMotoServer("127.0.0.1", 0)
-server.start()
+with redirect_stdout(sys.stderr):
+    server.start()
 print(*server.get_host_and_port(), flush=True)
 sys.stdin.read()
 server.stop()
