@@ -51,6 +51,12 @@ def run(
         str,
         typer.Option(help="With --dry-run: plan for another machine, on paper: 1xV100, 8xA100."),
     ] = "",
+    images: Annotated[
+        int,
+        typer.Option(
+            help="With --dry-run --machine: as if there were so many images to learn from.", min=0
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="For a plan: of folds and training.")] = 0,
     on: Annotated[
         str,
@@ -65,6 +71,12 @@ def run(
             "reach: file://, s3://, sftp://, or env:NAME.",
         ),
     ] = "",
+    forgets: Annotated[
+        bool,
+        typer.Option(
+            "--forget", help="Only remove what FOLDER keeps of recipes as they were before."
+        ),
+    ] = False,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -74,14 +86,18 @@ def run(
 
     Given again, it goes on; after a change only what depends on it is done anew.
     """
-    from zoo.pipeline.command import PlanOptions, run_command
+    from zoo.pipeline.command import PlanOptions, forget, run_command
 
+    if forgets:
+        forget(what, out, say)
+        return
     given = PlanOptions(
         data=data,
         hours=hours,
         group_by=by,
         test=test,
         machine=machine,
+        images=images,
         seed=seed,
         format=data_format,
         edits=edits,

@@ -27,12 +27,11 @@ from zoo.machine.cluster import ask_nodes
 from zoo.pipeline.cluster import PATIENCE, RETRIES, RayCluster
 from zoo.pipeline.execution import Work, begin_log, read_end
 from zoo.pipeline.node import Order, do_order, keys_to_place, take_keys
-from zoo.pipeline.record import History, slug
+from zoo.pipeline.record import TRANSFERS, History, slug
 from zoo.pipeline.steps import Step
 from zoo.pipeline.transfer import Moving, Place, Tree, size_of
 from zoo.pipeline.working import State, Working
 
-TRANSFERS = "transfers.json"
 _LOOK = 2.0
 # Not needed by later steps: from it training would go on.
 _LEFT_OUT = "last.ckpt"
@@ -140,7 +139,7 @@ class ApartCluster(RayCluster):
 def needed_results(
     step: Step, command: Sequence[str], steps: Mapping[str, Step], out: Path
 ) -> Iterator[Path]:
-    """Yield the files and folders that a step's command takes and other steps have made.
+    """Yield the files and folders, absolute, that a step's command takes and other steps make.
 
     Args:
         step: which.
@@ -158,7 +157,7 @@ def needed_results(
     before = _all_before(step, steps)
     for path in (Path(os.path.abspath(path)) for name in before for path in steps[name].makes):
         is_named = any(word.is_relative_to(path) or path.is_relative_to(word) for word in inside)
-        if is_named and str(path) not in own and path.exists():
+        if is_named and str(path) not in own:
             yield path
 
 
@@ -171,16 +170,6 @@ def _all_before(step: Step, steps: Mapping[str, Step]) -> list[str]:
             found[name] = None
             left += steps[name].waits_for
     return list(found)
-
-
-def read_waiting(out: Path) -> dict[str, int]:
-    """Return the bytes that wait to be moved for a pipeline, by step and direction."""
-    file = out / TRANSFERS
-    if not file.is_file():
-        return {}
-    found = read_json(file, "what waits to be moved")
-    waiting = found.get("waiting") if isinstance(found, dict) else None
-    return {str(k): int(v) for k, v in waiting.items()} if isinstance(waiting, dict) else {}
 
 
 def _read_name(file: Path) -> str:

@@ -44,15 +44,20 @@ class Pipeline:
     history: History
 
     @classmethod
-    def open(cls, recipe: Recipe, out: Path) -> Pipeline:
+    def open(cls, recipe: Recipe, out: Path, facts: DataFacts | None = None) -> Pipeline:
         """Lay out the steps; nothing is written.
+
+        Args:
+            recipe: what is to be done.
+            out: the folder.
+            facts: of the data set; it is looked at without.
 
         Raises:
             ValueError: a data set that cannot be read, a bad config, or another thing at `out`.
         """
         check_folder(out)
         check_models(recipe)
-        builder = Builder(recipe, out, facts_of(recipe))
+        builder = Builder(recipe, out, facts or facts_of(recipe))
         history = History(out, builder.data, Digests(out if out.is_dir() else None, out))
         return cls(recipe, out, builder.steps(), history)
 

@@ -26,6 +26,7 @@ from zoo.pipeline.steps import Step
 from zoo.pipeline.transfer import Tree, digest_file
 
 STEPS, ASIDE, LOGS = "steps", "earlier", "logs"
+TRANSFERS = "transfers.json"
 _FILES = "files.json"
 # Of these the contents tell times and places, not what was made.
 _TOLD = frozenset((PROVENANCE, "metrics.csv", "last.ckpt", "report.html"))
@@ -229,6 +230,16 @@ class History:
         found = [self.digests.of(path) for path in step.makes]
         return hashlib.sha256("\n".join(found or [key]).encode()).hexdigest()[:16]
 
+    def earlier(self) -> tuple[int, int]:
+        """Return how many results of other recipes are kept aside, and their bytes."""
+        place = self.out / ASIDE
+        kept = [path for path in place.glob("*.json") if path.with_suffix("").is_dir()]
+        return len(kept), sum(file.stat().st_size for file in files_of(place))
+
+    def forget(self) -> None:
+        """Remove what is kept aside: a recipe as it was before would be carried out anew."""
+        shutil.rmtree(self.out / ASIDE, ignore_errors=True)
+
     def log(self, name: str) -> Path:
         """Return the file of what a step says."""
         return self.out / LOGS / f"{slug(name)}.log"
@@ -297,6 +308,16 @@ def read_record(file: Path) -> Record:
             "the step is done anew"
         )
     return Record(**{**found, "command": tuple(map(str, found.get("command", ())))})
+
+
+def read_waiting(out: Path) -> dict[str, int]:
+    """Return the bytes that wait to be moved for a pipeline, by step and direction."""
+    file = out / TRANSFERS
+    if not file.is_file():
+        return {}
+    found = read_json(file, "what waits to be moved")
+    waiting = found.get("waiting") if isinstance(found, dict) else None
+    return {str(k): int(v) for k, v in waiting.items()} if isinstance(waiting, dict) else {}
 
 
 def slug(name: str) -> str:

@@ -12,10 +12,11 @@ from converters.files.provenance import read_provenance
 from zoo.config import NoticeConfig, check_config
 from zoo.machine.cluster import ask_nodes, joined
 from zoo.machine.facts import list_gpus, read_free_ram, read_ram
+from zoo.pipeline.cache import Cache, node_folder
 from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
 from zoo.pipeline.pipeline import KIND
-from zoo.pipeline.record import LOGS, STEPS, read_record
+from zoo.pipeline.record import LOGS, STEPS, read_record, read_waiting
 from zoo.tracking.alerts import Notifier, read_utilisation
 
 _GB = 1e9
@@ -32,7 +33,7 @@ def describe_status(folder: Path | None, on: str) -> list[str]:
         ValueError: another folder, or `on` names no cluster.
         ChildProcessError: no cluster answers.
     """
-    lines = describe_steps(folder) if folder else []
+    lines = [*describe_steps(folder), *describe_moves(folder)] if folder else []
     place = str((folder or Path()).absolute())
     if not on:
         return [*lines, f"here: {describe_machine(place)}"]
@@ -41,7 +42,7 @@ def describe_status(folder: Path | None, on: str) -> list[str]:
         for name in ("CPU", "GPU"):
             if total := all_in_all.get(name, 0):
                 lines.append(f"{name}s: {total - free.get(name, 0):.0f} of {total:.0f} taken")
-        told = ask_nodes(ray, describe_machine, place)
+        told = ask_nodes(ray, describe_node, place)
     return [*lines, *(f"{node}: {text}" for node, text in told)]
 
 
@@ -67,6 +68,25 @@ def describe_steps(folder: Path) -> list[str]:
             lines.append(f"  {file.stem}: failed after {took}: {record.message}")
     counted = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     return [f"{folder}: steps: {counted or 'none begun'}", *lines]
+
+
+def describe_moves(folder: Path) -> list[str]:
+    """Return what waits to be moved between machines that share no disk, as lines."""
+    waiting = read_waiting(folder)
+    return [f"  {what}: {size / 1e6:.1f} MB wait to be moved" for what, size in waiting.items()]
+
+
+def describe_node(folder: str) -> str:
+    """Return what of a node is in use, with the folder that steps work in, if they have begun to.
+
+    Args:
+        folder: the pipeline's, where nodes share a disk.
+    """
+    own = node_folder()
+    if not own.is_dir():
+        return describe_machine(folder)
+    kept = Cache.of_node().size()
+    return f"{describe_machine(str(own))}; {own} keeps {kept / _GB:.1f} GB of files"
 
 
 def describe_machine(folder: str) -> str:
