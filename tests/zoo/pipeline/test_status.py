@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from converters.files.provenance import write_provenance
-from zoo.pipeline.status import describe_status, post
+from zoo.pipeline.status import describe_node, describe_status, post
 
 RECORDS = {
     "split": {"key": "a", "state": "done", "seconds": 2.0},
@@ -81,3 +81,20 @@ def test_an_address_that_is_none_is_not_shown():
     with pytest.raises(ValueError, match="--post") as error:
         post(["x"], "secret-token")
     assert "secret-token" not in str(error.value)
+
+
+def test_what_waits_to_be_moved(folder):
+    told = {"pipeline": "a1", "waiting": {"train unet 0: to the place": 12_000_000}}
+    (folder / "transfers.json").write_text(json.dumps(told))
+    lines = describe_status(folder, "")
+    assert "  train unet 0: to the place: 12.0 MB wait to be moved" in lines
+
+
+def test_a_node_s_own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKZOO_NODE", str(tmp_path / "node"))
+    assert "keeps" not in describe_node(str(tmp_path))
+    kept = tmp_path / "node" / "files" / "ab"
+    kept.mkdir(parents=True)
+    with (kept / "abcd").open("wb") as file:
+        file.truncate(300_000_000)
+    assert f"{tmp_path / 'node'} keeps 0.3 GB of files" in describe_node(str(tmp_path))
