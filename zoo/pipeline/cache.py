@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ FOLDER, LIMIT = "MASKZOO_NODE", "MASKZOO_NODE_GB"
 _USUAL_FOLDER, _USUAL_GB = "~/.cache/maskzoo/node", 100.0
 _FILES = "files"
 _GB = 1e9
+# The time of files that nobody has written to: whoever does sets another one.
+_UNTOUCHED_NS = 10**18
 
 
 def node_folder() -> Path:
@@ -73,7 +76,7 @@ class Cache:
         wanted = {digest: size for size, digest in tree.values()}
         # Another step brings the same just now: it is waited for.
         with self._locked():
-            absent = [digest for digest in wanted if not self.file(digest).is_file()]
+            absent = [digest for digest in wanted if not self._is_sound(digest)]
             at_once(lambda digest: get(digest, self.file(digest)), absent)
             for path, (_, digest) in tree.items():
                 self._link(digest, root / path.lstrip("/"))
@@ -88,19 +91,26 @@ class Cache:
             raise
         except OSError:
             shutil.copyfile(file, place)
-        os.utime(file)
+        _mark(file)
+
+    def _is_sound(self, digest: str) -> bool:
+        """Tell whether a file is here as it was brought: a step may have written to its link."""
+        with suppress(FileNotFoundError):
+            return self.file(digest).stat().st_mtime_ns == _UNTOUCHED_NS
+        return False
 
     def keep(self, file: Path, digest: str) -> None:
         """Take over a file, which later steps will need."""
         self.file(digest).parent.mkdir(exist_ok=True)
         os.replace(file, self.file(digest))
+        _mark(self.file(digest))
 
     def trim(self) -> None:
         """Remove what was not used for longest, but for what a step has, down to the limit."""
         with self._locked():
             kept = [(path, path.stat()) for path in self._kept()]
             left = sum(about.st_size for _, about in kept)
-            for path, about in sorted(kept, key=lambda one: one[1].st_mtime_ns):
+            for path, about in sorted(kept, key=lambda one: one[1].st_atime_ns):
                 if left <= self._limit:
                     return
                 if about.st_nlink == 1:
@@ -117,3 +127,8 @@ class Cache:
         with (self._folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _mark(file: Path) -> None:
+    """Note that a file was used just now, and that nobody has written to it."""
+    os.utime(file, ns=(time.time_ns(), _UNTOUCHED_NS))

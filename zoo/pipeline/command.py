@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import configs
 from converters.files.outputs import only_writer
@@ -97,6 +98,9 @@ def run_command(
         raise ValueError("--images: expected with --dry-run --machine: it is planned on paper")
     if through and not on:
         raise ValueError("--through: expected with --on, which names the machines")
+    if urlsplit(through).password:
+        # The command is kept beside the results.
+        raise ValueError("--through: expected no password in it: put the URL into env:NAME")
     recipe, place, profile = _find(what, out, given, say)
     pipeline = Pipeline.open(recipe, place, profile and profile.facts)
     if dry_run:
@@ -245,7 +249,9 @@ def _forecast(pipeline: Pipeline, given: PlanOptions, profile: DataProfile | Non
 
     recipe = pipeline.recipe
     if recipe.data is None:
-        raise ValueError("--machine, --through: expected a recipe with a data set, found a phantom")
+        if given.machine:
+            raise ValueError("--machine: expected a recipe with a data set, found a phantom")
+        return ["what moves for a phantom is not known before it is made"]
     machine = Machine.parse(given.machine) if given.machine else Machine.here()
     data = open_data(recipe)
     test = Path(recipe.test) if recipe.test else None

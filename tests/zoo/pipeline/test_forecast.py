@@ -109,3 +109,25 @@ def test_machines_share_the_steps(machines, seconds):
         "end": Step("end", ("x",), needs=("both",)),
     }
     assert schedule(steps, {"a": 3, "b": 2, "c": 3, "end": 1}, machines) == seconds
+
+
+@pytest.mark.parametrize(
+    ("on", "through", "found"),
+    [
+        ("", "file:///x", "expected with --on"),
+        ("ray", "sftp://me:secret@host/x", "expected no password"),
+    ],
+)
+def test_a_place_that_cannot_be_is_refused(folder, on, through, found):
+    with pytest.raises(ValueError, match=found) as error:
+        run_command(
+            "toy.yaml",
+            None,
+            PlanOptions(),
+            dry_run=True,
+            on=on,
+            through=through,
+            command=[],
+            say=print,
+        )
+    assert "secret" not in str(error.value)

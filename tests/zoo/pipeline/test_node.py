@@ -188,7 +188,7 @@ def fill(cache, tmp_path, sizes):
         digest = digest_file(file)
         made[name] = (file.stat().st_size, digest)
         cache.keep(file, digest)
-        os.utime(cache.file(digest), (len(made), len(made)))
+        os.utime(cache.file(digest), (len(made), 10**9))
     return made
 
 
@@ -197,7 +197,7 @@ def test_a_cache_forgets_what_was_not_used_for_longest(tmp_path):
     made = fill(cache, tmp_path, {"a": 100, "b": 100, "c": 100, "d": 100})
     # A step has it, however old it is.
     cache.bring({"/a": made["a"]}, None, tmp_path / "task")
-    os.utime(cache.file(made["a"][1]), (0, 0))
+    os.utime(cache.file(made["a"][1]), (0, 10**9))
     cache.trim()
     kept = {name for name, (_, digest) in made.items() if cache.file(digest).is_file()}
     assert kept == {"a", "d"}
@@ -223,6 +223,21 @@ def test_two_steps_wait_for_one_download(tmp_path):
         thread.join()
     assert asked == ["ab"]
     assert [(tmp_path / str(n) / "a").read_text() for n in range(3)] == ["x"] * 3
+
+
+def test_a_file_that_a_step_has_written_to_is_brought_again(tmp_path):
+    cache, tree = Cache(tmp_path / "cache", 1e9), {"/a": (1, "ab")}
+
+    def get(digest, file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "new").write_text("x")
+        (tmp_path / "new").replace(file)
+
+    assert cache.bring(tree, get, tmp_path / "0") == (1, 1)
+    assert cache.bring(tree, get, tmp_path / "1") == (0, 0)
+    (tmp_path / "0" / "a").write_text("y")
+    assert cache.bring(tree, get, tmp_path / "2") == (1, 1)
+    assert (tmp_path / "2" / "a").read_text() == "x"
 
 
 def test_a_limit_that_is_none_is_refused(monkeypatch):
