@@ -29,8 +29,8 @@ from zoo.pipeline.execution import Work, begin_log, read_end
 from zoo.pipeline.node import Order, do_order, keys_to_place, take_keys
 from zoo.pipeline.record import TRANSFERS, History, slug
 from zoo.pipeline.steps import Step
-from zoo.pipeline.transfer import Moving, Place, Tree, size_of
-from zoo.pipeline.working import State, Working
+from zoo.pipeline.storage.transfer import Moving, Place, Tree, size_of
+from zoo.pipeline.storage.working import State, Working
 
 _LOOK = 2.0
 # Not needed by later steps: from it training would go on.

@@ -19,11 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.files.atomic import claim, is_ours
-from zoo.pipeline.cache import Cache, node_folder
 from zoo.pipeline.execution import start_process, stop_process
 from zoo.pipeline.record import files_of
-from zoo.pipeline.transfer import Place, Tree, copy, size_of
-from zoo.pipeline.working import State, Working
+from zoo.pipeline.storage.cache import Cache, node_folder
+from zoo.pipeline.storage.transfer import Place, Tree, copy, size_of
+from zoo.pipeline.storage.working import State, Working
 from zoo.progress import note
 
 _TASKS, _LOG, _COPIES = "tasks", "log", "put"

@@ -23,7 +23,7 @@ from converters.files.atomic import is_leftover
 from converters.files.json_files import read_json
 from converters.files.provenance import PROVENANCE, atomic_write_text
 from zoo.pipeline.steps import Step
-from zoo.pipeline.transfer import Tree, digest_file
+from zoo.pipeline.storage.transfer import Tree, digest_file
 
 STEPS, ASIDE, LOGS = "steps", "earlier", "logs"
 TRANSFERS = "transfers.json"

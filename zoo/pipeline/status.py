@@ -12,11 +12,11 @@ from converters.files.provenance import read_provenance
 from zoo.config import NoticeConfig, check_config
 from zoo.machine.cluster import ask_nodes, joined
 from zoo.machine.facts import list_gpus, read_free_ram, read_ram
-from zoo.pipeline.cache import Cache, node_folder
 from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
 from zoo.pipeline.pipeline import KIND
 from zoo.pipeline.record import LOGS, STEPS, read_record, read_waiting
+from zoo.pipeline.storage.cache import Cache, node_folder
 from zoo.tracking.alerts import Notifier, read_utilisation
 
 _GB = 1e9

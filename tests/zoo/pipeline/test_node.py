@@ -13,12 +13,12 @@ import pytest
 pytest.importorskip("fsspec")
 
 from zoo.pipeline import node
-from zoo.pipeline.cache import Cache, cache_limit
 from zoo.pipeline.head import needed_results
 from zoo.pipeline.node import Order, do_order
 from zoo.pipeline.steps import Step
-from zoo.pipeline.transfer import Place, digest_file
-from zoo.pipeline.working import Working
+from zoo.pipeline.storage.cache import Cache, cache_limit
+from zoo.pipeline.storage.transfer import Place, digest_file
+from zoo.pipeline.storage.working import Working
 
 # Trains: an epoch a turn, after those that are there; says what it reads, and where.
 TRAINING = """

@@ -7,8 +7,8 @@ import pytest
 
 pytest.importorskip("fsspec")
 
-from zoo.pipeline import transfer
-from zoo.pipeline.transfer import Moving, Place, blob, digest_file, size_of
+from zoo.pipeline.storage import transfer
+from zoo.pipeline.storage.transfer import Moving, Place, blob, digest_file, size_of
 
 
 @pytest.fixture(params=["folder", "sftp", "s3"])

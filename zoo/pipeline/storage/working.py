@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.pipeline.transfer import Place, Tree, at_once, blob
+from zoo.pipeline.storage.transfer import Place, Tree, at_once, blob
 
 _STATE, _LOG = "state.json", "log"
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from zoo.pipeline.transfer import Tree, at_once
+from zoo.pipeline.storage.transfer import Tree, at_once
 
 FOLDER, LIMIT = "MASKZOO_NODE", "MASKZOO_NODE_GB"
 """Variables of a node: its working folder, and the most that its cache keeps."""
