@@ -22,7 +22,10 @@ data: data
 split: {folds: 2}
 seed: 3
 models:
-  small: {family: smp, config: laptop, changes: {epochs: 24, size: [64, 64], workers: 0, validate_every: 100}}
+  small:
+    family: smp
+    config: laptop
+    changes: {epochs: 24, size: [64, 64], workers: 0, validate_every: 100}
 fusion: {refine: none}
 report: false
 """
