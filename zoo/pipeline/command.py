@@ -102,7 +102,7 @@ def run_command(
         # The command is kept beside the results.
         raise ValueError("--through: expected no password in it: put the URL into env:NAME")
     recipe, place, profile = _find(what, out, given, say)
-    pipeline = Pipeline.open(recipe, place, profile and profile.facts)
+    pipeline = Pipeline.open(recipe, place, profile.facts if profile else None)
     if dry_run:
         is_planned = bool(given.machine or through)
         lines = [] if given.machine else [*pipeline.describe(), *_totals(pipeline)]
