@@ -62,6 +62,12 @@ def run(
         str,
         typer.Option(help="With --dry-run: plan for another machine, on paper: 1xV100, 8xA100."),
     ] = "",
+    images: Annotated[
+        int,
+        typer.Option(
+            help="With --dry-run --machine: as if there were so many images to learn from.", min=0
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(help="For a plan: of folds and training.")] = 0,
     on: Annotated[
         str,
@@ -69,6 +75,19 @@ def run(
             help="Work on a Ray cluster: ray, auto, HOST:PORT or ray://HOST:PORT, as `zoo fuse`."
         ),
     ] = "",
+    through: Annotated[
+        str,
+        typer.Option(
+            help="With --on, for machines that share no disk: URL of a place that all of them "
+            "reach: file://, s3://, sftp://, or env:NAME.",
+        ),
+    ] = "",
+    forgets: Annotated[
+        bool,
+        typer.Option(
+            "--forget", help="Only remove what FOLDER keeps of recipes as they were before."
+        ),
+    ] = False,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -78,8 +97,11 @@ def run(
 
     Given again, it goes on; after a change only what depends on it is done anew.
     """
-    from zoo.pipeline.command import PlanOptions, run_command
+    from zoo.pipeline.command import PlanOptions, forget, run_command
 
+    if forgets:
+        forget(what, out, say)
+        return
     given = PlanOptions(
         data=data,
         hours=hours,
@@ -88,13 +110,23 @@ def run(
         encoder=encoder,
         encoder_weights=encoder_weights,
         machine=machine,
+        images=images,
         seed=seed,
         format=data_format,
         edits=edits,
         broken=broken,
         labels=labels,
     )
-    run_command(str(what), out, given, dry_run=dry_run, on=on, command=command_line(), say=say)
+    run_command(
+        str(what),
+        out,
+        given,
+        dry_run=dry_run,
+        on=on,
+        through=through,
+        command=command_line(),
+        say=say,
+    )
 
 
 @command()

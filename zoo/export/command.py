@@ -327,7 +327,7 @@ class _Writer:
 def _licences(run: Path) -> tuple[Licence, ...]:
     """Return whose pretrained weights a run started from, without where they lay."""
     path = run / LICENCES
-    if not path.is_file():
+    if not path.exists():
         return ()
     rows = read_json(path, "the licences of weights")
     try:

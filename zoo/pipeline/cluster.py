@@ -18,8 +18,8 @@ from zoo.pipeline.execution import Capacity, Work, begin_log, read_end, start_pr
 from zoo.pipeline.steps import Step
 
 # How often a step is started again whose machine has died.
-_RETRIES = 3
-_PATIENCE = 20.0
+RETRIES = 3
+PATIENCE = 60.0
 # Not taken to another machine: what it has of its own.
 _OWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "HOSTNAME", "PWD")
 
@@ -38,9 +38,9 @@ class RayCluster:
 
     def __init__(self, on: str, needs: Sequence[Path]) -> None:
         with ExitStack() as stack:
-            self._ray = stack.enter_context(joined(on))
-            check_nodes(self._ray, needs)
-            self._nodes = [node["Resources"] for node in working_nodes(self._ray)]
+            self.ray = stack.enter_context(joined(on))
+            check_nodes(self.ray, needs)
+            self._nodes = [node["Resources"] for node in working_nodes(self.ray)]
             self._joined = stack.pop_all()
 
     def has_room(self, step: Step) -> bool:
@@ -49,23 +49,23 @@ class RayCluster:
 
     def start(self, step: Step, command: Sequence[str], log: Path) -> Work:
         """Give a step to Ray."""
-        capacity = self._capacity(step)
+        capacity = self.capacity(step)
         gpus = 1 if capacity.needs_gpu(step) else 0
         cores = capacity.cores_of(step)
-        task = self._ray.remote(_work).options(
-            num_cpus=cores, num_gpus=gpus, max_retries=_RETRIES, name=step.name
+        task = self.ray.remote(_work).options(
+            num_cpus=cores, num_gpus=gpus, max_retries=RETRIES, name=step.name
         )
         place = log.absolute()
         begin_log(place, command)
         environment = {key: value for key, value in os.environ.items() if key not in _OWN}
         given = (list(command), str(place), str(Path.cwd()), environment, cores)
-        return _Task(self._ray, task.remote(*given), place)
+        return _Task(self.ray, task.remote(*given), place)
 
     def close(self) -> None:
         """Leave the cluster, or end the one that was started here."""
         self._joined.close()
 
-    def _capacity(self, step: Step) -> Capacity:
+    def capacity(self, step: Step) -> Capacity:
         """Return what one machine has of which a step can be sure."""
         with_gpus = [node for node in self._nodes if node.get("GPU", 0)]
         if step.kind == "device" and with_gpus:
@@ -92,7 +92,7 @@ class _Task:
     def stop(self) -> None:
         self._ray.cancel(self._task, force=False)
         with suppress(Exception):
-            self._ray.get(self._task, timeout=_PATIENCE)
+            self._ray.get(self._task, timeout=PATIENCE)
 
     def last_words(self) -> str:
         told = f"\nzoo: Ray lost the step: {self._lost}\n" if self._lost else ""

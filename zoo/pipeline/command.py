@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import configs
 from converters.files.outputs import only_writer
@@ -16,11 +17,14 @@ from zoo.machine.facts import count_cores, list_gpus
 from zoo.pipeline.display import describe_end, duration
 from zoo.pipeline.execution import Capacity, Outcome, Place, ThisMachine, read_end
 from zoo.pipeline.pipeline import KIND as PIPELINE
-from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder
+from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder, open_data
 from zoo.pipeline.recipe import KIND, Recipe
-from zoo.pipeline.record import LOGS
+from zoo.pipeline.record import ASIDE, LOGS, Digests, History
 from zoo.source import DataSource
 from zoo.tracking.alerts import gpus_of
+
+if TYPE_CHECKING:
+    from zoo.pipeline.plan import DataProfile
 
 # Step -> those of its lines that are told at the end; the others are in its log.
 _TELLING = {
@@ -42,6 +46,7 @@ class PlanOptions:
     encoder: str = ""
     encoder_weights: str = ""
     machine: str = ""
+    images: int = 0
     seed: int = 0
     format: str | None = None
     edits: Path | None = None
@@ -55,7 +60,7 @@ class PlanOptions:
             ValueError: something is.
         """
         for key, value in vars(self).items():
-            if key != "data" and value != getattr(PlanOptions, key):
+            if key not in ("data", "machine", "images") and value != getattr(PlanOptions, key):
                 option = "--from" if key == "format" else f"--{key.replace('_', '-')}"
                 raise ValueError(
                     f"{option}: expected with a data set to plan for, found it with the recipe "
@@ -70,6 +75,7 @@ def run_command(
     *,
     dry_run: bool,
     on: str,
+    through: str = "",
     command: list[str],
     say: Callable[[str], None],
 ) -> None:
@@ -81,6 +87,7 @@ def run_command(
         given: what is asked of a plan.
         dry_run: only show.
         on: where steps run: "" is here.
+        through: URL of a place that all machines reach, where they share no disk.
         command: what the user called, for the record.
         say: takes a line.
 
@@ -89,19 +96,32 @@ def run_command(
     """
     if given.machine and not dry_run:
         raise ValueError("--machine: expected with --dry-run: the plan is for another machine")
-    recipe, place = _find(what, out, given, say)
-    pipeline = Pipeline.open(recipe, place)
+    if given.images and not (dry_run and given.machine):
+        raise ValueError("--images: expected with --dry-run --machine: it is planned on paper")
+    if through and not on:
+        raise ValueError("--through: expected with --on, which names the machines")
+    if urlsplit(through).password:
+        # The command is kept beside the results.
+        raise ValueError("--through: expected no password in it: put the URL into env:NAME")
+    recipe, place, profile = _find(what, out, given, say)
+    pipeline = Pipeline.open(recipe, place, profile.facts if profile else None)
     if dry_run:
-        for line in (*pipeline.describe(), *_totals(pipeline)):
+        is_planned = bool(given.machine or through)
+        lines = [] if given.machine else [*pipeline.describe(), *_totals(pipeline)]
+        for line in [*lines, *(_forecast(pipeline, given, profile) if is_planned else ())]:
             say(line)
         if not (place / RECIPE).is_file():
             say(f"\n# the recipe\n{recipe.dumps()}".rstrip())
         return
-    carry_out(pipeline, command, say, on)
+    carry_out(pipeline, command, say, on, through)
 
 
 def carry_out(
-    pipeline: Pipeline, command: list[str], say: Callable[[str], None], on: str = ""
+    pipeline: Pipeline,
+    command: list[str],
+    say: Callable[[str], None],
+    on: str = "",
+    through: str = "",
 ) -> None:
     """Do the steps that are not done, and say what came of it.
 
@@ -110,20 +130,25 @@ def carry_out(
         command: what the user called, for the record.
         say: takes a line.
         on: where they run: "" is here.
+        through: URL of a place that all machines reach, where they share no disk.
 
     Raises:
         ValueError: a step failed.
     """
     with only_writer(pipeline.out):
-        outcome = pipeline.run(_place(on, pipeline), command, say)
-    for line in _answer(pipeline, outcome):
+        outcome = pipeline.run(_place(on, through, pipeline), command, say)
+    for line in (*_answer(pipeline, outcome), *_kept_aside(pipeline)):
         say(line)
     if problems := describe_end(outcome, pipeline.steps):
         logs = f"what the steps said is in {pipeline.out / LOGS}; the same command goes on"
         raise ValueError("\n".join([*problems, logs]))
 
 
-def _place(on: str, pipeline: Pipeline) -> Place:
+def _place(on: str, through: str, pipeline: Pipeline) -> Place:
+    if through:
+        from zoo.pipeline.head import ApartCluster
+
+        return ApartCluster(on, through, pipeline.steps, pipeline.history)
     if on:
         from zoo.pipeline.cluster import RayCluster
 
@@ -136,18 +161,18 @@ def _place(on: str, pipeline: Pipeline) -> Place:
 
 def _find(
     what: str, out: Path | None, given: PlanOptions, say: Callable[[str], None]
-) -> tuple[Recipe, Path]:
-    """Return the recipe that is meant, and the folder for its results."""
+) -> tuple[Recipe, Path, DataProfile | None]:
+    """Return the recipe that is meant, the folder for its results, and what was seen of data."""
     path = Path(what)
     is_shipped = what in set(configs.names(KIND))
     if is_shipped or path.suffix in _SUFFIXES:
         given.refuse(what)
         is_inside = path.name == RECIPE and read_provenance(path.parent).get("kind") == PIPELINE
         found = _with_data(Recipe.load(what), given.data, what)
-        return found, out or (path.parent if is_inside else Path(f"{path.stem}-run"))
+        return found, out or (path.parent if is_inside else Path(f"{path.stem}-run")), None
     if read_provenance(path).get("kind") == PIPELINE:
         given.refuse(str(path / RECIPE))
-        return _with_data(Recipe.load(str(path / RECIPE)), None, what), out or path
+        return _with_data(Recipe.load(str(path / RECIPE)), None, what), out or path, None
     if given.data is not None:
         raise ValueError(f"--data: expected with a recipe, found it with the data set {what}")
     data = _data(what, given)
@@ -159,9 +184,10 @@ def _find(
         is_meant = given.hours in (None, found.hours) and not given.machine
         if is_same and is_meant and _encoder(given).items() <= _encoder_of(found).items():
             say(f"taken: recipe {kept}, planned before")
-            return found, place
+            return found, place, None
     check_folder(place)
-    return _plan(data, given, place, say), place
+    recipe, profile = _plan(data, given, say)
+    return recipe, place, profile
 
 
 def _with_data(recipe: Recipe, data: Path | None, name: str) -> Recipe:
@@ -206,13 +232,15 @@ def _encoder_of(recipe: Recipe) -> dict[str, Any]:
     return models[0] if models else {}
 
 
-def _plan(data: DataSource, given: PlanOptions, place: Path, say: Callable[[str], None]) -> Recipe:
+def _plan(
+    data: DataSource, given: PlanOptions, say: Callable[[str], None]
+) -> tuple[Recipe, DataProfile]:
     # Late: PyTorch takes its time, and a recipe that is there needs none.
     from zoo.pipeline.plan import look, plan
     from zoo.pipeline.rates import Machine
 
     machine = Machine.parse(given.machine) if given.machine else Machine.here()
-    profile = look(data, given.test, given.group_by)
+    profile = look(data, given.test, given.group_by).scaled(given.images)
     say(f"{data.path}: {profile.describe()}")
     keys = {
         "format": given.format,
@@ -227,7 +255,26 @@ def _plan(data: DataSource, given: PlanOptions, place: Path, say: Callable[[str]
     for name, model in recipe.models.items():
         told = f", {duration(3600 * model.hours)} in all" if model.hours is not None else ""
         say(f"planned: {name} {model.config} {' '.join(model.words())}{told}")
-    return recipe
+    return recipe, profile
+
+
+def _forecast(pipeline: Pipeline, given: PlanOptions, profile: DataProfile | None) -> list[str]:
+    """Return what a recipe takes on a machine, and what moves for it where no disk is shared."""
+    from zoo.pipeline.forecast import forecast
+    from zoo.pipeline.plan import look
+    from zoo.pipeline.rates import Machine
+
+    recipe = pipeline.recipe
+    if recipe.data is None:
+        if given.machine:
+            raise ValueError("--machine: expected a recipe with a data set, found a phantom")
+        return ["what moves for a phantom is not known before it is made"]
+    machine = Machine.parse(given.machine) if given.machine else Machine.here()
+    data = open_data(recipe)
+    test = Path(recipe.test) if recipe.test else None
+    if profile is None:
+        profile = look(data, test, recipe.split.group_by).scaled(given.images)
+    return forecast(pipeline, profile, data, machine).describe()
 
 
 def _totals(pipeline: Pipeline) -> list[str]:
@@ -242,6 +289,39 @@ def _totals(pipeline: Pipeline) -> list[str]:
         return [f"{count} steps"]
     total = duration(sum(known))
     return [f"{count} steps; about {total} one after the other for {len(known)} of them"]
+
+
+def _kept_aside(pipeline: Pipeline) -> list[str]:
+    """Return what earlier recipes have left, and how it is removed: it may have taken hours."""
+    count, size = pipeline.history.earlier()
+    if not count:
+        return []
+    place = pipeline.out / ASIDE
+    return [
+        f"{place}: {count} results of recipes before, {size / 1e9:.2f} GB, are taken back when "
+        f"those come again; zoo run {pipeline.out} --forget removes them"
+    ]
+
+
+def forget(what: Path, out: Path | None, say: Callable[[str], None]) -> None:
+    """Remove what a pipeline keeps of recipes as they were before.
+
+    Args:
+        what: the pipeline's folder.
+        out: the same, where it is given apart.
+        say: takes a line.
+
+    Raises:
+        ValueError: not the folder of a pipeline, or one that is at work.
+    """
+    folder = out or what
+    if read_provenance(folder).get("kind") != PIPELINE:
+        raise ValueError(f"{folder}: expected the folder of `zoo run`, found another or none")
+    history = History(folder, folder, Digests(None))
+    with only_writer(folder):
+        count, size = history.earlier()
+        history.forget()
+    say(f"{folder / ASIDE}: {count} results removed, {size / 1e9:.2f} GB")
 
 
 def _answer(pipeline: Pipeline, outcome: Outcome) -> list[str]:

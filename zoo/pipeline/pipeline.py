@@ -44,15 +44,20 @@ class Pipeline:
     history: History
 
     @classmethod
-    def open(cls, recipe: Recipe, out: Path) -> Pipeline:
+    def open(cls, recipe: Recipe, out: Path, facts: DataFacts | None = None) -> Pipeline:
         """Lay out the steps; nothing is written.
+
+        Args:
+            recipe: what is to be done.
+            out: the folder.
+            facts: of the data set; it is looked at without.
 
         Raises:
             ValueError: a data set that cannot be read, a bad config, or another thing at `out`.
         """
         check_folder(out)
         check_models(recipe)
-        builder = Builder(recipe, out, facts_of(recipe))
+        builder = Builder(recipe, out, facts or facts_of(recipe))
         history = History(out, builder.data, Digests(out if out.is_dir() else None, out))
         return cls(recipe, out, builder.steps(), history)
 
@@ -91,8 +96,9 @@ class Pipeline:
         if known is not None:
             return known
         model = self.recipe.all_models.get(step.model)
-        if model is None or model.hours is None or not step.name.startswith("train "):
+        if model is None or model.hours is None or step.words[:1] != ("train",):
             return None
+        # Those of the first round, for which it was planned; each round trains as many.
         trainings = sum(
             one.model == step.model and one.name.startswith("train ") for one in self.steps.values()
         )
@@ -107,7 +113,7 @@ class Pipeline:
                 continue
             seconds = self.expected(step)
             model = self.recipe.all_models.get(step.model)
-            memory = model.memory if model and name.startswith("train ") else None
+            memory = model.memory if model and step.words[0] == "train" else None
             rows.append(
                 (
                     state[name],

@@ -35,7 +35,7 @@ _LARGEST_CPU, _LARGEST_GPU = 384, 1024
 _LEAST = 256
 _FEWEST_EPOCHS, _MOST_EPOCHS = 8, 200
 # Seconds for each image in fitting, fusing, checking, and reports.
-_ANSWERING = 1.2
+ANSWERING = 1.2
 # YOLO finds next to nothing before so many steps from random weights (docs/results.md).
 _YOLO_STEPS = 240
 # Samples whose objects are measured.
@@ -57,6 +57,7 @@ class DataProfile:
         classes: their number.
         exclusive: whether a pixel has one label.
         facts: which steps there are.
+        scale: how many times as many images are meant as there are.
     """
 
     images: int
@@ -69,6 +70,27 @@ class DataProfile:
     classes: int
     exclusive: bool
     facts: DataFacts
+    scale: float = 1.0
+
+    def scaled(self, images: int) -> DataProfile:
+        """Return the same of a larger data set, for a plan on paper.
+
+        Args:
+            images: to learn from; 0 for those that there are.
+        """
+        if not images:
+            return self
+        scale = images / self.images
+        counts = (round(scale * n) for n in (self.patients, self.test_images, self.objects))
+        patients, tested, objects = counts
+        return replace(
+            self,
+            images=images,
+            patients=max(2, patients),
+            test_images=tested,
+            objects=objects,
+            scale=scale,
+        )
 
     def describe(self) -> str:
         """Return it as a line."""
@@ -267,7 +289,7 @@ def _models(
         if hours is None:
             epochs = _usual_epochs(part.family, part.config)
         else:
-            answering = _ANSWERING * (profile.images + profile.test_images) / machine.cores * 2
+            answering = ANSWERING * (profile.images + profile.test_images) / machine.cores * 2
             left = _PLANNED * 3600 * hours - answering - START * len(parts) * 3
             each = left / turns - fixed
             epochs = int(max(1.0, min(_MOST_EPOCHS, each / (part.cost.seconds * learnt))))

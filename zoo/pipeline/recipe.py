@@ -19,7 +19,7 @@ from zoo.contract import PredictOptions
 from zoo.families import FAMILIES
 from zoo.options import flatten
 
-KIND = "recipes"
+KIND, REFINER = "recipes", "refiner"
 # Names of models become names of folders and of sources.
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 
@@ -108,6 +108,28 @@ class StagePlan(ModelPlan):
     enlarger: str = ""
 
 
+class RefinerPlan(ModelPlan):
+    """A second look: a network that mends what is fused of all models, as one more source.
+
+    It learns from the models' held-out predictions, in the same folds; `refiner: true` is the
+    usual one.
+    """
+
+    family: str = "refiner"
+    config: str = "laptop"
+
+    @model_validator(mode="after")
+    def _of_all_folds(self) -> Self:
+        if self.family != "refiner":
+            raise ValueError(f"family: expected refiner, found '{self.family}'")
+        if self.folds != "all" or self.format:
+            key = "folds" if self.folds != "all" else "format"
+            raise ValueError(f"{key}: expected none: it learns in all folds, from predictions")
+        if "sources" in self.changes:
+            raise ValueError("changes.sources: expected none: its sources are the recipe's models")
+        return self
+
+
 AnyModel = TypeVar("AnyModel", bound=ModelPlan)
 
 
@@ -158,6 +180,7 @@ class Recipe(StrictModel):
         formats: further formats to write the data set in, for the split's fold 0.
         models: name -> model.
         second_stages: name -> second stage.
+        refiner: a second look at what the models say, as one more source; `true` for the usual one.
         pseudo: pseudo labels; none without.
         fusion: how predictions become one answer.
         outputs: formats to write the answer in beside the submission: see `zoo list formats`.
@@ -177,6 +200,7 @@ class Recipe(StrictModel):
     formats: tuple[str, ...] = ()
     models: dict[str, ModelPlan] = Field(min_length=1)
     second_stages: dict[str, StagePlan] = Field(default_factory=dict)
+    refiner: RefinerPlan | None = None
     pseudo: PseudoPlan | None = None
     fusion: FusionPlan = FusionPlan()
     outputs: tuple[str, ...] = ()
@@ -194,6 +218,11 @@ class Recipe(StrictModel):
                         f"'{name}': they become names of folders"
                     )
         return raw
+
+    @field_validator("refiner", mode="before")
+    @classmethod
+    def _usual(cls, given: Any) -> Any:
+        return {True: {}, False: None}[given] if isinstance(given, bool) else given
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -215,6 +244,10 @@ class Recipe(StrictModel):
                     f"{self.all_models[stage.of].folds}, found {stage.folds}"
                 )
             before.add(name)
+        if self.refiner and REFINER in before:
+            raise ValueError(f"models.{REFINER}: is the name of the recipe's refiner, too")
+        if self.refiner and self.folds != "all":
+            raise ValueError("refiner: expected models of all folds, which it learns from")
         kinds = {model.folds for model in self.all_models.values()}
         if len(kinds) > 1:
             listed = ", ".join(sorted(map(str, kinds)))
@@ -225,8 +258,9 @@ class Recipe(StrictModel):
 
     @property
     def all_models(self) -> dict[str, ModelPlan]:
-        """Models and second stages, by name, in the order of the recipe."""
-        return {**self.models, **self.second_stages}
+        """Models, second stages and the refiner, by name, in the order of the recipe."""
+        refiner = {REFINER: self.refiner} if self.refiner else {}
+        return {**self.models, **self.second_stages, **refiner}
 
     @property
     def folds(self) -> Literal["all"] | int:
@@ -279,6 +313,7 @@ class Recipe(StrictModel):
         found["models"] = {name: moved(model) for name, model in self.models.items()}
         stages = self.second_stages.items()
         found["second_stages"] = {name: moved(stage) for name, stage in stages}
+        found["refiner"] = self.refiner and moved(self.refiner)
         rule = self.fusion.config
         if rule and rule.endswith((".yaml", ".yml")):
             found["fusion"] = self.fusion.model_copy(update={"config": move(rule)})

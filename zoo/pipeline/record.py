@@ -23,8 +23,10 @@ from converters.files.atomic import is_leftover
 from converters.files.json_files import read_json
 from converters.files.provenance import PROVENANCE, atomic_write_text
 from zoo.pipeline.steps import Step
+from zoo.pipeline.storage.transfer import Tree, digest_file
 
 STEPS, ASIDE, LOGS = "steps", "earlier", "logs"
+TRANSFERS = "transfers.json"
 _FILES = "files.json"
 # Of these the contents tell times and places, not what was made.
 _TOLD = frozenset((PROVENANCE, "metrics.csv", "last.ckpt", "report.html"))
@@ -85,11 +87,22 @@ class Digests:
         if not path.is_dir():
             return ""
         without = self._without if self._without and path.resolve() != self._without else None
-        for file in _files(path, without):
+        for file in files_of(path, without):
             if file.name not in _TOLD:
                 name = file.relative_to(path).as_posix()
                 digest.update(f"{name}\0{self._of_file(file)}\n".encode())
         return digest.hexdigest()
+
+    def tree(self, path: Path, is_read: bool = False) -> Tree:
+        """Return a file, or all of a folder's files, by absolute paths; nothing for neither.
+
+        Args:
+            path: of the file or the folder.
+            is_read: whether results of commands that lie in it are no part of it.
+        """
+        place = Path(os.path.abspath(path))
+        files = [place] if place.is_file() else files_of(place, self._without if is_read else None)
+        return {str(file): (file.stat().st_size, self._of_file(file)) for file in files}
 
     def save(self, seconds: float = 0.0) -> None:
         """Keep what was found, if that was not done within the last seconds."""
@@ -103,8 +116,7 @@ class Digests:
         known = self._known.get(name)
         if isinstance(known, list) and known[:2] == now and isinstance(known[-1], str):
             return known[-1]
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+        found = digest_file(path)
         self._known[name] = [*now, found]
         self._is_new = True
         return found
@@ -121,6 +133,8 @@ class History:
 
     def __init__(self, out: Path, data: Path, digests: Digests) -> None:
         self.out, self.data, self.digests = out, data, digests
+        # A data set is walked once.
+        self._read: dict[Path, str] = {}
 
     def read(self, name: str) -> Record | None:
         """Return what became of a step; None where it never began."""
@@ -142,9 +156,15 @@ class History:
         """
         words = [self._placeless(word) for word in command]
         before = {name: made[name] for name in step.waits_for if name in made}
-        read = [self.digests.of(path) for path in step.reads]
+        read = [self._digest_of_read(path) for path in step.reads]
         parts = [metadata.version("maskzoo"), words, sorted(before.items()), read]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def _digest_of_read(self, path: Path) -> str:
+        """Return the digest of what no step makes, as it was when it was first asked for."""
+        if path not in self._read:
+            self._read[path] = self.digests.of(path)
+        return self._read[path]
 
     def is_done(self, step: Step, key: str) -> Record | None:
         """Return the record of a step that is done with this key and whose results are whole."""
@@ -210,12 +230,22 @@ class History:
         found = [self.digests.of(path) for path in step.makes]
         return hashlib.sha256("\n".join(found or [key]).encode()).hexdigest()[:16]
 
+    def earlier(self) -> tuple[int, int]:
+        """Return how many results of other recipes are kept aside, and their bytes."""
+        place = self.out / ASIDE
+        kept = [path for path in place.glob("*.json") if path.with_suffix("").is_dir()]
+        return len(kept), sum(file.stat().st_size for file in files_of(place))
+
+    def forget(self) -> None:
+        """Remove what is kept aside: a recipe as it was before would be carried out anew."""
+        shutil.rmtree(self.out / ASIDE, ignore_errors=True)
+
     def log(self, name: str) -> Path:
         """Return the file of what a step says."""
-        return self.out / LOGS / f"{_slug(name)}.log"
+        return self.out / LOGS / f"{slug(name)}.log"
 
     def _file(self, name: str) -> Path:
-        return self.out / STEPS / f"{_slug(name)}.json"
+        return self.out / STEPS / f"{slug(name)}.json"
 
     def _placeless(self, word: str) -> str:
         """Return a word that is the same wherever the pipeline's folder and the data set lie."""
@@ -226,7 +256,7 @@ class History:
         return word
 
     def _aside(self, step: Step, key: str) -> Path:
-        return self.out / ASIDE / f"{_slug(step.name)}-{key}"
+        return self.out / ASIDE / f"{slug(step.name)}-{key}"
 
     def _put_aside(self, step: Step, record: Record) -> None:
         place = self._aside(step, record.key)
@@ -280,11 +310,22 @@ def read_record(file: Path) -> Record:
     return Record(**{**found, "command": tuple(map(str, found.get("command", ())))})
 
 
-def _slug(name: str) -> str:
+def read_waiting(out: Path) -> dict[str, int]:
+    """Return the bytes that wait to be moved for a pipeline, by step and direction."""
+    file = out / TRANSFERS
+    if not file.is_file():
+        return {}
+    found = read_json(file, "what waits to be moved")
+    waiting = found.get("waiting") if isinstance(found, dict) else None
+    return {str(k): int(v) for k, v in waiting.items()} if isinstance(waiting, dict) else {}
+
+
+def slug(name: str) -> str:
+    """Return a step's name as one of a file."""
     return name.replace(" ", "-").replace("/", "-")
 
 
-def _files(folder: Path, without: Path | None = None) -> Iterator[Path]:
+def files_of(folder: Path, without: Path | None = None) -> Iterator[Path]:
     """Yield a folder's files in order; results of commands that lie in it are no part of it."""
     for parent, folders, names in os.walk(folder):
         kept = [Path(parent, name) for name in sorted(folders) if not name.startswith(".")]
@@ -311,7 +352,7 @@ def place_of(paths: Iterable[Path]) -> str:
     for path in paths:
         if not path.exists():
             return _MISSING
-        for file in [path] if path.is_file() else _files(path):
+        for file in [path] if path.is_file() else files_of(path):
             about = file.stat()
             text = f"{file.name}\0{about.st_size}\0{about.st_mtime_ns}\n"
             digest.update(text.encode())

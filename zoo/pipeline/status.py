@@ -18,8 +18,9 @@ from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
 from zoo.pipeline.pipeline import KIND, RECIPE
 from zoo.pipeline.recipe import Recipe
-from zoo.pipeline.record import LOGS, STEPS, State, read_record
+from zoo.pipeline.record import LOGS, STEPS, State, read_record, read_waiting
 from zoo.pipeline.steps import DATA
+from zoo.pipeline.storage.cache import Cache, node_folder
 from zoo.tracking.alerts import Notifier, read_utilisation
 
 _GB = 1e9
@@ -38,7 +39,7 @@ def describe_status(folder: Path | None, on: str) -> list[str]:
         ValueError: another folder, or `on` names no cluster.
         ChildProcessError: no cluster answers.
     """
-    lines = describe_steps(folder) if folder else []
+    lines = [*describe_steps(folder), *describe_moves(folder)] if folder else []
     place = str((folder or Path()).absolute())
     if not on:
         return [*lines, f"here: {describe_machine(place)}"]
@@ -47,7 +48,7 @@ def describe_status(folder: Path | None, on: str) -> list[str]:
         for name in ("CPU", "GPU"):
             if total := all_in_all.get(name, 0):
                 lines.append(f"{name}s: {total - free.get(name, 0):.0f} of {total:.0f} taken")
-        told = ask_nodes(ray, describe_machine, place)
+        told = ask_nodes(ray, describe_node, place)
     return [*lines, *(f"{node}: {text}" for node, text in told)]
 
 
@@ -148,6 +149,25 @@ def count_states(steps: Sequence[StepStatus]) -> str:
     return ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or (
         "none begun"
     )
+
+
+def describe_moves(folder: Path) -> list[str]:
+    """Return what waits to be moved between machines that share no disk, as lines."""
+    waiting = read_waiting(folder)
+    return [f"  {what}: {size / 1e6:.1f} MB wait to be moved" for what, size in waiting.items()]
+
+
+def describe_node(folder: str) -> str:
+    """Return what of a node is in use, with the folder that steps work in, if they have begun to.
+
+    Args:
+        folder: the pipeline's, where nodes share a disk.
+    """
+    own = node_folder()
+    if not own.is_dir():
+        return describe_machine(folder)
+    kept = Cache.of_node().size()
+    return f"{describe_machine(str(own))}; {own} keeps {kept / _GB:.1f} GB of files"
 
 
 def describe_machine(folder: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 import configs
 import converters
+from converters.splits.sample_tables import find_table, tables_beside
 from converters.splits.split import Split
-from zoo.pipeline.recipe import ModelPlan, Recipe, StagePlan
+from zoo.pipeline.recipe import REFINER, ModelPlan, Recipe, RefinerPlan, StagePlan
 
 Kind = Literal["light", "cpu", "device"]
 """What a step asks of a machine: a core, all cores, or a GPU (all cores where there is none)."""
@@ -32,10 +34,12 @@ class Step:
         words: the command after `zoo`; none for a step that only stands for those it needs.
         makes: files and folders.
         needs: steps without which it cannot begin.
+        joined: how the command takes its sources, `{}`, if not first and one by one.
         needs_source: whether it cannot begin without any of its sources.
         sources: step -> path that the command takes first, where that step has ended well. It waits
             for all of them.
         reads: files and folders that no step makes.
+        takes: files and folders that others make and the command does not name.
         kind: what it asks of a machine.
         model: whose it is; "" for a step of all.
     """
@@ -45,8 +49,10 @@ class Step:
     makes: tuple[Path, ...] = ()
     needs: tuple[str, ...] = ()
     sources: Mapping[str, Path] = field(default_factory=dict)
+    joined: str = ""
     needs_source: bool = True
     reads: tuple[Path, ...] = ()
+    takes: tuple[Path, ...] = ()
     kind: Kind = "light"
     model: str = ""
 
@@ -62,6 +68,8 @@ class Step:
             done: steps that have ended well.
         """
         given = [str(path) for step, path in self.sources.items() if step in done]
+        if self.joined:
+            return [*self.words, *([self.joined.format(",".join(given))] if given else [])]
         return [*self.words[:1], *given, *self.words[1:]]
 
 
@@ -136,6 +144,7 @@ class Builder:
             (rounds[0].step("fuse"),),
             {one.step("compare"): one.against for one in rounds[1:]},
             needs_source=False,
+            takes=tuple(one.submission for one in rounds[1:]),
         )
         yield from rounds[0].check("choose", submission)
 
@@ -160,7 +169,10 @@ class Builder:
             words = ("split", str(self.data), "--out", str(self.split), *numbers)
             if plan.strategy != "group":
                 words += ("--strategy", plan.strategy)
-            yield self.step("split", (*words, *chosen, *self.reading), (self.split,))
+            table = find_table(plan.group_by.partition(":")[0], tables_beside(self.data))
+            further = [table] if plan.group_by and table.is_file() else []
+            words = (*words, *chosen, *self.reading)
+            yield self.step("split", words, (self.split,), reads=further)
         formats = dict.fromkeys((*recipe.formats, *self._model_formats()))
         for name in formats:
             place = self.converted(name)
@@ -193,6 +205,8 @@ class Builder:
         recipe = self.recipe
         reads = [] if recipe.phantom else [self.data]
         reads += [Path(text) for text in (recipe.edits, recipe.split.file) if text]
+        if recipe.test and recipe.test in words:
+            reads.append(Path(recipe.test))
         before = ("phantom",) if recipe.phantom else ()
         further = more.pop("reads", ())
         return Step(
@@ -291,14 +305,25 @@ class Round:
             cut = (self.step(f"crop {name} val"),)
             yield from self._train(name, stage, crops / "train", cut)
             yield from self._predict(name, stage, crops / "train", crops / "test")
+        if refiner := self.recipe.refiner:
+            data, test = self.builder.data, self.builder.test_data()
+            yield from self._train(REFINER, refiner, data, (), self.looked_at("val"))
+            yield from self._predict(REFINER, refiner, data, test, self.looked_at("test"))
 
     def _train(
-        self, name: str, model: ModelPlan, data: Path, needs: Sequence[str]
+        self,
+        name: str,
+        model: ModelPlan,
+        data: Path,
+        needs: Sequence[str],
+        sources: Mapping[str, Path] = MappingProxyType({}),
     ) -> Iterator[Step]:
         folder = self.root / "runs" / name
         reads = list(_files_of(model))
-        # What is cut out has other pixels than the pseudo labels' images.
-        learns_pseudo = self.before is not None and not isinstance(model, StagePlan)
+        # What is cut out has other pixels than the pseudo labels' images; of these the refiner's
+        # sources have no held-out predictions.
+        is_first = not isinstance(model, StagePlan | RefinerPlan)
+        learns_pseudo = self.before is not None and is_first
         labelled = (self.step("label"),) if learns_pseudo else ()
         for fold in self.builder.folds_of(model):
             place = folder / f"fold-{fold}" if model.folds == "all" else folder
@@ -314,12 +339,21 @@ class Round:
                 words,
                 (place,),
                 (*self.builder.folds(), *needs, *labelled),
+                sources=sources,
+                joined="sources=[{}]",
                 reads=reads,
                 kind="device",
                 model=name,
             )
 
-    def _predict(self, name: str, model: ModelPlan, val: Path, test: Path) -> Iterator[Step]:
+    def _predict(
+        self,
+        name: str,
+        model: ModelPlan,
+        val: Path,
+        test: Path,
+        sources: Mapping[str, Path] = MappingProxyType({}),
+    ) -> Iterator[Step]:
         trained = tuple(self.step(f"train {name} {fold}") for fold in self.builder.folds_of(model))
         options = [
             word
@@ -342,7 +376,11 @@ class Round:
                 (*words, *reading),
                 (place,),
                 (*trained, *cut),
+                # Held-out images are looked at with what was learned from.
+                sources=sources if part == "test" else {},
+                joined="--sources={}",
                 reads=further,
+                takes=tuple(self.looked_at("val").values()) if sources else (),
                 kind="device",
                 model=name,
             )
@@ -391,6 +429,11 @@ class Round:
         names = self.recipe.all_models
         return {self.step(f"model {name}"): self.store(name, part) for name in names}
 
+    def looked_at(self, part: str) -> dict[str, Path]:
+        """Return the stores that the refiner looks at."""
+        own = self.step(f"model {REFINER}")
+        return {step: path for step, path in self.stores(part).items() if step != own}
+
     def config(self) -> tuple[str, ...]:
         """Return the words that name the fusion config."""
         return "--config", self.recipe.fusion.config or str(self.rule)
@@ -398,6 +441,11 @@ class Round:
     def fitted(self) -> tuple[str, ...]:
         """Return the step that fits, where one does."""
         return () if self.recipe.fusion.config else (self.step("fit"),)
+
+    def _own_rule(self) -> Iterator[Path]:
+        """Yield the file of a fusion config that is none of those that are shipped."""
+        if self.recipe.fusion.config and Path(self.recipe.fusion.config).is_file():
+            yield Path(self.recipe.fusion.config)
 
     def _images(self, part: str) -> tuple[str, ...]:
         """Return the words that name images of a data set."""
@@ -430,8 +478,9 @@ class Round:
             places["fuse held out"] = ("val", self.held_out)
         for name, (subset, place) in places.items():
             words = ("fuse", *self.config(), "--out", str(place))
-            stores = self.stores(subset)
-            yield Step(self.step(name), words, (place,), self.fitted(), stores, kind="cpu")
+            stores, rule = self.stores(subset), tuple(self._own_rule())
+            made = (self.step(name), words, (place,), self.fitted(), stores)
+            yield Step(*made, reads=rule, kind="cpu")
         for form in recipe.outputs:
             place = self.root / "answer" / form
             words = ("fuse", *self.config(), *self._images(part))

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,31 @@ def test_results_in_a_data_set_s_folder_are_no_part_of_it(tmp_path):
     assert Digests(None, out).of(tmp_path) == before
     (tmp_path / "other.png").write_bytes(b"2")
     assert Digests(None, out).of(tmp_path) != before
+
+
+def test_a_data_set_is_walked_once_for_all_steps(tmp_path, monkeypatch):
+    out, data = tmp_path / "out", tmp_path / "data"
+    data.mkdir()
+    (data / "image.png").write_bytes(b"1")
+    steps = {name: replace(step, reads=(data,)) for name, step in graph(out).items()}
+    asked = []
+    walk = Digests.of
+    monkeypatch.setattr(Digests, "of", lambda self, path: asked.append(path) or walk(self, path))
+    run(out, steps)
+    assert asked.count(data) == 1
+
+
+def test_what_is_kept_aside_is_counted_and_forgotten_when_asked(tmp_path):
+    out = tmp_path / "out"
+    run(out, graph(out))
+    history = History(out, Path("data"), Digests(None, out))
+    assert history.earlier() == (0, 0)
+    run(out, graph(out, a="other"))
+    count, size = history.earlier()
+    # a and what is fused of it.
+    assert count == 2
+    assert size > 0
+    history.forget()
+    assert history.earlier() == (0, 0)
+    _, place = run(out, graph(out))
+    assert place.ran == ["a", "c", "d"]

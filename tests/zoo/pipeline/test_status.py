@@ -10,6 +10,7 @@ from converters.files.provenance import write_provenance
 from zoo.pipeline.status import (
     LAST_LINES,
     data_of,
+    describe_node,
     describe_status,
     is_pipeline,
     list_steps,
@@ -123,3 +124,20 @@ def test_the_data_set_is_that_of_the_recipe(folder, tmp_path):
     (folder / "data").mkdir()
     (folder / "recipe.yaml").write_text(f"phantom: {{people: 4}}\n{models}\n")
     assert data_of(folder) == folder / "data"
+
+
+def test_what_waits_to_be_moved(folder):
+    told = {"pipeline": "a1", "waiting": {"train unet 0: to the place": 12_000_000}}
+    (folder / "transfers.json").write_text(json.dumps(told))
+    lines = describe_status(folder, "")
+    assert "  train unet 0: to the place: 12.0 MB wait to be moved" in lines
+
+
+def test_a_node_s_own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("MASKZOO_NODE", str(tmp_path / "node"))
+    assert "keeps" not in describe_node(str(tmp_path))
+    kept = tmp_path / "node" / "files" / "ab"
+    kept.mkdir(parents=True)
+    with (kept / "abcd").open("wb") as file:
+        file.truncate(300_000_000)
+    assert f"{tmp_path / 'node'} keeps 0.3 GB of files" in describe_node(str(tmp_path))

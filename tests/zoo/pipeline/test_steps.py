@@ -1,10 +1,13 @@
 """The graph of a recipe: complete, in order, and of commands that exist as they are called."""
 
+from pathlib import Path
+
 import pytest
 import typer.main
 
 import configs
 from zoo.cli import app
+from zoo.pipeline.execution import lacking
 from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.steps import Builder, DataFacts
 
@@ -43,6 +46,8 @@ CASES = {
     "one fold": one_fold(),
     "pseudo labels": {"pseudo": {"rounds": 2}},
     "own rule": {"fusion": {"config": "staple"}},
+    "a refiner": {"refiner": True},
+    "a refiner in each round": {"refiner": True, "pseudo": {"rounds": 1}},
     "one model": {"second_stages": {}, "models": {"unet": UNET}},
 }
 
@@ -139,3 +144,62 @@ def test_a_shipped_recipe_is_of_configs_and_commands_that_exist(name, tmp_path):
         configs.find(model.family, model.config)
     header = configs.find(KIND, name).read_text(encoding="utf-8")
     assert header.startswith("# ")
+
+
+def test_a_refiner_learns_from_all_others_and_is_fused_with_them(tmp_path):
+    found = steps(tmp_path, refiner=True)
+    out = tmp_path / "out"
+    others = ("unet", "former", "wrist")
+    training = found["train refiner 1"]
+    assert (
+        training.command(found)[-1] == f"sources=[{','.join(str(out / 'val' / o) for o in others)}]"
+    )
+    assert training.command({"model unet"})[-1] == f"sources=[{out / 'val' / 'unet'}]"
+    assert set(training.sources) == {f"model {name}" for name in others}
+    answering = found["predict refiner test"].command({"model unet", "model former"})
+    assert answering[-1] == f"--sources={out / 'test' / 'unet'},{out / 'test' / 'former'}"
+    assert not any("sources" in word for word in found["predict refiner val"].command(found))
+    assert "model refiner" in found["fit"].sources
+    assert "model refiner" in found["fuse"].sources
+
+
+def test_without_any_model_there_is_no_refiner(tmp_path):
+    found = steps(tmp_path, refiner=True)
+    assert lacking(found["train refiner 0"], {"split", "phantom"}) != ()
+    assert lacking(found["train refiner 0"], {"split", "phantom", "model unet"}) == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [
+        ({"refiner": {"folds": 1}}, "expected none: it learns in all folds"),
+        ({"refiner": {"family": "smp"}}, "expected refiner, found 'smp'"),
+        ({"refiner": {"changes": {"sources": ["x"]}}}, "its sources are the recipe's models"),
+        ({"refiner": True, **one_fold()}, "expected models of all folds"),
+        ({"refiner": True, "models": {"refiner": UNET}, "second_stages": {}}, "is the name of"),
+    ],
+)
+def test_a_refiner_that_cannot_be_is_refused(keys, found):
+    with pytest.raises(ValueError, match=found):
+        Recipe.model_validate({**ALL, **keys})
+
+
+def test_no_refiner_is_none():
+    assert Recipe.model_validate({**ALL, "refiner": False}).refiner is None
+
+
+def test_what_is_read_beside_the_data_is_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "patients.csv").write_text("name,patientid\n", encoding="utf-8")
+    (tmp_path / "rule.yaml").write_text("x", encoding="utf-8")
+    found = steps(
+        tmp_path,
+        phantom=None,
+        data="data",
+        test="new",
+        split={"folds": 2, "group_by": "patients.csv:patientid"},
+        fusion={"config": "rule.yaml"},
+    )
+    assert Path("patients.csv") in found["split"].reads
+    assert Path("rule.yaml") in found["fuse"].reads
+    assert all(Path("new") in found[name].reads for name in ("check", "predict unet test"))

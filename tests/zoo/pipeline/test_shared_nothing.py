@@ -1,0 +1,233 @@
+"""A recipe on machines that share no disk: the same answer as here, also where one dies."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("ray")
+
+RECIPE = """
+data: data
+split: {folds: 2}
+seed: 3
+models:
+  small:
+    family: smp
+    config: laptop
+    changes: {epochs: 60, size: [64, 64], workers: 0, validate_every: 100}
+fusion: {refine: none}
+report: false
+"""
+ZOO = [sys.executable, "-m", "zoo"]
+RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats"]
+# Its own mounts, processes and name: what is hidden is hidden from all that it starts.
+APART = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc", "sh"]
+ON = re.compile(r"zoo: note: on (node-\d): (\d+) files brought, [\d.]+ MB(; goes on with)?")
+# Epochs after which a start from the first one would be seen: it tells of one before them.
+FAR = 20
+EPOCH = re.compile(r"epoch (\d+)/60")
+
+
+def can_be_apart():
+    try:
+        return subprocess.run([*APART, "-c", "hostname x"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+def start_node(number, address, hidden, folder):
+    """Start a machine that does not see some folders, under a name of its own."""
+    lines = [f"hostname node-{number}", "mkdir -p /tmp/ray", "mount -t tmpfs none /tmp/ray"]
+    lines += [f"mount -t tmpfs none '{path}'" for path in hidden]
+    ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
+    ray = [*RAY, f"--address={address}", "--num-cpus=1", "--object-store-memory=80000000", *ports]
+    lines.append("exec " + " ".join([*ray, "--node-ip-address=127.0.0.1"]))
+    own = {**os.environ, "MASKZOO_NODE": str(folder)}
+    return subprocess.Popen(
+        [*APART, "-ec", "\n".join(lines)],
+        env=own,
+        cwd="/",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A data set and a recipe in a folder that no node will see, and the answer of this machine."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    head = tmp_path / "head"
+    head.mkdir()
+    (head / "toy.yaml").write_text(RECIPE, encoding="utf-8")
+    sizes = ("--people", "3", "--test-people", "1", "--size", "256")
+    for words in (["phantom", "data", *sizes], ["run", "toy.yaml", "--out", "../here"]):
+        done = subprocess.run([*ZOO, *words], cwd=head, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return tmp_path
+
+
+@pytest.fixture
+def cluster(work):
+    """Start a head that takes no work, and return what starts nodes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
+    head = subprocess.Popen(
+        [
+            *(*RAY, "--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false"),
+            *(*ports, "--object-store-memory=80000000", "--node-ip-address=127.0.0.1"),
+        ],
+        cwd=work,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    nodes = {}
+
+    def start(count):
+        folders = {n: work / f"node-{n}" for n in range(count)}
+        for folder in folders.values():
+            folder.mkdir()
+        for n, folder in folders.items():
+            others = [path for m, path in folders.items() if m != n]
+            hidden = [work / "head", work / "here", *others]
+            nodes[f"node-{n}"] = start_node(n, f"127.0.0.1:{port}", hidden, folder)
+        return f"127.0.0.1:{port}", nodes
+
+    wait_for(lambda: can_connect(port), 120)
+    yield start
+    for process in [*nodes.values()]:
+        process.kill()
+        process.wait()
+    head.terminate()
+    head.wait(60)
+
+
+def can_connect(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+def wait_for(what, seconds):
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+    return found
+
+
+def count_nodes(address, cwd):
+    code = f"import ray; ray.init('{address}'); print(sum(n['Alive'] for n in ray.nodes()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
+    return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
+
+
+def begun_training(place):
+    """Return the node of a training far enough to be told from a new one, its step, its epochs."""
+    for state in place.glob("working/*/train-small-*/state.json"):
+        try:
+            found = json.loads(state.read_text(encoding="utf-8"))
+            said = (state.parent / "log").read_text(encoding="utf-8")
+            epochs = [
+                torch.load(state.parent / "blobs" / of[:2] / of, weights_only=True)["epoch"] + 1
+                for path, (_, of) in found["files"].items()
+                if path.endswith("last.ckpt")
+            ]
+        except (OSError, ValueError):
+            # It is being replaced.
+            continue
+        if not found["ended"] and epochs and epochs[0] >= FAR:
+            return ON.findall(said)[-1][0], state.parent.name.rpartition("-")[0], epochs[0]
+    return None
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not can_be_apart(), reason="needs namespaces of mounts (Linux, as root)")
+@pytest.mark.parametrize(("kind", "count"), [("sftp", 2), ("folder", 4)])
+def test_a_machine_that_dies_loses_one_step(kind, count, work, cluster, request):
+    if kind == "sftp":
+        url, place = request.getfixturevalue("ssh_server")
+    else:
+        place = work / "place"
+        url = f"file://{place}"
+    address, nodes = cluster(count)
+    wait_for(lambda: count_nodes(address, work) == count + 1, 300)
+    command = ["run", "toy.yaml", "--on", address, "--through", "env:PLACE"]
+    process = subprocess.Popen(
+        [*ZOO, *command],
+        cwd=work / "head",
+        env={**os.environ, "PLACE": url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    found = wait_for(lambda: process.poll() is not None or begun_training(place), 900)
+    assert found is not True, process.communicate()[0]
+    node, step, epochs = found
+    nodes[node].kill()
+    said, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, said
+    out, here = work / "head" / "toy-run", work / "here"
+    for name in ("submission.csv", "fusion.yaml", "split.json"):
+        assert (out / name).read_bytes() == (here / name).read_bytes()
+    for path in here.glob("runs/*/*/checkpoints/*.safetensors"):
+        assert (out / path.relative_to(here)).read_bytes() == path.read_bytes()
+    _check_it_continued((out / "logs" / f"{step}.log").read_text(encoding="utf-8"), node, epochs)
+    _check_moves(out, place, work)
+
+
+def _check_it_continued(log, dead, epochs):
+    """The second start began where the first one's last checkpoint was."""
+    first, second = ON.findall(log)
+    assert first[0] == dead != second[0]
+    assert second[2]
+    before, _, after = log.partition(f"on {second[0]}:")
+    assert int(EPOCH.findall(before)[0]) < epochs < int(EPOCH.findall(after)[0])
+
+
+def _check_moves(out, place, work):
+    """The data set was brought to each node once, and nothing is left but what is done."""
+    images = len(list((work / "head" / "data").rglob("*.png")))
+    assert images
+    whole = {}
+    for log in out.glob("logs/*.log"):
+        for node, files, _ in ON.findall(log.read_text(encoding="utf-8")):
+            whole[node] = whole.get(node, 0) + (int(files) >= images)
+    assert all(times == 1 for times in whole.values())
+    assert not any((place / "working").rglob("state.json"))
+    assert list((place / "partial").iterdir()) == []
+    for folder in work.glob("node-*/tasks"):
+        # But what the dead one left.
+        assert len(list(folder.iterdir())) <= 1
+    assert json.loads((out / "transfers.json").read_text(encoding="utf-8"))["waiting"] == {}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(not can_be_apart(), reason="needs namespaces of mounts (Linux, as root)")
+def test_a_node_that_does_not_reach_the_place_is_told(work, cluster):
+    address, _ = cluster(1)
+    wait_for(lambda: count_nodes(address, work) == 2, 300)
+    # The folder that the node does not see.
+    words = ["run", "toy.yaml", "--on", address, "--through", f"file://{work}/head/place"]
+    done = subprocess.run([*ZOO, *words], cwd=work / "head", capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "--through: expected a place that every node of the cluster reaches" in done.stderr
+    assert shutil.which("unshare")

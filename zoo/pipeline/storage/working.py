@@ -1,0 +1,100 @@
+"""What a step has made so far, at the place that all machines reach.
+
+It lies apart from what is done: a checkpoint is removed when a later one is there, and all of it
+when the step's results have arrived.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from zoo.pipeline.storage.transfer import Place, Tree, at_once, blob
+
+_STATE, _LOG = "state.json", "log"
+
+
+@dataclass(frozen=True)
+class State:
+    """Which files a step has made so far.
+
+    Attributes:
+        files: by absolute paths at the head.
+        has_ended: whether that is all, and the step ended well.
+    """
+
+    files: Tree = field(default_factory=dict)
+    has_ended: bool = False
+
+
+class Working:
+    """A step's folder at the common place.
+
+    Args:
+        place: the common place.
+        folder: there.
+    """
+
+    def __init__(self, place: Place, folder: str) -> None:
+        self.place, self.folder = place, folder
+
+    def read(self) -> State:
+        """Read what has been made so far; nothing where that cannot be read."""
+        text = self.place.read_text(f"{self.folder}/{_STATE}")
+        try:
+            found = json.loads(text)
+            files = {path: (int(size), str(of)) for path, (size, of) in found["files"].items()}
+            return State(files, found["ended"] is True)
+        except (ValueError, TypeError, KeyError, AttributeError):
+            return State()
+
+    def put(self, files: Mapping[str, Path], state: State, before: State) -> None:
+        """Put down what has been made; what was there before is removed when all of it is there.
+
+        Args:
+            files: of the state, by digest.
+            state: what has been made.
+            before: what was put down last.
+        """
+        known = _digests(before)
+        absent = files.keys() - known
+        # What is made of the same at another place need not be sent; a checkpoint never is.
+        absent = self.place.missing(absent) if absent else absent
+        at_once(lambda digest: self.place.put(files[digest], digest, self._blob(digest)), absent)
+        text = json.dumps({"ended": state.has_ended, "files": state.files})
+        self.place.write_text(f"{self.folder}/{_STATE}", text)
+        at_once(lambda digest: self.place.remove(self._blob(digest)), known - _digests(state))
+
+    def get(self, digest: str, file: Path) -> None:
+        """Bring a file of the state."""
+        try:
+            self.place.get(digest, file, self._blob(digest))
+        except FileNotFoundError:
+            self.place.get(digest, file)
+
+    def finish(self, state: State) -> None:
+        """Keep the files of a step that is done among those that other steps need; remove this."""
+
+        def keep(digest: str) -> None:
+            if self.place.exists(self._blob(digest)):
+                self.place.move(self._blob(digest), blob(digest))
+
+        at_once(keep, self.place.missing(_digests(state)))
+        self.place.remove(self.folder)
+
+    def read_log(self) -> str:
+        """Return what the step has said so far."""
+        return self.place.read_text(f"{self.folder}/{_LOG}")
+
+    def write_log(self, text: str) -> None:
+        """Put down what the step has said so far."""
+        self.place.write_text(f"{self.folder}/{_LOG}", text)
+
+    def _blob(self, digest: str) -> str:
+        return f"{self.folder}/{blob(digest)}"
+
+
+def _digests(state: State) -> set[str]:
+    return {digest for _, digest in state.files.values()}
