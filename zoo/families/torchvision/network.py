@@ -16,6 +16,7 @@ from zoo.families.semantic import reads_colours
 from zoo.families.torchvision.config import TorchvisionConfig, known_weights
 from zoo.run_files import checkpoints
 
+_MOMENTUM = 0.1
 # What a backbone's weights have beyond the backbone, as they come from classification.
 _CLASSIFIERS = ("fc.", "classifier.")
 # Torchvision's names of the parts -> ours.
@@ -55,7 +56,9 @@ def build_network(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
     """
     given = config.pretrained
     if given is None:
-        return _fit_channels(_create(config, classes), config, is_trained=False)
+        network = _fit_channels(_create(config, classes), config, is_trained=False)
+        _follow_short_trainings(network)
+        return network
     if checkpoints.is_weight_file(given):
         network = _create(config, classes)
         if not reads_colours(Path(given)):
@@ -65,6 +68,17 @@ def build_network(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
     network = _create(config, classes)
     _take(network, _fetch(config, given))
     return _fit_channels(network, config, is_trained=True)
+
+
+def _follow_short_trainings(network: nn.Module) -> None:
+    """Let batch norms remember some ten steps, as torch has it.
+
+    Torchvision's MobileNetV3 remembers a hundred. Of random weights' statistics a third is left
+    after a hundred steps then, and what is predicted is nothing.
+    """
+    for part in network.modules():
+        if isinstance(part, nn.BatchNorm2d) and part.momentum is not None:
+            part.momentum = max(part.momentum, _MOMENTUM)
 
 
 def _create(config: TorchvisionConfig, classes: int) -> TorchvisionNet:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from converters.errors import import_optional
+from converters.files.json_files import parse_json
 
 Answer = TypeVar("Answer")
 Tree = dict[str, tuple[int, str]]
@@ -223,7 +224,7 @@ class Place:
                 f"{blob(digest)} at the place of --through: expected the list of a step's files, "
                 "found none or a damaged one: give the command again"
             )
-        return {path: (size, of) for path, size, of in json.loads(text)}
+        return {path: (size, of) for path, size, of in parse_json(text.encode())}
 
     # --- inside
 
