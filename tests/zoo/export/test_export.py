@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import yaml
 
-pytestmark = pytest.mark.slow
-
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
@@ -30,6 +28,8 @@ from zoo.export.conversion import NetworkShape, convert, sample_images
 from zoo.export.description import FILE, digest_of, is_exported, read_description
 from zoo.export.session import OnnxNetwork
 from zoo.inference.arrays import activate
+
+pytestmark = pytest.mark.slow
 
 # What predicts without torch, with what it takes.
 BLOCKED = """

@@ -24,8 +24,6 @@ import cv2
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.slow
-
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("starlette")
@@ -42,6 +40,8 @@ from zoo.serve.answers import as_coco, as_png, as_rle, choose_format
 from zoo.serve.application import make_application
 from zoo.serve.metrics import Metrics
 from zoo.serve.workers import Limits, RefusedError, Workers, read_upload
+
+pytestmark = pytest.mark.slow
 
 
 class Reply(NamedTuple):
