@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from zoo.pipeline.storage.transfer import Place, Tree, at_once, blob
+from converters.files.json_files import parse_json
+from zoo.pipeline.storage.transfer import Place, Tree, as_tree, at_once, blob
 
 _STATE, _LOG = "state.json", "log"
 
@@ -44,9 +45,8 @@ class Working:
         """Read what has been made so far; nothing where that cannot be read."""
         text = self.place.read_text(f"{self.folder}/{_STATE}")
         try:
-            found = json.loads(text)
-            files = {path: (int(size), str(of)) for path, (size, of) in found["files"].items()}
-            return State(files, found["ended"] is True)
+            found = parse_json(text.encode())
+            return State(as_tree(found["files"]), found["ended"] is True)
         except (ValueError, TypeError, KeyError, AttributeError):
             return State()
 
