@@ -112,6 +112,7 @@ def _bring(
 def _do(order: Order, task: Path, courier: Courier) -> int:
     own = {**order.environment, **os.environ, "OMP_NUM_THREADS": str(order.cores)}
     folder = _inside(task, order.folder)
+    (task / _COPIES).mkdir()
     for path in (folder, *(_inside(task, path).parent for path in order.makes)):
         path.mkdir(parents=True, exist_ok=True)
     code = 1
@@ -251,7 +252,6 @@ class Courier:
         if before and before[0] == about and (self._task / _COPIES / before[1]).is_file():
             return before[1]
         folder = self._task / _COPIES
-        folder.mkdir(exist_ok=True)
         with file.open("rb") as source, (folder / "new").open("wb") as target:
             digest = copy(source, target)
         (folder / "new").replace(folder / digest)

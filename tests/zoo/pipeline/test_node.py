@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from zoo.pipeline.node import Order, do_order
 from zoo.pipeline.steps import Step
 from zoo.pipeline.storage.cache import Cache, cache_limit
 from zoo.pipeline.storage.transfer import Place, digest_file
-from zoo.pipeline.storage.working import Working
+from zoo.pipeline.storage.working import State, Working
 
 # Trains: an epoch a turn, after those that are there; says what it reads, and where.
 TRAINING = """
@@ -101,6 +102,12 @@ def test_what_a_step_makes_is_put_back(place, tmp_path):
     working.finish(state)
     assert not place.exists(asked.working)
     assert place.missing(digest for _, digest in state.files.values()) == set()
+
+
+def test_a_step_may_make_nothing(place, tmp_path):
+    asked = replace(order(place, tmp_path), makes=())
+    assert do_order(asked) == 0
+    assert Working(place, asked.working).read() == State({}, True)
 
 
 def test_a_step_that_has_ended_is_not_done_again(place, tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("fsspec")
 
 from zoo.pipeline.storage import transfer
-from zoo.pipeline.storage.transfer import Moving, Place, blob, digest_file, size_of
+from zoo.pipeline.storage.transfer import Moving, Place, as_tree, blob, digest_file, size_of
 
 
 @pytest.fixture(params=["folder", "sftp", "s3"])
@@ -102,13 +102,28 @@ def test_files_are_put_once(place, tmp_path):
 
 
 def test_trees(place):
-    tree = {"/a/b_1": (3, "x"), "/a/c": (4, "y"), "/d": (3, "x")}
+    one, other = "a" * 32, "b" * 32
+    tree = {"/a/b_1": (3, one), "/a/c": (4, other), "/d": (3, one)}
     assert size_of(tree) == 7
     digest = place.write_tree(tree)
     assert place.read_tree(digest) == tree
     place.remove(blob(digest))
     with pytest.raises(ValueError, match="expected the list of a step's files"):
         place.read_tree(digest)
+
+
+@pytest.mark.parametrize(
+    ("path", "about"),
+    [
+        ("/a/../../etc", (1, "a" * 32)),
+        ("a", (1, "a" * 32)),
+        ("/a", (1, "../x")),
+        ("/a", ("1", "a" * 32)),
+    ],
+)
+def test_a_tree_does_not_lead_out_of_its_folder(path, about):
+    with pytest.raises(ValueError, match="expected a file's path, size and digest"):
+        as_tree({path: about})
 
 
 def test_an_upload_that_breaks_leaves_nothing_under_its_digest(place, file, monkeypatch):

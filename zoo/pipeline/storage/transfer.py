@@ -11,10 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,23 @@ def digest_file(path: Path) -> str:
 def size_of(tree: Mapping[str, tuple[int, str]]) -> int:
     """Return the bytes of a tree's files, the same contents once."""
     return sum({digest: size for size, digest in tree.values()}.values())
+
+
+def as_tree(found: Mapping[str, Sequence[object]]) -> Tree:
+    """Return a tree as somebody has written it down.
+
+    Raises:
+        ValueError: it is none, or leads out of its folder.
+    """
+    tree: Tree = {}
+    for path, (size, digest) in found.items():
+        is_safe = path.startswith("/") and ".." not in path.split("/")
+        if not (is_safe and isinstance(size, int) and re.fullmatch("[0-9a-f]{32}", str(digest))):
+            raise ValueError(
+                f"{path}: expected a file's path, size and digest, found another thing"
+            )
+        tree[path] = size, str(digest)
+    return tree
 
 
 class Place:
@@ -224,7 +242,7 @@ class Place:
                 f"{blob(digest)} at the place of --through: expected the list of a step's files, "
                 "found none or a damaged one: give the command again"
             )
-        return {path: (size, of) for path, size, of in parse_json(text.encode())}
+        return as_tree({path: about for path, *about in parse_json(text.encode())})
 
     # --- inside
 

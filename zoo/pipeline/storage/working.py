@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from converters.files.json_files import parse_json
-from zoo.pipeline.storage.transfer import Place, Tree, at_once, blob
+from zoo.pipeline.storage.transfer import Place, Tree, as_tree, at_once, blob
 
 _STATE, _LOG = "state.json", "log"
 
@@ -46,8 +46,7 @@ class Working:
         text = self.place.read_text(f"{self.folder}/{_STATE}")
         try:
             found = parse_json(text.encode())
-            files = {path: (int(size), str(of)) for path, (size, of) in found["files"].items()}
-            return State(files, found["ended"] is True)
+            return State(as_tree(found["files"]), found["ended"] is True)
         except (ValueError, TypeError, KeyError, AttributeError):
             return State()
 
