@@ -105,7 +105,7 @@ def test_what_a_step_makes_is_put_back(place, tmp_path):
 
 
 def test_a_step_may_make_nothing(place, tmp_path):
-    asked = replace(order(place, tmp_path), makes=())
+    asked = replace(order(place, tmp_path), command=("../data", "a", "1", "0"), makes=())
     assert do_order(asked) == 0
     assert Working(place, asked.working).read() == State({}, True)
 
