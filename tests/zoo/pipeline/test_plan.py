@@ -25,7 +25,7 @@ DATA = DataSource(Path("nowhere"), "coco")
 def costs(monkeypatch):
     """Seconds an image of each family; memory by the size that is asked for."""
     pytest.importorskip("ultralytics")
-    found = {"smp": 0.05, "segformer": 0.05, "yolo": 0.02}
+    found = {"huggingface": 0.05, "smp": 0.05, "segformer": 0.05, "yolo": 0.02}
 
     def cost(family, config, changes, data, machine):
         size = next(word for word in changes if word.startswith(("size=", "imgsz=")))
@@ -45,7 +45,7 @@ def test_a_plan_fits_into_the_time(costs, hours):
     recipe = plan(DATA, PROFILE, LAPTOP, hours)
     assert 0.3 * hours < hours_of(recipe) < hours
     assert recipe.hours == hours
-    assert list(recipe.models) == ["unet", "fpn", "yolo"]
+    assert list(recipe.models) == ["upernet", "fpn", "yolo"]
 
 
 def test_half_an_hour_is_usual_without_a_gpu(costs):
@@ -54,7 +54,7 @@ def test_half_an_hour_is_usual_without_a_gpu(costs):
 
 def test_yolo_is_planned_where_it_has_the_steps_to_learn(costs):
     costs["yolo"] = 0.2
-    assert list(plan(DATA, PROFILE, LAPTOP, 0.5).models) == ["unet", "fpn"]
+    assert list(plan(DATA, PROFILE, LAPTOP, 0.5).models) == ["upernet", "fpn"]
 
 
 def test_one_label_a_pixel_is_not_for_objects(costs):
@@ -65,13 +65,13 @@ def test_where_time_is_short_folds_go_first_and_then_models(costs):
     two = plan(DATA, PROFILE, LAPTOP, 0.06)
     assert two.split.folds == 2
     costs["yolo"] = 5.0
-    assert list(plan(DATA, PROFILE, LAPTOP, 0.2).models) == ["unet", "fpn"]
+    assert list(plan(DATA, PROFILE, LAPTOP, 0.2).models) == ["upernet", "fpn"]
 
 
 def test_small_objects_ask_for_large_images(costs):
     def side(least):
         recipe = plan(DATA, replace(PROFILE, least=least), LAPTOP, 1)
-        return recipe.models["unet"].changes["size"]
+        return recipe.models["fpn"].changes["size"]
 
     assert side(0.2) == [256, 256]
     assert side(0.033) == [320, 320]
