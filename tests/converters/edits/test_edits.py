@@ -463,7 +463,7 @@ def test_bad_entries_are_named(kind, tmp_path):
         (b"version: 1\ndrop: [", "expected YAML, found: while parsing"),
         (b"version: 1\ndrop: []\ndrop: []", "'drop' comes twice"),
         (b"version: 1\ndrop: [{key: a, key: b, label: c}]", "'key' comes twice"),
-        (b"version: 1 # \xff", "expected YAML, found: 'utf-8' codec"),
+        (b"version: 1 # \xff", "expected YAML, found: byte 0xff at 13: save it as UTF-8"),
         (b"version: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
         (b"version: !!timestamp x", "expected YAML, found"),
         (b"version: !!map [x]", "expected YAML, found"),

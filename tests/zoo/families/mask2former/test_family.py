@@ -146,7 +146,7 @@ def test_losses_are_the_configs_own_with_pretrained_weights(
 # --- runs
 
 
-@pytest.mark.parametrize("name", list(configs.names("mask2former")))
+@pytest.mark.parametrize("name", [n for n in configs.names("mask2former") if n != "laptop"])
 def test_headers_say_what_was_reported(name: str, find: Any) -> None:
     text = configs.find("mask2former", name).read_text(encoding="utf-8")
     assert "# Reported (N17): none" in text

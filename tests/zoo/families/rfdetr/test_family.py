@@ -155,7 +155,7 @@ def test_instances_are_those_of_transformers(learn: Any, find: Any, iou: Any) ->
 # --- configs
 
 
-@pytest.mark.parametrize("name", list(configs.names("rfdetr")))
+@pytest.mark.parametrize("name", [n for n in configs.names("rfdetr") if n != "laptop"])
 def test_headers_say_what_was_reported(name: str) -> None:
     text = configs.find("rfdetr", name).read_text(encoding="utf-8")
     assert "# Reported: none" in text
