@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+from fusion.rules.file import read_rule
+
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("torch")
@@ -139,3 +141,17 @@ def test_the_folder_of_something_else_is_refused(recipe, tmp_path):
     done = zoo("run", recipe, "--out", tmp_path / "mine", cwd=tmp_path, code=2)
     assert "expected nothing there, or the folder of a pipeline" in done.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.timeout(900)
+def test_a_refiner_is_one_more_source(tmp_path):
+    small = "{epochs: 1, size: [32, 32], patches_per_image: 2, width: 4, start: mean}"
+    text = RECIPE.replace("\n  former:", "\n#  former:") + f"refiner: {{changes: {small}}}\n"
+    (tmp_path / "toy.yaml").write_text(text + "report: false\n", encoding="utf-8")
+    zoo("run", "toy.yaml", cwd=tmp_path)
+    out = tmp_path / "toy-run"
+    assert read_rule(out / "fusion.yaml").sources == ("refiner", "small")
+    assert len(list(out.glob("runs/refiner/fold-*/checkpoints/last.safetensors"))) == 2
+    states = zoo("run", "toy-run", "--dry-run", cwd=tmp_path).stdout
+    assert re.search(r"done +train refiner 1", states)
+    assert "changed" not in states
