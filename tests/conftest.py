@@ -28,6 +28,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="added to every seed that torch is given: what is learned shall not hang on it",
     )
 
+    parser.addoption(
+        "--clusters",
+        action="store_true",
+        help="also run tests of clusters whose machines share no disk: some ten minutes, alone",
+    )
+
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave modules that are slow as a whole unread where slow tests are not wanted.
