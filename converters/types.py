@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -396,6 +397,22 @@ class ImageFile(Protocol):
         """Read the file's content; raises OSError where there is none."""
 
 
+class NamedFile:
+    """What an `ImageFile` that is no path knows by its name."""
+
+    name: str
+
+    @property
+    def stem(self) -> str:
+        """Base name without suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """Suffix with its dot."""
+        return PurePosixPath(self.name).suffix
+
+
 @dataclass(frozen=True)
 class Frame:
     """Where an image lies in a larger one, the original.
@@ -488,3 +505,14 @@ class Sample:
         """What IPython prints: no outlines."""
         height, width = self.size_hw
         printer.text(f"Sample({self.key!r}, {height} x {width}, {len(self.instances)} objects)")
+
+
+def digest_samples(samples: Iterable[Sample]) -> str:
+    """Return what tells samples, their sizes and outlines from others, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        digest.update(f"{sample.key}\0{sample.size_hw}\n".encode())
+        for instance in sample.instances:
+            digest.update(instance.label.encode())
+            digest.update(shapely.to_wkb(instance.geometry))
+    return digest.hexdigest()

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import shapely
-
 import converters
 from converters.edits.entries import subset_of
 from converters.errors import DataError, Problem
-from converters.types import LabelSpace, Sample
+from converters.types import LabelSpace, Sample, digest_samples
 from zoo.progress import note
 
 
@@ -51,13 +48,7 @@ class CorrectedImages:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of keys and objects, in hexadecimal digits."""
-        digest = hashlib.sha256()
-        for sample in self._read(self._own):
-            digest.update(f"{sample.key}\0{sample.size_hw}\n".encode())
-            for instance in sample.instances:
-                digest.update(instance.label.encode())
-                digest.update(shapely.to_wkb(instance.geometry))
-        return digest.hexdigest()
+        return digest_samples(self._read(self._own))
 
     def _read(self, labels: LabelSpace) -> list[Sample]:
         return converters.read(

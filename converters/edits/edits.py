@@ -218,7 +218,7 @@ def _misfits(edit: Edit, sample: Sample, labels: LabelSpace) -> Iterator[str]:
     for label in edit.labels:
         parts = sum(len(i.parts) for i in sample.instances if i.label == label)
         if not parts:
-            present = ", ".join(sorted({i.label for i in sample.instances})) or "no label"
+            present = ", ".join(sorted(set(sample.labels))) or "no label"
             yield f"{where}: expected '{label}' there, found {present}"
         elif edit.part is not None and edit.part >= parts:
             yield f"{where}: expected parts 0 to {parts - 1} of '{label}', found {edit.part}"

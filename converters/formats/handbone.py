@@ -136,7 +136,7 @@ def _annotations(sample: Sample, labels: LabelSpace) -> tuple[list[dict[str, Any
     annotations: list[dict[str, Any]] = []
     written: list[Instance] = []
     counts: dict[str, int] = {}
-    occurring = [instance.label for instance in sample.instances]
+    occurring = sample.labels
     for instance in sample.instances:
         label = instance.label
         counts[label] = counts.get(label, 0) + 1

@@ -38,7 +38,7 @@ def strata_of(members: Mapping[str, Sequence[Sample]], labels: LabelSpace | None
             "split strategy 'stratified': expected annotated images, found none; take 'group'"
         )
     areas = np.array([_mean_areas(samples, names) for samples in groups])
-    counts = [np.mean([len({i.label for i in s.instances}) for s in g]) for g in groups]
+    counts = [np.mean([len(set(s.labels)) for s in g]) for g in groups]
     columns = [~np.isnan(areas), _thirds(areas), _thirds(np.array(counts)[:, None])]
     if labels is not None and labels.posture is not None:
         columns.append(_postures(groups, labels))

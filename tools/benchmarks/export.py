@@ -17,8 +17,6 @@ from zoo.config import check_config
 from zoo.export.conversion import NetworkShape, convert, measure
 from zoo.export.session import OnnxNetwork
 from zoo.families import load_family
-from zoo.inference.setting import activation_of
-from zoo.training.config import STRIDE
 
 USUAL = "smp/laptop,segformer/laptop,smp/unet_resnet34"
 
@@ -46,13 +44,7 @@ def _row(name: str, repetitions: int, size_hw: tuple[int, int] | None) -> str:
     config: Any = family.without_weights(check_config(family.Config, raw, name))
     torch.manual_seed(0)
     network = family.build(config, len(config.labels)).eval()
-    shape = NetworkShape(
-        config.in_channels,
-        len(config.labels),
-        config.input_size,
-        STRIDE,
-        activation_of(config.labels),
-    )
+    shape = NetworkShape.of(config)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         entry = convert(network, shape, folder, "network.onnx")

@@ -6,6 +6,7 @@ not seen. Nothing is chosen by the figures that are reported.
 """
 
 import json
+import math
 import os
 import shlex
 import shutil
@@ -154,13 +155,7 @@ def _count(weights: Path) -> float:
     """Return the numbers in a weights file, in millions."""
     with safe_open(weights, framework="np") as file:
         shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-    total = 0
-    for shape in shapes:
-        size = 1
-        for side in shape:
-            size *= side
-        total += size
-    return total / 1e6
+    return sum(map(math.prod, shapes)) / 1e6
 
 
 def describe(

@@ -28,6 +28,13 @@ from zoo.cli.options import (
 )
 
 Sources = Annotated[list[Path], typer.Argument(help="Prediction stores and submissions (CSV).")]
+Method = Annotated[
+    str | None,
+    typer.Option(help="Rule with its usual options: see `zoo list fusions`. Or give --config."),
+]
+FusionConfig = Annotated[
+    Path | None, typer.Option(help="Fusion config: a file from `zoo fit`, or a shipped name.")
+]
 FittedSources = Annotated[
     list[Path],
     typer.Argument(
@@ -127,13 +134,8 @@ def fuse(
             help="File (csv) or folder (other formats) to write; by default submission.csv."
         ),
     ] = TAKEN,
-    method: Annotated[
-        str | None,
-        typer.Option(help="Rule with its usual options: see `zoo list fusions`. Or give --config."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Fusion config: a file from `zoo fit`, or a shipped name.")
-    ] = None,
+    method: Method = None,
+    config: FusionConfig = None,
     to: Annotated[
         str,
         typer.Option(
@@ -214,13 +216,8 @@ def review(
     out: Annotated[
         Path, typer.Option(help="Folder to write: drafts, review.csv, README.txt.")
     ] = Path("review"),
-    method: Annotated[
-        str | None,
-        typer.Option(help="Rule with its usual options: see `zoo list fusions`. Or give --config."),
-    ] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="Fusion config: a file from `zoo fit`, or a shipped name.")
-    ] = None,
+    method: Method = None,
+    config: FusionConfig = None,
     to: Annotated[
         str,
         typer.Option(

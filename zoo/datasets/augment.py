@@ -277,7 +277,7 @@ def _channels(data: DataSource) -> int:
 def _read_objects(
     sample: Sample, labels: LabelSpace, channels: int
 ) -> tuple[Pixels, Pixels, tuple[str, ...]]:
-    names = tuple(instance.label for instance in sample.instances)
+    names = sample.labels
     packed = pack_instances(sample.instances, sample.size_hw)
     return read_image(sample, channels), packed, names
 

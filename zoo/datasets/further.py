@@ -6,14 +6,11 @@ Pseudo labels are what networks say of images without annotations, taken for tru
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-import shapely
-
-from converters.types import LabelSpace, Sample
+from converters.types import LabelSpace, Sample, digest_samples
 from zoo.source import DataSource
 
 
@@ -53,12 +50,4 @@ def read_further(
 
 def digest_of(samples: Sequence[Sample]) -> str | None:
     """Return what tells samples and their outlines from others; None for none of them."""
-    if not samples:
-        return None
-    digest = hashlib.sha256()
-    for sample in samples:
-        digest.update(f"{sample.key}\0{sample.size_hw}\n".encode())
-        for instance in sample.instances:
-            digest.update(instance.label.encode())
-            digest.update(shapely.to_wkb(instance.geometry))
-    return digest.hexdigest()
+    return digest_samples(samples) if samples else None

@@ -296,13 +296,7 @@ class _Writer:
         family: Any = run.family
         config: Any = run.config
         network = family.load(run.path, config).eval()
-        shape = NetworkShape(
-            config.in_channels,
-            len(config.labels),
-            config.input_size,
-            STRIDE,
-            activation_of(config.labels),
-        )
+        shape = NetworkShape.of(config)
         name = f"network-{self.done}.onnx"
         with find_weights(run.path).open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,7 +28,8 @@ from converters.errors import import_optional, one_line
 from zoo.export.description import FileEntry, NetworkEntry, digest_of
 from zoo.export.session import EXTRA, INPUT, OUTPUT, OnnxNetwork
 from zoo.inference.arrays import Floats, activate, normalize
-from zoo.inference.setting import Activation
+from zoo.inference.setting import Activation, activation_of
+from zoo.training.config import STRIDE
 
 OPSET = 18
 TOLERANCE = 1e-3
@@ -83,6 +84,12 @@ class NetworkShape:
     size_hw: tuple[int, int]
     stride: int
     activation: Activation
+
+    @classmethod
+    def of(cls, config: Any) -> NetworkShape:
+        """Return what goes into the network of a semantic config and comes out."""
+        classes, activation = len(config.labels), activation_of(config.labels)
+        return cls(config.in_channels, classes, config.input_size, STRIDE, activation)
 
 
 def convert(

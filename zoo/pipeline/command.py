@@ -17,7 +17,7 @@ from zoo.machine.facts import count_cores, list_gpus
 from zoo.pipeline.display import describe_end, duration
 from zoo.pipeline.execution import Capacity, Outcome, Place, ThisMachine, read_end
 from zoo.pipeline.pipeline import KIND as PIPELINE
-from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder, open_data
+from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder, is_pipeline, open_data
 from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.record import ASIDE, LOGS, Digests, History
 from zoo.source import DataSource
@@ -167,10 +167,10 @@ def _find(
     is_shipped = what in set(configs.names(KIND))
     if is_shipped or path.suffix in _SUFFIXES:
         given.refuse(what)
-        is_inside = path.name == RECIPE and read_provenance(path.parent).get("kind") == PIPELINE
+        is_inside = path.name == RECIPE and is_pipeline(path.parent)
         found = _with_data(Recipe.load(what), given.data, what)
         return found, out or (path.parent if is_inside else Path(f"{path.stem}-run")), None
-    if read_provenance(path).get("kind") == PIPELINE:
+    if is_pipeline(path):
         given.refuse(str(path / RECIPE))
         return _with_data(Recipe.load(str(path / RECIPE)), None, what), out or path, None
     if given.data is not None:
@@ -178,7 +178,7 @@ def _find(
     data = _data(what, given)
     place = out or Path(f"{data.path.resolve().name or 'data'}-run")
     kept = place / RECIPE
-    if kept.is_file() and read_provenance(place).get("kind") == PIPELINE:
+    if kept.is_file() and is_pipeline(place):
         found = Recipe.load(str(kept))
         is_same = Path(found.data or "").resolve() == data.path.resolve()
         is_meant = given.hours in (None, found.hours) and not given.machine

@@ -159,11 +159,16 @@ def check_folder(out: Path) -> None:
     place = real_place(out)
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
-    if not place.is_dir() or read_provenance(place).get("kind") != KIND:
+    if not is_pipeline(place):
         raise ValueError(
             f"{out}: expected nothing there, or the folder of a pipeline to go on with; found "
             "other files: choose another --out"
         )
+
+
+def is_pipeline(folder: Path) -> bool:
+    """Tell whether a folder is one of `zoo run`."""
+    return read_provenance(folder).get("kind") == KIND
 
 
 def check_models(recipe: Recipe) -> None:

@@ -128,9 +128,8 @@ def look(data: DataSource, test: Path | None = None, by: str = "") -> DataProfil
         for instance in sample.instances:
             left, top, right, bottom = instance.geometry.bounds
             sides.append(max(right - left, bottom - top, 1) / longest)
-        names = [instance.label for instance in sample.instances]
-        objects += len(names)
-        further += len(names) - len(set(names))
+        objects += len(sample.labels)
+        further += len(sample.labels) - len(set(sample.labels))
     ordered = sorted(sides)
     return DataProfile(
         len(samples),

@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from converters.files.provenance import read_provenance
 from zoo.config import NoticeConfig, check_config
 from zoo.machine.cluster import ask_nodes, joined
 from zoo.machine.facts import list_gpus, read_free_ram, read_ram
 from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
-from zoo.pipeline.pipeline import KIND, RECIPE
+from zoo.pipeline.pipeline import RECIPE, is_pipeline
 from zoo.pipeline.recipe import Recipe
 from zoo.pipeline.record import LOGS, STEPS, State, read_record, read_waiting
 from zoo.pipeline.steps import DATA
@@ -96,11 +95,6 @@ class StepStatus:
         words = list(self.command)
         at = words.index("--out") + 1 if "--out" in words else len(words)
         return Path(words[at]) if at < len(words) else None
-
-
-def is_pipeline(folder: Path) -> bool:
-    """Tell whether a folder is one of `zoo run`."""
-    return read_provenance(folder).get("kind") == KIND
 
 
 def data_of(folder: Path) -> Path | None:

@@ -12,14 +12,12 @@ from pathlib import Path
 
 from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import atomic_write_text
-from fusion.rules.file import check_names, check_options, load_rule, read_labels
 from fusion.sources import submission
-from fusion.sources.store import source_name
 from zoo.progress import Report
 from zoo.results.chunks import EmptyImage, Executor, FlagRow, fused_rows
 from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path
 from zoo.results.labels import write_labels
-from zoo.results.sources import give_images, open_sources
+from zoo.results.sources import open_fusion
 from zoo.results.store import write_store
 from zoo.source import DataSource
 
@@ -115,14 +113,7 @@ def fuse(
         ValueError: rule, sources and data set do not fit together, the result cannot be written,
             or a source cannot be read; nothing is written then, and nothing stays.
     """
-    rule = load_rule(method, config)
-    if config:
-        check_names(rule, [source_name(path) for path in paths], config)
-    fitted = read_labels(config) if config else None
-    ensemble, samples = open_sources(paths, rule, data, subset, labels_name, fitted)
-    if config:
-        check_options(rule, len(ensemble.sources), ensemble.labels, config)
-    rule = give_images(rule, samples)
+    rule, ensemble, samples = open_fusion(paths, method, config, data, subset, labels_name)
     names = [source.name for source in ensemble.sources]
     executor = Executor(jobs, on)
     check_fusion(

@@ -27,10 +27,8 @@ from converters.types import LabelSpace
 from fusion.binary import binary_masks
 from fusion.metrics.expected import expected_dice
 from fusion.metrics.scores import dice
-from fusion.rules.file import check_names, check_options, load_rule, read_labels
 from fusion.rules.flagged import flags_of
 from fusion.sources.ensemble import Ensemble
-from fusion.sources.store import source_name
 from fusion.sources.submission import RleRow
 from fusion.types import Prediction, Rule, Window
 from zoo.progress import Report
@@ -38,7 +36,7 @@ from zoo.results import chunks
 from zoo.results.chunks import Chunk, Executor
 from zoo.results.disagreement import difference
 from zoo.results.labels import write_labels
-from zoo.results.sources import give_images, open_sources
+from zoo.results.sources import open_fusion
 from zoo.source import DataSource
 
 KIND, DRAFTS, TABLE, README = "review", "drafts", "review.csv", "README.txt"
@@ -277,14 +275,7 @@ def review(
     """
     data_format = CVAT.get(to, to)
     _check(out, data_format, top)
-    rule = load_rule(method, config)
-    if config:
-        check_names(rule, [source_name(path) for path in paths], config)
-    fitted = read_labels(config) if config else None
-    ensemble, samples = open_sources(paths, rule, data, subset, labels_name, fitted)
-    if config:
-        check_options(rule, len(ensemble.sources), ensemble.labels, config)
-    rule = give_images(rule, samples)
+    rule, ensemble, samples = open_fusion(paths, method, config, data, subset, labels_name)
     best = rank_images(ensemble, rule, top, Executor(jobs), report)
     chosen = {image.key: (samples or {})[image.key] for image in best}
     sources = [str(source.path) for source in ensemble.sources]

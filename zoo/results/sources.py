@@ -12,6 +12,7 @@ import numpy.typing as npt
 from converters.files.images import read_pixels
 from converters.types import LabelSpace, Sample
 from fusion.rules.base import WrappedRule
+from fusion.rules.file import check_names, check_options, load_rule, read_labels
 from fusion.rules.refine import Refined
 from fusion.sources.ensemble import Ensemble, check_splits
 from fusion.sources.manifest import ImageEntry
@@ -35,6 +36,37 @@ def open_stores(paths: Sequence[Path]) -> list[PredictionStore]:
         raise ValueError(f"stores are known by their folder's name; these come twice: {twice}")
     check_match(stores)
     return stores
+
+
+def open_fusion(
+    paths: Sequence[Path],
+    method: str | None,
+    config: Path | None,
+    data: DataSource | None,
+    subset: str,
+    labels_name: str | None,
+) -> tuple[Rule, Ensemble, dict[str, Sample] | None]:
+    """Read a rule and open what it fuses; see `open_sources`.
+
+    Args:
+        paths: prediction stores and submissions.
+        method: a rule with its usual options; or give `config`.
+        config: a fusion config, by file or shipped name.
+        data: the images' data set.
+        subset: of the data set.
+        labels_name: label space of submissions.
+
+    Raises:
+        ValueError: rule, sources and data set do not fit together.
+    """
+    rule = load_rule(method, config)
+    if config:
+        check_names(rule, [source_name(path) for path in paths], config)
+    fitted = read_labels(config) if config else None
+    ensemble, samples = open_sources(paths, rule, data, subset, labels_name, fitted)
+    if config:
+        check_options(rule, len(ensemble.sources), ensemble.labels, config)
+    return give_images(rule, samples), ensemble, samples
 
 
 def open_sources(

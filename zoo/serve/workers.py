@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from threading import Lock
 
 from converters.files.images import stored_size_hw
-from converters.types import Sample
+from converters.types import NamedFile, Sample
 from zoo.contract import PredictOptions
 from zoo.export.exported import Exported
 from zoo.serve.answers import FORMATS, Answer
@@ -58,21 +57,11 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Upload:
+class Upload(NamedFile):
     """An image's file that is nowhere on the disk; see `converters.types.ImageFile`."""
 
     content: bytes
     name: str = NAME
-
-    @property
-    def stem(self) -> str:
-        """Base name without suffix."""
-        return PurePosixPath(self.name).stem
-
-    @property
-    def suffix(self) -> str:
-        """Suffix with its dot."""
-        return PurePosixPath(self.name).suffix
 
     def read_bytes(self) -> bytes:
         """Return the file's content."""

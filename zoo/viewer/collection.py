@@ -21,7 +21,8 @@ from fusion.binary import binary_masks
 from fusion.sources.manifest import ImageEntry
 from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
-from zoo.pipeline.status import data_of, is_pipeline
+from zoo.pipeline.pipeline import is_pipeline
+from zoo.pipeline.status import data_of
 from zoo.report.audit.command import FINDINGS
 from zoo.results.sources import give_images
 from zoo.runs.table import RunSummary, find_runs
@@ -437,7 +438,7 @@ def _about(entry: Edit, sample: Sample) -> list[Edit]:
     """What an entry says of one image, so that it can be applied to that one alone."""
     if entry.section in OF_CLASSES:
         keys = entry.fields.get("keys")
-        labels = {one.label for one in sample.instances} if keys is None else set()
+        labels = set(sample.labels) if keys is None else set()
         is_meant = sample.key in keys if keys is not None else entry.fields["label"] in labels
         is_there = entry.subset in ("all", entry.subset_in(sample.key))
         return [entry.of_image(sample.key)] if is_meant and is_there else []

@@ -265,7 +265,7 @@ class CocoReader:
 
 
 def _are_about_others(one: Sample, other: Sample) -> bool:
-    labels = [{instance.label for instance in sample.instances} for sample in (one, other)]
+    labels = [set(sample.labels) for sample in (one, other)]
     return all(labels) and labels[0].isdisjoint(labels[1])
 
 

@@ -13,10 +13,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from converters.files.json_files import parse_json
+from converters.types import NamedFile
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,7 +63,7 @@ def features(classes: int) -> Features:
 
 
 @dataclass(frozen=True)
-class RowImage:
+class RowImage(NamedFile):
     """An image that lies in a row; stands where other samples have a path.
 
     Attributes:
@@ -76,16 +77,6 @@ class RowImage:
     row: int
     name: str
     column: str = "image"
-
-    @property
-    def stem(self) -> str:
-        """Base name without suffix."""
-        return PurePosixPath(self.name).stem
-
-    @property
-    def suffix(self) -> str:
-        """Suffix with its dot."""
-        return PurePosixPath(self.name).suffix
 
     def read_bytes(self) -> bytes:
         """Read the image file's content.

@@ -106,3 +106,12 @@ def s3_server(s3_answering, monkeypatch):
     name = f"place-{secrets.token_hex(4)}"
     boto3.client("s3").create_bucket(Bucket=name)
     return f"s3://{name}/runs"
+
+
+@pytest.fixture
+def of_our_own(monkeypatch):
+    """Clusters that are started in the test take nobody else's work, and a thread a step."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")

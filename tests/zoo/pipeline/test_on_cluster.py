@@ -1,6 +1,5 @@
 """A recipe on a Ray cluster: the same answer as here, also where a machine dies in training."""
 
-import secrets
 import subprocess
 import sys
 
@@ -51,11 +50,7 @@ main_on_cluster(*sys.argv[1:])
 
 
 @pytest.mark.timeout(1800)
-def test_a_node_that_dies_changes_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def test_a_node_that_dies_changes_nothing(tmp_path, of_our_own):
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")
     here, there = tmp_path / "here", tmp_path / "there"

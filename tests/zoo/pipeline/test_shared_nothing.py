@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import socket
 import subprocess
 import sys
@@ -68,12 +67,8 @@ def alone(request):
 
 
 @pytest.fixture
-def work(tmp_path, monkeypatch):
+def work(tmp_path, of_our_own):
     """Return a folder with a data set and a recipe in another one, which no node will see."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     head = tmp_path / "head"
     head.mkdir()
     (head / "toy.yaml").write_text(RECIPE, encoding="utf-8")

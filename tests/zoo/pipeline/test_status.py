@@ -7,12 +7,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from converters.files.provenance import write_provenance
+from zoo.pipeline.pipeline import is_pipeline
 from zoo.pipeline.status import (
     LAST_LINES,
     data_of,
     describe_node,
     describe_status,
-    is_pipeline,
     list_steps,
     post,
 )

@@ -219,7 +219,7 @@ def test_drafts_that_a_person_has_corrected_are_not_replaced(stores, work, zoo, 
 def test_what_cannot_be_is_refused_before_the_work(
     options, said, stores, work, zoo, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(module, "open_sources", None)
+    monkeypatch.setattr(module, "open_fusion", None)
     zoo("review", *stores, "--data", work / "data", "--out", tmp_path / "o", *options, code=2)
     error = capsys.readouterr().err
     assert said in error
