@@ -198,14 +198,16 @@ def test_wandb_offline_is_one_run(job: Any, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
-def test_what_is_told_about_the_machine(job: Any) -> None:
+def test_what_is_told_about_the_machine(job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
+    # A name that no chance makes: of two letters, some file holds them anyhow.
+    monkeypatch.setattr(socket, "gethostname", lambda: "radiology-workstation-7")
     with tracked(_config(wandb={"project": "bones"}), job, FAMILY) as watched:
         _train(watched, [1])
     _history(job.out / "tracking")
     files = list((job.out / "tracking").rglob("run-*.wandb"))
     assert len(files) == 1
-    assert socket.gethostname().encode() not in files[0].read_bytes()
+    assert b"radiology-workstation-7" not in files[0].read_bytes()
     assert not list((job.out / "tracking").rglob("requirements.txt"))
     assert not list((job.out / "tracking").rglob("wandb-metadata.json"))
 
