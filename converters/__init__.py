@@ -27,7 +27,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from converters.display import register
-from converters.errors import DataError, MissingDependency, Problem, Problems
+from converters.errors import DataError, MissingDependency, Problem, Problems, did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -46,6 +46,7 @@ __all__ = [
     "DataError",
     "MissingDependency",
     "Problem",
+    "check_target",
     "label_space",
     "list_images",
     "load_format",
@@ -98,7 +99,8 @@ def load_format(name: str) -> ModuleType:
         ValueError: an unknown name.
     """
     if name not in FORMATS:
-        raise ValueError(f"format '{name}': expected one of {', '.join(FORMATS)}")
+        near = did_you_mean(name, FORMATS, cutoff=0.5)
+        raise ValueError(f"format '{name}'{near}: expected one of {', '.join(FORMATS)}")
     return importlib.import_module(FORMATS[name])
 
 
@@ -341,6 +343,27 @@ def _tell(problems: Problems, note: Callable[[str], None] | None) -> None:
             note(text)
 
 
+def check_target(out: Path, format: str, layout: str = "") -> str:
+    """Say before data are read whether `write` will take a place, a format and a layout.
+
+    Returns:
+        The layout, also where it was not named.
+
+    Raises:
+        ValueError: as `write`.
+    """
+    from converters.files.provenance import check_place
+
+    module = load_format(format)
+    if not hasattr(module, "write"):
+        raise ValueError(f"format '{format}': expected one that can be written")
+    if (chosen := layout or next(iter(module.LOSES))) not in module.LOSES:
+        near, known = did_you_mean(layout, module.LOSES), ", ".join(module.LOSES)
+        raise ValueError(f"layout '{layout}'{near}: expected one of {format}'s: {known}")
+    check_place(out, format)
+    return str(chosen)
+
+
 def write(
     samples: Sequence[Sample],
     out: Path,
@@ -386,12 +409,7 @@ def write(
     from converters.files.images import lanczos
     from converters.formats.writing import WriteTarget, data_set_folder, test_keys
 
-    module = load_format(format)
-    if not hasattr(module, "write"):
-        raise ValueError(f"format '{format}': expected one that can be written")
-    if (chosen := layout or next(iter(module.LOSES))) not in module.LOSES:
-        known = ", ".join(module.LOSES)
-        raise ValueError(f"layout '{layout}': expected one of {format}'s: {known}")
+    chosen = check_target(out, format, layout)
     test = test_keys(samples)
     if split:
         split.check([sample for sample in samples if sample.key not in test], excluded)
@@ -410,7 +428,7 @@ def write(
             links=links,
             progress=progress,
         )
-        return cast("ConversionLoss", module.write(samples, target))
+        return cast("ConversionLoss", load_format(format).write(samples, target))
 
 
 def show(sample: Sample, labels: LabelSpace | None = None) -> Picture:

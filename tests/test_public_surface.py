@@ -22,6 +22,7 @@ EXPECTED = {
     converters: {
         *("FORMATS", "SUBSETS", "DataError", "MissingDependency", "Problem"),
         *(
+            "check_target",
             "label_space",
             "list_images",
             "load_format",

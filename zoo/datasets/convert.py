@@ -40,8 +40,10 @@ def convert(
     crop's first stage sees none of the classes.
 
     Raises:
-        ValueError: unreadable data, a format that cannot be written, or a split of other images.
+        ValueError: unreadable data, a format that cannot be written, a place that is not
+            ours to replace, or a split of other images.
     """
+    converters.check_target(out, to, layout)
     labels = data.labels(labels_name)
     samples = data.of_split(split_path).read(labels, subset)
     split = Split.load(split_path) if split_path else None

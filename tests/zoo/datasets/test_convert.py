@@ -34,6 +34,29 @@ def test_formats_are_listed_with_their_layouts(zoo, capsys):
     assert "index (loses objects, overlaps, subpixels)" in said
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--to", "YOLO"), "format 'YOLO' (did you mean 'yolo'?): expected one of handbone"),
+        (("--to", "rle"), "(did you mean 'rle_table'?)"),
+        (("--to", "ram_w600"), "expected one that can be written"),
+        (("--to", "masks", "--layout", "indx"), "layout 'indx' (did you mean 'index'?)"),
+        (("--to", "masks", "--out", "{mine}"), "mine"),
+    ],
+)
+def test_what_cannot_be_is_said_before_data_are_read(
+    options, said, zoo, data, tmp_path, capsys, monkeypatch
+):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "notes.txt").write_text("mine")
+    monkeypatch.setattr(converters, "read", None)
+    words = [word.format(mine=mine) for word in options]
+    zoo("convert", data, "--out", tmp_path / "out", *words, code=2)
+    assert said in capsys.readouterr().err
+    assert (mine / "notes.txt").read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_losses_are_said_per_class(zoo, data, tmp_path, capsys):
     zoo("convert", data, "--to", "masks", "--layout", "index", "--out", tmp_path / "out")

@@ -213,7 +213,7 @@ def test_drafts_that_a_person_has_corrected_are_not_replaced(stores, work, zoo, 
     [
         (("--top", 0), "--top: expected 1 or more, found 0"),
         (("--to", "images"), "--to images: expected a format that can be written"),
-        (("--to", "cvatt"), "format 'cvatt': expected one of"),
+        (("--to", "cvatt"), "format 'cvatt' (did you mean 'cvat'?)"),
     ],
 )
 def test_what_cannot_be_is_refused_before_the_work(
