@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
+from urllib.request import getproxies
 
 HUB = "https://huggingface.co"
 WEIGHTS, SETTINGS = "model.safetensors", "config.json"
@@ -79,3 +84,39 @@ def _cached(repository: str) -> str:
         f"get {WEIGHTS} from {HUB}/{repository}/tree/main by `hf download {repository} "
         f"{WEIGHTS}` where there is a network, and copy that computer's Hugging Face cache"
     )
+
+
+@contextmanager
+def quiet_hub(*, fetches: bool = True) -> Iterator[None]:
+    """Keep the hub's client from announcing every retry, and from retrying where nothing answers.
+
+    Without a network it takes what was fetched before, or says at once that it cannot; by itself
+    it tries six times, for 23 seconds a file.
+
+    Args:
+        fetches: whether something may be fetched; else nobody is asked for the hub's address.
+    """
+    from huggingface_hub import constants
+
+    logger = logging.getLogger("huggingface_hub")
+    level, was_offline = logger.level, constants.HF_HUB_OFFLINE
+    logger.setLevel(logging.ERROR)
+    if fetches and not _is_within_reach(constants.ENDPOINT):
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = was_offline
+        logger.setLevel(level)
+
+
+def _is_within_reach(url: str) -> bool:
+    """Tell whether a server's address can be found out; a proxy would do it for us."""
+    parts = urlparse(url)
+    if getproxies().get(parts.scheme):
+        return True
+    try:
+        socket.getaddrinfo(parts.hostname, parts.port or 443)
+    except OSError:
+        return False
+    return True

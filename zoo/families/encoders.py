@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from converters.errors import one_line
-from zoo.families.downloads import from_smp
-from zoo.families.semantic import quiet_hub, reads_colours
+from zoo.families.downloads import from_smp, quiet_hub
+from zoo.families.semantic import reads_colours
 from zoo.families.vit_pyramid import VitPyramid, is_plain_vit
 from zoo.run_files import checkpoints
 from zoo.run_files.licences import WeightSource, of_file, of_smp
@@ -207,7 +207,7 @@ def _explained(encoder: str, weights: str | None, what: str) -> Iterator[None]:
     level = told.level
     told.setLevel(logging.ERROR)
     try:
-        with quiet_hub():
+        with quiet_hub(fetches=weights is not None):
             yield
     except Exception as error:
         reason = one_line(error)

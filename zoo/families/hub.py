@@ -13,8 +13,7 @@ import transformers
 from huggingface_hub.errors import StrictDataclassError
 
 from converters.errors import one_line
-from zoo.families.downloads import from_hub
-from zoo.families.semantic import quiet_hub
+from zoo.families.downloads import from_hub, quiet_hub
 
 Info = dict[str, Any]
 # Transformers' beginnings of class names -> what people call these networks.
@@ -38,7 +37,7 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
     if revision:
         further["revision"] = revision
     try:
-        with quiet(), quiet_hub():
+        with quiet(), quiet_hub(fetches=not Path(name).exists()):
             network, info = cls.from_pretrained(
                 repository,
                 ignore_mismatched_sizes=True,

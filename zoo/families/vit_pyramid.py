@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from zoo.families.semantic import quiet_hub
+from zoo.families.downloads import quiet_hub
 
 _PATCH = 16
 
@@ -26,7 +26,7 @@ def is_plain_vit(name: str) -> bool:
     if not timm.is_model(name):
         return False
     try:
-        with quiet_hub(), torch.device("meta"):
+        with quiet_hub(fetches=False), torch.device("meta"):
             model = timm.create_model(name, features_only=True)
     except (RuntimeError, TypeError, ValueError):
         return False

@@ -33,8 +33,7 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from converters.errors import one_line
-from zoo.families.downloads import from_timm, in_torch_cache
-from zoo.families.semantic import quiet_hub
+from zoo.families.downloads import from_timm, in_torch_cache, quiet_hub
 from zoo.run_files import checkpoints
 
 V1: Final = "maskrcnn_resnet50_fpn"
