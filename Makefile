@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 # A process a core; each computes with one thread.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-.PHONY: help install demo quick test lint types check
+.PHONY: help install demo quick test test-all lint types check
 help:
 	@echo "make demo    install, then go the whole way on synthetic radiographs (demo/report.html)"
 	@echo "make quick   install, then run the tests that take no time (a minute)"
-	@echo "make test    install, then run all tests"
+	@echo "make test    install, then run the tests (some minutes)"
+	@echo "make test-all  also those of whole pipelines, clusters, a browser, all networks"
 	@echo "make check   lint, types and all tests"
 
 $(VENV)/installed: pyproject.toml
@@ -29,6 +30,9 @@ quick: install
 	$(TEST) -m "not slow"
 
 test: install
+	$(TEST) -m "not long"
+
+test-all: install
 	$(TEST)
 
 lint: install
@@ -38,4 +42,4 @@ lint: install
 types: install
 	$(BIN)/mypy
 
-check: lint types test
+check: lint types test-all

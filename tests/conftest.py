@@ -6,6 +6,7 @@ Ultralytics' own import changes threads, Pillow, and the home.
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 # Put together, so that this file is none.
-SLOW_MODULE = "pytestmark = " + "pytest.mark.slow"
+SLOW_MODULE = re.compile("pytestmark = " + r"\[?pytest\.mark\.slow")
 
 if importlib.util.find_spec("ultralytics"):
     import zoo.families.yolo.offline  # noqa: F401
@@ -42,7 +43,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """
     if config.option.markexpr != "not slow" or collection_path.suffix != ".py":
         return None
-    return SLOW_MODULE in collection_path.read_text(encoding="utf-8") or None
+    return bool(SLOW_MODULE.search(collection_path.read_text(encoding="utf-8"))) or None
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,7 +8,7 @@ import pytest
 from zoo.cli import demo
 from zoo.pipeline.recipe import Phantom, Recipe, SplitPlan
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 pytest.importorskip("ultralytics")
 

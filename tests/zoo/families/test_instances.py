@@ -90,6 +90,7 @@ def test_two_images_are_learned_by_heart(
             exceeds("IoU", iou(pixels(mask), masks[label].numpy()), 0.85)
 
 
+@pytest.mark.long
 @every
 @pytest.mark.learns
 def test_objects_of_a_class_are_learned_and_found_one_by_one(

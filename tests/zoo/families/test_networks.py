@@ -190,6 +190,7 @@ def load(toys: Any) -> Callable[..., Any]:
     return load
 
 
+@pytest.mark.long
 @every
 def test_every_config_learns_is_saved_and_predicts(
     family: SemanticFamily,

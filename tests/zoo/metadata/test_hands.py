@@ -167,6 +167,7 @@ def test_folds_predict_as_one(hands: Path, split: Path, zoo: Zoo, tmp_path: Path
     assert len(list(PredictionStore(tmp_path / "test"))) == 2
 
 
+@pytest.mark.long
 def test_two_processes_score_the_task_together(hands: Path, split: Path, tmp_path: Path) -> None:
     raw: dict[str, Any] = {
         "size": [64, 64],

@@ -136,6 +136,8 @@ def test_a_step_that_fails_keeps_what_it_has_made(place, tmp_path):
     assert "ValueError" in Working(place, asked.working).read_log()
 
 
+@pytest.mark.slow
+@pytest.mark.long
 def test_a_machine_that_dies_loses_what_it_did_since_the_last_checkpoint(
     place, tmp_path, monkeypatch
 ):

@@ -14,7 +14,7 @@ import pytest
 
 from fusion.rules.file import read_rule
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 pytest.importorskip("torch")
 

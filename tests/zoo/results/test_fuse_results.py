@@ -104,12 +104,14 @@ def on_ray(stores, tmp_path_factory):
     return out.read_bytes(), home
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_a_cluster_does_not_change_a_byte(on_ray, voted):
     assert on_ray[0] == voted
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_a_cluster_leaves_nothing_in_the_home_folder(on_ray):
@@ -162,6 +164,7 @@ def on_two_nodes(stores, tmp_path, monkeypatch):
     return fuse
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 def test_a_cluster_of_two_nodes_does_not_change_a_byte(on_two_nodes, voted, tmp_path):
@@ -170,6 +173,7 @@ def test_a_cluster_of_two_nodes_does_not_change_a_byte(on_two_nodes, voted, tmp_
     assert (tmp_path / "out.csv").read_bytes() == voted
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 @pytest.mark.slow
 def test_a_node_that_sees_other_files_is_named(on_two_nodes, stores, tmp_path):

@@ -13,7 +13,7 @@ from zoo.families import load_family
 from zoo.families.outlines import load_outline
 from zoo.runs.memory import GB, USABLE, estimate
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 LARGE = [(f, n) for f in ("smp", "yolo") for n in configs.names(f) if n.endswith("_2048")]
 V100 = 32 * GB

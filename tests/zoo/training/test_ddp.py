@@ -80,6 +80,7 @@ def _launch(arguments: list[str], kill_at: int) -> int:
     return done.returncode
 
 
+@pytest.mark.long
 def test_two_processes_leave_one_run_that_continues(arguments: list[str]) -> None:
     out = Path(arguments[-1])
     # Four samples, two processes: two steps an epoch.

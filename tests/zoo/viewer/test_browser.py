@@ -19,7 +19,7 @@ from zoo.viewer.collection import Collection
 from zoo.viewer.server import free_port, serving
 from zoo.viewer.start import page_arguments
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 WAIT_MS = 60_000
 METRICS = "epoch,seconds,train_loss,val_dice,tile.1\n1,2,0.9,0.1,0.3\n2,4,0.7,0.4,0.5\n"

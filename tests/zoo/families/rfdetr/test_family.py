@@ -132,6 +132,7 @@ def test_losses_count_by_their_weights(name: str, make_network: Any, draw: Any) 
 # --- instances of queries
 
 
+@pytest.mark.long
 @pytest.mark.learns
 def test_instances_are_those_of_transformers(learn: Any, find: Any, iou: Any) -> None:
     learned = learn("rfdetr")

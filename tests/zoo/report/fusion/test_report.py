@@ -430,6 +430,7 @@ def test_submissions_make_a_report(zoo, hands, capsys):
     assert said.isascii()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_several_processes_make_the_same_report(zoo, hands, capsys):
     pages = []

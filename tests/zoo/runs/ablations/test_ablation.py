@@ -429,6 +429,7 @@ TINY: tuple[str, ...] = (
 TINY += ("encoder=tu-lcnet_035", "options.decoder_channels=[16,16,8,8,8]")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_command(
     zoo: Callable[..., None], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -456,6 +457,7 @@ def test_the_command(
     zoo("predict", run, "--data", data / "data", "--out", tmp_path / "val")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.slow
 def test_the_command_on_a_cluster(
