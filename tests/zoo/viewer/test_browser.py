@@ -363,7 +363,7 @@ def test_a_run_has_curves(page):
 def test_a_pipeline_tells_its_steps_and_what_failed(page):
     view(page, "Pipeline")
     page.tab.get_by_text("my_run", exact=True).wait_for()
-    page.tab.get_by_text("steps that have begun: 1 begun, 1 done, 1 failed").wait_for()
+    page.tab.get_by_text("steps: 1 begun, 1 done, 1 failed").wait_for()
     page.tab.get_by_text("train-yolo failed after 2.0 h: no <b>room</b>").wait_for()
     code = page.tab.get_by_test_id("stCode").filter(has_text="OutOfMemoryError: no room")
     assert "first <i>" in code.first.inner_text()
