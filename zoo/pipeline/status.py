@@ -20,7 +20,7 @@ from zoo.pipeline.execution import read_end
 from zoo.pipeline.pipeline import RECIPE, facts_of, is_pipeline
 from zoo.pipeline.recipe import Recipe
 from zoo.pipeline.record import LOGS, STEPS, State, read_record, read_waiting, slug
-from zoo.pipeline.steps import DATA, Builder
+from zoo.pipeline.steps import DATA, FUSION, Builder
 from zoo.pipeline.storage.cache import Cache, node_folder
 from zoo.tracking.alerts import Notifier, read_utilisation
 
@@ -99,17 +99,39 @@ class StepStatus:
         return Path(words[at]) if at < len(words) else None
 
 
+def recipe_of(folder: Path) -> Recipe | None:
+    """Return the recipe of a pipeline, with places as they are from here; None without one.
+
+    Raises:
+        ValueError: a recipe that cannot be read.
+    """
+    path = folder / RECIPE
+    return Recipe.load(str(path)) if path.is_file() else None
+
+
 def data_of(folder: Path) -> Path | None:
     """Return the data set that a pipeline is about, as its recipe names it; None without one.
 
     Raises:
         ValueError: a recipe that cannot be read.
     """
-    if not (folder / RECIPE).is_file():
+    recipe = recipe_of(folder)
+    if recipe is None:
         return None
-    recipe = Recipe.load(str(folder / RECIPE))
     place = folder / DATA if recipe.phantom else Path(recipe.data) if recipe.data else None
     return place if place and place.is_dir() else None
+
+
+def rule_of(folder: Path) -> Path | None:
+    """Return the fusion config that a pipeline fuses by; None where there is none yet.
+
+    Raises:
+        ValueError: a recipe that cannot be read.
+    """
+    recipe = recipe_of(folder)
+    if recipe is not None and recipe.fusion.config:
+        return Path(recipe.fusion.config)
+    return folder / FUSION if (folder / FUSION).is_file() else None
 
 
 def list_steps(folder: Path) -> list[StepStatus]:

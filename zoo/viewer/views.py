@@ -76,7 +76,7 @@ def _views(collection: Collection) -> dict[str, View]:
 def _describe(collection: Collection) -> None:
     facts = [f"{len(collection.entries)} images, {len(collection.names)} classes"]
     facts += [f"{source.kind}: {source.name}" for source in collection.sources]
-    st.sidebar.caption(plain("\n".join(facts)))
+    st.sidebar.caption(plain("\n".join([*facts, *collection.notes])))
     if collection.problems:
         with st.sidebar.expander(f"{len(collection.problems)} cannot be read"):
             for problem in collection.problems:
