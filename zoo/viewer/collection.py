@@ -292,7 +292,7 @@ class Collection:
             same = [e for e in self._entries(section) if _content(e) == content]
             if same:
                 self.undo(section, same[-1].number)
-                return content
+                return f"{section}: {describe_fields(same[-1].fields)}"
         return ""
 
     def _entries(self, section: str) -> list[Edit]:
@@ -330,6 +330,23 @@ class Collection:
 
 _THIS = "this correction"
 _EXCLUDES = ("exclude_images", "exclude_groups")
+
+
+def describe_fields(fields: Mapping[str, Any]) -> str:
+    """Return what a correction says, in words.
+
+    >>> describe_fields({"key": "a/b", "labels": ["Ulna", "Radius"], "part": 0})
+    'key a/b, labels Ulna and Radius, part 0'
+    """
+    texts = {
+        name: " and ".join(map(str, value)) if _is_names(value) else str(value)
+        for name, value in fields.items()
+    }
+    return ", ".join(f"{name} {text:.60}" for name, text in texts.items())
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
 
 
 def _content(entry: Edit) -> str:

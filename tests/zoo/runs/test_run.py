@@ -182,6 +182,6 @@ def test_what_is_no_run_says_what_it_is(run: Path, tmp_path: Path) -> None:
         tmp_path / "empty": "a folder without",
     }
     for path, said in cases.items():
-        with pytest.raises(ValueError, match="expected a run with config.yaml") as error:
+        with pytest.raises(ValueError, match=r"expected a run with config\.yaml") as error:
             Run.load(path)
         assert str(error.value).endswith(f"found {said}")

@@ -401,7 +401,8 @@ def test_who_does_not_end_his_headers_is_not_waited_for(before, client):
             line.sendall(before)
             said = b""
             while b"ok" not in said:
-                assert (part := line.recv(4096))
+                part = line.recv(4096)
+                assert part
                 said += part
         line.sendall(b"GET /hea")
         start = time.monotonic()
