@@ -10,6 +10,7 @@ seconds, and torch.export, which takes minutes where sizes are open, and is to r
 from __future__ import annotations
 
 import logging
+import re
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +38,8 @@ TOLERANCE = 1e-3
 # A file of protobuf holds 2 GiB; some room is left for all but the weights.
 _ONE_FILE_BYTES = 2**31 - 2**27
 _SEED = 0
+# Colours of a terminal, which torch.export puts into its messages.
+_ESCAPES = re.compile("\x1b\\[[0-9;]*m")
 # Cells of the smooth pictures that networks are compared on.
 _COARSE = 8
 
@@ -126,7 +130,7 @@ def convert(
             difference = _compare(network, shape, folder, entry, taken)
         # What torch's exporter raises depends on what it stumbles over.
         except Exception as error:
-            refusals.append(f"{taken}: {one_line(error):.160}")
+            refusals.append(f"{taken}: {_ESCAPES.sub('', one_line(error)):.160}")
             continue
         if difference <= tolerance:
             return entry.model_copy(update={"difference": difference, "weights": weights})
@@ -228,8 +232,10 @@ def _quiet() -> Iterator[None]:
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
+    # Where torch's tracer fails, it prints the whole graph, thousands of lines.
+    silent = mock.patch("torch._C._jit_onnx_log", create=True)
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with warnings.catch_warnings(action="ignore"), silent:
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

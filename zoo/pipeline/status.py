@@ -8,17 +8,19 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from zoo.config import NoticeConfig, check_config
 from zoo.machine.cluster import ask_nodes, joined
 from zoo.machine.facts import list_gpus, read_free_ram, read_ram
 from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
-from zoo.pipeline.pipeline import RECIPE, is_pipeline
+from zoo.pipeline.pipeline import RECIPE, facts_of, is_pipeline
 from zoo.pipeline.recipe import Recipe
-from zoo.pipeline.record import LOGS, STEPS, State, read_record, read_waiting
-from zoo.pipeline.steps import DATA
+from zoo.pipeline.record import LOGS, STEPS, State, read_record, read_waiting, slug
+from zoo.pipeline.steps import DATA, FUSION, Builder
 from zoo.pipeline.storage.cache import Cache, node_folder
 from zoo.tracking.alerts import Notifier, read_utilisation
 
@@ -69,11 +71,11 @@ def describe_steps(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class StepStatus:
-    """How far a step is that has begun.
+    """How far a step is.
 
     Attributes:
         name: as its files are called, such as `train-unet-0`.
-        state: `begun`, `done` or `failed`.
+        state: `begun`, `done`, `failed`, or `waiting` where it has not begun.
         seconds: that it took; of one that works, since it was started last.
         progress: the last line in which its command says how far it is.
         message: its last words, where it failed.
@@ -82,7 +84,7 @@ class StepStatus:
     """
 
     name: str
-    state: State
+    state: State | Literal["waiting"]
     seconds: float
     progress: str
     message: str
@@ -97,21 +99,47 @@ class StepStatus:
         return Path(words[at]) if at < len(words) else None
 
 
+def recipe_of(folder: Path) -> Recipe | None:
+    """Return the recipe of a pipeline, with places as they are from here; None without one.
+
+    Raises:
+        ValueError: a recipe that cannot be read.
+    """
+    path = folder / RECIPE
+    return Recipe.load(str(path)) if path.is_file() else None
+
+
 def data_of(folder: Path) -> Path | None:
     """Return the data set that a pipeline is about, as its recipe names it; None without one.
 
     Raises:
         ValueError: a recipe that cannot be read.
     """
-    if not (folder / RECIPE).is_file():
+    recipe = recipe_of(folder)
+    if recipe is None:
         return None
-    recipe = Recipe.load(str(folder / RECIPE))
     place = folder / DATA if recipe.phantom else Path(recipe.data) if recipe.data else None
     return place if place and place.is_dir() else None
 
 
+def rule_of(folder: Path) -> Path | None:
+    """Return the fusion config that a pipeline fuses by; None where there is none yet.
+
+    Raises:
+        ValueError: a recipe that cannot be read.
+    """
+    recipe = recipe_of(folder)
+    if recipe is not None and recipe.fusion.config:
+        return Path(recipe.fusion.config)
+    return folder / FUSION if (folder / FUSION).is_file() else None
+
+
 def list_steps(folder: Path) -> list[StepStatus]:
-    """Return the steps of a pipeline that have begun, in the order in which they last changed.
+    """Return the steps of a pipeline.
+
+    In the order of the graph, those that have not begun among them, where the recipe and its data
+    set are there. What has begun and is none of the recipe's comes last; it is all that is
+    known without them, in the order in which it last changed.
 
     Raises:
         ValueError: not the folder of a pipeline.
@@ -119,7 +147,37 @@ def list_steps(folder: Path) -> list[StepStatus]:
     if not is_pipeline(folder):
         raise ValueError(f"{folder}: expected the folder of `zoo run`, found another or none")
     files = sorted((folder / STEPS).glob("*.json"), key=lambda path: path.stat().st_mtime)
-    return [_status(folder, file) for file in files]
+    begun = {file.stem: file for file in files}
+    steps = [
+        _status(folder, begun.pop(name)) if name in begun else _waiting(name, words)
+        for name, words in _planned(folder)
+    ]
+    return [*steps, *(_status(folder, file) for file in begun.values())]
+
+
+def _planned(folder: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the names and commands of all steps of the recipe; none where it cannot be told."""
+    recipe = folder / RECIPE
+    try:
+        return _laid_out(folder, recipe.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        # Of another machine: its data set is not here.
+        return ()
+
+
+@lru_cache(maxsize=8)
+def _laid_out(folder: Path, changed_ns: int) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    # The data set is read for it, and a page asks every few seconds.
+    recipe = Recipe.load(str(folder / RECIPE))
+    steps = Builder(recipe, folder, facts_of(recipe)).steps()
+    commands = {
+        slug(name): tuple(step.command(steps)) for name, step in steps.items() if step.words
+    }
+    return tuple(commands.items())
+
+
+def _waiting(name: str, words: tuple[str, ...]) -> StepStatus:
+    return StepStatus(name, "waiting", 0.0, "", "", (), words)
 
 
 def _status(folder: Path, file: Path) -> StepStatus:

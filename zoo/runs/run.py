@@ -46,7 +46,7 @@ class Run:
         """
         file = path / "config.yaml"
         if not file.is_file():
-            raise ValueError(f"{path}: expected a run with config.yaml, found none")
+            raise ValueError(f"{path}: expected a run with config.yaml, found {_instead(path)}")
         raw = read_yaml(file, "a run's settings")
         if not isinstance(raw, dict) or "family" not in raw:
             raise ValueError(f"{file}: expected the key 'family', found none")
@@ -96,6 +96,17 @@ def known_split(run: Run) -> tuple[Split, int]:
             f"{doubt}; what it held out is not known: put the file back, or train the run again"
         )
     return run.split, run.fold
+
+
+def _instead(path: Path) -> str:
+    """Say what is there in the place of a run, and where its runs are, if it has some."""
+    if not path.is_dir():
+        return "a file; images are given by --data" if path.is_file() else "no such folder"
+    inside = sorted(p.parent for d in ("*", "*/*") for p in path.glob(f"{d}/config.yaml"))
+    if not inside:
+        return "a folder without"
+    more = " ..." if len(inside) > 3 else ""
+    return f"a folder of others: give one of {', '.join(map(str, inside[:3]))}{more}"
 
 
 def subset_samples(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:

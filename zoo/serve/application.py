@@ -42,6 +42,7 @@ def make_application(
         try:
             _check_host(request, hosts)
             form = _format(request)
+            _check_kind(request)
             workers.check_room()
             content = await _read_body(request, limits, intake)
             start = time.perf_counter()
@@ -115,6 +116,16 @@ def _format(request: Request) -> str:
         return choose_format(asked, request.headers.get("accept", ""))
     except ValueError as error:
         raise RefusedError(400, str(error)) from None
+
+
+def _check_kind(request: Request) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind.startswith("multipart/"):
+        raise RefusedError(
+            415,
+            f"body: expected the image's file itself, as curl --data-binary @FILE sends it, found "
+            f"a form ({kind:.40})",
+        )
 
 
 class Intake:

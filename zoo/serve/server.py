@@ -50,6 +50,7 @@ def serve(
     import_optional("starlette", EXTRA)
     # Late: what it needs is not always there.
     from zoo.serve.application import make_application
+    from zoo.serve.connections import ImpatientProtocol
 
     if not is_exported(folder):
         raise ValueError(
@@ -66,6 +67,7 @@ def serve(
     application = make_application(workers, limits, metrics, names)
     config = uvicorn.Config(
         application,
+        http=ImpatientProtocol,
         log_level="warning",
         access_log=False,
         server_header=False,

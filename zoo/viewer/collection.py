@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import converters
 from converters.audit.findings import Finding
 from converters.edits.edits import Edits
 from converters.edits.entries import OF_CLASSES, VERSION, Edit, parse_entries
@@ -19,120 +18,15 @@ from converters.masks import CropMask, class_masks
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
 from fusion.sources.manifest import ImageEntry
-from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
-from zoo.pipeline.pipeline import is_pipeline
-from zoo.pipeline.status import data_of
 from zoo.report.audit.command import FINDINGS
 from zoo.results.sources import give_images
 from zoo.runs.table import RunSummary, find_runs
-from zoo.source import DataSource
 from zoo.viewer.measures import ImageRow, Measurements, measure_image
-from zoo.viewer.sources import FusedSource, ImageSource, fused, is_store, open_each, space_of
+from zoo.viewer.places import Places, holds_runs
+from zoo.viewer.sources import FusedSource, ImageSource, fused, open_each, space_of
 
 TRUTH = "truth"
-# Where `zoo predict` puts a run's stores.
-_STORES = ("val", "oof", "test", "train", "all")
-_KINDS = ("data", "source", "run", "audit", "pipeline")
-
-
-@dataclass(frozen=True)
-class Places:
-    """What is to be shown, sorted by what it is.
-
-    Attributes:
-        data: the data set's folder, if there is one.
-        sources: prediction stores and submissions; a run's own stores are among them.
-        runs: folders with runs, pipelines among them.
-        pipelines: folders of `zoo run`.
-        audits: folders that `zoo audit` has written.
-    """
-
-    data: Path | None = None
-    sources: tuple[Path, ...] = ()
-    runs: tuple[Path, ...] = ()
-    audits: tuple[Path, ...] = ()
-    pipelines: tuple[Path, ...] = ()
-
-    @classmethod
-    def sort(cls, paths: Sequence[Path], data_format: str | None = None) -> Places:
-        """Find out what each path is.
-
-        Args:
-            paths: in any order.
-            data_format: the data set's, where it is not recognised.
-
-        Raises:
-            ValueError: nothing is there, it is none of these, or there are two data sets.
-        """
-        kinds: dict[str, list[Path]] = {name: [] for name in _KINDS}
-        for path in paths:
-            kinds[_kind_of(path, data_format)].append(path)
-        pipelines = kinds["pipeline"]
-        kinds["run"] += [path for path in pipelines if _holds_runs(path)]
-        if not kinds["data"]:
-            # What it is about, where no other data set is given.
-            kinds["data"] += [data for path in pipelines[:1] if (data := data_of(path))]
-        if len(kinds["data"]) > 1:
-            listed = ", ".join(map(str, kinds["data"]))
-            raise ValueError(f"expected one data set, found {len(kinds['data'])}: {listed}")
-        stores = [
-            store
-            for folder in kinds["run"]
-            for home in (folder, *(run.path for run in find_runs([folder])))
-            for store in (home / name for name in _STORES)
-            if is_store(store)
-        ]
-        stores += [store for path in pipelines for store in _pipeline_stores(path)]
-        sources = list(dict.fromkeys([*kinds["source"], *stores]))
-        data = next(iter(kinds["data"]), None)
-        runs, audits = tuple(kinds["run"]), tuple(kinds["audit"])
-        return cls(data, tuple(sources), runs, audits, tuple(pipelines))
-
-
-def _kind_of(path: Path, data_format: str | None) -> str:
-    if path.is_file():
-        return "source"
-    if not path.is_dir():
-        raise ValueError(
-            f"{path}: expected a data set, store, submission, run or pipeline, found nothing"
-        )
-    if is_store(path):
-        return "source"
-    if (path / FINDINGS).is_file():
-        return "audit"
-    if is_pipeline(path):
-        return "pipeline"
-    if (path / "config.yaml").is_file():
-        return "run"
-    if data_format:
-        return "data"
-    try:
-        found, problem = converters.recognise(path), None
-    except ValueError as error:
-        found, problem = "", error
-    # Runs hold drawings: a folder of mere images may be one of runs.
-    if found in ("", "images") and _holds_runs(path):
-        return "run"
-    if problem is not None:
-        raise problem
-    return "data"
-
-
-def _pipeline_stores(folder: Path) -> list[Path]:
-    """A pipeline's stores of whole images, those of other classes than the first left out."""
-    found = [
-        path for part in _STORES for path in sorted(folder.glob(f"{part}/*")) if is_store(path)
-    ]
-    names = [PredictionStore(path).manifest.names for path in found]
-    return [path for path, own in zip(found, names, strict=True) if own == names[0]]
-
-
-def _holds_runs(path: Path) -> bool:
-    try:
-        return bool(find_runs([path]))
-    except ValueError:
-        return False
 
 
 @dataclass(frozen=True)
@@ -175,6 +69,7 @@ class Collection:
         findings: what audits have found.
         pipelines: folders of `zoo run`.
         run_folders: where runs are looked for.
+        notes: what could not be shown, and why.
     """
 
     labels: LabelSpace
@@ -187,6 +82,7 @@ class Collection:
     findings: Sequence[Finding] = ()
     pipelines: Sequence[Path] = ()
     run_folders: Sequence[Path] = ()
+    notes: Sequence[str] = ()
     edits: Edits = field(init=False)
     measurements: Measurements = field(init=False)
 
@@ -220,24 +116,29 @@ class Collection:
             ValueError: something cannot be read, or does not fit together.
         """
         places = Places.sort(paths, data_format)
-        source = DataSource.open(places.data, data_format) if places.data else None
-        usual = source.labels(labels_name) if source else None
-        if usual is None and labels_name:
-            usual = LabelSpace.load(labels_name)
+        source = places.source(data_format)
+        usual = places.usual_labels(source, labels_name)
         labels = space_of(places.sources, usual)
         samples: dict[str, Sample] = {}
         problems: list[Problem] = []
         if source and labels:
-            read, problems = source.scan(labels, "all")
-            samples = {sample.key: sample for sample in read}
+            samples, problems = places.scan(source, labels)
         entries = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}
         opened = open_each(places.sources, entries if source else None, labels)
-        labels = labels or (opened[0].ensemble.labels if opened else None)
+        labels = labels or (opened[0].labels if opened else None)
         findings = [f for folder in places.audits for f in read_findings(folder / FINDINGS)]
         sources: list[ImageSource] = [*opened]
-        if method or config:
-            made = fused(method, config, opened, labels or LabelSpace("none", ("none",)))
-            sources.append(replace(made, rule=give_images(made.rule, samples or None)))
+        notes: list[str] = []
+        # Of a pipeline its own rule is meant, as far as its models have predicted.
+        own = places.rule if not (method or config) and opened else None
+        if method or config or own:
+            try:
+                made = fused(method, config or own, opened, labels or LabelSpace("none", ("none",)))
+                sources.append(replace(made, rule=give_images(made.rule, samples or None)))
+            except ValueError as error:
+                if own is None:
+                    raise
+                notes.append(f"not fused: {error}")
         return cls(
             labels=labels or LabelSpace("none", ("none",)),
             samples=samples,
@@ -249,6 +150,7 @@ class Collection:
             findings=findings,
             pipelines=places.pipelines,
             run_folders=(*places.runs, *places.pipelines),
+            notes=notes,
         )
 
     @cached_property
@@ -284,7 +186,7 @@ class Collection:
 
     def renew_runs(self) -> None:
         """Look for runs again: a pipeline makes new ones while it is looked at."""
-        folders = [folder for folder in dict.fromkeys(self.run_folders) if _holds_runs(folder)]
+        folders = [folder for folder in dict.fromkeys(self.run_folders) if holds_runs(folder)]
         self.runs = find_runs(folders) if folders else ()
 
     # --- one image
@@ -390,7 +292,7 @@ class Collection:
             same = [e for e in self._entries(section) if _content(e) == content]
             if same:
                 self.undo(section, same[-1].number)
-                return content
+                return f"{section}: {describe_fields(same[-1].fields)}"
         return ""
 
     def _entries(self, section: str) -> list[Edit]:
@@ -428,6 +330,23 @@ class Collection:
 
 _THIS = "this correction"
 _EXCLUDES = ("exclude_images", "exclude_groups")
+
+
+def describe_fields(fields: Mapping[str, Any]) -> str:
+    """Return what a correction says, in words.
+
+    >>> describe_fields({"key": "a/b", "labels": ["Ulna", "Radius"], "part": 0})
+    'key a/b, labels Ulna and Radius, part 0'
+    """
+    texts = {
+        name: " and ".join(map(str, value)) if _is_names(value) else str(value)
+        for name, value in fields.items()
+    }
+    return ", ".join(f"{name} {text:.60}" for name, text in texts.items())
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
 
 
 def _content(entry: Edit) -> str:

@@ -13,7 +13,7 @@ from zoo.report.audit.page import edit_text
 from zoo.report.audit.page import rank as rank_findings
 from zoo.run_files.metrics import read_rows
 from zoo.runs.table import RunSummary, tabulate
-from zoo.viewer.collection import Collection
+from zoo.viewer.collection import Collection, describe_fields
 from zoo.viewer.words import plain
 
 # --- corrections of an image
@@ -61,14 +61,13 @@ def _add(collection: Collection, section: str, entry: dict[str, Any]) -> None:
     except (OSError, ValueError) as error:
         st.error(plain(str(error)))
         return
-    st.session_state.pop("picked", None)
     st.rerun()
 
 
 def _entry(collection: Collection, entry: Edit, of_image: bool = False) -> None:
     text, button = st.columns([5, 2] if of_image else [7, 1], vertical_alignment="center")
     fields = {n: v for n, v in entry.fields.items() if not (of_image and n in ("key", "keys"))}
-    values = ", ".join(f"{name} {value!s:.60}" for name, value in fields.items())
+    values = describe_fields(fields)
     why = f" ({entry.why})" if entry.why else ""
     text.markdown(plain(f"{entry.section}: {values}{why}" if values else f"{entry.section}{why}"))
     # The file may have changed since the button was drawn: it takes back what stood beside it.
@@ -277,17 +276,15 @@ def show_runs(collection: Collection) -> None:
             for epoch, value in curve.get(name, ())
         ]
         st.caption(plain(name))
-        # A line of one point is none.
-        lasts = any(len(curve.get(name, ())) > 1 for curve in curves.values())
-        chart = st.line_chart if lasts else st.scatter_chart
-        chart(
-            {c: [point[c] for point in points] for c in ("epoch", "value", "run")},
-            x="epoch",
-            # A name with dots or brackets would be a path to Vega.
-            y="value",
-            color="run",
-            height=260,
-        )
+        # A line of one point is none: each has a mark. A name with dots would be a path to Vega.
+        axes = {"x": "epoch", "y": "value", "color": "run"}
+        kinds = {"epoch": "quantitative", "value": "quantitative", "run": "nominal"}
+        spec = {
+            "mark": {"type": "line", "point": True},
+            "encoding": {a: {"field": c, "type": kinds[c]} for a, c in axes.items()},
+            "height": 260,
+        }
+        st.vega_lite_chart({c: [point[c] for point in points] for c in kinds}, spec)
 
 
 def _curves(run: RunSummary) -> dict[str, list[tuple[int, float]]]:

@@ -14,11 +14,11 @@ from zoo.viewer.collection import Collection
 from zoo.viewer.words import plain
 
 _SECONDS, _ROW_PX = 3.0, 35
-_MARKS = {"done": "✓", "begun": "…", "failed": "✗"}
+_MARKS = {"done": "✓", "begun": "…", "failed": "✗", "waiting": "·"}
 
 
 def show_pipelines(collection: Collection) -> None:
-    """Show each pipeline's steps that have begun; it is looked at again every few seconds."""
+    """Show each pipeline's steps; it is looked at again every few seconds."""
     collection.renew_runs()
     for number, folder in enumerate(collection.pipelines):
         st.subheader(plain(folder.name), help=plain(str(folder)))
@@ -33,13 +33,13 @@ def _watch(folder: Path) -> None:
     except (OSError, ValueError) as error:
         st.error(plain(str(error)))
         return
-    st.caption(plain(f"steps that have begun: {count_states(steps)}"))
+    st.caption(plain(f"steps: {count_states(steps)}"))
     if not steps:
         return
     table: dict[str, list[str]] = {
         "step": [step.name for step in steps],
         "state": [f"{_MARKS[step.state]} {step.state}" for step in steps],
-        "time": [duration(step.seconds) for step in steps],
+        "time": ["" if step.state == "waiting" else duration(step.seconds) for step in steps],
     }
     if any(told := [step.progress or step.message for step in steps]):
         table["last words"] = told

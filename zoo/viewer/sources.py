@@ -17,6 +17,8 @@ from fusion.sources.manifest import ImageEntry
 from fusion.sources.store import PredictionStore, source_name
 from fusion.types import Prediction, Rule
 
+# Where stores of one run or model lie beside each other, by the part of the data set.
+PARTS = ("val", "oof", "test", "train", "all")
 # Of a store, whose parts hold a few images each, so many images stay in memory.
 KEPT = 16
 
@@ -66,6 +68,11 @@ class OpenedSource:
         """Key -> (height, width, file name)."""
         return self.ensemble.images
 
+    @property
+    def labels(self) -> LabelSpace:
+        """The classes."""
+        return self.ensemble.labels
+
     def read(self, key: str) -> Prediction | None:
         """Return what it says of an image; None where it does not know the image.
 
@@ -90,6 +97,39 @@ class OpenedSource:
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return read[key]
+
+
+@dataclass(frozen=True)
+class JoinedSource:
+    """Stores of one model, each of other images.
+
+    Attributes:
+        name: what it is called.
+        parts: no two know the same image.
+    """
+
+    name: str
+    parts: Sequence[OpenedSource]
+    kind: str = "source"
+
+    @property
+    def images(self) -> Mapping[str, ImageEntry]:
+        """Key -> (height, width, file name)."""
+        return {key: entry for part in self.parts for key, entry in part.images.items()}
+
+    @property
+    def labels(self) -> LabelSpace:
+        """The classes."""
+        return self.parts[0].labels
+
+    def read(self, key: str) -> Prediction | None:
+        """Return what it says of an image; None where it does not know the image.
+
+        Raises:
+            ValueError: a damaged store.
+        """
+        said = (part.read(key) for part in self.parts)
+        return next((one for one in said if one is not None), None)
 
 
 @dataclass(frozen=True)
@@ -153,8 +193,10 @@ def space_of(paths: Sequence[Path], usual: LabelSpace | None) -> LabelSpace | No
 
 def open_each(
     paths: Sequence[Path], entries: Mapping[str, ImageEntry] | None, labels: LabelSpace | None
-) -> list[OpenedSource]:
+) -> list[OpenedSource | JoinedSource]:
     """Open sources one by one: they may speak of different images.
+
+    Stores of one model that have other images, such as its held-out and its test images, are one.
 
     Args:
         paths: prediction stores and submissions.
@@ -164,15 +206,50 @@ def open_each(
     Raises:
         ValueError: a source that cannot be read, or of other classes or images.
     """
-    names = names_of(paths)
+    groups = group_parts(paths)
     stores = [path for path in paths if path.is_dir()]
     if entries is None and stores:
         # Submissions name images, stores know how large these are.
         entries = {k: e for p in stores for k, e in PredictionStore(p).manifest.images.items()}
-    return [
-        OpenedSource(name, path, Ensemble.open([path], entries, usual=labels))
-        for name, path in zip(names, paths, strict=True)
-    ]
+    found: list[OpenedSource | JoinedSource] = []
+    for name, group in zip(names_of([group[0] for group in groups]), groups, strict=True):
+        opened = [
+            OpenedSource(name, path, Ensemble.open([path], entries, usual=labels)) for path in group
+        ]
+        found.append(opened[0] if len(opened) == 1 else JoinedSource(name, opened))
+    return found
+
+
+def group_parts(paths: Sequence[Path]) -> list[list[Path]]:
+    """Put stores together that say of different images what one model sees there.
+
+    Such as `run/val` and `run/test`, or `val/unet` and `test/unet`.
+
+    Args:
+        paths: prediction stores and submissions.
+    """
+    groups: dict[tuple[Path, int], list[Path]] = {}
+    known: dict[tuple[Path, int], set[str]] = {}
+    for path in paths:
+        keys = set(PredictionStore(path).manifest.images) if path.is_dir() else set()
+        origin, number = _origin(path), 0
+        # What speaks of the same images is another source.
+        while (at := (origin, number)) in groups and (not keys or keys & known[at]):
+            number += 1
+        groups.setdefault(at, []).append(path)
+        known.setdefault(at, set()).update(keys)
+    return list(groups.values())
+
+
+def _origin(path: Path) -> Path:
+    """Return where a store lies, without the folder that names the part of the data set."""
+    place = path.absolute()
+    if place.is_file():
+        return place
+    for at in (place, place.parent):
+        if at.name in PARTS:
+            return at.parent / place.relative_to(at)
+    return place
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -203,7 +280,7 @@ def _with_parents(place: Path, depth: int) -> str:
 
 
 def fused(
-    method: str | None, config: Path | None, sources: Sequence[OpenedSource], labels: LabelSpace
+    method: str | None, config: Path | None, sources: Sequence[ImageSource], labels: LabelSpace
 ) -> FusedSource:
     """Return the fusion of sources by a rule.
 

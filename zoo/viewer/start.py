@@ -8,8 +8,7 @@ from pathlib import Path
 from converters.edits.recording import load_or_empty
 from fusion.rules.file import load_rule
 from fusion.sources import submission
-from zoo.source import DataSource
-from zoo.viewer.collection import Places
+from zoo.viewer.places import Places
 from zoo.viewer.sources import space_of
 
 
@@ -37,8 +36,7 @@ def page_arguments(
             unknown rule, both a rule and a config, or a file that holds no edits.
     """
     places = Places.sort(paths, data_format)
-    source = DataSource.open(places.data, data_format) if places.data else None
-    space_of(places.sources, source.labels(labels_name) if source else None)
+    space_of(places.sources, places.usual_labels(places.source(data_format), labels_name))
     for path in places.sources:
         if path.is_file():
             next(submission.read(path), None)

@@ -20,7 +20,7 @@ from zoo.viewer.opening import open_desk
 from zoo.viewer.words import plain
 
 _CANVAS = Path(__file__).with_name("canvas")
-_LIST_PX, _NAME_PX = 400, 150
+_LIST_PX, _NAME_PX, _CLASS_PX = 400, 150, 100
 _SHARES = (5, 13)
 # A browser shows more of them slowly.
 _MOST_ROWS = 2000
@@ -76,7 +76,7 @@ def _views(collection: Collection) -> dict[str, View]:
 def _describe(collection: Collection) -> None:
     facts = [f"{len(collection.entries)} images, {len(collection.names)} classes"]
     facts += [f"{source.kind}: {source.name}" for source in collection.sources]
-    st.sidebar.caption(plain("\n".join(facts)))
+    st.sidebar.caption(plain("\n".join([*facts, *collection.notes])))
     if collection.problems:
         with st.sidebar.expander(f"{len(collection.problems)} cannot be read"):
             for problem in collection.problems:
@@ -155,7 +155,8 @@ def _browse(
     st.session_state[f"{name}_wanted"] = wanted
     left, right = st.columns(_SHARES, gap="small")
     with left:
-        chosen = _list(lines[:_MOST_ROWS], name)
+        done, total = collection.measurements.progress
+        chosen = _list(lines[:_MOST_ROWS], name, bool(collection.sources) and done < total)
         if len(lines) > _MOST_ROWS:
             st.caption(f"the first {_MOST_ROWS} of {len(lines)}: search or choose to see others")
         if chosen is not None and chosen != st.session_state.get(f"{name}_chosen"):
@@ -204,15 +205,18 @@ def _turn(name: str, places: Sequence[tuple[str, str]]) -> int:
     return min(max(number + step, 0), len(places) - 1)
 
 
-def _list(lines: Sequence[Line], name: str) -> int | None:
+def _list(lines: Sequence[Line], name: str, is_measuring: bool) -> int | None:
     by_structure = any(line.label for line in lines)
-    table: dict[str, list[Any]] = {"image": [line.key.rpartition("/")[2] for line in lines]}
+    # What it is sorted by stands where it is seen, from the start: long names come after the
+    # numbers, which come in while others are measured.
+    table: dict[str, list[Any]] = {}
     if by_structure:
-        table = {"class": [line.label for line in lines], **table}
-    if any(line.dice is not None for line in lines):
+        table["class"] = [line.label for line in lines]
+    if is_measuring or any(line.dice is not None for line in lines):
         table["Dice"] = [line.dice for line in lines]
-    if any(line.disagreement is not None for line in lines):
+    if is_measuring or any(line.disagreement is not None for line in lines):
         table["differ"] = [line.disagreement for line in lines]
+    table["image"] = [line.key.rpartition("/")[2] for line in lines]
     if not by_structure and any(line.worst for line in lines):
         table["worst"] = [line.worst for line in lines]
     table["mask px"] = [line.mask_px for line in lines]
@@ -227,8 +231,9 @@ def _list(lines: Sequence[Line], name: str) -> int | None:
         hide_index=True,
         height=_LIST_PX,
         column_config={
-            # A long name would push the numbers out of sight.
+            # Long names would push the numbers out of sight.
             "image": st.column_config.TextColumn(width=_NAME_PX),
+            "class": st.column_config.TextColumn(width=_CLASS_PX),
             "Dice": number(format="%.3f", width=60),
             "differ": number(
                 format="%.3f", width=60, help="1 - mean Dice between each two sources"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -371,3 +372,60 @@ def test_the_same_seed_gives_the_same_weights(
     first, again, other = networks
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not all(torch.equal(first[key], other[key]) for key in first)
+
+
+# Of each architecture that exports in seconds; others need torch.export, which takes longer.
+EXPORTED = (
+    ("torchvision", "laptop"),
+    ("huggingface", "laptop"),
+    ("huggingface", "dpt_large"),
+    ("monai", "laptop"),
+    ("nets", "laptop"),
+    ("nets", "effisegnet_efficientnet_b7"),
+    ("nets", "ocr_hrnet_w48"),
+    ("nets", "resunet_plus_plus"),
+    ("nets", "semask_swin_base"),
+    ("nets", "swin_unet_tiny"),
+)
+
+
+def settled(network: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
+    """A network whose batch norms know its random weights: without, some give numbers of 1e7."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+    with torch.no_grad():
+        for _ in range(2):
+            network.train()(images)
+    return network.eval()
+
+
+@pytest.mark.parametrize(("family", "name"), EXPORTED)
+def test_networks_are_exported_with_torch_s_probabilities(
+    family: str,
+    name: str,
+    load: Callable[..., Any],
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    conversion = pytest.importorskip("zoo.export.conversion")
+    runtime = pytest.importorskip("onnxruntime")
+    for needed in ("onnx", "onnxscript"):
+        pytest.importorskip(needed)
+    kind: Any = load_family(family)
+    config = load(kind, name)
+    seed_everything(0)
+    shape = conversion.NetworkShape.of(config)
+    images = conversion.sample_images(shape, 4, shape.size_hw)[::-1].copy()
+    network = settled(kind.build(config, len(config.labels)), torch.from_numpy(images))
+    entry = conversion.convert(network, shape, tmp_path, "network.onnx")
+    assert capfd.readouterr().out == ""
+    assert 0 <= entry.difference <= conversion.TOLERANCE
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images)).numpy()
+    session = runtime.InferenceSession(str(tmp_path / "network.onnx"))
+    (found,) = session.run(None, {"image": images})
+    # Random weights may give logits that are all near 0: their differences are held to each other.
+    spread = float(expected.std())
+    assert spread > 0
+    assert found / spread == pytest.approx(expected / spread, abs=1e-3)

@@ -7,7 +7,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from converters.files.provenance import write_provenance
-from zoo.pipeline.pipeline import is_pipeline
+from zoo.pipeline.pipeline import Pipeline, is_pipeline
+from zoo.pipeline.recipe import Recipe
+from zoo.pipeline.record import slug
 from zoo.pipeline.status import (
     LAST_LINES,
     data_of,
@@ -102,6 +104,38 @@ def test_steps_are_listed_with_their_last_words(folder):
     assert found["train-unet-0"].progress == "train smp: 4/9, 0.2/s"
     assert 0 <= found["train-unet-0"].seconds < 300
     assert (found["split"].last_lines, found["split"].out) == ((), None)
+
+
+RECIPE = """
+phantom: {people: 4, test_people: 1}
+models:
+  unet: {family: smp, config: laptop, folds: 0}
+  yolo: {family: yolo, config: laptop, folds: 0}
+"""
+
+
+def test_steps_that_have_not_begun_are_listed_in_the_order_of_the_graph(folder):
+    (folder / "recipe.yaml").write_text(RECIPE)
+    (folder / "steps" / "train-older-0.json").write_text(json.dumps(RECORDS["split"]))
+    steps = list_steps(folder)
+    planned = Pipeline.open(Recipe.load(str(folder / "recipe.yaml")), folder).steps.values()
+    names = [slug(step.name) for step in planned if step.words]
+    assert [step.name for step in steps] == [*names, "train-older-0"]
+    waiting = {name: "waiting" for name in names if name not in RECORDS}
+    states = {step.name: step.state for step in steps if step.name != "train-older-0"}
+    assert states == {**waiting, **{name: record["state"] for name, record in RECORDS.items()}}
+    predict = next(step for step in steps if step.name == "predict-unet-test")
+    assert predict.command[:2] == ("predict", str(folder / "runs" / "unet"))
+    fuse = next(step for step in steps if step.name == "fuse")
+    assert str(folder / "test" / "yolo") in fuse.command
+    counted = f"1 begun, 2 done, 1 failed, {len(waiting)} waiting"
+    assert describe_status(folder, "")[0].endswith(f"steps: {counted}")
+
+
+def test_without_its_data_set_what_has_begun_is_listed(folder):
+    text = RECIPE.replace("phantom: {people: 4, test_people: 1}", "data: ../gone")
+    (folder / "recipe.yaml").write_text(text)
+    assert {step.name for step in list_steps(folder)} == set(RECORDS)
 
 
 def test_what_a_step_writes_is_told_by_its_command(folder):

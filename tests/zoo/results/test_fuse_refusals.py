@@ -200,3 +200,13 @@ def test_an_unfinished_store_of_somebody_else_is_left_alone(zoo, stores, tmp_pat
     zoo("fuse", *given, "--out", tmp_path / "out", code=2)
     assert "out.partial: expected a prediction store" in capsys.readouterr().err
     assert notes.read_text(encoding="utf-8") == "mine"
+
+
+def test_stores_in_a_folder_that_is_none_are_named(tmp_path, zoo, capsys):
+    for name in ("a/val", "b/val"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "manifest.json").write_text("{}")
+    zoo("fuse", tmp_path / "runs", "--out", tmp_path / "x.csv", "--method", "mean", code=2)
+    said = " ".join(capsys.readouterr().err.split())
+    runs = tmp_path / "runs"
+    assert f"2 stores in it: give {runs}/a/val {runs}/b/val" in said

@@ -170,3 +170,18 @@ def test_a_run_that_diverged_is_marked(
     family.is_good = True
     start()
     assert "failed" not in json.loads((out / "provenance.json").read_text())
+
+
+def test_what_is_no_run_says_what_it_is(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "hand.png").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    cases = {
+        tmp_path: f"a folder of others: give one of {run}",
+        tmp_path / "hand.png": "a file; images are given by --data",
+        tmp_path / "nowhere": "no such folder",
+        tmp_path / "empty": "a folder without",
+    }
+    for path, said in cases.items():
+        with pytest.raises(ValueError, match=r"expected a run with config\.yaml") as error:
+            Run.load(path)
+        assert str(error.value).endswith(f"found {said}")

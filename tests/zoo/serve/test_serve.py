@@ -38,6 +38,7 @@ from zoo.contract import PredictOptions
 from zoo.export.exported import Exported
 from zoo.serve.answers import as_coco, as_png, as_rle, choose_format
 from zoo.serve.application import make_application
+from zoo.serve.connections import ImpatientProtocol
 from zoo.serve.metrics import Metrics
 from zoo.serve.workers import Limits, RefusedError, Workers, read_upload
 
@@ -69,12 +70,17 @@ class Client(NamedTuple):
             line.close()
 
 
+class Hasty(ImpatientProtocol):
+    header_s = 1.0
+
+
 @contextmanager
 def serving(exported: Any, limits: Limits, hosts: tuple[str, ...] = ()) -> Iterator[Client]:
     metrics = Metrics()
     workers = Workers(exported, PredictOptions(), limits, metrics)
     application = make_application(workers, limits, metrics, hosts)
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", ws="none"))
+    config = uvicorn.Config(application, http=Hasty, log_level="warning", ws="none")
+    server = uvicorn.Server(config)
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [place]})
@@ -385,3 +391,28 @@ def test_what_cannot_be_served(exported, zoo, capsys, tmp_path):
     assert f"--port {port}: expected a free address" in capsys.readouterr().err
     zoo("serve", exported[1], "--jobs", 0, code=2)
     assert "expected positive numbers" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
+def test_who_does_not_end_his_headers_is_not_waited_for(before, client):
+    with socket.create_connection(("127.0.0.1", client.port)) as line:
+        line.settimeout(10)
+        if before:
+            line.sendall(before)
+            said = b""
+            while b"ok" not in said:
+                part = line.recv(4096)
+                assert part
+                said += part
+        line.sendall(b"GET /hea")
+        start = time.monotonic()
+        assert line.recv(4096) == b""
+        assert 0.5 < time.monotonic() - start < 8
+    assert client("GET", "/health").status == 200
+
+
+def test_a_form_is_told_how_images_are_sent(client):
+    kind = "multipart/form-data; boundary=x"
+    found = client("POST", "/", b"--x--", Content_Type=kind)
+    assert found.status == 415
+    assert "--data-binary @FILE" in found.json["error"]

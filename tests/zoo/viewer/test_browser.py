@@ -314,6 +314,8 @@ def test_a_correction_is_made_on_the_canvas_and_taken_back(page, show):
 
 def test_what_does_not_fit_is_said_and_not_written(page, show):
     page.tab.get_by_text("Correct", exact=True).click()
+    # What unfolds closes menus that are opened in it meanwhile.
+    page.tab.wait_for_timeout(1000)
     page.tab.get_by_role("combobox", name="Correction").click()
     page.tab.get_by_role("option", name="exclude the image").click()
     page.tab.get_by_role("button", name="Add to edits").click()
@@ -326,6 +328,14 @@ def test_what_does_not_fit_is_said_and_not_written(page, show):
     page.tab.get_by_role("button", name="Add to edits").click()
     page.tab.get_by_text("its image is excluded").wait_for()
     assert page.edits.read_bytes() == before
+
+
+def test_the_numbers_of_a_list_come_before_long_names(page):
+    page.tab.get_by_test_id("stSidebar").get_by_text("structures", exact=True).click()
+    heads = page.tab.get_by_test_id("stDataFrame").locator("[role=columnheader]")
+    until(lambda: "class" in heads.all_text_contents())
+    texts = [text for text in heads.all_text_contents() if text.strip()]
+    assert texts[:4] == ["class", "Dice", "differ", "image"]
 
 
 def test_two_sources_beside_each_other(page):
@@ -360,10 +370,24 @@ def test_a_run_has_curves(page):
     page.tab.get_by_test_id("stVegaLiteChart").first.locator("canvas, svg").first.wait_for()
 
 
+def test_a_run_of_one_epoch_is_a_point_beside_others_lines(page, material):
+    run = next(path for path in material if path.name == "run")
+    text = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text("".join(text.splitlines(keepends=True)[:2]))
+    try:
+        view(page, "Runs")
+        chart = page.tab.get_by_test_id("stVegaLiteChart").first
+        chart.locator("svg, canvas").first.wait_for()
+        # Two of the other run, and one of this.
+        until(lambda: chart.locator("svg .mark-symbol.role-mark path").count() == 3)
+    finally:
+        (run / "metrics.csv").write_text(text)
+
+
 def test_a_pipeline_tells_its_steps_and_what_failed(page):
     view(page, "Pipeline")
     page.tab.get_by_text("my_run", exact=True).wait_for()
-    page.tab.get_by_text("steps that have begun: 1 begun, 1 done, 1 failed").wait_for()
+    page.tab.get_by_text("steps: 1 begun, 1 done, 1 failed").wait_for()
     page.tab.get_by_text("train-yolo failed after 2.0 h: no <b>room</b>").wait_for()
     code = page.tab.get_by_test_id("stCode").filter(has_text="OutOfMemoryError: no room")
     assert "first <i>" in code.first.inner_text()
@@ -405,12 +429,15 @@ def test_the_last_correction_is_taken_back_by_a_key(page, show):
     page.tab.get_by_text("Correct: tile-4, part 0").wait_for()
     page.tab.get_by_role("button", name="Add to edits").click()
     until(lambda: "tile-4" in page.edits.read_text())
+    # What is chosen on the canvas stays chosen in the form.
+    page.tab.get_by_text("Correct: tile-4, part 0 (1 made)").wait_for()
     assert page.edits.read_text().startswith(text)
     layer = page.canvas.locator("g[data-layer=truth]")
     until(lambda: layer.locator("g[data-class=tile-4]").count() == 0)
     page.tab.keyboard.press("z")
     until(lambda: page.edits.read_text() == text)
     until(lambda: layer.locator("g[data-class=tile-4]").count() == 1)
+    page.tab.get_by_text(f"taken back: drop: key {key}, label tile-4").wait_for()
     # What others wrote is not the last that was made here.
     page.tab.keyboard.press("z")
     page.tab.get_by_text("nothing to take back").wait_for()

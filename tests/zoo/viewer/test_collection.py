@@ -1,13 +1,19 @@
+import shutil
+
 import numpy as np
 import pytest
 
 from converters import DataError
 from converters.edits.edits import Edits
+from converters.files.provenance import write_provenance
 from converters.masks import rasterize_labels
 from fusion.binary import binary_masks
+from fusion.rules.file import load_rule
 from zoo.viewer.browsing import ORDERS, Filter, browse
-from zoo.viewer.collection import Collection, Places, read_findings
+from zoo.viewer.collection import Collection, read_findings
+from zoo.viewer.places import Places
 from zoo.viewer.sources import names_of
+from zoo.viewer.start import page_arguments
 
 
 @pytest.fixture
@@ -245,3 +251,83 @@ def test_what_no_audit_has_written_is_refused(tmp_path, text, expected):
     path.write_text(text)
     with pytest.raises(ValueError, match=expected):
         read_findings(path)
+
+
+def test_stores_of_one_model_are_one_source_where_their_images_differ(show, tmp_path):
+    first, second, third, *_ = show.samples.values()
+    for name, seen in (
+        ("val/unet", [first]),
+        ("test/unet", [second, third]),
+        ("oof/unet", [third]),
+    ):
+        show.write_store(tmp_path / name, seen, show.labels, 3)
+    paths = [tmp_path / part / "unet" for part in ("val", "test", "oof")]
+    found = Collection.open([show.data, *paths], tmp_path / "edits.yaml")
+    assert [source.name for source in found.sources] == ["val/unet", "oof/unet"]
+    found = Collection.open([show.data, *paths[:2]], tmp_path / "edits.yaml", method="mean")
+    assert [source.name for source in found.sources] == ["unet", "fusion"]
+    for sample in (first, second):
+        assert set(found.show(sample.key).masks) == {"unet", "fusion"}
+    alone = Collection.open([show.data, paths[0]], tmp_path / "edits.yaml")
+    key = first.key
+    for name, mask in alone.show(key).masks["unet"].items():
+        size_hw = first.size_hw
+        assert (mask.full(size_hw) == found.show(key).masks["unet"][name].full(size_hw)).all()
+
+
+def write_pipeline(show, folder, rule, recipe=""):
+    """A folder as `zoo run` leaves it: stores of two models, held-out and test, and a rule."""
+    folder.mkdir()
+    write_provenance(folder, ["zoo", "run"], kind="pipeline")
+    models = "{a: {family: smp, config: laptop}, b: {family: smp, config: laptop}}"
+    text = f"data: {show.data}\nlabels: {show.space}\nmodels: {models}\n{recipe}"
+    (folder / "recipe.yaml").write_text(text)
+    first, *others = show.samples.values()
+    for seed, name in enumerate("ab"):
+        show.write_store(folder / "val" / name, others, show.labels, 100 * seed)
+        show.write_store(folder / "test" / name, [first], show.labels, 100 * seed + 50)
+    (folder / "fusion.yaml").write_text(rule)
+    return folder
+
+
+def test_a_pipeline_brings_its_images_its_sources_and_its_fusion(show, tmp_path):
+    folder = write_pipeline(show, tmp_path / "run", "method: weighted\nweights: {a: 3, b: 1}\n")
+    page_arguments([folder], tmp_path / "edits.yaml")
+    found = Collection.open([folder], tmp_path / "edits.yaml")
+    assert list(found.samples) == list(show.samples)
+    assert [source.name for source in found.sources] == ["a", "b", "fusion"]
+    assert found.notes == []
+    for key in show.samples:
+        shown = found.show(key)
+        assert set(shown.masks) == {"a", "b", "fusion"}
+        said = [shown.predictions[name] for name in "ab"]
+        fused = load_rule(None, folder / "fusion.yaml")(said, found.labels)
+        expected = binary_masks(fused, found.labels)
+        for name, mask in shown.masks["fusion"].items():
+            assert (mask.full(shown.size_hw) == expected[name].full(shown.size_hw)).all()
+
+
+def test_a_pipeline_s_fusion_gives_way_to_the_one_that_is_asked_for(show, tmp_path):
+    folder = write_pipeline(show, tmp_path / "run", "method: weighted\nweights: {a: 3, b: 1}\n")
+    found = Collection.open([folder], tmp_path / "edits.yaml", method="max")
+    rule = next(source.rule for source in found.sources if source.kind == "fusion")
+    assert type(rule).__name__ == "Max"
+
+
+def test_a_rule_whose_models_have_not_predicted_yet_is_no_hindrance(show, tmp_path):
+    folder = write_pipeline(show, tmp_path / "run", "method: weighted\nweights: {a: 3, late: 1}\n")
+    found = Collection.open([folder], tmp_path / "edits.yaml")
+    assert [source.name for source in found.sources] == ["a", "b"]
+    assert "found no late" in found.notes[0]
+
+
+def test_images_of_a_test_folder_are_shown_too(show, tmp_path):
+    sample = next(iter(show.samples.values()))
+    (tmp_path / "new").mkdir()
+    shutil.copy(sample.image, tmp_path / "new" / f"other{sample.image.suffix}")
+    rule = "method: weighted\nweights: {a: 3, b: 1}\n"
+    folder = write_pipeline(show, tmp_path / "run", rule, recipe="test: ../new\n")
+    found = Collection.open([folder], tmp_path / "edits.yaml")
+    further = [key for key in found.samples if key not in show.samples]
+    assert [key.rpartition("/")[2] for key in further] == ["other"]
+    assert found.show(further[0]).truth is None

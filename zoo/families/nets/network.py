@@ -98,7 +98,10 @@ def check_network(
         raise ValueError(f"encoder: {name} needs one, such as resnet34; found none")
     known = known_options(name)
     if unknown := sorted(set(options) - set(known)):
-        raise ValueError(f"options.{unknown[0]}: {name} takes {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"options.{unknown[0]}: {name} takes {', '.join(known) or 'none'}; options=null drops "
+            "all that the config has"
+        )
     if hasattr(module, "check"):
         module.check(size_hw, options)
 

@@ -80,7 +80,8 @@ class SmpConfig(SemanticConfig):
         known_options = [name for name in signature.parameters if name not in _NOT_OPTIONS]
         if unknown := sorted(set(self.options) - set(known_options)):
             raise ValueError(
-                f"options.{unknown[0]}: {self.architecture} takes {', '.join(known_options)}"
+                f"options.{unknown[0]}: {self.architecture} takes {', '.join(known_options)}; "
+                "options=null drops all that the config has"
             )
         if self.attention is not None and self.architecture == "dpt":
             raise ValueError("attention: expected null for dpt, whose features are tokens")

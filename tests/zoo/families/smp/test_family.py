@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from zoo.config import check_config
+from zoo.config import check_config, load_config
 from zoo.contract import PredictOptions
 from zoo.families import load_family
 from zoo.families.smp.config import SmpConfig
@@ -41,6 +41,13 @@ def test_the_family_is_found_by_name() -> None:
 def test_bad_configs(raw: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         check_config(SmpConfig, {"size": [64, 64], "epochs": 1, "batch": 1} | raw, "test")
+
+
+def test_another_architecture_without_the_options_of_the_config() -> None:
+    changes = ["architecture=fpn"]
+    with pytest.raises(ValueError, match=r"fpn takes .*; options=null drops all"):
+        load_config(SmpConfig, "smp", "laptop", changes)
+    assert load_config(SmpConfig, "smp", "laptop", [*changes, "options=null"]).options == {}
 
 
 def test_an_unknown_encoder(tiny_smp: Callable[..., Any]) -> None:
