@@ -67,7 +67,7 @@ class OwnLabels:
         found = self.fullest or numbered_labels(module, root)
         if found is None:
             no_classes = getattr(module, "NO_CLASSES", NO_CLASSES)
-            raise ValueError("\n".join([f"{root}: {no_classes}", *_look_closer(module, root)]))
+            raise ValueError("; ".join([f"{root}: {no_classes}", *_look_closer(module, root)]))
         return found
 
 
@@ -80,7 +80,7 @@ def _look_closer(module: ModuleType, root: Path) -> list[str]:
     problems = Problems(root)
     module.read(root, subset="all", labels=_NOBODY, problems=problems)
     problems.check()
-    return [f"  {note}" for note in problems.notes]
+    return [note.removeprefix(f"{root}: ") for note in problems.notes]
 
 
 def folder_space(root: Path, names: Iterable[str], ignored: Iterable[str] = ()) -> LabelSpace:
