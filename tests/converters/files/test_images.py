@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from converters.files.images import (
+    decode_image,
     image_bytes,
     image_suffix,
     is_image,
@@ -443,3 +444,20 @@ def test_a_crop_of_a_lossy_image_becomes_a_png(stored, pending):
     assert image_suffix(replace(stored, image=lossy)) == ".JPG"
     assert image_suffix(replace(pending, image=lossy)) == ".png"
     assert image_suffix(replace(pending, image=Path("x.bmp"))) == ".bmp"
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_tiff_gives_no_pixels(compression, seed):
+    rng = np.random.default_rng(seed)
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (300, 400), np.uint8)).save(
+        file, "TIFF", compression=compression
+    )
+    content = bytearray(file.getvalue())
+    assert decode_image(bytes(content), cv2.IMREAD_GRAYSCALE).shape == (300, 400)
+    at = int(rng.integers(1000, len(content) - 1000))
+    content[at : at + 40] = rng.bytes(40)
+    assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) is not None
+    with pytest.raises(ValueError, match="expected a whole image, found a damaged one"):
+        decode_image(bytes(content), cv2.IMREAD_GRAYSCALE)

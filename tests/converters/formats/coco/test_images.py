@@ -83,7 +83,7 @@ def test_two_paths_of_another_machine_are_not_one_image(data, labels):
     data.content["images"][0]["file_name"] = "/one/a.png"
     data.content["images"].append({"id": 8, "file_name": "/two/a.png"})
     data.add([SQUARE]).save()
-    with pytest.raises(DataError, match="two/a|/one/a"):
+    with pytest.raises(DataError, match=r"two/a|/one/a"):
         converters.read(data.root, labels=labels)
 
 
