@@ -88,6 +88,7 @@ _LAST = "images"
 _ANNOTATIONS = frozenset(
     {".json", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".zip", ".gz", ".jsonl"}
 )
+_ARCHIVES = frozenset({".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
 _SHOWN = 3
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 # What darknet's and Label Studio's labels of YOLO have in place of a YAML file.
@@ -175,6 +176,11 @@ def _why_no_json(path: Path) -> str:
 
 
 def _check_folder(data: Path) -> None:
+    if data.is_file() and data.suffix.lower() in _ARCHIVES:
+        raise ValueError(
+            f"{data}: expected a data set's folder, found an archive: unpack it, and give the "
+            "folder"
+        )
     if data.is_file():
         above = data.parent
         folder = above.parent if above.name == "annotations" else above

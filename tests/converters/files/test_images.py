@@ -461,3 +461,43 @@ def test_a_damaged_tiff_gives_no_pixels(compression, seed):
     assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) is not None
     with pytest.raises(ValueError, match="expected a whole image, found a damaged one"):
         decode_image(bytes(content), cv2.IMREAD_GRAYSCALE)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "an empty file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n",
+            "a pointer of Git",
+        ),
+        (b"\n<!DOCTYPE html><html>404</html>", "a web page: fetch the image again"),
+        (b"GIF89a" + bytes(40), "GIF: save it as PNG"),
+        (b"8BPS" + bytes(40), "a Photoshop file: save it as PNG"),
+        (b"\x89PNG", "a file without a readable header"),
+    ],
+)
+def test_what_is_no_image_is_told_what_it_is(content, what, tmp_path):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=f"expected an image, found {what}"):
+        read_size_hw(tmp_path / "a.png")
+
+
+def tiff_of(*sizes, **tags):
+    first, *others = (
+        Image.fromarray(np.full(size, 7 * n, np.uint8)) for n, size in enumerate(sizes)
+    )
+    for page in others:
+        page.encoderinfo = {"tiffinfo": {int(k[1:]): v for k, v in tags.items()}}
+    file = io.BytesIO()
+    first.save(file, "TIFF", save_all=True, append_images=others)
+    return file.getvalue()
+
+
+def test_pages_of_a_tiff_are_not_passed_over():
+    assert stored_size_hw(tiff_of((20, 30))) == (20, 30)
+    with pytest.raises(ValueError, match="expected one image, found 3 pages: save each as a file"):
+        stored_size_hw(tiff_of((20, 30), (20, 30), (20, 30)))
+    # Thumbnails and the smaller copies of a pyramid are no further images.
+    assert stored_size_hw(tiff_of((20, 30), (10, 15))) == (20, 30)
+    assert stored_size_hw(tiff_of((20, 30), (20, 30), t254=1)) == (20, 30)

@@ -155,6 +155,13 @@ def test_a_file_beside_images_that_is_not_read_is_named(name, tmp_path):
         converters.label_space(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["data.zip", "data.tar.gz", "data.7Z"])
+def test_an_archive_is_to_be_unpacked(name, tmp_path):
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(ValueError, match="found an archive: unpack it, and give the folder"):
+        converters.read(tmp_path / name)
+
+
 def test_a_table_of_patients_is_no_annotation(tmp_path):
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((9, 9), np.uint8))
     (tmp_path / "patients.csv").write_text("image,patient\nx,1\n")
