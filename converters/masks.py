@@ -399,12 +399,31 @@ def from_runs(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], width:
     return CropMask(x0, first, np.ascontiguousarray(pixels[:, : x1 - x0]))
 
 
+def whole_numbers(text: str) -> npt.NDArray[np.int64]:
+    """Return the numbers of a code, int64 (n).
+
+    Python takes `1_0` for 10, and the digits of other scripts; no program that writes codes does.
+
+    Raises:
+        ValueError: something else is among them, or a number is too large.
+
+    >>> whole_numbers("12 3")
+    array([12,  3])
+    """
+    if "_" in text or not text.isascii():
+        raise ValueError("expected whole numbers")
+    try:
+        return np.array(text.split(), dtype=np.int64)
+    except OverflowError:
+        raise ValueError("expected whole numbers, found one that is too large") from None
+
+
 def _parse_runs(
     rle: str, size_hw: tuple[int, int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     try:
-        numbers = np.array(rle.split(), dtype=np.int64)
-    except (ValueError, OverflowError):
+        numbers = whole_numbers(rle)
+    except ValueError:
         raise ValueError(f"RLE: expected whole numbers, found '{rle:.40}'") from None
     if len(numbers) % 2:
         raise ValueError(f"RLE: expected pairs 'start length', found {len(numbers)} numbers")

@@ -1,4 +1,4 @@
-"""A short run of the fuzzer and of the killer: every command keeps their rule."""
+"""A short run of the fuzzer and of the killer: every command keeps their rule, the server too."""
 
 import subprocess
 import sys
@@ -21,6 +21,13 @@ def run(tool, *options):
 def test_broken_inputs(tmp_path):
     said = run("fuzz.py", "--count", 60, "--seed", 3, "--keep", tmp_path)
     assert "60 cases, 0 against the rule" in said
+
+
+def test_odd_requests(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("uvicorn")
+    options = ("--trained", "--only", "serve", "--seed", 3, "--keep", tmp_path)
+    assert "60 cases, 0 against the rule" in run("fuzz.py", "--count", 60, *options)
 
 
 def test_killed_commands():

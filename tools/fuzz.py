@@ -6,6 +6,10 @@ One file a case is broken, drawn from the seed. The rule: the command succeeds, 
 and lines that begin with `zoo:`, one of which names the file (or what lies in it); inputs stay as
 they were, nothing half-made stays, nothing is left in the folder for temporary files. What succeeds
 although a file is gone or empty must say something that it does not say of sound inputs.
+
+With --trained, `zoo serve` is asked as many things as a command is given broken inputs: each has an
+answer that is right, or an error of the client's (4xx) in one line; the server lives on, and does
+not grow.
 """
 
 from __future__ import annotations
@@ -23,15 +27,19 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
+import cv2
 import typer
 from harness.commands import Command, copy_inputs
 from harness.files import digests
 from harness.mutations import mutate
 from harness.options import Count, Keep, Only, Seed, Trained, chosen_commands, workplace
+from harness.serving import NAME, ServeFuzzer, serving
 
 from zoo.cli import main
+from zoo.machine.faults import TERMINATED
 
 SECONDS = 60
 # A line a problem; of more than 20 problems the first are told.
@@ -190,9 +198,33 @@ def run(
         os.chdir(work)
         tempfile.tempdir = str(work / "tmp")
         chosen = [c for c in chosen_commands(only, trained) if c.inputs]
-        failed = _run_all(Fuzzer(inputs, work, seed, Counter()), chosen, count)
+        is_served = trained and fnmatch(NAME, only)
+        requests = count // (len(chosen) + 1) if is_served else 0
+        failed = _ask_all(inputs, seed, requests) if requests else 0
+        if chosen:
+            failed += _run_all(Fuzzer(inputs, work, seed, Counter()), chosen, count - requests)
         os.chdir(inputs)
     sys.exit(1 if failed else 0)
+
+
+def _ask_all(inputs: Path, seed: int, count: int) -> int:
+    failed, start = 0, time.monotonic()
+    statuses: Counter[str] = Counter()
+    image = cv2.imread(str(next((inputs / "hands").rglob("*.png"))), cv2.IMREAD_GRAYSCALE)
+    with serving(inputs / "exported") as server:
+        fuzzer = ServeFuzzer(server, image, seed)
+        for number in range(count):
+            done, wrong = fuzzer.case(number)
+            statuses[done.rpartition(" ")[2]] += 1
+            if wrong:
+                failed += 1
+                print(f"--- {NAME} #{number}: {done}\n{wrong}", flush=True)
+        if (code := server.end()) != TERMINATED:
+            failed += 1
+            print(f"--- {NAME}: told to end, it ended with {code}")
+    print(f"{NAME}: {count} cases, {time.monotonic() - start:.0f} s; {dict(statuses)}", flush=True)
+    print(f"{count} cases, {failed} against the rule")
+    return failed
 
 
 def _run_all(fuzzer: Fuzzer, chosen: list[Command], count: int) -> int:

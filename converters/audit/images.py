@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import warnings
-import zlib
 
 import cv2
 import numpy as np
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.files.dicom import HEAD_BYTES, decode_dicom, is_dicom
+from converters.files.png import SIGNATURE, check_png
 from converters.masks import Mask
 from converters.types import ImageFile
 
@@ -21,9 +21,6 @@ COARSE, FINE = 48, 128
 _SLOW = {COARSE: 4.0, FINE: 2.0}
 # Steps of a fingerprint's values in their standard deviation.
 _STEPS = 24.0
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_CHUNK = 12
 
 
 def check_content(file: ImageFile) -> None:
@@ -42,8 +39,8 @@ def check_content(file: ImageFile) -> None:
         content = file.read_bytes()
     except OSError as error:
         raise ValueError(f"expected an image: {error.strerror or error}") from None
-    if content.startswith(_PNG):
-        _check_png(content)
+    if content.startswith(SIGNATURE):
+        check_png(content)
         return
     if is_dicom(content[:HEAD_BYTES]):
         decode_dicom(content, grey=True)
@@ -56,21 +53,6 @@ def check_content(file: ImageFile) -> None:
                 image.load()
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"expected a whole image, found a damaged one ({error})") from None
-
-
-def _check_png(content: bytes) -> None:
-    """Compare the checksums of all chunks (PNG specification, third edition, section 5.3)."""
-    at, kind = len(_PNG), b""
-    view = memoryview(content)
-    while kind != b"IEND":
-        length = int.from_bytes(view[at : at + 4], "big")
-        end = at + _CHUNK + length
-        kind = bytes(view[at + 4 : at + 8])
-        if end > len(content):
-            raise ValueError("expected a whole image, found one that is cut off")
-        if zlib.crc32(view[at + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
-            raise ValueError(f"expected a whole image, found one that is damaged at byte {at}")
-        at = end
 
 
 def fingerprint(image: Mask, side: int) -> npt.NDArray[np.int8]:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from PIL import ExifTags, Image, ImageFile
 
-from converters.files import dicom
+from converters.files import dicom, git_lfs
 
 # What Pillow may take a file for, whatever its suffix.
 _KINDS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
@@ -42,6 +42,16 @@ _WIDTH, _LENGTH = 256, 257
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 # TIFF's tags: where the strips or tiles of pixels are, and their lengths in bytes.
 _TIFF_PIECES = ((273, 279), (324, 325))
+_HEAD = 64
+# How kinds of images begin that are not read.
+_UNREAD = {
+    b"GIF8": "GIF",
+    b"8BPS": "a Photoshop file",
+    b"%PDF": "a PDF",
+    b"\0\0\0\x0cjP": "JPEG 2000",
+}
+# TIFF's tag of what a page is, and the bit that says a smaller copy of another (section 8).
+_SUBFILE, _REDUCED = 254, 1
 # What Pillow raises on broken headers; which of them depends on where they are broken.
 BROKEN = (
     *(OSError, EOFError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError),
@@ -116,9 +126,24 @@ def read_header(file: BinaryIO, length: int) -> Header:
     except _ProblemFound as problem:
         raise ValueError(str(problem)) from None
     except BROKEN:
-        raise ValueError("expected an image, found a file without a readable header") from None
+        file.seek(0)
+        raise ValueError(f"expected an image, found {_other(file.read(_HEAD))}") from None
     shown_hw = size_hw[::-1] if orientation in _LYING else size_hw
     return Header(shown_hw, orientation in _TURNED, has_alpha, mode)
+
+
+def _other(head: bytes) -> str:
+    """Say what a file is that is no image of a kind that is read, by its first bytes."""
+    if not head:
+        return "an empty file"
+    if git_lfs.is_pointer(head):
+        return git_lfs.WHAT
+    if head.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return "a web page: fetch the image again"
+    for start, kind in _UNREAD.items():
+        if head.startswith(start):
+            return f"{kind}: save it as PNG"
+    return "a file without a readable header"
 
 
 class _ProblemFound(Exception):  # noqa: N818 (it is no error of the code)
@@ -146,9 +171,22 @@ def _find_problem(header: ImageFile.ImageFile, file: BinaryIO, tail: bytes, leng
         return f"expected pixels, found {header.height} x {header.width}"
     if not _is_whole(header, file, tail, behind, length):
         return "expected a whole image, found one that is cut off"
+    if header.format == "TIFF" and (pages := _pages(header)) > 1:
+        return f"expected one image, found {pages} pages: save each as a file of its own"
     if kind := _unlike(header):
         return _unusable(kind)
     return ""
+
+
+def _pages(header: ImageFile.ImageFile) -> int:
+    """How many pages of a TIFF are as large as the first, without smaller copies of others."""
+    size, found = header.size, 1
+    for page in range(1, getattr(header, "n_frames", 1)):
+        header.seek(page)
+        tags: Any = getattr(header, "tag_v2", {})
+        found += header.size == size and not int(tags.get(_SUBFILE, 0)) & _REDUCED
+    header.seek(0)
+    return found
 
 
 def _unusable(kind: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -13,10 +14,13 @@ from typing import Any, Protocol, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
+from converters.errors import one_line
 from converters.files import dicom
 from converters.files.grey_levels import stretch
-from converters.files.image_headers import Header, is_white_least, read_header
+from converters.files.image_headers import BROKEN, Header, is_white_least, read_header
+from converters.files.png import SIGNATURE, pixels_only
 from converters.files.provenance import copy_file, link_or_copy
 from converters.types import ImageFile, Sample
 
@@ -28,6 +32,7 @@ _LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 # A pixel whose channels differ by no more is grey; an image with a smaller share of others, too.
 _GREY_BELOW, _COLORED_SHARE = 16, 0.01
 
+_TIFF = (b"II", b"MM")
 Pixels = npt.NDArray[np.uint8]
 Enlarge = Callable[[Pixels, tuple[int, int]], Pixels]
 """Takes pixels (h, w) or (h, w, 3) and the wanted (height, width); gives them at that size."""
@@ -197,12 +202,17 @@ def decode_image(content: bytes, way: int) -> Pixels:
         uint8 (H, W), or (H, W, 3) in OpenCV's order BGR.
 
     Raises:
-        ValueError: not an image, or one of more pixels than OpenCV allows.
+        ValueError: not an image, a PNG whose checksums are wrong, a TIFF that cannot be decoded,
+            or an image of more pixels than OpenCV allows.
         MissingDependency: it is DICOM, and pydicom is not installed.
     """
     if dicom.is_dicom(content[: dicom.HEAD_BYTES]):
         return dicom.decode_dicom(content, way == cv2.IMREAD_GRAYSCALE)
     depth = way | cv2.IMREAD_ANYDEPTH
+    if content.startswith(SIGNATURE):
+        content = pixels_only(content)
+    elif content[:2] in _TIFF:
+        _check_tiff(content)
     try:
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), depth) if content else None
     except cv2.error:
@@ -210,6 +220,19 @@ def decode_image(content: bytes, way: int) -> Pixels:
     if pixels is None:
         raise ValueError("expected an image, found a file that is none")
     return cast("Pixels", pixels if pixels.dtype == np.uint8 else _of_16_bits(pixels, content))
+
+
+def _check_tiff(content: bytes) -> None:
+    """Decode a TIFF by Pillow, because OpenCV gives pixels also of one that is damaged."""
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except Image.DecompressionBombError:
+        raise ValueError("expected fewer pixels, found more than Pillow allows") from None
+    except BROKEN as error:
+        raise ValueError(
+            f"expected a whole image, found a damaged one ({one_line(error)})"
+        ) from None
 
 
 def _of_16_bits(pixels: npt.NDArray[Any], content: bytes) -> Pixels:

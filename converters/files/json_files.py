@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import one_line
+from converters.files import git_lfs
 
 # JSON may hold characters by halves, and then one without the other, which no file can hold.
 _NEAR = 1 << 20
@@ -98,6 +99,8 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
 
     if not content or content.isspace():
         raise ValueError("expected JSON, found an empty file")
+    if git_lfs.is_pointer(content):
+        raise ValueError(f"expected JSON, found {git_lfs.WHAT}")
     try:
         text = content.decode("utf-8-sig")
         with _without_collection():

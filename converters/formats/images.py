@@ -31,6 +31,11 @@ NO_CLASSES = (
 _ANNOTATIONS = frozenset(
     {".json", ".xml", ".yaml", ".yml", ".npy", ".npz", ".mat", ".arrow", ".parquet"}
 )
+# What may hold annotations, but is in no form that is read.
+_UNREAD = frozenset(
+    {".csv", ".tsv", ".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".jsonl", ".ndjson", ".geojson"}
+    | {".pkl", ".pickle", ".h5", ".hdf5", ".xls", ".xlsx"}
+)
 # What the columns of tables of run-length codes are called.
 _CODES = re.compile(rb"(?<![a-z])rle|encoded_?pixels", re.I)
 _LINE_BYTES = 1 << 12
@@ -42,7 +47,7 @@ def matches(root: Path) -> bool:
     stems: set[Path] = set()
     texts: set[Path] = set()
     for path in _files(root):
-        if path.suffix.lower() == ".csv" and _looks_like_codes(path):
+        if path.suffix.lower() in (".csv", ".tsv") and _looks_like_codes(path):
             return False
         inner = path.relative_to(root).parts[:-1]
         if path.suffix.lower() in _ANNOTATIONS or any(map(_FOLDERS.fullmatch, inner)):
@@ -104,6 +109,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             samples.append(Sample(key, image, read_size_hw(image)))
         except ValueError as error:
             problems.add(image, error, key=key)
+    if others := [path for path in _files(root) if path.suffix.lower() in _UNREAD]:
+        first = others[0].relative_to(root).as_posix()
+        problems.note(f"{root}: left out {len(others)} files that are no images ({first})")
     return samples
 
 

@@ -24,6 +24,9 @@ NO_CLASSES = (
     "and 'names'"
 )
 
+# Stands for the classes of files that name none.
+_NOBODY = LabelSpace("unknown", ("unknown",))
+
 
 @dataclass(frozen=True)
 class OwnLabels:
@@ -57,13 +60,27 @@ class OwnLabels:
         """Return the label space; of a data set without names, its numbers are the names.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is none; where the files are broken, or all objects were left out,
+                that is said.
         """
         module = import_module(self.module)
         found = self.fullest or numbered_labels(module, root)
         if found is None:
-            raise ValueError(f"{root}: {getattr(module, 'NO_CLASSES', NO_CLASSES)}")
+            no_classes = getattr(module, "NO_CLASSES", NO_CLASSES)
+            raise ValueError("; ".join([f"{root}: {no_classes}", *_look_closer(module, root)]))
         return found
+
+
+def _look_closer(module: ModuleType, root: Path) -> list[str]:
+    """Read files that name no class, for what is wrong with them; return what was left out.
+
+    Raises:
+        ValueError: they are broken.
+    """
+    problems = Problems(root)
+    module.read(root, subset="all", labels=_NOBODY, problems=problems)
+    problems.check()
+    return [note.removeprefix(f"{root}: ") for note in problems.notes]
 
 
 def folder_space(root: Path, names: Iterable[str], ignored: Iterable[str] = ()) -> LabelSpace:

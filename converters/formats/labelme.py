@@ -231,7 +231,7 @@ class _Reader:
     problems: Problems
     index: Mapping[str, Mapping[str, Any]]
     _lines: Counter[str] = field(default_factory=Counter)
-    _images: set[str] = field(default_factory=set)
+    _images: dict[str, Path] = field(default_factory=dict)
 
     def __call__(self, path: Path) -> Iterator[Sample]:
         place = path.relative_to(self.root).with_suffix("").as_posix()
@@ -263,7 +263,13 @@ class _Reader:
         home = self.root.resolve()
         for place in places:
             if place.is_file() and place.resolve().is_relative_to(home):
-                self._images.add(os.path.realpath(place))
+                other = self._images.setdefault(os.path.realpath(place), path)
+                if other != path:
+                    raise ValueError(
+                        f"expected an image of its own, found {place.name}, which "
+                        f"{other.relative_to(self.root).as_posix()} is about: correct one's "
+                        "imagePath, or delete it"
+                    )
                 return place
         inside = " (it is inside the JSON: labelme_export_json writes it out)"
         raise ValueError(
@@ -306,12 +312,25 @@ class _Reader:
         images = list(filter(is_image, _files(self.root)))
         others = [path for path in images if os.path.realpath(path) not in self._images]
         # One of a broken JSON, or of one that is not labelme's, is no test image.
-        named = {path.with_suffix("") for path in _json_files(self.root)}
+        named = {path.with_suffix(""): path for path in _json_files(self.root)}
         found = [path for path in others if path.with_suffix("") not in named]
-        broken = [path for path in others if path not in found]
-        self._note("left out {} images whose JSON cannot be used", broken)
+        unlike = [path for path in others if path.with_suffix("") in named]
+        strange = [path for path in unlike if not self._is_broken(named[path.with_suffix("")])]
+        self._note("left out {} images whose JSON is not labelme's", strange)
         self._note("{} images without JSON are test images", found)
         return [sample for path in found for sample in self._unannotated(path)]
+
+    def _is_broken(self, path: Path) -> bool:
+        """Tell whether a file beside an image is no JSON at all, so that objects may be lost."""
+        if not _looks_like_labelme(path):
+            try:
+                load_json(path)
+            except ValueError as error:
+                place = path.relative_to(self.root).with_suffix("").as_posix()
+                self.problems.add(path, error, key=place)
+                return True
+        # What else is wrong was said when it was read.
+        return _looks_like_labelme(path)
 
     def _note(self, what: str, images: Sequence[Path]) -> None:
         if images:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.files.image_headers import BROKEN
+from converters.files.png import pixels_only
 
 _KINDS = ("PNG",)
 # PNG specification, third edition, section 11.2.1: where a file says the bits of a sample.
@@ -58,9 +59,10 @@ def read_mask_pixels(content: bytes, size_hw: tuple[int, int] | None = None) -> 
     """
     mode, palette = _read_header(content, size_hw)
     try:
-        # OpenCV checks the checksums of all pixels, which Pillow does not.
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
+        # Pillow does not compare the checksums of all pixels.
+        plain = pixels_only(content)
+        decoded = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
+    except (cv2.error, ValueError):
         decoded = None
     if decoded is None:
         raise ValueError("expected a whole PNG, found a damaged one")

@@ -4,7 +4,8 @@
     DATA/SegmentationClass/NAME.png     class numbers (0 none, 255 void), or colours
     DATA/SegmentationObject/NAME.png    (optional) which object a pixel is part of
     DATA/labelmap.txt                   (optional, CVAT) name:r,g,b:parts:actions, a line each
-    DATA/ImageSets/Segmentation/test.txt    (optional) names of test images, a line each
+    DATA/ImageSets/Segmentation/test.txt    (optional) names of test images, a line each; what
+                                        other lists there name has to be there
 
 or, where masks are colours, and neither labels.yaml nor masks.yaml says what else they are:
 
@@ -24,7 +25,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import cv2
@@ -52,6 +53,7 @@ _IMAGES, _CLASSES, _OBJECTS = "JPEGImages", "SegmentationClass", "SegmentationOb
 _PLAIN_IMAGES, _PLAIN_MASKS = "images", "masks"
 # What says that masks are ours, or others' of the format `masks`.
 _OTHERS = ("labels.yaml", "masks.yaml")
+_LISTS, _TEST = "ImageSets/Segmentation", "test.txt"
 _LOOKED_AT = 20
 _LABELMAP = "labelmap.txt"
 _NO_CLASS = frozenset({"background", "void", "unlabeled"})
@@ -142,7 +144,7 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
     """The stem, image and class mask of each image of a subset."""
     folders = _folders(root)
     images, masks = (_files(folder, problems) for folder in folders)
-    listed = root / "ImageSets" / "Segmentation" / "test.txt"
+    listed = root / _LISTS / _TEST
     test = _names(listed)
     if unknown := sorted(test - images.keys()):
         problems.note(
@@ -151,6 +153,8 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
     for stem in sorted(masks.keys() - images.keys()):
         what = f"expected an image of this name in {folders[0].name}, found none"
         problems.add(masks[stem], what, key=stem)
+    if subset != "test":
+        _check_lists(root, {*images, *masks}, problems)
     if others := sorted(images.keys() - masks.keys()):
         problems.note(
             f"{root}: left out {len(others)} images without a mask in {folders[1].name} "
@@ -161,6 +165,15 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
         for stem in sorted(images.keys() & masks.keys())
         if subset == "all" or (stem in test or is_test_key(stem)) == (subset == "test")
     ]
+
+
+def _check_lists(root: Path, stems: set[str], problems: Problems) -> None:
+    """Take down what lists other than that of test images name, and what is nowhere."""
+    for path in sorted((root / _LISTS).glob("*.txt")):
+        for name in sorted(_names(path) - stems) if path.name != _TEST else ():
+            if PurePosixPath(name).name not in stems:
+                what = f"'{name:.80}': expected its image and its mask, found neither: put them "
+                problems.add(path, what + "back, or take the name away", key=name)
 
 
 def _files(folder: Path, problems: Problems | None = None) -> dict[str, Path]:
@@ -180,7 +193,13 @@ def _files(folder: Path, problems: Problems | None = None) -> dict[str, Path]:
 
 def _names(path: Path) -> frozenset[str]:
     lines = _lines(path) or ()
-    return frozenset(line.split()[0] for line in lines if line.strip())
+    # Some write names with their suffix, or paths.
+    return frozenset(_stem(line.split()[0]) for line in lines if line.strip())
+
+
+def _stem(name: str) -> str:
+    plain = PurePosixPath(name.replace("\\", "/"))
+    return plain.with_suffix("").as_posix() if is_image(Path(plain.name)) else name
 
 
 def _lines(path: Path) -> list[str] | None:

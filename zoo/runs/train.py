@@ -115,6 +115,9 @@ def train(
         # What the user is about to mend may be a setting: a run that never began is no run.
         if is_new and not any((out / "checkpoints").glob("*")):
             shutil.rmtree(out)
+        # All processes find it out together: one says so.
+        if isinstance(error, DivergedError) and not is_first_process():
+            raise SystemExit(2) from None
         raise
     return last_row(read_rows(out / "metrics.csv"))
 

@@ -123,12 +123,11 @@ class Recorder(L.Callback):
         """Move the progress bar.
 
         Raises:
-            DivergedError: the loss is NaN or infinite. (Where several processes train, they find
-                out together, at the end of the epoch.)
+            DivergedError: the loss is NaN or infinite, in any process: all find out together.
         """
         # Lightning has divided it by the number of batches of a step.
         self._losses.append(outputs["loss"].detach() * module.config.accumulate)
-        if trainer.world_size == 1 and len(self._losses) % STEPS_BETWEEN_NOTES == 0:
+        if len(self._losses) % STEPS_BETWEEN_NOTES == 0:
             self._check_losses(trainer)
         if not trainer.is_global_zero:
             return
@@ -162,29 +161,34 @@ class Recorder(L.Callback):
 
     def _mean_loss(self, trainer: L.Trainer) -> float:
         """The epoch's mean loss over all processes; without steps that float16 has skipped."""
+        self._check_losses(trainer)
         losses = torch.stack(self._losses)
-        if trainer.world_size == 1:
-            self._check_losses(trainer)
-            losses = losses[losses.isfinite()]
-        mean = float(trainer.strategy.reduce(losses.mean(), reduce_op="mean"))
-        if not math.isfinite(mean):
-            raise _diverged(trainer.current_epoch + 1, f"the loss is {mean}")
-        return mean
+        mean = losses[losses.isfinite()].mean()
+        loss = float(trainer.strategy.reduce(mean, reduce_op="mean"))
+        if not math.isfinite(loss):
+            raise _diverged(trainer.current_epoch + 1, f"the loss is {loss}")
+        return loss
 
     def _check_losses(self, trainer: L.Trainer) -> None:
-        """Look at the losses since the last look: each must be a number.
+        """Look at the losses since the last look, of all processes: each must be a number.
 
         In float16 a step whose numbers overflow is skipped; a few of these are no divergence.
         """
         new, self._checked = self._losses[self._checked :], len(self._losses)
-        values = torch.stack(new).tolist() if new else []
-        bad = [value for value in values if not math.isfinite(value)]
+        if not new:
+            return
+        values = torch.stack(new).float()
+        bad = values[~values.isfinite()]
+        # What is added up is the same in every process: all go on, or all end in the same way.
+        told = torch.stack([bad.sum(), values.new_tensor(len(bad))])
+        wrong, count = trainer.strategy.reduce(told, reduce_op="sum").tolist()
         if self._setting.precision == "16-mixed":
-            self._skipped = self._skipped + len(bad) if len(bad) == len(values) else 0
-            if self._skipped < SKIPPED_AT_MOST and len(bad) < len(self._losses):
+            is_all = count == len(values) * trainer.world_size
+            self._skipped = self._skipped + len(values) if is_all else 0
+            if self._skipped < SKIPPED_AT_MOST and count < len(self._losses) * trainer.world_size:
                 return
-        if bad:
-            raise _diverged(trainer.current_epoch + 1, f"the loss is {bad[0]}")
+        if count:
+            raise _diverged(trainer.current_epoch + 1, f"the loss is {wrong}")
 
     def _save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint to continue from: all processes take part, in the first's place."""

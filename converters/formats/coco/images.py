@@ -9,8 +9,10 @@ from functools import cached_property
 from itertools import product
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
+from urllib.parse import unquote
 
 from converters.files.dicom import SUFFIXES
+from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.formats.coco.documents import Record
 from converters.formats.writing import record_fields
@@ -37,7 +39,10 @@ class ImageFinder:
     _listings: dict[Path, dict[str, str]] = field(default_factory=dict, compare=False)
 
     def find(self, entry: Record) -> Path:
-        """Return the image of an entry, by its `file_name`, or LVIS' `coco_url`.
+        r"""Return the image of an entry, by its `file_name`, or LVIS' `coco_url`.
+
+        What another machine calls it (`/content/set/train/a.png`, `C:\set\train\a.png`,
+        `../train/a.png`) is found by its end, the longest first.
 
         Names are the same if they differ only in Unicode's normal form: macOS writes accents and
         Hangul as several characters. Where there is no such file, but DICOM of the same name, that
@@ -46,19 +51,30 @@ class ImageFinder:
         Raises:
             ValueError: not a path below the folder, or no such file in any of the usual places.
         """
-        place = _place(entry, self.elsewhere is not None)
-        for folder in self.folders:
+        places = _places(entry, self.elsewhere is not None)
+        for place, folder in product(places, self.folders):
             if image := self._image(folder, place):
                 return image
-        for folder, suffix in product(self.folders, _DICOM):
+        for place, folder, suffix in product(places, self.folders, _DICOM):
             if image := self._image(folder, place.with_suffix(suffix)):
                 return image
+        nearly = self._nearly(places[-1].name)
         if self.elsewhere:
-            raise ValueError(f"expected an image in {self.elsewhere}, found none")
+            raise ValueError(f"expected an image in {self.elsewhere}, found none{nearly}")
         raise ValueError(
-            "expected an image beside this file or in images/, found none; --images says where "
-            "they are"
+            f"expected an image beside this file or in images/, found none{nearly}; --images says "
+            "where they are"
         )
+
+    def _nearly(self, name: str) -> str:
+        """Name, for a message, a file whose name differs in case, suffix or the web's quoting."""
+        place = self._plain_names.get(_plain(name))
+        return f", but {place.name}" if place else ""
+
+    @cached_property
+    def _plain_names(self) -> dict[str, Path]:
+        files = (folder / n for folder in self.folders for n in self._listing(folder).values())
+        return {_plain(path.name): path for path in files if is_image(path)}
 
     def guess(self, entry: Record) -> dict[str, Any]:
         """Return key and group of an entry whose image may not be there."""
@@ -66,7 +82,7 @@ class ImageFinder:
             return record_fields(entry["sample"])
         except (KeyError, ValueError):
             beside = self.path.parent.relative_to(self.root).as_posix()
-            path = PurePosixPath(beside, str(entry.get("file_name")))
+            path = PurePosixPath(beside, str(shown_name(entry)))
             return {"key": str(path.with_suffix("")) if path.name else "?"}
 
     @cached_property
@@ -108,20 +124,34 @@ class ImageFinder:
         return self._listings[folder]
 
 
-def _place(entry: Record, is_elsewhere: bool) -> PureWindowsPath:
+def shown_name(entry: Record) -> object:
+    """What an entry calls its image, for messages and keys."""
+    name = entry.get("file_name")
+    return entry.get("coco_url") if name is None else name
+
+
+def _plain(name: str) -> str:
+    return PurePosixPath(unquote(normal_name(name))).stem.casefold()
+
+
+def _places(entry: Record, is_elsewhere: bool) -> list[PureWindowsPath]:
+    """What an entry may call its image below a folder, the most exact first."""
     name, url = entry.get("file_name"), entry.get("coco_url")
     if name is None and isinstance(url, str) and url.startswith("http"):
-        return PureWindowsPath(*url.split("/")[-2:])
+        subset, own = url.split("/")[-2:]
+        return [PureWindowsPath(subset, own), PureWindowsPath(own)]
     # Files made on Windows have its separators.
-    place = PureWindowsPath(name) if isinstance(name, str) else PureWindowsPath("..")
-    if is_elsewhere and (place.anchor or ".." in place.parts):
-        # Of the machine on which it was made.
-        place = PureWindowsPath(place.name or "..")
-    if not place.parts or place.anchor or ".." in place.parts:
-        raise ValueError(
-            f"expected 'file_name' to be a path below the data set, found {name!r:.80}"
-        )
-    return place
+    place = PureWindowsPath(name) if isinstance(name, str) else PureWindowsPath()
+    parts = place.parts[1:] if place.anchor else place.parts
+    if not parts or parts[-1] == "..":
+        raise ValueError(f"expected 'file_name' to be a path of an image, found {name!r:.80}")
+    if not place.anchor and ".." not in parts:
+        return [place]
+    # Of the machine on which it was made; nothing is looked for outside.
+    first = max((i + 1 for i, part in enumerate(parts) if part == ".."), default=0)
+    if is_elsewhere:
+        first = len(parts) - 1
+    return [PureWindowsPath(*parts[start:]) for start in range(first, len(parts))]
 
 
 def _subset_names(stem: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
 from converters.formats.coco.documents import Document, Id, Record, entry_id, objects_of
 from converters.formats.coco.drawn import draw
-from converters.formats.coco.images import ImageFinder
+from converters.formats.coco.images import ImageFinder, shown_name
 from converters.formats.coco.names import labels_of
 from converters.formats.coco.panoptic import mask_folder, mask_path, read_segments
 from converters.formats.coco.shapes import Shape, decode_segmentations, written_values
@@ -128,7 +128,7 @@ class CocoReader:
                         f"image {entry['id']!r}: expected an id of its own, found that of "
                         f"{names[number]!r:.80} too"
                     )
-                names[number] = entry.get("file_name")
+                names[number] = shown_name(entry)
                 path = finder.find(entry)
                 self.named.add(path)
                 if (owner := owners.setdefault(path, number)) != number:
@@ -142,7 +142,7 @@ class CocoReader:
                     fields.pop("key")
                 images[number] = _Image(number, path, fields, _checked_size(entry, path))
             except ValueError as error:
-                place = f"{entry.get('file_name')!r:.80}: {error}"
+                place = f"{shown_name(entry)!r:.80}: {error}"
                 self.problems.add(document.path, place, **_owner(fields))
                 self.spoken_of.update(finder.folders)
         return self._with_annotations(document, images, names)

@@ -88,6 +88,9 @@ def matches(root: Path) -> bool:
 
 # --- writing
 
+# What a cell holds in Excel.
+_CELL = 32767
+
 
 def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     """Write samples as tables; nothing is lost, at the level of pixels.
@@ -232,14 +235,23 @@ class _Reader:
     def read(self, table: Table) -> None:
         """Read a table; raises ValueError where it is none, or its codes contradict each other."""
         entries: dict[str, _Entry | None] = {}
+        full: list[Row] = []
+        longest = 0
         for row in table.rows():
             if isinstance(row, ValueError):
                 self.problems.add(table.path, row)
                 continue
+            longest = max(longest, len(row.code))
+            full += [row] if len(row.code) == _CELL else []
             try:
                 self._add(table.path, row, entries)
             except ValueError as error:
                 self.problems.add(table.path, f"row {row.line}: {error}", key=row.image)
+        for row in full if longest == _CELL else ():
+            what = f"expected a whole code, found one that ends after {_CELL} characters, as Excel "
+            what += "cuts them off, and no longer one in the table: take the table as it was before"
+            if entry := entries.get(row.image):
+                self._report(table.path, entry, row.line, what)
         say = f"{self.root}: {table.path.name}: "
         if elsewhere := self._images.elsewhere:
             self.problems.note(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from converters.masks import EMPTY, CropMask, from_runs, to_runs
+from converters.masks import EMPTY, CropMask, from_runs, to_runs, whole_numbers
 
 # More pixels than an image may have; sums of larger numbers would overflow.
 _LARGEST = 1 << 31
@@ -44,8 +44,8 @@ def parse_runs(text: str) -> Runs:
             image.
     """
     try:
-        numbers = np.array(text.split(), dtype=np.int64)
-    except (ValueError, OverflowError):
+        numbers = whole_numbers(text)
+    except ValueError:
         raise ValueError(
             f"expected a code of whole numbers 'start length ...', found '{text:.40}'"
         ) from None

@@ -29,6 +29,8 @@ _BOTH = ("imageid_classid", "image_label", "image_class", "id_class", "image_id_
 _SUBMISSION = ("image_name", "class", "rle")
 _NONE = frozenset({"", "-1", "nan", "none", "null"})
 _WHOLE = re.compile(r"\d+\.0")
+_MARKS = (",", ";", "\t")
+_LINE = 1 << 12
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def find_submissions(root: Path, options: Options) -> list[Table]:
 
 
 def _all_tables(root: Path, options: Options) -> list[Table]:
-    paths = sorted(path for path in root.glob("*.[cC][sS][vV]") if path.is_file())
+    paths = sorted(path for path in root.glob("*.[cCtT][sS][vV]") if path.is_file())
     tables = [Table(path, options) for path in paths if not path.name.startswith(".")]
     return [t for t in tables if t.is_one and "submission" not in t.path.stem.lower()]
 
@@ -158,7 +160,11 @@ def _lines(path: Path, errors: str = "strict") -> Iterator[list[str]]:
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
     try:
         with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
-            for fields in csv.reader(file, strict=True):
+            first = file.readline(_LINE)
+            file.seek(0)
+            # As Excel writes tables where the comma stands in numbers, and as tab-separated values.
+            mark = max(_MARKS, key=first.count)
+            for fields in csv.reader(file, strict=True, delimiter=mark):
                 yield [field.strip() for field in fields]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"expected a CSV file in UTF-8, found: {one_line(error)}") from None

@@ -105,6 +105,24 @@ class YoloConfig:
             )
         return cls(root, path, record)
 
+    def note_others(self, problems: Problems) -> None:
+        """Say which file beside it gives the same numbers to other classes."""
+        for path in _files_naming_images(self.root):
+            if path == self.path:
+                continue
+            try:
+                others = YoloConfig(self.root, path, read_mapping(path, "YAML")).names
+            except ValueError:
+                continue
+            for number in sorted(self.names.keys() & others.keys()):
+                if self.names[number] != others[number]:
+                    problems.note(
+                        f"{self.path}: class {number} is {self.names[number]!r:.40}; "
+                        f"{path.name}, which calls it {others[number]!r:.40}, is passed over: if "
+                        f"that one is right, call it {USUAL[0]}"
+                    )
+                    break
+
     @cached_property
     def names(self) -> dict[int, str]:
         """Number of a class -> its name.

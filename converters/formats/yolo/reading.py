@@ -48,6 +48,7 @@ class YoloReader:
         Raises:
             ValueError: images that are not there, or label files and images that do not fit.
         """
+        self._config.note_others(self._problems)
         images = self._config.images(subset, self._problems)
         if subset != "test":
             self._report_gone(images)
@@ -113,7 +114,8 @@ class YoloReader:
 
     def _instance(self, line: str, size_hw: tuple[int, int]) -> Instance:
         try:
-            number, *values = map(float, line.split())
+            # Python takes `1_0` for 10.
+            number, *values = map(float, line.replace("_", "?").split())
         except ValueError:
             raise ValueError(f"expected a class and coordinates, found '{line:.40}'") from None
         if len(values) == 4:

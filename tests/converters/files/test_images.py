@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from converters.files.images import (
+    decode_image,
     image_bytes,
     image_suffix,
     is_image,
@@ -443,3 +444,60 @@ def test_a_crop_of_a_lossy_image_becomes_a_png(stored, pending):
     assert image_suffix(replace(stored, image=lossy)) == ".JPG"
     assert image_suffix(replace(pending, image=lossy)) == ".png"
     assert image_suffix(replace(pending, image=Path("x.bmp"))) == ".bmp"
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_deflate"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_tiff_gives_no_pixels(compression, seed):
+    rng = np.random.default_rng(seed)
+    file = io.BytesIO()
+    Image.fromarray(rng.integers(0, 256, (300, 400), np.uint8)).save(
+        file, "TIFF", compression=compression
+    )
+    content = bytearray(file.getvalue())
+    assert decode_image(bytes(content), cv2.IMREAD_GRAYSCALE).shape == (300, 400)
+    at = int(rng.integers(1000, len(content) - 1000))
+    content[at : at + 40] = rng.bytes(40)
+    assert cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) is not None
+    with pytest.raises(ValueError, match="expected a whole image, found a damaged one"):
+        decode_image(bytes(content), cv2.IMREAD_GRAYSCALE)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "an empty file"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n",
+            "a pointer of Git",
+        ),
+        (b"\n<!DOCTYPE html><html>404</html>", "a web page: fetch the image again"),
+        (b"GIF89a" + bytes(40), "GIF: save it as PNG"),
+        (b"8BPS" + bytes(40), "a Photoshop file: save it as PNG"),
+        (b"\x89PNG", "a file without a readable header"),
+    ],
+)
+def test_what_is_no_image_is_told_what_it_is(content, what, tmp_path):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(ValueError, match=f"expected an image, found {what}"):
+        read_size_hw(tmp_path / "a.png")
+
+
+def tiff_of(*sizes, **tags):
+    first, *others = (
+        Image.fromarray(np.full(size, 7 * n, np.uint8)) for n, size in enumerate(sizes)
+    )
+    for page in others:
+        page.encoderinfo = {"tiffinfo": {int(k[1:]): v for k, v in tags.items()}}
+    file = io.BytesIO()
+    first.save(file, "TIFF", save_all=True, append_images=others)
+    return file.getvalue()
+
+
+def test_pages_of_a_tiff_are_not_passed_over():
+    assert stored_size_hw(tiff_of((20, 30))) == (20, 30)
+    with pytest.raises(ValueError, match="expected one image, found 3 pages: save each as a file"):
+        stored_size_hw(tiff_of((20, 30), (20, 30), (20, 30)))
+    # Thumbnails and the smaller copies of a pyramid are no further images.
+    assert stored_size_hw(tiff_of((20, 30), (10, 15))) == (20, 30)
+    assert stored_size_hw(tiff_of((20, 30), (20, 30), t254=1)) == (20, 30)

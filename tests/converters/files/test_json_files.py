@@ -43,3 +43,12 @@ def test_a_character_of_two_halves_is_whole(tmp_path):
 def test_a_mark_of_byte_order_is_no_matter(tmp_path):
     (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"a": [1]}')
     assert read_json(tmp_path / "a.json", "a list") == {"a": [1]}
+
+
+def test_a_pointer_of_git_lfs_is_told(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n")
+    with pytest.raises(
+        ValueError, match=r"a\.json: expected x: expected JSON, found a pointer of Git"
+    ):
+        read_json(path, "x")

@@ -111,7 +111,10 @@ def test_dicom_files_of_an_archive(tmp_path):
         ("a.xml", b"", r"a.xml \(empty\)"),
         ("a.json", "[1]".encode("utf-16"), r"a.json \(UTF-16: save it as UTF-8\)"),
         ("a.csv", "ImageId,EncodedPixels\n".encode("utf-16"), r"a.csv \(UTF-16"),
-        ("a.csv", b"ImageId;EncodedPixels\nx;1 2\n", "a.csv; name it"),
+        ("a.csv", b"EncodedPixels;Height\nx;1\n", "a.csv; name it"),
+        ("a.tsv", b"EncodedPixels\tHeight\nx\t1\n", "a.tsv; name it"),
+        ("a.json", b'{"shapes": [', r"a.json \(expected JSON, found a broken file"),
+        ("a.json", b'[{"image_id": 1, "score": 1}]', r"a.json \(COCO results, which are pred"),
         ("a.csv", b"", r"a.csv \(empty\)"),
     ],
 )
@@ -120,6 +123,43 @@ def test_annotations_that_are_not_known_are_named(name, content, why, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"none that is known among {why}"):
         converters.recognise(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("place", "hint"),
+    [
+        ("classes.txt", ": labels of YOLO need a data.yaml with 'names' and 'train'"),
+        ("obj.names", ": labels of YOLO need a data.yaml"),
+        ("masks/x.png", ": masks/ needs a labels.yaml beside it with 'name' and 'names'"),
+        ("zip/set/data.yaml", "; name it: handbone"),
+        ("set/data.yaml", ", but one in a folder below: give .*set"),
+    ],
+)
+def test_what_is_nearly_a_data_set_is_told_what_it_lacks(place, hint, tmp_path):
+    draw(tmp_path / "images" / "x.png")
+    path = draw(tmp_path / place) if place.endswith(".png") else tmp_path / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix != ".png":
+        path.write_text("{names: [a], train: images}" if path.suffix == ".yaml" else "x\n")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "x.txt").write_text("0 .1 .1 .2 .2 .1 .2\n")
+    with pytest.raises(ValueError, match=f"none that is known{hint}"):
+        converters.recognise(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.tsv", "labels.zip", "a.json.gz"])
+def test_a_file_beside_images_that_is_not_read_is_named(name, tmp_path):
+    draw(tmp_path / "x.png")
+    (tmp_path / name).write_text("x,cat,1 2\n")
+    with pytest.raises(ValueError, match=rf"left out 1 files that are no images \({name}\)"):
+        converters.label_space(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["data.zip", "data.tar.gz", "data.7Z"])
+def test_an_archive_is_to_be_unpacked(name, tmp_path):
+    (tmp_path / name).write_bytes(b"PK")
+    with pytest.raises(ValueError, match="found an archive: unpack it, and give the folder"):
+        converters.read(tmp_path / name)
 
 
 def test_a_table_of_patients_is_no_annotation(tmp_path):

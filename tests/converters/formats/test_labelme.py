@@ -111,7 +111,7 @@ def test_images_without_json_are_test_images(make):
     for place in ("b.png", "more/c.png", "test/d.png", "e.png"):
         (root / place).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(root / place), np.zeros((9, 8), np.uint8))
-    (root / "e.json").write_text('{"shapes":')
+    (root / "e.json").write_text('{"answers": []}')
     labels = converters.label_space(root)
     notes = []
     found = converters.read(root, subset="test", labels=labels, note=notes.append)
@@ -123,9 +123,48 @@ def test_images_without_json_are_test_images(make):
     assert [s.key for s in converters.read(root)] == ["a"]
     assert len(converters.read(root, subset="all")) == 4
     assert notes == [
-        f"{root}: left out 1 images whose JSON cannot be used (e.png)",
+        f"{root}: left out 1 images whose JSON is not labelme's (e.png)",
         f"{root}: 3 images without JSON are test images (b.png)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected JSON, found an empty file"),
+        (b'{"shap', "expected JSON, found a broken file"),
+        ('{"shapes": [], "imagePath": ""}'.encode("utf-16"), "expected UTF-8, found byte 0xff"),
+    ],
+)
+def test_a_broken_json_beside_others_is_no_image_less(content, message, make):
+    root = make([shape(TRIANGLE)])
+    make([shape(TRIANGLE)], "b")
+    (root / "b.json").write_bytes(content)
+    with pytest.raises(DataError, match=rf"b\.json: {message}"):
+        converters.read(root)
+    notes = []
+    (left,) = converters.read(root, skips_broken=True, note=notes.append)
+    assert left.key == "a"
+    assert f"left out 1 broken images: b.json: {message}" in notes[-1]
+
+
+def test_a_class_that_only_a_broken_json_names_is_not_what_is_told(make):
+    root = make([])
+    (root / "a.json").write_bytes(
+        '{"shapes": [{"label": "Ö"}], "imagePath": "a.png"}'.encode("cp1252")
+    )
+    with pytest.raises(DataError, match=r"a\.json: expected UTF-8, found byte 0xd6"):
+        converters.read(root)
+
+
+def test_an_image_is_one_files_only(make):
+    root = make([shape(TRIANGLE)])
+    make([shape(TRIANGLE, "dog")], "b", imagePath="..\\set\\a.png")
+    (root / "b.png").unlink()
+    with pytest.raises(
+        DataError, match=r"b\.json: expected an image of its own, found a\.png, which "
+    ):
+        converters.read(root)
 
 
 def test_a_broken_image_without_json(make):
@@ -150,7 +189,7 @@ def test_labels_txt_gives_the_order(make):
         ({"imagePath": "../elsewhere/a.png"}, ""),
         ({"imagePath": None}, ""),
         ({"imageHeight": 41}, r"expected an image of \(41, 60\), found \(40, 60\)"),
-        ({"shapes": {}}, "expected objects with names of classes, found none: give --labels"),
+        ({"shapes": {}}, "a.json: expected labelme's JSON with a list 'shapes', found none"),
     ],
 )
 def test_what_stands_around_the_shapes(more, message, make):

@@ -192,6 +192,25 @@ def test_names_of_test_images_that_are_not_there_are_said(root):
     assert any("test.txt: left out 1 names without an image (gone)" in note for note in notes)
 
 
+def test_what_other_lists_name_has_to_be_there(root):
+    put(root, "a", numbers())
+    folder = root / "ImageSets" / "Segmentation"
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text("a.jpg\nJPEGImages/a.jpg\n\na 1\n")
+    assert len(converters.read(root)) == 1
+    (folder / "val.txt").write_text("gone\n")
+    with pytest.raises(
+        DataError, match=r"val\.txt: 'gone': expected its image and its mask, found"
+    ):
+        converters.read(root)
+    assert len(converters.read(root, skips_broken=True)) == 1
+    (root / "JPEGImages" / "gone.jpg").write_bytes((root / "JPEGImages" / "a.jpg").read_bytes())
+    assert len(converters.read(root)) == 1  # an image without a mask is said
+    (folder / "val.txt").write_text("gone\n", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"val\.txt: expected a text in UTF-8, found byte 0xff"):
+        converters.read(root)
+
+
 def test_without_any_sound_mask_the_first_broken_one_is_named(root):
     put(root, "a", numbers())
     (root / "SegmentationClass" / "a.png").write_bytes(b"")

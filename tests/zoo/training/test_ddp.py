@@ -98,6 +98,50 @@ def test_two_processes_leave_one_run_that_continues(arguments: list[str]) -> Non
     assert not list(out.rglob("*.partial"))
 
 
+# What `zoo train` does, where the second process's first loss is no number.
+DIVERGING = """
+import os, sys
+from zoo.cli import main
+from zoo.training import recorder
+from zoo.training.module import SemanticModule
+
+recorder.STEPS_BETWEEN_NOTES = 1
+step = SemanticModule.training_step
+
+def spoil(module, batch, number):
+    with open(f"{sys.argv[4]}.steps", "a") as file:
+        file.write(f"{module.trainer.current_epoch} {number}\\n")
+    loss = step(module, batch, number)
+    return loss * float("nan") if os.environ.get("LOCAL_RANK") == "1" else loss
+
+SemanticModule.training_step = spoil
+config, data, split, out = sys.argv[1:5]
+main(["train", "smp", "--config", config, "--data", data, "--split", split, "--out", out])
+"""
+
+
+def test_a_loss_that_diverges_in_one_process_ends_all_at_once_and_in_one_line(
+    arguments: list[str], tmp_path: Path
+) -> None:
+    program = tmp_path / "diverging.py"
+    program.write_text(DIVERGING)
+    out = tmp_path / "run"
+    command = [sys.executable, str(program), *arguments[1:4], str(out)]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        command, env=variables, check=False, timeout=300, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr[-2000:]
+    lines = [line for line in done.stderr.splitlines() if line.startswith("zoo: ")]
+    assert lines == [
+        "zoo: epoch 1: the loss is nan; lower optim.lr, or set clip, or precision=32-true"
+    ]
+    assert "Traceback" not in done.stderr
+    # Two processes of two steps an epoch: each has made one.
+    assert (tmp_path / "run.steps").read_text() == "0 0\n0 0\n"
+    assert not out.exists()
+
+
 def test_later_processes_wait_for_the_first_to_make_the_folder(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -348,27 +349,43 @@ def test_a_training_that_diverges_keeps_what_was_good(
 
 
 class Losses:
-    """Stands for a trainer of one process in float16."""
+    """Stands for a trainer, and for what the other process has found: a sum, and how many."""
 
-    world_size, current_epoch = 1, 0
+    current_epoch = 0
+
+    def __init__(self, others: tuple[float, int] | None) -> None:
+        self.world_size, self.strategy, self._others = 1 + (others is not None), self, others
+
+    def reduce(self, told: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        assert reduce_op == "sum"
+        return told if self._others is None else told + torch.tensor(self._others)
 
 
 @pytest.mark.parametrize(
-    ("losses", "precision", "is_refused"),
+    ("losses", "others", "precision", "is_refused"),
     [
-        ("..x..", "16-mixed", False),
-        ("..x..", "32-true", True),
-        ("xxxxx", "16-mixed", True),
-        (".....", "32-true", False),
+        ("..x..", None, "16-mixed", False),
+        ("..x..", None, "32-true", True),
+        ("xxxxx", None, "16-mixed", True),
+        (".....", None, "32-true", False),
+        (".....", (0.0, 0), "32-true", False),
+        (".....", (math.inf, 1), "32-true", True),
+        ("..x..", (0.0, 0), "32-true", True),
+        ("xxxxx", (math.nan, 4), "16-mixed", False),
+        ("xxxxx", (math.nan, 5), "16-mixed", True),
     ],
 )
 def test_steps_that_float16_skips_are_no_divergence(
-    make_job: Any, losses: str, precision: str, is_refused: bool
+    make_job: Any,
+    losses: str,
+    others: tuple[float, int] | None,
+    precision: str,
+    is_refused: bool,
 ) -> None:
     recorder = Recorder(make_job(), [], Setting(torch.device("cpu"), precision))
     recorder._losses = [torch.tensor(float("nan") if x == "x" else 1.0) for x in losses]
     with pytest.raises(DivergedError) if is_refused else nullcontext():
-        recorder._check_losses(Losses())
+        recorder._check_losses(Losses(others))
 
 
 @pytest.mark.learns

@@ -210,5 +210,5 @@ def test_nothing_but_results(tmp_path, labels):
     with pytest.raises(ValueError, match=r"results.json: .*put what has a high score"):
         converters.read(tmp_path, format="coco", labels=labels)
     path.write_text("[")
-    with pytest.raises(ValueError, match="found none: give --labels"):
+    with pytest.raises(ValueError, match="expected COCO's JSON files of subset 'all', found none"):
         converters.read(tmp_path, format="coco")

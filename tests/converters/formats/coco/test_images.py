@@ -5,6 +5,7 @@ import unicodedata
 import pytest
 
 import converters
+from converters import DataError
 from converters.formats.coco.images import ImageFinder
 
 SQUARE = [2, 3, 8, 3, 8, 9, 2, 9]
@@ -48,6 +49,50 @@ def test_lvis_names_images_by_their_address(new, tmp_path, labels):
     data.save()
     (sample,) = converters.read(data.root, labels=labels)
     assert sample.key == "train2017/a"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["/content/set/train2017/a.png", "C:\\set\\a.png", "../a.png", "x/../../train2017/a.png"],
+)
+def test_paths_of_another_machine_are_found_by_their_end(name, data, labels):
+    data.content["images"][0]["file_name"] = name
+    data.add([SQUARE]).save()
+    (sample,) = converters.read(data.root, labels=labels)
+    assert sample.key == "images/train2017/a"
+
+
+def test_the_longest_end_of_a_path_counts(new, tmp_path, labels):
+    data = new(tmp_path / "data", "annotations.json", "b").add([SQUARE])
+    data.image("a.png").image("c/b/a.png")
+    data.content["images"] = [{"id": 7, "file_name": "/mnt/c/b/a.png"}]
+    data.save()
+    (sample,) = converters.read(data.root, labels=labels)
+    assert sample.key == "c/b/a"
+
+
+def test_nothing_outside_the_folder_is_found(data, labels):
+    data.content["images"][0]["file_name"] = "../../../../b.png"
+    data.add([SQUARE]).save()
+    data.image("../b.png")
+    with pytest.raises(DataError, match=r"'\.\./\.\./\.\./\.\./b\.png': expected an image beside"):
+        converters.read(data.root, labels=labels)
+
+
+def test_two_paths_of_another_machine_are_not_one_image(data, labels):
+    data.content["images"][0]["file_name"] = "/one/a.png"
+    data.content["images"].append({"id": 8, "file_name": "/two/a.png"})
+    data.add([SQUARE]).save()
+    with pytest.raises(DataError, match=r"two/a|/one/a"):
+        converters.read(data.root, labels=labels)
+
+
+@pytest.mark.parametrize("name", ["A.PNG", "a.jpg", "a", "%61.png"])
+def test_a_name_that_is_nearly_right_is_told(name, data, labels):
+    data.content["images"][0]["file_name"] = name
+    data.add([SQUARE]).save()
+    with pytest.raises(DataError, match=r"found none, but a\.png; --images says where they are"):
+        converters.read(data.root, labels=labels)
 
 
 @pytest.mark.parametrize("on_disk", ["NFC", "NFD"])

@@ -255,13 +255,11 @@ def test_annotations_of_nothing_known(change, message, data, labels):
     assert message in found
 
 
-@pytest.mark.parametrize(
-    "name", ["../a.png", "/a.png", "x/../../a.png", "..\\a.png", "C:\\a.png", "", None, 5]
-)
-def test_file_names_that_leave_the_folder_are_refused(name, data, labels):
+@pytest.mark.parametrize("name", ["", "..", "a/..", "C:\\", "/", None, 5])
+def test_file_names_that_are_no_path_of_an_image(name, data, labels):
     data.content["images"][0]["file_name"] = name
     (found,) = problems(data, labels)
-    assert "expected 'file_name' to be a path below the data set" in found
+    assert "expected 'file_name' to be a path of an image, found" in found
 
 
 @pytest.mark.parametrize(

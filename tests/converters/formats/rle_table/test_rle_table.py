@@ -11,7 +11,7 @@ import pytest
 import converters
 from converters import DataError
 from converters.formats.rle_table.rle_table import LOSES
-from converters.masks import rasterize
+from converters.masks import decode_rle, rasterize
 from converters.types import LabelSpace
 
 SIZE = (20, 30)
@@ -143,6 +143,42 @@ def test_sartorius_says_how_large_images_are(root):
         read(root)
     found, _ = read(root, skips_broken=True)
     assert_objects(found["train/a"], ("cort", ONE))
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "train.csv"), ("\t", "train.tsv")])
+def test_other_marks_between_columns(mark, name, root):
+    put(root, "train/a.png")
+    rows = ["image,class,rle", f"a.png,cort,{kaggle_code(ONE)}"]
+    (root / name).write_text("\n".join(rows).replace(",", mark))
+    assert converters.recognise(root) == "rle_table"
+    found, _ = read(root)
+    assert_objects(found["train/a"], ("cort", ONE))
+
+
+@pytest.mark.parametrize("code", ["1_0 5", "\u0661 5", "\uff11 5"])
+def test_numbers_as_only_python_reads_them_are_refused(code, root):
+    put(root, "train/a.png")
+    table(root, "image,class,rle", ("a", "cort", code))
+    with pytest.raises(DataError, match=r"train.csv: row 2: expected a code of whole numbers"):
+        read(root)
+    with pytest.raises(ValueError, match="expected whole numbers"):
+        decode_rle(code, SIZE)
+
+
+def test_codes_that_excel_has_cut_off_are_refused(root):
+    put(root, "train/a.png", "train/b.png", size_hw=(400, 400))
+    code = " ".join(f"{start} 1" for start in range(10001, 99999, 2))
+    cut = code[: 2**15 - 1]
+    assert len(cut.split()) % 2 == 0
+    header = "image,class,rle"
+    table(root, header, ("a", "cort", cut), ("b", "cort", "1 2"))
+    with pytest.raises(DataError, match=r"row 2: expected a whole code, found one that ends after"):
+        read(root)
+    found, _ = read(root, skips_broken=True)
+    assert set(found) == {"train/b"}
+    table(root, header, ("a", "cort", cut), ("b", "cort", code))
+    found, _ = read(root)
+    assert set(found) == {"train/a", "train/b"}
 
 
 def test_our_submissions_count_row_by_row(root):

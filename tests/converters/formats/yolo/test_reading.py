@@ -156,6 +156,18 @@ def test_of_several_yaml_files_the_usual_one_is_taken(make):
     assert [s.instances[0].label for s in read(root)] == ["a", "a"]
 
 
+@pytest.mark.parametrize("name", ["dataset.yaml", "old.yml"])
+def test_a_second_yaml_file_that_gives_the_numbers_to_other_classes_is_said(name, make):
+    root, notes = make(), []
+    (root / name).write_text(yaml.safe_dump({"names": {0: "b", 1: "a"}, "train": "images/train"}))
+    assert [s.instances[0].label for s in read(root, notes)] == ["a", "a"]
+    assert f"data.yaml: class 0 is 'a'; {name}, which calls it 'b', is passed over" in notes[0]
+    (root / name).write_text(yaml.safe_dump({"names": ["a", "b", "c"], "train": "train.txt"}))
+    notes.clear()
+    assert len(read(root, notes)) == 2
+    assert not any(name in note for note in notes)
+
+
 # --- classes
 
 
@@ -385,3 +397,10 @@ def test_lines_of_boxes_are_refused_with_a_remedy(make):
 def test_coordinates_far_outside_are_refused(value, make):
     with pytest.raises(ValueError, match="line 1: expected coordinates from 0 to 1"):
         read(make(text=f"0 .1 .1 .5 .1 {value} .5\n"))
+
+
+def test_numbers_as_only_python_reads_them_are_refused(make):
+    with pytest.raises(
+        ValueError, match=r"p\.txt: line 1: expected a class and coordinates, found"
+    ):
+        read(make(text="0 .1_5 .1 .5 .1 .5 .5 .1 .5\n", images=("p",), labels=("p",)))
