@@ -125,7 +125,7 @@ GOOD = {
 CUT, KIND = "expected a whole image, found one that is cut off", "or RGB, or 16 of grey"
 HEADER = "without a readable header"
 BAD = {
-    "empty": (b"", HEADER),
+    "empty": (b"", "found an empty file"),
     "text": (b"not an image", HEADER),
     "a PNG's name only": (PNG[:8], HEADER),
     "half a PNG": (PNG[: len(PNG) // 2], CUT),
@@ -153,7 +153,7 @@ BAD = {
         with_chunk(PNG, chunk(b"tEXt", b"Raw profile type exif\0" + RAW_PROFILE), b"IDAT"),
         "found orientation 6 in notes that only some programs read: save it upright",
     ),
-    "GIF": (saved(L, "GIF"), HEADER),
+    "GIF": (saved(L, "GIF"), "found GIF: save it as PNG"),
 }
 
 

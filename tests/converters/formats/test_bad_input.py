@@ -71,7 +71,7 @@ L = Image.fromarray(GREY)
 
 IMAGES: dict[str, tuple[Break, str]] = {
     "cut": (content(PNG[:900]), "expected a whole image, found one that is cut off"),
-    "empty": (content(b""), "expected an image, found a file without a readable header"),
+    "empty": (content(b""), "expected an image, found an empty file"),
     "text": (content(b"none"), "expected an image, found a file without a readable header"),
     "folder": (folder, "expected an image, found a folder"),
     "loop": (loop, "expected an image, found nothing there"),
