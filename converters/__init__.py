@@ -85,15 +85,8 @@ FORMATS: dict[str, str] = {
 }
 # Known only where no other format is: any folder with images in it would be one.
 _LAST = "images"
-# What annotations lie in, mostly; how many such files are named; and how UTF-16 begins.
-_ANNOTATIONS = frozenset(
-    {".json", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".zip", ".gz", ".jsonl"}
-)
+# What is to be unpacked first.
 _ARCHIVES = frozenset({".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
-_SHOWN = 3
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
-# What darknet's and Label Studio's labels of YOLO have in place of a YAML file.
-_NAMES_OF_YOLO = ("classes.txt", "obj.names", "obj.data")
 SUBSETS = ("train", "test", "all")
 
 
@@ -124,57 +117,22 @@ def recognise(data: Path) -> str:
     if len(found) == 1:
         return found[0]
     known = " or ".join(found or FORMATS)
-    what = "several formats at once" if found else f"none that is known{_unknown_files(data)}"
-    hint = "" if found else _hint(data)
-    raise ValueError(
-        f"{data}: expected a data set in one format, found {what}{hint}; name it: {known}"
-    )
+    what = "several formats at once" if found else f"none that is known{_describe(data)}"
+    raise ValueError(f"{data}: expected a data set in one format, found {what}; name it: {known}")
 
 
-def _hint(data: Path) -> str:
-    """Say what is nearly a data set in a folder, and what it lacks; "" where nothing is."""
-    if any((data / name).is_file() for name in _NAMES_OF_YOLO):
-        return (
-            ": labels of YOLO need a data.yaml with 'names' and 'train', see "
-            "https://docs.ultralytics.com/datasets"
-        )
-    if (data / "masks").is_dir() and not (data / "labels.yaml").is_file():
-        return (
-            ": masks/ needs a labels.yaml beside it with 'name' and 'names', and a masks.yaml "
-            "with 'layout: index' where they are class numbers"
-        )
-    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
-        if any(name != _LAST and load_format(name).matches(folder) for name in FORMATS):
-            return f", but one in a folder below: give {folder}"
-    return ""
-
-
-def _unknown_files(data: Path) -> str:
-    """Name the first files that look like annotations, and why they may not be known."""
-    folders = [folder for folder in (data, data / "annotations") if folder.is_dir()]
-    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
-    told: list[str] = []
-    for path in [p for p in files if p.suffix.lower() in _ANNOTATIONS][:_SHOWN]:
-        with path.open("rb") as file:
-            head = file.read(2)
-        why = " (empty)" if not head else " (UTF-16: save it as UTF-8)" if head in _UTF_16 else ""
-        why = why or _why_no_json(path)
-        told.append(f"{path.relative_to(data).as_posix()}{why}")
-    return f" among {', '.join(told)}" if told else ""
-
-
-def _why_no_json(path: Path) -> str:
-    """What is wrong with a JSON file, or that it is COCO's list of results; "" for others."""
-    from converters.files.json_files import load_json
+def _describe(data: Path) -> str:
+    """Say what lies in a folder that is no data set, and where one may be."""
+    from converters.files.unknown import describe_files, describe_lack
     from converters.formats.coco.documents import is_results
 
-    if path.suffix.lower() != ".json":
-        return ""
-    try:
-        content = load_json(path)
-    except ValueError as error:
-        return f" ({error})"
-    return " (COCO results, which are predictions)" if is_results(content) else ""
+    files = describe_files(data, is_results)
+    if told := describe_lack(data):
+        return files + told
+    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
+        if any(name != _LAST and load_format(name).matches(folder) for name in FORMATS):
+            return f"{files}, but one in a folder below: give {folder}"
+    return files
 
 
 def _check_folder(data: Path) -> None:

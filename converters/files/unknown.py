@@ -1,0 +1,62 @@
+"""What lies in a folder that is in no known format, and what it lacks to be a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from converters.files.json_files import load_json
+
+# What annotations lie in, mostly; how many such files are named; and how UTF-16 begins.
+_ANNOTATIONS = frozenset(
+    {".json", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".zip", ".gz", ".jsonl"}
+)
+_SHOWN = 3
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+# What darknet's and Label Studio's labels of YOLO have in place of a YAML file.
+_NAMES_OF_YOLO = ("classes.txt", "obj.names", "obj.data")
+
+
+def describe_files(data: Path, is_results: Callable[[object], bool]) -> str:
+    """Name the first files that look like annotations, and why they may not be known.
+
+    Args:
+        data: the folder.
+        is_results: tells by its content whether a JSON file is COCO's list of results.
+    """
+    folders = [folder for folder in (data, data / "annotations") if folder.is_dir()]
+    files = [path for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
+    told: list[str] = []
+    for path in [p for p in files if p.suffix.lower() in _ANNOTATIONS][:_SHOWN]:
+        with path.open("rb") as file:
+            head = file.read(2)
+        why = " (empty)" if not head else " (UTF-16: save it as UTF-8)" if head in _UTF_16 else ""
+        why = why or _why_no_json(path, is_results)
+        told.append(f"{path.relative_to(data).as_posix()}{why}")
+    return f" among {', '.join(told)}" if told else ""
+
+
+def _why_no_json(path: Path, is_results: Callable[[object], bool]) -> str:
+    """What is wrong with a JSON file, or that it is COCO's list of results; "" for others."""
+    if path.suffix.lower() != ".json":
+        return ""
+    try:
+        content = load_json(path)
+    except ValueError as error:
+        return f" ({error})"
+    return " (COCO results, which are predictions)" if is_results(content) else ""
+
+
+def describe_lack(data: Path) -> str:
+    """Say what is nearly a data set in a folder, and what it lacks; "" where nothing is."""
+    if any((data / name).is_file() for name in _NAMES_OF_YOLO):
+        return (
+            ": labels of YOLO need a data.yaml with 'names' and 'train', see "
+            "https://docs.ultralytics.com/datasets"
+        )
+    if (data / "masks").is_dir() and not (data / "labels.yaml").is_file():
+        return (
+            ": masks/ needs a labels.yaml beside it with 'name' and 'names', and a masks.yaml "
+            "with 'layout: index' where they are class numbers"
+        )
+    return ""
