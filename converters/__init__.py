@@ -358,13 +358,19 @@ def check_target(out: Path, format: str, layout: str = "") -> str:
     """
     from converters.files.provenance import check_place
 
+    chosen = _check_layout(format, layout)
+    check_place(out, format)
+    return chosen
+
+
+def _check_layout(format: str, layout: str) -> str:
+    """Return the layout that will be written, also where it was not named."""
     module = load_format(format)
     if not hasattr(module, "write"):
         raise ValueError(f"format '{format}': expected one that can be written")
     if (chosen := layout or next(iter(module.LOSES))) not in module.LOSES:
         near, known = did_you_mean(layout, module.LOSES), ", ".join(module.LOSES)
         raise ValueError(f"layout '{layout}'{near}: expected one of {format}'s: {known}")
-    check_place(out, format)
     return str(chosen)
 
 
@@ -413,7 +419,8 @@ def write(
     from converters.files.images import lanczos
     from converters.formats.writing import WriteTarget, data_set_folder, test_keys
 
-    chosen = check_target(out, format, layout)
+    # The place is looked at, file by file, when it is taken.
+    chosen = _check_layout(format, layout)
     test = test_keys(samples)
     if split:
         split.check([sample for sample in samples if sample.key not in test], excluded)

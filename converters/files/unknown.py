@@ -1,8 +1,8 @@
-"""What lies in a folder that is in no known format, and what it lacks to be a data set."""
+"""What lies in a folder that is not what was expected, and what it lacks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from converters.files.json_files import load_json
@@ -12,9 +12,25 @@ _ANNOTATIONS = frozenset(
     {".json", ".xml", ".csv", ".tsv", ".yaml", ".yml", ".zip", ".gz", ".jsonl"}
 )
 _SHOWN = 3
+# How far below a folder things are looked for that were meant.
+_DEPTHS = ("*", "*/*")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 # What darknet's and Label Studio's labels of YOLO have in place of a YAML file.
 _NAMES_OF_YOLO = ("classes.txt", "obj.names", "obj.data")
+
+
+def folders_with(folder: Path, name: str) -> list[Path]:
+    """Return the folders one or two levels below that hold a file of this name, sorted."""
+    return sorted(path.parent for depth in _DEPTHS for path in folder.glob(f"{depth}/{name}"))
+
+
+def name_first(paths: Sequence[Path], between: str) -> str:
+    """Return the first paths, for a message.
+
+    >>> name_first([Path("a"), Path("b"), Path("c"), Path("d")], ", ")
+    'a, b, c ...'
+    """
+    return between.join(map(str, paths[:_SHOWN])) + (" ..." if len(paths) > _SHOWN else "")
 
 
 def describe_files(data: Path, is_results: Callable[[object], bool]) -> str:

@@ -322,15 +322,16 @@ class _Reader:
 
     def _is_broken(self, path: Path) -> bool:
         """Tell whether a file beside an image is no JSON at all, so that objects may be lost."""
-        if not _looks_like_labelme(path):
-            try:
-                load_json(path)
-            except ValueError as error:
-                place = path.relative_to(self.root).with_suffix("").as_posix()
-                self.problems.add(path, error, key=place)
-                return True
-        # What else is wrong was said when it was read.
-        return _looks_like_labelme(path)
+        if _looks_like_labelme(path):
+            # What is wrong was said when it was read.
+            return True
+        try:
+            load_json(path)
+        except ValueError as error:
+            place = path.relative_to(self.root).with_suffix("").as_posix()
+            self.problems.add(path, error, key=place)
+            return True
+        return False
 
     def _note(self, what: str, images: Sequence[Path]) -> None:
         if images:

@@ -9,12 +9,11 @@ from typing import Any, get_args
 
 from converters.errors import one_line
 from converters.files.json_files import dump_json, parse_json
+from converters.files.unknown import folders_with, name_first
 from converters.types import LabelSpace
 from fusion.types import Kind, Window
 
 FILE = "manifest.json"
-# Where stores lie in a folder of runs, or in one of `zoo run`.
-_DEPTHS = ("*", "*/*")
 IMAGES_PER_PART = 16
 ImageEntry = tuple[int, int, str]
 """An image's height, width and file name."""
@@ -134,9 +133,9 @@ def read_manifest(path: Path) -> bytes:
         found = "nothing there"
         if path.parent.exists():
             found = f"a folder without {FILE}" if path.parent.is_dir() else "a file"
-        if inside := sorted(p.parent for d in _DEPTHS for p in path.parent.glob(f"{d}/{FILE}")):
-            found += f", and {len(inside)} stores in it: give {' '.join(map(str, inside[:3]))}"
-            found += " ..." if len(inside) > 3 else ""
+        # As in a folder of runs, or in one of `zoo run`.
+        if inside := folders_with(path.parent, FILE):
+            found += f", and {len(inside)} stores in it: give {name_first(inside, ' ')}"
         raise ValueError(f"{path.parent}: expected a prediction store, found {found}") from None
     except OSError as error:
         raise ValueError(f"{path}: expected a store's manifest, found: {error.strerror}") from None

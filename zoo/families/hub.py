@@ -33,11 +33,12 @@ def load_pretrained(cls: Any, name: str, remedy: str, **further: Any) -> tuple[A
         ValueError: the weights cannot be had, are not safetensors, or are of a network with other
             dimensions.
     """
-    repository, _, revision = (name, "", "") if Path(name).exists() else name.partition("@")
+    is_here = Path(name).exists()
+    repository, _, revision = (name, "", "") if is_here else name.partition("@")
     if revision:
         further["revision"] = revision
     try:
-        with quiet(), quiet_hub(fetches=not Path(name).exists()):
+        with quiet(), quiet_hub(fetches=not is_here):
             network, info = cls.from_pretrained(
                 repository,
                 ignore_mismatched_sizes=True,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.files.provenance import PROVENANCE, require_provenance
+from converters.files.unknown import folders_with, name_first
 from converters.splits.split import Split
 from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace, Sample
@@ -102,11 +103,10 @@ def _instead(path: Path) -> str:
     """Say what is there in the place of a run, and where its runs are, if it has some."""
     if not path.is_dir():
         return "a file; images are given by --data" if path.is_file() else "no such folder"
-    inside = sorted(p.parent for d in ("*", "*/*") for p in path.glob(f"{d}/config.yaml"))
+    inside = folders_with(path, "config.yaml")
     if not inside:
         return "a folder without"
-    more = " ..." if len(inside) > 3 else ""
-    return f"a folder of others: give one of {', '.join(map(str, inside[:3]))}{more}"
+    return f"a folder of others: give one of {name_first(inside, ', ')}"
 
 
 def subset_samples(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:
