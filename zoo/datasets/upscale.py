@@ -91,7 +91,7 @@ class ModelEnlarger:
 
     def _run(self, values: Values) -> Values:
         try:
-            large = _open_network(self.source)(values)
+            large = _open(self.source)(values)
         except (RuntimeError, cv2.error) as error:
             raise ValueError(
                 f"{self.source}: expected a model for images of any size, failed on "
@@ -125,7 +125,7 @@ def load_enlarger(source: Path | str) -> ModelEnlarger:
         MissingDependency: TorchScript or Swin2SR without torch.
     """
     source = _locate(source)
-    network = _open_network(source)
+    network = _open(source)
     tried = []
     # Three first: OpenCV reads beyond a grey image when its network wants colours.
     for channels in (3, 1):
@@ -161,8 +161,17 @@ def _locate(source: Path | str) -> Path | str:
     return path
 
 
+def _open(source: Path | str) -> Network:
+    if isinstance(source, str):
+        return _open_once(source, ())
+    # A file that was replaced under its name is another network.
+    now = source.stat()
+    return _open_once(source, (now.st_ino, now.st_size, now.st_mtime_ns))
+
+
 @lru_cache(maxsize=2)
-def _open_network(source: Path | str) -> Network:
+def _open_once(source: Path | str, state: tuple[int, ...]) -> Network:
+    """Open a network; `state` of its file only tells versions of it apart."""
     if isinstance(source, str):
         _take_one_thread()
         return open_swin2sr(source)

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from converters.files.images import (
     decode_image,
@@ -484,14 +484,16 @@ def test_what_is_no_image_is_told_what_it_is(content, what, tmp_path):
 
 
 def tiff_of(*sizes, **tags):
-    first, *others = (
-        Image.fromarray(np.full(size, 7 * n, np.uint8)) for n, size in enumerate(sizes)
-    )
-    for page in others:
-        page.encoderinfo = {"tiffinfo": {int(k[1:]): v for k, v in tags.items()}}
+    """Grey pages of sizes (h, w); every page but the first has the tags (`t254=1`)."""
     file = io.BytesIO()
-    first.save(file, "TIFF", save_all=True, append_images=others)
-    return file.getvalue()
+    tiffinfo = {int(key[1:]): value for key, value in tags.items()}
+    # Page by page: older Pillows write the same tags into all pages of `append_images`.
+    with TiffImagePlugin.AppendingTiffWriter(file) as writer:
+        for n, size in enumerate(sizes):
+            page = Image.fromarray(np.full(size, 7 * n, np.uint8))
+            page.save(writer, "TIFF", tiffinfo=tiffinfo if n else {})
+            writer.newFrame()
+        return file.getvalue()
 
 
 def test_pages_of_a_tiff_are_not_passed_over():

@@ -215,6 +215,14 @@ def test_broken_files(tmp_path):
             load_enlarger(tmp_path / name)
 
 
+def test_a_replaced_model_is_not_the_one_before(tmp_path):
+    path = save_script(Fixed(lambda x: x.repeat(1, 1, 2, 2)), tmp_path / "model.ts")
+    assert load_enlarger(path).factor == 2
+    path.unlink()
+    save_script(Fixed(lambda x: x.repeat(1, 1, 3, 3)), path)
+    assert load_enlarger(path).factor == 3
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
