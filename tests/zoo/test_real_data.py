@@ -47,6 +47,7 @@ def test_patients_are_in_a_table():
     assert len({(sample.group, home[sample.key]) for sample in known}) == 37
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize("form", FORMATS)
 def test_every_format_gives_it_back_or_says_what_it_lost(form, name, tmp_path):

@@ -117,6 +117,7 @@ def make_net(**changes: Any) -> Any:
     return check_config(nets.NetsConfig, raw | changes, "test")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ATTENTION)
 @pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - {"dpt"}))
 def test_any_decoder_learns_with_attention(kind: str, architecture: str) -> None:

@@ -218,6 +218,7 @@ def test_every_config_learns_is_saved_and_predicts(
 
 
 @every
+@pytest.mark.long
 def test_every_config_computes_the_same_with_gradient_checkpointing(
     family: SemanticFamily, name: str, load: Callable[..., Any]
 ) -> None:
@@ -251,6 +252,7 @@ def test_every_config_computes_the_same_with_gradient_checkpointing(
 
 
 @every
+@pytest.mark.long
 def test_every_config_sees_colours(
     family: SemanticFamily, name: str, load: Callable[..., Any]
 ) -> None:
@@ -400,6 +402,7 @@ def settled(network: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
     return network.eval()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("family", "name"), EXPORTED)
 def test_networks_are_exported_with_torch_s_probabilities(
     family: str,

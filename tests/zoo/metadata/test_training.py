@@ -45,27 +45,29 @@ def _planes(out: Path, config: Any, samples: list[Sample], **options: Any) -> to
     return torch.stack([torch.from_numpy(p.binary("half").full(p.size_hw)) for p in found])
 
 
+@pytest.mark.learns
 def test_what_only_metadata_tells_is_learned_with_it_alone(
-    configure: Make, job: Make, people: list[Sample]
+    configure: Make, job: Make, people: list[Sample], exceeds: Any
 ) -> None:
     further = {"epochs": 30, "validate_every": 30}
     seeing = configure({"columns": ["sex"], "dropout": 0.0}, **further)
     with_it, without = job("with"), job("without")
     FAMILY.train(seeing, with_it)
     FAMILY.train(configure({}, **further), without)
-    assert _best(with_it.out) > 0.95
+    exceeds("dice with it", _best(with_it.out), 0.95)
     # Of two halves that are equally likely nothing better is known than both: Dice 2/3.
-    assert _best(without.out) < 0.75
+    exceeds("what is missing without it", 1 - _best(without.out), 0.25)
     # The same image is another person's when its metadata are.
     woman, man = people[8:10]
     swapped = [replace(woman, attributes=man.attributes), replace(man, attributes=woman.attributes)]
     masks = _planes(with_it.out, seeing, swapped)
     truth = [class_masks(s.instances, s.size_hw, seeing.labels)["half"] for s in (man, woman)]
     expected = torch.stack([torch.from_numpy(mask.full((64, 64))) for mask in truth])
-    assert (masks == expected).float().mean() > 0.9
+    exceeds("pixels of swapped images", float((masks == expected).float().mean()), 0.9)
 
 
-def test_the_task_learns_age_of_the_image(configure: Make, job: Make) -> None:
+@pytest.mark.learns
+def test_the_task_learns_age_of_the_image(configure: Make, job: Make, exceeds: Any) -> None:
     config = configure(
         {"columns": ["age"], "use": "task", "weight": 1.0},
         encoder="resnet18",
@@ -79,8 +81,8 @@ def test_the_task_learns_age_of_the_image(configure: Make, job: Make) -> None:
     (row,) = _rows(one.out)
     assert list(row)[5:8] == ["val_dice", "val_age_mae", "half"]
     # In years: the held-out people are of 60 and 40, which is 10 away from the others' mean.
-    assert float(row["val_age_mae"]) < 4
-    assert float(row["val_dice"]) < 0.75
+    exceeds("years better than the mean", 10 - float(row["val_age_mae"]), 6)
+    exceeds("what masks lack", 1 - float(row["val_dice"]), 0.25)
 
 
 def test_scores_of_the_task_are_those_of_the_networks_predictions(

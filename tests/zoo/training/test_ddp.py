@@ -120,6 +120,7 @@ main(["train", "smp", "--config", config, "--data", data, "--split", split, "--o
 """
 
 
+@pytest.mark.long
 def test_a_loss_that_diverges_in_one_process_ends_all_at_once_and_in_one_line(
     arguments: list[str], tmp_path: Path
 ) -> None:
