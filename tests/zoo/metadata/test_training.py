@@ -54,7 +54,7 @@ def test_what_only_metadata_tells_is_learned_with_it_alone(
     with_it, without = job("with"), job("without")
     FAMILY.train(seeing, with_it)
     FAMILY.train(configure({}, **further), without)
-    exceeds("dice with it", _best(with_it.out), 0.95)
+    exceeds("dice with it", _best(with_it.out), 0.9)
     # Of two halves that are equally likely nothing better is known than both: Dice 2/3.
     exceeds("what is missing without it", 1 - _best(without.out), 0.25)
     # The same image is another person's when its metadata are.
@@ -72,9 +72,9 @@ def test_the_task_learns_age_of_the_image(configure: Make, job: Make, exceeds: A
         {"columns": ["age"], "use": "task", "weight": 1.0},
         encoder="resnet18",
         options={"encoder_depth": 3, "decoder_channels": [8, 8, 8]},
-        optim={"lr": 1e-2, "warmup_steps": 2},
-        epochs=30,
-        validate_every=30,
+        optim={"lr": 3e-3, "warmup_steps": 2},
+        epochs=60,
+        validate_every=60,
     )
     one = job()
     FAMILY.train(config, one)
