@@ -40,11 +40,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +57,8 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json, read_member
 from converters.files.provenance import atomic_write_text
+from converters.formats.coco.drawn import half_pixels
+from converters.formats.coco.filling import Points
 from converters.formats.datumaro.reading import DatumaroReader, label_names
 from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, sample_record
@@ -129,18 +133,19 @@ def _write_sample(
 ) -> str:
     sample, subset = task
     name = sample.key + image_suffix(sample)
-    item = {
-        "id": sample.key,
-        "annotations": item_annotations(sample, labels, layout),
+    head = json.dumps({"id": sample.key}, ensure_ascii=False)[:-1]
+    rest = {
         "attr": {"sample": sample_record(sample)},
         "image": {"path": name, "size": list(sample.size_hw)},
     }
+    texts = ", ".join(annotation_texts(sample, labels, layout))
     put(sample, folder / "images" / subset / name)
-    return json.dumps(item, ensure_ascii=False, default=str)
+    tail = json.dumps(rest, ensure_ascii=False, default=str)[1:]
+    return f'{head}, "annotations": [{texts}], {tail}'
 
 
-def item_annotations(sample: Sample, labels: LabelSpace, layout: str = "polygons") -> list[Any]:
-    """Return a sample's annotations as Datumaro writes them.
+def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons") -> list[str]:
+    """Return the JSON of a sample's annotations as Datumaro writes them.
 
     Args:
         sample: whose instances are written.
@@ -151,10 +156,10 @@ def item_annotations(sample: Sample, labels: LabelSpace, layout: str = "polygons
         ValueError: a label that the label space does not have.
     """
     check_labels(sample, labels)
-    found: list[dict[str, Any]] = []
+    texts: list[str] = []
     groups = 0
-    for instance in sample.instances:
-        shapes = _shapes(instance, sample.size_hw, layout)
+    instances = tuple(sample.instances)
+    for instance, shapes in zip(instances, _shapes(instances, sample.size_hw, layout), strict=True):
         groups += len(shapes) > 1
         common = {
             "attributes": {},
@@ -162,34 +167,85 @@ def item_annotations(sample: Sample, labels: LabelSpace, layout: str = "polygons
             "label_id": labels.index[instance.label],
             "z_order": 0,
         }
-        found += [{"id": len(found) + i, **shape, **common} for i, shape in enumerate(shapes, 1)]
-    return found
+        end = json.dumps(common)[1:]
+        texts += [f'{{"id": {len(texts) + i}, {s}, {end}' for i, s in enumerate(shapes, 1)]
+    return texts
 
 
-def _shapes(instance: Instance, size_hw: tuple[int, int], layout: str) -> list[dict[str, Any]]:
-    mask = rasterize(instance.geometry, size_hw)
-    if not mask.area:
-        return []
-    if layout == "masks" or not all(_is_ring(part, size_hw) for part in instance.parts):
-        return [{"type": "mask", "rle": encode_coco_rle(mask, size_hw)}]
-    rings = [shapely.get_coordinates(part.exterior)[:-1] for part in instance.parts]
-    return [{"type": "polygon", "points": _points(ring).ravel().tolist()} for ring in rings]
+def _shapes(
+    instances: Sequence[Instance], size_hw: tuple[int, int], layout: str
+) -> Iterator[list[str]]:
+    """Yield the JSON members of each instance's shapes, as many as it has parts with pixels."""
+    found = _rings([part for one in instances for part in one.parts], size_hw)
+    for instance in instances:
+        own = list(islice(found, len(instance.parts)))
+        # Where a vertex is in the image, there is a pixel.
+        if not any(ring.has_pixel for ring in own):
+            mask = rasterize(instance.geometry, size_hw)
+            if not mask.area:
+                yield []
+                continue
+        if layout == "masks" or not all(ring.is_editable for ring in own):
+            code = encode_coco_rle(rasterize(instance.geometry, size_hw), size_hw)
+            yield [f'"type": "mask", "rle": {json.dumps(code)}']
+        else:
+            yield [f'"type": "polygon", "points": {ring.text}' for ring in own]
 
 
-def _is_ring(part: Polygon, size_hw: tuple[int, int]) -> bool:
-    x0, y0, x1, y1 = part.bounds
+@dataclass(frozen=True)
+class _Ring:
+    """A part of an object.
+
+    Attributes:
+        points: its shell, float64 (N, 2), where Datumaro has them.
+        has_pixel: a vertex is in the image.
+        is_editable: it has no hole, and CVAT's editor takes it.
+        side: of the image, the longer one.
+    """
+
+    points: Points
+    has_pixel: bool
+    is_editable: bool
+    side: int
+
+    @property
+    def text(self) -> str:
+        """The points in JSON."""
+        doubled = np.rint(2 * self.points).astype(np.int64)
+        if (doubled == 2 * self.points).all():
+            # As we draw them; there is a table of these.
+            return half_pixels(doubled, self.side).decode("ascii")
+        return json.dumps(self.points.ravel().tolist())
+
+
+def _rings(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Iterator[_Ring]:
+    """Yield each part of an image's objects, which is faster than one after the other."""
+    if not parts:
+        return
+    shells = shapely.get_exterior_ring(parts)
+    is_plain = shapely.get_num_interior_rings(parts) == 0
+    x0, y0, x1, y1 = shapely.bounds(parts).T
     height, width = size_hw
-    is_inside = min(x0, y0) >= -0.5 and x1 <= width - 0.5 and y1 <= height - 0.5
-    return is_inside and not part.interiors and (x1 - x0) * (y1 - y0) > _SMALLEST
+    is_inside = (np.minimum(x0, y0) >= -0.5) & (x1 <= width - 0.5) & (y1 <= height - 0.5)
+    is_editable = is_plain & is_inside & ((x1 - x0) * (y1 - y0) > _SMALLEST)
+    points, owners = shapely.get_coordinates(shells, return_index=True)
+    pixels = whole_pixels(points)
+    ends = np.cumsum(np.bincount(owners, minlength=len(parts)))
+    starts = np.append(0, ends[:-1])
+    has_pixel = np.logical_or.reduceat(((pixels >= 0) & (pixels < (width, height))).all(1), starts)
+    moved = _move(points, pixels)
+    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
+        # The last point is the first.
+        own = moved[start : end - 1]
+        yield _Ring(own, bool(has_pixel[number]), bool(is_editable[number]), max(size_hw))
 
 
-def _points(ring: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _move(points: Points, pixels: npt.NDArray[np.int32]) -> Points:
     """Move points (N, 2) to Datumaro's place and digits, each still nearest to the same pixel."""
-    pixels = whole_pixels(ring)
-    rounded = np.round(ring, _DIGITS)
+    rounded = np.round(points, _DIGITS)
     # 7.499 would become 7.5 and fall to the next pixel.
     crossed = whole_pixels(rounded) != pixels
-    rounded[crossed] = (pixels + np.clip(ring - pixels, -0.49, 0.49))[crossed]
+    rounded[crossed] = (pixels + np.clip(points - pixels, -0.49, 0.49))[crossed]
     return np.round(rounded + 0.5, _DIGITS)
 
 

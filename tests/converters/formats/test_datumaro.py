@@ -74,7 +74,11 @@ def annotate(folder, *annotations):
 
 def shapes(instance, labels, size_hw=(48, 48)):
     sample = Sample("a", Path("a.png"), size_hw, (instance,))
-    return datumaro.item_annotations(sample, labels)
+    return annotations_of(sample, labels)
+
+
+def annotations_of(sample, labels, layout="polygons"):
+    return [json.loads(text) for text in datumaro.annotation_texts(sample, labels, layout)]
 
 
 # --- what is written
@@ -120,7 +124,7 @@ def test_kind_of_shape(geometry, kinds, labels):
 def test_only_objects_of_several_parts_have_a_group(labels):
     two = MultiPolygon([box(3, 4, 12, 15), box(20, 20, 40, 40)])
     instances = tuple(Instance("Ulna", g) for g in (box(8, 8, 30, 30), two, TALL, two))
-    found = datumaro.item_annotations(Sample("a", Path("a.png"), (48, 48), instances), labels)
+    found = annotations_of(Sample("a", Path("a.png"), (48, 48), instances), labels)
     assert [shape["group"] for shape in found] == [0, 1, 1, 0, 2, 2]
     assert [shape["id"] for shape in found] == [1, 2, 3, 4, 5, 6]
 
@@ -470,7 +474,7 @@ def test_datumaro_reads_and_writes_the_same(everything, labels, layout, tmp_path
 
 def assert_annotations(found, sample, labels, layout):
     """Datumaro's own masks are ours, and its polygons have our points."""
-    expected = datumaro.item_annotations(sample, labels, layout)
+    expected = annotations_of(sample, labels, layout)
     assert len(found) == len(expected)
     truth = rasterize_labels(sample.instances, sample.size_hw)
     for theirs, ours in zip(found, expected, strict=True):
