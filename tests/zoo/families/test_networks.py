@@ -350,6 +350,7 @@ CLASSIFIERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "published"), CLASSIFIERS.items())
 def test_encoders_are_those_that_are_published(name: str, published: tuple[float, float]) -> None:
     family = load_family("smp")

@@ -185,6 +185,7 @@ def test_gradients_reach_film_head_and_encoder(name: str) -> None:
 
 @every
 @pytest.mark.slow
+@pytest.mark.long
 def test_gradient_checkpointing_computes_the_same(name: str) -> None:
     found = []
     for saves_memory in (False, True):

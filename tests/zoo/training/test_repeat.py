@@ -43,7 +43,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         }
     },
     "monai": {"feature_size": 12, "drop_path_rate": 0.2},
-    "torchvision": {"epochs": 1},
+    "torchvision": {"architecture": "deeplabv3_mobilenet_v3_large"},
     "nets": {"architecture": "unet3plus", "options": {"width": 4, "own_width": 4, "guided": True}},
 }
 
