@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 
 import typer
+from pydantic import ValidationError
+from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
 from zoo.cli import data, exports, models, pipeline, reports, results, runs
 from zoo.cli.options import app
@@ -30,11 +32,16 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     rest = [argument for argument in given if argument != "--debug"]
     try:
-        app(rest)
+        # Typer returns the code of what ended early, and raises what is wrong with the words.
+        code = app(rest, prog_name="zoo", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except SystemExit as ended:
         if isinstance(ended.code, int) and (how := _STOPPED.get(ended.code)):
             typer.echo(f"zoo: {how}: the same command goes on, or starts again", err=True)
         raise
+    except UsageError as error:
+        _tell_usage(error)
+        sys.exit(error.exit_code)
     except Exception as error:
         fault = describe_fault(error)
         if type(error) is ModuleNotFoundError and error.name in _OF_TRAINING:
@@ -44,3 +51,15 @@ def main(arguments: list[str] | None = None) -> None:
         for line in (fault or str(error) or type(error).__name__).splitlines():
             typer.echo(f"zoo: {line}", err=True)
         sys.exit(2)
+
+
+def _tell_usage(error: UsageError) -> None:
+    """Say in one line what is wrong with the words of the command; without any, show its help."""
+    if isinstance(error, NoArgsIsHelpError):
+        error.show()
+        return
+    command = error.ctx.command_path if error.ctx else "zoo"
+    message = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
+    if isinstance(error.__cause__, ValidationError) and "found" not in message:
+        message += f", found {error.__cause__.errors()[0]['input']!r:.40}"
+    typer.echo(f"zoo: {message[:1].lower()}{message[1:]} (see {command} --help)", err=True)
