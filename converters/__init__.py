@@ -85,6 +85,7 @@ FORMATS: dict[str, str] = {
 }
 # Known only where no other format is: any folder with images in it would be one.
 _LAST = "images"
+_BELOW = "but one in a folder below"
 # What is to be unpacked first.
 _ARCHIVES = frozenset({".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
 SUBSETS = ("train", "test", "all")
@@ -118,7 +119,8 @@ def recognise(data: Path) -> str:
         return found[0]
     known = " or ".join(found or FORMATS)
     what = "several formats at once" if found else f"none that is known{_describe(data)}"
-    raise ValueError(f"{data}: expected a data set in one format, found {what}; name it: {known}")
+    name = "" if _BELOW in what else f"; name it: {known}"
+    raise ValueError(f"{data}: expected a data set in one format, found {what}{name}")
 
 
 def _describe(data: Path) -> str:
@@ -131,7 +133,7 @@ def _describe(data: Path) -> str:
         return files + told
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         if any(name != _LAST and load_format(name).matches(folder) for name in FORMATS):
-            return f"{files}, but one in a folder below: give {folder}"
+            return f"{files}, {_BELOW}: give {folder}"
     return files
 
 

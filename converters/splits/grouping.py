@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,6 +17,8 @@ from converters.types import Sample
 
 _SHOWN, _NAMED = 3, 20
 _DICOM = "dicom"
+# Roboflow writes versions of NAME.jpg as NAME_jpg.rf.HASH.jpg, turned, cut, brighter.
+_VERSION = re.compile(r"(.+[_.](?:jpe?g|png|bmp|tiff?|webp|gif))\.rf\.\w+", re.IGNORECASE)
 
 
 def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) -> list[Sample]:
@@ -68,6 +71,20 @@ def _columns(path: Path) -> list[str]:
     except ValueError:
         return []
     return columns
+
+
+def group_versions(samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples in which versions of one image, by Roboflow's names, are one group.
+
+    What has a group keeps it, and an image without another version gets none.
+    """
+    names = {s.key: _VERSION.fullmatch(PurePosixPath(s.key).name) for s in samples if not s.group}
+    originals = {key: match[1] for key, match in names.items() if match}
+    counts = Counter(originals.values())
+    return [
+        replace(sample, group=name) if counts[name := originals.get(sample.key, "")] > 1 else sample
+        for sample in samples
+    ]
 
 
 def with_groups(samples: Sequence[Sample], groups: Mapping[str, str]) -> list[Sample]:

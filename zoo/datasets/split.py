@@ -8,7 +8,7 @@ from dataclasses import replace as replaced
 from pathlib import Path, PurePosixPath
 
 from converters.files.outputs import check_file, json_with
-from converters.splits.grouping import group_by, with_groups
+from converters.splits.grouping import group_by, group_versions, with_groups
 from converters.splits.sample_tables import tables_beside
 from converters.splits.split import Split, check_leakage, make_split
 from converters.splits.table import describe as describe_split
@@ -45,6 +45,7 @@ def split(
     samples = data.read(labels) if asks_objects and labels else data.list_images(labels=labels)
     if by:
         samples = group_by(samples, by, tables_beside(data.path))
+    ungrouped, samples = samples, group_versions(samples)
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
@@ -59,6 +60,7 @@ def split(
     groups = len(set(made.groups.values()))
     of = f" of {groups} groups" if any(sample.group for sample in samples) else ""
     lines = [f"{out}: {len(samples)} images{of}; folds {sizes}"]
+    lines += describe_versions(ungrouped, samples)
     lines += describe_unknown(samples, made)
     if own := own_parts(samples):
         lines.append(f"the data set's own parts {', '.join(own)} are dealt anew, all together")
@@ -75,6 +77,23 @@ def own_parts(samples: Sequence[Sample]) -> list[str]:
     found = {part for sample in samples for part in PurePosixPath(sample.key).parts[:-1]}
     both = [[p for p in sorted(found) if p.lower() in names] for names in (_LEARN, _HOLD_OUT)]
     return [*both[0], *both[1]] if all(both) else []
+
+
+def describe_versions(before: Sequence[Sample], after: Sequence[Sample]) -> list[str]:
+    """Say, in a line, which images were taken for versions of one.
+
+    Args:
+        before: as they were read.
+        after: the same, with groups.
+    """
+    pairs = zip(before, after, strict=True)
+    versions = [new.group for old, new in pairs if old.group != new.group]
+    if not versions:
+        return []
+    return [
+        f"{len(versions)} images are versions of {len(set(versions))} by their names, such as "
+        f"{versions[0]}: versions of an image stay in one fold; --group-by tells whose an image is"
+    ]
 
 
 def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:

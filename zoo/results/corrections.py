@@ -20,6 +20,9 @@ from zoo.results.scoring import evaluate
 from zoo.results.truth import DataSetTruth
 from zoo.source import DataSource
 
+# Of the names' column, in characters.
+_NARROWEST = 18
+
 
 @dataclass(frozen=True)
 class CorrectionEffect:
@@ -138,22 +141,29 @@ def _same(a: Sample, b: Sample, labels: LabelSpace) -> bool:
 def _table(measure: str, three: tuple[Summary, Summary, Summary]) -> list[str]:
     before, after, difference = three
     title = CLASS_MEASURES[measure]
-    lines = [f"{title:18s}{'before':>9s}{'after':>9s}{'change':>10s}"]
-    lines += _line("all", before.overall, after.overall, difference.overall)
+    rows = [("all", before.overall, after.overall, difference.overall)]
     for part, indent in (("groups", ""), ("classes", "  ")):
         found: Mapping[str, Estimate] = getattr(difference, part)
         for name, change in found.items():
             # Most classes of most corrections are as they were.
             if change.mean:
                 values = getattr(before, part).get(name), getattr(after, part).get(name)
-                lines += _line(f"{indent}{name}", *values, change)
-    return lines
+                rows.append((f"{indent}{name}", *values, change))
+    width = max(_NARROWEST, *(len(name) + 1 for name, *_ in rows))
+    lines = [f"{title:{width}s}{'before':>9s}{'after':>9s}{'change':>10s}"]
+    return lines + [line for row in rows for line in _line(width, *row)]
 
 
 def _line(
-    title: str, before: Estimate | None, after: Estimate | None, change: Estimate | None
+    width: int,
+    title: str,
+    before: Estimate | None,
+    after: Estimate | None,
+    change: Estimate | None,
 ) -> list[str]:
     if before is None or after is None or change is None:
         return []
     sure = "*" if change.is_sure else " "
-    return [f"{title:18s}{before.mean:9.4f}{after.mean:9.4f}{change.mean:+9.4f}{sure}".rstrip()]
+    return [
+        f"{title:{width}s}{before.mean:9.4f}{after.mean:9.4f}{change.mean:+9.4f}{sure}".rstrip()
+    ]

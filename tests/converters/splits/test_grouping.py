@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from converters.splits.grouping import group_by, known_groups, with_groups
+from converters.splits.grouping import group_by, group_versions, known_groups, with_groups
 from converters.types import Sample
 
 KEYS = ("a/P1_left", "a/P1_right", "b/P2_left")
@@ -106,6 +107,14 @@ def test_what_there_is_to_group_by_is_named(samples, tmp_path):
     for word, meant in (("persn", "person"), ("patient", "Patient")):
         with pytest.raises(ValueError, match=rf"\(did you mean '{meant}'\?\)$"):
             group_by(samples, word, tables)
+
+
+def test_versions_of_an_image_are_a_group():
+    keys = ["train/a_jpg.rf.0f1e", "train/a_jpg.rf.9Zb2", "valid/b_PNG.rf.77", "train/c", "train/d"]
+    samples = [Sample(key, Path(f"{key}.jpg"), (8, 8), ()) for key in keys]
+    samples[-1] = replace(samples[-1], key="x/a_jpg.rf.11", group="ID1")
+    found = group_versions(samples)
+    assert [sample.group for sample in found] == ["a_jpg", "a_jpg", "", "", "ID1"]
 
 
 def test_what_is_remembered_does_not_replace_what_is_known(samples):

@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from shapely.geometry import box
 
-from converters.splits.split import make_split
+import converters
+from converters.splits.split import Split, make_split
 from converters.splits.table import describe
-from converters.types import LabelSpace, Sample
-from zoo.datasets.split import describe_unknown, own_parts, pair_sides
+from converters.types import Instance, LabelSpace, Sample
+from zoo.datasets.split import describe_unknown, own_parts, pair_sides, split
+from zoo.source import DataSource
 
 LABELS = LabelSpace("one", ("a",))
 
@@ -50,6 +55,22 @@ def test_some_images_of_nobody_known_are_counted():
     samples = samples_of("xyz") + samples_of("ab", group="person")
     (line,) = describe_unknown(samples, make_split(samples, folds=2))
     assert line.startswith("no patient is known of 3 images: each counts as its own; --group-by")
+
+
+def test_versions_of_one_image_are_kept_together_and_said(tmp_path):
+    square = Instance("a", box(1, 1, 5, 5))
+    images = []
+    for number, name in enumerate("abcd" * 3):
+        key, pixels = f"{name}_jpg.rf.{number}f", np.full((8, 8), 9 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / f"{key}.png"), pixels)
+        images.append(Sample(key, tmp_path / f"{key}.png", (8, 8), (square,)))
+    converters.write(images, tmp_path / "set", format="coco", labels=LABELS)
+    data, out = DataSource(tmp_path / "set", "coco"), tmp_path / "split.json"
+    said = split(data, out, None, 2, "group", 0, describe=False)
+    assert "12 images are versions of 4 by their names, such as a_jpg: versions of an image" in said
+    folds = Split.load(out).folds
+    homes = [{key.split("_jpg")[0] for key in keys} for keys in folds]
+    assert not homes[0] & homes[1]
 
 
 def test_nothing_is_said_where_all_patients_are_known():
