@@ -260,7 +260,11 @@ def show_runs(collection: Collection) -> None:
     """Show runs beside each other: their settings and scores, and their curves."""
     runs = collection.runs
     columns, rows = tabulate(runs)
-    st.dataframe({c: [row[i] for row in rows] for i, c in enumerate(columns)}, hide_index=True)
+    st.dataframe(
+        {c: [row[i] for row in rows] for i, c in enumerate(columns)},
+        hide_index=True,
+        placeholder="",
+    )
     names = [run.name for run in runs]
     wanted = st.session_state.get("runs_chosen", names[:6])
     st.session_state["runs_chosen"] = [name for name in wanted if name in names]

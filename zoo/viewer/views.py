@@ -229,6 +229,8 @@ def _list(lines: Sequence[Line], name: str, is_measuring: bool) -> int | None:
         on_select="rerun",
         selection_mode="single-row",
         hide_index=True,
+        # Of what is not measured yet, or has no truth.
+        placeholder="",
         height=_LIST_PX,
         column_config={
             # Long names would push the numbers out of sight.
