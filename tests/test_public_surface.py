@@ -117,6 +117,7 @@ def test_public_names_say_what_they_are_for(module):
     assert not silent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings_hold(module):
     assert doctest.testmod(importlib.import_module(module)).failed == 0

@@ -16,6 +16,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_one_line_that_names_it(text, tmp_path):
     path = tmp_path / "a.yaml"

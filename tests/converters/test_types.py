@@ -122,6 +122,7 @@ def test_a_sample_keeps_objects_as_they_were_given():
     assert hash(sample.instances) == hash(given)
 
 
+@pytest.mark.slow
 def test_thousands_of_outlines_take_little_memory():
     rng = np.random.default_rng(0)
     tracemalloc.start()

@@ -126,6 +126,7 @@ def test_packed_masks_of_any_polygons_come_back(labels, names, data):
         np.testing.assert_array_equal(planes[c], wanted)
 
 
+@pytest.mark.slow
 @QUICK
 @given(st.one_of(st.text("0123456789 -.x\n"), st.lists(st.integers(-3, 2**70)).map(str)))
 def test_any_text_is_a_code_or_a_value_error(text):

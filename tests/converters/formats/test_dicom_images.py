@@ -39,6 +39,7 @@ def make_dicom(root: Path) -> None:
             text.write_text(said.replace(path.name, f"{path.stem}.dcm"), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), list(product(OF_FILES, WRITTEN)))
 def test_every_format_reads_dicom_and_writes_png(first, second, samples, labels, tmp_path):
     samples = samples[:2]

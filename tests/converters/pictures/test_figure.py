@@ -122,6 +122,7 @@ def test_nothing_on_it_is_shown_too(sample):
     assert fusion.show(Prediction("a", (5, 3), "semantic", {})).legend == ()
 
 
+@pytest.mark.slow
 def test_the_largest_is_small_and_quick(tmp_path):
     rng = np.random.default_rng(0)
     image = write_image(tmp_path, rng.integers(0, 256, (2048, 2048, 3), dtype=np.uint8))

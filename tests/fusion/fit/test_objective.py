@@ -258,6 +258,7 @@ def test_a_fit_wins_what_it_is_told_to_win(train, test_images, labels):
     assert mixed["dice:.5,shared:.5"] > mixed["dice"]
 
 
+@pytest.mark.slow
 def test_dice_is_what_it_was(train, labels):
     plain = HybridFit(factors=(1.0,))(train[:12], NAMES, labels)
     told = HybridFit(factors=(1.0,), objective=Objective.parse("dice:2"))(train[:12], NAMES, labels)
@@ -288,6 +289,7 @@ def test_nothing_overlaps(train, labels):
         HybridFit(objective=OVERLAPS)(apart, NAMES, labels)
 
 
+@pytest.mark.slow
 def test_it_is_judged_by_the_objective_on_held_out_people(train, labels):
     images, patients = train[:12], [patient for *_, patient in train[:12]]
     fit = HybridFit(factors=(1.0,), objective=OVERLAPS)(images, NAMES, labels)

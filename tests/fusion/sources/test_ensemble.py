@@ -273,6 +273,7 @@ BAD_CODES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BAD_CODES)
 @pytest.mark.parametrize("alone", [True, False])
 def test_a_bad_code_is_named_by_its_line(case, alone, tmp_path, sources):

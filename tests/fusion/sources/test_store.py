@@ -524,6 +524,7 @@ def answer(folder):
     return found.manifest, rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["part-00001.parquet", "manifest.json", "SHA256SUMS"])
 def test_a_flipped_bit_is_noticed_wherever_it_is(written, name):
     good, true = (written.path / name).read_bytes(), answer(written.path)

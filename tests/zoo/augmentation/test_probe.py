@@ -42,6 +42,7 @@ SPOIL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SPOIL)
 @pytest.mark.parametrize("chance", [0.01, 1.0])
 def test_what_spoils_images_or_masks_is_refused(case: str, chance: float) -> None:
@@ -76,6 +77,7 @@ GOOD: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", GOOD, ids=lambda step: str(step["name"]))
 def test_what_moves_clears_or_changes_greys_is_taken(step: dict[str, Any]) -> None:
     Augmentation([{**step, "p": 0.5}])

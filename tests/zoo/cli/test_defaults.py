@@ -60,6 +60,7 @@ def test_the_nearest_data_set_is_taken(hands, here, capsys):
     assert zoo(capsys, "convert", "--to", "coco").startswith("taken: data mine; out coco")
 
 
+@pytest.mark.slow
 def test_results_in_a_data_set_s_own_folder_are_no_part_of_it(hands, here, capsys):
     zoo(capsys, "convert", str(hands), "--to", "coco", "--out", str(here / "set"))
     (here / "set" / "provenance.json").unlink()
@@ -132,6 +133,7 @@ def test_what_is_broken_as_a_whole_is_not_skipped(hands, here, capsys):
     assert "--broken" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -85,6 +85,7 @@ def test_somebody_s_file_is_kept(command, data, store, tmp_path, capsys):
     assert thesis.read_text() == "precious"
 
 
+@pytest.mark.slow
 def test_other_folds_are_replaced_only_on_request(data, tmp_path, capsys):
     out = tmp_path / "split.json"
     command = ("split", str(data), "--folds", "2", "--out", str(out))

@@ -66,6 +66,7 @@ def test_losses_are_said_per_class(zoo, data, tmp_path, capsys):
     assert "all 29 classes: mean Dice 0.9" in said
 
 
+@pytest.mark.slow
 def test_images_that_lie_elsewhere(zoo, data, tmp_path, capsys):
     whole, out = tmp_path / "whole", tmp_path / "out"
     zoo("convert", data, "--to", "coco", "--out", whole)

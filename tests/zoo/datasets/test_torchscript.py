@@ -147,6 +147,7 @@ class Network(nn.Module):
         return (self.tail(found)[..., : 2 * h, : 2 * w] + large).clamp(0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["script", "trace"])
 def test_networks_that_enlarge_are_loaded_as_they_are(tmp_path: Path, way: str) -> None:
     network, x = Network().eval(), torch.rand(1, 1, 16, 24)

@@ -158,6 +158,7 @@ def test_ids_have_gaps_and_belong_to_one_person():
     assert max(numbers) > len(numbers)
 
 
+@pytest.mark.slow
 def test_progress_counts_images(tmp_path):
     seen = []
     config = replace(CONFIG, people=1, test_people=1)

@@ -112,6 +112,7 @@ def test_four_v100s():
     assert (found.gpus, found.memory, found.trainings) == (4, 32e9, 4)
 
 
+@pytest.mark.slow
 def test_what_is_seen_of_a_phantom(tmp_path):
     tree = tmp_path / "hands"
     write_phantom(tree, PhantomConfig(people=2, test_people=1, size=256))

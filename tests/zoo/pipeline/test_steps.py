@@ -52,6 +52,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", [TESTED, UNTESTED], ids=["tested", "untested"])
 @pytest.mark.parametrize("name", CASES)
 def test_every_command_is_one_that_zoo_takes(name, facts, tmp_path):
@@ -80,6 +81,7 @@ def test_no_two_steps_make_the_same(name, tmp_path):
     assert len(made) == len(set(made))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_what_a_command_names_in_the_folder_is_made_before(name, tmp_path):
     found = steps(tmp_path, **CASES[name])

@@ -28,6 +28,7 @@ def file(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_what_is_put_comes_back(place, file, tmp_path):
     digest = digest_file(file)
     assert place.missing([digest]) == {digest}
@@ -77,6 +78,7 @@ def test_a_text_is_replaced(place):
     assert place.read_text("working/a/state.json") == ""
 
 
+@pytest.mark.slow
 def test_a_file_gets_another_name(place, file):
     digest = digest_file(file)
     place.put(file, digest, "working/a/x")
@@ -85,6 +87,7 @@ def test_a_file_gets_another_name(place, file):
     assert not place.exists("working/a/x")
 
 
+@pytest.mark.slow
 def test_files_are_put_once(place, tmp_path):
     files = {}
     for number in range(70):

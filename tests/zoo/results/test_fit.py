@@ -75,6 +75,7 @@ def test_the_fit_is_told_what_to_win(zoo, stores, work, tmp_path, capsys, object
     assert ("the gain is in shared" in lines[0]) == (objective == "shared")
 
 
+@pytest.mark.slow
 def test_a_pixel_of_one_label_shares_none(zoo, stores, toys, work, tmp_path, capsys):
     alone = replace(toys.labels, exclusive="large_first")
     for name in "ab":
@@ -227,6 +228,7 @@ def test_a_submission_is_refused_in_one_line(zoo, files, stores, work, tmp_path,
     assert "--held-out: expected names of the sources (a, b, c) or all, found 'd'" in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["hybrid", "mean"])
 def test_a_submission_is_fitted_like_a_store_of_its_masks(
     zoo, stores, files, toys, work, tmp_path, method

@@ -33,6 +33,7 @@ def fuse(capsys, *words):
     return said.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["csv", "store"])
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_images_without_any_object_are_said(write_store, toys, tmp_path, capsys, to, jobs):

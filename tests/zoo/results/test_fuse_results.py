@@ -23,6 +23,7 @@ def test_stores_and_submissions_mix_at_will(stores, files, fused, voted, tmp_pat
     assert len(voted.splitlines()) == 1 + 6 * 9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mean", "vote", "max", "staple", "hybrid"])
 def test_the_order_of_the_sources_does_not_change_a_byte(
     zoo, stores, files, fused, work, toys, tmp_path, method

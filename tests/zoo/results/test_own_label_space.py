@@ -36,6 +36,7 @@ def own(stores, toys, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_store_brings_its_label_space(zoo, own, work, tmp_path, name):
     places = {"A": own / "a", "B": own / "b", "DATA": work / "data"}

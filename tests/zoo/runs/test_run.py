@@ -88,6 +88,7 @@ UNKNOWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subset", ["val", "train"])
 @pytest.mark.parametrize("case", UNKNOWN)
 def test_an_unknown_fold_is_refused(

@@ -276,6 +276,7 @@ def test_layers_hold_classes_that_overlap_nowhere() -> None:
     assert apart(names, [truth, drawn]) == [("a", "e"), ("b", "c")]
 
 
+@pytest.mark.slow
 def test_no_layers_of_what_overlaps_everywhere(toys: Any) -> None:
     sample = toys.samples[0]
     everywhere = crop(np.ones(sample.size_hw, np.uint8))

@@ -51,6 +51,7 @@ def test_without_streamlit_the_command_says_how_to_get_it(monkeypatch, zoo, show
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -126,6 +126,7 @@ def test_what_has_a_fault_is_left_to_who_can_say_it(segmentation):
     assert draw([SQUARE], SIZE) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["polygons", "rle"])
 def test_both_ways_of_reading_give_the_same(images, layout, tmp_path, monkeypatch):
     """The same objects and, but for the corners of polygons, the same files."""

@@ -51,6 +51,7 @@ def outlines(seed):
     return (height, width), np.stack([x, y], axis=1).astype(np.int32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0, 0.5])
 @pytest.mark.parametrize("digits", [6, 17])
 def test_labels_are_filled_as_they_were_drawn(offset, digits, tmp_path):

@@ -209,6 +209,7 @@ def test_nothing_is_trained_where_something_is_wrong(
 # --- runs
 
 
+@pytest.mark.slow
 def test_each_change_is_trained_alone(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -228,6 +229,7 @@ def test_each_change_is_trained_alone(
     assert {row[-1] for row in rows if not row[0].startswith("further")} == {""}
 
 
+@pytest.mark.slow
 def test_a_killed_ablation_goes_on(fake: FakeFamily, data: Path, base: str, tmp_path: Path) -> None:
     whole = _run(data, tmp_path / "whole", base, folds=(0, 1))
     once = sorted(fake.trained)
@@ -245,6 +247,7 @@ def test_a_killed_ablation_goes_on(fake: FakeFamily, data: Path, base: str, tmp_
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_trained_again(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -258,6 +261,7 @@ def test_what_is_finished_is_not_trained_again(
     assert scores.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_note_is_no_part_of_what_a_run_is(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -272,6 +276,7 @@ def test_a_note_is_no_part_of_what_a_run_is(
     assert {found.note for found in find_runs([run])} == {"it did get worse by much"}
 
 
+@pytest.mark.slow
 def test_another_base_is_not_mixed_in(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -284,6 +289,7 @@ def test_another_base_is_not_mixed_in(
         _run(data, tmp_path / "full", base)
 
 
+@pytest.mark.slow
 def test_a_run_may_fail(fake: FakeFamily, data: Path, base: str, tmp_path: Path) -> None:
     high = parse_change("optim.lr=9")
     found = _outcomes(_run(data, tmp_path / "a", base, high, BETTER), data)
@@ -298,6 +304,7 @@ def test_a_run_may_fail(fake: FakeFamily, data: Path, base: str, tmp_path: Path)
         _run(data, tmp_path / "b", base, parse_change("shift=1"), given=("optim.lr=9",))
 
 
+@pytest.mark.slow
 def test_an_address_is_not_written_down(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +325,7 @@ def test_an_address_is_not_written_down(
 # --- the table
 
 
+@pytest.mark.slow
 def test_differences_are_of_the_same_images(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -354,6 +362,7 @@ def test_differences_are_of_the_same_images(
     assert found["base"].score == pytest.approx(0.9 - 0.08 + 0.003)
 
 
+@pytest.mark.slow
 def test_intervals_over_runs_need_several(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -374,6 +383,7 @@ def test_intervals_over_runs_need_several(
     assert estimate.interval == pytest.approx((min(gains), max(gains)))
 
 
+@pytest.mark.slow
 def test_public_scores_stand_beside(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -401,6 +411,7 @@ def test_a_column_that_is_not_there(
         _outcomes(runs, data, score="val_iou")
 
 
+@pytest.mark.slow
 def test_tables_hold_every_class(fake: FakeFamily, data: Path, base: str, tmp_path: Path) -> None:
     out = tmp_path / "a"
     found = _outcomes(_run(data, out, base), data)
