@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ class StrictLoader(yaml.SafeLoader):
         """Build a mapping; raises a YAML error where a key comes twice."""
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         keys = [key.value for key, _ in pairs if isinstance(key.value, str)]
-        if twice := sorted({key for key in keys if keys.count(key) > 1}):
-            problem = f"'{twice[0]}' comes twice in one mapping"
+        if len(set(keys)) < len(keys):
+            twice = min(key for key, times in Counter(keys).items() if times > 1)
+            problem = f"'{twice}' comes twice in one mapping"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return super().construct_mapping(node, deep)
 

@@ -7,7 +7,7 @@ import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol, Self, overload
 
@@ -153,6 +153,11 @@ class LabelSpace:
             ValueError: no such file, or one with other keys or values.
         """
         path = configs.find("labels", name)
+        # What is shipped stays as it is.
+        return _load_once(path) if path.parent == configs.ROOT / "labels" else cls._load(path)
+
+    @classmethod
+    def _load(cls, path: Path) -> LabelSpace:
         raw = read_yaml(path, "a label space")
         if not isinstance(raw, dict) or not {"name", "names"} <= set(raw) <= set(_KEYS):
             raise ValueError(
@@ -269,6 +274,11 @@ class Instance:
         if isinstance(self.geometry, Polygon):
             return (self.geometry,)
         return tuple(self.geometry.geoms)
+
+
+@cache
+def _load_once(path: Path) -> LabelSpace:
+    return LabelSpace._load(path)
 
 
 class PackedOutlines(Protocol):

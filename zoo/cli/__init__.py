@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import typer
-from pydantic import ValidationError
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
 
 from zoo.cli import data, exports, models, pipeline, reports, results, runs
@@ -58,6 +57,8 @@ def _tell_usage(error: UsageError) -> None:
     if isinstance(error, NoArgsIsHelpError):
         error.show()
         return
+    from pydantic import ValidationError
+
     command = error.ctx.command_path if error.ctx else "zoo"
     message = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     if isinstance(error.__cause__, ValidationError) and "found" not in message:
