@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from zoo.cli import data, exports, models, pipeline, reports, results, runs
 from zoo.cli.options import app
@@ -32,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     rest = [argument for argument in given if argument != "--debug"]
     try:
         # Typer returns the code of what ended early, and raises what is wrong with the words.
-        code = app(rest, prog_name="zoo", standalone_mode=False)
+        code = _command()(rest, prog_name="zoo", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except SystemExit as ended:
         if isinstance(ended.code, int) and (how := _STOPPED.get(ended.code)):
@@ -50,6 +53,13 @@ def main(arguments: list[str] | None = None) -> None:
         for line in (fault or str(error) or type(error).__name__).splitlines():
             typer.echo(f"zoo: {line}", err=True)
         sys.exit(2)
+
+
+@cache
+def _command() -> TyperGroup:
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    return command
 
 
 def _tell_usage(error: UsageError) -> None:

@@ -123,6 +123,7 @@ def _last_dice(run: Path) -> float:
         return max(float(row["val_dice"]) for row in csv.DictReader(file) if row["val_dice"])
 
 
+@pytest.mark.slow
 @pytest.mark.learns
 @pytest.mark.parametrize("family", ["smp", "segformer"])
 def test_colours_are_taken_from_the_data(

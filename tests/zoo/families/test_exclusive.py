@@ -141,6 +141,7 @@ def _config(family: str, path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.learns
 @pytest.mark.parametrize("family", ["smp", "segformer"])
 def test_from_coco_to_a_submission(
