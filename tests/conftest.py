@@ -5,6 +5,7 @@ Ultralytics' own import changes threads, Pillow, and the home.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import shutil
@@ -17,8 +18,12 @@ import pytest
 # Put together, so that this file is none.
 SLOW_MODULE = re.compile("pytestmark = " + r"\[?pytest\.mark\.slow")
 
-if importlib.util.find_spec("ultralytics"):
-    import zoo.families.yolo.offline  # noqa: F401
+
+def pytest_collection(session: pytest.Session) -> None:
+    # The process that only hands out tests imports none of them.
+    is_working = hasattr(session.config, "workerinput") or session.config.option.dist == "no"
+    if is_working and importlib.util.find_spec("ultralytics"):
+        importlib.import_module("zoo.families.yolo.offline")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -28,6 +28,8 @@ from converters.masks import (
 )
 from converters.types import Instance
 
+pytestmark = pytest.mark.slow
+
 QUICK = settings(max_examples=30, deadline=None)
 AREA = (23, 31)
 NAMES = ["finger-1", "finger-9", "Ulna"]
@@ -69,7 +71,6 @@ def filled(geometry: Polygon | MultiPolygon) -> np.ndarray:
 
 
 @for_any_polygons
-@pytest.mark.slow
 def test_any_polygons_become_the_pixels_of_fillpoly(geometry):
     np.testing.assert_array_equal(rasterize(geometry, AREA).full(AREA), filled(geometry))
 
@@ -92,7 +93,6 @@ def test_a_ring_for_each_part_of_any_polygons_has_the_same_pixels(geometry):
 
 
 @for_any_polygons
-@pytest.mark.slow
 def test_one_ring_for_any_polygons_has_all_their_pixels(geometry):
     mask = rasterize(geometry, AREA)
     if parts := rings(mask):
@@ -116,7 +116,6 @@ def test_codes_of_any_polygons_come_back(geometry):
 @given(
     names=st.lists(st.sampled_from(["finger-1", "finger-9", "Ulna"]), max_size=4), data=st.data()
 )
-@pytest.mark.slow
 def test_packed_masks_of_any_polygons_come_back(labels, names, data):
     instances = [Instance(name, data.draw(geometries)) for name in names]
     masks = rasterize_labels(instances, AREA)
@@ -126,7 +125,6 @@ def test_packed_masks_of_any_polygons_come_back(labels, names, data):
         np.testing.assert_array_equal(planes[c], wanted)
 
 
-@pytest.mark.slow
 @QUICK
 @given(st.one_of(st.text("0123456789 -.x\n"), st.lists(st.integers(-3, 2**70)).map(str)))
 def test_any_text_is_a_code_or_a_value_error(text):

@@ -17,6 +17,8 @@ import converters
 from converters.files.images import read_pixels
 from converters.masks import rasterize_labels
 
+pytestmark = pytest.mark.slow
+
 WRITTEN = [n for n in converters.FORMATS if hasattr(converters.load_format(n), "write")]
 # Rows hold images within themselves.
 OF_FILES = [name for name in WRITTEN if name != "segformer"]
@@ -39,7 +41,6 @@ def make_dicom(root: Path) -> None:
             text.write_text(said.replace(path.name, f"{path.stem}.dcm"), encoding="utf-8")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), list(product(OF_FILES, WRITTEN)))
 def test_every_format_reads_dicom_and_writes_png(first, second, samples, labels, tmp_path):
     samples = samples[:2]

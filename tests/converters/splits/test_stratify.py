@@ -18,6 +18,8 @@ from converters.types import Instance, LabelSpace, Sample
 from zoo.phantom.anatomy import draw_hands
 from zoo.phantom.annotation import draw_polygons
 
+pytestmark = pytest.mark.slow
+
 SIZE = 256
 PEOPLE, BENT = 60, 12
 FOLDS = 4
@@ -62,13 +64,11 @@ def area_deviation(folds):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.slow
 def test_bent_hands_are_spread_evenly(phantom, seed):
     folds = folds_of(phantom, seed=seed, strategy="stratified", labels=LABELS)
     assert [bent_people(fold) for fold in folds] == [BENT // FOLDS] * FOLDS
 
 
-@pytest.mark.slow
 def test_folds_resemble_each_other_more_than_those_of_equal_size(phantom):
     deviation = {
         strategy: np.mean(
@@ -79,14 +79,12 @@ def test_folds_resemble_each_other_more_than_those_of_equal_size(phantom):
     assert deviation["stratified"] < 0.75 * deviation["group"]
 
 
-@pytest.mark.slow
 def test_folds_stay_of_about_equal_size(phantom):
     folds = folds_of(phantom, strategy="stratified", labels=LABELS)
     expected = len(phantom) / FOLDS
     assert all(abs(len(fold) - expected) <= 4 for fold in folds)
 
 
-@pytest.mark.slow
 def test_no_patient_is_torn_apart(phantom):
     folds = folds_of(phantom, strategy="stratified", labels=LABELS)
     groups = [{sample.group for sample in fold} for fold in folds]
@@ -94,7 +92,6 @@ def test_no_patient_is_torn_apart(phantom):
     assert all(not a & b for a, b in pairwise(groups))
 
 
-@pytest.mark.slow
 def test_order_of_the_samples_does_not_matter(phantom):
     shuffled = list(phantom)
     random.Random(1).shuffle(shuffled)
@@ -102,7 +99,6 @@ def test_order_of_the_samples_does_not_matter(phantom):
     assert made[0].digest == made[1].digest
 
 
-@pytest.mark.slow
 def test_seed_matters(phantom):
     made = [make_split(phantom, strategy="stratified", seed=seed).digest for seed in (0, 1)]
     assert made[0] != made[1]
@@ -116,7 +112,6 @@ def scene(i: int, *names: str, side: int = 10, group: str = "") -> Sample:
     return Sample(f"image_{i}", Path("x.png"), (100, 80), things, group)
 
 
-@pytest.mark.slow
 def test_a_rare_class_is_in_every_fold():
     samples = [scene(i, "paper", *(["battery"] if i < 6 else [])) for i in range(60)]
     for seed in range(5):
@@ -156,7 +151,6 @@ def test_one_group_a_fold():
 # --- the table
 
 
-@pytest.mark.slow
 def test_table_of_the_folds(phantom):
     split = make_split(phantom, folds=FOLDS, strategy="stratified", labels=LABELS)
     table = describe(split, phantom, LABELS)

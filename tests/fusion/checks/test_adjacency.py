@@ -13,6 +13,8 @@ from fusion.checks.adjacency import Adjacency
 from fusion.checks.layout import _offsets
 from fusion.rules.schema import DataclassReader, plain
 
+pytestmark = pytest.mark.slow
+
 SIZE_HW = (220, 300)
 # x, y and radius: two rays of three bones, a wrist of four, a forearm at the lower border.
 HAND = {
@@ -66,7 +68,6 @@ def relabelled(masks, cycle):
     return masks | {a: masks[b] for a, b in zip(cycle, (*cycle[1:], cycle[0]), strict=True)}
 
 
-@pytest.mark.slow
 def test_sound_hands_are_not_flagged(adjacency):
     flagged = [n for n in range(1000, 1100) if adjacency.check(draw_hand(n))]
     assert len(flagged) <= 1

@@ -19,6 +19,8 @@ from fusion.rules.file import dump_rule, read_rule
 from fusion.rules.hybrid import ClassWeights
 from fusion.types import Prediction, SoftMask
 
+pytestmark = pytest.mark.slow
+
 SIZE_HW = (90, 130)
 NAMES = ("unet", "segformer", "yolo")
 UNTOUCHED = SourceReliability((None,) * 3)
@@ -66,7 +68,6 @@ def tables_of(images, labels, label):
     return tables
 
 
-@pytest.mark.slow
 def test_the_hybrid_beats_the_mean_and_every_source(fitted, held_out, labels):
     hybrid = score(fitted.rule, held_out, labels)
     assert hybrid > score(Mean(), held_out, labels) + 0.01
@@ -74,14 +75,12 @@ def test_the_hybrid_beats_the_mean_and_every_source(fitted, held_out, labels):
     assert hybrid > max(score(alone(k), held_out, labels) for k in range(3)) + 0.03
 
 
-@pytest.mark.slow
 def test_the_detector_leads_where_the_others_are_blind(fitted):
     for weights in fitted.rule.classes.values():
         unet, segformer, yolo, _ = weights.weights["shared"]
         assert yolo > unet + segformer
 
 
-@pytest.mark.slow
 def test_the_report_says_what_held_out_images_say(fitted, train, held_out, labels):
     fused = np.mean([r.fused for r in fitted.report.values()])
     assert fused == pytest.approx(score(fitted.rule, held_out, labels), abs=0.02)
@@ -109,7 +108,6 @@ def test_notes_name_every_class_and_source(fitted, labels):
     assert all(name in note for note in notes.values() for name in NAMES)
 
 
-@pytest.mark.slow
 def test_the_fitted_rule_survives_its_file(fitted, held_out, labels, tmp_path):
     path = tmp_path / "rule.yaml"
     path.write_text(dump_rule(fitted.rule, fitted.notes()), encoding="utf-8")
@@ -120,7 +118,6 @@ def test_the_fitted_rule_survives_its_file(fitted, held_out, labels, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["semantic", "instance"])
-@pytest.mark.slow
 def test_a_useless_source_does_not_hurt(kind, world, flaw, labels):
     flaws = (flaw(2.5), flaw(2.5), flaw(0.0, useless=True, kind=kind))
     found = HybridFit()(world(flaws, 16, seed=0), NAMES, labels)
@@ -193,7 +190,6 @@ def test_an_image_of_weight_three_is_three_images_to_the_loss(train, labels):
 
 
 @pytest.mark.parametrize("fall_back", ["never", "worse", "unsure"])
-@pytest.mark.slow
 def test_classes_fall_back_by_their_likely_gain(world, flaw, labels, fall_back):
     """One source is by far the best one: there is little to gain."""
     images = world((flaw(1.0), flaw(6.0), flaw(6.0)), 12, seed=4)
@@ -210,7 +206,6 @@ def test_classes_fall_back_by_their_likely_gain(world, flaw, labels, fall_back):
     assert {found.report[n].keeps for n in kept} <= {"unet"}
 
 
-@pytest.mark.slow
 def test_images_that_count_more_decide_about_weights(train, world, flaw, labels):
     """On half of the images another source is the good one."""
     sources = (flaw(1.0), flaw(6.0), flaw(3.0, kind="instance"))
@@ -224,7 +219,6 @@ def test_images_that_count_more_decide_about_weights(train, world, flaw, labels)
         assert (first > second) == (weights[0] > 1)
 
 
-@pytest.mark.slow
 def test_tables_give_the_pool_about_its_real_dice(train, fitted, labels):
     for label, weights in fitted.rule.classes.items():
         rule = replace(fitted.rule, classes={label: weights}, recover=False)
@@ -398,12 +392,10 @@ def soft_loss(stack, parameters):
 # --- inputs
 
 
-@pytest.mark.slow
 def test_the_fit_is_deterministic(fitted, train, labels):
     assert HybridFit()(train, NAMES, labels).rule == fitted.rule
 
 
-@pytest.mark.slow
 def test_the_order_of_the_images_does_not_matter(fitted, train, labels, held_out):
     order = np.random.default_rng(0).permutation(len(train))
     shuffled = HybridFit()((train[i] for i in order), NAMES, labels)
@@ -414,7 +406,6 @@ def test_the_order_of_the_images_does_not_matter(fitted, train, labels, held_out
     )
 
 
-@pytest.mark.slow
 def test_a_patient_s_images_are_never_on_both_sides(train, labels, monkeypatch):
     """Neither where weights are fitted, nor where the strength of the shrinkage is chosen."""
     seen = []
@@ -453,7 +444,6 @@ def test_images_that_cannot_be_fitted_are_refused(train, labels, change, message
         HybridFit()(change(train[:6]), NAMES, labels)
 
 
-@pytest.mark.slow
 def test_a_class_that_no_image_has_is_fitted_too(train, labels):
     def without(image):
         predictions, truth, group = image
@@ -494,7 +484,6 @@ def test_progress_is_told(train, labels):
     ],
     ids=lambda changes: next(iter(changes)),
 )
-@pytest.mark.slow
 def test_each_part_of_the_fit_can_be_left_out(changes, train, held_out, labels):
     found = HybridFit(folds=2, **changes)(train, NAMES, labels)
     # Where sources are blind in overlaps, zones are what helps most.
@@ -506,7 +495,6 @@ def test_each_part_of_the_fit_can_be_left_out(changes, train, held_out, labels):
     assert bool(found.rule.calibrations) is ("calibrate" not in changes)
 
 
-@pytest.mark.slow
 def test_gates_shut_out_detections_in_the_wrong_place(world, flaw, labels):
     """A detector that is sharp, and sure of itself, but often mixes up two classes."""
     images = []

@@ -17,6 +17,8 @@ from fusion.metrics.scores import dice
 from fusion.rules.file import dump_rule, read_rule
 from fusion.types import Prediction, SoftMask
 
+pytestmark = pytest.mark.slow
+
 SIZE_HW = (90, 130)
 NAMES = ("unet", "segformer", "yolo")
 PLAIN = [name for name in FITS if name != "hybrid"]
@@ -71,7 +73,6 @@ def test_what_can_be_fitted_is_a_rule():
 
 
 @pytest.mark.parametrize("method", PLAIN)
-@pytest.mark.slow
 def test_a_fitted_rule_survives_its_file(method, images, labels, tmp_path):
     found = fit(method, images, labels)
     assert isinstance(found.rule, FUSIONS[method])
@@ -82,14 +83,12 @@ def test_a_fitted_rule_survives_its_file(method, images, labels, tmp_path):
     assert read_rule(path) == found.rule
 
 
-@pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(images, labels):
     found = fit("weighted", images[:8], labels, jobs=2)
     assert found == fit("weighted", images[:8], labels)
 
 
 @pytest.mark.parametrize("method", PLAIN)
-@pytest.mark.slow
 def test_a_patient_s_rule_has_not_seen_the_patient(method, images, labels, monkeypatch):
     kind, seen = type(FITS[method]()), []
     train = kind.train
@@ -111,7 +110,6 @@ def test_a_patient_s_rule_has_not_seen_the_patient(method, images, labels, monke
 
 
 @pytest.mark.parametrize("by", [-1.0, 0.0, 1.0])
-@pytest.mark.slow
 def test_thresholds_go_where_the_sources_err(by, images, labels):
     """Where all see too much, the threshold rises; where they see what is there, it stays."""
     moved = shifted(images, by)
@@ -124,7 +122,6 @@ def test_thresholds_go_where_the_sources_err(by, images, labels):
     assert ("does not surely beat the mean" in comparison.describe("mean")) is (by == 0)
 
 
-@pytest.mark.slow
 def test_a_source_that_errs_less_weighs_more(images, labels):
     found = fit("weighted", images, labels).rule
     for label in labels.names:
@@ -136,14 +133,12 @@ def test_a_source_that_errs_less_weighs_more(images, labels):
     assert comparison.plain == comparison.mean
 
 
-@pytest.mark.slow
 def test_equal_sources_weigh_about_the_same(world, flaw, labels):
     found = fit("weighted", world((flaw(3.0),) * 3, 16), labels).rule
     for weights in found.classes.values():
         assert max(weights.values()) - min(weights.values()) < 0.15
 
 
-@pytest.mark.slow
 def test_votes_that_are_needed_follow_the_sources(world, flaw, labels):
     """Where every source misses objects, one vote is enough; ties go to the best."""
     flaws = (flaw(1.0, kind="instance", misses=0.5), flaw(0.5, kind="instance", misses=0.5))
@@ -190,7 +185,6 @@ def test_one_lucky_class_does_not_leave_its_group(world, flaw, labels):
 
 
 @pytest.mark.parametrize("method", FITS)
-@pytest.mark.slow
 def test_it_is_judged_by_the_rules_themselves(method, images, labels):
     found = fit(method, images[:8], labels)
     comparison = judge(found, images[:8], labels)

@@ -59,6 +59,7 @@ def scipy_distances(a, b):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_distances_are_scipys(a, b):
     found = surface_distances(crop(SHAPES[a]), crop(SHAPES[b]))
@@ -192,6 +193,7 @@ def brute_boundary_error(prediction, truth, radius):
     return np.count_nonzero((prediction != truth) & band) / band.sum() if band.any() else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("radius", [1, 2, 3])
 @pytest.mark.parametrize(("a", "b"), PAIRS)
 def test_boundary_error_is_that_of_whole_planes(a, b, radius):

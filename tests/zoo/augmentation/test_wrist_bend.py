@@ -18,6 +18,8 @@ from zoo.augmentation.wrist_bend import WristBend, find_joint
 from zoo.phantom.anatomy import BENT, NEUTRAL, draw_hands
 from zoo.phantom.annotation import draw_polygons
 
+pytestmark = pytest.mark.slow
+
 SIZE = 320
 LABELS = LabelSpace.load("hand_bones")
 
@@ -72,7 +74,6 @@ def hands() -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("degrees", [15, 30, 45, -15])
-@pytest.mark.slow
 def test_bones_beyond_the_carpus_turn_together(hands: list[np.ndarray], degrees: float) -> None:
     for packed in hands:
         bent = _bend(packed, degrees)
@@ -109,7 +110,6 @@ def test_the_forearm_stays_to_the_pixel(hands: list[np.ndarray]) -> None:
 
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("degrees", [45, 20, -15, -45])
-@pytest.mark.slow
 def test_the_map_never_folds(number: int, degrees: float) -> None:
     for packed in _hands(NEUTRAL, number):
         bend, layout = WristBend((degrees, degrees), p=1.0), MaskChannels()

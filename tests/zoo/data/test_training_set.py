@@ -23,6 +23,8 @@ from zoo.data.items import HuggingFaceItems, Item, SampleItems
 from zoo.data.reading import read_ahead, resize_image, resize_packed
 from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
 
+pytestmark = pytest.mark.slow
+
 FLIP = [{"name": "HorizontalFlip", "p": 0.5}, {"name": "Affine", "rotate": [-30, 30], "p": 1.0}]
 
 

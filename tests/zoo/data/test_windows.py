@@ -16,6 +16,8 @@ from zoo.data.items import SampleItems
 from zoo.data.training_set import EpochSampler, TrainingSet, training_loader
 from zoo.data.windows import Windows, cut_image
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace("four", ("a", "b", "c", "d"), {"pair": ("b", "c"), "rest": ("d",)})
 SIZE = (60, 100)
 MIX = [

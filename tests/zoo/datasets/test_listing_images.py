@@ -10,6 +10,8 @@ from converters.splits.split import Split
 from zoo.datasets.split import split
 from zoo.source import DataSource
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = ("packed", "per-class", "groups", "index")
 
 

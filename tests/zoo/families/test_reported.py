@@ -13,6 +13,8 @@ from zoo.config import check_config
 from zoo.families import FAMILIES, load_family
 from zoo.families.catalogue import read_reported
 
+pytestmark = pytest.mark.slow
+
 QUOTED = [
     (family, name, found)
     for family in FAMILIES

@@ -22,6 +22,8 @@ from zoo.inference.setting import Activation, Setting, activation_of
 from zoo.training.losses import LossTarget, check_losses
 from zoo.training.losses.objective import Objective
 
+pytestmark = pytest.mark.slow
+
 FREE = LabelSpace("four", ("a", "b", "c", "d"))
 OPEN = replace(FREE, exclusive="large_first")
 CLOSED = replace(OPEN, background="a")

@@ -18,6 +18,8 @@ from zoo.inference import arrays, predict, sliding_window
 from zoo.inference.activation import activate
 from zoo.inference.setting import Setting
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 LABELS = LabelSpace("three", ("a", "b-c", "d"))
 SETTINGS = {
@@ -54,7 +56,6 @@ def photos(channels: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
     return fine.clamp(0, 255).round().to(torch.uint8).numpy()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("activation", ["sigmoid", "softmax", "softmax_or_none"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("stride", [1, 4])
@@ -117,7 +118,6 @@ def test_not_a_number_is_no_probability():
         list(arrays.predict_semantic(lambda v: v * np.nan, frames, LABELS, Setting(CPU)))
 
 
-@pytest.mark.slow
 def test_no_torch_is_needed():
     code = (
         "import sys, zoo.inference.arrays; assert not {'torch', 'torchvision'} & set(sys.modules)"

@@ -12,6 +12,8 @@ from fusion.metrics.scores import dice
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
 
+pytestmark = pytest.mark.slow
+
 SMALL = partial(PhantomConfig, people=5, test_people=0, size=512, artefacts=0.0)
 
 

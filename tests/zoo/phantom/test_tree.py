@@ -14,6 +14,8 @@ from zoo.phantom.anatomy import BENT
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import TEST, TRAIN, plan_subjects, write_phantom
 
+pytestmark = pytest.mark.slow
+
 CONFIG = PhantomConfig(people=3, test_people=2, size=256, seed=4, artefacts=0.5)
 
 
@@ -39,13 +41,11 @@ def documents(tree):
     ]
 
 
-@pytest.mark.slow
 def test_same_seed_same_bytes_with_any_number_of_jobs(tree, tmp_path):
     write_phantom(tmp_path / "again", CONFIG, jobs=2)
     assert digests(tmp_path / "again") == digests(tree)
 
 
-@pytest.mark.slow
 def test_people_do_not_change_each_other(tree, tmp_path):
     write_phantom(tmp_path / "fewer", replace(CONFIG, people=1, test_people=1))
     fewer, whole = digests(tmp_path / "fewer"), digests(tree)
@@ -54,13 +54,11 @@ def test_people_do_not_change_each_other(tree, tmp_path):
     assert all(fewer[name] == whole[name] for name in hands)
 
 
-@pytest.mark.slow
 def test_another_seed_gives_another_set(tree, tmp_path):
     write_phantom(tmp_path / "other", replace(CONFIG, people=1, test_people=0, seed=5))
     assert not set(digests(tmp_path / "other").values()) & set(digests(tree).values())
 
 
-@pytest.mark.slow
 def test_images_and_annotations_are_in_their_places(tree):
     for subset, truth, people in (("train", "train", 3), ("test", "truth", 2)):
         images = {
@@ -158,7 +156,6 @@ def test_ids_have_gaps_and_belong_to_one_person():
     assert max(numbers) > len(numbers)
 
 
-@pytest.mark.slow
 def test_progress_counts_images(tmp_path):
     seen = []
     config = replace(CONFIG, people=1, test_people=1)
@@ -166,7 +163,6 @@ def test_progress_counts_images(tmp_path):
     assert seen == [(2, 4), (4, 4)]
 
 
-@pytest.mark.slow
 def test_a_phantom_is_replaced_and_nothing_is_left_beside(tmp_path):
     config = replace(CONFIG, people=1, test_people=0)
     write_phantom(tmp_path / "DATA", config)

@@ -11,6 +11,8 @@ from zoo.pipeline.execution import Capacity, ThisMachine, execute, lacking
 from zoo.pipeline.record import Digests, History
 from zoo.pipeline.steps import Step
 
+pytestmark = pytest.mark.slow
+
 
 class Quiet:
     def began(self, step, work): ...
@@ -86,7 +88,6 @@ def run(out, steps, place=None):
     return execute(steps, history, place, Quiet()), place
 
 
-@pytest.mark.slow
 def test_all_is_done_in_order_and_once(tmp_path):
     out = tmp_path / "out"
     outcome, place = run(out, graph(out))
@@ -97,7 +98,6 @@ def test_all_is_done_in_order_and_once(tmp_path):
     assert set(outcome.done) == set("abcd")
 
 
-@pytest.mark.slow
 def test_only_what_depends_on_a_change_is_done_anew(tmp_path):
     out = tmp_path / "out"
     run(out, graph(out))
@@ -105,7 +105,6 @@ def test_only_what_depends_on_a_change_is_done_anew(tmp_path):
     assert place.ran == ["a", "c", "d"]
 
 
-@pytest.mark.slow
 def test_what_was_made_before_a_change_is_taken_back(tmp_path):
     out = tmp_path / "out"
     run(out, graph(out))
@@ -119,7 +118,6 @@ def test_what_was_made_before_a_change_is_taken_back(tmp_path):
     assert set(outcome.done) == set("abcd")
 
 
-@pytest.mark.slow
 def test_a_file_that_is_read_is_known_by_its_content(tmp_path):
     out, config = tmp_path / "out", tmp_path / "config.yaml"
     config.write_text("epochs: 1")
@@ -131,7 +129,6 @@ def test_a_file_that_is_read_is_known_by_its_content(tmp_path):
     assert run(out, steps)[1].ran == ["a"]
 
 
-@pytest.mark.slow
 def test_the_same_result_changes_nothing_after_it(tmp_path):
     # As above: a is done anew, and what it makes is as before.
     out, config = tmp_path / "out", tmp_path / "config.yaml"
@@ -143,7 +140,6 @@ def test_the_same_result_changes_nothing_after_it(tmp_path):
     assert set(outcome.done) == set("abcd")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_text("x")])
 def test_a_result_that_somebody_touched_is_made_anew(harm, tmp_path):
     out = tmp_path / "out"
@@ -155,7 +151,6 @@ def test_a_result_that_somebody_touched_is_made_anew(harm, tmp_path):
     assert (out / "a").read_text() == before
 
 
-@pytest.mark.slow
 def test_a_copy_goes_on_elsewhere(tmp_path):
     out, other = tmp_path / "out", tmp_path / "far" / "moved"
     run(out, graph(out))
@@ -166,7 +161,6 @@ def test_a_copy_goes_on_elsewhere(tmp_path):
     assert run(other, graph(other))[1].ran == []
 
 
-@pytest.mark.slow
 def test_a_failure_stops_only_what_needs_it(tmp_path):
     out = tmp_path / "out"
     outcome, place = run(out, graph(out), Place(failing="a"))
@@ -185,7 +179,6 @@ def test_without_any_source_nothing_is_fused(tmp_path):
     assert outcome.left_out == {"c": ("a", "b"), "d": ("c",)}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("capacity", "most"), [(Capacity(2), 1), (Capacity(8, ("0",)), 1), (Capacity(8, ("0", "1")), 2)]
 )
@@ -194,7 +187,6 @@ def test_as_many_networks_are_trained_at_a_time_as_there_are_gpus(capacity, most
     assert run(out, graph(out), Place(capacity))[1].most == most
 
 
-@pytest.mark.slow
 def test_a_stop_is_taken_down_and_gone_on_from(tmp_path):
     out = tmp_path / "out"
 
@@ -227,7 +219,6 @@ def test_results_in_a_data_set_s_folder_are_no_part_of_it(tmp_path):
     assert Digests(None, out).of(tmp_path) != before
 
 
-@pytest.mark.slow
 def test_a_data_set_is_walked_once_for_all_steps(tmp_path, monkeypatch):
     out, data = tmp_path / "out", tmp_path / "data"
     data.mkdir()
@@ -240,7 +231,6 @@ def test_a_data_set_is_walked_once_for_all_steps(tmp_path, monkeypatch):
     assert asked.count(data) == 1
 
 
-@pytest.mark.slow
 def test_what_is_kept_aside_is_counted_and_forgotten_when_asked(tmp_path):
     out = tmp_path / "out"
     run(out, graph(out))

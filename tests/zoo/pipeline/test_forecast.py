@@ -15,6 +15,8 @@ from zoo.pipeline.forecast import schedule
 from zoo.pipeline.rates import Cost
 from zoo.pipeline.steps import Step
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """
 data: data
 split: {folds: 2}
@@ -52,7 +54,6 @@ def hours_and_bytes(lines):
     return said.partition(" of work: ")[2].partition(" on ")[0], said.rpartition("; ")[2].split()
 
 
-@pytest.mark.slow
 def test_more_machines_take_less_time_and_move_more(folder):
     one, four = told("toy.yaml", machine="1xV100"), told("toy.yaml", machine="4xV100")
     assert "on 1 machine;" in " ".join(one)
@@ -64,7 +65,6 @@ def test_more_machines_take_less_time_and_move_more(folder):
     assert gained == pytest.approx(3 * data, abs=1e5)
 
 
-@pytest.mark.slow
 def test_a_step_is_told_what_it_is_brought(folder):
     lines = told("toy.yaml", machine="1xV100")
     assert "+ data" in " ".join(row(lines, "train small 0"))
@@ -73,7 +73,6 @@ def test_a_step_is_told_what_it_is_brought(folder):
     assert float(" ".join(row(lines, "predict small val")).split()[2]) == pytest.approx(20, rel=0.2)
 
 
-@pytest.mark.slow
 def test_as_if_there_were_more_images(folder):
     few = told("toy.yaml", machine="1xV100")
     many = told("toy.yaml", machine="1xV100", images=400000)

@@ -11,6 +11,8 @@ from converters.types import LabelSpace
 from fusion.sources import submission
 from zoo.cli import main
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def samples(work):

@@ -22,6 +22,8 @@ from fusion.types import Prediction, SoftMask
 from zoo.results.scoring import evaluate
 from zoo.source import DataSource
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def labels():
@@ -80,7 +82,6 @@ def scored(stores, data, labels):
     ]
 
 
-@pytest.mark.slow
 def test_every_image_is_measured_as_it_would_be_alone(scored, samples, labels):
     for score, sample in zip(scored[1].images, samples, strict=True):
         truth = rasterize_labels(sample.instances, sample.size_hw)
@@ -90,14 +91,12 @@ def test_every_image_is_measured_as_it_would_be_alone(scored, samples, labels):
         assert score == replace(alone, patient=sample.group, posture=posture)
 
 
-@pytest.mark.slow
 def test_several_processes_find_the_same(scored, stores, data, labels):
     source = DataSource.open(data)
     found = evaluate(stores[0], source, labels.name, "train", lambda *_: None, MEASURES, jobs=2)
     assert found.images == scored[0].images
 
 
-@pytest.mark.slow
 def test_the_record_holds_all_that_was_measured(zoo, scored, stores, data, tmp_path, capsys):
     out = tmp_path / "scores.json"
     zoo("evaluate", stores[0], "--data", data, "--metrics", "all", "--json", out)
@@ -128,7 +127,6 @@ def test_the_record_holds_all_that_was_measured(zoo, scored, stores, data, tmp_p
     assert 0 < found["miou"]["overall"] < found["dice"]
 
 
-@pytest.mark.slow
 def test_the_table_says_what_was_asked(zoo, stores, data, capsys):
     zoo("evaluate", stores[0], "--data", data, "--metrics", "all")
     said = capsys.readouterr().out
@@ -150,7 +148,6 @@ def test_the_table_says_what_was_asked(zoo, stores, data, capsys):
     assert capsys.readouterr().out.splitlines()[1].startswith("missing objects: 1")
 
 
-@pytest.mark.slow
 def test_two_predictions_are_compared(zoo, scored, stores, data, tmp_path, capsys):
     out = tmp_path / "scores.json"
     zoo("evaluate", *stores[:1], "--against", stores[1], "--data", data, "--json", out)
@@ -167,7 +164,6 @@ def test_two_predictions_are_compared(zoo, scored, stores, data, tmp_path, capsy
     assert f"{found['dice']['overall']['mean']:+.4f}*" in said
 
 
-@pytest.mark.slow
 def test_a_submission_is_compared_with_a_store(
     zoo, stores, samples, data, labels, tmp_path, capsys
 ):
@@ -180,7 +176,6 @@ def test_a_submission_is_compared_with_a_store(
     assert "*" not in said.split("leaves out 0")[1]
 
 
-@pytest.mark.slow
 def test_other_images_are_not_compared(zoo, stores, samples, data, labels, tmp_path, capsys):
     fewer = write_store(
         tmp_path / "fewer", samples[1:], labels, (predict(s, 0) for s in samples[1:])
@@ -201,7 +196,6 @@ def write_rows(path, samples, labels, shift=1, names=None):
     return path
 
 
-@pytest.mark.slow
 def test_a_submission_is_scored_on_what_it_speaks_of(samples, data, labels, tmp_path):
     path = write_rows(tmp_path / "wrist_1.csv", samples, labels, 0, labels.groups["carpals"])
     scores = evaluate(path, DataSource.open(data), labels.name, "train", _quiet)
@@ -215,7 +209,6 @@ def exclude(path, samples):
     return path
 
 
-@pytest.mark.slow
 def test_images_that_corrections_exclude_are_not_scored(samples, data, labels, stores, tmp_path):
     path = write_rows(tmp_path / "near.csv", samples, labels)
     edits = exclude(tmp_path / "edits.yaml", samples)
@@ -246,7 +239,6 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-@pytest.mark.slow
 def test_a_submission_that_does_not_fit_is_refused(
     zoo, case, samples, data, labels, tmp_path, capsys
 ):
@@ -258,13 +250,11 @@ def test_a_submission_that_does_not_fit_is_refused(
     assert re.search(message, line), line
 
 
-@pytest.mark.slow
 def test_an_unknown_metric_is_refused(zoo, stores, data, capsys):
     zoo("evaluate", stores[0], "--data", data, "--metrics", "dice,f1", code=2)
     assert "metric 'f1': expected of dice, iou" in capsys.readouterr().err
 
 
-@pytest.mark.slow
 def test_no_processes_are_refused(zoo, stores, data, capsys):
     zoo("evaluate", stores[0], "--data", data, "--jobs", 0, code=2)
     assert "jobs: expected 1 or more, found 0" in capsys.readouterr().err

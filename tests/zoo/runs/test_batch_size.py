@@ -29,6 +29,8 @@ from zoo.runs.batch_size import (
 )
 from zoo.runs.memory import GB, OVERHEAD, USABLE, Device
 
+pytestmark = pytest.mark.slow
+
 TINY = {"size": [96, 64], "epochs": 1, "encoder": "tu-lcnet_035"}
 
 
@@ -109,7 +111,6 @@ def test_not_even_the_smallest(toys: Any) -> None:
         fitting(1, 2)
 
 
-@pytest.mark.slow
 def test_by_the_estimate_more_memory_is_a_larger_batch(toys: Any) -> None:
     config, outline = _auto(toys, size=[256, 256]), load_outline("smp")
     assert outline is not None
@@ -121,7 +122,6 @@ def test_by_the_estimate_more_memory_is_a_larger_batch(toys: Any) -> None:
         assert largest_batch(config, device, need) == batch
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("saves", [False, True])
 def test_the_measured_step_is_a_real_one(
     toys: Any, saves: bool, monkeypatch: pytest.MonkeyPatch
@@ -167,7 +167,6 @@ def test_a_gpu_is_measured(toys: Any, tmp_path: Path, monkeypatch: pytest.Monkey
 # --- the run and the command
 
 
-@pytest.mark.slow
 def test_a_run_keeps_what_was_chosen_for_it(
     zoo: Callable[..., None],
     tmp_path: Path,
@@ -202,7 +201,6 @@ def test_a_run_keeps_what_was_chosen_for_it(
     assert yaml.safe_load((out / "config.yaml").read_text()) == kept
 
 
-@pytest.mark.slow
 def test_an_estimate_needs_no_data(
     zoo: Callable[..., None],
     tmp_path: Path,

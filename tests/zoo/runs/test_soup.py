@@ -39,6 +39,8 @@ from zoo.runs.soup import Soup, Total, make_soup
 from zoo.runs.table import read_run
 from zoo.source import DataSource
 
+pytestmark = pytest.mark.slow
+
 CPU = PredictOptions(device="cpu")
 
 
@@ -248,7 +250,6 @@ def test_soups_go_into_soups(write_shifts: Any, data: DataSource, tmp_path: Path
         ({"family": "segformer"}, "'family' 'smp', found 'segformer'"),
     ],
 )
-@pytest.mark.slow
 def test_runs_that_do_not_go_together(
     change: Any, said: str, write_run: Any, tiny_smp: Any, data: DataSource, tmp_path: Path
 ) -> None:
@@ -377,7 +378,6 @@ def _network(family: str, config: Any, classes: int) -> nn.Module:
 
 
 @pytest.mark.parametrize("family", ["smp", "segformer", "maskrcnn", "yolo"])
-@pytest.mark.slow
 def test_the_mean_predicts_in_every_kind_of_family(
     family: str, write_run: Any, tiny: Any, toys: Any, data: DataSource, tmp_path: Path
 ) -> None:
@@ -408,7 +408,6 @@ def test_the_mean_predicts_in_every_kind_of_family(
     assert len(list(PredictionStore(tmp_path / "store"))) == 2
 
 
-@pytest.mark.slow
 def test_statistics_of_batch_norms_are_those_of_the_mean(
     write_run: Any, tiny_smp: Any, toys: Any, data: DataSource, tmp_path: Path
 ) -> None:
@@ -447,7 +446,6 @@ def test_which_norms_keep_statistics(norm: nn.Module, expected: bool) -> None:
     assert has_statistics(nn.Sequential(nn.Conv2d(1, 3, 1), norm)) == expected
 
 
-@pytest.mark.slow
 def test_training_leaves_a_soup_alone(
     write_run: Any, tiny_smp: Any, toys: Any, data: DataSource, tmp_path: Path, make_job: Any
 ) -> None:

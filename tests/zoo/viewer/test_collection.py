@@ -15,6 +15,8 @@ from zoo.viewer.places import Places
 from zoo.viewer.sources import names_of
 from zoo.viewer.start import page_arguments
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def opened(show, tmp_path):

@@ -18,6 +18,8 @@ from zoo.report.audit import command as audit_module
 from zoo.report.audit.command import audit, scan, summary
 from zoo.source import DataSource
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace.load("hand_bones")
 
 
@@ -67,7 +69,6 @@ def run(data, out, edits=None, **options):
     return text, moved
 
 
-@pytest.mark.slow
 def test_a_data_set_with_broken_files_is_audited(phantom, tmp_path):
     text, _ = run(phantom, tmp_path / "out")
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -115,7 +116,6 @@ def test_corrections_are_applied_before(phantom, tmp_path):
     assert digest[:12] in (tmp_path / "again" / "report.html").read_text()
 
 
-@pytest.mark.slow
 def test_description_comes_along_where_wanted(phantom, tmp_path):
     _, moved = run(phantom, tmp_path / "out", describe=True)
     record = json.loads((tmp_path / "out" / "description.json").read_text())
@@ -125,7 +125,6 @@ def test_description_comes_along_where_wanted(phantom, tmp_path):
     assert list(dict.fromkeys(note for *_, note in moved)) == ["looking", "describing", "drawing"]
 
 
-@pytest.mark.slow
 def test_a_second_audit_replaces_the_first(phantom, tmp_path):
     run(phantom, tmp_path / "out", describe=True)
     run(phantom, tmp_path / "out")

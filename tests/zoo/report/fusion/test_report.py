@@ -30,6 +30,8 @@ from zoo.report.fusion.tables import subject_of
 from zoo.report.fusion.weight_table import weight_table
 from zoo.source import DataSource
 
+pytestmark = pytest.mark.slow
+
 SIZE = (90, 140)  # not square
 NAMES = ("shaft", "left one", "right-one", "Ulna")
 LABELS = LabelSpace("toy", NAMES, {"wrist": ("left one", "right-one")}, once=True)
@@ -344,7 +346,6 @@ def write(out, sources, samples, rules):
     )
 
 
-@pytest.mark.slow
 def test_the_page_shows_bones_weights_and_cases(tmp_path, three, samples):
     names = ("left", "right", "blind")
     pool = ClassWeights.plain(3)
@@ -360,7 +361,6 @@ def test_the_page_shows_bones_weights_and_cases(tmp_path, three, samples):
     assert json.loads(json.dumps(found.record()))["gains"]["rule"] == "hybrid"
 
 
-@pytest.mark.slow
 def test_a_page_about_the_mean_is_not_beside_the_mean(tmp_path, samples):
     sources = ensemble(samples, one={"shift_px": 3}, two={"shift_px": -4})
     write(tmp_path / "a.html", sources, samples, {"mean": Mean()})
@@ -369,7 +369,6 @@ def test_a_page_about_the_mean_is_not_beside_the_mean(tmp_path, samples):
     assert not any(f in page for f in ("over the plain mean", ">weights</th>", "nothing drawn"))
 
 
-@pytest.mark.slow
 def test_the_page_says_what_is_refined(tmp_path, three, samples):
     steps = Refine(Steps(threshold=0.4), {"wrist": Steps(parts=1.0, threshold=0.6)})
     given = {"refined": Refined(Mean(), steps), "plain": Refined(Mean(), Refine())}
@@ -381,7 +380,6 @@ def test_the_page_says_what_is_refined(tmp_path, three, samples):
     assert "Refined after fusing" not in pages["plain"]
 
 
-@pytest.mark.slow
 def test_a_rule_that_looks_at_images_is_given_them(tmp_path, three, samples):
     seen = []
 
@@ -414,7 +412,6 @@ def hands(write_hands):
     return write_hands(2, a=1, b=-1, mean=2)
 
 
-@pytest.mark.slow
 def test_submissions_make_a_report(zoo, hands, capsys):
     out, data = hands / "page", hands / "data"
     zoo("report", hands / "a.csv", hands / "b.csv", "--data", data, "--out", out)
@@ -431,7 +428,6 @@ def test_submissions_make_a_report(zoo, hands, capsys):
 
 
 @pytest.mark.long
-@pytest.mark.slow
 def test_several_processes_make_the_same_report(zoo, hands, capsys):
     pages = []
     for jobs in (1, 2):
@@ -452,7 +448,6 @@ def write_held_out(path, samples, split):
     return path
 
 
-@pytest.mark.slow
 def test_held_out_predictions_of_different_splits_are_refused(zoo, hands, capsys):
     samples = DataSource.open(hands / "data").annotated(LabelSpace.load("hand_bones"), "test")
     stores = [write_held_out(hands / f"val_{s}", samples, s) for s in ("one", "two")]
@@ -470,7 +465,6 @@ def test_held_out_predictions_of_different_splits_are_refused(zoo, hands, capsys
         (("a.csv", "b.csv", "--config", "none.yaml"), "none.yaml"),
     ],
 )
-@pytest.mark.slow
 def test_bad_input_is_one_line(zoo, hands, capsys, given, said):
     paths = [g if g.startswith("--") else hands / g for g in given]
     zoo("report", *paths, "--data", hands / "data", "--out", hands / "never", code=2)
