@@ -148,6 +148,7 @@ def test_is_recognised_by_content(form, samples, labels, tmp_path):
     assert converters.recognise(tmp_path / "out") == form.name
 
 
+@pytest.mark.slow
 def test_keeps_keys_groups_attributes_and_images(form, samples, labels, tmp_path):
     samples = [replace(s, attributes={"age": 31.0, "sex": "F"}) for s in samples]
     form.write(samples, tmp_path / "out", labels)
@@ -186,6 +187,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_second_run_replaces(form, samples, labels, tmp_path):
     form.write(samples, tmp_path / "out", labels)
     form.write(samples[:2], tmp_path / "out", labels)

@@ -79,6 +79,7 @@ def test_a_group_or_classes_can_be_asked_for(data):
     assert labels_of(source.choosing("Heart").read(source.labels("Heart"))) == {"Heart"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "said"),
     [

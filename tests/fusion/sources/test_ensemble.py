@@ -150,6 +150,7 @@ def test_soft_masks_of_a_file_are_whole_or_nothing(tmp_path, seed):
 # --- submissions alone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", [Vote(), Mean()])
 @pytest.mark.parametrize("width", [7, 23, 2047, 2048, 2049, 3060])
 def test_codes_fuse_alike_whatever_the_row_length(tmp_path, width, rule):

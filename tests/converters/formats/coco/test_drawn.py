@@ -59,6 +59,7 @@ def filled(segmentations):
     return fill_each([[np.reshape(p, (-1, 2)) for p in own] for own in segmentations], SIZE)
 
 
+@pytest.mark.slow
 def test_numbers_boxes_and_outlines_of_the_pixels(images):
     seen = 0
     for segmentations in images:
@@ -78,6 +79,7 @@ def test_numbers_boxes_and_outlines_of_the_pixels(images):
     assert seen > 20
 
 
+@pytest.mark.slow
 def test_codes_are_those_of_pycocotools(images):
     for segmentations in images:
         if (found := draw(segmentations, SIZE)) is None:

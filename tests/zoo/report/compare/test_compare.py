@@ -24,8 +24,6 @@ from zoo.report.compare import pictures as compare_pictures
 from zoo.results.disagreement import difference, limit_per_class, pair_masks
 from zoo.results.truth import DataSetTruth
 
-pytestmark = pytest.mark.slow
-
 SIZE = (120, 170)  # not square
 NAMES = ("shaft", "left one", "right-one", "Ulna")
 LABELS = LabelSpace("toy", NAMES, {"wrist": ("left one", "right-one")})
@@ -327,6 +325,7 @@ def hands(write_hands):
     return write_hands(1, a=0, b=2)
 
 
+@pytest.mark.slow
 def test_the_command_writes_page_and_record(zoo, hands, capsys):
     a, b, out = hands / "a.csv", hands / "b.csv", hands / "page"
     for _ in range(2):
@@ -352,6 +351,7 @@ def test_the_command_writes_page_and_record(zoo, hands, capsys):
     assert said.isascii()
 
 
+@pytest.mark.slow
 def test_the_command_needs_no_data(zoo, hands):
     zoo("compare", hands / "a.csv", hands / "b.csv", "--out", hands / "blind")
     page = (hands / "blind" / "compare.html").read_text(encoding="utf-8")

@@ -25,8 +25,6 @@ from zoo.runs.ablations.table import ALL, Outcome, describe, outcomes, write_tab
 from zoo.runs.table import find_runs, tabulate
 from zoo.source import DataSource
 
-pytestmark = pytest.mark.slow
-
 
 class Killed(BaseException):
     """Stands for a process that ends at once."""
@@ -172,6 +170,7 @@ def test_files_that_hold_no_changes(tmp_path: Path, text: str, message: str) -> 
         load_changes(str(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(configs.names("ablation")))
 def test_shipped_changes_fit_the_baseline(name: str) -> None:
     changes = load_changes(name)
@@ -189,6 +188,7 @@ def test_what_changes_nothing_is_left_out(
         resolve(Ablation("fake", base, (same,)), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "further", "message"),
     [
@@ -210,6 +210,7 @@ def test_nothing_is_trained_where_something_is_wrong(
 # --- runs
 
 
+@pytest.mark.slow
 def test_each_change_is_trained_alone(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -229,6 +230,7 @@ def test_each_change_is_trained_alone(
     assert {row[-1] for row in rows if not row[0].startswith("further")} == {""}
 
 
+@pytest.mark.slow
 def test_a_killed_ablation_goes_on(fake: FakeFamily, data: Path, base: str, tmp_path: Path) -> None:
     whole = _run(data, tmp_path / "whole", base, folds=(0, 1))
     once = sorted(fake.trained)
@@ -246,6 +248,7 @@ def test_a_killed_ablation_goes_on(fake: FakeFamily, data: Path, base: str, tmp_
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_trained_again(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -259,6 +262,7 @@ def test_what_is_finished_is_not_trained_again(
     assert scores.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_note_is_no_part_of_what_a_run_is(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -273,6 +277,7 @@ def test_a_note_is_no_part_of_what_a_run_is(
     assert {found.note for found in find_runs([run])} == {"it did get worse by much"}
 
 
+@pytest.mark.slow
 def test_another_base_is_not_mixed_in(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -285,6 +290,7 @@ def test_another_base_is_not_mixed_in(
         _run(data, tmp_path / "full", base)
 
 
+@pytest.mark.slow
 def test_a_run_may_fail(fake: FakeFamily, data: Path, base: str, tmp_path: Path) -> None:
     high = parse_change("optim.lr=9")
     found = _outcomes(_run(data, tmp_path / "a", base, high, BETTER), data)
@@ -299,6 +305,7 @@ def test_a_run_may_fail(fake: FakeFamily, data: Path, base: str, tmp_path: Path)
         _run(data, tmp_path / "b", base, parse_change("shift=1"), given=("optim.lr=9",))
 
 
+@pytest.mark.slow
 def test_an_address_is_not_written_down(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -319,6 +326,7 @@ def test_an_address_is_not_written_down(
 # --- the table
 
 
+@pytest.mark.slow
 def test_differences_are_of_the_same_images(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -355,6 +363,7 @@ def test_differences_are_of_the_same_images(
     assert found["base"].score == pytest.approx(0.9 - 0.08 + 0.003)
 
 
+@pytest.mark.slow
 def test_intervals_over_runs_need_several(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -375,6 +384,7 @@ def test_intervals_over_runs_need_several(
     assert estimate.interval == pytest.approx((min(gains), max(gains)))
 
 
+@pytest.mark.slow
 def test_public_scores_stand_beside(
     fake: FakeFamily, data: Path, base: str, tmp_path: Path
 ) -> None:
@@ -402,6 +412,7 @@ def test_a_column_that_is_not_there(
         _outcomes(runs, data, score="val_iou")
 
 
+@pytest.mark.slow
 def test_tables_hold_every_class(fake: FakeFamily, data: Path, base: str, tmp_path: Path) -> None:
     out = tmp_path / "a"
     found = _outcomes(_run(data, out, base), data)
@@ -431,6 +442,7 @@ TINY += ("encoder=tu-lcnet_035", "options.decoder_channels=[16,16,8,8,8]")
 
 
 @pytest.mark.long
+@pytest.mark.slow
 def test_the_command(
     zoo: Callable[..., None], data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -459,6 +471,7 @@ def test_the_command(
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
+@pytest.mark.slow
 def test_the_command_on_a_cluster(
     zoo: Callable[..., None], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
