@@ -8,10 +8,8 @@ know. Every row is a process of its own, started anew, its imports included.
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.sides import watch
 from converters.files.provenance import link_or_copy
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
@@ -167,15 +166,8 @@ def _rivals(
 
 
 def _measure(job: str, tool: str, images: int, command: Sequence[str]) -> ToolRun:
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}\n{said}")
-    row = ToolRun(job, tool, images, seconds, usage.ru_maxrss / 1024)
+    found = watch(command, env={})
+    row = ToolRun(job, tool, images, found["seconds"], found["peak_mb"])
     print(json.dumps(row.__dict__), file=sys.stderr, flush=True)
     return row
 

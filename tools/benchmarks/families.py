@@ -7,10 +7,8 @@ not seen. Nothing is chosen by the figures that are reported.
 
 import json
 import math
-import os
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ from safetensors import safe_open
 
 import configs
 from benchmarks.real import describe_processor, parse_model, zoo
+from benchmarks.sides import watch
 from zoo.families import FAMILIES
 from zoo.run_files.checkpoints import BEST
 
@@ -143,12 +142,8 @@ def _cost(words: Sequence[object]) -> tuple[float, float]:
     """Run a command; return the seconds of a core and the largest memory (GB) that it took."""
     command = [sys.executable, "-m", "zoo", *map(str, words)]
     print("$", shlex.join(command[2:]), flush=True)
-    process = subprocess.Popen(command)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{shlex.join(command)}: ended with code {process.returncode}")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
+    found = watch(command, env={})
+    return found["core_seconds"], found["peak_mb"] / 1024
 
 
 def _count(weights: Path) -> float:

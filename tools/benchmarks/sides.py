@@ -96,8 +96,8 @@ def _memory_mb(field: str) -> float:
     return next(int(s.split()[1]) / 1024 for s in status.splitlines() if s.startswith(field))
 
 
-def watch(command: Sequence[str]) -> dict[str, float]:
-    """Run a command; return its seconds and its peak memory in MB.
+def watch(command: Sequence[str], env: Mapping[str, str] = ONE_THREAD) -> dict[str, float]:
+    """Run a command; return its seconds, those of a core, and its peak memory in MB.
 
     Raises:
         SystemExit: the command failed.
@@ -107,7 +107,7 @@ def watch(command: Sequence[str]) -> dict[str, float]:
         [sys.executable, "-S", __file__, *command],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | ONE_THREAD,
+        env=os.environ | dict(env),
         check=False,
     )
     if done.returncode:
@@ -120,8 +120,9 @@ def _watch(command: Sequence[str]) -> None:
     start = time.perf_counter()
     code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
     seconds = time.perf_counter() - start
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    print(json.dumps({"seconds": seconds, "peak_mb": peak_mb}))
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    core_seconds, peak_mb = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "core_seconds": core_seconds, "peak_mb": peak_mb}))
     sys.exit(code)
 
 

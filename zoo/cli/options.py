@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
 from functools import wraps
@@ -184,9 +185,19 @@ def words(text: str) -> tuple[str, ...]:
 
 def command_line() -> list[str]:
     """Return what the user called, for the record; without secrets."""
-    from zoo.tracking.alerts import hide_address
-
     return ["zoo", *hide_address(sys.argv[1:])]
+
+
+def hide_address(command: Sequence[str]) -> list[str]:
+    """Return a command as it may be written down: without the address of a webhook.
+
+    >>> hide_address(["zoo", "train", "notice.url=https://chat/T0/x", "notice.url=env:HOOK"])
+    ['zoo', 'train', 'notice.url=...', 'notice.url=env:HOOK']
+    """
+    return [
+        re.sub(r"https?://[^\s'\",}]+", "...", text) if text.startswith("notice") else text
+        for text in command
+    ]
 
 
 def check_json(path: Path | None, *keys: str) -> None:

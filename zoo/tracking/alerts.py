@@ -50,18 +50,6 @@ def read_address(config: NoticeConfig) -> str:
     return address
 
 
-def hide_address(command: Sequence[str]) -> list[str]:
-    """Return a command as it may be written down: without the address of a webhook.
-
-    >>> hide_address(["zoo", "train", "notice.url=https://chat/T0/x", "notice.url=env:HOOK"])
-    ['zoo', 'train', 'notice.url=...', 'notice.url=env:HOOK']
-    """
-    return [
-        re.sub(r"https?://[^\s'\",}]+", "...", text) if text.startswith("notice") else text
-        for text in command
-    ]
-
-
 class Notifier:
     """Posts the events that a config names; what goes wrong is a line in the log, no more."""
 

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import cv2
 import numpy as np
 import pytest
 import yaml
+from shapely.geometry import box
 
 import converters
 from converters.files.images import read_pixels
-from converters.types import LabelSpace
+from converters.types import Instance, LabelSpace, Sample
 
 TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
 
@@ -279,3 +282,23 @@ def test_images_of_16_bits_are_converted_and_it_is_said_once(zoo, data, tmp_path
         assert file.max() == 255
     zoo("convert", data, "--to", "yolo", "--out", tmp_path / "plain")
     assert "8 bits" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_it_imports_neither_fusion_nor_families(tmp_path):
+    square = Instance("cell", box(2, 2, 6, 6))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((9, 9), np.uint8))
+    sample = Sample("a", tmp_path / "a.png", (9, 9), (square,))
+    labels = LabelSpace("cells", ("cell",))
+    converters.write([sample], tmp_path / "set", format="coco", labels=labels)
+    code = """
+import sys, zoo.cli
+try:
+    zoo.cli.main(sys.argv[1:])
+except SystemExit as ended:
+    assert not ended.code, ended.code
+found = {"pyarrow", "scipy", "sklearn", "fusion", "zoo.contract"} & set(sys.modules)
+assert not found, found
+"""
+    words = ["convert", tmp_path / "set", "--to", "yolo", "--out", tmp_path / "out"]
+    subprocess.run([sys.executable, "-c", code, *map(str, words)], check=True)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from zoo.cli.options import hide_address
 from zoo.config import NoticeConfig, RunConfig, check_config, dump_config
 from zoo.run_files.metrics import MetricsFile
 from zoo.tracking import alerts
@@ -18,7 +19,6 @@ from zoo.tracking.alerts import (
     Notifier,
     Watch,
     gpus_of,
-    hide_address,
     noticed,
     read_utilisation,
 )
