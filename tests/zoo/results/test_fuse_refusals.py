@@ -145,7 +145,9 @@ BAD_OPTIONS = [
 
 @pytest.mark.parametrize(("options", "said"), BAD_OPTIONS)
 @pytest.mark.slow
-def test_a_bad_option_is_one_line(assert_refused, stores, options, said):
+def test_a_bad_option_is_one_line(assert_refused, stores, options, said, tmp_path, monkeypatch):
+    # Where no data set is near, such as that of the demo.
+    monkeypatch.chdir(tmp_path)
     assert_refused(stores, said, "--method", "vote", *options)
 
 
