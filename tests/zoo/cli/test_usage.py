@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from zoo.cli import main
@@ -10,11 +12,12 @@ from zoo.cli import main
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["convert", "--nonsense"], "no such option: --nonsense (see zoo convert --help)"),
-        (["convet"], "no such command 'convet'. Did you mean 'convert'? (see zoo --help)"),
-        (["train"], "missing argument 'family' (see zoo train --help)"),
-        (["list", "cats"], "invalid value for 'topic': 'cats' is not one of 'configs', 'models'"),
-        (["convert", "--jobs", "two"], "invalid value for '--jobs': "),
+        (["convert", "--nonsense"], r"no such option: --nonsense \(see zoo convert --help\)"),
+        (["convet"], r"no such command 'convet'. Did you mean 'convert'\? \(see zoo --help\)"),
+        # How an argument is called depends on Typer's version.
+        (["train"], r"missing argument '.*' \(see zoo train --help\)"),
+        (["list", "cats"], "invalid value for '.*': 'cats' is not one of 'configs', 'models'"),
+        (["convert", "--jobs", "two"], "invalid value for '--jobs': .*'two'"),
         (["convert", "--to"], "option '--to' requires an argument"),
     ],
 )
@@ -24,9 +27,8 @@ def test_it_is_one_line(words, line, capsys):
     assert ended.value.code == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith(f"zoo: {line}")
+    assert re.match(f"zoo: {line}", said.err)
     assert said.err.count("\n") == 1
-    assert "'two'" in said.err or words[-1] != "two"
 
 
 @pytest.mark.parametrize(("words", "code"), [([], 2), (["--help"], 0), (["fuse", "--help"], 0)])
