@@ -21,6 +21,8 @@ from converters import DataError
 from converters.masks import rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
 
+pytestmark = pytest.mark.slow
+
 SIZE = (10, 8)
 SPACE = LabelSpace("some", ("a", "b", "c"))
 INDEXES = np.zeros(SIZE, np.uint8)

@@ -8,6 +8,8 @@ import pytest
 from zoo.cli import main
 from zoo.cli.defaults import nearest_data
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def hands(tmp_path_factory):
@@ -60,7 +62,6 @@ def test_the_nearest_data_set_is_taken(hands, here, capsys):
     assert zoo(capsys, "convert", "--to", "coco").startswith("taken: data mine; out coco")
 
 
-@pytest.mark.slow
 def test_results_in_a_data_set_s_own_folder_are_no_part_of_it(hands, here, capsys):
     zoo(capsys, "convert", str(hands), "--to", "coco", "--out", str(here / "set"))
     (here / "set" / "provenance.json").unlink()
@@ -84,7 +85,6 @@ def test_a_folder_below_is_taken_from_above(hands, here, capsys, monkeypatch):
     assert zoo(capsys, "split", "--folds", "2").startswith(f"taken: data {here / 'mine'}")
 
 
-@pytest.mark.slow
 def test_from_data_to_a_submission(hands, here, capsys):
     shutil.copytree(hands, here / "mine")
     (here / "tiny.yaml").write_text(
@@ -133,7 +133,6 @@ def test_what_is_broken_as_a_whole_is_not_skipped(hands, here, capsys):
     assert "--broken" not in error
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [

@@ -9,6 +9,8 @@ from fusion.sources.store import Manifest, StoreWriter
 from fusion.types import Prediction
 from zoo.cli import main
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace.load("hand_bones")
 
 
@@ -85,7 +87,6 @@ def test_somebody_s_file_is_kept(command, data, store, tmp_path, capsys):
     assert thesis.read_text() == "precious"
 
 
-@pytest.mark.slow
 def test_other_folds_are_replaced_only_on_request(data, tmp_path, capsys):
     out = tmp_path / "split.json"
     command = ("split", str(data), "--folds", "2", "--out", str(out))

@@ -16,9 +16,10 @@ from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.results import fit as fitting
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("method", FITS)
-@pytest.mark.slow
 def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsys, method):
     given = (*stores, "--data", work / "data", "--method", method, "--refine", "none")
     rule, out = tmp_path / "fusion.yaml", tmp_path / "out.csv"
@@ -37,7 +38,6 @@ def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsy
 
 
 @pytest.mark.parametrize(("method", "refine"), [("hybrid", "shape"), ("mean", "all")])
-@pytest.mark.slow
 def test_processes_do_not_change_the_file(zoo, stores, work, tmp_path, capsys, method, refine):
     if refine == "all":
         pytest.importorskip("pydensecrf", reason="the extra crf is not installed")
@@ -53,7 +53,6 @@ def test_processes_do_not_change_the_file(zoo, stores, work, tmp_path, capsys, m
 
 
 @pytest.mark.parametrize("objective", ["shared", "dice:.5,nsd:.5"])
-@pytest.mark.slow
 def test_the_fit_is_told_what_to_win(zoo, stores, work, tmp_path, capsys, objective):
     said = []
     for jobs in (1, 2):
@@ -75,7 +74,6 @@ def test_the_fit_is_told_what_to_win(zoo, stores, work, tmp_path, capsys, object
     assert ("the gain is in shared" in lines[0]) == (objective == "shared")
 
 
-@pytest.mark.slow
 def test_a_pixel_of_one_label_shares_none(zoo, stores, toys, work, tmp_path, capsys):
     alone = replace(toys.labels, exclusive="large_first")
     for name in "ab":
@@ -134,7 +132,6 @@ def test_somebody_s_file_is_kept(zoo, stores, work, tmp_path, capsys):
     assert not list(folder.iterdir())
 
 
-@pytest.mark.slow
 def test_a_fusion_config_is_replaced(zoo, stores, work, tmp_path):
     out = tmp_path / "fusion.yaml"
     given = (*stores, "--data", work / "data", "--refine", "none", "--out", out)
@@ -228,7 +225,6 @@ def test_a_submission_is_refused_in_one_line(zoo, files, stores, work, tmp_path,
     assert "--held-out: expected names of the sources (a, b, c) or all, found 'd'" in line
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("method", ["hybrid", "mean"])
 def test_a_submission_is_fitted_like_a_store_of_its_masks(
     zoo, stores, files, toys, work, tmp_path, method
@@ -272,7 +268,6 @@ def test_submissions_alone_are_fitted(zoo, files, work, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("method", FITS)
-@pytest.mark.slow
 def test_the_order_of_the_stores_does_not_change_what_is_fitted(
     zoo, stores, work, tmp_path, method
 ):

@@ -20,6 +20,8 @@ from zoo.runs.prediction_benchmark import compare, describe, parse_choice
 from zoo.runs.run import Run
 from zoo.source import DataSource
 
+pytestmark = pytest.mark.slow
+
 CPU = PredictOptions(device="cpu")
 
 
@@ -149,7 +151,6 @@ def test_the_record_is_json_and_the_table_has_a_line_a_choice(
     assert lines[4].startswith("shared pixels: of ")
 
 
-@pytest.mark.slow
 def test_time_and_memory_of_a_network(
     make_run: Callable[..., Run],
     data: DataSource,

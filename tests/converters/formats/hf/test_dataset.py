@@ -22,6 +22,8 @@ from converters.masks import crop, outline, pack, rasterize_labels, unpack
 from converters.splits.split import make_split
 from converters.types import Frame, Instance, LabelSpace, Sample
 
+pytestmark = pytest.mark.slow
+
 LAYOUTS = ("arrow", "parquet")
 
 
@@ -59,7 +61,6 @@ def load(folder, layout, datasets, tmp_path):
 # --- what Hugging Face's library makes of it
 
 
-@pytest.mark.slow
 def test_datasets_reads_images_and_masks(
     folder, layout, samples, labels, split, datasets, tmp_path
 ):
@@ -230,7 +231,6 @@ def test_rows_that_do_not_fit():
 # --- samples
 
 
-@pytest.mark.slow
 def test_comes_back_to_the_pixel(sample, labels, layout, tmp_path):
     assert not write([sample], tmp_path / "out", labels, layout=layout)
     (back,) = converters.read(tmp_path / "out", labels=labels)
@@ -281,7 +281,6 @@ def test_any_number_of_classes(classes, draw, layout, tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_datasets_reads_the_further_masks(draw, layout, datasets, tmp_path):
     space = LabelSpace("many", tuple(f"c{i}" for i in range(80)))
     sample = replace(draw("plain"), instances=(Instance("c79", box(5, 5, 30, 31)),))
@@ -363,7 +362,6 @@ def processor(name, size_hw):
     ("name", "greys"),
     [("SegformerImageProcessorPil", 0), ("SegformerImageProcessor", 1)],
 )
-@pytest.mark.slow
 def test_transform_is_what_transformers_does(picture, size_hw, name, greys):
     image, mask, _ = picture
     found = Transform(size_hw, 29)({"image": [image], "mask": [mask]})
@@ -375,7 +373,6 @@ def test_transform_is_what_transformers_does(picture, size_hw, name, greys):
 
 
 @pytest.mark.parametrize("size_hw", SIZES)
-@pytest.mark.slow
 def test_transformed_labels_are_what_transformers_makes_of_each_class(picture, size_hw):
     image, mask, planes = picture
     (labels,) = Transform(size_hw, 29)({"image": [image], "mask": [mask]})["labels"]

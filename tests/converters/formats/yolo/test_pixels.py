@@ -9,6 +9,8 @@ from converters.formats.yolo import yolo
 from converters.masks import crop, outline, rasterize
 from converters.types import Instance, LabelSpace, Sample
 
+pytestmark = pytest.mark.slow
+
 LABELS = LabelSpace("peer", ("a", "b"))
 SIZES_HW = [(48, 64), (97, 61), (640, 427), (1000, 1333), (2048, 2048), (1500, 3060)]
 
@@ -51,7 +53,6 @@ def outlines(seed):
     return (height, width), np.stack([x, y], axis=1).astype(np.int32)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("offset", [0, 0.5])
 @pytest.mark.parametrize("digits", [6, 17])
 def test_labels_are_filled_as_they_were_drawn(offset, digits, tmp_path):
