@@ -85,7 +85,6 @@ FORMATS: dict[str, str] = {
 }
 # Known only where no other format is: any folder with images in it would be one.
 _LAST = "images"
-_BELOW = "but one in a folder below"
 # What is to be unpacked first.
 _ARCHIVES = frozenset({".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
 SUBSETS = ("train", "test", "all")
@@ -117,24 +116,24 @@ def recognise(data: Path) -> str:
         return _LAST
     if len(found) == 1:
         return found[0]
-    known = " or ".join(found or FORMATS)
-    what = "several formats at once" if found else f"none that is known{_describe(data)}"
-    name = "" if _BELOW in what else f"; name it: {known}"
-    raise ValueError(f"{data}: expected a data set in one format, found {what}{name}")
+    what = f"several formats at once; name it: {' or '.join(found)}"
+    if not found:
+        what = f"none that is known{_describe(data)}"
+    raise ValueError(f"{data}: expected a data set in one format, found {what}")
 
 
 def _describe(data: Path) -> str:
-    """Say what lies in a folder that is no data set, and where one may be."""
+    """Say what lies in a folder that is no data set, and where one may be, or how to name it."""
     from converters.files.unknown import describe_files, describe_lack
     from converters.formats.coco.documents import is_results
 
-    files = describe_files(data, is_results)
+    files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
     if told := describe_lack(data):
-        return files + told
+        return files + told + known
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
         if any(name != _LAST and load_format(name).matches(folder) for name in FORMATS):
-            return f"{files}, {_BELOW}: give {folder}"
-    return files
+            return f"{files}, but one in a folder below: give {folder}"
+    return files + known
 
 
 def _check_folder(data: Path) -> None:

@@ -179,17 +179,20 @@ def _shapes(
     found = _rings([part for one in instances for part in one.parts], size_hw)
     for instance in instances:
         own = list(islice(found, len(instance.parts)))
+        polygons: list[str] = []
+        if layout != "masks" and all(ring.is_editable for ring in own):
+            polygons = [f'"type": "polygon", "points": {ring.text}' for ring in own]
         # Where a vertex is in the image, there is a pixel.
-        if not any(ring.has_pixel for ring in own):
-            mask = rasterize(instance.geometry, size_hw)
-            if not mask.area:
-                yield []
-                continue
-        if layout == "masks" or not all(ring.is_editable for ring in own):
-            code = encode_coco_rle(rasterize(instance.geometry, size_hw), size_hw)
-            yield [f'"type": "mask", "rle": {json.dumps(code)}']
+        if polygons and any(ring.has_pixel for ring in own):
+            yield polygons
+            continue
+        mask = rasterize(instance.geometry, size_hw)
+        if not mask.area:
+            yield []
+        elif polygons:
+            yield polygons
         else:
-            yield [f'"type": "polygon", "points": {ring.text}' for ring in own]
+            yield [f'"type": "mask", "rle": {json.dumps(encode_coco_rle(mask, size_hw))}']
 
 
 @dataclass(frozen=True)
