@@ -11,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from clusters import run_on_nodes
 
 from fusion.sources import submission
 from zoo.results import chunks
@@ -151,16 +152,7 @@ def on_two_nodes(stores, tmp_path, monkeypatch):
     def fuse(files):
         given = [os.path.relpath(store, tmp_path) for store in stores]
         command = ["fuse", *given, "--out", "out.csv", "--method", "vote"]
-        done = subprocess.run(
-            [sys.executable, "-c", TWO_NODES, files, *command],
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-        )
-        if "start" in done.stderr and "timed out" in done.stderr.casefold():
-            pytest.skip("Ray does not start on a machine as busy as this one")
-        return done
+        return run_on_nodes(TWO_NODES, files, *command, cwd=tmp_path)
 
     return fuse
 
