@@ -113,6 +113,7 @@ VARIANTS: dict[str, tuple[HybridFit, Change]] = {
     "boxes cut": (HybridFit(soft_edge=0.0), whole),
     "no gates": (HybridFit(gate=False), whole),
     "no calibration": (HybridFit(calibrate=False), whole),
+    "gates and calibration always": (HybridFit(gate=True, calibrate=True), whole),
     "no shrinkage": (HybridFit(factors=(0.0,)), whole),
     UNWEIGHED: (HybridFit(), whole),
     "no fallback": (HybridFit(fall_back="never"), whole),

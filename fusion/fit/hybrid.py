@@ -9,8 +9,8 @@ source.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
 
 import numpy as np
 from scipy.special import expit
@@ -30,6 +30,7 @@ from fusion.rules.evidence import SOFT_EDGE, ZONES
 from fusion.rules.hybrid import ClassWeights, Hybrid
 
 CHOICE_IMAGES = 40  # are enough to tell strengths apart that differ by a factor of three
+LEAST_PATIENTS = 4  # for a choice by a split
 Fitted = tuple[SourceReliability, dict[str, Floats]]
 _Places = tuple[Sequence[int], Sequence[int] | None]  # of images to fit on and to judge on
 
@@ -42,8 +43,9 @@ class HybridFit:
         folds: of the cross-validation by patient inside the fit.
         soft_edge: see `fusion.rules.evidence.fade_beyond`.
         zones: whether weights differ between zones.
-        calibrate: whether probabilities are calibrated, per source and group.
-        gate: whether detections are weighed by their score and overlap.
+        calibrate: whether probabilities are calibrated, per source and group; None where a split
+            inside the training images gains by it.
+        gate: whether detections are weighed by their score and overlap; None likewise.
         shrinkage: how strongly weights are drawn toward those of related classes.
         factors: of the shrinkage, from which a split inside the training images chooses.
         fall_back: which classes keep their best source, see `FallBack`. A source that is the
@@ -57,8 +59,8 @@ class HybridFit:
     folds: int = 5
     soft_edge: float = SOFT_EDGE
     zones: bool = True
-    calibrate: bool = True
-    gate: bool = True
+    calibrate: bool | None = None
+    gate: bool | None = None
     shrinkage: Shrinkage = field(default_factory=Shrinkage)
     factors: tuple[float, ...] = (0.3, 1.0, 3.0)
     fall_back: FallBack = "worse"
@@ -152,9 +154,10 @@ class HybridFit:
         return Hybrid(tuple(sources), classes, gates, calibrations, self.soft_edge)
 
     def _fit(self, counted: Counted, labels: LabelSpace) -> Fitted:
-        reliability = self.fit_reliability(counted, labels)
-        factor = self._choose_factor(counted, labels)
+        chosen = self._choose(counted, labels)
+        reliability = chosen.fit_reliability(counted, labels)
         goals = self._goals(counted, reliability, labels)
+        (factor,) = chosen.factors
         shrinkage = self.shrinkage.times(factor)
         return reliability, fit_weights(goals, labels, counted.sources, shrinkage)
 
@@ -175,21 +178,42 @@ class HybridFit:
             goals[n] = Mixture(tuple((weight, part) for weight, part in parts if weight))
         return goals
 
-    def _choose_factor(self, counted: Counted, labels: LabelSpace) -> float:
-        if len(self.factors) == 1 or len(set(counted.patients)) < 4:
-            return self.factors[len(self.factors) // 2]
+    def _choose(self, counted: Counted, labels: LabelSpace) -> HybridFit:
+        """Settle what is open, by a split inside the images: one option after the other.
+
+        Of equals the first, the simpler one, is taken.
+        """
+        settled = replace(
+            self,
+            gate=self.gate is not False and any(counted.is_instance),
+            calibrate=self.calibrate is True,
+            factors=(self.factors[len(self.factors) // 2],),
+        )
+        if len(set(counted.patients)) < LEAST_PATIENTS:
+            return settled
         train, test = counted.folds(3)[0]
-        seen, held_out = counted.only(train[:CHOICE_IMAGES]), counted.only(test[:CHOICE_IMAGES])
-        reliability = self.fit_reliability(seen, labels)
+        parts = counted.only(train[:CHOICE_IMAGES]), counted.only(test[:CHOICE_IMAGES])
+        score = cache(partial(self._score, *parts, labels))
+
+        def best(choices: list[HybridFit]) -> HybridFit:
+            return choices[0] if len(choices) == 1 else max(choices, key=score)
+
+        if self.gate is None and settled.gate:
+            settled = best([replace(settled, gate=gate) for gate in (False, True)])
+        if self.calibrate is None:
+            settled = best([replace(settled, calibrate=on) for on in (False, True)])
+        return best([replace(settled, factors=(factor,)) for factor in self.factors])
+
+    def _score(
+        self, seen: Counted, held_out: Counted, labels: LabelSpace, settled: HybridFit
+    ) -> float:
+        """Return what settled options reach on images that they were not fitted on."""
+        reliability = settled.fit_reliability(seen, labels)
         goals = self._goals(seen, reliability, labels)
         tried = self._goals(held_out, reliability, labels)
-
-        def score(factor: float) -> float:
-            shrinkage = self.shrinkage.times(factor)
-            fitted = fit_weights(goals, labels, counted.sources, shrinkage)
-            return float(np.mean([_reached(tried[n], fitted[n]) for n in labels.names]))
-
-        return max(self.factors, key=score)
+        shrinkage = self.shrinkage.times(settled.factors[0])
+        fitted = fit_weights(goals, labels, seen.sources, shrinkage)
+        return float(np.mean([_reached(tried[n], fitted[n]) for n in labels.names]))
 
     def _weights(self, parameters: Floats, sources: int) -> ClassWeights:
         # Four digits are what a person reads, and more than the images tell.

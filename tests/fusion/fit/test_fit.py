@@ -485,7 +485,8 @@ def test_progress_is_told(train, labels):
     ids=lambda changes: next(iter(changes)),
 )
 def test_each_part_of_the_fit_can_be_left_out(changes, train, held_out, labels):
-    found = HybridFit(folds=2, **changes)(train, NAMES, labels)
+    whole = {"gate": True, "calibrate": True}
+    found = HybridFit(folds=2, **{**whole, **changes})(train, NAMES, labels)
     # Where sources are blind in overlaps, zones are what helps most.
     handicap = 0.01 if changes == {"zones": False} else -0.01
     assert score(found.rule, held_out, labels) > score(Mean(), held_out, labels) - handicap
@@ -508,5 +509,33 @@ def test_gates_shut_out_detections_in_the_wrong_place(world, flaw, labels):
     gate = found.rule.gates["yolo"]
     assert gate(0.9, 0.0) < 0.1 * gate(0.9, 0.9)
     without = HybridFit(**options, gate=False)(images, ("unet", "yolo"), labels)
+    assert found.rule == HybridFit(**options, gate=True)(images, ("unet", "yolo"), labels).rule
     better = [found.report[n].fused - without.report[n].fused for n in labels.names]
     assert np.mean(better) > 0.005
+
+
+def _fade(prediction, power):
+    """Return a prediction whose probabilities are too low: p to a power."""
+    table = np.rint(255 * (np.arange(256) / 255) ** power).astype(np.uint8)
+    masks = {
+        n: tuple((score, SoftMask(m.box_xywh, table[m.prob])) for score, m in found)
+        for n, found in prediction.masks.items()
+    }
+    return replace(prediction, masks=masks)
+
+
+@pytest.mark.parametrize(("noise", "power"), [((1.5, 3.0), 6.0), ((2.0, 2.0), 1.0)])
+def test_probabilities_are_calibrated_where_held_out_images_gain(noise, power, world, flaw, labels):
+    """A source that is more careful than right beside a noisy one, or two just alike."""
+    seen = world((flaw(noise[0]), flaw(noise[1])), 24)
+    images = [((_fade(p[0], power), p[1]), truth, patient) for p, truth, patient in seen]
+    names, options = ("first", "second"), {"folds": 3, "factors": (3.0,)}
+    fits = {
+        calibrate: HybridFit(**options, calibrate=calibrate)(images, names, labels)
+        for calibrate in (None, True, False)
+    }
+    reached = {c: np.mean([r.fused for r in fit.report.values()]) for c, fit in fits.items()}
+    assert reached[None] > max(reached.values()) - 0.001
+    if power != 1:
+        assert reached[True] > reached[False] + 0.005
+        assert fits[None].rule == fits[True].rule

@@ -245,17 +245,20 @@ def reached(rule, images, labels):
 
 
 @pytest.mark.slow
-def test_a_fit_wins_what_it_is_told_to_win(train, test_images, labels):
-    told = {
-        text: HybridFit(objective=Objective.parse(text))(train, NAMES, labels)
-        for text in ("dice", "shared", "dice:.5,shared:.5")
-    }
-    scores = {text: reached(fit.rule, test_images, labels) for text, fit in told.items()}
-    shared = {text: found.shared_pooled() for text, found in scores.items()}
-    assert shared["shared"] > shared["dice"]
-    assert scores["dice"].mean() > scores["shared"].mean()
-    mixed = {t: image_values(s, Objective(0.5, 0.5)).mean() for t, s in scores.items()}
-    assert mixed["dice:.5,shared:.5"] > mixed["dice"]
+def test_a_fit_wins_what_it_is_told_to_win(world, sources, labels):
+    """In the mean of three worlds: in a single one chance decides about a few thousandths."""
+    half = Objective(0.5, 0.5)
+    dice, shared, mixed = dict[str, float](), dict[str, float](), dict[str, float]()
+    worlds = [[world(sources, 24, seed=seed) for seed in (2 * k, 2 * k + 1)] for k in range(3)]
+    for text in ("dice", "shared", "dice:.5,shared:.5"):
+        fit = HybridFit(objective=Objective.parse(text), gate=False, calibrate=False)
+        scores = [reached(fit(seen, NAMES, labels).rule, unseen, labels) for seen, unseen in worlds]
+        dice[text] = np.mean([s.mean() for s in scores])
+        shared[text] = np.mean([s.shared_pooled() for s in scores])
+        mixed[text] = np.mean([image_values(s, half).mean() for s in scores])
+    assert shared["shared"] > shared["dice"] + 0.01
+    assert dice["dice"] > dice["shared"] + 0.01
+    assert mixed["dice:.5,shared:.5"] > mixed["dice"] + 0.002
 
 
 @pytest.mark.slow
