@@ -8,7 +8,7 @@ source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
@@ -47,7 +47,8 @@ class HybridFit:
             inside the training images gains by it.
         gate: whether detections are weighed by their score and overlap; None likewise.
         shrinkage: how strongly weights are drawn toward those of related classes.
-        factors: of the shrinkage, from which a split inside the training images chooses.
+        factors: of the shrinkage, increasing, from which a split inside the training images
+            chooses: from the middle on to either side, for as long as it gains.
         fall_back: which classes keep their best source, see `FallBack`. A source that is the
             best of several on held-out images was lucky, too, so that to demand a sure gain over
             it costs more than it saves.
@@ -62,7 +63,7 @@ class HybridFit:
     calibrate: bool | None = None
     gate: bool | None = None
     shrinkage: Shrinkage = field(default_factory=Shrinkage)
-    factors: tuple[float, ...] = (0.3, 1.0, 3.0)
+    factors: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
     fall_back: FallBack = "worse"
     objective: Objective = field(default_factory=Objective)
 
@@ -202,7 +203,7 @@ class HybridFit:
             settled = best([replace(settled, gate=gate) for gate in (False, True)])
         if self.calibrate is None:
             settled = best([replace(settled, calibrate=on) for on in (False, True)])
-        return best([replace(settled, factors=(factor,)) for factor in self.factors])
+        return _climb([replace(settled, factors=(factor,)) for factor in self.factors], score)
 
     def _score(
         self, seen: Counted, held_out: Counted, labels: LabelSpace, settled: HybridFit
@@ -234,6 +235,19 @@ class HybridFit:
         return SourceReliability(
             gates, {g: _calibrations(counted, names) for g, names in groups.items()}
         )
+
+
+def _climb(steps: Sequence[HybridFit], score: Callable[[HybridFit], float]) -> HybridFit:
+    """Return the best, from the middle on: steps beyond one that gains nothing are not tried."""
+    start = best = len(steps) // 2
+    for side in (steps[:start][::-1], steps[start + 1 :]):
+        for step in side:
+            if score(step) <= score(steps[best]):
+                break
+            best = steps.index(step)
+        if best != start:
+            break
+    return steps[best]
 
 
 def _reached(goal: Goal, parameters: Floats) -> float:
