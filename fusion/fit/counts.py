@@ -441,5 +441,8 @@ class Stack:
 
     def _of_rows(self, values: Floats) -> npt.NDArray[np.float32]:
         """Repeat each image's value for its rows, float32 (n,)."""
-        lengths = np.diff(np.append(self.starts, len(self.inside)))
-        return np.repeat(values[self.seen].astype(np.float32), lengths)
+        return np.repeat(values[self.seen].astype(np.float32), self._lengths)
+
+    @cached_property
+    def _lengths(self) -> npt.NDArray[np.int64]:
+        return np.diff(np.append(self.starts, len(self.inside)))

@@ -157,14 +157,15 @@ class HybridFit:
     def _fit(self, counted: Counted, labels: LabelSpace) -> Fitted:
         chosen = self._choose(counted, labels)
         reliability = chosen.fit_reliability(counted, labels)
-        goals = self._goals(counted, reliability, labels)
+        goals = self.goals(counted, reliability, labels)
         (factor,) = chosen.factors
         shrinkage = self.shrinkage.times(factor)
         return reliability, fit_weights(goals, labels, counted.sources, shrinkage)
 
-    def _goals(
+    def goals(
         self, counted: Counted, reliability: SourceReliability, labels: LabelSpace
     ) -> dict[str, Goal]:
+        """Return what each class's weights are to win on some images."""
         stacks = {n: _stack(counted, n, reliability, labels) for n in labels.names}
         if self.objective.is_dice:
             return dict(stacks)
@@ -194,27 +195,17 @@ class HybridFit:
             return settled
         train, test = counted.folds(3)[0]
         parts = counted.only(train[:CHOICE_IMAGES]), counted.only(test[:CHOICE_IMAGES])
-        score = cache(partial(self._score, *parts, labels))
+        trial = _Trial(*parts, labels)
 
         def best(choices: list[HybridFit]) -> HybridFit:
-            return choices[0] if len(choices) == 1 else max(choices, key=score)
+            return choices[0] if len(choices) == 1 else max(choices, key=trial.score)
 
         if self.gate is None and settled.gate:
             settled = best([replace(settled, gate=gate) for gate in (False, True)])
         if self.calibrate is None:
             settled = best([replace(settled, calibrate=on) for on in (False, True)])
-        return _climb([replace(settled, factors=(factor,)) for factor in self.factors], score)
-
-    def _score(
-        self, seen: Counted, held_out: Counted, labels: LabelSpace, settled: HybridFit
-    ) -> float:
-        """Return what settled options reach on images that they were not fitted on."""
-        reliability = settled.fit_reliability(seen, labels)
-        goals = self._goals(seen, reliability, labels)
-        tried = self._goals(held_out, reliability, labels)
-        shrinkage = self.shrinkage.times(settled.factors[0])
-        fitted = fit_weights(goals, labels, seen.sources, shrinkage)
-        return float(np.mean([_reached(tried[n], fitted[n]) for n in labels.names]))
+        steps = [replace(settled, factors=(factor,)) for factor in self.factors]
+        return _climb(steps, trial.score)
 
     def _weights(self, parameters: Floats, sources: int) -> ClassWeights:
         # Four digits are what a person reads, and more than the images tell.
@@ -235,6 +226,27 @@ class HybridFit:
         return SourceReliability(
             gates, {g: _calibrations(counted, names) for g, names in groups.items()}
         )
+
+
+class _Trial:
+    """What options that are settled reach, fitted on some images and tried on others."""
+
+    def __init__(self, seen: Counted, held_out: Counted, labels: LabelSpace) -> None:
+        self._seen, self._held_out, self._labels = seen, held_out, labels
+        self.score = cache(self._score)
+        self._goals_of = cache(self._find_goals)
+
+    def _score(self, settled: HybridFit) -> float:
+        goals, tried = self._goals_of(replace(settled, factors=()))
+        shrinkage = settled.shrinkage.times(settled.factors[0])
+        fitted = fit_weights(goals, self._labels, self._seen.sources, shrinkage)
+        return float(np.mean([_reached(tried[n], fitted[n]) for n in self._labels.names]))
+
+    def _find_goals(self, trusting: HybridFit) -> tuple[dict[str, Goal], dict[str, Goal]]:
+        """Return them of both parts; whatever the shrinkage, they are the same."""
+        reliability = trusting.fit_reliability(self._seen, self._labels)
+        seen = trusting.goals(self._seen, reliability, self._labels)
+        return seen, trusting.goals(self._held_out, reliability, self._labels)
 
 
 def _climb(steps: Sequence[HybridFit], score: Callable[[HybridFit], float]) -> HybridFit:
