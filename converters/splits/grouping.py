@@ -21,6 +21,9 @@ _DICOM = "dicom"
 _VERSION = re.compile(r"(.+[_.](?:jpe?g|png|bmp|tiff?|webp|gif))\.rf\.\w+", re.IGNORECASE)
 
 
+_PERSON = re.compile("patient|subject|person|participant", re.IGNORECASE)
+
+
 def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) -> list[Sample]:
     """Return samples with groups, such as the patient.
 
@@ -49,14 +52,25 @@ def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) ->
     return [replace(sample, group=groups[sample.key]) for sample in samples]
 
 
+def likely_columns(tables: Sequence[Path]) -> list[str]:
+    """Return those columns of tables, as `FILE:COLUMN`, that tell whose an image is by their names.
+
+    Args:
+        tables: files.
+    """
+    return [f"{t.name}:{name}" for t in tables for name in _columns(t) if _PERSON.search(name)]
+
+
 def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
     """Say what there is to group by: attributes of the images, and columns of tables."""
     attributes = sorted({str(name) for sample in samples for name in sample.attributes})
     columns = [f"{path}:{column}" for path in tables for column in _columns(path)]
-    last = [name.rpartition(":")[2] for name in columns]
+    last = {column: f"{path.name}:{column}" for path in tables for column in _columns(path)}
+    meant = did_you_mean(by, [*attributes, *last, *last.values()])
+    for column, whole in last.items():
+        meant = meant.replace(f"'{column}'", f"'{whole}'")
     return (
-        f"there are the attributes {_listed(attributes)} and the columns {_listed(columns)}"
-        f"{did_you_mean(by, [*attributes, *last])}"
+        f"there are the attributes {_listed(attributes)} and the columns {_listed(columns)}{meant}"
     )
 
 

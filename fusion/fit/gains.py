@@ -26,9 +26,10 @@ def pool_gains(gains: Sequence[Estimate]) -> list[Estimate]:
 
     Returns:
         The same, pooled, in intervals whose lower end is a lower confidence bound at 95 %; those
-        without an interval, and a single one, as they are.
+        without an interval, and a single one, as they are; so are those that every patient has
+        alike, such as 0 of a class that is nowhere, which says nothing of others.
     """
-    known = [i for i, gain in enumerate(gains) if gain.interval is not None]
+    known = [i for i, gain in enumerate(gains) if gain.interval and np.ptp(gain.interval) > 0]
     pooled = list(gains)
     if len(known) < 2:
         return pooled

@@ -274,6 +274,7 @@ def _report(
             single=dict(zip(sources, single[:, i].tolist(), strict=True)),
             mean=float(mean[i]),
             fused=float(fused[i]),
+            reached=float(fused[i]),
             gain=gains[n],
             likely_gain=likely[n],
             worth=dict(zip(sources, lost[:, i].tolist(), strict=bool(len(lost)))),
@@ -286,4 +287,4 @@ def _report(
 def _known(own: ClassReport, judged: ClassReport) -> ClassReport:
     """What the fit decided, and by what; Dice of what the rule does as it was judged."""
     fused = own.fused if own.keeps else judged.fused
-    return replace(own, mean=judged.mean, fused=fused)
+    return replace(own, mean=judged.mean, fused=fused, reached=judged.reached)

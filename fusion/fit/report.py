@@ -27,7 +27,8 @@ class ClassReport:
     Attributes:
         single: source -> mean Dice of it alone.
         mean: mean Dice of the sources' plain mean.
-        fused: mean held-out Dice of the fitted pool.
+        fused: mean held-out Dice of the fitted pool, whether the class takes it or not.
+        reached: mean held-out Dice of what the class takes.
         gain: `fused` minus the best source, with its interval over patients; both in what the rule
             was fitted for, where that is not Dice.
         likely_gain: the same, when the gains of the group's other classes count as well; the
@@ -39,6 +40,7 @@ class ClassReport:
     single: Mapping[str, float]
     mean: float
     fused: float
+    reached: float
     gain: Estimate
     likely_gain: Estimate
     worth: Mapping[str, float]
@@ -47,7 +49,8 @@ class ClassReport:
     def note(self) -> str:
         """Return it in a line, for the rule's file."""
         single = ", ".join(f"{value:.4f} {name}" for name, value in self.single.items())
-        return f"held-out Dice {self.fused:.4f} fused, {self.mean:.4f} mean, {single}"
+        word = "fused, were it so" if self.keeps else "fused"
+        return f"held-out Dice {self.fused:.4f} {word}, {self.mean:.4f} mean, {single}"
 
 
 @dataclass(frozen=True)
@@ -119,15 +122,18 @@ def report_classes(
         for n in labels.names
     }
     likely = likely_gains(gains, labels)
+    keeps = {n: _falls_back(likely[n], fall_back) for n in labels.names}
+    taken = {n: alone[n][best[n]] if keeps[n] else held_out.fused[n] for n in labels.names}
     return {
         n: ClassReport(
             single=_named(sources, counted.mean(alone[n])),
             mean=float(counted.mean(np.array([t.dice_of_mean() for t in counted.tables[n]]))),
             fused=float(counted.mean(held_out.fused[n])),
+            reached=float(counted.mean(taken[n])),
             gain=gains[n],
             likely_gain=likely[n],
             worth=_named(sources, counted.mean(held_out.lost[n])),
-            keeps=sources[best[n]] if _falls_back(likely[n], fall_back) else "",
+            keeps=sources[best[n]] if keeps[n] else "",
         )
         for n in labels.names
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from functools import cache
 
 import typer
@@ -12,7 +13,7 @@ from typer.main import get_command
 
 from zoo.cli import data, exports, models, pipeline, reports, results, runs
 from zoo.cli.options import app
-from zoo.machine.faults import INTERRUPTED, TERMINATED, describe_fault
+from zoo.machine.faults import INTERRUPTED, TERMINATED, describe_fault, how_stopped
 
 # What a user can mend; of another error the traceback is shown.
 _MENDED = (ValueError, OSError, ImportError)
@@ -38,21 +39,33 @@ def main(arguments: list[str] | None = None) -> None:
         code = _command()(rest, prog_name="zoo", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except SystemExit as ended:
-        if isinstance(ended.code, int) and (how := _STOPPED.get(ended.code)):
-            typer.echo(f"zoo: {how}: the same command goes on, or starts again", err=True)
+        if isinstance(ended.code, int):
+            _tell_stopped(ended.code)
         raise
     except UsageError as error:
         _tell_usage(error)
         sys.exit(error.exit_code)
     except Exception as error:
+        if code := how_stopped(error):
+            _tell_stopped(code)
+            sys.exit(code)
         fault = describe_fault(error)
         if type(error) is ModuleNotFoundError and error.name in _OF_TRAINING:
             fault = f"this needs the package '{error.name}': pip install 'maskzoo[train]'"
-        if "--debug" in given or not (fault or isinstance(error, _MENDED)):
+        is_mended = fault or isinstance(error, _MENDED)
+        if "--debug" in given and is_mended:
+            traceback.print_exc()
+            sys.exit(2)
+        if not is_mended:
             raise
         for line in (fault or str(error) or type(error).__name__).splitlines():
             typer.echo(f"zoo: {line}", err=True)
         sys.exit(2)
+
+
+def _tell_stopped(code: int) -> None:
+    if how := _STOPPED.get(code):
+        typer.echo(f"zoo: {how}: the same command goes on, or starts again", err=True)
 
 
 @cache

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import typer
@@ -60,6 +61,8 @@ class Taken:
             ValueError: something is missing; a line each.
         """
         if self._missing:
+            if len(self._missing) == 1:
+                raise ValueError(f"{Path.cwd()}: expected {self._missing[0].strip()}")
             raise ValueError("\n".join([f"{Path.cwd()}: expected", *self._missing]))
         if self._found:
             typer.echo(f"taken: {'; '.join(self._found)}")
@@ -303,12 +306,38 @@ def for_scores(given: dict[str, Any]) -> None:
     from zoo.cli.options import Subset
 
     taken = Taken(given)
+    data = taken.data()
     if given["subset"] is None:
         given["subset"] = Subset.test
         if given["split"] is not None or given["fold"] is not None:
             taken.take("subset", Subset.val)
-    taken.folds(taken.data())
+        elif data is not None and (found := _held_out_by(data, given)):
+            split, fold = found
+            taken.take("subset", Subset.val)
+            taken.take("split", split)
+            if fold is not None:
+                taken.take("fold", fold)
+    taken.folds(data)
     taken.say()
+
+
+def _held_out_by(data: Path, given: dict[str, Any]) -> tuple[Path, int | None] | None:
+    """Return the split, and the fold, that hold out just the images that a submission names."""
+    from converters.splits.split import Split
+    from fusion.sources.submission import read
+
+    file, split = given.get("submission") or given.get("predictions"), split_beside(data)
+    if split is None or file is None or not file.is_file():
+        return None
+    try:
+        names = {Path(row.image_name).stem for row in read(file)}
+        folds = Split.load(split).folds
+    except (OSError, ValueError):  # the command itself says what is wrong
+        return None
+    held_out = [{PurePosixPath(key).name for key in keys} for keys in folds]
+    if names == set().union(*held_out):
+        return split, None
+    return next(((split, i) for i, keys in enumerate(held_out) if names == keys), None)
 
 
 def run_folders() -> list[Path]:
@@ -374,8 +403,39 @@ def _sources_and_rule(taken: Taken) -> None:
     if given["method"] is None and given["config"] is None:
         if FUSION.is_file():
             taken.take("config", FUSION)
+            for run in _unanswered(given["sources"] or []):
+                taken.lack(f"  {run}/test, as {FUSION} fuses it: zoo predict {run} --subset test")
         else:
             taken.take("method", "mean")
+
+
+def _unanswered(sources: list[Path]) -> list[Path]:
+    """Return the runs that `fusion.yaml` names and that have not predicted test images."""
+    from fusion.rules.file import read_rule
+    from fusion.sources.store import source_name
+
+    if not all(path.name == "test" for path in sources):
+        return []
+    given = {source_name(path) for path in sources}
+    try:
+        wanted = set(read_rule(FUSION).sources) - given
+    except ValueError:  # the command itself says what is wrong
+        return []
+    return [run for run in run_folders() if run.name in wanted]
+
+
+def for_report(given: dict[str, Any]) -> None:
+    """Take the nearest data set, and `fusion.yaml` if it is of these predictions."""
+    from fusion.rules.file import read_rule
+    from fusion.sources.store import source_name
+
+    taken = Taken(given)
+    taken.data()
+    if given["config"] is None and FUSION.is_file():
+        with suppress(ValueError):
+            if set(read_rule(FUSION).sources) == set(map(source_name, given["predictions"])):
+                taken.take("config", FUSION)
+    taken.say()
 
 
 def for_review(given: dict[str, Any]) -> None:

@@ -266,12 +266,14 @@ def _predict_all(data: DataSource, options: PredictOptions) -> None:
     from zoo.runs.predict import predict as predict_run
     from zoo.runs.run import Run
 
-    try:
-        has_test = bool(converters.scan(data.path, format=data.format, subset="test")[0])
-    except ValueError:
-        has_test = False
-    known = () if data.format == "images" else ("val",)
-    subsets = (*known, "test") if has_test else known
+    if data.format == "images":
+        subsets = ["test"]
+    else:
+        try:
+            has_test = bool(converters.scan(data.path, format=data.format, subset="test")[0])
+        except ValueError:
+            has_test = False
+        subsets = ["val", "test"] if has_test else ["val"]
     for path in run_folders():
         for subset in subsets:
             out, folds = path / subset, find_folds(path)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_data, for_view
+from zoo.cli.defaults import TAKEN, for_report, for_view
 from zoo.cli.options import (
     Broken,
     Data,
@@ -66,7 +66,7 @@ def compare(
     say(describe(found, out))
 
 
-@command(fill=for_data)
+@command(fill=for_report)
 def report(
     predictions: Annotated[
         list[Path],
@@ -79,8 +79,8 @@ def report(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="Fusion config: a file from `zoo fit`, or a shipped name; without one the page is "
-            "about the mean."
+            help="Fusion config: a file from `zoo fit`, or a shipped name; without one, and "
+            "without a fusion.yaml of these predictions here, the page is about the mean."
         ),
     ] = None,
     json_out: Annotated[Path | None, typer.Option("--json", help="JSON file to write.")] = None,

@@ -8,7 +8,7 @@ from dataclasses import replace as replaced
 from pathlib import Path, PurePosixPath
 
 from converters.files.outputs import check_file, json_with
-from converters.splits.grouping import group_by, group_versions, with_groups
+from converters.splits.grouping import group_by, group_versions, likely_columns, with_groups
 from converters.splits.sample_tables import tables_beside
 from converters.splits.split import Split, check_leakage, make_split
 from converters.splits.table import describe as describe_split
@@ -61,7 +61,7 @@ def split(
     of = f" of {groups} groups" if any(sample.group for sample in samples) else ""
     lines = [f"{out}: {len(samples)} images{of}; folds {sizes}"]
     lines += describe_versions(ungrouped, samples)
-    lines += describe_unknown(samples, made)
+    lines += describe_unknown(samples, made, tables_beside(data.path))
     if own := own_parts(samples):
         lines.append(f"the data set's own parts {', '.join(own)} are dealt anew, all together")
     if describe and labels:
@@ -96,12 +96,15 @@ def describe_versions(before: Sequence[Sample], after: Sequence[Sample]) -> list
     ]
 
 
-def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:
+def describe_unknown(
+    samples: Sequence[Sample], made: Split, tables: Sequence[Path] = ()
+) -> list[str]:
     """Say, in a line, that images are of nobody known, and which may be of the same patient.
 
     Args:
         samples: what was divided.
         made: its folds.
+        tables: files beside the data.
     """
     unknown = [sample.key for sample in samples if not sample.group]
     if not unknown:
@@ -117,7 +120,14 @@ def describe_unknown(samples: Sequence[Sample], made: Split) -> list[str]:
             f"; {len(pairs)} pairs look like left and right of one patient by their names, such as "
             f"{' and '.join(pairs[0])}: {apart} of them are in two folds"
         )
-    return [f"{line}; --group-by tells whose an image is"]
+    return [f"{line}; {how_to_group(tables)}"]
+
+
+def how_to_group(tables: Sequence[Path]) -> str:
+    """Say how patients are told, by a column of the tables that looks like theirs, if one does."""
+    likely = likely_columns(tables)
+    told = f"{likely[0]} may tell" if likely else "tells"
+    return f"--group-by {told} whose an image is"
 
 
 def pair_sides(keys: Iterable[str]) -> list[tuple[str, str]]:

@@ -85,7 +85,7 @@ def _subset(folder: Path, data: DataSource, subset: str, exported: Exported) -> 
             f"{folder}: expected --subset test or all, found {subset}: the folds, which name "
             "patients, are not exported with a model"
         )
-    found = data.read(exported.labels, "test") if subset == "test" else data.read(exported.labels)
+    found = data.read(exported.labels, subset)
     if not found:
         raise ValueError(f"{data.path}: expected images of the subset '{subset}', found none")
     return found

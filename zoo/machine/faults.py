@@ -41,6 +41,22 @@ def describe_fault(error: BaseException) -> str:
     return _file(error) if isinstance(error, OSError) else ""
 
 
+def how_stopped(error: BaseException) -> int:
+    """Return the exit code of a command whose processes were stopped from outside; 0 for none.
+
+    Who ends a command often ends all its processes at once, and the first to notice may be PyTorch.
+
+    >>> how_stopped(RuntimeError("DataLoader worker (pid 9) is killed by signal: Terminated. "))
+    143
+    """
+    for found in _chain(error):
+        text = str(found)
+        if isinstance(found, RuntimeError) and "DataLoader worker" in text:
+            signals = {"Terminated": TERMINATED, "Interrupt": INTERRUPTED}
+            return next((code for word, code in signals.items() if word in text), 0)
+    return 0
+
+
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether something could not be written for lack of space."""
     return any(map(_disk, _chain(error)))

@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 import configs
 from converters.files.outputs import only_writer
 from converters.files.provenance import read_provenance
+from converters.splits.sample_tables import tables_beside
+from zoo.datasets.split import how_to_group
 from zoo.machine.facts import count_cores, list_gpus
 from zoo.pipeline.display import describe_end, duration
 from zoo.pipeline.execution import Capacity, Outcome, Place, ThisMachine, read_end
@@ -242,6 +244,9 @@ def _plan(
     machine = Machine.parse(given.machine) if given.machine else Machine.here()
     profile = look(data, given.test, given.group_by).scaled(given.images)
     say(f"{data.path}: {profile.describe()}")
+    if profile.unknown:
+        whose = f"no patient is known of {profile.unknown} images: each counts as its own"
+        say(f"note: {whose}; {how_to_group(tables_beside(data.path))}")
     keys = {
         "format": given.format,
         "edits": given.edits and str(given.edits),

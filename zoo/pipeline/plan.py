@@ -48,7 +48,7 @@ class DataProfile:
 
     Attributes:
         images: to learn from.
-        patients: they are of.
+        patients: they are of; an image of nobody known counts as its own.
         test_images: to be answered.
         side: longer side of an image in pixels, half of them are larger.
         least: side of objects, to the image's longer side, that nine of ten objects exceed.
@@ -57,6 +57,7 @@ class DataProfile:
         classes: their number.
         exclusive: whether a pixel has one label.
         facts: which steps there are.
+        unknown: images of nobody known.
         scale: how many times as many images are meant as there are.
     """
 
@@ -70,6 +71,7 @@ class DataProfile:
     classes: int
     exclusive: bool
     facts: DataFacts
+    unknown: int = 0
     scale: float = 1.0
 
     def scaled(self, images: int) -> DataProfile:
@@ -142,6 +144,7 @@ def look(data: DataSource, test: Path | None = None, by: str = "") -> DataProfil
         len(labels),
         labels.exclusive is not None,
         facts,
+        sum(not sample.group for sample in samples),
     )
 
 

@@ -26,7 +26,6 @@ from fusion.fit.hybrid import HybridFit
 from fusion.fit.judging import Comparison, Judge, Judged, compare
 from fusion.fit.objective import Objective, image_values
 from fusion.fit.refinement import Choice, StepGains, Trying, choose_refinement
-from fusion.fit.report import ClassReport
 from fusion.metrics.intervals import mean_over_people
 from fusion.metrics.scores import Scores
 from fusion.rules.file import dump_rule
@@ -60,6 +59,7 @@ class FitResult:
         rule: the rule as its file has it.
         postures: how much the images counted.
         sources: their names, as they were given.
+        classes: source -> the classes that it speaks of.
         by_word: the names of those that are held out by the user's word alone.
         refinement_check: what the objective said of the refinements; "" where it is Dice.
     """
@@ -71,6 +71,7 @@ class FitResult:
     rule: Rule
     postures: Postures
     sources: tuple[str, ...]
+    classes: Mapping[str, frozenset[str]]
     by_word: tuple[str, ...] = ()
     refinement_check: str = ""
 
@@ -146,7 +147,16 @@ def fit(
     atomic_write_text(out, head + dump_rule(rule, notes, held_out.labels, held_out.by_word))
     given = tuple(source_name(path) for path in paths)
     return FitResult(
-        method, found, comparison, choice, rule, held_out.postures, given, held_out.by_word, check
+        method,
+        found,
+        comparison,
+        choice,
+        rule,
+        held_out.postures,
+        given,
+        {source.name: source.classes for source in held_out.sources.sources},
+        held_out.by_word,
+        check,
     )
 
 
@@ -350,42 +360,46 @@ def describe(found: FitResult, out: Path) -> str:
 def _table(found: FitResult) -> str:
     """What cross-validation said: who is how good, and what each source adds."""
     comparison, report = found.comparison, found.comparison.report
-    sources = found.sources
-    width = max(len(name) for name in [*report, "class"])
+    sources, won = found.sources, comparison.won
     losses = [n for n in sources if n in next(iter(report.values())).worth]
-    head = [f"{'class':{width}s}", *(f"{name:>10.10s}" for name in [*sources, "mean", "fused"])]
-    head += [f"{'gain over the best [95 %]':>27s}", "  takes"]
-    won = comparison.won
-    head += [f"{'-' + n:>11.11s}" for n in losses]
+    of = f", {won.objective}" if won and "shared" in won.objective else ""
+    gain = f"likely gain over the best{of} [95 %]"
+    rows = [["class", *sources, "mean", "fused", gain, "takes", *(f"-{n}" for n in losses)]]
+    for label, r in report.items():
+        dice = (f"{r.single[n]:.4f}" if label in found.classes[n] else "-" for n in sources)
+        lost = (f"{r.worth[n]:+.4f}" for n in losses)
+        values = f"{r.mean:.4f}", f"{r.reached:.4f}", str(r.likely_gain)
+        rows.append([label, *dice, *values, r.keeps or "fusion", *lost])
+    all_of = [_mean_of(n, found) for n in sources]
+    rows.append(["all", *all_of, f"{comparison.mean:.4f}", f"{comparison.fused:.4f}"])
     what = "; in the last columns what the fusion loses without a source" if losses else ""
     images = f"{found.fit.images} images of {found.fit.patients} patients"
-    by = f"; the gain is in {won.objective}" if won and "shared" in won.objective else ""
-    lines = [f"held-out Dice on {images}{by}{what}", " ".join(head)]
-    lines += [_row(f"{label:{width}s}", r, sources, losses) for label, r in report.items()]
-    means = [_mean([r.single[n] for r in report.values()]) for n in sources]
-    means += [_dice(comparison.mean), _dice(comparison.fused)]
-    lines.append(" ".join([f"{'all':{width}s}", *means]))
-    if any("*" in mean for mean in means):
-        lines.append("* of the classes that it finds in any image: of others it may know nothing")
+    lines = [f"held-out Dice on {images}{what}", *_aligned(rows)]
+    if any("*" in mean for mean in all_of):
+        lines.append("* of the classes that it speaks of")
+    if any(r.likely_gain != r.gain for r in report.values()):
+        lines.append("likely gain: of the pool over the best source; related classes' gains count")
     return "\n".join(lines)
 
 
-def _mean(values: Sequence[float]) -> str:
-    found = [value for value in values if value]
-    if len(found) == len(values) or not found:
-        return _dice(sum(values) / len(values))
-    return f"{sum(found) / len(found):9.4f}*"
+def _mean_of(source: str, found: FitResult) -> str:
+    """Return a source's mean over the classes that it speaks of."""
+    report, spoken = found.comparison.report, found.classes[source]
+    values = [r.single[source] for label, r in report.items() if label in spoken]
+    if not values:
+        return "-"
+    return f"{sum(values) / len(values):.4f}{'' if len(values) == len(report) else '*'}"
 
 
-def _dice(value: float) -> str:
-    return f"{value:10.4f}" if value else f"{'-':>10s}"
-
-
-def _row(label: str, r: ClassReport, sources: Sequence[str], losses: Sequence[str]) -> str:
-    values = [*(r.single[name] for name in sources), r.mean, r.fused]
-    cells = [label, *map(_dice, values), f"{r.likely_gain!s:>27s}"]
-    cells.append(f"  {r.keeps or 'fusion'}".ljust(9))
-    return " ".join([*cells, *(f"{r.worth[n]:+10.4f}" for n in losses)]).rstrip()
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield rows as columns: the first to the left, all others to the right."""
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(len(rows[0]))]
+    for row in rows:
+        first, *rest = (
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=False))
+        )
+        yield "  ".join([first, *rest]).rstrip()
 
 
 def describe_refinement(choice: Choice | None) -> str:

@@ -13,11 +13,11 @@ from pathlib import Path
 from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import atomic_write_text
 from fusion.sources import submission
-from zoo.progress import Report
+from zoo.progress import Report, note
 from zoo.results.chunks import EmptyImage, Executor, FlagRow, fused_rows
 from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path
 from zoo.results.labels import write_labels
-from zoo.results.sources import open_fusion
+from zoo.results.sources import open_fusion, warn_fitted
 from zoo.results.store import write_store
 from zoo.source import DataSource
 
@@ -115,6 +115,8 @@ def fuse(
     """
     rule, ensemble, samples = open_fusion(paths, method, config, data, subset, labels_name)
     names = [source.name for source in ensemble.sources]
+    if warning := warn_fitted(rule, ensemble, config):
+        note(warning)
     executor = Executor(jobs, on)
     check_fusion(
         ensemble,

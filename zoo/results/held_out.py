@@ -84,7 +84,8 @@ class HeldOut:
         if (people := len({sample.patient for sample in samples.values()})) < 2:
             raise ValueError(
                 f"{data.path}: expected images of at least two patients, found {people} in "
-                f"{len(samples)} images; what is fitted on one says nothing of others"
+                f"{len(samples)} images; what is fitted on one says nothing of others: "
+                "predict more (zoo train --folds all, or fewer folds)"
             )
         postures = Postures.of(samples.values(), labels, bent)
         return cls(opened, samples, labels, postures, by_word)

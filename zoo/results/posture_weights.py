@@ -61,7 +61,10 @@ class Postures:
                 raise ValueError(f"--bent: the label space '{labels.name}' tells no posture")
             if not (ones and others):
                 found = f"found {ones} bent and {others} straight ones"
-                raise ValueError(f"--bent: expected held-out images of both postures, {found}")
+                raise ValueError(
+                    f"--bent: expected held-out images of both postures, {found}: leave --bent "
+                    "out, or predict more (zoo train --folds all)"
+                )
             weights[is_one] = (meant * (ones + others) / ones) ** FLATTENED
             weights[is_other] = ((1 - meant) * (ones + others) / others) ** FLATTENED
             weights /= weights.mean()

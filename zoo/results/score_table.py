@@ -130,7 +130,7 @@ def _pairs_record(scores: Scores) -> dict[str, Any]:
 def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Summary]) -> str:
     """Return the scores as lines for a terminal; arguments as for `record`."""
     people = len(set(people_of(scores)))
-    lines = [f"{len(scores.images)} images of {people} patients"]
+    lines = [f"{len(scores.images)} images of {people} patient{'s' * (people != 1)}"]
     if "iou" in measures:
         miou = _miou(scores)
         said = "no class anywhere" if miou is None else f"{miou:.4f}"

@@ -59,7 +59,7 @@ def open_fusion(
     Raises:
         ValueError: rule, sources and data set do not fit together.
     """
-    rule = load_rule(method, config)
+    rule, paths = load_rule(method, config), by_name(paths)
     if config:
         check_names(rule, [source_name(path) for path in paths], config)
     fitted = read_labels(config) if config else None
@@ -105,9 +105,37 @@ def open_sources(
     return (ensemble.ordered(rule.sources) if rule.sources else ensemble), samples
 
 
+def warn_fitted(rule: Rule, sources: Ensemble, config: Path | None) -> str:
+    """Say that scores on images which a rule was fitted on are too good; "" where it may not be.
+
+    Args:
+        rule: what fuses.
+        sources: what is fused.
+        config: the rule's file.
+    """
+    held_out = any(
+        isinstance(source, PredictionStore) and source.manifest.subset == "val"
+        for source in sources.sources
+    )
+    if config is None or not rule.sources or not held_out:
+        return ""
+    return (
+        f"{config}: on the images that it was fitted on, its scores are too good; those that "
+        "zoo fit printed are of patients that it had not seen"
+    )
+
+
 def by_name(paths: Iterable[Path]) -> list[Path]:
-    """Sort sources by the name by which rules know them."""
-    return sorted(paths, key=source_name)
+    """Sort sources by the name by which rules know them.
+
+    Raises:
+        ValueError: one is not there.
+    """
+    found = sorted(paths, key=source_name)
+    for path in found:
+        if not path.exists():
+            raise ValueError(f"{path}: expected a prediction store or a submission, found nothing")
+    return found
 
 
 def _check_images(

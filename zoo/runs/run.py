@@ -110,7 +110,7 @@ def _instead(path: Path) -> str:
 
 
 def subset_samples(run: Run, data: DataSource, subset: str, labels: LabelSpace) -> list[Sample]:
-    """Return the samples of a subset: `val` and `train` by the run's split, `test`, or `all`.
+    """Return the samples of a subset: `val` and `train` by the run's split, `test`, or `all`: both.
 
     Raises:
         ValueError: the run's split is not known, the data set has other images, or none of these.
@@ -121,7 +121,7 @@ def subset_samples(run: Run, data: DataSource, subset: str, labels: LabelSpace) 
     if subset in ("val", "train"):
         found = _divided(run, data, subset, labels)
     else:
-        found = data.read(labels, "test") if subset == "test" else data.read(labels)
+        found = data.read(labels, subset)
     if not found:
         raise ValueError(f"{data.path}: expected images of the subset '{subset}', found none")
     return found

@@ -6,6 +6,7 @@ import logging
 import pickle
 import shutil
 import signal
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -263,7 +264,7 @@ def _fit(trainer: L.Trainer, module: NetworkModule, resume: Path) -> None:
         reason = one_line(error)
         raise ValueError(
             f"{resume}: expected a checkpoint of this network, remove it to train anew; found: "
-            f"{reason:.200}"
+            f"{textwrap.shorten(reason, 200, placeholder=' ...')}"
         ) from None
 
 

@@ -248,7 +248,10 @@ def read(
     ]
     if not wanted:
         names = ", ".join(file.name for file in files) or "none"
-        raise ValueError(f"{root}: expected COCO's JSON files of subset '{subset}', found {names}")
+        raise ValueError(
+            f"{root}: expected COCO's JSON files of subset '{subset}', found {names}: --subset "
+            "says which images are meant"
+        )
     reader = CocoReader(root, labels, problems, images)
     samples = reader.samples(wanted)
     if reader.is_whole and images is None:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from converters.splits.grouping import group_by, group_versions, known_groups, with_groups
+from converters.splits.grouping import (
+    group_by,
+    group_versions,
+    known_groups,
+    likely_columns,
+    with_groups,
+)
 from converters.types import Sample
 
 KEYS = ("a/P1_left", "a/P1_right", "b/P2_left")
@@ -104,7 +110,8 @@ def test_what_there_is_to_group_by_is_named(samples, tmp_path):
     assert str(caught.value).endswith(
         f"there are the attributes person and the columns {table}:image, {table}:Patient"
     )
-    for word, meant in (("persn", "person"), ("patient", "Patient")):
+    assert likely_columns(tables) == ["people.csv:Patient"]
+    for word, meant in (("persn", "person"), ("patient", "people.csv:Patient")):
         with pytest.raises(ValueError, match=rf"\(did you mean '{meant}'\?\)$"):
             group_by(samples, word, tables)
 

@@ -53,5 +53,12 @@ def test_too_few_classes_stay_as_they_are(given):
     assert pool_gains(given) == given
 
 
+def test_classes_that_are_nowhere_say_nothing_of_others():
+    nowhere = [Estimate(0.0, (0.0, 0.0))] * 10
+    found = pool_gains([gain(0.1, 0.05), *nowhere, gain(0.2, 0.05)])
+    assert found[1:-1] == nowhere
+    assert [found[0].mean, found[-1].mean] == pytest.approx([0.15, 0.15], abs=0.03)
+
+
 def test_equal_gains_without_spread():
     assert [g.mean for g in pool_gains([Estimate(0.1, (0.1, 0.1))] * 3)] == pytest.approx([0.1] * 3)

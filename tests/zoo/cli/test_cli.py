@@ -149,7 +149,7 @@ def test_listing(zoo, topic, capsys):
 def test_debug_shows_the_traceback(tmp_path):
     command = [sys.executable, "-m", "zoo", "--debug", "split", str(tmp_path / "nothing")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "Traceback" in done.stderr
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -25,11 +26,15 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def zoo(capsys, *words, code=0):
+def run(capsys, *words, code=0):
     with pytest.raises(SystemExit) as ended:
         main(list(words))
     assert (ended.value.code or 0) == code
-    said = capsys.readouterr()
+    return capsys.readouterr()
+
+
+def zoo(capsys, *words, code=0):
+    said = run(capsys, *words, code=code)
     return said.err if code else said.out
 
 
@@ -107,6 +112,42 @@ def test_from_data_to_a_submission(hands, here, capsys):
         "taken: sources runs/net0/test, runs/net1/test; config fusion.yaml; out submission.csv"
     )
     assert "for 2 images" in said
+    look_at_what_was_held_out(capsys)
+    answer_mere_images(here, capsys)
+    shutil.rmtree(here / "runs" / "net1" / "test")
+    said = zoo(capsys, "fuse", code=2)
+    assert said.rstrip().endswith(
+        "runs/net1/test, as fusion.yaml fuses it: zoo predict runs/net1 --subset test"
+    )
+
+
+def look_at_what_was_held_out(capsys):
+    """Which images these are, and that the rule was fitted on them, is said."""
+    caution = "on the images that it was fitted on, its scores are too good"
+    held_out = ("runs/net0/val", "runs/net1/val")
+    assert caution in run(capsys, "fuse", *held_out, "--out", "val.csv").err
+    said = run(capsys, "report", *held_out, "--out", "page")
+    assert said.out.splitlines()[0] == "taken: data mine; config fusion.yaml"
+    assert caution in Path("page/report.html").read_text()
+    for command in ("check", "evaluate"):
+        first = zoo(capsys, command, "val.csv").splitlines()[0]
+        assert first == "taken: data mine; subset val; split split.json; fold 0"
+        assert zoo(capsys, command, "submission.csv").splitlines()[0] == "taken: data mine"
+
+
+def answer_mere_images(here, capsys):
+    """A folder of images without annotations is answered by every run."""
+    stores = [here / "runs" / name / "test" for name in ("net0", "net1")]
+    for store in stores:
+        store.rename(store.with_name("kept"))
+    (here / "more").mkdir()
+    for number, image in enumerate(sorted((here / "mine" / "test").rglob("*.png"))):
+        shutil.copy(image, here / "more" / f"{number}.png")
+    said = zoo(capsys, "predict", "--data", "more")
+    assert "runs/net1/test: semantic predictions of 2 images" in said
+    for store in stores:
+        shutil.rmtree(store)
+        store.with_name("kept").rename(store)
 
 
 def test_broken_images_are_refused_or_skipped_and_listed(hands, here, capsys):

@@ -191,7 +191,7 @@ def test_scores_leave_excluded_images_out(zoo, data, tmp_path, corrections, caps
     zoo("predict", run, "--data", data, "--subset", "all", "--out", store)
     capsys.readouterr()
     zoo("evaluate", store, "--data", data, "--edits", path)
-    assert "6 images" in capsys.readouterr().out
+    assert "8 images" in capsys.readouterr().out
 
 
 def test_a_broken_image_can_be_excluded(zoo, data, tmp_path, labels, capsys):

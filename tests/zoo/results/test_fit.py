@@ -27,11 +27,12 @@ def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("held-out Dice on 6 images of 3 patients")
     assert lines[1].split()[:6] == ["class", "a", "b", "c", "mean", "fused"]
-    assert len(lines) == 2 + 9 + 3
+    assert len(lines) == 2 + 9 + 4
+    assert lines[-3].startswith("likely gain: ")
     assert lines[-1].startswith(f"held-out mean Dice: fitted {method} 0.")
     assert lines[-2].startswith(f"{rule}: fitted on 6 images")
     # The mean of all classes is what the last line says.
-    assert lines[-1].split(f"fitted {method} ")[1].split(",")[0] == lines[-3].split()[5]
+    assert lines[-1].split(f"fitted {method} ")[1].split(",")[0] == lines[-4].split()[5]
     assert read_rule(rule).sources == ("a", "b", "c")
     zoo("fuse", *stores, "--config", rule, "--out", out, "--data", work / "data")
     assert out.is_file()
@@ -71,7 +72,7 @@ def test_the_fit_is_told_what_to_win(zoo, stores, work, tmp_path, capsys, object
     assert lines[-1].startswith("held-out mean Dice: fitted hybrid 0.")
     chosen = [line for line in lines if "was chosen by it on held-out patients" in line]
     assert len(chosen) == ("nsd" in objective)
-    assert ("the gain is in shared" in lines[0]) == (objective == "shared")
+    assert ("likely gain over the best, shared [95 %]" in lines[1]) == (objective == "shared")
 
 
 def test_a_pixel_of_one_label_shares_none(zoo, stores, toys, work, tmp_path, capsys):
@@ -140,13 +141,14 @@ def test_a_fusion_config_is_replaced(zoo, stores, work, tmp_path):
     assert type(read_rule(out)).__name__ == "Vote"
 
 
-def test_what_a_source_never_finds_is_a_dash(zoo, stores, work, tmp_path, capsys):
+def test_what_a_source_does_not_speak_of_is_a_dash(zoo, stores, work, tmp_path, capsys):
     """Nor does it count in the source's mean over all classes, which is marked."""
     whole, seen = PredictionStore(stores[0]), tmp_path / "few"
-    with StoreWriter(seen, whole.manifest) as writer:
+    spoken = frozenset({"sheet"})
+    with StoreWriter(seen, replace(whole.manifest, classes=tuple(spoken))) as writer:
         for prediction in whole:
-            masks = {n: m for n, m in prediction.masks.items() if n == "sheet"}
-            writer.append(replace(prediction, masks=masks))
+            masks = {n: m for n, m in prediction.masks.items() if n in spoken}
+            writer.append(replace(prediction, masks=masks, classes=spoken))
     given = (seen, stores[1], "--data", work / "data", "--refine", "none", "--method", "mean")
     zoo("fit", *given, "--out", tmp_path / "fusion.yaml")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

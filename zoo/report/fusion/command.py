@@ -9,11 +9,12 @@ from pathlib import Path
 from converters.files.json_files import dump_json
 from converters.files.provenance import result_folder
 from fusion.metrics.summary import describe_overlapping
-from zoo.progress import Report
+from zoo.progress import Report, note
 from zoo.report.fusion.entries import ReportEntry
 from zoo.report.fusion.gains import Gain
 from zoo.report.fusion.report import FusionReport, choose_rules, open_sources, report_fusion
 from zoo.report.fusion.tables import headline
+from zoo.results.sources import warn_fitted
 from zoo.source import DataSource
 
 PAGE, RECORD = "report.html", "report.json"
@@ -51,6 +52,9 @@ def write_page(
         facts = [("Data", data.path.resolve().name)]
         if config is not None:
             facts.append(("Fusion config", config.name))
+            if warning := warn_fitted(list(rules.values())[-1], sources, config):
+                facts.append(("Caution", warning))
+                note(warning)
         elif rules:
             facts.append(("Fusion rule", f"{list(rules)[-1]}, as no config was given"))
         found = report_fusion(
