@@ -6,9 +6,12 @@ all tasks, however slowly their results are used, and sends the function again w
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
+import os
 import pickle
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -99,9 +102,8 @@ class Workers:
         if self._started is None:
             # Not fork: a progress bar's thread may hold a lock that the copy then waits for.
             context = multiprocessing.get_context("spawn")
-            # One thread of OpenCV for each process: the processes are the parallelism.
             pool = ProcessPoolExecutor(
-                self.jobs, mp_context=context, initializer=cv2.setNumThreads, initargs=(1,)
+                self.jobs, mp_context=context, initializer=_begin, initargs=(os.getpid(),)
             )
             self._started = pool, TemporaryDirectory(prefix="workers-")
         return self._started
@@ -120,6 +122,22 @@ class Workers:
                     process.terminate()
             pool.shutdown(cancel_futures=True)
             folder.cleanup()
+
+
+def end_with_parent() -> None:
+    """Let this process be told to end when the one that started it ends, in any way (Linux)."""
+    if sys.platform == "linux":
+        # prctl(2): PR_SET_PDEATHSIG is 1.
+        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
+
+
+def _begin(parent: int) -> None:
+    """Prepare a process: it does not outlive its parent, even one that was killed."""
+    end_with_parent()
+    if os.getppid() != parent:
+        os._exit(1)
+    # One thread of OpenCV for each process: the processes are the parallelism.
+    cv2.setNumThreads(1)
 
 
 def _submit(

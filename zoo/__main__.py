@@ -12,6 +12,9 @@ from types import FrameType
 def run() -> None:
     """Run the command line; what stops it from outside ends it in good order."""
     signal.signal(signal.SIGTERM, _end)
+    # A terminal that is closed; nohup lets a command ignore that.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, _end)
     # What is wrong with an image we say ourselves, with its name. Read when OpenCV is imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
     try:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
+import sys
 from operator import methodcaller
 
 import pytest
@@ -108,3 +110,27 @@ def test_nothing_is_left_behind(tmp_path, monkeypatch):
         assert next(results) == 1
         assert list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
+def test_processes_do_not_outlive_one_that_is_killed(tmp_path):
+    """They would keep its memory, and whoever reads its output would wait for ever."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, time\n"
+        "from converters.parallel import map_ordered\n"
+        "def work(seconds):\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(seconds)\n"
+        "if __name__ == '__main__':\n"
+        "    list(map_ordered(work, [600] * 4, jobs=2))\n"
+    )
+    command = [sys.executable, str(program)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert all(int(process.stdout.readline()) for _ in range(2))
+        process.kill()
+        # Ends when nobody is left who could write to it.
+        assert process.stdout.read() == ""

@@ -13,14 +13,14 @@ from typer.main import get_command
 
 from zoo.cli import data, exports, models, pipeline, reports, results, runs
 from zoo.cli.options import app
-from zoo.machine.faults import INTERRUPTED, TERMINATED, describe_fault, how_stopped
+from zoo.machine.faults import HUNG_UP, INTERRUPTED, TERMINATED, describe_fault, how_stopped
 
 # What a user can mend; of another error the traceback is shown.
 _MENDED = (ValueError, OSError, ImportError)
 # What a plain installation lacks, by its first import.
 _OF_TRAINING = ("torch", "lightning", "pydantic", "timm", "albumentations")
 # Exit code -> how a command was stopped from outside. Typer makes the first of Ctrl-C.
-_STOPPED = {INTERRUPTED: "interrupted", TERMINATED: "told to end"}
+_STOPPED = {INTERRUPTED: "interrupted", TERMINATED: "told to end", HUNG_UP: "hung up"}
 
 __all__ = ["app", "data", "exports", "main", "models", "pipeline", "reports", "results", "runs"]
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from traceback import walk_tb
 
-INTERRUPTED, TERMINATED = 130, 143
+INTERRUPTED, TERMINATED, HUNG_UP = 130, 143, 129
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # What libraries that write for themselves make of a full disk: safetensors, torch, Arrow, SQLite.
 _FULL_TEXTS = (

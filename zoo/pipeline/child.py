@@ -1,16 +1,9 @@
 """A step's process: a command that does not outlive the pipeline it belongs to."""
 
-import ctypes
 import runpy
-import signal
 import sys
 
-
-def end_with_parent() -> None:
-    """Let this process be ended when the one that started it is, however that ended (Linux)."""
-    if sys.platform == "linux":
-        # prctl(2): PR_SET_PDEATHSIG is 1.
-        ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGTERM)
+from converters.parallel import end_with_parent
 
 
 def main(words: list[str]) -> None:
