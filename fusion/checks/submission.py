@@ -15,7 +15,14 @@ import numpy.typing as npt
 from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.arrays import Complex, Floats
-from fusion.checks.orientation import Annotations, Turned, centre_of, shift_px
+from fusion.checks.orientation import (
+    FEWEST_PEOPLE,
+    Annotations,
+    Displaced,
+    centre_of,
+    displaced,
+    shift_px,
+)
 from fusion.sources.places import Integers, Numbering, as_integers
 from fusion.sources.submission import Image, RleRow, read_places
 
@@ -193,6 +200,7 @@ def review(
     if len(rows) and rows.empty.total() == len(rows):
         problems.append(f"all {len(rows)} masks are empty")
     notes = [*_notes(rows, sizes, labels), *_shift_notes(rows, labels, annotations)]
+    notes += _place_notes(rows, sizes, labels, annotations)
     return Review(tuple(problems), tuple(notes))
 
 
@@ -329,21 +337,62 @@ def _turn_problems(
     annotations: Annotations | None,
 ) -> list[str]:
     """Say which way the masks look turned, beside the annotated ones."""
-    if annotations is None or annotations.layouts is None:
+    if annotations is None:
+        return []
+    if turn := _beside_annotations(rows, sizes, labels, annotations).turn:
+        return [_turned(f"the masks look {turn} beside the annotations of the same images", turn)]
+    if annotations.layouts is None:
         return []
     names = rows.centred
     is_square = np.array([sizes[name][0] == sizes[name][1] for name in names], np.bool_)
     found = annotations.layouts.suspect(rows.table(names, labels), is_square)
-    return [_turned(found)] if found else []
+    if found is None:
+        return []
+    on = f"on {found.fitting} of {found.images} images"
+    return [_turned(f"{on} the masks look {found.turn} beside the annotated ones", found.turn)]
 
 
-def _turned(found: Turned) -> str:
-    where = f"on {found.fitting} of {found.images} images the masks look {found.turn}"
-    if found.turn != "transposed":
-        return f"layout: {where} beside the annotated ones; expected them as the images lie"
+def _beside_annotations(
+    rows: _Rows,
+    sizes: dict[str, tuple[int, int]],
+    labels: LabelSpace,
+    annotations: Annotations,
+) -> Displaced:
+    """Say where the masks lie beside the annotations of the same images."""
+    names = [name for name in rows.centred if name in annotations.centres]
+    true = np.array([annotations.centres[name] for name in names]).reshape(-1, len(labels))
+    return displaced(rows.table(names, labels), true, [sizes[name] for name in names])
+
+
+def _place_notes(
+    rows: _Rows,
+    sizes: dict[str, tuple[int, int]],
+    labels: LabelSpace,
+    annotations: Annotations | None,
+) -> list[str]:
+    """Say that masks lie far from the annotations, or that nobody knows which way is up."""
+    if annotations is None:
+        return []
+    found = _beside_annotations(rows, sizes, labels, annotations)
+    if found.is_far and not found.turn:
+        return [
+            f"place: half of the masks lie more than {found.share:.0%} of the image's side from "
+            "their annotations: are they of these images, and not shifted?"
+        ]
+    if annotations.layouts is None and not annotations.centres:
+        return [
+            "layout: whether masks are turned was not looked at: expected annotated images of "
+            f"{FEWEST_PEOPLE} patients or more"
+        ]
+    return []
+
+
+def _turned(where: str, turn: str) -> str:
+    if turn != "transposed":
+        return f"layout: {where}; expected them as the images lie"
     return (
-        f"layout: {where} beside the annotated ones: the codes seem to go column by column, as "
-        "COCO's do; expected row by row, counted from 1: encode mask.ravel(), not mask.T.ravel()"
+        f"layout: {where}: the codes seem to go column by column, as COCO's do; expected row by "
+        "row, counted from 1: encode mask.ravel(), not mask.T.ravel()"
     )
 
 

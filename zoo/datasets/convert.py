@@ -10,6 +10,7 @@ import converters
 from converters.files.images import count_windowed
 from converters.splits.split import Split
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
+from zoo.datasets.split import check_apart, own_parts
 from zoo.progress import Report
 from zoo.source import DataSource
 
@@ -46,6 +47,8 @@ def convert(
     converters.check_target(out, to, layout)
     labels = data.labels(labels_name)
     samples = data.of_split(split_path).read(labels, subset)
+    if subset == "all":
+        check_apart(data, {sample.key for sample in data.list_images("train", labels)}, labels)
     split = Split.load(split_path) if split_path else None
     learnt = frozenset(split.train(fold)) if split else frozenset()
     loss = converters.write(
@@ -63,6 +66,11 @@ def convert(
         provenance=_provenance(data, crop_plan, command),
         progress=lambda done, total: report(done, total, ""),
     )
+    if split is None and (own := own_parts(samples)):
+        say(
+            f"the data set's own parts {', '.join(own)} become one, all to learn from; --split, "
+            "from `zoo split`, tells what is held out"
+        )
     if windowed := count_windowed(samples):
         say(
             f"{windowed} images (DICOM, or grey of 16 bits) are written as 8 bits, as networks see "

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace as replaced
 from pathlib import Path, PurePosixPath
 
+from converters.errors import DataError
 from converters.files.outputs import check_file, json_with
 from converters.splits.grouping import group_by, group_versions, likely_columns, with_groups
 from converters.splits.sample_tables import tables_beside
 from converters.splits.split import Split, check_leakage, make_split
 from converters.splits.table import describe as describe_split
-from converters.types import Sample
+from converters.types import LabelSpace, Sample
 from zoo.source import DataSource
 
 _LEARN, _HOLD_OUT = ("train", "training"), ("val", "valid", "validation")
@@ -49,6 +50,7 @@ def split(
     made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
+    check_apart(data, made.groups, labels)
     check_leakage(made, with_groups(data.list_images("all", labels), made.groups))
     if out.exists() and out.stat().st_size and not replace and not _is_same(out, made):
         raise ValueError(
@@ -67,6 +69,31 @@ def split(
     if describe and labels:
         lines.append(str(describe_split(made, samples, labels)))
     return "\n".join(lines)
+
+
+def check_apart(data: DataSource, keys: Collection[str], labels: LabelSpace | None) -> None:
+    """Make sure that none of the images to learn from is a test image as well.
+
+    Args:
+        data: the data set.
+        keys: of the images to learn from.
+        labels: as `DataSource.list_images` takes them.
+
+    Raises:
+        ValueError: some are; names them.
+    """
+    try:
+        tests = data.list_images("test", labels)
+    except DataError:
+        raise
+    except ValueError:  # some formats refuse where there are none
+        return
+    if both := [sample.key for sample in tests if sample.key in keys]:
+        more = f" and {len(both) - 1} more" if len(both) > 1 else ""
+        raise ValueError(
+            f"{data.path}: expected images to learn from or test images, found '{both[0]}'{more} "
+            "among both: leave them out of one part"
+        )
 
 
 def own_parts(samples: Sequence[Sample]) -> list[str]:

@@ -8,7 +8,14 @@ import pytest
 
 from converters.masks import crop, encode_rle, rasterize_labels
 from converters.types import LabelSpace
-from fusion.checks.orientation import TURNS, Annotations, Layouts, annotated_centres, shift_px
+from fusion.checks.orientation import (
+    TURNS,
+    Annotations,
+    Layouts,
+    annotated_centres,
+    displaced,
+    shift_px,
+)
 from fusion.checks.submission import review
 from fusion.sources import submission
 from fusion.sources.submission import Image, RleRow
@@ -82,9 +89,20 @@ def test_an_honest_submission_raises_no_suspicion(tmp_path, train, test, planes,
     assert not any(note.startswith(("layout", "shift")) for note in found.notes)
 
 
+def lower(plane):
+    return np.roll(plane, 40, axis=0)
+
+
 MISTAKES = {
     "column by column": (column_by_column, "problem", "look transposed .* column by column"),
     "upside down": (np.flipud, "problem", "look mirrored top to bottom"),
+    "a quarter to the left": (
+        np.rot90,
+        "problem",
+        "look turned to the left beside the annotations",
+    ),
+    "left to right": (np.fliplr, "problem", "look mirrored left to right"),
+    "lower": (lower, "note", r"half of the masks lie more than \d+% of the image's side from"),
     "from zero": (shifted, "note", r"1\.0 pixels to the left .* count pixels from 0\?"),
 }
 
@@ -96,9 +114,25 @@ def test_a_mistake_that_fits_the_image_is_found(zoo, data, test, planes, tmp_pat
     path = write(tmp_path / "submission.csv", test, planes, change)
     zoo("check", path, "--data", data, code=2 if kind == "problem" else 0)
     said = capsys.readouterr()
-    lines = [x for x in (said.err + said.out).splitlines() if re.search("layout:|shift:", x)]
+    lines = [x for x in (said.err + said.out).splitlines() if re.search("layout:|shift:|place:", x)]
     assert len(lines) == 1, said
     assert re.search(message, lines[0])
+
+
+@pytest.mark.parametrize("turn", ["transposed", "turned to the right", "turned to the left", ""])
+def test_one_annotated_image_tells_a_turn(turn):
+    """Centres of five classes in pixels, of a square image."""
+    true = np.array([[10 + 20j, 80 + 30j, 60 + 90j, 15 + 70j, np.nan]])
+    turns = {
+        "transposed": lambda z: z.imag + 1j * z.real,
+        "turned to the right": lambda z: 99 - z.imag + 1j * z.real,
+        "turned to the left": lambda z: z.imag + 1j * (99 - z.real),
+        "": lambda z: z + 2,
+    }
+    found = displaced(turns[turn](true), true, [(100, 100)])
+    assert found.turn == turn
+    assert found.is_far is bool(turn)
+    assert not displaced(true[:, 4:], true[:, 4:], [(100, 100)]).is_far
 
 
 @pytest.mark.parametrize("names", [LABELS.groups["carpals"], LABELS.groups["fingers"]])
