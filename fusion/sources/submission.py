@@ -20,6 +20,7 @@ from fusion.types import Prediction
 HEADER = ("image_name", "class", "rle")
 # What pandas makes of an empty field, where a table is read and written again.
 _EMPTY_WORDS = ("", "nan")
+_OF_CODES = "0123456789 "
 
 
 class RleRow(NamedTuple):
@@ -109,6 +110,24 @@ def read_places(path: Path) -> Iterator[tuple[RleRow, RowSpan]]:
         raise ValueError(f"{path}: expected a submission file, found a folder") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path}: expected CSV in UTF-8, found: {one_line(error)}") from None
+
+
+def is_submission(text: str) -> bool:
+    r"""Tell whether a text is a submission throughout: its header, and a code in each row.
+
+    >>> is_submission("image_name,class,rle\na.png,Ulna,3 2\n")
+    True
+    >>> is_submission("image_name,class,rle\nask about a.png,,\nme,too,soon\n")
+    False
+    """
+    try:
+        header, *rows = _reader(io.StringIO(text, newline=""))
+    except (ValueError, csv.Error):
+        return False
+    return tuple(header) == HEADER and all(
+        len(row) == len(HEADER) and row[0] and row[1] and not _row(row).rle.strip(_OF_CODES)
+        for row in rows
+    )
 
 
 def _rows(path: Path, file: BinaryIO) -> Iterator[tuple[RleRow, RowSpan]]:

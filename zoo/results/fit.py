@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,8 @@ from zoo.progress import Report
 from zoo.results.held_out import HeldOut
 from zoo.results.posture_weights import Postures
 from zoo.source import DataSource
+
+_SEAL = "# As zoo fit wrote it; once it is changed, zoo fit does not replace it. "
 
 
 class Refinement(StrEnum):
@@ -144,7 +147,8 @@ def fit(
     rule = _watched(_refined(found.rule, choice), held_out)
     notes = {n: r.note() for n, r in comparison.report.items()}
     head = "" if wanted.is_dice else f"# Fitted for {wanted}.\n"
-    atomic_write_text(out, head + dump_rule(rule, notes, held_out.labels, held_out.by_word))
+    text = head + dump_rule(rule, notes, held_out.labels, held_out.by_word)
+    atomic_write_text(out, _sealed(text))
     given = tuple(source_name(path) for path in paths)
     return FitResult(
         method,
@@ -178,11 +182,17 @@ def _check_shares(objective: Objective, labels: LabelSpace) -> None:
 
 def _check_out(out: Path) -> None:
     """Say before the work what would be said, or lost, after it."""
-    check_file(out, "a fusion config", _is_fusion_config)
+    check_file(out, "zoo fit's own fusion config, unchanged,", _is_sealed)
 
 
-def _is_fusion_config(text: str) -> bool:
-    return any(line.startswith("method:") for line in text.splitlines())
+def _sealed(text: str) -> str:
+    """Return the text of a config with a digest, by which it is recognised if nobody changed it."""
+    return f"{text}{_SEAL}{sha256(text.encode()).hexdigest()[:16]}\n"
+
+
+def _is_sealed(text: str) -> bool:
+    body, seal, _ = text.rpartition(_SEAL)
+    return bool(seal) and _sealed(body) == text
 
 
 def solve(

@@ -73,7 +73,7 @@ def _check_out(out: Path, to: str) -> None:
     if to != STORE:
         check_file(flags_path(out), "a list of objects to look at", csv_with(FLAG_HEADER))
     if to == CSV:
-        check_file(out, "a submission", csv_with(submission.HEADER))
+        check_file(out, "a submission", submission.is_submission)
         return
     if to == STORE:
         check_replaceable(out)

@@ -128,12 +128,28 @@ def test_somebody_s_file_is_kept(zoo, stores, work, tmp_path, capsys):
     mine, folder = tmp_path / "list.yaml", tmp_path / "folder"
     mine.write_text("shopping: [milk]\n", encoding="utf-8")
     folder.mkdir()
-    for out, said in ((mine, "or a fusion config to replace"), (folder, "found a folder")):
+    for out, said in (
+        (mine, "own fusion config, unchanged, to replace"),
+        (folder, "found a folder"),
+    ):
         zoo("fit", *stores, "--data", work / "data", "--out", out, code=2)
         assert f"{out}: expected" in (err := capsys.readouterr().err)
         assert said in err
     assert mine.read_text(encoding="utf-8") == "shopping: [milk]\n"
     assert not list(folder.iterdir())
+
+
+def test_a_config_that_was_changed_by_hand_is_kept(zoo, stores, work, tmp_path, capsys):
+    out = tmp_path / "fusion.yaml"
+    given = (*stores, "--data", work / "data", "--method", "mean", "--refine", "none")
+    zoo("fit", *given, "--out", out)
+    fitted = out.read_text(encoding="utf-8")
+    own = "method: mean\nthreshold: 0.4 # mine\n"
+    for text in (f"# {fitted}", f"{fitted}# a word of mine\n", own):
+        out.write_text(text, encoding="utf-8")
+        zoo("fit", *given, "--out", out, code=2)
+        assert "unchanged, to replace, found another file" in capsys.readouterr().err
+        assert out.read_text(encoding="utf-8") == text
 
 
 def test_a_fusion_config_is_replaced(zoo, stores, work, tmp_path):
@@ -212,7 +228,8 @@ def test_what_the_user_vouches_for_is_held_out(zoo, stores, work, tmp_path, caps
     # The record of this one says so itself: nothing is believed, nothing noted.
     assert "by your word" not in capsys.readouterr().out
     text = out.read_text(encoding="utf-8")
-    assert text.startswith(plain.read_text(encoding="utf-8"))
+    # But for the last line, by which it is recognised.
+    assert text.startswith(plain.read_text(encoding="utf-8").rpartition("# ")[0])
     assert yaml.safe_load(text)["held_out_by_word"] == ["a"]
     assert read_rule(out) == read_rule(plain)
 
