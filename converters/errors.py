@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -115,6 +116,29 @@ class DataError(ValueError):
 
 class MissingDependency(ImportError):  # noqa: N818 (it reads as what is wrong)
     """A library that only some commands need is not installed; the message says how to get it."""
+
+
+@contextmanager
+def expecting(what: str) -> Iterator[None]:
+    """Say what was expected where Python would say what it could not do with a value.
+
+    Raises:
+        ValueError: in the place of what reading plain values of other types raises.
+
+    >>> with expecting("'size': [height, width]"):
+    ...     height, width = 5
+    Traceback (most recent call last):
+    ValueError: 'size': [height, width], found another value
+    """
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError):
+        raise ValueError(f"{what}, found another value") from None
+    except ValueError as error:
+        # Of texts that are no numbers, and of too few or too many values.
+        if "unpack" in str(error) or "invalid literal" in str(error):
+            raise ValueError(f"{what}, found another value") from None
+        raise
 
 
 def one_line(error: object) -> str:

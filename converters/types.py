@@ -18,6 +18,7 @@ from shapely.geometry import GeometryCollection, MultiPolygon, Polygon
 
 import configs
 from converters.display import as_html
+from converters.errors import did_you_mean
 from converters.strict_yaml import read_yaml
 
 # OpenCV draws on 32 bits.
@@ -159,11 +160,12 @@ class LabelSpace:
     @classmethod
     def _load(cls, path: Path) -> LabelSpace:
         raw = read_yaml(path, "a label space")
-        if not isinstance(raw, dict) or not {"name", "names"} <= set(raw) <= set(_KEYS):
-            raise ValueError(
-                f"{path}: expected keys 'name' and 'names', and of {', '.join(sorted(_KEYS))}; "
-                f"found {raw!r:.80}"
-            )
+        known = ", ".join(sorted(_KEYS))
+        if not isinstance(raw, dict):
+            raise ValueError(f"{path}: expected keys 'name' and 'names', found {raw!r:.80}")
+        if unknown := [str(key) for key in raw if key not in _KEYS]:
+            meant = did_you_mean(unknown[0], _KEYS)
+            raise ValueError(f"{path}: unknown key '{unknown[0]}'{meant}; known are {known}")
         try:
             return cls.of_record(raw)
         except (TypeError, ValueError) as error:
@@ -177,6 +179,10 @@ class LabelSpace:
             TypeError: values of another type.
             ValueError: values that do not fit together.
         """
+        if not isinstance(raw, Mapping):
+            raise ValueError(f"expected a label space, found {raw!r:.80}")
+        if lacking := [key for key in ("name", "names") if key not in raw]:
+            raise ValueError(f"'{lacking[0]}': expected {_KEYS[lacking[0]][1]}, found no such key")
         for key, (kind, what) in _KEYS.items():
             if raw.get(key) and not isinstance(raw[key], kind):
                 raise ValueError(f"'{key}': expected {what}, found {raw[key]!r:.80}")

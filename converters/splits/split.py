@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from converters.errors import Problems
+from converters.errors import Problems, expecting
 from converters.files.json_files import load_json
 from converters.files.provenance import atomic_write_text
 from converters.types import LabelSpace, Sample
@@ -140,10 +140,16 @@ class Split:
         """
         try:
             raw = load_json(path)
-            folds = tuple(tuple(str(key) for key in fold["val"]) for fold in raw["folds"])
-            groups = {str(key): str(group) for key, group in raw["groups"].items()}
+            if not isinstance(raw, dict):
+                raise TypeError(f"{raw!r:.80}")
+            listed, owners, seed = raw["folds"], raw["groups"], raw["seed"]
+            with expecting("expected a split file with 'folds': a list of {\"val\": [keys]}"):
+                folds = tuple(tuple(str(key) for key in fold["val"]) for fold in listed)
+            with expecting("expected a split file with 'groups': key -> group"):
+                groups = {str(key): str(group) for key, group in owners.items()}
+            with expecting("expected a split file with 'seed': a whole number"):
+                head = raw["version"], int(seed), str(raw["strategy"])
             labels = LabelSpace.of_record(raw["labels"]) if raw.get("labels") else None
-            head = raw["version"], int(raw["seed"]), str(raw["strategy"])
             return cls(*head, folds, groups, labels)
         except KeyError as error:
             raise ValueError(f"{path}: expected a split file, found no {error}") from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
-from converters.errors import one_line
+from converters.errors import expecting, one_line
 from converters.files.json_files import dump_json, parse_json
 from converters.files.unknown import folders_with, name_first
 from converters.types import LabelSpace
@@ -107,11 +107,14 @@ class Manifest:
             if not isinstance(raw, dict) or raw.get("version") not in READABLE:
                 raise ValueError(f"no manifest of version {VERSION} or older")
             listed = raw["images"]
-            raw["images"] = {str(k): (int(h), int(w), str(f)) for k, h, w, f in listed}
+            with expecting("'images': expected [key, height, width, file name] of each"):
+                raw["images"] = {str(k): (int(h), int(w), str(f)) for k, h, w, f in listed}
             if len(raw["images"]) < len(listed):
                 raise ValueError("an image that is listed twice")
-            raw["domains"] = {k: _window(box) for k, box in raw.get("domains", {}).items()}
-            raw["groups"] = {str(k): str(group) for k, group in raw.get("groups", {}).items()}
+            with expecting("'domains': expected key -> [x, y, width, height]"):
+                raw["domains"] = {k: _window(box) for k, box in raw.get("domains", {}).items()}
+            with expecting("'groups': expected key -> group"):
+                raw["groups"] = {str(k): str(group) for k, group in raw.get("groups", {}).items()}
             raw["space"] = LabelSpace.of_record(raw["space"]) if raw.get("space") else None
             named = {key: tuple(raw.get(key, ())) for key in ("names", "classes")}
             _check_values(raw)

@@ -46,6 +46,8 @@ SCHEMA = pa.schema(
         ("prob", pa.binary()),
     ]
 )
+# A box lies no farther out, in longer sides of the image; more is no prediction of it.
+_FARTHEST = 1000
 # By these a manifest of any version is recognised, and the files that lie beside it.
 _MANIFEST_KEYS = {"version", "kind", "labels", "names", "images", "images_per_part"}
 _OWN_FILE = re.compile(
@@ -309,8 +311,14 @@ class StorePart:
         for row in rows:
             if row["label"] not in self.manifest.names:
                 raise ValueError(f"expected classes of the manifest, found '{row['label']}'")
-            prob = np.frombuffer(row["prob"], np.uint8).reshape(row["rows"], row["cols"])
-            mask = SoftMask((row["x"], row["y"], row["w"], row["h"]), prob)
+            shape, prob = (row["rows"], row["cols"]), np.frombuffer(row["prob"], np.uint8)
+            if min(shape) < 1 or len(prob) != shape[0] * shape[1]:
+                raise ValueError(f"expected {shape[0]} x {shape[1]} bytes, found {len(prob)}")
+            box = row["x"], row["y"], row["w"], row["h"]
+            if not max(map(abs, box)) <= _FARTHEST * max(height, width):
+                size = f"{height} x {width} (height x width)"
+                raise ValueError(f"expected a box near the image of {size}, found {box}")
+            mask = SoftMask(box, prob.reshape(shape))
             masks.setdefault(row["label"], []).append((row["score"], mask))
         found = {label: tuple(evidence) for label, evidence in masks.items()}
         classes = frozenset(self.manifest.classes) or None

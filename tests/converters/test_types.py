@@ -48,11 +48,20 @@ def test_label_space_from_a_file(tmp_path):
     assert LabelSpace.load(str(path)) == LabelSpace("waste", ("paper", "glass"))
 
 
-@pytest.mark.parametrize("text", ["names: [a]", "- a", ""])
-def test_label_space_file_without_its_keys(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("names: [a]", "'name': expected a text, found no such key"),
+        ("name: a", "'names': expected a list, found no such key"),
+        ("{name: a, names: [a], gruops: {}}", r"unknown key 'gruops' \(did you mean 'groups'\?\)"),
+        ("- a", "expected keys 'name' and 'names', found"),
+        ("", "expected keys 'name' and 'names', found"),
+    ],
+)
+def test_label_space_file_with_other_keys(tmp_path, text, said):
     path = tmp_path / "bad.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="expected keys 'name' and 'names'"):
+    with pytest.raises(ValueError, match=f"bad.yaml: {said}"):
         LabelSpace.load(str(path))
 
 

@@ -47,6 +47,9 @@ def convert(
     converters.check_target(out, to, layout)
     labels = data.labels(labels_name)
     samples = data.of_split(split_path).read(labels, subset)
+    if not samples:
+        left = " that the corrections leave" if data.edits else ""
+        raise ValueError(f"{data.path}: expected images of the subset '{subset}'{left}, found none")
     if subset == "all":
         check_apart(data, {sample.key for sample in data.list_images("train", labels)}, labels)
     split = Split.load(split_path) if split_path else None

@@ -289,7 +289,10 @@ def column(table, name, values):
 BAD_ROWS = [
     (lambda t: column(t, "key", ["x"] * len(t)), "expected images of the manifest, found .'x'."),
     (lambda t: column(t, "label", ["x"] * len(t)), "expected classes of the manifest, found 'x'"),
-    (lambda t: column(t, "rows", [1000] * len(t)), "'ID002/image_7_R': cannot reshape"),
+    (lambda t: column(t, "rows", [1000] * len(t)), "'ID002/image_7_R': expected 1000 x 5 bytes"),
+    (lambda t: column(t, "cols", [-1] * len(t)), "expected [0-9]+ x -1 bytes"),
+    (lambda t: column(t, "h", [1e300] * len(t)), "expected a box near the image of .*1e.300"),
+    (lambda t: column(t, "x", [1e9] * len(t)), "expected a box near the image"),
     (lambda t: column(t, "score", [7.0] * len(t)), "expected sorted scores"),
     (lambda t: t.drop_columns(["prob"]), 'part-00001.parquet: .* "prob" does not exist'),
     (lambda t: column(t, "x", ["left"] * len(t)), "part-00001.parquet: .*parse string: 'left'"),

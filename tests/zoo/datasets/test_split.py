@@ -1,5 +1,6 @@
-"""What `zoo split` says of images whose patients nobody knows."""
+"""What `zoo split` and `zoo convert` say of patients that nobody knows, and of parts."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,7 @@ import converters
 from converters.splits.split import Split, make_split
 from converters.splits.table import describe
 from converters.types import Instance, LabelSpace, Sample
+from zoo.datasets.convert import convert
 from zoo.datasets.split import describe_unknown, own_parts, pair_sides, split
 from zoo.source import DataSource
 
@@ -97,3 +99,59 @@ def test_patients_are_counted_only_where_they_are_known(group, is_shown):
 )
 def test_parts_that_are_dealt_anew_are_said(keys, found):
     assert own_parts(samples_of(keys)) == found
+
+
+@pytest.fixture
+def in_two_parts(tmp_path):
+    """A YOLO data set of two parts, a and b."""
+    for part, key in (("train", "a"), ("val", "b")):
+        (tmp_path / "set" / "images" / part).mkdir(parents=True)
+        (tmp_path / "set" / "labels" / part).mkdir(parents=True)
+        image = np.full((8, 8), ord(key), np.uint8)
+        cv2.imwrite(str(tmp_path / "set" / "images" / part / f"{key}.png"), image)
+        label = tmp_path / "set" / "labels" / part / f"{key}.txt"
+        label.write_text("0 .25 .25 .75 .25 .75 .75\n", encoding="utf-8")
+    write_yolo(tmp_path / "set", "")
+    return tmp_path / "set"
+
+
+def write_yolo(folder, more):
+    text = f"names: [a]\ntrain: images/train\nval: images/val\n{more}"
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+
+
+def test_parts_that_become_one_are_said(in_two_parts, tmp_path):
+    said: list[str] = []
+    data, out = DataSource(in_two_parts, "yolo"), tmp_path / "out"
+    given = {"command": [], "report": lambda *_: None, "say": said.append}
+    convert(data, "coco", out, None, **given)
+    (line,) = said
+    assert line.startswith("the data set's own parts train, val become one, all to learn from")
+
+
+def test_an_image_to_learn_from_that_is_a_test_image_is_refused(in_two_parts, tmp_path):
+    write_yolo(in_two_parts, "test: images/val\n")
+    data, out = DataSource(in_two_parts, "yolo"), tmp_path / "out"
+    with pytest.raises(ValueError, match="found 'images/val/b' among both"):
+        split(data, tmp_path / "split.json", None, 2, "group", 0, describe=False)
+    with pytest.raises(ValueError, match="found 'images/val/b' among both"):
+        convert(data, "coco", out, None, subset="all", command=[], report=lambda *_: None)
+    assert not out.exists()
+    assert not (tmp_path / "split.json").exists()
+
+
+def test_corrections_that_leave_nothing_write_nothing(in_two_parts, tmp_path):
+    edits = tmp_path / "edits.yaml"
+    keys = ["images/train/a", "images/val/b"]
+    edits.write_text(json.dumps({"version": 1, "exclude_images": [{"key": k} for k in keys]}))
+    data = DataSource.open(in_two_parts, edits=edits)
+    with pytest.raises(ValueError, match="'train' that the corrections leave, found none"):
+        convert(data, "coco", tmp_path / "out", None, command=[], report=lambda *_: None)
+
+
+def test_a_table_that_may_tell_patients_is_named(tmp_path):
+    table = tmp_path / "people.csv"
+    table.write_text("file;PatientID\n", encoding="utf-8")
+    samples = samples_of("xyz")
+    (line,) = describe_unknown(samples, make_split(samples, folds=3), [table])
+    assert line.endswith("--group-by people.csv:PatientID may tell whose an image is")
