@@ -79,6 +79,12 @@ def _disk(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in _FULL:
         name = _name(error)
         return f"no space left on the disk{f' ({name})' if name else ''}: {_AGAIN}"
+    if isinstance(error, OSError) and error.errno == errno.EFBIG:
+        name = _name(error)
+        return (
+            f"a file may not grow so large{f' ({name})' if name else ''}: raise the limit "
+            "(ulimit -f), or choose another disk"
+        )
     if any(words in text for words in _FULL_TEXTS):
         return f"no space left on the disk: {_AGAIN}"
     if isinstance(error, RuntimeError) and any(words in text for words in _TORCH_WRITER):
@@ -116,6 +122,8 @@ def _file(error: OSError) -> str:
     name, reason = _name(error), error.strerror
     if not name or not reason:
         return ""
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return f"{name}: expected a folder there, found a file: move it, or choose another place"
     remedy = ": make it readable and writable, or choose another place"
     return f"{name}: {reason.lower()}{remedy if error.errno in _CLOSED else ''}"
 

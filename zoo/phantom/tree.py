@@ -127,7 +127,7 @@ def _check_replaceable(out: Path) -> None:
         command = record.get("command") if isinstance(record, dict) else None
         if command == _COMMAND:
             return
-        found = f"the result of '{command}'"
+        found = f"the result of '{command}'" if command else f"another {PROVENANCE}"
     raise ValueError(f"{out}: expected a new folder or a phantom, found {found}; name another")
 
 

@@ -8,7 +8,7 @@ import pytest
 import safetensors
 import torch
 
-from zoo.machine.faults import describe_fault, is_disk_full
+from zoo.machine.faults import describe_fault, how_stopped, is_disk_full
 
 DISK, MEMORY = "no space left on the disk", "the machine's memory is full"
 SHARED, CLOSED = "shared memory (/dev/shm)", "make it readable and writable"
@@ -33,6 +33,9 @@ SHARED, CLOSED = "shared memory (/dev/shm)", "make it readable and writable"
         (RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed."), "fewer workers"),
         (RuntimeError("can't start new thread"), "no more threads"),
         (OSError(errno.EROFS, "Read-only file system", "d/.out.ab12cd34.partial"), "d/out: read-o"),
+        (OSError(errno.EFBIG, "File too large"), "a file may not grow so large: raise the limit"),
+        (FileExistsError(errno.EEXIST, "File exists", "a"), "a: expected a folder there, found a"),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "expected a folder there"),
         (PermissionError(errno.EACCES, "Permission denied", "a"), CLOSED),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a"), "a: no such file"),
     ],
@@ -42,6 +45,14 @@ def test_a_fault_is_one_line(error, words):
     assert words in line
     assert "\n" not in line
     assert "Errno" not in line
+
+
+def test_processes_that_are_told_to_end_are_no_fault():
+    error = ValueError("no batch")
+    error.__cause__ = RuntimeError("DataLoader worker (pid 9) is killed by signal: Terminated. ")
+    assert how_stopped(error) == 143
+    assert how_stopped(RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed.")) == 0
+    assert how_stopped(ValueError("expected a")) == 0
 
 
 def test_memory_that_opencv_lacks_is_told():
