@@ -52,12 +52,16 @@ def split(
         made = replaced(made, labels=labels)
     check_apart(data, made.groups, labels)
     check_leakage(made, with_groups(data.list_images("all", labels), made.groups))
-    if out.exists() and out.stat().st_size and not replace and not _is_same(out, made):
+    found = _found(out)
+    is_same = found is not None and found.digest == made.digest
+    if out.exists() and out.stat().st_size and not replace and not is_same:
         raise ValueError(
             f"{out}: expected the same folds, found others: runs that were made with these would "
             "not fit any more; give --replace, or choose another --out"
         )
-    made.save(out)
+    if found != made:
+        # Of the same folds a word of the user's own stays beside them.
+        made.save(out)
     sizes = ", ".join(str(len(keys)) for keys in made.folds)
     groups = len(set(made.groups.values()))
     of = f" of {groups} groups" if any(sample.group for sample in samples) else ""
@@ -171,8 +175,9 @@ def pair_sides(keys: Iterable[str]) -> list[tuple[str, str]]:
     return [(both["l"], both["r"]) for both in found.values() if len(both) > 1]
 
 
-def _is_same(path: Path, made: Split) -> bool:
+def _found(path: Path) -> Split | None:
+    """Return the split that is there, if it is one."""
     try:
-        return Split.load(path).digest == made.digest
+        return Split.load(path)
     except ValueError:
-        return False
+        return None

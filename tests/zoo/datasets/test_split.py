@@ -155,3 +155,13 @@ def test_a_table_that_may_tell_patients_is_named(tmp_path):
     samples = samples_of("xyz")
     (line,) = describe_unknown(samples, make_split(samples, folds=3), [table])
     assert line.endswith("--group-by people.csv:PatientID may tell whose an image is")
+
+
+def test_a_word_beside_the_same_folds_stays(in_two_parts, tmp_path):
+    data, out = DataSource(in_two_parts, "yolo"), tmp_path / "split.json"
+    given = (out, None, 2, "group", 0)
+    split(data, *given, describe=False)
+    text = json.dumps(json.loads(out.read_text(encoding="utf-8")) | {"comment": "mine"})
+    out.write_text(text, encoding="utf-8")
+    split(data, *given, describe=False)
+    assert out.read_text(encoding="utf-8") == text
