@@ -19,7 +19,8 @@ _SURELY_TINY = 0.05
 # A structure lies wholly inside another one where so much of it does, and where the two of most
 # other images do not nearly do so: one may usually lie in front of the other.
 _WHOLLY = 0.98
-_OFTEN = 0.5
+# Of most, not of half of them: what may lie anywhere, as opacities do, is in one lung or in both.
+_OFTEN, _MOST, _FEWEST = 0.5, 0.9, 3
 # Form: robust deviations of the distance's logarithm. The oddest of 3480 sound structures of
 # phantoms reach 5.9, tips that are cut off 6.6 to 11.
 _ODD_FORM = 6.2
@@ -68,7 +69,8 @@ def find_inside(looks: Sequence[Look]) -> Iterator[Finding]:
         shares = np.array([one.inside.get((inner, outer), 0.0) for one in both])
         for n in np.flatnonzero(shares >= _WHOLLY).tolist():
             others = np.delete(shares, n)
-            usual = float(np.median(others)) if len(others) else 0.0
+            # A few images do not tell what is usual.
+            usual = float(np.quantile(others, _MOST)) if len(others) >= _FEWEST else 1.0
             if usual >= _OFTEN:
                 continue
             structure = both[n].structures[inner]

@@ -1,6 +1,8 @@
 """Bones that are too small, inside others, of odd form, or with metal."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,6 +13,7 @@ from shapely.geometry import Polygon, box
 from converters.audit.forms import form_features
 from converters.audit.look import look
 from converters.audit.search import audit
+from converters.audit.shapes import find_inside
 from converters.files.images import read_pixels
 
 pytestmark = pytest.mark.slow
@@ -52,6 +55,32 @@ def test_where_bones_usually_overlap_it_is_no_finding(hands, labels):
     # The premise: in some sound hands the one lies wholly in the other.
     assert max(shares) > 0.98
     assert [f for f in audit(hands, [], labels) if f.kind == "inside"] == []
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What `find_inside` looks at."""
+
+    key: str
+    structures: dict[str, Any]
+    inside: dict[tuple[str, str], float]
+
+
+@pytest.mark.parametrize(
+    ("shares", "found"),
+    [
+        ([1.0, 0.0, 0.1, 0.0, 0.05, 0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.0], 1),
+        ([1.0, 0.0, 0.4, 0.5, 0.55, 0.45, 1.0, 0.3, 0.6, 0.5, 0.9, 0.2], 0),
+        ([1.0, 0.0, 0.1], 0),
+        ([1.0], 0),
+    ],
+)
+def test_what_may_lie_anywhere_is_no_finding(shares, found):
+    """As opacities, in one lung or in both; nor what few images show."""
+    box_of = SimpleNamespace(box_xywh=(0, 0, 5, 5))
+    pair = ("opacity", "lung")
+    looks = [Seen(str(n), dict.fromkeys(pair, box_of), {pair: s}) for n, s in enumerate(shares)]
+    assert len(list(find_inside(looks))) == found
 
 
 def upper_half(bone):
