@@ -19,6 +19,8 @@ Bounds = tuple[float, float, float, float]
 
 # Normalised coordinates may be a little beyond the image, too.
 _NORMALISED = (-0.5, 1.5)
+# What is written beside an object of a pixel: a box of so many pixels at most, and so far off.
+_MOST_PX, _OFF = 2, 0.01
 # In a smaller image they could be pixels.
 _SMALLEST_SIDE = 8
 # An object further beyond the image than this share of its side is in pixels of another one; a
@@ -32,8 +34,10 @@ _SLACK_PX, _SLACK, _LEAST_IOU = 5.0, 0.25, 0.5
 _AREA_FACTOR, _AREA_SLACK_PX = 10, 100
 
 
-def are_normalised(values: Iterable[Iterable[float]], size_hw: tuple[int, int]) -> bool:
+def are_normalised(values: Iterable[Sequence[float]], size_hw: tuple[int, int]) -> bool:
     """Tell whether all coordinates of an image are parts of its sides instead of pixels.
+
+    The outline of a single pixel, in whole and half numbers, says nothing.
 
     Args:
         values: coordinates of its polygons; read no further than the first that is none.
@@ -51,8 +55,40 @@ def are_normalised(values: Iterable[Iterable[float]], size_hw: tuple[int, int]) 
         for value in polygon:
             if not _NORMALISED[0] <= value <= _NORMALISED[1]:
                 return False
-            has_fraction |= value != int(value)
+        has_fraction |= any(value != int(value) for value in polygon) and not _is_pixel(polygon)
     return has_fraction
+
+
+def _is_pixel(polygon: Sequence[float]) -> bool:
+    """Tell whether a polygon is one that is drawn around one pixel."""
+    is_in_halves = all(2 * value == int(2 * value) for value in polygon)
+    sides = (polygon[0::2], polygon[1::2])
+    return is_in_halves and all(max(axis) - min(axis) == 1 for axis in sides)
+
+
+def shows_pixels(bounds: Bounds, box: object, area: object, size_hw: tuple[int, int]) -> bool:
+    """Tell whether what is written beside an object between 0 and 1 shows that it is in pixels.
+
+    That is a box in whole pixels which is not just that of the points, or an area of some pixels
+    where the points are less than one, and would be far more as parts of the image's sides.
+
+    Args:
+        bounds: of its points.
+        box: x, y, width and height as they are written; anything else shows nothing.
+        area: as it is written; anything else shows nothing.
+        size_hw: the image's height and width.
+    """
+    if said := _numbers(box):
+        x, y, width, height = (*said, 0.0, 0.0, 0.0)[:4]
+        corners = (x, y, x + width, y + height)
+        is_around = min(width, height) >= 1 and all(value == int(value) for value in corners)
+        off = (abs(p - q) for p, q in zip(corners, bounds, strict=True))
+        if is_around and max(map(abs, corners)) <= _MOST_PX and max(off) > _OFF:
+            return True
+    pixels = (_numbers([area]) or (0.0,))[0]
+    share = (bounds[2] - bounds[0]) * (bounds[3] - bounds[1])
+    is_small = 1 <= pixels <= _MOST_PX**2 and share < 1
+    return is_small and share * size_hw[0] * size_hw[1] > _AREA_FACTOR * pixels
 
 
 def normalised_message(size_hw: tuple[int, int]) -> str:

@@ -22,6 +22,7 @@ from converters.formats.plausible import (
     check_area,
     check_box,
     normalised_message,
+    shows_pixels,
 )
 from converters.formats.writing import record_fields
 from converters.masks import CropMask, outlines
@@ -330,7 +331,18 @@ def _side(value: Any) -> Any:
 
 def _is_normalised(image: _Image) -> bool:
     values = (v for _, a in image.annotations for v in written_values(a.get("segmentation")))
-    return are_normalised(values, image.size_hw)
+    if not are_normalised(values, image.size_hw):
+        return False
+    return not any(_shows_pixels(annotation, image.size_hw) for _, annotation in image.annotations)
+
+
+def _shows_pixels(annotation: Record, size_hw: tuple[int, int]) -> bool:
+    numbers = [n for own in written_values(annotation.get("segmentation")) for n in own]
+    if not numbers:
+        return False
+    x, y = numbers[0::2], numbers[1::2]
+    bounds = (min(x), min(y), max(x), max(y))
+    return shows_pixels(bounds, annotation.get("bbox"), annotation.get("area"), size_hw)
 
 
 def _checked(shape: Shape | ValueError, annotation: Record, size_hw: tuple[int, int]) -> Shape:

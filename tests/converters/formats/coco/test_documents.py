@@ -166,6 +166,14 @@ def test_one_image_with_normalised_polygons(data, labels):
     assert [s.image.name for s in samples] == ["b.png"]
 
 
+@pytest.mark.parametrize("more", [{"bbox": [0, 0, 1, 1]}, {"area": 1}])
+def test_an_object_of_one_pixel_whose_box_or_area_shows_it(more, data, labels):
+    data.add([[0.2, 0.1, 0.9, 0.1, 0.9, 0.8]], **more)
+    (sample,), problems = scan(data, labels)
+    assert problems == []
+    assert rasterize(sample.instances[0].geometry, SIZE).area == 1
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
