@@ -10,7 +10,14 @@ from typing import Any
 
 from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
-from converters.formats.coco.documents import Document, Id, Record, entry_id, objects_of
+from converters.formats.coco.documents import (
+    Document,
+    Id,
+    Record,
+    entry_id,
+    normal_id,
+    objects_of,
+)
 from converters.formats.coco.drawn import draw
 from converters.formats.coco.images import ImageFinder, shown_name
 from converters.formats.coco.names import labels_of
@@ -62,6 +69,7 @@ class CocoReader:
     spoken_of: set[Path] = field(default_factory=set)
     is_whole: bool = True
     _specks: Counter[Path] = field(default_factory=Counter)
+    _crowds: Counter[Path] = field(default_factory=Counter)
     _found: dict[str, tuple[Path, Sample]] = field(default_factory=dict)
 
     def samples(self, files: Iterable[Path]) -> list[Sample]:
@@ -76,6 +84,12 @@ class CocoReader:
             self.problems.note(
                 f"{self.root}: {place}: left out {times} parts of objects that have one point or "
                 "two, and so no pixels"
+            )
+        for path, times in (+self._crowds).items():
+            place = path.relative_to(self.root).as_posix()
+            self.problems.note(
+                f"{self.root}: {place}: {times} crowd regions (iscrowd: 1) are read as an object "
+                "each, and no format that is written tells them from others"
             )
         return [sample for _, sample in self._found.values()]
 
@@ -200,6 +214,7 @@ class CocoReader:
                     image=image.path, size_hw=image.size_hw, instances=instances, **image.fields
                 )
                 self._add(document, sample)
+                self._crowds[document.path] += _count_crowds(image, labels)
             except ValueError as error:
                 place = f"{image.path.name!r:.80}: {error}"
                 self.problems.add(document.path, place, **_owner(image.fields))
@@ -313,6 +328,13 @@ def _wanted(image: _Image, labels: Mapping[Id, str]) -> list[tuple[str, Record, 
         for where, annotation in image.annotations
     )
     return [(where, own, label) for where, own, label in found if label is not None]
+
+
+def _count_crowds(image: _Image, labels: Mapping[Id, str]) -> int:
+    """Number of the regions of an image that are many objects in one, of a wanted class."""
+    found = (entry for _, annotation in image.annotations for entry in objects_of(annotation))
+    crowds = [entry for entry in found if entry.get("iscrowd") in (1, "1")]
+    return sum(normal_id(entry.get("category_id")) in labels for entry in crowds)
 
 
 def _outlined(
