@@ -116,7 +116,12 @@ def _looks_like_labelme(path: Path) -> bool:
 
 
 def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
-    """Write samples as labelme's files; with a split in folders `train` and `val`."""
+    """Write samples as labelme's files; with a split in folders `train` and `val`.
+
+    Raises:
+        ValueError: a class whose name labelme, or a line of its list, cannot hold.
+    """
+    _check_names(target.labels)
     tasks = []
     for sample, name in zip(samples, file_names(samples), strict=True):
         subset = f"{target.subset_of(sample)}/" if len(target.subsets) > 1 else ""
@@ -128,6 +133,21 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     names = "".join(f"{name}\n" for name in (*_NO_CLASS, *target.labels.names))
     atomic_write_text(target.folder / _LABELS, names)
     return loss
+
+
+def _check_names(labels: LabelSpace) -> None:
+    for name in labels.names:
+        if name in _NO_CLASS or _listed(name) != [name]:
+            why = "which is no class for labelme" if name in _NO_CLASS else "which no line can hold"
+            raise ValueError(
+                f"format 'labelme': expected names of classes that are a line of {_LABELS}, found "
+                f"{name!r:.60}, {why}: rename it (--labels with 'aliases'), or take another format"
+            )
+
+
+def _listed(text: str) -> list[str]:
+    """The names in a list of labels, as labelme reads it, each once."""
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
 
 
 def _write_sample(
@@ -179,8 +199,7 @@ def label_space(root: Path) -> LabelSpace | None:
     """
     names: Iterable[str] = ()
     if (root / _LABELS).is_file():
-        lines = (root / _LABELS).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        names = dict.fromkeys(line.strip() for line in lines if line.strip())
+        names = _listed((root / _LABELS).read_text(encoding="utf-8-sig", errors="replace"))
     found: dict[str, None] = {}
     for path in filter(_looks_like_labelme, _json_files(root)):
         try:
