@@ -104,7 +104,13 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     ]
     encode = partial(_write_sample, target.folder, target.labels, coding, target.put_image)
     texts = {subset: io.StringIO() for subset in target.subsets}
-    writers = {subset: csv.writer(text, lineterminator="\n") for subset, text in texts.items()}
+    # Python's writer does not quote a carriage return, at which its reader ends a row.
+    is_odd = "\r" in "".join(target.labels.names)
+    new_writer = partial(csv.writer, lineterminator="\n")
+    writers = {
+        subset: new_writer(text, quoting=csv.QUOTE_ALL if is_odd else csv.QUOTE_MINIMAL)
+        for subset, text in texts.items()
+    }
     for writer in writers.values():
         writer.writerow(_HEADER)
     for (_, place), rows in zip(tasks, target.each(encode, tasks), strict=True):
