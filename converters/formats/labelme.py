@@ -40,6 +40,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json, load_json
 from converters.files.provenance import PROVENANCE, atomic_write_text, read_provenance
+from converters.formats.corners import read_points
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_pixels import read_mask_pixels
 from converters.formats.plausible import keep_plausible
@@ -399,11 +400,8 @@ def _expect(points: np.ndarray[Any, Any], count: int, kind: str) -> np.ndarray[A
 
 
 def _points(shape: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    try:
-        points = np.array(shape.get("points"), np.float64)
-    except (OverflowError, TypeError, ValueError):
-        points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1] != 2:
+    points = read_points(shape.get("points"))
+    if points is None:
         raise ValueError(f"expected points [x, y], found {shape.get('points')!r:.40}")
     if not (np.abs(points) <= FARTHEST_PX).all():
         raise ValueError("expected points near the image, found others")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import shapely
 
+from converters.files.json_files import are_numbers
 from converters.types import Instance
 
 Bounds = tuple[float, float, float, float]
@@ -208,7 +209,7 @@ def _numbers(values: object) -> tuple[float, ...] | None:
     """One number, or the four of a box; None where there is anything else."""
     if not isinstance(values, list) or len(values) not in (1, 4):
         return None
-    if not all(isinstance(value, int | float) for value in values):
+    if not are_numbers(values):
         return None
     try:
         numbers = tuple(map(float, values))

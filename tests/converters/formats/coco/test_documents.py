@@ -150,6 +150,17 @@ def test_parts_of_one_or_two_points_have_no_pixels(data, labels):
     assert (first == second).all()
 
 
+@pytest.mark.parametrize(
+    "segmentation",
+    [[[2, 3, 8, True, 8, 9]], {"size": [20, 30], "counts": [599, True]}],
+    ids=["polygon", "code"],
+)
+def test_truths_are_no_numbers(segmentation, data, labels):
+    _, (found,) = scan(data.add(segmentation), labels)
+    assert "found " in found
+    assert "True" in found
+
+
 def test_a_file_with_normalised_polygons(data, labels):
     small = [[0.1, 0.2, 0.35, 0.2, 0.35, 0.45]]
     data.image("images/train2017/b.png", id=8).image("images/train2017/c.png", id=9)
