@@ -32,7 +32,8 @@ label-studio-converter's converter.py and brush.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -44,15 +45,26 @@ from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
 from converters.files.provenance import PROVENANCE
 from converters.formats.label_spaces import natural
-from converters.formats.label_studio.regions import Region, find_regions, region_parts
+from converters.formats.label_studio.regions import (
+    Region,
+    find_regions,
+    region_parts,
+    written_values,
+)
 from converters.formats.label_studio.tasks import Task, load_tasks
 from converters.formats.named_images import NamedImages
+from converters.formats.plausible import are_normalised
 from converters.formats.writing import INDEX, is_test_key
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _ENDS_BYTES = 1 << 16
 _TASK, _TASK_HAS = b'"annotations"', (b'"data"', b'"result"')
+_FRACTIONS = (
+    "expected points in percent of the image's sides, found all between 0 and 1: multiply them by "
+    "100"
+)
+_PERCENT_HW = (100, 100)
 _MIN_HAS = (b'"annotation_id"', b'"lead_time"')
 
 
@@ -114,10 +126,26 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: a broken file, or one in JSON-MIN.
     """
     tasks = [task for path in _files(root) for task in load_tasks(path)]
+    for path in {task.path: task for task in tasks}:
+        if _are_fractions(task for task in tasks if task.path == path):
+            problems.add(path, _FRACTIONS)
+            tasks = [task for task in tasks if task.path != path]
     reader = _Reader(root, labels, problems, tasks)
     samples = [sample for task in tasks for sample in reader.sample(task)]
     reader.finish()
     return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+
+
+def _are_fractions(tasks: Iterable[Task]) -> bool:
+    """Tell whether all that is drawn in a file is in parts of the images' sides, not in percent."""
+
+    def written() -> Iterator[list[float]]:
+        for task in tasks:
+            with suppress(ValueError):
+                for region in find_regions(task.entries or ()):
+                    yield written_values(region)
+
+    return are_normalised(written(), _PERCENT_HW)
 
 
 @dataclass

@@ -291,6 +291,7 @@ BROKEN = {
     "no points": (polygon(points=None), "(polygon): expected points [x, y] in percent, found None"),
     "ragged": (polygon(points=[[1, 2], [3]]), "expected points [x, y] in percent"),
     "words": (polygon(points=[["a", "b"]] * 3), "expected points [x, y] in percent"),
+    "truths": (polygon(points=[[1, 2], [3, True], [9, 9]]), "expected points [x, y] in percent"),
     "NaN": (polygon(points=[[float("nan"), 1], [3, 9], [9, 9]]), "found NaN, infinity"),
     "two points": (polygon(points=TRIANGLE[:2]), "expected at least 3 points"),
     "in pixels": (polygon(points=[[400, 300], [500, 300], [450, 390]]), "expected points in an im"),
@@ -332,6 +333,31 @@ def test_a_broken_region_is_one_line_and_can_be_skipped(broken, message, put):
     assert line.startswith("project-1-at-2024-03-09.json, task 1: region 1")
     assert message in line
     assert [s.key for s in converters.read(root, skips_broken=True)] == ["images/b"]
+
+
+FRACTIONS = {
+    "polygon": polygon(points=[[0.1, 0.2], [0.5, 0.3], [0.3, 0.9]]),
+    "rectangle": rectangle(0.1, 0.2, 0.3, 0.25),
+    "ellipse": entry("ellipselabels", x=0.5, y=0.5, radiusX=0.25, radiusY=0.1),
+}
+
+
+@pytest.mark.parametrize("kind", FRACTIONS)
+def test_parts_of_the_sides_are_no_percent(kind, put):
+    root = put(task(annotation(FRACTIONS[kind], FRACTIONS["polygon"])))
+    with pytest.raises(
+        DataError, match=r"09\.json: expected points in percent of the image's sides"
+    ):
+        converters.read(root)
+
+
+def test_small_objects_beside_others_may_lie_in_the_corner(put):
+    files = ["images/a.png", "images/b.png"]
+    tasks = [
+        task(annotation(FRACTIONS["polygon"])),
+        task(annotation(polygon()), image="b.png", number=2),
+    ]
+    assert len(converters.read(put(*tasks, files=files))) == 2
 
 
 TASKS = {
