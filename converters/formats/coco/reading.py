@@ -32,7 +32,7 @@ from converters.formats.plausible import (
     shows_pixels,
 )
 from converters.formats.writing import record_fields
-from converters.masks import CropMask, outlines
+from converters.masks import Box, CropMask, outlines, tight_box
 from converters.types import Instance, LabelSpace, PackedInstances, Sample
 
 
@@ -314,8 +314,9 @@ def _drawn(image: _Image, labels: Mapping[Id, str]) -> PackedInstances | None:
         return None
     shapes, bounds = drawn
     try:
-        for (_, annotation, _), box, area in zip(wanted, bounds, shapes.areas, strict=True):
-            _check_place(annotation, 2 * (box,), area, image.size_hw)
+        found = zip(wanted, bounds, shapes.boxes, shapes.areas, strict=True)
+        for (_, annotation, _), place, box, area in found:
+            _check_place(annotation, (place, _bounds(box)), area, image.size_hw)
     except ValueError:
         return None
     return PackedInstances.of([label for *_, label in wanted], shapes)
@@ -371,8 +372,15 @@ def _checked(shape: Shape | ValueError, annotation: Record, size_hw: tuple[int, 
     """The pixels of an annotation that lie where its box says, or have about its area."""
     if isinstance(shape, ValueError):
         raise shape
-    _check_place(annotation, shape.bounds, shape.mask.area, size_hw)
+    # Of thin spikes the mask has no pixels; a box may be around these, or around the points.
+    bounds = (*shape.bounds, *((_bounds(tight_box(shape.mask)),) if shape.mask.area else ()))
+    _check_place(annotation, bounds, shape.mask.area, size_hw)
     return shape
+
+
+def _bounds(box: Box) -> Bounds:
+    x, y, width, height = box
+    return x, y, x + width, y + height
 
 
 def _check_place(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import converters
 from converters.formats.coco.documents import normal_id
-from converters.masks import rasterize
+from converters.formats.coco.filling import fill_each
+from converters.masks import rasterize, tight_box
 from converters.types import LabelSpace
 
 SIZE = (20, 30)
@@ -175,6 +177,18 @@ def test_one_image_with_normalised_polygons(data, labels):
     samples, (found,) = scan(data, labels)
     assert "'a.png': expected points in pixels of an image of 20 x 30" in found
     assert [s.image.name for s in samples] == ["b.png"]
+
+
+@pytest.mark.parametrize("extra", [[], [[2, 3]]], ids=["polygons", "a part of one point"])
+def test_a_box_around_the_pixels_of_a_polygon_with_thin_spikes(extra, data, labels):
+    """Its points reach far beyond its mask, which is what pycocotools draws a box around."""
+    spiked = [2, 3, 6, 3, 6, 5, 29, 5.02, 6, 5.04, 6, 7, 2, 7]
+    mask = fill_each([[np.reshape(spiked, (-1, 2))]], SIZE)[0]
+    assert tight_box(mask)[2] < 6
+    data.add([spiked, *extra], bbox=list(tight_box(mask)), area=mask.area)
+    (sample,), problems = scan(data, labels)
+    assert problems == []
+    assert rasterize(sample.instances[0].geometry, SIZE).area == mask.area
 
 
 @pytest.mark.parametrize("more", [{"bbox": [0, 0, 1, 1]}, {"area": 1}])
