@@ -27,6 +27,8 @@ _CLASS = (
 _BOTH = ("imageid_classid", "image_label", "image_class", "id_class", "image_id_class_id")
 # Of our own submissions.
 _SUBMISSION = ("image_name", "class", "rle")
+NO_NAME = "object"
+"""The class of all objects of a table without classes, where nobody has named it."""
 _NONE = frozenset({"", "-1", "nan", "none", "null"})
 _WHOLE = re.compile(r"\d+\.0")
 _MARKS = (",", ";", "\t")
@@ -130,7 +132,7 @@ class Table:
         if code and self.has_classes and not label:
             return ValueError(f"row {line}: expected the class of its object, found none")
         if not self.has_classes:
-            label = self.options.object
+            label = self.options.object or NO_NAME
         elif (known := self.options.names.get(written.get("class", ""))) is not None:
             label = known  # to the letter, also with blanks at its ends
         else:
