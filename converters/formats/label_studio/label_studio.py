@@ -44,7 +44,7 @@ from shapely.geometry import MultiPolygon
 from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
 from converters.files.provenance import PROVENANCE
-from converters.formats.label_spaces import natural
+from converters.formats.label_spaces import folder_space, natural
 from converters.formats.label_studio.regions import (
     Region,
     find_regions,
@@ -65,6 +65,7 @@ _FRACTIONS = (
     "100"
 )
 _PERCENT_HW = (100, 100)
+_MIN_DRAWN = (b'"polygon', b'"brush', b'"rectangle', b'"ellipse', b'"keypoint', b'"bitmask')
 _MIN_HAS = (b'"annotation_id"', b'"lead_time"')
 
 
@@ -86,8 +87,10 @@ def _looks_like_tasks(path: Path) -> bool:
         ends = head + file.read(_ENDS_BYTES)
     if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
         return False
-    is_full = _TASK in ends and any(sign in ends for sign in _TASK_HAS)
-    return is_full or all(sign in ends for sign in _MIN_HAS)
+    if _TASK in ends and any(sign in ends for sign in _TASK_HAS):
+        return True
+    has_regions = any(kind + b'labels"' in ends for kind in _MIN_DRAWN)
+    return has_regions or all(sign in ends for sign in _MIN_HAS)
 
 
 def label_space(root: Path) -> LabelSpace | None:
@@ -107,7 +110,7 @@ def label_space(root: Path) -> LabelSpace | None:
         found |= {label for region in regions if region.is_outlined for label in region.labels}
     if broken and not found:
         raise ValueError(broken[0])
-    return LabelSpace(root.resolve().name or "mine", natural(found)) if found else None
+    return folder_space(root, natural(found)) if found else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

@@ -105,7 +105,7 @@ def _kind(said: object, value: Record) -> str:
 def _labels(value: Record) -> list[str]:
     for name, found in value.items():
         if name.endswith(_LABELS) and isinstance(found, list):
-            return [label for label in found if isinstance(label, str) and label]
+            return [label for label in found if isinstance(label, str) and label.strip()]
     return []
 
 

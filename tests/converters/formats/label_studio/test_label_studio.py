@@ -401,6 +401,10 @@ MIN = [
 ]
 FILES = {
     "JSON-MIN": (json.dumps(MIN), 'found its JSON-MIN.*: export the project as "JSON"'),
+    "JSON-MIN, little of it": (
+        json.dumps([{"image": "a.png", "id": 1, "label": MIN[0]["label"]}]),
+        'found its JSON-MIN.*: export the project as "JSON"',
+    ),
     "cut off": (json.dumps([task(annotation())])[:-9], "found a broken file"),
     "a number": ('[{"annotations": [], "data": {}}, 7]', "a list of tasks, found"),
     "no data": ('[{"annotations": [{"result": []}]}]', "task 0: expected 'data', found"),
