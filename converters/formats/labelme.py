@@ -209,7 +209,8 @@ def label_space(root: Path) -> LabelSpace | None:
             continue
         for shape in shapes if isinstance(shapes, list) else ():
             if isinstance(shape, dict) and isinstance(shape.get("label"), str):
-                found |= {} if _is_line(shape) else {shape["label"]: None}
+                is_named = not _is_line(shape) and shape["label"].strip()
+                found |= {shape["label"]: None} if is_named else {}
     known = [name for name in names if name not in _NO_CLASS]
     others = natural(set(found) - set(known) - set(_NO_CLASS))
     classes = (*known, *others)
@@ -303,9 +304,9 @@ class _Reader:
         parts: dict[tuple[str, object], list[Polygon]] = {}
         for number, shape in enumerate(shapes):
             try:
-                if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+                label = shape.get("label") if isinstance(shape, dict) else None
+                if not isinstance(label, str) or not label.strip():
                     raise ValueError(f"expected a shape with a label, found {shape!r:.40}")
-                label = shape["label"]
                 if label in self.labels.ignored:
                     continue
                 if _is_line(shape):

@@ -223,6 +223,8 @@ def test_an_image_that_is_only_inside_is_named(make):
         ),
         (shape([[1, 1], [9, 9]], "c", "mask", mask="?"), "expected a mask in base64"),
         ({"points": TRIANGLE}, "expected a shape with a label"),
+        (shape(TRIANGLE, ""), "expected a shape with a label, found {'label': ''"),
+        (shape(TRIANGLE, " "), "expected a shape with a label, found {'label': ' '"),
         (7, "expected a shape with a label, found 7"),
     ],
 )

@@ -152,6 +152,17 @@ def test_parts_of_one_or_two_points_have_no_pixels(data, labels):
     assert (first == second).all()
 
 
+@pytest.mark.parametrize("name", ["", " "])
+@pytest.mark.parametrize("others", [True, False], ids=["beside others", "alone"])
+def test_a_category_without_a_name_is_that_of_a_file(name, others, data):
+    data.content["categories"][0]["name"] = name
+    data.content["categories"][1:] = data.content["categories"][1:] if others else []
+    data.add([SQUARE]).save()
+    with pytest.raises(ValueError, match=r"category 90: expected 'name' to name a class") as error:
+        converters.read(data.root)
+    assert data.place in str(error.value)
+
+
 @pytest.mark.parametrize(
     "segmentation",
     [[[2, 3, 8, True, 8, 9]], {"size": [20, 30], "counts": [599, True]}],
