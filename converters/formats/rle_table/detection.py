@@ -20,7 +20,7 @@ from converters.masks import CropMask
 # Objects of few runs look alike in both orders, and some hundred tell as much as all.
 _FEWEST_RUNS, _MOST_OBJECTS = 4, 200
 # So many starts that go back, and so large a share of all, are no broken row.
-_FEWEST_STEPS, _NEARLY_ALL = 6, 0.75
+_FEWEST_STEPS, _NEARLY_ALL = 5, 0.75
 # Outlines of one order are so many times as long as those of the other.
 _CLEARLY = 1.5
 
