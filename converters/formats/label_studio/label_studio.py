@@ -32,7 +32,7 @@ label-studio-converter's converter.py and brush.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -65,6 +65,7 @@ _FRACTIONS = (
     "100"
 )
 _PERCENT_HW = (100, 100)
+_FEWEST_PX = 8
 _MIN_DRAWN = (b'"polygon', b'"brush', b'"rectangle', b'"ellipse', b'"keypoint', b'"bitmask')
 _MIN_HAS = (b'"annotation_id"', b'"lead_time"')
 
@@ -159,6 +160,7 @@ class _Reader:
     tasks: list[Task]
     _several: int = 0
     _undone: int = 0
+    _corners: int = 0
     _lines: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -181,6 +183,7 @@ class _Reader:
             size_hw = read_size_hw(image)
             regions = find_regions(entries)
             _check_sizes(regions, image, size_hw)
+            self._corners += _is_corner(regions, size_hw)
             report = partial(self.problems.add, where, key=key)
             instances = tuple(self._instances(regions, size_hw, report))
             yield Sample(key, image, size_hw, instances, attributes=task.attributes)
@@ -222,6 +225,11 @@ class _Reader:
         if self._undone:
             what = f"left out {self._undone} tasks that nobody has annotated"
             self.problems.note(f"{self.root}: {what}")
+        if self._corners:
+            what = (
+                f"all objects of {self._corners} images lie in the upper left hundredth: make sure "
+            )
+            self.problems.note(f"{self.root}: {what}that their points are in percent, not 0 to 1")
         for kind, times in sorted(self._lines.items()):
             what = f"left out {times} regions that enclose nothing ({kind})"
             self.problems.note(f"{self.root}: {what}")
@@ -232,6 +240,20 @@ def _guess(task: Task) -> str:
     """A key for a task whose image may not be there."""
     name = task.names[0] if task.names else f"{task.path.stem}-{task.number}"
     return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name
+
+
+def _is_corner(regions: Sequence[Region], size_hw: tuple[int, int]) -> bool:
+    """Tell whether all that is drawn on an image could be in parts of its sides, not in percent.
+
+    Raises:
+        ValueError: it must be, since nobody draws so little.
+    """
+    written = list(filter(None, map(written_values, regions)))
+    if not are_normalised(written, _PERCENT_HW):
+        return False
+    if max(map(max, written)) * max(size_hw) / 100 < _FEWEST_PX:
+        raise ValueError(_FRACTIONS)
+    return True
 
 
 def _check_sizes(regions: list[Region], image: Path, size_hw: tuple[int, int]) -> None:

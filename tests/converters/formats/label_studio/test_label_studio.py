@@ -351,13 +351,21 @@ def test_parts_of_the_sides_are_no_percent(kind, put):
         converters.read(root)
 
 
-def test_small_objects_beside_others_may_lie_in_the_corner(put):
-    files = ["images/a.png", "images/b.png"]
+@pytest.mark.parametrize(("side", "is_refused"), [(60, True), (2000, False)])
+def test_parts_of_the_sides_beside_what_is_in_percent(side, is_refused, put):
     tasks = [
-        task(annotation(FRACTIONS["polygon"])),
+        task(annotation({**FRACTIONS["polygon"], "original_width": None})),
         task(annotation(polygon()), image="b.png", number=2),
     ]
-    assert len(converters.read(put(*tasks, files=files))) == 2
+    root = put(*tasks, files=["images/a.png", "images/b.png"])
+    cv2.imwrite(str(root / "images/a.png"), np.zeros((side, side), np.uint8))
+    notes = []
+    if is_refused:
+        with pytest.raises(DataError, match=r"task 1: expected points in percent of the image's"):
+            converters.read(root)
+        return
+    assert len(converters.read(root, note=notes.append)) == 2
+    assert "all objects of 1 images lie in the upper left hundredth: make sure" in notes[0]
 
 
 TASKS = {
