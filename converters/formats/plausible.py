@@ -20,6 +20,8 @@ Bounds = tuple[float, float, float, float]
 
 # Normalised coordinates may be a little beyond the image, too.
 _NORMALISED = (-0.5, 1.5)
+# By so much digits that were left out change a coordinate.
+_ROUNDED = 0.005
 # What is written beside an object of a pixel: a box of so many pixels at most, and so far off.
 _MOST_PX, _OFF = 2, 0.01
 # In a smaller image they could be pixels.
@@ -61,10 +63,13 @@ def are_normalised(values: Iterable[Sequence[float]], size_hw: tuple[int, int]) 
 
 
 def _is_pixel(polygon: Sequence[float]) -> bool:
-    """Tell whether a polygon is one that is drawn around one pixel."""
-    is_in_halves = all(2 * value == int(2 * value) for value in polygon)
-    sides = (polygon[0::2], polygon[1::2])
-    return is_in_halves and all(max(axis) - min(axis) == 1 for axis in sides)
+    """Tell whether a polygon is one that is drawn around one pixel, or only its centre."""
+    is_in_halves = all(abs(value - round(2 * value) / 2) <= _ROUNDED for value in polygon)
+    axes = filter(None, (list(polygon[0::2]), list(polygon[1::2])))
+    spans = [max(axis) - min(axis) for axis in axes]
+    return is_in_halves and any(
+        all(abs(span - side) <= 2 * _ROUNDED for span in spans) for side in (0, 1)
+    )
 
 
 def shows_pixels(bounds: Bounds, box: object, area: object, size_hw: tuple[int, int]) -> bool:

@@ -316,6 +316,7 @@ BROKEN = {
     "skeleton": ({"type": "skeleton", "elements": []}, "found a shape of type 'skeleton'"),
     "no type": ({}, "found a shape of type 'None'"),
     "two points": ({"type": "polygon", "points": [1, 2, 3, 4]}, "3 points x, y, found 4 numbers"),
+    "one number": ({"type": "polygon", "points": [0.5]}, "3 points x, y, found 1 numbers"),
     "odd": ({"type": "polygon", "points": [1, 2, 3, 4, 5, 6, 7]}, "found 7 numbers"),
     "words": ({"type": "polygon", "points": ["a"] * 6}, "a list of numbers x, y, found"),
     "nested": ({"type": "polygon", "points": [[1, 2], [3, 4], [5, 6]]}, "a list of numbers"),
