@@ -7,8 +7,8 @@
 
 Read are polygons, rectangles, circles and masks. Points and lines enclose nothing and are left out.
 Images without a JSON are nobody's negatives, but not annotated yet: they are test images, with
-`test/` before their key. Shapes of one label and one `group_id` are the parts of an object.
-An image that lies only inside its JSON (`imageData`) has to be written out first. Classes whose name
+`test/` before their key. Shapes of one label and one `group_id` are the parts of an object. An
+image that lies only inside its JSON (`imageData`) has to be written out first. Classes whose name
 is none for labelme, or no line of labels.txt, are refused when they are written.
 
 labelme counts from the upper left corner of the upper left pixel, and its own `shape_to_mask` gives

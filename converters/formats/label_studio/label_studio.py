@@ -20,8 +20,9 @@ says of an image, such as a patient, is kept among its attributes. Images below 
 test images.
 
 Regions are in percent of the image's sides, from corner to corner: 0 is the left edge of the first
-pixel. A file or an image where all are between 0 and 1 is refused, or of a large image it is said. A rectangle is turned about its upper left corner, an ellipse about its centre, clockwise and
-in pixels (https://github.com/HumanSignal/label-studio/issues/5274). A polygon holds the pixels that
+pixel. A file or an image where all are between 0 and 1 is refused, or of a large image it is said.
+A rectangle is turned about its upper left corner, an ellipse about its centre, clockwise and in
+pixels (https://github.com/HumanSignal/label-studio/issues/5274). A polygon holds the pixels that
 pycocotools gives it, as in Label Studio's own export to COCO; a brush stroke all pixels that are
 not wholly transparent. Regions that were drawn on a turned image (`image_rotation`) are refused.
 
