@@ -158,23 +158,29 @@ class DataSource:
             found += own.groups[name] if label is None else (label,)
         return own.only(found)
 
-    def read(self, labels: LabelSpace, subset: str = "train") -> list[Sample]:
+    def read(
+        self,
+        labels: LabelSpace,
+        subset: str = "train",
+        tell: Callable[[str], None] = note,
+    ) -> list[Sample]:
         """Read and correct a subset's samples, sorted by key; as `converters.read`.
 
-        The subset `val` is that of `holding_out`, in the order of its folds.
+        The subset `val` is that of `holding_out`, in the order of its folds. `tell` is told of what
+        has to be said, such as files that were left out.
 
         Raises:
             ValueError: as `converters.read`, or a split of other images.
         """
         if subset == "val" and self.held_out:
-            return self._read_held_out(labels, *self.held_out)
+            return self._read_held_out(labels, *self.held_out, tell)
         found = converters.read(
             self.path,
             format=self.format,
             subset=subset,
             labels=labels,
             edits=self.edits,
-            note=note,
+            note=tell,
             skips_broken=self.skips_broken,
             own=self._own(),
             images=self.images,
@@ -217,8 +223,10 @@ class DataSource:
         found = converters.list_images(self.path, format=self.format, subset=subset, note=note)
         return with_groups(found, self.groups) if self.groups else found
 
-    def _read_held_out(self, labels: LabelSpace, split: Split, fold: int | None) -> list[Sample]:
-        found = self.read(labels)
+    def _read_held_out(
+        self, labels: LabelSpace, split: Split, fold: int | None, tell: Callable[[str], None]
+    ) -> list[Sample]:
+        found = self.read(labels, tell=tell)
         split.check(found, self.excluded)
         by_key = {sample.key: sample for sample in found}
         keys = split.keys if fold is None else split.val(fold)

@@ -35,12 +35,14 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.edits.entries import OF_CLASSES, Edit, find_contradictions, read_entries, subset_of
 from converters.errors import DataError, Problem, did_you_mean
+from converters.formats.plausible import are_normalised, normalised_message
 from converters.masks import rasterize
 from converters.types import Instance, LabelSpace, Sample
 
@@ -210,8 +212,13 @@ def _misfits(edit: Edit, sample: Sample, labels: LabelSpace) -> Iterator[str]:
     for text in _unknown((*edit.labels, *_targets(edit)), labels):
         yield f"{where}: {text}"
     if edit.section == "replace":
-        geometry = _geometry([Polygon(ring) for ring in edit.fields["polygons"]])
-        if not rasterize(geometry, sample.size_hw).area:
+        polygons = edit.fields["polygons"]
+        geometry = _geometry([Polygon(ring) for ring in polygons])
+        flat = [list(chain.from_iterable(ring)) for ring in polygons]
+        # Of a crop an object may show no more than a corner.
+        if sample.frame is None and are_normalised(flat, sample.size_hw):
+            yield f"{where}: {normalised_message(sample.size_hw)}"
+        elif not rasterize(geometry, sample.size_hw).area:
             height, width = sample.size_hw
             yield f"{where}: expected polygons in {height} x {width} pixels, found none there"
         return

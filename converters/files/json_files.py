@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,15 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 def dump_json(record: Any) -> str:
     """Return a record as JSON for people; what JSON does not know becomes text."""
     return json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n"
+
+
+def are_numbers(values: Iterable[object]) -> bool:
+    """Tell whether values of JSON are numbers, and neither texts nor true and false.
+
+    >>> are_numbers([1, 2.5]), are_numbers([1, True]), are_numbers(["1"])
+    (True, False, False)
+    """
+    return {*map(type, values)} <= {int, float}
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -1,11 +1,14 @@
-"""Rectangles and ellipses as polygons, also such as are turned."""
+"""Points, and rectangles and ellipses as polygons, also such as are turned."""
 
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
+
+from converters.files.json_files import are_numbers
 
 Points = npt.NDArray[np.float64]
 
@@ -27,6 +30,22 @@ def turn(points: Points, about: tuple[float, float], angle_deg: float) -> Points
     sine, cosine = math.sin(math.radians(angle_deg)), math.cos(math.radians(angle_deg))
     turned: Points = (points - about) @ np.array([[cosine, sine], [-sine, cosine]]) + about
     return turned
+
+
+def read_points(written: object) -> Points | None:
+    """Return points as JSON has them, float64 (N, 2); None for anything but pairs of numbers.
+
+    >>> read_points([[1, 2.5], [3, 4]]).tolist(), read_points([[1, "2"]]), read_points([[1, True]])
+    ([[1.0, 2.5], [3.0, 4.0]], None, None)
+    """
+    if not isinstance(written, list) or not all(isinstance(pair, list) for pair in written):
+        return None
+    if {*map(len, written)} != {2} or not are_numbers(chain.from_iterable(written)):
+        return None
+    try:
+        return np.array(written, np.float64)
+    except OverflowError:
+        return None
 
 
 def rectangle(x0: float, y0: float, x1: float, y1: float) -> Points:

@@ -40,7 +40,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
-from converters.files.json_files import dump_json, load_json
+from converters.files.json_files import are_numbers, dump_json, load_json
 from converters.files.names import normal_name
 from converters.files.provenance import atomic_write_text
 from converters.formats.handbone_patients import read_patients
@@ -374,12 +374,12 @@ def _polygon(annotation: object, labels: LabelSpace) -> tuple[str, int | None, P
     which = attributes.get("object") if isinstance(attributes, dict) else None
     return (
         label,
-        which if isinstance(which, int) else None,
+        which if type(which) is int else None,
         Polygon(_ring(annotation.get("points"), label)),
     )
 
 
-def _ring(points: object, label: str) -> np.ndarray[Any, Any]:
+def _ring(points: Any, label: str) -> np.ndarray[Any, Any]:
     try:
         ring = np.array(points)
     except ValueError:  # of different lengths
@@ -388,7 +388,7 @@ def _ring(points: object, label: str) -> np.ndarray[Any, Any]:
         raise ValueError(f"'{label}': expected points [x, y], found {points!r:.40}")
     if ring.size and (ring.ndim != 2 or ring.shape[1] != 2):
         raise ValueError(f"'{label}': expected points [x, y], found shape {ring.shape}")
-    if ring.dtype.kind not in "iuf":
+    if ring.dtype.kind not in "iuf" or not are_numbers(chain.from_iterable(points)):
         raise ValueError(f"'{label}': expected numbers as points, found others")
     ring = ring.astype(np.float64)
     if not np.isfinite(ring).all():

@@ -89,7 +89,10 @@ def folder_space(root: Path, names: Iterable[str], ignored: Iterable[str] = ()) 
     Raises:
         ValueError: no class, or one twice.
     """
-    return LabelSpace(root.resolve().name or "mine", tuple(names), ignored=tuple(ignored))
+    try:
+        return LabelSpace(root.resolve().name or "mine", tuple(names), ignored=tuple(ignored))
+    except ValueError as error:
+        raise ValueError(f"{root}: {error}") from None
 
 
 def numbered_labels(module: ModuleType, root: Path) -> LabelSpace | None:

@@ -7,8 +7,9 @@
 
 Read are polygons, rectangles, circles and masks. Points and lines enclose nothing and are left out.
 Images without a JSON are nobody's negatives, but not annotated yet: they are test images, with
-`test/` before their key. Shapes of one label and one `group_id` are the parts of an object.
-An image that lies only inside its JSON (`imageData`) has to be written out first.
+`test/` before their key. Shapes of one label and one `group_id` are the parts of an object. An
+image that lies only inside its JSON (`imageData`) has to be written out first. Classes whose name
+is none for labelme, or no line of labels.txt, are refused when they are written.
 
 labelme counts from the upper left corner of the upper left pixel, and its own `shape_to_mask` gives
 a vertex to the pixel that it lies in: x is the pixel floor(x). Here a pixel's centre is at whole
@@ -40,6 +41,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json, load_json
 from converters.files.provenance import PROVENANCE, atomic_write_text, read_provenance
+from converters.formats.corners import read_points
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_pixels import read_mask_pixels
 from converters.formats.plausible import keep_plausible
@@ -116,7 +118,12 @@ def _looks_like_labelme(path: Path) -> bool:
 
 
 def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
-    """Write samples as labelme's files; with a split in folders `train` and `val`."""
+    """Write samples as labelme's files; with a split in folders `train` and `val`.
+
+    Raises:
+        ValueError: a class whose name labelme, or a line of its list, cannot hold.
+    """
+    _check_names(target.labels)
     tasks = []
     for sample, name in zip(samples, file_names(samples), strict=True):
         subset = f"{target.subset_of(sample)}/" if len(target.subsets) > 1 else ""
@@ -128,6 +135,21 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     names = "".join(f"{name}\n" for name in (*_NO_CLASS, *target.labels.names))
     atomic_write_text(target.folder / _LABELS, names)
     return loss
+
+
+def _check_names(labels: LabelSpace) -> None:
+    for name in labels.names:
+        if name in _NO_CLASS or _listed(name) != [name]:
+            why = "which is no class for labelme" if name in _NO_CLASS else "which no line can hold"
+            raise ValueError(
+                f"format 'labelme': expected names of classes that are a line of {_LABELS}, found "
+                f"{name!r:.60}, {why}: rename it (--labels with 'aliases'), or take another format"
+            )
+
+
+def _listed(text: str) -> list[str]:
+    """The names in a list of labels, as labelme reads it, each once."""
+    return list(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
 
 
 def _write_sample(
@@ -179,8 +201,7 @@ def label_space(root: Path) -> LabelSpace | None:
     """
     names: Iterable[str] = ()
     if (root / _LABELS).is_file():
-        lines = (root / _LABELS).read_text(encoding="utf-8-sig", errors="replace").splitlines()
-        names = dict.fromkeys(line.strip() for line in lines if line.strip())
+        names = _listed((root / _LABELS).read_text(encoding="utf-8-sig", errors="replace"))
     found: dict[str, None] = {}
     for path in filter(_looks_like_labelme, _json_files(root)):
         try:
@@ -189,7 +210,8 @@ def label_space(root: Path) -> LabelSpace | None:
             continue
         for shape in shapes if isinstance(shapes, list) else ():
             if isinstance(shape, dict) and isinstance(shape.get("label"), str):
-                found |= {} if _is_line(shape) else {shape["label"]: None}
+                is_named = not _is_line(shape) and shape["label"].strip()
+                found |= {shape["label"]: None} if is_named else {}
     known = [name for name in names if name not in _NO_CLASS]
     others = natural(set(found) - set(known) - set(_NO_CLASS))
     classes = (*known, *others)
@@ -283,9 +305,9 @@ class _Reader:
         parts: dict[tuple[str, object], list[Polygon]] = {}
         for number, shape in enumerate(shapes):
             try:
-                if not isinstance(shape, dict) or not isinstance(shape.get("label"), str):
+                label = shape.get("label") if isinstance(shape, dict) else None
+                if not isinstance(label, str) or not label.strip():
                     raise ValueError(f"expected a shape with a label, found {shape!r:.40}")
-                label = shape["label"]
                 if label in self.labels.ignored:
                     continue
                 if _is_line(shape):
@@ -380,11 +402,8 @@ def _expect(points: np.ndarray[Any, Any], count: int, kind: str) -> np.ndarray[A
 
 
 def _points(shape: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    try:
-        points = np.array(shape.get("points"), np.float64)
-    except (OverflowError, TypeError, ValueError):
-        points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1] != 2:
+    points = read_points(shape.get("points"))
+    if points is None:
         raise ValueError(f"expected points [x, y], found {shape.get('points')!r:.40}")
     if not (np.abs(points) <= FARTHEST_PX).all():
         raise ValueError("expected points near the image, found others")

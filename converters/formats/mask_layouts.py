@@ -22,6 +22,7 @@ SET = 255
 # Twenty-nine classes need some hundred steps; the bound is for graphs that nobody has met yet.
 MOST_STEPS = 50_000
 _SHOWN = 5
+_FOLDER_BYTES = 200
 Pixels = npt.NDArray[Any]
 Size = tuple[int, int]
 
@@ -215,7 +216,9 @@ def class_folders(labels: LabelSpace) -> dict[str, tuple[str, ...]]:
     """Return folder -> class of the layout `per-class`; each folder's name is safe, and its own."""
     folders: dict[str, tuple[str, ...]] = {}
     for name in labels.names:
-        stem = folder = re.sub(r"[^\w-]+", "_", name).strip("_") or "class"
+        safe = re.sub(r"[^\w-]+", "_", name).strip("_")
+        # A name of a file has 255 bytes at most.
+        stem = folder = safe.encode()[:_FOLDER_BYTES].decode(errors="ignore") or "class"
         number = 1
         # Some file systems do not tell A from a.
         while folder.casefold() in {taken.casefold() for taken in folders}:

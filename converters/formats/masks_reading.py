@@ -191,6 +191,11 @@ def read_layout(root: Path, labels: LabelSpace) -> MaskLayout:
         raise ValueError(f"{path}: expected 'void: {VOID}' of an index map, found {void!r:.40}")
     if name in ("packed", "index"):
         folders = packed_folders(labels) if name == "packed" else {"": labels.names}
+    elif "folders" not in record:
+        what = (
+            f"expected 'folders' too, as layout '{name}' has it: each folder in masks/ with a list"
+        )
+        raise ValueError(f"{path}: {what} of its classes, such as 'a: [{labels.names[0]:.40}]'")
     _check_folders(path, name, folders, labels)
     return MaskLayout(name, labels, folders, void)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import shapely
 
+from converters.files.json_files import are_numbers
 from converters.types import Instance
 
 Bounds = tuple[float, float, float, float]
@@ -19,6 +20,10 @@ Bounds = tuple[float, float, float, float]
 
 # Normalised coordinates may be a little beyond the image, too.
 _NORMALISED = (-0.5, 1.5)
+# By so much digits that were left out change a coordinate.
+_ROUNDED = 0.005
+# What is written beside an object of a pixel: a box of so many pixels at most, and so far off.
+_MOST_PX, _OFF = 2, 0.01
 # In a smaller image they could be pixels.
 _SMALLEST_SIDE = 8
 # An object further beyond the image than this share of its side is in pixels of another one; a
@@ -32,8 +37,10 @@ _SLACK_PX, _SLACK, _LEAST_IOU = 5.0, 0.25, 0.5
 _AREA_FACTOR, _AREA_SLACK_PX = 10, 100
 
 
-def are_normalised(values: Iterable[Iterable[float]], size_hw: tuple[int, int]) -> bool:
+def are_normalised(values: Iterable[Sequence[float]], size_hw: tuple[int, int]) -> bool:
     """Tell whether all coordinates of an image are parts of its sides instead of pixels.
+
+    The outline of a single pixel, in whole and half numbers, says nothing.
 
     Args:
         values: coordinates of its polygons; read no further than the first that is none.
@@ -51,8 +58,43 @@ def are_normalised(values: Iterable[Iterable[float]], size_hw: tuple[int, int]) 
         for value in polygon:
             if not _NORMALISED[0] <= value <= _NORMALISED[1]:
                 return False
-            has_fraction |= value != int(value)
+        has_fraction |= any(value != int(value) for value in polygon) and not _is_pixel(polygon)
     return has_fraction
+
+
+def _is_pixel(polygon: Sequence[float]) -> bool:
+    """Tell whether a polygon is one that is drawn around one pixel, or only its centre."""
+    is_in_halves = all(abs(value - round(2 * value) / 2) <= _ROUNDED for value in polygon)
+    axes = filter(None, (list(polygon[0::2]), list(polygon[1::2])))
+    spans = [max(axis) - min(axis) for axis in axes]
+    return is_in_halves and any(
+        all(abs(span - side) <= 2 * _ROUNDED for span in spans) for side in (0, 1)
+    )
+
+
+def shows_pixels(bounds: Bounds, box: object, area: object, size_hw: tuple[int, int]) -> bool:
+    """Tell whether what is written beside an object between 0 and 1 shows that it is in pixels.
+
+    That is a box in whole pixels which is not just that of the points, or an area of some pixels
+    where the points are less than one, and would be far more as parts of the image's sides.
+
+    Args:
+        bounds: of its points.
+        box: x, y, width and height as they are written; anything else shows nothing.
+        area: as it is written; anything else shows nothing.
+        size_hw: the image's height and width.
+    """
+    if said := _numbers(box):
+        x, y, width, height = (*said, 0.0, 0.0, 0.0)[:4]
+        corners = (x, y, x + width, y + height)
+        is_around = min(width, height) >= 1 and all(value == int(value) for value in corners)
+        off = (abs(p - q) for p, q in zip(corners, bounds, strict=True))
+        if is_around and max(map(abs, corners)) <= _MOST_PX and max(off) > _OFF:
+            return True
+    pixels = (_numbers([area]) or (0.0,))[0]
+    share = (bounds[2] - bounds[0]) * (bounds[3] - bounds[1])
+    is_small = 1 <= pixels <= _MOST_PX**2 and share < 1
+    return is_small and share * size_hw[0] * size_hw[1] > _AREA_FACTOR * pixels
 
 
 def normalised_message(size_hw: tuple[int, int]) -> str:
@@ -172,7 +214,7 @@ def _numbers(values: object) -> tuple[float, ...] | None:
     """One number, or the four of a box; None where there is anything else."""
     if not isinstance(values, list) or len(values) not in (1, 4):
         return None
-    if not all(isinstance(value, int | float) for value in values):
+    if not are_numbers(values):
         return None
     try:
         numbers = tuple(map(float, values))

@@ -78,6 +78,7 @@ CASES = {
     "border": Case((Instance("Ulna", Polygon([(47, 10), (47, 47), (0, 47), (20, 20)])),)),
     "beyond the border": Case((Instance("Ulna", Polygon([(-9, 20), (30, -12), (70, 80)])),)),
     "one pixel": Case((Instance("Pisiform", Polygon([(7, 9), (7, 9), (7, 9)])),)),
+    "the first pixel": Case((Instance("Pisiform", Polygon([(0, 0), (0, 0), (0, 0)])),)),
     "floats": Case((Instance("Pisiform", Polygon([(7.4, 9.6), (30.5, 12.2), (11.1, 31.9)])),)),
 }
 

@@ -11,10 +11,14 @@ from converters.files.images import count_windowed
 from converters.splits.split import Split
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.datasets.split import check_apart, own_parts
-from zoo.progress import Report
+from zoo.progress import Report, note
 from zoo.source import DataSource
 
 _LOSSLESS = "nothing was lost: every object's pixels come back as they were"
+_AS_READ = (
+    "every object that was read comes back with its pixels; what was left out, or read in another "
+    "way, is said above"
+)
 _OF_CHOSEN = "of the classes that were asked for, "
 
 
@@ -46,7 +50,10 @@ def convert(
     """
     converters.check_target(out, to, layout)
     labels = data.labels(labels_name)
-    samples = data.of_split(split_path).read(labels, subset)
+    told: list[str] = []
+    samples = data.of_split(split_path).read(labels, subset, told.append)
+    for text in told:
+        note(text)
     if not samples:
         left = " that the corrections leave" if data.edits else ""
         raise ValueError(f"{data.path}: expected images of the subset '{subset}'{left}, found none")
@@ -81,6 +88,8 @@ def convert(
         )
     if not any(sample.instances for sample in samples):
         return len(samples), "no objects: there was nothing to lose"
+    if told:
+        return len(samples), loss.describe() or _AS_READ
     return len(samples), loss.describe() or (_OF_CHOSEN if labels_name else "") + _LOSSLESS
 
 

@@ -41,7 +41,7 @@ Points that cannot be pixels of their image, or lie elsewhere than `bbox` says, 
 A polygon holds the pixels that pycocotools gives it (`converters.formats.coco.filling`). An object
 that has none, because it is thinner than a pixel, keeps the pixels of its outline, where
 pycocotools gives it none. Parts of one or two points have no pixels. Every annotation becomes an
-instance, also one with `iscrowd`.
+instance, also a crowd (`iscrowd: 1`), which is many objects in one: how many there are is said.
 """
 
 from __future__ import annotations

@@ -176,6 +176,10 @@ def _name(entry: Record, number: Id) -> str:
     name = entry.get("name")
     if isinstance(name, bool) or not isinstance(name, int | str):
         raise ValueError(f"category {number!r}: expected 'name' to be a text, found {name!r:.40}")
+    if isinstance(name, str) and not name.strip():
+        raise ValueError(
+            f"category {number!r}: expected 'name' to name a class, found {name!r:.40}"
+        )
     if isinstance(name, str) and name != name.encode(errors="ignore").decode():
         raise ValueError(f"category {number!r}: expected 'name' in UTF-8, found {name!r:.40}")
     return str(name)

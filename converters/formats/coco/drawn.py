@@ -180,6 +180,8 @@ def _pixels(
 
 def _encode(rings: Sequence[Points], size_hw: tuple[int, int]) -> list[dict[str, Any]]:
     """The run-length codes of rings, each an object."""
+    if not rings:
+        return []
     ring, column, first, after = _runs(rings, size_hw)
     start, end = column * size_hw[0] + first, column * size_hw[0] + after
     # What ends at the foot of a column may go on at the head of the next.

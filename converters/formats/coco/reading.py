@@ -10,7 +10,14 @@ from typing import Any
 
 from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
-from converters.formats.coco.documents import Document, Id, Record, entry_id, objects_of
+from converters.formats.coco.documents import (
+    Document,
+    Id,
+    Record,
+    entry_id,
+    normal_id,
+    objects_of,
+)
 from converters.formats.coco.drawn import draw
 from converters.formats.coco.images import ImageFinder, shown_name
 from converters.formats.coco.names import labels_of
@@ -22,9 +29,10 @@ from converters.formats.plausible import (
     check_area,
     check_box,
     normalised_message,
+    shows_pixels,
 )
 from converters.formats.writing import record_fields
-from converters.masks import CropMask, outlines
+from converters.masks import Box, CropMask, outlines, tight_box
 from converters.types import Instance, LabelSpace, PackedInstances, Sample
 
 
@@ -61,6 +69,7 @@ class CocoReader:
     spoken_of: set[Path] = field(default_factory=set)
     is_whole: bool = True
     _specks: Counter[Path] = field(default_factory=Counter)
+    _crowds: Counter[Path] = field(default_factory=Counter)
     _found: dict[str, tuple[Path, Sample]] = field(default_factory=dict)
 
     def samples(self, files: Iterable[Path]) -> list[Sample]:
@@ -75,6 +84,12 @@ class CocoReader:
             self.problems.note(
                 f"{self.root}: {place}: left out {times} parts of objects that have one point or "
                 "two, and so no pixels"
+            )
+        for path, times in (+self._crowds).items():
+            place = path.relative_to(self.root).as_posix()
+            self.problems.note(
+                f"{self.root}: {place}: {times} crowd regions (iscrowd: 1) are read as an object "
+                "each, and no format that is written tells them from others"
             )
         return [sample for _, sample in self._found.values()]
 
@@ -199,6 +214,7 @@ class CocoReader:
                     image=image.path, size_hw=image.size_hw, instances=instances, **image.fields
                 )
                 self._add(document, sample)
+                self._crowds[document.path] += _count_crowds(image, labels)
             except ValueError as error:
                 place = f"{image.path.name!r:.80}: {error}"
                 self.problems.add(document.path, place, **_owner(image.fields))
@@ -298,8 +314,9 @@ def _drawn(image: _Image, labels: Mapping[Id, str]) -> PackedInstances | None:
         return None
     shapes, bounds = drawn
     try:
-        for (_, annotation, _), box, area in zip(wanted, bounds, shapes.areas, strict=True):
-            _check_place(annotation, 2 * (box,), area, image.size_hw)
+        found = zip(wanted, bounds, shapes.boxes, shapes.areas, strict=True)
+        for (_, annotation, _), place, box, area in found:
+            _check_place(annotation, (place, _bounds(box)), area, image.size_hw)
     except ValueError:
         return None
     return PackedInstances.of([label for *_, label in wanted], shapes)
@@ -312,6 +329,13 @@ def _wanted(image: _Image, labels: Mapping[Id, str]) -> list[tuple[str, Record, 
         for where, annotation in image.annotations
     )
     return [(where, own, label) for where, own, label in found if label is not None]
+
+
+def _count_crowds(image: _Image, labels: Mapping[Id, str]) -> int:
+    """Number of the regions of an image that are many objects in one, of a wanted class."""
+    found = (entry for _, annotation in image.annotations for entry in objects_of(annotation))
+    crowds = [entry for entry in found if entry.get("iscrowd") in (1, "1")]
+    return sum(normal_id(entry.get("category_id")) in labels for entry in crowds)
 
 
 def _outlined(
@@ -330,15 +354,33 @@ def _side(value: Any) -> Any:
 
 def _is_normalised(image: _Image) -> bool:
     values = (v for _, a in image.annotations for v in written_values(a.get("segmentation")))
-    return are_normalised(values, image.size_hw)
+    if not are_normalised(values, image.size_hw):
+        return False
+    return not any(_shows_pixels(annotation, image.size_hw) for _, annotation in image.annotations)
+
+
+def _shows_pixels(annotation: Record, size_hw: tuple[int, int]) -> bool:
+    numbers = [n for own in written_values(annotation.get("segmentation")) for n in own]
+    if not numbers:
+        return False
+    x, y = numbers[0::2], numbers[1::2]
+    bounds = (min(x), min(y), max(x), max(y))
+    return shows_pixels(bounds, annotation.get("bbox"), annotation.get("area"), size_hw)
 
 
 def _checked(shape: Shape | ValueError, annotation: Record, size_hw: tuple[int, int]) -> Shape:
     """The pixels of an annotation that lie where its box says, or have about its area."""
     if isinstance(shape, ValueError):
         raise shape
-    _check_place(annotation, shape.bounds, shape.mask.area, size_hw)
+    # Of thin spikes the mask has no pixels; a box may be around these, or around the points.
+    bounds = (*shape.bounds, *((_bounds(tight_box(shape.mask)),) if shape.mask.area else ()))
+    _check_place(annotation, bounds, shape.mask.area, size_hw)
     return shape
+
+
+def _bounds(box: Box) -> Bounds:
+    x, y, width, height = box
+    return x, y, x + width, y + height
 
 
 def _check_place(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from shapely.geometry import MultiPolygon, Polygon
 
+from converters.files.json_files import are_numbers
 from converters.formats.coco.borders import borders
 from converters.formats.coco.drawn import LARGEST_COORDINATE, half_pixels
 from converters.formats.coco.filling import Points, fill_each
@@ -158,7 +159,7 @@ def _from_code(code: Mapping[str, Any], size_hw: tuple[int, int]) -> Shape:
     if not isinstance(size, list) or tuple(size) != size_hw:
         raise ValueError(f"expected a run-length code of size {size_hw}, found {size!r:.40}")
     is_text = isinstance(counts, str) and counts.isascii()
-    if not is_text and not (isinstance(counts, list) and all(isinstance(n, int) for n in counts)):
+    if not is_text and not (isinstance(counts, list) and {*map(type, counts)} <= {int}):
         raise ValueError(f"expected 'counts' to be a text or whole numbers, found {counts!r:.40}")
     mask = decode_coco_rle({"size": list(size_hw), "counts": counts})
     x, y, width, height = tight_box(mask)
@@ -193,7 +194,7 @@ def _points(part: Any) -> Points:
         values = np.array(part)
     except ValueError:  # ragged
         values = np.array(None)
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
+    if values.ndim != 1 or values.dtype.kind not in "iuf" or not are_numbers(part):
         raise ValueError(f"expected a polygon x1, y1, x2, ..., found {part!r:.40}")
     if len(values) % 2:
         raise ValueError(f"expected at least 3 points x, y, found {len(values)} numbers")

@@ -46,7 +46,7 @@ from converters.formats.cvat.shapes import (
     corners,
     shape_parts,
 )
-from converters.formats.label_spaces import natural
+from converters.formats.label_spaces import folder_space, natural
 from converters.formats.named_images import NamedImages
 from converters.formats.plausible import are_normalised, normalised_message
 from converters.formats.writing import is_test_key
@@ -106,7 +106,7 @@ def label_space(root: Path) -> LabelSpace | None:
     if not any(document.find("meta/*/labels/label") is not None for document in documents):
         shapes = (s for d in documents for s in d.iterfind("image/*") if s.tag in OUTLINED)
         names = dict.fromkeys(natural({name for s in shapes if (name := s.get("label"))}))
-    return LabelSpace(root.resolve().name or "mine", tuple(names)) if names else None
+    return folder_space(root, names) if names else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:

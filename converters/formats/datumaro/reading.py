@@ -12,7 +12,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw, turn_remedy
-from converters.files.json_files import parse_json
+from converters.files.json_files import are_numbers, parse_json
 from converters.files.names import normal_name
 from converters.formats.datumaro.shapes import is_beside_outline, shape_parts
 from converters.formats.plausible import are_normalised, normalised_message
@@ -158,7 +158,7 @@ class DatumaroReader:
     ) -> tuple[Instance, ...]:
         """Objects in the order of their first shapes; broken shapes are taken down."""
         objects: dict[tuple[str, object], list[Polygon]] = {}
-        shapes = item.get("annotations") or []
+        shapes = item.get("annotations", [])
         if not isinstance(shapes, list):
             raise ValueError(f"expected a list of annotations, found {shapes!r:.40}")
         if not is_ours and are_normalised(_written_values(shapes), size_hw):
@@ -182,7 +182,7 @@ class DatumaroReader:
 
     def _label(self, shape: Record, names: Sequence[str]) -> str:
         number = shape.get("label_id")
-        if not isinstance(number, int) or not 0 <= number < len(names):
+        if type(number) is not int or not 0 <= number < len(names):
             raise ValueError(f"expected a label from 0 to {len(names) - 1}, found {number!r}")
         label = self._labels.canonical(names[number])
         if label is None:
@@ -247,10 +247,11 @@ class _Images:
 
 def _compact(record: dict[str, Any]) -> dict[str, Any]:
     """Hold a polygon's numbers as an array: a fifth of the memory of a list."""
-    if record.get("type") == "polygon" and isinstance(record.get("points"), list):
+    points = record.get("points")
+    if record.get("type") == "polygon" and isinstance(points, list) and are_numbers(points):
         # What is no list of numbers is found when the shape is read.
         with suppress(OverflowError, TypeError, ValueError):
-            record["points"] = np.array(record["points"], np.float64)
+            record["points"] = np.array(points, np.float64)
     return record
 
 

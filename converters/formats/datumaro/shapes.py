@@ -62,6 +62,8 @@ def _points(points: object) -> npt.NDArray[np.float64]:
 
 
 def _mask_parts(code: Shape, size_hw: tuple[int, int]) -> list[Polygon]:
+    if isinstance(counts := code["counts"], list) and not {*map(type, counts)} <= {int}:
+        raise ValueError(f"expected 'counts' to be a text or whole numbers, found {counts!r:.40}")
     if tuple(code["size"]) != size_hw:
         raise ValueError(f"expected a mask of {size_hw}, found one of {tuple(code['size'])}")
     mask = decode_coco_rle(code)

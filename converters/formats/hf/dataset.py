@@ -64,6 +64,7 @@ from converters.formats.hf.rows import (
     write_rows,
 )
 from converters.formats.hf.splits import find_splits, missing_files
+from converters.formats.label_spaces import folder_space
 from converters.formats.mask_layouts import encode_mask
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, joined_objects
@@ -190,15 +191,16 @@ def _write_json(path: Path, record: Mapping[Any, Any]) -> None:
 def label_space(root: Path) -> LabelSpace | None:
     """Return the classes of `id2label.json`, or those that a column names; None without either.
 
-    What is called background is none.
+    What others call background is none; in our own files every name is that of a class.
 
     Raises:
         ValueError: `id2label.json` is broken.
     """
-    names = read_names(root)
+    names, is_ours = read_names(root), is_own(root)
     if names is None:
-        return None if is_own(root) else named_labels(root, column_names(root))
-    return named_labels(root, [names[number] for number in sorted(names)])
+        return None if is_ours else named_labels(root, column_names(root))
+    listed = [names[number] for number in sorted(names)]
+    return folder_space(root, listed) if is_ours else named_labels(root, listed)
 
 
 def numbered_labels(root: Path) -> LabelSpace | None:

@@ -20,8 +20,9 @@ says of an image, such as a patient, is kept among its attributes. Images below 
 test images.
 
 Regions are in percent of the image's sides, from corner to corner: 0 is the left edge of the first
-pixel. A rectangle is turned about its upper left corner, an ellipse about its centre, clockwise and
-in pixels (https://github.com/HumanSignal/label-studio/issues/5274). A polygon holds the pixels that
+pixel. A file or an image where all are between 0 and 1 is refused, or of a large image it is said.
+A rectangle is turned about its upper left corner, an ellipse about its centre, clockwise and in
+pixels (https://github.com/HumanSignal/label-studio/issues/5274). A polygon holds the pixels that
 pycocotools gives it, as in Label Studio's own export to COCO; a brush stroke all pixels that are
 not wholly transparent. Regions that were drawn on a turned image (`image_rotation`) are refused.
 
@@ -32,7 +33,8 @@ label-studio-converter's converter.py and brush.py.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -43,16 +45,29 @@ from shapely.geometry import MultiPolygon
 from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
 from converters.files.provenance import PROVENANCE
-from converters.formats.label_spaces import natural
-from converters.formats.label_studio.regions import Region, find_regions, region_parts
+from converters.formats.label_spaces import folder_space, natural
+from converters.formats.label_studio.regions import (
+    Region,
+    find_regions,
+    region_parts,
+    written_values,
+)
 from converters.formats.label_studio.tasks import Task, load_tasks
 from converters.formats.named_images import NamedImages
+from converters.formats.plausible import are_normalised
 from converters.formats.writing import INDEX, is_test_key
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _ENDS_BYTES = 1 << 16
 _TASK, _TASK_HAS = b'"annotations"', (b'"data"', b'"result"')
+_FRACTIONS = (
+    "expected points in percent of the image's sides, found all between 0 and 1: multiply them by "
+    "100"
+)
+_PERCENT_HW = (100, 100)
+_FEWEST_PX = 8
+_MIN_DRAWN = (b'"polygon', b'"brush', b'"rectangle', b'"ellipse', b'"keypoint', b'"bitmask')
 _MIN_HAS = (b'"annotation_id"', b'"lead_time"')
 
 
@@ -74,8 +89,10 @@ def _looks_like_tasks(path: Path) -> bool:
         ends = head + file.read(_ENDS_BYTES)
     if not head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"["):
         return False
-    is_full = _TASK in ends and any(sign in ends for sign in _TASK_HAS)
-    return is_full or all(sign in ends for sign in _MIN_HAS)
+    if _TASK in ends and any(sign in ends for sign in _TASK_HAS):
+        return True
+    has_regions = any(kind + b'labels"' in ends for kind in _MIN_DRAWN)
+    return has_regions or all(sign in ends for sign in _MIN_HAS)
 
 
 def label_space(root: Path) -> LabelSpace | None:
@@ -95,7 +112,7 @@ def label_space(root: Path) -> LabelSpace | None:
         found |= {label for region in regions if region.is_outlined for label in region.labels}
     if broken and not found:
         raise ValueError(broken[0])
-    return LabelSpace(root.resolve().name or "mine", natural(found)) if found else None
+    return folder_space(root, natural(found)) if found else None
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
@@ -114,10 +131,26 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: a broken file, or one in JSON-MIN.
     """
     tasks = [task for path in _files(root) for task in load_tasks(path)]
+    for path in {task.path: task for task in tasks}:
+        if _are_fractions(task for task in tasks if task.path == path):
+            problems.add(path, _FRACTIONS)
+            tasks = [task for task in tasks if task.path != path]
     reader = _Reader(root, labels, problems, tasks)
     samples = [sample for task in tasks for sample in reader.sample(task)]
     reader.finish()
     return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+
+
+def _are_fractions(tasks: Iterable[Task]) -> bool:
+    """Tell whether all that is drawn in a file is in parts of the images' sides, not in percent."""
+
+    def written() -> Iterator[list[float]]:
+        for task in tasks:
+            with suppress(ValueError):
+                for region in find_regions(task.entries or ()):
+                    yield written_values(region)
+
+    return are_normalised(written(), _PERCENT_HW)
 
 
 @dataclass
@@ -128,6 +161,7 @@ class _Reader:
     tasks: list[Task]
     _several: int = 0
     _undone: int = 0
+    _corners: int = 0
     _lines: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
@@ -150,6 +184,7 @@ class _Reader:
             size_hw = read_size_hw(image)
             regions = find_regions(entries)
             _check_sizes(regions, image, size_hw)
+            self._corners += _is_corner(regions, size_hw)
             report = partial(self.problems.add, where, key=key)
             instances = tuple(self._instances(regions, size_hw, report))
             yield Sample(key, image, size_hw, instances, attributes=task.attributes)
@@ -191,6 +226,11 @@ class _Reader:
         if self._undone:
             what = f"left out {self._undone} tasks that nobody has annotated"
             self.problems.note(f"{self.root}: {what}")
+        if self._corners:
+            what = (
+                f"all objects of {self._corners} images lie in the upper left hundredth: make sure "
+            )
+            self.problems.note(f"{self.root}: {what}that their points are in percent, not 0 to 1")
         for kind, times in sorted(self._lines.items()):
             what = f"left out {times} regions that enclose nothing ({kind})"
             self.problems.note(f"{self.root}: {what}")
@@ -201,6 +241,20 @@ def _guess(task: Task) -> str:
     """A key for a task whose image may not be there."""
     name = task.names[0] if task.names else f"{task.path.stem}-{task.number}"
     return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).name else name
+
+
+def _is_corner(regions: Sequence[Region], size_hw: tuple[int, int]) -> bool:
+    """Tell whether all that is drawn on an image could be in parts of its sides, not in percent.
+
+    Raises:
+        ValueError: it must be, since nobody draws so little.
+    """
+    written = list(filter(None, map(written_values, regions)))
+    if not are_normalised(written, _PERCENT_HW):
+        return False
+    if max(map(max, written)) * max(size_hw) / 100 < _FEWEST_PX:
+        raise ValueError(_FRACTIONS)
+    return True
 
 
 def _check_sizes(regions: list[Region], image: Path, size_hw: tuple[int, int]) -> None:

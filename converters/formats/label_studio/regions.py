@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from shapely.geometry import Polygon
 
 from converters.formats.coco.shapes import decode_segmentation
-from converters.formats.corners import Points, ellipse, rectangle, turn
+from converters.formats.corners import Points, ellipse, read_points, rectangle, turn
 from converters.formats.label_studio.brush import decode_brush
 from converters.masks import outline
 
@@ -25,6 +25,7 @@ _NO_OUTLINES = frozenset(
 )
 _LABELS = "labels"
 _LARGEST = 1e6
+_SIDES = {"rectangle": ("width", "height"), "ellipse": ("radiusX", "radiusY")}
 # Which member of a `value` shows how it is drawn.
 _SIGNS = {"points": "polygon", "rle": "brush", "radiusX": "ellipse", "height": "rectangle"}
 
@@ -104,11 +105,25 @@ def _kind(said: object, value: Record) -> str:
 def _labels(value: Record) -> list[str]:
     for name, found in value.items():
         if name.endswith(_LABELS) and isinstance(found, list):
-            return [label for label in found if isinstance(label, str) and label]
+            return [label for label in found if isinstance(label, str) and label.strip()]
     return []
 
 
 # --- pixels
+
+
+def written_values(region: Region) -> list[float]:
+    """Return the coordinates of a region as they are written; none where it has no or broken ones.
+
+    Those of a brush are pixels.
+    """
+    if region.kind == "polygon":
+        points = read_points(region.value.get("points"))
+        return [] if points is None else points.ravel().tolist()
+    places = ("x", "y", *_SIDES.get(region.kind, ()))
+    with suppress(ValueError):
+        return [_number(region.value, name) for name in places] if len(places) > 2 else []
+    return []
 
 
 def region_parts(region: Region, size_hw: tuple[int, int]) -> list[Polygon]:
@@ -158,11 +173,8 @@ def _corners(region: Region, size_hw: tuple[int, int]) -> Points:
 
 
 def _points(value: Record) -> Points:
-    try:
-        points = np.array(value.get("points"), np.float64)
-    except (OverflowError, TypeError, ValueError):
-        points = np.zeros(0)
-    if points.ndim != 2 or points.shape[1] != 2:
+    points = read_points(value.get("points"))
+    if points is None:
         raise ValueError(f"expected points [x, y] in percent, found {value.get('points')!r:.40}")
     return points
 

@@ -89,7 +89,7 @@ def load_tasks(path: Path) -> list[Task]:
         raise ValueError(f"{path}: expected {_JSON}: {error}") from None
     if not isinstance(records, list) or not all(isinstance(one, Mapping) for one in records):
         raise ValueError(f"{path}: expected {_JSON}, found {records!r:.40}")
-    if any("annotation_id" in one and "annotations" not in one for one in records):
+    if any("annotations" not in one and _is_minimal(one) for one in records):
         raise ValueError(
             f"{path}: expected {_JSON}, found its JSON-MIN, which does not say what is drawn how: "
             'export the project as "JSON"'
@@ -98,6 +98,13 @@ def load_tasks(path: Path) -> list[Task]:
         if not isinstance(one.get("data"), Mapping):
             raise ValueError(f"{path}: task {number}: expected 'data', found {one!r:.40}")
     return [Task(path, n, one, *_image(one["data"])) for n, one in enumerate(records)]
+
+
+def _is_minimal(record: Mapping[str, Any]) -> bool:
+    """Tell whether JSON-MIN has this for a task: regions beside the image, without their types."""
+    lists = (value for value in record.values() if isinstance(value, list))
+    regions = (one for listed in lists for one in listed if isinstance(one, Mapping))
+    return "annotation_id" in record or any(n.endswith("labels") for one in regions for n in one)
 
 
 def _image(data: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:

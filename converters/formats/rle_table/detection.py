@@ -1,9 +1,9 @@
 """How the pixels of a table's codes are counted, where the codes show it.
 
 A start of 0 shows that the first pixel is 0; a run that with 0 as the first pixel would end beyond
-the image shows that it is 1. Starts that go back show that they count from the run before. In the
-wrong order the codes of an image that is not square are shredded into far longer outlines; those of
-a square image are only transposed, which no code shows.
+the image shows that it is 1. Starts of which nearly all go back show that they count from the run
+before. In the wrong order the codes of an image that is not square are shredded into far longer
+outlines; those of a square image are only transposed, which no code shows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from converters.masks import CropMask
 
 # Objects of few runs look alike in both orders, and some hundred tell as much as all.
 _FEWEST_RUNS, _MOST_OBJECTS = 4, 200
+# So many starts that go back, and so large a share of all, are no broken row.
+_FEWEST_STEPS, _NEARLY_ALL = 5, 0.75
 # Outlines of one order are so many times as long as those of the other.
 _CLEARLY = 1.5
 
@@ -83,17 +85,23 @@ def find_coding(
 
 
 def _is_relative(codes: Iterable[Code]) -> bool:
-    """Tell whether most starts go back, and all codes fit their images if these are relative."""
-    going_back = several = 0
+    """Tell whether nearly all starts go back, and all codes fit their images if they are relative.
+
+    A few that go back are a broken row.
+    """
+    steps = back = going_back = several = 0
     for code in codes:
         height, width = code.size_hw
         if code.runs.sum() > height * width:
             return False
         if len(code.runs) > 1:
             starts, ends = spans(code.runs, Coding(first=0))
+            goes_back = starts[1:] < ends[:-1]
             several += 1
-            going_back += bool((starts[1:] < ends[:-1]).any())
-    return 2 * going_back > several
+            going_back += bool(goes_back.any())
+            steps += len(goes_back)
+            back += int(goes_back.sum())
+    return 2 * going_back > several and back >= max(_FEWEST_STEPS, _NEARLY_ALL * steps)
 
 
 def _first(codes: Iterable[Code]) -> int | None:

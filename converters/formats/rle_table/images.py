@@ -31,7 +31,8 @@ class ImageIndex:
         for path in _images(self.root):
             place = path.relative_to(self.root)
             names = (place.as_posix(), place.with_suffix("").as_posix(), path.name, path.stem)
-            for name in dict.fromkeys(names):
+            # Of a table's fields the blanks at their ends do not count.
+            for name in dict.fromkeys((*names, *map(str.strip, names))):
                 self._known.setdefault(name, []).append(path)
 
     def find(self, name: str, table: Path) -> Path:

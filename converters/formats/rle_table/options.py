@@ -23,13 +23,13 @@ class Options:
         said: how pixels are counted.
         columns: of `image`, `class` and `rle`, what the table calls them.
         names: what the table calls a class -> its name.
-        object: the class of all objects of a table without classes.
+        object: the class of all objects of a table without classes; "" where nobody has named it.
     """
 
     said: Said = field(default_factory=Said)
     columns: Mapping[str, str] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
-    object: str = "object"
+    object: str = ""
 
 
 def read_options(root: Path) -> Options:
@@ -56,7 +56,7 @@ def _options(record: Mapping[str, Any]) -> Options:
     first = _one_of(record, "first_pixel", (0, 1))
     relative = _one_of(record, "relative", (True, False))
     columns = {role: _text(record, role) for role in ("image", "class", "rle") if role in record}
-    name = _text(record, "object") if "object" in record else "object"
+    name = _text(record, "object") if "object" in record else ""
     by_columns = None if order is None else order == "columns"
     return Options(Said(by_columns, first, relative), columns, _names(record), name)
 

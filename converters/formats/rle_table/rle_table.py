@@ -48,7 +48,13 @@ from converters.formats.rle_table.detection import Code, find_coding
 from converters.formats.rle_table.images import ImageIndex
 from converters.formats.rle_table.options import OPTIONS, Options, read_options
 from converters.formats.rle_table.runs import Coding, decode_runs, encode_runs, parse_runs
-from converters.formats.rle_table.table import Row, Table, find_submissions, find_tables
+from converters.formats.rle_table.table import (
+    NO_NAME,
+    Row,
+    Table,
+    find_submissions,
+    find_tables,
+)
 from converters.formats.writing import (
     INDEX,
     WriteTarget,
@@ -104,7 +110,13 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     ]
     encode = partial(_write_sample, target.folder, target.labels, coding, target.put_image)
     texts = {subset: io.StringIO() for subset in target.subsets}
-    writers = {subset: csv.writer(text, lineterminator="\n") for subset, text in texts.items()}
+    # Python's writer does not quote a carriage return, at which its reader ends a row.
+    is_odd = "\r" in "".join(target.labels.names)
+    new_writer = partial(csv.writer, lineterminator="\n")
+    writers = {
+        subset: new_writer(text, quoting=csv.QUOTE_ALL if is_odd else csv.QUOTE_MINIMAL)
+        for subset, text in texts.items()
+    }
     for writer in writers.values():
         writer.writerow(_HEADER)
     for (_, place), rows in zip(tasks, target.each(encode, tasks), strict=True):
@@ -259,6 +271,11 @@ class _Reader:
                 f"'{elsewhere[0]:.80}'"
             )
             elsewhere.clear()
+        if not (table.has_classes or table.options.object):
+            self.problems.note(
+                f"{say}has no column of classes, all objects are called '{NO_NAME}': say 'object: "
+                f"NAME' in {OPTIONS}, or 'class: COLUMN' if it has one"
+            )
         # A table may call an image by several names.
         found = list({entry.path: entry for entry in entries.values() if entry}.values())
         codes = [code for entry in found for _, code in entry.objects]

@@ -89,7 +89,9 @@ def decode_runs(runs: Runs, size_hw: tuple[int, int], coding: Coding) -> CropMas
     if starts[0] < 0:
         raise ValueError("expected starts of at least 1, found 0")
     if (starts[1:] < ends[:-1]).any():
-        raise ValueError("expected sorted runs that do not overlap, found others")
+        what = "expected sorted runs that do not overlap, found others"
+        remedy = "mend it, or say 'relative: true' in rle_table.yaml if that is how starts count"
+        raise ValueError(what if coding.is_relative else f"{what}: {remedy}")
     if ends[-1] > height * width:
         raise ValueError(
             f"expected {height * width} pixels ({height} x {width}), found a run that ends at "

@@ -27,6 +27,8 @@ _CLASS = (
 _BOTH = ("imageid_classid", "image_label", "image_class", "id_class", "image_id_class_id")
 # Of our own submissions.
 _SUBMISSION = ("image_name", "class", "rle")
+NO_NAME = "object"
+"""The class of all objects of a table without classes, where nobody has named it."""
 _NONE = frozenset({"", "-1", "nan", "none", "null"})
 _WHOLE = re.compile(r"\d+\.0")
 _MARKS = (",", ";", "\t")
@@ -63,7 +65,7 @@ class Table:
     def header(self) -> tuple[str, ...]:
         """The names of the columns; none where the file has none."""
         try:
-            return tuple(next(_lines(self.path, errors="replace"), ()))
+            return tuple(map(str.strip, next(_lines(self.path, errors="replace"), ())))
         except ValueError:
             return ()
 
@@ -108,7 +110,7 @@ class Table:
         lines = _lines(self.path)
         next(lines, None)
         for line, fields in enumerate(lines, 2):
-            if any(fields):
+            if any(map(str.strip, fields)):
                 yield self._row(line, fields)
 
     def _row(self, line: int, fields: Sequence[str]) -> Row | ValueError:
@@ -116,7 +118,8 @@ class Table:
             return ValueError(
                 f"row {line}: expected {len(self.header)} columns, found {len(fields)}"
             )
-        value = {role: fields[place] for role, place in self.columns.items()}
+        written = {role: fields[place] for role, place in self.columns.items()}
+        value = {role: field.strip() for role, field in written.items()}
         image, label = value.get("image", ""), value.get("class", "")
         if "both" in value:
             image, mark, label = value["both"].rpartition("_")
@@ -128,9 +131,14 @@ class Table:
             return ValueError(f"row {line}: expected the name of an image, found none")
         if code and self.has_classes and not label:
             return ValueError(f"row {line}: expected the class of its object, found none")
-        # Tables with empty fields write whole numbers as 1.0.
-        label = label.removesuffix(".0") if _WHOLE.fullmatch(label) else label
-        label = self.options.names.get(label, label) if self.has_classes else self.options.object
+        if not self.has_classes:
+            label = self.options.object or NO_NAME
+        elif (known := self.options.names.get(written.get("class", ""))) is not None:
+            label = known  # to the letter, also with blanks at its ends
+        else:
+            # Tables with empty fields write whole numbers as 1.0.
+            label = label.removesuffix(".0") if _WHOLE.fullmatch(label) else label
+            label = self.options.names.get(label, label)
         return Row(line, image, label, code, (value.get("height", ""), value.get("width", "")))
 
 
@@ -164,7 +172,6 @@ def _lines(path: Path, errors: str = "strict") -> Iterator[list[str]]:
             file.seek(0)
             # As Excel writes tables where the comma stands in numbers, and as tab-separated values.
             mark = max(_MARKS, key=first.count)
-            for fields in csv.reader(file, strict=True, delimiter=mark):
-                yield [field.strip() for field in fields]
+            yield from csv.reader(file, strict=True, delimiter=mark)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"expected a CSV file in UTF-8, found: {one_line(error)}") from None

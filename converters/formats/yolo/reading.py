@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -26,6 +27,13 @@ _NEAR = 0.02
 _NEAR_OF_SIDE = 6e-6
 # Of the image's side; annotators draw a little beyond its edge.
 _BEYOND = 0.1
+# Key points of a file that tell it from outlines; they may lie beyond their box a little.
+_FEWEST_POINTS, _BEYOND_BOX = 4, 0.01
+_VISIBLE = re.compile(r"[012](\.0*)?")
+_POSES = (
+    "expected labels of segments, found a box and points with 0, 1 or 2 each in every line: these "
+    "are key points (pose), which have no outlines"
+)
 
 
 class YoloReader:
@@ -104,6 +112,9 @@ class YoloReader:
         except ValueError as error:
             report(path, error)
             return ()
+        if _are_poses(lines):
+            report(path, _POSES)
+            return ()
         for number, line in enumerate(lines, 1):
             try:
                 if line.strip():
@@ -134,6 +145,27 @@ class YoloReader:
         if not (np.abs(points - 0.5) <= 0.5 + _BEYOND).all():  # in pixels, or no numbers
             raise ValueError(f"expected coordinates from 0 to 1, found '{line:.40}'")
         return Instance(self._config.names[int(number)], Polygon(_pixels(points, size_hw)))
+
+
+def _are_poses(lines: Sequence[str]) -> bool:
+    """Tell whether each line is a class, a box and points x, y and 0, 1 or 2 inside it.
+
+    That is how Ultralytics writes key points, whether each can be seen. Outlines may end at the
+    image's edge, too, but not with each third number and in a box that their first two points say.
+    """
+    rows = [line.split()[1:] for line in lines if line.strip()]
+    if not rows or len(rows[0]) % 3 != 1 or not all(map(_VISIBLE.fullmatch, rows[0][6::3])):
+        return False
+    try:
+        values = np.array(rows, np.float64)
+    except ValueError:  # other words, or lines of different lengths
+        return False
+    box, points = values[:, None, :4], values[:, 4:].reshape(len(rows), -1, 3)
+    seen = points[..., 2]
+    if seen.size < _FEWEST_POINTS or not np.isin(seen, (0, 1, 2)).all() or not seen.any():
+        return False
+    is_inside = np.abs(points[..., :2] - box[..., :2]) <= box[..., 2:] / 2 + _BEYOND_BOX
+    return bool((box[..., 2:] > 0).all() and (is_inside.all(axis=2) | (seen == 0)).all())
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -262,6 +262,14 @@ MISFITS = {
         },
         ["replace[0]: train/DCM/ID001/a_R: expected polygons in 40 x 60 pixels"],
     ),
+    "polygon in parts of the sides": (
+        {
+            "replace": [
+                {"key": KEY, "label": "Ulna", "polygons": [[[0.1, 0.5], [0.9, 0.5], [0.7, 0.8]]]},
+            ]
+        },
+        ["replace[0]: train/DCM/ID001/a_R: expected points in pixels of an image of 40 x 60"],
+    ),
     "all at once": (
         {
             "regroup": [{"key": "a_R", "group": "ID002"}],

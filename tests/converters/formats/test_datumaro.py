@@ -316,6 +316,7 @@ BROKEN = {
     "skeleton": ({"type": "skeleton", "elements": []}, "found a shape of type 'skeleton'"),
     "no type": ({}, "found a shape of type 'None'"),
     "two points": ({"type": "polygon", "points": [1, 2, 3, 4]}, "3 points x, y, found 4 numbers"),
+    "one number": ({"type": "polygon", "points": [0.5]}, "3 points x, y, found 1 numbers"),
     "odd": ({"type": "polygon", "points": [1, 2, 3, 4, 5, 6, 7]}, "found 7 numbers"),
     "words": ({"type": "polygon", "points": ["a"] * 6}, "a list of numbers x, y, found"),
     "nested": ({"type": "polygon", "points": [[1, 2], [3, 4], [5, 6]]}, "a list of numbers"),
@@ -328,6 +329,18 @@ BROKEN = {
     "no label": (
         {"type": "polygon", "points": [1, 1, 9, 1, 9, 9], "label_id": None},
         "a label from 0 to 28, found None",
+    ),
+    "a truth in points": (
+        {"type": "polygon", "points": [1, 2, True, 4, 5, 6]},
+        "a list of numbers",
+    ),
+    "a truth in a code": (
+        {"type": "mask", "rle": {"size": [48, 48], "counts": [2303, True]}},
+        "expected 'counts' to be a text or whole numbers, found [2303, True]",
+    ),
+    "a truth as label": (
+        {"type": "polygon", "points": [1, 1, 9, 1, 9, 9], "label_id": True},
+        "a label from 0 to 28, found True",
     ),
     "label 29": (
         {"type": "polygon", "points": [1, 1, 9, 1, 9, 9], "label_id": 29},

@@ -132,6 +132,12 @@ def test_points_that_are_no_pixels_of_the_image(points, message, folder):
     assert message in problem
 
 
+def test_an_item_whose_annotations_are_null_is_no_image_without_objects(folder):
+    folder.subset(i=None, j=[polygon(RECTANGLE)])
+    (problem,) = folder.problems()
+    assert "item 'i': expected a list of annotations, found None" in problem
+
+
 # --- boxes and points beside outlines
 
 BOX = {"type": "bbox", "bbox": [1, 1, 5, 4], "group": 1, "label_id": 0, "id": 1}

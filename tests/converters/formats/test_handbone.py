@@ -160,6 +160,7 @@ def test_all_problems_come_in_one_error(tree, labels):
     tree.hand("ID001/closed", ("Ulna", [*A[:2], A[0]]))
     tree.hand("ID001/label", ("finger-20", A), ("Ulna", [(1, math.nan), (2, 2), (3, 1)]))
     tree.hand("ID001/shape", ("Ulna", [(1, 2, 3)] * 3), ("Radius", [(1, "x"), (2, 2), (3, 1)]))
+    tree.hand("ID001/truth", ("Ulna", [(1.5, True), (2, 2), (3, 1)]))
     tree.hand("ID001/cut")
     cut = tree.annotate("ID001/cut", ("Ulna", A))
     cut.write_bytes(cut.read_bytes()[:60])
@@ -184,6 +185,7 @@ def test_all_problems_come_in_one_error(tree, labels):
         "ID001/closed.json": "annotation 0: 'Ulna': expected at least 3 points, found 2",
         "ID001/label.json": "annotation 1: 'Ulna': expected finite points",
         "ID001/shape.json": "annotation 1: 'Radius': expected numbers as points",
+        "ID001/truth.json": "annotation 0: 'Ulna': expected numbers as points",
         "ID001/cut.json": "expected JSON, found a broken file",
         "ID001/list.json": "expected a list 'annotations'",
         "ID001/kind.json": "annotation 1: expected an object, found 7",
@@ -202,7 +204,7 @@ def test_all_problems_come_in_one_error(tree, labels):
     assert len(error.value.problems) == len(wanted) + 3
     assert "expected a label of 'hand_bones', found 'finger-20'" in str(error.value)
     assert str(error.value).startswith(
-        f"{tree.root}: found 14 problems; --broken skip goes on without 11 images\n"
+        f"{tree.root}: found 15 problems; --broken skip goes on without 12 images\n"
     )
 
 

@@ -213,6 +213,8 @@ def test_an_image_that_is_only_inside_is_named(make):
     [
         (shape(TRIANGLE[:2]), "expected at least 3 points, found 2"),
         (shape("x"), "expected points [x, y], found 'x'"),
+        (shape([[1, 1], [True, 2], [3, 1]]), "expected points [x, y], found [[1, 1], [True, 2]"),
+        (shape([[1, 1], ["2", 2], [3, 1]]), "expected points [x, y], found [[1, 1], ['2', 2]"),
         (shape([[1, 1e300], [2, 2], [3, 1]]), "expected points near the image"),
         (shape(TRIANGLE, "c", "rectangle"), "expected 2 points of a rectangle, found 3"),
         (
@@ -221,6 +223,8 @@ def test_an_image_that_is_only_inside_is_named(make):
         ),
         (shape([[1, 1], [9, 9]], "c", "mask", mask="?"), "expected a mask in base64"),
         ({"points": TRIANGLE}, "expected a shape with a label"),
+        (shape(TRIANGLE, ""), "expected a shape with a label, found {'label': ''"),
+        (shape(TRIANGLE, " "), "expected a shape with a label, found {'label': ' '"),
         (7, "expected a shape with a label, found 7"),
     ],
 )

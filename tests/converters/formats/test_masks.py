@@ -128,6 +128,16 @@ def test_broken_layout(text, folder, labels):
         converters.read(folder, labels=labels)
 
 
+@pytest.mark.parametrize("layout", ["per-class", "groups"])
+def test_a_layout_without_its_folders_says_what_is_missing(layout, folder, labels):
+    (folder / "masks.yaml").write_text(f"layout: {layout}\n")
+    match = (
+        rf"masks\.yaml: expected 'folders' too, as layout '{layout}' has it: .* 'a: \[finger-1\]'"
+    )
+    with pytest.raises(ValueError, match=match):
+        converters.read(folder, labels=labels)
+
+
 def test_folders_outside_are_refused(samples, labels, tmp_path):
     write(samples, tmp_path / "out", labels, "groups")
     path = tmp_path / "out" / "masks.yaml"

@@ -10,6 +10,7 @@ from converters.formats.plausible import (
     check_area,
     check_box,
     check_place,
+    shows_pixels,
 )
 from converters.types import Frame
 
@@ -24,6 +25,13 @@ ULNA = "Ulna"
         ([[-0.02, 0.2, 1.01, 0.2, 0.35, 0.45], [0.5, 0.5, 1, 1, 1, 0.5]], SIZE, True),
         ([[0.1, 0.2, 0.35, 0.2, 0.35, 0.45], [10, 20, 30, 20, 30, 40]], SIZE, False),
         ([[0, 0, 1, 0, 1, 1]], SIZE, False),
+        ([[0, 0, 0.5, 0, 0.5, 0.5]], SIZE, True),
+        ([[0.5, 0, 1, 0.5, 0.5, 1, 0, 0.5]], SIZE, False),
+        ([[0, -0.5, 0.5, 0, 0, 0.5, -0.5, 0]], SIZE, False),
+        ([[2e-5, -1e-5, 2e-5, -1e-5, 2e-5, -1e-5]], SIZE, False),
+        ([[0.3], [0.3, 0.2, 0.9], []], SIZE, True),
+        ([[0.25, 0.2, 0.26, 0.2, 0.26, 0.21]], SIZE, True),
+        ([[0.5, 0, 1, 0.5, 0.5, 1, 0, 0.5], [0.1, 0.2, 0.35, 0.2, 0.35, 0.45]], SIZE, True),
         ([[0.1, 0.2, 0.35, 0.2, 0.35, 0.45]], (5, 7), False),
         ([[float("nan"), 0.2, 0.35, 0.2, 0.35, 0.45]], SIZE, False),
         ([], SIZE, False),
@@ -31,6 +39,26 @@ ULNA = "Ulna"
 )
 def test_normalised_coordinates(polygons, size_hw, expected):
     assert are_normalised(polygons, size_hw) == expected
+
+
+PART = (0.1, 0.2, 0.9, 0.8)
+
+
+@pytest.mark.parametrize(
+    ("box", "area", "expected"),
+    [
+        ([0, 0, 1, 1], None, True),
+        (None, 1, True),
+        ([0.1, 0.2, 0.8, 0.6], 0.48, False),
+        ([32, 48, 256, 144], 36864, False),
+        ([0.1, 0.2, 0.8, 0.6], 36864, False),
+        (None, None, False),
+        ("box", "area", False),
+        ([1], [1], False),
+    ],
+)
+def test_what_shows_that_a_small_object_is_in_pixels(box, area, expected):
+    assert shows_pixels(PART, box, area, SIZE) == expected
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,25 @@ def test_images_that_lie_elsewhere(zoo, data, tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_what_was_read_in_another_way_is_no_thing_that_was_kept(zoo, tmp_path, capsys):
+    """COCO's crowds become objects, and that is said: no word of nothing being lost."""
+    root = tmp_path / "data"
+    root.mkdir()
+    cv2.imwrite(str(root / "a.png"), np.zeros((20, 30), np.uint8))
+    square = {"segmentation": [[2, 2, 9, 2, 9, 9, 2, 9]], "image_id": 1, "category_id": 1}
+    record = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [{"id": 1, "iscrowd": 1, **square}, {"id": 2, "iscrowd": 0, **square}],
+    }
+    (root / "instances_train.json").write_text(json.dumps(record))
+    zoo("convert", root, "--to", "coco", "--out", tmp_path / "out")
+    said = capsys.readouterr()
+    assert "instances_train.json: 1 crowd regions (iscrowd: 1) are read as an object" in said.err
+    assert "nothing was lost" not in said.out
+    assert "every object that was read comes back with its pixels" in said.out
+
+
 @pytest.mark.slow
 def test_a_layout_of_another_format_is_refused(zoo, data, tmp_path, capsys):
     out = tmp_path / "out"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import converters
 from converters.formats.coco.documents import normal_id
-from converters.masks import rasterize
+from converters.formats.coco.filling import fill_each
+from converters.masks import rasterize, tight_box
 from converters.types import LabelSpace
 
 SIZE = (20, 30)
@@ -150,6 +152,28 @@ def test_parts_of_one_or_two_points_have_no_pixels(data, labels):
     assert (first == second).all()
 
 
+@pytest.mark.parametrize("name", ["", " "])
+@pytest.mark.parametrize("others", [True, False], ids=["beside others", "alone"])
+def test_a_category_without_a_name_is_that_of_a_file(name, others, data):
+    data.content["categories"][0]["name"] = name
+    data.content["categories"][1:] = data.content["categories"][1:] if others else []
+    data.add([SQUARE]).save()
+    with pytest.raises(ValueError, match=r"category 90: expected 'name' to name a class") as error:
+        converters.read(data.root)
+    assert data.place in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [[[2, 3, 8, True, 8, 9]], {"size": [20, 30], "counts": [599, True]}],
+    ids=["polygon", "code"],
+)
+def test_truths_are_no_numbers(segmentation, data, labels):
+    _, (found,) = scan(data.add(segmentation), labels)
+    assert "found " in found
+    assert "True" in found
+
+
 def test_a_file_with_normalised_polygons(data, labels):
     small = [[0.1, 0.2, 0.35, 0.2, 0.35, 0.45]]
     data.image("images/train2017/b.png", id=8).image("images/train2017/c.png", id=9)
@@ -164,6 +188,26 @@ def test_one_image_with_normalised_polygons(data, labels):
     samples, (found,) = scan(data, labels)
     assert "'a.png': expected points in pixels of an image of 20 x 30" in found
     assert [s.image.name for s in samples] == ["b.png"]
+
+
+@pytest.mark.parametrize("extra", [[], [[2, 3]]], ids=["polygons", "a part of one point"])
+def test_a_box_around_the_pixels_of_a_polygon_with_thin_spikes(extra, data, labels):
+    """Its points reach far beyond its mask, which is what pycocotools draws a box around."""
+    spiked = [2, 3, 6, 3, 6, 5, 29, 5.02, 6, 5.04, 6, 7, 2, 7]
+    mask = fill_each([[np.reshape(spiked, (-1, 2))]], SIZE)[0]
+    assert tight_box(mask)[2] < 6
+    data.add([spiked, *extra], bbox=list(tight_box(mask)), area=mask.area)
+    (sample,), problems = scan(data, labels)
+    assert problems == []
+    assert rasterize(sample.instances[0].geometry, SIZE).area == mask.area
+
+
+@pytest.mark.parametrize("more", [{"bbox": [0, 0, 1, 1]}, {"area": 1}])
+def test_an_object_of_one_pixel_whose_box_or_area_shows_it(more, data, labels):
+    data.add([[0.2, 0.1, 0.9, 0.1, 0.9, 0.8]], **more)
+    (sample,), problems = scan(data, labels)
+    assert problems == []
+    assert rasterize(sample.instances[0].geometry, SIZE).area == 1
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,17 @@ def test_an_object_that_goes_on_in_the_next_column():
         assert counts == pycoco.frPyObjects(own, *SIZE)[0]["counts"].decode()
 
 
+@pytest.mark.parametrize("own", [[[0, 1]], [[0, 1], [0, 1]], [[0], [0, 1]], [[0]]], ids=str)
+def test_codes_of_objects_with_one_polygon_or_several(own):
+    """Also where no object of the image has but one."""
+    second = [30.0, 20.0, 40.0, 20.0, 40.0, 30.0, 30.0, 30.0]
+    objects = [[[SQUARE[0], second][number] for number in numbers] for numbers in own]
+    shapes, _ = draw(objects, SIZE)
+    for text, polygons in zip(shapes.texts("rle"), objects, strict=True):
+        theirs = pycoco.merge(pycoco.frPyObjects(polygons, *SIZE))
+        assert json.loads(text)["counts"] == theirs["counts"].decode()
+
+
 @pytest.mark.parametrize(
     "segmentation",
     [

@@ -81,6 +81,17 @@ def test_reads_the_pixels_that_pycocotools_finds(segmentation, iscrowd, data, la
     assert int(truth.sum()) > 20
 
 
+@pytest.mark.parametrize("iscrowd", [1, True, "1"])
+def test_crowds_are_counted(iscrowd, data, labels):
+    data.add([SQUARE], iscrowd=iscrowd).add([SQUARE]).add(SEGMENTATIONS["a compressed code"])
+    data.add(SEGMENTATIONS["an uncompressed code"], iscrowd=iscrowd, category=3).save()
+    notes = []
+    (sample,) = converters.read(data.root, labels=labels, note=notes.append)
+    assert len(sample.instances) == 4
+    (note,) = notes
+    assert f"{data.place}: 2 crowd regions (iscrowd: 1) are read as an object each" in note
+
+
 def test_a_single_polygon_needs_no_list_around_it(data, labels):
     (sample,) = read(data.add(SQUARE).add([SQUARE]), labels)
     assert sample.instances[0] == sample.instances[1]

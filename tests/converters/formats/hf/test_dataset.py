@@ -120,6 +120,18 @@ def test_id2label(folder, labels):
         hf_dataset.read_labels(folder)
 
 
+@pytest.mark.parametrize("name", ["background", "Background", "void", "ignore", "unlabeled"])
+def test_a_class_that_is_called_as_what_others_call_none(name, layout, draw, tmp_path):
+    sample = replace(draw("plain"), instances=(Instance(name, box(8, 8, 30, 30)),))
+    labels = LabelSpace("mine", (name, "cat"))
+    write([sample], tmp_path / "out", labels, layout=layout)
+    # The names alone say it, without what we noted beside them.
+    (tmp_path / "out" / "provenance.json").unlink()
+    (found,) = converters.read(tmp_path / "out")
+    assert found.labels == (name,)
+    assert converters.label_space(tmp_path / "out").names == labels.names
+
+
 # --- rows
 
 

@@ -291,6 +291,7 @@ BROKEN = {
     "no points": (polygon(points=None), "(polygon): expected points [x, y] in percent, found None"),
     "ragged": (polygon(points=[[1, 2], [3]]), "expected points [x, y] in percent"),
     "words": (polygon(points=[["a", "b"]] * 3), "expected points [x, y] in percent"),
+    "truths": (polygon(points=[[1, 2], [3, True], [9, 9]]), "expected points [x, y] in percent"),
     "NaN": (polygon(points=[[float("nan"), 1], [3, 9], [9, 9]]), "found NaN, infinity"),
     "two points": (polygon(points=TRIANGLE[:2]), "expected at least 3 points"),
     "in pixels": (polygon(points=[[400, 300], [500, 300], [450, 390]]), "expected points in an im"),
@@ -334,6 +335,39 @@ def test_a_broken_region_is_one_line_and_can_be_skipped(broken, message, put):
     assert [s.key for s in converters.read(root, skips_broken=True)] == ["images/b"]
 
 
+FRACTIONS = {
+    "polygon": polygon(points=[[0.1, 0.2], [0.5, 0.3], [0.3, 0.9]]),
+    "rectangle": rectangle(0.1, 0.2, 0.3, 0.25),
+    "ellipse": entry("ellipselabels", x=0.5, y=0.5, radiusX=0.25, radiusY=0.1),
+}
+
+
+@pytest.mark.parametrize("kind", FRACTIONS)
+def test_parts_of_the_sides_are_no_percent(kind, put):
+    root = put(task(annotation(FRACTIONS[kind], FRACTIONS["polygon"])))
+    with pytest.raises(
+        DataError, match=r"09\.json: expected points in percent of the image's sides"
+    ):
+        converters.read(root)
+
+
+@pytest.mark.parametrize(("side", "is_refused"), [(60, True), (2000, False)])
+def test_parts_of_the_sides_beside_what_is_in_percent(side, is_refused, put):
+    tasks = [
+        task(annotation({**FRACTIONS["polygon"], "original_width": None})),
+        task(annotation(polygon()), image="b.png", number=2),
+    ]
+    root = put(*tasks, files=["images/a.png", "images/b.png"])
+    cv2.imwrite(str(root / "images/a.png"), np.zeros((side, side), np.uint8))
+    notes = []
+    if is_refused:
+        with pytest.raises(DataError, match=r"task 1: expected points in percent of the image's"):
+            converters.read(root)
+        return
+    assert len(converters.read(root, note=notes.append)) == 2
+    assert "all objects of 1 images lie in the upper left hundredth: make sure" in notes[0]
+
+
 TASKS = {
     "image absent": (task(annotation(polygon()), image="x/z.png"), "expected its image 'x/z.png'"),
     "no image": (task(annotation(polygon()), image=None), "expected 'image' in 'data' to name an"),
@@ -375,6 +409,10 @@ MIN = [
 ]
 FILES = {
     "JSON-MIN": (json.dumps(MIN), 'found its JSON-MIN.*: export the project as "JSON"'),
+    "JSON-MIN, little of it": (
+        json.dumps([{"image": "a.png", "id": 1, "label": MIN[0]["label"]}]),
+        'found its JSON-MIN.*: export the project as "JSON"',
+    ),
     "cut off": (json.dumps([task(annotation())])[:-9], "found a broken file"),
     "a number": ('[{"annotations": [], "data": {}}, 7]', "a list of tasks, found"),
     "no data": ('[{"annotations": [{"result": []}]}]', "task 0: expected 'data', found"),

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import converters
+from converters import DataError
 from converters.types import LabelSpace
 
 LABELS = LabelSpace("peer", ("a", "b"), aliases={"Alpha": "a"}, ignored=("dust",))
@@ -404,3 +405,34 @@ def test_numbers_as_only_python_reads_them_are_refused(make):
         ValueError, match=r"p\.txt: line 1: expected a class and coordinates, found"
     ):
         read(make(text="0 .1_5 .1 .5 .1 .5 .5 .1 .5\n", images=("p",), labels=("p",)))
+
+
+# Class, box, and points with 2, 1 or 0: seen, hidden, not there.
+POSE = "0 .5 .5 .4 .6 .4 .3 1 .6 .4 1 .5 .7 1 0 0 0\n"
+POSES = {
+    "an even number of points": POSE,
+    "an odd number of points": "0 .5 .5 .4 .6 .4 .3 2 .6 .4 1 .5 .7 2\n" * 2,
+    "of two objects": POSE + "1 .2 .2 .2 .2 .2 .2 1.0 .25 .2 1 0 0 0 .12 .2 1\n",
+}
+
+
+@pytest.mark.parametrize("text", POSES.values(), ids=POSES)
+def test_key_points_are_no_outlines(text, make):
+    with pytest.raises(
+        DataError, match=r"p\.txt: .*: these are key points \(pose\), which have no"
+    ) as e:
+        read(make(text=text))
+    assert len(e.value.problems) == 2
+
+
+OUTLINES = {
+    "along the edge": "0 .5 .5 .9 .9 1 .4 1 .9 .4 1 .5 .7 1 .9 .2 0\n",
+    "no box": "0 .5 .5 .1 .1 .9 .3 1 .6 .4 1 .5 .7 1 .2 .2 0\n",
+    "another line": POSE + "0 .1 .1 .5 .1 .5 .5 .1 .5 .1 .2 .1 .2 .1 .2 .1 .2\n",
+    "few points": "0 .5 .5 .4 .6 .4 .3 1 .6 .4 1\n",
+}
+
+
+@pytest.mark.parametrize("text", OUTLINES.values(), ids=OUTLINES)
+def test_outlines_that_look_a_little_like_key_points(text, make):
+    assert all(sample.instances for sample in read(make(text=text)))
