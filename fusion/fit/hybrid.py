@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 from scipy.special import expit
@@ -234,7 +234,8 @@ class _Trial:
     def __init__(self, seen: Counted, held_out: Counted, labels: LabelSpace) -> None:
         self._seen, self._held_out, self._labels = seen, held_out, labels
         self.score = cache(self._score)
-        self._goals_of = cache(self._find_goals)
+        # Those of one choice fill as much memory as the fit itself.
+        self._goals_of = lru_cache(maxsize=1)(self._find_goals)
 
     def _score(self, settled: HybridFit) -> float:
         goals, tried = self._goals_of(replace(settled, factors=()))
