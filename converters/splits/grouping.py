@@ -64,8 +64,9 @@ def likely_columns(tables: Sequence[Path]) -> list[str]:
 def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
     """Say what there is to group by: attributes of the images, and columns of tables."""
     attributes = sorted({str(name) for sample in samples for name in sample.attributes})
-    columns = [f"{path}:{column}" for path in tables for column in _columns(path)]
-    last = {column: f"{path.name}:{column}" for path in tables for column in _columns(path)}
+    found = [(path, column) for path in tables for column in _columns(path)]
+    columns = [f"{path}:{column}" for path, column in found]
+    last = {column: f"{path.name}:{column}" for path, column in found}
     meant = did_you_mean(by, [*attributes, *last, *last.values()])
     for column, whole in last.items():
         meant = meant.replace(f"'{column}'", f"'{whole}'")

@@ -195,12 +195,14 @@ def review(
         return Review((mistaken,), ())
     problems = _pair_problems(list(sizes), labels, rows)
     written = _size_problems(rows, sizes)
-    problems += written or _turn_problems(rows, sizes, labels, annotations)
+    sizes_hw, centres, true = _beside_annotations(rows, sizes, labels, annotations)
+    beside = displaced(centres, true, sizes_hw)
+    problems += written or _turn_problems(rows, sizes, labels, annotations, beside)
     problems += _listed("other codes", rows.bad)
     if len(rows) and rows.empty.total() == len(rows):
         problems.append(f"all {len(rows)} masks are empty")
-    notes = [*_notes(rows, sizes, labels), *_shift_notes(rows, labels, annotations)]
-    notes += _place_notes(rows, sizes, labels, annotations)
+    notes = [*_notes(rows, sizes, labels), *_shift_notes(shift_px(centres, true))]
+    notes += _place_notes(annotations, beside)
     return Review(tuple(problems), tuple(notes))
 
 
@@ -335,13 +337,12 @@ def _turn_problems(
     sizes: dict[str, tuple[int, int]],
     labels: LabelSpace,
     annotations: Annotations | None,
+    beside: Displaced,
 ) -> list[str]:
     """Say which way the masks look turned, beside the annotated ones."""
-    if annotations is None:
-        return []
-    if turn := _beside_annotations(rows, sizes, labels, annotations).turn:
+    if turn := beside.turn:
         return [_turned(f"the masks look {turn} beside the annotations of the same images", turn)]
-    if annotations.layouts is None:
+    if annotations is None or annotations.layouts is None:
         return []
     names = rows.centred
     is_square = np.array([sizes[name][0] == sizes[name][1] for name in names], np.bool_)
@@ -356,30 +357,23 @@ def _beside_annotations(
     rows: _Rows,
     sizes: dict[str, tuple[int, int]],
     labels: LabelSpace,
-    annotations: Annotations,
-) -> Displaced:
-    """Say where the masks lie beside the annotations of the same images."""
-    names = [name for name in rows.centred if name in annotations.centres]
-    true = np.array([annotations.centres[name] for name in names]).reshape(-1, len(labels))
-    return displaced(rows.table(names, labels), true, [sizes[name] for name in names])
-
-
-def _place_notes(
-    rows: _Rows,
-    sizes: dict[str, tuple[int, int]],
-    labels: LabelSpace,
     annotations: Annotations | None,
-) -> list[str]:
+) -> tuple[list[tuple[int, int]], Complex, Complex]:
+    """Return the sizes of the images that are annotated, the masks' centres and the true ones."""
+    known = annotations.centres if annotations else {}
+    names = [name for name in rows.centred if name in known]
+    true = np.array([known[name] for name in names], np.complex128).reshape(-1, len(labels))
+    return [sizes[name] for name in names], rows.table(names, labels), true
+
+
+def _place_notes(annotations: Annotations | None, beside: Displaced) -> list[str]:
     """Say that masks lie far from the annotations, or that nobody knows which way is up."""
-    if annotations is None:
-        return []
-    found = _beside_annotations(rows, sizes, labels, annotations)
-    if found.is_far and not found.turn:
+    if beside.is_far and not beside.turn:
         return [
-            f"place: half of the masks lie more than {found.share:.0%} of the image's side from "
+            f"place: half of the masks lie more than {beside.share:.0%} of the image's side from "
             "their annotations: are they of these images, and not shifted?"
         ]
-    if annotations.layouts is None and not annotations.centres:
+    if annotations and annotations.layouts is None and not annotations.centres:
         return [
             "layout: whether masks are turned was not looked at: expected annotated images of "
             f"{FEWEST_PEOPLE} patients or more"
@@ -396,14 +390,8 @@ def _turned(where: str, turn: str) -> str:
     )
 
 
-def _shift_notes(rows: _Rows, labels: LabelSpace, annotations: Annotations | None) -> list[str]:
+def _shift_notes(shift: float | None) -> list[str]:
     """Say where codes look counted from another pixel than 1, where the images are annotated."""
-    known = annotations.centres if annotations else {}
-    names = [name for name in rows.centred if name in known]
-    if not names:
-        return []
-    true = np.array([known[name] for name in names])
-    shift = shift_px(rows.table(names, labels), true)
     if shift is None:
         return []
     where = f"{abs(shift):.1f} pixels to the {'left' if shift < 0 else 'right'} of the annotations"

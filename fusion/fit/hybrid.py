@@ -252,15 +252,11 @@ class _Trial:
 
 def _climb(steps: Sequence[HybridFit], score: Callable[[HybridFit], float]) -> HybridFit:
     """Return the best, from the middle on: steps beyond one that gains nothing are not tried."""
-    start = best = len(steps) // 2
-    for side in (steps[:start][::-1], steps[start + 1 :]):
-        for step in side:
-            if score(step) <= score(steps[best]):
-                break
-            best = steps.index(step)
-        if best != start:
-            break
-    return steps[best]
+    place = len(steps) // 2
+    for step in (-1, 1):
+        while 0 <= place + step < len(steps) and score(steps[place + step]) > score(steps[place]):
+            place += step
+    return steps[place]
 
 
 def _reached(goal: Goal, parameters: Floats) -> float:

@@ -49,7 +49,7 @@ class ClassReport:
     def note(self) -> str:
         """Return it in a line, for the rule's file."""
         single = ", ".join(f"{value:.4f} {name}" for name, value in self.single.items())
-        word = "fused, were it so" if self.keeps else "fused"
+        word = "fused" if self.reached == self.fused else "fused, were it so"
         return f"held-out Dice {self.fused:.4f} {word}, {self.mean:.4f} mean, {single}"
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -411,30 +410,35 @@ def _sources_and_rule(taken: Taken) -> None:
 
 def _unanswered(sources: list[Path]) -> list[Path]:
     """Return the runs that `fusion.yaml` names and that have not predicted test images."""
-    from fusion.rules.file import read_rule
-    from fusion.sources.store import source_name
-
     if not all(path.name == "test" for path in sources):
         return []
-    given = {source_name(path) for path in sources}
-    try:
-        wanted = set(read_rule(FUSION).sources) - given
-    except ValueError:  # the command itself says what is wrong
-        return []
+    wanted = _fused_names() - _names(sources)
     return [run for run in run_folders() if run.name in wanted]
+
+
+def _fused_names() -> set[str]:
+    """Return the names of the sources that `fusion.yaml` fuses; none where it names none."""
+    from fusion.rules.file import read_rule
+
+    try:
+        return set(read_rule(FUSION).sources)
+    except ValueError:  # the command itself says what is wrong
+        return set()
+
+
+def _names(sources: list[Path]) -> set[str]:
+    from fusion.sources.store import source_name
+
+    return set(map(source_name, sources))
 
 
 def for_report(given: dict[str, Any]) -> None:
     """Take the nearest data set, and `fusion.yaml` if it is of these predictions."""
-    from fusion.rules.file import read_rule
-    from fusion.sources.store import source_name
-
     taken = Taken(given)
     taken.data()
-    if given["config"] is None and FUSION.is_file():
-        with suppress(ValueError):
-            if set(read_rule(FUSION).sources) == set(map(source_name, given["predictions"])):
-                taken.take("config", FUSION)
+    is_open = given["config"] is None and FUSION.is_file()
+    if is_open and _fused_names() == _names(given["predictions"]):
+        taken.take("config", FUSION)
     taken.say()
 
 
