@@ -130,11 +130,13 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: a broken file, or one in JSON-MIN.
     """
-    tasks = [task for path in _files(root) for task in load_tasks(path)]
-    for path in {task.path: task for task in tasks}:
-        if _are_fractions(task for task in tasks if task.path == path):
+    tasks: list[Task] = []
+    for path in _files(root):
+        own = load_tasks(path)
+        if _are_fractions(own):
             problems.add(path, _FRACTIONS)
-            tasks = [task for task in tasks if task.path != path]
+        else:
+            tasks += own
     reader = _Reader(root, labels, problems, tasks)
     samples = [sample for task in tasks for sample in reader.sample(task)]
     reader.finish()
