@@ -7,8 +7,9 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from converters.errors import one_line
 from converters.files import git_lfs
@@ -72,22 +73,55 @@ def read_member(path: Path, name: str) -> Any:
         ValueError: as `load_json`, or the file holds no object.
         KeyError: it has no such member.
     """
+    quoted = json.dumps(name).encode()
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            places = list(islice(_find(file, quoted), 2))
+            file.seek(places[0] + len(quoted) if places else 0)
+            near = file.read(_NEAR)
     except OSError as error:
         raise ValueError(f"expected a JSON file, found: {error.strerror}") from None
-    quoted = json.dumps(name).encode()
-    if content.count(quoted) == 1:
-        start = content.index(quoted) + len(quoted)
+    if len(places) == 1:
         # A file of annotations has few classes and many objects.
-        text = content[start : start + _NEAR].decode("utf-8", errors="ignore").lstrip()
+        text = near.decode("utf-8", errors="ignore").lstrip()
         if text.startswith(":"):
             with suppress(ValueError, RecursionError):
                 return json.JSONDecoder().raw_decode(text[1:].lstrip())[0]
-    record = parse_json(content)
+    record = load_json(path)
     if not isinstance(record, dict):
         raise ValueError(f"expected an object, found {type(record).__name__}")
     return record[name]
+
+
+def _find(file: IO[bytes], word: bytes) -> Iterator[int]:
+    """Yield where a word is in a file, without holding more than a block of it."""
+    before, held = 0, b""
+    while block := file.read(_NEAR):
+        held += block
+        at = held.find(word)
+        while at >= 0:
+            yield before + at
+            at = held.find(word, at + len(word))
+        kept = held[-(len(word) - 1) :]
+        before += len(held) - len(kept)
+        held = kept
+
+
+def parse_value(text: str, start: int) -> tuple[Any, int] | None:
+    """Return the value that begins at a place of a JSON text, and where it ends; else None.
+
+    As `parse_json`, without a word on what is wrong: it may be that the text ends too early.
+
+    >>> parse_value('{"a": [1, 2]}', 6), parse_value('{"a": [1, ', 6)
+    (([1, 2], 12), None)
+    """
+    try:
+        found, end = _DECODER.raw_decode(text, start)
+        if _SURROGATE.search(text, start, end):
+            json.dumps(found, ensure_ascii=False, default=str).encode()
+    except (ValueError, RecursionError):
+        return None
+    return found, end
 
 
 def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -112,7 +146,7 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
         raise ValueError(f"expected JSON, found {git_lfs.WHAT}")
     try:
         text = content.decode("utf-8-sig")
-        with _without_collection():
+        with without_collection():
             found = json.loads(text, object_pairs_hook=build)
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False, default=str).encode()
@@ -132,7 +166,7 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
 
 
 @contextmanager
-def _without_collection() -> Iterator[None]:
+def without_collection() -> Iterator[None]:
     """Look for no garbage meanwhile: of a million new lists none is, and each would be visited."""
     is_on = gc.isenabled()
     gc.disable()
@@ -150,3 +184,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the name '{twice:.40}' twice in one object")
     return record
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)

@@ -23,12 +23,13 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     labels = data.labels(labels_name)
     samples = data.read(labels, subset)
     names = by_file_name(samples)
-    # Annotations that cannot be read are left out here: `zoo audit` names them.
-    known, _ = data.scan(labels)
-    annotations = replace(Annotations.of((), samples, labels), layouts=Layouts.learn(known, labels))
     images = [Image(s.file_name, s.size_hw) for s in samples]
+    annotations = Annotations.of((), samples, labels)
     # Of many images the outlines take the most memory, and are done with.
-    del known, samples
+    del samples
+    # Annotations that cannot be read are left out here: `zoo audit` names them.
+    layouts = Layouts.learn(data.scan(labels)[0], labels)
+    annotations = replace(annotations, layouts=layouts)
     if hint := _test_hint(path, names, data, labels):
         return Review((hint,), ())
     found = review(path, images, labels, annotations)

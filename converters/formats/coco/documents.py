@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from converters.files.json_files import load_json, read_member
+from converters.files.json_files import read_member
+from converters.files.json_lists import JsonList, scan_list
+from converters.formats.coco.shapes import may_be_normalised
 
 Record = Mapping[str, Any]
 Id = int | str
@@ -32,13 +34,13 @@ class Document:
         path: the file.
         categories: id -> name.
         images: the entries of images.
-        annotations: the entries of annotations.
+        annotations: the entries of annotations, which stay in the file.
     """
 
     path: Path
     categories: Mapping[Id, str]
     images: Sequence[Record]
-    annotations: Sequence[Record]
+    annotations: Annotations
 
     @classmethod
     def load(cls, path: Path) -> Document:
@@ -47,7 +49,8 @@ class Document:
         Raises:
             ValueError: not JSON, or not of COCO's form.
         """
-        content = load_json(path)
+        facts = _Facts()
+        content, entries = scan_list(path, "annotations", facts.take)
         if is_results(content):
             raise ValueError(RESULTS)
         if not isinstance(content, dict):
@@ -55,36 +58,92 @@ class Document:
             raise ValueError(f"expected {_FORM}, found {found}")
         if not {"images", "annotations", "categories"} & set(content):
             raise ValueError(f"expected {_FORM}, found the keys {sorted(content)!r:.80}")
-        images, annotations = _table(content, "images"), _table(content, "annotations")
-        objects = [one for annotation in annotations for one in objects_of(annotation)]
-        categories = _categories(_table(content, "categories"), objects)
-        return cls(path, categories, images, annotations)
-
-    # Asked for with every image, of which a file has thousands.
-    @cached_property
-    def is_panoptic(self) -> bool:
-        """Whether an annotation is of a whole image, with its segments in a PNG."""
-        return any("segments_info" in a for a in self.annotations)
+        images = _table(content, "images")
+        _table(content, "annotations")
+        categories = _categories(_table(content, "categories"), facts.uses)
+        return cls(path, categories, images, Annotations(entries, facts))
 
     @property
-    def objects(self) -> Iterator[Record]:
-        """The entries of objects: annotations, or their segments."""
-        return (one for annotation in self.annotations for one in objects_of(annotation))
+    def is_panoptic(self) -> bool:
+        """Whether an annotation is of a whole image, with its segments in a PNG."""
+        return "segments_info" in self.annotations.members
 
     @property
     def other_task(self) -> str:
         """What is annotated, in words, where it is not objects; else ""."""
+        members = self.annotations.members
         if self.is_panoptic:
             return ""
-        if any("caption" in a for a in self.annotations):
+        if "caption" in members:
             return "captions"
-        if not self.annotations or any(a.get("segmentation") for a in self.annotations):
+        if not self.annotations or self.annotations.has_shapes:
             return ""
-        if any("keypoints" in a for a in self.annotations):
+        if "keypoints" in members:
             return "keypoints without outlines"
-        if not any("segmentation" in a or "bbox" in a for a in self.annotations):
+        if not {"segmentation", "bbox"} & members:
             return "labels of whole images"
         return ""
+
+
+class _Facts:
+    """What is kept of each annotation while a file is read."""
+
+    def __init__(self) -> None:
+        self.members: set[str] = set()
+        self.uses: Counter[Id | None] = Counter()
+        self.has_shapes = False
+        self.images: list[Id | None] = []
+        self.categories: list[frozenset[Id | None]] = []
+        self.may_be_normalised: list[bool | None] = []
+        self._ids: dict[Id | None, Id | None] = {}
+        self._sets: dict[frozenset[Id | None], frozenset[Id | None]] = {}
+
+    def take(self, entry: Any) -> None:
+        if not isinstance(entry, dict):
+            raise _not_a_table("annotations", len(self.images), entry)
+        self.members |= entry.keys()
+        number = normal_id(entry.get("image_id"))
+        self.images.append(self._ids.setdefault(number, number))
+        numbers = [normal_id(own.get("category_id")) for own in objects_of(entry)]
+        self.uses.update(numbers)
+        used = frozenset(numbers)
+        self.categories.append(self._sets.setdefault(used, used))
+        shape = entry.get("segmentation")
+        self.has_shapes |= bool(shape)
+        self.may_be_normalised.append(may_be_normalised(shape))
+
+
+class Annotations:
+    """The annotations of a file, and what is known of them without reading them again.
+
+    Attributes:
+        members: the names of all their members.
+        uses: how many objects each category has, by its id; None is no id.
+        has_shapes: whether one has an outline or a code.
+        images: id of each one's image; None is no id.
+        categories: ids of the categories of each one's objects.
+    """
+
+    def __init__(self, entries: JsonList, facts: _Facts) -> None:
+        self._entries, self._may_be_normalised = entries, facts.may_be_normalised
+        self.members, self.uses, self.has_shapes = facts.members, facts.uses, facts.has_shapes
+        self.images, self.categories = facts.images, facts.categories
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def read(self, places: Sequence[int]) -> list[Record]:
+        """Return annotations by their places in the file.
+
+        Raises:
+            ValueError: the file was changed since.
+        """
+        return self._entries.read(places)
+
+    def may_be_normalised(self, places: Iterable[int]) -> bool:
+        """Tell whether the polygons in all places may be in parts of the image's sides."""
+        found = {self._may_be_normalised[place] for place in places}
+        return True in found and False not in found
 
 
 def objects_of(annotation: Record) -> Sequence[Record]:
@@ -134,13 +193,17 @@ def _table(content: Record, name: str) -> list[Record]:
         raise ValueError(f"expected '{name}' to be a list of objects, found {table!r:.40}")
     for place, entry in enumerate(table):
         if not isinstance(entry, dict):
-            raise ValueError(
-                f"expected '{name}' to be a list of objects, found {entry!r:.40} at place {place}"
-            )
+            raise _not_a_table(name, place, entry)
     return table
 
 
-def _categories(entries: Sequence[Record], annotations: Sequence[Record]) -> dict[Id, str]:
+def _not_a_table(name: str, place: int, entry: object) -> ValueError:
+    return ValueError(
+        f"expected '{name}' to be a list of objects, found {entry!r:.40} at place {place}"
+    )
+
+
+def _categories(entries: Sequence[Record], used: Collection[Id | None]) -> dict[Id, str]:
     found: dict[Id, Record] = {}
     for entry in entries:
         number = entry_id(entry, "category")
@@ -151,7 +214,6 @@ def _categories(entries: Sequence[Record], annotations: Sequence[Record]) -> dic
                 "them another id"
             )
         found.setdefault(number, entry)
-    used = {normal_id(annotation.get("category_id")) for annotation in annotations}
     _check_names([entry for number, entry in found.items() if number in used])
     return {number: _name(entry, number) for number, entry in found.items()}
 

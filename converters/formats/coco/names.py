@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from converters.errors import Problems
-from converters.formats.coco.documents import Document, Id, normal_id
+from converters.formats.coco.documents import Document, Id
 from converters.types import LabelSpace
 
 
 def labels_of(document: Document, labels: LabelSpace, problems: Problems) -> dict[Id, str]:
     """Return the classes of a file's categories; one that is none is wrong if it is used."""
-    uses = Counter(normal_id(a.get("category_id")) for a in document.objects)
+    uses = document.annotations.uses
     found: dict[Id, str] = {}
     for number, name in document.categories.items():
         if label := labels.canonical(name):

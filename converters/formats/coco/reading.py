@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,13 +39,22 @@ from converters.types import Instance, LabelSpace, PackedInstances, Sample
 
 @dataclass
 class _Image:
-    """An entry of images whose file is there."""
+    """An entry of images whose file is there; its annotations are read when it is its turn."""
 
     number: Id
     path: Path
     fields: dict[str, Any]
     size_hw: tuple[int, int]
-    annotations: list[tuple[str, Record]] = field(default_factory=list)
+    places: array[int] = field(default_factory=lambda: array("L"))
+    annotations: Sequence[tuple[str, Record]] = ()
+
+    def read(self, document: Document) -> _Image:
+        """Return it with its annotations, each with the words for it in a message."""
+        found = document.annotations.read(self.places)
+        own = [
+            (_where(entry, place), entry) for place, entry in zip(self.places, found, strict=True)
+        ]
+        return replace(self, annotations=own)
 
 
 @dataclass
@@ -165,26 +175,15 @@ class CocoReader:
     def _with_annotations(
         self, document: Document, images: dict[Id, _Image], known: Mapping[Id, object]
     ) -> dict[Id, _Image]:
-        for place, annotation in enumerate(document.annotations):
-            where = f"annotation {annotation.get('id', f'at place {place}')!r:.40}"
-            try:
-                number = entry_id(annotation, where, "image_id")
-                if number not in known:
-                    found = annotation["image_id"]
-                    raise ValueError(
-                        f"{where}: expected an image of this file, found {found!r:.40}"
-                    )
-                for entry in objects_of(annotation):
-                    if entry_id(entry, where, "category_id") not in document.categories:
-                        found = entry["category_id"]
-                        raise ValueError(
-                            f"{where}: expected a category of this file, found {found!r:.40}"
-                        )
-            except ValueError as error:
-                self.problems.add(document.path, error)
+        every = document.annotations
+        categories = document.categories.keys()
+        for place, (number, own) in enumerate(zip(every.images, every.categories, strict=True)):
+            if number in known and own <= categories:
+                if number in images:
+                    images[number].places.append(place)
                 continue
-            if number in images:
-                images[number].annotations.append((where, annotation))
+            (annotation,) = every.read([place])
+            self.problems.add(document.path, _stray(annotation, place, known, categories))
         return images
 
     def _name(self, images: Sequence[_Image]) -> None:
@@ -199,16 +198,22 @@ class CocoReader:
 
     def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
         labels = labels_of(document, self.labels, self.problems)
-        normalised = {number for number, image in images.items() if _is_normalised(image)}
-        annotated = {number for number, image in images.items() if image.annotations}
+        normalised = {
+            number
+            for number, image in images.items()
+            if document.annotations.may_be_normalised(image.places)
+            and _is_normalised(image.read(document))
+        }
+        annotated = {number for number, image in images.items() if image.places}
         if normalised and normalised == annotated:
             size_hw = images[min(normalised, key=str)].size_hw
             self.problems.add(document.path, normalised_message(size_hw))
             return
-        for number, image in images.items():
+        for number, unread in images.items():
             try:
                 if number in normalised:
-                    raise ValueError(normalised_message(image.size_hw))
+                    raise ValueError(normalised_message(unread.size_hw))
+                image = unread.read(document)
                 instances = self._instances(document, image, labels)
                 sample = Sample(
                     image=image.path, size_hw=image.size_hw, instances=instances, **image.fields
@@ -216,8 +221,8 @@ class CocoReader:
                 self._add(document, sample)
                 self._crowds[document.path] += _count_crowds(image, labels)
             except ValueError as error:
-                place = f"{image.path.name!r:.80}: {error}"
-                self.problems.add(document.path, place, **_owner(image.fields))
+                place = f"{unread.path.name!r:.80}: {error}"
+                self.problems.add(document.path, place, **_owner(unread.fields))
 
     def _instances(
         self, document: Document, image: _Image, labels: Mapping[Id, str]
@@ -278,6 +283,28 @@ class CocoReader:
             key=sample.key,
             group=sample.group,
         )
+
+
+def _where(annotation: Record, place: int) -> str:
+    return f"annotation {annotation.get('id', f'at place {place}')!r:.40}"
+
+
+def _stray(
+    annotation: Record, place: int, images: Container[Id], categories: Container[Id]
+) -> ValueError:
+    """What is wrong with an annotation of no image, or of no category."""
+    where = _where(annotation, place)
+    try:
+        if entry_id(annotation, where, "image_id") not in images:
+            found = annotation["image_id"]
+            return ValueError(f"{where}: expected an image of this file, found {found!r:.40}")
+        for entry in objects_of(annotation):
+            if entry_id(entry, where, "category_id") not in categories:
+                found = entry["category_id"]
+                return ValueError(f"{where}: expected a category of this file, found {found!r:.40}")
+    except ValueError as error:
+        return error
+    raise AssertionError(where)
 
 
 def _are_about_others(one: Sample, other: Sample) -> bool:

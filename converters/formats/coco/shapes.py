@@ -16,7 +16,7 @@ from converters.files.json_files import are_numbers
 from converters.formats.coco.borders import borders
 from converters.formats.coco.drawn import LARGEST_COORDINATE, half_pixels
 from converters.formats.coco.filling import Points, fill_each
-from converters.formats.plausible import Bounds, check_place
+from converters.formats.plausible import NORMALISED, Bounds, check_place
 from converters.masks import (
     CropMask,
     Ring,
@@ -152,6 +152,20 @@ def written_values(segmentation: Any) -> Iterator[list[float]]:
     for part in _parts(segmentation) if isinstance(segmentation, list) and segmentation else ():
         with suppress(ValueError):
             yield _points(part).ravel().tolist()
+
+
+def may_be_normalised(segmentation: Any) -> bool | None:
+    """Tell at a glance whether polygons may be in parts of the image's sides; None without any.
+
+    >>> may_be_normalised([[0.1, 0.2, 0.4, 0.2, 0.4, 0.9]]), may_be_normalised([[1, 1, 9, 1, 9, 9]])
+    (True, False)
+    """
+    if not isinstance(segmentation, list) or not segmentation:
+        return None
+    try:
+        return max(map(max, filter(None, _parts(segmentation)))) <= NORMALISED[1]
+    except (TypeError, ValueError):
+        return True
 
 
 def _from_code(code: Mapping[str, Any], size_hw: tuple[int, int]) -> Shape:

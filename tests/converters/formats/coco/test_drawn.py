@@ -70,8 +70,8 @@ def test_numbers_boxes_and_outlines_of_the_pixels(images):
             continue
         seen += 1
         shapes, bounds = found
-        assert shapes.areas == tuple(mask.area for mask in masks)
-        assert shapes.boxes == tuple(map(tight_box, masks))
+        assert shapes.areas == [mask.area for mask in masks]
+        assert shapes.boxes == list(map(tight_box, masks))
         assert shapes.unpack() == outlines(masks)
         for own, box in zip(segmentations, bounds, strict=True):
             points = np.reshape(list(chain.from_iterable(own)), (-1, 2))
@@ -99,7 +99,7 @@ def test_an_object_that_goes_on_in_the_next_column():
     """A run that ends at the foot and one that begins at the head are one."""
     whole = [[[0.0, 0.0, 50.0, 0.0, 50.0, 40.0, 0.0, 40.0]], SQUARE]
     shapes, _ = draw(whole, SIZE)
-    assert shapes.areas == (2000, 100)
+    assert shapes.areas == [2000, 100]
     first, second = (json.loads(text)["counts"] for text in shapes.texts("rle"))
     for counts, own in ((first, whole[0]), (second, SQUARE)):
         assert counts == pycoco.frPyObjects(own, *SIZE)[0]["counts"].decode()
