@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -124,22 +124,13 @@ def parse_value(text: str, start: int) -> tuple[Any, int] | None:
     return found, end
 
 
-def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+def parse_json(content: bytes) -> Any:
     """Return what a JSON text in UTF-8 holds.
-
-    Args:
-        content: of the file.
-        object_hook: takes each object, and gives what stands for it.
 
     Raises:
         ValueError: not JSON in UTF-8, a name that comes twice in an object, half a character
             (a lone surrogate), numbers of thousands of digits, or brackets nested too deeply.
     """
-
-    def build(pairs: list[tuple[str, Any]]) -> Any:
-        record = _object(pairs)
-        return object_hook(record) if object_hook else record
-
     if not content or content.isspace():
         raise ValueError("expected JSON, found an empty file")
     if git_lfs.is_pointer(content):
@@ -147,7 +138,7 @@ def parse_json(content: bytes, object_hook: Callable[[dict[str, Any]], Any] | No
     try:
         text = content.decode("utf-8-sig")
         with without_collection():
-            found = json.loads(text, object_pairs_hook=build)
+            found = json.loads(text, object_pairs_hook=_object)
         if _SURROGATE.search(text):
             json.dumps(found, ensure_ascii=False, default=str).encode()
         return found

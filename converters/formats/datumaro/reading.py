@@ -12,7 +12,8 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw, turn_remedy
-from converters.files.json_files import are_numbers, parse_json
+from converters.files.json_files import are_numbers
+from converters.files.json_lists import scan_list
 from converters.files.names import normal_name
 from converters.formats.datumaro.shapes import is_beside_outline, shape_parts
 from converters.formats.plausible import are_normalised, normalised_message
@@ -50,15 +51,15 @@ class DatumaroReader:
     def samples(self, path: Path) -> Iterator[Sample]:
         """Yield the samples of one annotation file."""
         try:
-            record = parse_json(path.read_bytes(), object_hook=_compact)
+            record, items = scan_list(path, "items", lambda item: None)
             if isinstance(record, Mapping) and set(record) >= _COCO:
                 self._problems.note(f"annotations/{path.name}: left out, it is in COCO's form")
                 return
             names = label_names(record)
-            items = _items(record)
-        except (OSError, ValueError) as error:
-            what = error.strerror if isinstance(error, OSError) else error
-            self._problems.add(path, f"expected Datumaro's JSON: {what}")
+            if not isinstance(record.get("items"), list):
+                raise ValueError(f"expected a list 'items', found {record.get('items')!r:.60}")
+        except ValueError as error:
+            self._problems.add(path, f"expected Datumaro's JSON: {error}")
             self._broken.add(path.stem)
             return
         for number, item in enumerate(items):
@@ -161,6 +162,7 @@ class DatumaroReader:
         shapes = item.get("annotations", [])
         if not isinstance(shapes, list):
             raise ValueError(f"expected a list of annotations, found {shapes!r:.40}")
+        shapes = _with_arrays(shapes)
         if not is_ours and are_normalised(_written_values(shapes), size_hw):
             raise ValueError(normalised_message(size_hw))
         for number, shape in enumerate(shapes):
@@ -245,14 +247,17 @@ class _Images:
         return None
 
 
-def _compact(record: dict[str, Any]) -> dict[str, Any]:
-    """Hold a polygon's numbers as an array: a fifth of the memory of a list."""
-    points = record.get("points")
-    if record.get("type") == "polygon" and isinstance(points, list) and are_numbers(points):
-        # What is no list of numbers is found when the shape is read.
+def _with_arrays(shapes: Sequence[Any]) -> list[Any]:
+    """Shapes whose polygons' numbers are arrays; what is no list of numbers is left as it is."""
+    return [_with_array(shape) if isinstance(shape, Mapping) else shape for shape in shapes]
+
+
+def _with_array(shape: Record) -> Record:
+    points = shape.get("points")
+    if shape.get("type") == "polygon" and isinstance(points, list) and are_numbers(points):
         with suppress(OverflowError, TypeError, ValueError):
-            record["points"] = np.array(points, np.float64)
-    return record
+            return {**shape, "points": np.array(points, np.float64)}
+    return shape
 
 
 def _written_values(shapes: Sequence[Any]) -> Iterator[list[float]]:
@@ -276,13 +281,6 @@ def label_names(record: Any) -> list[str]:
             f"expected 'categories' to have 'label' with 'labels' and their names, found "
             f"{categories!r:.60}"
         ) from None
-
-
-def _items(record: Record) -> list[Any]:
-    items = record.get("items")
-    if not isinstance(items, list):
-        raise ValueError(f"expected a list 'items', found {items!r:.60}")
-    return items
 
 
 def _check_size(item: Record, image: Path, size_hw: tuple[int, int]) -> None:
