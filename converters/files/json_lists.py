@@ -18,6 +18,7 @@ from typing import IO, Any
 from converters.files.json_files import load_json, parse_value, without_collection
 
 _BLOCK = 1 << 22
+_OPEN = re.compile(r"[-+.0-9eE]*")
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Entries that are read at once where all are asked for.
 _AT_ONCE = 256
@@ -172,8 +173,8 @@ class _Scan:
         self._next()
         while True:
             found = parse_value(self._text, self._at)
-            # A number at the end of a block may go on in the next.
-            if found and (found[1] < len(self._text) or self._is_done):
+            # A number at the end of a block may go on in the next: 1 is also the start of 1.5e3.
+            if found and (self._is_done or not _OPEN.fullmatch(self._text, found[1])):
                 value, end = found
                 self._go(end)
                 return value

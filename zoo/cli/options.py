@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer._click.core import Context
+from typer.core import TyperCommand
 
 app = typer.Typer(
     name="zoo",
@@ -30,6 +32,9 @@ _PANELS = {
 }
 # Parameters of commands that name what is written.
 _OUTPUTS = ("out", "json_out", "csv_out", "preview", "oof", "wandb_file")
+
+# Arguments that are data sets.
+_DATA_SETS = ("data", "paths")
 
 Data = Annotated[
     Path,
@@ -94,6 +99,23 @@ SubmissionLabels = Annotated[
 ]
 
 
+class _Command(TyperCommand):
+    """A command; where its first argument is the data set, `--data` may name it, too."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Read the words that follow the command; those of `--data` become the argument."""
+        arguments = {own.name for own in self.params if own.param_type_name == "argument"}
+        if not arguments.isdisjoint(_DATA_SETS) and not any(
+            "--data" in p.opts for p in self.params
+        ):
+            args = [
+                word.removeprefix("--data=")
+                for word, after in zip(args, [*args[1:], None], strict=True)
+                if word != "--data" or after is None
+            ]
+        return super().parse_args(ctx, args)
+
+
 def command(
     name: str | None = None, *, fill: Callable[[dict[str, Any]], None] | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -118,7 +140,7 @@ def command(
                 function(**given)
 
         called = name or function.__name__.rstrip("_")
-        app.command(called, rich_help_panel=_PANELS[called])(alone)
+        app.command(called, cls=_Command, rich_help_panel=_PANELS[called])(alone)
         return function
 
     return register

@@ -39,3 +39,20 @@ def test_help_is_shown(words, code, capsys):
     said = capsys.readouterr()
     assert "Usage: zoo" in said.out + said.err
     assert "see zoo" not in said.err
+
+
+@pytest.mark.parametrize("words", [["--data", "DATA"], ["--data=DATA"], ["DATA"]])
+@pytest.mark.parametrize("command", [["convert", "--to", "yolo"], ["audit"], ["split"]])
+def test_a_data_set_is_named_alike_everywhere(command, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main([*command, *words])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("zoo: DATA: expected a data set")
+
+
+def test_a_data_set_is_named_once(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", "--data", "a", "b", "--to", "yolo"])
+    assert ended.value.code == 2
+    assert "unexpected extra argument" in capsys.readouterr().err
