@@ -9,7 +9,7 @@ from pathlib import Path
 import configs
 import converters
 from converters.edits.edits import Edits
-from converters.errors import Problem, did_you_mean
+from converters.errors import DataError, Problem, did_you_mean
 from converters.files.images import has_colors, read_pixels
 from converters.files.provenance import require_provenance
 from converters.formats.label_spaces import OwnLabels
@@ -222,6 +222,26 @@ class DataSource:
             return self.read(labels or self.labels(), subset)
         found = converters.list_images(self.path, format=self.format, subset=subset, note=note)
         return with_groups(found, self.groups) if self.groups else found
+
+    def list_part(self, subset: str, labels: LabelSpace | None = None) -> list[Sample]:
+        """List a subset's images as `list_images` does; none where there is no such part.
+
+        Raises:
+            DataError: files that are broken or do not fit together.
+        """
+        try:
+            return self.list_images(subset, labels)
+        except DataError:
+            raise
+        except ValueError:  # some formats refuse where there are none
+            return []
+
+    def scan_test(self, labels: LabelSpace) -> list[Sample]:
+        """Read what can be read of the test images, uncorrected; none where there are none."""
+        try:
+            return self.scan(labels, "test")[0]
+        except ValueError:  # some formats refuse where there are none
+            return []
 
     def _read_held_out(
         self, labels: LabelSpace, split: Split, fold: int | None, tell: Callable[[str], None]

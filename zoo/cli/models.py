@@ -258,7 +258,6 @@ def _predict_exported(
 
 def _predict_all(data: DataSource, options: PredictOptions) -> None:
     """Predict held-out and test images by all runs below `runs/`."""
-    import converters
     from converters.files.outputs import only_writer
     from zoo.cli.defaults import run_folders
     from zoo.progress import bar
@@ -269,11 +268,7 @@ def _predict_all(data: DataSource, options: PredictOptions) -> None:
     if data.format == "images":
         subsets = ["test"]
     else:
-        try:
-            has_test = bool(converters.scan(data.path, format=data.format, subset="test")[0])
-        except ValueError:
-            has_test = False
-        subsets = ["val", "test"] if has_test else ["val"]
+        subsets = ["val", "test"] if data.scan_test(data.classes) else ["val"]
     for path in run_folders():
         for subset in subsets:
             out, folds = path / subset, find_folds(path)

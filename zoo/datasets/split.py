@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace as replaced
 from pathlib import Path, PurePosixPath
 
-from converters.errors import DataError
 from converters.files.outputs import check_file, json_with
 from converters.splits.grouping import group_by, group_versions, likely_columns, with_groups
 from converters.splits.sample_tables import tables_beside
@@ -86,12 +85,7 @@ def check_apart(data: DataSource, keys: Collection[str], labels: LabelSpace | No
     Raises:
         ValueError: some are; names them.
     """
-    try:
-        tests = data.list_images("test", labels)
-    except DataError:
-        raise
-    except ValueError:  # some formats refuse where there are none
-        return
+    tests = data.list_part("test", labels)
     if both := [sample.key for sample in tests if sample.key in keys]:
         more = f" and {len(both) - 1} more" if len(both) > 1 else ""
         raise ValueError(

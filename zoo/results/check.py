@@ -43,11 +43,7 @@ def _test_hint(path: Path, names: Mapping[str, str], data: DataSource, labels: L
     there = {row.image_name for row in read(path)}
     if not there or there & names.keys():
         return ""
-    try:
-        samples, _ = data.scan(labels, "test")
-    except ValueError:  # some formats refuse where there are none
-        return ""
-    is_test = there <= {sample.file_name for sample in samples}
+    is_test = there <= {sample.file_name for sample in data.scan_test(labels)}
     return "these are test images: leave --subset val out" if is_test else ""
 
 

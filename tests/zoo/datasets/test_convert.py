@@ -108,6 +108,22 @@ def test_what_was_read_in_another_way_is_no_thing_that_was_kept(zoo, tmp_path, c
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_all_of_a_data_set_may_be_one_part(part, zoo, tmp_path, capsys):
+    others = tmp_path / "others"
+    (others / "images").mkdir(parents=True)
+    cv2.imwrite(str(others / "images" / "a.png"), np.zeros((40, 40), np.uint8))
+    square = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[2, 2, 9, 2, 9, 9, 2, 9]]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "cell"}],
+        "annotations": [square],
+    }
+    (others / f"instances_{part}.json").write_text(json.dumps(content))
+    zoo("convert", others, "--to", "yolo", "--subset", "all", "--out", tmp_path / "out")
+    assert "1 images" in capsys.readouterr().out
+
+
 def test_a_layout_of_another_format_is_refused(zoo, data, tmp_path, capsys):
     out = tmp_path / "out"
     zoo("convert", data, "--to", "yolo", "--layout", "index", "--out", out, code=2)
