@@ -1,7 +1,11 @@
 """A long list in a JSON file, such as COCO's annotations: read once, and an entry when asked for.
 
-Half of a large file's numbers would be lists of Python's numbers, five times as large as the file.
+The numbers of a large file would be lists of Python's numbers, five times as large as the file.
 What stays in memory is where each entry lies in the file.
+
+Entries are objects without objects in them, as a rule; those are taken apart by msgspec, which
+leaves values that nobody asks for as they are written. All others are read by `json`. Either way a
+name that comes twice in an object is an error.
 """
 
 from __future__ import annotations
@@ -11,9 +15,11 @@ import json
 import os
 import re
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
+
+import msgspec
 
 from converters.files.json_files import load_json, parse_value, without_collection
 
@@ -61,8 +67,7 @@ class JsonList:
                     raise ValueError("expected the file as it was, found it changed meanwhile")
                 for first, last in _spans(places):
                     start, end = self._starts[first], self._ends[last]
-                    text = os.pread(file.fileno(), end - start, start).decode("utf-8")
-                    found += json.loads(f"[{text}]")
+                    found += _parse(os.pread(file.fileno(), end - start, start))
         except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"expected the file as it was, found: {error}") from None
         return found
@@ -78,7 +83,8 @@ def scan_list(path: Path, name: str, look: Callable[[Any], None]) -> tuple[Any, 
     Args:
         path: the file.
         name: of the member of the outermost object that is the list.
-        look: is given each of its entries, in their order; it may raise a ValueError.
+        look: is given each of its entries, in their order, an object as a mapping; it may raise a
+            ValueError.
 
     Returns:
         What the file holds, with an empty list in place of that one, and the list. A file that
@@ -100,6 +106,51 @@ def scan_list(path: Path, name: str, look: Callable[[Any], None]) -> tuple[Any, 
     return found, JsonList(path)
 
 
+class _Entry(Mapping[str, Any]):
+    """An object without objects in it, whose values are read when they are asked for."""
+
+    def __init__(self, written: dict[str, msgspec.Raw]) -> None:
+        self._written = written
+
+    def __getitem__(self, name: str) -> Any:
+        return msgspec.json.decode(self._written[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._written)
+
+    def __len__(self) -> int:
+        return len(self._written)
+
+
+def _parse(text: bytes) -> list[Any]:
+    """Read entries with commas between them that were read before."""
+    try:
+        found: list[Any] = msgspec.json.decode(b"[%b]" % text)
+    except msgspec.MsgspecError:  # NaN, infinity
+        found = json.loads(b"[%b]" % text)
+    return found
+
+
+def _take_apart(text: str) -> list[tuple[int, dict[str, msgspec.Raw]]] | None:
+    """Return objects with commas between them, and the length of each.
+
+    None unless each is one without objects in it and without a name that comes twice.
+    """
+    if not text.isascii() or "\\" in text:
+        return None
+    try:
+        entries = msgspec.json.decode(f"[{text}]", type=list[msgspec.Raw])
+        apart = [msgspec.json.decode(entry, type=dict[str, msgspec.Raw]) for entry in entries]
+    except msgspec.MsgspecError:
+        return None
+    # A name has a colon. There are more of them where an object lies in another, where a name comes
+    # twice, or in texts.
+    if text.count(":") != sum(map(len, apart)):
+        return None
+    lengths = [memoryview(entry).nbytes for entry in entries]
+    return list(zip(lengths, apart, strict=True))
+
+
 class _NotScannedError(Exception):
     """The file is no object of JSON."""
 
@@ -113,6 +164,7 @@ class _Scan:
         self._file, self._entries, self._name, self._look = file, entries, name, look
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
         self._text, self._at, self._is_done = "", 0, False
+        self._is_new = False
         # Of the file's bytes, those before the place in the text.
         self._before = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
         file.seek(0)
@@ -137,10 +189,28 @@ class _Scan:
     def _list(self) -> None:
         for _ in self._items("[", "]"):
             self._next()
+            self._block()
             start = self._before
             entry = self._value()
             self._entries._add(start, self._before)
             self._look(entry)
+
+    def _block(self) -> None:
+        """Read entries at once that are whole in the block, but for the last one."""
+        if not self._is_new:
+            return
+        self._is_new = False
+        last = self._text.rfind("},", self._at)
+        if last < 0:
+            return
+        for length, entry in _take_apart(self._text[self._at : last + 1]) or ():
+            self._next()
+            start = self._before
+            self._go(self._at + length)
+            self._entries._add(start, self._before)
+            self._look(_Entry(entry))
+            self._next()
+            self._go(self._at + 1)
 
     def _items(self, opening: str, closing: str) -> Iterator[None]:
         """Stop before each item of an object or a list."""
@@ -195,6 +265,7 @@ class _Scan:
         self._is_done = not block
         try:
             self._text, self._at = rest + self._decode(block, self._is_done), 0
+            self._is_new = True
         except UnicodeDecodeError:
             raise _NotScannedError from None
 

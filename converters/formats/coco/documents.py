@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from converters.files.json_files import read_member
 from converters.files.json_lists import JsonList, scan_list
-from converters.formats.coco.shapes import may_be_normalised
 
 Record = Mapping[str, Any]
 Id = int | str
@@ -94,12 +93,11 @@ class _Facts:
         self.has_shapes = False
         self.images: list[Id | None] = []
         self.categories: list[frozenset[Id | None]] = []
-        self.may_be_normalised: list[bool | None] = []
         self._ids: dict[Id | None, Id | None] = {}
         self._sets: dict[frozenset[Id | None], frozenset[Id | None]] = {}
 
     def take(self, entry: Any) -> None:
-        if not isinstance(entry, dict):
+        if not isinstance(entry, Mapping):
             raise _not_a_table("annotations", len(self.images), entry)
         self.members |= entry.keys()
         number = normal_id(entry.get("image_id"))
@@ -108,9 +106,7 @@ class _Facts:
         self.uses.update(numbers)
         used = frozenset(numbers)
         self.categories.append(self._sets.setdefault(used, used))
-        shape = entry.get("segmentation")
-        self.has_shapes |= bool(shape)
-        self.may_be_normalised.append(may_be_normalised(shape))
+        self.has_shapes = self.has_shapes or bool(entry.get("segmentation"))
 
 
 class Annotations:
@@ -125,7 +121,7 @@ class Annotations:
     """
 
     def __init__(self, entries: JsonList, facts: _Facts) -> None:
-        self._entries, self._may_be_normalised = entries, facts.may_be_normalised
+        self._entries = entries
         self.members, self.uses, self.has_shapes = facts.members, facts.uses, facts.has_shapes
         self.images, self.categories = facts.images, facts.categories
 
@@ -139,11 +135,6 @@ class Annotations:
             ValueError: the file was changed since.
         """
         return self._entries.read(places)
-
-    def may_be_normalised(self, places: Iterable[int]) -> bool:
-        """Tell whether the polygons in all places may be in parts of the image's sides."""
-        found = {self._may_be_normalised[place] for place in places}
-        return True in found and False not in found
 
 
 def objects_of(annotation: Record) -> Sequence[Record]:

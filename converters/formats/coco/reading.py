@@ -23,7 +23,12 @@ from converters.formats.coco.drawn import draw
 from converters.formats.coco.images import ImageFinder, shown_name
 from converters.formats.coco.names import labels_of
 from converters.formats.coco.panoptic import mask_folder, mask_path, read_segments
-from converters.formats.coco.shapes import Shape, decode_segmentations, written_values
+from converters.formats.coco.shapes import (
+    Shape,
+    decode_segmentations,
+    may_be_normalised,
+    written_values,
+)
 from converters.formats.plausible import (
     Bounds,
     are_normalised,
@@ -198,12 +203,7 @@ class CocoReader:
 
     def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
         labels = labels_of(document, self.labels, self.problems)
-        normalised = {
-            number
-            for number, image in images.items()
-            if document.annotations.may_be_normalised(image.places)
-            and _is_normalised(image.read(document))
-        }
+        normalised = {number for number, image in images.items() if _is_normalised(document, image)}
         annotated = {number for number, image in images.items() if image.places}
         if normalised and normalised == annotated:
             size_hw = images[min(normalised, key=str)].size_hw
@@ -379,7 +379,12 @@ def _side(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _is_normalised(image: _Image) -> bool:
+def _is_normalised(document: Document, unread: _Image) -> bool:
+    # Of nearly all images the first object tells that they are not.
+    first = document.annotations.read(unread.places[:1])
+    if any(may_be_normalised(a.get("segmentation")) is False for a in first):
+        return False
+    image = unread.read(document)
     values = (v for _, a in image.annotations for v in written_values(a.get("segmentation")))
     if not are_normalised(values, image.size_hw):
         return False
