@@ -222,6 +222,7 @@ def test_the_command_line_starts_without_arrays():
 # Texts that the program itself has made, and what is no file of JSON or YAML.
 _OWN_TEXTS = {
     "converters/files/json_files.py",
+    "converters/files/json_lists.py",
     "converters/files/outputs.py",
     "converters/strict_yaml.py",
     "zoo/families/catalogue.py",

@@ -10,8 +10,10 @@ from converters.posture import is_bent
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
 from fusion.metrics.measures import FAST, measure_image, parse_measures
+from fusion.metrics.objects import match_classes, predicted_objects, true_objects
 from fusion.metrics.scores import ImageScore, Scores, score_image
 from fusion.metrics.summary import POSTURES
+from fusion.objects import parts_of
 from fusion.types import Prediction
 
 
@@ -48,8 +50,7 @@ def score(
                 f"score: '{prediction.key}' was predicted at {tuple(prediction.size_hw)}, its "
                 f"truth is {tuple(sample.size_hw)}"
             )
-        masks = binary_masks(prediction, labels)
-        found.append(measure_masks(masks, sample, labels, labels, wanted))
+        found.append(measure_prediction(prediction, sample, labels, labels, wanted))
     if not found:
         raise ValueError("score: expected predictions, found none")
     return Scores(labels, found)
@@ -66,12 +67,26 @@ def score_prediction(prediction: Prediction, sample: Sample, labels: LabelSpace)
     return score_image(prediction.key, found, truth_masks(sample, labels), labels)
 
 
+def measure_prediction(
+    prediction: Prediction,
+    sample: Sample,
+    labels: LabelSpace,
+    spoken: LabelSpace,
+    measures: Collection[str],
+) -> ImageScore:
+    """Score one image's prediction; arguments as for `measure_masks`."""
+    masks = binary_masks(prediction, spoken)
+    objects = predicted_objects(prediction, spoken, masks) if "objects" in measures else None
+    return measure_masks(masks, sample, labels, spoken, measures, objects)
+
+
 def measure_masks(
     masks: Mapping[str, CropMask],
     sample: Sample,
     labels: LabelSpace,
     spoken: LabelSpace,
     measures: Collection[str],
+    objects: Mapping[str, Sequence[CropMask]] | None = None,
 ) -> ImageScore:
     """Score what a source speaks of; of other classes it says nothing, not that there are none.
 
@@ -81,6 +96,8 @@ def measure_masks(
         labels: all classes.
         spoken: those that the source speaks of.
         measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
+        objects: class -> its objects one by one, where somebody knows them; None takes the
+            connected parts of the masks.
     """
     truth = {name: m for name, m in truth_masks(sample, labels).items() if name in spoken.index}
     score = measure_image(
@@ -92,6 +109,11 @@ def measure_masks(
         measures,
         labels.background,
     )
+    if "objects" in measures:
+        if objects is None:
+            objects = {name: parts_of(mask) for name, mask in masks.items()}
+        matches = match_classes(objects, true_objects(sample, spoken, truth), spoken.names)
+        score = replace(score, objects=matches)
     return describe_person(score, sample, labels)
 
 

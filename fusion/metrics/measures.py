@@ -24,6 +24,7 @@ MEASURES = {
     "overlap": "Dice and surface Dice of what each two classes share",
     "confusion": "pixels of a class that are predicted as another one",
     "presence": "missing, extra and doubled classes",
+    "objects": "objects one by one: panoptic quality, and the Data Science Bowl's precision",
 }
 FAST = ("dice", "iou", "presence")
 SURFACE = ("nsd", "hd95", "asd")

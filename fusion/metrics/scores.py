@@ -116,6 +116,38 @@ A class that overlaps in a few unusual images says more of these images than of 
 """
 
 
+OBJECT_IOUS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""What the IoU of a found object is above; above the first it is found at all."""
+
+
+@dataclass(frozen=True)
+class ObjectMatches:
+    """How the objects of a class on one image were found.
+
+    Attributes:
+        true: number of true objects.
+        predicted: number of predicted ones.
+        ious: of the matched, largest first.
+    """
+
+    true: int
+    predicted: int
+    ious: tuple[float, ...]
+
+    def found(self, threshold: float) -> int:
+        """Number of the matched whose IoU is above a threshold."""
+        return sum(iou > threshold for iou in self.ious)
+
+    @property
+    def precision(self) -> float:
+        """Mean over `OBJECT_IOUS` of TP / (TP + FP + FN); NaN without any object."""
+        total = self.true + self.predicted
+        if not total:
+            return float("nan")
+        hits = [self.found(threshold) for threshold in OBJECT_IOUS]
+        return float(np.mean([found / (total - found) for found in hits]))
+
+
 @dataclass(frozen=True)
 class ImageScore:
     """One image's scores.
@@ -132,6 +164,8 @@ class ImageScore:
         pairs: two classes whose truth shares a pixel -> `dice` and `nsd` of what they share.
         confusion: true class, predicted class -> pixels: see `overlaps.count_confusion`.
         doubled: classes predicted in more places than they have.
+        objects: label -> how its objects were found, of the classes that have any; see
+            `fusion.metrics.objects`.
         patient: whose image it is; "" where nobody knows.
         posture: `straight` or `bent`; "" where that is not known.
     """
@@ -144,6 +178,7 @@ class ImageScore:
     pairs: Mapping[Pair, Mapping[str, float]] = field(default_factory=dict)
     confusion: Mapping[Pair, tuple[int, int]] = field(default_factory=dict)
     doubled: tuple[str, ...] = ()
+    objects: Mapping[str, ObjectMatches] = field(default_factory=dict)
     patient: str = ""
     posture: str = ""
 

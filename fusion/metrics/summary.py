@@ -18,7 +18,15 @@ import numpy as np
 
 from fusion.arrays import Floats
 from fusion.metrics.intervals import Estimate, means_over_people, ratios_over_people
-from fusion.metrics.scores import LEAST_IMAGES, LEAST_SHARE, Counts, ImageScore, Pair, Scores
+from fusion.metrics.scores import (
+    LEAST_IMAGES,
+    LEAST_SHARE,
+    Counts,
+    ImageScore,
+    ObjectMatches,
+    Pair,
+    Scores,
+)
 
 POSTURES = ("straight", "bent")
 POOLED = "shared_pooled"
@@ -152,6 +160,56 @@ def summarize_pairs(scores: Scores, measure: str) -> tuple[Estimate | None, dict
     columns = [[i] for i in range(len(pairs))]
     overall, *each = means_over_people(values, people_of(scores), [range(len(pairs)), *columns])
     return overall, {pair: found for pair, found in zip(pairs, each, strict=True) if found}
+
+
+@dataclass(frozen=True)
+class ObjectSummary:
+    """How the objects of a class were found in all images; see `fusion.metrics.objects`.
+
+    Attributes:
+        true: number of true objects.
+        predicted: number of predicted ones.
+        matched: number of those that were found.
+        pq: panoptic quality.
+        sq: segmentation quality; None where none was found.
+        rq: recognition quality.
+        dsb: the Data Science Bowl's precision.
+    """
+
+    true: int
+    predicted: int
+    matched: int
+    pq: Estimate | None
+    sq: Estimate | None
+    rq: Estimate | None
+    dsb: Estimate | None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        estimates = {name: getattr(self, name) for name in ("pq", "sq", "rq", "dsb")}
+        counts = {"true": self.true, "predicted": self.predicted, "matched": self.matched}
+        return counts | {n: found.record() if found else None for n, found in estimates.items()}
+
+
+def summarize_objects(scores: Scores) -> dict[str, ObjectSummary]:
+    """Return how the objects of each class that has any were found, in all images together."""
+    names = {name for image in scores.images for name in image.objects}
+    found = ((name, _summarize_objects(scores, name)) for name in scores.labels.names)
+    return {name: summary for name, summary in found if name in names}
+
+
+def _summarize_objects(scores: Scores, name: str) -> ObjectSummary:
+    people, none = people_of(scores), ObjectMatches(0, 0, ())
+    matches = [image.objects.get(name, none) for image in scores.images]
+    true, predicted, hits, ious = np.array(
+        [(m.true, m.predicted, len(m.ious), sum(m.ious)) for m in matches], np.float64
+    ).T[..., None]
+    either = (true + predicted) / 2
+    pairs = ((ious, either), (ious, hits), (hits, either))
+    pq, sq, rq = (ratios_over_people([pair], people, [[0]])[0] for pair in pairs)
+    precision = np.array([[m.precision] for m in matches])
+    (dsb,) = means_over_people(precision, people, [[0]])
+    return ObjectSummary(int(true.sum()), int(predicted.sum()), int(hits.sum()), pq, sq, rq, dsb)
 
 
 def compare(new: Scores, old: Scores, measure: str) -> Summary:

@@ -168,6 +168,14 @@ def fuse(
     floor: Annotated[
         float, typer.Option(help="Leave out objects whose mean probability is lower (0 to 1).")
     ] = 0.0,
+    objects: Annotated[
+        bool,
+        typer.Option(
+            "--objects",
+            help="For --format store: single objects, kept apart as instance sources have found "
+            "them, where a class may occur several times; data sets always have these.",
+        ),
+    ] = False,
     jobs: Jobs = 1,
     on: Annotated[
         str,
@@ -203,6 +211,7 @@ def fuse(
             floor=floor,
             jobs=jobs,
             on=on,
+            is_apart=objects,
             command=command_line(),
             report=report,
         )
@@ -308,8 +317,8 @@ def evaluate(
     metrics: Annotated[
         str,
         typer.Option(
-            help="Some of dice, iou, nsd, hd95, asd, ber, overlap, confusion, presence, with "
-            "commas; or fast (dice, iou, presence), or all."
+            help="Some of dice, iou, nsd, hd95, asd, ber, overlap, confusion, presence, objects, "
+            "with commas; or fast (dice, iou, presence), or all."
         ),
     ] = "fast",
     against: Annotated[

@@ -18,6 +18,7 @@ from converters.files.provenance import environment
 from converters.masks import EMPTY, encode_rle
 from converters.types import LabelSpace
 from fusion.binary import binary_masks
+from fusion.objects import split_masks, split_prediction
 from fusion.rules.flagged import flags_of
 from fusion.rules.refine import drop_uncertain
 from fusion.sources.ensemble import Ensemble
@@ -103,10 +104,20 @@ def fuse(rule: Rule, labels: LabelSpace, chunk: Chunk) -> list[Prediction]:
 
 
 def fuse_and_look(
-    rule: Rule, labels: LabelSpace, chunk: Chunk
+    rule: Rule, labels: LabelSpace, is_apart: bool, chunk: Chunk
 ) -> tuple[list[Prediction], tuple[EmptyImage, ...]]:
-    """Fuse a chunk's images, and say which came out without any object."""
-    fused = fuse(rule, labels, chunk)
+    """Fuse a chunk's images, and say which came out without any object.
+
+    Args:
+        rule: one image's predictions -> the fused one.
+        labels: the classes.
+        is_apart: the fused are single objects, not one mask a class.
+        chunk: the images.
+    """
+    fused = []
+    for sources in zip(*chunk.parts, strict=True):
+        found = rule(sources, labels)
+        fused.append(split_prediction(found, sources, labels) if is_apart else found)
     return fused, find_empty(chunk, [not _has_object(p, labels) for p in fused], labels)
 
 
@@ -153,30 +164,42 @@ class CodedChunk:
 
 
 def fuse_to_rows(
-    rule: Rule, labels: LabelSpace, classes: Sequence[str], floor: float, chunk: Chunk
+    rule: Rule,
+    labels: LabelSpace,
+    classes: Sequence[str],
+    floor: float,
+    is_apart: bool,
+    chunk: Chunk,
 ) -> CodedChunk:
-    """Fuse a chunk's images into rows of a submission.
+    """Fuse a chunk's images into rows of a submission, or of a data set's objects.
 
     Args:
         rule: one image's predictions -> the fused one.
         labels: the classes that the rule fuses.
         classes: those that get a row.
         floor: objects whose mean probability is below it are left out; their rows are empty.
+        is_apart: a row for each object, not one for each class.
         chunk: the images.
     """
     rows: list[RleRow] = []
     left_out: Counter[str] = Counter()
     flags: list[FlagRow] = []
     is_empty: list[bool] = []
-    for prediction, name in zip(fuse(rule, labels, chunk), chunk.names, strict=True):
+    for sources, name in zip(zip(*chunk.parts, strict=True), chunk.names, strict=True):
+        prediction = rule(sources, labels)
         kept, dropped = (
             drop_uncertain(prediction, floor, labels.once) if floor else (prediction, ())
         )
         left_out.update(dropped)
         masks = binary_masks(kept, labels)
-        codes = [encode_rle(masks.get(n, EMPTY), kept.size_hw) for n in classes]
-        is_empty.append(not any(codes))
-        rows += [RleRow(name, *pair) for pair in zip(classes, codes, strict=True)]
+        apart = split_masks(masks, sources, labels) if is_apart else {}
+        own = [
+            RleRow(name, label, encode_rle(mask, kept.size_hw))
+            for label in classes
+            for mask in (apart.get(label, ()) if is_apart else (masks.get(label, EMPTY),))
+        ]
+        is_empty.append(not any(row.rle for row in own))
+        rows += own
         flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept, labels)]
     empty = find_empty(chunk, is_empty, labels)
     return CodedChunk(tuple(rows), dict(left_out), tuple(flags), empty)
@@ -290,7 +313,8 @@ def fused_rows(
         ensemble: the sources, in the order of the rule.
         rule: one image's predictions -> the fused one.
         out: the result that the rows are for; chunks are kept beside it until it is there.
-        by_file: rows call images by their files' names, otherwise by their keys.
+        by_file: for a submission: a row for each class, and images are called by their files'
+            names; otherwise a row for each object, and images are called by their keys.
         floor: objects whose mean probability is below it are left out; their rows are empty.
         executor: does the work.
         report: for a progress bar.
@@ -302,7 +326,7 @@ def fused_rows(
     with ChunkFolder(out, _record(ensemble, rule, by_file, floor)) as folder:
         wanted = folder.missing(number)
         names = file_names(ensemble) if by_file else list(ensemble.images)
-        work = partial(fuse_to_rows, rule, ensemble.labels, ensemble.classes, floor)
+        work = partial(fuse_to_rows, rule, ensemble.labels, ensemble.classes, floor, not by_file)
         results = executor.map(work, cut(ensemble, wanted, names), ensemble)
         for done, (place, chunk) in enumerate(zip(wanted, results, strict=True), start=1):
             folder.save(place, chunk)
@@ -327,7 +351,7 @@ def file_names(ensemble: Ensemble) -> list[str]:
 def _record(ensemble: Ensemble, rule: Rule, by_file: bool, floor: float) -> dict[str, Any]:
     images = repr([*ensemble.images.items(), by_file]).encode()
     return {
-        "version": 2,
+        "version": 3,
         # Another version may round otherwise: chunks of two are never mixed.
         "made_by": environment(),
         "rule": repr(rule),

@@ -88,6 +88,7 @@ def fuse(
     floor: float = 0.0,
     jobs: int = 1,
     on: str = "",
+    is_apart: bool = False,
     command: Sequence[str],
     report: Report,
 ) -> FusionResult:
@@ -106,6 +107,7 @@ def fuse(
         floor: objects whose mean probability is below it are left out.
         jobs: processes; the result does not depend on their number.
         on: a cluster that works instead; see `zoo.machine.cluster.map_anywhere`.
+        is_apart: a store of single objects, not of one mask a class; data sets always have these.
         command: what the user called, for the record.
         report: for a progress bar.
 
@@ -126,9 +128,10 @@ def fuse(
         floor=floor,
         has_data=samples is not None,
         labels_name=labels_name,
+        is_apart=is_apart,
     )
     if to == STORE:
-        empty = write_store(ensemble, rule, out, executor, report)
+        empty = write_store(ensemble, rule, out, executor, report, is_apart)
         return FusionResult(len(ensemble.images), empty=empty, sources=names)
     written, loss = 0, ""
     with fused_rows(

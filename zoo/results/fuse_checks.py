@@ -26,6 +26,7 @@ def check_fusion(
     floor: float,
     has_data: bool,
     labels_name: str | None,
+    is_apart: bool,
 ) -> None:
     """Make sure that a fusion can be written.
 
@@ -37,9 +38,11 @@ def check_fusion(
         floor: objects whose mean probability is below it are left out.
         has_data: whether there is a data set with the images.
         labels_name: how the user called the label space of submissions.
+        is_apart: a store of single objects is wanted.
 
     Raises:
-        ValueError: a floor beyond 0 to 1, or of a store; sizes or images that nobody knows; `out`
+        ValueError: a floor beyond 0 to 1, or of a store; single objects of a submission, or where
+            a class occurs once; sizes or images that nobody knows; `out`
             is somebody else's, or a source; images that a submission cannot tell apart; a store
             whose label space nobody knows.
     """
@@ -47,6 +50,10 @@ def check_fusion(
         raise ValueError(f"--floor: expected 0 to 1, found {floor}")
     if floor and to == STORE:
         raise ValueError("--floor: a store keeps every probability; give it to what reads it")
+    if is_apart and (to == CSV or ensemble.labels.once):
+        once = "each class occurs once in an image here: leave it out"
+        rows = "a submission has one row for each class: expected --format store"
+        raise ValueError(f"--objects: {once if ensemble.labels.once else rows}")
     _check_sizes(ensemble, rule, to, has_data)
     _check_out(out, to)
     for source in ensemble.sources:

@@ -27,6 +27,7 @@ from converters.types import LabelSpace
 from fusion.binary import binary_masks
 from fusion.metrics.expected import expected_dice
 from fusion.metrics.scores import dice
+from fusion.objects import split_masks
 from fusion.rules.flagged import flags_of
 from fusion.sources.ensemble import Ensemble
 from fusion.sources.submission import RleRow
@@ -133,7 +134,12 @@ def weigh_image(
             objects.append(_weigh(label, 1 - expected, drafts[label], heard, texts))
     objects.sort(key=lambda one: (-one.worth, -one.differing_px, labels.index[one.label]))
     worth = sum(one.worth for one in objects) / max(len(objects), 1)
-    rows = (RleRow(fused.key, n, encode_rle(drafts[n], fused.size_hw)) for n in classes)
+    apart = split_masks(drafts, predictions, labels)
+    rows = (
+        RleRow(fused.key, label, encode_rle(mask, fused.size_hw))
+        for label in classes
+        for mask in apart.get(label, ())
+    )
     return ImageWorth(fused.key, worth, tuple(objects), tuple(rows))
 
 

@@ -19,6 +19,7 @@ from fusion.metrics.summary import (
     pooled_iou,
     presence_of,
     summarize,
+    summarize_objects,
     summarize_pairs,
 )
 
@@ -87,6 +88,8 @@ def record(
             {"true": a, "predicted": b, "pixels": pixels, "predicted_is_right_too": right}
             for (a, b), (pixels, right) in confusion_of(scores).items()
         ]
+    if "objects" in measures:
+        found["objects"] = {n: own.record() for n, own in summarize_objects(scores).items()}
     if "presence" in measures:
         for name, listed in presence_of(scores).items():
             found[name] = [{"image": key, "class": label} for key, label in listed]
@@ -149,6 +152,8 @@ def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Su
         lines += _pair_lines(scores)
     if "confusion" in measures:
         lines += _confusion_lines(scores)
+    if "objects" in measures:
+        lines += _object_lines(scores)
     if "presence" in measures:
         lines += [_presence_line(what, listed) for what, listed in presence_of(scores).items()]
     return "\n".join(lines)
@@ -245,6 +250,22 @@ def _pair_lines(scores: Scores) -> list[str]:
         count = sum(pair in image.pairs for image in scores.images)
         numbers = f"{found.mean:9.4f}{near_each[pair].mean:9.4f}{count:9d}"
         lines.append(f"  {' + '.join(pair):32s}{numbers}")
+    return lines
+
+
+def _object_lines(scores: Scores) -> list[str]:
+    classes = summarize_objects(scores)
+    if not classes:
+        return ["no objects, true or predicted"]
+    heads = ("PQ", "SQ", "RQ", "DSB 2018", "true", "found", "matched")
+    lines = ["objects".ljust(18) + "".join(f"{head:>10s}" for head in heads) + "  PQ [95 %]"]
+    for name, own in classes.items():
+        means = (own.pq, own.sq, own.rq, own.dsb)
+        cells = "".join(f"{_value('pq', found):>10s}" for found in means)
+        counts = f"{own.true:10d}{own.predicted:10d}{own.matched:10d}"
+        span = own.pq.interval if own.pq else None
+        interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
+        lines.append(f"  {name:16s}{cells}{counts}{interval}")
     return lines
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
-from fusion.binary import binary_masks
-from fusion.metrics.annotated import measure_masks
+from fusion.metrics.annotated import measure_prediction
 from fusion.metrics.measures import FAST
 from fusion.metrics.scores import ImageScore, Scores
 from zoo.progress import Report, track
@@ -95,7 +94,7 @@ def _measure_few(
 ) -> list[ImageScore]:
     few, samples = task
     return [
-        measure_masks(binary_masks(found, spoken), sample, labels, spoken, measures)
+        measure_prediction(found, sample, labels, spoken, measures)
         for (found,), sample in zip(few, samples, strict=True)
     ]
 

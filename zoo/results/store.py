@@ -21,6 +21,7 @@ def write_store(
     out: Path,
     executor: Executor,
     report: Report,
+    is_apart: bool = False,
 ) -> list[EmptyImage]:
     """Fuse all images into a prediction store; one that was stopped goes on.
 
@@ -30,6 +31,7 @@ def write_store(
         out: the store's folder.
         executor: does the work.
         report: for a progress bar.
+        is_apart: store single objects, not one mask a class.
 
     Returns:
         Images without any object, of those that were fused now.
@@ -38,9 +40,9 @@ def write_store(
         ValueError: a source cannot be read; nothing stays then.
     """
     total = len(ensemble.images)
-    fuse = partial(chunks.fuse_and_look, rule, ensemble.labels)
+    fuse = partial(chunks.fuse_and_look, rule, ensemble.labels, is_apart)
     empty: list[EmptyImage] = []
-    with StoreWriter(out, _manifest(ensemble, rule)) as writer:
+    with StoreWriter(out, _manifest(ensemble, rule, is_apart)) as writer:
         done = total - len(writer.remaining)
         wanted = range(-(-done // chunks.IMAGES), chunks.count(ensemble))
         tasks = chunks.cut(ensemble, wanted, list(ensemble.images))
@@ -57,14 +59,14 @@ def write_store(
     return empty
 
 
-def _manifest(ensemble: Ensemble, rule: Rule) -> Manifest:
+def _manifest(ensemble: Ensemble, rule: Rule, is_apart: bool) -> Manifest:
     classes = ensemble.classes if len(ensemble.classes) < len(ensemble.labels) else ()
     source = {
         "fusion": repr(rule),
         "sources": [[source.name, source.digest] for source in ensemble.sources],
     }
     return Manifest(
-        "semantic",
+        "instance" if is_apart else "semantic",
         ensemble.labels.name,
         ensemble.labels.names,
         dict(ensemble.images),

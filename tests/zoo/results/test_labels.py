@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,14 +11,12 @@ import pytest
 import yaml
 
 import converters
-from converters.masks import EMPTY, CropMask, crop, encode_rle, rasterize, union
+from converters.masks import CropMask, crop, union
 from converters.types import LabelSpace, Sample
 from fusion.rules.refine import drop_uncertain
 from fusion.sources.manifest import Manifest
-from fusion.sources.store import StoreWriter
-from fusion.sources.submission import RleRow
+from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Prediction, SoftMask
-from zoo.results.labels import objects
 
 SIZE_HW = (40, 64)
 WASTE = LabelSpace("waste-like", ("Background", "cup", "bottle"), background="Background")
@@ -40,31 +37,6 @@ def ring() -> CropMask:
 # and under a bottle.
 CUPS, BOTTLE = (ring(), box(44, 10, 20, 20)), box(38, 16, 14, 6)
 MASKS = {"cup": union(*CUPS), "bottle": BOTTLE, "Background": box(0, 32, 64, 8)}
-
-
-def rows(masks: dict[str, CropMask]) -> list[RleRow]:
-    return [RleRow("a_1", label, encode_rle(mask, SIZE_HW)) for label, mask in masks.items()]
-
-
-def test_each_connected_part_is_an_object() -> None:
-    found = [o for row in rows(MASKS) for o in objects(row, SIZE_HW, WASTE)]
-    assert [o.label for o in found] == ["cup", "cup", "bottle"]
-    drawn = {rasterize(o.geometry, SIZE_HW).full(SIZE_HW).tobytes() for o in found}
-    assert drawn == {mask.full(SIZE_HW).tobytes() for mask in (*CUPS, BOTTLE)}
-
-
-def test_what_occurs_once_is_one_object_with_all_its_parts() -> None:
-    (found,) = objects(rows(MASKS)[0], SIZE_HW, replace(WASTE, once=True))
-    assert len(found.parts) == 2
-    assert np.array_equal(
-        rasterize(found.geometry, SIZE_HW).full(SIZE_HW), MASKS["cup"].full(SIZE_HW)
-    )
-
-
-@pytest.mark.parametrize(("mask", "expected"), [(EMPTY, 0), (box(0, 0, 64, 40), 1)])
-def test_empty_and_full_masks(mask: CropMask, expected: int) -> None:
-    (row,) = rows({"cup": mask})
-    assert len(list(objects(row, SIZE_HW, WASTE))) == expected
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +103,60 @@ def test_nothing_at_all_is_neither_kept_nor_counted() -> None:
     empty = Prediction("a", SIZE_HW, "semantic", {"cup": ((1.0, nothing),), "bottle": ()})
     prediction, out = drop_uncertain(empty, 0.5, once=False)
     assert (dict(prediction.masks), out) == ({}, ())
+
+
+# --- objects that touch
+
+
+@pytest.fixture(scope="module")
+def touching(bins: Path) -> Path:
+    """Two cups that touch, which a detector has seen one by one."""
+    left, right = box(4, 4, 20, 20), box(24, 4, 20, 20)
+    both = union(left, right).full(SIZE_HW) * np.uint8(250)
+    masks = {"cup": ((1.0, SoftMask((0, 0, 64, 40), both)),)}
+    seen = tuple(
+        (score, SoftMask(tuple(map(float, own.box_xywh)), own.pixels * np.uint8(255)))
+        for score, own in ((0.9, left), (0.8, right))
+    )
+    entry = {"a_1": (*SIZE_HW, "a_1.png")}
+    for name, kind, found in (("mask", "semantic", masks), ("seen", "instance", {"cup": seen})):
+        manifest = Manifest(kind, str(bins / "waste.yaml"), WASTE.names, entry, space=WASTE)
+        with StoreWriter(bins / name, manifest) as writer:
+            writer.append(Prediction("a_1", SIZE_HW, kind, found))
+    return bins
+
+
+@pytest.mark.parametrize(("sources", "expected"), [(("mask",), 1), (("mask", "seen"), 2)])
+def test_a_data_set_has_the_objects_that_a_detector_has_seen(
+    zoo, touching: Path, tmp_path: Path, sources: tuple[str, ...], expected: int
+) -> None:
+    zoo("fuse", *(touching / name for name in sources), "--out", tmp_path / "out", "--method",
+        "mean", "--format", "coco", "--data", touching / "data")  # fmt: skip
+    (sample,) = converters.read(tmp_path / "out", format="coco", subset="all", labels=WASTE)
+    assert [instance.label for instance in sample.instances] == ["cup"] * expected
+
+
+def test_a_store_has_them_where_it_is_asked_to(zoo, touching: Path, tmp_path: Path) -> None:
+    words = ("fuse", touching / "mask", touching / "seen", "--method", "mean")
+    zoo(*words, "--format", "store", "--objects", "--out", tmp_path / "store")
+    zoo(*words, "--format", "store", "--out", tmp_path / "whole")
+    apart, whole = (PredictionStore(tmp_path / name) for name in ("store", "whole"))
+    assert (apart.manifest.kind, whole.manifest.kind) == ("instance", "semantic")
+    (objects,), (mask,) = apart, whole
+    assert [objects.masks["cup"][k][1].binary(SIZE_HW).area for k in range(2)] == [400, 400]
+    assert objects.binary("cup", once=False).area == mask.binary("cup").area == 800
+
+
+@pytest.mark.parametrize("form", ["csv", "store"])
+def test_objects_are_refused_where_there_are_none(
+    zoo, touching: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once = tmp_path / "once"
+    manifest = Manifest("semantic", "once", ("a",), {"a_1": (*SIZE_HW, "a_1.png")},
+        space=LabelSpace("once", ("a",), once=True))  # fmt: skip
+    with StoreWriter(once, manifest) as writer:
+        writer.append(Prediction("a_1", SIZE_HW, "semantic", {}))
+    source = touching / "mask" if form == "csv" else once
+    zoo("fuse", source, "--objects", "--format", form, "--out", tmp_path / "out", code=2)
+    assert "--objects: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
