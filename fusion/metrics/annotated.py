@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -109,6 +110,10 @@ def measure_masks(
         measures,
         labels.background,
     )
+    if not labels.once:
+        # Of several true objects that touch, more parts than one are no mistake.
+        times = Counter(sample.labels)
+        score = replace(score, doubled=tuple(n for n in score.doubled if times[n] < 2))
     if "objects" in measures:
         if objects is None:
             objects = {name: parts_of(mask) for name, mask in masks.items()}

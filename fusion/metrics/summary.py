@@ -191,6 +191,11 @@ class ObjectSummary:
         return counts | {n: found.record() if found else None for n, found in estimates.items()}
 
 
+def has_several(scores: Scores) -> bool:
+    """Tell whether an image has several true objects of one class."""
+    return any(found.true > 1 for image in scores.images for found in image.objects.values())
+
+
 def summarize_objects(scores: Scores) -> dict[str, ObjectSummary]:
     """Return how the objects of each class that has any were found, in all images together."""
     names = {name for image in scores.images for name in image.objects}

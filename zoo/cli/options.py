@@ -110,7 +110,7 @@ class _Command(TyperCommand):
         ):
             args = [
                 word.removeprefix("--data=")
-                for word, after in zip(args, [*args[1:], None], strict=True)
+                for word, after in zip(args, [*args[1:], None], strict=False)
                 if word != "--data" or after is None
             ]
         return super().parse_args(ctx, args)

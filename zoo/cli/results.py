@@ -318,7 +318,8 @@ def evaluate(
         str,
         typer.Option(
             help="Some of dice, iou, nsd, hd95, asd, ber, overlap, confusion, presence, objects, "
-            "with commas; or fast (dice, iou, presence), or all."
+            "with commas; or fast (dice, iou, presence), with objects where an image has several "
+            "of a class; or all."
         ),
     ] = "fast",
     against: Annotated[
@@ -346,7 +347,8 @@ def evaluate(
 
     With --edits, what these corrections change is shown, too: scores before and after.
     """
-    from fusion.metrics.measures import parse_measures
+    from fusion.metrics.measures import FAST, parse_measures
+    from fusion.metrics.summary import has_several
     from zoo.progress import bar
     from zoo.results import score_table
     from zoo.results.corrections import score_corrections
@@ -357,12 +359,17 @@ def evaluate(
     measures = parse_measures(metrics)
     check_json(json_out, *_SCORES)
     source = DataSource.open(data, data_format, edits, broken, images)
+    # Whether there are several objects of a class shows when they are read.
+    may_show_objects = measures == FAST and not source.classes.once
+    measured = (*measures, "objects") if may_show_objects else measures
     if split:
         source = source.holding_out(split, fold)
     found = []
     for path in (predictions, against) if against else (predictions,):
         with bar(f"evaluate {path.name}") as report:
-            found.append(score(path, source, labels, subset.value, report, measures, jobs))
+            found.append(score(path, source, labels, subset.value, report, measured, jobs))
+    if may_show_objects and has_several(found[0]):
+        measures = measured
     summaries = score_table.summarize_all(found[0], measures)
     record = score_table.record(found[0], measures, summaries)
     lines = [score_table.describe(found[0], measures, summaries)]

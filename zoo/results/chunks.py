@@ -98,9 +98,12 @@ def count(ensemble: Ensemble) -> int:
     return -(-len(ensemble.images) // IMAGES)
 
 
-def fuse(rule: Rule, labels: LabelSpace, chunk: Chunk) -> list[Prediction]:
-    """Fuse a chunk's images."""
-    return [rule(predictions, labels) for predictions in zip(*chunk.parts, strict=True)]
+def fuse(
+    rule: Rule, labels: LabelSpace, chunk: Chunk
+) -> Iterator[tuple[Prediction, tuple[Prediction, ...]]]:
+    """Yield each of a chunk's images fused, and what was fused."""
+    for sources in zip(*chunk.parts, strict=True):
+        yield rule(sources, labels), sources
 
 
 def fuse_and_look(
@@ -114,10 +117,10 @@ def fuse_and_look(
         is_apart: the fused are single objects, not one mask a class.
         chunk: the images.
     """
-    fused = []
-    for sources in zip(*chunk.parts, strict=True):
-        found = rule(sources, labels)
-        fused.append(split_prediction(found, sources, labels) if is_apart else found)
+    fused = [
+        split_prediction(found, sources, labels) if is_apart else found
+        for found, sources in fuse(rule, labels, chunk)
+    ]
     return fused, find_empty(chunk, [not _has_object(p, labels) for p in fused], labels)
 
 
@@ -185,8 +188,8 @@ def fuse_to_rows(
     left_out: Counter[str] = Counter()
     flags: list[FlagRow] = []
     is_empty: list[bool] = []
-    for sources, name in zip(zip(*chunk.parts, strict=True), chunk.names, strict=True):
-        prediction = rule(sources, labels)
+    images = zip(fuse(rule, labels, chunk), chunk.names, strict=True)
+    for (prediction, sources), name in images:
         kept, dropped = (
             drop_uncertain(prediction, floor, labels.once) if floor else (prediction, ())
         )

@@ -258,11 +258,12 @@ def _object_lines(scores: Scores) -> list[str]:
     if not classes:
         return ["no objects, true or predicted"]
     heads = ("PQ", "SQ", "RQ", "DSB 2018", "true", "found", "matched")
-    lines = ["objects".ljust(18) + "".join(f"{head:>10s}" for head in heads) + "  PQ [95 %]"]
+    titles = "".join(f"{head:>9s}" for head in heads)
+    lines = [f"{'objects':18s}{titles}  PQ [95 %]"]
     for name, own in classes.items():
         means = (own.pq, own.sq, own.rq, own.dsb)
-        cells = "".join(f"{_value('pq', found):>10s}" for found in means)
-        counts = f"{own.true:10d}{own.predicted:10d}{own.matched:10d}"
+        cells = "".join(f"{_value('pq', found):>9s}" for found in means)
+        counts = f"{own.true:9d}{own.predicted:9d}{own.matched:9d}"
         span = own.pq.interval if own.pq else None
         interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
         lines.append(f"  {name:16s}{cells}{counts}{interval}")

@@ -114,3 +114,12 @@ def test_where_a_pixel_has_one_label_an_object_is_what_is_seen_of_it() -> None:
 def test_nothing_asked_nothing_measured() -> None:
     scores = score([predict("a", "instance")], SAMPLES, CELLS, "dice")
     assert summarize_objects(scores) == {}
+
+
+def test_several_objects_that_are_seen_as_more_parts_are_not_doubled() -> None:
+    touching = [sample("a", (0, 0, 10, 10), (10, 0, 10, 10)), sample("b", (0, 0, 20, 10))]
+    parts = CropMask(0, 0, np.ones((10, 20), np.uint8))
+    parts.pixels[:, 9:11] = 0
+    found = [predict(key, "semantic", (1.0, parts)) for key in "ab"]
+    several, one = score(found, touching, CELLS, "presence").images
+    assert (several.doubled, one.doubled) == ((), ("cell",))

@@ -160,3 +160,18 @@ def test_objects_are_refused_where_there_are_none(
     zoo("fuse", source, "--objects", "--format", form, "--out", tmp_path / "out", code=2)
     assert "--objects: " in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_objects_are_scored_unasked_where_an_image_has_several(
+    zoo, touching: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    zoo("fuse", touching / "mask", touching / "seen", "--method", "mean", "--format", "coco",
+        "--out", tmp_path / "truth", "--data", touching / "data")  # fmt: skip
+    capsys.readouterr()
+    for store, figures in (("seen", "1.0000   1.0000   1.0000"), ("mask", "0.0000        -")):
+        zoo("evaluate", touching / store, "--data", tmp_path / "truth")
+        said = capsys.readouterr().out
+        assert next(line for line in said.splitlines() if line.startswith("objects"))
+        assert figures in said
+    zoo("evaluate", touching / "seen", "--data", tmp_path / "truth", "--metrics", "dice")
+    assert "objects" not in capsys.readouterr().out

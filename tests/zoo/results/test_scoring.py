@@ -88,7 +88,11 @@ def test_every_image_is_measured_as_it_would_be_alone(scored, samples, labels):
         found = {n: predict(sample, 3).binary(n) for n in labels.names}
         alone = measure_image(sample.key, found, truth, labels, sample.size_hw, tuple(MEASURES))
         posture = {True: "bent", False: "straight", None: ""}[is_bent(sample, labels)]
-        assert score == replace(alone, patient=sample.group, posture=posture)
+        assert {name: (own.true, own.predicted) for name, own in score.objects.items()} == {
+            name: (1, int(found[name].area > 0)) for name in truth
+        }
+        known = replace(alone, objects=score.objects)
+        assert score == replace(known, patient=sample.group, posture=posture)
 
 
 def test_several_processes_find_the_same(scored, stores, data, labels):
