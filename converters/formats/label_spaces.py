@@ -185,13 +185,17 @@ def relabel(
             f"{problems.root}: expected classes of '{labels.name}', found "
             f"{', '.join(own.names):.200}: {remedy(own.names)}{_misspelt(lost, mapping, labels)}"
         )
-    for name in sorted(set(lost) - set(labels.ignored)):
+    told = {name: lost[name] for name in sorted(set(lost) - set(labels.ignored))}
+    if told:
+        count, (first, *_) = sum(told.values()), told
+        each = ", ".join(f"'{name}' {times}" for name, times in told.items())
+        of, listed = (f"{len(told)} classes", f": {each}") if len(told) > 1 else (f"'{first}'", "")
         problems.note(
-            f"{problems.root}: left out {lost[name]} objects of '{name}', not asked for by "
-            f"'{labels.name}'"
+            f"{problems.root}: left out {count} objects of {of}, not asked for by "
+            f"'{labels.name}'{listed}"
         )
-    if told := _misspelt(lost, mapping, labels):
-        problems.note(f"{problems.root}{told}")
+    if meant := _misspelt(lost, mapping, labels):
+        problems.note(f"{problems.root}{meant}")
     return [_relabelled(sample, mapping) for sample in samples]
 
 

@@ -209,27 +209,33 @@ def _table(
 ) -> list[str]:
     first = next(iter(columns))
     head = "".join(f"{CLASS_MEASURES[name]:>9s}" for name in columns)
-    lines = [f"{'':18s}{head}  {CLASS_MEASURES[first]} [95 %]"]
+    rows = [("", f"{head}  {CLASS_MEASURES[first]} [95 %]")]
 
     def line(
         title: str, found: Mapping[str, Estimate | None], leading: Estimate | None = None
-    ) -> str:
+    ) -> tuple[str, str]:
         cells = "".join(f"{cell(n, found[n]) if n in found else '':>9s}" for n in columns)
         leading = leading or found.get(first)
         span = leading.interval if leading else None
         interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
-        return f"{title:18s}{cells}{interval}".rstrip()
+        return title, cells + interval
 
-    lines.append(line("all", {n: s.overall for n, s in columns.items()}))
+    rows.append(line("all", {n: s.overall for n, s in columns.items()}))
     for part in ("groups", "postures", "classes"):
         for title, summary in shared.items() if part == "classes" else ():
-            lines.append(line(title, {"dice": summary.overall}, summary.overall))
+            rows.append(line(title, {"dice": summary.overall}, summary.overall))
             for group, found in summary.groups.items():
-                lines.append(line(f"  of {group}", {"dice": found}, found))
+                rows.append(line(f"  of {group}", {"dice": found}, found))
         for name in getattr(columns[first], part):
             title = f"  {name}" if part == "classes" else f"{name}{_images(scores, part, name)}"
-            lines.append(line(title, {n: getattr(s, part).get(name) for n, s in columns.items()}))
-    return lines
+            rows.append(line(title, {n: getattr(s, part).get(name) for n, s in columns.items()}))
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[tuple[str, str]], least: int = 18) -> list[str]:
+    """Titles and what follows them as lines, one column under the other."""
+    width = max(least, *(len(title) + 1 for title, _ in rows))
+    return [f"{title:{width}s}{rest}".rstrip() for title, rest in rows]
 
 
 def _images(scores: Scores, part: str, name: str) -> str:
@@ -244,13 +250,13 @@ def _pair_lines(scores: Scores) -> list[str]:
     if dice is None or near is None:
         return ["no two classes share a pixel"]
     title = "shared by two"
-    lines = [f"{title:34s}{'Dice':>9s}{'NSD':>9s}{'images':>9s}"]
-    lines.append(f"{'all pairs':34s}{dice.mean:9.4f}{near.mean:9.4f}")
+    rows = [(title, f"{'Dice':>9s}{'NSD':>9s}{'images':>9s}")]
+    rows.append(("all pairs", f"{dice.mean:9.4f}{near.mean:9.4f}"))
     for pair, found in dice_each.items():
         count = sum(pair in image.pairs for image in scores.images)
         numbers = f"{found.mean:9.4f}{near_each[pair].mean:9.4f}{count:9d}"
-        lines.append(f"  {' + '.join(pair):32s}{numbers}")
-    return lines
+        rows.append((f"  {' + '.join(pair)}", numbers))
+    return _aligned(rows, 34)
 
 
 def _object_lines(scores: Scores) -> list[str]:
@@ -259,24 +265,25 @@ def _object_lines(scores: Scores) -> list[str]:
         return ["no objects, true or predicted"]
     heads = ("PQ", "SQ", "RQ", "DSB 2018", "true", "found", "matched")
     titles = "".join(f"{head:>9s}" for head in heads)
-    lines = [f"{'objects':18s}{titles}  PQ [95 %]"]
+    rows = [("objects", f"{titles}  PQ [95 %]")]
     for name, own in classes.items():
         means = (own.pq, own.sq, own.rq, own.dsb)
         cells = "".join(f"{_value('pq', found):>9s}" for found in means)
         counts = f"{own.true:9d}{own.predicted:9d}{own.matched:9d}"
         span = own.pq.interval if own.pq else None
         interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
-        lines.append(f"  {name:16s}{cells}{counts}{interval}")
-    return lines
+        rows.append((f"  {name}", f"{cells}{counts}{interval}"))
+    return _aligned(rows)
 
 
 def _confusion_lines(scores: Scores) -> list[str]:
     confusion = confusion_of(scores)
     if not confusion:
         return ["no pixel of a class is predicted as another instead"]
-    lines = [f"{'true, but predicted as':34s}{'pixels':>9s}{'of these shared':>18s}"]
+    rows = [("true, but predicted as", f"{'pixels':>9s}{'of these shared':>18s}")]
     for (true, other), (pixels, right) in list(confusion.items())[:MOST_CONFUSED]:
-        lines.append(f"  {f'{true}, {other}':32s}{pixels:9d}{right:18d}")
+        rows.append((f"  {true}, {other}", f"{pixels:9d}{right:18d}"))
+    lines = _aligned(rows, 34)
     if (left := len(confusion) - MOST_CONFUSED) > 0:
         lines.append(f"  and {left} pairs more")
     return lines

@@ -68,6 +68,14 @@ def test_classes_are_chosen_renamed_and_ordered(data):
     assert "left out 4 objects of 'Left Lung', not asked for by 'mine'" in notes[0]
 
 
+def test_what_is_left_out_of_several_classes_is_one_line(data):
+    notes = []
+    mine = LabelSpace("mine", ("Right Lung",))
+    converters.read(data, labels=mine, note=notes.append)
+    (found,) = (line for line in notes if "left out" in line)
+    assert "left out 8 objects of 2 classes, not asked for by 'mine': 'Heart' 4, 'Left" in found
+
+
 def test_a_group_or_classes_can_be_asked_for(data):
     source = DataSource.open(data)
     assert source.labels("lungs").names == ("Left Lung", "Right Lung")

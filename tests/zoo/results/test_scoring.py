@@ -14,11 +14,13 @@ from converters.posture import is_bent
 from converters.types import LabelSpace
 from fusion.binary import binary_masks
 from fusion.metrics.measures import MEASURES, measure_image
+from fusion.metrics.scores import Counts, ImageScore, Scores
 from fusion.metrics.summary import compare, summarize
 from fusion.sources import submission
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
+from zoo.results import score_table
 from zoo.results.scoring import evaluate
 from zoo.source import DataSource
 
@@ -336,3 +338,13 @@ def test_what_is_not_found_is_empty(labels):
     found = binary_masks(Prediction("a", (10, 40), "instance", {}), labels)
     assert set(found) == set(labels.names)
     assert not any(mask.area for mask in found.values())
+
+
+def test_columns_stay_below_each_other_with_long_names():
+    names = ("a", "Cardiomediastinum and what is behind it")
+    labels = LabelSpace("chest", names)
+    image = ImageScore("x", dict.fromkeys(names, 0.5), {}, dict.fromkeys(names, Counts(1, 2, 2)))
+    scores = Scores(labels, [image])
+    said = score_table.describe(scores, ["dice"], score_table.summarize_all(scores, ["dice"]))
+    ends = {line.index("0.5000") for line in said.splitlines() if "0.5000" in line}
+    assert len(ends) == 1
