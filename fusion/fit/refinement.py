@@ -269,8 +269,12 @@ def _gains(
     prob, real, grey = best[1].render(window), truth.window(window), cut(image, window)
     whole = (prob >= 128).astype(np.uint8)
     before = _dice(whole, real, truth.area)
+    idle = _idle(whole)
     after = []
     for steps, margin in zip(options, margins, strict=True):
+        if steps in (replace(Steps(), **{name: getattr(steps, name)}) for name in idle):
+            after.append(before)
+            continue
         # As much of the window as the step will see when it is used: to a CRF it matters.
         x, y, width, height = windows[margin]
         part = (
@@ -281,6 +285,14 @@ def _gains(
         done[part] = steps.inside(prob[part], side_px, None if grey is None else grey[part])
         after.append(_dice(done, real, truth.area))
     return [dice - before for dice in after]
+
+
+def _idle(whole: npt.NDArray[np.uint8]) -> list[str]:
+    """The steps that change nothing about a mask (h, w): it has one part, or no holes."""
+    parts, _ = cv2.connectedComponents(whole, connectivity=8)
+    framed = cv2.copyMakeBorder(1 - whole, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
+    gaps, _ = cv2.connectedComponents(framed, connectivity=4)
+    return ["parts"] * (parts <= 2) + ["holes"] * (gaps <= 2)
 
 
 def _dice(inside: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8], truth_px: int) -> float:

@@ -10,8 +10,10 @@ import yaml
 from scipy import ndimage
 
 from converters.masks import crop
+from converters.types import LabelSpace
 from fusion import Mean
-from fusion.fit.refinement import choose_refinement
+from fusion.fit import refinement
+from fusion.fit.refinement import Trying, choose_refinement
 from fusion.rules.crf import DenseCrf
 from fusion.rules.refine import Refine, Refined, Steps, drop_parts, fill_holes
 from fusion.rules.schema import DataclassReader, plain
@@ -393,3 +395,31 @@ def test_at_most_two_passes_are_made(labels):
 def test_too_few_images_are_refused(count, expected, labels):
     with pytest.raises(ValueError, match=expected):
         choose(seen(holed, count), labels, candidates=SMALL)
+
+
+def test_what_changes_nothing_is_not_done_and_gains_nothing(monkeypatch):
+    """A ring in two parts, a disc and a ring: parts and holes are left out where there are none."""
+    options = [Steps(parts=1.0), Steps(holes=math.inf), Steps(holes=0.02), Steps(smooth=0.02)]
+    filled, ring, parts = (np.zeros((60, 60), np.uint8) for _ in range(3))
+    for plane in (filled, ring, parts):
+        cv2.circle(plane, (20, 20), 14, 255, -1)
+    for plane in (ring, parts):
+        cv2.circle(plane, (20, 20), 6, 0, -1)
+    parts[50:54, 50:54] = 255
+    labels = LabelSpace("x", ("a",))
+    truth = {"a": crop((filled > 0).astype(np.uint8))}
+
+    def predicted(prob):
+        masks = {"a": ((1.0, SoftMask((0, 0, 60, 60), prob)),)}
+        return Prediction("i", (60, 60), "semantic", masks)
+
+    for prob in (filled, ring, parts):
+        quick = Trying({"a": options}, labels)(predicted(prob), truth)
+        with monkeypatch.context() as patch:
+            patch.setattr(refinement, "_idle", lambda whole: [])
+            slow = Trying({"a": options}, labels)(predicted(prob), truth)
+        assert np.array_equal(quick, slow)
+    done = []
+    monkeypatch.setattr(Steps, "inside", lambda self, prob, *_: done.append(self) or prob)
+    Trying({"a": options}, labels)(predicted(filled), truth)
+    assert done == [Steps(smooth=0.02)]
