@@ -101,6 +101,10 @@ def scan_list(path: Path, name: str, look: Callable[[Any], None]) -> tuple[Any, 
     except _NotScannedError:
         # No object, or broken: what is wrong is said by who reads all of it.
         found = load_json(path)
+    except ValueError:
+        # What is wrong with an entry matters less than what is wrong with the file.
+        load_json(path)
+        raise
     if isinstance(found, dict):
         raise ValueError("expected JSON, found a file that is being written")
     return found, JsonList(path)
@@ -113,7 +117,7 @@ class _Entry(Mapping[str, Any]):
         self._written = written
 
     def __getitem__(self, name: str) -> Any:
-        return msgspec.json.decode(self._written[name])
+        return _decode(bytes(self._written[name]))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._written)
@@ -124,11 +128,15 @@ class _Entry(Mapping[str, Any]):
 
 def _parse(text: bytes) -> list[Any]:
     """Read entries with commas between them that were read before."""
-    try:
-        found: list[Any] = msgspec.json.decode(b"[%b]" % text)
-    except msgspec.MsgspecError:  # NaN, infinity
-        found = json.loads(b"[%b]" % text)
+    found: list[Any] = _decode(b"[%b]" % text)
     return found
+
+
+def _decode(text: bytes) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.MsgspecError:  # NaN, and numbers that are too large
+        return json.loads(text)
 
 
 def _take_apart(text: str) -> list[tuple[int, dict[str, msgspec.Raw]]] | None:

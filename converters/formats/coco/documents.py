@@ -158,13 +158,15 @@ def category_names(path: Path) -> list[str]:
         entries = _table({"categories": read_member(path, "categories")}, "categories")
     except KeyError:
         return []
-    groups = {entry.get("supercategory") for entry in entries}
+    # Whatever it is: it is only compared.
+    groups = [entry.get("supercategory") for entry in entries]
     names = dict.fromkeys(_name(entry, entry_id(entry, "category")) for entry in entries)
     heads = [
         entry["name"]
         for entry in entries
         if entry.get("supercategory") in ("none", None, "")
-        and groups - {entry.get("supercategory")} == {entry["name"]}
+        and any(group == entry["name"] for group in groups)
+        and all(group in (entry["name"], entry.get("supercategory")) for group in groups)
     ]
     return [name for name in names if heads != [name]]
 

@@ -135,10 +135,11 @@ _SCALES = (1, 2, 10, 100, 1000)
 
 def _pack(points: Points) -> tuple[int, bytes]:
     """Points in a fraction of the memory, the same to the last bit; and their scale."""
-    for scale in _SCALES:
+    # Minus zero is less than nothing, too.
+    for scale in () if np.signbit(points).any() else _SCALES:
         whole = np.rint(points * scale)
         # The nearest number to a decimal is what a file's text is read as.
-        if (whole / scale == points).all() and whole.min() >= 0 and whole.max() <= _LARGEST:
+        if (whole / scale == points).all() and whole.max() <= _LARGEST:
             steps = np.diff(whole.astype(np.uint16), axis=0, prepend=np.zeros((1, 2), np.uint16))
             return scale, zlib.compress(steps.T.tobytes(), level=1)
     return 0, zlib.compress(points.tobytes(), level=1)

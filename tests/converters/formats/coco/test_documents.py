@@ -236,3 +236,36 @@ def test_annotations_that_contradict_themselves(more, message, data, labels):
 def test_annotations_that_do_not(more, data, labels):
     _, found = scan(data.add([SQUARE], **more), labels)
     assert found == []
+
+
+def test_a_group_may_be_anything(data, labels):
+    for group in ({"a": 1}, ["b"], 3):
+        data.content["categories"][0]["supercategory"] = group
+        data.content["annotations"] = []
+        assert scan(data.add([SQUARE]), labels)[1] == []
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "1" + "0" * 400])
+@pytest.mark.parametrize("place", ["category_id", "segmentation"])
+def test_numbers_that_are_none_are_said_of_their_annotation(number, place, data, labels):
+    data.add([SQUARE]).add([SQUARE]).add([SQUARE])
+    data.save()
+    (path,) = data.root.rglob("*.json")
+    before, last, after = path.read_text().rpartition(f'"{place}": ')
+    end = {"segmentation": "[[2, 3", "category_id": "90"}[place]
+    assert after.startswith(end), after
+    new = f"[[2, {number}" if place == "segmentation" else number
+    path.write_text(before + last + new + after.removeprefix(end))
+    _, found = converters.scan(data.root, labels=labels)
+    (problem,) = found
+    assert "annotation 3" in str(problem)
+
+
+def test_a_broken_file_comes_before_a_wrong_entry(data, labels):
+    data.add([SQUARE])
+    data.content["annotations"].insert(0, 5)
+    data.save()
+    (path,) = data.root.rglob("*.json")
+    path.write_text(path.read_text()[:-1])
+    _, (found,) = converters.scan(data.root, labels=labels)
+    assert "expected JSON, found a broken file" in str(found)

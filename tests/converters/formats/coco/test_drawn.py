@@ -12,7 +12,7 @@ from pycocotools import mask as pycoco
 
 import converters
 from converters.formats.coco import reading
-from converters.formats.coco.drawn import draw
+from converters.formats.coco.drawn import DrawnShapes, draw
 from converters.formats.coco.filling import fill_each
 from converters.masks import outlines, rasterize, tight_box
 
@@ -166,3 +166,11 @@ def test_both_ways_of_reading_give_the_same(images, layout, tmp_path, monkeypatc
     assert all(
         rasterize(instance.geometry, SIZE).area for sample in drawn for instance in sample.instances
     )
+
+
+@pytest.mark.parametrize("value", [-0.0, 0.1, 1e-9, 1 / 3, 2047.995, 65535.5, 70000.25, -3.5])
+def test_points_are_kept_to_the_last_bit(value):
+    points = np.array([[value, 5.0], [30.5, 5.25], [30.125, 40.01]])
+    shapes = DrawnShapes.of((100, 100), [(3,)], points, [1], [(0, 0, 1, 1)])
+    ((found,),) = shapes.polygons()
+    assert found.tobytes() == points.tobytes()
