@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 from typer._click.core import Context
+from typer._click.exceptions import UsageError
 from typer.core import TyperCommand
 
 app = typer.Typer(
@@ -108,11 +109,9 @@ class _Command(TyperCommand):
         if not arguments.isdisjoint(_DATA_SETS) and not any(
             "--data" in p.opts for p in self.params
         ):
-            args = [
-                word.removeprefix("--data=")
-                for word, after in zip(args, [*args[1:], None], strict=False)
-                if word != "--data" or after is None
-            ]
+            if args[-1:] == ["--data"]:
+                raise UsageError("Option '--data' requires an argument.", ctx)
+            args = [word.removeprefix("--data=") for word in args if word != "--data"]
         return super().parse_args(ctx, args)
 
 

@@ -19,6 +19,7 @@ from zoo.cli import main
         (["list", "cats"], "invalid value for '.*': 'cats' is not one of 'configs', 'models'"),
         (["convert", "--jobs", "two"], "invalid value for '--jobs': .*'two'"),
         (["convert", "--to"], "option '--to' requires an argument"),
+        (["convert", "--to", "yolo", "--data"], "option '--data' requires an argument"),
     ],
 )
 def test_it_is_one_line(words, line, capsys):
