@@ -102,7 +102,7 @@ def load_format(name: str) -> ModuleType:
     return importlib.import_module(FORMATS[name])
 
 
-def recognise(data: Path) -> str:
+def recognise(data: Path | str) -> str:
     """Return the name of the format that a folder is in, by its content.
 
     A folder of images without any annotation is in the format `images`.
@@ -110,6 +110,7 @@ def recognise(data: Path) -> str:
     Raises:
         ValueError: the folder is missing, or in no known format, or in several.
     """
+    data = Path(data)
     _check_folder(data)
     found = [name for name in FORMATS if name != _LAST and load_format(name).matches(data)]
     if not found and load_format(_LAST).matches(data):
@@ -152,7 +153,7 @@ def _check_folder(data: Path) -> None:
         raise ValueError(f"{data}: expected a data set's folder, found nothing there")
 
 
-def label_space(data: Path, *, format: str | None = None) -> LabelSpace:
+def label_space(data: Path | str, *, format: str | None = None) -> LabelSpace:
     """Return a data set's own classes: what it was written with, or what its files name.
 
     Args:
@@ -162,10 +163,11 @@ def label_space(data: Path, *, format: str | None = None) -> LabelSpace:
     Raises:
         ValueError: an unknown format, or its classes have no names.
     """
+    data = Path(data)
     return own_labels(data, format=format).required(data)
 
 
-def own_labels(data: Path, *, format: str | None = None) -> OwnLabels:
+def own_labels(data: Path | str, *, format: str | None = None) -> OwnLabels:
     """Return a data set's own classes, to be given to `read`, which asks the files otherwise.
 
     Takes what `label_space` takes.
@@ -173,6 +175,7 @@ def own_labels(data: Path, *, format: str | None = None) -> OwnLabels:
     Raises:
         ValueError: an unknown format, or the file that names the classes is broken.
     """
+    data = Path(data)
     from converters.formats.label_spaces import OwnLabels
 
     module = load_format(format or recognise(data))
@@ -181,7 +184,7 @@ def own_labels(data: Path, *, format: str | None = None) -> OwnLabels:
 
 
 def read(
-    data: Path,
+    data: Path | str,
     *,
     format: str | None = None,
     subset: str = "train",
@@ -215,6 +218,7 @@ def read(
         ValueError: an unknown format or subset, a format that cannot be read, a data set that has
             none of the classes, or edits of other images.
     """
+    data = Path(data)
     samples, problems = _read(data, format, subset, labels, own, images)
     excluded = edits.excluded if edits else frozenset()
     if skips_broken:
@@ -229,7 +233,7 @@ def read(
 
 
 def scan(
-    data: Path,
+    data: Path | str,
     *,
     format: str | None = None,
     subset: str = "train",
@@ -248,13 +252,14 @@ def scan(
     Raises:
         ValueError: an unknown format or subset, or a format that cannot be read.
     """
+    data = Path(data)
     samples, problems = _read(data, format, subset, labels, own, images)
     _tell(problems, note)
     return samples, problems.found
 
 
 def list_images(
-    data: Path,
+    data: Path | str,
     *,
     format: str | None = None,
     subset: str = "train",
@@ -276,6 +281,7 @@ def list_images(
         DataError: files that are broken or do not fit together.
         ValueError: an unknown format or subset.
     """
+    data = Path(data)
     _, module = _readable(data, format, subset)
     if not hasattr(module, "list_images"):
         found = read(data, format=format, subset=subset, note=note)

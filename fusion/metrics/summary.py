@@ -203,18 +203,52 @@ def summarize_objects(scores: Scores) -> dict[str, ObjectSummary]:
     return {name: summary for name, summary in found if name in names}
 
 
+def compare_objects(new: Scores, old: Scores) -> dict[str, dict[str, Estimate | None]]:
+    """Return the differences new - old of `pq`, `sq`, `rq` and `dsb` of each class with objects.
+
+    Args:
+        new: the ones.
+        old: the others, of the same images and classes.
+    """
+    place = {image.key: i for i, image in enumerate(old.images)}
+    ordered = Scores(old.labels, [old.images[place[image.key]] for image in new.images])
+    names = {name for scores in (new, old) for image in scores.images for name in image.objects}
+    return {n: _object_estimates(n, new, ordered) for n in new.labels.names if n in names}
+
+
+def _matches(scores: Scores, name: str) -> list[ObjectMatches]:
+    none = ObjectMatches(0, 0, ())
+    return [image.objects.get(name, none) for image in scores.images]
+
+
+def _object_estimates(
+    name: str, scores: Scores, less: Scores | None = None
+) -> dict[str, Estimate | None]:
+    """The qualities of a class's objects; minus those of other scores of the same images."""
+    people = people_of(scores)
+    parts: dict[str, list[tuple[Floats, Floats]]] = {"pq": [], "sq": [], "rq": []}
+    precisions = []
+    for own in (scores, less) if less else (scores,):
+        matches = _matches(own, name)
+        rows = [(m.true + m.predicted, len(m.ious), sum(m.ious)) for m in matches]
+        total, hits, ious = np.array(rows, np.float64).T[..., None]
+        parts["pq"].append((ious, total / 2))
+        parts["sq"].append((ious, hits))
+        parts["rq"].append((hits, total / 2))
+        precisions.append(np.array([[m.precision] for m in matches]))
+    found = {n: ratios_over_people(pairs, people, [[0]])[0] for n, pairs in parts.items()}
+    precision = precisions[0] - precisions[1] if less else precisions[0]
+    return found | {"dsb": means_over_people(precision, people, [[0]])[0]}
+
+
 def _summarize_objects(scores: Scores, name: str) -> ObjectSummary:
-    people, none = people_of(scores), ObjectMatches(0, 0, ())
-    matches = [image.objects.get(name, none) for image in scores.images]
-    true, predicted, hits, ious = np.array(
-        [(m.true, m.predicted, len(m.ious), sum(m.ious)) for m in matches], np.float64
-    ).T[..., None]
-    either = (true + predicted) / 2
-    pairs = ((ious, either), (ious, hits), (hits, either))
-    pq, sq, rq = (ratios_over_people([pair], people, [[0]])[0] for pair in pairs)
-    precision = np.array([[m.precision] for m in matches])
-    (dsb,) = means_over_people(precision, people, [[0]])
-    return ObjectSummary(int(true.sum()), int(predicted.sum()), int(hits.sum()), pq, sq, rq, dsb)
+    matches = _matches(scores, name)
+    return ObjectSummary(
+        sum(m.true for m in matches),
+        sum(m.predicted for m in matches),
+        sum(len(m.ious) for m in matches),
+        **_object_estimates(name, scores),
+    )
 
 
 def compare(new: Scores, old: Scores, measure: str) -> Summary:

@@ -97,7 +97,7 @@ def check_names(rule: Rule, sources: Sequence[str], config: Path) -> None:
         expected = f"the fusion config expects the sources {', '.join(rule.sources)}"
         raise ValueError(
             f"{config}: 'sources': {expected}; given are {', '.join(sources)}; rename them in the "
-            "file, or give those that it names"
+            "file, give those that it names, or take another rule: --method mean"
         )
 
 

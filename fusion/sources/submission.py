@@ -142,7 +142,7 @@ def _rows(path: Path, file: BinaryIO) -> Iterator[tuple[RleRow, RowSpan]]:
     reader = _reader(lines())
     header = next(reader, None) or []
     if tuple(header) != HEADER:
-        raise ValueError(f"{path}: expected the header {','.join(HEADER)}, found {header}")
+        raise ValueError(f"{path}: expected the header {','.join(HEADER)}, found {header!r:.120}")
     start = end
     # The reader takes a line when it needs one, so that `end` is the end of its row.
     for fields in reader:

@@ -59,7 +59,9 @@ def phantom(
 
 @command(fill=for_data)
 def split(
-    data: Annotated[Path, typer.Argument(help="Data set; the nearest without.")] = TAKEN,
+    data: Annotated[
+        Path, typer.Argument(help="Data set; the nearest without. --data names it, too.")
+    ] = TAKEN,
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("split.json"),
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     strategy: Annotated[
@@ -99,7 +101,9 @@ def split(
 
 @command(fill=for_convert)
 def convert(
-    data: Annotated[Path, typer.Argument(help="Data set to read; the nearest without.")] = TAKEN,
+    data: Annotated[
+        Path, typer.Argument(help="Data set to read; the nearest without. --data names it, too.")
+    ] = TAKEN,
     to: Annotated[str, typer.Option(help="Format to write; see: zoo list formats")] = "",
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; by default called as the format.")
@@ -177,7 +181,8 @@ def convert(
 @command(fill=for_data)
 def audit(
     data: Annotated[
-        Path, typer.Argument(help="Data set to look into; the nearest without.")
+        Path,
+        typer.Argument(help="Data set to look into; the nearest without. --data names it, too."),
     ] = TAKEN,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("audit"),
     describe: Annotated[

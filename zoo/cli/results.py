@@ -348,16 +348,20 @@ def evaluate(
     With --edits, what these corrections change is shown, too: scores before and after.
     """
     from fusion.metrics.measures import FAST, parse_measures
-    from fusion.metrics.summary import has_several
+    from fusion.metrics.summary import compare_objects, has_several
     from zoo.progress import bar
     from zoo.results import score_table
     from zoo.results.corrections import score_corrections
+    from zoo.results.scoring import check_predictions
     from zoo.results.scoring import evaluate as score
     from zoo.results.truth import short_names
     from zoo.source import DataSource
 
     measures = parse_measures(metrics)
     check_json(json_out, *_SCORES)
+    sides = (predictions, against) if against else (predictions,)
+    for path in sides:
+        check_predictions(path)
     source = DataSource.open(data, data_format, edits, broken, images)
     # Whether there are several objects of a class shows when they are read.
     may_show_objects = measures == FAST and not source.classes.once
@@ -365,7 +369,7 @@ def evaluate(
     if split:
         source = source.holding_out(split, fold)
     found = []
-    for path in (predictions, against) if against else (predictions,):
+    for path in sides:
         with bar(f"evaluate {path.name}") as report:
             found.append(score(path, source, labels, subset.value, report, measured, jobs))
     if may_show_objects and has_several(found[0]):
@@ -386,7 +390,13 @@ def evaluate(
         record["against"] = {"source": str(against), "difference": " - ".join(names)} | {
             name: summary.record() for name, summary in differences.items()
         }
-        lines.append(score_table.describe_comparison(found[0], differences, names))
+        objects = compare_objects(*found) if "objects" in measures else {}
+        if objects:
+            record["against"]["objects"] = {
+                name: {n: own.record() if own else None for n, own in each.items()}
+                for name, each in objects.items()
+            }
+        lines.append(score_table.describe_comparison(found[0], differences, names, objects))
     if json_out is not None:
         write_json(json_out, record, *_SCORES)
     say("\n\n".join(lines))

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fusion.metrics.intervals import CONFIDENCE, Estimate
-from fusion.metrics.scores import Scores
+from fusion.metrics.scores import ObjectMatches, Scores
 from fusion.metrics.summary import (
     SHARED_MEASURES,
     Summary,
     compare,
     confusion_of,
     describe_overlapping,
+    has_several,
     people_of,
     pooled_iou,
     presence_of,
@@ -107,8 +108,16 @@ def _per_image(scores: Scores, measures: Iterable[str]) -> dict[str, Any]:
             "dice": plain(image.dice),
             "shared": plain(image.shared_dice),
             **{name: plain(image.measures[name]) for name in measures if name in image.measures},
+            **({"objects": _counted(image.objects)} if image.objects else {}),
         }
         for image in scores.images
+    }
+
+
+def _counted(objects: Mapping[str, ObjectMatches]) -> dict[str, dict[str, int]]:
+    return {
+        name: {"true": own.true, "predicted": own.predicted, "matched": len(own.ious)}
+        for name, own in objects.items()
     }
 
 
@@ -155,12 +164,18 @@ def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Su
     if "objects" in measures:
         lines += _object_lines(scores)
     if "presence" in measures:
-        lines += [_presence_line(what, listed) for what, listed in presence_of(scores).items()]
+        # Of several objects of a class it says only whether there is any.
+        what_is = "classes of an image" if has_several(scores) else "objects"
+        listed = presence_of(scores).items()
+        lines += [_presence_line(f"{what} {what_is}", found) for what, found in listed]
     return "\n".join(lines)
 
 
 def describe_comparison(
-    scores: Scores, differences: Mapping[str, Summary], names: tuple[str, str]
+    scores: Scores,
+    differences: Mapping[str, Summary],
+    names: tuple[str, str],
+    objects: Mapping[str, Mapping[str, Estimate | None]] | None = None,
 ) -> str:
     """Return differences of two predictions, the first minus the second, as lines for a terminal.
 
@@ -168,10 +183,29 @@ def describe_comparison(
         scores: of the one.
         differences: from `compare_all`.
         names: what the one and the other are called.
+        objects: from `compare_objects`, where objects were measured.
     """
     columns = {name: found for name, found in differences.items() if name in CLASS_MEASURES}
-    head = f"{names[0]} - {names[1]}; * where the 95 % interval over patients leaves out 0"
-    return "\n".join([head, *_table(scores, columns, _shared_of(differences), _difference)])
+    lines = [f"{names[0]} - {names[1]}; * where the 95 % interval over patients leaves out 0"]
+    if columns:
+        lines += _table(scores, columns, _shared_of(differences), _difference)
+    if objects:
+        heads = "".join(f"{head:>9s}" for head in _QUALITIES.values())
+        rows = [("objects", f"{heads}  PQ [95 %]")]
+        for name, found in objects.items():
+            cells = "".join(f"{_difference('pq', found[n]):>9s}" for n in _QUALITIES)
+            rows.append((f"  {name}", cells + _interval(found["pq"])))
+        lines += _aligned(rows)
+    return "\n".join(lines)
+
+
+# Of objects, from `summarize_objects`; RQ is F1.
+_QUALITIES = {"pq": "PQ", "sq": "SQ", "rq": "RQ = F1", "dsb": "DSB 2018"}
+
+
+def _interval(found: Estimate | None) -> str:
+    span = found.interval if found else None
+    return f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
 
 
 def _shared_of(summaries: Mapping[str, Summary]) -> dict[str, Summary]:
@@ -216,9 +250,7 @@ def _table(
     ) -> tuple[str, str]:
         cells = "".join(f"{cell(n, found[n]) if n in found else '':>9s}" for n in columns)
         leading = leading or found.get(first)
-        span = leading.interval if leading else None
-        interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
-        return title, cells + interval
+        return title, cells + _interval(leading)
 
     rows.append(line("all", {n: s.overall for n, s in columns.items()}))
     for part in ("groups", "postures", "classes"):
@@ -263,16 +295,14 @@ def _object_lines(scores: Scores) -> list[str]:
     classes = summarize_objects(scores)
     if not classes:
         return ["no objects, true or predicted"]
-    heads = ("PQ", "SQ", "RQ", "DSB 2018", "true", "found", "matched")
+    heads = (*_QUALITIES.values(), "true", "found", "matched")
     titles = "".join(f"{head:>9s}" for head in heads)
     rows = [("objects", f"{titles}  PQ [95 %]")]
     for name, own in classes.items():
         means = (own.pq, own.sq, own.rq, own.dsb)
         cells = "".join(f"{_value('pq', found):>9s}" for found in means)
         counts = f"{own.true:9d}{own.predicted:9d}{own.matched:9d}"
-        span = own.pq.interval if own.pq else None
-        interval = f"  [{span[0]:.4f}, {span[1]:.4f}]" if span else ""
-        rows.append((f"  {name}", f"{cells}{counts}{interval}"))
+        rows.append((f"  {name}", f"{cells}{counts}{_interval(own.pq)}"))
     return _aligned(rows)
 
 
@@ -292,4 +322,4 @@ def _confusion_lines(scores: Scores) -> list[str]:
 def _presence_line(what: str, listed: Sequence[tuple[str, str]]) -> str:
     named = ", ".join(f"{label} in {key}" for key, label in listed[:FEW])
     rest = f" and {len(listed) - FEW} more" if len(listed) > FEW else ""
-    return f"{what} objects: {len(listed)}" + (f" ({named}{rest})" if listed else "")
+    return f"{what}: {len(listed)}" + (f" ({named}{rest})" if listed else "")

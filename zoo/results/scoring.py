@@ -12,9 +12,22 @@ from converters.types import LabelSpace, Sample
 from fusion.metrics.annotated import measure_prediction
 from fusion.metrics.measures import FAST
 from fusion.metrics.scores import ImageScore, Scores
+from fusion.sources import submission
 from zoo.progress import Report, track
 from zoo.results.truth import DataSetTruth, ImageBatch, batches, open_beside
 from zoo.source import DataSource
+
+
+def check_predictions(path: Path) -> None:
+    """Make sure that there is a store or a submission, before any data are read.
+
+    Raises:
+        ValueError: there is nothing, or a file that is no submission.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: expected a prediction store or a submission, found nothing")
+    if path.is_file():
+        next(iter(submission.read(path)), None)
 
 
 def evaluate(

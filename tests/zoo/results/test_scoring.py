@@ -348,3 +348,30 @@ def test_columns_stay_below_each_other_with_long_names():
     said = score_table.describe(scores, ["dice"], score_table.summarize_all(scores, ["dice"]))
     ends = {line.index("0.5000") for line in said.splitlines() if "0.5000" in line}
     assert len(ends) == 1
+
+
+def test_what_is_no_prediction_is_said_before_data_are_read(zoo, tmp_path, capsys):
+    one_line = tmp_path / "a.json"
+    one_line.write_text("[" + "1, " * 100_000 + "1]")
+    for name, said in (("nothing", "nothing: expected a prediction"), ("a.json", "the header")):
+        zoo("evaluate", tmp_path / name, "--data", tmp_path / "no data", code=2)
+        told = capsys.readouterr().err
+        assert said in told
+        assert len(told) < 500
+
+
+def test_two_are_compared_object_by_object(zoo, stores, data, tmp_path, capsys):
+    out = tmp_path / "scores.json"
+    zoo("evaluate", stores[0], "--against", stores[1], "--data", data, "--metrics", "objects",
+        "--json", out)  # fmt: skip
+    found = json.loads(out.read_text())
+    each = found["against"]["objects"]
+    assert set(each) == set(found["objects"])
+    for name, own in found["objects"].items():
+        counts = [image["objects"].get(name, {}) for image in found["per_image"].values()]
+        assert own["true"] == sum(count.get("true", 0) for count in counts)
+    assert "objects" in capsys.readouterr().out
+    zoo("evaluate", stores[0], "--against", stores[0], "--data", data, "--metrics", "objects",
+        "--json", out)  # fmt: skip
+    same = json.loads(out.read_text())["against"]["objects"]
+    assert {own["pq"]["mean"] for own in same.values()} == {0.0}
