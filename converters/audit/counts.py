@@ -1,4 +1,4 @@
-"""Structures that are not annotated, or more than once, where every structure occurs once."""
+"""Structures that are not annotated, or more than once."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ _NEAR = 0.25
 # it that has no label; above the third two structures at once.
 _CLICK, _SMALL, _TWO = 0.015, 0.12, 1.5
 _TOUCHING_PX = 1.0
+# Intersection over union of two objects of a class that are one, where there may be several.
+_THE_SAME = 0.8
 # What `Arrangement.misfit` is of a structure that is in its place.
 _IN_PLACE = 2.0
 
@@ -71,6 +73,18 @@ def _annotated_subsets(looks: Sequence[Look]) -> set[str]:
 
 
 # --- more than once
+
+
+def find_same_objects(one: Look) -> Iterator[Finding]:
+    """Yield objects that are annotated twice, where a class may occur several times in an image."""
+    for (label, i, j), iou in one.overlaps.items():
+        part = one.parts[label][j]
+        if iou >= _THE_SAME and part is not None:
+            what = (
+                f"{label}: expected objects {i + 1} and {j + 1} to be two, found them at one place "
+                f"({100 * iou:.0f} % of their pixels are of both)"
+            )
+            yield Finding("double", one.key, what, iou, (label,), part.box_xywh)
 
 
 def find_double(

@@ -9,13 +9,24 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from converters.audit.arrangement import LEAST_IMAGES, Arrangement
 from converters.audit.brightness import find_metal
-from converters.audit.counts import expected_labels, find_double, find_missing
+from converters.audit.counts import (
+    expected_labels,
+    find_double,
+    find_missing,
+    find_same_objects,
+)
 from converters.audit.duplicates import find_duplicates
 from converters.audit.findings import KINDS, Finding
 from converters.audit.forms import find_styles
 from converters.audit.look import Look, look
 from converters.audit.pose import align
-from converters.audit.shapes import find_inside, find_odd, find_tiny, usual_areas
+from converters.audit.shapes import (
+    find_inside,
+    find_odd,
+    find_odd_objects,
+    find_tiny,
+    usual_areas,
+)
 from converters.audit.swaps import find_swaps
 from converters.errors import Problem
 from converters.parallel import map_ordered
@@ -40,6 +51,8 @@ def audit(
 
     Exchanged labels, surplus and odd structures are looked for where every class occurs once in an
     image (`LabelSpace.once`), and by comparison with the other images where there are 12 or more.
+    Elsewhere objects are looked for that are annotated twice, or far from their class's usual size,
+    and images without any object.
 
     Args:
         samples: what could be read, of all subsets: copies are looked for across them.
@@ -65,6 +78,10 @@ def audit(
         # Thousands of products of small matrices: threads of BLAS cost more than they bring.
         with threadpool_limits(1, user_api="blas"):
             findings += _compare(looks, labels, broken)
+    else:
+        findings += find_missing(looks, (), broken)
+        findings += [finding for one in looks for finding in find_same_objects(one)]
+        findings += find_odd_objects(looks)
     return rank(_explained(findings))
 
 

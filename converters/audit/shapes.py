@@ -12,6 +12,7 @@ from converters.audit.forms import form_distance2
 from converters.audit.likeness import Array
 from converters.audit.look import Look
 from converters.audit.pose import AlignedImages
+from converters.audit.structures import Structure
 
 # An area of less than this share of the usual one is no small structure but a mistake.
 _TINY = 0.2
@@ -33,6 +34,9 @@ _ODD_PLACE = 6.0
 _LEAST_FOR_SIZE = 40
 _ODD_SIZE = 8.0
 _SURE = 2.0
+# Of so many objects it is known how large they are. One is odd if it is so many times larger or
+# smaller than the median, and so many times more than nearly all others are.
+_ENOUGH_OBJECTS, _FAR_FROM_USUAL, _BEYOND, _NEARLY_ALL = 30, 30.0, 3.0, 0.95
 _MAD = 1.4826
 
 
@@ -59,6 +63,35 @@ def find_tiny(one: Look, usual_px: Mapping[str, float]) -> Iterator[Finding]:
         what = f"{label}: expected about {usual:.0f} px, found {structure.area_px}"
         score = min(1.0, 0.6 + 0.4 * (_TINY - share) / (_TINY - _SURELY_TINY))
         yield Finding("tiny", one.key, what, score, (label,), structure.box_xywh)
+
+
+def find_odd_objects(looks: Sequence[Look]) -> Iterator[Finding]:
+    """Yield objects of another size than their class's, where an image may have several of it.
+
+    Sizes are shares of the image's area, beside the median of all objects of the class.
+    """
+    sizes: dict[str, list[tuple[float, Look, Structure]]] = {}
+    for one in looks:
+        for label, structure in one.structures.items():
+            parts = one.parts.get(label, (structure,))
+            whole = one.size_hw[0] * one.size_hw[1]
+            found = [(part.area_px / whole, one, part) for part in parts if part is not None]
+            sizes.setdefault(label, []).extend(found)
+    for label, objects in sizes.items():
+        if len(objects) < _ENOUGH_OBJECTS:
+            continue
+        shares = np.array([share for share, _, _ in objects])
+        usual = float(np.median(shares))
+        ratios = np.maximum(shares / usual, usual / shares)
+        limit = max(_FAR_FROM_USUAL, _BEYOND * float(np.quantile(ratios, _NEARLY_ALL)))
+        for (share, one, part), ratio in zip(objects, ratios.tolist(), strict=True):
+            if ratio < limit:
+                continue
+            expected_px = usual * one.size_hw[0] * one.size_hw[1]
+            what = f"{label}: expected objects of about {expected_px:.0f} px, found {part.area_px}"
+            kind = "tiny" if share < usual else "outlier"
+            score = 1 - limit / (2 * ratio)
+            yield Finding(kind, one.key, what, score, (label,), part.box_xywh)
 
 
 def find_inside(looks: Sequence[Look]) -> Iterator[Finding]:
