@@ -70,6 +70,8 @@ class JsonList:
                     found += _parse(os.pread(file.fileno(), end - start, start))
         except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"expected the file as it was, found: {error}") from None
+        except RecursionError:
+            raise ValueError("expected JSON, found brackets nested too deeply") from None
         return found
 
     def _add(self, start: int, end: int) -> None:
@@ -135,7 +137,7 @@ def _parse(text: bytes) -> list[Any]:
 def _decode(text: bytes) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.MsgspecError:  # NaN, and numbers that are too large
+    except (msgspec.MsgspecError, RecursionError):  # NaN, too large numbers, deep brackets
         return json.loads(text)
 
 
@@ -149,7 +151,7 @@ def _take_apart(text: str) -> list[tuple[int, dict[str, msgspec.Raw]]] | None:
     try:
         entries = msgspec.json.decode(f"[{text}]", type=list[msgspec.Raw])
         apart = [msgspec.json.decode(entry, type=dict[str, msgspec.Raw]) for entry in entries]
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return None
     # A name has a colon. There are more of them where an object lies in another, where a name comes
     # twice, or in texts.

@@ -132,3 +132,17 @@ def test_what_stays_in_memory_are_places(file, monkeypatch):
     finally:
         tracemalloc.stop()
     assert kept.read([1999]) == [entry]
+
+
+@pytest.mark.parametrize("depth", [100, 300, 500, 700, 800, 900, 950, 990])
+def test_deep_brackets_are_read_or_refused_in_one_line(file, depth):
+    deep = "[" * depth + "]" * depth
+    file.write_text(f'{{"list": [{{"a": 1, "b": {deep}}}, {{"a": 2}}, {{"a": {deep}}}]}}')
+    said = "nested too deeply"
+    try:
+        _, kept = scan_list(file, "list", lambda entry: dict(entry))
+        found = [len(entry) for entry in kept]
+    except ValueError as error:
+        found, said = [2, 1, 1], str(error)
+    assert found == [2, 1, 1]
+    assert "nested too deeply" in said
