@@ -24,6 +24,8 @@ _LEAST_SCORE = 0.25
 # It is an object if so much of it lies in the mask, and nobody surer has that; and so much of an
 # object's pixels, or of a part's, must lie in a part for the object to have a share in it.
 _LEAST_SHARE = 0.5
+# Of 255; what counts as inside.
+_INSIDE = np.uint8(128)
 _Numbers = npt.NDArray[np.int32]
 
 
@@ -150,7 +152,8 @@ def split_prediction(
 ) -> Prediction:
     """Return a fused prediction as one of single objects, with the mean probability as the score.
 
-    Pixels of less than one half are no object's, and left out.
+    Where a pixel has one label, that of the likeliest class may be less than one half; it becomes
+    one half, so that whoever reads the objects finds all of their pixels. Others are left out.
 
     Args:
         fused: one mask a class.
@@ -167,7 +170,7 @@ def _scored(fused: Prediction, label: str, objects: Sequence[CropMask]) -> tuple
     assert whole is not None
     found: list[Evidence] = []
     for own in objects:
-        prob = whole[1].render(own.box_xywh) * own.pixels
+        prob = np.maximum(whole[1].render(own.box_xywh), _INSIDE) * own.pixels
         mask = soft_mask(prob, own.box_xywh, 1)
         if mask:
             found.append((float(prob.sum()) / (255 * own.area), mask))

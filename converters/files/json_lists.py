@@ -72,6 +72,9 @@ class JsonList:
             raise ValueError(f"expected the file as it was, found: {error}") from None
         except RecursionError:
             raise ValueError("expected JSON, found brackets nested too deeply") from None
+        except ValueError as error:
+            # Python refuses numbers of thousands of digits, and says how to change that.
+            raise ValueError(str(error).split(";")[0]) from None
         return found
 
     def _add(self, start: int, end: int) -> None:

@@ -117,7 +117,9 @@ def measure_masks(
     if "objects" in measures:
         if objects is None:
             objects = {name: parts_of(mask) for name, mask in masks.items()}
-        matches = match_classes(objects, true_objects(sample, spoken, truth), spoken.names)
+        # The class of what no object covers has none.
+        names = [name for name in spoken.names if name != labels.background]
+        matches = match_classes(objects, true_objects(sample, spoken, truth), names)
         score = replace(score, objects=matches)
     return describe_person(score, sample, labels)
 

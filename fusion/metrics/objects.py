@@ -18,13 +18,13 @@ parts.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from converters.masks import CropMask, rasterize
 from converters.types import LabelSpace, Sample
-from fusion.arrays import Floats
 from fusion.metrics.overlaps import common_part
 from fusion.metrics.scores import OBJECT_IOUS, ObjectMatches, intersection
 from fusion.objects import parts_of
@@ -38,27 +38,47 @@ def match_objects(found: Sequence[CropMask], real: Sequence[CropMask]) -> Object
         found: the predicted, at least one pixel each; they may overlap.
         real: the true.
     """
-    from scipy.optimize import linear_sum_assignment
-
-    table = _ious(found, real)
-    table[table <= OBJECT_IOUS[0]] = 0
-    rows, columns = linear_sum_assignment(table, maximize=True)
-    matched = sorted(filter(None, table[rows, columns].tolist()), reverse=True)
+    pairs = _near(found, real)
+    rows, columns = Counter(i for i, _ in pairs), Counter(j for _, j in pairs)
+    # Nearly all have one partner; where objects overlap, the best pairs together are taken.
+    alone = [iou for (i, j), iou in pairs.items() if rows[i] == columns[j] == 1]
+    rest = {pair: iou for pair, iou in pairs.items() if rows[pair[0]] > 1 or columns[pair[1]] > 1}
+    matched = sorted([*alone, *_assign(rest)], reverse=True)
     return ObjectMatches(len(real), len(found), tuple(matched))
 
 
-def _ious(found: Sequence[CropMask], real: Sequence[CropMask]) -> Floats:
-    """IoU of each two, float64 (predicted, true); those whose boxes are apart are not counted."""
-    table = np.zeros((len(found), len(real)))
-    if table.size:
-        a, b = (np.array([m.box_xywh for m in masks])[:, None] for masks in (found, real))
-        b = b.transpose(1, 0, 2)
-        touch = (a[..., :2] < b[..., :2] + b[..., 2:]) & (b[..., :2] < a[..., :2] + a[..., 2:])
-        areas = [[mask.area for mask in masks] for masks in (found, real)]
-        for i, j in np.argwhere(touch.all(axis=2)).tolist():
-            both = intersection(found[i], real[j])
-            table[i, j] = both / (areas[0][i] + areas[1][j] - both)
-    return table
+def _near(found: Sequence[CropMask], real: Sequence[CropMask]) -> dict[tuple[int, int], float]:
+    """Places of a predicted and a true object -> their IoU, where it is enough for a match."""
+    if not found or not real:
+        return {}
+    left, top, width, height = np.array([mask.box_xywh for mask in real]).T
+    areas = [mask.area for mask in real]
+    pairs = {}
+    for i, mask in enumerate(found):
+        x, y, w, h = mask.box_xywh
+        touches = (x < left + width) & (left < x + w) & (y < top + height) & (top < y + h)
+        area = mask.area
+        for j in np.flatnonzero(touches).tolist():
+            both = intersection(mask, real[j])
+            if (iou := both / (area + areas[j] - both)) > OBJECT_IOUS[0]:
+                pairs[i, j] = iou
+    return pairs
+
+
+def _assign(pairs: Mapping[tuple[int, int], float]) -> list[float]:
+    """The IoU of pairs that share no object, so that their sum is largest."""
+    from scipy.optimize import linear_sum_assignment
+
+    if not pairs:
+        return []
+    rows, columns = (
+        {n: k for k, n in enumerate(dict.fromkeys(ends))} for ends in zip(*pairs, strict=True)
+    )
+    table = np.zeros((len(rows), len(columns)))
+    for (i, j), iou in pairs.items():
+        table[rows[i], columns[j]] = iou
+    taken = table[linear_sum_assignment(table, maximize=True)]
+    return [float(iou) for iou in taken if iou]
 
 
 def true_objects(

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from converters.masks import CropMask, crop, union
 from converters.types import LabelSpace
+from fusion.binary import binary_masks
 from fusion.objects import detections_of, parts_of, split_mask, split_masks, split_prediction
 from fusion.types import Prediction, SoftMask
 
@@ -133,3 +134,16 @@ def test_nothing_is_nothing() -> None:
     none = Prediction("a", SIZE_HW, "semantic", {})
     assert dict(split_prediction(none, [none], CELLS).masks) == {}
     assert split_mask(crop(np.zeros(SIZE_HW, np.uint8)), [LEFT]) == []
+
+
+def test_where_a_pixel_has_one_label_no_pixel_is_lost() -> None:
+    """The likeliest class may be less than one half; its objects are stored as decided."""
+    waste = LabelSpace("w", ("cup", "can", "rest"), background="rest", exclusive="large_first")
+    levels = {"cup": 110, "can": 100, "rest": 45}
+    masks = {name: ((1.0, soft(LEFT, value)),) for name, value in levels.items()}
+    fused = Prediction("a", SIZE_HW, "semantic", masks)
+    before = binary_masks(fused, waste)
+    after = binary_masks(split_prediction(fused, [fused], waste), waste)
+    assert before["cup"].area == LEFT.area
+    for name in ("cup", "can"):
+        assert np.array_equal(before[name].full(SIZE_HW), after[name].full(SIZE_HW))

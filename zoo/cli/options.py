@@ -109,7 +109,7 @@ class _Command(TyperCommand):
         if not arguments.isdisjoint(_DATA_SETS) and not any(
             "--data" in p.opts for p in self.params
         ):
-            if args[-1:] == ["--data"]:
+            if args[-1:] == ["--data"] or "--data=" in args:
                 raise UsageError("Option '--data' requires an argument.", ctx)
             args = [word.removeprefix("--data=") for word in args if word != "--data"]
         return super().parse_args(ctx, args)

@@ -187,8 +187,12 @@ class CocoReader:
                 if number in images:
                     images[number].places.append(place)
                 continue
-            (annotation,) = every.read([place])
-            self.problems.add(document.path, _stray(annotation, place, known, categories))
+            try:
+                (annotation,) = every.read([place])
+                error = _stray(annotation, place, known, categories)
+            except ValueError as unread:
+                error = unread
+            self.problems.add(document.path, error)
         return images
 
     def _name(self, images: Sequence[_Image]) -> None:
@@ -203,13 +207,22 @@ class CocoReader:
 
     def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
         labels = labels_of(document, self.labels, self.problems)
-        normalised = {number for number, image in images.items() if _is_normalised(document, image)}
+        normalised, unreadable = set[Id](), set[Id]()
+        for number, image in images.items():
+            try:
+                if _is_normalised(document, image):
+                    normalised.add(number)
+            except ValueError as error:
+                self.problems.add(document.path, error, **_owner(image.fields))
+                unreadable.add(number)
         annotated = {number for number, image in images.items() if image.places}
         if normalised and normalised == annotated:
             size_hw = images[min(normalised, key=str)].size_hw
             self.problems.add(document.path, normalised_message(size_hw))
             return
         for number, unread in images.items():
+            if number in unreadable:
+                continue
             try:
                 if number in normalised:
                     raise ValueError(normalised_message(unread.size_hw))

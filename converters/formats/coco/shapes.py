@@ -155,17 +155,13 @@ def written_values(segmentation: Any) -> Iterator[list[float]]:
 
 
 def may_be_normalised(segmentation: Any) -> bool | None:
-    """Tell at a glance whether polygons may be in parts of the image's sides; None without any.
+    """Tell whether polygons may be in parts of the image's sides; None without sound ones.
 
     >>> may_be_normalised([[0.1, 0.2, 0.4, 0.2, 0.4, 0.9]]), may_be_normalised([[1, 1, 9, 1, 9, 9]])
     (True, False)
     """
-    if not isinstance(segmentation, list) or not segmentation:
-        return None
-    try:
-        return max(map(max, filter(None, _parts(segmentation)))) <= NORMALISED[1]
-    except (TypeError, ValueError):
-        return True
+    values = [value for part in written_values(segmentation) for value in part]
+    return max(values) <= NORMALISED[1] if values else None
 
 
 def _from_code(code: Mapping[str, Any], size_hw: tuple[int, int]) -> Shape:

@@ -13,7 +13,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw, turn_remedy
 from converters.files.json_files import are_numbers
-from converters.files.json_lists import scan_list
+from converters.files.json_lists import JsonList, scan_list
 from converters.files.names import normal_name
 from converters.formats.datumaro.shapes import is_beside_outline, shape_parts
 from converters.formats.plausible import are_normalised, normalised_message
@@ -62,7 +62,16 @@ class DatumaroReader:
             self._problems.add(path, f"expected Datumaro's JSON: {error}")
             self._broken.add(path.stem)
             return
-        for number, item in enumerate(items):
+        yield from self._samples(path, items, names)
+
+    def _samples(self, path: Path, items: JsonList, names: Sequence[str]) -> Iterator[Sample]:
+        for number in range(len(items)):
+            try:
+                (item,) = items.read([number])
+            except ValueError as error:
+                self._problems.add(path, f"item {number}: {error}")
+                self._broken.add(path.stem)
+                continue
             if not isinstance(item, Mapping) or not isinstance(item.get("id"), str):
                 self._problems.add(path, f"item {number}: expected an 'id', found {item!r:.60}")
                 continue
@@ -272,7 +281,8 @@ def label_names(record: Any) -> list[str]:
     """Return the names of a document's labels, by their numbers; raises ValueError without."""
     categories = record.get("categories") if isinstance(record, Mapping) else None
     if not isinstance(categories, Mapping):
-        raise ValueError(f"expected an object with 'categories' and 'items', found {record!r:.60}")
+        found = f"the keys {sorted(record)}" if isinstance(record, Mapping) else repr(record)
+        raise ValueError(f"expected an object with 'categories' and 'items', found {found:.80}")
     try:
         labels = categories.get("label") or {"labels": []}
         return [str(label["name"]) for label in labels["labels"]]

@@ -123,3 +123,14 @@ def test_several_objects_that_are_seen_as_more_parts_are_not_doubled() -> None:
     found = [predict(key, "semantic", (1.0, parts)) for key in "ab"]
     several, one = score(found, touching, CELLS, "presence").images
     assert (several.doubled, one.doubled) == ((), ("cell",))
+
+
+def test_what_no_object_covers_has_none() -> None:
+    space = LabelSpace("cells", ("rest", "cell"), background="rest")
+    found = Prediction(
+        "a",
+        SIZE_HW,
+        "semantic",
+        {"rest": ((1.0, SoftMask((0.0, 20.0, 9.0, 9.0), np.full((9, 9), 255, np.uint8))),)},
+    )
+    assert list(summarize_objects(score([found], SAMPLES, space, "objects"))) == ["cell"]

@@ -269,3 +269,26 @@ def test_a_broken_file_comes_before_a_wrong_entry(data, labels):
     path.write_text(path.read_text()[:-1])
     _, (found,) = converters.scan(data.root, labels=labels)
     assert "expected JSON, found a broken file" in str(found)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_number_of_thousands_of_digits_names_the_file(place, data, labels):
+    data.add([SQUARE]).add([SQUARE]).add([SQUARE])
+    data.content["annotations"][place]["extra"] = "LONG"
+    data.save()
+    (path,) = data.root.rglob("*.json")
+    path.write_text(path.read_text().replace('"LONG"', "1" * 4500))
+    _, (found,) = converters.scan(data.root, labels=labels)
+    assert path.name in str(found)
+    assert "set_int_max_str_digits" not in str(found)
+
+
+@pytest.mark.parametrize("first", ["[[30, 40, 50]]", "[[NaN, 1, 2, 3, 40, 5]]", "[[1e400, 1, 2]]"])
+def test_polygons_in_parts_are_known_beside_a_broken_one(first, data, labels):
+    part = [0.1, 0.1, 0.4, 0.1, 0.4, 0.45]
+    data.add("FIRST").add([part]).add([[value + 0.2 for value in part]])
+    data.save()
+    (path,) = data.root.rglob("*.json")
+    path.write_text(path.read_text().replace('"FIRST"', first))
+    _, found = converters.scan(data.root, labels=labels)
+    assert any("multiply x by the width" in str(problem) for problem in found)
