@@ -7,12 +7,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from converters.files.provenance import PROVENANCE
 from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
 from fusion.metrics.annotated import measure_prediction
 from fusion.metrics.measures import FAST
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.sources import submission
+from fusion.sources.manifest import FILE as MANIFEST
 from zoo.progress import Report, track
 from zoo.results.truth import DataSetTruth, ImageBatch, batches, open_beside
 from zoo.source import DataSource
@@ -22,12 +24,17 @@ def check_predictions(path: Path) -> None:
     """Make sure that there is a store or a submission, before any data are read.
 
     Raises:
-        ValueError: there is nothing, or a file that is no submission.
+        ValueError: there is nothing, a file that is no submission, or a data set.
     """
     if not path.exists():
         raise ValueError(f"{path}: expected a prediction store or a submission, found nothing")
     if path.is_file():
         next(iter(submission.read(path)), None)
+    elif not (path / MANIFEST).is_file() and (path / PROVENANCE).is_file():
+        raise ValueError(
+            f"{path}: expected a prediction store or a submission, found a data set: zoo fuse "
+            "--format store writes a store of the same, with --objects one of single objects"
+        )
 
 
 def evaluate(

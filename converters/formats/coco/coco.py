@@ -64,13 +64,14 @@ from converters.formats.coco.files import annotation_files, broken_files, is_tes
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
-from converters.formats.coco.unnamed import report_unnamed
+from converters.formats.coco.unnamed import is_part, report_unnamed
 from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import Box, rasterize, tight_box
 from converters.types import LabelSpace, PackedInstances, Sample
 
+_SHOWN = 3
 LOSES = {"polygons": frozenset({"subpixels"}), "rle": frozenset({"subpixels"})}
 
 
@@ -252,6 +253,7 @@ def read(
             f"{root}: expected COCO's JSON files of subset '{subset}', found {names}: --subset "
             "says which images are meant"
         )
+    _tell_joined(root, wanted, problems)
     reader = CocoReader(root, labels, problems, images)
     samples = reader.samples(wanted)
     if reader.is_whole and images is None:
@@ -265,3 +267,14 @@ def read(
             problems=problems,
         )
     return samples
+
+
+def _tell_joined(root: Path, files: Iterable[Path], problems: Problems) -> None:
+    """Say that folders which are no parts of one data set, by their names, are read as one."""
+    homes = sorted({file.parent.name for file in files if file.parent != root})
+    if len(homes) > 1 and not all(is_part(name) for name in homes):
+        listed = ", ".join(homes[:_SHOWN]) + (", ..." if homes[_SHOWN:] else "")
+        problems.note(
+            f"{root}: read as one data set: {len(homes)} folders with annotation files, {listed}; "
+            "to take one alone, name it"
+        )

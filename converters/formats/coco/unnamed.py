@@ -19,6 +19,16 @@ _SUBSET = re.compile(r"(train|val|valid|validation|minival|default)\d*", re.IGNO
 _SHOWN = 3
 
 
+def is_part(name: str) -> bool:
+    """Tell whether a folder is called as a part of a data set is, or as its annotations are.
+
+    >>> is_part("train2017"), is_part("test"), is_part("hospital_b")
+    (True, True, False)
+    """
+    small = name.lower()
+    return bool(_SUBSET.fullmatch(name)) or "test" in small or small.startswith("annotation")
+
+
 def report_unnamed(
     root: Path,
     subset: str,

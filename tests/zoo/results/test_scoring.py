@@ -375,3 +375,9 @@ def test_two_are_compared_object_by_object(zoo, stores, data, tmp_path, capsys):
         "--json", out)  # fmt: skip
     same = json.loads(out.read_text())["against"]["objects"]
     assert {own["pq"]["mean"] for own in same.values()} == {0.0}
+
+
+def test_a_data_set_is_no_prediction(zoo, data, tmp_path, capsys):
+    zoo("convert", data, "--to", "coco", "--out", tmp_path / "coco")
+    zoo("evaluate", tmp_path / "coco", "--data", data, code=2)
+    assert "found a data set: zoo fuse --format store" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 
 import cv2
@@ -351,3 +352,28 @@ def test_images_are_only_looked_for_below_the_folder(tmp_path):
     finder = ImageFinder(tmp_path / "data", tmp_path / "data" / "train.json")
     with pytest.raises(ValueError, match="expected an image beside this file"):
         finder.find({"file_name": "a.png"})
+
+
+@pytest.mark.parametrize(
+    ("names", "is_said"), [(("a", "b"), True), (("train", "valid"), False), (("train",), False)]
+)
+def test_folders_that_are_no_parts_are_said_to_be_joined(names, is_said, tmp_path):
+    for number, name in enumerate(names):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / f"{name}.png"), np.zeros((20, 20), np.uint8))
+        content = {
+            "images": [{"id": 1, "file_name": f"{name}.png"}],
+            "categories": [{"id": 1, "name": "cell"}],
+            "annotations": [
+                {
+                    "id": number,
+                    "image_id": 1,
+                    "category_id": 1,
+                    "segmentation": [[1, 1, 9, 1, 9, 9]],
+                }
+            ],
+        }
+        (tmp_path / name / "_annotations.coco.json").write_text(json.dumps(content))
+    notes = []
+    assert len(converters.read(tmp_path, note=notes.append)) == len(names)
+    assert any("read as one data set: 2 folders" in line for line in notes) is is_said
