@@ -148,9 +148,13 @@ def one_line(error: object) -> str:
     'no such file'
     >>> one_line(UnicodeDecodeError("utf-8", b"a\xff", 1, 2, "invalid start byte"))
     'byte 0xff at 1: save it as UTF-8'
+    >>> one_line(FileNotFoundError(2, "No such file or directory", "a.json"))
+    'No such file or directory'
     """
     if isinstance(error, UnicodeDecodeError):
         return f"byte 0x{error.object[error.start]:02x} at {error.start}: save it as UTF-8"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return " ".join(str(error).split())
 
 

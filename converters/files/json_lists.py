@@ -21,6 +21,7 @@ from typing import IO, Any
 
 import msgspec
 
+from converters.errors import one_line
 from converters.files.json_files import load_json, parse_value, without_collection
 
 _BLOCK = 1 << 22
@@ -69,7 +70,7 @@ class JsonList:
                     start, end = self._starts[first], self._ends[last]
                     found += _parse(os.pread(file.fileno(), end - start, start))
         except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"expected the file as it was, found: {error}") from None
+            raise ValueError(f"expected the file as it was, found: {one_line(error)}") from None
         except RecursionError:
             raise ValueError("expected JSON, found brackets nested too deeply") from None
         except ValueError as error:
