@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.masks import CropMask, crop
+from converters.masks import CropMask
 from converters.types import LabelSpace
 from fusion.binary import binary_masks
+from fusion.metrics.overlaps import common_part
 from fusion.types import Evidence, Prediction, soft_mask
 
 # A detection that is less sure explains nothing: Ultralytics' own limit for what it shows.
@@ -81,12 +82,12 @@ def split_mask(mask: CropMask, detections: Sequence[CropMask]) -> list[CropMask]
 def _claim(mask: CropMask, detections: Sequence[CropMask]) -> _Numbers:
     """Whose pixels of a mask are, int32 (h, w): place of the detection + 1, or 0."""
     claimed = np.zeros(mask.pixels.shape, np.int32)
-    free = mask.pixels.astype(bool)
     for number, detection in enumerate(detections, start=1):
-        own = detection.window(mask.box_xywh).astype(bool) & free
+        both = common_part(mask, detection)
+        place = claimed[_window(both, mask)] if both.pixels.size else claimed[:0, :0]
+        own = both.pixels.astype(bool) & (place == 0)
         if own.any() and own.sum() >= _LEAST_SHARE * detection.area:
-            claimed[own] = number
-            free &= ~own
+            place[own] = number
     return claimed
 
 
@@ -109,10 +110,20 @@ def _window(part: CropMask, mask: CropMask) -> tuple[slice, slice]:
 
 def _cut(owner: _Numbers, mask: CropMask) -> list[CropMask]:
     """The objects of an image of numbers, by their numbers."""
+    y, x = np.nonzero(owner)
+    if not len(y):
+        return []
+    order = np.argsort(owner[y, x], kind="stable")
+    y, x = y[order], x[order]
+    firsts = np.flatnonzero(np.diff(owner[y, x], prepend=0))
+    low, high = (
+        np.stack([edge.reduceat(own, firsts) for own in (y, x)], axis=1).tolist()
+        for edge in (np.minimum, np.maximum)
+    )
     found = []
-    for number in np.unique(owner[owner > 0]).tolist():
-        own = crop((owner == number).astype(np.uint8))
-        found.append(CropMask(own.x + mask.x, own.y + mask.y, own.pixels))
+    for (top, left), (bottom, right), number in zip(low, high, owner[y, x][firsts], strict=True):
+        own = owner[top : bottom + 1, left : right + 1] == number
+        found.append(CropMask(left + mask.x, top + mask.y, own.astype(np.uint8)))
     return found
 
 
