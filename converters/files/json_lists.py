@@ -27,8 +27,6 @@ from converters.files.json_files import load_json, parse_value, without_collecti
 _BLOCK = 1 << 22
 _OPEN = re.compile(r"[-+.0-9eE]*")
 _SPACE = re.compile(r"[ \t\n\r]*")
-# Entries that are read at once where all are asked for.
-_AT_ONCE = 256
 
 
 class JsonList:
@@ -45,10 +43,6 @@ class JsonList:
 
     def __len__(self) -> int:
         return len(self._starts)
-
-    def __iter__(self) -> Iterator[Any]:
-        for first in range(0, len(self), _AT_ONCE):
-            yield from self.read(range(first, min(first + _AT_ONCE, len(self))))
 
     def read(self, places: Sequence[int]) -> list[Any]:
         """Return entries.

@@ -18,8 +18,8 @@ from converters.types import Instance
 Bounds = tuple[float, float, float, float]
 """x and y of the upper left, then of the lower right corner, in pixels."""
 
-NORMALISED = (-0.5, 1.5)
-"""Between which coordinates are parts of an image's sides; they may lie a little beyond it, too."""
+# Normalised coordinates may be a little beyond the image, too.
+_NORMALISED = (-0.5, 1.5)
 # By so much digits that were left out change a coordinate.
 _ROUNDED = 0.005
 # What is written beside an object of a pixel: a box of so many pixels at most, and so far off.
@@ -56,7 +56,7 @@ def are_normalised(values: Iterable[Sequence[float]], size_hw: tuple[int, int]) 
     has_fraction = False
     for polygon in values:
         for value in polygon:
-            if not NORMALISED[0] <= value <= NORMALISED[1]:
+            if not _NORMALISED[0] <= value <= _NORMALISED[1]:
                 return False
         has_fraction |= any(value != int(value) for value in polygon) and not _is_pixel(polygon)
     return has_fraction
@@ -227,7 +227,7 @@ def _readings(box: tuple[float, ...], size_hw: tuple[int, int]) -> list[Bounds]:
     """What four numbers may mean, x, y, width and height first."""
     x, y, a, b = box
     readings: list[Bounds] = [(x, y, x + a, y + b), (x, y, a, b)]
-    if max(map(abs, box)) <= NORMALISED[1]:
+    if max(map(abs, box)) <= _NORMALISED[1]:
         height, width = size_hw
         readings += [(p * width, q * height, r * width, s * height) for p, q, r, s in readings]
     return [reading for reading in readings if reading[2] > reading[0] and reading[3] > reading[1]]

@@ -14,7 +14,6 @@ from fusion.metrics.measures import FAST, measure_image, parse_measures
 from fusion.metrics.objects import match_classes, predicted_objects, true_objects
 from fusion.metrics.scores import ImageScore, Scores, score_image
 from fusion.metrics.summary import POSTURES
-from fusion.objects import parts_of
 from fusion.types import Prediction
 
 
@@ -97,8 +96,7 @@ def measure_masks(
         labels: all classes.
         spoken: those that the source speaks of.
         measures: of `fusion.metrics.measures.MEASURES`; Dice is always there.
-        objects: class -> its objects one by one, where somebody knows them; None takes the
-            connected parts of the masks.
+        objects: class -> its objects one by one, to be measured, too; see `measure_prediction`.
     """
     truth = {name: m for name, m in truth_masks(sample, labels).items() if name in spoken.index}
     score = measure_image(
@@ -114,9 +112,7 @@ def measure_masks(
         # Of several true objects that touch, more parts than one are no mistake.
         times = Counter(sample.labels)
         score = replace(score, doubled=tuple(n for n in score.doubled if times[n] < 2))
-    if "objects" in measures:
-        if objects is None:
-            objects = {name: parts_of(mask) for name, mask in masks.items()}
+    if objects is not None:
         # The class of what no object covers has none.
         names = [name for name in spoken.names if name != labels.background]
         matches = match_classes(objects, true_objects(sample, spoken, truth), names)

@@ -91,14 +91,12 @@ def true_objects(
         labels: the classes.
         masks: class -> mask, the pixels that are the class's where a pixel has one label.
     """
-    if labels.once:
-        return {name: [mask] for name, mask in masks.items() if mask.area}
     drawn = (
         (instance.label, rasterize(instance.geometry, sample.size_hw))
         for instance in sample.instances
         if instance.label in masks
     )
-    return group_objects(drawn, masks if labels.exclusive else None)
+    return _by_class(drawn, labels, masks)
 
 
 def predicted_objects(
@@ -111,25 +109,26 @@ def predicted_objects(
         labels: the classes.
         masks: class -> mask, from `fusion.binary.binary_masks`.
     """
-    if labels.once:
-        return {name: [mask] for name, mask in masks.items() if mask.area}
     if prediction.kind == "semantic":
-        return {name: parts for name, mask in masks.items() if (parts := parts_of(mask))}
+        parts = ((name, part) for name, mask in masks.items() for part in parts_of(mask))
+        return _by_class(parts, labels, masks)
     drawn = (
         (label, mask.binary(prediction.size_hw))
         for label, _, score, mask in prediction.rows()
         if score >= LEAST_SCORE and label in masks
     )
-    return group_objects(drawn, masks if labels.exclusive else None)
+    return _by_class(drawn, labels, masks)
 
 
-def group_objects(
-    drawn: Iterable[tuple[str, CropMask]], within: Mapping[str, CropMask] | None = None
+def _by_class(
+    drawn: Iterable[tuple[str, CropMask]], labels: LabelSpace, masks: Mapping[str, CropMask]
 ) -> dict[str, list[CropMask]]:
-    """Return objects by their class, those with pixels, all or within the class's mask alone."""
+    """Objects by their class, those with pixels; the class's mask where it occurs once."""
+    if labels.once:
+        return {name: [mask] for name, mask in masks.items() if mask.area}
     found: dict[str, list[CropMask]] = {}
     for label, mask in drawn:
-        part = common_part(mask, within[label]) if within else mask
+        part = common_part(mask, masks[label]) if labels.exclusive else mask
         if part.area:
             found.setdefault(label, []).append(part)
     return found

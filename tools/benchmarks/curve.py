@@ -12,11 +12,10 @@ import typer
 
 from converters.types import LabelSpace, Sample
 from fusion import Rule
-from fusion.binary import binary_masks
 from fusion.fit import FITS
 from fusion.fit.base import Fitting
 from fusion.fit.counted import Counted, CountedImage, Seen
-from fusion.metrics.annotated import measure_masks
+from fusion.metrics.annotated import measure_prediction
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.metrics.summary import compare
 from fusion.rules.pooling import Mean
@@ -84,4 +83,4 @@ def _score(
     rule: Rule, seen: tuple[Seen, CountedImage], sample: Sample, labels: LabelSpace
 ) -> ImageScore:
     prediction = rule(seen[0][0], labels)
-    return measure_masks(binary_masks(prediction, labels), sample, labels, labels, ("dice",))
+    return measure_prediction(prediction, sample, labels, labels, ("dice",))

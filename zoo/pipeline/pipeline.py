@@ -208,12 +208,7 @@ def look_at_test(data: DataSource, test: Path | None) -> tuple[DataFacts, int]:
     """
     source = data if test is None else DataSource.open(test)
     part = "test" if test is None or source.format == "images" else "all"
-    try:
-        samples, _ = source.scan(data.classes, part)
-    except ValueError:
-        if test is not None:
-            raise
-        samples = []
+    samples = data.scan_test(data.classes) if test is None else source.scan(data.classes, part)[0]
     is_annotated = any(sample.instances for sample in samples)
     return DataFacts(bool(samples), is_annotated, data.format, part), len(samples)
 

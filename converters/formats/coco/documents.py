@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.files.json_files import read_member
-from converters.files.json_lists import JsonList, scan_list
+from converters.files.json_lists import scan_list
 
 Record = Mapping[str, Any]
 Id = int | str
@@ -48,8 +48,8 @@ class Document:
         Raises:
             ValueError: not JSON, or not of COCO's form.
         """
-        facts = _Facts()
-        content, entries = scan_list(path, "annotations", facts.take)
+        annotations = Annotations()
+        content = annotations.scan(path)
         if is_results(content):
             raise ValueError(RESULTS)
         if not isinstance(content, dict):
@@ -59,8 +59,8 @@ class Document:
             raise ValueError(f"expected {_FORM}, found the keys {sorted(content)!r:.80}")
         images = _table(content, "images")
         _table(content, "annotations")
-        categories = _categories(_table(content, "categories"), facts.uses)
-        return cls(path, categories, images, Annotations(entries, facts))
+        categories = _categories(_table(content, "categories"), annotations.uses)
+        return cls(path, categories, images, annotations)
 
     @property
     def is_panoptic(self) -> bool:
@@ -84,31 +84,6 @@ class Document:
         return ""
 
 
-class _Facts:
-    """What is kept of each annotation while a file is read."""
-
-    def __init__(self) -> None:
-        self.members: set[str] = set()
-        self.uses: Counter[Id | None] = Counter()
-        self.has_shapes = False
-        self.images: list[Id | None] = []
-        self.categories: list[frozenset[Id | None]] = []
-        self._ids: dict[Id | None, Id | None] = {}
-        self._sets: dict[frozenset[Id | None], frozenset[Id | None]] = {}
-
-    def take(self, entry: Any) -> None:
-        if not isinstance(entry, Mapping):
-            raise _not_a_table("annotations", len(self.images), entry)
-        self.members |= entry.keys()
-        number = normal_id(entry.get("image_id"))
-        self.images.append(self._ids.setdefault(number, number))
-        numbers = [normal_id(own.get("category_id")) for own in objects_of(entry)]
-        self.uses.update(numbers)
-        used = frozenset(numbers)
-        self.categories.append(self._sets.setdefault(used, used))
-        self.has_shapes = self.has_shapes or bool(entry.get("segmentation"))
-
-
 class Annotations:
     """The annotations of a file, and what is known of them without reading them again.
 
@@ -120,13 +95,38 @@ class Annotations:
         categories: ids of the categories of each one's objects.
     """
 
-    def __init__(self, entries: JsonList, facts: _Facts) -> None:
-        self._entries = entries
-        self.members, self.uses, self.has_shapes = facts.members, facts.uses, facts.has_shapes
-        self.images, self.categories = facts.images, facts.categories
+    def __init__(self) -> None:
+        self.members: set[str] = set()
+        self.uses: Counter[Id | None] = Counter()
+        self.has_shapes = False
+        self.images: list[Id | None] = []
+        self.categories: list[frozenset[Id | None]] = []
+        self._ids: dict[Id | None, Id | None] = {}
+        self._sets: dict[frozenset[Id | None], frozenset[Id | None]] = {}
+
+    def scan(self, path: Path) -> Any:
+        """Take what is known from a file, and return all else that it holds.
+
+        Raises:
+            ValueError: not JSON, or an annotation that is none.
+        """
+        content, self._entries = scan_list(path, "annotations", self._take)
+        return content
+
+    def _take(self, entry: Any) -> None:
+        if not isinstance(entry, Mapping):
+            raise _not_a_table("annotations", len(self.images), entry)
+        self.members |= entry.keys()
+        number = normal_id(entry.get("image_id"))
+        self.images.append(self._ids.setdefault(number, number))
+        numbers = [normal_id(own.get("category_id")) for own in objects_of(entry)]
+        self.uses.update(numbers)
+        used = frozenset(numbers)
+        self.categories.append(self._sets.setdefault(used, used))
+        self.has_shapes = self.has_shapes or bool(entry.get("segmentation"))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.images)
 
     def read(self, places: Sequence[int]) -> list[Record]:
         """Return annotations by their places in the file.

@@ -26,7 +26,6 @@ from converters.formats.coco.panoptic import mask_folder, mask_path, read_segmen
 from converters.formats.coco.shapes import (
     Shape,
     decode_segmentations,
-    may_be_normalised,
     written_values,
 )
 from converters.formats.plausible import (
@@ -392,16 +391,14 @@ def _side(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _is_normalised(document: Document, unread: _Image) -> bool:
-    # Of nearly all images the first object tells that they are not.
-    first = document.annotations.read(unread.places[:1])
-    if any(may_be_normalised(a.get("segmentation")) is False for a in first):
-        return False
-    image = unread.read(document)
-    values = (v for _, a in image.annotations for v in written_values(a.get("segmentation")))
+def _is_normalised(document: Document, image: _Image) -> bool:
+    # Of nearly all images the first object tells that they are not: then the others stay unread.
+    parts = (document.annotations.read(places) for places in (image.places[:1], image.places[1:]))
+    values = (v for part in parts for a in part for v in written_values(a.get("segmentation")))
     if not are_normalised(values, image.size_hw):
         return False
-    return not any(_shows_pixels(annotation, image.size_hw) for _, annotation in image.annotations)
+    every = document.annotations.read(image.places)
+    return not any(_shows_pixels(annotation, image.size_hw) for annotation in every)
 
 
 def _shows_pixels(annotation: Record, size_hw: tuple[int, int]) -> bool:

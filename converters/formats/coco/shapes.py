@@ -16,7 +16,7 @@ from converters.files.json_files import are_numbers
 from converters.formats.coco.borders import borders
 from converters.formats.coco.drawn import LARGEST_COORDINATE, half_pixels
 from converters.formats.coco.filling import Points, fill_each
-from converters.formats.plausible import NORMALISED, Bounds, check_place
+from converters.formats.plausible import Bounds, check_place
 from converters.masks import (
     CropMask,
     Ring,
@@ -152,16 +152,6 @@ def written_values(segmentation: Any) -> Iterator[list[float]]:
     for part in _parts(segmentation) if isinstance(segmentation, list) and segmentation else ():
         with suppress(ValueError):
             yield _points(part).ravel().tolist()
-
-
-def may_be_normalised(segmentation: Any) -> bool | None:
-    """Tell whether polygons may be in parts of the image's sides; None without sound ones.
-
-    >>> may_be_normalised([[0.1, 0.2, 0.4, 0.2, 0.4, 0.9]]), may_be_normalised([[1, 1, 9, 1, 9, 9]])
-    (True, False)
-    """
-    values = [value for part in written_values(segmentation) for value in part]
-    return max(values) <= NORMALISED[1] if values else None
 
 
 def _from_code(code: Mapping[str, Any], size_hw: tuple[int, int]) -> Shape:

@@ -56,7 +56,7 @@ def test_the_same_as_reading_all(file, content, entries, block, indent, is_ascii
         found, kept = scan_list(file, "list", look)
     assert repr(found) == repr({**content, "list": []})
     # By what is written: NaN is not equal to itself, and 1 and 1.0 are.
-    assert repr([*kept]) == repr(seen) == repr(content["list"])
+    assert repr(kept.read(range(len(kept)))) == repr(seen) == repr(content["list"])
     assert len(kept) == len(entries)
     places = random.Random(0).choices(range(len(entries)), k=5) if entries else []
     assert repr(kept.read(places)) == repr([seen[place] for place in places])
@@ -102,7 +102,7 @@ def test_a_file_without_the_list_is_returned_as_it_is(content, file):
     file.write_text(content)
     found, kept = scan_list(file, "list", lambda entry: pytest.fail("no entries"))
     assert found == json.loads(content)
-    assert list(kept) == []
+    assert len(kept) == 0
 
 
 def test_no_file(tmp_path):
@@ -141,7 +141,7 @@ def test_deep_brackets_are_read_or_refused_in_one_line(file, depth):
     said = "nested too deeply"
     try:
         _, kept = scan_list(file, "list", lambda entry: dict(entry))
-        found = [len(entry) for entry in kept]
+        found = [len(entry) for entry in kept.read(range(len(kept)))]
     except ValueError as error:
         found, said = [2, 1, 1], str(error)
     assert found == [2, 1, 1]
