@@ -239,15 +239,20 @@ def union(a: CropMask, b: CropMask) -> CropMask:
     return CropMask(box[0], box[1], a.window(box) | b.window(box))
 
 
-def share_pixels(a: CropMask, b: CropMask) -> bool:
-    """Tell whether two masks have a pixel in common."""
+def common_part(a: CropMask, b: CropMask) -> CropMask:
+    """Return the pixels that both masks have."""
     x0, y0 = max(a.x, b.x), max(a.y, b.y)
     x1 = min(a.x + a.pixels.shape[1], b.x + b.pixels.shape[1])
     y1 = min(a.y + a.pixels.shape[0], b.y + b.pixels.shape[0])
     if x1 <= x0 or y1 <= y0:
-        return False
-    box = x0, y0, x1 - x0, y1 - y0
-    return bool((a.window(box) & b.window(box)).any())
+        return EMPTY
+    box = (x0, y0, x1 - x0, y1 - y0)
+    return CropMask(x0, y0, a.window(box) & b.window(box))
+
+
+def share_pixels(a: CropMask, b: CropMask) -> bool:
+    """Tell whether two masks have a pixel in common."""
+    return bool(common_part(a, b).pixels.any())
 
 
 def tight_box(mask: CropMask) -> Box:

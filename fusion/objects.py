@@ -14,10 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.masks import CropMask
+from converters.masks import CropMask, common_part
 from converters.types import LabelSpace
 from fusion.binary import binary_masks
-from fusion.metrics.overlaps import common_part
 from fusion.types import Evidence, Prediction, soft_mask
 
 # A detection that is less sure explains nothing: Ultralytics' own limit for what it shows.

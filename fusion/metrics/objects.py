@@ -23,9 +23,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from converters.masks import CropMask, rasterize
+from converters.masks import CropMask, common_part, rasterize
 from converters.types import LabelSpace, Sample
-from fusion.metrics.overlaps import common_part
 from fusion.metrics.scores import OBJECT_IOUS, ObjectMatches, intersection
 from fusion.objects import parts_of
 from fusion.types import LEAST_SCORE, Prediction

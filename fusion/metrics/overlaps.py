@@ -8,21 +8,10 @@ from itertools import combinations
 import cv2
 import numpy as np
 
-from converters.masks import EMPTY, CropMask
+from converters.masks import EMPTY, CropMask, common_part
 from converters.types import LabelSpace
 from fusion.metrics.scores import Pair, dice, intersection
 from fusion.metrics.surface import TOLERANCE_PX, surface_distances
-
-
-def common_part(a: CropMask, b: CropMask) -> CropMask:
-    """Return the pixels that both masks have."""
-    x0, y0 = max(a.x, b.x), max(a.y, b.y)
-    x1 = min(a.x + a.pixels.shape[1], b.x + b.pixels.shape[1])
-    y1 = min(a.y + a.pixels.shape[0], b.y + b.pixels.shape[0])
-    if x1 <= x0 or y1 <= y0:
-        return EMPTY
-    box = (x0, y0, x1 - x0, y1 - y0)
-    return CropMask(x0, y0, a.window(box) & b.window(box))
 
 
 def shared_pairs(masks: Mapping[str, CropMask], labels: LabelSpace) -> dict[Pair, CropMask]:

@@ -7,9 +7,8 @@ import pytest
 from scipy.ndimage import label as scipy_label
 from sklearn.metrics import confusion_matrix
 
-from converters.masks import EMPTY, CropMask, crop
+from converters.masks import EMPTY, CropMask, common_part, crop
 from fusion.metrics.overlaps import (
-    common_part,
     count_confusion,
     is_doubled,
     parts_px,
