@@ -9,9 +9,10 @@ In a notebook:
     samples = converters.read(Path("data"), labels=labels)        # any format
     converters.show(samples[0], labels)                           # a sample shows itself, too
     sources = [fusion.PredictionStore(Path(p)) for p in ("val/unet", "val/yolo")]   # zoo predict
-    fused = fusion.fuse(sources, labels, "mean")
+    fused = fusion.fuse(sources, labels, "mean")                  # or a file of zoo fit
     fusion.score(fused, samples, labels).mean()                   # mean Dice
-    fusion.show(fused[0], samples[0], labels)
+    by_key = {sample.key: sample for sample in samples}
+    fusion.show(fused[0], by_key[fused[0].key], labels)
 
 `docs/notebook.ipynb` does it. What `zoo fit` and `zoo fuse` do beyond it is theirs.
 """
@@ -47,6 +48,7 @@ __all__ = [
     "MissingDependency",
     "Problem",
     "check_target",
+    "is_data_set",
     "label_space",
     "list_images",
     "load_format",
@@ -54,6 +56,7 @@ __all__ = [
     "read",
     "scan",
     "show",
+    "split",
     "write",
 ]
 
@@ -80,11 +83,13 @@ FORMATS: dict[str, str] = {
     "rle_table": "converters.formats.rle_table.rle_table",
     "cvat": "converters.formats.cvat.cvat",
     "label_studio": "converters.formats.label_studio.label_studio",
+    "via": "converters.formats.via.via",
     "ram_w600": "converters.formats.ram_w600",
+    "mask_folders": "converters.formats.mask_folders.mask_folders",
     "images": "converters.formats.images",
 }
-# Known only where no other format is: any folder with images in it would be one.
-_LAST = "images"
+# Known only where no other format is, in this order: many folders with images in them would be one.
+_LAST = ("mask_folders", "images")
 # What is to be unpacked first.
 _ARCHIVES = frozenset({".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
 SUBSETS = ("train", "test", "all")
@@ -105,16 +110,16 @@ def load_format(name: str) -> ModuleType:
 def recognise(data: Path | str) -> str:
     """Return the name of the format that a folder is in, by its content.
 
-    A folder of images without any annotation is in the format `images`.
+    A folder of images without any annotation is in the format `images`, one with masks that
+    nothing describes in `mask_folders`.
 
     Raises:
         ValueError: the folder is missing, or in no known format, or in several.
     """
     data = Path(data)
     _check_folder(data)
-    found = [name for name in FORMATS if name != _LAST and load_format(name).matches(data)]
-    if not found and load_format(_LAST).matches(data):
-        return _LAST
+    found = [name for name in FORMATS if name not in _LAST and load_format(name).matches(data)]
+    found = found or [name for name in _LAST if load_format(name).matches(data)][:1]
     if len(found) == 1:
         return found[0]
     what = f"several formats at once; name it: {' or '.join(found)}"
@@ -123,18 +128,28 @@ def recognise(data: Path | str) -> str:
     raise ValueError(f"{data}: expected a data set in one format, found {what}")
 
 
+def is_data_set(folder: Path | str) -> bool:
+    """Tell whether a folder is a data set with annotations, in any format, maybe in several."""
+    return any(load_format(name).matches(Path(folder)) for name in FORMATS if name != _LAST[-1])
+
+
 def _describe(data: Path) -> str:
     """Say what lies in a folder that is no data set, and where one may be, or how to name it."""
-    from converters.files.unknown import describe_files, describe_lack
+    from converters.files.unknown import (
+        describe_files,
+        describe_foreign,
+        describe_labels,
+        describe_lack,
+    )
     from converters.formats.coco.documents import is_results
 
     files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
     if told := describe_lack(data):
         return files + told + known
     for folder in sorted(path for path in data.iterdir() if path.is_dir()):
-        if any(name != _LAST and load_format(name).matches(folder) for name in FORMATS):
+        if is_data_set(folder):
             return f"{files}, but one in a folder below: give {folder}"
-    return files + known
+    return describe_foreign(data) or files + describe_labels(data) + known
 
 
 def _check_folder(data: Path) -> None:
@@ -311,6 +326,7 @@ def _read(
     own: OwnLabels | None,
     images: Path | None,
 ) -> tuple[list[Sample], Problems]:
+    from converters.files.json_files import without_collection
     from converters.formats.label_spaces import OwnLabels, relabel
 
     name, module = _readable(data, format, subset)
@@ -321,7 +337,8 @@ def _read(
     # Files that name no classes are read as if theirs were those that are wanted, by number.
     named = own.named or wanted or own.required(data)
     read_them = partial(module.read, data, subset=subset, labels=named, problems=problems)
-    found = cast("list[Sample]", read_them(**places))
+    with without_collection():
+        found = cast("list[Sample]", read_them(**places))
     if wanted is not None:
         found = relabel(found, named, wanted, problems)
     return _sorted(found, problems), problems
@@ -383,7 +400,7 @@ def _check_layout(format: str, layout: str) -> str:
 
 def write(
     samples: Sequence[Sample],
-    out: Path,
+    out: Path | str,
     *,
     format: str,
     labels: LabelSpace,
@@ -423,6 +440,7 @@ def write(
             other images, or `out` is not ours to replace.
         OSError: an image that is not there.
     """
+    out = Path(out)
     from converters.files.images import lanczos
     from converters.formats.writing import WriteTarget, data_set_folder, test_keys
 
@@ -447,6 +465,48 @@ def write(
             progress=progress,
         )
         return cast("ConversionLoss", load_format(format).write(samples, target))
+
+
+def split(
+    samples: Sequence[Sample],
+    folds: int = 5,
+    seed: int = 0,
+    strategy: str = "group",
+    labels: LabelSpace | None = None,
+    *,
+    group_by: str = "",
+    tables: Sequence[Path | str] = (),
+) -> Split:
+    """Deal samples into folds as `zoo split` does: all images of a patient go to the same one.
+
+    Versions of one image by Roboflow's names stay together, too. Samples get the patients that a
+    split knows by `converters.splits.grouping.with_groups(samples, split.groups)`.
+
+    Args:
+        samples: what is divided.
+        folds: 2 or more.
+        seed: of the shuffle.
+        strategy: `group` or `stratified`; see `converters.splits.split.make_split`.
+        labels: lets `stratified` spread bent images too.
+        group_by: whose an image is, where the samples do not say it: `folder`, `FILE.csv:COLUMN`,
+            `dicom:KEYWORD`, an attribute's name, or a regular expression for the key.
+        tables: files among which a table is found by its name alone.
+
+    Raises:
+        DataError: the same image, to the byte, in two folds.
+        ValueError: an image of no group, no such table, column or strategy, or fewer groups than
+            folds.
+    """
+    from converters.splits.grouping import group_by as group_samples
+    from converters.splits.grouping import group_versions
+    from converters.splits.split import check_leakage, make_split
+
+    if group_by:
+        samples = group_samples(samples, group_by, [Path(table) for table in tables])
+    samples = group_versions(samples)
+    made = make_split(samples, folds, seed, strategy, labels)
+    check_leakage(made, samples)
+    return made
 
 
 def show(sample: Sample, labels: LabelSpace | None = None) -> Picture:

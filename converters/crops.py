@@ -147,11 +147,11 @@ def _move(
     if not window.any():
         return None
     if size_hw == (box[3], box[2]):
-        return replace(instance, geometry=_shifted(instance.geometry, mask, box))
+        return replace(instance, geometry=_shifted(instance.geometry, mask, box), drawn=())
     # Not the scaled outline: it runs through the centres of the boundary's pixels, so that half a
     # pixel all around would be lost, more or less of it as OpenCV rounds halves.
     large = cv2.resize(window, size_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    return replace(instance, geometry=outline(CropMask(0, 0, large)))
+    return replace(instance, geometry=outline(CropMask(0, 0, large)), drawn=())
 
 
 def _shifted(geometry: Polygon | MultiPolygon, mask: CropMask, box: Box) -> Any:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from converters.masks import CropMask, rasterize_labels, union_box
+from converters.masks import CropMask, rasterize, rasterize_labels, union_box
 from converters.parallel import map_ordered
 from converters.posture import bend_deg
 from converters.types import ImageFile, LabelSpace, Sample
@@ -24,6 +24,7 @@ BEND_EDGES_DEG = tuple(range(0, 95, 5))
 # Text that takes more values than this is a note, not a category.
 _MOST_CATEGORIES = 12
 _BINS = 12
+_OF_POSTURE = ("bend_deg", "bent", "bent_above_deg")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,9 @@ class ClassDescription:
         holed: number of images in which it has a hole.
         vertices: per image.
         area_px: pixels per image.
-        area_share: the same as a part of `Description.hand_px`.
+        area_share: the same as a part of `Description.whole_px`.
+        objects: number of objects in the images that have any; None where each class occurs once.
+        object_px: pixels of single objects; None where each class occurs once.
     """
 
     name: str
@@ -91,6 +94,8 @@ class ClassDescription:
     vertices: Spread | None
     area_px: Spread | None
     area_share: Spread | None
+    objects: Spread | None = None
+    object_px: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -103,9 +108,9 @@ class Description:
         groups: number of patients.
         sizes: `width x height` -> number of images.
         modes: pixel mode as Pillow names it -> number of images; `unreadable` where it has none.
-        hand: the classes against whose pixels areas are measured: all but those that run out of the
-            image (the group of the posture's proximal class), whose visible part says little.
-        hand_px: their pixels in an image.
+        whole: the classes against whose pixels areas are measured: all but those that run out of
+            the image (the group of the posture's proximal class), whose visible part says little.
+        whole_px: their pixels in an image.
         classes: in the label space's order.
         iou: of two classes, the mean intersection over union in the images that have both; rows
             and columns are the classes; None where no image has both.
@@ -123,8 +128,8 @@ class Description:
     groups: int
     sizes: Mapping[str, int]
     modes: Mapping[str, int]
-    hand: tuple[str, ...]
-    hand_px: Spread | None
+    whole: tuple[str, ...]
+    whole_px: Spread | None
     classes: tuple[ClassDescription, ...]
     iou: tuple[tuple[float | None, ...], ...]
     shared: tuple[tuple[float | None, ...], ...]
@@ -135,9 +140,19 @@ class Description:
     numbers: Mapping[str, Histogram]
     categories: Mapping[str, Mapping[str, int]]
 
+    @property
+    def has_several(self) -> bool:
+        """Whether an image has several objects of a class."""
+        return any(own.objects and own.objects.quantiles[-1] > 1 for own in self.classes)
+
     def record(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it."""
-        return asdict(self)
+        """Return everything as JSON can hold it; posture where one is known."""
+        found = asdict(self)
+        return (
+            found
+            if self.bent_above_deg is not None
+            else {name: value for name, value in found.items() if name not in _OF_POSTURE}
+        )
 
 
 def describe(
@@ -159,7 +174,7 @@ def describe(
         ValueError: a label that the label space does not have.
     """
     totals = _Totals(labels)
-    work = partial(_measure, labels=labels, hand=hand_classes(labels))
+    work = partial(_measure, labels=labels, whole=whole_classes(labels))
     for done, measured in enumerate(map_ordered(work, samples, jobs), 1):
         totals.add(measured)
         if progress:
@@ -168,8 +183,8 @@ def describe(
     return totals.description(samples, numbers, categories)
 
 
-def hand_classes(labels: LabelSpace) -> tuple[str, ...]:
-    """Return the classes of `Description.hand`; all where no posture is known."""
+def whole_classes(labels: LabelSpace) -> tuple[str, ...]:
+    """Return the classes of `Description.whole`; all where no posture is known."""
     if labels.posture is None:
         return labels.names
     group = labels.group_of(labels.posture.proximal)
@@ -184,10 +199,11 @@ def hand_classes(labels: LabelSpace) -> tuple[str, ...]:
 class _Measured:
     size: str
     mode: str
-    hand_px: int
+    whole_px: int
     annotated_px: int
     shared_px: int
     areas: Mapping[str, int]
+    objects: Mapping[str, Sequence[int]]
     vertices: Mapping[str, int]
     split: frozenset[str]
     holed: frozenset[str]
@@ -195,7 +211,7 @@ class _Measured:
     bend: float | None
 
 
-def _measure(sample: Sample, labels: LabelSpace, hand: Sequence[str]) -> _Measured:
+def _measure(sample: Sample, labels: LabelSpace, whole: Sequence[str]) -> _Measured:
     vertices: Counter[str] = Counter()
     parts: Counter[str] = Counter()
     holed = set()
@@ -211,15 +227,19 @@ def _measure(sample: Sample, labels: LabelSpace, hand: Sequence[str]) -> _Measur
             if part.interiors:
                 holed.add(instance.label)
     masks = rasterize_labels(sample.instances, sample.size_hw)
+    objects: dict[str, list[int]] = defaultdict(list)
+    for instance in () if labels.once else sample.instances:
+        objects[instance.label].append(rasterize(instance.geometry, sample.size_hw).area)
     annotated_px, shared_px = _covered(list(masks.values()))
-    hand_px, _ = _covered([masks[name] for name in hand if name in masks])
+    whole_px, _ = _covered([masks[name] for name in whole if name in masks])
     return _Measured(
         size=f"{sample.size_hw[1]} x {sample.size_hw[0]}",
         mode=_mode(sample),
-        hand_px=hand_px,
+        whole_px=whole_px,
         annotated_px=annotated_px,
         shared_px=shared_px,
         areas={label: mask.area for label, mask in masks.items()},
+        objects=objects,
         vertices=vertices,
         split=frozenset(label for label, count in parts.items() if count > 1),
         holed=frozenset(holed),
@@ -286,12 +306,14 @@ class _Totals:
     modes: Counter[str] = field(default_factory=Counter)
     split: Counter[str] = field(default_factory=Counter)
     holed: Counter[str] = field(default_factory=Counter)
-    hand_px: list[int] = field(default_factory=list)
+    whole_px: list[int] = field(default_factory=list)
     shared_share: list[float] = field(default_factory=list)
     bends: list[float] = field(default_factory=list)
     areas: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     shares: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     vertices: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    objects: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    object_px: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     common_px: Counter[tuple[str, str]] = field(default_factory=Counter)
     ious: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -300,8 +322,8 @@ class _Totals:
         self.modes[found.mode] += 1
         self.split.update(found.split)
         self.holed.update(found.holed)
-        if found.hand_px:
-            self.hand_px.append(found.hand_px)
+        if found.whole_px:
+            self.whole_px.append(found.whole_px)
         if found.annotated_px:
             self.shared_share.append(found.shared_px / found.annotated_px)
         if found.bend is not None:
@@ -309,8 +331,11 @@ class _Totals:
         for label, area in found.areas.items():
             self.areas[label].append(area)
             self.vertices[label].append(found.vertices[label])
-            if found.hand_px:
-                self.shares[label].append(area / found.hand_px)
+            if found.whole_px:
+                self.shares[label].append(area / found.whole_px)
+        for label, areas in found.objects.items():
+            self.objects[label].append(len(areas))
+            self.object_px[label] += areas
         for (a, b), both in found.common.items():
             self.common_px[a, b] += both
             either = found.areas[a] + found.areas[b] - both
@@ -331,8 +356,8 @@ class _Totals:
             groups=len({sample.patient for sample in samples}),
             sizes=dict(self.sizes.most_common()),
             modes=dict(self.modes.most_common()),
-            hand=hand_classes(self.labels),
-            hand_px=Spread.of(self.hand_px),
+            whole=whole_classes(self.labels),
+            whole_px=Spread.of(self.whole_px),
             classes=tuple(self._class(name) for name in self.labels.names),
             iou=self._matrix(self._iou),
             shared=self._matrix(self._shared),
@@ -353,6 +378,8 @@ class _Totals:
             vertices=Spread.of(self.vertices[name]),
             area_px=Spread.of(self.areas[name]),
             area_share=Spread.of(self.shares[name]),
+            objects=Spread.of(self.objects[name]),
+            object_px=Spread.of(self.object_px[name]),
         )
 
     def _matrix(

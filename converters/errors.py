@@ -12,6 +12,11 @@ from pathlib import Path
 from types import ModuleType
 
 SHOWN = 20
+OUTLINE = (
+    "export the annotations for segmentation, or have outlines drawn into the boxes (CVAT and "
+    "Roboflow do it with SAM)"
+)
+"""What to do where annotations are boxes."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -95,6 +100,11 @@ def _printable(text: object) -> str:
     return _CONTROL.sub(" ", str(text))
 
 
+def boxes_only(count: int) -> str:
+    """Say that a data set of so many boxes, for detection, has no outlines, and what to do."""
+    return f"expected outlines of objects, found nothing but {count} boxes (detection): {OUTLINE}"
+
+
 class DataError(ValueError):
     """Everything that is wrong with a data set, one line a problem.
 
@@ -105,12 +115,16 @@ class DataError(ValueError):
 
     def __init__(self, where: object, problems: Sequence[str], images: int = 0) -> None:
         self.problems = tuple(problems)
-        lines = [f"{where}: found {len(problems)} problem{'s' if len(problems) > 1 else ''}"]
-        lines += [f"  {problem}" for problem in problems[:SHOWN]]
-        if len(problems) > SHOWN:
-            lines.append(f"  and {len(problems) - SHOWN} more")
-        if images:
-            lines[0] += f"; --broken skip goes on without {images} image{'s' if images > 1 else ''}"
+        count = len(problems)
+        goes_on = "--broken skip goes on without"
+        more = f"; {goes_on} {images} image{'s' if images > 1 else ''}" if images else ""
+        if count == 1:
+            lines = [f"{where}: {problems[0]}{more}"]
+        else:
+            lines = [f"{where}: found {count} problems{more}"]
+            lines += [f"  {problem}" for problem in problems[:SHOWN]]
+        if count > SHOWN:
+            lines.append(f"  and {count - SHOWN} more")
         super().__init__("\n".join(lines))
 
 

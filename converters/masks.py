@@ -21,6 +21,8 @@ from converters.types import Instance, LabelSpace
 
 # Of a number in COCO's code: 40 bits, and no sum of some millions of them is too large.
 _MOST_LETTERS = 8
+# Of a code, the first counts are written as they are.
+_PLAIN = 3
 Mask = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
@@ -470,29 +472,29 @@ def encode_coco_runs(
         size_hw: height and width of the image.
     """
     height, width = size_hw
-    count = np.asarray(lengths)
-    first = np.cumsum(count + 2) - (count + 2)
-    last = first + count + 1
-    places = np.empty(len(edges) + 2 * len(count), np.int64)
-    is_edge = np.ones(len(places), np.bool_)
-    is_edge[first] = is_edge[last] = False
-    places[first], places[last], places[is_edge] = 0, height * width, edges
+    count = np.asarray(lengths, np.intp)
+    last = np.cumsum(count + 1) - 1
+    first = last - count
+    is_edge = np.ones(len(edges) + len(count), np.bool_)
+    is_edge[last] = False
+    places = np.full(len(is_edge), height * width, np.int64)
+    places[is_edge] = edges
     counts = np.diff(places, prepend=0)
-    number = np.arange(len(places)) - np.repeat(first, count + 2)
+    counts[first] = places[first]
     values = counts.copy()
-    # The first number of each mask is no run: what counts from the fourth on is the fifth's.
-    beyond = number > 3
-    values[beyond] -= counts[np.flatnonzero(beyond) - 2]
-    kept = number > 0
+    values[2:] -= counts[:-2]
+    for place in range(min(_PLAIN, 1 + int(count.max(initial=0)))):
+        own = first[count >= place] + place
+        values[own] = counts[own]
     # A mask that reaches the end has no run after it.
-    kept[last] = (counts[last] > 0) | (count == 0)
-    own = np.repeat(np.arange(len(count)), count + 2)[kept]
-    letters, used = _compress(values[kept])
-    ends = np.cumsum(np.bincount(own, weights=used, minlength=len(count)).astype(np.intp))
-    starts = [0, *ends[:-1].tolist()]
+    has_rest = (counts[last] > 0) | (count == 0)
+    if not has_rest.all():
+        values = np.delete(values, last[~has_rest])
+    letters, used = _compress(values)
+    ends = np.cumsum(used)[np.cumsum(count + has_rest) - 1].tolist()
     return [
         {"size": [height, width], "counts": letters[start:end].decode("ascii")}
-        for start, end in zip(starts, ends.tolist(), strict=True)
+        for start, end in zip([0, *ends], ends, strict=False)
     ]
 
 
@@ -501,16 +503,21 @@ def _compress(values: npt.NDArray[np.int64]) -> tuple[bytes, npt.NDArray[np.intp
 
     Beside them how many each number has.
     """
-    letters, is_used = [], []
-    goes_on = np.ones(len(values), np.bool_)
-    while goes_on.any():
-        is_used.append(goes_on)
+    # Most need one letter, few many: each turn is about those that are left.
+    turns: list[tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]] = []
+    used = np.ones(len(values), np.intp)
+    left = np.arange(len(values))
+    while len(left):
         group, values = values & 31, values >> 5
-        goes_on = goes_on & (values != -(group >> 4))
-        letters.append(group + 32 * goes_on + 48)
-    used = np.stack(is_used, axis=1)
-    table = np.stack(letters, axis=1)[used]
-    return table.astype(np.uint8).tobytes(), used.sum(axis=1)
+        goes_on = values != -(group >> 4)
+        turns.append((left, group + 32 * goes_on + 48))
+        left, values = left[goes_on], values[goes_on]
+        used[left] += 1
+    starts = np.cumsum(used) - used
+    letters = np.empty(used.sum(), np.uint8)
+    for number, (own, group) in enumerate(turns):
+        letters[starts[own] + number] = group
+    return letters.tobytes(), used
 
 
 def decode_coco_rle(code: Mapping[str, Any]) -> CropMask:

@@ -148,12 +148,12 @@ def _submit(
 ) -> None:
     for task in tasks:
         # A task may start a process, which inherits that Ctrl-C is not for it.
-        with _interrupts_wait():
+        with interrupts_wait():
             waiting.append(pool.submit(work, task))
 
 
 @contextmanager
-def _interrupts_wait() -> Iterator[None]:
+def interrupts_wait() -> Iterator[None]:
     """Let Ctrl-C wait until the block ends; processes that start in it never get one."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

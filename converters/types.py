@@ -8,10 +8,12 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Protocol, Self, overload
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 import yaml
 from shapely.geometry import GeometryCollection, MultiPolygon, Polygon
@@ -114,6 +116,19 @@ class LabelSpace:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def listed(self) -> str:
+        """Return its name and its first classes, for a message.
+
+        >>> LabelSpace("tools", ("cup", "fork")).listed()
+        "'tools' (cup, fork)"
+        """
+        return f"'{self.name}' ({', '.join(self.names):.80})"
+
+    @property
+    def may_share(self) -> bool:
+        """Whether pixels of two classes may be the same."""
+        return self.exclusive is None and len(self) > 1
 
     def group_of(self, label: str) -> str | None:
         """Return the group that holds `label`, or None."""
@@ -248,6 +263,10 @@ _KEYS: dict[str, tuple[type | tuple[type, ...], str]] = {
 }
 
 
+DrawnRings = tuple[npt.NDArray[np.float64], ...]
+"""An object's polygons as points x, y, float64 (N, 2) each."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """One annotated object: a class name and its outline in pixel coordinates.
@@ -256,6 +275,10 @@ class Instance:
         label: class name.
         geometry: shapely Polygon or MultiPolygon; x right, y down, a pixel's centre at whole
             numbers. Rings may cross themselves: pixels follow OpenCV's even-odd rule.
+        drawn: the polygons of its file, float64 (N, 2) each in the same coordinates, where the
+            geometry is the outline of the pixels that these have; none where it is drawn itself.
+            They may cross themselves and leave the image, and are no part of what makes two objects
+            equal. A sample keeps them apart: see `with_drawn`.
 
     Raises:
         ValueError: an empty geometry, another type, or coordinates that are not finite.
@@ -263,6 +286,7 @@ class Instance:
 
     label: str
     geometry: Polygon | MultiPolygon
+    drawn: DrawnRings = field(default=(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.geometry, Polygon | MultiPolygon):
@@ -296,20 +320,47 @@ class PackedOutlines(Protocol):
     def unpack(self) -> Sequence[Polygon | MultiPolygon]:
         """Return the outlines, in the order of the objects."""
 
+    def drawn(self) -> Sequence[DrawnRings]:
+        """Return what `Instance.drawn` is of each object; not needed to unpack the outlines."""
+
 
 @dataclass(frozen=True)
 class _CompressedOutlines:
-    """Outlines as compressed well-known binary: the same to the last bit."""
+    """Outlines as compressed well-known binary: the same to the last bit.
+
+    Attributes:
+        content: of the outlines.
+        rings: zlib of the points of what is drawn, float64; b"" where nothing is.
+        counts: int32, the number of each object's drawn polygons, then of each one's points.
+    """
 
     content: bytes
+    rings: bytes = b""
+    counts: bytes = b""
 
     @classmethod
-    def of(cls, outlines: Sequence[Polygon | MultiPolygon]) -> Self:
-        return cls(zlib.compress(GeometryCollection(outlines).wkb, level=1))
+    def of(cls, objects: Sequence[Instance]) -> Self:
+        shapes = [one.geometry for one in objects]
+        content = zlib.compress(GeometryCollection(shapes).wkb, level=1)
+        rings = [ring for one in objects for ring in one.drawn]
+        if not rings:
+            return cls(content)
+        points = zlib.compress(np.concatenate(rings).tobytes(), level=1)
+        counts = [*(len(one.drawn) for one in objects), *map(len, rings)]
+        return cls(content, points, np.array(counts, np.int32).tobytes())
 
     def unpack(self) -> Sequence[Polygon | MultiPolygon]:
         shapes = shapely.from_wkb(zlib.decompress(self.content)).geoms
         return list(shapes)
+
+    def drawn(self) -> Sequence[DrawnRings]:
+        objects = len(self.unpack())
+        if not self.rings:
+            return [()] * objects
+        points = np.frombuffer(zlib.decompress(self.rings)).reshape(-1, 2)
+        counts = np.frombuffer(self.counts, np.int32)
+        rings = iter(np.split(points, np.cumsum(counts[objects:])[:-1]))
+        return [tuple(islice(rings, own)) for own in counts[:objects].tolist()]
 
 
 class PackedInstances(Sequence[Instance]):
@@ -325,8 +376,7 @@ class PackedInstances(Sequence[Instance]):
 
     def __init__(self, instances: Iterable[Instance]) -> None:
         objects = tuple(instances)
-        shapes = [one.geometry for one in objects]
-        self._keep([one.label for one in objects], _CompressedOutlines.of(shapes))
+        self._keep([one.label for one in objects], _CompressedOutlines.of(objects))
 
     @classmethod
     def of(cls, labels: Sequence[str], outlines: PackedOutlines) -> PackedInstances:
@@ -361,7 +411,7 @@ class PackedInstances(Sequence[Instance]):
         kept = [name for name in renamed if name is not None]
         if len(kept) == len(renamed):
             return PackedInstances.of(kept, self._outlines)
-        pairs = zip(renamed, self, strict=True)
+        pairs = zip(renamed, with_drawn(self), strict=True)
         return tuple(replace(one, label=name) for name, one in pairs if name is not None)
 
     def __len__(self) -> int:
@@ -385,6 +435,14 @@ class PackedInstances(Sequence[Instance]):
 
     def __repr__(self) -> str:
         return repr(tuple(self))
+
+
+def with_drawn(instances: Sequence[Instance]) -> tuple[Instance, ...]:
+    """Return an image's objects with what their file draws, for those who take some of them."""
+    if not isinstance(instances, PackedInstances):
+        return tuple(instances)
+    pairs = zip(instances, instances.outlines.drawn(), strict=True)
+    return tuple(replace(one, drawn=own) if own else one for one, own in pairs)
 
 
 # Who works on an image asks for its objects several times.
@@ -503,6 +561,18 @@ class Sample:
         packed = self.instances
         return packed.labels if isinstance(packed, PackedInstances) else ()
 
+    def as_drawn(self) -> list[tuple[Instance, bool]]:
+        """Return the objects by the polygons of their file, and whether their own are others.
+
+        The own geometry of such an object is the outline of pixels.
+        """
+        found = []
+        for one in with_drawn(self.instances):
+            polygons = [Polygon(ring) for ring in one.drawn]
+            shape = polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+            found.append((Instance(one.label, shape), True) if polygons else (one, False))
+        return found
+
     @property
     def patient(self) -> str:
         """Whose image it is: its group; where nobody knows that, the image stands for itself."""
@@ -521,6 +591,11 @@ class Sample:
         """What IPython prints: no outlines."""
         height, width = self.size_hw
         printer.text(f"Sample({self.key!r}, {height} x {width}, {len(self.instances)} objects)")
+
+
+def has_twice(labels: Sequence[str]) -> bool:
+    """Tell whether several of an image's objects, by the class of each, are of one class."""
+    return len(set(labels)) < len(labels)
 
 
 def digest_samples(samples: Iterable[Sample]) -> str:

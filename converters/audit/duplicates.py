@@ -73,7 +73,7 @@ def _ordered(first: Look, second: Look) -> tuple[Look, Look]:
 
 def _copy(first: Look, second: Look, score: float) -> Finding:
     kept, extra = _ordered(first, second)
-    what = f"expected a radiograph of its own, found the same as {kept.key}"
+    what = f"expected another image, found the same as {kept.key}"
     edit = {"exclude_images": {"key": extra.key, "why": what}}
     return Finding("duplicate", extra.key, what, score, others=(kept.key,), edit=edit)
 

@@ -20,7 +20,7 @@ KINDS: dict[str, str] = {
     "inside": "a structure lies wholly inside another one",
     "style": "a class is drawn in another style in part of the images",
     "outlier": "a shape or size unlike this structure on other images",
-    "duplicate": "two images show the same radiograph",
+    "duplicate": "two files hold the same image",
     "patient": "images of one patient are under two patients",
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,14 +36,21 @@ def polygons_by_label(sample: Sample) -> dict[str, Polygons]:
 
 
 def check_outlines(sample: Sample) -> Iterator[Finding]:
-    """Yield outlines that cross themselves, and those that leave the image.
+    """Yield outlines that cross themselves, and those that leave the image, as they are drawn.
 
     A crop cuts structures: what leaves it is no mistake.
     """
-    for label, polygons in polygons_by_label(sample).items():
-        yield from _crossings(sample, label, polygons)
+    drawn: dict[str, Polygons] = {}
+    # What is read as pixels is mended in its file: an edit would take our own pixels from polygons.
+    without_edit: set[str] = set()
+    for one, are_pixels in sample.as_drawn():
+        drawn.setdefault(one.label, []).extend(one.parts)
+        without_edit |= {one.label} if are_pixels else set()
+    for label, polygons in drawn.items():
+        found = list(_crossings(sample, label, polygons))
         if sample.frame is None:
-            yield from _leaving(sample, label, polygons)
+            found += _leaving(sample, label, polygons)
+        yield from (replace(f, edit=None) if label in without_edit else f for f in found)
 
 
 def to_box(bounds: Sequence[float], size_hw: tuple[int, int]) -> Box | None:

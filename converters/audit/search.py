@@ -38,6 +38,14 @@ _LEAST_SHARE = 0.5
 # What explains that a structure looks odd, from the most to the least telling.
 _EXPLAINS = ("swapped", "double", "crossing", "outside", "tiny", "inside")
 
+# Kinds that are looked for where each class occurs once in an image, and nowhere else.
+_OF_SINGLE_STRUCTURES = frozenset({"swapped", "style"})
+
+
+def kinds_left_out(labels: LabelSpace) -> frozenset[str]:
+    """Return the kinds of findings that nobody looks for with these classes."""
+    return frozenset() if labels.once else _OF_SINGLE_STRUCTURES
+
 
 def audit(
     samples: Sequence[Sample],

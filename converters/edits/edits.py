@@ -44,7 +44,7 @@ from converters.edits.entries import OF_CLASSES, Edit, find_contradictions, read
 from converters.errors import DataError, Problem, did_you_mean
 from converters.formats.plausible import are_normalised, normalised_message
 from converters.masks import rasterize
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import Instance, LabelSpace, Sample, with_drawn
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,7 @@ def _correct(sample: Sample, edits: Sequence[Edit], labels: LabelSpace) -> Sampl
     about = [edit for edit in edits if edit.labels]
     if not about:
         return replace(sample, group=group)
-    instances = _relabelled(sample.instances, about)
+    instances = _relabelled(with_drawn(sample.instances), about)
     for edit in about:
         if edit.section == "replace":
             rings = [Polygon(ring) for ring in edit.fields["polygons"]]
@@ -260,7 +260,11 @@ def _relabelled(instances: Sequence[Instance], edits: Sequence[Edit]) -> list[In
             counts[instance.label] = number + 1
             if label := _new_label(instance.label, number, edits):
                 parts.setdefault(label, []).append(polygon)
-        result += [Instance(label, _geometry(polygons)) for label, polygons in parts.items()]
+        if [len(polygons) for polygons in parts.values()] == [len(instance.parts)]:
+            # Whole, with what its file draws.
+            result.append(replace(instance, label=next(iter(parts))))
+        else:
+            result += [Instance(label, _geometry(polygons)) for label, polygons in parts.items()]
     return result
 
 
@@ -275,10 +279,12 @@ def _new_label(label: str, number: int, edits: Sequence[Edit]) -> str | None:
 
 
 def _once(instances: Sequence[Instance]) -> Iterator[Instance]:
-    parts: dict[str, list[Polygon]] = {}
+    objects: dict[str, list[Instance]] = {}
     for instance in instances:
-        parts.setdefault(instance.label, []).extend(instance.parts)
-    return (Instance(label, _geometry(polygons)) for label, polygons in parts.items())
+        objects.setdefault(instance.label, []).append(instance)
+    for label, own in objects.items():
+        polygons = [polygon for instance in own for polygon in instance.parts]
+        yield own[0] if len(own) == 1 else Instance(label, _geometry(polygons))
 
 
 def _geometry(polygons: Sequence[Polygon]) -> Polygon | MultiPolygon:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -32,6 +33,8 @@ _LOSSLESS = frozenset({".png", ".bmp", ".tif", ".tiff"})
 # A pixel whose channels differ by no more is grey; an image with a smaller share of others, too.
 _GREY_BELOW, _COLORED_SHARE = 16, 0.01
 
+# Some hundred bytes each.
+_HEADERS = 1 << 14
 _TIFF = (b"II", b"MM")
 Pixels = npt.NDArray[np.uint8]
 Enlarge = Callable[[Pixels, tuple[int, int]], Pixels]
@@ -97,10 +100,18 @@ def stored_size_hw(content: bytes) -> tuple[int, int]:
 def _header(image: ImageFile) -> Header:
     """Read an image's header; raises OSError and ValueError."""
     if isinstance(image, Path):
-        with image.open("rb") as file:
-            return read_header(file, os.fstat(file.fileno()).st_size)
+        known = image.stat()
+        return _stored_header(str(image), known.st_size, known.st_mtime_ns, known.st_ino)
     content = image.read_bytes()
     return read_header(io.BytesIO(content), len(content))
+
+
+# Whoever reads, writes and counts images asks for each of them three times.
+@lru_cache(maxsize=_HEADERS)
+def _stored_header(path: str, *_: int) -> Header:
+    """Read the header of a file, whose size, time and number tell it from what was there before."""
+    with open(path, "rb") as file:
+        return read_header(file, os.fstat(file.fileno()).st_size)
 
 
 def turn_remedy(image: Path, said_hw: tuple[Any, ...], size_hw: tuple[int, int]) -> str:

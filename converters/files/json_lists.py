@@ -29,6 +29,10 @@ _OPEN = re.compile(r"[-+.0-9eE]*")
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
 class JsonList:
     """The entries of a list that stays in its file.
 
@@ -44,25 +48,29 @@ class JsonList:
     def __len__(self) -> int:
         return len(self._starts)
 
-    def read(self, places: Sequence[int]) -> list[Any]:
+    def read(
+        self, places: Sequence[int], parse: Callable[[bytes], list[Any]] | None = None
+    ) -> list[Any]:
         """Return entries.
 
         Args:
             places: of the entries, from 0 on; those that follow each other are read together.
+            parse: takes JSON of a list of entries; None makes Python's objects of them.
 
         Raises:
-            ValueError: the file was changed since.
+            ValueError: the file was changed since, or what `parse` raises.
         """
         if not places:
             return []
         found: list[Any] = []
+        parse = parse or _decode
         try:
             with self.path.open("rb", buffering=0) as file:
                 if _stamp(file) != self._stamp:
                     raise ValueError("expected the file as it was, found it changed meanwhile")
                 for first, last in _spans(places):
                     start, end = self._starts[first], self._ends[last]
-                    found += _parse(os.pread(file.fileno(), end - start, start))
+                    found += parse(b"[%b]" % os.pread(file.fileno(), end - start, start))
         except (OSError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"expected the file as it was, found: {one_line(error)}") from None
         except RecursionError:
@@ -77,18 +85,18 @@ class JsonList:
         self._ends.append(end)
 
 
-def scan_list(path: Path, name: str, look: Callable[[Any], None]) -> tuple[Any, JsonList]:
+def scan_list(path: Path, name: str | None, look: Callable[[Any], None]) -> tuple[Any, JsonList]:
     """Read a JSON file, whoever wrote it, and leave one of its lists there.
 
     Args:
         path: the file.
-        name: of the member of the outermost object that is the list.
+        name: of the member of the outermost object that is the list; None where the file is one.
         look: is given each of its entries, in their order, an object as a mapping; it may raise a
             ValueError.
 
     Returns:
         What the file holds, with an empty list in place of that one, and the list. A file that
-        holds something else than an object, or one without such a list, is returned as it is.
+        holds something else, or an object without such a list, is returned as it is.
 
     Raises:
         ValueError: as `load_json`; the message does not name the file.
@@ -105,7 +113,7 @@ def scan_list(path: Path, name: str, look: Callable[[Any], None]) -> tuple[Any, 
         # What is wrong with an entry matters less than what is wrong with the file.
         load_json(path)
         raise
-    if isinstance(found, dict):
+    if isinstance(found, list if name is None else dict):
         raise ValueError("expected JSON, found a file that is being written")
     return found, JsonList(path)
 
@@ -117,7 +125,10 @@ class _Entry(Mapping[str, Any]):
         self._written = written
 
     def __getitem__(self, name: str) -> Any:
-        return _decode(bytes(self._written[name]))
+        return _decode(self._written[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._written
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._written)
@@ -126,17 +137,11 @@ class _Entry(Mapping[str, Any]):
         return len(self._written)
 
 
-def _parse(text: bytes) -> list[Any]:
-    """Read entries with commas between them that were read before."""
-    found: list[Any] = _decode(b"[%b]" % text)
-    return found
-
-
-def _decode(text: bytes) -> Any:
+def _decode(text: bytes | msgspec.Raw) -> Any:
     try:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError):  # NaN, too large numbers, deep brackets
-        return json.loads(text)
+        return json.loads(bytes(text))
 
 
 def _take_apart(text: str) -> list[tuple[int, dict[str, msgspec.Raw]]] | None:
@@ -147,8 +152,8 @@ def _take_apart(text: str) -> list[tuple[int, dict[str, msgspec.Raw]]] | None:
     if not text.isascii() or "\\" in text:
         return None
     try:
-        entries = msgspec.json.decode(f"[{text}]", type=list[msgspec.Raw])
-        apart = [msgspec.json.decode(entry, type=dict[str, msgspec.Raw]) for entry in entries]
+        entries = _LIST.decode(f"[{text}]")
+        apart = [_OBJECT.decode(entry) for entry in entries]
     except (msgspec.MsgspecError, RecursionError):
         return None
     # A name has a colon. There are more of them where an object lies in another, where a name comes
@@ -167,7 +172,7 @@ class _Scan:
     """Reads an object's members from a file, block by block."""
 
     def __init__(
-        self, file: IO[bytes], entries: JsonList, name: str, look: Callable[[Any], None]
+        self, file: IO[bytes], entries: JsonList, name: str | None, look: Callable[[Any], None]
     ) -> None:
         self._file, self._entries, self._name, self._look = file, entries, name, look
         self._decode = codecs.getincrementaldecoder("utf-8-sig")().decode
@@ -177,8 +182,18 @@ class _Scan:
         self._before = len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0
         file.seek(0)
 
-    def record(self) -> tuple[dict[str, Any], JsonList]:
+    def record(self) -> tuple[Any, JsonList]:
         """Read the whole file."""
+        found: Any = []
+        if self._name is None:
+            self._list()
+        else:
+            found = self._members()
+        if self._next():
+            raise _NotScannedError
+        return found, self._entries
+
+    def _members(self) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for _ in self._items("{", "}"):
             name = self._value()
@@ -190,9 +205,7 @@ class _Scan:
                 self._list()
             else:
                 found[name] = self._value()
-        if self._next():
-            raise _NotScannedError
-        return found, self._entries
+        return found
 
     def _list(self) -> None:
         for _ in self._items("[", "]"):
@@ -211,14 +224,18 @@ class _Scan:
         last = self._text.rfind("},", self._at)
         if last < 0:
             return
-        for length, entry in _take_apart(self._text[self._at : last + 1]) or ():
-            self._next()
-            start = self._before
-            self._go(self._at + length)
-            self._entries._add(start, self._before)
+        text = self._text[self._at : last + 1]
+        found = _take_apart(text)
+        if found is None:
+            return
+        end = 0
+        for length, entry in found:
+            # Between two of them there is a comma, and space.
+            start = text.index("{", end)
+            end = start + length
+            self._entries._add(self._before + start, self._before + end)
             self._look(_Entry(entry))
-            self._next()
-            self._go(self._at + 1)
+        self._go(last + 2)
 
     def _items(self, opening: str, closing: str) -> Iterator[None]:
         """Stop before each item of an object or a list."""

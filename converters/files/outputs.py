@@ -45,6 +45,15 @@ def real_place(out: Path) -> Path:
     return target
 
 
+def _check_folder(out: Path, place: Path) -> None:
+    """Make sure that a file can be made: folders that are not there are made with it."""
+    above = next(folder for folder in place.parents if os.path.lexists(folder))
+    if not above.is_dir():
+        raise ValueError(f"{out}: expected a file in a folder, but {above} is none")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ValueError(f"{out}: expected a folder to write to, but {above} is write-protected")
+
+
 def check_file(out: Path, what: str, is_ours: Callable[[str], bool]) -> None:
     """Make sure that a file may be written; to be called before the work as well.
 
@@ -55,12 +64,14 @@ def check_file(out: Path, what: str, is_ours: Callable[[str], bool]) -> None:
             nobody's.
 
     Raises:
-        ValueError: a folder, a link or a device is there, or a file that is not the command's own.
+        ValueError: a folder, a link or a device is there, or a file that is not the command's own;
+            or no file can be made there.
     """
     place = real_place(out)
     if place.is_dir():
         raise ValueError(f"{out}: expected a file to write, found a folder")
     if not place.exists():
+        _check_folder(out, place)
         return
     if not place.is_file():
         # A new file would take its place, and some are read without an end.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
+from converters.errors import OUTLINE
 from converters.files.json_files import load_json
 
 # What annotations lie in, mostly; how many such files are named; and how UTF-16 begins.
@@ -15,7 +17,30 @@ _SHOWN = 3
 # How far below a folder things are looked for that were meant.
 _DEPTHS = ("*", "*/*")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+_CITYSCAPES, _ADE20K = "gtFine", ("_atr.txt", "_parts_1.png")
+# How many files are looked into at most, and how far; a box has so many numbers.
+_LOOKED_AT, _HEAD_BYTES, _BOX = 50, 1 << 12, 4
+# Words of annotations that are not read -> what is said of them.
+_BOXES = f"nothing but boxes (detection): {OUTLINE}"
+_FOREIGN = (
+    (
+        (b"<annotation", b"<polygon>"),
+        'XML of LabelMe\'s website, which is not read: import it into CVAT as "LabelMe 3.0", and '
+        "export it as COCO",
+    ),
+    ((b"<annotation", b"<bndbox>"), _BOXES),
+    ((b'"coordinates"', b'"label"'), _BOXES),
+    ((b'"assets"', b'"tags"', b'"boundingBox"'), _BOXES),
+    (
+        (b'"predicted_iou"', b'"stability_score"'),
+        "masks of Segment Anything, which have no classes: give them some, as COCO's annotations",
+    ),
+)
 # What darknet's and Label Studio's labels of YOLO have in place of a YAML file.
+_NEEDED_BY_YOLO = (
+    ": labels of YOLO need a data.yaml with 'names' and 'train', see "
+    "https://docs.ultralytics.com/datasets, or a classes.txt with a class a line"
+)
 _NAMES_OF_YOLO = ("classes.txt", "obj.names", "obj.data")
 
 
@@ -63,16 +88,58 @@ def _why_no_json(path: Path, is_results: Callable[[object], bool]) -> str:
     return " (COCO results, which are predictions)" if is_results(content) else ""
 
 
+def describe_foreign(data: Path) -> str:
+    """Say which annotations of others lie in a folder that are not read; "" where none do."""
+    for depth in (*_DEPTHS, "*/*/*"):
+        for path in islice(sorted(data.glob(depth)), _LOOKED_AT):
+            if not path.name.startswith(".") and (told := _describe_foreign(path)):
+                return f": {path.relative_to(data).as_posix()}: {told}"
+    return ""
+
+
 def describe_lack(data: Path) -> str:
     """Say what is nearly a data set in a folder, and what it lacks; "" where nothing is."""
     if any((data / name).is_file() for name in _NAMES_OF_YOLO):
-        return (
-            ": labels of YOLO need a data.yaml with 'names' and 'train', see "
-            "https://docs.ultralytics.com/datasets"
-        )
+        return _NEEDED_BY_YOLO
     if (data / "masks").is_dir() and not (data / "labels.yaml").is_file():
         return (
             ": masks/ needs a labels.yaml beside it with 'name' and 'names', and a masks.yaml "
             "with 'layout: index' where they are class numbers"
         )
+    return ""
+
+
+def _describe_foreign(path: Path) -> str:
+    """Say what annotations of others are that are not read, and what to do; "" for others."""
+    if path.name == _CITYSCAPES and path.is_dir():
+        return (
+            "Cityscapes has several files for an image: put its *_labelIds.png into masks/, and "
+            "the images, called alike, into images/"
+        )
+    if path.name.endswith(_ADE20K):
+        return (
+            "ADE20K's colours are numbers of classes and of objects: take its index maps "
+            "(ADEChallengeData2016)"
+        )
+    if path.suffix.lower() not in (".xml", ".json") or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    for signs, told in _FOREIGN:
+        if all(sign in head for sign in signs):
+            return told
+    return ""
+
+
+def describe_labels(data: Path) -> str:
+    """Say what label files of YOLO lack that lie anywhere below a folder; "" where none do."""
+    texts = (p for depth in ("*.txt", "*/*.txt", "*/*/*.txt") for p in sorted(data.glob(depth)))
+    for path in islice(texts, _LOOKED_AT):
+        try:
+            with path.open(encoding="utf-8-sig") as file:
+                values = list(map(float, file.readline().split()))
+        except (OSError, ValueError):
+            continue
+        if len(values) > _BOX and values[0].is_integer() and all(0 <= v <= 1 for v in values[1:]):
+            return _NEEDED_BY_YOLO
     return ""

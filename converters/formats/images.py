@@ -39,13 +39,17 @@ _UNREAD = frozenset(
 # What the columns of tables of run-length codes are called.
 _CODES = re.compile(rb"(?<![a-z])rle|encoded_?pixels", re.I)
 _LINE_BYTES = 1 << 12
-_FOLDERS = re.compile(r"(.*[_-])?(masks?|labels?|annotations?|segmentations?\w*|gt|truth)", re.I)
+_FOLDERS = re.compile(
+    r"(.*[_-])?(masks?|labels?|annotations?|segmentations?\w*|gt(fine|coarse)?|truth)", re.I
+)
+# ADE20K's tables of what its colours mean.
+_ATTRIBUTES = "_atr.txt"
 
 
 def matches(root: Path) -> bool:
     """Tell whether a folder holds images, and nothing that looks like annotations."""
-    stems: set[Path] = set()
-    texts: set[Path] = set()
+    stems: set[str] = set()
+    texts: set[str] = set()
     for path in _files(root):
         if path.suffix.lower() in (".csv", ".tsv") and _looks_like_codes(path):
             return False
@@ -53,9 +57,11 @@ def matches(root: Path) -> bool:
         if path.suffix.lower() in _ANNOTATIONS or any(map(_FOLDERS.fullmatch, inner)):
             return False
         if path.suffix.lower() == ".txt":
-            texts.add(path.with_suffix(""))
+            if path.name.endswith(_ATTRIBUTES):
+                return False
+            texts.add(path.stem)
         elif is_image(path):
-            stems.add(path.with_suffix(""))
+            stems.add(path.stem)
     return bool(stems) and stems.isdisjoint(texts)
 
 

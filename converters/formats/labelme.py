@@ -284,6 +284,8 @@ class _Reader:
         places += [p for p in sorted(path.parent.glob(f"{_escaped(path.stem)}.*")) if is_image(p)]
         home = self.root.resolve()
         for place in places:
+            if place.suffix.lower() == ".json":
+                continue
             if place.is_file() and place.resolve().is_relative_to(home):
                 other = self._images.setdefault(os.path.realpath(place), path)
                 if other != path:

@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.files.png import encode_grey
 from converters.formats.mask_pixels import VOID, MaskPixels, read_mask_pixels
-from converters.masks import CropMask, Mask, crop, pack, unpack_labels
+from converters.masks import Box, CropMask, Mask, crop, pack, union_box, unpack_labels
 from converters.types import LabelSpace
 
 LAYOUTS = ("packed", "per-class", "groups", "index")
@@ -130,12 +131,17 @@ class MaskLayout:
                 folder: encode_mask(pack(_only(masks, names), LabelSpace("some", names), size_hw))
                 for folder, names in self.folders.items()
             }
-        planes = {
-            folder: self.paint(folder, masks, size_hw)
+        return {
+            folder: self._png(folder, masks, size_hw)
             for folder, names in self.folders.items()
             if self.name != "per-class" or set(names) & set(masks)
         }
-        return {folder: bytes(cv2.imencode(".png", plane)[1]) for folder, plane in planes.items()}
+
+    def _png(self, folder: str, masks: Mapping[str, CropMask], size_hw: Size) -> bytes:
+        if self._dtype(folder) != np.uint8:
+            return bytes(cv2.imencode(".png", self.paint(folder, masks, whole(size_hw)))[1])
+        x, y, *_ = box = union_box(_only(masks, self.folders[folder]).values())
+        return encode_grey(self.paint(folder, masks, box), x, y, size_hw)
 
     def masks(self, folder: str, pixels: MaskPixels) -> dict[str, CropMask]:
         """Return the masks that have pixels in a file; mirrors `files`.
@@ -175,17 +181,29 @@ class MaskLayout:
     def _dtype(self, folder: str) -> np.dtype[Any]:
         return np.dtype(np.uint8 if max(self._values(folder).values()) <= SET else np.uint16)
 
-    def paint(self, folder: str, masks: Mapping[str, CropMask], size_hw: tuple[int, int]) -> Pixels:
-        """Return a folder's index map (H, W); larger masks first, so that smaller ones lie on top.
+    def paint(self, folder: str, masks: Mapping[str, CropMask], box: Box) -> Pixels:
+        """Return a folder's index map (h, w); larger masks first, so that smaller ones lie on top.
 
         Of masks of one size the class that comes later lies on top.
+
+        Args:
+            folder: whose classes are painted.
+            masks: label -> mask.
+            box: x, y, w, h of the part of the image that is wanted, with all of these masks in it.
         """
-        plane, values = np.zeros(size_hw, self._dtype(folder)), self._values(folder)
+        left, top, width, height = box
+        plane, values = np.zeros((height, width), self._dtype(folder)), self._values(folder)
         inside = _only(masks, self.folders[folder])
         for name in sorted(inside, key=lambda n: (-masks[n].area, self.labels.index[n])):
             x, y, width, height = masks[name].box_xywh
-            plane[y : y + height, x : x + width][masks[name].pixels != 0] = values[name]
+            part = plane[y - top : y - top + height, x - left : x - left + width]
+            part[masks[name].pixels != 0] = values[name]
         return plane
+
+
+def whole(size_hw: Size) -> Box:
+    """Return the box x, y, w, h of all of an image."""
+    return 0, 0, size_hw[1], size_hw[0]
 
 
 def _unknown_values(unknown: Sequence[int], values: Mapping[str, int]) -> str:

@@ -52,6 +52,7 @@ from converters.formats.mask_layouts import (
     class_folders,
     color_graph,
     packed_folders,
+    whole,
 )
 from converters.formats.mask_pixels import MaskPixels
 from converters.formats.masks_reading import MasksReader, mask_file
@@ -137,7 +138,7 @@ def _loss(layout: MaskLayout, sample: Sample, masks: Mapping[str, CropMask]) -> 
     joined = joined_objects(sample, layout.labels)
     if layout.name != "index":
         return joined
-    painted = layout.paint("", masks, sample.size_hw)
+    painted = layout.paint("", masks, whole(sample.size_hw))
     if cv2.countNonZero(painted) == sum(mask.area for mask in masks.values()):
         return joined
     measured = measure(sample, layout.masks("", MaskPixels(painted)), layout.labels)

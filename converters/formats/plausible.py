@@ -149,8 +149,8 @@ def check_box(
     Raises:
         ValueError: they clearly do not belong together.
     """
-    box = _numbers(said)
-    if box is None or min(box[2:]) <= 0:
+    box = _box(said)
+    if box is None:
         return False
     x, y, width, height = box
     if _are_near((x, y, x + width, y + height), found[0]):
@@ -162,6 +162,21 @@ def check_box(
             f"{_spans(found[0])}: mend what is wrong, or take '{what}' away"
         )
     return True
+
+
+def is_near(said: object, bounds: Bounds) -> bool:
+    """Tell whether a box is written beside an object that is within some pixels of where it is."""
+    box = _box(said)
+    if box is None:
+        return False
+    x, y, width, height = box
+    return _are_near((x, y, x + width, y + height), bounds)
+
+
+def _box(said: object) -> tuple[float, ...] | None:
+    """x, y, width and height with a size; None where there is anything else."""
+    box = _numbers(said)
+    return None if box is None or len(box) < 4 or min(box[2:]) <= 0 else box
 
 
 def check_area(said: object, pixels: int, bounds: Bounds) -> None:

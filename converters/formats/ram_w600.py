@@ -12,6 +12,7 @@ Arrays are mapped, never unpickled.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tokenize import TokenError
@@ -28,12 +29,13 @@ from converters.types import Instance, LabelSpace, Sample
 LOSES: dict[str, frozenset[str]] = {}
 # What a damaged header raises depends on where it is damaged.
 _BROKEN = (OSError, OverflowError, SyntaxError, TokenError, TypeError, ValueError)
+_NAME = re.compile(r"\d+_\d+_[LR]")
 _SUBSETS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
 
 
 def matches(root: Path) -> bool:
     """Tell whether a folder holds masks as RAM-W600 has them."""
-    return any(True for _ in _mask_files(root, "all"))
+    return any(_NAME.fullmatch(file.stem) for file in _mask_files(root, "all"))
 
 
 def label_space(root: Path) -> LabelSpace:

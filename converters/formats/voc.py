@@ -4,6 +4,7 @@
     DATA/SegmentationClass/NAME.png     class numbers (0 none, 255 void), or colours
     DATA/SegmentationObject/NAME.png    (optional) which object a pixel is part of
     DATA/labelmap.txt                   (optional, CVAT) name:r,g,b:parts:actions, a line each
+    DATA/class_names.txt                (optional, labelme) names of the numbers from 0 on
     DATA/ImageSets/Segmentation/test.txt    (optional) names of test images, a line each; what
                                         other lists there name has to be there
 
@@ -12,10 +13,10 @@ or, where masks are colours, and neither labels.yaml nor masks.yaml says what el
     DATA/images/**/NAME.jpg
     DATA/masks/**/NAME.png              colours
 
-With a `labelmap.txt` a class is known by its colour. Without one it is called by its number, or by
-its colour, such as `color_ff0000`, and `--labels` gives it a name by `aliases`; black is no class,
-and more than 100 colours are none either, but smoothed edges. Images without a mask are left out,
-and said: of most images VOC has but boxes.
+labelme has its masks in SegmentationClassPNG. With a `labelmap.txt` a class is known by its colour.
+Without one it is called by its number, or by its colour, such as `color_ff0000`, and `--labels`
+gives it a name by `aliases`; black is no class, and more than 100 colours are none either, but
+smoothed edges. Images without a mask are left out, and said: of most images VOC has but boxes.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ _OTHERS = ("labels.yaml", "masks.yaml")
 _LISTS, _TEST = "ImageSets/Segmentation", "test.txt"
 _LOOKED_AT = 20
 _LABELMAP = "labelmap.txt"
-_NO_CLASS = frozenset({"background", "void", "unlabeled"})
+# labelme2voc's names, and where it has its masks beside arrays.
+_CLASS_NAMES, _PNGS = "class_names.txt", "SegmentationClassPNG"
+NO_CLASS = frozenset({"background", "void", "unlabeled", "_background_", "__ignore__"})
 _COLOUR_CODE = np.array([65536, 256, 1], np.uint32)
 Colour = tuple[int, ...]
 
@@ -66,14 +69,18 @@ def matches(root: Path) -> bool:
     images, masks = _folders(root)
     if not (images.is_dir() and masks.is_dir()):
         return False
-    if masks.name == _CLASSES:
+    if masks.name in (_CLASSES, _PNGS):
         return True
     is_other = any((root / name).is_file() for name in _OTHERS)
-    return not is_other and holds_colours(islice(_files(masks).values(), _LOOKED_AT))
+    found = _files(masks)
+    are_paired = not found.keys().isdisjoint(_files(images)) or not _files(images)
+    return not is_other and are_paired and holds_colours(islice(found.values(), _LOOKED_AT))
 
 
 def _folders(root: Path) -> tuple[Path, Path]:
     """The folders of images and of masks."""
+    if (root / _PNGS).is_dir():
+        return root / _IMAGES, root / _PNGS
     if (root / _CLASSES).is_dir() or not (root / _PLAIN_MASKS).is_dir():
         return root / _IMAGES, root / _CLASSES
     return root / _PLAIN_IMAGES, root / _PLAIN_MASKS
@@ -85,11 +92,14 @@ def label_space(root: Path) -> LabelSpace | None:
     Raises:
         ValueError: a broken `labelmap.txt`, or more colours than classes can have.
     """
-    colours = _read_labelmap(root)
-    if colours is None:
+    colours = read_labelmap(root)
+    numbers = read_class_names(root) if colours is None else None
+    if numbers is not None:
+        names = tuple(filter(None, numbers.values()))
+    elif colours is None:
         names = name_classes(_files(_folders(root)[1]).values())
     else:
-        names = tuple(name for name in colours.values() if name.casefold() not in _NO_CLASS)
+        names = tuple(name for name in colours.values() if name.casefold() not in NO_CLASS)
     return folder_space(root, names) if names else None
 
 
@@ -109,7 +119,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: a broken `labelmap.txt`.
     """
-    reader = _Reader(root, labels, problems, _read_labelmap(root))
+    reader = _Reader(root, labels, problems, read_labelmap(root), read_class_names(root))
     return [
         sample
         for stem, image, mask in _pairs(root, subset, problems)
@@ -214,7 +224,31 @@ def _lines(path: Path) -> list[str] | None:
         raise ValueError(f"{path}: expected a text in UTF-8, found {one_line(error)}") from None
 
 
-def _read_labelmap(root: Path) -> dict[Colour, str] | None:
+def read_class_names(root: Path) -> dict[int, str] | None:
+    """Return the names of class numbers, from 0 on, as labelme2voc writes them; None without any.
+
+    What is no class has the name "".
+
+    Raises:
+        ValueError: a file that cannot be read, or a name that comes twice.
+    """
+    path = root / _CLASS_NAMES
+    if (lines := _lines(path)) is None:
+        return None
+    names = [line.strip() for line in lines]
+    names = names[1:] if names[:1] == ["__ignore__"] else names
+    kept = ["" if name.casefold() in NO_CLASS else name for name in names]
+    if twice := [name for name in kept if name and kept.count(name) > 1]:
+        raise ValueError(f"{path}: expected each class once, found '{twice[0]:.80}' twice")
+    return dict(enumerate(kept))
+
+
+def read_labelmap(root: Path) -> dict[Colour, str] | None:
+    """Return the colours of `labelmap.txt`, and what they are called; None where there is none.
+
+    Raises:
+        ValueError: a line that is not name:r,g,b, or a name or a colour that comes twice.
+    """
     path = root / _LABELMAP
     if (lines := _lines(path)) is None:
         return None
@@ -245,6 +279,7 @@ class _Reader:
     labels: LabelSpace
     problems: Problems
     colours: Mapping[Colour, str] | None
+    numbers: Mapping[int, str] | None
     _objects: dict[str, Path] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -278,7 +313,8 @@ class _Reader:
             if values.ndim != 2:
                 return self._colour_planes(values)
             numbers = sorted(set(np.unique(values).tolist()) - {0, VOID})
-            return [(str(n), (values == n).astype(np.uint8)) for n in numbers]
+            named = [(self._name(n), (values == n).astype(np.uint8)) for n in numbers]
+            return [(name, plane) for name, plane in named if name]
         codes = _colours(path, size_hw)
         planes = []
         for code in np.unique(codes).tolist():
@@ -291,6 +327,14 @@ class _Reader:
             if name in self.labels.index:
                 planes.append((name, (codes == code).astype(np.uint8)))
         return planes
+
+    def _name(self, number: int) -> str:
+        if self.numbers is None:
+            return str(number)
+        if number not in self.numbers:
+            found = f"one of {len(self.numbers)} in {_CLASS_NAMES}, found {number}"
+            raise ValueError(f"expected a class number that is {found}")
+        return self.numbers[number]
 
     def _colour_planes(self, values: npt.NDArray[Any]) -> list[tuple[str, npt.NDArray[np.uint8]]]:
         found = class_codes(values)

@@ -26,6 +26,7 @@ from converters.types import LabelSpace, Sample
 LONGEST_PX, MOST_ENLARGED, MOST_BYTES = 512, 4, 150_000
 _QUALITIES = (86, 70, 50, 30)
 _START = "data:image/jpeg;base64,"
+_SUFFIXES = (".jpg", ".jpeg")
 _DIGITS = re.compile(r"(\d+)")
 
 
@@ -45,9 +46,16 @@ class Picture:
     legend: tuple[tuple[str, Color], ...] = field(repr=False)
     note: str = ""
 
-    def save(self, path: Path) -> None:
-        """Write the picture as a JPEG, without its legend."""
-        path.write_bytes(self.jpeg)
+    def save(self, path: Path | str) -> None:
+        """Write the picture without its legend, as a JPEG.
+
+        Raises:
+            ValueError: a name of another kind of file.
+        """
+        place = Path(path)
+        if place.suffix.lower() not in _SUFFIXES:
+            raise ValueError(f"{path}: expected a name of a JPEG (.jpg), found '{place.suffix}'")
+        place.write_bytes(self.jpeg)
 
     def _repr_html_(self) -> str:
         data = _START + base64.b64encode(self.jpeg).decode("ascii")

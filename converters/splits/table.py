@@ -27,6 +27,7 @@ class FoldRow:
         name: such as `fold 0`, or `all`.
         images: number of images.
         groups: number of patients; None where none is known.
+        objects: number of objects; None where each class occurs once.
         bent: share of the images that are bent; None where no posture is known.
         areas: group of classes -> mean area of its classes relative to all images'; 1 is equal.
         rare: classes in less than half as large a share of the images as in all.
@@ -36,6 +37,7 @@ class FoldRow:
     name: str
     images: int
     groups: int | None
+    objects: int | None
     bent: float | None
     areas: Mapping[str, float]
     rare: tuple[str, ...]
@@ -50,14 +52,17 @@ class SplitTable:
 
     def __str__(self) -> str:
         parts = list(self.rows[0].areas)
-        has_groups = self.rows[0].groups is not None
-        counts = ["images", "patients"] if has_groups else ["images"]
-        lines = [["", *counts, "bent", *(f"area {part}" for part in parts)]]
+        known = {"images": True, "patients": self.rows[0].groups is not None}
+        known |= {"objects": self.rows[0].objects is not None}
+        known |= {"bent": any(row.bent is not None for row in self.rows)}
+        shown = [name for name, is_known in known.items() if is_known]
+        lines = [["", *shown, *(f"area {part}" for part in parts)]]
         for row in self.rows:
             bent = "-" if row.bent is None else f"{100 * row.bent:.1f} %"
             areas = [f"{row.areas[part]:.3f}" if part in row.areas else "-" for part in parts]
-            numbers = [str(row.images), str(row.groups)] if has_groups else [str(row.images)]
-            lines.append([row.name, *numbers, bent, *areas])
+            counts = {"images": row.images, "patients": row.groups, "objects": row.objects}
+            numbers = {**{name: str(n) for name, n in counts.items()}, "bent": bent}
+            lines.append([row.name, *(numbers[name] for name in shown), *areas])
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ["  ".join(map(str.rjust, line, widths)).rstrip() for line in lines]
         for row in self.rows[1:]:
@@ -90,10 +95,12 @@ class _Facts:
     is_known: bool
     is_bent: bool | None
     areas: Mapping[str, float]
+    objects: int
 
 
 def _facts(sample: Sample, labels: LabelSpace) -> _Facts:
-    return _Facts(sample.patient, bool(sample.group), is_bent(sample, labels), areas_of(sample))
+    posture, areas = is_bent(sample, labels), areas_of(sample)
+    return _Facts(sample.patient, bool(sample.group), posture, areas, len(sample.labels))
 
 
 def _fold_row(
@@ -116,6 +123,7 @@ def _fold_row(
         name=name,
         images=len(chosen),
         groups=len({facts.group for facts in chosen.values()}) if has_groups else None,
+        objects=None if labels.once else sum(facts.objects for facts in chosen.values()),
         bent=float(np.mean(postures)) if postures else None,
         areas={part: float(np.mean(found)) for part, found in ratios.items() if found},
         rare=tuple(label for label, share in shares.items() if 0 < share < _RARE),

@@ -12,7 +12,7 @@ import pytest
 from pycocotools import mask as coco
 from shapely.geometry import MultiPolygon, Polygon, box
 
-from converters.describe import Histogram, Spread, describe, hand_classes
+from converters.describe import Histogram, Spread, describe, whole_classes
 from converters.masks import rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
 
@@ -42,15 +42,35 @@ def test_areas_are_pixels_of_masks_and_parts_of_the_hand(tmp_path):
     assert paper.area_px.sd == pytest.approx(np.std([100, 200], ddof=1))
     assert glass.area_share.mean == pytest.approx(50 / 150)
     assert row(found, "can").area_px is None
-    assert found.hand_px.quantiles == pytest.approx(np.quantile([150, 200], [0, *QUANTILES, 1]))
+    assert found.whole_px.quantiles == pytest.approx(np.quantile([150, 200], [0, *QUANTILES, 1]))
 
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def test_bones_that_the_border_cuts_are_no_part_of_the_hand(labels):
-    assert set(labels.names) - set(hand_classes(labels)) == {"Radius", "Ulna"}
-    assert hand_classes(LABELS) == LABELS.names
+    assert set(labels.names) - set(whole_classes(labels)) == {"Radius", "Ulna"}
+    assert whole_classes(LABELS) == LABELS.names
+
+
+def test_objects_of_a_class_are_counted_one_by_one(tmp_path, labels):
+    two = scene(tmp_path, 0, paper=box(0, 0, 9, 9), glass=box(20, 20, 29, 24))
+    more = (*two.instances, Instance("paper", box(20, 0, 39, 9)))
+    found = describe([replace(two, instances=more), scene(tmp_path, 1)], LABELS)
+    assert found.has_several
+    paper = row(found, "paper")
+    assert (paper.objects.count, paper.objects.mean) == (1, 2)
+    assert (paper.object_px.count, paper.object_px.mean) == (2, 150)
+    assert row(found, "can").objects is None
+    # No posture is known, and none is spoken of.
+    assert not {"bent", "bend_deg"} & found.record().keys()
+    assert "bent" in describe([], labels).record()
+
+
+def test_where_a_class_occurs_once_nothing_is_counted(tmp_path, labels):
+    found = describe([scene(tmp_path, 0, Ulna=box(0, 0, 9, 9))], labels)
+    assert not found.has_several
+    assert row(found, "Ulna").objects is None
 
 
 def test_overlaps_against_pycocotools(tmp_path):

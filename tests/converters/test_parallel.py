@@ -121,7 +121,8 @@ def test_processes_do_not_outlive_one_that_is_killed(tmp_path):
         "import os, time\n"
         "from converters.parallel import map_ordered\n"
         "def work(seconds):\n"
-        "    print(os.getpid(), flush=True)\n"
+        # At once: two processes write here.
+        "    os.write(1, b'%d\\n' % os.getpid())\n"
         "    time.sleep(seconds)\n"
         "if __name__ == '__main__':\n"
         "    list(map_ordered(work, [600] * 4, jobs=2))\n"

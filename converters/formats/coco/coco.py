@@ -165,10 +165,8 @@ def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons
         outlines = sample.instances.outlines
         if isinstance(outlines, DrawnShapes) and outlines.size_hw == sample.size_hw:
             numbers = [labels.index[label] + 1 for label in sample.labels]
-            found = zip(
-                numbers, outlines.areas, outlines.boxes, outlines.texts(layout), strict=True
-            )
-            return [_annotation(*one) for one in found]
+            found = zip(numbers, outlines.write(layout), strict=True)
+            return [_annotation(number, *own) for number, own in found]
     drawn = [
         (labels.index[instance.label] + 1, mask)
         for instance in sample.instances

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from converters.files.json_files import read_member
 from converters.files.json_lists import scan_list
 
@@ -83,6 +85,31 @@ class Document:
             return "labels of whole images"
         return ""
 
+    @property
+    def is_of_boxes(self) -> bool:
+        """Whether all annotations are boxes, for detection."""
+        annotations = self.annotations
+        return "bbox" in annotations.members and not (annotations.has_shapes or self.is_panoptic)
+
+
+class DrawnAnnotation(msgspec.Struct, forbid_unknown_fields=True):
+    """An annotation with COCO's members and no others, all but one as they are in JSON.
+
+    Attributes:
+        segmentation: its text.
+    """
+
+    segmentation: msgspec.Raw
+    id: Any = None
+    image_id: Any = None
+    category_id: Any = None
+    bbox: Any = None
+    area: Any = None
+    iscrowd: Any = None
+
+
+_DRAWN = msgspec.json.Decoder(list[DrawnAnnotation])
+
 
 class Annotations:
     """The annotations of a file, and what is known of them without reading them again.
@@ -101,6 +128,7 @@ class Annotations:
         self.has_shapes = False
         self.images: list[Id | None] = []
         self.categories: list[frozenset[Id | None]] = []
+        self._names: tuple[str, ...] = ()
         self._ids: dict[Id | None, Id | None] = {}
         self._sets: dict[frozenset[Id | None], frozenset[Id | None]] = {}
 
@@ -116,7 +144,10 @@ class Annotations:
     def _take(self, entry: Any) -> None:
         if not isinstance(entry, Mapping):
             raise _not_a_table("annotations", len(self.images), entry)
-        self.members |= entry.keys()
+        # Members have the same order in nearly all.
+        if (names := tuple(entry)) != self._names:
+            self.members.update(names)
+            self._names = names
         number = normal_id(entry.get("image_id"))
         self.images.append(self._ids.setdefault(number, number))
         numbers = [normal_id(own.get("category_id")) for own in objects_of(entry)]
@@ -136,6 +167,18 @@ class Annotations:
         """
         return self._entries.read(places)
 
+    def read_drawn(self, places: Sequence[int]) -> list[DrawnAnnotation] | None:
+        """Return annotations with their segmentations as they are written.
+
+        None where one has none, or other members besides, or cannot be read: `read` reads it, or
+        says why not.
+        """
+        try:
+            return self._entries.read(places, _DRAWN.decode)
+        # msgspec's are no ValueError before 0.20.
+        except (ValueError, msgspec.MsgspecError):
+            return None
+
 
 def objects_of(annotation: Record) -> Sequence[Record]:
     """Return the objects that an annotation is of: itself, or a panoptic one's segments.
@@ -150,6 +193,7 @@ def category_names(path: Path) -> list[str]:
     """Return the names of a file's categories, in its order, without reading its annotations.
 
     One that is called as the group of all others is left out: Roboflow writes it, and uses it not.
+    But where one of the others has that name, too, it is a class.
 
     Raises:
         ValueError: not JSON, or its categories have no names.
@@ -160,7 +204,7 @@ def category_names(path: Path) -> list[str]:
         return []
     # Whatever it is: it is only compared.
     groups = [entry.get("supercategory") for entry in entries]
-    names = dict.fromkeys(_name(entry, entry_id(entry, "category")) for entry in entries)
+    names = Counter(_name(entry, entry_id(entry, "category")) for entry in entries)
     heads = [
         entry["name"]
         for entry in entries
@@ -168,7 +212,7 @@ def category_names(path: Path) -> list[str]:
         and any(group == entry["name"] for group in groups)
         and all(group in (entry["name"], entry.get("supercategory")) for group in groups)
     ]
-    return [name for name in names if heads != [name]]
+    return [name for name, times in names.items() if heads != [name] or times > 1]
 
 
 def is_results(content: object) -> bool:

@@ -1,7 +1,7 @@
 """An image's objects as they are drawn in a COCO file, kept until someone asks for their outlines.
 
 Most files hold nothing but polygons that are as they should be. Whether an object has pixels, how
-many and where, shows where its edges cross the columns of pixels (`filling.py`), before anything is
+many and where, shows where its edges cross the columns of pixels (`runs.py`), before anything is
 filled; and who writes COCO again needs no more than that.
 """
 
@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
-from typing import Any
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from shapely.geometry import MultiPolygon, Polygon
 
-from converters.formats.coco.filling import Points, crossings, fill, fill_each
+from converters.files.json_numbers import read_rings
+from converters.formats.coco.filling import Numbers, Points, fill_each
+from converters.formats.coco.runs import ColumnRuns, are_seen_to_have_pixels, code_text
 from converters.formats.plausible import Bounds, check_place
-from converters.masks import Box, encode_coco_rle, encode_coco_runs, outlines, tight_box
+from converters.masks import Box, CropMask, encode_coco_rle, outlines, tight_box
+from converters.types import DrawnRings
 
 _FEWEST_NUMBERS = 6
 _LARGEST = np.iinfo(np.uint16).max
 # Far beyond any image; what is larger would only overflow.
 LARGEST_COORDINATE = 1e6
-Whole = npt.NDArray[np.int64]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -40,93 +43,123 @@ class DrawnShapes:
         points: zlib of the differences of all points x, y, from the image's upper left corner;
             uint16 in parts of a pixel, or float64 in pixels.
         counts: int32, the number of each object's polygons, then of each one's points.
-        places: int32 (n, 5), each object's number of pixels, and their x, y, width, height.
+        objects: how many there are.
     """
 
     size_hw: tuple[int, int]
     scale: int
     points: bytes
     counts: bytes
-    places: bytes
+    objects: int
 
     @classmethod
     def of(
-        cls,
-        size_hw: tuple[int, int],
-        lengths: Sequence[Sequence[int]],
-        points: Points,
-        areas: Sequence[int],
-        boxes: Sequence[Box],
+        cls, size_hw: tuple[int, int], points: Points, lengths: Numbers, owned: Numbers
     ) -> DrawnShapes:
-        """Pack them.
+        """Pack objects that have at least one pixel each.
 
         Args:
             size_hw: the image's height and width.
-            lengths: numbers of points of each object's polygons.
             points: of all polygons, float64 (N, 2).
-            areas: numbers of pixels, at least one each.
-            boxes: x, y, width, height of the pixels.
+            lengths: int64, how many are each polygon's.
+            owned: int64, how many polygons are each object's.
         """
-        scale, content = _pack(points)
-        counts = [len(own) for own in lengths] + list(chain.from_iterable(lengths))
-        places = [(area, *box) for area, box in zip(areas, boxes, strict=True)]
-        packed = [np.array(own, np.int32).tobytes() for own in (counts, places)]
-        return cls(size_hw, scale, content, *packed)
+        counts = np.concatenate([owned, lengths]).astype(np.int32).tobytes()
+        return cls(size_hw, *_pack(points), counts, len(owned))
 
-    @property
-    def areas(self) -> list[int]:
-        """Number of each object's pixels."""
-        return [area for area, *_ in self._places()]
-
-    @property
-    def boxes(self) -> list[Box]:
-        """x, y, width, height of each object's pixels."""
-        return [(x, y, width, height) for _, x, y, width, height in self._places()]
-
-    def _places(self) -> list[list[int]]:
-        return np.frombuffer(self.places, np.int32).reshape(-1, 5).tolist()
+    def _rings(self) -> tuple[Points, Numbers, Numbers]:
+        """All points; how many are each polygon's; how many polygons are each object's."""
+        counts = np.frombuffer(self.counts, np.int32).astype(np.intp)
+        return _unpack(self.scale, self.points), counts[self.objects :], counts[: self.objects]
 
     def polygons(self) -> list[list[Points]]:
         """Return the polygons of each object, float64 (N, 2)."""
-        points = _unpack(self.scale, self.points)
-        counts = np.frombuffer(self.counts, np.int32)
-        objects = len(self.places) // (5 * 4)
-        rings = iter(np.split(points, np.cumsum(counts[objects:])[:-1]))
-        return [[next(rings) for _ in range(own)] for own in counts[:objects].tolist()]
+        points, lengths, owned = self._rings()
+        rings = iter(np.split(points, np.cumsum(lengths)[:-1]))
+        return [[next(rings) for _ in range(own)] for own in owned.tolist()]
 
     def unpack(self) -> list[Polygon | MultiPolygon]:
         """Return the outlines of each object's pixels."""
-        return outlines(fill_each(self.polygons(), self.size_hw))
+        return outlines(self.masks())
 
-    def texts(self, layout: str) -> list[bytes]:
-        """Return the JSON of each object's polygons, or of its run-length code.
+    def drawn(self) -> list[DrawnRings]:
+        """Return the polygons of each object, in our pixels."""
+        return [tuple(ring - 0.5 for ring in own) for own in self.polygons()]
+
+    def masks(self) -> list[CropMask]:
+        """Return the pixels of each object."""
+        return fill_each(self.polygons(), self.size_hw)
+
+    def measure(self) -> list[tuple[int, Box]]:
+        """Return the number of each object's pixels, and their x, y, width and height."""
+        return self._each(self._rings(), ColumnRuns.measure, _measure)
+
+    def write(self, layout: str) -> list[tuple[int, Box, bytes]]:
+        """Return each object's number of pixels, their box, and the JSON of its `segmentation`.
 
         Args:
             layout: `polygons`, as they were read, or `rle`.
         """
+        rings = self._rings()
         if layout == "polygons":
-            return self._written()
-        polygons = self.polygons()
-        codes = iter(_encode([own[0] for own in polygons if len(own) == 1], self.size_hw))
-        found = [
-            next(codes) if len(own) == 1 else encode_coco_rle(fill(own, self.size_hw), self.size_hw)
-            for own in polygons
-        ]
-        return [json.dumps(code, separators=(",", ":")).encode("ascii") for code in found]
+            found = self._each(rings, ColumnRuns.measure, _measure)
+            texts = self._written(*rings)
+            return [(*own, text) for own, text in zip(found, texts, strict=True)]
+        return self._each(
+            rings,
+            _write_runs,
+            lambda mask: (*_measure(mask), code_text(encode_coco_rle(mask, self.size_hw))),
+        )
 
-    def _written(self) -> list[bytes]:
+    def _each(
+        self,
+        rings: tuple[Points, Numbers, Numbers],
+        of_runs: Callable[[ColumnRuns], Iterable[Result]],
+        of_mask: Callable[[CropMask], Result],
+    ) -> list[Result]:
+        """Ask for something about each object: runs of those of one polygon, masks of others."""
+        points, lengths, owned = rings
+        is_alone = np.repeat(owned == 1, owned)
+        if is_alone.all():
+            return list(of_runs(ColumnRuns.of(points, lengths, self.size_hw)))
+        alone: Iterator[Result] = iter(())
+        if is_alone.any():
+            own = points[np.repeat(is_alone, lengths)]
+            alone = iter(of_runs(ColumnRuns.of(own, lengths[is_alone], self.size_hw)))
+        split = iter(np.split(points, np.cumsum(lengths)[:-1]))
+        objects = [list(islice(split, number)) for number in owned.tolist()]
+        masks = iter(fill_each([own for own in objects if len(own) > 1], self.size_hw))
+        return [next(alone) if len(own) == 1 else of_mask(next(masks)) for own in objects]
+
+    def _written(self, points: Points, lengths: Numbers, owned: Numbers) -> list[bytes]:
         side = max(self.size_hw)
+        doubled = 2 * points
+        is_half = ((doubled == np.rint(doubled)) & (doubled >= 0) & (doubled <= 2 * side)).all(1)
+        if is_half.all():
+            # As most programs write them, and we do: there is a table of these.
+            texts = iter(half_pixels(doubled.astype(np.intp), lengths, side))
+            return [b"[%b]" % b",".join(islice(texts, number)) for number in owned.tolist()]
         lines = []
-        for own in self.polygons():
-            doubled = [2 * ring for ring in own]
-            if all((ring == np.rint(ring)).all() for ring in doubled) and _are_in(doubled, side):
-                # As most programs write them, and we do: there is a table of these.
-                rings = [half_pixels(ring.astype(np.int64), side) for ring in doubled]
-                lines.append(b"[%b]" % b",".join(rings))
+        ends = np.cumsum(lengths)
+        for own in np.split(np.arange(len(lengths)), np.cumsum(owned)[:-1]):
+            part = slice(ends[own[0]] - lengths[own[0]], ends[own[-1]])
+            if is_half[part].all():
+                texts = iter(half_pixels(doubled[part].astype(np.intp), lengths[own], side))
+                lines.append(b"[%b]" % b",".join(texts))
             else:
-                numbers = [ring.ravel().tolist() for ring in own]
+                rings = np.split(points[part], np.cumsum(lengths[own])[:-1])
+                numbers = [ring.ravel().tolist() for ring in rings]
                 lines.append(json.dumps(numbers, separators=(",", ":")).encode("ascii"))
         return lines
+
+
+def _measure(mask: CropMask) -> tuple[int, Box]:
+    return mask.area, tight_box(mask)
+
+
+def _write_runs(runs: ColumnRuns) -> Iterator[tuple[int, Box, bytes]]:
+    for own, code in zip(runs.measure(), runs.encode(), strict=True):
+        yield *own, code_text(code)
 
 
 # Half pixels, and decimals.
@@ -140,8 +173,13 @@ def _pack(points: Points) -> tuple[int, bytes]:
         whole = np.rint(points * scale)
         # The nearest number to a decimal is what a file's text is read as.
         if (whole / scale == points).all() and whole.max() <= _LARGEST:
-            steps = np.diff(whole.astype(np.uint16), axis=0, prepend=np.zeros((1, 2), np.uint16))
-            return scale, zlib.compress(steps.T.tobytes(), level=1)
+            places = whole.T.astype(np.uint16, order="C")
+            steps = np.diff(places, prepend=np.zeros((2, 1), np.uint16))
+            # Steps are small, to both sides: signs go to the lowest bit, so that nearly all second
+            # bytes are zero, and those lie behind the first ones.
+            signed = steps.view(np.int16)
+            folded = ((signed << 1) ^ (signed >> 15)).view(np.uint8).reshape(-1, 2)
+            return scale, zlib.compress(folded.T.tobytes(), level=1)
     return 0, zlib.compress(points.tobytes(), level=1)
 
 
@@ -149,32 +187,38 @@ def _unpack(scale: int, content: bytes) -> Points:
     found = zlib.decompress(content)
     if not scale:
         return np.frombuffer(found).reshape(-1, 2)
-    steps = np.frombuffer(found, np.uint16).reshape(2, -1).T
-    points: Points = np.cumsum(steps, axis=0, dtype=np.uint16) / scale
+    low, high = np.frombuffer(found, np.uint8).reshape(2, -1).astype(np.uint16)
+    folded = low | (high << 8)
+    steps = ((folded >> 1) ^ -(folded & 1)).reshape(2, -1)
+    points: Points = np.cumsum(steps, axis=1, dtype=np.uint16).T / scale
     return points
 
 
-def _are_in(doubled: Sequence[Points], side: int) -> bool:
-    return all(ring.min() >= 0 and ring.max() <= 2 * side for ring in doubled)
-
-
-def half_pixels(ring: npt.NDArray[np.integer[Any]], side: int) -> bytes:
-    """Return points as COCO's JSON has them.
+def half_pixels(points: npt.NDArray[np.integer[Any]], lengths: Numbers, side: int) -> list[bytes]:
+    """Return rings as COCO's JSON has them.
 
     Args:
-        ring: (N, 2) in half pixels, from 0 on.
+        points: (N, 2) in half pixels, from 0 on; one ring behind the other.
+        lengths: int64 (n), how many are each ring's, at least one.
         side: of the image, the longer one, in pixels.
 
-    >>> half_pixels(np.array([[0, 1], [4, 3]]), 2)
-    b'[0,0.5,2,1.5]'
+    >>> half_pixels(np.array([[0, 1], [4, 3], [2, 2]]), np.array([2, 1]), 2)
+    [b'[0,0.5,2,1.5]', b'[1,1]']
     """
-    return b"[%b]" % _words(side)[ring].tobytes().replace(b"\0", b"")[:-1]
+    if not len(lengths):
+        return []
+    words, letters = _words(side)
+    text = words[points].tobytes().translate(None, b"\0")
+    ends = np.cumsum(letters[points].sum(axis=1, dtype=np.intp))[np.cumsum(lengths) - 1].tolist()
+    # Without the comma behind each ring.
+    return [b"[%b]" % text[start : end - 1] for start, end in zip([0, *ends], ends, strict=False)]
 
 
 @lru_cache(maxsize=8)
-def _words(side: int) -> npt.NDArray[np.bytes_]:
-    """What is written for each half pixel of a side; shorter ones are filled up with zeros."""
-    return np.array([f"{i / 2:.10g}," for i in range(2 * side + 1)], dtype=np.bytes_)
+def _words(side: int) -> tuple[npt.NDArray[np.bytes_], npt.NDArray[np.uint8]]:
+    """What is written for each half pixel of a side, filled up with zeros; and its length."""
+    words = [f"{i / 2:.10g},".encode() for i in range(2 * side + 1)]
+    return np.array(words, dtype=np.bytes_), np.array([len(word) for word in words], np.uint8)
 
 
 def draw(
@@ -204,85 +248,59 @@ def draw(
         return None
     if not parts or not (np.abs(points) < LARGEST_COORDINATE).all():
         return None
-    lengths = tuple(tuple(len(part) // 2 for part in own) for own in segmentations)
-    bounds = _bounds(points, np.array([sum(own) for own in lengths]))
+    rings = np.array([len(part) // 2 for part in parts])
+    return _draw(points, rings, np.array([len(own) for own in segmentations]), size_hw)
+
+
+def draw_written(
+    segmentations: Sequence[Any], size_hw: tuple[int, int]
+) -> tuple[DrawnShapes, list[Bounds]] | None:
+    """Return what `draw` does, of the JSON of each object, as bytes or a buffer.
+
+    None also where coordinates are written in many digits.
+    """
+    found = read_rings(segmentations)
+    if found is None:
+        return None
+    numbers, lengths, owned = found
+    if (lengths % 2).any() or lengths.min() < _FEWEST_NUMBERS:
+        return None
+    points = numbers.reshape(-1, 2)
+    if not (points < LARGEST_COORDINATE).all():
+        return None
+    return _draw(points, lengths // 2, owned, size_hw)
+
+
+def _draw(
+    points: Points, rings: Numbers, owned: Numbers, size_hw: tuple[int, int]
+) -> tuple[DrawnShapes, list[Bounds]] | None:
+    low, high = _ranges(points, rings)
+    firsts = np.cumsum(owned) - owned
+    bounds = [
+        (x0, y0, x1, y1)
+        for (x0, y0), (x1, y1) in zip(
+            np.minimum.reduceat(low, firsts).tolist(),
+            np.maximum.reduceat(high, firsts).tolist(),
+            strict=True,
+        )
+    ]
     try:
         for own in bounds:
             check_place(own, size_hw)
     except ValueError:
         return None
-    found = _pixels(points, lengths, size_hw)
-    if found is None:
+    shapes = DrawnShapes.of(size_hw, points, rings, owned)
+    middles = (low[:, 0] + high[:, 0]) / 2
+    seen = are_seen_to_have_pixels(points, rings, middles, size_hw)
+    if not np.logical_or.reduceat(seen, firsts).all() and not all(a for a, _ in shapes.measure()):
         return None
-    return DrawnShapes.of(size_hw, lengths, points, *found), bounds
+    return shapes, bounds
 
 
-def _bounds(points: Points, lengths: npt.NDArray[np.int64]) -> list[Bounds]:
-    starts = np.cumsum(lengths) - lengths
-    low = np.minimum.reduceat(points, starts)
-    high = np.maximum.reduceat(points, starts)
-    return [(x0, y0, x1, y1) for x0, y0, x1, y1 in np.hstack([low, high]).tolist()]
-
-
-def _pixels(
-    points: Points, lengths: Sequence[Sequence[int]], size_hw: tuple[int, int]
-) -> tuple[tuple[int, ...], tuple[Box, ...]] | None:
-    """Number and box of each object's pixels; None where one has none."""
-    rings = np.split(points, np.cumsum(list(chain.from_iterable(lengths)))[:-1])
-    firsts = np.cumsum([0, *map(len, lengths)]).tolist()
-    areas, boxes = [0] * len(lengths), [(0, 0, 0, 0)] * len(lengths)
-    alone = [number for number, own in enumerate(lengths) if len(own) == 1]
-    runs = _runs([rings[firsts[number]] for number in alone], size_hw)
-    for number, (area, box) in zip(alone, _sizes(len(alone), *runs), strict=True):
-        areas[number], boxes[number] = area, box
-    for number, own in enumerate(lengths):
-        if len(own) > 1:
-            mask = fill(rings[firsts[number] : firsts[number + 1]], size_hw)
-            areas[number], boxes[number] = mask.area, tight_box(mask) if mask.area else (0, 0, 0, 0)
-    return (tuple(areas), tuple(boxes)) if all(areas) else None
-
-
-def _encode(rings: Sequence[Points], size_hw: tuple[int, int]) -> list[dict[str, Any]]:
-    """The run-length codes of rings, each an object."""
-    if not rings:
-        return []
-    ring, column, first, after = _runs(rings, size_hw)
-    start, end = column * size_hw[0] + first, column * size_hw[0] + after
-    # What ends at the foot of a column may go on at the head of the next.
-    goes_on = (end[:-1] == start[1:]) & (ring[:-1] == ring[1:])
-    is_kept = np.stack([np.append(True, ~goes_on), np.append(~goes_on, True)], axis=1)
-    edges = np.stack([start, end], axis=1)[is_kept]
-    owners = np.stack([ring, ring], axis=1)[is_kept]
-    return encode_coco_runs(edges, np.bincount(owners, minlength=len(rings)).tolist(), size_hw)
-
-
-def _runs(rings: Sequence[Points], size_hw: tuple[int, int]) -> tuple[Whole, Whole, Whole, Whole]:
-    """Ring, column, first row and the row after the last, int64 (n), of all vertical runs."""
-    if not rings:
-        none = np.zeros(0, np.int64)
-        return none, none, none, none
-    height, width = size_hw
-    ring, column, row = crossings(rings, size_hw)
-    # Crossings of a column come in pairs, of which two in one place enclose nothing.
-    place = np.sort((ring * (width + 1) + column) * (height + 1) + row).reshape(-1, 2)
-    start, end = place[place[:, 0] < place[:, 1]].T
-    lane, first = np.divmod(start, height + 1)
-    ring, column = np.divmod(lane, width + 1)
-    return ring, column, first, first + end - start
-
-
-def _sizes(
-    rings: int, ring: Whole, column: Whole, first: Whole, after: Whole
-) -> list[tuple[int, Box]]:
-    """Number and box of each ring's pixels."""
-    found = [(0, (0, 0, 0, 0))] * rings
-    if not len(ring):
-        return found
-    starts = np.flatnonzero(np.diff(ring, prepend=-1))
-    areas = np.add.reduceat(after - first, starts)
-    x0, x1 = np.minimum.reduceat(column, starts), np.maximum.reduceat(column, starts) + 1
-    y0, y1 = np.minimum.reduceat(first, starts), np.maximum.reduceat(after, starts)
-    table = np.stack([ring[starts], areas, x0, y0, x1 - x0, y1 - y0], axis=1)
-    for number, area, x, y, width, height in table.tolist():
-        found[number] = area, (x, y, width, height)
-    return found
+def _ranges(points: Points, lengths: Numbers) -> tuple[Points, Points]:
+    """The least and the largest x and y of rings, float64 (n, 2) each."""
+    firsts = np.cumsum(lengths) - lengths
+    axes = np.ascontiguousarray(points.T)
+    low = [np.minimum.reduceat(axis, firsts) for axis in axes]
+    high = [np.maximum.reduceat(axis, firsts) for axis in axes]
+    return np.stack(low, axis=1), np.stack(high, axis=1)

@@ -15,7 +15,9 @@ compiler that fuses products and sums, as some do for ARM, may round a tie the o
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import cv2
 import numpy as np
@@ -24,11 +26,16 @@ import numpy.typing as npt
 from converters.masks import EMPTY, CropMask, union_box
 
 Points = npt.NDArray[np.float64]
-Whole = npt.NDArray[np.int64]
+Steps = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int32]
+Numbers = npt.NDArray[np.intp]
 
 _STEPS = 5
 _MIDDLE = _STEPS // 2
 _WORD = 8
+_LOWEST_BITS = np.uint64(0x0101010101010101)
+# Two numbers below 1e7 that are not in the ratio of a whole number to one differ more from it.
+_TIE = 1e-6
 
 
 def fill(polygons: Iterable[Points], size_hw: tuple[int, int]) -> CropMask:
@@ -70,7 +77,8 @@ def _fill_rings(rings: Sequence[Points], size_hw: tuple[int, int]) -> list[CropM
     masks = [EMPTY] * len(rings)
     if not rings:
         return masks
-    ring, column, row = crossings(rings, size_hw)
+    lengths = np.array([len(ring) for ring in rings])
+    ring, column, row = crossings(np.concatenate(rings), lengths, size_hw)
     counts = np.bincount(ring, minlength=len(rings))
     crossed = np.flatnonzero(counts)
     if not len(crossed):
@@ -91,89 +99,151 @@ def _fill_rings(rings: Sequence[Points], size_hw: tuple[int, int]) -> list[CropM
     return masks
 
 
-def _between(place: Whole, x0: int, y0: int, stride: int, height: int) -> CropMask:
+def _between(place: Numbers, x0: int, y0: int, stride: int, height: int) -> CropMask:
     """The pixels below an odd number of crossings, in a box whose place in the image is given."""
     if not height:
         return EMPTY
     # Two crossings in one place take each other away. All others come in pairs in a column.
-    odd = np.zeros((height + 1) * stride, np.uint8)
-    np.bitwise_xor.at(odd, place, np.uint8(1))
-    changes = odd.reshape(height + 1, stride)[:height].view(np.uint64)
+    times = np.zeros((height + 1) * stride, np.uint8)
+    np.add.at(times, place, np.uint8(1))
+    changes = times.reshape(height + 1, stride)[:height].view(np.uint64) & _LOWEST_BITS
     return _trim(x0, y0, np.bitwise_xor.accumulate(changes, axis=0).view(np.uint8))
 
 
-def crossings(rings: Sequence[Points], size_hw: tuple[int, int]) -> tuple[Whole, Whole, Whole]:
-    """Return ring, column and row, int64 (n) each, of every place where a column changes.
+def crossings(
+    points: Points, lengths: Numbers, size_hw: tuple[int, int]
+) -> tuple[Numbers, Whole, Whole]:
+    """Return ring, column and row, int (n) each, of every place where a column changes.
 
     A column changes from outside to inside, or back, at the upper edge of the pixel in this row,
-    which may be the height. A ring's changes of a column come in pairs, in no order.
+    which may be the height. A ring's changes of a column come in pairs; rings in their order,
+    columns and rows in none.
 
     Args:
-        rings: at least one, float64 (N, 2).
+        points: float64 (N, 2), of at least one ring, one ring behind the other.
+        lengths: int64 (n), how many are each ring's.
         size_hw: the image's height and width.
     """
     height, width = size_hw
+    fifths = _fifths(points)
+    # How many columns have their middle left of a point: an edge passes those in between.
+    passed = np.clip((fifths[0] + _MIDDLE) // _STEPS, 0, width)
+    start, end, ring = _ends(passed, lengths)
+    here, there = passed[start], passed[end]
+    counts = np.abs(there - here)
+    ends = np.cumsum(counts)
+    column = np.arange(counts.sum(), dtype=np.int32)
+    column += np.repeat(np.minimum(here, there) - (ends - counts).astype(np.int32), counts)
+    which = np.repeat(np.arange(len(counts)), counts)
+    row = _rows(_Edges.of(fifths, start, end).take(which), column, height)
+    return ring[which], column, row
+
+
+def rows_in_columns(
+    points: Points, lengths: Numbers, columns: Whole, height: int
+) -> tuple[Numbers, Whole]:
+    """Return ring and row, int (n) each, of the changes of one column for each ring.
+
+    Args:
+        points: as `crossings` takes them, like the lengths.
+        lengths: of the rings.
+        columns: int32 (n), one a ring, inside the image.
+        height: of the image.
+    """
+    fifths = _fifths(points)
+    middles = np.repeat(columns * _STEPS + _MIDDLE, lengths)
+    start, end, ring = _ends(fifths[0] <= middles, lengths)
+    return ring, _rows(_Edges.of(fifths, start, end), columns[ring], height)
+
+
+def _fifths(points: Points) -> Whole:
+    """Points in fifths of a pixel, int32 (2, N)."""
     # Towards zero, as C does.
-    points = np.trunc(_STEPS * np.concatenate(rings) + 0.5).astype(np.int64)
-    lengths = np.array([len(ring) for ring in rings])
-    start, end = _edges(points, lengths)
-    # The columns whose middle an edge passes.
-    low, high = np.minimum(start[:, 0], end[:, 0]), np.maximum(start[:, 0], end[:, 0])
-    first = np.clip(-((_MIDDLE - low) // _STEPS), 0, width)
-    last = np.clip((high - _MIDDLE - 1) // _STEPS + 1, 0, width)
-    counts = np.maximum(last - first, 0)
-    edge = np.repeat(np.arange(len(points)), counts)
-    column = np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
-    depth = _upper_ends(start[edge], end[edge], column * _STEPS + _MIDDLE)
-    ring = np.repeat(np.arange(len(rings)), lengths)[edge]
-    return ring, column, np.clip((depth + _MIDDLE) // _STEPS, 0, height)
+    scaled = np.multiply(points.T, _STEPS, order="C")
+    scaled += 0.5
+    return scaled.astype(np.int32)
 
 
-def _edges(points: Whole, lengths: Whole) -> tuple[Whole, Whole]:
-    """Starts and ends of rings' edges, int64 (N, 2), along the axis on which each is longer."""
+def _ends(values: npt.NDArray[Any], lengths: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Start, end and ring of the edges between points of different values, in closed rings."""
     last = np.cumsum(lengths) - 1
-    following = np.arange(1, len(points) + 1)
-    following[last] = last + 1 - lengths
-    after = points[following]
-    length = np.abs(after - points)
-    is_flat = length[:, 0] >= length[:, 1]
-    is_back = np.where(is_flat, points[:, 0] > after[:, 0], points[:, 1] > after[:, 1])[:, None]
-    return np.where(is_back, after, points), np.where(is_back, points, after)
+    first = last + 1 - lengths
+    changes = np.append(values[1:] != values[:-1], False)
+    changes[last] = values[last] != values[first]
+    start = np.flatnonzero(changes)
+    ring = np.searchsorted(last, start)
+    return start, np.where(start == last[ring], first[ring], start + 1), ring
 
 
-def _upper_ends(start: Whole, end: Whole, x: Whole) -> Whole:
-    """The smaller y of the two points between which an edge's walk leaves fifth x for x + 1."""
-    (run, rise), (x0, y0) = (end - start).T, start.T
-    is_flat = np.abs(run) >= np.abs(rise)
-    upper = np.empty_like(x)
-    slope = rise[is_flat] / run[is_flat]
-    ends = [_walk(y0[is_flat], slope, x[is_flat] + step - x0[is_flat]) for step in (0, 1)]
-    upper[is_flat] = np.minimum(*ends)
-    steep = ~is_flat
-    step = _last_step(x0[steep], run[steep] / rise[steep], x[steep])
-    upper[steep] = y0[steep] + step
-    return upper
+@dataclass(frozen=True)
+class _Edges:
+    """Edges that pass columns, from their starts on the axis on which they are longer.
+
+    Attributes:
+        x: fifths, float64 (n), of the starts.
+        y: fifths, float64 (n), of the starts.
+        slope: float64 (n), fifths on the shorter axis for each on the longer one.
+        is_flat: bool (n), whether x is the longer axis.
+    """
+
+    x: npt.NDArray[np.float64]
+    y: npt.NDArray[np.float64]
+    slope: npt.NDArray[np.float64]
+    is_flat: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, fifths: Whole, edge: Numbers, ends: Numbers) -> _Edges:
+        """Take those from some of the points to others."""
+        (x, y), (to_x, to_y) = fifths[:, edge].astype(float), fifths[:, ends].astype(float)
+        run, rise = to_x - x, to_y - y
+        is_flat = np.abs(run) >= np.abs(rise)
+        longer = np.where(is_flat, run, rise)
+        is_back = longer < 0
+        slope = np.where(is_flat, rise, run) / longer
+        return cls(np.where(is_back, to_x, x), np.where(is_back, to_y, y), slope, is_flat)
+
+    def take(self, places: Numbers) -> _Edges:
+        """Return some of them, or the same ones several times."""
+        return _Edges(self.x[places], self.y[places], self.slope[places], self.is_flat[places])
 
 
-def _walk(origin: Whole, slope: npt.NDArray[np.float64], step: Whole) -> Whole:
+def _rows(edges: _Edges, column: Whole, height: int) -> Whole:
+    """The rows in which edges pass the middles of columns, one each."""
+    middle = (column * _STEPS + _MIDDLE).astype(float)
+    flat, steep = np.flatnonzero(edges.is_flat), np.flatnonzero(~edges.is_flat)
+    upper = np.empty(len(middle), np.int32)
+    own = edges.take(flat)
+    # The upper end of this step of the walk.
+    upper[flat] = _walk(own.y, own.slope, middle[flat] + (own.slope < 0) - own.x)
+    own = edges.take(steep)
+    upper[steep] = own.y + _last_step(own.x, own.slope, middle[steep])
+    return np.clip((upper + _MIDDLE) // _STEPS, 0, height)
+
+
+def _walk(origin: Steps, slope: Steps, step: Steps) -> Steps:
     """Where a walk is after some steps, on the axis on which it advances less."""
     # Products and sums in pycocotools' order: ties are decided by their rounding.
-    walked: Whole = np.trunc(origin + slope * step + 0.5).astype(np.int64)
-    return walked
+    return np.trunc(origin + slope * step + 0.5)
 
 
-def _last_step(origin: Whole, slope: npt.NDArray[np.float64], x: Whole) -> Whole:
+def _last_step(origin: Steps, slope: Steps, x: Steps) -> Steps:
     """The last step of a walk, at most one fifth to the side each, before it passes x + .5."""
-
-    def passed(step: Whole) -> npt.NDArray[np.bool_]:
-        is_beyond: npt.NDArray[np.bool_] = (_walk(origin, slope, step) > x) == (slope > 0)
-        return is_beyond
-
-    first = np.ceil((x + 0.5 - origin) / slope).astype(np.int64)
-    # Rounding may put it one step off: what counts is where the walk really is.
-    first += ~passed(first)
-    first -= passed(first - 1)
+    exact = (x + 0.5 - origin) / slope
+    first = np.ceil(exact)
+    # Where it reaches the very middle, rounding decides: what counts is where the walk really is.
+    tied = np.flatnonzero(np.abs(exact - np.rint(exact)) < _TIE)
+    if len(tied):
+        own = origin[tied], slope[tied], x[tied]
+        step = first[tied]
+        step += ~_has_passed(step, *own)
+        step -= _has_passed(step - 1, *own)
+        first[tied] = step
     return first - 1
+
+
+def _has_passed(step: Steps, origin: Steps, slope: Steps, x: Steps) -> npt.NDArray[np.bool_]:
+    is_beyond: npt.NDArray[np.bool_] = (_walk(origin, slope, step) > x) == (slope > 0)
+    return is_beyond
 
 
 def _trim(x0: int, y0: int, pixels: npt.NDArray[np.uint8]) -> CropMask:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ from converters.formats.coco.documents import Record
 from converters.formats.writing import record_fields
 
 ANNOTATIONS = "annotations"
+_SUBSETS = frozenset({"train", "val", "valid", "validation", "test"})
 _DICOM = (*sorted(SUFFIXES), *map(str.upper, sorted(SUFFIXES)))
 
 
@@ -42,7 +44,8 @@ class ImageFinder:
         r"""Return the image of an entry, by its `file_name`, or LVIS' `coco_url`.
 
         What another machine calls it (`/content/set/train/a.png`, `C:\set\train\a.png`,
-        `../train/a.png`) is found by its end, the longest first.
+        `../train/a.png`) is found by its end, the longest first. In the end any folder below the
+        root will do, if one image alone has the name.
 
         Names are the same if they differ only in Unicode's normal form: macOS writes accents and
         Hangul as several characters. Where there is no such file, but DICOM of the same name, that
@@ -58,6 +61,15 @@ class ImageFinder:
         for place, folder, suffix in product(places, self.folders, _DICOM):
             if image := self._image(folder, place.with_suffix(suffix)):
                 return image
+        if below := self._below.get(normal_name(places[-1].name)):
+            if len(below) == 1:
+                return below[0]
+            base = self.elsewhere or self.root
+            several = ", ".join(path.relative_to(base).as_posix() for path in below[:2])
+            raise ValueError(
+                f"expected one image of this name, found {len(below)} ({several}, ...): "
+                "--images says which folder is meant"
+            )
         nearly = self._nearly(places[-1].name)
         if self.elsewhere:
             raise ValueError(f"expected an image in {self.elsewhere}, found none{nearly}")
@@ -75,6 +87,20 @@ class ImageFinder:
     def _plain_names(self) -> dict[str, Path]:
         files = (folder / n for folder in self.folders for n in self._listing(folder).values())
         return {_plain(path.name): path for path in files if is_image(path)}
+
+    @cached_property
+    def _below(self) -> dict[str, list[Path]]:
+        """The images below the root, or `elsewhere`, by name, but for those of other subsets."""
+        found: dict[str, list[Path]] = {}
+        own = _subsets(self.path.relative_to(self.root))
+        base = self.elsewhere or self.root
+        for path in sorted(filter(is_image, base.rglob("*"))):
+            place = path.relative_to(base)
+            is_hidden = any(part.startswith(".") for part in place.parts)
+            is_other = bool(own) and not _subsets(place.parent) <= own
+            if not (is_hidden or is_other or self.masks in path.parents):
+                found.setdefault(normal_name(path.name), []).append(path)
+        return found
 
     def guess(self, entry: Record) -> dict[str, Any]:
         """Return key and group of an entry whose image may not be there."""
@@ -122,6 +148,11 @@ class ImageFinder:
             names = os.listdir(folder) if folder.is_dir() else []
             self._listings[folder] = {normal_name(name): name for name in names}
         return self._listings[folder]
+
+
+def _subsets(place: Path) -> frozenset[str]:
+    """The subsets that a path speaks of."""
+    return _SUBSETS.intersection(re.findall("[a-z]+", place.as_posix().lower()))
 
 
 def shown_name(entry: Record) -> object:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from converters.errors import Problems
+from converters.errors import Problems, boxes_only
 from converters.files.images import read_size_hw, turn_remedy
 from converters.formats.coco.documents import (
     Document,
@@ -19,7 +19,7 @@ from converters.formats.coco.documents import (
     normal_id,
     objects_of,
 )
-from converters.formats.coco.drawn import draw
+from converters.formats.coco.drawn import DrawnShapes, draw, draw_written
 from converters.formats.coco.images import ImageFinder, shown_name
 from converters.formats.coco.names import labels_of
 from converters.formats.coco.panoptic import mask_folder, mask_path, read_segments
@@ -33,12 +33,13 @@ from converters.formats.plausible import (
     are_normalised,
     check_area,
     check_box,
+    is_near,
     normalised_message,
     shows_pixels,
 )
 from converters.formats.writing import record_fields
-from converters.masks import Box, CropMask, outlines, tight_box
-from converters.types import Instance, LabelSpace, PackedInstances, Sample
+from converters.masks import Box, outlines, tight_box
+from converters.types import Instance, LabelSpace, PackedInstances, Sample, with_drawn
 
 
 @dataclass
@@ -88,8 +89,7 @@ class CocoReader:
 
     def samples(self, files: Iterable[Path]) -> list[Sample]:
         """Return the samples of all files, an image once; files about other classes add theirs."""
-        images = [(document, self._images(document)) for document in self._documents(files)]
-        self._name([image for _, own in images for image in own.values()])
+        images = self._all_images(files)
         # Files without annotations last: they only name images.
         for document, own in sorted(images, key=lambda item: not item[0].annotations):
             self._read(document, own)
@@ -107,6 +107,18 @@ class CocoReader:
             )
         return [sample for _, sample in self._found.values()]
 
+    def keys(self, files: Iterable[Path]) -> list[tuple[Document, dict[Id, str]]]:
+        """Return what each file's ids of images stand for: the keys of the samples."""
+        return [
+            (document, {number: image.fields["key"] for number, image in own.items()})
+            for document, own in self._all_images(files)
+        ]
+
+    def _all_images(self, files: Iterable[Path]) -> list[tuple[Document, dict[Id, _Image]]]:
+        images = [(document, self._images(document)) for document in self._documents(files)]
+        self._name([image for _, own in images for image in own.values()])
+        return images
+
     def _documents(self, files: Iterable[Path]) -> list[Document]:
         documents: list[Document] = []
         for path in files:
@@ -120,6 +132,8 @@ class CocoReader:
     def _with_objects(self, documents: Sequence[Document]) -> list[Document]:
         outlined = [d for d in documents if not (d.other_task or d.is_panoptic)]
         is_outlined = any(document.annotations for document in outlined)
+        if self._report_boxes(outlined):
+            return [document for document in documents if not document.annotations]
         tasks = {
             document.path: "COCO panoptic" if document.is_panoptic else document.other_task
             for document in documents
@@ -140,6 +154,16 @@ class CocoReader:
                     "run-length codes, as in instances_*.json",
                 )
         return with_objects
+
+    def _report_boxes(self, documents: Sequence[Document]) -> bool:
+        """Take down, a line each, the files of a data set that has nothing but boxes."""
+        annotated = [document for document in documents if document.annotations]
+        is_of_boxes = bool(annotated) and all(document.is_of_boxes for document in annotated)
+        for document in annotated if is_of_boxes else ():
+            count = len(document.annotations)
+            self.problems.add(document.path, boxes_only(count))
+            self.is_whole = False
+        return is_of_boxes
 
     def _images(self, document: Document) -> dict[Id, _Image]:
         """Find a file's images, by their ids."""
@@ -225,16 +249,24 @@ class CocoReader:
             try:
                 if number in normalised:
                     raise ValueError(normalised_message(unread.size_hw))
-                image = unread.read(document)
-                instances = self._instances(document, image, labels)
+                instances, crowds = self._objects(document, unread, labels)
                 sample = Sample(
-                    image=image.path, size_hw=image.size_hw, instances=instances, **image.fields
+                    image=unread.path, size_hw=unread.size_hw, instances=instances, **unread.fields
                 )
                 self._add(document, sample)
-                self._crowds[document.path] += _count_crowds(image, labels)
+                self._crowds[document.path] += crowds
             except ValueError as error:
                 place = f"{unread.path.name!r:.80}: {error}"
                 self.problems.add(document.path, place, **_owner(unread.fields))
+
+    def _objects(
+        self, document: Document, unread: _Image, labels: Mapping[Id, str]
+    ) -> tuple[Sequence[Instance], int]:
+        """The wanted objects of an image, and how many of them are many in one."""
+        if not document.is_panoptic and (found := _drawn_objects(document, unread, labels)):
+            return found
+        image = unread.read(document)
+        return self._instances(document, image, labels), _count_crowds(image, labels)
 
     def _instances(
         self, document: Document, image: _Image, labels: Mapping[Id, str]
@@ -244,21 +276,22 @@ class CocoReader:
         objects = (
             self._segments(document, image) if document.is_panoptic else _outlined(image, labels)
         )
-        kept: list[tuple[str, CropMask]] = []
+        kept: list[tuple[str, Shape]] = []
         for where, annotation, shape in objects:
             label = labels.get(entry_id(annotation, where, "category_id"))
             if label is None:
                 continue
             try:
                 found = _checked(shape, annotation, image.size_hw)
-                kept.append((label, found.mask))
+                kept.append((label, found))
                 self._specks[document.path] += found.specks
             except ValueError as error:
                 what = f"{where} ('{label}'): {error}"
                 self.problems.add(document.path, what, **_owner(image.fields))
-        outlined = outlines([mask for _, mask in kept])
+        outlined = outlines([shape.mask for _, shape in kept])
         return tuple(
-            Instance(label, geometry) for (label, _), geometry in zip(kept, outlined, strict=True)
+            Instance(label, geometry, shape.drawn)
+            for (label, shape), geometry in zip(kept, outlined, strict=True)
         )
 
     def _segments(
@@ -280,7 +313,8 @@ class CocoReader:
     def _add(self, document: Document, sample: Sample) -> None:
         where, other = self._found.setdefault(sample.key, (document.path, sample))
         if other is not sample and other.image == sample.image and _are_about_others(other, sample):
-            both = replace(other, instances=(*other.instances, *sample.instances))
+            objects = (*with_drawn(other.instances), *with_drawn(sample.instances))
+            both = replace(other, instances=objects)
             self._found[sample.key] = where, both
             return
         is_same = (other.image, other.instances) == (sample.image, sample.instances)
@@ -345,20 +379,49 @@ def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
     return size_hw
 
 
+def _drawn_objects(
+    document: Document, image: _Image, labels: Mapping[Id, str]
+) -> tuple[PackedInstances, int] | None:
+    """The wanted objects of an image as `_drawn` finds them, without reading all of them.
+
+    Beside them how many are crowds.
+    """
+    wanted = [
+        (entry, labels[number])
+        for entry in document.annotations.read_drawn(image.places) or ()
+        if (number := normal_id(entry.category_id)) is not None and number in labels
+    ]
+    drawn = draw_written([memoryview(entry.segmentation) for entry, _ in wanted], image.size_hw)
+    written = [(entry.bbox, entry.area) for entry, _ in wanted]
+    if drawn is None or not _are_in_place(*drawn, written):
+        return None
+    crowds = sum(_is_crowd(entry.iscrowd) for entry, _ in wanted)
+    return PackedInstances.of([label for _, label in wanted], drawn[0]), crowds
+
+
 def _drawn(image: _Image, labels: Mapping[Id, str]) -> PackedInstances | None:
     """The wanted objects of an image, if they all are polygons without any fault."""
     wanted = _wanted(image, labels)
     drawn = draw([a.get("segmentation") for _, a, _ in wanted], image.size_hw)
-    if drawn is None:
+    written = [(a.get("bbox"), a.get("area")) for _, a, _ in wanted]
+    if drawn is None or not _are_in_place(*drawn, written):
         return None
-    shapes, bounds = drawn
+    return PackedInstances.of([label for *_, label in wanted], drawn[0])
+
+
+def _are_in_place(
+    shapes: DrawnShapes, bounds: Sequence[Bounds], written: Sequence[tuple[object, object]]
+) -> bool:
+    """Tell whether objects are where the box and the area that are written beside each say."""
+    if all(is_near(box, place) for (box, _), place in zip(written, bounds, strict=True)):
+        return True  # as nearly all are; their pixels need not be asked
     try:
-        found = zip(wanted, bounds, shapes.boxes, shapes.areas, strict=True)
-        for (_, annotation, _), place, box, area in found:
-            _check_place(annotation, (place, _bounds(box)), area, image.size_hw)
+        found = zip(written, bounds, shapes.measure(), strict=True)
+        for (said_box, said_area), place, (area, box) in found:
+            _check_place(said_box, said_area, (place, _bounds(box)), area, shapes.size_hw)
     except ValueError:
-        return None
-    return PackedInstances.of([label for *_, label in wanted], shapes)
+        return False
+    return True
 
 
 def _wanted(image: _Image, labels: Mapping[Id, str]) -> list[tuple[str, Record, str]]:
@@ -373,8 +436,12 @@ def _wanted(image: _Image, labels: Mapping[Id, str]) -> list[tuple[str, Record, 
 def _count_crowds(image: _Image, labels: Mapping[Id, str]) -> int:
     """Number of the regions of an image that are many objects in one, of a wanted class."""
     found = (entry for _, annotation in image.annotations for entry in objects_of(annotation))
-    crowds = [entry for entry in found if entry.get("iscrowd") in (1, "1")]
+    crowds = [entry for entry in found if _is_crowd(entry.get("iscrowd"))]
     return sum(normal_id(entry.get("category_id")) in labels for entry in crowds)
+
+
+def _is_crowd(written: object) -> bool:
+    return written in (1, "1")
 
 
 def _outlined(
@@ -416,7 +483,8 @@ def _checked(shape: Shape | ValueError, annotation: Record, size_hw: tuple[int, 
         raise shape
     # Of thin spikes the mask has no pixels; a box may be around these, or around the points.
     bounds = (*shape.bounds, *((_bounds(tight_box(shape.mask)),) if shape.mask.area else ()))
-    _check_place(annotation, bounds, shape.mask.area, size_hw)
+    said_box, said_area = annotation.get("bbox"), annotation.get("area")
+    _check_place(said_box, said_area, bounds, shape.mask.area, size_hw)
     return shape
 
 
@@ -426,7 +494,11 @@ def _bounds(box: Box) -> Bounds:
 
 
 def _check_place(
-    annotation: Record, found: Sequence[Bounds], area: int, size_hw: tuple[int, int]
+    said_box: object,
+    said_area: object,
+    found: Sequence[Bounds],
+    area: int,
+    size_hw: tuple[int, int],
 ) -> None:
-    if not check_box(annotation.get("bbox"), found, size_hw):
-        check_area(annotation.get("area"), area, found[0])
+    if not check_box(said_box, found, size_hw):
+        check_area(said_area, area, found[0])

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
+import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.files.json_files import are_numbers
 from converters.formats.coco.borders import borders
 from converters.formats.coco.drawn import LARGEST_COORDINATE, half_pixels
 from converters.formats.coco.filling import Points, fill_each
+from converters.formats.coco.runs import code_text
 from converters.formats.plausible import Bounds, check_place
 from converters.masks import (
     CropMask,
     Ring,
     decode_coco_rle,
     encode_coco_rle,
+    outline,
     rasterize,
     rings,
     tight_box,
 )
+from converters.types import DrawnRings, Instance
 
 _FEWEST_POINTS = 3
 
@@ -43,7 +46,9 @@ def encode_segmentations(
     shells = [_shells(mask) if layout == "polygons" else [] for mask in masks]
     lines = _lines([shell for own in shells for shell in own], size_hw)
     return [
-        b"[%b]" % b",".join(islice(lines, len(own))) if own else _code(mask, size_hw)
+        b"[%b]" % b",".join(islice(lines, len(own)))
+        if own
+        else code_text(encode_coco_rle(mask, size_hw))
         for mask, own in zip(masks, shells, strict=True)
     ]
 
@@ -54,13 +59,11 @@ def _shells(mask: CropMask) -> list[Ring]:
     return [] if any(holes for _, holes in parts) else [shell for shell, _ in parts]
 
 
-def _code(mask: CropMask, size_hw: tuple[int, int]) -> bytes:
-    return json.dumps(encode_coco_rle(mask, size_hw), separators=(",", ":")).encode("ascii")
-
-
 def _lines(shells: Sequence[Ring], size_hw: tuple[int, int]) -> Iterator[bytes]:
-    side = max(size_hw)
-    yield from (half_pixels(line, side) for line in borders(shells))
+    lines = borders(shells)
+    if lines:
+        lengths = np.array([len(line) for line in lines])
+        yield from half_pixels(np.concatenate(lines), lengths, max(size_hw))
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,64 @@ class Shape:
         bounds: where it is written to be, in COCO's pixels; of all points, and of those of parts
             with pixels.
         specks: parts of one point or two, which have no pixels.
+        drawn: the polygons, in our pixels; none of a run-length code.
     """
 
     mask: CropMask
     bounds: tuple[Bounds, ...]
     specks: int = 0
+    drawn: DrawnRings = ()
+
+    @property
+    def parts(self) -> list[ShapePart]:
+        """The polygons of its pixels, and of its file."""
+        return pixel_parts(self.mask, self.drawn)
+
+
+@dataclass(frozen=True)
+class ShapePart:
+    """A part of an object: the outline of its pixels, and what its file draws in their place.
+
+    Attributes:
+        outline: in our pixels.
+        drawn: polygons in our pixels; None where the outline is drawn itself. Of several parts of
+            one shape the first has them all, the others have none.
+    """
+
+    outline: Polygon
+    drawn: DrawnRings | None = None
+
+
+def pixel_parts(mask: CropMask, drawn: DrawnRings = ()) -> list[ShapePart]:
+    """Return the parts of a mask, with what its file draws.
+
+    Raises:
+        ValueError: the mask is empty.
+    """
+    geometry = outline(mask)
+    found = [geometry] if isinstance(geometry, Polygon) else list(geometry.geoms)
+    if not drawn:
+        return [ShapePart(own) for own in found]
+    return [ShapePart(own, () if number else drawn) for number, own in enumerate(found)]
+
+
+def joined(label: str, parts: Sequence[ShapePart]) -> Instance:
+    """Return the object of which these are the parts."""
+    outlines = [part.outline for part in parts]
+    geometry = outlines[0] if len(outlines) == 1 else MultiPolygon(outlines)
+    if all(part.drawn is None for part in parts):
+        return Instance(label, geometry)
+    rings = ((_shell(p.outline),) if p.drawn is None else p.drawn for p in parts)
+    return Instance(label, geometry, tuple(chain.from_iterable(rings)))
+
+
+def _shell(polygon: Polygon) -> Points:
+    points: Points = shapely.get_coordinates(polygon.exterior)
+    return points
+
+
+class NoPixelsError(ValueError):
+    """An object that has no pixel in the image."""
 
 
 def decode_segmentation(segmentation: Any, size_hw: tuple[int, int]) -> Shape:
@@ -123,9 +179,10 @@ class _Drawn:
 
     def shape(self, mask: CropMask, size_hw: tuple[int, int]) -> Shape:
         """Join it with its pixels; one that has none keeps those of its outline."""
+        drawn = tuple(own - 0.5 for own in self.polygons)
         if not mask.area:
-            mask = rasterize(MultiPolygon([Polygon(own - 0.5) for own in self.polygons]), size_hw)
-        return Shape(mask, self.bounds, self.specks)
+            mask = rasterize(MultiPolygon([Polygon(own) for own in drawn]), size_hw)
+        return Shape(mask, self.bounds, self.specks, drawn)
 
 
 def _draw(segmentation: Any, size_hw: tuple[int, int]) -> Shape | _Drawn | ValueError:
@@ -144,7 +201,7 @@ def _draw(segmentation: Any, size_hw: tuple[int, int]) -> Shape | _Drawn | Value
 def _with_pixels(shape: Shape | ValueError) -> Shape | ValueError:
     if isinstance(shape, ValueError) or shape.mask.area:
         return shape
-    return ValueError("expected an object with pixels in the image, found none")
+    return NoPixelsError("expected an object with pixels in the image, found none")
 
 
 def written_values(segmentation: Any) -> Iterator[list[float]]:

@@ -34,11 +34,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from shapely.geometry import MultiPolygon, Polygon
-
 from converters.errors import Problems
 from converters.files.images import SUFFIXES, read_size_hw, turn_remedy
 from converters.files.xml_files import read_xml
+from converters.formats.coco.shapes import ShapePart, joined
 from converters.formats.cvat.shapes import (
     NO_SHAPES,
     OUTLINED,
@@ -193,7 +192,7 @@ class _Reader:
         self._empty += not shapes
         if are_normalised(_coordinates(shapes), size_hw):
             raise ValueError(normalised_message(size_hw))
-        objects: dict[tuple[str, str], list[Polygon]] = {}
+        objects: dict[tuple[str, str], list[ShapePart]] = {}
         for number, shape in enumerate(shapes):
             try:
                 if shape.tag in WITHOUT_AREA:
@@ -205,11 +204,7 @@ class _Reader:
                 objects.setdefault((label, member), []).extend(shape_parts(shape, size_hw))
             except ValueError as error:
                 report(f"shape {number} ({shape.tag:.20}): {error}")
-        return tuple(
-            Instance(label, parts[0] if len(parts) == 1 else MultiPolygon(parts))
-            for (label, _), parts in objects.items()
-            if parts
-        )
+        return tuple(joined(label, parts) for (label, _), parts in objects.items() if parts)
 
     def _label(self, shape: Element) -> str:
         if shape.tag not in OUTLINED:

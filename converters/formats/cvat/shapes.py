@@ -6,11 +6,10 @@ import math
 from xml.etree.ElementTree import Element
 
 import numpy as np
-from shapely.geometry import Polygon
 
-from converters.formats.coco.shapes import decode_segmentation
+from converters.formats.coco.shapes import ShapePart, decode_segmentation, pixel_parts
 from converters.formats.corners import Points, ellipse, rectangle, turn
-from converters.masks import CropMask, outline
+from converters.masks import CropMask
 
 OUTLINED = frozenset({"polygon", "box", "ellipse", "mask"})
 WITHOUT_AREA = frozenset({"polyline", "points", "skeleton"})
@@ -42,7 +41,7 @@ def corners(shape: Element) -> Points | None:
     return turn(points, centre, angle) if angle else points
 
 
-def shape_parts(shape: Element, size_hw: tuple[int, int]) -> list[Polygon]:
+def shape_parts(shape: Element, size_hw: tuple[int, int]) -> list[ShapePart]:
     """Return polygons, in our pixels, that hold a shape's pixels.
 
     Args:
@@ -54,11 +53,8 @@ def shape_parts(shape: Element, size_hw: tuple[int, int]) -> list[Polygon]:
     """
     points = corners(shape)
     if points is None:
-        mask = _mask(shape, size_hw)
-    else:
-        mask = decode_segmentation([points.ravel().tolist()], size_hw).mask
-    geometry = outline(mask)
-    return [geometry] if isinstance(geometry, Polygon) else list(geometry.geoms)
+        return pixel_parts(_mask(shape, size_hw))
+    return decode_segmentation([points.ravel().tolist()], size_hw).parts
 
 
 def _mask(shape: Element, size_hw: tuple[int, int]) -> CropMask:

@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -57,14 +57,14 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json, read_member
 from converters.files.provenance import atomic_write_text
-from converters.formats.coco.drawn import half_pixels
-from converters.formats.coco.filling import Points
+from converters.formats.coco.drawn import DrawnShapes, half_pixels
+from converters.formats.coco.filling import Numbers, Points
 from converters.formats.datumaro.reading import DatumaroReader, label_names
 from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
-from converters.masks import encode_coco_rle, rasterize, whole_pixels
-from converters.types import Instance, LabelSpace, Sample
+from converters.masks import CropMask, encode_coco_rle, rasterize, rings, whole_pixels
+from converters.types import LabelSpace, PackedInstances, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"}), "masks": frozenset({"subpixels"})}
 
@@ -158,13 +158,13 @@ def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons
     check_labels(sample, labels)
     texts: list[str] = []
     groups = 0
-    instances = tuple(sample.instances)
-    for instance, shapes in zip(instances, _shapes(instances, sample.size_hw, layout), strict=True):
+    shapes_of_each = _shapes(_objects(sample), sample.size_hw, layout)
+    for label, shapes in zip(sample.labels, shapes_of_each, strict=True):
         groups += len(shapes) > 1
         common = {
             "attributes": {},
             "group": groups if len(shapes) > 1 else 0,
-            "label_id": labels.index[instance.label],
+            "label_id": labels.index[label],
             "z_order": 0,
         }
         end = json.dumps(common)[1:]
@@ -172,13 +172,30 @@ def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons
     return texts
 
 
+@dataclass(frozen=True)
+class _Ring:
+    """A part of an object.
+
+    Attributes:
+        text: the points of its shell in JSON; "" where it is not editable.
+        has_pixel: a vertex is in the image.
+        is_editable: it has no hole, and CVAT's editor takes it.
+    """
+
+    text: str
+    has_pixel: bool
+    is_editable: bool
+
+
+_Object = tuple[Sequence[_Ring], Callable[[], CropMask]]
+"""Its parts, and what draws its pixels."""
+
+
 def _shapes(
-    instances: Sequence[Instance], size_hw: tuple[int, int], layout: str
+    objects: Iterable[_Object], size_hw: tuple[int, int], layout: str
 ) -> Iterator[list[str]]:
-    """Yield the JSON members of each instance's shapes, as many as it has parts with pixels."""
-    found = _rings([part for one in instances for part in one.parts], size_hw)
-    for instance in instances:
-        own = list(islice(found, len(instance.parts)))
+    """Yield the JSON members of each object's shapes, as many as it has parts with pixels."""
+    for own, draw in objects:
         polygons: list[str] = []
         if layout != "masks" and all(ring.is_editable for ring in own):
             polygons = [f'"type": "polygon", "points": {ring.text}' for ring in own]
@@ -186,7 +203,7 @@ def _shapes(
         if polygons and any(ring.has_pixel for ring in own):
             yield polygons
             continue
-        mask = rasterize(instance.geometry, size_hw)
+        mask = draw()
         if not mask.area:
             yield []
         elif polygons:
@@ -195,34 +212,71 @@ def _shapes(
             yield [f'"type": "mask", "rle": {json.dumps(encode_coco_rle(mask, size_hw))}']
 
 
-@dataclass(frozen=True)
-class _Ring:
-    """A part of an object.
+def _objects(sample: Sample) -> Iterator[_Object]:
+    """Yield each object of an image, which is faster than one after the other."""
+    instances, size_hw = sample.instances, sample.size_hw
+    if isinstance(instances, PackedInstances):
+        drawn = instances.outlines
+        if isinstance(drawn, DrawnShapes) and drawn.size_hw == size_hw:
+            # Their outlines are those of their pixels.
+            masks = drawn.masks()
+            for mask, own in zip(masks, _mask_rings(masks, size_hw), strict=True):
+                yield own, partial(_same, mask)
+            return
+    found = _rings([part for one in instances for part in one.parts], size_hw)
+    for instance in instances:
+        own = list(islice(found, len(instance.parts)))
+        yield own, partial(rasterize, instance.geometry, size_hw)
 
-    Attributes:
-        points: its shell, float64 (N, 2), where Datumaro has them.
-        has_pixel: a vertex is in the image.
-        is_editable: it has no hole, and CVAT's editor takes it.
-        side: of the image, the longer one.
+
+def _same(mask: CropMask) -> CropMask:
+    return mask
+
+
+def _mask_rings(masks: Sequence[CropMask], size_hw: tuple[int, int]) -> Iterator[list[_Ring]]:
+    """Yield the parts of each mask; masks have pixels."""
+    parts = [rings(mask) for mask in masks]
+    shells = [shell for own in parts for shell, _ in own]
+    lengths = np.array([len(shell) for shell in shells])
+    points = np.concatenate(shells).astype(np.float64)
+    starts = np.cumsum(lengths) - lengths
+    span = np.maximum.reduceat(points, starts) - np.minimum.reduceat(points, starts)
+    is_plain = np.array([not holes for own in parts for _, holes in own])
+    is_editable = is_plain & (span[:, 0] * span[:, 1] > _SMALLEST)
+    texts = _texts(points + 0.5, lengths, is_editable, size_hw)
+    found = (_Ring(text, True, bool(text)) for text in texts)
+    for own in parts:
+        yield list(islice(found, len(own)))
+
+
+def _texts(
+    points: Points, lengths: Numbers, is_wanted: npt.NDArray[np.bool_], size_hw: tuple[int, int]
+) -> Iterator[str]:
+    """Yield the points of rings in JSON, "" for those that are not wanted.
+
+    Args:
+        points: float64 (N, 2), where Datumaro has them; one ring behind the other.
+        lengths: of the rings.
+        is_wanted: whether a ring is; it lies in the image.
+        size_hw: the image's height and width.
     """
-
-    points: Points
-    has_pixel: bool
-    is_editable: bool
-    side: int
-
-    @property
-    def text(self) -> str:
-        """The points in JSON."""
-        doubled = np.rint(2 * self.points).astype(np.int64)
-        if (doubled == 2 * self.points).all():
-            # As we draw them; there is a table of these.
-            return half_pixels(doubled, self.side).decode("ascii")
-        return json.dumps(self.points.ravel().tolist())
+    doubled = np.rint(2 * points)
+    starts = np.cumsum(lengths) - lengths
+    is_half = np.logical_and.reduceat((doubled == 2 * points).all(axis=1), starts) & is_wanted
+    # As we draw them; there is a table of these.
+    own = doubled[np.repeat(is_half, lengths)].astype(np.intp)
+    halves = iter(half_pixels(own, lengths[is_half], max(size_hw)))
+    for number, start in enumerate(starts.tolist()):
+        if is_half[number]:
+            yield next(halves).decode("ascii")
+        elif is_wanted[number]:
+            yield json.dumps(points[start : start + lengths[number]].ravel().tolist())
+        else:
+            yield ""
 
 
 def _rings(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Iterator[_Ring]:
-    """Yield each part of an image's objects, which is faster than one after the other."""
+    """Yield each part of an image's objects."""
     if not parts:
         return
     shells = shapely.get_exterior_ring(parts)
@@ -233,14 +287,16 @@ def _rings(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Iterator[_Ring
     is_editable = is_plain & is_inside & ((x1 - x0) * (y1 - y0) > _SMALLEST)
     points, owners = shapely.get_coordinates(shells, return_index=True)
     pixels = whole_pixels(points)
-    ends = np.cumsum(np.bincount(owners, minlength=len(parts)))
-    starts = np.append(0, ends[:-1])
-    has_pixel = np.logical_or.reduceat(((pixels >= 0) & (pixels < (width, height))).all(1), starts)
-    moved = _move(points, pixels)
-    for number, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        # The last point is the first.
-        own = moved[start : end - 1]
-        yield _Ring(own, bool(has_pixel[number]), bool(is_editable[number]), max(size_hw))
+    lengths = np.bincount(owners, minlength=len(parts))
+    ends = np.cumsum(lengths)
+    has_pixel = np.logical_or.reduceat(
+        ((pixels >= 0) & (pixels < (width, height))).all(1), ends - lengths
+    )
+    # The last point is the first.
+    moved = np.delete(_move(points, pixels), ends - 1, axis=0)
+    texts = _texts(moved, lengths - 1, is_editable, size_hw)
+    for number, text in enumerate(texts):
+        yield _Ring(text, bool(has_pixel[number]), bool(is_editable[number]))
 
 
 def _move(points: Points, pixels: npt.NDArray[np.int32]) -> Points:

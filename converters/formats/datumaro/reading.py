@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw, turn_remedy
 from converters.files.json_files import are_numbers
 from converters.files.json_lists import JsonList, scan_list
 from converters.files.names import normal_name
+from converters.formats.coco.shapes import ShapePart, joined
 from converters.formats.datumaro.shapes import is_beside_outline, shape_parts
 from converters.formats.plausible import are_normalised, normalised_message
 from converters.formats.writing import read_index, record_fields
@@ -167,7 +167,7 @@ class DatumaroReader:
         is_ours: bool,
     ) -> tuple[Instance, ...]:
         """Objects in the order of their first shapes; broken shapes are taken down."""
-        objects: dict[tuple[str, object], list[Polygon]] = {}
+        objects: dict[tuple[str, object], list[ShapePart]] = {}
         shapes = item.get("annotations", [])
         if not isinstance(shapes, list):
             raise ValueError(f"expected a list of annotations, found {shapes!r:.40}")
@@ -186,10 +186,7 @@ class DatumaroReader:
                 what = error if isinstance(error, ValueError) else f"not a shape: {error!r}"
                 where = f"{item['id']}, annotation {number}"
                 self._problems.add(where, what, key=fields["key"], group=fields.get("group", ""))
-        return tuple(
-            Instance(label, parts[0] if len(parts) == 1 else MultiPolygon(parts))
-            for (label, _), parts in objects.items()
-        )
+        return tuple(joined(label, parts) for (label, _), parts in objects.items())
 
     def _label(self, shape: Record, names: Sequence[str]) -> str:
         number = shape.get("label_id")

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from shapely.geometry import Polygon
 
-from converters.formats.coco.shapes import decode_segmentation
+from converters.formats.coco.shapes import ShapePart, decode_segmentation, pixel_parts
 from converters.formats.plausible import Bounds, check_box
-from converters.masks import CropMask, decode_coco_rle, outline, tight_box
+from converters.masks import decode_coco_rle, tight_box
 
 Shape = Mapping[str, Any]
 
@@ -23,7 +23,7 @@ _DIGITS = 2
 _SLACK_PX = 1.0
 
 
-def shape_parts(shape: Shape, size_hw: tuple[int, int], is_ours: bool) -> list[Polygon]:
+def shape_parts(shape: Shape, size_hw: tuple[int, int], is_ours: bool) -> list[ShapePart]:
     """Return polygons in our pixels of a shape; none where it has no pixels.
 
     Args:
@@ -39,8 +39,8 @@ def shape_parts(shape: Shape, size_hw: tuple[int, int], is_ours: bool) -> list[P
     if kind == "polygon":
         ring = _points(shape["points"])
         if is_ours:
-            return [Polygon(np.round(ring - 0.5, _DIGITS))]
-        return _pieces(decode_segmentation([ring.ravel().tolist()], size_hw).mask)
+            return [ShapePart(Polygon(np.round(ring - 0.5, _DIGITS)))]
+        return decode_segmentation([ring.ravel().tolist()], size_hw).parts
     if kind == "mask":
         return _mask_parts(shape["rle"], size_hw)
     if kind in _WITHOUT_PIXELS:
@@ -61,18 +61,13 @@ def _points(points: object) -> npt.NDArray[np.float64]:
     return points.reshape(-1, 2)
 
 
-def _mask_parts(code: Shape, size_hw: tuple[int, int]) -> list[Polygon]:
+def _mask_parts(code: Shape, size_hw: tuple[int, int]) -> list[ShapePart]:
     if isinstance(counts := code["counts"], list) and not {*map(type, counts)} <= {int}:
         raise ValueError(f"expected 'counts' to be a text or whole numbers, found {counts!r:.40}")
     if tuple(code["size"]) != size_hw:
         raise ValueError(f"expected a mask of {size_hw}, found one of {tuple(code['size'])}")
     mask = decode_coco_rle(code)
-    return _pieces(mask) if mask.area else []
-
-
-def _pieces(mask: CropMask) -> list[Polygon]:
-    geometry = outline(mask)
-    return [geometry] if isinstance(geometry, Polygon) else list(geometry.geoms)
+    return pixel_parts(mask) if mask.area else []
 
 
 # --- boxes beside outlines

@@ -40,11 +40,10 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from shapely.geometry import MultiPolygon
-
 from converters.errors import Problems
 from converters.files.images import read_size_hw, turn_remedy
 from converters.files.provenance import PROVENANCE
+from converters.formats.coco.shapes import joined
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.label_studio.regions import (
     Region,
@@ -209,14 +208,13 @@ class _Reader:
                 continue
             try:
                 parts = region_parts(region, size_hw)
-                geometry = parts[0] if len(parts) == 1 else MultiPolygon(parts)
                 if not region.labels:
                     raise ValueError("expected a label, found none: give it one, or delete it")
                 for label in region.labels:
                     if label not in self.labels.index:
                         known = self.labels.name
                         raise ValueError(f"expected a class of '{known}', found '{label:.80}'")
-                    yield Instance(label, geometry)
+                    yield joined(label, parts)
             except ValueError as error:
                 report(f"region {region.number} ({region.kind}): {error}")
 

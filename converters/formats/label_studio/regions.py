@@ -7,12 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from shapely.geometry import Polygon
-
-from converters.formats.coco.shapes import decode_segmentation
+from converters.formats.coco.shapes import ShapePart, decode_segmentation, pixel_parts
 from converters.formats.corners import Points, ellipse, read_points, rectangle, turn
 from converters.formats.label_studio.brush import decode_brush
-from converters.masks import outline
 
 Record = Mapping[str, Any]
 
@@ -126,7 +123,7 @@ def written_values(region: Region) -> list[float]:
     return []
 
 
-def region_parts(region: Region, size_hw: tuple[int, int]) -> list[Polygon]:
+def region_parts(region: Region, size_hw: tuple[int, int]) -> list[ShapePart]:
     """Return polygons, in our pixels, that hold a region's pixels.
 
     Args:
@@ -150,11 +147,9 @@ def region_parts(region: Region, size_hw: tuple[int, int]) -> list[Polygon]:
         mask = decode_brush(region.value.get("rle"), size_hw)
         if not mask.area:
             raise ValueError("expected a brush with pixels, found an empty one")
-    else:
-        points = _corners(region, size_hw)
-        mask = decode_segmentation([points.ravel().tolist()], size_hw).mask
-    geometry = outline(mask)
-    return [geometry] if isinstance(geometry, Polygon) else list(geometry.geoms)
+        return pixel_parts(mask)
+    points = _corners(region, size_hw)
+    return decode_segmentation([points.ravel().tolist()], size_hw).parts
 
 
 def _corners(region: Region, size_hw: tuple[int, int]) -> Points:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from converters.files.images import is_image
+from converters.files.images import SUFFIXES, is_image
 from converters.files.provenance import PROVENANCE
 
 # Of a mask or a label the name is often that of its image.
@@ -44,7 +44,7 @@ class ImageIndex:
             ValueError: no such image, or several.
         """
         place = PurePosixPath(name)
-        found = self._known.get(name) or self._known.get(place.stem, [])
+        found = self._known.get(name) or self._known.get(place.name) or self._stems(place)
         if len(found) > 1:
             found = [path for path in found if self._ends_so(path, place)] or found
             found = [path for path in found if self._is_beside(path, table)] or found
@@ -55,6 +55,10 @@ class ImageIndex:
         if not self._ends_so(found[0], place):
             self.elsewhere.append(name)
         return found[0]
+
+    def _stems(self, place: PurePosixPath) -> list[Path]:
+        """Images of another suffix than that of a name; a dot in a name begins none."""
+        return self._known.get(place.stem, []) if place.suffix.lower() in SUFFIXES else []
 
     def _ends_so(self, path: Path, place: PurePosixPath) -> bool:
         own = path.relative_to(self.root).with_suffix("").parts
@@ -69,12 +73,15 @@ class ImageIndex:
         return bool(folders) and re.split(r"[^a-z0-9]", folders[0].lower())[0] == word
 
 
-def _images(folder: Path) -> Iterator[Path]:
+def _images(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    here = above | {folder.resolve()}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        if path.is_dir() and not path.is_symlink():
-            if path.name.lower() not in _NO_IMAGES and not (path / PROVENANCE).is_file():
-                yield from _images(path)
+        if path.is_dir():
+            # A link to a folder above would be gone through for ever.
+            is_own = path.name.lower() not in _NO_IMAGES and not (path / PROVENANCE).is_file()
+            if is_own and path.resolve() not in here:
+                yield from _images(path, here)
         elif is_image(path):
             yield path

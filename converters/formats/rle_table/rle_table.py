@@ -1,7 +1,7 @@
 """A table of run-length codes beside a folder of images, as competitions hand them out.
 
     DATA/train.csv, ...       an image and a code in each row: ImageId,ClassId,EncodedPixels
-    DATA/**/NAME.png          the images, wherever they lie
+    DATA/**/NAME.png          the images, wherever they lie; or in a folder that the user names
     DATA/rle_table.yaml       (optional) what the table does not show
     DATA/images.json          (written by us) train/NAME -> key, group, size, attributes, frame
 
@@ -24,7 +24,12 @@ taken so, and said. `rle_table.yaml` settles it:
     classes: [NAME, ...] | {ID: NAME, ...}
     object: NAME                    the class of all objects of a table without classes
 
-Layouts: `columns` and `rows` count from 1, `columns0` and `rows0` from 0.
+Layouts: `columns` and `rows` count from 1, `columns0` and `rows0` from 0; their header is
+ImageId,ClassId,EncodedPixels. As single competitions want it, column by column from 1:
+
+    dsb2018       ImageId,EncodedPixels: one class; images without their suffix
+    airbus        ImageId,EncodedPixels: one class
+    severstal     ImageId_ClassId,EncodedPixels: a row an image and class, classes counted from 1
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,7 +48,7 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text, read_provenance
-from converters.formats.label_spaces import folder_space, natural
+from converters.formats.label_spaces import folder_space, natural, relabel
 from converters.formats.rle_table.detection import Code, find_coding
 from converters.formats.rle_table.images import ImageIndex
 from converters.formats.rle_table.options import OPTIONS, Options, read_options
@@ -64,8 +69,8 @@ from converters.formats.writing import (
     read_index,
     sample_record,
 )
-from converters.loss import ConversionLoss, lossless
-from converters.masks import CropMask, outlines, rasterize
+from converters.loss import ConversionLoss, joined_objects, lossless
+from converters.masks import EMPTY, CropMask, outlines, rasterize, rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
 
 _CODINGS = {
@@ -73,9 +78,21 @@ _CODINGS = {
     "rows": Coding(by_columns=False),
     "columns0": Coding(first=0),
     "rows0": Coding(by_columns=False, first=0),
+    "dsb2018": Coding(),
+    "airbus": Coding(),
+    "severstal": Coding(),
 }
-LOSES = {layout: frozenset({"subpixels"}) for layout in _CODINGS}
+LOSES = {
+    layout: frozenset({"subpixels", "objects"} if layout == "severstal" else {"subpixels"})
+    for layout in _CODINGS
+}
 _HEADER = ("ImageId", "ClassId", "EncodedPixels")
+_HEADERS = {
+    "dsb2018": ("ImageId", "EncodedPixels"),
+    "airbus": ("ImageId", "EncodedPixels"),
+    "severstal": ("ImageId_ClassId", "EncodedPixels"),
+}
+_OF_ONE_CLASS = ("dsb2018", "airbus")
 
 
 def matches(root: Path) -> bool:
@@ -99,16 +116,24 @@ _CELL = 32767
 
 
 def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
-    """Write samples as tables; nothing is lost, at the level of pixels.
+    """Write samples as tables; nothing is lost at the level of pixels, but objects in `severstal`.
 
     An instance without a pixel in the image has no row.
+
+    Raises:
+        ValueError: several classes, in a layout of one.
     """
-    coding = _CODINGS[target.layout]
+    coding, names = _CODINGS[target.layout], target.labels.names
+    if target.layout in _OF_ONE_CLASS and len(names) > 1:
+        raise ValueError(
+            f"--layout {target.layout}: expected one class, as it names none, found {len(names)}: "
+            f"choose one (--labels {names[0]}), or another layout"
+        )
     tasks = [
         (sample, f"{target.subset_of(sample)}/{name}")
         for sample, name in zip(samples, file_names(samples), strict=True)
     ]
-    encode = partial(_write_sample, target.folder, target.labels, coding, target.put_image)
+    encode = partial(_write_sample, target.folder, target.labels, target.layout, target.put_image)
     texts = {subset: io.StringIO() for subset in target.subsets}
     # Python's writer does not quote a carriage return, at which its reader ends a row.
     is_odd = "\r" in "".join(target.labels.names)
@@ -118,36 +143,53 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
         for subset, text in texts.items()
     }
     for writer in writers.values():
-        writer.writerow(_HEADER)
+        writer.writerow(_HEADERS.get(target.layout, _HEADER))
     for (_, place), rows in zip(tasks, target.each(encode, tasks), strict=True):
         writers[place.split("/")[0]].writerows(rows)
     for subset, text in texts.items():
         atomic_write_text(target.folder / f"{subset}.csv", text.getvalue())
     index = {place: sample_record(sample) for sample, place in tasks}
     atomic_write_text(target.folder / INDEX, dump_json(index))
-    options = {
+    options: dict[str, Any] = {
         "order": "columns" if coding.by_columns else "rows",
         "first_pixel": coding.first,
         "relative": False,
-        "classes": list(target.labels.names),
     }
+    if target.layout in _OF_ONE_CLASS:
+        options["object"] = names[0]
+    elif target.layout == "severstal":
+        options["classes"] = {number: name for number, name in enumerate(names, 1)}
+    else:
+        options["classes"] = list(names)
     said = yaml.safe_dump(options, sort_keys=False, allow_unicode=True)
     atomic_write_text(target.folder / OPTIONS, said)
+    if target.layout == "severstal":
+        return sum((joined_objects(one, target.labels) for one in samples), ConversionLoss())
     return sum(map(lossless, samples), ConversionLoss())
 
 
 def _write_sample(
-    folder: Path, labels: LabelSpace, coding: Coding, put: PutImage, task: tuple[Sample, str]
-) -> list[tuple[str, str, str]]:
+    folder: Path, labels: LabelSpace, layout: str, put: PutImage, task: tuple[Sample, str]
+) -> list[tuple[str, ...]]:
     sample, place = task
+    coding = _CODINGS[layout]
     check_labels(sample, labels)
     image = folder / (place + image_suffix(sample))
     put(sample, image)
+    if layout == "severstal":
+        masks = rasterize_labels(sample.instances, sample.size_hw)
+        return [
+            (f"{image.name}_{number}", encode_runs(masks.get(name, EMPTY), sample.size_hw, coding))
+            for number, name in enumerate(labels.names, 1)
+        ]
     codes = [
         (instance.label, encode_runs(mask, sample.size_hw, coding))
         for instance in sample.instances
         if (mask := rasterize(instance.geometry, sample.size_hw)).area
     ]
+    if layout in _OF_ONE_CLASS:
+        name = image.stem if layout == "dsb2018" else image.name
+        return [(name, code) for _, code in codes or [("", "")]]
     return [(image.name, label, code) for label, code in codes or [("", "")]]
 
 
@@ -175,7 +217,14 @@ def label_space(root: Path) -> LabelSpace | None:
     return folder_space(root, names) if names else None
 
 
-def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+def read(
+    root: Path,
+    *,
+    subset: str,
+    labels: LabelSpace,
+    problems: Problems,
+    images: Path | None = None,
+) -> list[Sample]:
     """Read tables of run-length codes.
 
     Args:
@@ -184,6 +233,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             so; `train` is everything else.
         labels: those of `label_space`.
         problems: takes down rows and images that are broken.
+        images: a folder with the images, where they do not lie with the tables.
 
     Returns:
         Samples, an instance a row; keys and groups are those of `images.json`, else the images'
@@ -192,7 +242,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: no table, or a broken `rle_table.yaml` or `images.json`.
     """
-    reader = _Reader(root, labels, problems, read_index(root))
+    reader = _Reader(root, labels, problems, read_index(root), images or root)
     options = read_options(root)
     tables = _tables(root, options)
     if others := find_submissions(root, options):
@@ -209,6 +259,49 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         for sample, is_test in reader.samples
         if subset == "all" or is_test == (subset == "test")
     ]
+
+
+def read_table(path: Path, images: Path, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read one table of run-length codes, whatever else lies beside it but `rle_table.yaml`.
+
+    Args:
+        path: the table. Where it has no column of classes, all objects are of the only class.
+        images: the folder with the images, keys are their paths there.
+        labels: the classes, found by name or alias; rows of others are left out.
+        problems: takes down rows and images that are broken.
+
+    Raises:
+        ValueError: no table, one without any of the classes, or a broken `rle_table.yaml`.
+    """
+    options = read_options(path.parent)
+    if not options.object and len(labels) == 1:
+        options = replace(options, object=labels.names[0])
+    table = Table(path, options)
+    if not table.is_one:
+        raise ValueError(
+            f"{path}: expected columns such as ImageId and EncodedPixels, found "
+            f"{', '.join(table.header) or 'none':.80}: say in {OPTIONS} what they are called "
+            "('image', 'class', 'rle')"
+        )
+    try:
+        named = {row.label for row in table.rows() if isinstance(row, Row) and row.code}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if not (table.has_classes or options.object):
+        raise ValueError(
+            f"{path}: expected a column of classes, found none in {', '.join(table.header):.80}: "
+            f"choose one class (--labels {labels.names[0]}), or say 'object: NAME' in {OPTIONS}"
+        )
+    own = LabelSpace(path.name, natural(named) or labels.names)
+    if not any(labels.canonical(name) for name in own.names):
+        raise ValueError(
+            f"{path}: expected classes of {labels.listed()}, found "
+            f"{', '.join(own.names):.80}: say in {OPTIONS} beside it what they are called: "
+            f"'classes: {{{own.names[0]}: {labels.names[0]}}}'"
+        )
+    reader = _Reader(path.parent, own, problems, {}, images)
+    reader.read(table)
+    return relabel([sample for sample, _ in reader.samples], own, labels, problems)
 
 
 def _tables(root: Path, options: Options) -> list[Table]:
@@ -237,12 +330,13 @@ class _Reader:
     labels: LabelSpace
     problems: Problems
     index: Mapping[str, Mapping[str, Any]]
+    home: Path  # of the images
     samples: list[tuple[Sample, bool]] = field(default_factory=list)
     _images: ImageIndex = field(init=False)
     _entries: dict[Path, _Entry] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._images = ImageIndex(self.root)
+        self._images = ImageIndex(self.home)
 
     def read(self, table: Table) -> None:
         """Read a table; raises ValueError where it is none, or its codes contradict each other."""
@@ -316,7 +410,7 @@ class _Reader:
     def _entry(self, table: Path, name: str) -> _Entry:
         path = self._images.find(name, table)
         if path not in self._entries:
-            place = path.relative_to(self.root).with_suffix("").as_posix()
+            place = path.relative_to(self.home).with_suffix("").as_posix()
             fields = dict(self.index.get(place) or {"key": place})
             self._entries[path] = _Entry(path, table, read_size_hw(path), fields)
         entry = self._entries[path]
@@ -347,9 +441,9 @@ class _Reader:
         folders = {path.parent for path in self._entries}
         left = [path for path in _images_in(folders) if path not in self._entries]
         if left:
-            first = left[0].relative_to(self.root).as_posix()
+            first = left[0].relative_to(self.home).as_posix()
             self.problems.note(
-                f"{self.root}: left out {len(left)} images that no table names ({first})"
+                f"{self.home}: left out {len(left)} images that no table names ({first})"
             )
 
 

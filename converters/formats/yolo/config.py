@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,11 @@ from converters.formats.writing import load_index
 from converters.strict_yaml import read_mapping, read_yaml
 
 USUAL = ("data.yaml", "dataset.yaml")
+# A line each has a class: Label Studio's, labelImg's and darknet's files.
+NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
+# Where the images are that no file speaks of.
+_UNNAMED = ("images/{}", "{}/images", "{}")
+_LOOKED_AT = 200
 _SUBSETS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
 # What else Ultralytics calls a subset, or those who write for it; in CVAT it is "Validation".
 _OTHER_NAMES = {"val": ("validation", "valid")}
@@ -38,6 +44,56 @@ def config_file(root: Path) -> Path | None:
         if len(found) > 1 and root / name in found:
             return root / name
     return found[0] if len(found) == 1 else None
+
+
+def names_file(root: Path) -> Path | None:
+    """Return the list of classes beside images and label files that no YAML file describes.
+
+    None where there is no such list, a YAML file that could be meant, or no image with labels.
+    """
+    found = next((path for name in NAMES if (path := root / name).is_file()), None)
+    if found is None or _files_naming_images(root):
+        return None
+    images = islice((path for path in root.rglob("*") if is_image(path)), _LOOKED_AT)
+    places = (root / label_place(image.relative_to(root)) for image in images)
+    return found if any(place.is_file() for place in places) else None
+
+
+def label_place(image: Path) -> Path:
+    """Return where Ultralytics looks for an image's labels: the last `images` becomes `labels`.
+
+    >>> label_place(Path("images/train/a.png")).as_posix()
+    'labels/train/a.txt'
+    """
+    *folders, name = image.parts
+    last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
+    swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
+    return Path(*swapped, name).with_suffix(".txt")
+
+
+def _listed_names(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path}: expected a list of classes in UTF-8, found {one_line(error)}"
+        ) from None
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _unnamed_places(root: Path) -> dict[str, list[str]]:
+    """The subsets' folders where there are some; else all that is there is to learn from."""
+    found = {
+        kind: [
+            place.format(name)
+            for place in _UNNAMED
+            for name in (kind, *_OTHER_NAMES.get(kind, ()))
+            if (root / place.format(name)).is_dir()
+        ][:1]
+        for kind in ("train", "val", "test")
+    }
+    everything = ["images" if (root / "images").is_dir() else "."]
+    return found if found["train"] else {**found, "train": everything}
 
 
 def _yaml_files(root: Path) -> list[Path]:
@@ -96,6 +152,8 @@ class YoloConfig:
         Raises:
             ValueError: no such file, or one of another task.
         """
+        if config_file(root) is None and (names := names_file(root)):
+            return cls(root, names, {"names": _listed_names(names), **_unnamed_places(root)})
         path = _require_file(root)
         record = read_mapping(path, "Ultralytics' data set")
         if "kpt_shape" in record:

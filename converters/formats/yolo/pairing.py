@@ -12,28 +12,16 @@ from converters.errors import Problems
 from converters.files.images import SUFFIXES, is_image
 from converters.files.names import normal_name
 from converters.files.provenance import PROVENANCE
-from converters.formats.yolo.config import some
+from converters.formats.yolo.config import label_place, some
 
 # What annotation tools put beside label files.
-_NO_LABELS = frozenset({"classes", "obj", "train", "val", "test", "readme", "notes"})
+NO_LABELS = frozenset({"classes", "obj", "train", "val", "test", "readme", "notes"})
 # What lies beside images and is none.
 _NO_IMAGES = frozenset({".txt", ".cache", ".json", ".yaml", ".yml", ".npy", ".md", ".csv", ".xml"})
 _LABELS, _LABEL_SUFFIX = "labels", ".txt"
 _ORPHANS = "{} label files without an image"
 # A class and the two corners of a box; the least that a line of labels can be.
 _LEAST_FIELDS = 5
-
-
-def label_place(image: Path) -> Path:
-    """Return where Ultralytics looks for an image's labels: the last `images` becomes `labels`.
-
-    >>> label_place(Path("images/train/a.png")).as_posix()
-    'labels/train/a.txt'
-    """
-    *folders, name = image.parts
-    last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
-    swapped = [_LABELS if i == last else folder for i, folder in enumerate(folders)]
-    return Path(*swapped, name).with_suffix(_LABEL_SUFFIX)
 
 
 @dataclass(frozen=True)
@@ -121,7 +109,7 @@ class Pairing:
             place
             for place in files
             if os.path.dirname(place) in folders
-            and os.path.basename(place).lower() not in _NO_LABELS
+            and os.path.basename(place).lower() not in NO_LABELS
         }
         return {p: path for p, path in files.items() if p in usual or _holds_labels(path)}
 
@@ -139,7 +127,7 @@ class Pairing:
         folders = {folder.relative_to(self.root).as_posix() for folder in self._label_folders}
         looked = some(sorted(folders), "{} folders") if len(folders) > 1 else min(folders)
         texts = sorted(paths[0] for paths in self._texts.values())
-        others = [path for path in texts if path.stem.lower() not in _NO_LABELS]
+        others = [path for path in texts if path.stem.lower() not in NO_LABELS]
         found = some(map(self._short, others), "{} other text files") if others else "no text file"
         return (
             f"{self.root}: expected label files (NAME.txt) in {looked}, found none for any of "

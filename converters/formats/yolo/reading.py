@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from shapely.geometry import Polygon
 
-from converters.errors import Problems
+from converters.errors import Problems, boxes_only
 from converters.files.images import read_size_hw
 from converters.files.names import normal_name
 from converters.formats.writing import INDEX, read_index
@@ -36,6 +36,10 @@ _POSES = (
 )
 
 
+class BoxError(ValueError):
+    """A line that is a box of detection."""
+
+
 class YoloReader:
     """Reads the samples of one data set.
 
@@ -47,6 +51,7 @@ class YoloReader:
 
     def __init__(self, config: YoloConfig, problems: Problems) -> None:
         self._config, self._problems = config, problems
+        self._boxes: list[tuple[Callable[[Path, object], None], Path, str]] = []
         self._root = config.root
         self._index = {normal_name(key): fields for key, fields in read_index(self._root).items()}
 
@@ -61,7 +66,15 @@ class YoloReader:
         if subset != "test":
             self._report_gone(images)
         pairs = self._pairs(images, subset) if images else {}
-        return [sample for image, file in pairs.items() if (sample := self._read(image, file))]
+        read = (self._read(image, file) for image, file in pairs.items())
+        samples = [sample for sample in read if sample]
+        is_detection = not any(sample.instances for sample in samples) and not self._problems.found
+        if self._boxes and is_detection:
+            self._problems.add(self._config.path, boxes_only(len(self._boxes)))
+            return []
+        for report, path, what in self._boxes:
+            report(path, what)
+        return samples
 
     def _report_gone(self, images: Collection[Path]) -> None:
         """Take down the images that the index names, and nobody has any more."""
@@ -108,7 +121,7 @@ class YoloReader:
     ) -> tuple[Instance, ...]:
         instances: list[Instance] = []
         try:
-            lines = _read_lines(path)
+            lines = read_lines(path)
         except ValueError as error:
             report(path, error)
             return ()
@@ -119,32 +132,60 @@ class YoloReader:
             try:
                 if line.strip():
                     instances.append(self._instance(line, size_hw))
+            except BoxError as error:
+                self._boxes.append((report, path, f"line {number}: {error}"))
             except ValueError as error:
                 report(path, f"line {number}: {error}")
         return tuple(instances)
 
     def _instance(self, line: str, size_hw: tuple[int, int]) -> Instance:
-        try:
-            # Python takes `1_0` for 10.
-            number, *values = map(float, line.replace("_", "?").split())
-        except ValueError:
-            raise ValueError(f"expected a class and coordinates, found '{line:.40}'") from None
-        if len(values) == 4:
-            raise ValueError(
-                "expected points x y of an outline, found only a box (detection): export the "
-                "annotations for segmentation"
-            )
-        if len(values) < 6 or len(values) % 2:
-            raise ValueError(f"expected at least 3 points x y, found {len(values)} numbers")
+        number, values = parse_line(line)
+        outline = outline_of(values, size_hw)
         if number not in self._config.names:
             known = f"{min(self._config.names)} to {max(self._config.names)}"
             raise ValueError(
                 f"expected a class of {self._config.path.name}, {known}, found {number:g}"
             )
-        points = np.array(values).reshape(-1, 2)
-        if not (np.abs(points - 0.5) <= 0.5 + _BEYOND).all():  # in pixels, or no numbers
-            raise ValueError(f"expected coordinates from 0 to 1, found '{line:.40}'")
-        return Instance(self._config.names[int(number)], Polygon(_pixels(points, size_hw)))
+        return Instance(self._config.names[int(number)], outline)
+
+
+def parse_line(line: str) -> tuple[float, list[float]]:
+    """Return the number of a line's class, and the numbers behind it.
+
+    Raises:
+        ValueError: there is something else.
+    """
+    try:
+        # Python takes `1_0` for 10.
+        number, *values = map(float, line.replace("_", "?").split())
+    except ValueError:
+        raise ValueError(f"expected a class and coordinates, found '{line:.40}'") from None
+    return number, values
+
+
+def outline_of(values: Sequence[float], size_hw: tuple[int, int]) -> Polygon:
+    """Return an outline in pixels.
+
+    Args:
+        values: x, y, x, y, ..., as shares of the image's width and height.
+        size_hw: the image's height and width.
+
+    Raises:
+        BoxError: a box.
+        ValueError: fewer than three points, or coordinates outside 0..1.
+    """
+    if len(values) == 4:
+        raise BoxError(
+            "expected points x y of an outline, found only a box (detection): export the "
+            "annotations for segmentation"
+        )
+    if len(values) < 6 or len(values) % 2:
+        raise ValueError(f"expected at least 3 points x y, found {len(values)} numbers")
+    points = np.array(values).reshape(-1, 2)
+    if not (np.abs(points - 0.5) <= 0.5 + _BEYOND).all():  # in pixels, or no numbers
+        found = " ".join(f"{value:g}" for value in values)
+        raise ValueError(f"expected coordinates from 0 to 1, found '{found:.40}'")
+    return Polygon(_pixels(points, size_hw))
 
 
 def _are_poses(lines: Sequence[str]) -> bool:
@@ -168,7 +209,7 @@ def _are_poses(lines: Sequence[str]) -> bool:
     return bool((box[..., 2:] > 0).all() and (is_inside.all(axis=2) | (seen == 0)).all())
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
     """Read a label file.
 
     Raises:

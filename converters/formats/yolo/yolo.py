@@ -21,9 +21,11 @@ pixel that is read is floor(x * width + .02), which is the right one for both.
 What is read: `names` as a list or with numbers, in any order, found by name or alias; `train`,
 `val` and `test` as a folder, a list of images in a .txt file (as CVAT exports it), or several of
 them, also as `validation`, `valid` and with capitals; a path of another machine by its end. Nothing
-outside the folder is looked for. An image with an empty label file, or with none, has no objects,
-as for Ultralytics; but where no image has a label file, or some have none while there are label
-files without an image, the data set is refused. All that has no partner is said.
+outside the folder is looked for. Without a YAML file `classes.txt`, as Label Studio writes it, or
+`obj.names` names the classes, a line each; all images are read then. An image with an empty label
+file, or with none, has no objects, as for Ultralytics; but where no image has a label file, or some
+have none while there are label files without an image, the data set is refused. All that has no
+partner is said.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ from converters.files.provenance import atomic_write_text
 from converters.formats.label_spaces import folder_space
 from converters.formats.single_ring import joined_ring
 from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
-from converters.formats.yolo.config import YoloConfig, config_file
+from converters.formats.yolo.config import YoloConfig, config_file, names_file
 from converters.formats.yolo.reading import YoloReader
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import Ring, rasterize, rasterize_labels, rings
@@ -54,8 +56,8 @@ LOSES = {"polygons": frozenset({"parts", "subpixels"})}
 
 
 def matches(root: Path) -> bool:
-    """Tell whether a folder is an Ultralytics data set."""
-    return config_file(root) is not None
+    """Tell whether a folder is an Ultralytics data set, or labels with a list of names."""
+    return config_file(root) is not None or names_file(root) is not None
 
 
 # --- writing

@@ -503,3 +503,10 @@ def test_pages_of_a_tiff_are_not_passed_over():
     # Thumbnails and the smaller copies of a pyramid are no further images.
     assert stored_size_hw(tiff_of((20, 30), (10, 15))) == (20, 30)
     assert stored_size_hw(tiff_of((20, 30), (20, 30), t254=1)) == (20, 30)
+
+
+def test_a_file_that_takes_the_place_of_another_is_read_anew(tmp_path):
+    path = tmp_path / "x.png"
+    for side in (30, 40):
+        cv2.imwrite(str(path), np.zeros((side, 20), np.uint8))
+        assert read_size_hw(path) == read_size_hw(path) == (side, 20)

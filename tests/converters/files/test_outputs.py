@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,21 @@ def test_another_file_is_kept(text, tmp_path):
     (tmp_path / "a.csv").write_text(text)
     with pytest.raises(ValueError, match=r"a\.csv: expected nothing there, or a table to replace"):
         check_file(tmp_path / "a.csv", "a table", is_table)
+
+
+def test_a_file_cannot_be_made_in_a_file(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
+    place = tmp_path / "mine.txt" / "new" / "a.csv"
+    with pytest.raises(ValueError, match=r"expected a file in a folder, but .*mine\.txt is none"):
+        check_file(place, "a table", is_table)
+    check_file(tmp_path / "new" / "folder" / "a.csv", "a table", is_table)
+
+
+def test_a_file_cannot_be_made_in_a_protected_folder(tmp_path, monkeypatch):
+    # Of the superuser the system refuses nothing.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(ValueError, match=r"but .* is write-protected"):
+        check_file(tmp_path / "new" / "a.csv", "a table", is_table)
 
 
 def test_a_folder_is_no_file(tmp_path):

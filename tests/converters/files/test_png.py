@@ -1,4 +1,4 @@
-"""PNG chunks: damage is found before OpenCV sees it, and nothing is grumbled about."""
+"""PNG: damage is found before OpenCV sees it, and what we write is read by others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from converters.files.images import decode_image
-from converters.files.png import check_png, pixels_only
+from converters.files.png import check_png, encode_grey, pixels_only
 from converters.formats.mask_pixels import read_mask_pixels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8)
@@ -104,3 +104,28 @@ def test_what_has_nothing_to_leave_out_is_not_copied():
     check_png(content)
     with pytest.raises(ValueError, match="found a file that is none"):
         check_png(b"GIF89a")
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "box"),
+    [
+        ((1, 1), (0, 0, 0, 0)),
+        ((1, 1), (0, 0, 1, 1)),
+        ((7, 5), (0, 0, 5, 7)),
+        ((7, 5), (4, 6, 1, 1)),
+        ((300, 1), (0, 17, 1, 100)),
+        ((513, 700), (30, 255, 600, 3)),
+        ((513, 700), (0, 0, 0, 0)),
+        ((1100, 70000), (69000, 1000, 900, 90)),
+    ],
+)
+def test_all_programs_read_an_image_that_is_mostly_zero(size_hw, box):
+    x, y, width, height = box
+    plane = np.zeros(size_hw, np.uint8)
+    own = np.random.default_rng(0).choice([0, 0, 0, 1, 255], (height, width)).astype(np.uint8)
+    plane[y : y + height, x : x + width] = own
+    content = encode_grey(own, x, y, size_hw)
+    check_png(content)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), plane)
+    found = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(found, plane)

@@ -26,7 +26,11 @@ from converters.types import Frame, Instance, LabelSpace, Sample
 
 MODULES = {name: converters.load_format(name) for name in converters.FORMATS}
 WRITTEN = [name for name, module in MODULES.items() if hasattr(module, "write")]
-LAYOUTS = [(name, layout) for name in WRITTEN for layout in MODULES[name].LOSES]
+# Of one class only: `rle_table/test_rle_table.py` has them.
+NARROW = ("dsb2018", "airbus")
+LAYOUTS = [
+    (name, layout) for name in WRITTEN for layout in MODULES[name].LOSES if layout not in NARROW
+]
 
 
 @dataclass(frozen=True)

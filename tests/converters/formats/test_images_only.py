@@ -128,10 +128,9 @@ def test_annotations_that_are_not_known_are_named(name, content, why, tmp_path):
 @pytest.mark.parametrize(
     ("place", "hint"),
     [
-        ("classes.txt", ": labels of YOLO need a data.yaml with 'names' and 'train'"),
-        ("obj.names", ": labels of YOLO need a data.yaml"),
+        ("obj.data", ": labels of YOLO need a data.yaml with 'names' and 'train'"),
         ("masks/x.png", ": masks/ needs a labels.yaml beside it with 'name' and 'names'"),
-        ("zip/set/data.yaml", "; name it: handbone"),
+        ("zip/set/data.yaml", ": labels of YOLO need a data.yaml"),
         ("set/data.yaml", ", but one in a folder below: give .*set"),
     ],
 )
@@ -144,6 +143,40 @@ def test_what_is_nearly_a_data_set_is_told_what_it_lacks(place, hint, tmp_path):
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "x.txt").write_text("0 .1 .1 .2 .2 .1 .2\n")
     with pytest.raises(ValueError, match=f"none that is known{hint}"):
+        converters.recognise(tmp_path)
+
+
+VOC_BOX = b"<annotation><object><name>a</name><bndbox><xmin>1</xmin></bndbox></object></annotation>"
+FOREIGN = {
+    "Annotations/x.xml": (VOC_BOX, "nothing but boxes .*: export the annotations for segmentation"),
+    "_annotations.createml.json": (b'[{"label": "a", "coordinates": {}}]', "nothing but boxes"),
+    "a/b/x.xml": (b"<annotation><object><polygon><pt/></polygon></object></annotation>", "LabelMe"),
+    "x.json": (
+        b'{"annotations": [{"predicted_iou": 1, "stability_score": 1}]}',
+        "Segment Anything",
+    ),
+    "gtFine/train/x_gtFine_labelIds.txt": (b"", "Cityscapes has several files"),
+    "x_atr.txt": (b"", "ADE20K's colours"),
+}
+
+
+@pytest.mark.parametrize("place", FOREIGN)
+def test_annotations_of_others_are_told_with_what_to_do(place, tmp_path):
+    content, told = FOREIGN[place]
+    draw(tmp_path / "leftImg8bit" / "x.png")
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_bytes(content)
+    with pytest.raises(ValueError, match=told) as error:
+        converters.recognise(tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+    assert "name it" not in str(error.value)
+
+
+def test_label_files_in_another_folder_are_not_passed_over(tmp_path):
+    draw(tmp_path / "shots" / "x.png")
+    (tmp_path / "lines").mkdir()
+    (tmp_path / "lines" / "x.txt").write_text("0 .1 .1 .2 .2 .1 .2\n")
+    with pytest.raises(ValueError, match=r"none that is known: labels of YOLO need a data\.yaml"):
         converters.recognise(tmp_path)
 
 

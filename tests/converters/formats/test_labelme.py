@@ -188,6 +188,7 @@ def test_labels_txt_gives_the_order(make):
         ({"imagePath": "C:\\data\\a.png"}, ""),
         ({"imagePath": "../elsewhere/a.png"}, ""),
         ({"imagePath": None}, ""),
+        ({"imagePath": "a.json"}, ""),
         ({"imageHeight": 41}, r"expected an image of \(41, 60\), found \(40, 60\)"),
         ({"shapes": {}}, "a.json: expected labelme's JSON with a list 'shapes', found none"),
     ],

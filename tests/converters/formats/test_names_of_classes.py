@@ -13,7 +13,13 @@ from converters.types import Instance, LabelSpace, Sample
 
 MODULES = {name: converters.load_format(name) for name in converters.FORMATS}
 WRITTEN = [name for name, module in MODULES.items() if hasattr(module, "write")]
-LAYOUTS = [(name, layout) for name in WRITTEN for layout in MODULES[name].LOSES]
+# Those of one class have no names to mix up.
+LAYOUTS = [
+    (name, layout)
+    for name in WRITTEN
+    for layout in MODULES[name].LOSES
+    if layout not in ("dsb2018", "airbus")
+]
 
 NAMES = [
     *("background", "Background", "void", "ignore", "unlabeled", "__background__", "object"),

@@ -169,6 +169,11 @@ def test_masks_of_one_image_in_two_subsets(root, wrists):
         converters.read(root, labels=wrists)
 
 
+def test_arrays_of_others_are_not_taken_for_wrists(tmp_path):
+    make(tmp_path, name="scene_12")
+    assert not converters.is_data_set(tmp_path)
+
+
 def test_is_only_read(samples, labels, tmp_path):
     with pytest.raises(ValueError, match="'ram_w600': expected one that can be written"):
         converters.write(samples, tmp_path / "out", format="ram_w600", labels=labels)

@@ -297,8 +297,31 @@ def test_our_masks_and_class_numbers_are_not_taken_for_colours(tmp_path):
     assert converters.recognise(tmp_path) == "masks"
     (tmp_path / "labels.yaml").unlink()
     Image.fromarray(numbers()).save(tmp_path / "masks" / "a.png")
-    with pytest.raises(ValueError, match="none that is known"):
-        converters.recognise(tmp_path)
+    assert converters.recognise(tmp_path) == "mask_folders"
+
+
+# --- labelme's
+
+
+@pytest.mark.parametrize("folder", ["SegmentationClass", "SegmentationClassPNG"])
+@pytest.mark.parametrize("first", ["", "__ignore__\n"])
+def test_class_names_name_the_numbers(first, folder, root):
+    put(root, "a", numbers())
+    (root / "SegmentationClass").rename(root / folder)
+    # Arrays of the same masks.
+    (root / "SegmentationClass").mkdir(exist_ok=True)
+    (root / "class_names.txt").write_text(f"{first}_background_\ndog\ncat\n")
+    assert converters.label_space(root).names == ("dog", "cat")
+    found = masks(root)
+    np.testing.assert_array_equal(found["dog"], numbers() == 1)
+    np.testing.assert_array_equal(found["cat"], numbers() == 2)
+
+
+def test_a_number_behind_the_class_names_is_told(root):
+    put(root, "a", numbers())
+    (root / "class_names.txt").write_text("_background_\ndog\n")
+    with pytest.raises(DataError, match=r"a.png: expected .* one of 2 in class_names.txt, found 2"):
+        converters.read(root)
 
 
 @pytest.mark.parametrize("how", ["empty", "folder"])

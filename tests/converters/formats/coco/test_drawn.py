@@ -59,6 +59,13 @@ def filled(segmentations):
     return fill_each([[np.reshape(p, (-1, 2)) for p in own] for own in segmentations], SIZE)
 
 
+def texts(shapes, layout):
+    """The segmentations as they are written, beside the right numbers and boxes."""
+    written = shapes.write(layout)
+    assert [(area, box) for area, box, _ in written] == shapes.measure()
+    return [text for *_, text in written]
+
+
 @pytest.mark.slow
 def test_numbers_boxes_and_outlines_of_the_pixels(images):
     seen = 0
@@ -70,8 +77,7 @@ def test_numbers_boxes_and_outlines_of_the_pixels(images):
             continue
         seen += 1
         shapes, bounds = found
-        assert shapes.areas == [mask.area for mask in masks]
-        assert shapes.boxes == list(map(tight_box, masks))
+        assert shapes.measure() == [(mask.area, tight_box(mask)) for mask in masks]
         assert shapes.unpack() == outlines(masks)
         for own, box in zip(segmentations, bounds, strict=True):
             points = np.reshape(list(chain.from_iterable(own)), (-1, 2))
@@ -84,7 +90,7 @@ def test_codes_are_those_of_pycocotools(images):
     for segmentations in images:
         if (found := draw(segmentations, SIZE)) is None:
             continue
-        for text, own in zip(found[0].texts("rle"), segmentations, strict=True):
+        for text, own in zip(texts(found[0], "rle"), segmentations, strict=True):
             theirs = pycoco.merge(pycoco.frPyObjects(own, *SIZE))
             assert json.loads(text) == {"size": list(SIZE), "counts": theirs["counts"].decode()}
 
@@ -92,17 +98,26 @@ def test_codes_are_those_of_pycocotools(images):
 def test_polygons_are_written_as_they_were_read(images):
     for segmentations in images:
         if found := draw(segmentations, SIZE):
-            assert [json.loads(text) for text in found[0].texts("polygons")] == segmentations
+            assert [json.loads(text) for text in texts(found[0], "polygons")] == segmentations
 
 
 def test_an_object_that_goes_on_in_the_next_column():
     """A run that ends at the foot and one that begins at the head are one."""
     whole = [[[0.0, 0.0, 50.0, 0.0, 50.0, 40.0, 0.0, 40.0]], SQUARE]
     shapes, _ = draw(whole, SIZE)
-    assert shapes.areas == [2000, 100]
-    first, second = (json.loads(text)["counts"] for text in shapes.texts("rle"))
+    assert shapes.measure() == [(2000, (0, 0, 50, 40)), (100, (5, 5, 10, 10))]
+    first, second = (json.loads(text)["counts"] for text in texts(shapes, "rle"))
     for counts, own in ((first, whole[0]), (second, SQUARE)):
         assert counts == pycoco.frPyObjects(own, *SIZE)[0]["counts"].decode()
+
+
+def test_an_object_without_pixels_in_its_middle_column():
+    """Two triangles that meet there in a point."""
+    bow = [[5.0, 5.0, 16.0, 15.0, 16.0, 5.0, 5.0, 15.0]]
+    (mask,) = filled([bow])
+    assert not mask.full(SIZE)[:, 10].any()
+    shapes, _ = draw([bow, SQUARE], SIZE)
+    assert shapes.measure() == [(mask.area, tight_box(mask)), (100, (5, 5, 10, 10))]
 
 
 @pytest.mark.parametrize("own", [[[0, 1]], [[0, 1], [0, 1]], [[0], [0, 1]], [[0]]], ids=str)
@@ -111,7 +126,7 @@ def test_codes_of_objects_with_one_polygon_or_several(own):
     second = [30.0, 20.0, 40.0, 20.0, 40.0, 30.0, 30.0, 30.0]
     objects = [[[SQUARE[0], second][number] for number in numbers] for numbers in own]
     shapes, _ = draw(objects, SIZE)
-    for text, polygons in zip(shapes.texts("rle"), objects, strict=True):
+    for text, polygons in zip(texts(shapes, "rle"), objects, strict=True):
         theirs = pycoco.merge(pycoco.frPyObjects(polygons, *SIZE))
         assert json.loads(text)["counts"] == theirs["counts"].decode()
 
@@ -171,6 +186,6 @@ def test_both_ways_of_reading_give_the_same(images, layout, tmp_path, monkeypatc
 @pytest.mark.parametrize("value", [-0.0, 0.1, 1e-9, 1 / 3, 2047.995, 65535.5, 70000.25, -3.5])
 def test_points_are_kept_to_the_last_bit(value):
     points = np.array([[value, 5.0], [30.5, 5.25], [30.125, 40.01]])
-    shapes = DrawnShapes.of((100, 100), [(3,)], points, [1], [(0, 0, 1, 1)])
+    shapes = DrawnShapes.of((100, 100), points, np.array([3]), np.array([1]))
     ((found,),) = shapes.polygons()
     assert found.tobytes() == points.tobytes()

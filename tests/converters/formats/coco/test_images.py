@@ -169,3 +169,39 @@ def test_only_some_formats_have_images_elsewhere(tree, labels):
     tree.hand("ID001/a", ("Ulna", [(1, 1), (5, 5), (1, 5)]))
     with pytest.raises(ValueError, match="--images: format 'handbone': expected one whose images"):
         converters.read(tree.root, labels=labels, images=tree.root)
+
+
+def test_an_image_that_alone_has_the_name_is_found_in_any_folder(data):
+    data.image("shots/input/b.png", id=8).save()
+    found = {sample.image.name: sample.image for sample in converters.read(data.root)}
+    assert found["b.png"] == data.root / "shots" / "input" / "b.png"
+
+
+def test_one_file_about_all_subsets_and_images_elsewhere(new, tmp_path):
+    data = new(tmp_path / "set", "annotations/all.json", "shots/train").add([SQUARE])
+    data.image("shots/valid/b.png", id=8).save()
+    (data.root / "shots").rename(tmp_path / "shots")
+    found = converters.read(data.root, images=tmp_path / "shots")
+    assert [sample.image for sample in found] == [
+        tmp_path / "shots" / place for place in ("train/a.png", "valid/b.png")
+    ]
+
+
+@pytest.mark.parametrize("folder", ["valid", "images/test2017"])
+def test_an_image_of_another_subset_is_not_meant(folder, data):
+    data.image(f"{folder}/b.png", id=8).save()
+    with pytest.raises(DataError, match=r"'b\.png': expected an image beside this file"):
+        converters.read(data.root)
+
+
+def test_of_two_of_one_name_in_other_folders_none_is_guessed(data):
+    data.image("colour/b.png", id=8).image("infrared/b.png").save()
+    with pytest.raises(
+        DataError, match=r"found 2 \(colour/b\.png, infrared/b\.png, \.\.\.\): --im"
+    ):
+        converters.read(data.root)
+    (tmp := data.root / "infrared" / "b.png").rename(tmp.with_name("c.png"))
+    (data.root / ".thumbnails").mkdir()
+    (data.root / "colour" / "b.png").rename(data.root / ".thumbnails" / "b.png")
+    with pytest.raises(DataError, match=r"'b\.png': expected an image beside this file"):
+        converters.read(data.root)

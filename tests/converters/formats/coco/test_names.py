@@ -55,6 +55,15 @@ def test_roboflow_s_group_of_all_is_no_class(data):
     assert converters.label_space(data.root).names == ("a", "b")
 
 
+def test_a_class_called_as_roboflow_s_group_of_all_is_one(data):
+    head = {"id": 0, "name": "cells", "supercategory": "none"}
+    data.content["categories"] = [head, *categories("a", "cells", group="cells")]
+    data.add([SQUARE]).add([SQUARE], data.content["categories"][2]["id"]).save()
+    assert sorted(converters.label_space(data.root).names) == ["a", "cells"]
+    (sample,) = converters.read(data.root)
+    assert sorted(one.label for one in sample.instances) == ["a", "cells"]
+
+
 def test_roboflow_s_group_with_objects_is_named(data):
     head = {"id": 0, "name": "cells", "supercategory": "none"}
     data.content["categories"] = [head, *categories("a", "b", group="cells")]

@@ -238,6 +238,19 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize("segmentation", [None, []])
+def test_a_data_set_of_boxes_is_refused_in_one_line_with_a_remedy(segmentation, data, labels):
+    for place in ("annotations/instances_train2017.json", "annotations/instances_val2017.json"):
+        data.place = place
+        data.add(segmentation, bbox=[2, 3, 6, 6]).add(segmentation, bbox=[1, 1, 4, 4]).save()
+    samples, problems = converters.scan(data.root, labels=labels)
+    assert not samples
+    assert [problem.where for problem in problems] == [
+        f"annotations/instances_{name}2017.json" for name in ("train", "val")
+    ]
+    assert "found nothing but 2 boxes (detection): export the annotations" in problems[0].what
+
+
 @pytest.mark.parametrize(("segmentation", "message"), BROKEN.values(), ids=BROKEN)
 def test_broken_annotations_are_named_and_the_others_read(segmentation, message, data, labels):
     data.add([SQUARE]).add(segmentation).save()

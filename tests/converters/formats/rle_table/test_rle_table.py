@@ -7,12 +7,12 @@ import csv
 import cv2
 import numpy as np
 import pytest
+from shapely.geometry import box
 
 import converters
 from converters import DataError
-from converters.formats.rle_table.rle_table import LOSES
 from converters.masks import decode_rle, rasterize
-from converters.types import LabelSpace
+from converters.types import Instance, LabelSpace, Sample
 
 SIZE = (20, 30)
 
@@ -393,7 +393,7 @@ def test_no_table_at_all(root):
         converters.read(root, format="rle_table", labels=LabelSpace("mine", ("object",)))
 
 
-@pytest.mark.parametrize("layout", LOSES)
+@pytest.mark.parametrize("layout", ["columns", "rows", "columns0", "rows0"])
 def test_written_codes_are_kaggles(layout, root, draw, tmp_path, labels):
     sample = draw("two parts")
     converters.write([sample], tmp_path / "out", format="rle_table", layout=layout, labels=labels)
@@ -408,3 +408,72 @@ def test_written_codes_are_kaggles(layout, root, draw, tmp_path, labels):
         "ClassId": "Radius",
         "EncodedPixels": code,
     }
+
+
+def cells(root, names=("cell",)):
+    """Two images; of the first class two objects that touch, of the others one."""
+    put(root, "train/a.png", "train/b.png")
+    shapes = [Instance(names[0], box(2, 2, 9, 9)), Instance(names[0], box(9, 5, 15, 12))]
+    shapes += [Instance(name, box(20, 2, 25, 15)) for name in names[1:]]
+    return [
+        Sample("a", root / "train/a.png", SIZE, tuple(shapes)),
+        Sample("b", root / "train/b.png", SIZE),
+    ]
+
+
+@pytest.mark.parametrize("layout", ["dsb2018", "airbus"])
+def test_writes_as_competitions_of_one_class_want_it(layout, root, tmp_path):
+    labels = LabelSpace("cells", ("cell",))
+    samples = cells(root)
+    loss = converters.write(
+        samples, tmp_path / "out", format="rle_table", labels=labels, layout=layout
+    )
+    assert not loss
+    with (tmp_path / "out/train.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["ImageId", "EncodedPixels"]
+    suffix = "" if layout == "dsb2018" else ".png"
+    codes = [kaggle_code(rasterize(one.geometry, SIZE).full(SIZE)) for one in samples[0].instances]
+    assert rows == [[f"a{suffix}", code] for code in codes] + [[f"b{suffix}", ""]]
+    back = {sample.key: sample for sample in converters.read(tmp_path / "out")}
+    assert [one.label for one in back["a"].instances] == ["cell", "cell"]
+    two = LabelSpace("two", ("cell", "nucleus"))
+    with pytest.raises(ValueError, match="expected one class, as it names none, found 2"):
+        converters.write(samples, tmp_path / "no", format="rle_table", labels=two, layout=layout)
+    assert not (tmp_path / "no").exists()
+
+
+def test_writes_a_row_an_image_and_class_as_severstal_wants_it(root, tmp_path):
+    labels = LabelSpace("steel", ("scratch", "dent", "hole"))
+    samples = cells(root, ("scratch", "hole"))
+    loss = converters.write(
+        samples, tmp_path / "out", format="rle_table", labels=labels, layout="severstal"
+    )
+    assert (loss.objects, loss.masks) == (2, 1)
+    with (tmp_path / "out/train.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["ImageId_ClassId", "EncodedPixels"]
+    first, second, third = (rasterize(o.geometry, SIZE).full(SIZE) for o in samples[0].instances)
+    expected = [kaggle_code(first | second), "", kaggle_code(third), "", "", ""]
+    keys = [f"{name}.png_{number}" for name in "ab" for number in (1, 2, 3)]
+    assert rows == [list(pair) for pair in zip(keys, expected, strict=True)]
+    back = converters.read(tmp_path / "out", labels=labels)
+    assert [one.label for one in back[0].instances] == ["scratch", "hole"]
+
+
+def test_images_may_lie_elsewhere(root, tmp_path):
+    put(root, "pictures/a.png")
+    (tmp_path / "tables").mkdir()
+    mask = disk(10, 8, 5)
+    table(
+        tmp_path / "tables", "ImageId,ClassId,EncodedPixels", ["a.png", "cell", kaggle_code(mask)]
+    )
+    (sample,) = converters.read(tmp_path / "tables", images=root)
+    assert (sample.key, sample.image) == ("pictures/a", root / "pictures/a.png")
+
+
+def test_a_dot_in_a_name_begins_no_suffix(root):
+    put(root, "a.b.png", "a.png")
+    table(root, "ImageId,ClassId,EncodedPixels", ["x/a.b", "cell", "5 9"], ["a.jpg", "cell", "9 9"])
+    found = {sample.key: len(sample.instances) for sample in converters.read(root)}
+    assert found == {"a.b": 1, "a": 1}

@@ -44,6 +44,45 @@ def read(root, notes=None):
     return converters.read(root, labels=LABELS, format="yolo", note=tell)
 
 
+# --- without a YAML file
+
+
+@pytest.mark.parametrize("name", ["classes.txt", "obj.names", "labels/classes.txt"])
+def test_a_list_of_classes_stands_for_the_yaml_file(name, make):
+    root = make()
+    (root / "data.yaml").unlink()
+    (root / name).write_text("a\nb\n")
+    assert converters.recognise(root) == "yolo"
+    assert converters.label_space(root).names == ("a", "b")
+    notes = []
+    found = read(root, notes)
+    assert {s.key: [one.label for one in s.instances] for s in found} == {
+        "images/train/p": ["a"],
+        "images/train/q": ["a"],
+    }
+    assert notes == []
+
+
+@pytest.mark.parametrize("place", ["", "images", "train/images"])
+def test_without_a_yaml_file_images_lie_where_they_like(place, tmp_path):
+    image(tmp_path / place / "p.png")
+    text = tmp_path / place.replace("images", "labels") / "p.txt"
+    text.parent.mkdir(parents=True, exist_ok=True)
+    text.write_text(SQUARE)
+    if place:
+        image(tmp_path / "test" / "images" / "t.png")
+    (tmp_path / "classes.txt").write_text("a\n")
+    keys = [sample.key for sample in converters.read(tmp_path)]
+    assert keys == [f"{place}/p".lstrip("/")]
+
+
+def test_a_list_of_classes_without_labels_is_no_data_set(make):
+    root = make(labels=())
+    (root / "data.yaml").unlink()
+    (root / "classes.txt").write_text("a\nb\n")
+    assert converters.recognise(root) == "images"
+
+
 # --- where images are
 
 PLACES = {
@@ -389,9 +428,23 @@ def test_labels_in_another_encoding_are_named_with_their_line(content, line, mak
         read(root)
 
 
-def test_lines_of_boxes_are_refused_with_a_remedy(make):
-    with pytest.raises(ValueError, match=r"only a box .*: export the annotations for segmentation"):
-        read(make(text="0 .5 .5 .1 .1\n"))
+BOX = "0 .5 .5 .1 .1\n"
+
+
+def test_a_data_set_of_boxes_is_refused_in_one_line_with_a_remedy(make):
+    with pytest.raises(DataError) as error:
+        read(make(text=2 * BOX))
+    (problem,) = error.value.problems
+    assert problem.startswith("data.yaml: expected outlines of objects, found nothing but 4 boxes")
+    assert "export the annotations for segmentation" in problem
+
+
+def test_boxes_among_outlines_are_named_with_their_lines(make):
+    with pytest.raises(DataError) as error:
+        read(make(text=SQUARE + BOX))
+    assert [problem.split(": expected")[0] for problem in error.value.problems] == [
+        f"labels/train/{name}.txt: line 2" for name in "pq"
+    ]
 
 
 @pytest.mark.parametrize("value", ["1.2", "-.2", "3", "nan", "inf", "400"])

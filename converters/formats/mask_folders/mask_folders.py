@@ -1,0 +1,308 @@
+"""Images and masks in folders of any usual names, which no file describes (read).
+
+    DATA/**/images/NAME.jpg     DATA/**/masks/NAME.png       or labels, annotations, gt, ...
+    DATA/train/NAME.jpg         DATA/trainannot/NAME.png     or train_masks, train_labels, ...
+    DATA/**/NAME.jpg            DATA/**/NAME_mask.png        or NAME_seg, NAME_label, NAME_gt, ...
+    DATA/**/images/NAME.jpg     DATA/**/masks/*.png          one image, a mask for each object
+    DATA/labelmap.txt           (optional) name:r,g,b, a line each, as for `voc`
+    DATA/class_names.txt        (optional) the names of the numbers from 0 on, a line each
+
+Names may differ in words such as `image` and `mask`. Masks are PNG, TIFF or BMP: class numbers (0
+none, 255 void), or colours (black none); if they hold but one value beside 0, they are of one
+class, `object`. Numbers that are 1 to n in each image, with another n, and n above 20 in one, are
+numbers of objects. JPEG masks are read where they are nearly black and white. What was assumed is
+said. Where masks have other meanings, or several folders are about the same images, they are
+refused.
+
+A folder is known as such only if no other format with annotations knows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from converters.errors import Problems, one_line
+from converters.files.images import read_size_hw
+from converters.formats.label_spaces import folder_space, natural
+from converters.formats.mask_colours import MOST_COLOURS, class_codes, colour_codes, colour_name
+from converters.formats.mask_folders.pairing import Pairs, find_pairs
+from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
+from converters.formats.voc import NO_CLASS, read_class_names, read_labelmap
+from converters.formats.writing import is_test_key
+from converters.masks import crop, outline
+from converters.types import Instance, LabelSpace, Sample
+
+LOSES: dict[str, frozenset[str]] = {}
+OBJECT = "object"
+_LOOKED_AT = 20
+_JPEG = frozenset({".jpg", ".jpeg"})
+# JPEG's grey is off by so much; a mask may have so many pixels between, at its edges.
+_NEAR, _MOST_BETWEEN = 32, 0.05
+# Fewer numbers of objects than that may be classes.
+_LEAST_OBJECTS = 20
+
+
+def matches(root: Path) -> bool:
+    """Tell whether a folder holds images, and files of their names that can be masks."""
+    pairs = find_pairs(root)
+    if pairs is None:
+        return False
+    first = islice((path for own in pairs.masks.values() for path in own), _LOOKED_AT)
+    return any(map(_is_mask, first))
+
+
+def _is_mask(path: Path) -> bool:
+    try:
+        values = read_mask(path)
+        found = np.unique(values) if values.ndim == 2 else class_codes(values)
+    except (OSError, ValueError):
+        return False
+    return len(found) <= MOST_COLOURS or _are_first_numbers(values)
+
+
+def _are_first_numbers(values: Pixels) -> bool:
+    if values.ndim != 2:
+        return False
+    found = np.unique(values)
+    return bool(found[-1] == len(found) - (found[0] == 0))
+
+
+def label_space(root: Path) -> LabelSpace | None:
+    """Return the classes that labelmap.txt or class_names.txt names, else the masks' values.
+
+    Raises:
+        ValueError: several folders are about the same images, values that cannot be classes, or
+            a broken file of names.
+    """
+    pairs = _required_pairs(root)
+    names = _Classes.find(root, pairs).names
+    return folder_space(root, names) if names else None
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read images with their masks.
+
+    Args:
+        root: the data set's folder.
+        subset: `test` is what lies in a folder of that name; `train` is everything else.
+        labels: those of `label_space`.
+        problems: takes down masks and images that are broken or have no partner.
+
+    Returns:
+        Samples, an instance for each class of an image, or for each object.
+
+    Raises:
+        ValueError: as `label_space`.
+    """
+    pairs = _required_pairs(root)
+    classes = _Classes.find(root, pairs)
+    problems.note(f"{root}: {classes.describe()}")
+    samples: list[Sample] = []
+    for key, size_hw in _images(root, pairs, subset, problems):
+        found: list[Instance] = []
+        for path in pairs.masks[key]:
+            try:
+                planes = list(classes.planes(read_mask(path, size_hw)))
+            except (OSError, ValueError) as error:
+                problems.add(path, one_line(error), key=key)
+                continue
+            found += [Instance(name, outline(crop(plane))) for name, plane in planes]
+        samples.append(Sample(key, pairs.images[key], size_hw, tuple(found)))
+    return samples
+
+
+def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
+    """List the images that `read` reads, without their objects.
+
+    Args:
+        root: as for `read`, like the next two.
+        subset: `test`, `train` or `all`.
+        problems: takes down images that are broken, and masks that have none.
+    """
+    pairs = _required_pairs(root)
+    found = _images(root, pairs, subset, problems)
+    return [Sample(key, pairs.images[key], size_hw) for key, size_hw in found]
+
+
+def _required_pairs(root: Path) -> Pairs:
+    pairs = find_pairs(root)
+    if pairs is None:
+        raise ValueError(f"{root}: expected images and masks of the same names, found none")
+    if pairs.ambiguous:
+        raise ValueError(
+            f"{root}: expected one folder of images and one of their masks, found "
+            f"{', '.join(pairs.ambiguous):.200} of the same names: move away those not meant"
+        )
+    return pairs
+
+
+def _images(
+    root: Path, pairs: Pairs, subset: str, problems: Problems
+) -> Iterator[tuple[str, tuple[int, int]]]:
+    for path in pairs.alone:
+        problems.add(path, "expected an image of this name, found none")
+    if without := sorted(pairs.images.keys() - pairs.masks.keys()):
+        problems.note(f"{root}: left out {len(without)} images without a mask ({without[0]}, ...)")
+    for key in sorted(pairs.masks):
+        if subset == "all" or is_test_key(key) == (subset == "test"):
+            try:
+                yield key, read_size_hw(pairs.images[key])
+            except ValueError as error:
+                problems.add(pairs.images[key], error, key=key)
+
+
+def read_mask(path: Path, size_hw: tuple[int, int] | None = None) -> Pixels:
+    """Return a mask's numbers, (H, W), or its colours, (H, W, 3 or 4), red first.
+
+    Args:
+        path: PNG, TIFF or BMP, or a JPEG that is nearly black and white, which becomes 0 and 255.
+        size_hw: the image's height and width; None where they are not known.
+
+    Raises:
+        ValueError: another kind of file, a broken one, or one of another size.
+    """
+    content = path.read_bytes()
+    if path.suffix.lower() == ".png":
+        return read_mask_pixels(content, size_hw).values
+    found = read_size_hw(path)
+    if size_hw is not None and found != size_hw:
+        raise ValueError(f"expected a mask of {size_hw}, found {found}")
+    is_jpeg = path.suffix.lower() in _JPEG
+    # No mask may be stretched, as images of 16 bits are.
+    way = cv2.IMREAD_GRAYSCALE if is_jpeg else cv2.IMREAD_UNCHANGED
+    values = cv2.imdecode(np.frombuffer(content, np.uint8), way)
+    if values is None or values.dtype.kind != "u":
+        raise ValueError("expected a mask of whole numbers or colours, found another kind of file")
+    if not is_jpeg:
+        return values if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
+    between = (values > _NEAR) & (values < VOID - _NEAR)
+    if between.mean() > _MOST_BETWEEN:
+        raise ValueError("expected a mask without loss (PNG, TIFF), found a JPEG with grey levels")
+    return np.where(values > VOID // 2, VOID, 0).astype(np.uint8)
+
+
+@dataclass
+class _Classes:
+    """What the values of masks mean.
+
+    Attributes:
+        names: of the classes.
+        colours: colour -> name, from labelmap.txt.
+        numbers: number -> name, from class_names.txt; "" is no class.
+        kind: "objects", "object" (one class), "numbers" or "colours".
+    """
+
+    names: tuple[str, ...]
+    kind: str
+    colours: dict[int, str] = field(default_factory=dict)
+    numbers: dict[int, str] = field(default_factory=dict)
+
+    @classmethod
+    def find(cls, root: Path, pairs: Pairs) -> _Classes:
+        """Look at all masks for what their values can mean.
+
+        Raises:
+            ValueError: more values than classes can have, or no mask that can be read.
+        """
+        numbers, colours = read_class_names(root), read_labelmap(root)
+        if colours is not None:
+            named = {(r << 16) + (g << 8) + b: name for (r, g, b), name in colours.items()}
+            kept = {code: n for code, n in named.items() if n and n.casefold() not in NO_CLASS}
+            return cls(tuple(dict.fromkeys(kept.values())), "colours", kept)
+        if numbers is not None:
+            return cls(tuple(filter(None, numbers.values())), "numbers", {}, numbers)
+        return cls._of_values([path for own in pairs.masks.values() for path in own])
+
+    @classmethod
+    def _of_values(cls, masks: Iterable[Path]) -> _Classes:
+        broken = ""
+        values: set[int] = set()
+        colours: set[int] = set()
+        counts: set[int] = set()
+        are_first = True
+        for path in masks:
+            try:
+                pixels = read_mask(path)
+                if pixels.ndim != 2:
+                    colours |= set(class_codes(pixels))
+                    continue
+            except (OSError, ValueError) as error:
+                broken = broken or f"{path}: {one_line(error)}"
+                continue
+            own = set(np.unique(pixels).tolist()) - {0}
+            values |= own
+            counts.add(len(own))
+            are_first &= own == set(range(1, len(own) + 1))
+        if broken and not values and not colours:
+            raise ValueError(broken)
+        if colours and not values:
+            _check_count(colours)
+            if len(colours) == 1:
+                return cls((OBJECT,), "object")
+            return cls(tuple(map(colour_name, sorted(colours))), "colours")
+        if len(values) <= 1:
+            return cls((OBJECT,) if values else (), "object")
+        if are_first and len(counts) > 1 and max(counts) > _LEAST_OBJECTS:
+            return cls((OBJECT,), "objects")
+        values -= {VOID}
+        _check_count(values)
+        return cls(natural(map(str, values)), "numbers")
+
+    def describe(self) -> str:
+        """Say what was assumed of the masks."""
+        if self.kind == "objects":
+            return f"the masks' numbers, 1 to n in each image, are taken for objects of '{OBJECT}'"
+        if not self.names:
+            return "the masks are empty"
+        if self.kind == "object":
+            return f"masks of one value are taken for one class, '{OBJECT}'"
+        if self.numbers or self.kind == "colours":
+            return f"masks of {len(self.names)} classes by their {self.kind}"
+        return (
+            f"the masks' numbers are taken for classes ({', '.join(self.names):.60}), 0 and {VOID} "
+            "for none; class_names.txt names them from 0 on, a line each"
+        )
+
+    def planes(self, values: Pixels) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+        """Yield each object or class of a mask, with its pixels, uint8 (H, W).
+
+        Raises:
+            ValueError: a value that is no class.
+        """
+        codes = values if values.ndim == 2 else colour_codes(values)
+        if self.kind == "object":
+            yield from ((OBJECT, plane) for plane in [(codes > 0).astype(np.uint8)] if plane.any())
+            return
+        for code in np.unique(codes).tolist():
+            if name := self._name(code, values):
+                yield name, (codes == code).astype(np.uint8)
+
+    def _name(self, code: int, values: Pixels) -> str:
+        if self.kind == "objects":
+            return OBJECT if code else ""
+        if (self.kind == "colours") != (values.ndim == 3):
+            raise ValueError(f"expected a mask in {self.kind} as others are, found another kind")
+        if self.kind == "colours":
+            if self.colours:
+                return self.colours.get(code, "")
+            return colour_name(code) if code in class_codes(values) else ""
+        if self.numbers:
+            if code not in self.numbers and code != VOID:
+                raise ValueError(f"expected a class of class_names.txt, found {code}")
+            return self.numbers.get(code, "")
+        return "" if code in (0, VOID) else str(code)
+
+
+def _check_count(values: set[int]) -> None:
+    if len(values) > MOST_COLOURS:
+        raise ValueError(
+            f"masks: expected a value for each class, at most {MOST_COLOURS}, found {len(values)}, "
+            "as depths, smoothed edges and lossy files have: save masks with hard edges as PNG"
+        )

@@ -1,0 +1,251 @@
+"""Which masks belong to which images, in folders that nobody has described."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.files.images import is_image
+from converters.files.names import normal_name
+from converters.files.provenance import PROVENANCE
+
+# What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
+_MASKS = re.compile(
+    r"(.*[_ -])?(masks?|labels?|annot(ation)?s?|anns?|gt|ground[_ -]?truths?|segmentations?"
+    r"|targets?)([_ -](dir|png|tif|images?|maps?))?|.*(annot|masks?|labels?)",
+    re.IGNORECASE,
+)
+# What is drawn of masks or images, to be looked at.
+_PICTURES = re.compile(r".*(visuali[sz]|overlay|viz|preview|colou?r|pred|depth)", re.IGNORECASE)
+# Folders of images whose name says no more than that; others are a part of the key.
+_IMAGES = re.compile(r"(.*[_ -])?(images?|imgs?|jpegimages|inputs?|rgb)([_ -].*)?", re.IGNORECASE)
+# Words of a file's name that say what it is, and not of what.
+_WORDS = frozenset(
+    {
+        "mask",
+        "masks",
+        "seg",
+        "segmentation",
+        "label",
+        "labels",
+        "lbl",
+        "gt",
+        "groundtruth",
+        "annotation",
+        "annot",
+        "target",
+        "image",
+        "img",
+        "sat",
+        "rgb",
+        "input",
+    }
+)
+_BEHIND = re.compile(r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|annotation)", re.IGNORECASE)
+_REST = re.compile(r"[\W_]+(\w*(mask|label|lbl|seg|gt|annot|truth)\w*|[a-z])", re.IGNORECASE)
+_BETWEEN = re.compile(r"[\W_]+")
+# ADE20K's colours are numbers of classes and of objects; it has one of these beside each mask.
+_ADE20K = ("_atr.txt", ".json")
+# What lies in a folder that is a data set of another format.
+_DESCRIPTIONS = (PROVENANCE, "labels.yaml")
+# What folders of one data set are called, of which there may be but one.
+_SUBSETS = re.compile(r"(train|val|test)(ing|id|idation)?([_-].*)?", re.IGNORECASE)
+_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The images and masks of a data set.
+
+    Attributes:
+        images: key -> image.
+        masks: key -> its masks; several where each is an object.
+        alone: masks of no image.
+        ambiguous: folders that are about the same images, where one is enough.
+    """
+
+    images: Mapping[str, Path]
+    masks: Mapping[str, Sequence[Path]]
+    alone: Sequence[Path] = ()
+    ambiguous: Sequence[str] = ()
+
+
+def find_pairs(root: Path) -> Pairs | None:
+    """Return the images and masks below a folder; None where no mask has an image."""
+    images: dict[str, Path] = {}
+    masks: dict[str, Sequence[Path]] = {}
+    alone: list[Path] = []
+    ambiguous: list[str] = []
+    for folder in _folders(root, _DEPTH):
+        for image_folder, found in _beside(folder):
+            is_plain = image_folder != root and _IMAGES.fullmatch(image_folder.name)
+            home = image_folder.parent if is_plain else image_folder
+            begin = "" if home == root else home.relative_to(root).as_posix() + "/"
+            images |= {begin + key: image for key, image in found.images.items()}
+            masks |= {begin + key: own for key, own in found.masks.items()}
+            alone += found.alone
+            ambiguous += [path for path in found.ambiguous if path not in ambiguous]
+    is_around = not ambiguous and _lies_in_one_folder(root, [images[key] for key in masks])
+    return None if is_around or not masks else Pairs(images, masks, alone, ambiguous)
+
+
+def _lies_in_one_folder(root: Path, images: Sequence[Path]) -> bool:
+    """Tell whether a folder in this one has all, and is the data set itself."""
+    homes = {image.relative_to(root).parts[0] for image in images}
+    home = next(iter(homes), "")
+    is_file = not (root / home).is_dir()
+    if len(homes) != 1 or is_file or _IMAGES.fullmatch(home) or _SUBSETS.fullmatch(home):
+        return False
+    return find_pairs(root / home) is not None
+
+
+def _folders(folder: Path, depth: int) -> Iterator[Path]:
+    """A folder and those below it, sorted; not hidden ones, nor what we wrote."""
+    yield folder
+    for path in _inside(folder) if depth else ():
+        yield from _folders(path, depth - 1)
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return []
+    return [
+        path
+        for path in paths
+        if path.is_dir()
+        and not path.name.startswith(".")
+        and not any((path / name).is_file() for name in _DESCRIPTIONS)
+    ]
+
+
+def _beside(folder: Path) -> Iterator[tuple[Path, Pairs]]:
+    """The pairs of folders in a folder; without any, the pairs of files in it."""
+    inside = [path for path in _inside(folder) if not _PICTURES.match(path.name)]
+    are_masks = [path for path in inside if _MASKS.fullmatch(path.name)]
+    others = [path for path in inside if path not in are_masks]
+    found: dict[Path, list[tuple[Path, Pairs]]] = defaultdict(list)
+    for masks in are_masks:
+        files = _files(masks, deep=True)
+        tried = [(path, _match(_files(path, deep=path != folder), files)) for path in others]
+        if not any(pairs for _, pairs in tried):
+            tried = [(folder, _match(_files(folder, deep=False), files))]
+        fitting = [(path, pairs) for path, pairs in tried if pairs]
+        most = max((len(pairs.masks) for _, pairs in fitting), default=0)
+        fitting = [(path, pairs) for path, pairs in fitting if len(pairs.masks) == most]
+        named = [(p, pairs) for p, pairs in fitting if _is_named_for(p, masks)] or fitting
+        for path, pairs in named[:1]:
+            names = [other.relative_to(folder).as_posix() for other, _ in named]
+            found[path].append((masks, _with_rivals(pairs, names)))
+    for path, pairings in found.items():
+        names = [masks.relative_to(folder).as_posix() for masks, _ in pairings]
+        yield path, _with_rivals(pairings[0][1], names)
+    beside = None if are_masks else _side_by_side(_files(folder, deep=False))
+    if beside:
+        yield folder, beside
+
+
+def _is_named_for(images: Path, masks: Path) -> bool:
+    """Tell whether a folder of masks is called after that of the images, or that `images`."""
+    name = images.name.casefold()
+    return masks.name.casefold().startswith(name) or bool(_IMAGES.fullmatch(name))
+
+
+def _with_rivals(pairs: Pairs, names: Sequence[str]) -> Pairs:
+    rivals = [*pairs.ambiguous, *(names if len(names) > 1 else ())]
+    return Pairs(pairs.images, pairs.masks, pairs.alone, rivals)
+
+
+def _files(folder: Path, *, deep: bool) -> dict[str, Path]:
+    """Place below a folder, without suffix -> image; of two that differ only in it the first."""
+    found: dict[str, Path] = {}
+    paths = folder.rglob("*") if deep else folder.iterdir()
+    for path in sorted(filter(is_image, paths)):
+        place = path.relative_to(folder).with_suffix("").as_posix()
+        if not any(part.startswith(".") for part in place.split("/")):
+            found.setdefault(normal_name(place), path)
+    return found
+
+
+def _match(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+    """Pair by equal places; else NAME with NAME_x; else by names without words such as `mask`."""
+    if not images or not masks:
+        return None
+    if images.keys() & masks.keys():
+        return _paired(images, {place: place for place in images}, masks, masks.keys())
+    if longer := _by_beginnings(images, masks):
+        return _paired(images, {place: place for place in images}, longer, longer.keys())
+    cores = _cores(images)
+    own = _cores(masks)
+    if cores and own and cores.keys() & own.keys():
+        by_core = {core: masks[place] for core, place in own.items()}
+        return _paired(images, cores, by_core, own.keys())
+    place, image = next(iter(images.items()))
+    # Kaggle's nuclei: a folder called as its image, and a mask for each object.
+    if len(images) == 1 and image.parent.parent.name == image.stem:
+        return Pairs({place: image}, {place: tuple(masks.values())})
+    return None
+
+
+def _paired(
+    images: Mapping[str, Path],
+    places: Mapping[str, str],
+    masks: Mapping[str, Path],
+    known: Iterable[str],
+) -> Pairs:
+    both = {place: (masks[core],) for core, place in places.items() if core in masks}
+    alone = [masks[core] for core in known if core not in places]
+    return Pairs(images, both, alone)
+
+
+def _by_beginnings(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dict[str, Path]:
+    """Place of an image -> the mask whose name goes on behind it, and in all in the same way.
+
+    {} if one has several, or what follows says nothing of masks, as the names of classes do not.
+    """
+    found: dict[str, Path] = {}
+    rests: set[str] = set()
+    for place, path in masks.items():
+        ends = (hit.start() for hit in _BETWEEN.finditer(place))
+        image = next(
+            (place[:end] for end in sorted(ends, reverse=True) if place[:end] in images), ""
+        )
+        if image in found:
+            return {}
+        found[image or place] = path
+        rests |= {place[len(image) :].casefold()} if image else set()
+    says_so = len(rests) == 1 and bool(_REST.fullmatch(next(iter(rests))))
+    return found if says_so else {}
+
+
+def _cores(places: Iterable[str]) -> dict[str, str]:
+    """What is left of a place without words that say nothing -> the place; {} if two are one."""
+    found: dict[str, str] = {}
+    for place in places:
+        *folders, name = place.split("/")
+        words = [w for w in _BETWEEN.split(name) if w and w.casefold() not in _WORDS]
+        core = "/".join([*folders, "_".join(words)])
+        if not words or core in found:
+            return {}
+        found[core] = place
+    return found
+
+
+def _side_by_side(files: Mapping[str, Path]) -> Pairs | None:
+    """Pair NAME and NAME_mask in one folder."""
+    masks: dict[str, tuple[Path, ...]] = {}
+    owned: set[str] = set()
+    for place, path in files.items():
+        found = _BEHIND.fullmatch(place)
+        if found and (image := found[1]) in files:
+            stem = files[image].stem
+            if image in masks or any(path.with_name(stem + end).is_file() for end in _ADE20K):
+                return None
+            masks[image] = (path,)
+            owned.add(place)
+    images = {place: path for place, path in files.items() if place not in owned}
+    return Pairs(images, masks) if masks else None

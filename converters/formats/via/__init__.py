@@ -1,0 +1,1 @@
+"""The VGG Image Annotator's JSON."""

@@ -1,0 +1,191 @@
+"""Images and masks in folders that no file describes: paired, and read as what their values are."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+import converters
+from converters import DataError
+from converters.masks import rasterize_labels
+from converters.types import LabelSpace
+
+SIZE = (24, 40)
+
+
+def numbers():
+    values = np.zeros(SIZE, np.uint8)
+    values[2:9, 3:12] = 1
+    values[4:6, 5:8] = 0
+    values[10:18, 5:25] = 2
+    values[20:, 30:] = 2
+    values[9] = 255
+    return values
+
+
+def black_and_white():
+    return np.where(numbers() == 2, 255, 0).astype(np.uint8)
+
+
+def put(root, image, mask, values):
+    for place, pixels in ((image, np.full(SIZE, 99, np.uint8)), (mask, values)):
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(root / place), pixels)
+    return root
+
+
+def planes(root, **more):
+    (sample,) = converters.read(root, **more)
+    return {n: m.full(SIZE) for n, m in rasterize_labels(sample.instances, SIZE).items()}
+
+
+LAYOUTS = {
+    ("images/a_1.jpg", "masks/a_1.png"): "a_1",
+    ("images/a_1.jpg", "labels/a_1.tif"): "a_1",
+    ("imgs/sub/a.jpg", "gt/sub/a.bmp"): "sub/a",
+    ("img_dir/train/a.jpg", "ann_dir/train/a.png"): "train/a",
+    ("train/a.jpg", "trainannot/a.png"): "train/a",
+    ("train/images/a.jpg", "train/masks/a.png"): "train/a",
+    ("Train/city/images_png/a.jpg", "Train/city/masks_png/a.png"): "Train/city/a",
+    ("images/1_sat.jpg", "masks/1_mask.png"): "1_sat",
+    ("images/image-07.jpg", "masks/gt-07.png"): "image-07",
+    ("images/a.jpg", "labels/a_15label.png"): "a",
+    ("JPEGImages/a.jpg", "annotations/a.png"): "a",
+    ("a.jpg", "masks/a.png"): "a",
+    ("train/a.jpg", "train/a_mask.png"): "train/a",
+    ("a.jpg", "a_seg.png"): "a",
+}
+
+
+@pytest.mark.parametrize(("layout", "key"), LAYOUTS.items(), ids=map("+".join, LAYOUTS))
+def test_masks_are_found_by_folders_and_names(layout, key, tmp_path):
+    put(tmp_path, *layout, numbers())
+    assert converters.recognise(tmp_path) == "mask_folders"
+    notes = []
+    found = planes(tmp_path, note=notes.append)
+    assert {name: plane.tolist() for name, plane in found.items()} == {
+        str(number): (numbers() == number).tolist() for number in (1, 2)
+    }
+    (sample,) = converters.read(tmp_path)
+    assert (sample.key, sample.image) == (key, tmp_path / layout[0])
+    assert [one.key for one in converters.list_images(tmp_path)] == [key]
+    assert "numbers are taken for classes (1, 2)" in notes[0]
+
+
+def test_names_of_classes_and_the_test_subset(tmp_path):
+    put(tmp_path, "train/images/a.png", "train/masks/a.png", numbers())
+    put(tmp_path, "test/images/b.png", "test/masks/b.png", numbers())
+    (tmp_path / "class_names.txt").write_text("background\ncat\ndog\n")
+    assert converters.label_space(tmp_path).names == ("cat", "dog")
+    assert [s.key for s in converters.read(tmp_path)] == ["train/a"]
+    assert [s.key for s in converters.read(tmp_path, subset="test")] == ["test/b"]
+    mine = LabelSpace("mine", ("pet",), aliases={"dog": "pet"})
+    np.testing.assert_array_equal(planes(tmp_path, labels=mine)["pet"], numbers() == 2)
+
+
+@pytest.mark.parametrize("mask", ["a.png", "a.tif", "a.jpg"])
+def test_one_value_is_one_class(mask, tmp_path):
+    put(tmp_path, "images/a.jpg", f"masks/{mask}", black_and_white())
+    found = planes(tmp_path)
+    assert list(found) == ["object"]
+    np.testing.assert_array_equal(found["object"], numbers() == 2)
+
+
+def test_colours_beside_images_of_other_names(tmp_path):
+    values = np.zeros((*SIZE, 3), np.uint8)
+    values[2:9, 3:12], values[10:18, 5:25] = (0, 0, 200), (9, 0, 0)
+    put(tmp_path, "images/1_sat.jpg", "masks/1_mask.png", values)
+    found = planes(tmp_path)
+    assert {name: plane.sum() for name, plane in found.items()} == {
+        "color_c80000": 7 * 9,
+        "color_000009": 8 * 20,
+    }
+
+
+def test_numbered_objects_are_objects(tmp_path):
+    for name, count in (("a", 30), ("b", 7)):
+        values = np.zeros(SIZE, np.uint16)
+        for number in range(count):
+            values[2 * (number // 10), 2 * (number % 10)] = number + 1
+        put(tmp_path, f"images/{name}.png", f"masks/{name}.png", values)
+    assert converters.label_space(tmp_path).names == ("object",)
+    assert [len(s.instances) for s in converters.read(tmp_path)] == [30, 7]
+
+
+def test_a_mask_for_each_object_of_a_folder_s_image(tmp_path):
+    for name, count in (("abc", 2), ("def", 1)):
+        for number in range(count):
+            values = np.zeros(SIZE, np.uint8)
+            values[3 : 8 + number, 2:9] = 255
+            put(tmp_path, f"{name}/images/{name}.png", f"{name}/masks/{number}f.png", values)
+    found = {s.key: len(s.instances) for s in converters.read(tmp_path)}
+    assert found == {"abc/abc": 2, "def/def": 1}
+
+
+def test_masks_without_image_are_errors_and_images_without_mask_are_said(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", numbers())
+    put(tmp_path, "images/b.png", "masks/c.png", numbers())
+    with pytest.raises(
+        DataError, match=r"masks/c\.png: expected an image of this name, found none"
+    ):
+        converters.read(tmp_path)
+    (tmp_path / "masks" / "c.png").unlink()
+    notes = []
+    assert len(converters.read(tmp_path, note=notes.append)) == 1
+    assert "left out 1 images without a mask (b, ...)" in notes[-1]
+
+
+def test_two_folders_of_masks_are_one_too_many(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", numbers())
+    put(tmp_path, "images/a.png", "labels/a.png", numbers())
+    with pytest.raises(
+        ValueError, match="found labels, masks of the same names: move away"
+    ) as error:
+        converters.read(tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("folder", ["masks", "depth"])
+def test_grey_levels_are_no_classes(folder, tmp_path):
+    values = np.arange(SIZE[0] * SIZE[1], dtype=np.uint16).reshape(SIZE) % 251 * 3
+    put(tmp_path, "images/a.png", f"{folder}/a.png", values)
+    with pytest.raises(ValueError, match="found"):
+        converters.label_space(tmp_path)
+
+
+@pytest.mark.parametrize("names", [["a_cat"], ["a_m0_01234567"], ["a_cat", "a_dog"]])
+def test_what_names_of_masks_say_of_classes_is_not_passed_over(names, tmp_path):
+    for name in names:
+        put(tmp_path, "images/a.png", f"masks/{name}.png", black_and_white())
+    with pytest.raises(ValueError, match="none that is known"):
+        converters.recognise(tmp_path)
+
+
+def test_a_mask_of_another_size_and_ade20k_are_refused(tmp_path):
+    put(tmp_path / "one", "images/a.png", "masks/a.png", numbers()[:, :-1])
+    with pytest.raises(DataError, match=r"expected a mask of \(24, 40\), found \(24, 39\)"):
+        converters.read(tmp_path / "one")
+    put(tmp_path / "two", "a.jpg", "a_seg.png", numbers())
+    (tmp_path / "two" / "a_atr.txt").write_text("001 # 0 # 0 # door\n")
+    with pytest.raises(ValueError, match=r"a_atr\.txt: ADE20K's colours are numbers"):
+        converters.recognise(tmp_path / "two")
+
+
+def test_a_folder_around_the_data_set_is_none(tmp_path):
+    put(tmp_path, "set/images/a.png", "set/masks/a.png", numbers())
+    with pytest.raises(ValueError, match=r"one in a folder below: give .*set"):
+        converters.recognise(tmp_path)
+    put(tmp_path, "ours/images/a.png", "ours/masks/a.png", numbers())
+    (tmp_path / "ours" / "labels.yaml").write_text("{name: x, names: [a, b]}")
+    assert not converters.is_data_set(tmp_path)
+    put(tmp_path, "more/images/a.png", "more/masks/a.png", numbers())
+    assert [sample.key for sample in converters.read(tmp_path)] == ["more/a", "set/a"]
+
+
+def test_other_formats_come_first(tmp_path, samples, labels):
+    converters.write(samples, tmp_path / "coco", format="coco", labels=labels)
+    image = next((tmp_path / "coco").rglob("*.png"))
+    (tmp_path / "coco" / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "coco" / "masks" / image.name), numbers())
+    assert converters.recognise(tmp_path / "coco") == "coco"
