@@ -337,6 +337,17 @@ class Prediction:
         )
         return width > 0 and not is_cut
 
+    def check_classes(self, labels: LabelSpace) -> None:
+        """Make sure that all classes that are seen are those of a label space.
+
+        Raises:
+            ValueError: one is not; who asks by name would not find it.
+        """
+        if unknown := sorted(set(self.masks) - labels.index.keys()):
+            raise ValueError(
+                f"{self.key}: expected classes of {labels.listed()}, found '{unknown[0]}'"
+            )
+
     def best(self, label: str) -> Evidence | None:
         """Return the class's evidence with the highest score, or None."""
         found = self.masks.get(label, ())

@@ -11,16 +11,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from sklearn.model_selection import GroupKFold
 
 from converters.types import LabelSpace
 from fusion.arrays import Floats
 from fusion.binary import binary_masks
 from fusion.fit.base import Fit
-from fusion.fit.counted import Seen
+from fusion.fit.counted import Seen, folds_of
 from fusion.fit.objective import Objective, image_values
 from fusion.metrics.measures import measure_image
 from fusion.metrics.scores import ImageScore, Scores
+from fusion.rules.hybrid import fuse_by_each
 from fusion.types import Prediction, Rule
 
 FOLDS = 5
@@ -52,7 +52,8 @@ class Contest:
     def __call__(self, seen: Seen) -> tuple[ImageScore, ...]:
         """Return what each fit's rule reaches."""
         predictions, _, patient = seen
-        fused = (rules[patient](predictions, self.labels) for rules in self.held_out)
+        rules = [rules[patient] for rules in self.held_out]
+        fused = fuse_by_each(rules, predictions, self.labels)
         return tuple(score_for(self.objective, p, seen, self.labels) for p in fused)
 
 
@@ -89,10 +90,9 @@ def choose_fit(
 
     overall = reached(range(len(patients)))
     best = int(overall.argmax())
-    splitter = GroupKFold(min(FOLDS, len(set(patients))))
     held_out: dict[str, Rule] = {}
-    for train, test in splitter.split(np.zeros(len(patients)), groups=patients):
-        chosen = found[int(reached(train.tolist()).argmax())]
+    for train, test in folds_of(patients, FOLDS):
+        chosen = found[int(reached(train).argmax())]
         held_out |= {patients[i]: chosen.held_out[patients[i]] for i in test}
     listed = ", ".join(f"{name} {v:.4f}" for name, v in zip(fits, overall.tolist(), strict=True))
     note = (

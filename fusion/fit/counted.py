@@ -8,12 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import GroupKFold
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
 from fusion.arrays import Floats
 from fusion.fit.counts import ClassCounts, OtherClasses, tabulate
+from fusion.fit.spill import TableWriter, some_of
 from fusion.metrics.scores import LEAST_IMAGES, LEAST_SHARE
 from fusion.rules.base import ClassVotes
 from fusion.rules.evidence import FAINT, ClassEvidence, gather
@@ -24,6 +24,21 @@ Seen = tuple[Sequence[Prediction], Mapping[str, CropMask], str]
 Fold = tuple[list[int], list[int]]
 """The places of the images to fit on, and of those that are held out."""
 Result = TypeVar("Result")
+
+
+def folds_of(patients: Sequence[str], count: int) -> list[Fold]:
+    """Return the places of (train, test) images of a cross-validation by patient.
+
+    Args:
+        patients: of each image.
+        count: number of folds; fewer where there are fewer patients.
+    """
+    # Late: its import takes a second, and who opens a fitted rule needs it not.
+    from sklearn.model_selection import GroupKFold
+
+    splitter = GroupKFold(min(count, len(set(patients))))
+    split = splitter.split(np.zeros(len(patients)), groups=patients)
+    return [(train.tolist(), test.tolist()) for train, test in split]
 
 
 @dataclass(frozen=True)
@@ -155,7 +170,7 @@ class Counted:
         sources: int,
         weights: Floats | None = None,
     ) -> Counted:
-        """Put images together, one in memory at a time.
+        """Put images together, one in memory at a time; see `fusion.fit.spill`.
 
         Args:
             images: counted.
@@ -166,33 +181,30 @@ class Counted:
         Raises:
             ValueError: images of one patient only, or another number of predictions than sources.
         """
-        tables: dict[str, list[ClassCounts]] = {label: [] for label in labels.names}
-        patients, is_instance = [], np.zeros(sources, np.bool_)
+        writer, patients, is_instance = TableWriter(labels.names), [], np.zeros(sources, np.bool_)
         for image in images:
             if len(image.is_instance) != sources:
                 raise ValueError(f"fit: expected {sources} sources, found {len(image.is_instance)}")
             is_instance |= image.is_instance
-            for label, table in image.tables.items():
-                tables[label].append(table)
+            writer.add(image.tables)
             patients.append(image.patient)
         if len(set(patients)) < 2:
             found = f"{len(set(patients))} in {len(patients)} images"
             raise ValueError(f"fit: expected images of at least two patients, found {found}")
         weights = np.ones(len(patients)) if weights is None else weights
+        tables = writer.finish()
         overlapping = frozenset(n for n, found in tables.items() if _does_overlap(found))
         return cls(tables, patients, is_instance, weights, overlapping)
 
     def only(self, places: Sequence[int]) -> Counted:
         """Return some of the images."""
-        tables = {n: [t[i] for i in places] for n, t in self.tables.items()}
+        tables = {n: some_of(found, places) for n, found in self.tables.items()}
         patients = [self.patients[i] for i in places]
         return replace(self, tables=tables, patients=patients, weights=self.weights[places])
 
     def folds(self, count: int) -> list[Fold]:
         """Return the places of (train, test) images of a cross-validation by patient."""
-        splitter = GroupKFold(min(count, len(set(self.patients))))
-        split = splitter.split(np.zeros(len(self)), groups=self.patients)
-        return [(train.tolist(), test.tolist()) for train, test in split]
+        return folds_of(self.patients, count)
 
     def by_patient(self, folds: Sequence[Fold], fitted: Sequence[Result]) -> dict[str, Result]:
         """Return patient -> what was fitted without the patient's images; one entry a fold."""

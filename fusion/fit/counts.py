@@ -1,14 +1,15 @@
 """Images as the fit sees them: pixels counted by the sources' evidence, the zone and the truth.
 
-A table has some thousand rows, whatever the image's size, so that Dice of any weights, and its
-gradient, cost next to nothing. It holds what the sources said, not what that is worth: how far a
-source is to be relied on can be fitted on some images and tried on others without counting again.
+A table has some hundred rows to some thousand, whatever the image's size, so that Dice of any
+weights, and its gradient, cost next to nothing (`fusion.fit.stacks`). It holds what the sources
+said, not what that is worth: how far a source is to be relied on can be fitted on some images and
+tried on others without counting again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +19,7 @@ from scipy.special import expit
 
 from converters.masks import CropMask
 from fusion.arrays import Floats
-from fusion.rules.calibration import SourceReliability
-from fusion.rules.evidence import LOGIT_LIMIT, OUTLINE, ZONES, ClassEvidence, logit_table
+from fusion.rules.evidence import LOGIT_LIMIT, ZONES, ClassEvidence, logit_table
 
 # Levels of log odds above 0, narrow where it is decided; those below are alike. Of many sources
 # coarser ones do: they differ, and fine ones would make nearly every pixel a row of its own.
@@ -58,7 +58,8 @@ def _middle_shares() -> Floats:
     return np.where(shares < 0.02, 0.0, np.where(shares > 0.98, 1.0, shares))
 
 
-_PROB = np.append(expit(LEVEL_ODDS), 0.5)  # of a level; of a silent source's, undecided
+PROB = np.append(expit(LEVEL_ODDS), 0.5)
+"""The probability in the middle of each level, float64 (LEVELS + 1,); undecided where silent."""
 _SHARE = np.append(_middle_shares(), 0.0)
 _SURE = expit(np.array([-LOGIT_LIMIT, LOGIT_LIMIT]))
 
@@ -138,7 +139,7 @@ class ClassCounts:
         shares = (~self.silent).astype(np.float64)
         if not shares.any():
             return self.dice_of(np.zeros(len(self.inside), np.bool_))
-        return self.dice_of(_mean_odds(self.levels, shares) >= 0)
+        return self.dice_of(mean_odds(self.levels, shares) >= 0)
 
     def average(self, weights: Floats) -> Floats:
         """Return the rows' average probability, float64 (n,), about.
@@ -152,7 +153,7 @@ class ClassCounts:
 
     def says(self, source: int) -> npt.NDArray[np.bool_]:
         """Tell in which rows a source gives at least one half, bool (n,)."""
-        return np.asarray(_PROB[self.levels[:, source]] > 0.5)
+        return np.asarray(PROB[self.levels[:, source]] > 0.5)
 
     @cached_property
     def silent(self) -> npt.NDArray[np.bool_]:
@@ -160,16 +161,23 @@ class ClassCounts:
         return np.asarray((self.levels == SILENT).all(axis=0))
 
     @cached_property
-    def pixels_of_levels(self) -> Floats:
-        """Pixels of each source's levels, float64 (2, K, LEVELS + 1): of the class, and others."""
+    def pixels_of_levels(self) -> npt.NDArray[np.int32]:
+        """Pixels of each source's levels, int32 (2, K, LEVELS + 1): of the class, and others."""
         counts = (self.inside, self.other)
-        return np.array([[np.bincount(k, n, SILENT + 1) for k in self.levels.T] for n in counts])
+        found = [[np.bincount(k, n, SILENT + 1) for k in self.levels.T] for n in counts]
+        return np.array(found, np.int32)
 
     def dice_of(self, chosen: npt.NDArray[np.bool_]) -> float:
         """Return the Dice of the pixels of some rows; chosen: bool (n,)."""
         hit, area = int(self.inside[chosen].sum()), int((self.inside + self.other)[chosen].sum())
         both = area + self.truth
         return 2 * hit / both if both else 1.0
+
+
+def check_number(sources: int) -> None:
+    """Raise ValueError where there are more sources than a row's code can hold."""
+    if sources > AT_MOST_SOURCES:
+        raise ValueError(f"fit: expected at most {AT_MOST_SOURCES} sources, found {sources}")
 
 
 def tabulate(
@@ -189,8 +197,7 @@ def tabulate(
     Raises:
         ValueError: more sources than a row's code can hold.
     """
-    if sources > AT_MOST_SOURCES:
-        raise ValueError(f"fit: expected at most {AT_MOST_SOURCES} sources, found {sources}")
+    check_number(sources)
     if evidence is None:
         bytes_, counts = np.zeros(0, np.uint8), np.zeros(0, np.int32)
         none, ones = np.zeros((0, sources), np.uint8), np.ones(sources)
@@ -264,185 +271,12 @@ def _count(
     return rows, total.astype(np.int32), [n.astype(np.int32) for n in inside]
 
 
-def features(
-    table: ClassCounts,
-    reliability: SourceReliability,
-    group: str | None,
-    without: int | None = None,
-    odds: Floats | None = None,
-) -> npt.NDArray[np.float32]:
-    """Return what the weights are multiplied with, float32 (n, zones * (K + 1) + 1).
-
-    In the columns of a row's zone stand the sources' log odds, as calibrated, then those of their
-    mean; the last column is 1.
-
-    Args:
-        table: of one image.
-        reliability: what the sources' probabilities and detections are worth.
-        group: the class's group.
-        without: a source that is to be treated as silent.
-        odds: what `calibrated_odds` says of the reliability and the group, if it is known.
-    """
-    sources = table.levels.shape[1]
-    out = np.zeros((len(table.inside), len(ZONES) * (sources + 1) + 1), np.float32)
-    out[:, -1] = 1
-    silent = table.silent.copy()
-    if without is not None:
-        silent[without] = True
-    if silent.all():
-        return out
-    worth = reliability.worth(table.scores, table.overlaps, silent)
-    centres = calibrated_odds(reliability, group) if odds is None else odds
-    logits = centres.take(table.levels + np.arange(sources) * centres.shape[1])
-    common = logits @ worth / worth.sum()
-    # As the rule spreads weights: what a source is not worth is the others'.
-    columns = np.empty((len(out), sources + 1))
-    columns[:, :-1] = worth * logits + (1 - worth) * common[:, None]
-    columns[:, -1] = _mean_odds(table.levels, worth)
-    of_zones = out[:, :-1].reshape(len(out), len(ZONES), sources + 1)
-    of_zones[np.arange(len(out)), table.zones] = columns
-    return out
-
-
-def calibrated_odds(reliability: SourceReliability, group: str | None) -> Floats:
-    """Return the log odds of each source's levels, as calibrated, float64 (K, LEVELS + 1).
-
-    Those of a silent source are 0.
-    """
-    calibrations = reliability.of_group(group)
-    found = np.zeros((len(calibrations), LEVELS + 1))
-    for k, calibration in enumerate(calibrations):
-        found[k, :LEVELS] = calibration.logits(_PROB[:LEVELS])
-    return found
-
-
-def _mean_odds(levels: npt.NDArray[np.uint8], worth: Floats) -> Floats:
+def mean_odds(levels: npt.NDArray[np.uint8], worth: Floats) -> Floats:
     """Log odds of the mean of the levels' probabilities, weighted, float64 (n,)."""
-    p = np.clip(_PROB.take(levels) @ worth / worth.sum(), *_SURE)
+    return odds_of(PROB.take(levels) @ worth / worth.sum())
+
+
+def odds_of(prob: Floats) -> Floats:
+    """Return the log odds of probabilities, cut at +-LOGIT_LIMIT, of any shape."""
+    p = np.clip(prob, *_SURE)
     return np.log(p / (1 - p))
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Tables of several images, one below the other, as the optimiser wants them.
-
-    Attributes:
-        features: float32 (n, P), see `features`.
-        starts: int64 (m,), the first row of each image that has rows.
-        seen: int64 (m,), the places of those images.
-        inside: float32 (n,). total: float32 (n,). truth: float64 (images,), true pixels.
-        weights: float64 (images,), how much each image counts; their sum is 1.
-        pooled: whether Dice is that of the pixels of all images together, not the images' mean.
-    """
-
-    features: npt.NDArray[np.float32]
-    starts: npt.NDArray[np.int64]
-    seen: npt.NDArray[np.int64]
-    inside: npt.NDArray[np.float32]
-    total: npt.NDArray[np.float32]
-    truth: Floats
-    weights: Floats
-    pooled: bool = False
-
-    @classmethod
-    def of(
-        cls,
-        tables: Sequence[ClassCounts],
-        reliability: SourceReliability,
-        group: str | None,
-        without: int | None = None,
-        weights: Floats | None = None,
-    ) -> Stack:
-        """Stack one class's tables, one an image.
-
-        Args:
-            tables: of the class.
-            reliability: see `features`.
-            group: see `features`.
-            without: see `features`.
-            weights: float64 (images,), how much each image counts; None for all alike.
-        """
-        odds = calibrated_odds(reliability, group)
-        rows = [features(t, reliability, group, without, odds) for t in tables]
-        lengths = np.array([len(t.inside) for t in tables])
-        seen = np.flatnonzero(lengths)
-        inside = np.concatenate([t.inside for t in tables]).astype(np.float32)
-        other = np.concatenate([t.other for t in tables]).astype(np.float32)
-        truth = np.array([t.truth for t in tables], np.float64)
-        starts = (np.cumsum(lengths) - lengths)[seen]
-        weights = np.ones(len(tables)) if weights is None else weights
-        shares = weights / weights.sum()
-        return cls(np.concatenate(rows), starts, seen, inside, inside + other, truth, shares)
-
-    def of_shared(self, tables: Sequence[ClassCounts]) -> Stack:
-        """Return the same rows, of the pixels that the class shares with others, pooled.
-
-        Args:
-            tables: those of the stack, counted with other classes.
-        """
-        found = [t.shared for t in tables if t.shared is not None]
-        inside = np.concatenate([s.hit for s in found]).astype(np.float32)
-        total = np.concatenate([s.claimed for s in found]).astype(np.float32)
-        truth = np.array([s.truth for s in found], np.float64)
-        return replace(self, inside=inside, total=total, truth=truth, pooled=True)
-
-    def near_outlines(self, tables: Sequence[ClassCounts]) -> Stack:
-        """Return the same rows, of which those near outlines alone count."""
-        near = np.concatenate([t.zones for t in tables]) == OUTLINE
-        inside = self.inside * near
-        return replace(self, inside=inside, total=self.total * near, truth=self._sums(inside))
-
-    def dice_parts(self, parameters: Floats) -> tuple[Floats, Floats]:
-        """Numerators and denominators of each image's hard Dice, float64 (images,) each."""
-        chosen = self.features @ parameters.astype(np.float32) >= 0.0
-        both = self.truth + self._sums(self.total * chosen)
-        return 2 * self._sums(self.inside * chosen), both
-
-    def mean_dice_above(self, logits: npt.NDArray[np.float32], threshold: float) -> float:
-        """Mean of `dice_above` over the images, or their Dice together."""
-        if self.pooled:
-            chosen = logits >= threshold
-            both = float(self.weights @ (self.truth + self._sums(self.total * chosen)))
-            hit = float(self.weights @ self._sums(self.inside * chosen))
-            return 2 * hit / both if both else 1.0
-        return float(self.weights @ self.dice_above(logits, threshold))
-
-    def dice(self, parameters: Floats) -> Floats:
-        """Hard Dice of each image, float64 (images,)."""
-        return self.dice_above(self.features @ parameters.astype(np.float32), 0.0)
-
-    def dice_above(self, logits: npt.NDArray[np.float32], threshold: float) -> Floats:
-        """Hard Dice of each image where the rows' log odds reach a threshold."""
-        chosen = logits >= threshold
-        both = self.truth + self._sums(self.total * chosen)
-        hit = self._sums(self.inside * chosen)
-        return np.where(both > 0, 2 * hit / np.maximum(both, 1), 1.0)
-
-    def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
-        """1 - mean soft Dice over the images, or their Dice together; and its gradient."""
-        p = expit(self.features @ parameters.astype(np.float32))
-        both = np.maximum(self.truth + self._sums(self.total * p), 1e-9)
-        hit = 2 * self._sums(self.inside * p)
-        if self.pooled:
-            hit, both = (np.full(len(both), self.weights @ each) for each in (hit, both))
-        value = hit / both
-        # Of 2 hit / both with respect to a row's p: (2 inside - value * total) / both.
-        shares = self.weights / both
-        slope = self._of_rows(2 * shares) * self.inside - self._of_rows(value * shares) * self.total
-        gradient = (slope * p * (1 - p)) @ self.features
-        return 1 - float(self.weights @ value), -gradient.astype(np.float64)
-
-    def _sums(self, values: npt.NDArray[np.float32]) -> Floats:
-        """Sum over each image's rows, float64 (images,)."""
-        out = np.zeros(len(self.truth))
-        if len(self.starts):
-            out[self.seen] = np.add.reduceat(values, self.starts)
-        return out
-
-    def _of_rows(self, values: Floats) -> npt.NDArray[np.float32]:
-        """Repeat each image's value for its rows, float32 (n,)."""
-        return np.repeat(values[self.seen].astype(np.float32), self._lengths)
-
-    @cached_property
-    def _lengths(self) -> npt.NDArray[np.int64]:
-        return np.diff(np.append(self.starts, len(self.inside)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache, partial
+from functools import partial
 
 import numpy as np
 from scipy.special import expit
@@ -20,11 +20,12 @@ from converters.types import LabelSpace
 from fusion.arrays import Floats
 from fusion.fit.base import Fit, Tell, quiet
 from fusion.fit.counted import Counted, CountedImage, Seen, count_evidence
-from fusion.fit.counts import LEVEL_ODDS, LEVELS, Stack
-from fusion.fit.objective import Objective
+from fusion.fit.counts import LEVEL_ODDS, LEVELS
+from fusion.fit.objective import Objective, check_overlaps
 from fusion.fit.report import ClassReport, FallBack, HeldOutReport, members, report_classes
+from fusion.fit.spill import GoalFile, are_large
+from fusion.fit.stacks import Stack
 from fusion.fit.weights import Goal, Mixture, Shrinkage, fit_weights
-from fusion.metrics.scores import LEAST_IMAGES, LEAST_SHARE
 from fusion.rules.calibration import Calibration, Gate, SourceReliability
 from fusion.rules.evidence import SOFT_EDGE, ZONES
 from fusion.rules.hybrid import ClassWeights, Hybrid
@@ -106,7 +107,7 @@ class HybridFit:
         workers: Workers = IN_PROCESS,
     ) -> Fit[Hybrid]:
         """Fit the rule to counted images; each fold by one of the workers."""
-        self._check_objective(counted, labels)
+        check_overlaps(self.objective, counted.overlapping, labels)
         folds = counted.folds(self.folds)
         every: _Places = range(len(counted)), None
         results = workers.map(partial(self._fit_fold, counted, labels), (*folds, every))
@@ -121,14 +122,6 @@ class HybridFit:
         rule = self._rule(next(results)[0], report, sources)
         rules = counted.by_patient(folds, [self._rule(f, report, sources) for f in fits])
         return Fit(rule, "pool without a fit", Hybrid(), rules, len(counted), len(rules), report)
-
-    def _check_objective(self, counted: Counted, labels: LabelSpace) -> None:
-        if self.objective.shared and not counted.overlapping:
-            raise ValueError(
-                f"--objective {self.objective}: expected classes that overlap in the truth "
-                f"(at least {LEAST_SHARE:.0%} of their area, in {LEAST_IMAGES:.0%} of the images), "
-                f"found none in '{labels.name}'"
-            )
 
     def _fit_fold(
         self, counted: Counted, labels: LabelSpace, places: _Places
@@ -166,19 +159,26 @@ class HybridFit:
         self, counted: Counted, reliability: SourceReliability, labels: LabelSpace
     ) -> dict[str, Goal]:
         """Return what each class's weights are to win on some images."""
-        stacks = {n: _stack(counted, n, reliability, labels) for n in labels.names}
-        if self.objective.is_dice:
-            return dict(stacks)
-        wanted, goals = self.objective, dict[str, Goal]()
-        for n, stack in stacks.items():
-            tables, overlaps = counted.tables[n], n in counted.overlapping
-            parts = [
-                (wanted.dice + (0.0 if overlaps else wanted.shared), stack),
-                *([(wanted.shared, stack.of_shared(tables))] if overlaps else []),
-                (wanted.outlines + wanted.nsd, stack.near_outlines(tables)),
-            ]
-            goals[n] = Mixture(tuple((weight, part) for weight, part in parts if weight))
+        parts = sum(map(bool, vars(self.objective).values()))
+        is_large = are_large(counted.tables.values(), counted.sources, parts)
+        file = GoalFile() if is_large else None
+        goals: dict[str, Goal] = {}
+        for n in labels.names:
+            goal = self._goal(counted, n, _stack(counted, n, reliability, labels))
+            goals[n] = file.put(goal) if file else goal
         return goals
+
+    def _goal(self, counted: Counted, label: str, stack: Stack) -> Stack | Mixture:
+        if self.objective.is_dice:
+            return stack
+        wanted, tables = self.objective, counted.tables[label]
+        overlaps = label in counted.overlapping
+        parts = [
+            (wanted.dice + (0.0 if overlaps else wanted.shared), stack),
+            *([(wanted.shared, stack.of_shared(tables))] if overlaps else []),
+            (wanted.outlines + wanted.nsd, stack.near_outlines()),
+        ]
+        return Mixture(tuple((weight, part) for weight, part in parts if weight))
 
     def _choose(self, counted: Counted, labels: LabelSpace) -> HybridFit:
         """Settle what is open, by a split inside the images: one option after the other.
@@ -233,15 +233,27 @@ class _Trial:
 
     def __init__(self, seen: Counted, held_out: Counted, labels: LabelSpace) -> None:
         self._seen, self._held_out, self._labels = seen, held_out, labels
-        self.score = cache(self._score)
+        self._scores: dict[HybridFit, float] = {}
         # Those of one choice fill as much memory as the fit itself.
-        self._goals_of = lru_cache(maxsize=1)(self._find_goals)
+        self._goals: tuple[HybridFit, tuple[dict[str, Goal], dict[str, Goal]]] | None = None
+
+    def score(self, settled: HybridFit) -> float:
+        """Return the mean over the classes; the same options are fitted once."""
+        if settled not in self._scores:
+            self._scores[settled] = self._score(settled)
+        return self._scores[settled]
 
     def _score(self, settled: HybridFit) -> float:
         goals, tried = self._goals_of(replace(settled, factors=()))
         shrinkage = settled.shrinkage.times(settled.factors[0])
         fitted = fit_weights(goals, self._labels, self._seen.sources, shrinkage)
         return float(np.mean([_reached(tried[n], fitted[n]) for n in self._labels.names]))
+
+    def _goals_of(self, trusting: HybridFit) -> tuple[dict[str, Goal], dict[str, Goal]]:
+        if self._goals is None or self._goals[0] != trusting:
+            self._goals = None
+            self._goals = trusting, self._find_goals(trusting)
+        return self._goals[1]
 
     def _find_goals(self, trusting: HybridFit) -> tuple[dict[str, Goal], dict[str, Goal]]:
         """Return them of both parts; whatever the shrinkage, they are the same."""
@@ -260,7 +272,7 @@ def _climb(steps: Sequence[HybridFit], score: Callable[[HybridFit], float]) -> H
 
 
 def _reached(goal: Goal, parameters: Floats) -> float:
-    return goal.mean_dice_above(goal.features @ parameters.astype(np.float32), 0.0)
+    return goal.mean_dice_above(goal.logits(parameters), 0.0)
 
 
 def _measure(test: Counted, fitted: Fitted, labels: LabelSpace) -> HeldOutReport:

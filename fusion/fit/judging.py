@@ -22,6 +22,7 @@ from fusion.fit.objective import Objective, image_values
 from fusion.fit.report import ClassReport, likely_gains
 from fusion.metrics.intervals import Estimate, mean_over_people
 from fusion.metrics.scores import ImageScore, Scores, dice
+from fusion.rules.hybrid import fuse_by_each
 from fusion.rules.pooling import Mean
 from fusion.types import Prediction, Rule
 
@@ -81,8 +82,8 @@ class Judge:
         """Return what the held-out rule makes of an image, and the Dice of all that is compared."""
         predictions, truth, patient = seen
         rule = self.held_out[patient]
-        fused = rule(predictions, self.labels)
-        plain = self._score(self.plain(predictions, self.labels), truth)
+        fused, unfitted = fuse_by_each((rule, self.plain), predictions, self.labels)
+        plain = self._score(unfitted, truth)
         is_mean = self.plain == Mean()
         mean = plain if is_mean else self._score(Mean()(predictions, self.labels), truth)
         single = [self._score(p, truth) for p in predictions]
@@ -90,14 +91,12 @@ class Judge:
         if self.mute:
             others = (_mute(predictions, k) for k in range(len(predictions)))
             without = np.stack([self._score(rule(p, self.labels), truth) for p in others])
-        scored = () if self.objective.is_dice else (self._scores(fused, seen),)
+        scored = () if self.objective.is_dice else (self._scores((fused, unfitted), seen),)
         dice = self._score(fused, truth)
         return fused, Judged(dice, plain, mean, np.stack(single), without, scored)
 
-    def _scores(self, fused: Prediction, seen: Seen) -> tuple[ImageScore, ...]:
-        predictions = seen[0]
-        others = self.plain(predictions, self.labels), Mean()(predictions, self.labels)
-        shown = (fused, *others, *predictions)
+    def _scores(self, fused: Sequence[Prediction], seen: Seen) -> tuple[ImageScore, ...]:
+        shown = (*fused, Mean()(seen[0], self.labels), *seen[0])
         return tuple(score_for(self.objective, p, seen, self.labels) for p in shown)
 
     def _score(self, prediction: Prediction, truth: Mapping[str, CropMask]) -> Floats:

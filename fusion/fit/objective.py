@@ -9,12 +9,14 @@ surface Dice on held-out patients is chosen (`fusion.fit.choice`).
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
+from converters.types import LabelSpace
 from fusion.arrays import Floats
-from fusion.metrics.scores import Counts, Scores
+from fusion.metrics.scores import LEAST_IMAGES, LEAST_SHARE, Counts, Scores
 from fusion.metrics.summary import values_of
 
 NAMED = ("dice", "shared", "nsd")
@@ -106,6 +108,25 @@ def _weight(value: str, text: str) -> float:
     if not (math.isfinite(weight) and weight > 0):
         raise _bad(text)
     return weight
+
+
+def check_overlaps(objective: Objective, overlapping: Collection[str], labels: LabelSpace) -> None:
+    """Make sure that there are shared pixels where these are to be won.
+
+    Args:
+        objective: what is to be won.
+        overlapping: the classes that overlap in the truth, see `Scores.overlapping`.
+        labels: the classes.
+
+    Raises:
+        ValueError: no class overlaps.
+    """
+    if objective.shared and not overlapping:
+        raise ValueError(
+            f"--objective {objective}: expected classes that overlap in the truth "
+            f"(at least {LEAST_SHARE:.0%} of their area, in {LEAST_IMAGES:.0%} of the images), "
+            f"found none in '{labels.name}'"
+        )
 
 
 def image_values(scores: Scores, objective: Objective, weights: Floats | None = None) -> Floats:

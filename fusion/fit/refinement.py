@@ -17,10 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-from sklearn.model_selection import GroupKFold
 
 from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace
+from fusion.fit.counted import folds_of
 from fusion.metrics.intervals import Estimate, mean_over_people
 from fusion.rules.crf import DenseCrf
 from fusion.rules.refine import ReadGrey, Refine, Steps, cut, work_window
@@ -61,9 +61,10 @@ class Trial:
 
     def __str__(self) -> str:
         what = " + ".join(f"{name} {_text(value)}" for name, value in self.steps.items())
-        return (
-            f"{self.group or 'other classes'}: {what}: {self.gain}, {'on' if self.is_on else 'off'}"
-        )
+        last = list(self.steps)[-1]
+        helps = "helps" if self.is_on else "does not help"
+        alone = "alone" if len(self.steps) == 1 else f"with {last} beside the others"
+        return f"{self.group or 'other classes'}: {what}: {self.gain}, {helps} {alone}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,15 @@ class Choice:
     refine: Refine
     trials: tuple[Trial, ...]
     images: int
+
+    def describe(self) -> list[str]:
+        """Return what is done to each group's classes, a line each."""
+        entries = {"other classes": self.refine.all, **self.refine.groups}
+        done = {
+            group: [f"{name} {_text(value)}" for name, value in steps.chosen.items()]
+            for group, steps in entries.items()
+        }
+        return [f"{group}: {' + '.join(found)}" for group, found in done.items() if found]
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,7 @@ def _try_alone(
     """Judge a step's gains (N, classes, values) by values that were chosen on other patients."""
     per_image = gains.mean(axis=1, dtype=np.float64)
     held_out = np.zeros(len(people))
-    for train, test in GroupKFold(min(_FOLDS, len(set(people)))).split(per_image, groups=people):
+    for train, test in folds_of(people, _FOLDS):
         helps = weights[train] @ per_image[train]
         best = int(helps.argmax())
         # Where no value helps the others, none would have been taken.
@@ -289,10 +299,11 @@ def _gains(
 
 def _idle(whole: npt.NDArray[np.uint8]) -> list[str]:
     """The steps that change nothing about a mask (h, w): it has one part, or no holes."""
-    parts, _ = cv2.connectedComponents(whole, connectivity=8)
-    framed = cv2.copyMakeBorder(1 - whole, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=1)
-    gaps, _ = cv2.connectedComponents(framed, connectivity=4)
-    return ["parts"] * (parts <= 2) + ["holes"] * (gaps <= 2)
+    # Outlines of parts, whose pixels touch at a corner, have no parent; those of holes have one.
+    _, tree = cv2.findContours(whole, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    of_holes = np.zeros(0, np.bool_) if tree is None else tree[0, :, 3] >= 0
+    holes = int(of_holes.sum())
+    return ["parts"] * (len(of_holes) - holes < 2) + ["holes"] * (holes == 0)
 
 
 def _dice(inside: npt.NDArray[np.uint8], real: npt.NDArray[np.uint8], truth_px: int) -> float:

@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 
 from converters.types import LabelSpace
 from fusion.arrays import Floats
-from fusion.fit.counts import Stack
+from fusion.fit.stacks import Stack
 from fusion.rules.evidence import LOGIT_LIMIT, ZONES
 from fusion.rules.hybrid import ClassWeights
 
@@ -49,9 +49,8 @@ class Shrinkage:
 class Goal(Protocol):
     """What the weights of a class are to win, from its tables."""
 
-    @property
-    def features(self) -> npt.NDArray[np.float32]:
-        """What the weights are multiplied with, float32 (n, P)."""
+    def logits(self, parameters: Floats) -> npt.NDArray[np.float32]:
+        """Return the rows' pooled log odds, float32 (n,)."""
 
     def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
         """Return what is to be minimised, and its gradient."""
@@ -70,10 +69,9 @@ class Mixture:
 
     parts: tuple[tuple[float, Stack], ...]
 
-    @property
-    def features(self) -> npt.NDArray[np.float32]:
-        """What the weights are multiplied with, float32 (n, P)."""
-        return self.parts[0][1].features
+    def logits(self, parameters: Floats) -> npt.NDArray[np.float32]:
+        """Return the rows' pooled log odds, float32 (n,)."""
+        return self.parts[0][1].logits(parameters)
 
     def soft_loss(self, parameters: Floats) -> tuple[float, Floats]:
         """1 - weighted mean of the soft Dice of the parts, and its gradient."""
@@ -139,7 +137,7 @@ def descend(stacks: Sequence[Goal], toward: Floats, shrink: float) -> Floats:
 def tune_bias(stack: Goal, parameters: Floats) -> Floats:
     """Move the bias to where the most is won, if it stays so when the neighbours count too."""
     shifts = np.linspace(-0.8, 0.8, 17)
-    logits = stack.features @ parameters.astype(np.float32)
+    logits = stack.logits(parameters)
     values = [stack.mean_dice_above(logits, -shift) for shift in shifts]
     # A single lucky threshold is noise: smooth over three neighbours, then choose.
     padded = np.pad(values, 1, mode="edge")

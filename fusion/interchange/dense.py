@@ -76,15 +76,15 @@ def _named(
 ) -> dict[str, npt.NDArray[np.generic]]:
     if isinstance(planes, Mapping):
         if unknown := sorted(set(planes) - set(labels.names)):
-            raise ValueError(f"{key}: expected classes of '{labels.name}', found {unknown}")
+            raise ValueError(f"{key}: expected classes of {labels.listed()}, found {unknown}")
         if not planes:
             raise ValueError(f"{key}: expected at least one plane, found none")
         return {name: np.asarray(planes[name]) for name in labels.names if name in planes}
     array = np.asarray(planes)
     if array.ndim != 3 or len(array) != len(labels):
         raise ValueError(
-            f"{key}: expected planes ({len(labels)}, H, W), one a class of '{labels.name}', found "
-            f"{array.shape}"
+            f"{key}: expected planes ({len(labels)}, H, W), one a class of {labels.listed()}, "
+            f"found {array.shape}; a plane an object: fusion.predict_objects"
         )
     return dict(zip(labels.names, array, strict=True))
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from converters.masks import CropMask
+from converters.masks import CropMask, crop
 from converters.types import LabelSpace
 from fusion.types import Evidence, Prediction, SoftMask
 
@@ -26,6 +27,11 @@ class MaskObject:
     score: float
     mask: CropMask
 
+    @classmethod
+    def of(cls, label: str, score: float, plane: npt.NDArray[np.generic]) -> MaskObject:
+        """Return the object that a plane (H, W) shows: its pixels are those that are not 0."""
+        return cls(label, score, crop((np.asarray(plane) != 0).astype(np.uint8)))
+
 
 def objects_of(prediction: Prediction, labels: LabelSpace) -> Iterator[MaskObject]:
     """Yield every piece of evidence of a prediction as an object, class by class, best first.
@@ -39,8 +45,7 @@ def objects_of(prediction: Prediction, labels: LabelSpace) -> Iterator[MaskObjec
     Raises:
         ValueError: a class that the label space does not have.
     """
-    if unknown := sorted(set(prediction.masks) - set(labels.names)):
-        raise ValueError(f"{prediction.key}: expected classes of '{labels.name}', found {unknown}")
+    prediction.check_classes(labels)
     for name in labels.names:
         for score, soft in prediction.masks.get(name, ()):
             mask = soft.binary(prediction.size_hw)
@@ -65,7 +70,7 @@ def predict_objects(
     masks: dict[str, list[Evidence]] = {}
     for one in found:
         if one.label not in labels.index:
-            raise ValueError(f"{key}: expected a class of '{labels.name}', found '{one.label}'")
+            raise ValueError(f"{key}: expected a class of {labels.listed()}, found '{one.label}'")
         if one.mask.area:
             x, y, width, height = map(float, one.mask.box_xywh)
             soft = SoftMask((x, y, width, height), one.mask.pixels * np.uint8(255))

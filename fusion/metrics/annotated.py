@@ -34,12 +34,15 @@ def score(
 
     Raises:
         ValueError: an unknown measure, no prediction, or one without a sample, without truth, or
-            of another size than its sample.
+            of another size or of other classes than its sample.
     """
+    if isinstance(predictions, Prediction) or isinstance(samples, Sample):
+        raise ValueError("score: expected lists of predictions and samples, found a single one")
     wanted = parse_measures(measures) if isinstance(measures, str) else tuple(measures)
     known = {sample.key: sample for sample in samples}
     found = []
     for prediction in predictions:
+        prediction.check_classes(labels)
         sample = known.get(prediction.key)
         if sample is None or not sample.instances:
             raise ValueError(

@@ -139,6 +139,12 @@ class ObjectMatches:
         return sum(iou > threshold for iou in self.ious)
 
     @property
+    def pq(self) -> float:
+        """Panoptic quality, 0 to 1; NaN without any object."""
+        total = self.true + self.predicted
+        return 2 * sum(self.ious) / total if total else float("nan")
+
+    @property
     def precision(self) -> float:
         """Mean over `OBJECT_IOUS` of TP / (TP + FP + FN); NaN without any object."""
         total = self.true + self.predicted
@@ -203,6 +209,30 @@ class ImageScore:
         """Classes that have predicted pixels but no truth."""
         return tuple(n for n, c in self.counts.items() if c.predicted and not c.true)
 
+    def pq(self, names: Sequence[str] | None = None) -> float | None:
+        """Return the mean panoptic quality of the classes that have objects here.
+
+        Args:
+            names: of these classes only.
+
+        Returns:
+            0 to 1; None where no objects are, or were measured.
+        """
+        return mean_pq(self.objects, names)
+
+
+def mean_pq(
+    objects: Mapping[str, ObjectMatches], names: Sequence[str] | None = None
+) -> float | None:
+    """Return the mean panoptic quality of classes with objects, 0 to 1; None where there are none.
+
+    Args:
+        objects: class -> how its objects were found on an image.
+        names: of these classes only.
+    """
+    each = [found.pq for name, found in objects.items() if names is None or name in names]
+    return float(np.mean(each)) if each else None
+
 
 def score_image(
     key: str,
@@ -252,6 +282,24 @@ class Scores:
     def per_group(self) -> dict[str, float]:
         """Mean Dice of each of the label space's groups."""
         return {group: self.mean(names) for group, names in self.labels.groups.items()}
+
+    def pq(self, names: Sequence[str] | None = None) -> float | None:
+        """Panoptic quality of all images together, the mean over classes with objects.
+
+        Objects are there where they were measured: `fusion.score(..., "objects")`.
+
+        Args:
+            names: of these classes only.
+
+        Returns:
+            0 to 1; None where no objects were measured.
+        """
+        each: list[float] = []
+        for name in names or self.labels.names:
+            found = [image.objects[name] for image in self.images if name in image.objects]
+            if total := sum(own.true + own.predicted for own in found):
+                each.append(2 * sum(sum(own.ious) for own in found) / total)
+        return float(np.mean(each)) if each else None
 
     @cached_property
     def overlapping(self) -> tuple[str, ...]:

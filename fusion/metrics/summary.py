@@ -10,7 +10,7 @@ they are 0, and the distance is infinite; such distances are left out of the mea
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ POSTURES = ("straight", "bent")
 POOLED = "shared_pooled"
 SHARED_MEASURES = {"shared": "shared pixels", POOLED: "shared, pooled"}
 """Measures of the pixels that classes share -> how tables call them."""
+QUALITIES = {"pq": "PQ", "sq": "SQ", "rq": "RQ = F1", "dsb": "DSB 2018"}
+"""Measures of objects, see `fusion.metrics.objects` -> how tables call them."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,16 @@ class Summary:
 def people_of(scores: Scores) -> list[str]:
     """Return whose images they are; an image of an unknown patient is one of its own."""
     return [image.patient or image.key for image in scores.images]
+
+
+def count_people(scores: Scores) -> str:
+    """Return in words how many images there are, and of how many patients where any is known."""
+    count = len(scores.images)
+    images = f"{count} image{'s' * (count != 1)}"
+    if not any(image.patient for image in scores.images):
+        return images
+    people = len(set(people_of(scores)))
+    return f"{images} of {people} patient{'s' * (people != 1)}"
 
 
 def values_of(scores: Scores, measure: str) -> Floats:
@@ -186,7 +198,7 @@ class ObjectSummary:
 
     def record(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
-        estimates = {name: getattr(self, name) for name in ("pq", "sq", "rq", "dsb")}
+        estimates = {name: getattr(self, name) for name in QUALITIES}
         counts = {"true": self.true, "predicted": self.predicted, "matched": self.matched}
         return counts | {n: found.record() if found else None for n, found in estimates.items()}
 
@@ -196,9 +208,17 @@ def has_several(scores: Scores) -> bool:
     return any(found.true > 1 for image in scores.images for found in image.objects.values())
 
 
-def summarize_objects(scores: Scores) -> dict[str, ObjectSummary]:
-    """Return how the objects of each class that has any were found, in all images together."""
+def summarize_objects(
+    scores: Scores, classes: Collection[str] | None = None
+) -> dict[str, ObjectSummary]:
+    """Return how the objects of classes were found, in all images together.
+
+    Args:
+        scores: of the images.
+        classes: whose objects; None is all that have any.
+    """
     names = {name for image in scores.images for name in image.objects}
+    names = names if classes is None else set(classes)
     found = ((name, _summarize_objects(scores, name)) for name in scores.labels.names)
     return {name: summary for name, summary in found if name in names}
 

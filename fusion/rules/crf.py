@@ -71,7 +71,7 @@ class DenseCrf:
         if image.shape != prob.shape or image.dtype != np.uint8:
             found = f"{image.dtype} {image.shape}"
             raise ValueError(f"crf: expected grey uint8 {prob.shape}, found {found}")
-        densecrf = _load()
+        densecrf = load()
         if not prob.size:
             return prob
         crf = densecrf.DenseCRF(prob.size, 2)
@@ -86,7 +86,8 @@ class DenseCrf:
         return np.rint(255 * inside).astype(np.uint8)
 
 
-def _load() -> Any:
+def load() -> Any:
+    """Return the library's module; raises MissingDependency where it is not installed."""
     return import_optional("pydensecrf.densecrf", "crf")
 
 

@@ -44,14 +44,14 @@ def load_rule(method: str | None, config: Path | None) -> Rule:
     return FUSIONS[method]()
 
 
-def read_rule(path: Path) -> Rule:
+def read_rule(path: Path | str) -> Rule:
     """Read a fusion config, a file or a shipped one's name: `method:` and the rule's options.
 
     Raises:
         ValueError: no such file, an unknown method or option, a value of another type; names the
             file and the key.
     """
-    found, raw = _read(path)
+    found, raw = _read(Path(path))
     raw.pop("labels", None)
     by_word = raw.pop(HELD_OUT, [])
     try:

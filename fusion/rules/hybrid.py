@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +24,7 @@ from fusion.rules.evidence import (
     gather,
     logit_table,
 )
-from fusion.types import Evidence, Prediction, SoftMask, evidence_at_pixels
+from fusion.types import Evidence, Prediction, Rule, SoftMask, evidence_at_pixels
 
 # Of log odds, and of weights that sum to 1.
 _STEPS = 1 << 16
@@ -115,16 +115,28 @@ class Hybrid(FusionRule):
             ValueError: another number of predictions than sources, predictions of different
                 images, or weights of a class that the label space does not have.
         """
+        self._check(predictions, labels)
+        return self.fuse(gather(predictions, labels, self.soft_edge), predictions, labels)
+
+    def _check(self, predictions: Sequence[Prediction], labels: LabelSpace) -> None:
         check_same_image(predictions)
         if unknown := sorted(set(self.classes) - set(labels.names)):
             raise ValueError(f"hybrid: expected classes of '{labels.name}', found {unknown}")
         if self.sources and len(predictions) != len(self.sources):
             expected = f"{len(self.sources)} sources ({', '.join(self.sources)})"
             raise ValueError(f"hybrid: expected {expected}, found {len(predictions)}")
+
+    def fuse(
+        self,
+        gathered: Sequence[ClassEvidence],
+        predictions: Sequence[Prediction],
+        labels: LabelSpace,
+    ) -> Prediction:
+        """Fuse what has been gathered, with the rule's soft edge, of one image's predictions."""
         recover = self.recover and labels.once
         reliability = self.reliability(len(predictions))
         masks: dict[str, tuple[Evidence, ...]] = {}
-        for evidence in gather(predictions, labels, self.soft_edge):
+        for evidence in gathered:
             label = evidence.label
             found = self._kept(evidence, predictions, labels.once) or self._pooled(
                 evidence, reliability, labels.group_of(label)
@@ -162,6 +174,26 @@ class Hybrid(FusionRule):
         return evidence_at_pixels(
             evidence.window_xywh, pool(evidence, weights, reliability, group)
         )[0]
+
+
+def fuse_by_each(
+    rules: Sequence[Rule], predictions: Sequence[Prediction], labels: LabelSpace
+) -> Iterator[Prediction]:
+    """Yield what each of several rules makes of one image; hybrids gather its evidence once.
+
+    Raises:
+        ValueError: as the rules.
+    """
+    gathered: dict[float, list[ClassEvidence]] = {}
+    for rule in rules:
+        if not isinstance(rule, Hybrid):
+            yield rule(predictions, labels)
+            continue
+        rule._check(predictions, labels)
+        edge = rule.soft_edge
+        if edge not in gathered:
+            gathered[edge] = gather(predictions, labels, edge)
+        yield rule.fuse(gathered[edge], predictions, labels)
 
 
 def pool(

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field, fields, replace
+from functools import cache, lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from converters.types import LabelSpace
 from fusion.arrays import Bytes
@@ -26,6 +28,7 @@ _INSIDE = 128
 _FAINTEST = 3
 # A Gaussian has no weight to speak of beyond so many standard deviations.
 _DEVIATIONS = 4.0
+_WHOLE = 256  # the sum of a Gaussian's weights
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,12 @@ class Steps:
     def is_off(self) -> bool:
         """Whether nothing is done."""
         return self == Steps()
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The steps that are not left at their default, by attribute, in order."""
+        own = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: value for name, (value, default) in own.items() if value != default}
 
     def margin_px(self, side_px: float) -> int:
         """Return how far around a crop pixels matter, given sqrt(H * W)."""
@@ -116,8 +125,7 @@ class Steps:
         out = _unless_gone(prob, self._redraw(prob, side_px, image))
         sigma_px = self.smooth * side_px
         if sigma_px >= 0.5:
-            blurred = cv2.GaussianBlur(out, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)
-            out = _unless_gone(out, blurred)
+            out = _unless_gone(out, blur(out, sigma_px))
         return _unless_gone(out, _shift(out, self.threshold))
 
     def _redraw(self, prob: Bytes, side_px: float, image: Bytes | None) -> Bytes:
@@ -239,6 +247,37 @@ def _unless_gone(before: Bytes, after: Bytes) -> Bytes:
     return before if is_gone else after
 
 
+def blur(prob: Bytes, sigma_px: float) -> Bytes:
+    """Return what `cv2.GaussianBlur` makes of bytes, to the bit, in a fraction of its time.
+
+    It weighs bytes by whole numbers that come to 256 in a row, and so in a column. Sums of these
+    stay below 2 ** 24, so that floats hold them exactly, and OpenCV filters floats faster.
+
+    Args:
+        prob: uint8 (h, w); beyond the border its outermost pixels go on.
+        sigma_px: standard deviation, at least half a pixel.
+    """
+    weights = _gaussian(sigma_px)
+    sums = cv2.sepFilter2D(prob, cv2.CV_32F, weights, weights, borderType=cv2.BORDER_REPLICATE)
+    sums += _WHOLE * _WHOLE // 2
+    sums *= 1 / (_WHOLE * _WHOLE)
+    return sums.astype(np.uint8)
+
+
+@lru_cache(maxsize=64)
+def _gaussian(sigma_px: float) -> npt.NDArray[np.float32]:
+    """Return the weights with which OpenCV blurs bytes, in steps of 1 / 256: float32 (n,)."""
+    # It makes them of a line of 255, but for the middle one where it is large and loses a step.
+    middle = math.ceil(_DEVIATIONS * sigma_px) + 1
+    line = np.zeros((3, 2 * middle + 1), np.uint8)
+    line[:, middle] = 255
+    blurred = cv2.GaussianBlur(line, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE)
+    weights = blurred[1].astype(np.float32)
+    weights[middle] += _WHOLE - weights.sum()
+    used = np.flatnonzero(weights)
+    return weights[used[0] : used[-1] + 1]
+
+
 def drop_parts(mask: Bytes, share: float) -> Bytes:
     """Return a mask (h, w), 0 or 1, without parts of less than a share of the largest one.
 
@@ -272,10 +311,19 @@ def _morph(mask: Bytes, operation: int, radius_px: float) -> Bytes:
         return mask
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
     wide = 2 * reach
+    # Neither cuts or fills anything beyond the object's box; the pixels around it tell the border.
+    box = _box_around(mask)
     # Beyond the image the object goes on as it is at the border: neither eats it nor adds to it.
-    framed = cv2.copyMakeBorder(mask, wide, wide, wide, wide, cv2.BORDER_REPLICATE)
-    done = cv2.morphologyEx(framed, operation, kernel)
-    return np.ascontiguousarray(done[wide:-wide, wide:-wide])
+    framed = cv2.copyMakeBorder(mask[box], wide, wide, wide, wide, cv2.BORDER_REPLICATE)
+    done = np.zeros_like(mask)
+    done[box] = cv2.morphologyEx(framed, operation, kernel)[wide:-wide, wide:-wide]
+    return done
+
+
+def _box_around(mask: Bytes) -> tuple[slice, slice]:
+    """Return the place of a mask's pixels (h, w), and of one more on each side."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return slice(max(0, y - 1), y + height + 1), slice(max(0, x - 1), x + width + 1)
 
 
 def _shift(prob: Bytes, threshold: float) -> Bytes:

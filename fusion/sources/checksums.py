@@ -32,11 +32,13 @@ def read_checksums(folder: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        what = "the checksums of the folder's files"
+        found = "no such file" if isinstance(error, FileNotFoundError) else one_line(error)
+        found = "bytes that are no text" if isinstance(error, UnicodeDecodeError) else found
         raise ValueError(
-            f"{path}: expected {what}, found: {one_line(error)}; copy the whole folder again"
+            f"{path}: expected the checksums of the folder's files, found {found}: copy the whole "
+            "folder again from where it is whole, or make it anew"
         ) from None
-    found = {}
+    checksums = {}
     for number, line in enumerate(lines, start=1):
         match = _LINE.fullmatch(line)
         if match is None:
@@ -44,8 +46,8 @@ def read_checksums(folder: Path) -> dict[str, str]:
                 f"{path} line {number}: expected a SHA-256 and a name, found {line!r:.80}: the "
                 "file is damaged; copy it again from where it is whole"
             )
-        found[match[2]] = match[1]
-    return found
+        checksums[match[2]] = match[1]
+    return checksums
 
 
 def write_checksums(folder: Path, checksums: Mapping[str, str]) -> None:

@@ -258,6 +258,7 @@ class Ensemble:
         images: Mapping[str, ImageEntry] | None = None,
         labels: LabelSpace | None = None,
         usual: LabelSpace | None = None,
+        common: bool = False,
     ) -> Ensemble:
         """Open prediction stores (folders) and submissions (files) without reading a mask.
 
@@ -270,6 +271,8 @@ class Ensemble:
             labels: the classes of submissions; a store names its own. None takes what they have.
             usual: without `labels`, the classes of submissions that have any of them, and those of
                 an old store whose label space is not found.
+            common: take the images that all stores have where some have others, too; such as of
+                one fold and of all folds.
 
         Raises:
             ValueError: no source or no such one, two of the same name, or they do not speak of the
@@ -279,11 +282,19 @@ class Ensemble:
         opened = [PredictionStore(p) if p.is_dir() else SubmissionIndex.read(p) for p in paths]
         stores = [source for source in opened if isinstance(source, PredictionStore)]
         indices = [source for source in opened if isinstance(source, SubmissionIndex)]
-        check_match(stores)
+        check_match(stores, common)
         space = _label_space(stores, indices, labels, usual)
         entries, known = _entries(stores, indices, images), bool(stores) or images is not None
+        if stores and not entries:
+            raise ValueError(
+                f"{', '.join(str(store.path) for store in stores)}: expected images that all of "
+                "them have, found none: predict the same images by each"
+            )
+        # Those of another program are sorted, those of folds are not.
         sources = tuple(
-            source if isinstance(source, PredictionStore) else Submission(source, entries, known)
+            source.in_order(entries)
+            if isinstance(source, PredictionStore)
+            else Submission(source, entries, known)
             for source in opened
         )
         return cls(sources, space, entries, known)
@@ -293,6 +304,13 @@ class Ensemble:
         """The classes that any source speaks of, in the label space's order."""
         known = {label for source in self.sources for label in source.classes}
         return tuple(name for name in self.labels.names if name in known)
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many images stores have that are not read, as not all have them: path -> number."""
+        stores = [source for source in self.sources if isinstance(source, PredictionStore)]
+        counts = {str(s.path): len(s.manifest.images) - len(self.images) for s in stores}
+        return {path: count for path, count in counts.items() if count}
 
     def ordered(self, names: Sequence[str]) -> Ensemble:
         """Return the same with the sources in another order.
@@ -387,7 +405,8 @@ def _entries(
         return _assumed(indices)
     named = {name for index in indices for name in index.places}
     if stores:
-        entries = stores[0].manifest.images
+        first, *others = (store.manifest.images for store in stores)
+        entries = {k: entry for k, entry in first.items() if all(k in other for other in others)}
     else:
         entries = {key: entry for key, entry in (images or {}).items() if entry[2] in named}
     owners: dict[str, str] = {}

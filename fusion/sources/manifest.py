@@ -124,6 +124,12 @@ class Manifest:
             raise ValueError(f"{path}: expected a store's manifest, found: {found}") from None
 
 
+def how_to_import(path: Path) -> str:
+    """Say how predictions of another program become a store."""
+    how = f"zoo convert {path} --to store --data DATA"
+    return f"; predictions of another program become one by `{how}`"
+
+
 def read_manifest(path: Path) -> bytes:
     """Read the bytes of a store's manifest.
 
@@ -139,6 +145,8 @@ def read_manifest(path: Path) -> bytes:
         # As in a folder of runs, or in one of `zoo run`.
         if inside := folders_with(path.parent, FILE):
             found += f", and {len(inside)} stores in it: give {name_first(inside, ' ')}"
+        elif path.parent.exists() and (path.parent.is_file() or any(path.parent.iterdir())):
+            found += how_to_import(path.parent)
         raise ValueError(f"{path.parent}: expected a prediction store, found {found}") from None
     except OSError as error:
         raise ValueError(f"{path}: expected a store's manifest, found: {error.strerror}") from None

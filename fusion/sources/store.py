@@ -11,6 +11,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from converters.errors import one_line
+from converters.errors import did_you_mean, one_line
 from converters.files.atomic import MARK, SUFFIX, claim, clear_leftovers, swap
 from converters.files.json_files import load_json
 from converters.files.outputs import real_place
@@ -62,8 +63,13 @@ class StoreWriter:
     Parts go to `OUT.partial`, which becomes `OUT` when every image has been written.
     """
 
-    def __init__(self, out: Path, manifest: Manifest) -> None:
+    def __init__(self, out: Path, manifest: Manifest, is_new: bool = False) -> None:
         """Open the folder of the unfinished store, or make it.
+
+        Args:
+            out: the store's folder.
+            manifest: what it will hold.
+            is_new: begin from the start, also where an unfinished one lies.
 
         Raises:
             ValueError: `out` exists and is not a prediction store, `OUT.partial` is somebody
@@ -80,7 +86,7 @@ class StoreWriter:
         self._place = claim(out.with_name(out.name + SUFFIX), "a prediction store to continue")
         self._partial = self._place.folder
         started, text = self._partial / MANIFEST, manifest.dumps().encode()
-        if not started.is_file() or started.read_bytes() != text:
+        if is_new or not started.is_file() or started.read_bytes() != text:
             self._place.clear()
             started.write_bytes(text)
         whole = self._whole_parts()
@@ -175,24 +181,34 @@ class StoreWriter:
 
 
 class PredictionStore:
-    """A finished store: its manifest, and its predictions one image after the other."""
+    """A finished store: its manifest, and its predictions one image after the other.
 
-    def __init__(self, path: Path) -> None:
+    `for prediction in store`, `store[key]`, `len(store)`, `key in store.keys()`.
+    """
+
+    def __init__(self, path: Path | str) -> None:
         """Open a store without reading its rasters.
 
         Raises:
             ValueError: not a store, a damaged one, or a part file is missing or one too many.
         """
-        self.path = path
+        self.path = path = Path(path)
         content = read_manifest(path / MANIFEST)
         self.manifest = Manifest.parse(content, path / MANIFEST)
         self._checksums = self._read_checksums(content)
-        self._keys = tuple(self.manifest.images)
+        self._keys = self._order = tuple(self.manifest.images)
+        self._places = {key: number for number, key in enumerate(self._keys)}
         expected = set(self.manifest.part_names())
         found = {part.name for part in path.glob("part-*.parquet")}
         if differ := sorted(expected ^ found):
-            what = "is missing" if differ[0] in expected else "does not belong here"
-            raise ValueError(f"{path}: expected {len(expected)} part files: {differ[0]} {what}")
+            what, remedy = "does not belong here", "move it away"
+            if differ[0] in expected:
+                what = "is missing"
+                remedy = "copy the whole store again from where it is whole, or make it anew"
+            raise ValueError(
+                f"{path}: expected {len(expected)} part files, found {len(found)}: {differ[0]} "
+                f"{what}: {remedy}"
+            )
 
     def _read_checksums(self, manifest: bytes) -> dict[str, str]:
         """Return name -> checksum of the parts; of a store from before there were any, none."""
@@ -201,8 +217,10 @@ class PredictionStore:
         found = checksums.read_checksums(self.path)
         for name in (MANIFEST, *self.manifest.part_names()):
             if name not in found:
-                what = f"expected a checksum of {name}, found none: copy the whole store again"
-                raise ValueError(f"{self.path / checksums.FILE}: {what}")
+                raise ValueError(
+                    f"{self.path / checksums.FILE}: expected a checksum of {name}, found none: "
+                    "copy the whole store again from where it is whole, or make it anew"
+                )
         path, what = self.path / MANIFEST, "a store's manifest"
         checksums.check_content(path, manifest, found[MANIFEST], what)
         return found
@@ -242,30 +260,64 @@ class PredictionStore:
         marks = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self._files()]
         return hashlib.sha256(repr((self.manifest.dumps(), marks)).encode()).hexdigest()
 
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __repr__(self) -> str:
+        said = f"{len(self)} images, {len(self.classes)} classes"
+        return f"PredictionStore({str(self.path)!r}: {self.manifest.kind}, {said})"
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the images' keys, in the store's order."""
+        return self._order
+
+    def in_order(self, keys: Iterable[str]) -> PredictionStore:
+        """Return the same store with some of its images, or all, in another order.
+
+        Raises:
+            ValueError: these are other images, or one comes twice.
+        """
+        order = tuple(keys)
+        if order == self._order:
+            return self
+        same = copy(self)
+        same._order = order
+        if len(set(order)) < len(order) or not self._places.keys() >= set(order):
+            raise ValueError(f"{self.path}: expected an order of its own images, found others")
+        return same
+
+    def __getitem__(self, key: str) -> Prediction:
+        """Return an image's prediction; raises KeyError where it has no such image."""
+        if key not in self._order:
+            raise KeyError(f"{self.path}: '{key}'{did_you_mean(key, self._order)}")
+        place = self._order.index(key)
+        (prediction,) = self.part(place, place + 1)
+        return prediction
+
     def __iter__(self) -> Iterator[Prediction]:
-        """Yield every image's prediction, in the manifest's order, one part in memory at a time.
+        """Yield every image's prediction, in the store's order, a few in memory at a time.
 
         Raises:
             ValueError: a part file is cut off, or holds rows of other images or classes.
         """
         step = self.manifest.images_per_part
-        for start in range(0, len(self.manifest.images), step):
+        for start in range(0, len(self), step):
             yield from self.part(start, start + step)
 
     def part(self, start: int, stop: int) -> StorePart:
-        """Return the images from `start` up to `stop`, counted in the manifest's order."""
-        step, keys = self.manifest.images_per_part, self._keys
-        stop = max(start, min(stop, len(keys)))
-        first, last = start // step, -(-stop // step) if stop > start else start // step
-        around = keys[first * step : last * step]
+        """Return the images from `start` up to `stop`, counted in the store's order."""
+        step, keys, wanted = self.manifest.images_per_part, self._keys, self._order[start:stop]
+        numbers = sorted({self._places[key] // step for key in wanted})
+        around = [key for number in numbers for key in keys[number * step : (number + 1) * step]]
         manifest = replace(
             self.manifest,
             images={key: self.manifest.images[key] for key in around},
             domains={k: self.manifest.domains[k] for k in around if k in self.manifest.domains},
         )
-        files = tuple(self._files()[first:last])
+        files = tuple(self._files()[number] for number in numbers)
         digests = tuple(self._checksums.get(file.name) for file in files)
-        return StorePart(files, manifest, frozenset(keys[start:stop]), digests)
+        order = wanted if self._order != keys else ()
+        return StorePart(files, manifest, frozenset(wanted), digests, order)
 
     def _files(self) -> list[Path]:
         return [self.path / name for name in self.manifest.part_names()]
@@ -280,19 +332,29 @@ class StorePart:
         manifest: the store's, of all images in these files.
         keys: the images that are wanted.
         digests: the files' checksums; None where an old store has none.
+        order: the wanted images in the order in which they are yielded; empty is the manifest's.
     """
 
     files: tuple[Path, ...]
     manifest: Manifest
     keys: frozenset[str]
     digests: tuple[str | None, ...]
+    order: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Prediction]:
-        """Yield the wanted images' predictions, in the manifest's order; one file in memory.
+        """Yield the wanted images' predictions; one file in memory where the order is its own.
 
         Raises:
             ValueError: a part file is damaged, or holds rows of other images or classes.
         """
+        if not self.order:
+            yield from self._in_own_order()
+            return
+        found = {prediction.key: prediction for prediction in self._in_own_order()}
+        for key in self.order:
+            yield found.pop(key)
+
+    def _in_own_order(self) -> Iterator[Prediction]:
         keys, step = list(self.manifest.images), self.manifest.images_per_part
         for number, (file, digest) in enumerate(zip(self.files, self.digests, strict=True)):
             expected = keys[number * step : (number + 1) * step]
@@ -409,8 +471,12 @@ def _table(predictions: Iterable[Prediction]) -> pa.Table:
     return pa.table(columns, schema=SCHEMA)
 
 
-def check_match(stores: Sequence[PredictionStore]) -> None:
+def check_match(stores: Sequence[PredictionStore], common: bool = False) -> None:
     """Make sure that stores speak of the same classes and the same images.
+
+    Args:
+        stores: any.
+        common: some images that all have will do.
 
     Raises:
         ValueError: the first difference: which store, which classes or images.
@@ -423,14 +489,16 @@ def check_match(stores: Sequence[PredictionStore]) -> None:
             raise ValueError(f"{other.path}: {what} differ from those of {first.path}")
         _check_spaces(first, other)
         ours, theirs = first.manifest.images, other.manifest.images
-        if differ := sorted(set(ours) ^ set(theirs)):
+        differ = sorted(set(ours) ^ set(theirs))
+        if differ and not common:
             where = "missing from" if differ[0] in ours else "only in"
-            raise ValueError(f"{len(differ)} images differ: '{differ[0]}' is {where} {other.path}")
+            raise ValueError(
+                f"{len(differ)} images differ: '{differ[0]}' is {where} {other.path}; {first.path} "
+                f"has {len(ours)} images, it has {len(theirs)}: predict the same images by both"
+            )
         for key, entry in ours.items():
-            if theirs[key][:2] != entry[:2]:
+            if key in theirs and theirs[key][:2] != entry[:2]:
                 raise ValueError(f"{other.path}: '{key}' is {theirs[key][:2]}, not {entry[:2]}")
-        if list(ours) != list(theirs):
-            raise ValueError(f"{other.path}: the images' order differs from {first.path}")
 
 
 def _check_spaces(first: PredictionStore, other: PredictionStore) -> None:
@@ -445,6 +513,6 @@ def _check_spaces(first: PredictionStore, other: PredictionStore) -> None:
 
 
 def read_together(stores: Sequence[PredictionStore]) -> Iterator[tuple[Prediction, ...]]:
-    """Yield each image's predictions from all stores, in one pass over them."""
+    """Yield each image's predictions from all stores, in the order of the first."""
     check_match(stores)
-    yield from zip(*stores, strict=True)
+    yield from zip(*(store.in_order(stores[0].keys()) for store in stores), strict=True)

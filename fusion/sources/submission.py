@@ -15,6 +15,7 @@ from converters.files.atomic import unfinished
 from converters.masks import encode_rle
 from converters.types import LabelSpace
 from fusion.binary import binary_masks
+from fusion.sources.manifest import how_to_import
 from fusion.types import Prediction
 
 HEADER = ("image_name", "class", "rle")
@@ -142,7 +143,8 @@ def _rows(path: Path, file: BinaryIO) -> Iterator[tuple[RleRow, RowSpan]]:
     reader = _reader(lines())
     header = next(reader, None) or []
     if tuple(header) != HEADER:
-        raise ValueError(f"{path}: expected the header {','.join(HEADER)}, found {header!r:.120}")
+        found = f"found {header!r:.60}{how_to_import(path)}"
+        raise ValueError(f"{path}: expected the header {','.join(HEADER)}, {found}")
     start = end
     # The reader takes a line when it needs one, so that `end` is the end of its row.
     for fields in reader:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from converters.files.images import read_pixels
 from converters.files.outputs import check_file
@@ -23,12 +24,14 @@ from fusion.fit import FITS
 from fusion.fit.base import Fit, Fitting, Tell
 from fusion.fit.choice import Contest, choose_fit
 from fusion.fit.counted import Counted, CountedImage, Seen
+from fusion.fit.counts import check_number
 from fusion.fit.hybrid import HybridFit
 from fusion.fit.judging import Comparison, Judge, Judged, compare
-from fusion.fit.objective import Objective, image_values
+from fusion.fit.objective import Objective, check_overlaps, image_values
 from fusion.fit.refinement import Choice, StepGains, Trying, choose_refinement
 from fusion.metrics.intervals import mean_over_people
-from fusion.metrics.scores import Scores
+from fusion.metrics.scores import Scores, score_image
+from fusion.rules import crf
 from fusion.rules.file import dump_rule
 from fusion.rules.flagged import FlaggedRule
 from fusion.rules.refine import ReadGrey, Refine, Refined
@@ -113,19 +116,24 @@ def fit(
             help it, too.
 
     Raises:
-        ValueError: an unknown method, or an objective that it or the label space does not know; a
-            folder or a file of another kind at `out`; the sources differ, hold images the models
-            learnt from, or have no truth.
+        ValueError: an unknown method, or an objective that it or the truth does not know; more
+            sources than can be fitted; a folder or a file of another kind at `out`; the sources
+            differ, hold images the models learnt from, or have no truth.
+        MissingDependency: a CRF is to be tried, and is not installed.
     """
     if method not in FITS:
         raise ValueError(f"method '{method}': expected one of {', '.join(FITS)}")
     _check_out(out)
-    wanted = objective or Objective()
+    wanted, workers = objective or Objective(), Workers(jobs)
     _check_objective(wanted, method)
+    check_number(len(paths))
+    if refinement is Refinement.all:
+        crf.load()
     held_out = HeldOut.open(paths, data, bent, stated, labels_name)
-    _check_shares(wanted, held_out.labels)
-    # Once for all passes: to start takes a process seconds.
-    with Workers(jobs) as workers:
+    _check_shares(wanted, held_out)
+    # Once for all passes: to start takes a process seconds. Of thousands of products of small
+    # matrices, threads of BLAS cost more than they bring.
+    with threadpool_limits(1, user_api="blas"), workers:
         if wanted.nsd:
             found = _solve_and_choose(wanted, held_out, report, workers)
         else:
@@ -172,12 +180,18 @@ def _check_objective(objective: Objective, method: str) -> None:
         )
 
 
-def _check_shares(objective: Objective, labels: LabelSpace) -> None:
-    if objective.shared and labels.exclusive is not None:
+def _check_shares(objective: Objective, held_out: HeldOut) -> None:
+    """Look at the truth alone, which takes far less time than to count what sources say of it."""
+    labels = held_out.labels
+    if not objective.shared:
+        return
+    if labels.exclusive is not None:
         raise ValueError(
             f"--objective {objective}: a pixel has one label in '{labels.name}', so that none is "
             "shared; expected dice or nsd"
         )
+    images = [score_image("", {}, masks, labels) for masks, _ in held_out.truth()]
+    check_overlaps(objective, Scores(labels, images).overlapping, labels)
 
 
 def _check_out(out: Path) -> None:
@@ -418,4 +432,5 @@ def describe_refinement(choice: Choice | None) -> str:
         return ""
     chosen = [str(trial) for trial in choice.trials if trial.is_on]
     head = f"refinements: {len(choice.trials)} tried on {choice.images} held-out images, "
-    return "\n".join([head + (f"{len(chosen)} help" if chosen else "none helps"), *chosen])
+    taken = [f"taken: {line}" for line in choice.describe()]
+    return "\n".join([head + (f"{len(chosen)} help" if chosen else "none helps"), *chosen, *taken])

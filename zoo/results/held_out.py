@@ -20,7 +20,7 @@ from zoo.progress import Report, track
 from zoo.results import chunks
 from zoo.results.posture_weights import Postures
 from zoo.results.sources import by_name
-from zoo.results.truth import check_frames
+from zoo.results.truth import check_frames, note_left_out, other_folder
 from zoo.source import DataSource
 
 Result = TypeVar("Result")
@@ -73,12 +73,14 @@ class HeldOut:
         """
         opened = _open(by_name(paths), data, labels_name)
         by_word = _check_held_out(opened.sources, stated)
+        note_left_out(opened)
         labels, data = opened.labels, _with_groups(data, opened)
         known, left_out = data.annotated(labels), data.left_out(labels)
         check_frames(opened.images, known)
         wanted = [key for key in opened.images if key not in left_out]
         if missing := [key for key in wanted if key not in known]:
-            raise ValueError(f"{data.path}: expected truth of '{missing[0]}', found none")
+            hint = other_folder(missing, known)
+            raise ValueError(f"{data.path}: expected truth of '{missing[0]}', found none{hint}")
         samples = {key: known[key] for key in wanted}
         # Before the pixels are counted: what is fitted is judged on other patients.
         if (people := len({sample.patient for sample in samples.values()})) < 2:
@@ -147,10 +149,10 @@ def _work_on(work: Callable[[Seen], Result], chunk: _Chunk) -> list[Result]:
 
 def _open(paths: Sequence[Path], data: DataSource, labels_name: str | None) -> Ensemble:
     if all(path.is_dir() for path in paths):
-        return Ensemble.open(paths)
+        return Ensemble.open(paths, common=True)
     usual = data.labels(labels_name)
     if any(path.is_dir() for path in paths):
-        return Ensemble.open(paths, usual=usual)
+        return Ensemble.open(paths, usual=usual, common=True)
     classes = usual or data.classes
     samples = {**data.left_out(classes), **{s.key: s for s in data.read(classes, "all")}}
     images = {key: (*s.size_hw, s.file_name) for key, s in samples.items()}

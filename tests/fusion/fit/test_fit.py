@@ -9,8 +9,9 @@ from scipy.optimize import check_grad
 from converters.masks import EMPTY, crop
 from fusion import Hybrid, Mean
 from fusion.fit.counted import Counted
-from fusion.fit.counts import AT_MOST_SOURCES, LEVEL_ODDS, LEVELS, SILENT, Stack, tabulate
+from fusion.fit.counts import AT_MOST_SOURCES, LEVEL_ODDS, LEVELS, SILENT, tabulate
 from fusion.fit.hybrid import HybridFit
+from fusion.fit.stacks import Stack
 from fusion.fit.weights import tune_bias
 from fusion.metrics.scores import Scores, dice, score_image
 from fusion.rules.calibration import Calibration, Curve, Gate, SourceReliability
@@ -183,7 +184,7 @@ def test_an_image_of_weight_three_is_three_images_to_the_loss(train, labels):
     (loss, gradient), (expected, slope) = (s.soft_loss(parameters) for s in (weighted, copied))
     assert loss == pytest.approx(expected, abs=1e-9)
     assert gradient == pytest.approx(slope, abs=1e-7)
-    logits = [s.features @ parameters.astype(np.float32) for s in (weighted, copied)]
+    logits = [s.logits(parameters) for s in (weighted, copied)]
     assert weighted.mean_dice_above(logits[0], 0.3) == pytest.approx(
         copied.dice_above(logits[1], 0.3).mean(), abs=1e-12
     )
@@ -335,7 +336,8 @@ def test_the_bias_is_tuned_to_where_dice_is_best(world, flaw, labels, shift):
     stack = Stack.of(
         tables_of(world([flaw(1.0)], 6), labels, "3"), SourceReliability((None,)), None
     )
-    stack.features[:, :-1] += shift * (stack.features[:, :-1] != 0)
+    columns = stack.design.columns
+    columns += shift * (columns != 0)
     start = np.array([1.0, 0.0] * len(ZONES) + [0.0])
     tuned = tune_bias(stack, start)
     assert tuned[-1] * shift < 0
@@ -379,7 +381,8 @@ def test_the_gradient_is_that_of_finite_differences(train, labels, scale):
 
 def soft_loss(stack, parameters):
     """1 - mean soft Dice, image by image in float64."""
-    p = 1 / (1 + np.exp(-stack.features.astype(np.float64) @ parameters))
+    design = np.concatenate([*stack.design.blocks()]).astype(np.float64)
+    p = 1 / (1 + np.exp(-design @ parameters))
     values = []
     edges = [*stack.starts, len(p)]
     for i, truth in enumerate(stack.truth):

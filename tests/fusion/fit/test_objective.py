@@ -11,11 +11,11 @@ from converters.masks import EMPTY
 from fusion import Hybrid, Mean
 from fusion.fit.choice import Contest, choose_fit
 from fusion.fit.counted import Counted, count_evidence
-from fusion.fit.counts import Stack
 from fusion.fit.hybrid import HybridFit
 from fusion.fit.judging import Judge, Judged, compare
 from fusion.fit.objective import Objective, image_values, linear_ratio
 from fusion.fit.report import HeldOutReport, report_classes
+from fusion.fit.stacks import Stack
 from fusion.fit.weights import Mixture
 from fusion.metrics.intervals import mean_over_people, ratios_over_people
 from fusion.metrics.measures import measure_image
@@ -190,7 +190,7 @@ def test_the_gradient_is_that_of_finite_differences(counted, part, weighted):
     weights = np.array([1.0, 3.0, 0.5, 1.0]) if weighted else None
     tables = few.tables["wrist_2"]
     stack = Stack.of(tables, UNTOUCHED, "carpals", weights=weights)
-    shared, outlines = stack.of_shared(tables), stack.near_outlines(tables)
+    shared, outlines = stack.of_shared(tables), stack.near_outlines()
     goal = {
         "shared": shared,
         "outlines": outlines,
@@ -211,7 +211,8 @@ def test_the_gradient_is_that_of_finite_differences(counted, part, weighted):
 
 
 def loss_in_float64(stack, parameters):
-    p = 1 / (1 + np.exp(-stack.features.astype(np.float64) @ parameters))
+    design = np.concatenate([*stack.design.blocks()]).astype(np.float64)
+    p = 1 / (1 + np.exp(-design @ parameters))
     edges = [*stack.starts, len(p)]
     rows = [slice(a, b) for a, b in pairwise(edges)]
     hits = np.array([2 * (stack.inside[r] * p[r]).sum() for r in rows])
@@ -226,9 +227,9 @@ def test_hard_dice_of_shared_pixels_is_pooled(counted):
     shared = Stack.of(tables, UNTOUCHED, "long").of_shared(tables)
     parameters = np.random.default_rng(1).random(4 * len(ZONES) + 1)
     parts, wholes = shared.dice_parts(parameters)
-    logits = shared.features @ parameters.astype(np.float32)
+    logits = shared.logits(parameters)
     assert shared.mean_dice_above(logits, 0.0) == pytest.approx(parts.sum() / wholes.sum())
-    near = Stack.of(tables, UNTOUCHED, "long").near_outlines(tables)
+    near = Stack.of(tables, UNTOUCHED, "long").near_outlines()
     assert near.total.sum() == sum((t.inside + t.other)[t.zones == OUTLINE].sum() for t in tables)
     assert near.truth.sum() == near.inside.sum()
 

@@ -97,7 +97,10 @@ def test_classes_are_found_by_number_and_alias():
         ({"mask": None}, "expected detections with masks, found boxes alone"),
         ({"class_id": np.array([7])}, "expected 'class_id' from 0 to 2"),
         ({"class_id": None}, "found neither"),
-        ({"data": {"class_name": np.array(["fork"])}}, "expected a class of 'toys', found 'fork'"),
+        (
+            {"data": {"class_name": np.array(["fork"])}},
+            "expected a class of 'toys' .*, found 'fork'",
+        ),
         ({"mask": np.ones((1, 4, 4), bool)}, r"found \(4, 4\)"),
     ],
 )
@@ -113,7 +116,7 @@ def test_other_detections_are_refused(change, said):
 
 
 def test_a_foreign_class_is_refused():
-    with pytest.raises(ValueError, match="expected classes of 'few', found"):
+    with pytest.raises(ValueError, match=r"expected classes of 'few' .*, found"):
         to_fo.detection_records(predicted(), LabelSpace("few", ("cup",)))
 
 

@@ -322,6 +322,18 @@ def test_stores_have_to_match(tmp_path, space, sources):
         Ensemble.open([sources[1], other])
 
 
+def test_what_stores_have_in_common_can_be_taken(tmp_path, space, sources):
+    kept = list(IMAGES.items())[1:]
+    other = write_store(tmp_path / "c", space, 3, dict(kept[::-1]))
+    ensemble = Ensemble.open([sources[1], other], common=True)
+    assert list(ensemble.images) == [key for key, _ in kept]
+    assert [[p.key for p in heard] for heard in ensemble] == [[key, key] for key, _ in kept]
+    assert ensemble.left_out == {str(sources[1]): 1}
+    alone = write_store(tmp_path / "d", space, 4, {"nobody's": (40, 60, "n.png")})
+    with pytest.raises(ValueError, match="expected images that all of them have, found none"):
+        Ensemble.open([sources[1], alone], common=True)
+
+
 def test_two_images_of_one_name_cannot_be_told_apart(tmp_path, space, sources):
     same = {key: (*entry[:2], "image.png") for key, entry in IMAGES.items()}
     store = write_store(tmp_path / "same", space, 0, same)

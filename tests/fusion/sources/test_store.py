@@ -13,6 +13,7 @@ import pytest
 
 from converters.types import LabelSpace
 from fusion.sources import store
+from fusion.sources.ensemble import Ensemble
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import PredictionStore, StoreWriter, check_match, read_together
 from fusion.types import Prediction, SoftMask
@@ -259,7 +260,10 @@ def test_a_cut_off_part_is_named(written, keep):
 @pytest.mark.parametrize("number", range(4))
 def test_a_missing_part_is_named(written, number):
     (written.path / f"part-{number:05d}.parquet").unlink()
-    with pytest.raises(ValueError, match=f"expected 4 part files: part-{number:05d}.* is missing"):
+    with pytest.raises(
+        ValueError,
+        match=rf"expected 4 part files, found 3: part-{number:05d}\.parquet is missing: copy",
+    ):
         PredictionStore(written.path)
 
 
@@ -369,10 +373,6 @@ DIFFERENCES = {
         lambda m: with_images(m, lambda i: {**i, KEYS[2]: (60, 42, "x")}),
         rf"other: '{KEYS[2]}' is \(60, 42\), not \(42, 60\)",
     ),
-    "order of images": (
-        lambda m: with_images(m, lambda i: {k: i[k] for k in KEYS[::-1]}),
-        "the images' order differs",
-    ),
 }
 
 
@@ -384,6 +384,33 @@ def test_stores_that_differ_are_refused(difference, tmp_path, labels, written):
     empty = [Prediction(k, v[:2], "instance", {}) for k, v in manifest.images.items()]
     with pytest.raises(ValueError, match=message):
         check_match([written, write(other, manifest, empty)])
+
+
+@pytest.mark.parametrize("per_part", [1, 2, 16])
+def test_stores_of_another_order_are_joined_by_key(
+    per_part, tmp_path, labels, written, predictions
+):
+    turned = [replace(p, kind="semantic", masks={}) for p in predictions[::-1]]
+    manifest = replace(manifest_of(labels, kind="semantic"), images_per_part=per_part)
+    manifest = with_images(manifest, lambda i: {k: i[k] for k in KEYS[::-1]})
+    other = write(tmp_path / "turned", manifest, turned)
+    ensemble = Ensemble.open([written.path, other.path], usual=labels)
+    assert list(ensemble.images) == KEYS
+    for i, (first, second) in enumerate(ensemble):
+        assert_equal(first, predictions[i])
+        assert second.key == KEYS[i]
+    for start in range(len(KEYS)):
+        part = pickle.loads(pickle.dumps(other.in_order(KEYS).part(start, start + 2)))
+        assert [p.key for p in part] == list(KEYS[start : start + 2])
+    assert other.in_order(KEYS).keys() == tuple(KEYS)
+    few = other.in_order(KEYS[1:])
+    assert [p.key for p in few] == [p.key for p in few.part(0, 9)] == list(KEYS[1:])
+    assert len(few) == len(KEYS) - 1
+    with pytest.raises(KeyError):
+        few[KEYS[0]]
+    for bad in (["new"], [KEYS[0], KEYS[0]]):
+        with pytest.raises(ValueError, match="expected an order of its own images"):
+            other.in_order(bad)
 
 
 def test_stores_are_read_image_by_image(tmp_path, labels, written, predictions):
@@ -550,6 +577,26 @@ def test_a_store_without_its_checksums_is_refused(written):
     (written.path / "SHA256SUMS").unlink()
     with pytest.raises(ValueError, match="SHA256SUMS: expected the checksums"):
         PredictionStore(written.path)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (None, "found no such file"),
+        (b"\xff\xfe", "found bytes that are no text"),
+        (b"", r"expected a checksum of manifest\.json, found none"),
+        (b"garbage\n", "line 1: expected a SHA-256 and a name, found 'garbage'"),
+    ],
+)
+def test_broken_checksums_say_what_to_do_in_one_line(written, content, found):
+    path = written.path / "SHA256SUMS"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(ValueError, match=found) as error:
+        PredictionStore(written.path)
+    assert re.fullmatch(
+        rf"{path}( line 1)?: expected .* copy .* again from where .*", str(error.value)
+    )
+    assert "Errno" not in str(error.value)
 
 
 def test_a_store_from_before_checksums_is_read(written, predictions):

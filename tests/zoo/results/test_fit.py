@@ -1,7 +1,12 @@
 """The fit command: every method from stores to a config that fuses, the same by any processes."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +22,11 @@ from fusion.types import Prediction, SoftMask
 from zoo.results import fit as fitting
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def uncounted(monkeypatch):
+    monkeypatch.setattr(fitting, "_count", lambda *_: pytest.fail("pixels are counted"))
 
 
 @pytest.mark.parametrize("method", FITS)
@@ -310,14 +320,151 @@ def test_images_of_nobody_known_are_a_patient_each(zoo, stores, toys, tmp_path, 
     )
     assert "held-out Dice on 6 images of 6 patients" in capsys.readouterr().out
     zoo("evaluate", stores[0], *given)
-    assert "6 images of 6 patients" in capsys.readouterr().out
+    assert capsys.readouterr().out.startswith("6 images\n")
 
 
-def test_one_patient_is_refused_before_the_work(zoo, stores, toys, tmp_path, capsys, monkeypatch):
+def test_one_patient_is_refused_before_the_work(zoo, stores, toys, tmp_path, capsys, uncounted):
     same = [replace(sample, group="one") for sample in toys.samples]
     converters.write(same, tmp_path / "data", format="coco", labels=toys.labels)
-    monkeypatch.setattr(fitting, "_count", lambda *_: pytest.fail("pixels are counted"))
     out = tmp_path / "f.yaml"
     zoo("fit", *stores, "--data", tmp_path / "data", "--out", out, code=2)
     assert "at least two patients, found 1 in 6 images" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_stores_of_one_fold_and_of_all_are_fitted_on_what_both_have(
+    zoo, stores, work, tmp_path, capsys
+):
+    whole = PredictionStore(stores[1])
+    images = {key: whole.manifest.images[key] for key in whole.keys()[:4]}
+    few = tmp_path / "few"
+    with StoreWriter(few, replace(whole.manifest, images=images, fold=0)) as writer:
+        for key in images:
+            writer.append(whole[key])
+    data = ("--data", work / "data", "--refine", "none")
+    zoo("fit", stores[0], few, *data, "--out", tmp_path / "common.yaml")
+    said = capsys.readouterr()
+    note = f"only the 4 images that all sources have are taken; left out are 2 of {stores[0]}"
+    assert note in " ".join(said.err.split())
+    zoo("fuse", stores[0], few, "--method", "mean", "--out", tmp_path / "s.csv", code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "2 images differ" in line
+    assert "predict the same images by both" in line
+    assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("objective", ["shared", "dice:.5,shared:.5", "shared:.5,nsd:.5"])
+def test_shared_pixels_of_classes_apart_are_refused_before_the_work(
+    zoo, stores, toys, tmp_path, capsys, uncounted, objective
+):
+    """The truth alone tells that no class overlaps: one class of each image is left."""
+    apart = [replace(s, instances=s.instances[:1]) for s in toys.samples]
+    converters.write(apart, tmp_path / "data", format="coco", labels=toys.labels)
+    out = tmp_path / "f.yaml"
+    given = (*stores, "--data", tmp_path / "data", "--out", out)
+    zoo("fit", *given, "--objective", objective, code=2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "expected classes that overlap in the truth" in line
+    assert line.endswith("found none in 'toys'")
+    assert not out.exists()
+
+
+def test_too_many_sources_are_refused_before_the_work(
+    zoo, stores, work, tmp_path, capsys, uncounted
+):
+    many = []
+    for number in range(13):
+        many.append(tmp_path / f"s{number}")
+        many[-1].symlink_to(stores[0], target_is_directory=True)
+    zoo("fit", *many, "--data", work / "data", "--out", tmp_path / "f.yaml", code=2)
+    assert "fit: expected at most 12 sources, found 13" in capsys.readouterr().err
+
+
+def test_a_crf_that_is_not_installed_is_refused_before_the_work(
+    zoo, stores, work, tmp_path, capsys, uncounted, monkeypatch
+):
+    for name in ("pydensecrf", "pydensecrf.densecrf"):
+        monkeypatch.setitem(sys.modules, name, None)
+    given = (*stores, "--data", work / "data", "--out", tmp_path / "f.yaml")
+    zoo("fit", *given, "--refine", "all", code=2)
+    assert "crf" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    zoo, stores, work, tmp_path, capsys, uncounted
+):
+    (tmp_path / "file").write_text("mine", encoding="utf-8")
+    out = tmp_path / "file" / "new" / "fusion.yaml"
+    zoo("fit", *stores, "--data", work / "data", "--out", out, code=2)
+    assert f"{out}: expected a file in a folder, but {tmp_path / 'file'} is none" in (
+        capsys.readouterr().err
+    )
+
+
+NOTHING_KEPT = """
+import sys
+from fusion.fit import spill
+from zoo.__main__ import run
+if __name__ == "__main__":
+    spill.KEPT_TABLES = spill.KEPT_STACKS = 0
+    sys.exit(run())
+"""
+
+
+@pytest.fixture
+def fit_by_files(stores, work, tmp_path, monkeypatch):
+    """Return a function: start a fit that keeps nothing in memory, in a process of its own."""
+    script, folder = tmp_path / "fit.py", tmp_path / "temporary"
+    script.write_text(NOTHING_KEPT, encoding="utf-8")
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(Path(fitting.__file__).parents[2]))
+
+    def start(*options):
+        given = [*stores, "--data", work / "data", *options]
+        command = [sys.executable, script, "fit", *map(str, given)]
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            preexec_fn=_hear_signals,
+        )
+        return process, folder
+
+    return start
+
+
+def _hear_signals():
+    # pytest may have been started with some of them ignored, as nohup does.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_files_in_place_of_memory_do_not_change_the_result(
+    zoo, stores, work, tmp_path, fit_by_files, jobs
+):
+    kept, filed = tmp_path / "kept.yaml", tmp_path / "filed.yaml"
+    zoo("fit", *stores, "--data", work / "data", "--out", kept)
+    process, folder = fit_by_files("--out", filed, "--jobs", jobs)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    assert filed.read_bytes() == kept.read_bytes()
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_fit_that_is_told_to_end_leaves_no_file(tmp_path, fit_by_files, number):
+    process, folder = fit_by_files("--out", tmp_path / "f.yaml")
+    until = time.monotonic() + 120
+    while not any(folder.glob("zoo-fit-*")) and time.monotonic() < until:
+        time.sleep(0.005)
+    assert process.poll() is None
+    process.send_signal(number)
+    process.communicate(timeout=120)
+    assert process.returncode not in (0, -number)
+    assert not list(folder.iterdir())
+    assert not (tmp_path / "f.yaml").exists()

@@ -1,0 +1,81 @@
+"""Which form another program's predictions are in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import converters
+from fusion.interchange.files.coco_results import open_results
+from fusion.interchange.files.data_sets import open_data_set, open_table
+from fusion.interchange.files.index_maps import open_index_maps
+from fusion.interchange.files.label_files import label_files, open_label_files
+from fusion.interchange.files.written import KnownImages, WrittenPredictions
+from fusion.sources.manifest import FILE as MANIFEST
+
+FORMS = (
+    "COCO results (JSON), a table of run-length codes (CSV), a folder of label files of YOLO, of "
+    "index maps (PNG), or a data set"
+)
+"""What is known, in words."""
+# Of a file it is enough to see what it begins with.
+_HEAD = 64
+_JSON, _TABLES = (".json",), (".csv", ".tsv")
+
+
+def open_written(
+    path: Path,
+    known: KnownImages,
+    root: Path,
+    *,
+    data_format: str | None = None,
+    images: Path | None = None,
+    annotations: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> WrittenPredictions:
+    """Open predictions of another program.
+
+    Args:
+        path: a file or a folder.
+        known: the data set's images.
+        root: the data set's folder.
+        data_format: the format of predictions that are a data set; None recognises it.
+        images: a folder with the data set's images, where they do not lie with it.
+        annotations: the annotation file whose ids COCO's results have; None finds it.
+        note: told of what has to be said.
+
+    Raises:
+        ValueError: none of these, or files that are broken or of other images.
+    """
+    if not path.exists():
+        raise ValueError(f"{path}: expected predictions, found nothing")
+    if (path / MANIFEST).is_file():
+        raise ValueError(f"{path}: expected another program's predictions, found a store already")
+    if path.is_dir():
+        path = _only_results(path)
+    if not path.is_dir():
+        if data_format is not None:
+            raise ValueError(f"--from {data_format}: expected a folder with it, found {path}")
+        suffix = path.suffix.lower()
+        if suffix in _JSON:
+            return open_results(path, known, root, images, annotations)
+        if suffix in _TABLES:
+            return open_table(path, images or root, known, note)
+        raise ValueError(f"{path}: expected {FORMS}, found another file")
+    if data_format is None and not converters.is_data_set(path):
+        if label_files(path):
+            return open_label_files(path, known)
+        return open_index_maps(path, known, note)
+    return open_data_set(path, data_format or converters.recognise(path), known, note)
+
+
+def _only_results(folder: Path) -> Path:
+    """Return the one list of COCO results in a folder without annotations; else the folder."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in _JSON and path.is_file()]
+    found = [path for path in files if _is_list(path)]
+    return found[0] if len(found) == 1 and not converters.is_data_set(folder) else folder
+
+
+def _is_list(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")

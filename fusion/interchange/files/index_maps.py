@@ -1,0 +1,209 @@
+"""Index maps, one an image: nnU-Net's output, and that of others whose masks hold class numbers.
+
+    FOLDER/NAME.png         class numbers, at the image's own size; 0 is none
+    FOLDER/NAME.npz         (optional) nnU-Net's `probabilities`, (C, H, W) or (C, 1, H, W)
+    FOLDER/dataset.json     (optional, nnU-Net writes it) `labels`: name -> number
+
+Where one class is asked for, and numbers go beyond it, each number is an object of it, as Cellpose
+and StarDist write them; 0 and 255 alone are a mask.
+
+Without `dataset.json` number 1 is the data set's first class; of a label space in which every pixel
+has a class, 0 is the first. Where a NAME.npz lies beside a map, its probabilities are taken, in the
+order of the numbers. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`).
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.errors import one_line
+from converters.files.json_files import load_json
+from converters.formats.mask_pixels import read_mask_pixels
+from converters.masks import CropMask
+from converters.types import LabelSpace
+from fusion.interchange.dense import from_planes
+from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
+from fusion.interchange.objects import MaskObject, predict_objects
+from fusion.types import Prediction
+
+_DATASET = "dataset.json"
+_PLANES = "probabilities"
+_IGNORE, _SUFFIX = "ignore", ".png"
+_ROUNDED = 1e-2
+_FULL = 255
+
+
+def open_index_maps(
+    folder: Path, known: KnownImages, note: Callable[[str], None] = lambda text: None
+) -> WrittenPredictions:
+    """Open a folder of index maps.
+
+    Args:
+        folder: with the maps.
+        known: the images that they may be of.
+        note: told of classes that are left out.
+
+    Raises:
+        ValueError: a map of no image of the data set, or of several; or a broken `dataset.json`.
+    """
+    maps = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == _SUFFIX]
+    if not maps:
+        raise ValueError(f"{folder}: expected maps as PNG, found none")
+    files = match_files(folder, maps, known)
+    if len(known.labels) == 1 and not (folder / _DATASET).is_file():
+        highest, is_mask = _look(files)
+        if is_mask:
+            note(f"{folder}: maps of 0 and {_FULL} alone are taken for masks")
+            return _of_masks(files, known)
+        if highest > 1:
+            note(f"{folder}: numbers up to {highest} are taken for those of objects")
+            return _of_objects(files, known)
+    numbers: dict[int, str | None] = _numbers(folder, known, note)
+    classes = known.labels.only(label for label in numbers.values() if label)
+
+    def predict(key: str) -> Prediction:
+        if key not in files:
+            raise ValueError(f"{folder}: expected a map of '{key}', found none")
+        path, size_hw = files[key], known.samples[key].size_hw
+        planes = path.with_suffix(".npz")
+        if planes.is_file():
+            return _soft(key, planes, numbers, classes, size_hw)
+        return _hard(key, path, numbers, classes, size_hw)
+
+    few = classes.names if len(classes) < len(known.labels) else ()
+    return WrittenPredictions("index maps", "semantic", files, True, predict, few)
+
+
+def _look(files: Mapping[str, Path]) -> tuple[int, bool]:
+    """The highest number in maps, and whether they hold 0 and `_FULL` alone."""
+    highest, is_mask = 0, True
+    for path in files.values():
+        values = _read(path, None)
+        highest = max(highest, int(values.max()))
+        is_mask = is_mask and not ((values != 0) & (values != _FULL)).any()
+    return highest, is_mask and highest == _FULL
+
+
+def _read(path: Path, size_hw: tuple[int, int] | None) -> npt.NDArray[np.generic]:
+    try:
+        values = read_mask_pixels(path.read_bytes(), size_hw).values
+    except OSError as error:
+        raise ValueError(f"{path}: expected a map, found: {error.strerror}") from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    if values.ndim != 2:
+        raise ValueError(f"{path}: expected numbers in one channel, found colours")
+    return np.asarray(values)
+
+
+def _of_masks(files: Mapping[str, Path], known: KnownImages) -> WrittenPredictions:
+    (label,) = known.labels.names
+
+    def predict(key: str) -> Prediction:
+        values = _read(files[key], known.samples[key].size_hw)
+        return from_planes(key, {label: values != 0}, known.labels)
+
+    return WrittenPredictions("masks", "semantic", files, True, predict)
+
+
+def _of_objects(files: Mapping[str, Path], known: KnownImages) -> WrittenPredictions:
+    # Late: rules and stores do not need it.
+    from scipy.ndimage import find_objects
+
+    (label,) = known.labels.names
+
+    def predict(key: str) -> Prediction:
+        size_hw = known.samples[key].size_hw
+        values = _read(files[key], size_hw)
+        found = []
+        for number, place in enumerate(find_objects(values.astype(np.int32)), start=1):
+            if place is not None:
+                rows, columns = place
+                pixels = (values[place] == number).astype(np.uint8)
+                found.append(MaskObject(label, 1.0, CropMask(columns.start, rows.start, pixels)))
+        return predict_objects(key, size_hw, found, known.labels)
+
+    return WrittenPredictions("maps of objects", "instance", files, True, predict)
+
+
+def _numbers(
+    folder: Path, known: KnownImages, note: Callable[[str], None]
+) -> dict[int, str | None]:
+    """Number -> class; None where it is none that is asked for."""
+    path = folder / _DATASET
+    if not path.is_file():
+        first = 0 if known.has_background else 1
+        own = enumerate(known.numbers.values(), first)
+        return {0: None, **{number: known.labels.canonical(name) for number, name in own}}
+    try:
+        record = load_json(path)
+        listed = record.get("labels") if isinstance(record, dict) else None
+        if not isinstance(listed, dict) or not all(type(n) is int for n in listed.values()):
+            raise ValueError("expected 'labels' with names and whole numbers (no regions)")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    # Of pixels that nothing is learned from, nothing is predicted.
+    listed = {str(name): number for name, number in listed.items() if name != _IGNORE}
+    found = {number: known.labels.canonical(name) for name, number in listed.items()}
+    lost = [name for name, number in listed.items() if number and not found[number]]
+    if not any(found.values()):
+        named = ", ".join(map(str, listed))
+        raise ValueError(f"{path}: expected classes of '{known.labels.name}', found {named:.80}")
+    if lost:
+        note(f"{path}: left out {', '.join(lost):.200}, not asked for by '{known.labels.name}'")
+    return dict(sorted(found.items()))
+
+
+def _hard(
+    key: str,
+    path: Path,
+    numbers: Mapping[int, str | None],
+    classes: LabelSpace,
+    size_hw: tuple[int, int],
+) -> Prediction:
+    values = _read(path, size_hw)
+    if unknown := sorted(set(np.unique(values).tolist()) - set(numbers)):
+        known = f"{min(numbers)} to {max(numbers)}"
+        raise ValueError(f"{path}: expected numbers of classes, {known}, found {unknown[0]}")
+    planes = {label: values == number for number, label in numbers.items() if label}
+    return from_planes(key, planes, classes)
+
+
+def _soft(
+    key: str,
+    path: Path,
+    numbers: Mapping[int, str | None],
+    classes: LabelSpace,
+    size_hw: tuple[int, int],
+) -> Prediction:
+    values = _read_planes(path)
+    if values.ndim == 4 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.shape != (len(numbers), *size_hw):
+        expected = (len(numbers), *size_hw)
+        raise ValueError(
+            f"{path}: expected probabilities of shape {expected}, found {values.shape}"
+        )
+    # Rounding may leave the range by a little; logits leave it by more, and are refused.
+    if values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
+        values = np.clip(values, 0, 1)
+    planes = zip(numbers.values(), values, strict=True)
+    try:
+        return from_planes(key, {label: plane for label, plane in planes if label}, classes)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read_planes(path: Path) -> npt.NDArray[np.generic]:
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return np.asarray(content[_PLANES])
+    except KeyError:
+        raise ValueError(f"{path}: expected an array '{_PLANES}', found none") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: expected arrays of numpy, found: {one_line(error)}") from None

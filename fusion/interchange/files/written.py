@@ -1,0 +1,115 @@
+"""What a file or a folder of another program's predictions holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.types import LabelSpace, Sample
+from fusion.types import Kind, Prediction
+
+
+@dataclass(frozen=True)
+class WrittenPredictions:
+    """Predictions of another program, read when they are asked for.
+
+    Attributes:
+        form: what they are, in words.
+        kind: `semantic` or `instance`.
+        keys: of the images that they speak of.
+        names_all: whether an image is named also where nothing was found; otherwise nobody can
+            tell an image without objects from one that was not predicted.
+        predict: key -> its prediction; one of an image that is not named is empty. Raises
+            ValueError where the file is broken.
+        classes: those that are spoken of; empty means all.
+    """
+
+    form: str
+    kind: Kind
+    keys: Collection[str]
+    names_all: bool
+    predict: Callable[[str], Prediction]
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class KnownImages:
+    """The images that predictions may be of.
+
+    Attributes:
+        samples: key -> sample of the data set, annotated or not.
+        labels: the classes.
+        numbers: of the data set's own classes, as other programs write them -> their names.
+        has_background: whether the first of these is what no object covers.
+    """
+
+    samples: Mapping[str, Sample]
+    labels: LabelSpace
+    numbers: Mapping[int, str]
+    has_background: bool = False
+
+    def by_stem(self) -> dict[str, list[str]]:
+        """Return what a file of an image may be called, without suffix -> keys.
+
+        That is the image's path below the data set, any end of it, or its name.
+        """
+        found: dict[str, list[str]] = {}
+        for key, sample in self.samples.items():
+            parts = key.split("/")
+            names = {"/".join(parts[start:]) for start in range(len(parts))}
+            for name in {*names, sample.image.stem}:
+                found.setdefault(name, []).append(key)
+        return found
+
+    def label_of(self, number: int) -> str | None:
+        """Return the class of a number of the data set's own; None where it is not asked for.
+
+        Raises:
+            ValueError: no such number.
+        """
+        if number not in self.numbers:
+            known = f"{min(self.numbers)} to {max(self.numbers)}"
+            raise ValueError(f"expected the number of a class, {known}, found {number}")
+        return self.labels.canonical(self.numbers[number])
+
+
+def match_files(folder: Path, paths: Iterable[Path], known: KnownImages) -> dict[str, Path]:
+    """Return key -> the file of that image's predictions, by its place or its name.
+
+    Args:
+        folder: where the files lie.
+        paths: of the files.
+        known: the images.
+
+    Raises:
+        ValueError: a file of no image, or of several; or two of one.
+    """
+    names = known.by_stem()
+    files: dict[str, Path] = {}
+    for path in paths:
+        place = path.relative_to(folder).with_suffix("").as_posix()
+        try:
+            key = one_key(names, place) or one_key(names, path.stem)
+            if key is None:
+                raise ValueError("expected the name of an image of the data set, found none")
+            if key in files:
+                raise ValueError(f"expected one file of '{key}', found {files[key].name} too")
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        files[key] = path
+    return files
+
+
+def one_key(known: Mapping[str, list[str]], name: str) -> str | None:
+    """Return the key of the image that a file belongs to; None where there is none.
+
+    Raises:
+        ValueError: several images are called so.
+    """
+    keys = known.get(name, [])
+    if len(keys) > 1:
+        raise ValueError(
+            f"'{name}': expected the name of one image, found that {' and '.join(keys[:2])} end so"
+        )
+    return keys[0] if keys else None
