@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -19,11 +20,22 @@ from converters.types import LabelSpace
 from fusion.rules.file import check_names, check_options, dump_rule, load_rule, read_labels
 from fusion.rules.registry import FUSIONS
 from fusion.types import Rule
-from zoo.export.conversion import OPSET, NetworkShape, Timing, convert, measure
+from zoo.export.conversion import (
+    OPSET,
+    DetectorShape,
+    NetworkShape,
+    Timing,
+    convert,
+    convert_detector,
+    measure,
+    sample_images,
+    sample_squares,
+)
 from zoo.export.description import (
     FILE,
     FUSION,
     Description,
+    DetectorEntry,
     FileEntry,
     Licence,
     NetworkEntry,
@@ -31,7 +43,7 @@ from zoo.export.description import (
     digest_of,
     normalisation,
 )
-from zoo.export.session import EXTRA, OnnxNetwork
+from zoo.export.session import EXTRA, OnnxDetector, OnnxNetwork
 from zoo.families.semantic import SemanticFamily
 from zoo.families.settings import learned_view
 from zoo.inference.setting import activation_of
@@ -46,6 +58,14 @@ KIND = "export"
 # Where `zoo run` leaves its runs, beside the fusion config.
 _RUNS = "runs"
 _VERSIONS = ("maskzoo", "torch", "onnx", "onnxruntime")
+
+
+@runtime_checkable
+class _HasDetector(Protocol):
+    """A family whose networks give detections and prototypes, as YOLO's do."""
+
+    def open_detector(self, run: Path, config: Any) -> Any:
+        """Rebuild a run's network on the CPU; it knows its `prototypes` and its `end_to_end`."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +95,12 @@ class Member:
 
 
 def _check(run: Run) -> None:
-    """Make sure that a run's network is a function of an image's pixels alone, to logits."""
-    if not isinstance(run.family, SemanticFamily):
+    """Make sure that a run's network is a function of an image's pixels alone."""
+    if not isinstance(run.family, SemanticFamily | _HasDetector):
         raise ValueError(
-            f"{run.path}: expected a run whose network gives each pixel's logits (smp, segformer, "
-            f"nets, torchvision, huggingface, monai), found the family '{run.name}': what it "
-            "gives depends on what it finds, or on other sources, and is not exported; predict by "
-            "the run itself"
+            f"{run.path}: expected a run of smp, segformer, nets, torchvision, huggingface, monai "
+            f"or yolo, found the family '{run.name}': what its network gives depends on what it "
+            "finds, or on other sources, and is not exported; predict by the run itself"
         )
     shown = getattr(run.config, "metadata", None)
     if shown is not None and shown.is_input:
@@ -118,13 +137,14 @@ class Exports:
             lines += [f"  {n.file}: {source.name}, {_takes(n)}" for n in source.networks]
         for name, timing in self.timings.items():
             lines.append(f"  {name}: an image on the CPU, {timing.threads} threads: {_ms(timing)}")
-        closed = {
-            licence.source: licence.licence
-            for source in found.sources
-            for licence in source.licences
-            if licence.is_non_commercial
-        }
+        licences = [licence for source in found.sources for licence in source.licences]
+        closed = {one.source: one.licence for one in licences if one.is_non_commercial}
         lines += [f"  not for commercial use: {name} ({text})" for name, text in closed.items()]
+        shared = {one.source: one.licence for one in licences if "AGPL" in one.licence}
+        lines += [
+            f"  {text}: {name}: whoever serves it offers the source of what it is part of"
+            for name, text in shared.items()
+        ]
         return "\n".join(lines)
 
 
@@ -267,15 +287,24 @@ class _Writer:
         self.total = sum(len(member.runs) for member in members)
         self.done = 0
 
-    def write(self, member: Member) -> SourceEntry:
+    def write(self, member: Member) -> SourceEntry | DetectorEntry:
         """Write a member's networks and say what they are shown."""
         first = member.runs[0]
         config: Any = first.config
+        about: dict[str, Any] = {
+            "name": member.name,
+            "family": first.name,
+            "batch": config.batch,
+            "seed": config.seed,
+            "split": first.split.digest if first.split and not first.doubt else "",
+            "fold": first.fold if len(member.runs) == 1 and not first.doubt else None,
+            "licences": _licences(first.path),
+        }
+        if isinstance(first.family, _HasDetector):
+            return self._detector(member, about)
         view = learned_view(config)
         mean, deviation = normalisation(config.in_channels)
         return SourceEntry(
-            name=member.name,
-            family=first.name,
             channels=config.in_channels,
             size=config.image_size,
             window=view.window,
@@ -284,12 +313,8 @@ class _Writer:
             mean=mean,
             deviation=deviation,
             activation=activation_of(config.labels),
-            batch=config.batch,
             networks=tuple(self._network(run) for run in member.runs),
-            seed=config.seed,
-            split=first.split.digest if first.split and not first.doubt else "",
-            fold=first.fold if len(member.runs) == 1 and not first.doubt else None,
-            licences=_licences(first.path),
+            **about,
         )
 
     def _network(self, run: Run) -> NetworkEntry:
@@ -297,22 +322,68 @@ class _Writer:
         config: Any = run.config
         network = family.load(run.path, config).eval()
         shape = NetworkShape.of(config)
-        name = f"network-{self.done}.onnx"
+        entry = self._convert(run, partial(convert, network, shape))
+        if self.repetitions:
+            opened = OnnxNetwork(
+                self.folder, entry, shape.channels, shape.classes, threads=torch.get_num_threads()
+            )
+            images = sample_images(shape, 1, shape.size_hw)
+            self.timings[entry.file] = measure(network, opened, images, self.repetitions)
+        return entry
+
+    def _detector(self, member: Member, about: dict[str, Any]) -> DetectorEntry:
+        config: Any = member.runs[0].config
+        networks, shapes = [], set[DetectorShape]()
+        for run in member.runs:
+            entry, shape = self._detector_network(run)
+            networks.append(entry)
+            shapes.add(shape)
+        if len(shapes) > 1:
+            raise ValueError(f"{member.name}: expected networks of one kind, found several")
+        (shape,) = shapes
+        code = Licence(
+            source=f"Ultralytics {config.model}",
+            licence="AGPL-3.0",
+            url="https://www.ultralytics.com/license",
+        )
+        return DetectorEntry(
+            imgsz=config.imgsz,
+            conf=config.conf,
+            raster=config.raster,
+            margin_px=config.margin_px,
+            end_to_end=shape.end_to_end,
+            prototypes=shape.prototypes,
+            networks=tuple(networks),
+            **{**about, "licences": (*about["licences"], code)},
+        )
+
+    def _detector_network(self, run: Run) -> tuple[NetworkEntry, DetectorShape]:
+        family: Any = run.family
+        config: Any = run.config
+        network = family.open_detector(run.path, config).eval()
+        classes = len(config.labels)
+        shape = DetectorShape(config.imgsz, classes, network.prototypes, network.end_to_end)
+        entry = self._convert(run, partial(convert_detector, network, shape))
+        if self.repetitions:
+            opened = OnnxDetector(
+                self.folder,
+                entry,
+                shape.values,
+                shape.prototypes,
+                shape.end_to_end,
+                threads=torch.get_num_threads(),
+            )
+            images = sample_squares(1, shape.imgsz)
+            self.timings[entry.file] = measure(network, opened, images, self.repetitions)
+        return entry, shape
+
+    def _convert(self, run: Run, work: Callable[..., NetworkEntry]) -> NetworkEntry:
         with find_weights(run.path).open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
         try:
-            entry = convert(network, shape, self.folder, name, self.tolerance, weights)
+            entry = work(self.folder, f"network-{self.done}.onnx", self.tolerance, weights)
         except ValueError as error:
             raise ValueError(f"{run.path}: {error}") from None
-        if self.repetitions:
-            opened = OnnxNetwork(
-                self.folder,
-                entry,
-                shape.channels,
-                shape.classes,
-                threads=torch.get_num_threads(),
-            )
-            self.timings[name] = measure(network, opened, shape, self.repetitions)
         self.done += 1
         self.report(self.done, self.total, run.path.name)
         return entry

@@ -13,7 +13,7 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +28,18 @@ from torch import nn
 
 from converters.errors import import_optional, one_line
 from zoo.export.description import FileEntry, NetworkEntry, digest_of
-from zoo.export.session import EXTRA, INPUT, OUTPUT, OnnxNetwork
+from zoo.export.session import (
+    DETECTIONS,
+    EXTRA,
+    INPUT,
+    OUTPUT,
+    PROTOTYPES,
+    OnnxDetector,
+    OnnxNetwork,
+    OnnxSession,
+)
 from zoo.inference.arrays import Floats, activate, normalize
+from zoo.inference.detections import count_values, decode
 from zoo.inference.setting import Activation, activation_of
 from zoo.training.config import STRIDE
 
@@ -40,6 +50,8 @@ _ONE_FILE_BYTES = 2**31 - 2**27
 _SEED = 0
 # Colours of a terminal, which torch.export puts into its messages.
 _ESCAPES = re.compile("\x1b\\[[0-9;]*m")
+# So many detections are compared: all others are less sure.
+_SUREST = 100
 # Cells of the smooth pictures that networks are compared on.
 _COARSE = 8
 
@@ -69,6 +81,9 @@ _RUNGS = (
     Taken(batch=True, sizes=False, traced=False),
     Taken(batch=False, sizes=False, traced=False),
 )
+
+
+_OF_DETECTORS = tuple(Taken(batch=batch, sizes=False, traced=True) for batch in (True, False))
 
 
 @dataclass(frozen=True)
@@ -121,13 +136,83 @@ def convert(
         ValueError: torch cannot export the network, or its probabilities differ by more.
     """
     network = network.eval().float()
+
+    def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
+        images = sample_images(shape, 2 if taken.batch else 1, shape.size_hw)
+        entry = _write(network, images, folder, name, taken, (OUTPUT,))
+        return entry, _compare(network, shape, folder, entry, taken)
+
+    rungs = [t for t in _RUNGS if not t.sizes or _takes(network, shape, _larger(shape))]
+    return _first_alike(rungs, attempt, tolerance, weights)
+
+
+@dataclass(frozen=True)
+class DetectorShape:
+    """What goes into a detector and comes out; see `zoo.export.description.DetectorEntry`.
+
+    Attributes:
+        imgsz: side of its input.
+        classes: of its detections.
+        prototypes: their number.
+        end_to_end: which head it has.
+    """
+
+    imgsz: int
+    classes: int
+    prototypes: int
+    end_to_end: bool
+
+    @property
+    def values(self) -> int:
+        """Numbers of a detection."""
+        return count_values(self.classes, self.prototypes, self.end_to_end)
+
+
+def convert_detector(
+    network: nn.Module,
+    shape: DetectorShape,
+    folder: Path,
+    name: str,
+    tolerance: float = TOLERANCE,
+    weights: str = "",
+) -> NetworkEntry:
+    """Write a detector as ONNX and make sure that it finds what torch finds; as `convert`.
+
+    Args:
+        network: on the CPU, in evaluation mode: RGB in 0..1, float32 (N, 3, S, S) -> detections and
+            prototypes.
+        shape: of its input and output.
+        folder: exists; the file goes there.
+        name: of the file.
+        tolerance: largest absolute difference of a score, of a mask's probability, and of a box's
+            edge as a share of the input's side.
+        weights: SHA-256 of the weights' file, for the record.
+
+    Raises:
+        ValueError: torch cannot export the network, or what it finds differs by more.
+    """
+    network = network.eval().float()
+
+    def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
+        images = sample_squares(2 if taken.batch else 1, shape.imgsz)
+        entry = _write(network, images, folder, name, taken, (DETECTIONS, PROTOTYPES))
+        return entry, _compare_detectors(network, shape, folder, entry)
+
+    # torch.export does not take the heads of these networks.
+    return _first_alike(_OF_DETECTORS, attempt, tolerance, weights)
+
+
+def _first_alike(
+    rungs: Sequence[Taken],
+    attempt: Callable[[Taken], tuple[NetworkEntry, float]],
+    tolerance: float,
+    weights: str,
+) -> NetworkEntry:
+    """Return the first network that gives torch's probabilities; says why no other one does."""
     refusals: list[str] = []
-    for taken in _RUNGS:
-        if taken.sizes and not _takes(network, shape, _larger(shape)):
-            continue
+    for taken in rungs:
         try:
-            entry = _write(network, shape, folder, name, taken)
-            difference = _compare(network, shape, folder, entry, taken)
+            entry, difference = attempt(taken)
         # What torch's exporter raises depends on what it stumbles over.
         except Exception as error:
             refusals.append(f"{taken}: {_ESCAPES.sub('', one_line(error)):.160}")
@@ -162,31 +247,47 @@ def sample_images(shape: NetworkShape, count: int, size_hw: tuple[int, int]) -> 
 
     They are what networks are compared on: of all greys, with slopes and edges.
     """
+    return normalize(_pictures(count, shape.channels, size_hw))
+
+
+def sample_squares(count: int, side: int) -> Floats:
+    """Return such pictures in colour as detectors take them, in 0..1, float32 (count, 3, S, S)."""
+    return _pictures(count, 3, (side, side)).astype(np.float32) / np.float32(255)
+
+
+def _pictures(count: int, channels: int, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
     generator = np.random.default_rng(_SEED)
-    coarse = generator.uniform(-64, 320, (count, shape.channels, _COARSE, _COARSE))
+    coarse = generator.uniform(-64, 320, (count, channels, _COARSE, _COARSE))
     smooth = F.interpolate(torch.from_numpy(coarse), size=size_hw, mode="bicubic").numpy()
     noisy = smooth + generator.normal(0, 8, smooth.shape)
-    return normalize(np.rint(np.clip(noisy, 0, 255)).astype(np.uint8))
+    return np.rint(np.clip(noisy, 0, 255)).astype(np.uint8)
 
 
 def _write(
-    network: nn.Module, shape: NetworkShape, folder: Path, name: str, taken: Taken
+    network: nn.Module,
+    images: Floats,
+    folder: Path,
+    name: str,
+    taken: Taken,
+    outputs: Sequence[str],
 ) -> NetworkEntry:
-    images = torch.from_numpy(sample_images(shape, 2 if taken.batch else 1, shape.size_hw))
+    given = torch.from_numpy(images)
     with _quiet(), torch.no_grad():
-        (_trace if taken.traced else _export)(network, images, folder / name, taken)
+        (_trace if taken.traced else _export)(network, given, folder / name, taken, outputs)
     beside = folder / f"{name}.data"
     return NetworkEntry(
         file=name,
         sha256=_digest(folder / name),
         data=FileEntry(file=beside.name, sha256=_digest(beside)) if beside.is_file() else None,
         batch=None if taken.batch else 1,
-        size=None if taken.sizes else shape.size_hw,
+        size=None if taken.sizes else (images.shape[2], images.shape[3]),
         difference=0.0,
     )
 
 
-def _trace(network: nn.Module, images: torch.Tensor, path: Path, taken: Taken) -> None:
+def _trace(
+    network: nn.Module, images: torch.Tensor, path: Path, taken: Taken, outputs: Sequence[str]
+) -> None:
     if _bytes_of(network) > _ONE_FILE_BYTES:
         raise ValueError("more weights than a traced file holds")
     open_axes = {0: "images"} | ({2: "height", 3: "width"} if taken.sizes else {})
@@ -197,12 +298,14 @@ def _trace(network: nn.Module, images: torch.Tensor, path: Path, taken: Taken) -
         dynamo=False,
         opset_version=OPSET,
         input_names=[INPUT],
-        output_names=[OUTPUT],
-        dynamic_axes={INPUT: open_axes, OUTPUT: open_axes},
+        output_names=list(outputs),
+        dynamic_axes=dict.fromkeys((INPUT, *outputs), open_axes) if taken.batch else None,
     )
 
 
-def _export(network: nn.Module, images: torch.Tensor, path: Path, taken: Taken) -> None:
+def _export(
+    network: nn.Module, images: torch.Tensor, path: Path, taken: Taken, outputs: Sequence[str]
+) -> None:
     import_optional("onnxscript", EXTRA)
     program: Any = torch.onnx.export(
         network,
@@ -210,7 +313,7 @@ def _export(network: nn.Module, images: torch.Tensor, path: Path, taken: Taken) 
         dynamo=True,
         opset_version=OPSET,
         input_names=[INPUT],
-        output_names=[OUTPUT],
+        output_names=list(outputs),
         dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) if taken.batch else None,
         verbose=False,
     )
@@ -258,6 +361,34 @@ def _compare(
     return float("inf") if np.isnan(differences).any() else max(differences)
 
 
+def _compare_detectors(
+    network: nn.Module, shape: DetectorShape, folder: Path, entry: NetworkEntry
+) -> float:
+    """Return the largest difference of scores, edges and masks of the surest detections."""
+    opened = OnnxDetector(folder, entry, shape.values, shape.prototypes, shape.end_to_end)
+    worst = 0.0
+    for count in (1, 3):
+        images = sample_squares(count, shape.imgsz)
+        with torch.inference_mode():
+            ours = [part.float().numpy() for part in network(torch.from_numpy(images))]
+        theirs = opened(images)
+        for number in range(count):
+            pair = [(d[number], p[number]) for d, p in (ours, theirs)]
+            worst = max(worst, _difference_of(pair, shape))
+    return worst
+
+
+def _difference_of(pair: Sequence[tuple[Floats, Floats]], shape: DetectorShape) -> float:
+    read = [decode(detections, shape.classes, shape.end_to_end) for detections, _ in pair]
+    surest = np.argsort(-read[0][1].max(axis=0), kind="stable")[:_SUREST]
+    seen = []
+    for (boxes, scores, weights), (_, prototypes) in zip(read, pair, strict=True):
+        masks = weights[surest] @ prototypes.reshape(len(prototypes), -1)
+        seen.append((scores, boxes[surest] / shape.imgsz, activate(masks, "sigmoid")))
+    differences = [float(np.abs(a - b).max()) for a, b in zip(*seen, strict=True)]
+    return float("inf") if np.isnan(differences).any() else max(differences)
+
+
 def _run(network: nn.Module, images: Floats) -> Floats:
     with torch.inference_mode():
         found: Floats = network(torch.from_numpy(images)).float().numpy()
@@ -283,19 +414,21 @@ class Timing:
     threads: int
 
 
-def measure(
-    network: nn.Module, opened: OnnxNetwork, shape: NetworkShape, repetitions: int
-) -> Timing:
+def measure(network: nn.Module, opened: OnnxSession, images: Floats, repetitions: int) -> Timing:
     """Measure one image of the network's own size, by torch and by onnxruntime, in turns.
 
     Args:
         network: in evaluation mode, on the CPU.
         opened: the same, exported, with as many threads as torch has.
-        shape: of its input.
+        images: what it is shown.
         repetitions: how often each runs; once more before, which does not count.
     """
-    images = sample_images(shape, 1, shape.size_hw)
-    runs: Sequence[Any] = (_runner(network), opened)
+
+    def by_torch(values: Floats) -> None:
+        with torch.inference_mode():
+            network(torch.from_numpy(values))
+
+    runs: Sequence[Any] = (by_torch, opened.run)
     taken: npt.NDArray[np.float64] = np.zeros((2, repetitions + 1))
     for number in range(repetitions + 1):
         for side, run in enumerate(runs):

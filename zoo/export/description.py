@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, PlainSerializer, PlainValidator, model_validator
 
@@ -16,6 +16,7 @@ from converters.types import LabelSpace
 from fusion.types import Kind
 from zoo.config import StrictModel, check_config
 from zoo.data.reading import COLOR_DEVIATION, COLOR_MEAN, GREY_DEVIATION, GREY_MEAN
+from zoo.inference.detections import DetectionSetting, count_values
 from zoo.inference.setting import Activation, View
 
 FILE, FUSION = "model.json", "fusion.yaml"
@@ -69,7 +70,7 @@ class FileEntry(StrictModel):
 
 
 class NetworkEntry(FileEntry):
-    """An ONNX network: `image`, float32 (N, c, h, w), to `logits`, float32 (N, C, h', w').
+    """An ONNX network: `image`, float32 (N, c, h, w), to what its source says.
 
     Attributes:
         data: a file beside it with its weights, where they are too many for one.
@@ -98,8 +99,38 @@ class Licence(StrictModel):
     is_non_commercial: bool | None = None
 
 
-class SourceEntry(StrictModel):
+class _Entry(StrictModel):
     """What a run, or the runs of all folds, became: one opinion of an image.
+
+    Attributes:
+        name: of the run's folder; a fusion rule knows the source by it.
+        family: of the network.
+        batch: images, or windows, at a time.
+        networks: one, or one a fold.
+        seed: that they were trained with.
+        split: digest of the folds; "" without. The folds themselves, which name patients, stay.
+        fold: the fold that was held out; None: none, or each by one network.
+        licences: of pretrained weights, and of code that makes its networks its own.
+    """
+
+    name: str = Field(min_length=1, max_length=200)
+    family: str
+    batch: int = Field(gt=0)
+    networks: tuple[NetworkEntry, ...]
+    seed: int = 0
+    split: str = ""
+    fold: int | None = None
+    licences: tuple[Licence, ...] = ()
+
+    @model_validator(mode="after")
+    def _some_networks(self) -> Self:
+        if not self.networks:
+            raise ValueError("networks: expected at least one, found none")
+        return self
+
+
+class SourceEntry(_Entry):
+    """A semantic source: networks that give `logits`, float32 (N, C, h', w').
 
     Images are decoded to 8 bits, stretched to `size` (their aspect is not kept; pixels are averaged
     where both sides shrink, else interpolated), divided by 255, and normalised: minus `mean`,
@@ -107,8 +138,6 @@ class SourceEntry(StrictModel):
     networks' are averaged.
 
     Attributes:
-        name: of the run's folder; a fusion rule knows the source by it.
-        family: of the network.
         kind: of its predictions.
         channels: 1 is grey, 3 is red, green and blue.
         size: height and width that images are stretched to.
@@ -118,16 +147,8 @@ class SourceEntry(StrictModel):
         mean: of each channel, of values in 0..1.
         deviation: of each channel.
         activation: see `zoo.inference.setting.Activation`.
-        batch: images, or windows, at a time.
-        networks: one, or one a fold.
-        seed: that they were trained with.
-        split: digest of the folds; "" without. The folds themselves, which name patients, stay.
-        fold: the fold that was held out; None: none, or each by one network.
-        licences: of pretrained weights.
     """
 
-    name: str = Field(min_length=1, max_length=200)
-    family: str
     kind: Literal["semantic"] = "semantic"
     channels: Literal[1, 3]
     size: Size
@@ -137,17 +158,9 @@ class SourceEntry(StrictModel):
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
     activation: Activation
-    batch: int = Field(gt=0)
-    networks: tuple[NetworkEntry, ...]
-    seed: int = 0
-    split: str = ""
-    fold: int | None = None
-    licences: tuple[Licence, ...] = ()
 
     @model_validator(mode="after")
-    def _known_values(self) -> SourceEntry:
-        if not self.networks:
-            raise ValueError("networks: expected at least one, found none")
+    def _known_values(self) -> Self:
         if (self.mean, self.deviation) != normalisation(self.channels):
             raise ValueError(
                 f"mean, deviation: expected {normalisation(self.channels)}, as this version shows "
@@ -159,6 +172,44 @@ class SourceEntry(StrictModel):
     def view(self) -> View:
         """What the networks see of an image where no options say otherwise."""
         return View(self.size, self.window, self.overlap)
+
+
+class DetectorEntry(_Entry):
+    """An instance source: networks that give `detections` and `prototypes`, float32.
+
+    Images are decoded to 8 bits in colour, placed in the middle of a grey square of `imgsz` pixels,
+    and divided by 255. What the outputs are, and how they become masks, stands in
+    `zoo.inference.detections`; detections of several networks that mean the same object are one.
+
+    Attributes:
+        kind: of its predictions.
+        imgsz: see `zoo.inference.detections.DetectionSetting`, as the next four.
+        conf: a score.
+        raster: cells.
+        margin_px: pixels.
+        end_to_end: which head.
+        prototypes: their number.
+    """
+
+    kind: Literal["instance"] = "instance"
+    imgsz: int = Field(gt=0)
+    conf: float = Field(ge=0, le=1)
+    raster: float = Field(gt=0)
+    margin_px: float = Field(ge=0)
+    end_to_end: bool
+    prototypes: int = Field(gt=0)
+
+    @property
+    def setting(self) -> DetectionSetting:
+        """How an output becomes a prediction."""
+        return DetectionSetting(self.imgsz, self.conf, self.raster, self.margin_px, self.end_to_end)
+
+    def values(self, classes: int) -> int:
+        """Return how many numbers a detection has."""
+        return count_values(classes, self.prototypes, self.end_to_end)
+
+
+Entry = Annotated[SourceEntry | DetectorEntry, Field(discriminator="kind")]
 
 
 class Description(StrictModel):
@@ -182,7 +233,7 @@ class Description(StrictModel):
     opset: int
     threshold: float = THRESHOLD
     tolerance: float
-    sources: tuple[SourceEntry, ...]
+    sources: tuple[Entry, ...]
     fusion: FileEntry | None = None
     made_with: dict[str, str] = Field(default_factory=dict)
 
@@ -199,8 +250,8 @@ class Description(StrictModel):
 
     @property
     def kind(self) -> Kind:
-        """Of the folder's predictions."""
-        return "semantic"
+        """Of the folder's predictions: what is fused is semantic."""
+        return "semantic" if self.fusion else self.sources[0].kind
 
     @property
     def difference(self) -> float:

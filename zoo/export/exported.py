@@ -6,19 +6,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from converters.types import LabelSpace, Sample
+from fusion.objects import split_prediction
 from fusion.rules.file import check_names, check_options, read_rule
 from fusion.types import Prediction, Rule
 from zoo.contract import PredictOptions
 from zoo.export.description import (
     FUSION,
     Description,
+    DetectorEntry,
     NetworkEntry,
     SourceEntry,
     read_description,
 )
-from zoo.export.session import OnnxNetwork
+from zoo.export.session import OnnxDetector, OnnxNetwork
 from zoo.inference.arrays import predict_semantic
+from zoo.inference.detections import place_images, to_prediction
 from zoo.inference.frames import read_frames
 from zoo.inference.setting import Setting, View, choose_view
 from zoo.results.sources import give_images
@@ -110,6 +115,56 @@ def _check_sizes(network: NetworkEntry, entry: SourceEntry, view: View, setting:
 
 
 @dataclass(frozen=True)
+class ExportedDetector:
+    """One opinion of networks that find instances.
+
+    Attributes:
+        entry: what it is shown.
+        labels: its classes.
+        networks: opened.
+    """
+
+    entry: DetectorEntry
+    labels: LabelSpace
+    networks: tuple[OnnxDetector, ...]
+
+    def predict(self, samples: Sequence[Sample], options: PredictOptions) -> Iterator[Prediction]:
+        """Yield one prediction a sample, in order, in the images' own frame.
+
+        Raises:
+            ValueError: options that detectors lack, or that the networks do not take.
+        """
+        self.plan(options)
+        batch = options.batch or self.entry.batch
+        for start in range(0, len(samples), batch):
+            yield from self._predict_batch(samples[start : start + batch])
+
+    def plan(self, options: PredictOptions) -> None:
+        """Make sure that options go together.
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        family = self.entry.family
+        if options.tta:
+            raise ValueError(f"tta {','.join(options.tta)}: the family '{family}' predicts without")
+        options.refuse(family, "average", "size", "window", "overlap")
+
+    def _predict_batch(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
+        squares = place_images(samples, self.entry.imgsz)
+        images = squares[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+        outputs = [network(images) for network in self.networks]
+        for number, sample in enumerate(samples):
+            found = [
+                to_prediction(
+                    sample, detections[number], planes[number], self.labels, self.entry.setting
+                )
+                for detections, planes in outputs
+            ]
+            yield found[0] if len(found) == 1 else mean_prediction(found, self.labels)
+
+
+@dataclass(frozen=True)
 class Exported:
     """A folder that `zoo export` has written, with its networks open.
 
@@ -122,7 +177,7 @@ class Exported:
 
     path: Path
     description: Description
-    sources: tuple[ExportedSource, ...]
+    sources: tuple[ExportedSource | ExportedDetector, ...]
     rule: Rule | None
 
     @classmethod
@@ -150,20 +205,28 @@ class Exported:
         """The classes."""
         return self.description.labels
 
-    def predict(self, samples: Sequence[Sample], options: PredictOptions) -> Iterator[Prediction]:
+    def predict(
+        self, samples: Sequence[Sample], options: PredictOptions, is_apart: bool = False
+    ) -> Iterator[Prediction]:
         """Yield one prediction a sample, in order, in the images' own frame: fused by the rule.
+
+        Args:
+            samples: the images.
+            options: how to predict.
+            is_apart: single objects instead of a mask a class, where an image may have several of
+                one; see `fusion.objects`.
 
         Raises:
             ValueError: options that exported models lack, or that do not go together.
         """
         options.refuse("exported", "metadata", "sources")
         by_source = [source.predict(samples, options) for source in self.sources]
-        if self.rule is None:
-            yield from by_source[0]
-            return
-        rule = give_images(self.rule, {sample.key: sample for sample in samples})
+        rule = self.rule and give_images(self.rule, {sample.key: sample for sample in samples})
         for predictions in zip(*by_source, strict=True):
-            yield rule(predictions, self.labels)
+            found = rule(predictions, self.labels) if rule else predictions[0]
+            if is_apart and not self.labels.once and found.kind == "semantic":
+                found = split_prediction(found, predictions, self.labels)
+            yield found
 
 
 def _read_rule(folder: Path, found: Description) -> Rule | None:
@@ -178,9 +241,20 @@ def _read_rule(folder: Path, found: Description) -> Rule | None:
 
 
 def _open_source(
-    folder: Path, entry: SourceEntry, found: Description, device: str, threads: int
-) -> ExportedSource:
+    folder: Path,
+    entry: SourceEntry | DetectorEntry,
+    found: Description,
+    device: str,
+    threads: int,
+) -> ExportedSource | ExportedDetector:
     classes = len(found.labels)
+    if isinstance(entry, DetectorEntry):
+        values, end_to_end = entry.values(classes), entry.end_to_end
+        detectors = (
+            OnnxDetector(folder, network, values, entry.prototypes, end_to_end, device, threads)
+            for network in entry.networks
+        )
+        return ExportedDetector(entry, found.labels, tuple(detectors))
     networks = (
         OnnxNetwork(folder, network, entry.channels, classes, device, threads)
         for network in entry.networks

@@ -24,6 +24,7 @@ def predict_exported(
     *,
     subset: str,
     options: PredictOptions,
+    is_apart: bool = False,
     command: Sequence[str],
     report: Report,
 ) -> Manifest:
@@ -35,20 +36,24 @@ def predict_exported(
         out: the store.
         subset: `test` or `all`.
         options: how to predict.
+        is_apart: single objects, where an image may have several of a class.
         command: what the user called, for the record.
         report: moves the progress bar.
 
     Raises:
-        ValueError: the folder is broken, `out` is not a store, or a subset that needs the folds.
+        ValueError: the folder is broken, `out` is not a store, a subset that needs the folds, or
+            single objects where each class occurs once.
     """
     exported = Exported.open(folder, options.device)
     labels = exported.labels
+    if is_apart and labels.once:
+        raise ValueError("--objects: each class occurs once in an image here: leave it out")
     samples = _subset(folder, data, subset, exported)
     classes = cropped_classes(data, labels)
     splits = {source.entry.split for source in exported.sources}
     folds = {source.entry.fold for source in exported.sources}
     manifest = Manifest(
-        kind=exported.description.kind,
+        kind="instance" if is_apart else exported.description.kind,
         labels=labels.name,
         names=labels.names,
         images={s.key: (*full_size(s), s.file_name) for s in samples},
@@ -57,6 +62,7 @@ def predict_exported(
             # Predictions of another model of this name are not continued.
             "digest": digest_of((folder / FILE).read_bytes()),
             "options": options.model_dump(mode="json"),
+            **({"objects": True} if is_apart else {}),
         },
         split=splits.pop() if len(splits) == 1 else "",
         fold=folds.pop() if len(folds) == 1 else None,
@@ -69,7 +75,7 @@ def predict_exported(
         todo = set(writer.remaining)
         rest = [sample for sample in samples if sample.key in todo]
         done = len(samples) - len(rest)
-        for sample, prediction in zip(rest, exported.predict(rest, options), strict=True):
+        for sample, prediction in zip(rest, exported.predict(rest, options, is_apart), strict=True):
             writer.append(to_original_frame(prediction, sample, classes))
             done += 1
             report(done, len(samples), "")

@@ -8,7 +8,7 @@ digest, of the very bytes that are opened). What is left can use up memory and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +20,22 @@ from zoo.inference.arrays import Floats
 from zoo.machine.facts import count_cores
 
 INPUT, OUTPUT = "image", "logits"
+DETECTIONS, PROTOTYPES = "detections", "prototypes"
 EXTRA = "export"
 # Of operators; what else a file uses, it has to define by these.
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _ERRORS_ONLY = 3
+Shape = tuple[int | None, ...]
 
 
-class OnnxNetwork:
-    """A network of arrays; may be called by several threads.
+class OnnxSession:
+    """A network of arrays with one input, `image`; may be called by several threads.
 
     Args:
         folder: where its files are.
         entry: which, and what it takes.
         channels: of its input.
-        classes: of its output.
+        outputs: what it gives: name -> its shape, where None is any length.
         device: `auto`, `cpu` or `cuda`.
         threads: that one call may use; 0 takes the machine's cores.
 
@@ -47,53 +49,63 @@ class OnnxNetwork:
         folder: Path,
         entry: NetworkEntry,
         channels: int,
-        classes: int,
+        outputs: Mapping[str, Shape],
         device: str = "auto",
         threads: int = 0,
     ) -> None:
-        self.path, self.entry = folder / entry.file, entry
+        self.path, self.entry, self.outputs = folder / entry.file, entry, dict(outputs)
         content = entry.read(folder)
         if entry.data:
             entry.data.read(folder)
         _check_content(content, self.path, entry)
         self._session = _open(content, self.path, entry, device, threads)
-        self._check_shapes(channels, classes)
+        self._check_shapes({INPUT: (None, channels, None, None)}, outputs)
 
-    def _check_shapes(self, channels: int, classes: int) -> None:
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        found = [(e.name, e.type, list(e.shape)) for e in (*inputs, *outputs)]
-        fits = len(inputs) == len(outputs) == 1 and all(
-            name == wanted and kind == "tensor(float)" and len(shape) == 4 and shape[1] == count
-            for (name, kind, shape), wanted, count in zip(
-                found, (INPUT, OUTPUT), (channels, classes), strict=True
-            )
+    def _check_shapes(self, takes: Mapping[str, Shape], gives: Mapping[str, Shape]) -> None:
+        found = [
+            (e.name, e.type, list(e.shape))
+            for e in (*self._session.get_inputs(), *self._session.get_outputs())
+        ]
+        wanted = [*takes.items(), *gives.items()]
+        fits = len(found) == len(wanted) and all(
+            (name, kind) == (expected, "tensor(float)") and _is_shape(shape, lengths)
+            for (name, kind, shape), (expected, lengths) in zip(found, wanted, strict=True)
         )
         if not fits:
+            told = [f"{name} {_show(shape)}" for name, shape in wanted]
             raise ValueError(
-                f"{self.path}: expected a network of {INPUT}, (N, {channels}, h, w), to {OUTPUT}, "
-                f"(N, {classes}, h, w), found {found!r:.200}"
+                f"{self.path}: expected a network of {told[0]} to {' and '.join(told[1:])}, found "
+                f"{found!r:.600}"
             )
 
-    def __call__(self, values: Floats) -> Floats:
-        """Return logits, float32 (n, C, h', w'), of normalised images, float32 (n, c, h, w).
+    def _check_results(self, found: Sequence[Floats], count: int) -> None:
+        for values, (name, (_, *lengths)) in zip(found, self.outputs.items(), strict=True):
+            if not _is_shape(values.shape, (count, *lengths)):
+                shown = _show((count, *lengths))
+                raise ValueError(f"{name} {values.shape}, expected {shown}")
+
+    def run(self, values: Floats) -> list[Floats]:
+        """Return each output for images, float32 (n, c, h, w).
 
         Raises:
             ValueError: it does not take images of this size.
         """
-        size, step = self.entry.batch or len(values), self.entry.batch
-        if step is None:
+        size = self.entry.batch
+        if size is None:
             return self._run(values)
-        parts = []
+        parts: list[list[Floats]] = []
         for start in range(0, len(values), size):
             part = values[start : start + size]
             missing = size - len(part)
             full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-            parts.append(self._run(full)[: len(part)])
-        return np.concatenate(parts)
+            parts.append([found[: len(part)] for found in self._run(full)])
+        return [np.concatenate(found) for found in zip(*parts, strict=True)]
 
-    def _run(self, values: Floats) -> Floats:
+    def _run(self, values: Floats) -> list[Floats]:
+        given = {INPUT: np.ascontiguousarray(values)}
         try:
-            found: Floats = self._session.run([OUTPUT], {INPUT: np.ascontiguousarray(values)})[0]
+            found: list[Floats] = self._session.run(list(self.outputs), given)
+            self._check_results(found, len(values))
         # Its exceptions have no base of their own.
         except Exception as error:
             height, width = values.shape[-2:]
@@ -102,6 +114,81 @@ class OnnxNetwork:
                 f"{one_line(error):.200}"
             ) from error
         return found
+
+
+class OnnxNetwork(OnnxSession):
+    """A network that gives each pixel's logits; arguments as for `OnnxSession`.
+
+    Args:
+        classes: of its output.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        entry: NetworkEntry,
+        channels: int,
+        classes: int,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        super().__init__(
+            folder, entry, channels, {OUTPUT: (None, classes, None, None)}, device, threads
+        )
+
+    def __call__(self, values: Floats) -> Floats:
+        """Return logits, float32 (n, C, h', w'), of normalised images, float32 (n, c, h, w).
+
+        Raises:
+            ValueError: it does not take images of this size.
+        """
+        (logits,) = self.run(values)
+        return logits
+
+
+class OnnxDetector(OnnxSession):
+    """A network that gives detections and prototypes of their masks; see `OnnxSession`.
+
+    Args:
+        values: numbers of a detection.
+        prototypes: their number.
+        end_to_end: whether a detection is a row of the output, else a column.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        entry: NetworkEntry,
+        values: int,
+        prototypes: int,
+        end_to_end: bool,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        rows: Shape = (None, None, values) if end_to_end else (None, values, None)
+        outputs: dict[str, Shape] = {DETECTIONS: rows, PROTOTYPES: (None, prototypes, None, None)}
+        super().__init__(folder, entry, 3, outputs, device, threads)
+
+    def __call__(self, values: Floats) -> tuple[Floats, Floats]:
+        """Return detections and prototypes of RGB images in 0..1, float32 (n, 3, S, S).
+
+        Raises:
+            ValueError: it does not take images of this size.
+        """
+        detections, prototypes = self.run(values)
+        return detections, prototypes
+
+
+def _is_shape(found: Sequence[object], wanted: Shape) -> bool:
+    # A length that has a name is not known before the network runs.
+    return len(found) == len(wanted) and all(
+        length is None or own == length or isinstance(own, str)
+        for own, length in zip(found, wanted, strict=True)
+    )
+
+
+def _show(shape: Shape) -> str:
+    return f"({', '.join('?' if length is None else str(length) for length in shape)})"
 
 
 def _open(content: bytes, path: Path, entry: NetworkEntry, device: str, threads: int) -> Any:

@@ -200,6 +200,23 @@ def test_an_ensemble_with_its_fusion(make_run, images, zoo, tmp_path):
 WEIGHTS = {"weights": {"b": 3.0, "a": 1.0}}
 
 
+def test_single_objects_together_are_the_masks(model, run, images, toys, zoo, tmp_path, capsys):
+    zoo("predict", model, *images, "--out", tmp_path / "masks")
+    zoo("predict", model, *images, "--out", tmp_path / "objects", "--objects")
+    pair = [PredictionStore(tmp_path / name) for name in ("masks", "objects")]
+    assert [store.manifest.kind for store in pair] == ["semantic", "instance"]
+    several = 0
+    for whole, apart in zip(*pair, strict=True):
+        for label in whole.masks:
+            mask = whole.binary(label).full(whole.size_hw)
+            objects = [m.binary(whole.size_hw) for _, m in apart.masks.get(label, ())]
+            several += len(objects) > 1
+            assert np.array_equal(sum(o.full(whole.size_hw) for o in objects), mask)
+    assert several
+    zoo("predict", run, *images, "--out", tmp_path / "no", "--objects", code=2)
+    assert "--objects: expected an exported model" in capsys.readouterr().err
+
+
 # --- refusals
 
 

@@ -3,21 +3,24 @@
 A network's masks are prototypes times coefficients: logits on a grid of a quarter of the input's
 size (Bolya et al., YOLACT, ICCV 2019, section 3). Ultralytics enlarges the logits and keeps where
 they are positive; here they become probabilities that can be fused. At 1/2 the pixels are those of
-`ultralytics.utils.ops.process_mask_native`, which `retina_masks=True` gives.
+`ultralytics.utils.ops.process_mask_native`, which `retina_masks=True` gives. Arrays alone: an
+exported network has no torch.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from fusion.types import SoftMask
+from converters.files.images import read_pixels
+from converters.types import LabelSpace, Sample
+from fusion.types import Evidence, Prediction, SoftMask
 
 # A prototype cell's side in pixels of the network's input.
 CELL_PX = 4
@@ -88,25 +91,24 @@ class Detection:
     coefficients: Array
 
 
-def best_detections(
-    output: torch.Tensor, classes: int, floor: float, end_to_end: bool
-) -> list[Detection]:
+def best_detections(output: Array, classes: int, floor: float, end_to_end: bool) -> list[Detection]:
     """Return the best detection of each class that has one above `floor`.
 
     The best one of a class is never suppressed by another of its class, so this is the top of each
     class after Ultralytics' NMS with several labels a box; NMS itself is not needed.
 
     Args:
-        output: one image's decoded output. Of a one-to-many head (YOLOv8, YOLO11) float
+        output: one image's decoded output. Of a one-to-many head (YOLOv8, YOLO11) float32
             (4 + classes + M, A), boxes as centre x, y, width, height; of an end-to-end one (YOLO26)
-            float (R, 6 + M) with x1, y1, x2, y2, score, class.
+            float32 (R, 6 + M) with x1, y1, x2, y2, score, class.
         classes: number of classes.
         floor: confidence; what is not above it is dropped.
         end_to_end: which of the two the output is.
     """
-    boxes, scores, coefficients = _decode(output, classes, end_to_end)
-    best, place = scores.max(dim=1)
-    found = zip(boxes[place].cpu().numpy(), coefficients[place].cpu().numpy(), strict=True)
+    boxes, scores, coefficients = decode(output, classes, end_to_end)
+    place = scores.argmax(axis=1)
+    best = scores[np.arange(classes), place]
+    found = zip(boxes[place], coefficients[place], strict=True)
     return [
         Detection(label, min(score, 1.0), box, weights)
         for label, (score, (box, weights)) in enumerate(zip(best.tolist(), found, strict=True))
@@ -114,9 +116,7 @@ def best_detections(
     ]
 
 
-def all_detections(
-    output: torch.Tensor, classes: int, floor: float, end_to_end: bool
-) -> list[Detection]:
+def all_detections(output: Array, classes: int, floor: float, end_to_end: bool) -> list[Detection]:
     """Return the detections above `floor`, the surest first, at most `AT_MOST`.
 
     Each box counts for its best class. Of two boxes of a class whose IoU is above `SAME_IOU` the
@@ -128,32 +128,53 @@ def all_detections(
         floor: confidence; what is not above it is dropped.
         end_to_end: which of the two heads the output is of.
     """
-    # Late: its import leaves a folder among the temporary ones.
-    from torchvision.ops import batched_nms
-
-    boxes, scores, coefficients = _decode(output, classes, end_to_end)
-    best, label = scores.max(dim=0)
-    order = best.argsort(descending=True, stable=True)
+    boxes, scores, coefficients = decode(output, classes, end_to_end)
+    label, best = scores.argmax(axis=0), scores.max(axis=0)
+    order = np.argsort(-best, kind="stable")
     order = order[best[order] > floor]
-    if not end_to_end:
-        order = order[batched_nms(boxes[order], best[order], label[order], SAME_IOU)]
-    parts = (part[order[:AT_MOST]].cpu() for part in (label, best, boxes, coefficients))
-    number, score, box, weights = parts
-    rows = zip(number.tolist(), score.tolist(), box.numpy(), weights.numpy(), strict=True)
-    return [Detection(n, min(s, 1.0), b, w) for n, s, b, w in rows]
+    if not end_to_end and len(order):
+        order = order[_apart(boxes[order], best[order], label[order])]
+    return [
+        Detection(int(label[at]), min(float(best[at]), 1.0), boxes[at], coefficients[at])
+        for at in order[:AT_MOST].tolist()
+    ]
 
 
-def _decode(
-    output: torch.Tensor, classes: int, end_to_end: bool
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return boxes (A, 4) as x1, y1, x2, y2, scores (classes, A) and coefficients (A, M)."""
-    values = output.float()
+def _apart(boxes: Array, scores: Array, labels: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Places of the boxes that stay, the surest first."""
+    corners = boxes.astype(np.float64)
+    corners[:, 2:] -= corners[:, :2]
+    # OpenCV says that it wants lists; it takes arrays, too.
+    nms: Any = cv2.dnn.NMSBoxesBatched
+    kept = nms(corners, scores, labels.astype(np.int32), -1.0, SAME_IOU)
+    return np.asarray(kept, np.intp).reshape(-1)
+
+
+def count_values(classes: int, prototypes: int, end_to_end: bool) -> int:
+    """Return how many numbers a detection has: a box, scores or one with its class, weights.
+
+    Args:
+        classes: number of classes.
+        prototypes: their number.
+        end_to_end: which of the two heads it is of; see `best_detections`.
+    """
+    return (6 if end_to_end else 4 + classes) + prototypes
+
+
+def decode(output: Array, classes: int, end_to_end: bool) -> tuple[Array, Array, Array]:
+    """Return boxes (A, 4) as x1, y1, x2, y2, scores (classes, A) and coefficients (A, M).
+
+    Args:
+        output: as in `best_detections`.
+        classes: number of classes.
+        end_to_end: which of the two heads the output is of.
+    """
     if end_to_end:
-        of_class = values[:, 5:6] == torch.arange(classes, device=values.device)
-        return values[:, :4], (values[:, 4:5] * of_class).T, values[:, 6:]
-    centre, size = values[:2].T, values[2:4].T
-    boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1)
-    return boxes, values[4 : 4 + classes], values[4 + classes :].T
+        of_class = output[:, 5:6] == np.arange(classes)
+        return output[:, :4], (output[:, 4:5] * of_class).T, output[:, 6:]
+    centre, size = output[:2].T, output[2:4].T
+    boxes = np.concatenate([centre - size / 2, centre + size / 2], axis=1)
+    return boxes, output[4 : 4 + classes], output[4 + classes :].T
 
 
 def soft_mask_of(
@@ -262,7 +283,7 @@ def _used(weights: Array) -> slice:
 
 def soft_masks(
     detections: list[Detection],
-    prototypes: torch.Tensor,
+    prototypes: Array,
     letterbox: Letterbox,
     raster: float,
     margin_px: float = 0.0,
@@ -271,19 +292,72 @@ def soft_masks(
 
     Args:
         detections: of one image.
-        prototypes: float (M, side, side).
+        prototypes: float32 (M, side, side).
         letterbox: where the image is in the network's input.
         raster: see `soft_mask_of`.
         margin_px: see `soft_mask_of`.
     """
     if not detections:
         return
-    weights = torch.from_numpy(np.stack([d.coefficients for d in detections]))
-    flat = prototypes.float().flatten(1)
-    shape = (len(detections), *prototypes.shape[1:])
-    logits = (weights.to(flat.device) @ flat).view(shape).cpu().numpy()
-    for detection, plane in zip(detections, logits, strict=True):
+    flat = prototypes.reshape(len(prototypes), -1)
+    for detection in detections:
+        # One at a time: hundreds of planes of a large input are gigabytes.
+        plane = (detection.coefficients @ flat).reshape(prototypes.shape[1:])
         box = letterbox.to_image(detection.box_xyxy)
         mask = soft_mask_of(box, plane, letterbox, raster, margin_px)
         if mask is not None:
             yield detection, mask
+
+
+@dataclass(frozen=True)
+class DetectionSetting:
+    """How a network's output becomes a prediction; the keys of a YOLO config of these names.
+
+    Attributes:
+        imgsz: the side of the network's square input in pixels.
+        conf: detections that are less sure are dropped.
+        raster: see `soft_mask_of`.
+        margin_px: see `soft_mask_of`.
+        end_to_end: which head the network has; see `best_detections`.
+    """
+
+    imgsz: int
+    conf: float
+    raster: float
+    margin_px: float
+    end_to_end: bool
+
+
+def to_prediction(
+    sample: Sample,
+    output: Array,
+    prototypes: Array,
+    labels: LabelSpace,
+    setting: DetectionSetting,
+) -> Prediction:
+    """Return an image's prediction, of kind `instance`, in its own pixels.
+
+    Args:
+        sample: the image.
+        output: see `best_detections`.
+        prototypes: float32 (M, side, side).
+        labels: the classes; where each occurs once in an image, the best of each is found.
+        setting: how.
+    """
+    detect = best_detections if labels.once else all_detections
+    found = detect(output, len(labels), setting.conf, setting.end_to_end)
+    frame = Letterbox(sample.size_hw, setting.imgsz)
+    masks: dict[str, tuple[Evidence, ...]] = {}
+    for detection, mask in soft_masks(found, prototypes, frame, setting.raster, setting.margin_px):
+        label = labels.names[detection.label]
+        masks[label] = (*masks.get(label, ()), (detection.score, mask))
+    return Prediction(sample.key, sample.size_hw, "instance", masks)
+
+
+def place_images(samples: Sequence[Sample], input_px: int) -> npt.NDArray[np.uint8]:
+    """Read images into the network's square input, uint8 (N, input_px, input_px, 3) BGR."""
+    squares = [
+        Letterbox(sample.size_hw, input_px).apply(read_pixels(sample, grey=False))
+        for sample in samples
+    ]
+    return np.stack(squares)
