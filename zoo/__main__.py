@@ -17,6 +17,8 @@ def run() -> None:
         signal.signal(signal.SIGHUP, _end)
     # What is wrong with an image we say ourselves, with its name. Read when OpenCV is imported.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    # Hints for those who write PyTorch's C++, such as about processes that train together.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         from zoo.cli import main
 

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.text import Text
-
 Report = Callable[[int, int, str], None]
 ItemType = TypeVar("ItemType")
 SECONDS_BETWEEN_LINES = 15.0
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f}/s" if speed else "-/s", style="dim")
-
+# By these Rich is told that a terminal is there, or none, whatever the stream says.
+_TOLD = ("FORCE_COLOR", "TTY_COMPATIBLE", "JUPYTER_COLUMNS")
 
 _said: set[str] = set()
 
@@ -38,8 +22,11 @@ def note(text: str) -> None:
     """Say once, on standard error, what is no error but has to be known."""
     if text not in _said:
         _said.add(text)
-        line = f"zoo: note: {text}"
-        Console(stderr=True).print(line, highlight=False, soft_wrap=True, markup=False)
+        _print(f"zoo: note: {text}")
+
+
+def _print(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -49,29 +36,17 @@ def bar(title: str) -> Iterator[Report]:
     The function takes what is done, the total, and a short note. Without a terminal a line is
     written every fifteen seconds instead.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _lines(console, title)
+    # Rich takes a twentieth of a second to load.
+    if not sys.stderr.isatty() and not any(name in os.environ for name in _TOLD):
+        yield _lines(title)
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task(title, total=None, note="")
+    from zoo.progress_bar import rich_bar
 
-        def report(done: int, total: int, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=note)
-
-        yield report
+    with rich_bar(title) as report:
+        yield report or _lines(title)
 
 
-def _lines(console: Console, title: str) -> Report:
+def _lines(title: str) -> Report:
     last = time.monotonic()
     # Where the rate is counted from: what comes before the first step (libraries, caches) takes
     # its time once, and work in parts (folds) counts anew with each.
@@ -90,7 +65,7 @@ def _lines(console: Console, title: str) -> Report:
         told = f", {rate:.1f}/s, {(total - done) / rate:.0f} s left" if rate else ""
         suffix = f" ({note})" if note else ""
         line = f"{title}: {done}/{total}{told}{suffix}"
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+        _print(line)
 
     return report
 

@@ -35,7 +35,7 @@ def describe_fault(error: BaseException) -> str:
     >>> describe_fault(OSError(28, "No space left on device", None, None, "a.csv"))[:37]
     'no space left on the disk (a.csv): ma'
     """
-    for found in _chain(error):
+    for found in chain(error):
         if line := _shared_memory(found) or _disk(found) or _memory(found) or _processes(found):
             return line
     return _file(error) if isinstance(error, OSError) else ""
@@ -49,7 +49,7 @@ def how_stopped(error: BaseException) -> int:
     >>> how_stopped(RuntimeError("DataLoader worker (pid 9) is killed by signal: Terminated. "))
     143
     """
-    for found in _chain(error):
+    for found in chain(error):
         text = str(found)
         if isinstance(found, RuntimeError) and "DataLoader worker" in text:
             signals = {"Terminated": TERMINATED, "Interrupt": INTERRUPTED}
@@ -59,7 +59,7 @@ def how_stopped(error: BaseException) -> int:
 
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether something could not be written for lack of space."""
-    return any(map(_disk, _chain(error)))
+    return any(map(_disk, chain(error)))
 
 
 def _shared_memory(error: BaseException) -> str:
@@ -136,7 +136,8 @@ def _name(error: OSError) -> str:
     return _PARTIAL.sub(r"/\1", name) if isinstance(name, str) else ""
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then what it came of."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -6,10 +6,13 @@ import hashlib
 import json
 import math
 import pickle
+import re
 import struct
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -26,13 +29,16 @@ BEST = f"{FOLDER}/best.safetensors"
 LAST = f"{FOLDER}/last.safetensors"
 RESUME = f"{FOLDER}/last.ckpt"
 # Of files of weights; those of torch are pickles, of which numbers alone are read.
-_TORCH_SUFFIXES = (".pth", ".pt", ".bin")
+_TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt")
+# Where those files have their weights, if not at the top.
+_NESTED = ("state_dict", "model_state_dict", "model")
 # What torch's unpickler raises on files that are none of its own; which depends on their bytes.
 _BROKEN = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError),
     *(AssertionError, RuntimeError, struct.error),
 )
 SUFFIXES = (".safetensors", *_TORCH_SUFFIXES)
+_BLOCK = re.compile(r".*\.\d+(?=\.)")
 # The text of a file that guards its numbers: safetensors itself guards but its header's form.
 _DIGEST = "sha256"
 
@@ -106,7 +112,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         found = dict(load_file(path))
     except SafetensorError as error:
-        raise ValueError(f"{path}: expected a whole safetensors file, found: {error}") from None
+        what = _recognise(path) or error
+        raise ValueError(f"{path}: expected a whole safetensors file, found: {what}") from None
     check_finite(found, path)
     expected = _read_texts(path).get(_DIGEST)
     if expected is not None and expected != _digest_of(found):
@@ -123,19 +130,53 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
         with warnings.catch_warnings(action="ignore"):
             found = torch.load(path, map_location="cpu", weights_only=True)
     except (*_BROKEN, pickle.UnpicklingError) as error:
-        what = one_line(error) or "an empty file"
+        what = _recognise(path) or _what_it_runs(error)
+        what = what or f"nothing that torch reads ({type(error).__name__}: {one_line(error)})"
         raise ValueError(
             f"{path}: expected a file of weights alone (torch.save of a state_dict), found "
             f"another: {what:.160}"
         ) from None
-    inner = found.get("state_dict", found) if isinstance(found, Mapping) else None
-    if (
-        not isinstance(inner, Mapping)
-        or not inner
-        or not all(isinstance(tensor, torch.Tensor) for tensor in inner.values())
-    ):
-        raise ValueError(f"{path}: expected name -> tensor, or 'state_dict' with that: found none")
-    return {str(name): tensor for name, tensor in inner.items()}
+    if isinstance(found, Mapping):
+        for inner in (*(found.get(key) for key in _NESTED), found):
+            if _are_weights(inner):
+                return {str(name): tensor for name, tensor in inner.items()}
+    places = " or ".join(f"'{key}'" for key in _NESTED)
+    raise ValueError(f"{path}: expected name -> tensor, or {places} with that: found none")
+
+
+def _are_weights(value: object) -> TypeGuard[Mapping[object, torch.Tensor]]:
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(tensor, torch.Tensor) for tensor in value.values())
+
+
+def _recognise(path: Path) -> str:
+    """Say what a file is that is often taken for weights; "" for others."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        return "an empty file"
+    if start.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer; fetch the file itself (git lfs pull)"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        return "a web page; download the file itself"
+    is_torch = path.suffix.lower() in _TORCH_SUFFIXES
+    if not is_torch and start.startswith((b"PK", b"\x80\x02")):
+        return "a file of torch's; let its name end in .pth"
+    if is_torch and start[8:10] == b'{"':
+        return "a safetensors file; let its name end in .safetensors"
+    if is_torch and start.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return "the beginning of one; copy it again from where it is whole"
+    return ""
+
+
+def _what_it_runs(error: BaseException) -> str:
+    """Say what a pickle would have built or run; "" where the file is none."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return ""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    asks = f"that asks for '{found[1]}'" if found else "of more than weights"
+    return f"a pickle {asks}, which is not run; ask for weights alone"
 
 
 def _digest_of(tensors: Mapping[str, torch.Tensor]) -> str:
@@ -225,6 +266,72 @@ def check_alike(
         if found[name].shape != tensor.shape:
             shapes = f"expected {tuple(tensor.shape)}, found {tuple(found[name].shape)}"
             raise ValueError(f"{path}: weights of another network: '{name}': {shapes}")
+
+
+def strip_prefix(
+    found: Mapping[str, torch.Tensor], wanted: Collection[str], path: Path
+) -> dict[str, torch.Tensor]:
+    """Return a file's weights without what stands before all the names that are wanted.
+
+    Such as `module.`, `model.`, `encoder.`, which other programs put there, or `backbone.` of a
+    network of which the backbone is wanted; what has not that beginning is left out. Of files that
+    have any of the names themselves, or not all of them with one beginning, all is returned.
+
+    Args:
+        found: name -> tensor.
+        wanted: names.
+        path: of the file, for the message.
+
+    Raises:
+        ValueError: the names are there with two beginnings, such as a teacher's and a student's.
+    """
+    names = set(wanted)
+    if not names or names & found.keys():
+        return dict(found)
+    last = "." + max(names, key=len)
+    starts = [key[: len(key) - len(last) + 1] for key in found if key.endswith(last)]
+    whole = [s for s in starts if all(s + name in found for name in names)]
+    if len(whole) > 1:
+        raise ValueError(
+            f"{path}: expected the weights of one such network, found {len(whole)}, below "
+            f"'{whole[0]}' and '{whole[1]}': save one of them"
+        )
+    if not whole:
+        return dict(found)
+    (start,) = whole
+    return {k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}
+
+
+def further_blocks(found: Collection[str], wanted: Collection[str]) -> list[str]:
+    """Return names of blocks that a network lacks, in parts that it has; in order.
+
+    Such as the third block of a stage that has two: they are of a deeper network.
+
+    >>> further_blocks(["layer1.0.bias", "layer1.2.bias", "fc.bias"], ["layer1.0.bias"])
+    ['layer1.2.bias']
+    """
+    parts = {name.partition(".")[0] for name in wanted}
+    blocks = {_block_of(name) for name in wanted}
+    there = (name for name in found if name.partition(".")[0] in parts)
+    return sorted(name for name in there if _block_of(name) not in blocks)
+
+
+def _block_of(name: str) -> str:
+    """Return a weight's name up to its last number."""
+    found = _BLOCK.match(name)
+    return found[0] if found else ""
+
+
+def load_initial(network: nn.Module, path: Path) -> None:
+    """Read a file's weights into a network that is to learn; their names may begin in another way.
+
+    Raises:
+        ValueError: as `load_weights`, or there is more than the network in the file.
+    """
+    found, wanted = read_weights(path), network.state_dict()
+    own = strip_prefix(found, wanted, path)
+    check_alike(own if len(own) == len(found) else found, wanted, path)
+    network.load_state_dict(own)
 
 
 def find_weights(run: Path) -> Path:

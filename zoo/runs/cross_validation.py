@@ -22,6 +22,7 @@ from fusion.types import Prediction
 from zoo.config import load_run_config
 from zoo.contract import PredictOptions
 from zoo.families import load_family
+from zoo.machine.processes import is_first_process
 from zoo.progress import Report
 from zoo.run_files.checkpoints import find_weights
 from zoo.runs.fold_ensemble import mean_prediction
@@ -98,6 +99,9 @@ def train_folds(
             say=say,
             also=also,
         )
+    if not is_first_process():
+        # Of those that a launcher has begun, one predicts.
+        raise SystemExit(0)
     return assemble(paths, data, store or out / OOF, command=command, report=report)
 
 

@@ -197,6 +197,19 @@ def _cut(cell: str) -> str:
     return cell if len(cell) <= _WIDEST else cell[: _WIDEST - 3] + "..."
 
 
+def shown_columns(runs: Sequence[RunSummary], columns: Sequence[str], sort: str) -> list[str]:
+    """Return the columns that a terminal shows: without settings that whole families lack.
+
+    Runs of several families differ in nearly all of theirs; `write_table` keeps these.
+    """
+    known: dict[str, set[str]] = {}
+    for run in runs:
+        known.setdefault(run.settings.get("family", ""), set()).update(run.settings)
+    common = set.intersection(*known.values())
+    partial = set.union(*known.values()) - common
+    return [column for column in columns if column == sort or column not in partial]
+
+
 def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as lines of text; long cells are cut, but for names (first) and notes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,15 +27,19 @@ from zoo.config import RunConfig, check_config, dump_config, load_run_config
 from zoo.contract import DivergedError, TrainJob
 from zoo.datasets.further import digest_of, read_further
 from zoo.families import load_family
+from zoo.machine.processes import is_first_process
 from zoo.options import as_text
 from zoo.progress import Report
 from zoo.run_files.metrics import last_row, read_rows
 from zoo.run_files.notes import add_note, mark_failed, set_note
+from zoo.runs.ranks import all_ranks
 from zoo.source import DataSource
-from zoo.tracking import is_first_process, tracked
+from zoo.tracking import tracked
 from zoo.tracking.alerts import noticed
 
 SECONDS_TO_WAIT = 120.0
+# Where a run computes, which may change when it continues, such as on another machine.
+_WHERE = ("device", "devices", "num_nodes", "strategy", "requeue")
 # Of settings that differ, so many are named, and so many characters of each value shown.
 _LISTED, _SHOWN = 12, 60
 
@@ -86,6 +91,7 @@ def train(
         "also": digest_of(further),
     }
     is_new = _open_run(out, family_name, config, split, learnt_from, command)
+    config, moved = (config, "") if is_new else _keep_steps(config, out)
     job = TrainJob(
         out=out,
         labels=labels,
@@ -101,11 +107,12 @@ def train(
     try:
         if is_first_process():
             set_note(out, config.note)
-            if chosen:
-                say(chosen)
-                add_note(out, chosen)
+            for line in filter(None, (chosen, moved)):
+                say(line)
+                add_note(out, line)
         _tell_memory(config, family_name, out, say)
-        with noticed(config, job), tracked(config, job, family) as told:
+        others = all_ranks(family_name, config, job)
+        with noticed(config, job), tracked(config, job, family) as told, others:
             family.train(config, told)
         if is_first_process():
             mark_failed(out, None)
@@ -221,8 +228,9 @@ def _open_run(
             raise ValueError(f"{out}: expected a run, found a {kind}; choose another --out")
         settings = record.get("config", {})
         past = {name: settings.get(name) for name in learnt_from}
-        before = (_read_settings(file, type(config)), past, {"split": record.get("split")})
-        now = (wanted, dict(learnt_from), {"split": split.digest})
+        own = _read_settings(file, type(config))
+        before = (_without_place(own), past, {"split": record.get("split")})
+        now = (_without_place(wanted), dict(learnt_from), {"split": split.digest})
         if before != now:
             found = [line for a, b in zip(before, now, strict=True) for line in differences(a, b)]
             # Of another family's keys none is the same.
@@ -242,6 +250,41 @@ def _open_run(
         write_provenance(folder, list(command), settings, config.seed, split.digest)
         atomic_write_text(folder / "config.yaml", text)
     return True
+
+
+def _without_place(settings: Any) -> Any:
+    if not isinstance(settings, dict):
+        return settings
+    return {key: value for key, value in settings.items() if key not in _WHERE}
+
+
+def _keep_steps(config: RunConfig, out: Path) -> tuple[RunConfig, str]:
+    """Return the config with which a run goes on on another number of devices, and a line of it.
+
+    The weights move for as many images as before: each device takes more or fewer of them.
+
+    Raises:
+        ValueError: that many images cannot be shared out among the devices.
+    """
+    found = read_yaml(out / "config.yaml", "a run's settings")
+    raw = {key: value for key, value in found.items() if key != "family"}
+    before: Any = check_config(type(config), raw, str(out / "config.yaml"))
+    chosen: Any = config
+    old, new = before.workload.ranks, config.workload.ranks
+    if old == new:
+        return config, ""
+    images = before.images_a_step * old
+    batch = math.gcd(before.batch, images // new)
+    if images % new or batch < chosen.least_batch:
+        raise ValueError(
+            f"devices: expected as many as share {images} images for the optimizer out evenly, "
+            f"which {old} did before, at least {chosen.least_batch} each: found {new}"
+        )
+    chosen = chosen.model_copy(update={"effective_batch": images // new}).with_steps_of(batch)
+    return chosen, (
+        f"goes on on {new} instead of {old} devices, with {batch} images at a time on each, and "
+        f"{images} for the optimizer as before"
+    )
 
 
 def differences(before: Any, now: Any, key: str = "") -> list[str]:

@@ -135,6 +135,9 @@ def fit_examples(
     with _quiet(), noted_kernels(unsure):
         callbacks = [averaging, recorder] if averaging is not None else [recorder]
         trainer = _trainer(config, job, setting, callbacks)
+        if trainer.world_size > 1 and not config.requeue:
+            # Lightning's tells the other processes from within, and waits for them for ever.
+            trainer._signal_connector.register_signal_handlers = lambda: None
         _fit(trainer, module, resume)
     if trainer.is_global_zero:
         _note(job.out, config, setting, unsure)
@@ -283,6 +286,8 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"lightning\.")
             # In float16 the first steps may be skipped, until the scale of the gradients is found.
             warnings.filterwarnings("ignore", message=r".*`lr_scheduler\.step\(\)` before")
+            # Of processes that train together, a hint about a little time.
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -16,6 +16,7 @@ from zoo.data.training_set import Batch, EpochSampler, Examples, TrainingSet, tr
 from zoo.metadata.network import Learned
 from zoo.training.averaging import settle_rate
 from zoo.training.config import TrainerConfig
+from zoo.training.losses.objective import compute_loss
 from zoo.training.optim import ScoreLR, build_optimizer, build_schedule
 from zoo.training.semantic_config import SemanticConfig
 
@@ -91,7 +92,7 @@ class SemanticModule(NetworkModule):
         given = self.network(normalize(images), *rows)
         outputs, further = given if isinstance(given, Learned) else (given, None)
         target = targets_on_device(masks, self.classes, self._data.is_soft)
-        loss: torch.Tensor = self.objective(outputs, target)
+        loss = compute_loss(self.objective, outputs, target, images)
         return loss if further is None else loss + further
 
 

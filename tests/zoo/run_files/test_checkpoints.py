@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -204,3 +205,117 @@ def test_a_pth_file_without_weights_is_one_line(content, message, tmp_path):
 def test_a_pth_file_that_is_not_there(tmp_path):
     with pytest.raises(ValueError, match=r"a.pth: expected a file of weights, found none"):
         checkpoints.read_weights(tmp_path / "a.pth")
+
+
+# --- files as strangers hand them out
+
+WEIGHTS = {"conv.weight": torch.arange(6.0), "norm.bias": torch.ones(2)}
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+@pytest.mark.parametrize("name", ["a.pth", "a.ckpt"])
+def test_weights_that_lie_deeper_in_a_file(key: str, name: str, tmp_path: Path) -> None:
+    torch.save({"epoch": 3, key: WEIGHTS, "loss": torch.ones(1)}, tmp_path / name)
+    found = read_weights(tmp_path / name)
+    assert found.keys() == WEIGHTS.keys()
+    assert torch.equal(found["conv.weight"], WEIGHTS["conv.weight"])
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12\n"
+FALSE_FILES = {
+    "a torch file cut off": ("a.pth", None, "the beginning of one; copy it again"),
+    "a pointer": ("a.pth", POINTER, "a Git LFS pointer; fetch the file itself"),
+    "another pointer": ("a.safetensors", POINTER, "a Git LFS pointer; fetch the file itself"),
+    "a page": ("a.safetensors", b"<!DOCTYPE html><html></html>", "a web page; download"),
+    "nothing": ("a.safetensors", b"", "an empty file"),
+    "text": ("a.pth", b"hello", "nothing that torch reads"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "said"), FALSE_FILES.values(), ids=FALSE_FILES)
+def test_a_file_of_something_else_is_called_what_it_is(
+    name: str, content: bytes | None, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    if content is None:
+        torch.save(WEIGHTS, path)
+        _cut(path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=said) as error:
+        read_weights(path)
+    assert len(str(error.value).splitlines()) == 1
+    assert str(error.value).startswith(f"{path}: expected ")
+
+
+def test_a_file_with_the_other_ending(tmp_path: Path) -> None:
+    save_file(WEIGHTS, tmp_path / "a.pth")
+    torch.save(WEIGHTS, tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=r"a\.pth: .* let its name end in \.safetensors"):
+        read_weights(tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.safetensors: .* let its name end in \.pth"):
+        read_weights(tmp_path / "a.safetensors")
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_what_a_pickle_would_run_is_said_and_not_run(is_zip: bool, tmp_path: Path) -> None:
+    class Runs:
+        def __reduce__(self) -> Any:
+            return (tmp_path.joinpath("ran").touch, ())
+
+    path = tmp_path / "a.pth"
+    if is_zip:
+        torch.save({"a": Runs()}, path)
+    else:
+        path.write_bytes(pickle.dumps(Runs()))
+    with pytest.raises(ValueError, match=r"a pickle .* which is not run; ask for weights") as error:
+        read_weights(path)
+    # Torch's own text tells how to run it all the same.
+    assert "weights_only" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("start", ["module.", "model.", "encoder.", "_orig_mod.", "net.module."])
+def test_what_stands_before_all_names_is_taken_away(start: str) -> None:
+    found = {start + k: v for k, v in WEIGHTS.items()}
+    own = checkpoints.strip_prefix(found, WEIGHTS, Path("a.pth"))
+    assert own.keys() == WEIGHTS.keys()
+    # A part of a network, and what else stands below the same beginning.
+    further = {"head.weight": torch.ones(1), start + "fc.bias": torch.ones(1)}
+    own = checkpoints.strip_prefix(found | further, WEIGHTS, Path("a.pth"))
+    assert own.keys() == {*WEIGHTS, "fc.bias"}
+
+
+def test_names_that_are_right_or_lack_something_stay() -> None:
+    for found in (
+        WEIGHTS,
+        WEIGHTS | {"module.conv.weight": torch.ones(1)},
+        {"module.conv.weight": torch.ones(1)},
+        {"b.conv.weight": torch.ones(1), "a.norm.bias": torch.ones(1)},
+    ):
+        assert checkpoints.strip_prefix(found, WEIGHTS, Path("a.pth")).keys() == found.keys()
+
+
+def test_two_networks_in_a_file() -> None:
+    found = {s + k: v for s in ("teacher.", "student.") for k, v in WEIGHTS.items()}
+    with pytest.raises(ValueError, match=r"a\.pth: .* found 2, below 'teacher\.' and 'student\.'"):
+        checkpoints.strip_prefix(found, WEIGHTS, Path("a.pth"))
+
+
+def test_a_start_is_the_whole_network(tmp_path: Path) -> None:
+    network, path = _network(), tmp_path / "a.pth"
+    theirs = {f"module.{k}": v for k, v in _network().state_dict().items()}
+    torch.save(theirs, path)
+    checkpoints.load_initial(network, path)
+    assert torch.equal(network.state_dict()["0.weight"], theirs["module.0.weight"])
+    torch.save(theirs | {"head.weight": torch.ones(1)}, path)
+    with pytest.raises(ValueError, match=r"weights of another network: '0\.bias' is missing"):
+        checkpoints.load_initial(network, path)
+    # What a run has learned is read by its own names alone.
+    torch.save(theirs, path)
+    with pytest.raises(ValueError, match="weights of another network"):
+        load_weights(network, path)

@@ -9,7 +9,14 @@ import yaml
 
 from converters.splits.split import VERSION, Split
 from zoo.run_files.metrics import MetricsFile
-from zoo.runs.table import differing, find_runs, format_table, tabulate, write_table
+from zoo.runs.table import (
+    differing,
+    find_runs,
+    format_table,
+    shown_columns,
+    tabulate,
+    write_table,
+)
 
 LABELS = ("a", "b", "c-1")
 
@@ -56,6 +63,21 @@ def test_only_what_differs_is_shown(tmp_path: Path) -> None:
     _make(tmp_path / "a", [0.5], optim={"lr": 0.01, "name": "adam"})
     _make(tmp_path / "b", [0.6], optim={"lr": 0.001, "name": "adam"}, size=[64, 64], split_seed=3)
     assert differing(find_runs([tmp_path])) == ["split.seed", "split", "optim.lr", "size"]
+
+
+def test_settings_that_a_family_lacks_are_not_shown(tmp_path: Path) -> None:
+    _make(tmp_path / "a", [0.5], optim={"lr": 0.01, "name": "adam"})
+    _make(tmp_path / "b", [0.6], optim={"lr": 0.001, "name": "adam"}, size=[64, 64])
+    runs = find_runs([tmp_path])
+    columns, _ = tabulate(runs)
+    assert shown_columns(runs, columns, "best") == columns
+    _make(tmp_path / "c", [0.6], family="yolo", optim={"lr": 0.1})
+    runs = find_runs([tmp_path])
+    columns, _ = tabulate(runs)
+    assert {"optim.name", "size"} <= set(columns)
+    shown = shown_columns(runs, columns, "best")
+    assert shown == ["run", "family", "optim.lr", "best", "epoch", "last", "first"]
+    assert "size" in shown_columns(runs, columns, "size")
 
 
 def test_a_run_that_was_not_scored_is_listed(tmp_path: Path) -> None:

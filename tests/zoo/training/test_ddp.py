@@ -40,9 +40,10 @@ def report(done, total, note):
     if total > 1 and done == int(sys.argv[5]):
         os.kill(os.getpid(), signal.SIGKILL)
 
-config, data, split, out = (Path(argument) for argument in sys.argv[1:5])
-train("smp", str(config), DataSource.open(data), out, split_path=split, fold=0, changes=[],
-      command=["zoo", "train"], report=report)
+if __name__ == "__main__":
+    config, data, split, out = (Path(argument) for argument in sys.argv[1:5])
+    train("smp", str(config), DataSource.open(data), out, split_path=split, fold=0, changes=[],
+          command=["zoo", "train"], report=report)
 """
 
 
@@ -70,7 +71,7 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def _launch(arguments: list[str], kill_at: int) -> int:
-    # Sockets of this computer alone; Lightning starts the second process by itself.
+    # Sockets of this computer alone.
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, *arguments, str(kill_at)]
     done = subprocess.run(
@@ -116,7 +117,8 @@ def spoil(module, batch, number):
 
 SemanticModule.training_step = spoil
 config, data, split, out = sys.argv[1:5]
-main(["train", "smp", "--config", config, "--data", data, "--split", split, "--out", out])
+if __name__ == "__main__":
+    main(["train", "smp", "--config", config, "--data", data, "--split", split, "--out", out])
 """
 
 

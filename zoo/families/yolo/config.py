@@ -44,8 +44,9 @@ class YoloConfig(RunConfig):
         init: weights to start from: a safetensors file of this network, or a .pt file of
             Ultralytics, from which all that fits is taken.
         imgsz: side of the network's square input in pixels.
-        batch: images at a time; `auto` takes as many as there is memory for.
-        nbs: batch for which the optimiser steps; None is `batch`, a step at every batch.
+        batch: images at a time, on each device; `auto` takes as many as there is memory for.
+        nbs: images on each device for which the optimiser steps; None is `batch`, a step at every
+            batch. Ultralytics' own keys of these names count those of all devices.
         effective_batch: with `batch: auto`, what `nbs` will be; a change to `batch: auto` keeps the
             config's. null once the batch is chosen.
         scale: augmentation: enlarged by up to this share, or made smaller.
@@ -62,8 +63,11 @@ class YoloConfig(RunConfig):
             image's pixels; 4 is the network's input. At the image's pixels the masks are
             Ultralytics' own; coarser ones are smaller, and move outlines by less than a cell.
         margin_px: how many of the image's pixels further than its box a mask may go.
-        device: the one device that trains: `auto`, `cpu`, `cuda`, `cuda:1`.
-        precision: `auto` goes by what the device can do.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
+        devices: how many devices of that kind, each with a process of its own.
+        num_nodes: how many computers, each with so many devices, and the run folder on a disk that
+            all see.
+        precision: `auto` goes by what the device can do; `32-true` is without mixed precision.
         extra: any further key of Ultralytics' training.
     """
 
@@ -113,6 +117,8 @@ class YoloConfig(RunConfig):
     raster: float = Field(default=8.0, gt=0)
     margin_px: float = Field(default=0.0, ge=0)
     device: str = "auto"
+    devices: int = Field(default=1, gt=0)
+    num_nodes: int = Field(default=1, gt=0)
     precision: Precision | Literal["auto"] = "auto"
     extra: dict[str, Any] = Field(default_factory=dict)
 
@@ -145,7 +151,7 @@ class YoloConfig(RunConfig):
 
     @property
     def images_a_step(self) -> int:
-        """How many images the weights move for."""
+        """How many images the weights move for, on each device."""
         return self.nbs or self.batch
 
     def with_steps_of(self, batch: int) -> Self:
@@ -176,9 +182,10 @@ class YoloConfig(RunConfig):
     def _one_device(cls, value: str) -> str:
         # Ultralytics would start its own program for each GPU, which knows nothing of our trainer.
         if "," in value:
+            count = len([part for part in value.split(",") if part.strip()])
             raise ValueError(
-                f"expected one device such as cuda:0, found {value!r:.40}: this family trains on "
-                "one GPU; for several start a run on each, such as one a fold"
+                f"expected auto, cpu, cuda or one device such as cuda:0, found {value!r:.40}: for "
+                f"several set devices={count}; CUDA_VISIBLE_DEVICES says which"
             )
         return value
 
@@ -227,8 +234,16 @@ _PASSED = (
 )
 
 
-def ultralytics_settings(config: YoloConfig, device: torch.device, folder: Path) -> dict[str, Any]:
+def ultralytics_settings(
+    config: YoloConfig, device: torch.device, folder: Path, ranks: int = 1
+) -> dict[str, Any]:
     """Return the keys that Ultralytics' trainer is given.
+
+    Args:
+        config: of the run.
+        device: of this process.
+        folder: where the trainer writes.
+        ranks: processes that train together; Ultralytics shares a batch out among them.
 
     Raises:
         ValueError: Ultralytics refuses a value.
@@ -237,7 +252,8 @@ def ultralytics_settings(config: YoloConfig, device: torch.device, folder: Path)
         **{name: getattr(config, name) for name in _PASSED},
         **config.extra,
         **_OURS,
-        "nbs": config.nbs or config.batch,
+        "batch": config.batch * ranks,
+        "nbs": config.images_a_step * ranks,
         "model": config.model,
         "data": "in memory",
         "device": str(device),

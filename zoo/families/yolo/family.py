@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -20,19 +20,21 @@ import torch
 from torch import nn
 
 import converters
-from converters.files.images import image_suffix, read_pixels
+from converters.files.images import image_suffix
 from converters.files.provenance import read_provenance
 from converters.formats.writing import file_names, read_index
 from converters.formats.yolo.config import YoloConfig as DataConfig
 from converters.types import LabelSpace, Sample
 from fusion.metrics.annotated import score_prediction
 from fusion.metrics.scores import Scores
-from fusion.types import Evidence, Kind, Prediction
+from fusion.types import Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob, division
+from zoo.families.yolo import process_group as group
 from zoo.families.yolo.config import YoloConfig, ultralytics_settings
-from zoo.families.yolo.masks import Letterbox, all_detections, best_detections, soft_masks
 from zoo.families.yolo.network import build_network, load_initial
+from zoo.families.yolo.offline import acting_as
 from zoo.families.yolo.trainer import OfflineSegmentation, TrainerPlan, is_finished
+from zoo.inference.detections import DetectionSetting, place_images, to_prediction
 from zoo.machine.devices import Precision, autocast, choose_device, choose_precision
 from zoo.run_files.checkpoints import RESUME, find_weights, load_weights
 
@@ -55,12 +57,15 @@ def train(config: YoloConfig, job: TrainJob) -> None:
         return
     if not job.train:
         raise ValueError(f"{job.data}: expected images to learn from, found none")
-    device = choose_device(config.device)
+    device = group.join_group(config, choose_device(config.device))
     precision = choose_precision(device) if config.precision == "auto" else config.precision
+    folder = job.out / "ultralytics"
+    with group.first_alone():
+        images = label_files(job)
     plan = TrainerPlan(
-        settings=ultralytics_settings(config, device, job.out / "ultralytics"),
+        settings=ultralytics_settings(config, device, folder, group.world_size()),
         classes=job.labels.names,
-        images=label_files(job),
+        images=images,
         build=lambda: _initial_network(config, len(job.labels)),
         score=(lambda network: _score(network, config, job, device)) if job.val else None,
         score_every=config.validate_every,
@@ -75,7 +80,8 @@ def train(config: YoloConfig, job: TrainJob) -> None:
     try:
         # OpenCV's threads do not survive the fork of the loader's processes.
         cv2.setNumThreads(0)
-        OfflineSegmentation(plan).train()
+        with acting_as(group.rank() if group.world_size() > 1 else -1):
+            OfflineSegmentation(plan).train()
     finally:
         cv2.setNumThreads(threads)
 
@@ -98,9 +104,10 @@ def _initial_network(config: YoloConfig, classes: int) -> nn.Module:
 
 def _score(network: nn.Module, config: YoloConfig, job: TrainJob, device: torch.device) -> Scores:
     predictor = Predictor(network, config, job.labels, device)
-    found = predictor.predict(job.val, config.batch)
-    pairs = zip(found, job.val, strict=True)
-    return Scores(job.labels, [score_prediction(p, sample, job.labels) for p, sample in pairs])
+    samples = group.share(job.val)
+    pairs = zip(predictor.predict(samples, config.batch), samples, strict=True)
+    own = [score_prediction(p, sample, job.labels) for p, sample in pairs]
+    return Scores(job.labels, group.gather(own))
 
 
 def label_files(job: TrainJob) -> list[Path]:
@@ -144,7 +151,14 @@ class Predictor:
     def __init__(
         self, network: nn.Module, config: YoloConfig, labels: LabelSpace, device: torch.device
     ) -> None:
-        self.network, self.config, self.labels, self.device = network, config, labels, device
+        self.network, self.labels, self.device = network, labels, device
+        self.setting = DetectionSetting(
+            imgsz=config.imgsz,
+            conf=config.conf,
+            raster=config.raster,
+            margin_px=config.margin_px,
+            end_to_end=bool(network.model[-1].end2end),
+        )
         self._precision: Precision = (
             choose_precision(device) if config.precision == "auto" else config.precision
         )
@@ -155,12 +169,10 @@ class Predictor:
             yield from self._predict_batch(samples[start : start + batch])
 
     def _predict_batch(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
-        frames = [Letterbox(sample.size_hw, self.config.imgsz) for sample in samples]
-        images = (read_pixels(sample, grey=False) for sample in samples)
-        squares = [frame.apply(image) for frame, image in zip(frames, images, strict=True)]
-        outputs, prototypes = self.forward(np.stack(squares))
-        for sample, frame, output, planes in zip(samples, frames, outputs, prototypes, strict=True):
-            yield self._prediction(sample, frame, output, planes)
+        outputs, prototypes = self.forward(place_images(samples, self.setting.imgsz))
+        for sample, output, planes in zip(samples, outputs, prototypes, strict=True):
+            found = (output.float().cpu().numpy(), planes.float().cpu().numpy())
+            yield to_prediction(sample, *found, self.labels, self.setting)
 
     def forward(self, squares: npt.NDArray[np.uint8]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return decoded outputs and prototypes of uint8 (N, S, S, 3) BGR images.
@@ -175,20 +187,6 @@ class Predictor:
         finally:
             hook.remove()
         return output, prototypes
-
-    def _prediction(
-        self, sample: Sample, frame: Letterbox, output: torch.Tensor, prototypes: torch.Tensor
-    ) -> Prediction:
-        config = self.config
-        end_to_end = bool(self.network.model[-1].end2end)
-        detect = best_detections if self.labels.once else all_detections
-        found = detect(output, len(self.labels), config.conf, end_to_end)
-        masks: dict[str, tuple[Evidence, ...]] = {}
-        drawn = soft_masks(found, prototypes, frame, config.raster, config.margin_px)
-        for detection, mask in drawn:
-            label = self.labels.names[detection.label]
-            masks[label] = (*masks.get(label, ()), (detection.score, mask))
-        return Prediction(sample.key, sample.size_hw, "instance", masks)
 
 
 def open_predictor(run: Path, config: YoloConfig, device: torch.device) -> Predictor:
@@ -221,6 +219,26 @@ def predict(
     yield from predictor.predict(samples, options.batch or config.batch)
 
 
+class ExportableNetwork(nn.Module):
+    """A network of Ultralytics' with the two outputs that matter, for `zoo export`.
+
+    Attributes:
+        prototypes: their number.
+        end_to_end: which head it has; see `zoo.inference.detections.best_detections`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        head: Any = network.model[-1]
+        self.network = network
+        self.prototypes, self.end_to_end = int(head.nm), bool(head.end2end)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return decoded outputs and prototypes of RGB images in 0..1, float (N, 3, S, S)."""
+        (output, prototypes), _ = self.network(images)
+        return output, prototypes
+
+
 class YoloFamily:
     """YOLO as a family; see `zoo.contract.Family`."""
 
@@ -236,6 +254,14 @@ class YoloFamily:
     ) -> Iterator[Prediction]:
         """Yield one prediction a sample, in order, in the images' own frame."""
         return predict(run, config, samples, options)
+
+    def open_detector(self, run: Path, config: YoloConfig) -> ExportableNetwork:
+        """Rebuild a run's network on the CPU, to be exported.
+
+        Raises:
+            ValueError: the run has no weights, or those of another network.
+        """
+        return ExportableNetwork(open_predictor(run, config, torch.device("cpu")).network)
 
 
 FAMILY = YoloFamily()

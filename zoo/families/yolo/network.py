@@ -128,7 +128,9 @@ def _read_pickle(path: Path) -> dict[str, torch.Tensor]:
             checkpoint, opened = torch_safe_load(path.absolute(), safe_only=True)
         if Path(opened) != path.absolute():
             raise ValueError(f"another file was opened: {opened}")
-        found = checkpoint.get("ema") or checkpoint["model"]
+        found = checkpoint.get("ema") or checkpoint.get("model")
+        if not isinstance(found, nn.Module):
+            raise ValueError("no network is in it, such as Ultralytics saves")
         state: dict[str, torch.Tensor] = found.float().state_dict()
     except Exception as error:
         reason = one_line(error)

@@ -82,6 +82,30 @@ def files_as_given() -> Iterator[None]:
         downloads.attempt_download_asset = search
 
 
+@contextmanager
+def acting_as(rank: int) -> Iterator[None]:
+    """Tell Ultralytics which of the processes this is that train together.
+
+    Its trainer and its loader have read that from the environment when they were imported, which
+    is before the processes knew of each other.
+
+    Args:
+        rank: the process's number; -1 says that it trains alone.
+    """
+    from ultralytics.data import build
+    from ultralytics.engine import trainer
+
+    places = ((trainer, "RANK"), (trainer, "LOCAL_RANK"), (build, "RANK"))
+    before = [getattr(module, name) for module, name in places]
+    try:
+        for module, name in places:
+            setattr(module, name, rank)
+        yield
+    finally:
+        for (module, name), value in zip(places, before, strict=True):
+            setattr(module, name, value)
+
+
 _prepare()
 _import()
 _silence()

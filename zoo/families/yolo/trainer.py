@@ -29,6 +29,7 @@ from converters.files.atomic import unfinished
 from fusion.metrics.scores import Scores
 from zoo.contract import DivergedError
 from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
+from zoo.families.yolo import process_group as group
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, check_finite, first_broken, save_weights
 from zoo.run_files.metrics import MetricsFile
 
@@ -36,6 +37,7 @@ from zoo.run_files.metrics import MetricsFile
 from ultralytics.data.augment import Albumentations, Format
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.models.yolo.segment import SegmentationTrainer
+from ultralytics.utils.torch_utils import unwrap_model
 
 if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
@@ -181,7 +183,11 @@ class ListedImages(YOLODataset):  # type: ignore[misc]
 
 
 class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
-    """One training run on one device.
+    """One training run, or this process's part of it where several train together.
+
+    Ultralytics would begin those by a script in the user's home. Here they are there already, and
+    go by its own way for such processes: each has a share of the images, and the first one alone
+    writes. They score together.
 
     Each epoch starts from random numbers that only the seed and the epoch decide, so that a run
     which was killed and continued ends like one that was not: on the CPU to the bit.
@@ -193,7 +199,8 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         self._batches = 0
         self.best_fitness: float | None = None
         super().__init__(overrides=dict(plan.settings))
-        self.wdir.rmdir()
+        if not group.rank():
+            self.wdir.rmdir()
 
     # --- what Ultralytics asks for
 
@@ -203,6 +210,8 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
             self._start_epoch()
         elif event == "on_train_batch_end":
             self._report()
+        elif event == "on_train_epoch_end":
+            self._average_loss()
 
     def get_dataset(self) -> dict[str, Any]:
         """Return what a data.yaml would say; its `download` key would be run as a program."""
@@ -221,6 +230,9 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         """Return the training loader; scoring has its own way to the images."""
         if mode == "val":
             return SimpleNamespace(dataset=[])
+        if group.world_size() > 1:
+            # All have to shuffle alike; Ultralytics takes its seed for that from here.
+            torch.manual_seed(self.args.seed + 1 + group.rank())
         return super().get_dataloader(dataset_path, batch_size, rank, mode)
 
     def build_dataset(
@@ -241,6 +253,13 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
             data=self.data,
         )
 
+    def _build_train_pipeline(self) -> None:
+        # Here and not before: Ultralytics' own way of it knows GPUs alone.
+        if group.world_size() > 1:
+            self.world_size = group.world_size()
+            self.model = group.bring_together(self.model, self.device)
+        super()._build_train_pipeline()
+
     def get_validator(self) -> Any:
         """Return what is left of the validator: names of scores, of which there are none."""
         return SimpleNamespace(metrics=SimpleNamespace(keys=[]))
@@ -251,6 +270,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         due = last or (self.epoch + 1) % self.plan.score_every == 0
         if self.plan.score is None or not due:
             return {}, None
+        group.copy_buffers(self.ema.ema)
         scores = self.plan.score(self.ema.ema)
         fitness = scores.mean()
         if self.best_fitness is None or fitness >= self.best_fitness:
@@ -259,9 +279,10 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
 
     def save_metrics(self, metrics: dict[str, float]) -> None:
         """Add the epoch's row to `metrics.csv`."""
+        accumulated = max(round(self.args.nbs / self.batch_size), 1)
         row = {
             "epoch": self.epoch + 1,
-            "step": (self.epoch + 1) * len(self.train_loader),
+            "step": (self.epoch + 1) * -(-len(self.train_loader) // accumulated),
             "seconds": round(self._seconds + time.monotonic() - self._started, 3),
             "train_loss": sum(float(value) for value in self.tloss.values()),
             "lr": metrics["lr/pg0"],
@@ -299,7 +320,8 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         self._seconds = self._table.last("seconds")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        found = self._broken()
+        # All have to go on, or back, together.
+        found = next(filter(None, group.gather([self._broken()])), "")
         if not found:
             self._attempts = 0
             return False
@@ -318,19 +340,23 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         losses = [self.loss, *(self.tloss or {}).values()]
         if not all(bool(torch.as_tensor(x).isfinite().all()) for x in losses if x is not None):
             return "the loss is not a number"
-        for network in (self.model, self.ema.ema):
+        for network in (unwrap_model(self.model), self.ema.ema):
             if name := first_broken(network.state_dict()):
                 return f"'{name}' holds NaN or infinite numbers"
         return ""
 
     def _start_epoch(self) -> None:
         # Apart for every retry, so that an epoch that failed does not fail in the same way.
-        seed = np.random.SeedSequence((self.args.seed, self.epoch, self._attempts))
+        numbers = (self.args.seed, self.epoch, self._attempts)
+        seed = np.random.SeedSequence((*numbers, group.rank()) if group.rank() else numbers)
         number = int(seed.generate_state(1)[0])
         _seed(number)
         self._batches = 0
         self.train_loader.generator.manual_seed(number)
         self.train_loader.reset()
+
+    def _average_loss(self) -> None:
+        self.tloss: dict[str, torch.Tensor] = group.average(self.tloss)
 
     def _report(self) -> None:
         self._batches += 1
@@ -345,7 +371,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         return {
             "epoch": self.epoch,
             "finished": False,
-            "model": self.model.state_dict(),
+            "model": unwrap_model(self.model).state_dict(),
             "ema": self.ema.ema.state_dict(),
             "updates": self.ema.updates,
             "optimizer": self.optimizer.state_dict(),
@@ -359,7 +385,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         state = read_checkpoint(self.plan.resume_from, self.device)
         for part in ("model", "ema"):
             check_finite(state[part], self.plan.resume_from)
-        self.model.load_state_dict(state["model"])
+        unwrap_model(self.model).load_state_dict(state["model"])
         self.ema.ema.load_state_dict(state["ema"])
         self.ema.updates = state["updates"]
         self.optimizer.load_state_dict(state["optimizer"])
@@ -373,11 +399,12 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
 
     def _restore_criterion(self, epoch: int) -> None:
         # The end-to-end loss shifts weight from one head to the other, epoch by epoch.
-        criterion = self.model.init_criterion()
+        network = unwrap_model(self.model)
+        criterion = network.init_criterion()
         if hasattr(criterion, "update"):
             criterion.updates = epoch
             criterion.update()
-            self.model.criterion = criterion
+            network.criterion = criterion
 
 
 def read_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

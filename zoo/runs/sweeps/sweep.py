@@ -131,7 +131,7 @@ def check_space(config: SweepConfig, data: DataSource | None = None) -> None:
         for value in parameter.values:
             changes = [*config.changes, *as_changes(first | {key: value})]
             base = load_run_config(family.Config, config.family, config.config, changes, data)
-    if max(base.workload.devices, base.workload.num_nodes) > 1 and config.pruner.name != "none":
+    if base.workload.ranks > 1 and config.pruner.name != "none":
         raise ValueError(
             "pruner: a run on several devices cannot be ended by one of them; set "
             "pruner: {name: none}, or devices=1 among the changes"

@@ -143,5 +143,21 @@ class Objective(nn.Module):
         return torch.stack([weight * loss(odds, target) for weight, loss in self._terms]).sum()
 
 
+def compute_loss(
+    objective: nn.Module, outputs: Any, area: torch.Tensor, images: torch.Tensor
+) -> torch.Tensor:
+    """Return the loss of what a network gives of a batch, a scalar.
+
+    Args:
+        objective: what training lowers; one that says `needs_images` is shown the images as well.
+        outputs: of the network.
+        area: the truth, float (N, C, h, w).
+        images: as they are before they are normalised, 0..255, (N, channels, h, w).
+    """
+    shown = (images,) if getattr(objective, "needs_images", False) else ()
+    loss: torch.Tensor = objective(outputs, area, *shown)
+    return loss
+
+
 def _reduce(values: torch.Tensor, size: torch.Size) -> torch.Tensor:
     return values if values.shape[-2:] == size else F.interpolate(values, size=size, mode="area")

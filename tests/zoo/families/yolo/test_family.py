@@ -31,17 +31,19 @@ from zoo.contract import DivergedError, PredictOptions, TrainJob
 from zoo.families import load_family
 from zoo.families.yolo import family as yolo
 from zoo.families.yolo.config import YoloConfig, ultralytics_settings
-from zoo.families.yolo.masks import (
+from zoo.families.yolo.network import build_network, load_initial, network_description
+from zoo.families.yolo.trainer import OfflineSegmentation, covered_cells, read_checkpoint
+from zoo.inference.detections import (
     AT_MOST,
     SAME_IOU,
+    DetectionSetting,
     Letterbox,
     all_detections,
     best_detections,
     soft_mask_of,
     soft_masks,
+    to_prediction,
 )
-from zoo.families.yolo.network import build_network, load_initial, network_description
-from zoo.families.yolo.trainer import OfflineSegmentation, covered_cells, read_checkpoint
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, load_weights, read_weights
 
 # isort: split
@@ -191,9 +193,9 @@ def test_predictions_are_those_of_ultralytics_own_predictor(labels: Path, size_h
     frame = Letterbox(size_hw, 128)
     predictor = yolo.Predictor(network, config, LabelSpace.load(str(labels)), CPU)
     outputs, prototypes = predictor.forward(frame.apply(image)[None])
-    found = best_detections(outputs[0], len(CLASSES), 1e-6, end_to_end=False)
+    found = best_detections(outputs[0].numpy(), len(CLASSES), 1e-6, end_to_end=False)
     compared = 0
-    for detection, mask in soft_masks(found, prototypes[0], frame, raster=4):
+    for detection, mask in soft_masks(found, prototypes[0].numpy(), frame, raster=4):
         same = (result.boxes.cls == detection.label) & torch.isclose(
             result.boxes.conf, torch.tensor(detection.score), rtol=1e-4
         )
@@ -213,7 +215,7 @@ def test_best_of_each_class_is_the_top_of_nms():
     centre, size = torch.rand(2, anchors) * 100, torch.rand(2, anchors) * 40 + 2
     output = torch.cat([centre, size, torch.rand(classes, anchors), torch.randn(weights, anchors)])
     (reference,) = nms.non_max_suppression(output[None], 0.05, 0.7, multi_label=True, nc=classes)
-    found = best_detections(output, classes, 0.05, end_to_end=False)
+    found = best_detections(output.numpy(), classes, 0.05, end_to_end=False)
     assert [d.label for d in found] == [0, 1, 2]
     for detection in found:
         top = reference[reference[:, 5] == detection.label][0]
@@ -229,7 +231,7 @@ def test_all_detections_are_those_of_nms(anchors, span):
     centre, size = torch.rand(2, anchors) * span, torch.rand(2, anchors) * 40 + 2
     output = torch.cat([centre, size, torch.rand(classes, anchors), torch.randn(weights, anchors)])
     (reference,) = nms.non_max_suppression(output[None], 0.05, SAME_IOU, nc=classes)
-    found = all_detections(output, classes, 0.05, end_to_end=False)
+    found = all_detections(output.numpy(), classes, 0.05, end_to_end=False)
     assert len(found) == len(reference) <= AT_MOST
     for detection, row in zip(found, reference, strict=True):
         assert (detection.label, detection.score) == (int(row[5]), pytest.approx(float(row[4])))
@@ -238,8 +240,8 @@ def test_all_detections_are_those_of_nms(anchors, span):
 
 
 def test_all_of_an_end_to_end_head():
-    rows = torch.tensor(
-        [[0, 0, 4, 4, 0.5, 2, 9], [1, 1, 5, 5, 0.7, 2, 8], [2, 2, 6, 6, 0.01, 0, 7.0]]
+    rows = np.array(
+        [[0, 0, 4, 4, 0.5, 2, 9], [1, 1, 5, 5, 0.7, 2, 8], [2, 2, 6, 6, 0.01, 0, 7.0]], np.float32
     )
     found = all_detections(rows, 3, 0.05, end_to_end=True)
     assert [(d.label, d.box_xyxy.tolist()) for d in found] == [(2, [1, 1, 5, 5]), (2, [0, 0, 4, 4])]
@@ -253,16 +255,15 @@ SEEN = [(16, 16, 20, 20, 0, 0.9), (48, 32, 20, 24, 0, 0.6), (50, 38, 20, 10, 1, 
 @pytest.mark.parametrize(("once", "expected"), [(True, (1, 1)), (False, (2, 1))])
 def test_objects_are_as_many_as_the_label_space_allows(labels: Path, once, expected):
     space = dataclasses.replace(LabelSpace.load(str(labels)), once=once)
-    config = tiny(labels, conf=0.05)
-    predictor = yolo.Predictor(random_network(config, len(CLASSES)), config, space, CPU)
-    output = torch.zeros(4 + len(CLASSES) + 1, len(SEEN) + 1)
+    setting = DetectionSetting(64, conf=0.05, raster=4, margin_px=0, end_to_end=False)
+    output = np.zeros((4 + len(CLASSES) + 1, len(SEEN) + 1), np.float32)
     for anchor, (*box, label, score) in enumerate([*SEEN, (16, 17, 20, 20, 0, 0.7)]):
-        output[:4, anchor] = torch.tensor(box)
+        output[:4, anchor] = box
         output[4 + label, anchor] = score
         output[-1, anchor] = 1
     sample = Sample("a_1", Path("a_1.png"), (64, 96))
-    frame = Letterbox(sample.size_hw, 64)
-    found = predictor._prediction(sample, frame, output, torch.full((1, 16, 16), 9.0))
+    prototypes = np.full((1, 16, 16), 9, np.float32)
+    found = to_prediction(sample, output, prototypes, space, setting)
     assert tuple(len(found.masks[name]) for name in CLASSES[:2]) == expected
     scores = [score for score, _ in found.masks["disc"]]
     assert scores == pytest.approx([0.9, 0.6][: expected[0]])
@@ -270,8 +271,8 @@ def test_objects_are_as_many_as_the_label_space_allows(labels: Path, once, expec
 
 
 def test_best_of_an_end_to_end_head():
-    rows = torch.tensor(
-        [[0, 0, 4, 4, 0.5, 2, 9], [1, 1, 5, 5, 0.7, 2, 8], [2, 2, 6, 6, 0.01, 0, 7.0]]
+    rows = np.array(
+        [[0, 0, 4, 4, 0.5, 2, 9], [1, 1, 5, 5, 0.7, 2, 8], [2, 2, 6, 6, 0.01, 0, 7.0]], np.float32
     )
     (found,) = best_detections(rows, 3, 0.05, end_to_end=True)
     assert (found.label, found.box_xyxy.tolist(), found.coefficients.tolist()) == (
@@ -341,6 +342,16 @@ def test_training_leaves_scores_and_weights(finished, labels: Path):
     network = build_network(tiny(labels), len(CLASSES))
     load_weights(network, out / BEST)
     load_weights(network, out / LAST)
+
+
+def test_several_devices_share_ultralytics_batch(labels: Path, tmp_path: Path):
+    config = tiny(labels, imgsz=2048, batch=2, nbs=8, devices=2, precision="32-true")
+    passed = ultralytics_settings(config, CPU, tmp_path, ranks=2)
+    expected = {"batch": 4, "nbs": 16, "imgsz": 2048, "amp": False, "device": "cpu"}
+    assert {key: passed[key] for key in expected} == expected
+    auto = tiny(labels, batch="auto", effective_batch=8, devices=2).with_steps_of(2)
+    passed = ultralytics_settings(auto, CPU, tmp_path, ranks=2)
+    assert (passed["batch"], passed["nbs"]) == (4, 16)
 
 
 def test_no_pickle_is_left(finished):
@@ -574,6 +585,14 @@ def test_a_pickle_with_code_is_refused(labels: Path, tmp_path: Path):
     assert not target.exists()
 
 
+def test_a_file_of_mere_numbers_is_one_line(labels: Path, tmp_path: Path):
+    network = build_network(tiny(labels), len(CLASSES))
+    for content in (network.state_dict(), {"model": network.state_dict()}):
+        torch.save(content, tmp_path / "numbers.pt")
+        with pytest.raises(ValueError, match=r"numbers\.pt: .* no network is in it"):
+            load_initial(network, str(tmp_path / "numbers.pt"))
+
+
 class CallsOnLoad:
     def __init__(self, target: Path) -> None:
         self.target = target
@@ -589,7 +608,7 @@ class CallsOnLoad:
         ({"extra": {"resume": True}}, "decided by this family"),
         ({"extra": {"lr0": 1.0}}, "one level up"),
         ({"imgsz": 100}, "multiple of 32"),
-        ({"device": "0,1"}, "trains on one GPU"),
+        ({"device": "0,1"}, "for several set devices=2"),
         ({"batch": "auto"}, "effective_batch"),
         ({"moasic": 1.0}, "moasic"),
     ],
