@@ -96,7 +96,7 @@ class NetworkFamily(ABC):
         Raises:
             ValueError: they are of another network.
         """
-        checkpoints.load_weights(network, path)
+        checkpoints.load_initial(network, path)
 
     def read_metadata(
         self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions

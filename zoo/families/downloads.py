@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
+from urllib.parse import quote, urlparse
 from urllib.request import getproxies
 
 HUB = "https://huggingface.co"
@@ -22,14 +22,15 @@ def from_hub(name: str, key: str) -> str:
     """Say how a network of transformers comes from the Hugging Face hub; "" for a path.
 
     Args:
-        name: as `from_pretrained` takes it.
+        name: on the hub, or NAME@REVISION.
         key: of the config, that takes a folder.
     """
-    if not _REPOSITORY.fullmatch(name) or Path(name).exists():
+    repository, _, revision = name.partition("@")
+    if not _REPOSITORY.fullmatch(repository) or Path(name).exists():
         return ""
+    page = f"{HUB}/{repository}/tree/{quote(revision or 'main', safe='')}"
     return (
-        f"get {SETTINGS} and {WEIGHTS} from {HUB}/{name}/tree/main, put both into one folder, and "
-        f"set {key}=FOLDER"
+        f"get {SETTINGS} and {WEIGHTS} from {page}, put both into one folder, and set {key}=FOLDER"
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,10 @@ TIMM = "tu-"
 _CLASSIFIERS = ("fc.", "classifier.", "last_linear.", "_fc.")
 # They divide each of their resolutions into windows of a fixed side, without padding.
 _WINDOWED = ("maxvit", "maxxvit", "coatnet")
+_OURS = re.compile(r"(?:^|\.)model\.")
+_WRAPPED = re.compile(r"^(?:model\.)+")
+_FIRST_NUMBER = re.compile(r"^(\w+)\.(\d+)(?=\.)")
+_MISSING = re.compile(r"^Missing keys \((.*)\) discovered")
 
 
 class Make(Protocol):
@@ -151,6 +156,11 @@ def make_with_weights(
     Raises:
         ValueError: it cannot be made, or the weights cannot be had.
     """
+    if weights is not None and not checkpoints.is_weight_file(weights) and Path(weights).is_file():
+        endings = ", ".join(checkpoints.SUFFIXES)
+        raise ValueError(
+            f"encoder_weights '{weights}': expected a file whose name ends in one of {endings}"
+        )
     with _explained(encoder, weights, what):
         if weights is None or not checkpoints.is_weight_file(weights):
             # timm's encoders carry the name of their weights in their own name.
@@ -160,15 +170,20 @@ def make_with_weights(
     path = Path(weights)
     found = checkpoints.read_weights(path)
     is_coloured = reads_colours(path)
-    if is_coloured and encoder.startswith(TIMM) and not any(k.startswith("model.") for k in found):
-        own = _in_timms_names(found, encoder, path)
+    own = (
+        _in_timms_names(found, encoder, path) if encoder.startswith(TIMM) and is_coloured else None
+    )
+    if own is not None:
         overlay: dict[str, Any] = {"state_dict": own, "hf_hub_id": None}
-        with _explained(encoder, weights, what):
-            return make(True, channels, pretrained_cfg_overlay=overlay)
+        with _explained(encoder, None, what), _all_taken(encoder, path) as missing:
+            made = make(True, channels, pretrained_cfg_overlay=overlay)
+        _check_missing(missing, made, encoder, path)
+        return made
     with _explained(encoder, None, what):
         made = make(None, 3 if is_coloured else channels)
     inner = getattr(made, "encoder", made)
-    own = {k: v for k, v in found.items() if not k.startswith(_CLASSIFIERS)}
+    own = checkpoints.strip_prefix(found, inner.state_dict(), path)
+    own = {k: v for k, v in own.items() if not k.removeprefix("model.").startswith(_CLASSIFIERS)}
     checkpoints.check_alike(own, inner.state_dict(), path)
     inner.load_state_dict(own)
     if is_coloured:
@@ -178,26 +193,91 @@ def make_with_weights(
 
 def _in_timms_names(
     found: dict[str, torch.Tensor], encoder: str, path: Path
-) -> dict[str, torch.Tensor]:
+) -> dict[str, torch.Tensor] | None:
     """Return a file's weights by the names of timm's model: timm leaves out what it does not know.
 
-    Files of other libraries may hold the same layers in the same order by other names.
+    Files of other libraries may hold the same layers in the same order by other names. None where
+    the names are those of smp's encoder, as runs of ours have them.
 
     Raises:
-        ValueError: they are those of another network.
+        ValueError: they are those of another network, such as a deeper one.
     """
     with torch.device("meta"):
-        wanted = timm.create_model(encoder.removeprefix(TIMM)).state_dict()
-    if 2 * len(wanted.keys() & found.keys()) >= len(wanted):
-        return found
+        model = timm.create_model(encoder.removeprefix(TIMM))
+    wanted, classifier = model.state_dict(), model.pretrained_cfg.get("classifier") or ()
+    last = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    inside = {name for name in wanted if name.rpartition(".")[0] not in last}
+    own = checkpoints.strip_prefix(found, inside, path)
+    if 2 * len(wanted.keys() & own.keys()) >= len(wanted):
+        # What else is left over comes after the encoder, or is a table that timm computes.
+        if deeper := checkpoints.further_blocks(own, wanted):
+            raise _of_another(encoder, path, f"it has no '{deeper[0]}'")
+        return own
     shapes = [tuple(tensor.shape) for tensor in wanted.values()]
-    if not wanted.keys() & found.keys() and shapes == [tuple(t.shape) for t in found.values()]:
-        return dict(zip(wanted, found.values(), strict=True))
-    differ = sorted(wanted.keys() - found.keys())
-    raise ValueError(
+    if not wanted.keys() & own.keys() and shapes == [tuple(t.shape) for t in own.values()]:
+        return dict(zip(wanted, own.values(), strict=True))
+    if any(_OURS.search(name) for name in found):
+        return None
+    differ = sorted(wanted.keys() - own.keys())
+    missing = f"{len(differ)} of {len(wanted)} are missing, such as '{differ[0]}'"
+    raise _of_another(encoder, path, missing)
+
+
+class _OtherWeightsError(ValueError):
+    """A file of weights of another network; the message says all."""
+
+
+def _of_another(encoder: str, path: Path, found: str) -> _OtherWeightsError:
+    return _OtherWeightsError(
         f"{path}: expected the weights of timm's {encoder.removeprefix(TIMM)}, found others: "
-        f"{len(differ)} of {len(wanted)} are missing, such as '{differ[0]}'"
+        f"{found}"
     )
+
+
+@contextmanager
+def _all_taken(encoder: str, path: Path) -> Iterator[list[str]]:
+    """Gather the names that timm misses in weights, which it says in its log alone.
+
+    Raises:
+        ValueError: weights of other shapes.
+    """
+    missing: list[str] = []
+
+    class Gather(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if said := _MISSING.search(record.getMessage()):
+                missing.extend(said[1].split(", "))
+
+    log, handler = logging.getLogger("timm.models._builder"), Gather()
+    level, propagates = log.level, log.propagate
+    log.addHandler(handler)
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    try:
+        yield missing
+    except RuntimeError as error:
+        reason = one_line(error)
+        first = reason[reason.find("size mismatch") :] if "size mismatch" in reason else reason
+        raise _of_another(encoder, path, f"{first:.160}") from None
+    finally:
+        log.removeHandler(handler)
+        log.propagate = propagates
+        log.setLevel(level)
+
+
+def _check_missing(missing: Sequence[str], made: Any, encoder: str, path: Path) -> None:
+    """Make sure that an encoder misses nothing; what timm misses may be of layers that it lacks.
+
+    Raises:
+        ValueError: it does, and would begin with random numbers there.
+    """
+    # timm's list of features calls `layers.0` layers_0; around its features lie one or two `model`.
+    names = getattr(made, "encoder", made).state_dict()
+    inner = {_WRAPPED.sub("", name) for name in names}
+    lacks = [n for n in missing if {n, _FIRST_NUMBER.sub(r"\1_\2", n)} & inner]
+    if lacks:
+        found = f"{len(lacks)} of {len(inner)} are missing, such as '{lacks[0]}'"
+        raise _of_another(encoder, path, found)
 
 
 @contextmanager
@@ -209,6 +289,8 @@ def _explained(encoder: str, weights: str | None, what: str) -> Iterator[None]:
     try:
         with quiet_hub(fetches=weights is not None):
             yield
+    except _OtherWeightsError:
+        raise
     except Exception as error:
         reason = one_line(error)
         if weights is not None and not isinstance(error, KeyError | TypeError):

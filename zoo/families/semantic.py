@@ -22,6 +22,7 @@ from zoo.metadata.columns import FILE, Columns, check_same
 from zoo.metadata.network import MetadataNetwork, add_metadata, plain_of
 from zoo.metadata.reading import Metadata, read_to_train, rows_of_run
 from zoo.run_files import checkpoints
+from zoo.training.losses.objective import compute_loss
 from zoo.training.semantic_config import SemanticConfig
 
 if TYPE_CHECKING:
@@ -49,9 +50,11 @@ class SemanticFamily(NetworkFamily):
         objective = config.objective(labels).to(device)
         target = torch.empty(config.batch, len(labels), *config.input_size, device=device)
         shape = (config.batch, config.in_channels, *config.input_size)
-        return TrainingStep(
-            network, shape, lambda images: objective(network(images), target), objective
-        )
+
+        def compute(images: torch.Tensor) -> torch.Tensor:
+            return compute_loss(objective, network(images), target, images)
+
+        return TrainingStep(network, shape, compute, objective)
 
     def rebuild(self, run: Path, config: Any, classes: int) -> nn.Module:
         """Return the network of a run, without its weights and without a download."""
@@ -110,7 +113,7 @@ class SemanticFamily(NetworkFamily):
             ValueError: they are of another network.
         """
         is_plain = not any(name.startswith("plain.") for name in checkpoints.read_weights(path))
-        checkpoints.load_weights(plain_of(network) if is_plain else network, path)
+        checkpoints.load_initial(plain_of(network) if is_plain else network, path)
 
     def read_metadata(
         self, run: Path, config: Any, samples: Sequence[Sample], options: PredictOptions

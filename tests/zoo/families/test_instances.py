@@ -50,6 +50,8 @@ def test_images_without_bones_teach_too(build: Make, draw: Make, name: str, draw
     network = build(name).train()
     loss = network.loss(shown.images, shown.masks, shown.classes)
     loss.backward()
+    # Of processes that train together, each has to give every weight one.
+    assert [k for k, p in network.named_parameters() if p.requires_grad and p.grad is None] == []
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     assert torch.isfinite(loss)
     assert all(torch.isfinite(g).all() for g in gradients)

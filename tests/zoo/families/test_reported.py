@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,3 +162,37 @@ def test_focal_tversky_is_that_of_an_ensemble_without_a_figure_of_its_own() -> N
     assert found == ("N3", "R2", None)
     assert yaml.safe_load(text)["loss"] == {"focal_tversky": 1.0}
     assert ".9755" in text
+
+
+def _head(family: str, name: str) -> str:
+    """Return the comments of a config, as one line."""
+    lines = configs.find(family, name).read_text("utf-8").splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
+
+
+EVERY = [(family, name) for family in FAMILIES for name in configs.names(family)]
+# Keys, files and tools that are called like configs.
+NO_CONFIGS = {"pretrain_demo", "meta_data", "dynamic_img_size", "mask_ratio"}
+
+
+@pytest.mark.parametrize(("family", "name"), EVERY)
+def test_configs_that_a_header_names_are_there(family: str, name: str) -> None:
+    pattern = r"(?<![\w=/.@-])(?:([a-z]+)/)?([a-z0-9]+(?:_[a-z0-9]+)+)(?![\w:=])"
+    for place, named in re.findall(pattern, _head(family, name)):
+        if named not in NO_CONFIGS:
+            places = [place] if place else FAMILIES
+            assert any(named in configs.names(other) for other in places), named
+
+
+@pytest.mark.parametrize(("family", "name"), EVERY)
+def test_the_figure_on_waste_stands_where_waste_is_learned(family: str, name: str) -> None:
+    raw = yaml.safe_load(configs.find(family, name).read_text("utf-8"))
+    assert "mIoU" not in _head(family, name) or raw.get("labels") == "waste"
+
+
+def test_the_recipe_after_r3_is_made_of_configs_after_r3() -> None:
+    recipe = yaml.safe_load(configs.find("recipes", "focal_and_dice").read_text("utf-8"))
+    for model in recipe["models"].values():
+        found = read_reported(configs.find(model["family"], model["config"]).read_text("utf-8"))
+        assert found is not None
+        assert found.report == "R3", model

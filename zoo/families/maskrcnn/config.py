@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from zoo.config import StrictModel
 from zoo.families.maskrcnn.parts import COCO, TIMM, V1, V2, known_weights, list_resnets
+from zoo.run_files.checkpoints import is_weight_file
 from zoo.training.instance_config import InstanceConfig
 
 
@@ -78,7 +79,7 @@ class MaskRcnnConfig(InstanceConfig):
         pretrained: null for random weights; `COCO_V1` for a whole network with a ResNet-50,
             without the layers that know COCO's classes; the backbone's alone: such as
             `IMAGENET1K_V2` of torchvision's, `timm` for timm's; all of them download. Or a
-            safetensors file with the backbone's weights.
+            file with the backbone's weights (.safetensors, .pth).
         freeze_norms: keep the statistics of the backbone's batch norms, which few images a batch
             would make worse.
         channels: of the pyramid and of the heads.
@@ -112,15 +113,15 @@ class MaskRcnnConfig(InstanceConfig):
                 f"{TIMM}NAME for one of timm"
             )
         given = self.pretrained
-        if given is None or given.endswith(".safetensors"):
+        if given is None or is_weight_file(given):
             return self
         known = ["timm"] if is_timm else known_weights(self.backbone)
         if self.backbone == "resnet50":
             known = [COCO, *known]
         if given not in known:
             raise ValueError(
-                f"pretrained '{given}': expected null, a .safetensors file, or for the backbone "
-                f"'{self.backbone}' one of {', '.join(known)}"
+                f"pretrained '{given}': expected null, a .safetensors or .pth file, or for the "
+                f"backbone '{self.backbone}' one of {', '.join(known)}"
             )
         return self
 

@@ -9,6 +9,7 @@ from zoo.families.maskrcnn.config import MaskRcnnConfig
 from zoo.families.maskrcnn.network import MaskRcnn, build_network, rebuild_network
 from zoo.families.maskrcnn.parts import COCO, TIMM
 from zoo.run_files import licences
+from zoo.run_files.checkpoints import is_weight_file
 
 
 class MaskRcnnFamily(InstanceFamily):
@@ -35,7 +36,7 @@ class MaskRcnnFamily(InstanceFamily):
         given = config.pretrained
         if given is None:
             return []
-        if given.endswith(".safetensors"):
+        if is_weight_file(given):
             return [licences.of_file(given)]
         if config.backbone.startswith(TIMM):
             return [licences.of_timm(config.backbone.removeprefix(TIMM))]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -189,7 +190,7 @@ def load_pretrained(network: MaskRCNN, architecture: str, backbone: str, given: 
         architecture: its name.
         backbone: its backbone's name.
         given: `COCO` for a whole network; the backbone's: a name of torchvision, `timm`, or a
-            safetensors file.
+            file of weights.
 
     Raises:
         ValueError: the weights cannot be had, or are of another network.
@@ -199,12 +200,15 @@ def load_pretrained(network: MaskRCNN, architecture: str, backbone: str, given: 
         where: nn.Module = network
     else:
         where = network.backbone.body
-        found = _backbone_weights(backbone, given)
+        found = _backbone_weights(backbone, given, where.state_dict())
     own = where.state_dict()
     fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
     # Those of a whole network for other classes lack the last layers.
     needed = [k for k in own if where is not network or k.startswith("backbone.")]
-    if missing := [k for k in needed if k not in fitting]:
+    missing = [k for k in needed if k not in fitting]
+    if where is not network:
+        missing += checkpoints.further_blocks(found, own)
+    if missing:
         raise ValueError(
             f"pretrained '{given}': expected weights of '{backbone}', found others: "
             f"{len(missing)} differ, such as '{missing[0]}'"
@@ -212,9 +216,9 @@ def load_pretrained(network: MaskRCNN, architecture: str, backbone: str, given: 
     where.load_state_dict(own | fitting)
 
 
-def _backbone_weights(backbone: str, given: str) -> dict[str, torch.Tensor]:
-    if given.endswith(".safetensors"):
-        return checkpoints.read_weights(Path(given))
+def _backbone_weights(backbone: str, given: str, names: Collection[str]) -> dict[str, torch.Tensor]:
+    if checkpoints.is_weight_file(given):
+        return checkpoints.strip_prefix(checkpoints.read_weights(Path(given)), names, Path(given))
     if not backbone.startswith(TIMM):
         return _fetch(backbone, given)
     try:

@@ -1,7 +1,8 @@
-"""What ResUNet-a learns beside masks: outlines and distances, both made of the masks.
+"""What ResUNet-a learns beside masks: outlines and distances, made of the masks, and colours.
 
-After Diakogiannis et al. 2020, arXiv:1904.00592, section 2.1.4, and their code. All of it is
-computed where the masks are, without waiting for the processor.
+After Diakogiannis et al. 2020, arXiv:1904.00592, section 2.1.4, and their code
+(github.com/feevos/resuneta). All of it is computed where the masks are, without waiting for the
+processor.
 """
 
 from __future__ import annotations
@@ -17,25 +18,36 @@ REACH = 32
 
 
 class MultitaskObjective(nn.Module):
-    """The loss of the masks, and the Tanimoto losses of outlines and distances."""
+    """The loss of the masks, and the Tanimoto losses of outlines, distances and colours."""
 
-    def __init__(self, masks: nn.Module, reach: int = REACH, weight: float = 1.0) -> None:
+    def __init__(
+        self, masks: nn.Module, reach: int = REACH, weight: float = 1.0, colors: bool = False
+    ) -> None:
         """Build it.
 
         Args:
             masks: loss of the masks.
             reach: the longest distance that is told apart, in pixels of the input, up to 127.
-            weight: of the other two losses, each.
+            weight: of the other losses, each.
+            colors: whether colours are learned; it then has to be shown the images.
         """
         super().__init__()
-        self.masks, self.reach, self.weight = masks, reach, weight
+        self.masks, self.reach, self.weight, self.needs_images = masks, reach, weight, colors
 
-    def forward(self, outputs: Mapping[str, torch.Tensor], area: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        outputs: Mapping[str, torch.Tensor],
+        area: torch.Tensor,
+        images: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return the loss, a scalar.
 
         Args:
-            outputs: logits of `masks`, `outlines` and `distances`, (N, C, h, w).
+            outputs: logits of `masks`, `outlines` and `distances`, (N, C, h, w), and where colours
+                are learned of `colors`, (N, channels, h, w).
             area: the truth, float (N, C, h, w); a class lies where it covers half of a pixel.
+            images: what the network was shown, augmented and not normalised, 0..255,
+                (N, channels, h, w); where colours are learned.
         """
         masks: torch.Tensor = self.masks(outputs["masks"], area)
         with torch.no_grad():
@@ -44,6 +56,8 @@ class MultitaskObjective(nn.Module):
                 "outlines": find_outlines(inside).float(),
                 "distances": measure_distances(inside, self.reach),
             }
+            if images is not None:
+                targets["colors"] = measure_colors(images)
         with torch.autocast(area.device.type, enabled=False):
             losses = [tanimoto(outputs[k].float().sigmoid(), v) for k, v in targets.items()]
         return masks + self.weight * torch.stack(losses).sum()
@@ -100,11 +114,38 @@ def _along_rows(inside: torch.Tensor, reach: int) -> torch.Tensor:
     return torch.minimum(places - before, after - places).clamp(max=reach)
 
 
+def measure_colors(images: torch.Tensor) -> torch.Tensor:
+    """Return hue, saturation and value of colour images, float (N, 3, h, w) in 0..1.
+
+    Of grey ones the value alone, (N, 1, h, w), which is their brightness: hue and saturation are 0
+    all over, and there would be nothing to learn from them. A pixel without saturation has hue 0.
+
+    The authors' are OpenCV's bytes, hue divided by 179 and the others by 255. Ours are not rounded,
+    and hue is a share of the circle. Both jump at red.
+
+    Args:
+        images: 0..255, (N, 1, h, w), or (N, 3, h, w) in red, green and blue.
+    """
+    shares = images.float() / 255
+    if images.shape[1] == 1:
+        return shares
+    red, green, blue = shares.unbind(1)
+    value, strongest = shares.max(1)
+    chroma = value - shares.amin(1)
+    # A division by 0 would be of 0: without chroma there is no hue, in the dark no saturation.
+    width = chroma.clamp(min=1e-6)
+    sixths = torch.stack((green - blue, blue - red, red - green), 1) / width[:, None]
+    sixths = sixths.gather(1, strongest[:, None])[:, 0] + 2 * strongest
+    hue = (sixths / 6).remainder(1) * (chroma > 0)
+    return torch.stack((hue, chroma / value.clamp(min=1e-6), value), 1)
+
+
 def tanimoto(found: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
     """Return the Tanimoto loss with complement (equations 3 and 4), a scalar in [0, 1].
 
     One less the mean of T(p, l) and T(1 - p, 1 - l), where T is sum(p l) / sum(p^2 + l^2 - p l)
-    over pixels; then the mean over classes and images. The paper weighs classes by their area.
+    over pixels; then the mean over channels and images. The paper weighs channels by the inverse
+    square of their sums.
 
     Args:
         found: p in [0, 1], float (N, C, h, w).

@@ -14,7 +14,8 @@ A network's module has
 - where needed `POOLS_ALL: bool`: whether a norm sees one value an image and channel;
 - where needed `check(size_hw, options)`: raises a ValueError for what does not go together;
 - where needed `objective(base, options)`: what training lowers, of what the config says; for a
-  network that gives more than masks while it learns.
+  network that gives more than masks while it learns. See `compute_loss` for one that is to see the
+  images.
 """
 
 from __future__ import annotations

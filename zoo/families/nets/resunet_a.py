@@ -2,16 +2,20 @@
 
 Residual units whose branches have different dilations (figure 2), pyramid scene parsing pooling in
 the middle and at the end (figure 3), and conditioned multitasking: distances first, from them
-outlines, from both the masks (figure 4, section 2.1.4).
+outlines, from both the masks (figure 4, section 2.1.4). The fourth task, the image's own colours,
+is there by `colors: true`; as in the authors' code one 1x1 convolution sees the features that the
+distances see, and no other task sees the colours.
 
 Dilations are those of the authors' code, see `ENCODER_DILATIONS` and `DECODER_DILATIONS`; between
 levels lie strided 1x1 convolutions as in the paper, or with `halving: 3` 3x3 ones as in the code.
 It differs from both in this:
 
 - Classes may overlap, so that all outputs are sigmoids, and masks are logits.
-- Grey images have no colour, which is the fourth task there.
-- The loss of the masks is the config's; outlines and distances have the Tanimoto loss with
-  complement, see `zoo.families.nets.multitask`.
+- Colours are no part of `multitask: true`. They are those of the image that the network is shown,
+  after all augmentation; the authors, who augment by geometry alone, turn them with the image. Of
+  grey images the task is their brightness (`zoo.families.nets.multitask.measure_colors`).
+- The loss of the masks is the config's; the other tasks have the Tanimoto loss with complement, see
+  `zoo.families.nets.multitask`.
 - Cells of the pooling share pixels where they do not divide the image.
 """
 
@@ -57,6 +61,7 @@ def build(
     multitask: bool = False,
     reach: int = REACH,
     task_weight: float = 1.0,
+    colors: bool = False,
 ) -> nn.Module:
     """Return a ResUNet-a.
 
@@ -71,8 +76,9 @@ def build(
         multitask: learn distances and outlines as well.
         reach: of the distances that are learned, see `MultitaskObjective`.
         task_weight: of the further tasks, likewise.
+        colors: with `multitask`, learn the images' colours as well.
     """
-    return ResUNetA(channels, classes, depth, width, halving, multitask)
+    return ResUNetA(channels, classes, depth, width, halving, multitask, colors)
 
 
 def check(size_hw: tuple[int, int], options: Mapping[str, Any]) -> None:
@@ -88,7 +94,7 @@ def check(size_hw: tuple[int, int], options: Mapping[str, Any]) -> None:
         raise ValueError(f"options.width: expected a multiple of 4, found {width}")
     if options.get("halving", 1) not in (1, 3):
         raise ValueError(f"options.halving: expected 1 or 3, found {options['halving']}")
-    tasks = [key for key in ("reach", "task_weight") if key in options]
+    tasks = [key for key in ("reach", "task_weight", "colors") if key in options]
     if tasks and not options.get("multitask"):
         raise ValueError(f"options.{tasks[0]}: expected together with multitask: true")
     if not 1 <= options.get("reach", REACH) <= 127:
@@ -96,10 +102,11 @@ def check(size_hw: tuple[int, int], options: Mapping[str, Any]) -> None:
 
 
 def objective(base: nn.Module, options: Mapping[str, Any]) -> nn.Module:
-    """Return what training lowers: with multitasking, distances and outlines as well."""
+    """Return what training lowers: with multitasking, the further tasks as well."""
     if not options.get("multitask"):
         return base
-    return MultitaskObjective(base, options.get("reach", REACH), options.get("task_weight", 1.0))
+    reach, weight = options.get("reach", REACH), options.get("task_weight", 1.0)
+    return MultitaskObjective(base, reach, weight, options.get("colors", False))
 
 
 class ResidualUnit(nn.Module):
@@ -177,9 +184,9 @@ class Encoder(nn.Module):
 
 
 class Heads(nn.Module):
-    """Distances, outlines by them, and masks by both (figure 4)."""
+    """Distances, outlines by them, masks by both (figure 4); colours, while they are learned."""
 
-    def __init__(self, width: int, classes: int) -> None:
+    def __init__(self, width: int, classes: int, colors: int) -> None:
         super().__init__()
         self.distances = nn.Sequential(
             *_conv_relus(2 * width, width, 2), nn.Conv2d(width, classes, 1)
@@ -190,9 +197,10 @@ class Heads(nn.Module):
         self.masks = nn.Sequential(
             *_conv_relus(width + 2 * classes, width, 2), nn.Conv2d(width, classes, 1)
         )
+        self.colors = nn.Conv2d(2 * width, colors, 1) if colors else None
 
     def forward(self, plain: torch.Tensor, pooled: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return logits (N, C, h, w) of each task.
+        """Return logits (N, C, h, w) of each task, those of colours (N, channels, h, w).
 
         Args:
             plain: features (N, 2 width, h, w).
@@ -202,14 +210,24 @@ class Heads(nn.Module):
         near = distances.sigmoid()
         outlines = self.outlines(torch.cat((pooled, near), 1))
         masks = self.masks(torch.cat((pooled, outlines.sigmoid(), near), 1))
-        return {"masks": masks, "outlines": outlines, "distances": distances}
+        found = {"masks": masks, "outlines": outlines, "distances": distances}
+        if self.colors is not None and self.training:
+            found["colors"] = self.colors(plain)
+        return found
 
 
 class ResUNetA(nn.Module):
     """The network."""
 
     def __init__(
-        self, channels: int, classes: int, depth: int, width: int, halving: int, multitask: bool
+        self,
+        channels: int,
+        classes: int,
+        depth: int,
+        width: int,
+        halving: int,
+        multitask: bool,
+        colors: bool,
     ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth)]
@@ -221,13 +239,18 @@ class ResUNetA(nn.Module):
             ResidualUnit(widths[n], DECODER_DILATIONS[depth][n]) for n in levels
         )
         self.pool = PyramidPooling(2 * width, width, _POOLINGS[6])
-        self.head = Heads(width, classes) if multitask else nn.Conv2d(width, classes, 1)
+        self.head = (
+            Heads(width, classes, channels if colors else 0)
+            if multitask
+            else nn.Conv2d(width, classes, 1)
+        )
         init_he(self)
 
     def forward(self, images: torch.Tensor) -> Any:
         """Return logits (N, C, h, w) of images, float (N, channels, h, w).
 
-        While learning with multitasking {"masks": ..., "outlines": ..., "distances": ...} of them.
+        While learning with multitasking {"masks": ..., "outlines": ..., "distances": ...} of them,
+        with colours {"colors": ...} as well, (N, channels, h, w).
         """
         first, *skips, coarsest = self.encoder(images)
         features = self.middle(coarsest).relu()

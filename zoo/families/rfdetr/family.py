@@ -34,7 +34,7 @@ class RfDetrFamily(QueryFamily):
         "Roboflow/rf-detr-seg-medium": _sized(432, 200, 5),
         "Roboflow/rf-detr-seg-large": _sized(504, 300, 5),
         "Roboflow/rf-detr-seg-xlarge": _sized(624, 300, 6),
-        "Roboflow/rf-detr-seg-2xlarge": _sized(768, 300, 6),
+        "Roboflow/rf-detr-seg-xxlarge": _sized(768, 300, 6),
     }
 
     def model(self, config: RfDetrConfig) -> Any:

@@ -29,7 +29,8 @@ class TorchvisionConfig(SemanticConfig):
         architecture: key of `ARCHITECTURES`.
         pretrained: null for random weights; those of a whole network, such as
             `COCO_WITH_VOC_LABELS_V1`, without its last layers; those of the backbone, such as
-            `IMAGENET1K_V2`; both download. Or a safetensors file with the backbone's weights.
+            `IMAGENET1K_V2`; both download. Or a file with the
+            backbone's weights (.safetensors, .pth).
     """
 
     architecture: str = "fcn_resnet50"
@@ -55,7 +56,7 @@ class TorchvisionConfig(SemanticConfig):
             names = [*known_weights(self.architecture), *known_weights(self.backbone)]
             if given not in names:
                 raise ValueError(
-                    f"pretrained '{given}': expected null, a .safetensors file, or one of "
+                    f"pretrained '{given}': expected null, a .safetensors or .pth file, or one of "
                     f"{', '.join(names)}"
                 )
         return self

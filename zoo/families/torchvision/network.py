@@ -63,7 +63,11 @@ def build_network(config: TorchvisionConfig, classes: int) -> TorchvisionNet:
         network = _create(config, classes)
         if not reads_colours(Path(given)):
             _fit_channels(network, config, is_trained=False)
-        checkpoints.load_weights(network.encoder, Path(given))
+        found = checkpoints.read_weights(Path(given))
+        own = checkpoints.strip_prefix(found, network.encoder.state_dict(), Path(given))
+        own = {k: v for k, v in own.items() if not k.startswith(_CLASSIFIERS)}
+        checkpoints.check_alike(own, network.encoder.state_dict(), Path(given))
+        network.encoder.load_state_dict(own)
         return _fit_channels(network, config, is_trained=True)
     network = _create(config, classes)
     _take(network, _fetch(config, given))

@@ -15,7 +15,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image, project
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 import configs
-from zoo.config import load_config
+from zoo.config import check_config, load_config
 from zoo.families.maskrcnn.config import DetectorOptions, MaskRcnnConfig, MaskRcnnLossWeights
 from zoo.families.maskrcnn.family import FAMILY
 from zoo.families.maskrcnn.network import to_soft_mask, to_target
@@ -195,6 +195,25 @@ def test_a_backbone_from_a_file(tmp_path: Path, make_network: Any) -> None:
     torch.manual_seed(2)
     network = make_network(pretrained=str(tmp_path / "body.safetensors"))
     assert all(torch.equal(network.backbone.body.state_dict()[k], v) for k, v in body.items())
+
+
+def test_a_backbone_from_a_file_of_another_program(tmp_path: Path, make_network: Any) -> None:
+    torch.manual_seed(1)
+    body = make_network().backbone.body.state_dict()
+    torch.save({f"module.{k}": v for k, v in body.items()}, tmp_path / "body.pth")
+    torch.manual_seed(2)
+    network = make_network(pretrained=str(tmp_path / "body.pth"))
+    assert all(torch.equal(network.backbone.body.state_dict()[k], v) for k, v in body.items())
+
+
+def test_a_file_of_a_deeper_backbone(tmp_path: Path) -> None:
+    body = get_model("resnet34", weights=None).state_dict()
+    save_file(body, tmp_path / "deeper.safetensors")
+    given = {"size": [64, 64], "epochs": 1, "batch": 2, "backbone": "resnet18"}
+    given |= {"pretrained": str(tmp_path / "deeper.safetensors"), "in_channels": 3}
+    config = check_config(MaskRcnnConfig, given, "test")
+    with pytest.raises(ValueError, match=r"'resnet18', found others: .* 'layer1\.2\.bn1\.bias'"):
+        FAMILY.build(config, 2)
 
 
 def test_a_file_of_another_backbone(tmp_path: Path, make_network: Any) -> None:

@@ -93,7 +93,11 @@ def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("unet3plus", {"guided": True}), ("resunet_a", {"multitask": True})],
+    [
+        ("unet3plus", {"guided": True}),
+        ("resunet_a", {"multitask": True}),
+        ("resunet_a", {"multitask": True, "colors": True}),
+    ],
 )
 def test_memory_is_estimated_of_networks_with_further_outputs(
     name: str, options: dict[str, Any]

@@ -11,6 +11,7 @@ from torch import nn
 
 from zoo.families.encoders import build_encoder
 from zoo.families.nets.lawin import LargeWindowAttention, cut_windows, join_windows
+from zoo.families.outlines import _on_meta
 from zoo.training.losses.objective import Objective
 
 pytestmark = pytest.mark.slow
@@ -59,6 +60,23 @@ def test_windows_look_as_in_the_authors_code(ratio: int) -> None:
     features = torch.randn(2, 128, 16, 24)
     with torch.no_grad():
         torch.testing.assert_close(mine(features), theirs(mine, features), rtol=1e-4, atol=1e-4)
+
+
+def test_its_head_has_the_weights_of_the_authors_code(build: Any) -> None:
+    """LawinHead on MiT-B5, layer by layer: linear, fused, pooled, joined, refined, attended."""
+    with _on_meta():
+        encoder = build_encoder("mit_b5", None, 3, {})
+        network = build("lawin", encoder, channels=3, classes=150)
+    width, norm = 512, 2 * 512
+    expected = (128 + 320 + 512) * 768 + 3 * 768 + 64 * 48 + 48
+    expected += sum(c * width + norm for c in (3 * 768, width, width, 5 * width, width + 48))
+    for heads in (64, 16, 4):
+        half = width // 2
+        expected += norm + heads * (64 * 64 + 64) + 3 * (width * half + half)
+        expected += half * width + norm
+    expected += 150 * width + 150
+    found = sum(p.numel() for k, p in network.named_parameters() if not k.startswith("encoder."))
+    assert found == expected
 
 
 def test_windows_are_cut_and_joined() -> None:

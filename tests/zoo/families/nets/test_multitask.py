@@ -1,7 +1,8 @@
-"""Targets and losses of the tasks beside masks, against SciPy and OpenCV."""
+"""Targets and losses of the tasks beside masks, against SciPy, OpenCV and colorsys."""
 
 from __future__ import annotations
 
+import colorsys
 from collections.abc import Callable
 
 import cv2
@@ -15,6 +16,7 @@ from zoo.families.nets.config import NetsConfig
 from zoo.families.nets.multitask import (
     MultitaskObjective,
     find_outlines,
+    measure_colors,
     measure_distances,
     tanimoto,
 )
@@ -124,6 +126,55 @@ def test_tasks_are_added_by_weight() -> None:
     torch.testing.assert_close(MultitaskObjective(base, 6, 0.3)(outputs, area), expected)
 
 
+def _colored_images() -> torch.Tensor:
+    """Bytes (2, 3, 40, 52): noise, and beside it black, white, grey and the six pure colours."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, 40, 52), generator=generator).to(torch.uint8)
+    pure = [(0, 0, 0), (255, 255, 255), (90, 90, 90), (255, 0, 0), (255, 255, 0), (0, 255, 0)]
+    pure += [(0, 255, 255), (0, 0, 255), (255, 0, 255), (0, 0, 1)]
+    images[0, :, 0, : len(pure)] = torch.tensor(pure, dtype=torch.uint8).T
+    return images
+
+
+def test_colors_are_those_of_python() -> None:
+    images = _colored_images()
+    found = measure_colors(images).permute(0, 2, 3, 1).reshape(-1, 3)
+    pixels = (images.double() / 255).permute(0, 2, 3, 1).reshape(-1, 3).tolist()
+    expected = torch.tensor([colorsys.rgb_to_hsv(*pixel) for pixel in pixels])
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_colors_are_the_authors_without_their_rounding() -> None:
+    images = _colored_images()
+    planes = cv2.cvtColor(images[0].permute(1, 2, 0).numpy(), cv2.COLOR_RGB2HSV)
+    theirs = torch.from_numpy(planes / [179.0, 255.0, 255.0]).permute(2, 0, 1)
+    apart = (measure_colors(images)[0] - theirs).abs()
+    # Hue is a circle: what they round up to the whole of it becomes 0.
+    apart[0] = torch.minimum(apart[0], 1 - apart[0])
+    assert (apart.amax((1, 2)) < torch.tensor([0.01, 0.01, 1e-6])).all()
+
+
+def test_of_grey_images_the_color_is_their_brightness() -> None:
+    grey = _colored_images()[:, :1]
+    assert torch.equal(measure_colors(grey), grey.float() / 255)
+    as_colors = measure_colors(grey.repeat(1, 3, 1, 1))
+    assert torch.equal(as_colors[:, 2:], grey.float() / 255)
+    assert not as_colors[:, :2].any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colors_are_a_task_like_the_others(channels: int) -> None:
+    torch.manual_seed(0)
+    area = torch.from_numpy(np.stack([MASKS["a hole"], MASKS["two parts"]]))[None].float()
+    outputs = {k: torch.randn(1, 2, 40, 52) for k in ("masks", "outlines", "distances")}
+    base, images = Objective({"bce": 1.0}), _colored_images()[:1, :channels]
+    without = MultitaskObjective(base, 6, 0.3)(outputs, area)
+    outputs["colors"] = torch.randn(1, channels, 40, 52)
+    colors = tanimoto(outputs["colors"].sigmoid(), measure_colors(images))
+    found = MultitaskObjective(base, 6, 0.3, colors=True)(outputs, area, images)
+    torch.testing.assert_close(found, without + 0.3 * colors)
+
+
 def test_a_config_sets_it_up() -> None:
     raw = {
         **{"size": [64, 64], "epochs": 1, "batch": 1, "architecture": "resunet_a"},
@@ -132,6 +183,8 @@ def test_a_config_sets_it_up() -> None:
     config = check_config(NetsConfig, raw, "test")
     objective = config.objective(config.labels)
     assert isinstance(objective, MultitaskObjective)
-    assert (objective.reach, objective.weight) == (20, 0.2)
+    assert (objective.reach, objective.weight, objective.needs_images) == (20, 0.2, False)
+    coloured = check_config(NetsConfig, raw | {"options": {"multitask": True, "colors": True}}, "")
+    assert coloured.objective(coloured.labels).needs_images
     plain = check_config(NetsConfig, raw | {"options": {}}, "test")
     assert type(plain.objective(plain.labels)) is Objective

@@ -25,18 +25,19 @@ def vit() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("encoder", "size", "width", "published"),
+    ("encoder", "options", "width", "published"),
     [
-        ("tu-beit_base_patch16_224", 640, 768, 163),
-        ("tu-beit_large_patch16_224", 640, 1024, 441),
+        ("tu-beit_base_patch16_224", {"img_size": 640}, 768, 163),
+        ("tu-beit_large_patch16_224", {"img_size": 640}, 1024, 441),
+        ("tu-swin_large_patch4_window7_224", {}, 512, 234),
     ],
 )
 def test_it_has_the_published_size(
-    encoder: str, size: int, width: int, published: int, build: Any, millions: Any
+    encoder: str, options: dict[str, int], width: int, published: int, build: Any, millions: Any
 ) -> None:
-    """BEiT's authors' page, github.com/microsoft/unilm, beit: ADE20K's 150 classes."""
+    """Of ADE20K's 150 classes: BEiT's authors' page, github.com/microsoft/unilm; Swin, table 3."""
     with _on_meta():
-        made = build_encoder(encoder, None, 3, {"img_size": size})
+        made = build_encoder(encoder, None, 3, options)
         network = build("upernet", made, channels=3, classes=150, outputs=2, width=width)
     assert millions(network) == pytest.approx(published, abs=0.6)
 

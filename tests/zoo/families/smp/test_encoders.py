@@ -349,3 +349,65 @@ def test_the_user_states_a_files_licence(tmp_path: Path) -> None:
     (known,) = said_licence([replace(said, licence="MIT")], "Apache-2.0")
     assert known.licence == "MIT"
     assert said_licence(sources, None) == sources
+
+
+SMALL = "test_resnet"
+
+
+def _read(own: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    torch.save(own, path)
+    config = make(encoder=f"tu-{SMALL}", encoder_weights=str(path), in_channels=3)
+    found: dict[str, torch.Tensor] = FAMILY.build(config, 3).encoder.state_dict()
+    return found
+
+
+@pytest.mark.parametrize("start", ["module.", "backbone.", "model.encoder.", "encoder.model."])
+def test_names_of_timm_with_something_before_them(start: str, tmp_path: Path) -> None:
+    own = _timms(SMALL)
+    # Sorted, as safetensors has them: the order tells nothing.
+    found = _read({start + k: own[k] for k in sorted(own)}, tmp_path / "a.pth")
+    name = "layer4.0.conv1.weight"
+    assert torch.equal(found[f"model.{name}"], own[name])
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", f"tu-{SMALL}"])
+def test_the_encoder_of_a_whole_run(encoder: str, tmp_path: Path) -> None:
+    network = FAMILY.build(make(encoder=encoder, encoder_weights=None, in_channels=3), 3)
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "run.ckpt")
+    config = make(encoder=encoder, encoder_weights=str(tmp_path / "run.ckpt"), in_channels=3)
+    found = FAMILY.build(config, 2).encoder.state_dict()
+    assert all(torch.equal(v, found[k]) for k, v in network.encoder.state_dict().items())
+
+
+def test_weights_that_lack_a_few_are_no_random_start_there(tmp_path: Path) -> None:
+    own = _timms(SMALL)
+    del own["layer4.0.conv1.weight"]
+    with pytest.raises(ValueError, match=r"1 of \d+ are missing, such as 'layer4.0.conv1.weight'"):
+        _read(own, tmp_path / "a.pth")
+
+
+def test_weights_of_a_deeper_network_of_the_kind(tmp_path: Path) -> None:
+    own = _timms(SMALL)
+    deeper = {k.replace("layer3.0.", "layer3.7."): v for k, v in own.items() if "layer3.0." in k}
+    with pytest.raises(ValueError, match=rf"timm's {SMALL}, found others: it has no 'layer3\.7\."):
+        _read(own | deeper, tmp_path / "a.pth")
+
+
+def test_weights_of_other_shapes_are_not_called_a_failed_download(tmp_path: Path) -> None:
+    own = _timms(SMALL)
+    own["layer4.0.conv1.weight"] = torch.zeros(3, 3, 1, 1)
+    with pytest.raises(ValueError, match=r"a\.pth: .*size mismatch for layer4.0.conv1") as error:
+        _read(own, tmp_path / "a.pth")
+    assert "network connection" not in str(error.value)
+
+
+def test_what_comes_after_the_encoder_may_be_left_over_or_lack(tmp_path: Path) -> None:
+    own = {k: v for k, v in _timms(SMALL).items() if not k.startswith("fc.")}
+    found = _read(own | {"projector.0.weight": torch.zeros(3)}, tmp_path / "a.pth")
+    assert torch.equal(found["model.conv1.0.weight"], own["conv1.0.weight"])
+
+
+def test_a_file_by_another_ending(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"weights': expected a file whose name ends in one of"):
+        FAMILY.build(make(encoder="resnet18", encoder_weights=str(tmp_path / "weights")), 3)

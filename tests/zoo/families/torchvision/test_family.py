@@ -114,6 +114,15 @@ def test_weights_from_a_file(is_colour: bool, tmp_path: Any) -> None:
     assert all(torch.equal(own[k], given[k]) for k in own if k != first)
 
 
+def test_a_whole_network_of_another_program_gives_its_backbone(tmp_path: Any) -> None:
+    backbone = FAMILY.build(make(), 3).encoder.state_dict()
+    whole = {f"module.backbone.{k}": v for k, v in backbone.items()}
+    whole |= {"module.head.weight": torch.zeros(3), "module.backbone.fc.bias": torch.zeros(3)}
+    torch.save({"model": whole}, tmp_path / "whole.pth")
+    own = FAMILY.build(make(pretrained=str(tmp_path / "whole.pth")), 3).encoder.state_dict()
+    assert all(torch.equal(own[k], v) for k, v in backbone.items())
+
+
 def test_weights_of_another_network(published: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FETCH, lambda url, **options: {})
     with pytest.raises(ValueError, match=r"weights are of another network: no 'encoder\.0\.0"):
@@ -139,7 +148,10 @@ def test_weights_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
     ("changes", "message"),
     [
         ({"architecture": "fcn_resnet18"}, "architecture 'fcn_resnet18': expected one of fcn_res"),
-        ({"pretrained": "imagenet"}, "pretrained 'imagenet': expected null, a .safetensors file"),
+        (
+            {"pretrained": "imagenet"},
+            "pretrained .imagenet.: expected null, a .safetensors or .pth",
+        ),
         (
             {"deep_supervision": [1, 0.5, 0.5]},
             "gives 2 outputs while it learns: expected 2 weights",
