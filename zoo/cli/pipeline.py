@@ -82,6 +82,14 @@ def run(
             "reach: file://, s3://, sftp://, or env:NAME.",
         ),
     ] = "",
+    keep: Annotated[
+        bool,
+        typer.Option(
+            "--keep",
+            help="With --through: leave what was put there; without, it is removed when all has "
+            "ended well, but for what other pipelines need.",
+        ),
+    ] = False,
     forgets: Annotated[
         bool,
         typer.Option(
@@ -124,6 +132,7 @@ def run(
         dry_run=dry_run,
         on=on,
         through=through,
+        keep=keep,
         command=command_line(),
         say=say,
     )
@@ -150,3 +159,23 @@ def status(
         say(line)
     if post:
         post_lines(lines, post)
+
+
+@command()
+def clear(
+    place: Annotated[str, typer.Argument(help="URL of the place, or env:NAME.", metavar="URL")],
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(help="Remove what this one has there; may be given several times."),
+    ] = None,
+    days: Annotated[
+        float | None,
+        typer.Option(
+            help="Remove what those have there that gave no sign of life for so many days.", min=0.1
+        ),
+    ] = None,
+) -> None:
+    """Show what pipelines have at a place of `zoo run --through`, or remove what dead ones left."""
+    from zoo.pipeline.command import clear_place
+
+    clear_place(place, pipeline or [], days, say)

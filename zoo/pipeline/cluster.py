@@ -36,6 +36,8 @@ class RayCluster:
         ChildProcessError: nobody answers, or a machine does not see what is needed.
     """
 
+    through = ""
+
     def __init__(self, on: str, needs: Sequence[Path]) -> None:
         with ExitStack() as stack:
             self.ray = stack.enter_context(joined(on))

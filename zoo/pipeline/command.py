@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,14 @@ from zoo.pipeline.pipeline import KIND as PIPELINE
 from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder, is_pipeline, open_data
 from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.record import ASIDE, LOGS, Digests, History
+from zoo.pipeline.storage.holdings import (
+    Held,
+    clear_pipelines,
+    clear_unheld,
+    describe_place,
+)
+from zoo.pipeline.storage.transfer import Place as CommonPlace
+from zoo.pipeline.transfers import clear_places
 from zoo.source import DataSource
 from zoo.tracking.alerts import gpus_of
 
@@ -35,6 +43,7 @@ _TELLING = {
     "evaluate": re.compile(r"\d+ images|mIoU|\s+Dice|all |shared pixels\s+[\d.]"),
 }
 _SUFFIXES = {".yaml", ".yml"}
+_DAY = 86400.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ def run_command(
     dry_run: bool,
     on: str,
     through: str = "",
+    keep: bool = False,
     command: list[str],
     say: Callable[[str], None],
 ) -> None:
@@ -90,6 +100,7 @@ def run_command(
         dry_run: only show.
         on: where steps run: "" is here.
         through: URL of a place that all machines reach, where they share no disk.
+        keep: leave what was put there, also when all has ended well.
         command: what the user called, for the record.
         say: takes a line.
 
@@ -115,7 +126,7 @@ def run_command(
         if not (place / RECIPE).is_file():
             say(f"\n# the recipe\n{recipe.dumps()}".rstrip())
         return
-    carry_out(pipeline, command, say, on, through)
+    carry_out(pipeline, command, say, on, through, keep)
 
 
 def carry_out(
@@ -124,6 +135,7 @@ def carry_out(
     say: Callable[[str], None],
     on: str = "",
     through: str = "",
+    keep: bool = False,
 ) -> None:
     """Do the steps that are not done, and say what came of it.
 
@@ -133,15 +145,18 @@ def carry_out(
         say: takes a line.
         on: where they run: "" is here.
         through: URL of a place that all machines reach, where they share no disk.
+        keep: leave what was put there, also when all has ended well.
 
     Raises:
         ValueError: a step failed.
     """
     with only_writer(pipeline.out):
         outcome = pipeline.run(_place(on, through, pipeline), command, say)
-    for line in (*_answer(pipeline, outcome), *_kept_aside(pipeline)):
+        problems = describe_end(outcome, pipeline.steps)
+        cleared = clear_places(pipeline.out) if not (problems or keep) else []
+    for line in (*_answer(pipeline, outcome), *_kept_aside(pipeline), *cleared):
         say(line)
-    if problems := describe_end(outcome, pipeline.steps):
+    if problems:
         logs = f"what the steps said is in {pipeline.out / LOGS}; the same command goes on"
         raise ValueError("\n".join([*problems, logs]))
 
@@ -327,6 +342,40 @@ def forget(what: Path, out: Path | None, say: Callable[[str], None]) -> None:
         count, size = history.earlier()
         history.forget()
     say(f"{folder / ASIDE}: {count} results removed, {size / 1e9:.2f} GB")
+
+
+def clear_place(
+    url: str, names: Sequence[str], days: float | None, say: Callable[[str], None]
+) -> None:
+    """Show what pipelines have at a common place, or remove what some of them have.
+
+    Args:
+        url: of the place.
+        names: of pipelines there.
+        days: removes also what those have that gave no sign of life for so long.
+        say: takes a line.
+
+    Raises:
+        ValueError: no such place or pipeline, or one that is at work.
+        OSError: the place does not answer.
+    """
+    place = CommonPlace(url)
+    found = describe_place(place)
+    if not names and days is None:
+        for held in found:
+            say(f"{held.name}: {_sign_of(held)}; its steps were brought {held.size / 1e9:.2f} GB")
+        say(f"{len(found)} pipelines; --pipeline NAME or --days N removes what they have here")
+        return
+    old = [] if days is None else [held.name for held in found if held.seconds > days * _DAY]
+    for name, (count, size) in clear_pipelines(place, [*dict.fromkeys((*names, *old))]).items():
+        say(f"{name}: {count} files removed, {size / 1e9:.2f} GB")
+    say(f"{clear_unheld(place)} files of no pipeline removed")
+
+
+def _sign_of(held: Held) -> str:
+    if held.seconds == float("inf"):
+        return "no sign of life"
+    return f"last sign of life {duration(held.seconds)} ago, of {held.where}"
 
 
 def _answer(pipeline: Pipeline, outcome: Outcome) -> list[str]:

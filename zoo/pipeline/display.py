@@ -61,6 +61,10 @@ class Lines:
         """Say that a step was done before."""
         self._count(step, "was done", "")
 
+    def brought(self, step: Step, told: str) -> None:
+        """Say what became of what a step has made elsewhere."""
+        self._say(f"{step.name}: {told}")
+
     def left_out(self, step: Step, lacking: Sequence[str]) -> None:
         """Say that a step cannot begin."""
         if step.words:
@@ -122,6 +126,10 @@ class LiveTable:
         """Count a step that was done before."""
         self._ended += 1
         self._kept += 1
+
+    def brought(self, step: Step, told: str) -> None:
+        """Show what became of what a step has made elsewhere."""
+        self._line(step.name, "begun", told)
 
     def left_out(self, step: Step, lacking: Sequence[str]) -> None:
         """Show that a step cannot begin."""

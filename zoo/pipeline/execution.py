@@ -9,14 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import IO, Protocol
 
 from zoo.pipeline.record import History, Record
 from zoo.pipeline.steps import Step
+from zoo.pipeline.transfers import bring_back
 
 _PAUSE = 0.1
 # What a step says at its end, that is shown where it failed.
@@ -63,7 +64,14 @@ class Work(Protocol):
 
 
 class Place(Protocol):
-    """Where steps are started."""
+    """Where steps are started.
+
+    Attributes:
+        through: the common place at which lies what they have made so far, as it was given; "" for
+            the pipeline's own folder.
+    """
+
+    through: str
 
     def has_room(self, step: Step) -> bool:
         """Tell whether a step can be started now."""
@@ -81,6 +89,8 @@ class ThisMachine:
     Args:
         capacity: what they may take together.
     """
+
+    through = ""
 
     def __init__(self, capacity: Capacity) -> None:
         self.capacity = capacity
@@ -232,6 +242,9 @@ class Watcher(Protocol):
     def kept(self, step: Step, record: Record) -> None:
         """A step was done before."""
 
+    def brought(self, step: Step, told: str) -> None:
+        """Something has to be said of what a step has made elsewhere."""
+
     def left_out(self, step: Step, lacking: Sequence[str]) -> None:
         """A step cannot begin, as others failed."""
 
@@ -294,12 +307,15 @@ def execute(steps: Mapping[str, Step], history: History, place: Place, watcher: 
                 watcher.tick()
                 time.sleep(_PAUSE)
     finally:
-        for name, (work, begun, since) in working.items():
-            work.stop()
-            spent = begun.seconds + time.monotonic() - since
-            history.write(name, Record(begun.key, "begun", begun.command, spent))
-        place.close()
-        history.digests.save()
+        with ExitStack() as ending:
+            # All of it, also where the disk is full; the last comes first.
+            ending.callback(history.digests.save)
+            ending.callback(place.close)
+            for name, (_, begun, since) in working.items():
+                spent = begun.seconds + time.monotonic() - since
+                ending.callback(history.write, name, replace(begun, seconds=spent))
+            for work, _, _ in working.values():
+                ending.callback(work.stop)
     return outcome
 
 
@@ -320,7 +336,7 @@ def _settle(
         watcher.left_out(step, lacks)
         return None
     command = step.command(outcome.done)
-    key = history.key(step, outcome.done, command)
+    key = history.key(step, outcome.done)
     if not step.words:
         outcome.done[step.name] = key
     elif record := history.is_done(step, key):
@@ -350,7 +366,18 @@ def _begin(
     if record.state == "done":
         _keep(step, record, outcome, watcher)
         return
+    if record.through not in ("", place.through):
+        has_ended, told = bring_back(step, record, history.out)
+        watcher.brought(step, told)
+        if has_ended:
+            _ended(step, history.end(step, record, 0.0, None), outcome, watcher)
+            return
+        record = replace(record, through="")
+        history.write(step.name, record)
     work = place.start(step, command, history.log(step.name))
+    record = replace(record, through=place.through)
+    # After the start, which asks what was so before.
+    history.write(step.name, record)
     working[step.name] = work, record, time.monotonic()
     watcher.began(step, work)
 
@@ -369,12 +396,15 @@ def _end(
     work, begun, since = working.pop(step.name)
     code = work.poll()
     message = _message(work.last_words(), code) if code else None
-    record = history.end(step, begun, time.monotonic() - since, message)
-    if message is None:
+    _ended(step, history.end(step, begun, time.monotonic() - since, message), outcome, watcher)
+
+
+def _ended(step: Step, record: Record, outcome: Outcome, watcher: Watcher) -> None:
+    if record.state == "done":
         outcome.done[step.name] = record.made
         outcome.ran.append(step.name)
     else:
-        outcome.failed[step.name] = message
+        outcome.failed[step.name] = record.message
     watcher.ended(step, record)
 
 

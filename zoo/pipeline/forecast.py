@@ -188,7 +188,7 @@ def _seconds(
         return begin + PREDICTION * cost * predicted
     answered = {"fit": images, "fuse": tested, "report": tested, "evaluate": tested}
     cores = max(1.0, machine.cores / machine.trainings / 2)
-    return begin + ANSWERING / 2 * answered.get(step.words[0], 0) / cores
+    return begin + ANSWERING / 2 * answered.get(str(step.words[0]), 0) / cores
 
 
 def _made(step: Step, run: float, profile: DataProfile, data: DataSource) -> float:

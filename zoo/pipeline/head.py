@@ -7,12 +7,12 @@ work.
 
 from __future__ import annotations
 
-import json
 import os
 import re
+import socket
 import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import metadata
@@ -20,19 +20,28 @@ from pathlib import Path
 from typing import Any
 
 import configs
-from converters.files.atomic import unfinished
-from converters.files.json_files import read_json
-from converters.files.provenance import atomic_write_text
 from zoo.machine.cluster import ask_nodes
 from zoo.pipeline.cluster import PATIENCE, RETRIES, RayCluster
 from zoo.pipeline.execution import Work, begin_log, read_end
-from zoo.pipeline.node import Order, do_order, keys_to_place, take_keys
-from zoo.pipeline.record import TRANSFERS, History, slug
+from zoo.pipeline.node import Order, do_order, files_made, keys_to_place, take_keys
+from zoo.pipeline.record import History
 from zoo.pipeline.steps import Step
-from zoo.pipeline.storage.transfer import Moving, Place, Tree, size_of
-from zoo.pipeline.storage.working import State, Working
+from zoo.pipeline.storage.holdings import Holdings
+from zoo.pipeline.storage.transfer import (
+    Damaged,
+    Moving,
+    Place,
+    Tree,
+    digest_file,
+    partial_name,
+    size_of,
+)
+from zoo.pipeline.storage.working import State, Working, name_of
+from zoo.pipeline.transfers import Transfers, working_folder
 
 _LOOK = 2.0
+# How often what a step needs is put before it fails for what is missing at the place.
+_PUTS = 3
 # Not needed by later steps: from it training would go on.
 _LEFT_OUT = "last.ckpt"
 _TOGETHER = re.compile(r"[=,\[\]]")
@@ -53,18 +62,22 @@ class ApartCluster(RayCluster):
     """
 
     def __init__(self, on: str, url: str, steps: Mapping[str, Step], history: History) -> None:
-        self.place = Place(url)
+        self.place, self.through = Place(url), url
         self._steps, self._history = steps, history
         self._folder = Path.cwd()
         self._trees: dict[Path, Tree] = {}
-        self.putting = threading.Lock()
+        self._lists: dict[Path, str] = {}
+        self._putting = threading.Lock()
         super().__init__(on, ())
         try:
             _check_nodes(self.ray, self.place)
-            self._file = history.out / TRANSFERS
-            self._name = _read_name(self._file)
-            self.moving = Moving(self._tell)
+            kept = Transfers.read(history.out)
+            name = kept.pipeline or uuid.uuid4().hex[:12]
+            self._kept = Transfers(name, tuple(dict.fromkeys((*kept.through, url))))
+            self.holdings = Holdings(self.place, name)
             self._tell({})
+            self.sign()
+            self.moving = Moving(self._tell)
         except BaseException:
             self.close()
             raise
@@ -73,19 +86,21 @@ class ApartCluster(RayCluster):
         """Begin to move what a step needs; Ray gets the step when that is there."""
         begin_log(log, command)
         record = self._history.read(step.name)
-        key = record.key if record else ""
-        needs = self._needs(step, command)
+        key, through = (record.key, record.through) if record else ("", "")
         order = Order(
             self.place.url,
-            f"working/{self._name}/{slug(step.name)}-{key}",
+            working_folder(self._kept.pipeline, step, key),
             self._relative(command),
             str(self._folder),
-            "",
+            (),
             tuple(os.path.abspath(path) for path in step.makes),
             dict(os.environ),
             self.capacity(step).cores_of(step),
         )
-        return _Errand(self, step, order, needs, self._begun(step), log)
+        needs = self._needs(step, command)
+        # What it has made elsewhere since is later than what is at the place.
+        begun = {} if through == self.through else self._begun(step)
+        return _Errand(self, step, order, needs, begun, log)
 
     def remote(self, step: Step, order: Order) -> Any:
         """Give a step to Ray."""
@@ -98,26 +113,45 @@ class ApartCluster(RayCluster):
         )
         return task.remote(order)
 
-    def _needs(self, step: Step, command: Sequence[str]) -> Tree:
-        """Return the files that a step needs, by absolute paths."""
-        found: Tree = {}
+    def sign(self) -> None:
+        """Give the common place a sign of life, now and then."""
+        self.holdings.sign(f"{socket.gethostname()}:{self._history.out.absolute()}")
+
+    def put(
+        self, needs: Mapping[Path, Tree], moved: Callable[[int], None], anew: bool
+    ) -> list[str]:
+        """Put what a step needs where it is not there yet; return the names of its lists.
+
+        Args:
+            needs: files by the file or folder that they are of.
+            moved: is told the bytes of each file.
+            anew: also ask for what was there before.
+        """
+        with self._putting:
+            for path, tree in needs.items():
+                if path not in self._lists or anew:
+                    self._lists[path] = self.holdings.hold(tree)
+                    files = {digest: Path(name) for name, (_, digest) in tree.items()}
+                    self.place.put_all(files, moved)
+            return [self._lists[path] for path in needs]
+
+    def _needs(self, step: Step, command: Sequence[str]) -> dict[Path, Tree]:
+        """Return the files that a step needs, by what they are of, both by absolute paths."""
+        found: dict[Path, Tree] = {}
         for path in step.reads:
             place = Path(os.path.abspath(path))
             if not place.is_relative_to(Path(configs.__file__).parent):
                 if place not in self._trees:
                     self._trees[place] = self._history.digests.tree(place, is_read=True)
-                found.update(self._trees[place])
+                found[place] = self._trees[place]
         for path in needed_results(step, command, self._steps, self._history.out):
-            tree = self._history.digests.tree(path)
-            found.update({n: about for n, about in tree.items() if Path(n).name != _LEFT_OUT})
+            found[path] = needed_later(self._history.digests.tree(path))
         return found
 
-    def _begun(self, step: Step) -> Tree:
-        """Return what of a step's results is here already."""
-        found: Tree = {}
-        for path in step.makes:
-            found.update(self._history.digests.tree(Path(os.path.abspath(path))))
-        return found
+    def _begun(self, step: Step) -> dict[str, Path]:
+        """Return what of a step's results is here already, by names as `name_of` gives them."""
+        makes = [Path(os.path.abspath(path)) for path in step.makes]
+        return {name_of(file, makes): file for file in files_made(makes)}
 
     def _relative(self, command: Sequence[str]) -> tuple[str, ...]:
         """Return a command whose paths are the same wherever the folder of all files lies."""
@@ -131,9 +165,7 @@ class ApartCluster(RayCluster):
         )
 
     def _tell(self, waiting: Mapping[str, int]) -> None:
-        self._history.out.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"pipeline": self._name, "waiting": waiting})
-        atomic_write_text(self._file, text + "\n")
+        replace(self._kept, waiting=waiting).write(self._history.out)
 
 
 def needed_results(
@@ -152,7 +184,8 @@ def needed_results(
         os.path.abspath(part) for word in command[1:] for part in _TOGETHER.split(word) if part
     }
     words |= {os.path.abspath(path) for path in step.takes}
-    inside = [Path(word) for word in words if word == root or word.startswith(root + os.sep)]
+    # A name such as that of a config is none of the folder, also where that is called so.
+    inside = [Path(word) for word in words if word.startswith(root + os.sep)]
     own = {os.path.abspath(path) for path in step.makes}
     before = _all_before(step, steps)
     for path in (Path(os.path.abspath(path)) for name in before for path in steps[name].makes):
@@ -172,14 +205,9 @@ def _all_before(step: Step, steps: Mapping[str, Step]) -> list[str]:
     return list(found)
 
 
-def _read_name(file: Path) -> str:
-    """Return what a pipeline is called at the common place; always the same."""
-    with suppress(ValueError):
-        found = read_json(file, "what waits to be moved") if file.is_file() else {}
-        name = found.get("pipeline") if isinstance(found, dict) else None
-        if isinstance(name, str) and name.isalnum():
-            return name
-    return uuid.uuid4().hex[:12]
+def needed_later(tree: Tree) -> Tree:
+    """Return those of a step's files that other steps need: none goes on from a checkpoint."""
+    return {name: about for name, about in tree.items() if Path(name).name != _LEFT_OUT}
 
 
 def _check_nodes(ray: Any, place: Place) -> None:
@@ -188,7 +216,7 @@ def _check_nodes(ray: Any, place: Place) -> None:
     Raises:
         ChildProcessError: one does not.
     """
-    word, name = uuid.uuid4().hex, f"partial/{uuid.uuid4().hex}"
+    word, name = uuid.uuid4().hex, partial_name()
     place.write_text(name, word)
     try:
         about = place.url, name, keys_to_place()
@@ -221,7 +249,13 @@ class _Errand:
     """A step whose files are moved and that works elsewhere, in a thread of its own."""
 
     def __init__(
-        self, cluster: ApartCluster, step: Step, order: Order, needs: Tree, begun: Tree, log: Path
+        self,
+        cluster: ApartCluster,
+        step: Step,
+        order: Order,
+        needs: Mapping[Path, Tree],
+        begun: Mapping[str, Path],
+        log: Path,
     ) -> None:
         self._cluster, self._step, self._order, self._needs = cluster, step, order, needs
         self._working = Working(cluster.place, order.working)
@@ -249,17 +283,17 @@ class _Errand:
     def _carry(self) -> None:
         errors = self._cluster.ray.exceptions
         try:
-            needs = self._put()
-            if self._is_stopped:
-                return
-            self._task = self._cluster.remote(self._step, replace(self._order, needs=needs))
-            while not self._cluster.ray.wait([self._task], timeout=_LOOK)[0]:
-                self._read_log()
-            code = int(self._cluster.ray.get(self._task))
-            self._read_log()
-            if code == 0:
-                self._bring()
-            self._code = code
+            self._put_begun()
+            for left in reversed(range(_PUTS)):
+                try:
+                    self._code = self._work(is_again=left < _PUTS - 1)
+                    return
+                except (errors.RayTaskError, FileNotFoundError, Damaged) as error:
+                    # Another pipeline has removed what it alone knew of, or it was damaged there.
+                    cause = getattr(error, "cause", error)
+                    if not left or not isinstance(cause, FileNotFoundError | Damaged):
+                        raise
+                    self._say(f"note: once more: {cause}")
         except errors.RayTaskError as error:
             self._say(f"{error.cause}")
         except errors.RayError as error:
@@ -267,20 +301,41 @@ class _Errand:
         except (OSError, ValueError) as error:
             self._say(str(error))
 
-    def _put(self) -> str:
-        """Put what the step needs where it is not there yet; return the digest of its tree."""
+    def _work(self, is_again: bool) -> int:
+        """Have the step done, and bring what it made; return its exit code."""
+        needs = self._put(is_again)
+        if self._is_stopped:
+            return 1
+        self._task = self._cluster.remote(self._step, replace(self._order, needs=needs))
+        while not self._cluster.ray.wait([self._task], timeout=_LOOK)[0]:
+            self._read_log()
+            self._sign()
+        code = int(self._cluster.ray.get(self._task))
+        self._read_log()
+        if code == 0:
+            self._bring()
+        return code
+
+    def _put_begun(self) -> None:
+        """Put what the step has made here, in place of what it had made there before."""
+        if not self._begun:
+            return
+        made = {
+            name: (path.stat().st_size, digest_file(path)) for name, path in self._begun.items()
+        }
+        files = {digest: self._begun[name] for name, (_, digest) in made.items()}
+        self._working.remove()
+        self._working.put(files, State(made), State())
+
+    def _put(self, is_again: bool) -> tuple[str, ...]:
+        """Put what the step needs where it is not there yet; return the names of its lists."""
         what = f"{self._step.name}: to the place"
-        moved = self._cluster.moving.begin(what, size_of(self._needs))
-        files = {digest: Path(path) for path, (_, digest) in self._needs.items()}
+        size = sum(size_of(tree) for tree in self._needs.values())
+        moved = self._cluster.moving.begin(what, size)
         try:
-            with self._cluster.putting:
-                self._cluster.place.put_all(files, moved)
-            if self._begun and not self._working.read().files:
-                begun = {digest: Path(path) for path, (_, digest) in self._begun.items()}
-                self._working.put(begun, State(self._begun), State())
+            return tuple(self._cluster.put(self._needs, moved, is_again))
         finally:
             self._cluster.moving.end(what)
-        return self._cluster.place.write_tree(self._needs)
 
     def _bring(self) -> None:
         """Bring what the step made, each result as a whole."""
@@ -288,20 +343,21 @@ class _Errand:
         what = f"{self._step.name}: to the pipeline's folder"
         moved = self._cluster.moving.begin(what, size_of(state.files))
         try:
-            for make in self._order.makes:
-                under = make + os.sep
-                of = {p: a for p, a in state.files.items() if p == make or p.startswith(under)}
-                if not of:
-                    continue
-                with unfinished(Path(make)) as place:
-                    for path, (size, digest) in of.items():
-                        self._working.get(
-                            digest, place / path[len(under) :] if path != make else place
-                        )
-                        moved(size)
+            self._working.bring(state, [Path(path) for path in self._order.makes], moved)
+        except (FileNotFoundError, Damaged):
+            # It is made anew.
+            self._working.remove()
+            raise
         finally:
             self._cluster.moving.end(what)
-        self._working.finish(state)
+        needed = needed_later(state.files)
+        self._cluster.holdings.hold(needed)
+        self._working.finish(needed)
+
+    def _sign(self) -> None:
+        # The place may not answer just now.
+        with suppress(OSError):
+            self._cluster.sign()
 
     def _read_log(self) -> None:
         """Bring what the step says; it stays as it was where the place does not answer just now."""

@@ -9,11 +9,12 @@ so that it goes on elsewhere where this machine dies.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +23,8 @@ from converters.files.atomic import claim, is_ours
 from zoo.pipeline.execution import start_process, stop_process
 from zoo.pipeline.record import files_of
 from zoo.pipeline.storage.cache import Cache, node_folder
-from zoo.pipeline.storage.transfer import Place, Tree, copy, size_of
-from zoo.pipeline.storage.working import State, Working
+from zoo.pipeline.storage.transfer import Damaged, Place, Tree, copy, size_of
+from zoo.pipeline.storage.working import State, Working, name_of
 from zoo.progress import note
 
 _TASKS, _LOG, _COPIES = "tasks", "log", "put"
@@ -47,7 +48,7 @@ class Order:
         working: folder there for what the step has made so far.
         command: after `zoo`; its paths are relative.
         folder: in which the command was given, absolute, at the head.
-        needs: digest of the tree of what the step needs, by absolute paths at the head.
+        needs: names of the lists of what the step needs, by absolute paths at the head.
         makes: absolute paths at the head.
         environment: of the head; what a node has of its own comes first.
         cores: that the step has for itself.
@@ -57,7 +58,7 @@ class Order:
     working: str
     command: tuple[str, ...]
     folder: str
-    needs: str
+    needs: tuple[str, ...]
     makes: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     cores: int
@@ -77,9 +78,10 @@ def do_order(order: Order) -> int:
     if before.has_ended:
         return 0
     with _own_folder(node_folder() / _TASKS) as task:
-        brought = _bring(place, working, before, order, task)
-        courier = Courier(working, order, task, before)
-        courier.begin_log(*brought)
+        brought = _bring_needed(place, order, task)
+        found, told = _bring_made(working, before, order, task)
+        courier = Courier(working, order, task, found)
+        courier.begin_log(*brought, told)
         return _do(order, task, courier)
 
 
@@ -95,25 +97,40 @@ def take_keys(environment: Mapping[str, str]) -> None:
             os.environ.setdefault(key, value)
 
 
-def _bring(
-    place: Place, working: Working, before: State, order: Order, task: Path
-) -> tuple[int, int]:
-    """Lay out what a step needs, and what it has made elsewhere; return files and bytes moved."""
+def _bring_needed(place: Place, order: Order, task: Path) -> tuple[int, int]:
+    """Lay out what a step needs; return how many files, and bytes, were moved for it."""
     cache = Cache.of_node()
-    needs = place.read_tree(order.needs)
+    needs: Tree = {}
+    for name in order.needs:
+        needs |= place.read_tree(name)
     moved = cache.bring(needs, place.get, task / "at")
-    for path, (_, digest) in before.files.items():
-        # A copy of its own: the step will write to it.
-        working.get(digest, _inside(task, path))
     cache.trim()
     return moved
+
+
+def _bring_made(working: Working, before: State, order: Order, task: Path) -> tuple[State, str]:
+    """Lay out what a step has made elsewhere; return that, and what has to be said of it.
+
+    The step will write to it: it is a copy of its own.
+    """
+    if not before.files:
+        return before, ""
+    try:
+        working.bring(before, _makes(order, task), lambda size: None)
+    except (FileNotFoundError, Damaged) as error:
+        working.remove()
+        for path in _makes(order, task):
+            _remove(path)
+        return State(), f"; what was made elsewhere is lost, it begins anew: {error}"
+    size = size_of(before.files) / _MB
+    return before, f"; goes on with {len(before.files)} files, {size:.1f} MB"
 
 
 def _do(order: Order, task: Path, courier: Courier) -> int:
     own = {**order.environment, **os.environ, "OMP_NUM_THREADS": str(order.cores)}
     folder = _inside(task, order.folder)
     (task / _COPIES).mkdir()
-    for path in (folder, *(_inside(task, path).parent for path in order.makes)):
+    for path in (folder, *(path.parent for path in _makes(order, task))):
         path.mkdir(parents=True, exist_ok=True)
     code = 1
     with (task / _LOG).open("ab") as stream:
@@ -132,6 +149,25 @@ def _do(order: Order, task: Path, courier: Courier) -> int:
 def _inside(task: Path, path: str) -> Path:
     """Return where a path of the head lies in a step's folder."""
     return task / "at" / path.lstrip("/")
+
+
+def files_made(makes: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files of a step's results that are moved."""
+    for place in makes:
+        for file in [place] if place.is_file() else files_of(place):
+            if _NOT_MOVED not in file.relative_to(place).parts[:1]:
+                yield file
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _makes(order: Order, task: Path) -> list[Path]:
+    return [_inside(task, path) for path in order.makes]
 
 
 @contextmanager
@@ -167,12 +203,10 @@ class Courier:
         self._copied: dict[Path, tuple[About, str]] = {}
         self._end = threading.Event()
 
-    def begin_log(self, files: int, size: int) -> None:
+    def begin_log(self, files: int, size: int, further: str) -> None:
         """Write where the step works, and on what it goes on, after what it said elsewhere."""
         told = f"zoo: note: on {socket.gethostname()}: {files} files brought, {size / _MB:.1f} MB"
-        if found := self._put.files:
-            told += f"; goes on with {len(found)} files, {size_of(found) / _MB:.1f} MB"
-        text = f"{self._working.read_log()}{told}\n"
+        text = f"{self._working.read_log()}{told}{further}\n"
         (self._task / _LOG).write_text(text, encoding="utf-8")
 
     @contextmanager
@@ -211,13 +245,10 @@ class Courier:
 
     def _listing(self) -> Listing:
         found = {}
-        for path in self._order.makes:
-            place = _inside(self._task, path)
-            for file in [place] if place.is_file() else files_of(place):
-                if _NOT_MOVED not in file.relative_to(place).parts[:1]:
-                    with suppress(FileNotFoundError):
-                        about = file.stat()
-                        found[file] = about.st_size, about.st_mtime_ns, about.st_ino
+        for file in files_made(_makes(self._order, self._task)):
+            with suppress(FileNotFoundError):
+                about = file.stat()
+                found[file] = about.st_size, about.st_mtime_ns, about.st_ino
         return found
 
     def _has_news(self) -> bool:
@@ -225,12 +256,12 @@ class Courier:
 
     def _put_files(self, has_ended: bool) -> None:
         """Put what there is at one moment: copies, for files may grow while they are sent."""
-        listing, root = self._listing(), self._task / "at"
+        listing, makes = self._listing(), _makes(self._order, self._task)
         tree: Tree = {}
         try:
             for file, about in listing.items():
                 digest = self._copy(file, about)
-                tree[f"/{file.relative_to(root).as_posix()}"] = about[0], digest
+                tree[name_of(file, makes)] = about[0], digest
         except FileNotFoundError:
             return
         if self._listing() != listing:

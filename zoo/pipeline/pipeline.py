@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,8 @@ class Pipeline:
         Raises:
             ValueError: a data set that cannot be read, a bad config, or another thing at `out`.
         """
+        if out.is_symlink() and is_pipeline(out):
+            out = Path(os.path.realpath(out))
         check_folder(out)
         check_models(recipe)
         builder = Builder(recipe, out, facts or facts_of(recipe))
@@ -70,16 +73,15 @@ class Pipeline:
         found = {}
         for name, step in self.steps.items():
             waits = [other for other in step.waits_for if other not in made]
-            command = step.command(made)
             if not step.words:
                 if not waits:
-                    made[name] = self.history.key(step, made, command)
+                    made[name] = self.history.key(step, made)
                 continue
             record = self.history.read(name)
             if waits:
                 found[name] = "new" if record is None else "waits"
                 continue
-            key = self.history.key(step, made, command)
+            key = self.history.key(step, made)
             if done := self.history.is_done(step, key):
                 made[name] = done.made
                 found[name] = "done"
@@ -172,16 +174,26 @@ def is_pipeline(folder: Path) -> bool:
 
 
 def check_models(recipe: Recipe) -> None:
-    """Make sure that every model's config is sound, before the first one trains for hours.
+    """Make sure that every model's config is sound, and what is asked of its predictions.
+
+    That is before the first one trains for hours.
 
     Raises:
         ValueError: what is wrong, with the model's name.
     """
+    # Late: the families need torch, and who looks at a pipeline does not.
+    from zoo.families.settings import plan_prediction
+    from zoo.training.config import TrainerConfig
+
     problems = []
     for name, model in recipe.all_models.items():
         try:
             family = load_family(model.family)
-            load_config(family.Config, model.family, model.config, model.words())
+            config = load_config(family.Config, model.family, model.config, model.words())
+            if isinstance(config, TrainerConfig):
+                # Where it predicts does not matter here.
+                options = model.predict.model_copy(update={"device": "cpu"})
+                plan_prediction(config.model_copy(update={"device": "cpu"}), options)
         except ValueError as error:
             problems += [f"model '{name}': {line}" for line in str(error).splitlines()]
     if problems:

@@ -13,7 +13,6 @@ from pydantic import Field, field_validator, model_validator
 
 import configs
 from converters.strict_yaml import read_mapping
-from fusion.fit.objective import Objective
 from zoo.config import StrictModel, check_config
 from zoo.contract import PredictOptions
 from zoo.families import FAMILIES
@@ -133,6 +132,11 @@ class RefinerPlan(ModelPlan):
 AnyModel = TypeVar("AnyModel", bound=ModelPlan)
 
 
+def is_yaml(text: str) -> bool:
+    """Tell whether a text names a YAML file: what is shipped is named without a suffix."""
+    return text.endswith((".yaml", ".yml"))
+
+
 class PseudoPlan(StrictModel):
     """Pseudo labels: what is fused of test images is learned from beside the train images.
 
@@ -160,6 +164,9 @@ class FusionPlan(StrictModel):
     @field_validator("objective")
     @classmethod
     def _known(cls, objective: str) -> str:
+        # Late: what is imported with it takes a while, and who looks at a folder needs it not.
+        from fusion.fit.objective import Objective
+
         Objective.parse(objective)
         return objective
 
@@ -287,7 +294,12 @@ class Recipe(StrictModel):
         Args:
             folder: where the recipe is.
         """
-        return self._moved(lambda text: os.path.normpath(folder / text))
+        real = Path(os.path.realpath(folder))
+        # `..` leads out of what a link stands for, not out of where it lies.
+        base = folder if real == Path(os.path.abspath(folder)) else real
+        return self._moved(
+            lambda text: os.path.normpath(base / text), lambda text: os.path.isfile(base / text)
+        )
 
     def seen_from(self, folder: Path) -> Recipe:
         """Return the same with places as they are from another folder.
@@ -295,28 +307,41 @@ class Recipe(StrictModel):
         Args:
             folder: where the recipe will be.
         """
-        return self._moved(lambda text: os.path.relpath(text, folder))
+        return self._moved(lambda text: os.path.relpath(text, folder), os.path.isfile)
 
-    def _moved(self, move: Callable[[str], str]) -> Recipe:
+    def _moved(self, move: Callable[[str], str], is_there: Callable[[str], bool]) -> Recipe:
         def place(text: str | None) -> str | None:
             return None if text is None else move(text)
 
+        def named(text: str | None) -> str | None:
+            """A name that is shipped, a column, or a file, also before `:COLUMN`."""
+            file, mark, column = (text or "").partition(":")
+            return move(file) + mark + column if is_yaml(file) or is_there(file) else text
+
+        def changed(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {key: changed(part) for key, part in value.items()}
+            if isinstance(value, list):
+                return [changed(part) for part in value]
+            return move(value) if isinstance(value, str) and is_there(value) else value
+
         def moved(model: AnyModel) -> AnyModel:
-            # A shipped config is a name, not a place.
-            is_file = model.config.endswith((".yaml", ".yml"))
-            return model.model_copy(update={"config": move(model.config)}) if is_file else model
+            update = {"config": named(model.config), "changes": changed(model.changes)}
+            if isinstance(model, StagePlan):
+                update["enlarger"] = named(model.enlarger)
+            return model.model_copy(update=update)
 
         found: dict[str, Any] = {
             key: place(getattr(self, key)) for key in ("data", "edits", "test")
         }
-        found["split"] = self.split.model_copy(update={"file": place(self.split.file)})
+        split = {"file": place(self.split.file), "group_by": named(self.split.group_by)}
+        found["labels"] = named(self.labels)
+        found["split"] = self.split.model_copy(update=split)
         found["models"] = {name: moved(model) for name, model in self.models.items()}
         stages = self.second_stages.items()
         found["second_stages"] = {name: moved(stage) for name, stage in stages}
         found["refiner"] = self.refiner and moved(self.refiner)
-        rule = self.fusion.config
-        if rule and rule.endswith((".yaml", ".yml")):
-            found["fusion"] = self.fusion.model_copy(update={"config": move(rule)})
+        found["fusion"] = self.fusion.model_copy(update={"config": named(self.fusion.config)})
         return self.model_copy(update=found)
 
     def dumps(self) -> str:

@@ -22,11 +22,10 @@ from typing import Literal, get_args
 from converters.files.atomic import is_leftover
 from converters.files.json_files import read_json
 from converters.files.provenance import PROVENANCE, atomic_write_text
-from zoo.pipeline.steps import Step
+from zoo.pipeline.steps import Step, Word, below
 from zoo.pipeline.storage.transfer import Tree, digest_file
 
 STEPS, ASIDE, LOGS = "steps", "earlier", "logs"
-TRANSFERS = "transfers.json"
 _FILES = "files.json"
 # Of these the contents tell times and places, not what was made.
 _TOLD = frozenset((PROVENANCE, "metrics.csv", "last.ckpt", "report.html"))
@@ -48,6 +47,7 @@ class Record:
         message: its last words, where it failed.
         made: digest of what it made.
         place: size and time of what it made, by file.
+        through: the common place at which lies what it has made so far; "" where that is here.
     """
 
     key: str
@@ -57,6 +57,7 @@ class Record:
     message: str = ""
     made: str = ""
     place: str = ""
+    through: str = ""
 
 
 class Digests:
@@ -146,15 +147,14 @@ class History:
         self._file(name).parent.mkdir(parents=True, exist_ok=True)
         atomic_write_text(self._file(name), json.dumps(asdict(record), indent=1) + "\n")
 
-    def key(self, step: Step, made: Mapping[str, str], command: Sequence[str]) -> str:
-        """Return the digest of what goes into a step.
+    def key(self, step: Step, made: Mapping[str, str]) -> str:
+        """Return the digest of what goes into a step, wherever that lies.
 
         Args:
             step: which.
             made: step -> digest of what it made, of those that ended well.
-            command: its command.
         """
-        words = [self._placeless(word) for word in command]
+        words = [self._placeless(word, step) for word in step.parts(made)]
         before = {name: made[name] for name in step.waits_for if name in made}
         read = [self._digest_of_read(path) for path in step.reads]
         parts = [metadata.version("maskzoo"), words, sorted(before.items()), read]
@@ -201,7 +201,8 @@ class History:
             # Somebody changed what it made: it is made anew from nothing.
             self._put_aside(step, before)
             before = None
-        begun = Record(key, "begun", tuple(command), before.seconds if before else 0.0)
+        spent, through = (before.seconds, before.through) if before else (0.0, "")
+        begun = Record(key, "begun", tuple(command), spent, through=through)
         self.write(step.name, begun)
         return begun
 
@@ -218,9 +219,8 @@ class History:
         if message is not None:
             record = replace(spent, state="failed", message=message)
         else:
-            record = replace(
-                spent, state="done", made=self.made(step, begun.key), place=place_of(step.makes)
-            )
+            made, place = self.made(step, begun.key), place_of(step.makes)
+            record = replace(spent, state="done", made=made, place=place, through="")
         self.write(step.name, record)
         self.digests.save(_SECONDS_BETWEEN)
         return record
@@ -233,7 +233,7 @@ class History:
     def earlier(self) -> tuple[int, int]:
         """Return how many results of other recipes are kept aside, and their bytes."""
         place = self.out / ASIDE
-        kept = [path for path in place.glob("*.json") if path.with_suffix("").is_dir()]
+        kept = [path for path in place.glob("*") if path.is_dir() and _record_of(path).is_file()]
         return len(kept), sum(file.stat().st_size for file in files_of(place))
 
     def forget(self) -> None:
@@ -247,13 +247,19 @@ class History:
     def _file(self, name: str) -> Path:
         return self.out / STEPS / f"{slug(name)}.json"
 
-    def _placeless(self, word: str) -> str:
-        """Return a word that is the same wherever the pipeline's folder and the data set lie."""
-        for place, name in ((self.out, "OUT"), (self.data, "DATA")):
-            text = str(place)
-            if word == text or word.startswith(text + os.sep):
-                return name + word[len(text) :]
-        return word
+    def _placeless(self, word: Word, step: Step) -> str:
+        """Return a word that is the same wherever what its paths lead to lies.
+
+        A name such as that of a config stays, also where a folder is called so.
+        """
+        if isinstance(word, tuple):
+            return "".join(self._placeless(part, step) for part in word)
+        if isinstance(word, Path):
+            named = {f"READ{number}": path for number, path in enumerate(step.reads)}
+            for name, place in {"OUT": self.out, "DATA": self.data, **named}.items():
+                if (rest := below(word, place)) is not None:
+                    return name + rest
+        return str(word)
 
     def _aside(self, step: Step, key: str) -> Path:
         return self.out / ASIDE / f"{slug(step.name)}-{key}"
@@ -262,17 +268,16 @@ class History:
         place = self._aside(step, record.key)
         shutil.rmtree(place, ignore_errors=True)
         there = [path for path in step.makes if path.exists()]
-        if not there:
+        if not (there or record.through):
             return
         place.mkdir(parents=True)
         for path in there:
             os.replace(path, place / path.name)
-        text = json.dumps(asdict(record))
-        atomic_write_text(place.with_suffix(".json"), text)
+        atomic_write_text(_record_of(place), json.dumps(asdict(record)))
 
     def _take_back(self, step: Step, key: str) -> Record | None:
         place = self._aside(step, key)
-        file = place.with_suffix(".json")
+        file = _record_of(place)
         if not file.is_file():
             return None
         for path in step.makes:
@@ -285,6 +290,11 @@ class History:
         return self.read(step.name)
 
 
+def _record_of(aside: Path) -> Path:
+    """Return the file with the record of what is kept aside; a model's name may have a point."""
+    return aside.with_name(f"{aside.name}.json")
+
+
 def read_record(file: Path) -> Record:
     """Read what became of a step.
 
@@ -292,7 +302,7 @@ def read_record(file: Path) -> Record:
         ValueError: the file holds something else.
     """
     found = read_json(file, "a step's record")
-    texts = ("key", "state", "message", "made", "place")
+    texts = ("key", "state", "message", "made", "place", "through")
     is_sound = (
         isinstance(found, dict)
         and found.keys() <= {field.name for field in fields(Record)}
@@ -308,16 +318,6 @@ def read_record(file: Path) -> Record:
             "the step is done anew"
         )
     return Record(**{**found, "command": tuple(map(str, found.get("command", ())))})
-
-
-def read_waiting(out: Path) -> dict[str, int]:
-    """Return the bytes that wait to be moved for a pipeline, by step and direction."""
-    file = out / TRANSFERS
-    if not file.is_file():
-        return {}
-    found = read_json(file, "what waits to be moved")
-    waiting = found.get("waiting") if isinstance(found, dict) else None
-    return {str(k): int(v) for k, v in waiting.items()} if isinstance(waiting, dict) else {}
 
 
 def slug(name: str) -> str:

@@ -19,9 +19,10 @@ from zoo.pipeline.display import duration, last_progress
 from zoo.pipeline.execution import read_end
 from zoo.pipeline.pipeline import RECIPE, facts_of, is_pipeline
 from zoo.pipeline.recipe import Recipe
-from zoo.pipeline.record import LOGS, STEPS, State, read_record, read_waiting, slug
+from zoo.pipeline.record import LOGS, STEPS, State, read_record, slug
 from zoo.pipeline.steps import DATA, FUSION, Builder
 from zoo.pipeline.storage.cache import Cache, node_folder
+from zoo.pipeline.transfers import Transfers
 from zoo.tracking.alerts import Notifier, read_utilisation
 
 _GB = 1e9
@@ -205,7 +206,7 @@ def count_states(steps: Sequence[StepStatus]) -> str:
 
 def describe_moves(folder: Path) -> list[str]:
     """Return what waits to be moved between machines that share no disk, as lines."""
-    waiting = read_waiting(folder)
+    waiting = Transfers.read(folder).waiting
     return [f"  {what}: {size / 1e6:.1f} MB wait to be moved" for what, size in waiting.items()]
 
 

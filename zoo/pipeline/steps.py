@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import configs
 import converters
 from converters.splits.sample_tables import find_table, tables_beside
 from converters.splits.split import Split
-from zoo.pipeline.recipe import REFINER, ModelPlan, Recipe, RefinerPlan, StagePlan
+from converters.strict_yaml import read_mapping
+from zoo.pipeline.recipe import REFINER, ModelPlan, Recipe, RefinerPlan, StagePlan, is_yaml
 
+Word: TypeAlias = "str | Path | tuple[Word, ...]"
+"""A word of a command: a path is known as such; words together are one, such as `init=PATH`."""
 Kind = Literal["light", "cpu", "device"]
 """What a step asks of a machine: a core, all cores, or a GPU (all cores where there is none)."""
 
@@ -45,7 +49,7 @@ class Step:
     """
 
     name: str
-    words: tuple[str, ...] = ()
+    words: tuple[Word, ...] = ()
     makes: tuple[Path, ...] = ()
     needs: tuple[str, ...] = ()
     sources: Mapping[str, Path] = field(default_factory=dict)
@@ -67,10 +71,25 @@ class Step:
         Args:
             done: steps that have ended well.
         """
-        given = [str(path) for step, path in self.sources.items() if step in done]
-        if self.joined:
-            return [*self.words, *([self.joined.format(",".join(given))] if given else [])]
-        return [*self.words[:1], *given, *self.words[1:]]
+        return [render(word) for word in self.parts(done)]
+
+    def parts(self, done: Collection[str]) -> list[Word]:
+        """Return the command with its paths apart; see `command`."""
+        given = [path for step, path in self.sources.items() if step in done]
+        if not self.joined:
+            return [*self.words[:1], *given, *self.words[1:]]
+        before, _, after = self.joined.partition("{}")
+        listed = [part for path in given for part in (",", path)][1:]
+        return [*self.words, *([(before, *listed, after)] if given else [])]
+
+
+def render(word: Word) -> str:
+    """Return a word as a command line has it.
+
+    >>> render(("init=", Path("runs/a"))), render("train")
+    ('init=runs/a', 'train')
+    """
+    return "".join(map(render, word)) if isinstance(word, tuple) else str(word)
 
 
 @dataclass(frozen=True)
@@ -136,7 +155,7 @@ class Builder:
     def _choose(self, rounds: Sequence[Round]) -> Iterator[Step]:
         """Yield the step that takes a later round's answer where it is surely better."""
         submission = self.out / SUBMISSION
-        words = ("@choose", str(rounds[0].submission), str(submission), str(self.out / CHOICE))
+        words = ("@choose", rounds[0].submission, submission, self.out / CHOICE)
         yield Step(
             "choose",
             words,
@@ -148,25 +167,30 @@ class Builder:
         )
         yield from rounds[0].check("choose", submission)
 
-    def _reading(self) -> tuple[str, ...]:
+    def _reading(self) -> tuple[Word, ...]:
         recipe = self.recipe
-        pairs = (("--from", recipe.format), ("--edits", recipe.edits))
-        words = [word for name, value in pairs if value for word in (name, value)]
+        edits = Path(recipe.edits) if recipe.edits else None
+        words = (*_given("--from", recipe.format), *_given("--edits", edits))
         return (*words, *(("--broken", recipe.broken) if recipe.broken != "refuse" else ()))
+
+    def labels(self) -> tuple[Word, ...]:
+        """Return the words that name the classes that are asked for."""
+        return _given("--labels", as_word(self.recipe.labels or ""))
 
     # --- data
 
     def _of_data(self) -> Iterator[Step]:
         recipe, plan = self.recipe, self.recipe.split
+        words: tuple[Word, ...]
         if recipe.phantom:
             sizes = recipe.phantom.model_dump()
             asked = [word for key, n in sizes.items() for word in (_option(key), str(n))]
-            words = ("phantom", str(self.data), *asked, "--seed", str(recipe.seed))
+            words = ("phantom", self.data, *asked, "--seed", str(recipe.seed))
             yield Step("phantom", words, (self.data,), kind="cpu")
         if not plan.file:
-            chosen = (*_given("--group-by", plan.group_by), *_given("--labels", recipe.labels))
+            chosen = (*_given("--group-by", as_word(plan.group_by)), *self.labels())
             numbers = ("--folds", str(plan.folds), "--seed", str(recipe.seed))
-            words = ("split", str(self.data), "--out", str(self.split), *numbers)
+            words = ("split", self.data, "--out", self.split, *numbers)
             if plan.strategy != "group":
                 words += ("--strategy", plan.strategy)
             table = find_table(plan.group_by.partition(":")[0], tables_beside(self.data))
@@ -176,10 +200,10 @@ class Builder:
         formats = dict.fromkeys((*recipe.formats, *self._model_formats()))
         for name in formats:
             place = self.converted(name)
-            words = ("convert", str(self.data), "--to", name, "--out", str(place))
+            words = ("convert", self.data, "--to", name, "--out", place)
             fold = recipe.folds if recipe.folds != "all" else 0
-            of_split = ("--split", str(self.split), "--fold", str(fold))
-            words = (*words, *of_split, *_given("--labels", recipe.labels), *self.reading)
+            of_split = ("--split", self.split, "--fold", str(fold))
+            words = (*words, *of_split, *self.labels(), *self.reading)
             yield self.step(f"convert {name}", words, (place,), self.folds())
 
     def _model_formats(self) -> list[str]:
@@ -196,7 +220,7 @@ class Builder:
     def step(
         self,
         name: str,
-        words: Sequence[str],
+        words: Sequence[Word],
         makes: Sequence[Path],
         needs: Sequence[str] = (),
         **more: object,
@@ -205,8 +229,6 @@ class Builder:
         recipe = self.recipe
         reads = [] if recipe.phantom else [self.data]
         reads += [Path(text) for text in (recipe.edits, recipe.split.file) if text]
-        if recipe.test and recipe.test in words:
-            reads.append(Path(recipe.test))
         before = ("phantom",) if recipe.phantom else ()
         further = more.pop("reads", ())
         return Step(
@@ -214,9 +236,17 @@ class Builder:
             tuple(words),
             tuple(makes),
             (*before, *needs),
-            reads=(*reads, *further),  # type: ignore[misc]
+            reads=_once((*reads, *self.read_by(words), *further)),  # type: ignore[misc]
             **more,  # type: ignore[arg-type]
         )
+
+    def read_by(self, words: Sequence[Word]) -> Iterator[Path]:
+        """Yield the files and folders that a command names and no step makes."""
+        for word in words:
+            if isinstance(word, tuple):
+                yield from self.read_by(word)
+            elif isinstance(word, Path) and below(word, self.out) is None:
+                yield word
 
     def test_data(self) -> Path:
         """Return where the images to be answered are."""
@@ -270,8 +300,8 @@ class Round:
 
     def judge(self, first: Round) -> Iterator[Step]:
         """Yield the step that compares what this round and the first say of held-out images."""
-        both = ("evaluate", str(self.held_out), "--against", str(first.held_out))
-        words = (*both, *self._images("val"), "--json", str(self.against))
+        both = ("evaluate", self.held_out, "--against", first.held_out)
+        words = (*both, *self._images("val"), "--json", self.against)
         needs = (self.step("fuse held out"), first.step("fuse held out"))
         yield self.builder.step(self.step("compare"), words, (self.against,), needs, kind="cpu")
 
@@ -281,7 +311,7 @@ class Round:
         if before is None or plan is None:
             return
         words = ("fuse", *before.config(), *self._images("test"), "--format", _PSEUDO)
-        words = (*words, "--floor", str(plan.floor), "--out", str(self.pseudo))
+        words = (*words, "--floor", str(plan.floor), "--out", self.pseudo)
         yield self.builder.step(
             self.step("label"),
             words,
@@ -327,13 +357,20 @@ class Round:
         labelled = (self.step("label"),) if learns_pseudo else ()
         for fold in self.builder.folds_of(model):
             place = folder / f"fold-{fold}" if model.folds == "all" else folder
-            words = ["train", model.family, "--config", model.config, "--data", str(data)]
+            words: list[Word] = [
+                "train",
+                model.family,
+                "--config",
+                as_word(model.config),
+                "--data",
+                data,
+            ]
             if not model.format:
-                words += ["--split", str(self.builder.split), "--fold", str(fold)]
-            words += ["--out", str(place), f"seed={self.recipe.seed}", *model.words()]
-            words += ["--also", str(self.pseudo)] if learns_pseudo else []
+                words += ["--split", self.builder.split, "--fold", str(fold)]
+            words += ["--out", place, f"seed={self.recipe.seed}", *_changes(model)]
+            words += ["--also", self.pseudo] if learns_pseudo else []
             if data == self.builder.data:
-                words += [*_given("--labels", self.recipe.labels), *self.builder.reading]
+                words += [*self.builder.labels(), *self.builder.reading]
             yield self.builder.step(
                 self.step(f"train {name} {fold}"),
                 words,
@@ -366,10 +403,9 @@ class Round:
             parts["test"] = ("test" if is_stage else self.facts.test_subset, test)
         for part, (subset, data) in parts.items():
             place = self.store(name, part)
-            words = ["predict", str(self.root / "runs" / name), "--data", str(data)]
-            words += ["--subset", subset, "--out", str(place), *options]
+            words: list[Word] = ["predict", self.root / "runs" / name, "--data", data]
+            words += ["--subset", subset, "--out", place, *options]
             reading = self.builder.reading if data == self.builder.data else ()
-            further = [Path(self.recipe.test)] if part == "test" and self.recipe.test else []
             cut = (self.step(f"crop {name} test"),) if part == "test" and is_stage else ()
             yield self.builder.step(
                 self.step(f"predict {name} {part}"),
@@ -379,7 +415,6 @@ class Round:
                 # Held-out images are looked at with what was learned from.
                 sources=sources if part == "test" else {},
                 joined="--sources={}",
-                reads=further,
                 takes=tuple(self.looked_at("val").values()) if sources else (),
                 kind="device",
                 model=name,
@@ -391,8 +426,14 @@ class Round:
         builder = self.builder
         writes = hasattr(converters.load_format(self.facts.format), "write")
         form = self.facts.format if writes else _CROPS
-        cut = ["--crop", ",".join(stage.crop), "--margin", str(stage.margin)]
-        cut += ["--scale", str(stage.scale), *_given("--enlarger", stage.enlarger), "--to", form]
+        cut: list[Word] = ["--crop", ",".join(stage.crop), "--margin", str(stage.margin)]
+        cut += [
+            "--scale",
+            str(stage.scale),
+            *_given("--enlarger", as_word(stage.enlarger)),
+            "--to",
+            form,
+        ]
         # Part -> the data set, its subset, and the predictions that say where to cut.
         parts = {"val": (builder.data, "train")}
         if self.facts.has_test:
@@ -400,10 +441,10 @@ class Round:
         for part, (data, subset) in parts.items():
             place = crops / _CROPPED[part]
             boxes = self.store(stage.of, part)
-            words = ["convert", str(data), "--subset", subset, "--boxes", str(boxes), *cut]
-            words += ["--out", str(place), *_given("--labels", self.recipe.labels)]
+            words: list[Word] = ["convert", data, "--subset", subset, "--boxes", boxes, *cut]
+            words += ["--out", place, *self.builder.labels()]
             if stage.folds != "all" and part == "val":
-                words += ["--split", str(builder.split), "--fold", str(stage.folds)]
+                words += ["--split", builder.split, "--fold", str(stage.folds)]
             reading = builder.reading if data == builder.data else ()
             yield builder.step(
                 self.step(f"crop {name} {part}"),
@@ -434,28 +475,24 @@ class Round:
         own = self.step(f"model {REFINER}")
         return {step: path for step, path in self.stores(part).items() if step != own}
 
-    def config(self) -> tuple[str, ...]:
+    def config(self) -> tuple[Word, ...]:
         """Return the words that name the fusion config."""
-        return "--config", self.recipe.fusion.config or str(self.rule)
+        own = self.recipe.fusion.config
+        return "--config", as_word(own) if own else self.rule
 
     def fitted(self) -> tuple[str, ...]:
         """Return the step that fits, where one does."""
         return () if self.recipe.fusion.config else (self.step("fit"),)
 
-    def _own_rule(self) -> Iterator[Path]:
-        """Yield the file of a fusion config that is none of those that are shipped."""
-        if self.recipe.fusion.config and Path(self.recipe.fusion.config).is_file():
-            yield Path(self.recipe.fusion.config)
-
-    def _images(self, part: str) -> tuple[str, ...]:
+    def _images(self, part: str) -> tuple[Word, ...]:
         """Return the words that name images of a data set."""
         builder = self.builder
         if part == "test":
             reading = () if self.recipe.test else builder.reading
             subset = ("--subset", self.facts.test_subset)
-            return ("--data", str(builder.test_data()), *subset, *reading)
-        words: tuple[str, ...] = ("--data", str(builder.data), "--subset", "val")
-        words = (*words, "--split", str(builder.split))
+            return ("--data", builder.test_data(), *subset, *reading)
+        words: tuple[Word, ...] = ("--data", builder.data, "--subset", "val")
+        words = (*words, "--split", builder.split)
         if self.recipe.folds != "all":
             words = (*words, "--fold", str(self.recipe.folds))
         return (*words, *builder.reading)
@@ -463,28 +500,27 @@ class Round:
     def _of_answer(self) -> Iterator[Step]:
         recipe, builder = self.recipe, self.builder
         part = "test" if self.facts.has_test else "val"
-        words: tuple[str, ...]
+        words: tuple[Word, ...]
         if recipe.fusion.config is None:
             plan = recipe.fusion
-            words = ("fit", "--data", str(builder.data), *builder.reading)
+            words = ("fit", "--data", builder.data, *builder.reading)
             words = (*words, "--method", plan.method, "--refine", plan.refine)
             if plan.objective != "dice":
                 words = (*words, "--objective", plan.objective)
-            words = (*words, "--out", str(self.rule))
+            words = (*words, "--out", self.rule)
             val = self.stores("val")
             yield builder.step(self.step("fit"), words, (self.rule,), sources=val, kind="cpu")
         places = {"fuse": (part, self.submission)}
         if self.keeps_val:
             places["fuse held out"] = ("val", self.held_out)
         for name, (subset, place) in places.items():
-            words = ("fuse", *self.config(), "--out", str(place))
-            stores, rule = self.stores(subset), tuple(self._own_rule())
-            made = (self.step(name), words, (place,), self.fitted(), stores)
-            yield Step(*made, reads=rule, kind="cpu")
+            words = ("fuse", *self.config(), "--out", place)
+            made = (self.step(name), words, (place,), self.fitted(), self.stores(subset))
+            yield Step(*made, reads=tuple(builder.read_by(words)), kind="cpu")
         for form in recipe.outputs:
             place = self.root / "answer" / form
             words = ("fuse", *self.config(), *self._images(part))
-            words = (*words, "--format", form, "--out", str(place))
+            words = (*words, "--format", form, "--out", place)
             stores = self.stores(part)
             yield builder.step(
                 self.step(f"fuse to {form}"), words, (place,), self.fitted(), sources=stores
@@ -495,7 +531,7 @@ class Round:
             page = self.root / "report"
             data = self._images(part)
             asked = ("report", *_without_subset(data), *self.config())
-            words = (*asked, "--out", str(page))
+            words = (*asked, "--out", page)
             stores = self.stores(part)
             name = self.step("report")
             yield builder.step(name, words, (page,), self.fitted(), sources=stores, kind="cpu")
@@ -508,18 +544,29 @@ class Round:
             submission: where it is.
         """
         images = self._images("test" if self.facts.has_test else "val")
-        words = ("check", str(submission), *images)
+        words = ("check", submission, *images)
         yield self.builder.step("check", words, (), (after,))
         if self.facts.is_annotated:
             scores = self.builder.out / "scores.json"
-            words = ("evaluate", str(submission), *images, "--json", str(scores))
+            words = ("evaluate", submission, *images, "--json", scores)
             yield self.builder.step("evaluate", words, (scores,), (after,), kind="cpu")
 
 
-def _without_subset(words: Sequence[str]) -> tuple[str, ...]:
+def _without_subset(words: Sequence[Word]) -> tuple[Word, ...]:
     """Return words without `--subset`, which a command that reads stores does not take."""
     place = words.index("--subset")
     return (*words[:place], *words[place + 2 :])
+
+
+def below(path: Path, place: Path) -> str | None:
+    """Return what of a path follows a place, such as `/a`; None where it lies elsewhere."""
+    whole, root = os.path.abspath(path), os.path.abspath(place)
+    is_below = whole == root or whole.startswith(root.rstrip(os.sep) + os.sep)
+    return whole[len(root) :] if is_below else None
+
+
+def _once(paths: Sequence[Path]) -> tuple[Path, ...]:
+    return tuple({os.path.abspath(path): path for path in reversed(paths)}.values())[::-1]
 
 
 def _option(key: str) -> str:
@@ -533,22 +580,40 @@ def _option_value(value: object) -> str:
     return str(value)
 
 
-def _given(name: str, value: str | None) -> tuple[str, ...]:
+def _given(name: str, value: Word | None) -> tuple[Word, ...]:
     return (name, value) if value else ()
+
+
+def as_word(text: str) -> Word:
+    """Return what is given by a name or a file; a file is known as such, also before `:COLUMN`."""
+    file, mark, column = text.partition(":")
+    if is_yaml(file) or os.path.isfile(file):
+        return (Path(file), mark + column) if mark else Path(file)
+    return text
+
+
+def _changes(model: ModelPlan) -> Iterator[Word]:
+    """Yield a model's changes as words: `key.sub=value`."""
+    for word in model.words():
+        key, _, value = word.partition("=")
+        yield (f"{key}=", Path(value)) if os.path.isfile(value) else word
 
 
 def _files_of(model: ModelPlan) -> Iterator[Path]:
     """Yield the files that a model's settings name: its config, weights."""
-    yield configs.find(model.family, model.config)
+    config = configs.find(model.family, model.config)
+    yield config
+    # A command finds them from the folder in which it is given; done is done from elsewhere, too.
+    yield from _existing(read_mapping(config, "a config"), (Path(), config.parent))
     yield from _existing(model.changes)
 
 
-def _existing(value: object) -> Iterator[Path]:
+def _existing(value: object, folders: Sequence[Path] = (Path(),)) -> Iterator[Path]:
     if isinstance(value, Mapping):
         for part in value.values():
-            yield from _existing(part)
+            yield from _existing(part, folders)
     elif isinstance(value, list | tuple):
         for part in value:
-            yield from _existing(part)
-    elif isinstance(value, str) and Path(value).is_file():
-        yield Path(value)
+            yield from _existing(part, folders)
+    elif isinstance(value, str):
+        yield from [folder / value for folder in folders if os.path.isfile(folder / value)][:1]

@@ -49,6 +49,12 @@ def folder_place(tmp_path):
     return f"file://{tmp_path}/place"
 
 
+@pytest.fixture
+def memory_place():
+    """Return a URL in this process's own memory."""
+    return f"memory://{secrets.token_hex(4)}/place"
+
+
 @contextmanager
 def serving(script, *words):
     process = subprocess.Popen(

@@ -77,7 +77,7 @@ def graph(out, a="a", **keys):
         "a": Step("a", ("train", a), (paths["a"],), kind="device", **keys),
         "b": Step("b", ("train", "b"), (paths["b"],), kind="device"),
         "c": Step("c", ("fuse",), (paths["c"],), sources={"a": paths["a"], "b": paths["b"]}),
-        "d": Step("d", ("check", str(paths["c"])), (), ("c",)),
+        "d": Step("d", ("check", paths["c"]), (), ("c",)),
     }
 
 
@@ -245,3 +245,39 @@ def test_what_is_kept_aside_is_counted_and_forgotten_when_asked(tmp_path):
     assert history.earlier() == (0, 0)
     _, place = run(out, graph(out))
     assert place.ran == ["a", "c", "d"]
+
+
+def test_results_of_models_with_points_are_kept_apart(tmp_path):
+    out = tmp_path / "out"
+
+    def steps(epochs):
+        made = {name: out / name for name in ("v1.5", "v1.6")}
+        return {
+            name: Step(f"train {name}", ("train", epochs), (path,)) for name, path in made.items()
+        }
+
+    run(out, {step.name: step for step in steps("1").values()})
+    run(out, {step.name: step for step in steps("2").values()})
+    assert History(out, Path("data"), Digests(None, out)).earlier()[0] == 2
+    _, place = run(out, {step.name: step for step in steps("1").values()})
+    assert place.ran == []
+
+
+def test_where_nothing_can_be_written_all_steps_are_stopped(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+
+    class Full(Quiet):
+        def tick(self):
+            def refuse(self, name, record):
+                raise OSError(28, "No space left on device")
+
+            monkeypatch.setattr(History, "write", refuse)
+            raise KeyboardInterrupt
+
+    place, closed = Place(Capacity(8, ("0", "1"))), []
+    place.close = lambda: closed.append(True)
+    with pytest.raises(OSError, match="No space left"):
+        execute(graph(out), History(out, Path("data"), Digests(None, out)), place, Full())
+    assert place.most == 2
+    assert place.working == []
+    assert closed

@@ -10,37 +10,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from toy_training import STOP, TRAINING, start_training
 
 pytest.importorskip("fsspec")
 
 from zoo.pipeline import node
-from zoo.pipeline.head import needed_results
+from zoo.pipeline.head import needed_later, needed_results
 from zoo.pipeline.node import Order, do_order
 from zoo.pipeline.steps import Step
 from zoo.pipeline.storage.cache import Cache, cache_limit
-from zoo.pipeline.storage.transfer import Place, digest_file
+from zoo.pipeline.storage.holdings import Holdings
+from zoo.pipeline.storage.transfer import Place, blob, digest_file
 from zoo.pipeline.storage.working import State, Working
 
-# Trains: an epoch a turn, after those that are there; says what it reads, and where.
-TRAINING = """
-import sys, time
-from pathlib import Path
-data, out, epochs, pause = sys.argv[1:]
-said = Path(data, "image.txt").read_text()
-run = Path(out)
-run.mkdir(exist_ok=True)
-(run / "cache").mkdir(exist_ok=True)
-(run / "cache" / "decoded").write_text("large")
-file = run / "last.ckpt"
-done = int(file.read_text()) if file.is_file() else 0
-for epoch in range(done + 1, int(epochs) + 1):
-    print(f"epoch {epoch} of {said}", flush=True)
-    (run / "new").write_text(str(epoch))
-    (run / "new").rename(file)
-    time.sleep(float(pause))
-(run / "weights").write_text(f"{said} {epochs}")
-"""
-# The same on a node that is a process, which can be killed.
+# A node that is a process, which can be killed.
 ON_A_NODE = """
 import subprocess, sys
 from zoo.pipeline import node
@@ -56,13 +39,7 @@ do_order({order})
 
 @pytest.fixture(autouse=True)
 def training(monkeypatch, tmp_path):
-    def start(command, stream, environment, folder=None):
-        words = [sys.executable, "-c", TRAINING, *command]
-        return subprocess.Popen(
-            words, cwd=folder, stdout=stream, stderr=stream, env=environment, start_new_session=True
-        )
-
-    monkeypatch.setattr(node, "start_process", start)
+    monkeypatch.setattr(node, "start_process", start_training)
     monkeypatch.setattr(node, "_LOOK", 0.05)
     monkeypatch.setenv("MASKZOO_NODE", str(tmp_path / "first"))
 
@@ -79,7 +56,7 @@ def order(place, tmp_path, epochs=3, pause=0.0):
     digest = digest_file(image)
     place.put_all({digest: image}, lambda size: None)
     image.unlink()
-    needs = place.write_tree({"/head/data/image.txt": (5, digest)})
+    needs = (Holdings(place, "x").hold({"/head/data/image.txt": (5, digest)}),)
     command = ("../data", "toy-run/runs/a", str(epochs), str(pause))
     makes = ("/head/work/toy-run/runs/a",)
     return Order(
@@ -95,13 +72,15 @@ def test_what_a_step_makes_is_put_back(place, tmp_path):
     assert state.has_ended
     # Without what was decoded.
     assert {Path(path).name for path in state.files} == {"last.ckpt", "weights"}
-    working.get(state.files["/head/work/toy-run/runs/a/weights"][1], tmp_path / "back")
-    assert (tmp_path / "back").read_text() == "hands 3"
+    working.bring(state, [tmp_path / "back"], lambda size: None)
+    assert (tmp_path / "back" / "weights").read_text() == "hands 3"
     assert "epoch 3 of hands" in working.read_log()
     assert list((tmp_path / "first" / "tasks").iterdir()) == []
-    working.finish(state)
+    needed = needed_later(state.files)
+    working.finish(needed)
     assert not place.exists(asked.working)
-    assert place.missing(digest for _, digest in state.files.values()) == set()
+    assert set(needed) == {"/0/weights"}
+    assert place.missing(digest for _, digest in needed.values()) == set()
 
 
 def test_a_step_may_make_nothing(place, tmp_path):
@@ -161,7 +140,7 @@ def test_a_machine_that_dies_loses_what_it_did_since_the_last_checkpoint(
     assert "epoch 1 of" not in after
     first_later = int(after.split("epoch ")[1].split()[0])
     assert 1 < first_later <= 40
-    working.get(dict(working.read().files)[f"{asked.makes[0]}/weights"][1], tmp_path / "back")
+    working.get(working.read().files["/0/weights"][1], tmp_path / "back")
     assert (tmp_path / "back").read_text() == "hands 40"
     # One checkpoint lies there, not forty.
     folder = Path(place.url.removeprefix("file://")) / asked.working / "blobs"
@@ -172,6 +151,22 @@ def asked_text(asked):
     fields = ("url", "working", "command", "folder", "needs", "makes", "cores")
     text = ", ".join(f"{name}={getattr(asked, name)!r}" for name in fields)
     return f"Order({text}, environment={{}})"
+
+
+def test_a_checkpoint_that_was_damaged_is_told_and_the_step_begins_anew(
+    place, tmp_path, monkeypatch
+):
+    asked = order(place, tmp_path)
+    monkeypatch.setenv(STOP, "2")
+    assert do_order(asked) != 0
+    working = Working(place, asked.working)
+    digest = working.read().files["/0/last.ckpt"][1]
+    place.write_text(f"{asked.working}/{blob(digest)}", "9")
+    monkeypatch.delenv(STOP)
+    assert do_order(asked) == 0
+    assert "what was made elsewhere is lost, it begins anew: working/x/" in working.read_log()
+    working.bring(working.read(), [tmp_path / "back"], lambda size: None)
+    assert (tmp_path / "back" / "last.ckpt").read_text() == "3"
 
 
 def test_what_a_killed_step_left_is_cleared_away(place, tmp_path):
@@ -258,7 +253,7 @@ def test_a_limit_that_is_none_is_refused(monkeypatch):
 # --- what a step needs
 
 
-def test_a_step_is_brought_what_its_command_names(tmp_path):
+def test_a_step_is_brought_what_its_command_names(tmp_path, monkeypatch):
     out = tmp_path / "out"
     steps = {
         "split": Step("split", ("split",), (out / "split.json",)),
@@ -286,3 +281,7 @@ def test_a_step_is_brought_what_its_command_names(tmp_path):
     assert needed("predict a") == {"runs/a/fold-0"}
     assert needed("refine") == {"split.json", "val/a"}
     assert needed("choose") == {"runs/r"}
+    # A config may be called as the folder is.
+    steps["predict b"] = Step("predict b", ("predict", "out", "runs/b"), (), ("train b 0",))
+    monkeypatch.chdir(tmp_path)
+    assert needed("predict b") == set()

@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -149,9 +152,9 @@ def count_nodes(address, cwd):
     return int(done.stdout.split()[-1]) if done.returncode == 0 else 0
 
 
-def begun_training(place):
+def begun_training(look):
     """Return the node of a training that has been put down in part, its step, and its scores."""
-    for state in place.glob("working/*/train-small-*/state.json"):
+    for state in look().glob("working/*/train-small-*/state.json"):
         try:
             found = json.loads(state.read_text(encoding="utf-8"))
             said = (state.parent / "log").read_text(encoding="utf-8")
@@ -166,15 +169,35 @@ def begun_training(place):
     return None
 
 
+def copy_bucket(url, folder):
+    """Return a folder with what lies in a bucket now; what goes meanwhile is left out."""
+    import s3fs
+
+    files = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    root = url.removeprefix("s3://")
+    for path in files.find(root):
+        target = folder / path.removeprefix(f"{root}/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            files.get_file(path, str(target))
+    return folder
+
+
 @pytest.mark.timeout(1800)
 @pytest.mark.skipif(not can_be_apart(), reason="needs namespaces of mounts (Linux, as root)")
-@pytest.mark.parametrize(("kind", "count"), [("sftp", 2), ("folder", 4)])
+@pytest.mark.parametrize(("kind", "count"), [("sftp", 2), ("s3", 2), ("folder", 4)])
 def test_a_machine_that_dies_loses_one_step(kind, count, alone, answered, work, cluster, request):
-    if kind == "sftp":
-        url, place = request.getfixturevalue("ssh_server")
+    if kind == "s3":
+        url = request.getfixturevalue("s3_server")
+        look = partial(copy_bucket, url, work / "bucket")
     else:
-        place = work / "place"
-        url = f"file://{place}"
+        here = work / "place"
+        url, place = (f"file://{here}", here)
+        if kind == "sftp":
+            url, place = request.getfixturevalue("ssh_server")
+        look = partial(Path, place)
     address, nodes = cluster(count)
     wait_for(lambda: count_nodes(address, work) == count + 1, 300)
     command = ["run", "toy.yaml", "--on", address, "--through", "env:PLACE"]
@@ -186,7 +209,7 @@ def test_a_machine_that_dies_loses_one_step(kind, count, alone, answered, work, 
         stderr=subprocess.STDOUT,
         text=True,
     )
-    found = wait_for(lambda: process.poll() is not None or begun_training(place), 900)
+    found = wait_for(lambda: process.poll() is not None or begun_training(look), 900)
     assert found is not True, process.communicate()[0]
     node, step, scores = found
     nodes[node].kill()
@@ -200,7 +223,7 @@ def test_a_machine_that_dies_loses_one_step(kind, count, alone, answered, work, 
     log = (out / "logs" / f"{step}.log").read_text(encoding="utf-8")
     run = out / "runs" / "small" / f"fold-{step[-1]}"
     _check_it_continued(log, node, scores, (run / "metrics.csv").read_text(encoding="utf-8"))
-    _check_moves(out, place, work)
+    _check_moves(out, look(), work)
 
 
 def _check_it_continued(log, dead, before, after):
@@ -215,7 +238,7 @@ def _check_it_continued(log, dead, before, after):
 
 
 def _check_moves(out, place, work):
-    """The data set was brought to each node once, and nothing is left but what is done."""
+    """The data set was brought to each node once, and nothing is left at the place."""
     images = len(list((work / "head" / "data").rglob("*.png")))
     assert images
     whole = {}
@@ -223,8 +246,7 @@ def _check_moves(out, place, work):
         for node, files, _ in ON.findall(log.read_text(encoding="utf-8")):
             whole[node] = whole.get(node, 0) + (int(files) >= images)
     assert all(times == 1 for times in whole.values())
-    assert not any((place / "working").rglob("state.json"))
-    assert list((place / "partial").iterdir()) == []
+    assert [path for path in place.rglob("*") if path.is_file()] == []
     for folder in work.glob("node-*/tasks"):
         # But what the dead one left.
         assert len(list(folder.iterdir())) <= 1

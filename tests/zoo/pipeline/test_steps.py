@@ -7,7 +7,9 @@ import typer.main
 
 import configs
 from zoo.cli import app
+from zoo.config import check_config
 from zoo.pipeline.execution import lacking
+from zoo.pipeline.pipeline import check_models
 from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.steps import Builder, DataFacts
 
@@ -142,8 +144,7 @@ def test_a_shipped_recipe_is_of_configs_and_commands_that_exist(name, tmp_path):
         words = step.command(found)
         if words and not words[0].startswith("@"):
             group.commands[words[0]].make_context(words[0], words[1:])
-    for model in recipe.all_models.values():
-        configs.find(model.family, model.config)
+    check_models(recipe)
     header = configs.find(KIND, name).read_text(encoding="utf-8")
     assert header.startswith("# ")
 
@@ -205,3 +206,13 @@ def test_what_is_read_beside_the_data_is_known(tmp_path, monkeypatch):
     assert Path("patients.csv") in found["split"].reads
     assert Path("rule.yaml") in found["fuse"].reads
     assert all(Path("new") in found[name].reads for name in ("check", "predict unet test"))
+
+
+def test_what_a_network_cannot_be_shown_is_said_before_it_trains():
+    beit = {"family": "nets", "config": "waste_upernet_beit_base_640"}
+    models = {"beit": {**beit, "predict": {"tta": ["hflip", "scale:0.75"]}}}
+    recipe = check_config(Recipe, {"data": "data", "models": models}, "test")
+    with pytest.raises(
+        ValueError, match=r"model 'beit': images of 480 x 480 .* \[640, 640\] alone"
+    ):
+        check_models(recipe)

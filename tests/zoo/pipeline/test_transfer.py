@@ -8,14 +8,24 @@ import pytest
 pytest.importorskip("fsspec")
 
 from zoo.pipeline.storage import transfer
-from zoo.pipeline.storage.transfer import Moving, Place, as_tree, blob, digest_file, size_of
+from zoo.pipeline.storage.transfer import (
+    Damaged,
+    Moving,
+    Place,
+    as_tree,
+    blob,
+    digest_file,
+    size_of,
+)
 
 
-@pytest.fixture(params=["folder", "sftp", "s3"])
+@pytest.fixture(params=["folder", "memory", "sftp", "s3"])
 def place(request, monkeypatch):
     monkeypatch.setattr(transfer, "_PAUSE", 0.01)
     if request.param == "folder":
         return Place(request.getfixturevalue("folder_place"))
+    if request.param == "memory":
+        return Place(request.getfixturevalue("memory_place"))
     if request.param == "sftp":
         return Place(request.getfixturevalue("ssh_server")[0])
     return Place(request.getfixturevalue("s3_server"))
@@ -58,9 +68,25 @@ def test_a_file_that_was_changed_is_not_put(place, file):
 def test_a_damaged_file_is_not_taken(place, file, tmp_path):
     digest = digest_file(file)
     place.write_text(blob(digest), "damaged")
-    with pytest.raises(ValueError, match="expected contents of that digest, found damaged"):
+    with pytest.raises(Damaged, match="expected contents of that digest, found damaged"):
         place.get(digest, tmp_path / "there" / "x")
     assert list((tmp_path / "there").iterdir()) == []
+    # So that it is put again.
+    assert place.missing([digest]) == {digest}
+
+
+def test_a_file_that_is_damaged_on_the_way_is_brought_again(place, file, tmp_path, monkeypatch):
+    digest = digest_file(file)
+    place.put(file, digest)
+    whole, tries = transfer.copy, []
+
+    def broken(source, target):
+        tries.append(1)
+        return whole(source, target) if len(tries) > 1 else "0" * 32
+
+    monkeypatch.setattr(transfer, "copy", broken)
+    place.get(digest, tmp_path / "x")
+    assert (tmp_path / "x").read_bytes() == file.read_bytes()
 
 
 def test_what_is_not_there_is_said(place, tmp_path):
@@ -76,6 +102,14 @@ def test_a_text_is_replaced(place):
     assert place.read_text("working/a/state.json") == "two"
     place.remove("working/a")
     assert place.read_text("working/a/state.json") == ""
+
+
+def test_many_are_removed_at_once(place, tmp_path):
+    for name in "abc":
+        place.write_text(f"working/{name}", name)
+    place.remove_all(["working/a", "working/b", "working/none"])
+    assert [name for name in "abc" if place.read_text(f"working/{name}")] == ["c"]
+    place.remove_all([])
 
 
 @pytest.mark.slow
@@ -108,11 +142,16 @@ def test_trees(place):
     one, other = "a" * 32, "b" * 32
     tree = {"/a/b_1": (3, one), "/a/c": (4, other), "/d": (3, one)}
     assert size_of(tree) == 7
-    digest = place.write_tree(tree)
-    assert place.read_tree(digest) == tree
-    place.remove(blob(digest))
-    with pytest.raises(ValueError, match="expected the list of a step's files"):
-        place.read_tree(digest)
+    name = place.write_tree(tree, "lists")
+    assert place.read_tree(name) == tree
+    assert place.listing("lists") == [name.removeprefix("lists/")]
+    place.write_text(name, "[]")
+    with pytest.raises(Damaged, match="found damaged ones"):
+        place.read_tree(name)
+    with pytest.raises(FileNotFoundError, match="expected a list of files, found none"):
+        place.read_tree(name)
+    assert place.listing("lists") == []
+    assert place.listing("nowhere") == []
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from converters.errors import import_optional
 from converters.files.json_files import parse_json
@@ -28,6 +28,7 @@ Answer = TypeVar("Answer")
 Tree = dict[str, tuple[int, str]]
 """Files by their path: size in bytes, and digest."""
 
+PARTIAL = "partial"
 # An object appears when all of it has arrived.
 _WHOLE_AT_ONCE = frozenset(("s3", "s3a"))
 _CHUNK = 1 << 20
@@ -37,6 +38,10 @@ _TRIES, _PAUSE = 3, 1.0
 _ASKED_ONE_BY_ONE = 64
 # What else fsspec needs, and where it comes from.
 _EXTRAS = {"s3": ("s3fs", "s3"), "sftp": ("paramiko", "cluster"), "ssh": ("paramiko", "cluster")}
+
+
+class Damaged(ValueError):  # noqa: N818 (it reads as what is wrong)
+    """A file at the common place was not what its digest says; it has been removed there."""
 
 
 def digest_file(path: Path) -> str:
@@ -97,7 +102,7 @@ class Place:
         """Return those digests of which no file is there."""
         asked = set(digests)
         if len(asked) > _ASKED_ONE_BY_ONE:
-            return asked - self._listed()
+            return asked - self.listed()
         return {one for one in asked if not self.exists(blob(one))}
 
     def exists(self, name: str) -> bool:
@@ -143,29 +148,35 @@ class Place:
             name: of what is read; without, that of the digest.
 
         Raises:
-            ValueError: it is damaged there.
+            Damaged: it was damaged there.
             OSError: it is not there.
         """
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{uuid.uuid4().hex[:8]}.partial")
+        where = name or blob(digest)
 
-        def bring() -> None:
+        def bring() -> str:
             with (
-                self._files().open(f"{self._root}/{name or blob(digest)}", "rb") as source,
+                self._files().open(f"{self._root}/{where}", "rb") as source,
                 partial.open("wb") as target,
             ):
-                found = copy(source, target)
-            if found != digest:
-                raise ValueError(
-                    f"{name or blob(digest)} at the place of --through: expected contents of that "
-                    "digest, found damaged ones: remove it there, and give the command again"
-                )
-            os.replace(partial, file)
+                return copy(source, target)
 
         try:
-            _tried(bring)
+            # Once more: it may have been damaged on the way.
+            if _tried(bring) != digest and _tried(bring) != digest:
+                self._refuse(where)
+            os.replace(partial, file)
         finally:
             partial.unlink(missing_ok=True)
+
+    def _refuse(self, name: str) -> NoReturn:
+        """Remove what is damaged, so that it is put anew."""
+        self.remove(name)
+        raise Damaged(
+            f"{name} at the place of --through: expected contents of that digest, found damaged "
+            "ones, which were removed: give the command again"
+        )
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name."""
@@ -182,6 +193,33 @@ class Place:
         files.invalidate_cache()
         with suppress(FileNotFoundError):
             _remove(files, f"{self._root}/{name}")
+
+    def remove_all(self, names: Sequence[str]) -> None:
+        """Remove files; nothing where there is none."""
+        files = self._files()
+
+        def remove(name: str) -> None:
+            with suppress(FileNotFoundError):
+                _tried(lambda: self._files().rm_file(f"{self._root}/{name}"))
+
+        if _is_whole_at_once(files) and names:
+            # A thousand with one request.
+            _tried(lambda: files.rm([f"{self._root}/{name}" for name in names]))
+        else:
+            at_once(remove, names)
+
+    def listing(self, name: str) -> list[str]:
+        """Return the names of what lies in a folder; nothing where there is none."""
+
+        def ask() -> list[str]:
+            files = self._files()
+            files.invalidate_cache()
+            with suppress(FileNotFoundError):
+                found = files.ls(f"{self._root}/{name}", detail=False)
+                return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+            return []
+
+        return _tried(ask)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a small file, as a whole; one of that name is replaced."""
@@ -222,26 +260,28 @@ class Place:
 
         at_once(one, files)
 
-    def write_tree(self, tree: Tree) -> str:
-        """Put down which files make a tree; return the digest of that."""
+    def write_tree(self, tree: Tree, folder: str) -> str:
+        """Put down which files make a tree; return the name of that, whose end is its digest."""
         text = json.dumps(sorted((path, *about) for path, about in tree.items()))
-        digest = hashlib.blake2b(text.encode()).hexdigest()[:32]
-        if self.missing([digest]):
-            self.write_text(blob(digest), text)
-        return digest
+        name = f"{folder}/{_digest(text)}"
+        if not self.exists(name):
+            self.write_text(name, text)
+        return name
 
-    def read_tree(self, digest: str) -> Tree:
-        """Return the tree of a digest that `write_tree` gave.
+    def read_tree(self, name: str) -> Tree:
+        """Return the tree of a name that `write_tree` gave.
 
         Raises:
-            ValueError: it is not there, or damaged.
+            FileNotFoundError: it is not there.
+            Damaged: it was damaged.
         """
-        text = self.read_text(blob(digest))
-        if hashlib.blake2b(text.encode()).hexdigest()[:32] != digest:
-            raise ValueError(
-                f"{blob(digest)} at the place of --through: expected the list of a step's files, "
-                "found none or a damaged one: give the command again"
+        text = self.read_text(name)
+        if not text:
+            raise FileNotFoundError(
+                f"{name} at the place of --through: expected a list of files, found none"
             )
+        if _digest(text) != name.rpartition("/")[2]:
+            self._refuse(name)
         return as_tree({path: about for path, *about in parse_json(text.encode())})
 
     # --- inside
@@ -263,8 +303,8 @@ class Place:
             else:
                 target.discard()
             return found
-        partial = f"{self._root}/partial/{uuid.uuid4().hex}"
-        self._make_folder("partial/x")
+        partial = f"{self._root}/{partial_name()}"
+        self._make_folder(partial_name())
         try:
             with files.open(partial, "wb") as target:
                 found = copy(stream, target)
@@ -287,7 +327,9 @@ class Place:
             files.makedirs(folder, exist_ok=True)
         self._made.add(folder)
 
-    def _listed(self) -> set[str]:
+    def listed(self) -> set[str]:
+        """Return the digests of all files that are there."""
+
         def ask() -> set[str]:
             files = self._files()
             files.invalidate_cache()
@@ -296,6 +338,15 @@ class Place:
             return set()
 
         return _tried(ask)
+
+
+def partial_name() -> str:
+    """Return a name for what is not whole yet; it tells since when, in seconds."""
+    return f"{PARTIAL}/{time.time():.0f}-{uuid.uuid4().hex}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode()).hexdigest()[:32]
 
 
 def blob(digest: str) -> str:
