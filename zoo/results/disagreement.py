@@ -13,7 +13,16 @@ from converters.masks import EMPTY, Box, CropMask, crop, union_box
 from converters.types import LabelSpace
 from fusion.metrics.intervals import Estimate
 from fusion.metrics.scores import Scores, count
-from fusion.metrics.summary import SHARED_MEASURES, Summary, shared_figures
+from fusion.metrics.summary import (
+    QUALITIES,
+    SHARED_MEASURES,
+    ObjectSummary,
+    Summary,
+    compare_objects,
+    has_several,
+    shared_figures,
+    summarize_objects,
+)
 from fusion.metrics.summary import compare as compare_scores
 
 NO_BOX = (0, 0, 0, 0)
@@ -124,6 +133,9 @@ class ImageDifference:
         differing: pixels that only one has, over the classes.
         worst: the pair of the lowest Dice.
         truth: mean Dice of A and of B against the truth; None without truth.
+        pq: panoptic quality of A's objects against B's; None where no class has several.
+        truth_pq: that of A and of B against the truth, None for who has no object there; None as
+            `pq`.
     """
 
     key: str
@@ -132,10 +144,39 @@ class ImageDifference:
     differing: int
     worst: MaskPair
     truth: tuple[float, float] | None = None
+    pq: float | None = None
+    truth_pq: tuple[float | None, float | None] | None = None
 
     def record(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
         return {**asdict(self), "worst": self.worst.record()}
+
+
+@dataclass(frozen=True)
+class ObjectComparison:
+    """The objects of one class against the true ones.
+
+    Attributes:
+        a: A's.
+        b: B's.
+        gain: A minus B of each of `QUALITIES`; None where one of them has no value.
+    """
+
+    a: ObjectSummary
+    b: ObjectSummary
+    gain: Mapping[str, Estimate | None]
+
+    def rows(self) -> list[tuple[str, Estimate | None, Estimate | None, Estimate | None]]:
+        """Return what each quality is called, A's, B's, and A minus B."""
+        return [
+            (title, getattr(self.a, name), getattr(self.b, name), self.gain[name])
+            for name, title in QUALITIES.items()
+        ]
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        gain = {name: found.record() if found else None for name, found in self.gain.items()}
+        return {"a": self.a.record(), "b": self.b.record(), "a_minus_b": gain}
 
 
 @dataclass(frozen=True)
@@ -148,19 +189,24 @@ class TruthComparison:
         gain: means and intervals of A minus B.
         shared: the same of shared pixels, mean and pooled, by `shared` and `shared_pooled`;
             empty where no class overlaps.
+        objects: class -> its objects; empty where no image has several of one class.
     """
 
     a: Scores
     b: Scores
     gain: Summary
     shared: Mapping[str, Estimate] = field(default_factory=dict)
+    objects: Mapping[str, ObjectComparison] = field(default_factory=dict)
 
     @classmethod
     def of(cls, a: Scores, b: Scores) -> TruthComparison:
         """Compare two scores of the same images."""
         found = {name: compare_scores(a, b, name).overall for name in SHARED_MEASURES}
         shared = {name: estimate for name, estimate in found.items() if estimate}
-        return cls(a, b, compare_scores(a, b, "dice"), shared)
+        gains = compare_objects(a, b) if has_several(a) else {}
+        ours, theirs = summarize_objects(a, gains), summarize_objects(b, gains)
+        objects = {n: ObjectComparison(ours[n], theirs[n], gain) for n, gain in gains.items()}
+        return cls(a, b, compare_scores(a, b, "dice"), shared, objects)
 
     def record(self) -> dict[str, Any]:
         """Return it as plain values for JSON."""
@@ -170,6 +216,7 @@ class TruthComparison:
             "dice_b": self.b.mean(),
             "a_minus_b": self.gain.record(),
             "overlapping": list(self.a.overlapping),
+            "objects": {name: own.record() for name, own in self.objects.items()},
             **{
                 name: {"a": a, "b": b, "a_minus_b": gain.record()}
                 for name, (a, b, gain) in self._shared().items()
@@ -199,6 +246,8 @@ class Disagreement:
         against_truth: who is right; None without truth.
         images_only_in: images that A alone has, and B alone.
         classes_only_in: classes that A alone speaks of, and B alone.
+        objects_pq: image -> panoptic quality of A's objects against B's, None where neither has
+            any; empty where no image is known to have several objects of a class.
     """
 
     names: tuple[str, str]
@@ -207,6 +256,7 @@ class Disagreement:
     against_truth: TruthComparison | None = None
     images_only_in: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
     classes_only_in: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    objects_pq: Mapping[str, float | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.pairs:
@@ -252,12 +302,18 @@ class Disagreement:
         )
 
     def per_image(self) -> list[ImageDifference]:
-        """Return what differs on each image, the lowest mean Dice first."""
+        """Return what differs on each image, the lowest panoptic quality between A and B first.
+
+        Where no class has several objects, it is the lowest mean Dice.
+        """
         grouped = _grouped(self.pairs, lambda pair: pair.key)
         known: dict[str, tuple[float, float]] = {}
-        if self.against_truth:
-            for a, b in zip(self.against_truth.a.images, self.against_truth.b.images, strict=True):
+        known_pq: dict[str, tuple[float | None, float | None]] = {}
+        if truth := self.against_truth:
+            for a, b in zip(truth.a.images, truth.b.images, strict=True):
                 known[a.key] = _mean(a.dice), _mean(b.dice)
+                if truth.objects:
+                    known_pq[a.key] = a.pq(), b.pq()
         rows = [
             ImageDifference(
                 key=key,
@@ -266,10 +322,13 @@ class Disagreement:
                 differing=sum(pair.differing for pair in pairs),
                 worst=min(pairs, key=_by_dice),
                 truth=known.get(key),
+                pq=self.objects_pq.get(key),
+                truth_pq=known_pq.get(key),
             )
             for key, pairs in grouped.items()
         ]
-        return sorted(rows, key=lambda row: (row.dice, row.key))
+        # Where neither has an object, they agree on them.
+        return sorted(rows, key=lambda row: (1.0 if row.pq is None else row.pq, row.dice, row.key))
 
     def record(self) -> dict[str, Any]:
         """Return all of it as plain values for JSON; only pairs that differ are listed."""

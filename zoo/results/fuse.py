@@ -89,6 +89,7 @@ def fuse(
     jobs: int = 1,
     on: str = "",
     is_apart: bool = False,
+    layout: str = "",
     command: Sequence[str],
     report: Report,
 ) -> FusionResult:
@@ -108,6 +109,7 @@ def fuse(
         jobs: processes; the result does not depend on their number.
         on: a cluster that works instead; see `zoo.machine.cluster.map_anywhere`.
         is_apart: a store of single objects, not of one mask a class; data sets always have these.
+        layout: of the data set format; "" is its first.
         command: what the user called, for the record.
         report: for a progress bar.
 
@@ -129,6 +131,7 @@ def fuse(
         has_data=samples is not None,
         labels_name=labels_name,
         is_apart=is_apart,
+        layout=layout,
     )
     if to == STORE:
         empty = write_store(ensemble, rule, out, executor, report, is_apart)
@@ -147,6 +150,7 @@ def fuse(
                 ensemble.labels,
                 out,
                 to,
+                layout=layout,
                 jobs=jobs,
                 provenance={
                     "command": list(command),

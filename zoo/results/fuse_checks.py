@@ -6,7 +6,6 @@ from pathlib import Path
 
 import converters
 from converters.files.outputs import check_file, csv_with
-from converters.files.provenance import check_place
 from fusion.sources import submission
 from fusion.sources.ensemble import UNNAMED, Ensemble
 from fusion.sources.store import PredictionStore, check_replaceable
@@ -27,6 +26,7 @@ def check_fusion(
     has_data: bool,
     labels_name: str | None,
     is_apart: bool,
+    layout: str = "",
 ) -> None:
     """Make sure that a fusion can be written.
 
@@ -39,6 +39,7 @@ def check_fusion(
         has_data: whether there is a data set with the images.
         labels_name: how the user called the label space of submissions.
         is_apart: a store of single objects is wanted.
+        layout: of the data set format.
 
     Raises:
         ValueError: a floor beyond 0 to 1, or of a store; single objects of a submission, or where
@@ -55,7 +56,9 @@ def check_fusion(
         rows = "a submission has one row for each class: expected --format store"
         raise ValueError(f"--objects: {once if ensemble.labels.once else rows}")
     _check_sizes(ensemble, rule, to, has_data)
-    _check_out(out, to)
+    if layout and to in (CSV, STORE):
+        raise ValueError(f"--layout: expected --format with a data set format, found {to}")
+    _check_out(out, to, layout)
     for source in ensemble.sources:
         if source.path.resolve() == out.resolve():
             raise ValueError(f"{out}: expected another place than that of a source, which it is")
@@ -76,18 +79,20 @@ def _check_sizes(ensemble: Ensemble, rule: Rule, to: str, has_data: bool) -> Non
         raise ValueError("this rule looks at neighbours: submissions alone need --data, for sizes")
 
 
-def _check_out(out: Path, to: str) -> None:
+def _check_out(out: Path, to: str, layout: str) -> None:
     if to != STORE:
         check_file(flags_path(out), "a list of objects to look at", csv_with(FLAG_HEADER))
     if to == CSV:
+        if (meant := out.suffix[1:].lower()) in converters.FORMATS:
+            raise ValueError(
+                f"--out {out}: expected the name of a submission (.csv), or --format {meant}"
+            )
         check_file(out, "a submission", submission.is_submission)
         return
     if to == STORE:
         check_replaceable(out)
         return
-    if not hasattr(converters.load_format(to), "write"):
-        raise ValueError(f"format '{to}': expected one that can be written")
-    check_place(out, to)
+    converters.check_target(out, to, layout)
 
 
 def flags_path(out: Path) -> Path:

@@ -21,6 +21,7 @@ def write_labels(
     out: Path,
     data_format: str,
     *,
+    layout: str = "",
     jobs: int,
     provenance: Mapping[str, Any],
     report: Report,
@@ -33,6 +34,7 @@ def write_labels(
         labels: the classes.
         out: the data set's folder.
         data_format: of the data set.
+        layout: of the format; "" is its first.
         jobs: processes.
         provenance: command and config for `provenance.json`.
         report: for a progress bar.
@@ -49,6 +51,7 @@ def write_labels(
         out,
         format=data_format,
         labels=labels,
+        layout=layout,
         jobs=jobs,
         provenance=provenance,
         progress=lambda done, total: report(done, total, "writing"),

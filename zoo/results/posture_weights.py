@@ -73,7 +73,7 @@ class Postures:
     def describe(self) -> str:
         """Return in a line how many hands are bent and what was made of that; "" if none is."""
         known = self.bent + self.straight
-        text = f"{self.bent} of {known} hands are bent"
+        text = f"{self.bent} of {known} images are bent"
         if self.meant is None:
             if not self.bent:
                 return ""
@@ -113,5 +113,5 @@ def _count(path: Path) -> float:
     found = (bend_of_masks({n: p.binary(n) for n in names}, p.size_hw, labels) for p in store)
     bends = [bend for bend in found if bend is not None]
     if not bends:
-        raise ValueError(f"--bent: expected hands in {path}, found none that tells its posture")
+        raise ValueError(f"--bent: expected images in {path} that tell their posture, found none")
     return sum(b > labels.posture.bent_above_deg for b in bends) / len(bends)

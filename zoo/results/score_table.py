@@ -10,10 +10,12 @@ from typing import Any
 from fusion.metrics.intervals import CONFIDENCE, Estimate
 from fusion.metrics.scores import ObjectMatches, Scores
 from fusion.metrics.summary import (
+    QUALITIES,
     SHARED_MEASURES,
     Summary,
     compare,
     confusion_of,
+    count_people,
     describe_overlapping,
     has_several,
     people_of,
@@ -58,8 +60,7 @@ def compare_all(new: Scores, old: Scores, measures: Sequence[str]) -> dict[str, 
 
 
 def _summarized(scores: Scores, measures: Iterable[str]) -> list[str]:
-    # Where a pixel has one label, none is shared.
-    has_shared = "dice" in measures and scores.labels.exclusive is None
+    has_shared = "dice" in measures and scores.labels.may_share
     return [*ordered_measures(scores, measures), *(SHARED_MEASURES if has_shared else ())]
 
 
@@ -114,9 +115,14 @@ def _per_image(scores: Scores, measures: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _counted(objects: Mapping[str, ObjectMatches]) -> dict[str, dict[str, int]]:
+def _counted(objects: Mapping[str, ObjectMatches]) -> dict[str, dict[str, float]]:
     return {
-        name: {"true": own.true, "predicted": own.predicted, "matched": len(own.ious)}
+        name: {
+            "true": own.true,
+            "predicted": own.predicted,
+            "matched": len(own.ious),
+            "pq": own.pq,
+        }
         for name, own in objects.items()
     }
 
@@ -141,8 +147,7 @@ def _pairs_record(scores: Scores) -> dict[str, Any]:
 
 def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Summary]) -> str:
     """Return the scores as lines for a terminal; arguments as for `record`."""
-    people = len(set(people_of(scores)))
-    lines = [f"{len(scores.images)} images of {people} patient{'s' * (people != 1)}"]
+    lines = [count_people(scores)]
     if "iou" in measures:
         miou = _miou(scores)
         said = "no class anywhere" if miou is None else f"{miou:.4f}"
@@ -190,17 +195,13 @@ def describe_comparison(
     if columns:
         lines += _table(scores, columns, _shared_of(differences), _difference)
     if objects:
-        heads = "".join(f"{head:>9s}" for head in _QUALITIES.values())
+        heads = "".join(f"{head:>9s}" for head in QUALITIES.values())
         rows = [("objects", f"{heads}  PQ [95 %]")]
         for name, found in objects.items():
-            cells = "".join(f"{_difference('pq', found[n]):>9s}" for n in _QUALITIES)
+            cells = "".join(f"{_difference('pq', found[n]):>9s}" for n in QUALITIES)
             rows.append((f"  {name}", cells + _interval(found["pq"])))
-        lines += _aligned(rows)
+        lines += aligned(rows)
     return "\n".join(lines)
-
-
-# Of objects, from `summarize_objects`; RQ is F1.
-_QUALITIES = {"pq": "PQ", "sq": "SQ", "rq": "RQ = F1", "dsb": "DSB 2018"}
 
 
 def _interval(found: Estimate | None) -> str:
@@ -261,11 +262,11 @@ def _table(
         for name in getattr(columns[first], part):
             title = f"  {name}" if part == "classes" else f"{name}{_images(scores, part, name)}"
             rows.append(line(title, {n: getattr(s, part).get(name) for n, s in columns.items()}))
-    return _aligned(rows)
+    return aligned(rows)
 
 
-def _aligned(rows: Sequence[tuple[str, str]], least: int = 18) -> list[str]:
-    """Titles and what follows them as lines, one column under the other."""
+def aligned(rows: Sequence[tuple[str, str]], least: int = 18) -> list[str]:
+    """Return titles and what follows them as lines, one column under the other."""
     width = max(least, *(len(title) + 1 for title, _ in rows))
     return [f"{title:{width}s}{rest}".rstrip() for title, rest in rows]
 
@@ -288,14 +289,14 @@ def _pair_lines(scores: Scores) -> list[str]:
         count = sum(pair in image.pairs for image in scores.images)
         numbers = f"{found.mean:9.4f}{near_each[pair].mean:9.4f}{count:9d}"
         rows.append((f"  {' + '.join(pair)}", numbers))
-    return _aligned(rows, 34)
+    return aligned(rows, 34)
 
 
 def _object_lines(scores: Scores) -> list[str]:
     classes = summarize_objects(scores)
     if not classes:
         return ["no objects, true or predicted"]
-    heads = (*_QUALITIES.values(), "true", "found", "matched")
+    heads = (*QUALITIES.values(), "true", "found", "matched")
     titles = "".join(f"{head:>9s}" for head in heads)
     rows = [("objects", f"{titles}  PQ [95 %]")]
     for name, own in classes.items():
@@ -303,7 +304,7 @@ def _object_lines(scores: Scores) -> list[str]:
         cells = "".join(f"{_value('pq', found):>9s}" for found in means)
         counts = f"{own.true:9d}{own.predicted:9d}{own.matched:9d}"
         rows.append((f"  {name}", f"{cells}{counts}{_interval(own.pq)}"))
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def _confusion_lines(scores: Scores) -> list[str]:
@@ -313,7 +314,7 @@ def _confusion_lines(scores: Scores) -> list[str]:
     rows = [("true, but predicted as", f"{'pixels':>9s}{'of these shared':>18s}")]
     for (true, other), (pixels, right) in list(confusion.items())[:MOST_CONFUSED]:
         rows.append((f"  {true}, {other}", f"{pixels:9d}{right:18d}"))
-    lines = _aligned(rows, 34)
+    lines = aligned(rows, 34)
     if (left := len(confusion) - MOST_CONFUSED) > 0:
         lines.append(f"  and {left} pairs more")
     return lines

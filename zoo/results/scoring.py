@@ -7,15 +7,14 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from converters.files.provenance import PROVENANCE
 from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
 from fusion.metrics.annotated import measure_prediction
 from fusion.metrics.measures import FAST
 from fusion.metrics.scores import ImageScore, Scores
 from fusion.sources import submission
-from fusion.sources.manifest import FILE as MANIFEST
-from zoo.progress import Report, track
+from fusion.sources.store import PredictionStore
+from zoo.progress import Report, note, track
 from zoo.results.truth import DataSetTruth, ImageBatch, batches, open_beside
 from zoo.source import DataSource
 
@@ -24,17 +23,14 @@ def check_predictions(path: Path) -> None:
     """Make sure that there is a store or a submission, before any data are read.
 
     Raises:
-        ValueError: there is nothing, a file that is no submission, or a data set.
+        ValueError: there is nothing, or another file or folder.
     """
     if not path.exists():
         raise ValueError(f"{path}: expected a prediction store or a submission, found nothing")
     if path.is_file():
         next(iter(submission.read(path)), None)
-    elif not (path / MANIFEST).is_file() and (path / PROVENANCE).is_file():
-        raise ValueError(
-            f"{path}: expected a prediction store or a submission, found a data set: zoo fuse "
-            "--format store writes a store of the same, with --objects one of single objects"
-        )
+    else:
+        PredictionStore(path)
 
 
 def evaluate(
@@ -75,13 +71,41 @@ def evaluate(
         keys = [key for key in keys if key in only]
     if source.is_dir() and not is_listed:
         keys = [key for key in keys if key in known.samples]
-    if unknown := [key for key in keys if key not in samples]:
+    bare = [key for key in keys if key not in samples]
+    if unknown := [key for key in bare if key not in known.samples]:
         raise ValueError(f"{source}: '{unknown[0]}' has no truth in this data set")
+    if bare:
+        note(f"{data.path}: {len(bare)} images without annotations are not scored: {bare[0]}")
+        keys = [key for key in keys if key in samples]
     labels, spoken = opened.labels, opened.labels.only(opened.classes)
     tasks = ((ImageBatch.of(opened, few), [samples[key] for key in few]) for few in batches(keys))
     measure = partial(_measure_few, labels=labels, spoken=spoken, measures=tuple(measures))
     found = chain.from_iterable(map_ordered(measure, tasks, jobs))
     return Scores(spoken, list(track(found, len(keys), report)))
+
+
+def common_images(sides: tuple[Scores, Scores], names: tuple[str, str]) -> tuple[Scores, Scores]:
+    """Return two scores of the images that both have; say how many others there are.
+
+    Args:
+        sides: of one prediction and another.
+        names: what they are called.
+
+    Raises:
+        ValueError: they have no image in common.
+    """
+    both = {i.key for i in sides[0].images} & {i.key for i in sides[1].images}
+    counts = {name: len(one.images) - len(both) for name, one in zip(names, sides, strict=True)}
+    if not any(counts.values()):
+        return sides
+    if not both:
+        raise ValueError(
+            f"--against: expected images that {names[0]} and {names[1]} have, found none"
+        )
+    left = ", ".join(f"{count} of {name}" for name, count in counts.items() if count)
+    note(f"compared on the {len(both)} images that both have; left out are {left}")
+    first, second = (Scores(s.labels, [i for i in s.images if i.key in both]) for s in sides)
+    return first, second
 
 
 def _check_complete(

@@ -18,7 +18,7 @@ from fusion.sources.ensemble import Ensemble, check_splits
 from fusion.sources.manifest import ImageEntry
 from fusion.sources.store import PredictionStore, check_match, source_name
 from fusion.types import Rule
-from zoo.results.truth import usual_labels
+from zoo.results.truth import other_folder, usual_labels
 from zoo.source import DataSource
 
 
@@ -143,7 +143,8 @@ def _check_images(
 ) -> None:
     for key, (height, width, _) in images.items():
         if key not in known:
-            raise ValueError(f"{data}: expected the image '{key}' of the sources, found none")
+            hint = other_folder([key], known)
+            raise ValueError(f"{data}: expected the image '{key}' of the sources, found none{hint}")
         if known[key][:2] != (height, width):
             sizes = f"{(height, width)} in the sources, {known[key][:2]} in {data}"
             raise ValueError(f"'{key}' is {sizes}; take the data set of whole images")

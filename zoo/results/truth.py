@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from converters.splits.grouping import known_groups, with_groups
 from converters.types import LabelSpace, Sample
 from fusion.sources.ensemble import Ensemble, check_splits
 from fusion.sources.manifest import ImageEntry
 from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
+from zoo.progress import note
 from zoo.results import chunks
 from zoo.source import DataSource
 
 
 def usual_labels(data: DataSource | None, name: str | None) -> LabelSpace | None:
-    """Return the classes of submissions: those that are named, else the data set's, if any."""
-    if data is not None:
+    """Return the classes of submissions: those that are named, else the data set's, if any.
+
+    Images without annotations have none.
+    """
+    if data is not None and (name or data.format != "images"):
         return data.labels(name)
     return LabelSpace.load(name) if name else None
 
@@ -55,12 +60,49 @@ class DataSetTruth:
         """
         if data is None:
             return cls({}, {})
-        store = next((path for path in paths if path.is_dir()), None)
-        if store:
-            data = data.of_groups(PredictionStore(store).manifest.groups)
-        labels = PredictionStore(store).label_space(usual) if store else usual or data.labels()
+        path = next((path for path in paths if path.is_dir()), None)
+        if path is None:
+            labels = usual or data.labels()
+            read = {sample.key: sample for sample in data.read(labels, subset)}
+            return cls(read, data.left_out(labels, subset))
+        store = PredictionStore(path)
+        data, labels = data.of_groups(store.manifest.groups), store.label_space(usual)
         samples = {sample.key: sample for sample in data.read(labels, subset)}
-        return cls(samples, data.left_out(labels, subset))
+        known = cls(samples, data.left_out(labels, subset))
+        return known.joined(store, data.path)
+
+    def joined(self, store: PredictionStore, data: Path) -> DataSetTruth:
+        """Return the same by a store's keys, where these lack, or have, one folder before them.
+
+        Such are those of a data set and of its folder of images. A line says so.
+
+        Args:
+            store: of predictions.
+            data: the data set's folder, for the line.
+        """
+        both = {**self.left_out, **self.samples}
+        folder = leading_folder(
+            {key: name for key, (_, _, name) in store.manifest.images.items()},
+            {key: sample.file_name for key, sample in both.items()},
+        )
+        if folder is None:
+            return self
+        ours, theirs = folder
+        note(
+            f"{data}: its images '{ours}NAME' are taken for those that {store.path} calls "
+            f"'{theirs}NAME': all of its {len(store)} images are there, each once"
+        )
+        groups = known_groups(store.manifest.groups)
+
+        def renamed(samples: Mapping[str, Sample]) -> dict[str, Sample]:
+            found = (
+                replace(s, key=theirs + k.removeprefix(ours))
+                for k, s in samples.items()
+                if k.startswith(ours)
+            )
+            return {sample.key: sample for sample in with_groups(list(found), groups)}
+
+        return DataSetTruth(renamed(self.samples), renamed(self.left_out))
 
     @property
     def annotated(self) -> dict[str, Sample]:
@@ -94,13 +136,76 @@ def open_beside(
     """
     has_store = any(path.is_dir() for path in paths)
     labels = None if has_store else usual
-    sources = Ensemble.open(paths, known.entries, labels, usual)
+    sources = Ensemble.open(paths, known.entries, labels, usual, common=True)
     check_splits(sources)
+    note_left_out(sources)
     samples = {key: s for key, s in known.annotated.items() if key in sources.images}
     if not samples:
-        raise ValueError(f"{data}: expected the truth of the predicted images, found none")
+        hint = other_folder(sources.images, known.samples)
+        raise ValueError(f"{data}: expected the truth of the predicted images, found none{hint}")
     check_frames(sources.images, samples)
     return sources, samples
+
+
+def note_left_out(sources: Ensemble) -> None:
+    """Say which stores have images that are not read, as not all have them."""
+    if left := sources.left_out:
+        counts = ", ".join(f"{count} of {path}" for path, count in left.items())
+        count = len(sources.images)
+        what = f"the {count} images" if count > 1 else "the one image"
+        note(f"only {what} that all sources have are taken; left out are {counts}")
+
+
+def leading_folder(
+    predicted: Mapping[str, str], known: Mapping[str, str]
+) -> tuple[str, str] | None:
+    """Return by which folder before them the keys of predictions and of a data set differ.
+
+    As the same folder comes before all keys or goes from all, no two of them become one.
+
+    Args:
+        predicted: key -> file name of the images that are predicted.
+        known: the same of a data set's images.
+
+    Returns:
+        What stands before the data set's keys, and what before the predictions', one of them "";
+        None where some keys are the same, where no folder makes all predicted images known ones,
+        of the same file names, or where several do.
+
+    >>> leading_folder({"a": "a.png"}, {"images/a": "a.png", "b": "b.png"})
+    ('images/', '')
+    >>> leading_folder({"a": "a.png"}, {"train/a": "a.png", "test/a": "a.png"})
+    """
+    if not predicted or not predicted.keys().isdisjoint(known):
+        return None
+    first = min(predicted)
+    folders = [(key.removesuffix(first), "") for key in known if key.endswith(f"/{first}")]
+    steps = (first[: i + 1] for i, letter in enumerate(first) if letter == "/")
+    folders += [("", step) for step in steps if first.removeprefix(step) in known]
+    fitting = [
+        (ours, theirs)
+        for ours, theirs in folders
+        if all(
+            key.startswith(theirs) and known.get(ours + key.removeprefix(theirs)) == name
+            for key, name in predicted.items()
+        )
+    ]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def other_folder(keys: Iterable[str], known: Iterable[str]) -> str:
+    """Say that images are known by paths from another folder; "" where they are not.
+
+    >>> other_folder(["a"], ["images/a"])
+    ": 'a' is called 'images/a' there: predict the images of this same folder"
+    """
+    own = list(keys)
+    ends = {key.rpartition("/")[2]: key for key in known}
+    for key in own:
+        other = ends.get(key.rpartition("/")[2], key)
+        if other != key and (other.endswith(f"/{key}") or key.endswith(f"/{other}")):
+            return f": '{key}' is called '{other}' there: predict the images of this same folder"
+    return ""
 
 
 def check_frames(images: Mapping[str, ImageEntry], samples: Mapping[str, Sample]) -> None:

@@ -16,7 +16,9 @@ ORDERS: tuple[str, ...] = (
     "mask size, largest first",
     "Dice, worst first",
     "disagreement, most first",
+    "PQ, worst first",
 )
+PQ = ORDERS[-1]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Filter:
         labels: classes; empty for all. An image has to have one of them.
         by_structure: a row a class of an image; otherwise a row an image.
         order: one of `ORDERS`.
-        pair: two sources: Dice and disagreement are between them.
+        pair: two sources: Dice, panoptic quality and disagreement are between them.
         hides_excluded: leave out what corrections exclude.
         only: keys; None for all.
     """
@@ -56,7 +58,9 @@ class Line:
         mask_px: pixels of the masks; None before they are measured.
         dice: mean against the truth, or between two sources; None where nobody knows.
         disagreement: mean between the sources.
-        worst: the class of the lowest Dice, or of the most disagreement.
+        worst: the class of the lowest panoptic quality where there are several objects of a class,
+            else of the lowest Dice, or of the most disagreement.
+        pq: mean panoptic quality as `dice`; None where objects are not measured.
     """
 
     key: str
@@ -67,6 +71,7 @@ class Line:
     dice: float | None = None
     disagreement: float | None = None
     worst: str = ""
+    pq: float | None = None
 
 
 def browse(collection: Collection, wanted: Filter, measured: Mapping[str, ImageRow]) -> list[Line]:
@@ -126,9 +131,13 @@ def _line(
     def dice_of(row: StructureRow) -> float | None:
         return row.between.get(wanted.pair) if wanted.pair else row.mean_dice
 
+    def pq_of(row: StructureRow) -> float | None:
+        return row.pq_between.get(wanted.pair) if wanted.pair else row.mean_pq
+
     def badness(row: StructureRow) -> float | None:
-        dice = dice_of(row)
-        return row.disagreement if dice is None else 1 - dice
+        pq, dice = pq_of(row), dice_of(row)
+        worth = dice if pq is None else pq
+        return row.disagreement if worth is None else 1 - worth
 
     known = {row.label: bad for row in rows if (bad := badness(row)) is not None}
     return Line(
@@ -140,6 +149,7 @@ def _line(
         dice=_mean([dice_of(row) for row in rows]),
         disagreement=_mean([row.disagreement for row in rows]),
         worst=max(known, key=lambda name: known[name]) if known else "",
+        pq=_mean([pq_of(row) for row in rows]),
     )
 
 
@@ -166,4 +176,5 @@ _SORTS: dict[str, Callable[[Line], _Order]] = {
     ORDERS[3]: _by(lambda line: line.mask_px, falls=True),
     ORDERS[4]: _by(lambda line: line.dice),
     ORDERS[5]: _by(lambda line: line.disagreement, falls=True),
+    PQ: _by(lambda line: line.pq),
 }

@@ -15,14 +15,16 @@ from converters.edits.recording import add_entry, load_or_empty, remove_entry
 from converters.errors import Problem
 from converters.files.json_files import read_json
 from converters.masks import CropMask, class_masks
-from converters.types import LabelSpace, Sample
+from converters.types import LabelSpace, Sample, has_twice
 from fusion.binary import binary_masks
+from fusion.metrics.objects import predicted_objects, true_objects
+from fusion.objects import split_masks
 from fusion.sources.manifest import ImageEntry
 from fusion.types import Prediction
 from zoo.report.audit.command import FINDINGS
 from zoo.results.sources import give_images
 from zoo.runs.table import RunSummary, find_runs
-from zoo.viewer.measures import ImageRow, Measurements, measure_image
+from zoo.viewer.measures import ImageRow, Measurements, Objects, measure_image
 from zoo.viewer.places import Places, holds_runs
 from zoo.viewer.sources import FusedSource, ImageSource, fused, open_each, space_of
 
@@ -238,14 +240,35 @@ class Collection:
             if name in masks and (classes is None or name in classes)
         }
 
+    @cached_property
+    def has_several(self) -> bool:
+        """Whether an image has several true objects of a class."""
+        return not self.labels.once and any(has_twice(s.labels) for s in self.samples.values())
+
     def measure(self, key: str) -> ImageRow:
-        """Measure an image's classes.
+        """Measure an image's classes, and their objects one by one where there are several.
 
         Raises:
             ValueError: as `show`.
         """
         shown = self.show(key)
-        return measure_image(key, shown.truth, shown.masks, self.names, self.compared)
+        real, found = self._objects(shown) if self.has_several else (None, None)
+        return measure_image(key, shown.truth, shown.masks, self.names, self.compared, found, real)
+
+    def _objects(self, shown: Shown) -> tuple[Objects | None, dict[str, Objects]]:
+        """An image's true objects by class, and each source's, as reports count them."""
+        sample, real = shown.corrected or shown.sample, None
+        if sample is not None and shown.truth is not None:
+            real = true_objects(sample, self.labels, shown.truth)
+        fusion = next((one for one in self.sources if isinstance(one, FusedSource)), None)
+        found: dict[str, Objects] = {}
+        for name, masks in shown.masks.items():
+            if fusion is not None and name == fusion.name:
+                fused = [shown.predictions[part.name] for part in fusion.parts]
+                found[name] = split_masks(masks, fused, self.labels)
+            else:
+                found[name] = predicted_objects(shown.predictions[name], self.labels, masks)
+        return real, found
 
     # --- corrections
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from converters.masks import EMPTY, CropMask
+from fusion.metrics.objects import match_objects
 from fusion.metrics.scores import count
 
 Masks = Mapping[str, CropMask]
+Objects = Mapping[str, Sequence[CropMask]]
 # While somebody turns pages, measuring waits so long after the last one.
 QUIET_S = 0.4
 
@@ -28,6 +30,8 @@ class StructureRow:
         source_px: source -> area.
         dice: source -> Dice against the truth; empty without truth.
         between: Dice of each two sources, by their names in the sources' order.
+        pq: source -> panoptic quality against the truth; empty where no class has several objects.
+        pq_between: that of each two sources.
     """
 
     key: str
@@ -36,6 +40,8 @@ class StructureRow:
     source_px: Mapping[str, int] = field(default_factory=dict)
     dice: Mapping[str, float] = field(default_factory=dict)
     between: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    pq: Mapping[str, float] = field(default_factory=dict)
+    pq_between: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     @property
     def area_px(self) -> int:
@@ -48,6 +54,11 @@ class StructureRow:
     def mean_dice(self) -> float | None:
         """Mean over the sources; None without truth or sources."""
         return _mean(self.dice.values())
+
+    @property
+    def mean_pq(self) -> float | None:
+        """Mean over the sources; None where objects are not measured."""
+        return _mean(self.pq.values())
 
     @property
     def disagreement(self) -> float | None:
@@ -77,6 +88,11 @@ class ImageRow:
     def mean_dice(self) -> float | None:
         """Mean over the classes."""
         return _mean(row.mean_dice for row in self.rows)
+
+    @property
+    def mean_pq(self) -> float | None:
+        """Mean over the classes."""
+        return _mean(row.mean_pq for row in self.rows)
 
     @property
     def disagreement(self) -> float | None:
@@ -109,6 +125,8 @@ def measure_image(
     sources: Mapping[str, Masks],
     names: Sequence[str],
     compared: Sequence[str] | None = None,
+    objects: Mapping[str, Objects] | None = None,
+    true_objects: Objects | None = None,
 ) -> ImageRow:
     """Measure the classes of an image on crops: no dense planes.
 
@@ -118,9 +136,12 @@ def measure_image(
         sources: source -> class -> mask; a class of which a source does not speak is absent.
         names: the classes, in order; one that nobody draws has no row.
         compared: the sources that are compared with each other; None is all.
+        objects: source -> class -> its objects one by one, to be measured, too.
+        true_objects: class -> its true objects; None without truth.
     """
     rows = []
     pairs = list(combinations(sources if compared is None else compared, 2))
+    drawn = objects or {}
     for name in names:
         true = None if truth is None else truth.get(name, EMPTY)
         masks = {source: found[name] for source, found in sources.items() if name in found}
@@ -131,8 +152,15 @@ def measure_image(
         between = {
             (a, b): count(masks[a], masks[b]).dice for a, b in pairs if a in masks and b in masks
         }
+        own = {source: found.get(name, ()) for source, found in drawn.items() if source in masks}
+        real = () if true_objects is None else true_objects.get(name, ())
+        # Without truth nothing is true, and without objects there is nothing to match.
+        scored = {} if true is None else {s: o for s, o in own.items() if o or real}
+        pq = {source: match_objects(found, real).pq for source, found in scored.items()}
+        both = {(a, b): (own[a], own[b]) for a, b in between if own}
+        pq_between = {pair: match_objects(*two).pq for pair, two in both.items() if any(two)}
         area = None if true is None else true.area
-        rows.append(StructureRow(key, name, area, areas, dice, between))
+        rows.append(StructureRow(key, name, area, areas, dice, between, pq, pq_between))
     return ImageRow(key, tuple(rows))
 
 

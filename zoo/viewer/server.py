@@ -6,6 +6,7 @@ import getpass
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -51,21 +52,40 @@ def check_installed() -> None:
         )
 
 
-def free_port(wanted: int | None = None) -> int:
-    """Return a port of the loopback address: the wanted one, else the first free one from 8501.
+@contextmanager
+def reserved_port(wanted: int | None = None) -> Iterator[int]:
+    """Yield a port of the loopback address: the wanted one, else the first free one from 8501.
+
+    Until the context ends no other viewer of this user takes it, also before the server listens.
 
     Raises:
         ValueError: it is taken.
     """
+    from filelock import FileLock, Timeout
+
     for port in [wanted] if wanted is not None else range(PORT, PORT + _PORTS):
-        with socket.socket() as place:
-            # As servers do: what a closed connection still holds counts as free.
-            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                place.bind((ADDRESS, port))
-                return port
+        lock = FileLock(Path(tempfile.gettempdir()) / f"zoo-view-{_user()}-{port}.lock")
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            try:
+                if _is_free(port):
+                    yield port
+                    return
+            finally:
+                lock.release()
     which = f"port {wanted}" if wanted is not None else f"one of {PORT} to {PORT + _PORTS - 1}"
     raise ValueError(f"--port: expected a free port, found {which} taken; choose another one")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as place:
+        # As servers do: what a closed connection still holds counts as free.
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            place.bind((ADDRESS, port))
+        except OSError:
+            return False
+    return True
 
 
 def command_of(arguments: Sequence[str], port: int) -> list[str]:
@@ -82,15 +102,18 @@ def command_of(arguments: Sequence[str], port: int) -> list[str]:
 
 def describe(port: int) -> str:
     """Return in one line where the page is, and how to reach it from another computer."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "USER"
-    tunnel = f"ssh -L {port}:{ADDRESS}:{port} {user}@{socket.gethostname()}"
+    tunnel = f"ssh -L {port}:{ADDRESS}:{port} {_user()}@{socket.gethostname()}"
     return (
         f"http://{ADDRESS}:{port} (only from this computer; from another one: {tunnel}, then the "
         "same address there); Ctrl-C ends it"
     )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "USER"
 
 
 @contextmanager
@@ -148,9 +171,8 @@ def serve(
         ValueError: Streamlit is missing or does not start, the port is taken, or it ended itself.
     """
     check_installed()
-    chosen = free_port(port)
     try:
-        with serving(arguments, chosen) as server:
+        with reserved_port(port) as chosen, serving(arguments, chosen) as server:
             say(describe(chosen))
             if opens_browser:
                 webbrowser.open(f"http://{ADDRESS}:{chosen}")

@@ -12,7 +12,7 @@ import streamlit as st
 import streamlit.components.v1 as components
 
 from zoo.viewer import panels, pipelines
-from zoo.viewer.browsing import ORDERS, Filter, Line, browse
+from zoo.viewer.browsing import ORDERS, PQ, Filter, Line, browse
 from zoo.viewer.collection import TRUTH, Collection
 from zoo.viewer.desk import Desk
 from zoo.viewer.drawing import focus_box, legend
@@ -87,7 +87,10 @@ def _describe(collection: Collection) -> None:
 
 
 def _show_images(collection: Collection, desk: Desk) -> None:
-    wanted = _ask(collection, "images", ORDERS)
+    orders = [order for order in ORDERS if order != PQ]
+    # Beside Dice.
+    orders[5:5] = [PQ] if collection.has_several else []
+    wanted = _ask(collection, "images", orders)
     _browse(collection, desk, wanted, "images")
 
 
@@ -96,7 +99,8 @@ def _show_pair(collection: Collection, desk: Desk) -> None:
     with st.sidebar:
         a = st.selectbox("A", names, index=0, key="pair_a")
         b = st.selectbox("B", [name for name in names if name != a], key="pair_b")
-    wanted = _ask(collection, "pair", (ORDERS[4], *ORDERS[:4]))
+    orders = [ORDERS[4], *([PQ] if collection.has_several else []), *ORDERS[:4]]
+    wanted = _ask(collection, "pair", orders)
     pair = (a, b) if names.index(a) < names.index(b) else (b, a)
     both = {source.name: source.images for source in collection.sources}
     only = frozenset(key for key in both[a] if key in both[b])
@@ -156,7 +160,8 @@ def _browse(
     left, right = st.columns(_SHARES, gap="small")
     with left:
         done, total = collection.measurements.progress
-        chosen = _list(lines[:_MOST_ROWS], name, bool(collection.sources) and done < total)
+        is_measuring = bool(collection.sources) and done < total
+        chosen = _list(lines[:_MOST_ROWS], name, is_measuring, collection.has_several)
         if len(lines) > _MOST_ROWS:
             st.caption(f"the first {_MOST_ROWS} of {len(lines)}: search or choose to see others")
         if chosen is not None and chosen != st.session_state.get(f"{name}_chosen"):
@@ -205,7 +210,7 @@ def _turn(name: str, places: Sequence[tuple[str, str]]) -> int:
     return min(max(number + step, 0), len(places) - 1)
 
 
-def _list(lines: Sequence[Line], name: str, is_measuring: bool) -> int | None:
+def _list(lines: Sequence[Line], name: str, is_measuring: bool, has_pq: bool) -> int | None:
     by_structure = any(line.label for line in lines)
     # What it is sorted by stands where it is seen, from the start: long names come after the
     # numbers, which come in while others are measured.
@@ -214,6 +219,8 @@ def _list(lines: Sequence[Line], name: str, is_measuring: bool) -> int | None:
         table["class"] = [line.label for line in lines]
     if is_measuring or any(line.dice is not None for line in lines):
         table["Dice"] = [line.dice for line in lines]
+    if has_pq and "Dice" in table:
+        table["PQ"] = [line.pq for line in lines]
     if is_measuring or any(line.disagreement is not None for line in lines):
         table["differ"] = [line.disagreement for line in lines]
     table["image"] = [line.key.rpartition("/")[2] for line in lines]
@@ -237,6 +244,7 @@ def _list(lines: Sequence[Line], name: str, is_measuring: bool) -> int | None:
             "image": st.column_config.TextColumn(width=_NAME_PX),
             "class": st.column_config.TextColumn(width=_CLASS_PX),
             "Dice": number(format="%.3f", width=60),
+            "PQ": number(format="%.3f", width=60, help="panoptic quality: objects one by one"),
             "differ": number(
                 format="%.3f", width=60, help="1 - mean Dice between each two sources"
             ),

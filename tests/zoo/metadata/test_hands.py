@@ -39,9 +39,10 @@ from pathlib import Path
 from zoo.runs.train import train
 from zoo.source import DataSource
 
-config, data, split, out = (Path(argument) for argument in sys.argv[1:5])
-train("smp", str(config), DataSource.open(data), out, split_path=split, fold=0, changes=[],
-      command=["zoo", "train"], report=lambda done, total, note: None)
+if __name__ == "__main__":
+    config, data, split, out = (Path(argument) for argument in sys.argv[1:5])
+    train("smp", str(config), DataSource.open(data), out, split_path=split, fold=0, changes=[],
+          command=["zoo", "train"], report=lambda done, total, note: None)
 """
 SMALL = ["size=[64,64]", "epochs=1", "batch=2", "workers=0", "device=cpu", "precision=32-true"]
 SMALL += ["encoder=tu-lcnet_035", "encoder_weights=null", "options.decoder_channels=[16,16,16,8,8]"]

@@ -52,7 +52,7 @@ def test_bent_hands_count_as_often_as_they_will_occur():
     assert found.weights.mean() == pytest.approx(1)
     # As uncertain as the mean of (4 + 6 ** .5) ** 2 / (4 + 6) = 4.2 images.
     assert found.describe() == (
-        "1 of 5 hands are bent, 60% of those to fuse: weighed, they tell what 4 do"
+        "1 of 5 images are bent, 60% of those to fuse: weighed, they tell what 4 do"
     )
 
 
@@ -104,7 +104,7 @@ def test_another_share_is_refused(text, said):
 @pytest.mark.parametrize(
     ("bends", "labels", "said"),
     [
-        ([None], "hand_bones", "expected hands in .*, found none that tells its posture"),
+        ([None], "hand_bones", "expected images in .* that tell their posture, found none"),
         ([0, 0], "hand_bones", "above 0 and below 1, found 0"),
         ([], "waste", "the label space 'waste' tells no posture"),
     ],

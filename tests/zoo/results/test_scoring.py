@@ -18,10 +18,11 @@ from fusion.metrics.scores import Counts, ImageScore, Scores
 from fusion.metrics.summary import compare, summarize
 from fusion.sources import submission
 from fusion.sources.manifest import Manifest
-from fusion.sources.store import StoreWriter
+from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.results import score_table
 from zoo.results.scoring import evaluate
+from zoo.results.truth import DataSetTruth, leading_folder
 from zoo.source import DataSource
 
 pytestmark = pytest.mark.slow
@@ -160,7 +161,8 @@ def test_two_predictions_are_compared(zoo, scored, stores, data, tmp_path, capsy
     found = json.loads(out.read_text(encoding="utf-8"))["against"]
     assert found["source"] == str(stores[1])
     assert found["difference"] == "near - far"
-    assert set(found) == {"source", "difference", "dice", "iou", "shared", "shared_pooled"}
+    told = {"source", "difference", "images"}
+    assert set(found) == told | {"dice", "iou", "shared", "shared_pooled"}
     for name in ("dice", "iou", "shared", "shared_pooled"):
         expected = json.loads(json.dumps(compare(*scored, name).record()))
         assert found[name] == expected
@@ -183,15 +185,14 @@ def test_a_submission_is_compared_with_a_store(
 
 
 def test_other_images_are_not_compared(zoo, stores, samples, data, labels, tmp_path, capsys):
-    fewer = write_store(
-        tmp_path / "fewer", samples[1:], labels, (predict(s, 0) for s in samples[1:])
+    some, others = (
+        write_store(tmp_path / name, few, labels, (predict(s, 0) for s in few))
+        for name, few in (("some", samples[:2]), ("others", samples[2:4]))
     )
     json_out = tmp_path / "x.json"
-    compared = ("evaluate", stores[0], "--against", fewer, "--data", data)
-    zoo(*compared, "--json", json_out, code=2)
+    zoo("evaluate", some, "--against", others, "--data", data, "--json", json_out, code=2)
     said = capsys.readouterr().err
-    assert "expected scores of the same images" in said
-    assert samples[0].key in said
+    assert "--against: expected images that some and others have, found none" in said
     assert not json_out.exists()
 
 
@@ -380,4 +381,124 @@ def test_two_are_compared_object_by_object(zoo, stores, data, tmp_path, capsys):
 def test_a_data_set_is_no_prediction(zoo, data, tmp_path, capsys):
     zoo("convert", data, "--to", "coco", "--out", tmp_path / "coco")
     zoo("evaluate", tmp_path / "coco", "--data", data, code=2)
-    assert "found a data set: zoo fuse --format store" in capsys.readouterr().err
+    assert "become one by `zoo convert" in capsys.readouterr().err
+
+
+def test_an_unknown_image_is_refused_beside_one_without_annotations(
+    zoo, samples, labels, tmp_path, capsys
+):
+    """What has no truth is told from what the data set does not know, also where there is both."""
+    bare = replace(samples[1], instances=())
+    converters.write([samples[0], bare], tmp_path / "coco", format="coco", labels=labels)
+    foreign = replace(samples[2], key="elsewhere")
+    for name, others, words in (
+        ("bare", [bare], f"1 images without annotations are not scored: {bare.key}"),
+        ("both", [bare, foreign], "'elsewhere' has no truth in this data set"),
+    ):
+        nothing = [Prediction(other.key, other.size_hw, "semantic", {}) for other in others]
+        store = write_store(
+            tmp_path / name, [samples[0], *others], labels, [predict(samples[0], 1), *nothing]
+        )
+        code = 0 if name == "bare" else 2
+        zoo("evaluate", store, "--data", tmp_path / "coco", code=code)
+        assert words in " ".join(capsys.readouterr().err.split())
+
+
+# --- images that are known from another folder
+
+
+@pytest.mark.parametrize(
+    ("predicted", "known", "found"),
+    [
+        (("a", "b"), ("images/a", "images/b", "images/c", "d"), ("images/", "")),
+        (("images/a", "images/b"), ("a", "b"), ("", "images/")),
+        (("x/y/a",), ("a",), ("", "x/y/")),
+        (("a",), ("a", "images/a"), None),
+        (("a",), ("train/a", "test/a"), None),
+        (("a", "b"), ("train/a", "test/b"), None),
+        (("a", "b"), ("images/a",), None),
+        (("left/a",), ("right/a",), None),
+        (("x/a", "y/a"), ("a",), None),
+        (("a",), ("images-a",), None),
+        ((), ("a",), None),
+    ],
+)
+def test_keys_differ_by_one_folder_or_are_not_joined(predicted, known, found):
+    def named(keys):
+        return {key: key.rpartition("/")[2] for key in keys}
+
+    assert leading_folder(named(predicted), named(known)) == found
+    # An image of the same name, but not of the same format, is another one.
+    assert leading_folder(dict.fromkeys(predicted, "other"), named(known)) is None
+
+
+def by_other_keys(store, out, change, groups):
+    """The same store by other keys."""
+    old = PredictionStore(store)
+    images = {change(key): entry for key, entry in old.manifest.images.items()}
+    manifest = replace(
+        old.manifest, images=images, groups={change(k): g for k, g in groups.items()}
+    )
+    with StoreWriter(out, manifest) as writer:
+        for prediction in old:
+            writer.append(replace(prediction, key=change(prediction.key)))
+    return out
+
+
+@pytest.mark.parametrize("words", [("evaluate", "--json"), ("report", "--out")])
+def test_a_store_of_the_folder_above_is_held_to_the_data_set(zoo, cells, tmp_path, capsys, words):
+    first, second, _ = PredictionStore(cells / "apart").keys()
+    names = dict.fromkeys((first, second), "one person")
+    near = by_other_keys(cells / "apart", tmp_path / "near" / "s", str, names)
+    above = by_other_keys(cells / "apart", tmp_path / "above" / "s", "images/{}".format, names)
+    said = []
+    for store in (near, above):
+        zoo(words[0], store, "--data", cells / "data", words[1], store.parent / "out")
+        told = capsys.readouterr()
+        said.append([line for line in told.out.splitlines() if str(tmp_path) not in line])
+    assert said[0] == said[1]
+    if words[0] == "evaluate":
+        assert said[1][0] == "3 images of 2 patients"
+    note = f"its images 'NAME' are taken for those that {above} calls 'images/NAME'"
+    assert note in " ".join(told.err.split())
+
+
+def test_a_store_of_the_folder_of_images_is_held_to_the_data_set(cells, tmp_path):
+    store = PredictionStore(cells / "apart")
+    read = {f"images/{s.key}": s for s in converters.read(cells / "data")}
+    samples = {key: replace(sample, key=key) for key, sample in read.items()}
+    other = replace(samples["images/row_1"], key="other/a")
+    known = DataSetTruth(samples, {"other/a": other}).joined(store, tmp_path)
+    assert set(known.samples) == set(store.keys())
+    assert all(sample.key == key for key, sample in known.samples.items())
+    assert known.left_out == {}
+
+
+def test_the_images_that_both_have_are_compared(zoo, cells, tmp_path, capsys):
+    whole, keys = PredictionStore(cells / "plain"), PredictionStore(cells / "plain").keys()
+    images = {key: whole.manifest.images[key] for key in keys[:2]}
+    with StoreWriter(tmp_path / "few", replace(whole.manifest, images=images)) as writer:
+        for key in images:
+            writer.append(whole[key])
+    scores = tmp_path / "scores.json"
+    words = ("--data", cells / "data", "--against")
+    zoo("evaluate", cells / "apart", *words, tmp_path / "few", "--json", scores)
+    found = json.loads(scores.read_text(encoding="utf-8"))
+    note = "compared on the 2 images that both have; left out are 1 of apart"
+    assert note in " ".join(capsys.readouterr().err.split())
+    assert (found["images"], found["objects"]["cell"]["true"]) == (3, 8)
+    assert found["against"]["images"] == 2
+    assert found["against"]["objects"]["cell"]["pq"]["mean"] > 0.5
+    zoo(
+        "report",
+        cells / "apart",
+        tmp_path / "few",
+        "--data",
+        cells / "data",
+        "--out",
+        tmp_path / "page",
+    )
+    record = json.loads((tmp_path / "page" / "report.json").read_text(encoding="utf-8"))
+    assert {entry["images"] for entry in record["entries"].values()} == {2}
+    note = f"only the 2 images that all sources have are taken; left out are 1 of {cells / 'apart'}"
+    assert note in " ".join(capsys.readouterr().err.split())

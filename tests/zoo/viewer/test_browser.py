@@ -16,7 +16,7 @@ from converters.files.json_files import dump_json
 from converters.files.provenance import write_provenance
 from converters.masks import EMPTY
 from zoo.viewer.collection import Collection
-from zoo.viewer.server import free_port, serving
+from zoo.viewer.server import reserved_port, serving
 from zoo.viewer.start import page_arguments
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
@@ -79,8 +79,7 @@ def served(browser, show, material, pipeline, tmp_path_factory):
     edits = tmp_path_factory.mktemp("edits") / "edits.yaml"
     given = [*material, pipeline]
     arguments = page_arguments(given, edits, labels_name=str(show.space), method="mean")
-    port = free_port()
-    with serving(arguments, port):
+    with reserved_port() as port, serving(arguments, port):
         yield port, edits
 
 
@@ -465,8 +464,7 @@ def test_what_cannot_be_opened_is_said_on_the_page(browser, show, tmp_path):
     edits = tmp_path / "edits.yaml"
     arguments = page_arguments([show.data, broken], edits, labels_name=str(show.space))
     (broken / "SHA256SUMS").unlink()
-    port = free_port()
-    with serving(arguments, port):
+    with reserved_port() as port, serving(arguments, port):
         tab = browser.new_page()
         tab.goto(f"http://127.0.0.1:{port}/")
         tab.get_by_text("SHA256SUMS").first.wait_for(timeout=WAIT_MS)

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ from converters.files.provenance import write_provenance
 from converters.masks import rasterize_labels
 from fusion.binary import binary_masks
 from fusion.rules.file import load_rule
-from zoo.viewer.browsing import ORDERS, Filter, browse
+from zoo.viewer.browsing import ORDERS, PQ, Filter, browse
 from zoo.viewer.collection import Collection, read_findings
 from zoo.viewer.places import Places
 from zoo.viewer.sources import names_of
@@ -63,7 +64,7 @@ def test_measures_are_those_of_dense_planes(opened, show):
         assert row.worst().mean_dice == min(one.mean_dice for one in row.rows)
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", [order for order in ORDERS if order != PQ])
 @pytest.mark.parametrize("by_structure", [False, True])
 def test_lists_are_sorted(opened, order, by_structure):
     lines = browse(opened, Filter(order=order, by_structure=by_structure), opened.measurements.rows)
@@ -102,6 +103,36 @@ def test_two_sources_are_compared(opened):
     for line in lines:
         found = [one.between["a", "b"] for one in rows[line.key].rows]
         assert line.dice == pytest.approx(np.mean(found))
+
+
+def test_several_objects_of_a_class_are_scored_one_by_one(cells, zoo, tmp_path):
+    given = [cells / "data", cells / "apart", cells / "plain"]
+    found = Collection.open(given, tmp_path / "edits.yaml", method="mean")
+    found.measurements.start()
+    assert found.measurements.wait(60)
+    rows = found.measurements.rows
+    lines = browse(found, Filter(order=PQ), rows)
+    # The fusion keeps them apart as the detector does.
+    quality = {name: (1.0, 0.0, 1.0) if name == "row_1" else (v,) * 3 for name, v in
+        (("row_1", None), ("two_2", pytest.approx(0.6)), ("two_3", 1.0))}  # fmt: skip
+    assert [line.key.rpartition("/")[2] for line in lines] == ["two_2", "row_1", "two_3"]
+    for line in lines:
+        (row,) = rows[line.key].rows
+        expected = quality[line.key.rpartition("/")[2]]
+        assert tuple(row.pq[name] for name in ("apart", "plain", "fusion")) == expected
+        assert line.pq == pytest.approx(sum(row.pq.values()) / 3)
+    pair = browse(found, Filter(order=PQ, pair=("apart", "plain")), rows)
+    worst = pair[0]
+    assert (worst.key.rpartition("/")[2], worst.pq, worst.dice) == ("row_1", 0, 1)
+    zoo("evaluate", cells / "plain", "--data", cells / "data", "--json", tmp_path / "scores.json")
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))["per_image"]
+    for key, image in scores.items():
+        assert image["objects"]["cell"]["pq"] == rows[key].rows[0].pq["plain"]
+
+
+def test_no_objects_are_looked_for_where_no_class_has_several(opened):
+    assert not opened.has_several
+    assert {line.pq for line in browse(opened, Filter(), opened.measurements.rows)} == {None}
 
 
 def test_what_is_not_measured_yet_comes_last(opened):

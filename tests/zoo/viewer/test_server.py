@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import zoo.viewer.server as server
-from zoo.viewer.server import check_installed, command_of, describe, free_port
+from zoo.viewer.server import check_installed, command_of, describe, reserved_port
 from zoo.viewer.start import page_arguments
 
 ROOT = Path(server.__file__).parents[2]
@@ -37,10 +37,27 @@ def test_a_taken_port_is_refused_or_passed_over():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ValueError, match=f"found port {port} taken"):
-            free_port(port)
-    assert free_port(port) == port
-    assert free_port() >= 8501
+        with (
+            pytest.raises(ValueError, match=f"found port {port} taken"),
+            reserved_port(port),
+        ):
+            pass
+    with reserved_port(port) as found:
+        assert found == port
+    with reserved_port() as found:
+        assert found >= 8501
+
+
+def test_two_viewers_that_start_at_once_take_different_ports():
+    with reserved_port() as first, reserved_port() as second:
+        assert first != second
+        with (
+            pytest.raises(ValueError, match=f"found port {first} taken"),
+            reserved_port(first),
+        ):
+            pass
+    with reserved_port(first) as again:
+        assert again == first
 
 
 def test_without_streamlit_the_command_says_how_to_get_it(monkeypatch, zoo, show, capsys):
@@ -131,12 +148,12 @@ def fetch(address):
 )
 def test_it_ends_with_the_command(show, tmp_path, number, code, said):
     pytest.importorskip("streamlit")
-    port = free_port()
-    with start(*show.paths, "--edits", tmp_path / "edits.yaml", "--port", port) as command:
+    with start(*show.paths, "--edits", tmp_path / "edits.yaml") as command:
         try:
-            line = command.stdout.readline()
-            assert line.startswith(f"http://127.0.0.1:{port} ")
-            look_around(f"http://127.0.0.1:{port}", show)
+            address = command.stdout.readline().split(" ")[0]
+            assert address.startswith("http://127.0.0.1:")
+            port = int(address.rpartition(":")[2])
+            look_around(address, show)
             command.send_signal(number)
             out, err = command.communicate(timeout=30)
         finally:

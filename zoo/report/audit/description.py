@@ -40,7 +40,8 @@ class Section:
 def sections_of(description: Description) -> tuple[Section, ...]:
     """Return the sections that have something to show."""
     found = (_images(description), _posture(description), _areas(description))
-    return tuple(s for s in (*found, _overlaps(description), _people(description)) if s)
+    more = (_objects(description), _overlaps(description), _people(description))
+    return tuple(s for s in (*found, *more) if s)
 
 
 def _images(description: Description) -> Section:
@@ -51,11 +52,14 @@ def _images(description: Description) -> Section:
         *((f"of {size} pixels", str(count)) for size, count in description.sizes.items()),
         *((f"of mode {mode}", str(count)) for mode, count in description.modes.items()),
     ]
-    whole, shared = description.hand_px, description.shared_share
+    whole, shared = description.whole_px, description.shared_share
+    if description.has_several:
+        several = [own.objects for own in description.classes if own.objects]
+        rows.append(("objects", f"{sum(round(own.mean * own.count) for own in several):,}"))
     if whole:
         what, _ = _whole(description)
         rows.append((f"annotated pixels of {what}, mean", f"{whole.mean:,.0f}"))
-    if shared:
+    if shared and len(description.classes) > 1:
         rows.append(("annotated pixels with two or more labels, mean", _percent(shared.mean)))
     lead = "Modes are Pillow's: L is 8 bits of grey."
     return Section("images", "Images", lead, (), Table(("", "number"), tuple(rows)))
@@ -106,12 +110,13 @@ def _areas(description: Description) -> Section | None:
         "95 %",
     )
     table = Table(columns, tuple(_class_row(c) for c in description.classes))
-    return Section("areas", "Areas", lead, (plot,), table)
+    # A class alone is the whole.
+    return Section("areas", "Areas", lead, (plot,) if len(known) > 1 else (), table)
 
 
 def _whole(description: Description) -> tuple[str, str]:
     """What areas are parts of, and why not of all."""
-    cut = [c.name for c in description.classes if c.name not in description.hand]
+    cut = [c.name for c in description.classes if c.name not in description.whole]
     if not cut:
         return "all classes", ""
     return f"all classes but {' and '.join(cut)}", ", which the border cuts"
@@ -136,6 +141,34 @@ def _pixels(area: Spread | None) -> tuple[str, ...]:
         return (NOTHING,) * 5
     numbers = (area.mean, area.sd, area.quantiles[1], area.quantiles[3], area.quantiles[5])
     return tuple(f"{number:,.0f}" for number in numbers)
+
+
+def _objects(description: Description) -> Section | None:
+    """Objects one by one, where an image has several of a class."""
+    if not description.has_several:
+        return None
+    rows = {own.name: list(own.objects.quantiles) for own in description.classes if own.objects}
+    plot = plots.plot_ranges(rows, "objects in an image")
+    lead = (
+        "Objects in the images that have any of the class, and the pixels of single objects. Line: "
+        "5 to 95 % of the images; bar: the middle half; dot: the median."
+    )
+    columns = (
+        *("Class", "objects", "in an image: mean", "5 %", "median", "95 %", "most"),
+        *("pixels: mean", "sd", "5 %", "median", "95 %"),
+    )
+    table = Table(columns, tuple(_object_row(own) for own in description.classes))
+    return Section("objects", "Objects", lead, (plot,), table)
+
+
+def _object_row(found: ClassDescription) -> tuple[str, ...]:
+    each = found.objects
+    if each is None:
+        return (found.name, "0", *(NOTHING,) * 10)
+    _, low, _, median, _, high, most = each.quantiles
+    numbers = (f"{number:.0f}" for number in (low, median, high, most))
+    total = f"{round(each.mean * each.count):,}"
+    return (found.name, total, f"{each.mean:.1f}", *numbers, *_pixels(found.object_px))
 
 
 def _overlaps(description: Description) -> Section | None:

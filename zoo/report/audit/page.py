@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from converters.audit.findings import KINDS, Finding
+from converters.audit.search import kinds_left_out
 from converters.describe import Description
 from converters.files.provenance import atomic_write_text
 from converters.pictures import drawing
@@ -54,6 +55,7 @@ class KindView:
     images: int
     cards: tuple[ShownFinding, ...]
     rows: tuple[ShownFinding, ...]
+    is_left_out: bool = False
 
     @property
     def count(self) -> int:
@@ -100,7 +102,10 @@ def write_audit(
         "audit/page.html",
         title=title,
         headline=headline(findings, samples),
-        kinds=[_kind_view(kind, found, figures) for kind, found in ranked.items()],
+        kinds=[
+            _kind_view(kind, found, figures, kind in kinds_left_out(labels))
+            for kind, found in ranked.items()
+        ],
         facts=facts,
         edit_first=EDIT_LINES,
         rows_first=LISTED,
@@ -137,7 +142,10 @@ def _pictured(
 
 
 def _kind_view(
-    kind: str, findings: Sequence[Finding], figures: Mapping[int, tuple[Figure, ...]]
+    kind: str,
+    findings: Sequence[Finding],
+    figures: Mapping[int, tuple[Figure, ...]],
+    is_left_out: bool,
 ) -> KindView:
     shown = [ShownFinding(f, tuple(edit_lines(f)), figures.get(id(f), ())) for f in findings]
     return KindView(
@@ -146,6 +154,7 @@ def _kind_view(
         images=len({finding.key for finding in findings if finding.key}),
         cards=tuple(one for one in shown if one.figures),
         rows=tuple(one for one in shown if not one.figures),
+        is_left_out=is_left_out and not findings,
     )
 
 

@@ -50,14 +50,14 @@ def draw_outlines(image: Floats, sample: Sample, view: View, colors: Mapping[str
         float32 (h, w, 3) in 0..1.
     """
     out = image.copy()
-    shown = [instance for instance in sample.instances if _is_in(instance, view)]
+    shown = [instance for instance, _ in sample.as_drawn() if _is_in(instance, view)]
     for instance in shown:
         if instance.label not in colors:
             drawing.blend(out, MUTED, _lines(instance, view, MUTED_LINE) * 0.75)
-    chosen = [instance for instance in shown if instance.label in colors]
+    chosen = [one for one in sample.instances if one.label in colors and _is_in(one, view)]
     for label, mask in rasterize_labels(chosen, sample.size_hw).items():
         drawing.blend(out, colors[label], drawing.coverage(mask, view) * FILL)
-    for instance in chosen:
+    for instance in (one for one in shown if one.label in colors):
         drawing.blend(out, colors[instance.label], _lines(instance, view, LINE))
     return out
 

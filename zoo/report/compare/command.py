@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 from converters.files.json_files import dump_json
@@ -12,8 +13,10 @@ from converters.masks import EMPTY, CropMask
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
 from fusion.metrics.annotated import measure_masks, truth_masks
-from fusion.metrics.scores import ImageScore, Scores
+from fusion.metrics.objects import match_classes, predicted_objects
+from fusion.metrics.scores import ImageScore, Scores, mean_pq
 from fusion.sources.ensemble import Ensemble
+from fusion.types import Prediction
 from zoo.progress import Report, track
 from zoo.report.compare.page import DrawnPair, write_comparison
 from zoo.results.disagreement import (
@@ -24,6 +27,7 @@ from zoo.results.disagreement import (
     pair_image,
     without_boxes,
 )
+from zoo.results.score_table import aligned
 from zoo.results.truth import DataSetTruth, ImageBatch, check_frames, short_names, usual_labels
 from zoo.source import DataSource
 
@@ -33,6 +37,9 @@ LISTED = 12
 
 ImageMasks = tuple[str, dict[str, CropMask], dict[str, CropMask]]
 """An image's key, A's masks and B's."""
+
+Objects = dict[str, list[CropMask]]
+"""Class -> its objects on an image."""
 
 
 def compare(
@@ -142,12 +149,17 @@ class SourcePair:
         return [k for k in self.a.images if k in self.b.images and k not in self.left_out]
 
     def masks(self, keys: Sequence[str]) -> Iterator[ImageMasks]:
-        """Yield key, A's masks and B's of some images, in their order; one image in memory.
+        """Yield key, A's masks and B's of some images, in their order; as `predictions`."""
+        labels = self.labels
+        for a, b in self.predictions(keys):
+            yield a.key, binary_masks(a, labels), binary_masks(b, labels)
+
+    def predictions(self, keys: Sequence[str]) -> Iterator[tuple[Prediction, Prediction]]:
+        """Yield A's and B's of some images, in their order; one image in memory.
 
         Raises:
             ValueError: an image has another size in A than in B.
         """
-        labels = self.labels
         for (a,), (b,) in zip(
             ImageBatch.of(self.a, keys), ImageBatch.of(self.b, keys), strict=True
         ):
@@ -156,7 +168,7 @@ class SourcePair:
                     f"compare: '{a.key}' is {a.size_hw} in {self.names[0]}, "
                     f"{b.size_hw} in {self.names[1]}"
                 )
-            yield a.key, binary_masks(a, labels), binary_masks(b, labels)
+            yield a, b
 
 
 def count_differences(
@@ -176,18 +188,28 @@ def count_differences(
     labels, keys = two.labels, two.keys
     true = {key: samples[key] for key in keys if key in samples and samples[key].instances}
     check_frames(two.a.images, true)
+    # Whether there are several objects of a class, the truth alone says.
+    may_have_several = bool(true) and not labels.once
+    named = [name for name in labels.names if name != labels.background]
     pairs: list[MaskPair] = []
-    scores_a: list[ImageScore] = []
-    scores_b: list[ImageScore] = []
-    for key, a, b in track(two.masks(keys), len(keys), report):
-        found = pair_image(key, a, b, labels.names)
+    scores: tuple[list[ImageScore], list[ImageScore]] = [], []
+    objects_pq: dict[str, float | None] = {}
+    for both in track(two.predictions(keys), len(keys), report):
+        key = both[0].key
+        masks = [binary_masks(one, labels) for one in both]
+        found = pair_image(key, masks[0], masks[1], labels.names)
         pairs += found if two.sizes_known else without_boxes(found)
+        objects: list[Objects | None] = [None, None]
+        if may_have_several:
+            ours, theirs = map(predicted_objects, both, repeat(labels), masks)
+            objects_pq[key] = mean_pq(match_classes(ours, theirs, named))
+            objects = [ours, theirs]
         if key in true:
-            scores_a.append(measure_masks(a, true[key], two.a.labels, labels, ("dice",)))
-            scores_b.append(measure_masks(b, true[key], two.a.labels, labels, ("dice",)))
+            for side, mask, own in zip(scores, masks, objects, strict=True):
+                side.append(measure_masks(mask, true[key], two.a.labels, labels, ("dice",), own))
     against_truth = None
-    if scores_a:
-        against_truth = TruthComparison.of(Scores(labels, scores_a), Scores(labels, scores_b))
+    if all(scores):
+        against_truth = TruthComparison.of(*(Scores(labels, side) for side in scores))
     return Disagreement(
         two.names,
         labels,
@@ -195,6 +217,7 @@ def count_differences(
         against_truth,
         images_only_in=_only(two.a.images, two.b.images),
         classes_only_in=_only(two.a.classes, two.b.classes),
+        objects_pq=objects_pq if against_truth and against_truth.objects else {},
     )
 
 
@@ -259,7 +282,19 @@ def describe(found: Disagreement, out: Path) -> str:
         lines.append(line)
     left = len(found.labels) - len(rows)
     more = [f"and {left} more classes, which differ less"] if left else []
-    return "\n".join([*lines, *more, str(out / PAGE)])
+    return "\n".join([*lines, *more, *_object_lines(found), str(out / PAGE)])
+
+
+def _object_lines(found: Disagreement) -> list[str]:
+    """What objects say one by one, where a class has several of them."""
+    if not found.against_truth or not found.against_truth.objects:
+        return []
+    rows = [("objects", f"{'A':>7s} {'B':>7s}  A - B [95 %]")]
+    for label, own in found.against_truth.objects.items():
+        for title, a, b, gain in own.rows():
+            sides = " ".join(f"{f'{side.mean:.4f}' if side else '-':>7s}" for side in (a, b))
+            rows.append((f"  {label}, {title}", f"{sides}  {gain or '-'}"))
+    return aligned(rows)
 
 
 def _overall(found: Disagreement) -> Iterator[str]:

@@ -11,6 +11,7 @@ from converters.masks import CropMask
 from converters.pictures import drawing
 from converters.pictures.colors import BOTH_ON_GREY, ONLY_A, ONLY_B, TRUTH, css
 from converters.types import Sample
+from fusion.metrics.intervals import Estimate
 from fusion.metrics.scores import dice
 from fusion.metrics.summary import describe_overlapping
 from zoo.report import intervals
@@ -56,6 +57,17 @@ class ClassView:
     mark: Mark | None
 
 
+@dataclass(frozen=True)
+class ObjectView:
+    """One quality of a class's objects as the template shows it."""
+
+    title: str
+    a: Estimate | None
+    b: Estimate | None
+    gain: Estimate | None
+    mark: Mark | None
+
+
 def write_comparison(
     out: Path, *, found: Disagreement, drawn: Sequence[DrawnPair], facts: Sequence[tuple[str, str]]
 ) -> None:
@@ -73,6 +85,7 @@ def write_comparison(
         ValueError: an image that cannot be read.
     """
     rows, images, pairs = found.per_class(), found.per_image(), found.differing()
+    objects, objects_reach = _objects(found)
     page = render(
         "compare/page.html",
         title=f"{found.names[0]} (A) and {found.names[1]} (B)",
@@ -81,6 +94,8 @@ def write_comparison(
         found=found,
         overlapping=_overlapping(found),
         sections=_sections(found, rows),
+        objects=objects,
+        objects_reach=_axis(objects_reach),
         images=images[:MOST_ROWS],
         images_first=LISTED_IMAGES,
         images_left=max(0, len(images) - MOST_ROWS),
@@ -89,7 +104,7 @@ def write_comparison(
         pairs_left=max(0, len(pairs) - MOST_ROWS),
         cards=[_card(one) for one in drawn],
         facts=facts,
-        reach=signed(intervals.reach_of(row.gain for row in rows)).lstrip("+"),
+        reach=_axis(intervals.reach_of(row.gain for row in rows)),
         mark_wh=intervals.MARK_WH,
         tones={
             "a": css(ONLY_A),
@@ -106,7 +121,10 @@ def headline(found: Disagreement) -> str:
     same = sum(not pair.differing for pair in found.pairs)
     if same == len(found.pairs):
         images = f"{found.images} image{'' if found.images == 1 else 's'}"
-        return f"A and B are the same to the pixel: {same} masks on {images}."
+        # The same pixels can be one object or two.
+        apart = any(pq is not None and pq < 1 for pq in found.objects_pq.values())
+        objects = "; their objects, one by one, are not" if apart else ""
+        return f"A and B are the same to the pixel: {same} masks on {images}{objects}."
     said = f"A and B have a mean Dice of {found.mean_dice:.{DIGITS}f} with each other"
     gain = found.against_truth.gain.overall if found.against_truth else None
     if gain is None:
@@ -132,7 +150,17 @@ def remarks(found: Disagreement) -> list[str]:
         shared = found.against_truth.describe_shared()
         if shared:
             said.append(f"Where classes overlap: {'. '.join(shared)}.")
+        said += [
+            f"Objects of {label} one by one: PQ A {_number(a)}, B {_number(b)}"
+            + (f"; A minus B {intervals.say(gain)}." if gain else ".")
+            for label, own in found.against_truth.objects.items()
+            for _, a, b, gain in own.rows()[:1]
+        ]
     return said
+
+
+def _number(found: Estimate | None) -> str:
+    return "none" if found is None else f"{found.mean:.{DIGITS}f}"
 
 
 def _overlapping(found: Disagreement) -> str:
@@ -168,6 +196,21 @@ def _sections(
         for row in rows
     }
     return by_group(views, found.labels)
+
+
+def _objects(found: Disagreement) -> tuple[list[tuple[str, tuple[ObjectView, ...]]], float]:
+    """The qualities of objects by class, and how far the axis of their marks reaches."""
+    compared = found.against_truth.objects if found.against_truth else {}
+    reach = intervals.reach_of(gain for own in compared.values() for gain in own.gain.values())
+    views = [
+        (label, tuple(ObjectView(*row, intervals.mark(row[-1], reach)) for row in own.rows()))
+        for label, own in compared.items()
+    ]
+    return views, reach
+
+
+def _axis(reach: float) -> str:
+    return signed(reach).lstrip("+")
 
 
 def _card(drawn: DrawnPair) -> CardView:

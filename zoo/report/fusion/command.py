@@ -8,12 +8,12 @@ from pathlib import Path
 
 from converters.files.json_files import dump_json
 from converters.files.provenance import result_folder
-from fusion.metrics.summary import describe_overlapping
+from fusion.metrics.summary import POOLED, SHARED_MEASURES, describe_overlapping
 from zoo.progress import Report, note
 from zoo.report.fusion.entries import ReportEntry
 from zoo.report.fusion.gains import Gain
 from zoo.report.fusion.report import FusionReport, choose_rules, open_sources, report_fusion
-from zoo.report.fusion.tables import headline
+from zoo.report.fusion.tables import headline, score_columns
 from zoo.results.sources import warn_fitted
 from zoo.source import DataSource
 
@@ -92,15 +92,15 @@ def _line(gain: Gain, width: int) -> str:
 
 def table(entries: Sequence[ReportEntry]) -> str:
     """Return the comparison as a table for a terminal."""
-    groups = list(entries[0].scores.labels.groups)
+    columns = score_columns(entries[0].scores)
+    short = {SHARED_MEASURES["shared"]: "shared", SHARED_MEASURES[POOLED]: "pooled"}
+    heads = [short.get(title, title) for title in columns]
     width = max(10, *(len(entry.name) for entry in entries))
-    has_shared = entries[0].scores.labels.exclusive is None
-    heads = ["all", *groups, *(("shared", "pooled") if has_shared else ())]
     lines = ["  ".join([f"{'Dice':{width}s}", *(f"{c:>8s}" for c in heads)])]
     for entry in entries:
-        shared = (entry.scores.shared(), entry.scores.shared_pooled()) if has_shared else ()
-        values = [entry.scores.mean(), *entry.scores.per_group().values(), *shared]
+        values = [value(entry.scores) for value in columns.values()]
         cells = ["       -" if v is None else f"{v:8.4f}" for v in values]
         lines.append("  ".join([f"{entry.name:{width}s}", *cells]))
+    has_shared = entries[0].scores.labels.may_share
     said = describe_overlapping(entries[0].scores) if has_shared else ""
     return "\n".join([*lines, *textwrap.wrap(said, 98)])

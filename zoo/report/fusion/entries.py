@@ -11,6 +11,7 @@ import numpy as np
 from converters.masks import CropMask
 from converters.types import LabelSpace, Sample
 from fusion.metrics.scores import ImageScore, Scores
+from fusion.metrics.summary import has_several
 
 EntryKind = Literal["source", "rule"]
 
@@ -63,9 +64,10 @@ class ReportCase:
 
 
 def worst_and_median(scores: Scores, group: str | None) -> tuple[str, str]:
-    """Return the keys of the worst and the median image by the mean Dice of a group's classes.
+    """Return the keys of the worst and the median image by what a group's classes are worth there.
 
-    The median is the upper one of an even number, so that two images give two keys.
+    Where an image has several objects of a class, that is their panoptic quality, else the mean
+    Dice. The median is the upper one of an even number, so that two images give two keys.
 
     Args:
         scores: of the images to choose from.
@@ -75,7 +77,13 @@ def worst_and_median(scores: Scores, group: str | None) -> tuple[str, str]:
         ValueError: the label space has no such group.
     """
     names = group_names(scores.labels, group)
-    ranked = sorted(scores.images, key=lambda image: (mean_dice(image, names), image.key))
+    by_objects = has_several(scores)
+
+    def worth(image: ImageScore) -> tuple[float, float, str]:
+        pq = image.pq(names) if by_objects else None
+        return 1.0 if pq is None else pq, mean_dice(image, names), image.key
+
+    ranked = sorted(scores.images, key=worth)
     return ranked[0].key, ranked[len(ranked) // 2].key
 
 

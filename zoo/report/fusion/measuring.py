@@ -12,7 +12,10 @@ from converters.parallel import map_ordered
 from converters.types import LabelSpace, Sample
 from fusion.binary import binary_masks
 from fusion.metrics.annotated import measure_masks
+from fusion.metrics.objects import predicted_objects
 from fusion.metrics.scores import ImageScore, Scores
+from fusion.metrics.summary import has_several
+from fusion.objects import split_masks
 from fusion.rules.hybrid import Hybrid
 from fusion.sources.ensemble import Ensemble
 from fusion.types import Prediction, Rule
@@ -94,7 +97,11 @@ def _measure_few(
     for predictions, sample in zip(*task, strict=True):
         named = dict(zip(names, predictions, strict=True))
         masks = _mask_all(named, labels, rules)
-        scores = {n: measure_masks(m, sample, labels, labels, MEASURES) for n, m in masks.items()}
+        objects = {} if labels.once else _objects_all(named, labels, masks)
+        scores = {
+            name: measure_masks(found, sample, labels, labels, MEASURES, objects.get(name))
+            for name, found in masks.items()
+        }
         taken = {n: _recovered(rule, named, labels, masks[n]) for n, rule in rules.items()}
         results.append((scores, taken))
     return results
@@ -108,6 +115,19 @@ def _mask_all(
     for name, rule in rules.items():
         found[name] = binary_masks(rule(_ordered(rule, named), labels), labels)
     return found
+
+
+def _objects_all(
+    named: Mapping[str, Prediction], labels: LabelSpace, masks: MasksByEntry
+) -> dict[str, Mapping[str, Sequence[CropMask]]]:
+    """One image's objects by every source alone, and by every rule as `zoo fuse` divides them."""
+    sources = tuple(named.values())
+    return {
+        name: predicted_objects(named[name], labels, found)
+        if name in named
+        else split_masks(found, sources, labels)
+        for name, found in masks.items()
+    }
 
 
 def _ordered(rule: Rule, named: Mapping[str, Prediction]) -> list[Prediction]:
@@ -148,20 +168,23 @@ def show_cases(
     """Return the subject's worst and median image, with everybody's masks.
 
     They are chosen by the group of classes that the subject draws worst, which is where there is
-    something to see.
+    something to see; as in `worst_and_median`, by panoptic quality or by mean Dice.
     """
-    means = subject.scores.per_group()
+    scores, by_objects = subject.scores, has_several(subject.scores)
+    means = scores.per_group()
+    if by_objects:
+        each = {name: scores.pq(names) for name, names in scores.labels.groups.items()}
+        means = {name: pq for name, pq in each.items() if pq is not None}
     group = min(means, key=lambda name: means[name], default=None)
-    keys = tuple(dict.fromkeys(worst_and_median(subject.scores, group)))
+    keys = tuple(dict.fromkeys(worst_and_median(scores, group)))
     names = [source.name for source in sources.sources]
     found = {
         p[0].key: _mask_all(dict(zip(names, p, strict=True)), sources.labels, rules)
         for p in ImageBatch.of(sources, keys)
     }
-    what = f"of the {group}" if group else "of all classes"
+    measure = "panoptic quality" if by_objects else "mean Dice"
+    note = f"by {subject.name}'s {measure} of {f'the {group}' if group else 'all classes'}"
     return [
-        ReportCase(
-            title, key, f"by {subject.name}'s mean Dice {what}", samples[key], found[key], group
-        )
+        ReportCase(title, key, note, samples[key], found[key], group)
         for title, key in zip(("Worst image", "Median image"), keys, strict=False)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from converters.pictures import drawing
 from converters.pictures.colors import FALSE, HIT_ON_GREY, MISSED, MUTED, Color, class_colors, css
 from converters.types import LabelSpace
 from fusion.metrics.scores import ImageScore, Scores, score_image
-from fusion.metrics.summary import describe_overlapping
+from fusion.metrics.summary import describe_overlapping, has_several
 from fusion.rules.hybrid import Hybrid
 from zoo.report import pictures
 from zoo.report.fusion import breakdown, tables
@@ -196,7 +196,11 @@ def _cards(
         if entry.name not in case.masks:
             continue
         masks = case.masks[entry.name]
-        scores = _case_scores(score_image(case.key, masks, truth, labels), labels, group)
+        score = score_image(case.key, masks, truth, labels)
+        if has_several(entry.scores):
+            measured = next(image for image in entry.scores.images if image.key == case.key)
+            score = replace(score, objects=measured.objects)
+        scores = _case_scores(score, labels, group)
         drawn = drawing.draw_masks(image, masks, view, colors)
         difference = pictures.draw_difference(image, masks, truth, view)
         of = f"{case.key}: {entry.name}"
@@ -216,7 +220,9 @@ def _case_scores(
     found = [] if group is None else [(group, mean_dice(score, group_names(labels, group)))]
     if (shared := Scores(labels, [score]).shared()) is not None:
         found.append(("shared", shared))
-    return (*found, ("all", mean_dice(score, labels.names)))
+    found.append(("all", mean_dice(score, labels.names)))
+    pq = score.pq(None if group is None else group_names(labels, group))
+    return (*found, *([] if pq is None else [("PQ", pq)]))
 
 
 def _columns(cards: int, *choices: int) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from converters.files.provenance import environment
 from converters.types import Sample
+from fusion.metrics.summary import count_people
 from fusion.rules.base import layers
 from fusion.rules.file import check_names, check_options, read_rule
 from fusion.rules.pooling import Mean
@@ -158,19 +159,21 @@ def _refined(rule: Rule | None) -> list[tuple[str, str]]:
         return []
     refine, where = refined.refine, dict[str, list[str]]()
     for name, steps in {"others": refine.all, **refine.groups, **refine.classes}.items():
-        for field in fields(steps):
-            if getattr(steps, field.name) != field.default:
-                where.setdefault(field.name, []).append(name)
-    said = "; ".join(f"{step} ({', '.join(names)})" for step, names in where.items())
+        for step in steps.chosen:
+            where.setdefault(step, []).append(name)
+    # Without an entry of its own for any group, all classes are meant.
+    is_all = not (refine.groups or refine.classes)
+    said = "; ".join(
+        step if is_all else f"{step} ({', '.join(names)})" for step, names in where.items()
+    )
     return [("Refined after fusing", said)] if said else []
 
 
 def _facts(sources: Ensemble, measured: Measured) -> list[tuple[str, str]]:
     images = measured.entries[0].scores.images
-    people = len({image.patient or image.key for image in images})
     unknown = len(sources.images) - len(images)
     facts = [
-        ("Images", f"{len(images)} of {people} patients"),
+        ("Images", count_people(measured.entries[0].scores).replace(" images", "", 1)),
         ("Classes", f"{len(sources.labels)} of '{sources.labels.name}'"),
         ("Version", f"maskzoo {environment()['versions'].get('maskzoo', 'not installed')}"),
     ]

@@ -11,7 +11,7 @@ import numpy as np
 from converters.types import LabelSpace
 from fusion.metrics.intervals import Estimate
 from fusion.metrics.scores import ImageScore, Scores
-from fusion.metrics.summary import POOLED, SHARED_MEASURES, compare
+from fusion.metrics.summary import POOLED, SHARED_MEASURES, compare, has_several
 from zoo.report import intervals
 from zoo.report.fusion.entries import ReportEntry, mean_dice
 from zoo.report.numbers import rounded, show, signed
@@ -94,9 +94,9 @@ def best_source(entries: Sequence[ReportEntry]) -> ReportEntry | None:
 
 def score_table(entries: Sequence[ReportEntry], labels: LabelSpace) -> ScoreTable:
     """Return the scores of all entries on all classes, each group, and shared pixels."""
-    columns = ("all", *labels.groups, *_shared(labels))
+    measures = score_columns(entries[0].scores)
     kinds = [entry.kind for entry in entries]
-    by_column = [cells_of([value(e.scores) for e in entries], kinds) for value in _measures(labels)]
+    by_column = [cells_of([value(e.scores) for e in entries], kinds) for value in measures.values()]
     keys = [[mean_dice(image, labels.names) for image in entry.scores.images] for entry in entries]
     axis_from = math.floor(min(min(values) for values in keys) * 20) / 20
     axis_from = min(axis_from, 0.95)
@@ -104,22 +104,24 @@ def score_table(entries: Sequence[ReportEntry], labels: LabelSpace) -> ScoreTabl
         TableRow(entry, cells, *_strip(values, axis_from))
         for entry, cells, values in zip(entries, zip(*by_column, strict=True), keys, strict=True)
     )
-    return ScoreTable(columns, rows, axis_from)
+    return ScoreTable(tuple(measures), rows, axis_from)
 
 
-def _measures(labels: LabelSpace) -> list[Callable[[Scores], float | None]]:
-    groups = [_mean_of(names) for names in labels.groups.values()]
-    return [Scores.mean, *groups, *_shared(labels).values()]
+def score_columns(scores: Scores) -> dict[str, Callable[[Scores], float | None]]:
+    """Return what tables show of scores: name of the column -> its value.
 
-
-def _shared(labels: LabelSpace) -> dict[str, Callable[[Scores], float | None]]:
-    # Where a pixel has one label, none is shared.
-    if labels.exclusive:
-        return {}
-    return {
-        SHARED_MEASURES["shared"]: Scores.shared,
-        SHARED_MEASURES[POOLED]: Scores.shared_pooled,
-    }
+    Mean Dice of all classes and of each group; of shared pixels, where classes may share any; and
+    panoptic quality, where an image has several objects of a class.
+    """
+    labels = scores.labels
+    found: dict[str, Callable[[Scores], float | None]] = {"all": Scores.mean}
+    found |= {group: _mean_of(names) for group, names in labels.groups.items()}
+    if labels.may_share:
+        found[SHARED_MEASURES["shared"]] = Scores.shared
+        found[SHARED_MEASURES[POOLED]] = Scores.shared_pooled
+    if has_several(scores):
+        found["PQ"] = Scores.pq
+    return found
 
 
 def _mean_of(names: Sequence[str]) -> Callable[[Scores], float | None]:

@@ -2,7 +2,9 @@
 
 import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -60,6 +62,13 @@ def page_of(tmp_path, samples, findings, **more):
         **more,
     )
     return out.read_text(encoding="utf-8")
+
+
+def test_what_is_not_looked_for_is_said(tmp_path, monkeypatch):
+    several = page_of(tmp_path, [], [])
+    assert several.count("not looked for: a class may occur several times") == 2
+    monkeypatch.setitem(page_of.__globals__, "LABELS", replace(LABELS, once=True))
+    assert "not looked for" not in page_of(tmp_path, [], [])
 
 
 class Page(HTMLParser):
@@ -359,3 +368,16 @@ def test_pictures_are_jpegs_of_the_size_that_is_said(tmp_path, samples):
     content = base64.b64decode(image["src"].partition("base64,")[2])
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     assert pixels.shape == (int(image["height"]), int(image["width"]), 3)
+
+
+def test_what_became_pixels_is_drawn_as_in_its_file():
+    # Pixels end at the border of the image, the polygon of the file does not.
+    pixels, drawn = box(200, 50, SIZE[1] - 1, 100), box(200, 50, SIZE[1] + 40, 100)
+    view = drawing.View((100, 0, 230, 230), (230, 230))
+    image, color = np.zeros((*view.size_hw, 3), np.float32), {"shaft": (255, 0, 0)}
+    lines = []
+    for own in ((), (np.array(drawn.exterior.coords),)):
+        sample = Sample("a", Path("a.png"), SIZE, [Instance("shaft", pixels, own)])
+        lines.append(audit_pictures.draw_outlines(image, sample, view, color)[75, -1, 0])
+    assert lines[0] > 0.9
+    assert lines[1] == pytest.approx(audit_pictures.FILL, abs=0.02)

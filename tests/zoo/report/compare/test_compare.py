@@ -352,6 +352,38 @@ def test_the_command_writes_page_and_record(zoo, hands, capsys):
 
 
 @pytest.mark.slow
+def test_objects_are_compared_as_evaluate_does(zoo, cells, tmp_path, capsys):
+    a, b, data = cells / "apart", cells / "plain", ("--data", cells / "data")
+    zoo("compare", a, b, *data, "--out", tmp_path / "page")
+    said = capsys.readouterr().out
+    zoo("evaluate", a, *data, "--against", b, "--json", tmp_path / "scores.json")
+    record = json.loads((tmp_path / "page" / "compare.json").read_text(encoding="utf-8"))
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    found = record["truth"]["objects"]["cell"]
+    assert found["a"] == scores["objects"]["cell"]
+    assert found["a_minus_b"] == scores["against"]["objects"]["cell"]
+    assert found["a_minus_b"]["rq"]["mean"] > 0.3
+    # What is one object to B differs, though no pixel does; the worst image comes first.
+    images = [row["key"].rpartition("/")[2] for row in record["per_image"]]
+    assert images[0] == "row_1"
+    assert record["per_image"][0] | {"pq": 0.0, "dice": 1.0} == record["per_image"][0]
+    assert record["per_image"][0]["truth_pq"] == [1.0, 0.0]
+    (line,) = (line for line in said.splitlines() if line.startswith("  cell, PQ"))
+    assert f"{found['a']['pq']['mean']:.4f}" in line
+    page = (tmp_path / "page" / "compare.html").read_text(encoding="utf-8")
+    assert "their objects, one by one, are not" in page
+    assert page.count(">DSB 2018<") == 1
+    assert f"PQ A {found['a']['pq']['mean']:.4f}" in page
+
+
+def test_without_several_objects_there_is_nothing_about_them(tmp_path, samples):
+    a, b = write_store(tmp_path / "a", samples), write_store(tmp_path / "b", samples, shift_px=2)
+    found = count((a, b), samples)
+    assert (found.against_truth.objects, found.objects_pq) == ({}, {})
+    assert "\nobjects" not in comparing.describe(found, tmp_path)
+
+
+@pytest.mark.slow
 def test_the_command_needs_no_data(zoo, hands):
     zoo("compare", hands / "a.csv", hands / "b.csv", "--out", hands / "blind")
     page = (hands / "blind" / "compare.html").read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from shapely.geometry import Point
 from converters.masks import EMPTY, crop, rasterize_labels
 from converters.pictures import colors, drawing
 from converters.types import Frame, Instance, LabelSpace, Sample
-from fusion.metrics.scores import Counts, ImageScore, Scores, score_image
+from fusion.metrics.scores import Counts, ImageScore, ObjectMatches, Scores, score_image
 from zoo.report import pictures
 from zoo.report.fusion import tables
 from zoo.report.fusion.entries import ReportCase, ReportEntry, worst_and_median
@@ -333,6 +333,21 @@ def ranked(values, name="left one"):
 def test_worst_and_median(values, found):
     assert worst_and_median(ranked(values), "wrist") == found
     assert worst_and_median(ranked(values), None) == found
+
+
+def test_the_worst_of_several_objects_is_that_of_the_lowest_pq():
+    # The Dice of the first is the lowest, of the last two cells of four became one.
+    matches = (
+        ObjectMatches(4, 4, (0.7,) * 4),
+        ObjectMatches(1, 1, (0.9,)),
+        ObjectMatches(4, 3, (0.9, 0.9)),
+    )
+    plain = ranked([0.2, 0.9, 0.9]).images
+    several = [replace(i, objects={"left one": m}) for i, m in zip(plain, matches, strict=True)]
+    assert worst_and_median(Scores(LABELS, several), None) == ("image_2", "image_0")
+    once = [ObjectMatches(1, 1, (iou,)) for iou in (0.9, 0.8, 0.6)]
+    alone = [replace(i, objects={"left one": m}) for i, m in zip(plain, once, strict=True)]
+    assert worst_and_median(Scores(LABELS, alone), None) == ("image_0", "image_1")
 
 
 def test_worst_looks_at_the_group_alone():

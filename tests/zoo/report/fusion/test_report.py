@@ -11,7 +11,7 @@ from shapely import affinity
 from shapely.geometry import MultiPolygon, Point, box
 
 from converters.files.images import read_pixels
-from converters.masks import rasterize_labels
+from converters.masks import CropMask, rasterize_labels
 from converters.types import Instance, LabelSpace, Sample
 from fusion import Hybrid, Mean, Vote
 from fusion.metrics.annotated import truth_masks
@@ -26,7 +26,7 @@ from fusion.types import Prediction, SoftMask
 from zoo.report import intervals, plots, sections
 from zoo.report.fusion import breakdown, gains, measuring
 from zoo.report.fusion import report as fusion_report
-from zoo.report.fusion.tables import subject_of
+from zoo.report.fusion.tables import score_table, subject_of
 from zoo.report.fusion.weight_table import weight_table
 from zoo.source import DataSource
 
@@ -490,3 +490,26 @@ def test_a_config_that_does_not_fit_is_named(zoo, hands, tmp_path, capsys, text,
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert said in line
     assert [path.name for path in tmp_path.iterdir()] == ["fusion.yaml"]
+
+
+CELLS = LabelSpace("cells", ("cell",))
+
+
+def test_objects_are_measured_one_by_one_where_an_image_has_several():
+    two = (Instance("cell", box(10, 10, 29, 29)), Instance("cell", box(30, 10, 49, 29)))
+    sample = Sample("a", Path("a.png"), (60, 80), two)
+    boxes = [CropMask(x, 10, np.full((20, 20), 255, np.uint8)) for x in (10, 30)]
+    apart = tuple((0.9, SoftMask(tuple(map(float, m.box_xywh)), m.pixels)) for m in boxes)
+    whole = ((0.9, SoftMask((10.0, 10.0, 40.0, 20.0), np.full((20, 40), 255, np.uint8))),)
+    sources = (
+        Heard("detector", (Prediction("a", (60, 80), "instance", {"cell": apart}),)),
+        Heard("plain", (Prediction("a", (60, 80), "semantic", {"cell": whole}),)),
+    )
+    together = Ensemble(sources, CELLS, {"a": (60, 80, "a.png")})
+    found = measuring.measure(together, {"mean": Mean()}, {"a": sample}, quiet)
+    quality = {e.name: e.scores.pq() for e in found.entries}
+    # The plain mask shows one object; the fused one is divided as the detector has it.
+    assert quality == {"detector": 1.0, "plain": 0.0, "mean": 1.0}
+    table = score_table(found.entries, CELLS)
+    assert table.columns == ("all", "PQ")
+    assert [row.cells[1].value for row in table.rows] == [1.0, 0.0, 1.0]

@@ -1,0 +1,213 @@
+"""Predictions of another program as a prediction store, so that they can be scored and fused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from converters.errors import DataError
+from converters.formats.coco.files import annotation_files
+from converters.formats.yolo.config import YoloConfig
+from converters.types import LabelSpace
+from fusion.interchange.files.files import open_written
+from fusion.interchange.files.written import KnownImages, WrittenPredictions
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter, check_replaceable
+from fusion.types import LEAST_SCORE, Prediction
+from zoo.progress import Report
+from zoo.runs.predict import crop_windows, cropped_classes, full_size, to_original_frame
+from zoo.source import DataSource
+
+# Of a class in an image, as a store counts them.
+_MOST = 2**15 - 1
+
+
+def data_folder(path: Path) -> tuple[Path, Path | None]:
+    """Return the folder of a data set that is named by its folder or by an annotation file.
+
+    Returns:
+        The folder, and the annotation file; None where the folder was named.
+
+    Raises:
+        ValueError: another file.
+    """
+    if not path.is_file():
+        return path, None
+    if path.suffix.lower() != ".json":
+        raise ValueError(f"{path}: expected a data set's folder or its annotation file (JSON)")
+    # As Roboflow and COCO lay it out, the data set is the folder above.
+    beside = path.absolute().parent
+    folder = beside.parent if _is_coco(beside.parent, path) else beside
+    return folder, path.absolute()
+
+
+def _is_coco(folder: Path, file: Path) -> bool:
+    return file.absolute() in annotation_files(folder)
+
+
+def import_predictions(
+    path: Path,
+    data: DataSource,
+    out: Path,
+    labels_name: str | None,
+    *,
+    predictions_format: str | None = None,
+    annotations: Path | None = None,
+    split_path: Path | None = None,
+    fold: int | None = None,
+    command: Sequence[str],
+    report: Report,
+    say: Callable[[str], None],
+) -> tuple[int, int]:
+    """Write predictions of another program as a prediction store, whole or not at all.
+
+    Args:
+        path: a file or a folder in one of `fusion.interchange.files.files.FORMS`.
+        data: the data set of the images.
+        out: the store's folder.
+        labels_name: the classes, as `DataSource.labels` takes them; None is all.
+        predictions_format: the format of predictions that are a data set; None recognises it.
+        annotations: the annotation file whose ids COCO's results have; None finds it.
+        split_path: the store holds what a split's folds hold out, and says so.
+        fold: of the split; None is all.
+        command: what the user called, for the record.
+        report: for a progress bar.
+        say: told of what the user should know.
+
+    Returns:
+        Number of images and of objects.
+
+    Raises:
+        ValueError: predictions in no known form, broken, or of other images.
+    """
+    check_replaceable(out)
+    # Before a split chooses classes: other programs' numbers are those of the files.
+    own = data.labels()
+    if split_path:
+        data = data.holding_out(split_path, fold)
+    labels = data.labels(labels_name)
+    samples = {sample.key: sample for sample in data.read(labels, "all")}
+    found = open_written(
+        path,
+        KnownImages(samples, labels, _numbers(data, own), own.background is not None),
+        data.path,
+        data_format=predictions_format,
+        images=data.images,
+        annotations=annotations,
+        note=say,
+    )
+    wanted = [sample.key for sample in data.read(labels, "val")] if split_path else None
+    keys = _covered(path, found, wanted, say)
+    covered = [samples[key] for key in keys]
+    cropped = cropped_classes(data, labels)
+    spoken = cropped or found.classes
+    if cropped and found.classes:
+        spoken = tuple(name for name in cropped if name in found.classes)
+    manifest = Manifest(
+        found.kind,
+        labels.name,
+        labels.names,
+        {sample.key: (*full_size(sample), sample.file_name) for sample in covered},
+        {"form": found.form, "command": list(command)},
+        split=data.held_out[0].digest if data.held_out else "",
+        fold=fold,
+        subset="val" if split_path else "all",
+        classes=spoken,
+        domains=crop_windows(covered),
+        groups={sample.key: sample.group for sample in covered if sample.group},
+        space=labels,
+    )
+    counts: list[int] = []
+    scores: list[float] = []
+    problems: list[str] = []
+    # Always from the start: what the numbers in the files mean may have changed meanwhile.
+    with StoreWriter(out, manifest, is_new=True) as writer:
+        try:
+            for done, sample in enumerate(covered, 1):
+                try:
+                    prediction = found.predict(sample.key)
+                    counts.append(_count(prediction))
+                    scores += [score for _, _, score, _ in prediction.rows()]
+                except ValueError as error:
+                    problems.append(f"'{sample.key}': {error}")
+                    continue
+                if not problems:
+                    prediction = replace(prediction, classes=frozenset(found.classes) or None)
+                    writer.append(to_original_frame(prediction, sample, spoken))
+                report(done, len(keys), "")
+            if problems:
+                raise DataError(path, problems)
+            _check_counts(path, counts, say)
+            if found.kind == "instance":
+                _tell_scores(scores, labels, say)
+        except ValueError:
+            writer.discard()
+            raise
+    return len(keys), sum(counts)
+
+
+def _numbers(data: DataSource, own: LabelSpace) -> dict[int, str]:
+    """The numbers of the data set's classes, as other programs write them."""
+    if data.format == "yolo":
+        return dict(YoloConfig.load(data.path).names)
+    return dict(enumerate(own.names))
+
+
+def _count(prediction: Prediction) -> int:
+    for label, found in prediction.masks.items():
+        if len(found) > _MOST:
+            raise ValueError(
+                f"expected at most {_MOST} objects of a class, found {len(found)}: {label}"
+            )
+    return sum(map(len, prediction.masks.values()))
+
+
+def _tell_scores(scores: Sequence[float], labels: LabelSpace, say: Callable[[str], None]) -> None:
+    unsure = sum(score < LEAST_SCORE for score in scores)
+    if all(score == 1 for score in scores):
+        say("no scores are given: each object counts as sure")
+    elif unsure and not labels.once:
+        say(
+            f"{unsure} of {len(scores)} objects have a score below {LEAST_SCORE:g}: they stay in "
+            "the store, and count as not found where a class may occur several times"
+        )
+
+
+def _check_counts(path: Path, counts: Sequence[int], say: Callable[[str], None]) -> None:
+    empty = counts.count(0)
+    if empty == len(counts):
+        raise ValueError(
+            f"{path}: expected an object in one of these {empty} images at least, found none: are "
+            "they the ones that were predicted?"
+        )
+    if empty:
+        say(f"{empty} of {len(counts)} images have no object: nothing was found there")
+
+
+def _covered(
+    path: Path,
+    found: WrittenPredictions,
+    wanted: Sequence[str] | None,
+    say: Callable[[str], None],
+) -> list[str]:
+    """The images of which the store is to speak, in order."""
+    named = set(found.keys)
+    if wanted is None:
+        keys = sorted(named)
+        if not keys:
+            raise ValueError(f"{path}: expected predictions of the data set's images, found none")
+        if not found.names_all:
+            say(
+                f"{len(keys)} images are named; {found.form} name no image without an object: "
+                "--split, and --fold, say which others were predicted"
+            )
+        return keys
+    if found.names_all and (lacking := [key for key in wanted if key not in named]):
+        raise ValueError(
+            f"{path}: expected predictions of the {len(wanted)} held-out images, found none of "
+            f"{len(lacking)}, such as '{lacking[0]}'"
+        )
+    if others := len(named.difference(wanted)):
+        say(f"left out {others} images that are not held out")
+    return list(wanted)
