@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import cv2
@@ -14,10 +14,13 @@ import numpy as np
 from converters.masks import CropMask, encode_coco_rle, encode_rle
 from converters.types import LabelSpace
 from fusion.binary import binary_masks
-from fusion.types import Prediction
+from fusion.interchange.objects import objects_of
+from fusion.types import LEAST_SCORE, Prediction
 
 Answer = tuple[bytes, str]
 """A body, and its media type."""
+# Of scores.
+_DIGITS = 4
 _JSON, _ZIP = "application/json", "application/zip"
 # ZIP's earliest time: the same masks are the same bytes.
 _TIME = (1980, 1, 1, 0, 0, 0)
@@ -41,7 +44,11 @@ def as_rle(prediction: Prediction, labels: LabelSpace) -> Answer:
 
 
 def as_coco(prediction: Prediction, labels: LabelSpace) -> Answer:
-    """Return a COCO file of one image: an annotation a class that has pixels, as compressed RLE."""
+    """Return a COCO file of one image: an annotation an object, as compressed RLE.
+
+    Where a class occurs once in an image, that is its mask. Detections of a score below one half
+    are none.
+    """
     height, width = prediction.size_hw
     annotations = [
         {
@@ -52,13 +59,23 @@ def as_coco(prediction: Prediction, labels: LabelSpace) -> Answer:
             "bbox": list(mask.box_xywh),
             "area": mask.area,
             "iscrowd": 0,
-            "score": _score(prediction, label),
+            "score": score,
         }
-        for number, (label, mask) in enumerate(_present(prediction, labels).items(), start=1)
+        for number, (label, score, mask) in enumerate(_objects(prediction, labels), start=1)
     ]
     categories = [{"id": n, "name": name} for n, name in enumerate(labels.names, start=1)]
     image = {"id": 1, "file_name": prediction.key, "height": height, "width": width}
     return _json({"images": [image], "categories": categories, "annotations": annotations})
+
+
+def _objects(prediction: Prediction, labels: LabelSpace) -> Iterator[tuple[str, float, CropMask]]:
+    if prediction.kind == "instance" and not labels.once:
+        for one in objects_of(prediction, labels):
+            if one.score >= LEAST_SCORE:
+                yield one.label, round(one.score, _DIGITS), one.mask
+        return
+    for label, mask in _present(prediction, labels).items():
+        yield label, _score(prediction, label), mask
 
 
 def as_png(prediction: Prediction, labels: LabelSpace) -> Answer:
@@ -77,6 +94,8 @@ FORMATS: Mapping[str, Callable[[Prediction, LabelSpace], Answer]] = {
     "coco": as_coco,
     "png": as_png,
 }
+OF_OBJECTS = frozenset({"coco"})
+"""Formats that hold single objects."""
 # What a client may say that it takes -> the format; else it is the first.
 _ACCEPTED = {_ZIP: "png", "image/png": "png", "application/coco+json": "coco"}
 
@@ -108,7 +127,7 @@ def _present(prediction: Prediction, labels: LabelSpace) -> dict[str, CropMask]:
 
 def _score(prediction: Prediction, label: str) -> float:
     best = prediction.best(label)
-    return round(best[0], 4) if best else 0.0
+    return round(best[0], _DIGITS) if best else 0.0
 
 
 def _plain(label: str) -> str:

@@ -51,15 +51,17 @@ def make_application(
             return Response(body, media_type=kind)
         except ClientDisconnect:
             status = 499
-            return _error(status, "body: expected an image, found that the client has gone")
+            return error_response(status, "body: expected an image, found that the client has gone")
         except RefusedError as error:
             status = error.status
-            return _error(status, str(error))
+            return error_response(status, str(error))
         # What else went wrong is the machine's; the client learns that it was.
         except Exception as error:
             fault = describe_fault(error)
             status = 503 if fault else 500
-            return _error(status, fault or "server: something went wrong that is not the image's")
+            return error_response(
+                status, fault or "server: something went wrong that is not the image's"
+            )
         finally:
             metrics.answered(status, time.perf_counter() - start)
 
@@ -73,7 +75,7 @@ def make_application(
         known = error if isinstance(error, HTTPException) else HTTPException(500)
         expected = "expected POST /, GET /health or GET /metrics"
         found = f"{request.method:.10} {request.url.path!r:.80}"
-        return _error(known.status_code, f"request: {expected}, found {found}")
+        return error_response(known.status_code, f"request: {expected}, found {found}")
 
     @asynccontextmanager
     async def life(app: Starlette) -> AsyncIterator[None]:
@@ -91,7 +93,8 @@ def make_application(
     )
 
 
-def _error(status: int, message: str) -> Response:
+def error_response(status: int, message: str) -> Response:
+    """Return an error as one line of JSON."""
     headers = {"Retry-After": _RETRY_S} if status in (503, 504) else {}
     # What was not read of a body must not be taken for the next request.
     headers["Connection"] = "close"

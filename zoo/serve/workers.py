@@ -11,7 +11,7 @@ from converters.files.images import stored_size_hw
 from converters.types import NamedFile, Sample
 from zoo.contract import PredictOptions
 from zoo.export.exported import Exported
-from zoo.serve.answers import FORMATS, Answer
+from zoo.serve.answers import FORMATS, OF_OBJECTS, Answer
 from zoo.serve.metrics import Metrics
 
 # What answers call an image: its real name, which may say whose it is, is nowhere kept.
@@ -114,7 +114,7 @@ class Workers:
         """
         sample = read_upload(content, self._limits.pixels)
         try:
-            (prediction,) = self._exported.predict([sample], self._options)
+            (prediction,) = self._exported.predict([sample], self._options, form in OF_OBJECTS)
         except ValueError as error:
             raise RefusedError(422, f"body: {' '.join(str(error).split())}") from None
         return FORMATS[form](prediction, self._exported.labels)

@@ -77,11 +77,15 @@ class Hasty(ImpatientProtocol):
 
 
 @contextmanager
-def serving(exported: Any, limits: Limits, hosts: tuple[str, ...] = ()) -> Iterator[Client]:
+def serving(
+    exported: Any, limits: Limits, hosts: tuple[str, ...] = (), most: int | None = None
+) -> Iterator[Client]:
     metrics = Metrics()
     workers = Workers(exported, PredictOptions(), limits, metrics)
     application = make_application(workers, limits, metrics, hosts)
-    config = uvicorn.Config(application, http=Hasty, log_level="warning", ws="none")
+    config = uvicorn.Config(
+        application, http=Hasty, log_level="warning", ws="none", limit_concurrency=most
+    )
     server = uvicorn.Server(config)
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
@@ -130,11 +134,14 @@ def test_all_formats_say_the_same(suffix, client, toys):
     coco = client("POST", "/?format=coco", body).json
     names = {entry["id"]: entry["name"] for entry in coco["categories"]}
     assert list(names.values()) == list(toys.labels.names)
-    decoded = {
-        names[a["category_id"]]: decode_coco_rle(a["segmentation"]).full((96, 64))
-        for a in coco["annotations"]
-    }
-    assert set(decoded) == set(masks)
+    # COCO's are single objects: together they are the class's mask.
+    decoded = {label: np.zeros((96, 64), np.uint8) for label in masks}
+    for annotation in coco["annotations"]:
+        plane = decode_coco_rle(annotation["segmentation"]).full((96, 64))
+        assert 0.5 <= annotation["score"] <= 1
+        assert not (decoded[names[annotation["category_id"]]] & plane).any()
+        decoded[names[annotation["category_id"]]] |= plane
+    assert len(coco["annotations"]) > len(masks)
     found = client("POST", "/", body, Accept="application/zip")
     assert found.kind == "application/zip"
     with zipfile.ZipFile(io.BytesIO(found.body)) as archive:
@@ -226,7 +233,7 @@ class Slow:
     def __init__(self) -> None:
         self.may, self.begun = threading.Event(), threading.Semaphore(0)
 
-    def predict(self, samples, options):
+    def predict(self, samples, options, is_apart=False):
         self.begun.release()
         assert self.may.wait(20)
         return [Prediction(s.key, s.size_hw, "semantic", {}) for s in samples]
@@ -314,6 +321,17 @@ def test_a_hole_two_parts_the_border_and_nothing():
         assert archive.namelist() == ["000-ring_1.png", "001-two_parts.png"]
 
 
+def test_coco_holds_the_objects_that_are_sure_enough():
+    labels = LabelSpace("cells", ("cell",))
+    pixels = np.full((4, 4), 255, np.uint8)
+    seen = tuple(
+        (score, SoftMask((x, 1.0, 4.0, 4.0), pixels)) for x, score in ((1.0, 0.9), (9.0, 0.4))
+    )
+    prediction = Prediction("image", (12, 20), "instance", {"cell": seen})
+    (found,) = json.loads(as_coco(prediction, labels)[0])["annotations"]
+    assert (found["bbox"], found["score"]) == ([1, 1, 4, 4], 0.9)
+
+
 @pytest.mark.parametrize(
     ("asked", "accept", "expected"),
     [
@@ -379,7 +397,7 @@ def test_a_signal_ends_it_when_all_is_answered(number, code, word, exported):
         assert [reply.status for reply in replies] == [200] * 4
         assert process.wait(20) == code
         assert process.stderr
-        assert word in process.stderr.read()
+        assert process.stderr.read().splitlines()[-1] == f"zoo: {word}"
 
 
 def test_what_cannot_be_served(exported, zoo, capsys, tmp_path):
@@ -411,6 +429,38 @@ def test_who_does_not_end_his_headers_is_not_waited_for(before, client):
         assert line.recv(4096) == b""
         assert 0.5 < time.monotonic() - start < 8
     assert client("GET", "/health").status == 200
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"no HTTP at all\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nbad header\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 70_000,
+    ],
+)
+def test_what_is_no_http_is_told_as_all_else_is(sent, client):
+    with socket.create_connection(("127.0.0.1", client.port), 20) as line:
+        line.sendall(sent)
+        head, _, body = b"".join(iter(lambda: line.recv(1000), b"")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/json" in head.lower()
+    assert b"connection: close" in head.lower()
+    assert json.loads(body) == {"error": "request: expected HTTP/1.1, found something else"}
+
+
+def test_too_many_connections_are_told_as_all_else_is():
+    with serving(Slow(), Limits(), most=3) as client:
+        lines = [socket.create_connection(("127.0.0.1", client.port), 20) for _ in range(2)]
+        try:
+            reply = client("GET", "/health")
+            assert (reply.status, reply.kind) == (503, "application/json")
+            expected = "server: expected fewer than 3 connections at a time: retry"
+            assert reply.json == {"error": expected}
+        finally:
+            for line in lines:
+                line.close()
+        wait_until(lambda: client("GET", "/health").status == 200)
 
 
 def test_a_form_is_told_how_images_are_sent(client):
