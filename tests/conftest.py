@@ -39,6 +39,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="also run tests of clusters whose machines share no disk: some ten minutes, alone",
     )
+    parser.addoption(
+        "--recipes",
+        action="store_true",
+        help="also run every shipped recipe as a whole, of small networks: some twenty minutes",
+    )
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -24,24 +24,27 @@ EXPECTED = {
         *(
             "check_target",
             "label_space",
+            "is_data_set",
             "list_images",
             "load_format",
             "own_labels",
             "read",
             "scan",
             "show",
+            "split",
             "write",
         ),
     },
     fusion: {
         *("FUSIONS", "Prediction", "PredictionStore", "Rule", "SoftMask", "fuse", "score", "show"),
+        *("MaskObject", "objects_of", "predict_objects", "read_rule", "split_prediction"),
         *("Classwise", "Hybrid", "Max", "Mean", "Staple", "Vote", "Weighted"),
     },
 }
 COMMANDS = {
     *("phantom", "split", "convert", "audit", "augment", "train", "predict"),
     *("sweep", "runs", "doctor", "soup", "fit", "fuse", "evaluate", "check", "compare", "report"),
-    *("list", "demo", "ablate", "run", "status", "view", "export", "serve", "review"),
+    *("list", "demo", "ablate", "run", "status", "clear", "view", "export", "serve", "review"),
 }
 CORE = (converters, fusion)
 MODULES = sorted(

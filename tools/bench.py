@@ -6,6 +6,7 @@ python tools/bench.py loader
 python tools/bench.py train
 python tools/bench.py rle [--network net1024a]
 python tools/bench.py fuse [--out FOLDER]
+python tools/bench.py fit [--images 72] [--sources 4] [--side 2048] [--work FOLDER]
 python tools/bench.py metrics
 python tools/bench.py flags
 python tools/bench.py real DATA --out FOLDER [--group-by patients.csv:COLUMN] [--labels A,B]
@@ -23,6 +24,7 @@ from benchmarks import (
     curve,
     export,
     families,
+    fit,
     flags,
     fuse,
     loader,
@@ -41,6 +43,7 @@ app.command("loader")(loader.run)
 app.command("train")(train.run)
 app.command("rle")(rle.run)
 app.command("fuse")(fuse.run)
+app.command("fit")(fit.run)
 app.command("metrics")(metrics.run)
 app.command("flags")(flags.run)
 app.command("real")(real.run)

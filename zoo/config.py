@@ -139,6 +139,11 @@ class Workload:
     num_nodes: int = 1
     epochs: int = 0
 
+    @property
+    def ranks(self) -> int:
+        """How many processes train together, one a device."""
+        return self.devices * self.num_nodes
+
 
 def as_space(given: Any) -> LabelSpace:
     """Return the label space that a config's key `labels` says: a name, a file, or all of it."""

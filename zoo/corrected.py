@@ -10,7 +10,7 @@ from pathlib import Path
 import converters
 from converters.edits.entries import subset_of
 from converters.errors import DataError, Problem
-from converters.types import LabelSpace, Sample, digest_samples
+from converters.types import LabelSpace, Sample, digest_samples, with_drawn
 from zoo.progress import note
 
 
@@ -102,7 +102,7 @@ class CorrectedImages:
 def _correct(
     sample: Sample, corrected: Sample, named: Collection[str], labels: LabelSpace
 ) -> Sample:
-    kept = [instance for instance in sample.instances if instance.label not in named]
-    instances = [*kept, *corrected.instances]
+    kept = [one for one in with_drawn(sample.instances) if one.label not in named]
+    instances = [*kept, *with_drawn(corrected.instances)]
     instances.sort(key=lambda instance: labels.index.get(instance.label, len(labels)))
     return replace(sample, instances=tuple(instances))

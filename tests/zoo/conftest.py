@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ import pytest
 import yaml
 from shapely.geometry import box
 
-from converters.masks import crop, encode_rle, rasterize_labels
+import converters
+from converters.masks import crop, encode_rle, rasterize, rasterize_labels, union
 from converters.splits.split import VERSION, Split
 from converters.types import Instance, LabelSpace, Sample
 from fusion.sources import submission
+from fusion.sources.manifest import Manifest
+from fusion.sources.store import StoreWriter
 from fusion.types import Prediction, SoftMask
 from zoo.contract import TrainJob
 
@@ -108,6 +112,41 @@ def shift_truth() -> Callable[[Sample, int], Prediction]:
         return Prediction(sample.key, sample.size_hw, "semantic", masks)
 
     return shift
+
+
+# Image -> where its true cells of 20 x 20 px begin; of the first they touch each other.
+CELLS = {"row_1": (10, 30, 50, 70), "two_2": (10, 60), "two_3": (20, 70)}
+CELLS_HW = (40, 120)
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data` (COCO), and two stores of the same pixels: `apart` knows the cells, `plain` does not.
+
+    On `row_1` they have all pixels, on `two_2` they lie 5 px beside the truth.
+    """
+    root = tmp_path_factory.mktemp("cells")
+    labels, samples = LabelSpace("cells", ("cell",)), []
+    for key, lefts in CELLS.items():
+        cv2.imwrite(str(root / f"{key}.png"), np.full(CELLS_HW, 90, np.uint8))
+        drawn = [Instance("cell", box(left, 10, left + 19, 29)) for left in lefts]
+        samples.append(Sample(key, root / f"{key}.png", CELLS_HW, drawn))
+    converters.write(samples, root / "data", format="coco", labels=labels)
+    read = converters.read(root / "data")
+    images = {sample.key: (*CELLS_HW, sample.file_name) for sample in read}
+    for name, kind in (("apart", "instance"), ("plain", "semantic")):
+        manifest = Manifest(kind, "cells", labels.names, images, space=labels)
+        with StoreWriter(root / name, manifest) as writer:
+            for sample in read:
+                moved = 5 if sample.file_name == "two_2.png" else 0
+                masks = [rasterize(one.geometry, CELLS_HW) for one in sample.instances]
+                masks = masks if kind == "instance" else [reduce(union, masks)]
+                found = [
+                    (0.9, SoftMask((m.x + moved, *m.box_xywh[1:]), m.pixels * np.uint8(255)))
+                    for m in masks
+                ]
+                writer.append(Prediction(sample.key, CELLS_HW, kind, {"cell": tuple(found)}))
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ so that every process of a benchmark reads the same bytes.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -39,14 +39,14 @@ SHIFT_PX, BLUR_CELLS, CELL_PX = 1.5, 1.0, 4
 Bytes = npt.NDArray[np.uint8]
 
 
-def hands(root: Path, people: int) -> Path:
+def hands(root: Path, people: int, side: int = SIDE) -> Path:
     """Draw phantom hands, two a person, unless they are there; return the data set's folder."""
     from zoo.phantom.config import PhantomConfig
     from zoo.phantom.tree import write_phantom
 
-    out = root / f"hands{people}"
+    out = root / (f"hands{people}" if side == SIDE else f"hands{people}of{side}")
     if not out.is_dir():
-        write_phantom(out, PhantomConfig(people, 0, SIDE), jobs=2)
+        write_phantom(out, PhantomConfig(people, 0, side), jobs=2)
     return out
 
 
@@ -107,8 +107,10 @@ def _detect(
     return float(rng.uniform(0.6, 0.98)), SoftMask(box, soft)
 
 
-def stores(root: Path, data: Path, drawn: int, images: int) -> list[Path]:
-    """Write a store of each of `SOURCES`, unless it is there; return their folders.
+def stores(
+    root: Path, data: Path, drawn: int, images: int, names: Iterable[str] = tuple(SOURCES)
+) -> list[Path]:
+    """Write a store of each of some `SOURCES`, unless it is there; return their folders.
 
     Args:
         root: where the stores' folder goes.
@@ -116,17 +118,19 @@ def stores(root: Path, data: Path, drawn: int, images: int) -> list[Path]:
         drawn: so many hands are seen by the sources.
         images: so many images a store has; each hand stands for several, under other keys. Equal
             to `drawn`, the keys are those of the data set.
+        names: of the sources.
     """
     folder, first = (root / f"stores{drawn}x{count}" for count in (images, drawn))
-    seen = [] if all((first / name).is_dir() for name in SOURCES) else samples(data, drawn)
-    for name in SOURCES:
+    wanted = list(names)
+    seen = [] if all((first / name).is_dir() for name in wanted) else samples(data, drawn)
+    for name in wanted:
         first.mkdir(parents=True, exist_ok=True)
         if not (first / name).is_dir():
             _write(first / name, [source(name, sample) for sample in seen], drawn)
         if not (folder / name).is_dir():
             folder.mkdir(exist_ok=True)
             _write(folder / name, list(PredictionStore(first / name)), images)
-    return [folder / name for name in SOURCES]
+    return [folder / name for name in wanted]
 
 
 def _write(out: Path, seen: list[Prediction], images: int) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import typer
 from typer._click.exceptions import NoArgsIsHelpError, UsageError
@@ -12,7 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from zoo.cli import data, exports, models, pipeline, reports, results, runs
-from zoo.cli.options import app
+from zoo.cli.options import COMMANDS, app
 from zoo.machine.faults import HUNG_UP, INTERRUPTED, TERMINATED, describe_fault, how_stopped
 
 # What a user can mend; of another error the traceback is shown.
@@ -21,6 +24,8 @@ _MENDED = (ValueError, OSError, ImportError)
 _OF_TRAINING = ("torch", "lightning", "pydantic", "timm", "albumentations")
 # Exit code -> how a command was stopped from outside. Typer makes the first of Ctrl-C.
 _STOPPED = {INTERRUPTED: "interrupted", TERMINATED: "told to end", HUNG_UP: "hung up"}
+# They run until they are ended: nothing is left to go on with.
+_UNTIL_ENDED = ("serve", "view")
 
 __all__ = ["app", "data", "exports", "main", "models", "pipeline", "reports", "results", "runs"]
 
@@ -40,14 +45,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except SystemExit as ended:
         if isinstance(ended.code, int):
-            _tell_stopped(ended.code)
+            _tell_stopped(ended.code, rest)
         raise
     except UsageError as error:
         _tell_usage(error)
         sys.exit(error.exit_code)
     except Exception as error:
         if code := how_stopped(error):
-            _tell_stopped(code)
+            _tell_stopped(code, rest)
             sys.exit(code)
         fault = describe_fault(error)
         if type(error) is ModuleNotFoundError and error.name in _OF_TRAINING:
@@ -63,13 +68,17 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
 
 
-def _tell_stopped(code: int) -> None:
+def _tell_stopped(code: int, given: Sequence[str]) -> None:
     if how := _STOPPED.get(code):
-        typer.echo(f"zoo: {how}: the same command goes on, or starts again", err=True)
+        ends = given[:1] and given[0] in _UNTIL_ENDED
+        what_next = "" if ends else ": the same command goes on, or starts again"
+        typer.echo(f"zoo: {how}{what_next}", err=True)
 
 
 @cache
 def _command() -> TyperGroup:
+    # As `zoo --help` lists them, whatever module comes first.
+    app.registered_commands.sort(key=lambda each: COMMANDS.index(each.name or ""))
     command = get_command(app)
     assert isinstance(command, TyperGroup)
     return command
@@ -86,4 +95,14 @@ def _tell_usage(error: UsageError) -> None:
     message = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     if isinstance(error.__cause__, ValidationError) and "found" not in message:
         message += f", found {error.__cause__.errors()[0]['input']!r:.40}"
+    message += _meant_data(error)
     typer.echo(f"zoo: {message[:1].lower()}{message[1:]} (see {command} --help)", err=True)
+
+
+def _meant_data(error: UsageError) -> str:
+    """Say that `--data` names the data set, where a folder is one argument too many; else ""."""
+    extra = re.search(r"extra arguments? *(?:\(s\) *)?\((.+?)\)", error.format_message())
+    options = {name for own in error.ctx.command.params for name in own.opts} if error.ctx else ()
+    if extra and "--data" in options and Path(extra[1].split()[0]).is_dir():
+        return f"; --data {extra[1].split()[0]} names a data set"
+    return ""

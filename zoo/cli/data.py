@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_augment, for_convert, for_data
+from zoo.cli.defaults import STORE, TAKEN, for_augment, for_convert, for_data
 from zoo.cli.options import (
     Broken,
     Data,
@@ -102,16 +102,36 @@ def split(
 @command(fill=for_convert)
 def convert(
     data: Annotated[
-        Path, typer.Argument(help="Data set to read; the nearest without. --data names it, too.")
+        Path,
+        typer.Argument(
+            help="Data set to read; the nearest without. --data names it, too. For --to store: "
+            "predictions of another program."
+        ),
     ] = TAKEN,
-    to: Annotated[str, typer.Option(help="Format to write; see: zoo list formats")] = "",
+    to: Annotated[
+        str,
+        typer.Option(
+            help="Format to write, see: zoo list formats; or store: a prediction store, to score "
+            "and fuse, of COCO results, a table of run-length codes, label files of YOLO, index "
+            "maps (nnU-Net), or a data set whose labels are predictions."
+        ),
+    ] = "",
+    known: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", help="For --to store: the data set of the images, or its annotation file."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; by default called as the format.")
     ] = None,
     layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
     fold: Annotated[
-        int | None, typer.Option(help="The fold that is val; 0 where --split is given alone.")
+        int | None,
+        typer.Option(
+            help="The fold that is val; 0 where --split is given alone, and for --to store all."
+        ),
     ] = None,
     subset: Annotated[Part, typer.Option(help="Which images.")] = Part.train,
     crop: Annotated[str, typer.Option(help="Cut out these groups or classes, with commas.")] = "",
@@ -150,6 +170,14 @@ def convert(
     from zoo.progress import bar
     from zoo.source import DataSource
 
+    if to == STORE:
+        others = {"layout": layout, "crop": crop, "boxes": boxes, "link": link, "margin": margin}
+        others |= {"scale": scale != 1, "enlarger": enlarger, "suggest": suggest}
+        others |= {"subset": subset != Part.train}
+        if wrong := next((name for name, value in others.items() if value), None):
+            raise ValueError(f"--{wrong}: expected a data set format with it, found --to {to}")
+        say(_import(data, known, out, data_format, edits, broken, images, labels, split, fold))
+        return
     plan = plan_crop(words(crop), margin, scale, enlarger, boxes)
     source = DataSource.open(data, data_format, edits, broken, images)
     if suggest:
@@ -176,6 +204,44 @@ def convert(
         )
     say(f"{out}: {count} images")
     say(loss)
+
+
+def _import(
+    path: Path,
+    known: Path | None,
+    out: Path | None,
+    predictions_format: str | None,
+    edits: Path | None,
+    broken: str,
+    images: Path | None,
+    labels: str | None,
+    split: Path | None,
+    fold: int | None,
+) -> str:
+    """Write predictions of another program as a prediction store; return what to say of it."""
+    from zoo.progress import bar
+    from zoo.results.imported import data_folder, import_predictions
+    from zoo.source import DataSource
+
+    if known is None or out is None:
+        raise ValueError("expected --data DATA and --out STORE with --to store")
+    folder, annotations = data_folder(known)
+    source = DataSource.open(folder, None, edits, broken, images)
+    with bar(f"convert to {STORE}") as report:
+        count, objects = import_predictions(
+            path,
+            source,
+            out,
+            labels,
+            predictions_format=predictions_format,
+            annotations=annotations,
+            split_path=split,
+            fold=fold,
+            command=command_line(),
+            report=report,
+            say=say,
+        )
+    return f"{out}: {count} images, {objects} objects"
 
 
 @command(fill=for_data)

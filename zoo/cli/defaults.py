@@ -22,6 +22,8 @@ TAKEN: Any = None
 RUNS, SPLIT, FUSION = Path("runs"), Path("split.json"), Path("fusion.yaml")
 ABLATIONS = Path("ablations")
 SUBMISSION = Path("submission.csv")
+# What `zoo convert` makes of predictions of other programs.
+STORE = "store"
 # Folders of runs, in which no data set is looked for.
 _RESULTS = (RUNS.name, ABLATIONS.name)
 FOLDS = 5
@@ -66,11 +68,19 @@ class Taken:
         if self._found:
             typer.echo(f"taken: {'; '.join(self._found)}")
 
-    def data(self, is_needed: bool = True, name: str = "data") -> Path | None:
-        """Take the nearest data set, if none is given."""
+    def data(
+        self, is_needed: bool = True, name: str = "data", is_named: bool = True
+    ) -> Path | None:
+        """Take the nearest data set, if none is given.
+
+        Args:
+            is_needed: whether it is missing where there is none.
+            name: of the parameter.
+            is_named: whether `--from` is its format, so that this folder is meant.
+        """
         if self.given.get(name) is not None:
             return Path(self.given[name])
-        if self.given.get("data_format"):
+        if is_named and self.given.get("data_format"):
             # Named, so that nothing has to be recognised.
             self.take(name, Path(), "data")
             return Path()
@@ -165,10 +175,10 @@ def _folders(path: Path) -> Iterator[Path]:
 
 
 def _is_data(path: Path) -> bool:
-    from converters import FORMATS, load_format
+    from converters import is_data_set
 
     # Images without annotations lie everywhere; whoever means them names their folder.
-    return any(load_format(name).matches(path) for name in FORMATS if name != "images")
+    return is_data_set(path)
 
 
 def _has_only_images(given: dict[str, Any]) -> bool:
@@ -195,11 +205,39 @@ def _is_converted(path: Path) -> bool:
 def for_convert(given: dict[str, Any]) -> None:
     """Take the nearest data set, a folder that is called as the format, and a fold's split."""
     taken = Taken(given)
+    if given["to"] == STORE:
+        _for_import(given, taken)
+        return
+    if (known := given["known"]) is not None:
+        if given["data"] is not None:
+            raise ValueError(f"--data: expected one data set, found {given['data']} and {known}")
+        given["data"] = known
     taken.split_of_fold(taken.data())
     if not given["to"] and not given["suggest"]:
         taken.lack("  --to FORMAT, one of those of `zoo list formats`")
     elif given["out"] is None and not given["suggest"]:
         taken.take("out", Path(given["to"]))
+    taken.say()
+
+
+def _for_import(given: dict[str, Any], taken: Taken) -> None:
+    """Take the nearest data set, and a place that is called as the predictions."""
+    path = given["data"]
+    if path is None:
+        taken.lack("  PREDICTIONS: COCO results, a table of codes, or a folder of another program")
+    elif given["out"] is None:
+        name = path.stem if path.is_file() else f"{path.absolute().name}-{STORE}"
+        part = "" if given["fold"] is None else f"-fold-{given['fold']}"
+        taken.take("out", Path(name + part))
+    is_open = given["known"] is None
+    # `--from` is the format of the predictions here.
+    found = taken.data(name="known", is_named=False)
+    if is_open and path is not None and found is not None and found.resolve() == path.resolve():
+        raise ValueError(
+            f"{path}: expected the data set of the images that are predicted, found the "
+            "predictions alone: give it, --data DATA"
+        )
+    taken.split_of_fold(found)
     taken.say()
 
 
@@ -310,6 +348,9 @@ def for_scores(given: dict[str, Any]) -> None:
         given["subset"] = Subset.test
         if given["split"] is not None or given["fold"] is not None:
             taken.take("subset", Subset.val)
+            found = None if data is None else _held_out_by(data, given)
+            if found and given["fold"] is None and found[1] is not None:
+                taken.take("fold", found[1])
         elif data is not None and (found := _held_out_by(data, given)):
             split, fold = found
             taken.take("subset", Subset.val)
@@ -325,7 +366,8 @@ def _held_out_by(data: Path, given: dict[str, Any]) -> tuple[Path, int | None] |
     from converters.splits.split import Split
     from fusion.sources.submission import read
 
-    file, split = given.get("submission") or given.get("predictions"), split_beside(data)
+    file = given.get("submission") or given.get("predictions")
+    split = given["split"] or split_beside(data)
     if split is None or file is None or not file.is_file():
         return None
     try:

@@ -42,7 +42,10 @@ def train(
         Path,
         typer.Option(help="Run folder; a stopped run continues. By default runs/FAMILY-CONFIG."),
     ] = TAKEN,
-    changes: Annotated[list[str] | None, typer.Argument(help="key.sub=value ...")] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(help="key.sub=value ...; devices=4 trains on four GPUs, `batch` on each."),
+    ] = None,
     labels: Labels = None,
     split: Annotated[
         Path | None, typer.Option(help="Split file; a data set converted with one carries it.")
@@ -72,6 +75,7 @@ def train(
     images: Images = None,
 ) -> None:
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
+    from zoo.machine.processes import is_first_process
     from zoo.progress import bar
     from zoo.runs.train import train as train_run
     from zoo.source import DataSource
@@ -100,6 +104,8 @@ def train(
             say(f"{store}: held-out predictions of {len(manifest.images)} images")
             return
         last = train_run(family, config, source, out, fold=fold, report=report, **common)
+    if not is_first_process():
+        return
     # Where a pixel has one label, mIoU is the score.
     scores = {"val_miou": "mIoU", "val_dice": "Dice"}
     told = [f"{name} {float(last[key]):.4f}" for key, name in scores.items() if key in last]
@@ -166,6 +172,14 @@ def predict(
             "with."
         ),
     ] = "",
+    objects: Annotated[
+        bool,
+        typer.Option(
+            "--objects",
+            help="Of an exported model: single objects, not a mask a class, where an image may "
+            "have several of one.",
+        ),
+    ] = False,
     data_format: From = None,
     edits: EditsFile = None,
     broken: Broken = "refuse",
@@ -189,11 +203,18 @@ def predict(
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
     source = DataSource.open(data, data_format, edits, broken, images)
     if run is None:
+        if objects:
+            raise ValueError("--objects: expected an exported model, found none")
         _predict_all(source, options)
         return
     if is_exported(run):
-        _predict_exported(run, source, out, subset.value, options, compare)
+        _predict_exported(run, source, out, subset.value, options, compare, objects)
         return
+    if objects:
+        raise ValueError(
+            f"--objects: expected an exported model, found {run}: a run's store has what its "
+            "network found; zoo fuse --format store --objects divides what is fused"
+        )
     from zoo.runs.cross_validation import find_folds, predict_folds
     from zoo.runs.predict import predict as predict_run
     from zoo.runs.run import Run
@@ -237,6 +258,7 @@ def _predict_exported(
     subset: str,
     options: PredictOptions,
     compare: list[str] | None,
+    is_apart: bool,
 ) -> None:
     from zoo.export.predict import predict_exported
     from zoo.progress import bar
@@ -250,6 +272,7 @@ def _predict_exported(
             out,
             subset=subset,
             options=options,
+            is_apart=is_apart,
             command=command_line(),
             report=report,
         )

@@ -28,9 +28,10 @@ _PANELS = {
     **dict.fromkeys(("phantom", "split", "convert", "audit", "augment"), "Data"),
     **dict.fromkeys(("train", "predict", "sweep", "ablate", "soup", "export", "serve"), "Models"),
     **dict.fromkeys(("fit", "fuse", "review", "check", "evaluate"), "Results"),
-    **dict.fromkeys(("run", "status"), "The whole way"),
+    **dict.fromkeys(("run", "status", "clear"), "The whole way"),
     **dict.fromkeys(("view", "report", "compare", "runs", "list", "doctor", "demo"), "Looking"),
 }
+COMMANDS = tuple(_PANELS)
 # Parameters of commands that name what is written.
 _OUTPUTS = ("out", "json_out", "csv_out", "preview", "oof", "wandb_file")
 
@@ -129,11 +130,13 @@ def command(
         @wraps(function)
         def alone(**given: Any) -> None:
             from converters.files.outputs import only_writer
+            from zoo.machine.processes import is_first_process
 
             if fill:
                 fill(given)
             with ExitStack() as stack:
-                for option in _OUTPUTS:
+                # Processes that a launcher has begun write together, the first for all.
+                for option in _OUTPUTS if is_first_process() else ():
                     if place := given.get(option):
                         stack.enter_context(only_writer(place))
                 function(**given)

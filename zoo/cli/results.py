@@ -142,6 +142,9 @@ def fuse(
             "--format", help="What to write: csv, store, or a data set: see `zoo list formats`."
         ),
     ] = "csv",
+    layout: Annotated[
+        str, typer.Option(help="Variant of a data set format; see `zoo list formats`.")
+    ] = "",
     data: Annotated[
         Path | None,
         typer.Option(
@@ -212,6 +215,7 @@ def fuse(
             jobs=jobs,
             on=on,
             is_apart=objects,
+            layout=layout,
             command=command_line(),
             report=report,
         )
@@ -352,15 +356,15 @@ def evaluate(
     from zoo.progress import bar
     from zoo.results import score_table
     from zoo.results.corrections import score_corrections
-    from zoo.results.scoring import check_predictions
+    from zoo.results.scoring import check_predictions, common_images
     from zoo.results.scoring import evaluate as score
     from zoo.results.truth import short_names
     from zoo.source import DataSource
 
     measures = parse_measures(metrics)
     check_json(json_out, *_SCORES)
-    sides = (predictions, against) if against else (predictions,)
-    for path in sides:
+    paths = (predictions, against) if against else (predictions,)
+    for path in paths:
         check_predictions(path)
     source = DataSource.open(data, data_format, edits, broken, images)
     # Whether there are several objects of a class shows when they are read.
@@ -369,7 +373,7 @@ def evaluate(
     if split:
         source = source.holding_out(split, fold)
     found = []
-    for path in sides:
+    for path in paths:
         with bar(f"evaluate {path.name}") as report:
             found.append(score(path, source, labels, subset.value, report, measured, jobs))
     if may_show_objects and has_several(found[0]):
@@ -385,18 +389,21 @@ def evaluate(
         record["corrections"] = effect.record(measures)
         lines.append(effect.describe(measures))
     if against:
-        differences = score_table.compare_all(found[0], found[1], measures)
         names = short_names((predictions, against))
-        record["against"] = {"source": str(against), "difference": " - ".join(names)} | {
-            name: summary.record() for name, summary in differences.items()
-        }
-        objects = compare_objects(*found) if "objects" in measures else {}
+        sides = common_images((found[0], found[1]), names)
+        differences = score_table.compare_all(*sides, measures)
+        record["against"] = {
+            "source": str(against),
+            "difference": " - ".join(names),
+            "images": len(sides[0].images),
+        } | {name: summary.record() for name, summary in differences.items()}
+        objects = compare_objects(*sides) if "objects" in measures else {}
         if objects:
             record["against"]["objects"] = {
                 name: {n: own.record() if own else None for n, own in each.items()}
                 for name, each in objects.items()
             }
-        lines.append(score_table.describe_comparison(found[0], differences, names, objects))
+        lines.append(score_table.describe_comparison(sides[0], differences, names, objects))
     if json_out is not None:
         write_json(json_out, record, *_SCORES)
     say("\n\n".join(lines))

@@ -202,7 +202,14 @@ def runs_(
 ) -> None:
     """List runs by the settings in which they differ, with their scores."""
     from zoo.runs.correlation import correlations, describe_correlations, read_public
-    from zoo.runs.table import check_table, find_runs, format_table, tabulate, write_table
+    from zoo.runs.table import (
+        check_table,
+        find_runs,
+        format_table,
+        shown_columns,
+        tabulate,
+        write_table,
+    )
 
     check_table(csv_out)
     found = find_runs(folders)
@@ -210,7 +217,11 @@ def runs_(
     columns, rows = tabulate(found, sort, scores)
     if csv_out is not None:
         write_table(csv_out, columns, rows)
-    say(format_table(columns, rows))
+    shown = shown_columns(found, columns, sort)
+    places = [columns.index(name) for name in shown]
+    say(format_table(shown, [[row[place] for place in places] for row in rows]))
+    if left := len(columns) - len(shown):
+        say(f"{left} settings that not all of these families have are left out; --csv keeps them")
     if scores is not None:
         say("\n" + describe_correlations(correlations(found, scores, by)))
 

@@ -7,7 +7,6 @@ predictions when the run has ended. Nobody but them knows that they are there.
 from __future__ import annotations
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,11 +19,11 @@ from converters.files.provenance import atomic_write_text
 from converters.types import LabelSpace
 from zoo.config import RunConfig
 from zoo.contract import Family, PredictOptions, TrainJob
+from zoo.machine.processes import is_first_process
 from zoo.run_files.metrics import Row, RowFeed, read_rows, watched
 from zoo.tracking.backends import Drawing, Ending, Tracker, open_trackers
 
 FOLDER = "tracking"
-_RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
 _NAMES = {"train_loss": "train/loss", "lr": "train/lr", "step": "train/step"}
 
 
@@ -57,11 +56,6 @@ def tracked(config: RunConfig, job: TrainJob, family: Family) -> Iterator[TrainJ
     finally:
         trackers.log_scores()
         trackers.close(ending)
-
-
-def is_first_process() -> bool:
-    """Tell whether this is the process that writes, of those that a launcher or Lightning began."""
-    return all(os.environ.get(name, "0") == "0" for name in _RANKS)
 
 
 def scores_of(row: Row, labels: LabelSpace) -> dict[str, float]:

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from zoo.config import Event, NoticeConfig, RunConfig
 from zoo.contract import TrainJob
+from zoo.machine.processes import is_first_process
 from zoo.run_files.metrics import best_row, read_rows
-from zoo.tracking import is_first_process
 
 SECONDS_TO_ANSWER = 10.0
 SECONDS_BETWEEN_LOOKS = 30.0

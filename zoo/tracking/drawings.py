@@ -14,10 +14,10 @@ from converters.masks import CropMask
 from converters.pictures import drawing
 from converters.pictures.colors import class_colors
 from converters.pictures.drawing import View
-from converters.types import LabelSpace, Sample
+from converters.types import LabelSpace, Sample, has_twice
 from fusion.binary import binary_masks
-from fusion.metrics.annotated import truth_masks
-from fusion.metrics.scores import score_image
+from fusion.metrics.annotated import measure_masks, truth_masks
+from fusion.metrics.objects import predicted_objects
 from fusion.types import Prediction
 from zoo.report import pictures
 from zoo.tracking.backends import Drawing, Layer, Picture
@@ -29,17 +29,28 @@ _MOST_LAYERS = 8
 
 @dataclass(frozen=True)
 class ScoredSample:
-    """A sample, what was drawn on it, and its Dice as the mean over the classes."""
+    """A sample, what was drawn on it, and what that is worth.
+
+    Attributes:
+        sample: with truth.
+        masks: class -> mask.
+        dice: mean over the classes.
+        pq: mean panoptic quality of the classes with objects; None where no class has several.
+    """
 
     sample: Sample
     masks: Mapping[str, CropMask]
     dice: float
+    pq: float | None = None
 
 
 def worst_samples(
     predictions: Iterable[Prediction], samples: Sequence[Sample], labels: LabelSpace, count: int
 ) -> list[ScoredSample]:
-    """Return the samples with the lowest Dice, worst first; no more are kept in memory.
+    """Return the worst samples, worst first; no more are kept in memory.
+
+    The worst are those with the lowest panoptic quality where a sample has several objects of a
+    class, else with the lowest Dice.
 
     Args:
         predictions: one a sample, in order.
@@ -47,14 +58,19 @@ def worst_samples(
         labels: the classes.
         count: how many.
     """
+    by_objects = not labels.once and any(has_twice(sample.labels) for sample in samples)
 
     def scored() -> Iterator[ScoredSample]:
         for prediction, sample in zip(predictions, samples, strict=True):
             masks = binary_masks(prediction, labels)
-            score = score_image(sample.key, masks, truth_masks(sample, labels), labels)
-            yield ScoredSample(sample, masks, float(np.mean(list(score.dice.values()))))
+            objects = predicted_objects(prediction, labels, masks) if by_objects else None
+            score = measure_masks(masks, sample, labels, labels, ("dice",), objects)
+            yield ScoredSample(sample, masks, float(np.mean(list(score.dice.values()))), score.pq())
 
-    return heapq.nsmallest(count, scored(), key=lambda found: found.dice)
+    def worth(found: ScoredSample) -> tuple[float, float]:
+        return 1.0 if found.pq is None else found.pq, found.dice
+
+    return heapq.nsmallest(count, scored(), key=worth)
 
 
 def draw_worst(found: Sequence[ScoredSample], labels: LabelSpace) -> Iterator[Drawing]:
@@ -90,6 +106,8 @@ def draw_sample(name: str, case: ScoredSample, labels: LabelSpace) -> Drawing:
             layers.append(_layer(title, names, sides[side], labels, view))
     shown = {title: _bytes(panel) for title, panel in panels.items()}
     caption = f"{case.sample.key}, Dice {case.dice:.4f}"
+    if case.pq is not None:
+        caption += f", PQ {case.pq:.4f}"
     if len(groups) > _MOST_LAYERS:
         caption += f", no layers: {len(groups)} would be needed"
     return Drawing(name, caption, _bytes(ground), shown, layers)

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -8,6 +9,7 @@ import typer
 from fusion.fit import FITS
 from fusion.metrics.measures import FAST, MEASURES
 from zoo.cli import app
+from zoo.cli.options import COMMANDS
 
 pytestmark = pytest.mark.slow
 
@@ -170,6 +172,15 @@ def helps():
     commands = typer.main.get_command(app).commands
     names = ("fit", "fuse", "check", "evaluate", "compare", "report")
     return {name: {p.name: p.help for p in commands[name].params} for name in names}
+
+
+def test_help_lists_groups_and_commands_in_the_order_of_the_work(zoo, capsys):
+    zoo("--help")
+    lines = capsys.readouterr().out.splitlines()
+    groups = [line.split()[1] for line in lines if line.startswith("╭─")]
+    assert groups == ["Options", "Data", "Models", "Results", "The", "Looking"]
+    found = [line.split()[1] for line in lines if re.match(r"│ [a-z]", line)]
+    assert found == list(COMMANDS)
 
 
 def test_every_option_is_explained_in_a_sentence(helps):

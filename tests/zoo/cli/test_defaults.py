@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+import converters
+from converters.splits.split import Split
+from fusion.sources import submission
+from fusion.sources.submission import RleRow
 from zoo.cli import main
 from zoo.cli.defaults import nearest_data
 
@@ -119,6 +123,21 @@ def test_from_data_to_a_submission(hands, here, capsys):
     assert said.rstrip().endswith(
         "runs/net1/test, as fusion.yaml fuses it: zoo predict runs/net1 --subset test"
     )
+
+
+@pytest.mark.parametrize("fold", [0, 1, None])
+def test_a_split_that_is_named_does_as_one_beside_the_data(hands, here, fold, capsys):
+    (here / "far").mkdir()
+    zoo(capsys, "split", str(hands), "--out", "far/folds.json", "--folds", "2")
+    split = Split.load(here / "far" / "folds.json")
+    keys = split.keys if fold is None else split.folds[fold]
+    labels = converters.label_space(hands)
+    rows = [RleRow(f"{key.rpartition('/')[2]}.png", n, "") for key in keys for n in labels.names]
+    submission.write(here / "val.csv", rows)
+    said = zoo(capsys, "evaluate", "val.csv", "--data", str(hands), "--split", "far/folds.json")
+    taken = "taken: subset val" + ("" if fold is None else f"; fold {fold}")
+    assert said.splitlines()[0] == taken
+    assert f"{len(keys)} images" in said
 
 
 def look_at_what_was_held_out(capsys):

@@ -56,4 +56,14 @@ def test_a_data_set_is_named_once(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["convert", "--data", "a", "b", "--to", "yolo"])
     assert ended.value.code == 2
-    assert "unexpected extra argument" in capsys.readouterr().err
+    assert "--data: expected one data set, found b and a" in capsys.readouterr().err
+
+
+def test_a_data_set_too_many_is_told_how_it_is_named(capsys, tmp_path):
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "runs/a", str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"; --data {tmp_path} names a data set" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["predict", "runs/a", "size=512"])
+    assert "names a data set" not in capsys.readouterr().err

@@ -83,9 +83,12 @@ def test_nothing_is_said_where_all_patients_are_known():
 @pytest.mark.parametrize(("group", "is_shown"), [("", False), ("person", True)])
 def test_patients_are_counted_only_where_they_are_known(group, is_shown):
     samples = samples_of(HANDS, group=group)
-    table = str(describe(make_split(samples, folds=3), samples, LABELS))
-    assert "images" in table
-    assert ("patients" in table) == is_shown
+    header, total, *_ = str(describe(make_split(samples, folds=3), samples, LABELS)).splitlines()
+    shown = ["images", *(["patients"] if is_shown else []), "objects"]
+    assert header.split()[: len(shown)] == shown
+    assert "bent" not in header
+    objects = sum(len(sample.instances) for sample in samples)
+    assert total.split()[len(shown)] == str(objects)
 
 
 @pytest.mark.parametrize(
@@ -165,3 +168,35 @@ def test_a_word_beside_the_same_folds_stays(in_two_parts, tmp_path):
     out.write_text(text, encoding="utf-8")
     split(data, *given, describe=False)
     assert out.read_text(encoding="utf-8") == text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["", "folder", r"p\d", "people.csv:who", "hospital"])
+def test_python_deals_the_folds_that_the_command_deals(zoo, tmp_path, monkeypatch, by):
+    monkeypatch.chdir(tmp_path)
+    labels, samples = LabelSpace("toy", ("tile",)), []
+    for n in range(12):
+        image = tmp_path / f"p{n % 4}_{n}.png"
+        cv2.imwrite(str(image), np.full((20, 30), n, np.uint8))
+        drawn = (Instance("tile", box(2, 2, 12, 12)),)
+        key, known = f"{n % 3}/{image.stem}", {"hospital": "NSWE"[n // 3]}
+        samples.append(Sample(key, image, (20, 30), drawn, attributes=known))
+    converters.write(samples, tmp_path / "data", format="coco", labels=labels)
+    rows = "".join(f"p{n % 4}_{n}.png,{n % 5}\n" for n in range(12))
+    (tmp_path / "people.csv").write_text(f"file,who\n{rows}")
+    options = ["--group-by", by] if by else []
+    zoo("split", "data", "--out", "split.json", "--folds", 3, "--seed", 5, *options)
+    read = converters.read(tmp_path / "data")
+    made = converters.split(read, 3, 5, group_by=by, tables=["people.csv"])
+    assert made == Split.load(tmp_path / "split.json")
+    assert len(set(made.groups.values())) == {"": 12, "folder": 3, "people.csv:who": 5}.get(by, 4)
+
+
+def test_python_refuses_one_image_in_two_folds(tmp_path):
+    samples = []
+    for n in range(4):
+        image = tmp_path / f"{n}.png"
+        cv2.imwrite(str(image), np.full((20, 30), n % 3, np.uint8))
+        samples.append(Sample(image.stem, image, (20, 30)))
+    with pytest.raises(converters.DataError, match=r"the same file as '0' .* and '3'"):
+        converters.split(samples, 4)

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+import converters
 from converters.masks import EMPTY, crop, rasterize_labels
 from converters.types import LabelSpace
+from fusion.sources.store import PredictionStore
 from fusion.types import Prediction, soft_mask
 from zoo.config import RunConfig, check_config, dump_config
 from zoo.run_files.metrics import MetricsFile
@@ -260,6 +262,16 @@ def test_the_worst_are_found(job: Any, toys: Any) -> None:
     assert found[0].dice == pytest.approx(8 / 9)
     assert found[1].dice == 1
     assert found[0].masks["tile-1"].area == EMPTY.area
+
+
+def test_the_worst_of_several_objects_are_those_of_the_lowest_pq(cells: Path) -> None:
+    samples = converters.read(cells / "data")
+    labels = converters.label_space(cells / "data")
+    found = worst_samples(PredictionStore(cells / "plain"), samples, labels, 3)
+    assert [one.sample.file_name for one in found] == ["row_1.png", "two_2.png", "two_3.png"]
+    assert [one.pq for one in found] == [0.0, pytest.approx(0.6), 1.0]
+    assert found[0].dice == 1.0
+    assert draw_sample("worst-1", found[0], labels).caption.endswith(", Dice 1.0000, PQ 0.0000")
 
 
 def test_layers_hold_classes_that_overlap_nowhere() -> None:
