@@ -29,8 +29,7 @@ _OPEN = re.compile(r"[-+.0-9eE]*")
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-_LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECTS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 
 
 class JsonList:
@@ -127,6 +126,9 @@ class _Entry(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Any:
         return _decode(self._written[name])
 
+    def get(self, name: str, default: Any = None) -> Any:
+        return _decode(self._written[name]) if name in self._written else default
+
     def __contains__(self, name: object) -> bool:
         return name in self._written
 
@@ -144,24 +146,25 @@ def _decode(text: bytes | msgspec.Raw) -> Any:
         return json.loads(bytes(text))
 
 
-def _take_apart(text: str) -> list[tuple[int, dict[str, msgspec.Raw]]] | None:
-    """Return objects with commas between them, and the length of each.
+def _take_apart(text: str) -> list[dict[str, msgspec.Raw]] | None:
+    """Return objects with commas between them.
 
-    None unless each is one without objects in it and without a name that comes twice.
+    None unless each is one without objects in it and without a name that comes twice, and there
+    are no other braces.
     """
     if not text.isascii() or "\\" in text:
         return None
     try:
-        entries = _LIST.decode(f"[{text}]")
-        apart = [_OBJECT.decode(entry) for entry in entries]
+        entries = _OBJECTS.decode(f"[{text}]")
     except (msgspec.MsgspecError, RecursionError):
         return None
     # A name has a colon. There are more of them where an object lies in another, where a name comes
     # twice, or in texts.
-    if text.count(":") != sum(map(len, apart)):
+    if text.count(":") != sum(map(len, entries)):
         return None
-    lengths = [memoryview(entry).nbytes for entry in entries]
-    return list(zip(lengths, apart, strict=True))
+    if not text.count("{") == text.count("}") == len(entries):
+        return None
+    return entries
 
 
 class _NotScannedError(Exception):
@@ -229,10 +232,9 @@ class _Scan:
         if found is None:
             return
         end = 0
-        for length, entry in found:
-            # Between two of them there is a comma, and space.
+        for entry in found:
             start = text.index("{", end)
-            end = start + length
+            end = text.index("}", start) + 1
             self._entries._add(self._before + start, self._before + end)
             self._look(_Entry(entry))
         self._go(last + 2)

@@ -3,7 +3,8 @@
 The data are phantom hands at 2048 x 2048. So many hands are drawn as `--hands` says; each then
 stands for several images, as links to its image and copies of its polygons, each time a pixel
 further right: nothing that is timed can keep what it found for an image before. Every row is a
-process of its own, started anew, its imports included.
+process of its own, started anew, its imports included. The libraries leave images where they are;
+beside them ours are hard links.
 """
 
 import json
@@ -59,7 +60,9 @@ def run(
     pixel_images: Annotated[
         int, typer.Option(help="Images of our rows that write pixels: masks, segformer.")
     ] = 96,
-    rival_images: Annotated[int, typer.Option(help="Images of the libraries' rows.")] = 400,
+    rival_images: Annotated[
+        int, typer.Option(help="Images of the libraries' rows that write no pixels.")
+    ] = 2000,
     heavy_images: Annotated[
         int, typer.Option(help="Images where a library keeps dense masks of all in memory.")
     ] = 16,
@@ -86,7 +89,7 @@ def run(
             *_reading(sets, images),
             *_ours(root, sets, LABELS, images),
             *_ours(root, sets, PIXELS, pixel_images),
-            *_rivals(root, sets, rival_images, heavy_images, datumaro_python),
+            *_rivals(root, sets, (rival_images, pixel_images, heavy_images), datumaro_python),
         ]
     print(_table(rows))
 
@@ -144,16 +147,17 @@ def _ours(
 
 
 def _rivals(
-    root: Path, sets: dict[int, Path], few: int, fewer: int, datumaro_python: str
+    root: Path, sets: dict[int, Path], counts: tuple[int, int, int], datumaro_python: str
 ) -> Iterable[ToolRun]:
     out = root / "out"
+    many, few, fewest = counts
     for job, count in (
-        ("supervision yolo", fewer),
-        ("supervision coco", fewer),
+        ("supervision yolo", fewest),
+        ("supervision coco", fewest),
         ("pycocotools masks", few),
-        ("pycocotools rle", few),
-        ("datumaro coco", few),
-        ("datumaro datumaro", few),
+        ("pycocotools rle", many),
+        ("datumaro coco", many),
+        ("datumaro datumaro", many),
     ):
         library, to = job.split()
         python = datumaro_python if library == "datumaro" else sys.executable
@@ -166,7 +170,7 @@ def _rivals(
             f"COCO to {to}", library, count, [python, str(RIVALS), *job.split(), source, str(out)]
         )
         shutil.rmtree(out)
-        command = [*ZOO, source, "--to", *ours.get(to, [to]), "--out", str(out)]
+        command = [*ZOO, source, "--to", *ours.get(to, [to]), "--link", "--out", str(out)]
         yield _measure(f"COCO to {to}", "zoo --jobs 1", count, command)
         shutil.rmtree(out)
 

@@ -6,6 +6,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from copy import copy
 from functools import cache
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
     rest = [argument for argument in given if argument != "--debug"]
     try:
         # Typer returns the code of what ended early, and raises what is wrong with the words.
-        code = _command()(rest, prog_name="zoo", standalone_mode=False)
+        code = _command(*rest[:1])(rest, prog_name="zoo", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except SystemExit as ended:
         if isinstance(ended.code, int):
@@ -76,10 +77,14 @@ def _tell_stopped(code: int, given: Sequence[str]) -> None:
 
 
 @cache
-def _command() -> TyperGroup:
-    # As `zoo --help` lists them, whatever module comes first.
-    app.registered_commands.sort(key=lambda each: COMMANDS.index(each.name or ""))
-    command = get_command(app)
+def _command(name: str = "") -> TyperGroup:
+    """All commands; the one of this name alone, where there is one, for each takes time to build."""
+    built = copy(app)
+    built.registered_commands = [own for own in app.registered_commands if own.name == name] or (
+        # As `zoo --help` lists them, whatever module comes first.
+        sorted(app.registered_commands, key=lambda own: COMMANDS.index(own.name or ""))
+    )
+    command = get_command(built)
     assert isinstance(command, TyperGroup)
     return command
 

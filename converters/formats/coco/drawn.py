@@ -72,6 +72,14 @@ class DrawnShapes:
         counts = np.frombuffer(self.counts, np.int32).astype(np.intp)
         return _unpack(self.scale, self.points), counts[self.objects :], counts[: self.objects]
 
+    @property
+    def has_two_digits(self) -> bool:
+        """Whether no coordinate has more than two digits behind its point."""
+        if self.scale:
+            return self.scale in _TWO_DIGITS
+        points, *_ = self._rings()
+        return bool((np.round(points, 2) == points).all())
+
     def polygons(self) -> list[list[Points]]:
         """Return the polygons of each object, float64 (N, 2)."""
         points, lengths, owned = self._rings()
@@ -86,9 +94,11 @@ class DrawnShapes:
         """Return the polygons of each object, in our pixels."""
         return [tuple(ring - 0.5 for ring in own) for own in self.polygons()]
 
-    def masks(self) -> list[CropMask]:
-        """Return the pixels of each object."""
-        return fill_each(self.polygons(), self.size_hw)
+    def masks(self, places: Sequence[int] | None = None) -> list[CropMask]:
+        """Return the pixels of each object, or of those in some places."""
+        polygons = self.polygons()
+        wanted = polygons if places is None else [polygons[place] for place in places]
+        return fill_each(wanted, self.size_hw)
 
     def measure(self) -> list[tuple[int, Box]]:
         """Return the number of each object's pixels, and their x, y, width and height."""
@@ -103,8 +113,10 @@ class DrawnShapes:
         rings = self._rings()
         if layout == "polygons":
             found = self._each(rings, ColumnRuns.measure, _measure)
-            texts = self._written(*rings)
-            return [(*own, text) for own, text in zip(found, texts, strict=True)]
+            return [
+                (*own, b"[%b]" % b",".join(texts))
+                for own, texts in zip(found, self._written(*rings), strict=True)
+            ]
         return self._each(
             rings,
             _write_runs,
@@ -131,26 +143,18 @@ class DrawnShapes:
         masks = iter(fill_each([own for own in objects if len(own) > 1], self.size_hw))
         return [next(alone) if len(own) == 1 else of_mask(next(masks)) for own in objects]
 
-    def _written(self, points: Points, lengths: Numbers, owned: Numbers) -> list[bytes]:
-        side = max(self.size_hw)
-        doubled = 2 * points
-        is_half = ((doubled == np.rint(doubled)) & (doubled >= 0) & (doubled <= 2 * side)).all(1)
-        if is_half.all():
-            # As most programs write them, and we do: there is a table of these.
-            texts = iter(half_pixels(doubled.astype(np.intp), lengths, side))
-            return [b"[%b]" % b",".join(islice(texts, number)) for number in owned.tolist()]
-        lines = []
-        ends = np.cumsum(lengths)
-        for own in np.split(np.arange(len(lengths)), np.cumsum(owned)[:-1]):
-            part = slice(ends[own[0]] - lengths[own[0]], ends[own[-1]])
-            if is_half[part].all():
-                texts = iter(half_pixels(doubled[part].astype(np.intp), lengths[own], side))
-                lines.append(b"[%b]" % b",".join(texts))
-            else:
-                rings = np.split(points[part], np.cumsum(lengths[own])[:-1])
-                numbers = [ring.ravel().tolist() for ring in rings]
-                lines.append(json.dumps(numbers, separators=(",", ":")).encode("ascii"))
-        return lines
+    def write_rings(self) -> list[tuple[list[bytes], Bounds]]:
+        """Return the JSON of each object's polygons, `[x1,y1,...]` each, and the box around them.
+
+        Boxes are x and y, least and largest, of the vertices in the polygons' pixels.
+        """
+        points, lengths, owned = self._rings()
+        texts = self._written(points, lengths, owned)
+        return list(zip(texts, _bounds(*_ranges(points, lengths), owned), strict=True))
+
+    def _written(self, points: Points, lengths: Numbers, owned: Numbers) -> list[list[bytes]]:
+        texts = ring_texts(points, lengths, max(self.size_hw))
+        return [list(islice(texts, number)) for number in owned.tolist()]
 
 
 def _measure(mask: CropMask) -> tuple[int, Box]:
@@ -164,6 +168,7 @@ def _write_runs(runs: ColumnRuns) -> Iterator[tuple[int, Box, bytes]]:
 
 # Half pixels, and decimals.
 _SCALES = (1, 2, 10, 100, 1000)
+_TWO_DIGITS = (1, 2, 10, 100)
 
 
 def _pack(points: Points) -> tuple[int, bytes]:
@@ -192,6 +197,33 @@ def _unpack(scale: int, content: bytes) -> Points:
     steps = ((folded >> 1) ^ -(folded & 1)).reshape(2, -1)
     points: Points = np.cumsum(steps, axis=1, dtype=np.uint16).T / scale
     return points
+
+
+def ring_texts(points: Points, lengths: Numbers, side: int) -> Iterator[bytes]:
+    """Yield rings as COCO's JSON has them, `[x1,y1,...]` each.
+
+    Args:
+        points: float64 (N, 2) in pixels; one ring behind the other.
+        lengths: int64 (n), how many are each ring's, at least one.
+        side: of the image, the longer one, in pixels.
+    """
+    if not len(lengths):
+        return
+    doubled = 2 * points
+    is_half = ((doubled == np.rint(doubled)) & (doubled >= 0) & (doubled <= 2 * side)).all(1)
+    if is_half.all():
+        # As most programs write them, and we do: there is a table of these.
+        yield from half_pixels(doubled.astype(np.intp), lengths, side)
+        return
+    ends = np.cumsum(lengths)
+    are_half = np.logical_and.reduceat(is_half, ends - lengths)
+    own = doubled[np.repeat(are_half, lengths)].astype(np.intp)
+    halves = iter(half_pixels(own, lengths[are_half], side))
+    for is_own, ring in zip(are_half.tolist(), np.split(points, ends[:-1]), strict=True):
+        if is_own:
+            yield next(halves)
+        else:
+            yield json.dumps(ring.ravel().tolist(), separators=(",", ":")).encode("ascii")
 
 
 def half_pixels(points: npt.NDArray[np.integer[Any]], lengths: Numbers, side: int) -> list[bytes]:
@@ -275,15 +307,7 @@ def _draw(
     points: Points, rings: Numbers, owned: Numbers, size_hw: tuple[int, int]
 ) -> tuple[DrawnShapes, list[Bounds]] | None:
     low, high = _ranges(points, rings)
-    firsts = np.cumsum(owned) - owned
-    bounds = [
-        (x0, y0, x1, y1)
-        for (x0, y0), (x1, y1) in zip(
-            np.minimum.reduceat(low, firsts).tolist(),
-            np.maximum.reduceat(high, firsts).tolist(),
-            strict=True,
-        )
-    ]
+    bounds = _bounds(low, high, owned)
     try:
         for own in bounds:
             check_place(own, size_hw)
@@ -292,6 +316,7 @@ def _draw(
     shapes = DrawnShapes.of(size_hw, points, rings, owned)
     middles = (low[:, 0] + high[:, 0]) / 2
     seen = are_seen_to_have_pixels(points, rings, middles, size_hw)
+    firsts = np.cumsum(owned) - owned
     if not np.logical_or.reduceat(seen, firsts).all() and not all(a for a, _ in shapes.measure()):
         return None
     return shapes, bounds
@@ -304,3 +329,13 @@ def _ranges(points: Points, lengths: Numbers) -> tuple[Points, Points]:
     low = [np.minimum.reduceat(axis, firsts) for axis in axes]
     high = [np.maximum.reduceat(axis, firsts) for axis in axes]
     return np.stack(low, axis=1), np.stack(high, axis=1)
+
+
+def _bounds(low: Points, high: Points, owned: Numbers) -> list[Bounds]:
+    """The box around each object's rings, of which the least and largest x and y are given."""
+    firsts = np.cumsum(owned) - owned
+    least, largest = np.minimum.reduceat(low, firsts), np.maximum.reduceat(high, firsts)
+    return [
+        (x0, y0, x1, y1)
+        for (x0, y0), (x1, y1) in zip(least.tolist(), largest.tolist(), strict=True)
+    ]

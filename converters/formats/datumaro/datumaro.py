@@ -26,6 +26,11 @@ which is half a pixel less on all sides: its masks of our polygons have a mean D
 ours at 512 x 512 pixels and .991 at 2048 x 2048; take `masks` where that matters. A mask is the
 same pixels everywhere.
 
+What was read from polygons of COCO is written as those polygons, which Datumaro and pycocotools
+fill alike, and CVAT shows as they were drawn. `drawn` in `images.json` and in the item says so: the
+image's polygons hold those pixels for us, too, when they come back. Where coordinates have more
+than two digits, polygons go around the pixels instead.
+
 What is read: all files in `annotations`; polygons and masks, of which those of one label and one
 group are one object. Polygons that are not ours hold the pixels that pycocotools, and so Datumaro,
 gives them. Labels of a whole image, and captions, have no pixels and are passed over, and so are
@@ -46,7 +51,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,13 +62,13 @@ from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import dump_json, read_member
 from converters.files.provenance import atomic_write_text
-from converters.formats.coco.drawn import DrawnShapes, half_pixels
-from converters.formats.coco.filling import Numbers, Points
-from converters.formats.datumaro.reading import DatumaroReader, label_names
+from converters.formats.coco.drawn import DrawnShapes, ring_texts
+from converters.formats.coco.filling import Points
+from converters.formats.datumaro.reading import COCO, DRAWN, DatumaroReader, label_names
 from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
-from converters.masks import CropMask, encode_coco_rle, rasterize, rings, whole_pixels
+from converters.masks import CropMask, encode_coco_rle, rasterize, whole_pixels
 from converters.types import LabelSpace, PackedInstances, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"}), "masks": frozenset({"subpixels"})}
@@ -110,7 +115,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
             comma[subset] = ","
         for file in files.values():
             file.write("\n]}\n")
-    index = {sample.key: sample_record(sample) for sample in samples}
+    index = {sample.key: _record(sample, target.layout) for sample in samples}
     atomic_write_text(target.folder / "images.json", dump_json(index))
     return sum(map(lossless, samples), ConversionLoss())
 
@@ -135,13 +140,27 @@ def _write_sample(
     name = sample.key + image_suffix(sample)
     head = json.dumps({"id": sample.key}, ensure_ascii=False)[:-1]
     rest = {
-        "attr": {"sample": sample_record(sample)},
+        "attr": {"sample": _record(sample, layout)},
         "image": {"path": name, "size": list(sample.size_hw)},
     }
     texts = ", ".join(annotation_texts(sample, labels, layout))
     put(sample, folder / "images" / subset / name)
     tail = json.dumps(rest, ensure_ascii=False, default=str)[1:]
     return f'{head}, "annotations": [{texts}], {tail}'
+
+
+def _record(sample: Sample, layout: str) -> dict[str, Any]:
+    drawn = {} if layout == "masks" or _drawn(sample) is None else {DRAWN: COCO}
+    return sample_record(sample) | drawn
+
+
+def _drawn(sample: Sample) -> DrawnShapes | None:
+    """The polygons that were drawn in COCO's pixels, where Datumaro can have them as they are."""
+    instances = sample.instances
+    outlines = instances.outlines if isinstance(instances, PackedInstances) else None
+    if isinstance(outlines, DrawnShapes) and outlines.size_hw == sample.size_hw:
+        return outlines if outlines.has_two_digits else None
+    return None
 
 
 def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons") -> list[str]:
@@ -214,65 +233,27 @@ def _shapes(
 
 def _objects(sample: Sample) -> Iterator[_Object]:
     """Yield each object of an image, which is faster than one after the other."""
-    instances, size_hw = sample.instances, sample.size_hw
-    if isinstance(instances, PackedInstances):
-        drawn = instances.outlines
-        if isinstance(drawn, DrawnShapes) and drawn.size_hw == size_hw:
-            # Their outlines are those of their pixels.
-            masks = drawn.masks()
-            for mask, own in zip(masks, _mask_rings(masks, size_hw), strict=True):
-                yield own, partial(_same, mask)
-            return
-    found = _rings([part for one in instances for part in one.parts], size_hw)
-    for instance in instances:
+    if drawn := _drawn(sample):
+        yield from _drawn_objects(drawn)
+        return
+    found = _rings([part for one in sample.instances for part in one.parts], sample.size_hw)
+    for instance in sample.instances:
         own = list(islice(found, len(instance.parts)))
-        yield own, partial(rasterize, instance.geometry, size_hw)
+        yield own, partial(rasterize, instance.geometry, sample.size_hw)
 
 
-def _same(mask: CropMask) -> CropMask:
-    return mask
+def _drawn_objects(drawn: DrawnShapes) -> Iterator[_Object]:
+    """Yield objects of polygons, which have pixels each."""
+    height, width = drawn.size_hw
+    for place, (texts, (x0, y0, x1, y1)) in enumerate(drawn.write_rings()):
+        is_inside = min(x0, y0) >= 0 and x1 <= width and y1 <= height
+        is_editable = is_inside and (x1 - x0) * (y1 - y0) > _SMALLEST
+        own = [_Ring(text.decode("ascii"), True, is_editable) for text in texts]
+        yield own, partial(_fill, drawn, place)
 
 
-def _mask_rings(masks: Sequence[CropMask], size_hw: tuple[int, int]) -> Iterator[list[_Ring]]:
-    """Yield the parts of each mask; masks have pixels."""
-    parts = [rings(mask) for mask in masks]
-    shells = [shell for own in parts for shell, _ in own]
-    lengths = np.array([len(shell) for shell in shells])
-    points = np.concatenate(shells).astype(np.float64)
-    starts = np.cumsum(lengths) - lengths
-    span = np.maximum.reduceat(points, starts) - np.minimum.reduceat(points, starts)
-    is_plain = np.array([not holes for own in parts for _, holes in own])
-    is_editable = is_plain & (span[:, 0] * span[:, 1] > _SMALLEST)
-    texts = _texts(points + 0.5, lengths, is_editable, size_hw)
-    found = (_Ring(text, True, bool(text)) for text in texts)
-    for own in parts:
-        yield list(islice(found, len(own)))
-
-
-def _texts(
-    points: Points, lengths: Numbers, is_wanted: npt.NDArray[np.bool_], size_hw: tuple[int, int]
-) -> Iterator[str]:
-    """Yield the points of rings in JSON, "" for those that are not wanted.
-
-    Args:
-        points: float64 (N, 2), where Datumaro has them; one ring behind the other.
-        lengths: of the rings.
-        is_wanted: whether a ring is; it lies in the image.
-        size_hw: the image's height and width.
-    """
-    doubled = np.rint(2 * points)
-    starts = np.cumsum(lengths) - lengths
-    is_half = np.logical_and.reduceat((doubled == 2 * points).all(axis=1), starts) & is_wanted
-    # As we draw them; there is a table of these.
-    own = doubled[np.repeat(is_half, lengths)].astype(np.intp)
-    halves = iter(half_pixels(own, lengths[is_half], max(size_hw)))
-    for number, start in enumerate(starts.tolist()):
-        if is_half[number]:
-            yield next(halves).decode("ascii")
-        elif is_wanted[number]:
-            yield json.dumps(points[start : start + lengths[number]].ravel().tolist())
-        else:
-            yield ""
+def _fill(drawn: DrawnShapes, place: int) -> CropMask:
+    return drawn.masks([place])[0]
 
 
 def _rings(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Iterator[_Ring]:
@@ -294,9 +275,10 @@ def _rings(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Iterator[_Ring
     )
     # The last point is the first.
     moved = np.delete(_move(points, pixels), ends - 1, axis=0)
-    texts = _texts(moved, lengths - 1, is_editable, size_hw)
-    for number, text in enumerate(texts):
-        yield _Ring(text, bool(has_pixel[number]), bool(is_editable[number]))
+    own = np.repeat(is_editable, lengths - 1)
+    texts = ring_texts(moved[own], lengths[is_editable] - 1, max(size_hw))
+    for has, is_own in zip(has_pixel.tolist(), is_editable.tolist(), strict=True):
+        yield _Ring(next(texts).decode("ascii") if is_own else "", has, is_own)
 
 
 def _move(points: Points, pixels: npt.NDArray[np.int32]) -> Points:

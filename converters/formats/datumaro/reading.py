@@ -17,11 +17,13 @@ from converters.files.names import normal_name
 from converters.formats.coco.shapes import ShapePart, joined
 from converters.formats.datumaro.shapes import is_beside_outline, shape_parts
 from converters.formats.plausible import are_normalised, normalised_message
-from converters.formats.writing import read_index, record_fields
+from converters.formats.writing import load_index, read_index, record_fields
 from converters.types import Instance, LabelSpace, Sample
 
 Record = Mapping[str, Any]
 
+# Where an item or `images.json` says whose pixels the polygons of an image hold, if not ours.
+DRAWN, COCO = "drawn", "coco"
 # What files of COCO's have, and Datumaro's have not.
 _COCO = frozenset({"images", "annotations"})
 
@@ -41,6 +43,11 @@ class DatumaroReader:
     def __init__(self, root: Path, labels: LabelSpace, problems: Problems) -> None:
         self._root, self._labels, self._problems = root, labels, problems
         self._index = {normal_name(key): fields for key, fields in read_index(root).items()}
+        self._drawn = {
+            normal_name(key)
+            for key, record in (load_index(root) or {}).items()
+            if record.get(DRAWN) == COCO
+        }
         self._ends = _ends(self._index)
         self._images = _Images(root / "images")
         self._homes: dict[str, Path] = {}
@@ -108,12 +115,15 @@ class DatumaroReader:
     def _sample(self, path: Path, item: Record, names: Sequence[str]) -> Iterator[Sample]:
         fields: dict[str, Any] = {"key": item["id"]}
         try:
-            fields, is_ours = self._fields(item)
+            fields, is_known, is_ours = self._fields(item)
             self._check_new(path, fields["key"])
             image = self._image(path.stem, item, fields["key"])
             size_hw = read_size_hw(image)
             _check_size(item, image, size_hw)
-            instances = self._instances(item, names, size_hw, fields, is_ours)
+            shapes = _shapes(item)
+            if not is_known and are_normalised(_written_values(shapes), size_hw):
+                raise ValueError(normalised_message(size_hw))
+            instances = self._instances(item["id"], shapes, names, size_hw, fields, is_ours)
             yield Sample(image=image, size_hw=size_hw, instances=instances, **fields)
         except ValueError as error:
             where = f"{path.relative_to(self._root).as_posix()}, item '{item['id']}'"
@@ -127,18 +137,21 @@ class DatumaroReader:
             )
         self._homes[key] = path
 
-    def _fields(self, item: Record) -> tuple[dict[str, Any], bool]:
-        """What we know of a sample beside its pixels, and whether it was written by us.
+    def _fields(self, item: Record) -> tuple[dict[str, Any], bool, bool]:
+        """What we know of a sample beside its pixels, from our index, from the item, or by its id.
 
-        We know it from our index, from the item, or by its id.
+        Then whether it was written by us, and whether its polygons hold the pixels of ours.
         """
         name = normal_name(str(item["id"]))
-        found = self._index.get(name) or self._index.get(self._ends.get(name, ""))
+        name = name if name in self._index else self._ends.get(name, name)
+        found = self._index.get(name)
         attributes = item.get("attr")
         own = attributes.get("sample") if isinstance(attributes, Mapping) else None
-        is_own = isinstance(own, Mapping) and "key" in own
-        fields = dict(found) if found else record_fields(own if is_own else {"key": item["id"]})
-        return fields, bool(found) or is_own
+        own = own if isinstance(own, Mapping) and "key" in own else {}
+        fields = dict(found) if found else record_fields(own or {"key": item["id"]})
+        is_drawn = name in self._drawn if found else own.get(DRAWN) == COCO
+        is_known = bool(found or own)
+        return fields, is_known, is_known and not is_drawn
 
     def _image(self, subset: str, item: Record, key: str) -> Path:
         image = item.get("image")
@@ -160,7 +173,8 @@ class DatumaroReader:
 
     def _instances(
         self,
-        item: Record,
+        item: str,
+        shapes: Sequence[Any],
         names: Sequence[str],
         size_hw: tuple[int, int],
         fields: Record,
@@ -168,12 +182,6 @@ class DatumaroReader:
     ) -> tuple[Instance, ...]:
         """Objects in the order of their first shapes; broken shapes are taken down."""
         objects: dict[tuple[str, object], list[ShapePart]] = {}
-        shapes = item.get("annotations", [])
-        if not isinstance(shapes, list):
-            raise ValueError(f"expected a list of annotations, found {shapes!r:.40}")
-        shapes = _with_arrays(shapes)
-        if not is_ours and are_normalised(_written_values(shapes), size_hw):
-            raise ValueError(normalised_message(size_hw))
         for number, shape in enumerate(shapes):
             try:
                 if is_beside_outline(shape, shapes, size_hw):
@@ -184,7 +192,7 @@ class DatumaroReader:
                     objects.setdefault((self._label(shape, names), group), []).extend(parts)
             except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
                 what = error if isinstance(error, ValueError) else f"not a shape: {error!r}"
-                where = f"{item['id']}, annotation {number}"
+                where = f"{item}, annotation {number}"
                 self._problems.add(where, what, key=fields["key"], group=fields.get("group", ""))
         return tuple(joined(label, parts) for (label, _), parts in objects.items())
 
@@ -253,8 +261,11 @@ class _Images:
         return None
 
 
-def _with_arrays(shapes: Sequence[Any]) -> list[Any]:
+def _shapes(item: Record) -> list[Any]:
     """Shapes whose polygons' numbers are arrays; what is no list of numbers is left as it is."""
+    shapes = item.get("annotations", [])
+    if not isinstance(shapes, list):
+        raise ValueError(f"expected a list of annotations, found {shapes!r:.40}")
     return [_with_array(shape) if isinstance(shape, Mapping) else shape for shape in shapes]
 
 

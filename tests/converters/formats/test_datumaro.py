@@ -509,21 +509,65 @@ OUTER = (10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0, 10.0, 10.0)
 INNER = (15.0, 15.0, 15.0, 25.0, 25.0, 25.0, 25.0, 15.0, 15.0, 15.0)
 
 
-def test_objects_that_are_drawn_are_written_as_their_outlines(labels, layout):
-    """A spiral, two parts, a hole, a pixel, the border."""
-    shapes = [
-        [[2.5, 1.5, 20.0, 3.0, 18.5, 30.0, 9.0, 12.0]],
-        [[1.0, 1.0, 9.0, 1.0, 9.0, 9.0, 1.0, 9.0], [12.0, 2.0, 20.0, 2.0, 20.0, 9.0, 12.0, 9.0]],
-        [[1.0, 1.0, 21.0, 1.0, 21.0, 21.0, 1.0, 21.0, 1.0, 1.0, 6.0, 6.0, 6.0, 9.0, 9.0, 9.0]],
-        [[5.0, 5.0, 6.0, 5.0, 6.0, 6.0, 5.0, 6.0]],
-        [[-3.0, 20.0, 50.0, 22.0, 50.0, 39.0, -3.0, 42.0]],
-        [[*OUTER, *INNER]],
-    ]
+SPIRAL = [2.5, 1.5, 20.0, 3.0, 18.5, 30.0, 9.0, 12.0]
+PARTS = ([1.0, 1.0, 9.0, 1.0, 9.0, 9.0, 1.0, 9.0], [12.0, 2.0, 20.0, 2.0, 20.0, 9.0, 12.0, 9.0])
+BRIDGE = [1.0, 1.0, 21.0, 1.0, 21.0, 21.0, 1.0, 21.0, 1.0, 1.0, 6.0, 6.0, 6.0, 9.0, 9.0, 9.0]
+PIXEL = [5.0, 5.0, 6.0, 5.0, 6.0, 6.0, 5.0, 6.0]
+BEYOND = [-3.0, 20.0, 50.0, 22.0, 50.0, 39.0, -3.0, 42.0]
+DRAWN = ([SPIRAL], [*PARTS], [BRIDGE], [PIXEL], [BEYOND], [[*OUTER, *INNER]])
+
+
+def drawn_sample(shapes, labels, folder):
+    image = folder / "drawn.png"
+    cv2.imwrite(str(image), np.zeros((40, 50), np.uint8))
     outlines, _ = draw(shapes, (40, 50))
-    drawn = PackedInstances.of(labels.names[: len(shapes)], outlines)
-    sample = Sample("a", Path("a.png"), (40, 50), drawn)
-    filled = replace(sample, instances=tuple(drawn))
+    return Sample("a", image, (40, 50), PackedInstances.of(labels.names[: len(shapes)], outlines))
+
+
+@pytest.mark.parametrize("shapes", [DRAWN, (*DRAWN[:3], DRAWN[5])], ids=["some-leave", "inside"])
+def test_polygons_that_are_drawn_are_written_as_they_are(labels, layout, shapes, tmp_path):
+    """A spiral, two parts, holes by a bridge; what is one pixel or leaves the image is a mask."""
+    sample = drawn_sample(shapes, labels, tmp_path)
+    found = annotations_of(sample, labels, layout)
+    polygons = [own["points"] for own in found if own["type"] == "polygon"]
+    kept = [SPIRAL, *PARTS, BRIDGE, [*OUTER, *INNER]]
+    assert polygons == ([] if layout == "masks" else kept)
+    write([sample], tmp_path / "out", labels, layout=layout)
+    (back,) = converters.read(tmp_path / "out", labels=labels)
+    assert_equal([sample], [back], labels)
+    index = json.loads((tmp_path / "out" / "images.json").read_text())
+    assert index["a"].get("drawn") == (None if layout == "masks" else "coco")
+
+
+def test_polygons_that_are_drawn_come_back_from_cvat(labels, tmp_path):
+    """CVAT keeps ids and shapes, and no more."""
+    sample = drawn_sample(DRAWN, labels, tmp_path)
+    write([sample], tmp_path / "out", labels)
+    record = load(tmp_path / "out")
+    del record["items"][0]["attr"]
+    save(record, tmp_path / "out")
+    (back,) = converters.read(tmp_path / "out", labels=labels)
+    assert_equal([sample], [back], labels)
+
+
+def test_drawn_polygons_of_many_digits_become_outlines_of_their_pixels(labels, layout, tmp_path):
+    sample = drawn_sample([[[2.125, 1.5, 20.0, 3.0, 18.5, 30.0]]], labels, tmp_path)
+    filled = replace(sample, instances=tuple(sample.instances))
     texts = datumaro.annotation_texts(sample, labels, layout)
     assert texts == datumaro.annotation_texts(filled, labels, layout)
-    kinds = [json.loads(text)["type"] for text in texts]
-    assert kinds.count("polygon") == (0 if layout == "masks" else 4)
+    write([sample], tmp_path / "out", labels, layout=layout)
+    (back,) = converters.read(tmp_path / "out", labels=labels)
+    assert_equal([sample], [back], labels)
+
+
+def test_datumaro_fills_drawn_polygons_as_we_do(labels, layout, tmp_path):
+    sample = drawn_sample(DRAWN, labels, tmp_path)
+    write([sample], tmp_path / "out", labels, layout=layout)
+    (item,) = run_datumaro(tmp_path / "out", tmp_path / "again")["items"]
+    truth = rasterize_labels(sample.instances, sample.size_hw)
+    pixels = {name: np.zeros((40, 50), bool) for name in labels.names}
+    for own in item["annotations"]:
+        bits = np.frombuffer(bytes.fromhex(own["bits"]), np.uint8)
+        pixels[own["label"]] |= np.unpackbits(bits, count=2000).reshape(40, 50).astype(bool)
+    for name, mask in truth.items():
+        np.testing.assert_array_equal(pixels[name], mask.full(sample.size_hw))

@@ -12,10 +12,11 @@ import numpy as np
 from datumaro.components.annotation import AnnotationType
 from datumaro.components.dataset import Dataset
 from datumaro.components.environment import Environment
+from datumaro.util.mask_tools import rles_to_mask
 from datumaro.version import __version__
 
 
-def describe(annotation, names):
+def describe(annotation, names, size_hw):
     found = {
         "type": annotation.type.name,
         "label": names[annotation.label],
@@ -24,7 +25,9 @@ def describe(annotation, names):
     if annotation.type == AnnotationType.mask:
         mask = np.asarray(annotation.image)
         return {**found, "shape": mask.shape, "bits": np.packbits(mask).tobytes().hex()}
-    return {**found, "points": list(annotation.points)}
+    points = list(annotation.points)
+    pixels = rles_to_mask([points], size_hw[1], size_hw[0])
+    return {**found, "points": points, "bits": np.packbits(pixels > 0).tobytes().hex()}
 
 
 def main(folder, out):
@@ -36,7 +39,9 @@ def main(folder, out):
             "subset": item.subset,
             "size": item.media.size,
             "pixels": np.asarray(item.media.data).shape,
-            "annotations": [describe(annotation, names) for annotation in item.annotations],
+            "annotations": [
+                describe(annotation, names, item.media.size) for annotation in item.annotations
+            ],
         }
         for item in dataset
     ]
