@@ -78,7 +78,7 @@ def _tell_stopped(code: int, given: Sequence[str]) -> None:
 
 @cache
 def _command(name: str = "") -> TyperGroup:
-    """All commands; the one of this name alone, where there is one, for each takes time to build."""
+    """The command of this name alone, where there is one: each takes time to build. Else all."""
     built = copy(app)
     built.registered_commands = [own for own in app.registered_commands if own.name == name] or (
         # As `zoo --help` lists them, whatever module comes first.

@@ -52,8 +52,7 @@ class RayCluster:
     def start(self, step: Step, command: Sequence[str], log: Path) -> Work:
         """Give a step to Ray."""
         capacity = self.capacity(step)
-        gpus = 1 if capacity.needs_gpu(step) else 0
-        cores = capacity.cores_of(step)
+        gpus, cores = capacity.gpus_of(step), capacity.cores_of(step)
         task = self.ray.remote(_work).options(
             num_cpus=cores, num_gpus=gpus, max_retries=RETRIES, name=step.name
         )
@@ -71,6 +70,9 @@ class RayCluster:
         """Return what one machine has of which a step can be sure."""
         with_gpus = [node for node in self._nodes if node.get("GPU", 0)]
         if step.kind == "device" and with_gpus:
+            most = max(node["GPU"] for node in with_gpus)
+            wanted = min(step.devices, most)
+            with_gpus = [node for node in with_gpus if node["GPU"] >= wanted]
             least = min(with_gpus, key=lambda node: float(node["CPU"]) / float(node["GPU"]))
             return Capacity(int(least["CPU"]), tuple(map(str, range(int(least["GPU"])))))
         return Capacity(int(min(node["CPU"] for node in self._nodes)))

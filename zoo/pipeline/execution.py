@@ -41,13 +41,25 @@ class Capacity:
         """Return how many cores a step has for itself."""
         if step.kind == "light":
             return 1
-        if step.kind == "device" and self.gpus:
-            return max(1, self.cores // len(self.gpus))
+        if gpus := self.gpus_of(step):
+            return max(1, self.cores * gpus // len(self.gpus))
         return self.cores
 
-    def needs_gpu(self, step: Step) -> bool:
-        """Tell whether a step has a GPU for itself."""
-        return step.kind == "device" and bool(self.gpus)
+    def gpus_of(self, step: Step) -> int:
+        """Return how many GPUs a step has for itself."""
+        return step.devices if step.kind == "device" and self.gpus else 0
+
+    def check(self, step: Step) -> None:
+        """Make sure that it has the GPUs that a step wants.
+
+        Raises:
+            ValueError: it has fewer.
+        """
+        if self.gpus_of(step) > len(self.gpus):
+            raise ValueError(
+                f"{step.name}: expected devices of at most {len(self.gpus)}, the GPUs of a "
+                f"machine, found {step.devices}"
+            )
 
 
 class Work(Protocol):
@@ -73,6 +85,9 @@ class Place(Protocol):
 
     through: str
 
+    def capacity(self, step: Step) -> Capacity:
+        """Return what one machine has for a step."""
+
     def has_room(self, step: Step) -> bool:
         """Tell whether a step can be started now."""
 
@@ -93,36 +108,39 @@ class ThisMachine:
     through = ""
 
     def __init__(self, capacity: Capacity) -> None:
-        self.capacity = capacity
+        self._capacity = capacity
         self._cores, self._gpus = capacity.cores, list(capacity.gpus)
+
+    def capacity(self, step: Step) -> Capacity:
+        """Return all that this machine has."""
+        return self._capacity
 
     def has_room(self, step: Step) -> bool:
         """Tell whether nobody else has what a step needs."""
-        is_free = not self.capacity.needs_gpu(step) or bool(self._gpus)
-        return is_free and self.capacity.cores_of(step) <= self._cores
+        is_free = self._capacity.gpus_of(step) <= len(self._gpus)
+        return is_free and self._capacity.cores_of(step) <= self._cores
 
     def start(self, step: Step, command: Sequence[str], log: Path) -> Work:
         """Start a step."""
-        cores = self.capacity.cores_of(step)
+        cores, count = self._capacity.cores_of(step), self._capacity.gpus_of(step)
         self._cores -= cores
-        gpu = self._gpus.pop(0) if self.capacity.needs_gpu(step) else None
+        gpus, self._gpus = self._gpus[:count], self._gpus[count:]
 
         def give_back() -> None:
             self._cores += cores
-            if gpu is not None:
-                self._gpus.insert(0, gpu)
+            self._gpus = [*gpus, *self._gpus]
 
-        return Process(command, log, environment(cores, gpu), give_back)
+        return Process(command, log, environment(cores, gpus), give_back)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-def environment(cores: int, gpu: str | None) -> dict[str, str]:
+def environment(cores: int, gpus: Sequence[str]) -> dict[str, str]:
     """Return the environment of a step's process."""
     own = dict(os.environ)
-    if gpu is not None:
-        own["CUDA_VISIBLE_DEVICES"] = gpu
+    if gpus:
+        own["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     # Libraries would take all cores each.
     own.setdefault("OMP_NUM_THREADS", str(cores))
     return own
@@ -277,6 +295,9 @@ def execute(steps: Mapping[str, Step], history: History, place: Place, watcher: 
         history: what is done already, and where it is kept.
         place: where steps are started.
         watcher: is told what becomes of them.
+
+    Raises:
+        ValueError: a step wants more GPUs than a machine has.
     """
     order = TopologicalSorter({name: step.waits_for for name, step in steps.items()})
     order.prepare()
@@ -286,6 +307,8 @@ def execute(steps: Mapping[str, Step], history: History, place: Place, watcher: 
     waiting: dict[str, tuple[str, list[str]]] = {}
     working: dict[str, tuple[Work, Record, float]] = {}
     try:
+        for step in steps.values():
+            place.capacity(step).check(step)
         while order.is_active():
             for name in order.get_ready():
                 step = steps[name]

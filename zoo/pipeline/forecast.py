@@ -149,7 +149,7 @@ def schedule(steps: Mapping[str, Step], seconds: Mapping[str, float], machines: 
         machines: how many.
     """
     ended: dict[str, float] = {}
-    free = [0.0] * machines
+    free = [0.0] * machines  # when each of them, or of their GPUs, has ended what it does
     waiting = dict(steps)
     while waiting:
         ready = {
@@ -159,13 +159,14 @@ def schedule(steps: Mapping[str, Step], seconds: Mapping[str, float], machines: 
         }
         # Whichever can begin first; of several, the first of the recipe.
         name = min(ready, key=lambda one: max(ready[one], free[0]))
-        del waiting[name]
+        step = waiting.pop(name)
         if name not in seconds:
             ended[name] = ready[name]
             continue
-        begin = max(ready[name], heapq.heappop(free))
-        ended[name] = begin + seconds[name]
-        heapq.heappush(free, ended[name])
+        taken = [heapq.heappop(free) for _ in range(min(step.devices, machines))]
+        ended[name] = max(ready[name], *taken) + seconds[name]
+        for _ in taken:
+            heapq.heappush(free, ended[name])
     return max(ended.values(), default=0.0)
 
 
@@ -182,7 +183,7 @@ def _seconds(
     begin = START + _READING * (images + tested)
     if step.words[0] == "train" and model is not None:
         learnt = images * (folds - 1) / folds if folds > 1 else images
-        return begin + cost * learnt * _epochs(model)
+        return begin + cost * learnt * _epochs(model) / min(step.devices, machine.trainings)
     if step.words[0] == "predict":
         predicted = images if step.name.endswith(" val") else folds * tested
         return begin + PREDICTION * cost * predicted

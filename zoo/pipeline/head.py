@@ -107,7 +107,7 @@ class ApartCluster(RayCluster):
         capacity = self.capacity(step)
         task = self.ray.remote(do_order).options(
             num_cpus=order.cores,
-            num_gpus=1 if capacity.needs_gpu(step) else 0,
+            num_gpus=capacity.gpus_of(step),
             max_retries=RETRIES,
             name=step.name,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -59,10 +59,16 @@ class Pipeline:
         if out.is_symlink() and is_pipeline(out):
             out = Path(os.path.realpath(out))
         check_folder(out)
-        check_models(recipe)
+        devices = check_models(recipe)
         builder = Builder(recipe, out, facts or facts_of(recipe))
+        steps = {
+            name: replace(step, devices=devices[step.model])
+            if step.words[:1] == ("train",)
+            else step
+            for name, step in builder.steps().items()
+        }
         history = History(out, builder.data, Digests(out if out.is_dir() else None, out))
-        return cls(recipe, out, builder.steps(), history)
+        return cls(recipe, out, steps, history)
 
     def state(self) -> dict[str, str]:
         """Return step -> `done`, `failed`, `begun`, `changed` or `new`, as far as can be told now.
@@ -173,10 +179,13 @@ def is_pipeline(folder: Path) -> bool:
     return read_provenance(folder).get("kind") == KIND
 
 
-def check_models(recipe: Recipe) -> None:
+def check_models(recipe: Recipe) -> dict[str, int]:
     """Make sure that every model's config is sound, and what is asked of its predictions.
 
     That is before the first one trains for hours.
+
+    Returns:
+        On how many devices each model trains.
 
     Raises:
         ValueError: what is wrong, with the model's name.
@@ -185,11 +194,12 @@ def check_models(recipe: Recipe) -> None:
     from zoo.families.settings import plan_prediction
     from zoo.training.config import TrainerConfig
 
-    problems = []
+    problems, devices = [], {}
     for name, model in recipe.all_models.items():
         try:
             family = load_family(model.family)
             config = load_config(family.Config, model.family, model.config, model.words())
+            devices[name] = config.workload.devices
             if isinstance(config, TrainerConfig):
                 # Where it predicts does not matter here.
                 options = model.predict.model_copy(update={"device": "cpu"})
@@ -198,6 +208,7 @@ def check_models(recipe: Recipe) -> None:
             problems += [f"model '{name}': {line}" for line in str(error).splitlines()]
     if problems:
         raise ValueError("\n".join(problems))
+    return devices
 
 
 def facts_of(recipe: Recipe) -> DataFacts:

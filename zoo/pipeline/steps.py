@@ -45,6 +45,7 @@ class Step:
         reads: files and folders that no step makes.
         takes: files and folders that others make and the command does not name.
         kind: what it asks of a machine.
+        devices: GPUs that it has for itself, of a machine that has GPUs; for `device` alone.
         model: whose it is; "" for a step of all.
     """
 
@@ -58,6 +59,7 @@ class Step:
     reads: tuple[Path, ...] = ()
     takes: tuple[Path, ...] = ()
     kind: Kind = "light"
+    devices: int = 1
     model: str = ""
 
     @property

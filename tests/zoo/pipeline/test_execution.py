@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from zoo.pipeline import execution
 from zoo.pipeline.execution import Capacity, ThisMachine, execute, lacking
 from zoo.pipeline.record import Digests, History
 from zoo.pipeline.steps import Step
@@ -50,8 +51,8 @@ class Place(ThisMachine):
 
     def start(self, step, command, log):
         assert self.has_room(step)
-        self._cores -= self.capacity.cores_of(step)
-        self._gpus = self._gpus[1:] if self.capacity.needs_gpu(step) else self._gpus
+        self._cores -= self._capacity.cores_of(step)
+        self._gpus = self._gpus[self._capacity.gpus_of(step) :]
         self.working.append(step.name)
         self.most = max(self.most, len(self.working))
         self.ran.append(step.name)
@@ -60,8 +61,8 @@ class Place(ThisMachine):
     def end(self, work):
         step = work.step
         self.working.remove(step.name)
-        self._cores += self.capacity.cores_of(step)
-        self._gpus += ["0"] if self.capacity.needs_gpu(step) else []
+        self._cores += self._capacity.cores_of(step)
+        self._gpus += ["0"] * self._capacity.gpus_of(step)
         if step.name in self.failing:
             return
         read = [Path(word).read_text() for word in work.command if Path(word).is_file()]
@@ -185,6 +186,41 @@ def test_without_any_source_nothing_is_fused(tmp_path):
 def test_as_many_networks_are_trained_at_a_time_as_there_are_gpus(capacity, most, tmp_path):
     out = tmp_path / "out"
     assert run(out, graph(out), Place(capacity))[1].most == most
+
+
+@pytest.mark.parametrize(("gpus", "most"), [(2, 1), (3, 1), (4, 2)])
+def test_a_network_that_trains_on_several_gpus_has_them_for_itself(gpus, most, tmp_path):
+    out = tmp_path / "out"
+    steps = {
+        name: replace(step, devices=2) if step.kind == "device" else step
+        for name, step in graph(out).items()
+    }
+    assert run(out, steps, Place(Capacity(8, tuple(map(str, range(gpus))))))[1].most == most
+
+
+def test_a_step_sees_the_gpus_that_it_has(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(execution, "Process", lambda *given: found.append(given))
+    place = ThisMachine(Capacity(8, ("0", "1", "2", "3")))
+    step = Step("train a 0", ("train",), kind="device", devices=3)
+    place.start(step, ["train"], tmp_path / "log")
+    (_, _, own, give_back) = found[0]
+    assert own["CUDA_VISIBLE_DEVICES"] == "0,1,2"
+    assert not place.has_room(step)
+    give_back()
+    assert place.has_room(step)
+
+
+def test_more_gpus_than_a_machine_has_are_refused_before_the_first_step(tmp_path):
+    out = tmp_path / "out"
+    steps = {
+        name: replace(step, devices=4) if step.kind == "device" else step
+        for name, step in graph(out).items()
+    }
+    place = Place(Capacity(8, ("0", "1")))
+    with pytest.raises(ValueError, match=r"a: expected devices of at most 2, .* found 4"):
+        run(out, steps, place)
+    assert place.ran == []
 
 
 def test_a_stop_is_taken_down_and_gone_on_from(tmp_path):

@@ -113,6 +113,12 @@ def test_machines_share_the_steps(machines, seconds):
     assert schedule(steps, {"a": 3, "b": 2, "c": 3, "end": 1}, machines) == seconds
 
 
+@pytest.mark.parametrize(("machines", "seconds"), [(1, 6), (2, 6), (4, 3)])
+def test_a_network_on_two_gpus_takes_two(machines, seconds):
+    steps = {name: Step(name, ("train",), kind="device", devices=2) for name in "ab"}
+    assert schedule(steps, {"a": 3, "b": 3}, machines) == seconds
+
+
 @pytest.mark.parametrize(
     ("on", "through", "found"),
     [

@@ -9,7 +9,7 @@ import configs
 from zoo.cli import app
 from zoo.config import check_config
 from zoo.pipeline.execution import lacking
-from zoo.pipeline.pipeline import check_models
+from zoo.pipeline.pipeline import Pipeline, check_models
 from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.steps import Builder, DataFacts
 
@@ -206,6 +206,18 @@ def test_what_is_read_beside_the_data_is_known(tmp_path, monkeypatch):
     assert Path("patients.csv") in found["split"].reads
     assert Path("rule.yaml") in found["fuse"].reads
     assert all(Path("new") in found[name].reads for name in ("check", "predict unet test"))
+
+
+def test_a_model_of_several_devices_trains_on_as_many(tmp_path):
+    models = {
+        "one": {"family": "smp", "config": "laptop"},
+        "two": {"family": "smp", "config": "laptop", "changes": {"devices": 2}},
+    }
+    recipe = check_config(Recipe, {"data": "data", "models": models}, "test")
+    steps = Pipeline.open(recipe, tmp_path / "out", DataFacts(True, False)).steps
+    assert {steps[f"train one {fold}"].devices for fold in range(3)} == {1}
+    assert {steps[f"train two {fold}"].devices for fold in range(3)} == {2}
+    assert steps["predict two val"].devices == 1
 
 
 def test_what_a_network_cannot_be_shown_is_said_before_it_trains():
