@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import converters
 from converters.files.provenance import (
     atomic_write_text,
+    environment,
     link_or_copy,
     read_provenance,
     result_folder,
@@ -103,6 +106,16 @@ def test_provenance(tmp_path):
     assert (record["config"], record["seed"], record["split"]) == ({"lr": 1e-3}, 0, "abc")
     assert {"python", "numpy", "shapely"} <= set(record["versions"])
     assert str(tmp_path) not in json.dumps(record)
+
+
+def test_the_commit_of_a_checkout_is_recorded():
+    root = Path(converters.__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("no checkout")
+    found = subprocess.run(
+        ["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    )
+    assert environment()["git"].removesuffix("-dirty") == found.stdout.strip()
 
 
 def test_folder_without_provenance(tmp_path):
