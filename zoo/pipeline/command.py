@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 import configs
 from converters.files.outputs import only_writer
 from converters.files.provenance import read_provenance
+from converters.splits.grouping import group_by
 from converters.splits.sample_tables import tables_beside
+from converters.splits.split import Split
 from zoo.datasets.split import how_to_group
 from zoo.machine.facts import count_cores, list_gpus
 from zoo.pipeline.display import describe_end, duration
@@ -22,6 +24,7 @@ from zoo.pipeline.pipeline import KIND as PIPELINE
 from zoo.pipeline.pipeline import RECIPE, Pipeline, check_folder, is_pipeline, open_data
 from zoo.pipeline.recipe import KIND, Recipe
 from zoo.pipeline.record import ASIDE, LOGS, Digests, History
+from zoo.pipeline.steps import SPLIT
 from zoo.pipeline.storage.holdings import (
     Held,
     clear_pipelines,
@@ -64,6 +67,38 @@ class PlanOptions:
     broken: str = "refuse"
     labels: str | None = None
 
+    @classmethod
+    def of(cls, recipe: Recipe) -> PlanOptions:
+        """Return what a recipe was planned for."""
+        encoder = _encoder_of(recipe)
+        return cls(
+            hours=recipe.hours,
+            group_by=recipe.split.group_by,
+            test=_path(recipe.test),
+            encoder=encoder.get("encoder", ""),
+            encoder_weights=encoder.get("encoder_weights", ""),
+            seed=recipe.seed,
+            format=recipe.format,
+            edits=_path(recipe.edits),
+            broken=recipe.broken,
+            labels=recipe.labels,
+        )
+
+    def filled(self, planned: PlanOptions) -> PlanOptions:
+        """Return the same, with what was planned before where nothing is asked now."""
+        before = {
+            key: value
+            for key, value in vars(planned).items()
+            if getattr(self, key) == getattr(PlanOptions, key)
+            or _is_same(getattr(self, key), value)
+        }
+        return replace(self, **before)
+
+    def changed(self, planned: PlanOptions) -> list[str]:
+        """Return the options that ask for something else than was planned."""
+        keys = [key for key in vars(self) if key not in _NOT_PLANNED]
+        return [_option(key) for key in keys if getattr(self, key) != getattr(planned, key)]
+
     def refuse(self, name: str) -> None:
         """Make sure that nothing is asked of a plan where there is none.
 
@@ -71,12 +106,36 @@ class PlanOptions:
             ValueError: something is.
         """
         for key, value in vars(self).items():
-            if key not in ("data", "machine", "images") and value != getattr(PlanOptions, key):
-                option = "--from" if key == "format" else f"--{key.replace('_', '-')}"
+            if key not in _NOT_PLANNED and value != getattr(PlanOptions, key):
                 raise ValueError(
-                    f"{option}: expected with a data set to plan for, found it with the recipe "
-                    f"{name}: write it into the recipe"
+                    f"{_option(key)}: expected with a data set to plan for, found it with the "
+                    f"recipe {name}: write it into the recipe"
                 )
+
+
+# They say where data are, and are for the paper alone.
+_NOT_PLANNED = ("data", "machine", "images")
+
+
+def _option(key: str) -> str:
+    return "--from" if key == "format" else f"--{key.replace('_', '-')}"
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+def _is_same(one: object, two: object) -> bool:
+    """Tell whether two options are the same, or name the same file, also before `:COLUMN`."""
+    if one == two:
+        return True
+    (file, _, column), (other, _, column_of_other) = (str(own).partition(":") for own in (one, two))
+    if column != column_of_other:
+        return False
+    try:
+        return os.path.samefile(file, other)
+    except (OSError, ValueError):
+        return False
 
 
 def run_command(
@@ -193,15 +252,21 @@ def _find(
     if given.data is not None:
         raise ValueError(f"--data: expected with a recipe, found it with the data set {what}")
     data = _data(what, given)
+    given = _of_split(data, given)
     place = out or Path(f"{data.path.resolve().name or 'data'}-run")
     kept = place / RECIPE
     if kept.is_file() and is_pipeline(place):
         found = Recipe.load(str(kept))
-        is_same = Path(found.data or "").resolve() == data.path.resolve()
-        is_meant = given.hours in (None, found.hours) and not given.machine
-        if is_same and is_meant and _encoder(given).items() <= _encoder_of(found).items():
-            say(f"taken: recipe {kept}, planned before")
-            return found, place, None
+        if Path(found.data or "").resolve() == data.path.resolve():
+            planned = PlanOptions.of(found)
+            given = given.filled(planned)
+            changed = given.changed(planned)
+            if not changed and not given.machine:
+                say(f"taken: recipe {kept}, planned before")
+                return found, place, None
+            if changed:
+                say(f"planned anew, for {', '.join(changed)} differs from {kept}")
+                data = _data(what, given)
     check_folder(place)
     recipe, profile = _plan(data, given, say)
     return recipe, place, profile
@@ -236,6 +301,27 @@ def _data(what: str, given: PlanOptions) -> DataSource:
     return DataSource.open(path, given.format, given.edits, given.broken).choosing(given.labels)
 
 
+def _of_split(data: DataSource, given: PlanOptions) -> PlanOptions:
+    """Return the same without groups, where a split beside the data has them already.
+
+    Raises:
+        ValueError: it has other groups than those that are asked for.
+    """
+    own = data.path / SPLIT
+    if not given.group_by or not own.is_file():
+        return given
+    groups = Split.load(own).groups
+    samples = data.list_images()
+    for sample in group_by(samples, given.group_by, tables_beside(data.path)):
+        if (known := groups.get(sample.key, sample.group)) != sample.group:
+            raise ValueError(
+                f"--group-by {given.group_by}: expected the groups of {own}, which is taken, found "
+                f"'{sample.group:.60}' for '{sample.key:.60}' instead of '{known:.60}': remove "
+                "that file, or make it anew by zoo split --replace"
+            )
+    return replace(given, group_by="")
+
+
 def _encoder(given: PlanOptions) -> dict[str, Any]:
     """What the options say of the encoder, as keys of a config."""
     found = {"encoder": given.encoder, "encoder_weights": given.encoder_weights}
@@ -259,7 +345,7 @@ def _plan(
     machine = Machine.parse(given.machine) if given.machine else Machine.here()
     profile = look(data, given.test, given.group_by).scaled(given.images)
     say(f"{data.path}: {profile.describe()}")
-    if profile.unknown:
+    if profile.unknown and not (data.path / SPLIT).is_file():
         whose = f"no patient is known of {profile.unknown} images: each counts as its own"
         say(f"note: {whose}; {how_to_group(tables_beside(data.path))}")
     keys = {
