@@ -47,6 +47,7 @@ _TELLING = {
 }
 _SUFFIXES = {".yaml", ".yml"}
 _DAY = 86400.0
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -210,6 +211,12 @@ def carry_out(
         ValueError: a step failed.
     """
     with only_writer(pipeline.out):
+        if changes := pipeline.history.digests.changes(pipeline.history.data):
+            listed = ", ".join(changes[:_SHOWN]) + (", ..." if changes[_SHOWN:] else "")
+            say(
+                f"note: {pipeline.history.data}: {len(changes)} files are new, other or gone since "
+                f"the last start ({listed}): what was made of them is made anew"
+            )
         outcome = pipeline.run(_place(on, through, pipeline), command, say)
         problems = describe_end(outcome, pipeline.steps)
         cleared = clear_places(pipeline.out) if not (problems or keep) else []

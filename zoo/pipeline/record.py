@@ -29,6 +29,11 @@ STEPS, ASIDE, LOGS = "steps", "earlier", "logs"
 _FILES = "files.json"
 # Of these the contents tell times and places, not what was made.
 _TOLD = frozenset((PROVENANCE, "metrics.csv", "last.ckpt", "report.html"))
+# Of a data set these are nobody's annotations or images.
+_NOT_READ = frozenset(
+    (".log", ".md", ".rst", ".pdf", ".html", ".htm", ".doc", ".docx", ".ipynb", ".py", ".sh")
+)
+_NAMED_ALIKE = frozenset(("Thumbs.db", "desktop.ini"))
 _MISSING = "missing"
 # The list of digests is long where there are many files.
 _SECONDS_BETWEEN = 5.0
@@ -77,11 +82,18 @@ class Digests:
             with suppress(ValueError):
                 found = read_json(self._file, "digests")
                 self._known = found if isinstance(found, dict) else {}
+        self._before = dict(self._known)
         self._is_new = False
         self._saved = time.monotonic()
 
-    def of(self, path: Path) -> str:
-        """Return the digest of a file, or of a folder's files with their names; "" for neither."""
+    def of(self, path: Path, is_read: bool = False) -> str:
+        """Return the digest of a file, or of a folder's files with their names; "" for neither.
+
+        Args:
+            path: of the file or the folder.
+            is_read: whether texts about a data set, and what systems leave in any folder, are no
+                part of it.
+        """
         digest = hashlib.sha256()
         if path.is_file():
             return self._of_file(path)
@@ -89,10 +101,31 @@ class Digests:
             return ""
         without = self._without if self._without and path.resolve() != self._without else None
         for file in files_of(path, without):
-            if file.name not in _TOLD:
+            if file.name not in _TOLD and not (is_read and _is_aside_of_data(file)):
                 name = file.relative_to(path).as_posix()
                 digest.update(f"{name}\0{self._of_file(file)}\n".encode())
         return digest.hexdigest()
+
+    def changes(self, path: Path) -> list[str]:
+        """Return what is new, other or gone of a folder that is read, since it was last looked at.
+
+        Nothing where it never was, or lay elsewhere.
+        """
+        top = Path(os.path.abspath(path))
+        without = self._without if self._without != top else None
+        before = {name: known[-1] for name, known in self._before.items() if below(Path(name), top)}
+        there = {
+            os.path.abspath(file): file
+            for file in (files_of(top, without) if before else ())
+            if not _is_aside_of_data(file)
+        }
+        other = [name for name, file in there.items() if before.get(name) != self._of_file(file)]
+        gone = [name for name in before if not (os.path.exists(name) or self._is_result(name))]
+        return sorted(Path(name).relative_to(top).as_posix() for name in (*other, *gone))
+
+    def _is_result(self, name: str) -> bool:
+        without = self._without
+        return without is not None and below(Path(os.path.realpath(name)), without) is not None
 
     def tree(self, path: Path, is_read: bool = False) -> Tree:
         """Return a file, or all of a folder's files, by absolute paths; nothing for neither.
@@ -163,7 +196,7 @@ class History:
     def _digest_of_read(self, path: Path) -> str:
         """Return the digest of what no step makes, as it was when it was first asked for."""
         if path not in self._read:
-            self._read[path] = self.digests.of(path)
+            self._read[path] = self.digests.of(path, is_read=True)
         return self._read[path]
 
     def is_done(self, step: Step, key: str) -> Record | None:
@@ -334,6 +367,12 @@ def files_of(folder: Path, without: Path | None = None) -> Iterator[Path]:
             path = Path(parent, name)
             if not is_leftover(path) and path.is_file():
                 yield path
+
+
+def _is_aside_of_data(file: Path) -> bool:
+    """Tell a text about data, and what a system leaves in a folder, from data."""
+    name = file.name
+    return name.startswith((".", "~$")) or name in _NAMED_ALIKE or file.suffix.lower() in _NOT_READ
 
 
 def _is_apart(path: Path, without: Path | None) -> bool:

@@ -255,6 +255,36 @@ def test_results_in_a_data_set_s_folder_are_no_part_of_it(tmp_path):
     assert Digests(None, out).of(tmp_path) != before
 
 
+def test_texts_about_a_data_set_are_no_part_of_it(tmp_path):
+    (tmp_path / "image.png").write_bytes(b"1")
+    before = Digests(None).of(tmp_path, is_read=True)
+    for name in ("README.md", "train.log", ".DS_Store", "Thumbs.db", "~$table.xlsx"):
+        (tmp_path / name).write_text("about it")
+        assert Digests(None).of(tmp_path, is_read=True) == before
+    (tmp_path / "labels.txt").write_text("0 0.5")
+    assert Digests(None).of(tmp_path, is_read=True) != before
+
+
+def test_what_is_new_other_or_gone_of_a_data_set_is_known(tmp_path):
+    data, out = tmp_path / "data", tmp_path / "data" / "run"
+    out.mkdir(parents=True)
+    for name in "abc":
+        (data / f"{name}.png").write_bytes(name.encode())
+    (out / "result.png").write_bytes(b"1")
+    first = Digests(out, out)
+    assert first.changes(data) == []
+    first.of(data, is_read=True)
+    first.of(out / "result.png")
+    first.save()
+    assert Digests(out, out).changes(data) == []
+    (data / "a.png").write_bytes(b"other")
+    (data / "b.png").unlink()
+    (data / "d.png").write_bytes(b"new")
+    (data / "note.log").write_text("nothing")
+    (out / "result.png").unlink()
+    assert Digests(out, out).changes(data) == ["a.png", "b.png", "d.png"]
+
+
 def test_a_data_set_is_walked_once_for_all_steps(tmp_path, monkeypatch):
     out, data = tmp_path / "out", tmp_path / "data"
     data.mkdir()
@@ -262,7 +292,9 @@ def test_a_data_set_is_walked_once_for_all_steps(tmp_path, monkeypatch):
     steps = {name: replace(step, reads=(data,)) for name, step in graph(out).items()}
     asked = []
     walk = Digests.of
-    monkeypatch.setattr(Digests, "of", lambda self, path: asked.append(path) or walk(self, path))
+    monkeypatch.setattr(
+        Digests, "of", lambda self, path, **how: asked.append(path) or walk(self, path)
+    )
     run(out, steps)
     assert asked.count(data) == 1
 
