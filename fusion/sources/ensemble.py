@@ -16,7 +16,7 @@ from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.sources.manifest import ImageEntry
 from fusion.sources.places import RowTable
-from fusion.sources.store import PredictionStore, check_match, source_name
+from fusion.sources.store import PredictionStore, check_distinct, check_match
 from fusion.sources.submission import RowSpan, parse_row, read_places
 from fusion.types import Evidence, Prediction, SoftMask
 
@@ -362,13 +362,10 @@ def check_one_split(held_out: Sequence[PredictionStore]) -> None:
 def _check_names(paths: Sequence[Path]) -> None:
     if not paths:
         raise ValueError("expected at least one prediction store or submission, found none")
-    names = []
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: expected a prediction store or a submission, found nothing")
-        names.append(source_name(path))
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"sources are known by their folder's or file's name; twice: {twice}")
+    check_distinct(paths)
 
 
 def _label_space(

@@ -400,6 +400,22 @@ def source_name(path: Path) -> str:
     return home.name if is_in_run else path.name
 
 
+def check_distinct(paths: Sequence[Path]) -> None:
+    """Make sure that sources are called otherwise each, as fusion configs speak of them.
+
+    Raises:
+        ValueError: two have the same name.
+    """
+    homes: dict[str, Path] = {}
+    for path in paths:
+        name = source_name(path)
+        if (other := homes.setdefault(name, path)) is not path:
+            raise ValueError(
+                f"sources are known by the name of their run, folder or file: '{name}' is that of "
+                f"{other} and of {path}: leave one of them out, or give its folder another name"
+            )
+
+
 def check_replaceable(out: Path) -> None:
     """Make sure that a store may be written: to a free place, or in the place of another store.
 

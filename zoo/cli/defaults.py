@@ -395,6 +395,12 @@ def stores_of_runs(name: str) -> list[Path]:
     return [run / name for run in run_folders() if (run / name / "manifest.json").is_file()]
 
 
+def _held_out_stores() -> list[Path]:
+    """Return what each run says of images that it held out: predicted, or left by its folds."""
+    kept = {path.parent: path for name in ("oof", "val") for path in stores_of_runs(name)}
+    return [kept[run] for run in run_folders() if run in kept]
+
+
 def for_predict(given: dict[str, Any]) -> None:
     """Take the nearest data set, and all runs below `runs/`; of mere images the test subset."""
     from zoo.cli.options import Subset
@@ -422,8 +428,7 @@ def for_fit(given: dict[str, Any]) -> None:
     taken = Taken(given)
     taken.data()
     if not given["predictions"]:
-        found = [*stores_of_runs("val"), *stores_of_runs("oof")]
-        if found:
+        if found := _held_out_stores():
             taken.take("predictions", found)
         else:
             taken.lack("  predictions of held-out images, found none in runs/*/val: zoo predict")
@@ -436,7 +441,7 @@ def _sources_and_rule(taken: Taken) -> None:
     """Take the runs' predictions of test images, else of held-out ones, and `fusion.yaml`."""
     given = taken.given
     if not given["sources"]:
-        found = stores_of_runs("test") or [*stores_of_runs("val"), *stores_of_runs("oof")]
+        found = stores_of_runs("test") or _held_out_stores()
         if found:
             taken.take("sources", found)
         else:

@@ -235,7 +235,10 @@ def _common_labels(members: Sequence[Member]) -> LabelSpace:
     if not members:
         raise ValueError("expected at least one run, found none")
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"runs are known by their folder's name; these come twice: {twice}")
+        raise ValueError(
+            f"runs are known by their folder's name, which fusion configs speak of; twice: {twice}"
+            ": leave one of them out, or give its folder another name"
+        )
     first = members[0].runs[0]
     labels: LabelSpace = first.config.labels
     for member in members:

@@ -16,7 +16,7 @@ from fusion.rules.file import check_names, check_options, load_rule, read_labels
 from fusion.rules.refine import Refined
 from fusion.sources.ensemble import Ensemble, check_splits
 from fusion.sources.manifest import ImageEntry
-from fusion.sources.store import PredictionStore, check_match, source_name
+from fusion.sources.store import PredictionStore, check_distinct, check_match, source_name
 from fusion.types import Rule
 from zoo.results.truth import other_folder, usual_labels
 from zoo.source import DataSource
@@ -31,9 +31,7 @@ def open_stores(paths: Sequence[Path]) -> list[PredictionStore]:
     if not paths:
         raise ValueError("expected at least one prediction store, found none")
     stores = [PredictionStore(path) for path in by_name(paths)]
-    names = [store.name for store in stores]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"stores are known by their folder's name; these come twice: {twice}")
+    check_distinct([store.path for store in stores])
     check_match(stores)
     return stores
 

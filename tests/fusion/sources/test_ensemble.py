@@ -311,7 +311,7 @@ def test_names_and_places_have_to_be_clear(tmp_path, space, sources):
         Ensemble.open([tmp_path / "x.csv"])
     (tmp_path / "deeper").mkdir()
     twin = write_csv(tmp_path / "deeper" / "a.csv", coded(1))
-    with pytest.raises(ValueError, match=r"by their folder's or file's name; twice: \['a'\]"):
+    with pytest.raises(ValueError, match=r"'a' is that of .*a and of .*a\.csv: leave one"):
         Ensemble.open([sources[1], twin])
 
 

@@ -11,7 +11,7 @@ from converters.splits.split import Split
 from fusion.sources import submission
 from fusion.sources.submission import RleRow
 from zoo.cli import main
-from zoo.cli.defaults import nearest_data
+from zoo.cli.defaults import for_fit, nearest_data
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +92,18 @@ def test_a_folder_below_is_taken_from_above(hands, here, capsys, monkeypatch):
     (here / "mine" / "work").mkdir()
     monkeypatch.chdir(here / "mine" / "work")
     assert zoo(capsys, "split", "--folds", "2").startswith(f"taken: data {here / 'mine'}")
+
+
+def test_of_a_run_one_store_of_held_out_images_is_taken(here):
+    for place in ("a/fold-0", "b/fold-0", "c"):
+        (here / "runs" / place).mkdir(parents=True)
+        (here / "runs" / place / "config.yaml").write_text("")
+    for place in ("a/oof", "a/val", "b/oof", "c/val"):
+        (here / "runs" / place).mkdir()
+        (here / "runs" / place / "manifest.json").write_text("{}")
+    given = {"data": here, "predictions": None, "out": here / "f.yaml"}
+    for_fit(given)
+    assert given["predictions"] == [Path("runs", place) for place in ("a/val", "b/oof", "c/val")]
 
 
 def test_from_data_to_a_submission(hands, here, capsys):
