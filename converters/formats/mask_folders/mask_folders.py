@@ -4,7 +4,10 @@
     DATA/train/NAME.jpg         DATA/trainannot/NAME.png     or train_masks, train_labels, ...
     DATA/**/NAME.jpg            DATA/**/NAME_mask.png        or NAME_seg, NAME_label, NAME_gt, ...
     DATA/**/images/NAME.jpg     DATA/**/masks/*.png          one image, a mask for each object
-    DATA/labelmap.txt           (optional) name:r,g,b, a line each, as for `voc`
+    DATA/**/images/NAME.jpg     DATA/**/masks/CLASS/NAME.png     a folder for each class
+    DATA/**/NAME.jpg            DATA/**/masks/NAME_CLASS_0.png   a file for each object, or class
+    DATA/labelmap.txt           (optional) name:r,g,b, a line each, or another table of
+                                `class_tables`, whose lines are also the numbers of the classes
     DATA/class_names.txt        (optional) the names of the numbers from 0 on, a line each
 
 Names may differ in words such as `image` and `mask`. Masks are PNG, TIFF or BMP: class numbers (0
@@ -27,20 +30,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from converters.errors import Problems, one_line
+from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
+from converters.formats.class_tables import read_class_table
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_colours import MOST_COLOURS, class_codes, colour_codes, colour_name
-from converters.formats.mask_folders.pairing import Pairs, find_pairs
+from converters.formats.mask_folders.pairing import OBJECT, Pairs, find_pairs
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
-from converters.formats.voc import NO_CLASS, read_class_names, read_labelmap
+from converters.formats.voc import NO_CLASS, read_class_names
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
-OBJECT = "object"
 _LOOKED_AT = 20
 _JPEG = frozenset({".jpg", ".jpeg"})
 # JPEG's grey is off by so much; a mask may have so many pixels between, at its edges.
@@ -109,7 +114,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         found: list[Instance] = []
         for path in pairs.masks[key]:
             try:
-                planes = list(classes.planes(read_mask(path, size_hw)))
+                planes = list(classes.planes(read_mask(path, size_hw), pairs.classes.get(path)))
             except (OSError, ValueError) as error:
                 problems.add(path, one_line(error), key=key)
                 continue
@@ -194,9 +199,9 @@ class _Classes:
 
     Attributes:
         names: of the classes.
-        colours: colour -> name, from labelmap.txt.
-        numbers: number -> name, from class_names.txt; "" is no class.
-        kind: "objects", "object" (one class), "numbers" or "colours".
+        colours: colour -> name, from a table of them.
+        numbers: number -> name, from class_names.txt or that table; "" is no class.
+        kind: "objects", "object" (one class), "files" (a class for each), "numbers" or "colours".
     """
 
     names: tuple[str, ...]
@@ -211,8 +216,13 @@ class _Classes:
         Raises:
             ValueError: more values than classes can have, or no mask that can be read.
         """
-        numbers, colours = read_class_names(root), read_labelmap(root)
-        if colours is not None:
+        if pairs.classes:
+            return cls(natural(set(pairs.classes.values())), "files")
+        numbers, colours = read_class_names(root), read_class_table(root)
+        if colours is not None and numbers is None and _hold_numbers(pairs):
+            names = [name if name.casefold() not in NO_CLASS else "" for name in colours.values()]
+            numbers = dict(enumerate(names))
+        elif colours is not None:
             named = {(r << 16) + (g << 8) + b: name for (r, g, b), name in colours.items()}
             kept = {code: n for code, n in named.items() if n and n.casefold() not in NO_CLASS}
             return cls(tuple(dict.fromkeys(kept.values())), "colours", kept)
@@ -261,6 +271,8 @@ class _Classes:
             return f"the masks' numbers, 1 to n in each image, are taken for objects of '{OBJECT}'"
         if not self.names:
             return "the masks are empty"
+        if self.kind == "files":
+            return f"classes by the folders or names of masks ({', '.join(self.names):.200})"
         if self.kind == "object":
             return f"masks of one value are taken for one class, '{OBJECT}'"
         if self.numbers or self.kind == "colours":
@@ -270,13 +282,24 @@ class _Classes:
             "for none; class_names.txt names them from 0 on, a line each"
         )
 
-    def planes(self, values: Pixels) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    def planes(
+        self, values: Pixels, label: str | None = None
+    ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """Yield each object or class of a mask, with its pixels, uint8 (H, W).
+
+        Args:
+            values: of `read_mask`.
+            label: the class of the file, where it has but one.
 
         Raises:
             ValueError: a value that is no class.
         """
         codes = values if values.ndim == 2 else colour_codes(values)
+        if label is not None:
+            if (found := len(set(np.unique(codes).tolist()) - {0})) > 1:
+                raise ValueError(f"expected one value beside 0, of '{label:.60}', found {found}")
+            yield from ((label, plane) for plane in [(codes > 0).astype(np.uint8)] if plane.any())
+            return
         if self.kind == "object":
             yield from ((OBJECT, plane) for plane in [(codes > 0).astype(np.uint8)] if plane.any())
             return
@@ -295,9 +318,19 @@ class _Classes:
             return colour_name(code) if code in class_codes(values) else ""
         if self.numbers:
             if code not in self.numbers and code != VOID:
-                raise ValueError(f"expected a class of class_names.txt, found {code}")
+                raise ValueError(f"expected a class of class_names.txt or a table, found {code}")
             return self.numbers.get(code, "")
         return "" if code in (0, VOID) else str(code)
+
+
+def _hold_numbers(pairs: Pairs) -> bool:
+    """Tell whether the first mask is grey: a palette's indexes are numbers of no table."""
+    path = next(path for own in pairs.masks.values() for path in own)
+    try:
+        with Image.open(path) as mask:
+            return mask.mode == "L" or mask.mode.startswith("I")
+    except BROKEN:
+        return False
 
 
 def _check_count(values: set[int]) -> None:

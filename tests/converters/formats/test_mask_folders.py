@@ -73,6 +73,56 @@ def test_masks_are_found_by_folders_and_names(layout, key, tmp_path):
     assert "numbers are taken for classes (1, 2)" in notes[0]
 
 
+def square(first):
+    values = np.zeros(SIZE, np.uint8)
+    values[first : first + 5, 3:9] = 255
+    return values
+
+
+CLASSES = {
+    "folders": ("images/a.jpg", "masks/cat/a.png", "masks/dog/a.png"),
+    "folders of a subset": ("images/train/a.jpg", "masks/train/cat/a.png", "masks/train/dog/a.png"),
+    "folders, names with words": ("images/a.jpg", "masks/cat/a_mask.png", "masks/dog/a_mask.png"),
+    "names": ("images/a.jpg", "annotations/a_cat_0.png", "annotations/a_dog_1.png"),
+    "names without numbers": ("images/a_1.jpg", "masks/a_1_cat.png", "masks/a_1_dog.png"),
+}
+
+
+@pytest.mark.parametrize(("image", "cat", "dog"), CLASSES.values(), ids=CLASSES)
+def test_a_mask_is_of_the_class_that_its_folder_or_its_name_says(image, cat, dog, tmp_path):
+    put(tmp_path, image, cat, square(2))
+    put(tmp_path, image, dog, square(5))
+    notes = []
+    found = planes(tmp_path, note=notes.append)
+    assert {name: plane.tolist() for name, plane in found.items()} == {
+        "cat": (square(2) > 0).tolist(),
+        "dog": (square(5) > 0).tolist(),
+    }
+    assert notes == [f"{tmp_path}: classes by the folders or names of masks (cat, dog)"]
+
+
+def test_files_that_only_have_numbers_are_objects(tmp_path):
+    for number in range(3):
+        put(tmp_path, "images/a.jpg", f"masks/a_{number}.png", square(number * 6))
+    (sample,) = converters.read(tmp_path)
+    assert [one.label for one in sample.instances] == ["object"] * 3
+
+
+def test_a_mask_of_one_class_has_one_value(tmp_path):
+    put(tmp_path, "images/a.jpg", "masks/cat/a.png", square(2))
+    put(tmp_path, "images/a.jpg", "masks/dog/a.png", numbers() % 255)
+    with pytest.raises(DataError, match="expected one value beside 0, of 'dog', found 2"):
+        converters.read(tmp_path)
+
+
+def test_folders_are_partners_whose_names_share_the_rest(tmp_path):
+    for subset in ("train", "test"):
+        put(tmp_path, f"{subset}_images/1.png", f"{subset}_masks/1.png", square(2))
+    put(tmp_path, "images_more/2.png", "annotations_more/2.png", square(2))
+    keys = {s: [one.key for one in converters.read(tmp_path, subset=s)] for s in ("train", "test")}
+    assert keys == {"train": ["2", "train/1"], "test": ["test/1"]}
+
+
 def test_names_of_classes_and_the_test_subset(tmp_path):
     put(tmp_path, "train/images/a.png", "train/masks/a.png", numbers())
     put(tmp_path, "test/images/b.png", "test/masks/b.png", numbers())
@@ -154,7 +204,7 @@ def test_grey_levels_are_no_classes(folder, tmp_path):
         converters.label_space(tmp_path)
 
 
-@pytest.mark.parametrize("names", [["a_cat"], ["a_m0_01234567"], ["a_cat", "a_dog"]])
+@pytest.mark.parametrize("names", [["a_cat"], ["a_m0_01234567"], ["a_m01g_1a", "a_m02_2b"]])
 def test_what_names_of_masks_say_of_classes_is_not_passed_over(names, tmp_path):
     for name in names:
         put(tmp_path, "images/a.png", f"masks/{name}.png", black_and_white())
