@@ -29,7 +29,18 @@ Colour = tuple[int, ...]
 def find_class_table(root: Path) -> Path | None:
     """Return the file in a folder that names the colours of masks; None where there is none."""
     names = (LABELMAP, *_TABLES, _COLOURS, _META)
-    return next((root / name for name in names if os.path.lexists(root / name)), None)
+    found = (root / name for name in names if os.path.lexists(root / name))
+    return next((path for path in found if path.suffix != ".csv" or _names_colours(path)), None)
+
+
+def _names_colours(path: Path) -> bool:
+    """Tell a table of colours by its header: classifiers have files of these names, too."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = [cell.strip().casefold() for cell in file.readline().split(",")]
+    except (OSError, UnicodeDecodeError):
+        return False
+    return tuple(header[1:4]) == _COLUMNS[1:]
 
 
 def read_class_table(root: Path) -> dict[Colour, str] | None:
@@ -72,9 +83,7 @@ def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colo
 def _of_csv(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colour]]:
     for number, row in enumerate(csv.reader(lines), 1):
         cells = [cell.strip() for cell in row]
-        if number == 1 and tuple(map(str.lower, cells[:4])) == _COLUMNS:
-            continue
-        if not any(cells):
+        if number == 1 or not any(cells):
             continue
         if len(cells) < len(_COLUMNS) or not cells[0] or (colour := _colour(cells[1:4])) is None:
             raise ValueError(f"{path}: line {number}: expected name,r,g,b, found '{row}'"[:200])

@@ -75,3 +75,9 @@ def test_a_broken_table_is_an_error(table, message, tmp_path):
     (tmp_path / table[0]).write_text(table[1])
     with pytest.raises(ValueError, match=message):
         converters.label_space(tmp_path)
+
+
+def test_a_classifier_s_table_is_none_of_colours(tmp_path):
+    put(tmp_path, numbers())
+    (tmp_path / "class_dict.csv").write_text("class_index,class,height,width\n0,cat,224,224\n")
+    assert converters.label_space(tmp_path).names == ("1", "2")
