@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import converters
 from converters import DataError
@@ -239,3 +240,45 @@ def test_other_formats_come_first(tmp_path, samples, labels):
     (tmp_path / "coco" / "masks").mkdir()
     cv2.imwrite(str(tmp_path / "coco" / "masks" / image.name), numbers())
     assert converters.recognise(tmp_path / "coco") == "coco"
+
+
+def smoothed():
+    return cv2.GaussianBlur(np.kron(square(5), np.ones((8, 8), np.uint8)), (0, 0), 1.5)
+
+
+@pytest.mark.parametrize("as_colours", [False, True])
+def test_smoothed_edges_of_black_and_white_are_one_class(as_colours, tmp_path):
+    values = smoothed()
+    values = cv2.merge([values] * 3) if as_colours else values
+    for name, mask in (("a", values), ("b", (smoothed() > 127).astype(np.uint8))):
+        put(tmp_path, f"images/{name}.png", f"labels/{name}.png", mask)
+        cv2.imwrite(str(tmp_path / f"images/{name}.png"), np.full(mask.shape[:2], 9, np.uint8))
+    notes = []
+    for sample in converters.read(tmp_path, note=notes.append):
+        (mask,) = rasterize_labels(sample.instances, sample.size_hw).values()
+        assert (mask.full(sample.size_hw) == (smoothed() > 127)).all()
+    assert "black and white masks are taken for one class, 'object'" in notes[0]
+
+
+@pytest.mark.parametrize("values", [smoothed() > 127, smoothed()], ids=["inverted", "many"])
+def test_a_palette_of_greys_is_read_by_its_greys(values, tmp_path):
+    grey = values.astype(np.uint8) * 255 if values.dtype == bool else values
+    palette = np.unique(grey)[::-1]
+    indexes = np.searchsorted(-palette.astype(int), -grey.astype(int)).astype(np.uint8)
+    mask = Image.fromarray(indexes, "P")
+    mask.putpalette(np.repeat(palette, 3).tobytes())
+    put(tmp_path, "images/a.png", "masks/b.png", numbers())
+    (tmp_path / "masks/b.png").unlink()
+    mask.save(tmp_path / "masks/a.png")
+    cv2.imwrite(str(tmp_path / "images/a.png"), np.full(grey.shape, 9, np.uint8))
+    (sample,) = converters.read(tmp_path)
+    (found,) = rasterize_labels(sample.instances, sample.size_hw).values()
+    assert (found.full(sample.size_hw) == (smoothed() > 127)).all()
+
+
+def test_masks_of_1_and_of_255_are_one_class(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", square(2))
+    put(tmp_path, "images/b.png", "masks/b.png", square(2) // 255)
+    first, second = converters.read(tmp_path)
+    assert [one.label for one in (*first.instances, *second.instances)] == ["object"] * 2
+    assert first.instances == second.instances
