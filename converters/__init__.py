@@ -123,7 +123,7 @@ def recognise(data: Path | str) -> str:
     found = found or [name for name in _LAST if load_format(name).matches(data)][:1]
     if len(found) == 1:
         return found[0]
-    what = f"several formats at once; name it: {' or '.join(found)}"
+    what = f"several formats at once; name it (--from): {' or '.join(found)}"
     if not found:
         what = f"none that is known{_describe(data)}"
     raise ValueError(f"{data}: expected a data set in one format, found {what}")

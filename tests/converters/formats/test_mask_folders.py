@@ -282,3 +282,10 @@ def test_masks_of_1_and_of_255_are_one_class(tmp_path):
     first, second = converters.read(tmp_path)
     assert [one.label for one in (*first.instances, *second.instances)] == ["object"] * 2
     assert first.instances == second.instances
+
+
+def test_a_list_of_images_and_masks_is_no_table_of_codes(tmp_path):
+    put(tmp_path, "data/a.jpg", "data/a_mask.png", square(2))
+    (tmp_path / "index.csv").write_text("img,mask\na.jpg,a_mask.png\n")
+    assert converters.recognise(tmp_path) == "images"
+    assert converters.recognise(tmp_path / "data") == "mask_folders"
