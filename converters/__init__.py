@@ -85,6 +85,7 @@ FORMATS: dict[str, str] = {
     "label_studio": "converters.formats.label_studio.label_studio",
     "via": "converters.formats.via.via",
     "ram_w600": "converters.formats.ram_w600",
+    "cityscapes": "converters.formats.cityscapes",
     "mask_folders": "converters.formats.mask_folders.mask_folders",
     "images": "converters.formats.images",
 }
@@ -122,7 +123,7 @@ def recognise(data: Path | str) -> str:
     found = found or [name for name in _LAST if load_format(name).matches(data)][:1]
     if len(found) == 1:
         return found[0]
-    what = f"several formats at once; name it: {' or '.join(found)}"
+    what = f"several formats at once; name it (--from): {' or '.join(found)}"
     if not found:
         what = f"none that is known{_describe(data)}"
     raise ValueError(f"{data}: expected a data set in one format, found {what}")

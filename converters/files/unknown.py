@@ -113,8 +113,8 @@ def _describe_foreign(path: Path) -> str:
     """Say what annotations of others are that are not read, and what to do; "" for others."""
     if path.name == _CITYSCAPES and path.is_dir():
         return (
-            "Cityscapes has several files for an image: put its *_labelIds.png into masks/, and "
-            "the images, called alike, into images/"
+            "Cityscapes needs leftImg8bit/ with its images beside it, and for each image "
+            "*_instanceIds.png or *_labelIds.png"
         )
     if path.name.endswith(_ADE20K):
         return (

@@ -5,7 +5,8 @@
     DATA/labels.txt        (optional) the classes, a line each; __ignore__ and _background_ are none
     DATA/images.json       (written by us) NAME -> key, group, size, attributes of an image
 
-Read are polygons, rectangles, circles and masks. Points and lines enclose nothing and are left out.
+Read are polygons, rectangles, circles and masks; of X-AnyLabeling rectangles by their four corners,
+also turned ones. Points and lines enclose nothing and are left out.
 Images without a JSON are nobody's negatives, but not annotated yet: they are test images, with
 `test/` before their key. Shapes of one label and one `group_id` are the parts of an object. An
 image that lies only inside its JSON (`imageData`) has to be written out first. Classes whose name
@@ -67,6 +68,8 @@ _HEAD_BYTES = 1 << 16
 _SHAPES, _IMAGE = b'"shapes"', b'"imagePath"'
 # How far a folder is looked into before it is known what it is.
 _DEPTH, _MOST_LOOKED_AT = 2, 200
+# What X-AnyLabeling writes by its four corners.
+_CORNERED = ("rectangle", "rotation")
 # Of a circle, as labelme draws it.
 _CORNERS = 64
 
@@ -381,6 +384,8 @@ def _polygons(shape: Mapping[str, Any], size_hw: tuple[int, int]) -> list[Polygo
     points = _points(shape)
     if kind == "mask":
         return _of_mask(shape, points, size_hw)
+    if kind in _CORNERED and len(points) == 4:
+        kind = "polygon"
     if kind == "rectangle":
         points = _expect(points, 2, kind)
         (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)

@@ -3,7 +3,8 @@
     DATA/JPEGImages/NAME.jpg
     DATA/SegmentationClass/NAME.png     class numbers (0 none, 255 void), or colours
     DATA/SegmentationObject/NAME.png    (optional) which object a pixel is part of
-    DATA/labelmap.txt                   (optional, CVAT) name:r,g,b:parts:actions, a line each
+    DATA/labelmap.txt                   (optional, CVAT) name:r,g,b:parts:actions, a line each, or
+                                        another table of `class_tables`
     DATA/class_names.txt                (optional, labelme) names of the numbers from 0 on
     DATA/ImageSets/Segmentation/test.txt    (optional) names of test images, a line each; what
                                         other lists there name has to be there
@@ -35,6 +36,7 @@ import numpy.typing as npt
 
 from converters.errors import Problems, one_line
 from converters.files.images import decode_image, is_image, read_size_hw
+from converters.formats.class_tables import LABELMAP, Colour, find_class_table, read_class_table
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
     are_colour_names,
@@ -56,12 +58,10 @@ _PLAIN_IMAGES, _PLAIN_MASKS = "images", "masks"
 _OTHERS = ("labels.yaml", "masks.yaml")
 _LISTS, _TEST = "ImageSets/Segmentation", "test.txt"
 _LOOKED_AT = 20
-_LABELMAP = "labelmap.txt"
 # labelme2voc's names, and where it has its masks beside arrays.
 _CLASS_NAMES, _PNGS = "class_names.txt", "SegmentationClassPNG"
 NO_CLASS = frozenset({"background", "void", "unlabeled", "_background_", "__ignore__"})
 _COLOUR_CODE = np.array([65536, 256, 1], np.uint32)
-Colour = tuple[int, ...]
 
 
 def matches(root: Path) -> bool:
@@ -87,12 +87,12 @@ def _folders(root: Path) -> tuple[Path, Path]:
 
 
 def label_space(root: Path) -> LabelSpace | None:
-    """Return the classes of `labelmap.txt`, else the masks' numbers or colours; None without any.
+    """Return the classes that a table names, else the masks' numbers or colours; None without any.
 
     Raises:
-        ValueError: a broken `labelmap.txt`, or more colours than classes can have.
+        ValueError: a broken table, or more colours than classes can have.
     """
-    colours = read_labelmap(root)
+    colours = read_class_table(root)
     numbers = read_class_names(root) if colours is None else None
     if numbers is not None:
         names = tuple(filter(None, numbers.values()))
@@ -117,9 +117,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         Samples, an instance for each object, or for each class where nothing tells objects apart.
 
     Raises:
-        ValueError: a broken `labelmap.txt`.
+        ValueError: a broken table of colours.
     """
-    reader = _Reader(root, labels, problems, read_labelmap(root), read_class_names(root))
+    reader = _Reader(root, labels, problems, read_class_table(root), read_class_names(root))
     return [
         sample
         for stem, image, mask in _pairs(root, subset, problems)
@@ -243,36 +243,6 @@ def read_class_names(root: Path) -> dict[int, str] | None:
     return dict(enumerate(kept))
 
 
-def read_labelmap(root: Path) -> dict[Colour, str] | None:
-    """Return the colours of `labelmap.txt`, and what they are called; None where there is none.
-
-    Raises:
-        ValueError: a line that is not name:r,g,b, or a name or a colour that comes twice.
-    """
-    path = root / _LABELMAP
-    if (lines := _lines(path)) is None:
-        return None
-    found: dict[Colour, str] = {}
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, _, rest = line.partition(":")
-        try:
-            colour = tuple(int(value) for value in rest.split(":")[0].split(","))
-        except ValueError:
-            colour = ()
-        name = name.strip()
-        if not name or len(colour) != 3 or not all(0 <= value <= 255 for value in colour):
-            raise ValueError(f"{path}: line {number}: expected name:r,g,b, found '{line:.40}'")
-        if found.setdefault(colour, name) != name:
-            raise ValueError(f"{path}: line {number}: expected a colour of its own, found {colour}")
-        if list(found.values()).count(name) > 1:
-            raise ValueError(
-                f"{path}: line {number}: expected one colour of '{name:.80}', found another"
-            )
-    return found
-
-
 @dataclass
 class _Reader:
     root: Path
@@ -323,7 +293,9 @@ class _Reader:
             if name is None and colour == VOID_COLOUR:
                 continue
             if name is None:
-                raise ValueError(f"expected a colour of {_LABELMAP}, found {colour}")
+                table = find_class_table(self.root)
+                name = table.name if table else LABELMAP
+                raise ValueError(f"expected a colour of {name}, found {colour}")
             if name in self.labels.index:
                 planes.append((name, (codes == code).astype(np.uint8)))
         return planes
@@ -340,7 +312,7 @@ class _Reader:
         found = class_codes(values)
         if found and not are_colour_names(self.labels.names):
             raise ValueError(
-                f"expected class numbers, found colours: add {_LABELMAP} with name:r,g,b lines"
+                f"expected class numbers, found colours: add {LABELMAP} with name:r,g,b lines"
             )
         codes = colour_codes(values)
         return [(colour_name(code), (codes == code).astype(np.uint8)) for code in found]

@@ -41,6 +41,9 @@ from converters.formats.writing import record_fields
 from converters.masks import Box, outlines, tight_box
 from converters.types import Instance, LabelSpace, PackedInstances, Sample, with_drawn
 
+# Programs that resize round a side up or down; of fewer pixels another pixel is another image.
+_LEAST_ROUNDED = 64
+
 
 @dataclass
 class _Image:
@@ -85,6 +88,7 @@ class CocoReader:
     is_whole: bool = True
     _specks: Counter[Path] = field(default_factory=Counter)
     _crowds: Counter[Path] = field(default_factory=Counter)
+    _rounded: Counter[Path] = field(default_factory=Counter)
     _found: dict[str, tuple[Path, Sample]] = field(default_factory=dict)
 
     def samples(self, files: Iterable[Path]) -> list[Sample]:
@@ -98,6 +102,12 @@ class CocoReader:
             self.problems.note(
                 f"{self.root}: {place}: left out {times} parts of objects that have one point or "
                 "two, and so no pixels"
+            )
+        for path, times in (+self._rounded).items():
+            place = path.relative_to(self.root).as_posix()
+            self.problems.note(
+                f"{self.root}: {place}: {times} images have a side that is a pixel longer or "
+                "shorter than it says; outlines are taken as they are"
             )
         for path, times in (+self._crowds).items():
             place = path.relative_to(self.root).as_posix()
@@ -189,11 +199,13 @@ class CocoReader:
                         f"images {owner!r} and {number!r}: expected a file each, found the same "
                         "one: keep one of them"
                     )
+                size_hw, is_rounded = _checked_size(entry, path)
+                self._rounded[document.path] += is_rounded
                 if "sample" in entry:
                     fields = record_fields(entry["sample"])
                 else:
                     fields.pop("key")
-                images[number] = _Image(number, path, fields, _checked_size(entry, path))
+                images[number] = _Image(number, path, fields, size_hw)
             except ValueError as error:
                 place = f"{shown_name(entry)!r:.80}: {error}"
                 self.problems.add(document.path, place, **_owner(fields))
@@ -366,17 +378,21 @@ def _stem(root: Path, image: Path) -> str:
     return image.relative_to(root).with_suffix("").as_posix()
 
 
-def _checked_size(entry: Record, image: Path) -> tuple[int, int]:
+def _checked_size(entry: Record, image: Path) -> tuple[tuple[int, int], bool]:
+    """An image's size, and whether a side differs from what is said by what rounding makes."""
     size_hw = read_size_hw(image)
     said = tuple(
         own if entry.get(name) is None else _side(entry[name])
         for name, own in zip(("height", "width"), size_hw, strict=True)
     )
+    sides = [(a, b) for a, b in zip(said, size_hw, strict=True) if a != b]
+    if sides and all(abs(a - b) == 1 and b >= _LEAST_ROUNDED for a, b in sides):
+        return size_hw, True
     if said != size_hw:
         remedy = turn_remedy(image, said, size_hw)
         found = f"found {size_hw}{remedy}"
         raise ValueError(f"expected height and width {said!r:.80} as is said here, {found}")
-    return size_hw
+    return size_hw, False
 
 
 def _drawn_objects(

@@ -1,8 +1,9 @@
-"""CVAT's own XML, "CVAT for images 1.1", of a task, a job or a project (read).
+"""CVAT's own XML, "CVAT for images 1.1" or "CVAT for video 1.1", of a task, job or project (read).
 
     DATA/annotations.xml            or other names; several files are read together
     DATA/images/NAME.png            a task's, as CVAT exports them; also beside the XML
     DATA/images/SUBSET/NAME.png     a project's
+    DATA/images/frame_000012.png    a film's
 
 Read are polygons, boxes and ellipses, turned ones too, and masks. Polylines, points and skeletons
 enclose nothing and are left out, and said; labels of whole images (tags) are passed over; all other
@@ -14,6 +15,10 @@ of several objects here. Classes are those of `<meta>`, in its order.
 An image's key is its name, below its subset where a project has some. Those below `test` are test
 images, `train`, `val` and all others are not. An image without shapes has no objects; CVAT does not
 tell whether anybody has looked at it, so that they are counted and said.
+
+A film's tracks have a shape for each frame, also where CVAT has drawn it between others; a frame in
+which it is `outside` has none. Frames without any shape are left out, as others without annotations
+are.
 
 CVAT's coordinates run from corner to corner: the image's first pixel is the square from 0 to 1. A
 shape holds the pixels that pycocotools gives it, as CVAT's exports of masks do, and as the same
@@ -27,7 +32,7 @@ cvat/apps/dataset_manager/formats/cvat.py; https://docs.cvat.ai/docs/other/xml_f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -58,6 +63,8 @@ _ROOT = b"<annotations"
 _NO_CLASS = frozenset({"tag", "points", "polyline", "skeleton"})
 _NO_SUBSET = "default"
 _MOST_DIGITS = 10
+# What CVAT calls the images of a film, before their numbers.
+_FRAME = "frame_"
 
 
 def matches(root: Path) -> bool:
@@ -103,8 +110,9 @@ def label_space(root: Path) -> LabelSpace | None:
         if (name := label.findtext("name"))
     )
     if not any(document.find("meta/*/labels/label") is not None for document in documents):
-        shapes = (s for d in documents for s in d.iterfind("image/*") if s.tag in OUTLINED)
-        names = dict.fromkeys(natural({name for s in shapes if (name := s.get("label"))}))
+        labelled = [s for d in documents for s in d.iterfind("image/*") if s.tag in OUTLINED]
+        labelled += [track for document in documents for track in document.iterfind("track")]
+        names = dict.fromkeys(natural({name for s in labelled if (name := s.get("label"))}))
     return folder_space(root, names) if names else None
 
 
@@ -125,14 +133,34 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     """
     documents = {path: _parse(path) for path in _files(root)}
     images = [(path, image) for path, d in documents.items() for image in d.iterfind("image")]
+    has_frames = next(root.rglob(f"{_FRAME}*"), None) is not None
     for path, document in documents.items():
-        if document.find("track") is not None:
+        tracks = document.findall("track")
+        if tracks and not has_frames:
             what = "expected images with shapes, found tracks of a film: export the task, with its "
             problems.add(path, f'{what}images, as "CVAT for images 1.1"')
+        elif tracks:
+            images += [(path, image) for image in _frames(tracks)]
     reader = _Reader(root, labels, problems, [image for _, image in images])
     samples = [sample for path, image in images for sample in reader.sample(path, image)]
     reader.finish()
     return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+
+
+def _frames(tracks: Iterable[Element]) -> list[Element]:
+    """Return the frames of a film as images, each with the shapes of the tracks in it."""
+    found: dict[int, Element] = {}
+    shapes = ((track, shape) for track in tracks for shape in track)
+    for track, shape in shapes:
+        frame = shape.get("frame") or ""
+        if not frame.isdecimal() or len(frame) > _MOST_DIGITS:
+            continue  # an attribute of the track
+        name = f"{_FRAME}{int(frame):06d}"
+        image = found.setdefault(int(frame), Element("image", name=name))
+        if shape.get("outside") != "1":
+            shape.set("label", track.get("label") or "")
+            image.append(shape)
+    return [found[frame] for frame in sorted(found)]
 
 
 def _names(image: Element) -> list[str]:

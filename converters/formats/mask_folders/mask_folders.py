@@ -4,21 +4,25 @@
     DATA/train/NAME.jpg         DATA/trainannot/NAME.png     or train_masks, train_labels, ...
     DATA/**/NAME.jpg            DATA/**/NAME_mask.png        or NAME_seg, NAME_label, NAME_gt, ...
     DATA/**/images/NAME.jpg     DATA/**/masks/*.png          one image, a mask for each object
-    DATA/labelmap.txt           (optional) name:r,g,b, a line each, as for `voc`
+    DATA/**/images/NAME.jpg     DATA/**/masks/CLASS/NAME.png     a folder for each class
+    DATA/**/NAME.jpg            DATA/**/masks/NAME_CLASS_0.png   a file for each object, or class
+    DATA/labelmap.txt           (optional) name:r,g,b, a line each, or another table of
+                                `class_tables`, whose lines are also the numbers of the classes
     DATA/class_names.txt        (optional) the names of the numbers from 0 on, a line each
 
 Names may differ in words such as `image` and `mask`. Masks are PNG, TIFF or BMP: class numbers (0
 none, 255 void), or colours (black none); if they hold but one value beside 0, they are of one
 class, `object`. Numbers that are 1 to n in each image, with another n, and n above 20 in one, are
-numbers of objects. JPEG masks are read where they are nearly black and white. What was assumed is
-said. Where masks have other meanings, or several folders are about the same images, they are
-refused.
+numbers of objects. Masks with smoothed edges, and JPEG, are read where they are nearly black and
+white; a palette of many greys is taken by these, not by its indexes. What was assumed is said.
+Where masks have other meanings, or several folders are about the same images, they are refused.
 
 A folder is known as such only if no other format with annotations knows it.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -27,24 +31,30 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from converters.errors import Problems, one_line
+from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
+from converters.formats.class_tables import read_class_table
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_colours import MOST_COLOURS, class_codes, colour_codes, colour_name
-from converters.formats.mask_folders.pairing import Pairs, find_pairs
+from converters.formats.mask_folders.pairing import OBJECT, Pairs, find_pairs
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
-from converters.formats.voc import NO_CLASS, read_class_names, read_labelmap
+from converters.formats.voc import NO_CLASS, read_class_names
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
-OBJECT = "object"
 _LOOKED_AT = 20
 _JPEG = frozenset({".jpg", ".jpeg"})
 # JPEG's grey is off by so much; a mask may have so many pixels between, at its edges.
 _NEAR, _MOST_BETWEEN = 32, 0.05
+# Of what is not black so much more is white than grey; numbers of objects are spread evenly.
+_LEAST_WHITE = 2
+# So many greys of a palette may be classes.
+_FEW_GREYS = 5
 # Fewer numbers of objects than that may be classes.
 _LEAST_OBJECTS = 20
 
@@ -64,7 +74,27 @@ def _is_mask(path: Path) -> bool:
         found = np.unique(values) if values.ndim == 2 else class_codes(values)
     except (OSError, ValueError):
         return False
-    return len(found) <= MOST_COLOURS or _are_first_numbers(values)
+    return len(found) <= MOST_COLOURS or _are_first_numbers(values) or _is_two_sided(values)
+
+
+def _greys(values: Pixels) -> Pixels | None:
+    """Return the grey levels of a mask, (H, W); None where it has colours, beyond losses."""
+    if values.ndim == 2:
+        return values
+    top, bottom = values[..., :3].max(axis=-1), values[..., :3].min(axis=-1)
+    return top if (top - bottom <= _NEAR).all() else None
+
+
+def _is_two_sided(values: Pixels) -> bool:
+    """Tell whether a mask has two values, or is black and white but for smoothed edges."""
+    greys = _greys(values)
+    if greys is None or greys.dtype != np.uint8:
+        return False
+    if len(np.unique(greys)) <= 2:
+        return True
+    between = ((greys > _NEAR) & (greys < VOID - _NEAR)).mean()
+    white = (greys >= VOID - _NEAR).mean()
+    return bool(between <= _MOST_BETWEEN and white >= _LEAST_WHITE * between and white)
 
 
 def _are_first_numbers(values: Pixels) -> bool:
@@ -109,7 +139,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         found: list[Instance] = []
         for path in pairs.masks[key]:
             try:
-                planes = list(classes.planes(read_mask(path, size_hw)))
+                planes = list(classes.planes(read_mask(path, size_hw), pairs.classes.get(path)))
             except (OSError, ValueError) as error:
                 problems.add(path, one_line(error), key=key)
                 continue
@@ -170,7 +200,8 @@ def read_mask(path: Path, size_hw: tuple[int, int] | None = None) -> Pixels:
     """
     content = path.read_bytes()
     if path.suffix.lower() == ".png":
-        return read_mask_pixels(content, size_hw).values
+        pixels = read_mask_pixels(content, size_hw).values
+        return _by_palette(content, pixels) if pixels.ndim == 2 else pixels
     found = read_size_hw(path)
     if size_hw is not None and found != size_hw:
         raise ValueError(f"expected a mask of {size_hw}, found {found}")
@@ -188,15 +219,35 @@ def read_mask(path: Path, size_hw: tuple[int, int] | None = None) -> Pixels:
     return np.where(values > VOID // 2, VOID, 0).astype(np.uint8)
 
 
+def _by_palette(content: bytes, indexes: Pixels) -> Pixels:
+    """Return the greys of a palette that was made for them; the indexes of any other.
+
+    Programs that save space give an image's greys any numbers, white the first if it is frequent.
+    """
+    with Image.open(io.BytesIO(content)) as mask:
+        palette = np.array((mask.mode == "P" and mask.getpalette()) or [], np.uint8).reshape(-1, 3)
+    used = np.unique(indexes)
+    if not len(palette) or used[-1] >= len(palette):
+        return indexes
+    greys = _greys(palette[indexes])
+    if greys is None:
+        return indexes
+    if palette[used].tolist() == [[VOID] * 3, [0] * 3]:
+        return greys // VOID
+    is_smoothed = len(used) > _FEW_GREYS and _is_two_sided(greys)
+    return greys if is_smoothed or len(used) > _LEAST_OBJECTS else indexes
+
+
 @dataclass
 class _Classes:
     """What the values of masks mean.
 
     Attributes:
         names: of the classes.
-        colours: colour -> name, from labelmap.txt.
-        numbers: number -> name, from class_names.txt; "" is no class.
-        kind: "objects", "object" (one class), "numbers" or "colours".
+        colours: colour -> name, from a table of them.
+        numbers: number -> name, from class_names.txt or that table; "" is no class.
+        kind: "objects", "object" (one class), "edges" (one class, black and white), "files" (a
+            class for each), "numbers" or "colours".
     """
 
     names: tuple[str, ...]
@@ -211,8 +262,13 @@ class _Classes:
         Raises:
             ValueError: more values than classes can have, or no mask that can be read.
         """
-        numbers, colours = read_class_names(root), read_labelmap(root)
-        if colours is not None:
+        if pairs.classes:
+            return cls(natural(set(pairs.classes.values())), "files")
+        numbers, colours = read_class_names(root), read_class_table(root)
+        if colours is not None and numbers is None and _hold_numbers(pairs):
+            names = [name if name.casefold() not in NO_CLASS else "" for name in colours.values()]
+            numbers = dict(enumerate(names))
+        elif colours is not None:
             named = {(r << 16) + (g << 8) + b: name for (r, g, b), name in colours.items()}
             kept = {code: n for code, n in named.items() if n and n.casefold() not in NO_CLASS}
             return cls(tuple(dict.fromkeys(kept.values())), "colours", kept)
@@ -226,10 +282,14 @@ class _Classes:
         values: set[int] = set()
         colours: set[int] = set()
         counts: set[int] = set()
-        are_first = True
+        levels: set[int] = set()
+        are_first = are_two_sided = True
         for path in masks:
             try:
                 pixels = read_mask(path)
+                greys = _greys(pixels)
+                levels |= set() if greys is None else set(np.unique(greys).tolist())
+                are_two_sided &= _is_two_sided(pixels)
                 if pixels.ndim != 2:
                     colours |= set(class_codes(pixels))
                     continue
@@ -242,6 +302,9 @@ class _Classes:
             are_first &= own == set(range(1, len(own) + 1))
         if broken and not values and not colours:
             raise ValueError(broken)
+        # Some save the same mask as 0 and 1, and as 0 and 255.
+        if are_two_sided and (len(levels) > _LEAST_OBJECTS or levels == {0, 1, VOID}):
+            return cls((OBJECT,), "edges")
         if colours and not values:
             _check_count(colours)
             if len(colours) == 1:
@@ -261,6 +324,10 @@ class _Classes:
             return f"the masks' numbers, 1 to n in each image, are taken for objects of '{OBJECT}'"
         if not self.names:
             return "the masks are empty"
+        if self.kind == "files":
+            return f"classes by the folders or names of masks ({', '.join(self.names):.200})"
+        if self.kind == "edges":
+            return f"black and white masks are taken for one class, '{OBJECT}', from half on"
         if self.kind == "object":
             return f"masks of one value are taken for one class, '{OBJECT}'"
         if self.numbers or self.kind == "colours":
@@ -270,13 +337,29 @@ class _Classes:
             "for none; class_names.txt names them from 0 on, a line each"
         )
 
-    def planes(self, values: Pixels) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
+    def planes(
+        self, values: Pixels, label: str | None = None
+    ) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
         """Yield each object or class of a mask, with its pixels, uint8 (H, W).
+
+        Args:
+            values: of `read_mask`.
+            label: the class of the file, where it has but one.
 
         Raises:
             ValueError: a value that is no class.
         """
+        if self.kind == "edges" and (greys := _greys(values)) is not None:
+            # Masks of two values may have 0 and 1.
+            plane = (greys > greys.max() // 2).astype(np.uint8)
+            yield from ((OBJECT, plane) for plane in [plane] if plane.any())
+            return
         codes = values if values.ndim == 2 else colour_codes(values)
+        if label is not None:
+            if (found := len(set(np.unique(codes).tolist()) - {0})) > 1:
+                raise ValueError(f"expected one value beside 0, of '{label:.60}', found {found}")
+            yield from ((label, plane) for plane in [(codes > 0).astype(np.uint8)] if plane.any())
+            return
         if self.kind == "object":
             yield from ((OBJECT, plane) for plane in [(codes > 0).astype(np.uint8)] if plane.any())
             return
@@ -295,9 +378,19 @@ class _Classes:
             return colour_name(code) if code in class_codes(values) else ""
         if self.numbers:
             if code not in self.numbers and code != VOID:
-                raise ValueError(f"expected a class of class_names.txt, found {code}")
+                raise ValueError(f"expected a class of class_names.txt or a table, found {code}")
             return self.numbers.get(code, "")
         return "" if code in (0, VOID) else str(code)
+
+
+def _hold_numbers(pairs: Pairs) -> bool:
+    """Tell whether the first mask is grey: a palette's indexes are numbers of no table."""
+    path = next(path for own in pairs.masks.values() for path in own)
+    try:
+        with Image.open(path) as mask:
+            return mask.mode == "L" or mask.mode.startswith("I")
+    except BROKEN:
+        return False
 
 
 def _check_count(values: set[int]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from converters.files.images import is_image
@@ -49,6 +49,14 @@ _REST = re.compile(r"[\W_]+(\w*(mask|label|lbl|seg|gt|annot|truth)\w*|[a-z])", r
 _BETWEEN = re.compile(r"[\W_]+")
 # ADE20K's colours are numbers of classes and of objects; it has one of these beside each mask.
 _ADE20K = ("_atr.txt", ".json")
+# Words of a folder's name that say that it has images or masks, or how they are stored.
+_FOLDER_WORDS = re.compile(
+    r"(image|img|input|mask|label|annotation|annot|ann|segmentation|target|truth|map)s?"
+    r"|jpegimages|rgb|gt|ground|dir|png|tif"
+)
+# What follows an image's name in a mask of one class: `_square_0` (pycococreator), `_lesion`, `_3`.
+_CLASS_OF_FILE = re.compile(r"[\W_]+(?P<name>([^\W\d_]+(?:[\W_]+[^\W\d_]+)*)?)[\W_]*\d*")
+OBJECT = "object"
 # What lies in a folder that is a data set of another format.
 _DESCRIPTIONS = (PROVENANCE, "labels.yaml")
 # What folders of one data set are called, of which there may be but one.
@@ -63,6 +71,7 @@ class Pairs:
     Attributes:
         images: key -> image.
         masks: key -> its masks; several where each is an object.
+        classes: mask -> its only class, where folders or names of masks say it.
         alone: masks of no image.
         ambiguous: folders that are about the same images, where one is enough.
     """
@@ -71,6 +80,7 @@ class Pairs:
     masks: Mapping[str, Sequence[Path]]
     alone: Sequence[Path] = ()
     ambiguous: Sequence[str] = ()
+    classes: Mapping[Path, str] = field(default_factory=dict)
 
 
 def find_pairs(root: Path) -> Pairs | None:
@@ -79,17 +89,21 @@ def find_pairs(root: Path) -> Pairs | None:
     masks: dict[str, Sequence[Path]] = {}
     alone: list[Path] = []
     ambiguous: list[str] = []
+    classes: dict[Path, str] = {}
     for folder in _folders(root, _DEPTH):
         for image_folder, found in _beside(folder):
             is_plain = image_folder != root and _IMAGES.fullmatch(image_folder.name)
             home = image_folder.parent if is_plain else image_folder
+            if is_plain and (subset := _subset(image_folder.name)):
+                home /= subset
             begin = "" if home == root else home.relative_to(root).as_posix() + "/"
             images |= {begin + key: image for key, image in found.images.items()}
             masks |= {begin + key: own for key, own in found.masks.items()}
             alone += found.alone
+            classes |= found.classes
             ambiguous += [path for path in found.ambiguous if path not in ambiguous]
     is_around = not ambiguous and _lies_in_one_folder(root, [images[key] for key in masks])
-    return None if is_around or not masks else Pairs(images, masks, alone, ambiguous)
+    return None if is_around or not masks else Pairs(images, masks, alone, ambiguous, classes)
 
 
 def _lies_in_one_folder(root: Path, images: Sequence[Path]) -> bool:
@@ -126,7 +140,7 @@ def _inside(folder: Path) -> list[Path]:
 def _beside(folder: Path) -> Iterator[tuple[Path, Pairs]]:
     """The pairs of folders in a folder; without any, the pairs of files in it."""
     inside = [path for path in _inside(folder) if not _PICTURES.match(path.name)]
-    are_masks = [path for path in inside if _MASKS.fullmatch(path.name)]
+    are_masks = [path for path in inside if _MASKS.fullmatch(path.name) or _partner(path, inside)]
     others = [path for path in inside if path not in are_masks]
     found: dict[Path, list[tuple[Path, Pairs]]] = defaultdict(list)
     for masks in are_masks:
@@ -136,7 +150,10 @@ def _beside(folder: Path) -> Iterator[tuple[Path, Pairs]]:
             tried = [(folder, _match(_files(folder, deep=False), files))]
         fitting = [(path, pairs) for path, pairs in tried if pairs]
         most = max((len(pairs.masks) for _, pairs in fitting), default=0)
-        fitting = [(path, pairs) for path, pairs in fitting if len(pairs.masks) == most]
+        partner = _partner(masks, others)
+        fitting = [(path, pairs) for path, pairs in fitting if path == partner] or [
+            (path, pairs) for path, pairs in fitting if len(pairs.masks) == most
+        ]
         named = [(p, pairs) for p, pairs in fitting if _is_named_for(p, masks)] or fitting
         for path, pairs in named[:1]:
             names = [other.relative_to(folder).as_posix() for other, _ in named]
@@ -149,6 +166,31 @@ def _beside(folder: Path) -> Iterator[tuple[Path, Pairs]]:
         yield folder, beside
 
 
+def _partner(masks: Path, folders: Iterable[Path]) -> Path | None:
+    """Return the folder of images that is called as one of masks but for the words that say so.
+
+    `images_prepped_train` is that of `annotations_prepped_train`, `train_images` of `train_masks`.
+    """
+    rest = _rest(masks.name)
+    if not rest or rest == _words(masks.name):
+        return None
+    fitting = (path for path in folders if _IMAGES.fullmatch(path.name) and path != masks)
+    return next((path for path in fitting if _rest(path.name) == rest), None)
+
+
+def _words(name: str) -> tuple[str, ...]:
+    return tuple(word.casefold() for word in _BETWEEN.split(name) if word)
+
+
+def _rest(name: str) -> tuple[str, ...]:
+    return tuple(word for word in _words(name) if not _FOLDER_WORDS.fullmatch(word))
+
+
+def _subset(name: str) -> str:
+    """Return the subset of which a folder's name speaks; "" for none."""
+    return next((word for word in _words(name) if _SUBSETS.fullmatch(word)), "")
+
+
 def _is_named_for(images: Path, masks: Path) -> bool:
     """Tell whether a folder of masks is called after that of the images, or that `images`."""
     name = images.name.casefold()
@@ -157,7 +199,7 @@ def _is_named_for(images: Path, masks: Path) -> bool:
 
 def _with_rivals(pairs: Pairs, names: Sequence[str]) -> Pairs:
     rivals = [*pairs.ambiguous, *(names if len(names) > 1 else ())]
-    return Pairs(pairs.images, pairs.masks, pairs.alone, rivals)
+    return replace(pairs, ambiguous=rivals)
 
 
 def _files(folder: Path, *, deep: bool) -> dict[str, Path]:
@@ -188,7 +230,56 @@ def _match(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | Non
     # Kaggle's nuclei: a folder called as its image, and a mask for each object.
     if len(images) == 1 and image.parent.parent.name == image.stem:
         return Pairs({place: image}, {place: tuple(masks.values())})
+    return _by_class_folders(images, masks) or _by_class_names(images, masks)
+
+
+def _by_class_folders(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+    """Pair images with the masks of several folders, each of which is a class.
+
+    It is the first folder of a mask's place, or the last: `masks/CLASS/NAME.png`,
+    `masks/train/CLASS/NAME.png`.
+    """
+    for at in (0, -1):
+        found: dict[str, dict[str, Path]] = defaultdict(dict)
+        for place, path in masks.items():
+            *folders, name = place.split("/")
+            if not folders:
+                return None
+            label = folders.pop(at)
+            found[label]["/".join([*folders, name])] = path
+        if len(found) < 2 or any(_SUBSETS.fullmatch(label) for label in found):
+            continue
+        known = {label: _match(images, own) for label, own in found.items()}
+        pairs = [own for own in known.values() if own is not None and not own.classes]
+        if len(pairs) == len(known):
+            joined: dict[str, list[Path]] = defaultdict(list)
+            for place, path in ((p, m) for own in pairs for p, ms in own.masks.items() for m in ms):
+                joined[place].append(path)
+            alone = [path for own in pairs for path in own.alone]
+            classes = {path: label for label, own in found.items() for path in own.values()}
+            return Pairs(images, joined, alone, classes=classes)
     return None
+
+
+def _by_class_names(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+    """Pair images with masks that are called NAME_CLASS_NUMBER, NAME_CLASS or NAME_NUMBER.
+
+    None if one mask is not, or each image has but one: then what follows its name says no class.
+    """
+    joined: dict[str, list[Path]] = defaultdict(list)
+    classes: dict[Path, str] = {}
+    for place, path in masks.items():
+        ends = sorted((hit.start() for hit in _BETWEEN.finditer(place)), reverse=True)
+        image = next((place[:end] for end in ends if place[:end] in images), "")
+        told = _CLASS_OF_FILE.fullmatch(place[len(image) :]) if image else None
+        if told is None:
+            return None
+        name = told["name"]
+        joined[image].append(path)
+        classes[path] = OBJECT if name.casefold() in {"", *_WORDS} else name
+    if max(map(len, joined.values())) < 2:
+        return None
+    return Pairs(images, joined, classes=classes)
 
 
 def _paired(

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 from converters.errors import one_line
+from converters.files.images import is_image
 from converters.formats.rle_table.options import Options
 
 # What competitions call their columns, in lower case.
@@ -92,6 +94,17 @@ class Table:
         return "rle" in self.columns and bool({"image", "both"} & self.columns.keys())
 
     @property
+    def names_masks(self) -> bool:
+        """Whether its first code is a file's name, as lists of images and their masks have it."""
+        lines = _lines(self.path, errors="replace")
+        try:
+            rows = (row for row in islice(lines, 1, None) if len(row) == len(self.header))
+            codes = (row[self.columns["rle"]].strip() for row in rows)
+            return is_image(Path(next(filter(None, codes), "")))
+        except ValueError:
+            return False
+
+    @property
     def is_submission(self) -> bool:
         """Whether it has the columns of our submissions."""
         return tuple(map(str.lower, self.header)) == _SUBMISSION
@@ -160,7 +173,8 @@ def find_submissions(root: Path, options: Options) -> list[Table]:
 def _all_tables(root: Path, options: Options) -> list[Table]:
     paths = sorted(path for path in root.glob("*.[cCtT][sS][vV]") if path.is_file())
     tables = [Table(path, options) for path in paths if not path.name.startswith(".")]
-    return [t for t in tables if t.is_one and "submission" not in t.path.stem.lower()]
+    found = [t for t in tables if t.is_one and "submission" not in t.path.stem.lower()]
+    return [table for table in found if not table.names_masks]
 
 
 def _lines(path: Path, errors: str = "strict") -> Iterator[list[str]]:

@@ -96,6 +96,25 @@ def _all_entries(root: Path) -> list[_Entry]:
     return [*found.values(), *others]
 
 
+def _without_rivals(root: Path, entries: Sequence[_Entry], problems: Problems) -> list[_Entry]:
+    """Take down files that say something else of images than another file beside them.
+
+    Returns:
+        The entries of all others.
+    """
+    first: dict[tuple[Path, str], Path] = {}
+    rivals: Counter[tuple[Path, Path]] = Counter()
+    for entry in entries:
+        other = first.setdefault((entry.file.parent, entry.name), entry.file)
+        rivals[entry.file, other] += other != entry.file
+    for (file, other), times in (+rivals).items():
+        name = other.relative_to(root).as_posix()
+        what = f"expected images of its own, found {times} of {name}: move one of the two away"
+        problems.add(file.relative_to(root).as_posix(), what)
+    left_out = {file for file, _ in +rivals}
+    return [entry for entry in entries if entry.file not in left_out]
+
+
 def _entries(path: Path) -> list[_Entry]:
     try:
         content = load_json(path)
@@ -182,7 +201,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: a broken file.
     """
-    entries = _all_entries(root)
+    entries = _without_rivals(root, _all_entries(root), problems)
     reader = _Reader(root, labels, problems, _class_attribute(entries), entries)
     samples = [sample for entry in entries for sample in reader.sample(entry)]
     reader.finish()

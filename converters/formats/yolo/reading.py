@@ -51,6 +51,7 @@ class YoloReader:
 
     def __init__(self, config: YoloConfig, problems: Problems) -> None:
         self._config, self._problems = config, problems
+        self._tracked = 0
         self._boxes: list[tuple[Callable[[Path, object], None], Path, str]] = []
         self._root = config.root
         self._index = {normal_name(key): fields for key, fields in read_index(self._root).items()}
@@ -68,6 +69,10 @@ class YoloReader:
         pairs = self._pairs(images, subset) if images else {}
         read = (self._read(image, file) for image, file in pairs.items())
         samples = [sample for sample in read if sample]
+        if self._tracked:
+            self._problems.note(
+                f"{self._root}: left out the numbers of tracks in {self._tracked} label files"
+            )
         is_detection = not any(sample.instances for sample in samples) and not self._problems.found
         if self._boxes and is_detection:
             self._problems.add(self._config.path, boxes_only(len(self._boxes)))
@@ -128,6 +133,9 @@ class YoloReader:
         if _are_poses(lines):
             report(path, _POSES)
             return ()
+        if (plain := _without_tracks(lines)) is not None:
+            lines = plain
+            self._tracked += 1
         for number, line in enumerate(lines, 1):
             try:
                 if line.strip():
@@ -207,6 +215,23 @@ def _are_poses(lines: Sequence[str]) -> bool:
         return False
     is_inside = np.abs(points[..., :2] - box[..., :2]) <= box[..., 2:] / 2 + _BEYOND_BOX
     return bool((box[..., 2:] > 0).all() and (is_inside.all(axis=2) | (seen == 0)).all())
+
+
+def _without_tracks(lines: Sequence[str]) -> list[str] | None:
+    """Return lines without the number of a track at their end; None where not all have one.
+
+    That is how Ultralytics writes what it has followed through a film. No number comes twice, and
+    what is left are pairs.
+    """
+    rows = [line.split() for line in lines]
+    ends = [row[-1] for row in rows if row]
+    are_numbers = all(end.isascii() and end.isdecimal() and end != "0" for end in ends)
+    if not ends or not are_numbers or len(set(ends)) < len(ends):
+        return None
+    # A class, pairs, and the number.
+    if any(len(row) % 2 or len(row) < 6 for row in rows if row):
+        return None
+    return [" ".join(row[:-1]) for row in rows]
 
 
 def read_lines(path: Path) -> list[str]:

@@ -305,7 +305,9 @@ def test_folder_in_two_formats(tree, labels):
     tree.hand("ID001/a", ("Ulna", [(1, 1), (5, 5), (1, 5)]))
     (tree.root / "masks").mkdir()
     (tree.root / "labels.yaml").write_text("")
-    with pytest.raises(ValueError, match="several formats at once; name it: handbone or masks"):
+    with pytest.raises(
+        ValueError, match=r"several formats at once; name it \(--from\): handbone or masks"
+    ):
         converters.read(tree.root, labels=labels)
     assert len(converters.read(tree.root, format="handbone", labels=labels)) == 1
 

@@ -155,7 +155,7 @@ FOREIGN = {
         b'{"annotations": [{"predicted_iou": 1, "stability_score": 1}]}',
         "Segment Anything",
     ),
-    "gtFine/train/x_gtFine_labelIds.txt": (b"", "Cityscapes has several files"),
+    "gtFine/train/x_gtFine_labelIds.txt": (b"", "Cityscapes needs leftImg8bit"),
     "x_atr.txt": (b"", "ADE20K's colours"),
 }
 

@@ -70,6 +70,21 @@ def test_pixels_are_nearly_those_of_labelme(seed, make):
     assert dice > 0.97
 
 
+def test_rectangles_by_their_corners_are_those_by_two(make):
+    corners = [[4.5, 3.5], [10.5, 3.5], [10.5, 12.5], [4.5, 12.5]]
+    kinds = {"two": "rectangle", "four": "rectangle", "turned": "rotation"}
+    found = masks(
+        make(
+            [
+                shape(corners[::2] if name == "two" else corners, name, kind)
+                for name, kind in kinds.items()
+            ]
+        )
+    )
+    assert (found["two"] == found["four"]).all()
+    assert (found["two"] == found["turned"]).all()
+
+
 def test_rectangles_circles_and_masks(make):
     stamp = np.zeros((5, 4), np.uint8)
     stamp[1:4, 1:] = 255

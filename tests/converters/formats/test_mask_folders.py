@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import converters
 from converters import DataError
@@ -71,6 +72,56 @@ def test_masks_are_found_by_folders_and_names(layout, key, tmp_path):
     assert (sample.key, sample.image) == (key, tmp_path / layout[0])
     assert [one.key for one in converters.list_images(tmp_path)] == [key]
     assert "numbers are taken for classes (1, 2)" in notes[0]
+
+
+def square(first):
+    values = np.zeros(SIZE, np.uint8)
+    values[first : first + 5, 3:9] = 255
+    return values
+
+
+CLASSES = {
+    "folders": ("images/a.jpg", "masks/cat/a.png", "masks/dog/a.png"),
+    "folders of a subset": ("images/train/a.jpg", "masks/train/cat/a.png", "masks/train/dog/a.png"),
+    "folders, names with words": ("images/a.jpg", "masks/cat/a_mask.png", "masks/dog/a_mask.png"),
+    "names": ("images/a.jpg", "annotations/a_cat_0.png", "annotations/a_dog_1.png"),
+    "names without numbers": ("images/a_1.jpg", "masks/a_1_cat.png", "masks/a_1_dog.png"),
+}
+
+
+@pytest.mark.parametrize(("image", "cat", "dog"), CLASSES.values(), ids=CLASSES)
+def test_a_mask_is_of_the_class_that_its_folder_or_its_name_says(image, cat, dog, tmp_path):
+    put(tmp_path, image, cat, square(2))
+    put(tmp_path, image, dog, square(5))
+    notes = []
+    found = planes(tmp_path, note=notes.append)
+    assert {name: plane.tolist() for name, plane in found.items()} == {
+        "cat": (square(2) > 0).tolist(),
+        "dog": (square(5) > 0).tolist(),
+    }
+    assert notes == [f"{tmp_path}: classes by the folders or names of masks (cat, dog)"]
+
+
+def test_files_that_only_have_numbers_are_objects(tmp_path):
+    for number in range(3):
+        put(tmp_path, "images/a.jpg", f"masks/a_{number}.png", square(number * 6))
+    (sample,) = converters.read(tmp_path)
+    assert [one.label for one in sample.instances] == ["object"] * 3
+
+
+def test_a_mask_of_one_class_has_one_value(tmp_path):
+    put(tmp_path, "images/a.jpg", "masks/cat/a.png", square(2))
+    put(tmp_path, "images/a.jpg", "masks/dog/a.png", numbers() % 255)
+    with pytest.raises(DataError, match="expected one value beside 0, of 'dog', found 2"):
+        converters.read(tmp_path)
+
+
+def test_folders_are_partners_whose_names_share_the_rest(tmp_path):
+    for subset in ("train", "test"):
+        put(tmp_path, f"{subset}_images/1.png", f"{subset}_masks/1.png", square(2))
+    put(tmp_path, "images_more/2.png", "annotations_more/2.png", square(2))
+    keys = {s: [one.key for one in converters.read(tmp_path, subset=s)] for s in ("train", "test")}
+    assert keys == {"train": ["2", "train/1"], "test": ["test/1"]}
 
 
 def test_names_of_classes_and_the_test_subset(tmp_path):
@@ -154,7 +205,7 @@ def test_grey_levels_are_no_classes(folder, tmp_path):
         converters.label_space(tmp_path)
 
 
-@pytest.mark.parametrize("names", [["a_cat"], ["a_m0_01234567"], ["a_cat", "a_dog"]])
+@pytest.mark.parametrize("names", [["a_cat"], ["a_m0_01234567"], ["a_m01g_1a", "a_m02_2b"]])
 def test_what_names_of_masks_say_of_classes_is_not_passed_over(names, tmp_path):
     for name in names:
         put(tmp_path, "images/a.png", f"masks/{name}.png", black_and_white())
@@ -189,3 +240,52 @@ def test_other_formats_come_first(tmp_path, samples, labels):
     (tmp_path / "coco" / "masks").mkdir()
     cv2.imwrite(str(tmp_path / "coco" / "masks" / image.name), numbers())
     assert converters.recognise(tmp_path / "coco") == "coco"
+
+
+def smoothed():
+    return cv2.GaussianBlur(np.kron(square(5), np.ones((8, 8), np.uint8)), (0, 0), 1.5)
+
+
+@pytest.mark.parametrize("as_colours", [False, True])
+def test_smoothed_edges_of_black_and_white_are_one_class(as_colours, tmp_path):
+    values = smoothed()
+    values = cv2.merge([values] * 3) if as_colours else values
+    for name, mask in (("a", values), ("b", (smoothed() > 127).astype(np.uint8))):
+        put(tmp_path, f"images/{name}.png", f"labels/{name}.png", mask)
+        cv2.imwrite(str(tmp_path / f"images/{name}.png"), np.full(mask.shape[:2], 9, np.uint8))
+    notes = []
+    for sample in converters.read(tmp_path, note=notes.append):
+        (mask,) = rasterize_labels(sample.instances, sample.size_hw).values()
+        assert (mask.full(sample.size_hw) == (smoothed() > 127)).all()
+    assert "black and white masks are taken for one class, 'object'" in notes[0]
+
+
+@pytest.mark.parametrize("values", [smoothed() > 127, smoothed()], ids=["inverted", "many"])
+def test_a_palette_of_greys_is_read_by_its_greys(values, tmp_path):
+    grey = values.astype(np.uint8) * 255 if values.dtype == bool else values
+    palette = np.unique(grey)[::-1]
+    indexes = np.searchsorted(-palette.astype(int), -grey.astype(int)).astype(np.uint8)
+    mask = Image.fromarray(indexes, "P")
+    mask.putpalette(np.repeat(palette, 3).tobytes())
+    put(tmp_path, "images/a.png", "masks/b.png", numbers())
+    (tmp_path / "masks/b.png").unlink()
+    mask.save(tmp_path / "masks/a.png")
+    cv2.imwrite(str(tmp_path / "images/a.png"), np.full(grey.shape, 9, np.uint8))
+    (sample,) = converters.read(tmp_path)
+    (found,) = rasterize_labels(sample.instances, sample.size_hw).values()
+    assert (found.full(sample.size_hw) == (smoothed() > 127)).all()
+
+
+def test_masks_of_1_and_of_255_are_one_class(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", square(2))
+    put(tmp_path, "images/b.png", "masks/b.png", square(2) // 255)
+    first, second = converters.read(tmp_path)
+    assert [one.label for one in (*first.instances, *second.instances)] == ["object"] * 2
+    assert first.instances == second.instances
+
+
+def test_a_list_of_images_and_masks_is_no_table_of_codes(tmp_path):
+    put(tmp_path, "data/a.jpg", "data/a_mask.png", square(2))
+    (tmp_path / "index.csv").write_text("img,mask\na.jpg,a_mask.png\n")
+    assert converters.recognise(tmp_path) == "images"
+    assert converters.recognise(tmp_path / "data") == "mask_folders"

@@ -147,3 +147,10 @@ def test_a_broken_file_is_one_line(content, make):
     with pytest.raises(ValueError, match=r"train/b\.json: expected") as error:
         converters.read(root)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_two_files_about_the_same_images_are_one_problem(make):
+    make([region()])
+    root = make([region("dog")], place="train/via_more.json")
+    with pytest.raises(DataError, match=r"found 1 of train/via_more\.json: move one of the two"):
+        converters.read(root)

@@ -303,6 +303,21 @@ def test_broken_entries_of_images(change, message, data, labels):
     assert message in found
 
 
+def test_a_side_that_was_rounded_is_no_other_image(data, labels):
+    write_image(data.root / "images/train2017/a.png", (100, 80))
+    data.content["images"][0].update(height=101, width=80)
+    notes = []
+    data.add([SQUARE]).save()
+    (sample,) = converters.read(data.root, labels=labels, note=notes.append)
+    assert sample.size_hw == (100, 80)
+    assert "1 images have a side that is a pixel longer or shorter" in notes[0]
+    data.content["images"][0]["height"] = 102
+    data.save()
+    _, (problem,) = converters.scan(data.root, labels=labels)
+    assert problem.key.endswith("a")
+    assert "expected height and width (102, 80)" in str(problem)
+
+
 def test_an_image_id_that_comes_twice(data, labels):
     write_image(data.root / "images/train2017/b.png", SIZE)
     data.content["images"].append({"id": "7", "file_name": "b.png"})

@@ -409,6 +409,20 @@ def test_a_film_has_tracks(put):
         converters.read(root)
 
 
+def test_tracks_are_read_where_the_frames_are_there(put, tmp_path):
+    shapes = "".join(
+        f"<polygon frame='{frame}' outside='{outside}' points='1,1;9,1;9,9'></polygon>"
+        for frame, outside in ((0, 0), (3, 0), (6, 1))
+    )
+    root = put(f"<track id='0' label='cat'>{shapes}</track>")
+    for frame in (0, 3, 6):
+        path = root / "images" / f"frame_{frame:06d}.png"
+        path.parent.mkdir(exist_ok=True)
+        assert cv2.imwrite(str(path), np.zeros((20, 30), np.uint8))
+    found = {s.key: [one.label for one in s.instances] for s in converters.read(root)}
+    assert found == {"frame_000000": ["cat"], "frame_000003": ["cat"], "frame_000006": []}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

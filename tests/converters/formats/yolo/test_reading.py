@@ -44,6 +44,26 @@ def read(root, notes=None):
     return converters.read(root, labels=LABELS, format="yolo", note=tell)
 
 
+# --- what follows an outline
+
+
+def test_numbers_of_tracks_are_left_out_and_said(make):
+    root = make(text=f"{SQUARE.strip()} 7\n\n{SQUARE.strip()} 12\n")
+    notes = []
+    found = read(root, notes)
+    assert [len(sample.instances) for sample in found] == [2, 2]
+    assert notes == [f"{root}: left out the numbers of tracks in 2 label files"]
+    plain = read(make(text=SQUARE))
+    assert plain[0].instances[0] == found[0].instances[0]
+
+
+@pytest.mark.parametrize("ends", [("7", "7"), ("7", ""), ("0", "1"), ("7", ".5"), ("7", "8 9")])
+def test_other_numbers_at_the_end_are_no_tracks(ends, make):
+    root = make(text="".join(f"{SQUARE.strip()} {end}\n" for end in ends))
+    with pytest.raises(DataError, match=r"expected (at least 3 points|coordinates from 0 to 1)"):
+        read(root)
+
+
 # --- without a YAML file
 
 

@@ -1,0 +1,125 @@
+"""Tables of classes and their colours beside masks, as several programs and data sets have them.
+
+    DATA/labelmap.txt           name:r,g,b:parts:actions        (CVAT)
+    DATA/class_dict.csv         a header name,r,g,b; or labelmap.csv, label_class_dict.csv
+    DATA/label_colors.txt       r g b name                      (CamVid, SYNTHIA)
+    DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
+
+The first that is there is taken. The line of a class, counted from 0, is its number in masks of
+numbers.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from converters.errors import one_line
+from converters.files.json_files import load_json
+
+LABELMAP = "labelmap.txt"
+_COLOURS, _META = "label_colors.txt", "dataset_meta.json"
+_TABLES = ("class_dict.csv", "label_class_dict.csv", "class_dict_seg.csv", "labelmap.csv")
+_COLUMNS = ("name", "r", "g", "b")
+Colour = tuple[int, ...]
+
+
+def find_class_table(root: Path) -> Path | None:
+    """Return the file in a folder that names the colours of masks; None where there is none."""
+    names = (LABELMAP, *_TABLES, _COLOURS, _META)
+    found = (root / name for name in names if os.path.lexists(root / name))
+    return next((path for path in found if path.suffix != ".csv" or _names_colours(path)), None)
+
+
+def _names_colours(path: Path) -> bool:
+    """Tell a table of colours by its header: classifiers have files of these names, too."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            header = [cell.strip().casefold() for cell in file.readline().split(",")]
+    except (OSError, UnicodeDecodeError):
+        return False
+    return tuple(header[1:4]) == _COLUMNS[1:]
+
+
+def read_class_table(root: Path) -> dict[Colour, str] | None:
+    """Return the colours of a folder's table, and what they are called; None without a table.
+
+    Raises:
+        ValueError: a table that cannot be read, or a name or a colour that comes twice.
+    """
+    path = find_class_table(root)
+    if path is None:
+        return None
+    if path.name == _META:
+        return _distinct(path, _of_meta(path))
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ValueError(f"{path}: expected a text, found: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected a text in UTF-8, found {one_line(error)}") from None
+    if path.suffix == ".csv":
+        return _distinct(path, _of_csv(path, lines))
+    return _distinct(path, _of_lines(path, lines))
+
+
+def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colour]]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        if path.name == LABELMAP:
+            name, _, rest = line.partition(":")
+            values, form = rest.split(":")[0].split(","), "name:r,g,b"
+        else:
+            *values, name = line.split(maxsplit=3)
+            form = "r g b name"
+        if not name.strip() or (colour := _colour(values)) is None:
+            raise ValueError(f"{path}: line {number}: expected {form}, found '{line:.40}'")
+        yield number, name.strip(), colour
+
+
+def _of_csv(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colour]]:
+    for number, row in enumerate(csv.reader(lines), 1):
+        cells = [cell.strip() for cell in row]
+        if number == 1 or not any(cells):
+            continue
+        if len(cells) < len(_COLUMNS) or not cells[0] or (colour := _colour(cells[1:4])) is None:
+            raise ValueError(f"{path}: line {number}: expected name,r,g,b, found '{row}'"[:200])
+        yield number, cells[0], colour
+
+
+def _of_meta(path: Path) -> Iterator[tuple[int, str, Colour]]:
+    try:
+        content = load_json(path)
+        names, colours = content["label_map"], content["segmentation_colors"]
+        ordered = [str(names[key]) for key in sorted(names, key=int)]
+        found = [tuple(int(value) for value in colour) for colour in colours]
+        if len(ordered) != len(found) or any(_colour(colour) is None for colour in found):
+            raise ValueError("a colour r, g, b for each class")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: expected 'label_map' and 'segmentation_colors', found {one_line(error)}"
+        ) from None
+    yield from ((number, *pair) for number, pair in enumerate(zip(ordered, found, strict=True)))
+
+
+def _colour(values: Iterable[object]) -> Colour | None:
+    try:
+        colour = tuple(int(str(value)) for value in values)
+    except ValueError:
+        return None
+    return colour if len(colour) == 3 and all(0 <= value <= 255 for value in colour) else None
+
+
+def _distinct(path: Path, rows: Iterable[tuple[int, str, Colour]]) -> dict[Colour, str]:
+    found: dict[Colour, str] = {}
+    for number, name, colour in rows:
+        if found.setdefault(colour, name) != name:
+            raise ValueError(f"{path}: line {number}: expected a colour of its own, found {colour}")
+        if list(found.values()).count(name) > 1:
+            raise ValueError(
+                f"{path}: line {number}: expected one colour of '{name:.80}', found another"
+            )
+    return found

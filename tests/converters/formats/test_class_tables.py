@@ -1,0 +1,83 @@
+"""Tables that name the colours and the numbers of masks."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+import converters
+from converters import DataError
+from converters.masks import rasterize_labels
+
+SIZE = (8, 10)
+TABLES = {
+    "labelmap.txt": "background:0,0,0::\nroad:128,64,128::\ncar:64,0,128::\n",
+    "class_dict.csv": "name, r, g, b\nvoid,0,0,0\nroad,128,64,128\ncar,64,0,128\n",
+    "label_colors.txt": "0 0 0 void\n128 64 128\troad\n64 0 128 car\n",
+    "dataset_meta.json": '{"label_map": {"0": "void", "1": "road", "2": "car"}, '
+    '"segmentation_colors": [[0, 0, 0], [128, 64, 128], [64, 0, 128]]}',
+}
+COLOURS = np.array([[0, 0, 0], [128, 64, 128], [64, 0, 128]], np.uint8)
+
+
+def put(root, values, folder="masks"):
+    for place, pixels in (("images", np.full(SIZE, 99, np.uint8)), (folder, values)):
+        (root / place).mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(root / place / "a.png"), pixels)
+
+
+def numbers():
+    values = np.zeros(SIZE, np.uint8)
+    values[2:4], values[6:] = 1, 2
+    return values
+
+
+def labels(root):
+    (sample,) = converters.read(root)
+    masks = rasterize_labels(sample.instances, SIZE)
+    return {name: mask.full(SIZE).tolist() for name, mask in masks.items()}
+
+
+EXPECTED = {"road": (numbers() == 1).tolist(), "car": (numbers() == 2).tolist()}
+
+
+@pytest.mark.parametrize("folder", ["masks", "annotations"])
+@pytest.mark.parametrize(("name", "text"), TABLES.items(), ids=TABLES)
+def test_a_table_names_colours(name, text, folder, tmp_path):
+    put(tmp_path, COLOURS[numbers()][..., ::-1], folder)
+    (tmp_path / name).write_text(text)
+    assert labels(tmp_path) == EXPECTED
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLES) - {"labelmap.txt"}))
+def test_the_lines_of_a_table_are_numbers(name, tmp_path):
+    put(tmp_path, numbers())
+    (tmp_path / name).write_text(TABLES[name])
+    assert labels(tmp_path) == EXPECTED
+    put(tmp_path, numbers() * 3)
+    with pytest.raises(DataError, match=r"expected a class of .*, found 3"):
+        converters.read(tmp_path)
+
+
+BROKEN = {
+    ("class_dict.csv", "name,r,g,b\ncar,1,2\n"): "line 2: expected name,r,g,b, found",
+    ("label_colors.txt", "1 2 x car\n"): "line 1: expected r g b name, found '1 2 x car'",
+    ("label_colors.txt", "1 2 3 car\n1 2 3 dog\n"): "line 2: expected a colour of its own",
+    ("dataset_meta.json", '{"label_map": {"0": "a"}}'): "expected 'label_map' and",
+    ("dataset_meta.json", "[]"): "expected 'label_map' and",
+}
+
+
+@pytest.mark.parametrize(("table", "message"), BROKEN.items())
+def test_a_broken_table_is_an_error(table, message, tmp_path):
+    put(tmp_path, COLOURS[numbers()])
+    (tmp_path / table[0]).write_text(table[1])
+    with pytest.raises(ValueError, match=message):
+        converters.label_space(tmp_path)
+
+
+def test_a_classifier_s_table_is_none_of_colours(tmp_path):
+    put(tmp_path, numbers())
+    (tmp_path / "class_dict.csv").write_text("class_index,class,height,width\n0,cat,224,224\n")
+    assert converters.label_space(tmp_path).names == ("1", "2")
