@@ -61,7 +61,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; 127.0.0.1 is this computer alone.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", max=65535)] = 8000,
     jobs: Annotated[int, typer.Option(help="Images at a time.")] = 1,
     queue: Annotated[int, typer.Option(help="Images that may wait; further ones get 503.")] = 8,
     max_mb: Annotated[float, typer.Option(help="Largest file of an image, in MB.")] = 64,

@@ -135,7 +135,9 @@ def view(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(help="Port on this computer; the first free one from 8501 without."),
+        typer.Option(
+            help="Port on this computer; the first free one from 8501 without.", min=1, max=65535
+        ),
     ] = None,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open the page in a browser.")

@@ -9,6 +9,7 @@ from typing import Any
 import converters
 from converters.files.images import count_windowed
 from converters.splits.split import Split
+from converters.types import LabelSpace
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.datasets.split import check_apart, own_parts
 from zoo.progress import Report, note
@@ -76,6 +77,13 @@ def convert(
         provenance=_provenance(data, crop_plan, command),
         progress=lambda done, total: report(done, total, ""),
     )
+    if subset == "train" and split is None and (others := _count_test(data, labels)):
+        say(f"{others} test images are left out: --subset test, or all, takes them")
+    if to == "yolo" and split is None:
+        say(
+            "data.yaml has no images to validate on but those to learn from: --split, from "
+            "`zoo split`, holds some out"
+        )
     if split is None and (own := own_parts(samples)):
         say(
             f"the data set's own parts {', '.join(own)} become one, all to learn from; --split, "
@@ -91,6 +99,13 @@ def convert(
     if told:
         return len(samples), loss.describe() or _AS_READ
     return len(samples), loss.describe() or (_OF_CHOSEN if labels_name else "") + _LOSSLESS
+
+
+def _count_test(data: DataSource, labels: LabelSpace) -> int:
+    try:
+        return len(data.list_part("test", labels))
+    except ValueError:  # some formats refuse where there are none
+        return 0
 
 
 def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:
