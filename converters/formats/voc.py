@@ -58,6 +58,7 @@ _PLAIN_IMAGES, _PLAIN_MASKS = "images", "masks"
 _OTHERS = ("labels.yaml", "masks.yaml")
 _LISTS, _TEST = "ImageSets/Segmentation", "test.txt"
 _LOOKED_AT = 20
+_SHOWN = 8
 # labelme2voc's names, and where it has its masks beside arrays.
 _CLASS_NAMES, _PNGS = "class_names.txt", "SegmentationClassPNG"
 NO_CLASS = frozenset({"background", "void", "unlabeled", "_background_", "__ignore__"})
@@ -119,12 +120,32 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: a broken table of colours.
     """
-    reader = _Reader(root, labels, problems, read_class_table(root), read_class_names(root))
-    return [
+    table, names = read_class_table(root), read_class_names(root)
+    reader = _Reader(root, labels, problems, table, names)
+    samples = [
         sample
         for stem, image, mask in _pairs(root, subset, problems)
         for sample in reader.sample(stem, image, mask)
     ]
+    if table is None and names is None and (told := _describe_names(labels)):
+        problems.note(f"{root}: {told}")
+    return samples
+
+
+def _describe_names(labels: LabelSpace) -> str:
+    """Say what classes are called where nothing names them; "" where the user does."""
+    listed = ", ".join(labels.names[:_SHOWN]) + (", ..." if labels.names[_SHOWN:] else "")
+    if all(name.isdecimal() for name in labels.names):
+        return (
+            f"the masks' numbers are taken for classes ({listed}), 0 and {VOID} for none; "
+            "class_names.txt names them from 0 on, a line each, or --labels by aliases"
+        )
+    if are_colour_names(labels.names):
+        return (
+            f"the masks' colours are taken for classes ({listed}), black for none; {LABELMAP} "
+            "names them, name:r,g,b a line, or --labels by aliases"
+        )
+    return ""
 
 
 def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:

@@ -93,7 +93,18 @@ def test_test_images_and_images_without_masks(root):
     notes = []
     assert [s.key for s in converters.read(root, note=notes.append)] == ["a"]
     assert [s.key for s in converters.read(root, subset="test")] == ["b"]
-    assert notes == [f"{root}: left out 1 images without a mask in SegmentationClass (c, ...)"]
+    assert notes[0] == f"{root}: left out 1 images without a mask in SegmentationClass (c, ...)"
+
+
+def test_numbers_that_nothing_names_are_said(root):
+    put(root, "a", numbers())
+    notes = []
+    converters.read(root, note=notes.append)
+    (told,) = notes
+    assert told.startswith(f"{root}: the masks' numbers are taken for classes (1, 2), 0 and 255")
+    (root / "class_names.txt").write_text("_background_\nnut\nbolt\n")
+    converters.read(root, note=notes.append)
+    assert len(notes) == 1
 
 
 @pytest.mark.parametrize(
