@@ -77,6 +77,8 @@ def train(
     """Train a model on all folds but one; scores on that one go to metrics.csv."""
     from zoo.machine.processes import is_first_process
     from zoo.progress import bar
+    from zoo.run_files.metrics import read_rows
+    from zoo.runs.train import describe_scores
     from zoo.runs.train import train as train_run
     from zoo.source import DataSource
 
@@ -103,15 +105,10 @@ def train(
             )
             say(f"{store}: held-out predictions of {len(manifest.images)} images")
             return
-        last = train_run(family, config, source, out, fold=fold, report=report, **common)
-    if not is_first_process():
-        return
-    # Where a pixel has one label, mIoU is the score.
-    scores = {"val_miou": "mIoU", "val_dice": "Dice"}
-    told = [f"{name} {float(last[key]):.4f}" for key, name in scores.items() if key in last]
-    say(f"{out}: validation {', '.join(told)}" if told else f"{out}: done")
-    if last and float(last["val_dice"]) == 0:
-        say(f"{out}: the network finds nothing in held-out images: train longer, or lower the rate")
+        before = len(read_rows(out / "metrics.csv"))
+        train_run(family, config, source, out, fold=fold, report=report, **common)
+    if is_first_process():
+        say(describe_scores(out, before))
 
 
 def _say_memory(

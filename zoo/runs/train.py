@@ -30,7 +30,7 @@ from zoo.families import load_family
 from zoo.machine.processes import is_first_process
 from zoo.options import as_text
 from zoo.progress import Report
-from zoo.run_files.metrics import last_row, read_rows
+from zoo.run_files.metrics import best_row, last_row, read_rows
 from zoo.run_files.notes import add_note, mark_failed, set_note
 from zoo.runs.ranks import all_ranks
 from zoo.source import DataSource
@@ -39,6 +39,8 @@ from zoo.tracking.alerts import noticed
 
 SECONDS_TO_WAIT = 120.0
 # Where a run computes, which may change when it continues, such as on another machine.
+# Dice beyond that of an answer without a pixel that tells of something found.
+_LEAST_FOUND = 0.005
 _WHERE = ("device", "devices", "num_nodes", "strategy", "requeue")
 # Of settings that differ, so many are named, and so many characters of each value shown.
 _LISTED, _SHOWN = 12, 60
@@ -126,7 +128,50 @@ def train(
         if isinstance(error, DivergedError) and not is_first_process():
             raise SystemExit(2) from None
         raise
-    return last_row(read_rows(out / "metrics.csv"))
+    last = last_row(read_rows(out / "metrics.csv"))
+    if is_first_process() and _finds_nothing(last, score, labels):
+        say(f"{out}: the network finds nothing in held-out images: train longer, or lower the rate")
+    return last
+
+
+def _finds_nothing(row: Mapping[str, Any], held_out: Sequence[Sample], labels: LabelSpace) -> bool:
+    """Tell whether scores are hardly better than those of an answer without a pixel.
+
+    That answer's Dice is the share of absent classes, each of which counts 1.
+    """
+    if not row.get("val_dice") or not held_out:
+        return False
+    present = sum(len({*sample.labels} & {*labels.names}) for sample in held_out)
+    without = 1 - present / (len(held_out) * len(labels))
+    return present > 0 and float(row["val_dice"]) < without + _LEAST_FOUND
+
+
+def describe_scores(out: Path, before: int = 0) -> str:
+    """Return in a line how well a run did: in its best epoch, and in its last.
+
+    Args:
+        out: the run's folder.
+        before: how many epochs were scored before it was begun again.
+    """
+    rows = read_rows(out / "metrics.csv")
+    # Where a pixel has one label, mIoU is the score.
+    scores = {"val_miou": "mIoU", "val_dice": "Dice"}
+    parts = []
+    for key, name in scores.items():
+        best = best_row(rows, key)
+        if best is None:
+            continue
+        part = f"{name} {float(best[key]):.4f}"
+        last = rows[-1]
+        if best is not last and last.get(key):
+            part += (
+                f" in epoch {best['epoch']} ({float(last[key]):.4f} in the last, {last['epoch']})"
+            )
+        parts.append(part)
+    is_old = parts and len(rows) == before
+    done = " was finished already; epochs=... or another --out trains on" if is_old else ""
+    told = f"validation {', '.join(parts)}" if parts else "done"
+    return f"{out}{done}: {told}"
 
 
 def _settle_batch(config: RunConfig, family: str, out: Path) -> tuple[RunConfig, str]:
