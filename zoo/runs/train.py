@@ -38,9 +38,9 @@ from zoo.tracking import tracked
 from zoo.tracking.alerts import noticed
 
 SECONDS_TO_WAIT = 120.0
-# Where a run computes, which may change when it continues, such as on another machine.
 # Dice beyond that of an answer without a pixel that tells of something found.
 _LEAST_FOUND = 0.005
+# Where a run computes, which may change when it continues, such as on another machine.
 _WHERE = ("device", "devices", "num_nodes", "strategy", "requeue")
 # Of settings that differ, so many are named, and so many characters of each value shown.
 _LISTED, _SHOWN = 12, 60
