@@ -42,6 +42,10 @@ from zoo.results.held_out import HeldOut
 from zoo.results.posture_weights import Postures
 from zoo.source import DataSource
 
+# The least difference that four digits show.
+_SHOWN = 1e-4
+# With fewer a fit has lost on others in one of four choices of patients (docs/results.md).
+_FEW_PATIENTS = 10
 _SEAL = "# As zoo fit wrote it; once it is changed, zoo fit does not replace it. "
 
 
@@ -374,11 +378,31 @@ def describe(found: FitResult, out: Path) -> str:
     word = f"held out by your word alone: {', '.join(found.by_word)}" if found.by_word else ""
     parts = [_table(found), word, found.postures.describe(), describe_refinement(found.choice)]
     parts += [found.refinement_check, found.fit.note]
+    if found.fit.patients < _FEW_PATIENTS:
+        parts.append(
+            f"{found.fit.patients} patients are few: with fewer than some {_FEW_PATIENTS} a fit "
+            "may lose on others what it gains here"
+        )
+    parts.append(_beside_the_best(found))
     kept = sum(bool(r.keeps) for r in found.comparison.report.values())
     from_one = f"; classes from a single source: {kept}" if kept else ""
     parts.append(f"{out}: fitted on {found.fit.images} images{from_one}")
     parts.append(found.comparison.describe(found.method))
     return "\n".join(part for part in parts if part)
+
+
+def _beside_the_best(found: FitResult) -> str:
+    """Say how the fused answer stands to the best source alone, of those that know all classes."""
+    report, fused = found.comparison.report, found.comparison.fused
+    whole = [name for name in found.sources if found.classes[name] >= report.keys()]
+    means = {n: sum(r.single[n] for r in report.values()) / len(report) for n in whole}
+    if not means:
+        return ""
+    best = max(means, key=means.__getitem__)
+    told = f"held-out Dice of the best source alone, {best}: {means[best]:.4f}"
+    if (lost := means[best] - fused) >= _SHOWN:
+        return f"{told}, better than the fusion by {lost:.4f}: take it alone"
+    return f"{told}, which the fusion exceeds by {max(-lost, 0.0):.4f}"
 
 
 def _table(found: FitResult) -> str:

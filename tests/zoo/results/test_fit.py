@@ -38,7 +38,7 @@ def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsy
     assert lines[0].startswith("held-out Dice on 6 images of 3 patients")
     assert lines[1].split()[:6] == ["class", "a", "b", "c", "mean", "fused"]
     told = [line for line in lines if line.startswith("likely gain: ")]
-    assert len(lines) == 2 + 9 + 3 + len(told)
+    assert len(lines) == 2 + 9 + 5 + len(told)
     assert lines[-1].startswith(f"held-out mean Dice: fitted {method} 0.")
     assert lines[-2].startswith(f"{rule}: fitted on 6 images")
     # The mean of all classes is what the last line says.
@@ -468,3 +468,19 @@ def test_a_fit_that_is_told_to_end_leaves_no_file(tmp_path, fit_by_files, number
     assert process.returncode not in (0, -number)
     assert not list(folder.iterdir())
     assert not (tmp_path / "f.yaml").exists()
+
+
+def test_the_best_source_alone_is_told_beside_the_fusion(zoo, stores, work, tmp_path, capsys):
+    given = (*stores, "--data", work / "data", "--refine", "none")
+    for method in FITS:
+        zoo("fit", *given, "--method", method, "--out", tmp_path / f"{method}.yaml")
+        lines = capsys.readouterr().out.splitlines()
+        (told,) = (line for line in lines if line.startswith("held-out Dice of the best source"))
+        everything = next(line for line in lines if line.startswith("all ")).split()
+        best, fused = max(map(float, everything[1:4])), float(everything[5])
+        name = "abc"[[float(value) for value in everything[1:4]].index(best)]
+        assert f"alone, {name}: {best:.4f}" in told
+        if abs(fused - best) > 1.5e-4:
+            assert ("take it alone" in told) == (fused < best)
+        assert any(line.startswith("3 patients are few: with fewer than") for line in lines)
+        assert lines[-1].startswith("held-out mean Dice: fitted")
