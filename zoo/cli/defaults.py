@@ -281,9 +281,9 @@ def for_view(given: dict[str, Any]) -> None:
         given["paths"] = None
         runs = run_folders()
         data = taken.data(is_needed=not runs, name="paths")
-        given["paths"] = [*([data] if data else []), *runs]
         if runs:
-            taken.take("paths", given["paths"], f"runs {', '.join(map(str, runs))}")
+            taken.take("paths", runs, "runs")
+        given["paths"] = [*([data] if data else []), *runs]
     taken.say()
 
 
