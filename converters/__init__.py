@@ -67,6 +67,8 @@ __all__ = [
 #   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
 #       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
 #   NO_CLASSES: str                                        (optional) what to say without any
+#   WITHOUT_VAL: str                                       (optional) what is written where no split
+#       holds images out
 #   read(root, *, subset, labels, problems) -> list[Sample]   and/or; takes `images`, a folder,
 #       where they may lie elsewhere
 #   list_images(root, *, subset, problems) -> list[Sample]    where `read` decodes masks

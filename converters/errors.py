@@ -20,6 +20,18 @@ OUTLINE = (
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+class ImageError(ValueError):
+    """What is wrong with an image's own file, whichever annotations name it.
+
+    Attributes:
+        image: the file.
+    """
+
+    def __init__(self, image: Path, what: object) -> None:
+        self.image = image
+        super().__init__(str(what))
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with a data set.
@@ -51,9 +63,12 @@ class Problems:
     def add(self, where: Path | str, what: object, *, key: str = "", group: str = "") -> None:
         """Take down one problem; a path below the data set is shown relative to it.
 
+        An `ImageError` is that of its image, where a file of annotations has led to it.
         Names in files of others may have line breaks and other control characters, which are shown
         as spaces: one problem is one line.
         """
+        if isinstance(what, ImageError) and isinstance(where, Path):
+            where = what.image
         if isinstance(where, Path) and where.is_relative_to(self.root):
             where = where.relative_to(self.root).as_posix()
         self.found.append(Problem(_printable(where), _printable(what), key, group))

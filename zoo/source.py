@@ -243,13 +243,22 @@ class DataSource:
         except ValueError:  # some formats refuse where there are none
             return []
 
+    def count_tests(self, labels: LabelSpace) -> int:
+        """Count the test images that can be read, whatever corrections say of them."""
+        if not hasattr(converters.load_format(self.format), "list_images"):
+            return len(self.scan_test(labels))
+        try:
+            return len(converters.list_images(self.path, format=self.format, subset="test"))
+        except ValueError:  # some formats refuse where there are none
+            return 0
+
     def _read_held_out(
         self, labels: LabelSpace, split: Split, fold: int | None, tell: Callable[[str], None]
     ) -> list[Sample]:
         found = self.read(labels, tell=tell)
         split.check(found, self.excluded)
         by_key = {sample.key: sample for sample in found}
-        keys = split.keys if fold is None else split.val(fold)
+        keys = split.held_out if fold is None else split.val(fold)
         return [by_key[key] for key in keys if key in by_key]
 
     def annotated(self, labels: LabelSpace, subset: str = "all") -> dict[str, Sample]:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from converters.errors import one_line
+from converters.errors import ImageError, one_line
 from converters.files import dicom
 from converters.files.grey_levels import stretch
 from converters.files.image_headers import BROKEN, Header, is_white_least, read_header
@@ -75,17 +75,20 @@ def read_size_hw(path: Path) -> tuple[int, int]:
     refused.
 
     Raises:
-        ValueError: the file is missing, cut off, has no header that can be read, is larger than
+        ImageError: the file is missing, cut off, has no header that can be read, is larger than
             Pillow allows, or is an image of such a kind.
         MissingDependency: it is DICOM, and pydicom is not installed.
     """
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no file" if path.exists() else "nothing there"
-        raise ValueError(f"expected an image, found {found}")
+        raise ImageError(path, f"expected an image, found {found}")
     try:
         return _header(path).size_hw
     except OSError as error:
-        raise ValueError(f"expected an image that can be read, found: {error.strerror}") from None
+        what = f"expected an image that can be read, found: {error.strerror}"
+        raise ImageError(path, what) from None
+    except ValueError as error:
+        raise ImageError(path, error) from None
 
 
 def stored_size_hw(content: bytes) -> tuple[int, int]:

@@ -11,11 +11,24 @@ import numpy.typing as npt
 
 from converters.errors import one_line
 from converters.formats.label_spaces import natural
-from converters.formats.mask_pixels import VOID, VOID_COLOUR, Pixels, read_mask_pixels
+from converters.formats.mask_pixels import (
+    VOID,
+    VOID_COLOUR,
+    Pixels,
+    has_voc_palette,
+    read_mask_pixels,
+)
 
 # More are no classes, but the edges of smoothed drawings.
 MOST_COLOURS = 100
 BLACK = 0
+# PASCAL VOC's classes by their numbers, from 1 on; its images are called by year and number.
+PASCAL_VOC = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)
+_VOC_IMAGE = re.compile(r"\d{4}_\d{6}")
 _NAME = re.compile(r"color_[0-9a-f]{6}")
 _PLACES = np.array([65536, 256, 1], np.uint32)
 _VOID = int(np.array(VOID_COLOUR) @ _PLACES)
@@ -91,6 +104,24 @@ def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
     if broken and not numbers and not colours:
         raise ValueError(broken)
     return natural(map(str, numbers)) if numbers else tuple(map(colour_name, sorted(colours)))
+
+
+def name_pascal_voc(masks: Iterable[Path], names: Iterable[str]) -> tuple[str, ...]:
+    """Return PASCAL VOC's names of class numbers; none where the masks are not its own.
+
+    They are where all have its palette, and its images' names or just its 20 numbers. Others draw
+    their own classes in that palette.
+
+    Args:
+        masks: PNG files.
+        names: the classes as `name_classes` calls them.
+    """
+    known = {str(number): name for number, name in enumerate(PASCAL_VOC, 1)}
+    found, files = set(names), list(masks)
+    are_its = found <= known.keys() and all(map(has_voc_palette, files))
+    if not are_its or not (all(_VOC_IMAGE.fullmatch(p.stem) for p in files) or len(found) == 20):
+        return ()
+    return tuple(name for number, name in known.items() if number in found)
 
 
 def holds_colours(masks: Iterable[Path]) -> bool:

@@ -21,6 +21,8 @@ _KINDS = ("PNG",)
 _DEPTH_AT = 24
 # PASCAL VOC's palette: what number 255 means there, at the borders of objects, is drawn so.
 VOID, VOID_COLOUR = 255, (224, 224, 192)
+# Its numbers of classes are 1 to 20.
+_VOC_COLOURS = 3 * 21
 
 Pixels = npt.NDArray[Any]
 
@@ -89,6 +91,31 @@ def check_mask_size(path: Path, size_hw: tuple[int, int]) -> None:
     except OSError as error:
         raise ValueError(f"expected a mask: {error.strerror}") from None
     _read_header(content, size_hw)
+
+
+def has_voc_palette(path: Path) -> bool:
+    """Tell whether a mask has PASCAL VOC's palette, or cannot be read, which others say."""
+    try:
+        mode, palette = _read_header(path.read_bytes(), None)
+    except (OSError, ValueError):
+        return True
+    return mode == "P" and palette[:_VOC_COLOURS] == tuple(voc_palette()[:_VOC_COLOURS])
+
+
+def voc_palette() -> list[int]:
+    """Return PASCAL VOC's palette: red, green and blue of 256 numbers in turn.
+
+    That is the `VOClabelcolormap` of its development kit.
+
+    >>> voc_palette()[:9]
+    [0, 0, 0, 128, 0, 0, 0, 128, 0]
+    """
+    shifts = range(8)
+    return [
+        sum((number >> (3 * shift + channel) & 1) << (7 - shift) for shift in shifts)
+        for number in range(256)
+        for channel in range(3)
+    ]
 
 
 def _read_header(content: bytes, size_hw: tuple[int, int] | None) -> tuple[str, tuple[int, ...]]:

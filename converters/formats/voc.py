@@ -15,15 +15,16 @@ or, where masks are colours, and neither labels.yaml nor masks.yaml says what el
     DATA/masks/**/NAME.png              colours
 
 labelme has its masks in SegmentationClassPNG. With a `labelmap.txt` a class is known by its colour.
-Without one it is called by its number, or by its colour, such as `color_ff0000`, and `--labels`
-gives it a name by `aliases`; black is no class, and more than 100 colours are none either, but
-smoothed edges. Images without a mask are left out, and said: of most images VOC has but boxes.
+Without one VOC's own masks have its classes. Others are called by number, or by colour, such as
+`color_ff0000`, as is said, and `--labels` gives them names by `aliases`; black is no class, and
+more than 100 colours are none either, but smoothed edges. Images without a mask are left out, and
+said: of most images VOC has but boxes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -39,12 +40,14 @@ from converters.files.images import decode_image, is_image, read_size_hw
 from converters.formats.class_tables import LABELMAP, Colour, find_class_table, read_class_table
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
+    PASCAL_VOC,
     are_colour_names,
     class_codes,
     colour_codes,
     colour_name,
     holds_colours,
     name_classes,
+    name_pascal_voc,
 )
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import is_test_key
@@ -57,8 +60,7 @@ _PLAIN_IMAGES, _PLAIN_MASKS = "images", "masks"
 # What says that masks are ours, or others' of the format `masks`.
 _OTHERS = ("labels.yaml", "masks.yaml")
 _LISTS, _TEST = "ImageSets/Segmentation", "test.txt"
-_LOOKED_AT = 20
-_SHOWN = 8
+_LOOKED_AT, _SHOWN = 20, 5
 # labelme2voc's names, and where it has its masks beside arrays.
 _CLASS_NAMES, _PNGS = "class_names.txt", "SegmentationClassPNG"
 NO_CLASS = frozenset({"background", "void", "unlabeled", "_background_", "__ignore__"})
@@ -98,7 +100,9 @@ def label_space(root: Path) -> LabelSpace | None:
     if numbers is not None:
         names = tuple(filter(None, numbers.values()))
     elif colours is None:
-        names = name_classes(_files(_folders(root)[1]).values())
+        masks = _files(_folders(root)[1]).values()
+        names = name_classes(masks)
+        names = name_pascal_voc(masks, names) or names
     else:
         names = tuple(name for name in colours.values() if name.casefold() not in NO_CLASS)
     return folder_space(root, names) if names else None
@@ -120,32 +124,32 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: a broken table of colours.
     """
-    table, names = read_class_table(root), read_class_names(root)
-    reader = _Reader(root, labels, problems, table, names)
-    samples = [
+    colours, numbers = read_class_table(root), read_class_names(root)
+    if colours is None and numbers is None:
+        if labels.index.keys() <= set(PASCAL_VOC):
+            numbers = dict(enumerate(PASCAL_VOC, 1))
+        problems.note(f"{root}: {_assumed(labels.names)}")
+    reader = _Reader(root, labels, problems, colours, numbers)
+    return [
         sample
         for stem, image, mask in _pairs(root, subset, problems)
         for sample in reader.sample(stem, image, mask)
     ]
-    if table is None and names is None and (told := _describe_names(labels)):
-        problems.note(f"{root}: {told}")
-    return samples
 
 
-def _describe_names(labels: LabelSpace) -> str:
-    """Say what classes are called where nothing names them; "" where the user does."""
-    listed = ", ".join(labels.names[:_SHOWN]) + (", ..." if labels.names[_SHOWN:] else "")
-    if all(name.isdecimal() for name in labels.names):
+def _assumed(names: Sequence[str]) -> str:
+    """Say what classes without a table are taken for."""
+    listed = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    if set(names) <= set(PASCAL_VOC):
         return (
-            f"the masks' numbers are taken for classes ({listed}), 0 and {VOID} for none; "
-            "class_names.txt names them from 0 on, a line each, or --labels by aliases"
+            f"no table names the classes; they are PASCAL VOC's ({listed}), by the masks' palette "
+            f"and names; a {LABELMAP} or {_CLASS_NAMES} says others"
         )
-    if are_colour_names(labels.names):
-        return (
-            f"the masks' colours are taken for classes ({listed}), black for none; {LABELMAP} "
-            "names them, name:r,g,b a line, or --labels by aliases"
-        )
-    return ""
+    what = "colours" if are_colour_names(names) else "numbers"
+    return (
+        f"no table names the classes, which are called by their {what} ({listed}): add a "
+        f"{LABELMAP} or {_CLASS_NAMES}, or name them by --labels with 'aliases'"
+    )
 
 
 def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:

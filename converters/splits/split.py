@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,14 @@ from converters.files.json_files import load_json
 from converters.files.provenance import atomic_write_text
 from converters.types import LabelSpace, Sample
 
-__all__ = ["STRATEGIES", "VERSION", "Split", "check_leakage", "make_split"]
+__all__ = [
+    *("GIVEN", "STRATEGIES", "VERSION"),
+    *("Split", "check_leakage", "given_split", "make_split"),
+]
 
 VERSION = 1
 STRATEGIES = ("group", "stratified")
+GIVEN = "given"
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Split:
         seed: of the shuffle.
         strategy: how the folds were made, such as `group`.
         folds: the held-out keys of each fold.
-        groups: key -> what must not be torn apart, such as the patient.
+        groups: key -> what must not be torn apart, such as the patient. Where the data set's own
+            part is the one fold (`given`), what it does not hold out is all to learn from.
         labels: the classes that were asked for when it was made; None for the data set's own. It
             does not tell splits apart.
 
@@ -49,22 +54,32 @@ class Split:
     def __post_init__(self) -> None:
         if self.version != VERSION:
             raise ValueError(f"split: expected version {VERSION}, found {self.version}")
-        if len(self.folds) < 2:
+        if len(self.folds) < 2 and not self._only_learnt:
             raise ValueError(f"split: expected at least 2 folds, found {len(self.folds)}")
         self._check_keys()
         home: dict[str, int] = {}
-        for number, keys in enumerate(self.folds):
+        for number, keys in enumerate((*self.folds, self._only_learnt)):
             for key in keys:
                 group = self.groups[key]
-                if home.setdefault(group, number) != number:
+                if (first := home.setdefault(group, number)) != number:
+                    is_learnt = number == len(self.folds)
+                    where = f"folds {first} and {number}"
+                    where = f"fold {first} and what is learned from" if is_learnt else where
                     raise ValueError(
-                        f"split: group '{group}' is in folds {home[group]} and {number} ('{key}'); "
+                        f"split: group '{group}' is in {where} ('{key}'); "
                         "a patient's images must stay together"
                     )
 
+    @cached_property
+    def _only_learnt(self) -> tuple[str, ...]:
+        """Keys that the data set's own part does not hold out, sorted."""
+        if self.strategy != GIVEN or len(self.folds) != 1:
+            return ()
+        return tuple(sorted(set(self.groups) - set(self.folds[0])))
+
     def _check_keys(self) -> None:
-        seen: set[str] = set()
-        for key in self.keys:
+        seen = set(self._only_learnt)
+        for key in self.held_out:
             if key in seen:
                 raise ValueError(f"split: '{key}' is held out twice")
             if key not in self.groups:
@@ -75,7 +90,12 @@ class Split:
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """All keys, fold after fold."""
+        """All keys, fold after fold; last those that no fold holds out."""
+        return (*self.held_out, *self._only_learnt)
+
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """The keys that any fold holds out, fold after fold."""
         return tuple(key for keys in self.folds for key in keys)
 
     @property
@@ -202,6 +222,23 @@ def make_split(
     return Split(VERSION, seed, strategy, held_out, {s.key: s.patient for s in ordered})
 
 
+def given_split(samples: Sequence[Sample], held_out: Collection[str]) -> Split:
+    """Return the split that a data set has itself: one fold, and what is learned from.
+
+    Args:
+        samples: all of both.
+        held_out: keys of the fold's.
+
+    Raises:
+        ValueError: a group in both, or one of them is empty.
+    """
+    ordered = sorted(samples, key=lambda sample: sample.key)
+    fold = tuple(sample.key for sample in ordered if sample.key in held_out)
+    if not fold or len(fold) == len(ordered):
+        raise ValueError("split: expected images to learn from and held-out ones, found no both")
+    return Split(VERSION, 0, GIVEN, (fold,), {s.key: s.patient for s in ordered})
+
+
 def _deal_evenly(members: Mapping[str, Sequence[Sample]], folds: int, seed: int) -> dict[str, int]:
     from sklearn.model_selection import GroupKFold
 
@@ -241,6 +278,7 @@ def check_leakage(split: Split, samples: Iterable[Sample]) -> None:
     problems = Problems(Path("split"))
     ordered = sorted(samples, key=lambda sample: sample.key)
     homes = {key: f"fold {fold}" for fold, keys in enumerate(split.folds) for key in keys}
+    homes = {key: "what is learned from" for key in split.groups} | homes
     homes = {sample.key: homes.get(sample.key, "test") for sample in ordered}
     _check_groups(split, ordered, homes, problems)
     for twins in _same_images(ordered, problems):

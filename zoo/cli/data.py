@@ -65,7 +65,11 @@ def split(
     out: Annotated[Path, typer.Option(help="JSON file to write.")] = Path("split.json"),
     folds: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     strategy: Annotated[
-        str, typer.Option(help="group: a patient is in one fold; stratified: and folds are alike.")
+        str,
+        typer.Option(
+            help="group: a patient is in one fold; stratified: and folds are alike; given: one "
+            "fold, the data set's own valid or val folder."
+        ),
     ] = "group",
     seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
     by: Annotated[

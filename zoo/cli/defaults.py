@@ -282,7 +282,7 @@ def for_view(given: dict[str, Any]) -> None:
         runs = run_folders()
         data = taken.data(is_needed=not runs, name="paths")
         if runs:
-            taken.take("paths", None, f"runs {', '.join(map(str, runs))}")
+            taken.take("paths", runs, "runs")
         given["paths"] = [*([data] if data else []), *runs]
     taken.say()
 

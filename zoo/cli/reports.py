@@ -135,9 +135,7 @@ def view(
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(
-            help="Port on this computer; the first free one from 8501 without.", min=1, max=65535
-        ),
+        typer.Option(help="Port on this computer; the first free one from 8501 without."),
     ] = None,
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Do not open the page in a browser.")

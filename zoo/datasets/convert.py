@@ -8,8 +8,7 @@ from typing import Any
 
 import converters
 from converters.files.images import count_windowed
-from converters.splits.split import Split
-from converters.types import LabelSpace
+from converters.splits.split import GIVEN, Split
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.datasets.split import check_apart, own_parts
 from zoo.progress import Report, note
@@ -77,18 +76,11 @@ def convert(
         provenance=_provenance(data, crop_plan, command),
         progress=lambda done, total: report(done, total, ""),
     )
-    if subset == "train" and split is None and (others := _count_test(data, labels)):
-        say(f"{others} test images are left out: --subset test, or all, takes them")
-    if to == "yolo" and split is None:
-        say(
-            "data.yaml has no images to validate on but those to learn from: --split, from "
-            "`zoo split`, holds some out"
-        )
-    if split is None and (own := own_parts(samples)):
-        say(
-            f"the data set's own parts {', '.join(own)} become one, all to learn from; --split, "
-            "from `zoo split`, tells what is held out"
-        )
+    if split is None:
+        _say_undivided(to, own_parts(samples), say)
+    if subset == "train" and (tests := data.count_tests(labels)):
+        are = "s are" if tests > 1 else " is"
+        say(f"{tests} test image{are} left out: --subset all takes all")
     if windowed := count_windowed(samples):
         say(
             f"{windowed} images (DICOM, or grey of 16 bits) are written as 8 bits, as networks see "
@@ -101,11 +93,18 @@ def convert(
     return len(samples), loss.describe() or (_OF_CHOSEN if labels_name else "") + _LOSSLESS
 
 
-def _count_test(data: DataSource, labels: LabelSpace) -> int:
-    try:
-        return len(data.list_part("test", labels))
-    except ValueError:  # some formats refuse where there are none
-        return 0
+def _say_undivided(to: str, own: Sequence[str], say: Callable[[str], None]) -> None:
+    """Say that nothing is held out, where one may expect it, and how it would be."""
+    without = getattr(converters.load_format(to), "WITHOUT_VAL", "")
+    lacks = f"no validation part{without and f' ({without})'}"
+    if own:
+        say(
+            f"the data set's own parts {', '.join(own)} become one, all to learn from, with "
+            f"{lacks}; --split SPLIT.json tells what is held out: `zoo split` deals anew, "
+            f"`zoo split --strategy {GIVEN}` keeps the data set's own"
+        )
+    elif without:
+        say(f"{lacks}: --split SPLIT.json, from `zoo split`, holds images out")
 
 
 def _provenance(data: DataSource, plan: CropPlan | None, command: Sequence[str]) -> dict[str, Any]:

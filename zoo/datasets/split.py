@@ -10,7 +10,14 @@ from pathlib import Path, PurePosixPath
 from converters.files.outputs import check_file, json_with
 from converters.splits.grouping import group_by, group_versions, likely_columns, with_groups
 from converters.splits.sample_tables import tables_beside
-from converters.splits.split import Split, check_leakage, make_split
+from converters.splits.split import (
+    GIVEN,
+    STRATEGIES,
+    Split,
+    check_leakage,
+    given_split,
+    make_split,
+)
 from converters.splits.table import describe as describe_split
 from converters.types import LabelSpace, Sample
 from zoo.source import DataSource
@@ -40,13 +47,19 @@ def split(
             fold and among the test images; another file at `out`, or other folds without `replace`.
     """
     check_file(out, "a split", json_with("folds", "groups"))
-    asks_objects = strategy != "group" or describe
+    if strategy not in (*STRATEGIES, GIVEN):
+        known = ", ".join((*STRATEGIES, GIVEN))
+        raise ValueError(f"--strategy {strategy}: expected one of {known}")
+    asks_objects = strategy == "stratified" or describe
     labels = data.labels(labels_name) if asks_objects or labels_name else None
     samples = data.read(labels) if asks_objects and labels else data.list_images(labels=labels)
     if by:
         samples = group_by(samples, by, tables_beside(data.path))
     ungrouped, samples = samples, group_versions(samples)
-    made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
+    if strategy == GIVEN:
+        made = given_split(samples, _held_out(data, samples))
+    else:
+        made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
     check_apart(data, made.groups, labels)
@@ -65,10 +78,15 @@ def split(
     groups = len(set(made.groups.values()))
     of = f" of {groups} groups" if any(sample.group for sample in samples) else ""
     lines = [f"{out}: {len(samples)} images{of}; folds {sizes}"]
+    if strategy == GIVEN:
+        lines = [f"{out}: {len(samples)} images{of}; the one fold, 0, holds out {sizes}"]
     lines += describe_versions(ungrouped, samples)
     lines += describe_unknown(samples, made, tables_beside(data.path))
-    if own := own_parts(samples):
-        lines.append(f"the data set's own parts {', '.join(own)} are dealt anew, all together")
+    if strategy != GIVEN and (own := own_parts(samples)):
+        lines.append(
+            f"the data set's own parts {', '.join(own)} are dealt anew, all together; "
+            f"--strategy {GIVEN} keeps them"
+        )
     if describe and labels:
         lines.append(str(describe_split(made, samples, labels)))
     return "\n".join(lines)
@@ -100,8 +118,31 @@ def own_parts(samples: Sequence[Sample]) -> list[str]:
     None where there are not both.
     """
     found = {part for sample in samples for part in PurePosixPath(sample.key).parts[:-1]}
-    both = [[p for p in sorted(found) if p.lower() in names] for names in (_LEARN, _HOLD_OUT)]
+    both = [[p for p in sorted(found) if _plain(p) in names] for names in (_LEARN, _HOLD_OUT)]
     return [*both[0], *both[1]] if all(both) else []
+
+
+def _plain(part: str) -> str:
+    """A folder's name as it is compared; COCO's have a year behind it."""
+    return part.lower().rstrip("0123456789")
+
+
+def _held_out(data: DataSource, samples: Sequence[Sample]) -> set[str]:
+    """Return the keys of the data set's own held-out part.
+
+    Raises:
+        ValueError: it has no such part, or images in neither.
+    """
+    parts = {s.key: set(map(_plain, PurePosixPath(s.key).parts[:-1])) for s in samples}
+    held_out = {key for key, own in parts.items() if own.intersection(_HOLD_OUT)}
+    stray = [key for key, own in parts.items() if not own.intersection((*_LEARN, *_HOLD_OUT))]
+    if stray or not own_parts(samples):
+        found = f"'{stray[0]}' in neither" if stray else "not both"
+        raise ValueError(
+            f"--strategy {GIVEN}: {data.path}: expected images in folders train and valid or val, "
+            f"found {found}: take another strategy, which deals them"
+        )
+    return held_out
 
 
 def describe_versions(before: Sequence[Sample], after: Sequence[Sample]) -> list[str]:
@@ -140,7 +181,7 @@ def describe_unknown(
     pairs = pair_sides(unknown)
     if pairs:
         fold = {key: number for number, keys in enumerate(made.folds) for key in keys}
-        apart = sum(fold[left] != fold[right] for left, right in pairs)
+        apart = sum(fold.get(left) != fold.get(right) for left, right in pairs)
         line += (
             f"; {len(pairs)} pairs look like left and right of one patient by their names, such as "
             f"{' and '.join(pairs[0])}: {apart} of them are in two folds"

@@ -19,6 +19,7 @@ from pathlib import Path
 ADDRESS = "127.0.0.1"
 PORT = 8501
 _PORTS = 50
+_LAST_PORT = (1 << 16) - 1
 _PAGE = Path(__file__).with_name("page.py")
 # Nothing is sent to anybody, nothing but the page is served, and only this computer reaches it.
 _SETTINGS = {
@@ -59,10 +60,12 @@ def reserved_port(wanted: int | None = None) -> Iterator[int]:
     Until the context ends no other viewer of this user takes it, also before the server listens.
 
     Raises:
-        ValueError: it is taken.
+        ValueError: it is taken, or no port.
     """
     from filelock import FileLock, Timeout
 
+    if wanted is not None and not 1 <= wanted <= _LAST_PORT:
+        raise ValueError(f"--port: expected a port, 1 to {_LAST_PORT}, found {wanted}")
     for port in [wanted] if wanted is not None else range(PORT, PORT + _PORTS):
         lock = FileLock(Path(tempfile.gettempdir()) / f"zoo-view-{_user()}-{port}.lock")
         with suppress(Timeout):

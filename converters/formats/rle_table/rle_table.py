@@ -44,7 +44,7 @@ from typing import Any
 
 import yaml
 
-from converters.errors import Problems
+from converters.errors import ImageError, Problems
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text, read_provenance
@@ -334,6 +334,7 @@ class _Reader:
     samples: list[tuple[Sample, bool]] = field(default_factory=list)
     _images: ImageIndex = field(init=False)
     _entries: dict[Path, _Entry] = field(default_factory=dict)
+    _named: set[Path] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._images = ImageIndex(self.home)
@@ -351,6 +352,8 @@ class _Reader:
             full += [row] if len(row.code) == _CELL else []
             try:
                 self._add(table.path, row, entries)
+            except ImageError as error:
+                self.problems.add(table.path, error, key=row.image)
             except ValueError as error:
                 self.problems.add(table.path, f"row {row.line}: {error}", key=row.image)
         for row in full if longest == _CELL else ():
@@ -409,6 +412,7 @@ class _Reader:
 
     def _entry(self, table: Path, name: str) -> _Entry:
         path = self._images.find(name, table)
+        self._named.add(path)
         if path not in self._entries:
             place = path.relative_to(self.home).with_suffix("").as_posix()
             fields = dict(self.index.get(place) or {"key": place})
@@ -438,8 +442,8 @@ class _Reader:
 
     def finish(self) -> None:
         """Say which images are left out, when all tables are read."""
-        folders = {path.parent for path in self._entries}
-        left = [path for path in _images_in(folders) if path not in self._entries]
+        folders = {path.parent for path in self._named}
+        left = [path for path in _images_in(folders) if path not in self._named]
         if left:
             first = left[0].relative_to(self.home).as_posix()
             self.problems.note(

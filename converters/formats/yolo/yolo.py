@@ -53,6 +53,7 @@ from converters.masks import Ring, rasterize, rasterize_labels, rings
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES = {"polygons": frozenset({"parts", "subpixels"})}
+WITHOUT_VAL = "data.yaml's val names the training images"
 
 
 def matches(root: Path) -> bool:

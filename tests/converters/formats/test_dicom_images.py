@@ -113,3 +113,24 @@ def test_a_broken_file_is_one_line(samples, labels, tmp_path):
         converters.read(tmp_path / "a", labels=labels)
     assert len(error.value.problems) == 1
     assert "cut off" in error.value.problems[0]
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".png"])
+@pytest.mark.parametrize("name", OF_FILES)
+def test_an_image_that_is_cut_off_is_named_and_can_be_skipped(
+    name, suffix, samples, labels, tmp_path
+):
+    root = tmp_path / name
+    converters.write(samples[:2], root, format=name, labels=labels)
+    if suffix == ".dcm":
+        make_dicom(root)
+    whole = converters.read(root, format=name, labels=labels)
+    whole[0].image.write_bytes(whole[0].image.read_bytes()[:1000])
+    notes: list[str] = []
+    kept = converters.read(root, format=name, labels=labels, skips_broken=True, note=notes.append)
+    assert [sample.key for sample in kept] == [sample.key for sample in whole[1:]]
+    assert len(notes) == 1
+    assert "left out 1 broken images: " in notes[0]
+    assert "expected a whole image, found one that is cut off" in notes[0]
+    told = whole[0].image.name if name != "datumaro" else whole[0].key
+    assert told in notes[0]

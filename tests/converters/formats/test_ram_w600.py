@@ -151,7 +151,7 @@ def test_a_mask_without_an_image(root, wrists):
     make(root)
     (root / "images/0172_0003_L.bmp").unlink()
     _, (problem,) = converters.scan(root, labels=wrists)
-    assert str(problem) == "masks/train/0172_0003_L.npy: expected an image, found nothing there"
+    assert str(problem) == "images/0172_0003_L.bmp: expected an image, found nothing there"
 
 
 def test_images_without_masks_are_said(root, wrists):

@@ -9,6 +9,7 @@ from PIL import Image
 
 import converters
 from converters import DataError
+from converters.formats.mask_pixels import voc_palette
 from converters.masks import rasterize_labels
 from converters.types import LabelSpace
 
@@ -31,12 +32,12 @@ def numbers():
     return values
 
 
-def put(root, name, values, *, as_palette=True):
+def put(root, name, values, *, as_palette=True, palette=None):
     image = np.random.default_rng(0).integers(0, 255, (*SIZE, 3), np.uint8)
     cv2.imwrite(str(root / "JPEGImages" / f"{name}.jpg"), image)
     mask = Image.fromarray(values)
     if as_palette:
-        mask.putpalette(PALETTE + [0] * (3 * 255 - len(PALETTE)) + [224, 224, 192])
+        mask.putpalette(palette or PALETTE + [0] * (3 * 255 - len(PALETTE)) + [224, 224, 192])
     mask.save(root / "SegmentationClass" / f"{name}.png")
 
 
@@ -53,6 +54,38 @@ def test_numbers_are_classes(as_palette, root):
     assert set(found) == {"1", "2"}
     for number in (1, 2):
         np.testing.assert_array_equal(found[str(number)], numbers() == number)
+
+
+VOC = voc_palette()
+
+
+@pytest.mark.parametrize(
+    ("name", "palette", "names"),
+    [
+        ("2007_000032", VOC, ("aeroplane", "bicycle")),
+        ("000032", VOC, ("1", "2")),  # others draw in this palette, too
+        ("2007_000032", [*VOC[:3], 9, 9, 9, *VOC[6:]], ("1", "2")),
+    ],
+)
+def test_pascal_voc_s_own_masks_have_its_classes_and_what_is_assumed_is_said(
+    name, palette, names, root
+):
+    put(root, name, numbers(), palette=palette)
+    assert converters.label_space(root).names == names
+    notes: list[str] = []
+    found = masks(root, note=notes.append)
+    for number, label in enumerate(names, 1):
+        np.testing.assert_array_equal(found[label], numbers() == number)
+    is_its = "they are PASCAL VOC's" if names[0] != "1" else "which are called by their numbers"
+    assert len(notes) == 1
+    assert f"{is_its} ({', '.join(names)})" in notes[0]
+
+
+def test_all_numbers_of_pascal_voc_are_its_classes(root):
+    values = np.repeat(np.arange(20, dtype=np.uint8)[:, None] + 1, 30, axis=1)
+    put(root, "000032", values, palette=VOC)
+    found = converters.label_space(root).names
+    assert (len(found), found[7], found[19]) == (20, "cat", "tvmonitor")
 
 
 def test_names_are_given_by_aliases(root):
@@ -93,18 +126,7 @@ def test_test_images_and_images_without_masks(root):
     notes = []
     assert [s.key for s in converters.read(root, note=notes.append)] == ["a"]
     assert [s.key for s in converters.read(root, subset="test")] == ["b"]
-    assert notes[0] == f"{root}: left out 1 images without a mask in SegmentationClass (c, ...)"
-
-
-def test_numbers_that_nothing_names_are_said(root):
-    put(root, "a", numbers())
-    notes = []
-    converters.read(root, note=notes.append)
-    (told,) = notes
-    assert told.startswith(f"{root}: the masks' numbers are taken for classes (1, 2), 0 and 255")
-    (root / "class_names.txt").write_text("_background_\nnut\nbolt\n")
-    converters.read(root, note=notes.append)
-    assert len(notes) == 1
+    assert f"{root}: left out 1 images without a mask in SegmentationClass (c, ...)" in notes
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from converters.splits.split import Split
 from fusion.sources import submission
 from fusion.sources.submission import RleRow
 from zoo.cli import main
-from zoo.cli.defaults import for_fit, nearest_data
+from zoo.cli.defaults import for_fit, for_view, nearest_data
 
 pytestmark = pytest.mark.slow
 
@@ -104,6 +104,16 @@ def test_of_a_run_one_store_of_held_out_images_is_taken(here):
     given = {"data": here, "predictions": None, "out": here / "f.yaml"}
     for_fit(given)
     assert given["predictions"] == [Path("runs", place) for place in ("a/val", "b/oof", "c/val")]
+
+
+def test_what_the_viewer_takes_is_said_once(here, capsys):
+    for name in ("a", "b"):
+        (here / "runs" / name).mkdir(parents=True)
+        (here / "runs" / name / "config.yaml").write_text("")
+    given = {"paths": None, "data_format": "coco"}
+    for_view(given)
+    assert given["paths"] == [Path(), Path("runs/a"), Path("runs/b")]
+    assert capsys.readouterr().out == "taken: data .; runs runs/a, runs/b\n"
 
 
 def test_from_data_to_a_submission(hands, here, capsys):

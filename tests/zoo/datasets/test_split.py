@@ -1,6 +1,7 @@
 """What `zoo split` and `zoo convert` say of patients that nobody knows, and of parts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,7 @@ import pytest
 from shapely.geometry import box
 
 import converters
-from converters.splits.split import Split, make_split
+from converters.splits.split import Split, given_split, make_split
 from converters.splits.table import describe
 from converters.types import Instance, LabelSpace, Sample
 from zoo.datasets.convert import convert
@@ -96,6 +97,7 @@ def test_patients_are_counted_only_where_they_are_known(group, is_shown):
     [
         (["train/images/a", "valid/images/b"], ["train", "valid"]),
         (["images/train/a", "images/val/b"], ["train", "val"]),
+        (["train2017/a", "val2017/b"], ["train2017", "val2017"]),
         (["train/DCM/ID001/a", "train/DCM/ID002/b"], []),
         (["val", "train"], []),
     ],
@@ -130,6 +132,55 @@ def test_parts_that_become_one_are_said(in_two_parts, tmp_path):
     convert(data, "coco", out, None, **given)
     (line,) = said
     assert line.startswith("the data set's own parts train, val become one, all to learn from")
+    assert "`zoo split --strategy given` keeps the data set's own" in line
+    write_yolo(in_two_parts, "test: images/test\n")
+    for kind, name in (("images", "c.png"), ("labels", "c.txt")):
+        (in_two_parts / kind / "test").mkdir()
+        old = in_two_parts / kind / "train" / name.replace("c", "a")
+        (in_two_parts / kind / "test" / name).write_bytes(old.read_bytes())
+    said.clear()
+    convert(DataSource(in_two_parts, "yolo"), "yolo", tmp_path / "other", None, **given)
+    assert "no validation part (data.yaml's val names the training images)" in said[0]
+    assert said[1:] == ["1 test image is left out: --subset all takes all"]
+
+
+def test_the_data_set_s_own_parts_are_a_split(in_two_parts, tmp_path):
+    data, out = DataSource(in_two_parts, "yolo"), tmp_path / "split.json"
+    said = split(data, out, None, 5, "given", 0, describe=True)
+    assert said.startswith(f"{out}: 2 images; the one fold, 0, holds out 1\n")
+    made = Split.load(out)
+    assert (made.val(0), made.train(0)) == (("images/val/b",), ("images/train/a",))
+    assert made.held_out == ("images/val/b",)
+    assert [s.key for s in data.holding_out(out).read(LABELS, "val")] == ["images/val/b"]
+    given = {"command": [], "report": lambda *_: None, "split_path": out}
+    convert(data, "yolo", tmp_path / "out", None, **given)
+    assert [path.stem for path in (tmp_path / "out/images/val").iterdir()] == ["b"]
+    assert Split.load(tmp_path / "out" / "split.json") == made
+
+
+@pytest.mark.parametrize(
+    ("keys", "found"),
+    [(["train/a", "train/b"], "found not both"), (["train/a", "val/b", "c"], "'c' in neither")],
+)
+def test_a_data_set_without_both_parts_has_no_split_of_its_own(keys, found, tmp_path):
+    for number, key in enumerate(keys):
+        (tmp_path / "set" / key).parent.mkdir(parents=True, exist_ok=True)
+        image = np.full((8, 8), 9 * number, np.uint8)
+        cv2.imwrite(str(tmp_path / "set" / f"{key}.png"), image)
+        shape = {"label": "a", "points": [[1, 1], [5, 1], [5, 5]], "shape_type": "polygon"}
+        record = {"shapes": [shape], "imagePath": f"{Path(key).name}.png"}
+        (tmp_path / "set" / f"{key}.json").write_text(json.dumps(record), encoding="utf-8")
+    data = DataSource(tmp_path / "set", "labelme")
+    with pytest.raises(ValueError, match=f"--strategy given: .*{found}: take another strategy"):
+        split(data, tmp_path / "split.json", None, 5, "given", 0, describe=False)
+
+
+def test_one_fold_keeps_patients_together():
+    samples = samples_of("ab", group="p")
+    with pytest.raises(ValueError, match="found no both"):
+        given_split(samples, {"a", "b"})
+    with pytest.raises(ValueError, match="'x' is in fold 0 and what is learned from"):
+        given_split([replace(sample, group="x") for sample in samples], {"a"})
 
 
 def test_an_image_to_learn_from_that_is_a_test_image_is_refused(in_two_parts, tmp_path):

@@ -48,6 +48,15 @@ def test_a_taken_port_is_refused_or_passed_over():
         assert found >= 8501
 
 
+@pytest.mark.parametrize("port", [-1, 0, 65536, 99999])
+def test_what_is_no_port_is_refused(port):
+    with (
+        pytest.raises(ValueError, match=f"--port: expected a port, 1 to 65535, found {port}$"),
+        reserved_port(port),
+    ):
+        pass
+
+
 def test_two_viewers_that_start_at_once_take_different_ports():
     with reserved_port() as first, reserved_port() as second:
         assert first != second
