@@ -10,7 +10,9 @@ from converters.audit.arrangement import Arrangement
 from converters.audit.findings import Finding
 from converters.audit.look import SAME, Look
 from converters.audit.structures import Structure
+from converters.files.names import alike_names, tell_alike
 from converters.masks import enclose
+from converters.types import Sample
 
 # Labels that fewer images have may be left out on purpose, as where only some are annotated.
 _EXPECTED = 0.5
@@ -70,6 +72,15 @@ def _annotated_subsets(looks: Sequence[Look]) -> set[str]:
     total = Counter(map(_subset, looks))
     some = Counter(_subset(one) for one in looks if one.structures)
     return {s for s, n in total.items() if n >= _MANY and some[s] >= _ANNOTATED * n}
+
+
+def find_alike(samples: Sequence[Sample]) -> Iterator[Finding]:
+    """Yield classes that are called as a more frequent one, but for case or separators."""
+    uses = Counter(label for sample in samples for label in sample.labels)
+    for name, usual in alike_names(uses):
+        first = next(sample for sample in samples if name in sample.labels)
+        what = f"{tell_alike(name, usual)}; found {uses[name]} objects and {uses[usual]}"
+        yield Finding("alike", first.key, what, 0.9, (name, usual))
 
 
 # --- more than once

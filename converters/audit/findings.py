@@ -18,6 +18,7 @@ KINDS: dict[str, str] = {
     "outside": "an outline leaves the image",
     "tiny": "an outline is far too small to be its structure",
     "inside": "a structure lies wholly inside another one",
+    "alike": "two classes differ only in case or separators",
     "style": "a class is drawn in another style in part of the images",
     "outlier": "a shape or size unlike this structure on other images",
     "duplicate": "two files hold the same image",

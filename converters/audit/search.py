@@ -11,6 +11,7 @@ from converters.audit.arrangement import LEAST_IMAGES, Arrangement
 from converters.audit.brightness import find_metal
 from converters.audit.counts import (
     expected_labels,
+    find_alike,
     find_double,
     find_missing,
     find_same_objects,
@@ -82,6 +83,7 @@ def audit(
     findings += [finding for one in looks for finding in one.findings]
     findings += find_inside(looks)
     findings += find_duplicates(looks)
+    findings += find_alike(samples)
     if labels.once:
         # Thousands of products of small matrices: threads of BLAS cost more than they bring.
         with threadpool_limits(1, user_api="blas"):

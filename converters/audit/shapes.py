@@ -35,8 +35,10 @@ _LEAST_FOR_SIZE = 40
 _ODD_SIZE = 8.0
 _SURE = 2.0
 # Of so many objects it is known how large they are. One is odd if it is so many times larger or
-# smaller than the median, and so many times more than nearly all others are.
-_ENOUGH_OBJECTS, _FAR_FROM_USUAL, _BEYOND, _NEARLY_ALL = 30, 30.0, 3.0, 0.95
+# smaller than the median, and so many times more than nearly all others are; than all but one or
+# two, where there are few, and by more.
+_FEW_OBJECTS, _ENOUGH_OBJECTS = 10, 30
+_FAR_FROM_USUAL, _BEYOND, _BEYOND_FEW, _NEARLY_ALL = 30.0, 3.0, 10.0, 0.95
 _MAD = 1.4826
 
 
@@ -78,12 +80,15 @@ def find_odd_objects(looks: Sequence[Look]) -> Iterator[Finding]:
             found = [(part.area_px / whole, one, part) for part in parts if part is not None]
             sizes.setdefault(label, []).extend(found)
     for label, objects in sizes.items():
-        if len(objects) < _ENOUGH_OBJECTS:
+        if len(objects) < _FEW_OBJECTS:
             continue
         shares = np.array([share for share, _, _ in objects])
         usual = float(np.median(shares))
         ratios = np.maximum(shares / usual, usual / shares)
-        limit = max(_FAR_FROM_USUAL, _BEYOND * float(np.quantile(ratios, _NEARLY_ALL)))
+        # Between two of them there is none: of a dozen the odd one would be among nearly all.
+        most = float(np.quantile(ratios, _NEARLY_ALL, method="lower"))
+        beyond = _BEYOND if len(objects) >= _ENOUGH_OBJECTS else _BEYOND_FEW
+        limit = max(_FAR_FROM_USUAL, beyond * most)
         for (share, one, part), ratio in zip(objects, ratios.tolist(), strict=True):
             if ratio < limit:
                 continue

@@ -1,8 +1,13 @@
-"""Names of files that look the same, whichever system wrote them."""
+"""Names that look the same, whichever system or person wrote them."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Mapping
+
+_SEPARATORS = re.compile(r"[\s_.-]+")
+_BETWEEN_DIGITS = re.compile(r"(?<=\d)[\s_.-]+(?=\d)")
 
 
 def normal_name(name: str) -> str:
@@ -11,3 +16,29 @@ def normal_name(name: str) -> str:
     macOS writes them decomposed, most other systems composed; both look alike.
     """
     return unicodedata.normalize("NFC", name)
+
+
+def alike_names(uses: Mapping[str, int]) -> list[tuple[str, str]]:
+    """Return names that differ only in case or separators from one that is used more often.
+
+    Args:
+        uses: name -> how often.
+
+    >>> alike_names({"Circle": 1, "circle": 9, "finger-1-1": 3, "finger-11": 3})
+    [('Circle', 'circle')]
+    """
+    found: dict[str, list[str]] = {}
+    for name in sorted(uses, key=lambda name: (-uses[name], name)):
+        plain = normal_name(name).casefold()
+        plain = _SEPARATORS.sub("", _BETWEEN_DIGITS.sub("/", plain))
+        found.setdefault(plain, []).append(name)
+    return [(name, usual) for usual, *rare in found.values() for name in rare]
+
+
+def tell_alike(rare: str, usual: str) -> str:
+    """Say of two classes that they are called alike, and how to join them."""
+    return (
+        f"classes '{rare}' and '{usual}' differ only in case or separators: if they are one, join "
+        f"them by --labels FILE.yaml with 'aliases: {{{rare}: {usual}}}' and without '{rare}' "
+        "among its 'names'"
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import converters
 from converters.files.images import count_windowed
+from converters.files.names import alike_names, tell_alike
 from converters.splits.split import GIVEN, Split
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.datasets.split import check_apart, own_parts
@@ -76,6 +78,9 @@ def convert(
         provenance=_provenance(data, crop_plan, command),
         progress=lambda done, total: report(done, total, ""),
     )
+    uses = Counter(label for sample in samples for label in sample.labels)
+    for alike in alike_names(uses):
+        note(tell_alike(*alike))
     if split is None:
         _say_undivided(to, own_parts(samples), say)
     if subset == "train" and (tests := data.count_tests(labels)):

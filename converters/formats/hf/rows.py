@@ -253,7 +253,10 @@ def _batches(file: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
                 yield batch
         return
     with _open_parquet(str(file)) as source:
-        yield from source.iter_batches(batch_size=ROWS_PER_BATCH, columns=columns)
+        # Arrow's threads may abort a command that ends while they do (apache/arrow#34314).
+        yield from source.iter_batches(
+            batch_size=ROWS_PER_BATCH, columns=columns, use_threads=False
+        )
 
 
 def _locate(file: Path, row: int) -> tuple[pa.Table, int]:
@@ -293,7 +296,7 @@ def _starts(stamp: _Stamp) -> tuple[int, ...]:
 @lru_cache(maxsize=4)
 def _row_group(stamp: _Stamp, group: int) -> pa.Table:
     with _open_parquet(stamp[0]) as file:
-        return file.read_row_group(group)
+        return file.read_row_group(group, use_threads=False)
 
 
 def _open_parquet(path: str) -> pq.ParquetFile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -57,6 +59,37 @@ def test_the_same_object_twice(samples):
 def test_specks_and_what_covers_the_image(samples):
     assert kinds(changed(samples, 3, box(30, 30, 31, 31))) == [("tiny", "train/a3")]
     assert kinds(changed(samples, 3, box(0, 0, 119, 119))) == [("outlier", "train/a3")]
+
+
+def of_so_many(samples, number):
+    """The first cells of each image, so many of all."""
+    each = -(-number // len(samples))
+    kept = [replace(s, instances=s.instances[:each]) for s in samples]
+    return [*kept[: number // each], *(replace(s, instances=()) for s in kept[number // each :])]
+
+
+@pytest.mark.parametrize(("number", "is_found"), [(12, True), (24, True), (9, False)])
+def test_specks_among_few_objects(number, is_found, samples):
+    few = changed(of_so_many(samples, number), 3, box(30, 30, 31, 31), keep=number > 12)
+    found = [kind for kind in kinds(few) if kind[0] == "tiny"]
+    assert found == ([("tiny", "train/a3")] if is_found else [])
+
+
+def test_few_objects_of_sizes_that_vary_are_no_mistake(samples):
+    sizes = (1, 2, 3, 5, 8, 14, 24, 40, 70, 110)
+    cells = [(Instance("cell", box(2, 2, 2 + side, 2 + side)),) for side in sizes]
+    few = [replace(s, instances=c) for s, c in zip(samples, cells, strict=False)]
+    assert kinds(few) == []
+
+
+def test_classes_that_are_called_alike(samples):
+    first = samples[2].instances
+    renamed = replace(samples[2], instances=(Instance("Cell", first[0].geometry), *first[1:]))
+    samples = [renamed if s is samples[2] else s for s in samples]
+    labels = LabelSpace("cells", ("cell", "Cell"))
+    (found,) = audit(samples, (), labels)
+    assert (found.kind, found.key, found.labels) == ("alike", "train/a2", ("Cell", "cell"))
+    assert "join them by --labels FILE.yaml with 'aliases: {Cell: cell}'" in found.what
 
 
 def test_an_image_without_any(samples):

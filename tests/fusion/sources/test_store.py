@@ -5,6 +5,7 @@ import pickle
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -85,6 +86,22 @@ def test_what_is_written_is_read_in_order(written, predictions, labels):
         assert_equal(found, expected)
     # A second pass sees the same.
     assert [p.key for p in written] == KEYS
+
+
+COUNTS_THREADS = """
+import os, sys
+from fusion.sources.store import PredictionStore
+before = len(os.listdir("/proc/self/task"))
+print(len(list(PredictionStore(sys.argv[1]))), len(os.listdir("/proc/self/task")) - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_no_thread_is_left_that_may_abort_a_command_at_its_end(written):
+    command = [sys.executable, "-c", COUNTS_THREADS, str(written.path)]
+    said = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert said.stdout.split() == [str(len(KEYS)), "0"]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 16])
