@@ -469,7 +469,7 @@ def _read_table(part: Path, digest: str | None) -> pa.Table:
             checksums.check_content(part, content, digest, "a whole Parquet file")
         # Not `read_table`: it loads pandas, which takes longer than many a store.
         with pq.ParquetFile(pa.BufferReader(content)) as file:
-            # In this thread: Arrow's own may abort a command that ends at once (apache/arrow#34314).
+            # Arrow's threads may abort a command that ends at once (apache/arrow#34314).
             table = file.read(columns=SCHEMA.names, use_threads=False)
             return table.select(SCHEMA.names).cast(SCHEMA)
     except (pa.ArrowException, OSError, KeyError) as error:
