@@ -110,6 +110,11 @@ def load_format(name: str) -> ModuleType:
     return importlib.import_module(FORMATS[name])
 
 
+def written_formats() -> list[str]:
+    """Return the names of the formats that can be written."""
+    return [name for name in FORMATS if hasattr(load_format(name), "write")]
+
+
 def recognise(data: Path | str) -> str:
     """Return the name of the format that a folder is in, by its content.
 
@@ -343,7 +348,9 @@ def _read(
     with without_collection():
         found = cast("list[Sample]", read_them(**places))
     if wanted is not None:
-        found = relabel(found, named, wanted, problems)
+        # Some of its own classes are called as all of them.
+        is_part = own.fullest is not None and wanted.name == own.fullest.name
+        found = relabel(found, named, wanted, problems, is_part)
     return _sorted(found, problems), problems
 
 
@@ -394,7 +401,8 @@ def _check_layout(format: str, layout: str) -> str:
     """Return the layout that will be written, also where it was not named."""
     module = load_format(format)
     if not hasattr(module, "write"):
-        raise ValueError(f"format '{format}': expected one that can be written")
+        known = ", ".join(written_formats())
+        raise ValueError(f"format '{format}': expected one that can be written: {known}")
     if (chosen := layout or next(iter(module.LOSES))) not in module.LOSES:
         near, known = did_you_mean(layout, module.LOSES), ", ".join(module.LOSES)
         raise ValueError(f"layout '{layout}'{near}: expected one of {format}'s: {known}")

@@ -162,7 +162,11 @@ def natural(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def relabel(
-    samples: Sequence[Sample], own: LabelSpace, labels: LabelSpace, problems: Problems
+    samples: Sequence[Sample],
+    own: LabelSpace,
+    labels: LabelSpace,
+    problems: Problems,
+    is_part: bool = False,
 ) -> list[Sample]:
     """Return samples with the names of a label space; objects of no class of it are left out.
 
@@ -171,6 +175,7 @@ def relabel(
         own: these names.
         labels: the label space; it has the classes by name or alias.
         problems: told what was left out, and how many objects.
+        is_part: whether the label space is but a part of the data set's own.
 
     Raises:
         ValueError: the data set has objects, but none of the label space.
@@ -190,10 +195,9 @@ def relabel(
         count, (first, *_) = sum(told.values()), told
         each = ", ".join(f"'{name}' {times}" for name, times in told.items())
         of, listed = (f"{len(told)} classes", f": {each}") if len(told) > 1 else (f"'{first}'", "")
-        problems.note(
-            f"{problems.root}: left out {count} objects of {of}, not asked for by "
-            f"'{labels.name}'{listed}"
-        )
+        by = "--labels" if is_part else f"'{labels.name}'"
+        what = f"left out {count} objects of {of}, not asked for by {by}{listed}"
+        problems.note(f"{problems.root}: {what}")
     if meant := _misspelt(lost, mapping, labels):
         problems.note(f"{problems.root}{meant}")
     return [_relabelled(sample, mapping) for sample in samples]

@@ -284,7 +284,9 @@ def check_leakage(split: Split, samples: Iterable[Sample]) -> None:
     for twins in _same_images(ordered, problems):
         if len({homes[sample.key] for sample in twins}) > 1:
             named = " and ".join(f"'{sample.key}' ({homes[sample.key]})" for sample in twins)
-            problems.add("image", f"expected in one place, found the same file as {named}")
+            what = f"expected in one place, found the same file as {named}"
+            remedy = "leave one out: `zoo audit` drafts what --edits takes"
+            problems.add("image", f"{what}; {remedy}")
     problems.check()
 
 

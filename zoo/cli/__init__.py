@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 import typer
-from typer._click.exceptions import NoArgsIsHelpError, UsageError
+from typer._click.exceptions import NoArgsIsHelpError, NoSuchOption, UsageError
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
             _tell_stopped(ended.code, rest)
         raise
     except UsageError as error:
-        _tell_usage(error)
+        _tell_usage(error, rest)
         sys.exit(error.exit_code)
     except Exception as error:
         if code := how_stopped(error):
@@ -89,7 +89,7 @@ def _command(name: str = "") -> TyperGroup:
     return command
 
 
-def _tell_usage(error: UsageError) -> None:
+def _tell_usage(error: UsageError, given: Sequence[str]) -> None:
     """Say in one line what is wrong with the words of the command; without any, show its help."""
     if isinstance(error, NoArgsIsHelpError):
         error.show()
@@ -100,7 +100,7 @@ def _tell_usage(error: UsageError) -> None:
     message = " ".join(error.format_message().split()).rstrip(".").replace("Value error, ", "")
     if isinstance(error.__cause__, ValidationError) and "found" not in message:
         message += f", found {error.__cause__.errors()[0]['input']!r:.40}"
-    message += _meant_data(error)
+    message += _meant_data(error) + _meant_key(error, given)
     typer.echo(f"zoo: {message[:1].lower()}{message[1:]} (see {command} --help)", err=True)
 
 
@@ -111,3 +111,19 @@ def _meant_data(error: UsageError) -> str:
     if extra and "--data" in options and Path(extra[1].split()[0]).is_dir():
         return f"; --data {extra[1].split()[0]} names a data set"
     return ""
+
+
+def _meant_key(error: UsageError, given: Sequence[str]) -> str:
+    """Say how a config's key is written, where an option is unknown that may be one; else ""."""
+    if not isinstance(error, NoSuchOption) or error.possibilities or error.ctx is None:
+        return ""
+    option, own = error.option_name, error.ctx.command.params
+    takes_keys = any(one.name == "changes" and one.param_type_name == "argument" for one in own)
+    if not takes_keys or not option.startswith("--"):
+        return ""
+    place = next((n for n, word in enumerate(given) if word.partition("=")[0] == option), 0)
+    value = given[place].partition("=")[2] or next(
+        (word for word in given[place + 1 : place + 2] if not word.startswith("--")), "VALUE"
+    )
+    key = option.removeprefix("--").replace("-", "_")
+    return f"; keys of the config are written {key}={value}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import converters
+from converters.errors import did_you_mean
 from converters.files.outputs import check_file, csv_with
 from fusion.sources import submission
 from fusion.sources.ensemble import UNNAMED, Ensemble
@@ -42,11 +43,15 @@ def check_fusion(
         layout: of the data set format.
 
     Raises:
-        ValueError: a floor beyond 0 to 1, or of a store; single objects of a submission, or where
-            a class occurs once; sizes or images that nobody knows; `out`
+        ValueError: an unknown format; a floor beyond 0 to 1, or of a store; single objects of a
+            submission, or where a class occurs once; sizes or images that nobody knows; `out`
             is somebody else's, or a source; images that a submission cannot tell apart; a store
             whose label space nobody knows.
     """
+    if to not in (CSV, STORE, *converters.FORMATS):
+        known = (CSV, STORE, *converters.written_formats())
+        near = did_you_mean(to, known, cutoff=0.5)
+        raise ValueError(f"format '{to}'{near}: expected one of {', '.join(known)}")
     if not 0 <= floor <= 1:
         raise ValueError(f"--floor: expected 0 to 1, found {floor}")
     if floor and to == STORE:

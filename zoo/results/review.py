@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from converters import load_format
+from converters import load_format, written_formats
 from converters.files.provenance import atomic_write_text, check_place, result_folder
 from converters.masks import EMPTY, CropMask, encode_rle, tight_box, union_box
 from converters.types import LabelSpace
@@ -310,7 +310,8 @@ def _check(out: Path, data_format: str, top: int) -> None:
     if top < 1:
         raise ValueError(f"--top: expected 1 or more, found {top}")
     if not hasattr(load_format(data_format), "write"):
-        raise ValueError(f"--to {data_format}: expected a format that can be written")
+        known = ", ".join(written_formats())
+        raise ValueError(f"--to {data_format}: expected a format that can be written: {known}")
     check_place(out, KIND)
 
 

@@ -68,6 +68,13 @@ def test_classes_are_chosen_renamed_and_ordered(data):
     assert "left out 4 objects of 'Left Lung', not asked for by 'mine'" in notes[0]
 
 
+def test_of_its_own_classes_the_user_leaves_some_out(data):
+    notes: list[str] = []
+    some = converters.label_space(data).only(["Right Lung", "Heart"])
+    converters.read(data, labels=some, note=notes.append)
+    assert "left out 4 objects of 'Left Lung', not asked for by --labels" in notes[0]
+
+
 def test_what_is_left_out_of_several_classes_is_one_line(data):
     notes = []
     mine = LabelSpace("mine", ("Right Lung",))

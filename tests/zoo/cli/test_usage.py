@@ -13,6 +13,14 @@ from zoo.cli import main
     ("words", "line"),
     [
         (["convert", "--nonsense"], r"no such option: --nonsense \(see zoo convert --help\)"),
+        (
+            ["train", "smp", "--epochs", "2"],
+            r"no such option: --epochs; keys of the config are written epochs=2 \(see zoo train",
+        ),
+        (
+            ["train", "smp", "--batch-size=4"],
+            r"no such option: --batch-size; keys of the config are written batch_size=4 \(see",
+        ),
         (["convet"], r"no such command 'convet'. Did you mean 'convert'\? \(see zoo --help\)"),
         # How an argument is called depends on Typer's version.
         (["train"], r"missing argument '.*' \(see zoo train --help\)"),

@@ -42,7 +42,7 @@ def test_formats_are_listed_with_their_layouts(zoo, capsys):
     [
         (("--to", "YOLO"), "format 'YOLO' (did you mean 'yolo'?): expected one of handbone"),
         (("--to", "rle"), "(did you mean 'rle_table'?)"),
-        (("--to", "ram_w600"), "expected one that can be written"),
+        (("--to", "ram_w600"), "expected one that can be written: handbone, yolo, masks,"),
         (("--to", "masks", "--layout", "indx"), "layout 'indx' (did you mean 'index'?)"),
         (("--to", "masks", "--out", "{mine}"), "mine"),
     ],
