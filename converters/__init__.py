@@ -87,7 +87,7 @@ FORMATS: dict[str, str] = {
     "label_studio": "converters.formats.label_studio.label_studio",
     "via": "converters.formats.via.via",
     "ram_w600": "converters.formats.ram_w600",
-    "cityscapes": "converters.formats.cityscapes",
+    "cityscapes": "converters.formats.mask_folders.cityscapes",
     "mask_folders": "converters.formats.mask_folders.mask_folders",
     "images": "converters.formats.images",
 }
