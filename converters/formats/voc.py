@@ -36,6 +36,12 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import Problems, one_line
+from converters.files.class_tables import (
+    LABELMAP,
+    Colour,
+    find_class_table,
+    read_class_table,
+)
 from converters.files.images import decode_image, is_image, read_size_hw
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
@@ -47,12 +53,6 @@ from converters.formats.mask_colours import (
     holds_colours,
     name_classes,
     name_pascal_voc,
-)
-from converters.formats.mask_folders.class_tables import (
-    LABELMAP,
-    Colour,
-    find_class_table,
-    read_class_table,
 )
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import is_test_key
