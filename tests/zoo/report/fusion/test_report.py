@@ -461,7 +461,7 @@ def test_held_out_predictions_of_different_splits_are_refused(zoo, hands, capsys
     [
         (("a.csv", "none.csv"), "found nothing"),
         (("a.csv", "mean.csv"), "rename the folder or the file"),
-        (("a.csv", "a.csv"), "twice"),
+        (("a.csv", "a.csv"), "leave one of them out"),
         (("a.csv", "b.csv", "--config", "none.yaml"), "none.yaml"),
     ],
 )
