@@ -177,7 +177,7 @@ def annotation_texts(sample: Sample, labels: LabelSpace, layout: str = "polygons
     check_labels(sample, labels)
     texts: list[str] = []
     groups = 0
-    shapes_of_each = _shapes(_objects(sample), sample.size_hw, layout)
+    shapes_of_each = _shapes(_objects(sample, layout), sample.size_hw, layout)
     for label, shapes in zip(sample.labels, shapes_of_each, strict=True):
         groups += len(shapes) > 1
         common = {
@@ -231,10 +231,10 @@ def _shapes(
             yield [f'"type": "mask", "rle": {json.dumps(encode_coco_rle(mask, size_hw))}']
 
 
-def _objects(sample: Sample) -> Iterator[_Object]:
+def _objects(sample: Sample, layout: str) -> Iterator[_Object]:
     """Yield each object of an image, which is faster than one after the other."""
     if drawn := _drawn(sample):
-        yield from _drawn_objects(drawn)
+        yield from _drawn_objects(drawn, layout)
         return
     found = _rings([part for one in sample.instances for part in one.parts], sample.size_hw)
     for instance in sample.instances:
@@ -242,18 +242,21 @@ def _objects(sample: Sample) -> Iterator[_Object]:
         yield own, partial(rasterize, instance.geometry, sample.size_hw)
 
 
-def _drawn_objects(drawn: DrawnShapes) -> Iterator[_Object]:
-    """Yield objects of polygons, which have pixels each."""
+def _drawn_objects(drawn: DrawnShapes, layout: str) -> Iterator[_Object]:
+    """Yield objects of polygons, which have pixels each; those that become masks fill them once."""
     height, width = drawn.size_hw
+    found: list[list[_Ring]] = []
+    filled: list[int] = []
     for place, (texts, (x0, y0, x1, y1)) in enumerate(drawn.write_rings()):
         is_inside = min(x0, y0) >= 0 and x1 <= width and y1 <= height
         is_editable = is_inside and (x1 - x0) * (y1 - y0) > _SMALLEST
-        own = [_Ring(text.decode("ascii"), True, is_editable) for text in texts]
-        yield own, partial(_fill, drawn, place)
-
-
-def _fill(drawn: DrawnShapes, place: int) -> CropMask:
-    return drawn.masks([place])[0]
+        found.append([_Ring(text.decode("ascii"), True, is_editable) for text in texts])
+        if layout == "masks" or not is_editable:
+            filled.append(place)
+    # All at once: each time the outlines of all objects are unpacked.
+    masks = dict(zip(filled, drawn.masks(filled) if filled else (), strict=True))
+    for place, own in enumerate(found):
+        yield own, partial(masks.__getitem__, place)
 
 
 def _rings(parts: Sequence[Polygon], size_hw: tuple[int, int]) -> Iterator[_Ring]:
