@@ -1,12 +1,13 @@
-"""Tables of classes and their colours beside masks, as several programs and data sets have them.
+"""Tables of classes beside masks, as several programs and data sets have them.
 
     DATA/labelmap.txt           name:r,g,b:parts:actions        (CVAT)
     DATA/class_dict.csv         a header name,r,g,b; or labelmap.csv, label_class_dict.csv
     DATA/label_colors.txt       r g b name                      (CamVid, SYNTHIA)
     DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
+    DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc)
 
-The first that is there is taken. The line of a class, counted from 0, is its number in masks of
-numbers.
+Of those with colours the first that is there is taken. The line of a class, counted from 0, is its
+number in masks of numbers.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from pathlib import Path
 
 from converters.errors import one_line
 from converters.files.json_files import load_json
+from converters.files.lines import read_lines
 
-LABELMAP = "labelmap.txt"
+LABELMAP, CLASS_NAMES = "labelmap.txt", "class_names.txt"
+# Names of what is no class, case folded.
+NO_CLASS = frozenset({"background", "void", "unlabeled", "_background_", "__ignore__"})
 _COLOURS, _META = "label_colors.txt", "dataset_meta.json"
 _TABLES = ("class_dict.csv", "label_class_dict.csv", "class_dict_seg.csv", "labelmap.csv")
 _COLUMNS = ("name", "r", "g", "b")
@@ -54,12 +58,7 @@ def read_class_table(root: Path) -> dict[Colour, str] | None:
         return None
     if path.name == _META:
         return _distinct(path, _of_meta(path))
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise ValueError(f"{path}: expected a text, found: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected a text in UTF-8, found {one_line(error)}") from None
+    lines = read_lines(path)
     if path.suffix == ".csv":
         return _distinct(path, _of_csv(path, lines))
     return _distinct(path, _of_lines(path, lines))
@@ -123,3 +122,22 @@ def _distinct(path: Path, rows: Iterable[tuple[int, str, Colour]]) -> dict[Colou
                 f"{path}: line {number}: expected one colour of '{name:.80}', found another"
             )
     return found
+
+
+def read_class_names(root: Path) -> dict[int, str] | None:
+    """Return the names of class numbers, from 0 on, as labelme2voc writes them; None without any.
+
+    What is no class has the name "".
+
+    Raises:
+        ValueError: a file that cannot be read, or a name that comes twice.
+    """
+    path = root / CLASS_NAMES
+    if not os.path.lexists(path):
+        return None
+    names = [line.strip() for line in read_lines(path)]
+    names = names[1:] if names[:1] == ["__ignore__"] else names
+    kept = ["" if name.casefold() in NO_CLASS else name for name in names]
+    if twice := [name for name in kept if name and kept.count(name) > 1]:
+        raise ValueError(f"{path}: expected each class once, found '{twice[0]:.80}' twice")
+    return dict(enumerate(kept))

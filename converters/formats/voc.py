@@ -35,14 +35,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from converters.errors import Problems, one_line
+from converters.errors import Problems
 from converters.files.class_tables import (
+    CLASS_NAMES,
     LABELMAP,
+    NO_CLASS,
     Colour,
     find_class_table,
+    read_class_names,
     read_class_table,
 )
 from converters.files.images import decode_image, is_image, read_size_hw
+from converters.files.lines import read_lines
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
     PASCAL_VOC,
@@ -66,9 +70,8 @@ _PLAIN_IMAGES, _PLAIN_MASKS = "images", "masks"
 _OTHERS = ("labels.yaml", "masks.yaml")
 _LISTS, _TEST = "ImageSets/Segmentation", "test.txt"
 _LOOKED_AT, _SHOWN = 20, 5
-# labelme2voc's names, and where it has its masks beside arrays.
-_CLASS_NAMES, _PNGS = "class_names.txt", "SegmentationClassPNG"
-NO_CLASS = frozenset({"background", "void", "unlabeled", "_background_", "__ignore__"})
+# Where labelme2voc has its masks, beside arrays.
+_PNGS = "SegmentationClassPNG"
 _COLOUR_CODE = np.array([65536, 256, 1], np.uint32)
 
 
@@ -148,12 +151,12 @@ def _assumed(names: Sequence[str]) -> str:
     if set(names) <= set(PASCAL_VOC):
         return (
             f"no table names the classes; they are PASCAL VOC's ({listed}), by the masks' palette "
-            f"and names; a {LABELMAP} or {_CLASS_NAMES} says others"
+            f"and names; a {LABELMAP} or {CLASS_NAMES} says others"
         )
     what = "colours" if are_colour_names(names) else "numbers"
     return (
         f"no table names the classes, which are called by their {what} ({listed}): add a "
-        f"{LABELMAP} or {_CLASS_NAMES}, or name them by --labels with 'aliases'"
+        f"{LABELMAP} or {CLASS_NAMES}, or name them by --labels with 'aliases'"
     )
 
 
@@ -232,7 +235,7 @@ def _files(folder: Path, problems: Problems | None = None) -> dict[str, Path]:
 
 
 def _names(path: Path) -> frozenset[str]:
-    lines = _lines(path) or ()
+    lines = read_lines(path) if os.path.lexists(path) else ()
     # Some write names with their suffix, or paths.
     return frozenset(_stem(line.split()[0]) for line in lines if line.strip())
 
@@ -240,37 +243,6 @@ def _names(path: Path) -> frozenset[str]:
 def _stem(name: str) -> str:
     plain = PurePosixPath(name.replace("\\", "/"))
     return plain.with_suffix("").as_posix() if is_image(Path(plain.name)) else name
-
-
-def _lines(path: Path) -> list[str] | None:
-    """The lines of a text; None where there is none. Raises ValueError where it is no text."""
-    if not os.path.lexists(path):
-        return None
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise ValueError(f"{path}: expected a text, found: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected a text in UTF-8, found {one_line(error)}") from None
-
-
-def read_class_names(root: Path) -> dict[int, str] | None:
-    """Return the names of class numbers, from 0 on, as labelme2voc writes them; None without any.
-
-    What is no class has the name "".
-
-    Raises:
-        ValueError: a file that cannot be read, or a name that comes twice.
-    """
-    path = root / _CLASS_NAMES
-    if (lines := _lines(path)) is None:
-        return None
-    names = [line.strip() for line in lines]
-    names = names[1:] if names[:1] == ["__ignore__"] else names
-    kept = ["" if name.casefold() in NO_CLASS else name for name in names]
-    if twice := [name for name in kept if name and kept.count(name) > 1]:
-        raise ValueError(f"{path}: expected each class once, found '{twice[0]:.80}' twice")
-    return dict(enumerate(kept))
 
 
 @dataclass
@@ -334,7 +306,7 @@ class _Reader:
         if self.numbers is None:
             return str(number)
         if number not in self.numbers:
-            found = f"one of {len(self.numbers)} in {_CLASS_NAMES}, found {number}"
+            found = f"one of {len(self.numbers)} in {CLASS_NAMES}, found {number}"
             raise ValueError(f"expected a class number that is {found}")
         return self.numbers[number]
 

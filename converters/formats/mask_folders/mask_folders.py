@@ -34,14 +34,13 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.errors import Problems, one_line
-from converters.files.class_tables import read_class_table
+from converters.files.class_tables import NO_CLASS, read_class_names, read_class_table
 from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_colours import MOST_COLOURS, class_codes, colour_codes, colour_name
 from converters.formats.mask_folders.pairing import OBJECT, Pairs, find_pairs
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
-from converters.formats.voc import NO_CLASS, read_class_names
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample

@@ -9,8 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from converters.errors import Problems, one_line
+from converters.errors import Problems
 from converters.files.images import is_image
+from converters.files.lines import read_lines
 from converters.files.names import normal_name
 from converters.formats.writing import load_index
 from converters.strict_yaml import read_mapping, read_yaml
@@ -72,13 +73,7 @@ def label_place(image: Path) -> Path:
 
 
 def _listed_names(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{path}: expected a list of classes in UTF-8, found {one_line(error)}"
-        ) from None
-    return [line.strip() for line in lines if line.strip()]
+    return [line.strip() for line in read_lines(path, "a list of classes") if line.strip()]
 
 
 def _unnamed_places(root: Path) -> dict[str, list[str]]:
@@ -335,16 +330,7 @@ class YoloConfig:
 
     def _listed(self, path: Path, problems: Problems) -> Iterator[Path]:
         gone = []
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except OSError as error:
-            raise ValueError(
-                f"{path}: expected a list of images, found: {error.strerror}"
-            ) from None
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path}: expected a list of images in UTF-8, found {one_line(error)}"
-            ) from None
+        lines = read_lines(path, "a list of images")
         for line in filter(None, map(str.strip, lines)):
             image = self.find(line, path.parent)
             if image is not None and image.is_file():
