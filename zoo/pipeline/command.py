@@ -266,6 +266,9 @@ def _find(
         found = Recipe.load(str(kept))
         if Path(found.data or "").resolve() == data.path.resolve():
             planned = PlanOptions.of(found)
+            if given.machine:
+                # Another machine has another time.
+                planned = replace(planned, hours=None)
             given = given.filled(planned)
             changed = given.changed(planned)
             if not changed and not given.machine:
@@ -273,7 +276,7 @@ def _find(
                 return found, place, None
             if changed:
                 say(f"planned anew, for {', '.join(changed)} differs from {kept}")
-                data = _data(what, given)
+            data = _data(what, given)
     check_folder(place)
     recipe, profile = _plan(data, given, say)
     return recipe, place, profile

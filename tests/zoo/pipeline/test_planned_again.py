@@ -71,6 +71,16 @@ def test_what_is_asked_anew_is_planned_anew_and_the_rest_stays(folder, given, op
     assert {**found, "group_by": recipe.split.group_by} == wanted
 
 
+def test_on_paper_another_machine_has_its_own_hours_and_the_rest_stays(folder):
+    find(hours=2.0, group_by=BY, labels="Radius,Ulna")
+    given = PlanOptions(machine="1xV100")
+    recipe, _, profile = command._find("data", None, given, lambda line: None)
+    assert recipe.hours is None
+    assert (recipe.split.group_by, recipe.labels) == (BY, "Radius,Ulna")
+    # Six images with two bones each.
+    assert profile.objects == 12
+
+
 def test_groups_of_a_table_stay_the_same_by_whatever_path(folder):
     names = sorted(path.stem for path in Path("data").rglob("*.png"))
     table = Path("people.csv")
