@@ -105,9 +105,14 @@ def load_format(name: str) -> ModuleType:
         ValueError: an unknown name.
     """
     if name not in FORMATS:
-        near = did_you_mean(name, FORMATS, cutoff=0.5)
-        raise ValueError(f"format '{name}'{near}: expected one of {', '.join(FORMATS)}")
+        raise unknown_format(name, FORMATS)
     return importlib.import_module(FORMATS[name])
+
+
+def unknown_format(name: str, known: Collection[str]) -> ValueError:
+    """Return what is wrong with the name of a format that is none of those that are known."""
+    near = did_you_mean(name, known, cutoff=0.5)
+    return ValueError(f"format '{name}'{near}: expected one of {', '.join(known)}")
 
 
 def written_formats() -> list[str]:

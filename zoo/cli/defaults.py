@@ -398,7 +398,7 @@ def stores_of_runs(name: str) -> list[Path]:
 def _held_out_stores() -> list[Path]:
     """Return what each run says of images that it held out: predicted, or left by its folds."""
     kept = {path.parent: path for name in ("oof", "val") for path in stores_of_runs(name)}
-    return [kept[run] for run in run_folders() if run in kept]
+    return [kept[run] for run in sorted(kept)]
 
 
 def for_predict(given: dict[str, Any]) -> None:

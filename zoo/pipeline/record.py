@@ -99,12 +99,17 @@ class Digests:
             return self._of_file(path)
         if not path.is_dir():
             return ""
-        without = self._without if self._without and path.resolve() != self._without else None
-        for file in files_of(path, without):
-            if file.name not in _TOLD and not (is_read and _is_aside_of_data(file)):
+        for file in self._files(path, is_read):
+            if file.name not in _TOLD:
                 name = file.relative_to(path).as_posix()
                 digest.update(f"{name}\0{self._of_file(file)}\n".encode())
         return digest.hexdigest()
+
+    def _files(self, path: Path, is_read: bool) -> Iterator[Path]:
+        without = self._without if self._without and path.resolve() != self._without else None
+        for file in files_of(path, without):
+            if not (is_read and _is_aside_of_data(file)):
+                yield file
 
     def changes(self, path: Path) -> list[str]:
         """Return what is new, other or gone of a folder that is read, since it was last looked at.
@@ -112,14 +117,9 @@ class Digests:
         Nothing where it never was, or lay elsewhere.
         """
         top = Path(os.path.abspath(path))
-        without = self._without if self._without != top else None
         before = {name: known[-1] for name, known in self._before.items() if below(Path(name), top)}
-        there = {
-            os.path.abspath(file): file
-            for file in (files_of(top, without) if before else ())
-            if not _is_aside_of_data(file)
-        }
-        other = [name for name, file in there.items() if before.get(name) != self._of_file(file)]
+        files = self._files(top, is_read=True) if before else ()
+        other = [str(file) for file in files if before.get(str(file)) != self._of_file(file)]
         gone = [name for name in before if not (os.path.exists(name) or self._is_result(name))]
         return sorted(Path(name).relative_to(top).as_posix() for name in (*other, *gone))
 

@@ -394,8 +394,8 @@ def describe(found: FitResult, out: Path) -> str:
 def _beside_the_best(found: FitResult) -> str:
     """Say how the fused answer stands to the best source alone, of those that know all classes."""
     report, fused = found.comparison.report, found.comparison.fused
-    whole = [name for name in found.sources if found.classes[name] >= report.keys()]
-    means = {n: sum(r.single[n] for r in report.values()) / len(report) for n in whole}
+    spoken = {name: _spoken(name, found) for name in found.sources}
+    means = {n: sum(own) / len(own) for n, own in spoken.items() if len(own) == len(report)}
     if not means:
         return ""
     best = max(means, key=means.__getitem__)
@@ -432,11 +432,17 @@ def _table(found: FitResult) -> str:
 
 def _mean_of(source: str, found: FitResult) -> str:
     """Return a source's mean over the classes that it speaks of."""
-    report, spoken = found.comparison.report, found.classes[source]
-    values = [r.single[source] for label, r in report.items() if label in spoken]
+    values = _spoken(source, found)
     if not values:
         return "-"
-    return f"{sum(values) / len(values):.4f}{'' if len(values) == len(report) else '*'}"
+    is_whole = len(values) == len(found.comparison.report)
+    return f"{sum(values) / len(values):.4f}{'' if is_whole else '*'}"
+
+
+def _spoken(source: str, found: FitResult) -> list[float]:
+    """Return a source's Dice of each class that it speaks of."""
+    report, classes = found.comparison.report, found.classes[source]
+    return [r.single[source] for label, r in report.items() if label in classes]
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import converters
-from converters.errors import did_you_mean
 from converters.files.outputs import check_file, csv_with
 from fusion.sources import submission
 from fusion.sources.ensemble import UNNAMED, Ensemble
@@ -49,9 +48,7 @@ def check_fusion(
             whose label space nobody knows.
     """
     if to not in (CSV, STORE, *converters.FORMATS):
-        known = (CSV, STORE, *converters.written_formats())
-        near = did_you_mean(to, known, cutoff=0.5)
-        raise ValueError(f"format '{to}'{near}: expected one of {', '.join(known)}")
+        raise converters.unknown_format(to, (CSV, STORE, *converters.written_formats()))
     if not 0 <= floor <= 1:
         raise ValueError(f"--floor: expected 0 to 1, found {floor}")
     if floor and to == STORE:
