@@ -103,8 +103,8 @@ class Page(HTMLParser):
 def one_of_each(samples):
     labels = {"outside": ("shaft",), "crossing": ("right-one",), "missing": ("<b>bold</b>",)}
     return [
-        finding(kind, samples[n % 4].key, 0.1 + 0.08 * n, labels=labels.get(kind, ("left one",)))
-        for n, kind in enumerate(KINDS)
+        finding(kind, samples[n % 4].key, n / len(KINDS), labels=labels.get(kind, ("left one",)))
+        for n, kind in enumerate(KINDS, 1)
     ]
 
 
