@@ -183,7 +183,8 @@ class Comparison:
         plain_name: how people call the rule without a fit.
         plain: its mean Dice.
         mean: that of the sources' mean.
-        gain: of the fit, with its interval over patients.
+        gain: of the fit over the rule without one, with its interval over patients.
+        over: source -> the gain of the fit over it alone.
         won: the same of what the rule was fitted for; None where that is Dice.
     """
 
@@ -193,16 +194,24 @@ class Comparison:
     plain: float
     mean: float
     gain: Estimate
+    over: Mapping[str, Estimate]
     won: Won | None = None
 
-    def describe(self, method: str) -> str:
-        """Return who is how good, and whether the fit is worth it; the objective's line first."""
-        first = f"{self.won.describe(method, self.plain_name)}\n" if self.won else ""
-        return first + self._describe_dice(method)
+    def describe(self, method: str, best: str = "") -> str:
+        """Return who is how good, and whether the fit is worth it; the objective's line first.
 
-    def _describe_dice(self, method: str) -> str:
+        Args:
+            method: how the rule is called.
+            best: the best source alone, to compare with, too; "" where there is none.
+        """
+        first = f"{self.won.describe(method, self.plain_name)}\n" if self.won else ""
+        return first + self._describe_dice(method, best)
+
+    def _describe_dice(self, method: str, best: str) -> str:
         values = f"fitted {method} {self.fused:.4f}, {self.plain_name} {self.plain:.4f}"
-        text = f"held-out mean Dice: {values}; gain {self.gain}"
+        text = f"held-out mean Dice: {values}; gain over the {self.plain_name} {self.gain}"
+        if best:
+            text += f", over {best} alone {self.over[best]}"
         if self.gain.is_gain or self.won:
             return text
         return f"{text}: the fit does not surely beat the {self.plain_name}"
@@ -242,6 +251,10 @@ def compare(
         float(_over_images(judged.plain, weights).mean()),
         float(_over_images(judged.mean, weights).mean()),
         mean_over_people(judged.fused - judged.plain, patients, weights),
+        {
+            name: mean_over_people(judged.fused - judged.single[:, k], patients, weights)
+            for k, name in enumerate(sources)
+        },
         won,
     )
 

@@ -209,6 +209,11 @@ class ImageScore:
         """Classes that have predicted pixels but no truth."""
         return tuple(n for n, c in self.counts.items() if c.predicted and not c.true)
 
+    @property
+    def absent(self) -> frozenset[str]:
+        """Classes that have neither truth nor predicted pixels."""
+        return frozenset(n for n, c in self.counts.items() if not c.true and not c.predicted)
+
     def pq(self, names: Sequence[str] | None = None) -> float | None:
         """Return the mean panoptic quality of the classes that have objects here.
 

@@ -2,9 +2,10 @@
 
 What is averaged: images first, then classes, as the competition does. Shared pixels are those of
 the classes that do overlap (`Scores.overlapping`). Where a class is absent from the truth and the
-prediction, Dice, IoU and surface Dice are 1 and distances 0. Where it is absent from one of them
-they are 0, and the distance is infinite; such distances are left out of the means and counted
-(`Summary.infinite`): a missing object has no distance, and its Dice says so.
+prediction, Dice, IoU and surface Dice are 1, as the competition counts (`count_absent` says how
+often), and there is no distance. Where it is absent from one of them they are 0, and the distance
+is infinite; such distances are left out of the means and counted (`Summary.infinite`): a missing
+object has no distance, and its Dice says so.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ POSTURES = ("straight", "bent")
 POOLED = "shared_pooled"
 SHARED_MEASURES = {"shared": "shared pixels", POOLED: "shared, pooled"}
 """Measures of the pixels that classes share -> how tables call them."""
+DISTANCES = ("hd95", "asd")
+"""Measures that only a class with an outline has."""
 QUALITIES = {"pq": "PQ", "sq": "SQ", "rq": "RQ = F1", "dsb": "DSB 2018"}
 """Measures of objects, see `fusion.metrics.objects` -> how tables call them."""
 
@@ -115,7 +118,38 @@ _KNOWN = ("dice", "iou", "shared")
 def _row(image: ImageScore, measure: str) -> Mapping[str, float]:
     if measure == "iou":
         return {name: dice / (2 - dice) for name, dice in image.dice.items()}
-    return image.dice if measure == "dice" else image.measures.get(measure, {})
+    if measure not in DISTANCES:
+        return image.dice if measure == "dice" else image.measures.get(measure, {})
+    # A distance of 0 without any outline would hide, in the mean, that nothing was ever found.
+    values = image.measures.get(measure, {})
+    return {name: value for name, value in values.items() if name not in image.absent}
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Pairs of an image and a class where nothing is there and nothing was found: Dice counts 1.
+
+    Attributes:
+        pairs: how many there are.
+        of: of how many.
+        others: mean Dice of the others, over images, then over classes; None where there are none.
+    """
+
+    pairs: int
+    of: int
+    others: float | None
+
+    def record(self) -> dict[str, Any]:
+        """Return it as plain values for JSON."""
+        return {"pairs": self.pairs, "of": self.of, "dice_of_others": self.others}
+
+
+def count_absent(scores: Scores) -> Absent:
+    """Count how often Dice is 1 because a class is neither there nor found."""
+    dice = values_of(scores, "dice")
+    absent = np.array([[n in i.absent for n in scores.labels.names] for i in scores.images])
+    each = [own[~gone].mean() for own, gone in zip(dice.T, absent.T, strict=True) if not gone.all()]
+    return Absent(int(absent.sum()), absent.size, float(np.mean(each)) if each else None)
 
 
 def pair_values(scores: Scores, measure: str) -> tuple[list[Pair], Floats]:

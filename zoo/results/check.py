@@ -10,7 +10,7 @@ from converters.types import LabelSpace
 from fusion.checks.orientation import Annotations, Layouts
 from fusion.checks.submission import Review, review
 from fusion.sources.submission import Image, read
-from zoo.results.scoring import by_file_name, fold_hint
+from zoo.results.scoring import by_file_name, fold_hint, other_subset
 from zoo.source import DataSource
 
 
@@ -32,7 +32,11 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     annotations = replace(annotations, layouts=layouts)
     if hint := _test_hint(path, names, data, labels):
         return Review((hint,), ())
+    if not names:
+        return Review((other_subset(data, subset),), ())
     found = review(path, images, labels, annotations)
+    if hint := _other_images(path, names, data, subset, found):
+        return Review((hint,), ())
     return replace(found, problems=(*_fold_problems(path, names, data), *found.problems))
 
 
@@ -45,6 +49,20 @@ def _test_hint(path: Path, names: Mapping[str, str], data: DataSource, labels: L
         return ""
     is_test = there <= {sample.file_name for sample in data.scan_test(labels)}
     return "these are test images: leave --subset val out" if is_test else ""
+
+
+def _other_images(
+    path: Path, names: Mapping[str, str], data: DataSource, subset: str, found: Review
+) -> str:
+    """Say once that a submission is of other images altogether; "" if it is not."""
+    # What is wrong with each row, such as names without suffix, is one problem already.
+    if len(found.problems) < 2:
+        return ""
+    there = {row.image_name: None for row in read(path)}
+    if there.keys() & names.keys():
+        return ""
+    others = f"found {len(there)} others, such as '{next(iter(there))}'"
+    return other_subset(data, subset, f"such as '{next(iter(names))}', {others}")
 
 
 def _fold_problems(path: Path, names: Mapping[str, str], data: DataSource) -> list[str]:

@@ -46,6 +46,8 @@ from zoo.source import DataSource
 _SHOWN = 1e-4
 # With fewer a fit has lost on others in one of four choices of patients (docs/results.md).
 _FEW_PATIENTS = 10
+# So many classes are named.
+_LISTED = 5
 _SEAL = "# As zoo fit wrote it; once it is changed, zoo fit does not replace it. "
 
 
@@ -383,26 +385,53 @@ def describe(found: FitResult, out: Path) -> str:
             f"{found.fit.patients} patients are few: with fewer than some {_FEW_PATIENTS} a fit "
             "may lose on others what it gains here"
         )
-    parts.append(_beside_the_best(found))
+    parts += [_worse_classes(found), _beside_the_best(found)]
     kept = sum(bool(r.keeps) for r in found.comparison.report.values())
     from_one = f"; classes from a single source: {kept}" if kept else ""
     parts.append(f"{out}: fitted on {found.fit.images} images{from_one}")
-    parts.append(found.comparison.describe(found.method))
+    parts.append(found.comparison.describe(found.method, _best_alone(found)))
     return "\n".join(part for part in parts if part)
 
 
-def _beside_the_best(found: FitResult) -> str:
-    """Say how the fused answer stands to the best source alone, of those that know all classes."""
-    report, fused = found.comparison.report, found.comparison.fused
+def _alone(found: FitResult) -> dict[str, float]:
+    """Return the held-out Dice of each source alone, of those that know all classes."""
     spoken = {name: _spoken(name, found) for name in found.sources}
-    means = {n: sum(own) / len(own) for n, own in spoken.items() if len(own) == len(report)}
-    if not means:
+    whole = len(found.comparison.report)
+    return {name: sum(own) / whole for name, own in spoken.items() if len(own) == whole}
+
+
+def _best_alone(found: FitResult) -> str:
+    """Return the best source alone; "" where none knows all classes."""
+    means = _alone(found)
+    return max(means, key=means.__getitem__, default="")
+
+
+def _beside_the_best(found: FitResult) -> str:
+    """Say how the fused answer stands to the best source alone."""
+    best = _best_alone(found)
+    if not best:
         return ""
-    best = max(means, key=means.__getitem__)
-    told = f"held-out Dice of the best source alone, {best}: {means[best]:.4f}"
-    if (lost := means[best] - fused) >= _SHOWN:
+    reached = _alone(found)[best]
+    told = f"held-out Dice of the best source alone, {best}: {reached:.4f}"
+    if (lost := reached - found.comparison.fused) >= _SHOWN:
         return f"{told}, better than the fusion by {lost:.4f}: take it alone"
     return f"{told}, which the fusion exceeds by {max(-lost, 0.0):.4f}"
+
+
+def _worse_classes(found: FitResult) -> str:
+    """Name the classes that are fused although their best source alone is surely better."""
+    lost = [
+        f"{label} ({max(r.single, key=r.single.__getitem__)})"
+        for label, r in found.comparison.report.items()
+        if not r.keeps and r.likely_gain.is_sure and r.likely_gain.mean < 0
+    ]
+    if not lost:
+        return ""
+    rest = f" and {len(lost) - _LISTED} more" if len(lost) > _LISTED else ""
+    what = f"worse fused than by the best source alone: {', '.join(lost[:_LISTED])}{rest}"
+    if found.method == "hybrid":
+        return what
+    return f"{what}; --method hybrid takes the source there"
 
 
 def _table(found: FitResult) -> str:

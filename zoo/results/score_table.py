@@ -15,6 +15,7 @@ from fusion.metrics.summary import (
     Summary,
     compare,
     confusion_of,
+    count_absent,
     count_people,
     describe_overlapping,
     has_several,
@@ -34,6 +35,8 @@ CLASS_MEASURES = {
     "asd": "ASD px",
     "ber": "BER",
 }
+# Of these a pair of an image and a class has 1 where nothing is there and nothing was found.
+_ONE_WHERE_ABSENT = ("dice", "iou", "nsd")
 MOST_CONFUSED = 10
 FEW = 5
 _WIDTH = 98
@@ -78,6 +81,7 @@ def record(
         **scores.record(),
         "patients": len(set(people_of(scores))),
         "confidence": CONFIDENCE,
+        "absent": count_absent(scores).record(),
         "measures": {name: summary.record() for name, summary in summaries.items()},
         "per_image": _per_image(scores, summaries),
     }
@@ -157,6 +161,7 @@ def describe(scores: Scores, measures: Sequence[str], summaries: Mapping[str, Su
         shared = _shared_of(summaries)
         lines += _table(scores, columns, shared, _value)
         lines += textwrap.wrap(describe_overlapping(scores), _WIDTH) if shared else ()
+        lines += _absent_lines(scores, columns)
         lines += [
             f"{CLASS_MEASURES[name]} is without {found.infinite} missing or extra objects"
             for name, found in columns.items()
@@ -227,6 +232,19 @@ def _miou(scores: Scores) -> float | None:
 def _value(name: str, found: Estimate | None) -> str:
     digits = 2 if name in ("hd95", "asd") else 4
     return "-" if found is None else f"{found.mean:.{digits}f}"
+
+
+def _absent_lines(scores: Scores, columns: Iterable[str]) -> list[str]:
+    """Say how much of the means is of classes that are neither there nor found."""
+    names = [CLASS_MEASURES[name] for name in columns if name in _ONE_WHERE_ABSENT]
+    found = count_absent(scores)
+    if not found.pairs or not names:
+        return []
+    others = "" if found.others is None else f"; mean Dice of the others {found.others:.4f}"
+    return [
+        f"{found.pairs} of {found.of} pairs of an image and a class count 1 in {', '.join(names)}: "
+        f"nothing is there, and nothing was found{others}"
+    ]
 
 
 def _difference(name: str, found: Estimate | None) -> str:

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from converters.parallel import map_ordered
+from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
 from fusion.metrics.annotated import measure_prediction
 from fusion.metrics.measures import FAST
@@ -17,6 +18,8 @@ from fusion.sources.store import PredictionStore
 from zoo.progress import Report, note, track
 from zoo.results.truth import DataSetTruth, ImageBatch, batches, open_beside
 from zoo.source import DataSource
+
+_HELD_OUT_ALONE = "held-out images alone tell how good it is: zoo predict RUN --subset val"
 
 
 def check_predictions(path: Path) -> None:
@@ -63,6 +66,8 @@ def evaluate(
     usual = data.labels(labels_name)
     is_listed = source.is_dir() and not (subset == "val" and data.held_out)
     known = DataSetTruth.read([source], data, usual, "all" if is_listed else subset)
+    if not source.is_dir() and not known.entries:
+        raise ValueError(f"{source}: {other_subset(data, subset)}")
     opened, samples = open_beside([source], known, usual, data.path)
     if not source.is_dir():
         _check_complete(source, known, samples, data)
@@ -77,11 +82,72 @@ def evaluate(
     if bare:
         note(f"{data.path}: {len(bare)} images without annotations are not scored: {bare[0]}")
         keys = [key for key in keys if key in samples]
+    for store in opened.sources:
+        if isinstance(store, PredictionStore):
+            note_learned(store, keys, data)
     labels, spoken = opened.labels, opened.labels.only(opened.classes)
     tasks = ((ImageBatch.of(opened, few), [samples[key] for key in few]) for few in batches(keys))
     measure = partial(_measure_few, labels=labels, spoken=spoken, measures=tuple(measures))
     found = chain.from_iterable(map_ordered(measure, tasks, jobs))
     return Scores(spoken, list(track(found, len(keys), report)))
+
+
+def note_learned(store: PredictionStore, keys: Collection[str], data: DataSource) -> None:
+    """Say of how many of the scored images a store's model knows the truth.
+
+    Args:
+        store: of predictions.
+        keys: of the images that are scored.
+        data: the data set.
+    """
+    count = count_learned(store, keys, data)
+    if count is None:
+        note(
+            f"{store.path}: its model may have learned from some of the {len(keys)} images that "
+            f"are scored (subset '{store.manifest.subset}', its split was not found); "
+            f"{_HELD_OUT_ALONE}"
+        )
+    elif count:
+        note(
+            f"{store.path}: its model learned from {count} of the {len(keys)} images that are "
+            f"scored; {_HELD_OUT_ALONE}"
+        )
+
+
+def count_learned(store: PredictionStore, keys: Collection[str], data: DataSource) -> int | None:
+    """Count the images that a store's model learned from; None where that is not known.
+
+    Of a store that names no split, such as one of another program, nobody knows, and nothing is
+    said: 0.
+    """
+    manifest = store.manifest
+    if manifest.subset in ("val", "test") or not manifest.split:
+        return 0
+    if manifest.subset == "train":
+        return len(keys)
+    split = _split_of(store, data)
+    if split is None:
+        return None
+    # The mean of all folds has learned from whatever any of them has.
+    held_out = () if manifest.fold is None else split.val(manifest.fold)
+    return len(set(keys) & (set(split.keys) - set(held_out)))
+
+
+def _split_of(store: PredictionStore, data: DataSource) -> Split | None:
+    """Return the split of a store's run: its own, the one that is given, or the data set's."""
+    if data.held_out and data.held_out[0].digest == store.manifest.split:
+        return data.held_out[0]
+    for folder in (store.path.absolute().parent, data.path):
+        if (found := _read(folder / "split.json")) and found.digest == store.manifest.split:
+            return found
+    return None
+
+
+def _read(path: Path) -> Split | None:
+    try:
+        return Split.load(path) if path.is_file() else None
+    except ValueError:  # it is nobody's business here what is wrong with it
+        return None
 
 
 def common_images(sides: tuple[Scores, Scores], names: tuple[str, str]) -> tuple[Scores, Scores]:
@@ -128,6 +194,23 @@ def fold_hint(data: DataSource, keys: Collection[str]) -> str:
     number = next(alike, None)
     told = f"; these are the images of fold {number}: give --fold {number}"
     return "" if number is None else told
+
+
+def other_subset(data: DataSource, subset: str, found: str = "found none there") -> str:
+    """Say which images a submission has to have, what was found instead, and what to do.
+
+    Args:
+        data: the data set.
+        subset: of it.
+        found: what was found, after what is expected.
+    """
+    fold = data.held_out[1] if data.held_out else None
+    part = f"'{subset}'" if fold is None else f"'{subset}', fold {fold}"
+    return (
+        f"expected images of {data.path}, subset {part}, {found}: give the data set of the "
+        "predicted images (--data), or what they are of it (--subset train, test or all; val with "
+        "--split and --fold); those of a split that was replaced since have to be predicted anew"
+    )
 
 
 def _measure_few(

@@ -40,6 +40,7 @@ from zoo.tracking.alerts import noticed
 SECONDS_TO_WAIT = 120.0
 # Dice beyond that of an answer without a pixel that tells of something found.
 _LEAST_FOUND = 0.005
+_TO_FIND = "train longer, or lower the rate"
 # Where a run computes, which may change when it continues, such as on another machine.
 _WHERE = ("device", "devices", "num_nodes", "strategy", "requeue")
 # Of settings that differ, so many are named, and so many characters of each value shown.
@@ -128,10 +129,12 @@ def train(
         if isinstance(error, DivergedError) and not is_first_process():
             raise SystemExit(2) from None
         raise
-    last = last_row(read_rows(out / "metrics.csv"))
-    if is_first_process() and _finds_nothing(last, score, labels):
-        say(f"{out}: the network finds nothing in held-out images: train longer, or lower the rate")
-    return last
+    rows = read_rows(out / "metrics.csv")
+    # The weights of the best epoch predict.
+    best = best_row(rows, "val_dice") or {}
+    if is_first_process() and _finds_nothing(best, score, labels):
+        say(f"{out}: the network finds nothing in held-out images{_lifted(best)}: {_TO_FIND}")
+    return last_row(rows)
 
 
 def _finds_nothing(row: Mapping[str, Any], held_out: Sequence[Sample], labels: LabelSpace) -> bool:
@@ -144,6 +147,14 @@ def _finds_nothing(row: Mapping[str, Any], held_out: Sequence[Sample], labels: L
     present = sum(len({*sample.labels} & {*labels.names}) for sample in held_out)
     without = 1 - present / (len(held_out) * len(labels))
     return present > 0 and float(row["val_dice"]) < without + _LEAST_FOUND
+
+
+def _lifted(row: Mapping[str, Any]) -> str:
+    """Say where a Dice comes from where nothing is found; "" where there is none."""
+    dice = float(row["val_dice"])
+    if dice < _LEAST_FOUND:
+        return ""
+    return f" (its Dice of {dice:.4f} is that of classes neither there nor found, which count 1)"
 
 
 def describe_scores(out: Path, before: int = 0) -> str:

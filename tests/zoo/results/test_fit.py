@@ -1,12 +1,14 @@
 """The fit command: every method from stores to a config that fuses, the same by any processes."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import yaml
 import converters
 from converters.masks import decode_rle
 from fusion.fit import FITS
+from fusion.metrics.intervals import Estimate
 from fusion.rules.file import read_rule
 from fusion.sources import submission
 from fusion.sources.store import PredictionStore, StoreWriter
@@ -37,7 +40,7 @@ def test_a_method_is_fitted_printed_and_fuses(zoo, stores, work, tmp_path, capsy
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("held-out Dice on 6 images of 3 patients")
     assert lines[1].split()[:6] == ["class", "a", "b", "c", "mean", "fused"]
-    told = [line for line in lines if line.startswith("likely gain: ")]
+    told = [line for line in lines if line.startswith(("likely gain: ", "worse fused than "))]
     assert len(lines) == 2 + 9 + 5 + len(told)
     assert lines[-1].startswith(f"held-out mean Dice: fitted {method} 0.")
     assert lines[-2].startswith(f"{rule}: fitted on 6 images")
@@ -484,3 +487,21 @@ def test_the_best_source_alone_is_told_beside_the_fusion(zoo, stores, work, tmp_
             assert ("take it alone" in told) == (fused < best)
         assert any(line.startswith("3 patients are few: with fewer than") for line in lines)
         assert lines[-1].startswith("held-out mean Dice: fitted")
+        (over,) = re.findall(rf"; gain over the .*, over {name} alone ([+-][.\d]+)", lines[-1])
+        assert float(over) == pytest.approx(fused - best, abs=1.5e-4)
+
+
+def test_classes_that_are_worse_fused_are_named():
+    surely, unsure = Estimate(-0.1, (-0.2, -0.05)), Estimate(-0.1, (-0.2, 0.05))
+    kept = {"surely": (surely, ""), "kept": (surely, "b"), "unsure": (unsure, "")}
+    report = {
+        name: SimpleNamespace(single={"a": 0.1, "b": 0.2}, likely_gain=gain, keeps=keeps)
+        for name, (gain, keeps) in kept.items()
+    }
+    found = SimpleNamespace(method="vote", comparison=SimpleNamespace(report=report))
+    assert fitting._worse_classes(found) == (
+        "worse fused than by the best source alone: surely (b); "
+        "--method hybrid takes the source there"
+    )
+    del report["surely"]
+    assert fitting._worse_classes(found) == ""

@@ -6,7 +6,7 @@ import pytest
 from shapely.geometry import box
 
 from converters.types import Instance, LabelSpace, Sample
-from zoo.runs.train import _finds_nothing, describe_scores
+from zoo.runs.train import _finds_nothing, _lifted, describe_scores
 
 LABELS = LabelSpace("toys", ("a", "b", "c"))
 
@@ -51,6 +51,12 @@ def test_scores_of_absent_classes_alone_are_nothing_found(dice, finds):
         for number, own in enumerate(parts)
     ]
     assert _finds_nothing({"val_dice": dice}, held_out, LABELS) is not finds
+
+
+def test_a_score_of_absent_classes_alone_is_said_to_be_such():
+    assert _lifted({"val_dice": "0.0012"}) == ""
+    told = " (its Dice of 0.5299 is that of classes neither there nor found, which count 1)"
+    assert _lifted({"val_dice": "0.5299"}) == told
 
 
 def test_nothing_is_said_where_nothing_is_there():
