@@ -24,9 +24,11 @@ from zoo.export.conversion import (
     OPSET,
     DetectorShape,
     NetworkShape,
+    QueryShape,
     Timing,
     convert,
     convert_detector,
+    convert_queries,
     measure,
     sample_images,
     sample_squares,
@@ -36,14 +38,16 @@ from zoo.export.description import (
     FUSION,
     Description,
     DetectorEntry,
+    Entry,
     FileEntry,
     Licence,
     NetworkEntry,
+    QueryEntry,
     SourceEntry,
     digest_of,
     normalisation,
 )
-from zoo.export.session import EXTRA, OnnxDetector, OnnxNetwork
+from zoo.export.session import EXTRA, OnnxDetector, OnnxNetwork, OnnxQueries
 from zoo.families.semantic import SemanticFamily
 from zoo.families.settings import learned_view
 from zoo.inference.setting import activation_of
@@ -66,6 +70,14 @@ class _HasDetector(Protocol):
 
     def open_detector(self, run: Path, config: Any) -> Any:
         """Rebuild a run's network on the CPU; it knows its `prototypes` and its `end_to_end`."""
+
+
+@runtime_checkable
+class _HasQueries(Protocol):
+    """A family whose networks give each query's scores and mask."""
+
+    def open_queries(self, run: Path, config: Any) -> Any:
+        """Rebuild a run's network on the CPU; it knows the `count` of its queries."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +108,12 @@ class Member:
 
 def _check(run: Run) -> None:
     """Make sure that a run's network is a function of an image's pixels alone."""
-    if not isinstance(run.family, SemanticFamily | _HasDetector):
+    if not isinstance(run.family, SemanticFamily | _HasDetector | _HasQueries):
         raise ValueError(
-            f"{run.path}: expected a run of smp, segformer, nets, torchvision, huggingface, monai "
-            f"or yolo, found the family '{run.name}': what its network gives depends on what it "
-            "finds, or on other sources, and is not exported; predict by the run itself"
+            f"{run.path}: expected a run of smp, segformer, nets, torchvision, huggingface, monai, "
+            "yolo, mask2former, oneformer, eomt or rfdetr, found the family "
+            f"'{run.name}': what its network computes depends on what it finds, or on other "
+            "sources, and is not exported; predict by the run itself"
         )
     shown = getattr(run.config, "metadata", None)
     if shown is not None and shown.is_input:
@@ -290,7 +303,7 @@ class _Writer:
         self.total = sum(len(member.runs) for member in members)
         self.done = 0
 
-    def write(self, member: Member) -> SourceEntry | DetectorEntry:
+    def write(self, member: Member) -> Entry:
         """Write a member's networks and say what they are shown."""
         first = member.runs[0]
         config: Any = first.config
@@ -305,16 +318,20 @@ class _Writer:
         }
         if isinstance(first.family, _HasDetector):
             return self._detector(member, about)
-        view = learned_view(config)
         mean, deviation = normalisation(config.in_channels)
+        about |= {
+            "channels": config.in_channels,
+            "size": config.image_size,
+            "mean": mean,
+            "deviation": deviation,
+        }
+        if isinstance(first.family, _HasQueries):
+            return self._queries(member, about)
+        view = learned_view(config)
         return SourceEntry(
-            channels=config.in_channels,
-            size=config.image_size,
             window=view.window,
             overlap=view.overlap,
             stride=STRIDE,
-            mean=mean,
-            deviation=deviation,
             activation=activation_of(config.labels),
             networks=tuple(self._network(run) for run in member.runs),
             **about,
@@ -379,6 +396,41 @@ class _Writer:
             images = sample_squares(1, shape.imgsz)
             self.timings[entry.file] = measure(network, opened, images, self.repetitions)
         return entry, shape
+
+    def _queries(self, member: Member, about: dict[str, Any]) -> QueryEntry:
+        config: Any = member.runs[0].config
+        made = [self._query_network(run) for run in member.runs]
+        counts = {queries for _, queries in made}
+        if len(counts) > 1:
+            raise ValueError(
+                f"{member.name}: expected networks of as many queries, found {sorted(counts)}"
+            )
+        return QueryEntry(
+            queries=counts.pop(),
+            conf=config.conf,
+            networks=tuple(entry for entry, _ in made),
+            **about,
+        )
+
+    def _query_network(self, run: Run) -> tuple[NetworkEntry, int]:
+        family: Any = run.family
+        config: Any = run.config
+        network = family.open_queries(run.path, config).eval()
+        classes, count = len(config.labels), network.count
+        shape = QueryShape(config.in_channels, classes, config.image_size, count)
+        entry = self._convert(run, partial(convert_queries, network, shape))
+        if self.repetitions:
+            opened = OnnxQueries(
+                self.folder,
+                entry,
+                shape.channels,
+                classes,
+                count,
+                threads=torch.get_num_threads(),
+            )
+            images = sample_images(shape, 1, shape.size_hw)
+            self.timings[entry.file] = measure(network, opened, images, self.repetitions)
+        return entry, count
 
     def _convert(self, run: Run, work: Callable[..., NetworkEntry]) -> NetworkEntry:
         with find_weights(run.path).open("rb") as file:

@@ -14,8 +14,9 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,10 +33,13 @@ from zoo.export.session import (
     DETECTIONS,
     EXTRA,
     INPUT,
+    MASKS,
     OUTPUT,
     PROTOTYPES,
+    SCORES,
     OnnxDetector,
     OnnxNetwork,
+    OnnxQueries,
     OnnxSession,
 )
 from zoo.inference.arrays import Floats, activate, normalize
@@ -50,8 +54,12 @@ _ONE_FILE_BYTES = 2**31 - 2**27
 _SEED = 0
 # Colours of a terminal, which torch.export puts into its messages.
 _ESCAPES = re.compile("\x1b\\[[0-9;]*m")
+_LOGGERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript")
 # So many detections are compared: all others are less sure.
 _SUREST = 100
+# A rounding decides, in torch too, which of two queries takes which of two places that are equally
+# good (RF-DETR), and whether one attends to a cell that is half its own. One of so many may differ.
+_ONE_MAY_DIFFER = 20
 # Cells of the smooth pictures that networks are compared on.
 _COARSE = 8
 
@@ -82,7 +90,7 @@ _RUNGS = (
     Taken(batch=False, sizes=False, traced=False),
 )
 
-
+_OF_QUERIES = tuple(taken for taken in _RUNGS if not taken.sizes)
 _OF_DETECTORS = tuple(Taken(batch=batch, sizes=False, traced=True) for batch in (True, False))
 
 
@@ -202,6 +210,54 @@ def convert_detector(
     return _first_alike(_OF_DETECTORS, attempt, tolerance, weights)
 
 
+@dataclass(frozen=True)
+class QueryShape:
+    """What goes into a network of queries and comes out; see `description.QueryEntry`.
+
+    Attributes:
+        channels: of images.
+        classes: of a query.
+        size_hw: of images.
+        queries: their number.
+    """
+
+    channels: int
+    classes: int
+    size_hw: tuple[int, int]
+    queries: int
+
+
+def convert_queries(
+    network: nn.Module,
+    shape: QueryShape,
+    folder: Path,
+    name: str,
+    tolerance: float = TOLERANCE,
+    weights: str = "",
+) -> NetworkEntry:
+    """Write a network of queries as ONNX and make sure that it says what torch says; as `convert`.
+
+    Args:
+        network: on the CPU, in evaluation mode: float32 (N, c, h, w) -> scores and masks' logits.
+        shape: of its input and output.
+        folder: exists; the file goes there.
+        name: of the file.
+        tolerance: largest absolute difference of a score, and of a mask's probability.
+        weights: SHA-256 of the weights' file, for the record.
+
+    Raises:
+        ValueError: torch cannot export the network, or what it says differs by more.
+    """
+    network = network.eval().float()
+
+    def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
+        images = sample_images(shape, 2 if taken.batch else 1, shape.size_hw)
+        entry = _write(network, images, folder, name, taken, (SCORES, MASKS))
+        return entry, _compare_queries(network, shape, folder, entry)
+
+    return _first_alike(_OF_QUERIES, attempt, tolerance, weights)
+
+
 def _first_alike(
     rungs: Sequence[Taken],
     attempt: Callable[[Taken], tuple[NetworkEntry, float]],
@@ -242,7 +298,7 @@ def _takes(network: nn.Module, shape: NetworkShape, size_hw: tuple[int, int]) ->
     return True
 
 
-def sample_images(shape: NetworkShape, count: int, size_hw: tuple[int, int]) -> Floats:
+def sample_images(shape: NetworkShape | QueryShape, count: int, size_hw: tuple[int, int]) -> Floats:
     """Return smooth pictures with some noise, normalised, float32 (count, c, h, w); always those.
 
     They are what networks are compared on: of all greys, with slopes and edges.
@@ -290,6 +346,7 @@ def _trace(
 ) -> None:
     if _bytes_of(network) > _ONE_FILE_BYTES:
         raise ValueError("more weights than a traced file holds")
+    torch.onnx.register_custom_op_symbolic("aten::_upsample_bicubic2d_aa", _enlarge_places, OPSET)
     open_axes = {0: "images"} | ({2: "height", 3: "width"} if taken.sizes else {})
     torch.onnx.export(
         network,
@@ -300,6 +357,32 @@ def _trace(
         input_names=[INPUT],
         output_names=list(outputs),
         dynamic_axes=dict.fromkeys((INPUT, *outputs), open_axes) if taken.batch else None,
+    )
+
+
+def _enlarge_places(graph: Any, plane: Any, size_hw: Any, corners: Any, *scales: Any) -> Any:
+    """Write the enlargement of positions by which vision transformers take another size.
+
+    The tracer lacks it (`F.interpolate`, bicubic with antialias); ONNX has it, told to leave out
+    what is beyond the border, as torch does. No network aligns the corners.
+    """
+    int64 = torch.onnx.TensorProtoDataType.INT64
+    first = graph.op("Constant", value_t=torch.tensor([0]))
+    last = graph.op("Constant", value_t=torch.tensor([2]))
+    outer = graph.op("Slice", graph.op("Shape", plane), first, last)
+    shape = graph.op("Concat", outer, graph.op("Cast", size_hw, to_i=int64), axis_i=0)
+    none = graph.op("Constant", value_t=torch.tensor([], dtype=torch.float32))
+    return graph.op(
+        "Resize",
+        plane,
+        none,
+        none,
+        shape,
+        mode_s="cubic",
+        antialias_i=1,
+        cubic_coeff_a_f=-0.5,
+        exclude_outside_i=1,
+        coordinate_transformation_mode_s="half_pixel",
     )
 
 
@@ -331,14 +414,14 @@ def _digest(path: Path) -> str:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep the exporter from telling how it goes about it; what is wrong it raises."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    loggers = [logging.getLogger(name) for name in _LOGGERS]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.CRITICAL)
-    # Where torch's tracer fails, it prints the whole graph, thousands of lines.
+    # Where one of torch's ways fails, it prints the whole graph, thousands of lines.
     silent = mock.patch("torch._C._jit_onnx_log", create=True)
     try:
-        with warnings.catch_warnings(action="ignore"), silent:
+        with warnings.catch_warnings(action="ignore"), silent, redirect_stderr(StringIO()):
             yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
@@ -387,6 +470,28 @@ def _difference_of(pair: Sequence[tuple[Floats, Floats]], shape: DetectorShape) 
         seen.append((scores, boxes[surest] / shape.imgsz, activate(masks, "sigmoid")))
     differences = [float(np.abs(a - b).max()) for a, b in zip(*seen, strict=True)]
     return float("inf") if np.isnan(differences).any() else max(differences)
+
+
+def _compare_queries(
+    network: nn.Module, shape: QueryShape, folder: Path, entry: NetworkEntry
+) -> float:
+    """Return the largest absolute difference of a score, and of a mask's probability.
+
+    Of an image's queries the few that differ most are left out, by `_ONE_MAY_DIFFER`.
+    """
+    opened = OnnxQueries(folder, entry, shape.channels, shape.classes, shape.queries)
+    worst = 0.0
+    for count in (1, 3):
+        images = sample_images(shape, count, shape.size_hw)
+        with torch.inference_mode():
+            ours = [part.numpy() for part in network(torch.from_numpy(images))]
+        pairs = [(s, activate(masks, "sigmoid")) for s, masks in (ours, opened(images))]
+        scores, masks = (np.abs(a - b) for a, b in zip(*pairs, strict=True))
+        # NaN is no agreement.
+        by_query = np.nan_to_num(np.maximum(scores.max(-1), masks.max((-2, -1))), nan=np.inf)
+        place = shape.queries - 1 - shape.queries // _ONE_MAY_DIFFER
+        worst = max(worst, float(np.sort(by_query, axis=1)[:, place].max()))
+    return worst
 
 
 def _run(network: nn.Module, images: Floats) -> Floats:

@@ -129,35 +129,24 @@ class _Entry(StrictModel):
         return self
 
 
-class SourceEntry(_Entry):
-    """A semantic source: networks that give `logits`, float32 (N, C, h', w').
+class _StretchedEntry(_Entry):
+    """A source whose networks are shown images of one size.
 
     Images are decoded to 8 bits, stretched to `size` (their aspect is not kept; pixels are averaged
     where both sides shrink, else interpolated), divided by 255, and normalised: minus `mean`,
-    divided by `deviation`, a channel each. Probabilities are `activation` of the logits; several
-    networks' are averaged.
+    divided by `deviation`, a channel each.
 
     Attributes:
-        kind: of its predictions.
         channels: 1 is grey, 3 is red, green and blue.
         size: height and width that images are stretched to.
-        window: height and width of the windows in which they are seen; None: as a whole.
-        overlap: how much of a window's side the next one repeats.
-        stride: of which number sides are multiples.
         mean: of each channel, of values in 0..1.
         deviation: of each channel.
-        activation: see `zoo.inference.setting.Activation`.
     """
 
-    kind: Literal["semantic"] = "semantic"
     channels: Literal[1, 3]
     size: Size
-    window: Size | None = None
-    overlap: float = Field(ge=0, lt=1)
-    stride: int = Field(gt=0)
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-    activation: Activation
 
     @model_validator(mode="after")
     def _known_values(self) -> Self:
@@ -167,6 +156,26 @@ class SourceEntry(_Entry):
                 f"images, found {(self.mean, self.deviation)}"
             )
         return self
+
+
+class SourceEntry(_StretchedEntry):
+    """A semantic source: networks that give `logits`, float32 (N, C, h', w').
+
+    Probabilities are `activation` of the logits; several networks' are averaged.
+
+    Attributes:
+        kind: of source.
+        window: height and width of the windows in which they are seen; None: as a whole.
+        overlap: how much of a window's side the next one repeats.
+        stride: of which number sides are multiples.
+        activation: see `zoo.inference.setting.Activation`.
+    """
+
+    kind: Literal["semantic"] = "semantic"
+    window: Size | None = None
+    overlap: float = Field(ge=0, lt=1)
+    stride: int = Field(gt=0)
+    activation: Activation
 
     @property
     def view(self) -> View:
@@ -182,7 +191,7 @@ class DetectorEntry(_Entry):
     `zoo.inference.detections`; detections of several networks that mean the same object are one.
 
     Attributes:
-        kind: of its predictions.
+        kind: of source.
         imgsz: see `zoo.inference.detections.DetectionSetting`, as the next four.
         conf: a score.
         raster: cells.
@@ -209,7 +218,26 @@ class DetectorEntry(_Entry):
         return count_values(classes, self.prototypes, self.end_to_end)
 
 
-Entry = Annotated[SourceEntry | DetectorEntry, Field(discriminator="kind")]
+class QueryEntry(_StretchedEntry):
+    """An instance source of queries: networks that give `scores` and `masks`, float32.
+
+    Scores, (N, Q, C), say how sure each query is of being an instance of each class; masks,
+    (N, Q, h', w'), are the logits of its pixels. How they become instances stands in
+    `zoo.inference.instances`; those of several networks that mean the same object are one. Of an
+    image's queries, one in 20 may differ from torch's by more than a network's `difference`.
+
+    Attributes:
+        kind: of source.
+        queries: their number.
+        conf: a score that an instance exceeds.
+    """
+
+    kind: Literal["queries"] = "queries"
+    queries: int = Field(gt=0)
+    conf: float = Field(ge=0, lt=1)
+
+
+Entry = Annotated[SourceEntry | DetectorEntry | QueryEntry, Field(discriminator="kind")]
 
 
 class Description(StrictModel):
@@ -251,7 +279,8 @@ class Description(StrictModel):
     @property
     def kind(self) -> Kind:
         """Of the folder's predictions: what is fused is semantic."""
-        return "semantic" if self.fusion else self.sources[0].kind
+        is_semantic = self.fusion or isinstance(self.sources[0], SourceEntry)
+        return "semantic" if is_semantic else "instance"
 
     @property
     def difference(self) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,18 +14,22 @@ from fusion.objects import split_prediction
 from fusion.rules.file import check_names, check_options, read_rule
 from fusion.types import Prediction, Rule
 from zoo.contract import PredictOptions
+from zoo.data.reading import NetworkInput, channels_first
 from zoo.export.description import (
     FUSION,
     Description,
     DetectorEntry,
+    Entry,
     NetworkEntry,
+    QueryEntry,
     SourceEntry,
     read_description,
 )
-from zoo.export.session import OnnxDetector, OnnxNetwork
-from zoo.inference.arrays import predict_semantic
+from zoo.export.session import OnnxDetector, OnnxNetwork, OnnxQueries
+from zoo.inference.arrays import normalize, predict_semantic
 from zoo.inference.detections import place_images, to_prediction
 from zoo.inference.frames import read_frames
+from zoo.inference.instances import predict_queries
 from zoo.inference.setting import Setting, View, choose_view
 from zoo.results.sources import give_images
 from zoo.runs.fold_ensemble import mean_prediction
@@ -165,6 +170,59 @@ class ExportedDetector:
 
 
 @dataclass(frozen=True)
+class ExportedQueries:
+    """One opinion of networks whose queries are the instances.
+
+    Attributes:
+        entry: what it is shown.
+        labels: its classes.
+        networks: opened.
+    """
+
+    entry: QueryEntry
+    labels: LabelSpace
+    networks: tuple[OnnxQueries, ...]
+
+    def predict(self, samples: Sequence[Sample], options: PredictOptions) -> Iterator[Prediction]:
+        """Yield one prediction a sample, in order, in the images' own frame.
+
+        Raises:
+            ValueError: options that such networks lack, or that they do not take.
+        """
+        self.plan(options)
+        frames = read_frames(samples, self.entry.size, self.entry.channels)
+        while part := list(islice(frames, options.batch or self.entry.batch)):
+            yield from self._predict_batch(part)
+
+    def plan(self, options: PredictOptions) -> None:
+        """Make sure that options go together.
+
+        Raises:
+            ValueError: as `predict`.
+        """
+        options.refuse(self.entry.family, "tta", "average", "window", "overlap")
+        if options.size and options.size != self.entry.size:
+            learned, asked = ("{} x {}".format(*s) for s in (self.entry.size, options.size))
+            raise ValueError(
+                f"size: the networks of '{self.entry.name}' were exported for {learned} pixels, "
+                f"asked for are {asked}: leave out --size"
+            )
+
+    def _predict_batch(self, frames: Sequence[NetworkInput]) -> Iterator[Prediction]:
+        images = normalize(np.stack([channels_first(frame.image) for frame in frames]))
+        outputs = [network(images) for network in self.networks]
+        for number, frame in enumerate(frames):
+            found = [
+                predict_queries(frame, scores[number], masks[number], self.labels, self.entry.conf)
+                for scores, masks in outputs
+            ]
+            yield found[0] if len(found) == 1 else mean_prediction(found, self.labels)
+
+
+ExportedOpinion = ExportedSource | ExportedDetector | ExportedQueries
+
+
+@dataclass(frozen=True)
 class Exported:
     """A folder that `zoo export` has written, with its networks open.
 
@@ -177,7 +235,7 @@ class Exported:
 
     path: Path
     description: Description
-    sources: tuple[ExportedSource | ExportedDetector, ...]
+    sources: tuple[ExportedOpinion, ...]
     rule: Rule | None
 
     @classmethod
@@ -242,11 +300,11 @@ def _read_rule(folder: Path, found: Description) -> Rule | None:
 
 def _open_source(
     folder: Path,
-    entry: SourceEntry | DetectorEntry,
+    entry: Entry,
     found: Description,
     device: str,
     threads: int,
-) -> ExportedSource | ExportedDetector:
+) -> ExportedOpinion:
     classes = len(found.labels)
     if isinstance(entry, DetectorEntry):
         values, end_to_end = entry.values(classes), entry.end_to_end
@@ -255,6 +313,12 @@ def _open_source(
             for network in entry.networks
         )
         return ExportedDetector(entry, found.labels, tuple(detectors))
+    if isinstance(entry, QueryEntry):
+        finders = (
+            OnnxQueries(folder, network, entry.channels, classes, entry.queries, device, threads)
+            for network in entry.networks
+        )
+        return ExportedQueries(entry, found.labels, tuple(finders))
     networks = (
         OnnxNetwork(folder, network, entry.channels, classes, device, threads)
         for network in entry.networks

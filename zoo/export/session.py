@@ -21,6 +21,7 @@ from zoo.machine.facts import count_cores
 
 INPUT, OUTPUT = "image", "logits"
 DETECTIONS, PROTOTYPES = "detections", "prototypes"
+SCORES, MASKS = "scores", "masks"
 EXTRA = "export"
 # Of operators; what else a file uses, it has to define by these.
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -177,6 +178,40 @@ class OnnxDetector(OnnxSession):
         """
         detections, prototypes = self.run(values)
         return detections, prototypes
+
+
+class OnnxQueries(OnnxSession):
+    """A network whose queries are the instances; arguments as for `OnnxSession`.
+
+    Args:
+        classes: of a query.
+        queries: their number.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        entry: NetworkEntry,
+        channels: int,
+        classes: int,
+        queries: int,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        outputs: dict[str, Shape] = {
+            SCORES: (None, queries, classes),
+            MASKS: (None, queries, None, None),
+        }
+        super().__init__(folder, entry, channels, outputs, device, threads)
+
+    def __call__(self, values: Floats) -> tuple[Floats, Floats]:
+        """Return scores and masks' logits of normalised images, float32 (n, c, h, w).
+
+        Raises:
+            ValueError: it does not take images of this size.
+        """
+        scores, masks = self.run(values)
+        return scores, masks
 
 
 def _is_shape(found: Sequence[object], wanted: Shape) -> bool:

@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from converters.types import Frame, LabelSpace, Sample
-from fusion.types import Evidence, Kind, Prediction
+from converters.types import LabelSpace, Sample
+from fusion.types import Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob
 from zoo.data.batches import as_tensor, normalize
 from zoo.data.objects import ObjectBits, ObjectItems
 from zoo.data.reading import NetworkInput
 from zoo.families.base import NetworkFamily
 from zoo.families.training_step import TrainingStep
+from zoo.inference.instances import InstancesByClass, to_prediction
 from zoo.inference.setting import Setting
 from zoo.machine.devices import autocast
 from zoo.training.instance_config import InstanceConfig
 
 if TYPE_CHECKING:
     from zoo.augmentation.pipeline import Augmentation
-
-InstancesByClass = dict[int, tuple[Evidence, ...]]
-"""Class number -> its instances, the surest first: score, and soft mask in pixels of the input."""
 
 
 class InstanceNetwork(nn.Module, ABC):
@@ -84,14 +82,6 @@ def predict_instances(
             found = network.find(normalize(images.to(setting.device)))
         for frame, instances in zip(part, found, strict=True):
             yield to_prediction(frame, instances, labels)
-
-
-def to_prediction(frame: NetworkInput, found: InstancesByClass, labels: LabelSpace) -> Prediction:
-    """Return an image's prediction, in its own pixels."""
-    masks = {labels.names[number]: evidence for number, evidence in sorted(found.items())}
-    height, width = frame.image.shape[:2]
-    seen = Prediction(frame.key, (height, width), "instance", masks)
-    return seen.placed(Frame((0, 0, frame.size_hw[1], frame.size_hw[0]), frame.size_hw))
 
 
 class InstanceFamily(NetworkFamily):

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from fusion.types import soft_mask
-from zoo.families.instances import InstanceNetwork, InstancesByClass
+from zoo.families.instances import InstanceNetwork
+from zoo.inference.instances import InstancesByClass, find_instances
 from zoo.inference.predict import enlarge
 
 
 class QueryNetwork(InstanceNetwork):
     """A network with a number of queries, each with a class and a mask.
 
-    Of a class that occurs once the query is taken that is surest of it; otherwise each query is an
-    instance of the class that it is surest of.
+    Which of them are instances, `zoo.inference.instances` says.
 
     Attributes:
         network: transformers' network, on images of three channels.
@@ -74,29 +75,32 @@ class QueryNetwork(InstanceNetwork):
         """
         scores, masks = self.queries(images)
         size = (images.shape[-2], images.shape[-1])
-        return [self._collect(*parts, size) for parts in zip(scores, masks, strict=True)]
+        return [
+            find_instances(own, partial(_plane, planes, size), self.floor, self.once)
+            for own, planes in zip(scores.cpu().numpy(), masks, strict=True)
+        ]
 
-    def _collect(
-        self, scores: torch.Tensor, masks: torch.Tensor, size_hw: tuple[int, int]
-    ) -> InstancesByClass:
-        box = (0.0, 0.0, float(size_hw[1]), float(size_hw[0]))
-        found: InstancesByClass = {}
-        for query, label, score in self._choose(scores):
-            # One after the other: of many queries the planes would not fit.
-            plane = enlarge(masks[query][None, None], size_hw)[0, 0].sigmoid()
-            prob = (plane * 255).round().to(torch.uint8).cpu().numpy()
-            if (mask := soft_mask(prob, box)) is not None:
-                found[label] = (*found.get(label, ()), (min(score, 1.0), mask))
-        return found
 
-    def _choose(self, scores: torch.Tensor) -> list[tuple[int, int, float]]:
-        """Return query, class and score of what is an instance, the surest first."""
-        best, partner = scores.max(0 if self.once else 1)
-        order = best.argsort(descending=True, stable=True)
-        order = order[best[order] > self.floor]
-        pair = (partner[order], order) if self.once else (order, partner[order])
-        rows = (part.tolist() for part in (*pair, best[order]))
-        return list(zip(*rows, strict=True))
+def _plane(masks: torch.Tensor, size_hw: tuple[int, int], query: int) -> npt.NDArray[np.uint8]:
+    # On the masks' device, which enlarges faster than it hands over.
+    probs = enlarge(masks[query][None, None], size_hw)[0, 0].sigmoid()
+    return (probs * 255).round().to(torch.uint8).cpu().numpy()
+
+
+class ExportableQueries(nn.Module):
+    """A query network that gives scores and masks when it is called, for `zoo export`.
+
+    Attributes:
+        count: of its queries.
+    """
+
+    def __init__(self, network: QueryNetwork) -> None:
+        super().__init__()
+        self.network, self.count = network, int(network.network.config.num_queries)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return scores and logits of masks, float32, of images; see `QueryNetwork.queries`."""
+        return self.network.queries(images)
 
 
 class MaskClassifier(QueryNetwork):

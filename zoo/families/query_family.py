@@ -11,7 +11,7 @@ import torch
 
 from zoo.families.hub import load_pretrained, quiet
 from zoo.families.instances import InstanceFamily
-from zoo.families.queries import QueryNetwork
+from zoo.families.queries import ExportableQueries, QueryNetwork
 from zoo.run_files.licences import WeightSource, of_hub
 
 # In a run folder: the network's dimensions, which a pretrained one brings along.
@@ -99,6 +99,15 @@ class QueryFamily(InstanceFamily):
     def describe(self, run: Path, network: Any) -> None:
         """Leave the network's dimensions, which a pretrained one brings along."""
         network.network.config.to_json_file(str(run / ARCHITECTURE))
+
+    def open_queries(self, run: Path, config: Any) -> ExportableQueries:
+        """Rebuild a run's network on the CPU, to be exported.
+
+        Raises:
+            ValueError: the run has no weights, or those of another network.
+        """
+        network: Any = self.load(run, config)
+        return ExportableQueries(network)
 
     def sources(self, config: Any) -> list[WeightSource]:
         """Return whose pretrained weights the network starts from."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,46 +17,24 @@ pytest.importorskip("onnxruntime")
 import onnx
 import torch
 from torch import nn
+from without_torch import without_torch
 
 from converters.files.provenance import read_provenance
 from fusion.metrics.scores import dice
 from fusion.sources.store import PredictionStore
 from zoo.export import conversion
-from zoo.export.conversion import NetworkShape, convert, sample_images
+from zoo.export.conversion import (
+    NetworkShape,
+    QueryShape,
+    convert,
+    convert_queries,
+    sample_images,
+)
 from zoo.export.description import FILE, digest_of, is_exported, read_description
 from zoo.export.session import OnnxNetwork
 from zoo.inference.arrays import activate
 
 pytestmark = pytest.mark.slow
-
-# What predicts without torch, with what it takes.
-BLOCKED = """
-import importlib.abc, sys
-sys.path[:0] = {paths!r}
-HEAVY = {{"torch", "torchvision", "timm", "lightning", "transformers", "safetensors",
-    "segmentation_models_pytorch", "albumentations", "monai", "ultralytics", "onnxscript"}}
-class Wall(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in HEAVY:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Wall())
-sys.argv[0] = "zoo"
-from zoo.__main__ import run
-try:
-    run()
-finally:
-    assert not HEAVY & set(sys.modules)
-"""
-
-
-def without_torch(*arguments):
-    code = BLOCKED.format(paths=[p for p in sys.path if p])
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def masks_of(path):
@@ -428,6 +404,33 @@ def test_networks_of_one_image_at_a_time(tmp_path):
     one = OnnxNetwork(tmp_path, entry.model_copy(update={"batch": 2}), 1, 3)
     images = sample_images(SHAPE, 5, (32, 48))
     np.testing.assert_allclose(one(images), opened(images), atol=1e-6)
+
+
+class Asking(Plain):
+    """Each channel of its masks is a query of two classes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 40, 3, 2, 1)
+        self.extra = torch.zeros(1, 40, 1, 1)
+
+    def forward(self, images):
+        masks = self.conv(images) + self.extra
+        means = masks.mean((2, 3)).sigmoid()
+        return torch.stack([means, 1 - means], 2), masks
+
+
+@pytest.mark.parametrize(("off", "is_alike"), [(0, True), (2, True), (3, False)])
+def test_of_twenty_queries_one_may_differ(off, is_alike, tmp_path):
+    network, shape = Asking(), QueryShape(1, 2, (32, 48), 40)
+    entry = convert_queries(network, shape, tmp_path, "a.onnx")
+    assert (entry.size, entry.batch) == ((32, 48), None)
+    network.extra[:, :off] = 1
+    difference = conversion._compare_queries(network, shape, tmp_path, entry)
+    assert (difference < 1e-5) is is_alike
+    network.extra[:, :off] = torch.nan
+    difference = conversion._compare_queries(network, shape, tmp_path, entry)
+    assert (difference == float("inf")) is not is_alike
 
 
 def test_probabilities_are_compared(tmp_path, monkeypatch):

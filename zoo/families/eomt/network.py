@@ -92,7 +92,7 @@ def embed(embeddings: Any, pixel_values: torch.Tensor) -> torch.Tensor:
         plane = F.interpolate(plane, grid, mode="bicubic", antialias=True, align_corners=False)
         places = plane.flatten(2)[0].T.to(patches.dtype)
     first = (embeddings.cls_token, embeddings.register_tokens)
-    prefix = [token.expand(len(patches), -1, -1) for token in first]
+    prefix = [token.expand(patches.shape[0], -1, -1) for token in first]
     return embeddings.dropout(torch.cat([*prefix, patches + places], 1))
 
 
@@ -125,6 +125,7 @@ def _free_queries(
     device: torch.device,
 ) -> torch.Tensor:
     """Let queries see the whole image with a probability of `1 - prob`, without asking for it."""
-    free = torch.rand(len(attn_mask), num_query_tokens, device=device) > prob
-    attn_mask[:, :num_query_tokens, encoder_start_tokens:] |= free[..., None]
+    free = torch.rand(attn_mask.shape[0], num_query_tokens, device=device) > prob
+    seen = attn_mask[:, :num_query_tokens, encoder_start_tokens:]
+    attn_mask[:, :num_query_tokens, encoder_start_tokens:] = seen | free[..., None]
     return attn_mask

@@ -17,9 +17,10 @@ from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import masks_to_boxes
 
 from fusion.types import SoftMask
-from zoo.families.instances import InstanceNetwork, InstancesByClass
+from zoo.families.instances import InstanceNetwork
 from zoo.families.maskrcnn.config import MaskRcnnConfig, MaskRcnnLossWeights
 from zoo.families.maskrcnn.parts import COCO, V1, build_detector, freeze_norms, load_pretrained
+from zoo.inference.instances import InstancesByClass
 
 DetectionTarget = dict[str, torch.Tensor]
 # Torchvision's coordinates count pixels' centres, a soft mask's count their edges.

@@ -41,7 +41,7 @@ class OneFormer(SwinClassifier):
         They are of all the decoder's layers: logits of classes (N, Q, C + 1), the last one of no
         object, and of masks (N, Q, h / 4, w / 4).
         """
-        task = self.task.expand(len(images), -1)
+        task = self.task.expand(images.shape[0], -1)
         return self.network(images.expand(-1, 3, -1, -1), task, output_auxiliary_logits=True)
 
     def losses(
