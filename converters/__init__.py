@@ -19,19 +19,28 @@ In a notebook:
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 from converters.display import register
 from converters.errors import DataError, MissingDependency, Problem, Problems, did_you_mean
+from converters.registry import (
+    FORMATS,
+    Location,
+    is_data_set,
+    load_format,
+)
+from converters.registry import locate as locate
+from converters.registry import recognise as recognise
+from converters.registry import unknown_format as unknown_format
+from converters.registry import written_formats as written_formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from types import ModuleType
 
     from converters.edits.contract import Corrections
     from converters.files.images import Enlarge
@@ -60,139 +69,20 @@ __all__ = [
     "write",
 ]
 
-# A format is a module with
-#   matches(root) -> bool                                  is this folder in the format?
-#   label_space(root) -> LabelSpace | None                 the classes, as its files name them
-#   numbered_labels(root) -> LabelSpace | None             (optional) numbers, if there are no names
-#   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
-#       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
-#   NO_CLASSES: str                                        (optional) what to say without any
-#   WITHOUT_VAL: str                                       (optional) what is written where no split
-#       holds images out
-#   read(root, *, subset, labels, problems) -> list[Sample]   and/or; takes `images`, a folder,
-#       where they may lie elsewhere
-#   list_images(root, *, subset, problems) -> list[Sample]    where `read` decodes masks
-#   write(samples, target) -> ConversionLoss
-FORMATS: dict[str, str] = {
-    "handbone": "converters.formats.handbone",
-    "yolo": "converters.formats.yolo.yolo",
-    "masks": "converters.formats.masks",
-    "segformer": "converters.formats.hf.dataset",
-    "datumaro": "converters.formats.datumaro.datumaro",
-    "coco": "converters.formats.coco.coco",
-    "labelme": "converters.formats.labelme",
-    "voc": "converters.formats.voc",
-    "rle_table": "converters.formats.rle_table.rle_table",
-    "cvat": "converters.formats.cvat.cvat",
-    "label_studio": "converters.formats.label_studio.label_studio",
-    "via": "converters.formats.via.via",
-    "ram_w600": "converters.formats.ram_w600",
-    "cityscapes": "converters.formats.mask_folders.cityscapes",
-    "mask_folders": "converters.formats.mask_folders.mask_folders",
-    "images": "converters.formats.images",
-}
-# Known only where no other format is, in this order: many folders with images in them would be one.
-_LAST = ("mask_folders", "images")
-# What is to be unpacked first.
-_ARCHIVES = frozenset({".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
 SUBSETS = ("train", "test", "all")
-
-
-def load_format(name: str) -> ModuleType:
-    """Import the module of a format.
-
-    Raises:
-        ValueError: an unknown name.
-    """
-    if name not in FORMATS:
-        raise unknown_format(name, FORMATS)
-    return importlib.import_module(FORMATS[name])
-
-
-def unknown_format(name: str, known: Collection[str]) -> ValueError:
-    """Return what is wrong with the name of a format that is none of those that are known."""
-    near = did_you_mean(name, known, cutoff=0.5)
-    return ValueError(f"format '{name}'{near}: expected one of {', '.join(known)}")
-
-
-def written_formats() -> list[str]:
-    """Return the names of the formats that can be written."""
-    return [name for name in FORMATS if hasattr(load_format(name), "write")]
-
-
-def recognise(data: Path | str) -> str:
-    """Return the name of the format that a folder is in, by its content.
-
-    A folder of images without any annotation is in the format `images`, one with masks that
-    nothing describes in `mask_folders`.
-
-    Raises:
-        ValueError: the folder is missing, or in no known format, or in several.
-    """
-    data = Path(data)
-    _check_folder(data)
-    found = [name for name in FORMATS if name not in _LAST and load_format(name).matches(data)]
-    found = found or [name for name in _LAST if load_format(name).matches(data)][:1]
-    if len(found) == 1:
-        return found[0]
-    what = f"several formats at once; name it (--from): {' or '.join(found)}"
-    if not found:
-        what = f"none that is known{_describe(data)}"
-    raise ValueError(f"{data}: expected a data set in one format, found {what}")
-
-
-def is_data_set(folder: Path | str) -> bool:
-    """Tell whether a folder is a data set with annotations, in any format, maybe in several."""
-    return any(load_format(name).matches(Path(folder)) for name in FORMATS if name != _LAST[-1])
-
-
-def _describe(data: Path) -> str:
-    """Say what lies in a folder that is no data set, and where one may be, or how to name it."""
-    from converters.files.unknown import (
-        describe_files,
-        describe_foreign,
-        describe_labels,
-        describe_lack,
-    )
-    from converters.formats.coco.documents import is_results
-
-    files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
-    if told := describe_lack(data):
-        return files + told + known
-    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
-        if is_data_set(folder):
-            return f"{files}, but one in a folder below: give {folder}"
-    return describe_foreign(data) or files + describe_labels(data) + known
-
-
-def _check_folder(data: Path) -> None:
-    if data.is_file() and data.suffix.lower() in _ARCHIVES:
-        raise ValueError(
-            f"{data}: expected a data set's folder, found an archive: unpack it, and give the "
-            "folder"
-        )
-    if data.is_file():
-        above = data.parent
-        folder = above.parent if above.name == "annotations" else above
-        raise ValueError(
-            f"{data}: expected a data set's folder, found a file: give its folder, {folder}"
-        )
-    if not data.is_dir():
-        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
 
 
 def label_space(data: Path | str, *, format: str | None = None) -> LabelSpace:
     """Return a data set's own classes: what it was written with, or what its files name.
 
     Args:
-        data: its folder.
-        format: the format's name; None recognises it by the folder's content.
+        data: its folder, or one of its annotation files, see `locate`.
+        format: the format's name; None recognises it by the content.
 
     Raises:
         ValueError: an unknown format, or its classes have no names.
     """
-    data = Path(data)
-    return own_labels(data, format=format).required(data)
+    return own_labels(data, format=format).required(Path(data))
 
 
 def own_labels(data: Path | str, *, format: str | None = None) -> OwnLabels:
@@ -203,12 +93,10 @@ def own_labels(data: Path | str, *, format: str | None = None) -> OwnLabels:
     Raises:
         ValueError: an unknown format, or the file that names the classes is broken.
     """
-    data = Path(data)
     from converters.formats.label_spaces import OwnLabels
 
-    module = load_format(format or recognise(data))
-    _check_folder(data)
-    return OwnLabels.of(module, data)
+    place = locate(data, format)
+    return OwnLabels.of(load_format(place.format), place.folder, place.annotations)
 
 
 def read(
@@ -226,8 +114,8 @@ def read(
     """Read a data set in any readable format.
 
     Args:
-        data: its folder.
-        format: the format's name; None recognises it by the folder's content.
+        data: its folder, or one of its annotation files, see `locate`: that one alone is read.
+        format: the format's name; None recognises it by the content.
         subset: `train`, `test` or `all`; test samples may have no instances.
         labels: the classes; those of the data set are found by name or alias, and what is none of
             them is left out, and said. None takes the data set's own.
@@ -246,7 +134,6 @@ def read(
         ValueError: an unknown format or subset, a format that cannot be read, a data set that has
             none of the classes, or edits of other images.
     """
-    data = Path(data)
     samples, problems = _read(data, format, subset, labels, own, images)
     excluded = edits.excluded if edits else frozenset()
     if skips_broken:
@@ -256,7 +143,7 @@ def read(
     _tell(problems, note)
     if edits is None:
         return samples
-    labels = labels or (own or own_labels(data, format=format)).required(data)
+    labels = labels or (own or own_labels(data, format=format)).required(Path(data))
     return edits.apply(samples, subset=subset, labels=labels, problems=problems.found)
 
 
@@ -280,7 +167,6 @@ def scan(
     Raises:
         ValueError: an unknown format or subset, or a format that cannot be read.
     """
-    data = Path(data)
     samples, problems = _read(data, format, subset, labels, own, images)
     _tell(problems, note)
     return samples, problems.found
@@ -309,30 +195,29 @@ def list_images(
         DataError: files that are broken or do not fit together.
         ValueError: an unknown format or subset.
     """
-    data = Path(data)
-    _, module = _readable(data, format, subset)
+    place = _located(data, format, subset)
+    module = load_format(place.format)
     if not hasattr(module, "list_images"):
         found = read(data, format=format, subset=subset, note=note)
         return [replace(sample, instances=()) for sample in found]
-    problems = Problems(data)
-    listed = module.list_images(data, subset=subset, problems=problems)
+    problems = Problems(place.folder)
+    listed = module.list_images(place.folder, subset=subset, problems=problems)
     found = _sorted(cast("list[Sample]", listed), problems)
     problems.check()
     _tell(problems, note)
     return found
 
 
-def _readable(data: Path, format: str | None, subset: str) -> tuple[str, ModuleType]:
+def _located(data: Path | str, format: str | None, subset: str) -> Location:
     if subset not in SUBSETS:
         raise ValueError(f"subset '{subset}': expected one of {', '.join(SUBSETS)}")
-    name = format or recognise(data)
-    module = load_format(name)
-    _check_folder(data)
-    return name, module
+    if format is not None:
+        load_format(format)  # of an unknown one that is said first
+    return locate(data, format)
 
 
 def _read(
-    data: Path,
+    data: Path | str,
     format: str | None,
     subset: str,
     labels: LabelSpace | None,
@@ -342,14 +227,15 @@ def _read(
     from converters.files.json_files import without_collection
     from converters.formats.label_spaces import OwnLabels, relabel
 
-    name, module = _readable(data, format, subset)
-    places = _places(name, module, images)
-    problems = Problems(data)
-    own = own or OwnLabels.of(module, data)
+    place = _located(data, format, subset)
+    module = load_format(place.format)
+    places = _places(place, module, images)
+    problems = Problems(place.folder)
+    own = own or OwnLabels.of(module, place.folder, place.annotations)
     wanted = labels or own.fullest
     # Files that name no classes are read as if theirs were those that are wanted, by number.
-    named = own.named or wanted or own.required(data)
-    read_them = partial(module.read, data, subset=subset, labels=named, problems=problems)
+    named = own.named or wanted or own.required(place.folder)
+    read_them = partial(module.read, place.folder, subset=subset, labels=named, problems=problems)
     with without_collection():
         found = cast("list[Sample]", read_them(**places))
     if wanted is not None:
@@ -370,14 +256,17 @@ def _sorted(found: Sequence[Sample], problems: Problems) -> list[Sample]:
     return [with_spacing(samples[key]) for key in sorted(samples)]
 
 
-def _places(name: str, module: ModuleType, images: Path | None) -> dict[str, Path]:
+def _places(place: Location, module: ModuleType, images: Path | None) -> dict[str, Path]:
+    """Return where a format's reader looks, beside the folder."""
+    found = {"annotations": place.annotations} if place.annotations else {}
     if images is None:
-        return {}
+        return found
     if "images" not in inspect.signature(module.read).parameters:
+        name = place.format
         raise ValueError(f"--images: format '{name}': expected one whose images may lie elsewhere")
     if not images.is_dir():
         raise ValueError(f"--images: expected a folder, found none: {images}")
-    return {"images": images}
+    return {**found, "images": images}
 
 
 def _tell(problems: Problems, note: Callable[[str], None] | None) -> None:

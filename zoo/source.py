@@ -36,6 +36,7 @@ class DataSource:
         skips_broken: leave out images of which something is broken, instead of refusing.
         held_out: the folds whose images are the subset `val`, and which of them; None is all.
         images: a folder with the images, where they do not lie with the annotations.
+        annotations: the one of its annotation files that alone is read; None: all.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class DataSource:
     skips_broken: bool = False
     held_out: tuple[Split, int | None] | None = None
     images: Path | None = None
+    annotations: Path | None = None
     _found: dict[tuple[str, str], OwnLabels] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -63,7 +65,7 @@ class DataSource:
         """Find out the format and read the corrections.
 
         Args:
-            path: the data set's folder.
+            path: the data set's folder, or one of its annotation files, which alone is read.
             data_format: its format; None recognises it.
             edits: a YAML file of corrections, or a data set of corrected images.
             broken: `refuse` or `skip`: images of which something is broken.
@@ -72,9 +74,23 @@ class DataSource:
         Raises:
             ValueError: a folder in no known format, or bad corrections.
         """
-        found = data_format or converters.recognise(path)
+        place = converters.locate(path, data_format)
+        if place.annotations:
+            note(f"{place.annotations}: what it names is read, nothing else of {place.folder}")
         corrections = read_corrections(edits) if edits else None
-        return cls(path, found, corrections, skips_broken=broken == "skip", images=images)
+        return cls(
+            place.folder,
+            place.format,
+            corrections,
+            skips_broken=broken == "skip",
+            images=images,
+            annotations=place.annotations,
+        )
+
+    @property
+    def place(self) -> Path:
+        """What names the data set: its folder, or the annotation file that alone is read."""
+        return self.annotations or self.path
 
     def uncorrected(self) -> DataSource:
         """Return the same without its corrections."""
@@ -87,9 +103,9 @@ class DataSource:
 
     def _own(self) -> OwnLabels:
         # Once for all that are made of this one: to find them may take as long as to read.
-        place = str(self.path), self.format
+        place = str(self.place), self.format
         if place not in self._found:
-            self._found[place] = converters.own_labels(self.path, format=self.format)
+            self._found[place] = converters.own_labels(self.place, format=self.format)
         return self._found[place]
 
     @property
@@ -175,7 +191,7 @@ class DataSource:
         if subset == "val" and self.held_out:
             return self._read_held_out(labels, *self.held_out, tell)
         found = converters.read(
-            self.path,
+            self.place,
             format=self.format,
             subset=subset,
             labels=labels,
@@ -195,7 +211,7 @@ class DataSource:
     ) -> tuple[list[Sample], list[Problem]]:
         """Read what can be read, uncorrected, and say what cannot; as `converters.scan`."""
         return converters.scan(
-            self.path,
+            self.place,
             format=self.format,
             subset=subset,
             labels=labels,
@@ -220,7 +236,7 @@ class DataSource:
         lists = hasattr(converters.load_format(self.format), "list_images")
         if not lists or self.edits or self.skips_broken:
             return self.read(labels or self.labels(), subset)
-        found = converters.list_images(self.path, format=self.format, subset=subset, note=note)
+        found = converters.list_images(self.place, format=self.format, subset=subset, note=note)
         return with_groups(found, self.groups) if self.groups else found
 
     def list_part(self, subset: str, labels: LabelSpace | None = None) -> list[Sample]:
@@ -248,7 +264,7 @@ class DataSource:
         if not hasattr(converters.load_format(self.format), "list_images"):
             return len(self.scan_test(labels))
         try:
-            return len(converters.list_images(self.path, format=self.format, subset="test"))
+            return len(converters.list_images(self.place, format=self.format, subset="test"))
         except ValueError:  # some formats refuse where there are none
             return 0
 
@@ -292,17 +308,17 @@ class DataSource:
     def is_colored(self) -> bool:
         """Whether any of a dozen training images, spread over the data set, has colours."""
         # Once for all that are made of this one, such as the folds'.
-        place = str(self.path), self.format
+        place = str(self.place), self.format
         if place not in self._colored:
             self._colored[place] = self._look_for_colors()
         return self._colored[place]
 
     def _look_for_colors(self) -> bool:
         if hasattr(converters.load_format(self.format), "list_images"):
-            samples = converters.list_images(self.path, format=self.format)
+            samples = converters.list_images(self.place, format=self.format)
         else:
             samples, _ = converters.scan(
-                self.path, format=self.format, own=self._own(), images=self.images
+                self.place, format=self.format, own=self._own(), images=self.images
             )
         step = max(len(samples) // _LOOKED_AT, 1)
         return any(map(_has_colors, samples[::step][:_LOOKED_AT]))

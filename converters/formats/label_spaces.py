@@ -36,25 +36,29 @@ class OwnLabels:
         named: as its files name them; None where these are numbers.
         fullest: the label space of which the files hold only the names; see `fullest`.
         module: of the format.
+        annotations: the one of several annotation files that is meant; None: all.
     """
 
     named: LabelSpace | None
     fullest: LabelSpace | None
     module: str
+    annotations: Path | None = None
 
     @classmethod
-    def of(cls, module: ModuleType, root: Path) -> OwnLabels:
+    def of(cls, module: ModuleType, root: Path, annotations: Path | None = None) -> OwnLabels:
         """Ask the files of a data set.
 
         Args:
             module: of the data set's format.
             root: its folder.
+            annotations: the one of several annotation files that is meant; None: all.
 
         Raises:
             ValueError: the file that names them is broken.
         """
-        named: LabelSpace | None = module.label_space(root)
-        return cls(named, fullest(named, root), module.__name__)
+        alone = _alone(annotations)
+        named: LabelSpace | None = module.label_space(root, **alone)
+        return cls(named, fullest(named, root), module.__name__, annotations)
 
     def required(self, root: Path) -> LabelSpace:
         """Return the label space; of a data set without names, its numbers are the names.
@@ -67,20 +71,24 @@ class OwnLabels:
         found = self.fullest or numbered_labels(module, root)
         if found is None:
             no_classes = getattr(module, "NO_CLASSES", NO_CLASSES)
-            raise ValueError("; ".join([f"{root}: {no_classes}", *_look_closer(module, root)]))
+            raise ValueError("; ".join([f"{root}: {no_classes}", *self._look_closer(root)]))
         return found
 
+    def _look_closer(self, root: Path) -> list[str]:
+        """Read files that name no class, for what is wrong with them; return what was left out.
 
-def _look_closer(module: ModuleType, root: Path) -> list[str]:
-    """Read files that name no class, for what is wrong with them; return what was left out.
+        Raises:
+            ValueError: they are broken.
+        """
+        module, problems = import_module(self.module), Problems(root)
+        alone = _alone(self.annotations)
+        module.read(root, subset="all", labels=_NOBODY, problems=problems, **alone)
+        problems.check()
+        return [note.removeprefix(f"{root}: ") for note in problems.notes]
 
-    Raises:
-        ValueError: they are broken.
-    """
-    problems = Problems(root)
-    module.read(root, subset="all", labels=_NOBODY, problems=problems)
-    problems.check()
-    return [note.removeprefix(f"{root}: ") for note in problems.notes]
+
+def _alone(annotations: Path | None) -> dict[str, Path]:
+    return {"annotations": annotations} if annotations else {}
 
 
 def folder_space(root: Path, names: Iterable[str], ignored: Iterable[str] = ()) -> LabelSpace:

@@ -260,9 +260,31 @@ def for_run(given: dict[str, Any]) -> None:
     taken = Taken(given)
     if given["what"] is None:
         taken.data(name="what")
+    elif (folder := _folder_of(given["what"])) is not None:
+        taken.take("what", folder, "data")
     elif given["data"] is None and _leaves_data_open(given["what"]):
         taken.data(is_needed=False)
     taken.say()
+
+
+def _folder_of(file: Path) -> Path | None:
+    """Return the folder of the data set that an annotation file names; None of anything else.
+
+    Raises:
+        ValueError: it is one of several.
+    """
+    import converters
+
+    try:
+        place = converters.locate(file) if file.is_file() else None
+    except ValueError:
+        return None
+    if place and place.annotations:
+        raise ValueError(
+            f"{file}: expected a data set's folder, found one of several annotation files: "
+            f"zoo convert {file} --to coco makes a data set of it"
+        )
+    return place.folder if place else None
 
 
 def _leaves_data_open(what: Path) -> bool:

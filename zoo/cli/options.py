@@ -40,7 +40,11 @@ _DATA_SETS = ("data", "paths")
 
 Data = Annotated[
     Path,
-    typer.Option("--data", help="Data set: a folder in any readable format; the nearest without."),
+    typer.Option(
+        "--data",
+        help="Data set: a folder in any readable format, or its annotation file; the nearest "
+        "without.",
+    ),
 ]
 From = Annotated[
     str | None, typer.Option("--from", help="The data set's format, where it is not recognised.")

@@ -84,7 +84,8 @@ def train(
     data = data.of_split(split_path)
     config = load_run_config(family.Config, family_name, config_name, changes, data)
     labels = config.labels
-    own_format = "" if also else config.own_format
+    # A file of several says other things than the folder that the family would read by itself.
+    own_format = "" if also or data.annotations else config.own_format
     split, held_out, learn, score = divide(data, labels, split_path, fold, own_format)
     further = read_further(also, labels, [*learn, *score])
     config, chosen = _settle_batch(config, family_name, out)
@@ -102,7 +103,7 @@ def train(
         val=score,
         data=data.path,
         data_format=data.format,
-        is_edited=data.edits is not None or bool(further),
+        is_edited=bool(data.edits or further or data.annotations),
         split=split,
         fold=held_out,
         progress=report,

@@ -26,7 +26,7 @@ class Places:
     """What is to be shown, sorted by what it is.
 
     Attributes:
-        data: the data set's folder, if there is one.
+        data: the data set's folder, or its annotation file, if there is one.
         sources: prediction stores and submissions; a run's own stores are among them.
         runs: folders with runs, pipelines among them.
         pipelines: folders of `zoo run`.
@@ -123,9 +123,17 @@ class Places:
         return samples, problems
 
 
+def _annotates(file: Path) -> bool:
+    # A table is a submission here.
+    try:
+        return file.suffix.lower() != ".csv" and bool(converters.locate(file))
+    except ValueError:
+        return False
+
+
 def _kind_of(path: Path, data_format: str | None) -> str:
     if path.is_file():
-        return "source"
+        return "source" if not _annotates(path) else "data"
     if not path.is_dir():
         raise ValueError(
             f"{path}: expected a data set, store, submission, run or pipeline, found nothing"

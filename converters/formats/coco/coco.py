@@ -60,7 +60,8 @@ from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import load_json
 from converters.formats.coco.documents import RESULTS, category_names, is_results
 from converters.formats.coco.drawn import DrawnShapes
-from converters.formats.coco.files import annotation_files, broken_files, is_test
+from converters.formats.coco.files import annotation_files as annotation_files
+from converters.formats.coco.files import broken_files, is_test
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
@@ -188,8 +189,8 @@ def _annotation(category: int, area: int, box: Box, shape: bytes) -> bytes:
 # --- reading
 
 
-def label_space(root: Path) -> LabelSpace | None:
-    """Return the categories of all annotation files, in their order; None without any.
+def label_space(root: Path, annotations: Path | None = None) -> LabelSpace | None:
+    """Return the categories of all annotation files, or of one, in order; None without any.
 
     A file that cannot be read has none; `read` says what is wrong with it.
 
@@ -197,7 +198,7 @@ def label_space(root: Path) -> LabelSpace | None:
         ValueError: there is nothing but a list of results, which names no classes.
     """
     names: dict[str, None] = {}
-    for path in annotation_files(root):
+    for path in [annotations] if annotations else annotation_files(root):
         with suppress(ValueError):
             names |= dict.fromkeys(category_names(path))
     if names:
@@ -222,6 +223,7 @@ def read(
     labels: LabelSpace,
     problems: Problems,
     images: Path | None = None,
+    annotations: Path | None = None,
 ) -> list[Sample]:
     """Read COCO's instance annotations.
 
@@ -232,6 +234,7 @@ def read(
         problems: takes down files, images and annotations that are broken.
         images: a folder in which all images are, or in folders of it that are called as the
             subsets; None looks in the usual places.
+        annotations: the one file that is read, whose images are all to be learned from; None: all.
 
     Returns:
         Samples. Keys and groups are those that `write` has put down, else the images' paths below
@@ -245,6 +248,8 @@ def read(
     wanted = [
         file for file in files if subset == "all" or is_test(root, file) == (subset == "test")
     ]
+    if annotations is not None:
+        wanted = [annotations] if subset != "test" else []
     if not wanted:
         names = ", ".join(file.name for file in files) or "none"
         raise ValueError(
@@ -254,7 +259,7 @@ def read(
     _tell_joined(root, wanted, problems)
     reader = CocoReader(root, labels, problems, images)
     samples = reader.samples(wanted)
-    if reader.is_whole and images is None:
+    if reader.is_whole and images is None and annotations is None:
         others = sorted(set(files) - set(wanted))
         report_unnamed(
             root,

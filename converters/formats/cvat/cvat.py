@@ -69,10 +69,11 @@ _FRAME = "frame_"
 
 def matches(root: Path) -> bool:
     """Tell whether a folder holds CVAT's XML."""
-    return any(_files(root))
+    return any(annotation_files(root))
 
 
-def _files(root: Path) -> Iterator[Path]:
+def annotation_files(root: Path) -> Iterator[Path]:
+    """Yield the XML files in a folder that are CVAT's, sorted."""
     return (path for path in sorted(root.glob("*.xml")) if _is_cvat(path))
 
 
@@ -100,7 +101,7 @@ def label_space(root: Path) -> LabelSpace | None:
     Raises:
         ValueError: a broken file.
     """
-    documents = [_parse(path) for path in _files(root)]
+    documents = [_parse(path) for path in annotation_files(root)]
     names = dict.fromkeys(
         name
         for document in documents
@@ -131,7 +132,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: a broken file.
     """
-    documents = {path: _parse(path) for path in _files(root)}
+    documents = {path: _parse(path) for path in annotation_files(root)}
     images = [(path, image) for path, d in documents.items() for image in d.iterfind("image")]
     has_frames = next(root.rglob(f"{_FRAME}*"), None) is not None
     for path, document in documents.items():

@@ -302,7 +302,7 @@ def label_space(root: Path) -> LabelSpace | None:
     A file that cannot be read has none; `read` says what is wrong with it.
     """
     names: dict[str, None] = {}
-    for path in _annotation_files(root):
+    for path in annotation_files(root):
         with suppress(ValueError, KeyError):
             names |= dict.fromkeys(label_names({"categories": read_member(path, "categories")}))
     return folder_space(root, names) if names else None
@@ -324,7 +324,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: no annotation file, or `images.json` is not one.
     """
-    files = _annotation_files(root)
+    files = annotation_files(root)
     if not files:
         raise ValueError(f"{root}: expected annotations/*.json in Datumaro's form, found none")
     reader = DatumaroReader(root, labels, problems)
@@ -338,7 +338,8 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     return samples
 
 
-def _annotation_files(root: Path) -> list[Path]:
+def annotation_files(root: Path) -> list[Path]:
+    """Return the files that a Datumaro data set's images are annotated in, sorted."""
     return [p for p in sorted((root / "annotations").glob("*.json")) if p.name[0] != "."]
 
 

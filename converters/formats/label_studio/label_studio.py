@@ -72,10 +72,11 @@ _MIN_HAS = (b'"annotation_id"', b'"lead_time"')
 
 def matches(root: Path) -> bool:
     """Tell whether a folder holds what Label Studio exports as JSON or JSON-MIN."""
-    return any(_files(root))
+    return any(annotation_files(root))
 
 
-def _files(root: Path) -> Iterator[Path]:
+def annotation_files(root: Path) -> Iterator[Path]:
+    """Yield the JSON files in a folder that are Label Studio's, sorted."""
     return (path for path in sorted(root.glob("*.json")) if _looks_like_tasks(path))
 
 
@@ -102,7 +103,7 @@ def label_space(root: Path) -> LabelSpace | None:
     """
     found: set[str] = set()
     broken: list[str] = []
-    for task in (task for path in _files(root) for task in load_tasks(path)):
+    for task in (task for path in annotation_files(root) for task in load_tasks(path)):
         try:
             regions = find_regions(task.entries or ())
         except ValueError as error:
@@ -130,7 +131,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: a broken file, or one in JSON-MIN.
     """
     tasks: list[Task] = []
-    for path in _files(root):
+    for path in annotation_files(root):
         own = load_tasks(path)
         if _are_fractions(own):
             problems.add(path, _FRACTIONS)

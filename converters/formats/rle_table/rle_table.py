@@ -109,6 +109,14 @@ def matches(root: Path) -> bool:
         return True  # `read` says what is wrong with the options
 
 
+def annotation_files(root: Path) -> list[Path]:
+    """Return the tables of a folder, sorted; none where its `rle_table.yaml` is broken."""
+    try:
+        return [table.path for table in find_tables(root, read_options(root))]
+    except ValueError:
+        return []
+
+
 # --- writing
 
 # What a cell holds in Excel.

@@ -51,10 +51,11 @@ _LARGEST_PX = 1e6
 
 def matches(root: Path) -> bool:
     """Tell whether a folder, or one directly below it, holds VIA's JSON."""
-    return any(_files(root))
+    return any(annotation_files(root))
 
 
-def _files(root: Path) -> Iterator[Path]:
+def annotation_files(root: Path) -> Iterator[Path]:
+    """Yield the JSON files in a folder, and directly below it, that are VIA's."""
     for place in _PLACES:
         for path in sorted(root.glob(place)):
             is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
@@ -89,7 +90,7 @@ def _all_entries(root: Path) -> list[_Entry]:
     """What all files say, once where an export lies beside its project."""
     found: dict[tuple[Path, str], _Entry] = {}
     others: list[_Entry] = []
-    for entry in (entry for path in _files(root) for entry in _entries(path)):
+    for entry in (entry for path in annotation_files(root) for entry in _entries(path)):
         first = found.setdefault((entry.file.parent, entry.name), entry)
         if first.regions != entry.regions:
             others.append(entry)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,7 +41,7 @@ def config_file(root: Path) -> Path | None:
     """
     if (root / USUAL[0]).is_file():
         return root / USUAL[0]
-    found = _files_naming_images(root)
+    found = files_naming_images(root)
     for name in (USUAL[1], f"{root.resolve().name}.yaml"):
         if len(found) > 1 and root / name in found:
             return root / name
@@ -53,11 +54,28 @@ def names_file(root: Path) -> Path | None:
     None where there is no such list, a YAML file that could be meant, or no image with labels.
     """
     found = next((path for name in NAMES if (path := root / name).is_file()), None)
-    if found is None or _files_naming_images(root):
+    if found is None or files_naming_images(root):
         return None
     images = islice((path for path in root.rglob("*") if is_image(path)), _LOOKED_AT)
     places = (root / label_place(image.relative_to(root)) for image in images)
     return found if any(place.is_file() for place in places) else None
+
+
+def named_folder(file: Path) -> Path | None:
+    """Return the folder that a YAML file names as its data set's (`path`), where it is elsewhere.
+
+    None where it is no such file, or its folder is this one, below it, or not there: then `path`
+    is another machine's.
+    """
+    if file.suffix not in (".yaml", ".yml") or not _names_images(file):
+        return None
+    path = read_mapping(file, "Ultralytics' data set").get("path")
+    if not isinstance(path, str) or not path:
+        return None
+    # Without `..`, so that the folder's files are below it by their names, too.
+    beside, folder = file.parent, Path(os.path.normpath(file.parent / Path(path).expanduser()))
+    is_here = folder.resolve().is_relative_to(beside.resolve())
+    return folder if folder.is_dir() and not is_here else None
 
 
 def label_place(image: Path) -> Path:
@@ -96,7 +114,8 @@ def _yaml_files(root: Path) -> list[Path]:
     return [path for path in found if path.is_file() and not path.name.startswith(".")]
 
 
-def _files_naming_images(root: Path) -> list[Path]:
+def files_naming_images(root: Path) -> list[Path]:
+    """Return the YAML files in a folder that name classes and images, sorted."""
     return [path for path in _yaml_files(root) if _names_images(path)]
 
 
@@ -112,7 +131,7 @@ def _require_file(root: Path) -> Path:
     if (path := config_file(root)) is not None:
         return path
     expected = f"{root}: expected Ultralytics' {' or '.join(USUAL)}, with `names` and `train`"
-    if several := _files_naming_images(root):
+    if several := files_naming_images(root):
         names = some((path.name for path in several), "{} files of the kind")
         raise ValueError(f"{expected}; found {names}: call the right one {USUAL[0]}")
     if (path := root / USUAL[1]).is_file():
@@ -141,15 +160,19 @@ class YoloConfig:
     record: Mapping[str, Any]
 
     @classmethod
-    def load(cls, root: Path) -> YoloConfig:
+    def load(cls, root: Path, file: Path | None = None) -> YoloConfig:
         """Find and read the file.
+
+        Args:
+            root: the data set's folder.
+            file: the one of several that is meant, or one that lies elsewhere; None finds it.
 
         Raises:
             ValueError: no such file, or one of another task.
         """
-        if config_file(root) is None and (names := names_file(root)):
+        if file is None and config_file(root) is None and (names := names_file(root)):
             return cls(root, names, {"names": _listed_names(names), **_unnamed_places(root)})
-        path = _require_file(root)
+        path = file or _require_file(root)
         record = read_mapping(path, "Ultralytics' data set")
         if "kpt_shape" in record:
             raise ValueError(
@@ -160,7 +183,7 @@ class YoloConfig:
 
     def note_others(self, problems: Problems) -> None:
         """Say which file beside it gives the same numbers to other classes."""
-        for path in _files_naming_images(self.root):
+        for path in files_naming_images(self.root):
             if path == self.path:
                 continue
             try:

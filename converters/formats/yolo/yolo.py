@@ -46,7 +46,13 @@ from converters.files.provenance import atomic_write_text
 from converters.formats.label_spaces import folder_space
 from converters.formats.single_ring import joined_ring
 from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
-from converters.formats.yolo.config import YoloConfig, config_file, names_file
+from converters.formats.yolo.config import (
+    YoloConfig,
+    config_file,
+    files_naming_images,
+    named_folder,
+    names_file,
+)
 from converters.formats.yolo.reading import YoloReader
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import Ring, rasterize, rasterize_labels, rings
@@ -149,17 +155,34 @@ def _words(size: int) -> npt.NDArray[np.bytes_]:
 # --- reading
 
 
-def label_space(root: Path) -> LabelSpace:
+def annotation_files(root: Path) -> list[Path]:
+    """Return the YAML files in a folder that name classes and images, sorted."""
+    return files_naming_images(root)
+
+
+def folder_of(file: Path) -> Path | None:
+    """Return the folder that a YAML file names as its data set's, where that is elsewhere."""
+    return named_folder(file)
+
+
+def label_space(root: Path, annotations: Path | None = None) -> LabelSpace:
     """Return the classes of `data.yaml`, by their numbers.
 
     Raises:
         ValueError: no such file, or broken names in it.
     """
-    names = YoloConfig.load(root).names
+    names = YoloConfig.load(root, annotations).names
     return folder_space(root, (names[n] for n in sorted(names)))
 
 
-def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+def read(
+    root: Path,
+    *,
+    subset: str,
+    labels: LabelSpace,
+    problems: Problems,
+    annotations: Path | None = None,
+) -> list[Sample]:
     """Read an Ultralytics segmentation data set.
 
     Args:
@@ -167,6 +190,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         subset: `train` (all that is annotated: Ultralytics' train and val), `test` or `all`.
         labels: those of `label_space`.
         problems: takes down label files and images that are broken.
+        annotations: the YAML file that is meant, of several or elsewhere; None finds it.
 
     Returns:
         Samples; keys and groups are those of `images.json`, else the images' paths.
@@ -175,4 +199,4 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: no such file, other classes, images that are not there, or label files and
             images that do not belong together.
     """
-    return YoloReader(YoloConfig.load(root), problems).samples(subset)
+    return YoloReader(YoloConfig.load(root, annotations), problems).samples(subset)

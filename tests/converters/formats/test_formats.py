@@ -297,7 +297,7 @@ def test_a_file_instead_of_its_folder(place, form, labels, tmp_path):
     path = tmp_path / "data" / place
     path.parent.mkdir(parents=True)
     path.write_text("{}")
-    with pytest.raises(ValueError, match=r"found a file: give its folder, .*data$"):
+    with pytest.raises(ValueError, match=r"found another file: give its folder, .*data$"):
         converters.read(path, format=form, labels=labels)
 
 

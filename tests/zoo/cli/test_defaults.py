@@ -12,8 +12,11 @@ from fusion.sources import submission
 from fusion.sources.submission import RleRow
 from zoo.cli import main
 from zoo.cli.defaults import for_fit, for_view, nearest_data
+from zoo.viewer.places import Places
 
 pytestmark = pytest.mark.slow
+
+SMALL = ("size=[64,64]", "epochs=1", "batch=4", "device=cpu")
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +237,26 @@ def test_a_fold_is_one_of_the_split_that_is_found(hands, here, capsys, words):
     if words[0] == "convert":
         zoo(capsys, *words, "--fold", "1")
         assert json.loads((here / "coco" / "provenance.json").read_text())["fold"] == 1
+
+
+def test_a_data_set_may_be_named_by_its_file(hands, here, capsys):
+    zoo(capsys, "convert", str(hands), "--to", "yolo")
+    zoo(capsys, "split", "yolo/data.yaml", "--folds", "2")
+    assert len(Split.load(here / "split.json").keys) == 12
+    zoo(capsys, "train", "smp", "--config", "laptop", "--data", "yolo/data.yaml", *SMALL)
+    zoo(capsys, "predict", "runs/smp-laptop", "--data", "yolo/data.yaml")
+    said = zoo(capsys, "evaluate", "runs/smp-laptop/val", "--data", "yolo/data.yaml")
+    assert "Ulna" in said
+    told = zoo(capsys, "run", "yolo/data.yaml", "--dry-run")
+    assert "taken: data yolo" in told
+    assert Places.sort([here / "yolo" / "data.yaml"]).data == here / "yolo" / "data.yaml"
+
+
+def test_a_pipeline_is_of_whole_data_sets(hands, here, capsys):
+    zoo(capsys, "convert", str(hands), "--to", "coco")
+    file = here / "coco" / "annotations" / "instances_train.json"
+    shutil.copy(file, file.with_name("instances_more.json"))
+    error = zoo(capsys, "run", str(file), "--dry-run", code=2)
+    assert "found one of several annotation files: zoo convert" in error
+    zoo(capsys, "convert", str(file), "--to", "masks")
+    assert len(converters.read(here / "masks")) == 12

@@ -1,0 +1,201 @@
+"""The formats that annotations are read from and written to, and which one a data set is in."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from converters.errors import did_you_mean
+
+# A format is a module with
+#   matches(root) -> bool                                  is this folder in the format?
+#   label_space(root) -> LabelSpace | None                 the classes, as its files name them
+#   numbered_labels(root) -> LabelSpace | None             (optional) numbers, if there are no names
+#   LOSES: dict[str, frozenset[str]]                       layout -> what it cannot hold, of
+#       "overlaps", "holes", "parts", "objects", "subpixels"; the first layout is the default
+#   NO_CLASSES: str                                        (optional) what to say without any
+#   WITHOUT_VAL: str                                       (optional) what is written where no split
+#       holds images out
+#   read(root, *, subset, labels, problems) -> list[Sample]   and/or; takes `images`, a folder,
+#       where they may lie elsewhere
+#   annotation_files(root) -> Iterable[Path]   (optional) files that speak of the images: any may
+#       name the data set; `read` and `label_space` take one, `annotations`, that alone is meant
+#   folder_of(file) -> Path | None             (optional) the folder that such a file speaks of
+#   list_images(root, *, subset, problems) -> list[Sample]    where `read` decodes masks
+#   write(samples, target) -> ConversionLoss
+FORMATS: dict[str, str] = {
+    "handbone": "converters.formats.handbone",
+    "yolo": "converters.formats.yolo.yolo",
+    "masks": "converters.formats.masks",
+    "segformer": "converters.formats.hf.dataset",
+    "datumaro": "converters.formats.datumaro.datumaro",
+    "coco": "converters.formats.coco.coco",
+    "labelme": "converters.formats.labelme",
+    "voc": "converters.formats.voc",
+    "rle_table": "converters.formats.rle_table.rle_table",
+    "cvat": "converters.formats.cvat.cvat",
+    "label_studio": "converters.formats.label_studio.label_studio",
+    "via": "converters.formats.via.via",
+    "ram_w600": "converters.formats.ram_w600",
+    "cityscapes": "converters.formats.mask_folders.cityscapes",
+    "mask_folders": "converters.formats.mask_folders.mask_folders",
+    "images": "converters.formats.images",
+}
+# Known only where no other format is, in this order: many folders with images in them would be one.
+_LAST = ("mask_folders", "images")
+
+
+def load_format(name: str) -> ModuleType:
+    """Import the module of a format.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in FORMATS:
+        raise unknown_format(name, FORMATS)
+    return importlib.import_module(FORMATS[name])
+
+
+def unknown_format(name: str, known: Collection[str]) -> ValueError:
+    """Return what is wrong with the name of a format that is none of those that are known."""
+    near = did_you_mean(name, known, cutoff=0.5)
+    return ValueError(f"format '{name}'{near}: expected one of {', '.join(known)}")
+
+
+def written_formats() -> list[str]:
+    """Return the names of the formats that can be written."""
+    return [name for name in FORMATS if hasattr(load_format(name), "write")]
+
+
+def recognise(data: Path | str) -> str:
+    """Return the name of the format that a data set is in, by its content.
+
+    A folder of images without any annotation is in the format `images`, one with masks that
+    nothing describes in `mask_folders`.
+
+    Raises:
+        ValueError: as `locate`.
+    """
+    data = Path(data)
+    if not data.is_dir():
+        return locate(data).format
+    found = [name for name in FORMATS if name not in _LAST and load_format(name).matches(data)]
+    found = found or [name for name in _LAST if load_format(name).matches(data)][:1]
+    if len(found) == 1:
+        return found[0]
+    what = f"several formats at once; name it (--from): {' or '.join(found)}"
+    if not found:
+        what = f"none that is known{_describe(data)}"
+    raise ValueError(f"{data}: expected a data set in one format, found {what}")
+
+
+def is_data_set(folder: Path | str) -> bool:
+    """Tell whether a folder is a data set with annotations, in any format, maybe in several."""
+    return any(load_format(name).matches(Path(folder)) for name in FORMATS if name != _LAST[-1])
+
+
+def _describe(data: Path) -> str:
+    """Say what lies in a folder that is no data set, and where one may be, or how to name it."""
+    from converters.files.unknown import (
+        describe_files,
+        describe_foreign,
+        describe_labels,
+        describe_lack,
+    )
+    from converters.formats.coco.documents import is_results
+
+    files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
+    if told := describe_lack(data):
+        return files + told + known
+    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
+        if is_data_set(folder):
+            return f"{files}, but one in a folder below: give {folder}"
+    return describe_foreign(data) or files + describe_labels(data) + known
+
+
+# --- where a data set is
+
+# What is to be unpacked first.
+_ARCHIVES = frozenset({".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
+# Folders in a data set in which files are that speak of its images.
+_PART = re.compile(r"annotations?|(train|val|valid|validation|test)\d*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a data set is.
+
+    Attributes:
+        folder: in which it lies.
+        format: its name.
+        annotations: the one of several annotation files that alone is meant; None: all.
+    """
+
+    folder: Path
+    format: str
+    annotations: Path | None = None
+
+
+def locate(data: Path | str, format: str | None = None) -> Location:
+    """Find a data set by its folder, or by one of its annotation files.
+
+    Args:
+        data: a folder, or a file such as COCO's `instances_val.json` or Ultralytics' `data.yaml`.
+        format: the format's name; None recognises it.
+
+    Raises:
+        ValueError: it is missing, a file that annotates no images, or in no known format, or in
+            several.
+    """
+    data = Path(data)
+    if data.is_dir():
+        return Location(data, format or recognise(data))
+    if not data.is_file():
+        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
+    if data.suffix.lower() in _ARCHIVES:
+        raise ValueError(
+            f"{data}: expected a data set's folder, found an archive: unpack it, and give the "
+            "folder"
+        )
+    names = [format] if format else list(FORMATS)
+    if found := next((place for name in names for place in _places(data, name)), None):
+        _check_alone(found)
+        return found
+    what = "a data set's folder, or a file that annotates its images"
+    folder = _folders_of(data)[0]
+    raise ValueError(f"{data}: expected {what}, found another file: give its folder, {folder}")
+
+
+def _places(file: Path, format: str) -> Iterator[Location]:
+    """Yield where the data set may be that a file annotates; nothing where it is no such file."""
+    module = load_format(format)
+    if not hasattr(module, "annotation_files"):
+        return
+    if (own := module.folder_of(file) if hasattr(module, "folder_of") else None) is not None:
+        yield Location(own, format, file)
+    for folder in filter(module.matches, _folders_of(file)):
+        files = [path.resolve() for path in module.annotation_files(folder)]
+        if file.resolve() in files:
+            yield Location(folder, format, file if len(files) > 1 else None)
+
+
+def _folders_of(file: Path) -> list[Path]:
+    """Where the data set of a file may be: its own folder, above it where that is but a part."""
+    beside = file.parent
+    if not _PART.fullmatch(beside.absolute().name):
+        return [beside]
+    return [beside.parent if beside.name else beside / "..", beside]
+
+
+def _check_alone(place: Location) -> None:
+    reads = inspect.signature(load_format(place.format).read).parameters
+    if place.annotations and "annotations" not in reads:
+        raise ValueError(
+            f"{place.annotations}: expected the folder, {place.folder}: it has other files of the "
+            f"kind ('{place.format}'), which are read together; move them away, or give the folder"
+        )
