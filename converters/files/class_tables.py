@@ -23,7 +23,9 @@ from converters.files.lines import read_lines
 
 LABELMAP, CLASS_NAMES = "labelmap.txt", "class_names.txt"
 # Names of what is no class, case folded.
-NO_CLASS = frozenset({"background", "void", "unlabeled", "_background_", "__ignore__"})
+NO_CLASS = frozenset(
+    {"background", "bg", "none", "void", "unlabeled", "unlabelled", "_background_", "__ignore__"}
+)
 _COLOURS, _META = "label_colors.txt", "dataset_meta.json"
 _TABLES = ("class_dict.csv", "label_class_dict.csv", "class_dict_seg.csv", "labelmap.csv")
 _COLUMNS = ("name", "r", "g", "b")

@@ -13,9 +13,11 @@
 Names may differ in words such as `image` and `mask`. Masks are PNG, TIFF or BMP: class numbers (0
 none, 255 void), or colours (black none); if they hold but one value beside 0, they are of one
 class, `object`. Numbers that are 1 to n in each image, with another n, and n above 20 in one, are
-numbers of objects. Masks with smoothed edges, and JPEG, are read where they are nearly black and
-white; a palette of many greys is taken by these, not by its indexes. What was assumed is said.
-Where masks have other meanings, or several folders are about the same images, they are refused.
+numbers of objects; so are fewer where at least four n occur and nearly each number is in one piece
+(classes seldom occur only where those before them do). Masks with smoothed edges, and JPEG, are
+read where they are nearly black and white; a palette of many greys is taken by these, not by its
+indexes. What was assumed is said. Where masks have other meanings, or several folders are about the
+same images, they are refused.
 
 A folder is known as such only if no other format with annotations knows it.
 """
@@ -54,8 +56,10 @@ _NEAR, _MOST_BETWEEN = 32, 0.05
 _LEAST_WHITE = 2
 # So many greys of a palette may be classes.
 _FEW_GREYS = 5
-# Fewer numbers of objects than that may be classes.
+# Fewer numbers of objects than that may be classes, unless so many n occur, and such a share of
+# numbers is in one piece.
 _LEAST_OBJECTS = 20
+_LEAST_COUNTS, _LEAST_WHOLE = 4, 0.9
 
 
 def matches(root: Path) -> bool:
@@ -277,7 +281,7 @@ class _Classes:
 
     @classmethod
     def _of_values(cls, masks: Iterable[Path]) -> _Classes:
-        broken = ""
+        broken, masks = "", list(masks)
         values: set[int] = set()
         colours: set[int] = set()
         counts: set[int] = set()
@@ -311,7 +315,9 @@ class _Classes:
             return cls(tuple(map(colour_name, sorted(colours))), "colours")
         if len(values) <= 1:
             return cls((OBJECT,) if values else (), "object")
-        if are_first and len(counts) > 1 and max(counts) > _LEAST_OBJECTS:
+        are_many = len(counts) > 1 and max(counts) > _LEAST_OBJECTS
+        has_counts = len(counts - {0}) >= _LEAST_COUNTS
+        if are_first and (are_many or (has_counts and _are_whole(masks))):
             return cls((OBJECT,), "objects")
         values -= {VOID}
         _check_count(values)
@@ -320,7 +326,10 @@ class _Classes:
     def describe(self) -> str:
         """Say what was assumed of the masks."""
         if self.kind == "objects":
-            return f"the masks' numbers, 1 to n in each image, are taken for objects of '{OBJECT}'"
+            return (
+                f"the masks' numbers, 1 to n in each image, are taken for objects of '{OBJECT}'; "
+                "class_names.txt, which names them from 0 on, a line each, makes them classes"
+            )
         if not self.names:
             return "the masks are empty"
         if self.kind == "files":
@@ -380,6 +389,19 @@ class _Classes:
                 raise ValueError(f"expected a class of class_names.txt or a table, found {code}")
             return self.numbers.get(code, "")
         return "" if code in (0, VOID) else str(code)
+
+
+def _are_whole(masks: Iterable[Path]) -> bool:
+    """Tell whether nearly each number of each mask is in one piece, as an object is."""
+    pieces = []
+    for path in masks:
+        try:
+            values = read_mask(path)
+        except (OSError, ValueError):
+            continue
+        for value in np.unique(values[values > 0]).tolist():
+            pieces.append(cv2.connectedComponents((values == value).astype(np.uint8))[0] - 1)
+    return sum(count == 1 for count in pieces) >= _LEAST_WHOLE * len(pieces)
 
 
 def _hold_numbers(pairs: Pairs) -> bool:

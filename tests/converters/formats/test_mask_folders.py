@@ -164,6 +164,24 @@ def test_numbered_objects_are_objects(tmp_path):
     assert [len(s.instances) for s in converters.read(tmp_path)] == [30, 7]
 
 
+@pytest.mark.parametrize(
+    ("counts", "pieces", "are_objects"),
+    [((1, 2, 3, 5), 1, True), ((1, 2, 3), 1, False), ((1, 2, 3, 5), 2, False)],
+)
+def test_few_numbers_are_objects_where_each_is_in_one_piece(counts, pieces, are_objects, tmp_path):
+    """Of classes such as kidney, tumour and cyst few n occur, and a class has several parts."""
+    for count in counts:
+        values = np.zeros(SIZE, np.uint8)
+        for number in range(count):
+            values[2 : 2 + 4 * pieces : 4, 3 * number : 3 * number + 2] = number + 1
+        put(tmp_path, f"images/{count}.png", f"masks/{count}.png", values)
+    names = converters.label_space(tmp_path).names
+    assert names == (("object",) if are_objects else tuple(map(str, range(1, max(counts) + 1))))
+    assert [len(s.instances) for s in converters.read(tmp_path)] == list(counts)
+    (tmp_path / "class_names.txt").write_text("none\na\nb\nc\nd\ne\n")
+    assert converters.label_space(tmp_path).names == ("a", "b", "c", "d", "e")
+
+
 def test_a_mask_for_each_object_of_a_folder_s_image(tmp_path):
     for name, count in (("abc", 2), ("def", 1)):
         for number in range(count):
