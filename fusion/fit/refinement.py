@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import cv2
@@ -282,7 +282,7 @@ def _gains(
     idle = _idle(whole)
     after = []
     for steps, margin in zip(options, margins, strict=True):
-        if steps in (replace(Steps(), **{name: getattr(steps, name)}) for name in idle):
+        if _only(steps) in idle:
             after.append(before)
             continue
         # As much of the window as the step will see when it is used: to a CRF it matters.
@@ -295,6 +295,12 @@ def _gains(
         done[part] = steps.inside(prob[part], side_px, None if grey is None else grey[part])
         after.append(_dice(done, real, truth.area))
     return [dice - before for dice in after]
+
+
+@cache
+def _only(steps: Steps) -> str:
+    """The one step that is taken; "" where there are several, or none."""
+    return next(iter(steps.chosen)) if len(steps.chosen) == 1 else ""
 
 
 def _idle(whole: npt.NDArray[np.uint8]) -> list[str]:
