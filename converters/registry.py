@@ -46,6 +46,7 @@ FORMATS: dict[str, str] = {
     "mask_folders": "converters.formats.mask_folders.mask_folders",
     "images": "converters.formats.images",
 }
+_SHOWN = 3
 # Known only where no other format is, in this order: many folders with images in them would be one.
 _LAST = ("mask_folders", "images")
 
@@ -110,11 +111,13 @@ def _describe(data: Path) -> str:
     from converters.formats.coco.documents import is_results
 
     files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
+    below = [path for path in sorted(data.iterdir()) if path.is_dir() and is_data_set(path)]
+    if below:
+        which = " or ".join(map(str, below[:_SHOWN])) + (" or ..." if below[_SHOWN:] else "")
+        how_many = "one in a folder" if len(below) == 1 else f"{len(below)} in folders"
+        return f"{files}, but {how_many} below: give {which}"
     if told := describe_lack(data):
         return files + told + known
-    for folder in sorted(path for path in data.iterdir() if path.is_dir()):
-        if is_data_set(folder):
-            return f"{files}, but one in a folder below: give {folder}"
     return describe_foreign(data) or files + describe_labels(data) + known
 
 

@@ -16,7 +16,9 @@ def export(
         list[Path],
         typer.Argument(help="Runs, folders of --folds all, or a folder of `zoo run`."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write, for `zoo predict` and `zoo serve`.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder to write, for `zoo predict` and `zoo serve`.")
+    ] = Path("model"),
     to: Annotated[str, typer.Option(help="The format of the networks: onnx.")] = "onnx",
     fusion: Annotated[
         str | None,

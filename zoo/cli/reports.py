@@ -33,7 +33,9 @@ _REPORT = ("headline", "entries", "gains")
 def compare(
     a: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
     b: Annotated[Path, typer.Argument(help="Another one of the same images.")],
-    out: Annotated[Path, typer.Option(help="Folder to write: compare.html, compare.json.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: compare.html, compare.json.")] = Path(
+        "compare"
+    ),
     data: Annotated[
         Path | None, typer.Option(help="Data set: for pictures, and for truth where it has any.")
     ] = None,

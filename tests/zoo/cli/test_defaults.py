@@ -260,3 +260,16 @@ def test_a_pipeline_is_of_whole_data_sets(hands, here, capsys):
     assert "found one of several annotation files: zoo convert" in error
     zoo(capsys, "convert", str(file), "--to", "masks")
     assert len(converters.read(here / "masks")) == 12
+
+
+def test_folders_that_compare_and_export_write_by_default(hands, here, capsys):
+    pytest.importorskip("onnxruntime")
+    zoo(capsys, "split", str(hands), "--folds", "2")
+    words = ("--config", "laptop", "--data", str(hands), *SMALL)
+    zoo(capsys, "train", "smp", *words)
+    zoo(capsys, "predict", "runs/smp-laptop", "--data", str(hands), "--subset", "val")
+    store = "runs/smp-laptop/val"
+    zoo(capsys, "compare", store, store)
+    assert (here / "compare" / "compare.html").is_file()
+    zoo(capsys, "export", "runs/smp-laptop")
+    assert (here / "model" / "model.json").is_file()
