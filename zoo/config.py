@@ -27,6 +27,7 @@ from converters.strict_yaml import read_yaml
 from converters.types import LabelSpace
 from zoo.source import DataSource
 from zoo.synonyms import meant_key, section_of
+from zoo.validation import Fault, find_faults
 
 
 class StrictModel(BaseModel):
@@ -370,17 +371,17 @@ def check_config(
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        lines = (_explain(e, model, _origin(e, changes, where)) for e in error.errors())
+        lines = (_explain(f, model, _origin(f, changes, where)) for f in find_faults(error))
         raise ValueError("\n".join(lines)) from None
 
 
-def _origin(error: Any, changes: Sequence[str], where: str) -> str:
+def _origin(fault: Fault, changes: Sequence[str], where: str) -> str:
     """Return the word of the command line that a bad key comes from, or the file."""
-    key = [str(part) for part in error["loc"]]
-    if not key and (named := re.match(r"Value error, '?([\w.]+)", error["msg"])):
+    key = [str(part) for part in fault.place]
+    if not key and (named := re.match(r"'?([\w.]+)", fault.told)):
         # What several keys make wrong begins with the name of one.
         key = named[1].split(".")
-    is_unknown = error["type"] == "extra_forbidden"
+    is_unknown = fault.kind == "extra_forbidden"
     for change in reversed(changes):
         word = change.partition("=")[0]
         parts = word.replace("[", ".").replace("]", "").split(".")
@@ -389,31 +390,22 @@ def _origin(error: Any, changes: Sequence[str], where: str) -> str:
     return where
 
 
-def _explain(error: Any, model: type[BaseModel], where: str) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key '{key}'{_known(error['loc'], model, error['input'])}"
-    # Pydantic puts "Value error, " before what our own checks say.
-    told = str(error["ctx"]["error"]) if error["type"] == "value_error" else str(error["msg"])
-    told = told if not key or told.startswith(key) else f"'{key}': {told}"
-    if key == "notice.url":
-        return f"{where}: {told}; what was found is not shown: it is a secret"
-    return f"{where}: {told}{_found(error)}{_spelling(error)}"
+def _explain(fault: Fault, model: type[BaseModel], where: str) -> str:
+    key = fault.key
+    if fault.kind == "extra_forbidden":
+        return f"{where}: unknown key '{key}'{_known(fault.place, model, fault.value)}"
+    if key in ("notice", "notice.url") and fault.kind != "missing":
+        told = re.sub(", found .*", "", fault.told, flags=re.DOTALL)
+        return f"{where}: '{key}': {told}; what was found is not shown: it is a secret"
+    told = fault.told if not key or fault.told.startswith(key) else f"'{key}': {fault.told}"
+    return f"{where}: {told}{_spelling(fault)}"
 
 
-def _spelling(error: Any) -> str:
+def _spelling(fault: Fault) -> str:
     """Say how a pair of numbers is written, where one was given."""
-    is_pair, found = error["type"] == "tuple_type" and len(error["loc"]) == 1, error["input"]
-    if not is_pair or type(found) is not int:
+    if fault.kind != "tuple_type" or len(fault.place) != 1 or type(fault.value) is not int:
         return ""
-    return f": write {error['loc'][0]}=[{found},{found}]"
-
-
-def _found(error: Any) -> str:
-    """Say what was found, where the message of a check of our own does not."""
-    is_ours, told = error["type"] == "value_error", str(error["msg"])
-    is_said = is_ours and ("found" in told or "expected" not in told)
-    return "" if is_said or not error["loc"] else f", found {error['input']!r:.80}"
+    return f": write {fault.place[0]}=[{fault.value},{fault.value}]"
 
 
 def _known(place: Sequence[str | int], model: type[BaseModel], value: Any) -> str:

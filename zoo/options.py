@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from zoo.config import StrictModel
+from zoo.validation import Fault, find_faults
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -55,7 +56,7 @@ def check_options(
     try:
         checked = model.model_validate(dict(given))
     except ValidationError as error:
-        raise ValueError("; ".join(_explain(e, model, where) for e in error.errors())) from None
+        raise ValueError("; ".join(_explain(f, model, where) for f in find_faults(error))) from None
     return checked.model_dump(exclude_unset=True)
 
 
@@ -77,14 +78,12 @@ def _model(function: Callable[..., Any], further: tuple[tuple[str, Any], ...]) -
     return create_model(function.__name__, __base__=StrictModel, **fields)
 
 
-def _explain(error: Any, model: type[StrictModel], where: str) -> str:
-    key = ".".join([where, *(str(part) for part in error["loc"])])
-    if error["type"] == "extra_forbidden":
+def _explain(fault: Fault, model: type[StrictModel], where: str) -> str:
+    key = f"{where}.{fault.key}" if fault.place else where
+    if fault.kind == "extra_forbidden":
         known = ", ".join(model.model_fields) or "no options"
         return f"{key}: unknown option; {where} takes {known}"
-    if error["type"] == "missing":
-        return f"{key}: expected a value, found none"
-    return f"{key}: {error['msg']}, found {error['input']!r:.80}"
+    return f"{key}: {fault.told}"
 
 
 def flatten(config: Mapping[str, Any], above: str = "") -> dict[str, str]:

@@ -9,6 +9,12 @@ from typing import get_args
 
 from pydantic import BaseModel
 
+# What number formats are called elsewhere -> how Lightning calls them.
+_PRECISIONS = {
+    **dict.fromkeys(("32", "fp32", "float32"), "32-true"),
+    **dict.fromkeys(("16", "fp16", "float16", "half", "amp"), "16-mixed"),
+    **dict.fromkeys(("bf16", "bfloat16"), "bf16-mixed"),
+}
 # Endings of files of weights.
 _WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
 # Name in Ultralytics, segmentation-models-pytorch, transformers, Lightning or nnU-Net -> what it
@@ -172,6 +178,15 @@ def section_of(model: type[BaseModel], place: Iterable[str | int]) -> type[BaseM
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()
         section = next((k for k in kinds if inspect.isclass(k) and issubclass(k, BaseModel)), None)
     return section
+
+
+def meant_precision(word: object) -> object:
+    """Return a number format as Lightning calls it; what is none stays as it is.
+
+    >>> meant_precision("fp16"), meant_precision(32), meant_precision("fp8")
+    ('16-mixed', '32-true', 'fp8')
+    """
+    return _PRECISIONS.get(str(word), word)
 
 
 def meant_key(key: str, section: type[BaseModel], value: object = None) -> str:

@@ -16,6 +16,7 @@ from zoo.augmentation.probe import check_transform
 from zoo.augmentation.smoothing import BilateralFilter
 from zoo.augmentation.vendor import A
 from zoo.augmentation.wrist_bend import WristBend
+from zoo.validation import find_faults
 
 # What albumentations does not have.
 OWN: dict[str, Any] = {
@@ -90,9 +91,8 @@ def _reason(error: Exception) -> str:
     cause = error.__cause__ or error.__context__ or error
     if not isinstance(cause, ValidationError):
         return one_line(error)
-    first = cause.errors(include_url=False)[0]
-    found = "" if first["type"] == "missing" else f", found {first['input']!r:.80}"
-    return f"'{first['loc'][0] if first['loc'] else 'parameters'}': {first['msg']}{found}"
+    first = find_faults(cause)[0]
+    return f"'{first.place[0] if first.place else 'parameters'}': {first.told}"
 
 
 def _check_keys(parameters: Mapping[str, Any], name: str, kind: type, where: str) -> None:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from converters.types import LabelSpace
 from zoo.config import Labels, StrictModel, default_labels, read_auto_batch
 from zoo.data.windows import Windows
 from zoo.machine.devices import Precision
+from zoo.synonyms import meant_precision
 from zoo.training.optim import OptimConfig
 
 # Numbers that an optimizer keeps for each weight.
@@ -170,7 +178,7 @@ class TrainerConfig(StrictModel):
     init: str | None = None
     weights_licence: str | None = None
     device: str = "auto"
-    precision: Precision | Literal["auto"] = "auto"
+    precision: Annotated[Precision | Literal["auto"], BeforeValidator(meant_precision)] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
     deterministic: bool = False
     devices: int = Field(default=1, gt=0)

@@ -77,7 +77,7 @@ def test_choice_of_transforms(image: np.ndarray, packed: np.ndarray) -> None:
         ({"name": "Nothing"}, r"augment\.1: unknown transform 'Nothing'; names are those"),
         ({"name": "Compose"}, r"augment\.1: Compose: .*transforms"),
         ({"name": "Affine", "rotation": 5}, r"1: Affine: .*'rotation' .*'rotate'\?\); known are"),
-        ({"name": "CopyPaste"}, r"augment\.1: CopyPaste: 'classes': Field required$"),
+        ({"name": "CopyPaste"}, r"augment\.1: CopyPaste: 'classes': expected a value, found none$"),
         (
             {"name": "HorizontalFlip", "p": 2},
             r"HorizontalFlip: 'p': .*equal to 1, found 2$",

@@ -187,7 +187,7 @@ def test_a_copy_attends_with_its_own_weights() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        ({"attention": "cbma"}, "'attention': Input should be 'cbam', 'se', 'self' or 'nonlocal'"),
+        ({"attention": "cbma"}, "'attention': expected 'cbam', 'se', 'self' or 'nonlocal'"),
         (
             {"architecture": "dpt", "encoder": "tu-vit_tiny_patch16_224", "size": [224, 224]},
             "attention: expected null for dpt",

@@ -92,7 +92,7 @@ def test_what_does_not_go_together(
         ({"size": "big"}, "zoo predict: 'size'"),
         ({"window": "half"}, "zoo predict: 'window"),
         ({"window": "64x"}, "zoo predict: 'window"),
-        ({"overlap": 1}, "zoo predict: 'overlap': Input should be less than 1"),
+        ({"overlap": 1}, "zoo predict: 'overlap': expected a value less than 1"),
         ({"average": "votes"}, "zoo predict: 'average'"),
         ({"batch": -1}, "zoo predict: 'batch'"),
         ({"work_size": 64}, "zoo predict: unknown key 'work_size'.*; known are tta, average, size"),

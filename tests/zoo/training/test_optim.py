@@ -359,9 +359,9 @@ def test_options_of_a_schedule_are_kept_as_they_are_given() -> None:
         ({"schedule": {"power": 1}}, "'schedule': expected one of .* and options"),
         ({"schedule": {"name": "poly", "pover": 1}}, r"poly\.pover: unknown option; poly takes po"),
         ({"schedule": {"name": "step", "milestones": [2]}}, r"step\.milestones\.0: .* equal to 1"),
-        ({"betas": [0.9, 1]}, r"'betas\.1': Input should be less than 1"),
-        ({"encoder_lr": 0}, "'encoder_lr': Input should be greater than 0"),
-        ({"lr": 0}, "'lr': Input should be greater than 0"),
+        ({"betas": [0.9, 1]}, r"'betas\.1': expected a value less than 1"),
+        ({"encoder_lr": 0}, "'encoder_lr': expected a value greater than 0"),
+        ({"lr": 0}, "'lr': expected a value greater than 0"),
         ({"momentun": 0.9}, "unknown key 'momentun'"),
     ],
 )

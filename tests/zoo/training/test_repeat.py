@@ -136,7 +136,7 @@ def test_the_margin_arrives(tiny_smp: Any, toys: Any) -> None:
         ({"focus": {"shared": 0.5}}, "focus: expected together with 'window'"),
         ({"windows_per_image": 2}, "windows_per_image: expected together with 'window'"),
         ({"window_margin": 0.25}, "window_margin: expected together with 'window'"),
-        (WINDOWS | {"window_margin": 2}, "'window_margin': Input should be less than or equal"),
+        (WINDOWS | {"window_margin": 2}, "'window_margin': expected a value less than or equal"),
         ({"size": [100, 64]}, "'size': .* multiples of 32, found"),
         ({"size": [96, 64], "window": [40, 32]}, "'window': .* multiples of 32, found"),
         ({"size": [0, 64], "window": [32, 32]}, "'size': .* positive height and width"),

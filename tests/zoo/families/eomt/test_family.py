@@ -213,7 +213,7 @@ def test_weights_of_the_other_encoder(
             {"network": {"hidden_size": 24, "num_attention_heads": 4}, "encoder": "dinov3"},
             r"expected hidden_size 24 that 4\*num_attention_heads 16 divides",
         ),
-        ({"encoder": "dinov4"}, "'encoder': Input should be 'dinov2' or 'dinov3'"),
+        ({"encoder": "dinov4"}, "'encoder': expected 'dinov2' or 'dinov3'"),
     ],
 )
 def test_bad_configs(tiny: Callable[..., Any], changes: dict[str, Any], message: str) -> None:

@@ -156,7 +156,7 @@ def test_headers_say_what_was_reported(name: str, find: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": {"hidden_dim": 33}}, "'network.hidden_dim': Input should be a multiple"),
+        ({"network": {"hidden_dim": 33}}, "'network.hidden_dim': expected a multiple"),
         (
             {"network": {"backbone": {"num_heads": [5, 6, 12, 24]}}},
             r"expected embed_dim 96, .* that num_heads \(5, 6, 12, 24\) divide",

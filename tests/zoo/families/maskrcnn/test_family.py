@@ -296,7 +296,7 @@ def test_shipped_configs_describe_networks(name: str, find: Any) -> None:
             },
             "set freeze_norms=true",
         ),
-        ({"mask_cells": 15}, "'mask_cells': Input should be a multiple of 2"),
+        ({"mask_cells": 15}, "'mask_cells': expected a multiple of 2"),
         ({"anchors": [8, 16, 0, 1, 2]}, "anchors: expected positive sides"),
         ({"detector": {"nms": 1}}, "unknown key 'detector.nms'"),
         ({"loss_weights": {"dice": 1}}, "unknown key 'loss_weights.dice'"),

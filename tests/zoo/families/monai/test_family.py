@@ -63,7 +63,7 @@ def test_each_option_arrives() -> None:
             {"size": [256, 256], "window": [32, 64]},
             r"window: expected at least 64 for norm=instance, .* found \[32, 64\]",
         ),
-        ({"architecture": "unetr"}, "'architecture': Input should be 'swinunetr'"),
+        ({"architecture": "unetr"}, "'architecture': expected 'swinunetr'"),
         ({"deep_supervision": [1, 0.5]}, "gives 1 output while it learns: expected none, found 2"),
     ],
 )

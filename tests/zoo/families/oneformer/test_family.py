@@ -82,7 +82,7 @@ def test_pretrained_weights_lose_their_text_encoder(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"network": {"hidden_dim": 33}}, "'network.hidden_dim': Input should be a multiple"),
+        ({"network": {"hidden_dim": 33}}, "'network.hidden_dim': expected a multiple"),
         ({"network": {"num_attention_heads": 7}}, "that num_attention_heads 7 divides"),
         (
             {"network": {"backbone": {"num_heads": [5, 6, 12, 24]}}},

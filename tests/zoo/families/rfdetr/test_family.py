@@ -168,7 +168,7 @@ def test_headers_say_what_was_reported(name: str) -> None:
     [
         ({"size": [96, 72]}, "'size': expected height and width that are multiples of 16"),
         ({"size": [16, 32]}, r"expected at least 12 patches of 8 x 8 .*found 8 in \[16, 32\]"),
-        ({"network": {"d_model": 30}}, "'network.d_model': Input should be a multiple"),
+        ({"network": {"d_model": 30}}, "'network.d_model': expected a multiple"),
         (
             {"network": {"decoder_self_attention_heads": 7}},
             "expected d_model 256 that decoder_self_attention_heads 7 divides",

@@ -169,8 +169,8 @@ def test_a_run_without_its_dimensions(tiny: Callable[..., Any], tmp_path: Path) 
         ({"network": None}, "either 'pretrained' or 'network', found both or none"),
         ({"pretrained": "x"}, "either 'pretrained' or 'network', found both or none"),
         ({"network": {"depth": [1, 1, 1, 1]}}, "unknown key 'network.depth'"),
-        ({"network": {"depths": [1, 1, 1]}}, "'network.depths.3': Field required"),
-        ({"channels": 2}, "'channels': Input should be 1 or 3"),
+        ({"network": {"depths": [1, 1, 1]}}, "'network.depths.3': expected a value, found none"),
+        ({"channels": 2}, "'channels': expected 1 or 3"),
     ],
 )
 def test_bad_configs(tiny: Callable[..., Any], changes: dict[str, Any], message: str) -> None:

@@ -33,9 +33,9 @@ def test_the_family_is_found_by_name() -> None:
         ({"encoder_name": "resnet18"}, "unknown key 'encoder_name' .*; known are labels, seed"),
         ({"size": [250, 256]}, "'size': expected height and width that are multiples"),
         ({"loss": {"dise": 1}}, "'loss': unknown loss 'dise'"),
-        ({"optim": {"lr": -1}}, "'optim.lr': Input should be greater than 0"),
+        ({"optim": {"lr": -1}}, "'optim.lr': expected a value greater than 0"),
         ({"precision": "fp16"}, "'precision"),
-        ({"batch": 2.5}, "'batch': Input should be a valid integer"),
+        ({"batch": 2.5}, "'batch': expected a whole number"),
     ],
 )
 def test_bad_configs(raw: dict[str, Any], message: str) -> None:
@@ -114,3 +114,13 @@ def test_prediction_without_weights(tiny_smp: Callable[..., Any], tmp_path: Any,
 def test_bad_augmentation_is_found_when_the_config_is_loaded(tiny_smp: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match=r": augment\.0: unknown transform 'Mosaik'"):
         tiny_smp(augment=[{"name": "Mosaik"}])
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("fp16", "16-mixed"), (32, "32-true"), ("bf16", "bf16-mixed"), ("auto", "auto")],
+)
+def test_number_formats_are_known_by_their_other_names(word: object, meant: str) -> None:
+    assert check_config(SmpConfig, {"precision": word}, "file").precision == meant
+    with pytest.raises(ValueError, match=r"expected '32-true', .* or 'auto', found 'fp8'"):
+        check_config(SmpConfig, {"precision": "fp8"}, "file")

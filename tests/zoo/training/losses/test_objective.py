@@ -139,8 +139,8 @@ def test_class_weights_by_class_and_group(weights: dict[str, float], expected: A
             {"class_weights": {"fingers": 0, "carpals": 0, "forearm": 0}},
             "expected a class with a weight above 0",
         ),
-        ({"smoothing": 1}, "'smoothing': Input should be less than 1"),
-        ({"shared_weight": 0}, "'shared_weight': Input should be greater than 0"),
+        ({"smoothing": 1}, "'smoothing': expected a value less than 1"),
+        ({"shared_weight": 0}, "'shared_weight': expected a value greater than 0"),
         ({"deep_supervision": [0, 1]}, "'deep_supervision': .* the first one larger"),
     ],
 )
