@@ -121,6 +121,7 @@ def test_bad_augmentation_is_found_when_the_config_is_loaded(tiny_smp: Callable[
     [("fp16", "16-mixed"), (32, "32-true"), ("bf16", "bf16-mixed"), ("auto", "auto")],
 )
 def test_number_formats_are_known_by_their_other_names(word: object, meant: str) -> None:
-    assert check_config(SmpConfig, {"precision": word}, "file").precision == meant
+    raw = {"size": [64, 64], "epochs": 1, "batch": 2}
+    assert check_config(SmpConfig, raw | {"precision": word}, "file").precision == meant
     with pytest.raises(ValueError, match=r"expected '32-true', .* or 'auto', found 'fp8'"):
-        check_config(SmpConfig, {"precision": "fp8"}, "file")
+        check_config(SmpConfig, raw | {"precision": "fp8"}, "file")
