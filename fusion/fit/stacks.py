@@ -146,8 +146,11 @@ def _columns(
     """Return `Design.columns` of some tables; odds: from `calibrated_odds`."""
     levels = np.concatenate([t.levels for t in tables])
     worth, lengths = np.empty((len(tables), len(odds))), [len(t.levels) for t in tables]
-    logits = odds.take(levels + np.arange(len(odds)) * odds.shape[1])
-    prob = PROB.take(levels)
+    # A source's values lie together: what is done to each of them alone takes half the time then.
+    logits, prob = (np.empty(levels.T.shape).T for _ in range(2))
+    for k, own in enumerate(odds):
+        np.take(own, levels[:, k], out=logits[:, k], mode="clip")
+        np.take(PROB, levels[:, k], out=prob[:, k], mode="clip")
     common, mean = np.zeros(len(levels)), np.zeros(len(levels))
     stop = 0
     for table, length, found in zip(tables, lengths, worth, strict=True):
@@ -161,13 +164,14 @@ def _columns(
             whole = found.sum()
             common[start:stop] = logits[start:stop] @ found / whole
             mean[start:stop] = prob[start:stop] @ found / whole
-    rows = np.repeat(worth, lengths, axis=0)
     columns = np.empty((len(levels), len(odds) + 1), np.float32)
-    # As the rule spreads weights: what a source is not worth is the others'.
-    columns[:, :-1] = rows * logits + (1 - rows) * common[:, None]
+    for k in range(len(odds)):
+        own = np.repeat(worth[:, k], lengths)
+        # As the rule spreads weights: what a source is not worth is the others'.
+        columns[:, k] = own * logits[:, k] + (1 - own) * common
     columns[:, -1] = odds_of(mean)
     # Where nobody says anything, the bias alone decides.
-    columns[~rows.any(axis=1)] = 0.0
+    columns[np.repeat(~worth.any(axis=1), lengths)] = 0.0
     return columns
 
 
