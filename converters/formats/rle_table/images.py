@@ -35,6 +35,15 @@ class ImageIndex:
             for name in dict.fromkeys((*names, *map(str.strip, names))):
                 self._known.setdefault(name, []).append(path)
 
+    @property
+    def paths(self) -> list[Path]:
+        """All of them, sorted."""
+        return sorted({path for found in self._known.values() for path in found})
+
+    def knows(self, name: str) -> bool:
+        """Tell whether an image is called so."""
+        return name in self._known
+
     def find(self, name: str, table: Path) -> Path:
         """Return an image by its path or name, with or without its suffix.
 

@@ -36,7 +36,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ from typing import Any
 import yaml
 
 from converters.errors import ImageError, Problems
-from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
+from converters.files.images import PutImage, image_suffix, read_size_hw
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text, read_provenance
 from converters.formats.label_spaces import folder_space, natural, relabel
@@ -252,7 +253,7 @@ def read(
     """
     reader = _Reader(root, labels, problems, read_index(root), images or root)
     options = read_options(root)
-    tables = _tables(root, options)
+    tables = _tables(root, options, images)
     if others := find_submissions(root, options):
         what = "left out tables in the form of our submissions"
         problems.note(f"{root}: {what}: {', '.join(table.path.name for table in others)}")
@@ -261,7 +262,7 @@ def read(
             reader.read(table)
         except ValueError as error:
             problems.add(table.path, error)
-    reader.finish()
+    reader.finish(subset)
     return [
         sample
         for sample, is_test in reader.samples
@@ -312,8 +313,8 @@ def read_table(path: Path, images: Path, labels: LabelSpace, problems: Problems)
     return relabel([sample for sample, _ in reader.samples], own, labels, problems)
 
 
-def _tables(root: Path, options: Options) -> list[Table]:
-    if tables := find_tables(root, options):
+def _tables(root: Path, options: Options, images: Path | None = None) -> list[Table]:
+    if tables := find_tables(root, options, images):
         return tables
     raise ValueError(
         f"{root}: expected a CSV file with columns such as ImageId and EncodedPixels, found "
@@ -330,6 +331,9 @@ class _Entry:
     size_hw: tuple[int, int]
     fields: dict[str, Any]
     objects: list[tuple[str, Code]] = field(default_factory=list)
+
+    def sample(self, instances: Sequence[Instance]) -> Sample:
+        return Sample(image=self.path, size_hw=self.size_hw, instances=instances, **self.fields)
 
 
 @dataclass
@@ -422,9 +426,7 @@ class _Reader:
         path = self._images.find(name, table)
         self._named.add(path)
         if path not in self._entries:
-            place = path.relative_to(self.home).with_suffix("").as_posix()
-            fields = dict(self.index.get(place) or {"key": place})
-            self._entries[path] = _Entry(path, table, read_size_hw(path), fields)
+            self._entries[path] = self._new_entry(path, table)
         entry = self._entries[path]
         if entry.table != table:
             raise ValueError(
@@ -432,6 +434,18 @@ class _Reader:
                 "of the tables"
             )
         return entry
+
+    def _new_entry(self, path: Path, table: Path) -> _Entry:
+        place = path.relative_to(self.home).with_suffix("").as_posix()
+        fields = dict(self.index.get(place) or {"key": self._key(path)})
+        return _Entry(path, table, read_size_hw(path), fields)
+
+    def _key(self, path: Path) -> str:
+        """A folder such as Kaggle's `test_images` is `test` in a key."""
+        *folders, name = path.relative_to(self.home).with_suffix("").parts
+        words = (re.split(r"[\W_]+", folder.lower()) for folder in folders)
+        parts = ["test" if "test" in own else f for f, own in zip(folders, words, strict=True)]
+        return "/".join([*parts, name])
 
     def _sample(self, table: Path, entry: _Entry, coding: Coding) -> Sample:
         kept: list[tuple[str, CropMask]] = []
@@ -442,22 +456,28 @@ class _Reader:
                 self._report(table, entry, code.row, error)
         shapes = outlines([mask for _, mask in kept])
         instances = [Instance(label, shape) for (label, _), shape in zip(kept, shapes, strict=True)]
-        return Sample(image=entry.path, size_hw=entry.size_hw, instances=instances, **entry.fields)
+        return entry.sample(instances)
 
     def _report(self, table: Path, entry: _Entry, row: int, error: object) -> None:
         key, group = entry.fields["key"], entry.fields.get("group", "")
         self.problems.add(table, f"row {row}: {error}", key=key, group=group)
 
-    def finish(self) -> None:
-        """Say which images are left out, when all tables are read."""
-        folders = {path.parent for path in self._named}
-        left = [path for path in _images_in(folders) if path not in self._named]
+    def finish(self, subset: str) -> None:
+        """Take the test images that no table names, and say which others are left out.
+
+        Call it when all tables are read.
+        """
+        left = []
+        for path in self._images.paths:
+            if path in self._named:
+                continue
+            if not is_test_key(self._key(path)):
+                left.append(path)
+            elif subset != "train":
+                entry = self._new_entry(path, path)
+                self.samples.append((entry.sample(()), True))
         if left:
             first = left[0].relative_to(self.home).as_posix()
             self.problems.note(
                 f"{self.home}: left out {len(left)} images that no table names ({first})"
             )
-
-
-def _images_in(folders: Iterable[Path]) -> list[Path]:
-    return sorted(path for folder in folders for path in folder.iterdir() if is_image(path))

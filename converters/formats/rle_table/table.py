@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
 from converters.errors import one_line
-from converters.files.images import is_image
+from converters.files.images import SUFFIXES, is_image
+from converters.formats.rle_table.images import ImageIndex
 from converters.formats.rle_table.options import Options
 
 # What competitions call their columns, in lower case.
@@ -35,6 +36,9 @@ _NONE = frozenset({"", "-1", "nan", "none", "null"})
 _WHOLE = re.compile(r"\d+\.0")
 _MARKS = (",", ";", "\t")
 _LINE = 1 << 12
+# Of `slide.jpg_vessel_wall` the image and the class.
+_ENDINGS = "|".join(re.escape(suffix) for suffix in sorted(SUFFIXES))
+_AFTER_SUFFIX = re.compile(rf"(.+?(?:{_ENDINGS}))_(.+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file with an image and a run-length code in each row."""
+    """A CSV file with an image and a run-length code in each row.
+
+    Attributes:
+        path: the file.
+        options: what is known of its columns.
+        is_known: tells whether an image is called so: where a column names image and class, both
+            may have the mark that divides them.
+    """
 
     path: Path
     options: Options
+    is_known: Callable[[str], bool] = field(default=lambda name: False, compare=False, repr=False)
 
     @cached_property
     def header(self) -> tuple[str, ...]:
@@ -135,10 +147,10 @@ class Table:
         value = {role: field.strip() for role, field in written.items()}
         image, label = value.get("image", ""), value.get("class", "")
         if "both" in value:
-            image, mark, label = value["both"].rpartition("_")
-            if not mark:
-                found = value["both"]
+            found = value["both"]
+            if (pair := self._divided(found)) is None:
                 return ValueError(f"row {line}: expected IMAGE_CLASS, found '{found:.40}'")
+            image, label = pair
         code = "" if value["rle"].lower() in _NONE else value["rle"]
         if not image:
             return ValueError(f"row {line}: expected the name of an image, found none")
@@ -154,13 +166,32 @@ class Table:
             label = self.options.names.get(label, label)
         return Row(line, image, label, code, (value.get("height", ""), value.get("width", "")))
 
+    def _divided(self, text: str) -> tuple[str, str] | None:
+        """Return image and class of a text that has both; None where nothing divides it.
 
-def find_tables(root: Path, options: Options) -> list[Table]:
+        The class is what follows the image's suffix, else the end that `rle_table.yaml` knows, else
+        what follows the longest name of an image that is there.
+        """
+        if found := _AFTER_SUFFIX.fullmatch(text):
+            return found[1], found[2]
+        marks = [place.start() for place in re.finditer("_", text)][::-1]
+        pairs = [(text[:mark], text[mark + 1 :]) for mark in marks]
+        named = (pair for pair in reversed(pairs) if pair[1] in self.options.names)
+        there = (pair for pair in pairs if self.is_known(pair[0]))
+        return next(named, None) or next(there, None) or next(iter(pairs), None)
+
+
+def find_tables(root: Path, options: Options, home: Path | None = None) -> list[Table]:
     """Return the tables of a folder, sorted.
 
     Samples of submissions are none; what has the form of ours is one only where no other is.
+
+    Args:
+        root: the folder.
+        options: what is known of their columns.
+        home: where the images are, if it is not the folder.
     """
-    tables = _all_tables(root, options)
+    tables = _all_tables(root, options, home)
     return [table for table in tables if not table.is_submission] or tables
 
 
@@ -170,9 +201,24 @@ def find_submissions(root: Path, options: Options) -> list[Table]:
     return [table for table in _all_tables(root, options) if table not in taken]
 
 
-def _all_tables(root: Path, options: Options) -> list[Table]:
+@dataclass
+class _Names:
+    """The names of a folder's images, looked up when one is asked for."""
+
+    home: Path
+
+    @cached_property
+    def _images(self) -> ImageIndex:
+        return ImageIndex(self.home)
+
+    def __contains__(self, name: object) -> bool:
+        return self._images.knows(str(name))
+
+
+def _all_tables(root: Path, options: Options, home: Path | None = None) -> list[Table]:
     paths = sorted(path for path in root.glob("*.[cCtT][sS][vV]") if path.is_file())
-    tables = [Table(path, options) for path in paths if not path.name.startswith(".")]
+    known = _Names(home or root).__contains__
+    tables = [Table(path, options, known) for path in paths if not path.name.startswith(".")]
     found = [t for t in tables if t.is_one and "submission" not in t.path.stem.lower()]
     return [table for table in found if not table.names_masks]
 

@@ -477,3 +477,37 @@ def test_a_dot_in_a_name_begins_no_suffix(root):
     table(root, "ImageId,ClassId,EncodedPixels", ["x/a.b", "cell", "5 9"], ["a.jpg", "cell", "9 9"])
     found = {sample.key: len(sample.instances) for sample in converters.read(root)}
     assert found == {"a.b": 1, "a": 1}
+
+
+@pytest.mark.parametrize("images", [("a.jpg", "b_1.jpg"), ("a", "b_1")])
+def test_one_column_whose_classes_have_its_mark(root, images):
+    """By the image's suffix, else by the names of the images that are there."""
+    put(root, "train_images/a.jpg", "train_images/b_1.jpg")
+    a, b = images
+    rows = [(f"{a}_vessel_wall", kaggle_code(ONE)), (f"{b}_lumen", kaggle_code(TWO))]
+    table(root, "Image_Label,EncodedPixels", *rows, (f"{b}_vessel_wall", ""))
+    assert set(converters.label_space(root).names) == {"vessel_wall", "lumen"}
+    found, _ = read(root)
+    assert_objects(found["train_images/a"], ("vessel_wall", ONE))
+    assert_objects(found["train_images/b_1"], ("lumen", TWO))
+
+
+def test_one_column_whose_classes_the_options_name(root):
+    put(root, "train/a.jpg", "train/a_vessel.jpg")
+    (root / "rle_table.yaml").write_text("classes: {vessel_wall: wall}\n")
+    table(root, "Image_Label,EncodedPixels", ("a_vessel_wall", kaggle_code(ONE)))
+    found, _ = read(root)
+    assert_objects(found["train/a"], ("wall", ONE))
+
+
+def test_images_of_a_test_folder_are_to_be_answered(root):
+    put(root, "train_images/a.jpg", "train_images/b.jpg", "test_images/c.jpg")
+    table(root, "ImageId,ClassId,EncodedPixels", ("a.jpg", "x", kaggle_code(ONE)))
+    table(
+        root, "ImageId,ClassId,EncodedPixels", ("c.jpg", "x", "1 1"), name="sample_submission.csv"
+    )
+    found, notes = read(root)
+    assert list(found) == ["train_images/a"]
+    assert any("left out 1 images that no table names (train_images/b.jpg)" in n for n in notes)
+    assert read(root, subset="test")[0] == {"test/c": []}
+    assert list(read(root, subset="all")[0]) == ["test/c", "train_images/a"]
