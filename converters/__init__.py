@@ -27,16 +27,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 from converters.display import register
 from converters.errors import DataError, MissingDependency, Problem, Problems, did_you_mean
-from converters.registry import (
-    FORMATS,
-    Location,
-    is_data_set,
-    load_format,
-)
-from converters.registry import locate as locate
-from converters.registry import recognise as recognise
-from converters.registry import unknown_format as unknown_format
-from converters.registry import written_formats as written_formats
+from converters.recognition.location import Location
+from converters.recognition.location import locate as locate
+from converters.recognition.location import recognise as recognise
+from converters.recognition.registry import FORMATS, is_data_set, load_format
+from converters.recognition.registry import unknown_format as unknown_format
+from converters.recognition.registry import written_formats as written_formats
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence

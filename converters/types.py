@@ -517,6 +517,10 @@ class Frame:
             )
 
 
+SUBSET = "subset"
+"""The attribute of a sample that says to which part of its data set it belongs."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image and what is annotated on it.

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -61,14 +61,14 @@ from converters.formats.mask_colours import (
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _IMAGES, _CLASSES, _OBJECTS = "JPEGImages", "SegmentationClass", "SegmentationObject"
 _PLAIN_IMAGES, _PLAIN_MASKS = "images", "masks"
 # What says that masks are ours, or others' of the format `masks`.
 _OTHERS = ("labels.yaml", "masks.yaml")
-_LISTS, _TEST = "ImageSets/Segmentation", "test.txt"
+_LISTS, _TEST, _LEARN = "ImageSets/Segmentation", "test.txt", ("train", "val")
 _LOOKED_AT, _SHOWN = 20, 5
 # Where labelme2voc has its masks, beside arrays.
 _PNGS = "SegmentationClassPNG"
@@ -128,6 +128,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
 
     Returns:
         Samples, an instance for each object, or for each class where nothing tells objects apart.
+        The attribute `subset` is the list, `train` or `val`, that names an image.
 
     Raises:
         ValueError: a broken table of colours.
@@ -138,8 +139,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             numbers = dict(enumerate(PASCAL_VOC, 1))
         problems.note(f"{root}: {_assumed(labels.names)}")
     reader = _Reader(root, labels, problems, colours, numbers)
+    parts = _own_parts(root)
     return [
-        sample
+        replace(sample, attributes=parts.get(stem, {}))
         for stem, image, mask in _pairs(root, subset, problems)
         for sample in reader.sample(stem, image, mask)
     ]
@@ -168,7 +170,7 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         subset: `test`, `train` or `all`.
         problems: takes down images that are broken, and masks that have none.
     """
-    found = []
+    found, parts = [], _own_parts(root)
     for stem, image, mask in _pairs(root, subset, problems):
         try:
             size_hw = read_size_hw(image)
@@ -179,8 +181,15 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
             check_mask_size(mask, size_hw)
         except ValueError as error:
             problems.add(mask, error, key=stem)
-        found.append(Sample(stem, image, size_hw))
+        found.append(Sample(stem, image, size_hw, attributes=parts.get(stem, {})))
     return found
+
+
+def _own_parts(root: Path) -> dict[str, dict[str, str]]:
+    """Stem -> the attribute that says in which of the lists of images to learn from it is."""
+    train, val = (_names(root / _LISTS / f"{name}.txt") for name in _LEARN)
+    pairs = ((_LEARN[0], train - val), (_LEARN[1], val - train))
+    return {stem: {SUBSET: name} for name, stems in pairs for stem in stems}
 
 
 def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path, Path]]:

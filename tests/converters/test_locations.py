@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import converters
-from converters.registry import Location
+from converters.recognition.location import Location
 from converters.types import LabelSpace, Sample
 
 DESCRIBED = ("yolo", "datumaro", "coco", "rle_table")

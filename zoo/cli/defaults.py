@@ -26,7 +26,7 @@ SUBMISSION = Path("submission.csv")
 STORE = "store"
 # Folders of runs, in which no data set is looked for.
 _RESULTS = (RUNS.name, ABLATIONS.name)
-FOLDS = 5
+FOLDS, _SHOWN = 5, 5
 _PHANTOM = "make synthetic hands to try things out: zoo phantom data"
 _DEPTH, _MOST_FOLDERS = 2, 200
 # Folders that are parts of a data set.
@@ -89,7 +89,7 @@ class Taken:
             self.take(name, found[0], "data")
             return found[0]
         if len(found) > 1 and is_needed:
-            listed = ", ".join(map(str, found[:5]))
+            listed = ", ".join(map(str, found[:_SHOWN]))
             self.lack(f"  one data set, found {len(found)} ({listed}): name one of them")
         elif is_needed:
             self.lack(f"  a data set, found none here; see `zoo list formats`, or {_PHANTOM}")
@@ -360,12 +360,43 @@ def _make_split(data: Path, given: dict[str, Any]) -> None:
     typer.echo(split(source, SPLIT, given.get("labels"), folds, "group", 0, describe=False))
 
 
-def for_scores(given: dict[str, Any]) -> None:
+def for_check(given: dict[str, Any]) -> None:
+    """Take the submission that lies here, and the images that it is about."""
+    path, taken = given["submission"], Taken(given)
+    if path is None and SUBMISSION.is_file():
+        taken.take("submission", SUBMISSION)
+    elif path is None:
+        taken.lack(f"  SUBMISSION.csv, found no {SUBMISSION} here: zoo fuse")
+    elif path.is_dir():
+        what = "a data set: zoo audit looks into it" if _is_data(path) else "a folder"
+        raise ValueError(
+            f"{path}: expected a submission (CSV), found {what}; of a prediction store zoo "
+            "evaluate says how good it is"
+        )
+    _take_for_scores(taken)
+
+
+def for_evaluate(given: dict[str, Any]) -> None:
+    """Take the only run's predictions of held-out images, and the images that they are of."""
+    taken = Taken(given)
+    if given["predictions"] is None:
+        found = _held_out_stores()
+        if len(found) == 1:
+            taken.take("predictions", found[0])
+        else:
+            listed = f"{len(found)} ({', '.join(map(str, found[:_SHOWN]))}): name one"
+            taken.lack(
+                "  PREDICTIONS, a store (zoo predict) or a submission (zoo fuse), found "
+                f"{listed if found else 'none in runs/*/val'}"
+            )
+    _take_for_scores(taken)
+
+
+def _take_for_scores(taken: Taken) -> None:
     """Take the nearest data set and, for held-out images, its folds; which images by these."""
     from zoo.cli.options import Subset
 
-    taken = Taken(given)
-    data = taken.data()
+    given, data = taken.given, taken.data()
     if given["subset"] is None:
         given["subset"] = Subset.test
         if given["split"] is not None or given["fold"] is not None:
@@ -505,7 +536,12 @@ def for_report(given: dict[str, Any]) -> None:
     """Take the nearest data set, and `fusion.yaml` if it is of these predictions."""
     taken = Taken(given)
     taken.data()
-    is_open = given["config"] is None and FUSION.is_file()
+    if not given["predictions"]:
+        if found := _held_out_stores():
+            taken.take("predictions", found)
+        else:
+            taken.lack("  predictions of annotated images, found none in runs/*/val: zoo predict")
+    is_open = given["config"] is None and given["predictions"] and FUSION.is_file()
     if is_open and _fused_names() == _names(given["predictions"]):
         taken.take("config", FUSION)
     taken.say()

@@ -72,8 +72,11 @@ def compare(
 def report(
     predictions: Annotated[
         list[Path],
-        typer.Argument(help="Prediction stores and submissions (CSV) of the same images."),
-    ],
+        typer.Argument(
+            help="Prediction stores and submissions (CSV) of the same images; without, what the "
+            "runs in runs/ held out."
+        ),
+    ] = TAKEN,
     data: Data = TAKEN,
     out: Annotated[Path, typer.Option(help="Folder to write: report.html, report.json.")] = Path(
         "report"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from zoo.cli.defaults import TAKEN, for_fit, for_fuse, for_review, for_scores
+from zoo.cli.defaults import TAKEN, for_check, for_evaluate, for_fit, for_fuse, for_review
 from zoo.cli.options import (
     Broken,
     Data,
@@ -281,9 +281,11 @@ def review(
     say(found.describe(out))
 
 
-@command(fill=for_scores)
+@command(fill=for_check)
 def check(
-    submission: Annotated[Path, typer.Argument(help="Submission (CSV).")],
+    submission: Annotated[
+        Path, typer.Argument(help="Submission (CSV); submission.csv without.")
+    ] = TAKEN,
     data: Data = TAKEN,
     subset: Annotated[
         Subset,
@@ -314,9 +316,14 @@ def check(
     say(f"{submission}: valid")
 
 
-@command(fill=for_scores)
+@command(fill=for_evaluate)
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="Prediction store or submission (CSV).")],
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help="Prediction store or submission (CSV); without, what the run in runs/ held out."
+        ),
+    ] = TAKEN,
     data: Data = TAKEN,
     metrics: Annotated[
         str,

@@ -19,7 +19,7 @@ from converters.splits.split import (
     make_split,
 )
 from converters.splits.table import describe as describe_split
-from converters.types import LabelSpace, Sample
+from converters.types import SUBSET, LabelSpace, Sample
 from zoo.source import DataSource
 
 _LEARN, _HOLD_OUT = ("train", "training"), ("val", "valid", "validation")
@@ -113,13 +113,19 @@ def check_apart(data: DataSource, keys: Collection[str], labels: LabelSpace | No
 
 
 def own_parts(samples: Sequence[Sample]) -> list[str]:
-    """Return the folders by which a data set itself tells images to learn from and held-out ones.
+    """Return the parts by which a data set itself tells images to learn from and held-out ones.
 
     None where there are not both.
     """
-    found = {part for sample in samples for part in PurePosixPath(sample.key).parts[:-1]}
+    found = {part for sample in samples for part in _parts_of(sample)}
     both = [[p for p in sorted(found) if _plain(p) in names] for names in (_LEARN, _HOLD_OUT)]
     return [*both[0], *both[1]] if all(both) else []
+
+
+def _parts_of(sample: Sample) -> list[str]:
+    """The folders that an image is in, and the part to which lists or CVAT count it."""
+    subset = sample.attributes.get(SUBSET)
+    return [*PurePosixPath(sample.key).parts[:-1], *([str(subset)] if subset else ())]
 
 
 def _plain(part: str) -> str:
@@ -133,14 +139,14 @@ def _held_out(data: DataSource, samples: Sequence[Sample]) -> set[str]:
     Raises:
         ValueError: it has no such part, or images in neither.
     """
-    parts = {s.key: set(map(_plain, PurePosixPath(s.key).parts[:-1])) for s in samples}
+    parts = {s.key: set(map(_plain, _parts_of(s))) for s in samples}
     held_out = {key for key, own in parts.items() if own.intersection(_HOLD_OUT)}
     stray = [key for key, own in parts.items() if not own.intersection((*_LEARN, *_HOLD_OUT))]
     if stray or not own_parts(samples):
         found = f"'{stray[0]}' in neither" if stray else "not both"
         raise ValueError(
-            f"--strategy {GIVEN}: {data.path}: expected images in folders train and valid or val, "
-            f"found {found}: take another strategy, which deals them"
+            f"--strategy {GIVEN}: {data.path}: expected images in folders or lists train and "
+            f"valid or val, found {found}: take another strategy, which deals them"
         )
     return held_out
 

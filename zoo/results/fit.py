@@ -415,7 +415,9 @@ def _beside_the_best(found: FitResult) -> str:
     told = f"held-out Dice of the best source alone, {best}: {reached:.4f}"
     if (lost := reached - found.comparison.fused) >= _SHOWN:
         return f"{told}, better than the fusion by {lost:.4f}: take it alone"
-    return f"{told}, which the fusion exceeds by {max(-lost, 0.0):.4f}"
+    if lost > -_SHOWN:
+        return f"{told}: as good as the fusion"
+    return f"{told}, which the fusion exceeds by {-lost:.4f}"
 
 
 def _worse_classes(found: FitResult) -> str:

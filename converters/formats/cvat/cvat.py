@@ -54,7 +54,7 @@ from converters.formats.label_spaces import folder_space, natural
 from converters.formats.named_images import NamedImages
 from converters.formats.plausible import are_normalised, normalised_message
 from converters.formats.writing import is_test_key
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _HEAD_BYTES = 1 << 12
@@ -208,7 +208,7 @@ class _Reader:
             size_hw = read_size_hw(file)
             _check_size(image, file, size_hw)
             instances = self._instances(image, size_hw, report)
-            about = {"subset": image.get("subset"), "task": image.get("task_id")}
+            about = {SUBSET: image.get("subset"), "task": image.get("task_id")}
             attributes = {what: value for what, value in about.items() if value}
             yield Sample(key, file, size_hw, instances, attributes=attributes)
         except ValueError as error:

@@ -55,6 +55,9 @@ def zoo(capsys, *words, code=0):
         (("train", "smp", "--config", "demo"), ["a data set", "zoo phantom"]),
         (("predict",), ["a data set", "a run in runs/", "zoo train yolo"]),
         (("fit",), ["a data set", "predictions of held-out images", "zoo predict"]),
+        (("evaluate",), ["a data set", "PREDICTIONS", "zoo predict", "zoo fuse"]),
+        (("report",), ["a data set", "predictions of annotated images", "zoo predict"]),
+        (("check",), ["a data set", "SUBMISSION.csv", "zoo fuse"]),
         (("fuse",), ["predictions", "zoo predict", "a data set", "zoo phantom"]),
     ],
 )
@@ -269,7 +272,17 @@ def test_folders_that_compare_and_export_write_by_default(hands, here, capsys):
     zoo(capsys, "train", "smp", *words)
     zoo(capsys, "predict", "runs/smp-laptop", "--data", str(hands), "--subset", "val")
     store = "runs/smp-laptop/val"
+    for command in ("evaluate", "report"):
+        told = zoo(capsys, command, "--data", str(hands))
+        assert f"predictions {store}" in told.splitlines()[0]
     zoo(capsys, "compare", store, store)
     assert (here / "compare" / "compare.html").is_file()
     zoo(capsys, "export", "runs/smp-laptop")
     assert (here / "model" / "model.json").is_file()
+
+
+def test_a_data_set_is_no_submission(hands, here, capsys):
+    told = zoo(capsys, "check", str(hands), code=2)
+    assert "expected a submission (CSV), found a data set: zoo audit looks into it" in told
+    (here / "empty").mkdir()
+    assert "found a folder" in zoo(capsys, "check", "empty", "--data", str(hands), code=2)

@@ -175,6 +175,26 @@ def test_a_data_set_without_both_parts_has_no_split_of_its_own(keys, found, tmp_
         split(data, tmp_path / "split.json", None, 5, "given", 0, describe=False)
 
 
+def test_lists_of_voc_are_a_split(tmp_path):
+    root = tmp_path / "voc"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    for number, name in enumerate("abc"):
+        cv2.imwrite(str(root / f"JPEGImages/{name}.jpg"), np.full((8, 8), 50 * number, np.uint8))
+        cv2.imwrite(str(root / f"SegmentationClass/{name}.png"), np.eye(8, dtype=np.uint8))
+    lists = root / "ImageSets/Segmentation"
+    for name, stems in (("train", "ac"), ("val", "b"), ("trainval", "abc")):
+        (lists / f"{name}.txt").write_text("\n".join(stems), encoding="utf-8")
+    data, out = DataSource(root, "voc"), tmp_path / "split.json"
+    assert own_parts(data.list_images()) == ["train", "val"]
+    split(data, out, None, 5, "given", 0, describe=False)
+    assert Split.load(out).val(0) == ("b",)
+    assert data.list_images() == [replace(s, instances=()) for s in data.read(data.labels())]
+    (lists / "val.txt").write_text("a\nb", encoding="utf-8")
+    with pytest.raises(ValueError, match="'a' in neither"):
+        split(data, tmp_path / "other.json", None, 5, "given", 0, describe=False)
+
+
 def test_one_fold_keeps_patients_together():
     samples = samples_of("ab", group="p")
     with pytest.raises(ValueError, match="found no both"):

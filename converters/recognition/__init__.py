@@ -1,0 +1,1 @@
+"""Which format a data set is in, and where it is."""

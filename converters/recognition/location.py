@@ -1,0 +1,100 @@
+"""Where a data set is, that is named by its folder or by one of its files, and its format."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from converters.recognition.registry import FORMATS, load_format, recognise_folder
+
+# What is to be unpacked first.
+_ARCHIVES = frozenset({".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".bz2", ".xz", ".zst"})
+# Folders in a data set in which files are that speak of its images.
+_PART = re.compile(r"annotations?|(train|val|valid|validation|test)\d*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a data set is.
+
+    Attributes:
+        folder: in which it lies.
+        format: its name.
+        annotations: the one of several annotation files that alone is meant; None: all.
+    """
+
+    folder: Path
+    format: str
+    annotations: Path | None = None
+
+
+def locate(data: Path | str, format: str | None = None) -> Location:
+    """Find a data set by its folder, or by one of its annotation files.
+
+    Args:
+        data: a folder, or a file such as COCO's `instances_val.json` or Ultralytics' `data.yaml`.
+        format: the format's name; None recognises it.
+
+    Raises:
+        ValueError: it is missing, a file that annotates no images, or in no known format, or in
+            several.
+    """
+    data = Path(data)
+    if data.is_dir():
+        return Location(data, format or recognise_folder(data))
+    if not data.is_file():
+        raise ValueError(f"{data}: expected a data set's folder, found nothing there")
+    if data.suffix.lower() in _ARCHIVES:
+        raise ValueError(
+            f"{data}: expected a data set's folder, found an archive: unpack it, and give the "
+            "folder"
+        )
+    names = [format] if format else list(FORMATS)
+    if found := next((place for name in names for place in _places(data, name)), None):
+        _check_alone(found)
+        return found
+    what = "a data set's folder, or a file that annotates its images"
+    folder = _folders_of(data)[0]
+    raise ValueError(f"{data}: expected {what}, found another file: give its folder, {folder}")
+
+
+def recognise(data: Path | str) -> str:
+    """Return the name of the format that a data set is in, by its content.
+
+    Raises:
+        ValueError: as `locate`.
+    """
+    return locate(data).format
+
+
+def _places(file: Path, format: str) -> Iterator[Location]:
+    """Yield where the data set may be that a file annotates; nothing where it is no such file."""
+    module = load_format(format)
+    if not hasattr(module, "annotation_files"):
+        return
+    if (own := module.folder_of(file) if hasattr(module, "folder_of") else None) is not None:
+        yield Location(own, format, file)
+    for folder in filter(module.matches, _folders_of(file)):
+        files = [path.resolve() for path in module.annotation_files(folder)]
+        if file.resolve() in files:
+            yield Location(folder, format, file if len(files) > 1 else None)
+
+
+def _folders_of(file: Path) -> list[Path]:
+    """Where the data set of a file may be: its own folder, above it where that is but a part."""
+    beside = file.parent
+    if not _PART.fullmatch(beside.absolute().name):
+        return [beside]
+    return [beside.parent if beside.name else beside / "..", beside]
+
+
+def _check_alone(place: Location) -> None:
+    reads = inspect.signature(load_format(place.format).read).parameters
+    if place.annotations and "annotations" not in reads:
+        raise ValueError(
+            f"{place.annotations}: expected the folder, {place.folder}: it has other files of the "
+            f"kind ('{place.format}'), which are read together; move them away, or give the folder"
+        )
