@@ -5,6 +5,8 @@
     DATA/label_colors.txt       r g b name                      (CamVid, SYNTHIA)
     DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
     DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc)
+    DATA/id2label.json          {"0": "name", ...}                  (Hugging Face)
+    DATA/_classes.csv           a header Pixel Value, Class; also in each part's folder (Roboflow)
 
 Of those with colours the first that is there is taken. The line of a class, counted from 0, is its
 number in masks of numbers.
@@ -26,6 +28,7 @@ LABELMAP, CLASS_NAMES = "labelmap.txt", "class_names.txt"
 NO_CLASS = frozenset(
     {"background", "bg", "none", "void", "unlabeled", "unlabelled", "_background_", "__ignore__"}
 )
+_ID2LABEL, _PIXEL_VALUES = "id2label.json", "_classes.csv"
 _COLOURS, _META = "label_colors.txt", "dataset_meta.json"
 _TABLES = ("class_dict.csv", "label_class_dict.csv", "class_dict_seg.csv", "labelmap.csv")
 _COLUMNS = ("name", "r", "g", "b")
@@ -127,19 +130,49 @@ def _distinct(path: Path, rows: Iterable[tuple[int, str, Colour]]) -> dict[Colou
 
 
 def read_class_names(root: Path) -> dict[int, str] | None:
-    """Return the names of class numbers, from 0 on, as labelme2voc writes them; None without any.
+    """Return the names of class numbers, of the first of the files that is there; None without any.
 
     What is no class has the name "".
 
     Raises:
-        ValueError: a file that cannot be read, or a name that comes twice.
+        ValueError: a file that cannot be read, a name that comes twice, or files of a data set's
+            parts that differ.
     """
-    path = root / CLASS_NAMES
-    if not os.path.lexists(path):
+    if os.path.lexists(path := root / CLASS_NAMES):
+        names = [line.strip() for line in read_lines(path)]
+        return _named(path, enumerate(names[1:] if names[:1] == ["__ignore__"] else names))
+    if os.path.lexists(path := root / _ID2LABEL):
+        content = load_json(path)
+        pairs = content.items() if isinstance(content, dict) else ()
+        return _named(path, ((str(number), str(name).strip()) for number, name in pairs))
+    tables = ((folder, _of_pixel_values(folder)) for folder in (root, *sorted(root.glob("*"))))
+    found = {folder: table for folder, table in tables if table is not None}
+    for folder, table in found.items():
+        if table != next(iter(found.values())):
+            path = folder / _PIXEL_VALUES
+            raise ValueError(f"{path}: expected the classes of {next(iter(found))}, found others")
+    return next(iter(found.values()), None)
+
+
+def _of_pixel_values(folder: Path) -> dict[int, str] | None:
+    """Read Roboflow's table in a folder of images and masks; None where there is none."""
+    path = folder / _PIXEL_VALUES
+    if not path.is_file():
         return None
-    names = [line.strip() for line in read_lines(path)]
-    names = names[1:] if names[:1] == ["__ignore__"] else names
-    kept = ["" if name.casefold() in NO_CLASS else name for name in names]
-    if twice := [name for name in kept if name and kept.count(name) > 1]:
+    rows = [[cell.strip() for cell in row] for row in csv.reader(read_lines(path))]
+    if not rows or [cell.casefold() for cell in rows[0]] != ["pixel value", "class"]:
+        return None  # of a classifier
+    return _named(path, ((row[0], row[1]) for row in rows[1:] if len(row) > 1))
+
+
+def _named(path: Path, pairs: Iterable[tuple[int | str, str]]) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for number, name in pairs:
+        if not str(number).isdecimal():
+            raise ValueError(f"{path}: expected numbers with names, found {number!r:.40}")
+        found[int(number)] = "" if name.casefold() in NO_CLASS else name
+    if twice := [name for name in found.values() if name and [*found.values()].count(name) > 1]:
         raise ValueError(f"{path}: expected each class once, found '{twice[0]:.80}' twice")
-    return dict(enumerate(kept))
+    if not found:
+        raise ValueError(f"{path}: expected numbers with names, found none")
+    return found

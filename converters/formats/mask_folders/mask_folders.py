@@ -8,7 +8,8 @@
     DATA/**/NAME.jpg            DATA/**/masks/NAME_CLASS_0.png   a file for each object, or class
     DATA/labelmap.txt           (optional) name:r,g,b, a line each, or another table of
                                 `class_tables`, whose lines are also the numbers of the classes
-    DATA/class_names.txt        (optional) the names of the numbers from 0 on, a line each
+    DATA/class_names.txt        (optional) the names of the numbers from 0 on, a line each; or
+                                id2label.json, or Roboflow's _classes.csv
 
 Names may differ in words such as `image` and `mask`. Masks are PNG, TIFF or BMP: class numbers (0
 none, 255 void), or colours (black none); if they hold but one value beside 0, they are of one

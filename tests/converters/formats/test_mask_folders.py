@@ -307,3 +307,51 @@ def test_a_list_of_images_and_masks_is_no_table_of_codes(tmp_path):
     (tmp_path / "index.csv").write_text("img,mask\na.jpg,a_mask.png\n")
     assert converters.recognise(tmp_path) == "images"
     assert converters.recognise(tmp_path / "data") == "mask_folders"
+
+
+TABLE = "Pixel Value, Class\n0, background\n1, cell body\n2, nucleus\n9, 9\n"
+
+
+def put_numbers(root, *parts):
+    values = np.zeros(SIZE, np.uint8)
+    values[2:6, 2:6], values[8:12, 8:12] = 1, 2
+    for part in parts:
+        put(root, f"{part}/a.jpg", f"{part}/a_mask.png", values)
+
+
+def test_classes_that_roboflow_names_in_each_part(tmp_path):
+    put_numbers(tmp_path, "train", "valid")
+    for part in ("train", "valid"):
+        (tmp_path / part / "_classes.csv").write_text(TABLE)
+    assert converters.label_space(tmp_path).names == ("cell body", "nucleus", "9")
+    found = converters.read(tmp_path)
+    assert [[one.label for one in s.instances] for s in found] == [["cell body", "nucleus"]] * 2
+    (tmp_path / "valid" / "_classes.csv").write_text(TABLE.replace("nucleus", "cytoplasm"))
+    with pytest.raises(ValueError, match=r"valid.*_classes\.csv: expected the classes of .*train"):
+        converters.label_space(tmp_path)
+
+
+def test_tables_that_are_no_table_of_numbers(tmp_path):
+    """A classifier's export has a file of this name, too."""
+    put_numbers(tmp_path, "train")
+    (tmp_path / "train" / "_classes.csv").write_text("filename, cell, nucleus\na.jpg, 1, 0\n")
+    assert converters.label_space(tmp_path).names == ("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"0": "background", "1": "cell", "2": "nucleus"}', ("cell", "nucleus")),
+        ('{"one": "cell"}', "expected numbers with names, found 'one'"),
+        ("[]", "expected numbers with names, found none"),
+        ('{"1": "cell", "2": "cell"}', "expected each class once, found 'cell' twice"),
+    ],
+)
+def test_classes_that_hugging_face_names(text, expected, tmp_path):
+    put_numbers(tmp_path, "train")
+    (tmp_path / "id2label.json").write_text(text)
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=expected):
+            converters.label_space(tmp_path)
+    else:
+        assert converters.label_space(tmp_path).names == expected
