@@ -35,6 +35,8 @@ class ClassReport:
             lower end of its interval is a lower confidence bound at 95 %.
         worth: source -> held-out Dice that the pool loses without it.
         keeps: the source the class keeps, or "".
+        is_seen: whether any image has the class; of one that none has nothing can be said: it is
+            fused with what its group's other classes have taught, and keeps no source.
     """
 
     single: Mapping[str, float]
@@ -45,9 +47,12 @@ class ClassReport:
     likely_gain: Estimate
     worth: Mapping[str, float]
     keeps: str
+    is_seen: bool = True
 
     def note(self) -> str:
         """Return it in a line, for the rule's file."""
+        if not self.is_seen:
+            return "no image has it: with the weights of its group"
         single = ", ".join(f"{value:.4f} {name}" for name, value in self.single.items())
         word = "fused" if self.reached == self.fused else "fused, were it so"
         return f"held-out Dice {self.fused:.4f} {word}, {self.mean:.4f} mean, {single}"
@@ -122,7 +127,8 @@ def report_classes(
         for n in labels.names
     }
     likely = likely_gains(gains, labels)
-    keeps = {n: _falls_back(likely[n], fall_back) for n in labels.names}
+    seen = {n: any(t.truth for t in counted.tables[n]) for n in labels.names}
+    keeps = {n: seen[n] and _falls_back(likely[n], fall_back) for n in labels.names}
     taken = {n: alone[n][best[n]] if keeps[n] else held_out.fused[n] for n in labels.names}
     return {
         n: ClassReport(
@@ -134,6 +140,7 @@ def report_classes(
             likely_gain=likely[n],
             worth=_named(sources, counted.mean(held_out.lost[n])),
             keeps=sources[best[n]] if keeps[n] else "",
+            is_seen=seen[n],
         )
         for n in labels.names
     }

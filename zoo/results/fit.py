@@ -425,15 +425,19 @@ def _worse_classes(found: FitResult) -> str:
     lost = [
         f"{label} ({max(r.single, key=r.single.__getitem__)})"
         for label, r in found.comparison.report.items()
-        if not r.keeps and r.likely_gain.is_sure and r.likely_gain.mean < 0
+        if r.is_seen and not r.keeps and r.likely_gain.is_sure and r.likely_gain.mean < 0
     ]
     if not lost:
         return ""
-    rest = f" and {len(lost) - _LISTED} more" if len(lost) > _LISTED else ""
-    what = f"worse fused than by the best source alone: {', '.join(lost[:_LISTED])}{rest}"
+    what = f"worse fused than by the best source alone: {_some(lost)}"
     if found.method == "hybrid":
         return what
     return f"{what}; --method hybrid takes the source there"
+
+
+def _some(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{', '.join(names[:_LISTED])}{rest}"
 
 
 def _table(found: FitResult) -> str:
@@ -448,7 +452,7 @@ def _table(found: FitResult) -> str:
         dice = (f"{r.single[n]:.4f}" if label in found.classes[n] else "-" for n in sources)
         lost = (f"{r.worth[n]:+.4f}" for n in losses)
         values = f"{r.mean:.4f}", f"{r.reached:.4f}", str(r.likely_gain)
-        rows.append([label, *dice, *values, r.keeps or "fusion", *lost])
+        rows.append([label, *dice, *values, r.keeps or ("fusion" if r.is_seen else "-"), *lost])
     all_of = [_mean_of(n, found) for n in sources]
     rows.append(["all", *all_of, f"{comparison.mean:.4f}", f"{comparison.fused:.4f}"])
     what = "; in the last columns what the fusion loses without a source" if losses else ""
@@ -456,6 +460,11 @@ def _table(found: FitResult) -> str:
     lines = [f"held-out Dice on {images}{what}", *_aligned(rows)]
     if any("*" in mean for mean in all_of):
         lines.append("* of the classes that it speaks of")
+    if unseen := [label for label, r in report.items() if not r.is_seen]:
+        lines.append(
+            f"no image has {_some(unseen)}: nothing can be learned of it; it is fused with its "
+            "group's weights"
+        )
     if any(r.likely_gain != r.gain for r in report.values()):
         lines.append("likely gain: of the pool over the best source; related classes' gains count")
     return "\n".join(lines)

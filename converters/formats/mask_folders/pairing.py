@@ -6,7 +6,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+
+import cv2
+import numpy as np
 
 from converters.files.images import is_image
 from converters.files.names import normal_name
@@ -62,6 +66,11 @@ _DESCRIPTIONS = (PROVENANCE, "labels.yaml")
 # What folders of one data set are called, of which there may be but one.
 _SUBSETS = re.compile(r"(train|val|test)(ing|id|idation)?([_-].*)?", re.IGNORECASE)
 _DEPTH = 3
+_MASK_WORD = re.compile(r"^masks?[_ -]+|[_ -]+masks?$", re.IGNORECASE)
+# So many files are looked at; a mask of one class has so many colours, one of several so many.
+_LOOKED_AT, _TWO_SIDES, _FEW_COLOURS = 3, 2, 64
+# JPEG's black and white are off by so much; so many pixels may be between, at edges.
+_LOSSY, _NEARLY, _MOST_BETWEEN = frozenset({".jpg", ".jpeg"}), 32, 0.05
 
 
 @dataclass(frozen=True)
@@ -161,9 +170,66 @@ def _beside(folder: Path) -> Iterator[tuple[Path, Pairs]]:
     for path, pairings in found.items():
         names = [masks.relative_to(folder).as_posix() for masks, _ in pairings]
         yield path, _with_rivals(pairings[0][1], names)
-    beside = None if are_masks else _side_by_side(_files(folder, deep=False))
-    if beside:
+    if are_masks:
+        return
+    if (by_class := _folders_of_classes(inside)) is not None:
+        yield by_class
+    elif beside := _side_by_side(_files(folder, deep=False)) or _of_one_name(folder):
         yield folder, beside
+
+
+def _folders_of_classes(folders: Sequence[Path]) -> tuple[Path, Pairs] | None:
+    """Pair the one folder of images with folders of masks that are called as their class.
+
+    None where a folder has other names than the images, or what is no mask.
+    """
+    home = [path for path in folders if _IMAGES.fullmatch(path.name)]
+    if len(home) != 1 or any(_SUBSETS.fullmatch(path.name) for path in folders):
+        return None
+    images = _files(home[0], deep=True)
+    joined: dict[str, list[Path]] = defaultdict(list)
+    classes: dict[Path, str] = {}
+    for folder in folders:
+        masks = _files(folder, deep=True) if folder != home[0] else {}
+        if not masks.keys() <= images.keys() or not _are_drawn(masks.values(), _TWO_SIDES):
+            return None
+        for place, path in masks.items():
+            joined[place].append(path)
+            classes[path] = _MASK_WORD.sub("", folder.name)
+    return (home[0], Pairs(images, joined, classes=classes)) if joined else None
+
+
+def _of_one_name(folder: Path) -> Pairs | None:
+    """Pair a.jpg with a.png; None unless all are such pairs, and the latter masks."""
+    files: dict[str, dict[bool, Path]] = defaultdict(dict)
+    paths = sorted(filter(is_image, folder.iterdir()))
+    for path in paths:
+        files[normal_name(path.stem)][path.suffix.lower() in _LOSSY] = path
+    if not files or 2 * len(files) != len(paths) or any(len(own) != 2 for own in files.values()):
+        return None
+    masks = {stem: (own[False],) for stem, own in files.items()}
+    if not _are_drawn((path for own in masks.values() for path in own), _FEW_COLOURS):
+        return None
+    return Pairs({stem: own[True] for stem, own in files.items()}, masks)
+
+
+def _are_drawn(paths: Iterable[Path], most: int) -> bool:
+    """Tell by a few files whether they have so few colours, as masks have and photographs do not.
+
+    What JPEG has added to two sides does not count.
+    """
+    for path in islice(paths, _LOOKED_AT):
+        values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+        if values is None:
+            return False
+        if path.suffix.lower() in _LOSSY:
+            if ((values > _NEARLY) & (values < 255 - _NEARLY)).mean() > _MOST_BETWEEN:
+                return False
+            values = values // 128
+        pixels = values.reshape(-1, values.shape[2] if values.ndim == 3 else 1)
+        if len(np.unique(pixels, axis=0)) > most:
+            return False
+    return True
 
 
 def _partner(masks: Path, folders: Iterable[Path]) -> Path | None:

@@ -355,3 +355,44 @@ def test_classes_that_hugging_face_names(text, expected, tmp_path):
             converters.label_space(tmp_path)
     else:
         assert converters.label_space(tmp_path).names == expected
+
+
+def photograph(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8))
+
+
+@pytest.mark.parametrize("form", ["{}", "masks_{}"])
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_folder_for_each_class_beside_the_images(form, suffix, tmp_path):
+    plane = np.zeros(SIZE, np.uint8)
+    plane[2:10, 2:10] = 255
+    for name in "ab":
+        photograph(tmp_path / f"images/{name}.jpg")
+        for label, shift in (("cell body", 0), ("nucleus", 3)):
+            path = tmp_path / form.format(label) / f"{name}.{suffix}"
+            path.parent.mkdir(exist_ok=True)
+            cv2.imwrite(str(path), np.roll(plane, shift, 1))
+    assert converters.recognise(tmp_path) == "mask_folders"
+    assert converters.label_space(tmp_path).names == ("cell body", "nucleus")
+    found = converters.read(tmp_path)
+    assert [[one.label for one in s.instances] for s in found] == [["cell body", "nucleus"]] * 2
+    photograph(tmp_path / "thumbnails/a.jpg")
+    assert converters.recognise(tmp_path) == "images"
+
+
+def test_masks_that_are_called_as_their_images(tmp_path):
+    for name in "ab":
+        photograph(tmp_path / f"{name}.jpg")
+        cv2.imwrite(str(tmp_path / f"{name}.png"), numbers())
+    assert converters.recognise(tmp_path) == "mask_folders"
+    assert [s.image.suffix for s in converters.read(tmp_path)] == [".jpg", ".jpg"]
+    assert {one.label for s in converters.read(tmp_path) for one in s.instances} == {"1", "2"}
+    photograph(tmp_path / "c.jpg")
+    assert converters.recognise(tmp_path) == "images"
+    photograph(tmp_path / "c.png")
+    (tmp_path / "a.png").unlink()
+    (tmp_path / "a.jpg").unlink()
+    (tmp_path / "b.png").unlink()
+    (tmp_path / "b.jpg").unlink()
+    assert converters.recognise(tmp_path) == "images"

@@ -145,6 +145,19 @@ def test_a_class_keeps_a_source_that_cannot_be_bettered(world, flaw, labels):
     assert 'keeps: "true"' in dump_rule(found.rule) or "keeps: 'true'" in dump_rule(found.rule)
 
 
+def test_a_class_that_no_image_has_keeps_no_source(world, flaw, labels):
+    """A source that says nothing of it, whatever else it can do, would be its best one."""
+    gone, images = labels.names[0], []
+    for (fair, mute), truth, patient in world((flaw(1.0), flaw(0.0)), 8):
+        silent = replace(mute, masks={n: m for n, m in mute.masks.items() if n != gone})
+        images.append(([silent, fair], {n: m for n, m in truth.items() if n != gone}, patient))
+    found = HybridFit(fall_back="unsure")(images, ("mute", "fair"), labels)
+    assert [n for n, r in found.report.items() if not r.is_seen] == [gone]
+    assert found.report[gone].keeps == found.rule.classes[gone].keeps == ""
+    assert found.notes()[gone].startswith("no image has it")
+    assert {found.report[n].keeps for n in labels.names[1:]} == {"mute"}
+
+
 def test_the_best_source_scores_as_reported_when_it_is_kept(world, flaw, labels):
     # A detector that misses objects is credited with nothing for them.
     flaws = (flaw(0.0, kind="instance", misses=0.3), flaw(0.0, useless=True))

@@ -495,7 +495,9 @@ def test_classes_that_are_worse_fused_are_named():
     surely, unsure = Estimate(-0.1, (-0.2, -0.05)), Estimate(-0.1, (-0.2, 0.05))
     kept = {"surely": (surely, ""), "kept": (surely, "b"), "unsure": (unsure, "")}
     report = {
-        name: SimpleNamespace(single={"a": 0.1, "b": 0.2}, likely_gain=gain, keeps=keeps)
+        name: SimpleNamespace(
+            is_seen=True, single={"a": 0.1, "b": 0.2}, likely_gain=gain, keeps=keeps
+        )
         for name, (gain, keeps) in kept.items()
     }
     found = SimpleNamespace(method="vote", comparison=SimpleNamespace(report=report))
