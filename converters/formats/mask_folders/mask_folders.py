@@ -6,6 +6,8 @@
     DATA/**/images/NAME.jpg     DATA/**/masks/*.png          one image, a mask for each object
     DATA/**/images/NAME.jpg     DATA/**/masks/CLASS/NAME.png     a folder for each class
     DATA/**/NAME.jpg            DATA/**/masks/NAME_CLASS_0.png   a file for each object, or class
+    DATA/images/NAME.jpg        DATA/CLASS/NAME.png         or masks_CLASS; all of two colours
+    DATA/NAME.jpg               DATA/NAME.png               of few colours
     DATA/labelmap.txt           (optional) name:r,g,b, a line each, or another table of
                                 `class_tables`, whose lines are also the numbers of the classes
     DATA/class_names.txt        (optional) the names of the numbers from 0 on, a line each; or

@@ -66,7 +66,7 @@ _DESCRIPTIONS = (PROVENANCE, "labels.yaml")
 # What folders of one data set are called, of which there may be but one.
 _SUBSETS = re.compile(r"(train|val|test)(ing|id|idation)?([_-].*)?", re.IGNORECASE)
 _DEPTH = 3
-_MASK_WORD = re.compile(r"^masks?[_ -]+|[_ -]+masks?$", re.IGNORECASE)
+_MASK_WORD = re.compile(r"^masks?[_ -]+", re.IGNORECASE)
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
 _LOOKED_AT, _TWO_SIDES, _FEW_COLOURS = 3, 2, 64
 # JPEG's black and white are off by so much; so many pixels may be between, at edges.
