@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from converters.parallel import map_ordered
 from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
 
+_TEST = re.compile(r"test\d*", re.IGNORECASE)
 INDEX = "images.json"
 
 Task = TypeVar("Task")
@@ -132,8 +134,23 @@ def free_name(wanted: str, taken: set[str]) -> str:
 
 
 def is_test_key(key: str) -> bool:
-    """Tell whether a key lies in a folder `test`."""
-    return "test" in key.split("/")[:-1]
+    """Tell whether a key lies in a folder `test`, or one such as COCO's `test2017`."""
+    return any(_TEST.fullmatch(part) for part in key.split("/")[:-1])
+
+
+def as_test_key(place: str) -> str:
+    """Return the key of an image in a folder such as Kaggle's `test_images`, which becomes `test`.
+
+    >>> as_test_key("test_images/a"), as_test_key("test2017/a"), as_test_key("latest/a")
+    ('test/a', 'test2017/a', 'latest/a')
+    """
+    *folders, name = place.split("/")
+    return "/".join([*(_plain_test(folder) for folder in folders), name])
+
+
+def _plain_test(folder: str) -> str:
+    is_test = "test" in re.findall("[a-z]+", folder.lower())
+    return "test" if is_test and not _TEST.fullmatch(folder) else folder
 
 
 def test_keys(samples: Sequence[Sample]) -> frozenset[str]:

@@ -24,11 +24,11 @@ column too much (Dice about .96 at 512 x 512): take `rle` for it.
 What is read: JSON files in the folder, in `annotations/` and in other folders directly below it,
 with their images beside them or in `images/NAME`, `NAME`, `images` or `data` (NAME: train2017 for
 instances_train2017.json or person_keypoints_train2017.json), or in a folder that the user names. A
-file belongs to the test subset if
-its name or its folder's has the word test. Names of categories are names of classes or their
-aliases. Ids only join entries: 1, 1.0 and "1" are the same, those of annotations do not matter. An
-image that several files name must have the same objects in all of them, unless a file has no
-annotations at all. COCO panoptic is read where no other file has objects
+file belongs to the test subset if its name or its folder's has the word test; where none does,
+images in such folders are test images, to be answered. Names of categories are names of classes or
+their aliases. Ids only join entries: 1, 1.0 and "1" are the same, those of annotations do not
+matter. An image that several files name must have the same objects in all of them, unless a file
+has no annotations at all. COCO panoptic is read where no other file has objects
 (`converters.formats.coco.panoptic`). What annotates something else is left out if another file has
 objects: captions, keypoints, COCO panoptic, and a file none of whose categories is known (RAM-H1200
 keeps bones and erosions in two files of a folder).
@@ -65,7 +65,7 @@ from converters.formats.coco.files import broken_files, is_test
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
-from converters.formats.coco.unnamed import is_part, report_unnamed
+from converters.formats.coco.unnamed import is_part, report_unnamed, test_images
 from converters.formats.label_spaces import folder_space
 from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.loss import ConversionLoss, lossless
@@ -250,7 +250,10 @@ def read(
     ]
     if annotations is not None:
         wanted = [annotations] if subset != "test" else []
-    if not wanted:
+    tests: list[Sample] = []
+    if subset != "train" and not (images or annotations or any(is_test(root, f) for f in files)):
+        tests = test_images(root, problems)
+    if not (wanted or tests):
         names = ", ".join(file.name for file in files) or "none"
         raise ValueError(
             f"{root}: expected COCO's JSON files of subset '{subset}', found {names}: --subset "
@@ -258,7 +261,8 @@ def read(
         )
     _tell_joined(root, wanted, problems)
     reader = CocoReader(root, labels, problems, images)
-    samples = reader.samples(wanted)
+    samples = [*reader.samples(wanted), *tests]
+    reader.named |= {Path(str(sample.image)) for sample in tests}
     if reader.is_whole and images is None and annotations is None:
         others = sorted(set(files) - set(wanted))
         report_unnamed(

@@ -9,11 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from converters.errors import Problems
-from converters.files.images import is_image
+from converters.files.images import is_image, read_size_hw
 from converters.files.provenance import PROVENANCE
 from converters.formats.coco.documents import Document
 from converters.formats.coco.files import is_test
 from converters.formats.coco.images import ANNOTATIONS, ImageFinder, folders_in
+from converters.formats.writing import as_test_key
+from converters.types import Sample
 
 _SUBSET = re.compile(r"(train|val|valid|validation|minival|default)\d*", re.IGNORECASE)
 _SHOWN = 3
@@ -77,6 +79,19 @@ def report_unnamed(
             f"{root}: left out {len(left_out)} images that no annotation file names: {first}"
             f"{', ...' if len(left_out) > _SHOWN else ''}"
         )
+
+
+def test_images(root: Path, problems: Problems) -> list[Sample]:
+    """Return the images of folders of test images, of which no annotation file speaks."""
+    found = []
+    for folder, images in unnamed_images(root, ()).items():
+        for image in images if is_test(root, folder) else ():
+            key = as_test_key(image.relative_to(root).with_suffix("").as_posix())
+            try:
+                found.append(Sample(key, image, read_size_hw(image)))
+            except ValueError as error:
+                problems.add(image, error, key=key)
+    return found
 
 
 def _images_of(root: Path, path: Path) -> Iterator[Path]:

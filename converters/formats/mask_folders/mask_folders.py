@@ -141,16 +141,16 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     classes = _Classes.find(root, pairs)
     problems.note(f"{root}: {classes.describe()}")
     samples: list[Sample] = []
-    for key, size_hw in _images(root, pairs, subset, problems):
+    for key, image, size_hw in _images(root, pairs, subset, problems):
         found: list[Instance] = []
-        for path in pairs.masks[key]:
+        for path in pairs.masks.get(key, ()):
             try:
                 planes = list(classes.planes(read_mask(path, size_hw), pairs.classes.get(path)))
             except (OSError, ValueError) as error:
                 problems.add(path, one_line(error), key=key)
                 continue
             found += [Instance(name, outline(crop(plane))) for name, plane in planes]
-        samples.append(Sample(key, pairs.images[key], size_hw, tuple(found)))
+        samples.append(Sample(key, image, size_hw, tuple(found)))
     return samples
 
 
@@ -164,7 +164,7 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
     """
     pairs = _required_pairs(root)
     found = _images(root, pairs, subset, problems)
-    return [Sample(key, pairs.images[key], size_hw) for key, size_hw in found]
+    return [Sample(key, image, size_hw) for key, image, size_hw in found]
 
 
 def _required_pairs(root: Path) -> Pairs:
@@ -181,17 +181,19 @@ def _required_pairs(root: Path) -> Pairs:
 
 def _images(
     root: Path, pairs: Pairs, subset: str, problems: Problems
-) -> Iterator[tuple[str, tuple[int, int]]]:
+) -> Iterator[tuple[str, Path, tuple[int, int]]]:
+    """Yield key, image and size of what belongs to a subset; test images may have no mask."""
     for path in pairs.alone:
         problems.add(path, "expected an image of this name, found none")
     if without := sorted(pairs.images.keys() - pairs.masks.keys()):
         problems.note(f"{root}: left out {len(without)} images without a mask ({without[0]}, ...)")
-    for key in sorted(pairs.masks):
+    masked = {key: pairs.images[key] for key in pairs.masks}
+    for key, image in sorted({**pairs.unanswered, **masked}.items()):
         if subset == "all" or is_test_key(key) == (subset == "test"):
             try:
-                yield key, read_size_hw(pairs.images[key])
+                yield key, image, read_size_hw(image)
             except ValueError as error:
-                problems.add(pairs.images[key], error, key=key)
+                problems.add(image, error, key=key)
 
 
 def read_mask(path: Path, size_hw: tuple[int, int] | None = None) -> Pixels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.files.provenance import PROVENANCE
+from converters.formats.writing import as_test_key, is_test_key
 
 # What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
 _MASKS = re.compile(
@@ -81,6 +82,7 @@ class Pairs:
         images: key -> image.
         masks: key -> its masks; several where each is an object.
         classes: mask -> its only class, where folders or names of masks say it.
+        unanswered: key -> image, of folders of test images without any mask.
         alone: masks of no image.
         ambiguous: folders that are about the same images, where one is enough.
     """
@@ -90,6 +92,7 @@ class Pairs:
     alone: Sequence[Path] = ()
     ambiguous: Sequence[str] = ()
     classes: Mapping[Path, str] = field(default_factory=dict)
+    unanswered: Mapping[str, Path] = field(default_factory=dict)
 
 
 def find_pairs(root: Path) -> Pairs | None:
@@ -101,18 +104,44 @@ def find_pairs(root: Path) -> Pairs | None:
     classes: dict[Path, str] = {}
     for folder in _folders(root, _DEPTH):
         for image_folder, found in _beside(folder):
-            is_plain = image_folder != root and _IMAGES.fullmatch(image_folder.name)
-            home = image_folder.parent if is_plain else image_folder
-            if is_plain and (subset := _subset(image_folder.name)):
-                home /= subset
-            begin = "" if home == root else home.relative_to(root).as_posix() + "/"
+            begin = _begin(root, image_folder)
             images |= {begin + key: image for key, image in found.images.items()}
             masks |= {begin + key: own for key, own in found.masks.items()}
             alone += found.alone
             classes |= found.classes
             ambiguous += [path for path in found.ambiguous if path not in ambiguous]
     is_around = not ambiguous and _lies_in_one_folder(root, [images[key] for key in masks])
-    return None if is_around or not masks else Pairs(images, masks, alone, ambiguous, classes)
+    if is_around or not masks:
+        return None
+    paired = {*images.values(), *alone, *(path for own in masks.values() for path in own)}
+    unanswered = _unanswered(root, paired)
+    if not any(map(is_test_key, masks)):
+        without = images.keys() - masks.keys()
+        unanswered |= {key: images.pop(key) for key in sorted(without) if is_test_key(key)}
+    return Pairs(images, masks, alone, ambiguous, classes, unanswered)
+
+
+def _begin(root: Path, folder: Path) -> str:
+    """Return how the keys of a folder's images begin."""
+    is_plain = folder != root and _IMAGES.fullmatch(folder.name)
+    home = folder.parent if is_plain else folder
+    if is_plain and (subset := _subset(folder.name)):
+        home /= subset
+    return "" if home == root else home.relative_to(root).as_posix() + "/"
+
+
+def _unanswered(root: Path, paired: Set[Path]) -> dict[str, Path]:
+    """Return the images of folders of test images in which nothing has a partner, by their keys."""
+    found: dict[str, Path] = {}
+    for folder in _folders(root, _DEPTH):
+        names = folder.relative_to(root).parts
+        is_other = any(_PICTURES.match(name) or _MASKS.fullmatch(name) for name in names)
+        files = {} if is_other else _files(folder, deep=False)
+        if paired.isdisjoint(files.values()):
+            begin = as_test_key(_begin(root, folder))
+            if is_test_key(begin):
+                found |= {begin + place: path for place, path in files.items()}
+    return found
 
 
 def _lies_in_one_folder(root: Path, images: Sequence[Path]) -> bool:

@@ -36,7 +36,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -64,6 +63,7 @@ from converters.formats.rle_table.table import (
 from converters.formats.writing import (
     INDEX,
     WriteTarget,
+    as_test_key,
     check_labels,
     file_names,
     is_test_key,
@@ -441,11 +441,7 @@ class _Reader:
         return _Entry(path, table, read_size_hw(path), fields)
 
     def _key(self, path: Path) -> str:
-        """A folder such as Kaggle's `test_images` is `test` in a key."""
-        *folders, name = path.relative_to(self.home).with_suffix("").parts
-        words = (re.split(r"[\W_]+", folder.lower()) for folder in folders)
-        parts = ["test" if "test" in own else f for f, own in zip(folders, words, strict=True)]
-        return "/".join([*parts, name])
+        return as_test_key(path.relative_to(self.home).with_suffix("").as_posix())
 
     def _sample(self, table: Path, entry: _Entry, coding: Coding) -> Sample:
         kept: list[tuple[str, CropMask]] = []

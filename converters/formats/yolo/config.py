@@ -96,17 +96,16 @@ def _listed_names(path: Path) -> list[str]:
 
 def _unnamed_places(root: Path) -> dict[str, list[str]]:
     """The subsets' folders where there are some; else all that is there is to learn from."""
-    found = {
-        kind: [
-            place.format(name)
-            for place in _UNNAMED
-            for name in (kind, *_OTHER_NAMES.get(kind, ()))
-            if (root / place.format(name)).is_dir()
-        ][:1]
-        for kind in ("train", "val", "test")
-    }
+    found = {kind: _existing_places(root, kind) for kind in ("train", "val", "test")}
     everything = ["images" if (root / "images").is_dir() else "."]
     return found if found["train"] else {**found, "train": everything}
+
+
+def _existing_places(root: Path, kind: str) -> list[str]:
+    """Return the usual folder of a subset's images, if it is there."""
+    names = (kind, *_OTHER_NAMES.get(kind, ()))
+    places = (place.format(name) for place in _UNNAMED for name in names)
+    return [place for place in places if (root / place).is_dir()][:1]
 
 
 def _yaml_files(root: Path) -> list[Path]:
@@ -247,7 +246,11 @@ class YoloConfig:
         """
         found: dict[str, list[str]] = {}
         for kind in _SUBSETS[subset]:
-            if not (entry := self._entry(kind)):
+            entry = self._entry(kind)
+            if kind == "test" and not entry:
+                # Ultralytics learns without them, so that many files do not name them.
+                entry = _existing_places(self.root, kind)
+            if not entry:
                 continue
             entries = entry if isinstance(entry, list) else [entry]
             if not all(isinstance(name, str) and name for name in entries):

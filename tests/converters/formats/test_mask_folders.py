@@ -396,3 +396,17 @@ def test_masks_that_are_called_as_their_images(tmp_path):
     (tmp_path / "b.png").unlink()
     (tmp_path / "b.jpg").unlink()
     assert converters.recognise(tmp_path) == "images"
+
+
+@pytest.mark.parametrize("place", ["test_images", "test", "test/images", "images/test"])
+def test_images_of_a_test_folder_without_masks_are_to_be_answered(place, tmp_path):
+    train = place.replace("test", "train")
+    masks = train.replace("images", "masks") if "images" in train else "train_masks"
+    put(tmp_path, f"{train}/a.png", f"{masks}/a.png", black_and_white())
+    photograph(tmp_path / place / "c.jpg")
+    read = {subset: converters.read(tmp_path, subset=subset) for subset in ("train", "test", "all")}
+    (key,) = (s.key for s in read["train"])
+    (found,) = read["test"]
+    assert (found.key.removeprefix("images/"), found.instances) == ("test/c", ())
+    assert {s.key for s in read["all"]} == {found.key, key}
+    assert [s.key for s in converters.list_images(tmp_path, subset="test")] == [found.key]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 import converters
+from converters.formats.writing import is_test_key
 
 SQUARE = [2, 3, 8, 3, 8, 9, 2, 9]
 
@@ -55,12 +56,18 @@ def test_images_without_an_entry_are_counted(count, said, data, labels):
     assert notes == [f"{data.root}: {said}"]
 
 
-@pytest.mark.parametrize(("subset", "count"), [("train", 0), ("all", 1)])
-def test_test_images_are_counted_where_they_are_asked_for(subset, count, data, labels):
-    data.image("images/test2017/b.png").add([SQUARE]).save()
+@pytest.mark.parametrize(
+    ("folder", "key"), [("test2017", "images/test2017/b"), ("test_images", "images/test/b")]
+)
+def test_images_of_a_test_folder_are_to_be_answered(folder, key, data, labels):
+    data.image(f"images/{folder}/b.png").add([SQUARE]).save()
     notes = []
-    converters.read(data.root, labels=labels, subset=subset, note=notes.append)
-    assert len(notes) == count
+    (one,) = converters.read(data.root, labels=labels, note=notes.append)
+    (other,) = converters.read(data.root, labels=labels, subset="test", note=notes.append)
+    assert (other.key, other.instances, is_test_key(other.key)) == (key, (), True)
+    found = converters.read(data.root, labels=labels, subset="all", note=notes.append)
+    assert {s.key for s in found} == {one.key, key}
+    assert notes == []
 
 
 def test_images_that_only_files_of_the_test_subset_name(new, tmp_path, labels):

@@ -370,6 +370,16 @@ def test_labels_of_test_images_in_another_folder_are_said(make):
     assert "1 label files without an image (label/test/r.txt)" in notes[0]
 
 
+@pytest.mark.parametrize("place", ["images/test", "test/images", "test"])
+def test_test_images_that_the_yaml_does_not_name(make, place):
+    root = make()
+    image(root / place / "r.png")
+    found = converters.read(root, subset="test", labels=LABELS)
+    assert [s.key for s in found] == [f"{place}/r"]
+    assert len(converters.read(root, subset="all", labels=LABELS)) == 3
+    assert len(read(root)) == 2
+
+
 def test_test_images_need_no_labels(make):
     root = make({"test": "images/test"})
     image(root / "images" / "test" / "r.png")
