@@ -62,7 +62,9 @@ class ApartCluster(RayCluster):
     """
 
     def __init__(self, on: str, url: str, steps: Mapping[str, Step], history: History) -> None:
-        self.place, self.through = Place(url), url
+        kept = Transfers.read(history.out)
+        name = kept.pipeline or uuid.uuid4().hex[:12]
+        self.place, self.through = Place(url, name), url
         self._steps, self._history = steps, history
         self._folder = Path.cwd()
         self._trees: dict[Path, Tree] = {}
@@ -71,8 +73,6 @@ class ApartCluster(RayCluster):
         super().__init__(on, ())
         try:
             _check_nodes(self.ray, self.place)
-            kept = Transfers.read(history.out)
-            name = kept.pipeline or uuid.uuid4().hex[:12]
             self._kept = Transfers(name, tuple(dict.fromkeys((*kept.through, url))))
             self.holdings = Holdings(self.place, name)
             self._tell({})

@@ -72,7 +72,7 @@ def do_order(order: Order) -> int:
         OSError: the common place, or the disk.
     """
     take_keys(order.environment)
-    place = Place(order.url)
+    place = Place(order.url, order.working.split("/")[1])
     working = Working(place, order.working)
     before = working.read()
     if before.has_ended:

@@ -15,7 +15,7 @@ from zoo.pipeline.storage.holdings import (
     describe_place,
     names_at,
 )
-from zoo.pipeline.storage.transfer import Place, blob, digest_file
+from zoo.pipeline.storage.transfer import Place, blob, digest_file, partial_name
 
 
 @pytest.fixture(params=["folder_place", "memory_place", "s3_server"])
@@ -95,6 +95,14 @@ def test_what_is_nobody_s_is_cleared(place, held, tmp_path):
     assert place.missing([orphan]) == {orphan}
     assert there(place, held[1]) == {"both", "one", "two"}
     assert len(place.listing("partial")) == 1
+
+
+def test_what_a_machine_that_died_was_about_to_put_goes_with_its_pipeline(place, held):
+    for owner in ("one", "two", ""):
+        place.write_text(partial_name(owner), "x")
+    found, _ = held
+    found["one"].clear()
+    assert sorted(name.split("-")[1] for name in place.listing("partial")) == ["", "two"]
 
 
 def test_where_a_list_is_damaged_nothing_is_removed(place, held):

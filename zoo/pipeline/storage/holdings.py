@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from converters.files.json_files import parse_json
-from zoo.pipeline.storage.transfer import PARTIAL, Place, Tree, blob
+from zoo.pipeline.storage.transfer import PARTIAL, Place, Tree, blob, is_partial_of
 from zoo.pipeline.storage.working import WORKING
 
 _PIPELINES, _TREES, _SIGN = "pipelines", "trees", "sign.json"
@@ -104,6 +104,9 @@ class Holdings:
         absent = self.place.missing(own)
         gone = {digest: size for digest, size in own.items() if digest not in absent}
         self.place.remove_all([blob(digest) for digest in gone])
+        # What a machine that died was about to put.
+        left = [name for name in self.place.listing(PARTIAL) if is_partial_of(self.name, name)]
+        self.place.remove_all([f"{PARTIAL}/{name}" for name in left])
         self.place.remove(f"{WORKING}/{self.name}")
         # Last: killed before, it is done again.
         self.place.remove(self._folder)

@@ -78,14 +78,15 @@ class Place:
     Args:
         url: as fsspec takes it, or env:NAME. Keys of S3 are found where boto3 looks for them, those
             of SSH where ssh does; a server has to be in `~/.ssh/known_hosts`.
+        owner: the pipeline that puts files there, by which its unfinished ones are known.
 
     Raises:
         ValueError: no such protocol, or `env:NAME` is not set.
         MissingDependency: the protocol's library is not installed.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = _resolved(url)
+    def __init__(self, url: str, owner: str = "") -> None:
+        self.url, self.owner = _resolved(url), owner
         self._made: set[str] = set()
         protocol = self.url.partition("://")[0]
         if protocol in _EXTRAS:
@@ -303,8 +304,9 @@ class Place:
             else:
                 target.discard()
             return found
-        partial = f"{self._root}/{partial_name()}"
-        self._make_folder(partial_name())
+        unfinished = partial_name(self.owner)
+        partial = f"{self._root}/{unfinished}"
+        self._make_folder(unfinished)
         try:
             with files.open(partial, "wb") as target:
                 found = copy(stream, target)
@@ -340,9 +342,14 @@ class Place:
         return _tried(ask)
 
 
-def partial_name() -> str:
-    """Return a name for what is not whole yet; it tells since when, in seconds."""
-    return f"{PARTIAL}/{time.time():.0f}-{uuid.uuid4().hex}"
+def partial_name(owner: str = "") -> str:
+    """Return a name for what is not whole yet; it tells since when, in seconds, and whose it is."""
+    return f"{PARTIAL}/{time.time():.0f}-{owner}-{uuid.uuid4().hex}"
+
+
+def is_partial_of(owner: str, name: str) -> bool:
+    """Tell whether what is not whole yet, by its name in its folder, is a pipeline's."""
+    return bool(owner) and name.split("-")[1:2] == [owner]
 
 
 def _digest(text: str) -> str:
