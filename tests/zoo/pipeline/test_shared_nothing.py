@@ -47,8 +47,9 @@ def can_be_apart():
 
 def start_node(number, address, hidden, folder):
     """Start a machine that does not see some folders, under a name of its own."""
-    lines = [f"hostname node-{number}", "mkdir -p /tmp/ray", "mount -t tmpfs none /tmp/ray"]
-    lines += [f"mount -t tmpfs none '{path}'" for path in hidden]
+    # Ray's folder too: nodes that begin at once in the same one take each other's sockets.
+    lines = [f"hostname node-{number}"]
+    lines += [f"mount -t tmpfs none '{path}'" for path in (os.environ["RAY_TMPDIR"], *hidden)]
     ports = ["--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"]
     ray = [*RAY, f"--address={address}", "--num-cpus=1", "--object-store-memory=80000000", *ports]
     lines.append("exec " + " ".join([*ray, "--node-ip-address=127.0.0.1"]))
