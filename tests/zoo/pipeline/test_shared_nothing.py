@@ -27,7 +27,7 @@ models:
   small:
     family: smp
     config: laptop
-    changes: {epochs: 30, size: [64, 64], workers: 0, validate_every: 1}
+    changes: {epochs: 120, size: [64, 64], workers: 0, validate_every: 1}
 fusion: {refine: none}
 report: false
 """
