@@ -34,7 +34,7 @@ def test_the_family_is_found_by_name() -> None:
         ({"size": [250, 256]}, "'size': expected height and width that are multiples"),
         ({"loss": {"dise": 1}}, "'loss': unknown loss 'dise'"),
         ({"optim": {"lr": -1}}, "'optim.lr': expected a value greater than 0"),
-        ({"precision": "fp16"}, "'precision"),
+        ({"precision": "fp8"}, "'precision"),
         ({"batch": 2.5}, "'batch': expected a whole number"),
     ],
 )
