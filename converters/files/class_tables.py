@@ -85,13 +85,19 @@ def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colo
 
 
 def _of_csv(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colour]]:
-    for number, row in enumerate(csv.reader(lines), 1):
-        cells = [cell.strip() for cell in row]
+    for number, cells in enumerate(_cells(path, lines), 1):
         if number == 1 or not any(cells):
             continue
         if len(cells) < len(_COLUMNS) or not cells[0] or (colour := _colour(cells[1:4])) is None:
-            raise ValueError(f"{path}: line {number}: expected name,r,g,b, found '{row}'"[:200])
+            raise ValueError(f"{path}: line {number}: expected name,r,g,b, found '{cells}'"[:200])
         yield number, cells[0], colour
+
+
+def _cells(path: Path, lines: Iterable[str]) -> Iterator[list[str]]:
+    try:
+        yield from ([cell.strip() for cell in row] for row in csv.reader(lines))
+    except csv.Error as error:
+        raise ValueError(f"{path}: expected a table (CSV), found {one_line(error)}") from None
 
 
 def _of_meta(path: Path) -> Iterator[tuple[int, str, Colour]]:
@@ -159,7 +165,7 @@ def _of_pixel_values(folder: Path) -> dict[int, str] | None:
     path = folder / _PIXEL_VALUES
     if not path.is_file():
         return None
-    rows = [[cell.strip() for cell in row] for row in csv.reader(read_lines(path))]
+    rows = list(_cells(path, read_lines(path)))
     if not rows or [cell.casefold() for cell in rows[0]] != ["pixel value", "class"]:
         return None  # of a classifier
     return _named(path, ((row[0], row[1]) for row in rows[1:] if len(row) > 1))

@@ -470,8 +470,10 @@ class _Reader:
             if not is_test_key(self._key(path)):
                 left.append(path)
             elif subset != "train":
-                entry = self._new_entry(path, path)
-                self.samples.append((entry.sample(()), True))
+                try:
+                    self.samples.append((self._new_entry(path, path).sample(()), True))
+                except ValueError as error:
+                    self.problems.add(path, error, key=self._key(path))
         if left:
             first = left[0].relative_to(self.home).as_posix()
             self.problems.note(

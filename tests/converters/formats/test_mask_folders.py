@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+
 import cv2
 import numpy as np
 import pytest
@@ -410,3 +412,15 @@ def test_images_of_a_test_folder_without_masks_are_to_be_answered(place, tmp_pat
     assert (found.key.removeprefix("images/"), found.instances) == ("test/c", ())
     assert {s.key for s in read["all"]} == {found.key, key}
     assert [s.key for s in converters.list_images(tmp_path, subset="test")] == [found.key]
+
+
+@pytest.mark.parametrize("name", ["train/_classes.csv", "class_dict.csv"])
+def test_tables_that_cannot_be_read(name, tmp_path):
+    put_numbers(tmp_path, "train")
+    (tmp_path / name).write_text(f"name,r,g,b\n{'x' * 2000},1,2,3\n")
+    before = csv.field_size_limit(1000)
+    try:
+        with pytest.raises(ValueError, match=r"expected a table \(CSV\), found field larger"):
+            converters.label_space(tmp_path)
+    finally:
+        csv.field_size_limit(before)

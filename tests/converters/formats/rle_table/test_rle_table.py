@@ -511,3 +511,14 @@ def test_images_of_a_test_folder_are_to_be_answered(root):
     assert any("left out 1 images that no table names (train_images/b.jpg)" in n for n in notes)
     assert read(root, subset="test")[0] == {"test/c": []}
     assert list(read(root, subset="all")[0]) == ["test/c", "train_images/a"]
+
+
+def test_a_test_image_that_is_broken_is_named(root):
+    put(root, "train_images/a.jpg")
+    (root / "test_images").mkdir()
+    (root / "test_images" / "c.jpg").write_bytes(b"none")
+    table(root, "ImageId,ClassId,EncodedPixels", ("a.jpg", "x", kaggle_code(ONE)))
+    assert list(read(root)[0]) == ["train_images/a"]
+    with pytest.raises(DataError, match=r"test_images/c\.jpg: expected an image"):
+        read(root, subset="all")
+    assert list(read(root, subset="all", skips_broken=True)[0]) == ["train_images/a"]
