@@ -87,6 +87,8 @@ def _fault(place: tuple[str | int, ...], errors: list[Any]) -> Fault:
     elif (size := _SIZES.get(first["type"])) is not None:
         number = first["ctx"]["actual_length"]
         told = f"expected {size.format(**first['ctx'])} values, found {number}"
+    elif first["type"] not in _EXPECTED and not _SAYS.fullmatch(str(first["msg"])):
+        told = f"{first['msg']}{_found(first['input'])}"
     else:
         found = ", found none" if first["type"] == "missing" else _found(first["input"])
         told = f"expected {' or '.join(dict.fromkeys(_expected(errors)))}{found}"

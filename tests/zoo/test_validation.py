@@ -30,6 +30,7 @@ class Config(StrictModel):
     shares: dict[str, float] = Field(default_factory=dict)
     part: Part = Part()
     even: int = 2
+    word: Annotated[str, Field(pattern="a+")] = "a"
 
     @field_validator("even")
     @classmethod
@@ -59,6 +60,7 @@ class Config(StrictModel):
         ({"part": {"much": float("nan")}}, "part.much: expected a finite number, found nan"),
         ({"even": 3}, "even: expected an even number, found 3"),
         ({"odd": 3}, "odd: expected no such key, found 3"),
+        ({"word": "b"}, "word: String should match pattern 'a+', found 'b'"),
     ],
 )
 def test_what_is_wrong(given: dict[str, Any], told: str) -> None:
