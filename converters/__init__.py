@@ -194,7 +194,8 @@ def list_images(
     place = _located(data, format, subset)
     module = load_format(place.format)
     if not hasattr(module, "list_images"):
-        found = read(data, format=format, subset=subset, note=note)
+        # As it was found: to recognise it again would look at all its files.
+        found = read(data, format=place.format, subset=subset, note=note)
         return [replace(sample, instances=()) for sample in found]
     problems = Problems(place.folder)
     listed = module.list_images(place.folder, subset=subset, problems=problems)

@@ -121,8 +121,8 @@ def _row(image: ImageScore, measure: str) -> Mapping[str, float]:
     if measure not in DISTANCES:
         return image.dice if measure == "dice" else image.measures.get(measure, {})
     # A distance of 0 without any outline would hide, in the mean, that nothing was ever found.
-    values = image.measures.get(measure, {})
-    return {name: value for name, value in values.items() if name not in image.absent}
+    values, absent = image.measures.get(measure, {}), image.absent
+    return {name: value for name, value in values.items() if name not in absent}
 
 
 @dataclass(frozen=True)
@@ -147,8 +147,9 @@ class Absent:
 def count_absent(scores: Scores) -> Absent:
     """Count how often Dice is 1 because a class is neither there nor found."""
     dice = values_of(scores, "dice")
-    absent = np.array([[n in i.absent for n in scores.labels.names] for i in scores.images])
-    each = [own[~gone].mean() for own, gone in zip(dice.T, absent.T, strict=True) if not gone.all()]
+    gone = (image.absent for image in scores.images)
+    absent = np.array([[n in own for n in scores.labels.names] for own in gone])
+    each = [own[~no].mean() for own, no in zip(dice.T, absent.T, strict=True) if not no.all()]
     return Absent(int(absent.sum()), absent.size, float(np.mean(each)) if each else None)
 
 

@@ -129,8 +129,8 @@ def count_learned(store: PredictionStore, keys: Collection[str], data: DataSourc
     if split is None:
         return None
     # The mean of all folds has learned from whatever any of them has.
-    held_out = () if manifest.fold is None else split.val(manifest.fold)
-    return len(set(keys) & (set(split.keys) - set(held_out)))
+    learned = split.keys if manifest.fold is None else split.train(manifest.fold)
+    return len(set(keys).intersection(learned))
 
 
 def _split_of(store: PredictionStore, data: DataSource) -> Split | None:

@@ -44,6 +44,12 @@ from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_colours import MOST_COLOURS, class_codes, colour_codes, colour_name
+from converters.formats.mask_folders.black_and_white import (
+    LOSSY,
+    MOST_BETWEEN,
+    NEAR,
+    share_between,
+)
 from converters.formats.mask_folders.pairing import OBJECT, Pairs, find_pairs
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
 from converters.formats.writing import is_test_key
@@ -52,9 +58,6 @@ from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _LOOKED_AT = 20
-_JPEG = frozenset({".jpg", ".jpeg"})
-# JPEG's grey is off by so much; a mask may have so many pixels between, at its edges.
-_NEAR, _MOST_BETWEEN = 32, 0.05
 # Of what is not black so much more is white than grey; numbers of objects are spread evenly.
 _LEAST_WHITE = 2
 # So many greys of a palette may be classes.
@@ -88,7 +91,7 @@ def _greys(values: Pixels) -> Pixels | None:
     if values.ndim == 2:
         return values
     top, bottom = values[..., :3].max(axis=-1), values[..., :3].min(axis=-1)
-    return top if (top - bottom <= _NEAR).all() else None
+    return top if (top - bottom <= NEAR).all() else None
 
 
 def _is_two_sided(values: Pixels) -> bool:
@@ -98,9 +101,9 @@ def _is_two_sided(values: Pixels) -> bool:
         return False
     if len(np.unique(greys)) <= 2:
         return True
-    between = ((greys > _NEAR) & (greys < VOID - _NEAR)).mean()
-    white = (greys >= VOID - _NEAR).mean()
-    return bool(between <= _MOST_BETWEEN and white >= _LEAST_WHITE * between and white)
+    between = share_between(greys)
+    white = (greys >= VOID - NEAR).mean()
+    return bool(between <= MOST_BETWEEN and white >= _LEAST_WHITE * between and white)
 
 
 def _are_first_numbers(values: Pixels) -> bool:
@@ -213,7 +216,7 @@ def read_mask(path: Path, size_hw: tuple[int, int] | None = None) -> Pixels:
     found = read_size_hw(path)
     if size_hw is not None and found != size_hw:
         raise ValueError(f"expected a mask of {size_hw}, found {found}")
-    is_jpeg = path.suffix.lower() in _JPEG
+    is_jpeg = path.suffix.lower() in LOSSY
     # No mask may be stretched, as images of 16 bits are.
     way = cv2.IMREAD_GRAYSCALE if is_jpeg else cv2.IMREAD_UNCHANGED
     values = cv2.imdecode(np.frombuffer(content, np.uint8), way)
@@ -221,8 +224,7 @@ def read_mask(path: Path, size_hw: tuple[int, int] | None = None) -> Pixels:
         raise ValueError("expected a mask of whole numbers or colours, found another kind of file")
     if not is_jpeg:
         return values if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
-    between = (values > _NEAR) & (values < VOID - _NEAR)
-    if between.mean() > _MOST_BETWEEN:
+    if share_between(values) > MOST_BETWEEN:
         raise ValueError("expected a mask without loss (PNG, TIFF), found a JPEG with grey levels")
     return np.where(values > VOID // 2, VOID, 0).astype(np.uint8)
 

@@ -15,6 +15,7 @@ import numpy as np
 from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.files.provenance import PROVENANCE
+from converters.formats.mask_folders.black_and_white import LOSSY, MOST_BETWEEN, share_between
 from converters.formats.writing import as_test_key, is_test_key
 
 # What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
@@ -70,8 +71,6 @@ _DEPTH = 3
 _MASK_WORD = re.compile(r"^masks?[_ -]+", re.IGNORECASE)
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
 _LOOKED_AT, _TWO_SIDES, _FEW_COLOURS = 3, 2, 64
-# JPEG's black and white are off by so much; so many pixels may be between, at edges.
-_LOSSY, _NEARLY, _MOST_BETWEEN = frozenset({".jpg", ".jpeg"}), 32, 0.05
 
 
 @dataclass(frozen=True)
@@ -233,7 +232,7 @@ def _of_one_name(folder: Path) -> Pairs | None:
     files: dict[str, dict[bool, Path]] = defaultdict(dict)
     paths = sorted(filter(is_image, folder.iterdir()))
     for path in paths:
-        files[normal_name(path.stem)][path.suffix.lower() in _LOSSY] = path
+        files[normal_name(path.stem)][path.suffix.lower() in LOSSY] = path
     if not files or 2 * len(files) != len(paths) or any(len(own) != 2 for own in files.values()):
         return None
     masks = {stem: (own[False],) for stem, own in files.items()}
@@ -251,8 +250,8 @@ def _are_drawn(paths: Iterable[Path], most: int) -> bool:
         values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
         if values is None:
             return False
-        if path.suffix.lower() in _LOSSY:
-            if ((values > _NEARLY) & (values < 255 - _NEARLY)).mean() > _MOST_BETWEEN:
+        if path.suffix.lower() in LOSSY:
+            if share_between(values) > MOST_BETWEEN:
                 return False
             values = values // 128
         pixels = values.reshape(-1, values.shape[2] if values.ndim == 3 else 1)
