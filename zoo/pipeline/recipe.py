@@ -36,13 +36,19 @@ class SplitPlan(StrictModel):
     """Folds; the keys of `zoo split`.
 
     Attributes:
+        strategy: `given` keeps the data set's own parts, as the one fold 0.
         file: a split that is there already, instead of the other keys.
     """
 
     folds: int = Field(default=5, ge=2)
-    strategy: Literal["group", "stratified"] = "group"
+    strategy: Literal["group", "stratified", "given"] = "group"
     group_by: str = ""
     file: str | None = None
+
+    @property
+    def count(self) -> int:
+        """How many folds are made, without `file`."""
+        return 1 if self.strategy == "given" else self.folds
 
 
 class ModelPlan(StrictModel):

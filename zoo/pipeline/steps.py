@@ -259,7 +259,7 @@ class Builder:
         if model.folds != "all":
             return [model.folds]
         plan = self.recipe.split
-        count = len(Split.load(Path(plan.file)).folds) if plan.file else plan.folds
+        count = len(Split.load(Path(plan.file)).folds) if plan.file else plan.count
         return list(range(count))
 
 

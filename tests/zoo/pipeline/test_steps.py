@@ -50,6 +50,7 @@ CASES = {
     "own rule": {"fusion": {"config": "staple"}},
     "a refiner": {"refiner": True},
     "a refiner in each round": {"refiner": True, "pseudo": {"rounds": 1}},
+    "the data set's own division": {"split": {"strategy": "given"}},
     "one model": {"second_stages": {}, "models": {"unet": UNET}},
 }
 
@@ -118,6 +119,12 @@ def test_a_source_that_failed_is_not_in_the_command(tmp_path):
 def test_every_fold_is_trained(tmp_path):
     found = steps(tmp_path)
     assert {"train unet 0", "train unet 1", "train wrist 0", "train wrist 1"} <= found.keys()
+
+
+def test_the_data_set_s_own_division_is_one_fold(tmp_path):
+    found = steps(tmp_path, split={"strategy": "given"})
+    assert [name for name in found if name.startswith("train unet")] == ["train unet 0"]
+    assert "given" in found["split"].command(found)
 
 
 def test_pseudo_labels_need_images_to_label(tmp_path):
