@@ -21,7 +21,7 @@ from converters.formats.mask_pixels import (
 
 # More are no classes, but the edges of smoothed drawings.
 MOST_COLOURS = 100
-BLACK = 0
+BLACK, WHITE = 0, 0xFFFFFF
 # PASCAL VOC's classes by their numbers, from 1 on; its images are called by year and number.
 PASCAL_VOC = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -66,7 +66,12 @@ def colour_codes(values: Pixels) -> npt.NDArray[np.uint32]:
 
 def class_codes(values: Pixels) -> list[int]:
     """Return the colours of a mask that are classes, sorted: not black, nor PASCAL VOC's void."""
-    return sorted(set(np.unique(colour_codes(values)).tolist()) - {BLACK, _VOID})
+    return [code for code in np.unique(colour_codes(values)).tolist() if is_class_code(code)]
+
+
+def is_class_code(code: int) -> bool:
+    """Tell whether a colour is a class: it is neither black nor PASCAL VOC's void."""
+    return code not in (BLACK, _VOID)
 
 
 def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
@@ -83,13 +88,15 @@ def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
     broken = ""
     numbers: set[int] = set()
     colours: set[int] = set()
+    has_white = False
     for path in masks:
         try:
-            values = read_mask_pixels(path.read_bytes()).values
-            if values.ndim == 2:
-                numbers |= set(np.unique(values).tolist())
+            pixels = read_mask_pixels(path.read_bytes())
+            if pixels.values.ndim == 2:
+                numbers |= set(np.unique(pixels.values).tolist())
+                has_white |= VOID in numbers and not pixels.has_void
                 continue
-            found = class_codes(values)
+            found = class_codes(pixels.values)
         except (OSError, ValueError) as error:
             broken = broken or f"{path}: {one_line(error)}"
             continue
@@ -103,7 +110,11 @@ def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
     numbers -= {BLACK, VOID}
     if broken and not numbers and not colours:
         raise ValueError(broken)
-    return natural(map(str, numbers)) if numbers else tuple(map(colour_name, sorted(colours)))
+    if numbers:
+        return natural(map(str, numbers))
+    # A program may save one mask in black and white, and another one of the same in colours.
+    colours |= {WHITE} if colours and has_white else set()
+    return tuple(map(colour_name, sorted(colours)))
 
 
 def name_pascal_voc(masks: Iterable[Path], names: Iterable[str]) -> tuple[str, ...]:

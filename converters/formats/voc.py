@@ -49,7 +49,9 @@ from converters.files.images import decode_image, is_image, read_size_hw
 from converters.files.lines import read_lines
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
+    BLACK,
     PASCAL_VOC,
+    WHITE,
     are_colour_names,
     class_codes,
     colour_codes,
@@ -293,6 +295,8 @@ class _Reader:
             values = read_mask_pixels(path.read_bytes(), size_hw).values
             if values.ndim != 2:
                 return self._colour_planes(values)
+            if self.labels.names and are_colour_names(self.labels.names):
+                return [(colour_name(WHITE), plane) for plane in [_white(values)] if plane.any()]
             numbers = sorted(set(np.unique(values).tolist()) - {0, VOID})
             named = [(self._name(n), (values == n).astype(np.uint8)) for n in numbers]
             return [(name, plane) for name, plane in named if name]
@@ -334,6 +338,17 @@ class _Reader:
         if path is None:
             return None
         return _colours(path, size_hw)
+
+
+def _white(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return what is white in a grey mask among others in colours, (H, W).
+
+    Raises:
+        ValueError: it has more than black and white.
+    """
+    if others := sorted(set(np.unique(values).tolist()) - {BLACK, VOID}):
+        raise ValueError(f"expected colours as in other masks, found the number {others[0]}")
+    return (values == VOID).astype(np.uint8)
 
 
 def _colours(path: Path, size_hw: tuple[int, int]) -> npt.NDArray[np.uint32]:

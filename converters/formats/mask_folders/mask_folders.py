@@ -28,7 +28,7 @@ A folder is known as such only if no other format with annotations knows it.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -43,14 +43,20 @@ from converters.files.class_tables import NO_CLASS, read_class_names, read_class
 from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space, natural
-from converters.formats.mask_colours import MOST_COLOURS, class_codes, colour_codes, colour_name
+from converters.formats.mask_colours import (
+    MOST_COLOURS,
+    class_codes,
+    colour_codes,
+    colour_name,
+    is_class_code,
+)
 from converters.formats.mask_folders.black_and_white import (
     LOSSY,
     MOST_BETWEEN,
     NEAR,
     share_between,
 )
-from converters.formats.mask_folders.pairing import OBJECT, Pairs, find_pairs
+from converters.formats.mask_folders.pairing import GIF, OBJECT, Pairs, find_pairs
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
@@ -66,6 +72,8 @@ _FEW_GREYS = 5
 # numbers is in one piece.
 _LEAST_OBJECTS = 20
 _LEAST_COUNTS, _LEAST_WHOLE = 4, 0.9
+# A grey level's code as a colour: of red, green and blue.
+_GREY = 0x010101
 
 
 def matches(root: Path) -> bool:
@@ -148,7 +156,8 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         found: list[Instance] = []
         for path in pairs.masks.get(key, ()):
             try:
-                planes = list(classes.planes(read_mask(path, size_hw), pairs.classes.get(path)))
+                values = read_mask(path, size_hw, as_colours=classes.as_colours)
+                planes = list(classes.planes(values, pairs.classes.get(path)))
             except (OSError, ValueError) as error:
                 problems.add(path, one_line(error), key=key)
                 continue
@@ -187,7 +196,17 @@ def _images(
 ) -> Iterator[tuple[str, Path, tuple[int, int]]]:
     """Yield key, image and size of what belongs to a subset; test images may have no mask."""
     for path in pairs.alone:
-        problems.add(path, "expected an image of this name, found none")
+        place = path.relative_to(root).with_suffix("").as_posix()
+        problems.add(path, "expected an image of this name, found none", key=place)
+    for path, key in pairs.twice.items():
+        what = "expected one file of this name, found one of another suffix too: move one away"
+        problems.add(path, what, key=key)
+    if pairs.left_out:
+        places = dict.fromkeys(p.relative_to(root).parent.as_posix() for p in pairs.left_out)
+        problems.note(
+            f"{root}: left out {len(pairs.left_out)} images that are no part of a pair of image "
+            f"and mask (in {', '.join(places):.200})"
+        )
     if without := sorted(pairs.images.keys() - pairs.masks.keys()):
         problems.note(f"{root}: left out {len(without)} images without a mask ({without[0]}, ...)")
     masked = {key: pairs.images[key] for key in pairs.masks}
@@ -199,53 +218,111 @@ def _images(
                 problems.add(image, error, key=key)
 
 
-def read_mask(path: Path, size_hw: tuple[int, int] | None = None) -> Pixels:
+def read_mask(
+    path: Path, size_hw: tuple[int, int] | None = None, *, as_colours: bool = False
+) -> Pixels:
     """Return a mask's numbers, (H, W), or its colours, (H, W, 3 or 4), red first.
 
     Args:
-        path: PNG, TIFF or BMP, or a JPEG that is nearly black and white, which becomes 0 and 255.
+        path: PNG, TIFF, BMP or GIF, or a JPEG that is nearly black and white, which becomes 0 and
+            255.
         size_hw: the image's height and width; None where they are not known.
+        as_colours: a palette is taken by its colours, or greys where it has no others; not by its
+            indexes.
 
     Raises:
         ValueError: another kind of file, a broken one, or one of another size.
     """
     content = path.read_bytes()
-    if path.suffix.lower() == ".png":
+    suffix = path.suffix.lower()
+    if suffix == ".png":
         pixels = read_mask_pixels(content, size_hw).values
-        return _by_palette(content, pixels) if pixels.ndim == 2 else pixels
-    found = read_size_hw(path)
+        return _by_palette(content, pixels, as_colours) if pixels.ndim == 2 else pixels
+    found = _read_gif_size(content) if suffix == GIF else read_size_hw(path)
     if size_hw is not None and found != size_hw:
         raise ValueError(f"expected a mask of {size_hw}, found {found}")
-    is_jpeg = path.suffix.lower() in LOSSY
+    is_jpeg = suffix in LOSSY
     # No mask may be stretched, as images of 16 bits are.
     way = cv2.IMREAD_GRAYSCALE if is_jpeg else cv2.IMREAD_UNCHANGED
     values = cv2.imdecode(np.frombuffer(content, np.uint8), way)
     if values is None or values.dtype.kind != "u":
         raise ValueError("expected a mask of whole numbers or colours, found another kind of file")
     if not is_jpeg:
-        return values if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
+        colours = values if values.ndim == 2 else np.ascontiguousarray(values[..., 2::-1])
+        # A GIF has a palette, and where it has greys alone, these are meant.
+        greys = _equal_channels(colours) if suffix == GIF else None
+        return colours if greys is None else greys
     if share_between(values) > MOST_BETWEEN:
         raise ValueError("expected a mask without loss (PNG, TIFF), found a JPEG with grey levels")
     return np.where(values > VOID // 2, VOID, 0).astype(np.uint8)
 
 
-def _by_palette(content: bytes, indexes: Pixels) -> Pixels:
+def _read_gif_size(content: bytes) -> tuple[int, int]:
+    try:
+        with Image.open(io.BytesIO(content), formats=("GIF",)) as header:
+            return header.height, header.width
+    except (Image.DecompressionBombError, *BROKEN):
+        raise ValueError("expected a GIF that can be read, found another file") from None
+
+
+def _equal_channels(colours: Pixels) -> Pixels | None:
+    """Return one of three equal channels, (H, W); None where they differ."""
+    first = colours[..., :1]
+    return np.ascontiguousarray(first[..., 0]) if (colours == first).all() else None
+
+
+def _by_palette(content: bytes, indexes: Pixels, as_colours: bool) -> Pixels:
     """Return the greys of a palette that was made for them; the indexes of any other.
 
     Programs that save space give an image's greys any numbers, white the first if it is frequent.
     """
-    with Image.open(io.BytesIO(content)) as mask:
-        palette = np.array((mask.mode == "P" and mask.getpalette()) or [], np.uint8).reshape(-1, 3)
+    palette = _palette(content)
     used = np.unique(indexes)
     if not len(palette) or used[-1] >= len(palette):
         return indexes
-    greys = _greys(palette[indexes])
+    colours = palette[indexes]
+    if as_colours:
+        greys = _equal_channels(colours)
+        return colours if greys is None else greys
+    greys = _greys(colours)
     if greys is None:
         return indexes
     if palette[used].tolist() == [[VOID] * 3, [0] * 3]:
         return greys // VOID
     is_smoothed = len(used) > _FEW_GREYS and _is_two_sided(greys)
     return greys if is_smoothed or len(used) > _LEAST_OBJECTS else indexes
+
+
+def _palette(content: bytes) -> Pixels:
+    """Return a palette's colours, red first, uint8 (n, 3); none where there is no palette."""
+    with Image.open(io.BytesIO(content)) as mask:
+        found = (mask.mode == "P" and mask.getpalette()) or []
+    return np.array(found, np.uint8).reshape(-1, 3)
+
+
+def _have_own_palettes(masks: Iterable[Path]) -> bool:
+    """Tell whether the indexes of palettes are no numbers of classes.
+
+    They are none where a number has one colour in one file and another one in another, or black,
+    which is what lies around objects, is used and is not the number 0: programs that save space
+    make a palette for each image.
+    """
+    known: dict[int, list[int]] = {}
+    for path in masks:
+        if path.suffix.lower() != ".png":
+            continue
+        try:
+            content = path.read_bytes()
+            palette = _palette(content)
+            values = read_mask_pixels(content).values if len(palette) else np.zeros(0, np.uint8)
+        except (OSError, ValueError, *BROKEN):
+            # Whoever reads it says so.
+            continue
+        for number in (n for n in np.unique(values).tolist() if n < len(palette)):
+            colour = palette[number].tolist()
+            if known.setdefault(number, colour) != colour or (number and not any(colour)):
+                return True
+    return False
 
 
 @dataclass
@@ -258,12 +335,18 @@ class _Classes:
         numbers: number -> name, from class_names.txt or that table; "" is no class.
         kind: "objects", "object" (one class), "edges" (one class, black and white), "files" (a
             class for each), "numbers" or "colours".
+        has_void: 255 is none of the class, where there is one.
+        as_colours: palettes are taken by their colours.
+        example: a file that says its class, where the files do.
     """
 
     names: tuple[str, ...]
     kind: str
     colours: dict[int, str] = field(default_factory=dict)
     numbers: dict[int, str] = field(default_factory=dict)
+    has_void: bool = False
+    as_colours: bool = False
+    example: Path | None = None
 
     @classmethod
     def find(cls, root: Path, pairs: Pairs) -> _Classes:
@@ -273,7 +356,8 @@ class _Classes:
             ValueError: more values than classes can have, or no mask that can be read.
         """
         if pairs.classes:
-            return cls(natural(set(pairs.classes.values())), "files")
+            example = next(iter(pairs.classes))
+            return cls(natural(set(pairs.classes.values())), "files", example=example)
         numbers, colours = read_class_names(root), read_class_table(root)
         if colours is not None and numbers is None and _hold_numbers(pairs):
             names = [name if name.casefold() not in NO_CLASS else "" for name in colours.values()]
@@ -281,54 +365,75 @@ class _Classes:
         elif colours is not None:
             named = {(r << 16) + (g << 8) + b: name for (r, g, b), name in colours.items()}
             kept = {code: n for code, n in named.items() if n and n.casefold() not in NO_CLASS}
-            return cls(tuple(dict.fromkeys(kept.values())), "colours", kept)
+            kept_names = tuple(dict.fromkeys(kept.values()))
+            return cls(kept_names, "colours", kept, as_colours=True)
         if numbers is not None:
             return cls(tuple(filter(None, numbers.values())), "numbers", {}, numbers)
         return cls._of_values([path for own in pairs.masks.values() for path in own])
 
     @classmethod
-    def _of_values(cls, masks: Iterable[Path]) -> _Classes:
-        broken, masks = "", list(masks)
+    def _of_values(cls, masks: Sequence[Path]) -> _Classes:
+        broken = ""
+        as_colours = _have_own_palettes(masks)
         values: set[int] = set()
         colours: set[int] = set()
         counts: set[int] = set()
         levels: set[int] = set()
         are_first = are_two_sided = True
+        has_both = False
+        # Grey levels of files in colours: numbers, unless others have more than grey.
+        tinted: set[int] = set()
         for path in masks:
             try:
-                pixels = read_mask(path)
-                greys = _greys(pixels)
-                levels |= set() if greys is None else set(np.unique(greys).tolist())
-                are_two_sided &= _is_two_sided(pixels)
-                if pixels.ndim != 2:
-                    colours |= set(class_codes(pixels))
-                    continue
+                pixels = read_mask(path, as_colours=as_colours)
+                found = class_codes(pixels) if pixels.ndim == 3 else []
             except (OSError, ValueError) as error:
                 broken = broken or f"{path}: {one_line(error)}"
                 continue
-            own = set(np.unique(pixels).tolist()) - {0}
-            values |= own
+            are_two_sided &= _is_black_and_white(pixels)
+            if (smooth := _greys(pixels)) is not None:
+                levels |= set(np.unique(smooth).tolist())
+            if (greys := _plain_greys(pixels)) is None:
+                colours |= set(found)
+                continue
+            own = set(np.unique(greys).tolist())
+            has_both |= {1, VOID} <= own
+            own -= {0}
+            (values if pixels.ndim == 2 else tinted).update(own)
             counts.add(len(own))
             are_first &= own == set(range(1, len(own) + 1))
-        if broken and not values and not colours:
+        if broken and not values and not colours and not tinted:
             raise ValueError(broken)
-        # Some save the same mask as 0 and 1, and as 0 and 255.
-        if are_two_sided and (len(levels) > _LEAST_OBJECTS or levels == {0, 1, VOID}):
-            return cls((OBJECT,), "edges")
-        if colours and not values:
+        # Some save the same mask as 0 and 1, and as 0 and 255; both in one is a class and a void.
+        are_mixed = levels == {0, 1, VOID} and not has_both
+        if are_two_sided and (_are_smoothed(levels) or are_mixed):
+            return cls((OBJECT,), "edges", as_colours=as_colours)
+        if colours and values - {VOID}:
+            raise ValueError(
+                f"{masks[0].parent}: expected masks of numbers or of colours, found both: save all "
+                "of them in the same way"
+            )
+        if colours:
+            colours |= {level * _GREY for level in values | tinted}
             _check_count(colours)
             if len(colours) == 1:
-                return cls((OBJECT,), "object")
-            return cls(tuple(map(colour_name, sorted(colours))), "colours")
+                return cls((OBJECT,), "object", as_colours=as_colours)
+            names = tuple(map(colour_name, sorted(colours)))
+            return cls(names, "colours", as_colours=as_colours)
+        values |= tinted
+        is_void = VOID in values and not _are_even(values)
+        if len(values - {VOID}) == 1 and is_void:
+            return cls((OBJECT,), "object", has_void=True, as_colours=as_colours)
         if len(values) <= 1:
-            return cls((OBJECT,) if values else (), "object")
+            return cls((OBJECT,) if values else (), "object", as_colours=as_colours)
         are_many = len(counts) > 1 and max(counts) > _LEAST_OBJECTS
         has_counts = len(counts - {0}) >= _LEAST_COUNTS
-        if are_first and (are_many or (has_counts and _are_whole(masks))):
-            return cls((OBJECT,), "objects")
-        values -= {VOID}
+        if are_first and (are_many or (has_counts and _are_whole(masks, as_colours))):
+            return cls((OBJECT,), "objects", as_colours=as_colours)
+        values -= {VOID} if is_void else set()
         _check_count(values)
-        return cls(natural(map(str, values)), "numbers")
+        names = natural(map(str, values))
+        return cls(names, "numbers", has_void=is_void, as_colours=as_colours)
 
     def describe(self) -> str:
         """Say what was assumed of the masks."""
@@ -344,12 +449,14 @@ class _Classes:
         if self.kind == "edges":
             return f"black and white masks are taken for one class, '{OBJECT}', from half on"
         if self.kind == "object":
-            return f"masks of one value are taken for one class, '{OBJECT}'"
+            void = f", and {VOID} for none" if self.has_void else ""
+            return f"masks of one value are taken for one class, '{OBJECT}'{void}"
         if self.numbers or self.kind == "colours":
             return f"masks of {len(self.names)} classes by their {self.kind}"
+        none = "0" if str(VOID) in self.names else f"0 and {VOID}"
         return (
-            f"the masks' numbers are taken for classes ({', '.join(self.names):.60}), 0 and {VOID} "
-            "for none; class_names.txt names them from 0 on, a line each"
+            f"the masks' numbers are taken for classes ({', '.join(self.names):.60}), {none} for "
+            "none; class_names.txt names them from 0 on, a line each"
         )
 
     def planes(
@@ -369,42 +476,99 @@ class _Classes:
             plane = (greys > greys.max() // 2).astype(np.uint8)
             yield from ((OBJECT, plane) for plane in [plane] if plane.any())
             return
-        codes = values if values.ndim == 2 else colour_codes(values)
-        if label is not None:
-            if (found := len(set(np.unique(codes).tolist()) - {0})) > 1:
-                raise ValueError(f"expected one value beside 0, of '{label:.60}', found {found}")
-            yield from ((label, plane) for plane in [(codes > 0).astype(np.uint8)] if plane.any())
+        if self.kind == "files" and label is None:
+            example = self.example.name if self.example else ""
+            raise ValueError(
+                f"expected a mask whose folder or name says its class, as that of {example} does, "
+                "found one that says none"
+            )
+        if label is not None or self.kind == "object":
+            codes = values if values.ndim == 2 else colour_codes(values)
+            void = {VOID} if self.has_void and values.ndim == 2 else set()
+            found = set(np.unique(codes).tolist()) - {0} - void
+            if label is not None and len(found) > 1:
+                raise ValueError(
+                    f"expected one value beside 0, of '{label:.60}', found {len(found)}"
+                )
+            if found:
+                yield label or OBJECT, np.isin(codes, list(found)).astype(np.uint8)
             return
-        if self.kind == "object":
-            yield from ((OBJECT, plane) for plane in [(codes > 0).astype(np.uint8)] if plane.any())
-            return
+        codes = self._codes(values)
         for code in np.unique(codes).tolist():
-            if name := self._name(code, values):
+            if name := self._name(code):
                 yield name, (codes == code).astype(np.uint8)
 
-    def _name(self, code: int, values: Pixels) -> str:
+    def _codes(self, values: Pixels) -> Pixels:
+        """Return a number, or a colour's code, for each pixel, (H, W).
+
+        Raises:
+            ValueError: colours where numbers are classes, or the other way round.
+        """
+        greys = _plain_greys(values)
+        if self.kind != "colours":
+            if greys is None:
+                raise ValueError(f"expected a mask in {self.kind} as others are, found colours")
+            return greys
+        if values.ndim == 3:
+            return colour_codes(values)
+        if not set(np.unique(values).tolist()) <= {0, VOID}:
+            raise ValueError("expected a mask in colours as others are, found numbers")
+        return values.astype(np.uint32) * _GREY
+
+    def _name(self, code: int) -> str:
         if self.kind == "objects":
             return OBJECT if code else ""
-        if (self.kind == "colours") != (values.ndim == 3):
-            raise ValueError(f"expected a mask in {self.kind} as others are, found another kind")
         if self.kind == "colours":
             if self.colours:
                 return self.colours.get(code, "")
-            return colour_name(code) if code in class_codes(values) else ""
+            return colour_name(code) if is_class_code(code) else ""
         if self.numbers:
             if code not in self.numbers and code != VOID:
                 raise ValueError(f"expected a class of class_names.txt or a table, found {code}")
             return self.numbers.get(code, "")
-        return "" if code in (0, VOID) else str(code)
+        return "" if code == 0 or (code == VOID and self.has_void) else str(code)
 
 
-def _are_whole(masks: Iterable[Path]) -> bool:
+def _plain_greys(pixels: Pixels) -> Pixels | None:
+    """Return numbers, or what three channels have in common, (H, W); None of other colours."""
+    return pixels if pixels.ndim == 2 else _equal_channels(pixels[..., :3])
+
+
+def _is_black_and_white(pixels: Pixels) -> bool:
+    """Tell whether a mask has nothing but black and white, or 0 and 1, and smoothed edges."""
+    greys = _greys(pixels)
+    if greys is None or greys.dtype != np.uint8:
+        return False
+    found = np.unique(greys).tolist()
+    if len(found) > 2:
+        return _is_two_sided(greys)
+    return found[0] <= NEAR and (found[-1] >= VOID - NEAR or set(found) <= {0, 1})
+
+
+def _are_smoothed(levels: set[int]) -> bool:
+    """Tell whether grey levels are as many as edges have, on both sides of their middle."""
+    between = [level for level in levels if NEAR < level < VOID - NEAR]
+    is_wide = bool(between) and min(between) <= VOID // 2 < max(between)
+    return is_wide and len(levels) > _LEAST_OBJECTS
+
+
+def _are_even(values: set[int]) -> bool:
+    """Tell whether several numbers up to 255 are spread evenly, as 85, 170, 255: shown classes."""
+    ordered, step = sorted(values), VOID / len(values)
+    return len(values) > 1 and all(
+        abs(value - step * (number + 1)) <= 1 for number, value in enumerate(ordered)
+    )
+
+
+def _are_whole(masks: Iterable[Path], as_colours: bool) -> bool:
     """Tell whether nearly each number of each mask is in one piece, as an object is."""
     pieces = []
     for path in masks:
         try:
-            values = read_mask(path)
+            pixels = read_mask(path, as_colours=as_colours)
         except (OSError, ValueError):
+            continue
+        if (values := _plain_greys(pixels)) is None:
             continue
         for value in np.unique(values[values > 0]).tolist():
             pieces.append(cv2.connectedComponents((values == value).astype(np.uint8))[0] - 1)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from converters.files.images import is_image
 from converters.files.names import normal_name
@@ -24,8 +26,9 @@ _MASKS = re.compile(
     r"|targets?)([_ -](dir|png|tif|images?|maps?))?|.*(annot|masks?|labels?)",
     re.IGNORECASE,
 )
-# What is drawn of masks or images, to be looked at.
-_PICTURES = re.compile(r".*(visuali[sz]|overlay|viz|preview|colou?r|pred|depth)", re.IGNORECASE)
+# Words of folders of what is drawn of masks or images, to be looked at, or was predicted.
+_LOOKED_UPON = re.compile(r"\w*(visuali[sz]|overlay|preview)\w*|vi[sz]|pred(s|ict(s|ed|ions?)?)?")
+_PICTURES = re.compile(rf"{_LOOKED_UPON.pattern}|\w*colou?r\w*|depths?(maps?)?")
 # Folders of images whose name says no more than that; others are a part of the key.
 _IMAGES = re.compile(r"(.*[_ -])?(images?|imgs?|jpegimages|inputs?|rgb)([_ -].*)?", re.IGNORECASE)
 # Words of a file's name that say what it is, and not of what.
@@ -50,7 +53,9 @@ _WORDS = frozenset(
         "input",
     }
 )
-_BEHIND = re.compile(r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|annotation)", re.IGNORECASE)
+_BEHIND = re.compile(
+    r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|annotation)(?P<more>[_-]?\d+)?", re.IGNORECASE
+)
 _REST = re.compile(r"[\W_]+(\w*(mask|label|lbl|seg|gt|annot|truth)\w*|[a-z])", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\W_]+")
 # ADE20K's colours are numbers of classes and of objects; it has one of these beside each mask.
@@ -61,8 +66,14 @@ _FOLDER_WORDS = re.compile(
     r"|jpegimages|rgb|gt|ground|dir|png|tif"
 )
 # What follows an image's name in a mask of one class: `_square_0` (pycococreator), `_lesion`, `_3`.
-_CLASS_OF_FILE = re.compile(r"[\W_]+(?P<name>([^\W\d_]+(?:[\W_]+[^\W\d_]+)*)?)[\W_]*\d*")
+_CLASS_OF_FILE = re.compile(
+    r"[\W_]+(?P<name>([^\W\d_]+(?:[\W_]+[^\W\d_]+)*)?)(?P<number>[\W_]*\d*)"
+)
+# Words in a folder's name, also where capitals alone divide them.
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 OBJECT = "object"
+# Of masks alone, which older programs write.
+GIF = ".gif"
 # What lies in a folder that is a data set of another format.
 _DESCRIPTIONS = (PROVENANCE, "labels.yaml")
 # What folders of one data set are called, of which there may be but one.
@@ -84,6 +95,9 @@ class Pairs:
         unanswered: key -> image, of folders of test images without any mask.
         alone: masks of no image.
         ambiguous: folders that are about the same images, where one is enough.
+        twice: image or mask whose name, but for its suffix, is that of one that is taken -> the
+            key of that.
+        left_out: further files of images, which are no part of a pair.
     """
 
     images: Mapping[str, Path]
@@ -92,32 +106,74 @@ class Pairs:
     ambiguous: Sequence[str] = ()
     classes: Mapping[Path, str] = field(default_factory=dict)
     unanswered: Mapping[str, Path] = field(default_factory=dict)
+    twice: Mapping[Path, str] = field(default_factory=dict)
+    left_out: Sequence[Path] = ()
 
 
 def find_pairs(root: Path) -> Pairs | None:
     """Return the images and masks below a folder; None where no mask has an image."""
-    images: dict[str, Path] = {}
-    masks: dict[str, Sequence[Path]] = {}
-    alone: list[Path] = []
-    ambiguous: list[str] = []
-    classes: dict[Path, str] = {}
+    found = _find_pairs(root, frozenset())
+    if found is None or not found.classes:
+        return found
+    # What some parts of a data set say of its classes holds in parts that say less.
+    return _find_pairs(root, frozenset(found.classes.values())) or found
+
+
+def _find_pairs(root: Path, known: Set[str]) -> Pairs | None:
+    """As `find_pairs`; `known` are classes that folders or names of masks have elsewhere."""
+    parts: list[tuple[Path, Pairs]] = []
+    taken: set[Path] = set()
     for folder in _folders(root, _DEPTH):
-        for image_folder, found in _beside(folder):
-            begin = _begin(root, image_folder)
-            images |= {begin + key: image for key, image in found.images.items()}
-            masks |= {begin + key: own for key, own in found.masks.items()}
-            alone += found.alone
-            classes |= found.classes
-            ambiguous += [path for path in found.ambiguous if path not in ambiguous]
-    is_around = not ambiguous and _lies_in_one_folder(root, [images[key] for key in masks])
-    if is_around or not masks:
+        # A folder in one of masks holds no images.
+        if taken.isdisjoint((folder, *folder.parents)):
+            for image_folder, masks, found in _beside(folder, known):
+                parts.append((image_folder, found))
+                taken |= {path for path in masks if path != image_folder}
+    images: dict[str, Path] = {}
+    masks_of: dict[str, Sequence[Path]] = {}
+    classes: dict[Path, str] = {}
+    for image_folder, found in parts:
+        begin = _begin(root, image_folder)
+        if any(begin + key in images for key in found.images):
+            begin = image_folder.relative_to(root).as_posix() + "/"
+        images |= {begin + key: image for key, image in found.images.items()}
+        masks_of |= {begin + key: own for key, own in found.masks.items()}
+        classes |= found.classes
+    alone = [path for _, found in parts for path in found.alone]
+    ambiguous = list(dict.fromkeys(path for _, found in parts for path in found.ambiguous))
+    is_around = not ambiguous and _lies_in_one_folder(root, [images[key] for key in masks_of])
+    if is_around or not masks_of:
         return None
-    paired = {*images.values(), *alone, *(path for own in masks.values() for path in own)}
-    unanswered = _unanswered(root, paired)
-    if not any(map(is_test_key, masks)):
-        without = images.keys() - masks.keys()
+    paired = {*images.values(), *alone, *(path for own in masks_of.values() for path in own)}
+    unanswered = _unanswered(root, paired, known)
+    if not any(map(is_test_key, masks_of)):
+        without = images.keys() - masks_of.keys()
         unanswered |= {key: images.pop(key) for key in sorted(without) if is_test_key(key)}
-    return Pairs(images, masks, alone, ambiguous, classes, unanswered)
+    keys = {_bare(path): path.stem for path in alone}
+    keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
+    keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
+    others = sorted(set(_all_files(root)) - paired - set(unanswered.values()))
+    return Pairs(
+        images,
+        masks_of,
+        alone,
+        ambiguous,
+        classes,
+        unanswered,
+        twice={path: keys[_bare(path)] for path in others if _bare(path) in keys},
+        left_out=[path for path in others if _bare(path) not in keys],
+    )
+
+
+def _bare(path: Path) -> Path:
+    return path.with_name(normal_name(path.stem))
+
+
+def _all_files(root: Path) -> Iterator[Path]:
+    """Every file of an image below a folder, but for what we wrote."""
+    yield from _files_in(root)
+    for folder in _inside(root):
+        yield from _all_files(folder)
 
 
 def _begin(root: Path, folder: Path) -> str:
@@ -129,12 +185,17 @@ def _begin(root: Path, folder: Path) -> str:
     return "" if home == root else home.relative_to(root).as_posix() + "/"
 
 
-def _unanswered(root: Path, paired: Set[Path]) -> dict[str, Path]:
-    """Return the images of folders of test images in which nothing has a partner, by their keys."""
+def _unanswered(root: Path, paired: Set[Path], known: Set[str]) -> dict[str, Path]:
+    """Return the images of folders of test images in which nothing has a partner, by their keys.
+
+    Beside a folder that is called `images`, others hold none.
+    """
     found: dict[str, Path] = {}
     for folder in _folders(root, _DEPTH):
         names = folder.relative_to(root).parts
-        is_other = any(_PICTURES.match(name) or _MASKS.fullmatch(name) for name in names)
+        is_other = any(_are_pictures(n) or _MASKS.fullmatch(n) or n in known for n in names)
+        if folder != root and not _IMAGES.fullmatch(folder.name):
+            is_other |= any(_IMAGES.fullmatch(path.name) for path in _inside(folder.parent))
         files = {} if is_other else _files(folder, deep=False)
         if paired.isdisjoint(files.values()):
             begin = as_test_key(_begin(root, folder))
@@ -154,13 +215,15 @@ def _lies_in_one_folder(root: Path, images: Sequence[Path]) -> bool:
 
 
 def _folders(folder: Path, depth: int) -> Iterator[Path]:
-    """A folder and those below it, sorted; not hidden ones, nor what we wrote."""
+    """A folder and those below it, sorted; not hidden ones, nor what we wrote or was predicted."""
     yield folder
     for path in _inside(folder) if depth else ():
-        yield from _folders(path, depth - 1)
+        if not _has_word(path.name, _LOOKED_UPON):
+            yield from _folders(path, depth - 1)
 
 
 def _inside(folder: Path) -> list[Path]:
+    """Return the folders in a folder, sorted; no links that lead back to one around it."""
     try:
         paths = sorted(folder.iterdir())
     except OSError:
@@ -171,20 +234,35 @@ def _inside(folder: Path) -> list[Path]:
         if path.is_dir()
         and not path.name.startswith(".")
         and not any((path / name).is_file() for name in _DESCRIPTIONS)
+        and not (path.is_symlink() and folder.resolve().is_relative_to(path.resolve()))
     ]
 
 
-def _beside(folder: Path) -> Iterator[tuple[Path, Pairs]]:
-    """The pairs of folders in a folder; without any, the pairs of files in it."""
-    inside = [path for path in _inside(folder) if not _PICTURES.match(path.name)]
+def _has_word(name: str, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.fullmatch(word.lower()) for word in _CAMEL.findall(name))
+
+
+def _are_pictures(name: str) -> bool:
+    return _has_word(name, _PICTURES)
+
+
+def _beside(folder: Path, known: Set[str]) -> Iterator[tuple[Path, list[Path], Pairs]]:
+    """Folders of images, and of masks, in a folder, with their pairs.
+
+    Without any, the folder itself, and the pairs of files in it.
+    """
+    inside = [path for path in _inside(folder) if not _are_pictures(path.name)]
+    if (by_class := _folders_of_classes(inside, known)) is not None:
+        yield by_class
+        return
     are_masks = [path for path in inside if _MASKS.fullmatch(path.name) or _partner(path, inside)]
     others = [path for path in inside if path not in are_masks]
     found: dict[Path, list[tuple[Path, Pairs]]] = defaultdict(list)
     for masks in are_masks:
-        files = _files(masks, deep=True)
-        tried = [(path, _match(_files(path, deep=path != folder), files)) for path in others]
+        files = _files(masks, deep=True, of_masks=True)
+        tried = [(path, _match(_files(path, deep=path != folder), files, known)) for path in others]
         if not any(pairs for _, pairs in tried):
-            tried = [(folder, _match(_files(folder, deep=False), files))]
+            tried = [(folder, _match(_files(folder, deep=False), files, known))]
         fitting = [(path, pairs) for path, pairs in tried if pairs]
         most = max((len(pairs.masks) for _, pairs in fitting), default=0)
         partner = _partner(masks, others)
@@ -197,34 +275,60 @@ def _beside(folder: Path) -> Iterator[tuple[Path, Pairs]]:
             found[path].append((masks, _with_rivals(pairs, names)))
     for path, pairings in found.items():
         names = [masks.relative_to(folder).as_posix() for masks, _ in pairings]
-        yield path, _with_rivals(pairings[0][1], names)
+        yield path, [masks for masks, _ in pairings], _with_rivals(pairings[0][1], names)
     if are_masks:
         return
-    if (by_class := _folders_of_classes(inside)) is not None:
-        yield by_class
-    elif beside := _side_by_side(_files(folder, deep=False)) or _of_one_name(folder):
-        yield folder, beside
+    if beside := _side_by_side(_files(folder, deep=False)) or _of_one_name(folder):
+        yield folder, [], beside
 
 
-def _folders_of_classes(folders: Sequence[Path]) -> tuple[Path, Pairs] | None:
+def _folders_of_classes(
+    folders: Sequence[Path], known: Set[str]
+) -> tuple[Path, list[Path], Pairs] | None:
     """Pair the one folder of images with folders of masks that are called as their class.
 
-    None where a folder has other names than the images, or what is no mask.
+    None where none is, or one has masks of several classes. Folders with other names than the
+    images, or with what is no mask, are left alone, unless others `known` are called so.
     """
     home = [path for path in folders if _IMAGES.fullmatch(path.name)]
     if len(home) != 1 or any(_SUBSETS.fullmatch(path.name) for path in folders):
         return None
     images = _files(home[0], deep=True)
-    joined: dict[str, list[Path]] = defaultdict(list)
-    classes: dict[Path, str] = {}
+    found: dict[Path, Pairs] = {}
     for folder in folders:
-        masks = _files(folder, deep=True) if folder != home[0] else {}
-        if not masks.keys() <= images.keys() or not _are_drawn(masks.values(), _TWO_SIDES):
+        masks = _files(folder, deep=True, of_masks=True) if folder != home[0] else {}
+        pairs = _match(images, masks) if _are_drawn(masks.values(), _TWO_SIDES) else None
+        if pairs is None or 2 * len(pairs.masks) < len(masks):
+            if not masks or _class_of(folder) not in known:
+                continue
+            pairs = _paired(images, {place: place for place in images}, masks, masks.keys())
+        if pairs.classes or any(len(own) > 1 for own in pairs.masks.values()):
             return None
-        for place, path in masks.items():
-            joined[place].append(path)
-            classes[path] = _MASK_WORD.sub("", folder.name)
-    return (home[0], Pairs(images, joined, classes=classes)) if joined else None
+        found[folder] = pairs
+    named = [p for p in found if not _MASKS.fullmatch(p.name) and not _partner(p, folders)]
+    if not named and not {_class_of(folder) for folder in found} & known:
+        return None
+    joined: dict[str, list[Path]] = defaultdict(list)
+    for place, path in ((p, m) for pairs in found.values() for p, (m,) in pairs.masks.items()):
+        joined[place].append(path)
+    alone = [path for pairs in found.values() for path in pairs.alone]
+    # `masks_train` and `masks_val` are of no classes, but parts.
+    are_parts = all(_SUBSETS.fullmatch(_class_of(folder)) for folder in found)
+    if are_parts and any(len(own) > 1 for own in joined.values()):
+        return None
+    classes = {
+        path: _class_of(folder) for folder, pairs in found.items() for path in _masks_of(pairs)
+    }
+    return home[0], [*found], Pairs(images, joined, alone, classes={} if are_parts else classes)
+
+
+def _class_of(folder: Path) -> str:
+    return _MASK_WORD.sub("", folder.name)
+
+
+def _masks_of(pairs: Pairs) -> Iterator[Path]:
+    yield from (path for own in pairs.masks.values() for path in own)
+    yield from pairs.alone
 
 
 def _of_one_name(folder: Path) -> Pairs | None:
@@ -244,12 +348,13 @@ def _of_one_name(folder: Path) -> Pairs | None:
 def _are_drawn(paths: Iterable[Path], most: int) -> bool:
     """Tell by a few files whether they have so few colours, as masks have and photographs do not.
 
-    What JPEG has added to two sides does not count.
+    What JPEG has added to two sides does not count, nor do broken files, unless all are.
     """
-    for path in islice(paths, _LOOKED_AT):
-        values = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-        if values is None:
-            return False
+    decoded = ((path, _decode(path)) for path in paths)
+    seen = list(
+        islice(((path, values) for path, values in decoded if values is not None), _LOOKED_AT)
+    )
+    for path, values in seen:
         if path.suffix.lower() in LOSSY:
             if share_between(values) > MOST_BETWEEN:
                 return False
@@ -257,7 +362,7 @@ def _are_drawn(paths: Iterable[Path], most: int) -> bool:
         pixels = values.reshape(-1, values.shape[2] if values.ndim == 3 else 1)
         if len(np.unique(pixels, axis=0)) > most:
             return False
-    return True
+    return bool(seen)
 
 
 def _partner(masks: Path, folders: Iterable[Path]) -> Path | None:
@@ -296,19 +401,44 @@ def _with_rivals(pairs: Pairs, names: Sequence[str]) -> Pairs:
     return replace(pairs, ambiguous=rivals)
 
 
-def _files(folder: Path, *, deep: bool) -> dict[str, Path]:
-    """Place below a folder, without suffix -> image; of two that differ only in it the first."""
+def _files(folder: Path, *, deep: bool, of_masks: bool = False) -> dict[str, Path]:
+    """Place below a folder, without suffix -> image; of two that differ only in it the first.
+
+    Masks may be GIF.
+    """
     found: dict[str, Path] = {}
-    paths = folder.rglob("*") if deep else folder.iterdir()
-    for path in sorted(filter(is_image, paths)):
-        place = path.relative_to(folder).with_suffix("").as_posix()
-        if not any(part.startswith(".") for part in place.split("/")):
+    for path in _files_in(folder, deep=deep):
+        if of_masks or path.suffix.lower() != GIF:
+            place = path.relative_to(folder).with_suffix("").as_posix()
             found.setdefault(normal_name(place), path)
     return found
 
 
-def _match(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
-    """Pair by equal places; else NAME with NAME_x; else by names without words such as `mask`."""
+def _files_in(folder: Path, *, deep: bool = False) -> Iterator[Path]:
+    """The files of images in a folder, sorted; hidden ones are none."""
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
+        return
+    yield from (path for path in paths if is_image(path) or _is_gif(path))
+    for inside in _inside(folder) if deep else ():
+        yield from _files_in(inside, deep=True)
+
+
+def _is_gif(path: Path) -> bool:
+    return path.suffix.lower() == GIF and not path.name.startswith(".")
+
+
+def _match(
+    images: Mapping[str, Path], masks: Mapping[str, Path], known: Set[str] = frozenset()
+) -> Pairs | None:
+    """Pair by equal places; else NAME with NAME_x; else by names without words such as `mask`.
+
+    Args:
+        images: place -> image.
+        masks: place -> mask.
+        known: classes of masks elsewhere in the data set.
+    """
     if not images or not masks:
         return None
     if images.keys() & masks.keys():
@@ -324,10 +454,37 @@ def _match(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | Non
     # Kaggle's nuclei: a folder called as its image, and a mask for each object.
     if len(images) == 1 and image.parent.parent.name == image.stem:
         return Pairs({place: image}, {place: tuple(masks.values())})
-    return _by_class_folders(images, masks) or _by_class_names(images, masks)
+    return (
+        _by_class_folders(images, masks, known)
+        or _by_class_names(images, masks, known)
+        or _by_middles(images, masks)
+    )
 
 
-def _by_class_folders(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+def _by_middles(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+    """Pair `21_training` with `21_manual1`, `22_training` with `22_manual1`, ...: DRIVE's names.
+
+    What all images begin and end with is left out, and what all masks do.
+    """
+    ours, theirs = _middles(images), _middles(masks)
+    if not theirs or not theirs.keys() <= ours.keys():
+        return None
+    return _paired(images, ours, {c: masks[p] for c, p in theirs.items()}, theirs.keys())
+
+
+def _middles(places: Iterable[str]) -> dict[str, str]:
+    """What tells places apart -> the place; {} where that is no word of their names."""
+    words = {place: _BETWEEN.split(place) for place in places}
+    rows = list(words.values())
+    if len(rows) < 2 or len({len(row) for row in rows}) > 1:
+        return {}
+    at = [number for number, column in enumerate(zip(*rows, strict=True)) if len(set(column)) > 1]
+    return {"_".join(row[n] for n in at): place for place, row in words.items()} if at else {}
+
+
+def _by_class_folders(
+    images: Mapping[str, Path], masks: Mapping[str, Path], known: Set[str]
+) -> Pairs | None:
     """Pair images with the masks of several folders, each of which is a class.
 
     It is the first folder of a mask's place, or the last: `masks/CLASS/NAME.png`,
@@ -341,11 +498,13 @@ def _by_class_folders(images: Mapping[str, Path], masks: Mapping[str, Path]) -> 
                 return None
             label = folders.pop(at)
             found[label]["/".join([*folders, name])] = path
-        if len(found) < 2 or any(_SUBSETS.fullmatch(label) for label in found):
+        if any(_SUBSETS.fullmatch(label) for label in found) or (
+            len(found) < 2 and not found.keys() <= known
+        ):
             continue
-        known = {label: _match(images, own) for label, own in found.items()}
-        pairs = [own for own in known.values() if own is not None and not own.classes]
-        if len(pairs) == len(known):
+        matched = {label: _match(images, own) for label, own in found.items()}
+        pairs = [own for own in matched.values() if own is not None and not own.classes]
+        if len(pairs) == len(matched):
             joined: dict[str, list[Path]] = defaultdict(list)
             for place, path in ((p, m) for own in pairs for p, ms in own.masks.items() for m in ms):
                 joined[place].append(path)
@@ -355,25 +514,48 @@ def _by_class_folders(images: Mapping[str, Path], masks: Mapping[str, Path]) -> 
     return None
 
 
-def _by_class_names(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+def _by_class_names(
+    images: Mapping[str, Path], masks: Mapping[str, Path], known: Set[str]
+) -> Pairs | None:
     """Pair images with masks that are called NAME_CLASS_NUMBER, NAME_CLASS or NAME_NUMBER.
 
-    None if one mask is not, or each image has but one: then what follows its name says no class.
+    None if one mask is not, or each image has but one: then what follows its name says no class,
+    unless that is `known` from elsewhere.
     """
     joined: dict[str, list[Path]] = defaultdict(list)
-    classes: dict[Path, str] = {}
+    told: dict[Path, tuple[str, str]] = {}
     for place, path in masks.items():
         ends = sorted((hit.start() for hit in _BETWEEN.finditer(place)), reverse=True)
         image = next((place[:end] for end in ends if place[:end] in images), "")
-        told = _CLASS_OF_FILE.fullmatch(place[len(image) :]) if image else None
-        if told is None:
+        rest = _CLASS_OF_FILE.fullmatch(place[len(image) :]) if image else None
+        if rest is None:
             return None
-        name = told["name"]
         joined[image].append(path)
-        classes[path] = OBJECT if name.casefold() in {"", *_WORDS} else name
-    if max(map(len, joined.values())) < 2:
+        told[path] = (rest["name"], rest["number"])
+    classes = _name_classes(told, len(joined))
+    if max(map(len, joined.values())) < 2 and not set(classes.values()) <= known:
         return None
     return Pairs(images, joined, classes=classes)
+
+
+def _name_classes(told: Mapping[Path, tuple[str, str]], images: int) -> dict[Path, str]:
+    """Return the classes of masks, of the name and the number that follow their images' names.
+
+    A number is of an object, or a part of the name, as in `L1` and `L2`: it is that where it
+    follows a word without anything between, and most images have the same ones.
+
+    Args:
+        told: mask -> name, number with what is before it.
+        images: their number.
+    """
+    often = Counter(name + number for name, number in told.values() if number.isdecimal())
+    is_name = images > 1 and all(2 * count > images for count in often.values())
+    found = {}
+    for path, (name, number) in told.items():
+        is_word = name.casefold() in {"", *_WORDS}
+        more = number if is_name and number.isdecimal() else ""
+        found[path] = OBJECT if is_word else name + more
+    return found
 
 
 def _paired(
@@ -421,16 +603,28 @@ def _cores(places: Iterable[str]) -> dict[str, str]:
 
 
 def _side_by_side(files: Mapping[str, Path]) -> Pairs | None:
-    """Pair NAME and NAME_mask in one folder."""
-    masks: dict[str, tuple[Path, ...]] = {}
+    """Pair NAME and NAME_mask in one folder, and NAME_mask_1, ... with them."""
+    masks: dict[str, list[Path]] = defaultdict(list)
+    numbered: dict[str, set[bool]] = defaultdict(set)
     owned: set[str] = set()
     for place, path in files.items():
         found = _BEHIND.fullmatch(place)
         if found and (image := found[1]) in files:
             stem = files[image].stem
-            if image in masks or any(path.with_name(stem + end).is_file() for end in _ADE20K):
+            has_number = bool(found["more"])
+            is_second = has_number is False and False in numbered[image]
+            if is_second or any(path.with_name(stem + end).is_file() for end in _ADE20K):
                 return None
-            masks[image] = (path,)
+            masks[image].append(path)
+            numbered[image].add(has_number)
             owned.add(place)
     images = {place: path for place, path in files.items() if place not in owned}
     return Pairs(images, masks) if masks else None
+
+
+def _decode(path: Path) -> npt.NDArray[Any] | None:
+    """Return the pixels of a file as they are stored; None where it is broken."""
+    try:
+        return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, cv2.error):
+        return None

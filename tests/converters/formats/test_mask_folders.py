@@ -381,7 +381,12 @@ def test_a_folder_for_each_class_beside_the_images(form, suffix, tmp_path):
     found = converters.read(tmp_path)
     assert [[one.label for one in s.instances] for s in found] == [["cell body", "nucleus"]] * 2
     photograph(tmp_path / "thumbnails/a.jpg")
-    assert converters.recognise(tmp_path) == "images"
+    notes = []
+    assert converters.read(tmp_path, note=notes.append) == found
+    assert (
+        "left out 1 images that are no part of a pair of image and mask (in thumbnails)"
+        in (notes[-1])
+    )
 
 
 def test_masks_that_are_called_as_their_images(tmp_path):
@@ -426,3 +431,226 @@ def test_tables_that_cannot_be_read(name, read, tmp_path):
             read(tmp_path)
     finally:
         csv.field_size_limit(before)
+
+
+def square_of(value, first=2):
+    return (square(first) > 0).astype(np.uint8) * value
+
+
+def areas(root, **more):
+    """Key -> label -> pixels of its objects."""
+    found = {}
+    for sample in converters.read(root, **more):
+        sums = found.setdefault(sample.key, {})
+        for label, mask in rasterize_labels(sample.instances, SIZE).items():
+            sums[label] = int(mask.full(SIZE).sum())
+    return found
+
+
+AREA = int((square(2) > 0).sum())
+
+
+def test_white_beside_a_class_is_none(tmp_path):
+    values = square_of(1)
+    values[0, :11] = 255
+    put(tmp_path, "images/a.png", "masks/a.png", values)
+    put(tmp_path, "images/b.png", "masks/b.png", square_of(1))
+    assert areas(tmp_path) == {"a": {"object": AREA}, "b": {"object": AREA}}
+
+
+def test_numbers_of_many_classes_are_no_smoothed_edges(tmp_path):
+    for number in range(1, 26):
+        put(tmp_path, f"images/{number}.png", f"masks/{number}.png", square_of(number))
+    assert len(converters.label_space(tmp_path).names) == 25
+    for number in range(1, 26):
+        values = square_of(number)
+        values[0] = 255
+        put(tmp_path, f"images/{number}.png", f"masks/{number}.png", values)
+    assert len(converters.label_space(tmp_path).names) == 25
+
+
+@pytest.mark.parametrize("folder", ["masks", "my masks"])
+def test_a_mask_in_black_and_white_among_masks_in_colours(folder, tmp_path):
+    plain, coloured = square_of(255), np.dstack([square_of(255)] * 3)
+    coloured[0, 0] = (0, 0, 200)
+    put(tmp_path, "images/a.png", f"{folder}/a.png", plain)
+    put(tmp_path, "images/b.png", f"{folder}/b.png", coloured)
+    found = areas(tmp_path)
+    assert found["a"] == {"color_ffffff": AREA}
+    assert found["b"] == {"color_ffffff": AREA, "color_c80000": 1}
+    put(tmp_path, "images/c.png", f"{folder}/c.png", square_of(3))
+    with pytest.raises(ValueError, match="colours"):
+        converters.read(tmp_path)
+
+
+def test_numbers_in_three_equal_channels_are_numbers(tmp_path):
+    put(tmp_path, "images/a.png", "my masks/a.png", np.dstack([square_of(2)] * 3))
+    put(tmp_path, "images/b.png", "my masks/b.png", square_of(1))
+    assert areas(tmp_path) == {"a": {"2": AREA}, "b": {"1": AREA}}
+
+
+def test_levels_that_are_spread_evenly_are_classes(tmp_path):
+    values = square_of(127)
+    values[0, :7] = 255
+    put(tmp_path, "images/a.png", "masks/a.png", values)
+    assert areas(tmp_path) == {"a": {"127": AREA, "255": 7}}
+
+
+def save_palette(path, indexes, colours):
+    image = Image.fromarray(indexes.astype(np.uint8)).convert("P")
+    image.putpalette([part for colour in colours for part in colour])
+    image.save(path)
+
+
+RED, GREEN, DARK = (255, 0, 0), (0, 255, 0), (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("palettes", "expected"),
+    [
+        ([[RED, DARK], [DARK, RED]], "object"),
+        ([[DARK, RED, GREEN], [DARK, GREEN, RED]], "color_ff0000"),
+        ([[DARK, RED, GREEN], [DARK, RED, GREEN]], "1"),
+    ],
+    ids=["black elsewhere", "another order", "the same"],
+)
+def test_palettes_of_each_image_are_read_by_their_colours(palettes, expected, tmp_path):
+    for name, palette in zip("ab", palettes, strict=True):
+        photograph(tmp_path / f"images/{name}.jpg")
+        (tmp_path / "my masks").mkdir(exist_ok=True)
+        indexes = np.full(SIZE, palette.index(DARK))
+        indexes[square(2) > 0] = palette.index(RED)
+        if GREEN in palette:
+            indexes[0, 0] = palette.index(GREEN)
+        save_palette(tmp_path / f"my masks/{name}.png", indexes, palette)
+    assert {key: own[expected] for key, own in areas(tmp_path).items()} == {"a": AREA, "b": AREA}
+
+
+def test_a_part_says_classes_as_the_others_do(tmp_path):
+    for label in ("cat", "dog"):
+        put(tmp_path, "train/images/a.png", f"train/masks/{label}/a.png", square_of(255))
+    put(tmp_path, "val/images/b.png", "val/masks/cat/b.png", square_of(255))
+    assert areas(tmp_path)["val/b"] == {"cat": AREA}
+
+
+def test_a_part_has_a_mask_for_each_object_as_the_others_have(tmp_path):
+    for number in range(2):
+        put(tmp_path, "train/images/a.png", f"train/masks/a_{number}.png", square_of(255))
+    put(tmp_path, "val/images/b.png", "val/masks/b_0.png", square_of(255))
+    assert areas(tmp_path)["val/b"] == {"object": AREA}
+
+
+def test_a_mask_that_says_no_class_among_others_is_an_error(tmp_path):
+    for label in ("cat", "dog"):
+        put(tmp_path, "train/images/a.png", f"train/masks/a_{label}.png", square_of(255))
+    put(tmp_path, "val/images/b.png", "val/masks/b.png", square_of(1))
+    with pytest.raises(DataError, match=r"val/masks/b\.png: expected a mask whose folder or name"):
+        converters.read(tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["broken", "image", "mask"])
+def test_folders_of_classes_bear_a_broken_or_missing_file(harm, tmp_path):
+    for part in ("train", "test"):
+        for name in "abc":
+            for label in ("cat", "dog"):
+                put(tmp_path, f"{part}/images/{name}.png", f"{part}/{label}/{name}.png", square(2))
+    if harm == "broken":
+        (tmp_path / "test/cat/a.png").write_bytes(b"no mask")
+    else:
+        (tmp_path / ("test/images/a.png" if harm == "image" else "test/cat/a.png")).unlink()
+    found = areas(tmp_path, subset="all", skips_broken=True)
+    assert {key for key, own in found.items() if own == {"cat": AREA, "dog": AREA}} >= {
+        *(f"train/{name}" for name in "abc"),
+        *("test/b", "test/c"),
+    }
+    assert found.get("test/a", {}) == ({"dog": AREA} if harm == "mask" else {})
+    if harm != "mask":
+        with pytest.raises(DataError, match=r"test/(cat|dog)/a\.png"):
+            converters.read(tmp_path, subset="all")
+
+
+@pytest.mark.parametrize("names", [("cat", "target"), ("cat", "predator"), ("masks_cat", "masks")])
+def test_folders_of_classes_that_sound_like_others(names, tmp_path):
+    for name in names:
+        put(tmp_path, "images/a.png", f"{name}/a.png", square_of(255))
+    assert areas(tmp_path) == {"a": {name.removeprefix("masks_"): AREA for name in names}}
+
+
+def test_a_folder_of_masks_holds_no_images(tmp_path):
+    for name in ("lung", "heart_mask"):
+        put(tmp_path, "images/a.png", f"masks/{name}/a.png", square_of(255))
+    assert areas(tmp_path) == {"a": {"lung": AREA, "heart_mask": AREA}}
+
+
+def test_folders_of_masks_of_parts_are_no_classes(tmp_path):
+    put(tmp_path, "images/a.png", "masks_train/a.png", square_of(255))
+    put(tmp_path, "images/b.png", "masks_val/b.png", square_of(255))
+    assert areas(tmp_path) == {"a": {"object": AREA}, "b": {"object": AREA}}
+
+
+def test_images_of_one_name_in_two_folders_are_two(tmp_path):
+    for part in "ab":
+        put(tmp_path, f"images_{part}/1.png", f"masks_{part}/1.png", square_of(255))
+    assert areas(tmp_path) == {"1": {"object": AREA}, "images_b/1": {"object": AREA}}
+
+
+@pytest.mark.parametrize("place", ["images/a.bmp", "masks/a.bmp"])
+def test_two_files_of_one_name_are_an_error(place, tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", square_of(255))
+    put(tmp_path, place, place, square_of(255))
+    with pytest.raises(DataError, match="expected one file of this name"):
+        converters.read(tmp_path)
+
+
+def test_links_are_followed_once(tmp_path):
+    put(tmp_path / "elsewhere", "im/a.png", "ma/a.png", square_of(255))
+    root = tmp_path / "data"
+    put(root, "images/val/b.png", "masks/val/b.png", square_of(255))
+    (root / "images/train").symlink_to(tmp_path / "elsewhere/im")
+    (root / "masks/train").symlink_to(tmp_path / "elsewhere/ma")
+    (root / "latest").symlink_to(".")
+    assert areas(root) == {"train/a": {"object": AREA}, "val/b": {"object": AREA}}
+
+
+@pytest.mark.parametrize("folder", ["val/images", "testing", "val_images", "predictions/masks"])
+def test_images_that_are_left_out_are_said(folder, tmp_path):
+    put(tmp_path, "train/images/a.png", "train/masks/a.png", square_of(255))
+    photograph(tmp_path / folder / "b.jpg")
+    notes = []
+    assert len(converters.read(tmp_path, note=notes.append)) == 1
+    assert (
+        f"left out 1 images that are no part of a pair of image and mask (in {folder})"
+        in (notes[-1])
+    )
+
+
+def test_a_second_mask_beside_an_image(tmp_path):
+    for place in ("a (1)_mask.png", "a (1)_mask_1.png"):
+        put(tmp_path, "a (1).png", place, square_of(255))
+    (sample,) = converters.read(tmp_path)
+    assert [one.label for one in sample.instances] == ["object", "object"]
+
+
+def test_a_number_that_belongs_to_a_name(tmp_path):
+    for image in "ab":
+        for label in ("L1", "L2"):
+            put(tmp_path, f"images/{image}.png", f"masks/{image}_{label}.png", square_of(255))
+    assert areas(tmp_path)["b"] == {"L1": AREA, "L2": AREA}
+    put(tmp_path, "images/c.png", "masks/c_L9.png", square_of(255))
+    assert areas(tmp_path)["b"] == {"L": AREA}
+
+
+def test_names_that_share_what_tells_them_apart(tmp_path):
+    for number in (21, 22):
+        put(tmp_path, f"images/{number}_training.png", f"gt/{number}_manual1.png", square_of(255))
+    assert [*areas(tmp_path)] == ["21_training", "22_training"]
+
+
+def test_masks_may_be_gif(tmp_path):
+    photograph(tmp_path / "train/a.jpg")
+    (tmp_path / "train_masks").mkdir()
+    Image.fromarray(square_of(255)).save(tmp_path / "train_masks/a_mask.gif")
+    assert areas(tmp_path) == {"train/a": {"object": AREA}}
+    Image.fromarray(square_of(255)[:5]).save(tmp_path / "train_masks/a_mask.gif")
+    with pytest.raises(DataError, match=r"a_mask\.gif: expected a mask of"):
+        converters.read(tmp_path)
