@@ -28,6 +28,9 @@ LABELMAP, CLASS_NAMES = "labelmap.txt", "class_names.txt"
 NO_CLASS = frozenset(
     {"background", "bg", "none", "void", "unlabeled", "unlabelled", "_background_", "__ignore__"}
 )
+# What number 0 may be called beside, and what is a class where 0 is called otherwise (LoveDA).
+_NO_DATA = NO_CLASS | {"nodata", "no data", "no-data", "no_data", "ignore", "ignored"}
+_BACKGROUND = frozenset({"background", "bg", "_background_"})
 _ID2LABEL, _PIXEL_VALUES = "id2label.json", "_classes.csv"
 _COLOURS, _META = "label_colors.txt", "dataset_meta.json"
 _TABLES = ("class_dict.csv", "label_class_dict.csv", "class_dict_seg.csv", "labelmap.csv")
@@ -176,7 +179,12 @@ def _named(path: Path, pairs: Iterable[tuple[int | str, str]]) -> dict[int, str]
     for number, name in pairs:
         if not str(number).isdecimal():
             raise ValueError(f"{path}: expected numbers with names, found {number!r:.40}")
-        found[int(number)] = "" if name.casefold() in NO_CLASS else name
+        found[int(number)] = name
+    has_other = found.get(0, "").casefold() in _NO_DATA - _BACKGROUND
+    none = NO_CLASS - _BACKGROUND if has_other else NO_CLASS
+    for number, name in found.items():
+        if name.casefold() in (none if number else _NO_DATA):
+            found[number] = ""
     if twice := [name for name in found.values() if name and [*found.values()].count(name) > 1]:
         raise ValueError(f"{path}: expected each class once, found '{twice[0]:.80}' twice")
     if not found:

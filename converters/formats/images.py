@@ -40,8 +40,12 @@ _UNREAD = frozenset(
 _CODES = re.compile(rb"(?<![a-z])rle|encoded_?pixels", re.I)
 _LINE_BYTES = 1 << 12
 _FOLDERS = re.compile(
-    r"(.*[_-])?(masks?|labels?|annotations?|segmentations?\w*|gt(fine|coarse)?|truth)", re.I
+    r"(.*[_-])?(masks?|labels?(tr|ts)?|annotations?|segmentations?\w*|gt(fine|coarse)?|truth"
+    r"|instances?|semantic)",
+    re.I,
 )
+# A mask that lies beside its image.
+_MASK = re.compile(r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|annotation|anno)", re.I)
 # ADE20K's tables of what its colours mean.
 _ATTRIBUTES = "_atr.txt"
 
@@ -62,7 +66,8 @@ def matches(root: Path) -> bool:
             texts.add(path.stem)
         elif is_image(path):
             stems.add(path.stem)
-    return bool(stems) and stems.isdisjoint(texts)
+    masks = filter(None, map(_MASK.fullmatch, stems))
+    return bool(stems) and stems.isdisjoint(texts) and all(mask[1] not in stems for mask in masks)
 
 
 def _looks_like_codes(path: Path) -> bool:

@@ -40,6 +40,7 @@ FORMATS: dict[str, str] = {
     "via": "converters.formats.via.via",
     "ram_w600": "converters.formats.ram_w600",
     "cityscapes": "converters.formats.mask_folders.cityscapes",
+    "nnunet": "converters.formats.mask_folders.nnunet",
     "mask_folders": "converters.formats.mask_folders.mask_folders",
     "images": "converters.formats.images",
 }

@@ -17,7 +17,8 @@ Names may differ in words such as `image` and `mask`. Masks are PNG, TIFF or BMP
 none, 255 void), or colours (black none); if they hold but one value beside 0, they are of one
 class, `object`. Numbers that are 1 to n in each image, with another n, and n above 20 in one, are
 numbers of objects; so are fewer where at least four n occur and nearly each number is in one piece
-(classes seldom occur only where those before them do). Masks with smoothed edges, and JPEG, are
+(classes seldom occur only where those before them do). Numbers such as 11003 are class * 1000 +
+object, or class * 256 + object. Masks with smoothed edges, and JPEG, are
 read where they are nearly black and white; a palette of many greys is taken by these, not by its
 indexes. What was assumed is said. Where masks have other meanings, or several folders are about the
 same images, they are refused.
@@ -72,6 +73,8 @@ _FEW_GREYS = 5
 # numbers is in one piece.
 _LEAST_OBJECTS = 20
 _LEAST_COUNTS, _LEAST_WHOLE = 4, 0.9
+# Of numbers of a class and an object, and what MOTS has where nobody looked.
+_BASES, _UNSURE = (1000, 256), frozenset({10000})
 # A grey level's code as a colour: of red, green and blue.
 _GREY = 0x010101
 
@@ -334,10 +337,11 @@ class _Classes:
         colours: colour -> name, from a table of them.
         numbers: number -> name, from class_names.txt or that table; "" is no class.
         kind: "objects", "object" (one class), "edges" (one class, black and white), "files" (a
-            class for each), "numbers" or "colours".
+            class for each), "numbers", "both" (of a class and an object in one) or "colours".
         has_void: 255 is none of the class, where there is one.
         as_colours: palettes are taken by their colours.
         example: a file that says its class, where the files do.
+        base: what a class is multiplied by before the number of an object is added.
     """
 
     names: tuple[str, ...]
@@ -347,6 +351,7 @@ class _Classes:
     has_void: bool = False
     as_colours: bool = False
     example: Path | None = None
+    base: int = 0
 
     @classmethod
     def find(cls, root: Path, pairs: Pairs) -> _Classes:
@@ -426,6 +431,9 @@ class _Classes:
             return cls((OBJECT,), "object", has_void=True, as_colours=as_colours)
         if len(values) <= 1:
             return cls((OBJECT,) if values else (), "object", as_colours=as_colours)
+        if base := _find_base(values):
+            numbers = {value // base for value in values - _UNSURE}
+            return cls(natural(map(str, numbers)), "both", base=base)
         are_many = len(counts) > 1 and max(counts) > _LEAST_OBJECTS
         has_counts = len(counts - {0}) >= _LEAST_COUNTS
         if are_first and (are_many or (has_counts and _are_whole(masks, as_colours))):
@@ -444,6 +452,12 @@ class _Classes:
             )
         if not self.names:
             return "the masks are empty"
+        if self.kind == "both":
+            return (
+                f"the masks' numbers are taken for class * {self.base} + object, of the classes "
+                f"{', '.join(self.names):.60}; class_names.txt, which names numbers from 0 on, a "
+                "line each, makes each number a class"
+            )
         if self.kind == "files":
             return f"classes by the folders or names of masks ({', '.join(self.names):.200})"
         if self.kind == "edges":
@@ -518,6 +532,8 @@ class _Classes:
     def _name(self, code: int) -> str:
         if self.kind == "objects":
             return OBJECT if code else ""
+        if self.kind == "both":
+            return "" if code in (0, *_UNSURE) else str(code // self.base)
         if self.kind == "colours":
             if self.colours:
                 return self.colours.get(code, "")
@@ -550,6 +566,19 @@ def _are_smoothed(levels: set[int]) -> bool:
     between = [level for level in levels if NEAR < level < VOID - NEAR]
     is_wide = bool(between) and min(between) <= VOID // 2 < max(between)
     return is_wide and len(levels) > _LEAST_OBJECTS
+
+
+def _find_base(values: set[int]) -> int:
+    """Return what numbers are multiples of, but for that of an object; 0 where they are not such.
+
+    Cityscapes and KITTI's MOTS have class * 1000 + object, KITTI's semantics class * 256 + object.
+    """
+    both = values - _UNSURE
+    fitting = [base for base in _BASES if both and min(both) >= base]
+    if not fitting:
+        return 0
+    base = min(fitting, key=lambda base: max(value % base for value in both))
+    return base if len({value // base for value in both}) < len(both) else 0
 
 
 def _are_even(values: set[int]) -> bool:

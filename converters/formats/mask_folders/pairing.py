@@ -23,7 +23,7 @@ from converters.formats.writing import as_test_key, is_test_key
 # What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
 _MASKS = re.compile(
     r"(.*[_ -])?(masks?|labels?|annot(ation)?s?|anns?|gt|ground[_ -]?truths?|segmentations?"
-    r"|targets?)([_ -](dir|png|tif|images?|maps?))?|.*(annot|masks?|labels?)",
+    r"|targets?|instances?)([_ -](dir|png|tif|images?|maps?))?|.*(annot|masks?|labels?)",
     re.IGNORECASE,
 )
 # Words of folders of what is drawn of masks or images, to be looked at, or was predicted.
@@ -278,7 +278,11 @@ def _beside(folder: Path, known: Set[str]) -> Iterator[tuple[Path, list[Path], P
         yield path, [masks for masks, _ in pairings], _with_rivals(pairings[0][1], names)
     if are_masks:
         return
-    if beside := _side_by_side(_files(folder, deep=False)) or _of_one_name(folder):
+    files = _files(folder, deep=False)
+    if any(path.with_name(path.stem + end).is_file() for path in files.values() for end in _ADE20K):
+        return
+    beside = _side_by_side(files) or _of_one_name(folder) or _by_last_words(files)
+    if beside or (beside := _longer_names(files, known)):
         yield folder, [], beside
 
 
@@ -290,24 +294,38 @@ def _folders_of_classes(
     None where none is, or one has masks of several classes. Folders with other names than the
     images, or with what is no mask, are left alone, unless others `known` are called so.
     """
-    home = [path for path in folders if _IMAGES.fullmatch(path.name)]
-    if len(home) != 1 or any(_SUBSETS.fullmatch(path.name) for path in folders):
+    if any(_SUBSETS.fullmatch(path.name) for path in folders):
         return None
+    home = [path for path in folders if _IMAGES.fullmatch(path.name)]
+    is_named = len(home) == 1
+    if not is_named:
+        home = _photographed(folders)
+    if len(home) != 1:
+        return None
+    most = _TWO_SIDES if is_named else _FEW_COLOURS
     images = _files(home[0], deep=True)
     found: dict[Path, Pairs] = {}
     for folder in folders:
         masks = _files(folder, deep=True, of_masks=True) if folder != home[0] else {}
-        pairs = _match(images, masks) if _are_drawn(masks.values(), _TWO_SIDES) else None
-        if pairs is None or 2 * len(pairs.masks) < len(masks):
+        pairs = _match(images, masks) if _are_drawn(masks.values(), most) else None
+        if pairs is None or 2 * sum(map(len, pairs.masks.values())) < len(masks):
             if not masks or _class_of(folder) not in known:
                 continue
             pairs = _paired(images, {place: place for place in images}, masks, masks.keys())
-        if pairs.classes or any(len(own) > 1 for own in pairs.masks.values()):
-            return None
         found[folder] = pairs
+    if len(found) == 1:
+        ((folder, pairs),) = found.items()
+        if not is_named or pairs.classes:
+            return home[0], [folder], pairs
     named = [p for p in found if not _MASKS.fullmatch(p.name) and not _partner(p, folders)]
     if not named and not {_class_of(folder) for folder in found} & known:
         return None
+    for pairs in found.values():
+        if pairs.classes or any(len(own) > 1 for own in pairs.masks.values()):
+            return None
+        if not _are_drawn(_masks_of(pairs), _TWO_SIDES):
+            names = [path.name for path in found]
+            return home[0], [*found], _with_rivals(pairs, names)
     joined: dict[str, list[Path]] = defaultdict(list)
     for place, path in ((p, m) for pairs in found.values() for p, (m,) in pairs.masks.items()):
         joined[place].append(path)
@@ -322,6 +340,14 @@ def _folders_of_classes(
     return home[0], [*found], Pairs(images, joined, alone, classes={} if are_parts else classes)
 
 
+def _photographed(folders: Iterable[Path]) -> list[Path]:
+    """Return the folders whose files have more colours than masks, where others have few."""
+    files = {path: list(_files(path, deep=True).values()) for path in folders}
+    full = {path: own for path, own in files.items() if own}
+    many = [path for path, own in full.items() if not _are_drawn(own, _FEW_COLOURS)]
+    return many if len(many) < len(full) else []
+
+
 def _class_of(folder: Path) -> str:
     return _MASK_WORD.sub("", folder.name)
 
@@ -329,6 +355,47 @@ def _class_of(folder: Path) -> str:
 def _masks_of(pairs: Pairs) -> Iterator[Path]:
     yield from (path for own in pairs.masks.values() for path in own)
     yield from pairs.alone
+
+
+def _by_last_words(files: Mapping[str, Path]) -> Pairs | None:
+    """Pair `1_sat` with `1_mask`, or `1` with `1_anno`; None unless all names end in such a way.
+
+    And unless what ends in one way are masks by their colours, and the others are not.
+    """
+    ends: dict[str, dict[str, str]] = defaultdict(dict)
+    for place in files:
+        head, mark, word = place.rpartition("_")
+        is_longer = bool(mark) and (head in files or not place[len(head) + 1 :].isdecimal())
+        ends[word if is_longer else ""][head if is_longer else place] = place
+    if len(ends) != 2:
+        return None
+    drawn = {
+        w: _are_drawn((files[p] for p in own.values()), _FEW_COLOURS) for w, own in ends.items()
+    }
+    if set(drawn.values()) != {True, False}:
+        return None
+    ((mask_word, masks),) = ((word, ends[word]) for word, is_mask in drawn.items() if is_mask)
+    ((_, images),) = ((word, own) for word, own in ends.items() if word != mask_word)
+    if not mask_word or not masks.keys() & images.keys():
+        return None
+    return _paired(
+        {place: files[place] for place in images.values()},
+        images,
+        {head: files[place] for head, place in masks.items()},
+        masks.keys(),
+    )
+
+
+def _longer_names(files: Mapping[str, Path], known: Set[str]) -> Pairs | None:
+    """Pair NAME with NAME_cat and NAME_dog beside it, where the latter are masks of one class."""
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for place, path in files.items():
+        ends = [hit.start() for hit in _BETWEEN.finditer(place)]
+        (masks if any(place[:end] in files for end in ends) else images)[place] = path
+    if not _are_drawn(masks.values(), _TWO_SIDES) or _are_drawn(images.values(), _FEW_COLOURS):
+        return None
+    return _by_class_names(images, masks, known)
 
 
 def _of_one_name(folder: Path) -> Pairs | None:
@@ -458,7 +525,27 @@ def _match(
         _by_class_folders(images, masks, known)
         or _by_class_names(images, masks, known)
         or _by_middles(images, masks)
+        or _by_inner_folders(images, masks)
     )
+
+
+def _by_inner_folders(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+    """Pair images with masks one folder further down: `trimaps/NAME`, or `train/NAME`, `val/NAME`.
+
+    One folder of black and white masks is called as their class, unless by other words.
+    """
+    heads = {place.partition("/")[0] for place in masks if "/" in place}
+    bare = {place.partition("/")[2]: path for place, path in masks.items()}
+    are_parts = all(_SUBSETS.fullmatch(head) for head in heads)
+    if "" in bare or len(bare) < len(masks) or not (len(heads) == 1 or (heads and are_parts)):
+        return None
+    pairs = _match(images, bare)
+    if pairs is None or pairs.classes or are_parts or not _are_drawn(bare.values(), _TWO_SIDES):
+        return pairs
+    (head,) = heads
+    if not _rest(head) or any(map(str.isdigit, head)):
+        return pairs
+    return replace(pairs, classes=dict.fromkeys(_masks_of(pairs), head))
 
 
 def _by_middles(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
@@ -610,10 +697,8 @@ def _side_by_side(files: Mapping[str, Path]) -> Pairs | None:
     for place, path in files.items():
         found = _BEHIND.fullmatch(place)
         if found and (image := found[1]) in files:
-            stem = files[image].stem
             has_number = bool(found["more"])
-            is_second = has_number is False and False in numbered[image]
-            if is_second or any(path.with_name(stem + end).is_file() for end in _ADE20K):
+            if not has_number and False in numbered[image]:
                 return None
             masks[image].append(path)
             numbered[image].add(has_number)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from collections import Counter
 
 import cv2
 import numpy as np
@@ -308,7 +310,8 @@ def test_masks_of_1_and_of_255_are_one_class(tmp_path):
 def test_a_list_of_images_and_masks_is_no_table_of_codes(tmp_path):
     put(tmp_path, "data/a.jpg", "data/a_mask.png", square(2))
     (tmp_path / "index.csv").write_text("img,mask\na.jpg,a_mask.png\n")
-    assert converters.recognise(tmp_path) == "images"
+    with pytest.raises(ValueError, match=r"index\.csv, but one in a folder below: give .*data"):
+        converters.recognise(tmp_path)
     assert converters.recognise(tmp_path / "data") == "mask_folders"
 
 
@@ -654,3 +657,65 @@ def test_masks_may_be_gif(tmp_path):
     Image.fromarray(square_of(255)[:5]).save(tmp_path / "train_masks/a_mask.gif")
     with pytest.raises(DataError, match=r"a_mask\.gif: expected a mask of"):
         converters.read(tmp_path)
+
+
+NUMBERS = {"0": "no-data", "1": "background", "2": "road"}
+
+
+def test_a_class_called_background_beside_a_number_0_that_is_none(tmp_path):
+    """LoveDA's background is what was looked at and is nothing else."""
+    put(tmp_path, "images/a.png", "masks/a.png", square_of(1) + 2 * square_of(1, 8))
+    (tmp_path / "id2label.json").write_text(json.dumps(NUMBERS))
+    assert converters.label_space(tmp_path).names == ("background", "road")
+    (tmp_path / "id2label.json").write_text(json.dumps({**NUMBERS, "0": "bg", "1": "void"}))
+    assert converters.label_space(tmp_path).names == ("road",)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((1000, 1001, 2000, 10000), {"1": 2, "2": 1}),
+        ((11003, 11004), {"11": 2}),
+        ((11 * 256, 24 * 256 + 1, 24 * 256 + 2), {"11": 1, "24": 2}),
+        ((1000, 2000), {"1000": 1, "2000": 1}),
+    ],
+)
+def test_numbers_of_a_class_and_an_object(values, expected, tmp_path):
+    mask = np.zeros(SIZE, np.uint16)
+    for place, value in enumerate(values):
+        mask[2:6, 5 * place : 5 * place + 3] = value
+    put(tmp_path, "image_02/0000/1.png", "instances/0000/1.png", mask)
+    (sample,) = converters.read(tmp_path)
+    assert Counter(one.label for one in sample.instances) == expected
+
+
+IN_PLAIN_WORDS = {
+    "other words": ("photos/a.jpg", "labelled_by_us/a.png"),
+    "longer names": ("raw/a.jpg", "by_hand/a_L.png"),
+    "further down": ("images/a.jpg", "annotations/trimaps/a.png"),
+    "one folder": ("a_sat.jpg", "a_mask.png"),
+    "one folder, one word": ("a_1.jpg", "a_1_anno.png"),
+}
+
+
+@pytest.mark.parametrize(("image", "mask"), IN_PLAIN_WORDS.values(), ids=IN_PLAIN_WORDS)
+def test_masks_are_told_from_photographs_by_their_colours(image, mask, tmp_path):
+    for name in "ab":
+        photograph(tmp_path / image.replace("a", name, 1) if "/" not in image else tmp_path / image)
+        mask_path = tmp_path / (mask.replace("a", name, 1) if "/" not in mask else mask)
+        mask_path.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(mask_path), numbers())
+    assert converters.recognise(tmp_path) == "mask_folders"
+    assert converters.label_space(tmp_path).names == ("1", "2")
+    assert len(converters.read(tmp_path)) == (1 if "/" in image else 2)
+
+
+@pytest.mark.parametrize("place", ["a_{}.png", "attributes/a_{}.png"])
+def test_classes_in_names_beside_photographs(place, tmp_path):
+    folder = "photos/" if "/" in place else ""
+    photograph(tmp_path / f"{folder}a.jpg")
+    for label in ("cat", "dog"):
+        path = tmp_path / place.format(label)
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), square(2))
+    assert areas(tmp_path) == {f"{folder}a": {"cat": AREA, "dog": AREA}}

@@ -1,0 +1,194 @@
+"""nnU-Net's raw data sets of plane images; only read.
+
+    DATA/imagesTr/NAME_0000.png     images, also TIFF or BMP
+    DATA/labelsTr/NAME.png          their index maps
+    DATA/imagesTs/NAME_0000.png     (optional) test images; labelsTs/ holds their maps
+    DATA/dataset.json               `labels`: name -> number, or -> numbers (regions)
+
+Number 0 is none, and so is a class `ignore`. A region, such as a whole tumour, is the union of its
+numbers, and regions overlap. Images of several files (`_0001`, ...) are refused: networks here are
+shown one. Keys are names, those of test images lie in `test`.
+
+Source: nnU-Net v2, documentation/dataset_format.md, region_based_training.md, ignore_label.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converters.errors import Problems, one_line
+from converters.files.images import is_image, read_size_hw
+from converters.files.json_files import load_json
+from converters.formats.label_spaces import folder_space
+from converters.formats.mask_folders.mask_folders import read_mask
+from converters.masks import crop, outline
+from converters.types import Instance, LabelSpace, Sample
+
+LOSES: dict[str, frozenset[str]] = {}
+_DATASET, _IGNORE, _BACKGROUND = "dataset.json", "ignore", "background"
+_TRAIN, _TEST = ("imagesTr", "labelsTr", ""), ("imagesTs", "labelsTs", "test/")
+# What ends an image's name: the number of its channel.
+_CHANNEL = re.compile(r"(.+)_(\d{4})")
+_FORM = "'labels' of names with their numbers, such as {'background': 0, 'lung': 1}"
+
+
+def matches(root: Path) -> bool:
+    """Tell whether a folder holds nnU-Net's description, and plane images of it."""
+    images, labels, _ = _TRAIN
+    if not ((root / _DATASET).is_file() and (root / labels).is_dir()):
+        return False
+    return any(map(is_image, _inside(root / images)))
+
+
+def annotation_files(root: Path) -> tuple[Path, ...]:
+    """Return the file that describes the data set."""
+    path = root / _DATASET
+    return (path,) if path.is_file() else ()
+
+
+def label_space(root: Path) -> LabelSpace:
+    """Return the classes and regions of dataset.json.
+
+    Raises:
+        ValueError: a file that names none.
+    """
+    return folder_space(root, tuple(_classes(root)))
+
+
+def _classes(root: Path) -> dict[str, tuple[int, ...]]:
+    """Name of a class or a region -> its numbers."""
+    path = root / _DATASET
+    content = load_json(path)
+    labels = content.get("labels") if isinstance(content, dict) else None
+    if not isinstance(labels, dict) or not labels:
+        raise ValueError(f"{path}: expected {_FORM}, found {labels!r:.60}")
+    # Before version 2: {"0": "background", "1": "lung"}.
+    is_old = all(str(key).isdecimal() and isinstance(name, str) for key, name in labels.items())
+    pairs = ((name, key) for key, name in labels.items()) if is_old else labels.items()
+    found: dict[str, tuple[int, ...]] = {}
+    for name, given in pairs:
+        numbers = given if isinstance(given, list) else [given]
+        if not all(str(number).isdecimal() for number in numbers) or name in found:
+            raise ValueError(f"{path}: expected {_FORM}, found {name!r:.40}: {given!r:.40}")
+        found[name] = tuple(int(number) for number in numbers)
+    kept = {name: own for name, own in found.items() if set(own) - {0}}
+    kept.pop(_IGNORE, None)
+    if not kept:
+        raise ValueError(f"{path}: expected a class beside '{_BACKGROUND}', found none")
+    return kept
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read index maps.
+
+    Args:
+        root: the data set's folder.
+        subset: `test` are the images of `imagesTs`; `train` are the others.
+        labels: those of `label_space`.
+        problems: takes down maps and images that are broken or missing.
+
+    Returns:
+        Samples, an instance for each class and region of an image.
+
+    Raises:
+        ValueError: as `label_space`, or images of several files.
+    """
+    classes = _classes(root)
+    known = _known(root, classes)
+    samples: list[Sample] = []
+    for sample, path in _images(root, subset, problems):
+        try:
+            found = tuple(_instances(path, sample.size_hw, classes, known)) if path else ()
+        except (OSError, ValueError) as error:
+            problems.add(path or root, one_line(error), key=sample.key)
+            continue
+        samples.append(Sample(sample.key, sample.image, sample.size_hw, found))
+    return samples
+
+
+def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
+    """List the images that `read` reads, without their objects.
+
+    Args:
+        root: as for `read`, like the next two.
+        subset: `test`, `train` or `all`.
+        problems: takes down images that are broken.
+    """
+    return [sample for sample, _ in _images(root, subset, problems)]
+
+
+def _known(root: Path, classes: Mapping[str, tuple[int, ...]]) -> set[int]:
+    """The numbers that a map may hold."""
+    ignored: Any = load_json(root / _DATASET)["labels"].get(_IGNORE)
+    return {0, *(n for own in classes.values() for n in own)} | (
+        {ignored} if isinstance(ignored, int) else set()
+    )
+
+
+def _images(root: Path, subset: str, problems: Problems) -> Iterator[tuple[Sample, Path | None]]:
+    """Yield a subset's images, sorted by key, with their maps; test images may have none."""
+    for part in (_TEST, _TRAIN):
+        if subset in ("all", "test" if part is _TEST else "train"):
+            yield from _part(root, part, problems)
+
+
+def _part(
+    root: Path, part: tuple[str, str, str], problems: Problems
+) -> Iterator[tuple[Sample, Path | None]]:
+    images = _named(root / part[0])
+    maps = {path.stem: path for path in filter(is_image, _inside(root / part[1]))}
+    for name in sorted(maps.keys() - images.keys()):
+        problems.add(maps[name], f"expected an image {name}_0000, found none", key=part[2] + name)
+    without = sorted(images.keys() - maps.keys()) if part is _TRAIN else []
+    if without:
+        problems.note(
+            f"{root}: left out {len(without)} images without a map in {part[1]} ({without[0]}, ...)"
+        )
+    for name in sorted(images.keys() - set(without)):
+        key = part[2] + name
+        try:
+            yield Sample(key, images[name], read_size_hw(images[name])), maps.get(name)
+        except ValueError as error:
+            problems.add(images[name], error, key=key)
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    """Name of an image -> its one file.
+
+    Raises:
+        ValueError: it has several.
+    """
+    found: dict[str, Path] = {}
+    for path in filter(is_image, _inside(folder)):
+        named = _CHANNEL.fullmatch(path.stem)
+        name = named[1] if named else path.stem
+        if name in found:
+            raise ValueError(
+                f"{path}: expected one file an image, found {found[name].name} too: networks here "
+                "are shown one; keep a copy of the data set with that channel alone"
+            )
+        found[name] = path
+    return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _instances(
+    path: Path, size_hw: tuple[int, int], classes: Mapping[str, tuple[int, ...]], known: set[int]
+) -> Iterator[Instance]:
+    values = read_mask(path, size_hw)
+    if values.ndim != 2:
+        raise ValueError("expected numbers of classes, found colours")
+    if others := sorted(set(np.unique(values).tolist()) - known):
+        raise ValueError(f"expected a number of {_DATASET}, found {others[0]}")
+    for name, numbers in classes.items():
+        plane = np.isin(values, numbers).astype(np.uint8)
+        if plane.any():
+            yield Instance(name, outline(crop(plane)))
