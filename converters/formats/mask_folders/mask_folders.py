@@ -8,20 +8,26 @@
     DATA/**/NAME.jpg            DATA/**/masks/NAME_CLASS_0.png   a file for each object, or class
     DATA/images/NAME.jpg        DATA/CLASS/NAME.png         or masks_CLASS; all of two colours
     DATA/NAME.jpg               DATA/NAME.png               of few colours
+    DATA/ANY/NAME.jpg           DATA/ANY/NAME.png           photographs, and files of few colours
     DATA/labelmap.txt           (optional) name:r,g,b, a line each, or another table of
                                 `class_tables`, whose lines are also the numbers of the classes
     DATA/class_names.txt        (optional) the names of the numbers from 0 on, a line each; or
                                 id2label.json, or Roboflow's _classes.csv
 
-Names may differ in words such as `image` and `mask`. Masks are PNG, TIFF or BMP: class numbers (0
-none, 255 void), or colours (black none); if they hold but one value beside 0, they are of one
-class, `object`. Numbers that are 1 to n in each image, with another n, and n above 20 in one, are
-numbers of objects; so are fewer where at least four n occur and nearly each number is in one piece
-(classes seldom occur only where those before them do). Numbers such as 11003 are class * 1000 +
-object, or class * 256 + object. Masks with smoothed edges, and JPEG, are
-read where they are nearly black and white; a palette of many greys is taken by these, not by its
-indexes. What was assumed is said. Where masks have other meanings, or several folders are about the
-same images, they are refused.
+Names may differ in words such as `image` and `mask`, or in what all of them begin or end with.
+Masks are PNG, TIFF, BMP or GIF: class numbers (0 none, 255 void), or colours (black none); if they
+hold but one value beside 0, they are of one class, `object`. Numbers that are 1 to n in each image,
+with another n, and n above 20 in one, are numbers of objects; so are fewer where at least four n
+occur and nearly each number is in one piece (classes seldom occur only where those before them do).
+Numbers such as 11003 are class * 1000 + object, or class * 256 + object. Numbers that are spread
+evenly up to 255 are classes, 255 too. Masks with smoothed edges, and JPEG, are read where they are
+nearly black and white; a palette of many greys, and palettes that differ from image to image, are
+taken by their colours, not by their indexes. What was assumed is said, and so is every image that
+is part of no pair. Where masks have other meanings, or several folders are about the same images,
+they are refused.
+
+What one part of a data set says of classes, by folders or names of masks, holds in the others.
+Links to folders are followed, each place once.
 
 A folder is known as such only if no other format with annotations knows it.
 """
@@ -73,6 +79,8 @@ _FEW_GREYS = 5
 # numbers is in one piece.
 _LEAST_OBJECTS = 20
 _LEAST_COUNTS, _LEAST_WHOLE = 4, 0.9
+# What masks of one class have there, by their bits.
+_SET = frozenset({1, VOID, 2**16 - 1})
 # Of numbers of a class and an object, and what MOTS has where nobody looked.
 _BASES, _UNSURE = (1000, 256), frozenset({10000})
 # A grey level's code as a colour: of red, green and blue.
@@ -385,7 +393,6 @@ class _Classes:
         counts: set[int] = set()
         levels: set[int] = set()
         are_first = are_two_sided = True
-        has_both = False
         # Grey levels of files in colours: numbers, unless others have more than grey.
         tinted: set[int] = set()
         for path in masks:
@@ -402,17 +409,17 @@ class _Classes:
                 colours |= set(found)
                 continue
             own = set(np.unique(greys).tolist())
-            has_both |= {1, VOID} <= own
             own -= {0}
             (values if pixels.ndim == 2 else tinted).update(own)
             counts.add(len(own))
             are_first &= own == set(range(1, len(own) + 1))
         if broken and not values and not colours and not tinted:
             raise ValueError(broken)
-        # Some save the same mask as 0 and 1, and as 0 and 255; both in one is a class and a void.
-        are_mixed = levels == {0, 1, VOID} and not has_both
-        if are_two_sided and (_are_smoothed(levels) or are_mixed):
+        if are_two_sided and _are_smoothed(levels):
             return cls((OBJECT,), "edges", as_colours=as_colours)
+        # Some save the same mask as 0 and 1, and as 0 and 255; both in one is a class and a void.
+        if not colours and len(values | tinted) > 1 and values | tinted <= _SET and max(counts) < 2:
+            return cls((OBJECT,), "object", as_colours=as_colours)
         if colours and values - {VOID}:
             raise ValueError(
                 f"{masks[0].parent}: expected masks of numbers or of colours, found both: save all "

@@ -194,7 +194,8 @@ def _unanswered(root: Path, paired: Set[Path], known: Set[str]) -> dict[str, Pat
     for folder in _folders(root, _DEPTH):
         names = folder.relative_to(root).parts
         is_other = any(_are_pictures(n) or _MASKS.fullmatch(n) or n in known for n in names)
-        if folder != root and not _IMAGES.fullmatch(folder.name):
+        is_named = _IMAGES.fullmatch(folder.name) or is_test_key(as_test_key(f"{folder.name}/"))
+        if folder != root and not is_named:
             is_other |= any(_IMAGES.fullmatch(path.name) for path in _inside(folder.parent))
         files = {} if is_other else _files(folder, deep=False)
         if paired.isdisjoint(files.values()):
@@ -294,8 +295,7 @@ def _folders_of_classes(
     None where none is, or one has masks of several classes. Folders with other names than the
     images, or with what is no mask, are left alone, unless others `known` are called so.
     """
-    if any(_SUBSETS.fullmatch(path.name) for path in folders):
-        return None
+    folders = [path for path in folders if not _SUBSETS.fullmatch(path.name)]
     home = [path for path in folders if _IMAGES.fullmatch(path.name)]
     is_named = len(home) == 1
     if not is_named:
@@ -399,17 +399,16 @@ def _longer_names(files: Mapping[str, Path], known: Set[str]) -> Pairs | None:
 
 
 def _of_one_name(folder: Path) -> Pairs | None:
-    """Pair a.jpg with a.png; None unless all are such pairs, and the latter masks."""
-    files: dict[str, dict[bool, Path]] = defaultdict(dict)
-    paths = sorted(filter(is_image, folder.iterdir()))
-    for path in paths:
-        files[normal_name(path.stem)][path.suffix.lower() in LOSSY] = path
-    if not files or 2 * len(files) != len(paths) or any(len(own) != 2 for own in files.values()):
+    """Pair a.jpg with a.png; None unless most are such pairs, and the latter masks."""
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for path in filter(is_image, _files_in(folder)):
+        is_photograph = path.suffix.lower() in LOSSY
+        (images if is_photograph else masks).setdefault(normal_name(path.stem), path)
+    both = len(images.keys() & masks.keys())
+    if 2 * both <= max(len(images), len(masks)) or not _are_drawn(masks.values(), _FEW_COLOURS):
         return None
-    masks = {stem: (own[False],) for stem, own in files.items()}
-    if not _are_drawn((path for own in masks.values() for path in own), _FEW_COLOURS):
-        return None
-    return Pairs({stem: own[True] for stem, own in files.items()}, masks)
+    return _paired(images, {stem: stem for stem in images}, masks, masks.keys())
 
 
 def _are_drawn(paths: Iterable[Path], most: int) -> bool:
@@ -606,23 +605,28 @@ def _by_class_names(
 ) -> Pairs | None:
     """Pair images with masks that are called NAME_CLASS_NUMBER, NAME_CLASS or NAME_NUMBER.
 
-    None if one mask is not, or each image has but one: then what follows its name says no class,
+    None if most masks are not, or each image has but one: then what follows its name says no class,
     unless that is `known` from elsewhere.
     """
+    alone: list[Path] = []
     joined: dict[str, list[Path]] = defaultdict(list)
     told: dict[Path, tuple[str, str]] = {}
     for place, path in masks.items():
         ends = sorted((hit.start() for hit in _BETWEEN.finditer(place)), reverse=True)
         image = next((place[:end] for end in ends if place[:end] in images), "")
-        rest = _CLASS_OF_FILE.fullmatch(place[len(image) :]) if image else None
+        if not image:
+            alone.append(path)
+            continue
+        rest = _CLASS_OF_FILE.fullmatch(place[len(image) :])
         if rest is None:
             return None
         joined[image].append(path)
         told[path] = (rest["name"], rest["number"])
     classes = _name_classes(told, len(joined))
-    if max(map(len, joined.values())) < 2 and not set(classes.values()) <= known:
+    most = max(map(len, joined.values()), default=0)
+    if (most < 2 and not set(classes.values()) <= known) or len(told) <= len(alone):
         return None
-    return Pairs(images, joined, classes=classes)
+    return Pairs(images, joined, alone, classes=classes)
 
 
 def _name_classes(told: Mapping[Path, tuple[str, str]], images: int) -> dict[Path, str]:

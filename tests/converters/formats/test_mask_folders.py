@@ -107,6 +107,20 @@ def test_a_mask_is_of_the_class_that_its_folder_or_its_name_says(image, cat, dog
     assert notes == [f"{tmp_path}: classes by the folders or names of masks (cat, dog)"]
 
 
+def test_a_mask_of_no_image_among_masks_of_classes_is_an_error(tmp_path):
+    for name in ("a_cat", "a_dog", "b_cat"):
+        put(tmp_path, "images/a.jpg", f"masks/{name}.png", square(2))
+    with pytest.raises(DataError, match=r"b_cat\.png: expected an image of this name, found none"):
+        converters.read(tmp_path)
+
+
+def test_folders_of_classes_beside_test_images(tmp_path):
+    for label in ("cat", "dog"):
+        put(tmp_path, "images/a.png", f"{label}/a.png", square(2))
+    photograph(tmp_path / "test/c.jpg")
+    assert [s.key for s in converters.read(tmp_path, subset="all")] == ["a", "test/c"]
+
+
 def test_files_that_only_have_numbers_are_objects(tmp_path):
     for number in range(3):
         put(tmp_path, "images/a.jpg", f"masks/a_{number}.png", square(number * 6))
@@ -400,8 +414,14 @@ def test_masks_that_are_called_as_their_images(tmp_path):
     assert [s.image.suffix for s in converters.read(tmp_path)] == [".jpg", ".jpg"]
     assert {one.label for s in converters.read(tmp_path) for one in s.instances} == {"1", "2"}
     photograph(tmp_path / "c.jpg")
-    assert converters.recognise(tmp_path) == "images"
+    notes = []
+    assert len(converters.read(tmp_path, note=notes.append)) == 2
+    assert "left out 1 images without a mask (c, ...)" in notes[-1]
+    cv2.imwrite(str(tmp_path / "d.png"), numbers())
+    with pytest.raises(DataError, match=r"d\.png: expected an image of this name, found none"):
+        converters.read(tmp_path)
     photograph(tmp_path / "c.png")
+    (tmp_path / "d.png").unlink()
     (tmp_path / "a.png").unlink()
     (tmp_path / "a.jpg").unlink()
     (tmp_path / "b.png").unlink()
