@@ -216,7 +216,13 @@ def for_convert(given: dict[str, Any]) -> None:
     if not given["to"] and not given["suggest"]:
         taken.lack("  --to FORMAT, one of those of `zoo list formats`")
     elif given["out"] is None and not given["suggest"]:
-        taken.take("out", Path(given["to"]))
+        # Late: help and completion need it not.
+        from converters.files.provenance import PROVENANCE
+
+        place = Path(given["to"])
+        # A data set of others may have a folder of that name: its masks, say.
+        is_theirs = place.exists() and not (place / PROVENANCE).is_file()
+        taken.take("out", Path(f"{place}-converted") if is_theirs else place)
     taken.say()
 
 

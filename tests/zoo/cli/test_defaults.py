@@ -87,6 +87,14 @@ def test_results_in_a_data_set_s_own_folder_are_no_part_of_it(hands, here, capsy
         assert zoo(capsys, "convert", "--to", target).startswith("taken: data .; out ")
 
 
+def test_a_folder_of_the_data_set_s_own_is_no_place_for_a_result(hands, here, capsys, monkeypatch):
+    zoo(capsys, "convert", str(hands), "--to", "masks", "--out", str(here / "set"))
+    (here / "set" / "provenance.json").unlink()
+    monkeypatch.chdir(here / "set")
+    said = zoo(capsys, "convert", "--to", "masks").splitlines()[0]
+    assert said == "taken: data .; out masks-converted"
+
+
 def test_several_are_named(hands, here, capsys):
     for name in ("a", "b"):
         shutil.copytree(hands, here / name)
