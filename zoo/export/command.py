@@ -22,11 +22,13 @@ from fusion.rules.registry import FUSIONS
 from fusion.types import Rule
 from zoo.export.conversion import (
     OPSET,
+    BoxShape,
     DetectorShape,
     NetworkShape,
     QueryShape,
     Timing,
     convert,
+    convert_boxes,
     convert_detector,
     convert_queries,
     measure,
@@ -36,6 +38,7 @@ from zoo.export.conversion import (
 from zoo.export.description import (
     FILE,
     FUSION,
+    BoxEntry,
     Description,
     DetectorEntry,
     Entry,
@@ -47,7 +50,7 @@ from zoo.export.description import (
     digest_of,
     normalisation,
 )
-from zoo.export.session import EXTRA, OnnxDetector, OnnxNetwork, OnnxQueries
+from zoo.export.session import EXTRA, OnnxBoxes, OnnxDetector, OnnxNetwork, OnnxQueries
 from zoo.families.semantic import SemanticFamily
 from zoo.families.settings import learned_view
 from zoo.inference.setting import activation_of
@@ -80,6 +83,14 @@ class _HasQueries(Protocol):
         """Rebuild a run's network on the CPU; it knows the `count` of its queries."""
 
 
+@runtime_checkable
+class _HasBoxes(Protocol):
+    """A family whose networks find boxes with masks."""
+
+    def open_boxes(self, run: Path, config: Any) -> Any:
+        """Rebuild a run's network on the CPU; it knows its `count` of boxes and its `cells`."""
+
+
 @dataclass(frozen=True)
 class Member:
     """A run, or the runs of all folds, that becomes one source.
@@ -108,12 +119,12 @@ class Member:
 
 def _check(run: Run) -> None:
     """Make sure that a run's network is a function of an image's pixels alone."""
-    if not isinstance(run.family, SemanticFamily | _HasDetector | _HasQueries):
+    if not isinstance(run.family, SemanticFamily | _HasDetector | _HasQueries | _HasBoxes):
         raise ValueError(
             f"{run.path}: expected a run of smp, segformer, nets, torchvision, huggingface, monai, "
-            "yolo, mask2former, oneformer, eomt or rfdetr, found the family "
-            f"'{run.name}': what its network computes depends on what it finds, or on other "
-            "sources, and is not exported; predict by the run itself"
+            "yolo, mask2former, oneformer, eomt, rfdetr or maskrcnn, found the family "
+            f"'{run.name}': what its network computes depends on other sources, and is not "
+            "exported; predict by the run itself"
         )
     shown = getattr(run.config, "metadata", None)
     if shown is not None and shown.is_input:
@@ -327,6 +338,8 @@ class _Writer:
         }
         if isinstance(first.family, _HasQueries):
             return self._queries(member, about)
+        if isinstance(first.family, _HasBoxes):
+            return self._boxes(member, about)
         view = learned_view(config)
         return SourceEntry(
             window=view.window,
@@ -431,6 +444,37 @@ class _Writer:
             images = sample_images(shape, 1, shape.size_hw)
             self.timings[entry.file] = measure(network, opened, images, self.repetitions)
         return entry, count
+
+    def _boxes(self, member: Member, about: dict[str, Any]) -> BoxEntry:
+        networks, shapes = [], set[BoxShape]()
+        for run in member.runs:
+            entry, shape = self._box_network(run)
+            networks.append(entry)
+            shapes.add(shape)
+        if len(shapes) > 1:
+            raise ValueError(f"{member.name}: expected networks of one kind, found several")
+        (shape,) = shapes
+        return BoxEntry(boxes=shape.boxes, cells=shape.cells, networks=tuple(networks), **about)
+
+    def _box_network(self, run: Run) -> tuple[NetworkEntry, BoxShape]:
+        family: Any = run.family
+        config: Any = run.config
+        network = family.open_boxes(run.path, config).eval()
+        classes, sizes = len(config.labels), (network.count, network.cells)
+        shape = BoxShape(config.in_channels, classes, config.image_size, *sizes)
+        entry = self._convert(run, partial(convert_boxes, network, shape))
+        if self.repetitions:
+            opened = OnnxBoxes(
+                self.folder,
+                entry,
+                shape.channels,
+                classes,
+                *sizes,
+                threads=torch.get_num_threads(),
+            )
+            images = sample_images(shape, 1, shape.size_hw)
+            self.timings[entry.file] = measure(network, opened, images, self.repetitions)
+        return entry, shape
 
     def _convert(self, run: Run, work: Callable[..., NetworkEntry]) -> NetworkEntry:
         with find_weights(run.path).open("rb") as file:

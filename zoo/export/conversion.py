@@ -30,13 +30,17 @@ from torch import nn
 from converters.errors import import_optional, one_line
 from zoo.export.description import FileEntry, NetworkEntry, digest_of
 from zoo.export.session import (
+    BOXES,
     DETECTIONS,
     EXTRA,
     INPUT,
+    LABELS,
     MASKS,
     OUTPUT,
+    PROBS,
     PROTOTYPES,
     SCORES,
+    OnnxBoxes,
     OnnxDetector,
     OnnxNetwork,
     OnnxQueries,
@@ -90,6 +94,7 @@ _RUNGS = (
     Taken(batch=False, sizes=False, traced=False),
 )
 
+_OF_BOXES = Taken(batch=False, sizes=False, traced=True)
 _OF_QUERIES = tuple(taken for taken in _RUNGS if not taken.sizes)
 _OF_DETECTORS = tuple(Taken(batch=batch, sizes=False, traced=True) for batch in (True, False))
 
@@ -258,6 +263,58 @@ def convert_queries(
     return _first_alike(_OF_QUERIES, attempt, tolerance, weights)
 
 
+@dataclass(frozen=True)
+class BoxShape:
+    """What goes into a network of boxes and comes out; see `description.BoxEntry`.
+
+    Attributes:
+        channels: of images.
+        classes: of a box.
+        size_hw: of images.
+        boxes: their number.
+        cells: rows and columns of a mask.
+    """
+
+    channels: int
+    classes: int
+    size_hw: tuple[int, int]
+    boxes: int
+    cells: int
+
+
+def convert_boxes(
+    network: nn.Module,
+    shape: BoxShape,
+    folder: Path,
+    name: str,
+    tolerance: float = TOLERANCE,
+    weights: str = "",
+) -> NetworkEntry:
+    """Write a network of boxes as ONNX and make sure that it finds what torch finds.
+
+    Args:
+        network: on the CPU, in evaluation mode: float32 (1, c, h, w) -> boxes, scores, labels and
+            masks' probabilities.
+        shape: of its input and output.
+        folder: exists; the file goes there.
+        name: of the file.
+        tolerance: largest absolute difference of a score, of a mask's probability, and of a box's
+            edge as a share of the input's longer side.
+        weights: SHA-256 of the weights' file, for the record.
+
+    Raises:
+        ValueError: torch cannot export the network, or what it finds differs by more.
+    """
+    network = network.eval().float()
+
+    def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
+        images = sample_images(shape, 1, shape.size_hw)
+        entry = _write(network, images, folder, name, taken, (BOXES, SCORES, LABELS, PROBS))
+        return entry, _compare_boxes(network, shape, folder, entry)
+
+    return _first_alike((_OF_BOXES,), attempt, tolerance, weights)
+
+
 def _first_alike(
     rungs: Sequence[Taken],
     attempt: Callable[[Taken], tuple[NetworkEntry, float]],
@@ -298,7 +355,9 @@ def _takes(network: nn.Module, shape: NetworkShape, size_hw: tuple[int, int]) ->
     return True
 
 
-def sample_images(shape: NetworkShape | QueryShape, count: int, size_hw: tuple[int, int]) -> Floats:
+def sample_images(
+    shape: NetworkShape | QueryShape | BoxShape, count: int, size_hw: tuple[int, int]
+) -> Floats:
     """Return smooth pictures with some noise, normalised, float32 (count, c, h, w); always those.
 
     They are what networks are compared on: of all greys, with slopes and edges.
@@ -492,6 +551,45 @@ def _compare_queries(
         place = shape.queries - 1 - shape.queries // _ONE_MAY_DIFFER
         worst = max(worst, float(np.sort(by_query, axis=1)[:, place].max()))
     return worst
+
+
+def _compare_boxes(network: nn.Module, shape: BoxShape, folder: Path, entry: NetworkEntry) -> float:
+    """Return the largest absolute difference of a box that torch finds, and its like.
+
+    Of an image's boxes the few that differ most are left out, by `_ONE_MAY_DIFFER`: a rounding
+    decides which of two goes that overlap by just as much as they may.
+    """
+    opened = OnnxBoxes(folder, entry, shape.channels, shape.classes, shape.boxes, shape.cells)
+    worst = 0.0
+    for image in sample_images(shape, 3, shape.size_hw):
+        with torch.inference_mode():
+            ours = [part.numpy()[0] for part in network(torch.from_numpy(image[None]))]
+        theirs = [part[0] for part in opened(image[None])]
+        # Each is compared with the nearest one of the other side, both ways: none may be missing.
+        found = np.concatenate(
+            [_unlikeness(a, b, max(shape.size_hw)) for a, b in ((ours, theirs), (theirs, ours))]
+        )
+        if len(found):
+            place = len(found) - 1 - len(found) // _ONE_MAY_DIFFER
+            worst = max(worst, float(np.sort(found)[place]))
+    return worst
+
+
+def _unlikeness(ours: Sequence[Floats], theirs: Sequence[Floats], side: int) -> Floats:
+    """How far each box is from the one of its class that is most like it, float32 (D,)."""
+    boxes, scores, labels, probs = (part[ours[1] > 0] for part in ours)
+    others, their_scores, their_labels, their_probs = (part[theirs[1] > 0] for part in theirs)
+    found = np.full(len(boxes), np.inf, np.float32)
+    for number, (box, score, label) in enumerate(zip(boxes, scores, labels, strict=True)):
+        same = their_labels == label
+        if same.any():
+            edges = np.abs(others[same] - box).max(axis=1) / side
+            apart = np.maximum(edges, np.abs(their_scores[same] - score))
+            nearest = int(apart.argmin())
+            masks = np.abs(their_probs[same][nearest] - probs[number]).max()
+            found[number] = max(apart[nearest], masks)
+    # NaN is no agreement.
+    return np.nan_to_num(found, nan=np.inf, posinf=np.inf)
 
 
 def _run(network: nn.Module, images: Floats) -> Floats:

@@ -237,7 +237,28 @@ class QueryEntry(_StretchedEntry):
     conf: float = Field(ge=0, lt=1)
 
 
-Entry = Annotated[SourceEntry | DetectorEntry | QueryEntry, Field(discriminator="kind")]
+class BoxEntry(_StretchedEntry):
+    """An instance source of boxes: networks that give `boxes`, `scores`, `labels` and `probs`.
+
+    Boxes, float32 (N, D, 4), are left, top, right and bottom in pixels of the stretched image, as
+    torchvision counts them: 0 is the centre of the first pixel. Labels, (N, D), count classes from
+    1; probs, (N, D, m, m), are the probabilities of a box's mask. What has a score, (N, D), of 0 is
+    nothing. How they become instances stands in `zoo.inference.instances`; those of several
+    networks that mean the same object are one. Of an image's boxes, one in 20 may differ from
+    torch's by more than a network's `difference`.
+
+    Attributes:
+        kind: of source.
+        boxes: their number.
+        cells: rows and columns of a mask.
+    """
+
+    kind: Literal["boxes"] = "boxes"
+    boxes: int = Field(gt=0)
+    cells: int = Field(gt=0)
+
+
+Entry = Annotated[SourceEntry | DetectorEntry | QueryEntry | BoxEntry, Field(discriminator="kind")]
 
 
 class Description(StrictModel):

@@ -17,6 +17,7 @@ from zoo.contract import PredictOptions
 from zoo.data.reading import NetworkInput, channels_first
 from zoo.export.description import (
     FUSION,
+    BoxEntry,
     Description,
     DetectorEntry,
     Entry,
@@ -25,11 +26,12 @@ from zoo.export.description import (
     SourceEntry,
     read_description,
 )
-from zoo.export.session import OnnxDetector, OnnxNetwork, OnnxQueries
-from zoo.inference.arrays import normalize, predict_semantic
+from zoo.export.session import OnnxBoxes, OnnxDetector, OnnxNetwork, OnnxQueries
+from zoo.inference.arrays import Floats, normalize, predict_semantic
 from zoo.inference.detections import place_images, to_prediction
 from zoo.inference.frames import read_frames
-from zoo.inference.instances import predict_queries
+from zoo.inference.instances import find_boxes, predict_queries
+from zoo.inference.instances import to_prediction as as_prediction
 from zoo.inference.setting import Setting, View, choose_view
 from zoo.results.sources import give_images
 from zoo.runs.fold_ensemble import mean_prediction
@@ -170,8 +172,8 @@ class ExportedDetector:
 
 
 @dataclass(frozen=True)
-class ExportedQueries:
-    """One opinion of networks whose queries are the instances.
+class _ExportedInstances:
+    """One opinion of networks that are shown stretched images and find instances.
 
     Attributes:
         entry: what it is shown.
@@ -179,9 +181,9 @@ class ExportedQueries:
         networks: opened.
     """
 
-    entry: QueryEntry
+    entry: QueryEntry | BoxEntry
     labels: LabelSpace
-    networks: tuple[OnnxQueries, ...]
+    networks: tuple[OnnxQueries, ...] | tuple[OnnxBoxes, ...]
 
     def predict(self, samples: Sequence[Sample], options: PredictOptions) -> Iterator[Prediction]:
         """Yield one prediction a sample, in order, in the images' own frame.
@@ -212,14 +214,31 @@ class ExportedQueries:
         images = normalize(np.stack([channels_first(frame.image) for frame in frames]))
         outputs = [network(images) for network in self.networks]
         for number, frame in enumerate(frames):
-            found = [
-                predict_queries(frame, scores[number], masks[number], self.labels, self.entry.conf)
-                for scores, masks in outputs
-            ]
+            found = [self._read(frame, *(part[number] for part in own)) for own in outputs]
             yield found[0] if len(found) == 1 else mean_prediction(found, self.labels)
 
+    def _read(self, frame: NetworkInput, *outputs: Floats) -> Prediction:
+        """Return an image's prediction of what a network gives for it."""
+        raise NotImplementedError
 
-ExportedOpinion = ExportedSource | ExportedDetector | ExportedQueries
+
+class ExportedQueries(_ExportedInstances):
+    """One opinion of networks whose queries are the instances."""
+
+    def _read(self, frame: NetworkInput, *outputs: Floats) -> Prediction:
+        scores, masks = outputs
+        conf = self.entry.conf if isinstance(self.entry, QueryEntry) else 0.0
+        return predict_queries(frame, scores, masks, self.labels, conf)
+
+
+class ExportedBoxes(_ExportedInstances):
+    """One opinion of networks that find boxes with masks."""
+
+    def _read(self, frame: NetworkInput, *outputs: Floats) -> Prediction:
+        return as_prediction(frame, find_boxes(*outputs), self.labels)
+
+
+ExportedOpinion = ExportedSource | ExportedDetector | ExportedQueries | ExportedBoxes
 
 
 @dataclass(frozen=True)
@@ -319,6 +338,13 @@ def _open_source(
             for network in entry.networks
         )
         return ExportedQueries(entry, found.labels, tuple(finders))
+    if isinstance(entry, BoxEntry):
+        sizes = classes, entry.boxes, entry.cells
+        boxes = (
+            OnnxBoxes(folder, network, entry.channels, *sizes, device, threads)
+            for network in entry.networks
+        )
+        return ExportedBoxes(entry, found.labels, tuple(boxes))
     networks = (
         OnnxNetwork(folder, network, entry.channels, classes, device, threads)
         for network in entry.networks

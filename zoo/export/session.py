@@ -22,6 +22,7 @@ from zoo.machine.facts import count_cores
 INPUT, OUTPUT = "image", "logits"
 DETECTIONS, PROTOTYPES = "detections", "prototypes"
 SCORES, MASKS = "scores", "masks"
+BOXES, LABELS, PROBS = "boxes", "labels", "probs"
 EXTRA = "export"
 # Of operators; what else a file uses, it has to define by these.
 _DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml"})
@@ -212,6 +213,54 @@ class OnnxQueries(OnnxSession):
         """
         scores, masks = self.run(values)
         return scores, masks
+
+
+class OnnxBoxes(OnnxSession):
+    """A network that finds boxes with masks; arguments as for `OnnxSession`.
+
+    Args:
+        classes: of a box.
+        boxes: their number.
+        cells: rows and columns of a mask.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        entry: NetworkEntry,
+        channels: int,
+        classes: int,
+        boxes: int,
+        cells: int,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        outputs: dict[str, Shape] = {
+            BOXES: (None, boxes, 4),
+            SCORES: (None, boxes),
+            LABELS: (None, boxes),
+            PROBS: (None, boxes, cells, cells),
+        }
+        self.classes = classes
+        super().__init__(folder, entry, channels, outputs, device, threads)
+
+    def __call__(self, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+        """Return boxes, scores, labels and masks' probabilities of normalised images.
+
+        Args:
+            values: float32 (n, c, h, w).
+
+        Raises:
+            ValueError: it does not take images of this size, or a label is no class.
+        """
+        boxes, scores, labels, probs = self.run(values)
+        is_known = (labels >= 1) & (labels <= self.classes) & np.isfinite(boxes).all(axis=2)
+        if not is_known[scores > 0].all() or not np.isfinite(scores).all():
+            raise ValueError(
+                f"{self.path}: expected boxes in pixels with labels of 1 to {self.classes}, found "
+                "others"
+            )
+        return boxes, scores, labels, probs
 
 
 def _is_shape(found: Sequence[object], wanted: Shape) -> bool:

@@ -1,4 +1,4 @@
-"""From queries, each with a class and a mask, to instances. Arrays alone: needs no torch.
+"""From queries, or boxes, each with a class and a mask, to instances. Needs no torch.
 
 Networks in torch take the same way, but that their masks become probabilities on their device.
 """
@@ -12,13 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.types import Frame, LabelSpace
-from fusion.types import Evidence, Prediction, soft_mask
+from fusion.types import Evidence, Prediction, SoftMask, soft_mask
 from zoo.data.reading import NetworkInput
 from zoo.inference.arrays import Floats, activate, enlarge
 from zoo.inference.windows import Size
 
 InstancesByClass = dict[int, tuple[Evidence, ...]]
 """Class number -> its instances, the surest first: score, and soft mask in pixels of the input."""
+# Torchvision's coordinates of boxes count pixels' centres, a soft mask's count their edges.
+CENTRE = 0.5
 Plane = Callable[[int], npt.NDArray[np.uint8]]
 """A query's number to the probabilities of its mask, uint8 (h, w), 255 = 1, of the input's size."""
 
@@ -76,6 +78,41 @@ def predict_queries(
 def _plane(masks: Floats, size_hw: Size, query: int) -> npt.NDArray[np.uint8]:
     probs = activate(enlarge(masks[query], size_hw), "sigmoid")
     return np.rint(probs * np.float32(255)).astype(np.uint8)
+
+
+def find_boxes(boxes: Floats, scores: Floats, labels: Floats, probs: Floats) -> InstancesByClass:
+    """Return an image's instances of what a Mask R-CNN has found.
+
+    Args:
+        boxes: left, top, right and bottom as torchvision counts, float32 (D, 4).
+        scores: how sure they are, float32 (D,), the surest first of a class; what has 0 is none.
+        labels: classes, counted from 1, float32 (D,).
+        probs: of their masks, 0..1, float32 (D, m, m).
+    """
+    found: InstancesByClass = {}
+    for number in np.flatnonzero(scores > 0).tolist():
+        label = int(labels[number]) - 1
+        evidence = min(float(scores[number]), 1.0), to_soft_mask(boxes[number], probs[number])
+        found[label] = (*found.get(label, ()), evidence)
+    return found
+
+
+def to_soft_mask(box_xyxy: Floats, prob: Floats) -> SoftMask:
+    """Return a detection's soft mask.
+
+    The mask's cells are where the masks that it learned from were read: torchvision reads those at
+    even distances inside of the box, in coordinates that count pixels' centres. Around them is one
+    row of zeros, as torchvision has it when it pastes.
+
+    Args:
+        box_xyxy: float (4,), as torchvision counts.
+        prob: float (m, m), in 0..1.
+    """
+    x0, y0, x1, y1 = (box_xyxy.astype(np.float64) + CENTRE).tolist()
+    raster = np.pad(np.rint(prob * np.float32(255)).astype(np.uint8), 1)
+    rows, cols = prob.shape
+    wide, high = (x1 - x0) / cols, (y1 - y0) / rows
+    return SoftMask((x0 - wide, y0 - high, x1 - x0 + 2 * wide, y1 - y0 + 2 * high), raster)
 
 
 def to_prediction(frame: NetworkInput, found: InstancesByClass, labels: LabelSpace) -> Prediction:

@@ -206,10 +206,10 @@ def test_several_runs_need_a_rule(run, zoo, tmp_path, capsys):
 def test_what_cannot_be_exported_is_said(run, zoo, tmp_path, capsys):
     folder = tmp_path / "finder"
     folder.mkdir()
-    (folder / "config.yaml").write_text("family: maskrcnn\nsize: [64, 64]\nbatch: 1\nepochs: 1\n")
+    (folder / "config.yaml").write_text("family: refiner\nsize: [64, 64]\nbatch: 1\nepochs: 1\n")
     zoo("export", folder, "--out", tmp_path / "out", code=2)
     error = capsys.readouterr().err
-    assert "found the family 'maskrcnn'" in error
+    assert "found the family 'refiner'" in error
     assert len(error.splitlines()) == 1
     zoo("export", run, "--to", "tflite", "--out", tmp_path / "out", code=2)
     assert "expected onnx" in capsys.readouterr().err

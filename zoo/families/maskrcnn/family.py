@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from zoo.families.instances import InstanceFamily
 from zoo.families.maskrcnn.config import MaskRcnnConfig
-from zoo.families.maskrcnn.network import MaskRcnn, build_network, rebuild_network
+from zoo.families.maskrcnn.network import (
+    ExportableBoxes,
+    MaskRcnn,
+    build_network,
+    rebuild_network,
+)
 from zoo.families.maskrcnn.parts import COCO, TIMM
 from zoo.run_files import licences
 from zoo.run_files.checkpoints import is_weight_file
@@ -30,6 +36,15 @@ class MaskRcnnFamily(InstanceFamily):
     def rebuild(self, run: Path, config: MaskRcnnConfig, classes: int) -> MaskRcnn:
         """Return the network of a run, without its weights and without a download."""
         return rebuild_network(config, classes)
+
+    def open_boxes(self, run: Path, config: MaskRcnnConfig) -> ExportableBoxes:
+        """Rebuild a run's network on the CPU, to be exported.
+
+        Raises:
+            ValueError: the run has no weights, or those of another network.
+        """
+        network: Any = self.load(run, config)
+        return ExportableBoxes(network, len(config.labels))
 
     def sources(self, config: MaskRcnnConfig) -> list[licences.WeightSource]:
         """Return whose pretrained weights the network starts from."""

@@ -6,6 +6,7 @@ all our networks, and masks leave as soft masks over their boxes instead of past
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,13 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import maskrcnn_inference
 from torchvision.ops import masks_to_boxes
 
-from fusion.types import SoftMask
 from zoo.families.instances import InstanceNetwork
 from zoo.families.maskrcnn.config import MaskRcnnConfig, MaskRcnnLossWeights
 from zoo.families.maskrcnn.parts import COCO, V1, build_detector, freeze_norms, load_pretrained
-from zoo.inference.instances import InstancesByClass
+from zoo.inference.instances import CENTRE, InstancesByClass, find_boxes
 
 DetectionTarget = dict[str, torch.Tensor]
-# Torchvision's coordinates count pixels' centres, a soft mask's count their edges.
-CENTRE = 0.5
+Detections = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 # Detections of an image, where a class may have several: torchvision's `box_detections_per_img`.
 AT_MOST = 100
 
@@ -47,24 +46,6 @@ def to_target(masks: torch.Tensor, classes: torch.Tensor) -> DetectionTarget:
         "labels": classes[found] + 1,
         "masks": present.to(torch.uint8),
     }
-
-
-def to_soft_mask(box_xyxy: torch.Tensor, prob: torch.Tensor) -> SoftMask:
-    """Return a detection's soft mask.
-
-    The mask's cells are where the masks that it learned from were read: torchvision reads those at
-    even distances inside of the box, in coordinates that count pixels' centres. Around them is one
-    row of zeros, as torchvision has it when it pastes.
-
-    Args:
-        box_xyxy: float (4,), as torchvision counts.
-        prob: float (m, m), in 0..1.
-    """
-    x0, y0, x1, y1 = (box_xyxy.double() + CENTRE).tolist()
-    raster = np.pad((prob * 255).round().to(torch.uint8).cpu().numpy(), 1)
-    rows, cols = prob.shape
-    wide, high = (x1 - x0) / cols, (y1 - y0) / rows
-    return SoftMask((x0 - wide, y0 - high, x1 - x0 + 2 * wide, y1 - y0 + 2 * high), raster)
 
 
 class MaskRcnn(InstanceNetwork):
@@ -134,16 +115,28 @@ class MaskRcnn(InstanceNetwork):
         Args:
             images: float (N, c, h, w), normalised; the network is in evaluation mode.
         """
+        found = self.detect(images, _best if self.once else _surest)
+        return [_collect(*parts) for parts in zip(*found, strict=True)]
+
+    def detect(
+        self, images: torch.Tensor, choose: Callable[..., Detections]
+    ) -> tuple[Sequence[torch.Tensor], ...]:
+        """Return each image's boxes (D, 4), scores (D,), labels from 1 on, and masks (D, 1, m, m).
+
+        Args:
+            images: float (N, c, h, w), normalised; the network is in evaluation mode.
+            choose: takes boxes, scores and labels of an image, sorted by their scores, and gives
+                those that are wanted.
+        """
         frames, features = self._look(images)
         sizes, heads = frames.image_sizes, self.roi_heads
         proposals, _ = self.rpn(frames, features)
         seen = heads.box_head(heads.box_roi_pool(features, proposals, sizes))
         detections = heads.postprocess_detections(*heads.box_predictor(seen), proposals, sizes)
-        choose = _best if self.once else _surest
         boxes, scores, labels = zip(*map(choose, *detections), strict=True)
         shapes = heads.mask_head(heads.mask_roi_pool(features, list(boxes), sizes))
         probs = maskrcnn_inference(heads.mask_predictor(shapes), list(labels))
-        return [_collect(*parts) for parts in zip(boxes, scores, labels, probs, strict=True)]
+        return boxes, scores, labels, probs
 
     def _look(self, images: torch.Tensor) -> tuple[ImageList, dict[str, torch.Tensor]]:
         colours = images.expand(-1, 3, -1, -1)
@@ -157,18 +150,54 @@ def _in_float32(module: nn.Module, inputs: Any, outputs: Any) -> Any:
     return type(outputs)(_in_float32(module, inputs, part) for part in outputs)
 
 
-def _best(
-    boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+class ExportableBoxes(nn.Module):
+    """A Mask R-CNN that gives arrays of fixed sizes, one image at a time, to be exported.
+
+    Attributes:
+        count: of boxes; what is not found has a score of 0.
+        cells: rows and columns of a box's mask.
+    """
+
+    def __init__(self, network: MaskRcnn, classes: int) -> None:
+        super().__init__()
+        self.network, self.classes = network, classes
+        self.count = classes if network.once else AT_MOST
+        # The mask head's last step doubles what it is shown.
+        self.cells = 2 * network.roi_heads.mask_roi_pool.output_size[0]
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return boxes (1, D, 4), scores (1, D), labels (1, D) and masks (1, D, m, m), float32."""
+        choose = self._best if self.network.once else self._surest
+        found = [parts[0] for parts in self.network.detect(images, choose)]
+        boxes, scores, labels, probs = found
+        return tuple(self._fill(part) for part in (boxes, scores, labels.float(), probs[:, 0]))
+
+    def _best(self, boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> Detections:
+        """As `_best`, in operators that ONNX has."""
+        classes = torch.arange(1, self.classes + 1)[:, None]
+        table = torch.where(labels[None] == classes, scores[None], torch.tensor(-1.0))
+        best, at = torch.cat([table, torch.full_like(classes, -1).float()], 1).max(1)
+        at = at[best >= 0]
+        return boxes[at], scores[at], labels[at]
+
+    def _surest(
+        self, boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor
+    ) -> Detections:
+        return _surest(boxes, scores, labels)
+
+    def _fill(self, part: torch.Tensor) -> torch.Tensor:
+        rest = part.new_zeros((self.count, *part.shape[1:]))
+        return torch.cat([part, rest])[: self.count][None]
+
+
+def _best(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> Detections:
     """The first of each class of an image's detections, which are sorted by their scores."""
     first = np.unique(labels.cpu().numpy(), return_index=True)[1]
     chosen = torch.from_numpy(first).to(labels.device)
     return boxes[chosen], scores[chosen], labels[chosen]
 
 
-def _surest(
-    boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _surest(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor) -> Detections:
     """The surest of an image's detections, which are sorted by their scores."""
     return boxes[:AT_MOST], scores[:AT_MOST], labels[:AT_MOST]
 
@@ -176,12 +205,8 @@ def _surest(
 def _collect(
     boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, probs: torch.Tensor
 ) -> InstancesByClass:
-    found: InstancesByClass = {}
-    detections = zip(boxes.cpu(), scores.tolist(), labels.tolist(), probs.cpu(), strict=True)
-    for box, score, label, prob in detections:
-        evidence = min(score, 1.0), to_soft_mask(box, prob[0])
-        found[label - 1] = (*found.get(label - 1, ()), evidence)
-    return found
+    parts = (part.float().cpu().numpy() for part in (boxes, scores, labels, probs[:, 0]))
+    return find_boxes(*parts)
 
 
 def build_network(config: MaskRcnnConfig, classes: int) -> MaskRcnn:

@@ -18,8 +18,9 @@ import configs
 from zoo.config import check_config, load_config
 from zoo.families.maskrcnn.config import DetectorOptions, MaskRcnnConfig, MaskRcnnLossWeights
 from zoo.families.maskrcnn.family import FAMILY
-from zoo.families.maskrcnn.network import to_soft_mask, to_target
+from zoo.families.maskrcnn.network import to_target
 from zoo.families.maskrcnn.parts import V1, V2, build_detector, freeze_norms
+from zoo.inference.instances import to_soft_mask
 
 pytestmark = pytest.mark.slow
 
@@ -134,7 +135,7 @@ def test_a_soft_mask_is_where_its_target_was_read(cells: int, iou: Any) -> None:
         ] + torch.from_numpy(outward)
         box = box.float()
         target = project_masks_on_boxes(torch.from_numpy(plane)[None], box, torch.zeros(1), cells)
-        ours = to_soft_mask(box[0], target[0]).binary(plane.shape).full(plane.shape)
+        ours = to_soft_mask(box[0].numpy(), target[0].numpy()).binary(plane.shape).full(plane.shape)
         pasted = paste_masks_in_image(target[:, None], box, plane.shape)[0, 0].numpy() >= 0.5
         shift = np.argwhere(ours).mean(0) - np.argwhere(plane).mean(0)
         rows.append((*shift, _dice(ours, plane), _dice(pasted, plane), iou(ours > 0, pasted)))

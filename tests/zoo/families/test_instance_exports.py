@@ -1,4 +1,4 @@
-"""Networks of queries as ONNX: they find what they find in torch, alone and fused with others."""
+"""Instance networks as ONNX: they find what they find in torch, alone and fused with others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
 from zoo.contract import PredictOptions
 from zoo.data.reading import NetworkInput
-from zoo.export.description import FILE, QueryEntry, read_description
+from zoo.export.conversion import BoxShape, _unlikeness, convert_boxes
+from zoo.export.description import FILE, BoxEntry, QueryEntry, read_description
 from zoo.export.exported import Exported
 from zoo.families import load_family
 from zoo.inference.instances import predict_queries, to_prediction
@@ -122,8 +123,11 @@ def test_arrays_find_what_tensors_find(
         *((name, {}) for name in NAMES),
         ("eomt", {"encoder": "dinov3"}),
         ("rfdetr", {"in_channels": 3}),
+        ("maskrcnn", {}),
+        ("maskrcnn", {"in_channels": 3}),
     ],
 )
+@pytest.mark.parametrize("once", [False, True])
 def test_an_exported_network_finds_the_same(
     make_run_of: Make,
     label_file: Make,
@@ -133,22 +137,78 @@ def test_an_exported_network_finds_the_same(
     capsys: Any,
     name: str,
     further: dict[str, Any],
+    once: bool,
 ) -> None:
-    labels = label_file(once=False, of_toys=True)
+    labels = label_file(once=once, of_toys=True)
     run = make_run_of(tmp_path / "run", name, labels=labels, **further)
     zoo("export", run, "--out", tmp_path / "out", "--time", "1")
     told = capsys.readouterr().out
-    assert "images of 96 x 64, any number at a time" in told
+    number = "1" if name == "maskrcnn" else "any number"
+    assert f"images of 96 x 64, {number} at a time" in told
     assert "threads: torch " in told
     found = read_description(tmp_path / "out")
     (entry,) = found.sources
-    assert isinstance(entry, QueryEntry)
-    assert (entry.queries, entry.size, entry.conf, found.kind) == (12, (96, 64), 0.0, "instance")
-    assert found.difference < 1e-5
+    assert (entry.size, found.kind) == ((96, 64), "instance")
+    if name == "maskrcnn":
+        assert isinstance(entry, BoxEntry)
+        assert (entry.boxes, entry.cells) == (9 if once else 100, 14)
+    else:
+        assert isinstance(entry, QueryEntry)
+        assert (entry.queries, entry.conf) == (12, 0.0)
+    assert found.difference < 1e-4
     zoo("predict", run, *images, "--out", tmp_path / "torch")
     zoo("predict", tmp_path / "out", *images, "--out", tmp_path / "onnx")
     assert PredictionStore(tmp_path / "onnx").manifest.kind == "instance"
     assert compare_stores(tmp_path / "onnx", tmp_path / "torch") > 12
+
+
+class Boxes(torch.nn.Module):
+    """Finds twenty boxes, or none, by how bright an image is, and one of them elsewhere."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.boxes = torch.nn.Parameter(torch.rand(1, 40, 4) * 20)
+        self.scores = torch.nn.Parameter((torch.arange(40) < count).float()[None] * 0.9)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        zero = images.mean() * 0
+        labels = torch.ones(1, 40) + zero
+        return self.boxes + zero, self.scores + zero, labels, self.boxes[..., :1, None] / 20 + zero
+
+
+def test_boxes_are_compared_with_their_likes(tmp_path: Path) -> None:
+    shape = BoxShape(1, 2, (32, 48), 40, 1)
+    for count in (20, 0):
+        entry = convert_boxes(Boxes(count), shape, tmp_path, "a.onnx")
+        assert (entry.batch, entry.size, entry.difference) == (1, (32, 48), 0)
+    ours = [part.detach().numpy()[0] for part in Boxes(20)(torch.zeros(1, 1, 32, 48))]
+    theirs = [part[::-1] for part in ours]
+    assert _unlikeness(ours, theirs, 48).tolist() == [0.0] * 20
+    # A box that only one side has is as far as can be from what the other one has.
+    theirs[1] = np.where(np.arange(40) == 39, 0, theirs[1])
+    assert (_unlikeness(ours, theirs, 48) > 1e-3).tolist() == [True] + [False] * 19
+    other = [*ours[:2], ours[2] + 1, ours[3]]
+    assert np.isinf(_unlikeness(ours, other, 48)).all()
+
+
+def test_labels_that_are_no_class_are_refused(
+    make_run_of: Make, images: Any, zoo: Make, tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    run = make_run_of(tmp_path / "run", "maskrcnn")
+    zoo("export", run, "--out", tmp_path / "model")
+    monkeypatch.setattr("zoo.export.session.OnnxBoxes.run", beyond)
+    zoo("predict", tmp_path / "model", *images, "--out", tmp_path / "a", code=2)
+    assert "expected boxes in pixels with labels of 1 to 9, found others" in capsys.readouterr().err
+
+
+def beyond(self: Any, values: Any) -> list[Any]:
+    count = len(values)
+    return [
+        np.zeros((count, 9, 4), np.float32),
+        np.ones((count, 9), np.float32),
+        np.full((count, 9), 10, np.float32),
+        np.zeros((count, 9, 14, 14), np.float32),
+    ]
 
 
 @pytest.fixture(scope="module")
