@@ -9,7 +9,7 @@ DEFAULT_LABELS = "hand_bones"
 
 
 def find(kind: str, name: str) -> Path:
-    """Return the file that `name` means: a path to a YAML file, or a shipped config's name.
+    """Return the file that `name` means: a path to a YAML or JSON file, or a shipped name.
 
     Args:
         kind: folder below `configs`, such as `smp` or `labels`.
@@ -22,7 +22,7 @@ def find(kind: str, name: str) -> Path:
     if shipped.is_file():
         return shipped
     given = Path(name)
-    if given.suffix in {".yaml", ".yml"} and given.is_file():
+    if given.suffix in {".yaml", ".yml", ".json"} and given.is_file():
         return given
     known = ", ".join(names(kind)) or "none"
     raise ValueError(f"{kind} config '{name}': no such file, and shipped are only: {known}")

@@ -25,6 +25,10 @@ from converters.strict_yaml import read_yaml
 
 # OpenCV draws on 32 bits.
 FARTHEST_PX = 1e9
+# Names of what is no class, case folded.
+NO_CLASS = frozenset(
+    {"background", "bg", "none", "void", "unlabeled", "unlabelled", "_background_", "__ignore__"}
+)
 
 
 Painted = Literal["large_first", "as_annotated", "by_class"]
@@ -165,6 +169,8 @@ class LabelSpace:
     def load(cls, name: str) -> LabelSpace:
         """Read a shipped label space by name, or one from a YAML file with the same keys.
 
+        Or one from names by their numbers, as Hugging Face's `id2label.json` has them.
+
         Raises:
             ValueError: no such file, or one with other keys or values.
         """
@@ -178,6 +184,9 @@ class LabelSpace:
         known = ", ".join(sorted(_KEYS))
         if not isinstance(raw, dict):
             raise ValueError(f"{path}: expected keys 'name' and 'names', found {raw!r:.80}")
+        if raw and all(str(key).isdecimal() and isinstance(name, str) for key, name in raw.items()):
+            names = (raw[key] for key in sorted(raw, key=lambda key: int(key)))
+            raw = {"name": path.stem, "names": [n for n in names if n.casefold() not in NO_CLASS]}
         if unknown := [str(key) for key in raw if key not in _KEYS]:
             meant = did_you_mean(unknown[0], _KEYS)
             raise ValueError(f"{path}: unknown key '{unknown[0]}'{meant}; known are {known}")

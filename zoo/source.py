@@ -155,7 +155,7 @@ class DataSource:
         if not given:
             return self.classes
         names = [name.strip() for name in given.split(",") if name.strip()]
-        is_file = given in configs.names("labels") or given.endswith((".yaml", ".yml"))
+        is_file = given in configs.names("labels") or given.endswith((".yaml", ".yml", ".json"))
         if is_file or not names:
             return LabelSpace.load(given)
         own = self.own_labels

@@ -22,12 +22,9 @@ from pathlib import Path
 from converters.errors import one_line
 from converters.files.json_files import load_json
 from converters.files.lines import read_lines
+from converters.types import NO_CLASS
 
 LABELMAP, CLASS_NAMES = "labelmap.txt", "class_names.txt"
-# Names of what is no class, case folded.
-NO_CLASS = frozenset(
-    {"background", "bg", "none", "void", "unlabeled", "unlabelled", "_background_", "__ignore__"}
-)
 # What number 0 may be called beside, and what is a class where 0 is called otherwise (LoveDA).
 _NO_DATA = NO_CLASS | {"nodata", "no data", "no-data", "no_data", "ignore", "ignored"}
 _BACKGROUND = frozenset({"background", "bg", "_background_"})

@@ -39,7 +39,6 @@ from converters.errors import Problems
 from converters.files.class_tables import (
     CLASS_NAMES,
     LABELMAP,
-    NO_CLASS,
     Colour,
     find_class_table,
     read_class_names,
@@ -63,7 +62,7 @@ from converters.formats.mask_colours import (
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
-from converters.types import SUBSET, Instance, LabelSpace, Sample
+from converters.types import NO_CLASS, SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _IMAGES, _CLASSES, _OBJECTS = "JPEGImages", "SegmentationClass", "SegmentationObject"

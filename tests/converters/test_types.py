@@ -42,6 +42,12 @@ def test_label_space_refuses(names, groups, message):
         LabelSpace("some", names, groups)
 
 
+def test_label_space_of_names_by_their_numbers(tmp_path):
+    path = tmp_path / "id2label.json"
+    path.write_text('{"0": "Background", "10": "tumour", "2": "liver"}', encoding="utf-8")
+    assert LabelSpace.load(str(path)) == LabelSpace("id2label", ("liver", "tumour"))
+
+
 def test_label_space_from_a_file(tmp_path):
     path = tmp_path / "waste.yaml"
     path.write_text("name: waste\nnames: [paper, glass]\n", encoding="utf-8")

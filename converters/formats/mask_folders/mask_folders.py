@@ -46,7 +46,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.errors import Problems, one_line
-from converters.files.class_tables import NO_CLASS, read_class_names, read_class_table
+from converters.files.class_tables import read_class_names, read_class_table
 from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space, natural
@@ -67,7 +67,7 @@ from converters.formats.mask_folders.pairing import GIF, OBJECT, Pairs, find_pai
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import NO_CLASS, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _LOOKED_AT = 20
