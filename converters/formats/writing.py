@@ -18,6 +18,7 @@ from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
 
 _TEST = re.compile(r"test\d*", re.IGNORECASE)
+_LEARN = frozenset({"train", "training", "val", "valid", "validation"})
 INDEX = "images.json"
 
 Task = TypeVar("Task")
@@ -149,8 +150,21 @@ def as_test_key(place: str) -> str:
 
 
 def _plain_test(folder: str) -> str:
-    is_test = "test" in re.findall("[a-z]+", folder.lower())
+    is_test = part_of(folder) == "test"
     return "test" if is_test and not _TEST.fullmatch(folder) else folder
+
+
+def part_of(path: str) -> str:
+    """Return what the words of a path speak of, `train` or `test`; "" for neither, or both.
+
+    What is held out for validation is learned from, too.
+
+    >>> part_of("test/a_2.csv"), part_of("instances_val2017.json"), part_of("train_test.csv")
+    ('test', 'train', '')
+    """
+    words = set(re.findall("[a-z]+", path.lower()))
+    is_test, is_train = "test" in words, not words.isdisjoint(_LEARN)
+    return "" if is_test == is_train else "test" if is_test else "train"
 
 
 def test_keys(samples: Sequence[Sample]) -> frozenset[str]:

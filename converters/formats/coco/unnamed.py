@@ -14,7 +14,7 @@ from converters.files.provenance import PROVENANCE
 from converters.formats.coco.documents import Document
 from converters.formats.coco.files import is_test
 from converters.formats.coco.images import ANNOTATIONS, ImageFinder, folders_in
-from converters.formats.writing import as_test_key
+from converters.formats.writing import as_test_key, part_of
 from converters.types import Sample
 
 _SUBSET = re.compile(r"(train|val|valid|validation|minival|default)\d*", re.IGNORECASE)
@@ -81,10 +81,25 @@ def report_unnamed(
         )
 
 
-def test_images(root: Path, problems: Problems) -> list[Sample]:
-    """Return the images of folders of test images, of which no annotation file speaks."""
+def has_test_folder(root: Path) -> bool:
+    """Tell whether a folder of test images is below a folder."""
+    return any(part_of(folder.name) == "test" for folder, _ in _walk(root, set()) if folder != root)
+
+
+def test_images(
+    root: Path, named: Collection[Path], others: Iterable[Path], problems: Problems
+) -> list[Sample]:
+    """Return the images of folders of test images that no annotation file names.
+
+    Args:
+        root: the data set's folder.
+        named: the images that the files which were read name.
+        others: all other annotation files.
+        problems: takes down images that are broken.
+    """
     found = []
-    for folder, images in unnamed_images(root, ()).items():
+    known = {*named, *(image for path in others for image in _images_of(root, path))}
+    for folder, images in unnamed_images(root, known).items():
         for image in images if is_test(root, folder) else ():
             key = as_test_key(image.relative_to(root).with_suffix("").as_posix())
             try:
