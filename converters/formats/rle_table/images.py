@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from converters.files.images import SUFFIXES, is_image
 from converters.files.provenance import PROVENANCE
+from converters.formats.writing import part_of
 
 # Of a mask or a label the name is often that of its image.
 _NO_IMAGES = frozenset({"masks", "mask", "labels", "label", "annotations"})
@@ -44,26 +45,42 @@ class ImageIndex:
         """Tell whether an image is called so."""
         return name in self._known
 
-    def find(self, name: str, table: Path) -> Path:
+    def find(self, name: str, table: Path, part: str = "") -> Path:
         """Return an image by its path or name, with or without its suffix.
 
         Of several that are called so, the one in the folder that is called as the table counts.
+
+        Args:
+            name: the path or name.
+            table: that has it.
+            part: `train` or `test` where the table is of that part: it means no image in a folder
+                of the other one, unless it names the folder. "": any.
 
         Raises:
             ValueError: no such image, or several.
         """
         place = PurePosixPath(name)
-        found = self._known.get(name) or self._known.get(place.name) or self._stems(place)
+        called = self._known.get(name, []), self._known.get(place.name, []), self._stems(place)
+        found = next(
+            filter(None, ([p for p in own if self._is_of_part(p, place, part)] for own in called)),
+            [],
+        )
         if len(found) > 1:
             found = [path for path in found if self._ends_so(path, place)] or found
             found = [path for path in found if self._is_beside(path, table)] or found
         if len(found) != 1:
             what = f"found {len(found)}" if found else "found none"
             where = f", such as {' and '.join(map(self._place, found[:2]))}" if found else ""
+            others = [] if found else [path for own in called for path in own]
+            where += f", but {self._place(others[0])} of another part" if others else ""
             raise ValueError(f"expected one image '{name:.80}' in the folder, {what}{where}")
         if not self._ends_so(found[0], place):
             self.elsewhere.append(name)
         return found[0]
+
+    def _is_of_part(self, path: Path, place: PurePosixPath, part: str) -> bool:
+        own = part_of(path.relative_to(self.root).parent.as_posix())
+        return not (own and part) or own in (part, part_of(place.parent.as_posix()))
 
     def _stems(self, place: PurePosixPath) -> list[Path]:
         """Images of another suffix than that of a name; a dot in a name begins none."""

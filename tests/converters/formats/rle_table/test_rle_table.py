@@ -522,3 +522,43 @@ def test_a_test_image_that_is_broken_is_named(root):
     with pytest.raises(DataError, match=r"test_images/c\.jpg: expected an image"):
         read(root, subset="all")
     assert list(read(root, subset="all", skips_broken=True)[0]) == ["train_images/a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "message"),
+    [
+        (
+            "train.csv",
+            "test_images/c.jpg",
+            r"row 3: expected one image 'c.jpg' .*, found none, but",
+        ),
+        (
+            "val_rle.csv",
+            "test/c.png",
+            "row 3: expected one image 'c.jpg' in the folder, found none",
+        ),
+        ("test.csv", "train_images/c.jpg", "found none, but train_images/c.jpg of another part"),
+    ],
+)
+def test_a_table_of_one_part_means_no_image_of_the_other(name, other, message, root):
+    put(root, "images/a.jpg", other)
+    rows = [(image, "x", kaggle_code(ONE)) for image in ("a.jpg", "c.jpg")]
+    table(root, "ImageId,ClassId,EncodedPixels", *rows, name=name)
+    for subset in ("train", "test", "all"):
+        with pytest.raises(DataError, match=message):
+            read(root, subset=subset)
+
+
+def test_a_table_of_training_images_may_name_a_folder_of_test_images(root):
+    put(root, "train/a.jpg", "test/c.jpg")
+    rows = [(image, "x", kaggle_code(ONE)) for image in ("a.jpg", "test/c.jpg")]
+    table(root, "ImageId,ClassId,EncodedPixels", *rows)
+    assert list(read(root, subset="test")[0]) == ["test/c"]
+
+
+@pytest.mark.parametrize("name", ["train_test_split.csv", "test-and-val.csv"])
+def test_a_table_of_both_parts_leaves_the_division_to_the_folders(name, root):
+    put(root, "train/a.png", "test/b.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)), ("b", kaggle_code(TWO)), name=name)
+    assert list(read(root, subset="train")[0]) == ["train/a"]
+    assert list(read(root, subset="test")[0]) == ["test/b"]
