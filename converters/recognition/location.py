@@ -44,7 +44,7 @@ def locate(data: Path | str, format: str | None = None) -> Location:
     """
     data = Path(data)
     if data.is_dir():
-        return Location(data, format or recognise_folder(data))
+        return _of_folder(data, format or recognise_folder(data))
     if not data.is_file():
         raise ValueError(f"{data}: expected a data set's folder, found nothing there")
     if data.suffix.lower() in _ARCHIVES:
@@ -68,6 +68,14 @@ def recognise(data: Path | str) -> str:
         ValueError: as `locate`.
     """
     return locate(data).format
+
+
+def _of_folder(folder: Path, format: str) -> Location:
+    """Return where a data set is: where its file says, if that is elsewhere."""
+    module = load_format(format)
+    file = module.main_file(folder) if hasattr(module, "main_file") else None
+    home = module.folder_of(file) if file else None
+    return Location(home, format, file) if home else Location(folder, format)
 
 
 def _places(file: Path, format: str) -> Iterator[Location]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from converters.errors import Problems
@@ -62,20 +62,76 @@ def names_file(root: Path) -> Path | None:
 
 
 def named_folder(file: Path) -> Path | None:
-    """Return the folder that a YAML file names as its data set's (`path`), where it is elsewhere.
+    """Return the folder of the data set that a YAML file describes, where it is elsewhere.
 
-    None where it is no such file, or its folder is this one, below it, or not there: then `path`
-    is another machine's.
+    As Ultralytics has it: `path` counts if it is there, and a whole path of images does whatever
+    `path` says. What is not there is another machine's.
+
+    Returns:
+        None where it is no such file, or the data set's folder is this one or below it.
+
+    Raises:
+        ValueError: the images lie below several folders.
     """
     if file.suffix not in (".yaml", ".yml") or not _names_images(file):
         return None
-    path = read_mapping(file, "Ultralytics' data set").get("path")
+    record = read_mapping(file, "Ultralytics' data set")
+    base = _named_base(file, record) or file.parent
+    there = [path for name in _image_places(record) if (path := _named_place(base, name))]
+    if outside := [path for path in there if not _is_below(path, base)]:
+        homes = sorted({_home(path) for path in outside})
+        base = Path(os.path.commonpath(homes))
+        others = [path for path in there if path not in outside]
+        if others or any(base not in (home, home.parent) for home in homes):
+            found = " and ".join(map(str, [*others, *outside][:2]))
+            raise ValueError(
+                f"{file}: expected all images below the folder of one data set, found {found}: "
+                "name that folder as 'path', and the images below it"
+            )
+    return None if _is_below(base, file.parent) else base
+
+
+def _named_base(file: Path, record: Mapping[str, Any]) -> Path | None:
+    """The folder that `path` names, if it is there."""
+    path = record.get("path")
     if not isinstance(path, str) or not path:
         return None
     # Without `..`, so that the folder's files are below it by their names, too.
-    beside, folder = file.parent, Path(os.path.normpath(file.parent / Path(path).expanduser()))
-    is_here = folder.resolve().is_relative_to(beside.resolve())
-    return folder if folder.is_dir() and not is_here else None
+    folder = Path(os.path.normpath(file.parent / Path(path).expanduser()))
+    return folder if folder.is_dir() else None
+
+
+def _image_places(record: Mapping[str, Any]) -> list[str]:
+    kinds = {*_SUBSETS["all"], *(name for names in _OTHER_NAMES.values() for name in names)}
+    entries = [entry for name, entry in record.items() if str(name).lower() in kinds]
+    listed = [own for e in entries for own in (e if isinstance(e, list) else [e])]
+    return [name for name in listed if isinstance(name, str)]
+
+
+def _named_place(base: Path, name: str) -> Path | None:
+    """What a path means from a folder, if it is there.
+
+    `..` does not count: Roboflow writes `../train/images` for what is beside its file.
+    """
+    is_whole = Path(name).is_absolute()
+    path = Path(os.path.normpath(name)) if is_whole else base.joinpath(*_parts(name))
+    return path if path.exists() else None
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    is_named_so = path.absolute().is_relative_to(folder.absolute())
+    return is_named_so or path.resolve().is_relative_to(folder.resolve())
+
+
+def _home(place: Path) -> Path:
+    """The folder of a data set, by a place of images in it: the one above `images`.
+
+    Labels lie below it; without such a folder, beside the images.
+    """
+    parts = place.parts
+    if "images" in parts:
+        return Path(*parts[: len(parts) - 1 - parts[::-1].index("images")])
+    return place if place.is_dir() else place.parent
 
 
 def label_place(image: Path) -> Path:
@@ -180,6 +236,15 @@ class YoloConfig:
             )
         return cls(root, path, record)
 
+    def note_place(self, problems: Problems) -> None:
+        """Say where the images are read if it is not where one would look for them."""
+        path = self.record.get("path")
+        if self.path.is_file() and not _is_below(self.path, self.root):
+            problems.note(f"{self.path}: its images are read from {self.root}")
+        elif isinstance(path, str) and path and _named_base(self.path, self.record) is None:
+            what = f"'path': {path!r:.80} is not there: images are looked for in {self.root}"
+            problems.note(f"{self.path}: {what}")
+
     def note_others(self, problems: Problems) -> None:
         """Say which file beside it gives the same numbers to other classes."""
         for path in files_naming_images(self.root):
@@ -281,6 +346,8 @@ class YoloConfig:
             name: of a folder or a file.
             beside: a folder in which it is looked for, too; first where the name begins with `./`.
         """
+        if Path(name).is_absolute() and (exact := self._exact(name)):
+            return exact
         parts = _parts(name)
         if not parts:
             return self.root if name in (".", "./") else None
@@ -294,6 +361,14 @@ class YoloConfig:
                 place = _existing(base, parts[start:])
                 if place is not None and place.resolve().is_relative_to(home):
                     return place
+        return None
+
+    def _exact(self, name: str) -> Path | None:
+        """What a whole path means, if it is there and below the data set's folder."""
+        path = Path(os.path.normpath(name))
+        for home in (self.root.absolute(), self.root.resolve()):
+            if path.is_relative_to(home) and path.exists():
+                return self.root / path.relative_to(home)
         return None
 
     @cached_property
@@ -333,11 +408,15 @@ class YoloConfig:
 
     def _find_place(self, kind: str, name: str, subset: str, problems: Problems) -> Path | None:
         place = self.find(name)
+        if place is not None and _is_whole(name) and self._exact(name) is None:
+            short = place.relative_to(self.root).as_posix()
+            problems.note(f"{self.path}: '{kind}': {name!r:.80} is not there: {short} is read")
         if place is not None and (place.is_dir() or place.suffix.lower() == ".txt"):
             return place
         what = f"{self.path}: '{kind}': expected a folder of images below {self.root}, or a list "
         what += f"of them (.txt), found {name!r:.80}, which is "
-        what += "not there" if place is None else "another file"
+        is_outside = place is None and (self.path.parent / name).exists()
+        what += "outside" if is_outside else "not there" if place is None else "another file"
         # Roboflow names a folder of test images where it has exported none.
         if kind == "test" and subset == "all":
             problems.note(f"{what}: read without test images")
@@ -355,18 +434,29 @@ class YoloConfig:
         return (path for path in sorted(folder.rglob("*")) if is_image(path))
 
     def _listed(self, path: Path, problems: Problems) -> Iterator[Path]:
-        gone = []
+        gone, outside = [], []
         lines = read_lines(path, "a list of images")
         for line in filter(None, map(str.strip, lines)):
             image = self.find(line, path.parent)
-            if image is not None and image.is_file():
+            if _is_whole(line) and Path(line).exists() and not (image and image.samefile(line)):
+                outside.append(line)
+            elif image is not None and image.is_file():
                 yield image
             else:
                 gone.append(line)
+        if outside:
+            what = some(outside, "{} lines that name others, which are there")
+            remedy = "put the data set's images below one folder, and name it as 'path'"
+            problems.add(path, f"expected images below {self.root}, found {what}: {remedy}")
         if gone:
             what = some(gone, "{} lines that name none")
             remedy = "put the images there, or correct the lines"
             problems.add(path, f"expected images below {self.root}, found {what}: {remedy}")
+
+
+def _is_whole(path: str) -> bool:
+    """Tell whether a path is whole, on this system or another one."""
+    return Path(path).is_absolute() or PureWindowsPath(path).is_absolute()
 
 
 def _parts(path: str) -> list[str]:

@@ -62,6 +62,7 @@ class YoloReader:
         Raises:
             ValueError: images that are not there, or label files and images that do not fit.
         """
+        self._config.note_place(self._problems)
         self._config.note_others(self._problems)
         images = self._config.images(subset, self._problems)
         if subset != "test":

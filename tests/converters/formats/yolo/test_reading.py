@@ -159,7 +159,8 @@ def test_paths_are_not_cut_behind_the_name_of_a_subset(make):
     notes = []
     found = converters.read(root, subset="all", labels=LABELS, note=notes.append)
     assert [s.key for s in found] == ["images/train/p", "images/train/q"]
-    assert "'/x/test/images', which is not there: read without test images" in notes[0]
+    assert "'/x/images' is not there: images is read" in notes[0]
+    assert "'/x/test/images', which is not there: read without test images" in notes[1]
     with pytest.raises(ValueError, match="'test': expected a folder of images"):
         converters.read(root, subset="test", labels=LABELS)
 
@@ -167,7 +168,9 @@ def test_paths_are_not_cut_behind_the_name_of_a_subset(make):
 def test_nothing_outside_the_folder_is_followed(make):
     root = make({"train": "../outside"})
     image(root.parent / "outside" / "p.png")
-    with pytest.raises(ValueError, match="'train': expected a folder of images"):
+    with pytest.raises(
+        ValueError, match=r"'train': expected a folder of images .*, which is outside"
+    ):
         read(root)
     (root / "outside").symlink_to(root.parent / "outside")
     with pytest.raises(ValueError, match="'train': expected a folder of images"):
@@ -519,3 +522,76 @@ OUTLINES = {
 @pytest.mark.parametrize("text", OUTLINES.values(), ids=OUTLINES)
 def test_outlines_that_look_a_little_like_key_points(text, make):
     assert all(sample.instances for sample in read(make(text=text)))
+
+
+# --- paths as Ultralytics takes them
+
+
+def places(root, file="data.yaml"):
+    """The images that are read by the folder and by the file, and what is said."""
+    found = []
+    for data in (root, root / file):
+        notes = []
+        samples = converters.read(data, labels=LABELS, note=notes.append)
+        found.append(([sample.image.as_posix() for sample in samples], notes))
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"train": "{there}/images/train"},
+        {"path": "{there}"},
+        {"path": "../there"},
+        {"path": "{there}", "train": "{there}/images/train"},
+        {"path": ".", "train": "{there}/images/train", "val": ["{there}/images/train"]},
+        {"path": "{there}/labels", "train": "{there}/images"},
+        {"path": "/nobody/has/this", "train": "{there}/images/train"},
+    ],
+)
+def test_images_that_are_where_the_file_says_come_before_those_beside_it(config, make, tmp_path):
+    there = make().rename(tmp_path / "there")
+    root = make(config)
+    text = (root / "data.yaml").read_text().replace("{there}", there.as_posix())
+    (root / "data.yaml").write_text(text)
+    found, notes = places(root)
+    assert found == [f"{there.as_posix()}/images/train/{name}.png" for name in "pq"]
+    assert notes == [f"{root / 'data.yaml'}: its images are read from {there}"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"path": "/nobody/has/this"},
+            "'path': '/nobody/has/this' is not there: images are looked",
+        ),
+        ({"train": "/x/images/train"}, "'train': '/x/images/train' is not there: images/train is"),
+        ({"train": "C:\\x\\images\\train"}, "is not there: images/train is read"),
+    ],
+)
+def test_images_beside_the_file_that_stand_for_others_are_said(config, said, make):
+    root = make(config)
+    found, notes = places(root)
+    assert found == [f"{root.as_posix()}/images/train/{name}.png" for name in "pq"]
+    assert len(notes) == 1
+    assert said in notes[0]
+
+
+def test_images_of_several_data_sets_are_refused(make, tmp_path):
+    there = make().rename(tmp_path / "there")
+    root = make({"val": f"{there.as_posix()}/images/train"})
+    for data in (root, root / "data.yaml"):
+        with pytest.raises(
+            ValueError, match="expected all images below the folder of one data set"
+        ):
+            converters.read(data, labels=LABELS)
+
+
+def test_a_list_whose_lines_name_other_images_that_are_there_is_refused(make, tmp_path):
+    there = make().rename(tmp_path / "there")
+    root = make({"train": "train.txt"})
+    (root / "train.txt").write_text(f"{there.as_posix()}/images/train/p.png\n")
+    with pytest.raises(DataError, match="1 lines that name others, which are there"):
+        read(root)
