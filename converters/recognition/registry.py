@@ -22,6 +22,7 @@ from converters.errors import did_you_mean
 #       where they may lie elsewhere
 #   annotation_files(root) -> Iterable[Path]   (optional) files that speak of the images: any may
 #       name the data set; `read` and `label_space` take one, `annotations`, that alone is meant
+#   image_names(file) -> Iterable[str]         (optional) what such a file calls its images
 #   folder_of(file) -> Path | None             (optional) the folder that such a file speaks of
 #   main_file(root) -> Path | None             (optional) the one of these files that counts where
 #       the folder is named

@@ -59,11 +59,12 @@ from typing import IO, Any
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import load_json
-from converters.formats.coco.documents import RESULTS, category_names, is_results
+from converters.formats.coco.documents import RESULTS, Document, category_names, is_results
 from converters.formats.coco.drawn import DrawnShapes
 from converters.formats.coco.files import annotation_files as annotation_files
 from converters.formats.coco.files import broken_files, is_test, names_no_part
 from converters.formats.coco.files import matches as matches
+from converters.formats.coco.images import shown_name
 from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
 from converters.formats.coco.unnamed import (
@@ -193,6 +194,15 @@ def _annotation(category: int, area: int, box: Box, shape: bytes) -> bytes:
 
 
 # --- reading
+
+
+def image_names(file: Path) -> list[str]:
+    """Return what a file calls its images; nothing where it cannot be read."""
+    try:
+        names = [shown_name(entry) for entry in Document.load(file).images]
+    except ValueError:
+        return []
+    return [name for name in names if isinstance(name, str)]
 
 
 def label_space(root: Path, annotations: Path | None = None) -> LabelSpace | None:

@@ -73,6 +73,14 @@ def _looks_like_via(path: Path) -> bool:
     return all(sign in head for sign in _SIGNS) or f'"{_PROJECT}"'.encode() in head
 
 
+def image_names(file: Path) -> list[str]:
+    """Return what a file calls its images; nothing where it cannot be read."""
+    try:
+        return [entry.name for entry in _entries(file)]
+    except ValueError:
+        return []
+
+
 @dataclass(frozen=True)
 class _Entry:
     """What a file says of one image."""
