@@ -562,3 +562,47 @@ def test_a_table_of_both_parts_leaves_the_division_to_the_folders(name, root):
     table(root, "id,rle", ("a", kaggle_code(ONE)), ("b", kaggle_code(TWO)), name=name)
     assert list(read(root, subset="train")[0]) == ["train/a"]
     assert list(read(root, subset="test")[0]) == ["test/b"]
+
+
+def of_both(root, *pairs):
+    codes = [kaggle_code(disk(5 + 3 * i, 9, 2 + i)) for i in range(len(pairs))]
+    table(root, "Image_Label,EncodedPixels", *zip(pairs, codes, strict=True))
+
+
+def test_a_class_that_another_row_has_for_certain_divides_a_text(root):
+    put(root, "train/case.jpg", "train/case_big.jpg")
+    of_both(root, "case_vessel", "case_big_vessel")
+    found, _ = read(root)
+    assert [(key, [label for label, _ in own]) for key, own in found.items()] == [
+        ("train/case", ["vessel"]),
+        ("train/case_big", ["vessel"]),
+    ]
+    put(root, "train/x.jpg")
+    of_both(root, "x_big_vessel", "case_big_vessel")
+    found, _ = read(root)
+    assert [label for label, _ in found["train/case"]] == ["big_vessel"]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        ("case_vessel", "case_big_vessel", "case_big_vessel", "case_big_big_vessel"),
+        ("x_vessel", "x_big_vessel", "case_big_vessel"),
+        ("case_big_vessel",),
+    ],
+)
+def test_a_text_that_may_be_divided_in_two_ways_is_refused(pairs, root):
+    put(root, "train/case.jpg", "train/case_big.jpg", "train/x.jpg")
+    of_both(root, *pairs)
+    with pytest.raises(DataError, match=r"may be '(big_)+vessel' of 'case' or '.*' of 'case_big'"):
+        converters.read(root, labels=LabelSpace("two", ("vessel", "big_vessel")))
+
+
+def test_classes_that_the_options_name_need_their_image(root):
+    put(root, "train/case.jpg", "train/case_big.jpg")
+    (root / "rle_table.yaml").write_text("classes: [vessel, big_vessel]\n")
+    of_both(root, "case_vessel", "case_big_vessel")
+    with pytest.raises(
+        DataError, match="row 3: expected IMAGE_CLASS, found 'case_big_vessel', which"
+    ):
+        read(root)
