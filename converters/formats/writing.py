@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from converters.files.images import Enlarge, PutImage, put_image
+from converters.errors import Problems
+from converters.files.images import Enlarge, PutImage, put_image, read_size_hw
 from converters.files.json_files import read_json
-from converters.files.provenance import result_folder
+from converters.files.names import is_of_annotations
+from converters.files.provenance import PROVENANCE, result_folder
 from converters.parallel import map_ordered
 from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
@@ -165,6 +167,37 @@ def part_of(path: str) -> str:
     words = set(re.findall("[a-z]+", path.lower()))
     is_test, is_train = "test" in words, not words.isdisjoint(_LEARN)
     return "" if is_test == is_train else "test" if is_test else "train"
+
+
+def test_folders(root: Path) -> list[Path]:
+    """Return the folders in a folder that hold test images by their names, sorted."""
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    return [
+        path
+        for path in below
+        if part_of(path.name) == "test"
+        and path.is_dir()
+        and not (path.name.startswith(".") or is_of_annotations(path.name))
+        and not (path / PROVENANCE).is_file()
+    ]
+
+
+def test_samples(root: Path, images: Iterable[Path], problems: Problems) -> list[Sample]:
+    """Return images in folders of test images, to be answered.
+
+    Args:
+        root: the data set's folder.
+        images: below it.
+        problems: takes down images that are broken.
+    """
+    found = []
+    for image in images:
+        key = as_test_key(image.relative_to(root).with_suffix("").as_posix())
+        try:
+            found.append(Sample(key, image, read_size_hw(image)))
+        except ValueError as error:
+            problems.add(image, error, key=key)
+    return found
 
 
 def test_keys(samples: Sequence[Sample]) -> frozenset[str]:

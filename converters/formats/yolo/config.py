@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import islice
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -14,12 +14,13 @@ from converters.errors import Problems
 from converters.files.images import is_image
 from converters.files.lines import read_lines
 from converters.files.names import normal_name
-from converters.formats.writing import load_index
+from converters.formats.writing import load_index, test_folders
 from converters.strict_yaml import read_mapping, read_yaml
 
 USUAL = ("data.yaml", "dataset.yaml")
 # A line each has a class: Label Studio's, labelImg's and darknet's files.
 NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
+Skip = Callable[[Path], bool]
 # Where the images are that no file speaks of.
 _UNNAMED = ("images/{}", "{}/images", "{}")
 _LOOKED_AT = 200
@@ -56,7 +57,7 @@ def names_file(root: Path) -> Path | None:
     found = next((path for name in NAMES if (path := root / name).is_file()), None)
     if found is None or files_naming_images(root):
         return None
-    images = islice((path for path in root.rglob("*") if is_image(path)), _LOOKED_AT)
+    images = islice(filter(is_image, files_below(root, set())), _LOOKED_AT)
     places = (root / label_place(image.relative_to(root)) for image in images)
     return found if any(place.is_file() for place in places) else None
 
@@ -146,15 +147,53 @@ def label_place(image: Path) -> Path:
     return Path(*swapped, name).with_suffix(".txt")
 
 
+def files_below(folder: Path, seen: set[str], skips: Skip = lambda path: False) -> Iterator[Path]:
+    """Yield the files below a folder, also in folders that are links.
+
+    Args:
+        folder: where they are.
+        seen: real paths of folders that have been gone through, which are not again; filled.
+        skips: tells which folders are passed over.
+    """
+    waiting = [folder]
+    while waiting:
+        links: list[Path] = []
+        for place, below, names in (found for start in waiting for found in os.walk(start)):
+            if (real := os.path.realpath(place)) in seen:
+                below.clear()
+                continue
+            seen.add(real)
+            below[:] = [name for name in sorted(below) if not skips(Path(place, name))]
+            # What is there under its own name comes first.
+            links += [path for name in below if (path := Path(place, name)).is_symlink()]
+            yield from (Path(place, name) for name in sorted(names))
+        waiting = links
+
+
+@lru_cache(maxsize=1024)
+def _real(folder: Path) -> str:
+    return os.path.realpath(folder)
+
+
 def _listed_names(path: Path) -> list[str]:
     return [line.strip() for line in read_lines(path, "a list of classes") if line.strip()]
 
 
 def _unnamed_places(root: Path) -> dict[str, list[str]]:
     """The subsets' folders where there are some; else all that is there is to learn from."""
-    found = {kind: _existing_places(root, kind) for kind in ("train", "val", "test")}
+    found = {kind: _existing_places(root, kind) for kind in ("train", "val")}
+    found["test"] = _test_places(root)
     everything = ["images" if (root / "images").is_dir() else "."]
     return found if found["train"] else {**found, "train": everything}
+
+
+def _test_places(root: Path) -> list[str]:
+    """Return the folders of test images, however they are called."""
+    usual = _existing_places(root, "test")
+    folders = [*test_folders(root), *test_folders(root / "images")]
+    homes = [folder / "images" if (folder / "images").is_dir() else folder for folder in folders]
+    filled = [home for home in homes if any(map(is_image, files_below(home, set())))]
+    return list(dict.fromkeys([*usual, *(home.relative_to(root).as_posix() for home in filled)]))
 
 
 def _existing_places(root: Path, kind: str) -> list[str]:
@@ -314,7 +353,7 @@ class YoloConfig:
             entry = self._entry(kind)
             if kind == "test" and not entry:
                 # Ultralytics learns without them, so that many files do not name them.
-                entry = _existing_places(self.root, kind)
+                entry = _test_places(self.root)
             if not entry:
                 continue
             entries = entry if isinstance(entry, list) else [entry]
@@ -355,11 +394,10 @@ class YoloConfig:
         if beside is not None:
             bases = [beside, *bases] if name.startswith("./") else [*bases, beside]
         dividing = (i for i, part in enumerate(parts) if part.lower() in _DIVIDING)
-        home = self.root.resolve()
         for start in range(max(dividing, default=len(parts) - 1) + 1):
             for base in bases:
                 place = _existing(base, parts[start:])
-                if place is not None and place.resolve().is_relative_to(home):
+                if place is not None:
                     return place
         return None
 
@@ -390,6 +428,7 @@ class YoloConfig:
             ValueError: a folder or list that is not there, or no image at all.
         """
         found: dict[Path, str] = {}
+        seen: set[tuple[str, str]] = set()
         empty: list[Path] = []
         for kind, names in self.places(subset).items():
             for name in names:
@@ -397,7 +436,11 @@ class YoloConfig:
                     continue
                 images = self._folder(place) if place.is_dir() else self._listed(place, problems)
                 listed = list(images)
-                found |= {image: kind for image in listed if image not in found}
+                for image in listed:
+                    # A folder may be reached by a link, too.
+                    if (real := (_real(image.parent), image.name)) not in seen:
+                        found[image] = kind
+                    seen.add(real)
                 empty += [] if listed else [place]
         for place in empty:
             # What was written of no samples has an index that says so.
@@ -430,8 +473,8 @@ class YoloConfig:
         what = some(others, "{} other files") if files else "nothing"
         return f"expected images in {short}, found {what}"
 
-    def _folder(self, folder: Path) -> Iterator[Path]:
-        return (path for path in sorted(folder.rglob("*")) if is_image(path))
+    def _folder(self, folder: Path) -> list[Path]:
+        return sorted(filter(is_image, files_below(folder, set())))
 
     def _listed(self, path: Path, problems: Problems) -> Iterator[Path]:
         gone, outside = [], []

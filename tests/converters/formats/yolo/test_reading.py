@@ -172,9 +172,36 @@ def test_nothing_outside_the_folder_is_followed(make):
         ValueError, match=r"'train': expected a folder of images .*, which is outside"
     ):
         read(root)
-    (root / "outside").symlink_to(root.parent / "outside")
-    with pytest.raises(ValueError, match="'train': expected a folder of images"):
-        read(root)
+
+
+@pytest.mark.parametrize("train", ["images", "images/train"])
+@pytest.mark.parametrize("links", ["images", "both"])
+def test_folders_that_are_links_are_followed(train, links, make, tmp_path):
+    root = make({"train": train})
+    (root / "images" / "train").rename(tmp_path / "pictures")
+    (root / "images" / "train").symlink_to(tmp_path / "pictures")
+    if links == "both":
+        (root / "labels" / "train").rename(tmp_path / "texts")
+        (root / "labels" / "train").symlink_to(tmp_path / "texts")
+    notes = []
+    found = read(root, notes)
+    assert [(s.key, len(s.instances)) for s in found] == [
+        ("images/train/p", 1),
+        ("images/train/q", 1),
+    ]
+    assert notes == []
+
+
+@pytest.mark.parametrize("place", ["images/again", "images/train/again", "again"])
+@pytest.mark.parametrize("target", [".", "images", "images/train"])
+def test_a_folder_that_is_reached_twice_is_read_once(place, target, make):
+    root = make({"train": "images", "val": ["images/train", "images/again"]})
+    (root / "images" / "again").symlink_to(root / "images" / "train")
+    if not (root / place).exists():
+        (root / place).symlink_to(root / target)
+    notes = []
+    assert [s.key for s in read(root, notes)] == ["images/train/p", "images/train/q"]
+    assert notes == []
 
 
 def test_an_image_of_a_list_that_is_not_there_is_named(make):
@@ -381,6 +408,34 @@ def test_test_images_that_the_yaml_does_not_name(make, place):
     assert [s.key for s in found] == [f"{place}/r"]
     assert len(converters.read(root, subset="all", labels=LABELS)) == 3
     assert len(read(root)) == 2
+
+
+@pytest.mark.parametrize(
+    ("places", "keys"),
+    [
+        (["test_images"], ["test/r"]),
+        (["test_images/images"], ["test/images/r"]),
+        (["images/test2017"], ["images/test2017/r"]),
+        (["images/test_a", "test"], ["images/test/r", "test/r"]),
+        (["test2017", "test_masks", "test-labels", "latest"], ["test2017/r"]),
+    ],
+)
+def test_other_folders_of_test_images(places, keys, make):
+    root = make()
+    for place in places:
+        image(root / place / "r.png")
+    assert [s.key for s in converters.read(root, subset="test", labels=LABELS)] == keys
+    assert len(converters.read(root, subset="all", labels=LABELS)) == 2 + len(keys)
+    assert len(read(root)) == 2
+
+
+@pytest.mark.parametrize("place", ["test_images/r.png", "test/r.jpg"])
+def test_two_test_images_of_one_key_are_refused(place, make):
+    root = make()
+    image(root / "test" / "r.png")
+    image(root / place)
+    with pytest.raises(DataError, match=r"r\.png"):
+        converters.read(root, subset="test", labels=LABELS)
 
 
 def test_test_images_need_no_labels(make):
