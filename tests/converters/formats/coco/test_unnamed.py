@@ -143,3 +143,10 @@ def test_a_file_of_test_images_that_is_named_is_of_any_subset(subset, data, labe
     test = new(data.root, "annotations/instances_test2017.json", "images/test2017").add([SQUARE])
     (found,) = converters.read(test.save(), labels=labels, subset=subset)
     assert (found.key, len(found.instances)) == ("images/test2017/a", 1)
+
+
+@pytest.mark.parametrize("place", ["test/b.jpg", "test_images/b.png"])
+def test_two_test_images_of_one_key_are_refused(place, data, labels):
+    data.image("test/b.png").image(place).add([SQUARE]).save()
+    with pytest.raises(converters.DataError, match="expected one image of this key"):
+        converters.read(data.root, labels=labels, subset="test")

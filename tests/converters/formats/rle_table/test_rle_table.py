@@ -606,3 +606,27 @@ def test_classes_that_the_options_name_need_their_image(root):
         DataError, match="row 3: expected IMAGE_CLASS, found 'case_big_vessel', which"
     ):
         read(root)
+
+
+@pytest.mark.parametrize("folder", ["test_masks", "test-labels", "masks", "Test Annotations/x"])
+def test_what_lies_in_a_folder_of_masks_is_no_image(folder, root):
+    put(root, "train/a.png", "test/x.png", f"{folder}/x_mask.png", f"{folder}/a.png")
+    table(root, "ImageId,EncodedPixels", ("a", kaggle_code(ONE)))
+    assert list(read(root, subset="all")[0]) == ["test/x", "train/a"]
+
+
+def test_an_image_in_a_folder_of_masks_by_its_name_has_to_be_named_with_it(root):
+    put(root, "face_mask/a.png")
+    table(root, "ImageId,EncodedPixels", ("a", kaggle_code(ONE)))
+    with pytest.raises(DataError, match=r"found none, but face_mask/a\.png in a folder of masks"):
+        read(root)
+    table(root, "ImageId,EncodedPixels", ("face_mask/a.png", kaggle_code(ONE)))
+    assert list(read(root)[0]) == ["face_mask/a"]
+
+
+@pytest.mark.parametrize("place", ["test/a.png", "test_images/a.jpg"])
+def test_two_test_images_of_one_key_are_refused(place, root):
+    put(root, "train/b.png", "test/a.jpg", place)
+    table(root, "ImageId,EncodedPixels", ("b", kaggle_code(ONE)))
+    with pytest.raises(DataError, match="expected one image of this key"):
+        read(root, subset="test")
