@@ -154,8 +154,8 @@ def read_class_names(root: Path) -> dict[int, str] | None:
         pairs = content.items() if isinstance(content, dict) else ()
         for number, name in pairs:
             if not isinstance(name, str) or not (name.strip() or number == "0"):
-                found = f"{json.dumps(name):.40}"
-                raise ValueError(f"{path}: expected a name of number {number:.40}, found {found}")
+                what = f"expected a name of number {number:.40}, found {json.dumps(name):.40}"
+                raise ValueError(f"{path}: {what}")
         return _named(path, ((number, name.strip()) for number, name in pairs))
     tables = ((folder, _of_pixel_values(folder)) for folder in (root, *sorted(root.glob("*"))))
     found = {folder: table for folder, table in tables if table is not None}

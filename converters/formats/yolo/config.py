@@ -116,7 +116,8 @@ def _named_place(base: Path, name: str) -> Path | None:
     """
     is_whole = Path(name).is_absolute()
     path = Path(os.path.normpath(name)) if is_whole else base.joinpath(*_parts(name))
-    return path if path.exists() else None
+    is_all = path == path.parent  # of the machine, as no data set is
+    return path if path.exists() and not is_all else None
 
 
 def _is_below(path: Path, folder: Path) -> bool:
