@@ -151,6 +151,8 @@ def label_place(image: Path) -> Path:
 def files_below(folder: Path, seen: set[str], skips: Skip = lambda path: False) -> Iterator[Path]:
     """Yield the files below a folder, also in folders that are links.
 
+    A folder that is called as an image is one of them: whoever reads it says what it is.
+
     Args:
         folder: where they are.
         seen: real paths of folders that have been gone through, which are not again; filled.
@@ -167,7 +169,8 @@ def files_below(folder: Path, seen: set[str], skips: Skip = lambda path: False) 
             below[:] = [name for name in sorted(below) if not skips(Path(place, name))]
             # What is there under its own name comes first.
             links += [path for name in below if (path := Path(place, name)).is_symlink()]
-            yield from (Path(place, name) for name in sorted(names))
+            named = [name for name in below if is_image(Path(name))]
+            yield from (Path(place, name) for name in sorted([*names, *named]))
         waiting = links
 
 
