@@ -169,6 +169,28 @@ def part_of(path: str) -> str:
     return "" if is_test == is_train else "test" if is_test else "train"
 
 
+def is_test_root(root: Path) -> bool:
+    """Tell whether a data set's own folder is called `test`, or as COCO's `test2017`."""
+    return bool(_TEST.fullmatch(root.absolute().name))
+
+
+def samples_of(root: Path, samples: Sequence[Sample], subset: str) -> list[Sample]:
+    """Return the samples of a subset, by their keys.
+
+    A data set whose own folder is called `test`, and has none of that name, is all test images to
+    who asks for them.
+
+    Args:
+        root: the data set's folder.
+        samples: all of them.
+        subset: `train`, `test` or `all`.
+    """
+    tests = [sample for sample in samples if is_test_key(sample.key)]
+    if subset == "all" or (subset == "test" and not tests and is_test_root(root)):
+        return list(samples)
+    return tests if subset == "test" else [s for s in samples if not is_test_key(s.key)]
+
+
 def test_folders(root: Path) -> list[Path]:
     """Return the folders in a folder that hold test images by their names, sorted."""
     below = sorted(root.iterdir()) if root.is_dir() else []

@@ -228,3 +228,12 @@ def test_one_of_several_files_that_is_named_from_inside_its_folder(part, put, mo
         (found,) = converters.read(name)
         assert found.key == expected[0].key
         assert Path(str(found.image)).samefile(str(expected[0].image))
+
+
+@pytest.mark.parametrize("form", ["coco", "via"])
+@pytest.mark.parametrize("subset", ["train", "test", "all"])
+def test_a_folder_of_test_images_that_is_named_alone_is_of_any_subset(form, subset, put):
+    file = put(form, "test/ann.json", ["a.png"], ["test/a.png"])
+    for data in (file, file.parent):
+        (found,) = converters.read(data, subset=subset)
+        assert (found.key, len(found.instances)) == ("a", 1)

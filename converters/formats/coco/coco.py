@@ -74,7 +74,13 @@ from converters.formats.coco.unnamed import (
     test_images,
 )
 from converters.formats.label_spaces import folder_space
-from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
+from converters.formats.writing import (
+    WriteTarget,
+    check_labels,
+    file_names,
+    is_test_root,
+    sample_record,
+)
 from converters.loss import ConversionLoss, lossless
 from converters.masks import Box, rasterize, tight_box
 from converters.types import LabelSpace, PackedInstances, Sample
@@ -262,6 +268,9 @@ def read(
     found = annotation_files(root)
     files = sorted({*found, *broken_files(root, found)})
     meant = files if annotations is None else [annotations]
+    has_parts = has_test_folder(images or root) or any(is_test(root, file) for file in files)
+    if subset == "test" and is_test_root(root) and not has_parts:
+        subset = "all"  # the folder of a part, which is named alone
     wanted = _of_subset(root, meant, subset, is_named=annotations is not None)
     if subset != "test" or has_test_folder(images or root):
         wanted = sorted({*wanted, *(file for file in meant if names_no_part(root, file))})

@@ -54,7 +54,7 @@ from converters.formats.cvat.shapes import (
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.named_images import NamedImages, annotation_folders
 from converters.formats.plausible import are_normalised, normalised_message
-from converters.formats.writing import is_test_key
+from converters.formats.writing import samples_of
 from converters.types import SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
@@ -147,7 +147,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     reader = _Reader(root, labels, problems, [image for _, image in images])
     samples = [sample for path, image in images for sample in reader.sample(path, image)]
     reader.finish()
-    return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+    return samples_of(root, samples, subset)
 
 
 def _frames(tracks: Iterable[Element]) -> list[Element]:

@@ -55,7 +55,7 @@ from converters.formats.label_studio.regions import (
 from converters.formats.label_studio.tasks import Task, load_tasks
 from converters.formats.named_images import NamedImages, annotation_folders
 from converters.formats.plausible import are_normalised
-from converters.formats.writing import INDEX, is_test_key
+from converters.formats.writing import INDEX, samples_of
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
@@ -144,7 +144,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     reader = _Reader(root, labels, problems, tasks)
     samples = [sample for task in tasks for sample in reader.sample(task)]
     reader.finish()
-    return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+    return samples_of(root, samples, subset)
 
 
 def _are_fractions(tasks: Iterable[Task]) -> bool:
