@@ -121,7 +121,7 @@ def _named_place(base: Path, name: str) -> Path | None:
 
 
 def _is_below(path: Path, folder: Path) -> bool:
-    is_named_so = path.absolute().is_relative_to(folder.absolute())
+    is_named_so = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
     return is_named_so or path.resolve().is_relative_to(folder.resolve())
 
 
@@ -408,7 +408,7 @@ class YoloConfig:
     def _exact(self, name: str) -> Path | None:
         """What a whole path means, if it is there and below the data set's folder."""
         path = Path(os.path.normpath(name))
-        for home in (self.root.absolute(), self.root.resolve()):
+        for home in (os.path.abspath(self.root), os.path.realpath(self.root)):
             if path.is_relative_to(home) and path.exists():
                 return self.root / path.relative_to(home)
         return None

@@ -582,6 +582,17 @@ def test_outlines_that_look_a_little_like_key_points(text, make):
 # --- paths as Ultralytics takes them
 
 
+@pytest.mark.parametrize("path", ["../there", "{tmp_path}/there"])
+def test_a_path_elsewhere_counts_from_inside_its_folder(path, make, tmp_path, monkeypatch):
+    there = make().rename(tmp_path / "there")
+    root = make({"path": path.replace("{tmp_path}", str(tmp_path))})
+    monkeypatch.chdir(root)
+    for data in (".", "data.yaml", "../data"):
+        found = converters.read(data, labels=LABELS)
+        assert len(found) == 2
+        assert all(sample.image.resolve().is_relative_to(there) for sample in found)
+
+
 def places(root, file="data.yaml"):
     """The images that are read by the folder and by the file, and what is said."""
     found = []
