@@ -111,10 +111,15 @@ def _folders_of(
     if name.lower().startswith("annotation") or not any(map(is_image, beside.rglob("*"))):
         return [above, beside]
     names = list(image_names(file)) if image_names else []
-    are_here, are_above = (
-        all((home / name).is_file() for name in names) for home in (beside, above)
-    )
-    return [above, beside] if names and are_above and not are_here else [beside, above]
+    are_above = bool(names) and _has_all(above, names) and not _has_all(beside, names)
+    return [above, beside] if are_above else [beside, above]
+
+
+def _has_all(folder: Path, names: Iterable[str]) -> bool:
+    try:
+        return all((folder / name).is_file() for name in names)
+    except OSError:  # too long a name
+        return False
 
 
 def _check_alone(place: Location) -> None:

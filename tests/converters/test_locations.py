@@ -237,3 +237,10 @@ def test_a_folder_of_test_images_that_is_named_alone_is_of_any_subset(form, subs
     for data in (file, file.parent):
         (found,) = converters.read(data, subset=subset)
         assert (found.key, len(found.instances)) == ("a", 1)
+
+
+@pytest.mark.parametrize("form", ["coco", "via"])
+def test_a_name_that_no_image_can_have(form, put):
+    file = put(form, "val/ann.json", ["b" * 5000 + ".png"], ["val/a.png"])
+    with pytest.raises(converters.DataError, match="found none"):
+        converters.read(file)

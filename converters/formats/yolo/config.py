@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import islice
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from converters.errors import Problems
 from converters.files.images import is_image
 from converters.files.lines import read_lines
-from converters.files.names import normal_name
-from converters.formats.writing import load_index, test_folders
+from converters.formats.writing import load_index
+from converters.formats.yolo.places import (
+    OTHER_NAMES,
+    existing_place,
+    files_below,
+    home_of,
+    is_below,
+    is_there,
+    is_whole,
+    label_place,
+    named_base,
+    named_place,
+    parts_of,
+    some,
+    test_places,
+    unnamed_places,
+)
 from converters.strict_yaml import read_mapping, read_yaml
 
 USUAL = ("data.yaml", "dataset.yaml")
 # A line each has a class: Label Studio's, labelImg's and darknet's files.
 NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
-Skip = Callable[[Path], bool]
-# Where the images are that no file speaks of.
-_UNNAMED = ("images/{}", "{}/images", "{}")
 _LOOKED_AT = 200
 _SUBSETS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
-# What else Ultralytics calls a subset, or those who write for it; in CVAT it is "Validation".
-_OTHER_NAMES = {"val": ("validation", "valid")}
 # Folders of that name hold other images each; a path is not cut behind one.
 _DIVIDING = frozenset({"train", "val", "valid", "validation", "test"})
-_SHOWN = 3
 
 
 # --- the file
@@ -77,10 +86,10 @@ def named_folder(file: Path) -> Path | None:
     if file.suffix not in (".yaml", ".yml") or not _names_images(file):
         return None
     record = read_mapping(file, "Ultralytics' data set")
-    base = _named_base(file, record) or file.parent
-    there = [path for name in _image_places(record) if (path := _named_place(base, name))]
-    if outside := [path for path in there if not _is_below(path, base)]:
-        homes = sorted({_home(path) for path in outside})
+    base = named_base(file, record) or file.parent
+    there = [path for name in _image_places(record) if (path := named_place(base, name))]
+    if outside := [path for path in there if not is_below(path, base)]:
+        homes = sorted({home_of(path) for path in outside})
         base = Path(os.path.commonpath(homes))
         others = [path for path in there if path not in outside]
         if others or any(base not in (home, home.parent) for home in homes):
@@ -89,122 +98,18 @@ def named_folder(file: Path) -> Path | None:
                 f"{file}: expected all images below the folder of one data set, found {found}: "
                 "name that folder as 'path', and the images below it"
             )
-    return None if _is_below(base, file.parent) else base
-
-
-def _named_base(file: Path, record: Mapping[str, Any]) -> Path | None:
-    """The folder that `path` names, if it is there."""
-    path = record.get("path")
-    if not isinstance(path, str) or not path:
-        return None
-    # Without `..`, so that the folder's files are below it by their names, too.
-    folder = Path(os.path.normpath(file.parent / Path(path).expanduser()))
-    return folder if folder.is_dir() else None
+    return None if is_below(base, file.parent) else base
 
 
 def _image_places(record: Mapping[str, Any]) -> list[str]:
-    kinds = {*_SUBSETS["all"], *(name for names in _OTHER_NAMES.values() for name in names)}
+    kinds = {*_SUBSETS["all"], *(name for names in OTHER_NAMES.values() for name in names)}
     entries = [entry for name, entry in record.items() if str(name).lower() in kinds]
     listed = [own for e in entries for own in (e if isinstance(e, list) else [e])]
     return [name for name in listed if isinstance(name, str)]
 
 
-def _named_place(base: Path, name: str) -> Path | None:
-    """What a path means from a folder, if it is there.
-
-    `..` does not count: Roboflow writes `../train/images` for what is beside its file.
-    """
-    is_whole = Path(name).is_absolute()
-    path = Path(os.path.normpath(name)) if is_whole else base.joinpath(*_parts(name))
-    is_all = path == path.parent  # of the machine, as no data set is
-    return path if path.exists() and not is_all else None
-
-
-def _is_below(path: Path, folder: Path) -> bool:
-    is_named_so = Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
-    return is_named_so or path.resolve().is_relative_to(folder.resolve())
-
-
-def _home(place: Path) -> Path:
-    """The folder of a data set, by a place of images in it: the one above `images`.
-
-    Labels lie below it; without such a folder, beside the images.
-    """
-    parts = place.parts
-    if "images" in parts:
-        return Path(*parts[: len(parts) - 1 - parts[::-1].index("images")])
-    return place if place.is_dir() else place.parent
-
-
-def label_place(image: Path) -> Path:
-    """Return where Ultralytics looks for an image's labels: the last `images` becomes `labels`.
-
-    >>> label_place(Path("images/train/a.png")).as_posix()
-    'labels/train/a.txt'
-    """
-    *folders, name = image.parts
-    last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
-    swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
-    return Path(*swapped, name).with_suffix(".txt")
-
-
-def files_below(folder: Path, seen: set[str], skips: Skip = lambda path: False) -> Iterator[Path]:
-    """Yield the files below a folder, also in folders that are links.
-
-    A folder that is called as an image is one of them: whoever reads it says what it is.
-
-    Args:
-        folder: where they are.
-        seen: real paths of folders that have been gone through, which are not again; filled.
-        skips: tells which folders are passed over.
-    """
-    waiting = [folder]
-    while waiting:
-        links: list[Path] = []
-        for place, below, names in (found for start in waiting for found in os.walk(start)):
-            if (real := os.path.realpath(place)) in seen:
-                below.clear()
-                continue
-            seen.add(real)
-            below[:] = [name for name in sorted(below) if not skips(Path(place, name))]
-            # What is there under its own name comes first.
-            links += [path for name in below if (path := Path(place, name)).is_symlink()]
-            named = [name for name in below if is_image(Path(name))]
-            yield from (Path(place, name) for name in sorted([*names, *named]))
-        waiting = links
-
-
-@lru_cache(maxsize=1024)
-def _real(folder: Path) -> str:
-    return os.path.realpath(folder)
-
-
 def _listed_names(path: Path) -> list[str]:
     return [line.strip() for line in read_lines(path, "a list of classes") if line.strip()]
-
-
-def _unnamed_places(root: Path) -> dict[str, list[str]]:
-    """The subsets' folders where there are some; else all that is there is to learn from."""
-    found = {kind: _existing_places(root, kind) for kind in ("train", "val")}
-    found["test"] = _test_places(root)
-    everything = ["images" if (root / "images").is_dir() else "."]
-    return found if found["train"] else {**found, "train": everything}
-
-
-def _test_places(root: Path) -> list[str]:
-    """Return the folders of test images, however they are called."""
-    usual = _existing_places(root, "test")
-    folders = [*test_folders(root), *test_folders(root / "images")]
-    homes = [folder / "images" if (folder / "images").is_dir() else folder for folder in folders]
-    filled = [home for home in homes if any(map(is_image, files_below(home, set())))]
-    return list(dict.fromkeys([*usual, *(home.relative_to(root).as_posix() for home in filled)]))
-
-
-def _existing_places(root: Path, kind: str) -> list[str]:
-    """Return the usual folder of a subset's images, if it is there."""
-    names = (kind, *_OTHER_NAMES.get(kind, ()))
-    places = (place.format(name) for place in _UNNAMED for name in names)
-    return [place for place in places if (root / place).is_dir()][:1]
 
 
 def _yaml_files(root: Path) -> list[Path]:
@@ -269,7 +174,7 @@ class YoloConfig:
             ValueError: no such file, or one of another task.
         """
         if file is None and config_file(root) is None and (names := names_file(root)):
-            return cls(root, names, {"names": _listed_names(names), **_unnamed_places(root)})
+            return cls(root, names, {"names": _listed_names(names), **unnamed_places(root)})
         path = file or _require_file(root)
         record = read_mapping(path, "Ultralytics' data set")
         if "kpt_shape" in record:
@@ -282,9 +187,9 @@ class YoloConfig:
     def note_place(self, problems: Problems) -> None:
         """Say where the images are read if it is not where one would look for them."""
         path = self.record.get("path")
-        if self.path.is_file() and not _is_below(self.path, self.root):
+        if self.path.is_file() and not is_below(self.path, self.root):
             problems.note(f"{self.path}: its images are read from {self.root}")
-        elif isinstance(path, str) and path and _named_base(self.path, self.record) is None:
+        elif isinstance(path, str) and path and named_base(self.path, self.record) is None:
             what = f"'path': {path!r:.80} is not there: images are looked for in {self.root}"
             problems.note(f"{self.path}: {what}")
 
@@ -357,7 +262,7 @@ class YoloConfig:
             entry = self._entry(kind)
             if kind == "test" and not entry:
                 # Ultralytics learns without them, so that many files do not name them.
-                entry = _test_places(self.root)
+                entry = test_places(self.root)
             if not entry:
                 continue
             entries = entry if isinstance(entry, list) else [entry]
@@ -373,7 +278,7 @@ class YoloConfig:
 
     def _entry(self, kind: str) -> Any:
         """What is said of a subset; CVAT calls its subsets Train, Validation and Test."""
-        names = (kind, *_OTHER_NAMES.get(kind, ()))
+        names = (kind, *OTHER_NAMES.get(kind, ()))
         alike = {str(name).lower(): entry for name, entry in self.record.items() if entry}
         exact = [self.record.get(name) for name in names]
         return next(filter(None, [*exact, *map(alike.get, names)]), None)
@@ -391,7 +296,7 @@ class YoloConfig:
         """
         if Path(name).is_absolute() and (exact := self._exact(name)):
             return exact
-        parts = _parts(name)
+        parts = parts_of(name)
         if not parts:
             return self.root if name in (".", "./") else None
         bases = self._bases
@@ -400,7 +305,7 @@ class YoloConfig:
         dividing = (i for i, part in enumerate(parts) if part.lower() in _DIVIDING)
         for start in range(max(dividing, default=len(parts) - 1) + 1):
             for base in bases:
-                place = _existing(base, parts[start:])
+                place = existing_place(base, parts[start:])
                 if place is not None:
                     return place
         return None
@@ -409,7 +314,7 @@ class YoloConfig:
         """What a whole path means, if it is there and below the data set's folder."""
         path = Path(os.path.normpath(name))
         for home in (os.path.abspath(self.root), os.path.realpath(self.root)):
-            if path.is_relative_to(home) and path.exists():
+            if path.is_relative_to(home) and is_there(path):
                 return self.root / path.relative_to(home)
         return None
 
@@ -417,9 +322,9 @@ class YoloConfig:
     def _bases(self) -> list[Path]:
         """The folders that `path` can mean, which may be another machine's, and the root."""
         path = self.record.get("path")
-        parts = _parts(path) if isinstance(path, str) else []
+        parts = parts_of(path) if isinstance(path, str) else []
         folders = (self.root.joinpath(*parts[start:]) for start in range(len(parts)))
-        return [*(folder for folder in folders if folder.is_dir()), self.root]
+        return [*(folder for folder in folders if is_there(folder) and folder.is_dir()), self.root]
 
     def images(self, subset: str, problems: Problems) -> dict[Path, str]:
         """Return the images, each with Ultralytics' subset that names it first.
@@ -440,9 +345,10 @@ class YoloConfig:
                     continue
                 images = self._folder(place) if place.is_dir() else self._listed(place, problems)
                 listed = list(images)
+                homes = {image.parent: os.path.realpath(image.parent) for image in listed}
                 for image in listed:
                     # A folder may be reached by a link, too.
-                    if (real := (_real(image.parent), image.name)) not in seen:
+                    if (real := (homes[image.parent], image.name)) not in seen:
                         found[image] = kind
                     seen.add(real)
                 empty += [] if listed else [place]
@@ -455,14 +361,14 @@ class YoloConfig:
 
     def _find_place(self, kind: str, name: str, subset: str, problems: Problems) -> Path | None:
         place = self.find(name)
-        if place is not None and _is_whole(name) and self._exact(name) is None:
+        if place is not None and is_whole(name) and self._exact(name) is None:
             short = place.relative_to(self.root).as_posix()
             problems.note(f"{self.path}: '{kind}': {name!r:.80} is not there: {short} is read")
         if place is not None and (place.is_dir() or place.suffix.lower() == ".txt"):
             return place
         what = f"{self.path}: '{kind}': expected a folder of images below {self.root}, or a list "
         what += f"of them (.txt), found {name!r:.80}, which is "
-        is_outside = place is None and (self.path.parent / name).exists()
+        is_outside = place is None and is_there(self.path.parent / name)
         what += "outside" if is_outside else "not there" if place is None else "another file"
         # Roboflow names a folder of test images where it has exported none.
         if kind == "test" and subset == "all":
@@ -485,7 +391,7 @@ class YoloConfig:
         lines = read_lines(path, "a list of images")
         for line in filter(None, map(str.strip, lines)):
             image = self.find(line, path.parent)
-            if _is_whole(line) and Path(line).exists() and not (image and image.samefile(line)):
+            if is_whole(line) and is_there(Path(line)) and not (image and image.samefile(line)):
                 outside.append(line)
             elif image is not None and image.is_file():
                 yield image
@@ -499,40 +405,3 @@ class YoloConfig:
             what = some(gone, "{} lines that name none")
             remedy = "put the images there, or correct the lines"
             problems.add(path, f"expected images below {self.root}, found {what}: {remedy}")
-
-
-def _is_whole(path: str) -> bool:
-    """Tell whether a path is whole, on this system or another one."""
-    return Path(path).is_absolute() or PureWindowsPath(path).is_absolute()
-
-
-def _parts(path: str) -> list[str]:
-    return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-
-
-def _existing(base: Path, parts: Iterable[str]) -> Path | None:
-    """Return what is there below a folder, however its names write their accents."""
-    place = base.joinpath(*parts)
-    try:
-        if place.exists() or place.as_posix().isascii():
-            return place if place.exists() else None
-        for part in parts:
-            if not (base / part).exists():
-                names = {normal_name(path.name): path.name for path in base.iterdir()}
-                part = names.get(normal_name(part), part)
-            base /= part
-    except OSError:
-        # Too long a name, or a file where a folder should be.
-        return None
-    return base if base.exists() else None
-
-
-def some(names: Iterable[str], what: str) -> str:
-    """Say how many there are, and the first of them.
-
-    >>> some("abcd", "{} letters")
-    '4 letters (a, b, c, ...)'
-    """
-    listed = list(names)
-    shown = ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
-    return f"{what.format(len(listed))} ({shown})"

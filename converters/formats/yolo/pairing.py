@@ -12,7 +12,7 @@ from converters.errors import Problems
 from converters.files.images import SUFFIXES, is_image
 from converters.files.names import normal_name
 from converters.files.provenance import PROVENANCE
-from converters.formats.yolo.config import files_below, label_place, some
+from converters.formats.yolo.places import files_below, label_place, some
 
 # What annotation tools put beside label files.
 NO_LABELS = frozenset({"classes", "obj", "train", "val", "test", "readme", "notes"})

@@ -645,6 +645,18 @@ def test_images_beside_the_file_that_stand_for_others_are_said(config, said, mak
     assert said in notes[0]
 
 
+@pytest.mark.parametrize(
+    "config", [{"train": "/" + "a" * 5000}, {"path": "a" * 5000}, {"path": "/"}]
+)
+def test_paths_that_nothing_can_have(config, make):
+    root = make({"train": "images/train", **config})
+    if "train" in config:
+        with pytest.raises(ValueError, match="which is not there"):
+            read(root)
+    else:
+        assert len(read(root)) == len(read(root / "data.yaml")) == 2
+
+
 def test_images_of_several_data_sets_are_refused(make, tmp_path):
     there = make().rename(tmp_path / "there")
     root = make({"val": f"{there.as_posix()}/images/train"})
