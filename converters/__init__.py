@@ -248,7 +248,8 @@ def _sorted(found: Sequence[Sample], problems: Problems) -> list[Sample]:
     samples: dict[str, Sample] = {}
     for sample in found:
         if (other := samples.setdefault(sample.key, sample)) is not sample:
-            what = f"expected one image of this key, found {other.image} and {sample.image}"
+            what = f"expected one image of this key, found {other.image} and {sample.image}: "
+            what += "rename one of them, or move it away"
             problems.add(sample.key, what, key=sample.key, group=sample.group)
     return [with_spacing(samples[key]) for key in sorted(samples)]
 

@@ -8,19 +8,21 @@
     DATA/id2label.json          {"0": "name", ...}                  (Hugging Face)
     DATA/_classes.csv           a header Pixel Value, Class; also in each part's folder (Roboflow)
 
-Of those with colours the first that is there is taken. The line of a class, counted from 0, is its
+Where numbers have names, 0 needs none: it is no class then. Of tables with colours the first that
+is there is taken. The line of a class, counted from 0, is its
 number in masks of numbers.
 """
 
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from converters.errors import one_line
-from converters.files.json_files import load_json
+from converters.files.json_files import load_json, read_json
 from converters.files.lines import read_lines
 from converters.types import NO_CLASS
 
@@ -148,9 +150,13 @@ def read_class_names(root: Path) -> dict[int, str] | None:
         names = [line.strip() for line in read_lines(path)]
         return _named(path, enumerate(names[1:] if names[:1] == ["__ignore__"] else names))
     if os.path.lexists(path := root / _ID2LABEL):
-        content = load_json(path)
+        content = read_json(path, "numbers with names")
         pairs = content.items() if isinstance(content, dict) else ()
-        return _named(path, ((str(number), str(name).strip()) for number, name in pairs))
+        for number, name in pairs:
+            if not isinstance(name, str) or not (name.strip() or number == "0"):
+                what = f"expected a name of number {number:.40}, found {json.dumps(name):.40}"
+                raise ValueError(f"{path}: {what}")
+        return _named(path, ((number, name.strip()) for number, name in pairs))
     tables = ((folder, _of_pixel_values(folder)) for folder in (root, *sorted(root.glob("*"))))
     found = {folder: table for folder, table in tables if table is not None}
     for folder, table in found.items():
@@ -168,7 +174,10 @@ def _of_pixel_values(folder: Path) -> dict[int, str] | None:
     rows = list(_cells(path, read_lines(path)))
     if not rows or [cell.casefold() for cell in rows[0]] != ["pixel value", "class"]:
         return None  # of a classifier
-    return _named(path, ((row[0], row[1]) for row in rows[1:] if len(row) > 1))
+    pairs = [(line, row) for line, row in enumerate(rows[1:], 2) if any(row)]
+    if lacking := [line for line, row in pairs if len(row) < 2 or not row[1]]:
+        raise ValueError(f"{path}: line {lacking[0]}: expected a number and its class, found one")
+    return _named(path, ((row[0], row[1]) for _, row in pairs))
 
 
 def _named(path: Path, pairs: Iterable[tuple[int | str, str]]) -> dict[int, str]:
@@ -176,6 +185,8 @@ def _named(path: Path, pairs: Iterable[tuple[int | str, str]]) -> dict[int, str]
     for number, name in pairs:
         if not str(number).isdecimal():
             raise ValueError(f"{path}: expected numbers with names, found {number!r:.40}")
+        if int(number) in found:
+            raise ValueError(f"{path}: expected each number once, found {int(number)} twice")
         found[int(number)] = name
     has_other = found.get(0, "").casefold() in _NO_DATA - _BACKGROUND
     none = NO_CLASS - _BACKGROUND if has_other else NO_CLASS
@@ -186,4 +197,5 @@ def _named(path: Path, pairs: Iterable[tuple[int | str, str]]) -> dict[int, str]
         raise ValueError(f"{path}: expected each class once, found '{twice[0]:.80}' twice")
     if not found:
         raise ValueError(f"{path}: expected numbers with names, found none")
-    return found
+    # What nothing names is no class, as in all masks.
+    return {0: "", **found}

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping
 
 _SEPARATORS = re.compile(r"[\s_.-]+")
+_DRAWN = frozenset({"mask", "masks", "label", "labels", "annotation", "annotations", "annot"})
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\s_.-]+(?=\d)")
 
 
@@ -16,6 +17,15 @@ def normal_name(name: str) -> str:
     macOS writes them decomposed, most other systems composed; both look alike.
     """
     return unicodedata.normalize("NFC", name)
+
+
+def is_of_annotations(folder: str) -> bool:
+    """Tell whether a folder's name has a word for what is drawn on images.
+
+    >>> is_of_annotations("test_masks"), is_of_annotations("Labels"), is_of_annotations("unmasked")
+    (True, True, False)
+    """
+    return not _DRAWN.isdisjoint(re.findall("[a-z]+", folder.lower()))
 
 
 def alike_names(uses: Mapping[str, int]) -> list[tuple[str, str]]:

@@ -11,7 +11,14 @@ from converters.files.images import is_image
 from converters.files.names import normal_name
 
 _IMAGES = "images"
+_ANNOTATIONS = frozenset({"annotation", "annotations"})
 _LONGEST = 4096
+
+
+def annotation_folders(root: Path) -> list[Path]:
+    """Return the folders in a folder that are called `annotations`."""
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    return [path for path in below if path.name.lower() in _ANNOTATIONS and path.is_dir()]
 
 
 class NamedImages:

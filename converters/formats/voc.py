@@ -18,7 +18,8 @@ labelme has its masks in SegmentationClassPNG. With a `labelmap.txt` a class is 
 Without one VOC's own masks have its classes. Others are called by number, or by colour, such as
 `color_ff0000`, as is said, and `--labels` gives them names by `aliases`; black is no class, and
 more than 100 colours are none either, but smoothed edges. Images without a mask are left out, and
-said: of most images VOC has but boxes.
+said: of most images VOC has but boxes. Those in a folder such as `test` beside the others are to be
+answered, where neither a mask nor `test.txt` speaks of test images.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from converters.files.class_tables import (
 )
 from converters.files.images import decode_image, is_image, read_size_hw
 from converters.files.lines import read_lines
+from converters.files.names import is_of_annotations
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
     BLACK,
@@ -60,7 +62,7 @@ from converters.formats.mask_colours import (
     name_pascal_voc,
 )
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
-from converters.formats.writing import is_test_key
+from converters.formats.writing import as_test_key, is_test_key, test_folders, test_samples
 from converters.masks import crop, outline
 from converters.types import NO_CLASS, SUBSET, Instance, LabelSpace, Sample
 
@@ -141,11 +143,12 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         problems.note(f"{root}: {_assumed(labels.names)}")
     reader = _Reader(root, labels, problems, colours, numbers)
     parts = _own_parts(root)
-    return [
+    samples = [
         replace(sample, attributes=parts.get(stem, {}))
         for stem, image, mask in _pairs(root, subset, problems)
         for sample in reader.sample(stem, image, mask)
     ]
+    return [*samples, *_unanswered(root, subset, problems)]
 
 
 def _assumed(names: Sequence[str]) -> str:
@@ -183,7 +186,34 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         except ValueError as error:
             problems.add(mask, error, key=stem)
         found.append(Sample(stem, image, size_hw, attributes=parts.get(stem, {})))
-    return found
+    return [*found, *_unanswered(root, subset, problems)]
+
+
+def _unanswered(root: Path, subset: str, problems: Problems) -> list[Sample]:
+    """The images of folders of test images, where neither a mask nor a list speaks of any."""
+    if subset == "train":
+        return []
+    images, drawn = _test_images(root)
+    if drawn:
+        first = drawn[0].relative_to(root).as_posix()
+        problems.note(
+            f"{root}: left out {len(drawn)} masks of test images ({first}): give that folder alone"
+        )
+    return test_samples(root, images, problems)
+
+
+def _test_images(root: Path) -> tuple[list[Path], list[Path]]:
+    """Images to be answered, and what lies in folders of masks beside them."""
+    images, masks = map(_files, _folders(root))
+    if (root / _LISTS / _TEST).exists() or any(is_test_key(as_test_key(stem)) for stem in masks):
+        return [], []
+    inside = [path for stem, path in images.items() if is_test_key(as_test_key(stem))]
+    beside: dict[bool, list[Path]] = {True: [], False: []}
+    for path in (path for folder in test_folders(root) for path in sorted(folder.rglob("*"))):
+        place = path.relative_to(root).parts[:-1]
+        if is_image(path) and not any(part.startswith(".") for part in place):
+            beside[any(map(is_of_annotations, place))].append(path)
+    return [*inside, *beside[False]], beside[True]
 
 
 def _own_parts(root: Path) -> dict[str, dict[str, str]]:
@@ -208,7 +238,9 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
         problems.add(masks[stem], what, key=stem)
     if subset != "test":
         _check_lists(root, {*images, *masks}, problems)
-    if others := sorted(images.keys() - masks.keys()):
+    unanswered = set(_test_images(root)[0])
+    without = images.keys() - masks.keys()
+    if others := sorted(stem for stem in without if images[stem] not in unanswered):
         problems.note(
             f"{root}: left out {len(others)} images without a mask in {folders[1].name} "
             f"({others[0]}, ...)"

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from converters.files.images import Enlarge, PutImage, put_image
+from converters.errors import Problems
+from converters.files.images import Enlarge, PutImage, put_image, read_size_hw
 from converters.files.json_files import read_json
-from converters.files.provenance import result_folder
+from converters.files.names import is_of_annotations
+from converters.files.provenance import PROVENANCE, result_folder
 from converters.parallel import map_ordered
 from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
 
 _TEST = re.compile(r"test\d*", re.IGNORECASE)
+_LEARN = frozenset({"train", "training", "val", "valid", "validation"})
 INDEX = "images.json"
 
 Task = TypeVar("Task")
@@ -149,8 +152,74 @@ def as_test_key(place: str) -> str:
 
 
 def _plain_test(folder: str) -> str:
-    is_test = "test" in re.findall("[a-z]+", folder.lower())
+    is_test = part_of(folder) == "test"
     return "test" if is_test and not _TEST.fullmatch(folder) else folder
+
+
+def part_of(path: str) -> str:
+    """Return what the words of a path speak of, `train` or `test`; "" for neither, or both.
+
+    What is held out for validation is learned from, too.
+
+    >>> part_of("test/a_2.csv"), part_of("instances_val2017.json"), part_of("train_test.csv")
+    ('test', 'train', '')
+    """
+    words = set(re.findall("[a-z]+", path.lower()))
+    is_test, is_train = "test" in words, not words.isdisjoint(_LEARN)
+    return "" if is_test == is_train else "test" if is_test else "train"
+
+
+def is_test_root(root: Path) -> bool:
+    """Tell whether a data set's own folder is called `test`, or as COCO's `test2017`."""
+    return bool(_TEST.fullmatch(root.absolute().name))
+
+
+def samples_of(root: Path, samples: Sequence[Sample], subset: str) -> list[Sample]:
+    """Return the samples of a subset, by their keys.
+
+    A data set whose own folder is called `test`, and has none of that name, is all test images to
+    who asks for them.
+
+    Args:
+        root: the data set's folder.
+        samples: all of them.
+        subset: `train`, `test` or `all`.
+    """
+    tests = [sample for sample in samples if is_test_key(sample.key)]
+    if subset == "all" or (subset == "test" and not tests and is_test_root(root)):
+        return list(samples)
+    return tests if subset == "test" else [s for s in samples if not is_test_key(s.key)]
+
+
+def test_folders(root: Path) -> list[Path]:
+    """Return the folders in a folder that hold test images by their names, sorted."""
+    below = sorted(root.iterdir()) if root.is_dir() else []
+    return [
+        path
+        for path in below
+        if part_of(path.name) == "test"
+        and path.is_dir()
+        and not (path.name.startswith(".") or is_of_annotations(path.name))
+        and not (path / PROVENANCE).is_file()
+    ]
+
+
+def test_samples(root: Path, images: Iterable[Path], problems: Problems) -> list[Sample]:
+    """Return images in folders of test images, to be answered.
+
+    Args:
+        root: the data set's folder.
+        images: below it.
+        problems: takes down images that are broken.
+    """
+    found = []
+    for image in images:
+        key = as_test_key(image.relative_to(root).with_suffix("").as_posix())
+        try:
+            found.append(Sample(key, image, read_size_hw(image)))
+        except ValueError as error:
+            problems.add(image, error, key=key)
+    return found
 
 
 def test_keys(samples: Sequence[Sample]) -> frozenset[str]:

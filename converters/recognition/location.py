@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.files.images import is_image
 from converters.recognition.registry import FORMATS, load_format, recognise_folder
 
 # What is to be unpacked first.
@@ -44,7 +46,7 @@ def locate(data: Path | str, format: str | None = None) -> Location:
     """
     data = Path(data)
     if data.is_dir():
-        return Location(data, format or recognise_folder(data))
+        return _of_folder(data, format or recognise_folder(data))
     if not data.is_file():
         raise ValueError(f"{data}: expected a data set's folder, found nothing there")
     if data.suffix.lower() in _ARCHIVES:
@@ -70,6 +72,14 @@ def recognise(data: Path | str) -> str:
     return locate(data).format
 
 
+def _of_folder(folder: Path, format: str) -> Location:
+    """Return where a data set is: where its file says, if that is elsewhere."""
+    module = load_format(format)
+    file = module.main_file(folder) if hasattr(module, "main_file") else None
+    home = module.folder_of(file) if file else None
+    return Location(home, format, file) if home else Location(folder, format)
+
+
 def _places(file: Path, format: str) -> Iterator[Location]:
     """Yield where the data set may be that a file annotates; nothing where it is no such file."""
     module = load_format(format)
@@ -77,18 +87,39 @@ def _places(file: Path, format: str) -> Iterator[Location]:
         return
     if (own := module.folder_of(file) if hasattr(module, "folder_of") else None) is not None:
         yield Location(own, format, file)
-    for folder in filter(module.matches, _folders_of(file)):
-        files = [path.resolve() for path in module.annotation_files(folder)]
-        if file.resolve() in files:
-            yield Location(folder, format, file if len(files) > 1 else None)
+    names = module.image_names if hasattr(module, "image_names") else None
+    for folder in filter(module.matches, _folders_of(file, names)):
+        # As the folder has it: of a file that is named from inside, other paths begin elsewhere.
+        files = list(module.annotation_files(folder))
+        for own in [path for path in files if path.resolve() == file.resolve()][:1]:
+            yield Location(folder, format, own if len(files) > 1 else None)
 
 
-def _folders_of(file: Path) -> list[Path]:
-    """Where the data set of a file may be: its own folder, above it where that is but a part."""
+def _folders_of(
+    file: Path, image_names: Callable[[Path], Iterable[str]] | None = None
+) -> list[Path]:
+    """Where the data set of a file may be: its own folder, above it where that is but a part.
+
+    A folder such as `val` that has images is a data set of its own, unless its file names all of
+    them from the folder above.
+    """
     beside = file.parent
-    if not _PART.fullmatch(beside.absolute().name):
+    name = os.path.basename(os.path.abspath(beside))
+    if not _PART.fullmatch(name):
         return [beside]
-    return [beside.parent if beside.name else beside / "..", beside]
+    above = beside / ".." if beside.name in ("", "..") else beside.parent
+    if name.lower().startswith("annotation") or not any(map(is_image, beside.rglob("*"))):
+        return [above, beside]
+    names = list(image_names(file)) if image_names else []
+    are_above = bool(names) and _has_all(above, names) and not _has_all(beside, names)
+    return [above, beside] if are_above else [beside, above]
+
+
+def _has_all(folder: Path, names: Iterable[str]) -> bool:
+    try:
+        return all((folder / name).is_file() for name in names)
+    except OSError:  # too long a name
+        return False
 
 
 def _check_alone(place: Location) -> None:

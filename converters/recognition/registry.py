@@ -22,7 +22,10 @@ from converters.errors import did_you_mean
 #       where they may lie elsewhere
 #   annotation_files(root) -> Iterable[Path]   (optional) files that speak of the images: any may
 #       name the data set; `read` and `label_space` take one, `annotations`, that alone is meant
+#   image_names(file) -> Iterable[str]         (optional) what such a file calls its images
 #   folder_of(file) -> Path | None             (optional) the folder that such a file speaks of
+#   main_file(root) -> Path | None             (optional) the one of these files that counts where
+#       the folder is named
 #   list_images(root, *, subset, problems) -> list[Sample]    where `read` decodes masks
 #   write(samples, target) -> ConversionLoss
 FORMATS: dict[str, str] = {

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 import converters
@@ -157,3 +159,88 @@ def test_an_archive(tmp_path):
     (tmp_path / "data.zip").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"data\.zip: .*found an archive: unpack it"):
         converters.recognise(tmp_path / "data.zip")
+
+
+# --- a data set in a folder that is called as a part of one
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Callable[..., Path]:
+    """Write a file of COCO's, or of VIA's, about some images, and the images that are there."""
+
+    def put_file(form: str, place: str, names: list[str], there: list[str]) -> Path:
+        for seed, image in enumerate(there):
+            (tmp_path / image).parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(tmp_path / image), np.full((20, 30), seed, np.uint8))
+        points = [2, 3, 8, 3, 8, 9, 2, 9]
+        images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+        objects = [
+            {"id": i, "image_id": i, "category_id": 1, "segmentation": [points]}
+            for i in range(len(names))
+        ]
+        shape = {"name": "rect", "x": 2, "y": 3, "width": 6, "height": 6}
+        region = {"shape_attributes": shape, "region_attributes": {"label": "cat"}}
+        coco = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+        via = {name: {"filename": name, "size": -1, "regions": [region]} for name in names}
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(coco if form == "coco" else via))
+        return file
+
+    return put_file
+
+
+@pytest.mark.parametrize("form", ["coco", "via"])
+@pytest.mark.parametrize("part", ["val", "train", "test2017"])
+def test_an_image_that_is_gone_is_not_taken_from_a_data_set_beside(form, part, put):
+    file = put(form, f"{part}/ann.json", ["a.png", "b.png"], [f"{part}/a.png", "other/b.png"])
+    assert converters.recognise(file) == form
+    said = []
+    for data in (file, file.parent):
+        with pytest.raises(converters.DataError, match=r"b\.png.*found none") as error:
+            converters.read(data)
+        said.append(str(error.value))
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("form", ["coco", "via"])
+@pytest.mark.parametrize(
+    ("place", "names", "there", "keys"),
+    [
+        ("val/ann.json", ["a.png"], ["val/a.png"], ["a"]),
+        ("val/ann.json", ["val/a.png"], ["val/a.png"], ["val/a"]),
+        ("val/ann.json", ["a.png"], ["images/a.png"], ["images/a"]),
+        ("val/ann.json", ["val/a.png", "x/a.png"], ["val/a.png", "x/a.png"], ["val/a", "x/a"]),
+        ("val/ann.json", ["a.png"], ["val/a.png", "train/a.png", "a.png"], ["a"]),
+    ],
+)
+def test_where_the_images_are_of_a_file_in_a_folder_of_a_part(form, place, names, there, keys, put):
+    assert [s.key for s in converters.read(put(form, place, names, there))] == keys
+
+
+@pytest.mark.parametrize("part", ["annotations", "train"])
+def test_one_of_several_files_that_is_named_from_inside_its_folder(part, put, monkeypatch):
+    file = put("coco", f"{part}/instances_train.json", ["a.png"], ["train/a.png"])
+    put("coco", f"{part}/instances_val.json", ["a.png"], ["val/a.png"])
+    expected = converters.read(file)
+    monkeypatch.chdir(file.parent)
+    for name in (file.name, f"./{file.name}", f"../{part}/{file.name}"):
+        (found,) = converters.read(name)
+        assert found.key == expected[0].key
+        assert Path(str(found.image)).samefile(str(expected[0].image))
+
+
+@pytest.mark.parametrize("form", ["coco", "via"])
+@pytest.mark.parametrize("subset", ["train", "test", "all"])
+def test_a_folder_of_test_images_that_is_named_alone_is_of_any_subset(form, subset, put):
+    file = put(form, "test/ann.json", ["a.png"], ["test/a.png"])
+    for data in (file, file.parent):
+        (found,) = converters.read(data, subset=subset)
+        assert (found.key, len(found.instances)) == ("a", 1)
+
+
+@pytest.mark.parametrize("form", ["coco", "via"])
+def test_a_name_that_no_image_can_have(form, put):
+    file = put(form, "val/ann.json", ["b" * 5000 + ".png"], ["val/a.png"])
+    with pytest.raises(converters.DataError, match="found none"):
+        converters.read(file)

@@ -24,8 +24,9 @@ column too much (Dice about .96 at 512 x 512): take `rle` for it.
 What is read: JSON files in the folder, in `annotations/` and in other folders directly below it,
 with their images beside them or in `images/NAME`, `NAME`, `images` or `data` (NAME: train2017 for
 instances_train2017.json or person_keypoints_train2017.json), or in a folder that the user names. A
-file belongs to the test subset if its name or its folder's has the word test; where none does,
-images in such folders are test images, to be answered. Names of categories are names of classes or
+file belongs to the test subset if its name or its folder's has the word test. Of one that speaks of
+no subset, or of both, the images in folders of that name are test images. Where no file speaks of
+test images, those in such folders are to be answered. Names of categories are names of classes or
 their aliases. Ids only join entries: 1, 1.0 and "1" are the same, those of annotations do not
 matter. An image that several files name must have the same objects in all of them, unless a file
 has no annotations at all. COCO panoptic is read where no other file has objects
@@ -58,16 +59,28 @@ from typing import IO, Any
 from converters.errors import Problems
 from converters.files.images import PutImage, image_suffix
 from converters.files.json_files import load_json
-from converters.formats.coco.documents import RESULTS, category_names, is_results
+from converters.formats.coco.documents import RESULTS, Document, category_names, is_results
 from converters.formats.coco.drawn import DrawnShapes
 from converters.formats.coco.files import annotation_files as annotation_files
-from converters.formats.coco.files import broken_files, is_test
+from converters.formats.coco.files import broken_files, is_test, names_no_part
 from converters.formats.coco.files import matches as matches
+from converters.formats.coco.images import shown_name
 from converters.formats.coco.reading import CocoReader
 from converters.formats.coco.shapes import encode_segmentations
-from converters.formats.coco.unnamed import is_part, report_unnamed, test_images
+from converters.formats.coco.unnamed import (
+    has_test_folder,
+    is_part,
+    report_unnamed,
+    test_images,
+)
 from converters.formats.label_spaces import folder_space
-from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
+from converters.formats.writing import (
+    WriteTarget,
+    check_labels,
+    file_names,
+    is_test_root,
+    sample_record,
+)
 from converters.loss import ConversionLoss, lossless
 from converters.masks import Box, rasterize, tight_box
 from converters.types import LabelSpace, PackedInstances, Sample
@@ -189,6 +202,15 @@ def _annotation(category: int, area: int, box: Box, shape: bytes) -> bytes:
 # --- reading
 
 
+def image_names(file: Path) -> list[str]:
+    """Return what a file calls its images; nothing where it cannot be read."""
+    try:
+        names = [shown_name(entry) for entry in Document.load(file).images]
+    except ValueError:
+        return []
+    return [name for name in names if isinstance(name, str)]
+
+
 def label_space(root: Path, annotations: Path | None = None) -> LabelSpace | None:
     """Return the categories of all annotation files, or of one, in order; None without any.
 
@@ -234,7 +256,7 @@ def read(
         problems: takes down files, images and annotations that are broken.
         images: a folder in which all images are, or in folders of it that are called as the
             subsets; None looks in the usual places.
-        annotations: the one file that is read, whose images are all to be learned from; None: all.
+        annotations: the one file that is read; one of test images belongs to any subset. None: all.
 
     Returns:
         Samples. Keys and groups are those that `write` has put down, else the images' paths below
@@ -245,23 +267,29 @@ def read(
     """
     found = annotation_files(root)
     files = sorted({*found, *broken_files(root, found)})
-    wanted = [
-        file for file in files if subset == "all" or is_test(root, file) == (subset == "test")
-    ]
-    if annotations is not None:
-        wanted = [annotations] if subset != "test" else []
-    tests: list[Sample] = []
-    if subset != "train" and not (images or annotations or any(is_test(root, f) for f in files)):
-        tests = test_images(root, problems)
-    if not (wanted or tests):
-        names = ", ".join(file.name for file in files) or "none"
-        raise ValueError(
-            f"{root}: expected COCO's JSON files of subset '{subset}', found {names}: --subset "
-            "says which images are meant"
-        )
+    meant = files if annotations is None else [annotations]
+    has_parts = has_test_folder(images or root) or any(is_test(root, file) for file in files)
+    if subset == "test" and is_test_root(root) and not has_parts:
+        subset = "all"  # the folder of a part, which is named alone
+    wanted = _of_subset(root, meant, subset, is_named=annotations is not None)
+    if subset != "test" or has_test_folder(images or root):
+        wanted = sorted({*wanted, *(file for file in meant if names_no_part(root, file))})
     _tell_joined(root, wanted, problems)
-    reader = CocoReader(root, labels, problems, images)
-    samples = [*reader.samples(wanted), *tests]
+    reader = CocoReader(root, labels, problems, images, subset)
+    samples = reader.samples(wanted)
+    has_tests = bool(reader.tests) or any(is_test(root, file) for file in files)
+    tests: list[Sample] = []
+    if subset != "train" and not (images or annotations or has_tests):
+        tests = test_images(root, reader.named, set(files) - set(wanted), problems)
+    samples += tests
+    is_sure = bool(_of_subset(root, wanted, subset, is_named=annotations is not None))
+    if not (samples or problems.found or (is_sure and not reader.tests)):
+        names = ", ".join(file.name for file in meant) or "none"
+        without = ", without an image of it" if wanted else ""
+        raise ValueError(
+            f"{root}: expected COCO's JSON files of subset '{subset}', found {names}{without}: "
+            "--subset says which images are meant"
+        )
     reader.named |= {Path(str(sample.image)) for sample in tests}
     if reader.is_whole and images is None and annotations is None:
         others = sorted(set(files) - set(wanted))
@@ -274,6 +302,17 @@ def read(
             problems=problems,
         )
     return samples
+
+
+def _of_subset(root: Path, files: Iterable[Path], subset: str, *, is_named: bool) -> list[Path]:
+    """The files of a subset by their names; one of test images that was named is of any."""
+    return [
+        file
+        for file in files
+        if subset == "all"
+        or is_test(root, file) == (subset == "test")
+        or (is_named and is_test(root, file))
+    ]
 
 
 def _tell_joined(root: Path, files: Iterable[Path], problems: Problems) -> None:

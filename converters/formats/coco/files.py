@@ -9,6 +9,7 @@ from pathlib import Path
 
 from converters.files.json_files import load_json
 from converters.formats.coco.documents import is_results
+from converters.formats.writing import part_of
 
 _JSON = "*.[jJ][sS][oO][nN]"
 _IMAGES = re.compile(rb'"images"\s*:\s*[\[{]')
@@ -72,7 +73,15 @@ def is_test(root: Path, file: Path) -> bool:
     >>> is_test(Path("data"), Path("data/latest/instances_train2017.json"))
     False
     """
-    return "test" in re.findall("[a-z]+", file.relative_to(root).as_posix().lower())
+    return part_of(file.relative_to(root).as_posix()) == "test"
+
+
+def names_no_part(root: Path, file: Path) -> bool:
+    """Tell whether a file may be about test images and others, by its name and its folder's.
+
+    Then the folders of its images say which are which.
+    """
+    return not part_of(file.relative_to(root).as_posix())
 
 
 def _json_files(root: Path) -> Iterator[Path]:

@@ -20,6 +20,7 @@ from converters.formats.coco.documents import (
     objects_of,
 )
 from converters.formats.coco.drawn import DrawnShapes, draw, draw_written
+from converters.formats.coco.files import names_no_part
 from converters.formats.coco.images import ImageFinder, shown_name
 from converters.formats.coco.names import labels_of
 from converters.formats.coco.panoptic import mask_folder, mask_path, read_segments
@@ -37,7 +38,7 @@ from converters.formats.plausible import (
     normalised_message,
     shows_pixels,
 )
-from converters.formats.writing import record_fields
+from converters.formats.writing import as_test_key, is_test_key, part_of, record_fields
 from converters.masks import Box, outlines, tight_box
 from converters.types import Instance, LabelSpace, PackedInstances, Sample, with_drawn
 
@@ -74,7 +75,9 @@ class CocoReader:
         labels: the classes.
         problems: takes down what is wrong.
         elsewhere: a folder with the images, where they do not lie with the files.
+        subset: `train`, `test` or `all`; which images are read of files that name no part.
         named: the images of all files that were read.
+        tests: those of them that lie in folders of test images, of files that name no part.
         spoken_of: folders in which images should be that are not there.
         is_whole: whether all files could be read.
     """
@@ -83,7 +86,9 @@ class CocoReader:
     labels: LabelSpace
     problems: Problems
     elsewhere: Path | None = None
+    subset: str = "all"
     named: set[Path] = field(default_factory=set)
+    tests: set[Path] = field(default_factory=set)
     spoken_of: set[Path] = field(default_factory=set)
     is_whole: bool = True
     _specks: Counter[Path] = field(default_factory=Counter)
@@ -126,8 +131,17 @@ class CocoReader:
 
     def _all_images(self, files: Iterable[Path]) -> list[tuple[Document, dict[Id, _Image]]]:
         images = [(document, self._images(document)) for document in self._documents(files)]
-        self._name([image for _, own in images for image in own.values()])
-        return images
+        self._name(images)
+        return [(document, self._wanted(document, own)) for document, own in images]
+
+    def _wanted(self, document: Document, images: dict[Id, _Image]) -> dict[Id, _Image]:
+        """The images of the subset; those of a file that names a part are all of it."""
+        if not names_no_part(self.root, document.path):
+            return images
+        tests = {n for n, image in images.items() if is_test_key(image.fields["key"])}
+        self.tests |= {images[number].path for number in tests}
+        is_wanted = {"train": False, "test": True}.get(self.subset)
+        return {n: i for n, i in images.items() if is_wanted in (None, n in tests)}
 
     def _documents(self, files: Iterable[Path]) -> list[Document]:
         documents: list[Document] = []
@@ -208,9 +222,16 @@ class CocoReader:
                 images[number] = _Image(number, path, fields, size_hw)
             except ValueError as error:
                 place = f"{shown_name(entry)!r:.80}: {error}"
-                self.problems.add(document.path, place, **_owner(fields))
+                self._report(document, place, fields)
                 self.spoken_of.update(finder.folders)
         return self._with_annotations(document, images, names)
+
+    def _report(self, document: Document, what: str, fields: Mapping[str, Any]) -> None:
+        """Take down what is wrong with an entry, unless its image is of the other subset."""
+        is_test = is_test_key(as_test_key(fields.get("key", "")))
+        is_other = self.subset != "all" and is_test != (self.subset == "test")
+        if not (is_other and names_no_part(self.root, document.path)):
+            self.problems.add(document.path, what, **_owner(fields))
 
     def _with_annotations(
         self, document: Document, images: dict[Id, _Image], known: Mapping[Id, object]
@@ -230,15 +251,16 @@ class CocoReader:
             self.problems.add(document.path, error)
         return images
 
-    def _name(self, images: Sequence[_Image]) -> None:
+    def _name(self, images: Iterable[tuple[Document, Mapping[Id, _Image]]]) -> None:
         """Give keys to images that have none; two that differ only in their suffix keep it."""
         home = self.elsewhere or self.root
-        stems = {image.path: _stem(home, image.path) for image in images}
-        times = Counter(stems.values())
-        for image in images:
-            stem = stems[image.path]
+        found = [(document.path, image) for document, own in images for image in own.values()]
+        times = Counter({image.path: _stem(home, image.path) for _, image in found}.values())
+        for file, image in found:
+            stem = _stem(home, image.path)
             key = image.path.relative_to(home).as_posix() if times[stem] > 1 else stem
-            image.fields.setdefault("key", key)
+            is_train = part_of(file.relative_to(self.root).as_posix()) == "train"
+            image.fields.setdefault("key", key if is_train else as_test_key(key))
 
     def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
         labels = labels_of(document, self.labels, self.problems)

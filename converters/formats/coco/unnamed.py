@@ -9,12 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from converters.errors import Problems
-from converters.files.images import is_image, read_size_hw
+from converters.files.images import is_image
 from converters.files.provenance import PROVENANCE
 from converters.formats.coco.documents import Document
 from converters.formats.coco.files import is_test
 from converters.formats.coco.images import ANNOTATIONS, ImageFinder, folders_in
-from converters.formats.writing import as_test_key
+from converters.formats.writing import part_of, test_samples
 from converters.types import Sample
 
 _SUBSET = re.compile(r"(train|val|valid|validation|minival|default)\d*", re.IGNORECASE)
@@ -81,17 +81,26 @@ def report_unnamed(
         )
 
 
-def test_images(root: Path, problems: Problems) -> list[Sample]:
-    """Return the images of folders of test images, of which no annotation file speaks."""
-    found = []
-    for folder, images in unnamed_images(root, ()).items():
-        for image in images if is_test(root, folder) else ():
-            key = as_test_key(image.relative_to(root).with_suffix("").as_posix())
-            try:
-                found.append(Sample(key, image, read_size_hw(image)))
-            except ValueError as error:
-                problems.add(image, error, key=key)
-    return found
+def has_test_folder(root: Path) -> bool:
+    """Tell whether a folder of test images is below a folder."""
+    return any(part_of(folder.name) == "test" for folder, _ in _walk(root, set()) if folder != root)
+
+
+def test_images(
+    root: Path, named: Collection[Path], others: Iterable[Path], problems: Problems
+) -> list[Sample]:
+    """Return the images of folders of test images that no annotation file names.
+
+    Args:
+        root: the data set's folder.
+        named: the images that the files which were read name.
+        others: all other annotation files.
+        problems: takes down images that are broken.
+    """
+    known = {*named, *(image for path in others for image in _images_of(root, path))}
+    folders = unnamed_images(root, known).items()
+    images = (image for folder, own in folders if is_test(root, folder) for image in own)
+    return test_samples(root, images, problems)
 
 
 def _images_of(root: Path, path: Path) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """CVAT's own XML, "CVAT for images 1.1" or "CVAT for video 1.1", of a task, job or project (read).
 
-    DATA/annotations.xml            or other names; several files are read together
+    DATA/annotations.xml            or other names; several files are read together; also in
+                                    DATA/annotations
     DATA/images/NAME.png            a task's, as CVAT exports them; also beside the XML
     DATA/images/SUBSET/NAME.png     a project's
     DATA/images/frame_000012.png    a film's
@@ -51,9 +52,9 @@ from converters.formats.cvat.shapes import (
     shape_parts,
 )
 from converters.formats.label_spaces import folder_space, natural
-from converters.formats.named_images import NamedImages
+from converters.formats.named_images import NamedImages, annotation_folders
 from converters.formats.plausible import are_normalised, normalised_message
-from converters.formats.writing import is_test_key
+from converters.formats.writing import samples_of
 from converters.types import SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
@@ -73,8 +74,9 @@ def matches(root: Path) -> bool:
 
 
 def annotation_files(root: Path) -> Iterator[Path]:
-    """Yield the XML files in a folder that are CVAT's, sorted."""
-    return (path for path in sorted(root.glob("*.xml")) if _is_cvat(path))
+    """Yield the XML files in a folder, and in its `annotations`, that are CVAT's, sorted."""
+    homes = [root, *annotation_folders(root)]
+    return (path for home in homes for path in sorted(home.glob("*.xml")) if _is_cvat(path))
 
 
 def _is_cvat(path: Path) -> bool:
@@ -145,7 +147,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     reader = _Reader(root, labels, problems, [image for _, image in images])
     samples = [sample for path, image in images for sample in reader.sample(path, image)]
     reader.finish()
-    return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+    return samples_of(root, samples, subset)
 
 
 def _frames(tracks: Iterable[Element]) -> list[Element]:

@@ -33,6 +33,9 @@ def read_names(root: Path) -> dict[int, str] | None:
         names = {int(number): name for number, name in record.items()}
     except (AttributeError, ValueError):
         names = {}
+    if names and len(names) < len(record):
+        twice = next(number for number in names if [*map(int, record)].count(number) > 1)
+        raise ValueError(f"{path}: expected each number once, found {twice} twice")
     if not names or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{path}: expected numbers with class names, found {record!r:.80}")
     return names

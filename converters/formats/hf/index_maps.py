@@ -171,7 +171,7 @@ class IndexMaps:
             label = self.labels.canonical(name) if name is not None else None
             if label:
                 classes[number] = label
-            elif name is None and number != VOID:
+            elif name is None and number not in (0, VOID):  # 0 without a name is no class
                 known = f"{min(names)} to {max(names)}"
                 problems.add(
                     self.label,

@@ -1,6 +1,7 @@
 """Label Studio's JSON: a list of tasks with the regions that were drawn on their images (read).
 
-    DATA/NAME.json          exported as "JSON"; several files are read together
+    DATA/NAME.json          exported as "JSON"; several files are read together; also in
+                            DATA/annotations
     DATA/**/NAME.png        the images, wherever they are
 
 Read are polygons, rectangles, ellipses and brush strokes (masks), with labels of their own tags or
@@ -52,9 +53,9 @@ from converters.formats.label_studio.regions import (
     written_values,
 )
 from converters.formats.label_studio.tasks import Task, load_tasks
-from converters.formats.named_images import NamedImages
+from converters.formats.named_images import NamedImages, annotation_folders
 from converters.formats.plausible import are_normalised
-from converters.formats.writing import INDEX, is_test_key
+from converters.formats.writing import INDEX, samples_of
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
@@ -76,8 +77,11 @@ def matches(root: Path) -> bool:
 
 
 def annotation_files(root: Path) -> Iterator[Path]:
-    """Yield the JSON files in a folder that are Label Studio's, sorted."""
-    return (path for path in sorted(root.glob("*.json")) if _looks_like_tasks(path))
+    """Yield Label Studio's JSON files in a folder, and in its `annotations`, sorted."""
+    homes = [root, *annotation_folders(root)]
+    return (
+        path for home in homes for path in sorted(home.glob("*.json")) if _looks_like_tasks(path)
+    )
 
 
 def _looks_like_tasks(path: Path) -> bool:
@@ -140,7 +144,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     reader = _Reader(root, labels, problems, tasks)
     samples = [sample for task in tasks for sample in reader.sample(task)]
     reader.finish()
-    return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+    return samples_of(root, samples, subset)
 
 
 def _are_fractions(tasks: Iterable[Task]) -> bool:

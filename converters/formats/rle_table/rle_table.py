@@ -67,6 +67,7 @@ from converters.formats.writing import (
     check_labels,
     file_names,
     is_test_key,
+    part_of,
     read_index,
     sample_record,
 )
@@ -308,7 +309,7 @@ def read_table(path: Path, images: Path, labels: LabelSpace, problems: Problems)
             f"{', '.join(own.names):.80}: say in {OPTIONS} beside it what they are called: "
             f"'classes: {{{own.names[0]}: {labels.names[0]}}}'"
         )
-    reader = _Reader(path.parent, own, problems, {}, images)
+    reader = _Reader(path.parent, own, problems, {}, images, is_divided=False)
     reader.read(table)
     return relabel([sample for sample, _ in reader.samples], own, labels, problems)
 
@@ -343,6 +344,7 @@ class _Reader:
     problems: Problems
     index: Mapping[str, Mapping[str, Any]]
     home: Path  # of the images
+    is_divided: bool = True  # whether tables are of the part that their names speak of
     samples: list[tuple[Sample, bool]] = field(default_factory=list)
     _images: ImageIndex = field(init=False)
     _entries: dict[Path, _Entry] = field(default_factory=dict)
@@ -392,7 +394,7 @@ class _Reader:
         coding = find_coding(
             codes, table.options.said, usual, lambda text: self.problems.note(say + text)
         )
-        is_test = "test" in table.path.stem.lower().replace("-", "_").split("_")
+        is_test = part_of(table.path.stem) == "test"
         for entry in found:
             sample = self._sample(table.path, entry, coding)
             self.samples.append((sample, is_test or is_test_key(sample.key)))
@@ -423,7 +425,7 @@ class _Reader:
         entry.objects.append((row.label, code))
 
     def _entry(self, table: Path, name: str) -> _Entry:
-        path = self._images.find(name, table)
+        path = self._images.find(name, table, part_of(table.stem) if self.is_divided else "")
         self._named.add(path)
         if path not in self._entries:
             self._entries[path] = self._new_entry(path, table)

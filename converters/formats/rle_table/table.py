@@ -147,10 +147,10 @@ class Table:
         value = {role: field.strip() for role, field in written.items()}
         image, label = value.get("image", ""), value.get("class", "")
         if "both" in value:
-            found = value["both"]
-            if (pair := self._divided(found)) is None:
-                return ValueError(f"row {line}: expected IMAGE_CLASS, found '{found:.40}'")
-            image, label = pair
+            try:
+                image, label = self._divided(value["both"])
+            except ValueError as error:
+                return ValueError(f"row {line}: {error}")
         code = "" if value["rle"].lower() in _NONE else value["rle"]
         if not image:
             return ValueError(f"row {line}: expected the name of an image, found none")
@@ -166,19 +166,52 @@ class Table:
             label = self.options.names.get(label, label)
         return Row(line, image, label, code, (value.get("height", ""), value.get("width", "")))
 
-    def _divided(self, text: str) -> tuple[str, str] | None:
-        """Return image and class of a text that has both; None where nothing divides it.
+    def _divided(self, text: str) -> tuple[str, str]:
+        """Return image and class of a text that has both.
 
-        The class is what follows the image's suffix, else the end that `rle_table.yaml` knows, else
-        what follows the longest name of an image that is there.
+        Of several ways to divide it the one counts whose class another row has for certain.
+
+        Raises:
+            ValueError: nothing divides it, or it is not known what does.
+        """
+        ways = self._ways(text)
+        if len(ways) > 1:
+            ways = [way for way in ways if way[1] in self._certain] or ways
+        if not ways:
+            raise ValueError(f"expected IMAGE_CLASS, found '{text:.40}'")
+        if len(ways) > 1:
+            either = " or ".join(f"'{label:.40}' of '{image:.40}'" for image, label in ways)
+            raise ValueError(
+                f"expected IMAGE_CLASS, found '{text:.80}', which may be {either}: give image and "
+                "class a column each"
+            )
+        return ways[0]
+
+    @cached_property
+    def _certain(self) -> frozenset[str]:
+        """The classes that are named, and those of rows that can be divided in one way."""
+        texts = (row[self.columns["both"]].strip() for row in self._cells())
+        ways = map(self._ways, dict.fromkeys(texts))
+        return frozenset(self.options.names) | {own[0][1] for own in ways if len(own) == 1}
+
+    def _cells(self) -> Iterator[list[str]]:
+        lines = islice(_lines(self.path), 1, None)
+        return (row for row in lines if len(row) == len(self.header) and any(map(str.strip, row)))
+
+    def _ways(self, text: str) -> list[tuple[str, str]]:
+        """Return what may be image and class in a text that has both.
+
+        The class is what follows the image's suffix, else the end that `rle_table.yaml` knows, and
+        what follows the name of an image that is there.
         """
         if found := _AFTER_SUFFIX.fullmatch(text):
-            return found[1], found[2]
-        marks = [place.start() for place in re.finditer("_", text)][::-1]
+            return [(found[1], found[2])]
+        marks = [place.start() for place in re.finditer("_", text)]
         pairs = [(text[:mark], text[mark + 1 :]) for mark in marks]
-        named = (pair for pair in reversed(pairs) if pair[1] in self.options.names)
-        there = (pair for pair in pairs if self.is_known(pair[0]))
-        return next(named, None) or next(there, None) or next(iter(pairs), None)
+        named = [pair for pair in pairs if pair[1] in self.options.names]
+        there = [pair for pair in pairs if self.is_known(pair[0])]
+        both = [pair for pair in named if pair in there]
+        return both or named[:1] or there or pairs[-1:]
 
 
 def find_tables(root: Path, options: Options, home: Path | None = None) -> list[Table]:

@@ -32,7 +32,7 @@ from converters.formats.coco.shapes import decode_segmentation
 from converters.formats.corners import Points, ellipse, read_points, rectangle, turn
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.named_images import NamedImages
-from converters.formats.writing import is_test_key
+from converters.formats.writing import samples_of
 from converters.masks import outline
 from converters.types import Instance, LabelSpace, Sample
 
@@ -71,6 +71,14 @@ def _looks_like_via(path: Path) -> bool:
         return False
     # A project has its settings first.
     return all(sign in head for sign in _SIGNS) or f'"{_PROJECT}"'.encode() in head
+
+
+def image_names(file: Path) -> list[str]:
+    """Return what a file calls its images; nothing where it cannot be read."""
+    try:
+        return [entry.name for entry in _entries(file)]
+    except ValueError:
+        return []
 
 
 @dataclass(frozen=True)
@@ -206,7 +214,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     reader = _Reader(root, labels, problems, _class_attribute(entries), entries)
     samples = [sample for entry in entries for sample in reader.sample(entry)]
     reader.finish()
-    return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
+    return samples_of(root, samples, subset)
 
 
 @dataclass

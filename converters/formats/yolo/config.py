@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -13,22 +13,32 @@ from typing import Any
 from converters.errors import Problems
 from converters.files.images import is_image
 from converters.files.lines import read_lines
-from converters.files.names import normal_name
 from converters.formats.writing import load_index
+from converters.formats.yolo.places import (
+    OTHER_NAMES,
+    existing_place,
+    files_below,
+    home_of,
+    is_below,
+    is_there,
+    is_whole,
+    label_place,
+    named_base,
+    named_place,
+    parts_of,
+    some,
+    test_places,
+    unnamed_places,
+)
 from converters.strict_yaml import read_mapping, read_yaml
 
 USUAL = ("data.yaml", "dataset.yaml")
 # A line each has a class: Label Studio's, labelImg's and darknet's files.
 NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
-# Where the images are that no file speaks of.
-_UNNAMED = ("images/{}", "{}/images", "{}")
 _LOOKED_AT = 200
 _SUBSETS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
-# What else Ultralytics calls a subset, or those who write for it; in CVAT it is "Validation".
-_OTHER_NAMES = {"val": ("validation", "valid")}
 # Folders of that name hold other images each; a path is not cut behind one.
 _DIVIDING = frozenset({"train", "val", "valid", "validation", "test"})
-_SHOWN = 3
 
 
 # --- the file
@@ -56,56 +66,50 @@ def names_file(root: Path) -> Path | None:
     found = next((path for name in NAMES if (path := root / name).is_file()), None)
     if found is None or files_naming_images(root):
         return None
-    images = islice((path for path in root.rglob("*") if is_image(path)), _LOOKED_AT)
+    images = islice(filter(is_image, files_below(root, set())), _LOOKED_AT)
     places = (root / label_place(image.relative_to(root)) for image in images)
     return found if any(place.is_file() for place in places) else None
 
 
 def named_folder(file: Path) -> Path | None:
-    """Return the folder that a YAML file names as its data set's (`path`), where it is elsewhere.
+    """Return the folder of the data set that a YAML file describes, where it is elsewhere.
 
-    None where it is no such file, or its folder is this one, below it, or not there: then `path`
-    is another machine's.
+    As Ultralytics has it: `path` counts if it is there, and a whole path of images does whatever
+    `path` says. What is not there is another machine's.
+
+    Returns:
+        None where it is no such file, or the data set's folder is this one or below it.
+
+    Raises:
+        ValueError: the images lie below several folders.
     """
     if file.suffix not in (".yaml", ".yml") or not _names_images(file):
         return None
-    path = read_mapping(file, "Ultralytics' data set").get("path")
-    if not isinstance(path, str) or not path:
-        return None
-    # Without `..`, so that the folder's files are below it by their names, too.
-    beside, folder = file.parent, Path(os.path.normpath(file.parent / Path(path).expanduser()))
-    is_here = folder.resolve().is_relative_to(beside.resolve())
-    return folder if folder.is_dir() and not is_here else None
+    record = read_mapping(file, "Ultralytics' data set")
+    base = named_base(file, record) or file.parent
+    there = [path for name in _image_places(record) if (path := named_place(base, name))]
+    if outside := [path for path in there if not is_below(path, base)]:
+        homes = sorted({home_of(path) for path in outside})
+        base = Path(os.path.commonpath(homes))
+        others = [path for path in there if path not in outside]
+        if others or any(base not in (home, home.parent) for home in homes):
+            found = " and ".join(map(str, [*others, *outside][:2]))
+            raise ValueError(
+                f"{file}: expected all images below the folder of one data set, found {found}: "
+                "name that folder as 'path', and the images below it"
+            )
+    return None if is_below(base, file.parent) else base
 
 
-def label_place(image: Path) -> Path:
-    """Return where Ultralytics looks for an image's labels: the last `images` becomes `labels`.
-
-    >>> label_place(Path("images/train/a.png")).as_posix()
-    'labels/train/a.txt'
-    """
-    *folders, name = image.parts
-    last = len(folders) - 1 - folders[::-1].index("images") if "images" in folders else -1
-    swapped = ["labels" if i == last else folder for i, folder in enumerate(folders)]
-    return Path(*swapped, name).with_suffix(".txt")
+def _image_places(record: Mapping[str, Any]) -> list[str]:
+    kinds = {*_SUBSETS["all"], *(name for names in OTHER_NAMES.values() for name in names)}
+    entries = [entry for name, entry in record.items() if str(name).lower() in kinds]
+    listed = [own for e in entries for own in (e if isinstance(e, list) else [e])]
+    return [name for name in listed if isinstance(name, str)]
 
 
 def _listed_names(path: Path) -> list[str]:
     return [line.strip() for line in read_lines(path, "a list of classes") if line.strip()]
-
-
-def _unnamed_places(root: Path) -> dict[str, list[str]]:
-    """The subsets' folders where there are some; else all that is there is to learn from."""
-    found = {kind: _existing_places(root, kind) for kind in ("train", "val", "test")}
-    everything = ["images" if (root / "images").is_dir() else "."]
-    return found if found["train"] else {**found, "train": everything}
-
-
-def _existing_places(root: Path, kind: str) -> list[str]:
-    """Return the usual folder of a subset's images, if it is there."""
-    names = (kind, *_OTHER_NAMES.get(kind, ()))
-    places = (place.format(name) for place in _UNNAMED for name in names)
-    return [place for place in places if (root / place).is_dir()][:1]
 
 
 def _yaml_files(root: Path) -> list[Path]:
@@ -170,7 +174,7 @@ class YoloConfig:
             ValueError: no such file, or one of another task.
         """
         if file is None and config_file(root) is None and (names := names_file(root)):
-            return cls(root, names, {"names": _listed_names(names), **_unnamed_places(root)})
+            return cls(root, names, {"names": _listed_names(names), **unnamed_places(root)})
         path = file or _require_file(root)
         record = read_mapping(path, "Ultralytics' data set")
         if "kpt_shape" in record:
@@ -179,6 +183,15 @@ class YoloConfig:
                 "(pose), which have no outlines"
             )
         return cls(root, path, record)
+
+    def note_place(self, problems: Problems) -> None:
+        """Say where the images are read if it is not where one would look for them."""
+        path = self.record.get("path")
+        if self.path.is_file() and not is_below(self.path, self.root):
+            problems.note(f"{self.path}: its images are read from {self.root}")
+        elif isinstance(path, str) and path and named_base(self.path, self.record) is None:
+            what = f"'path': {path!r:.80} is not there: images are looked for in {self.root}"
+            problems.note(f"{self.path}: {what}")
 
     def note_others(self, problems: Problems) -> None:
         """Say which file beside it gives the same numbers to other classes."""
@@ -249,7 +262,7 @@ class YoloConfig:
             entry = self._entry(kind)
             if kind == "test" and not entry:
                 # Ultralytics learns without them, so that many files do not name them.
-                entry = _existing_places(self.root, kind)
+                entry = test_places(self.root)
             if not entry:
                 continue
             entries = entry if isinstance(entry, list) else [entry]
@@ -265,7 +278,7 @@ class YoloConfig:
 
     def _entry(self, kind: str) -> Any:
         """What is said of a subset; CVAT calls its subsets Train, Validation and Test."""
-        names = (kind, *_OTHER_NAMES.get(kind, ()))
+        names = (kind, *OTHER_NAMES.get(kind, ()))
         alike = {str(name).lower(): entry for name, entry in self.record.items() if entry}
         exact = [self.record.get(name) for name in names]
         return next(filter(None, [*exact, *map(alike.get, names)]), None)
@@ -281,28 +294,37 @@ class YoloConfig:
             name: of a folder or a file.
             beside: a folder in which it is looked for, too; first where the name begins with `./`.
         """
-        parts = _parts(name)
+        if Path(name).is_absolute() and (exact := self._exact(name)):
+            return exact
+        parts = parts_of(name)
         if not parts:
             return self.root if name in (".", "./") else None
         bases = self._bases
         if beside is not None:
             bases = [beside, *bases] if name.startswith("./") else [*bases, beside]
         dividing = (i for i, part in enumerate(parts) if part.lower() in _DIVIDING)
-        home = self.root.resolve()
         for start in range(max(dividing, default=len(parts) - 1) + 1):
             for base in bases:
-                place = _existing(base, parts[start:])
-                if place is not None and place.resolve().is_relative_to(home):
+                place = existing_place(base, parts[start:])
+                if place is not None:
                     return place
+        return None
+
+    def _exact(self, name: str) -> Path | None:
+        """What a whole path means, if it is there and below the data set's folder."""
+        path = Path(os.path.normpath(name))
+        for home in (os.path.abspath(self.root), os.path.realpath(self.root)):
+            if path.is_relative_to(home) and is_there(path):
+                return self.root / path.relative_to(home)
         return None
 
     @cached_property
     def _bases(self) -> list[Path]:
         """The folders that `path` can mean, which may be another machine's, and the root."""
         path = self.record.get("path")
-        parts = _parts(path) if isinstance(path, str) else []
+        parts = parts_of(path) if isinstance(path, str) else []
         folders = (self.root.joinpath(*parts[start:]) for start in range(len(parts)))
-        return [*(folder for folder in folders if folder.is_dir()), self.root]
+        return [*(folder for folder in folders if is_there(folder) and folder.is_dir()), self.root]
 
     def images(self, subset: str, problems: Problems) -> dict[Path, str]:
         """Return the images, each with Ultralytics' subset that names it first.
@@ -315,6 +337,7 @@ class YoloConfig:
             ValueError: a folder or list that is not there, or no image at all.
         """
         found: dict[Path, str] = {}
+        seen: set[tuple[str, str]] = set()
         empty: list[Path] = []
         for kind, names in self.places(subset).items():
             for name in names:
@@ -322,7 +345,12 @@ class YoloConfig:
                     continue
                 images = self._folder(place) if place.is_dir() else self._listed(place, problems)
                 listed = list(images)
-                found |= {image: kind for image in listed if image not in found}
+                homes = {image.parent: os.path.realpath(image.parent) for image in listed}
+                for image in listed:
+                    # A folder may be reached by a link, too.
+                    if (real := (homes[image.parent], image.name)) not in seen:
+                        found[image] = kind
+                    seen.add(real)
                 empty += [] if listed else [place]
         for place in empty:
             # What was written of no samples has an index that says so.
@@ -333,11 +361,15 @@ class YoloConfig:
 
     def _find_place(self, kind: str, name: str, subset: str, problems: Problems) -> Path | None:
         place = self.find(name)
+        if place is not None and is_whole(name) and self._exact(name) is None:
+            short = place.relative_to(self.root).as_posix()
+            problems.note(f"{self.path}: '{kind}': {name!r:.80} is not there: {short} is read")
         if place is not None and (place.is_dir() or place.suffix.lower() == ".txt"):
             return place
         what = f"{self.path}: '{kind}': expected a folder of images below {self.root}, or a list "
         what += f"of them (.txt), found {name!r:.80}, which is "
-        what += "not there" if place is None else "another file"
+        is_outside = place is None and is_there(self.path.parent / name)
+        what += "outside" if is_outside else "not there" if place is None else "another file"
         # Roboflow names a folder of test images where it has exported none.
         if kind == "test" and subset == "all":
             problems.note(f"{what}: read without test images")
@@ -351,51 +383,25 @@ class YoloConfig:
         what = some(others, "{} other files") if files else "nothing"
         return f"expected images in {short}, found {what}"
 
-    def _folder(self, folder: Path) -> Iterator[Path]:
-        return (path for path in sorted(folder.rglob("*")) if is_image(path))
+    def _folder(self, folder: Path) -> list[Path]:
+        return sorted(filter(is_image, files_below(folder, set())))
 
     def _listed(self, path: Path, problems: Problems) -> Iterator[Path]:
-        gone = []
+        gone, outside = [], []
         lines = read_lines(path, "a list of images")
         for line in filter(None, map(str.strip, lines)):
             image = self.find(line, path.parent)
-            if image is not None and image.is_file():
+            if is_whole(line) and is_there(Path(line)) and not (image and image.samefile(line)):
+                outside.append(line)
+            elif image is not None and image.is_file():
                 yield image
             else:
                 gone.append(line)
+        if outside:
+            what = some(outside, "{} lines that name others, which are there")
+            remedy = "put the data set's images below one folder, and name it as 'path'"
+            problems.add(path, f"expected images below {self.root}, found {what}: {remedy}")
         if gone:
             what = some(gone, "{} lines that name none")
             remedy = "put the images there, or correct the lines"
             problems.add(path, f"expected images below {self.root}, found {what}: {remedy}")
-
-
-def _parts(path: str) -> list[str]:
-    return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-
-
-def _existing(base: Path, parts: Iterable[str]) -> Path | None:
-    """Return what is there below a folder, however its names write their accents."""
-    place = base.joinpath(*parts)
-    try:
-        if place.exists() or place.as_posix().isascii():
-            return place if place.exists() else None
-        for part in parts:
-            if not (base / part).exists():
-                names = {normal_name(path.name): path.name for path in base.iterdir()}
-                part = names.get(normal_name(part), part)
-            base /= part
-    except OSError:
-        # Too long a name, or a file where a folder should be.
-        return None
-    return base if base.exists() else None
-
-
-def some(names: Iterable[str], what: str) -> str:
-    """Say how many there are, and the first of them.
-
-    >>> some("abcd", "{} letters")
-    '4 letters (a, b, c, ...)'
-    """
-    listed = list(names)
-    shown = ", ".join(listed[:_SHOWN]) + (", ..." if len(listed) > _SHOWN else "")
-    return f"{what.format(len(listed))} ({shown})"

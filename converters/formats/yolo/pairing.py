@@ -12,7 +12,7 @@ from converters.errors import Problems
 from converters.files.images import SUFFIXES, is_image
 from converters.files.names import normal_name
 from converters.files.provenance import PROVENANCE
-from converters.formats.yolo.config import label_place, some
+from converters.formats.yolo.places import files_below, label_place, some
 
 # What annotation tools put beside label files.
 NO_LABELS = frozenset({"classes", "obj", "train", "val", "test", "readme", "notes"})
@@ -179,21 +179,16 @@ class Pairing:
 
     @cached_property
     def _files(self) -> list[Path]:
-        """All files but hidden ones; in folders that are links, too, where labels belong there."""
+        """All files but hidden ones; those where labels belong under the names of these folders."""
         seen: set[str] = set()
         found: list[Path] = []
-        for start in map(str, [self.root, *sorted(self._label_folders)]):
-            for folder, below, names in os.walk(start) if start not in seen else ():
-                # What we wrote there is another thing.
-                below[:] = [
-                    name
-                    for name in sorted(below)
-                    if not name.startswith(".") and not Path(folder, name, PROVENANCE).is_file()
-                ]
-                # Of the folder one is in, os.walk gives `./a`, and Path `a`.
-                seen.add(os.path.normpath(folder))
-                found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-        return found
+        for start in sorted(self._label_folders - {self.root}):
+            own: set[str] = set()
+            found += files_below(start, own, _is_other)
+            seen |= own
+        found += files_below(self.root, seen, _is_other)
+        shown = (path for path in found if not path.name.startswith("."))
+        return list(dict.fromkeys(shown))
 
     @cached_property
     def _texts(self) -> dict[str, list[Path]]:
@@ -220,6 +215,11 @@ class Pairing:
 
     def _short(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
+
+
+def _is_other(folder: Path) -> bool:
+    """Tell whether a folder is hidden, or something that we wrote there."""
+    return folder.name.startswith(".") or (folder / PROVENANCE).is_file()
 
 
 def _holds_labels(path: Path) -> bool:

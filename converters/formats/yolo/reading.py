@@ -16,7 +16,7 @@ from shapely.geometry import Polygon
 from converters.errors import Problems, boxes_only
 from converters.files.images import read_size_hw
 from converters.files.names import normal_name
-from converters.formats.writing import INDEX, read_index
+from converters.formats.writing import INDEX, as_test_key, read_index
 from converters.formats.yolo.config import YoloConfig
 from converters.formats.yolo.pairing import Pairing
 from converters.types import Instance, Sample
@@ -62,12 +62,13 @@ class YoloReader:
         Raises:
             ValueError: images that are not there, or label files and images that do not fit.
         """
+        self._config.note_place(self._problems)
         self._config.note_others(self._problems)
         images = self._config.images(subset, self._problems)
         if subset != "test":
             self._report_gone(images)
         pairs = self._pairs(images, subset) if images else {}
-        read = (self._read(image, file) for image, file in pairs.items())
+        read = (self._read(image, file, images[image]) for image, file in pairs.items())
         samples = [sample for sample in read if sample]
         if self._tracked:
             self._problems.note(
@@ -105,11 +106,11 @@ class YoloReader:
                 everything = None
         return Pairing(self._root, images, everything).pairs(self._problems)
 
-    def _read(self, image: Path, file: Path | None) -> Sample | None:
+    def _read(self, image: Path, file: Path | None, kind: str) -> Sample | None:
         place = image.relative_to(self._root).with_suffix("").as_posix()
         fields = self._index.get(normal_name(image.stem))
         is_ours = fields is not None
-        fields = fields or {"key": place}
+        fields = fields or {"key": as_test_key(place) if kind == "test" else place}
         report = partial(self._problems.add, key=fields["key"], group=fields.get("group", ""))
         try:
             if file is None and is_ours:

@@ -160,8 +160,17 @@ def annotation_files(root: Path) -> list[Path]:
     return files_naming_images(root)
 
 
+def main_file(root: Path) -> Path | None:
+    """Return the YAML file that counts where its folder is named; None without one."""
+    return config_file(root)
+
+
 def folder_of(file: Path) -> Path | None:
-    """Return the folder that a YAML file names as its data set's, where that is elsewhere."""
+    """Return the folder of the data set that a YAML file describes, where that is elsewhere.
+
+    Raises:
+        ValueError: the images lie below several folders.
+    """
     return named_folder(file)
 
 

@@ -81,3 +81,40 @@ def test_a_classifier_s_table_is_none_of_colours(tmp_path):
     put(tmp_path, numbers())
     (tmp_path / "class_dict.csv").write_text("class_index,class,height,width\n0,cat,224,224\n")
     assert converters.label_space(tmp_path).names == ("1", "2")
+
+
+NAMES = {
+    ("_classes.csv", "Pixel Value, Class\n0,bg\n1,cat\n1,fox\n"): "each number once, found 1 twice",
+    (
+        "_classes.csv",
+        "Pixel Value, Class\n0,bg\n1,cat\n01,fox\n",
+    ): "each number once, found 1 twice",
+    ("_classes.csv", "Pixel Value, Class\n0,bg\n\n1\n"): "line 4: expected a number and its class",
+    ("_classes.csv", "Pixel Value, Class\n0,bg\n1,\n"): "line 3: expected a number and its class",
+    ("id2label.json", '{"0": "bg", "1": "cat", "2": null}'): "a name of number 2, found null",
+    ("id2label.json", '{"0": "bg", "1": " "}'): 'a name of number 1, found " "',
+    ("id2label.json", '{"1": "cat", "01": "fox"}'): "each number once, found 1 twice",
+    ("id2label.json", '{"1": "cat", "1": "fox"}'): "found: ",
+    ("id2label.json", ""): "expected numbers with names: expected JSON, found an empty file",
+    ("id2label.json", "{}"): "expected numbers with names, found none",
+}
+
+
+@pytest.mark.parametrize(("table", "message"), NAMES.items())
+def test_a_broken_table_of_names_is_an_error_that_names_it(table, message, tmp_path):
+    put(tmp_path, numbers())
+    (tmp_path / table[0]).write_text(table[1])
+    with pytest.raises(ValueError, match=message) as error:
+        converters.read(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / table[0]}: ")
+
+
+def test_the_number_0_needs_no_name(tmp_path):
+    put(tmp_path, numbers())
+    for name, text in {
+        "_classes.csv": "Pixel Value, Class\n1,road\n2,car\n",
+        "id2label.json": '{"1": "road", "2": "car"}',
+    }.items():
+        (tmp_path / name).write_text(text)
+        assert labels(tmp_path) == EXPECTED
+        (tmp_path / name).unlink()

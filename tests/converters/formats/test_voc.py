@@ -374,3 +374,42 @@ def test_an_empty_mask_and_a_table_that_is_a_folder_are_told(how, tmp_path):
         expected = "labelmap.txt: expected a text"
     with pytest.raises(ValueError, match=expected):
         converters.read(root, format="voc")
+
+
+@pytest.mark.parametrize(
+    ("place", "key"),
+    [
+        ("test/t.jpg", "test/t"),
+        ("test_images/a/t.jpg", "test/a/t"),
+        ("images/test2017/t.jpg", "images/test2017/t"),
+    ],
+)
+def test_images_of_a_test_folder_without_masks_are_to_be_answered(place, key, tmp_path):
+    put_colours(tmp_path, LAYOUTS[1], "a", colours())
+    (tmp_path / place).parent.mkdir(parents=True)
+    Image.fromarray(colours()).save(tmp_path / place)
+    notes = []
+    assert [s.key for s in converters.read(tmp_path, note=notes.append)] == ["a"]
+    (one,) = converters.read(tmp_path, subset="test", note=notes.append)
+    assert (one.key, one.instances) == (key, ())
+    assert [s.key for s in converters.list_images(tmp_path, subset="test")] == [key]
+    assert len(converters.read(tmp_path, subset="all", note=notes.append)) == 2
+    assert not [note for note in notes if "left out" in note]
+
+
+def test_two_test_images_of_one_key_are_refused(tmp_path):
+    put_colours(tmp_path, LAYOUTS[1], "a", colours())
+    for place in ("test/t.png", "test/t.bmp", "test_images/t.png"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        Image.fromarray(colours()).save(tmp_path / place)
+    with pytest.raises(DataError, match=r"expected one image of this key, found .* and "):
+        converters.read(tmp_path, subset="test")
+
+
+def test_masks_of_test_images_elsewhere_are_said(tmp_path):
+    put_colours(tmp_path, LAYOUTS[1], "a", colours())
+    put_colours(tmp_path / "test", LAYOUTS[1], "t", colours())
+    notes = []
+    found = converters.read(tmp_path, subset="test", note=notes.append)
+    assert [s.key for s in found] == ["test/images/t"]
+    assert any("left out 1 masks of test images (test/masks/t.png)" in note for note in notes)

@@ -91,3 +91,62 @@ def test_links_to_folders_are_followed(data, labels, tmp_path):
     (data.root / "images").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
     assert problems(data, labels) == []
+
+
+@pytest.mark.parametrize("name", ["instances.json", "fold2.json", "train_test.json"])
+@pytest.mark.parametrize("folder", ["test", "test_images"])
+def test_a_file_of_several_parts_says_which_objects_its_test_images_have(
+    name, folder, new, tmp_path
+):
+    data = new(tmp_path / "data", name, "train").image(f"{folder}/a.png").add([SQUARE])
+    data.content["images"][0]["file_name"] = "train/a.png"
+    data.content["images"].append({"id": 8, "file_name": f"{folder}/a.png"})
+    data.add([SQUARE], image_id=8).save()
+    expected = {"train": ["train/a"], "test": ["test/a"], "all": ["test/a", "train/a"]}
+    for subset, keys in expected.items():
+        for place in (data.root, data.root / name):
+            found = converters.read(place, subset=subset)
+            assert [(s.key, len(s.instances)) for s in found] == [(key, 1) for key in keys]
+
+
+def test_a_file_of_training_images_says_so_wherever_they_lie(new, tmp_path):
+    data = new(tmp_path / "data", "annotations/instances_train.json", "test").add([SQUARE])
+    data.content["images"][0]["file_name"] = "test/a.png"
+    data.save()
+    assert len(converters.read(data.root)) == len(converters.read(data.root, subset="all")) == 1
+    with pytest.raises(ValueError, match="of subset 'test', found instances_train"):
+        converters.read(data.root, subset="test")
+
+
+def test_a_file_of_test_images_alone_is_none_to_learn_from(new, tmp_path):
+    data = new(tmp_path / "data", "instances.json", "test").add([SQUARE])
+    data.content["images"][0]["file_name"] = "test/a.png"
+    data.save()
+    with pytest.raises(ValueError, match=r"'train', found instances\.json, without an image of it"):
+        converters.read(data.root)
+    assert len(converters.read(data.root, subset="test")) == 1
+
+
+def test_broken_training_images_do_not_matter_to_test_images(new, tmp_path):
+    data = new(tmp_path / "data", "instances.json", "test").add([SQUARE])
+    data.content["images"][0]["file_name"] = "test/a.png"
+    data.content["images"].append({"id": 8, "file_name": "train/gone.png"})
+    data.save()
+    assert len(converters.read(data.root, subset="test")) == 1
+    with pytest.raises(converters.DataError, match="gone"):
+        converters.read(data.root)
+
+
+@pytest.mark.parametrize("subset", ["train", "test", "all"])
+def test_a_file_of_test_images_that_is_named_is_of_any_subset(subset, data, labels, new):
+    data.add([SQUARE]).save()
+    test = new(data.root, "annotations/instances_test2017.json", "images/test2017").add([SQUARE])
+    (found,) = converters.read(test.save(), labels=labels, subset=subset)
+    assert (found.key, len(found.instances)) == ("images/test2017/a", 1)
+
+
+@pytest.mark.parametrize("place", ["test/b.jpg", "test_images/b.png"])
+def test_two_test_images_of_one_key_are_refused(place, data, labels):
+    data.image("test/b.png").image(place).add([SQUARE]).save()
+    with pytest.raises(converters.DataError, match="expected one image of this key"):
+        converters.read(data.root, labels=labels, subset="test")

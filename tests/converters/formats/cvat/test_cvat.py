@@ -462,3 +462,12 @@ def test_a_size_of_thousands_of_digits_is_a_size(put):
     with pytest.raises(DataError, match="expected an image of ") as error:
         converters.read(root)
     assert len(str(error.value)) < 500
+
+
+def test_xml_in_a_folder_annotations_may_be_named(put):
+    root = put(image("a.png", polygon()))
+    expected = converters.read(root)
+    (root / "annotations").mkdir()
+    file = (root / "annotations.xml").rename(root / "annotations" / "annotations.xml")
+    assert converters.recognise(root) == converters.recognise(file) == "cvat"
+    assert converters.read(root) == converters.read(file) == expected

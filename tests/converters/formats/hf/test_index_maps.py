@@ -101,6 +101,10 @@ def test_numbers_by_id2label(kind, put):
     assert areas(folder) == [{"b": 20, "a": 10}]
 
 
+def test_the_number_0_needs_no_name(put):
+    assert areas(put(saved(INDEXES), id2label={"1": "b", "2": "a"})) == [{"b": 20, "a": 10}]
+
+
 @pytest.mark.parametrize(
     "names", [("image", "annotation"), ("pixel_values", "labels"), ("image", "mask")]
 )
@@ -166,6 +170,13 @@ def test_columns_that_are_not_understood(names, put):
 def test_id2label_that_is_none(record, put):
     with pytest.raises(ValueError, match=r"id2label\.json: expected numbers with class names"):
         areas(put(saved(INDEXES), id2label=record))
+
+
+def test_a_number_that_id2label_has_twice(put):
+    with pytest.raises(
+        ValueError, match=r"id2label\.json: expected each number once, found 1 twice"
+    ):
+        areas(put(saved(INDEXES), id2label={"1": "a", "01": "b"}))
 
 
 def test_rows_of_others_cannot_be_opened_as_ours(put):

@@ -472,3 +472,13 @@ def test_a_problem_is_one_line_whatever_names_hold(put):
     with pytest.raises(DataError, match=r"expected its image 'a  \[2Jb.png'") as error:
         converters.read(root)
     assert len(str(error.value).splitlines()) == 1
+
+
+def test_json_in_a_folder_annotations_may_be_named(put):
+    root = put(task(annotation(polygon())))
+    expected = converters.read(root)
+    (file,) = root.glob("*.json")
+    (root / "annotations").mkdir()
+    file = file.rename(root / "annotations" / "export.json")
+    assert converters.recognise(root) == converters.recognise(file) == "label_studio"
+    assert converters.read(root) == converters.read(file) == expected

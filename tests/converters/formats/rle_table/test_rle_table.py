@@ -522,3 +522,111 @@ def test_a_test_image_that_is_broken_is_named(root):
     with pytest.raises(DataError, match=r"test_images/c\.jpg: expected an image"):
         read(root, subset="all")
     assert list(read(root, subset="all", skips_broken=True)[0]) == ["train_images/a"]
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "message"),
+    [
+        (
+            "train.csv",
+            "test_images/c.jpg",
+            r"row 3: expected one image 'c.jpg' .*, found none, but",
+        ),
+        (
+            "val_rle.csv",
+            "test/c.png",
+            "row 3: expected one image 'c.jpg' in the folder, found none",
+        ),
+        ("test.csv", "train_images/c.jpg", "found none, but train_images/c.jpg of another part"),
+    ],
+)
+def test_a_table_of_one_part_means_no_image_of_the_other(name, other, message, root):
+    put(root, "images/a.jpg", other)
+    rows = [(image, "x", kaggle_code(ONE)) for image in ("a.jpg", "c.jpg")]
+    table(root, "ImageId,ClassId,EncodedPixels", *rows, name=name)
+    for subset in ("train", "test", "all"):
+        with pytest.raises(DataError, match=message):
+            read(root, subset=subset)
+
+
+def test_a_table_of_training_images_may_name_a_folder_of_test_images(root):
+    put(root, "train/a.jpg", "test/c.jpg")
+    rows = [(image, "x", kaggle_code(ONE)) for image in ("a.jpg", "test/c.jpg")]
+    table(root, "ImageId,ClassId,EncodedPixels", *rows)
+    assert list(read(root, subset="test")[0]) == ["test/c"]
+
+
+@pytest.mark.parametrize("name", ["train_test_split.csv", "test-and-val.csv"])
+def test_a_table_of_both_parts_leaves_the_division_to_the_folders(name, root):
+    put(root, "train/a.png", "test/b.png")
+    table(root, "id,rle", ("a", kaggle_code(ONE)), ("b", kaggle_code(TWO)), name=name)
+    assert list(read(root, subset="train")[0]) == ["train/a"]
+    assert list(read(root, subset="test")[0]) == ["test/b"]
+
+
+def of_both(root, *pairs):
+    codes = [kaggle_code(disk(5 + 3 * i, 9, 2 + i)) for i in range(len(pairs))]
+    table(root, "Image_Label,EncodedPixels", *zip(pairs, codes, strict=True))
+
+
+def test_a_class_that_another_row_has_for_certain_divides_a_text(root):
+    put(root, "train/case.jpg", "train/case_big.jpg")
+    of_both(root, "case_vessel", "case_big_vessel")
+    found, _ = read(root)
+    assert [(key, [label for label, _ in own]) for key, own in found.items()] == [
+        ("train/case", ["vessel"]),
+        ("train/case_big", ["vessel"]),
+    ]
+    put(root, "train/x.jpg")
+    of_both(root, "x_big_vessel", "case_big_vessel")
+    found, _ = read(root)
+    assert [label for label, _ in found["train/case"]] == ["big_vessel"]
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        ("case_vessel", "case_big_vessel", "case_big_vessel", "case_big_big_vessel"),
+        ("x_vessel", "x_big_vessel", "case_big_vessel"),
+        ("case_big_vessel",),
+    ],
+)
+def test_a_text_that_may_be_divided_in_two_ways_is_refused(pairs, root):
+    put(root, "train/case.jpg", "train/case_big.jpg", "train/x.jpg")
+    of_both(root, *pairs)
+    with pytest.raises(DataError, match=r"may be '(big_)+vessel' of 'case' or '.*' of 'case_big'"):
+        converters.read(root, labels=LabelSpace("two", ("vessel", "big_vessel")))
+
+
+def test_classes_that_the_options_name_need_their_image(root):
+    put(root, "train/case.jpg", "train/case_big.jpg")
+    (root / "rle_table.yaml").write_text("classes: [vessel, big_vessel]\n")
+    of_both(root, "case_vessel", "case_big_vessel")
+    with pytest.raises(
+        DataError, match="row 3: expected IMAGE_CLASS, found 'case_big_vessel', which"
+    ):
+        read(root)
+
+
+@pytest.mark.parametrize("folder", ["test_masks", "test-labels", "masks", "Test Annotations/x"])
+def test_what_lies_in_a_folder_of_masks_is_no_image(folder, root):
+    put(root, "train/a.png", "test/x.png", f"{folder}/x_mask.png", f"{folder}/a.png")
+    table(root, "ImageId,EncodedPixels", ("a", kaggle_code(ONE)))
+    assert list(read(root, subset="all")[0]) == ["test/x", "train/a"]
+
+
+def test_an_image_in_a_folder_of_masks_by_its_name_has_to_be_named_with_it(root):
+    put(root, "face_mask/a.png")
+    table(root, "ImageId,EncodedPixels", ("a", kaggle_code(ONE)))
+    with pytest.raises(DataError, match=r"found none, but face_mask/a\.png in a folder of masks"):
+        read(root)
+    table(root, "ImageId,EncodedPixels", ("face_mask/a.png", kaggle_code(ONE)))
+    assert list(read(root)[0]) == ["face_mask/a"]
+
+
+@pytest.mark.parametrize("place", ["test/a.png", "test_images/a.jpg"])
+def test_two_test_images_of_one_key_are_refused(place, root):
+    put(root, "train/b.png", "test/a.jpg", place)
+    table(root, "ImageId,EncodedPixels", ("b", kaggle_code(ONE)))
+    with pytest.raises(DataError, match="expected one image of this key"):
+        read(root, subset="test")

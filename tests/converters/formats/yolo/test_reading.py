@@ -159,7 +159,8 @@ def test_paths_are_not_cut_behind_the_name_of_a_subset(make):
     notes = []
     found = converters.read(root, subset="all", labels=LABELS, note=notes.append)
     assert [s.key for s in found] == ["images/train/p", "images/train/q"]
-    assert "'/x/test/images', which is not there: read without test images" in notes[0]
+    assert "'/x/images' is not there: images is read" in notes[0]
+    assert "'/x/test/images', which is not there: read without test images" in notes[1]
     with pytest.raises(ValueError, match="'test': expected a folder of images"):
         converters.read(root, subset="test", labels=LABELS)
 
@@ -167,11 +168,40 @@ def test_paths_are_not_cut_behind_the_name_of_a_subset(make):
 def test_nothing_outside_the_folder_is_followed(make):
     root = make({"train": "../outside"})
     image(root.parent / "outside" / "p.png")
-    with pytest.raises(ValueError, match="'train': expected a folder of images"):
+    with pytest.raises(
+        ValueError, match=r"'train': expected a folder of images .*, which is outside"
+    ):
         read(root)
-    (root / "outside").symlink_to(root.parent / "outside")
-    with pytest.raises(ValueError, match="'train': expected a folder of images"):
-        read(root)
+
+
+@pytest.mark.parametrize("train", ["images", "images/train"])
+@pytest.mark.parametrize("links", ["images", "both"])
+def test_folders_that_are_links_are_followed(train, links, make, tmp_path):
+    root = make({"train": train})
+    (root / "images" / "train").rename(tmp_path / "pictures")
+    (root / "images" / "train").symlink_to(tmp_path / "pictures")
+    if links == "both":
+        (root / "labels" / "train").rename(tmp_path / "texts")
+        (root / "labels" / "train").symlink_to(tmp_path / "texts")
+    notes = []
+    found = read(root, notes)
+    assert [(s.key, len(s.instances)) for s in found] == [
+        ("images/train/p", 1),
+        ("images/train/q", 1),
+    ]
+    assert notes == []
+
+
+@pytest.mark.parametrize("place", ["images/again", "images/train/again", "again"])
+@pytest.mark.parametrize("target", [".", "images", "images/train"])
+def test_a_folder_that_is_reached_twice_is_read_once(place, target, make):
+    root = make({"train": "images", "val": ["images/train", "images/again"]})
+    (root / "images" / "again").symlink_to(root / "images" / "train")
+    if not (root / place).exists():
+        (root / place).symlink_to(root / target)
+    notes = []
+    assert [s.key for s in read(root, notes)] == ["images/train/p", "images/train/q"]
+    assert notes == []
 
 
 def test_an_image_of_a_list_that_is_not_there_is_named(make):
@@ -380,6 +410,34 @@ def test_test_images_that_the_yaml_does_not_name(make, place):
     assert len(read(root)) == 2
 
 
+@pytest.mark.parametrize(
+    ("places", "keys"),
+    [
+        (["test_images"], ["test/r"]),
+        (["test_images/images"], ["test/images/r"]),
+        (["images/test2017"], ["images/test2017/r"]),
+        (["images/test_a", "test"], ["images/test/r", "test/r"]),
+        (["test2017", "test_masks", "test-labels", "latest"], ["test2017/r"]),
+    ],
+)
+def test_other_folders_of_test_images(places, keys, make):
+    root = make()
+    for place in places:
+        image(root / place / "r.png")
+    assert [s.key for s in converters.read(root, subset="test", labels=LABELS)] == keys
+    assert len(converters.read(root, subset="all", labels=LABELS)) == 2 + len(keys)
+    assert len(read(root)) == 2
+
+
+@pytest.mark.parametrize("place", ["test_images/r.png", "test/r.jpg"])
+def test_two_test_images_of_one_key_are_refused(place, make):
+    root = make()
+    image(root / "test" / "r.png")
+    image(root / place)
+    with pytest.raises(DataError, match=r"r\.png"):
+        converters.read(root, subset="test", labels=LABELS)
+
+
 def test_test_images_need_no_labels(make):
     root = make({"test": "images/test"})
     image(root / "images" / "test" / "r.png")
@@ -519,3 +577,99 @@ OUTLINES = {
 @pytest.mark.parametrize("text", OUTLINES.values(), ids=OUTLINES)
 def test_outlines_that_look_a_little_like_key_points(text, make):
     assert all(sample.instances for sample in read(make(text=text)))
+
+
+# --- paths as Ultralytics takes them
+
+
+@pytest.mark.parametrize("path", ["../there", "{tmp_path}/there"])
+def test_a_path_elsewhere_counts_from_inside_its_folder(path, make, tmp_path, monkeypatch):
+    there = make().rename(tmp_path / "there")
+    root = make({"path": path.replace("{tmp_path}", str(tmp_path))})
+    monkeypatch.chdir(root)
+    for data in (".", "data.yaml", "../data"):
+        found = converters.read(data, labels=LABELS)
+        assert len(found) == 2
+        assert all(sample.image.resolve().is_relative_to(there) for sample in found)
+
+
+def places(root, file="data.yaml"):
+    """The images that are read by the folder and by the file, and what is said."""
+    found = []
+    for data in (root, root / file):
+        notes = []
+        samples = converters.read(data, labels=LABELS, note=notes.append)
+        found.append(([sample.image.as_posix() for sample in samples], notes))
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"train": "{there}/images/train"},
+        {"path": "{there}"},
+        {"path": "../there"},
+        {"path": "{there}", "train": "{there}/images/train"},
+        {"path": ".", "train": "{there}/images/train", "val": ["{there}/images/train"]},
+        {"path": "{there}/labels", "train": "{there}/images"},
+        {"path": "/nobody/has/this", "train": "{there}/images/train"},
+    ],
+)
+def test_images_that_are_where_the_file_says_come_before_those_beside_it(config, make, tmp_path):
+    there = make().rename(tmp_path / "there")
+    root = make(config)
+    text = (root / "data.yaml").read_text().replace("{there}", there.as_posix())
+    (root / "data.yaml").write_text(text)
+    found, notes = places(root)
+    assert found == [f"{there.as_posix()}/images/train/{name}.png" for name in "pq"]
+    assert notes == [f"{root / 'data.yaml'}: its images are read from {there}"]
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {"path": "/nobody/has/this"},
+            "'path': '/nobody/has/this' is not there: images are looked",
+        ),
+        ({"train": "/x/images/train"}, "'train': '/x/images/train' is not there: images/train is"),
+        ({"train": "C:\\x\\images\\train"}, "is not there: images/train is read"),
+    ],
+)
+def test_images_beside_the_file_that_stand_for_others_are_said(config, said, make):
+    root = make(config)
+    found, notes = places(root)
+    assert found == [f"{root.as_posix()}/images/train/{name}.png" for name in "pq"]
+    assert len(notes) == 1
+    assert said in notes[0]
+
+
+@pytest.mark.parametrize(
+    "config", [{"train": "/" + "a" * 5000}, {"path": "a" * 5000}, {"path": "/"}]
+)
+def test_paths_that_nothing_can_have(config, make):
+    root = make({"train": "images/train", **config})
+    if "train" in config:
+        with pytest.raises(ValueError, match="which is not there"):
+            read(root)
+    else:
+        assert len(read(root)) == len(read(root / "data.yaml")) == 2
+
+
+def test_images_of_several_data_sets_are_refused(make, tmp_path):
+    there = make().rename(tmp_path / "there")
+    root = make({"val": f"{there.as_posix()}/images/train"})
+    for data in (root, root / "data.yaml"):
+        with pytest.raises(
+            ValueError, match="expected all images below the folder of one data set"
+        ):
+            converters.read(data, labels=LABELS)
+
+
+def test_a_list_whose_lines_name_other_images_that_are_there_is_refused(make, tmp_path):
+    there = make().rename(tmp_path / "there")
+    root = make({"train": "train.txt"})
+    (root / "train.txt").write_text(f"{there.as_posix()}/images/train/p.png\n")
+    with pytest.raises(DataError, match="1 lines that name others, which are there"):
+        read(root)
