@@ -120,8 +120,8 @@ def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
 def name_pascal_voc(masks: Iterable[Path], names: Iterable[str]) -> tuple[str, ...]:
     """Return PASCAL VOC's names of class numbers; none where the masks are not its own.
 
-    They are where all have its palette, and its images' names or just its 20 numbers. Others draw
-    their own classes in that palette.
+    They are where its images' names are and no other palette, or all have its palette and just its
+    20 numbers. Others draw their own classes in that palette.
 
     Args:
         masks: PNG files.
@@ -129,8 +129,12 @@ def name_pascal_voc(masks: Iterable[Path], names: Iterable[str]) -> tuple[str, .
     """
     known = {str(number): name for number, name in enumerate(PASCAL_VOC, 1)}
     found, files = set(names), list(masks)
-    are_its = found <= known.keys() and all(map(has_voc_palette, files))
-    if not are_its or not (all(_VOC_IMAGE.fullmatch(p.stem) for p in files) or len(found) == 20):
+    if not found <= known.keys():
+        return ()
+    are_named = all(_VOC_IMAGE.fullmatch(path.stem) for path in files)
+    if not all(has_voc_palette(path, or_none=are_named) for path in files):
+        return ()
+    if not are_named and len(found) < len(known):
         return ()
     return tuple(name for number, name in known.items() if number in found)
 

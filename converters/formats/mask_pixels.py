@@ -93,13 +93,20 @@ def check_mask_size(path: Path, size_hw: tuple[int, int]) -> None:
     _read_header(content, size_hw)
 
 
-def has_voc_palette(path: Path) -> bool:
-    """Tell whether a mask has PASCAL VOC's palette, or cannot be read, which others say."""
+def has_voc_palette(path: Path, or_none: bool = False) -> bool:
+    """Tell whether a mask has PASCAL VOC's palette, or cannot be read, which others say.
+
+    Args:
+        path: PNG.
+        or_none: whether a mask without any palette is one, too.
+    """
     try:
         mode, palette = _read_header(path.read_bytes(), None)
     except (OSError, ValueError):
         return True
-    return mode == "P" and palette[:_VOC_COLOURS] == tuple(voc_palette()[:_VOC_COLOURS])
+    if mode != "P":
+        return or_none
+    return palette[:_VOC_COLOURS] == tuple(voc_palette()[:_VOC_COLOURS])
 
 
 def voc_palette() -> list[int]:

@@ -14,7 +14,8 @@ or, where masks are colours, and neither labels.yaml nor masks.yaml says what el
     DATA/images/**/NAME.jpg
     DATA/masks/**/NAME.png              colours
 
-labelme has its masks in SegmentationClassPNG. With a `labelmap.txt` a class is known by its colour.
+labelme has its masks in SegmentationClassPNG; those of SegmentationClassAug (VOC and SBD) are read
+where there is no SegmentationClass. With a `labelmap.txt` a class is known by its colour.
 Without one VOC's own masks have its classes. Others are called by number, or by colour, such as
 `color_ff0000`, as is said, and `--labels` gives them names by `aliases`; black is no class, and
 more than 100 colours are none either, but smoothed edges. Images without a mask are left out, and
@@ -61,6 +62,7 @@ from converters.formats.mask_colours import (
     name_classes,
     name_pascal_voc,
 )
+from converters.formats.mask_folders.pairing import all_files, describe_left_out
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import as_test_key, is_test_key, test_folders, test_samples
 from converters.masks import crop, outline
@@ -75,6 +77,8 @@ _LISTS, _TEST, _LEARN = "ImageSets/Segmentation", "test.txt", ("train", "val")
 _LOOKED_AT, _SHOWN = 20, 5
 # Where labelme2voc has its masks, beside arrays.
 _PNGS = "SegmentationClassPNG"
+# Where those lie who have joined the masks of SBD (Hariharan et al. 2011) to VOC's own.
+_AUGMENTED = "SegmentationClassAug"
 _COLOUR_CODE = np.array([65536, 256, 1], np.uint32)
 
 
@@ -83,7 +87,7 @@ def matches(root: Path) -> bool:
     images, masks = _folders(root)
     if not (images.is_dir() and masks.is_dir()):
         return False
-    if masks.name in (_CLASSES, _PNGS):
+    if masks.name in (_CLASSES, _PNGS, _AUGMENTED):
         return True
     is_other = any((root / name).is_file() for name in _OTHERS)
     found = _files(masks)
@@ -95,6 +99,8 @@ def _folders(root: Path) -> tuple[Path, Path]:
     """The folders of images and of masks."""
     if (root / _PNGS).is_dir():
         return root / _IMAGES, root / _PNGS
+    if (root / _AUGMENTED).is_dir() and not (root / _CLASSES).is_dir():
+        return root / _IMAGES, root / _AUGMENTED
     if (root / _CLASSES).is_dir() or not (root / _PLAIN_MASKS).is_dir():
         return root / _IMAGES, root / _CLASSES
     return root / _PLAIN_IMAGES, root / _PLAIN_MASKS
@@ -238,12 +244,22 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
         problems.add(masks[stem], what, key=stem)
     if subset != "test":
         _check_lists(root, {*images, *masks}, problems)
-    unanswered = set(_test_images(root)[0])
+    test_images, drawn = _test_images(root)
+    unanswered = set(test_images)
+    homes = [*folders, root / _OBJECTS]
+    others = [
+        path
+        for path in all_files(root)
+        if not any(path.is_relative_to(home) for home in homes)
+        and path not in {*test_images, *drawn}
+    ]
+    if others:
+        problems.note(describe_left_out(root, others))
     without = images.keys() - masks.keys()
-    if others := sorted(stem for stem in without if images[stem] not in unanswered):
+    if alone := sorted(stem for stem in without if images[stem] not in unanswered):
         problems.note(
-            f"{root}: left out {len(others)} images without a mask in {folders[1].name} "
-            f"({others[0]}, ...)"
+            f"{root}: left out {len(alone)} images without a mask in {folders[1].name} "
+            f"({alone[0]}, ...)"
         )
     return [
         (stem, images[stem], masks[stem])

@@ -63,7 +63,13 @@ from converters.formats.mask_folders.black_and_white import (
     NEAR,
     share_between,
 )
-from converters.formats.mask_folders.pairing import GIF, OBJECT, Pairs, find_pairs
+from converters.formats.mask_folders.pairing import (
+    GIF,
+    OBJECT,
+    Pairs,
+    describe_left_out,
+    find_pairs,
+)
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
@@ -213,11 +219,7 @@ def _images(
         what = "expected one file of this name, found one of another suffix too: move one away"
         problems.add(path, what, key=key)
     if pairs.left_out:
-        places = dict.fromkeys(p.relative_to(root).parent.as_posix() for p in pairs.left_out)
-        problems.note(
-            f"{root}: left out {len(pairs.left_out)} images that are no part of a pair of image "
-            f"and mask (in {', '.join(places):.200})"
-        )
+        problems.note(describe_left_out(root, pairs.left_out))
     if without := sorted(pairs.images.keys() - pairs.masks.keys()):
         problems.note(f"{root}: left out {len(without)} images without a mask ({without[0]}, ...)")
     masked = {key: pairs.images[key] for key in pairs.masks}

@@ -152,7 +152,7 @@ def _find_pairs(root: Path, known: Set[str]) -> Pairs | None:
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
-    others = sorted(set(_all_files(root)) - paired - set(unanswered.values()))
+    others = sorted(set(all_files(root)) - paired - set(unanswered.values()))
     return Pairs(
         images,
         masks_of,
@@ -169,11 +169,20 @@ def _bare(path: Path) -> Path:
     return path.with_name(normal_name(path.stem))
 
 
-def _all_files(root: Path) -> Iterator[Path]:
+def describe_left_out(root: Path, paths: Iterable[Path]) -> str:
+    """Say how many images are no part of a pair, and in which folders they lie."""
+    places = [path.relative_to(root).parent.as_posix() for path in paths]
+    return (
+        f"{root}: left out {len(places)} images that are no part of a pair of image and mask (in "
+        f"{', '.join(dict.fromkeys(places)):.200})"
+    )
+
+
+def all_files(root: Path) -> Iterator[Path]:
     """Every file of an image below a folder, but for what we wrote."""
     yield from _files_in(root)
     for folder in _inside(root):
-        yield from _all_files(folder)
+        yield from all_files(folder)
 
 
 def _begin(root: Path, folder: Path) -> str:

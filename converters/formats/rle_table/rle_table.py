@@ -479,5 +479,6 @@ class _Reader:
         if left:
             first = left[0].relative_to(self.home).as_posix()
             self.problems.note(
-                f"{self.home}: left out {len(left)} images that no table names ({first})"
+                f"{self.home}: left out {len(left)} images that no table names ({first}): a row "
+                "without a code keeps one, as an image without objects"
             )

@@ -413,3 +413,15 @@ def test_masks_of_test_images_elsewhere_are_said(tmp_path):
     found = converters.read(tmp_path, subset="test", note=notes.append)
     assert [s.key for s in found] == ["test/images/t"]
     assert any("left out 1 masks of test images (test/masks/t.png)" in note for note in notes)
+
+
+def test_masks_of_voc_and_sbd_have_voc_s_classes(root):
+    put(root, "2007_000032", numbers(), as_palette=False)
+    (root / "SegmentationClass").rename(root / "SegmentationClassAug")
+    assert set(masks(root)) == {"aeroplane", "bicycle"}
+    (root / "SegmentationClass").mkdir()
+    put(root, "2007_000032", numbers())
+    notes: list[str] = []
+    masks(root, note=notes.append)
+    assert "left out 1 images that are no part of a pair of image and mask" in notes[-1]
+    assert "(in SegmentationClassAug)" in notes[-1]
