@@ -53,6 +53,7 @@ from converters.formats.writing import (
     check_labels,
     file_names,
     is_test_key,
+    of_test,
     read_index,
     sample_record,
 )
@@ -366,8 +367,7 @@ class _Reader:
             self.problems.note(f"{self.root}: {what.format(len(images))} ({first})")
 
     def _unannotated(self, image: Path) -> Iterator[Sample]:
-        key = image.relative_to(self.root).with_suffix("").as_posix()
-        key = key if is_test_key(key) else f"test/{key}"
+        key = of_test(image.relative_to(self.root).with_suffix("").as_posix())
         try:
             yield Sample(key, image, read_size_hw(image))
         except ValueError as error:

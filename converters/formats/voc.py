@@ -26,7 +26,7 @@ answered, where neither a mask nor `test.txt` speaks of test images.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -64,7 +64,13 @@ from converters.formats.mask_colours import (
 )
 from converters.formats.mask_folders.pairing import all_files, describe_left_out
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
-from converters.formats.writing import as_test_key, is_test_key, test_folders, test_samples
+from converters.formats.writing import (
+    as_test_key,
+    is_test_key,
+    of_test,
+    test_folders,
+    test_samples,
+)
 from converters.masks import crop, outline
 from converters.types import NO_CLASS, SUBSET, Instance, LabelSpace, Sample
 
@@ -148,9 +154,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             numbers = dict(enumerate(PASCAL_VOC, 1))
         problems.note(f"{root}: {_assumed(labels.names)}")
     reader = _Reader(root, labels, problems, colours, numbers)
-    parts = _own_parts(root)
+    parts, tests = _own_parts(root), _names(root / _LISTS / _TEST)
     samples = [
-        replace(sample, attributes=parts.get(stem, {}))
+        replace(sample, key=_key(stem, tests), attributes=parts.get(stem, {}))
         for stem, image, mask in _pairs(root, subset, problems)
         for sample in reader.sample(stem, image, mask)
     ]
@@ -180,7 +186,7 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         subset: `test`, `train` or `all`.
         problems: takes down images that are broken, and masks that have none.
     """
-    found, parts = [], _own_parts(root)
+    found, parts, tests = [], _own_parts(root), _names(root / _LISTS / _TEST)
     for stem, image, mask in _pairs(root, subset, problems):
         try:
             size_hw = read_size_hw(image)
@@ -191,7 +197,8 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
             check_mask_size(mask, size_hw)
         except ValueError as error:
             problems.add(mask, error, key=stem)
-        found.append(Sample(stem, image, size_hw, attributes=parts.get(stem, {})))
+        key = _key(stem, tests)
+        found.append(Sample(key, image, size_hw, attributes=parts.get(stem, {})))
     return [*found, *_unanswered(root, subset, problems)]
 
 
@@ -220,6 +227,10 @@ def _test_images(root: Path) -> tuple[list[Path], list[Path]]:
         if is_image(path) and not any(part.startswith(".") for part in place):
             beside[any(map(is_of_annotations, place))].append(path)
     return [*inside, *beside[False]], beside[True]
+
+
+def _key(stem: str, tests: Collection[str]) -> str:
+    return of_test(stem) if stem in tests else stem
 
 
 def _own_parts(root: Path) -> dict[str, dict[str, str]]:

@@ -151,6 +151,16 @@ def as_test_key(place: str) -> str:
     return "/".join([*(_plain_test(folder) for folder in folders), name])
 
 
+def of_test(place: str) -> str:
+    """Return the key of a test image, which a list or a file calls so, wherever it lies.
+
+    >>> of_test("images/a"), of_test("test_images/a"), of_test("images/test2017/a")
+    ('test/images/a', 'test/a', 'images/test2017/a')
+    """
+    key = as_test_key(place)
+    return key if is_test_key(key) else f"test/{key}"
+
+
 def _plain_test(folder: str) -> str:
     is_test = part_of(folder) == "test"
     return "test" if is_test and not _TEST.fullmatch(folder) else folder

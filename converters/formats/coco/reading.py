@@ -38,7 +38,7 @@ from converters.formats.plausible import (
     normalised_message,
     shows_pixels,
 )
-from converters.formats.writing import as_test_key, is_test_key, part_of, record_fields
+from converters.formats.writing import as_test_key, is_test_key, of_test, part_of, record_fields
 from converters.masks import Box, outlines, tight_box
 from converters.types import Instance, LabelSpace, PackedInstances, Sample, with_drawn
 
@@ -259,8 +259,11 @@ class CocoReader:
         for file, image in found:
             stem = _stem(home, image.path)
             key = image.path.relative_to(home).as_posix() if times[stem] > 1 else stem
-            is_train = part_of(file.relative_to(self.root).as_posix()) == "train"
-            image.fields.setdefault("key", key if is_train else as_test_key(key))
+            part = part_of(file.relative_to(self.root).as_posix())
+            if part != "train":
+                # Formats and folds go by keys, also where all images lie in one folder.
+                key = of_test(key) if part == "test" else as_test_key(key)
+            image.fields.setdefault("key", key)
 
     def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
         labels = labels_of(document, self.labels, self.problems)

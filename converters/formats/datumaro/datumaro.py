@@ -47,7 +47,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -66,7 +66,7 @@ from converters.formats.coco.drawn import DrawnShapes, ring_texts
 from converters.formats.coco.filling import Points
 from converters.formats.datumaro.reading import COCO, DRAWN, DatumaroReader, label_names
 from converters.formats.label_spaces import folder_space
-from converters.formats.writing import WriteTarget, check_labels, sample_record
+from converters.formats.writing import WriteTarget, check_labels, of_test, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import CropMask, encode_coco_rle, rasterize, whole_pixels
 from converters.types import LabelSpace, PackedInstances, Sample
@@ -329,7 +329,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         raise ValueError(f"{root}: expected annotations/*.json in Datumaro's form, found none")
     reader = DatumaroReader(root, labels, problems)
     samples = [
-        sample
+        replace(sample, key=of_test(sample.key)) if _is_test(path, sample) else sample
         for path in files
         for sample in reader.samples(path)
         if subset == "all" or (subset == "test") == _is_test(path, sample)

@@ -67,6 +67,7 @@ from converters.formats.writing import (
     check_labels,
     file_names,
     is_test_key,
+    of_test,
     part_of,
     read_index,
     sample_record,
@@ -439,7 +440,9 @@ class _Reader:
 
     def _new_entry(self, path: Path, table: Path) -> _Entry:
         place = path.relative_to(self.home).with_suffix("").as_posix()
-        fields = dict(self.index.get(place) or {"key": self._key(path)})
+        is_test = table != path and part_of(table.stem) == "test"
+        key = of_test(place) if is_test else as_test_key(place)
+        fields = dict(self.index.get(place) or {"key": key})
         return _Entry(path, table, read_size_hw(path), fields)
 
     def _key(self, path: Path) -> str:

@@ -16,7 +16,7 @@ from shapely.geometry import Polygon
 from converters.errors import Problems, boxes_only
 from converters.files.images import read_size_hw
 from converters.files.names import normal_name
-from converters.formats.writing import INDEX, as_test_key, read_index
+from converters.formats.writing import INDEX, of_test, read_index
 from converters.formats.yolo.config import YoloConfig
 from converters.formats.yolo.pairing import Pairing
 from converters.types import Instance, Sample
@@ -110,7 +110,7 @@ class YoloReader:
         place = image.relative_to(self._root).with_suffix("").as_posix()
         fields = self._index.get(normal_name(image.stem))
         is_ours = fields is not None
-        fields = fields or {"key": as_test_key(place) if kind == "test" else place}
+        fields = fields or {"key": of_test(place) if kind == "test" else place}
         report = partial(self._problems.add, key=fields["key"], group=fields.get("group", ""))
         try:
             if file is None and is_ours:

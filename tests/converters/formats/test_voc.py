@@ -125,7 +125,8 @@ def test_test_images_and_images_without_masks(root):
     (root / "JPEGImages" / "c.jpg").write_bytes((root / "JPEGImages" / "a.jpg").read_bytes())
     notes = []
     assert [s.key for s in converters.read(root, note=notes.append)] == ["a"]
-    assert [s.key for s in converters.read(root, subset="test")] == ["b"]
+    assert [s.key for s in converters.read(root, subset="test")] == ["test/b"]
+    assert {s.key for s in converters.list_images(root, subset="all")} == {"a", "test/b"}
     assert f"{root}: left out 1 images without a mask in SegmentationClass (c, ...)" in notes
 
 

@@ -1,0 +1,109 @@
+"""Test images that a list or a file names stay test images, wherever they lie."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import converters
+
+SIZE = (20, 30)
+PARTS = {"train": ["p", "q"], "test": ["r"]}
+BOX = [2.0, 2.0, 12.0, 2.0, 12.0, 10.0, 2.0, 10.0]
+
+
+def put(path: Path, value: int, size_hw: tuple[int, int] = SIZE) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), np.full(size_hw, value, np.uint8))
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def coco(root: Path) -> None:
+    for part, names in PARTS.items():
+        images = [
+            {"id": n, "file_name": f"{name}.png", "height": SIZE[0], "width": SIZE[1]}
+            for n, name in enumerate(names)
+        ]
+        shapes = [
+            {"id": n, "image_id": n, "category_id": 1, "iscrowd": 0, "segmentation": [BOX]}
+            for n in range(len(names))
+        ]
+        content = {
+            "images": images,
+            "annotations": shapes,
+            "categories": [{"id": 1, "name": "a"}],
+        }
+        write_json(root / f"annotations/instances_{part}.json", content)
+
+
+def datumaro(root: Path) -> None:
+    for part, names in PARTS.items():
+        shape = {"id": 0, "type": "polygon", "label_id": 0, "points": BOX}
+        items = [
+            {"id": name, "annotations": [shape], "image": {"path": f"{name}.png", "size": SIZE}}
+            for name in names
+        ]
+        categories = {"label": {"labels": [{"name": "a"}]}}
+        content = {"info": {}, "categories": categories, "items": items}
+        write_json(root / f"annotations/{part}.json", content)
+
+
+def yolo(root: Path) -> None:
+    (root / "labels").mkdir()
+    for part, names in PARTS.items():
+        (root / f"{part}.txt").write_text("".join(f"./images/{name}.png\n" for name in names))
+        for name in names:
+            (root / f"labels/{name}.txt").write_text("0 .1 .1 .4 .1 .4 .5 .1 .5\n")
+    lines = ["train: train.txt", "val: train.txt", "test: test.txt", "names: [a]"]
+    (root / "data.yaml").write_text("\n".join(lines))
+
+
+def voc(root: Path) -> None:
+    (root / "images").rename(root / "JPEGImages")
+    for part, names in PARTS.items():
+        listed = root / f"ImageSets/Segmentation/{part}.txt"
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text("\n".join(names))
+        for name in names:
+            put(root / f"SegmentationClass/{name}.png", 1)
+
+
+def rle_table(root: Path) -> None:
+    for part, names in PARTS.items():
+        rows = "".join(f"{name}.png,a,1 30\n" for name in names)
+        (root / f"{part}.csv").write_text(f"ImageId,ClassId,EncodedPixels\n{rows}")
+
+
+@pytest.mark.parametrize("make", [coco, datumaro, yolo, voc, rle_table])
+def test_images_in_one_folder_keep_their_part(make: Callable[[Path], None], tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for value, name in enumerate((*PARTS["train"], *PARTS["test"])):
+        put(root / f"images/{name}.png", 90 * value)
+    make(root)
+    read = {part: converters.read(root, subset=part) for part in ("train", "test", "all")}
+    assert [sample.image.stem for sample in read["train"]] == PARTS["train"]
+    (found,) = read["test"]
+    assert found.key.startswith("test/")
+    assert found.image.stem == "r"
+    assert len(found.instances) == 1
+    keys = {part: {sample.key for sample in own} for part, own in read.items()}
+    assert keys["all"] == keys["train"] | keys["test"]
+    for part, own in keys.items():
+        assert {s.key for s in converters.list_images(root, subset=part)} == own
+    labels = converters.label_space(root)
+    assert labels is not None
+    converters.write(read["all"], tmp_path / "out", format="yolo", labels=labels)
+    names = {
+        part: sorted(p.stem for p in (tmp_path / f"out/images/{part}").iterdir()) for part in PARTS
+    }
+    assert names == PARTS
