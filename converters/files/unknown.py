@@ -32,6 +32,10 @@ _FOREIGN = (
     ((b'"coordinates"', b'"label"'), _BOXES),
     ((b'"assets"', b'"tags"', b'"boundingBox"'), _BOXES),
     (
+        (b'"schema_ref"', b"darwin"),
+        "V7's JSON (Darwin), which is not read: export as COCO",
+    ),
+    (
         (b'"predicted_iou"', b'"stability_score"'),
         "masks of Segment Anything, which have no classes: give them some, as COCO's annotations",
     ),

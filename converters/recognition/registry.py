@@ -40,6 +40,7 @@ FORMATS: dict[str, str] = {
     "rle_table": "converters.formats.rle_table.rle_table",
     "cvat": "converters.formats.cvat.cvat",
     "label_studio": "converters.formats.label_studio.label_studio",
+    "supervisely": "converters.formats.supervisely.supervisely",
     "via": "converters.formats.via.via",
     "ram_w600": "converters.formats.ram_w600",
     "cityscapes": "converters.formats.mask_folders.cityscapes",
