@@ -155,6 +155,10 @@ FOREIGN = {
         b'{"annotations": [{"predicted_iou": 1, "stability_score": 1}]}',
         "Segment Anything",
     ),
+    "ann/a.json": (
+        b'{"version": "2.0", "schema_ref": "https://darwin-public/2.0/schema.json", "item": {}}',
+        "V7's JSON",
+    ),
     "gtFine/train/x_gtFine_labelIds.txt": (b"", "Cityscapes needs leftImg8bit"),
     "x_atr.txt": (b"", "ADE20K's colours"),
 }
