@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -366,14 +366,7 @@ class _Writer:
 
     def _detector(self, member: Member, about: dict[str, Any]) -> DetectorEntry:
         config: Any = member.runs[0].config
-        networks, shapes = [], set[DetectorShape]()
-        for run in member.runs:
-            entry, shape = self._detector_network(run)
-            networks.append(entry)
-            shapes.add(shape)
-        if len(shapes) > 1:
-            raise ValueError(f"{member.name}: expected networks of one kind, found several")
-        (shape,) = shapes
+        networks, shape = _of_one_kind(member, self._detector_network)
         code = Licence(
             source=f"Ultralytics {config.model}",
             licence="AGPL-3.0",
@@ -386,7 +379,7 @@ class _Writer:
             margin_px=config.margin_px,
             end_to_end=shape.end_to_end,
             prototypes=shape.prototypes,
-            networks=tuple(networks),
+            networks=networks,
             **{**about, "licences": (*about["licences"], code)},
         )
 
@@ -446,15 +439,8 @@ class _Writer:
         return entry, count
 
     def _boxes(self, member: Member, about: dict[str, Any]) -> BoxEntry:
-        networks, shapes = [], set[BoxShape]()
-        for run in member.runs:
-            entry, shape = self._box_network(run)
-            networks.append(entry)
-            shapes.add(shape)
-        if len(shapes) > 1:
-            raise ValueError(f"{member.name}: expected networks of one kind, found several")
-        (shape,) = shapes
-        return BoxEntry(boxes=shape.boxes, cells=shape.cells, networks=tuple(networks), **about)
+        networks, shape = _of_one_kind(member, self._box_network)
+        return BoxEntry(boxes=shape.boxes, cells=shape.cells, networks=networks, **about)
 
     def _box_network(self, run: Run) -> tuple[NetworkEntry, BoxShape]:
         family: Any = run.family
@@ -486,6 +472,23 @@ class _Writer:
         self.done += 1
         self.report(self.done, self.total, run.path.name)
         return entry
+
+
+Shape = TypeVar("Shape")
+
+
+def _of_one_kind(
+    member: Member, write: Callable[[Run], tuple[NetworkEntry, Shape]]
+) -> tuple[tuple[NetworkEntry, ...], Shape]:
+    """Write a member's networks; return them, and the shape that all of them have.
+
+    Raises:
+        ValueError: they have several.
+    """
+    networks, shapes = zip(*map(write, member.runs), strict=True)
+    if len(set(shapes)) > 1:
+        raise ValueError(f"{member.name}: expected networks of one kind, found several")
+    return networks, shapes[0]
 
 
 def _licences(run: Path) -> tuple[Licence, ...]:
