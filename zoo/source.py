@@ -13,6 +13,7 @@ from converters.errors import DataError, Problem, did_you_mean
 from converters.files.images import has_colors, read_pixels
 from converters.files.provenance import require_provenance
 from converters.formats.label_spaces import OwnLabels
+from converters.formats.writing import part_of
 from converters.splits.grouping import known_groups, with_groups
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
@@ -239,12 +240,22 @@ class DataSource:
         found = converters.list_images(self.place, format=self.format, subset=subset, note=note)
         return with_groups(found, self.groups) if self.groups else found
 
+    @property
+    def is_test_alone(self) -> bool:
+        """Whether a file of test images is named, which then are of whatever part is asked for."""
+        name = self.annotations.name if self.annotations else ""
+        return part_of(name) == "test"
+
     def list_part(self, subset: str, labels: LabelSpace | None = None) -> list[Sample]:
         """List a subset's images as `list_images` does; none where there is no such part.
+
+        Where a file of test images alone is named there is no other part.
 
         Raises:
             DataError: files that are broken or do not fit together.
         """
+        if subset == "test" and self.is_test_alone:
+            return []
         try:
             return self.list_images(subset, labels)
         except DataError:
@@ -261,6 +272,8 @@ class DataSource:
 
     def count_tests(self, labels: LabelSpace) -> int:
         """Count the test images that can be read, whatever corrections say of them."""
+        if self.is_test_alone:
+            return 0
         if not hasattr(converters.load_format(self.format), "list_images"):
             return len(self.scan_test(labels))
         try:

@@ -285,6 +285,7 @@ class _Reader:
         # Windows' paths too; often of the machine on which it was drawn.
         name = PureWindowsPath(said).name if isinstance(said, str) else ""
         places = [path.parent / str(said), path.parent / name] if name else []
+        places += [path.parent / PureWindowsPath(str(said)).as_posix()] if name else []
         places += [p for p in sorted(path.parent.glob(f"{_escaped(path.stem)}.*")) if is_image(p)]
         home = self.root.resolve()
         for place in places:

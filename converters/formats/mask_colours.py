@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from converters.errors import one_line
+from converters.files.image_headers import BROKEN
 from converters.formats.label_spaces import natural
 from converters.formats.mask_pixels import (
     VOID,
@@ -72,6 +75,55 @@ def class_codes(values: Pixels) -> list[int]:
 def is_class_code(code: int) -> bool:
     """Tell whether a colour is a class: it is neither black nor PASCAL VOC's void."""
     return code not in (BLACK, _VOID)
+
+
+def read_palette(content: bytes) -> Pixels:
+    """Return a PNG's palette, red first, uint8 (n, 3); none where it has none."""
+    with Image.open(io.BytesIO(content)) as mask:
+        found = (mask.mode == "P" and mask.getpalette()) or []
+    return np.array(found, np.uint8).reshape(-1, 3)
+
+
+def have_own_palettes(masks: Iterable[Path]) -> bool:
+    """Tell whether the indexes of palettes are no numbers of classes.
+
+    They are none where a number has one colour in one file and another one in another, or black,
+    which is what lies around objects, is used and is not the number 0: programs that save space
+    make a palette for each image.
+    """
+    known: dict[int, list[int]] = {}
+    for path in masks:
+        if path.suffix.lower() != ".png":
+            continue
+        try:
+            content = path.read_bytes()
+            palette = read_palette(content)
+            values = read_mask_pixels(content).values if len(palette) else np.zeros(0, np.uint8)
+        except (OSError, ValueError, *BROKEN):
+            continue  # whoever reads it says so
+        for number in (n for n in np.unique(values).tolist() if n < len(palette)):
+            colour = palette[number].tolist()
+            is_void = number == VOID
+            if known.setdefault(number, colour) != colour:
+                return True
+            if number and not any(colour) and not is_void:
+                return True
+    return False
+
+
+def check_palettes(masks: Iterable[Path]) -> None:
+    """Make sure that the indexes of palettes can be numbers of classes.
+
+    Raises:
+        ValueError: they differ among files, or black has a number of its own.
+    """
+    files = list(masks)
+    if have_own_palettes(files):
+        raise ValueError(
+            f"{files[0].parent}: expected palettes that give a number one colour in all masks, and "
+            "0 black, found others, as programs make that save space: save numbers in grey, or "
+            "give a table of colours (labelmap.txt)"
+        )
 
 
 def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:

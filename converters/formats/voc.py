@@ -55,6 +55,7 @@ from converters.formats.mask_colours import (
     PASCAL_VOC,
     WHITE,
     are_colour_names,
+    check_palettes,
     class_codes,
     colour_codes,
     colour_name,
@@ -62,7 +63,8 @@ from converters.formats.mask_colours import (
     name_classes,
     name_pascal_voc,
 )
-from converters.formats.mask_folders.pairing import all_files, describe_left_out
+from converters.formats.mask_folders.pairing import describe_left_out
+from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import (
     as_test_key,
@@ -121,9 +123,11 @@ def label_space(root: Path) -> LabelSpace | None:
     colours = read_class_table(root)
     numbers = read_class_names(root) if colours is None else None
     if numbers is not None:
+        check_palettes(_files(_folders(root)[1]).values())
         names = tuple(filter(None, numbers.values()))
     elif colours is None:
         masks = _files(_folders(root)[1]).values()
+        check_palettes(masks)
         names = name_classes(masks)
         names = name_pascal_voc(masks, names) or names
     else:
@@ -260,7 +264,7 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
     homes = [*folders, root / _OBJECTS]
     others = [
         path
-        for path in all_files(root)
+        for path in Tree(root).all_files()
         if not any(path.is_relative_to(home) for home in homes)
         and path not in {*test_images, *drawn}
     ]
@@ -294,7 +298,7 @@ def _files(folder: Path, problems: Problems | None = None) -> dict[str, Path]:
         return {}
     paths = folder.rglob("*") if folder.name in (_PLAIN_IMAGES, _PLAIN_MASKS) else folder.iterdir()
     found: dict[str, Path] = {}
-    for path in sorted(filter(is_image, paths)):
+    for path in sorted(path for path in paths if is_image(path) and path.is_file()):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         other = found.setdefault(stem, path)
         if other != path and problems:

@@ -179,6 +179,18 @@ def part_of(path: str) -> str:
     return "" if is_test == is_train else "test" if is_test else "train"
 
 
+def part_name(path: str) -> str:
+    """Return `train` or `val` where the words of a path name one of them; "" otherwise.
+
+    >>> part_name("instances_val2017"), part_name("valid/a"), part_name("trainval"), part_name("a")
+    ('val', 'val', '', '')
+    """
+    words = set(re.findall("[a-z]+", path.lower()))
+    names = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
+    found = [name for name, own in names.items() if words & own]
+    return found[0] if len(found) == 1 else ""
+
+
 def is_test_root(root: Path) -> bool:
     """Tell whether a data set's own folder is called `test`, or as COCO's `test2017`."""
     return bool(_TEST.fullmatch(root.absolute().name))

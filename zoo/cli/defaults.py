@@ -29,6 +29,7 @@ _RESULTS = (RUNS.name, ABLATIONS.name)
 FOLDS, _SHOWN = 5, 5
 _PHANTOM = "make synthetic hands to try things out: zoo phantom data"
 _DEPTH, _MOST_FOLDERS = 2, 200
+_CHANNEL = re.compile(r"_\d{4}$")
 # Folders that are parts of a data set.
 _PART = re.compile(r"annotations?|labels?|images?|data|(train|val|valid|validation|test)\d*", re.I)
 
@@ -435,9 +436,13 @@ def _held_out_by(data: Path, given: dict[str, Any]) -> tuple[Path, int | None] |
     except (OSError, ValueError):  # the command itself says what is wrong
         return None
     held_out = [{PurePosixPath(key).name for key in keys} for keys in folds]
-    if names == set().union(*held_out):
-        return split, None
-    return next(((split, i) for i, keys in enumerate(held_out) if names == keys), None)
+    # nnU-Net's images have the number of a channel behind their names.
+    for named in (names, {_CHANNEL.sub("", name) for name in names}):
+        if named == set().union(*held_out):
+            return split, None
+        if named in held_out:
+            return split, held_out.index(named)
+    return None
 
 
 def run_folders() -> list[Path]:

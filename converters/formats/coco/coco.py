@@ -275,7 +275,7 @@ def read(
     if subset != "test" or has_test_folder(images or root):
         wanted = sorted({*wanted, *(file for file in meant if names_no_part(root, file))})
     _tell_joined(root, wanted, problems)
-    reader = CocoReader(root, labels, problems, images, subset)
+    reader = CocoReader(root, labels, problems, images, subset, is_named=annotations is not None)
     samples = reader.samples(wanted)
     has_tests = bool(reader.tests) or any(is_test(root, file) for file in files)
     tests: list[Sample] = []

@@ -38,9 +38,16 @@ from converters.formats.plausible import (
     normalised_message,
     shows_pixels,
 )
-from converters.formats.writing import as_test_key, is_test_key, of_test, part_of, record_fields
+from converters.formats.writing import (
+    as_test_key,
+    is_test_key,
+    of_test,
+    part_name,
+    part_of,
+    record_fields,
+)
 from converters.masks import Box, outlines, tight_box
-from converters.types import Instance, LabelSpace, PackedInstances, Sample, with_drawn
+from converters.types import SUBSET, Instance, LabelSpace, PackedInstances, Sample, with_drawn
 
 # Programs that resize round a side up or down; of fewer pixels another pixel is another image.
 _LEAST_ROUNDED = 64
@@ -80,6 +87,7 @@ class CocoReader:
         tests: those of them that lie in folders of test images, of files that name no part.
         spoken_of: folders in which images should be that are not there.
         is_whole: whether all files could be read.
+        is_named: whether one file alone is meant, of whatever part it is.
     """
 
     root: Path
@@ -91,10 +99,12 @@ class CocoReader:
     tests: set[Path] = field(default_factory=set)
     spoken_of: set[Path] = field(default_factory=set)
     is_whole: bool = True
+    is_named: bool = False
     _specks: Counter[Path] = field(default_factory=Counter)
     _crowds: Counter[Path] = field(default_factory=Counter)
     _rounded: Counter[Path] = field(default_factory=Counter)
     _found: dict[str, tuple[Path, Sample]] = field(default_factory=dict)
+    _parts: dict[Path, str] = field(default_factory=dict)
 
     def samples(self, files: Iterable[Path]) -> list[Sample]:
         """Return the samples of all files, an image once; files about other classes add theirs."""
@@ -262,8 +272,22 @@ class CocoReader:
             part = part_of(file.relative_to(self.root).as_posix())
             if part != "train":
                 # Formats and folds go by keys, also where all images lie in one folder.
-                key = of_test(key) if part == "test" else as_test_key(key)
-            image.fields.setdefault("key", key)
+                is_test = part == "test" and not self.is_named
+                key = of_test(key) if is_test else as_test_key(key)
+            known = image.fields.setdefault("key", key)
+            own = part_name(file.stem)
+            if own and known == key and not part_name(key.rpartition("/")[0]):
+                # Of the parts to learn from; folders say it where there are any.
+                image.fields.setdefault("attributes", {SUBSET: own})
+            self._check_part(file, image)
+
+    def _check_part(self, file: Path, image: _Image) -> None:
+        """Take down an image that is named as one to learn from, and as a test image, too."""
+        key = image.fields["key"]
+        other = self._parts.setdefault(image.path, key)
+        if is_test_key(other) != is_test_key(key):
+            what = f"'{image.path.name:.80}': expected it in one part, found it in another one too"
+            self.problems.add(file, f"{what}: leave it out of one", **_owner(image.fields))
 
     def _read(self, document: Document, images: Mapping[Id, _Image]) -> None:
         labels = labels_of(document, self.labels, self.problems)

@@ -52,10 +52,13 @@ from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_colours import (
     MOST_COLOURS,
+    check_palettes,
     class_codes,
     colour_codes,
     colour_name,
+    have_own_palettes,
     is_class_code,
+    read_palette,
 )
 from converters.formats.mask_folders.black_and_white import (
     LOSSY,
@@ -64,12 +67,12 @@ from converters.formats.mask_folders.black_and_white import (
     share_between,
 )
 from converters.formats.mask_folders.pairing import (
-    GIF,
     OBJECT,
     Pairs,
     describe_left_out,
     find_pairs,
 )
+from converters.formats.mask_folders.tree import GIF
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
@@ -89,6 +92,7 @@ _LEAST_COUNTS, _LEAST_WHOLE = 4, 0.9
 _SET = frozenset({1, VOID, 2**16 - 1})
 # Of numbers of a class and an object, and what MOTS has where nobody looked.
 _BASES, _UNSURE = (1000, 256), frozenset({10000})
+_MOST_OBJECTS, _MOST_CLASSES = (500, 100), 100
 # A grey level's code as a colour: of red, green and blue.
 _GREY = 0x010101
 
@@ -273,9 +277,17 @@ def read_mask(
 def _read_gif_size(content: bytes) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(content), formats=("GIF",)) as header:
-            return header.height, header.width
+            frames, size_hw = getattr(header, "n_frames", 1), (header.height, header.width)
+            hidden = header.info.get("transparency")
+            # The first colour is what lies around objects.
+            has_hidden = bool(hidden) and bool((np.array(header) == hidden).any())
     except (Image.DecompressionBombError, *BROKEN):
         raise ValueError("expected a GIF that can be read, found another file") from None
+    if frames > 1:
+        raise ValueError(f"expected one picture, found {frames} frames: save each as a file")
+    if has_hidden:
+        raise ValueError("expected a mask without transparent pixels, found some: save a PNG")
+    return size_hw
 
 
 def _equal_channels(colours: Pixels) -> Pixels | None:
@@ -289,7 +301,7 @@ def _by_palette(content: bytes, indexes: Pixels, as_colours: bool) -> Pixels:
 
     Programs that save space give an image's greys any numbers, white the first if it is frequent.
     """
-    palette = _palette(content)
+    palette = read_palette(content)
     used = np.unique(indexes)
     if not len(palette) or used[-1] >= len(palette):
         return indexes
@@ -304,38 +316,6 @@ def _by_palette(content: bytes, indexes: Pixels, as_colours: bool) -> Pixels:
         return greys // VOID
     is_smoothed = len(used) > _FEW_GREYS and _is_two_sided(greys)
     return greys if is_smoothed or len(used) > _LEAST_OBJECTS else indexes
-
-
-def _palette(content: bytes) -> Pixels:
-    """Return a palette's colours, red first, uint8 (n, 3); none where there is no palette."""
-    with Image.open(io.BytesIO(content)) as mask:
-        found = (mask.mode == "P" and mask.getpalette()) or []
-    return np.array(found, np.uint8).reshape(-1, 3)
-
-
-def _have_own_palettes(masks: Iterable[Path]) -> bool:
-    """Tell whether the indexes of palettes are no numbers of classes.
-
-    They are none where a number has one colour in one file and another one in another, or black,
-    which is what lies around objects, is used and is not the number 0: programs that save space
-    make a palette for each image.
-    """
-    known: dict[int, list[int]] = {}
-    for path in masks:
-        if path.suffix.lower() != ".png":
-            continue
-        try:
-            content = path.read_bytes()
-            palette = _palette(content)
-            values = read_mask_pixels(content).values if len(palette) else np.zeros(0, np.uint8)
-        except (OSError, ValueError, *BROKEN):
-            # Whoever reads it says so.
-            continue
-        for number in (n for n in np.unique(values).tolist() if n < len(palette)):
-            colour = palette[number].tolist()
-            if known.setdefault(number, colour) != colour or (number and not any(colour)):
-                return True
-    return False
 
 
 @dataclass
@@ -370,26 +350,52 @@ class _Classes:
         Raises:
             ValueError: more values than classes can have, or no mask that can be read.
         """
+        masks = [path for own in pairs.masks.values() for path in own]
         if pairs.classes:
+            names = natural(set(pairs.classes.values()))
             example = next(iter(pairs.classes))
-            return cls(natural(set(pairs.classes.values())), "files", example=example)
+            as_colours = have_own_palettes(masks)
+            return cls(names, "files", example=example, as_colours=as_colours)
         numbers, colours = read_class_names(root), read_class_table(root)
         if colours is not None and numbers is None and _hold_numbers(pairs):
-            names = [name if name.casefold() not in NO_CLASS else "" for name in colours.values()]
-            numbers = dict(enumerate(names))
+            own = [name if name.casefold() not in NO_CLASS else "" for name in colours.values()]
+            # A table of greys says the numbers themselves.
+            are_greys = all(len(set(colour)) == 1 for colour in colours)
+            numbers = dict(zip((c[0] for c in colours), own, strict=True)) if are_greys else {}
+            numbers = numbers or dict(enumerate(own))
         elif colours is not None:
             named = {(r << 16) + (g << 8) + b: name for (r, g, b), name in colours.items()}
-            kept = {code: n for code, n in named.items() if n and n.casefold() not in NO_CLASS}
-            kept_names = tuple(dict.fromkeys(kept.values()))
+            kept = {c: "" if n.casefold() in NO_CLASS else n for c, n in named.items()}
+            kept_names = tuple(dict.fromkeys(filter(None, kept.values())))
             return cls(kept_names, "colours", kept, as_colours=True)
         if numbers is not None:
-            return cls(tuple(filter(None, numbers.values())), "numbers", {}, numbers)
-        return cls._of_values([path for own in pairs.masks.values() for path in own])
+            return cls._of_numbers(numbers, masks)
+        return cls._of_values(masks)
+
+    @classmethod
+    def _of_numbers(cls, numbers: dict[int, str], masks: Sequence[Path]) -> _Classes:
+        """Return the classes that a table names."""
+        check_palettes(masks)
+        names = tuple(filter(None, numbers.values()))
+        values: set[int] = set()
+        for path in masks:
+            try:
+                greys = _plain_greys(read_mask(path))
+            except (OSError, ValueError):
+                continue  # whoever reads it says so
+            values |= set() if greys is None else set(np.unique(greys).tolist())
+        if values == {0, VOID} and VOID not in numbers and len(names) == 1:
+            # Black and white, of the only class.
+            return cls(names, "numbers", {}, {0: "", VOID: names[0]})
+        base = _find_base(values - {0})
+        if base and {v // base for v in values - _UNSURE - {0}} <= numbers.keys():
+            return cls(names, "both", {}, numbers, base=base)
+        return cls(names, "numbers", {}, numbers, has_void=VOID in values - numbers.keys())
 
     @classmethod
     def _of_values(cls, masks: Sequence[Path]) -> _Classes:
         broken = ""
-        as_colours = _have_own_palettes(masks)
+        as_colours = have_own_palettes(masks)
         values: set[int] = set()
         colours: set[int] = set()
         counts: set[int] = set()
@@ -441,7 +447,7 @@ class _Classes:
         if len(values) <= 1:
             return cls((OBJECT,) if values else (), "object", as_colours=as_colours)
         if base := _find_base(values):
-            numbers = {value // base for value in values - _UNSURE}
+            numbers = {value // base or value for value in values - _UNSURE}
             return cls(natural(map(str, numbers)), "both", base=base)
         are_many = len(counts) > 1 and max(counts) > _LEAST_OBJECTS
         has_counts = len(counts - {0}) >= _LEAST_COUNTS
@@ -464,8 +470,8 @@ class _Classes:
         if self.kind == "both":
             return (
                 f"the masks' numbers are taken for class * {self.base} + object, of the classes "
-                f"{', '.join(self.names):.60}; class_names.txt, which names numbers from 0 on, a "
-                "line each, makes each number a class"
+                f"{', '.join(self.names):.60}, {min(_UNSURE)} for none; id2label.json names "
+                "classes by their numbers"
             )
         if self.kind == "files":
             return f"classes by the folders or names of masks ({', '.join(self.names):.200})"
@@ -475,7 +481,10 @@ class _Classes:
             void = f", and {VOID} for none" if self.has_void else ""
             return f"masks of one value are taken for one class, '{OBJECT}'{void}"
         if self.numbers or self.kind == "colours":
-            return f"masks of {len(self.names)} classes by their {self.kind}"
+            others = [str(number) for number, name in self.numbers.items() if number and not name]
+            others += [str(VOID)] if self.has_void else []
+            none = f", {', '.join(others):.60} for none" if others else ""
+            return f"masks of {len(self.names)} classes by their {self.kind}{none}"
         none = "0" if str(VOID) in self.names else f"0 and {VOID}"
         return (
             f"the masks' numbers are taken for classes ({', '.join(self.names):.60}), {none} for "
@@ -542,9 +551,14 @@ class _Classes:
         if self.kind == "objects":
             return OBJECT if code else ""
         if self.kind == "both":
-            return "" if code in (0, *_UNSURE) else str(code // self.base)
+            if code in (0, *_UNSURE):
+                return ""
+            number = code // self.base or code
+            return self.numbers.get(number, "") if self.numbers else str(number)
         if self.kind == "colours":
             if self.colours:
+                if code not in self.colours and is_class_code(code):
+                    raise ValueError(f"expected a colour of the table, found #{code:06x}")
                 return self.colours.get(code, "")
             return colour_name(code) if is_class_code(code) else ""
         if self.numbers:
@@ -578,16 +592,20 @@ def _are_smoothed(levels: set[int]) -> bool:
 
 
 def _find_base(values: set[int]) -> int:
-    """Return what numbers are multiples of, but for that of an object; 0 where they are not such.
+    """Return by what classes are multiplied where numbers are of a class and an object; else 0.
 
-    Cityscapes and KITTI's MOTS have class * 1000 + object, KITTI's semantics class * 256 + object.
+    Cityscapes and KITTI's MOTS have class * 1000 + object, and a class alone where objects are not
+    told apart; KITTI's semantics have class * 256 + object.
     """
     both = values - _UNSURE
-    fitting = [base for base in _BASES if both and min(both) >= base]
-    if not fitting:
-        return 0
-    base = min(fitting, key=lambda base: max(value % base for value in both))
-    return base if len({value // base for value in both}) < len(both) else 0
+    large = {value for value in both if value >= _BASES[0]}
+    is_first = any(value % _BASES[0] for value in large) or bool(large and values & _UNSURE)
+    if is_first and max(value % _BASES[0] for value in large) < _MOST_OBJECTS[0]:
+        return _BASES[0] if all(v in large or v < _MOST_CLASSES for v in both) else 0
+    is_second = any(value % _BASES[1] for value in both) and min(both) >= _BASES[1]
+    if is_second and max(value % _BASES[1] for value in both) < _MOST_OBJECTS[1]:
+        return _BASES[1]
+    return 0
 
 
 def _are_even(values: set[int]) -> bool:

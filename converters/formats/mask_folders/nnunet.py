@@ -15,7 +15,7 @@ Source: nnU-Net v2, documentation/dataset_format.md, region_based_training.md, i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,12 @@ from converters.errors import Problems, one_line
 from converters.files.images import is_image, read_size_hw
 from converters.files.json_files import load_json
 from converters.formats.label_spaces import folder_space
+from converters.formats.mask_colours import check_palettes
 from converters.formats.mask_folders.mask_folders import read_mask
+from converters.formats.mask_folders.pairing import describe_left_out
+from converters.formats.mask_folders.tree import Tree
 from converters.masks import crop, outline
-from converters.types import Instance, LabelSpace, Sample
+from converters.types import NO_CLASS, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _DATASET, _IGNORE, _BACKGROUND = "dataset.json", "ignore", "background"
@@ -76,8 +79,12 @@ def _classes(root: Path) -> dict[str, tuple[int, ...]]:
         if not all(str(number).isdecimal() for number in numbers) or name in found:
             raise ValueError(f"{path}: expected {_FORM}, found {name!r:.40}: {given!r:.40}")
         found[name] = tuple(int(number) for number in numbers)
-    kept = {name: own for name, own in found.items() if set(own) - {0}}
-    kept.pop(_IGNORE, None)
+    if wrong := [n for n, own in found.items() if own == (0,) and n.casefold() not in NO_CLASS]:
+        raise ValueError(f"{path}: expected 0 to be the background, found '{wrong[0]:.60}'")
+    kept = {name: own for name, own in found.items() if set(own) - {0} and name != _IGNORE}
+    single = [own for own in kept.values() if len(own) == 1]
+    if twice := [own[0] for own in single if single.count(own) > 1]:
+        raise ValueError(f"{path}: expected each number once, found {twice[0]} twice")
     if not kept:
         raise ValueError(f"{path}: expected a class beside '{_BACKGROUND}', found none")
     return kept
@@ -108,6 +115,11 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             problems.add(path or root, one_line(error), key=sample.key)
             continue
         samples.append(Sample(sample.key, sample.image, sample.size_hw, found))
+    maps = [path for part in (_TRAIN, _TEST) for path in _inside(root / part[1])]
+    check_palettes(filter(is_image, maps))
+    ignored = _ignored(root)
+    if ignored is not None:
+        problems.note(f"{root}: pixels of the number {ignored} ('{_IGNORE}') are no class")
     return samples
 
 
@@ -122,16 +134,26 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
     return [sample for sample, _ in _images(root, subset, problems)]
 
 
+def _ignored(root: Path) -> int | None:
+    """The number of pixels that nobody has annotated; None without any."""
+    labels: Any = load_json(root / _DATASET)["labels"]
+    given = labels.get(_IGNORE)
+    found = [key for key, name in labels.items() if name == _IGNORE] + [given]
+    return next((int(number) for number in found if str(number).isdecimal()), None)
+
+
 def _known(root: Path, classes: Mapping[str, tuple[int, ...]]) -> set[int]:
     """The numbers that a map may hold."""
-    ignored: Any = load_json(root / _DATASET)["labels"].get(_IGNORE)
-    return {0, *(n for own in classes.values() for n in own)} | (
-        {ignored} if isinstance(ignored, int) else set()
-    )
+    ignored = _ignored(root)
+    own = {0, *(number for numbers in classes.values() for number in numbers)}
+    return own if ignored is None else own | {ignored}
 
 
 def _images(root: Path, subset: str, problems: Problems) -> Iterator[tuple[Sample, Path | None]]:
     """Yield a subset's images, sorted by key, with their maps; test images may have none."""
+    homes = [root / folder for part in (_TRAIN, _TEST) for folder in part[:2]]
+    if others := [path for path in Tree(root).all_files() if path.parent not in homes]:
+        problems.note(describe_left_out(root, others))
     for part in (_TEST, _TRAIN):
         if subset in ("all", "test" if part is _TEST else "train"):
             yield from _part(root, part, problems)
@@ -140,8 +162,12 @@ def _images(root: Path, subset: str, problems: Problems) -> Iterator[tuple[Sampl
 def _part(
     root: Path, part: tuple[str, str, str], problems: Problems
 ) -> Iterator[tuple[Sample, Path | None]]:
-    images = _named(root / part[0])
-    maps = {path.stem: path for path in filter(is_image, _inside(root / part[1]))}
+    maps: dict[str, Path] = {}
+    for path in filter(is_image, _inside(root / part[1])):
+        if maps.setdefault(path.stem, path) != path:
+            what = f"expected one map of this name, found {maps[path.stem].name} too"
+            problems.add(path, what, key=part[2] + path.stem)
+    images = _named(root / part[0], maps)
     for name in sorted(maps.keys() - images.keys()):
         problems.add(maps[name], f"expected an image {name}_0000, found none", key=part[2] + name)
     without = sorted(images.keys() - maps.keys()) if part is _TRAIN else []
@@ -157,7 +183,7 @@ def _part(
             problems.add(images[name], error, key=key)
 
 
-def _named(folder: Path) -> dict[str, Path]:
+def _named(folder: Path, maps: Collection[str]) -> dict[str, Path]:
     """Name of an image -> its one file.
 
     Raises:
@@ -166,7 +192,8 @@ def _named(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in filter(is_image, _inside(folder)):
         named = _CHANNEL.fullmatch(path.stem)
-        name = named[1] if named else path.stem
+        # `scan_2020` is a name where a map has it, and no channel.
+        name = named[1] if named and path.stem not in maps else path.stem
         if name in found:
             raise ValueError(
                 f"{path}: expected one file an image, found {found[name].name} too: networks here "

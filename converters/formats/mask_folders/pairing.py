@@ -8,16 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
-
-import cv2
-import numpy as np
-import numpy.typing as npt
 
 from converters.files.images import is_image
 from converters.files.names import normal_name
-from converters.files.provenance import PROVENANCE
-from converters.formats.mask_folders.black_and_white import LOSSY, MOST_BETWEEN, share_between
+from converters.formats.mask_folders.black_and_white import LOSSY
+from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
 from converters.formats.writing import as_test_key, is_test_key
 
 # What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
@@ -72,16 +67,17 @@ _CLASS_OF_FILE = re.compile(
 # Words in a folder's name, also where capitals alone divide them.
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 OBJECT = "object"
-# Of masks alone, which older programs write.
-GIF = ".gif"
-# What lies in a folder that is a data set of another format.
-_DESCRIPTIONS = (PROVENANCE, "labels.yaml")
 # What folders of one data set are called, of which there may be but one.
 _SUBSETS = re.compile(r"(train|val|test)(ing|id|idation)?([_-].*)?", re.IGNORECASE)
-_DEPTH = 3
+_DEPTH, _LOOKED_AT = 3, 3
 _MASK_WORD = re.compile(r"^masks?[_ -]+", re.IGNORECASE)
-# So many files are looked at; a mask of one class has so many colours, one of several so many.
-_LOOKED_AT, _TWO_SIDES, _FEW_COLOURS = 3, 2, 64
+# Words that say that something was drawn into an image: `LabeledApproved`, `GroundTruth`.
+_DRAWN_WORDS = re.compile(
+    r"(mask|label(l?ed)?|lbl|annot(ated|ations?)?|anno(tations?)?|seg(mented|mentations?)?|gt|truth"
+    r"|semantic|instance|trimap|attribute|manual|lesion)s?"
+)
+# Who has drawn the same objects as others.
+_RATERS = re.compile(r"(annotator|expert|reader|rater|observer|grader|doctor|manual|human)s?")
 
 
 @dataclass(frozen=True)
@@ -110,23 +106,24 @@ class Pairs:
     left_out: Sequence[Path] = ()
 
 
-def find_pairs(root: Path) -> Pairs | None:
+def find_pairs(root: Path, tree: Tree | None = None) -> Pairs | None:
     """Return the images and masks below a folder; None where no mask has an image."""
-    found = _find_pairs(root, frozenset())
+    tree = tree or Tree(root)
+    found = _find_pairs(tree, root, frozenset())
     if found is None or not found.classes:
         return found
     # What some parts of a data set say of its classes holds in parts that say less.
-    return _find_pairs(root, frozenset(found.classes.values())) or found
+    return _find_pairs(tree, root, frozenset(found.classes.values())) or found
 
 
-def _find_pairs(root: Path, known: Set[str]) -> Pairs | None:
+def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     """As `find_pairs`; `known` are classes that folders or names of masks have elsewhere."""
     parts: list[tuple[Path, Pairs]] = []
     taken: set[Path] = set()
-    for folder in _folders(root, _DEPTH):
+    for folder in _folders(tree, root, _DEPTH):
         # A folder in one of masks holds no images.
         if taken.isdisjoint((folder, *folder.parents)):
-            for image_folder, masks, found in _beside(folder, known):
+            for image_folder, masks, found in _beside(tree, folder, known):
                 parts.append((image_folder, found))
                 taken |= {path for path in masks if path != image_folder}
     images: dict[str, Path] = {}
@@ -141,18 +138,18 @@ def _find_pairs(root: Path, known: Set[str]) -> Pairs | None:
         classes |= found.classes
     alone = [path for _, found in parts for path in found.alone]
     ambiguous = list(dict.fromkeys(path for _, found in parts for path in found.ambiguous))
-    is_around = not ambiguous and _lies_in_one_folder(root, [images[key] for key in masks_of])
+    is_around = not ambiguous and _lies_in_one_folder(tree, root, [images[key] for key in masks_of])
     if is_around or not masks_of:
         return None
     paired = {*images.values(), *alone, *(path for own in masks_of.values() for path in own)}
-    unanswered = _unanswered(root, paired, known)
+    unanswered = _unanswered(tree, root, paired, known)
     if not any(map(is_test_key, masks_of)):
         without = images.keys() - masks_of.keys()
         unanswered |= {key: images.pop(key) for key in sorted(without) if is_test_key(key)}
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
-    others = sorted(set(all_files(root)) - paired - set(unanswered.values()))
+    others = sorted({*tree.files_in(root, deep=True)} - paired - set(unanswered.values()))
     return Pairs(
         images,
         masks_of,
@@ -178,13 +175,6 @@ def describe_left_out(root: Path, paths: Iterable[Path]) -> str:
     )
 
 
-def all_files(root: Path) -> Iterator[Path]:
-    """Every file of an image below a folder, but for what we wrote."""
-    yield from _files_in(root)
-    for folder in _inside(root):
-        yield from all_files(folder)
-
-
 def _begin(root: Path, folder: Path) -> str:
     """Return how the keys of a folder's images begin."""
     is_plain = folder != root and _IMAGES.fullmatch(folder.name)
@@ -194,19 +184,21 @@ def _begin(root: Path, folder: Path) -> str:
     return "" if home == root else home.relative_to(root).as_posix() + "/"
 
 
-def _unanswered(root: Path, paired: Set[Path], known: Set[str]) -> dict[str, Path]:
+def _unanswered(tree: Tree, root: Path, paired: Set[Path], known: Set[str]) -> dict[str, Path]:
     """Return the images of folders of test images in which nothing has a partner, by their keys.
 
     Beside a folder that is called `images`, others hold none.
     """
     found: dict[str, Path] = {}
-    for folder in _folders(root, _DEPTH):
+    # Folders in which one is called `images`.
+    homes = {f.parent for f in _folders(tree, root, _DEPTH) if _IMAGES.fullmatch(f.name)}
+    for folder in _folders(tree, root, _DEPTH):
         names = folder.relative_to(root).parts
         is_other = any(_are_pictures(n) or _MASKS.fullmatch(n) or n in known for n in names)
         is_named = _IMAGES.fullmatch(folder.name) or is_test_key(as_test_key(f"{folder.name}/"))
         if folder != root and not is_named:
-            is_other |= any(_IMAGES.fullmatch(path.name) for path in _inside(folder.parent))
-        files = {} if is_other else _files(folder, deep=False)
+            is_other |= folder.parent in homes
+        files = {} if is_other else tree.files(folder, deep=False)
         if paired.isdisjoint(files.values()):
             begin = as_test_key(_begin(root, folder))
             if is_test_key(begin):
@@ -214,38 +206,22 @@ def _unanswered(root: Path, paired: Set[Path], known: Set[str]) -> dict[str, Pat
     return found
 
 
-def _lies_in_one_folder(root: Path, images: Sequence[Path]) -> bool:
+def _lies_in_one_folder(tree: Tree, root: Path, images: Sequence[Path]) -> bool:
     """Tell whether a folder in this one has all, and is the data set itself."""
     homes = {image.relative_to(root).parts[0] for image in images}
     home = next(iter(homes), "")
     is_file = not (root / home).is_dir()
     if len(homes) != 1 or is_file or _IMAGES.fullmatch(home) or _SUBSETS.fullmatch(home):
         return False
-    return find_pairs(root / home) is not None
+    return find_pairs(root / home, tree) is not None
 
 
-def _folders(folder: Path, depth: int) -> Iterator[Path]:
+def _folders(tree: Tree, folder: Path, depth: int) -> Iterator[Path]:
     """A folder and those below it, sorted; not hidden ones, nor what we wrote or was predicted."""
     yield folder
-    for path in _inside(folder) if depth else ():
+    for path in tree.inside(folder) if depth else ():
         if not _has_word(path.name, _LOOKED_UPON):
-            yield from _folders(path, depth - 1)
-
-
-def _inside(folder: Path) -> list[Path]:
-    """Return the folders in a folder, sorted; no links that lead back to one around it."""
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError:
-        return []
-    return [
-        path
-        for path in paths
-        if path.is_dir()
-        and not path.name.startswith(".")
-        and not any((path / name).is_file() for name in _DESCRIPTIONS)
-        and not (path.is_symlink() and folder.resolve().is_relative_to(path.resolve()))
-    ]
+            yield from _folders(tree, path, depth - 1)
 
 
 def _has_word(name: str, pattern: re.Pattern[str]) -> bool:
@@ -256,29 +232,30 @@ def _are_pictures(name: str) -> bool:
     return _has_word(name, _PICTURES)
 
 
-def _beside(folder: Path, known: Set[str]) -> Iterator[tuple[Path, list[Path], Pairs]]:
+def _beside(tree: Tree, folder: Path, known: Set[str]) -> Iterator[tuple[Path, list[Path], Pairs]]:
     """Folders of images, and of masks, in a folder, with their pairs.
 
     Without any, the folder itself, and the pairs of files in it.
     """
-    inside = [path for path in _inside(folder) if not _are_pictures(path.name)]
-    if (by_class := _folders_of_classes(inside, known)) is not None:
+    inside = [path for path in tree.inside(folder) if not _are_pictures(path.name)]
+    if (by_class := _folders_of_classes(tree, inside, known)) is not None:
         yield by_class
         return
     are_masks = [path for path in inside if _MASKS.fullmatch(path.name) or _partner(path, inside)]
     others = [path for path in inside if path not in are_masks]
     found: dict[Path, list[tuple[Path, Pairs]]] = defaultdict(list)
     for masks in are_masks:
-        files = _files(masks, deep=True, of_masks=True)
-        tried = [(path, _match(_files(path, deep=path != folder), files, known)) for path in others]
+        files = tree.files(masks, deep=True, of_masks=True)
+        partner = _partner(masks, others)
+        tried = [
+            (path, _match(tree, tree.files(path, deep=True), files, known))
+            for path in ([partner] if partner else others)
+        ]
         if not any(pairs for _, pairs in tried):
-            tried = [(folder, _match(_files(folder, deep=False), files, known))]
+            tried = [(folder, _match(tree, tree.files(folder, deep=False), files, known))]
         fitting = [(path, pairs) for path, pairs in tried if pairs]
         most = max((len(pairs.masks) for _, pairs in fitting), default=0)
-        partner = _partner(masks, others)
-        fitting = [(path, pairs) for path, pairs in fitting if path == partner] or [
-            (path, pairs) for path, pairs in fitting if len(pairs.masks) == most
-        ]
+        fitting = [(path, pairs) for path, pairs in fitting if len(pairs.masks) == most]
         named = [(p, pairs) for p, pairs in fitting if _is_named_for(p, masks)] or fitting
         for path, pairs in named[:1]:
             names = [other.relative_to(folder).as_posix() for other, _ in named]
@@ -288,73 +265,95 @@ def _beside(folder: Path, known: Set[str]) -> Iterator[tuple[Path, list[Path], P
         yield path, [masks for masks, _ in pairings], _with_rivals(pairings[0][1], names)
     if are_masks:
         return
-    files = _files(folder, deep=False)
+    files = tree.files(folder, deep=False)
     if any(path.with_name(path.stem + end).is_file() for path in files.values() for end in _ADE20K):
         return
-    beside = _side_by_side(files) or _of_one_name(folder) or _by_last_words(files)
-    if beside or (beside := _longer_names(files, known)):
+    beside = _side_by_side(files) or _of_one_name(tree, folder) or _by_last_words(tree, files)
+    if beside or (beside := _longer_names(tree, files, known)):
         yield folder, [], beside
 
 
 def _folders_of_classes(
-    folders: Sequence[Path], known: Set[str]
+    tree: Tree, folders: Sequence[Path], known: Set[str]
 ) -> tuple[Path, list[Path], Pairs] | None:
     """Pair the one folder of images with folders of masks that are called as their class.
 
     None where none is, or one has masks of several classes. Folders with other names than the
-    images, or with what is no mask, are left alone, unless others `known` are called so.
+    images, or with what is no mask, are left alone, unless others `known` are called so. Beside
+    folders that are called `masks` or the like, those of other names are about the same images.
     """
     folders = [path for path in folders if not _SUBSETS.fullmatch(path.name)]
-    home = [path for path in folders if _IMAGES.fullmatch(path.name)]
-    is_named = len(home) == 1
-    if not is_named:
-        home = _photographed(folders)
-    if len(home) != 1:
+    home, is_named = _home_of_images(tree, folders)
+    if home is None:
         return None
-    most = _TWO_SIDES if is_named else _FEW_COLOURS
-    images = _files(home[0], deep=True)
+    images = tree.files(home, deep=True)
     found: dict[Path, Pairs] = {}
     for folder in folders:
-        masks = _files(folder, deep=True, of_masks=True) if folder != home[0] else {}
-        pairs = _match(images, masks) if _are_drawn(masks.values(), most) else None
-        if pairs is None or 2 * sum(map(len, pairs.masks.values())) < len(masks):
-            if not masks or _class_of(folder) not in known:
-                continue
+        masks = tree.files(folder, deep=True, of_masks=True) if folder != home else {}
+        is_mask = _says_masks(folder, folders)
+        are_masks = is_mask or tree.are_drawn(
+            masks.values(), TWO_SIDES if is_named else FEW_COLOURS
+        )
+        is_told = is_named or is_mask or _has_word(folder.name, _DRAWN_WORDS)
+        pairs = _match(tree, images, masks) if are_masks and is_told else None
+        if pairs is None and masks and _class_of(folder) in known:
             pairs = _paired(images, {place: place for place in images}, masks, masks.keys())
-        found[folder] = pairs
+        if pairs is not None:
+            found[folder] = pairs
     if len(found) == 1:
         ((folder, pairs),) = found.items()
-        if not is_named or pairs.classes:
-            return home[0], [folder], pairs
-    named = [p for p in found if not _MASKS.fullmatch(p.name) and not _partner(p, folders)]
-    if not named and not {_class_of(folder) for folder in found} & known:
+        if not is_named or (pairs.classes and not _says_masks(folder, folders)):
+            return home, [folder], pairs
+    named = [path for path in found if not _says_masks(path, folders)]
+    of_class = {_class_of(folder) for folder in found}
+    if not named and not of_class & known:
         return None
-    for pairs in found.values():
-        if pairs.classes or any(len(own) > 1 for own in pairs.masks.values()):
-            return None
-        if not _are_drawn(_masks_of(pairs), _TWO_SIDES):
-            names = [path.name for path in found]
-            return home[0], [*found], _with_rivals(pairs, names)
+    several = [path for path, pairs in found.items() if pairs.classes or _has_several(tree, pairs)]
+    are_rivals = len(named) < len(found) and not of_class <= known
+    are_rivals |= len(found) > 1 and any(_has_word(path.name, _RATERS) for path in found)
+    if several or are_rivals:
+        first = next(iter(found.values()))
+        return home, [*found], _with_rivals(first, [path.name for path in found])
     joined: dict[str, list[Path]] = defaultdict(list)
     for place, path in ((p, m) for pairs in found.values() for p, (m,) in pairs.masks.items()):
         joined[place].append(path)
     alone = [path for pairs in found.values() for path in pairs.alone]
     # `masks_train` and `masks_val` are of no classes, but parts.
-    are_parts = all(_SUBSETS.fullmatch(_class_of(folder)) for folder in found)
+    are_parts = all(map(_SUBSETS.fullmatch, of_class))
     if are_parts and any(len(own) > 1 for own in joined.values()):
         return None
     classes = {
         path: _class_of(folder) for folder, pairs in found.items() for path in _masks_of(pairs)
     }
-    return home[0], [*found], Pairs(images, joined, alone, classes={} if are_parts else classes)
+    return home, [*found], Pairs(images, joined, alone, classes={} if are_parts else classes)
 
 
-def _photographed(folders: Iterable[Path]) -> list[Path]:
-    """Return the folders whose files have more colours than masks, where others have few."""
-    files = {path: list(_files(path, deep=True).values()) for path in folders}
-    full = {path: own for path, own in files.items() if own}
-    many = [path for path, own in full.items() if not _are_drawn(own, _FEW_COLOURS)]
-    return many if len(many) < len(full) else []
+def _home_of_images(tree: Tree, folders: Sequence[Path]) -> tuple[Path | None, bool]:
+    """The one folder of images, and whether its name says so; else its files do."""
+    named = [p for p in folders if _IMAGES.fullmatch(p.name) and not _MASKS.fullmatch(p.name)]
+    # Test images have no masks, mostly, and a folder of their own.
+    named = [p for p in named if not is_test_key(as_test_key(f"{p.name}/"))] or named
+    full = {path: own for path in folders if (own := _first(tree, path))}
+    many = [path for path, own in full.items() if tree.are_photographs(own)]
+    if len(named) == 1 and (named[0] in many or not many):
+        return named[0], True
+    is_sure = len(many) == 1 and not _MASKS.fullmatch(many[0].name)
+    return (many[0], False) if is_sure else (None, False)
+
+
+def _first(tree: Tree, folder: Path) -> list[Path]:
+    """A few files of images in a folder, or below it."""
+    return list(islice(tree.files_in(folder, deep=True), _LOOKED_AT))
+
+
+def _says_masks(folder: Path, folders: Sequence[Path]) -> bool:
+    return bool(_MASKS.fullmatch(folder.name) or _partner(folder, folders))
+
+
+def _has_several(tree: Tree, pairs: Pairs) -> bool:
+    """Tell whether masks are of several objects or classes."""
+    are_many = any(len(own) > 1 for own in pairs.masks.values())
+    return are_many or not tree.are_drawn(_masks_of(pairs), TWO_SIDES)
 
 
 def _class_of(folder: Path) -> str:
@@ -366,7 +365,7 @@ def _masks_of(pairs: Pairs) -> Iterator[Path]:
     yield from pairs.alone
 
 
-def _by_last_words(files: Mapping[str, Path]) -> Pairs | None:
+def _by_last_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
     """Pair `1_sat` with `1_mask`, or `1` with `1_anno`; None unless all names end in such a way.
 
     And unless what ends in one way are masks by their colours, and the others are not.
@@ -379,13 +378,13 @@ def _by_last_words(files: Mapping[str, Path]) -> Pairs | None:
     if len(ends) != 2:
         return None
     drawn = {
-        w: _are_drawn((files[p] for p in own.values()), _FEW_COLOURS) for w, own in ends.items()
+        w: tree.are_drawn((files[p] for p in own.values()), FEW_COLOURS) for w, own in ends.items()
     }
     if set(drawn.values()) != {True, False}:
         return None
     ((mask_word, masks),) = ((word, ends[word]) for word, is_mask in drawn.items() if is_mask)
     ((_, images),) = ((word, own) for word, own in ends.items() if word != mask_word)
-    if not mask_word or not masks.keys() & images.keys():
+    if not _DRAWN_WORDS.fullmatch(mask_word.lower()) or not masks.keys() & images.keys():
         return None
     return _paired(
         {place: files[place] for place in images.values()},
@@ -395,49 +394,39 @@ def _by_last_words(files: Mapping[str, Path]) -> Pairs | None:
     )
 
 
-def _longer_names(files: Mapping[str, Path], known: Set[str]) -> Pairs | None:
-    """Pair NAME with NAME_cat and NAME_dog beside it, where the latter are masks of one class."""
+def _longer_names(tree: Tree, files: Mapping[str, Path], known: Set[str]) -> Pairs | None:
+    """Pair NAME with NAME_attribute_cat and NAME_attribute_dog beside it, masks of one class."""
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
+    told = True
     for place, path in files.items():
         ends = [hit.start() for hit in _BETWEEN.finditer(place)]
-        (masks if any(place[:end] in files for end in ends) else images)[place] = path
-    if not _are_drawn(masks.values(), _TWO_SIDES) or _are_drawn(images.values(), _FEW_COLOURS):
+        owner = next((place[:end] for end in reversed(ends) if place[:end] in files), None)
+        (images if owner is None else masks)[place] = path
+        told &= owner is None or _has_word(place[len(owner) :], _DRAWN_WORDS)
+    if not told or not tree.are_drawn(masks.values(), TWO_SIDES):
         return None
-    return _by_class_names(images, masks, known)
+    if not tree.are_photographs(images.values()):
+        return None
+    pairs = _by_class_names(images, masks, known)
+    # Two files that say no class are two ways to draw the same.
+    return None if pairs is None or OBJECT in pairs.classes.values() else pairs
 
 
-def _of_one_name(folder: Path) -> Pairs | None:
-    """Pair a.jpg with a.png; None unless most are such pairs, and the latter masks."""
+def _of_one_name(tree: Tree, folder: Path) -> Pairs | None:
+    """Pair a.jpg with a.png; None unless most are such pairs, and the latter alone are masks."""
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
-    for path in filter(is_image, _files_in(folder)):
+    for path in filter(is_image, tree.files_in(folder)):
         is_photograph = path.suffix.lower() in LOSSY
         (images if is_photograph else masks).setdefault(normal_name(path.stem), path)
     both = len(images.keys() & masks.keys())
-    if 2 * both <= max(len(images), len(masks)) or not _are_drawn(masks.values(), _FEW_COLOURS):
+    if 2 * both <= max(len(images), len(masks)):
+        return None
+    is_drawn = tree.are_drawn(masks.values(), FEW_COLOURS)
+    if not is_drawn or tree.are_drawn(images.values(), TWO_SIDES):
         return None
     return _paired(images, {stem: stem for stem in images}, masks, masks.keys())
-
-
-def _are_drawn(paths: Iterable[Path], most: int) -> bool:
-    """Tell by a few files whether they have so few colours, as masks have and photographs do not.
-
-    What JPEG has added to two sides does not count, nor do broken files, unless all are.
-    """
-    decoded = ((path, _decode(path)) for path in paths)
-    seen = list(
-        islice(((path, values) for path, values in decoded if values is not None), _LOOKED_AT)
-    )
-    for path, values in seen:
-        if path.suffix.lower() in LOSSY:
-            if share_between(values) > MOST_BETWEEN:
-                return False
-            values = values // 128
-        pixels = values.reshape(-1, values.shape[2] if values.ndim == 3 else 1)
-        if len(np.unique(pixels, axis=0)) > most:
-            return False
-    return bool(seen)
 
 
 def _partner(masks: Path, folders: Iterable[Path]) -> Path | None:
@@ -476,40 +465,16 @@ def _with_rivals(pairs: Pairs, names: Sequence[str]) -> Pairs:
     return replace(pairs, ambiguous=rivals)
 
 
-def _files(folder: Path, *, deep: bool, of_masks: bool = False) -> dict[str, Path]:
-    """Place below a folder, without suffix -> image; of two that differ only in it the first.
-
-    Masks may be GIF.
-    """
-    found: dict[str, Path] = {}
-    for path in _files_in(folder, deep=deep):
-        if of_masks or path.suffix.lower() != GIF:
-            place = path.relative_to(folder).with_suffix("").as_posix()
-            found.setdefault(normal_name(place), path)
-    return found
-
-
-def _files_in(folder: Path, *, deep: bool = False) -> Iterator[Path]:
-    """The files of images in a folder, sorted; hidden ones are none."""
-    try:
-        paths = sorted(folder.iterdir())
-    except OSError:
-        return
-    yield from (path for path in paths if is_image(path) or _is_gif(path))
-    for inside in _inside(folder) if deep else ():
-        yield from _files_in(inside, deep=True)
-
-
-def _is_gif(path: Path) -> bool:
-    return path.suffix.lower() == GIF and not path.name.startswith(".")
-
-
 def _match(
-    images: Mapping[str, Path], masks: Mapping[str, Path], known: Set[str] = frozenset()
+    tree: Tree,
+    images: Mapping[str, Path],
+    masks: Mapping[str, Path],
+    known: Set[str] = frozenset(),
 ) -> Pairs | None:
     """Pair by equal places; else NAME with NAME_x; else by names without words such as `mask`.
 
     Args:
+        tree: where they lie.
         images: place -> image.
         masks: place -> mask.
         known: classes of masks elsewhere in the data set.
@@ -530,14 +495,16 @@ def _match(
     if len(images) == 1 and image.parent.parent.name == image.stem:
         return Pairs({place: image}, {place: tuple(masks.values())})
     return (
-        _by_class_folders(images, masks, known)
+        _by_class_folders(tree, images, masks, known)
         or _by_class_names(images, masks, known)
         or _by_middles(images, masks)
-        or _by_inner_folders(images, masks)
+        or _by_inner_folders(tree, images, masks)
     )
 
 
-def _by_inner_folders(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+def _by_inner_folders(
+    tree: Tree, images: Mapping[str, Path], masks: Mapping[str, Path]
+) -> Pairs | None:
     """Pair images with masks one folder further down: `trimaps/NAME`, or `train/NAME`, `val/NAME`.
 
     One folder of black and white masks is called as their class, unless by other words.
@@ -547,8 +514,10 @@ def _by_inner_folders(images: Mapping[str, Path], masks: Mapping[str, Path]) -> 
     are_parts = all(_SUBSETS.fullmatch(head) for head in heads)
     if "" in bare or len(bare) < len(masks) or not (len(heads) == 1 or (heads and are_parts)):
         return None
-    pairs = _match(images, bare)
-    if pairs is None or pairs.classes or are_parts or not _are_drawn(bare.values(), _TWO_SIDES):
+    pairs = _match(tree, images, bare)
+    if pairs is None or pairs.classes or are_parts:
+        return pairs
+    if not tree.are_drawn(bare.values(), TWO_SIDES):
         return pairs
     (head,) = heads
     if not _rest(head) or any(map(str.isdigit, head)):
@@ -559,26 +528,39 @@ def _by_inner_folders(images: Mapping[str, Path], masks: Mapping[str, Path]) -> 
 def _by_middles(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
     """Pair `21_training` with `21_manual1`, `22_training` with `22_manual1`, ...: DRIVE's names.
 
-    What all images begin and end with is left out, and what all masks do.
+    What all images' names have in common is left out, and what all masks' have, but for numbers.
     """
     ours, theirs = _middles(images), _middles(masks)
-    if not theirs or not theirs.keys() <= ours.keys():
+    if ours is None or theirs is None or ours[0] != theirs[0]:
         return None
-    return _paired(images, ours, {c: masks[p] for c, p in theirs.items()}, theirs.keys())
+    if not theirs[1].keys() <= ours[1].keys():
+        return None
+    by_core = {core: masks[place] for core, place in theirs[1].items()}
+    return _paired(images, ours[1], by_core, theirs[1].keys())
 
 
-def _middles(places: Iterable[str]) -> dict[str, str]:
-    """What tells places apart -> the place; {} where that is no word of their names."""
+def _middles(places: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]] | None:
+    """The numbers that all names have, and the one word that tells them apart -> the place.
+
+    None where it is not one word, or places lie in folders.
+    """
     words = {place: _BETWEEN.split(place) for place in places}
     rows = list(words.values())
-    if len(rows) < 2 or len({len(row) for row in rows}) > 1:
-        return {}
-    at = [number for number, column in enumerate(zip(*rows, strict=True)) if len(set(column)) > 1]
-    return {"_".join(row[n] for n in at): place for place, row in words.items()} if at else {}
+    is_flat = not any("/" in place for place in words)
+    if len(rows) < 2 or len({len(row) for row in rows}) > 1 or not is_flat:
+        return None
+    columns = list(zip(*rows, strict=True))
+    apart = [number for number, column in enumerate(columns) if len(set(column)) > 1]
+    if len(apart) != 1:
+        return None
+    common = tuple(
+        column[0] for column in columns if column[0].isdecimal() and len(set(column)) < 2
+    )
+    return common, {row[apart[0]]: place for place, row in words.items()}
 
 
 def _by_class_folders(
-    images: Mapping[str, Path], masks: Mapping[str, Path], known: Set[str]
+    tree: Tree, images: Mapping[str, Path], masks: Mapping[str, Path], known: Set[str]
 ) -> Pairs | None:
     """Pair images with the masks of several folders, each of which is a class.
 
@@ -597,7 +579,7 @@ def _by_class_folders(
             len(found) < 2 and not found.keys() <= known
         ):
             continue
-        matched = {label: _match(images, own) for label, own in found.items()}
+        matched = {label: _match(tree, images, own) for label, own in found.items()}
         pairs = [own for own in matched.values() if own is not None and not own.classes]
         if len(pairs) == len(matched):
             joined: dict[str, list[Path]] = defaultdict(list)
@@ -718,11 +700,3 @@ def _side_by_side(files: Mapping[str, Path]) -> Pairs | None:
             owned.add(place)
     images = {place: path for place, path in files.items() if place not in owned}
     return Pairs(images, masks) if masks else None
-
-
-def _decode(path: Path) -> npt.NDArray[Any] | None:
-    """Return the pixels of a file as they are stored; None where it is broken."""
-    try:
-        return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (OSError, cv2.error):
-        return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import time
 from collections import Counter
 
 import cv2
@@ -592,11 +594,28 @@ def test_folders_of_classes_bear_a_broken_or_missing_file(harm, tmp_path):
             converters.read(tmp_path, subset="all")
 
 
-@pytest.mark.parametrize("names", [("cat", "target"), ("cat", "predator"), ("masks_cat", "masks")])
-def test_folders_of_classes_that_sound_like_others(names, tmp_path):
-    for name in names:
-        put(tmp_path, "images/a.png", f"{name}/a.png", square_of(255))
-    assert areas(tmp_path) == {"a": {name.removeprefix("masks_"): AREA for name in names}}
+@pytest.mark.parametrize("name", ["predator", "fox", "colonel"])
+def test_folders_of_classes_that_sound_like_others(name, tmp_path):
+    for folder in ("cat", name):
+        put(tmp_path, "images/a.png", f"{folder}/a.png", square_of(255))
+    assert areas(tmp_path) == {"a": {"cat": AREA, name: AREA}}
+
+
+RIVALS = [
+    ("cat", "target"),
+    ("masks_cat", "masks"),
+    ("masks", "boundary"),
+    ("1st_manual", "mask"),
+    ("masks_expert1", "masks_expert2"),
+]
+
+
+@pytest.mark.parametrize("names", RIVALS, ids=map("+".join, RIVALS))
+def test_folders_that_may_be_about_the_same_objects_are_refused(names, tmp_path):
+    put(tmp_path, "images/a.png", f"{names[0]}/a.png", square_of(255))
+    put(tmp_path, "images/a.png", f"{names[1]}/a.png", square_of(255))
+    with pytest.raises(ValueError, match="expected one folder of images and one of their masks"):
+        converters.label_space(tmp_path)
 
 
 def test_a_folder_of_masks_holds_no_images(tmp_path):
@@ -695,6 +714,10 @@ def test_a_class_called_background_beside_a_number_0_that_is_none(tmp_path):
     ("values", "expected"),
     [
         ((1000, 1001, 2000, 10000), {"1": 2, "2": 1}),
+        ((1001, 2001, 10000), {"1": 1, "2": 1}),
+        ((1001, 1300, 2005), {"1": 2, "2": 1}),
+        ((11240, 11243), {"11": 2}),
+        ((7, 23, 26001, 26002), {"7": 1, "23": 1, "26": 2}),
         ((11003, 11004), {"11": 2}),
         ((11 * 256, 24 * 256 + 1, 24 * 256 + 2), {"11": 1, "24": 2}),
         ((1000, 2000), {"1000": 1, "2000": 1}),
@@ -711,7 +734,7 @@ def test_numbers_of_a_class_and_an_object(values, expected, tmp_path):
 
 IN_PLAIN_WORDS = {
     "other words": ("photos/a.jpg", "labelled_by_us/a.png"),
-    "longer names": ("raw/a.jpg", "by_hand/a_L.png"),
+    "longer names": ("raw/a.jpg", "LabeledApproved/a_L.png"),
     "further down": ("images/a.jpg", "annotations/trimaps/a.png"),
     "one folder": ("a_sat.jpg", "a_mask.png"),
     "one folder, one word": ("a_1.jpg", "a_1_anno.png"),
@@ -730,7 +753,7 @@ def test_masks_are_told_from_photographs_by_their_colours(image, mask, tmp_path)
     assert len(converters.read(tmp_path)) == (1 if "/" in image else 2)
 
 
-@pytest.mark.parametrize("place", ["a_{}.png", "attributes/a_{}.png"])
+@pytest.mark.parametrize("place", ["a_label_{}.png", "attributes/a_label_{}.png"])
 def test_classes_in_names_beside_photographs(place, tmp_path):
     folder = "photos/" if "/" in place else ""
     photograph(tmp_path / f"{folder}a.jpg")
@@ -738,4 +761,144 @@ def test_classes_in_names_beside_photographs(place, tmp_path):
         path = tmp_path / place.format(label)
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), square(2))
-    assert areas(tmp_path) == {f"{folder}a": {"cat": AREA, "dog": AREA}}
+    assert areas(tmp_path) == {f"{folder}a": {"label_cat": AREA, "label_dog": AREA}}
+
+
+def test_masks_of_classes_beside_a_map_of_their_edges_are_refused(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", numbers())
+    put(tmp_path, "images/a.png", "boundary/a.png", square_of(255))
+    with pytest.raises(ValueError, match="found boundary, masks of the same names"):
+        converters.label_space(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        (("images/train/0", "images/train/1"), ("masks/val/0", "masks/val/1")),
+        (("images/patient_1/0", "images/patient_1/1"), ("masks/patient_2/0", "masks/patient_2/1")),
+        (("images/p_1_s_0", "images/p_1_s_1"), ("masks/p_2_s_0_seg", "masks/p_2_s_1_seg")),
+        (("images/p_1_s_2", "images/p_2_s_1"), ("masks/s_1_p_2", "masks/s_2_p_1")),
+    ],
+)
+def test_masks_of_other_images_are_not_paired(images, masks, tmp_path):
+    for image, mask in zip(images, masks, strict=True):
+        put(tmp_path, f"{image}.png", f"{mask}.png", square_of(255))
+    with pytest.raises(ValueError, match="expected"):
+        converters.label_space(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("photographs", "others"), [("photos", "scans"), ("trainA", "trainB"), ("cats", "letters")]
+)
+def test_drawings_beside_photographs_are_no_masks(photographs, others, tmp_path):
+    for name in "ab":
+        photograph(tmp_path / photographs / f"{name}.jpg")
+        (tmp_path / others).mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / others / f"{name}.png"), square_of(255))
+    assert converters.recognise(tmp_path) == "images"
+
+
+@pytest.mark.parametrize("ends", [("_bw",), ("_page_1",), ("_icon", "_logo"), ("_mask", "_gt")])
+def test_further_files_of_an_image_are_no_masks(ends, tmp_path):
+    for name in "ab":
+        photograph(tmp_path / f"{name}.jpg")
+        for end in ends:
+            cv2.imwrite(str(tmp_path / f"{name}{end}.png"), square_of(255))
+    with pytest.raises(ValueError, match="expected"):
+        converters.read(tmp_path, subset="train")
+
+
+def test_folders_of_many_patients_are_looked_at_once(tmp_path):
+    for number in range(150):
+        put(tmp_path, f"p{number}/images/a.png", f"p{number}/masks/a.png", square_of(255))
+    start = time.process_time()
+    assert len(converters.list_images(tmp_path)) == 150
+    assert time.process_time() - start < 20
+
+
+def test_links_inside_lead_to_what_is_there_under_its_own_name(tmp_path):
+    put(tmp_path, "set/images/a.png", "set/masks/a.png", square_of(255))
+    (tmp_path / "again").symlink_to("set")
+    put(tmp_path, "set2/images/b.png", "set2/masks/b.png", square_of(255))
+    assert [s.key for s in converters.read(tmp_path)] == ["set/a", "set2/b"]
+
+
+def test_a_pipe_is_no_image(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", square_of(255))
+    os.mkfifo(tmp_path / "masks/b.png")
+    assert [s.key for s in converters.read(tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize("place", ["images/{}.png+cat/{}.png", "images/{}.png+masks/{}_cat.png"])
+def test_masks_of_one_class_with_a_palette_of_their_own(place, tmp_path):
+    image, mask = place.split("+")
+    for name in "ab":
+        put(tmp_path, image.format(name), mask.replace("cat", "dog").format(name), square_of(255))
+        path = tmp_path / mask.format(name)
+        path.parent.mkdir(exist_ok=True)
+        save_palette(path, (square_of(1) == 0).astype(np.uint8), [RED, DARK])
+    assert areas(tmp_path)["a"] == {"cat": AREA, "dog": AREA}
+
+
+@pytest.mark.parametrize("table", ["class_names.txt", "id2label.json"])
+def test_numbers_of_palettes_that_differ_are_no_classes_of_a_table(table, tmp_path):
+    for name, palette in (("a", [DARK, RED, GREEN]), ("b", [DARK, GREEN, RED])):
+        photograph(tmp_path / f"images/{name}.jpg")
+        (tmp_path / "my masks").mkdir(exist_ok=True)
+        save_palette(tmp_path / f"my masks/{name}.png", square_of(1), palette)
+    names = ["none", "cat", "dog"]
+    text = "\n".join(names) if table[0] == "c" else json.dumps(dict(enumerate(names)))
+    (tmp_path / table).write_text(text)
+    with pytest.raises(ValueError, match="expected palettes that give a number one colour"):
+        converters.read(tmp_path)
+
+
+def test_black_and_white_of_the_only_class_of_a_table(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", square_of(255))
+    (tmp_path / "class_names.txt").write_text("background\ncat\n")
+    assert areas(tmp_path) == {"a": {"cat": AREA}}
+    (tmp_path / "class_names.txt").write_text("background\ncat\ndog\n")
+    notes = []
+    converters.read(tmp_path, note=notes.append)
+    assert "masks of 2 classes by their numbers, 255 for none" in notes[0]
+
+
+def test_a_colour_that_the_table_has_not_is_an_error(tmp_path):
+    values = np.dstack([square_of(0), square_of(0), square_of(255)])
+    values[0, 0] = (0, 255, 0)
+    put(tmp_path, "photos/a.png", "seg/a.png", values)
+    photograph(tmp_path / "photos/a.png")
+    (tmp_path / "labelmap.txt").write_text("cat:255,0,0::\n")
+    with pytest.raises(DataError, match="expected a colour of the table, found #00ff00"):
+        converters.read(tmp_path, format="mask_folders")
+
+
+def test_a_table_of_greys_says_the_numbers(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", square_of(2))
+    (tmp_path / "labelmap.txt").write_text("dog:2,2,2::\ncat:1,1,1::\nbackground:0,0,0::\n")
+    assert areas(tmp_path) == {"a": {"dog": AREA}}
+
+
+def test_numbers_of_a_class_and_an_object_are_named_by_the_class(tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", square_of(1).astype(np.uint16) * 1001)
+    (tmp_path / "id2label.json").write_text('{"1": "car", "2": "pedestrian"}')
+    (sample,) = converters.read(tmp_path)
+    assert [one.label for one in sample.instances] == ["car"]
+
+
+@pytest.mark.parametrize("hidden", [None, 0, 1])
+def test_a_gif_of_several_pictures_or_with_transparent_objects_is_refused(hidden, tmp_path):
+    photograph(tmp_path / "images/a.jpg")
+    (tmp_path / "masks").mkdir()
+    put(tmp_path, "images/b.png", "masks/b.png", square_of(255))
+    first = Image.fromarray(square_of(1) + 2 * square_of(1, 14)).convert("P")
+    first.putpalette([0, 0, 0, 255, 255, 255, 0, 0, 0])
+    if hidden is None:
+        first.save(tmp_path / "masks/a.gif", save_all=True, append_images=[first.rotate(180)])
+    else:
+        first.save(tmp_path / "masks/a.gif", transparency=hidden)
+    if hidden == 0:
+        assert areas(tmp_path) == {"a": {"object": AREA}, "b": {"object": AREA}}
+        return
+    with pytest.raises(DataError, match=r"a\.gif: expected (one picture|a mask without)"):
+        converters.read(tmp_path)

@@ -87,7 +87,13 @@ def test_what_is_ignored_is_no_class(data):
     assert list(planes(data)) == ["lung", "tumour"]
 
 
-@pytest.mark.parametrize("labels", [None, {}, {"a": "b"}, {"background": 0}, {"a": None}, [1]])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *(None, {}, {"a": "b"}, {"background": 0}, {"a": None}, [1]),
+        *({"a": 1, "b": 1}, {"a": 0, "b": 1}),
+    ],
+)
 def test_descriptions_without_classes_are_refused(labels, data):
     described(data, labels)
     with pytest.raises(ValueError, match=r"dataset\.json: expected"):
@@ -108,3 +114,28 @@ def test_what_has_no_partner_is_said(data):
     (data / "imagesTr/case_1_0000.png").unlink()
     with pytest.raises(DataError, match="expected an image case_1_0000, found none"):
         converters.read(data)
+
+
+def test_names_that_end_in_four_digits_are_names(data):
+    for year in ("2020", "2021"):
+        cv2.imwrite(str(data / f"imagesTr/scan_{year}.png"), np.full(SIZE, 9, np.uint8))
+        cv2.imwrite(str(data / f"labelsTr/scan_{year}.png"), index_map())
+    assert [s.key for s in converters.read(data)][2:] == ["scan_2020", "scan_2021"]
+
+
+def test_a_second_map_and_other_folders_are_told(data):
+    (data / "imagesVal").mkdir()
+    cv2.imwrite(str(data / "imagesVal/x_0000.png"), np.full(SIZE, 9, np.uint8))
+    notes = []
+    converters.read(data, note=notes.append)
+    assert "left out 1 images that are no part of a pair" in notes[0]
+    cv2.imwrite(str(data / "labelsTr/case_1.tif"), index_map())
+    with pytest.raises(DataError, match="expected one map of this name"):
+        converters.read(data)
+
+
+def test_pixels_that_nobody_annotated_are_said(data):
+    described(data, {**LABELS, "ignore": "3"})
+    notes = []
+    converters.read(data, note=notes.append)
+    assert notes == [f"{data}: pixels of the number 3 ('ignore') are no class"]

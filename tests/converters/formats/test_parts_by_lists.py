@@ -107,3 +107,33 @@ def test_images_in_one_folder_keep_their_part(make: Callable[[Path], None], tmp_
         part: sorted(p.stem for p in (tmp_path / f"out/images/{part}").iterdir()) for part in PARTS
     }
     assert names == PARTS
+
+
+def test_a_file_of_test_images_alone_is_of_any_part(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for value, name in enumerate((*PARTS["train"], *PARTS["test"])):
+        put(root / f"images/{name}.png", 90 * value)
+    coco(root)
+    (found,) = converters.read(root / "annotations/instances_test.json", subset="train")
+    assert found.key == "images/r"
+
+
+def test_an_image_in_two_parts_is_told(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for value, name in enumerate(PARTS["train"]):
+        put(root / f"images/{name}.png", 90 * value)
+    coco(root)
+    content = json.loads((root / "annotations/instances_train.json").read_text())
+    write_json(root / "annotations/instances_test.json", content)
+    with pytest.raises(converters.DataError, match="expected it in one part, found it in another"):
+        converters.read(root, subset="all")
+
+
+def test_files_say_what_is_to_learn_from_and_what_is_held_out(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for value, name in enumerate((*PARTS["train"], *PARTS["test"])):
+        put(root / f"images/{name}.png", 90 * value)
+    coco(root)
+    (root / "annotations/instances_test.json").rename(root / "annotations/instances_val.json")
+    found = {s.image.stem: s.attributes for s in converters.read(root)}
+    assert found == {name: {"subset": "train"} for name in "pq"} | {"r": {"subset": "val"}}

@@ -1,0 +1,144 @@
+"""The folders and images below a folder, each looked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from converters.files.images import is_image
+from converters.files.names import normal_name
+from converters.files.provenance import PROVENANCE
+from converters.formats.mask_folders.black_and_white import LOSSY, MOST_BETWEEN, share_between
+
+# Of masks alone, which older programs write.
+GIF = ".gif"
+# What lies in a folder that is a data set of another format.
+_DESCRIPTIONS = (PROVENANCE, "labels.yaml")
+# So many files are looked at; a mask of one class has so many colours, one of several so many.
+_LOOKED_AT, TWO_SIDES, FEW_COLOURS = 3, 2, 64
+_MANY = 1 << 30
+# A mask's pixels are mostly as the ones beside them, a photograph's are not.
+_MOST_EQUAL = 0.9
+
+
+class Tree:
+    """What lies below a folder; what is asked twice is looked at once.
+
+    Links to folders outside are followed, each place once; what they lead to inside is there under
+    its own name.
+
+    Args:
+        root: the folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._real = root.resolve()
+        self._linked: dict[Path, Path] = {}
+        self._inside: dict[Path, list[Path]] = {}
+        self._files: dict[Path, list[Path]] = {}
+        self._colours: dict[Path, tuple[int, float]] = {}
+
+    def inside(self, folder: Path) -> list[Path]:
+        """Return the folders in a folder, sorted; not hidden ones, nor what we wrote."""
+        if folder not in self._inside:
+            self._look(folder)
+        return self._inside[folder]
+
+    def files_in(self, folder: Path, *, deep: bool = False) -> Iterator[Path]:
+        """Yield the files of images in a folder, sorted; hidden ones are none."""
+        inside = self.inside(folder)
+        yield from self._files[folder]
+        for path in inside if deep else ():
+            yield from self.files_in(path, deep=True)
+
+    def files(self, folder: Path, *, deep: bool, of_masks: bool = False) -> dict[str, Path]:
+        """Place below a folder, without suffix -> image; of two that differ only in it the first.
+
+        Masks may be GIF.
+        """
+        found: dict[str, Path] = {}
+        for path in self.files_in(folder, deep=deep):
+            if of_masks or path.suffix.lower() != GIF:
+                place = path.relative_to(folder).with_suffix("").as_posix()
+                found.setdefault(normal_name(place), path)
+        return found
+
+    def all_files(self) -> list[Path]:
+        """Return every file of an image."""
+        return list(self.files_in(self.root, deep=True))
+
+    def are_drawn(self, paths: Iterable[Path], most: int) -> bool:
+        """Tell by a few files whether they have so few colours, as masks have.
+
+        What JPEG has added to two sides does not count, nor do broken files, unless all are.
+        """
+        seen = (self._look_at(path)[0] for path in paths)
+        found = list(islice((count for count in seen if count), _LOOKED_AT))
+        return bool(found) and max(found) <= most
+
+    def are_photographs(self, paths: Iterable[Path]) -> bool:
+        """Tell by a few files whether they have many colours, and seldom one twice in a row."""
+        seen = (self._look_at(path) for path in paths)
+        found = list(islice((one for one in seen if one[0]), _LOOKED_AT))
+        return bool(found) and all(
+            count > FEW_COLOURS and equal < _MOST_EQUAL for count, equal in found
+        )
+
+    def _look(self, folder: Path) -> None:
+        try:
+            paths = sorted(folder.iterdir())
+        except OSError:
+            paths = []
+        shown = [path for path in paths if not path.name.startswith(".")]
+        self._inside[folder] = [path for path in shown if path.is_dir() and self._is_own(path)]
+        self._files[folder] = [
+            path
+            for path in shown
+            if (is_image(path) or path.suffix.lower() == GIF) and path.is_file()
+        ]
+
+    def _is_own(self, folder: Path) -> bool:
+        if any((folder / name).is_file() for name in _DESCRIPTIONS):
+            return False
+        if not folder.is_symlink():
+            return True
+        real = folder.resolve()
+        is_around = any(p.resolve().is_relative_to(real) for p in (self._real, folder.parent))
+        if is_around or real.is_relative_to(self._real):
+            return False
+        return self._linked.setdefault(real, folder) == folder
+
+    def _look_at(self, path: Path) -> tuple[int, float]:
+        """The number of a file's colours, 0 where it is broken; how many pixels are as the next."""
+        if path not in self._colours:
+            values = _decode(path)
+            if values is None:
+                found = (0, 0.0)
+            elif path.suffix.lower() in LOSSY and share_between(values) > MOST_BETWEEN:
+                found = (_MANY, _share_equal(values))
+            else:
+                plain = values // 128 if path.suffix.lower() in LOSSY else values
+                pixels = plain.reshape(-1, plain.shape[2] if plain.ndim == 3 else 1)
+                found = (len(np.unique(pixels, axis=0)), _share_equal(plain))
+            self._colours[path] = found
+        return self._colours[path]
+
+
+def _share_equal(values: npt.NDArray[Any]) -> float:
+    pixels = values.reshape(*values.shape[:2], -1)
+    equal = (pixels[:, 1:] == pixels[:, :-1]).all(axis=2)
+    return float(equal.mean()) if equal.size else 1.0
+
+
+def _decode(path: Path) -> npt.NDArray[Any] | None:
+    try:
+        return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
+    except (OSError, cv2.error):
+        return None
