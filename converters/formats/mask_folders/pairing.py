@@ -499,7 +499,20 @@ def _match(
         or _by_class_names(images, masks, known)
         or _by_middles(images, masks)
         or _by_inner_folders(tree, images, masks)
+        or _by_outer_folder(tree, images, masks)
     )
+
+
+def _by_outer_folder(
+    tree: Tree, images: Mapping[str, Path], masks: Mapping[str, Path]
+) -> Pairs | None:
+    """Pair images one folder further down, which says no more than that: `image_02/NAME`."""
+    heads = {place.partition("/")[0] for place in images if "/" in place}
+    bare = {place.partition("/")[2]: path for place, path in images.items()}
+    is_plain = len(heads) == 1 and all(map(_IMAGES.fullmatch, heads))
+    if "" in bare or not is_plain:
+        return None
+    return _match(tree, bare, masks)
 
 
 def _by_inner_folders(

@@ -59,6 +59,7 @@ LAYOUTS = {
     ("images/1_sat.jpg", "masks/1_mask.png"): "1_sat",
     ("images/image-07.jpg", "masks/gt-07.png"): "image-07",
     ("images/a.jpg", "labels/a_15label.png"): "a",
+    ("training/image_02/0000/a.jpg", "instances/0000/a.png"): "training/0000/a",
     ("JPEGImages/a.jpg", "annotations/a.png"): "a",
     ("a.jpg", "masks/a.png"): "a",
     ("train/a.jpg", "train/a_mask.png"): "train/a",
