@@ -36,7 +36,7 @@ FORMATS: dict[str, str] = {
     "datumaro": "converters.formats.datumaro.datumaro",
     "coco": "converters.formats.coco.coco",
     "labelme": "converters.formats.labelme",
-    "voc": "converters.formats.voc",
+    "voc": "converters.formats.mask_folders.voc",
     "rle_table": "converters.formats.rle_table.rle_table",
     "cvat": "converters.formats.cvat.cvat",
     "label_studio": "converters.formats.label_studio.label_studio",

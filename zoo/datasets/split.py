@@ -104,7 +104,9 @@ def check_apart(data: DataSource, keys: Collection[str], labels: LabelSpace | No
         ValueError: some are; names them.
     """
     tests = data.list_part("test", labels)
-    if both := [sample.key for sample in tests if sample.key in keys]:
+    # What a list calls a test image has a key in `test`, wherever it lies.
+    named = ({sample.key, sample.key.removeprefix("test/")} for sample in tests)
+    if both := [key for own in named for key in sorted(own) if key in keys]:
         more = f" and {len(both) - 1} more" if len(both) > 1 else ""
         raise ValueError(
             f"{data.path}: expected images to learn from or test images, found '{both[0]}'{more} "
