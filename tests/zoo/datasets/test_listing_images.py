@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import converters
-from converters.formats import masks_reading, voc
+from converters.formats import masks_reading
+from converters.formats.mask_folders import voc
 from converters.splits.split import Split
 from zoo.datasets.split import split
 from zoo.source import DataSource
