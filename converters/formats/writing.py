@@ -20,7 +20,8 @@ from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
 
 _TEST = re.compile(r"test\d*", re.IGNORECASE)
-_LEARN = frozenset({"train", "training", "val", "valid", "validation"})
+# Names of a data set's own parts: to learn from, and to hold out.
+TRAIN, VAL = ("train", "training"), ("val", "valid", "validation")
 INDEX = "images.json"
 
 Task = TypeVar("Task")
@@ -175,7 +176,7 @@ def part_of(path: str) -> str:
     ('test', 'train', '')
     """
     words = set(re.findall("[a-z]+", path.lower()))
-    is_test, is_train = "test" in words, not words.isdisjoint(_LEARN)
+    is_test, is_train = "test" in words, not words.isdisjoint((*TRAIN, *VAL))
     return "" if is_test == is_train else "test" if is_test else "train"
 
 
@@ -186,8 +187,7 @@ def part_name(path: str) -> str:
     ('val', 'val', '', '')
     """
     words = set(re.findall("[a-z]+", path.lower()))
-    names = {"train": {"train", "training"}, "val": {"val", "valid", "validation"}}
-    found = [name for name, own in names.items() if words & own]
+    found = [names[0] for names in (TRAIN, VAL) if not words.isdisjoint(names)]
     return found[0] if len(found) == 1 else ""
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace as replaced
 from pathlib import Path, PurePosixPath
 
 from converters.files.outputs import check_file, json_with
+from converters.formats.writing import TRAIN, VAL
 from converters.splits.grouping import group_by, group_versions, likely_columns, with_groups
 from converters.splits.sample_tables import tables_beside
 from converters.splits.split import (
@@ -22,7 +23,6 @@ from converters.splits.table import describe as describe_split
 from converters.types import SUBSET, LabelSpace, Sample
 from zoo.source import DataSource
 
-_LEARN, _HOLD_OUT = ("train", "training"), ("val", "valid", "validation")
 _SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
 
 
@@ -120,7 +120,7 @@ def own_parts(samples: Sequence[Sample]) -> list[str]:
     None where there are not both.
     """
     found = {part for sample in samples for part in _parts_of(sample)}
-    both = [[p for p in sorted(found) if _plain(p) in names] for names in (_LEARN, _HOLD_OUT)]
+    both = [[p for p in sorted(found) if _plain(p) in names] for names in (TRAIN, VAL)]
     return [*both[0], *both[1]] if all(both) else []
 
 
@@ -142,8 +142,8 @@ def _held_out(data: DataSource, samples: Sequence[Sample]) -> set[str]:
         ValueError: it has no such part, or images in neither.
     """
     parts = {s.key: set(map(_plain, _parts_of(s))) for s in samples}
-    held_out = {key for key, own in parts.items() if own.intersection(_HOLD_OUT)}
-    stray = [key for key, own in parts.items() if not own.intersection((*_LEARN, *_HOLD_OUT))]
+    held_out = {key for key, own in parts.items() if own.intersection(VAL)}
+    stray = [key for key, own in parts.items() if not own.intersection((*TRAIN, *VAL))]
     if stray or not own_parts(samples):
         found = f"'{stray[0]}' in neither" if stray else "not both"
         raise ValueError(

@@ -50,9 +50,17 @@ from zoo.export.description import (
     digest_of,
     normalisation,
 )
-from zoo.export.session import EXTRA, OnnxBoxes, OnnxDetector, OnnxNetwork, OnnxQueries
+from zoo.export.session import (
+    EXTRA,
+    OnnxBoxes,
+    OnnxDetector,
+    OnnxNetwork,
+    OnnxQueries,
+    OnnxSession,
+)
 from zoo.families.semantic import SemanticFamily
 from zoo.families.settings import learned_view
+from zoo.inference.arrays import Floats
 from zoo.inference.setting import activation_of
 from zoo.progress import Report
 from zoo.run_files.checkpoints import find_weights
@@ -356,12 +364,8 @@ class _Writer:
         network = family.load(run.path, config).eval()
         shape = NetworkShape.of(config)
         entry = self._convert(run, partial(convert, network, shape))
-        if self.repetitions:
-            opened = OnnxNetwork(
-                self.folder, entry, shape.channels, shape.classes, threads=torch.get_num_threads()
-            )
-            images = sample_images(shape, 1, shape.size_hw)
-            self.timings[entry.file] = measure(network, opened, images, self.repetitions)
+        opened = partial(OnnxNetwork, self.folder, entry, shape.channels, shape.classes)
+        self._time(network, entry, opened, partial(sample_images, shape, 1, shape.size_hw))
         return entry
 
     def _detector(self, member: Member, about: dict[str, Any]) -> DetectorEntry:
@@ -390,17 +394,9 @@ class _Writer:
         classes = len(config.labels)
         shape = DetectorShape(config.imgsz, classes, network.prototypes, network.end_to_end)
         entry = self._convert(run, partial(convert_detector, network, shape))
-        if self.repetitions:
-            opened = OnnxDetector(
-                self.folder,
-                entry,
-                shape.values,
-                shape.prototypes,
-                shape.end_to_end,
-                threads=torch.get_num_threads(),
-            )
-            images = sample_squares(1, shape.imgsz)
-            self.timings[entry.file] = measure(network, opened, images, self.repetitions)
+        sizes = shape.values, shape.prototypes, shape.end_to_end
+        opened = partial(OnnxDetector, self.folder, entry, *sizes)
+        self._time(network, entry, opened, partial(sample_squares, 1, shape.imgsz))
         return entry, shape
 
     def _queries(self, member: Member, about: dict[str, Any]) -> QueryEntry:
@@ -425,17 +421,8 @@ class _Writer:
         classes, count = len(config.labels), network.count
         shape = QueryShape(config.in_channels, classes, config.image_size, count)
         entry = self._convert(run, partial(convert_queries, network, shape))
-        if self.repetitions:
-            opened = OnnxQueries(
-                self.folder,
-                entry,
-                shape.channels,
-                classes,
-                count,
-                threads=torch.get_num_threads(),
-            )
-            images = sample_images(shape, 1, shape.size_hw)
-            self.timings[entry.file] = measure(network, opened, images, self.repetitions)
+        opened = partial(OnnxQueries, self.folder, entry, shape.channels, classes, count)
+        self._time(network, entry, opened, partial(sample_images, shape, 1, shape.size_hw))
         return entry, count
 
     def _boxes(self, member: Member, about: dict[str, Any]) -> BoxEntry:
@@ -449,18 +436,21 @@ class _Writer:
         classes, sizes = len(config.labels), (network.count, network.cells)
         shape = BoxShape(config.in_channels, classes, config.image_size, *sizes)
         entry = self._convert(run, partial(convert_boxes, network, shape))
-        if self.repetitions:
-            opened = OnnxBoxes(
-                self.folder,
-                entry,
-                shape.channels,
-                classes,
-                *sizes,
-                threads=torch.get_num_threads(),
-            )
-            images = sample_images(shape, 1, shape.size_hw)
-            self.timings[entry.file] = measure(network, opened, images, self.repetitions)
+        opened = partial(OnnxBoxes, self.folder, entry, shape.channels, classes, *sizes)
+        self._time(network, entry, opened, partial(sample_images, shape, 1, shape.size_hw))
         return entry, shape
+
+    def _time(
+        self,
+        network: torch.nn.Module,
+        entry: NetworkEntry,
+        opened: Callable[..., OnnxSession],
+        images: Callable[[], Floats],
+    ) -> None:
+        """Measure a network beside its export, where that was asked for."""
+        if self.repetitions:
+            session = opened(threads=torch.get_num_threads())
+            self.timings[entry.file] = measure(network, session, images(), self.repetitions)
 
     def _convert(self, run: Run, work: Callable[..., NetworkEntry]) -> NetworkEntry:
         with find_weights(run.path).open("rb") as file:

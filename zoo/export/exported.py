@@ -225,10 +225,11 @@ class _ExportedInstances:
 class ExportedQueries(_ExportedInstances):
     """One opinion of networks whose queries are the instances."""
 
+    entry: QueryEntry
+
     def _read(self, frame: NetworkInput, *outputs: Floats) -> Prediction:
         scores, masks = outputs
-        conf = self.entry.conf if isinstance(self.entry, QueryEntry) else 0.0
-        return predict_queries(frame, scores, masks, self.labels, conf)
+        return predict_queries(frame, scores, masks, self.labels, self.entry.conf)
 
 
 class ExportedBoxes(_ExportedInstances):

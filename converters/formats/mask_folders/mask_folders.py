@@ -150,7 +150,7 @@ def label_space(root: Path) -> LabelSpace | None:
             a broken file of names.
     """
     pairs = _required_pairs(root)
-    names = _Classes.find(root, pairs).names
+    names = _Classes.find(root, pairs, only_names=True).names
     return folder_space(root, names) if names else None
 
 
@@ -344,8 +344,13 @@ class _Classes:
     base: int = 0
 
     @classmethod
-    def find(cls, root: Path, pairs: Pairs) -> _Classes:
+    def find(cls, root: Path, pairs: Pairs, only_names: bool = False) -> _Classes:
         """Look at all masks for what their values can mean.
+
+        Args:
+            root: the data set's folder.
+            pairs: its images and masks.
+            only_names: nothing else is asked for: what a table names needs no look at values.
 
         Raises:
             ValueError: more values than classes can have, or no mask that can be read.
@@ -369,13 +374,13 @@ class _Classes:
             kept_names = tuple(dict.fromkeys(filter(None, kept.values())))
             return cls(kept_names, "colours", kept, as_colours=True)
         if numbers is not None:
-            return cls._of_numbers(numbers, masks)
+            check_palettes(masks)
+            return cls._of_numbers(numbers, () if only_names else masks)
         return cls._of_values(masks)
 
     @classmethod
     def _of_numbers(cls, numbers: dict[int, str], masks: Sequence[Path]) -> _Classes:
-        """Return the classes that a table names."""
-        check_palettes(masks)
+        """Return the classes that a table names, and what the values of masks mean by it."""
         names = tuple(filter(None, numbers.values()))
         values: set[int] = set()
         for path in masks:
@@ -388,7 +393,7 @@ class _Classes:
             # Black and white, of the only class.
             return cls(names, "numbers", {}, {0: "", VOID: names[0]})
         base = _find_base(values - {0})
-        if base and {v // base for v in values - _UNSURE - {0}} <= numbers.keys():
+        if base and {_class_number(v, base) for v in values - _UNSURE - {0}} <= numbers.keys():
             return cls(names, "both", {}, numbers, base=base)
         return cls(names, "numbers", {}, numbers, has_void=VOID in values - numbers.keys())
 
@@ -447,7 +452,7 @@ class _Classes:
         if len(values) <= 1:
             return cls((OBJECT,) if values else (), "object", as_colours=as_colours)
         if base := _find_base(values):
-            numbers = {value // base or value for value in values - _UNSURE}
+            numbers = {_class_number(value, base) for value in values - _UNSURE}
             return cls(natural(map(str, numbers)), "both", base=base)
         are_many = len(counts) > 1 and max(counts) > _LEAST_OBJECTS
         has_counts = len(counts - {0}) >= _LEAST_COUNTS
@@ -553,7 +558,7 @@ class _Classes:
         if self.kind == "both":
             if code in (0, *_UNSURE):
                 return ""
-            number = code // self.base or code
+            number = _class_number(code, self.base)
             return self.numbers.get(number, "") if self.numbers else str(number)
         if self.kind == "colours":
             if self.colours:
@@ -606,6 +611,11 @@ def _find_base(values: set[int]) -> int:
     if is_second and max(value % _BASES[1] for value in both) < _MOST_OBJECTS[1]:
         return _BASES[1]
     return 0
+
+
+def _class_number(value: int, base: int) -> int:
+    """Return the class of a number of a class and an object, or of a class alone."""
+    return value // base or value
 
 
 def _are_even(values: set[int]) -> bool:

@@ -887,6 +887,14 @@ def test_numbers_of_a_class_and_an_object_are_named_by_the_class(tmp_path):
     assert [one.label for one in sample.instances] == ["car"]
 
 
+def test_a_class_without_objects_is_named_beside_such_with_objects(tmp_path):
+    values = square_of(7).astype(np.uint16)
+    values[0, 0] = 26001
+    put(tmp_path, "images/a.png", "masks/a.png", values)
+    (tmp_path / "id2label.json").write_text('{"7": "road", "26": "car"}')
+    assert areas(tmp_path) == {"a": {"road": AREA, "car": 1}}
+
+
 @pytest.mark.parametrize("hidden", [None, 0, 1])
 def test_a_gif_of_several_pictures_or_with_transparent_objects_is_refused(hidden, tmp_path):
     photograph(tmp_path / "images/a.jpg")
