@@ -17,6 +17,12 @@ _WORTH_A_LOOK = 0.9
 # Correlation of the fine ones from which they are copies: different images hardly exceed .65, but
 # where much of both is the same edge of the beam (.85 once); copies are above .99.
 _COPY = 0.95
+# Images of one kind share more than edges of a beam: fundus photographs their round dark surround,
+# microscopes theirs. What as many others as this have, too, is left out of a second comparison,
+# which says no where both still have this part of their norm and correlate less than this.
+_OTHERS = 16
+_OWN_PART = 0.1
+_OWN_COPY = 0.75
 _BLOCK = 512
 
 Pair = tuple[int, int, float]
@@ -49,20 +55,49 @@ def _pairs(looks: Sequence[Look]) -> Iterator[Pair]:
     prints = [one.prints for one in looks if one.prints is not None]
     if len(prints) < 2:
         return
+    fine = [one[1] for one in prints]
     coarse = unit_prints(np.stack([one[0] for one in prints]))
     for start in range(0, len(coarse), _BLOCK):
         block = coarse[start : start + _BLOCK]
-        alike = np.maximum(block @ coarse.T, mirror_prints(block) @ coarse.T)
-        for i, j in np.argwhere(alike >= _WORTH_A_LOOK).tolist():
-            if start + i < j:
-                score = _closely(prints[start + i][1], prints[j][1])
-                if score >= _COPY:
-                    yield start + i, j, min(1.0, score)
+        alike = np.maximum(block @ coarse.T, mirror_prints(block) @ coarse.T) >= _WORTH_A_LOOK
+        for i, row in enumerate(alike, start):
+            yield from _copies(i, [j for j in np.flatnonzero(row).tolist() if j != i], fine)
+
+
+def _copies(i: int, alike: Sequence[int], prints: Sequence[npt.NDArray[np.int8]]) -> Iterator[Pair]:
+    """The later ones of those that are worth a look that are copies of an image."""
+    common: npt.NDArray[np.float32] | None = None
+    for j in alike:
+        if j < i or (score := _closely(prints[i], prints[j])) < _COPY:
+            continue
+        if common is None:
+            common = _common([prints[k] for k in alike])
+        if not _differ(prints[i], prints[j], common):
+            yield i, j, min(1.0, score)
 
 
 def _closely(a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]) -> float:
     one, other = unit_prints(a), unit_prints(b)
     return float(max(one @ other, mirror_prints(one) @ other))
+
+
+def _common(prints: Sequence[npt.NDArray[np.int8]]) -> npt.NDArray[np.float32]:
+    """What images that look alike from afar share: float32 (n,), of a few of them."""
+    some = np.linspace(0, len(prints) - 1, min(len(prints), _OTHERS)).round().astype(int)
+    median = np.median(unit_prints(np.stack([prints[k] for k in some])), axis=0)
+    return np.asarray(median, np.float32)
+
+
+def _differ(
+    a: npt.NDArray[np.int8], b: npt.NDArray[np.int8], common: npt.NDArray[np.float32]
+) -> bool:
+    """Whether two images have parts of their own, and these are not the same."""
+    one, other = unit_prints(a), unit_prints(b)
+    if one @ mirror_prints(other) > one @ other:
+        other = mirror_prints(other)
+    own = np.stack([one, other]) - common
+    parts = np.linalg.norm(own, axis=1)
+    return bool(parts.min() >= _OWN_PART and own[0] @ own[1] < _OWN_COPY * parts.prod())
 
 
 def _ordered(first: Look, second: Look) -> tuple[Look, Look]:

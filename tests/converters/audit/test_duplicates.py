@@ -8,6 +8,7 @@ import pytest
 
 from converters.audit.search import audit
 from converters.files.images import read_pixels
+from converters.types import Sample
 
 pytestmark = pytest.mark.slow
 
@@ -75,3 +76,44 @@ def test_both_hands_of_a_patient_may_be_another_patients(hands, labels, copy):
 @pytest.mark.slow
 def test_hands_of_all_people_are_different(hands, labels):
     assert about_images(audit(hands, [], labels)) == []
+
+
+def fundus(number):
+    """A photograph of an eye: faint vessels within the same bright disc on black, uint8 (H, W)."""
+    rng = np.random.default_rng(number)
+    rows, columns = np.mgrid[:292, :282]
+    texture = cv2.GaussianBlur(rng.normal(size=(292, 282)), (0, 0), 3)
+    inside = (rows - 146) ** 2 + (columns - 141) ** 2 < 135**2
+    return np.where(inside, 110 + 3 / texture.std() * texture, 0).astype(np.uint8)
+
+
+def audit_of(tmp_path, labels, pictures):
+    samples = []
+    for name, picture in pictures.items():
+        cv2.imwrite(str(tmp_path / f"{name}.png"), picture)
+        samples.append(Sample(name, tmp_path / f"{name}.png", picture.shape, group=name))
+    return about_images(audit(samples, [], labels))
+
+
+@pytest.mark.parametrize("count", [3, 12])
+def test_a_surround_that_all_images_share_makes_no_copies(tmp_path, labels, count):
+    pictures = {f"eye{n}": fundus(n) for n in range(count)}
+    assert audit_of(tmp_path, labels, pictures) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 12])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_copy_among_images_with_one_surround_is_found(tmp_path, labels, count, change):
+    pictures = {f"eye{n}": fundus(n) for n in range(count)}
+    pictures["twin"] = CHANGES[change](pictures["eye0"])
+    found = audit_of(tmp_path, labels, pictures)
+    assert ("duplicate", "twin", ("eye0",)) in found
+    assert {key for _, key, _ in found} == {"twin"}
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_copies_are_found_where_all_images_are_copies(tmp_path, labels, count):
+    changes = [list(CHANGES.values())[n % len(CHANGES)] for n in range(count)]
+    pictures = {f"eye{n}": change(fundus(0)) for n, change in enumerate(changes)}
+    found = audit_of(tmp_path, labels, pictures)
+    assert {key for kind, key, _ in found if kind == "duplicate"} == set(pictures) - {"eye0"}
