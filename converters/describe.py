@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from converters.files.image_headers import DICOM, JSRT, JSRT_SUFFIX
+from converters.files.images import is_image
 from converters.masks import CropMask, rasterize, rasterize_labels, union_box
 from converters.parallel import map_ordered
 from converters.posture import bend_deg
@@ -274,7 +276,7 @@ def _common_px(masks: Mapping[str, CropMask], labels: LabelSpace) -> dict[tuple[
 
 
 def _mode(sample: Sample) -> str:
-    """Pillow's name of the kind of pixels, or DICOM, which Pillow does not know."""
+    """Pillow's name of the kind of pixels, or DICOM or JSRT, which Pillow does not know."""
     file = sample.image
     try:
         with Image.open(
@@ -282,7 +284,8 @@ def _mode(sample: Sample) -> str:
         ) as header:
             return str(header.mode)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return "DICOM" if _is_dicom(file) else "unreadable"
+        is_raw = isinstance(file, Path) and file.suffix.lower() == JSRT_SUFFIX and is_image(file)
+        return JSRT if is_raw else DICOM if _is_dicom(file) else "unreadable"
 
 
 def _is_dicom(file: ImageFile) -> bool:

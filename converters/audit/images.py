@@ -11,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.files.dicom import HEAD_BYTES, decode_dicom, is_dicom
+from converters.files.image_headers import is_jsrt
 from converters.files.png import SIGNATURE, check_png
 from converters.masks import Mask
 from converters.types import ImageFile
@@ -44,6 +45,8 @@ def check_content(file: ImageFile) -> None:
         return
     if is_dicom(content[:HEAD_BYTES]):
         decode_dicom(content, grey=True)
+        return
+    if is_jsrt(content[:HEAD_BYTES], len(content)):
         return
     try:
         with warnings.catch_warnings():

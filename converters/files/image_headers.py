@@ -24,6 +24,12 @@ _ALPHA_MODES = frozenset({"LA", "RGBA"})
 _DEEP_MODES = frozenset({"I;16", "I;16B"})
 _DEEP_STORAGE = re.compile(r"I;16[BNR]?")
 DICOM = "DICOM"
+# The JSRT's radiographs have no header: 12 bits of grey in big-endian words, the least is white
+# (Shiraishi et al., AJR 174, 2000).
+JSRT, JSRT_SUFFIX = "JSRT", ".img"
+JSRT_HW = (2048, 2048)
+_JSRT_BYTES = 2 * JSRT_HW[0] * JSRT_HW[1]
+_JSRT_MOST = 0x0F
 _OPAQUE = (255, 255)
 _UPRIGHT = 1
 # Of EXIF's orientations; all other numbers mean upright, for OpenCV and Pillow alike.
@@ -67,7 +73,7 @@ class Header:
         size_hw: height and width in pixels as programs show the image, turned by its EXIF tag.
         is_turned: whether such a tag turns or mirrors it.
         has_alpha: whether it has an alpha channel, which is dropped.
-        mode: Pillow's name of its kind of pixels, such as `L` or `I;16`; or `DICOM`.
+        mode: Pillow's name of its kind of pixels, such as `L` or `I;16`; or `DICOM`, `JSRT`.
     """
 
     size_hw: tuple[int, int]
@@ -77,8 +83,8 @@ class Header:
 
     @property
     def is_windowed(self) -> bool:
-        """Whether its grey values become 8 bits by a window: DICOM, and grey of 16 bits."""
-        return self.mode == DICOM or self.mode in _DEEP_MODES
+        """Whether its grey values become 8 bits by a window: those of more than 8."""
+        return self.mode in (DICOM, JSRT) or self.mode in _DEEP_MODES
 
     @property
     def is_plain(self) -> bool:
@@ -104,6 +110,10 @@ def read_header(file: BinaryIO, length: int) -> Header:
     file.seek(0)
     if is_dicom:
         return Header(dicom.read_size_hw(file, length), False, False, DICOM)
+    head = file.read(_HEAD)
+    file.seek(0)
+    if is_jsrt(head, length):
+        return Header(JSRT_HW, False, False, JSRT)
     try:
         # Pillow warns of odd tags, and of large images that it opens nevertheless.
         with (
@@ -130,6 +140,11 @@ def read_header(file: BinaryIO, length: int) -> Header:
         raise ValueError(f"expected an image, found {_other(file.read(_HEAD))}") from None
     shown_hw = size_hw[::-1] if orientation in _LYING else size_hw
     return Header(shown_hw, orientation in _TURNED, has_alpha, mode)
+
+
+def is_jsrt(head: bytes, length: int) -> bool:
+    """Tell by its first bytes and its length whether a file is a radiograph of the JSRT."""
+    return length == _JSRT_BYTES and max(head[::2]) <= _JSRT_MOST
 
 
 def _other(head: bytes) -> str:

@@ -20,7 +20,15 @@ from PIL import Image
 from converters.errors import ImageError, one_line
 from converters.files import dicom
 from converters.files.grey_levels import stretch
-from converters.files.image_headers import BROKEN, Header, is_white_least, read_header
+from converters.files.image_headers import (
+    BROKEN,
+    JSRT_HW,
+    JSRT_SUFFIX,
+    Header,
+    is_jsrt,
+    is_white_least,
+    read_header,
+)
 from converters.files.png import SIGNATURE, pixels_only
 from converters.files.provenance import copy_file, link_or_copy
 from converters.types import ImageFile, Sample
@@ -45,14 +53,26 @@ def is_image(path: Path) -> bool:
     """Tell by its name whether a file is an image; hidden files are none.
 
     File managers leave hidden files such as `._image.png`. A file without a suffix is an image if
-    it is DICOM by its first bytes; such files are what archives send.
+    it is DICOM by its first bytes; such files are what archives send. One that ends in `.img` is
+    one if it is a radiograph of the JSRT: no disk, and no volume.
 
     >>> is_image(Path("image1_R.PNG")), is_image(Path("._image1_R.png"))
     (True, False)
     """
     if path.name.startswith("."):
         return False
-    return path.suffix.lower() in SUFFIXES or (not path.suffix and _is_unnamed_dicom(path))
+    suffix = path.suffix.lower()
+    if suffix == JSRT_SUFFIX:
+        return _is_jsrt(path)
+    return suffix in SUFFIXES or (not suffix and _is_unnamed_dicom(path))
+
+
+def _is_jsrt(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return is_jsrt(file.read(dicom.HEAD_BYTES), os.fstat(file.fileno()).st_size)
+    except OSError:
+        return False
 
 
 def _is_unnamed_dicom(path: Path) -> bool:
@@ -204,9 +224,10 @@ def _decode(sample: Sample, way: int) -> Pixels:
 def decode_image(content: bytes, way: int) -> Pixels:
     """Decode an image file's content, turned by its EXIF tag, without its alpha channel.
 
-    DICOM is decoded as a screen shows it (`converters.files.dicom`); grey of 16 bits, of which no
-    file says how bright it is, is stretched from the 0.5 to the 99.5 percentile of its own values
-    (`converters.files.grey_levels.stretch`). Both are the same wherever an image is read.
+    DICOM is decoded as a screen shows it (`converters.files.dicom`); grey of 16 bits, and of the
+    JSRT's 12, of which no file says how bright it is, is stretched from the 0.5 to the 99.5
+    percentile of its own values (`converters.files.grey_levels.stretch`). Both are the same
+    wherever an image is read.
 
     Args:
         content: of the file.
@@ -222,6 +243,11 @@ def decode_image(content: bytes, way: int) -> Pixels:
     """
     if dicom.is_dicom(content[: dicom.HEAD_BYTES]):
         return dicom.decode_dicom(content, way == cv2.IMREAD_GRAYSCALE)
+    if is_jsrt(content[: dicom.HEAD_BYTES], len(content)):
+        # As the DICOM standard's MONOCHROME1, the least value is white.
+        shown = np.uint8(255) - stretch(np.frombuffer(content, ">u2").astype(np.uint16))
+        grey = shown.reshape(JSRT_HW)
+        return grey if way == cv2.IMREAD_GRAYSCALE else cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     depth = way | cv2.IMREAD_ANYDEPTH
     if content.startswith(SIGNATURE):
         content = pixels_only(content)

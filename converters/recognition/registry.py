@@ -45,6 +45,7 @@ FORMATS: dict[str, str] = {
     "ram_w600": "converters.formats.ram_w600",
     "cityscapes": "converters.formats.mask_folders.cityscapes",
     "nnunet": "converters.formats.mask_folders.nnunet",
+    "scr": "converters.formats.mask_folders.scr",
     "mask_folders": "converters.formats.mask_folders.mask_folders",
     "images": "converters.formats.images",
 }

@@ -222,21 +222,22 @@ def make_split(
     return Split(VERSION, seed, strategy, held_out, {s.key: s.patient for s in ordered})
 
 
-def given_split(samples: Sequence[Sample], held_out: Collection[str]) -> Split:
-    """Return the split that a data set has itself: one fold, and what is learned from.
+def given_split(samples: Sequence[Sample], held_out: Sequence[Collection[str]]) -> Split:
+    """Return the split that a data set has itself.
 
     Args:
-        samples: all of both.
-        held_out: keys of the fold's.
+        samples: all images.
+        held_out: keys of each fold; what a single one does not hold out is all to learn from.
 
     Raises:
-        ValueError: a group in both, or one of them is empty.
+        ValueError: a group in two folds, or in the only one and not; an image in none of several;
+            or there are no images to learn from or to hold out.
     """
     ordered = sorted(samples, key=lambda sample: sample.key)
-    fold = tuple(sample.key for sample in ordered if sample.key in held_out)
-    if not fold or len(fold) == len(ordered):
+    folds = tuple(tuple(s.key for s in ordered if s.key in keys) for keys in held_out)
+    if not all(folds) or len(folds[0]) == len(ordered):
         raise ValueError("split: expected images to learn from and held-out ones, found no both")
-    return Split(VERSION, 0, GIVEN, (fold,), {s.key: s.patient for s in ordered})
+    return Split(VERSION, 0, GIVEN, folds, {s.key: s.patient for s in ordered})
 
 
 def _deal_evenly(members: Mapping[str, Sequence[Sample]], folds: int, seed: int) -> dict[str, int]:

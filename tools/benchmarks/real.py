@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
+from converters.splits.split import Split
 from converters.types import LabelSpace
 from fusion import Rule
 from fusion.binary import binary_masks
@@ -78,6 +79,7 @@ def run(
     labels: Annotated[str, typer.Option(help="Classes, as `zoo split --labels` takes them.")] = "",
     group_by: Annotated[str, typer.Option(help="As `zoo split --group-by` takes it.")] = "",
     folds: Annotated[int, typer.Option(help="Folds by patient.")] = 3,
+    strategy: Annotated[str, typer.Option(help="As `zoo split --strategy` takes it.")] = "group",
     seed: Annotated[int, typer.Option(help="Of folds and of training.")] = 0,
 ) -> None:
     """Cross-validate models on real images, fuse what they say of held-out images, and compare."""
@@ -87,10 +89,11 @@ def run(
     if not split.is_file():
         wanted = [*(["--labels", labels] if labels else [])]
         wanted += ["--group-by", group_by] if group_by else []
-        zoo("split", data, "--out", split, "--folds", folds, "--seed", seed, *wanted)
+        wanted += ["--folds", str(folds), "--strategy", strategy, "--seed", str(seed)]
+        zoo("split", data, "--out", split, *wanted)
     minutes = {name: _train(name, words, data, out, split, seed) for name, words in models.items()}
     entries = list(_measure(data, out, split, minutes))
-    text = describe(data, entries, seed, folds, models)
+    text = describe(data, entries, seed, Split.load(split), models)
     (out / "results.md").write_text(text, encoding="utf-8")
     print(text)
 
@@ -173,7 +176,7 @@ def describe(
     data: Path,
     entries: Sequence[Entry],
     seed: int,
-    folds: int,
+    split: Split,
     models: Mapping[str, Sequence[str]],
 ) -> str:
     """Return the table and all that is needed to get it again, as Markdown."""
@@ -183,8 +186,8 @@ def describe(
     lines = [
         f"## {data.name}: {len(images)} images of {people} patients, {len(labels)} classes",
         "",
-        f"{folds} folds by patient, seed {seed}; {describe_processor()}. Means over images, then "
-        "classes; in brackets 95 % over patients.",
+        f"{len(split.folds)} folds ({split.strategy}), seed {seed}; {describe_processor()}. Means "
+        "over images, then classes; in brackets 95 % over patients.",
         "",
         "| | core minutes | Dice | Jaccard | surface Dice, 2 px | shared pixels | shared, pooled |",
         "|---|---|---|---|---|---|---|",

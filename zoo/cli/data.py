@@ -67,8 +67,8 @@ def split(
     strategy: Annotated[
         str,
         typer.Option(
-            help="group: a patient is in one fold; stratified: and folds are alike; given: one "
-            "fold, the data set's own valid or val folder."
+            help="group: a patient is in one fold; stratified: and folds are alike; given: the "
+            "data set's own valid or val folder is the one fold, or its folders fold1, fold2, ..."
         ),
     ] = "group",
     seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,

@@ -23,6 +23,7 @@ from converters.splits.table import describe as describe_split
 from converters.types import SUBSET, LabelSpace, Sample
 from zoo.source import DataSource
 
+_FOLD = re.compile(r"(cv[_ -]?)?fold[_ -]?\d+", re.IGNORECASE)
 _SIDE = re.compile(r"(?<![a-z])(left|right|[lr])(?![a-z])", re.IGNORECASE)
 
 
@@ -79,7 +80,8 @@ def split(
     of = f" of {groups} groups" if any(sample.group for sample in samples) else ""
     lines = [f"{out}: {len(samples)} images{of}; folds {sizes}"]
     if strategy == GIVEN:
-        lines = [f"{out}: {len(samples)} images{of}; the one fold, 0, holds out {sizes}"]
+        which = "the one fold, 0, holds" if len(made.folds) == 1 else "its own folds hold"
+        lines = [f"{out}: {len(samples)} images{of}; {which} out {sizes}"]
     lines += describe_versions(ungrouped, samples)
     lines += describe_unknown(samples, made, tables_beside(data.path))
     if strategy != GIVEN and (own := own_parts(samples)):
@@ -117,8 +119,11 @@ def check_apart(data: DataSource, keys: Collection[str], labels: LabelSpace | No
 def own_parts(samples: Sequence[Sample]) -> list[str]:
     """Return the parts by which a data set itself tells images to learn from and held-out ones.
 
-    None where there are not both.
+    They are its folds, or what is to be learned from, then what is held out. None where there are
+    not several, or not both.
     """
+    if folds := _own_folds(samples):
+        return list(folds)
     found = {part for sample in samples for part in _parts_of(sample)}
     both = [[p for p in sorted(found) if _plain(p) in names] for names in (TRAIN, VAL)]
     return [*both[0], *both[1]] if all(both) else []
@@ -130,17 +135,34 @@ def _parts_of(sample: Sample) -> list[str]:
     return [*PurePosixPath(sample.key).parts[:-1], *([str(subset)] if subset else ())]
 
 
+def _own_folds(samples: Sequence[Sample]) -> dict[str, set[str]]:
+    """Return the keys of a data set's own folds, `fold1`, `fold2`, ...; {} if an image is in none.
+
+    There are as few as two; an image is in the last that it names.
+    """
+    found: dict[str, set[str]] = {}
+    for sample in samples:
+        own = [part.lower() for part in _parts_of(sample) if _FOLD.fullmatch(part)]
+        if not own:
+            return {}
+        found.setdefault(own[-1], set()).add(sample.key)
+    order = sorted(found, key=lambda name: (int(re.sub(r"\D", "", name)), name))
+    return {name: found[name] for name in order} if len(found) > 1 else {}
+
+
 def _plain(part: str) -> str:
     """A folder's name as it is compared; COCO's have a year behind it."""
     return part.lower().rstrip("0123456789")
 
 
-def _held_out(data: DataSource, samples: Sequence[Sample]) -> set[str]:
-    """Return the keys of the data set's own held-out part.
+def _held_out(data: DataSource, samples: Sequence[Sample]) -> list[set[str]]:
+    """Return the keys of the data set's own folds, or of its one held-out part.
 
     Raises:
         ValueError: it has no such part, or images in neither.
     """
+    if folds := _own_folds(samples):
+        return list(folds.values())
     parts = {s.key: set(map(_plain, _parts_of(s))) for s in samples}
     held_out = {key for key, own in parts.items() if own.intersection(VAL)}
     stray = [key for key, own in parts.items() if not own.intersection((*TRAIN, *VAL))]

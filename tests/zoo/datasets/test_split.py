@@ -198,9 +198,9 @@ def test_lists_of_voc_are_a_split(tmp_path):
 def test_one_fold_keeps_patients_together():
     samples = samples_of("ab", group="p")
     with pytest.raises(ValueError, match="found no both"):
-        given_split(samples, {"a", "b"})
+        given_split(samples, [{"a", "b"}])
     with pytest.raises(ValueError, match="'x' is in fold 0 and what is learned from"):
-        given_split([replace(sample, group="x") for sample in samples], {"a"})
+        given_split([replace(sample, group="x") for sample in samples], [{"a"}])
 
 
 def test_an_image_to_learn_from_that_is_a_test_image_is_refused(in_two_parts, tmp_path):

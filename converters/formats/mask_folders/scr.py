@@ -1,0 +1,203 @@
+"""SCR's masks of the chest radiographs of the JSRT; only read.
+
+    DATA/**/JPCLN001.png                        the image, wherever it lies; JPCNN001, ..., too
+    DATA/fold1/masks/heart/JPCLN001.gif         black and white; fold2 holds the even numbers
+    DATA/fold1/masks/left clavicle/...          left lung, right clavicle, right lung
+
+Images are the JSRT's own files (`JPCLN001.IMG`, 2048 x 2048 without a header) or what was made of
+them. Masks have 1024 x 1024 pixels and are brought to the image's size: each pixel becomes several
+of a larger image, and the half decides in a smaller one. That is said. `zoo split --strategy given`
+keeps the two folds, by which results on SCR are published.
+
+Source: B. van Ginneken, M. B. Stegmann, M. Loog, "Segmentation of anatomical structures in chest
+radiographs using supervised methods", Medical Image Analysis 10 (2006), section 2; J. Shiraishi et
+al., AJR 174 (2000), for the images.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from converters.errors import Problems, one_line
+from converters.files.images import read_size_hw
+from converters.formats.label_spaces import folder_space
+from converters.formats.mask_folders.mask_folders import read_mask
+from converters.formats.mask_folders.tree import Tree
+from converters.formats.writing import is_test_key
+from converters.masks import crop, outline
+from converters.types import SUBSET, Instance, LabelSpace, Sample
+
+LOSES: dict[str, frozenset[str]] = {}
+CLASSES = ("heart", "left clavicle", "left lung", "right clavicle", "right lung")
+_NAME = re.compile(r"JPC(LN|NN)\d{3}", re.IGNORECASE)
+_FOLD = re.compile(r"fold[_ -]?\d+", re.IGNORECASE)
+_MASKS = frozenset({".gif", ".png", ".bmp", ".tif", ".tiff"})
+# Where the folders of classes may lie.
+_HOMES = ("", "masks", "*/masks", "*/*/masks")
+
+Plane = npt.NDArray[np.uint8]
+
+
+def matches(root: Path) -> bool:
+    """Tell whether a folder holds masks as SCR has them, and an image of the JSRT."""
+    return bool(_mask_files(root)) and bool(_image_files(root))
+
+
+def label_space(root: Path) -> LabelSpace:
+    """Return those structures of SCR that there are folders of.
+
+    Raises:
+        ValueError: none.
+    """
+    found = {label for masks in _mask_files(root).values() for label in masks}
+    return folder_space(root, [label for label in CLASSES if label in found])
+
+
+def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
+    """Read the radiographs that have masks.
+
+    Args:
+        root: the data set's folder.
+        subset: `test` is what lies in a folder of that name; `train` is everything else.
+        labels: those of `label_space`.
+        problems: takes down masks and images that are broken or have no partner.
+
+    Returns:
+        Samples, an instance for each structure; the attribute `subset` is the fold.
+    """
+    masks = _mask_files(root)
+    samples: list[Sample] = []
+    scaled: dict[str, int] = defaultdict(int)
+    for sample in list_images(root, subset=subset, problems=problems):
+        instances: list[Instance] = []
+        for label, path in masks[_number(sample.image)].items():
+            try:
+                plane = _plane(path)
+                fitted = _fitted(plane, sample.size_hw)
+            except (OSError, ValueError) as error:
+                problems.add(path, one_line(error), key=sample.key)
+                continue
+            if fitted.shape != plane.shape:
+                scaled[f"{plane.shape[0]} x {plane.shape[1]}"] += 1
+            if fitted.any():
+                instances.append(Instance(label, outline(crop(fitted))))
+        samples.append(
+            Sample(
+                sample.key,
+                sample.image,
+                sample.size_hw,
+                tuple(instances),
+                attributes=sample.attributes,
+            )
+        )
+    for size, count in scaled.items():
+        problems.note(f"{root}: {count} masks of {size} pixels are brought to their images' size")
+    return samples
+
+
+def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
+    """List the radiographs that `read` reads, without their structures.
+
+    Args:
+        root: as for `read`, like the next two.
+        subset: `test`, `train` or `all`.
+        problems: takes down images that are broken or there twice, and masks that have none.
+    """
+    masks, images = _mask_files(root), _image_files(root)
+    for number in sorted(masks.keys() - images.keys()):
+        path = next(iter(masks[number].values()))
+        problems.add(path, "expected an image of this name, found none", key=path.stem)
+    if alone := sorted(images.keys() - masks.keys()):
+        first = images[alone[0]][0].name
+        problems.note(f"{root}: left out {len(alone)} images without a mask ({first}, ...)")
+    samples: list[Sample] = []
+    for number in sorted(masks.keys() & images.keys()):
+        path, *more = images[number]
+        key = path.relative_to(root).with_suffix("").as_posix()
+        if more:
+            what = f"expected one image of this name, found {more[0]} too: move one away"
+            problems.add(path, what, key=key)
+            continue
+        if subset != "all" and is_test_key(key) != (subset == "test"):
+            continue
+        folds = [p for p in next(iter(masks[number].values())).parts if _FOLD.fullmatch(p)]
+        about: dict[str, Any] = {SUBSET: folds[-1].lower()} if folds else {}
+        try:
+            samples.append(Sample(key, path, read_size_hw(path), attributes=about))
+        except ValueError as error:
+            problems.add(path, error, key=key)
+    return sorted(samples, key=lambda sample: sample.key)
+
+
+def _number(image: Any) -> str:
+    return Path(image).stem.upper()
+
+
+def _mask_files(root: Path) -> dict[str, dict[str, Path]]:
+    """The name of an image -> its structures -> their masks."""
+    found: dict[str, dict[str, Path]] = defaultdict(dict)
+    for folder, label in _class_folders(root):
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in _MASKS and _NAME.fullmatch(path.stem):
+                found[_number(path)].setdefault(label, path)
+    return found
+
+
+def _class_folders(root: Path) -> Iterator[tuple[Path, str]]:
+    for pattern in _HOMES:
+        for home in sorted(root.glob(pattern)) if pattern else [root]:
+            for path in sorted(home.iterdir()) if home.is_dir() else ():
+                label = re.sub(r"[\W_]+", " ", path.name).strip().lower()
+                if label in CLASSES and path.is_dir():
+                    yield path, label
+
+
+def _image_files(root: Path) -> dict[str, list[Path]]:
+    """The name of an image -> its files."""
+    homes = {folder for folder, _ in _class_folders(root)}
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in Tree(root).files_in(root, deep=True):
+        if path.parent not in homes and _NAME.fullmatch(path.stem):
+            found[_number(path)].append(path)
+    return found
+
+
+def _plane(path: Path) -> Plane:
+    """Return a mask as 0 and 1, uint8 (H, W).
+
+    Raises:
+        ValueError: it has more than one value beside black.
+    """
+    values = read_mask(path)
+    found = np.unique(values)
+    if values.ndim != 2 or len(found) > 2 or (len(found) == 2 and found[0]):
+        raise ValueError("expected a black and white mask, found more values")
+    return (values > 0).astype(np.uint8)
+
+
+def _fitted(plane: Plane, size_hw: tuple[int, int]) -> Plane:
+    """Bring a mask to its image's size, where that has the same sides.
+
+    Raises:
+        ValueError: it has others, or the image is larger by no whole number.
+    """
+    (height, width), (own_height, own_width) = size_hw, plane.shape
+    is_alike = height * own_width == width * own_height
+    if is_alike and height <= own_height:
+        area = cv2.resize(plane.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        return (area >= 0.5).astype(np.uint8)
+    if not is_alike or height % own_height:
+        raise ValueError(
+            f"expected a mask of {size_hw}, or whose sides are a whole part of these, found "
+            f"{plane.shape}: scale the images to the masks' size"
+        )
+    times = height // own_height
+    return np.repeat(np.repeat(plane, times, axis=0), times, axis=1)
