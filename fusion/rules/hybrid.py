@@ -76,9 +76,10 @@ class Hybrid(FusionRule):
     plain mean and every single source are cases of it. C_k calibrates a source's probabilities.
     A detection has its say as far as it is worth it, by its score and by its overlap with the
     semantic sources; what is left of its weight, and all of a source's that has nothing to say, is
-    the others'. Detections fade out beyond their boxes, so that what a box cuts off is the semantic
-    sources' to fill in. Where every class occurs once in an image and nothing reaches one
-    half, the object is recovered from the source that is most certain of it.
+    the others'. A class that keeps a source is what that source says; where classes may be absent,
+    also that there is none. Detections fade out beyond their boxes, so that what a box cuts off is
+    the semantic sources' to fill in. Where every class occurs once in an image and nothing reaches
+    one half, the object is recovered from the source that is most certain of it.
 
     Attributes:
         sources: names of the sources, in the order of the weights.
@@ -138,9 +139,11 @@ class Hybrid(FusionRule):
         masks: dict[str, tuple[Evidence, ...]] = {}
         for evidence in gathered:
             label = evidence.label
-            found = self._kept(evidence, predictions, labels.once) or self._pooled(
-                evidence, reliability, labels.group_of(label)
-            )
+            found = self._kept(evidence, predictions, labels.once)
+            if found is None:
+                if self._has_none(label, predictions, labels.once):
+                    continue
+                found = self._pooled(evidence, reliability, labels.group_of(label))
             if recover and int(found[1].prob.max(initial=0)) < NEUTRAL:
                 found = strongest(label, predictions) or found
             masks[label] = (found,)
@@ -164,6 +167,16 @@ class Hybrid(FusionRule):
             return None
         k = self.sources.index(weights.keeps)
         return None if evidence.silent[k] else predictions[k].evidence(evidence.label, once)
+
+    def _has_none(self, label: str, predictions: Sequence[Prediction], once: bool) -> bool:
+        """Tell whether the source that a class keeps has looked for it and found none.
+
+        Where every class occurs once it has missed it, and the others are asked.
+        """
+        weights = self.classes.get(label)
+        if once or weights is None or not weights.keeps:
+            return False
+        return predictions[self.sources.index(weights.keeps)].speaks_of(label)
 
     def _pooled(
         self, evidence: ClassEvidence, reliability: SourceReliability, group: str | None

@@ -32,6 +32,15 @@ def test_an_unsure_class_moves_more_than_a_sure_one():
     assert 0 < unsure.mean < sure.mean < 0.02
 
 
+def test_no_class_is_drawn_farther_than_its_own_evidence_allows():
+    """What 44 chest radiographs said: a rare class, worse when fused, beside five that gain."""
+    others = [(0.0005, 0.003), (0.01, 0.004), (0.013, 0.007), (0.031, 0.01), (0.023, 0.009)]
+    *better, rare = pool_gains([*(gain(*one) for one in others), gain(-0.127, 0.08)])
+    assert all(found.mean > 0 for found in better)
+    assert rare.mean == pytest.approx(-0.127 + 0.08)
+    assert rare.interval[0] == pytest.approx(rare.mean - ONE_SIDE * 0.08)
+
+
 def test_means_and_intervals_hold_what_they_promise():
     """Simulated: classes' true gains, measured with noise; squared error and coverage of both."""
     rng = np.random.default_rng(0)

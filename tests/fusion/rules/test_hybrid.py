@@ -165,13 +165,27 @@ def test_a_detector_that_found_nothing_has_no_influence(predict, sources, labels
             assert np.array_equal(dense(fused, label) >= 128, dense(alone, label) >= 128)
 
 
+KEPT = ClassWeights(0.5, dict.fromkeys(ZONES, (0.0, 0.0, 1.0, 0.0)), "yolo")
+
+
 def test_a_class_that_keeps_a_silent_detector_takes_the_others(sources, labels):
     # Nothing but the bias would be left: the whole window would become bone.
-    weights = ClassWeights(0.5, dict.fromkeys(ZONES, (0.0, 0.0, 1.0, 0.0)), "yolo")
-    fused = Hybrid(NAMES, {"3": weights})(sources, labels)
+    labels = replace(labels, once=True)
+    fused = Hybrid(NAMES, {"3": KEPT})(sources, labels)
     others = Hybrid()(sources[:2], labels)
     assert np.array_equal(dense(fused, "3") >= 128, dense(others, "3") >= 128)
     assert 0 < fused.binary("3").area < 0.9 * SIZE_HW[0] * SIZE_HW[1]
+
+
+def test_where_classes_may_be_absent_a_kept_detector_says_so(sources, labels):
+    assert not labels.once
+    assert sources[2].best("3") is None
+    assert Hybrid(NAMES, {"3": KEPT})(sources, labels).best("3") is None
+    # What does not speak of the class has not looked for it.
+    elsewhere = replace(sources[2], classes=frozenset(sources[2].masks))
+    fused = Hybrid(NAMES, {"3": KEPT})([*sources[:2], elsewhere], labels)
+    others = Hybrid()(sources[:2], labels)
+    assert np.array_equal(dense(fused, "3") >= 128, dense(others, "3") >= 128)
 
 
 @pytest.mark.parametrize("soft_edge", [0.0, 0.1])
