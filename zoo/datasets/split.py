@@ -172,7 +172,7 @@ def _held_out(data: DataSource, samples: Sequence[Sample]) -> list[set[str]]:
             f"--strategy {GIVEN}: {data.path}: expected images in folders or lists train and "
             f"valid or val, found {found}: take another strategy, which deals them"
         )
-    return held_out
+    return [held_out]
 
 
 def describe_versions(before: Sequence[Sample], after: Sequence[Sample]) -> list[str]:
