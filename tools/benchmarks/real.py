@@ -33,6 +33,7 @@ from fusion.metrics.summary import (
     SHARED_MEASURES,
     Summary,
     compare,
+    count_people,
     describe_overlapping,
     summarize,
 )
@@ -181,10 +182,8 @@ def describe(
 ) -> str:
     """Return the table and all that is needed to get it again, as Markdown."""
     labels = entries[0].scores.labels
-    images = entries[0].scores.images
-    people = len({image.patient for image in images})
     lines = [
-        f"## {data.name}: {len(images)} images of {people} patients, {len(labels)} classes",
+        f"## {data.name}: {count_people(entries[0].scores)}, {len(labels)} classes",
         "",
         f"{len(split.folds)} folds ({split.strategy}), seed {seed}; {describe_processor()}. Means "
         "over images, then classes; in brackets 95 % over patients.",
