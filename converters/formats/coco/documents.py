@@ -310,6 +310,8 @@ def normal_id(value: object) -> Id | None:
     >>> normal_id(7.0), normal_id("7"), normal_id("007"), normal_id(7.5)
     (7, 7, '007', None)
     """
+    if type(value) is int:  # as nearly all are
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, float):

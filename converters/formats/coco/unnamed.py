@@ -97,9 +97,12 @@ def test_images(
         others: all other annotation files.
         problems: takes down images that are broken.
     """
-    known = {*named, *(image for path in others for image in _images_of(root, path))}
-    folders = unnamed_images(root, known).items()
-    images = (image for folder, own in folders if is_test(root, folder) for image in own)
+    found = unnamed_images(root, named)
+    images = [image for folder, own in found.items() if is_test(root, folder) for image in own]
+    # To know what large files name takes as long as to read them.
+    if images:
+        known = _places(image for path in others for image in _images_of(root, path))
+        images = [i for i in images if (os.path.realpath(i.parent), i.name) not in known]
     return test_samples(root, images, problems)
 
 
@@ -117,7 +120,7 @@ def unnamed_images(root: Path, named: Iterable[Path]) -> dict[Path, list[Path]]:
     Hidden folders and `annotations` have no images of their own: panoptic masks lie there. What we
     wrote into the folder (converted sets, pages with pictures) is another thing.
     """
-    places = {(os.path.realpath(image.parent), image.name) for image in named}
+    places = _places(named)
     unnamed: dict[Path, list[Path]] = {}
     for folder, real in _walk(root, set()):
         images = (folder / name for name in sorted(os.listdir(folder)))
@@ -125,6 +128,11 @@ def unnamed_images(root: Path, named: Iterable[Path]) -> dict[Path, list[Path]]:
         if left:
             unnamed[folder] = left
     return unnamed
+
+
+def _places(images: Iterable[Path]) -> set[tuple[str, str]]:
+    """Real folders and names of images: the same image may be reached by links."""
+    return {(os.path.realpath(image.parent), image.name) for image in images}
 
 
 def _walk(folder: Path, seen: set[str]) -> Iterator[tuple[Path, str]]:
