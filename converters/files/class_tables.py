@@ -1,7 +1,8 @@
 """Tables of classes beside masks, as several programs and data sets have them.
 
     DATA/labelmap.txt           name:r,g,b:parts:actions        (CVAT)
-    DATA/class_dict.csv         a header name,r,g,b; or labelmap.csv, label_class_dict.csv
+    DATA/class_dict.csv         a header name,r,g,b, in any order, also with ; or tabs; or
+                                labelmap.csv, label_class_dict.csv
     DATA/label_colors.txt       r g b name                      (CamVid, SYNTHIA)
     DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
     DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc)
@@ -18,7 +19,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from converters.errors import one_line
@@ -33,7 +34,13 @@ _BACKGROUND = frozenset({"background", "bg", "_background_"})
 _ID2LABEL, _PIXEL_VALUES = "id2label.json", "_classes.csv"
 _COLOURS, _META = "label_colors.txt", "dataset_meta.json"
 _TABLES = ("class_dict.csv", "label_class_dict.csv", "class_dict_seg.csv", "labelmap.csv")
-_COLUMNS = ("name", "r", "g", "b")
+# What the columns of these tables are called: of the name, and of red, green and blue.
+_COLUMNS = (
+    ("name", "class", "class_name", "classname", "label"),
+    *(("r", "red"), ("g", "green"), ("b", "blue")),
+)
+_DELIMITERS = ",;\t"
+_VOID = 255
 Colour = tuple[int, ...]
 
 
@@ -48,10 +55,22 @@ def _names_colours(path: Path) -> bool:
     """Tell a table of colours by its header: classifiers have files of these names, too."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            header = [cell.strip().casefold() for cell in file.readline().split(",")]
+            header = file.readline()
     except (OSError, UnicodeDecodeError):
         return False
-    return tuple(header[1:4]) == _COLUMNS[1:]
+    return _places_of_columns(header) is not None
+
+
+def _places_of_columns(header: str) -> tuple[str, list[int]] | None:
+    """Return what divides the cells of a table of colours, and where name, r, g, b are."""
+    for delimiter in _DELIMITERS:
+        cells = [cell.strip(' "\r\n').casefold() for cell in header.split(delimiter)]
+        found = [[i for i, cell in enumerate(cells) if cell in names] for names in _COLUMNS]
+        # The name may be called anything where it is the first of four.
+        found[0] = found[0] or ([0] if cells[1:4] == ["r", "g", "b"] else [])
+        if all(len(places) == 1 for places in found):
+            return delimiter, [place for (place,) in found]
+    return None
 
 
 def read_class_table(root: Path) -> dict[Colour, str] | None:
@@ -86,18 +105,22 @@ def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colo
         yield number, name.strip(), colour
 
 
-def _of_csv(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colour]]:
-    for number, cells in enumerate(_cells(path, lines), 1):
+def _of_csv(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, str, Colour]]:
+    known = _places_of_columns(lines[0]) if lines else None
+    delimiter, places = known or (_DELIMITERS[0], [*range(len(_COLUMNS))])
+    for number, cells in enumerate(_cells(path, lines, delimiter), 1):
         if number == 1 or not any(cells):
             continue
-        if len(cells) < len(_COLUMNS) or not cells[0] or (colour := _colour(cells[1:4])) is None:
+        name, *values = (cells[i] if i < len(cells) else "" for i in places)
+        if not name or (colour := _colour(values)) is None:
             raise ValueError(f"{path}: line {number}: expected name,r,g,b, found '{cells}'"[:200])
-        yield number, cells[0], colour
+        yield number, name, colour
 
 
-def _cells(path: Path, lines: Iterable[str]) -> Iterator[list[str]]:
+def _cells(path: Path, lines: Iterable[str], delimiter: str = ",") -> Iterator[list[str]]:
     try:
-        yield from ([cell.strip() for cell in row] for row in csv.reader(lines))
+        for row in csv.reader(lines, delimiter=delimiter):
+            yield [cell.strip() for cell in row]
     except csv.Error as error:
         raise ValueError(f"{path}: expected a table (CSV), found {one_line(error)}") from None
 
@@ -147,7 +170,10 @@ def read_class_names(root: Path) -> dict[int, str] | None:
             parts that differ.
     """
     if os.path.lexists(path := root / CLASS_NAMES):
-        names = [line.strip() for line in read_lines(path)]
+        names = [line.strip() for line in "\n".join(read_lines(path)).rstrip().split("\n")]
+        if "" in names[1:]:
+            line = names.index("", 1) + 1
+            raise ValueError(f"{path}: line {line}: expected the name of a class, found none")
         return _named(path, enumerate(names[1:] if names[:1] == ["__ignore__"] else names))
     if os.path.lexists(path := root / _ID2LABEL):
         content = read_json(path, "numbers with names")
@@ -191,7 +217,7 @@ def _named(path: Path, pairs: Iterable[tuple[int | str, str]]) -> dict[int, str]
     has_other = found.get(0, "").casefold() in _NO_DATA - _BACKGROUND
     none = NO_CLASS - _BACKGROUND if has_other else NO_CLASS
     for number, name in found.items():
-        if name.casefold() in (none if number else _NO_DATA):
+        if name.casefold() in (none if number not in (0, _VOID) else _NO_DATA):
             found[number] = ""
     if twice := [name for name in found.values() if name and [*found.values()].count(name) > 1]:
         raise ValueError(f"{path}: expected each class once, found '{twice[0]:.80}' twice")

@@ -50,6 +50,42 @@ def test_a_table_names_colours(name, text, folder, tmp_path):
     assert labels(tmp_path) == EXPECTED
 
 
+CSVS = {
+    "semicolons": "name;r;g;b\nvoid;0;0;0\nroad;128;64;128\ncar;64;0;128\n",
+    "tabs": "name\tr\tg\tb\nvoid\t0\t0\t0\nroad\t128\t64\t128\ncar\t64\t0\t128\n",
+    "blue first": "class,b,g,r\nvoid,0,0,0\nroad,128,64,128\ncar,128,0,64\n",
+    "numbers before": "id,class_name,red,green,blue\n0,void,0,0,0\n1,road,128,64,128\n"
+    "2,car,64,0,128\n",
+    "another word": "Klasse,R,G,B\nvoid,0,0,0\nroad,128,64,128\ncar,64,0,128\n",
+}
+
+
+@pytest.mark.parametrize("text", CSVS.values(), ids=CSVS)
+def test_columns_are_found_by_their_names(text, tmp_path):
+    put(tmp_path, COLOURS[numbers()][..., ::-1])
+    (tmp_path / "class_dict.csv").write_text(text)
+    assert labels(tmp_path) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["ignore", "void", "no data"])
+def test_what_255_is_called_may_say_that_it_is_none(name, tmp_path):
+    values = numbers()
+    values[5] = 255
+    put(tmp_path, values)
+    named = f'{{"0": "background", "1": "road", "2": "car", "255": "{name}"}}'
+    (tmp_path / "id2label.json").write_text(named)
+    assert labels(tmp_path) == EXPECTED
+
+
+def test_a_line_without_a_name_is_an_error(tmp_path):
+    put(tmp_path, numbers())
+    (tmp_path / "class_names.txt").write_text("background\nroad\n\ncar\n\n\n")
+    with pytest.raises(ValueError, match="line 3: expected the name of a class, found none"):
+        converters.read(tmp_path)
+    (tmp_path / "class_names.txt").write_text("\nroad\ncar\n\n\n")
+    assert labels(tmp_path) == EXPECTED
+
+
 @pytest.mark.parametrize("name", sorted(set(TABLES) - {"labelmap.txt"}))
 def test_the_lines_of_a_table_are_numbers(name, tmp_path):
     put(tmp_path, numbers())
