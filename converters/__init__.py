@@ -239,6 +239,12 @@ def _read(
         # Some of its own classes are called as all of them.
         is_part = own.fullest is not None and wanted.name == own.fullest.name
         found = relabel(found, named, wanted, problems, is_part)
+    is_empty = not any(sample.instances for sample in found)
+    if found and is_empty and subset == "train" and place.format != "images":
+        problems.note(
+            f"{place.folder}: none of its {len(found)} images has an object of the classes that "
+            f"are wanted ({', '.join((wanted or named).names):.120})"
+        )
     return _sorted(found, problems), problems
 
 

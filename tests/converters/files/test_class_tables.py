@@ -77,6 +77,15 @@ def test_what_255_is_called_may_say_that_it_is_none(name, tmp_path):
     assert labels(tmp_path) == EXPECTED
 
 
+def test_masks_of_nothing_but_255_are_said_to_be_empty(tmp_path):
+    put(tmp_path, np.where(numbers() > 0, 255, 0).astype(np.uint8))
+    (tmp_path / "class_names.txt").write_text("background\nroad\ncar\n")
+    notes: list[str] = []
+    assert converters.read(tmp_path, note=notes.append)[0].instances == ()
+    empty = "none of its 1 images has an object of the classes that are wanted (road, car)"
+    assert any(empty in note for note in notes)
+
+
 def test_a_line_without_a_name_is_an_error(tmp_path):
     put(tmp_path, numbers())
     (tmp_path / "class_names.txt").write_text("background\nroad\n\ncar\n\n\n")
