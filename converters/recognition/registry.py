@@ -109,6 +109,7 @@ def _describe(data: Path) -> str:
         describe_lack,
     )
     from converters.formats.coco.documents import is_results
+    from converters.formats.mask_folders.pairing import describe_unpaired
 
     files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
     below = [path for path in sorted(data.iterdir()) if path.is_dir() and is_data_set(path)]
@@ -116,6 +117,6 @@ def _describe(data: Path) -> str:
         which = " or ".join(map(str, below[:_SHOWN])) + (" or ..." if below[_SHOWN:] else "")
         how_many = "one in a folder" if len(below) == 1 else f"{len(below)} in folders"
         return f"{files}, but {how_many} below: give {which}"
-    if told := describe_lack(data):
+    if told := describe_unpaired(data) or describe_lack(data):
         return files + told + known
     return describe_foreign(data) or files + describe_labels(data) + known

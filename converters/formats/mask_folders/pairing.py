@@ -162,6 +162,26 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     )
 
 
+def describe_unpaired(root: Path) -> str:
+    """Say which folders of images and of masks have no names in common; "" where there are none."""
+    tree = Tree(root)
+    for folder in _folders(tree, root, _DEPTH):
+        inside = tree.inside(folder)
+        for masks in (path for path in inside if _MASKS.fullmatch(path.name)):
+            for images in (path for path in inside if _IMAGES.fullmatch(path.name)):
+                shown = tree.files(images, deep=True)
+                drawn = tree.files(masks, deep=True, of_masks=True)
+                is_empty = images == masks or not shown or not drawn
+                if not is_empty and _match(tree, shown, drawn) is None:
+                    names = f"'{next(iter(shown))}' and '{next(iter(drawn))}'"
+                    return (
+                        f": of no image in {images.relative_to(root)}/ there is a mask of the same "
+                        f"name in {masks.relative_to(root)}/ (such as {names}): name masks as "
+                        "their images"
+                    )
+    return ""
+
+
 def _bare(path: Path) -> Path:
     return path.with_name(normal_name(path.stem))
 

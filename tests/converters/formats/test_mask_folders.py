@@ -911,3 +911,12 @@ def test_a_gif_of_several_pictures_or_with_transparent_objects_is_refused(hidden
         return
     with pytest.raises(DataError, match=r"a\.gif: expected (one picture|a mask without)"):
         converters.read(tmp_path)
+
+
+def test_images_and_masks_whose_names_do_not_fit_are_said(tmp_path):
+    for name in ("images/01_test", "images/02_training", "masks/1st", "masks/2nd"):
+        path = tmp_path / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(path), np.eye(8, dtype=np.uint8))
+    with pytest.raises(ValueError, match="of no image in images/ there is a mask of the same name"):
+        converters.read(tmp_path)
