@@ -12,6 +12,7 @@ from PIL import Image
 
 from converters.files.dicom import HEAD_BYTES, decode_dicom, is_dicom
 from converters.files.image_headers import is_jsrt
+from converters.files.images import decode_image
 from converters.files.png import SIGNATURE, check_png
 from converters.masks import Mask
 from converters.types import ImageFile
@@ -47,6 +48,7 @@ def check_content(file: ImageFile) -> None:
         decode_dicom(content, grey=True)
         return
     if is_jsrt(content[:HEAD_BYTES], len(content)):
+        decode_image(content, cv2.IMREAD_GRAYSCALE)
         return
     try:
         with warnings.catch_warnings():

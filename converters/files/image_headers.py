@@ -27,9 +27,9 @@ DICOM = "DICOM"
 # The JSRT's radiographs have no header: 12 bits of grey in big-endian words, the least is white
 # (Shiraishi et al., AJR 174, 2000).
 JSRT, JSRT_SUFFIX = "JSRT", ".img"
-JSRT_HW = (2048, 2048)
+JSRT_NAME = re.compile(r"JPC(LN|NN)\d{3}", re.IGNORECASE)
+JSRT_HW, JSRT_MOST = (2048, 2048), 0x0FFF
 _JSRT_BYTES = 2 * JSRT_HW[0] * JSRT_HW[1]
-_JSRT_MOST = 0x0F
 _OPAQUE = (255, 255)
 _UPRIGHT = 1
 # Of EXIF's orientations; all other numbers mean upright, for OpenCV and Pillow alike.
@@ -144,7 +144,7 @@ def read_header(file: BinaryIO, length: int) -> Header:
 
 def is_jsrt(head: bytes, length: int) -> bool:
     """Tell by its first bytes and its length whether a file is a radiograph of the JSRT."""
-    return length == _JSRT_BYTES and max(head[::2]) <= _JSRT_MOST
+    return length == _JSRT_BYTES and max(head[::2]) <= JSRT_MOST >> 8
 
 
 def _other(head: bytes) -> str:

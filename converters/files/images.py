@@ -23,6 +23,8 @@ from converters.files.grey_levels import stretch
 from converters.files.image_headers import (
     BROKEN,
     JSRT_HW,
+    JSRT_MOST,
+    JSRT_NAME,
     JSRT_SUFFIX,
     Header,
     is_jsrt,
@@ -54,7 +56,7 @@ def is_image(path: Path) -> bool:
 
     File managers leave hidden files such as `._image.png`. A file without a suffix is an image if
     it is DICOM by its first bytes; such files are what archives send. One that ends in `.img` is
-    one if it is a radiograph of the JSRT: no disk, and no volume.
+    one if it is called as the JSRT's radiographs: others are disks, or volumes.
 
     >>> is_image(Path("image1_R.PNG")), is_image(Path("._image1_R.png"))
     (True, False)
@@ -63,16 +65,8 @@ def is_image(path: Path) -> bool:
         return False
     suffix = path.suffix.lower()
     if suffix == JSRT_SUFFIX:
-        return _is_jsrt(path)
+        return bool(JSRT_NAME.fullmatch(path.stem))
     return suffix in SUFFIXES or (not suffix and _is_unnamed_dicom(path))
-
-
-def _is_jsrt(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return is_jsrt(file.read(dicom.HEAD_BYTES), os.fstat(file.fileno()).st_size)
-    except OSError:
-        return False
 
 
 def _is_unnamed_dicom(path: Path) -> bool:
@@ -245,8 +239,10 @@ def decode_image(content: bytes, way: int) -> Pixels:
         return dicom.decode_dicom(content, way == cv2.IMREAD_GRAYSCALE)
     if is_jsrt(content[: dicom.HEAD_BYTES], len(content)):
         # As the DICOM standard's MONOCHROME1, the least value is white.
-        shown = np.uint8(255) - stretch(np.frombuffer(content, ">u2").astype(np.uint16))
-        grey = shown.reshape(JSRT_HW)
+        levels = np.frombuffer(content, ">u2").astype(np.uint16)
+        if levels.max() > JSRT_MOST:
+            raise ValueError(f"expected 12 bits of grey, big-endian, found {levels.max()}")
+        grey = (np.uint8(255) - stretch(levels)).reshape(JSRT_HW)
         return grey if way == cv2.IMREAD_GRAYSCALE else cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR)
     depth = way | cv2.IMREAD_ANYDEPTH
     if content.startswith(SIGNATURE):

@@ -19,7 +19,12 @@ from converters.parallel import map_ordered
 from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
 
-_TEST = re.compile(r"test\d*", re.IGNORECASE)
+_PLAIN_TEST = re.compile(r"test\d*", re.IGNORECASE)
+# Others call it `testing`, `test_set`, `Test_Images` or `stage1_test`.
+_TEST = re.compile(
+    r"(stage\d*[_ -]?)?test(ing)?([_ -]?(set|data|dataset|part|split|images?|imgs?|\d+))?",
+    re.IGNORECASE,
+)
 # Names of a data set's own parts: to learn from, and to hold out.
 TRAIN, VAL = ("train", "training"), ("val", "valid", "validation")
 INDEX = "images.json"
@@ -138,7 +143,7 @@ def free_name(wanted: str, taken: set[str]) -> str:
 
 
 def is_test_key(key: str) -> bool:
-    """Tell whether a key lies in a folder `test`, or one such as COCO's `test2017`."""
+    """Tell whether a key lies in a folder `test`, or one such as `test2017` or `testing`."""
     return any(_TEST.fullmatch(part) for part in key.split("/")[:-1])
 
 
@@ -164,7 +169,7 @@ def of_test(place: str) -> str:
 
 def _plain_test(folder: str) -> str:
     is_test = part_of(folder) == "test"
-    return "test" if is_test and not _TEST.fullmatch(folder) else folder
+    return "test" if is_test and not _PLAIN_TEST.fullmatch(folder) else folder
 
 
 def part_of(path: str) -> str:
@@ -192,7 +197,7 @@ def part_name(path: str) -> str:
 
 
 def is_test_root(root: Path) -> bool:
-    """Tell whether a data set's own folder is called `test`, or as COCO's `test2017`."""
+    """Tell whether a data set's own folder is called `test`, `test2017`, `testing` or the like."""
     return bool(_TEST.fullmatch(root.absolute().name))
 
 

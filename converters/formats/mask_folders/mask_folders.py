@@ -392,7 +392,8 @@ class _Classes:
         if values == {0, VOID} and VOID not in numbers and len(names) == 1:
             # Black and white, of the only class.
             return cls(names, "numbers", {}, {0: "", VOID: names[0]})
-        base = _find_base(values - {0})
+        # What is named itself is no number of a class and an object.
+        base = 0 if values - {0, VOID} <= numbers.keys() else _find_base(values - {0})
         if base and {_class_number(v, base) for v in values - _UNSURE - {0}} <= numbers.keys():
             return cls(names, "both", {}, numbers, base=base)
         return cls(names, "numbers", {}, numbers, has_void=VOID in values - numbers.keys())

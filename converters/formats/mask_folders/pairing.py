@@ -566,14 +566,19 @@ def _by_middles(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs 
     ours, theirs = _middles(images), _middles(masks)
     if ours is None or theirs is None or ours[0] != theirs[0]:
         return None
+    # What only masks have in common says that they are drawn, not another case, side or time.
+    if not all(_DRAWN_WORDS.fullmatch(word.rstrip("0123456789")) for word in theirs[2] - ours[2]):
+        return None
     if not theirs[1].keys() <= ours[1].keys():
         return None
     by_core = {core: masks[place] for core, place in theirs[1].items()}
     return _paired(images, ours[1], by_core, theirs[1].keys())
 
 
-def _middles(places: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]] | None:
-    """The numbers that all names have, and the one word that tells them apart -> the place.
+def _middles(places: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str], set[str]] | None:
+    """The numbers that all names have, the one word that tells them apart -> the place, and words.
+
+    The words are those that all names have.
 
     None where it is not one word, or places lie in folders.
     """
@@ -589,7 +594,8 @@ def _middles(places: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str]] | 
     common = tuple(
         column[0] for column in columns if column[0].isdecimal() and len(set(column)) < 2
     )
-    return common, {row[apart[0]]: place for place, row in words.items()}
+    shared = {column[0].lower() for column in columns if len(set(column)) < 2} - set(common)
+    return common, {row[apart[0]]: place for place, row in words.items()}, shared
 
 
 def _by_class_folders(
@@ -724,12 +730,18 @@ def _side_by_side(files: Mapping[str, Path]) -> Pairs | None:
     owned: set[str] = set()
     for place, path in files.items():
         found = _BEHIND.fullmatch(place)
-        if found and (image := found[1]) in files:
-            has_number = bool(found["more"])
-            if not has_number and False in numbered[image]:
-                return None
-            masks[image].append(path)
-            numbered[image].add(has_number)
-            owned.add(place)
+        if found is None:
+            continue
+        image, number = found[1], found["more"] or ""
+        # `a_mask_1` is of `a_1` where there is such an image.
+        if number and image + number in files:
+            image, number = image + number, ""
+        if image not in files:
+            continue
+        if not number and False in numbered[image]:
+            return None
+        masks[image].append(path)
+        numbered[image].add(bool(number))
+        owned.add(place)
     images = {place: path for place, path in files.items() if place not in owned}
     return Pairs(images, masks) if masks else None

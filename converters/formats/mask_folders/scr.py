@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import Problems, one_line
+from converters.files.image_headers import JSRT_NAME
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_folders.mask_folders import read_mask
@@ -37,7 +38,6 @@ from converters.types import SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 CLASSES = ("heart", "left clavicle", "left lung", "right clavicle", "right lung")
-_NAME = re.compile(r"JPC(LN|NN)\d{3}", re.IGNORECASE)
 _FOLD = re.compile(r"fold[_ -]?\d+", re.IGNORECASE)
 _MASKS = frozenset({".gif", ".png", ".bmp", ".tif", ".tiff"})
 # Where the folders of classes may lie.
@@ -78,7 +78,14 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     scaled: dict[str, int] = defaultdict(int)
     for sample in list_images(root, subset=subset, problems=problems):
         instances: list[Instance] = []
-        for label, path in masks[_number(sample.image)].items():
+        own = masks[_number(sample.image)]
+        for label in labels.names:
+            if len(found := own.get(label, [])) != 1:
+                more = f"several: {', '.join(map(str, found))}" if found else "none"
+                what = f"expected one mask of '{label}', as of other images, found {more}"
+                problems.add(Path(str(sample.image)), what, key=sample.key)
+                continue
+            (path,) = found
             try:
                 plane = _plane(path)
                 fitted = _fitted(plane, sample.size_hw)
@@ -113,7 +120,7 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
     """
     masks, images = _mask_files(root), _image_files(root)
     for number in sorted(masks.keys() - images.keys()):
-        path = next(iter(masks[number].values()))
+        path = _first(masks[number])
         problems.add(path, "expected an image of this name, found none", key=path.stem)
     if alone := sorted(images.keys() - masks.keys()):
         first = images[alone[0]][0].name
@@ -128,7 +135,7 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
             continue
         if subset != "all" and is_test_key(key) != (subset == "test"):
             continue
-        folds = [p for p in next(iter(masks[number].values())).parts if _FOLD.fullmatch(p)]
+        folds = [p for p in _first(masks[number]).parts if _FOLD.fullmatch(p)]
         about: dict[str, Any] = {SUBSET: folds[-1].lower()} if folds else {}
         try:
             samples.append(Sample(key, path, read_size_hw(path), attributes=about))
@@ -141,13 +148,17 @@ def _number(image: Any) -> str:
     return Path(image).stem.upper()
 
 
-def _mask_files(root: Path) -> dict[str, dict[str, Path]]:
-    """The name of an image -> its structures -> their masks."""
-    found: dict[str, dict[str, Path]] = defaultdict(dict)
+def _first(masks: Mapping[str, Sequence[Path]]) -> Path:
+    return next(iter(masks.values()))[0]
+
+
+def _mask_files(root: Path) -> dict[str, dict[str, list[Path]]]:
+    """The name of an image -> its structures -> their masks, of which there should be one."""
+    found: dict[str, dict[str, list[Path]]] = defaultdict(dict)
     for folder, label in _class_folders(root):
         for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in _MASKS and _NAME.fullmatch(path.stem):
-                found[_number(path)].setdefault(label, path)
+            if path.suffix.lower() in _MASKS and JSRT_NAME.fullmatch(path.stem):
+                found[_number(path)].setdefault(label, []).append(path)
     return found
 
 
@@ -165,7 +176,7 @@ def _image_files(root: Path) -> dict[str, list[Path]]:
     homes = {folder for folder, _ in _class_folders(root)}
     found: dict[str, list[Path]] = defaultdict(list)
     for path in Tree(root).files_in(root, deep=True):
-        if path.parent not in homes and _NAME.fullmatch(path.stem):
+        if path.parent not in homes and JSRT_NAME.fullmatch(path.stem):
             found[_number(path)].append(path)
     return found
 

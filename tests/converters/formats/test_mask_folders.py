@@ -655,7 +655,7 @@ def test_links_are_followed_once(tmp_path):
     assert areas(root) == {"train/a": {"object": AREA}, "val/b": {"object": AREA}}
 
 
-@pytest.mark.parametrize("folder", ["val/images", "testing", "val_images", "predictions/masks"])
+@pytest.mark.parametrize("folder", ["val/images", "val_images", "predictions/masks"])
 def test_images_that_are_left_out_are_said(folder, tmp_path):
     put(tmp_path, "train/images/a.png", "train/masks/a.png", square_of(255))
     photograph(tmp_path / folder / "b.jpg")
@@ -920,3 +920,45 @@ def test_images_and_masks_whose_names_do_not_fit_are_said(tmp_path):
         cv2.imwrite(str(path), np.eye(8, dtype=np.uint8))
     with pytest.raises(ValueError, match="of no image in images/ there is a mask of the same name"):
         converters.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [("caseA_{}", "caseB_{}"), ("{}_left", "{}_right"), ("p1_{}", "p2_{}")]
+)
+def test_masks_of_another_case_or_side_are_no_masks_of_these_images(names, tmp_path):
+    for number in range(4):
+        image, mask = (name.format(number) for name in names)
+        put(tmp_path, f"images/{image}.png", f"masks/{mask}.png", square_of(255))
+    with pytest.raises(ValueError, match="of no image in images/ there is a mask of the same name"):
+        converters.read(tmp_path)
+
+
+TESTS = ["testing", "Testing", "test_set", "test_data", "test_1", "stage1_test", "Test_Images"]
+
+
+@pytest.mark.parametrize("part", TESTS)
+@pytest.mark.parametrize("place", ["{part}/{kind}", "{kind}/{part}"])
+def test_a_test_set_by_any_name_is_not_learned_from(part, place, tmp_path):
+    for name in ("train", part):
+        image, mask = (place.format(part=name, kind=kind) for kind in ("images", "masks"))
+        put(tmp_path, f"{image}/{name}1.png", f"{mask}/{name}1.png", square_of(255))
+    (learned,) = converters.read(tmp_path)
+    (held_out,) = converters.read(tmp_path, subset="test")
+    assert learned.key == "train/train1"
+    assert held_out.key.endswith(f"/{part}1")
+
+
+def test_a_number_that_a_table_names_is_no_number_of_a_class_and_an_object(tmp_path):
+    values = np.zeros((24, 40), np.uint16)
+    values[2:6], values[10:12] = 1001, 1002
+    put(tmp_path, "images/a.png", "masks/a.png", values)
+    table = {"1": "vehicle", "1001": "car", "1002": "truck"}
+    (tmp_path / "id2label.json").write_text(json.dumps(table))
+    (sample,) = converters.read(tmp_path)
+    assert sample.labels == ("car", "truck")
+
+
+def test_a_numbered_mask_is_of_the_image_with_that_number(tmp_path):
+    for image, mask in (("a", "a_mask"), ("a_1", "a_mask_1")):
+        put(tmp_path, f"{image}.png", f"{mask}.png", square_of(255))
+    assert areas(tmp_path) == {"a": {"object": AREA}, "a_1": {"object": AREA}}

@@ -162,10 +162,40 @@ def test_raw_radiographs_are_read_as_they_are_shown(tmp_path):
     np.testing.assert_array_equal(cv2.imread(str(written), cv2.IMREAD_GRAYSCALE), pixels)
 
 
+def test_a_structure_without_a_mask_or_with_two_is_refused(root):
+    path = root / "fold1/masks/heart/JPCLN001.gif"
+    content = path.read_bytes()
+    path.unlink()
+    with pytest.raises(
+        DataError, match="expected one mask of 'heart', as of other images, found none"
+    ):
+        converters.read(root)
+    path.write_bytes(content)
+    put_mask(root, 1, HEART, fold="fold2")
+    with pytest.raises(DataError, match=r"found several: .*fold1.*, .*fold2"):
+        converters.read(root)
+
+
 def test_other_files_of_that_suffix_are_no_images(tmp_path):
-    volume, short = tmp_path / "volume.img", tmp_path / "short.img"
-    np.full(RAW_HW, 0xFFFF, np.uint16).tofile(volume)
-    short.write_bytes(bytes(1000))
-    assert not is_image(volume)
-    assert not is_image(short)
-    assert not is_image(tmp_path / "none.img")
+    assert is_image(tmp_path / "JPCNN012.img")
+    assert not is_image(tmp_path / "brain.img")  # a volume's, beside its .hdr
+    assert not is_image(tmp_path / "disk.IMG")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (bytes(1000), "found a file without a readable header"),
+        (b"", "found an empty file"),
+        (
+            bytes(1000) + b"\xff" * (2 * 2048 * 2048 - 1000),
+            "12 bits of grey, big-endian, found 65535",
+        ),
+    ],
+)
+def test_broken_radiographs_are_named(root, content, found):
+    (root / "images/JPCLN001.png").unlink()
+    image = root / "images/JPCLN001.IMG"
+    image.write_bytes(content)
+    with pytest.raises(ValueError, match=found):
+        read_pixels(next(s for s in converters.list_images(root) if s.image == image))
