@@ -48,7 +48,7 @@ from converters.files.class_tables import (
 )
 from converters.files.images import decode_image, is_image, read_size_hw
 from converters.files.lines import read_lines
-from converters.files.names import is_of_annotations
+from converters.files.names import is_of_annotations, normal_name
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import (
     BLACK,
@@ -158,7 +158,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             numbers = dict(enumerate(PASCAL_VOC, 1))
         problems.note(f"{root}: {_assumed(labels.names)}")
     reader = _Reader(root, labels, problems, colours, numbers)
-    parts, tests = _own_parts(root), _names(root / _LISTS / _TEST)
+    parts, tests = _own_parts(root), _listed(root, _TEST)
     samples = [
         replace(sample, key=_key(stem, tests), attributes=parts.get(stem, {}))
         for stem, image, mask in _pairs(root, subset, problems)
@@ -190,7 +190,7 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         subset: `test`, `train` or `all`.
         problems: takes down images that are broken, and masks that have none.
     """
-    found, parts, tests = [], _own_parts(root), _names(root / _LISTS / _TEST)
+    found, parts, tests = [], _own_parts(root), _listed(root, _TEST)
     for stem, image, mask in _pairs(root, subset, problems):
         try:
             size_hw = read_size_hw(image)
@@ -239,7 +239,7 @@ def _key(stem: str, tests: Collection[str]) -> str:
 
 def _own_parts(root: Path) -> dict[str, dict[str, str]]:
     """Stem -> the attribute that says in which of the lists of images to learn from it is."""
-    train, val = (_names(root / _LISTS / f"{name}.txt") for name in _LEARN)
+    train, val = (_listed(root, f"{name}.txt") for name in _LEARN)
     pairs = ((_LEARN[0], train - val), (_LEARN[1], val - train))
     return {stem: {SUBSET: name} for name, stems in pairs for stem in stems}
 
@@ -249,7 +249,7 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
     folders = _folders(root)
     images, masks = (_files(folder, problems) for folder in folders)
     listed = root / _LISTS / _TEST
-    test = _names(listed)
+    test = _listed(root, _TEST)
     if unknown := sorted(test - images.keys()):
         problems.note(
             f"{listed}: left out {len(unknown)} names without an image ({unknown[0]:.80})"
@@ -286,7 +286,7 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
 def _check_lists(root: Path, stems: set[str], problems: Problems) -> None:
     """Take down what lists other than that of test images name, and what is nowhere."""
     for path in sorted((root / _LISTS).glob("*.txt")):
-        for name in sorted(_names(path) - stems) if path.name != _TEST else ():
+        for name in sorted(_listed(root, path.name) - stems) if path.name != _TEST else ():
             if PurePosixPath(name).name not in stems:
                 what = f"'{name:.80}': expected its image and its mask, found neither: put them "
                 problems.add(path, what + "back, or take the name away", key=name)
@@ -296,9 +296,8 @@ def _files(folder: Path, problems: Problems | None = None) -> dict[str, Path]:
     """Stem -> image; of several that differ only in their suffix, the first, and a problem."""
     if not folder.is_dir():
         return {}
-    paths = folder.rglob("*") if folder.name in (_PLAIN_IMAGES, _PLAIN_MASKS) else folder.iterdir()
     found: dict[str, Path] = {}
-    for path in sorted(path for path in paths if is_image(path) and path.is_file()):
+    for path in sorted(filter(is_image, Tree(folder).files_in(folder, deep=True))):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         other = found.setdefault(stem, path)
         if other != path and problems:
@@ -307,10 +306,23 @@ def _files(folder: Path, problems: Problems | None = None) -> dict[str, Path]:
     return found
 
 
-def _names(path: Path) -> frozenset[str]:
+def _listed(root: Path, name: str) -> frozenset[str]:
+    """The stems of images that a list names; names without an image as they stand there.
+
+    Some write paths or suffixes, or an image and its mask in a line.
+    """
+    path = root / _LISTS / name
     lines = read_lines(path) if os.path.lexists(path) else ()
-    # Some write names with their suffix, or paths.
-    return frozenset(_stem(line.split()[0]) for line in lines if line.strip())
+    folder = _folders(root)[0]
+    stems = {normal_name(stem): stem for stem in _files(folder)} if lines else {}
+    found = set()
+    for line in filter(None, map(str.strip, lines)):
+        # A name may have spaces.
+        ways = [_stem(way).removeprefix("/") for way in (line, line.split()[0])]
+        ways += [way.removeprefix(f"{folder.name}/") for way in ways]
+        known = (stems[normal_name(way)] for way in ways if normal_name(way) in stems)
+        found.add(next(known, ways[1]))
+    return frozenset(found)
 
 
 def _stem(name: str) -> str:
@@ -359,7 +371,8 @@ class _Reader:
                 return self._colour_planes(values)
             if self.labels.names and are_colour_names(self.labels.names):
                 return [(colour_name(WHITE), plane) for plane in [_white(values)] if plane.any()]
-            numbers = sorted(set(np.unique(values).tolist()) - {0, VOID})
+            none = {n for n in (0, VOID) if not (self.numbers or {}).get(n)}
+            numbers = sorted(set(np.unique(values).tolist()) - none)
             named = [(self._name(n), (values == n).astype(np.uint8)) for n in numbers]
             return [(name, plane) for name, plane in named if name]
         codes = _colours(path, size_hw)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import cv2
 import numpy as np
 import pytest
@@ -426,3 +428,46 @@ def test_masks_of_voc_and_sbd_have_voc_s_classes(root):
     masks(root, note=notes.append)
     assert "left out 1 images that are no part of a pair of image and mask" in notes[-1]
     assert "(in SegmentationClassAug)" in notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("named", "line"),
+    [
+        ("b", "JPEGImages/b.jpg"),
+        ("b", "/JPEGImages/b.jpg /SegmentationClass/b.png"),
+        ("my image", "my image"),
+        (unicodedata.normalize("NFD", "bäume"), unicodedata.normalize("NFC", "bäume")),
+    ],
+)
+def test_a_list_names_test_images_in_several_ways(named, line, root):
+    for name in ("a", named):
+        put(root, name, numbers())
+    listed = root / "ImageSets/Segmentation/test.txt"
+    listed.parent.mkdir(parents=True)
+    listed.write_text(f"{line}\n", encoding="utf-8")
+    assert [s.key for s in converters.read(root)] == ["a"]
+    assert [s.key for s in converters.read(root, subset="test")] == [f"test/{named}"]
+
+
+def test_a_class_of_the_number_0_is_one_where_a_table_names_it(root):
+    put(root, "a", numbers())
+    (root / "class_names.txt").write_text("wall\nfloor\ndoor\n")
+    found = masks(root)
+    np.testing.assert_array_equal(found["wall"], numbers() == 0)
+    np.testing.assert_array_equal(found["door"], numbers() == 2)
+
+
+def test_pairs_in_folders_are_read_and_hidden_ones_are_not(root):
+    for folder in ("later", "test", ".ipynb_checkpoints"):
+        for home in ("JPEGImages", "SegmentationClass"):
+            (root / home / folder).mkdir()
+        put(root, f"{folder}/b", numbers())
+    elsewhere = root.parent / "elsewhere"
+    for home in ("JPEGImages", "SegmentationClass"):
+        (elsewhere / home).mkdir(parents=True)
+    put(elsewhere, "c", numbers())
+    for home in ("JPEGImages", "SegmentationClass"):
+        (root / home / "linked").symlink_to(elsewhere / home)
+    put(root, "a", numbers())
+    assert [s.key for s in converters.read(root)] == ["a", "later/b", "linked/c"]
+    assert [s.key for s in converters.read(root, subset="test")] == ["test/b"]
