@@ -10,6 +10,7 @@ import numpy.typing as npt
 from converters.audit.findings import Finding
 from converters.audit.images import mirror_prints, unit_prints
 from converters.audit.look import Look
+from converters.formats.writing import is_test_key
 
 # Correlation of the coarse fingerprints from which two images are compared closely. Different
 # phantom images reach .94, copies are above .99.
@@ -18,14 +19,18 @@ _WORTH_A_LOOK = 0.9
 # where much of both is the same edge of the beam (.85 once); copies are above .99.
 _COPY = 0.95
 # Images of one kind share more than edges of a beam: fundus photographs their round dark surround,
-# microscopes theirs. What as many others as this have, too, is left out of a second comparison,
-# which says no where both still have this part of their norm and correlate less than this.
-_OTHERS = 16
+# microscopes theirs. What those that look alike from afar have in common, by a few that differ the
+# most, is left out of a second comparison, which says no where both still have this part of their
+# norm and correlate less than this. Fewer, and such that correlate more, may be copies of one.
+_SAMPLED, _DIFFERENT = 48, 6
+_NEARLY_ONE = 0.995
 _OWN_PART = 0.1
-_OWN_COPY = 0.75
+_OWN_COPY = 0.5
 _BLOCK = 512
 
 Pair = tuple[int, int, float]
+Print = npt.NDArray[np.int8]
+Floats = npt.NDArray[np.float32]
 
 
 def find_duplicates(looks: Sequence[Look]) -> Iterator[Finding]:
@@ -57,47 +62,88 @@ def _pairs(looks: Sequence[Look]) -> Iterator[Pair]:
         return
     fine = [one[1] for one in prints]
     coarse = unit_prints(np.stack([one[0] for one in prints]))
+    common = _Common(fine)
     for start in range(0, len(coarse), _BLOCK):
         block = coarse[start : start + _BLOCK]
         alike = np.maximum(block @ coarse.T, mirror_prints(block) @ coarse.T) >= _WORTH_A_LOOK
-        for i, row in enumerate(alike, start):
-            yield from _copies(i, [j for j in np.flatnonzero(row).tolist() if j != i], fine)
+        # Each pair once, the earlier image first.
+        later = np.triu(alike, start + 1)
+        for begin in range(start, len(coarse), _BLOCK):
+            part = later[:, begin : begin + _BLOCK]
+            rows, columns = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
+            if len(rows):
+                one, other = (start + rows).tolist(), (begin + columns).tolist()
+                scores = _compare(fine, one, other, alike[rows], common)
+                scores[~part[np.ix_(rows, columns)]] = 0
+                for i, j in np.argwhere(scores >= _COPY).tolist():
+                    yield one[i], other[j], min(1.0, float(scores[i, j]))
 
 
-def _copies(i: int, alike: Sequence[int], prints: Sequence[npt.NDArray[np.int8]]) -> Iterator[Pair]:
-    """The later ones of those that are worth a look that are copies of an image."""
-    common: npt.NDArray[np.float32] | None = None
-    for j in alike:
-        if j < i or (score := _closely(prints[i], prints[j])) < _COPY:
-            continue
-        if common is None:
-            common = _common([prints[k] for k in alike])
-        if not _differ(prints[i], prints[j], common):
-            yield i, j, min(1.0, score)
+def _compare(
+    prints: Sequence[Print],
+    rows: Sequence[int],
+    columns: Sequence[int],
+    alike: npt.NDArray[np.bool_],
+    common: _Common,
+) -> Floats:
+    """Return how far images correlate, float32 (rows, columns); 0 where they are no copies.
+
+    Args:
+        prints: of all images.
+        rows: the places of some.
+        columns: those of others.
+        alike: bool (rows, images), which look alike from afar.
+        common: finds what these share.
+    """
+    one = unit_prints(np.stack([prints[i] for i in rows]))
+    other = unit_prints(np.stack([prints[j] for j in columns]))
+    straight, mirrored = one @ other.T, mirror_prints(one) @ other.T
+    scores = np.maximum(straight, mirrored)
+    near = np.flatnonzero((scores >= _COPY).any(axis=1)).tolist()
+    found = {i: common.of(np.flatnonzero(alike[i])) for i in near}
+    shares = {i: share for i, share in found.items() if share is not None}
+    if not shares:
+        return scores
+    near, shared = list(shares), np.stack(list(shares.values()))
+    # Products of what is left when that is taken away from both, of one image in the mirror where
+    # it fits better so.
+    with_shared = np.where(
+        mirrored[near] > straight[near], mirror_prints(shared) @ other.T, shared @ other.T
+    )
+    own = (one[near] * shared).sum(axis=1, keepdims=True)
+    norm = (shared**2).sum(axis=1, keepdims=True)
+    product = scores[near] - with_shared - own + norm
+    parts = np.sqrt(np.maximum(1 - 2 * own + norm, 0) * np.maximum(1 - 2 * with_shared + norm, 0))
+    least = np.minimum(1 - 2 * own + norm, 1 - 2 * with_shared + norm)
+    differ = (least >= _OWN_PART**2) & (product < _OWN_COPY * parts)
+    scores[near] = np.where(differ, 0, scores[near])
+    return scores
 
 
-def _closely(a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]) -> float:
-    one, other = unit_prints(a), unit_prints(b)
-    return float(max(one @ other, mirror_prints(one) @ other))
+class _Common:
+    """What images that look alike from afar have in common.
 
+    Args:
+        prints: the fine ones of all images.
+    """
 
-def _common(prints: Sequence[npt.NDArray[np.int8]]) -> npt.NDArray[np.float32]:
-    """What images that look alike from afar share: float32 (n,), of a few of them."""
-    some = np.linspace(0, len(prints) - 1, min(len(prints), _OTHERS)).round().astype(int)
-    median = np.median(unit_prints(np.stack([prints[k] for k in some])), axis=0)
-    return np.asarray(median, np.float32)
+    def __init__(self, prints: Sequence[Print]) -> None:
+        self._prints = prints
+        self._found: dict[tuple[int, ...], Floats | None] = {}
 
-
-def _differ(
-    a: npt.NDArray[np.int8], b: npt.NDArray[np.int8], common: npt.NDArray[np.float32]
-) -> bool:
-    """Whether two images have parts of their own, and these are not the same."""
-    one, other = unit_prints(a), unit_prints(b)
-    if one @ mirror_prints(other) > one @ other:
-        other = mirror_prints(other)
-    own = np.stack([one, other]) - common
-    parts = np.linalg.norm(own, axis=1)
-    return bool(parts.min() >= _OWN_PART and own[0] @ own[1] < _OWN_COPY * parts.prod())
+    def of(self, places: npt.NDArray[np.intp]) -> Floats | None:
+        """Return the median of those few that differ the most, float32 (n,); None of too few."""
+        sampled = np.linspace(0, len(places) - 1, min(len(places), _SAMPLED)).round().astype(int)
+        key = tuple(places[sampled].tolist())
+        if key not in self._found:
+            units = unit_prints(np.stack([self._prints[place] for place in key]))
+            nearest, chosen = units @ units[0], [0]
+            while len(chosen) < _DIFFERENT and nearest.min() < _NEARLY_ONE:
+                chosen.append(int(np.argmin(nearest)))
+                nearest = np.maximum(nearest, units @ units[chosen[-1]])
+            median = np.asarray(np.median(units[chosen], axis=0), np.float32)
+            self._found = {key: median if len(chosen) == _DIFFERENT else None}
+        return self._found[key]
 
 
 def _ordered(first: Look, second: Look) -> tuple[Look, Look]:
@@ -120,4 +166,4 @@ def _shared(first: Look, second: Look, score: float) -> Finding:
 
 
 def _is_test(one: Look) -> bool:
-    return "test" in one.key.split("/")[:-1]
+    return is_test_key(one.key)
