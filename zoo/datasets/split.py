@@ -122,7 +122,7 @@ def own_parts(samples: Sequence[Sample]) -> list[str]:
     They are its folds, or what is to be learned from, then what is held out. None where there are
     not several, or not both.
     """
-    if folds := _own_folds(samples):
+    if folds := own_folds(samples):
         return list(folds)
     found = {part for sample in samples for part in _parts_of(sample)}
     both = [[p for p in sorted(found) if _plain(p) in names] for names in (TRAIN, VAL)]
@@ -135,7 +135,7 @@ def _parts_of(sample: Sample) -> list[str]:
     return [*PurePosixPath(sample.key).parts[:-1], *([str(subset)] if subset else ())]
 
 
-def _own_folds(samples: Sequence[Sample]) -> dict[str, set[str]]:
+def own_folds(samples: Sequence[Sample]) -> dict[str, set[str]]:
     """Return the keys of a data set's own folds, `fold1`, `fold2`, ...; {} if an image is in none.
 
     There are as few as two; an image is in the last that it names.
@@ -161,7 +161,7 @@ def _held_out(data: DataSource, samples: Sequence[Sample]) -> list[set[str]]:
     Raises:
         ValueError: it has no such part, or images in neither.
     """
-    if folds := _own_folds(samples):
+    if folds := own_folds(samples):
         return list(folds.values())
     parts = {s.key: set(map(_plain, _parts_of(s))) for s in samples}
     held_out = {key for key, own in parts.items() if own.intersection(VAL)}

@@ -16,7 +16,9 @@ from converters.files.provenance import (
     read_provenance,
     write_provenance,
 )
+from converters.splits.split import GIVEN
 from zoo.config import load_config
+from zoo.datasets.split import own_folds
 from zoo.families import load_family
 from zoo.pipeline.display import Lines, LiveTable, duration
 from zoo.pipeline.execution import Outcome, Place, execute
@@ -219,7 +221,11 @@ def facts_of(recipe: Recipe) -> DataFacts:
     """
     if recipe.phantom:
         return DataFacts(recipe.phantom.test_people > 0, recipe.phantom.test_people > 0)
-    return look_at_test(open_data(recipe), Path(recipe.test) if recipe.test else None)[0]
+    data = open_data(recipe)
+    facts = look_at_test(data, Path(recipe.test) if recipe.test else None)[0]
+    if recipe.split.strategy == GIVEN and not recipe.split.file:
+        facts = replace(facts, own_folds=max(1, len(own_folds(data.list_images()))))
+    return facts
 
 
 def look_at_test(data: DataSource, test: Path | None) -> tuple[DataFacts, int]:

@@ -36,7 +36,8 @@ class SplitPlan(StrictModel):
     """Folds; the keys of `zoo split`.
 
     Attributes:
-        strategy: `given` keeps the data set's own parts, as the one fold 0.
+        strategy: `given` keeps the data set's own parts, as the one fold 0, or its own folds,
+            however many are asked for.
         file: a split that is there already, instead of the other keys.
     """
 
@@ -44,11 +45,6 @@ class SplitPlan(StrictModel):
     strategy: Literal["group", "stratified", "given"] = "group"
     group_by: str = ""
     file: str | None = None
-
-    @property
-    def count(self) -> int:
-        """How many folds are made, without `file`."""
-        return 1 if self.strategy == "given" else self.folds
 
 
 class ModelPlan(StrictModel):

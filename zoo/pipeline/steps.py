@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 import configs
 import converters
 from converters.splits.sample_tables import find_table, tables_beside
-from converters.splits.split import Split
+from converters.splits.split import GIVEN, Split
 from converters.strict_yaml import read_mapping
 from zoo.pipeline.recipe import REFINER, ModelPlan, Recipe, RefinerPlan, StagePlan, is_yaml
 
@@ -103,12 +103,14 @@ class DataFacts:
         is_annotated: whether the truth of those is known.
         format: its format.
         test_subset: which part of a test folder of its own is meant.
+        own_folds: how many folds it has itself, where its own are kept.
     """
 
     has_test: bool
     is_annotated: bool
     format: str = "handbone"
     test_subset: str = "test"
+    own_folds: int = 1
 
 
 class Builder:
@@ -259,8 +261,9 @@ class Builder:
         if model.folds != "all":
             return [model.folds]
         plan = self.recipe.split
-        count = len(Split.load(Path(plan.file)).folds) if plan.file else plan.count
-        return list(range(count))
+        if plan.file:
+            return list(range(len(Split.load(Path(plan.file)).folds)))
+        return list(range(self.facts.own_folds if plan.strategy == GIVEN else plan.folds))
 
 
 class Round:

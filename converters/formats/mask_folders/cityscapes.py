@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from converters.errors import Problems, one_line
-from converters.files.images import is_image, read_size_hw
+from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space
+from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import VOID, read_mask_pixels
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
@@ -82,9 +83,10 @@ def _masks(root: Path) -> Path | None:
 def _files(masks: Path) -> Iterator[tuple[str, Path]]:
     """Place and name of an image, and its index map, sorted."""
     found: dict[str, Path] = {}
+    files = Tree(masks).all_files()
     for end in _ENDS:
         behind = f"_{masks.name}_{end}.png"
-        for path in sorted(masks.rglob(f"*{behind}")):
+        for path in sorted(path for path in files if path.name.endswith(behind)):
             place = path.relative_to(masks).as_posix().removesuffix(behind)
             found.setdefault(place, path)
     yield from sorted(found.items())
@@ -136,7 +138,7 @@ def _images(
     """Key and size of an image of a subset, and its index map."""
     masks = _masks(root)
     found = dict(_files(masks)) if masks else {}
-    images = (path for path in (root / IMAGES).rglob(f"*_{IMAGES}.*") if is_image(path))
+    images = (p for p in Tree(root / IMAGES).all_files() if p.stem.endswith(f"_{IMAGES}"))
     places = {_place(root, path) for path in images}
     if alone := sorted(places - found.keys()):
         problems.note(f"{root}: left out {len(alone)} images without index map ({alone[0]}, ...)")

@@ -35,6 +35,8 @@ from converters.files.images import is_image, read_size_hw, turn_remedy
 from converters.files.json_files import load_json
 from converters.formats.corners import read_points
 from converters.formats.label_spaces import folder_space, natural
+from converters.formats.mask_folders.pairing import describe_left_out
+from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import read_mask_pixels
 from converters.formats.writing import as_test_key, samples_of
 from converters.masks import CropMask, crop, outline
@@ -64,18 +66,20 @@ def matches(root: Path) -> bool:
     return all(sign in head for sign in _SIGNS)
 
 
-def _homes(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
-    """The folders that hold `img` and `ann`, sorted."""
-    if (folder / _IMAGES).is_dir() and (folder / _ANNOTATIONS).is_dir():
-        yield folder
-    try:
-        inside = sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:
-        return
-    for path in inside if depth else ():
-        is_own = path.name in (_IMAGES, _ANNOTATIONS)
-        if not (path.name.startswith(".") or path.is_symlink() or is_own):
-            yield from _homes(path, depth - 1)
+def _homes(root: Path) -> list[Path]:
+    """The folders that hold `img` and `ann`, sorted; links are followed."""
+    tree, found = Tree(root), []
+
+    def look(folder: Path, depth: int) -> None:
+        inside = {path.name: path for path in tree.inside(folder)}
+        if _IMAGES in inside and _ANNOTATIONS in inside:
+            found.append(folder)
+        for name, path in inside.items() if depth else ():
+            if name not in (_IMAGES, _ANNOTATIONS):
+                look(path, depth - 1)
+
+    look(root, _DEPTH)
+    return found
 
 
 def _json_files(home: Path) -> list[Path]:
@@ -130,7 +134,15 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         Samples without groups.
     """
     reader = _Reader(root, labels, problems)
-    samples = [sample for home in _homes(root) for sample in reader.samples(home)]
+    homes = _homes(root)
+    samples = [sample for home in homes for sample in reader.samples(home)]
+    inside = [home / name for home in homes for name in (_IMAGES, _ANNOTATIONS)]
+    if others := [
+        path
+        for path in Tree(root).all_files()
+        if not any(path.is_relative_to(folder) for folder in inside)
+    ]:
+        problems.note(describe_left_out(root, others))
     reader.finish()
     return samples_of(root, samples, subset)
 

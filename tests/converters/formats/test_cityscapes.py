@@ -62,3 +62,13 @@ def test_masks_without_images_say_what_is_missing(tmp_path):
     (tmp_path / "gtFine" / "train").mkdir(parents=True)
     with pytest.raises(ValueError, match="Cityscapes needs leftImg8bit/ with its images"):
         converters.recognise(tmp_path)
+
+
+def test_linked_parts_are_read(tmp_path):
+    root = tmp_path / "data"
+    for subset in ("train", "val"):
+        put(root, subset, f"{subset}_1", instanceIds=objects())
+    for home in ("leftImg8bit", "gtFine"):
+        (root / home / "train").rename(tmp_path / home)
+        (root / home / "train").symlink_to(tmp_path / home)
+    assert len(converters.read(root)) == 2

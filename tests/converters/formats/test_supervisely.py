@@ -185,3 +185,16 @@ def test_a_meta_json_that_names_no_classes_is_refused(classes, tmp_path):
     (tmp_path / "meta.json").write_text(json.dumps({"classes": classes}))
     with pytest.raises(ValueError, match=r"meta\.json: expected"):
         converters.label_space(tmp_path)
+
+
+def test_linked_datasets_are_read_and_images_beside_are_counted(tmp_path):
+    root = tmp_path / "project"
+    for dataset in ("one", "two"):
+        put(root, dataset, "a.png", polygon())
+    (root / "two").rename(tmp_path / "two")
+    (root / "two").symlink_to(tmp_path / "two")
+    (root / "test/img").mkdir(parents=True)
+    cv2.imwrite(str(root / "test/img/b.png"), np.zeros((9, 9), np.uint8))
+    notes: list[str] = []
+    assert len(converters.read(root, note=notes.append)) == 2
+    assert any("left out 1 images that are no part of a pair" in note for note in notes)

@@ -1,5 +1,6 @@
 """The graph of a recipe: complete, in order, and of commands that exist as they are called."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,8 @@ def test_the_data_set_s_own_division_is_one_fold(tmp_path):
     found = steps(tmp_path, split={"strategy": "given"})
     assert [name for name in found if name.startswith("train unet")] == ["train unet 0"]
     assert "given" in found["split"].command(found)
+    found = steps(tmp_path, replace(TESTED, own_folds=3), split={"strategy": "given"})
+    assert {f"train unet {fold}" for fold in range(3)} <= found.keys()
 
 
 def test_pseudo_labels_need_images_to_label(tmp_path):
