@@ -39,8 +39,11 @@ from zoo.inference.windows import (
 from zoo.tta import PLAIN, Variant
 
 Floats = npt.NDArray[np.float32]
-Compute = Callable[[Floats], Floats]
-"""Normalised images, float32 (n, c, h, w), to logits, float32 (n, C, h', w')."""
+Compute = Callable[..., Floats]
+"""Normalised images, float32 (n, c, h, w), to logits, float32 (n, C, h', w').
+
+Networks that are shown what is known of the images take it as a second argument, float32 (n, k).
+"""
 # How bright red, green and blue look: ITU-R BT.601, rounded as torchvision does.
 _LUMA = np.array((0.2989, 0.587, 0.114), np.float32)[:, None, None]
 
@@ -89,7 +92,10 @@ def activate(logits: Floats, activation: Activation) -> Floats:
 
 
 def probabilities(
-    compute: Compute, images: npt.NDArray[np.uint8], setting: Setting
+    compute: Compute,
+    images: npt.NDArray[np.uint8],
+    setting: Setting,
+    rows: Floats | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return each class's probability, uint8 (N, C, h, w), 255 = 1, rounded.
 
@@ -97,6 +103,7 @@ def probabilities(
         compute: gives logits.
         images: uint8 (N, 1 or 3, h, w).
         setting: how images are shown; its device and precision are the network's own affair.
+        rows: what is known of the images, float32 (N, k), for networks that are shown that.
 
     Raises:
         DivergedError: the network gives NaN.
@@ -106,7 +113,7 @@ def probabilities(
 
     def logits_of(variant: Variant) -> Floats:
         shown = _show(images, variant, setting.shown_size(size, variant))
-        return _logits(compute, shown, setting)
+        return _logits(compute, shown, setting, rows)
 
     plain = logits_of(PLAIN)
     total = np.zeros((len(images), plain.shape[1], *size), np.float32)
@@ -164,10 +171,11 @@ def _mirror(values: Floats, variant: Variant) -> Floats:
     return np.flip(values, tuple(axes)) if axes else values
 
 
-def _logits(compute: Compute, values: Floats, setting: Setting) -> Floats:
+def _logits(compute: Compute, values: Floats, setting: Setting, rows: Floats | None) -> Floats:
     if setting.window is None:
-        return compute(np.ascontiguousarray(values))
-    return blend(compute, values, setting.window, setting.overlap, setting.batch)
+        whole = np.ascontiguousarray(values)
+        return compute(whole) if rows is None else compute(whole, rows)
+    return blend(compute, values, setting.window, setting.overlap, setting.batch, rows)
 
 
 def _add(total: Floats, logits: Floats, variant: Variant, setting: Setting) -> None:
@@ -190,7 +198,14 @@ def importance(window_hw: Size) -> Floats:
     return np.maximum(weights, max(float(weights.min()), LEAST), dtype=np.float32)
 
 
-def blend(compute: Compute, images: Floats, window_hw: Size, overlap: float, batch: int) -> Floats:
+def blend(
+    compute: Compute,
+    images: Floats,
+    window_hw: Size,
+    overlap: float,
+    batch: int,
+    rows: Floats | None = None,
+) -> Floats:
     """Return what a network says about images that it sees window by window, (N, C, h, w).
 
     As `sliding_window.blend`; images that are smaller than a window are padded with black.
@@ -201,6 +216,8 @@ def blend(compute: Compute, images: Floats, window_hw: Size, overlap: float, bat
         window_hw: a window's height and width.
         overlap: how much of a window's side the next one repeats, 0 up to below 1.
         batch: windows at a time, of any of the images.
+        rows: what is known of the images, float32 (N, k): `compute` is given those of its windows,
+            (n, k), as a second argument; None: it is given none.
     """
     (height, width), (high, wide) = images.shape[-2:], window_hw
     bottom, right = max(high - height, 0), max(wide - width, 0)
@@ -217,7 +234,7 @@ def blend(compute: Compute, images: Floats, window_hw: Size, overlap: float, bat
     total: Floats | None = None
     for part in even_parts(list(product(range(len(padded)), corners)), batch):
         cut = np.stack([padded[n, :, y : y + high, x : x + wide] for n, (y, x) in part])
-        outputs = compute(cut)
+        outputs = compute(cut) if rows is None else compute(cut, rows[[n for n, _ in part]])
         if total is None:
             shape = (len(padded), outputs.shape[1], *padded.shape[-2:])
             total = np.zeros(shape, np.float32)
@@ -244,8 +261,10 @@ def predict_semantic(
         )
         while part := list(islice(run, count)):
             images = np.stack([channels_first(frame.image) for frame in part])
+            known = [frame.metadata for frame in part if frame.metadata is not None]
+            rows = np.stack(known) if known else None
             try:
-                planes = probabilities(compute, images, setting)
+                planes = probabilities(compute, images, setting, rows)
             except DivergedError as error:
                 raise DivergedError(f"'{part[0].key}': {error}") from None
             for frame, probs in zip(part, planes, strict=True):

@@ -41,9 +41,9 @@ def build(channels: int, stride: int) -> nn.Module:
 
 
 def compute_by(network: nn.Module) -> arrays.Compute:
-    def compute(values):
+    def compute(*given):
         with torch.inference_mode():
-            return network(torch.from_numpy(values)).numpy()
+            return network(*map(torch.from_numpy, given)).numpy()
 
     return compute
 
@@ -70,6 +70,35 @@ def test_probabilities_are_those_of_torch(name, stride, channels, activation):
     assert np.abs(found.astype(int) - wanted).max() <= 1
     assert np.mean(found != wanted) < 0.01
     assert np.ptp(wanted) > 30
+
+
+class Shown(nn.Module):
+    """Moves its logits by what is known of an image."""
+
+    def __init__(self):
+        super().__init__()
+        self.plain = build(1, 4)
+
+    def forward(self, images, rows):
+        return self.plain(images) + rows[:, :, None, None]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_rows_go_with_their_images(name):
+    setting, network, images = Setting(CPU, **SETTINGS[name]), Shown(), photos(1)
+    rows = np.array([[-3, 0, 2], [2, -1, 0]], np.float32)
+    given = torch.from_numpy(images), setting, torch.from_numpy(rows)
+    wanted = predict.probabilities(network, *given).numpy()
+    found = arrays.probabilities(compute_by(network), images, setting, rows)
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+    frames = [
+        NetworkInput(str(n), (48, 40), images[n, 0], metadata=rows[n]) for n in range(len(rows))
+    ]
+    predictions = arrays.predict_semantic(compute_by(network), frames, LABELS, setting)
+    for planes, prediction in zip(found, predictions, strict=True):
+        assert {n: p.max() / 255 for n, p in zip(LABELS.names, planes, strict=True)} == {
+            label: score for label, ((score, _),) in prediction.masks.items()
+        }
 
 
 @pytest.mark.parametrize("channels", [1, 3])
