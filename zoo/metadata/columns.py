@@ -172,6 +172,11 @@ class Columns:
     file: str = ""
 
     @property
+    def names(self) -> list[str]:
+        """Of the columns, in order."""
+        return [column.name for column in self.columns]
+
+    @property
     def widths(self) -> list[int]:
         """Of each column, how many numbers a row has of it, whether it is missing included."""
         return [column.width + 1 for column in self.columns]
@@ -200,10 +205,27 @@ class Columns:
             if column.categories and text is not None and text not in column.categories:
                 yield column.name, text
 
+    def record(self) -> dict[str, Any]:
+        """Return them as plain values."""
+        return {"file": self.file, "columns": [column.record() for column in self.columns]}
+
+    @classmethod
+    def of_record(cls, record: object) -> Columns:
+        """Return what `record` gave.
+
+        Raises:
+            ValueError: no columns, or other ones than `Column.record` gives.
+        """
+        found = record if isinstance(record, dict) else {}
+        columns = found.get("columns")
+        if not isinstance(columns, list) or not columns:
+            raise ValueError(f"expected columns of metadata, found {record!r:.80}")
+        read = (Column.of_record(one if isinstance(one, dict) else {}) for one in columns)
+        return cls(tuple(read), str(found.get("file") or ""))
+
     def save(self, run: Path) -> None:
         """Leave them in a run folder."""
-        record = {"file": self.file, "columns": [column.record() for column in self.columns]}
-        atomic_write_text(run / FILE, dump_json(record))
+        atomic_write_text(run / FILE, dump_json(self.record()))
 
     @classmethod
     def load(cls, run: Path) -> Columns:
@@ -216,14 +238,10 @@ class Columns:
         if not path.is_file():
             raise ValueError(f"{path}: expected the columns of the run's metadata, found no file")
         found = load_json(path)
-        columns: Any = found.get("columns") if isinstance(found, dict) else None
-        if not isinstance(columns, list) or not columns:
-            raise ValueError(f"{path}: expected columns of metadata, found {found!r:.80}")
         try:
-            read = tuple(Column.of_record(one if isinstance(one, dict) else {}) for one in columns)
+            return cls.of_record(found)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
-        return cls(read, str(found.get("file") or ""))
 
 
 def check_same(first: Sequence[Column], second: Sequence[Column], path: Path) -> None:

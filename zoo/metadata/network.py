@@ -228,6 +228,19 @@ def plain_of(network: nn.Module) -> nn.Module:
     return network.plain if isinstance(network, MetadataNetwork) else network
 
 
+def without_task(network: nn.Module) -> nn.Module:
+    """Return a network, in evaluation mode, without what predicts metadata, as others are.
+
+    What is only there to predict them is left out altogether: the network is shown images alone.
+    """
+    if not isinstance(network, MetadataNetwork) or network.head is None:
+        return network
+    if network.film is None:
+        return network.plain
+    network.head = None
+    return network
+
+
 def add_metadata(
     plain: nn.Module, columns: Columns, config: MetadataConfig, shape: Sequence[int]
 ) -> MetadataNetwork:

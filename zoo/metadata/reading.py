@@ -68,7 +68,7 @@ class Metadata:
 
     def notes(self, columns: Columns) -> list[str]:
         """Say what a network that predicts is shown as missing, in a line each."""
-        names = [column.name for column in columns.columns]
+        names = columns.names
         known = sum(
             any(as_text(values.get(name)) is not None for name in names)
             for values in self.values.values()
@@ -118,12 +118,19 @@ def read_to_predict(
         ValueError: `table` is none; or a table lacks a column, or says two things of an image.
     """
     known = [Path(name) for name in (config.file, columns.file) if name]
+    return _read_known(columns, known, samples, table)
+
+
+def _read_known(
+    columns: Columns, known: Sequence[Path], samples: Sequence[Sample], table: Path | None
+) -> Metadata:
+    """Read a table, else the first of the known ones that is there, else the attributes."""
     found = table or next((path for path in known if path.is_file()), None)
     if found is None or not samples:
-        told = _of_attributes(config.columns, samples)
+        told = _of_attributes(columns.names, samples)
         return Metadata(told.values, f"{known[0]} is not there", "") if known else told
     try:
-        return _of_table(config.columns, samples, found)
+        return _of_table(columns.names, samples, found)
     except NoRowsError:
         return Metadata({sample.key: {} for sample in samples}, f"{found} has none of them")
 
@@ -150,9 +157,34 @@ def rows_of_run(
     columns = Columns.load(run)
     found = read_to_predict(config, columns, samples, table)
     if config.is_input:
-        for line in found.notes(columns):
-            note(line)
+        _say_missing(found, columns)
     return found.rows(columns)
+
+
+def rows_of_export(
+    columns: Columns, samples: Sequence[Sample], data: Path, table: Path | None = None
+) -> dict[str, Row]:
+    """Read what an exported network is shown of images, as `rows_of_run`.
+
+    Args:
+        columns: what it is shown; their `file` is a table's name, without where it lay.
+        samples: the images.
+        data: the data set's folder, where a table of that name may lie, as in training.
+        table: read this one; None takes that of the name, else what the data set says by itself.
+
+    Raises:
+        ValueError: `table` is none; or a table lacks a column, says two things of an image, or has
+            a text where numbers are expected.
+    """
+    known = [Path(columns.file), data / columns.file] if columns.file else []
+    found = _read_known(columns, known, samples, table)
+    _say_missing(found, columns)
+    return found.rows(columns)
+
+
+def _say_missing(found: Metadata, columns: Columns) -> None:
+    for line in found.notes(columns):
+        note(line)
 
 
 def _of_table(names: Iterable[str], samples: Sequence[Sample], path: Path) -> Metadata:
