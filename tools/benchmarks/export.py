@@ -14,7 +14,7 @@ import typer
 import configs
 from converters.strict_yaml import read_yaml
 from zoo.config import check_config
-from zoo.export.conversion import NetworkShape, convert, measure, sample_images
+from zoo.export.conversion import NetworkShape, convert, measure
 from zoo.export.session import OnnxNetwork
 from zoo.families import load_family
 
@@ -52,7 +52,8 @@ def _row(name: str, repetitions: int, size_hw: tuple[int, int] | None) -> str:
         opened = OnnxNetwork(
             folder, entry, shape.channels, shape.classes, threads=torch.get_num_threads()
         )
-        found = measure(network, opened, sample_images(shape, 1, shape.size_hw), repetitions)
+        given = list(shape.samples(1, shape.size_hw).values())
+        found = measure(network, opened, given, repetitions)
     sides = [
         f"{m:.0f} ({low:.0f} to {high:.0f})" for m, low, high in (found.torch_ms, found.onnx_ms)
     ]

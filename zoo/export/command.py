@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -62,6 +62,8 @@ from zoo.families.semantic import SemanticFamily
 from zoo.families.settings import learned_view
 from zoo.inference.arrays import Floats
 from zoo.inference.setting import activation_of
+from zoo.metadata.columns import Columns
+from zoo.metadata.network import MetadataNetwork, without_task
 from zoo.progress import Report
 from zoo.run_files.checkpoints import find_weights
 from zoo.run_files.licences import FILE as LICENCES
@@ -126,19 +128,13 @@ class Member:
 
 
 def _check(run: Run) -> None:
-    """Make sure that a run's network is a function of an image's pixels alone."""
+    """Make sure that a run's network is a function of an image and what is known of it."""
     if not isinstance(run.family, SemanticFamily | _HasDetector | _HasQueries | _HasBoxes):
         raise ValueError(
             f"{run.path}: expected a run of smp, segformer, nets, torchvision, huggingface, monai, "
             "yolo, mask2former, oneformer, eomt, rfdetr or maskrcnn, found the family "
             f"'{run.name}': what its network computes depends on other sources, and is not "
             "exported; predict by the run itself"
-        )
-    shown = getattr(run.config, "metadata", None)
-    if shown is not None and shown.is_input:
-        raise ValueError(
-            f"{run.path}: expected a network that is shown images alone, found one that is shown "
-            f"metadata ({', '.join(shown.columns)}), which an exported model does not take"
         )
 
 
@@ -184,7 +180,9 @@ def _takes(network: NetworkEntry) -> str:
     size = (
         "images of any size" if network.size is None else "images of {} x {}".format(*network.size)
     )
-    return f"{size}, {'any number' if network.batch is None else network.batch} at a time"
+    count = "any number" if network.batch is None else network.batch
+    known = f", and {', '.join(network.metadata.names)} of each" if network.metadata else ""
+    return f"{size}, {count} at a time{known}"
 
 
 def _ms(timing: Timing) -> str:
@@ -361,11 +359,11 @@ class _Writer:
     def _network(self, run: Run) -> NetworkEntry:
         family: Any = run.family
         config: Any = run.config
-        network = family.load(run.path, config).eval()
-        shape = NetworkShape.of(config)
+        network = without_task(family.load(run.path, config).eval())
+        shape = NetworkShape.of(config, _columns_of(network, config))
         entry = self._convert(run, partial(convert, network, shape))
         opened = partial(OnnxNetwork, self.folder, entry, shape.channels, shape.classes)
-        self._time(network, entry, opened, partial(sample_images, shape, 1, shape.size_hw))
+        self._time(network, entry, opened, *shape.samples(1, shape.size_hw).values())
         return entry
 
     def _detector(self, member: Member, about: dict[str, Any]) -> DetectorEntry:
@@ -396,7 +394,7 @@ class _Writer:
         entry = self._convert(run, partial(convert_detector, network, shape))
         sizes = shape.values, shape.prototypes, shape.end_to_end
         opened = partial(OnnxDetector, self.folder, entry, *sizes)
-        self._time(network, entry, opened, partial(sample_squares, 1, shape.imgsz))
+        self._time(network, entry, opened, sample_squares(1, shape.imgsz))
         return entry, shape
 
     def _queries(self, member: Member, about: dict[str, Any]) -> QueryEntry:
@@ -422,7 +420,7 @@ class _Writer:
         shape = QueryShape(config.in_channels, classes, config.image_size, count)
         entry = self._convert(run, partial(convert_queries, network, shape))
         opened = partial(OnnxQueries, self.folder, entry, shape.channels, classes, count)
-        self._time(network, entry, opened, partial(sample_images, shape, 1, shape.size_hw))
+        self._time(network, entry, opened, sample_images(shape, 1, shape.size_hw))
         return entry, count
 
     def _boxes(self, member: Member, about: dict[str, Any]) -> BoxEntry:
@@ -437,7 +435,7 @@ class _Writer:
         shape = BoxShape(config.in_channels, classes, config.image_size, *sizes)
         entry = self._convert(run, partial(convert_boxes, network, shape))
         opened = partial(OnnxBoxes, self.folder, entry, shape.channels, classes, *sizes)
-        self._time(network, entry, opened, partial(sample_images, shape, 1, shape.size_hw))
+        self._time(network, entry, opened, sample_images(shape, 1, shape.size_hw))
         return entry, shape
 
     def _time(
@@ -445,12 +443,12 @@ class _Writer:
         network: torch.nn.Module,
         entry: NetworkEntry,
         opened: Callable[..., OnnxSession],
-        images: Callable[[], Floats],
+        *given: Floats,
     ) -> None:
         """Measure a network beside its export, where that was asked for."""
         if self.repetitions:
             session = opened(threads=torch.get_num_threads())
-            self.timings[entry.file] = measure(network, session, images(), self.repetitions)
+            self.timings[entry.file] = measure(network, session, given, self.repetitions)
 
     def _convert(self, run: Run, work: Callable[..., NetworkEntry]) -> NetworkEntry:
         with find_weights(run.path).open("rb") as file:
@@ -462,6 +460,13 @@ class _Writer:
         self.done += 1
         self.report(self.done, self.total, run.path.name)
         return entry
+
+
+def _columns_of(network: torch.nn.Module, config: Any) -> Columns | None:
+    """Return the columns that a network is shown, without where their table lay; None: none."""
+    if not isinstance(network, MetadataNetwork):
+        return None
+    return replace(network.columns, file=Path(config.metadata.file or "").name)
 
 
 Shape = TypeVar("Shape")

@@ -4,7 +4,8 @@ The network is exported for batches and images of any size, where it is built so
 size; else for one image at a time. The first of these counts whose probabilities are torch's, on
 images of as many sizes and numbers as it claims to take: a tracer takes down what happened to one
 image, and what it took for a constant shows on another. torch has two ways: its tracer, which takes
-seconds, and torch.export, which takes minutes where sizes are open, and is to replace it.
+seconds, and torch.export, which takes minutes where sizes are open, and is to replace it. Networks
+that are shown metadata are compared on images of which all, nothing, or some is known.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import logging
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -36,6 +37,7 @@ from zoo.export.session import (
     INPUT,
     LABELS,
     MASKS,
+    METADATA,
     OUTPUT,
     PROBS,
     PROTOTYPES,
@@ -49,6 +51,7 @@ from zoo.export.session import (
 from zoo.inference.arrays import Floats, activate, normalize
 from zoo.inference.detections import count_values, decode
 from zoo.inference.setting import Activation, activation_of
+from zoo.metadata.columns import Columns
 from zoo.training.config import STRIDE
 
 OPSET = 18
@@ -66,6 +69,8 @@ _SUREST = 100
 _ONE_MAY_DIFFER = 20
 # Cells of the smooth pictures that networks are compared on.
 _COARSE = 8
+# How far the numbers of metadata that they are compared on are from the mean, in deviations.
+_FAR = 2.0
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class NetworkShape:
         size_hw: that it learned from.
         stride: that divides the sides of other images.
         activation: of its logits.
+        columns: of metadata that it is shown; None: it is shown images alone.
     """
 
     channels: int
@@ -116,12 +122,23 @@ class NetworkShape:
     size_hw: tuple[int, int]
     stride: int
     activation: Activation
+    columns: Columns | None = None
 
     @classmethod
-    def of(cls, config: Any) -> NetworkShape:
+    def of(cls, config: Any, columns: Columns | None = None) -> NetworkShape:
         """Return what goes into the network of a semantic config and comes out."""
         classes, activation = len(config.labels), activation_of(config.labels)
-        return cls(config.in_channels, classes, config.input_size, STRIDE, activation)
+        return cls(config.in_channels, classes, config.input_size, STRIDE, activation, columns)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """On how many images at a time networks are compared: of four, all kinds of rows."""
+        return (1, 3) if self.columns is None else (1, 4)
+
+    def samples(self, count: int, size_hw: tuple[int, int]) -> dict[str, Floats]:
+        """Return what networks are compared on, an array an input, by its name."""
+        images = {INPUT: sample_images(self, count, size_hw)}
+        return images | ({METADATA: sample_rows(self.columns, count)} if self.columns else {})
 
 
 def convert(
@@ -135,7 +152,8 @@ def convert(
     """Write a network as ONNX and make sure that it gives torch's probabilities.
 
     Args:
-        network: on the CPU, in evaluation mode: float32 (N, c, h, w) -> logits (N, C, h', w').
+        network: on the CPU, in evaluation mode: float32 (N, c, h, w), and where the shape has
+            columns float32 (N, k) -> logits (N, C, h', w').
         shape: of its input and output.
         folder: exists; the file goes there.
         name: of the file.
@@ -151,8 +169,9 @@ def convert(
     network = network.eval().float()
 
     def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
-        images = sample_images(shape, 2 if taken.batch else 1, shape.size_hw)
-        entry = _write(network, images, folder, name, taken, (OUTPUT,))
+        given = shape.samples(2 if taken.batch else 1, shape.size_hw)
+        entry = _write(network, given, folder, name, taken, (OUTPUT,))
+        entry = entry.model_copy(update={"metadata": shape.columns})
         return entry, _compare(network, shape, folder, entry, taken)
 
     rungs = [t for t in _RUNGS if not t.sizes or _takes(network, shape, _larger(shape))]
@@ -208,7 +227,8 @@ def convert_detector(
 
     def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
         images = sample_squares(2 if taken.batch else 1, shape.imgsz)
-        entry = _write(network, images, folder, name, taken, (DETECTIONS, PROTOTYPES))
+        outputs = (DETECTIONS, PROTOTYPES)
+        entry = _write(network, {INPUT: images}, folder, name, taken, outputs)
         return entry, _compare_detectors(network, shape, folder, entry)
 
     # torch.export does not take the heads of these networks.
@@ -257,7 +277,7 @@ def convert_queries(
 
     def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
         images = sample_images(shape, 2 if taken.batch else 1, shape.size_hw)
-        entry = _write(network, images, folder, name, taken, (SCORES, MASKS))
+        entry = _write(network, {INPUT: images}, folder, name, taken, (SCORES, MASKS))
         return entry, _compare_queries(network, shape, folder, entry)
 
     return _first_alike(_OF_QUERIES, attempt, tolerance, weights)
@@ -309,7 +329,8 @@ def convert_boxes(
 
     def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
         images = sample_images(shape, 1, shape.size_hw)
-        entry = _write(network, images, folder, name, taken, (BOXES, SCORES, LABELS, PROBS))
+        outputs = (BOXES, SCORES, LABELS, PROBS)
+        entry = _write(network, {INPUT: images}, folder, name, taken, outputs)
         return entry, _compare_boxes(network, shape, folder, entry)
 
     return _first_alike((_OF_BOXES,), attempt, tolerance, weights)
@@ -348,7 +369,7 @@ def _larger(shape: NetworkShape) -> tuple[int, int]:
 
 def _takes(network: nn.Module, shape: NetworkShape, size_hw: tuple[int, int]) -> bool:
     try:
-        _run(network, sample_images(shape, 1, size_hw))
+        _run(network, *shape.samples(1, size_hw).values())
     # Networks say in their own ways that they do not.
     except Exception:
         return False
@@ -370,6 +391,26 @@ def sample_squares(count: int, side: int) -> Floats:
     return _pictures(count, 3, (side, side)).astype(np.float32) / np.float32(255)
 
 
+def sample_rows(columns: Columns, count: int) -> Floats:
+    """Return what is known of pretended images, float32 (count, k); always those.
+
+    Of the first, and of every fourth after it, all is known; then nothing; then every second column
+    is missing, and then the others.
+    """
+    generator = np.random.default_rng(_SEED)
+    rows = []
+    for number in range(count):
+        known: dict[str, object] = {}
+        for place, column in enumerate(columns.columns):
+            value = column.mean + column.deviation * generator.normal(0, _FAR)
+            if column.categories:
+                value = generator.choice(column.categories)
+            if (True, False, place % 2 == 1, place % 2 == 0)[number % 4]:
+                known[column.name] = str(value)
+        rows.append(columns.encode(known))
+    return np.stack(rows)
+
+
 def _pictures(count: int, channels: int, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8]:
     generator = np.random.default_rng(_SEED)
     coarse = generator.uniform(-64, 320, (count, channels, _COARSE, _COARSE))
@@ -380,42 +421,50 @@ def _pictures(count: int, channels: int, size_hw: tuple[int, int]) -> npt.NDArra
 
 def _write(
     network: nn.Module,
-    images: Floats,
+    given: Mapping[str, Floats],
     folder: Path,
     name: str,
     taken: Taken,
     outputs: Sequence[str],
 ) -> NetworkEntry:
-    given = torch.from_numpy(images)
+    tensors = {key: torch.from_numpy(values) for key, values in given.items()}
+    height, width = given[INPUT].shape[2:]
     with _quiet(), torch.no_grad():
-        (_trace if taken.traced else _export)(network, given, folder / name, taken, outputs)
+        (_trace if taken.traced else _export)(network, tensors, folder / name, taken, outputs)
     beside = folder / f"{name}.data"
     return NetworkEntry(
         file=name,
         sha256=_digest(folder / name),
         data=FileEntry(file=beside.name, sha256=_digest(beside)) if beside.is_file() else None,
         batch=None if taken.batch else 1,
-        size=None if taken.sizes else (images.shape[2], images.shape[3]),
+        size=None if taken.sizes else (height, width),
         difference=0.0,
     )
 
 
 def _trace(
-    network: nn.Module, images: torch.Tensor, path: Path, taken: Taken, outputs: Sequence[str]
+    network: nn.Module,
+    given: Mapping[str, torch.Tensor],
+    path: Path,
+    taken: Taken,
+    outputs: Sequence[str],
 ) -> None:
     if _bytes_of(network) > _ONE_FILE_BYTES:
         raise ValueError("more weights than a traced file holds")
     torch.onnx.register_custom_op_symbolic("aten::_upsample_bicubic2d_aa", _enlarge_places, OPSET)
     open_axes = {0: "images"} | ({2: "height", 3: "width"} if taken.sizes else {})
+    axes = dict.fromkeys((*given, *outputs), open_axes)
+    if METADATA in given:
+        axes[METADATA] = {0: "images"}
     torch.onnx.export(
         network,
-        (images,),
+        tuple(given.values()),
         str(path),
         dynamo=False,
         opset_version=OPSET,
-        input_names=[INPUT],
+        input_names=list(given),
         output_names=list(outputs),
-        dynamic_axes=dict.fromkeys((INPUT, *outputs), open_axes) if taken.batch else None,
+        dynamic_axes=axes if taken.batch else None,
     )
 
 
@@ -446,17 +495,21 @@ def _enlarge_places(graph: Any, plane: Any, size_hw: Any, corners: Any, *scales:
 
 
 def _export(
-    network: nn.Module, images: torch.Tensor, path: Path, taken: Taken, outputs: Sequence[str]
+    network: nn.Module,
+    given: Mapping[str, torch.Tensor],
+    path: Path,
+    taken: Taken,
+    outputs: Sequence[str],
 ) -> None:
     import_optional("onnxscript", EXTRA)
     program: Any = torch.onnx.export(
         network,
-        (images,),
+        tuple(given.values()),
         dynamo=True,
         opset_version=OPSET,
-        input_names=[INPUT],
+        input_names=list(given),
         output_names=list(outputs),
-        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) if taken.batch else None,
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},) * len(given) if taken.batch else None,
         verbose=False,
     )
     program.save(str(path), external_data=_bytes_of(network) > _ONE_FILE_BYTES)
@@ -492,12 +545,12 @@ def _compare(
 ) -> float:
     """Return the largest absolute difference of a probability, on all that the network takes."""
     opened = OnnxNetwork(folder, entry, shape.channels, shape.classes)
-    given = [(1, shape.size_hw), (3, shape.size_hw)]
-    given += [(1, _larger(shape))] if taken.sizes else []
+    shown = [(count, shape.size_hw) for count in shape.counts]
+    shown += [(1, _larger(shape))] if taken.sizes else []
     differences = []
-    for count, size_hw in given:
-        images = sample_images(shape, count, size_hw)
-        pair = [activate(run(images), shape.activation) for run in (opened, _runner(network))]
+    for count, size_hw in shown:
+        given = shape.samples(count, size_hw).values()
+        pair = [activate(run(*given), shape.activation) for run in (opened, _runner(network))]
         differences.append(float(np.abs(np.subtract(*pair)).max()))
     # NaN is no agreement.
     return float("inf") if np.isnan(differences).any() else max(differences)
@@ -592,14 +645,14 @@ def _unlikeness(ours: Sequence[Floats], theirs: Sequence[Floats], side: int) -> 
     return np.nan_to_num(found, nan=np.inf, posinf=np.inf)
 
 
-def _run(network: nn.Module, images: Floats) -> Floats:
+def _run(network: nn.Module, *given: Floats) -> Floats:
     with torch.inference_mode():
-        found: Floats = network(torch.from_numpy(images)).float().numpy()
+        found: Floats = network(*map(torch.from_numpy, given)).float().numpy()
     return found
 
 
 def _runner(network: nn.Module) -> Any:
-    return lambda images: _run(network, images)
+    return lambda *given: _run(network, *given)
 
 
 @dataclass(frozen=True)
@@ -617,26 +670,28 @@ class Timing:
     threads: int
 
 
-def measure(network: nn.Module, opened: OnnxSession, images: Floats, repetitions: int) -> Timing:
+def measure(
+    network: nn.Module, opened: OnnxSession, given: Sequence[Floats], repetitions: int
+) -> Timing:
     """Measure one image of the network's own size, by torch and by onnxruntime, in turns.
 
     Args:
         network: in evaluation mode, on the CPU.
         opened: the same, exported, with as many threads as torch has.
-        images: what it is shown.
+        given: what each of its inputs is given.
         repetitions: how often each runs; once more before, which does not count.
     """
 
-    def by_torch(values: Floats) -> None:
+    def by_torch(*values: Floats) -> None:
         with torch.inference_mode():
-            network(torch.from_numpy(values))
+            network(*map(torch.from_numpy, values))
 
     runs: Sequence[Any] = (by_torch, opened.run)
     taken: npt.NDArray[np.float64] = np.zeros((2, repetitions + 1))
     for number in range(repetitions + 1):
         for side, run in enumerate(runs):
             start = time.perf_counter()
-            run(images)
+            run(*given)
             taken[side, number] = 1000 * (time.perf_counter() - start)
     told = [(float(np.median(r)), float(r.min()), float(r.max())) for r in taken[:, 1:]]
     return Timing(told[0], told[1], torch.get_num_threads())

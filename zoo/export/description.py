@@ -9,7 +9,14 @@ import hashlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from converters.files.json_files import dump_json, read_json
 from converters.types import LabelSpace
@@ -18,6 +25,7 @@ from zoo.config import StrictModel, check_config
 from zoo.data.reading import COLOR_DEVIATION, COLOR_MEAN, GREY_DEVIATION, GREY_MEAN
 from zoo.inference.detections import DetectionSetting, count_values
 from zoo.inference.setting import Activation, View
+from zoo.metadata.columns import Columns
 
 FILE, FUSION = "model.json", "fusion.yaml"
 FORMAT: Literal["maskzoo-export"] = "maskzoo-export"
@@ -34,6 +42,13 @@ def _space(given: Any) -> LabelSpace:
     if not isinstance(given, dict | LabelSpace):
         raise ValueError("expected a label space, with all that it has")
     return given if isinstance(given, LabelSpace) else LabelSpace.of_record(given)
+
+
+def _columns(given: Any) -> Columns:
+    found = given if isinstance(given, Columns) else Columns.of_record(given)
+    if Path(found.file).name != found.file:
+        raise ValueError(f"expected a table's name, without folders, found '{found.file:.80}'")
+    return found
 
 
 class FileEntry(StrictModel):
@@ -72,6 +87,10 @@ class FileEntry(StrictModel):
 class NetworkEntry(FileEntry):
     """An ONNX network: `image`, float32 (N, c, h, w), to what its source says.
 
+    A semantic network may also take `metadata`, float32 (N, k): column after column either its
+    standardised number, (value - mean) / deviation, or a number a category, of which one is 1; and
+    then 1 where the value is missing, its numbers being 0, else 0.
+
     Attributes:
         data: a file beside it with its weights, where they are too many for one.
         batch: it takes so many images at a time; None takes any number.
@@ -80,6 +99,9 @@ class NetworkEntry(FileEntry):
         weights: SHA-256 of the weights that it was exported from.
         difference: largest absolute difference of its probabilities from torch's, on the samples
             on which both were compared.
+        metadata: the columns that it takes, each with its categories, or else its mean and
+            deviation, and the name of the table that has them, "" for the data set's own
+            attributes; None: it takes images alone.
     """
 
     data: FileEntry | None = None
@@ -87,6 +109,17 @@ class NetworkEntry(FileEntry):
     size: Size | None = None
     weights: str = ""
     difference: float = Field(ge=0)
+    metadata: (
+        Annotated[Columns, PlainValidator(_columns), PlainSerializer(Columns.record)] | None
+    ) = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What takes images alone is described as it was before there were others.
+        found: dict[str, Any] = dump(self)
+        if self.metadata is None:
+            found.pop("metadata", None)
+        return found
 
 
 class Licence(StrictModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,9 +33,16 @@ from zoo.inference.frames import read_frames
 from zoo.inference.instances import find_boxes, predict_queries
 from zoo.inference.instances import to_prediction as as_prediction
 from zoo.inference.setting import Setting, View, choose_view
+from zoo.metadata.columns import Columns
+from zoo.metadata.reading import Rows, rows_of_export
 from zoo.results.sources import give_images
 from zoo.runs.fold_ensemble import mean_prediction
 from zoo.tta import PLAIN
+
+Known = Mapping[str, Rows]
+"""File of a network that is shown metadata -> what it is shown of each image."""
+_NOTHING: Known = {}
+_FAMILY = "exported"
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,15 @@ class ExportedSource:
     labels: LabelSpace
     networks: tuple[OnnxNetwork, ...]
 
-    def predict(self, samples: Sequence[Sample], options: PredictOptions) -> Iterator[Prediction]:
+    def predict(
+        self, samples: Sequence[Sample], options: PredictOptions, known: Known = _NOTHING
+    ) -> Iterator[Prediction]:
         """Yield one prediction a sample, in order, in the images' own frame.
+
+        Args:
+            samples: the images.
+            options: how to predict.
+            known: what networks are shown beside the pixels; what is not there is missing.
 
         Raises:
             ValueError: options that do not go together, or that the networks do not take.
@@ -62,7 +76,12 @@ class ExportedSource:
         by_network = [
             predict_semantic(
                 network,
-                read_frames(samples, size_hw, self.entry.channels),
+                read_frames(
+                    samples,
+                    size_hw,
+                    self.entry.channels,
+                    metadata=_rows_of(network.entry, samples, known),
+                ),
                 self.labels,
                 setting,
             )
@@ -95,6 +114,13 @@ class ExportedSource:
         for network in entry.networks:
             _check_sizes(network, entry, view, setting)
         return setting, view.size_hw
+
+
+def _rows_of(entry: NetworkEntry, samples: Sequence[Sample], known: Known) -> Rows | None:
+    """Return what a network is shown of images beside their pixels; None: nothing at all."""
+    if entry.metadata is None:
+        return None
+    return known.get(entry.file) or dict.fromkeys((s.key for s in samples), entry.metadata.missing)
 
 
 def _check_sizes(network: NetworkEntry, entry: SourceEntry, view: View, setting: Setting) -> None:
@@ -283,8 +309,43 @@ class Exported:
         """The classes."""
         return self.description.labels
 
+    @property
+    def columns(self) -> list[str]:
+        """What networks are shown of an image beside its pixels: names of columns, each once."""
+        return list(dict.fromkeys(name for _, found in self._shown() for name in found.names))
+
+    def _shown(self) -> Iterator[tuple[str, Columns]]:
+        """Yield the files of networks that are shown metadata, and their columns."""
+        for source in self.sources:
+            for network in source.entry.networks:
+                if network.metadata:
+                    yield network.file, network.metadata
+
+    def read_metadata(
+        self, samples: Sequence[Sample], options: PredictOptions, data: Path
+    ) -> Known:
+        """Read what networks are shown of images; says what they are not, on standard error.
+
+        Args:
+            samples: the images.
+            options: how to predict.
+            data: the data set's folder, where the table may lie that the networks learned from.
+
+        Raises:
+            ValueError: a table that is asked for, of a model that is shown none; or a bad one.
+        """
+        shown = list(self._shown())
+        if not shown:
+            options.refuse(_FAMILY, "metadata")
+        table = Path(options.metadata) if options.metadata else None
+        return {file: rows_of_export(found, samples, data, table) for file, found in shown}
+
     def predict(
-        self, samples: Sequence[Sample], options: PredictOptions, is_apart: bool = False
+        self,
+        samples: Sequence[Sample],
+        options: PredictOptions,
+        is_apart: bool = False,
+        known: Known = _NOTHING,
     ) -> Iterator[Prediction]:
         """Yield one prediction a sample, in order, in the images' own frame: fused by the rule.
 
@@ -293,12 +354,18 @@ class Exported:
             options: how to predict.
             is_apart: single objects instead of a mask a class, where an image may have several of
                 one; see `fusion.objects`.
+            known: of `read_metadata`; what is not there is missing.
 
         Raises:
             ValueError: options that exported models lack, or that do not go together.
         """
-        options.refuse("exported", "metadata", "sources")
-        by_source = [source.predict(samples, options) for source in self.sources]
+        options.refuse(_FAMILY, "sources")
+        by_source = [
+            source.predict(samples, options, known)
+            if isinstance(source, ExportedSource)
+            else source.predict(samples, options)
+            for source in self.sources
+        ]
         rule = self.rule and give_images(self.rule, {sample.key: sample for sample in samples})
         for predictions in zip(*by_source, strict=True):
             found = rule(predictions, self.labels) if rule else predictions[0]

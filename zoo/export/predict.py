@@ -41,8 +41,8 @@ def predict_exported(
         report: moves the progress bar.
 
     Raises:
-        ValueError: the folder is broken, `out` is not a store, a subset that needs the folds, or
-            single objects where each class occurs once.
+        ValueError: the folder is broken, `out` is not a store, a subset that needs the folds,
+            single objects where each class occurs once, or a bad table of metadata.
     """
     exported = Exported.open(folder, options.device)
     labels = exported.labels
@@ -75,7 +75,9 @@ def predict_exported(
         todo = set(writer.remaining)
         rest = [sample for sample in samples if sample.key in todo]
         done = len(samples) - len(rest)
-        for sample, prediction in zip(rest, exported.predict(rest, options, is_apart), strict=True):
+        known = exported.read_metadata(rest, options, data.path)
+        found = exported.predict(rest, options, is_apart, known)
+        for sample, prediction in zip(rest, found, strict=True):
             writer.append(to_original_frame(prediction, sample, classes))
             done += 1
             report(done, len(samples), "")

@@ -19,7 +19,7 @@ from zoo.export.description import NetworkEntry
 from zoo.inference.arrays import Floats
 from zoo.machine.facts import count_cores
 
-INPUT, OUTPUT = "image", "logits"
+INPUT, METADATA, OUTPUT = "image", "metadata", "logits"
 DETECTIONS, PROTOTYPES = "detections", "prototypes"
 SCORES, MASKS = "scores", "masks"
 BOXES, LABELS, PROBS = "boxes", "labels", "probs"
@@ -31,7 +31,9 @@ Shape = tuple[int | None, ...]
 
 
 class OnnxSession:
-    """A network of arrays with one input, `image`; may be called by several threads.
+    """A network of arrays with the input `image`, and `metadata` where the entry has columns.
+
+    May be called by several threads.
 
     Args:
         folder: where its files are.
@@ -61,7 +63,11 @@ class OnnxSession:
             entry.data.read(folder)
         _check_content(content, self.path, entry)
         self._session = _open(content, self.path, entry, device, threads)
-        self._check_shapes({INPUT: (None, channels, None, None)}, outputs)
+        takes: dict[str, Shape] = {INPUT: (None, channels, None, None)}
+        if entry.metadata:
+            takes[METADATA] = (None, len(entry.metadata.missing))
+        self.inputs = tuple(takes)
+        self._check_shapes(takes, outputs)
 
     def _check_shapes(self, takes: Mapping[str, Shape], gives: Mapping[str, Shape]) -> None:
         found = [
@@ -74,10 +80,12 @@ class OnnxSession:
             for (name, kind, shape), (expected, lengths) in zip(found, wanted, strict=True)
         )
         if not fits:
-            told = [f"{name} {_show(shape)}" for name, shape in wanted]
+            told = [
+                " and ".join(f"{name} {_show(shape)}" for name, shape in side.items())
+                for side in (takes, gives)
+            ]
             raise ValueError(
-                f"{self.path}: expected a network of {told[0]} to {' and '.join(told[1:])}, found "
-                f"{found!r:.600}"
+                f"{self.path}: expected a network of {' to '.join(told)}, found {found!r:.600}"
             )
 
     def _check_results(self, found: Sequence[Floats], count: int) -> None:
@@ -86,31 +94,32 @@ class OnnxSession:
                 shown = _show((count, *lengths))
                 raise ValueError(f"{name} {values.shape}, expected {shown}")
 
-    def run(self, values: Floats) -> list[Floats]:
-        """Return each output for images, float32 (n, c, h, w).
+    def run(self, *given: Floats) -> list[Floats]:
+        """Return each output for what its inputs are given, such as images, float32 (n, c, h, w).
 
         Raises:
             ValueError: it does not take images of this size.
         """
-        size = self.entry.batch
+        size, count = self.entry.batch, len(given[0])
         if size is None:
-            return self._run(values)
+            return self._run(given)
         parts: list[list[Floats]] = []
-        for start in range(0, len(values), size):
-            part = values[start : start + size]
-            missing = size - len(part)
-            full = np.concatenate([part, np.repeat(part[-1:], missing, axis=0)])
-            parts.append([found[: len(part)] for found in self._run(full)])
+        for start in range(0, count, size):
+            kept = min(size, count - start)
+            few = [values[start : start + kept] for values in given]
+            full = [np.concatenate([v, np.repeat(v[-1:], size - kept, axis=0)]) for v in few]
+            parts.append([found[:kept] for found in self._run(full)])
         return [np.concatenate(found) for found in zip(*parts, strict=True)]
 
-    def _run(self, values: Floats) -> list[Floats]:
-        given = {INPUT: np.ascontiguousarray(values)}
+    def _run(self, given: Sequence[Floats]) -> list[Floats]:
         try:
-            found: list[Floats] = self._session.run(list(self.outputs), given)
-            self._check_results(found, len(values))
+            pairs = zip(self.inputs, given, strict=True)
+            named = {name: np.ascontiguousarray(values) for name, values in pairs}
+            found: list[Floats] = self._session.run(list(self.outputs), named)
+            self._check_results(found, len(given[0]))
         # Its exceptions have no base of their own.
         except Exception as error:
-            height, width = values.shape[-2:]
+            height, width = given[0].shape[-2:]
             raise ValueError(
                 f"{self.path}: expected a network for images of {height} x {width} pixels, found: "
                 f"{one_line(error):.200}"
@@ -138,13 +147,17 @@ class OnnxNetwork(OnnxSession):
             folder, entry, channels, {OUTPUT: (None, classes, None, None)}, device, threads
         )
 
-    def __call__(self, values: Floats) -> Floats:
+    def __call__(self, values: Floats, *rows: Floats) -> Floats:
         """Return logits, float32 (n, C, h', w'), of normalised images, float32 (n, c, h, w).
+
+        Args:
+            values: the images.
+            rows: what is known of them, float32 (n, k), where the network is shown that.
 
         Raises:
             ValueError: it does not take images of this size.
         """
-        (logits,) = self.run(values)
+        (logits,) = self.run(values, *rows)
         return logits
 
 

@@ -122,6 +122,33 @@ def test_images_of_nobody_known_are_predicted(
             assert np.array_equal(a.masks[name][0][1].prob, b.masks[name][0][1].prob)
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_exported_run_reads_the_workbook(
+    trained: Path, hands: Path, zoo: Zoo, tmp_path: Path, is_known: bool
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    data = hands / "data"
+    if not is_known:
+        data = tmp_path / "plain"
+        data.mkdir()
+        for part in ("train", "test"):
+            (data / part).symlink_to(hands / "data" / part)
+    zoo("export", trained, "--out", tmp_path / "model")
+    for path, name in ((trained, "torch"), (tmp_path / "model", "onnx")):
+        given = ("--data", data, "--out", tmp_path / name, "--subset", "test", "--device", "cpu")
+        zoo("predict", path, *given)
+    stores = [PredictionStore(tmp_path / name) for name in ("onnx", "torch")]
+    compared = 0
+    for ours, theirs in zip(*stores, strict=True):
+        for label, ((_, mask),) in theirs.masks.items():
+            window = (0, 0, *theirs.size_hw[::-1])
+            seen = ours.masks[label][0][1].render(window).astype(int)
+            assert np.abs(seen - mask.render(window)).max() <= 3
+            compared += 1
+    assert compared > 20
+
+
 def test_what_cannot_be_used_is_said_in_a_line(
     hands: Path, split: Path, zoo: Zoo, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -22,6 +24,7 @@ from zoo.metadata.network import (
     find_deepest,
     put,
     take,
+    without_task,
 )
 
 COLUMNS = Columns((Column("age", (), 40.0, 10.0), Column("sex", ("F", "M")), Column("bmi")))
@@ -160,6 +163,35 @@ def test_an_untrained_film_changes_nothing_and_a_trained_one_each_image(name: st
     assert all(
         not torch.allclose(a[i], b[i]) for a, b in zip(found, swapped, strict=True) for i in (0, 1)
     )
+
+
+@every
+@pytest.mark.slow
+@pytest.mark.long
+def test_an_exported_network_is_shown_rows(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from zoo.export.conversion import NetworkShape, convert
+    from zoo.export.session import OnnxNetwork
+
+    if name == "resunet_a":
+        pytest.skip("expected a pooling that ONNX has, found another")
+    network, _, images = wrap(name, use="both")
+    assert network.film is not None
+    with torch.no_grad():
+        network.film.layers[-1].weight.normal_(0, 0.3)
+    shape = NetworkShape(1, 3, (64, 96), 32, "sigmoid", COLUMNS)
+    entry = convert(without_task(network), shape, tmp_path, "a.onnx")
+    assert entry.metadata == COLUMNS
+    opened = OnnxNetwork(tmp_path, entry, 1, 3)
+    rows = rows_of(KNOWN, {})
+    with torch.no_grad():
+        wanted = [network(images, given).numpy() for given in (rows, rows.flip(0))]
+    found = [opened(images.numpy(), given.numpy()) for given in (rows, rows.flip(0))]
+    for number in range(2):
+        apart = np.abs(wanted[0][number] - wanted[1][number]).max()
+        off = max(np.abs(a[number] - b[number]).max() for a, b in zip(found, wanted, strict=True))
+        assert off < apart / 100
 
 
 @every
