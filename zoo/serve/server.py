@@ -11,6 +11,7 @@ from converters.errors import import_optional
 from zoo.contract import PredictOptions
 from zoo.export.description import FILE, is_exported
 from zoo.export.exported import Exported
+from zoo.progress import note
 from zoo.serve.metrics import Metrics
 from zoo.serve.workers import Limits, Workers
 
@@ -77,6 +78,9 @@ def serve(
         ws="none",
     )
     with _listen(host, port) as place:
+        if exported.columns:
+            shown = ", ".join(exported.columns)
+            note(f"metadata: images come without {shown}: the networks are shown them as missing")
         say(_told(folder, host, place.getsockname()[1], is_local))
         uvicorn.Server(config).run(sockets=[place])
 

@@ -26,9 +26,11 @@ from converters.splits.split import VERSION, Split
 from converters.types import Sample
 from fusion.sources.store import PredictionStore
 from fusion.types import Prediction
+from zoo.contract import PredictOptions
 from zoo.export import conversion
 from zoo.export.conversion import NetworkShape, convert, sample_rows
 from zoo.export.description import FILE, Description, read_description
+from zoo.export.exported import Exported
 from zoo.export.session import OnnxNetwork
 from zoo.families.smp.family import FAMILY
 from zoo.metadata.columns import Column, Columns
@@ -426,3 +428,42 @@ def test_a_row_that_became_a_constant_is_seen(place: int, tmp_path: Path, monkey
     monkeypatch.setattr(conversion, "_RUNGS", conversion._RUNGS[:1])
     with pytest.raises(ValueError, match="probabilities that differ from torch's by up to"):
         convert(Shifting(place), SHAPE, tmp_path, "a.onnx")
+
+
+# --- a server
+
+
+def test_a_server_says_that_it_knows_of_nothing(
+    make_seeing: Make,
+    predict: Make,
+    data: Path,
+    zoo: Make,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: Any,
+) -> None:
+    uvicorn: Any = pytest.importorskip("uvicorn")
+    pytest.importorskip("starlette")
+    from zoo.serve.metrics import Metrics
+    from zoo.serve.workers import Limits, Workers
+
+    zoo("export", make_seeing(tmp_path / "run"), "--out", tmp_path / "model")
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: None)
+    capsys.readouterr()
+    forget()
+    zoo("serve", tmp_path / "model", "--port", 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "zoo: note: metadata: images come without age, sex: the networks are shown them as missing"
+    ]
+    # A table that lies where it was started is of other images.
+    monkeypatch.chdir(data)
+    workers = Workers(Exported.open(tmp_path / "model"), PredictOptions(), Limits(), Metrics())
+    codes = json.loads(workers.answer((data / "P05.png").read_bytes(), "rle")[0])["masks"]
+    assert capsys.readouterr().err == ""
+    monkeypatch.chdir(tmp_path)
+    (data / TABLE).unlink()
+    store, _ = predict(tmp_path / "model", "nothing")
+    zoo("fuse", store, "--method", "mean", "--out", tmp_path / "all.csv")
+    lines = (tmp_path / "all.csv").read_text().splitlines()
+    (line,) = [line for line in lines if line.startswith("P05")]
+    assert line.split(",")[-1].strip('"') == codes["half"]["rle"] != ""
