@@ -15,8 +15,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from converters.files.image_headers import DICOM, JSRT, JSRT_SUFFIX
-from converters.files.images import is_image
 from converters.masks import CropMask, rasterize, rasterize_labels, union_box
 from converters.parallel import map_ordered
 from converters.posture import bend_deg
@@ -277,6 +275,9 @@ def _common_px(masks: Mapping[str, CropMask], labels: LabelSpace) -> dict[tuple[
 
 def _mode(sample: Sample) -> str:
     """Pillow's name of the kind of pixels, or DICOM or JSRT, which Pillow does not know."""
+    from converters.files.image_headers import DICOM, JSRT, JSRT_SUFFIX
+    from converters.files.images import is_image
+
     file = sample.image
     try:
         with Image.open(
