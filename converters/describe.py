@@ -275,9 +275,6 @@ def _common_px(masks: Mapping[str, CropMask], labels: LabelSpace) -> dict[tuple[
 
 def _mode(sample: Sample) -> str:
     """Pillow's name of the kind of pixels, or DICOM or JSRT, which Pillow does not know."""
-    from converters.files.image_headers import DICOM, JSRT, JSRT_SUFFIX
-    from converters.files.images import is_image
-
     file = sample.image
     try:
         with Image.open(
@@ -285,8 +282,8 @@ def _mode(sample: Sample) -> str:
         ) as header:
             return str(header.mode)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        is_raw = isinstance(file, Path) and file.suffix.lower() == JSRT_SUFFIX and is_image(file)
-        return JSRT if is_raw else DICOM if _is_dicom(file) else "unreadable"
+        is_raw = isinstance(file, Path) and file.suffix.lower() == ".img"
+        return "JSRT" if is_raw else "DICOM" if _is_dicom(file) else "unreadable"
 
 
 def _is_dicom(file: ImageFile) -> bool:
