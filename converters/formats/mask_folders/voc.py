@@ -26,7 +26,7 @@ answered, where neither a mask nor `test.txt` speaks of test images.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -158,7 +158,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             numbers = dict(enumerate(PASCAL_VOC, 1))
         problems.note(f"{root}: {_assumed(labels.names)}")
     reader = _Reader(root, labels, problems, colours, numbers)
-    parts, tests = _own_parts(root), _listed(root, _TEST)
+    parts, tests = _parts(root)
     samples = [
         replace(sample, key=_key(stem, tests), attributes=parts.get(stem, {}))
         for stem, image, mask in _pairs(root, subset, problems)
@@ -190,7 +190,8 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         subset: `test`, `train` or `all`.
         problems: takes down images that are broken, and masks that have none.
     """
-    found, parts, tests = [], _own_parts(root), _listed(root, _TEST)
+    found: list[Sample] = []
+    parts, tests = _parts(root)
     for stem, image, mask in _pairs(root, subset, problems):
         try:
             size_hw = read_size_hw(image)
@@ -237,11 +238,13 @@ def _key(stem: str, tests: Collection[str]) -> str:
     return of_test(stem) if stem in tests else stem
 
 
-def _own_parts(root: Path) -> dict[str, dict[str, str]]:
-    """Stem -> the attribute that says in which of the lists of images to learn from it is."""
-    train, val = (_listed(root, f"{name}.txt") for name in _LEARN)
+def _parts(root: Path) -> tuple[dict[str, dict[str, str]], frozenset[str]]:
+    """Stem -> the attribute that says in which list of images to learn from it is; test images."""
+    stems = _by_name(_files(_folders(root)[0]))
+    train, val = (_listed(root, f"{name}.txt", stems) for name in _LEARN)
     pairs = ((_LEARN[0], train - val), (_LEARN[1], val - train))
-    return {stem: {SUBSET: name} for name, stems in pairs for stem in stems}
+    parts = {stem: {SUBSET: name} for name, own in pairs for stem in own}
+    return parts, _listed(root, _TEST, stems)
 
 
 def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path, Path]]:
@@ -249,7 +252,7 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
     folders = _folders(root)
     images, masks = (_files(folder, problems) for folder in folders)
     listed = root / _LISTS / _TEST
-    test = _listed(root, _TEST)
+    test = _listed(root, _TEST, _by_name(images))
     if unknown := sorted(test - images.keys()):
         problems.note(
             f"{listed}: left out {len(unknown)} names without an image ({unknown[0]:.80})"
@@ -285,8 +288,9 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
 
 def _check_lists(root: Path, stems: set[str], problems: Problems) -> None:
     """Take down what lists other than that of test images name, and what is nowhere."""
+    known = _by_name(stems)
     for path in sorted((root / _LISTS).glob("*.txt")):
-        for name in sorted(_listed(root, path.name) - stems) if path.name != _TEST else ():
+        for name in sorted(_listed(root, path.name, known) - stems) if path.name != _TEST else ():
             if PurePosixPath(name).name not in stems:
                 what = f"'{name:.80}': expected its image and its mask, found neither: put them "
                 problems.add(path, what + "back, or take the name away", key=name)
@@ -306,20 +310,29 @@ def _files(folder: Path, problems: Problems | None = None) -> dict[str, Path]:
     return found
 
 
-def _listed(root: Path, name: str) -> frozenset[str]:
+def _by_name(stems: Iterable[str]) -> dict[str, str]:
+    """Stems by their names with accents in one form."""
+    return {normal_name(stem): stem for stem in stems}
+
+
+def _listed(root: Path, name: str, stems: Mapping[str, str]) -> frozenset[str]:
     """The stems of images that a list names; names without an image as they stand there.
 
     Some write paths or suffixes, or an image and its mask in a line.
+
+    Args:
+        root: the data set's folder.
+        name: of the list's file.
+        stems: those that there are, of `_by_name`.
     """
     path = root / _LISTS / name
     lines = read_lines(path) if os.path.lexists(path) else ()
-    folder = _folders(root)[0]
-    stems = {normal_name(stem): stem for stem in _files(folder)} if lines else {}
+    home = f"{_folders(root)[0].name}/"
     found = set()
     for line in filter(None, map(str.strip, lines)):
         # A name may have spaces.
         ways = [_stem(way).removeprefix("/") for way in (line, line.split()[0])]
-        ways += [way.removeprefix(f"{folder.name}/") for way in ways]
+        ways += [way.removeprefix(home) for way in ways]
         known = (stems[normal_name(way)] for way in ways if normal_name(way) in stems)
         found.add(next(known, ways[1]))
     return frozenset(found)

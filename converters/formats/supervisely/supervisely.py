@@ -55,7 +55,7 @@ Record = Mapping[str, Any]
 
 def matches(root: Path) -> bool:
     """Tell whether a folder holds Supervisely's files beside images."""
-    first = next((path for folder in _homes(root) for path in _json_files(folder)), None)
+    first = next((path for folder in _homes(Tree(root)) for path in _json_files(folder)), None)
     if first is None:
         return False
     try:
@@ -66,9 +66,9 @@ def matches(root: Path) -> bool:
     return all(sign in head for sign in _SIGNS)
 
 
-def _homes(root: Path) -> list[Path]:
+def _homes(tree: Tree) -> list[Path]:
     """The folders that hold `img` and `ann`, sorted; links are followed."""
-    tree, found = Tree(root), []
+    found = []
 
     def look(folder: Path, depth: int) -> None:
         inside = {path.name: path for path in tree.inside(folder)}
@@ -78,7 +78,7 @@ def _homes(root: Path) -> list[Path]:
             if name not in (_IMAGES, _ANNOTATIONS):
                 look(path, depth - 1)
 
-    look(root, _DEPTH)
+    look(tree.root, _DEPTH)
     return found
 
 
@@ -96,7 +96,7 @@ def label_space(root: Path) -> LabelSpace | None:
     if path.is_file():
         return folder_space(root, _meta_classes(path))
     names: set[str] = set()
-    for file in (file for home in _homes(root) for file in _json_files(home)):
+    for file in (file for home in _homes(Tree(root)) for file in _json_files(home)):
         try:
             objects = load_json(file)["objects"]
             names |= {one["classTitle"] for one in objects if _kind(one) not in _WITHOUT_AREA}
@@ -134,12 +134,13 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         Samples without groups.
     """
     reader = _Reader(root, labels, problems)
-    homes = _homes(root)
+    tree = Tree(root)
+    homes = _homes(tree)
     samples = [sample for home in homes for sample in reader.samples(home)]
     inside = [home / name for home in homes for name in (_IMAGES, _ANNOTATIONS)]
     if others := [
         path
-        for path in Tree(root).all_files()
+        for path in tree.all_files()
         if not any(path.is_relative_to(folder) for folder in inside)
     ]:
         problems.note(describe_left_out(root, others))
