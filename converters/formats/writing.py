@@ -197,8 +197,11 @@ def part_name(path: str) -> str:
 
 
 def is_test_root(root: Path) -> bool:
-    """Tell whether a data set's own folder is called `test`, `test2017`, `testing` or the like."""
-    return bool(_TEST.fullmatch(root.absolute().name))
+    """Tell whether a data set's own folder is called `test`, or as COCO's `test2017`.
+
+    Many a data set to try something with is called `test_data` or `test_set`.
+    """
+    return bool(_PLAIN_TEST.fullmatch(root.absolute().name))
 
 
 def samples_of(root: Path, samples: Sequence[Sample], subset: str) -> list[Sample]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import converters
+from converters.formats.writing import is_test_key, is_test_root
 
 SIZE = (20, 30)
 PARTS = {"train": ["p", "q"], "test": ["r"]}
@@ -137,3 +138,11 @@ def test_files_say_what_is_to_learn_from_and_what_is_held_out(tmp_path: Path) ->
     (root / "annotations/instances_test.json").rename(root / "annotations/instances_val.json")
     found = {s.image.stem: s.attributes for s in converters.read(root)}
     assert found == {name: {"subset": "train"} for name in "pq"} | {"r": {"subset": "val"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"), [("test", True), ("test2017", True), ("test_data", False)]
+)
+def test_a_data_set_to_try_something_with_is_no_test_set(name, is_one, tmp_path):
+    assert is_test_root(tmp_path / name) == is_one
+    assert is_test_key(f"{name}/a")
