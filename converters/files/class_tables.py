@@ -107,7 +107,9 @@ def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colo
 
 def _of_csv(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, str, Colour]]:
     known = _places_of_columns(lines[0]) if lines else None
-    delimiter, places = known or (_DELIMITERS[0], [*range(len(_COLUMNS))])
+    if known is None:
+        raise ValueError(f"{path}: line 1: expected name,r,g,b, found another header")
+    delimiter, places = known
     for number, cells in enumerate(_cells(path, lines, delimiter), 1):
         if number == 1 or not any(cells):
             continue
@@ -170,7 +172,9 @@ def read_class_names(root: Path) -> dict[int, str] | None:
             parts that differ.
     """
     if os.path.lexists(path := root / CLASS_NAMES):
-        names = [line.strip() for line in "\n".join(read_lines(path)).rstrip().split("\n")]
+        names = [line.strip() for line in read_lines(path)]
+        while names and not names[-1]:
+            names.pop()
         if "" in names[1:]:
             line = names.index("", 1) + 1
             raise ValueError(f"{path}: line {line}: expected the name of a class, found none")

@@ -142,6 +142,7 @@ NAMES = {
     ("id2label.json", '{"1": "cat", "1": "fox"}'): "found: ",
     ("id2label.json", ""): "expected numbers with names: expected JSON, found an empty file",
     ("id2label.json", "{}"): "expected numbers with names, found none",
+    ("class_names.txt", ""): "expected numbers with names, found none",
 }
 
 
