@@ -113,9 +113,9 @@ def _compare(
     own = (one[near] * shared).sum(axis=1, keepdims=True)
     norm = (shared**2).sum(axis=1, keepdims=True)
     product = scores[near] - with_shared - own + norm
-    parts = np.sqrt(np.maximum(1 - 2 * own + norm, 0) * np.maximum(1 - 2 * with_shared + norm, 0))
-    least = np.minimum(1 - 2 * own + norm, 1 - 2 * with_shared + norm)
-    differ = (least >= _OWN_PART**2) & (product < _OWN_COPY * parts)
+    left, right = (np.maximum(1 - 2 * part + norm, 0) for part in (own, with_shared))
+    have_own = np.minimum(left, right) >= _OWN_PART**2
+    differ = have_own & (product < _OWN_COPY * np.sqrt(left * right))
     scores[near] = np.where(differ, 0, scores[near])
     return scores
 
@@ -148,7 +148,9 @@ class _Common:
 
 def _ordered(first: Look, second: Look) -> tuple[Look, Look]:
     """The one to keep and the one to leave out."""
-    kept, extra = sorted((first, second), key=lambda one: (not _is_test(one), not one.structures))
+    kept, extra = sorted(
+        (first, second), key=lambda one: (not is_test_key(one.key), not one.structures)
+    )
     return kept, extra
 
 
@@ -163,7 +165,3 @@ def _shared(first: Look, second: Look, score: float) -> Finding:
     kept, extra = _ordered(first, second)
     what = f"expected images of '{extra.group}', found one that '{kept.group}' has as well"
     return Finding("patient", extra.key, what, score, others=(kept.key,))
-
-
-def _is_test(one: Look) -> bool:
-    return is_test_key(one.key)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from converters.files.dicom import HEAD_BYTES, decode_dicom, is_dicom
+from converters.files.dicom import HEAD_BYTES, is_dicom
 from converters.files.image_headers import is_jsrt
 from converters.files.images import decode_image
 from converters.files.png import SIGNATURE, check_png
@@ -44,10 +44,7 @@ def check_content(file: ImageFile) -> None:
     if content.startswith(SIGNATURE):
         check_png(content)
         return
-    if is_dicom(content[:HEAD_BYTES]):
-        decode_dicom(content, grey=True)
-        return
-    if is_jsrt(content[:HEAD_BYTES], len(content)):
+    if is_dicom(content[:HEAD_BYTES]) or is_jsrt(content[:HEAD_BYTES], len(content)):
         decode_image(content, cv2.IMREAD_GRAYSCALE)
         return
     try:

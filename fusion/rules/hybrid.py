@@ -139,11 +139,14 @@ class Hybrid(FusionRule):
         masks: dict[str, tuple[Evidence, ...]] = {}
         for evidence in gathered:
             label = evidence.label
-            found = self._kept(evidence, predictions, labels.once)
-            if found is None:
-                if self._has_none(label, predictions, labels.once):
+            found, kept = None, self._kept(label)
+            if kept is not None:
+                if not evidence.silent[kept]:
+                    found = predictions[kept].evidence(label, labels.once)
+                # Where every class occurs once it has missed it, and the others are asked.
+                if found is None and not labels.once and predictions[kept].speaks_of(label):
                     continue
-                found = self._pooled(evidence, reliability, labels.group_of(label))
+            found = found or self._pooled(evidence, reliability, labels.group_of(label))
             if recover and int(found[1].prob.max(initial=0)) < NEUTRAL:
                 found = strongest(label, predictions) or found
             masks[label] = (found,)
@@ -159,24 +162,10 @@ class Hybrid(FusionRule):
         }
         return SourceReliability(tuple(self.gates.get(name) for name in self.sources), calibrations)
 
-    def _kept(
-        self, evidence: ClassEvidence, predictions: Sequence[Prediction], once: bool
-    ) -> Evidence | None:
-        weights = self.classes.get(evidence.label)
-        if weights is None or not weights.keeps:
-            return None
-        k = self.sources.index(weights.keeps)
-        return None if evidence.silent[k] else predictions[k].evidence(evidence.label, once)
-
-    def _has_none(self, label: str, predictions: Sequence[Prediction], once: bool) -> bool:
-        """Tell whether the source that a class keeps has looked for it and found none.
-
-        Where every class occurs once it has missed it, and the others are asked.
-        """
+    def _kept(self, label: str) -> int | None:
+        """Return the place of the source that a class keeps; None where it is pooled."""
         weights = self.classes.get(label)
-        if once or weights is None or not weights.keeps:
-            return False
-        return predictions[self.sources.index(weights.keeps)].speaks_of(label)
+        return self.sources.index(weights.keeps) if weights and weights.keeps else None
 
     def _pooled(
         self, evidence: ClassEvidence, reliability: SourceReliability, group: str | None

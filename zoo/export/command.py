@@ -363,7 +363,7 @@ class _Writer:
         shape = NetworkShape.of(config, _columns_of(network, config))
         entry = self._convert(run, partial(convert, network, shape))
         opened = partial(OnnxNetwork, self.folder, entry, shape.channels, shape.classes)
-        self._time(network, entry, opened, *shape.samples(1, shape.size_hw).values())
+        self._time(network, entry, opened, lambda: list(shape.samples(1, shape.size_hw).values()))
         return entry
 
     def _detector(self, member: Member, about: dict[str, Any]) -> DetectorEntry:
@@ -394,7 +394,7 @@ class _Writer:
         entry = self._convert(run, partial(convert_detector, network, shape))
         sizes = shape.values, shape.prototypes, shape.end_to_end
         opened = partial(OnnxDetector, self.folder, entry, *sizes)
-        self._time(network, entry, opened, sample_squares(1, shape.imgsz))
+        self._time(network, entry, opened, lambda: [sample_squares(1, shape.imgsz)])
         return entry, shape
 
     def _queries(self, member: Member, about: dict[str, Any]) -> QueryEntry:
@@ -420,7 +420,7 @@ class _Writer:
         shape = QueryShape(config.in_channels, classes, config.image_size, count)
         entry = self._convert(run, partial(convert_queries, network, shape))
         opened = partial(OnnxQueries, self.folder, entry, shape.channels, classes, count)
-        self._time(network, entry, opened, sample_images(shape, 1, shape.size_hw))
+        self._time(network, entry, opened, lambda: [sample_images(shape, 1, shape.size_hw)])
         return entry, count
 
     def _boxes(self, member: Member, about: dict[str, Any]) -> BoxEntry:
@@ -435,7 +435,7 @@ class _Writer:
         shape = BoxShape(config.in_channels, classes, config.image_size, *sizes)
         entry = self._convert(run, partial(convert_boxes, network, shape))
         opened = partial(OnnxBoxes, self.folder, entry, shape.channels, classes, *sizes)
-        self._time(network, entry, opened, sample_images(shape, 1, shape.size_hw))
+        self._time(network, entry, opened, lambda: [sample_images(shape, 1, shape.size_hw)])
         return entry, shape
 
     def _time(
@@ -443,12 +443,12 @@ class _Writer:
         network: torch.nn.Module,
         entry: NetworkEntry,
         opened: Callable[..., OnnxSession],
-        *given: Floats,
+        given: Callable[[], Sequence[Floats]],
     ) -> None:
         """Measure a network beside its export, where that was asked for."""
         if self.repetitions:
             session = opened(threads=torch.get_num_threads())
-            self.timings[entry.file] = measure(network, session, given, self.repetitions)
+            self.timings[entry.file] = measure(network, session, given(), self.repetitions)
 
     def _convert(self, run: Run, work: Callable[..., NetworkEntry]) -> NetworkEntry:
         with find_weights(run.path).open("rb") as file:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +41,18 @@ LOSES: dict[str, frozenset[str]] = {}
 CLASSES = ("heart", "left clavicle", "left lung", "right clavicle", "right lung")
 _FOLD = re.compile(r"fold[_ -]?\d+", re.IGNORECASE)
 _MASKS = frozenset({".gif", ".png", ".bmp", ".tif", ".tiff"})
-# Where the folders of classes may lie.
-_HOMES = ("", "masks", "*/masks", "*/*/masks")
+# What holds the folders of classes, and how far below the data set's folder it may lie.
+_HOME, _DEPTH = "masks", 3
 
 Plane = npt.NDArray[np.uint8]
+Masks = Mapping[str, Mapping[str, Sequence[Path]]]
+"""The name of an image -> its structures -> their masks, of which there should be one."""
 
 
 def matches(root: Path) -> bool:
     """Tell whether a folder holds masks as SCR has them, and an image of the JSRT."""
-    return bool(_mask_files(root)) and bool(_image_files(root))
+    tree = Tree(root)
+    return bool(_mask_files(tree)) and bool(_image_files(tree))
 
 
 def label_space(root: Path) -> LabelSpace:
@@ -57,7 +61,7 @@ def label_space(root: Path) -> LabelSpace:
     Raises:
         ValueError: none.
     """
-    found = {label for masks in _mask_files(root).values() for label in masks}
+    found = {label for masks in _mask_files(Tree(root)).values() for label in masks}
     return folder_space(root, [label for label in CLASSES if label in found])
 
 
@@ -73,10 +77,11 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Returns:
         Samples, an instance for each structure; the attribute `subset` is the fold.
     """
-    masks = _mask_files(root)
+    tree = Tree(root)
+    masks = _mask_files(tree)
     samples: list[Sample] = []
     scaled: dict[str, int] = defaultdict(int)
-    for sample in list_images(root, subset=subset, problems=problems):
+    for sample in _samples(tree, masks, subset, problems):
         instances: list[Instance] = []
         own = masks[_number(sample.image)]
         for label in labels.names:
@@ -96,15 +101,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
                 scaled[f"{plane.shape[0]} x {plane.shape[1]}"] += 1
             if fitted.any():
                 instances.append(Instance(label, outline(crop(fitted))))
-        samples.append(
-            Sample(
-                sample.key,
-                sample.image,
-                sample.size_hw,
-                tuple(instances),
-                attributes=sample.attributes,
-            )
-        )
+        samples.append(replace(sample, instances=tuple(instances)))
     for size, count in scaled.items():
         problems.note(f"{root}: {count} masks of {size} pixels are brought to their images' size")
     return samples
@@ -118,7 +115,13 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         subset: `test`, `train` or `all`.
         problems: takes down images that are broken or there twice, and masks that have none.
     """
-    masks, images = _mask_files(root), _image_files(root)
+    tree = Tree(root)
+    return _samples(tree, _mask_files(tree), subset, problems)
+
+
+def _samples(tree: Tree, masks: Masks, subset: str, problems: Problems) -> list[Sample]:
+    """The radiographs of a subset that have masks, without these."""
+    root, images = tree.root, _image_files(tree)
     for number in sorted(masks.keys() - images.keys()):
         path = _first(masks[number])
         problems.add(path, "expected an image of this name, found none", key=path.stem)
@@ -152,30 +155,31 @@ def _first(masks: Mapping[str, Sequence[Path]]) -> Path:
     return next(iter(masks.values()))[0]
 
 
-def _mask_files(root: Path) -> dict[str, dict[str, list[Path]]]:
-    """The name of an image -> its structures -> their masks, of which there should be one."""
+def _mask_files(tree: Tree) -> Masks:
     found: dict[str, dict[str, list[Path]]] = defaultdict(dict)
-    for folder, label in _class_folders(root):
-        for path in sorted(folder.iterdir()):
+    for folder, label in _class_folders(tree):
+        for path in tree.files_in(folder):
             if path.suffix.lower() in _MASKS and JSRT_NAME.fullmatch(path.stem):
                 found[_number(path)].setdefault(label, []).append(path)
     return found
 
 
-def _class_folders(root: Path) -> Iterator[tuple[Path, str]]:
-    for pattern in _HOMES:
-        for home in sorted(root.glob(pattern)) if pattern else [root]:
-            for path in sorted(home.iterdir()) if home.is_dir() else ():
-                label = re.sub(r"[\W_]+", " ", path.name).strip().lower()
-                if label in CLASSES and path.is_dir():
-                    yield path, label
+def _class_folders(tree: Tree) -> Iterator[tuple[Path, str]]:
+    homes, below = [tree.root], [tree.root]
+    for _ in range(_DEPTH):
+        below = [path for folder in below for path in tree.inside(folder)]
+        homes += [path for path in below if path.name == _HOME]
+    for path in (path for home in homes for path in tree.inside(home)):
+        label = re.sub(r"[\W_]+", " ", path.name).strip().lower()
+        if label in CLASSES:
+            yield path, label
 
 
-def _image_files(root: Path) -> dict[str, list[Path]]:
+def _image_files(tree: Tree) -> dict[str, list[Path]]:
     """The name of an image -> its files."""
-    homes = {folder for folder, _ in _class_folders(root)}
+    homes = {folder for folder, _ in _class_folders(tree)}
     found: dict[str, list[Path]] = defaultdict(list)
-    for path in Tree(root).files_in(root, deep=True):
+    for path in tree.all_files():
         if path.parent not in homes and JSRT_NAME.fullmatch(path.stem):
             found[_number(path)].append(path)
     return found

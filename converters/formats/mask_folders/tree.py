@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -93,15 +94,16 @@ class Tree:
 
     def _look(self, folder: Path) -> None:
         try:
-            paths = sorted(folder.iterdir())
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
         except OSError:
-            paths = []
-        shown = [path for path in paths if not path.name.startswith(".")]
-        self._inside[folder] = [path for path in shown if path.is_dir() and self._is_own(path)]
+            entries = []
+        shown = [(folder / e.name, e) for e in entries if not e.name.startswith(".")]
+        self._inside[folder] = [p for p, e in shown if _is_dir(p, e) and self._is_own(p)]
         self._files[folder] = [
             path
-            for path in shown
-            if (is_image(path) or path.suffix.lower() == GIF) and path.is_file()
+            for path, entry in shown
+            if (is_image(path) or path.suffix.lower() == GIF) and _is_file(path, entry)
         ]
 
     def _is_own(self, folder: Path) -> bool:
@@ -129,6 +131,15 @@ class Tree:
                 found = (len(np.unique(pixels, axis=0)), _share_equal(plain))
             self._colours[path] = found
         return self._colours[path]
+
+
+def _is_dir(path: Path, entry: os.DirEntry[str]) -> bool:
+    """As `Path.is_dir`, which asks the disk; but for links the folder has said it already."""
+    return path.is_dir() if entry.is_symlink() else entry.is_dir()
+
+
+def _is_file(path: Path, entry: os.DirEntry[str]) -> bool:
+    return path.is_file() if entry.is_symlink() else entry.is_file()
 
 
 def _share_equal(values: npt.NDArray[Any]) -> float:

@@ -161,7 +161,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     parts, tests = _parts(root)
     samples = [
         replace(sample, key=_key(stem, tests), attributes=parts.get(stem, {}))
-        for stem, image, mask in _pairs(root, subset, problems)
+        for stem, image, mask in _pairs(root, subset, tests, problems)
         for sample in reader.sample(stem, image, mask)
     ]
     return [*samples, *_unanswered(root, subset, problems)]
@@ -192,7 +192,7 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
     """
     found: list[Sample] = []
     parts, tests = _parts(root)
-    for stem, image, mask in _pairs(root, subset, problems):
+    for stem, image, mask in _pairs(root, subset, tests, problems):
         try:
             size_hw = read_size_hw(image)
         except ValueError as error:
@@ -247,15 +247,16 @@ def _parts(root: Path) -> tuple[dict[str, dict[str, str]], frozenset[str]]:
     return parts, _listed(root, _TEST, stems)
 
 
-def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path, Path]]:
+def _pairs(
+    root: Path, subset: str, tests: frozenset[str], problems: Problems
+) -> list[tuple[str, Path, Path]]:
     """The stem, image and class mask of each image of a subset."""
     folders = _folders(root)
     images, masks = (_files(folder, problems) for folder in folders)
-    listed = root / _LISTS / _TEST
-    test = _listed(root, _TEST, _by_name(images))
-    if unknown := sorted(test - images.keys()):
+    if unknown := sorted(tests - images.keys()):
         problems.note(
-            f"{listed}: left out {len(unknown)} names without an image ({unknown[0]:.80})"
+            f"{root / _LISTS / _TEST}: left out {len(unknown)} names without an image "
+            f"({unknown[0]:.80})"
         )
     for stem in sorted(masks.keys() - images.keys()):
         what = f"expected an image of this name in {folders[0].name}, found none"
@@ -282,7 +283,7 @@ def _pairs(root: Path, subset: str, problems: Problems) -> list[tuple[str, Path,
     return [
         (stem, images[stem], masks[stem])
         for stem in sorted(images.keys() & masks.keys())
-        if subset == "all" or (stem in test or is_test_key(stem)) == (subset == "test")
+        if subset == "all" or (stem in tests or is_test_key(stem)) == (subset == "test")
     ]
 
 

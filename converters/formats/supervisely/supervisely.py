@@ -66,20 +66,15 @@ def matches(root: Path) -> bool:
     return all(sign in head for sign in _SIGNS)
 
 
-def _homes(tree: Tree) -> list[Path]:
+def _homes(tree: Tree, folder: Path | None = None, depth: int = _DEPTH) -> Iterator[Path]:
     """The folders that hold `img` and `ann`, sorted; links are followed."""
-    found = []
-
-    def look(folder: Path, depth: int) -> None:
-        inside = {path.name: path for path in tree.inside(folder)}
-        if _IMAGES in inside and _ANNOTATIONS in inside:
-            found.append(folder)
-        for name, path in inside.items() if depth else ():
-            if name not in (_IMAGES, _ANNOTATIONS):
-                look(path, depth - 1)
-
-    look(tree.root, _DEPTH)
-    return found
+    folder = folder or tree.root
+    inside = {path.name: path for path in tree.inside(folder)}
+    if _IMAGES in inside and _ANNOTATIONS in inside:
+        yield folder
+    for name, path in inside.items() if depth else ():
+        if name not in (_IMAGES, _ANNOTATIONS):
+            yield from _homes(tree, path, depth - 1)
 
 
 def _json_files(home: Path) -> list[Path]:
@@ -135,7 +130,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     """
     reader = _Reader(root, labels, problems)
     tree = Tree(root)
-    homes = _homes(tree)
+    homes = list(_homes(tree))
     samples = [sample for home in homes for sample in reader.samples(home)]
     inside = [home / name for home in homes for name in (_IMAGES, _ANNOTATIONS)]
     if others := [
