@@ -26,11 +26,13 @@ from zoo.export.conversion import (
     DetectorShape,
     NetworkShape,
     QueryShape,
+    RefinerShape,
     Timing,
     convert,
     convert_boxes,
     convert_detector,
     convert_queries,
+    convert_refiner,
     measure,
     sample_images,
     sample_squares,
@@ -46,6 +48,7 @@ from zoo.export.description import (
     Licence,
     NetworkEntry,
     QueryEntry,
+    RefinerEntry,
     SourceEntry,
     digest_of,
     normalisation,
@@ -56,8 +59,10 @@ from zoo.export.session import (
     OnnxDetector,
     OnnxNetwork,
     OnnxQueries,
+    OnnxRefiner,
     OnnxSession,
 )
+from zoo.families.refiner.patches import count_planes
 from zoo.families.semantic import SemanticFamily
 from zoo.families.settings import learned_view
 from zoo.inference.arrays import Floats
@@ -65,7 +70,7 @@ from zoo.inference.setting import activation_of
 from zoo.metadata.columns import Columns
 from zoo.metadata.network import MetadataNetwork, without_task
 from zoo.progress import Report
-from zoo.run_files.checkpoints import find_weights
+from zoo.run_files.checkpoints import LAST, find_weights
 from zoo.run_files.licences import FILE as LICENCES
 from zoo.runs.cross_validation import FoldRuns, find_folds
 from zoo.runs.run import Run
@@ -101,6 +106,18 @@ class _HasBoxes(Protocol):
         """Rebuild a run's network on the CPU; it knows its `count` of boxes and its `cells`."""
 
 
+@runtime_checkable
+class _HasRefiner(Protocol):
+    """A family whose networks mend what other sources say."""
+
+    def open_refiner(self, run: Path, config: Any) -> tuple[Any, Rule]:
+        """Rebuild a run's network on the CPU, and the rule whose answer it mends."""
+
+
+# What a run's family is to be for its network to be a function of what is known of an image.
+_EXPORTABLE = (SemanticFamily, _HasDetector, _HasQueries, _HasBoxes, _HasRefiner)
+
+
 @dataclass(frozen=True)
 class Member:
     """A run, or the runs of all folds, that becomes one source.
@@ -123,19 +140,17 @@ class Member:
         folds = find_folds(path)
         runs = FoldRuns.load(folds).runs if folds else (Run.load(path),)
         for run in runs:
-            _check(run)
+            if not isinstance(run.family, _EXPORTABLE):
+                raise ValueError(
+                    f"{run.path}: expected a run of a family that ONNX holds, found the family "
+                    f"'{run.name}'; predict by the run itself"
+                )
         return cls(path.resolve().name, runs)
 
-
-def _check(run: Run) -> None:
-    """Make sure that a run's network is a function of an image and what is known of it."""
-    if not isinstance(run.family, SemanticFamily | _HasDetector | _HasQueries | _HasBoxes):
-        raise ValueError(
-            f"{run.path}: expected a run of smp, segformer, nets, torchvision, huggingface, monai, "
-            "yolo, mask2former, oneformer, eomt, rfdetr or maskrcnn, found the family "
-            f"'{run.name}': what its network computes depends on other sources, and is not "
-            "exported; predict by the run itself"
-        )
+    @property
+    def refines(self) -> bool:
+        """Whether it mends what others say."""
+        return isinstance(self.runs[0].family, _HasRefiner)
 
 
 @dataclass(frozen=True)
@@ -162,7 +177,8 @@ class Exports:
             f"from torch's {found.difference:.1e}, allowed {found.tolerance:g}"
         ]
         for source in found.sources:
-            lines += [f"  {n.file}: {source.name}, {_takes(n)}" for n in source.networks]
+            shown = "patches" if isinstance(source, RefinerEntry) else "images"
+            lines += [f"  {n.file}: {source.name}, {_takes(n, shown)}" for n in source.networks]
         for name, timing in self.timings.items():
             lines.append(f"  {name}: an image on the CPU, {timing.threads} threads: {_ms(timing)}")
         licences = [licence for source in found.sources for licence in source.licences]
@@ -176,13 +192,11 @@ class Exports:
         return "\n".join(lines)
 
 
-def _takes(network: NetworkEntry) -> str:
-    size = (
-        "images of any size" if network.size is None else "images of {} x {}".format(*network.size)
-    )
+def _takes(network: NetworkEntry, shown: str) -> str:
+    size = "any size" if network.size is None else "{} x {}".format(*network.size)
     count = "any number" if network.batch is None else network.batch
     known = f", and {', '.join(network.metadata.names)} of each" if network.metadata else ""
-    return f"{size}, {count} at a time{known}"
+    return f"{shown} of {size}, {count} at a time{known}"
 
 
 def _ms(timing: Timing) -> str:
@@ -223,7 +237,7 @@ def export(
     paths, fusion = _of_pipeline(paths, fusion, say)
     members = [Member.open(path) for path in paths]
     labels = _common_labels(members)
-    rule = _rule(fusion, members, labels)
+    rule = _rule(fusion, members, labels, say)
     timings: dict[str, Timing] = {}
     with result_folder(out, KIND) as folder:
         writer = _Writer(folder, tolerance, repetitions, timings, members, report)
@@ -233,7 +247,7 @@ def export(
             opset=OPSET,
             tolerance=tolerance,
             sources=sources,
-            fusion=_write_rule(rule, labels, folder),
+            fusion=None if rule is None else _write_rule(rule, labels, folder, FUSION),
             made_with={name: metadata.version(name) for name in _VERSIONS},
         )
         atomic_write_text(folder / FILE, found.dumps())
@@ -278,9 +292,17 @@ def _common_labels(members: Sequence[Member]) -> LabelSpace:
     return labels
 
 
-def _rule(fusion: str | None, members: Sequence[Member], labels: LabelSpace) -> Rule | None:
+def _rule(
+    fusion: str | None,
+    members: Sequence[Member],
+    labels: LabelSpace,
+    say: Callable[[str], None],
+) -> Rule | None:
+    refiners = [member.name for member in members if member.refines]
     if fusion is None:
-        if len(members) > 1:
+        if len(members) > 1 and len(refiners) == 1:
+            say(f"taken: the answer of {refiners[0]}, which mends what the others say")
+        elif len(members) > 1:
             raise ValueError(
                 "expected --fusion with several runs: a file of `zoo fit`, or a rule such as mean"
             )
@@ -296,11 +318,9 @@ def _rule(fusion: str | None, members: Sequence[Member], labels: LabelSpace) -> 
     return rule
 
 
-def _write_rule(rule: Rule | None, labels: LabelSpace, folder: Path) -> FileEntry | None:
-    if rule is None:
-        return None
-    atomic_write_text(folder / FUSION, dump_rule(rule, labels=labels))
-    return FileEntry(file=FUSION, sha256=digest_of((folder / FUSION).read_bytes()))
+def _write_rule(rule: Rule, labels: LabelSpace, folder: Path, file: str) -> FileEntry:
+    atomic_write_text(folder / file, dump_rule(rule, labels=labels))
+    return FileEntry(file=file, sha256=digest_of((folder / file).read_bytes()))
 
 
 class _Writer:
@@ -318,6 +338,7 @@ class _Writer:
         self.folder, self.tolerance, self.repetitions = folder, tolerance, repetitions
         self.timings, self.report = timings, report
         self.total = sum(len(member.runs) for member in members)
+        self.plain = {member.name for member in members if not member.refines}
         self.done = 0
 
     def write(self, member: Member) -> Entry:
@@ -335,6 +356,8 @@ class _Writer:
         }
         if isinstance(first.family, _HasDetector):
             return self._detector(member, about)
+        if isinstance(first.family, _HasRefiner):
+            return self._refiner(member, about)
         mean, deviation = normalisation(config.in_channels)
         about |= {
             "channels": config.in_channels,
@@ -438,6 +461,45 @@ class _Writer:
         self._time(network, entry, opened, lambda: [sample_images(shape, 1, shape.size_hw)])
         return entry, shape
 
+    def _refiner(self, member: Member, about: dict[str, Any]) -> RefinerEntry:
+        config: Any = member.runs[0].config
+        networks, rules, sources = zip(*map(self._refiner_network, member.runs), strict=True)
+        if len(set(sources)) > 1:
+            raise ValueError(f"{member.name}: expected refiners of the same sources, found several")
+        return RefinerEntry(
+            channels=config.in_channels,
+            size=config.size,
+            places=config.places,
+            detail=config.detail,
+            inputs=config.inputs,
+            sources=sources[0],
+            rules=rules,
+            networks=networks,
+            **about,
+        )
+
+    def _refiner_network(self, run: Run) -> tuple[NetworkEntry, FileEntry, tuple[str, ...]]:
+        family: Any = run.family
+        config: Any = run.config
+        network, rule = family.open_refiner(run.path, config)
+        self._check_sources(run, rule)
+        told = len(config.labels) if "class" in config.inputs else 0
+        shape = RefinerShape(count_planes(config), told, config.size)
+        file = f"rule-{self.done}.yaml"
+        entry = self._convert(run, partial(convert_refiner, network, shape))
+        opened = partial(OnnxRefiner, self.folder, entry, shape.channels, shape.classes)
+        self._time(network, entry, opened, lambda: list(shape.samples(1).values()))
+        return entry, _write_rule(rule, config.labels, self.folder, file), tuple(rule.sources)
+
+    def _check_sources(self, run: Run, rule: Rule) -> None:
+        """Make sure that what a run mends is exported beside it."""
+        if lost := [name for name in rule.sources if name not in self.plain]:
+            raise ValueError(
+                f"{run.path}: expected the runs whose answers it mends beside it "
+                f"({', '.join(rule.sources)}), found none of '{lost[0]}'; name their folders, too: "
+                f"zoo export {' '.join(f'runs/{name}' for name in rule.sources)} {run.path}"
+            )
+
     def _time(
         self,
         network: torch.nn.Module,
@@ -451,7 +513,8 @@ class _Writer:
             self.timings[entry.file] = measure(network, session, given(), self.repetitions)
 
     def _convert(self, run: Run, work: Callable[..., NetworkEntry]) -> NetworkEntry:
-        with find_weights(run.path).open("rb") as file:
+        refines = isinstance(run.family, _HasRefiner)
+        with (run.path / LAST if refines else find_weights(run.path)).open("rb") as file:
             weights = hashlib.file_digest(file, "sha256").hexdigest()
         try:
             entry = work(self.folder, f"network-{self.done}.onnx", self.tolerance, weights)

@@ -32,6 +32,8 @@ from converters.errors import import_optional, one_line
 from zoo.export.description import FileEntry, NetworkEntry, digest_of
 from zoo.export.session import (
     BOXES,
+    CHANGE,
+    CLASSES,
     DETECTIONS,
     EXTRA,
     INPUT,
@@ -39,6 +41,7 @@ from zoo.export.session import (
     MASKS,
     METADATA,
     OUTPUT,
+    PLANES,
     PROBS,
     PROTOTYPES,
     SCORES,
@@ -46,8 +49,10 @@ from zoo.export.session import (
     OnnxDetector,
     OnnxNetwork,
     OnnxQueries,
+    OnnxRefiner,
     OnnxSession,
 )
+from zoo.families.refiner.patches import SCALE
 from zoo.inference.arrays import Floats, activate, normalize
 from zoo.inference.detections import count_values, decode
 from zoo.inference.setting import Activation, activation_of
@@ -336,6 +341,62 @@ def convert_boxes(
     return _first_alike((_OF_BOXES,), attempt, tolerance, weights)
 
 
+@dataclass(frozen=True)
+class RefinerShape:
+    """What goes into a refiner and comes out; see `description.RefinerEntry`.
+
+    Attributes:
+        channels: planes that it is given.
+        classes: that it is told apart; 0: it is not told.
+        size_hw: of a patch.
+    """
+
+    channels: int
+    classes: int
+    size_hw: tuple[int, int]
+
+    def samples(self, count: int) -> dict[str, Floats]:
+        """Return what refiners are compared on, an array an input, by its name."""
+        rows = np.eye(self.classes, dtype=np.float32)
+        # About 0 and as far from it as log odds and images are: 2 to each side.
+        pictures = _pictures(count, self.channels, self.size_hw).astype(np.float32)
+        planes = {PLANES: pictures / np.float32(64) - 2}
+        which = np.arange(count) * self.classes // count
+        return planes | ({CLASSES: rows[which]} if self.classes else {})
+
+
+def convert_refiner(
+    network: nn.Module,
+    shape: RefinerShape,
+    folder: Path,
+    name: str,
+    tolerance: float = TOLERANCE,
+    weights: str = "",
+) -> NetworkEntry:
+    """Write a refiner as ONNX and make sure that what it mends is what torch mends; as `convert`.
+
+    Args:
+        network: on the CPU, in evaluation mode: planes, float32 (N, P, h, w), and float32 (N, C)
+            where it is told classes -> log odds to add, (N, 1, h, w).
+        shape: of its input and output.
+        folder: exists; the file goes there.
+        name: of the file.
+        tolerance: largest absolute difference of a mended probability.
+        weights: SHA-256 of the weights' file, for the record.
+
+    Raises:
+        ValueError: torch cannot export the network, or what it mends differs by more.
+    """
+    network = network.eval().float()
+
+    def attempt(taken: Taken) -> tuple[NetworkEntry, float]:
+        given = shape.samples(2 if taken.batch else 1)
+        entry = _write(network, given, folder, name, taken, (CHANGE,))
+        return entry, _compare_refiners(network, shape, folder, entry)
+
+    return _first_alike(_OF_QUERIES, attempt, tolerance, weights)
+
+
 def _first_alike(
     rungs: Sequence[Taken],
     attempt: Callable[[Taken], tuple[NetworkEntry, float]],
@@ -428,7 +489,7 @@ def _write(
     outputs: Sequence[str],
 ) -> NetworkEntry:
     tensors = {key: torch.from_numpy(values) for key, values in given.items()}
-    height, width = given[INPUT].shape[2:]
+    height, width = next(iter(given.values())).shape[2:]
     with _quiet(), torch.no_grad():
         (_trace if taken.traced else _export)(network, tensors, folder / name, taken, outputs)
     beside = folder / f"{name}.data"
@@ -452,10 +513,11 @@ def _trace(
     if _bytes_of(network) > _ONE_FILE_BYTES:
         raise ValueError("more weights than a traced file holds")
     torch.onnx.register_custom_op_symbolic("aten::_upsample_bicubic2d_aa", _enlarge_places, OPSET)
-    open_axes = {0: "images"} | ({2: "height", 3: "width"} if taken.sizes else {})
-    axes = dict.fromkeys((*given, *outputs), open_axes)
-    if METADATA in given:
-        axes[METADATA] = {0: "images"}
+    count: dict[int, str] = {0: "images"}
+    sides = {2: "height", 3: "width"} if taken.sizes else {}
+    axes = dict.fromkeys((*given, *outputs), count | sides)
+    # What is said of an image beside its pixels has no sides.
+    axes |= {key: count for key, values in given.items() if values.ndim == 2}
     torch.onnx.export(
         network,
         tuple(given.values()),
@@ -643,6 +705,22 @@ def _unlikeness(ours: Sequence[Floats], theirs: Sequence[Floats], side: int) -> 
             found[number] = max(apart[nearest], masks)
     # NaN is no agreement.
     return np.nan_to_num(found, nan=np.inf, posinf=np.inf)
+
+
+def _compare_refiners(
+    network: nn.Module, shape: RefinerShape, folder: Path, entry: NetworkEntry
+) -> float:
+    """Return the largest absolute difference of a mended probability."""
+    opened = OnnxRefiner(folder, entry, shape.channels, shape.classes)
+    differences = []
+    for count in (1, 3):
+        given = shape.samples(count)
+        fused = given[PLANES][:, 0] * SCALE
+        changes = _run(network, *given.values())[:, 0], opened.run(*given.values())[0][:, 0]
+        pair = [activate(fused + change, "sigmoid") for change in changes]
+        differences.append(float(np.abs(np.subtract(*pair)).max()))
+    # NaN is no agreement.
+    return float("inf") if np.isnan(differences).any() else max(differences)
 
 
 def _run(network: nn.Module, *given: Floats) -> Floats:

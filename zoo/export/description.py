@@ -23,6 +23,8 @@ from converters.types import LabelSpace
 from fusion.types import Kind
 from zoo.config import StrictModel, check_config
 from zoo.data.reading import COLOR_DEVIATION, COLOR_MEAN, GREY_DEVIATION, GREY_MEAN
+from zoo.families.refiner.patches import STRIDE as PATCH_STRIDE
+from zoo.families.refiner.patches import Input, Places
 from zoo.inference.detections import DetectionSetting, count_values
 from zoo.inference.setting import Activation, View
 from zoo.metadata.columns import Columns
@@ -87,6 +89,7 @@ class FileEntry(StrictModel):
 class NetworkEntry(FileEntry):
     """An ONNX network: `image`, float32 (N, c, h, w), to what its source says.
 
+    What a refiner takes stands in `RefinerEntry`.
     A semantic network may also take `metadata`, float32 (N, k): column after column either its
     standardised number, (value - mean) / deviation, or a number a category, of which one is 1; and
     then 1 where the value is missing, its numbers being 0, else 0.
@@ -291,7 +294,58 @@ class BoxEntry(_StretchedEntry):
     cells: int = Field(gt=0)
 
 
-Entry = Annotated[SourceEntry | DetectorEntry | QueryEntry | BoxEntry, Field(discriminator="kind")]
+class RefinerEntry(_Entry):
+    """A source that mends what others say: networks of `planes` and `classes` to `change`, float32.
+
+    Planes, (N, P, h, w), are what is seen in patches of an image, each of one class; classes,
+    (N, C), are rows in which the class's number is 1, where "class" is among `inputs`; change,
+    (N, 1, h, w), is log odds to be added to those of a rule's answer. Where patches lie, what is in
+    the planes and how patches are joined stands in `zoo.families.refiner`; the masks of several
+    networks are averaged.
+
+    Attributes:
+        kind: of source.
+        channels: of images; 1 is grey, 3 is red, green and blue.
+        size: height and width of a patch.
+        places: see `zoo.families.refiner.config.RefinerConfig`, as the next two.
+        detail: pixels of a patch along a cell of the finest source.
+        inputs: what the network is given beside the fused log odds.
+        sources: the other sources, in the rules' order.
+        rules: that fuse them, one a network.
+    """
+
+    kind: Literal["refiner"] = "refiner"
+    channels: Literal[1, 3]
+    size: Size
+    places: Places
+    detail: float = Field(gt=0, allow_inf_nan=False)
+    inputs: tuple[Input, ...]
+    sources: tuple[str, ...]
+    rules: tuple[FileEntry, ...]
+
+    @model_validator(mode="after")
+    def _a_rule_each(self) -> Self:
+        if any(side % PATCH_STRIDE for side in self.size):
+            raise ValueError(f"size: expected multiples of {PATCH_STRIDE}, found {self.size}")
+        if len(self.rules) != len(self.networks):
+            raise ValueError(
+                f"rules: expected one a network, {len(self.networks)}, found {len(self.rules)}"
+            )
+        return self
+
+    @property
+    def in_channels(self) -> int:
+        """Of images."""
+        return self.channels
+
+    def told_classes(self, classes: int) -> int:
+        """Return how many classes its networks are told apart; 0: they are not told."""
+        return classes if "class" in self.inputs else 0
+
+
+Entry = Annotated[
+    SourceEntry | DetectorEntry | QueryEntry | BoxEntry | RefinerEntry, Field(discriminator="kind")
+]
 
 
 class Description(StrictModel):
@@ -326,14 +380,41 @@ class Description(StrictModel):
             raise ValueError("sources: expected at least one, found none")
         if len(set(names)) < len(names):
             raise ValueError("sources: expected each name once")
-        if len(self.sources) > 1 and self.fusion is None:
+        known = {s.name for s in self.sources if not isinstance(s, RefinerEntry)}
+        for refiner in self.refiners:
+            if not refiner.sources or not set(refiner.sources) <= known:
+                raise ValueError(
+                    f"sources: {refiner.name}: expected others that the folder has, found "
+                    f"{', '.join(refiner.sources) or 'none'}"
+                )
+        if self.fusion is None and self._answer is None:
             raise ValueError("fusion: expected a rule where there are several sources, found none")
         return self
 
     @property
+    def refiners(self) -> tuple[RefinerEntry, ...]:
+        """The sources that mend others."""
+        return tuple(source for source in self.sources if isinstance(source, RefinerEntry))
+
+    @property
+    def _answer(self) -> Entry | None:
+        """Return the source that answers by itself; None: a rule has to."""
+        if len(self.sources) == 1:
+            return self.sources[0]
+        # What looks at all the others speaks for them.
+        names = {source.name for source in self.sources}
+        found = [one for one in self.refiners if {one.name, *one.sources} == names]
+        return found[0] if found else None
+
+    @property
+    def answer(self) -> str:
+        """Name of the source that answers where no rule fuses them."""
+        return self._answer.name if self._answer else ""
+
+    @property
     def kind(self) -> Kind:
         """Of the folder's predictions: what is fused is semantic."""
-        is_semantic = self.fusion or isinstance(self.sources[0], SourceEntry)
+        is_semantic = self.fusion or isinstance(self._answer, SourceEntry | RefinerEntry)
         return "semantic" if is_semantic else "instance"
 
     @property

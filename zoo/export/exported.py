@@ -20,13 +20,15 @@ from zoo.export.description import (
     BoxEntry,
     Description,
     DetectorEntry,
-    Entry,
     NetworkEntry,
     QueryEntry,
+    RefinerEntry,
     SourceEntry,
     read_description,
 )
-from zoo.export.session import OnnxBoxes, OnnxDetector, OnnxNetwork, OnnxQueries
+from zoo.export.session import OnnxBoxes, OnnxDetector, OnnxNetwork, OnnxQueries, OnnxRefiner
+from zoo.families.refiner.patches import count_planes
+from zoo.families.refiner.refining import LookCase, mend
 from zoo.inference.arrays import Floats, normalize, predict_semantic
 from zoo.inference.detections import place_images, to_prediction
 from zoo.inference.frames import read_frames
@@ -265,6 +267,41 @@ class ExportedBoxes(_ExportedInstances):
         return as_prediction(frame, find_boxes(*outputs), self.labels)
 
 
+@dataclass(frozen=True)
+class ExportedRefiner:
+    """One opinion of networks that mend what other sources say.
+
+    Attributes:
+        entry: how they look at it.
+        labels: its classes.
+        networks: opened.
+        rules: what each of them mends the answer of.
+    """
+
+    entry: RefinerEntry
+    labels: LabelSpace
+    networks: tuple[OnnxRefiner, ...]
+    rules: tuple[Rule, ...]
+
+    def plan(self, options: PredictOptions) -> None:
+        """Take any options: they are about what other sources say."""
+
+    def mend(self, sample: Sample, said: Mapping[str, Prediction]) -> Prediction:
+        """Return what is said of an image, mended.
+
+        Args:
+            sample: the image.
+            said: what the others say of it, by their names.
+        """
+        predictions = [said[name] for name in self.entry.sources]
+        found = []
+        for network, rule in zip(self.networks, self.rules, strict=True):
+            asked = give_images(rule, {sample.key: sample})
+            case = LookCase.of(sample, predictions, asked, self.labels, self.entry)
+            found.append(mend(network, case, self.labels, self.entry, self.entry.batch))
+        return found[0] if len(found) == 1 else mean_prediction(found, self.labels)
+
+
 ExportedOpinion = ExportedSource | ExportedDetector | ExportedQueries | ExportedBoxes
 
 
@@ -275,13 +312,15 @@ class Exported:
     Attributes:
         path: the folder.
         description: what it says of itself.
-        sources: in the order of the rule.
-        rule: makes one prediction of the sources'; None: there is but one.
+        sources: what looks at images.
+        refiners: what looks at what these say.
+        rule: makes one prediction of all of theirs; None: one of them answers.
     """
 
     path: Path
     description: Description
     sources: tuple[ExportedOpinion, ...]
+    refiners: tuple[ExportedRefiner, ...]
     rule: Rule | None
 
     @classmethod
@@ -299,10 +338,13 @@ class Exported:
         """
         found = read_description(folder)
         rule = _read_rule(folder, found)
-        entries = {entry.name: entry for entry in found.sources}
-        names = rule.sources if rule and rule.sources else tuple(entries)
-        sources = (_open_source(folder, entries[name], found, device, threads) for name in names)
-        return cls(folder, found, tuple(sources), rule)
+        refiners = (_open_refiner(folder, e, found, device, threads) for e in found.refiners)
+        sources = (
+            _open_source(folder, entry, found, device, threads)
+            for entry in found.sources
+            if not isinstance(entry, RefinerEntry)
+        )
+        return cls(folder, found, tuple(sources), tuple(refiners), rule)
 
     @property
     def labels(self) -> LabelSpace:
@@ -367,8 +409,15 @@ class Exported:
             for source in self.sources
         ]
         rule = self.rule and give_images(self.rule, {sample.key: sample for sample in samples})
-        for predictions in zip(*by_source, strict=True):
-            found = rule(predictions, self.labels) if rule else predictions[0]
+        names = [source.entry.name for source in self.sources]
+        order = (
+            rule.sources if rule and rule.sources else [s.name for s in self.description.sources]
+        )
+        for sample, *looks in zip(samples, *by_source, strict=True):
+            said = dict(zip(names, looks, strict=True))
+            said |= {refiner.entry.name: refiner.mend(sample, said) for refiner in self.refiners}
+            predictions = [said[name] for name in order]
+            found = rule(predictions, self.labels) if rule else said[self.description.answer]
             if is_apart and not self.labels.once and found.kind == "semantic":
                 found = split_prediction(found, predictions, self.labels)
             yield found
@@ -385,9 +434,27 @@ def _read_rule(folder: Path, found: Description) -> Rule | None:
     return rule
 
 
+def _open_refiner(
+    folder: Path, entry: RefinerEntry, found: Description, device: str, threads: int
+) -> ExportedRefiner:
+    told, planes = entry.told_classes(len(found.labels)), count_planes(entry)
+    networks = (
+        OnnxRefiner(folder, network, planes, told, device, threads) for network in entry.networks
+    )
+    rules = []
+    for file in entry.rules:
+        file.read(folder)
+        path = folder / file.file
+        rule = read_rule(path)
+        check_names(rule, entry.sources, path)
+        check_options(rule, len(entry.sources), found.labels, path)
+        rules.append(rule)
+    return ExportedRefiner(entry, found.labels, tuple(networks), tuple(rules))
+
+
 def _open_source(
     folder: Path,
-    entry: Entry,
+    entry: SourceEntry | DetectorEntry | QueryEntry | BoxEntry,
     found: Description,
     device: str,
     threads: int,

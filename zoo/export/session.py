@@ -16,12 +16,14 @@ import numpy as np
 
 from converters.errors import import_optional, one_line
 from zoo.export.description import NetworkEntry
+from zoo.families.refiner.refining import Numbers
 from zoo.inference.arrays import Floats
 from zoo.machine.facts import count_cores
 
 INPUT, METADATA, OUTPUT = "image", "metadata", "logits"
 DETECTIONS, PROTOTYPES = "detections", "prototypes"
 SCORES, MASKS = "scores", "masks"
+PLANES, CLASSES, CHANGE = "planes", "classes", "change"
 BOXES, LABELS, PROBS = "boxes", "labels", "probs"
 EXTRA = "export"
 # Of operators; what else a file uses, it has to define by these.
@@ -31,14 +33,12 @@ Shape = tuple[int | None, ...]
 
 
 class OnnxSession:
-    """A network of arrays with the input `image`, and `metadata` where the entry has columns.
-
-    May be called by several threads.
+    """A network of arrays; may be called by several threads.
 
     Args:
         folder: where its files are.
-        entry: which, and what it takes.
-        channels: of its input.
+        entry: which.
+        takes: its inputs: name -> its shape, where None is any length; images are the first one.
         outputs: what it gives: name -> its shape, where None is any length.
         device: `auto`, `cpu` or `cuda`.
         threads: that one call may use; 0 takes the machine's cores.
@@ -52,7 +52,7 @@ class OnnxSession:
         self,
         folder: Path,
         entry: NetworkEntry,
-        channels: int,
+        takes: Mapping[str, Shape],
         outputs: Mapping[str, Shape],
         device: str = "auto",
         threads: int = 0,
@@ -63,9 +63,6 @@ class OnnxSession:
             entry.data.read(folder)
         _check_content(content, self.path, entry)
         self._session = _open(content, self.path, entry, device, threads)
-        takes: dict[str, Shape] = {INPUT: (None, channels, None, None)}
-        if entry.metadata:
-            takes[METADATA] = (None, len(entry.metadata.missing))
         self.inputs = tuple(takes)
         self._check_shapes(takes, outputs)
 
@@ -127,10 +124,18 @@ class OnnxSession:
         return found
 
 
+def images_of(channels: int) -> dict[str, Shape]:
+    """Return the input of a network that is shown images."""
+    return {INPUT: (None, channels, None, None)}
+
+
 class OnnxNetwork(OnnxSession):
     """A network that gives each pixel's logits; arguments as for `OnnxSession`.
 
+    It is shown images, and metadata where the entry has columns.
+
     Args:
+        channels: of images.
         classes: of its output.
     """
 
@@ -143,9 +148,11 @@ class OnnxNetwork(OnnxSession):
         device: str = "auto",
         threads: int = 0,
     ) -> None:
-        super().__init__(
-            folder, entry, channels, {OUTPUT: (None, classes, None, None)}, device, threads
-        )
+        takes = images_of(channels)
+        if entry.metadata:
+            takes[METADATA] = (None, len(entry.metadata.missing))
+        gives: dict[str, Shape] = {OUTPUT: (None, classes, None, None)}
+        super().__init__(folder, entry, takes, gives, device, threads)
 
     def __call__(self, values: Floats, *rows: Floats) -> Floats:
         """Return logits, float32 (n, C, h', w'), of normalised images, float32 (n, c, h, w).
@@ -182,7 +189,7 @@ class OnnxDetector(OnnxSession):
     ) -> None:
         rows: Shape = (None, None, values) if end_to_end else (None, values, None)
         outputs: dict[str, Shape] = {DETECTIONS: rows, PROTOTYPES: (None, prototypes, None, None)}
-        super().__init__(folder, entry, 3, outputs, device, threads)
+        super().__init__(folder, entry, images_of(3), outputs, device, threads)
 
     def __call__(self, values: Floats) -> tuple[Floats, Floats]:
         """Return detections and prototypes of RGB images in 0..1, float32 (n, 3, S, S).
@@ -198,6 +205,7 @@ class OnnxQueries(OnnxSession):
     """A network whose queries are the instances; arguments as for `OnnxSession`.
 
     Args:
+        channels: of images.
         classes: of a query.
         queries: their number.
     """
@@ -216,7 +224,7 @@ class OnnxQueries(OnnxSession):
             SCORES: (None, queries, classes),
             MASKS: (None, queries, None, None),
         }
-        super().__init__(folder, entry, channels, outputs, device, threads)
+        super().__init__(folder, entry, images_of(channels), outputs, device, threads)
 
     def __call__(self, values: Floats) -> tuple[Floats, Floats]:
         """Return scores and masks' logits of normalised images, float32 (n, c, h, w).
@@ -232,6 +240,7 @@ class OnnxBoxes(OnnxSession):
     """A network that finds boxes with masks; arguments as for `OnnxSession`.
 
     Args:
+        channels: of images.
         classes: of a box.
         boxes: their number.
         cells: rows and columns of a mask.
@@ -255,7 +264,7 @@ class OnnxBoxes(OnnxSession):
             PROBS: (None, boxes, cells, cells),
         }
         self.classes = classes
-        super().__init__(folder, entry, channels, outputs, device, threads)
+        super().__init__(folder, entry, images_of(channels), outputs, device, threads)
 
     def __call__(self, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
         """Return boxes, scores, labels and masks' probabilities of normalised images.
@@ -274,6 +283,46 @@ class OnnxBoxes(OnnxSession):
                 "others"
             )
         return boxes, scores, labels, probs
+
+
+class OnnxRefiner(OnnxSession):
+    """A network that adds log odds to what others say; arguments as for `OnnxSession`.
+
+    Args:
+        planes: that it is given.
+        classes: that it is told apart; 0: it is not told.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        entry: NetworkEntry,
+        planes: int,
+        classes: int,
+        device: str = "auto",
+        threads: int = 0,
+    ) -> None:
+        takes: dict[str, Shape] = {PLANES: (None, planes, None, None)}
+        if classes:
+            takes[CLASSES] = (None, classes)
+        self._rows = np.eye(classes, dtype=np.float32)
+        gives: dict[str, Shape] = {CHANGE: (None, 1, None, None)}
+        super().__init__(folder, entry, takes, gives, device, threads)
+
+    def __call__(self, planes: Floats, numbers: Numbers) -> Floats:
+        """Return log odds to add, float32 (n, h, w).
+
+        Args:
+            planes: float32 (n, P, h, w).
+            numbers: int64 (n,), each patch's class.
+
+        Raises:
+            ValueError: it does not take patches of this size.
+        """
+        rows = [self._rows[numbers]] if len(self._rows) else []
+        (change,) = self.run(planes, *rows)
+        found: Floats = change[:, 0]
+        return found
 
 
 def _is_shape(found: Sequence[object], wanted: Shape) -> bool:

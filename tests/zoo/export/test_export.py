@@ -22,7 +22,7 @@ from without_torch import without_torch
 from converters.files.provenance import read_provenance
 from fusion.metrics.scores import dice
 from fusion.sources.store import PredictionStore
-from zoo.export import conversion
+from zoo.export import command, conversion
 from zoo.export.conversion import (
     NetworkShape,
     QueryShape,
@@ -203,13 +203,12 @@ def test_several_runs_need_a_rule(run, zoo, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_be_exported_is_said(run, zoo, tmp_path, capsys):
-    folder = tmp_path / "finder"
-    folder.mkdir()
-    (folder / "config.yaml").write_text("family: refiner\nsize: [64, 64]\nbatch: 1\nepochs: 1\n")
-    zoo("export", folder, "--out", tmp_path / "out", code=2)
+def test_what_cannot_be_exported_is_said(run, zoo, tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_EXPORTABLE", ())
+        zoo("export", run, "--out", tmp_path / "out", code=2)
     error = capsys.readouterr().err
-    assert "found the family 'refiner'" in error
+    assert "found the family 'smp'" in error
     assert len(error.splitlines()) == 1
     zoo("export", run, "--to", "tflite", "--out", tmp_path / "out", code=2)
     assert "expected onnx" in capsys.readouterr().err

@@ -8,11 +8,11 @@ from pydantic import AfterValidator, Field, model_validator
 
 from converters.types import LabelSpace
 from zoo.config import RunConfig
+from zoo.families.refiner.patches import STRIDE, Input, Places
 from zoo.training.config import TrainerConfig
 from zoo.training.losses import EXCLUSIVE, check_losses
 from zoo.training.losses.objective import Objective
 
-Input = Literal["image", "sources", "others", "class"]
 Start = Literal["hybrid", "mean"]
 
 
@@ -42,7 +42,7 @@ class RefinerConfig(TrainerConfig, RunConfig):
 
     sources: tuple[str, ...] = ()
     start: Start = "hybrid"
-    places: Literal["outlines", "crops"] = "outlines"
+    places: Places = "outlines"
     detail: float = Field(default=2.0, gt=0, allow_inf_nan=False)
     patches_per_image: int = Field(default=16, gt=0)
     inputs: tuple[Input, ...] = ("image", "sources", "others", "class")
@@ -55,8 +55,8 @@ class RefinerConfig(TrainerConfig, RunConfig):
 
     @property
     def stride(self) -> int:
-        """What the sides of patches are multiples of: halved twice, and half of one in cells."""
-        return 8
+        """What the sides of patches are multiples of."""
+        return STRIDE
 
     @model_validator(mode="after")
     def _learns_in_its_own_way(self) -> Self:

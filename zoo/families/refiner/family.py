@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from converters.types import LabelSpace, Sample
-from fusion.types import Kind, Prediction
+from fusion.types import Kind, Prediction, Rule
 from zoo.contract import PredictOptions, TrainJob
 from zoo.data.reading import NetworkInput
 from zoo.families.base import NetworkFamily
+from zoo.families.refiner.cases import LookCases, read_cases
 from zoo.families.refiner.config import RefinerConfig
-from zoo.families.refiner.network import Refiner, count_planes
-from zoo.families.refiner.refining import LookCases, mend, read_cases
-from zoo.families.refiner.start import Sources, fit_start, open_again, open_held_out
+from zoo.families.refiner.network import ExportableRefiner, Refiner
+from zoo.families.refiner.patches import count_planes
+from zoo.families.refiner.refining import LookCase, mend
+from zoo.families.refiner.start import (
+    Sources,
+    fit_start,
+    open_again,
+    open_held_out,
+    open_rule,
+)
 from zoo.families.settings import plan_prediction
 from zoo.families.training_step import TrainingStep
 from zoo.inference.setting import Setting
@@ -73,7 +81,7 @@ class RefinerFamily(NetworkFamily):
             LookCases(job.val, sources, start.rule, config, job.labels),
             setting,
             learner=RefinerModule,
-            predict=mend,
+            predict=self.predict_frames,
         )
 
     def predict(
@@ -88,9 +96,7 @@ class RefinerFamily(NetworkFamily):
         options.refuse(self.name, "tta", "average", "size", "window", "overlap", "metadata")
         setting = plan_prediction(config, options.model_copy(update={"sources": ()})).setting
         rule, sources = open_again(run, config, options.sources)
-        network = self.build(config, len(config.labels))
-        # Not the best ones: held-out images, on which fusion is fitted, choose nothing.
-        checkpoints.load_weights(network, run / checkpoints.LAST)
+        network = self._load(run, config)
         place(network, setting.device).eval()
         cases = read_cases(samples, sources, rule, config, config.labels, False)
         yield from self.predict_frames(network, cases, config.labels, setting)
@@ -99,7 +105,25 @@ class RefinerFamily(NetworkFamily):
         self, network: Any, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting
     ) -> Iterator[Prediction]:
         """Yield one prediction a `LookCase`, in order; the network is in evaluation mode."""
-        return mend(network, frames, labels, setting)
+        change, config = network.by(setting), network.config
+        for case in frames:
+            if not isinstance(case, LookCase):
+                raise TypeError(f"expected a LookCase, found {type(case).__name__}")
+            yield mend(change, case, labels, config, setting.batch)
+
+    def open_refiner(self, run: Path, config: Any) -> tuple[ExportableRefiner, Rule]:
+        """Rebuild a run's network on the CPU, for its export, and the rule whose answer it mends.
+
+        Raises:
+            ValueError: the run has no weights, or no rule.
+        """
+        return ExportableRefiner(self._load(run, config)).eval(), open_rule(run)
+
+    def _load(self, run: Path, config: Any) -> Refiner:
+        network = self.build(config, len(config.labels))
+        # Not the best ones: held-out images, on which fusion is fitted, choose nothing.
+        checkpoints.load_weights(network, run / checkpoints.LAST)
+        return network
 
 
 FAMILY = RefinerFamily()

@@ -13,18 +13,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from zoo.families.refiner.config import RefinerConfig
+from zoo.families.refiner.patches import SCALE, Planes, count_planes
+from zoo.families.refiner.refining import Change, Numbers
+from zoo.inference.setting import Setting
+from zoo.machine.devices import autocast
 
-# Log odds of 255 are about six; what a network is given is about one.
-SCALE = 3.0
 FUSED = 0
 """The plane of the fused log odds."""
-
-
-def count_planes(config: RefinerConfig) -> int:
-    """Return how many planes the network is given."""
-    given = set(config.inputs)
-    planes = 1 + ("image" in given) * config.in_channels + ("others" in given)
-    return planes + ("sources" in given) * 2 * len(config.sources)
 
 
 class Refiner(nn.Module):
@@ -62,11 +57,15 @@ class Refiner(nn.Module):
             planes: float (N, P, h, w): `FUSED` is log odds / `SCALE`, like all that are log odds.
             labels: int64 (N,), each patch's class.
         """
+        return self._change(planes, None if self.classes is None else self.classes(labels))
+
+    def _change(self, planes: torch.Tensor, told: torch.Tensor | None) -> torch.Tensor:
+        """Return log odds to add, of planes and what each class is to the network, (N, F)."""
         fine = self.enter(planes)
         middle = self.down(F.avg_pool2d(fine, 2))
         coarse = self.bottom(F.avg_pool2d(middle, 2))
-        if self.classes is not None:
-            coarse = coarse + self.classes(labels)[:, :, None, None]
+        if told is not None:
+            coarse = coarse + told[:, :, None, None]
         middle = self.up(torch.cat([_double(coarse), middle], 1))
         fine = self.leave(torch.cat([_double(middle), fine], 1))
         found: torch.Tensor = self.answer(fine)
@@ -75,6 +74,37 @@ class Refiner(nn.Module):
     def forward(self, planes: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the mended log odds, (N, 1, h, w), of what `change` takes."""
         return planes[:, FUSED : FUSED + 1] * SCALE + self.change(planes, labels)
+
+    def by(self, setting: Setting) -> Change:
+        """Return `change` as a function of arrays, on a device and in its number format."""
+
+        def change(planes: Planes, labels: Numbers) -> Planes:
+            given = [torch.from_numpy(values).to(setting.device) for values in (planes, labels)]
+            with torch.inference_mode(), autocast(setting.device, setting.precision):
+                found: Planes = self.change(*given)[:, 0].float().cpu().numpy()
+            return found
+
+        return change
+
+
+class ExportableRefiner(nn.Module):
+    """What a refiner adds, of floats alone: a class is a row of numbers, of which one is 1."""
+
+    def __init__(self, network: Refiner) -> None:
+        """Wrap a network."""
+        super().__init__()
+        self.network = network
+
+    def forward(self, planes: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        """Return log odds to add, (N, 1, h, w).
+
+        Args:
+            planes: float (N, P, h, w), as `Refiner.change` takes them.
+            classes: float (N, C); only of a network that is told them.
+        """
+        known = self.network.classes
+        told = None if classes is None or known is None else classes @ known.weight
+        return self.network._change(planes, told)
 
 
 def _double(features: torch.Tensor) -> torch.Tensor:

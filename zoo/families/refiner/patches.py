@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -14,11 +14,15 @@ from converters.files.images import Pixels
 from fusion.arrays import Bytes
 from fusion.rules.evidence import NEUTRAL
 from fusion.types import SoftMask, Window
-from zoo.families.refiner.config import RefinerConfig
 from zoo.families.refiner.looks import Held, Look, unpack
-from zoo.families.refiner.network import SCALE
 
 Planes = npt.NDArray[np.float32]
+Input = Literal["image", "sources", "others", "class"]
+Places = Literal["outlines", "crops"]
+STRIDE = 8
+"""What the sides of patches are multiples of: halved twice, and half of one in cells."""
+# Log odds of 255 are about six; what a network is given is about one.
+SCALE = 3.0
 # An object that takes no more than this share of a patch is seen in a single one.
 _WHOLE = 0.75
 # How much more than a class's extent a crop around it shows.
@@ -50,6 +54,41 @@ def to_bytes(log_odds: Planes) -> Bytes:
     # Above 0 it is more likely than not, whatever the last digits are.
     found = np.where(log_odds >= 0, np.maximum(found, NEUTRAL), np.minimum(found, NEUTRAL - 1))
     return np.clip(found, 0, 255).astype(np.uint8)
+
+
+class PatchSetting(Protocol):
+    """How images are looked at; see `zoo.families.refiner.config.RefinerConfig`."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a patch."""
+
+    @property
+    def places(self) -> Places:
+        """Where patches lie."""
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        """What the network is given beside the fused log odds."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What is fused."""
+
+    @property
+    def in_channels(self) -> int:
+        """Of images."""
+
+    @property
+    def detail(self) -> float:
+        """Pixels of a patch along a cell of the finest source."""
+
+
+def count_planes(setting: PatchSetting) -> int:
+    """Return how many planes the network is given."""
+    given = set(setting.inputs)
+    planes = 1 + ("image" in given) * setting.in_channels + ("others" in given)
+    return planes + ("sources" in given) * 2 * len(setting.sources)
 
 
 class Place(NamedTuple):
@@ -124,7 +163,7 @@ def _enlarge(cells: Planes, origin_xy: tuple[float, float], cell: float, window:
     return found.astype(np.float32, copy=False)
 
 
-def tile(points: npt.NDArray[np.float32], cell: float, config: RefinerConfig) -> Tiling:
+def tile(points: npt.NDArray[np.float32], cell: float, config: PatchSetting) -> Tiling:
     """Return where to look at a class, so that each point lies in the middle of a patch.
 
     Args:

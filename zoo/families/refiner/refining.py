@@ -1,25 +1,24 @@
-"""Whole images: what is fused, with what the network adds to it."""
+"""Whole images: what is fused, with what a network adds to it; needs no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import torch
+import numpy.typing as npt
 
-from converters.masks import enclose
+from converters.masks import CropMask, enclose
 from converters.types import LabelSpace, Sample
 from fusion.arrays import Bytes
-from fusion.metrics.annotated import truth_masks
 from fusion.types import Evidence, Prediction, Rule, Window, soft_mask
 from zoo.data.cases import Case
-from zoo.data.reading import NetworkInput, read_image
-from zoo.families.refiner.config import RefinerConfig
+from zoo.data.reading import read_image
 from zoo.families.refiner.looks import Look
-from zoo.families.refiner.network import Refiner
 from zoo.families.refiner.patches import (
     LOG_ODDS,
+    PatchSetting,
+    Place,
     Planes,
     Tiling,
     cut_image,
@@ -28,9 +27,10 @@ from zoo.families.refiner.patches import (
     tile,
     to_bytes,
 )
-from zoo.families.refiner.start import Sources, Start
-from zoo.inference.setting import Setting
-from zoo.machine.devices import autocast
+
+Numbers = npt.NDArray[np.int64]
+Change = Callable[[Planes, Numbers], Planes]
+"""A network: planes, float32 (n, P, h, w), and classes' numbers -> log odds to add, (n, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -45,118 +45,85 @@ class LookCase(Case):
     look: Look
     fused: Prediction
 
+    @classmethod
+    def of(
+        cls,
+        sample: Sample,
+        predictions: Sequence[Prediction],
+        rule: Rule,
+        labels: LabelSpace,
+        setting: PatchSetting,
+        truth: Mapping[str, CropMask] | None = None,
+    ) -> LookCase:
+        """Gather what is said of an image.
 
-def read_cases(
-    samples: Sequence[Sample],
-    sources: Sources,
-    rules: Start | Rule,
-    config: RefinerConfig,
-    labels: LabelSpace,
-    with_truth: bool,
-) -> Iterator[LookCase]:
-    """Yield images with what is said of them, one in memory at a time.
-
-    Args:
-        samples: which.
-        sources: what is said.
-        rules: what fuses it: the same rule for all, or one a patient that has not seen them.
-        config: how they are looked at.
-        labels: the classes.
-        with_truth: whether their truth is looked at, too.
-    """
-    keys = [sample.key for sample in samples]
-    for sample, predictions in zip(samples, sources.read(keys), strict=True):
-        rule = rules.of(sample.patient) if isinstance(rules, Start) else rules
+        Args:
+            sample: the image.
+            predictions: one a source, in the rule's order.
+            rule: fuses them.
+            labels: the classes.
+            setting: how it is looked at.
+            truth: what is looked at, too, where a network is to learn from it.
+        """
         fused = rule(predictions, labels)
-        image = read_image(sample, config.in_channels)
-        truth = truth_masks(sample, labels) if with_truth else None
-        look = Look.of(image, predictions, fused, labels, config.detail, truth)
-        yield LookCase(sample.key, fused.size_hw, look.image, truth or {}, look, fused)
-
-
-@dataclass(frozen=True)
-class LookCases:
-    """Images to score on; read and fused anew each time, so that none stays in memory.
-
-    What is looked at knows nothing of the truth.
-    """
-
-    samples: Sequence[Sample]
-    sources: Sources
-    rule: Rule
-    config: RefinerConfig
-    labels: LabelSpace
-
-    def __len__(self) -> int:
-        """Return the number of samples."""
-        return len(self.samples)
-
-    def read(self, numbers: Iterable[int]) -> Iterator[Case]:
-        """Yield the samples of these numbers, in order."""
-        chosen = [self.samples[number] for number in numbers]
-        cases = read_cases(chosen, self.sources, self.rule, self.config, self.labels, False)
-        for sample, case in zip(chosen, cases, strict=True):
-            yield replace(case, truth=truth_masks(sample, self.labels))
+        image = read_image(sample, setting.in_channels)
+        look = Look.of(image, predictions, fused, labels, setting.detail, truth)
+        return cls(sample.key, fused.size_hw, look.image, dict(truth or {}), look, fused)
 
 
 def mend(
-    network: Refiner, frames: Iterable[NetworkInput], labels: LabelSpace, setting: Setting
-) -> Iterator[Prediction]:
-    """Yield one prediction a `LookCase`, in order; the network is in evaluation mode."""
-    for case in frames:
-        if not isinstance(case, LookCase):
-            raise TypeError(f"expected a LookCase, found {type(case).__name__}")
-        masks = {n: _mend_class(network, case, n, labels, setting) for n in labels.names}
-        found = {label: evidence for label, evidence in masks.items() if evidence}
-        yield Prediction(case.key, case.size_hw, "semantic", found, case.fused.classes)
+    change: Change, case: LookCase, labels: LabelSpace, setting: PatchSetting, batch: int
+) -> Prediction:
+    """Return what is fused of an image, with what a network adds.
+
+    Args:
+        change: the network.
+        case: the image.
+        labels: the classes.
+        setting: how the network looks at it.
+        batch: patches at a time.
+    """
+    masks = {n: _mend_class(change, case, n, labels, setting, batch) for n in labels.names}
+    found = {label: evidence for label, evidence in masks.items() if evidence}
+    return Prediction(case.key, case.size_hw, "semantic", found, case.fused.classes)
 
 
 def _mend_class(
-    network: Refiner, case: LookCase, label: str, labels: LabelSpace, setting: Setting
+    change: Change,
+    case: LookCase,
+    label: str,
+    labels: LabelSpace,
+    setting: PatchSetting,
+    batch: int,
 ) -> tuple[Evidence, ...]:
     look, fused = case.look, case.fused.evidence(label, labels.once)
     window = (0, 0, 0, 0) if fused is None else fused[1].window(case.size_hw)
     tiling = None
     if label in look.classes:
-        tiling = tile(look.classes[label].outline_px, look.cell_px, network.config)
+        tiling = tile(look.classes[label].outline_px, look.cell_px, setting)
         window = enclose([_window(tiling, case.size_hw), window])
     if not (window[2] and window[3]):
         return ()
     # At the image's own pixels, mended or not: the mean of several runs needs one grid.
     prob = np.zeros(window[:1:-1], np.uint8) if fused is None else fused[1].render(window)
     if tiling is not None:
-        changes = _changes(network, look, label, labels, tiling, setting)
-        prob = to_bytes(LOG_ODDS[prob] + tiling.join(changes, window))
+        number, places, found = labels.index[label], tiling.places(), []
+        for start in range(0, len(places), batch):
+            planes = [_planes(look, label, place, setting) for place in places[start:][:batch]]
+            found.append(change(np.stack(planes), np.full(len(planes), number, np.int64)))
+        prob = to_bytes(LOG_ODDS[prob] + tiling.join(np.concatenate(found), window))
     return _evidence(window, prob)
+
+
+def _planes(look: Look, label: str, place: Place, setting: PatchSetting) -> Planes:
+    image = cut_image(look, place) if "image" in setting.inputs else None
+    return stack(see(look, label, place), image, setting.inputs)
 
 
 def _evidence(window: Window, prob: Bytes) -> tuple[Evidence, ...]:
     x, y, width, height = map(float, window)
     mask = soft_mask(prob, (x, y, width, height))
     return () if mask is None else ((float(mask.prob.max()) / 255, mask),)
-
-
-def _changes(
-    network: Refiner,
-    look: Look,
-    label: str,
-    labels: LabelSpace,
-    tiling: Tiling,
-    setting: Setting,
-) -> Planes:
-    """Return the network's log odds for each patch, float32 (n, h, w)."""
-    found, places, inputs = [], tiling.places(), network.config.inputs
-    for start in range(0, len(places), setting.batch):
-        few = places[start : start + setting.batch]
-        planes = [
-            stack(see(look, label, p), cut_image(look, p) if "image" in inputs else None, inputs)
-            for p in few
-        ]
-        given = torch.from_numpy(np.stack(planes)).to(setting.device)
-        which = torch.full((len(few),), labels.index[label], device=setting.device)
-        with torch.inference_mode(), autocast(setting.device, setting.precision):
-            found.append(network.change(given, which)[:, 0].float().cpu().numpy())
-    return np.concatenate(found)
 
 
 def _window(tiling: Tiling, size_hw: tuple[int, int]) -> Window:

@@ -163,6 +163,17 @@ def _stretches(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
             start = at
 
 
+def open_rule(run: Path) -> Rule:
+    """Read the rule that a run starts from.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if not (run / FILE).is_file():
+        raise ValueError(f"{run}: expected {FILE}, found none; train the run first")
+    return read_rule(run / FILE)
+
+
 def open_again(run: Path, config: RefinerConfig, given: Sequence[str]) -> tuple[Rule, Sources]:
     """Open a run's rule, and the sources to predict from.
 
@@ -174,9 +185,7 @@ def open_again(run: Path, config: RefinerConfig, given: Sequence[str]) -> tuple[
     Raises:
         ValueError: no rule, or a source that the run does not know.
     """
-    if not (run / FILE).is_file():
-        raise ValueError(f"{run}: expected {FILE}, found none; train the run first")
-    rule = read_rule(run / FILE)
+    rule = open_rule(run)
     paths = by_name(map(Path, given or config.sources))
     if lost := [path for path in paths if not path.exists()]:
         raise ValueError(
