@@ -1,8 +1,8 @@
 """Tables of classes beside masks, as several programs and data sets have them.
 
     DATA/labelmap.txt           name:r,g,b:parts:actions        (CVAT)
-    DATA/class_dict.csv         a header name,r,g,b, in any order, also with ; or tabs; or
-                                labelmap.csv, label_class_dict.csv
+    DATA/class_dict.csv         a header name,r,g,b, in any order, also with ; or tabs, and with
+                                a column id; or labelmap.csv, label_class_dict.csv
     DATA/label_colors.txt       r g b name                      (CamVid, SYNTHIA)
     DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
     DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc)
@@ -39,6 +39,8 @@ _COLUMNS = (
     ("name", "class", "class_name", "classname", "label"),
     *(("r", "red"), ("g", "green"), ("b", "blue")),
 )
+# The first of these columns that is there has numbers.
+_IDS = ("id", "class_id", "classid", "label_id", "index", "number", "value", "pixel_value")
 _DELIMITERS = ",;\t"
 _VOID = 255
 Colour = tuple[int, ...]
@@ -90,6 +92,32 @@ def read_class_table(root: Path) -> dict[Colour, str] | None:
     return _distinct(path, _of_lines(path, lines))
 
 
+def read_class_ids(root: Path) -> dict[int, str] | None:
+    """Return number -> name of the table that `read_class_table` reads; None if it has no numbers.
+
+    Raises:
+        ValueError: a number that is none, or comes twice.
+    """
+    path = find_class_table(root)
+    if path is None or path.suffix != ".csv":
+        return None
+    lines = read_lines(path)
+    _, (name, *_) = _places_of(path, lines)
+    rows = _rows_of_csv(path, lines)
+    header = [cell.casefold().replace(" ", "_") for cell in next(rows)[1]]
+    column = next((header.index(name) for name in _IDS if name in header), None)
+    if column is None:
+        return None
+    found: dict[int, str] = {}
+    for line, cells in rows:
+        number = cells[column] if column < len(cells) else ""
+        if not number.isdecimal() or int(number) in found:
+            what = f"expected a number of its own as {header[column]}, found '{number:.40}'"
+            raise ValueError(f"{path}: line {line}: {what}")
+        found[int(number)] = cells[name]
+    return found
+
+
 def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colour]]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
@@ -106,17 +134,28 @@ def _of_lines(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, str, Colo
 
 
 def _of_csv(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, str, Colour]]:
-    known = _places_of_columns(lines[0]) if lines else None
-    if known is None:
-        raise ValueError(f"{path}: line 1: expected name,r,g,b, found another header")
-    delimiter, places = known
-    for number, cells in enumerate(_cells(path, lines, delimiter), 1):
-        if number == 1 or not any(cells):
-            continue
+    places = _places_of(path, lines)[1]
+    rows = _rows_of_csv(path, lines)
+    next(rows)
+    for number, cells in rows:
         name, *values = (cells[i] if i < len(cells) else "" for i in places)
         if not name or (colour := _colour(values)) is None:
             raise ValueError(f"{path}: line {number}: expected name,r,g,b, found '{cells}'"[:200])
         yield number, name, colour
+
+
+def _rows_of_csv(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number of a line, from 1 on, and its cells; first the header, no empty ones."""
+    delimiter, _ = _places_of(path, lines)
+    rows = enumerate(_cells(path, lines, delimiter), 1)
+    return ((number, cells) for number, cells in rows if number == 1 or any(cells))
+
+
+def _places_of(path: Path, lines: Sequence[str]) -> tuple[str, list[int]]:
+    known = _places_of_columns(lines[0]) if lines else None
+    if known is None:
+        raise ValueError(f"{path}: line 1: expected name,r,g,b, found another header")
+    return known
 
 
 def _cells(path: Path, lines: Iterable[str], delimiter: str = ",") -> Iterator[list[str]]:

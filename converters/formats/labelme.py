@@ -56,6 +56,7 @@ from converters.formats.writing import (
     of_test,
     read_index,
     sample_record,
+    with_tests,
 )
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import CropMask, outline, rasterize_labels
@@ -246,7 +247,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     """
     reader = _Reader(root, labels, problems, read_index(root))
     samples = [s for path in filter(_looks_like_labelme, _json_files(root)) for s in reader(path)]
-    samples += reader.finish()
+    samples = with_tests([*samples, *reader.finish()])
     return [s for s in samples if subset == "all" or is_test_key(s.key) == (subset == "test")]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,13 +20,21 @@ from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
 
 _PLAIN_TEST = re.compile(r"test\d*", re.IGNORECASE)
-# Others call it `testing`, `test_set`, `Test_Images` or `stage1_test`.
-_TEST = re.compile(
-    r"(stage\d*[_ -]?)?test(ing)?([_ -]?(set|data|dataset|part|split|images?|imgs?|\d+))?",
-    re.IGNORECASE,
+_TEST_WORDS = frozenset({"test", "tests", "testing", "testset", "testdata", "testimages"})
+# What else the name of a folder of test images says: `test_set`, `stage1_test`, `testA`.
+_BESIDE_TEST = frozenset(
+    {
+        *("set", "data", "dataset", "part", "split", "stage", "phase", "v", "a", "b", "c", "d"),
+        *("public", "private", "hidden", "sub", "dev", "final", "official", "internal", "external"),
+        *("image", "images", "img", "imgs", "sample", "samples", "case", "cases"),
+        *("patient", "patients", "subject", "subjects", "scan", "scans", "slide", "slides"),
+    }
 )
+# Words of a name, also where capitals alone divide them.
+_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 # Names of a data set's own parts: to learn from, and to hold out.
-TRAIN, VAL = ("train", "training"), ("val", "valid", "validation")
+TRAIN, VAL = ("train", "training", "trainset"), ("val", "valid", "validation", "valset")
+_KNOWN = _TEST_WORDS.union(TRAIN, VAL)
 INDEX = "images.json"
 
 Task = TypeVar("Task")
@@ -143,8 +151,41 @@ def free_name(wanted: str, taken: set[str]) -> str:
 
 
 def is_test_key(key: str) -> bool:
-    """Tell whether a key lies in a folder `test`, or one such as `test2017` or `testing`."""
-    return any(_TEST.fullmatch(part) for part in key.split("/")[:-1])
+    """Tell whether a key lies in a folder `test`, or one such as `test2017` or `testing`.
+
+    >>> [is_test_key(f"{name}/a") for name in ("testA", "stage1_test", "tensile_test", "latest")]
+    [True, True, False, False]
+    """
+    return any(map(is_test_name, key.split("/")[:-1]))
+
+
+def is_test_name(name: str) -> bool:
+    """Tell whether a name says that something is of a test part, and no more than that."""
+    words = _words(name)
+    return not words.isdisjoint(_TEST_WORDS) and words <= _TEST_WORDS | _BESIDE_TEST
+
+
+def with_test_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Return key -> key, in `test/` where a folder's name and those beside it say so together.
+
+    >>> keys = with_test_keys(["ISIC_Training_Data/a", "ISIC_Test_v2_Data/b"])
+    >>> list(keys.values())
+    ['ISIC_Training_Data/a', 'test/ISIC_Test_v2_Data/b']
+    """
+    found = {key: key for key in keys}
+    # A folder's name -> what it speaks of, where it lies.
+    spoken: dict[str, dict[str, str]] = {}
+    for key in found:
+        *folders, _ = key.split("/")
+        for depth, name in enumerate(folders):
+            spoken.setdefault("/".join(folders[:depth]), {}).setdefault(name, part_of(name))
+    mixed = {home: own for home, own in spoken.items() if {"train", "test"} <= {*own.values()}}
+    for key in found:
+        *folders, _ = key.split("/")
+        parts = (mixed.get("/".join(folders[:d]), {}).get(n) for d, n in enumerate(folders))
+        if "test" in parts and not is_test_key(key):
+            found[key] = f"test/{key}"
+    return found
 
 
 def as_test_key(place: str) -> str:
@@ -180,8 +221,9 @@ def part_of(path: str) -> str:
     >>> part_of("test/a_2.csv"), part_of("instances_val2017.json"), part_of("train_test.csv")
     ('test', 'train', '')
     """
-    words = set(re.findall("[a-z]+", path.lower()))
-    is_test, is_train = "test" in words, not words.isdisjoint((*TRAIN, *VAL))
+    words = _words(path)
+    is_test = not words.isdisjoint(_TEST_WORDS)
+    is_train = not words.isdisjoint((*TRAIN, *VAL))
     return "" if is_test == is_train else "test" if is_test else "train"
 
 
@@ -191,9 +233,22 @@ def part_name(path: str) -> str:
     >>> part_name("instances_val2017"), part_name("valid/a"), part_name("trainval"), part_name("a")
     ('val', 'val', '', '')
     """
-    words = set(re.findall("[a-z]+", path.lower()))
+    words = _words(path)
     found = [names[0] for names in (TRAIN, VAL) if not words.isdisjoint(names)]
     return found[0] if len(found) == 1 else ""
+
+
+def _words(path: str) -> set[str]:
+    """Return the words of a path, in small letters; capitals divide what is no known word.
+
+    >>> sorted(_words("TESTset/testA_3"))
+    ['a', 'test', 'testset']
+    """
+    found: set[str] = set()
+    for word in re.findall("[A-Za-z]+", path):
+        is_known = word.lower() in _KNOWN
+        found |= {word.lower()} if is_known else {part.lower() for part in _CAMEL.findall(word)}
+    return found
 
 
 def is_test_root(root: Path) -> bool:
@@ -202,6 +257,12 @@ def is_test_root(root: Path) -> bool:
     Many a data set to try something with is called `test_data` or `test_set`.
     """
     return bool(_PLAIN_TEST.fullmatch(root.absolute().name))
+
+
+def with_tests(samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples with the keys of `with_test_keys`."""
+    keys = with_test_keys(sample.key for sample in samples)
+    return [replace(sample, key=keys[sample.key]) for sample in samples]
 
 
 def samples_of(root: Path, samples: Sequence[Sample], subset: str) -> list[Sample]:
@@ -215,6 +276,7 @@ def samples_of(root: Path, samples: Sequence[Sample], subset: str) -> list[Sampl
         samples: all of them.
         subset: `train`, `test` or `all`.
     """
+    samples = with_tests(samples)
     tests = [sample for sample in samples if is_test_key(sample.key)]
     if subset == "all" or (subset == "test" and not tests and is_test_root(root)):
         return list(samples)

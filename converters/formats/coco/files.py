@@ -85,7 +85,9 @@ def names_no_part(root: Path, file: Path) -> bool:
 
 
 def _json_files(root: Path) -> Iterator[Path]:
-    for path in sorted([*root.glob(_JSON), *root.glob(f"*/{_JSON}")]):
+    # Some have a folder more below `annotations` (LIVECell).
+    places = (_JSON, f"*/{_JSON}", f"annotations/*/{_JSON}")
+    for path in sorted({path for place in places for path in root.glob(place)}):
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 

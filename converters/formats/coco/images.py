@@ -97,7 +97,9 @@ class ImageFinder:
         for path in sorted(filter(is_image, base.rglob("*"))):
             place = path.relative_to(base)
             is_hidden = any(part.startswith(".") for part in place.parts)
-            is_other = bool(own) and not _subsets(place.parent) <= own
+            parts = _subsets(place.parent)
+            # LIVECell has `train` and `val` in one folder.
+            is_other = bool(own) and bool(parts) and own.isdisjoint(parts)
             if not (is_hidden or is_other or self.masks in path.parents):
                 found.setdefault(normal_name(path.name), []).append(path)
         return found

@@ -66,7 +66,14 @@ from converters.formats.coco.drawn import DrawnShapes, ring_texts
 from converters.formats.coco.filling import Points
 from converters.formats.datumaro.reading import COCO, DRAWN, DatumaroReader, label_names
 from converters.formats.label_spaces import folder_space
-from converters.formats.writing import WriteTarget, check_labels, of_test, sample_record
+from converters.formats.writing import (
+    WriteTarget,
+    check_labels,
+    is_test_key,
+    is_test_name,
+    of_test,
+    sample_record,
+)
 from converters.loss import ConversionLoss, lossless
 from converters.masks import CropMask, encode_coco_rle, rasterize, whole_pixels
 from converters.types import LabelSpace, PackedInstances, Sample
@@ -344,4 +351,4 @@ def annotation_files(root: Path) -> list[Path]:
 
 
 def _is_test(path: Path, sample: Sample) -> bool:
-    return path.stem.lower() == "test" or sample.key.startswith("test/")
+    return is_test_name(path.stem) or is_test_key(sample.key)

@@ -46,7 +46,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.errors import Problems, one_line
-from converters.files.class_tables import read_class_names, read_class_table
+from converters.files.class_tables import read_class_ids, read_class_names, read_class_table
 from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space, natural
@@ -72,6 +72,7 @@ from converters.formats.mask_folders.pairing import (
     describe_left_out,
     find_pairs,
 )
+from converters.formats.mask_folders.test_images import find_copies
 from converters.formats.mask_folders.tree import GIF
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
 from converters.formats.writing import is_test_key
@@ -227,6 +228,11 @@ def _images(
     if without := sorted(pairs.images.keys() - pairs.masks.keys()):
         problems.note(f"{root}: left out {len(without)} images without a mask ({without[0]}, ...)")
     masked = {key: pairs.images[key] for key in pairs.masks}
+    if copies := find_copies({**pairs.unanswered, **masked}):
+        problems.note(
+            f"{root}: left out {len(copies)} images that are test images, too ({copies[0]})"
+        )
+        masked = {key: image for key, image in masked.items() if key not in copies}
     for key, image in sorted({**pairs.unanswered, **masked}.items()):
         if subset == "all" or is_test_key(key) == (subset == "test"):
             try:
@@ -366,8 +372,13 @@ class _Classes:
             own = [name if name.casefold() not in NO_CLASS else "" for name in colours.values()]
             # A table of greys says the numbers themselves.
             are_greys = all(len(set(colour)) == 1 for colour in colours)
-            numbers = dict(zip((c[0] for c in colours), own, strict=True)) if are_greys else {}
-            numbers = numbers or dict(enumerate(own))
+            if are_greys:
+                numbers = dict(zip((c[0] for c in colours), own, strict=True))
+            elif (ids := read_class_ids(root)) is not None:
+                classes = set(own)
+                numbers = {0: ""} | {n: name if name in classes else "" for n, name in ids.items()}
+            else:
+                numbers = dict(enumerate(own))
         elif colours is not None:
             named = {(r << 16) + (g << 8) + b: name for (r, g, b), name in colours.items()}
             kept = {c: "" if n.casefold() in NO_CLASS else n for c, n in named.items()}

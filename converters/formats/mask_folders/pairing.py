@@ -12,13 +12,15 @@ from pathlib import Path
 from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.formats.mask_folders.black_and_white import LOSSY
+from converters.formats.mask_folders.test_images import find_test_keys
 from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
-from converters.formats.writing import as_test_key, is_test_key
+from converters.formats.writing import as_test_key, is_test_key, part_of
 
 # What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
 _MASKS = re.compile(
     r"(.*[_ -])?(masks?|labels?|annot(ation)?s?|anns?|gt|ground[_ -]?truths?|segmentations?"
-    r"|targets?|instances?)([_ -](dir|png|tif|images?|maps?))?|.*(annot|masks?|labels?)",
+    r"|targets?|instances?)([_ -](dir|png|tif|images?|imgs?|maps?))?|.*(annot|masks?|labels?)"
+    r"|(.*[_ -])?(label|thing|seg)maps?|stuffthingmaps",
     re.IGNORECASE,
 )
 # Words of folders of what is drawn of masks or images, to be looked at, or was predicted.
@@ -49,9 +51,14 @@ _WORDS = frozenset(
     }
 )
 _BEHIND = re.compile(
-    r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|annotation)(?P<more>[_-]?\d+)?", re.IGNORECASE
+    r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|anno|annotation)(?P<more>[_-]?\d+)?",
+    re.IGNORECASE,
 )
-_REST = re.compile(r"[\W_]+(\w*(mask|label|lbl|seg|gt|annot|truth)\w*|[a-z])", re.IGNORECASE)
+# What follows an image's name in that of its mask, who has drawn it (CHASE_DB1) among it.
+_REST = re.compile(
+    r"[\W_]+(\w*(mask|label|lbl|seg|gt|annot|truth)\w*|lab|\d(st|nd|rd)_?(ho|manual)|[a-z])",
+    re.IGNORECASE,
+)
 _BETWEEN = re.compile(r"[\W_]+")
 # ADE20K's colours are numbers of classes and of objects; it has one of these beside each mask.
 _ADE20K = ("_atr.txt", ".json")
@@ -141,6 +148,9 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     is_around = not ambiguous and _lies_in_one_folder(tree, root, [images[key] for key in masks_of])
     if is_around or not masks_of:
         return None
+    renamed = find_test_keys(root, images)
+    images = {renamed[key]: path for key, path in images.items()}
+    masks_of = {renamed[key]: own for key, own in masks_of.items()}
     paired = {*images.values(), *alone, *(path for own in masks_of.values() for path in own)}
     unanswered = _unanswered(tree, root, paired, known)
     if not any(map(is_test_key, masks_of)):
@@ -231,7 +241,8 @@ def _lies_in_one_folder(tree: Tree, root: Path, images: Sequence[Path]) -> bool:
     homes = {image.relative_to(root).parts[0] for image in images}
     home = next(iter(homes), "")
     is_file = not (root / home).is_dir()
-    if len(homes) != 1 or is_file or _IMAGES.fullmatch(home) or _SUBSETS.fullmatch(home):
+    is_part = part_of(home) or _IMAGES.fullmatch(home) or _SUBSETS.fullmatch(home)
+    if len(homes) != 1 or is_file or is_part:
         return False
     return find_pairs(root / home, tree) is not None
 
@@ -262,6 +273,9 @@ def _beside(tree: Tree, folder: Path, known: Set[str]) -> Iterator[tuple[Path, l
         yield by_class
         return
     are_masks = [path for path in inside if _MASKS.fullmatch(path.name) or _partner(path, inside)]
+    if not are_masks:
+        told = [path for path in inside if _has_word(path.name, _DRAWN_WORDS)]
+        are_masks = [path for path in told if not _IMAGES.fullmatch(path.name)]
     others = [path for path in inside if path not in are_masks]
     found: dict[Path, list[tuple[Path, Pairs]]] = defaultdict(list)
     for masks in are_masks:
@@ -276,6 +290,8 @@ def _beside(tree: Tree, folder: Path, known: Set[str]) -> Iterator[tuple[Path, l
         fitting = [(path, pairs) for path, pairs in tried if pairs]
         most = max((len(pairs.masks) for _, pairs in fitting), default=0)
         fitting = [(path, pairs) for path, pairs in fitting if len(pairs.masks) == most]
+        # Test images may have the names of others, and have no masks.
+        fitting = [(p, pairs) for p, pairs in fitting if part_of(p.name) != "test"] or fitting
         named = [(p, pairs) for p, pairs in fitting if _is_named_for(p, masks)] or fitting
         for path, pairs in named[:1]:
             names = [other.relative_to(folder).as_posix() for other, _ in named]
@@ -502,7 +518,7 @@ def _match(
     if not images or not masks:
         return None
     if images.keys() & masks.keys():
-        return _paired(images, {place: place for place in images}, masks, masks.keys())
+        return _with_others(images, masks)
     if longer := _by_beginnings(images, masks):
         return _paired(images, {place: place for place in images}, longer, longer.keys())
     cores = _cores(images)
@@ -521,6 +537,19 @@ def _match(
         or _by_inner_folders(tree, images, masks)
         or _by_outer_folder(tree, images, masks)
     )
+
+
+def _with_others(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs:
+    """Pair by equal places, and what is left by names: some collections have `a` and `b_mask`."""
+    pairs = _paired(images, {place: place for place in images}, masks, masks.keys())
+    rest = {place: path for place, path in images.items() if place not in masks}
+    longer = _by_beginnings(rest, {p: path for p, path in masks.items() if p not in images})
+    more = {place: (path,) for place, path in longer.items() if place in rest}
+    if not more:
+        return pairs
+    taken = {path for own in more.values() for path in own}
+    alone = [path for path in pairs.alone if path not in taken]
+    return replace(pairs, masks={**pairs.masks, **more}, alone=alone)
 
 
 def _by_outer_folder(
@@ -618,7 +647,7 @@ def _by_class_folders(
             len(found) < 2 and not found.keys() <= known
         ):
             continue
-        matched = {label: _match(tree, images, own) for label, own in found.items()}
+        matched = {label: _match_class(tree, images, own) for label, own in found.items()}
         pairs = [own for own in matched.values() if own is not None and not own.classes]
         if len(pairs) == len(matched):
             joined: dict[str, list[Path]] = defaultdict(list)
@@ -628,6 +657,22 @@ def _by_class_folders(
             classes = {path: label for label, own in found.items() for path in own.values()}
             return Pairs(images, joined, alone, classes=classes)
     return None
+
+
+def _match_class(tree: Tree, images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+    """As `_match`, in a folder of one class: anything may follow images' names, if it is one."""
+    pairs = _match(tree, images, masks)
+    if pairs is not None and not pairs.classes:
+        return pairs
+    found: dict[str, Path] = {}
+    rests = set()
+    for place, path in masks.items():
+        ends = [hit.start() for hit in _BETWEEN.finditer(place)]
+        image = next((place[:end] for end in reversed(ends) if place[:end] in images), "")
+        rests.add(place[len(image) :])
+        found[image] = path
+    is_one = len(rests) == 1 and "" not in found and len(found) == len(masks)
+    return _paired(images, {place: place for place in images}, found, found) if is_one else pairs
 
 
 def _by_class_names(

@@ -9,7 +9,8 @@
     DATA/ImageSets/Segmentation/test.txt    (optional) names of test images, a line each; what
                                         other lists there name has to be there
 
-or, where masks are colours, and neither labels.yaml nor masks.yaml says what else they are:
+or several such folders beside each other, as exports of parts or tasks are; or, where masks are
+colours, and neither labels.yaml nor masks.yaml says what else they are:
 
     DATA/images/**/NAME.jpg
     DATA/masks/**/NAME.png              colours
@@ -26,7 +27,8 @@ answered, where neither a mask nor `test.txt` speaks of test images.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -69,9 +71,11 @@ from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, r
 from converters.formats.writing import (
     as_test_key,
     is_test_key,
+    is_test_name,
     of_test,
     test_folders,
     test_samples,
+    with_test_keys,
 )
 from converters.masks import crop, outline
 from converters.types import NO_CLASS, SUBSET, Instance, LabelSpace, Sample
@@ -81,7 +85,9 @@ _IMAGES, _CLASSES, _OBJECTS = "JPEGImages", "SegmentationClass", "SegmentationOb
 _PLAIN_IMAGES, _PLAIN_MASKS = "images", "masks"
 # What says that masks are ours, or others' of the format `masks`.
 _OTHERS = ("labels.yaml", "masks.yaml")
-_LISTS, _TEST, _LEARN = "ImageSets/Segmentation", "test.txt", ("train", "val")
+_LISTS, _LEARN = "ImageSets/Segmentation", ("train", "val")
+# Between an image and its mask in a line.
+_DIVIDED = re.compile(r"[,;\t]")
 _LOOKED_AT, _SHOWN = 20, 5
 # Where labelme2voc has its masks, beside arrays.
 _PNGS = "SegmentationClassPNG"
@@ -91,7 +97,25 @@ _COLOUR_CODE = np.array([65536, 256, 1], np.uint32)
 
 
 def matches(root: Path) -> bool:
-    """Tell whether a folder holds VOC's masks, or images and masks in colours."""
+    """Tell whether a folder holds VOC's masks, in one folder or several, or others in colours."""
+    return bool(_parts_of(root)) or _is_whole(root)
+
+
+def _parts_of(root: Path) -> list[Path]:
+    """Return the folders that are data sets of VOC's form each, as exports of several tasks are."""
+    if not root.is_dir() or any((root / name).is_dir() for name in (_IMAGES, _PLAIN_IMAGES)):
+        return []
+    inside = (path for path in sorted(root.iterdir()) if not path.name.startswith("."))
+    found = [
+        path
+        for path in inside
+        if (path / _IMAGES).is_dir() and (path / _folders(path)[1].name).is_dir()
+    ]
+    # One is given by its own name.
+    return found if len(found) > 1 else []
+
+
+def _is_whole(root: Path) -> bool:
     images, masks = _folders(root)
     if not (images.is_dir() and masks.is_dir()):
         return False
@@ -120,6 +144,10 @@ def label_space(root: Path) -> LabelSpace | None:
     Raises:
         ValueError: a broken table, or more colours than classes can have.
     """
+    if parts := _parts_of(root):
+        spaces = [space for space in map(label_space, parts) if space]
+        names = tuple(dict.fromkeys(name for space in spaces for name in space.names))
+        return folder_space(root, names) if names else None
     colours = read_class_table(root)
     numbers = read_class_names(root) if colours is None else None
     if numbers is not None:
@@ -152,6 +180,10 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: a broken table of colours.
     """
+    if _parts_of(root):
+        return _of_parts(
+            root, subset, lambda part, own: read(part, subset=own, labels=labels, problems=problems)
+        )
     colours, numbers = read_class_table(root), read_class_names(root)
     if colours is None and numbers is None:
         if labels.index.keys() <= set(PASCAL_VOC):
@@ -165,6 +197,21 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         for sample in reader.sample(stem, image, mask)
     ]
     return [*samples, *_unanswered(root, subset, problems)]
+
+
+def _of_parts(
+    root: Path, subset: str, read_part: Callable[[Path, str], list[Sample]]
+) -> list[Sample]:
+    """Return the samples of all parts, their keys in folders of the parts' names."""
+    keys = with_test_keys(f"{part.name}/" for part in _parts_of(root))
+    found: list[Sample] = []
+    for part in _parts_of(root):
+        begin = keys[f"{part.name}/"]
+        is_test = is_test_key(begin)
+        if not is_test or subset != "train":
+            samples = read_part(part, "all" if is_test else subset)
+            found += [replace(sample, key=begin + sample.key) for sample in samples]
+    return found
 
 
 def _assumed(names: Sequence[str]) -> str:
@@ -190,6 +237,10 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         subset: `test`, `train` or `all`.
         problems: takes down images that are broken, and masks that have none.
     """
+    if _parts_of(root):
+        return _of_parts(
+            root, subset, lambda part, own: list_images(part, subset=own, problems=problems)
+        )
     found: list[Sample] = []
     parts, tests = _parts(root)
     for stem, image, mask in _pairs(root, subset, tests, problems):
@@ -223,7 +274,7 @@ def _unanswered(root: Path, subset: str, problems: Problems) -> list[Sample]:
 def _test_images(root: Path) -> tuple[list[Path], list[Path]]:
     """Images to be answered, and what lies in folders of masks beside them."""
     images, masks = map(_files, _folders(root))
-    if (root / _LISTS / _TEST).exists() or any(is_test_key(as_test_key(stem)) for stem in masks):
+    if _test_lists(root) or any(is_test_key(as_test_key(stem)) for stem in masks):
         return [], []
     inside = [path for stem, path in images.items() if is_test_key(as_test_key(stem))]
     beside: dict[bool, list[Path]] = {True: [], False: []}
@@ -241,10 +292,11 @@ def _key(stem: str, tests: Collection[str]) -> str:
 def _parts(root: Path) -> tuple[dict[str, dict[str, str]], frozenset[str]]:
     """Stem -> the attribute that says in which list of images to learn from it is; test images."""
     stems = _by_name(_files(_folders(root)[0]))
-    train, val = (_listed(root, f"{name}.txt", stems) for name in _LEARN)
+    train, val = (_listed(root, root / _LISTS / f"{name}.txt", stems) for name in _LEARN)
     pairs = ((_LEARN[0], train - val), (_LEARN[1], val - train))
     parts = {stem: {SUBSET: name} for name, own in pairs for stem in own}
-    return parts, _listed(root, _TEST, stems)
+    tests = (stem for path in _test_lists(root) for stem in _listed(root, path, stems))
+    return parts, frozenset(tests)
 
 
 def _pairs(
@@ -255,7 +307,7 @@ def _pairs(
     images, masks = (_files(folder, problems) for folder in folders)
     if unknown := sorted(tests - images.keys()):
         problems.note(
-            f"{root / _LISTS / _TEST}: left out {len(unknown)} names without an image "
+            f"{_test_lists(root)[0]}: left out {len(unknown)} names without an image "
             f"({unknown[0]:.80})"
         )
     for stem in sorted(masks.keys() - images.keys()):
@@ -290,8 +342,8 @@ def _pairs(
 def _check_lists(root: Path, stems: set[str], problems: Problems) -> None:
     """Take down what lists other than that of test images name, and what is nowhere."""
     known = _by_name(stems)
-    for path in sorted((root / _LISTS).glob("*.txt")):
-        for name in sorted(_listed(root, path.name, known) - stems) if path.name != _TEST else ():
+    for path in sorted({*(root / _LISTS).glob("*.txt")} - {*_test_lists(root)}):
+        for name in sorted(_listed(root, path, known) - stems):
             if PurePosixPath(name).name not in stems:
                 what = f"'{name:.80}': expected its image and its mask, found neither: put them "
                 problems.add(path, what + "back, or take the name away", key=name)
@@ -316,32 +368,38 @@ def _by_name(stems: Iterable[str]) -> dict[str, str]:
     return {normal_name(stem): stem for stem in stems}
 
 
-def _listed(root: Path, name: str, stems: Mapping[str, str]) -> frozenset[str]:
+def _test_lists(root: Path) -> list[Path]:
+    """The lists of test images: `test.txt`, or such as `testing.txt`; some have them above."""
+    homes = (root / _LISTS, (root / _LISTS).parent, root)
+    found = (sorted(home.glob("*.txt")) for home in homes)
+    return [path for path in next(filter(None, found), []) if is_test_name(path.stem)]
+
+
+def _listed(root: Path, path: Path, stems: Mapping[str, str]) -> frozenset[str]:
     """The stems of images that a list names; names without an image as they stand there.
 
-    Some write paths or suffixes, or an image and its mask in a line.
+    Some write paths, also of other computers, or suffixes, or an image and its mask in a line.
 
     Args:
         root: the data set's folder.
-        name: of the list's file.
+        path: the list.
         stems: those that there are, of `_by_name`.
     """
-    path = root / _LISTS / name
     lines = read_lines(path) if os.path.lexists(path) else ()
-    home = f"{_folders(root)[0].name}/"
+    home = _folders(root)[0].name
     found = set()
     for line in filter(None, map(str.strip, lines)):
         # A name may have spaces.
-        ways = [_stem(way).removeprefix("/") for way in (line, line.split()[0])]
-        ways += [way.removeprefix(home) for way in ways]
+        ways = [_stem(way) for way in (line, *_DIVIDED.split(line), line.split()[0])]
+        ways += [way.rpartition(f"{home}/")[2] for way in ways]
         known = (stems[normal_name(way)] for way in ways if normal_name(way) in stems)
-        found.add(next(known, ways[1]))
+        found.add(next(known, _stem(line.split()[0]).removeprefix(f"{home}/")))
     return frozenset(found)
 
 
 def _stem(name: str) -> str:
-    plain = PurePosixPath(name.replace("\\", "/"))
-    return plain.with_suffix("").as_posix() if is_image(Path(plain.name)) else name
+    plain = PurePosixPath(name.strip().replace("\\", "/").removeprefix("/"))
+    return (plain.with_suffix("") if is_image(Path(plain.name)) else plain).as_posix()
 
 
 @dataclass

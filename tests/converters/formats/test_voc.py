@@ -471,3 +471,46 @@ def test_pairs_in_folders_are_read_and_hidden_ones_are_not(root):
     put(root, "a", numbers())
     assert [s.key for s in converters.read(root)] == ["a", "later/b", "linked/c"]
     assert [s.key for s in converters.read(root, subset="test")] == ["test/b"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["/home/me/VOC2012/JPEGImages/{}.jpg", "VOC2012/JPEGImages/{}.jpg", "{0}.jpg,x/{0}.png"],
+)
+@pytest.mark.parametrize("place", ["ImageSets/Segmentation", "ImageSets", "."])
+@pytest.mark.parametrize("name", ["test.txt", "Testing.txt"])
+def test_test_images_as_others_list_them(line, place, name, root):
+    for key in "abc":
+        put(root, key, numbers())
+    (root / place).mkdir(parents=True, exist_ok=True)
+    (root / place / name).write_text(line.format("b") + "\n")
+    assert [s.key for s in converters.read(root)] == ["a", "c"]
+    assert [s.key for s in converters.read(root, subset="test")] == ["test/b"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "tests"), [(("train", "valid", "test"), ["test/a"]), (("task_1", "task_2"), [])]
+)
+def test_exports_beside_each_other(parts, tests, tmp_path):
+    """CVAT's, of parts or tasks: each has a table, and objects of its own."""
+    for number, part in enumerate(parts):
+        (tmp_path / part / "JPEGImages").mkdir(parents=True)
+        (tmp_path / part / "SegmentationClass").mkdir()
+        (tmp_path / part / "SegmentationObject").mkdir()
+        colours = np.zeros((*SIZE, 3), np.uint8)
+        colours[2:9, 3:12] = colours[2:9, 12:20] = (9, 0, 0)
+        objects = colours.copy()
+        objects[2:9, 12:20] = (0, 9, 0)
+        put(tmp_path / part, "a", colours, as_palette=False)
+        Image.fromarray(objects).save(tmp_path / part / "SegmentationObject" / "a.png")
+        other = f"sort_{number}:0,0,9::\n"
+        (tmp_path / part / "labelmap.txt").write_text(f"background:0,0,0::\ntumor:9,0,0::\n{other}")
+    assert converters.recognise(tmp_path) == "voc"
+    sorts = {f"sort_{number}" for number in range(len(parts))}
+    assert {*converters.label_space(tmp_path).names} == {"tumor", *sorts}
+    found = converters.read(tmp_path, subset="all")
+    assert [s.key for s in found] == [f"{part}/a" for part in sorted(parts)]
+    assert [[one.label for one in s.instances] for s in found] == [["tumor", "tumor"]] * len(parts)
+    assert [s.key for s in converters.read(tmp_path, subset="test")] == tests
+    listed = converters.read(tmp_path)
+    assert [s.key for s in listed] == [f"{part}/a" for part in parts if f"{part}/a" not in tests]
