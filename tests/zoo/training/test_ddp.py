@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import signal
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from forked import Forked
 from lightning.fabric.plugins.environments import SLURMEnvironment
 
 from converters.splits.split import make_split
@@ -70,26 +70,31 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(root / name) for name in ("train.py", "tiny.yaml", "data", "split.json", "run")]
 
 
-def _launch(arguments: list[str], kill_at: int) -> int:
-    # Sockets of this computer alone.
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, *arguments, str(kill_at)]
-    done = subprocess.run(
-        command, env=variables, check=False, timeout=300, capture_output=True, text=True
-    )
+@pytest.fixture(scope="module")
+def started() -> Iterator[Forked]:
+    with Forked("zoo.cli", "zoo.training.loop", "zoo.families.smp.family") as process:
+        yield process
+
+
+# Sockets of this computer alone.
+VARIABLES = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+
+
+def _launch(started: Forked, arguments: list[str], kill_at: int) -> int:
+    _, done = started.run([*arguments, kill_at], {**os.environ, **VARIABLES})
     assert done.returncode in (0, -signal.SIGKILL), done.stderr[-2000:]
     return done.returncode
 
 
 @pytest.mark.long
-def test_two_processes_leave_one_run_that_continues(arguments: list[str]) -> None:
+def test_two_processes_leave_one_run_that_continues(arguments: list[str], started: Forked) -> None:
     out = Path(arguments[-1])
     # Four samples, two processes: two steps an epoch.
-    assert _launch(arguments, kill_at=4) == -signal.SIGKILL
+    assert _launch(started, arguments, kill_at=4) == -signal.SIGKILL
     first = torch.load(out / RESUME, weights_only=True)
     assert first["global_step"] == 2
     assert not (out / LAST).exists()
-    assert _launch(arguments, kill_at=-1) == 0
+    assert _launch(started, arguments, kill_at=-1) == 0
     with (out / "metrics.csv").open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     assert [(row["epoch"], row["step"]) for row in rows] == [("1", "2"), ("2", "4"), ("3", "6")]
@@ -124,16 +129,12 @@ if __name__ == "__main__":
 
 @pytest.mark.long
 def test_a_loss_that_diverges_in_one_process_ends_all_at_once_and_in_one_line(
-    arguments: list[str], tmp_path: Path
+    arguments: list[str], tmp_path: Path, started: Forked
 ) -> None:
     program = tmp_path / "diverging.py"
     program.write_text(DIVERGING)
     out = tmp_path / "run"
-    command = [sys.executable, str(program), *arguments[1:4], str(out)]
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    done = subprocess.run(
-        command, env=variables, check=False, timeout=300, capture_output=True, text=True
-    )
+    _, done = started.run([program, *arguments[1:4], out], {**os.environ, **VARIABLES})
     assert done.returncode == 2, done.stderr[-2000:]
     lines = [line for line in done.stderr.splitlines() if line.startswith("zoo: ")]
     assert lines == [
