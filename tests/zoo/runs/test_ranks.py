@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from forked import Forked
 
 import zoo.runs.ranks as ranks
 from converters.splits.split import make_split
@@ -100,13 +102,30 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def zoo(root: Path, *words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run the command."""
-    own = {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(root / "command.py"), *map(str, words)]
+@pytest.fixture(scope="module")
+def started() -> Iterator[Mapping[str, Forked]]:
+    """By family, a process that has imported what its commands import, and copies itself."""
+    ours = ("zoo.cli", "zoo.runs.train", "lightning.pytorch", "zoo.training.loop")
+    with (
+        Forked(*ours, "zoo.families.smp.family") as smp,
+        Forked(*ours, "zoo.families.yolo.family") as yolo,
+    ):
+        yield {"smp": smp, "yolo": yolo}
+
+
+def zoo(
+    root: Path, *words: object, by: Forked | None = None, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the command, in a process from its beginning or by one that has imported already."""
+    command = [root / "command.py", *words]
+    own = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    if by is not None:
+        group, done = by.run(command, own)
+        _assert_all_ended(group)
+        return done
     return subprocess.run(
-        command,
-        env={**os.environ, **own, **variables},
+        [sys.executable, *map(str, command)],
+        env=own,
         check=False,
         timeout=280,
         capture_output=True,
@@ -114,12 +133,31 @@ def zoo(root: Path, *words: object, **variables: str) -> subprocess.CompletedPro
     )
 
 
+def _assert_all_ended(group: int) -> None:
+    """The others find out within a second that the first one is no more."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        listed = subprocess.run(
+            ["ps", "-A", "-o", "pgid=", "-o", "stat="], check=True, capture_output=True, text=True
+        )
+        lines = [line.split() for line in listed.stdout.splitlines()]
+        if not any(int(own) == group and not state.startswith("Z") for own, state in lines):
+            return
+        time.sleep(0.2)
+    pytest.fail("processes are left")
+
+
 def train(
-    root: Path, family: str, out: Path, *changes: str, **variables: str
+    root: Path,
+    family: str,
+    out: Path,
+    *changes: str,
+    by: Forked | None = None,
+    **variables: str,
 ) -> subprocess.CompletedProcess[str]:
     files = ("--config", root / f"{family}.yaml", "--data", root / "data")
     split = ("--split", root / "split.json", "--out", out)
-    return zoo(root, "train", family, *files, *split, *changes, **variables)
+    return zoo(root, "train", family, *files, *split, *changes, by=by, **variables)
 
 
 def read_rows(out: Path) -> list[dict[str, str]]:
@@ -138,12 +176,16 @@ def files_of(out: Path) -> set[str]:
 
 
 @pytest.mark.long
-def test_two_processes_leave_what_one_leaves(root: Path, tmp_path: Path) -> None:
+def test_two_processes_leave_what_one_leaves(
+    root: Path, tmp_path: Path, started: Mapping[str, Forked]
+) -> None:
     pytest.importorskip("ultralytics")
     one, two = tmp_path / "one", tmp_path / "two"
     home = tmp_path / "home"
     home.mkdir()
-    assert train(root, "yolo", one, "devices=1", "batch=2").returncode == 0
+    by = started["yolo"]
+    assert train(root, "yolo", one, "devices=1", "batch=2", by=by).returncode == 0
+    # From its beginning: what is imported must leave the home alone too.
     done = train(root, "yolo", two, SEEN=str(tmp_path / "seen"), HOME=str(home))
     assert (done.returncode, said(done)) == (0, [])
     assert len(done.stdout.splitlines()) == len(set(done.stdout.splitlines()))
@@ -155,9 +197,11 @@ def test_two_processes_leave_what_one_leaves(root: Path, tmp_path: Path) -> None
     losses = [float(row["train_loss"]) for row in read_rows(two)]
     assert losses[-1] < losses[0]
     _check_what_they_saw(tmp_path)
-    predicted = zoo(root, "predict", two, "--data", root / "data", "--out", tmp_path / "val")
+    predicted = zoo(
+        *(root, "predict", two, "--data", root / "data", "--out", tmp_path / "val"), by=by
+    )
     assert predicted.returncode == 0, predicted.stderr
-    scored = zoo(root, "evaluate", tmp_path / "val", "--data", root / "data")
+    scored = zoo(root, "evaluate", tmp_path / "val", "--data", root / "data", by=by)
     assert scored.returncode == 0, scored.stderr
 
 
@@ -195,21 +239,27 @@ FAULTS = [
 @pytest.mark.parametrize("family", ["smp", "yolo"])
 @pytest.mark.parametrize(("rank", "what", "code", "line"), FAULTS)
 def test_all_end_with_one_line_and_go_on(
-    root: Path, tmp_path: Path, family: str, rank: int, what: str, code: int, line: str
+    root: Path,
+    tmp_path: Path,
+    started: Mapping[str, Forked],
+    family: str,
+    rank: int,
+    what: str,
+    code: int,
+    line: str,
 ) -> None:
     if family == "yolo":
         pytest.importorskip("ultralytics")
     out = tmp_path / "run"
     word = what if isinstance(what, str) else int(what)
     # Two steps an epoch: in the second one.
-    done = train(root, family, out, FAULT=f"{rank} 3 {word}")
+    done = train(root, family, out, by=started[family], FAULT=f"{rank} 3 {word}")
     assert done.returncode == code, done.stderr
     assert said(done) == ([line] if line else [])
-    _assert_all_ended(root)
     assert len(read_rows(out)) == 1
     assert not list(out.rglob("*.partial"))
     # Alone, the other processes' share is its own.
-    go_on = train(root, family, out, "devices=1")
+    go_on = train(root, family, out, "devices=1", by=started[family])
     assert go_on.returncode == 0, go_on.stderr
     assert "goes on on 1 instead of 2 devices, with 1 images at a time on each, and 2" in (
         go_on.stdout + go_on.stderr
@@ -219,19 +269,11 @@ def test_all_end_with_one_line_and_go_on(
     assert [(row["epoch"], row["step"]) for row in read_rows(out)] == steps
 
 
-def _assert_all_ended(root: Path) -> None:
-    """The others find out within a second that the first one is no more."""
-    pattern = re.escape(str(root))
-    for _ in range(50):
-        if subprocess.run(["pgrep", "-f", pattern], check=False).returncode:
-            return
-        subprocess.run(["sleep", "0.2"], check=True)
-    pytest.fail("processes are left")
-
-
 @pytest.mark.long
-def test_an_error_of_the_program_is_shown_with_its_place(root: Path, tmp_path: Path) -> None:
-    done = train(root, "smp", tmp_path / "run", FAULT="1 1 break")
+def test_an_error_of_the_program_is_shown_with_its_place(
+    root: Path, tmp_path: Path, started: Mapping[str, Forked]
+) -> None:
+    done = train(root, "smp", tmp_path / "run", by=started["smp"], FAULT="1 1 break")
     assert done.returncode == 1
     assert "TypeError: an error of the program" in done.stderr
     assert "gloo" not in done.stderr
@@ -241,16 +283,19 @@ def test_an_error_of_the_program_is_shown_with_its_place(root: Path, tmp_path: P
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", ["smp", "yolo"])
-def test_folds_follow_each_other_on_all_devices(root: Path, tmp_path: Path, family: str) -> None:
+def test_folds_follow_each_other_on_all_devices(
+    root: Path, tmp_path: Path, started: Mapping[str, Forked], family: str
+) -> None:
     out = tmp_path / "cv"
     files = ("--config", root / f"{family}.yaml", "--data", root / "data")
     words = ("train", family, *files, "--split", root / "split.json", "--folds", "all")
     # Of the first one's steps the third is the next fold's.
-    stopped = zoo(root, *words, "--out", out, "epochs=1", FAULT=f"0 3 {int(signal.SIGKILL)}")
+    words = (*words, "--out", out, "epochs=1")
+    stopped = zoo(root, *words, by=started[family], FAULT=f"0 3 {int(signal.SIGKILL)}")
     assert stopped.returncode == -signal.SIGKILL, stopped.stderr
     assert len(read_rows(out / "fold-0")) == 1
     assert not (out / "fold-1" / "metrics.csv").exists()
-    done = zoo(root, *words, "--out", out, "epochs=1")
+    done = zoo(root, *words, by=started[family])
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].endswith("oof: held-out predictions of 8 images")
     assert done.stdout.count("held-out predictions") == 1
@@ -259,19 +304,21 @@ def test_folds_follow_each_other_on_all_devices(root: Path, tmp_path: Path, fami
 
 @pytest.mark.long
 @pytest.mark.parametrize("family", ["smp", "yolo"])
-def test_a_run_that_has_moved_goes_on_there(root: Path, tmp_path: Path, family: str) -> None:
+def test_a_run_that_has_moved_goes_on_there(
+    root: Path, tmp_path: Path, started: Mapping[str, Forked], family: str
+) -> None:
     """With its data, to another computer with another number of devices."""
     here, there = tmp_path / "here", tmp_path / "there" / "deeper"
     here.mkdir()
     for name in ("data", "split.json", f"{family}.yaml", "command.py"):
         copy = shutil.copytree if (root / name).is_dir() else shutil.copy
         copy(root / name, here / name)
-    killed = {"FAULT": f"0 3 {int(signal.SIGKILL)}"}
-    done = train(here, family, here / "runs" / "b", "devices=2", "batch=1", **killed)
+    killed, by = {"FAULT": f"0 3 {int(signal.SIGKILL)}"}, started[family]
+    done = train(here, family, here / "runs" / "b", "devices=2", "batch=1", by=by, **killed)
     assert done.returncode == -signal.SIGKILL, done.stderr
     there.parent.mkdir()
     shutil.move(here, there)
-    done = train(there, family, there / "runs" / "b", "devices=1", "batch=1")
+    done = train(there, family, there / "runs" / "b", "devices=1", "batch=1", by=by)
     assert done.returncode == 0, done.stderr
     assert [row["epoch"] for row in read_rows(there / "runs" / "b")] == ["1", "2", "3"]
     assert (there / "runs" / "b" / BEST).is_file()
@@ -330,18 +377,26 @@ def test_as_many_devices_as_there_are(
         check_devices(load)
 
 
-def test_a_script_that_trains_while_it_is_read_is_told_so(root: Path, tmp_path: Path) -> None:
+# Where it is read again, it does not come so far as to wait for anybody.
+AT_ONCE = """
+import sys
+from zoo.cli import main
+from zoo.runs import ranks
+
+ranks.SECONDS_TO_END = 1.0
+main(sys.argv[1:])
+"""
+
+
+def test_a_script_that_trains_while_it_is_read_is_told_so(
+    root: Path, tmp_path: Path, started: Mapping[str, Forked]
+) -> None:
     script = tmp_path / "script.py"
-    script.write_text("import sys\nfrom zoo.cli import main\nmain(sys.argv[1:])\n")
+    script.write_text(AT_ONCE)
     files = ("--config", root / "smp.yaml", "--data", root / "data")
     words = ("train", "smp", *files, "--split", root / "split.json", "--out", tmp_path / "run")
-    done = subprocess.run(
-        [sys.executable, str(script), *map(str, words)],
-        check=False,
-        timeout=120,
-        capture_output=True,
-        text=True,
-    )
+    group, done = started["smp"].run([script, *words], os.environ)
+    _assert_all_ended(group)
     assert done.returncode
     assert "devices: expected a script whose call of train stands below" in done.stderr
 
