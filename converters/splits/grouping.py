@@ -88,13 +88,22 @@ def _columns(path: Path) -> list[str]:
     return columns
 
 
+def original_of(key: str) -> str:
+    """Return the name of the image that one is a version of, by Roboflow's names; "" for none.
+
+    >>> original_of("train/a_jpg.rf.8b00d1e2c3f4a5968b00d1e2c3f4a596"), original_of("train/a")
+    ('a_jpg', '')
+    """
+    match = _VERSION.fullmatch(PurePosixPath(key).name)
+    return match[1] if match else ""
+
+
 def group_versions(samples: Sequence[Sample]) -> list[Sample]:
     """Return samples in which versions of one image, by Roboflow's names, are one group.
 
     What has a group keeps it, and an image without another version gets none.
     """
-    names = {s.key: _VERSION.fullmatch(PurePosixPath(s.key).name) for s in samples if not s.group}
-    originals = {key: match[1] for key, match in names.items() if match}
+    originals = {s.key: name for s in samples if not s.group and (name := original_of(s.key))}
     counts = Counter(originals.values())
     return [
         replace(sample, group=name) if counts[name := originals.get(sample.key, "")] > 1 else sample

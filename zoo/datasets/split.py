@@ -9,7 +9,13 @@ from pathlib import Path, PurePosixPath
 
 from converters.files.outputs import check_file, json_with
 from converters.formats.writing import TRAIN, VAL
-from converters.splits.grouping import group_by, group_versions, likely_columns, with_groups
+from converters.splits.grouping import (
+    group_by,
+    group_versions,
+    likely_columns,
+    original_of,
+    with_groups,
+)
 from converters.splits.sample_tables import tables_beside
 from converters.splits.split import (
     GIVEN,
@@ -64,7 +70,8 @@ def split(
     if labels_name:
         made = replaced(made, labels=labels)
     check_apart(data, made.groups, labels)
-    check_leakage(made, with_groups(data.list_images("all", labels), made.groups))
+    everything = data.list_images("all", labels)
+    check_leakage(made, with_groups(everything, made.groups))
     found = _found(out)
     is_same = found is not None and found.digest == made.digest
     if out.exists() and out.stat().st_size and not replace and not is_same:
@@ -83,6 +90,7 @@ def split(
         which = "the one fold, 0, holds" if len(made.folds) == 1 else "its own folds hold"
         lines = [f"{out}: {len(samples)} images{of}; {which} out {sizes}"]
     lines += describe_versions(ungrouped, samples)
+    lines += describe_leaks(samples, everything)
     lines += describe_unknown(samples, made, tables_beside(data.path))
     if strategy != GIVEN and (own := own_parts(samples)):
         lines.append(
@@ -189,6 +197,29 @@ def describe_versions(before: Sequence[Sample], after: Sequence[Sample]) -> list
     return [
         f"{len(versions)} images are versions of {len(set(versions))} by their names, such as "
         f"{versions[0]}: versions of an image stay in one fold; --group-by tells whose an image is"
+    ]
+
+
+def describe_leaks(learned: Sequence[Sample], everything: Sequence[Sample]) -> list[str]:
+    """Say, in a line, which test images are versions of images to learn from, by their names.
+
+    Args:
+        learned: the images to learn from.
+        everything: these and test images.
+    """
+    keys = {sample.key for sample in learned}
+    known = {name: sample.key for sample in learned if (name := original_of(sample.key))}
+    pairs = [
+        (known[name], sample.key)
+        for sample in everything
+        if sample.key not in keys and (name := original_of(sample.key)) in known
+    ]
+    if not pairs:
+        return []
+    return [
+        f"{len(pairs)} test images are versions of images to learn from by their names, such as "
+        f"{pairs[0][1]} of {pairs[0][0]}: a score on them tells too much; move the versions of an "
+        "image into one part"
     ]
 
 

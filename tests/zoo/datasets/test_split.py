@@ -14,7 +14,7 @@ from converters.splits.split import Split, given_split, make_split
 from converters.splits.table import describe
 from converters.types import Instance, LabelSpace, Sample
 from zoo.datasets.convert import convert
-from zoo.datasets.split import describe_unknown, own_parts, pair_sides, split
+from zoo.datasets.split import describe_leaks, describe_unknown, own_parts, pair_sides, split
 from zoo.source import DataSource
 
 LABELS = LabelSpace("one", ("a",))
@@ -74,6 +74,15 @@ def test_versions_of_one_image_are_kept_together_and_said(tmp_path):
     folds = Split.load(out).folds
     homes = [{key.split("_jpg")[0] for key in keys} for keys in folds]
     assert not homes[0] & homes[1]
+
+
+def test_test_images_that_are_versions_of_others_are_said():
+    learned = samples_of(["train/a_jpg.rf.1f", "train/b_jpg.rf.2f", "train/c"])
+    tests = samples_of(["test/a_jpg.rf.3f", "test/c", "test/d_jpg.rf.4f"])
+    (line,) = describe_leaks(learned, [*learned, *tests])
+    assert line.startswith("1 test images are versions of images to learn from by their names")
+    assert "such as test/a_jpg.rf.3f of train/a_jpg.rf.1f: a score on them tells too much" in line
+    assert describe_leaks(learned, learned) == []
 
 
 def test_nothing_is_said_where_all_patients_are_known():
