@@ -18,6 +18,8 @@ _WORTH_A_LOOK = 0.9
 # Correlation of the fine ones from which they are copies: different images hardly exceed .65, but
 # where much of both is the same edge of the beam (.85 once); copies are above .99.
 _COPY = 0.95
+# From here on it is proposed to leave the copy out; what is less alike is for somebody to look at.
+_SURE = 0.99
 # Images of one kind share more than edges of a beam: fundus photographs their round dark surround,
 # microscopes theirs. What those that look alike from afar have in common, by a few that differ the
 # most, is left out of a second comparison, which says no where both still have this part of their
@@ -157,7 +159,7 @@ def _ordered(first: Look, second: Look) -> tuple[Look, Look]:
 def _copy(first: Look, second: Look, score: float) -> Finding:
     kept, extra = _ordered(first, second)
     what = f"expected another image, found the same as {kept.key}"
-    edit = {"exclude_images": {"key": extra.key, "why": what}}
+    edit = {"exclude_images": {"key": extra.key, "why": what}} if score >= _SURE else None
     return Finding("duplicate", extra.key, what, score, others=(kept.key,), edit=edit)
 
 

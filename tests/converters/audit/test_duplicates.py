@@ -144,3 +144,30 @@ def test_many_images_of_one_kind_take_no_time_each():
     start = time.process_time()
     assert list(find_duplicates(looks)) == []
     assert time.process_time() - start < 60
+
+
+@pytest.mark.parametrize(("noise", "is_sure"), [(2.0, True), (6.0, False)])
+def test_what_is_not_quite_the_same_is_for_somebody_to_look_at(noise, is_sure):
+    rng = np.random.default_rng(0)
+    first = [rng.normal(0, 30, side * side) for side in (COARSE, FINE)]
+    second = [one + rng.normal(0, noise, one.shape) for one in first]
+    looks = [
+        Look(
+            name,
+            "",
+            (9, 9),
+            False,
+            (),
+            {},
+            {},
+            {},
+            {},
+            {},
+            {},
+            tuple(np.rint(one).astype(np.int8) for one in prints),
+        )
+        for name, prints in (("a", first), ("b", second))
+    ]
+    (found,) = find_duplicates(looks)
+    assert (found.kind, found.key, found.others) == ("duplicate", "b", ("a",))
+    assert bool(found.edit) == is_sure
