@@ -327,14 +327,13 @@ def for_ablate(given: dict[str, Any]) -> None:
 
 
 def _for_training(given: dict[str, Any], folder: Path) -> None:
-    from zoo.families import FAMILIES, usual_config
+    from zoo.families import check_family, usual_config
 
     taken = Taken(given)
     is_estimate = given.get("estimate") is not None
     data = taken.data(is_needed=not is_estimate)
     family = given["family"]
-    if family not in FAMILIES:
-        raise ValueError(f"family '{family}': expected one of {', '.join(FAMILIES)}")
+    check_family(family)
     if given["config"] is None:
         taken.take("config", usual_config(family))
     if is_estimate:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from importlib import import_module
 
 import configs
@@ -30,6 +31,9 @@ FAMILIES = {
 }
 """Name -> module with a `FAMILY`, see `zoo.contract.Family`; a line is all that a new one needs."""
 
+# So many configs are named where a family's name is expected.
+_SHOWN = 3
+
 USUAL = {
     "yolo": "yolo11x_1024",
     "smp": "unet_resnet34",
@@ -54,8 +58,7 @@ def load_family(name: str) -> Family:
     Raises:
         ValueError: an unknown name, or its libraries are not installed; says what to install.
     """
-    if name not in FAMILIES:
-        raise ValueError(f"family '{name}': expected one of {', '.join(FAMILIES)}")
+    check_family(name)
     try:
         family: Family = import_module(FAMILIES[name]).FAMILY
     except ModuleNotFoundError as error:
@@ -63,6 +66,36 @@ def load_family(name: str) -> Family:
         hint = f"install it with: pip install 'maskzoo[{extra}]'"
         raise ValueError(f"family '{name}' needs the package '{error.name}'; {hint}") from None
     return family
+
+
+def check_family(name: str) -> None:
+    """Make sure that there is a family of this name.
+
+    Raises:
+        ValueError: there is none; says which, or whose config, may be meant.
+    """
+    if name not in FAMILIES:
+        raise ValueError(
+            f"family '{name}': expected one of {', '.join(FAMILIES)}{_describe_meant(name)}"
+        )
+
+
+def _describe_meant(name: str) -> str:
+    """Say which family, or which of its configs, a name that is none may mean; "" for none."""
+    plain = _plain(name)
+    if plain in FAMILIES:
+        return f"; '{plain}' is how it is written"
+    found = [(family, config) for family in FAMILIES for config in configs.names(family)]
+    alike = [pair for pair in found if plain and _plain(pair[1]).startswith(plain)]
+    if not alike:
+        return "; zoo list models shows all networks"
+    shown = ", ".join(f"{family} --config {config}" for family, config in alike[:_SHOWN])
+    return f"; networks are configs of a family: {shown}"
+
+
+def _plain(name: str) -> str:
+    """Return a name as networks are looked for: `UNet++` and `unetplusplus` are the same."""
+    return re.sub("[^a-z0-9]", "", name.lower().replace("+", "plus"))
 
 
 def usual_config(family: str, has_gpu: bool | None = None) -> str:

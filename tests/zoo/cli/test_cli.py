@@ -107,6 +107,9 @@ def test_weights_are_fitted_on_held_out_images_only(zoo, work, tmp_path, capsys,
         (("train", "smp", "--config", "demo", "--out", "{t}/r", "epochs=many"), "'epochs'"),
         (("train", "smp", "--config", "demo", "--out", "{t}/r", "init=nothing"), "no such file"),
         (("train", "magic", "--config", "demo", "--out", "{t}/r"), "expected one of smp"),
+        (("train", "UNet++", "--out", "{t}/r"), "smp --config unetplusplus_efficientnet_b3"),
+        (("train", "yolo11x", "--out", "{t}/r"), "a family: yolo --config yolo11x_1024"),
+        (("train", "RF-DETR", "--out", "{t}/r"), "'rfdetr' is how it is written"),
     ],
 )
 @pytest.mark.slow

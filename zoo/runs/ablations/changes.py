@@ -108,7 +108,10 @@ def check_changes(changes: Sequence[Change]) -> None:
         ValueError: none, two of one name, or one that is called as the base.
     """
     if not changes:
-        raise ValueError("expected one or more --change KEY=VALUE, or --changes FILE, found none")
+        raise ValueError(
+            "expected one or more --change KEY=VALUE, each tried alone, or --changes FILE, found "
+            "none; what is given without --change is of all runs, the base too"
+        )
     names = [BASE_NAME]
     for change in changes:
         if change.name in names:
