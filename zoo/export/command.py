@@ -240,7 +240,7 @@ def export(
     rule = _rule(fusion, members, labels, say)
     timings: dict[str, Timing] = {}
     with result_folder(out, KIND) as folder:
-        writer = _Writer(folder, tolerance, repetitions, timings, members, report)
+        writer = _Writer(folder, tolerance, repetitions, timings, members, report, rule is None)
         sources = tuple(map(writer.write, members))
         found = Description(
             labels=labels,
@@ -334,10 +334,12 @@ class _Writer:
         timings: dict[str, Timing],
         members: Sequence[Member],
         report: Report,
+        is_unfused: bool,
     ) -> None:
         self.folder, self.tolerance, self.repetitions = folder, tolerance, repetitions
         self.timings, self.report = timings, report
         self.total = sum(len(member.runs) for member in members)
+        self.is_unfused = is_unfused
         self.plain = {member.name for member in members if not member.refines}
         self.done = 0
 
@@ -492,12 +494,17 @@ class _Writer:
         return entry, _write_rule(rule, config.labels, self.folder, file), tuple(rule.sources)
 
     def _check_sources(self, run: Run, rule: Rule) -> None:
-        """Make sure that what a run mends is exported beside it."""
+        """Make sure that what a run mends is exported beside it, and without a rule no more."""
         if lost := [name for name in rule.sources if name not in self.plain]:
             raise ValueError(
                 f"{run.path}: expected the runs whose answers it mends beside it "
                 f"({', '.join(rule.sources)}), found none of '{lost[0]}'; name their folders, too: "
                 f"zoo export {' '.join(f'runs/{name}' for name in rule.sources)} {run.path}"
+            )
+        if self.is_unfused and (others := sorted(self.plain - set(rule.sources))):
+            raise ValueError(
+                f"{run.path}: expected --fusion, or but the runs whose answers it mends "
+                f"({', '.join(rule.sources)}), found '{others[0]}' too"
             )
 
     def _time(

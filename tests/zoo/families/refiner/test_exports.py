@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,11 @@ def test_what_it_mends_has_to_come_along(
     zoo("export", runs[0], refiner, "--out", tmp_path / "out", code=2)
     told = capsys.readouterr().err
     assert "the runs whose answers it mends beside it (b, a), found none of 'b'" in told
+    assert not (tmp_path / "out").exists()
+    shutil.copytree(runs[0], tmp_path / "c")
+    zoo("export", *runs, tmp_path / "c", refiner, "--out", tmp_path / "out", code=2)
+    told = capsys.readouterr().err
+    assert "expected --fusion, or but the runs whose answers it mends (b, a), found 'c' too" in told
     assert not (tmp_path / "out").exists()
 
 
