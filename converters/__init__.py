@@ -66,6 +66,8 @@ __all__ = [
 ]
 
 SUBSETS = ("train", "test", "all")
+# Formats of others whose images may have a list of test images beside them that no file names.
+_LISTED = frozenset({"coco", "labelme", "yolo", "cvat", "via", "label_studio", "rle_table"})
 
 
 def label_space(data: Path | str, *, format: str | None = None) -> LabelSpace:
@@ -198,8 +200,12 @@ def list_images(
         found = read(data, format=place.format, subset=subset, note=note)
         return [replace(sample, instances=()) for sample in found]
     problems = Problems(place.folder)
-    listed = module.list_images(place.folder, subset=subset, problems=problems)
-    found = _sorted(cast("list[Sample]", listed), problems)
+
+    def list_them(part: str, found: Problems) -> list[Sample]:
+        listed = module.list_images(place.folder, subset=part, problems=found)
+        return cast("list[Sample]", listed)
+
+    found = _sorted(_by_lists(place, subset, list_them, problems), problems)
     problems.check()
     _tell(problems, note)
     return found
@@ -232,9 +238,13 @@ def _read(
     wanted = labels or own.fullest
     # Files that name no classes are read as if theirs were those that are wanted, by number.
     named = own.named or wanted or own.required(place.folder)
-    read_them = partial(module.read, place.folder, subset=subset, labels=named, problems=problems)
+
+    def read_them(part: str, told: Problems) -> list[Sample]:
+        read_part = partial(module.read, place.folder, subset=part, labels=named, problems=told)
+        return cast("list[Sample]", read_part(**places))
+
     with without_collection():
-        found = cast("list[Sample]", read_them(**places))
+        found = _by_lists(place, subset, read_them, problems)
     if wanted is not None:
         # Some of its own classes are called as all of them.
         is_part = own.fullest is not None and wanted.name == own.fullest.name
@@ -246,6 +256,24 @@ def _read(
             f"are wanted ({', '.join((wanted or named).names):.120})"
         )
     return _sorted(found, problems), problems
+
+
+def _by_lists(
+    place: Location,
+    subset: str,
+    read_part: Callable[[str, Problems], list[Sample]],
+    problems: Problems,
+) -> list[Sample]:
+    """Return the samples of a subset, where a list beside the files of others may say `test`."""
+    from converters.formats.mask_folders.test_images import has_test_lists, told_by_lists
+
+    if place.format not in _LISTED or place.annotations or not has_test_lists(place.folder):
+        return read_part(subset, problems)
+    if subset != "test":
+        found = told_by_lists(place.folder, read_part(subset, problems), problems)
+        return [one for one in found if subset == "all" or not one.key.startswith("test/")]
+    others = told_by_lists(place.folder, read_part("train", Problems(place.folder)), problems)
+    return [*read_part("test", problems), *(one for one in others if one.key.startswith("test/"))]
 
 
 def _sorted(found: Sequence[Sample], problems: Problems) -> list[Sample]:

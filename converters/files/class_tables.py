@@ -39,8 +39,11 @@ _COLUMNS = (
     ("name", "class", "class_name", "classname", "label"),
     *(("r", "red"), ("g", "green"), ("b", "blue")),
 )
-# The first of these columns that is there has numbers.
-_IDS = ("id", "class_id", "classid", "label_id", "index", "number", "value", "pixel_value")
+# Columns that may have the numbers, the likeliest first; pandas' index has no name.
+_IDS = (
+    *("pixel_value", "value", "id", "class_id", "classid", "label_id", "number", "index"),
+    *("trainid", "train_id", ""),
+)
 _DELIMITERS = ",;\t"
 _VOID = 255
 Colour = tuple[int, ...]
@@ -92,29 +95,28 @@ def read_class_table(root: Path) -> dict[Colour, str] | None:
     return _distinct(path, _of_lines(path, lines))
 
 
-def read_class_ids(root: Path) -> dict[int, str] | None:
-    """Return number -> name of the table that `read_class_table` reads; None if it has no numbers.
+def read_class_ids(root: Path) -> list[dict[int, str]]:
+    """Return number -> name by each column of numbers of the table that `read_class_table` reads.
 
-    Raises:
-        ValueError: a number that is none, or comes twice.
+    The likeliest column is the first. A column in which a number comes twice, but 255 or one below
+    0, is none, and these are left out.
     """
     path = find_class_table(root)
     if path is None or path.suffix != ".csv":
-        return None
+        return []
     lines = read_lines(path)
     _, (name, *_) = _places_of(path, lines)
-    rows = _rows_of_csv(path, lines)
-    header = [cell.casefold().replace(" ", "_") for cell in next(rows)[1]]
-    column = next((header.index(name) for name in _IDS if name in header), None)
-    if column is None:
-        return None
-    found: dict[int, str] = {}
-    for line, cells in rows:
-        number = cells[column] if column < len(cells) else ""
-        if not number.isdecimal() or int(number) in found:
-            what = f"expected a number of its own as {header[column]}, found '{number:.40}'"
-            raise ValueError(f"{path}: line {line}: {what}")
-        found[int(number)] = cells[name]
+    (_, first), *rows = _rows_of_csv(path, lines)
+    header = [cell.casefold().replace(" ", "_") for cell in first]
+    found = []
+    for column in (header.index(column) for column in _IDS if column in header):
+        cells = [(row[column] if column < len(row) else "", row[name]) for _, row in rows]
+        kept = [
+            (cell, own) for cell, own in cells if cell != str(_VOID) and not cell.startswith("-")
+        ]
+        numbers = {int(cell): own for cell, own in kept if cell.isdecimal()}
+        if numbers and len(numbers) == len(kept):
+            found.append(numbers)
     return found
 
 

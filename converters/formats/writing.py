@@ -26,8 +26,7 @@ _BESIDE_TEST = frozenset(
     {
         *("set", "data", "dataset", "part", "split", "stage", "phase", "v", "a", "b", "c", "d"),
         *("public", "private", "hidden", "sub", "dev", "final", "official", "internal", "external"),
-        *("image", "images", "img", "imgs", "sample", "samples", "case", "cases"),
-        *("patient", "patients", "subject", "subjects", "scan", "scans", "slide", "slides"),
+        *("image", "images", "img", "imgs"),
     }
 )
 # Words of a name, also where capitals alone divide them.
@@ -166,26 +165,56 @@ def is_test_name(name: str) -> bool:
 
 
 def with_test_keys(keys: Iterable[str]) -> dict[str, str]:
-    """Return key -> key, in `test/` where a folder's name and those beside it say so together.
+    """Return key -> key, in `test/` where a folder's name and one beside it say so together.
 
-    >>> keys = with_test_keys(["ISIC_Training_Data/a", "ISIC_Test_v2_Data/b"])
-    >>> list(keys.values())
-    ['ISIC_Training_Data/a', 'test/ISIC_Test_v2_Data/b']
+    One is called as the other but for `test`, or speaks of training by a word that both have.
+
+    >>> keys = ["ISIC_Training_Data/a", "ISIC_Test_v2_Data/b", "train/c", "crash_test/d"]
+    >>> [key for key in with_test_keys(keys).values() if is_test_key(key)]
+    ['test/ISIC_Test_v2_Data/b']
     """
     found = {key: key for key in keys}
-    # A folder's name -> what it speaks of, where it lies.
-    spoken: dict[str, dict[str, str]] = {}
+    # A folder -> the names in it.
+    inside: dict[str, set[str]] = {}
     for key in found:
         *folders, _ = key.split("/")
         for depth, name in enumerate(folders):
-            spoken.setdefault("/".join(folders[:depth]), {}).setdefault(name, part_of(name))
-    mixed = {home: own for home, own in spoken.items() if {"train", "test"} <= {*own.values()}}
+            inside.setdefault("/".join(folders[:depth]), set()).add(name)
+    tests = {home: _tests_beside(names) for home, names in inside.items()}
     for key in found:
         *folders, _ = key.split("/")
-        parts = (mixed.get("/".join(folders[:d]), {}).get(n) for d, n in enumerate(folders))
-        if "test" in parts and not is_test_key(key):
+        is_test = any(n in tests["/".join(folders[:d])] for d, n in enumerate(folders))
+        if is_test and not is_test_key(key):
             found[key] = f"test/{key}"
     return found
+
+
+def _tests_beside(names: set[str]) -> set[str]:
+    """Return those of folders in one place that are called as others but for `test`."""
+    lowered = {name.lower() for name in names}
+    learned = {name for name in names if part_of(name) != "test"}
+    plain = {_plain_words(name) for name in learned}
+    spoken = [_words(name).difference(TRAIN, VAL) for name in learned if part_of(name) == "train"]
+    found = {
+        name
+        for name in names - learned
+        if _plain_words(name) in plain
+        or any((_words(name) - _TEST_WORDS) & words for words in spoken)
+    }
+    # CRACK500 has `testcrop` and `traincrop`.
+    instead = {name: name.lower().replace("test", "train", 1) for name in names}
+    return found | {n for n, other in instead.items() if other in lowered - {n.lower()}}
+
+
+def _plain_words(name: str) -> tuple[str, ...]:
+    """Return a name's words and numbers without those that say a part, in their order.
+
+    >>> _plain_words("VOC2012_test") == _plain_words("VOC2012"), _plain_words("testcrop")
+    (True, ('crop',))
+    """
+    parts = re.findall("[a-z]+|[0-9]+", re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    bare = (re.sub("^(test|train|val)(ing|id|idation|set)?", "", part) for part in parts)
+    return tuple(filter(None, bare))
 
 
 def as_test_key(place: str) -> str:

@@ -60,7 +60,7 @@ def convert(
         left = " that the corrections leave" if data.edits else ""
         raise ValueError(f"{data.path}: expected images of the subset '{subset}'{left}, found none")
     if subset == "all":
-        check_apart(data, {sample.key for sample in data.list_part("train", labels)}, labels)
+        check_apart(data, data.list_part("train", labels), labels)
     split = Split.load(split_path) if split_path else None
     learnt = frozenset(split.train(fold)) if split else frozenset()
     loss = converters.write(

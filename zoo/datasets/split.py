@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace as replaced
 from pathlib import Path, PurePosixPath
 
@@ -69,7 +69,7 @@ def split(
         made = make_split(samples, folds=folds, seed=seed, strategy=strategy, labels=labels)
     if labels_name:
         made = replaced(made, labels=labels)
-    check_apart(data, made.groups, labels)
+    check_apart(data, samples, labels)
     everything = data.list_images("all", labels)
     check_leakage(made, with_groups(everything, made.groups))
     found = _found(out)
@@ -102,21 +102,24 @@ def split(
     return "\n".join(lines)
 
 
-def check_apart(data: DataSource, keys: Collection[str], labels: LabelSpace | None) -> None:
+def check_apart(data: DataSource, learned: Sequence[Sample], labels: LabelSpace | None) -> None:
     """Make sure that none of the images to learn from is a test image as well.
 
     Args:
         data: the data set.
-        keys: of the images to learn from.
+        learned: the images to learn from.
         labels: as `DataSource.list_images` takes them.
 
     Raises:
         ValueError: some are; names them.
     """
     tests = data.list_part("test", labels)
+    images = {sample.key: sample.image for sample in learned}
     # What a list calls a test image has a key in `test`, wherever it lies.
-    named = ({sample.key, sample.key.removeprefix("test/")} for sample in tests)
-    if both := [key for own in named for key in sorted(own) if key in keys]:
+    plain = {sample.key.removeprefix("test/"): sample.image for sample in tests}
+    both = [sample.key for sample in tests if sample.key in images]
+    both += [key for key, image in plain.items() if images.get(key) == image and key not in both]
+    if both:
         more = f" and {len(both) - 1} more" if len(both) > 1 else ""
         raise ValueError(
             f"{data.path}: expected images to learn from or test images, found '{both[0]}'{more} "

@@ -85,9 +85,10 @@ def names_no_part(root: Path, file: Path) -> bool:
 
 
 def _json_files(root: Path) -> Iterator[Path]:
-    # Some have a folder more below `annotations` (LIVECell).
-    places = (_JSON, f"*/{_JSON}", f"annotations/*/{_JSON}")
-    for path in sorted({path for place in places for path in root.glob(place)}):
+    found = [*root.glob(_JSON), *root.glob(f"*/{_JSON}")]
+    deeper = [] if found else [*root.glob(f"annotations/*/{_JSON}")]
+    # Some have one folder more below `annotations` (LIVECell); several are of folds, or old.
+    for path in sorted(deeper if len({path.parent for path in deeper}) == 1 else found):
         if not any(part.startswith(".") for part in path.relative_to(root).parts):
             yield path
 

@@ -46,7 +46,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.errors import Problems, one_line
-from converters.files.class_tables import read_class_ids, read_class_names, read_class_table
+from converters.files.class_tables import (
+    find_class_table,
+    read_class_ids,
+    read_class_names,
+    read_class_table,
+)
 from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space, natural
@@ -223,6 +228,8 @@ def _images(
     for path, key in pairs.twice.items():
         what = "expected one file of this name, found one of another suffix too: move one away"
         problems.add(path, what, key=key)
+    for note in pairs.notes:
+        problems.note(note)
     if pairs.left_out:
         problems.note(describe_left_out(root, pairs.left_out))
     if without := sorted(pairs.images.keys() - pairs.masks.keys()):
@@ -232,7 +239,7 @@ def _images(
         problems.note(
             f"{root}: left out {len(copies)} images that are test images, too ({copies[0]})"
         )
-        masked = {key: image for key, image in masked.items() if key not in copies}
+        masked = {key: masked[key] for key in masked.keys() - set(copies)}
     for key, image in sorted({**pairs.unanswered, **masked}.items()):
         if subset == "all" or is_test_key(key) == (subset == "test"):
             try:
@@ -374,9 +381,8 @@ class _Classes:
             are_greys = all(len(set(colour)) == 1 for colour in colours)
             if are_greys:
                 numbers = dict(zip((c[0] for c in colours), own, strict=True))
-            elif (ids := read_class_ids(root)) is not None:
-                classes = set(own)
-                numbers = {0: ""} | {n: name if name in classes else "" for n, name in ids.items()}
+            elif columns := read_class_ids(root):
+                numbers = _fitting_numbers(root, columns, () if only_names else masks)
             else:
                 numbers = dict(enumerate(own))
         elif colours is not None:
@@ -583,6 +589,35 @@ class _Classes:
                 raise ValueError(f"expected a class of class_names.txt or a table, found {code}")
             return self.numbers.get(code, "")
         return "" if code == 0 or (code == VOID and self.has_void) else str(code)
+
+
+def _fitting_numbers(
+    root: Path, columns: Sequence[dict[int, str]], masks: Sequence[Path]
+) -> dict[int, str]:
+    """Return number -> name, "" for none, by the first column of a table that masks fit.
+
+    Raises:
+        ValueError: they fit none, or count from 0 what the table counts from 1.
+    """
+    found = [
+        {n: "" if name.casefold() in NO_CLASS else name for n, name in c.items()} for c in columns
+    ]
+    values: set[int] = set()
+    for path in masks:
+        try:
+            greys = _plain_greys(read_mask(path))
+        except (OSError, ValueError):
+            continue  # whoever reads it says so
+        values |= set() if greys is None else set(np.unique(greys).tolist())
+    known = next((own for own in found if values - {0, VOID} <= own.keys()), found[0])
+    least, most = min(known), max(known)
+    if masks and least == 1 and known[1] == "" and 0 in values and most not in values:
+        raise ValueError(
+            f"{find_class_table(root)}: expected the numbers of masks, found them from 1 on and no "
+            f"{most} in the masks, which have 0: count from 0 in the table, or name the masks' "
+            "numbers in class_names.txt"
+        )
+    return {0: "", **known}
 
 
 def _plain_greys(pixels: Pixels) -> Pixels | None:

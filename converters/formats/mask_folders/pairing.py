@@ -18,8 +18,8 @@ from converters.formats.writing import as_test_key, is_test_key, part_of
 
 # What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
 _MASKS = re.compile(
-    r"(.*[_ -])?(masks?|labels?|annot(ation)?s?|anns?|gt|ground[_ -]?truths?|segmentations?"
-    r"|targets?|instances?)([_ -](dir|png|tif|images?|imgs?|maps?))?|.*(annot|masks?|labels?)"
+    r"(.*[_ -])?(masks?|labels?|labs?|annot(ation)?s?|anns?|gt|ground[_ -]?truths?|segmentations?"
+    r"|targets?|instances?)([_ -](dir|png|tif|images?|maps?))?|.*(annot|masks?|labels?)"
     r"|(.*[_ -])?(label|thing|seg)maps?|stuffthingmaps",
     re.IGNORECASE,
 )
@@ -101,6 +101,7 @@ class Pairs:
         twice: image or mask whose name, but for its suffix, is that of one that is taken -> the
             key of that.
         left_out: further files of images, which are no part of a pair.
+        notes: what is to be said of lists.
     """
 
     images: Mapping[str, Path]
@@ -111,6 +112,7 @@ class Pairs:
     unanswered: Mapping[str, Path] = field(default_factory=dict)
     twice: Mapping[Path, str] = field(default_factory=dict)
     left_out: Sequence[Path] = ()
+    notes: Sequence[str] = ()
 
 
 def find_pairs(root: Path, tree: Tree | None = None) -> Pairs | None:
@@ -148,11 +150,18 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     is_around = not ambiguous and _lies_in_one_folder(tree, root, [images[key] for key in masks_of])
     if is_around or not masks_of:
         return None
-    renamed = find_test_keys(root, images)
+    drawn = {*alone, *(path for own in masks_of.values() for path in own)}
+    shown = [path for path in tree.files_in(root, deep=True) if path not in drawn]
+    renamed, notes = find_test_keys(root, images, shown)
     images = {renamed[key]: path for key, path in images.items()}
     masks_of = {renamed[key]: own for key, own in masks_of.items()}
-    paired = {*images.values(), *alone, *(path for own in masks_of.values() for path in own)}
-    unanswered = _unanswered(tree, root, paired, known)
+    paired = {*images.values(), *drawn}
+    unanswered = {
+        key
+        if key not in images
+        else f"test/{path.relative_to(root).with_suffix('').as_posix()}": path
+        for key, path in _unanswered(tree, root, paired, known).items()
+    }
     if not any(map(is_test_key, masks_of)):
         without = images.keys() - masks_of.keys()
         unanswered |= {key: images.pop(key) for key in sorted(without) if is_test_key(key)}
@@ -169,6 +178,7 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
         unanswered,
         twice={path: keys[_bare(path)] for path in others if _bare(path) in keys},
         left_out=[path for path in others if _bare(path) not in keys],
+        notes=notes,
     )
 
 
@@ -275,7 +285,7 @@ def _beside(tree: Tree, folder: Path, known: Set[str]) -> Iterator[tuple[Path, l
     are_masks = [path for path in inside if _MASKS.fullmatch(path.name) or _partner(path, inside)]
     if not are_masks:
         told = [path for path in inside if _has_word(path.name, _DRAWN_WORDS)]
-        are_masks = [path for path in told if not _IMAGES.fullmatch(path.name)]
+        are_masks = [p for p in told if tree.are_drawn(_first(tree, p), FEW_COLOURS)]
     others = [path for path in inside if path not in are_masks]
     found: dict[Path, list[tuple[Path, Pairs]]] = defaultdict(list)
     for masks in are_masks:
@@ -288,6 +298,10 @@ def _beside(tree: Tree, folder: Path, known: Set[str]) -> Iterator[tuple[Path, l
         if not any(pairs for _, pairs in tried):
             tried = [(folder, _match(tree, tree.files(folder, deep=False), files, known))]
         fitting = [(path, pairs) for path, pairs in tried if pairs]
+        if parts := _of_several_parts(fitting):
+            for path, pairs in parts:
+                found[path].append((masks, pairs))
+            continue
         most = max((len(pairs.masks) for _, pairs in fitting), default=0)
         fitting = [(path, pairs) for path, pairs in fitting if len(pairs.masks) == most]
         # Test images may have the names of others, and have no masks.
@@ -304,9 +318,30 @@ def _beside(tree: Tree, folder: Path, known: Set[str]) -> Iterator[tuple[Path, l
     files = tree.files(folder, deep=False)
     if any(path.with_name(path.stem + end).is_file() for path in files.values() for end in _ADE20K):
         return
-    beside = _side_by_side(files) or _of_one_name(tree, folder) or _by_last_words(tree, files)
+    beside = (
+        _side_by_side(files)
+        or _of_one_name(tree, folder)
+        or _by_last_words(tree, files)
+        or _image_and_mask(tree, files)
+    )
     if beside or (beside := _longer_names(tree, files, known)):
         yield folder, [], beside
+
+
+def _of_several_parts(
+    fitting: Sequence[tuple[Path, Pairs]],
+) -> list[tuple[Path, Pairs]]:
+    """Return pairs of `train` and `test` with one folder of the masks of both; none of others."""
+    keys = [key for _, pairs in fitting for key in pairs.masks]
+    are_parts = all(_SUBSETS.fullmatch(path.name) for path, _ in fitting)
+    if len(fitting) < 2 or not are_parts or len(keys) > len(set(keys)):
+        return []
+    alone = set.intersection(*(set(pairs.alone) for _, pairs in fitting))
+    (first, own), *rest = fitting
+    return [
+        (first, replace(own, alone=[path for path in own.alone if path in alone])),
+        *((path, replace(pairs, alone=())) for path, pairs in rest),
+    ]
 
 
 def _folders_of_classes(
@@ -393,7 +428,10 @@ def _has_several(tree: Tree, pairs: Pairs) -> bool:
 
 
 def _class_of(folder: Path) -> str:
-    return _MASK_WORD.sub("", folder.name)
+    """Return the class that a folder is called as: PH2 has `IMD002/IMD002_lesion`."""
+    own = folder.name.removeprefix(folder.parent.name)
+    is_more = own != folder.name and _BETWEEN.match(own)
+    return _MASK_WORD.sub("", _BETWEEN.sub("", own, count=1) if is_more else folder.name)
 
 
 def _masks_of(pairs: Pairs) -> Iterator[Path]:
@@ -447,6 +485,17 @@ def _longer_names(tree: Tree, files: Mapping[str, Path], known: Set[str]) -> Pai
     pairs = _by_class_names(images, masks, known)
     # Two files that say no class are two ways to draw the same.
     return None if pairs is None or OBJECT in pairs.classes.values() else pairs
+
+
+def _image_and_mask(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
+    """Pair `image` and `mask`, the two files of a case's own folder."""
+    if len(files) != 2 or not files.keys() <= _WORDS:
+        return None
+    masks = [place for place, path in files.items() if tree.are_drawn([path], FEW_COLOURS)]
+    if len(masks) != 1 or not _DRAWN_WORDS.fullmatch(masks[0]):
+        return None
+    ((image, path),) = ((place, path) for place, path in files.items() if place != masks[0])
+    return Pairs({image: path}, {image: (files[masks[0]],)})
 
 
 def _of_one_name(tree: Tree, folder: Path) -> Pairs | None:

@@ -2,57 +2,97 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from converters.errors import Problems
 from converters.files.lines import read_lines
 from converters.files.names import normal_name
-from converters.formats.writing import is_test_key, part_of, with_test_keys
+from converters.formats.writing import is_test_key, is_test_name, part_of, with_test_keys
+from converters.types import Sample
 
 _LISTS = (".txt", ".csv", ".lst")
-# A list lies beside the images, or in a folder such as `annotations` or `ImageSets`.
-_BELOW = ("*", "*/*")
-# What ends an image's name in a line; a name may have spaces.
-_ENDS = re.compile(r"[,;\t]")
+# Lists lie beside the images, or in such a folder.
+_HOMES = re.compile(
+    r"(image[ _-]?sets?|splits?|partitions?|subsets?|annotations?|(data|file|image)?[ _-]?lists?)",
+    re.IGNORECASE,
+)
+# A column of images is called so; others may hold numbers that are names of images, too.
+_COLUMN = re.compile(r"(.*[ _-])?(images?|img|file|filename|path|name)([ _-].*)?", re.IGNORECASE)
+_OTHER_COLUMN = re.compile(r".*(mask|label|annot|seg|class|patient).*", re.IGNORECASE)
+# So many of the lines of a list name an image.
+_MOST = 0.5
 
 
-def find_test_keys(root: Path, images: Mapping[str, Path]) -> dict[str, str]:
-    """Return key -> key of all images; those of test images lie in `test/`, or a folder like it.
+@dataclass(frozen=True)
+class Listed:
+    """What lists of test images say.
 
-    Test images are told by the folders that they lie in; by their names, where each begins with
-    `train` or `test`; and by lists, such as `test.txt`, of names or paths, one a line.
+    Attributes:
+        keys: of the images that they name.
+        notes: what is to be said of them.
+    """
+
+    keys: frozenset[str]
+    notes: tuple[str, ...]
+
+
+def find_test_keys(
+    root: Path, images: Mapping[str, Path], files: Iterable[Path]
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return key -> key of all images, and what is to be said of lists.
+
+    The keys of test images lie in `test/`, or a folder like it. They are told by the folders that
+    they lie in; by their names, where each begins, or ends, with `train` or `test`; and by lists,
+    such as `test.txt`.
 
     Args:
         root: the data set's folder.
-        images: key -> image.
+        images: key -> image, of those that have masks.
+        files: all images, with these.
     """
     found = with_test_keys(images)
-    tests = _named_so(images) | _listed(root, images)
+    listed = read_test_lists(root, found, images, files)
+    tests = _named_so(images) | listed.keys
     # What is to be answered has others beside it that can be learned from.
-    if tests >= images.keys():
-        return found
-    return {
-        k: f"test/{k}" if k in tests and not is_test_key(own) else own for k, own in found.items()
-    }
+    if not {key for key, own in found.items() if not is_test_key(own)} <= tests:
+        found |= {key: f"test/{key}" for key in tests if not is_test_key(found[key])}
+    return _each_its_own(root, images, found), listed.notes
+
+
+def _each_its_own(
+    root: Path, images: Mapping[str, Path], keys: Mapping[str, str]
+) -> dict[str, str]:
+    """Return keys of which no two are the same: a list may name what lies beside `test`, too."""
+    kept = {own for key, own in keys.items() if key == own}
+    found = {}
+    for key, own in keys.items():
+        if key != own and own in kept:
+            own = f"test/{images[key].relative_to(root).with_suffix('').as_posix()}"
+        found[key] = own
+    return found
 
 
 def find_copies(images: Mapping[str, Path]) -> list[str]:
     """Return the keys of images to learn from that are a test image, too: the same file again.
 
+    None where all are, as those of several folds.
+
     Args:
         images: key -> image.
     """
     tests = {(normal_name(i.name), _bytes_of(i)): i for k, i in images.items() if is_test_key(k)}
-    if not tests:
-        return []
+    learned = {} if not tests else {k: i for k, i in images.items() if not is_test_key(k)}
     found = []
-    for key, image in images.items():
-        test = None if is_test_key(key) else tests.get((normal_name(image.name), _bytes_of(image)))
+    for key, image in learned.items():
+        test = tests.get((normal_name(image.name), _bytes_of(image)))
         if test is not None and image.read_bytes() == test.read_bytes():
             found.append(key)
-    return found
+    return found if len(found) < len(learned) else []
 
 
 def _bytes_of(path: Path) -> int:
@@ -60,45 +100,177 @@ def _bytes_of(path: Path) -> int:
 
 
 def _named_so(images: Mapping[str, Path]) -> set[str]:
-    heads = {key: re.split(r"[\W_]", path.stem, maxsplit=1)[0] for key, path in images.items()}
-    parts = {key: part_of(head) for key, head in heads.items()}
-    are_all = {*parts.values()} == {"train", "test"}
-    return {key for key, part in parts.items() if part == "test"} if are_all else set()
+    """The keys of images whose names say `test`, where each name says that or `train`."""
+    words = {key: re.split(r"[\W_]+", path.stem) for key, path in images.items()}
+    for at in (0, -1):
+        parts = {key: part_of(own[at]) for key, own in words.items()}
+        if {*parts.values()} == {"train", "test"}:
+            return {key for key, part in parts.items() if part == "test"}
+    return set()
 
 
-def _listed(root: Path, images: Mapping[str, Path]) -> set[str]:
-    lists = [*_test_lists(root)]
+# --- lists
+
+
+def has_test_lists(root: Path) -> bool:
+    """Tell whether a folder has what may be lists of test images."""
+    return next(_test_lists(root), None) is not None
+
+
+def told_by_lists(root: Path, samples: Sequence[Sample], problems: Problems) -> list[Sample]:
+    """Return samples of which those that lists call test images have keys in `test/`.
+
+    Args:
+        root: the data set's folder.
+        samples: as their own format tells them apart.
+        problems: is told what has to be said of lists.
+    """
+    images = {s.key: i for s in samples if isinstance(i := s.image, Path) and root in i.parents}
+    listed = read_test_lists(root, {key: key for key in images}, images, images.values())
+    learned = {key for key in images if not is_test_key(key)}
+    if learned <= listed.keys:
+        return list(samples)
+    for note in listed.notes:
+        problems.note(note)
+    renamed = {key: f"test/{key}" for key in learned & listed.keys}
+    keys = _each_its_own(root, images, {key: renamed.get(key, key) for key in images})
+    return [replace(one, key=keys.get(one.key, one.key)) for one in samples]
+
+
+def read_test_lists(
+    root: Path, keys: Mapping[str, str], images: Mapping[str, Path], files: Iterable[Path]
+) -> Listed:
+    """Read lists of test images, by names or paths of images that have no others like them.
+
+    A path is one from the data set's folder on, or one of another computer, which is found by its
+    end; not by less of it than what says `train` or `test`. A list of which most lines name no
+    image is about other things.
+
+    Args:
+        root: the data set's folder.
+        keys: key -> what tells whether it is of a test image already.
+        images: key -> image, of those that may be named.
+        files: all images, with these.
+    """
+    lists = list(_test_lists(root))
     if not lists:
-        return set()
-    by_tail: dict[str, set[str]] = defaultdict(set)
-    for key, path in images.items():
-        place = PurePosixPath(normal_name(path.relative_to(root).with_suffix("").as_posix()))
+        return Listed(frozenset(), ())
+    places: dict[PurePosixPath, str] = {_place(root, path): "" for path in files}
+    places |= {_place(root, path): key for key, path in images.items()}
+    known = {place: key for place, key in places.items() if not key or is_test_key(keys[key])}
+    by_tail: dict[str, set[PurePosixPath]] = defaultdict(set)
+    for place in places:
         for first in range(len(place.parts)):
-            by_tail["/".join(place.parts[first:])].add(key)
+            by_tail["/".join(place.parts[first:])].add(place)
     found: set[str] = set()
+    notes = []
     for path in lists:
-        try:
-            lines = read_lines(path)
-        except (OSError, ValueError):
-            continue  # not a list
-        for line in lines:
-            found |= next(filter(None, (by_tail.get(way) for way in _ways(line))), set())
-    return found
+        home = PurePosixPath(path.parent.relative_to(root).as_posix())
+        named, lost = _read_list(path, home, by_tail, known.keys())
+        if not named or len(lost) > len(named):
+            continue
+        found |= {places[place] for place in named} - {""}
+        if lost:
+            notes.append(f"{path}: left out {len(lost)} lines that name no image ({lost[0]:.60})")
+    return Listed(frozenset(found), tuple(notes))
+
+
+def _place(root: Path, path: Path) -> PurePosixPath:
+    return PurePosixPath(normal_name(path.relative_to(root).with_suffix("").as_posix()))
 
 
 def _test_lists(root: Path) -> Iterator[Path]:
-    for pattern in _BELOW:
-        for path in sorted(root.glob(pattern)):
-            is_list = path.suffix.lower() in _LISTS and part_of(path.stem) == "test"
-            if is_list and not path.name.startswith(".") and path.is_file():
+    homes = [root]
+    for folder in homes:
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            is_home = _HOMES.fullmatch(path.name) or _HOMES.fullmatch(folder.name)
+            if is_home and path.is_dir() and len(path.relative_to(root).parts) <= 2:
+                homes.append(path)
+            is_list = path.suffix.lower() in _LISTS and is_test_name(path.stem)
+            if is_list and not re.search(r"\d$", path.stem) and path.is_file():
                 yield path
 
 
-def _ways(line: str) -> Iterator[str]:
-    """Yield what a line may call an image: paths, from the longest to the bare name."""
-    name = _ENDS.split(line.strip())[0].strip(' "')
-    for way in dict.fromkeys((name, name.split(" ")[0])):
-        place = PurePosixPath(normal_name(way.replace("\\", "/")))
-        plain = place.with_suffix("") if re.fullmatch(r"\.[A-Za-z]\w{1,4}", place.suffix) else place
-        parts = [part for part in plain.parts if part not in ("/", ".", "..")]
-        yield from ("/".join(parts[first:]) for first in range(len(parts)))
+def _read_list(
+    path: Path,
+    home: PurePosixPath,
+    by_tail: Mapping[str, set[PurePosixPath]],
+    tests: Collection[PurePosixPath],
+) -> tuple[set[PurePosixPath], list[str]]:
+    """Return the images that a list names, and its lines that name none."""
+    try:
+        lines = [line.strip() for line in read_lines(path)]
+    except (OSError, ValueError):
+        return set(), []  # not a list
+    lines = [line for line in lines if line and not line.startswith("#")]
+    columns = (
+        _columns(lines) if path.suffix.lower() == ".csv" else [[_ways(line) for line in lines]]
+    )
+    best: tuple[set[PurePosixPath], list[str]] = set(), []
+    for column in columns:
+        named: set[PurePosixPath] = set()
+        lost = []
+        for ways in column:
+            place = next(filter(None, (_find(way, home, by_tail, tests) for way in ways)), None)
+            if place is None:
+                lost.append(ways[0])
+            else:
+                named.add(place)
+        # Lines that name one image over and over speak of something else.
+        if len(named) >= _MOST * (len(column) - len(lost)) and len(named) > len(best[0]):
+            best = named, lost
+    return best
+
+
+def _columns(lines: Sequence[str]) -> list[list[list[str]]]:
+    """Return the columns of a table, those that are called as images first, a cell a list."""
+    try:
+        rows = list(csv.reader(lines, delimiter=";" if ";" in lines[0] else ","))
+    except (csv.Error, IndexError):
+        return []
+    header, *rest = rows
+    order = sorted(
+        range(len(header)),
+        key=lambda i: (
+            bool(_OTHER_COLUMN.fullmatch(header[i])),
+            not _COLUMN.fullmatch(header[i]),
+            not header[i].strip(),
+        ),
+    )
+    filled = [row for row in rest if any(row)] if len(rest) else []
+    tables = [[_ways(row[i]) for row in filled if i < len(row)] for i in order]
+    # A list may have no header.
+    return [*tables, [_ways(row[0]) for row in rows if row]]
+
+
+def _ways(line: str) -> list[str]:
+    """Return what a line may call an image; a name may have spaces."""
+    first = re.split(r"[,;\t]", line)[0].strip(' "')
+    return list(dict.fromkeys((line.strip(' "'), first, first.split(" ")[0])))
+
+
+def _find(
+    way: str,
+    home: PurePosixPath,
+    by_tail: Mapping[str, set[PurePosixPath]],
+    tests: Collection[PurePosixPath],
+) -> PurePosixPath | None:
+    """Return the one image that a path ends in; None where it is none, or may be several."""
+    place = PurePosixPath(normal_name(way.replace("\\", "/")))
+    plain = place.with_suffix("") if re.fullmatch(r"\.[A-Za-z]\w{1,4}", place.suffix) else place
+    parts = [part for part in plain.parts if part not in ("/", ".", "..")]
+    for exact in (home.joinpath(*parts), PurePosixPath(*parts)):
+        # Of a bare name in the folder itself there may be others.
+        if len(exact.parts) > 1 and exact in by_tail.get(exact.as_posix(), ()):
+            return exact
+    for first in range(len(parts)):
+        if first and part_of(parts[first - 1]):
+            return None
+        found = by_tail.get("/".join(parts[first:]), set())
+        if len(found) > 1:
+            found = found.intersection(tests)
+        if len(found) == 1:
+            return next(iter(found))
+        if found:
+            return None
+    return None

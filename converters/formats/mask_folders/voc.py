@@ -66,6 +66,7 @@ from converters.formats.mask_colours import (
     name_pascal_voc,
 )
 from converters.formats.mask_folders.pairing import describe_left_out
+from converters.formats.mask_folders.test_images import read_test_lists
 from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import (
@@ -106,13 +107,13 @@ def _parts_of(root: Path) -> list[Path]:
     if not root.is_dir() or any((root / name).is_dir() for name in (_IMAGES, _PLAIN_IMAGES)):
         return []
     inside = (path for path in sorted(root.iterdir()) if not path.name.startswith("."))
-    found = [
-        path
-        for path in inside
-        if (path / _IMAGES).is_dir() and (path / _folders(path)[1].name).is_dir()
-    ]
-    # One is given by its own name.
-    return found if len(found) > 1 else []
+    shown = [path for path in inside if (path / _IMAGES).is_dir()]
+    found = [path for path in shown if (path / _folders(path)[1].name).is_dir()]
+    # One is given by its own name, unless it has test images beside it, which may have no masks.
+    keys = with_test_keys(f"{path.name}/" for path in shown)
+    tests = [path for path in shown if is_test_key(keys[f"{path.name}/"])]
+    parts = [path for path in shown if path in found or path in tests]
+    return parts if found and len(parts) > 1 else []
 
 
 def _is_whole(root: Path) -> bool:
@@ -145,12 +146,15 @@ def label_space(root: Path) -> LabelSpace | None:
         ValueError: a broken table, or more colours than classes can have.
     """
     if parts := _parts_of(root):
-        spaces = [space for space in map(label_space, parts) if space]
+        spaces = [space for part in parts if (space := _label_space(part, root))]
         names = tuple(dict.fromkeys(name for space in spaces for name in space.names))
         return folder_space(root, names) if names else None
-    colours = read_class_table(root)
-    numbers = read_class_names(root) if colours is None else None
-    if numbers is not None:
+    return _label_space(root)
+
+
+def _label_space(root: Path, above: Path | None = None) -> LabelSpace | None:
+    colours, numbers = _tables(root, above)
+    if colours is None and numbers is not None:
         check_palettes(_files(_folders(root)[1]).values())
         names = tuple(filter(None, numbers.values()))
     elif colours is None:
@@ -161,6 +165,15 @@ def label_space(root: Path) -> LabelSpace | None:
     else:
         names = tuple(name for name in colours.values() if name.casefold() not in NO_CLASS)
     return folder_space(root, names) if names else None
+
+
+def _tables(
+    root: Path, above: Path | None
+) -> tuple[dict[Colour, str] | None, dict[int, str] | None]:
+    """Return the tables of colours and of numbers, of a folder or else of the one of all parts."""
+    homes = (root,) if above is None else (root, above)
+    found = ((read_class_table(home), read_class_names(home)) for home in homes)
+    return next((pair for pair in found if pair != (None, None)), (None, None))
 
 
 def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> list[Sample]:
@@ -181,10 +194,15 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         ValueError: a broken table of colours.
     """
     if _parts_of(root):
-        return _of_parts(
-            root, subset, lambda part, own: read(part, subset=own, labels=labels, problems=problems)
-        )
-    colours, numbers = read_class_table(root), read_class_names(root)
+        read_part = partial(_read, labels=labels, problems=problems, above=root)
+        return _of_parts(root, subset, problems, read_part)
+    return _read(root, subset, labels=labels, problems=problems)
+
+
+def _read(
+    root: Path, subset: str, *, labels: LabelSpace, problems: Problems, above: Path | None = None
+) -> list[Sample]:
+    colours, numbers = _tables(root, above)
     if colours is None and numbers is None:
         if labels.index.keys() <= set(PASCAL_VOC):
             numbers = dict(enumerate(PASCAL_VOC, 1))
@@ -200,17 +218,29 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
 
 
 def _of_parts(
-    root: Path, subset: str, read_part: Callable[[Path, str], list[Sample]]
+    root: Path,
+    subset: str,
+    problems: Problems,
+    read_part: Callable[[Path, str], list[Sample]],
 ) -> list[Sample]:
     """Return the samples of all parts, their keys in folders of the parts' names."""
-    keys = with_test_keys(f"{part.name}/" for part in _parts_of(root))
+    parts = _parts_of(root)
+    keys = with_test_keys(f"{part.name}/" for part in parts)
     found: list[Sample] = []
-    for part in _parts_of(root):
+    for part in parts:
         begin = keys[f"{part.name}/"]
         is_test = is_test_key(begin)
-        if not is_test or subset != "train":
+        if is_test and subset == "train":
+            continue
+        if _folders(part)[1].is_dir():
             samples = read_part(part, "all" if is_test else subset)
-            found += [replace(sample, key=begin + sample.key) for sample in samples]
+        else:
+            images, home = _files(part / _IMAGES, problems), part / _IMAGES
+            samples = test_samples(home, images.values(), problems) if is_test else []
+        found += [replace(sample, key=begin + sample.key) for sample in samples]
+    others = [p for p in Tree(root).all_files() if not set(parts).intersection(p.parents)]
+    if others:
+        problems.note(describe_left_out(root, others))
     return found
 
 
@@ -238,9 +268,11 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         problems: takes down images that are broken, and masks that have none.
     """
     if _parts_of(root):
-        return _of_parts(
-            root, subset, lambda part, own: list_images(part, subset=own, problems=problems)
-        )
+
+        def list_part(part: Path, own: str) -> list[Sample]:
+            return list_images(part, subset=own, problems=problems)
+
+        return _of_parts(root, subset, problems, list_part)
     found: list[Sample] = []
     parts, tests = _parts(root)
     for stem, image, mask in _pairs(root, subset, tests, problems):
@@ -291,12 +323,16 @@ def _key(stem: str, tests: Collection[str]) -> str:
 
 def _parts(root: Path) -> tuple[dict[str, dict[str, str]], frozenset[str]]:
     """Stem -> the attribute that says in which list of images to learn from it is; test images."""
-    stems = _by_name(_files(_folders(root)[0]))
+    images = _files(_folders(root)[0])
+    stems = _by_name(images)
     train, val = (_listed(root, root / _LISTS / f"{name}.txt", stems) for name in _LEARN)
     pairs = ((_LEARN[0], train - val), (_LEARN[1], val - train))
     parts = {stem: {SUBSET: name} for name, own in pairs for stem in own}
-    tests = (stem for path in _test_lists(root) for stem in _listed(root, path, stems))
-    return parts, frozenset(tests)
+    tests = {stem for path in _test_lists(root) for stem in _listed(root, path, stems)}
+    # Tables, too.
+    listed = read_test_lists(root, {stem: stem for stem in images}, images, images.values())
+    more = listed.keys if images.keys() > listed.keys else frozenset()
+    return parts, frozenset(tests) | more
 
 
 def _pairs(
@@ -370,9 +406,9 @@ def _by_name(stems: Iterable[str]) -> dict[str, str]:
 
 def _test_lists(root: Path) -> list[Path]:
     """The lists of test images: `test.txt`, or such as `testing.txt`; some have them above."""
-    homes = (root / _LISTS, (root / _LISTS).parent, root)
-    found = (sorted(home.glob("*.txt")) for home in homes)
-    return [path for path in next(filter(None, found), []) if is_test_name(path.stem)]
+    inside = ("ImageSets/*/*.txt", "ImageSets/*.txt", "splits/*.txt", "*.txt")
+    found = (path for place in inside for path in sorted(root.glob(place)))
+    return [path for path in found if is_test_name(path.stem)]
 
 
 def _listed(root: Path, path: Path, stems: Mapping[str, str]) -> frozenset[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -138,17 +138,34 @@ def unnamed_places(root: Path) -> dict[str, list[str]]:
     """Return the subsets' folders where there are some; else all that is there is to learn from."""
     found = {kind: _existing_places(root, kind) for kind in ("train", "val")}
     found["test"] = test_places(root)
-    everything = ["images" if (root / "images").is_dir() else "."]
-    return found if found["train"] else {**found, "train": everything}
+    if not found["train"]:
+        found["train"] = _places_beside_tests(root, found["test"])
+    return found
+
+
+def _places_beside_tests(root: Path, tests: Sequence[str]) -> list[str]:
+    """Return the folders of images beside those of test images; all that is there without these."""
+    base = root / "images" if (root / "images").is_dir() else root
+    everything = [base.relative_to(root).as_posix()]
+    if not tests or any(map(is_image, base.iterdir())):
+        return everything
+    others = set(test_folders(base))
+    return _with_images(root, [p for p in sorted(base.iterdir()) if p not in others]) or everything
 
 
 def test_places(root: Path) -> list[str]:
     """Return the folders of test images, however they are called."""
     usual = _existing_places(root, "test")
     folders = [*test_folders(root), *test_folders(root / "images")]
-    homes = [folder / "images" if (folder / "images").is_dir() else folder for folder in folders]
-    filled = [home for home in homes if any(map(is_image, files_below(home, set())))]
-    return list(dict.fromkeys([*usual, *(home.relative_to(root).as_posix() for home in filled)]))
+    return list(dict.fromkeys([*usual, *_with_images(root, folders)]))
+
+
+def _with_images(root: Path, folders: Iterable[Path]) -> list[str]:
+    """Return those of folders, or the `images` in them, that have images, from the root on."""
+    shown = [path for path in folders if path.is_dir() and not path.name.startswith(".")]
+    homes = [path / "images" if (path / "images").is_dir() else path for path in shown]
+    filled = (home for home in homes if any(map(is_image, files_below(home, set()))))
+    return [home.relative_to(root).as_posix() for home in filled]
 
 
 def _existing_places(root: Path, kind: str) -> list[str]:
