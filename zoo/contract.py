@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,12 +30,18 @@ class DivergedError(ValueError):
 def read_size(value: Any) -> Any:
     """Return height and width that are given as one number, as `1024x768`, or as they are.
 
-    >>> read_size(1024), read_size("1024x768"), read_size([1024, 768])
-    ((1024, 1024), ('1024', '768'), [1024, 768])
+    >>> read_size(1024), read_size("1024x768"), read_size("[96, 64]"), read_size([1024, 768])
+    ((1024, 1024), (1024, 768), (96, 64), [1024, 768])
+
+    Raises:
+        ValueError: a text that is none of these.
     """
-    if isinstance(value, int) or (isinstance(value, str) and value.isdecimal()):
-        return int(value), int(value)
-    return tuple(value.split("x")) if isinstance(value, str) and "x" in value else value
+    if not isinstance(value, str | int):
+        return value
+    sides = re.fullmatch(r"[\[(]?\s*(\d+)(?:\s*[x,]\s*(\d+))?\s*[\])]?", str(value).strip())
+    if sides is None:
+        raise ValueError("expected pixels, or height x width, such as 1024 or 1024x768")
+    return int(sides[1]), int(sides[2] or sides[1])
 
 
 def _check_size(size: tuple[int, int]) -> tuple[int, int]:

@@ -21,6 +21,8 @@ from zoo.corrected import CorrectedImages
 from zoo.progress import note
 
 # How many images are looked at for colours.
+# The format of images of which nothing is known.
+_IMAGES = "images"
 _LOOKED_AT = 12
 
 
@@ -110,6 +112,11 @@ class DataSource:
         return self._found[place]
 
     @property
+    def has_only_images(self) -> bool:
+        """Whether nothing is annotated, so that there are no classes."""
+        return self.format == _IMAGES
+
+    @property
     def classes(self) -> LabelSpace:
         """The classes that are asked for, or all of its own."""
         return self.chosen or self.own_labels
@@ -148,7 +155,7 @@ class DataSource:
 
         Args:
             given: a shipped label space, a YAML file of one, or some of the data set's own classes
-                and groups, with commas; None is all of its own.
+                and groups, with commas, or any where there are but images; None is all of its own.
 
         Raises:
             ValueError: it is none of these.
@@ -159,6 +166,9 @@ class DataSource:
         is_file = given in configs.names("labels") or given.endswith((".yaml", ".yml", ".json"))
         if is_file or not names:
             return LabelSpace.load(given)
+        if self.format == _IMAGES:
+            # What has no classes of its own has those that it is told.
+            return LabelSpace("labels", tuple(dict.fromkeys(names)))
         own = self.own_labels
         found: list[str] = []
         for name in names:

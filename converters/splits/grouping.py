@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from converters.errors import did_you_mean
 from converters.files.dicom import read_element
-from converters.splits.sample_tables import SUFFIXES, column_of, find_table, read_rows
+from converters.splits.sample_tables import SUFFIXES, column_of, find_table, read_columns
 from converters.types import Sample
 
 _SHOWN, _NAMED = 3, 20
@@ -58,18 +58,22 @@ def likely_columns(tables: Sequence[Path]) -> list[str]:
     Args:
         tables: files.
     """
-    return [f"{t.name}:{name}" for t in tables for name in _columns(t) if _PERSON.search(name)]
+    return [f"{t.name}:{name}" for t in tables for name in read_columns(t) if _PERSON.search(name)]
 
 
 def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
     """Say what there is to group by: attributes of the images, and columns of tables."""
     attributes = sorted({str(name) for sample in samples for name in sample.attributes})
-    found = [(path, column) for path in tables for column in _columns(path)]
+    found = [(path, column) for path in tables for column in read_columns(path)]
     columns = [f"{path}:{column}" for path, column in found]
     last = {column: f"{path.name}:{column}" for path, column in found}
     meant = did_you_mean(by, [*attributes, *last, *last.values()])
     for column, whole in last.items():
         meant = meant.replace(f"'{column}'", f"'{whole}'")
+    if own := [f"{by}:{column}" for path, column in found if by in (path.name, str(path))]:
+        # A table without its column: not the first one will do, but that of persons.
+        likely = next((whole for whole in own if _PERSON.search(whole.rpartition(":")[2])), "")
+        meant = f"; a column of the table is missing{f', such as {likely}' if likely else ''}"
     return (
         f"there are the attributes {_listed(attributes)} and the columns {_listed(columns)}{meant}"
     )
@@ -78,14 +82,6 @@ def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
 def _listed(names: Sequence[str]) -> str:
     rest = len(names) - _NAMED
     return ", ".join([*names[:_NAMED], *([f"and {rest} more"] if rest > 0 else [])]) or "(none)"
-
-
-def _columns(path: Path) -> list[str]:
-    try:
-        _, columns = read_rows(path)
-    except ValueError:
-        return []
-    return columns
 
 
 def original_of(key: str) -> str:

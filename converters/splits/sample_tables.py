@@ -11,8 +11,8 @@ from converters.files.names import normal_name
 from converters.types import Sample
 
 SUFFIXES = (".csv", ".tsv")
-# A message names the columns of so many tables at most.
-_MOST_TABLES = 5
+# A longer first line names no columns.
+_LONGEST = 1 << 16
 
 Names = Mapping[str, tuple[str, ...]]
 
@@ -24,7 +24,7 @@ class NoRowsError(ValueError):
 def tables_beside(folder: Path) -> list[Path]:
     """Return the tables in a data set's folder and in this one."""
     found = [*folder.glob("*.[ct]sv"), *Path().glob("*.[ct]sv")]
-    return sorted(set(found))[:_MOST_TABLES]
+    return sorted(set(found))
 
 
 def find_table(file: str, tables: Sequence[Path] = ()) -> Path:
@@ -36,6 +36,17 @@ def find_table(file: str, tables: Sequence[Path] = ()) -> Path:
     """
     path = Path(file)
     return next((t for t in tables if not path.is_file() and t.name == file), path)
+
+
+def read_columns(path: Path) -> list[str]:
+    """Return the columns' names of a table, of which the first line is read; [] of none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline(_LONGEST)
+        mark = max(",;\t", key=first.count)
+        return next(csv.reader([first], delimiter=mark), [])
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
 
 
 def read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:

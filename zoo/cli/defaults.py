@@ -471,11 +471,12 @@ def for_predict(given: dict[str, Any]) -> None:
 
     taken = Taken(given)
     taken.data()
-    if given["subset"] is Subset.val and _has_only_images(given):
+    if given["subset"] in (None, Subset.val) and _has_only_images(given):
         taken.take("subset", Subset.test)
-    elif given["subset"] is Subset.val and given["run"] and is_exported(given["run"]):
+    elif given["subset"] is None and given["run"] and is_exported(given["run"]):
         # It knows no folds.
         taken.take("subset", Subset.all)
+    given["subset"] = given["subset"] or Subset.val
     if given["run"] is None:
         if found := run_folders():
             taken.take("run", None, f"runs {', '.join(map(str, found))}")

@@ -139,7 +139,10 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Prediction store to write; by default RUN/SUBSET.")
     ] = None,
-    subset: Annotated[Subset, typer.Option(help="Which images.")] = Subset.val,
+    subset: Annotated[
+        Subset | None,
+        typer.Option(help="Which images; without it val, of an exported model all."),
+    ] = None,
     tta: Annotated[
         str,
         typer.Option(help="Test-time augmentation: hflip, scale:0.75, contrast:0.8, ..."),
@@ -199,6 +202,7 @@ def predict(
     placed["metadata"] = metadata or None
     options = check_config(PredictOptions, {**given, **placed}, "zoo predict")
     source = DataSource.open(data, data_format, edits, broken, images)
+    subset = subset or Subset.val
     if run is None:
         if objects:
             raise ValueError("--objects: expected an exported model, found none")

@@ -12,6 +12,7 @@ from typing import Any
 
 from converters.splits.grouping import group_by
 from converters.splits.sample_tables import tables_beside
+from converters.splits.split import Split
 from zoo.config import load_config
 from zoo.families import load_family, usual_config
 from zoo.pipeline.pipeline import look_at_test
@@ -116,7 +117,10 @@ def look(data: DataSource, test: Path | None = None, by: str = "") -> DataProfil
         ValueError: nothing to learn from.
     """
     labels = data.classes
-    samples = [sample for sample in data.read(labels) if sample.instances]
+    own = data.path / SPLIT
+    # What the folds that it brings know of patients counts.
+    known = data.of_split(own) if own.is_file() else data
+    samples = [sample for sample in known.read(labels) if sample.instances]
     if not samples:
         raise ValueError(f"{data.path}: expected annotated images, found none")
     if by:
@@ -179,7 +183,9 @@ def plan(
         )
     limit = hours if hours is not None or machine.gpus else HOURS
     own = data.path / SPLIT
-    folds = min(5 if machine.gpus else 3, profile.patients)
+    # The folds that a data set brings stay as many as they are.
+    fixed = len(Split.load(own).folds) if own.is_file() else 0
+    folds = fixed or min(5 if machine.gpus else 3, profile.patients)
     changes = dict(encoder or {})
     parts = [_weigh(part, data, profile, machine) for part in _parts(profile, machine, changes)]
     while True:
@@ -189,15 +195,15 @@ def plan(
             parts = [part for part in parts if part.name != "yolo"]
             continue
         slow = [model for model in models.values() if _epochs(model) < _FEWEST_EPOCHS]
-        if not slow or (folds == 2 and len(parts) == 1):
+        if not slow or ((fixed or folds == 2) and len(parts) == 1):
             break
-        if folds > 2:
+        if folds > 2 and not fixed:
             folds -= 1
         else:
             dearest = max(parts, key=lambda part: part.cost.seconds)
             note(f"plan: no time for {dearest.name}: give more --hours")
             parts.remove(dearest)
-    split = SplitPlan(file=str(own)) if own.is_file() else SplitPlan(folds=folds, group_by=by)
+    split = SplitPlan(file=str(own)) if fixed else SplitPlan(folds=folds, group_by=by)
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
 
 

@@ -20,7 +20,7 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     Raises:
         ValueError: the file or the data set cannot be read, or two of its images have one name.
     """
-    labels = data.labels(labels_name)
+    labels = _classes_of(path, data, labels_name)
     samples = data.read(labels, subset)
     names = by_file_name(samples)
     images = [Image(s.file_name, s.size_hw) for s in samples]
@@ -28,7 +28,8 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     # Of many images the outlines take the most memory, and are done with.
     del samples
     # Annotations that cannot be read are left out here: `zoo audit` names them.
-    layouts = Layouts.learn(data.scan(labels)[0], labels)
+    annotated = [] if data.has_only_images else data.scan(labels)[0]
+    layouts = Layouts.learn(annotated, labels)
     annotations = replace(annotations, layouts=layouts)
     if hint := _test_hint(path, names, data, labels):
         return Review((hint,), ())
@@ -38,6 +39,19 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     if hint := _other_images(path, names, data, subset, found):
         return Review((hint,), ())
     return replace(found, problems=(*_fold_problems(path, names, data), *found.problems))
+
+
+def _classes_of(path: Path, data: DataSource, labels_name: str | None) -> LabelSpace:
+    """Return the classes that are asked for; of mere images those of the submission itself."""
+    if labels_name or data.chosen or not data.has_only_images:
+        return data.labels(labels_name)
+    names = tuple(dict.fromkeys(row.label for row in read(path)))
+    if not names:
+        raise ValueError(
+            f"{path}: expected rows of classes, found none: name the classes by --labels, as "
+            f"{data.path} has images alone"
+        )
+    return LabelSpace("submission", names)
 
 
 def _test_hint(path: Path, names: Mapping[str, str], data: DataSource, labels: LabelSpace) -> str:

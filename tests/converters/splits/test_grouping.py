@@ -14,6 +14,7 @@ from converters.splits.grouping import (
     likely_columns,
     with_groups,
 )
+from converters.splits.sample_tables import tables_beside
 from converters.types import Sample
 
 KEYS = ("a/P1_left", "a/P1_right", "b/P2_left")
@@ -142,3 +143,17 @@ def test_a_table_beside_the_data_needs_no_path(samples, tmp_path, monkeypatch):
     assert [sample.group for sample in found] == ["0", "0", "1"]
     with pytest.raises(ValueError, match=r"other\.csv: expected a table"):
         group_by(samples, "other.csv:who", [table])
+
+
+def test_a_table_among_many_is_found(samples, tmp_path, monkeypatch):
+    """Submissions pile up beside the data."""
+    for name in "abcdefgh":
+        (tmp_path / f"{name}.csv").write_text("image_name,class,rle\n")
+    (tmp_path / "patients.csv").write_text(
+        "image,who\n" + "\n".join(f"{sample.file_name},1" for sample in samples)
+    )
+    monkeypatch.chdir(tmp_path)
+    found = group_by(samples, "patients.csv:who", tables_beside(tmp_path / "x"))
+    assert {sample.group for sample in found} == {"1"}
+    with pytest.raises(ValueError, match=r"a column of the table is missing$"):
+        group_by(samples, "patients.csv", tables_beside(tmp_path / "x"))

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+from converters.splits.split import make_split
+from converters.types import Sample
 from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
 from zoo.pipeline import plan as planning
@@ -66,6 +68,20 @@ def test_where_time_is_short_folds_go_first_and_then_models(costs):
     assert two.split.folds == 2
     costs["yolo"] = 5.0
     assert list(plan(DATA, PROFILE, LAPTOP, 0.2).models) == ["upernet", "fpn"]
+
+
+def test_the_folds_that_a_data_set_brings_are_planned_for(costs, tmp_path):
+    keys = [f"image{number}" for number in range(10)]
+    samples = [Sample(key, tmp_path / f"{key}.png", (8, 8), group=key[:-1]) for key in keys]
+    samples = [replace(one, group=str(number // 2)) for number, one in enumerate(samples)]
+    make_split(samples, folds=5).save(tmp_path / "split.json")
+    brought, dealt = (
+        plan(DataSource(path, "coco"), PROFILE, LAPTOP, 0.5) for path in (tmp_path, DATA.path)
+    )
+    assert brought.split.file == str(tmp_path / "split.json")
+    epochs = [recipe.models["fpn"].changes["epochs"] for recipe in (brought, dealt)]
+    assert epochs[0] < epochs[1]
+    assert hours_of(brought) < 0.5
 
 
 def test_small_objects_ask_for_large_images(costs):

@@ -192,3 +192,20 @@ def test_only_a_pixel_to_the_side_is_a_shift(offset, spread, expected):
     found = true + offset + generator.normal(0, spread, true.shape)
     assert shift_px(found, true) == (None if expected is None else pytest.approx(expected, abs=0.2))
     assert shift_px(found[:4], true[:4]) is None
+
+
+def test_mere_images_have_the_classes_of_the_submission(zoo, tmp_path, capsys):
+    data = tmp_path / "data"
+    data.mkdir()
+    for number in range(2):
+        pixels = np.full((8, 8), 60 + number, np.uint8)
+        assert cv2.imwrite(str(data / f"{number}.png"), pixels)
+    rows = [RleRow(f"{number}.png", label, "1 3") for number in range(2) for label in ("a", "b")]
+    path = tmp_path / "s.csv"
+    submission.write(path, rows)
+    zoo("check", path, "--data", data)
+    zoo("check", path, "--data", data, "--labels", "a,b")
+    assert capsys.readouterr().out.count("s.csv: valid") == 2
+    zoo("check", path, "--data", data, "--labels", "a,c", code=2)
+    told = capsys.readouterr()
+    assert "unknown class: b" in told.out + told.err
