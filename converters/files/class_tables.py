@@ -7,6 +7,7 @@
     DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
     DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc)
     DATA/id2label.json          {"0": "name", ...}                  (Hugging Face)
+    DATA/class_dict.csv         also without colours: id,name; or classes.csv
     DATA/_classes.csv           a header Pixel Value, Class; also in each part's folder (Roboflow)
 
 Where numbers have names, 0 needs none: it is no class then. Of tables with colours the first that
@@ -34,6 +35,8 @@ _BACKGROUND = frozenset({"background", "bg", "_background_"})
 _ID2LABEL, _PIXEL_VALUES = "id2label.json", "_classes.csv"
 _COLOURS, _META = "label_colors.txt", "dataset_meta.json"
 _TABLES = ("class_dict.csv", "label_class_dict.csv", "class_dict_seg.csv", "labelmap.csv")
+# Those that have but numbers and names.
+_PLAIN_TABLES = ("classes.csv",)
 # What the columns of these tables are called: of the name, and of red, green and blue.
 _COLUMNS = (
     ("name", "class", "class_name", "classname", "label"),
@@ -228,6 +231,9 @@ def read_class_names(root: Path) -> dict[int, str] | None:
                 what = f"expected a name of number {number:.40}, found {json.dumps(name):.40}"
                 raise ValueError(f"{path}: {what}")
         return _named(path, ((number, name.strip()) for number, name in pairs))
+    plain = (_of_numbers(root / name) for name in (*_TABLES, *_PLAIN_TABLES))
+    if (numbered := next((found for found in plain if found is not None), None)) is not None:
+        return numbered
     tables = ((folder, _of_pixel_values(folder)) for folder in (root, *sorted(root.glob("*"))))
     found = {folder: table for folder, table in tables if table is not None}
     for folder, table in found.items():
@@ -235,6 +241,24 @@ def read_class_names(root: Path) -> dict[int, str] | None:
             path = folder / _PIXEL_VALUES
             raise ValueError(f"{path}: expected the classes of {next(iter(found))}, found others")
     return next(iter(found.values()), None)
+
+
+def _of_numbers(path: Path) -> dict[int, str] | None:
+    """Read a table of numbers and names without colours; None where there is none."""
+    if not path.is_file() or _names_colours(path):
+        return None
+    lines = read_lines(path)
+    mark = max(_DELIMITERS, key=lines[0].count) if lines else ","
+    rows = [cells for cells in _cells(path, lines, mark) if any(cells)]
+    header = [cell.casefold().replace(" ", "_") for cell in rows[0]] if rows else []
+    number = next((header.index(name) for name in _IDS if name and name in header), None)
+    name = next((header.index(name) for name in _COLUMNS[0] if name in header), None)
+    if number is None or name is None or number == name:
+        return None
+    needed = max(number, name)
+    if short := next((cells for cells in rows if len(cells) <= needed), None):
+        raise ValueError(f"{path}: expected a number and a name, found '{','.join(short):.60}'")
+    return _named(path, ((cells[number], cells[name]) for cells in rows[1:]))
 
 
 def _of_pixel_values(folder: Path) -> dict[int, str] | None:

@@ -367,3 +367,21 @@ def test_a_table_that_counts_from_1_where_masks_count_from_0(tmp_path: Path) -> 
     )
     with pytest.raises(ValueError, match="found them from 1 on and no 3 in the masks"):
         converters.read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["class_dict.csv", "classes.csv"])
+def test_a_table_without_colours(name: str, tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png")
+    put(tmp_path, "masks/a.png", value=2)
+    (tmp_path / name).write_text("id;name\n0;background\n1;road\n2;car\n")
+    assert {*areas(tmp_path)["a.png"]} == {"car"}
+    (tmp_path / name).write_text("id,name\n1,road\n1,car\n")
+    with pytest.raises(ValueError, match="expected each number once, found 1 twice"):
+        converters.read(tmp_path)
+
+
+def test_a_table_of_a_classifier_names_no_classes_of_masks(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png")
+    put(tmp_path, "masks/a.png", value=2)
+    (tmp_path / "labels.csv").write_text("id,label\n0001,cat\n0002,cat\n")
+    assert {*areas(tmp_path)["a.png"]} == {"object"}
