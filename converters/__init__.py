@@ -67,7 +67,7 @@ __all__ = [
 
 SUBSETS = ("train", "test", "all")
 # Formats of others whose images may have a list of test images beside them that no file names.
-_LISTED = frozenset({"coco", "labelme", "yolo", "cvat", "via", "label_studio", "rle_table"})
+_LISTED = frozenset({"coco", "labelme", "yolo", "cvat", "via", "label_studio"})
 
 
 def label_space(data: Path | str, *, format: str | None = None) -> LabelSpace:

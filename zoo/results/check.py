@@ -20,6 +20,8 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     Raises:
         ValueError: the file or the data set cannot be read, or two of its images have one name.
     """
+    # What is no submission is said before any data are read.
+    next(read(path), None)
     labels = _classes_of(path, data, labels_name)
     samples = data.read(labels, subset)
     names = by_file_name(samples)

@@ -26,6 +26,8 @@ _COLUMN = re.compile(r"(.*[ _-])?(images?|img|file|filename|path|name)([ _-].*)?
 _OTHER_COLUMN = re.compile(r".*(mask|label|annot|seg|class|patient).*", re.IGNORECASE)
 # So many of the lines of a list name an image.
 _MOST = 0.5
+# Larger files hold more than names, such as codes of masks.
+_LARGEST = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,8 @@ def _test_lists(root: Path) -> Iterator[Path]:
             if is_home and path.is_dir() and len(path.relative_to(root).parts) <= 2:
                 homes.append(path)
             is_list = path.suffix.lower() in _LISTS and is_test_name(path.stem)
-            if is_list and not re.search(r"\d$", path.stem) and path.is_file():
+            is_list &= not re.search(r"\d$", path.stem)
+            if is_list and path.is_file() and _bytes_of(path) <= _LARGEST:
                 yield path
 
 

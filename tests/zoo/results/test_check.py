@@ -209,3 +209,16 @@ def test_mere_images_have_the_classes_of_the_submission(zoo, tmp_path, capsys):
     zoo("check", path, "--data", data, "--labels", "a,c", code=2)
     told = capsys.readouterr()
     assert "unknown class: b" in told.out + told.err
+
+
+def test_what_is_no_submission_is_said_first(zoo, tmp_path, capsys):
+    (tmp_path / "notes.csv").write_text("patient,age\n1,60\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "annotations.json").write_text("{}")
+    for name, said in (("gone", "expected a submission file, found none"), ("notes", "image_name")):
+        zoo(
+            "check", tmp_path / f"{name}.csv", "--data", tmp_path / "data", "--from", "coco", code=2
+        )
+        error = capsys.readouterr().err
+        assert f"{name}.csv: " in error
+        assert said in error
