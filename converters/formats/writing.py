@@ -202,8 +202,8 @@ def _tests_beside(names: set[str]) -> set[str]:
         or any((_words(name) - _TEST_WORDS) & words for words in spoken)
     }
     # CRACK500 has `testcrop` and `traincrop`.
-    instead = {name: name.lower().replace("test", "train", 1) for name in names}
-    return found | {n for n, other in instead.items() if other in lowered - {n.lower()}}
+    instead = {n: n.lower().replace("test", "train", 1) for n in names if "test" in n.lower()}
+    return found | {name for name, other in instead.items() if other in lowered}
 
 
 def _plain_words(name: str) -> tuple[str, ...]:
