@@ -66,6 +66,12 @@ def check_place(out: Path, kind: str) -> None:
     """
     target = real_place(out)
     check_result(target, kind, PROVENANCE)
+    # Whoever stands in a folder that is replaced stands in none.
+    if target.is_dir() and target.samefile(os.curdir):
+        raise ValueError(
+            f"{out}: expected a place to write, found the folder that you are in, which would be "
+            f"replaced: name a new one, such as {kind}"
+        )
 
 
 def write_provenance(

@@ -153,3 +153,14 @@ def test_link_or_copy(tmp_path, monkeypatch):
     link_or_copy(link, tmp_path / "out" / "b.png")
     assert not os.path.samefile(source, tmp_path / "out" / "b.png")
     assert (tmp_path / "out" / "b.png").read_bytes() == b"pixels"
+
+
+def test_the_folder_that_one_is_in_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for out in (Path(), tmp_path):
+        expected = pytest.raises(ValueError, match="found the folder that you are in")
+        with expected, result_folder(out, "phantom"):
+            pass
+    assert not list(tmp_path.iterdir())
+    with result_folder(Path("phantom"), "phantom"):
+        pass
