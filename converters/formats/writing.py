@@ -217,6 +217,19 @@ def _plain_words(name: str) -> tuple[str, ...]:
     return tuple(filter(None, bare))
 
 
+def are_of_one_set(names: Iterable[str]) -> bool:
+    """Tell whether folders are called as parts of one data set, not as several of them.
+
+    >>> are_of_one_set(["train", "valid", "test"]), are_of_one_set(["task_1", "task_2"])
+    (True, True)
+    >>> are_of_one_set(["VOC2012", "VOC2012_test"]), are_of_one_set(["cats", "roads"])
+    (True, False)
+    """
+    own = list(names)
+    words = {tuple(word for word in _plain_words(name) if not word.isdigit()) for name in own}
+    return len(words) == 1 or all(is_test_name(name) or part_name(name) for name in own)
+
+
 def as_test_key(place: str) -> str:
     """Return the key of an image in a folder such as Kaggle's `test_images`, which becomes `test`.
 

@@ -70,6 +70,7 @@ from converters.formats.mask_folders.test_images import read_test_lists
 from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import (
+    are_of_one_set,
     as_test_key,
     is_test_key,
     is_test_name,
@@ -113,7 +114,8 @@ def _parts_of(root: Path) -> list[Path]:
     keys = with_test_keys(f"{path.name}/" for path in shown)
     tests = [path for path in shown if is_test_key(keys[f"{path.name}/"])]
     parts = [path for path in shown if path in found or path in tests]
-    return parts if found and len(parts) > 1 else []
+    is_one = are_of_one_set(path.name for path in parts)
+    return parts if found and len(parts) > 1 and is_one else []
 
 
 def _is_whole(root: Path) -> bool:

@@ -514,3 +514,13 @@ def test_exports_beside_each_other(parts, tests, tmp_path):
     assert [s.key for s in converters.read(tmp_path, subset="test")] == tests
     listed = converters.read(tmp_path)
     assert [s.key for s in listed] == [f"{part}/a" for part in parts if f"{part}/a" not in tests]
+
+
+def test_data_sets_beside_each_other_are_several(tmp_path):
+    for name in ("cats", "roads"):
+        for folder in ("JPEGImages", "SegmentationClass"):
+            (tmp_path / name / folder).mkdir(parents=True)
+        put(tmp_path / name, name, numbers())
+    assert converters.recognise(tmp_path) != "voc"
+    (tmp_path / "roads").rename(tmp_path / "cats_test")
+    assert converters.recognise(tmp_path) == "voc"

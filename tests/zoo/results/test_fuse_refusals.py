@@ -145,8 +145,10 @@ BAD_OPTIONS = [
 @pytest.mark.parametrize(("options", "said"), BAD_OPTIONS)
 @pytest.mark.slow
 def test_a_bad_option_is_one_line(assert_refused, stores, options, said, tmp_path, monkeypatch):
-    # Where no data set is near, such as that of the demo.
-    monkeypatch.chdir(tmp_path)
+    # Where no data set is near, neither the demo's nor what other tests have left beside this one.
+    far = tmp_path.joinpath(*"abcdef")
+    far.mkdir(parents=True)
+    monkeypatch.chdir(far)
     assert_refused(stores, said, "--method", "vote", *options)
 
 
