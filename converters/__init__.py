@@ -265,14 +265,17 @@ def _by_lists(
     problems: Problems,
 ) -> list[Sample]:
     """Return the samples of a subset, where a list beside the files of others may say `test`."""
-    from converters.formats.mask_folders.test_images import has_test_lists, told_by_lists
+    from converters.formats.mask_folders.test_images import find_test_lists, told_by_lists
 
-    if place.format not in _LISTED or place.annotations or not has_test_lists(place.folder):
+    root = place.folder
+    may_have = place.format in _LISTED and not place.annotations
+    lists = find_test_lists(root) if may_have else []
+    if not lists:
         return read_part(subset, problems)
     if subset != "test":
-        found = told_by_lists(place.folder, read_part(subset, problems), problems)
+        found = told_by_lists(root, lists, read_part(subset, problems), problems)
         return [one for one in found if subset == "all" or not one.key.startswith("test/")]
-    others = told_by_lists(place.folder, read_part("train", Problems(place.folder)), problems)
+    others = told_by_lists(root, lists, read_part("train", Problems(root)), problems)
     return [*read_part("test", problems), *(one for one in others if one.key.startswith("test/"))]
 
 

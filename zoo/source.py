@@ -20,9 +20,9 @@ from converters.types import LabelSpace, Sample
 from zoo.corrected import CorrectedImages
 from zoo.progress import note
 
-# How many images are looked at for colours.
 # The format of images of which nothing is known.
 _IMAGES = "images"
+# How many images are looked at for colours.
 _LOOKED_AT = 12
 
 
@@ -166,7 +166,7 @@ class DataSource:
         is_file = given in configs.names("labels") or given.endswith((".yaml", ".yml", ".json"))
         if is_file or not names:
             return LabelSpace.load(given)
-        if self.format == _IMAGES:
+        if self.has_only_images:
             # What has no classes of its own has those that it is told.
             return LabelSpace("labels", tuple(dict.fromkeys(names)))
         own = self.own_labels

@@ -43,8 +43,7 @@ def read_columns(path: Path) -> list[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline(_LONGEST)
-        mark = max(",;\t", key=first.count)
-        return next(csv.reader([first], delimiter=mark), [])
+        return next(csv.reader([first], delimiter=_mark_of(first)), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
 
@@ -61,9 +60,13 @@ def read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise ValueError(f"{path}: expected a table (CSV in UTF-8), found: {reason}") from None
     lines = text.splitlines()
-    mark = max(",;\t", key=lines[0].count) if lines else ","
-    reader = csv.DictReader(lines, delimiter=mark)
+    reader = csv.DictReader(lines, delimiter=_mark_of(lines[0] if lines else ""))
     return list(reader), list(reader.fieldnames or ())
+
+
+def _mark_of(line: str) -> str:
+    """Return what divides a table's cells, by its first line."""
+    return max(",;\t", key=line.count)
 
 
 def column_of(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:

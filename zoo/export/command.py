@@ -62,7 +62,7 @@ from zoo.export.session import (
     OnnxRefiner,
     OnnxSession,
 )
-from zoo.families.refiner.patches import count_planes
+from zoo.families.refiner.patches import count_planes, count_told
 from zoo.families.semantic import SemanticFamily
 from zoo.families.settings import learned_view
 from zoo.inference.arrays import Floats
@@ -485,7 +485,7 @@ class _Writer:
         config: Any = run.config
         network, rule = family.open_refiner(run.path, config)
         self._check_sources(run, rule)
-        told = len(config.labels) if "class" in config.inputs else 0
+        told = count_told(config, len(config.labels))
         shape = RefinerShape(count_planes(config), told, config.size)
         file = f"rule-{self.done}.yaml"
         entry = self._convert(run, partial(convert_refiner, network, shape))

@@ -338,10 +338,6 @@ class RefinerEntry(_Entry):
         """Of images."""
         return self.channels
 
-    def told_classes(self, classes: int) -> int:
-        """Return how many classes its networks are told apart; 0: they are not told."""
-        return classes if "class" in self.inputs else 0
-
 
 Entry = Annotated[
     SourceEntry | DetectorEntry | QueryEntry | BoxEntry | RefinerEntry, Field(discriminator="kind")

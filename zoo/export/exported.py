@@ -27,7 +27,7 @@ from zoo.export.description import (
     read_description,
 )
 from zoo.export.session import OnnxBoxes, OnnxDetector, OnnxNetwork, OnnxQueries, OnnxRefiner
-from zoo.families.refiner.patches import count_planes
+from zoo.families.refiner.patches import count_planes, count_told
 from zoo.families.refiner.refining import LookCase, mend
 from zoo.inference.arrays import Floats, normalize, predict_semantic
 from zoo.inference.detections import place_images, to_prediction
@@ -437,7 +437,7 @@ def _read_rule(folder: Path, found: Description) -> Rule | None:
 def _open_refiner(
     folder: Path, entry: RefinerEntry, found: Description, device: str, threads: int
 ) -> ExportedRefiner:
-    told, planes = entry.told_classes(len(found.labels)), count_planes(entry)
+    told, planes = count_told(entry, len(found.labels)), count_planes(entry)
     networks = (
         OnnxRefiner(folder, network, planes, told, device, threads) for network in entry.networks
     )

@@ -375,6 +375,7 @@ class _Classes:
             as_colours = have_own_palettes(masks)
             return cls(names, "files", example=example, as_colours=as_colours)
         numbers, colours = read_class_names(root), read_class_table(root)
+        values: set[int] | None = None
         if colours is not None and numbers is None and _hold_numbers(pairs):
             own = [name if name.casefold() not in NO_CLASS else "" for name in colours.values()]
             # A table of greys says the numbers themselves.
@@ -382,7 +383,8 @@ class _Classes:
             if are_greys:
                 numbers = dict(zip((c[0] for c in colours), own, strict=True))
             elif columns := read_class_ids(root):
-                numbers = _fitting_numbers(root, columns, () if only_names else masks)
+                values = set() if only_names else _values_of(masks)
+                numbers = _fitting_numbers(root, columns, values)
             else:
                 numbers = dict(enumerate(own))
         elif colours is not None:
@@ -392,20 +394,15 @@ class _Classes:
             return cls(kept_names, "colours", kept, as_colours=True)
         if numbers is not None:
             check_palettes(masks)
-            return cls._of_numbers(numbers, () if only_names else masks)
+            if values is None:
+                values = set() if only_names else _values_of(masks)
+            return cls._of_numbers(numbers, values)
         return cls._of_values(masks)
 
     @classmethod
-    def _of_numbers(cls, numbers: dict[int, str], masks: Sequence[Path]) -> _Classes:
+    def _of_numbers(cls, numbers: dict[int, str], values: set[int]) -> _Classes:
         """Return the classes that a table names, and what the values of masks mean by it."""
         names = tuple(filter(None, numbers.values()))
-        values: set[int] = set()
-        for path in masks:
-            try:
-                greys = _plain_greys(read_mask(path))
-            except (OSError, ValueError):
-                continue  # whoever reads it says so
-            values |= set() if greys is None else set(np.unique(greys).tolist())
         if values == {0, VOID} and VOID not in numbers and len(names) == 1:
             # Black and white, of the only class.
             return cls(names, "numbers", {}, {0: "", VOID: names[0]})
@@ -591,17 +588,8 @@ class _Classes:
         return "" if code == 0 or (code == VOID and self.has_void) else str(code)
 
 
-def _fitting_numbers(
-    root: Path, columns: Sequence[dict[int, str]], masks: Sequence[Path]
-) -> dict[int, str]:
-    """Return number -> name, "" for none, by the first column of a table that masks fit.
-
-    Raises:
-        ValueError: they fit none, or count from 0 what the table counts from 1.
-    """
-    found = [
-        {n: "" if name.casefold() in NO_CLASS else name for n, name in c.items()} for c in columns
-    ]
+def _values_of(masks: Iterable[Path]) -> set[int]:
+    """Return the numbers in masks, of those that can be read and have no colours."""
     values: set[int] = set()
     for path in masks:
         try:
@@ -609,9 +597,28 @@ def _fitting_numbers(
         except (OSError, ValueError):
             continue  # whoever reads it says so
         values |= set() if greys is None else set(np.unique(greys).tolist())
+    return values
+
+
+def _fitting_numbers(
+    root: Path, columns: Sequence[dict[int, str]], values: set[int]
+) -> dict[int, str]:
+    """Return number -> name, "" for none, by the first column of a table that masks fit.
+
+    Args:
+        root: the data set's folder.
+        columns: number -> name by each column, of which there is one at least.
+        values: that masks have; none where only the names are asked for.
+
+    Raises:
+        ValueError: masks count from 0 what the table counts from 1.
+    """
+    found = [
+        {n: "" if name.casefold() in NO_CLASS else name for n, name in c.items()} for c in columns
+    ]
     known = next((own for own in found if values - {0, VOID} <= own.keys()), found[0])
     least, most = min(known), max(known)
-    if masks and least == 1 and known[1] == "" and 0 in values and most not in values:
+    if least == 1 and known[1] == "" and 0 in values and most not in values:
         raise ValueError(
             f"{find_class_table(root)}: expected the numbers of masks, found them from 1 on and no "
             f"{most} in the masks, which have 0: count from 0 in the table, or name the masks' "

@@ -474,10 +474,9 @@ def _longer_names(tree: Tree, files: Mapping[str, Path], known: Set[str]) -> Pai
     masks: dict[str, Path] = {}
     told = True
     for place, path in files.items():
-        ends = [hit.start() for hit in _BETWEEN.finditer(place)]
-        owner = next((place[:end] for end in reversed(ends) if place[:end] in files), None)
-        (images if owner is None else masks)[place] = path
-        told &= owner is None or _has_word(place[len(owner) :], _DRAWN_WORDS)
+        owner = _owner_of(place, files)
+        (masks if owner else images)[place] = path
+        told &= not owner or _has_word(place[len(owner) :], _DRAWN_WORDS)
     if not told or not tree.are_drawn(masks.values(), TWO_SIDES):
         return None
     if not tree.are_photographs(images.values()):
@@ -716,8 +715,7 @@ def _match_class(tree: Tree, images: Mapping[str, Path], masks: Mapping[str, Pat
     found: dict[str, Path] = {}
     rests = set()
     for place, path in masks.items():
-        ends = [hit.start() for hit in _BETWEEN.finditer(place)]
-        image = next((place[:end] for end in reversed(ends) if place[:end] in images), "")
+        image = _owner_of(place, images)
         rests.add(place[len(image) :])
         found[image] = path
     is_one = len(rests) == 1 and "" not in found and len(found) == len(masks)
@@ -736,8 +734,7 @@ def _by_class_names(
     joined: dict[str, list[Path]] = defaultdict(list)
     told: dict[Path, tuple[str, str]] = {}
     for place, path in masks.items():
-        ends = sorted((hit.start() for hit in _BETWEEN.finditer(place)), reverse=True)
-        image = next((place[:end] for end in ends if place[:end] in images), "")
+        image = _owner_of(place, images)
         if not image:
             alone.append(path)
             continue
@@ -792,16 +789,19 @@ def _by_beginnings(images: Mapping[str, Path], masks: Mapping[str, Path]) -> dic
     found: dict[str, Path] = {}
     rests: set[str] = set()
     for place, path in masks.items():
-        ends = (hit.start() for hit in _BETWEEN.finditer(place))
-        image = next(
-            (place[:end] for end in sorted(ends, reverse=True) if place[:end] in images), ""
-        )
+        image = _owner_of(place, images)
         if image in found:
             return {}
         found[image or place] = path
         rests |= {place[len(image) :].casefold()} if image else set()
     says_so = len(rests) == 1 and bool(_REST.fullmatch(next(iter(rests))))
     return found if says_so else {}
+
+
+def _owner_of(place: str, images: Mapping[str, Path]) -> str:
+    """Return the image whose place, the longest, this one begins with as words; "" for none."""
+    ends = [hit.start() for hit in _BETWEEN.finditer(place)]
+    return next((place[:end] for end in reversed(ends) if place[:end] in images), "")
 
 
 def _cores(places: Iterable[str]) -> dict[str, str]:

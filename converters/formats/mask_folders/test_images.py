@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -58,7 +58,7 @@ def find_test_keys(
         files: all images, with these.
     """
     found = with_test_keys(images)
-    listed = read_test_lists(root, found, images, files)
+    listed = read_test_lists(root, find_test_lists(root), found, images, files)
     tests = _named_so(images) | listed.keys
     # What is to be answered has others beside it that can be learned from.
     if not {key for key, own in found.items() if not is_test_key(own)} <= tests:
@@ -114,21 +114,19 @@ def _named_so(images: Mapping[str, Path]) -> set[str]:
 # --- lists
 
 
-def has_test_lists(root: Path) -> bool:
-    """Tell whether a folder has what may be lists of test images."""
-    return next(_test_lists(root), None) is not None
-
-
-def told_by_lists(root: Path, samples: Sequence[Sample], problems: Problems) -> list[Sample]:
+def told_by_lists(
+    root: Path, lists: Sequence[Path], samples: Sequence[Sample], problems: Problems
+) -> list[Sample]:
     """Return samples of which those that lists call test images have keys in `test/`.
 
     Args:
         root: the data set's folder.
+        lists: those of `find_test_lists`.
         samples: as their own format tells them apart.
         problems: is told what has to be said of lists.
     """
     images = {s.key: i for s in samples if isinstance(i := s.image, Path) and root in i.parents}
-    listed = read_test_lists(root, {key: key for key in images}, images, images.values())
+    listed = read_test_lists(root, lists, {key: key for key in images}, images, images.values())
     learned = {key for key in images if not is_test_key(key)}
     if learned <= listed.keys:
         return list(samples)
@@ -140,7 +138,11 @@ def told_by_lists(root: Path, samples: Sequence[Sample], problems: Problems) -> 
 
 
 def read_test_lists(
-    root: Path, keys: Mapping[str, str], images: Mapping[str, Path], files: Iterable[Path]
+    root: Path,
+    lists: Sequence[Path],
+    keys: Mapping[str, str],
+    images: Mapping[str, Path],
+    files: Iterable[Path],
 ) -> Listed:
     """Read lists of test images, by names or paths of images that have no others like them.
 
@@ -150,11 +152,11 @@ def read_test_lists(
 
     Args:
         root: the data set's folder.
+        lists: those of `find_test_lists`.
         keys: key -> what tells whether it is of a test image already.
         images: key -> image, of those that may be named.
         files: all images, with these.
     """
-    lists = list(_test_lists(root))
     if not lists:
         return Listed(frozenset(), ())
     places: dict[PurePosixPath, str] = {_place(root, path): "" for path in files}
@@ -181,17 +183,21 @@ def _place(root: Path, path: Path) -> PurePosixPath:
     return PurePosixPath(normal_name(path.relative_to(root).with_suffix("").as_posix()))
 
 
-def _test_lists(root: Path) -> Iterator[Path]:
+def find_test_lists(root: Path) -> list[Path]:
+    """Return what may be lists of test images, in a data set's folder or in one of lists there."""
+    found = []
     homes = [root]
     for folder in homes:
+        is_of_lists = folder != root or bool(_HOMES.fullmatch(root.name))
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            is_home = _HOMES.fullmatch(path.name) or _HOMES.fullmatch(folder.name)
+            is_home = is_of_lists or _HOMES.fullmatch(path.name)
             if is_home and path.is_dir() and len(path.relative_to(root).parts) <= 2:
                 homes.append(path)
             is_list = path.suffix.lower() in _LISTS and is_test_name(path.stem)
             is_list &= not re.search(r"\d$", path.stem)
             if is_list and path.is_file() and _bytes_of(path) <= _LARGEST:
-                yield path
+                found.append(path)
+    return found
 
 
 def _read_list(
@@ -240,7 +246,7 @@ def _columns(lines: Sequence[str]) -> list[list[list[str]]]:
             not header[i].strip(),
         ),
     )
-    filled = [row for row in rest if any(row)] if len(rest) else []
+    filled = [row for row in rest if any(row)]
     tables = [[_ways(row[i]) for row in filled if i < len(row)] for i in order]
     # A list may have no header.
     return [*tables, [_ways(row[0]) for row in rows if row]]

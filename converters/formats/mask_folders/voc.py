@@ -66,7 +66,7 @@ from converters.formats.mask_colours import (
     name_pascal_voc,
 )
 from converters.formats.mask_folders.pairing import describe_left_out
-from converters.formats.mask_folders.test_images import read_test_lists
+from converters.formats.mask_folders.test_images import find_test_lists, read_test_lists
 from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
 from converters.formats.writing import (
@@ -103,19 +103,20 @@ def matches(root: Path) -> bool:
     return bool(_parts_of(root)) or _is_whole(root)
 
 
-def _parts_of(root: Path) -> list[Path]:
-    """Return the folders that are data sets of VOC's form each, as exports of several tasks are."""
+def _parts_of(root: Path) -> dict[Path, str]:
+    """Return folders of VOC's form, as exports of tasks are -> how the keys of each begin."""
     if not root.is_dir() or any((root / name).is_dir() for name in (_IMAGES, _PLAIN_IMAGES)):
-        return []
+        return {}
     inside = (path for path in sorted(root.iterdir()) if not path.name.startswith("."))
     shown = [path for path in inside if (path / _IMAGES).is_dir()]
     found = [path for path in shown if (path / _folders(path)[1].name).is_dir()]
     # One is given by its own name, unless it has test images beside it, which may have no masks.
-    keys = with_test_keys(f"{path.name}/" for path in shown)
-    tests = [path for path in shown if is_test_key(keys[f"{path.name}/"])]
-    parts = [path for path in shown if path in found or path in tests]
+    begins = dict(
+        zip(shown, with_test_keys(f"{path.name}/" for path in shown).values(), strict=True)
+    )
+    parts = {path: begin for path, begin in begins.items() if path in found or is_test_key(begin)}
     is_one = are_of_one_set(path.name for path in parts)
-    return parts if found and len(parts) > 1 and is_one else []
+    return parts if found and len(parts) > 1 and is_one else {}
 
 
 def _is_whole(root: Path) -> bool:
@@ -195,9 +196,9 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     Raises:
         ValueError: a broken table of colours.
     """
-    if _parts_of(root):
+    if parts := _parts_of(root):
         read_part = partial(_read, labels=labels, problems=problems, above=root)
-        return _of_parts(root, subset, problems, read_part)
+        return _of_parts(root, parts, subset, problems, read_part)
     return _read(root, subset, labels=labels, problems=problems)
 
 
@@ -221,16 +222,14 @@ def _read(
 
 def _of_parts(
     root: Path,
+    parts: Mapping[Path, str],
     subset: str,
     problems: Problems,
     read_part: Callable[[Path, str], list[Sample]],
 ) -> list[Sample]:
-    """Return the samples of all parts, their keys in folders of the parts' names."""
-    parts = _parts_of(root)
-    keys = with_test_keys(f"{part.name}/" for part in parts)
+    """Return the samples of all parts of `_parts_of`, their keys in folders of the parts' names."""
     found: list[Sample] = []
-    for part in parts:
-        begin = keys[f"{part.name}/"]
+    for part, begin in parts.items():
         is_test = is_test_key(begin)
         if is_test and subset == "train":
             continue
@@ -240,7 +239,7 @@ def _of_parts(
             images, home = _files(part / _IMAGES, problems), part / _IMAGES
             samples = test_samples(home, images.values(), problems) if is_test else []
         found += [replace(sample, key=begin + sample.key) for sample in samples]
-    others = [p for p in Tree(root).all_files() if not set(parts).intersection(p.parents)]
+    others = [p for p in Tree(root).all_files() if parts.keys().isdisjoint(p.parents)]
     if others:
         problems.note(describe_left_out(root, others))
     return found
@@ -269,14 +268,14 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         subset: `test`, `train` or `all`.
         problems: takes down images that are broken, and masks that have none.
     """
-    if _parts_of(root):
+    if parts := _parts_of(root):
 
         def list_part(part: Path, own: str) -> list[Sample]:
             return list_images(part, subset=own, problems=problems)
 
-        return _of_parts(root, subset, problems, list_part)
+        return _of_parts(root, parts, subset, problems, list_part)
     found: list[Sample] = []
-    parts, tests = _parts(root)
+    lists, tests = _parts(root)
     for stem, image, mask in _pairs(root, subset, tests, problems):
         try:
             size_hw = read_size_hw(image)
@@ -288,7 +287,7 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
         except ValueError as error:
             problems.add(mask, error, key=stem)
         key = _key(stem, tests)
-        found.append(Sample(key, image, size_hw, attributes=parts.get(stem, {})))
+        found.append(Sample(key, image, size_hw, attributes=lists.get(stem, {})))
     return [*found, *_unanswered(root, subset, problems)]
 
 
@@ -332,7 +331,8 @@ def _parts(root: Path) -> tuple[dict[str, dict[str, str]], frozenset[str]]:
     parts = {stem: {SUBSET: name} for name, own in pairs for stem in own}
     tests = {stem for path in _test_lists(root) for stem in _listed(root, path, stems)}
     # Tables, too.
-    listed = read_test_lists(root, {stem: stem for stem in images}, images, images.values())
+    lists = find_test_lists(root)
+    listed = read_test_lists(root, lists, {stem: stem for stem in images}, images, images.values())
     more = listed.keys if images.keys() > listed.keys else frozenset()
     return parts, frozenset(tests) | more
 

@@ -91,6 +91,11 @@ def count_planes(setting: PatchSetting) -> int:
     return planes + ("sources" in given) * 2 * len(setting.sources)
 
 
+def count_told(setting: PatchSetting, classes: int) -> int:
+    """Return how many classes the network is told apart; 0: it is not told."""
+    return classes if "class" in setting.inputs else 0
+
+
 class Place(NamedTuple):
     """A patch in an image: its upper left corner and its pixels' side, in pixels of the image."""
 
