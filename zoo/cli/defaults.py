@@ -393,7 +393,7 @@ def for_evaluate(given: dict[str, Any]) -> None:
             listed = f"{len(found)} ({', '.join(map(str, found[:_SHOWN]))}): name one"
             taken.lack(
                 "  PREDICTIONS, a store (zoo predict) or a submission (zoo fuse), found "
-                f"{listed if found else 'none in runs/*/val'}"
+                f"{listed if found else 'none in runs/*/val, val/*'}"
             )
     _take_for_scores(taken)
 
@@ -461,7 +461,19 @@ def stores_of_runs(name: str) -> list[Path]:
 def _held_out_stores() -> list[Path]:
     """Return what each run says of images that it held out: predicted, or left by its folds."""
     kept = {path.parent: path for name in ("oof", "val") for path in stores_of_runs(name)}
-    return [kept[run] for run in sorted(kept)]
+    return _with_named([kept[run] for run in sorted(kept)], Path("val"))
+
+
+def _test_stores() -> list[Path]:
+    """Return what each run says of test images."""
+    return _with_named(stores_of_runs("test"), Path("test"))
+
+
+def _with_named(stores: list[Path], folder: Path) -> list[Path]:
+    """Add the stores in a folder, as `--oof val/NAME` leaves them, but for runs that have one."""
+    known = _names(stores)
+    named = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    return [*stores, *(path for path in named if not _names([path]) <= known)]
 
 
 def for_predict(given: dict[str, Any]) -> None:
@@ -495,7 +507,9 @@ def for_fit(given: dict[str, Any]) -> None:
         if found := _held_out_stores():
             taken.take("predictions", found)
         else:
-            taken.lack("  predictions of held-out images, found none in runs/*/val: zoo predict")
+            taken.lack(
+                "  predictions of held-out images, found none in runs/*/val and val/*: zoo predict"
+            )
     if given["out"] is None:
         taken.take("out", FUSION)
     taken.say()
@@ -505,11 +519,13 @@ def _sources_and_rule(taken: Taken) -> None:
     """Take the runs' predictions of test images, else of held-out ones, and `fusion.yaml`."""
     given = taken.given
     if not given["sources"]:
-        found = stores_of_runs("test") or _held_out_stores()
+        found = _test_stores() or _held_out_stores()
         if found:
             taken.take("sources", found)
         else:
-            taken.lack("  predictions, found none in runs/*/test and runs/*/val: zoo predict")
+            taken.lack(
+                "  predictions, found none in runs/*/test, test/*, runs/*/val, val/*: zoo predict"
+            )
     if given["method"] is None and given["config"] is None:
         if FUSION.is_file():
             taken.take("config", FUSION)
@@ -521,7 +537,7 @@ def _sources_and_rule(taken: Taken) -> None:
 
 def _unanswered(sources: list[Path]) -> list[Path]:
     """Return the runs that `fusion.yaml` names and that have not predicted test images."""
-    if not all(path.name == "test" for path in sources):
+    if not all("test" in (path.name, path.parent.name) for path in sources):
         return []
     wanted = _fused_names() - _names(sources)
     return [run for run in run_folders() if run.name in wanted]
@@ -551,7 +567,9 @@ def for_report(given: dict[str, Any]) -> None:
         if found := _held_out_stores():
             taken.take("predictions", found)
         else:
-            taken.lack("  predictions of annotated images, found none in runs/*/val: zoo predict")
+            taken.lack(
+                "  predictions of annotated images, found none in runs/*/val and val/*: zoo predict"
+            )
     is_open = given["config"] is None and given["predictions"] and FUSION.is_file()
     if is_open and _fused_names() == _names(given["predictions"]):
         taken.take("config", FUSION)

@@ -39,7 +39,7 @@ FittedSources = Annotated[
     list[Path],
     typer.Argument(
         help="Prediction stores, one a model, and submissions (CSV); the stores of runs/*/val "
-        "without."
+        "and val/* without."
     ),
 ]
 

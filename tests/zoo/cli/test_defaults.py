@@ -11,7 +11,7 @@ from converters.splits.split import Split
 from fusion.sources import submission
 from fusion.sources.submission import RleRow
 from zoo.cli import main
-from zoo.cli.defaults import for_fit, for_view, nearest_data
+from zoo.cli.defaults import for_fit, for_fuse, for_view, nearest_data
 from zoo.viewer.places import Places
 
 pytestmark = pytest.mark.slow
@@ -118,6 +118,29 @@ def test_of_a_run_one_store_of_held_out_images_is_taken(here):
     given = {"data": here, "predictions": None, "out": here / "f.yaml"}
     for_fit(given)
     assert given["predictions"] == [Path("runs", place) for place in ("a/val", "b/oof", "c/val")]
+
+
+def test_stores_that_lie_by_themselves_are_taken_too(here):
+    def make(folder, *stores):
+        for store in stores:
+            (here / folder / store).mkdir(parents=True)
+            (here / folder / store / "manifest.json").write_text("{}")
+
+    for run_name in ("a", "b"):
+        (here / "runs" / run_name).mkdir(parents=True)
+        (here / "runs" / run_name / "config.yaml").write_text("")
+    make("runs", "a/val", "a/test")
+    make("val", "a", "b", "other")
+    make("test", "b")
+    (here / "val" / "images").mkdir()
+    given = {"predictions": None, "data": "mine", "out": "f.yaml"}
+    for_fit(given)
+    expected = ["runs/a/val", "val/b", "val/other"]
+    assert given["predictions"] == [Path(place) for place in expected]
+    fused = {"sources": None, "method": "mean", "config": None, "out": Path("x.csv"), "to": "csv"}
+    given = {**fused, "data": None, "subset": None, "split": None, "fold": None}
+    for_fuse(given)
+    assert given["sources"] == [Path("runs/a/test"), Path("test/b")]
 
 
 def test_what_the_viewer_takes_is_said_once(here, capsys):
