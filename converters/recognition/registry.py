@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
 from converters.errors import did_you_mean
+from converters.files.provenance import PROVENANCE
 
 # A format is a module with
 #   matches(root) -> bool                                  is this folder in the format?
@@ -49,7 +51,7 @@ FORMATS: dict[str, str] = {
     "mask_folders": "converters.formats.mask_folders.mask_folders",
     "images": "converters.formats.images",
 }
-_SHOWN = 3
+_SHOWN, _LOOKED_AT = 3, 50
 # Known only where no other format is, in this order: many folders with images in them would be one.
 _LAST = ("mask_folders", "images")
 
@@ -87,6 +89,9 @@ def recognise_folder(data: Path) -> str:
     """
     found = [name for name in FORMATS if name not in _LAST and load_format(name).matches(data)]
     found = found or [name for name in _LAST if load_format(name).matches(data)][:1]
+    if found == [_LAST[-1]] and _are_of_others(_data_sets_below(data)):
+        # Nobody means its images and masks one by one.
+        found = []
     if len(found) == 1:
         return found[0]
     what = f"several formats at once; name it (--from): {' or '.join(found)}"
@@ -98,6 +103,17 @@ def recognise_folder(data: Path) -> str:
 def is_data_set(folder: Path | str) -> bool:
     """Tell whether a folder is a data set with annotations, in any format, maybe in several."""
     return any(load_format(name).matches(Path(folder)) for name in FORMATS if name != _LAST[-1])
+
+
+def _data_sets_below(data: Path) -> list[Path]:
+    """Return the folders in a folder that are data sets; of very many the first are looked at."""
+    folders = (path for path in sorted(data.iterdir()) if path.is_dir())
+    return [path for path in islice(folders, _LOOKED_AT) if is_data_set(path)]
+
+
+def _are_of_others(folders: Iterable[Path]) -> bool:
+    """Tell whether any is not what we made of another data set."""
+    return any(not (path / PROVENANCE).is_file() for path in folders)
 
 
 def _describe(data: Path) -> str:
@@ -112,8 +128,7 @@ def _describe(data: Path) -> str:
     from converters.formats.mask_folders.pairing import describe_unpaired
 
     files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
-    below = [path for path in sorted(data.iterdir()) if path.is_dir() and is_data_set(path)]
-    if below:
+    if below := _data_sets_below(data):
         which = " or ".join(map(str, below[:_SHOWN])) + (" or ..." if below[_SHOWN:] else "")
         how_many = "one in a folder" if len(below) == 1 else f"{len(below)} in folders"
         return f"{files}, but {how_many} below: give {which}"

@@ -54,11 +54,15 @@ _BEHIND = re.compile(
     r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|anno|annotation)(?P<more>[_-]?\d+)?",
     re.IGNORECASE,
 )
-# What follows an image's name in that of its mask, who has drawn it (CHASE_DB1) among it.
+# What follows an image's name in that of its mask, who has drawn it (CHASE_DB1) among it, and
+# iSAID's words for colours of classes.
 _REST = re.compile(
-    r"[\W_]+(\w*(mask|label|lbl|seg|gt|annot|truth)\w*|lab|\d(st|nd|rd)_?(ho|manual)|[a-z])",
+    r"[\W_]+(\w*(mask|label|lbl|seg|gt|annot|truth)\w*|lab|\d(st|nd|rd)_?(ho|manual)"
+    r"|instance_color_rgb|[a-z])",
     re.IGNORECASE,
 )
+# Who has drawn a mask that lies beside its image (CHASE_DB1: `Image_01L_1stHO`).
+_DRAWN_BY = re.compile(r"(?P<image>.+)[_-](?P<who>\d)(st|nd|rd)[_-]?(ho|manual)", re.IGNORECASE)
 _BETWEEN = re.compile(r"[\W_]+")
 # ADE20K's colours are numbers of classes and of objects; it has one of these beside each mask.
 _ADE20K = ("_atr.txt", ".json")
@@ -84,6 +88,7 @@ _DRAWN_WORDS = re.compile(
     r"|semantic|instance|trimap|attribute|manual|lesion)s?"
 )
 # Who has drawn the same objects as others.
+_BY_HAND, _SEEN = re.compile("manual"), ("mask", "masks")
 _RATERS = re.compile(r"(annotator|expert|reader|rater|observer|grader|doctor|manual|human)s?")
 
 
@@ -128,11 +133,11 @@ def find_pairs(root: Path, tree: Tree | None = None) -> Pairs | None:
 def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     """As `find_pairs`; `known` are classes that folders or names of masks have elsewhere."""
     parts: list[tuple[Path, Pairs]] = []
-    taken: set[Path] = set()
+    taken = set(_fields_of_view(tree, root))
     for folder in _folders(tree, root, _DEPTH):
         # A folder in one of masks holds no images.
         if taken.isdisjoint((folder, *folder.parents)):
-            for image_folder, masks, found in _beside(tree, folder, known):
+            for image_folder, masks, found in _beside(tree, folder, known, frozenset(taken)):
                 parts.append((image_folder, found))
                 taken |= {path for path in masks if path != image_folder}
     images: dict[str, Path] = {}
@@ -273,12 +278,27 @@ def _are_pictures(name: str) -> bool:
     return _has_word(name, _PICTURES)
 
 
-def _beside(tree: Tree, folder: Path, known: Set[str]) -> Iterator[tuple[Path, list[Path], Pairs]]:
+def _fields_of_view(tree: Tree, root: Path) -> list[Path]:
+    """Return folders called `mask` where others are called `manual`, anywhere in the data set.
+
+    DRIVE's and HRF's show which part of an image the camera saw; objects are the other's.
+    """
+    folders = list(_folders(tree, root, _DEPTH))
+    found = [path for path in folders if path.name.casefold() in _SEEN]
+    drawn = {path.parent for path in folders if _has_word(path.name, _BY_HAND)}
+    return found if any(path.parent in drawn for path in found) else []
+
+
+def _beside(
+    tree: Tree, folder: Path, known: Set[str], passed: Set[Path]
+) -> Iterator[tuple[Path, list[Path], Pairs]]:
     """Folders of images, and of masks, in a folder, with their pairs.
 
-    Without any, the folder itself, and the pairs of files in it.
+    Without any, the folder itself, and the pairs of files in it. Folders that are `passed` have
+    neither.
     """
     inside = [path for path in tree.inside(folder) if not _are_pictures(path.name)]
+    inside = [path for path in inside if path not in passed]
     if (by_class := _folders_of_classes(tree, inside, known)) is not None:
         yield by_class
         return
@@ -320,6 +340,7 @@ def _beside(tree: Tree, folder: Path, known: Set[str]) -> Iterator[tuple[Path, l
         return
     beside = (
         _side_by_side(files)
+        or _of_first_rater(files)
         or _of_one_name(tree, folder)
         or _by_last_words(tree, files)
         or _image_and_mask(tree, files)
@@ -373,7 +394,9 @@ def _folders_of_classes(
             found[folder] = pairs
     if len(found) == 1:
         ((folder, pairs),) = found.items()
-        if not is_named or (pairs.classes and not _says_masks(folder, folders)):
+        # Who has drawn them is no class.
+        is_whole = not is_named or _has_word(folder.name, _RATERS)
+        if is_whole or (pairs.classes and not _says_masks(folder, folders)):
             return home, [folder], pairs
     named = [path for path in found if not _says_masks(path, folders)]
     of_class = {_class_of(folder) for folder in found}
@@ -437,6 +460,19 @@ def _class_of(folder: Path) -> str:
 def _masks_of(pairs: Pairs) -> Iterator[Path]:
     yield from (path for own in pairs.masks.values() for path in own)
     yield from pairs.alone
+
+
+def _of_first_rater(files: Mapping[str, Path]) -> Pairs | None:
+    """Pair NAME with NAME_1stHO, NAME_2ndHO beside it: with what the first has drawn."""
+    drawn: dict[str, dict[str, Path]] = defaultdict(dict)
+    told = {place: hit for place in files if (hit := _DRAWN_BY.fullmatch(place))}
+    for place, hit in told.items():
+        if hit["image"] in files:
+            drawn[hit["image"]][hit["who"]] = files[place]
+    first = min((who for own in drawn.values() for who in own), default="")
+    masks = {place: (own[first],) for place, own in drawn.items() if first in own}
+    images = {place: path for place, path in files.items() if place not in told}
+    return Pairs(images, masks) if masks else None
 
 
 def _by_last_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:

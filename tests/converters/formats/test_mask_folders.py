@@ -17,6 +17,7 @@ from PIL import Image
 import converters
 from converters import DataError
 from converters.files.class_tables import read_class_names, read_class_table
+from converters.files.provenance import PROVENANCE
 from converters.masks import rasterize_labels
 from converters.types import LabelSpace
 
@@ -264,6 +265,20 @@ def test_a_mask_of_another_size_and_ade20k_are_refused(tmp_path):
     (tmp_path / "two" / "a_atr.txt").write_text("001 # 0 # 0 # door\n")
     with pytest.raises(ValueError, match=r"a_atr\.txt: ADE20K's colours are numbers"):
         converters.recognise(tmp_path / "two")
+
+
+@pytest.mark.parametrize("folders", [("Original", "Ground Truth"), ("images", "manual1")])
+def test_a_folder_around_one_that_could_be_images_names_it(folders, tmp_path):
+    for name in ("1", "2"):
+        photograph(tmp_path / "around" / "set" / folders[0] / f"{name}.jpg")
+        put(tmp_path, "x.png", f"around/set/{folders[1]}/{name}.png", square_of(255))
+    with pytest.raises(ValueError, match=r"one in a folder below: give .*set"):
+        converters.recognise(tmp_path / "around")
+    # What we made of a folder is no reason: its images can still be predicted.
+    photograph(tmp_path / "mere" / "a.jpg")
+    (tmp_path / "around" / "set").rename(tmp_path / "mere" / "set")
+    (tmp_path / "mere" / "set" / PROVENANCE).write_text("{}")
+    assert converters.recognise(tmp_path / "mere") == "images"
 
 
 def test_a_folder_around_the_data_set_is_none(tmp_path):
@@ -609,7 +624,7 @@ RIVALS = [
     ("cat", "target"),
     ("masks_cat", "masks"),
     ("masks", "boundary"),
-    ("1st_manual", "mask"),
+    ("1st_manual", "2nd_manual"),
     ("masks_expert1", "masks_expert2"),
 ]
 
@@ -620,6 +635,53 @@ def test_folders_that_may_be_about_the_same_objects_are_refused(names, tmp_path)
     put(tmp_path, "images/a.png", f"{names[1]}/a.png", square_of(255))
     with pytest.raises(ValueError, match="expected one folder of images and one of their masks"):
         converters.label_space(tmp_path)
+
+
+@pytest.mark.parametrize(("drawn", "end"), [("1st_manual", "manual1"), ("manual", "manual")])
+def test_beside_what_is_drawn_by_hand_masks_are_fields_of_view(drawn, end, tmp_path):
+    for part, number in (("training", 21), ("training", 22), ("test", 1)):
+        image = f"{part}/images/{number:02}_{part}.png"
+        put(tmp_path, image, f"{part}/mask/{number:02}_{part}_mask.png", square_of(255, 1))
+        if part == "training":
+            put(tmp_path, image, f"{part}/{drawn}/{number}_{end}.png", square_of(255))
+    notes = []
+    found = converters.read(tmp_path, subset="all", note=notes.append)
+    assert {s.key: [i.label for i in s.instances] for s in found} == {
+        "test/01_test": [],
+        "training/21_training": ["object"],
+        "training/22_training": ["object"],
+    }
+    assert "left out 3 images that are no part of a pair" in " ".join(notes)
+
+
+def test_of_several_who_drew_beside_the_image_the_first_is_taken(tmp_path):
+    for place in ("Image_01L", "Image_01R"):
+        put(tmp_path, f"{place}.jpg", f"{place}_1stHO.png", square_of(255))
+        put(tmp_path, f"{place}.jpg", f"{place}_2ndHO.png", square_of(255, 1))
+    notes = []
+    found = converters.read(tmp_path, note=notes.append)
+    assert {s.key: len(s.instances) for s in found} == {"Image_01L": 1, "Image_01R": 1}
+    (mask, _) = (planes_of(sample) for sample in found)
+    assert mask["object"].tolist() == (square_of(255) > 0).tolist()
+    assert "left out 2 images that are no part of a pair" in " ".join(notes)
+
+
+def planes_of(sample):
+    found = rasterize_labels(sample.instances, SIZE)
+    return {name: mask.full(SIZE) for name, mask in found.items()}
+
+
+def test_colours_of_isaid_are_of_their_images(tmp_path):
+    for name in ("P0000", "P0001"):
+        colours = np.zeros((*SIZE, 3), np.uint8)
+        colours[2:6, 2:9] = (63, 0, 0)
+        colours[8:12, 4:9] = (255, 127, 0)
+        numbers_of_objects = np.where(colours.any(axis=-1, keepdims=True), (0, 0, 1), 0)
+        place = f"train/{{}}_masks/{name}_instance_{{}}_RGB.png"
+        image = f"train/images/{name}.png"
+        put(tmp_path, image, place.format("Semantic", "color"), colours)
+        put(tmp_path, image, place.format("Instance", "id"), numbers_of_objects.astype(np.uint8))
+    assert set(converters.label_space(tmp_path).names) == {"color_00003f", "color_007fff"}
 
 
 def test_a_folder_of_masks_holds_no_images(tmp_path):
