@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -24,10 +24,12 @@ _HOMES = re.compile(
 # A column of images is called so; others may hold numbers that are names of images, too.
 _COLUMN = re.compile(r"(.*[ _-])?(images?|img|file|filename|path|name)([ _-].*)?", re.IGNORECASE)
 _OTHER_COLUMN = re.compile(r".*(mask|label|annot|seg|class|patient).*", re.IGNORECASE)
+# A column that says of which part an image is, as in `split.csv`.
+_PART_COLUMN = re.compile(r"(data)?[ _-]?(split|subset|partition|phase|usage|set)", re.IGNORECASE)
 # So many of the lines of a list name an image.
 _MOST = 0.5
 # Larger files hold more than names, such as codes of masks.
-_LARGEST = 1 << 25
+_LARGEST, _LONGEST = 1 << 25, 1 << 12
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,10 @@ def _place(root: Path, path: Path) -> PurePosixPath:
 
 
 def find_test_lists(root: Path) -> list[Path]:
-    """Return what may be lists of test images, in a data set's folder or in one of lists there."""
+    """Return what may be lists of test images, in a data set's folder or in one of lists there.
+
+    They are files such as `test.txt`, and tables that have a column of parts, such as `split`.
+    """
     found = []
     homes = [root]
     for folder in homes:
@@ -193,11 +198,37 @@ def find_test_lists(root: Path) -> list[Path]:
             is_home = is_of_lists or _HOMES.fullmatch(path.name)
             if is_home and path.is_dir() and len(path.relative_to(root).parts) <= 2:
                 homes.append(path)
-            is_list = path.suffix.lower() in _LISTS and is_test_name(path.stem)
-            is_list &= not re.search(r"\d$", path.stem)
-            if is_list and path.is_file() and _bytes_of(path) <= _LARGEST:
+            if path.suffix.lower() not in _LISTS or not path.is_file():
+                continue
+            is_list = is_test_name(path.stem) and not re.search(r"\d$", path.stem)
+            if (is_list or _tells_parts(path)) and _bytes_of(path) <= _LARGEST:
                 found.append(path)
     return found
+
+
+def _tells_parts(path: Path) -> bool:
+    """Tell whether a file is a table whose first line names a column of parts."""
+    if path.suffix.lower() != ".csv":
+        return False
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(_rows([file.readline(_LONGEST)]), [])
+    except (OSError, ValueError):
+        return False
+    return len(header) > 1 and _part_column(header) is not None
+
+
+def _part_column(header: Sequence[str]) -> int | None:
+    columns = (i for i, name in enumerate(header) if _PART_COLUMN.fullmatch(name.strip()))
+    return next(columns, None)
+
+
+def _rows(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Yield the rows of a table; none where it is no table."""
+    try:
+        yield from csv.reader(lines, delimiter=";" if ";" in lines[0] else ",")
+    except (csv.Error, IndexError):
+        return
 
 
 def _read_list(
@@ -213,7 +244,9 @@ def _read_list(
         return set(), []  # not a list
     lines = [line for line in lines if line and not line.startswith("#")]
     columns = (
-        _columns(lines) if path.suffix.lower() == ".csv" else [[_ways(line) for line in lines]]
+        _columns(lines, is_test_name(path.stem))
+        if path.suffix.lower() == ".csv"
+        else [[_ways(line) for line in lines]]
     )
     best: tuple[set[PurePosixPath], list[str]] = set(), []
     for column in columns:
@@ -231,13 +264,22 @@ def _read_list(
     return best
 
 
-def _columns(lines: Sequence[str]) -> list[list[list[str]]]:
-    """Return the columns of a table, those that are called as images first, a cell a list."""
-    try:
-        rows = list(csv.reader(lines, delimiter=";" if ";" in lines[0] else ","))
-    except (csv.Error, IndexError):
+def _columns(lines: Sequence[str], is_alone: bool) -> list[list[list[str]]]:
+    """Return the columns of a table, those that are called as images first, a cell a list.
+
+    Args:
+        lines: of the table.
+        is_alone: whether its name says that all it holds are test images.
+    """
+    rows = list(_rows(lines))
+    if not rows:
         return []
     header, *rest = rows
+    if (part := _part_column(header)) is not None:
+        # Of a table of all parts the rows that say `test`.
+        told = [row for row in rest if part < len(row) and part_of(row[part].strip()) == "test"]
+        if told or not is_alone:
+            rows = rest = told
     order = sorted(
         range(len(header)),
         key=lambda i: (

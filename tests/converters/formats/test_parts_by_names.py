@@ -299,6 +299,37 @@ def test_the_column_of_images_counts(text: str, tmp_path: Path) -> None:
     check_parts(tmp_path, ["0.png", "c.png"], ["b.png"])
 
 
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("split.csv", "image,split\n0,train\nb,test\nc,val\n"),
+        ("data.csv", "id,path,Subset\n0,images/0.png,Training\n1,images/b.png,Testing\n"),
+        ("splits/all.csv", "image;data_split\n0.png;train\nb.png;TEST\n"),
+        ("test.csv", "image,set\nb,A\n"),
+    ],
+)
+def test_a_table_may_have_a_column_of_parts(place: str, text: str, tmp_path: Path) -> None:
+    pairs(tmp_path, "images/0", "images/b", "images/c")
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).write_text(text)
+    check_parts(tmp_path, ["0.png", "c.png"], ["b.png"])
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("results.csv", "image,set\na,A\nb,B\n"),
+        ("split.csv", "image,split\na,1\nb,2\n"),
+        ("split.csv", "image,split\na,test\nb,test\nc,test\n"),
+        ("classes.csv", "name,usage\na,train test\nx,test\n"),
+    ],
+)
+def test_columns_that_are_of_no_parts(place: str, text: str, tmp_path: Path) -> None:
+    pairs(tmp_path, "images/a", "images/b", "images/c")
+    (tmp_path / place).write_text(text)
+    check_parts(tmp_path, ["a.png", "b.png", "c.png"], [])
+
+
 def test_lines_that_name_nothing_are_said(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for case in ("c1", "c2", "c3"):
