@@ -5,7 +5,8 @@
                                 a column id; or labelmap.csv, label_class_dict.csv
     DATA/label_colors.txt       r g b name                      (CamVid, SYNTHIA)
     DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
-    DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc)
+    DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc); or codes.txt
+                                (fastai); or labels.txt, classes.txt, whose first is no class
     DATA/id2label.json          {"0": "name", ...}                  (Hugging Face)
     DATA/class_dict.csv         also without colours: id,name; or classes.csv
     DATA/_classes.csv           a header Pixel Value, Class; also in each part's folder (Roboflow)
@@ -29,6 +30,7 @@ from converters.files.lines import read_lines
 from converters.types import NO_CLASS
 
 LABELMAP, CLASS_NAMES = "labelmap.txt", "class_names.txt"
+_CODES, _LISTS, _IGNORE = "codes.txt", ("labels.txt", "classes.txt"), "__ignore__"
 # What number 0 may be called beside, and what is a class where 0 is called otherwise (LoveDA).
 _NO_DATA = NO_CLASS | {"nodata", "no data", "no-data", "no_data", "ignore", "ignored"}
 _BACKGROUND = frozenset({"background", "bg", "_background_"})
@@ -215,14 +217,12 @@ def read_class_names(root: Path) -> dict[int, str] | None:
         ValueError: a file that cannot be read, a name that comes twice, or files of a data set's
             parts that differ.
     """
-    if os.path.lexists(path := root / CLASS_NAMES):
-        names = [line.strip() for line in read_lines(path)]
-        while names and not names[-1]:
-            names.pop()
+    if (path := _find_names(root)) is not None:
+        names = _names_of(path)
         if "" in names[1:]:
             line = names.index("", 1) + 1
             raise ValueError(f"{path}: line {line}: expected the name of a class, found none")
-        return _named(path, enumerate(names[1:] if names[:1] == ["__ignore__"] else names))
+        return _named(path, enumerate(names[1:] if names[:1] == [_IGNORE] else names))
     if os.path.lexists(path := root / _ID2LABEL):
         content = read_json(path, "numbers with names")
         pairs = content.items() if isinstance(content, dict) else ()
@@ -241,6 +241,28 @@ def read_class_names(root: Path) -> dict[int, str] | None:
             path = folder / _PIXEL_VALUES
             raise ValueError(f"{path}: expected the classes of {next(iter(found))}, found others")
     return next(iter(found.values()), None)
+
+
+def _find_names(root: Path) -> Path | None:
+    """Return the list of names from 0 on; others have lists from 1 on, which no line tells."""
+    for name in (CLASS_NAMES, _CODES):
+        if os.path.lexists(root / name):
+            return root / name
+    for path in (root / name for name in _LISTS):
+        try:
+            first = _names_of(path)[0] if path.is_file() else ""
+        except (IndexError, OSError, ValueError):
+            continue  # of something else
+        if first.casefold() in (NO_CLASS | {_IGNORE}) - {""}:
+            return path
+    return None
+
+
+def _names_of(path: Path) -> list[str]:
+    names = [line.strip() for line in read_lines(path)]
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 def _of_numbers(path: Path) -> dict[int, str] | None:

@@ -372,6 +372,24 @@ def test_classes_that_roboflow_names_in_each_part(tmp_path):
         converters.label_space(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("codes.txt", "Sky\nCell\nNucleus\n", ("Sky", "Cell", "Nucleus")),
+        ("labels.txt", "_background_\ncell\nnucleus\n", ("cell", "nucleus")),
+        ("labels.txt", "__ignore__\n_background_\ncell\nnucleus\n", ("cell", "nucleus")),
+        ("classes.txt", "Background\ncell\nnucleus", ("cell", "nucleus")),
+        # From 1 on, or from 0: nobody knows.
+        ("classes.txt", "cell\nnucleus\n", ("1", "2")),
+        ("labels.txt", "", ("1", "2")),
+    ],
+)
+def test_lists_of_names_from_0_on(name, text, expected, tmp_path):
+    put_numbers(tmp_path, "train")
+    (tmp_path / name).write_text(text)
+    assert converters.label_space(tmp_path).names == expected
+
+
 def test_tables_that_are_no_table_of_numbers(tmp_path):
     """A classifier's export has a file of this name, too."""
     put_numbers(tmp_path, "train")
