@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
 import warnings
@@ -10,10 +11,12 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
 from converters.files import dicom, git_lfs
 
+# Without a handler Python prints what Pillow notes of such files, before the one line that we say.
+logging.getLogger(TiffImagePlugin.__name__).addHandler(logging.NullHandler())
 # What Pillow may take a file for, whatever its suffix.
 _KINDS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP")
 # What all networks and vendors read in the same way: grey, colour, or a palette.
@@ -48,6 +51,9 @@ _WIDTH, _LENGTH = 256, 257
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
 # TIFF's tags: where the strips or tiles of pixels are, and their lengths in bytes.
 _TIFF_PIECES = ((273, 279), (324, 325))
+# Of how many channels pixels are, of how many bits and in which form each is (sections 8, 19).
+_CHANNELS, _BITS, _FORM = 277, 258, 339
+_FORMS = {2: " with a sign", 3: ", not whole numbers"}
 _HEAD = 64
 # How kinds of images begin that are not read.
 _UNREAD = {
@@ -136,6 +142,8 @@ def read_header(file: BinaryIO, length: int) -> Header:
     except _ProblemFound as problem:
         raise ValueError(str(problem)) from None
     except BROKEN:
+        if kind := _unread_tiff(file):
+            raise ValueError(_unusable(kind)) from None
         file.seek(0)
         raise ValueError(f"expected an image, found {_other(file.read(_HEAD))}") from None
     shown_hw = size_hw[::-1] if orientation in _LYING else size_hw
@@ -159,6 +167,20 @@ def _other(head: bytes) -> str:
         if head.startswith(start):
             return f"{kind}: save it as PNG"
     return "a file without a readable header"
+
+
+def _unread_tiff(file: BinaryIO) -> str:
+    """Say of what pixels a TIFF is that Pillow does not know, as satellites' are; "" of others."""
+    file.seek(0)
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        channels, bits = int(tags.get(_CHANNELS, 1)), tags.get(_BITS, (1,))
+        form = _FORMS.get(max(tags.get(_FORM, (1,))), "")
+        return f"a TIFF of {channels} channels of {max(bits)} bits{form}"
+    except BROKEN:
+        return ""
 
 
 class _ProblemFound(Exception):  # noqa: N818 (it is no error of the code)

@@ -510,3 +510,25 @@ def test_a_file_that_takes_the_place_of_another_is_read_anew(tmp_path):
     for side in (30, 40):
         cv2.imwrite(str(path), np.zeros((side, 20), np.uint8))
         assert read_size_hw(path) == read_size_hw(path) == (side, 20)
+
+
+@pytest.mark.parametrize(
+    ("tags", "what"),
+    [
+        ({277: 11, 258: (16,) * 11}, "a TIFF of 11 channels of 16 bits"),
+        ({277: 4, 258: (32,) * 4, 339: (3,) * 4}, "4 channels of 32 bits, not whole numbers"),
+    ],
+)
+def test_a_tiff_of_many_channels_is_told_what_it_is(tags, what, capfd, tmp_path):
+    plain = {256: 4, 257: 3, 259: 1, 262: 1, 273: 8, 278: 3, 279: 4096, 284: 1}
+    file = io.BytesIO()
+    directory = TiffImagePlugin.ImageFileDirectory_v2(prefix=b"II")
+    for tag, value in (plain | tags).items():
+        directory[tag] = value
+        directory.tagtype[tag] = 3
+    directory.save(file)
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0\x08\0\0\0" + file.getvalue()[8:] + bytes(4096))
+    with pytest.raises(ValueError, match=what):
+        read_size_hw(path)
+    assert capfd.readouterr() == ("", "")
