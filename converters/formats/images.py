@@ -35,6 +35,8 @@ _ANNOTATIONS = frozenset(
 _UNREAD = frozenset(
     {".csv", ".tsv", ".zip", ".gz", ".tar", ".tgz", ".7z", ".rar", ".jsonl", ".ndjson", ".geojson"}
     | {".pkl", ".pickle", ".h5", ".hdf5", ".xls", ".xlsx"}
+    # Images of other kinds.
+    | {".jp2", ".j2k", ".heic", ".avif", ".exr", ".nii", ".nrrd", ".mha", ".mhd", ".svs", ".czi"}
 )
 # What the columns of tables of run-length codes are called.
 _CODES = re.compile(rb"(?<![a-z])rle|encoded_?pixels", re.I)
@@ -122,7 +124,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             problems.add(image, error, key=key)
     if others := [path for path in _files(root) if path.suffix.lower() in _UNREAD]:
         first = others[0].relative_to(root).as_posix()
-        problems.note(f"{root}: left out {len(others)} files that are no images ({first})")
+        problems.note(f"{root}: left out {len(others)} files that are not read ({first})")
     return samples
 
 

@@ -26,6 +26,8 @@ _MASKS = re.compile(
 # Words of folders of what is drawn of masks or images, to be looked at, or was predicted.
 _LOOKED_UPON = re.compile(r"\w*(visuali[sz]|overlay|preview)\w*|vi[sz]|pred(s|ict(s|ed|ions?)?)?")
 _PICTURES = re.compile(rf"{_LOOKED_UPON.pattern}|\w*colou?r\w*|depths?(maps?)?")
+# What is measured of a place, beside its image.
+_HEIGHTS = re.compile(r"n?d[est]m|depths?|elevations?|heights?|disparity", re.IGNORECASE)
 # Folders of images whose name says no more than that; others are a part of the key.
 _IMAGES = re.compile(r"(.*[_ -])?(images?|imgs?|jpegimages|inputs?|rgb)([_ -].*)?", re.IGNORECASE)
 # Words of a file's name that say what it is, and not of what.
@@ -493,7 +495,9 @@ def _by_last_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
     if set(drawn.values()) != {True, False}:
         return None
     ((mask_word, masks),) = ((word, ends[word]) for word, is_mask in drawn.items() if is_mask)
-    ((_, images),) = ((word, own) for word, own in ends.items() if word != mask_word)
+    ((image_word, images),) = ((word, own) for word, own in ends.items() if word != mask_word)
+    if _HEIGHTS.fullmatch(image_word):
+        return None
     if not _DRAWN_WORDS.fullmatch(mask_word.lower()) or not masks.keys() & images.keys():
         return None
     return _paired(

@@ -188,7 +188,7 @@ def test_label_files_in_another_folder_are_not_passed_over(tmp_path):
 def test_a_file_beside_images_that_is_not_read_is_named(name, tmp_path):
     draw(tmp_path / "x.png")
     (tmp_path / name).write_text("x,cat,1 2\n")
-    with pytest.raises(ValueError, match=rf"left out 1 files that are no images \({name}\)"):
+    with pytest.raises(ValueError, match=rf"left out 1 files that are not read \({name}\)"):
         converters.label_space(tmp_path)
 
 

@@ -837,6 +837,15 @@ def test_masks_are_told_from_photographs_by_their_colours(image, mask, tmp_path)
     assert len(converters.read(tmp_path)) == (1 if "/" in image else 2)
 
 
+def test_heights_beside_masks_are_no_images(tmp_path):
+    for name in "ab":
+        photograph(tmp_path / f"{name}_dem.jpg")
+        cv2.imwrite(str(tmp_path / f"{name}_seg.png"), numbers())
+        (tmp_path / f"{name}_rgb.jp2").write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"left out 2 files that are not read \(a_rgb\.jp2\)"):
+        converters.read(tmp_path)
+
+
 @pytest.mark.parametrize("place", ["a_label_{}.png", "attributes/a_label_{}.png"])
 def test_classes_in_names_beside_photographs(place, tmp_path):
     folder = "photos/" if "/" in place else ""
