@@ -217,7 +217,7 @@ def _read(
         for stem, image, mask in _pairs(root, subset, tests, problems)
         for sample in reader.sample(stem, image, mask)
     ]
-    return [*samples, *_unanswered(root, subset, problems)]
+    return [*samples, *_unanswered(root, subset, tests, problems)]
 
 
 def _of_parts(
@@ -288,20 +288,35 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
             problems.add(mask, error, key=stem)
         key = _key(stem, tests)
         found.append(Sample(key, image, size_hw, attributes=lists.get(stem, {})))
-    return [*found, *_unanswered(root, subset, problems)]
+    return [*found, *_unanswered(root, subset, tests, problems)]
 
 
-def _unanswered(root: Path, subset: str, problems: Problems) -> list[Sample]:
-    """The images of folders of test images, where neither a mask nor a list speaks of any."""
+def _unanswered(root: Path, subset: str, tests: frozenset[str], problems: Problems) -> list[Sample]:
+    """The images of folders of test images, or of a list, where no mask is of any."""
     if subset == "train":
         return []
     images, drawn = _test_images(root)
+    shown, masks = map(_files, _folders(root))
+    named: list[Sample] = []
+    for stem, path in _without_masks(shown, masks, tests).items():
+        try:
+            named.append(Sample(of_test(stem), path, read_size_hw(path)))
+        except ValueError as error:
+            problems.add(path, error, key=of_test(stem))
     if drawn:
         first = drawn[0].relative_to(root).as_posix()
         problems.note(
             f"{root}: left out {len(drawn)} masks of test images ({first}): give that folder alone"
         )
-    return test_samples(root, images, problems)
+    return [*named, *test_samples(root, images, problems)]
+
+
+def _without_masks(
+    images: Mapping[str, Path], masks: Collection[str], tests: frozenset[str]
+) -> dict[str, Path]:
+    """Stem -> image, of those that lists of test images name, if none of these has a mask."""
+    named = tests & images.keys()
+    return {stem: images[stem] for stem in sorted(named)} if named.isdisjoint(masks) else {}
 
 
 def _test_images(root: Path) -> tuple[list[Path], list[Path]]:
@@ -354,7 +369,7 @@ def _pairs(
     if subset != "test":
         _check_lists(root, {*images, *masks}, problems)
     test_images, drawn = _test_images(root)
-    unanswered = set(test_images)
+    unanswered = {*test_images, *_without_masks(images, masks, tests).values()}
     homes = [*folders, root / _OBJECTS]
     others = [
         path

@@ -400,6 +400,22 @@ def test_images_of_a_test_folder_without_masks_are_to_be_answered(place, key, tm
     assert not [note for note in notes if "left out" in note]
 
 
+def test_images_that_a_list_names_without_masks_are_to_be_answered(root):
+    for name in "ab":
+        put(root, name, numbers())
+    (root / "SegmentationClass" / "b.png").unlink()
+    lists = root / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\n")
+    (lists / "test.txt").write_text("b\n")
+    notes = []
+    found = converters.read(root, subset="all", note=notes.append)
+    assert {s.key: len(s.instances) > 0 for s in found} == {"a": True, "test/b": False}
+    assert [s.key for s in converters.list_images(root, subset="test")] == ["test/b"]
+    assert [s.key for s in converters.list_images(root, subset="train")] == ["a"]
+    assert not any("without a mask" in note for note in notes)
+
+
 def test_two_test_images_of_one_key_are_refused(tmp_path):
     put_colours(tmp_path, LAYOUTS[1], "a", colours())
     for place in ("test/t.png", "test/t.bmp", "test_images/t.png"):
