@@ -89,7 +89,8 @@ def have_own_palettes(masks: Iterable[Path]) -> bool:
 
     They are none where a number has one colour in one file and another one in another, or black,
     which is what lies around objects, is used and is not the number 0: programs that save space
-    make a palette for each image.
+    make a palette for each image. Such a palette has but what the image has: where a lower number
+    is not used, the palette was made for other reasons, and may have any colours.
     """
     known: dict[int, list[int]] = {}
     for path in masks:
@@ -101,10 +102,12 @@ def have_own_palettes(masks: Iterable[Path]) -> bool:
             values = read_mask_pixels(content).values if len(palette) else np.zeros(0, np.uint8)
         except (OSError, ValueError, *BROKEN):
             continue  # whoever reads it says so
-        for number in (n for n in np.unique(values).tolist() if n < len(palette)):
+        used = [n for n in np.unique(values).tolist() if n < len(palette)]
+        is_for_image = used == list(range(len(used)))
+        for number in used:
             colour = palette[number].tolist()
             is_void = number == VOID
-            if known.setdefault(number, colour) != colour:
+            if is_for_image and known.setdefault(number, colour) != colour:
                 return True
             if number and not any(colour) and not is_void:
                 return True

@@ -9,6 +9,8 @@ from pathlib import Path
 from converters.errors import Problems
 from converters.files.images import is_image
 from converters.files.names import normal_name
+from converters.formats.writing import as_test_key, is_test_key, test_samples
+from converters.types import Sample
 
 _IMAGES = "images"
 _ANNOTATIONS = frozenset({"annotation", "annotations"})
@@ -40,7 +42,7 @@ class NamedImages:
         self._uses: dict[Path, str] = {}
         self.paths = [path for path in sorted(root.rglob("*")) if _is_shown(path, root)]
         for path in self.paths:
-            place = normal_name(path.relative_to(root).as_posix())
+            place = normal_name(self._place(path))
             for known in (place, place.removesuffix(path.suffix)):
                 self._whole.setdefault(known, path)
                 for end in _ends(known):
@@ -66,19 +68,31 @@ class NamedImages:
         if other := self._uses.get(found):
             raise ValueError(
                 f"expected an image of its own, found that of '{other:.80}': "
-                f"{found.relative_to(self._root).as_posix()}"
+                f"{self._place(found)}"
             )
         self._uses[found] = names[0]
         return found
 
-    def note_others(self, problems: Problems) -> None:
-        """Say how many images have been found by no name."""
+    def unanswered(self, problems: Problems) -> list[Sample]:
+        """Return the images of folders of test images, where no name has found one there.
+
+        How many other images no name has found is said.
+        """
+        is_test = {path: is_test_key(as_test_key(self._place(path))) for path in self.paths}
         others = [path for path in self.paths if path not in self._uses]
+        tests = []
+        if not any(is_test[path] for path in self._uses):
+            tests = [path for path in others if is_test[path]]
+            others = [path for path in others if not is_test[path]]
         if others:
-            first = others[0].relative_to(self._root).as_posix()
             problems.note(
-                f"{self._root}: left out {len(others)} images without annotations ({first})"
+                f"{self._root}: left out {len(others)} images without annotations "
+                f"({self._place(others[0])})"
             )
+        return test_samples(self._root, tests, problems)
+
+    def _place(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
 
     def _find(self, name: str) -> Path | None:
         for place in (f"{_IMAGES}/{name}", name):

@@ -35,7 +35,7 @@ A folder is known as such only if no other format with annotations knows it.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -65,6 +65,7 @@ from converters.formats.mask_colours import (
     is_class_code,
     read_palette,
 )
+from converters.formats.mask_folders import voc
 from converters.formats.mask_folders.black_and_white import (
     LOSSY,
     MOST_BETWEEN,
@@ -106,7 +107,7 @@ _GREY = 0x010101
 def matches(root: Path) -> bool:
     """Tell whether a folder holds images, and files of their names that can be masks."""
     pairs = find_pairs(root)
-    if pairs is None:
+    if pairs is None or (pairs.ambiguous and voc.are_beside(root)):
         return False
     first = islice((path for own in pairs.masks.values() for path in own), _LOOKED_AT)
     return any(map(_is_mask, first))
@@ -184,7 +185,8 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         for path in pairs.masks.get(key, ()):
             try:
                 values = read_mask(path, size_hw, as_colours=classes.as_colours)
-                planes = list(classes.planes(values, pairs.classes.get(path)))
+                label = pairs.classes.get(path) if classes.kind == "files" else None
+                planes = list(classes.planes(values, label))
             except (OSError, ValueError) as error:
                 problems.add(path, one_line(error), key=key)
                 continue
@@ -369,7 +371,7 @@ class _Classes:
             ValueError: more values than classes can have, or no mask that can be read.
         """
         masks = [path for own in pairs.masks.values() for path in own]
-        if pairs.classes:
+        if pairs.classes and not _are_numbered(pairs.classes):
             names = natural(set(pairs.classes.values()))
             example = next(iter(pairs.classes))
             as_colours = have_own_palettes(masks)
@@ -586,6 +588,11 @@ class _Classes:
                 raise ValueError(f"expected a class of class_names.txt or a table, found {code}")
             return self.numbers.get(code, "")
         return "" if code == 0 or (code == VOID and self.has_void) else str(code)
+
+
+def _are_numbered(classes: Mapping[Path, str]) -> bool:
+    """Tell whether masks of one folder have other numbers each: these are the classes then."""
+    return len(set(classes.values())) == 1 and len(_values_of(classes) - {0, VOID}) > 1
 
 
 def _values_of(masks: Iterable[Path]) -> set[int]:

@@ -18,7 +18,7 @@ from converters.formats.writing import as_test_key, is_test_key, part_of
 
 # What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
 _MASKS = re.compile(
-    r"(.*[_ -])?(masks?|labels?|labs?|annot(ation)?s?|anns?|gt|ground[_ -]?truths?|segmentations?"
+    r"(.*[_ -])?(masks?|labels?|labs?|annot(ation)?s?|anns?|gts?|ground[_ -]?truths?|segmentations?"
     r"|targets?|instances?)([_ -](dir|png|tif|images?|maps?))?|.*(annot|masks?|labels?)"
     r"|(.*[_ -])?(label|thing|seg)maps?|stuffthingmaps",
     re.IGNORECASE,

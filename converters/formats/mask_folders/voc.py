@@ -119,6 +119,12 @@ def _parts_of(root: Path) -> dict[Path, str]:
     return parts if found and len(parts) > 1 and is_one else {}
 
 
+def are_beside(root: Path) -> bool:
+    """Tell whether folders in a folder have VOC's form, each for itself or as parts of one."""
+    inside = (path for path in root.iterdir() if path.is_dir())
+    return any((path / _IMAGES).is_dir() and _folders(path)[1].is_dir() for path in inside)
+
+
 def _is_whole(root: Path) -> bool:
     images, masks = _folders(root)
     if not (images.is_dir() and masks.is_dir()):

@@ -310,3 +310,31 @@ def test_an_index_of_another_kind_has_one_line(layout, broken, tmp_path):
     with pytest.raises(ValueError, match=r"images\.json|images/") as error:
         converters.read(tmp_path / "out", format=layout, labels=SPACE)
     assert len(str(error.value).splitlines()) <= 2
+
+
+def test_palettes_that_were_not_made_for_an_image_say_nothing(tmp_path):
+    """As of mmsegmentation's own test data: numbers of classes, and any colours."""
+    generator = np.random.default_rng(0)
+    for n, number in enumerate((2, 1, 3, 3)):
+        image = Image.fromarray(np.where(INDEXES == 1, number, 0).astype(np.uint8), "P")
+        image.putpalette([0, 0, 0, *generator.integers(1, 255, 18).tolist()])
+        for folder, content in (("imgs", png(generator.integers(0, 255, SIZE, np.uint8))),):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{n}_img.png").write_bytes(content)
+        (tmp_path / "gts").mkdir(exist_ok=True)
+        (tmp_path / "gts" / f"{n}_gt.png").write_bytes(png(image))
+    found = converters.read(tmp_path)
+    assert [[one.label for one in s.instances] for s in found] == [["2"], ["1"], ["3"], ["3"]]
+
+
+def test_one_folder_of_masks_of_several_numbers_is_no_class(tmp_path):
+    generator = np.random.default_rng(0)
+    for n, number in enumerate((2, 1, 3)):
+        for folder, values in (
+            ("images", generator.integers(0, 255, (*SIZE, 3), np.uint8)),
+            ("kidney", np.where(INDEXES == 1, number, 0).astype(np.uint8)),
+        ):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{n}.png").write_bytes(png(values))
+    found = converters.read(tmp_path)
+    assert [[one.label for one in s.instances] for s in found] == [["2"], ["1"], ["3"]]

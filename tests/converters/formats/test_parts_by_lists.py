@@ -146,3 +146,48 @@ def test_files_say_what_is_to_learn_from_and_what_is_held_out(tmp_path: Path) ->
 def test_a_data_set_to_try_something_with_is_no_test_set(name, is_one, tmp_path):
     assert is_test_root(tmp_path / name) == is_one
     assert is_test_key(f"{name}/a")
+
+
+def via(root: Path) -> None:
+    shape = {"name": "polygon", "all_points_x": BOX[::2], "all_points_y": BOX[1::2]}
+    regions = [{"shape_attributes": shape, "region_attributes": {"class": "a"}}]
+    entry = {"filename": "p.png", "size": 1, "regions": regions, "file_attributes": {}}
+    write_json(root / "train" / "via_region_data.json", {"p.png1": entry})
+
+
+def cvat(root: Path) -> None:
+    points = ";".join(f"{x},{y}" for x, y in zip(BOX[::2], BOX[1::2], strict=True))
+    (root / "annotations.xml").write_text(
+        f'<annotations><image id="0" name="train/p.png" width="{SIZE[1]}" height="{SIZE[0]}">'
+        f'<polygon label="a" points="{points}"/></image></annotations>'
+    )
+
+
+def label_studio(root: Path) -> None:
+    corners = [
+        [100 * x / SIZE[1], 100 * y / SIZE[0]] for x, y in zip(BOX[::2], BOX[1::2], strict=True)
+    ]
+    result = {
+        "type": "polygonlabels",
+        "original_width": SIZE[1],
+        "original_height": SIZE[0],
+        "value": {"points": corners, "polygonlabels": ["a"]},
+    }
+    task = {"data": {"image": "train/p.png"}, "annotations": [{"result": [result]}]}
+    write_json(root / "tasks.json", [task])
+
+
+@pytest.mark.parametrize("make", [via, cvat, label_studio])
+@pytest.mark.parametrize("folder", ["test", "testing"])
+def test_a_folder_of_images_that_no_file_names_is_to_be_answered(
+    make: Callable[[Path], None], folder: str, tmp_path: Path
+) -> None:
+    for value, place in enumerate(("train/p", f"{folder}/r", "more/s")):
+        put(tmp_path / f"{place}.png", 90 * value)
+    make(tmp_path)
+    notes: list[str] = []
+    found = converters.read(tmp_path, subset="all", note=notes.append)
+    assert {s.image.stem: len(s.instances) for s in found} == {"p": 1, "r": 0}
+    assert [is_test_key(s.key) for s in found] == [s.image.stem == "r" for s in found]
+    assert [s.image.stem for s in converters.list_images(tmp_path, subset="test")] == ["r"]
+    assert any("left out 1 images without annotations (more/s.png)" in note for note in notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import unicodedata
 
 import cv2
@@ -540,3 +541,16 @@ def test_data_sets_beside_each_other_are_several(tmp_path):
     assert converters.recognise(tmp_path) != "voc"
     (tmp_path / "roads").rename(tmp_path / "cats_test")
     assert converters.recognise(tmp_path) == "voc"
+
+
+def test_sets_beside_each_other_are_named(tmp_path):
+    root = tmp_path / "zoo"
+    for name in ("cheetah", "fox"):
+        for folder in ("JPEGImages", "SegmentationClass", "SegmentationObject"):
+            (root / name / folder).mkdir(parents=True)
+        for stem in "ab":
+            put(root / name, stem, numbers())
+            objects = root / name / "SegmentationObject" / f"{stem}.png"
+            shutil.copy(root / name / "SegmentationClass" / f"{stem}.png", objects)
+    with pytest.raises(ValueError, match=r"2 in folders below: give .*cheetah or .*fox"):
+        converters.recognise(root)
