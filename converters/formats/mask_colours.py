@@ -20,6 +20,7 @@ from converters.formats.mask_pixels import (
     Pixels,
     has_voc_palette,
     read_mask_pixels,
+    used_values,
 )
 
 # More are no classes, but the edges of smoothed drawings.
@@ -69,7 +70,7 @@ def colour_codes(values: Pixels) -> npt.NDArray[np.uint32]:
 
 def class_codes(values: Pixels) -> list[int]:
     """Return the colours of a mask that are classes, sorted: not black, nor PASCAL VOC's void."""
-    return [code for code in np.unique(colour_codes(values)).tolist() if is_class_code(code)]
+    return [code for code in used_values(colour_codes(values)) if is_class_code(code)]
 
 
 def is_class_code(code: int) -> bool:
@@ -102,7 +103,7 @@ def have_own_palettes(masks: Iterable[Path]) -> bool:
             values = read_mask_pixels(content).values if len(palette) else np.zeros(0, np.uint8)
         except (OSError, ValueError, *BROKEN):
             continue  # whoever reads it says so
-        used = [n for n in np.unique(values).tolist() if n < len(palette)]
+        used = [n for n in used_values(values) if n < len(palette)]
         is_for_image = used == list(range(len(used)))
         for number in used:
             colour = palette[number].tolist()
@@ -148,7 +149,7 @@ def name_classes(masks: Iterable[Path]) -> tuple[str, ...]:
         try:
             pixels = read_mask_pixels(path.read_bytes())
             if pixels.values.ndim == 2:
-                numbers |= set(np.unique(pixels.values).tolist())
+                numbers |= set(used_values(pixels.values))
                 has_white |= VOID in numbers and not pixels.has_void
                 continue
             found = class_codes(pixels.values)

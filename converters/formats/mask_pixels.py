@@ -49,6 +49,20 @@ class MaskPixels:
         return f"{8 * self.values.dtype.itemsize}-bit {kind}"
 
 
+def used_values(values: Pixels) -> list[int]:
+    """Return the different values of an array of whole numbers, sorted.
+
+    In masks one follows another that is the same, mostly: only those that do not are sorted.
+
+    >>> used_values(np.array([[3, 3, 0], [0, 3, 3]]))
+    [0, 3]
+    """
+    flat = values.reshape(-1)
+    changed = flat[1:][flat[1:] != flat[:-1]]
+    found: list[int] = np.unique(np.concatenate([flat[:1], changed])).tolist()
+    return found
+
+
 def read_mask_pixels(content: bytes, size_hw: tuple[int, int] | None = None) -> MaskPixels:
     """Decode a mask file; nothing is decoded that has not the size.
 

@@ -67,8 +67,7 @@ class NamedImages:
             )
         if other := self._uses.get(found):
             raise ValueError(
-                f"expected an image of its own, found that of '{other:.80}': "
-                f"{self._place(found)}"
+                f"expected an image of its own, found that of '{other:.80}': {self._place(found)}"
             )
         self._uses[found] = names[0]
         return found

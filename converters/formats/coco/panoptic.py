@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from converters.formats.coco.documents import Record, entry_id
 from converters.formats.coco.shapes import Shape
-from converters.formats.mask_pixels import read_mask_pixels
+from converters.formats.mask_pixels import read_mask_pixels, used_values
 from converters.masks import crop
 
 _SHOWN = 3
@@ -81,7 +81,7 @@ def read_segments(path: Path, segments: Sequence[Record], size_hw: tuple[int, in
     except ValueError as error:
         raise ValueError(f"{path.name}: {error}") from None
     named = _named(segments)
-    there = set(np.unique(numbers).tolist()) - {0}
+    there = set(used_values(numbers)) - {0}
     for found, other, where in ((named.keys(), there, "segments_info"), (there, named, "the PNG")):
         if only := sorted(set(found) - set(other), key=str):
             listed = ", ".join(map(str, only[:_SHOWN])) + (", ..." if only[_SHOWN:] else "")

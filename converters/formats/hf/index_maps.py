@@ -25,7 +25,7 @@ from converters.errors import Problems
 from converters.formats.hf.class_names import column_names, has_no_class, read_names
 from converters.formats.hf.map_pixels import read_numbers
 from converters.formats.hf.rows import scan_rows
-from converters.formats.mask_pixels import VOID
+from converters.formats.mask_pixels import VOID, used_values
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
 
@@ -229,7 +229,7 @@ def find_numbers(
             for row in scan_rows(file, image, [label]):
                 with suppress(ValueError):
                     content = (row[label] or {}).get("bytes") or b""
-                    numbers |= set(np.unique(read_numbers(content, label)).tolist())
+                    numbers |= set(used_values(read_numbers(content, label)))
     has_void = VOID in numbers and max(numbers) == VOID and not _are_binary(numbers)
     none = {0, VOID} if has_void else {0}
     names = tuple(str(number) for number in sorted(numbers - none))

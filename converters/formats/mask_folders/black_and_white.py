@@ -9,6 +9,17 @@ LOSSY = frozenset({".jpg", ".jpeg"})
 NEAR, MOST_BETWEEN = 32, 0.05
 
 
+# Of what is not black at least as much is white as is grey; numbers of objects are spread evenly.
+_LEAST_WHITE = 1
+
+
+def has_smoothed_edges(greys: Pixels) -> bool:
+    """Tell whether grey levels, uint8 of any shape, are black and white but at a few edges."""
+    between = share_between(greys)
+    white = (greys >= VOID - NEAR).mean()
+    return bool(between <= MOST_BETWEEN and white >= _LEAST_WHITE * between and white)
+
+
 def share_between(values: Pixels) -> float:
     """Return the share of values, uint8 of any shape, that are neither nearly black nor white."""
     return float(((values > NEAR) & (values < VOID - NEAR)).mean())

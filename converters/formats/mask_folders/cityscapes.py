@@ -23,7 +23,7 @@ from converters.errors import Problems, one_line
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_folders.tree import Tree
-from converters.formats.mask_pixels import VOID, read_mask_pixels
+from converters.formats.mask_pixels import VOID, read_mask_pixels, used_values
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
 from converters.types import Instance, LabelSpace, Sample
@@ -166,7 +166,7 @@ def _instances(path: Path, size_hw: tuple[int, int]) -> Iterator[Instance]:
     values = read_mask_pixels(path.read_bytes(), size_hw).values
     if values.ndim != 2:
         raise ValueError("expected numbers of classes and objects, found colours")
-    for number in np.unique(values).tolist():
+    for number in used_values(values):
         name = number // _OBJECTS if number >= _OBJECTS else number
         if name < _FIRST or number == VOID:
             continue

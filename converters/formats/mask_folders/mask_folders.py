@@ -70,6 +70,7 @@ from converters.formats.mask_folders.black_and_white import (
     LOSSY,
     MOST_BETWEEN,
     NEAR,
+    has_smoothed_edges,
     share_between,
 )
 from converters.formats.mask_folders.pairing import (
@@ -80,15 +81,13 @@ from converters.formats.mask_folders.pairing import (
 )
 from converters.formats.mask_folders.test_images import find_copies
 from converters.formats.mask_folders.tree import GIF
-from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels
+from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels, used_values
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
 from converters.types import NO_CLASS, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
 _LOOKED_AT = 20
-# Of what is not black so much more is white than grey; numbers of objects are spread evenly.
-_LEAST_WHITE = 2
 # So many greys of a palette may be classes.
 _FEW_GREYS = 5
 # Fewer numbers of objects than that may be classes, unless so many n occur, and such a share of
@@ -116,7 +115,7 @@ def matches(root: Path) -> bool:
 def _is_mask(path: Path) -> bool:
     try:
         values = read_mask(path)
-        found = np.unique(values) if values.ndim == 2 else class_codes(values)
+        found = used_values(values) if values.ndim == 2 else class_codes(values)
     except (OSError, ValueError):
         return False
     return len(found) <= MOST_COLOURS or _are_first_numbers(values) or _is_two_sided(values)
@@ -135,17 +134,13 @@ def _is_two_sided(values: Pixels) -> bool:
     greys = _greys(values)
     if greys is None or greys.dtype != np.uint8:
         return False
-    if len(np.unique(greys)) <= 2:
-        return True
-    between = share_between(greys)
-    white = (greys >= VOID - NEAR).mean()
-    return bool(between <= MOST_BETWEEN and white >= _LEAST_WHITE * between and white)
+    return len(used_values(greys)) <= 2 or has_smoothed_edges(greys)
 
 
 def _are_first_numbers(values: Pixels) -> bool:
     if values.ndim != 2:
         return False
-    found = np.unique(values)
+    found = used_values(values)
     return bool(found[-1] == len(found) - (found[0] == 0))
 
 
@@ -317,7 +312,7 @@ def _by_palette(content: bytes, indexes: Pixels, as_colours: bool) -> Pixels:
     Programs that save space give an image's greys any numbers, white the first if it is frequent.
     """
     palette = read_palette(content)
-    used = np.unique(indexes)
+    used = used_values(indexes)
     if not len(palette) or used[-1] >= len(palette):
         return indexes
     colours = palette[indexes]
@@ -434,11 +429,11 @@ class _Classes:
                 continue
             are_two_sided &= _is_black_and_white(pixels)
             if (smooth := _greys(pixels)) is not None:
-                levels |= set(np.unique(smooth).tolist())
+                levels |= set(used_values(smooth))
             if (greys := _plain_greys(pixels)) is None:
                 colours |= set(found)
                 continue
-            own = set(np.unique(greys).tolist())
+            own = set(used_values(greys))
             own -= {0}
             (values if pixels.ndim == 2 else tinted).update(own)
             counts.add(len(own))
@@ -539,7 +534,7 @@ class _Classes:
         if label is not None or self.kind == "object":
             codes = values if values.ndim == 2 else colour_codes(values)
             void = {VOID} if self.has_void and values.ndim == 2 else set()
-            found = set(np.unique(codes).tolist()) - {0} - void
+            found = set(used_values(codes)) - {0} - void
             if label is not None and len(found) > 1:
                 raise ValueError(
                     f"expected one value beside 0, of '{label:.60}', found {len(found)}"
@@ -548,7 +543,7 @@ class _Classes:
                 yield label or OBJECT, np.isin(codes, list(found)).astype(np.uint8)
             return
         codes = self._codes(values)
-        for code in np.unique(codes).tolist():
+        for code in used_values(codes):
             if name := self._name(code):
                 yield name, (codes == code).astype(np.uint8)
 
@@ -565,7 +560,7 @@ class _Classes:
             return greys
         if values.ndim == 3:
             return colour_codes(values)
-        if not set(np.unique(values).tolist()) <= {0, VOID}:
+        if not set(used_values(values)) <= {0, VOID}:
             raise ValueError("expected a mask in colours as others are, found numbers")
         return values.astype(np.uint32) * _GREY
 
@@ -603,7 +598,7 @@ def _values_of(masks: Iterable[Path]) -> set[int]:
             greys = _plain_greys(read_mask(path))
         except (OSError, ValueError):
             continue  # whoever reads it says so
-        values |= set() if greys is None else set(np.unique(greys).tolist())
+        values |= set() if greys is None else set(used_values(greys))
     return values
 
 
@@ -644,7 +639,7 @@ def _is_black_and_white(pixels: Pixels) -> bool:
     greys = _greys(pixels)
     if greys is None or greys.dtype != np.uint8:
         return False
-    found = np.unique(greys).tolist()
+    found = used_values(greys)
     if len(found) > 2:
         return _is_two_sided(greys)
     return found[0] <= NEAR and (found[-1] >= VOID - NEAR or set(found) <= {0, 1})
@@ -697,7 +692,7 @@ def _are_whole(masks: Iterable[Path], as_colours: bool) -> bool:
             continue
         if (values := _plain_greys(pixels)) is None:
             continue
-        for value in np.unique(values[values > 0]).tolist():
+        for value in used_values(values[values > 0]):
             pieces.append(cv2.connectedComponents((values == value).astype(np.uint8))[0] - 1)
     return sum(count == 1 for count in pieces) >= _LEAST_WHOLE * len(pieces)
 

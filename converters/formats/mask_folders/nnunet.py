@@ -29,6 +29,7 @@ from converters.formats.mask_colours import check_palettes
 from converters.formats.mask_folders.mask_folders import read_mask
 from converters.formats.mask_folders.pairing import describe_left_out
 from converters.formats.mask_folders.tree import Tree
+from converters.formats.mask_pixels import used_values
 from converters.masks import crop, outline
 from converters.types import NO_CLASS, Instance, LabelSpace, Sample
 
@@ -213,7 +214,7 @@ def _instances(
     values = read_mask(path, size_hw)
     if values.ndim != 2:
         raise ValueError("expected numbers of classes, found colours")
-    if others := sorted(set(np.unique(values).tolist()) - known):
+    if others := sorted(set(used_values(values)) - known):
         raise ValueError(f"expected a number of {_DATASET}, found {others[0]}")
     for name, numbers in classes.items():
         plane = np.isin(values, numbers).astype(np.uint8)

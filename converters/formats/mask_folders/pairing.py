@@ -326,6 +326,10 @@ def _beside(
             continue
         most = max((len(pairs.masks) for _, pairs in fitting), default=0)
         fitting = [(path, pairs) for path, pairs in fitting if len(pairs.masks) == most]
+        called = masks.name.casefold()
+        fitting = [
+            (p, own) for p, own in fitting if called.startswith(p.name.casefold())
+        ] or fitting
         # Test images may have the names of others, and have no masks.
         fitting = [(p, pairs) for p, pairs in fitting if part_of(p.name) != "test"] or fitting
         named = [(p, pairs) for p, pairs in fitting if _is_named_for(p, masks)] or fitting

@@ -33,6 +33,7 @@ from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_folders.mask_folders import read_mask
 from converters.formats.mask_folders.tree import Tree
+from converters.formats.mask_pixels import used_values
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
 from converters.types import SUBSET, Instance, LabelSpace, Sample
@@ -192,7 +193,7 @@ def _plane(path: Path) -> Plane:
         ValueError: it has more than one value beside black.
     """
     values = read_mask(path)
-    found = np.unique(values)
+    found = used_values(values)
     if values.ndim != 2 or len(found) > 2 or (len(found) == 2 and found[0]):
         raise ValueError("expected a black and white mask, found more values")
     return (values > 0).astype(np.uint8)

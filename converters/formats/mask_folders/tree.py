@@ -15,12 +15,19 @@ import numpy.typing as npt
 from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.files.provenance import PROVENANCE
-from converters.formats.mask_folders.black_and_white import LOSSY, MOST_BETWEEN, share_between
+from converters.formats.mask_folders.black_and_white import (
+    LOSSY,
+    MOST_BETWEEN,
+    has_smoothed_edges,
+    share_between,
+)
+from converters.formats.mask_pixels import used_values
 
 # Of masks alone, which older programs write.
 GIF = ".gif"
 # What lies in a folder that is a data set of another format.
 _DESCRIPTIONS = (PROVENANCE, "labels.yaml")
+_SAMPLED = 4096  # of an image's pixels tell most photographs
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
 _LOOKED_AT, TWO_SIDES, FEW_COLOURS = 3, 2, 64
 _MANY = 1 << 30
@@ -118,7 +125,7 @@ class Tree:
         return self._linked.setdefault(real, folder) == folder
 
     def _look_at(self, path: Path) -> tuple[int, float]:
-        """The number of a file's colours, 0 where it is broken; how many pixels are as the next."""
+        """About how many colours a file has, 0 where it is broken; and pixels as the next."""
         if path not in self._colours:
             values = _decode(path)
             if values is None:
@@ -126,9 +133,9 @@ class Tree:
             elif path.suffix.lower() in LOSSY and share_between(values) > MOST_BETWEEN:
                 found = (_MANY, _share_equal(values))
             else:
-                plain = values // 128 if path.suffix.lower() in LOSSY else values
-                pixels = plain.reshape(-1, plain.shape[2] if plain.ndim == 3 else 1)
-                found = (len(np.unique(pixels, axis=0)), _share_equal(plain))
+                is_smooth = values.dtype == np.uint8 and has_smoothed_edges(values)
+                plain = values // 128 if path.suffix.lower() in LOSSY or is_smooth else values
+                found = (_count_colours(plain), _share_equal(plain))
             self._colours[path] = found
         return self._colours[path]
 
@@ -140,6 +147,16 @@ def _is_dir(path: Path, entry: os.DirEntry[str]) -> bool:
 
 def _is_file(path: Path, entry: os.DirEntry[str]) -> bool:
     return path.is_file() if entry.is_symlink() else entry.is_file()
+
+
+def _count_colours(values: npt.NDArray[Any]) -> int:
+    """Return the number of colours, where it is above FEW_COLOURS a lower one that is, too."""
+    flat = values.reshape(-1, values.shape[2] if values.ndim == 3 else 1)
+    some = flat[:: max(1, len(flat) // _SAMPLED)]
+    if len(found := np.unique(some, axis=0)) > FEW_COLOURS:
+        return len(found)
+    shifts = np.uint64(16) * np.arange(flat.shape[1], dtype=np.uint64)
+    return len(used_values((flat.astype(np.uint64) << shifts).sum(axis=1)))
 
 
 def _share_equal(values: npt.NDArray[Any]) -> float:

@@ -68,7 +68,13 @@ from converters.formats.mask_colours import (
 from converters.formats.mask_folders.pairing import describe_left_out
 from converters.formats.mask_folders.test_images import find_test_lists, read_test_lists
 from converters.formats.mask_folders.tree import Tree
-from converters.formats.mask_pixels import VOID, VOID_COLOUR, check_mask_size, read_mask_pixels
+from converters.formats.mask_pixels import (
+    VOID,
+    VOID_COLOUR,
+    check_mask_size,
+    read_mask_pixels,
+    used_values,
+)
 from converters.formats.writing import (
     are_of_one_set,
     as_test_key,
@@ -503,12 +509,12 @@ class _Reader:
             if self.labels.names and are_colour_names(self.labels.names):
                 return [(colour_name(WHITE), plane) for plane in [_white(values)] if plane.any()]
             none = {n for n in (0, VOID) if not (self.numbers or {}).get(n)}
-            numbers = sorted(set(np.unique(values).tolist()) - none)
+            numbers = sorted(set(used_values(values)) - none)
             named = [(self._name(n), (values == n).astype(np.uint8)) for n in numbers]
             return [(name, plane) for name, plane in named if name]
         codes = _colours(path, size_hw)
         planes = []
-        for code in np.unique(codes).tolist():
+        for code in used_values(codes):
             colour = (code >> 16, code >> 8 & 255, code & 255)
             name = self.colours.get(colour, "" if sum(colour) == 0 else None)
             if name is None and colour == VOID_COLOUR:
@@ -552,7 +558,7 @@ def _white(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     Raises:
         ValueError: it has more than black and white.
     """
-    if others := sorted(set(np.unique(values).tolist()) - {BLACK, VOID}):
+    if others := sorted(set(used_values(values)) - {BLACK, VOID}):
         raise ValueError(f"expected colours as in other masks, found the number {others[0]}")
     return (values == VOID).astype(np.uint8)
 
@@ -574,5 +580,5 @@ def _apart(
     if objects is None:
         yield plane
         return
-    for number in np.unique(objects[plane > 0]).tolist():
+    for number in used_values(objects[plane > 0]):
         yield ((objects == number) & (plane > 0)).astype(np.uint8)

@@ -318,6 +318,27 @@ def test_smoothed_edges_of_black_and_white_are_one_class(as_colours, tmp_path):
     assert "black and white masks are taken for one class, 'object'" in notes[0]
 
 
+def test_smoothed_masks_beside_photographs_of_their_names(tmp_path):
+    for name in "ab":
+        photograph(tmp_path / "Imgs" / f"{name}.jpg")
+        shown = cv2.resize(cv2.imread(str(tmp_path / "Imgs" / f"{name}.jpg")), (320, 192))
+        assert cv2.imwrite(str(tmp_path / "Imgs" / f"{name}.jpg"), shown)
+        assert cv2.imwrite(str(tmp_path / "Imgs" / f"{name}.png"), smoothed())
+    assert converters.recognise(tmp_path) == "mask_folders"
+    assert {s.key: [i.label for i in s.instances] for s in converters.read(tmp_path)} == {
+        "a": ["object"],
+        "b": ["object"],
+    }
+
+
+def test_parts_whose_images_have_the_same_names(tmp_path):
+    for part in ("train", "val", "test"):
+        put(tmp_path, f"{part}/a.png", f"{part}_labels/a.png", square_of(255))
+    found = converters.read(tmp_path, subset="all")
+    assert sorted(s.key for s in found) == ["test/a", "train/a", "val/a"]
+    assert all(s.instances for s in found)
+
+
 @pytest.mark.parametrize("values", [smoothed() > 127, smoothed()], ids=["inverted", "many"])
 def test_a_palette_of_greys_is_read_by_its_greys(values, tmp_path):
     grey = values.astype(np.uint8) * 255 if values.dtype == bool else values
