@@ -7,6 +7,8 @@ from itertools import islice
 from pathlib import Path
 
 from converters.errors import OUTLINE
+from converters.files import git_lfs
+from converters.files.images import is_image
 from converters.files.json_files import load_json
 
 # What annotations lie in, mostly; how many such files are named; and how UTF-16 begins.
@@ -98,6 +100,18 @@ def describe_foreign(data: Path) -> str:
         for path in islice(sorted(data.glob(depth)), _LOOKED_AT):
             if not path.name.startswith(".") and (told := _describe_foreign(path)):
                 return f": {path.relative_to(data).as_posix()}: {told}"
+    return ""
+
+
+def describe_pointers(data: Path) -> str:
+    """Name a file in a folder that Git LFS has not fetched; "" where the first ones are there."""
+    for depth in (*_DEPTHS, "*/*/*"):
+        for path in islice(filter(is_image, sorted(data.glob(depth))), _LOOKED_AT):
+            if not path.is_file():
+                continue
+            with path.open("rb") as file:
+                if git_lfs.is_pointer(file.read(_HEAD_BYTES)):
+                    return f": {path.relative_to(data).as_posix()} is {git_lfs.WHAT}"
     return ""
 
 

@@ -123,6 +123,7 @@ def _describe(data: Path) -> str:
         describe_foreign,
         describe_labels,
         describe_lack,
+        describe_pointers,
     )
     from converters.formats.coco.documents import is_results
     from converters.formats.mask_folders.pairing import describe_unpaired
@@ -132,6 +133,8 @@ def _describe(data: Path) -> str:
         which = " or ".join(map(str, below[:_SHOWN])) + (" or ..." if below[_SHOWN:] else "")
         how_many = "one in a folder" if len(below) == 1 else f"{len(below)} in folders"
         return f"{files}, but {how_many} below: give {which}"
+    if told := describe_pointers(data):
+        return told
     if told := describe_unpaired(data) or describe_lack(data):
         return files + told + known
     return describe_foreign(data) or files + describe_labels(data) + known

@@ -89,7 +89,10 @@ _DRAWN_WORDS = re.compile(
     r"(mask|label(l?ed)?|lbl|annot(ated|ations?)?|anno(tations?)?|seg(mented|mentations?)?|gt|truth"
     r"|semantic|instance|trimap|attribute|manual|lesion)s?"
 )
+# Part of names that are alike where the others are slips.
+_NEARLY_ALL = 0.9
 # Who has drawn the same objects as others.
+_AGAIN = re.compile(r"(?P<who>[2-9](nd|rd|th))[ _-]?manual", re.IGNORECASE)
 _BY_HAND, _SEEN = re.compile("manual"), ("mask", "masks")
 _RATERS = re.compile(r"(annotator|expert|reader|rater|observer|grader|doctor|manual|human)s?")
 
@@ -135,7 +138,7 @@ def find_pairs(root: Path, tree: Tree | None = None) -> Pairs | None:
 def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     """As `find_pairs`; `known` are classes that folders or names of masks have elsewhere."""
     parts: list[tuple[Path, Pairs]] = []
-    taken = set(_fields_of_view(tree, root))
+    taken = set(_passed_over(tree, root))
     for folder in _folders(tree, root, _DEPTH):
         # A folder in one of masks holds no images.
         if taken.isdisjoint((folder, *folder.parents)):
@@ -172,10 +175,22 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     if not any(map(is_test_key, masks_of)):
         without = images.keys() - masks_of.keys()
         unanswered |= {key: images.pop(key) for key in sorted(without) if is_test_key(key)}
+    # A folder that is called as those of masks has some, too, though none has an image.
+    of_masks = {path.parent.name for own in masks_of.values() for path in own} - {
+        path.parent.name for path in images.values()
+    }
+    looked_at = set(_folders(tree, root, _DEPTH)) - set(_passed_over(tree, root))
+    alone += [
+        path
+        for folder in sorted(looked_at)
+        if folder.name in of_masks and paired.isdisjoint(own := list(tree.files_in(folder)))
+        for path in own
+    ]
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
-    others = sorted({*tree.files_in(root, deep=True)} - paired - set(unanswered.values()))
+    known_files = {*paired, *alone, *unanswered.values()}
+    others = sorted({*tree.files_in(root, deep=True)} - known_files)
     return Pairs(
         images,
         masks_of,
@@ -280,15 +295,23 @@ def _are_pictures(name: str) -> bool:
     return _has_word(name, _PICTURES)
 
 
-def _fields_of_view(tree: Tree, root: Path) -> list[Path]:
-    """Return folders called `mask` where others are called `manual`, anywhere in the data set.
+def _passed_over(tree: Tree, root: Path) -> list[Path]:
+    """Return folders of masks that are not of objects, or drawn again by others.
 
-    DRIVE's and HRF's show which part of an image the camera saw; objects are the other's.
+    Folders called `mask` where others are called `manual`, anywhere in the data set: DRIVE's and
+    HRF's show which part of an image the camera saw. And `2nd_manual` beside `1st_manual`.
     """
     folders = list(_folders(tree, root, _DEPTH))
     found = [path for path in folders if path.name.casefold() in _SEEN]
     drawn = {path.parent for path in folders if _has_word(path.name, _BY_HAND)}
-    return found if any(path.parent in drawn for path in found) else []
+    again = [p for p in folders if (hit := _AGAIN.match(p.name)) and _is_first(tree, p, hit["who"])]
+    return [*again, *(found if any(path.parent in drawn for path in found) else [])]
+
+
+def _is_first(tree: Tree, folder: Path, who: str) -> bool:
+    """Tell whether a folder lies beside one whose name differs by `1st` alone."""
+    first = folder.with_name(f"1st{folder.name[len(who) :]}")
+    return first in tree.inside(folder.parent)
 
 
 def _beside(
@@ -693,7 +716,9 @@ def _by_middles(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs 
     if not theirs[1].keys() <= ours[1].keys():
         return None
     by_core = {core: masks[place] for core, place in theirs[1].items()}
-    return _paired(images, ours[1], by_core, theirs[1].keys())
+    pairs = _paired(images, ours[1], by_core, theirs[1].keys())
+    odd = [masks[place] for place in masks if place not in theirs[1].values()]
+    return replace(pairs, alone=[*pairs.alone, *odd])
 
 
 def _middles(places: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str], set[str]] | None:
@@ -701,12 +726,15 @@ def _middles(places: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str], se
 
     The words are those that all names have.
 
-    None where it is not one word, or places lie in folders.
+    None where it is not one word, or places lie in folders. A name of more or fewer words than
+    nearly all others is left out.
     """
-    words = {place: _BETWEEN.split(place) for place in places}
+    all_words = {place: _BETWEEN.split(place) for place in places}
+    often = Counter(map(len, all_words.values())).most_common(1)
+    words = {place: row for place, row in all_words.items() if len(row) == often[0][0]}
     rows = list(words.values())
     is_flat = not any("/" in place for place in words)
-    if len(rows) < 2 or len({len(row) for row in rows}) > 1 or not is_flat:
+    if len(rows) < 2 or len(rows) < _NEARLY_ALL * len(all_words) or not is_flat:
         return None
     columns = list(zip(*rows, strict=True))
     apart = [number for number, column in enumerate(columns) if len(set(column)) > 1]

@@ -663,7 +663,7 @@ RIVALS = [
     ("cat", "target"),
     ("masks_cat", "masks"),
     ("masks", "boundary"),
-    ("1st_manual", "2nd_manual"),
+    ("manual_1", "manual_2"),
     ("masks_expert1", "masks_expert2"),
 ]
 
@@ -691,6 +691,32 @@ def test_beside_what_is_drawn_by_hand_masks_are_fields_of_view(drawn, end, tmp_p
         "training/22_training": ["object"],
     }
     assert "left out 3 images that are no part of a pair" in " ".join(notes)
+
+
+def test_of_several_who_drew_in_folders_the_first_is_taken(tmp_path):
+    for who in ("1st", "2nd"):
+        for number in (21, 22):
+            image = f"images/{number}_training.png"
+            first = 2 if who == "1st" else 9
+            put(tmp_path, image, f"{who}_manual/{number}_manual1.png", square_of(255, first))
+    found = converters.read(tmp_path)
+    assert [planes_of(s)["object"].tolist() for s in found] == [(square_of(1) > 0).tolist()] * 2
+
+
+@pytest.mark.parametrize("slips", [1, 12])
+def test_masks_that_are_called_otherwise_are_told_and_not_passed_over(slips, tmp_path):
+    """One slip left a whole part out, with nothing but a note."""
+    for part, count in (("training", 12), ("validation", 2)):
+        for number in range(10, 10 + count):
+            image = f"{part}/images/{number}_{part}.png"
+            put(tmp_path, image, f"{part}/1st_manual/{number}_manual1.png", square_of(255))
+    masks = sorted((tmp_path / "training" / "1st_manual").iterdir())
+    for number, path in enumerate(masks[:slips]):
+        path.rename(path.with_name(f"{chr(97 + number)}manual.png"))
+    with pytest.raises(DataError, match=r"amanual\.png: expected an image of this name"):
+        converters.read(tmp_path)
+    found, _ = converters.scan(tmp_path)
+    assert len(found) == 14 - slips
 
 
 def test_of_several_who_drew_beside_the_image_the_first_is_taken(tmp_path):
