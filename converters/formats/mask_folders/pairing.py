@@ -89,6 +89,7 @@ _DRAWN_WORDS = re.compile(
     r"(mask|label(l?ed)?|lbl|annot(ated|ations?)?|anno(tations?)?|seg(mented|mentations?)?|gt|truth"
     r"|semantic|instance|trimap|attribute|manual|lesion)s?"
 )
+_SHORT = "m"  # LandCover.ai: `X.jpg`, `X_m.png`
 # Part of names that are alike where the others are slips.
 _NEARLY_ALL = 0.9
 # Who has drawn the same objects as others.
@@ -525,7 +526,8 @@ def _by_last_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
     ((image_word, images),) = ((word, own) for word, own in ends.items() if word != mask_word)
     if _HEIGHTS.fullmatch(image_word):
         return None
-    if not _DRAWN_WORDS.fullmatch(mask_word.lower()) or not masks.keys() & images.keys():
+    is_told = _DRAWN_WORDS.fullmatch(mask_word.lower()) or mask_word == _SHORT
+    if not is_told or not masks.keys() & images.keys():
         return None
     return _paired(
         {place: files[place] for place in images.values()},

@@ -869,6 +869,7 @@ IN_PLAIN_WORDS = {
     "further down": ("images/a.jpg", "annotations/trimaps/a.png"),
     "one folder": ("a_sat.jpg", "a_mask.png"),
     "one folder, one word": ("a_1.jpg", "a_1_anno.png"),
+    "one folder, one letter": ("a_1.jpg", "a_1_m.png"),
 }
 
 
