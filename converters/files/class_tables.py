@@ -8,6 +8,7 @@
     DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc); or codes.txt
                                 (fastai); or labels.txt, classes.txt, whose first is no class
     DATA/id2label.json          {"0": "name", ...}                  (Hugging Face)
+    DATA/config_v1.2.json       {"labels": [{"name": ..., "readable": ...}]}    (Mapillary Vistas)
     DATA/class_dict.csv         also without colours: id,name; or classes.csv
     DATA/_classes.csv           a header Pixel Value, Class; also in each part's folder (Roboflow)
 
@@ -30,6 +31,7 @@ from converters.files.lines import read_lines
 from converters.types import NO_CLASS
 
 LABELMAP, CLASS_NAMES = "labelmap.txt", "class_names.txt"
+_MAPILLARY, _UNLABELLED = "config_v*.json", "void--unlabeled"
 _CODES, _LISTS, _IGNORE = "codes.txt", ("labels.txt", "classes.txt"), "__ignore__"
 # What number 0 may be called beside, and what is a class where 0 is called otherwise (LoveDA).
 _NO_DATA = NO_CLASS | {"nodata", "no data", "no-data", "no_data", "ignore", "ignored"}
@@ -231,15 +233,18 @@ def read_class_names(root: Path) -> dict[int, str] | None:
                 what = f"expected a name of number {number:.40}, found {json.dumps(name):.40}"
                 raise ValueError(f"{path}: {what}")
         return _named(path, ((number, name.strip()) for number, name in pairs))
+    if (listed := _of_mapillary(root)) is not None:
+        return listed
     plain = (_of_numbers(root / name) for name in (*_TABLES, *_PLAIN_TABLES))
     if (numbered := next((found for found in plain if found is not None), None)) is not None:
         return numbered
     tables = ((folder, _of_pixel_values(folder)) for folder in (root, *sorted(root.glob("*"))))
     found = {folder: table for folder, table in tables if table is not None}
+    first = next(iter(found), root)
     for folder, table in found.items():
-        if table != next(iter(found.values())):
-            path = folder / _PIXEL_VALUES
-            raise ValueError(f"{path}: expected the classes of {next(iter(found))}, found others")
+        if table != found[first]:
+            where = folder / _PIXEL_VALUES
+            raise ValueError(f"{where}: expected the classes of {first}, found others")
     return next(iter(found.values()), None)
 
 
@@ -263,6 +268,25 @@ def _names_of(path: Path) -> list[str]:
     while names and not names[-1]:
         names.pop()
     return names
+
+
+def _of_mapillary(root: Path) -> dict[int, str] | None:
+    """Read Mapillary Vistas' list of classes; None without one, or with those of two versions."""
+    found = []
+    for path in sorted(root.glob(_MAPILLARY)):
+        try:
+            content = load_json(path)
+        except (OSError, ValueError):
+            continue  # of something else
+        labels = content.get("labels") if isinstance(content, dict) else None
+        if isinstance(labels, list) and all(isinstance(own, dict) for own in labels):
+            names = [own.get("name") for own in labels if "readable" in own]
+            if names and len(names) == len(labels) and all(isinstance(n, str) for n in names):
+                found.append((path, names))
+    if len(found) != 1:
+        return None
+    path, names = found[0]
+    return _named(path, enumerate("" if n == _UNLABELLED else n for n in names))
 
 
 def _of_numbers(path: Path) -> dict[int, str] | None:

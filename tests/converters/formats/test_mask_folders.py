@@ -411,6 +411,19 @@ def test_lists_of_names_from_0_on(name, text, expected, tmp_path):
     assert converters.label_space(tmp_path).names == expected
 
 
+def test_classes_that_mapillary_lists(tmp_path):
+    put_numbers(tmp_path, "train")
+    names = ("animal--bird", "cell", "void--unlabeled")
+    config = {
+        "labels": [{"color": [9, n, 9], "readable": "x", "name": o} for n, o in enumerate(names)]
+    }
+    (tmp_path / "config_v1.2.json").write_text(json.dumps(config))
+    (sample,) = converters.read(tmp_path)
+    assert sorted(one.label for one in sample.instances) == ["animal--bird", "cell"]
+    (tmp_path / "config_v2.0.json").write_text(json.dumps(config))
+    assert converters.label_space(tmp_path).names == ("1", "2")
+
+
 def test_tables_that_are_no_table_of_numbers(tmp_path):
     """A classifier's export has a file of this name, too."""
     put_numbers(tmp_path, "train")
