@@ -30,7 +30,7 @@ _BESIDE_TEST = frozenset(
     }
 )
 # Words of a name, also where capitals alone divide them.
-_CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 # Names of a data set's own parts: to learn from, and to hold out.
 TRAIN, VAL = ("train", "training", "trainset"), ("val", "valid", "validation", "valset")
 _KNOWN = _TEST_WORDS.union(TRAIN, VAL)
@@ -289,7 +289,7 @@ def _words(path: str) -> set[str]:
     found: set[str] = set()
     for word in re.findall("[A-Za-z]+", path):
         is_known = word.lower() in _KNOWN
-        found |= {word.lower()} if is_known else {part.lower() for part in _CAMEL.findall(word)}
+        found |= {word.lower()} if is_known else {part.lower() for part in CAMEL.findall(word)}
     return found
 
 

@@ -73,12 +73,8 @@ from converters.formats.mask_folders.black_and_white import (
     has_smoothed_edges,
     share_between,
 )
-from converters.formats.mask_folders.pairing import (
-    OBJECT,
-    Pairs,
-    describe_left_out,
-    find_pairs,
-)
+from converters.formats.mask_folders.matching import OBJECT, Pairs
+from converters.formats.mask_folders.pairing import describe_left_out, find_pairs
 from converters.formats.mask_folders.test_images import find_copies
 from converters.formats.mask_folders.tree import GIF
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels, used_values

@@ -1,0 +1,160 @@
+"""Images and masks that lie in one folder, told apart by their names."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Set
+from pathlib import Path
+
+from converters.files.images import is_image
+from converters.files.names import normal_name
+from converters.formats.mask_folders.black_and_white import LOSSY
+from converters.formats.mask_folders.matching import OBJECT, Pairs, by_class_names, owner_of, paired
+from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
+from converters.formats.mask_folders.words import DRAWN_WORDS, PLAIN_WORDS, has_word
+
+# What is measured of a place, beside its image.
+_HEIGHTS = re.compile(r"n?d[est]m|depths?|elevations?|heights?|disparity", re.IGNORECASE)
+_BEHIND = re.compile(
+    r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|anno|annotation)(?P<more>[_-]?\d+)?",
+    re.IGNORECASE,
+)
+# Who has drawn a mask that lies beside its image (CHASE_DB1: `Image_01L_1stHO`).
+_DRAWN_BY = re.compile(r"(?P<image>.+)[_-](?P<who>\d)(st|nd|rd)[_-]?(ho|manual)", re.IGNORECASE)
+_SHORT = "m"  # LandCover.ai: `X.jpg`, `X_m.png`
+
+
+def pair_in_folder(
+    tree: Tree, folder: Path, files: Mapping[str, Path], known: Set[str]
+) -> Pairs | None:
+    """Pair the images and masks of one folder; None where its names tell of none.
+
+    Args:
+        tree: where they lie.
+        folder: in which they are.
+        files: name without suffix -> file of an image, of those in it.
+        known: classes of masks elsewhere in the data set.
+    """
+    return (
+        _side_by_side(files)
+        or _of_first_rater(files)
+        or _of_one_name(tree, folder)
+        or _by_last_words(tree, files)
+        or _image_and_mask(tree, files)
+        or _longer_names(tree, files, known)
+    )
+
+
+def _side_by_side(files: Mapping[str, Path]) -> Pairs | None:
+    """Pair NAME and NAME_mask in one folder, and NAME_mask_1, ... with them."""
+    masks: dict[str, list[Path]] = defaultdict(list)
+    numbered: dict[str, set[bool]] = defaultdict(set)
+    owned: set[str] = set()
+    for place, path in files.items():
+        found = _BEHIND.fullmatch(place)
+        if found is None:
+            continue
+        image, number = found[1], found["more"] or ""
+        # `a_mask_1` is of `a_1` where there is such an image.
+        if number and image + number in files:
+            image, number = image + number, ""
+        if image not in files:
+            continue
+        if not number and False in numbered[image]:
+            return None
+        masks[image].append(path)
+        numbered[image].add(bool(number))
+        owned.add(place)
+    images = {place: path for place, path in files.items() if place not in owned}
+    return Pairs(images, masks) if masks else None
+
+
+def _of_first_rater(files: Mapping[str, Path]) -> Pairs | None:
+    """Pair NAME with NAME_1stHO, NAME_2ndHO beside it: with what the first has drawn."""
+    drawn: dict[str, dict[str, Path]] = defaultdict(dict)
+    told = {place: hit for place in files if (hit := _DRAWN_BY.fullmatch(place))}
+    for place, hit in told.items():
+        if hit["image"] in files:
+            drawn[hit["image"]][hit["who"]] = files[place]
+    first = min((who for own in drawn.values() for who in own), default="")
+    masks = {place: (own[first],) for place, own in drawn.items() if first in own}
+    images = {place: path for place, path in files.items() if place not in told}
+    return Pairs(images, masks) if masks else None
+
+
+def _of_one_name(tree: Tree, folder: Path) -> Pairs | None:
+    """Pair a.jpg with a.png; None unless most are such pairs, and the latter alone are masks."""
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    for path in filter(is_image, tree.files_in(folder)):
+        is_photograph = path.suffix.lower() in LOSSY
+        (images if is_photograph else masks).setdefault(normal_name(path.stem), path)
+    both = len(images.keys() & masks.keys())
+    if 2 * both <= max(len(images), len(masks)):
+        return None
+    is_drawn = tree.are_drawn(masks.values(), FEW_COLOURS)
+    if not is_drawn or tree.are_drawn(images.values(), TWO_SIDES):
+        return None
+    return paired(images, {stem: stem for stem in images}, masks, masks.keys())
+
+
+def _by_last_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
+    """Pair `1_sat` with `1_mask`, or `1` with `1_anno`; None unless all names end in such a way.
+
+    And unless what ends in one way are masks by their colours, and the others are not.
+    """
+    ends: dict[str, dict[str, str]] = defaultdict(dict)
+    for place in files:
+        head, mark, word = place.rpartition("_")
+        is_longer = bool(mark) and (head in files or not place[len(head) + 1 :].isdecimal())
+        ends[word if is_longer else ""][head if is_longer else place] = place
+    if len(ends) != 2:
+        return None
+    drawn = {
+        w: tree.are_drawn((files[p] for p in own.values()), FEW_COLOURS) for w, own in ends.items()
+    }
+    if set(drawn.values()) != {True, False}:
+        return None
+    ((mask_word, masks),) = ((word, ends[word]) for word, is_mask in drawn.items() if is_mask)
+    ((image_word, images),) = ((word, own) for word, own in ends.items() if word != mask_word)
+    if _HEIGHTS.fullmatch(image_word):
+        return None
+    is_told = DRAWN_WORDS.fullmatch(mask_word.lower()) or mask_word == _SHORT
+    if not is_told or not masks.keys() & images.keys():
+        return None
+    return paired(
+        {place: files[place] for place in images.values()},
+        images,
+        {head: files[place] for head, place in masks.items()},
+        masks.keys(),
+    )
+
+
+def _longer_names(tree: Tree, files: Mapping[str, Path], known: Set[str]) -> Pairs | None:
+    """Pair NAME with NAME_attribute_cat and NAME_attribute_dog beside it, masks of one class."""
+    images: dict[str, Path] = {}
+    masks: dict[str, Path] = {}
+    told = True
+    for place, path in files.items():
+        owner = owner_of(place, files)
+        (masks if owner else images)[place] = path
+        told &= not owner or has_word(place[len(owner) :], DRAWN_WORDS)
+    if not told or not tree.are_drawn(masks.values(), TWO_SIDES):
+        return None
+    if not tree.are_photographs(images.values()):
+        return None
+    pairs = by_class_names(images, masks, known)
+    # Two files that say no class are two ways to draw the same.
+    return None if pairs is None or OBJECT in pairs.classes.values() else pairs
+
+
+def _image_and_mask(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
+    """Pair `image` and `mask`, the two files of a case's own folder."""
+    if len(files) != 2 or not files.keys() <= PLAIN_WORDS:
+        return None
+    masks = [place for place, path in files.items() if tree.are_drawn([path], FEW_COLOURS)]
+    if len(masks) != 1 or not DRAWN_WORDS.fullmatch(masks[0]):
+        return None
+    ((image, path),) = ((place, path) for place, path in files.items() if place != masks[0])
+    return Pairs({image: path}, {image: (files[masks[0]],)})

@@ -1,0 +1,65 @@
+"""Words in names of folders and files that nobody has described."""
+
+from __future__ import annotations
+
+import re
+
+from converters.formats.writing import CAMEL
+
+BETWEEN = re.compile(r"[\W_]+")
+# Words of a file's name that say what it is, and not of what.
+PLAIN_WORDS = frozenset(
+    {
+        "mask",
+        "masks",
+        "seg",
+        "segmentation",
+        "label",
+        "labels",
+        "lbl",
+        "gt",
+        "groundtruth",
+        "annotation",
+        "annot",
+        "target",
+        "image",
+        "img",
+        "sat",
+        "rgb",
+        "input",
+    }
+)
+# Words of a folder's name that say that it has images or masks, or how they are stored.
+_FOLDER_WORDS = re.compile(
+    r"(image|img|input|mask|label|annotation|annot|ann|segmentation|target|truth|map)s?"
+    r"|jpegimages|rgb|gt|ground|dir|png|tif"
+)
+# Folders of images whose name says no more than that; others are a part of the key.
+IMAGES = re.compile(r"(.*[_ -])?(images?|imgs?|jpegimages|inputs?|rgb)([_ -].*)?", re.IGNORECASE)
+# What folders of one data set are called, of which there may be but one.
+SUBSETS = re.compile(r"(train|val|test)(ing|id|idation)?([_-].*)?", re.IGNORECASE)
+# Words that say that something was drawn into an image: `LabeledApproved`, `GroundTruth`.
+DRAWN_WORDS = re.compile(
+    r"(mask|label(l?ed)?|lbl|annot(ated|ations?)?|anno(tations?)?|seg(mented|mentations?)?|gt|truth"
+    r"|semantic|instance|trimap|attribute|manual|lesion)s?"
+)
+
+
+def has_word(name: str, pattern: re.Pattern[str]) -> bool:
+    """Tell whether a pattern fits a word of a name, also one that capitals alone divide."""
+    return any(pattern.fullmatch(word.lower()) for word in CAMEL.findall(name))
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """Return the words of a name, in small letters."""
+    return tuple(word.casefold() for word in BETWEEN.split(name) if word)
+
+
+def rest_of(name: str) -> tuple[str, ...]:
+    """Return the words of a folder's name but for those that say that images or masks are in it."""
+    return tuple(word for word in words_of(name) if not _FOLDER_WORDS.fullmatch(word))
+
+
+def subset_of(name: str) -> str:
+    """Return the subset of which a folder's name speaks; "" for none."""
+    return next((word for word in words_of(name) if SUBSETS.fullmatch(word)), "")
