@@ -256,6 +256,20 @@ class DataSource:
         name = self.annotations.name if self.annotations else ""
         return part_of(name) == "test"
 
+    def nothing_in(self, subset: str, left: str = "") -> ValueError:
+        """Return what to say where a subset is empty, with how many images are of the other part.
+
+        Args:
+            subset: `train`, `test` or `all`.
+            left: why some may be missing, in words.
+        """
+        text = f"{self.path}: expected images of the subset '{subset}'{left}, found none"
+        other = {"train": "test", "test": "train"}.get(subset, "")
+        if other and not left and (there := len(self.list_part(other))):
+            what = "test images" if other == "test" else "images to learn from"
+            text += f", but {there} {what}: --subset {other}"
+        return ValueError(text)
+
     def list_part(self, subset: str, labels: LabelSpace | None = None) -> list[Sample]:
         """List a subset's images as `list_images` does; none where there is no such part.
 

@@ -126,6 +126,7 @@ def _describe(data: Path) -> str:
         describe_pointers,
     )
     from converters.formats.coco.documents import is_results
+    from converters.formats.mask_folders.mask_folders import describe_unreadable
     from converters.formats.mask_folders.pairing import describe_unpaired
 
     files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
@@ -135,6 +136,6 @@ def _describe(data: Path) -> str:
         return f"{files}, but {how_many} below: give {which}"
     if told := describe_pointers(data):
         return told
-    if told := describe_unpaired(data) or describe_lack(data):
+    if told := describe_unpaired(data) or describe_unreadable(data) or describe_lack(data):
         return files + told + known
     return describe_foreign(data) or files + describe_labels(data) + known

@@ -10,6 +10,7 @@ from typing import Any
 import converters
 from converters.files.images import count_windowed
 from converters.files.names import alike_names, tell_alike
+from converters.formats.writing import is_test_key
 from converters.splits.split import GIVEN, Split
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.datasets.split import check_apart, own_parts
@@ -58,7 +59,7 @@ def convert(
         note(text)
     if not samples:
         left = " that the corrections leave" if data.edits else ""
-        raise ValueError(f"{data.path}: expected images of the subset '{subset}'{left}, found none")
+        raise data.nothing_in(subset, left)
     if subset == "all":
         check_apart(data, data.list_part("train", labels), labels)
     split = Split.load(split_path) if split_path else None
@@ -81,7 +82,12 @@ def convert(
     uses = Counter(label for sample in samples for label in sample.labels)
     for alike in alike_names(uses):
         note(tell_alike(*alike))
-    if split is None:
+    if all(is_test_key(sample.key) for sample in samples):
+        say(
+            f"all {len(samples)} are test images: with no others beside them they are written as a "
+            "data set's only part, as images to learn from are"
+        )
+    elif split is None:
         _say_undivided(to, own_parts(samples), say)
     if subset == "train" and (tests := data.count_tests(labels)):
         are = "s are" if tests > 1 else " is"

@@ -95,5 +95,5 @@ def _subset(folder: Path, data: DataSource, subset: str, exported: Exported) -> 
         )
     found = data.read(exported.labels, subset)
     if not found:
-        raise ValueError(f"{data.path}: expected images of the subset '{subset}', found none")
+        raise data.nothing_in(subset)
     return found

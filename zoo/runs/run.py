@@ -123,7 +123,7 @@ def subset_samples(run: Run, data: DataSource, subset: str, labels: LabelSpace) 
     else:
         found = data.read(labels, subset)
     if not found:
-        raise ValueError(f"{data.path}: expected images of the subset '{subset}', found none")
+        raise data.nothing_in(subset)
     return found
 
 

@@ -9,8 +9,8 @@ LOSSY = frozenset({".jpg", ".jpeg"})
 NEAR, MOST_BETWEEN = 32, 0.05
 
 
-# Of what is not black at least as much is white as is grey; numbers of objects are spread evenly.
-_LEAST_WHITE = 1
+# Of what is not black so much is white, to what is grey; numbers of objects are spread evenly.
+_LEAST_WHITE = 0.5
 
 
 def has_smoothed_edges(greys: Pixels) -> bool:

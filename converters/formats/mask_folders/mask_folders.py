@@ -108,6 +108,18 @@ def matches(root: Path) -> bool:
     return any(map(_is_mask, first))
 
 
+def describe_unreadable(root: Path) -> str:
+    """Name a mask of an image that cannot be read; "" where the first ones can."""
+    pairs = find_pairs(root)
+    masks = (path for own in (pairs.masks.values() if pairs else ()) for path in own)
+    for path in islice(masks, _LOOKED_AT):
+        try:
+            read_mask(path)
+        except (OSError, ValueError) as error:
+            return f": {path.relative_to(root).as_posix()}: {one_line(error)}"
+    return ""
+
+
 def _is_mask(path: Path) -> bool:
     try:
         values = read_mask(path)

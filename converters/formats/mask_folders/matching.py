@@ -30,8 +30,8 @@ _CLASS_OF_FILE = re.compile(
     r"[\W_]+(?P<name>([^\W\d_]+(?:[\W_]+[^\W\d_]+)*)?)(?P<number>[\W_]*\d*)"
 )
 OBJECT = "object"
-# Part of names that are alike where the others are slips.
-_NEARLY_ALL = 0.9
+# Such a part of names, or one, may be slips.
+_MOST_ODD = 0.1
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ def _middles(places: Iterable[str]) -> tuple[tuple[str, ...], dict[str, str], se
     words = {place: row for place, row in all_words.items() if len(row) == often[0][0]}
     rows = list(words.values())
     is_flat = not any("/" in place for place in words)
-    if len(rows) < 2 or len(rows) < _NEARLY_ALL * len(all_words) or not is_flat:
+    odd = len(all_words) - len(rows)
+    if len(rows) < 2 or odd > max(1, _MOST_ODD * len(all_words)) or not is_flat:
         return None
     columns = list(zip(*rows, strict=True))
     apart = [number for number, column in enumerate(columns) if len(set(column)) > 1]

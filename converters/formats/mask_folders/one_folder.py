@@ -80,7 +80,13 @@ def _of_first_rater(files: Mapping[str, Path]) -> Pairs | None:
     first = min((who for own in drawn.values() for who in own), default="")
     masks = {place: (own[first],) for place, own in drawn.items() if first in own}
     images = {place: path for place, path in files.items() if place not in told}
-    return Pairs(images, masks) if masks else None
+    if not masks:
+        return None
+    others = sorted({who for own in drawn.values() for who in own} - {first})
+    home = next(iter(files.values())).parent
+    note = f"{home}: of what several have drawn, that of {first} is taken, not of "
+    notes = [note + ", ".join(others)] if others else []
+    return Pairs(images, masks, notes=notes)
 
 
 def _of_one_name(tree: Tree, folder: Path) -> Pairs | None:

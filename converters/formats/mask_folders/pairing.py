@@ -96,17 +96,9 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     if not any(map(is_test_key, masks_of)):
         without = images.keys() - masks_of.keys()
         unanswered |= {key: images.pop(key) for key in sorted(without) if is_test_key(key)}
-    # A folder that is called as those of masks has some, too, though none has an image.
-    of_masks = {path.parent.name for own in masks_of.values() for path in own} - {
-        path.parent.name for path in images.values()
-    }
-    looked_at = set(_folders(tree, root, _DEPTH)) - set(_passed_over(tree, root))
-    alone += [
-        path
-        for folder in sorted(looked_at)
-        if folder.name in of_masks and paired.isdisjoint(own := list(tree.files_in(folder)))
-        for path in own
-    ]
+    of_masks = {path.parent.name for own in masks_of.values() for path in own}
+    of_masks -= {path.parent.name for path in images.values()}
+    alone += _unpaired(tree, root, paired, of_masks)
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
@@ -121,8 +113,24 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
         unanswered,
         twice={path: keys[_bare(path)] for path in others if _bare(path) in keys},
         left_out=[path for path in others if _bare(path) not in keys],
-        notes=notes,
+        notes=[*notes, *(note for _, found in parts for note in found.notes)],
     )
+
+
+def _unpaired(tree: Tree, root: Path, paired: Set[Path], names: Set[str]) -> list[Path]:
+    """Return what lies in folders that are called as those of masks, where none has an image.
+
+    Beside images, that is: masks alone are left out.
+    """
+    looked_at = set(_folders(tree, root, _DEPTH)) - set(_passed_over(tree, root))
+    found: list[Path] = []
+    for folder in sorted(path for path in looked_at if path.name in names):
+        own = list(tree.files_in(folder))
+        beside = (path for path in tree.inside(folder.parent) if path in looked_at)
+        shown = (p for path in beside if path.name not in names for p in tree.files_in(path))
+        if paired.isdisjoint(own) and next(shown, None) is not None:
+            found += own
+    return found
 
 
 def describe_unpaired(root: Path) -> str:
@@ -286,6 +294,15 @@ def _beside(
         return
     if found_here := pair_in_folder(tree, folder, files, known):
         yield folder, [], found_here
+    elif tree.are_drawn(files.values(), FEW_COLOURS):
+        shown = [path for path in inside if tree.are_photographs(_first(tree, path))]
+        images = {path: tree.files(path, deep=True) for path in shown}
+        fits = [
+            (path, list[Path](), fit)
+            for path, shown_there in images.items()
+            if (fit := match(tree, shown_there, files))
+        ]
+        yield from fits if len(fits) == 1 else ()
 
 
 def _of_several_parts(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import time
 import zlib
 from collections import Counter
@@ -742,11 +743,39 @@ def test_of_several_who_drew_beside_the_image_the_first_is_taken(tmp_path):
     (mask, _) = (planes_of(sample) for sample in found)
     assert mask["object"].tolist() == (square_of(255) > 0).tolist()
     assert "left out 2 images that are no part of a pair" in " ".join(notes)
+    assert f"{tmp_path}: of what several have drawn, that of 1 is taken, not of 2" in notes
 
 
 def planes_of(sample):
     found = rasterize_labels(sample.instances, SIZE)
     return {name: mask.full(SIZE) for name, mask in found.items()}
+
+
+def test_masks_in_the_folder_that_holds_that_of_images(tmp_path):
+    """The ISPRS's Vaihingen is unpacked so."""
+    for number in (1, 3):
+        photograph(tmp_path / "top" / f"area{number}.png")
+        assert cv2.imwrite(str(tmp_path / f"area{number}.png"), square_of(255))
+    assert [s.image.parent.name for s in converters.read(tmp_path)] == ["top", "top"]
+    assert all(s.instances for s in converters.read(tmp_path))
+
+
+def test_masks_alone_are_left_out_and_said(tmp_path):
+    for part in ("train", "test"):
+        put(tmp_path, f"{part}/images/a.png", f"{part}/masks/a.png", square_of(255))
+    shutil.rmtree(tmp_path / "test" / "images")
+    notes = []
+    assert len(converters.read(tmp_path, note=notes.append)) == 1
+    assert "left out 1 images that are no part of a pair" in " ".join(notes)
+
+
+def test_a_mask_that_cannot_be_read_is_named_where_none_can(tmp_path):
+    for name in "ab":
+        put(tmp_path, f"images/{name}.png", f"masks/{name}.png", square_of(255))
+        mask = tmp_path / "masks" / f"{name}.png"
+        mask.write_bytes(mask.read_bytes().replace(b"\r\n", b"\n"))
+    with pytest.raises(ValueError, match=r"none that is known: masks/a\.png: expected a PNG"):
+        converters.recognise(tmp_path)
 
 
 def test_colours_of_isaid_are_of_their_images(tmp_path):

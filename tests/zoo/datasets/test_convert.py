@@ -266,6 +266,22 @@ def test_an_audit_leaves_a_page_findings_and_a_draft(zoo, data, tmp_path, capsys
 
 
 @pytest.mark.slow
+def test_what_the_other_part_has_is_said_where_one_is_empty(zoo, tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    for folder, most in (("images", 255), ("masks", 2)):
+        (tmp_path / "set" / "test" / folder).mkdir(parents=True)
+        for name in "ab":
+            pixels = generator.integers(0, most, (20, 30), np.uint8) * (255 // (most - 1))
+            cv2.imwrite(str(tmp_path / "set" / "test" / folder / f"{name}.png"), pixels)
+    words = ("convert", tmp_path / "set", "--to", "coco", "--out", tmp_path / "out")
+    zoo(*words, code=2)
+    told = "found none, but 2 test images: --subset test"
+    assert capsys.readouterr().err.rstrip().endswith(told)
+    zoo(*words, "--subset", "test")
+    assert "all 2 are test images: with no others beside them" in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_mere_images_are_predicted_and_teach_nothing(zoo, data, tmp_path, capsys):
     split, run, images = tmp_path / "split.json", tmp_path / "run", tmp_path / "images"
     zoo("split", data, "--out", split, "--folds", 2)
