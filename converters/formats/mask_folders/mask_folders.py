@@ -12,7 +12,8 @@
     DATA/labelmap.txt           (optional) name:r,g,b, a line each, or another table of
                                 `class_tables`, whose lines are also the numbers of the classes
     DATA/class_names.txt        (optional) the names of the numbers from 0 on, a line each; or
-                                id2label.json, or Roboflow's _classes.csv
+                                another of `class_tables`, such as id2label.json, codes.txt, or
+                                Roboflow's _classes.csv
 
 Names may differ in words such as `image` and `mask`, or in what all of them begin or end with.
 Masks are PNG, TIFF, BMP or GIF: class numbers (0 none, 255 void), or colours (black none); if they
