@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from enum import StrEnum
@@ -117,7 +118,21 @@ class _Command(TyperCommand):
             if args[-1:] == ["--data"] or "--data=" in args:
                 raise UsageError("Option '--data' requires an argument.", ctx)
             args = [word.removeprefix("--data=") for word in args if word != "--data"]
+        if args:
+            self._check_once(ctx, args)
         return super().parse_args(ctx, args)
+
+    def _check_once(self, ctx: Context, args: list[str]) -> None:
+        """Refuse an option that is given again: all but its last value would be lost."""
+        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        for own, times in Counter(order).items():
+            is_switch = getattr(own, "is_flag", False) or getattr(own, "count", False)
+            if times > 1 and own.param_type_name == "option" and not (own.multiple or is_switch):
+                raise UsageError(
+                    f"Option '{max(own.opts, key=len)}' expected once, found {times} times; where "
+                    "it takes several, commas stand between them.",
+                    ctx,
+                )
 
 
 def command(

@@ -28,6 +28,10 @@ from zoo.cli import main
         (["convert", "--jobs", "two"], "invalid value for '--jobs': .*'two'"),
         (["convert", "--to"], "option '--to' requires an argument"),
         (["convert", "--to", "yolo", "--data"], "option '--data' requires an argument"),
+        (
+            ["predict", "x", "--tta", "scale:0.75", "--tta=hflip"],
+            "option '--tta' expected once, found 2 times; where it takes several, commas stand",
+        ),
     ],
 )
 def test_it_is_one_line(words, line, capsys):
@@ -58,6 +62,13 @@ def test_a_data_set_is_named_alike_everywhere(command, words, capsys, tmp_path, 
         main([*command, *words])
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("zoo: DATA: expected a data set")
+
+
+def test_what_takes_several_may_be_given_again(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main(["train", "smp", "--also", "a", "--also", "b", "--debug", "--debug"])
+    assert "expected once" not in capsys.readouterr().err
 
 
 def test_a_data_set_is_named_once(capsys):
