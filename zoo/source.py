@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -265,9 +266,10 @@ class DataSource:
         """
         text = f"{self.path}: expected images of the subset '{subset}'{left}, found none"
         other = {"train": "test", "test": "train"}.get(subset, "")
-        if other and not left and (there := len(self.list_part(other))):
-            what = "test images" if other == "test" else "images to learn from"
-            text += f", but {there} {what}: --subset {other}"
+        with suppress(DataError):  # of the other part
+            if other and not left and (there := len(self.list_part(other))):
+                what = "test images" if other == "test" else "images to learn from"
+                text += f", but {there} {what}: --subset {other}"
         return ValueError(text)
 
     def list_part(self, subset: str, labels: LabelSpace | None = None) -> list[Sample]:

@@ -5,8 +5,9 @@
                                 a column id; or labelmap.csv, label_class_dict.csv
     DATA/label_colors.txt       r g b name                      (CamVid, SYNTHIA)
     DATA/dataset_meta.json      label_map, segmentation_colors  (Datumaro)
-    DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc); or codes.txt
-                                (fastai); or labels.txt, classes.txt, whose first is no class
+    DATA/class_names.txt        names of the numbers from 0 on      (labelme2voc); where nothing
+                                else names them, and they fit, also codes.txt (fastai), and
+                                labels.txt or classes.txt, whose first is no class
     DATA/id2label.json          {"0": "name", ...}                  (Hugging Face)
     DATA/config_v1.2.json       {"labels": [{"name": ..., "readable": ...}]}    (Mapillary Vistas)
     DATA/class_dict.csv         also without colours: id,name; or classes.csv
@@ -219,7 +220,7 @@ def read_class_names(root: Path) -> dict[int, str] | None:
         ValueError: a file that cannot be read, a name that comes twice, or files of a data set's
             parts that differ.
     """
-    if (path := _find_names(root)) is not None:
+    if os.path.lexists(path := root / CLASS_NAMES):
         names = _names_of(path)
         if "" in names[1:]:
             line = names.index("", 1) + 1
@@ -248,19 +249,22 @@ def read_class_names(root: Path) -> dict[int, str] | None:
     return next(iter(found.values()), None)
 
 
-def _find_names(root: Path) -> Path | None:
-    """Return the list of names from 0 on; others have lists from 1 on, which no line tells."""
-    for name in (CLASS_NAMES, _CODES):
-        if os.path.lexists(root / name):
-            return root / name
-    for path in (root / name for name in _LISTS):
+def read_listed_names(root: Path) -> dict[int, str]:
+    """Return the names of class numbers by a list that no number stands in; {} without any.
+
+    It is fastai's `codes.txt`, or a `labels.txt` or `classes.txt` whose first line is no class:
+    other lists of these names may count from 1 on, or be of something else. What cannot be read is.
+    """
+    for path in (root / name for name in (_CODES, *_LISTS)):
         try:
-            first = _names_of(path)[0] if path.is_file() else ""
-        except (IndexError, OSError, ValueError):
-            continue  # of something else
-        if first.casefold() in (NO_CLASS | {_IGNORE}) - {""}:
-            return path
-    return None
+            names = _names_of(path) if path.is_file() else []
+            names = names[1:] if names[:1] == [_IGNORE] else names
+            is_told = bool(names) and (path.name == _CODES or names[0].casefold() in NO_CLASS)
+            if is_told and all(names):
+                return _named(path, enumerate(names))
+        except (OSError, ValueError):
+            continue
+    return {}
 
 
 def _names_of(path: Path) -> list[str]:

@@ -178,7 +178,8 @@ def _unread_tiff(file: BinaryIO) -> str:
         tags.load(file)
         channels, bits = int(tags.get(_CHANNELS, 1)), tags.get(_BITS, (1,))
         form = _FORMS.get(max(tags.get(_FORM, (1,))), "")
-        return f"a TIFF of {channels} channels of {max(bits)} bits{form}"
+        many = f"{channels} channels of " if channels > 1 else ""
+        return f"a TIFF of {many}{max(bits)} bits{form}"
     except BROKEN:
         return ""
 

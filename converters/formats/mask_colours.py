@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -90,10 +91,13 @@ def have_own_palettes(masks: Iterable[Path]) -> bool:
 
     They are none where a number has one colour in one file and another one in another, or black,
     which is what lies around objects, is used and is not the number 0: programs that save space
-    make a palette for each image. Such a palette has but what the image has: where a lower number
-    is not used, the palette was made for other reasons, and may have any colours.
+    make a palette for each image, of what it has. Where lower numbers are unused, and no colour
+    comes in two files, but numbers do, the palettes are anybody's, and say nothing.
     """
-    known: dict[int, list[int]] = {}
+    known: dict[int, set[tuple[int, ...]]] = {}
+    files: Counter[tuple[int, ...]] = Counter()
+    uses: Counter[int] = Counter()
+    has_gaps = False
     for path in masks:
         if path.suffix.lower() != ".png":
             continue
@@ -104,15 +108,17 @@ def have_own_palettes(masks: Iterable[Path]) -> bool:
         except (OSError, ValueError, *BROKEN):
             continue  # whoever reads it says so
         used = [n for n in used_values(values) if n < len(palette)]
-        is_for_image = used == list(range(len(used)))
-        for number in used:
-            colour = palette[number].tolist()
-            is_void = number == VOID
-            if is_for_image and known.setdefault(number, colour) != colour:
-                return True
-            if number and not any(colour) and not is_void:
-                return True
-    return False
+        uses.update(number for number in used if number)
+        has_gaps |= used != list(range(len(used)))
+        own = {number: tuple(palette[number].tolist()) for number in used}
+        if any(number not in (0, VOID) and not any(own[number]) for number in used):
+            return True
+        files.update({colour for colour in own.values() if any(colour)})
+        for number, colour in own.items():
+            known.setdefault(number, set()).add(colour)
+    do_differ = any(len(colours) > 1 for colours in known.values())
+    are_alone = max(files.values(), default=0) < 2 <= max(uses.values(), default=0)
+    return do_differ and not (has_gaps and are_alone)
 
 
 def check_palettes(masks: Iterable[Path]) -> None:

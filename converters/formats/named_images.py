@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from converters.errors import Problems
 from converters.files.images import is_image
-from converters.files.names import normal_name
+from converters.files.names import is_of_annotations, normal_name
 from converters.formats.writing import as_test_key, is_test_key, test_samples
 from converters.types import Sample
 
 _IMAGES = "images"
 _ANNOTATIONS = frozenset({"annotation", "annotations"})
 _LONGEST = 4096
+# Folders of what was predicted of images, or drawn of them to be looked at.
+_DRAWN = re.compile(r".*(result|pred|overlay|visuali[sz]|preview|plot|crop|mask).*|vi[sz]")
 
 
 def annotation_folders(root: Path) -> list[Path]:
@@ -72,12 +75,16 @@ class NamedImages:
         self._uses[found] = names[0]
         return found
 
-    def unanswered(self, problems: Problems) -> list[Sample]:
+    def unanswered(self, subset: str, problems: Problems) -> list[Sample]:
         """Return the images of folders of test images, where no name has found one there.
 
         How many other images no name has found is said.
+
+        Args:
+            subset: `train`, which has none of these, `test` or `all`.
+            problems: takes down images that are broken.
         """
-        is_test = {path: is_test_key(as_test_key(self._place(path))) for path in self.paths}
+        is_test = {path: self._is_test(path) for path in self.paths}
         others = [path for path in self.paths if path not in self._uses]
         tests = []
         if not any(is_test[path] for path in self._uses):
@@ -88,7 +95,13 @@ class NamedImages:
                 f"{self._root}: left out {len(others)} images without annotations "
                 f"({self._place(others[0])})"
             )
-        return test_samples(self._root, tests, problems)
+        return [] if subset == "train" else test_samples(self._root, tests, problems)
+
+    def _is_test(self, path: Path) -> bool:
+        place = self._place(path)
+        folders = place.split("/")[:-1]
+        is_drawn = any(is_of_annotations(own) or _DRAWN.fullmatch(own.lower()) for own in folders)
+        return not is_drawn and is_test_key(as_test_key(place))
 
     def _place(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()

@@ -472,7 +472,11 @@ def _test_stores() -> list[Path]:
 def _with_named(stores: list[Path], folder: Path) -> list[Path]:
     """Add the stores in a folder, as `--oof val/NAME` leaves them, but for runs that have one."""
     known = _names(stores)
-    named = sorted(path.parent for path in folder.glob("*/manifest.json"))
+    # As `zoo predict` leaves it: others have files of that name, too.
+    from fusion.sources.checksums import FILE
+
+    found = (path.parent for path in folder.glob("*/manifest.json"))
+    named = sorted(path for path in found if (path / FILE).is_file())
     return [*stores, *(path for path in named if not _names([path]) <= known)]
 
 

@@ -146,7 +146,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             images += [(path, image) for image in _frames(tracks)]
     reader = _Reader(root, labels, problems, [image for _, image in images])
     samples = [sample for path, image in images for sample in reader.sample(path, image)]
-    samples += reader.finish()
+    samples += reader.finish(subset)
     return samples_of(root, samples, subset)
 
 
@@ -249,7 +249,7 @@ class _Reader:
             raise ValueError(f"expected a class of '{self.labels.name}', found '{label:.80}'")
         return label
 
-    def finish(self) -> list[Sample]:
+    def finish(self, subset: str) -> list[Sample]:
         """Say what was left out, when all images are read; return test images."""
         for kind, times in sorted(self._lines.items()):
             what = f"left out {times} shapes that enclose nothing ({kind})"
@@ -257,7 +257,7 @@ class _Reader:
         if 0 < self._empty < len(self.images):
             what = f"took {self._empty} images without a shape for images without objects"
             self.problems.note(f"{self.root}: {what}")
-        return self._files.unanswered(self.problems)
+        return self._files.unanswered(subset, self.problems)
 
 
 def _coordinates(shapes: list[Element]) -> Iterator[list[float]]:

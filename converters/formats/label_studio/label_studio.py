@@ -143,7 +143,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
             tasks += own
     reader = _Reader(root, labels, problems, tasks)
     samples = [sample for task in tasks for sample in reader.sample(task)]
-    samples += reader.finish()
+    samples += reader.finish(subset)
     return samples_of(root, samples, subset)
 
 
@@ -223,7 +223,7 @@ class _Reader:
             except ValueError as error:
                 report(f"region {region.number} ({region.kind}): {error}")
 
-    def finish(self) -> list[Sample]:
+    def finish(self, subset: str) -> list[Sample]:
         """Say what was left out, when all tasks are read; return test images."""
         if self._several:
             what = f"took the latest annotation of each of {self._several} tasks that have several"
@@ -239,7 +239,7 @@ class _Reader:
         for kind, times in sorted(self._lines.items()):
             what = f"left out {times} regions that enclose nothing ({kind})"
             self.problems.note(f"{self.root}: {what}")
-        return self._images.unanswered(self.problems)
+        return self._images.unanswered(subset, self.problems)
 
 
 def _guess(task: Task) -> str:

@@ -36,7 +36,7 @@ A folder is known as such only if no other format with annotations knows it.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -52,6 +52,7 @@ from converters.files.class_tables import (
     read_class_ids,
     read_class_names,
     read_class_table,
+    read_listed_names,
 )
 from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
@@ -189,8 +190,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         for path in pairs.masks.get(key, ()):
             try:
                 values = read_mask(path, size_hw, as_colours=classes.as_colours)
-                label = pairs.classes.get(path) if classes.kind == "files" else None
-                planes = list(classes.planes(values, label))
+                planes = list(classes.planes(values, pairs.classes.get(path)))
             except (OSError, ValueError) as error:
                 problems.add(path, one_line(error), key=key)
                 continue
@@ -375,7 +375,7 @@ class _Classes:
             ValueError: more values than classes can have, or no mask that can be read.
         """
         masks = [path for own in pairs.masks.values() for path in own]
-        if pairs.classes and not _are_numbered(pairs.classes):
+        if pairs.classes:
             names = natural(set(pairs.classes.values()))
             example = next(iter(pairs.classes))
             as_colours = have_own_palettes(masks)
@@ -403,7 +403,13 @@ class _Classes:
             if values is None:
                 values = set() if only_names else _values_of(masks)
             return cls._of_numbers(numbers, values)
-        return cls._of_values(masks)
+        found = cls._of_values(masks)
+        if found.kind == "numbers" and not found.as_colours:
+            # Those that a list says nothing of are as they were.
+            listed = read_listed_names(root)
+            if set(map(int, found.names)) <= {n for n, name in listed.items() if name}:
+                return cls._of_numbers(listed, set(map(int, found.names)))
+        return found
 
     @classmethod
     def _of_numbers(cls, numbers: dict[int, str], values: set[int]) -> _Classes:
@@ -592,11 +598,6 @@ class _Classes:
                 raise ValueError(f"expected a class of class_names.txt or a table, found {code}")
             return self.numbers.get(code, "")
         return "" if code == 0 or (code == VOID and self.has_void) else str(code)
-
-
-def _are_numbered(classes: Mapping[Path, str]) -> bool:
-    """Tell whether masks of one folder have other numbers each: these are the classes then."""
-    return len(set(classes.values())) == 1 and len(_values_of(classes) - {0, VOID}) > 1
 
 
 def _values_of(masks: Iterable[Path]) -> set[int]:

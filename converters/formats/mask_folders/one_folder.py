@@ -100,6 +100,8 @@ def _of_one_name(tree: Tree, folder: Path) -> Pairs | None:
     if 2 * both <= max(len(images), len(masks)):
         return None
     is_drawn = tree.are_drawn(masks.values(), FEW_COLOURS)
+    if not is_drawn and tree.are_photographs(images.values()):
+        is_drawn = tree.are_smoothed(masks.values())
     if not is_drawn or tree.are_drawn(images.values(), TWO_SIDES):
         return None
     return paired(images, {stem: stem for stem in images}, masks, masks.keys())

@@ -42,7 +42,8 @@ _DEPTH, _LOOKED_AT = 3, 3
 _MASK_WORD = re.compile(r"^masks?[_ -]+", re.IGNORECASE)
 # Who has drawn the same objects as others.
 _AGAIN = re.compile(r"(?P<who>[2-9](nd|rd|th))[ _-]?manual", re.IGNORECASE)
-_BY_HAND, _SEEN = re.compile("manual"), ("mask", "masks")
+_BY_HAND = re.compile(r"(\d(st|nd|rd)[ _-]?)?manual[ _-]?\d?", re.IGNORECASE)
+_SEEN = "mask"
 _RATERS = re.compile(r"(annotator|expert|reader|rater|observer|grader|doctor|manual|human)s?")
 
 
@@ -97,8 +98,8 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
         without = images.keys() - masks_of.keys()
         unanswered |= {key: images.pop(key) for key in sorted(without) if is_test_key(key)}
     of_masks = {path.parent.name for own in masks_of.values() for path in own}
-    of_masks -= {path.parent.name for path in images.values()}
-    alone += _unpaired(tree, root, paired, of_masks)
+    of_images = {path.parent.name for path in images.values()}
+    alone += _unpaired(tree, root, paired, of_masks - of_images, of_images)
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
@@ -117,18 +118,25 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     )
 
 
-def _unpaired(tree: Tree, root: Path, paired: Set[Path], names: Set[str]) -> list[Path]:
-    """Return what lies in folders that are called as those of masks, where none has an image.
+def _unpaired(
+    tree: Tree, root: Path, paired: Set[Path], of_masks: Set[str], of_images: Set[str]
+) -> list[Path]:
+    """Return masks in folders in which none has an image, though one of images lies beside.
 
-    Beside images, that is: masks alone are left out.
+    Args:
+        tree: where they lie.
+        root: the data set's folder.
+        paired: files that are part of a pair.
+        of_masks: names of folders of masks that have images, elsewhere.
+        of_images: names of folders of these images.
     """
     looked_at = set(_folders(tree, root, _DEPTH)) - set(_passed_over(tree, root))
     found: list[Path] = []
-    for folder in sorted(path for path in looked_at if path.name in names):
+    for folder in sorted(path for path in looked_at if path.name in of_masks):
         own = list(tree.files_in(folder))
         beside = (path for path in tree.inside(folder.parent) if path in looked_at)
-        shown = (p for path in beside if path.name not in names for p in tree.files_in(path))
-        if paired.isdisjoint(own) and next(shown, None) is not None:
+        shown = [p for path in beside if path.name in of_images for p in tree.files_in(path)]
+        if shown and paired.isdisjoint((*own, *shown)) and tree.are_drawn(own, FEW_COLOURS):
             found += own
     return found
 
@@ -223,20 +231,22 @@ def _are_pictures(name: str) -> bool:
 def _passed_over(tree: Tree, root: Path) -> list[Path]:
     """Return folders of masks that are not of objects, or drawn again by others.
 
-    Folders called `mask` where others are called `manual`, anywhere in the data set: DRIVE's and
+    Folders called `mask` where `manual` lies beside one in which all that it has lies: DRIVE's and
     HRF's show which part of an image the camera saw. And `2nd_manual` beside `1st_manual`.
     """
     folders = list(_folders(tree, root, _DEPTH))
-    found = [path for path in folders if path.name.casefold() in _SEEN]
-    drawn = {path.parent for path in folders if has_word(path.name, _BY_HAND)}
     again = [p for p in folders if (hit := _AGAIN.match(p.name)) and _is_first(tree, p, hit["who"])]
-    return [*again, *(found if any(path.parent in drawn for path in found) else [])]
+    seen = [path for path in folders if path.name.casefold() == _SEEN]
+    drawn = [path for path in folders if _BY_HAND.fullmatch(path.name)]
+    beside = [(s, d) for s in seen for d in drawn if s.parent == d.parent]
+    are_views = bool(beside) and all(tree.are_around(*pair) for pair in beside)
+    return [*again, *(path for path in seen if are_views and tree.are_wide(path))]
 
 
 def _is_first(tree: Tree, folder: Path, who: str) -> bool:
-    """Tell whether a folder lies beside one whose name differs by `1st` alone."""
+    """Tell whether a folder lies beside one of masks whose name differs by `1st` alone."""
     first = folder.with_name(f"1st{folder.name[len(who) :]}")
-    return first in tree.inside(folder.parent)
+    return first in tree.inside(folder.parent) and next(tree.files_in(first), None) is not None
 
 
 def _beside(
@@ -297,10 +307,13 @@ def _beside(
     elif tree.are_drawn(files.values(), FEW_COLOURS):
         shown = [path for path in inside if tree.are_photographs(_first(tree, path))]
         images = {path: tree.files(path, deep=True) for path in shown}
+        # As the ISPRS's Vaihingen. Icons of photographs are of another kind.
+        kinds = {path.suffix.lower() for path in files.values()}
         fits = [
             (path, list[Path](), fit)
             for path, shown_there in images.items()
-            if (fit := match(tree, shown_there, files))
+            if kinds == {image.suffix.lower() for image in shown_there.values()}
+            and (fit := match(tree, shown_there, files))
         ]
         yield from fits if len(fits) == 1 else ()
 
@@ -351,7 +364,7 @@ def _folders_of_classes(
     if len(found) == 1:
         ((folder, pairs),) = found.items()
         # Who has drawn them is no class.
-        is_whole = not is_named or has_word(folder.name, _RATERS)
+        is_whole = not is_named or bool(_BY_HAND.fullmatch(folder.name))
         if is_whole or (pairs.classes and not _says_masks(folder, folders)):
             return home, [folder], pairs
     named = [path for path in found if not _says_masks(path, folders)]

@@ -22,10 +22,12 @@ _HOMES = re.compile(
     re.IGNORECASE,
 )
 # A column of images is called so; others may hold numbers that are names of images, too.
-_COLUMN = re.compile(r"(.*[ _-])?(images?|img|file|filename|path|name)([ _-].*)?", re.IGNORECASE)
+_COLUMN = re.compile(
+    r"(.*[ _-])?(images?|img|file|filename|path|name|id|stem|key)([ _-].*)?", re.IGNORECASE
+)
 _OTHER_COLUMN = re.compile(r".*(mask|label|annot|seg|class|patient).*", re.IGNORECASE)
 # A column that says of which part an image is, as in `split.csv`.
-_PART_COLUMN = re.compile(r"(data)?[ _-]?(split|subset|partition|phase|usage|set)", re.IGNORECASE)
+_PART_COLUMN = re.compile(r"(data)?[ _-]?(split|subset|partition|phase)s?", re.IGNORECASE)
 # So many of the lines of a list name an image.
 _MOST = 0.5
 # Larger files hold more than names, such as codes of masks.
@@ -169,15 +171,28 @@ def read_test_lists(
         for first in range(len(place.parts)):
             by_tail["/".join(place.parts[first:])].add(place)
     found: set[str] = set()
+    told: dict[Path, set[str]] = {}
     notes = []
     for path in lists:
         home = PurePosixPath(path.parent.relative_to(root).as_posix())
         named, lost = _read_list(path, home, by_tail, known.keys())
         if not named or len(lost) > len(named):
             continue
-        found |= {places[place] for place in named} - {""}
+        own = {places[place] for place in named} - {""}
+        if is_test_name(path.stem):
+            found |= own
+        else:
+            # The folder in which an image lies is nearer to it than a table of all.
+            told[path] = {key for key in own if part_of(key.rpartition("/")[0]) != "train"}
         if lost:
             notes.append(f"{path}: left out {len(lost)} lines that name no image ({lost[0]:.60})")
+    if all(own == next(iter(told.values())) for own in told.values()):
+        found.update(*told.values())
+    else:
+        listed = ", ".join(path.relative_to(root).as_posix() for path in told)
+        notes.append(
+            f"{root}: tables tell the parts otherwise each, and none is believed ({listed})"
+        )
     return Listed(frozenset(found), tuple(notes))
 
 
@@ -215,12 +230,21 @@ def _tells_parts(path: Path) -> bool:
             header = next(_rows([file.readline(_LONGEST)]), [])
     except (OSError, ValueError):
         return False
-    return len(header) > 1 and _part_column(header) is not None
+    return len(header) > 1 and _part_column([header]) is not None
 
 
-def _part_column(header: Sequence[str]) -> int | None:
-    columns = (i for i, name in enumerate(header) if _PART_COLUMN.fullmatch(name.strip()))
-    return next(columns, None)
+def _part_column(rows: Sequence[Sequence[str]]) -> int | None:
+    """Return the place of the column that says of each row `train`, `val` or `test`; None without.
+
+    Args:
+        rows: the header, and what follows; the header alone tells whether there may be one.
+    """
+    header, *rest = rows
+    for place in (i for i, name in enumerate(header) if _PART_COLUMN.fullmatch(name.strip())):
+        parts = {part_of(row[place].strip()) for row in rest if place < len(row) and any(row)}
+        if not rest or parts in ({"train", "test"}, {"test"}):
+            return place
+    return None
 
 
 def _rows(lines: Sequence[str]) -> Iterator[list[str]]:
@@ -237,49 +261,58 @@ def _read_list(
     by_tail: Mapping[str, set[PurePosixPath]],
     tests: Collection[PurePosixPath],
 ) -> tuple[set[PurePosixPath], list[str]]:
-    """Return the images that a list names, and its lines that name none."""
+    """Return the images that a list names, and its lines that name none.
+
+    Of a table of all parts these are the test images that it does not call others elsewhere.
+    """
     try:
         lines = [line.strip() for line in read_lines(path)]
     except (OSError, ValueError):
         return set(), []  # not a list
     lines = [line for line in lines if line and not line.startswith("#")]
-    columns = (
-        _columns(lines, is_test_name(path.stem))
-        if path.suffix.lower() == ".csv"
-        else [[_ways(line) for line in lines]]
-    )
+    is_table = path.suffix.lower() == ".csv"
+    rows = list(_rows(lines)) if is_table and lines else []
+    part = _part_column(rows) if rows else None
+    if part is None and is_table and not is_test_name(path.stem):
+        return set(), []
+    columns = _columns(rows) if is_table else [[_ways(line) for line in lines]]
+    if part is not None:
+        columns.pop()  # It has a header.
     best: tuple[set[PurePosixPath], list[str]] = set(), []
+    most = 0
     for column in columns:
-        named: set[PurePosixPath] = set()
-        lost = []
-        for ways in column:
-            place = next(filter(None, (_find(way, home, by_tail, tests) for way in ways)), None)
-            if place is None:
-                lost.append(ways[0])
-            else:
-                named.add(place)
+        places = [_find_any(ways, home, by_tail, tests) for ways in column]
+        named = set(filter(None, places))
         # Lines that name one image over and over speak of something else.
-        if len(named) >= _MOST * (len(column) - len(lost)) and len(named) > len(best[0]):
-            best = named, lost
+        found = sum(place is not None for place in places)
+        if len(named) < _MOST * found or len(named) <= most:
+            continue
+        most = len(named)
+        if part is None:
+            best = named, [w[0] for w, place in zip(column, places, strict=True) if place is None]
+            continue
+        are_tests = [part_of(row[part].strip()) == "test" for row in rows[1:] if any(row)]
+        told = list(zip(column, places, are_tests, strict=False))
+        others = {place for _, place, is_test in told if not is_test}
+        best = (
+            {place for _, place, is_test in told if place and is_test} - others,
+            [ways[0] for ways, place, is_test in told if place is None and is_test],
+        )
     return best
 
 
-def _columns(lines: Sequence[str], is_alone: bool) -> list[list[list[str]]]:
-    """Return the columns of a table, those that are called as images first, a cell a list.
+def _find_any(
+    ways: Sequence[str],
+    home: PurePosixPath,
+    by_tail: Mapping[str, set[PurePosixPath]],
+    tests: Collection[PurePosixPath],
+) -> PurePosixPath | None:
+    return next(filter(None, (_find(way, home, by_tail, tests) for way in ways)), None)
 
-    Args:
-        lines: of the table.
-        is_alone: whether its name says that all it holds are test images.
-    """
-    rows = list(_rows(lines))
-    if not rows:
-        return []
-    header, *rest = rows
-    if (part := _part_column(header)) is not None:
-        # Of a table of all parts the rows that say `test`.
-        told = [row for row in rest if part < len(row) and part_of(row[part].strip()) == "test"]
-        if told or not is_alone:
-            rows = rest = told
+
+def _columns(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
+    """Return the columns of a table, those that are called as images first, a cell a list."""
+    header, *rest = rows or [[]]
     order = sorted(
         range(len(header)),
         key=lambda i: (
@@ -289,7 +322,7 @@ def _columns(lines: Sequence[str], is_alone: bool) -> list[list[list[str]]]:
         ),
     )
     filled = [row for row in rest if any(row)]
-    tables = [[_ways(row[i]) for row in filled if i < len(row)] for i in order]
+    tables = [[_ways(row[i] if i < len(row) else "") for row in filled] for i in order]
     # A list may have no header.
     return [*tables, [_ways(row[0]) for row in rows if row]]
 

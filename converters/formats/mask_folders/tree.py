@@ -19,6 +19,7 @@ from converters.formats.mask_folders.black_and_white import (
     LOSSY,
     MOST_BETWEEN,
     has_smoothed_edges,
+    is_mostly_black,
     share_between,
 )
 from converters.formats.mask_pixels import used_values
@@ -27,6 +28,8 @@ from converters.formats.mask_pixels import used_values
 GIF = ".gif"
 # What lies in a folder that is a data set of another format.
 _DESCRIPTIONS = (PROVENANCE, "labels.yaml")
+# Of a field of view so much is white at least; so much of what is drawn may lie outside.
+_WIDE, _SLIP = 0.3, 0.02
 _SAMPLED = 4096  # of an image's pixels tell most photographs
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
 _LOOKED_AT, TWO_SIDES, FEW_COLOURS = 3, 2, 64
@@ -91,6 +94,32 @@ class Tree:
         found = list(islice((count for count in seen if count), _LOOKED_AT))
         return bool(found) and max(found) <= most
 
+    def are_smoothed(self, paths: Iterable[Path]) -> bool:
+        """Tell by a few files whether they are white on black but for smoothed edges."""
+        found = list(islice((v for path in paths if (v := _decode(path)) is not None), _LOOKED_AT))
+        return bool(found) and all(
+            v.ndim == 2 and v.dtype == np.uint8 and has_smoothed_edges(v) and is_mostly_black(v)
+            for v in found
+        )
+
+    def are_around(self, wide: Path, drawn: Path) -> bool:
+        """Tell by a few files, by name in turn, whether what one folder has lies in the other's."""
+        pairs = zip(self.files_in(wide), self.files_in(drawn), strict=False)
+        found = []
+        for ours, theirs in islice(pairs, _LOOKED_AT):
+            around, inside = _decode(ours), _decode(theirs)
+            if around is None or inside is None or around.shape[:2] != inside.shape[:2]:
+                return False
+            area, own = _is_set(around), _is_set(inside)
+            found.append(bool(area.sum() > own.sum() and (own & ~area).sum() <= _SLIP * own.sum()))
+        return bool(found) and all(found)
+
+    def are_wide(self, folder: Path) -> bool:
+        """Tell by a few files whether they are white in a good part, as fields of view are."""
+        seen = (_decode(path) for path in self.files_in(folder))
+        found = list(islice((v for v in seen if v is not None), _LOOKED_AT))
+        return all(_is_set(values).mean() >= _WIDE for values in found)
+
     def are_photographs(self, paths: Iterable[Path]) -> bool:
         """Tell by a few files whether they have many colours, and seldom one twice in a row."""
         seen = (self._look_at(path) for path in paths)
@@ -133,8 +162,7 @@ class Tree:
             elif path.suffix.lower() in LOSSY and share_between(values) > MOST_BETWEEN:
                 found = (_MANY, _share_equal(values))
             else:
-                is_smooth = values.dtype == np.uint8 and has_smoothed_edges(values)
-                plain = values // 128 if path.suffix.lower() in LOSSY or is_smooth else values
+                plain = values // 128 if path.suffix.lower() in LOSSY else values
                 found = (_count_colours(plain), _share_equal(plain))
             self._colours[path] = found
         return self._colours[path]
@@ -157,6 +185,12 @@ def _count_colours(values: npt.NDArray[Any]) -> int:
         return len(found)
     shifts = np.uint64(16) * np.arange(flat.shape[1], dtype=np.uint64)
     return len(used_values((flat.astype(np.uint64) << shifts).sum(axis=1)))
+
+
+def _is_set(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return where a mask is not black, bool (H, W)."""
+    flat = values if values.ndim == 2 else values[..., :3].max(axis=-1)
+    return np.asarray(flat > flat.max(initial=0) // 2)
 
 
 def _share_equal(values: npt.NDArray[Any]) -> float:

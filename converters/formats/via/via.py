@@ -213,7 +213,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     entries = _without_rivals(root, _all_entries(root), problems)
     reader = _Reader(root, labels, problems, _class_attribute(entries), entries)
     samples = [sample for entry in entries for sample in reader.sample(entry)]
-    samples += reader.finish()
+    samples += reader.finish(subset)
     return samples_of(root, samples, subset)
 
 
@@ -265,7 +265,7 @@ class _Reader:
         mask = decode_segmentation([points.ravel().tolist()], size_hw).mask
         yield Instance(label, outline(mask))
 
-    def finish(self) -> list[Sample]:
+    def finish(self, subset: str) -> list[Sample]:
         """Say what was assumed and left out, when all images are read; return test images."""
         if not self.attribute:
             self.problems.note(f"{self.root}: regions without a class are of one, '{OBJECT}'")
@@ -277,7 +277,7 @@ class _Reader:
         for kind, times in sorted(self._lines.items()):
             what = f"left out {times} shapes that enclose nothing ({kind})"
             self.problems.note(f"{self.root}: {what}")
-        return self._images.unanswered(self.problems)
+        return self._images.unanswered(subset, self.problems)
 
     def _other_attributes(self) -> list[str]:
         names = {

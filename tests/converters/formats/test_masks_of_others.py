@@ -327,14 +327,20 @@ def test_palettes_that_were_not_made_for_an_image_say_nothing(tmp_path):
     assert [[one.label for one in s.instances] for s in found] == [["2"], ["1"], ["3"], ["3"]]
 
 
-def test_one_folder_of_masks_of_several_numbers_is_no_class(tmp_path):
-    generator = np.random.default_rng(0)
-    for n, number in enumerate((2, 1, 3)):
-        for folder, values in (
-            ("images", generator.integers(0, 255, (*SIZE, 3), np.uint8)),
-            ("kidney", np.where(INDEXES == 1, number, 0).astype(np.uint8)),
+@pytest.mark.parametrize("shared", [True, False])
+def test_palettes_that_were_made_for_images_are_read_by_their_colours(shared, tmp_path):
+    """Also where one has a number that it does not use."""
+    red, green = (200, 0, 0), (0, 200, 0)
+    for n, colours in enumerate(((red, green), (green, red if shared else (0, 0, 200)))):
+        image = Image.fromarray(INDEXES, "P")
+        image.putpalette([0, 0, 0, *colours[0], *colours[1]])
+        for folder, content in (
+            ("images", png(np.full(SIZE, 90 + n, np.uint8))),
+            ("masks", png(image)),
         ):
             (tmp_path / folder).mkdir(exist_ok=True)
-            (tmp_path / folder / f"{n}.png").write_bytes(png(values))
-    found = converters.read(tmp_path)
-    assert [[one.label for one in s.instances] for s in found] == [["2"], ["1"], ["3"]]
+            (tmp_path / folder / f"{n}.png").write_bytes(content)
+    names = {"color_c80000", "color_00c800"} | (
+        {"color_0000c8"} - ({"color_0000c8"} if shared else set())
+    )
+    assert set(converters.label_space(tmp_path).names) == names

@@ -124,7 +124,8 @@ def test_stores_that_lie_by_themselves_are_taken_too(here):
     def make(folder, *stores):
         for store in stores:
             (here / folder / store).mkdir(parents=True)
-            (here / folder / store / "manifest.json").write_text("{}")
+            for name in ("manifest.json", "SHA256SUMS"):
+                (here / folder / store / name).write_text("{}")
 
     for run_name in ("a", "b"):
         (here / "runs" / run_name).mkdir(parents=True)
@@ -133,6 +134,7 @@ def test_stores_that_lie_by_themselves_are_taken_too(here):
     make("val", "a", "b", "other")
     make("test", "b")
     (here / "val" / "images").mkdir()
+    (here / "val" / "images" / "manifest.json").write_text("[]")
     given = {"predictions": None, "data": "mine", "out": "f.yaml"}
     for_fit(given)
     expected = ["runs/a/val", "val/b", "val/other"]
