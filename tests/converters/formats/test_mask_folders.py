@@ -412,6 +412,48 @@ def test_lists_of_names_from_0_on(name, text, expected, tmp_path):
     assert converters.label_space(tmp_path).names == expected
 
 
+@pytest.mark.parametrize("name", ["labels.txt", "classes.txt", "codes.txt"])
+@pytest.mark.parametrize(
+    ("other", "text"),
+    [
+        ("id2label.json", '{"0": "background", "1": "nucleus", "2": "cell"}'),
+        ("class_dict.csv", "name,r,g,b,id\nnucleus,9,0,0,1\ncell,0,9,0,2\n"),
+        ("classes.csv", "id,name\n1,nucleus\n2,cell\n"),
+    ],
+)
+def test_numbers_that_a_file_states_go_before_those_of_lines(name, other, text, tmp_path):
+    put_numbers(tmp_path, "train")
+    (tmp_path / name).write_text("background\ncell\nnucleus\n")
+    (tmp_path / other).write_text(text)
+    (sample,) = converters.read(tmp_path)
+    found = rasterize_labels(sample.instances, SIZE)
+    assert found["nucleus"].full(SIZE)[3, 3]
+    assert found["cell"].full(SIZE)[9, 9]
+
+
+@pytest.mark.parametrize("name", ["labels.txt", "classes.txt", "codes.txt"])
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (lambda: square_of(255), ("object",)),
+        (lambda: square_of(1) + 6 * square_of(1, 9), ("1", "6")),
+        (lambda: np.dstack([square_of(255), square_of(9), square_of(0)]), ("color_0009ff",)),
+    ],
+    ids=["black and white", "other numbers", "colours"],
+)
+def test_lists_of_names_that_do_not_fit_are_of_something_else(name, values, names, tmp_path):
+    put(tmp_path, "images/a.png", "masks/a.png", values())
+    (tmp_path / name).write_text("background\ncell\nnucleus\n")
+    assert converters.label_space(tmp_path).names == names
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"A00\n\nB01\n", b"a\na\n"])
+def test_codes_of_anything_else_are_passed_over(content, tmp_path):
+    put_numbers(tmp_path, "train")
+    (tmp_path / "codes.txt").write_bytes(content)
+    assert converters.label_space(tmp_path).names == ("1", "2")
+
+
 def test_classes_that_mapillary_lists(tmp_path):
     put_numbers(tmp_path, "train")
     names = ("animal--bird", "cell", "void--unlabeled")
@@ -692,9 +734,11 @@ def test_folders_that_may_be_about_the_same_objects_are_refused(names, tmp_path)
 
 @pytest.mark.parametrize(("drawn", "end"), [("1st_manual", "manual1"), ("manual", "manual")])
 def test_beside_what_is_drawn_by_hand_masks_are_fields_of_view(drawn, end, tmp_path):
+    view = np.zeros(SIZE, np.uint8)
+    view[1:-1, 2:-2] = 255
     for part, number in (("training", 21), ("training", 22), ("test", 1)):
         image = f"{part}/images/{number:02}_{part}.png"
-        put(tmp_path, image, f"{part}/mask/{number:02}_{part}_mask.png", square_of(255, 1))
+        put(tmp_path, image, f"{part}/mask/{number:02}_{part}_mask.png", view)
         if part == "training":
             put(tmp_path, image, f"{part}/{drawn}/{number}_{end}.png", square_of(255))
     notes = []
@@ -705,6 +749,23 @@ def test_beside_what_is_drawn_by_hand_masks_are_fields_of_view(drawn, end, tmp_p
         "training/22_training": ["object"],
     }
     assert "left out 3 images that are no part of a pair" in " ".join(notes)
+
+
+@pytest.mark.parametrize("drawn", ["manual", "manual_correction"])
+def test_masks_beside_some_that_are_drawn_by_hand_are_no_fields_of_view(drawn, tmp_path):
+    for name in "abcd":
+        put(tmp_path, f"images/{name}.png", f"mask/{name}.png", square_of(255))
+    for name in "ab":
+        put(tmp_path, f"images/{name}.png", f"{drawn}/{name}.png", square_of(255, 9))
+    with pytest.raises(ValueError, match=f"found {drawn}, mask of the same names"):
+        converters.read(tmp_path)
+
+
+def test_a_manual_to_read_is_no_drawing(tmp_path):
+    put(tmp_path, "images/a.png", "mask/a.png", square_of(255))
+    (tmp_path / "user_manual").mkdir()
+    (tmp_path / "user_manual" / "guide.pdf").write_bytes(b"%PDF")
+    assert areas(tmp_path) == {"a": {"object": AREA}}
 
 
 def test_of_several_who_drew_in_folders_the_first_is_taken(tmp_path):

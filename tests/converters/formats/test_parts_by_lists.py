@@ -191,3 +191,28 @@ def test_a_folder_of_images_that_no_file_names_is_to_be_answered(
     assert [is_test_key(s.key) for s in found] == [s.image.stem == "r" for s in found]
     assert [s.image.stem for s in converters.list_images(tmp_path, subset="test")] == ["r"]
     assert any("left out 1 images without annotations (more/s.png)" in note for note in notes)
+
+
+def test_what_a_table_calls_test_images_of_one_file_can_be_read(tmp_path: Path) -> None:
+    for value, name in enumerate("pqr"):
+        put(tmp_path / f"images/{name}.png", 90 * value)
+    coco(tmp_path)
+    train = tmp_path / "annotations" / "instances_train.json"
+    content = json.loads(train.read_text())
+    (tmp_path / "annotations" / "instances_test.json").unlink()
+    write_json(tmp_path / "annotations" / "instances.json", content)
+    train.unlink()
+    (tmp_path / "split.csv").write_text("image,split\np.png,train\nq.png,test\n")
+    assert [s.image.stem for s in converters.read(tmp_path, subset="test")] == ["q"]
+    assert [s.image.stem for s in converters.read(tmp_path)] == ["p"]
+    assert len(converters.read(tmp_path, subset="all")) == 2
+
+
+def test_what_is_drawn_of_test_images_is_none(tmp_path: Path) -> None:
+    places = ("train/p", "test/images/r", "test/masks/r", "test_results/p")
+    for value, place in enumerate(places):
+        put(tmp_path / f"{place}.png", 60 * value)
+    via(tmp_path)
+    assert [s.key for s in converters.read(tmp_path, subset="test")] == ["test/images/r"]
+    (tmp_path / "test/images/r.png").write_bytes(b"")
+    assert len(converters.read(tmp_path)) == 1

@@ -306,6 +306,10 @@ def test_the_column_of_images_counts(text: str, tmp_path: Path) -> None:
         ("data.csv", "id,path,Subset\n0,images/0.png,Training\n1,images/b.png,Testing\n"),
         ("splits/all.csv", "image;data_split\n0.png;train\nb.png;TEST\n"),
         ("test.csv", "image,set\nb,A\n"),
+        # The row's number is no name; a column may say something else.
+        ("split.csv", "no,id,split\n0,c,train\n1,b,test\n"),
+        ("split.csv", "image,dataset,split\n0,X_Test,train\nb,X_Train,test\nc,X_Test,val\n"),
+        ("split.csv", "image,phase,split\n0,baseline,train\nb,baseline,test\n"),
     ],
 )
 def test_a_table_may_have_a_column_of_parts(place: str, text: str, tmp_path: Path) -> None:
@@ -322,12 +326,32 @@ def test_a_table_may_have_a_column_of_parts(place: str, text: str, tmp_path: Pat
         ("split.csv", "image,split\na,1\nb,2\n"),
         ("split.csv", "image,split\na,test\nb,test\nc,test\n"),
         ("classes.csv", "name,usage\na,train test\nx,test\n"),
+        ("images.csv", "image,dataset\na,ISIC_Test\nb,ISIC_Train\n"),
+        # Each image is a test image in one fold.
+        ("cv.csv", "image,fold,split\na,0,test\nb,0,train\na,1,train\nb,1,test\n"),
     ],
 )
 def test_columns_that_are_of_no_parts(place: str, text: str, tmp_path: Path) -> None:
     pairs(tmp_path, "images/a", "images/b", "images/c")
     (tmp_path / place).write_text(text)
     check_parts(tmp_path, ["a.png", "b.png", "c.png"], [])
+
+
+def test_tables_that_say_otherwise_each_are_not_believed(tmp_path: Path) -> None:
+    pairs(tmp_path, "images/a", "images/b", "images/c")
+    (tmp_path / "split.csv").write_text("image,split\na,test\nb,train\n")
+    (tmp_path / "split_old.csv").write_text("image,split\na,train\nb,test\n")
+    notes: list[str] = []
+    assert len(converters.read(tmp_path, note=notes.append)) == 3
+    assert any("none is believed (split.csv, split_old.csv)" in note for note in notes)
+
+
+def test_a_table_does_not_move_images_out_of_the_folder_train(tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"{part}/images/{part}{n}" for part in ("train", "test") for n in "ab"))
+    text = "image,split\ntraina,test\ntrainb,train\ntesta,train\ntestb,test\n"
+    (tmp_path / "split.csv").write_text(text)
+    found = {s.image.stem for s in converters.read(tmp_path) if isinstance(s.image, Path)}
+    assert found == {"traina", "trainb"}
 
 
 def test_lines_that_name_nothing_are_said(tmp_path: Path) -> None:
