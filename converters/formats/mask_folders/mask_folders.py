@@ -36,7 +36,7 @@ A folder is known as such only if no other format with annotations knows it.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -190,7 +190,8 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         for path in pairs.masks.get(key, ()):
             try:
                 values = read_mask(path, size_hw, as_colours=classes.as_colours)
-                planes = list(classes.planes(values, pairs.classes.get(path)))
+                label = pairs.classes.get(path) if classes.kind == "files" else None
+                planes = list(classes.planes(values, label))
             except (OSError, ValueError) as error:
                 problems.add(path, one_line(error), key=key)
                 continue
@@ -375,7 +376,7 @@ class _Classes:
             ValueError: more values than classes can have, or no mask that can be read.
         """
         masks = [path for own in pairs.masks.values() for path in own]
-        if pairs.classes:
+        if pairs.classes and not _have_several(pairs.classes):
             names = natural(set(pairs.classes.values()))
             example = next(iter(pairs.classes))
             as_colours = have_own_palettes(masks)
@@ -407,7 +408,7 @@ class _Classes:
         if found.kind == "numbers" and not found.as_colours:
             # Those that a list says nothing of are as they were.
             listed = read_listed_names(root)
-            if set(map(int, found.names)) <= {n for n, name in listed.items() if name}:
+            if listed and set(map(int, found.names)) <= listed.keys():
                 return cls._of_numbers(listed, set(map(int, found.names)))
         return found
 
@@ -598,6 +599,13 @@ class _Classes:
                 raise ValueError(f"expected a class of class_names.txt or a table, found {code}")
             return self.numbers.get(code, "")
         return "" if code == 0 or (code == VOID and self.has_void) else str(code)
+
+
+def _have_several(classes: Mapping[Path, str]) -> bool:
+    """Tell whether one folder's masks have several numbers each, and so are of no single class."""
+    if len(set(classes.values())) > 1:
+        return False
+    return any(len(_values_of([path]) - {0, VOID}) > 1 for path in classes)
 
 
 def _values_of(masks: Iterable[Path]) -> set[int]:

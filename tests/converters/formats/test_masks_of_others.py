@@ -327,6 +327,21 @@ def test_palettes_that_were_not_made_for_an_image_say_nothing(tmp_path):
     assert [[one.label for one in s.instances] for s in found] == [["2"], ["1"], ["3"], ["3"]]
 
 
+def test_one_folder_whose_masks_have_several_numbers_each_is_no_class(tmp_path):
+    generator = np.random.default_rng(0)
+    for n, number in enumerate((1, 1, 1, 3)):
+        values = np.where(INDEXES == 1, number, 0).astype(np.uint8)
+        values[0, 0] = 2 * (number == 3)
+        for folder, pixels in (
+            ("images", generator.integers(0, 255, (*SIZE, 3), np.uint8)),
+            ("kidney", values),
+        ):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / f"{n}.png").write_bytes(png(pixels))
+    found = converters.read(tmp_path)
+    assert [sorted(one.label for one in s.instances) for s in found] == [["1"]] * 3 + [["2", "3"]]
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_palettes_that_were_made_for_images_are_read_by_their_colours(shared, tmp_path):
     """Also where one has a number that it does not use."""
