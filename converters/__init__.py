@@ -272,11 +272,23 @@ def _by_lists(
     lists = find_test_lists(root) if may_have else []
     if not lists:
         return read_part(subset, problems)
+
+    def read_told(part: str, told: Problems) -> list[Sample]:
+        before = read_part(part, told)
+        after = told_by_lists(root, lists, before, problems)
+        keys = {old.key: new.key for old, new in zip(before, after, strict=True)}
+        told.found[:] = [replace(one, key=keys.get(one.key, one.key)) for one in told.found]
+        return after
+
     if subset != "test":
-        found = told_by_lists(root, lists, read_part(subset, problems), problems)
+        found = read_told(subset, problems)
         return [one for one in found if subset == "all" or not one.key.startswith("test/")]
-    others = told_by_lists(root, lists, read_part("train", Problems(root)), problems)
+    own = Problems(root)
+    others = read_told("train", own)
     tests = [one for one in others if one.key.startswith("test/")]
+    learned = {one.key for one in others} - {one.key for one in tests}
+    # What is wrong with images to learn from does not matter here.
+    problems.found += [one for one in own.found if one.key not in learned] if tests else []
     try:
         return [*read_part("test", problems), *tests]
     except DataError:

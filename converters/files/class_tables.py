@@ -252,19 +252,21 @@ def read_class_names(root: Path) -> dict[int, str] | None:
 def read_listed_names(root: Path) -> dict[int, str]:
     """Return the names of class numbers by a list that no number stands in; {} without any.
 
-    It is fastai's `codes.txt`, or a `labels.txt` or `classes.txt` whose first line is no class:
-    other lists of these names may count from 1 on, or be of something else. What cannot be read is.
+    It is fastai's `codes.txt`, one of whose lines is no class, or a `labels.txt` or `classes.txt`
+    whose first line is none: other lists of these names may count from 1 on, or be of something
+    else. Lists that differ, or cannot be read, are none.
     """
+    found: list[dict[int, str]] = []
     for path in (root / name for name in (_CODES, *_LISTS)):
         try:
             names = _names_of(path) if path.is_file() else []
             names = names[1:] if names[:1] == [_IGNORE] else names
-            is_told = bool(names) and (path.name == _CODES or names[0].casefold() in NO_CLASS)
-            if is_told and all(names):
-                return _named(path, enumerate(names))
+            none = names if path.name == _CODES else names[:1]
+            if all(names) and any(name.casefold() in NO_CLASS for name in none):
+                found.append(_named(path, enumerate(names)))
         except (OSError, ValueError):
             continue
-    return {}
+    return found[0] if found and all(own == found[0] for own in found) else {}
 
 
 def _names_of(path: Path) -> list[str]:

@@ -9,15 +9,17 @@ from pathlib import Path
 
 from converters.errors import Problems
 from converters.files.images import is_image
-from converters.files.names import is_of_annotations, normal_name
-from converters.formats.writing import as_test_key, is_test_key, test_samples
+from converters.files.names import normal_name
+from converters.formats.writing import test_samples
 from converters.types import Sample
 
 _IMAGES = "images"
 _ANNOTATIONS = frozenset({"annotation", "annotations"})
 _LONGEST = 4096
-# Folders of what was predicted of images, or drawn of them to be looked at.
-_DRAWN = re.compile(r".*(result|pred|overlay|visuali[sz]|preview|plot|crop|mask).*|vi[sz]")
+# What folders of test images are called, and those in or around them; and what else is drawn there.
+_TEST = re.compile(r"test(ing|set|ed)?(\d{4})?([ _-]?(images?|imgs?|data|set))?", re.IGNORECASE)
+_PLAIN = ("images", "imgs", "image", "img", "data")
+_DRAWN = re.compile(r"[_-](mask|pred|result|overlay|vis|gt|label|seg|plot|crop|thumb)")
 
 
 def annotation_folders(root: Path) -> list[Path]:
@@ -88,8 +90,14 @@ class NamedImages:
         others = [path for path in self.paths if path not in self._uses]
         tests = []
         if not any(is_test[path] for path in self._uses):
-            tests = [path for path in others if is_test[path]]
-            others = [path for path in others if not is_test[path]]
+            # The same file again is one to learn from.
+            known = {(path.name, path.stat().st_size) for path in self._uses}
+            tests = [
+                path
+                for path in others
+                if is_test[path] and (path.name, path.stat().st_size) not in known
+            ]
+            others = [path for path in others if path not in set(tests)]
         if others:
             problems.note(
                 f"{self._root}: left out {len(others)} images without annotations "
@@ -98,10 +106,14 @@ class NamedImages:
         return [] if subset == "train" else test_samples(self._root, tests, problems)
 
     def _is_test(self, path: Path) -> bool:
-        place = self._place(path)
-        folders = place.split("/")[:-1]
-        is_drawn = any(is_of_annotations(own) or _DRAWN.fullmatch(own.lower()) for own in folders)
-        return not is_drawn and is_test_key(as_test_key(place))
+        """Tell whether an image lies in a folder of test images, or that one's `images`.
+
+        Not what was drawn or predicted of them, which lies further down, or is called so.
+        """
+        *folders, name = self._place(path).split("/")
+        inside = [folder for folder in folders if folder.lower() not in _PLAIN]
+        is_one = len(inside) == 1 and _TEST.fullmatch(inside[0])
+        return bool(is_one) and not _DRAWN.search(name.lower())
 
     def _place(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()

@@ -60,7 +60,8 @@ def find_pairs(root: Path, tree: Tree | None = None) -> Pairs | None:
 def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     """As `find_pairs`; `known` are classes that folders or names of masks have elsewhere."""
     parts: list[tuple[Path, Pairs]] = []
-    taken = set(_passed_over(tree, root))
+    passed = frozenset(_passed_over(tree, root))
+    taken = set(passed)
     for folder in _folders(tree, root, _DEPTH):
         # A folder in one of masks holds no images.
         if taken.isdisjoint((folder, *folder.parents)):
@@ -99,7 +100,14 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
         unanswered |= {key: images.pop(key) for key in sorted(without) if is_test_key(key)}
     of_masks = {path.parent.name for own in masks_of.values() for path in own}
     of_images = {path.parent.name for path in images.values()}
-    alone += _unpaired(tree, root, paired, of_masks - of_images, of_images)
+    looked_at = set(_folders(tree, root, _DEPTH)) - passed
+    alone += _unpaired(tree, looked_at, paired, of_masks - of_images, of_images)
+    if passed:
+        places = ", ".join(sorted(path.relative_to(root).as_posix() for path in passed))
+        seen = (
+            f"{root}: masks of what a camera saw, or drawn again by others, are left out ({places})"
+        )
+        notes = (*notes, seen)
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
@@ -119,22 +127,23 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
 
 
 def _unpaired(
-    tree: Tree, root: Path, paired: Set[Path], of_masks: Set[str], of_images: Set[str]
+    tree: Tree, folders: Set[Path], paired: Set[Path], of_masks: Set[str], of_images: Set[str]
 ) -> list[Path]:
     """Return masks in folders in which none has an image, though one of images lies beside.
 
     Args:
         tree: where they lie.
-        root: the data set's folder.
+        folders: that are looked at.
         paired: files that are part of a pair.
         of_masks: names of folders of masks that have images, elsewhere.
         of_images: names of folders of these images.
     """
-    looked_at = set(_folders(tree, root, _DEPTH)) - set(_passed_over(tree, root))
     found: list[Path] = []
-    for folder in sorted(path for path in looked_at if path.name in of_masks):
+    for folder in sorted(path for path in folders if path.name in of_masks):
+        if is_test_key(as_test_key(f"{folder.relative_to(tree.root).as_posix()}/")):
+            continue  # Nothing is learned from there.
         own = list(tree.files_in(folder))
-        beside = (path for path in tree.inside(folder.parent) if path in looked_at)
+        beside = (path for path in tree.inside(folder.parent) if path in folders)
         shown = [p for path in beside if path.name in of_images for p in tree.files_in(path)]
         if shown and paired.isdisjoint((*own, *shown)) and tree.are_drawn(own, FEW_COLOURS):
             found += own
@@ -231,8 +240,9 @@ def _are_pictures(name: str) -> bool:
 def _passed_over(tree: Tree, root: Path) -> list[Path]:
     """Return folders of masks that are not of objects, or drawn again by others.
 
-    Folders called `mask` where `manual` lies beside one in which all that it has lies: DRIVE's and
-    HRF's show which part of an image the camera saw. And `2nd_manual` beside `1st_manual`.
+    Folders called `mask` where `manual` lies beside one, mask by mask inside of it: DRIVE's and
+    HRF's show which part of an image the camera saw. And `2nd_manual` beside a `1st_manual` of as
+    many.
     """
     folders = list(_folders(tree, root, _DEPTH))
     again = [p for p in folders if (hit := _AGAIN.match(p.name)) and _is_first(tree, p, hit["who"])]
@@ -246,7 +256,9 @@ def _passed_over(tree: Tree, root: Path) -> list[Path]:
 def _is_first(tree: Tree, folder: Path, who: str) -> bool:
     """Tell whether a folder lies beside one of masks whose name differs by `1st` alone."""
     first = folder.with_name(f"1st{folder.name[len(who) :]}")
-    return first in tree.inside(folder.parent) and next(tree.files_in(first), None) is not None
+    if first not in tree.inside(folder.parent):
+        return False
+    return len(list(tree.files_in(first))) >= len(list(tree.files_in(folder)))
 
 
 def _beside(
@@ -304,18 +316,6 @@ def _beside(
         return
     if found_here := pair_in_folder(tree, folder, files, known):
         yield folder, [], found_here
-    elif tree.are_drawn(files.values(), FEW_COLOURS):
-        shown = [path for path in inside if tree.are_photographs(_first(tree, path))]
-        images = {path: tree.files(path, deep=True) for path in shown}
-        # As the ISPRS's Vaihingen. Icons of photographs are of another kind.
-        kinds = {path.suffix.lower() for path in files.values()}
-        fits = [
-            (path, list[Path](), fit)
-            for path, shown_there in images.items()
-            if kinds == {image.suffix.lower() for image in shown_there.values()}
-            and (fit := match(tree, shown_there, files))
-        ]
-        yield from fits if len(fits) == 1 else ()
 
 
 def _of_several_parts(

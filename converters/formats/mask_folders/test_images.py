@@ -23,7 +23,8 @@ _HOMES = re.compile(
 )
 # A column of images is called so; others may hold numbers that are names of images, too.
 _COLUMN = re.compile(
-    r"(.*[ _-])?(images?|img|file|filename|path|name|id|stem|key)([ _-].*)?", re.IGNORECASE
+    r"(.*[ _-])?(images?|img|file|filename|path|name|id|stem|key|case|slide|scan|sample)([ _-].*)?",
+    re.IGNORECASE,
 )
 _OTHER_COLUMN = re.compile(r".*(mask|label|annot|seg|class|patient).*", re.IGNORECASE)
 # A column that says of which part an image is, as in `split.csv`.
@@ -171,23 +172,25 @@ def read_test_lists(
         for first in range(len(place.parts)):
             by_tail["/".join(place.parts[first:])].add(place)
     found: set[str] = set()
-    told: dict[Path, set[str]] = {}
+    told: dict[Path, tuple[set[str], set[str]]] = {}
     notes = []
     for path in lists:
         home = PurePosixPath(path.parent.relative_to(root).as_posix())
-        named, lost = _read_list(path, home, by_tail, known.keys())
+        named, others, lost = _read_list(path, home, by_tail, known.keys())
         if not named or len(lost) > len(named):
             continue
-        own = {places[place] for place in named} - {""}
+        own, learned = ({places[place] for place in own} - {""} for own in (named, others))
         if is_test_name(path.stem):
             found |= own
         else:
             # The folder in which an image lies is nearer to it than a table of all.
-            told[path] = {key for key in own if part_of(key.rpartition("/")[0]) != "train"}
+            own = {key for key in own if part_of(key.rpartition("/")[0]) != "train"}
+            told[path] = own, learned
         if lost:
             notes.append(f"{path}: left out {len(lost)} lines that name no image ({lost[0]:.60})")
-    if all(own == next(iter(told.values())) for own in told.values()):
-        found.update(*told.values())
+    tests = set[str]().union(*(own for own, _ in told.values()))
+    if tests.isdisjoint(set[str]().union(*(learned for _, learned in told.values()))):
+        found |= tests
     else:
         listed = ", ".join(path.relative_to(root).as_posix() for path in told)
         notes.append(
@@ -241,8 +244,8 @@ def _part_column(rows: Sequence[Sequence[str]]) -> int | None:
     """
     header, *rest = rows
     for place in (i for i, name in enumerate(header) if _PART_COLUMN.fullmatch(name.strip())):
-        parts = {part_of(row[place].strip()) for row in rest if place < len(row) and any(row)}
-        if not rest or parts in ({"train", "test"}, {"test"}):
+        cells = {row[place].strip() for row in rest if place < len(row) and any(row)}
+        if not rest or {"train", "test"} <= set(map(part_of, cells)) or cells == {"test"}:
             return place
     return None
 
@@ -260,42 +263,44 @@ def _read_list(
     home: PurePosixPath,
     by_tail: Mapping[str, set[PurePosixPath]],
     tests: Collection[PurePosixPath],
-) -> tuple[set[PurePosixPath], list[str]]:
-    """Return the images that a list names, and its lines that name none.
+) -> tuple[set[PurePosixPath], set[PurePosixPath], list[str]]:
+    """Return the test images that a list names, others that it names, and lines that name none.
 
-    Of a table of all parts these are the test images that it does not call others elsewhere.
+    A table of all parts names others; what it calls both, in another fold perhaps, is one of these.
     """
     try:
         lines = [line.strip() for line in read_lines(path)]
     except (OSError, ValueError):
-        return set(), []  # not a list
+        return set(), set(), []  # not a list
     lines = [line for line in lines if line and not line.startswith("#")]
     is_table = path.suffix.lower() == ".csv"
     rows = list(_rows(lines)) if is_table and lines else []
     part = _part_column(rows) if rows else None
     if part is None and is_table and not is_test_name(path.stem):
-        return set(), []
+        return set(), set(), []
     columns = _columns(rows) if is_table else [[_ways(line) for line in lines]]
     if part is not None:
         columns.pop()  # It has a header.
-    best: tuple[set[PurePosixPath], list[str]] = set(), []
+    best: tuple[set[PurePosixPath], set[PurePosixPath], list[str]] = set(), set(), []
     most = 0
     for column in columns:
         places = [_find_any(ways, home, by_tail, tests) for ways in column]
         named = set(filter(None, places))
-        # Lines that name one image over and over speak of something else.
+        # Lines that name one image over and over speak of something else; not of objects, or folds.
         found = sum(place is not None for place in places)
-        if len(named) < _MOST * found or len(named) <= most:
+        if (part is None and len(named) < _MOST * found) or len(named) <= most:
             continue
         most = len(named)
         if part is None:
-            best = named, [w[0] for w, place in zip(column, places, strict=True) if place is None]
+            lost = [ways[0] for ways, place in zip(column, places, strict=True) if place is None]
+            best = named, set(), lost
             continue
         are_tests = [part_of(row[part].strip()) == "test" for row in rows[1:] if any(row)]
         told = list(zip(column, places, are_tests, strict=False))
-        others = {place for _, place, is_test in told if not is_test}
+        others = {place for _, place, is_test in told if place and not is_test}
         best = (
             {place for _, place, is_test in told if place and is_test} - others,
+            others,
             [ways[0] for ways, place, is_test in told if place is None and is_test],
         )
     return best
@@ -318,6 +323,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
         key=lambda i: (
             bool(_OTHER_COLUMN.fullmatch(header[i])),
             not _COLUMN.fullmatch(header[i]),
+            _are_running([row[i] for row in rest if i < len(row)]),
             not header[i].strip(),
         ),
     )
@@ -325,6 +331,12 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
     tables = [[_ways(row[i] if i < len(row) else "") for row in filled] for i in order]
     # A list may have no header.
     return [*tables, [_ways(row[0]) for row in rows if row]]
+
+
+def _are_running(cells: Sequence[str]) -> bool:
+    """Tell whether cells are the numbers of their rows."""
+    counted = [cell.strip() for cell in cells]
+    return any(counted == [str(start + n) for n in range(len(cells))] for start in (0, 1))
 
 
 def _ways(line: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -28,8 +29,9 @@ from converters.formats.mask_pixels import used_values
 GIF = ".gif"
 # What lies in a folder that is a data set of another format.
 _DESCRIPTIONS = (PROVENANCE, "labels.yaml")
+_WORD = re.compile(r"[^\W_]+")
 # Of a field of view so much is white at least; so much of what is drawn may lie outside.
-_WIDE, _SLIP = 0.3, 0.02
+_WIDE, _SLIP = 0.5, 0.02
 _SAMPLED = 4096  # of an image's pixels tell most photographs
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
 _LOOKED_AT, TWO_SIDES, FEW_COLOURS = 3, 2, 64
@@ -103,16 +105,23 @@ class Tree:
         )
 
     def are_around(self, wide: Path, drawn: Path) -> bool:
-        """Tell by a few files, by name in turn, whether what one folder has lies in the other's."""
-        pairs = zip(self.files_in(wide), self.files_in(drawn), strict=False)
-        found = []
-        for ours, theirs in islice(pairs, _LOOKED_AT):
-            around, inside = _decode(ours), _decode(theirs)
+        """Tell by a few files whether what each of one folder has lies in that of the other's.
+
+        Files belong to each other whose names begin with the same word, and there are as many.
+        """
+        ours, theirs = (sorted(self.files_in(path)) for path in (wide, drawn))
+        words = [[_WORD.findall(path.stem)[:1] for path in own] for own in (ours, theirs)]
+        if not ours or words[0] != words[1]:
+            return False
+        for around_path, inside_path in islice(zip(ours, theirs, strict=True), _LOOKED_AT):
+            around, inside = _decode(around_path), _decode(inside_path)
             if around is None or inside is None or around.shape[:2] != inside.shape[:2]:
                 return False
             area, own = _is_set(around), _is_set(inside)
-            found.append(bool(area.sum() > own.sum() and (own & ~area).sum() <= _SLIP * own.sum()))
-        return bool(found) and all(found)
+            is_two_sided = self._look_at(around_path)[0] <= TWO_SIDES
+            if not is_two_sided or (own & ~area).sum() > _SLIP * own.sum():
+                return False
+        return True
 
     def are_wide(self, folder: Path) -> bool:
         """Tell by a few files whether they are white in a good part, as fields of view are."""

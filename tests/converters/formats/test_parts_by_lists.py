@@ -216,3 +216,26 @@ def test_what_is_drawn_of_test_images_is_none(tmp_path: Path) -> None:
     assert [s.key for s in converters.read(tmp_path, subset="test")] == ["test/images/r"]
     (tmp_path / "test/images/r.png").write_bytes(b"")
     assert len(converters.read(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["test.txt", "split.csv"])
+def test_what_is_wrong_with_a_test_image_of_a_list_is_an_error(name: str, tmp_path: Path) -> None:
+    for value, image in enumerate("pqr"):
+        put(tmp_path / f"images/{image}.png", 90 * value)
+    yolo(tmp_path)
+    (tmp_path / "train.txt").write_text("".join(f"./images/{n}.png\n" for n in "pqr"))
+    (tmp_path / "data.yaml").write_text("train: train.txt\nval: train.txt\nnames: [a]\n")
+    (tmp_path / "labels/r.txt").write_text("0 x y\n")
+    text = "r\n" if name == "test.txt" else "image,split\np,train\nq,train\nr,test\n"
+    (tmp_path / name).write_text(text)
+    with pytest.raises(converters.DataError, match=r"labels/r\.txt"):
+        converters.read(tmp_path, subset="test")
+    found, problems = converters.scan(tmp_path, subset="test")
+    assert {one.key for one in problems} == {one.key for one in found}
+
+
+def test_copies_of_what_is_learned_from_are_no_test_images(tmp_path: Path) -> None:
+    for place in ("train/p", "test/p"):
+        put(tmp_path / f"{place}.png", 90)
+    via(tmp_path)
+    assert [s.key for s in converters.read(tmp_path, subset="all")] == ["train/p"]

@@ -310,6 +310,9 @@ def test_the_column_of_images_counts(text: str, tmp_path: Path) -> None:
         ("split.csv", "no,id,split\n0,c,train\n1,b,test\n"),
         ("split.csv", "image,dataset,split\n0,X_Test,train\nb,X_Train,test\nc,X_Test,val\n"),
         ("split.csv", "image,phase,split\n0,baseline,train\nb,baseline,test\n"),
+        ("split.csv", "No.,slide,split\n1,0,train\n2,b,test\n"),
+        # A row for each object, and words of other parts.
+        ("objects.csv", "image,class,split\n0,x,train\nb,x,test\nb,y,test\nb,z,test\nc,x,\n"),
     ],
 )
 def test_a_table_may_have_a_column_of_parts(place: str, text: str, tmp_path: Path) -> None:
@@ -344,6 +347,13 @@ def test_tables_that_say_otherwise_each_are_not_believed(tmp_path: Path) -> None
     notes: list[str] = []
     assert len(converters.read(tmp_path, note=notes.append)) == 3
     assert any("none is believed (split.csv, split_old.csv)" in note for note in notes)
+
+
+def test_tables_of_other_images_each_are_believed(tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"images/{n}" for n in "abcd"))
+    (tmp_path / "site1.csv").write_text("image,split\na,test\nb,train\n")
+    (tmp_path / "site2.csv").write_text("image,split\nc,train\nd,test\n")
+    check_parts(tmp_path, ["b.png", "c.png"], ["a.png", "d.png"])
 
 
 def test_a_table_does_not_move_images_out_of_the_folder_train(tmp_path: Path) -> None:
