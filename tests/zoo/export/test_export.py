@@ -225,7 +225,7 @@ def test_nothing_is_left_of_a_network_that_differs(run, zoo, tmp_path, capsys, m
 
 
 def test_what_is_asked_for_by_name_is_not_exchanged(model, images, zoo, tmp_path, capsys):
-    data, out = images[:-2], ("--out", tmp_path / "store")
+    data, out = images[:2], ("--out", tmp_path / "store")
     zoo("predict", model, *data, "--subset", "val", *out, "--from", "handbone", code=2)
     assert "expected --subset test or all, found val" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
