@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -29,9 +30,9 @@ from converters.formats.mask_pixels import used_values
 GIF = ".gif"
 # What lies in a folder that is a data set of another format.
 _DESCRIPTIONS = (PROVENANCE, "labels.yaml")
-_WORD = re.compile(r"[^\W_]+")
+_WORD, _NUMBER, _NEARLY_ALL = re.compile(r"[^\W_]+"), re.compile(r"\d+"), 0.9
 # Of a field of view so much is white at least; so much of what is drawn may lie outside.
-_WIDE, _SLIP = 0.5, 0.02
+_WIDE, _SLIP = 0.45, 0.02
 _SAMPLED = 4096  # of an image's pixels tell most photographs
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
 _LOOKED_AT, TWO_SIDES, FEW_COLOURS = 3, 2, 64
@@ -107,13 +108,17 @@ class Tree:
     def are_around(self, wide: Path, drawn: Path) -> bool:
         """Tell by a few files whether what each of one folder has lies in that of the other's.
 
-        Files belong to each other whose names begin with the same word, and there are as many.
+        Files belong to each other by the first number in their names, or their first word; nearly
+        all have to.
         """
-        ours, theirs = (sorted(self.files_in(path)) for path in (wide, drawn))
-        words = [[_WORD.findall(path.stem)[:1] for path in own] for own in (ours, theirs)]
-        if not ours or words[0] != words[1]:
+        ours, theirs = (
+            {(_told_apart(path), n): path for n, path in _numbered(self.files_in(folder))}
+            for folder in (wide, drawn)
+        )
+        both = sorted(ours.keys() & theirs.keys())
+        if not both or len(both) < _NEARLY_ALL * max(len(ours), len(theirs)):
             return False
-        for around_path, inside_path in islice(zip(ours, theirs, strict=True), _LOOKED_AT):
+        for around_path, inside_path in [(ours[key], theirs[key]) for key in both[:_LOOKED_AT]]:
             around, inside = _decode(around_path), _decode(inside_path)
             if around is None or inside is None or around.shape[:2] != inside.shape[:2]:
                 return False
@@ -194,6 +199,18 @@ def _count_colours(values: npt.NDArray[Any]) -> int:
         return len(found)
     shifts = np.uint64(16) * np.arange(flat.shape[1], dtype=np.uint64)
     return len(used_values((flat.astype(np.uint64) << shifts).sum(axis=1)))
+
+
+def _told_apart(path: Path) -> str:
+    return next(iter(_NUMBER.findall(path.stem) or _WORD.findall(path.stem)), "")
+
+
+def _numbered(paths: Iterable[Path]) -> Iterator[tuple[int, Path]]:
+    """Yield files with how many before them are told apart by the same: HRF has `01_dr`, `01_g`."""
+    seen: Counter[str] = Counter()
+    for path in sorted(paths):
+        yield seen[_told_apart(path)], path
+        seen[_told_apart(path)] += 1
 
 
 def _is_set(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -734,6 +734,19 @@ def test_folders_that_may_be_about_the_same_objects_are_refused(names, tmp_path)
         converters.label_space(tmp_path)
 
 
+def test_a_slip_in_a_name_makes_no_field_of_view_a_mask(tmp_path):
+    """As a copy of DRIVE has it."""
+    view = np.zeros(SIZE, np.uint8)
+    view[1:-1, 2:-2] = 255
+    for number in range(21, 33):
+        image = f"training/images/{number}_training.png"
+        put(tmp_path, image, f"training/mask/{number}_training_mask.png", view)
+        name = "32manual1" if number == 32 else f"{number}_manual1"
+        put(tmp_path, image, f"training/1st_manual/{name}.png", square_of(255))
+    with pytest.raises(DataError, match=r"1st_manual/32manual1\.png: expected an image of this"):
+        converters.read(tmp_path)
+
+
 @pytest.mark.parametrize(("drawn", "end"), [("1st_manual", "manual1"), ("manual", "manual")])
 def test_beside_what_is_drawn_by_hand_masks_are_fields_of_view(drawn, end, tmp_path):
     view = np.zeros(SIZE, np.uint8)
