@@ -287,16 +287,19 @@ def _by_lists(
     others = read_told("train", own)
     tests = [one for one in others if one.key.startswith("test/")]
     learned = {one.key for one in others} - {one.key for one in tests}
-    # What is wrong with images to learn from does not matter here.
-    problems.found += [one for one in own.found if one.key not in learned] if tests else []
     try:
-        return [*read_part("test", problems), *tests]
+        found = read_part("test", problems)
     except DataError:
         raise
     except ValueError:  # some formats refuse where there are none
         if not tests:
             raise
-        return tests
+        found = []
+    # What is wrong with images to learn from does not matter here.
+    wrong = [one for one in own.found if one.key not in learned] if tests else []
+    said = {(one.where, one.what) for one in wrong}
+    problems.found[:] = [p for p in problems.found if (p.where, p.what) not in said] + wrong
+    return [*found, *tests]
 
 
 def _sorted(found: Sequence[Sample], problems: Problems) -> list[Sample]:

@@ -239,3 +239,17 @@ def test_copies_of_what_is_learned_from_are_no_test_images(tmp_path: Path) -> No
         put(tmp_path / f"{place}.png", 90)
     via(tmp_path)
     assert [s.key for s in converters.read(tmp_path, subset="all")] == ["train/p"]
+
+
+def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
+    for value, place in enumerate(("images/p", "images/r")):
+        put(tmp_path / f"{place}.png", 90 * value)
+    points = [[1, 1], ["q"]]
+    for name, corners in (("p", [[1, 1], [9, 1], [9, 9]]), ("r", points)):
+        shape = {"label": "a", "points": corners, "shape_type": "polygon"}
+        size = {"imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+        content = {"imagePath": f"images/{name}.png", "shapes": [shape], **size}
+        write_json(tmp_path / f"{name}.json", content)
+    (tmp_path / "test.txt").write_text("images/r.png\n")
+    _, problems = converters.scan(tmp_path, subset="test")
+    assert len(problems) == 1
