@@ -88,16 +88,20 @@ class NamedImages:
         """
         is_test = {path: self._is_test(path) for path in self.paths}
         others = [path for path in self.paths if path not in self._uses]
-        tests = []
-        if not any(is_test[path] for path in self._uses):
+        shown = [path for path in others if is_test[path]]
+        tests: list[Path] = []
+        if shown and not any(is_test[path] for path in self._uses):
             # The same file again is one to learn from.
-            known = {(path.name, path.stat().st_size) for path in self._uses}
+            known: dict[str, list[Path]] = {}
+            for path in self._uses:
+                known.setdefault(path.name, []).append(path)
             tests = [
                 path
-                for path in others
-                if is_test[path] and (path.name, path.stat().st_size) not in known
+                for path in shown
+                if not any(_are_same(path, other) for other in known.get(path.name, ()))
             ]
-            others = [path for path in others if path not in set(tests)]
+            answered = set(tests)
+            others = [path for path in others if path not in answered]
         if others:
             problems.note(
                 f"{self._root}: left out {len(others)} images without annotations "
@@ -132,6 +136,12 @@ class NamedImages:
             if found:
                 return found[0]
         return None
+
+
+def _are_same(path: Path, other: Path) -> bool:
+    """Tell whether two files have the same content."""
+    is_as_long = path.stat().st_size == other.stat().st_size
+    return is_as_long and path.read_bytes() == other.read_bytes()
 
 
 def _is_shown(path: Path, root: Path) -> bool:

@@ -244,7 +244,7 @@ def _part_column(rows: Sequence[Sequence[str]]) -> int | None:
     """
     header, *rest = rows
     for place in (i for i, name in enumerate(header) if _PART_COLUMN.fullmatch(name.strip())):
-        cells = {row[place].strip() for row in rest if place < len(row) and any(row)}
+        cells = {_cell(row, place) for row in rest if place < len(row) and any(row)}
         if not rest or {"train", "test"} <= set(map(part_of, cells)) or cells == {"test"}:
             return place
     return None
@@ -295,7 +295,7 @@ def _read_list(
             lost = [ways[0] for ways, place in zip(column, places, strict=True) if place is None]
             best = named, set(), lost
             continue
-        are_tests = [part_of(row[part].strip()) == "test" for row in rows[1:] if any(row)]
+        are_tests = [part_of(_cell(row, part)) == "test" for row in rows[1:] if any(row)]
         told = list(zip(column, places, are_tests, strict=False))
         others = {place for _, place, is_test in told if place and not is_test}
         best = (
@@ -304,6 +304,11 @@ def _read_list(
             [ways[0] for ways, place, is_test in told if place is None and is_test],
         )
     return best
+
+
+def _cell(row: Sequence[str], place: int) -> str:
+    """Return a cell of a row; "" where the row is too short."""
+    return row[place].strip() if place < len(row) else ""
 
 
 def _find_any(
@@ -328,7 +333,7 @@ def _columns(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
         ),
     )
     filled = [row for row in rest if any(row)]
-    tables = [[_ways(row[i] if i < len(row) else "") for row in filled] for i in order]
+    tables = [[_ways(_cell(row, i)) for row in filled] for i in order]
     # A list may have no header.
     return [*tables, [_ways(row[0]) for row in rows if row]]
 

@@ -241,6 +241,17 @@ def test_copies_of_what_is_learned_from_are_no_test_images(tmp_path: Path) -> No
     assert [s.key for s in converters.read(tmp_path, subset="all")] == ["train/p"]
 
 
+def test_other_images_of_one_name_and_length_are_no_copies(tmp_path: Path) -> None:
+    """As files without compression are."""
+    for value, place in enumerate(("train/p", "test/p")):
+        put(tmp_path / f"{place}.bmp", 90 * value)
+    via(tmp_path)
+    listed = tmp_path / "train" / "via_region_data.json"
+    listed.write_text(listed.read_text().replace("p.png", "p.bmp"))
+    found = converters.read(tmp_path, subset="all")
+    assert [s.key for s in found] == ["test/p", "train/p"]
+
+
 def test_what_is_wrong_is_said_once(tmp_path: Path) -> None:
     for value, place in enumerate(("images/p", "images/r")):
         put(tmp_path / f"{place}.png", 90 * value)

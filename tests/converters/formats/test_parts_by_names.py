@@ -260,6 +260,14 @@ def test_folders_that_are_called_test_for_another_reason(
         ("tests/test.txt", "b\n"),
         ("test.txt", "x\ny\nz\nb\n"),
         ("test.txt", "b\nb\nb\nb\n"),
+        # Columns that are of no parts.
+        ("results.csv", "image,set\na,A\nb,B\n"),
+        ("split.csv", "image,split\na,1\nb,2\n"),
+        ("split.csv", "image,split\na,test\nb,test\nc,test\n"),
+        ("classes.csv", "name,usage\na,train test\nx,test\n"),
+        ("images.csv", "image,dataset\na,ISIC_Test\nb,ISIC_Train\n"),
+        # Each image is a test image in one fold.
+        ("cv.csv", "image,fold,split\na,0,test\nb,0,train\na,1,train\nb,1,test\n"),
     ],
 )
 def test_files_that_are_no_lists_of_test_images(place: str, text: str, tmp_path: Path) -> None:
@@ -313,6 +321,8 @@ def test_the_column_of_images_counts(text: str, tmp_path: Path) -> None:
         ("split.csv", "No.,slide,split\n1,0,train\n2,b,test\n"),
         # A row for each object, and words of other parts.
         ("objects.csv", "image,class,split\n0,x,train\nb,x,test\nb,y,test\nb,z,test\nc,x,\n"),
+        # A row that ends too early.
+        ("split.csv", "image,split\n0,train\nb,test\nc\n"),
     ],
 )
 def test_a_table_may_have_a_column_of_parts(place: str, text: str, tmp_path: Path) -> None:
@@ -320,24 +330,6 @@ def test_a_table_may_have_a_column_of_parts(place: str, text: str, tmp_path: Pat
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text(text)
     check_parts(tmp_path, ["0.png", "c.png"], ["b.png"])
-
-
-@pytest.mark.parametrize(
-    ("place", "text"),
-    [
-        ("results.csv", "image,set\na,A\nb,B\n"),
-        ("split.csv", "image,split\na,1\nb,2\n"),
-        ("split.csv", "image,split\na,test\nb,test\nc,test\n"),
-        ("classes.csv", "name,usage\na,train test\nx,test\n"),
-        ("images.csv", "image,dataset\na,ISIC_Test\nb,ISIC_Train\n"),
-        # Each image is a test image in one fold.
-        ("cv.csv", "image,fold,split\na,0,test\nb,0,train\na,1,train\nb,1,test\n"),
-    ],
-)
-def test_columns_that_are_of_no_parts(place: str, text: str, tmp_path: Path) -> None:
-    pairs(tmp_path, "images/a", "images/b", "images/c")
-    (tmp_path / place).write_text(text)
-    check_parts(tmp_path, ["a.png", "b.png", "c.png"], [])
 
 
 def test_tables_that_say_otherwise_each_are_not_believed(tmp_path: Path) -> None:
