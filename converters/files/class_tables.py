@@ -246,7 +246,7 @@ def read_class_names(root: Path) -> dict[int, str] | None:
         if table != found[first]:
             where = folder / _PIXEL_VALUES
             raise ValueError(f"{where}: expected the classes of {first}, found others")
-    return next(iter(found.values()), None)
+    return found.get(first)
 
 
 def read_listed_names(root: Path) -> dict[int, str]:

@@ -163,7 +163,8 @@ def _by_middles(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs 
         return None
     by_core = {core: masks[place] for core, place in theirs[1].items()}
     pairs = paired(images, ours[1], by_core, theirs[1].keys())
-    odd = [masks[place] for place in masks if place not in theirs[1].values()]
+    told = set(theirs[1].values())
+    odd = [path for place, path in masks.items() if place not in told]
     return replace(pairs, alone=[*pairs.alone, *odd])
 
 

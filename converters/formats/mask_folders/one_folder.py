@@ -83,10 +83,11 @@ def _of_first_rater(files: Mapping[str, Path]) -> Pairs | None:
     if not masks:
         return None
     others = sorted({who for own in drawn.values() for who in own} - {first})
-    home = next(iter(files.values())).parent
-    note = f"{home}: of what several have drawn, that of {first} is taken, not of "
-    notes = [note + ", ".join(others)] if others else []
-    return Pairs(images, masks, notes=notes)
+    if not others:
+        return Pairs(images, masks)
+    home, listed = next(iter(files.values())).parent, ", ".join(others)
+    note = f"{home}: of what several have drawn, that of {first} is taken, not of {listed}"
+    return Pairs(images, masks, notes=[note])
 
 
 def _of_one_name(tree: Tree, folder: Path) -> Pairs | None:

@@ -88,12 +88,12 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     renamed, notes = find_test_keys(root, images, shown)
     images = {renamed[key]: path for key, path in images.items()}
     masks_of = {renamed[key]: own for key, own in masks_of.items()}
-    paired = {*images.values(), *drawn}
+    in_pairs = {*images.values(), *drawn}
     unanswered = {
         key
         if key not in images
         else f"test/{path.relative_to(root).with_suffix('').as_posix()}": path
-        for key, path in _unanswered(tree, root, paired, known).items()
+        for key, path in _unanswered(tree, root, in_pairs, known).items()
     }
     if not any(map(is_test_key, masks_of)):
         without = images.keys() - masks_of.keys()
@@ -101,7 +101,7 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     of_masks = {path.parent.name for own in masks_of.values() for path in own}
     of_images = {path.parent.name for path in images.values()}
     looked_at = set(_folders(tree, root, _DEPTH)) - passed
-    alone += _unpaired(tree, looked_at, paired, of_masks - of_images, of_images)
+    alone += _unpaired(tree, looked_at, in_pairs, of_masks - of_images, of_images)
     if passed:
         places = ", ".join(sorted(path.relative_to(root).as_posix() for path in passed))
         seen = (
@@ -111,7 +111,7 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
-    known_files = {*paired, *alone, *unanswered.values()}
+    known_files = {*in_pairs, *alone, *unanswered.values()}
     others = sorted({*tree.files_in(root, deep=True)} - known_files)
     return Pairs(
         images,

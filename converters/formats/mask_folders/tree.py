@@ -111,10 +111,7 @@ class Tree:
         Files belong to each other by the first number in their names, or their first word; nearly
         all have to.
         """
-        ours, theirs = (
-            {(_told_apart(path), n): path for n, path in _numbered(self.files_in(folder))}
-            for folder in (wide, drawn)
-        )
+        ours, theirs = (_by_numbers(self.files_in(folder)) for folder in (wide, drawn))
         both = sorted(ours.keys() & theirs.keys())
         if not both or len(both) < _NEARLY_ALL * max(len(ours), len(theirs)):
             return False
@@ -201,16 +198,18 @@ def _count_colours(values: npt.NDArray[Any]) -> int:
     return len(used_values((flat.astype(np.uint64) << shifts).sum(axis=1)))
 
 
-def _told_apart(path: Path) -> str:
-    return next(iter(_NUMBER.findall(path.stem) or _WORD.findall(path.stem)), "")
+def _by_numbers(paths: Iterable[Path]) -> dict[tuple[str, int], Path]:
+    """Files by what tells them apart, and how many before have the same: HRF has `01_dr`, `01_g`.
 
-
-def _numbered(paths: Iterable[Path]) -> Iterator[tuple[int, Path]]:
-    """Yield files with how many before them are told apart by the same: HRF has `01_dr`, `01_g`."""
+    That is the first number in their names, or their first word.
+    """
+    found: dict[tuple[str, int], Path] = {}
     seen: Counter[str] = Counter()
     for path in sorted(paths):
-        yield seen[_told_apart(path)], path
-        seen[_told_apart(path)] += 1
+        told = next(iter(_NUMBER.findall(path.stem) or _WORD.findall(path.stem)), "")
+        found[told, seen[told]] = path
+        seen[told] += 1
+    return found
 
 
 def _is_set(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -308,7 +308,7 @@ def _unanswered(root: Path, subset: str, tests: frozenset[str], problems: Proble
     if subset == "train":
         return []
     images, drawn = _test_images(root)
-    shown, masks = map(_files, _folders(root))
+    shown, masks = map(_files, _folders(root)) if tests else ({}, {})
     named: list[Sample] = []
     for stem, path in _without_masks(shown, masks, tests).items():
         try:
