@@ -420,6 +420,7 @@ def write(
             labels=labels,
             held_out=frozenset(held_out),
             is_split=split is not None,
+            folds=tuple(map(frozenset, split.folds)) if split else (),
             test=test,
             layout=chosen,
             jobs=jobs,

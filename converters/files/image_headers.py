@@ -32,6 +32,8 @@ DICOM = "DICOM"
 JSRT, JSRT_SUFFIX = "JSRT", ".img"
 JSRT_NAME = re.compile(r"JPC(LN|NN)\d{3}", re.IGNORECASE)
 JSRT_HW, JSRT_MOST = (2048, 2048), 0x0FFF
+# Kinds that have one channel; DICOM may have one or three.
+GREY_MODES = frozenset({"1", "L", "LA", JSRT}) | _DEEP_MODES
 _JSRT_BYTES = 2 * JSRT_HW[0] * JSRT_HW[1]
 _OPAQUE = (255, 255)
 _UPRIGHT = 1

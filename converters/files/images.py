@@ -22,6 +22,8 @@ from converters.files import dicom
 from converters.files.grey_levels import stretch
 from converters.files.image_headers import (
     BROKEN,
+    DICOM,
+    GREY_MODES,
     JSRT_HW,
     JSRT_MOST,
     JSRT_NAME,
@@ -315,6 +317,33 @@ def image_bytes(sample: Sample, enlarge: Enlarge = lanczos) -> bytes:
     if (pixels == pixels[..., :1]).all():
         pixels = np.ascontiguousarray(pixels[..., 0])
     return bytes(cv2.imencode(image_suffix(sample), pixels)[1])
+
+
+def is_plain_png(sample: Sample) -> bool:
+    """Tell whether an image is, as it is, a PNG of grey or colours of 8 bits.
+
+    Raises:
+        OSError: no such file.
+        ValueError: not an image.
+    """
+    is_png = sample.image.suffix.lower() == ".png"
+    return is_png and not _is_made(sample) and _header(sample.image).mode in ("L", "RGB")
+
+
+def count_channels(sample: Sample) -> int:
+    """Return how many channels a sample's image has as networks see it: 1 of grey, or 3.
+
+    A palette has colours.
+
+    Raises:
+        OSError: no such file.
+        ValueError: as `read_pixels`.
+    """
+    mode = _header(sample.image).mode
+    if mode == DICOM:
+        pixels = read_pixels(sample, grey=False)
+        return 1 if (pixels == pixels[..., :1]).all() else 3
+    return 1 if mode in GREY_MODES else 3
 
 
 def count_windowed(samples: Iterable[Sample]) -> int:

@@ -50,6 +50,7 @@ class WriteTarget:
         labels: the classes.
         held_out: keys of the samples that go to validation.
         is_split: whether there is a validation part at all.
+        folds: keys of all folds that a split has; none without a split.
         test: keys of test samples that are written beside others.
         layout: one of those that the format's `LOSES` names.
         jobs: processes.
@@ -62,6 +63,7 @@ class WriteTarget:
     labels: LabelSpace
     held_out: frozenset[str]
     is_split: bool
+    folds: tuple[frozenset[str], ...]
     test: frozenset[str]
     layout: str
     jobs: int

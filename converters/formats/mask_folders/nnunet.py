@@ -1,13 +1,20 @@
-"""nnU-Net's raw data sets of plane images; only read.
+"""nnU-Net's raw data sets of plane images.
 
     DATA/imagesTr/NAME_0000.png     images, also TIFF or BMP
     DATA/labelsTr/NAME.png          their index maps
     DATA/imagesTs/NAME_0000.png     (optional) test images; labelsTs/ holds their maps
     DATA/dataset.json               `labels`: name -> number, or -> numbers (regions)
+    DATA/images.json                (ours) NAME -> key, group, size
+    DATA/splits_final.json          (ours, with a split) names of each fold; nnU-Net looks for it in
+                                    its folder of preprocessed data
 
 Number 0 is none, and so is a class `ignore`. A region, such as a whole tumour, is the union of its
 numbers, and regions overlap. Images of several files (`_0001`, ...) are refused: networks here are
-shown one. Keys are names, those of test images lie in `test`.
+shown one. Without `images.json` keys are names, those of test images lie in `test`.
+
+Written are PNGs, of three channels where any image has colours. Classes that share pixels become
+regions (`nnunet_writing`): nnU-Net learns all of them, and its probabilities have them, while of a
+map that it predicts a pixel has one.
 
 Source: nnU-Net v2, documentation/dataset_format.md, region_based_training.md, ignore_label.md.
 """
@@ -16,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +35,27 @@ from converters.files.json_files import load_json
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_colours import check_palettes
 from converters.formats.mask_folders.mask_folders import read_mask
+from converters.formats.mask_folders.nnunet_writing import (
+    BACKGROUND,
+    DATASET,
+    IGNORE,
+    IMAGES_TEST,
+    IMAGES_TRAIN,
+    LABELS_TEST,
+    LABELS_TRAIN,
+    write,
+)
 from converters.formats.mask_folders.pairing import describe_left_out
 from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import used_values
+from converters.formats.writing import INDEX, read_index
 from converters.masks import crop, outline
 from converters.types import NO_CLASS, Instance, LabelSpace, Sample
 
-LOSES: dict[str, frozenset[str]] = {}
-_DATASET, _IGNORE, _BACKGROUND = "dataset.json", "ignore", "background"
-_TRAIN, _TEST = ("imagesTr", "labelsTr", ""), ("imagesTs", "labelsTs", "test/")
+__all__ = ["LOSES", "annotation_files", "label_space", "list_images", "matches", "read", "write"]
+
+LOSES = {"regions": frozenset({"objects", "subpixels"})}
+_TRAIN, _TEST = (IMAGES_TRAIN, LABELS_TRAIN, ""), (IMAGES_TEST, LABELS_TEST, "test/")
 # What ends an image's name: the number of its channel.
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
 _FORM = "'labels' of names with their numbers, such as {'background': 0, 'lung': 1}"
@@ -44,14 +64,14 @@ _FORM = "'labels' of names with their numbers, such as {'background': 0, 'lung':
 def matches(root: Path) -> bool:
     """Tell whether a folder holds nnU-Net's description, and plane images of it."""
     images, labels, _ = _TRAIN
-    if not ((root / _DATASET).is_file() and (root / labels).is_dir()):
+    if not ((root / DATASET).is_file() and (root / labels).is_dir()):
         return False
-    return any(map(is_image, _inside(root / images)))
+    return any(map(is_image, _inside(root / images))) or (root / INDEX).is_file()
 
 
 def annotation_files(root: Path) -> tuple[Path, ...]:
     """Return the file that describes the data set."""
-    path = root / _DATASET
+    path = root / DATASET
     return (path,) if path.is_file() else ()
 
 
@@ -66,7 +86,7 @@ def label_space(root: Path) -> LabelSpace:
 
 def _classes(root: Path) -> dict[str, tuple[int, ...]]:
     """Name of a class or a region -> its numbers."""
-    path = root / _DATASET
+    path = root / DATASET
     content = load_json(path)
     labels = content.get("labels") if isinstance(content, dict) else None
     if not isinstance(labels, dict) or not labels:
@@ -82,12 +102,12 @@ def _classes(root: Path) -> dict[str, tuple[int, ...]]:
         found[name] = tuple(int(number) for number in numbers)
     if wrong := [n for n, own in found.items() if own == (0,) and n.casefold() not in NO_CLASS]:
         raise ValueError(f"{path}: expected 0 to be the background, found '{wrong[0]:.60}'")
-    kept = {name: own for name, own in found.items() if set(own) - {0} and name != _IGNORE}
+    kept = {name: own for name, own in found.items() if set(own) - {0} and name != IGNORE}
     single = [own for own in kept.values() if len(own) == 1]
     if twice := [own[0] for own in single if single.count(own) > 1]:
         raise ValueError(f"{path}: expected each number once, found {twice[0]} twice")
     if not kept:
-        raise ValueError(f"{path}: expected a class beside '{_BACKGROUND}', found none")
+        raise ValueError(f"{path}: expected a class beside '{BACKGROUND}', found none")
     return kept
 
 
@@ -115,12 +135,12 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         except (OSError, ValueError) as error:
             problems.add(path or root, one_line(error), key=sample.key)
             continue
-        samples.append(Sample(sample.key, sample.image, sample.size_hw, found))
+        samples.append(replace(sample, instances=found))
     maps = [path for part in (_TRAIN, _TEST) for path in _inside(root / part[1])]
     check_palettes(filter(is_image, maps))
     ignored = _ignored(root)
     if ignored is not None:
-        problems.note(f"{root}: pixels of the number {ignored} ('{_IGNORE}') are no class")
+        problems.note(f"{root}: pixels of the number {ignored} ('{IGNORE}') are no class")
     return samples
 
 
@@ -137,9 +157,9 @@ def list_images(root: Path, *, subset: str, problems: Problems) -> list[Sample]:
 
 def _ignored(root: Path) -> int | None:
     """The number of pixels that nobody has annotated; None without any."""
-    labels: Any = load_json(root / _DATASET)["labels"]
-    given = labels.get(_IGNORE)
-    found = [key for key, name in labels.items() if name == _IGNORE] + [given]
+    labels: Any = load_json(root / DATASET)["labels"]
+    given = labels.get(IGNORE)
+    found = [key for key, name in labels.items() if name == IGNORE] + [given]
     return next((int(number) for number in found if str(number).isdecimal()), None)
 
 
@@ -152,16 +172,20 @@ def _known(root: Path, classes: Mapping[str, tuple[int, ...]]) -> set[int]:
 
 def _images(root: Path, subset: str, problems: Problems) -> Iterator[tuple[Sample, Path | None]]:
     """Yield a subset's images, sorted by key, with their maps; test images may have none."""
+    index = read_index(root)
     homes = [root / folder for part in (_TRAIN, _TEST) for folder in part[:2]]
     if others := [path for path in Tree(root).all_files() if path.parent not in homes]:
         problems.note(describe_left_out(root, others))
     for part in (_TEST, _TRAIN):
         if subset in ("all", "test" if part is _TEST else "train"):
-            yield from _part(root, part, problems)
+            yield from _part(root, part, index, problems)
 
 
 def _part(
-    root: Path, part: tuple[str, str, str], problems: Problems
+    root: Path,
+    part: tuple[str, str, str],
+    index: Mapping[str, Mapping[str, Any]],
+    problems: Problems,
 ) -> Iterator[tuple[Sample, Path | None]]:
     maps: dict[str, Path] = {}
     for path in filter(is_image, _inside(root / part[1])):
@@ -177,11 +201,12 @@ def _part(
             f"{root}: left out {len(without)} images without a map in {part[1]} ({without[0]}, ...)"
         )
     for name in sorted(images.keys() - set(without)):
-        key = part[2] + name
+        fields = {"key": part[2] + name, **index.get(name, {})}
         try:
-            yield Sample(key, images[name], read_size_hw(images[name])), maps.get(name)
+            size_hw = read_size_hw(images[name])
+            yield Sample(image=images[name], size_hw=size_hw, **fields), maps.get(name)
         except ValueError as error:
-            problems.add(images[name], error, key=key)
+            problems.add(images[name], error, key=fields["key"])
 
 
 def _named(folder: Path, maps: Collection[str]) -> dict[str, Path]:
@@ -215,7 +240,7 @@ def _instances(
     if values.ndim != 2:
         raise ValueError("expected numbers of classes, found colours")
     if others := sorted(set(used_values(values)) - known):
-        raise ValueError(f"expected a number of {_DATASET}, found {others[0]}")
+        raise ValueError(f"expected a number of {DATASET}, found {others[0]}")
     for name, numbers in classes.items():
         plane = np.isin(values, numbers).astype(np.uint8)
         if plane.any():

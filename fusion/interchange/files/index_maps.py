@@ -2,14 +2,16 @@
 
     FOLDER/NAME.png         class numbers, at the image's own size; 0 is none
     FOLDER/NAME.npz         (optional) nnU-Net's `probabilities`, (C, H, W) or (C, 1, H, W)
-    FOLDER/dataset.json     (optional, nnU-Net writes it) `labels`: name -> number
+    FOLDER/dataset.json     (optional, nnU-Net writes it) `labels`: name -> number, or -> numbers
 
 Where one class is asked for, and numbers go beyond it, each number is an object of it, as Cellpose
 and StarDist write them; 0 and 255 alone are a mask.
 
 Without `dataset.json` number 1 is the data set's first class; of a label space in which every pixel
 has a class, 0 is the first. Where a NAME.npz lies beside a map, its probabilities are taken, in the
-order of the numbers. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`).
+order of the numbers. Where a class is a region, of several numbers, the probabilities are those of
+the regions, in the order of `labels`, and a map has one region a pixel, or such that lie in each
+other. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`), `label_handling.py`.
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ from fusion.types import Prediction
 _DATASET = "dataset.json"
 _PLANES = "probabilities"
 _IGNORE, _SUFFIX = "ignore", ".png"
+Planes = list[tuple[str | None, tuple[int, ...]]]
+"""Class, None where it is none that is asked for, and its numbers in a map; in the order of
+probabilities."""
 _ROUNDED = 1e-2
 _FULL = 255
 
@@ -63,20 +68,30 @@ def open_index_maps(
         if highest > 1:
             note(f"{folder}: numbers up to {highest} are taken for those of objects")
             return _of_objects(files, known)
-    numbers: dict[int, str | None] = _numbers(folder, known, note)
-    classes = known.labels.only(label for label in numbers.values() if label)
+    planes = _planes(folder, known, note)
+    classes = known.labels.only(label for label, _ in planes if label)
+    if any(len(own) > 1 for _, own in planes) and not any(map(_beside, files.values())):
+        note(
+            f"{folder}: regions without probabilities: where they share pixels, a map has one of "
+            "them; nnU-Net writes all with --save_probabilities"
+        )
 
     def predict(key: str) -> Prediction:
         if key not in files:
             raise ValueError(f"{folder}: expected a map of '{key}', found none")
         path, size_hw = files[key], known.samples[key].size_hw
-        planes = path.with_suffix(".npz")
-        if planes.is_file():
-            return _soft(key, planes, numbers, classes, size_hw)
-        return _hard(key, path, numbers, classes, size_hw)
+        if probabilities := _beside(path):
+            return _soft(key, probabilities, planes, classes, size_hw)
+        return _hard(key, path, planes, classes, size_hw)
 
     few = classes.names if len(classes) < len(known.labels) else ()
     return WrittenPredictions("index maps", "semantic", files, True, predict, few)
+
+
+def _beside(path: Path) -> Path | None:
+    """The file of probabilities beside a map."""
+    probabilities = path.with_suffix(".npz")
+    return probabilities if probabilities.is_file() else None
 
 
 def _look(files: Mapping[str, Path]) -> tuple[int, bool]:
@@ -131,70 +146,74 @@ def _of_objects(files: Mapping[str, Path], known: KnownImages) -> WrittenPredict
     return WrittenPredictions("maps of objects", "instance", files, True, predict)
 
 
-def _numbers(
-    folder: Path, known: KnownImages, note: Callable[[str], None]
-) -> dict[int, str | None]:
-    """Number -> class; None where it is none that is asked for."""
+def _planes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> Planes:
     path = folder / _DATASET
     if not path.is_file():
         first = 0 if known.has_background else 1
-        own = enumerate(known.numbers.values(), first)
-        return {0: None, **{number: known.labels.canonical(name) for number, name in own}}
+        own = dict(enumerate(map(known.labels.canonical, known.numbers.values()), first))
+        return [(label, (number,)) for number, label in ({0: None} | own).items()]
     try:
-        record = load_json(path)
-        listed = record.get("labels") if isinstance(record, dict) else None
-        if not isinstance(listed, dict) or not all(type(n) is int for n in listed.values()):
-            raise ValueError("expected 'labels' with names and whole numbers (no regions)")
+        listed = _listed(load_json(path))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    # Of pixels that nothing is learned from, nothing is predicted.
-    listed = {str(name): number for name, number in listed.items() if name != _IGNORE}
-    found = {number: known.labels.canonical(name) for name, number in listed.items()}
-    lost = [name for name, number in listed.items() if number and not found[number]]
-    if not any(found.values()):
-        named = ", ".join(map(str, listed))
+    found: Planes = [(known.labels.canonical(name), numbers) for name, numbers in listed]
+    if not any(label for label, _ in found):
+        named = ", ".join(name for name, _ in listed)
         raise ValueError(f"{path}: expected classes of '{known.labels.name}', found {named:.80}")
+    pairs = zip(listed, found, strict=True)
+    lost = [name for (name, numbers), (label, _) in pairs if numbers != (0,) and not label]
     if lost:
         note(f"{path}: left out {', '.join(lost):.200}, not asked for by '{known.labels.name}'")
-    return dict(sorted(found.items()))
+    return found
+
+
+def _listed(record: object) -> list[tuple[str, tuple[int, ...]]]:
+    """The names of dataset.json with their numbers, in the order of nnU-Net's probabilities."""
+    labels = record.get("labels") if isinstance(record, dict) else None
+    given = labels if isinstance(labels, dict) else {}
+    # Of pixels that nothing is learned from, nothing is predicted.
+    names = [(str(name), own) for name, own in given.items() if name != _IGNORE]
+    listed = [(name, tuple(own) if isinstance(own, list) else (own,)) for name, own in names]
+    if not listed or not all(own and all(type(n) is int for n in own) for _, own in listed):
+        raise ValueError("expected 'labels' with names, and for each a whole number, or several")
+    if all(len(own) == 1 for _, own in listed):
+        return sorted(listed, key=lambda pair: pair[1])
+    # Networks of regions have no output for the background.
+    return [(name, own) for name, own in listed if set(own) != {0}]
 
 
 def _hard(
-    key: str,
-    path: Path,
-    numbers: Mapping[int, str | None],
-    classes: LabelSpace,
-    size_hw: tuple[int, int],
+    key: str, path: Path, planes: Planes, classes: LabelSpace, size_hw: tuple[int, int]
 ) -> Prediction:
     values = _read(path, size_hw)
-    if unknown := sorted(set(np.unique(values).tolist()) - set(numbers)):
-        known = f"{min(numbers)} to {max(numbers)}"
-        raise ValueError(f"{path}: expected numbers of classes, {known}, found {unknown[0]}")
-    planes = {label: values == number for number, label in numbers.items() if label}
-    return from_planes(key, planes, classes)
+    known = {0, *(number for _, own in planes for number in own)}
+    if unknown := sorted(set(np.unique(values).tolist()) - known):
+        expected = f"{min(known)} to {max(known)}"
+        raise ValueError(f"{path}: expected numbers of classes, {expected}, found {unknown[0]}")
+    found = {label: np.isin(values, own) for label, own in planes if label}
+    return from_planes(key, found, classes)
 
 
 def _soft(
     key: str,
     path: Path,
-    numbers: Mapping[int, str | None],
+    planes: Planes,
     classes: LabelSpace,
     size_hw: tuple[int, int],
 ) -> Prediction:
     values = _read_planes(path)
     if values.ndim == 4 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.shape != (len(numbers), *size_hw):
-        expected = (len(numbers), *size_hw)
+    if values.shape != (expected := (len(planes), *size_hw)):
         raise ValueError(
             f"{path}: expected probabilities of shape {expected}, found {values.shape}"
         )
     # Rounding may leave the range by a little; logits leave it by more, and are refused.
     if values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
         values = np.clip(values, 0, 1)
-    planes = zip(numbers.values(), values, strict=True)
+    pairs = zip(planes, values, strict=True)
     try:
-        return from_planes(key, {label: plane for label, plane in planes if label}, classes)
+        return from_planes(key, {label: plane for (label, _), plane in pairs if label}, classes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -5,10 +5,13 @@ import json
 import cv2
 import numpy as np
 import pytest
+from shapely.geometry import box
 
 import converters
 from converters import DataError
-from converters.masks import rasterize_labels
+from converters.masks import rasterize, rasterize_labels
+from converters.splits.split import make_split
+from converters.types import Instance, LabelSpace, Sample
 
 SIZE = (24, 40)
 LABELS = {"background": 0, "lung": 1, "tumour": 2}
@@ -139,3 +142,98 @@ def test_pixels_that_nobody_annotated_are_said(data):
     notes = []
     converters.read(data, note=notes.append)
     assert notes == [f"{data}: pixels of the number 3 ('ignore') are no class"]
+
+
+# --- writing
+
+HANDS = LabelSpace("hands", ("wrist", "thumb", "index"))
+WRIST, THUMB = Instance("wrist", box(2, 2, 20, 12)), Instance("thumb", box(12, 6, 30, 20))
+INDEX = Instance("index", box(15, 8, 25, 22))
+
+
+@pytest.fixture
+def hand(tmp_path):
+    """Make a sample with its image; `channels` is 1 or 3."""
+
+    def make(name, instances=(), channels=1, suffix=".png"):
+        path = tmp_path / "pictures" / f"{name.replace('/', '_')}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        shape = SIZE if channels == 1 else (*SIZE, channels)
+        cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+        return Sample(name, path, SIZE, tuple(instances), group=name)
+
+    return make
+
+
+def written(samples, out, labels=HANDS, **more):
+    loss = converters.write(samples, out, format="nnunet", labels=labels, **more)
+    assert not loss
+    return json.loads((out / "dataset.json").read_text())
+
+
+def test_classes_that_share_pixels_become_regions(hand, tmp_path):
+    samples = [hand("a", (WRIST, THUMB)), hand("b", (THUMB, INDEX, WRIST))]
+    found = written(samples, tmp_path / "out")
+    # Their own numbers, then wrist with thumb, thumb with index, and all three.
+    assert found["labels"] == {
+        "background": 0,
+        "wrist": [1, 4, 6],
+        "thumb": [2, 4, 5, 6],
+        "index": [3, 5, 6],
+    }
+    assert (found["regions_class_order"], found["numTraining"]) == ([1, 2, 3], 2)
+    # As nnU-Net makes a region of a map.
+    values = cv2.imread(str(tmp_path / "out/labelsTr/b.png"), cv2.IMREAD_UNCHANGED)
+    for instance in samples[1].instances:
+        plane = np.isin(values, found["labels"][instance.label])
+        np.testing.assert_array_equal(plane, rasterize(instance.geometry, SIZE).full(SIZE) > 0)
+
+
+def test_without_shared_pixels_these_are_plain_labels(hand, tmp_path):
+    found = written([hand("a", (WRIST,)), hand("b", (THUMB,))], tmp_path / "out")
+    assert found["labels"] == {"background": 0, "wrist": 1, "thumb": 2, "index": 3}
+    assert "regions_class_order" not in found
+
+
+def test_all_images_have_the_channels_of_one_with_colours(hand, tmp_path):
+    samples = [hand("a"), hand("b", suffix=".bmp")]
+    assert written(samples, tmp_path / "grey")["channel_names"] == {"0": "grey"}
+    both = written([*samples, hand("c", channels=3, suffix=".jpg")], tmp_path / "out")
+    assert both["channel_names"] == {"0": "R", "1": "G", "2": "B"}
+    for name in "abc":
+        pixels = cv2.imread(str(tmp_path / f"out/imagesTr/{name}_0000.png"), cv2.IMREAD_UNCHANGED)
+        assert pixels.shape == (*SIZE, 3)
+
+
+def test_all_folds_of_a_split_are_written_and_test_images_lie_apart(hand, tmp_path):
+    samples = [hand(f"hand_{number}", (WRIST, THUMB)) for number in range(4)]
+    tests = [hand("test/new"), hand("test/known", (THUMB,))]
+    split = make_split(samples, folds=2)
+    found = written([*samples, *tests], tmp_path / "out", split=split)
+    assert found["numTraining"] == 4
+    folds = json.loads((tmp_path / "out/splits_final.json").read_text())
+    assert [fold["val"] for fold in folds] == [sorted(keys) for keys in split.folds]
+    assert all(sorted(f["train"] + f["val"]) == [s.key for s in samples] for f in folds)
+    assert sorted(p.name for p in (tmp_path / "out/labelsTs").iterdir()) == ["test_known.png"]
+    notes = []
+    back = converters.read(tmp_path / "out", subset="all", note=notes.append)
+    assert {s.key: len(s.instances) for s in back} == {
+        **{s.key: 2 for s in samples},
+        **{"test/new": 0, "test/known": 1},
+    }
+    assert notes == []
+
+
+def test_a_background_that_is_a_class_is_number_0(hand, tmp_path):
+    labels = LabelSpace("rooms", ("nothing", "wrist"), background="nothing", exclusive="by_class")
+    found = written([hand("a", (WRIST,))], tmp_path / "out", labels)
+    assert found["labels"] == {"background": 0, "wrist": 1}
+    assert len(converters.read(tmp_path / "out", labels=labels)[0].instances) == 1
+
+
+@pytest.mark.parametrize("name", ["background", "ignore"])
+def test_names_that_mean_something_else_are_refused(name, hand, tmp_path):
+    labels = LabelSpace("odd", (name, "wrist"))
+    with pytest.raises(ValueError, match=f"a meaning of its own for the class '{name}'"):
+        converters.write([hand("a")], tmp_path / "out", format="nnunet", labels=labels)
+    assert not (tmp_path / "out").exists()

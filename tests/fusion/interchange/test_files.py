@@ -358,6 +358,43 @@ def test_what_is_left_out_of_maps_is_said(data: Path, known: KnownImages, tmp_pa
         found.predict("a/one")
 
 
+def test_regions_share_pixels_in_probabilities(
+    data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    values = np.zeros(SIZE_HW, np.uint8)
+    values[2:9], values[9:12], values[12:20] = 1, 3, 2
+    cv2.imwrite(str(tmp_path / "one.png"), values)
+    record = {"labels": {"background": 0, "mug": [1, 3], "fork": [2, 3], "ignore": 4}}
+    (tmp_path / "dataset.json").write_text(json.dumps(record))
+    said: list[str] = []
+    hard = opened(tmp_path, known, data, note=said.append).predict("a/one")
+    assert "regions without probabilities" in said[0]
+    np.testing.assert_array_equal(hard.binary("cup").full(SIZE_HW), np.isin(values, (1, 3)))
+    np.testing.assert_array_equal(hard.binary("fork").full(SIZE_HW), np.isin(values, (2, 3)))
+    # nnU-Net's networks of regions have no channel of the background.
+    planes = np.zeros((2, 1, *SIZE_HW), np.float32)
+    planes[0, 0, 2:12], planes[1, 0, 5:20] = 0.9, 0.8
+    np.savez(tmp_path / "one.npz", probabilities=planes)
+    said.clear()
+    soft = opened(tmp_path, known, data, note=said.append).predict("a/one")
+    assert said == []
+    for label, plane in zip(("cup", "fork"), planes[:, 0], strict=True):
+        np.testing.assert_array_equal(soft.binary(label).full(SIZE_HW), plane > 0.5)
+    np.savez(tmp_path / "one.npz", probabilities=np.zeros((3, *SIZE_HW), np.float32))
+    with pytest.raises(ValueError, match=r"one\.npz: expected probabilities of shape \(2, 40"):
+        soft = opened(tmp_path, known, data).predict("a/one")
+
+
+@pytest.mark.parametrize("labels", [None, [], {"cup": "1"}, {"cup": [1, None]}, {"cup": []}])
+def test_a_description_without_numbers_is_refused(
+    labels: object, data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), np.zeros(SIZE_HW, np.uint8))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(ValueError, match=r"dataset\.json: expected 'labels' with names"):
+        opened(tmp_path, known, data)
+
+
 def test_a_table_has_to_say_its_classes(data: Path, known: KnownImages, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("ImageId,EncodedPixels\none.png,5 9\n")
     with pytest.raises(ValueError, match=r"t\.csv: expected a column of classes, found none"):
