@@ -10,6 +10,7 @@ python tools/bench.py fit [--images 72] [--sources 4] [--side 2048] [--work FOLD
 python tools/bench.py metrics
 python tools/bench.py flags
 python tools/bench.py real DATA --out FOLDER [--group-by patients.csv:COLUMN] [--labels A,B]
+    [--nnunet NN/bin/python]
 python tools/bench.py families DATA --out FOLDER [--minutes 4]
 python tools/bench.py curve DATA FOLDER/val/* --split FOLDER/split.json
 python tools/bench.py export [--networks smp/laptop,smp/unet_resnet34]

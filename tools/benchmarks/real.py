@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks import nnunet as rival
 from converters.splits.split import Split
 from converters.types import LabelSpace
 from fusion import Rule
@@ -40,6 +41,7 @@ from fusion.metrics.summary import (
 from fusion.rules.pooling import Mean
 from fusion.rules.staple import Staple
 from fusion.rules.voting import Vote
+from fusion.sources.store import PredictionStore
 from zoo.machine.facts import count_cores
 from zoo.progress import bar
 from zoo.results.fit import solve
@@ -62,11 +64,13 @@ class Entry:
         name: of the model or the rule.
         minutes: of a processor core, for training and prediction in all folds; None for a rule.
         scores: of all images.
+        is_fused: whether it is one of the models that the rules fuse.
     """
 
     name: str
     minutes: float | None
     scores: Scores
+    is_fused: bool = False
 
 
 def run(
@@ -82,6 +86,15 @@ def run(
     folds: Annotated[int, typer.Option(help="Folds by patient.")] = 3,
     strategy: Annotated[str, typer.Option(help="As `zoo split --strategy` takes it.")] = "group",
     seed: Annotated[int, typer.Option(help="Of folds and of training.")] = 0,
+    nnunet: Annotated[
+        Path | None,
+        typer.Option(help="Python of an environment with nnunetv2, to be measured beside."),
+    ] = None,
+    nnunet_minutes: Annotated[
+        float, typer.Option(help="Of a core, for its steps in a fold; 0: as the slowest model's.")
+    ] = 0.0,
+    nnunet_size: Annotated[int, typer.Option(help="Longer side of its images.")] = 256,
+    nnunet_batch: Annotated[int, typer.Option(help="Its images a step.")] = 5,
 ) -> None:
     """Cross-validate models on real images, fuse what they say of held-out images, and compare."""
     models = dict(parse_model(line) for line in model or USUAL)
@@ -93,7 +106,17 @@ def run(
         wanted += ["--folds", str(folds), "--strategy", strategy, "--seed", str(seed)]
         zoo("split", data, "--out", split, *wanted)
     minutes = {name: _train(name, words, data, out, split, seed) for name, words in models.items()}
-    entries = list(_measure(data, out, split, minutes))
+    source = DataSource.open(data).of_split(split)
+    entries = list(_measure(source, out, minutes))
+    if nnunet:
+        each = nnunet_minutes or max(minutes.values()) / len(Split.load(split).folds)
+        wanted = ["--labels", labels] if labels else []
+        convert = [sys.executable, "-m", "zoo", "convert", str(data), "--split", str(split)]
+        rival.write_raw([*convert, *wanted], out / "nnunet", nnunet_size)
+        took = rival.cross_validate(nnunet, out / "nnunet", each, nnunet_batch, seed)
+        like = PredictionStore(out / "val" / next(iter(minutes))).manifest
+        rival.write_store(out / "nnunet", like, out / "nnunet" / rival.NAME)
+        entries.append(_measure_alone(source, out / "nnunet" / rival.NAME, took))
     text = describe(data, entries, seed, Split.load(split), models)
     (out / "results.md").write_text(text, encoding="utf-8")
     print(text)
@@ -142,9 +165,20 @@ def _seconds(folder: Path) -> Iterator[float]:
             yield float(list(csv.DictReader(text))[-1]["seconds"])
 
 
-def _measure(data: Path, out: Path, split: Path, minutes: Mapping[str, float]) -> Iterator[Entry]:
+def _measure_alone(source: DataSource, store: Path, minutes: float) -> Entry:
+    """Return what a store of held-out images is worth that no rule fuses."""
+    with bar(f"measuring {store.name}") as report:
+        held_out = HeldOut.open([store], source, None, (store.name,))
+        samples, labels = held_out.samples.values(), held_out.labels
+        found = [
+            measure_masks(binary_masks(seen[0], labels), sample, labels, labels, MEASURES)
+            for sample, (seen, _, _) in zip(samples, held_out.map(same, report), strict=True)
+        ]
+    return Entry(store.name, minutes, Scores(labels, found))
+
+
+def _measure(source: DataSource, out: Path, minutes: Mapping[str, float]) -> Iterator[Entry]:
     """Yield the models, the plain rules, and the fitted one, on the same images."""
-    source = DataSource.open(data).of_split(split)
     with bar("measuring") as report:
         held_out = HeldOut.open([out / "val" / name for name in minutes], source, None)
         fitted = solve(FITS["hybrid"](), held_out, report).held_out
@@ -162,7 +196,7 @@ def _measure(data: Path, out: Path, split: Path, minutes: Mapping[str, float]) -
                 scores[name].append(measure_masks(masks, sample, labels, labels, MEASURES))
     for name, images in scores.items():
         if images:
-            yield Entry(name, minutes.get(name), Scores(labels, images))
+            yield Entry(name, minutes.get(name), Scores(labels, images), name in minutes)
 
 
 def same(seen: Seen) -> Seen:
@@ -221,12 +255,13 @@ def _cell(summary: Summary) -> str:
 
 
 def _differences(entries: Sequence[Entry]) -> Iterator[str]:
-    """Yield what the fitted rule is above the mean and the best model, image by image."""
+    """Yield what the fitted rule is above the mean, the best model and a rival, image by image."""
     by_name = {entry.name: entry.scores for entry in entries}
     if "hybrid" not in by_name:
         return
-    best = max((e for e in entries if e.minutes is not None), key=lambda e: e.scores.mean())
-    for other in ("mean", best.name):
+    best = max((e for e in entries if e.is_fused), key=lambda e: e.scores.mean())
+    rivals = [e.name for e in entries if e.minutes is not None and not e.is_fused]
+    for other in ("mean", best.name, *rivals):
         for measure in ("dice", "iou"):
             found = compare(by_name["hybrid"], by_name[other], measure).overall
             if found is not None:

@@ -5,8 +5,7 @@
     DATA/imagesTs/NAME_0000.png     (optional) test images; labelsTs/ holds their maps
     DATA/dataset.json               `labels`: name -> number, or -> numbers (regions)
     DATA/images.json                (ours) NAME -> key, group, size
-    DATA/splits_final.json          (ours, with a split) names of each fold; nnU-Net looks for it in
-                                    its folder of preprocessed data
+    DATA/splits_final.json          (with a split) names of each fold, which nnU-Net takes over
 
 Number 0 is none, and so is a class `ignore`. A region, such as a whole tumour, is the union of its
 numbers, and regions overlap. Images of several files (`_0001`, ...) are refused: networks here are
