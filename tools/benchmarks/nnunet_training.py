@@ -18,6 +18,7 @@ from typing import Any
 
 CONFIGURATION, PLANS = "2d", "nnUNetPlans"
 _PREPROCESSED, _SPLITS, _PREPARED = "nnUNet_preprocessed", "splits_final.json", "prepared"
+_WORKERS = "nnUNet_n_proc_DA"
 _STEPS_OF_RATE = 10_000
 _STEPS_AT_A_TIME = 5
 
@@ -65,7 +66,7 @@ def train(dataset: int, fold: int, seconds: float, seed: int) -> None:
     from nnunetv2.run.run_training import get_trainer_from_args
 
     # Augmentation in this process: its time is counted, and it can be repeated. Plans want more.
-    os.environ["nnUNet_n_proc_DA"] = "0"
+    os.environ[_WORKERS] = "0"
     random.seed(seed + fold)
     np.random.seed(seed + fold)
     torch.manual_seed(seed + fold)
