@@ -191,7 +191,7 @@ def _part(
         if maps.setdefault(path.stem, path) != path:
             what = f"expected one map of this name, found {maps[path.stem].name} too"
             problems.add(path, what, key=part[2] + path.stem)
-    images = _named(root / part[0], maps)
+    images = _named(root / part[0], maps, index)
     for name in sorted(maps.keys() - images.keys()):
         problems.add(maps[name], f"expected an image {name}_0000, found none", key=part[2] + name)
     without = sorted(images.keys() - maps.keys()) if part is _TRAIN else []
@@ -208,8 +208,8 @@ def _part(
             problems.add(images[name], error, key=fields["key"])
 
 
-def _named(folder: Path, maps: Collection[str]) -> dict[str, Path]:
-    """Name of an image -> its one file.
+def _named(folder: Path, maps: Collection[str], written: Collection[str]) -> dict[str, Path]:
+    """Name of an image -> its one file; some names may be known from what we wrote.
 
     Raises:
         ValueError: it has several.
@@ -218,7 +218,8 @@ def _named(folder: Path, maps: Collection[str]) -> dict[str, Path]:
     for path in filter(is_image, _inside(folder)):
         named = _CHANNEL.fullmatch(path.stem)
         # `scan_2020` is a name where a map has it, and no channel.
-        name = named[1] if named and path.stem not in maps else path.stem
+        is_channel = named and (named[1] in written or path.stem not in maps)
+        name = named[1] if named and is_channel else path.stem
         if name in found:
             raise ValueError(
                 f"{path}: expected one file an image, found {found[name].name} too: networks here "

@@ -224,6 +224,12 @@ def test_all_folds_of_a_split_are_written_and_test_images_lie_apart(hand, tmp_pa
     assert notes == []
 
 
+def test_names_may_end_in_a_channel(hand, tmp_path):
+    samples = [hand(name, (WRIST,)) for name in ("a", "a_0000", "a_0001")]
+    written(samples, tmp_path / "out")
+    assert [s.key for s in converters.read(tmp_path / "out")] == [s.key for s in samples]
+
+
 def test_a_background_that_is_a_class_is_number_0(hand, tmp_path):
     labels = LabelSpace("rooms", ("nothing", "wrist"), background="nothing", exclusive="by_class")
     found = written([hand("a", (WRIST,))], tmp_path / "out", labels)
