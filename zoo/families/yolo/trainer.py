@@ -198,7 +198,10 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         self._attempts = 0
         self._batches = 0
         self.best_fitness: float | None = None
+        threads = torch.get_num_threads()
         super().__init__(overrides=dict(plan.settings))
+        # It leaves one core out, on a processor, which of two is half of them.
+        torch.set_num_threads(threads)
         if not group.rank():
             self.wdir.rmdir()
 

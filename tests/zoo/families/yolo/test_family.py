@@ -49,7 +49,7 @@ from zoo.run_files.checkpoints import BEST, LAST, RESUME, load_weights, read_wei
 # isort: split
 from ultralytics.data.utils import polygon2mask
 from ultralytics.models.yolo.segment import SegmentationPredictor
-from ultralytics.utils import nms, ops
+from ultralytics.utils import nms, ops, torch_utils
 
 pytestmark = pytest.mark.slow
 
@@ -426,6 +426,26 @@ def test_the_seed_decides_the_weights(
         yolo.train(tiny(labels, seed=seed), job)
         found = load_file(job.out / LAST)
         assert all(torch.equal(found[n], tensor) for n, tensor in expected.items()) == same
+
+
+def test_it_computes_on_as_many_cores_as_everything_else(
+    samples: list[Sample], labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[int] = []
+    report = OfflineSegmentation._report
+    monkeypatch.setattr(
+        *(OfflineSegmentation, "_report"),
+        lambda trainer: (seen.append(torch.get_num_threads()), report(trainer)),
+    )
+    before = torch.get_num_threads()
+    # Ultralytics takes one less than there are.
+    monkeypatch.setattr(torch_utils, "NUM_THREADS", 1)
+    try:
+        torch.set_num_threads(2)
+        yolo.train(tiny(labels, epochs=1), job_of(samples, labels, tmp_path / "run"))
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {2}
 
 
 def test_its_own_format_is_used_where_it_is(samples: list[Sample], labels: Path, tmp_path: Path):
