@@ -223,10 +223,9 @@ _SEGFORMER: _Kind = ("segformer", "segformer", {})
 _YOLO: _Kind = ("yolo", "yolo", {})
 # A decoder of another kind. From random weights SegFormer learns far slower (docs/results.md).
 _FPN: _Kind = ("fpn", "smp", {"architecture": "fpn", "options": None})
-# Small and from random weights it learns most in a few minutes (docs/results.md).
+# Small and from random weights it learns most in a few minutes, and beside an FPN whose encoder has
+# learned already it is worth more than another decoder on that (docs/results.md).
 _UPERNET: _Kind = ("upernet", "huggingface", {})
-# On a larger encoder it learns faster than a U-Net.
-_DEEPLAB: _Kind = ("deeplab", "smp", {"architecture": "deeplabv3plus", "options": None})
 
 
 @dataclass(frozen=True)
@@ -252,7 +251,7 @@ def _parts(profile: DataProfile, machine: Machine, encoder: Mapping[str, Any]) -
     """Return models that fail differently: two of pixels, one of objects where it can be had."""
     has_gpu = bool(machine.gpus)
     has_yolo = find_spec("ultralytics") is not None and not profile.exclusive
-    kinds = [_UNET, _SEGFORMER] if has_gpu else [_DEEPLAB if encoder else _UPERNET, _FPN]
+    kinds = [_UNET, _SEGFORMER] if has_gpu else [_UPERNET, _FPN]
     kinds += [_YOLO] if has_yolo else []
     return [_part(kind, has_gpu, encoder) for kind in kinds]
 

@@ -109,7 +109,7 @@ def test_an_encoder_is_that_of_all_smp_networks(costs):
     recipe = plan(DATA, PROFILE, LAPTOP, 0.5, "", encoder)
     for name, model in recipe.models.items():
         assert (encoder.items() <= model.changes.items()) == (model.family == "smp"), name
-    assert list(recipe.models) == ["deeplab", "fpn"]
+    assert list(recipe.models) == ["upernet", "fpn"]
 
 
 def test_one_patient_is_too_few():
