@@ -51,9 +51,19 @@ from converters.formats.writing import INDEX, read_index
 from converters.masks import crop, outline
 from converters.types import NO_CLASS, Instance, LabelSpace, Sample
 
-__all__ = ["LOSES", "annotation_files", "label_space", "list_images", "matches", "read", "write"]
+__all__ = [
+    "LOSES",
+    "WITHOUT_VAL",
+    "annotation_files",
+    "label_space",
+    "list_images",
+    "matches",
+    "read",
+    "write",
+]
 
 LOSES = {"regions": frozenset({"objects", "subpixels"})}
+WITHOUT_VAL = "nnU-Net deals folds itself, image by image"
 _TRAIN, _TEST = (IMAGES_TRAIN, LABELS_TRAIN, ""), (IMAGES_TEST, LABELS_TEST, "test/")
 # What ends an image's name: the number of its channel.
 _CHANNEL = re.compile(r"(.+)_(\d{4})")
