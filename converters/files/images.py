@@ -33,7 +33,7 @@ from converters.files.image_headers import (
     is_white_least,
     read_header,
 )
-from converters.files.png import SIGNATURE, pixels_only
+from converters.files.png import SIGNATURE, is_still, pixels_only
 from converters.files.provenance import copy_file, link_or_copy
 from converters.types import ImageFile, Sample
 
@@ -320,14 +320,15 @@ def image_bytes(sample: Sample, enlarge: Enlarge = lanczos) -> bytes:
 
 
 def is_plain_png(sample: Sample) -> bool:
-    """Tell whether an image is, as it is, a PNG of grey or colours of 8 bits.
+    """Tell whether an image is, as it is, a PNG of grey or colours of 8 bits, of one frame.
 
     Raises:
         OSError: no such file.
         ValueError: not an image.
     """
-    is_png = sample.image.suffix.lower() == ".png"
-    return is_png and not _is_made(sample) and _header(sample.image).mode in ("L", "RGB")
+    if sample.image.suffix.lower() != ".png" or _is_made(sample):
+        return False
+    return _header(sample.image).mode in ("L", "RGB") and is_still(sample.image.read_bytes())
 
 
 def count_channels(sample: Sample) -> int:

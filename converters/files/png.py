@@ -45,6 +45,16 @@ def check_png(content: bytes) -> None:
         _check(content, at, kind, end)
 
 
+def is_still(content: bytes) -> bool:
+    """Tell whether a file is a PNG of one frame.
+
+    Args:
+        content: of the file, from its start.
+    """
+    head = content[: content.find(b"IDAT")]
+    return content.startswith(SIGNATURE) and b"acTL" not in head
+
+
 def pixels_only(content: bytes) -> bytes:
     """Return a PNG's content without the chunks that say nothing of pixels.
 

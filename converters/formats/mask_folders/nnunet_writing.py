@@ -7,7 +7,8 @@ of its own number and those of its combinations. Without any these are plain lab
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,17 +25,19 @@ from converters.formats.writing import (
     INDEX,
     WriteTarget,
     check_labels,
-    file_names,
+    free_name,
     sample_record,
 )
 from converters.loss import ConversionLoss, joined_objects
 from converters.masks import CropMask, class_masks
-from converters.types import LabelSpace, Sample
+from converters.types import ImageFile, LabelSpace, Sample
 
 DATASET, SPLITS = "dataset.json", "splits_final.json"
 IGNORE, BACKGROUND = "ignore", "background"
 IMAGES_TRAIN, LABELS_TRAIN = "imagesTr", "labelsTr"
 IMAGES_TEST, LABELS_TEST = "imagesTs", "labelsTs"
+# What ends the name of an image's first, and here only, file.
+_FIRST = "_0000"
 _CHANNELS = {1: ("grey",), 3: ("R", "G", "B")}
 _LARGEST, _LARGEST_BYTE = 65535, 255
 Combination = tuple[int, ...]
@@ -85,7 +88,7 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     )
     tasks = [
         (sample, name, sample.key in target.test)
-        for sample, name in zip(samples, file_names(samples), strict=True)
+        for sample, name in zip(samples, _names(samples), strict=True)
     ]
     loss = sum(target.each(partial(_write_sample, written), tasks), ConversionLoss())
     index = {name: sample_record(sample) for sample, name, _ in tasks}
@@ -98,6 +101,29 @@ def write(samples: Sequence[Sample], target: WriteTarget) -> ConversionLoss:
     return loss
 
 
+def name_of_image(image: ImageFile) -> str:
+    """Return nnU-Net's name of an image that lies in its folders; "" of others.
+
+    >>> name_of_image(Path("imagesTr/a_0000.png")), name_of_image(Path("images/a_0000.png"))
+    ('a', '')
+    """
+    is_there = isinstance(image, Path) and image.parent.name in (IMAGES_TRAIN, IMAGES_TEST)
+    return image.stem.removesuffix(_FIRST) if is_there and image.stem.endswith(_FIRST) else ""
+
+
+def _names(samples: Sequence[Sample]) -> Iterator[str]:
+    """Yield a name for each sample: its key's last, with a number where another has it.
+
+    No number makes a name that is another sample's own: predictions come back by names.
+    """
+    own = [sample.key.rpartition("/")[2] for sample in samples]
+    # Some file systems do not tell a.png from A.png.
+    taken, times = {name.casefold() for name in own}, Counter[str]()
+    for name in own:
+        times[name.casefold()] += 1
+        yield name if times[name.casefold()] == 1 else free_name(name, taken)
+
+
 def _classes(labels: LabelSpace) -> tuple[str, ...]:
     """Return the classes that have pixels of their own: all but that of the background."""
     found = tuple(name for name in labels.names if name != labels.background)
@@ -107,6 +133,8 @@ def _classes(labels: LabelSpace) -> tuple[str, ...]:
                 f"label space '{labels.name}': nnU-Net has a meaning of its own for the class "
                 f"'{name}': rename it, or leave it out by --labels"
             )
+    if not found:
+        raise ValueError(f"label space '{labels.name}': expected a class beside the background")
     return found
 
 
@@ -162,7 +190,7 @@ def _numbers(classes: Sequence[str], shared: set[Combination]) -> dict[Combinati
 def _write_sample(written: RawDataSet, task: tuple[Sample, str, bool]) -> ConversionLoss:
     sample, name, is_test = task
     images, maps = (IMAGES_TEST, LABELS_TEST) if is_test else (IMAGES_TRAIN, LABELS_TRAIN)
-    _put_png(sample, written.folder / images / f"{name}_0000.png", written)
+    _put_png(sample, written.folder / images / f"{name}{_FIRST}.png", written)
     if sample.instances or not is_test:
         masks, numbers = _masks(sample, written.labels), written.numbers
         plane, found = _combine(masks, written.classes, sample.size_hw)

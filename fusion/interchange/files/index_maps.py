@@ -16,7 +16,9 @@ other. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`), `lab
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -40,6 +42,12 @@ Planes = list[tuple[str | None, tuple[int, ...]]]
 """Class, None where it is none that is asked for, and its numbers in a map; in the order of
 probabilities."""
 _ROUNDED = 1e-2
+# What numpy and its libraries say of a damaged file: a stream, a header, a method of compression, a
+# password, a size beyond the memory, or one array in the place of several.
+_BROKEN = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
+)
 _FULL = 255
 
 
@@ -157,6 +165,8 @@ def _planes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> Pl
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     found: Planes = [(known.labels.canonical(name), numbers) for name, numbers in listed]
+    if listed[0][1] == (0,) and not found[0][0]:
+        found[0] = (known.labels.background, (0,))
     if not any(label for label, _ in found):
         named = ", ".join(name for name, _ in listed)
         raise ValueError(f"{path}: expected classes of '{known.labels.name}', found {named:.80}")
@@ -190,7 +200,12 @@ def _hard(
     if unknown := sorted(set(np.unique(values).tolist()) - known):
         expected = f"{min(known)} to {max(known)}"
         raise ValueError(f"{path}: expected numbers of classes, {expected}, found {unknown[0]}")
-    found = {label: np.isin(values, own) for label, own in planes if label}
+    named: dict[str, tuple[int, ...]] = {}
+    for label, own in planes:
+        # Two names may be of one class.
+        if label:
+            named[label] = named.get(label, ()) + own
+    found = {label: np.isin(values, own) for label, own in named.items()}
     return from_planes(key, found, classes)
 
 
@@ -209,11 +224,15 @@ def _soft(
             f"{path}: expected probabilities of shape {expected}, found {values.shape}"
         )
     # Rounding may leave the range by a little; logits leave it by more, and are refused.
-    if values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
+    if values.dtype != np.bool_ and values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
         values = np.clip(values, 0, 1)
-    pairs = zip(planes, values, strict=True)
+    found: dict[str, npt.NDArray[np.generic]] = {}
+    for (label, _), plane in zip(planes, values, strict=True):
+        # Of two names of one class the surer one counts.
+        if label:
+            found[label] = np.maximum(found[label], plane) if label in found else plane
     try:
-        return from_planes(key, {label: plane for (label, _), plane in pairs if label}, classes)
+        return from_planes(key, found, classes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -221,8 +240,11 @@ def _soft(
 def _read_planes(path: Path) -> npt.NDArray[np.generic]:
     try:
         with np.load(path, allow_pickle=False) as content:
-            return np.asarray(content[_PLANES])
+            values = np.asarray(content[_PLANES])
     except KeyError:
         raise ValueError(f"{path}: expected an array '{_PLANES}', found none") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except _BROKEN as error:
         raise ValueError(f"{path}: expected arrays of numpy, found: {one_line(error)}") from None
+    if values.dtype.kind not in "bfiu":
+        raise ValueError(f"{path}: expected probabilities, found {values.dtype}")
+    return values

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.formats.mask_folders.nnunet_writing import name_of_image
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 
@@ -52,15 +53,19 @@ class KnownImages:
     def by_stem(self) -> dict[str, list[str]]:
         """Return what a file of an image may be called, without suffix -> keys.
 
-        That is the image's path below the data set, any end of it, or its name.
+        That is the image's path below the data set, any end of it, or its name. Of a data set that
+        was written for nnU-Net its names go before ends of paths.
         """
         found: dict[str, list[str]] = {}
+        given: dict[str, list[str]] = {}
         for key, sample in self.samples.items():
             parts = key.split("/")
             names = {"/".join(parts[start:]) for start in range(len(parts))}
-            for name in {*names, sample.image.stem}:
+            if own := name_of_image(sample.image):
+                given.setdefault(own, []).append(key)
+            for name in names if own else {*names, sample.image.stem}:
                 found.setdefault(name, []).append(key)
-        return found
+        return found | given
 
     def label_of(self, number: int) -> str | None:
         """Return the class of a number of the data set's own; None where it is not asked for.

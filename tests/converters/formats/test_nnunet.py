@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from shapely.geometry import box
 
 import converters
@@ -214,7 +215,7 @@ def test_all_folds_of_a_split_are_written_and_test_images_lie_apart(hand, tmp_pa
     folds = json.loads((tmp_path / "out/splits_final.json").read_text())
     assert [fold["val"] for fold in folds] == [sorted(keys) for keys in split.folds]
     assert all(sorted(f["train"] + f["val"]) == [s.key for s in samples] for f in folds)
-    assert sorted(p.name for p in (tmp_path / "out/labelsTs").iterdir()) == ["test_known.png"]
+    assert sorted(p.name for p in (tmp_path / "out/labelsTs").iterdir()) == ["known.png"]
     notes = []
     back = converters.read(tmp_path / "out", subset="all", note=notes.append)
     assert {s.key: len(s.instances) for s in back} == {
@@ -228,6 +229,37 @@ def test_names_may_end_in_a_channel(hand, tmp_path):
     samples = [hand(name, (WRIST,)) for name in ("a", "a_0000", "a_0001")]
     written(samples, tmp_path / "out")
     assert [s.key for s in converters.read(tmp_path / "out")] == [s.key for s in samples]
+
+
+def test_a_name_made_of_two_is_nobody_else_s(hand, tmp_path):
+    keys = ("d1/s", "d2/s", "s-2", "d3/S")
+    written([hand(key, (WRIST,)) for key in keys], tmp_path / "out")
+    index = json.loads((tmp_path / "out/images.json").read_text())
+    assert {fields["key"]: name for name, fields in index.items()} == {
+        "d1/s": "s",
+        "d2/s": "s-3",
+        "s-2": "s-2",
+        "d3/S": "S-4",
+    }
+    # Written again, names stay.
+    back = converters.read(tmp_path / "out")
+    written(back, tmp_path / "again")
+    assert json.loads((tmp_path / "again/images.json").read_text()) == index
+
+
+def test_frames_of_an_animation_are_left_out(hand, tmp_path):
+    sample = hand("a", (WRIST,))
+    frames = [Image.fromarray(np.full(SIZE, value, np.uint8)) for value in (50, 90)]
+    frames[0].save(sample.image, save_all=True, append_images=frames[1:])
+    written([sample], tmp_path / "out")
+    with Image.open(tmp_path / "out/imagesTr/a_0000.png") as image:
+        assert getattr(image, "n_frames", 1) == 1
+
+
+def test_a_background_alone_is_refused(hand, tmp_path):
+    labels = LabelSpace("rooms", ("nothing",), background="nothing", exclusive="by_class")
+    with pytest.raises(ValueError, match="'rooms': expected a class beside the background"):
+        converters.write([hand("a")], tmp_path / "out", format="nnunet", labels=labels)
 
 
 def test_a_background_that_is_a_class_is_number_0(hand, tmp_path):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from shapely.geometry import box
 import converters
 from converters.types import Instance, LabelSpace, Sample
 from fusion.interchange.files.files import open_written
-from fusion.interchange.files.written import KnownImages, WrittenPredictions
+from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.types import Prediction
 
 SIZE_HW = (40, 60)
@@ -383,6 +386,81 @@ def test_regions_share_pixels_in_probabilities(
     np.savez(tmp_path / "one.npz", probabilities=np.zeros((3, *SIZE_HW), np.float32))
     with pytest.raises(ValueError, match=r"one\.npz: expected probabilities of shape \(2, 40"):
         soft = opened(tmp_path, known, data).predict("a/one")
+
+
+def test_two_names_of_one_class_are_joined(data: Path, known: KnownImages, tmp_path: Path) -> None:
+    values = np.zeros(SIZE_HW, np.uint8)
+    values[2:9], values[9:12] = 1, 2
+    cv2.imwrite(str(tmp_path / "one.png"), values)
+    record = {"labels": {"background": 0, "mug": 1, "cup": 2}}
+    (tmp_path / "dataset.json").write_text(json.dumps(record))
+    hard = opened(tmp_path, known, data).predict("a/one")
+    np.testing.assert_array_equal(hard.binary("cup").full(SIZE_HW), values > 0)
+    planes = np.stack([values == number for number in range(3)])
+    np.savez(tmp_path / "one.npz", probabilities=planes)
+    soft = opened(tmp_path, known, data).predict("a/one")
+    np.testing.assert_array_equal(soft.binary("cup").full(SIZE_HW), values > 0)
+
+
+def test_the_background_of_a_description_is_the_class_of_it(
+    data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    labels = LabelSpace("tools", ("rest", "cup"), background="rest", exclusive="by_class")
+    known = KnownImages(known.samples, labels, {0: "rest", 1: "cup"}, has_background=True)
+    values = np.zeros(SIZE_HW, np.uint8)
+    values[2:9] = 1
+    cv2.imwrite(str(tmp_path / "one.png"), values)
+    record = {"labels": {"background": 0, "cup": 1}}
+    (tmp_path / "dataset.json").write_text(json.dumps(record))
+    found = opened(tmp_path, known, data).predict("a/one")
+    np.testing.assert_array_equal(found.binary("rest").full(SIZE_HW), values == 0)
+
+
+def damaged() -> dict[str, bytes]:
+    """Files of probabilities that nobody can read."""
+    whole = io.BytesIO()
+    np.savez_compressed(whole, probabilities=np.random.default_rng(0).random((3, *SIZE_HW)))
+    stream = bytearray(whole.getvalue())
+    middle = len(stream) // 2
+    stream[middle : middle + 40] = bytes(40)
+    one, words = io.BytesIO(), io.BytesIO()
+    np.save(one, np.zeros(3))
+    np.savez(words, probabilities=np.full((3, *SIZE_HW), "x"))
+    cut, huge = io.BytesIO(), io.BytesIO()
+    for file, header in (
+        (cut, b"{'descr': '<f4', 'fortran_order'"),
+        (huge, b"{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4000000, 50000000), }"),
+    ):
+        head = b"\x93NUMPY\x01\x00" + (len(header) + 1).to_bytes(2, "little") + header + b"\n"
+        with zipfile.ZipFile(file, "w") as content:
+            content.writestr("probabilities.npy", head)
+    files = {"stream": bytes(stream), "one array": one.getvalue(), "words": words.getvalue()}
+    return {**files, "cut header": cut.getvalue(), "huge": huge.getvalue()}
+
+
+@pytest.mark.parametrize("what", damaged())
+def test_damaged_probabilities_are_named(
+    what: str, data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), np.zeros(SIZE_HW, np.uint8))
+    (tmp_path / "one.npz").write_bytes(damaged()[what])
+    with pytest.raises(ValueError, match=r"one\.npz: expected"):
+        opened(tmp_path, known, data).predict("a/one")
+
+
+def test_names_that_were_written_for_nnunet_come_first(known: KnownImages, tmp_path: Path) -> None:
+    raw = tmp_path / "Dataset101_x"
+    first = known.samples["a/one"]
+    twins = [replace(first, key=key) for key in ("p/one", "q/one", "one_0000")]
+    converters.write(twins, raw, format="nnunet", labels=LABELS)
+    written = KnownImages({s.key: s for s in converters.read(raw)}, LABELS, NUMBERS)
+    names = [tmp_path / f"{name}.png" for name in ("one", "one-2", "one_0000")]
+    found = match_files(tmp_path, names, written)
+    assert {path.stem: key for key, path in found.items()} == {
+        "one": "p/one",
+        "one-2": "q/one",
+        "one_0000": "one_0000",
+    }
 
 
 @pytest.mark.parametrize("labels", [None, [], {"cup": "1"}, {"cup": [1, None]}, {"cup": []}])
