@@ -403,7 +403,8 @@ def _entries(
     named = {name for index in indices for name in index.places}
     if stores:
         first, *others = (store.manifest.images for store in stores)
-        entries = {k: entry for k, entry in first.items() if all(k in other for other in others)}
+        common = (key for key in first if all(key in other for other in others))
+        entries = {key: _entry(key, stores) for key in common}
     else:
         entries = {key: entry for key, entry in (images or {}).items() if entry[2] in named}
     owners: dict[str, str] = {}
@@ -412,6 +413,12 @@ def _entries(
             pair = f"'{owners[name]}' and '{key}'"
             raise ValueError(f"{pair} are both named {name}: a submission cannot tell them apart")
     return entries
+
+
+def _entry(key: str, stores: Sequence[PredictionStore]) -> ImageEntry:
+    """Return an image's entry in a store whose model saw all of it: a crop's file is another."""
+    whole = (store for store in stores if key not in store.manifest.domains)
+    return next(whole, stores[0]).manifest.images[key]
 
 
 def _assumed(indices: Sequence[SubmissionIndex]) -> dict[str, ImageEntry]:

@@ -334,6 +334,16 @@ def test_what_stores_have_in_common_can_be_taken(tmp_path, space, sources):
         Ensemble.open([sources[1], alone], common=True)
 
 
+def test_a_crop_s_file_gives_an_image_no_name(tmp_path, space):
+    # Of a JPEG it is a PNG.
+    crops = {key: (*entry[:2], "crop.png") for key, entry in IMAGES.items()}
+    domains = dict.fromkeys(IMAGES, (1, 1, 20, 20))
+    first = write_store(tmp_path / "a", space, 0, crops, domains=domains)
+    whole = write_store(tmp_path / "b", space, 1)
+    assert Ensemble.open([first, whole]).images == IMAGES
+    assert Ensemble.open([first]).images == crops
+
+
 def test_two_images_of_one_name_cannot_be_told_apart(tmp_path, space, sources):
     same = {key: (*entry[:2], "image.png") for key, entry in IMAGES.items()}
     store = write_store(tmp_path / "same", space, 0, same)
