@@ -30,7 +30,7 @@ SPACING = {"ImagerPixelSpacing": [0.14, 0.15]}
 def make_dicom(root: Path) -> None:
     """Put DICOM in the place of all images of a data set."""
     for number, path in enumerate(sorted(root.rglob("*.png"))):
-        if "masks" in path.relative_to(root).parts:
+        if {"masks", "labelsTr"}.intersection(path.relative_to(root).parts):
             continue
         pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         made = dataset(pixels, bits=8, PatientID=f"SECRET{number}", **FULL, **SPACING)

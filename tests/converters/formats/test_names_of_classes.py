@@ -63,7 +63,9 @@ def assert_read(out, names):
 
 @pytest.mark.parametrize(("format", "layout"), LAYOUTS, ids="-".join)
 def test_names_come_back(format, layout, put):
-    names = tuple(NAMES)
+    # nnU-Net has a meaning of its own for these two.
+    taken = ("background", "ignore") if format == "nnunet" else ()
+    names = tuple(name for name in NAMES if name not in taken)
     assert_read(put(names, format, layout), names)
 
 
