@@ -184,12 +184,14 @@ def _listed(record: object) -> list[tuple[str, tuple[int, ...]]]:
     # Of pixels that nothing is learned from, nothing is predicted.
     names = [(str(name), own) for name, own in given.items() if name != _IGNORE]
     listed = [(name, tuple(own) if isinstance(own, list) else (own,)) for name, own in names]
-    if not listed or not all(own and all(type(n) is int for n in own) for _, own in listed):
+    are_numbers = all(own and all(type(n) is int for n in own) for _, own in listed)
+    classes = [(name, own) for name, own in listed if are_numbers and set(own) != {0}]
+    if not classes:
         raise ValueError("expected 'labels' with names, and for each a whole number, or several")
     if all(len(own) == 1 for _, own in listed):
         return sorted(listed, key=lambda pair: pair[1])
     # Networks of regions have no output for the background.
-    return [(name, own) for name, own in listed if set(own) != {0}]
+    return classes
 
 
 def _hard(

@@ -463,7 +463,10 @@ def test_names_that_were_written_for_nnunet_come_first(known: KnownImages, tmp_p
     }
 
 
-@pytest.mark.parametrize("labels", [None, [], {"cup": "1"}, {"cup": [1, None]}, {"cup": []}])
+@pytest.mark.parametrize(
+    "labels",
+    [None, [], {"cup": "1"}, {"cup": [1, None]}, {"cup": []}, {"background": 0}, {"cup": [0, 0]}],
+)
 def test_a_description_without_numbers_is_refused(
     labels: object, data: Path, known: KnownImages, tmp_path: Path
 ) -> None:
