@@ -419,7 +419,6 @@ def write(
             folder=folder,
             labels=labels,
             held_out=frozenset(held_out),
-            is_split=split is not None,
             folds=tuple(map(frozenset, split.folds)) if split else (),
             test=test,
             layout=chosen,

@@ -49,7 +49,6 @@ class WriteTarget:
         folder: exists and is empty; becomes the result when everything is written.
         labels: the classes.
         held_out: keys of the samples that go to validation.
-        is_split: whether there is a validation part at all.
         folds: keys of all folds that a split has; none without a split.
         test: keys of test samples that are written beside others.
         layout: one of those that the format's `LOSES` names.
@@ -62,7 +61,6 @@ class WriteTarget:
     folder: Path
     labels: LabelSpace
     held_out: frozenset[str]
-    is_split: bool
     folds: tuple[frozenset[str], ...]
     test: frozenset[str]
     layout: str
@@ -70,6 +68,11 @@ class WriteTarget:
     enlarge: Enlarge
     links: bool
     progress: Progress | None
+
+    @property
+    def is_split(self) -> bool:
+        """Whether there is a validation part at all."""
+        return bool(self.folds)
 
     @property
     def subsets(self) -> tuple[str, ...]:

@@ -20,6 +20,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from converters.files.json_files import load_json
+from converters.formats.mask_folders.nnunet_writing import DATASET
+from converters.formats.writing import read_index
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter
 from fusion.types import Evidence, Prediction, soft_mask
@@ -95,7 +98,7 @@ def write_store(home: Path, like: Manifest, out: Path) -> None:
         groups=like.groups,
         space=like.space,
     )
-    found = {key: path for key, path in _files(home)}
+    found = dict(_files(home))
     regions = _regions(home)
     with StoreWriter(out, manifest) as writer:
         for key in list(writer.remaining):
@@ -107,15 +110,14 @@ def write_store(home: Path, like: Manifest, out: Path) -> None:
 
 
 def _files(home: Path) -> Iterator[tuple[str, Path]]:
-    index = json.loads((home / _FOLDERS[0] / _FOLDER / "images.json").read_text(encoding="utf-8"))
+    index = read_index(home / _FOLDERS[0] / _FOLDER)
     for path in home.glob("nnUNet_results/*/*/fold_*/validation/*.npz"):
         yield index[path.stem]["key"], path
 
 
 def _regions(home: Path) -> dict[str, int]:
     """Class -> its place among the probabilities; of regions there is none of the background."""
-    path = home / _FOLDERS[0] / _FOLDER / "dataset.json"
-    labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
+    labels = load_json(home / _FOLDERS[0] / _FOLDER / DATASET)["labels"]
     has_regions = any(isinstance(own, list) for own in labels.values())
     return {name: place - has_regions for place, name in enumerate(labels) if place}
 

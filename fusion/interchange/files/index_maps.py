@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from converters.errors import one_line
 from converters.files.json_files import load_json
+from converters.formats.mask_folders.nnunet_writing import DATASET, IGNORE
 from converters.formats.mask_pixels import read_mask_pixels
 from converters.masks import CropMask
 from converters.types import LabelSpace
@@ -35,9 +36,8 @@ from fusion.interchange.files.written import KnownImages, WrittenPredictions, ma
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
-_DATASET = "dataset.json"
 _PLANES = "probabilities"
-_IGNORE, _SUFFIX = "ignore", ".png"
+_SUFFIX = ".png"
 Planes = list[tuple[str | None, tuple[int, ...]]]
 """Class, None where it is none that is asked for, and its numbers in a map; in the order of
 probabilities."""
@@ -68,7 +68,7 @@ def open_index_maps(
     if not maps:
         raise ValueError(f"{folder}: expected maps as PNG, found none")
     files = match_files(folder, maps, known)
-    if len(known.labels) == 1 and not (folder / _DATASET).is_file():
+    if len(known.labels) == 1 and not (folder / DATASET).is_file():
         highest, is_mask = _look(files)
         if is_mask:
             note(f"{folder}: maps of 0 and {_FULL} alone are taken for masks")
@@ -155,7 +155,7 @@ def _of_objects(files: Mapping[str, Path], known: KnownImages) -> WrittenPredict
 
 
 def _planes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> Planes:
-    path = folder / _DATASET
+    path = folder / DATASET
     if not path.is_file():
         first = 0 if known.has_background else 1
         own = dict(enumerate(map(known.labels.canonical, known.numbers.values()), first))
@@ -182,7 +182,7 @@ def _listed(record: object) -> list[tuple[str, tuple[int, ...]]]:
     labels = record.get("labels") if isinstance(record, dict) else None
     given = labels if isinstance(labels, dict) else {}
     # Of pixels that nothing is learned from, nothing is predicted.
-    names = [(str(name), own) for name, own in given.items() if name != _IGNORE]
+    names = [(str(name), own) for name, own in given.items() if name != IGNORE]
     listed = [(name, tuple(own) if isinstance(own, list) else (own,)) for name, own in names]
     are_numbers = all(own and all(type(n) is int for n in own) for _, own in listed)
     classes = [(name, own) for name, own in listed if are_numbers and set(own) != {0}]
