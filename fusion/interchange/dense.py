@@ -42,6 +42,7 @@ def from_planes(
     key: str,
     planes: npt.NDArray[np.generic] | Mapping[str, npt.NDArray[np.generic]],
     labels: LabelSpace,
+    size_hw: tuple[int, int] | None = None,
 ) -> Prediction:
     """Return the prediction that dense planes are: `semantic`, a mask a class.
 
@@ -51,6 +52,8 @@ def from_planes(
             absent from a mapping nothing is said. bool (masks), uint8 (255 = 1), or floats in 0..1,
             which are kept to 1 / 255.
         labels: the classes.
+        size_hw: of the image in pixels, where a network saw it smaller or larger: its planes are
+            stretched over the image, when and where pixels are needed. None: the planes' own.
 
     Raises:
         ValueError: other shapes, dtypes or values, or classes that the label space does not have.
@@ -59,7 +62,7 @@ def from_planes(
     sizes = {plane.shape for plane in named.values()}
     if len(sizes) != 1 or len(next(iter(sizes))) != 2:
         raise ValueError(f"{key}: expected planes (H, W) of one size, found {sorted(sizes)}")
-    height, width = next(iter(sizes))
+    height, width = size_hw or next(iter(sizes))
     masks: dict[str, tuple[Evidence, ...]] = {}
     for name, plane in named.items():
         prob = _as_bytes(key, name, plane)

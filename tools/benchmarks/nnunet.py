@@ -18,20 +18,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from converters.files.json_files import load_json
 from converters.formats.mask_folders.nnunet_writing import DATASET
 from converters.formats.writing import read_index
+from converters.types import LabelSpace
+from fusion.interchange.dense import from_planes
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter
-from fusion.types import Evidence, Prediction, soft_mask
 
 NAME = "nnU-Net"
 _NUMBER, _FOLDER = 101, "Dataset101_bench"
 _FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _TRAINING = Path(__file__).with_name("nnunet_training.py")
-_FULL = 255
 
 
 def write_raw(convert: list[str], home: Path, side: int) -> None:
@@ -98,6 +97,7 @@ def write_store(home: Path, like: Manifest, out: Path) -> None:
         groups=like.groups,
         space=like.space,
     )
+    classes = like.space or LabelSpace(like.labels, like.names)
     found = dict(_files(home))
     regions = _regions(home)
     with StoreWriter(out, manifest) as writer:
@@ -105,8 +105,12 @@ def write_store(home: Path, like: Manifest, out: Path) -> None:
             with np.load(found[key], allow_pickle=False) as content:
                 planes = content["probabilities"][:, 0]
             height, width, _ = like.images[key]
-            named = {name: planes[number] for name, number in regions.items() if name in like.names}
-            writer.append(_prediction(key, named, (height, width)))
+            named = {
+                name: np.clip(planes[place], 0, 1)
+                for name, place in regions.items()
+                if name in like.names
+            }
+            writer.append(from_planes(key, named, classes, (height, width)))
 
 
 def _files(home: Path) -> Iterator[tuple[str, Path]]:
@@ -120,15 +124,3 @@ def _regions(home: Path) -> dict[str, int]:
     labels = load_json(home / _FOLDERS[0] / _FOLDER / DATASET)["labels"]
     has_regions = any(isinstance(own, list) for own in labels.values())
     return {name: place - has_regions for place, name in enumerate(labels) if place}
-
-
-def _prediction(
-    key: str, planes: dict[str, npt.NDArray[np.floating]], size_hw: tuple[int, int]
-) -> Prediction:
-    box = (0.0, 0.0, float(size_hw[1]), float(size_hw[0]))
-    masks: dict[str, tuple[Evidence, ...]] = {}
-    for name, plane in planes.items():
-        prob = np.rint(np.clip(plane, 0, 1) * _FULL).astype(np.uint8)
-        if mask := soft_mask(prob, box, floor=1):
-            masks[name] = ((float(prob.max()) / _FULL, mask),)
-    return Prediction(key, size_hw, "semantic", masks)

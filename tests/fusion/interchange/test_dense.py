@@ -58,6 +58,20 @@ def test_an_enlarged_mask_is_what_is_rendered():
     assert np.array_equal(plane, soft.render((0, 0, SIZE_HW[1], SIZE_HW[0])))
 
 
+def test_planes_of_a_small_input_are_stretched_over_the_image():
+    small = planes_of(3)
+    whole = (4 * SIZE_HW[0], 3 * SIZE_HW[1])
+    found = from_planes("a", small, LABELS, whole)
+    assert found.size_hw == whole
+    planes = to_planes(found, LABELS)
+    assert planes.shape == (3, *whole)
+    assert not planes[1].any()
+    assert planes[2].min() == 255
+    # What is enlarged lies where it lay: 4 x 3 pixels for each.
+    means = planes[0].reshape(SIZE_HW[0], 4, SIZE_HW[1], 3).mean((1, 3))
+    assert np.corrcoef(means.ravel(), small[0].ravel())[0, 1] > 0.9
+
+
 def test_of_an_absent_class_nothing_is_said():
     found = from_planes("a", {"cup": planes_of(0)[0]}, LABELS)
     assert found.classes == {"cup"}
