@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Toys:
     labels_file.write_text(yaml.safe_dump({"name": "toys", "names": list(NAMES)}))
     samples = tuple(_draw(folder, i) for i in range(6))
     return Toys(LabelSpace.load(str(labels_file)), labels_file, folder, samples)
+
+
+@pytest.fixture(autouse=True)
+def _one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32 on every processor, but where a test asks for another precision.
+
+    What is computed in this process is compared to its last digits.
+    """
+    if find_spec("torch"):
+        monkeypatch.setattr("zoo.machine.devices.multiplies_bfloat16", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from zoo.config import check_config
 from zoo.contract import PredictOptions
 from zoo.inference.setting import Setting, View, activation_of, choose_view
 from zoo.inference.windows import Size
-from zoo.machine.devices import Precision, choose_device, choose_precision
+from zoo.machine.devices import choose_device, settle_precision
 from zoo.training.config import STRIDE, TrainerConfig, WindowConfig
 from zoo.tta import PLAIN
 
@@ -38,7 +36,7 @@ def plan_scoring(config: TrainerConfig) -> Setting:
     window, overlap = config.parts.window, config.parts.overlap
     return Setting(
         device,
-        _precision(config, device),
+        settle_precision(config.precision, device),
         config.batch,
         window=window,
         overlap=overlap,
@@ -58,7 +56,7 @@ def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Predictio
     device = choose_device(options.device)
     setting = Setting(
         device,
-        _precision(config, device),
+        settle_precision(config.precision, device, predicts=True),
         options.batch or config.batch,
         options.tta,
         view.window,
@@ -74,10 +72,6 @@ def plan_prediction(config: TrainerConfig, options: PredictOptions) -> Predictio
 def learned_view(config: TrainerConfig) -> View:
     """Return what a network of this config sees of an image where no options say otherwise."""
     return View(config.image_size, config.parts.window, config.parts.overlap)
-
-
-def _precision(config: TrainerConfig, device: torch.device) -> Precision:
-    return choose_precision(device) if config.precision == "auto" else config.precision
 
 
 def check_inputs(config: TrainerConfig, setting: Setting, size: Size | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -14,6 +15,8 @@ Precision = Literal["32-true", "16-mixed", "bf16-mixed"]
 # Tensor cores multiply float16 from compute capability 7.0 (V100) on, bfloat16 from 8.0 (A100) on.
 FLOAT16_FROM = (7, 0)
 BFLOAT16_FROM = (8, 0)
+# PyTorch's own questions to the processor; of versions without them the answer is no.
+_BFLOAT16_TOLD_BY = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -91,14 +94,42 @@ def runs_on(capability: tuple[int, int], built_for: list[str]) -> bool:
 def choose_precision(device: torch.device) -> Precision:
     """Return the fastest precision that trains well on a device.
 
-    The capability decides: `torch.cuda.is_bf16_supported` says yes where it is emulated, slowly.
+    The capability decides: `torch.cuda.is_bf16_supported` says yes where it is emulated, slowly. A
+    processor computes in bfloat16 where it multiplies it by itself; it emulates it, too.
     """
+    if device.type == "cpu":
+        return "bf16-mixed" if multiplies_bfloat16() else "32-true"
     if device.type != "cuda":
         return "32-true"
     capability = torch.cuda.get_device_capability(device)
     if capability >= BFLOAT16_FROM:
         return "bf16-mixed"
     return "16-mixed" if capability >= FLOAT16_FROM else "32-true"
+
+
+def settle_precision(
+    wanted: Precision | Literal["auto"], device: torch.device, *, predicts: bool = False
+) -> Precision:
+    """Return the precision that a config means on a device.
+
+    Args:
+        wanted: the config's.
+        device: where.
+        predicts: whether a network that has learned predicts there. On a processor `auto` is full
+            precision then: what is predicted should not depend on which processor it is.
+    """
+    if wanted != "auto":
+        return wanted
+    return "32-true" if predicts and device.type == "cpu" else choose_precision(device)
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Tell whether the processor has instructions for products of bfloat16 (AVX-512 BF16, AMX)."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    known = (getattr(torch.cpu, name, None) for name in _BFLOAT16_TOLD_BY)
+    return any(tell() for tell in known if tell is not None)
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -111,9 +142,21 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def place(network: nn.Module, device: torch.device) -> nn.Module:
-    """Move a network to a device, in the order of memory that its convolutions are fastest in."""
+    """Move a network to a device, in the order of memory that its convolutions are fastest in.
+
+    With channels next to each other, those of a processor take a quarter less time, too.
+    """
     network.to(device)
-    # Tensor cores work on channels that lie together.
-    if device.type == "cuda":
+    likes_channels_last = device.type == "cuda" or (
+        device.type == "cpu" and torch.backends.mkldnn.is_available()
+    )
+    if likes_channels_last and is_convolutional(network):
         network.to(memory_format=torch.channels_last)
     return network
+
+
+def is_convolutional(network: nn.Module) -> bool:
+    """Tell whether most of a network's weights are kernels of convolutions over images."""
+    weights = list(network.parameters())
+    kernels = sum(p.numel() for p in weights if p.ndim == 4)
+    return 2 * kernels > sum(p.numel() for p in weights)

@@ -198,7 +198,8 @@ def _threads(facts: Facts) -> Iterator[Advice]:
         text = f"{cores}, but PyTorch computes with {facts.torch.threads} threads"
         yield Advice("warn", "cpu", text, f"export OMP_NUM_THREADS={facts.cores}")
     else:
-        yield Advice("ok", "cpu", f"{cores}, {facts.torch.threads} threads")
+        text = f"{cores}, {facts.torch.threads} threads; trains in {facts.torch.precision}"
+        yield Advice("ok", "cpu", text)
 
 
 # --- what is installed

@@ -56,6 +56,7 @@ class Torch:
         built_for: such as `sm_70`, `compute_90`.
         sees_gpus: whether it finds any.
         threads: that it computes with on the CPU.
+        precision: in which networks train there by default.
     """
 
     version: str
@@ -63,6 +64,7 @@ class Torch:
     built_for: tuple[str, ...]
     sees_gpus: bool
     threads: int
+    precision: str = "32-true"
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,12 @@ def _read_torch() -> tuple[Torch | None, str, tuple[Gpu, ...]]:
         return None, f"{type(error).__name__}: {one_line(error):.200}", ()
     sees = torch.cuda.is_available()
     built_for = tuple(torch.cuda.get_arch_list()) if sees else ()
+    # Late: it imports PyTorch.
+    from zoo.machine.devices import choose_precision
+
     found = Torch(
-        str(torch.__version__), torch.version.cuda, built_for, sees, torch.get_num_threads()
+        *(str(torch.__version__), torch.version.cuda, built_for, sees, torch.get_num_threads()),
+        choose_precision(torch.device("cpu")),
     )
     return found, "", tuple(_gpu(torch, i) for i in range(torch.cuda.device_count() if sees else 0))
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from zoo.config import load_config
 from zoo.families import load_family
 from zoo.families.outlines import NetworkOutline, build_outline, load_outline
-from zoo.machine.devices import autocast, choose_device, choose_precision, place
+from zoo.machine.devices import autocast, choose_device, place, settle_precision
 from zoo.machine.facts import count_cores, list_gpus
 from zoo.runs.batch_size import run_step
 from zoo.runs.memory import GB, estimate
@@ -120,7 +120,7 @@ def cost_of(
     seconds = BESIDE * _measured(chosen, outline)
     if machine.gpus:
         device = choose_device(chosen.device)
-        precision = choose_precision(device) if chosen.precision == "auto" else chosen.precision
+        precision = settle_precision(chosen.precision, device)
         return Cost(seconds, estimate(chosen, outline, precision).total)
     return Cost(seconds)
 
@@ -149,7 +149,7 @@ def _measured(config: Any, outline: NetworkOutline) -> float:
     divided by the cores as far as they help.
     """
     device = choose_device(getattr(config, "device", "auto"))
-    precision = choose_precision(device) if config.precision == "auto" else config.precision
+    precision = settle_precision(config.precision, device)
     network = outline.build(config, len(config.labels))
     place(network, device).train()
     step = outline.training_step(network, config, config.labels).to(device)

@@ -22,7 +22,7 @@ from converters.errors import one_line
 from zoo.config import RunConfig
 from zoo.families.activation_checkpointing import checkpoint_blocks
 from zoo.families.outlines import NetworkOutline, build_outline, load_outline
-from zoo.machine.devices import Precision, choose_device, choose_precision
+from zoo.machine.devices import Precision, choose_device, settle_precision
 
 GB = 1e9
 # The driver's context, the libraries' kernels and workspaces, and what the allocator cannot use.
@@ -91,7 +91,7 @@ class Device:
         if device.type != "cuda":
             return None
         found = torch.cuda.get_device_properties(device).total_memory
-        chosen = choose_precision(device) if config.precision == "auto" else config.precision
+        chosen = settle_precision(config.precision, device)
         return cls(float(found), chosen)
 
 

@@ -191,21 +191,12 @@ def _check_images(config: TrainerConfig, job: TrainJob, train: Items, val: Items
 def prepare(network: nn.Module, config: TrainerConfig, device: torch.device) -> None:
     """Move a network to its device, order its memory, and compile it, as a config says."""
     place(network, device)
-    wanted = config.channels_last
-    if wanted == "auto":
-        wanted = device.type == "cuda" and is_convolutional(network)
-    order = torch.channels_last if wanted else torch.contiguous_format
-    network.to(memory_format=order)
+    if config.channels_last != "auto":
+        order = torch.channels_last if config.channels_last else torch.contiguous_format
+        network.to(memory_format=order)
     if config.is_compiled:
         # In place: names of weights stay, and a copy, such as an average, is a plain network.
         network.compile()
-
-
-def is_convolutional(network: nn.Module) -> bool:
-    """Tell whether most of a network's weights are kernels of convolutions over images."""
-    weights = list(network.parameters())
-    kernels = sum(p.numel() for p in weights if p.ndim == 4)
-    return 2 * kernels > sum(p.numel() for p in weights)
 
 
 def _trainer(

@@ -1,9 +1,21 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from torch import nn
 
-from zoo.machine.devices import autocast, choose_device, choose_precision, runs_on
+from zoo.machine import devices
+from zoo.machine.devices import (
+    autocast,
+    choose_device,
+    choose_precision,
+    multiplies_bfloat16,
+    place,
+    runs_on,
+    settle_precision,
+)
 
 
 @pytest.fixture
@@ -34,8 +46,65 @@ def test_capability_decides(
     assert choose_precision(torch.device("cuda")) == precision
 
 
-def test_cpu_is_full_precision() -> None:
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The processor is asked, once more."""
+    multiplies_bfloat16.cache_clear()
+    monkeypatch.setattr(devices, "multiplies_bfloat16", multiplies_bfloat16)
+    yield
+    multiplies_bfloat16.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("has_onednn", "told_by", "learns_in"),
+    [
+        (True, (), "32-true"),
+        (True, ("_is_avx512_bf16_supported",), "bf16-mixed"),
+        (True, ("_is_amx_tile_supported",), "bf16-mixed"),
+        (False, ("_is_avx512_bf16_supported",), "32-true"),
+    ],
+)
+def test_a_processor_learns_in_what_it_multiplies_and_predicts_alike_everywhere(
+    asked: None,
+    monkeypatch: pytest.MonkeyPatch,
+    has_onednn: bool,
+    told_by: tuple[str, ...],
+    learns_in: str,
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda yes=name in told_by: yes, raising=False)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: has_onednn)
+    cpu = torch.device("cpu")
+    assert choose_precision(cpu) == settle_precision("auto", cpu) == learns_in
+    assert settle_precision("auto", cpu, predicts=True) == "32-true"
+    assert settle_precision("bf16-mixed", cpu, predicts=True) == "bf16-mixed"
+    assert settle_precision("32-true", cpu) == "32-true"
+
+
+def test_a_pytorch_that_does_not_tell_learns_in_full_precision(
+    asked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.delattr(torch.cpu, name, raising=False)
     assert choose_precision(torch.device("cpu")) == "32-true"
+
+
+def test_a_gpu_predicts_as_it_learns(gpu: None) -> None:
+    device = torch.device("cuda")
+    assert settle_precision("auto", device) == "16-mixed"
+    assert settle_precision("auto", device, predicts=True) == "16-mixed"
+
+
+@pytest.mark.parametrize("has_onednn", [True, False])
+def test_convolutions_lie_as_they_are_fastest(
+    monkeypatch: pytest.MonkeyPatch, has_onednn: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: has_onednn)
+    network = place(nn.Conv2d(4, 4, 3), torch.device("cpu"))
+    assert network.weight.is_contiguous(memory_format=torch.channels_last) is has_onednn
+    mostly_not = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Linear(64, 64))
+    kernel = place(mostly_not, torch.device("cpu"))[0].weight
+    assert not kernel.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_auto_takes_the_gpu(gpu: None) -> None:

@@ -18,13 +18,13 @@ from zoo.data.batches import normalize
 from zoo.data.items import SampleItems
 from zoo.data.reading import resize_image
 from zoo.families.smp.family import FAMILY
-from zoo.machine.devices import place
+from zoo.machine.devices import is_convolutional, place
 from zoo.run_files import checkpoints
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, read_about, read_weights
 from zoo.run_files.notes import add_note, noted_kernels
 from zoo.training.averaging import Averaging, settle_rate
 from zoo.training.config import SwaConfig
-from zoo.training.loop import is_convolutional, prepare
+from zoo.training.loop import prepare
 from zoo.training.optim import OptimConfig, rate
 from zoo.training.recorder import Recorder
 
@@ -294,8 +294,11 @@ def test_notes_are_kept_once(tmp_path: Path) -> None:
     assert (record["config"], record["seed"], record["split"]) == ({"fold": 1}, 7, "abc")
 
 
-@pytest.mark.parametrize(("wanted", "expected"), [("auto", False), (True, True), (False, False)])
-def test_the_order_of_memory(tiny_smp: Any, wanted: Any, expected: bool) -> None:
+@pytest.mark.parametrize(("wanted", "expected"), [("auto", True), (True, True), (False, False)])
+def test_the_order_of_memory(
+    tiny_smp: Any, monkeypatch: pytest.MonkeyPatch, wanted: Any, expected: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     network = nn.Conv2d(4, 4, 3)
     prepare(network, tiny_smp(channels_last=wanted), torch.device("cpu"))
     assert network.weight.is_contiguous(memory_format=torch.channels_last) is expected

@@ -35,7 +35,7 @@ from zoo.families.yolo.network import build_network, load_initial
 from zoo.families.yolo.offline import acting_as
 from zoo.families.yolo.trainer import OfflineSegmentation, TrainerPlan, is_finished
 from zoo.inference.detections import DetectionSetting, place_images, to_prediction
-from zoo.machine.devices import Precision, autocast, choose_device, choose_precision
+from zoo.machine.devices import autocast, choose_device, place, settle_precision
 from zoo.run_files.checkpoints import RESUME, find_weights, load_weights
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def train(config: YoloConfig, job: TrainJob) -> None:
     if not job.train:
         raise ValueError(f"{job.data}: expected images to learn from, found none")
     device = group.join_group(config, choose_device(config.device))
-    precision = choose_precision(device) if config.precision == "auto" else config.precision
+    precision = settle_precision(config.precision, device)
     folder = job.out / "ultralytics"
     with group.first_alone():
         images = label_files(job)
@@ -159,9 +159,7 @@ class Predictor:
             margin_px=config.margin_px,
             end_to_end=bool(network.model[-1].end2end),
         )
-        self._precision: Precision = (
-            choose_precision(device) if config.precision == "auto" else config.precision
-        )
+        self._precision = settle_precision(config.precision, device, predicts=True)
 
     def predict(self, samples: Sequence[Sample], batch: int) -> Iterator[Prediction]:
         """Yield one prediction a sample, in order."""
@@ -198,7 +196,10 @@ def open_predictor(run: Path, config: YoloConfig, device: torch.device) -> Predi
     labels = config.labels
     network = build_network(config, len(labels))
     load_weights(network, find_weights(run))
-    return Predictor(network.to(device).eval().fuse(), config, labels, device)
+    fused = network.eval().fuse()
+    # On a GPU the order of memory is Ultralytics' affair.
+    fused = place(fused, device) if device.type == "cpu" else fused.to(device)
+    return Predictor(fused, config, labels, device)
 
 
 def predict(

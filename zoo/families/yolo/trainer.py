@@ -30,6 +30,7 @@ from fusion.metrics.scores import Scores
 from zoo.contract import DivergedError
 from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
 from zoo.families.yolo import process_group as group
+from zoo.machine.devices import place
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, check_finite, first_broken, save_weights
 from zoo.run_files.metrics import MetricsFile
 
@@ -226,6 +227,9 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         """Build the network from the seed; nothing is unpickled or downloaded."""
         _seed(self.args.seed)
         self.model = self.plan.build()
+        # On a GPU the order is Ultralytics' affair.
+        if self.device.type == "cpu":
+            place(self.model, self.device)
 
     def get_dataloader(
         self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train"
@@ -311,7 +315,8 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
         """Set the precision and continue from the last checkpoint, if there is one."""
         # Ultralytics would load a network to compare fp16 with fp32 if `amp` were on before.
         self.amp = self.plan.precision != "32-true"
-        if self.plan.precision == "bf16-mixed":
+        # A processor's is bfloat16 anyway, and asked for by name it is refused there.
+        if self.plan.precision == "bf16-mixed" and self.device.type == "cuda":
             self.args.amp = "bf16"
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.plan.precision == "16-mixed")
         self._started = time.monotonic()
