@@ -75,14 +75,16 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Toys:
     return Toys(LabelSpace.load(str(labels_file)), labels_file, folder, samples)
 
 
-@pytest.fixture(autouse=True)
-def _one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def _one_precision() -> Iterator[None]:
     """Compute in float32 on every processor, but where a test asks for another precision.
 
     What is computed in this process is compared to its last digits.
     """
-    if find_spec("torch"):
-        monkeypatch.setattr("zoo.machine.devices.multiplies_bfloat16", lambda: False)
+    with pytest.MonkeyPatch.context() as patch:
+        if find_spec("torch"):
+            patch.setattr("zoo.machine.devices.multiplies_bfloat16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -183,7 +183,9 @@ def test_a_process_that_is_killed_continues(
     finished: Path, make_job: Any, tiny_smp: Any, toys: Any, tmp_path: Path
 ) -> None:
     job = make_job("killed")
-    (tmp_path / "config.yaml").write_text(dump_config(tiny_smp()), encoding="utf-8")
+    # As here: another process asks the processor.
+    killed = dump_config(tiny_smp(precision="32-true"))
+    (tmp_path / "config.yaml").write_text(killed, encoding="utf-8")
     samples = [
         {
             "key": s.key,
@@ -309,7 +311,6 @@ def test_a_checkpoint_that_cannot_be_continued(make_job: Any, tiny_smp: Any, dam
 
 DIVERGING = {
     "loss": ({"name": "sgd", "lr": 1e30, "weight_decay": 1.0}, r"the loss is (nan|inf)"),
-    "weights": ({"name": "adamw", "lr": 1e10}, r"'.*running_var' holds NaN or infinite numbers"),
     "scores": ({"name": "adamw", "lr": 1e3}, "the network gives NaN for held-out images"),
 }
 
@@ -321,6 +322,26 @@ def test_a_training_that_diverges_says_so(make_job: Any, tiny_smp: Any, what: st
     job = make_job()
     with pytest.raises(DivergedError, match=rf"epoch \d: {said}; lower optim\.lr"):
         FAMILY.train(tiny_smp(optim=optim), job)
+    assert not any((job.out / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_weights_that_are_no_numbers_are_named(
+    make_job: Any, tiny_smp: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = make_job()
+    step = SemanticModule.training_step
+
+    def spoil(module: Any, batch: Any, number: int) -> torch.Tensor:
+        loss = step(module, batch, number)
+        norms = [m for m in module.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        norms[-1].running_var = torch.full_like(norms[-1].running_var, float("inf"))
+        return loss
+
+    monkeypatch.setattr(SemanticModule, "training_step", spoil)
+    said = r"epoch 1: '.*running_var' holds NaN or infinite numbers; lower optim\.lr"
+    with pytest.raises(DivergedError, match=said):
+        FAMILY.train(tiny_smp(), job)
     assert not any((job.out / "checkpoints").iterdir())
 
 
