@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import platform
 import re
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from functools import cache
 from typing import Any, Literal
@@ -17,6 +19,8 @@ FLOAT16_FROM = (7, 0)
 BFLOAT16_FROM = (8, 0)
 # PyTorch's own questions to the processor; of versions without them the answer is no.
 _BFLOAT16_TOLD_BY = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+# Numbers of float32 that a processor's register holds: 16 with AVX-512, 8 with AVX2.
+_REGISTER = 16
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -144,13 +148,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def place(network: nn.Module, device: torch.device) -> nn.Module:
     """Move a network to a device, in the order of memory that its convolutions are fastest in.
 
-    With channels next to each other, those of a processor take a quarter less time, too.
+    With channels next to each other, those of a processor take up to a third less time, too.
     """
     network.to(device)
-    likes_channels_last = device.type == "cuda" or (
-        device.type == "cpu" and torch.backends.mkldnn.is_available()
-    )
-    if likes_channels_last and is_convolutional(network):
+    gains = device.type == "cuda" or (device.type == "cpu" and _gains_on_processor(network))
+    if gains and is_convolutional(network):
         network.to(memory_format=torch.channels_last)
     return network
 
@@ -160,3 +162,23 @@ def is_convolutional(network: nn.Module) -> bool:
     weights = list(network.parameters())
     kernels = sum(p.numel() for p in weights if p.ndim == 4)
     return 2 * kernels > sum(p.numel() for p in weights)
+
+
+def _gains_on_processor(network: nn.Module) -> bool:
+    # Where it was measured.
+    is_known = platform.machine().lower() in ("x86_64", "amd64")
+    has_library = is_known and torch.backends.mkldnn.is_available()
+    return has_library and next(narrow_strides(network), None) is None
+
+
+def narrow_strides(network: nn.Module) -> Iterator[str]:
+    """Yield the names of convolutions whose gradient a processor gets wrong with channels last.
+
+    The gradient of a 1x1 convolution with a stride writes beyond its memory where it has fewer
+    input channels than a register holds numbers (uxlfoundation/oneDNN, issue 6035).
+    """
+    for name, part in network.named_modules():
+        if not isinstance(part, nn.Conv2d) or part.in_channels // part.groups >= _REGISTER:
+            continue
+        if set(part.kernel_size) == {1} and max(part.stride) > 1:
+            yield name

@@ -30,7 +30,7 @@ from zoo.data.reading import Row
 from zoo.data.training_set import Examples, TrainingSet
 from zoo.inference.predict import predict_semantic
 from zoo.inference.setting import Setting
-from zoo.machine.devices import place
+from zoo.machine.devices import narrow_strides, place
 from zoo.metadata.network import score_names
 from zoo.run_files import checkpoints
 from zoo.run_files.notes import BY_SPEED, add_note, noted_kernels
@@ -189,9 +189,19 @@ def _check_images(config: TrainerConfig, job: TrainJob, train: Items, val: Items
 
 
 def prepare(network: nn.Module, config: TrainerConfig, device: torch.device) -> None:
-    """Move a network to its device, order its memory, and compile it, as a config says."""
+    """Move a network to its device, order its memory, and compile it, as a config says.
+
+    Raises:
+        ValueError: an order in which a processor would write beyond its memory.
+    """
     place(network, device)
     if config.channels_last != "auto":
+        narrow = next(narrow_strides(network), "") if device.type == "cpu" else ""
+        if config.channels_last and narrow:
+            raise ValueError(
+                f"channels_last: expected false or auto for this network on a processor: oneDNN "
+                f"breaks on its '{narrow}', a 1x1 convolution of few channels with a stride"
+            )
         order = torch.channels_last if config.channels_last else torch.contiguous_format
         network.to(memory_format=order)
     if config.is_compiled:

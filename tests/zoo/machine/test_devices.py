@@ -12,6 +12,7 @@ from zoo.machine.devices import (
     choose_device,
     choose_precision,
     multiplies_bfloat16,
+    narrow_strides,
     place,
     runs_on,
     settle_precision,
@@ -100,11 +101,40 @@ def test_convolutions_lie_as_they_are_fastest(
     monkeypatch: pytest.MonkeyPatch, has_onednn: bool
 ) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: has_onednn)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     network = place(nn.Conv2d(4, 4, 3), torch.device("cpu"))
     assert network.weight.is_contiguous(memory_format=torch.channels_last) is has_onednn
     mostly_not = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Linear(64, 64))
     kernel = place(mostly_not, torch.device("cpu"))[0].weight
     assert not kernel.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_only_what_was_measured_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    kernel = place(nn.Conv2d(4, 4, 3), torch.device("cpu")).weight
+    assert not kernel.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("part", "breaks"),
+    [
+        (nn.Conv2d(8, 8, 1, stride=2), True),
+        (nn.Conv2d(64, 64, 1, stride=2, groups=8), True),
+        (nn.Conv2d(16, 8, 1, stride=2), False),
+        (nn.Conv2d(8, 8, 1), False),
+        (nn.Conv2d(8, 8, 3, stride=2), False),
+    ],
+)
+def test_where_the_library_would_write_beyond_its_memory_the_order_stays(
+    monkeypatch: pytest.MonkeyPatch, part: nn.Module, breaks: bool
+) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Sequential(part))
+    assert list(narrow_strides(network)) == (["1.0"] if breaks else [])
+    kernel = place(network, torch.device("cpu"))[0].weight
+    assert kernel.is_contiguous(memory_format=torch.channels_last) is not breaks
 
 
 def test_auto_takes_the_gpu(gpu: None) -> None:

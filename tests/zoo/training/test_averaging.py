@@ -299,9 +299,17 @@ def test_the_order_of_memory(
     tiny_smp: Any, monkeypatch: pytest.MonkeyPatch, wanted: Any, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     network = nn.Conv2d(4, 4, 3)
     prepare(network, tiny_smp(channels_last=wanted), torch.device("cpu"))
     assert network.weight.is_contiguous(memory_format=torch.channels_last) is expected
+
+
+def test_an_order_that_breaks_is_refused(tiny_smp: Any) -> None:
+    network = nn.Sequential(nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 1, stride=2))
+    with pytest.raises(ValueError, match=r"channels_last: expected false or auto.* '1', a 1x1"):
+        prepare(network, tiny_smp(channels_last=True), torch.device("cpu"))
+    prepare(network, tiny_smp(channels_last=False), torch.device("cpu"))
 
 
 def test_convolutional_networks_are_told_from_others(tiny_smp: Any) -> None:
