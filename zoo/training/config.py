@@ -145,9 +145,9 @@ class TrainerConfig(StrictModel):
         weights_licence: of a file of pretrained weights, such as Apache-2.0; goes to
             `licences.json`, as those do that libraries state.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, ...
-        precision: `auto` lets the device's capability choose.
+        precision: `auto` lets the device's capability choose, or the processor's instructions.
         channels_last: keep channels next to each other in memory; `auto` does so for convolutional
-            networks on CUDA.
+            networks, see `zoo.machine.devices.place`.
         deterministic: choose kernels that give the same bits each time, where there are such;
             slower. Those that do not are noted in the run.
         devices: how many devices of that kind; passed to Lightning, like the next two.
