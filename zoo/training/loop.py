@@ -10,6 +10,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from zoo.data.reading import Row
 from zoo.data.training_set import Examples, TrainingSet
 from zoo.inference.predict import predict_semantic
 from zoo.inference.setting import Setting
-from zoo.machine.devices import narrow_strides, place
+from zoo.machine.devices import narrow_strides, place, settle_precision
 from zoo.metadata.network import score_names
 from zoo.run_files import checkpoints
 from zoo.run_files.notes import BY_SPEED, add_note, noted_kernels
@@ -129,7 +130,10 @@ def fit_examples(
     resume.parent.mkdir(parents=True, exist_ok=True)
     prepare(network, config, setting.device)
     averaging = Averaging(network, config) if config.has_average else None
-    recorder = Recorder(job, cases, setting, averaging, predict, score_names(network))
+    # Its scores are those of what it will predict.
+    in_precision = settle_precision(config.precision, setting.device, predicts=True)
+    scoring = replace(setting, precision=in_precision)
+    recorder = Recorder(job, cases, scoring, averaging, predict, score_names(network))
     module = learner(network, config, job.labels, data)
     unsure: set[str] = set()
     with _quiet(), noted_kernels(unsure):

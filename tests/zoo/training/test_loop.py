@@ -84,18 +84,35 @@ def test_best_weights_are_those_of_the_best_row(finished: Path) -> None:
     assert float(about["val_dice"]) == pytest.approx(float(best["val_dice"]))
 
 
-@pytest.mark.slow
-def test_scores_are_those_of_predictions(finished: Path, tiny_smp: Any, toys: Any) -> None:
+def _dice_of_predictions(run: Path, config: Any, toys: Any) -> float:
     samples = toys.samples[4:]
-    found = FAMILY.predict(finished, tiny_smp(), samples, PredictOptions())
+    found = FAMILY.predict(run, config, samples, PredictOptions())
     images = []
     for prediction, sample in zip(found, samples, strict=True):
         assert (prediction.key, prediction.size_hw) == (sample.key, sample.size_hw)
         masks = {name: prediction.binary(name) for name in toys.labels.names}
         truth = rasterize_labels(sample.instances, sample.size_hw)
         images.append(score_image(sample.key, masks, truth, toys.labels))
+    return Scores(toys.labels, images).mean()
+
+
+@pytest.mark.slow
+def test_scores_are_those_of_predictions(finished: Path, tiny_smp: Any, toys: Any) -> None:
     best = max(float(row["val_dice"]) for row in _rows(finished))
-    assert Scores(toys.labels, images).mean() == pytest.approx(best, abs=2e-6)
+    assert _dice_of_predictions(finished, tiny_smp(), toys) == pytest.approx(best, abs=2e-6)
+
+
+@pytest.mark.slow
+def test_scores_are_those_of_predictions_where_it_learns_in_bfloat16(
+    finished: Path, make_job: Any, tiny_smp: Any, toys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zoo.machine.devices.multiplies_bfloat16", lambda: True)
+    job = make_job()
+    FAMILY.train(tiny_smp(), job)
+    in_full = read_weights(finished / LAST)
+    assert any(not torch.equal(in_full[k], w) for k, w in read_weights(job.out / LAST).items())
+    best = max(float(row["val_dice"]) for row in _rows(job.out))
+    assert _dice_of_predictions(job.out, tiny_smp(), toys) == pytest.approx(best, abs=2e-6)
 
 
 @pytest.mark.slow
