@@ -342,20 +342,29 @@ def test_a_training_that_diverges_says_so(make_job: Any, tiny_smp: Any, what: st
     assert not any((job.out / "checkpoints").iterdir())
 
 
+def _after_each_step(
+    patch: pytest.MonkeyPatch, spoil: Callable[[Any, torch.Tensor], torch.Tensor]
+) -> None:
+    """Let a function of the module and its loss decide what the loss of each step is."""
+    step = SemanticModule.training_step
+    patch.setattr(
+        *(SemanticModule, "training_step"),
+        lambda module, batch, number: spoil(module, step(module, batch, number)),
+    )
+
+
 @pytest.mark.slow
 def test_weights_that_are_no_numbers_are_named(
     make_job: Any, tiny_smp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job()
-    step = SemanticModule.training_step
 
-    def spoil(module: Any, batch: Any, number: int) -> torch.Tensor:
-        loss = step(module, batch, number)
+    def spoil(module: Any, loss: torch.Tensor) -> torch.Tensor:
         norms = [m for m in module.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
         norms[-1].running_var = torch.full_like(norms[-1].running_var, float("inf"))
         return loss
 
-    monkeypatch.setattr(SemanticModule, "training_step", spoil)
+    _after_each_step(monkeypatch, spoil)
     said = r"epoch 1: '.*running_var' holds NaN or infinite numbers; lower optim\.lr"
     with pytest.raises(DivergedError, match=said):
         FAMILY.train(tiny_smp(), job)
@@ -367,13 +376,11 @@ def test_a_training_that_diverges_keeps_what_was_good(
     make_job: Any, tiny_smp: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = make_job()
-    step = SemanticModule.training_step
 
-    def spoil(module: Any, batch: Any, number: int) -> torch.Tensor:
-        loss = step(module, batch, number)
+    def spoil(module: Any, loss: torch.Tensor) -> torch.Tensor:
         return loss * float("nan") if module.trainer.current_epoch == 1 else loss
 
-    monkeypatch.setattr(SemanticModule, "training_step", spoil)
+    _after_each_step(monkeypatch, spoil)
     with pytest.raises(DivergedError, match="epoch 2: the loss is nan"):
         FAMILY.train(tiny_smp(), job)
     assert [row["epoch"] for row in _rows(job.out)] == ["1"]
