@@ -28,7 +28,7 @@ from pathlib import Path
 
 from converters.errors import one_line
 from converters.files.json_files import load_json, read_json
-from converters.files.lines import read_lines
+from converters.files.lines import DELIMITERS, delimiter_of, read_lines
 from converters.types import NO_CLASS
 
 LABELMAP, CLASS_NAMES = "labelmap.txt", "class_names.txt"
@@ -52,7 +52,6 @@ _IDS = (
     *("pixel_value", "value", "id", "class_id", "classid", "label_id", "number", "index"),
     *("trainid", "train_id", ""),
 )
-_DELIMITERS = ",;\t"
 _VOID = 255
 Colour = tuple[int, ...]
 
@@ -76,7 +75,7 @@ def _names_colours(path: Path) -> bool:
 
 def _places_of_columns(header: str) -> tuple[str, list[int]] | None:
     """Return what divides the cells of a table of colours, and where name, r, g, b are."""
-    for delimiter in _DELIMITERS:
+    for delimiter in DELIMITERS:
         cells = [cell.strip(' "\r\n').casefold() for cell in header.split(delimiter)]
         found = [[i for i, cell in enumerate(cells) if cell in names] for names in _COLUMNS]
         # The name may be called anything where it is the first of four.
@@ -300,7 +299,7 @@ def _of_numbers(path: Path) -> dict[int, str] | None:
     if not path.is_file() or _names_colours(path):
         return None
     lines = read_lines(path)
-    mark = max(_DELIMITERS, key=lines[0].count) if lines else ","
+    mark = delimiter_of(lines[0]) if lines else ","
     rows = [cells for cells in _cells(path, lines, mark) if any(cells)]
     header = [cell.casefold().replace(" ", "_") for cell in rows[0]] if rows else []
     number = next((header.index(name) for name in _IDS if name and name in header), None)

@@ -1,10 +1,19 @@
-"""Lines of texts that others wrote."""
+"""Lines of texts and tables that others wrote."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from converters.errors import one_line
+
+TABLE_SUFFIXES = (".csv", ".tsv")
+# As Excel writes tables where the comma stands in numbers, and as tab-separated values.
+DELIMITERS = ",;\t"
+
+
+def delimiter_of(header: str) -> str:
+    """Return what divides a table's cells, by its first line: a comma where nothing does."""
+    return max(DELIMITERS, key=header.count)
 
 
 def read_lines(path: Path, what: str = "a text") -> list[str]:

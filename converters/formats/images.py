@@ -20,6 +20,7 @@ from pathlib import Path
 
 from converters.errors import Problems
 from converters.files.images import is_image, read_size_hw
+from converters.files.lines import TABLE_SUFFIXES
 from converters.files.provenance import PROVENANCE
 from converters.types import LabelSpace, Sample
 
@@ -57,7 +58,7 @@ def matches(root: Path) -> bool:
     stems: set[str] = set()
     texts: set[str] = set()
     for path in _files(root):
-        if path.suffix.lower() in (".csv", ".tsv") and _looks_like_codes(path):
+        if path.suffix.lower() in TABLE_SUFFIXES and _looks_like_codes(path):
             return False
         inner = path.relative_to(root).parts[:-1]
         if path.suffix.lower() in _ANNOTATIONS or any(map(_FOLDERS.fullmatch, inner)):

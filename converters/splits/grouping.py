@@ -12,7 +12,8 @@ from pathlib import Path, PurePosixPath
 
 from converters.errors import did_you_mean
 from converters.files.dicom import read_element
-from converters.splits.sample_tables import SUFFIXES, column_of, find_table, read_columns
+from converters.files.lines import TABLE_SUFFIXES
+from converters.splits.sample_tables import column_of, find_table, read_columns
 from converters.types import Sample
 
 _SHOWN, _NAMED = 3, 20
@@ -126,7 +127,7 @@ def _rule(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> Callabl
     if by == "folder":
         return lambda sample: PurePosixPath(sample.key).parent.name
     file, _, column = by.rpartition(":")
-    if file.lower().endswith(SUFFIXES):
+    if file.lower().endswith(TABLE_SUFFIXES):
         return column_of(samples, find_table(file, tables), column)
     if file == _DICOM:
         return partial(_of_header, column)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from converters.errors import one_line
+from converters.files.lines import delimiter_of
 from converters.files.names import normal_name
 from converters.types import Sample
 
-SUFFIXES = (".csv", ".tsv")
 # A longer first line names no columns.
 _LONGEST = 1 << 16
 
@@ -43,7 +44,7 @@ def read_columns(path: Path) -> list[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             first = file.readline(_LONGEST)
-        return next(csv.reader([first], delimiter=_mark_of(first)), [])
+        return next(csv.reader([first], delimiter=delimiter_of(first)), [])
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
 
@@ -59,14 +60,11 @@ def read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise ValueError(f"{path}: expected a table (CSV in UTF-8), found: {reason}") from None
-    lines = text.splitlines()
-    reader = csv.DictReader(lines, delimiter=_mark_of(lines[0] if lines else ""))
+    header, _, _ = text.partition("\n")
+    # A cell may have lines of its own.
+    lines = io.StringIO(text, newline="")
+    reader = csv.DictReader(lines, delimiter=delimiter_of(header))
     return list(reader), list(reader.fieldnames or ())
-
-
-def _mark_of(line: str) -> str:
-    """Return what divides a table's cells, by its first line."""
-    return max(",;\t", key=line.count)
 
 
 def column_of(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:

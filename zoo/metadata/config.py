@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from converters.files.lines import TABLE_SUFFIXES
 from zoo.config import StrictModel
 
 Kind = Literal["auto", "number", "category"]
@@ -48,7 +49,7 @@ class MetadataConfig(StrictModel):
     @field_validator("file")
     @classmethod
     def _is_table(cls, file: str | None) -> str | None:
-        if file is not None and not file.lower().endswith((".csv", ".tsv")):
+        if file is not None and not file.lower().endswith(TABLE_SUFFIXES):
             raise ValueError(
                 f"expected a table, .csv or .tsv, found '{file:.80}'; what a data set says by "
                 "itself, such as meta_data.xlsx, is read without 'file'"

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from converters.errors import Problems
-from converters.files.lines import read_lines
+from converters.files.lines import TABLE_SUFFIXES, delimiter_of, read_lines
 from converters.files.names import normal_name
 from converters.formats.writing import is_test_key, is_test_name, part_of, with_test_keys
 from converters.types import Sample
 
-_LISTS = (".txt", ".csv", ".lst")
+_LISTS = (".txt", ".lst", *TABLE_SUFFIXES)
 # Lists lie beside the images, or in such a folder.
 _HOMES = re.compile(
     r"(image[ _-]?sets?|splits?|partitions?|subsets?|annotations?|(data|file|image)?[ _-]?lists?)",
@@ -226,7 +226,7 @@ def find_test_lists(root: Path) -> list[Path]:
 
 def _tells_parts(path: Path) -> bool:
     """Tell whether a file is a table whose first line names a column of parts."""
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() not in TABLE_SUFFIXES:
         return False
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -253,7 +253,7 @@ def _part_column(rows: Sequence[Sequence[str]]) -> int | None:
 def _rows(lines: Sequence[str]) -> Iterator[list[str]]:
     """Yield the rows of a table; none where it is no table."""
     try:
-        yield from csv.reader(lines, delimiter=";" if ";" in lines[0] else ",")
+        yield from csv.reader(lines, delimiter=delimiter_of(lines[0]))
     except (csv.Error, IndexError):
         return
 
@@ -269,16 +269,16 @@ def _read_list(
     A table of all parts names others; what it calls both, in another fold perhaps, is one of these.
     """
     try:
-        lines = [line.strip() for line in read_lines(path)]
+        lines = read_lines(path)
     except (OSError, ValueError):
         return set(), set(), []  # not a list
-    lines = [line for line in lines if line and not line.startswith("#")]
-    is_table = path.suffix.lower() == ".csv"
+    lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    is_table = path.suffix.lower() in TABLE_SUFFIXES
     rows = list(_rows(lines)) if is_table and lines else []
     part = _part_column(rows) if rows else None
     if part is None and is_table and not is_test_name(path.stem):
         return set(), set(), []
-    columns = _columns(rows) if is_table else [[_ways(line) for line in lines]]
+    columns = _columns(rows) if is_table else [[_ways(line.strip()) for line in lines]]
     if part is not None:
         columns.pop()  # It has a header.
     best: tuple[set[PurePosixPath], set[PurePosixPath], list[str]] = set(), set(), []

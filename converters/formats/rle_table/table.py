@@ -13,6 +13,7 @@ from pathlib import Path
 
 from converters.errors import one_line
 from converters.files.images import SUFFIXES, is_image
+from converters.files.lines import delimiter_of
 from converters.formats.rle_table.images import ImageIndex
 from converters.formats.rle_table.options import Options
 
@@ -34,7 +35,6 @@ NO_NAME = "object"
 """The class of all objects of a table without classes, where nobody has named it."""
 _NONE = frozenset({"", "-1", "nan", "none", "null"})
 _WHOLE = re.compile(r"\d+\.0")
-_MARKS = (",", ";", "\t")
 _LINE = 1 << 12
 # Of `slide.jpg_vessel_wall` the image and the class.
 _ENDINGS = "|".join(re.escape(suffix) for suffix in sorted(SUFFIXES))
@@ -263,8 +263,6 @@ def _lines(path: Path, errors: str = "strict") -> Iterator[list[str]]:
         with path.open(encoding="utf-8-sig", errors=errors, newline="") as file:
             first = file.readline(_LINE)
             file.seek(0)
-            # As Excel writes tables where the comma stands in numbers, and as tab-separated values.
-            mark = max(_MARKS, key=first.count)
-            yield from csv.reader(file, strict=True, delimiter=mark)
+            yield from csv.reader(file, strict=True, delimiter=delimiter_of(first))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"expected a CSV file in UTF-8, found: {one_line(error)}") from None

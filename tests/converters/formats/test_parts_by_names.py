@@ -314,6 +314,8 @@ def test_the_column_of_images_counts(text: str, tmp_path: Path) -> None:
         ("data.csv", "id,path,Subset\n0,images/0.png,Training\n1,images/b.png,Testing\n"),
         ("splits/all.csv", "image;data_split\n0.png;train\nb.png;TEST\n"),
         ("test.csv", "image,set\nb,A\n"),
+        ("participants.tsv", "age\timage\tsplit\n\t0\ttrain\n71\tb\ttest\n\tc\tval\n"),
+        ("test.tsv", "image\tset; of\nb\tA\n"),
         # The row's number is no name; a column may say something else.
         ("split.csv", "no,id,split\n0,c,train\n1,b,test\n"),
         ("split.csv", "image,dataset,split\n0,X_Test,train\nb,X_Train,test\nc,X_Test,val\n"),
