@@ -31,11 +31,11 @@ from fusion.types import Kind, Prediction
 from zoo.contract import PredictOptions, TrainJob, division
 from zoo.families.yolo import process_group as group
 from zoo.families.yolo.config import YoloConfig, ultralytics_settings
-from zoo.families.yolo.network import build_network, load_initial
+from zoo.families.yolo.network import build_network, load_initial, place_network
 from zoo.families.yolo.offline import acting_as
 from zoo.families.yolo.trainer import OfflineSegmentation, TrainerPlan, is_finished
 from zoo.inference.detections import DetectionSetting, place_images, to_prediction
-from zoo.machine.devices import autocast, choose_device, place, settle_precision
+from zoo.machine.devices import autocast, choose_device, settle_precision
 from zoo.run_files.checkpoints import RESUME, find_weights, load_weights
 
 if TYPE_CHECKING:
@@ -196,9 +196,7 @@ def open_predictor(run: Path, config: YoloConfig, device: torch.device) -> Predi
     labels = config.labels
     network = build_network(config, len(labels))
     load_weights(network, find_weights(run))
-    fused = network.eval().fuse()
-    # On a GPU the order of memory is Ultralytics' affair.
-    fused = place(fused, device) if device.type == "cpu" else fused.to(device)
+    fused = place_network(network.eval().fuse(), device)
     return Predictor(fused, config, labels, device)
 
 

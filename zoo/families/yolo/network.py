@@ -15,6 +15,7 @@ from converters.errors import one_line
 from converters.strict_yaml import read_mapping
 from zoo.families.yolo.config import YoloConfig
 from zoo.families.yolo.offline import files_as_given
+from zoo.machine.devices import place
 from zoo.run_files.checkpoints import check_finite, load_weights
 
 # isort: split
@@ -78,6 +79,11 @@ def build_network(config: YoloConfig, classes: int) -> nn.Module:
         network_description(config), ch=3, nc=classes, verbose=False
     )
     return network
+
+
+def place_network(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to a device; on a GPU the order of memory is Ultralytics' affair."""
+    return place(network, device) if device.type == "cpu" else network.to(device)
 
 
 def load_initial(network: nn.Module, name: str) -> None:

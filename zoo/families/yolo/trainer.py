@@ -30,7 +30,7 @@ from fusion.metrics.scores import Scores
 from zoo.contract import DivergedError
 from zoo.families.yolo import offline  # noqa: F401  (before anything of Ultralytics)
 from zoo.families.yolo import process_group as group
-from zoo.machine.devices import place
+from zoo.families.yolo.network import place_network
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, check_finite, first_broken, save_weights
 from zoo.run_files.metrics import MetricsFile
 
@@ -226,10 +226,7 @@ class OfflineSegmentation(SegmentationTrainer):  # type: ignore[misc]
     def setup_model(self) -> None:
         """Build the network from the seed; nothing is unpickled or downloaded."""
         _seed(self.args.seed)
-        self.model = self.plan.build()
-        # On a GPU the order is Ultralytics' affair.
-        if self.device.type == "cpu":
-            place(self.model, self.device)
+        self.model = place_network(self.plan.build(), self.device)
 
     def get_dataloader(
         self, dataset_path: Any, batch_size: int = 16, rank: int = 0, mode: str = "train"
