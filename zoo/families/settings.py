@@ -36,7 +36,8 @@ def plan_scoring(config: TrainerConfig) -> Setting:
     window, overlap = config.parts.window, config.parts.overlap
     return Setting(
         device,
-        settle_precision(config.precision, device),
+        # Its scores are those of what it will predict.
+        settle_precision(config.precision, device, predicts=True),
         config.batch,
         window=window,
         overlap=overlap,

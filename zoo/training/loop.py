@@ -10,7 +10,6 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +85,7 @@ def fit_network(
         train_items: what to learn from.
         val_items: what to score on; may be empty.
         augment: what to do to the images that are learned from.
-        setting: device, precision, and how to score.
+        setting: how to score, and on which device to train.
         learner: puts the network together with its loss and optimizer.
         predict: how predictions come about that are scored.
         objects: the class of each bit of a mask, where bits are objects; None: bit c is class c.
@@ -120,7 +119,7 @@ def fit_examples(
         job: what for.
         data: what to learn from.
         cases: what to score on; may be empty.
-        setting: device, precision, and how to score.
+        setting: how to score, and on which device to train.
         learner: puts the network together with its loss and optimizer.
         predict: how predictions come about that are scored.
     """
@@ -130,21 +129,18 @@ def fit_examples(
     resume.parent.mkdir(parents=True, exist_ok=True)
     prepare(network, config, setting.device)
     averaging = Averaging(network, config) if config.has_average else None
-    # Its scores are those of what it will predict.
-    in_precision = settle_precision(config.precision, setting.device, predicts=True)
-    scoring = replace(setting, precision=in_precision)
-    recorder = Recorder(job, cases, scoring, averaging, predict, score_names(network))
+    recorder = Recorder(job, cases, setting, averaging, predict, score_names(network))
     module = learner(network, config, job.labels, data)
     unsure: set[str] = set()
     with _quiet(), noted_kernels(unsure):
         callbacks = [averaging, recorder] if averaging is not None else [recorder]
-        trainer = _trainer(config, job, setting, callbacks)
+        trainer = _trainer(config, job, setting.device, callbacks)
         if trainer.world_size > 1 and not config.requeue:
             # Lightning's tells the other processes from within, and waits for them for ever.
             trainer._signal_connector.register_signal_handlers = lambda: None
         _fit(trainer, module, resume)
     if trainer.is_global_zero:
-        _note(job.out, config, setting, unsure)
+        _note(job.out, config, setting.device, unsure)
         about = {"epochs": str(trainer.current_epoch)}
         if recorder.has_waited(module):
             about["stopped"] = f"no better score in {config.patience}"
@@ -214,15 +210,14 @@ def prepare(network: nn.Module, config: TrainerConfig, device: torch.device) -> 
 
 
 def _trainer(
-    config: TrainerConfig, job: TrainJob, setting: Setting, callbacks: list[L.Callback]
+    config: TrainerConfig, job: TrainJob, device: torch.device, callbacks: list[L.Callback]
 ) -> L.Trainer:
-    device = setting.device
     return L.Trainer(
         accelerator=device.type,
         devices=config.devices if device.index is None else [device.index],
         num_nodes=config.num_nodes,
         strategy=config.strategy,
-        precision=setting.precision,
+        precision=settle_precision(config.precision, device),
         max_epochs=config.epochs,
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.clip or None,
@@ -246,11 +241,11 @@ def _environment(config: TrainerConfig) -> SLURMEnvironment | None:
     return SLURMEnvironment(auto_requeue=config.requeue) if SLURMEnvironment.detect() else None
 
 
-def _note(run: Path, config: TrainerConfig, setting: Setting, unsure: set[str]) -> None:
+def _note(run: Path, config: TrainerConfig, device: torch.device, unsure: set[str]) -> None:
     if unsure:
         names = ", ".join(sorted(unsure))
-        add_note(run, f"not deterministic on {setting.device.type}, no such kernel: {names}")
-    elif setting.device.type == "cuda" and not config.deterministic:
+        add_note(run, f"not deterministic on {device.type}, no such kernel: {names}")
+    elif device.type == "cuda" and not config.deterministic:
         add_note(run, BY_SPEED)
 
 

@@ -182,7 +182,7 @@ class Recorder(L.Callback):
         # What is added up is the same in every process: all go on, or all end in the same way.
         told = torch.stack([bad.sum(), values.new_tensor(len(bad))])
         wrong, count = trainer.strategy.reduce(told, reduce_op="sum").tolist()
-        if self._setting.precision == "16-mixed":
+        if trainer.precision == "16-mixed":
             is_all = count == len(values) * trainer.world_size
             self._skipped = self._skipped + len(values) if is_all else 0
             if self._skipped < SKIPPED_AT_MOST and count < len(self._losses) * trainer.world_size:

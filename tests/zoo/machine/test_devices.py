@@ -11,6 +11,7 @@ from zoo.machine.devices import (
     autocast,
     choose_device,
     choose_precision,
+    is_convolutional,
     multiplies_bfloat16,
     narrow_strides,
     place,
@@ -94,6 +95,12 @@ def test_a_gpu_predicts_as_it_learns(gpu: None) -> None:
     device = torch.device("cuda")
     assert settle_precision("auto", device) == "16-mixed"
     assert settle_precision("auto", device, predicts=True) == "16-mixed"
+
+
+def test_convolutional_networks_are_told_from_others() -> None:
+    network = nn.Sequential(nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 2, 1))
+    assert is_convolutional(network)
+    assert not is_convolutional(nn.TransformerEncoderLayer(16, 2))
 
 
 @pytest.mark.parametrize("has_onednn", [True, False])

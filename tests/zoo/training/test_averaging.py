@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_weights import differing_weights
 from torch import nn
 
 from converters.files.provenance import read_provenance, write_provenance
@@ -18,7 +19,6 @@ from zoo.data.batches import normalize
 from zoo.data.items import SampleItems
 from zoo.data.reading import resize_image
 from zoo.families.smp.family import FAMILY
-from zoo.machine.devices import is_convolutional, place
 from zoo.run_files import checkpoints
 from zoo.run_files.checkpoints import BEST, LAST, RESUME, read_about, read_weights
 from zoo.run_files.notes import add_note, noted_kernels
@@ -43,10 +43,7 @@ def _rows(out: Path) -> list[dict[str, str]]:
 
 
 def _assert_same_run(first: Path, second: Path) -> None:
-    for name in (LAST, BEST):
-        a, b = read_weights(first / name), read_weights(second / name)
-        for key in a:
-            assert torch.equal(a[key], b[key]), (name, key)
+    assert not differing_weights(first, second)
     scores = [[r["val_dice"] for r in _rows(out)] for out in (first, second)]
     assert scores[0] == scores[1]
 
@@ -310,11 +307,6 @@ def test_an_order_that_breaks_is_refused(tiny_smp: Any) -> None:
     with pytest.raises(ValueError, match=r"channels_last: expected false or auto.* '1', a 1x1"):
         prepare(network, tiny_smp(channels_last=True), torch.device("cpu"))
     prepare(network, tiny_smp(channels_last=False), torch.device("cpu"))
-
-
-def test_convolutional_networks_are_told_from_others(tiny_smp: Any) -> None:
-    assert is_convolutional(place(FAMILY.build(tiny_smp(), 9), torch.device("cpu")))
-    assert not is_convolutional(nn.TransformerEncoderLayer(16, 2))
 
 
 def test_a_compiled_network_trains_under_its_own_names(make_job: Any, tiny_smp: Any) -> None:
