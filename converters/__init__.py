@@ -68,6 +68,8 @@ __all__ = [
 SUBSETS = ("train", "test", "all")
 # Formats of others whose images may have a list of test images beside them that no file names.
 _LISTED = frozenset({"coco", "labelme", "yolo", "cvat", "via", "label_studio"})
+# Those of which tables tell what is to learn from, and what is held out.
+_OF_PARTS = _LISTED | {"mask_folders", "voc"}
 
 
 def label_space(data: Path | str, *, format: str | None = None) -> LabelSpace:
@@ -245,6 +247,10 @@ def _read(
 
     with without_collection():
         found = _by_lists(place, subset, read_them, problems)
+        if place.format in _OF_PARTS and not place.annotations:
+            from converters.formats.mask_folders.test_images import with_parts
+
+            found = with_parts(place.folder, found)
     if wanted is not None:
         # Some of its own classes are called as all of them.
         is_part = own.fullest is not None and wanted.name == own.fullest.name

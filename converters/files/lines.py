@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from converters.errors import one_line
@@ -9,11 +10,12 @@ from converters.errors import one_line
 TABLE_SUFFIXES = (".csv", ".tsv")
 # As Excel writes tables where the comma stands in numbers, and as tab-separated values.
 DELIMITERS = ",;\t"
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 def delimiter_of(header: str) -> str:
     """Return what divides a table's cells, by its first line: a comma where nothing does."""
-    return max(DELIMITERS, key=header.count)
+    return max(DELIMITERS, key=_QUOTED.sub("", header).count)
 
 
 def read_lines(path: Path, what: str = "a text") -> list[str]:

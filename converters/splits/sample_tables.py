@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from converters.errors import one_line
+from converters.files.image_columns import ImageNames, order_columns
 from converters.files.lines import delimiter_of
 from converters.files.names import normal_name
 from converters.types import Sample
 
 # A longer first line names no columns.
 _LONGEST = 1 << 16
-
-Names = Mapping[str, tuple[str, ...]]
 
 
 class NoRowsError(ValueError):
@@ -70,8 +69,8 @@ def read_rows(path: Path) -> tuple[list[dict[str, str]], list[str]]:
 def column_of(samples: Sequence[Sample], path: Path, column: str) -> Callable[[Sample], str]:
     """Return a function: what a table says of a sample in a column; "" where it says nothing.
 
-    A row is of the image whose name, stem or key it holds in one of its columns, whichever has
-    most of them. Where none has any, it is of the patient: of the samples' groups.
+    A row is of the image whose name, stem, key or path one of its columns holds. Where none has
+    any, it is of the patient: of the samples' groups.
 
     Raises:
         NoRowsError: the table has neither these images nor their patients.
@@ -79,30 +78,81 @@ def column_of(samples: Sequence[Sample], path: Path, column: str) -> Callable[[S
             patient.
     """
     rows, columns = read_rows(path)
-    if column not in columns:
-        raise ValueError(f"{path}: expected a column '{column}', found {', '.join(columns):.200}")
-    homes: Names = {}
-    times: dict[str, int] = {}
-    for of in (_names, _patient):
-        homes = {sample.key: of(sample) for sample in samples}
-        wanted = {name for names in homes.values() for name in names}
-        times = {name: sum(_cell(row, name) in wanted for row in rows) for name in columns}
-        if max(times.values()):
-            break
-    else:
-        raise NoRowsError(
-            f"{path}: expected a column with the images' names, such as "
-            f"'{samples[0].file_name if samples else ''}'; found none among {', '.join(columns)}"
-        )
-    owners = max(times, key=lambda name: times[name])
-    values: dict[str, str] = {}
-    for row in rows:
-        name, value = _cell(row, owners), (row[column] or "").strip()
-        if values.setdefault(name, value) != value:
-            raise ValueError(
-                f"{path}: expected one '{column}' of '{name}', found '{values[name]}' and '{value}'"
+    if (times := columns.count(column)) != 1:
+        found = f"{times} of that name" if times else ", ".join(columns)[:200] or "an empty line"
+        raise ValueError(f"{path}: expected a column '{column}' in the first line, found {found}")
+    images = ImageNames({sample.key: _names(sample) for sample in samples})
+    owners = _column_of_images(rows, columns, column, images)
+    if owners is None:
+        groups = {normal_name(sample.group): sample.group for sample in samples if sample.group}
+        told = _of_patients(rows, columns, groups)
+        if told is None:
+            raise NoRowsError(
+                f"{path}: expected a column with the images' names, such as "
+                f"'{samples[0].file_name if samples else ''}'; found none among "
+                f"{', '.join(columns)}"
             )
-    return lambda sample: next((values[n] for n in homes[sample.key] if n in values), "")
+        values = _values(path, column, ((name, frozenset({name}), 1, row) for name, row in told))
+        return lambda sample: values.get(normal_name(sample.group), "")
+    named = ((cell := _cell(row, owners), *images.find(cell), row) for row in rows)
+    values = _values(path, column, named)
+    return lambda sample: values.get(sample.key, "")
+
+
+def _column_of_images(
+    rows: Sequence[Mapping[str, str]], columns: Sequence[str], asked: str, images: ImageNames
+) -> str | None:
+    """Return the column that names images; None where there is none.
+
+    Of several that name many of them, as numbers may do by chance, the likeliest by its name and
+    by its cells is meant; never the one that is asked for, unless there is no other.
+    """
+    cells = [[_cell(row, name) for name in columns] for row in rows]
+    order = [columns[place] for place in order_columns(columns, cells)]
+    found = {
+        name: len(frozenset[str]().union(*(images.find(_cell(row, name))[0] for row in rows)))
+        for name in order
+    }
+    others = {name: count for name, count in found.items() if count and name != asked}
+    if not others:
+        return asked if found[asked] else None
+    most = max(others.values())
+    return next(name for name, count in others.items() if 2 * count >= most)
+
+
+def _of_patients(
+    rows: Sequence[Mapping[str, str]], columns: Sequence[str], groups: Mapping[str, str]
+) -> list[tuple[str, Mapping[str, str]]] | None:
+    """Return the rows of patients, with whose they are; None where no column names patients."""
+    times = {name: sum(_cell(row, name) in groups for row in rows) for name in columns}
+    owners = max(times, key=lambda name: times[name])
+    return [(_cell(row, owners), row) for row in rows] if times[owners] else None
+
+
+def _values(
+    path: Path,
+    column: str,
+    named: Iterable[tuple[str, frozenset[str], int, Mapping[str, str]]],
+) -> dict[str, str]:
+    """Return what rows say of images or patients: those that name more of a path count.
+
+    Args:
+        path: of the table.
+        column: that is asked for.
+        named: for each row what it calls its images, which they are, by how many names of their
+            paths, and the row.
+    """
+    values: dict[str, tuple[int, str]] = {}
+    for cell, keys, level, row in named:
+        value = (row[column] or "").strip()
+        for key in keys:
+            known = values.get(key, (0, ""))
+            if known[0] == level and known[1] != value:
+                raise ValueError(
+                    f"{path}: expected one '{column}' of '{cell}', found '{known[1]}' and '{value}'"
+                )
+            values[key] = max(known, (level, value), key=lambda one: one[0])
+    return {key: value for key, (_, value) in values.items()}
 
 
 def _cell(row: Mapping[str, str], column: str) -> str:
@@ -110,9 +160,5 @@ def _cell(row: Mapping[str, str], column: str) -> str:
 
 
 def _names(sample: Sample) -> tuple[str, ...]:
-    key = PurePosixPath(sample.key)
-    return tuple(map(normal_name, (sample.key, sample.file_name, key.name, sample.image.stem)))
-
-
-def _patient(sample: Sample) -> tuple[str, ...]:
-    return (normal_name(sample.group),) if sample.group else ()
+    own = sample.image.absolute().as_posix() if isinstance(sample.image, Path) else ""
+    return tuple(filter(None, (sample.key, sample.file_name, own)))

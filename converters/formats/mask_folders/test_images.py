@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from converters.errors import Problems
-from converters.files.lines import TABLE_SUFFIXES, delimiter_of, read_lines
+from converters.files.image_columns import PERSON, ends_of, order_columns
+from converters.files.lines import TABLE_SUFFIXES, delimiter_of
 from converters.files.names import normal_name
-from converters.formats.writing import is_test_key, is_test_name, part_of, with_test_keys
-from converters.types import Sample
+from converters.formats.writing import (
+    is_test_key,
+    is_test_name,
+    part_name,
+    part_of,
+    with_test_keys,
+)
+from converters.types import SUBSET, Sample
 
 _LISTS = (".txt", ".lst", *TABLE_SUFFIXES)
 # Lists lie beside the images, or in such a folder.
@@ -21,18 +30,16 @@ _HOMES = re.compile(
     r"(image[ _-]?sets?|splits?|partitions?|subsets?|annotations?|(data|file|image)?[ _-]?lists?)",
     re.IGNORECASE,
 )
-# A column of images is called so; others may hold numbers that are names of images, too.
-_COLUMN = re.compile(
-    r"(.*[ _-])?(images?|img|file|filename|path|name|id|stem|key|case|slide|scan|sample)([ _-].*)?",
-    re.IGNORECASE,
-)
-_OTHER_COLUMN = re.compile(r".*(mask|label|annot|seg|class|patient).*", re.IGNORECASE)
-# A column that says of which part an image is, as in `split.csv`.
+# A column that says of which part an image is, as in `split.csv`; or one of any name whose cells
+# are such words.
 _PART_COLUMN = re.compile(r"(data)?[ _-]?(split|subset|partition|phase)s?", re.IGNORECASE)
+_PART = re.compile(r"train(ing)?|val(id|idation)?|dev|test(ing)?", re.IGNORECASE)
+# What follows the name of a patient in that of an image.
+_BEHIND = re.compile(r"[_. -]")
 # So many of the lines of a list name an image.
 _MOST = 0.5
 # Larger files hold more than names, such as codes of masks.
-_LARGEST, _LONGEST = 1 << 25, 1 << 12
+_LARGEST, _BEGINNING = 1 << 25, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -42,10 +49,33 @@ class Listed:
     Attributes:
         keys: of the images that they name.
         notes: what is to be said of them.
+        parts: key -> `train` or `val`, of images to learn from of which tables say that.
     """
 
     keys: frozenset[str]
     notes: tuple[str, ...]
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _List:
+    """What one list or table says of images, by their places.
+
+    Attributes:
+        tests: images to be answered.
+        learned: others, and their part: `train`, `val`, or "" where a table says another word.
+        lost: what it calls test images, and is none.
+        is_of_parts: whether it is a table with a column of parts.
+    """
+
+    tests: set[PurePosixPath] = field(default_factory=set)
+    learned: dict[PurePosixPath, str] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+    is_of_parts: bool = False
+
+    @property
+    def size(self) -> int:
+        return len(self.tests) + len(self.learned)
 
 
 def find_test_keys(
@@ -142,6 +172,29 @@ def told_by_lists(
     return [replace(one, key=keys.get(one.key, one.key)) for one in samples]
 
 
+def with_parts(root: Path, samples: Sequence[Sample]) -> list[Sample]:
+    """Return samples with the part, `train` or `val`, that tables say of them.
+
+    What says it already keeps it; test images have none.
+
+    Args:
+        root: the data set's folder.
+        samples: of it.
+    """
+    lists = [path for path in find_test_lists(root) if path.suffix.lower() in TABLE_SUFFIXES]
+    images = {s.key: i for s in samples if isinstance(i := s.image, Path) and root in i.parents}
+    if not lists or not images or any(SUBSET in sample.attributes for sample in samples):
+        return list(samples)
+    keys = {key: key for key in images}
+    told = read_test_lists(root, lists, keys, images, images.values()).parts
+    return [
+        replace(one, attributes={**one.attributes, SUBSET: told[one.key]})
+        if one.key in told and not is_test_key(one.key)
+        else one
+        for one in samples
+    ]
+
+
 def read_test_lists(
     root: Path,
     lists: Sequence[Path],
@@ -166,37 +219,43 @@ def read_test_lists(
         return Listed(frozenset(), ())
     places: dict[PurePosixPath, str] = {_place(root, path): "" for path in files}
     places |= {_place(root, path): key for key, path in images.items()}
-    known = {place: key for place, key in places.items() if not key or is_test_key(keys[key])}
-    by_tail: dict[str, set[PurePosixPath]] = defaultdict(set)
-    for place in places:
-        for first in range(len(place.parts)):
-            by_tail["/".join(place.parts[first:])].add(place)
+    index = _Places(places, (p for p, key in places.items() if not key or is_test_key(keys[key])))
     found: set[str] = set()
-    told: dict[Path, tuple[set[str], set[str]]] = {}
+    told: dict[Path, tuple[set[str], dict[str, str]]] = {}
     notes = []
     for path in lists:
         home = PurePosixPath(path.parent.relative_to(root).as_posix())
-        named, others, lost = _read_list(path, home, by_tail, known.keys())
-        if not named or len(lost) > len(named):
+        listed = _read_list(path, home, index)
+        if len(listed.lost) > len(listed.tests) or not listed.size:
+            if listed.is_of_parts:
+                notes.append(
+                    f"{path}: tells which images are test images, but names none of these, or few: "
+                    "it is not used"
+                )
             continue
-        own, learned = ({places[place] for place in own} - {""} for own in (named, others))
+        own = {places[place] for place in listed.tests} - {""}
+        learned = {places[place]: part for place, part in listed.learned.items() if places[place]}
         if is_test_name(path.stem):
             found |= own
         else:
             # The folder in which an image lies is nearer to it than a table of all.
             own = {key for key in own if part_of(key.rpartition("/")[0]) != "train"}
             told[path] = own, learned
-        if lost:
-            notes.append(f"{path}: left out {len(lost)} lines that name no image ({lost[0]:.60})")
+        if listed.lost:
+            notes.append(
+                f"{path}: left out {len(listed.lost)} lines that name no image "
+                f"({listed.lost[0]:.60})"
+            )
     tests = set[str]().union(*(own for own, _ in told.values()))
+    parts: dict[str, str] = {}
     if tests.isdisjoint(set[str]().union(*(learned for _, learned in told.values()))):
         found |= tests
+        for _, learned in told.values():
+            parts |= {key: part for key, part in learned.items() if part}
     else:
-        listed = ", ".join(path.relative_to(root).as_posix() for path in told)
-        notes.append(
-            f"{root}: tables tell the parts otherwise each, and none is believed ({listed})"
-        )
-    return Listed(frozenset(found), tuple(notes))
+        said = ", ".join(path.relative_to(root).as_posix() for path in told)
+        notes.append(f"{root}: tables tell the parts otherwise each, and none is believed ({said})")
+    return Listed(frozenset(found), tuple(notes), parts)
 
 
 def _place(root: Path, path: Path) -> PurePosixPath:
@@ -225,85 +284,180 @@ def find_test_lists(root: Path) -> list[Path]:
 
 
 def _tells_parts(path: Path) -> bool:
-    """Tell whether a file is a table whose first line names a column of parts."""
+    """Tell whether a file begins as a table with a column of parts."""
     if path.suffix.lower() not in TABLE_SUFFIXES:
         return False
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(_rows([file.readline(_LONGEST)]), [])
-    except (OSError, ValueError):
+        with path.open("rb") as file:
+            content = file.read(_BEGINNING)
+    except OSError:
         return False
-    return len(header) > 1 and _part_column([header]) is not None
+    is_whole = len(content) < _BEGINNING
+    header, *rest = _rows(_decode(content))[: None if is_whole else -1] or [[]]
+    columns = [{_cell(row, i) for row in rest} - {""} for i in range(len(header))]
+    return len(header) > 1 and any(
+        _PART_COLUMN.fullmatch(name.strip()) or (cells and all(map(_PART.fullmatch, cells)))
+        for name, cells in zip(header, columns, strict=True)
+    )
 
 
 def _part_column(rows: Sequence[Sequence[str]]) -> int | None:
     """Return the place of the column that says of each row `train`, `val` or `test`; None without.
 
     Args:
-        rows: the header, and what follows; the header alone tells whether there may be one.
+        rows: the header, and what follows.
     """
     header, *rest = rows
-    for place in (i for i, name in enumerate(header) if _PART_COLUMN.fullmatch(name.strip())):
-        cells = {_cell(row, place) for row in rest if place < len(row) and any(row)}
-        if not rest or {"train", "test"} <= set(map(part_of, cells)) or cells == {"test"}:
+    columns = [{_cell(row, i) for row in rest} - {""} for i in range(len(header))]
+    for place, cells in enumerate(columns):
+        is_told = _PART_COLUMN.fullmatch(header[place].strip())
+        if is_told and ({"train", "test"} <= set(map(part_of, cells)) or cells == {"test"}):
+            return place
+    for place, cells in enumerate(columns):
+        if all(map(_PART.fullmatch, cells)) and len(set(map(_part, cells))) > 1:
             return place
     return None
 
 
-def _rows(lines: Sequence[str]) -> Iterator[list[str]]:
-    """Yield the rows of a table; none where it is no table."""
+def _part(cell: str) -> str:
+    """Return `train`, `val` or `test` where a cell says one of them; "" otherwise."""
+    return "test" if part_of(cell) == "test" else part_name(cell)
+
+
+def _decode(content: bytes) -> str:
+    """Return the text of a table, as spreadsheets write them, too."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", errors="replace")
     try:
-        yield from csv.reader(lines, delimiter=delimiter_of(lines[0]))
-    except (csv.Error, IndexError):
-        return
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", errors="replace")
 
 
-def _read_list(
-    path: Path,
-    home: PurePosixPath,
-    by_tail: Mapping[str, set[PurePosixPath]],
-    tests: Collection[PurePosixPath],
-) -> tuple[set[PurePosixPath], set[PurePosixPath], list[str]]:
-    """Return the test images that a list names, others that it names, and lines that name none.
+def _rows(text: str) -> list[list[str]]:
+    """Return the rows of a table, from its header on; [] where it is no table.
+
+    Empty lines, and comments that begin with `#`, are none; the header may begin so.
+    """
+    lines = text.splitlines()
+    header = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(header)))
+    except csv.Error:
+        return []
+    filled = [row for row in rows if any(map(str.strip, row))]
+    noted = next((i for i, row in enumerate(filled) if not row[0].startswith("#")), len(filled))
+    if noted and len(filled[noted - 1]) > 1 and noted < len(filled):
+        first = filled[noted - 1]
+        if any(_PART_COLUMN.fullmatch(name.lstrip("# ").strip()) for name in first):
+            filled[noted - 1] = [first[0].lstrip("# "), *first[1:]]
+    return [row for row in filled if not row[0].startswith("#")]
+
+
+class _Places:
+    """Where images lie below the data set's folder, without suffix, and what may mean one.
+
+    Args:
+        places: of all images.
+        tests: those that are test images already.
+    """
+
+    def __init__(self, places: Iterable[PurePosixPath], tests: Iterable[PurePosixPath]) -> None:
+        self.by_tail: dict[str, set[PurePosixPath]] = defaultdict(set)
+        self.of_person: dict[str, set[PurePosixPath]] = defaultdict(set)
+        self.tests = frozenset(tests)
+        for place in places:
+            for end in ends_of(place.as_posix()):
+                self.by_tail[end].add(place)
+            name = place.name
+            begins = (name[: mark.start()] for mark in _BEHIND.finditer(name))
+            for word in {*place.parts[:-1], *begins, name}:
+                self.of_person[word].add(place)
+
+
+def _read_list(path: Path, home: PurePosixPath, index: _Places) -> _List:
+    """Return what a list says; nothing where it is none.
 
     A table of all parts names others; what it calls both, in another fold perhaps, is one of these.
     """
     try:
-        lines = read_lines(path)
-    except (OSError, ValueError):
-        return set(), set(), []  # not a list
-    lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    is_table = path.suffix.lower() in TABLE_SUFFIXES
-    rows = list(_rows(lines)) if is_table and lines else []
+        content = path.read_bytes()
+    except OSError:
+        return _List()
+    if path.suffix.lower() not in TABLE_SUFFIXES:
+        try:
+            lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
+        except UnicodeDecodeError:
+            return _List()  # not a list
+        named = [_ways(line) for line in lines if line and not line.startswith("#")]
+        return _best_column([named], None, home, index)
+    rows = _rows(_decode(content))
     part = _part_column(rows) if rows else None
-    if part is None and is_table and not is_test_name(path.stem):
-        return set(), set(), []
-    columns = _columns(rows) if is_table else [[_ways(line.strip()) for line in lines]]
-    if part is not None:
-        columns.pop()  # It has a header.
-    best: tuple[set[PurePosixPath], set[PurePosixPath], list[str]] = set(), set(), []
-    most = 0
+    if not rows or (part is None and not is_test_name(path.stem)):
+        return _List()
+    order = order_columns(rows[0], rows[1:])
+    columns = [[_ways(_cell(row, i)) for row in rows[1:]] for i in order]
+    if part is None:
+        # A list may have no header.
+        return _best_column([*columns, [_ways(row[0]) for row in rows]], None, home, index)
+    told = [_part(_cell(row, part)) for row in rows[1:]]
+    found = _best_column(columns, told, home, index)
+    return found if found.size else _of_people(rows, part, told, index)
+
+
+def _best_column(
+    columns: Sequence[Sequence[Sequence[str]]],
+    parts: Sequence[str] | None,
+    home: PurePosixPath,
+    index: _Places,
+) -> _List:
+    """Return what the column says that names most images; of several as many the first.
+
+    Args:
+        columns: for each cell what it may call an image.
+        parts: of each row; None where all are test images.
+        home: where the list lies.
+        index: the images.
+    """
+    best, most = _List(is_of_parts=parts is not None), 0
     for column in columns:
-        places = [_find_any(ways, home, by_tail, tests) for ways in column]
+        places = [_find_any(ways, home, index) for ways in column]
         named = set(filter(None, places))
         # Lines that name one image over and over speak of something else; not of objects, or folds.
         found = sum(place is not None for place in places)
-        if (part is None and len(named) < _MOST * found) or len(named) <= most:
+        if (parts is None and len(named) < _MOST * found) or len(named) <= most:
             continue
         most = len(named)
-        if part is None:
-            lost = [ways[0] for ways, place in zip(column, places, strict=True) if place is None]
-            best = named, set(), lost
-            continue
-        are_tests = [part_of(_cell(row, part)) == "test" for row in rows[1:] if any(row)]
-        told = list(zip(column, places, are_tests, strict=False))
-        others = {place for _, place, is_test in told if place and not is_test}
-        best = (
-            {place for _, place, is_test in told if place and is_test} - others,
-            others,
-            [ways[0] for ways, place, is_test in told if place is None and is_test],
+        rows = list(zip(column, places, parts or ["test"] * len(places), strict=True))
+        learned = {place: part for _, place, part in rows if place and part != "test"}
+        best = _List(
+            {place for _, place, part in rows if place and part == "test"} - learned.keys(),
+            learned,
+            [ways[0] for ways, place, part in rows if place is None and part == "test"],
+            parts is not None,
         )
     return best
+
+
+def _of_people(
+    rows: Sequence[Sequence[str]], part: int, parts: Sequence[str], index: _Places
+) -> _List:
+    """Return what a table says that has a row for each patient, as BIDS's `participants.tsv`.
+
+    Their images lie in folders that are called as they, or have names that begin so.
+    """
+    header, *rest = rows
+    found = _List(is_of_parts=True)
+    for place in (i for i, name in enumerate(header) if i != part and PERSON.search(name)):
+        whose = [index.of_person.get(normal_name(_cell(row, place)), set()) for row in rest]
+        of_parts: dict[str, set[PurePosixPath]] = defaultdict(set)
+        for own, told in zip(whose, parts, strict=True):
+            of_parts[told] |= own
+        tests = of_parts.pop("test", set())
+        learned = {one: told for told, own in of_parts.items() for one in own}
+        if len(tests) + len(learned) > found.size:
+            found = _List(tests - learned.keys(), learned, [], True)
+    return found
 
 
 def _cell(row: Sequence[str], place: int) -> str:
@@ -311,37 +465,8 @@ def _cell(row: Sequence[str], place: int) -> str:
     return row[place].strip() if place < len(row) else ""
 
 
-def _find_any(
-    ways: Sequence[str],
-    home: PurePosixPath,
-    by_tail: Mapping[str, set[PurePosixPath]],
-    tests: Collection[PurePosixPath],
-) -> PurePosixPath | None:
-    return next(filter(None, (_find(way, home, by_tail, tests) for way in ways)), None)
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[list[list[str]]]:
-    """Return the columns of a table, those that are called as images first, a cell a list."""
-    header, *rest = rows or [[]]
-    order = sorted(
-        range(len(header)),
-        key=lambda i: (
-            bool(_OTHER_COLUMN.fullmatch(header[i])),
-            not _COLUMN.fullmatch(header[i]),
-            _are_running([row[i] for row in rest if i < len(row)]),
-            not header[i].strip(),
-        ),
-    )
-    filled = [row for row in rest if any(row)]
-    tables = [[_ways(_cell(row, i)) for row in filled] for i in order]
-    # A list may have no header.
-    return [*tables, [_ways(row[0]) for row in rows if row]]
-
-
-def _are_running(cells: Sequence[str]) -> bool:
-    """Tell whether cells are the numbers of their rows."""
-    counted = [cell.strip() for cell in cells]
-    return any(counted == [str(start + n) for n in range(len(cells))] for start in (0, 1))
+def _find_any(ways: Sequence[str], home: PurePosixPath, index: _Places) -> PurePosixPath | None:
+    return next(filter(None, (_find(way, home, index) for way in ways)), None)
 
 
 def _ways(line: str) -> list[str]:
@@ -350,26 +475,21 @@ def _ways(line: str) -> list[str]:
     return list(dict.fromkeys((line.strip(' "'), first, first.split(" ")[0])))
 
 
-def _find(
-    way: str,
-    home: PurePosixPath,
-    by_tail: Mapping[str, set[PurePosixPath]],
-    tests: Collection[PurePosixPath],
-) -> PurePosixPath | None:
+def _find(way: str, home: PurePosixPath, index: _Places) -> PurePosixPath | None:
     """Return the one image that a path ends in; None where it is none, or may be several."""
     place = PurePosixPath(normal_name(way.replace("\\", "/")))
     plain = place.with_suffix("") if re.fullmatch(r"\.[A-Za-z]\w{1,4}", place.suffix) else place
     parts = [part for part in plain.parts if part not in ("/", ".", "..")]
     for exact in (home.joinpath(*parts), PurePosixPath(*parts)):
         # Of a bare name in the folder itself there may be others.
-        if len(exact.parts) > 1 and exact in by_tail.get(exact.as_posix(), ()):
+        if len(exact.parts) > 1 and exact in index.by_tail.get(exact.as_posix(), ()):
             return exact
     for first in range(len(parts)):
         if first and part_of(parts[first - 1]):
             return None
-        found = by_tail.get("/".join(parts[first:]), set())
+        found = index.by_tail.get("/".join(parts[first:]), set())
         if len(found) > 1:
-            found = found.intersection(tests)
+            found = found.intersection(index.tests)
         if len(found) == 1:
             return next(iter(found))
         if found:

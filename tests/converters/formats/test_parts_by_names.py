@@ -316,6 +316,14 @@ def test_the_column_of_images_counts(text: str, tmp_path: Path) -> None:
         ("test.csv", "image,set\nb,A\n"),
         ("participants.tsv", "age\timage\tsplit\n\t0\ttrain\n71\tb\ttest\n\tc\tval\n"),
         ("test.tsv", "image\tset; of\nb\tA\n"),
+        # A column of any name, of which all cells are parts.
+        ("participants.tsv", "file\tused for\n0\ttrain\nb\ttest\nc\tvalidation\n"),
+        # What else has these numbers: whose they are, in however many rows.
+        ("split.csv", "subject,xray,split\nb,0.png,train\n0,b.png,test\n0,c.png,train\n"),
+        ("split.csv", "# made by hand\n\nimage,split\n0,train\nb,test\n# c,test\n"),
+        ("split.csv", "#image,split\n0,train\nb,test\n"),
+        ("split.csv", 'image,note,split\n0,"one\n# two",train\nb,"x, y",test\n'),
+        ("split.csv", '"image";"a,b,c,d";"split"\n0;x;train\nb;y;test\n'),
         # The row's number is no name; a column may say something else.
         ("split.csv", "no,id,split\n0,c,train\n1,b,test\n"),
         ("split.csv", "image,dataset,split\n0,X_Test,train\nb,X_Train,test\nc,X_Test,val\n"),
@@ -332,6 +340,35 @@ def test_a_table_may_have_a_column_of_parts(place: str, text: str, tmp_path: Pat
     (tmp_path / place).parent.mkdir(exist_ok=True)
     (tmp_path / place).write_text(text)
     check_parts(tmp_path, ["0.png", "c.png"], ["b.png"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig", "latin-1"])
+def test_tables_as_spreadsheets_write_them(encoding: str, tmp_path: Path) -> None:
+    pairs(tmp_path, "images/0", "images/b", "images/c")
+    text = "image\tby\tsplit\n0\tMüller\ttrain\nb\tMüller\ttest\n"
+    (tmp_path / "split.tsv").write_bytes(text.encode(encoding))
+    check_parts(tmp_path, ["0.png", "c.png"], ["b.png"])
+
+
+@pytest.mark.parametrize("names", ["sub-1_run-{}", "sub-1/{}"])
+def test_a_table_may_have_a_row_for_each_patient(names: str, tmp_path: Path) -> None:
+    for n in (1, 2, 11):
+        pairs(tmp_path, *(f"images/{names.format(k)}".replace("sub-1", f"sub-{n}") for k in "ab"))
+    (tmp_path / "participants.tsv").write_text(
+        "age\tparticipant_id\tgroup\n1\tsub-1\ttest\n2\tsub-2\ttrain\n3\tsub-11\tval\n"
+    )
+    found = {s.key: s.attributes.get("subset") for s in converters.read(tmp_path, subset="all")}
+    assert sum(key.startswith("test/") for key in found) == 2
+    assert all(("sub-1/" in key or "sub-1_" in key) == key.startswith("test/") for key in found)
+    assert sorted(map(str, found.values())) == ["None", "None", "train", "train", "val", "val"]
+
+
+def test_a_table_that_names_no_image_is_told(tmp_path: Path) -> None:
+    pairs(tmp_path, "images/a", "images/b")
+    (tmp_path / "split.csv").write_text("image,split\nx,train\ny,test\n")
+    notes: list[str] = []
+    assert len(converters.read(tmp_path, note=notes.append)) == 2
+    assert any("split.csv: tells which images are test images, but names none" in n for n in notes)
 
 
 def test_tables_that_say_otherwise_each_are_not_believed(tmp_path: Path) -> None:

@@ -41,13 +41,51 @@ def test_groups(by, groups, samples):
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
-@pytest.mark.parametrize("name", ["P1_left.png", "P1_left", "a/P1_left"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("P1_left.png", "P1_left", "a/P1_left", "images/a/P1_left.png", r"C:\x\a\P1_left.dcm"),
+        "/home/joe/a/P1_left",
+    ],
+)
 def test_a_table(mark, name, samples, tmp_path):
     table = tmp_path / "patients.csv"
     rows = [("note", "image", "who"), ("x", name, "7"), ("x", "P1_right.png", "7")]
     rows.append(("x", "P2_left.png", "9"))
     table.write_text("\n".join(mark.join(row) for row in rows))
     assert [s.group for s in group_by(samples, f"{table}:who")] == ["7", "7", "9"]
+
+
+def test_numbers_of_patients_are_no_names_of_images(tmp_path):
+    samples = [Sample(f"{n}", Path(f"{n}.png"), (8, 8)) for n in range(1, 9)]
+    table = tmp_path / "patients.csv"
+    for name in ("{}.png", "{}"):
+        rows = [f"{(n - 1) // 3 + 1},{name.format(n)}" for n in range(1, 61)]
+        for count in (60, 8):
+            for columns in ("patient,image", "who,file"):
+                table.write_text("\n".join([columns, *rows[:count]]))
+                found = group_by(samples, f"{table}:{columns.split(',')[0]}")
+                assert [s.group for s in found] == list("11122233")
+    # A few images that the table lacks are told; no other column is asked for them.
+    table.write_text("patient,image\n" + "\n".join(f"{n % 9 + 1},{n}.png" for n in range(1, 7)))
+    with pytest.raises(ValueError, match="found none of 2: 7, 8"):
+        group_by(samples, f"{table}:patient")
+
+
+def test_the_longest_end_of_a_path_counts(tmp_path):
+    samples = [Sample(f"{who}/a", tmp_path / f"up/{who}/a.png", (8, 8)) for who in "pq"]
+    table = tmp_path / "t.csv"
+    table.write_text("file,who\n./q/a.png,2\na.png,1\n,3\n,4\n")
+    assert [s.group for s in group_by(samples, f"{table}:who")] == ["1", "2"]
+
+
+def test_a_cell_may_have_lines_of_its_own(samples, tmp_path):
+    table = tmp_path / "t.csv"
+    rows = [f'"one\ntwo, three",{s.file_name},{s.key[2:4]}' for s in samples]
+    table.write_text("\n".join(['"a,b,c,d";', *rows]).replace('"a,b,c,d";', "note,image,who"))
+    assert [s.group for s in group_by(samples, f"{table}:who")] == ["P1", "P1", "P2"]
+    table.write_text('"what, they, said, of, it";image;who\nx;P1_left;7\n')
+    assert group_by(samples[:1], f"{table}:who")[0].group == "7"
 
 
 def test_a_table_of_patients(samples, tmp_path):
@@ -68,7 +106,11 @@ def test_a_table_of_patients(samples, tmp_path):
             "who",
             "a group of each image, found none of 2: a/P1_r",
         ),
-        ("image,who\nP1_left,7\n", "patient", "expected a column 'patient', found image, who"),
+        (
+            "image,who\nP1_left,7\n",
+            "patient",
+            "expected a column 'patient' in the first line, found image, who",
+        ),
         (
             "file,who\nx,7\n",
             "who",
@@ -79,7 +121,8 @@ def test_a_table_of_patients(samples, tmp_path):
             "who",
             "one 'who' of 'P1_left', found '7' and",
         ),
-        ("", "who", "expected a column 'who'"),
+        ("", "who", "expected a column 'who' in the first line, found an empty line"),
+        ("image,who,who\nP1_left,7,8\n", "who", "expected a column 'who' .*found 2 of that name"),
     ],
 )
 def test_tables_that_do_not_say_it(text, column, message, samples, tmp_path):
