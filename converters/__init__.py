@@ -207,7 +207,7 @@ def list_images(
         listed = module.list_images(place.folder, subset=part, problems=found)
         return cast("list[Sample]", listed)
 
-    found = _sorted(_by_lists(place, subset, list_them, problems), problems)
+    found = _sorted(_in_parts(place, subset, list_them, problems), problems)
     problems.check()
     _tell(problems, note)
     return found
@@ -246,11 +246,7 @@ def _read(
         return cast("list[Sample]", read_part(**places))
 
     with without_collection():
-        found = _by_lists(place, subset, read_them, problems)
-        if place.format in _OF_PARTS and not place.annotations:
-            from converters.formats.mask_folders.test_images import with_parts
-
-            found = with_parts(place.folder, found)
+        found = _in_parts(place, subset, read_them, problems)
     if wanted is not None:
         # Some of its own classes are called as all of them.
         is_part = own.fullest is not None and wanted.name == own.fullest.name
@@ -262,6 +258,20 @@ def _read(
             f"are wanted ({', '.join((wanted or named).names):.120})"
         )
     return _sorted(found, problems), problems
+
+
+def _in_parts(
+    place: Location,
+    subset: str,
+    read_part: Callable[[str, Problems], list[Sample]],
+    problems: Problems,
+) -> list[Sample]:
+    """Return the samples of a subset, with the parts that lists and tables beside them tell."""
+    from converters.formats.mask_folders.test_images import with_parts
+
+    found = _by_lists(place, subset, read_part, problems)
+    has_parts = place.format in _OF_PARTS and not place.annotations
+    return with_parts(place.folder, found) if has_parts else found
 
 
 def _by_lists(

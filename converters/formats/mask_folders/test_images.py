@@ -226,7 +226,7 @@ def read_test_lists(
     for path in lists:
         home = PurePosixPath(path.parent.relative_to(root).as_posix())
         listed = _read_list(path, home, index)
-        if len(listed.lost) > len(listed.tests) or not listed.size:
+        if len(listed.lost) > listed.size or not listed.size:
             if listed.is_of_parts:
                 notes.append(
                     f"{path}: tells which images are test images, but names none of these, or few: "

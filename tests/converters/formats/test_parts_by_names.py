@@ -363,6 +363,14 @@ def test_a_table_may_have_a_row_for_each_patient(names: str, tmp_path: Path) -> 
     assert sorted(map(str, found.values())) == ["None", "None", "train", "train", "val", "val"]
 
 
+def test_a_table_says_what_is_held_out(tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"images/{n}" for n in "abc"))
+    put(tmp_path, "images/d.png")
+    (tmp_path / "split.csv").write_text("image,set\na,train\nb,val\nc,train\nd,test\n")
+    for found in (converters.read(tmp_path), converters.list_images(tmp_path)):
+        assert [s.attributes for s in found] == [{"subset": p} for p in ("train", "val", "train")]
+
+
 def test_a_table_that_names_no_image_is_told(tmp_path: Path) -> None:
     pairs(tmp_path, "images/a", "images/b")
     (tmp_path / "split.csv").write_text("image,split\nx,train\ny,test\n")
