@@ -12,16 +12,15 @@ All of them are test images: nothing can be learned from them.
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from converters.errors import Problems
+from converters.files.below import files_below
 from converters.files.images import is_image, read_size_hw
 from converters.files.lines import TABLE_SUFFIXES
-from converters.files.provenance import PROVENANCE
 from converters.types import LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
@@ -57,7 +56,7 @@ def matches(root: Path) -> bool:
     """Tell whether a folder holds images, and nothing that looks like annotations."""
     stems: set[str] = set()
     texts: set[str] = set()
-    for path in _files(root):
+    for path in files_below(root):
         if path.suffix.lower() in TABLE_SUFFIXES and _looks_like_codes(path):
             return False
         inner = path.relative_to(root).parts[:-1]
@@ -81,17 +80,6 @@ def _looks_like_codes(path: Path) -> bool:
     except OSError:
         return False
     return not first or bool(_CODES.search(first.replace(b"\0", b"")))
-
-
-def _files(root: Path) -> Iterator[Path]:
-    """Files below a folder, sorted."""
-    for folder, below, names in os.walk(root):
-        below[:] = [
-            name
-            for name in sorted(below)
-            if not name.startswith(".") and not Path(folder, name, PROVENANCE).is_file()
-        ]
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 def label_space(root: Path) -> LabelSpace | None:
@@ -118,12 +106,12 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     if subset == "train":
         raise ValueError(f"{root}: {NO_CLASSES}")
     samples: list[Sample] = []
-    for key, image in keys_of(root, list(filter(is_image, _files(root)))):
+    for key, image in keys_of(root, list(filter(is_image, files_below(root)))):
         try:
             samples.append(Sample(key, image, read_size_hw(image)))
         except ValueError as error:
             problems.add(image, error, key=key)
-    if others := [path for path in _files(root) if path.suffix.lower() in _UNREAD]:
+    if others := [path for path in files_below(root) if path.suffix.lower() in _UNREAD]:
         first = others[0].relative_to(root).as_posix()
         problems.note(f"{root}: left out {len(others)} files that are not read ({first})")
     return samples

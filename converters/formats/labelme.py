@@ -39,6 +39,7 @@ import shapely
 from shapely.geometry import MultiPolygon, Polygon
 
 from converters.errors import Problems
+from converters.files.below import is_result
 from converters.files.images import PutImage, image_suffix, is_image, read_size_hw
 from converters.files.json_files import dump_json, load_json
 from converters.files.provenance import PROVENANCE, atomic_write_text, read_provenance
@@ -100,7 +101,7 @@ def _files(root: Path, depth: int = sys.maxsize) -> Iterator[Path]:
         if path.name.startswith("."):
             continue
         if path.is_dir() and not path.is_symlink():
-            if depth and not (path / PROVENANCE).is_file():
+            if depth and not is_result(path):
                 yield from _files(path, depth - 1)
         else:
             yield path

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from converters.errors import Problems
+from converters.files.below import files_below
 from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.formats.writing import test_samples
@@ -45,7 +46,7 @@ class NamedImages:
         self._ends: dict[str, list[Path]] = {}
         self._whole: dict[str, Path] = {}
         self._uses: dict[Path, str] = {}
-        self.paths = [path for path in sorted(root.rglob("*")) if _is_shown(path, root)]
+        self.paths = list(filter(is_image, files_below(root)))
         for path in self.paths:
             place = normal_name(self._place(path))
             for known in (place, place.removesuffix(path.suffix)):
@@ -142,10 +143,6 @@ def _are_same(path: Path, other: Path) -> bool:
     """Tell whether two files have the same content."""
     is_as_long = path.stat().st_size == other.stat().st_size
     return is_as_long and path.read_bytes() == other.read_bytes()
-
-
-def _is_shown(path: Path, root: Path) -> bool:
-    return is_image(path) and not any(p.startswith(".") for p in path.relative_to(root).parts)
 
 
 def _normal(name: str) -> str:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from converters.errors import Problems
+from converters.files.below import is_result
 from converters.files.images import Enlarge, PutImage, put_image, read_size_hw
 from converters.files.json_files import read_json
 from converters.files.names import is_of_annotations
-from converters.files.provenance import PROVENANCE, result_folder
+from converters.files.provenance import result_folder
 from converters.parallel import map_ordered
 from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
@@ -339,7 +340,7 @@ def test_folders(root: Path) -> list[Path]:
         if part_of(path.name) == "test"
         and path.is_dir()
         and not (path.name.startswith(".") or is_of_annotations(path.name))
-        and not (path / PROVENANCE).is_file()
+        and not is_result(path)
     ]
 
 

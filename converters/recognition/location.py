@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from converters.files.below import files_below
 from converters.files.images import is_image
 from converters.recognition.registry import FORMATS, load_format, recognise_folder
 
@@ -108,7 +109,7 @@ def _folders_of(
     if not _PART.fullmatch(name):
         return [beside]
     above = beside / ".." if beside.name in ("", "..") else beside.parent
-    if name.lower().startswith("annotation") or not any(map(is_image, beside.rglob("*"))):
+    if name.lower().startswith("annotation") or not any(map(is_image, files_below(beside))):
         return [above, beside]
     names = list(image_names(file)) if image_names else []
     are_above = bool(names) and _has_all(above, names) and not _has_all(beside, names)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from converters.errors import did_you_mean
-from converters.files.provenance import PROVENANCE
+from converters.files.below import is_result
 
 # A format is a module with
 #   matches(root) -> bool                                  is this folder in the format?
@@ -113,7 +113,7 @@ def _data_sets_below(data: Path) -> list[Path]:
 
 def _are_of_others(folders: Iterable[Path]) -> bool:
     """Tell whether any is not what we made of another data set."""
-    return any(not (path / PROVENANCE).is_file() for path in folders)
+    return any(not is_result(path) for path in folders)
 
 
 def _describe(data: Path) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from converters.errors import did_you_mean
 from converters.files.dicom import read_element
 from converters.files.lines import TABLE_SUFFIXES
-from converters.splits.sample_tables import column_of, find_table, read_columns
+from converters.tables.sample_tables import column_of, find_table, read_columns
 from converters.types import Sample
 
 _SHOWN, _NAMED = 3, 20

@@ -16,7 +16,6 @@ from converters.splits.grouping import (
     original_of,
     with_groups,
 )
-from converters.splits.sample_tables import tables_beside
 from converters.splits.split import (
     GIVEN,
     STRATEGIES,
@@ -26,6 +25,7 @@ from converters.splits.split import (
     make_split,
 )
 from converters.splits.table import describe as describe_split
+from converters.tables.sample_tables import tables_beside
 from converters.types import SUBSET, LabelSpace, Sample
 from zoo.source import DataSource
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.errors import did_you_mean
-from converters.splits.sample_tables import NoRowsError, column_of, find_table, tables_beside
+from converters.tables.sample_tables import NoRowsError, column_of, find_table, tables_beside
 from converters.types import Sample
 from zoo.data.reading import Row
 from zoo.metadata.columns import Columns, as_text, fit_column

@@ -14,8 +14,8 @@ import configs
 from converters.files.outputs import only_writer
 from converters.files.provenance import read_provenance
 from converters.splits.grouping import group_by
-from converters.splits.sample_tables import tables_beside
 from converters.splits.split import Split
+from converters.tables.sample_tables import tables_beside
 from zoo.datasets.split import how_to_group
 from zoo.machine.facts import count_cores, list_gpus
 from zoo.pipeline.display import describe_end, duration

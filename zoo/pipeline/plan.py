@@ -11,8 +11,8 @@ from statistics import median
 from typing import Any
 
 from converters.splits.grouping import group_by
-from converters.splits.sample_tables import tables_beside
 from converters.splits.split import Split
+from converters.tables.sample_tables import tables_beside
 from zoo.config import load_config
 from zoo.families import load_family, usual_config
 from zoo.pipeline.pipeline import look_at_test

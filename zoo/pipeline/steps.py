@@ -11,9 +11,9 @@ from typing import Literal, TypeAlias
 
 import configs
 import converters
-from converters.splits.sample_tables import find_table, tables_beside
 from converters.splits.split import GIVEN, Split
 from converters.strict_yaml import read_mapping
+from converters.tables.sample_tables import find_table, tables_beside
 from zoo.pipeline.recipe import REFINER, ModelPlan, Recipe, RefinerPlan, StagePlan, is_yaml
 
 Word: TypeAlias = "str | Path | tuple[Word, ...]"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
 
+from converters.files.below import files_below
 from converters.files.dicom import SUFFIXES
 from converters.files.images import is_image
 from converters.files.names import normal_name
@@ -45,7 +46,7 @@ class ImageFinder:
 
         What another machine calls it (`/content/set/train/a.png`, `C:\set\train\a.png`,
         `../train/a.png`) is found by its end, the longest first. In the end any folder below the
-        root will do, if one image alone has the name.
+        root will do, if one image alone has the name, or as much of its path as no other.
 
         Names are the same if they differ only in Unicode's normal form: macOS writes accents and
         Hangul as several characters. Where there is no such file, but DICOM of the same name, that
@@ -62,6 +63,7 @@ class ImageFinder:
             if image := self._image(folder, place.with_suffix(suffix)):
                 return image
         if below := self._below.get(normal_name(places[-1].name)):
+            below = _longest_ends(below, places[0])
             if len(below) == 1:
                 return below[0]
             base = self.elsewhere or self.root
@@ -94,13 +96,11 @@ class ImageFinder:
         found: dict[str, list[Path]] = {}
         own = _subsets(self.path.relative_to(self.root))
         base = self.elsewhere or self.root
-        for path in sorted(filter(is_image, base.rglob("*"))):
-            place = path.relative_to(base)
-            is_hidden = any(part.startswith(".") for part in place.parts)
-            parts = _subsets(place.parent)
+        for path in filter(is_image, files_below(base)):
+            parts = _subsets(path.relative_to(base).parent)
             # LIVECell has `train` and `val` in one folder.
             is_other = bool(own) and bool(parts) and own.isdisjoint(parts)
-            if not (is_hidden or is_other or self.masks in path.parents):
+            if not (is_other or self.masks in path.parents):
                 found.setdefault(normal_name(path.name), []).append(path)
         return found
 
@@ -185,6 +185,20 @@ def _places(entry: Record, is_elsewhere: bool) -> list[PureWindowsPath]:
     if is_elsewhere:
         first = len(parts) - 1
     return [PureWindowsPath(*parts[start:]) for start in range(first, len(parts))]
+
+
+def _longest_ends(paths: Sequence[Path], place: PureWindowsPath) -> list[Path]:
+    """Return those of paths that end as a place does, by most of its names."""
+    wanted = [normal_name(part) for part in reversed(place.parts)]
+
+    def count(path: Path) -> int:
+        pairs = zip(reversed(path.parts), wanted, strict=False)
+        return next(
+            (n for n, (own, other) in enumerate(pairs) if normal_name(own) != other), len(wanted)
+        )
+
+    counts = [count(path) for path in paths]
+    return [path for path, n in zip(paths, counts, strict=True) if n == max(counts)]
 
 
 def _subset_names(stem: str) -> Iterator[str]:

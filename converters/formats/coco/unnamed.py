@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from converters.errors import Problems
+from converters.files.below import is_result
 from converters.files.images import is_image
-from converters.files.provenance import PROVENANCE
 from converters.formats.coco.documents import Document
 from converters.formats.coco.files import is_test
 from converters.formats.coco.images import ANNOTATIONS, ImageFinder, folders_in
@@ -144,7 +144,7 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[tuple[Path, str]]:
     yield folder, real
     for path in folders_in(folder):
         is_other = path.name.startswith(".") or path.name.lower().startswith(ANNOTATIONS)
-        if not is_other and not (path / PROVENANCE).is_file():
+        if not is_other and not is_result(path):
             yield from _walk(path, seen)
 
 

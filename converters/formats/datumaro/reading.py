@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from converters.errors import Problems
+from converters.files.below import files_below
 from converters.files.images import is_image, read_size_hw, turn_remedy
 from converters.files.json_files import are_numbers
 from converters.files.json_lists import JsonList, scan_list
@@ -228,7 +229,7 @@ class _Images:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.paths = [path for path in sorted(folder.rglob("*")) if is_image(path)]
+        self.paths = list(filter(is_image, files_below(folder)))
         # With the suffix or without, with the subset or without: whoever says more, means more.
         self._levels: list[dict[str, list[Path]]] = [{} for _ in range(4)]
         for path in self.paths:

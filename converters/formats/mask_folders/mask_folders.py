@@ -47,13 +47,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from converters.errors import Problems, one_line
-from converters.files.class_tables import (
-    find_class_table,
-    read_class_ids,
-    read_class_names,
-    read_class_table,
-    read_listed_names,
-)
 from converters.files.image_headers import BROKEN
 from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space, natural
@@ -82,6 +75,13 @@ from converters.formats.mask_folders.tree import GIF
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels, used_values
 from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
+from converters.tables.class_tables import (
+    find_class_table,
+    read_class_ids,
+    read_class_names,
+    read_class_table,
+    read_listed_names,
+)
 from converters.types import NO_CLASS, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}

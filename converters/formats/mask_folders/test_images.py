@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from converters.errors import Problems
-from converters.files.image_columns import PERSON, ends_of, order_columns
 from converters.files.lines import TABLE_SUFFIXES, delimiter_of
 from converters.files.names import normal_name
 from converters.formats.writing import (
@@ -22,6 +21,7 @@ from converters.formats.writing import (
     part_of,
     with_test_keys,
 )
+from converters.tables.image_columns import PERSON, ends_of, order_columns
 from converters.types import SUBSET, Sample
 
 _LISTS = (".txt", ".lst", *TABLE_SUFFIXES)

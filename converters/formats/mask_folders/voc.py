@@ -40,14 +40,7 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import Problems
-from converters.files.class_tables import (
-    CLASS_NAMES,
-    LABELMAP,
-    Colour,
-    find_class_table,
-    read_class_names,
-    read_class_table,
-)
+from converters.files.below import files_below
 from converters.files.images import decode_image, is_image, read_size_hw
 from converters.files.lines import read_lines
 from converters.files.names import is_of_annotations, normal_name
@@ -86,6 +79,14 @@ from converters.formats.writing import (
     with_test_keys,
 )
 from converters.masks import crop, outline
+from converters.tables.class_tables import (
+    CLASS_NAMES,
+    LABELMAP,
+    Colour,
+    find_class_table,
+    read_class_names,
+    read_class_table,
+)
 from converters.types import NO_CLASS, SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}
@@ -338,7 +339,7 @@ def _test_images(root: Path) -> tuple[list[Path], list[Path]]:
         return [], []
     inside = [path for stem, path in images.items() if is_test_key(as_test_key(stem))]
     beside: dict[bool, list[Path]] = {True: [], False: []}
-    for path in (path for folder in test_folders(root) for path in sorted(folder.rglob("*"))):
+    for path in (path for folder in test_folders(root) for path in files_below(folder)):
         place = path.relative_to(root).parts[:-1]
         if is_image(path) and not any(part.startswith(".") for part in place):
             beside[any(map(is_of_annotations, place))].append(path)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from converters.files.below import is_result
 from converters.files.images import SUFFIXES, is_image
 from converters.files.names import is_of_annotations
-from converters.files.provenance import PROVENANCE
 from converters.formats.writing import part_of
 
 
@@ -121,7 +121,7 @@ def _images(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path
         if path.is_dir():
             # A link to a folder above would be gone through for ever.
             is_drawn = path.name.isalpha() and is_of_annotations(path.name)
-            is_own = not (is_drawn or (path / PROVENANCE).is_file())
+            is_own = not (is_drawn or is_result(path))
             if is_own and path.resolve() not in here:
                 yield from _images(path, here)
         elif is_image(path):

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 
 from converters.errors import Problems
+from converters.files.below import is_result
 from converters.files.images import SUFFIXES, is_image
 from converters.files.names import normal_name
-from converters.files.provenance import PROVENANCE
 from converters.formats.yolo.places import files_below, label_place, some
 
 # What annotation tools put beside label files.
@@ -219,7 +219,7 @@ class Pairing:
 
 def _is_other(folder: Path) -> bool:
     """Tell whether a folder is hidden, or something that we wrote there."""
-    return folder.name.startswith(".") or (folder / PROVENANCE).is_file()
+    return folder.name.startswith(".") or is_result(folder)
 
 
 def _holds_labels(path: Path) -> bool:

@@ -17,9 +17,9 @@ from PIL import Image
 
 import converters
 from converters import DataError
-from converters.files.class_tables import read_class_names, read_class_table
 from converters.files.provenance import PROVENANCE
 from converters.masks import rasterize_labels
+from converters.tables.class_tables import read_class_names, read_class_table
 from converters.types import LabelSpace
 
 SIZE = (24, 40)

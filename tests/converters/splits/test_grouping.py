@@ -14,7 +14,7 @@ from converters.splits.grouping import (
     likely_columns,
     with_groups,
 )
-from converters.splits.sample_tables import tables_beside
+from converters.tables.sample_tables import tables_beside
 from converters.types import Sample
 
 KEYS = ("a/P1_left", "a/P1_right", "b/P2_left")

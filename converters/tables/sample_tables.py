@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from converters.errors import one_line
-from converters.files.image_columns import ImageNames, order_columns
 from converters.files.lines import delimiter_of
 from converters.files.names import normal_name
+from converters.tables.image_columns import ImageNames, order_columns
 from converters.types import Sample
 
 # A longer first line names no columns.

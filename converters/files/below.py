@@ -1,0 +1,27 @@
+"""What lies below a folder of others, without what commands have put there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from converters.files.provenance import PROVENANCE
+
+
+def is_result(folder: Path) -> bool:
+    """Tell whether a folder is a result of a command: a run, a store, a converted data set."""
+    return (folder / PROVENANCE).is_file()
+
+
+def files_below(root: Path) -> list[Path]:
+    """Return the files below a folder, sorted; none that are hidden, or lie in results of ours.
+
+    The folder itself may be a result. Links to folders are not followed.
+    """
+    found: list[Path] = []
+    for place, below, names in os.walk(root):
+        below[:] = [
+            name for name in below if not (name.startswith(".") or is_result(Path(place, name)))
+        ]
+        found += [Path(place, name) for name in names if not name.startswith(".")]
+    return sorted(found)

@@ -1,0 +1,1 @@
+"""Tables about images, patients and classes (CSV, TSV), and what their columns name."""
