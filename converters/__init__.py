@@ -240,6 +240,8 @@ def _read(
     wanted = labels or own.fullest
     # Files that name no classes are read as if theirs were those that are wanted, by number.
     named = own.named or wanted or own.required(place.folder)
+    if wanted is not None and named.exclusive is None:
+        named = replace(named, exclusive=wanted.exclusive)
 
     def read_them(part: str, told: Problems) -> list[Sample]:
         read_part = partial(module.read, place.folder, subset=part, labels=named, problems=told)

@@ -352,7 +352,10 @@ class _Reader:
         parts: dict[tuple[str, object], list[Polygon]] = {}
         for name, polygon in zip(names, _polygons(rings), strict=True):
             parts.setdefault(name, []).append(polygon)
-        ordered = sorted(parts.items(), key=lambda item: self.labels.index[item[0][0]])
+        # Where a pixel has one label, what was drawn later lies above; else order says nothing.
+        ordered = list(parts.items())
+        if self.labels.exclusive is None:
+            ordered.sort(key=lambda item: self.labels.index[item[0][0]])
         return tuple(Instance(label, _joined(polygons)) for (label, _), polygons in ordered)
 
 

@@ -152,6 +152,17 @@ class DrawnShapes:
         texts = self._written(points, lengths, owned)
         return list(zip(texts, _bounds(*_ranges(points, lengths), owned), strict=True))
 
+    def with_empty_parts(self) -> set[int]:
+        """Return the places of objects of several polygons of which one alone has no pixels."""
+        points, lengths, owned = self._rings()
+        is_part = np.repeat(owned > 1, owned)
+        if not is_part.any():
+            return set()
+        own = points[np.repeat(is_part, lengths)]
+        areas = ColumnRuns.of(own, lengths[is_part], self.size_hw).measure()
+        places = np.repeat(np.arange(len(owned)), owned)[is_part].tolist()
+        return {place for place, (area, _) in zip(places, areas, strict=True) if not area}
+
     def _written(self, points: Points, lengths: Numbers, owned: Numbers) -> list[list[bytes]]:
         texts = ring_texts(points, lengths, max(self.size_hw))
         return [list(islice(texts, number)) for number in owned.tolist()]

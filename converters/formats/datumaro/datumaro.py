@@ -254,9 +254,11 @@ def _drawn_objects(drawn: DrawnShapes, layout: str) -> Iterator[_Object]:
     height, width = drawn.size_hw
     found: list[list[_Ring]] = []
     filled: list[int] = []
+    # As a polygon of its own such a part would be drawn.
+    with_empty = drawn.with_empty_parts()
     for place, (texts, (x0, y0, x1, y1)) in enumerate(drawn.write_rings()):
         is_inside = min(x0, y0) >= 0 and x1 <= width and y1 <= height
-        is_editable = is_inside and (x1 - x0) * (y1 - y0) > _SMALLEST
+        is_editable = is_inside and place not in with_empty and (x1 - x0) * (y1 - y0) > _SMALLEST
         found.append([_Ring(text.decode("ascii"), True, is_editable) for text in texts])
         if layout == "masks" or not is_editable:
             filled.append(place)

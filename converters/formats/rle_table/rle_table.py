@@ -73,7 +73,7 @@ from converters.formats.writing import (
     sample_record,
 )
 from converters.loss import ConversionLoss, joined_objects, lossless
-from converters.masks import EMPTY, CropMask, outlines, rasterize, rasterize_labels
+from converters.masks import EMPTY, CropMask, class_masks, outlines, rasterize
 from converters.types import Instance, LabelSpace, Sample
 
 _CODINGS = {
@@ -188,7 +188,7 @@ def _write_sample(
     image = folder / (place + image_suffix(sample))
     put(sample, image)
     if layout == "severstal":
-        masks = rasterize_labels(sample.instances, sample.size_hw)
+        masks = class_masks(sample.instances, sample.size_hw, labels, with_background=False)
         return [
             (f"{image.name}_{number}", encode_runs(masks.get(name, EMPTY), sample.size_hw, coding))
             for number, name in enumerate(labels.names, 1)

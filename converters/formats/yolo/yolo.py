@@ -31,6 +31,7 @@ partner is said.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -122,20 +123,24 @@ def label_text(sample: Sample, labels: LabelSpace) -> tuple[bytes, ConversionLos
     check_labels(sample, labels)
     lines: list[bytes] = []
     written: list[tuple[str, Ring]] = []
-    is_bridged = False
+    joined = 0
     for instance in sample.instances:
-        parts = rings(rasterize(instance.geometry, sample.size_hw))
+        mask = rasterize(instance.geometry, sample.size_hw)
+        parts = rings(mask)
         if not parts:
             continue
         ring = joined_ring(parts)
         lines.append(_line(labels.index[instance.label], ring, sample.size_hw))
-        is_bridged |= len(parts) > 1
         written.append((instance.label, ring))
+        if len(parts) > 1 and rasterize(Polygon(ring), sample.size_hw).area != mask.area:
+            joined += len(parts) - 1
     text = b"".join(lines)
-    if not is_bridged:
+    if not joined:
         return text, lossless(sample)
     back = [Instance(label, Polygon(ring)) for label, ring in written]
-    return text, measure(sample, rasterize_labels(back, sample.size_hw))
+    loss = measure(sample, rasterize_labels(back, sample.size_hw))
+    # Another object of the class may lie where an object's parts were joined.
+    return text, replace(loss, parts=max(loss.parts, joined))
 
 
 def _line(label: int, ring: Ring, size_hw: tuple[int, int]) -> bytes:

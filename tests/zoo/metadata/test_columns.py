@@ -146,7 +146,7 @@ def test_columns_that_cannot_be_used(
     ("text", "message"),
     [
         (None, r"who\.csv: expected a table \(CSV in UTF-8\), found: No such file"),
-        ("image,years\n0,3\n", r"who\.csv: expected a column 'age', found image, years"),
+        ("image,years\n0,3\n", r"who\.csv: expected a column 'age' in the first line, found image"),
         ("image,age\nx,31\n", r"who\.csv: expected a column with the images' names"),
         ("image,age\n0,3\n0,4\n", r"who\.csv: expected one 'age' of '0', found '3' and '4'"),
         ("image,age\n0,3\n1,4 y\n", r"who\.csv: 'age': expected numbers, found '4 y' of 'a/1'"),
