@@ -20,6 +20,7 @@ from zoo.cli.options import (
     command,
     command_line,
     say,
+    seed_option,
     words,
 )
 
@@ -30,7 +31,7 @@ def phantom(
     people: Annotated[int, typer.Option(help="People in train; two hands each.")] = 8,
     test_people: Annotated[int, typer.Option(help="People in test; two hands each.")] = 4,
     size: Annotated[int, typer.Option(help="Image side in pixels, 256 to 2048.")] = 512,
-    seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
+    seed: Annotated[int, seed_option("Same seed, same bytes.")] = 0,
     bent_train: Annotated[float, typer.Option(help="Share of bent wrists in train.")] = 0.10,
     bent_test: Annotated[float, typer.Option(help="Share of bent wrists in test.")] = 0.58,
     annotators: Annotated[
@@ -71,7 +72,7 @@ def split(
             "data set's own valid or val folder is the one fold, or its folders fold1, fold2, ..."
         ),
     ] = "group",
-    seed: Annotated[int, typer.Option(help="Of the shuffle.")] = 0,
+    seed: Annotated[int, seed_option("Of the shuffle.")] = 0,
     by: Annotated[
         str,
         typer.Option(
@@ -303,7 +304,7 @@ def augment(
     fold: Annotated[
         int | None, typer.Option(help="The fold that is val; 0 where --split is given alone.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same copies.")] = 0,
+    seed: Annotated[int, seed_option("Same seed, same copies.")] = 0,
     jobs: Jobs = 1,
     data_format: From = None,
     edits: EditsFile = None,

@@ -21,6 +21,7 @@ from zoo.cli.options import (
     command,
     command_line,
     say,
+    seed_option,
     words,
     write_json,
 )
@@ -329,7 +330,7 @@ def list_(
 @command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Of the phantoms, the folds and the training.")] = 0,
+    seed: Annotated[int, seed_option("Of the phantoms, the folds and the training.")] = 0,
 ) -> None:
     """Go the whole way on synthetic radiographs: phantom, training, fusion, report."""
     from zoo.cli.demo import run_demo

@@ -243,6 +243,11 @@ def hide_address(command: Sequence[str]) -> list[str]:
     ]
 
 
+def seed_option(help: str) -> Any:
+    """Return an option for a seed, which NumPy and PyTorch take alike."""
+    return typer.Option(min=0, max=2**32 - 1, help=help)
+
+
 def check_json(path: Path | None, *keys: str) -> None:
     """Say before the work whether a JSON file may be written.
 

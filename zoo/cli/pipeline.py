@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from zoo.cli.defaults import TAKEN, for_run
-from zoo.cli.options import Broken, EditsFile, From, Labels, command, command_line, say
+from zoo.cli.options import Broken, EditsFile, From, Labels, command, command_line, say, seed_option
 
 
 @command(fill=for_run)
@@ -68,7 +68,7 @@ def run(
             help="With --dry-run --machine: as if there were so many images to learn from.", min=0
         ),
     ] = 0,
-    seed: Annotated[int, typer.Option(help="For a plan: of folds and training.")] = 0,
+    seed: Annotated[int, seed_option("For a plan: of folds and training.")] = 0,
     on: Annotated[
         str,
         typer.Option(

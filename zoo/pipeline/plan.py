@@ -15,11 +15,13 @@ from converters.splits.split import Split
 from converters.tables.sample_tables import tables_beside
 from zoo.config import load_config
 from zoo.families import load_family, usual_config
+from zoo.families.encoders import build_encoder
 from zoo.pipeline.pipeline import look_at_test
 from zoo.pipeline.rates import PREDICTION, START, Cost, Machine, cost_of
 from zoo.pipeline.recipe import ModelPlan, Recipe, SplitPlan
 from zoo.pipeline.steps import SPLIT, DataFacts
 from zoo.progress import note
+from zoo.run_files.checkpoints import is_weight_file
 from zoo.runs.memory import USABLE
 from zoo.source import DataSource
 
@@ -181,12 +183,15 @@ def plan(
             f"{data.path}: expected images of two patients at least, found {profile.patients}: "
             "some have to be held out"
         )
+    if hours is not None and not math.isfinite(hours):
+        raise ValueError(f"--hours: expected a number of hours, found {hours}")
     limit = hours if hours is not None or machine.gpus else HOURS
     own = data.path / SPLIT
     # The folds that a data set brings stay as many as they are.
     fixed = len(Split.load(own).folds) if own.is_file() else 0
     folds = fixed or min(5 if machine.gpus else 3, profile.patients)
     changes = dict(encoder or {})
+    _check_weights(changes, machine)
     parts = [_weigh(part, data, profile, machine) for part in _parts(profile, machine, changes)]
     while True:
         models = _models(profile, machine, parts, folds, limit)
@@ -205,6 +210,24 @@ def plan(
             parts.remove(dearest)
     split = SplitPlan(file=str(own)) if fixed else SplitPlan(folds=folds, group_by=by)
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
+
+
+def _check_weights(changes: Mapping[str, Any], machine: Machine) -> None:
+    """Make sure that an encoder takes the weights of a file before hours are planned with it.
+
+    Raises:
+        ValueError: it does not, or there is no such file.
+    """
+    # Weights that are named are not fetched for a plan; on paper the file may be elsewhere.
+    weights = str(changes.get("encoder_weights", ""))
+    if machine.model or not (is_weight_file(weights) or (weights and Path(weights).exists())):
+        return
+    if Path(weights).is_dir():
+        raise ValueError(f"encoder_weights '{weights}': expected a file, found a folder")
+    config = usual_config("smp", bool(machine.gpus))
+    words = [f"{key}={value}" for key, value in changes.items()]
+    smp: Any = load_config(load_family("smp").Config, "smp", config, words, None)
+    build_encoder(smp.encoder, smp.encoder_weights, 1, smp.encoder_options)
 
 
 def _steps(model: ModelPlan, profile: DataProfile) -> float:

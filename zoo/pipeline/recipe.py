@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import Field, field_validator, model_validator
@@ -204,7 +204,7 @@ class Recipe(StrictModel):
     broken: Literal["refuse", "skip"] = "refuse"
     labels: str | None = None
     test: str | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     split: SplitPlan = SplitPlan()
     formats: tuple[str, ...] = ()
     models: dict[str, ModelPlan] = Field(min_length=1)

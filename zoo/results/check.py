@@ -24,6 +24,10 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     next(read(path), None)
     labels = _classes_of(path, data, labels_name)
     samples = data.read(labels, subset)
+    if data.held_out is not None:
+        # Test images have an order; those that were held out may come by folds, or by name.
+        place = {name: n for n, name in enumerate(dict.fromkeys(r.image_name for r in read(path)))}
+        samples.sort(key=lambda sample: place.get(sample.file_name, len(place)))
     names = by_file_name(samples)
     images = [Image(s.file_name, s.size_hw) for s in samples]
     annotations = Annotations.of((), samples, labels)

@@ -1,5 +1,6 @@
 """Plans: what fits into the time and the memory, for the data as they are."""
 
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,6 +111,36 @@ def test_an_encoder_is_that_of_all_smp_networks(costs):
     for name, model in recipe.models.items():
         assert (encoder.items() <= model.changes.items()) == (model.family == "smp"), name
     assert list(recipe.models) == ["upernet", "fpn"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("gone.pt", None, "gone.pt: expected a file of weights, found none"),
+        ("empty.pt", b"", "found another: an empty file"),
+        ("pickle.pt", pickle.dumps({"a": Path("x")}), "which is not run"),
+        ("folder", None, "encoder_weights '.*folder': expected a file, found a folder"),
+    ],
+)
+def test_weights_that_are_none_are_told_before_hours_of_work(
+    name, content, message, costs, tmp_path
+):
+    (tmp_path / "folder").mkdir()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    encoder = {"encoder": "resnet18", "encoder_weights": str(tmp_path / name)}
+    # Also where there is no time for the network that would take them.
+    for hours in (0.01, 1):
+        with pytest.raises(ValueError, match=message):
+            plan(DATA, PROFILE, LAPTOP, hours, "", encoder)
+    # On paper they may lie elsewhere.
+    assert plan(DATA, PROFILE, V100S, 1, "", encoder).models
+
+
+@pytest.mark.parametrize("hours", [float("inf"), float("nan")])
+def test_hours_are_a_number(costs, hours):
+    with pytest.raises(ValueError, match="--hours: expected a number of hours, found"):
+        plan(DATA, PROFILE, LAPTOP, hours)
 
 
 def test_one_patient_is_too_few():

@@ -57,7 +57,12 @@ ORDER = (4, 5, 0, 1, 2, 3)
 
 
 @pytest.mark.parametrize(
-    ("chosen", "options"), [(ORDER, ()), ((4, 5), ("--fold", 0)), (range(4), ("--fold", 1))]
+    ("chosen", "options"),
+    [
+        # By folds, and by name, as `zoo fuse --data` writes them.
+        *((ORDER, ()), (range(6), ())),
+        *(((4, 5), ("--fold", 0)), (range(4), ("--fold", 1))),
+    ],
 )
 def test_held_out_images_are_checked_and_scored(
     work, split, samples, write_csv, tmp_path, capsys, chosen, options
