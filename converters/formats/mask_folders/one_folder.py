@@ -17,11 +17,17 @@ from converters.formats.mask_folders.words import DRAWN_WORDS, PLAIN_WORDS, has_
 # What is measured of a place, beside its image.
 _HEIGHTS = re.compile(r"n?d[est]m|depths?|elevations?|heights?|disparity", re.IGNORECASE)
 _BEHIND = re.compile(
-    r"(.+)[_-](masks?|seg|segmentation|labels?|lbl|gt|anno|annotation)(?P<more>[_-]?\d+)?",
+    r"(.+)[_.-](masks?|seg|segmentation|labels?|lbl|gt|anno|annotation)(?P<more>[_-]?\d+)?",
     re.IGNORECASE,
 )
 # Who has drawn a mask that lies beside its image (CHASE_DB1: `Image_01L_1stHO`).
 _DRAWN_BY = re.compile(r"(?P<image>.+)[_-](?P<who>\d)(st|nd|rd)[_-]?(ho|manual)", re.IGNORECASE)
+# What comes before a name, as in `mask_001` and `image_001`.
+_BEFORE = re.compile(r"(?P<word>[A-Za-z]+)[_ -](?P<name>.+)")
+_IMAGE_WORDS = frozenset(
+    {"image", "img", "rgb", "input", "photo", "photograph", "scan", "slice", "frame"}
+    | {"xray", "cxr", "radiograph", "ct", "mri", "original", "raw"}
+)
 _SHORT = "m"  # LandCover.ai: `X.jpg`, `X_m.png`
 
 
@@ -41,8 +47,10 @@ def pair_in_folder(
         or _of_first_rater(files)
         or _of_one_name(tree, folder)
         or _by_last_words(tree, files)
+        or _by_first_words(tree, files)
         or _image_and_mask(tree, files)
         or _longer_names(tree, files, known)
+        or _image_and_classes(tree, files)
     )
 
 
@@ -138,6 +146,39 @@ def _by_last_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
         {head: files[place] for head, place in masks.items()},
         masks.keys(),
     )
+
+
+def _by_first_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
+    """Pair `mask_NAME` with `NAME`, or with `image_NAME`; None unless most are such pairs."""
+    told = {place: hit for place in files if (hit := _BEFORE.fullmatch(place))}
+    drawn = {p: hit for p, hit in told.items() if DRAWN_WORDS.fullmatch(hit["word"].lower())}
+    masks = {hit["name"]: files[place] for place, hit in drawn.items()}
+    whole = {place: place for place in files if place not in drawn}
+    called = {
+        hit["name"]: place
+        for place, hit in told.items()
+        if place in whole and hit["word"].lower() in _IMAGE_WORDS
+    }
+    images = max(whole, called, key=lambda own: len(own.keys() & masks.keys()))
+    if 2 * len(images.keys() & masks.keys()) <= max(len(whole), len(masks)):
+        return None
+    shown = {place: files[place] for place in images.values()}
+    if not tree.are_drawn(masks.values(), FEW_COLOURS) or tree.are_drawn(shown.values(), TWO_SIDES):
+        return None
+    return paired(shown, images, masks, masks.keys())
+
+
+def _image_and_classes(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
+    """Pair the one image in the folder of a case, `xray`, with masks that are called as a class."""
+    images = [place for place in files if place.lower() in _IMAGE_WORDS]
+    masks = [path for place, path in files.items() if place not in images]
+    if len(images) != 1 or not masks or not tree.are_photographs([files[images[0]]]):
+        return None
+    if any(not tree.are_drawn([path], TWO_SIDES) for path in masks):
+        return None
+    (image,) = images
+    classes = {path: normal_name(path.stem) for path in masks}
+    return Pairs({image: files[image]}, {image: masks}, classes=classes)
 
 
 def _longer_names(tree: Tree, files: Mapping[str, Path], known: Set[str]) -> Pairs | None:

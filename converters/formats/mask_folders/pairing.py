@@ -11,6 +11,7 @@ from pathlib import Path
 
 from converters.files.names import normal_name
 from converters.formats.mask_folders.matching import Pairs, masks_of, match, paired
+from converters.formats.mask_folders.named_pairs import pairs_of_table
 from converters.formats.mask_folders.one_folder import pair_in_folder
 from converters.formats.mask_folders.test_images import find_test_keys
 from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
@@ -68,6 +69,8 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
             for image_folder, masks, found in _beside(tree, folder, known, frozenset(taken)):
                 parts.append((image_folder, found))
                 taken |= {path for path in masks if path != image_folder}
+    if not any(found.masks for _, found in parts) and (told := pairs_of_table(tree, root)):
+        parts = [(root, told)]
     images: dict[str, Path] = {}
     masks_of: dict[str, Sequence[Path]] = {}
     classes: dict[Path, str] = {}
@@ -349,13 +352,19 @@ def _folders_of_classes(
         return None
     images = tree.files(home, deep=True)
     found: dict[Path, Pairs] = {}
+    drawn = {f: tree.files(f, deep=True, of_masks=True) for f in folders if f != home}
+    # Whatever the images' folder is called: in all others are black and white masks of its names.
+    are_alike = len(drawn) > 1 and all(
+        own and own.keys() <= images.keys() and tree.are_drawn(own.values(), TWO_SIDES)
+        for own in drawn.values()
+    )
     for folder in folders:
-        masks = tree.files(folder, deep=True, of_masks=True) if folder != home else {}
+        masks = drawn.get(folder, {})
         is_mask = _says_masks(folder, folders)
         are_masks = is_mask or tree.are_drawn(
             masks.values(), TWO_SIDES if is_named else FEW_COLOURS
         )
-        is_told = is_named or is_mask or has_word(folder.name, DRAWN_WORDS)
+        is_told = is_named or are_alike or is_mask or has_word(folder.name, DRAWN_WORDS)
         pairs = match(tree, images, masks) if are_masks and is_told else None
         if pairs is None and masks and _class_of(folder) in known:
             pairs = paired(images, {place: place for place in images}, masks, masks.keys())

@@ -1,0 +1,119 @@
+"""Images and masks that lie as people put them, and are paired by names, contents or a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import converters
+from converters.masks import rasterize_labels
+
+SIZE = (24, 32)
+NUMBERS = range(3)
+# Class -> where its square begins; it has eight pixels a side, and lies one lower in each image.
+SQUARES = {"heart": 2, "lung": 14}
+
+
+def photograph(path: Path, number: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(number).integers(0, 255, SIZE).astype(np.uint8)
+    assert cv2.imwrite(str(path), values)
+
+
+def mask(path: Path, number: int, *classes: str) -> None:
+    """Write a black and white mask of one class, or numbers of several."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plane = np.zeros(SIZE, np.uint8)
+    for value, name in enumerate(classes, 1):
+        start = SQUARES[name]
+        plane[number + 2 : number + 10, start : start + 8] = 255 if len(classes) == 1 else value
+    assert cv2.imwrite(str(path), plane)
+
+
+def mask_before_both(root: Path) -> None:
+    for n in NUMBERS:
+        photograph(root / f"image_{n}.png", n)
+        mask(root / f"mask_{n}.png", n, *SQUARES)
+
+
+def mask_before_one(root: Path) -> None:
+    for n in NUMBERS:
+        photograph(root / f"img_{n}.png", n)
+        mask(root / f"mask_img_{n}.png", n, *SQUARES)
+
+
+def mask_behind_a_dot(root: Path) -> None:
+    for n in NUMBERS:
+        photograph(root / f"img_{n}.png", n)
+        mask(root / f"img_{n}.mask.png", n, *SQUARES)
+
+
+def folder_of_a_case(root: Path) -> None:
+    for n in NUMBERS:
+        photograph(root / f"patient_{n}/xray.png", n)
+        for name in SQUARES:
+            mask(root / f"patient_{n}/{name}.png", n, name)
+
+
+def folders_of_classes(root: Path) -> None:
+    for n in NUMBERS:
+        photograph(root / f"xrays/img_{n}.png", n)
+        for name in SQUARES:
+            mask(root / f"{name}/img_{n}.png", n, name)
+
+
+def named_by_a_table(root: Path) -> None:
+    rows = ["patient;mask path;image path"]
+    for n in NUMBERS:
+        photograph(root / f"raw/scan{n}.png", n)
+        mask(root / f"drawn/{7 - n}.png", n, *SQUARES)
+        rows.append(rf"{n};C:\set\drawn\{7 - n}.png;raw/scan{n}.png")
+    (root / "dataset.csv").write_text("\n".join(rows))
+
+
+LAYOUTS = {
+    mask_before_both: ("1", "2"),
+    mask_before_one: ("1", "2"),
+    mask_behind_a_dot: ("1", "2"),
+    folder_of_a_case: ("heart", "lung"),
+    folders_of_classes: ("heart", "lung"),
+    named_by_a_table: ("1", "2"),
+}
+
+
+@pytest.mark.parametrize(("make", "classes"), LAYOUTS.items())
+def test_every_mask_finds_its_image(
+    make: Callable[[Path], None], classes: tuple[str, ...], tmp_path: Path
+) -> None:
+    make(tmp_path)
+    found = converters.read(tmp_path)
+    assert len(found) == len(NUMBERS)
+    for number, sample in enumerate(found):
+        assert isinstance(sample.image, Path)
+        drawn = cv2.imread(str(sample.image), cv2.IMREAD_GRAYSCALE)
+        expected = np.random.default_rng(number).integers(0, 255, SIZE)
+        np.testing.assert_array_equal(drawn, expected)
+        masks = rasterize_labels(sample.instances, SIZE)
+        boxes = {name: own.box_xywh for name, own in masks.items()}
+        assert tuple(sorted(masks)) == classes
+        assert sorted(boxes.values()) == [(s, number + 2, 8, 8) for s in SQUARES.values()]
+
+
+def test_two_tables_that_name_pairs_are_none(tmp_path: Path) -> None:
+    named_by_a_table(tmp_path)
+    text = (tmp_path / "dataset.csv").read_text()
+    (tmp_path / "other.csv").write_text(text)
+    with pytest.raises(ValueError, match="expected"):
+        converters.read(tmp_path)
+
+
+def test_photographs_alone_are_no_pairs(tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"image_{n}.png", n)
+        photograph(tmp_path / f"label_{n}.png", 9 + n)
+    with pytest.raises(ValueError, match="expected annotations, found only images"):
+        converters.read(tmp_path)
