@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 
+from PIL import Image
+
 from converters.errors import OUTLINE
 from converters.files import git_lfs
 from converters.files.images import is_image
@@ -22,6 +24,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _CITYSCAPES, _ADE20K = "gtFine", ("_atr.txt", "_parts_1.png")
 # How many files are looked into at most, and how far; a box has so many numbers.
 _LOOKED_AT, _HEAD_BYTES, _BOX = 50, 1 << 12, 4
+_OPAQUE = 255
 # Words of annotations that are not read -> what is said of them.
 _BOXES = f"nothing but boxes (detection): {OUTLINE}"
 _FOREIGN = (
@@ -119,12 +122,38 @@ def describe_lack(data: Path) -> str:
     """Say what is nearly a data set in a folder, and what it lacks; "" where nothing is."""
     if any((data / name).is_file() for name in _NAMES_OF_YOLO):
         return _NEEDED_BY_YOLO
-    if (data / "masks").is_dir() and not (data / "labels.yaml").is_file():
+    if (data / "labelsTr").is_dir() and (data / "imagesTr").is_dir():
+        return (
+            ": nnU-Net's imagesTr/ and labelsTr/ need a dataset.json beside them with 'labels' "
+            "(names and numbers) and 'file_ending'"
+        )
+    if (masks := _describe_odd_masks(data / "masks")) or (data / "labels.yaml").is_file():
+        return masks
+    if (data / "masks").is_dir():
         return (
             ": masks/ needs a labels.yaml beside it with 'name' and 'names', and a masks.yaml "
             "with 'layout: index' where they are class numbers"
         )
     return ""
+
+
+def _describe_odd_masks(folder: Path) -> str:
+    """Say of masks in a folder that they are of a kind that is not read; "" of others."""
+    files = sorted(path for path in folder.glob("[!.]*") if path.is_file())
+    if not files:
+        return ""
+    first = files[0]
+    if first.suffix.lower() in (".npy", ".npz", ".mat", ".nii", ".gz"):
+        return f": masks/{first.name}: masks are read from PNG, TIFF, BMP or GIF: save them so"
+    try:
+        with Image.open(first) as image:
+            alpha = image.getchannel("A").getextrema() if image.mode in ("RGBA", "LA") else ()
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return ""
+    what = "a mask with transparency, whose colours count for nothing there"
+    is_seen_through = any(level != _OPAQUE for level in alpha)
+    told = f": masks/{first.name}: {what}: save masks without an alpha channel"
+    return told if is_seen_through else ""
 
 
 def _describe_foreign(path: Path) -> str:

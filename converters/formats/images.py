@@ -26,7 +26,9 @@ from converters.types import LabelSpace, Sample
 LOSES: dict[str, frozenset[str]] = {}
 NO_CLASSES = (
     "expected annotations, found only images, of which nothing can be learned: predict them (zoo "
-    "predict RUN --data FOLDER), or give --labels and --subset test to convert them"
+    "predict RUN --data FOLDER), or give --labels and --subset test to convert them; masks are "
+    "found in masks/ beside images/, as NAME_mask.png beside NAME.png, or by a table with the "
+    "columns image and mask"
 )
 _ANNOTATIONS = frozenset(
     {".json", ".xml", ".yaml", ".yml", ".npy", ".npz", ".mat", ".arrow", ".parquet"}

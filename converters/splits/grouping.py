@@ -45,10 +45,13 @@ def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) ->
     found = _rule(samples, by, tables)
     groups = {sample.key: found(sample) for sample in samples}
     if lacking := [key for key, group in groups.items() if not group]:
+        table, _, _ = by.rpartition(":")
+        is_table = table.lower().endswith(TABLE_SUFFIXES)
+        what = f"add rows to {table}" if is_table else _known(samples, by, tables)
         raise ValueError(
             f"--group-by {by}: expected a group of each image, found none of {len(lacking)}: "
             f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}; "
-            f"{_known(samples, by, tables)}"
+            f"{what}"
         )
     return [replace(sample, group=groups[sample.key]) for sample in samples]
 

@@ -291,6 +291,8 @@ def read_mask(
         return colours if greys is None else greys
     if share_between(values) > MOST_BETWEEN:
         raise ValueError("expected a mask without loss (PNG, TIFF), found a JPEG with grey levels")
+    if values.any() and values.max() <= NEAR:
+        raise ValueError("expected a mask without loss (PNG, TIFF), found a JPEG of small numbers")
     return np.where(values > VOID // 2, VOID, 0).astype(np.uint8)
 
 

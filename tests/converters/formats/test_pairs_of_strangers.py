@@ -117,3 +117,55 @@ def test_photographs_alone_are_no_pairs(tmp_path: Path) -> None:
         photograph(tmp_path / f"label_{n}.png", 9 + n)
     with pytest.raises(ValueError, match="expected annotations, found only images"):
         converters.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda plane: np.dstack([plane * 60] * 3 + [plane * 255]), "save masks without an alpha"),
+        (None, r"masks/img_0.npy: masks are read from PNG, TIFF, BMP or GIF"),
+    ],
+)
+def test_masks_of_a_kind_that_is_not_read(
+    change: Callable[[np.ndarray], np.ndarray] | None, message: str, tmp_path: Path
+) -> None:
+    plane = np.zeros(SIZE, np.uint8)
+    plane[2:9, 3:12] = 1
+    for n in NUMBERS:
+        photograph(tmp_path / f"images/img_{n}.png", n)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        if change is None:
+            np.save(tmp_path / f"masks/img_{n}.npy", plane)
+        else:
+            assert cv2.imwrite(str(tmp_path / f"masks/img_{n}.png"), change(plane))
+    with pytest.raises(ValueError, match=message):
+        converters.read(tmp_path)
+
+
+def test_small_numbers_in_a_jpeg_are_told(tmp_path: Path) -> None:
+    plane = np.zeros(SIZE, np.uint8)
+    plane[2:18, 3:20] = 4
+    for n in NUMBERS:
+        photograph(tmp_path / f"images/img_{n}.png", n)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / f"masks/img_{n}.jpg"), plane)
+    with pytest.raises(ValueError, match="found a JPEG of small numbers"):
+        converters.read(tmp_path)
+
+
+def test_a_word_for_masks_is_no_part_of_a_class(tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"img_{n}.png", n)
+        for name, called in (("heart", "Heart_mask"), ("lung", "LeftLung_mask")):
+            mask(tmp_path / f"img_{n}_{called}.png", n, name)
+    labels = converters.label_space(tmp_path)
+    assert labels is not None
+    assert labels.names == ("Heart", "LeftLung")
+
+
+def test_what_nnunet_s_folders_lack_is_told(tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"imagesTr/a{n}_0000.png", n)
+        mask(tmp_path / f"labelsTr/a{n}.png", n, *SQUARES)
+    with pytest.raises(ValueError, match=r"need a dataset\.json beside them"):
+        converters.read(tmp_path)
