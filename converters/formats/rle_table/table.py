@@ -22,7 +22,9 @@ _IMAGE = (
     *("image", "imageid", "image_id", "image_name", "imagename", "img", "img_id", "filename"),
     *("file_name", "file", "id"),
 )
-_RLE = ("rle", "encodedpixels", "encoded_pixels", "rle_mask", "segmentation", "annotation", "mask")
+# Columns of codes; those of the other names may hold something else beside one of these.
+_CODES = ("rle", "encodedpixels", "encoded_pixels", "rle_mask")
+_RLE = (*_CODES, "segmentation", "annotation", "mask")
 _CLASS = (
     *("class", "classid", "class_id", "class_name", "label", "category", "category_id"),
     *("categoryid", "cell_type"),
@@ -130,13 +132,28 @@ class Table:
         """Yield the rows, or what is wrong with one.
 
         Raises:
-            ValueError: no text in UTF-8, or quotes that do not end.
+            ValueError: no text in UTF-8, quotes that do not end, or two columns that may be meant.
         """
+        self._check_columns()
         lines = _lines(self.path)
         next(lines, None)
         for line, fields in enumerate(lines, 2):
             if any(map(str.strip, fields)):
                 yield self._row(line, fields)
+
+    def _check_columns(self) -> None:
+        """Make sure that no other column may be the one that is taken, and tell otherwise."""
+        for role, place in self.columns.items():
+            own = self.header[place]
+            others = (
+                _CODES if role == "rle" and role not in self.options.columns else (own.lower(),)
+            )
+            found = [name for name in self.header if name.lower() in others]
+            if len(found) > 1:
+                raise ValueError(
+                    f"expected one column '{own}', found {' and '.join(map(repr, found))}: leave "
+                    "one of them"
+                )
 
     def _row(self, line: int, fields: Sequence[str]) -> Row | ValueError:
         if len(fields) != len(self.header):

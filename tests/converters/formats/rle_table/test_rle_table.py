@@ -630,3 +630,22 @@ def test_two_test_images_of_one_key_are_refused(place, root):
     table(root, "ImageId,EncodedPixels", ("b", kaggle_code(ONE)))
     with pytest.raises(DataError, match="expected one image of this key"):
         read(root, subset="test")
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "is_clear"),
+    [
+        ("image,class,class,rle", ("a.png", "x", "y", "1 2"), False),
+        ("image,class,rle,EncodedPixels", ("a.png", "x", "1 2", "5 2"), False),
+        # Who has drawn it.
+        ("image,class,rle,annotation", ("a.png", "x", "1 2", "Ann"), True),
+    ],
+)
+def test_two_columns_that_may_be_meant(header, row, is_clear, root):
+    put(root, "train/a.png")
+    table(root, header, row)
+    if is_clear:
+        assert [label for label, _ in read(root)[0]["train/a"]] == ["x"]
+        return
+    with pytest.raises(ValueError, match=r"train\.csv: expected one column '.*', found '.*' and '"):
+        converters.read(root)
