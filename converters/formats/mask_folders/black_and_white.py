@@ -13,6 +13,8 @@ NEAR, MOST_BETWEEN = 32, 0.05
 # Of what is not black so much more is white than grey; numbers of objects are spread evenly. Of
 # small objects less is, where what is grey is but an edge: so much of it lies inside.
 _LEAST_WHITE, _OF_EDGES, _INSIDE = 2, 0.5, 0.1
+# Of its border an image that is the background's has so much.
+_AROUND = 0.9
 
 
 def has_smoothed_edges(greys: Pixels) -> bool:
@@ -33,6 +35,12 @@ def _are_edges(greys: Pixels) -> bool:
 def is_mostly_black(greys: Pixels) -> bool:
     """Tell whether more than half of some grey levels, uint8, is nearly black."""
     return float((greys <= NEAR).mean()) > 0.5
+
+
+def lies_around(plane: Pixels) -> bool:
+    """Tell whether a mask, uint8 (H, W) of 0 and others, is most of an image and of its border."""
+    border = np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
+    return bool((plane > 0).mean() > 0.5 and (border > 0).mean() > _AROUND)
 
 
 def share_between(values: Pixels) -> float:

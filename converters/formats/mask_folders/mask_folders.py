@@ -66,6 +66,7 @@ from converters.formats.mask_folders.black_and_white import (
     MOST_BETWEEN,
     NEAR,
     has_smoothed_edges,
+    lies_around,
     share_between,
 )
 from converters.formats.mask_folders.matching import OBJECT, Pairs
@@ -92,6 +93,8 @@ _FEW_GREYS = 5
 # numbers is in one piece.
 _LEAST_OBJECTS = 20
 _LEAST_COUNTS, _LEAST_WHOLE = 4, 0.9
+# Of so many masks something has to hold to be said of all.
+_NEARLY_ALL = 0.9
 # What masks of one class have there, by their bits.
 _SET = frozenset({1, VOID, 2**16 - 1})
 # Of numbers of a class and an object, and what MOTS has where nobody looked.
@@ -185,6 +188,7 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
     classes = _Classes.find(root, pairs)
     problems.note(f"{root}: {classes.describe()}")
     samples: list[Sample] = []
+    around: list[bool] = []
     for key, image, size_hw in _images(root, pairs, subset, problems):
         found: list[Instance] = []
         for path in pairs.masks.get(key, ()):
@@ -196,7 +200,14 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
                 problems.add(path, one_line(error), key=key)
                 continue
             found += [Instance(name, outline(crop(plane))) for name, plane in planes]
+            if classes.kind in ("object", "edges"):
+                around += [lies_around(plane) for _, plane in planes]
         samples.append(Sample(key, image, size_hw, tuple(found)))
+    if len(around) > 1 and sum(around) > _NEARLY_ALL * len(around):
+        problems.note(
+            f"{root}: '{OBJECT}' is most of nearly every mask, up to its border: if black was "
+            "drawn on white, exchange black and white"
+        )
     return samples
 
 

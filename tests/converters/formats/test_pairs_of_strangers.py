@@ -169,3 +169,17 @@ def test_what_nnunet_s_folders_lack_is_told(tmp_path: Path) -> None:
         mask(tmp_path / f"labelsTr/a{n}.png", n, *SQUARES)
     with pytest.raises(ValueError, match=r"need a dataset\.json beside them"):
         converters.read(tmp_path)
+
+
+@pytest.mark.parametrize("is_inverted", [False, True])
+def test_black_drawn_on_white_is_told(is_inverted: bool, tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"images/{n}.png", n)
+        mask(tmp_path / f"masks/{n}.png", n, "heart")
+        if is_inverted:
+            plane = cv2.imread(str(tmp_path / f"masks/{n}.png"), cv2.IMREAD_GRAYSCALE)
+            assert plane is not None
+            assert cv2.imwrite(str(tmp_path / f"masks/{n}.png"), 255 - plane)
+    notes: list[str] = []
+    converters.read(tmp_path, note=notes.append)
+    assert any("exchange black and white" in note for note in notes) == is_inverted
