@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 from converters.errors import one_line
 from converters.files.lines import delimiter_of
 from converters.files.names import normal_name
-from converters.tables.image_columns import ImageNames, order_columns
+from converters.tables.image_columns import PERSON, ImageNames, order_columns
 from converters.types import Sample
 
 # A longer first line names no columns.
@@ -83,8 +83,9 @@ def column_of(samples: Sequence[Sample], path: Path, column: str) -> Callable[[S
         raise ValueError(f"{path}: expected a column '{column}' in the first line, found {found}")
     images = ImageNames({sample.key: _names(sample) for sample in samples})
     owners = _column_of_images(rows, columns, column, images)
-    if owners is None:
-        groups = {normal_name(sample.group): sample.group for sample in samples if sample.group}
+    groups = {normal_name(sample.group) for sample in samples if sample.group}
+    # Numbers of patients may be names of images, too.
+    if owners is None or (PERSON.search(owners) and _of_patients(rows, [owners], groups)):
         told = _of_patients(rows, columns, groups)
         if told is None:
             raise NoRowsError(
@@ -121,7 +122,7 @@ def _column_of_images(
 
 
 def _of_patients(
-    rows: Sequence[Mapping[str, str]], columns: Sequence[str], groups: Mapping[str, str]
+    rows: Sequence[Mapping[str, str]], columns: Sequence[str], groups: Set[str]
 ) -> list[tuple[str, Mapping[str, str]]] | None:
     """Return the rows of patients, with whose they are; None where no column names patients."""
     times = {name: sum(_cell(row, name) in groups for row in rows) for name in columns}

@@ -65,13 +65,13 @@ class _List:
         tests: images to be answered.
         learned: others, and their part: `train`, `val`, or "" where a table says another word.
         lost: what it calls test images, and is none.
-        is_of_parts: whether it is a table with a column of parts.
+        has_parts: whether it is a table that tells test images and others apart.
     """
 
     tests: set[PurePosixPath] = field(default_factory=set)
     learned: dict[PurePosixPath, str] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
-    is_of_parts: bool = False
+    has_parts: bool = False
 
     @property
     def size(self) -> int:
@@ -227,10 +227,10 @@ def read_test_lists(
         home = PurePosixPath(path.parent.relative_to(root).as_posix())
         listed = _read_list(path, home, index)
         if len(listed.lost) > listed.size or not listed.size:
-            if listed.is_of_parts:
+            if listed.has_parts and not listed.size:
                 notes.append(
-                    f"{path}: tells which images are test images, but names none of these, or few: "
-                    "it is not used"
+                    f"{path}: tells which images are test images, but names none of these: it is "
+                    "not used"
                 )
             continue
         own = {places[place] for place in listed.tests} - {""}
@@ -411,32 +411,43 @@ def _best_column(
     home: PurePosixPath,
     index: _Places,
 ) -> _List:
-    """Return what the column says that names most images; of several as many the first.
+    """Return what the first column says that names at least half as many images as any does.
 
     Args:
-        columns: for each cell what it may call an image.
+        columns: for each cell what it may call an image; the likeliest column first.
         parts: of each row; None where all are test images.
         home: where the list lies.
         index: the images.
     """
-    best, most = _List(is_of_parts=parts is not None), 0
+    has_parts = parts is not None and not {*parts} <= {"", "test"}
+    fitting = []
     for column in columns:
         places = [_find_any(ways, home, index) for ways in column]
         named = set(filter(None, places))
         # Lines that name one image over and over speak of something else; not of objects, or folds.
         found = sum(place is not None for place in places)
-        if (parts is None and len(named) < _MOST * found) or len(named) <= most:
-            continue
-        most = len(named)
-        rows = list(zip(column, places, parts or ["test"] * len(places), strict=True))
-        learned = {place: part for _, place, part in rows if place and part != "test"}
-        best = _List(
-            {place for _, place, part in rows if place and part == "test"} - learned.keys(),
-            learned,
-            [ways[0] for ways, place, part in rows if place is None and part == "test"],
-            parts is not None,
-        )
-    return best
+        if named and (parts is not None or len(named) >= _MOST * found):
+            fitting.append((len(named), column, places))
+    most = max((count for count, *_ in fitting), default=0)
+    for count, column, places in fitting:
+        if count >= _MOST * most:
+            rows = list(zip(column, places, parts or ["test"] * len(places), strict=True))
+            learned = _parts_of((p, part) for _, p, part in rows if p and part != "test")
+            return _List(
+                {place for _, place, part in rows if place and part == "test"} - learned.keys(),
+                learned,
+                [ways[0] for ways, place, part in rows if place is None and part == "test"],
+                has_parts,
+            )
+    return _List(has_parts=has_parts)
+
+
+def _parts_of(told: Iterable[tuple[PurePosixPath, str]]) -> dict[PurePosixPath, str]:
+    """Return the part of each image; "" of one of several, as in several folds."""
+    found: dict[PurePosixPath, str] = {}
+    for place, part in told:
+        found[place] = part if found.get(place, part) == part else ""
+    return found
 
 
 def _of_people(
@@ -447,16 +458,14 @@ def _of_people(
     Their images lie in folders that are called as they, or have names that begin so.
     """
     header, *rest = rows
-    found = _List(is_of_parts=True)
+    found = _List(has_parts=not {*parts} <= {"", "test"})
     for place in (i for i, name in enumerate(header) if i != part and PERSON.search(name)):
         whose = [index.of_person.get(normal_name(_cell(row, place)), set()) for row in rest]
-        of_parts: dict[str, set[PurePosixPath]] = defaultdict(set)
-        for own, told in zip(whose, parts, strict=True):
-            of_parts[told] |= own
-        tests = of_parts.pop("test", set())
-        learned = {one: told for told, own in of_parts.items() for one in own}
+        pairs = [(image, told) for own, told in zip(whose, parts, strict=True) for image in own]
+        learned = _parts_of((image, told) for image, told in pairs if told != "test")
+        tests = {image for image, told in pairs if told == "test"} - learned.keys()
         if len(tests) + len(learned) > found.size:
-            found = _List(tests - learned.keys(), learned, [], True)
+            found = _List(tests, learned, [], found.has_parts)
     return found
 
 

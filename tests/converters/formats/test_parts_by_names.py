@@ -371,6 +371,21 @@ def test_a_table_says_what_is_held_out(tmp_path: Path) -> None:
         assert [s.attributes for s in found] == [{"subset": p} for p in ("train", "val", "train")]
 
 
+def test_an_image_of_several_folds_is_of_no_part(tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"images/{n}" for n in "abc"))
+    rows = ("1,a,train", "1,b,val", "1,c,test", "2,a,val", "2,b,val")
+    (tmp_path / "folds.csv").write_text("\n".join(["fold,image,split", *rows]))
+    found = {s.key: s.attributes for s in converters.read(tmp_path)}
+    assert found == {"a": {}, "b": {"subset": "val"}}
+
+
+def test_a_column_of_numbers_is_not_taken_for_a_few_more_images(tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"images/{n}" for n in range(1, 9)))
+    rows = [f"{n % 8 + 1},{n}.png,{'test' if n == 3 else 'train'}" for n in (*range(1, 7), 31, 39)]
+    (tmp_path / "split.csv").write_text("\n".join(["subject,file,split", *rows]))
+    check_parts(tmp_path, [f"{n}.png" for n in (1, 2, 4, 5, 6, 7, 8)], ["3.png"])
+
+
 def test_a_table_that_names_no_image_is_told(tmp_path: Path) -> None:
     pairs(tmp_path, "images/a", "images/b")
     (tmp_path / "split.csv").write_text("image,split\nx,train\ny,test\n")

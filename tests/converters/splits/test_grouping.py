@@ -72,6 +72,14 @@ def test_numbers_of_patients_are_no_names_of_images(tmp_path):
         group_by(samples, f"{table}:patient")
 
 
+def test_patients_that_are_known_are_no_images_of_that_number(tmp_path):
+    samples = [Sample(f"{n}", Path(f"{n}.png"), (8, 8), group=f"{9 - n}") for n in range(1, 9)]
+    table = tmp_path / "patients.csv"
+    table.write_text("patient,site\n" + "\n".join(f"{n},site-{n}" for n in range(1, 9)))
+    found = group_by(samples, f"{table}:site")
+    assert [s.group for s in found] == [f"site-{9 - n}" for n in range(1, 9)]
+
+
 def test_the_longest_end_of_a_path_counts(tmp_path):
     samples = [Sample(f"{who}/a", tmp_path / f"up/{who}/a.png", (8, 8)) for who in "pq"]
     table = tmp_path / "t.csv"
