@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+_LONGEST = 4096
 _SEPARATORS = re.compile(r"[\s_.-]+")
 _DRAWN = frozenset({"mask", "masks", "label", "labels", "annotation", "annotations", "annot"})
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[\s_.-]+(?=\d)")
@@ -17,6 +18,19 @@ def normal_name(name: str) -> str:
     macOS writes them decomposed, most other systems composed; both look alike.
     """
     return unicodedata.normalize("NFC", name)
+
+
+def plain_path(name: str) -> str:
+    """Return a path of any system with `/`, without what stands before its first folder."""
+    parts = normal_name(name).replace("\\", "/").split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))
+
+
+def ends_of(path: str) -> Iterator[str]:
+    """Yield a path, and what is left of it without its first folders, the longest first."""
+    # What is longer is no path on any system, and would have too many ends.
+    parts = path.split("/") if len(path) <= _LONGEST else []
+    return ("/".join(parts[start:]) for start in range(len(parts)))
 
 
 def is_of_annotations(folder: str) -> bool:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from converters.errors import Problems
 from converters.files.below import files_below
 from converters.files.images import is_image
-from converters.files.names import normal_name
+from converters.files.names import ends_of, normal_name, plain_path
 from converters.formats.writing import test_samples
 from converters.types import Sample
 
 _IMAGES = "images"
 _ANNOTATIONS = frozenset({"annotation", "annotations"})
-_LONGEST = 4096
 # What folders of test images are called, and those in or around them; and what else is drawn there.
 _TEST = re.compile(r"test(ing|set|ed)?(\d{4})?([ _-]?(images?|imgs?|data|set))?", re.IGNORECASE)
 _PLAIN = ("images", "imgs", "image", "img", "data")
@@ -51,12 +50,12 @@ class NamedImages:
             place = normal_name(self._place(path))
             for known in (place, place.removesuffix(path.suffix)):
                 self._whole.setdefault(known, path)
-                for end in _ends(known):
+                for end in ends_of(known):
                     self._ends.setdefault(end, []).append(path)
         # Whoever is named twice is told so where the second one looks for its image.
-        distinct = {tuple(map(_normal, own)) for own in names}
+        distinct = {tuple(map(plain_path, own)) for own in names}
         self._named = Counter(
-            end for own in distinct for end in {end for name in own for end in _ends(name)}
+            end for own in distinct for end in {end for name in own for end in ends_of(name)}
         )
 
     def find(self, names: Sequence[str]) -> Path:
@@ -65,7 +64,7 @@ class NamedImages:
         Raises:
             ValueError: there is none, several may be meant, or another name has it already.
         """
-        found = next((path for name in names if (path := self._find(_normal(name)))), None)
+        found = next((path for name in names if (path := self._find(plain_path(name)))), None)
         if found is None:
             raise ValueError(
                 f"expected its image '{names[0]:.80}' in this folder or in {_IMAGES}/, found none: "
@@ -127,7 +126,7 @@ class NamedImages:
         for place in (f"{_IMAGES}/{name}", name):
             if place in self._whole:
                 return self._whole[place]
-        for end in _ends(name):
+        for end in ends_of(name):
             found = self._ends.get(end, [])
             if len(found) > 1 or (found and self._named[end] > 1):
                 raise ValueError(
@@ -143,15 +142,3 @@ def _are_same(path: Path, other: Path) -> bool:
     """Tell whether two files have the same content."""
     is_as_long = path.stat().st_size == other.stat().st_size
     return is_as_long and path.read_bytes() == other.read_bytes()
-
-
-def _normal(name: str) -> str:
-    parts = normal_name(name).replace("\\", "/").split("/")
-    return "/".join(part for part in parts if part not in ("", "."))
-
-
-def _ends(name: str) -> Iterator[str]:
-    """The name, and what is left of it without its first folders, the longest first."""
-    # What is longer is no path on any system, and would have too many ends.
-    parts = name.split("/") if len(name) <= _LONGEST else []
-    return ("/".join(parts[start:]) for start in range(len(parts)))

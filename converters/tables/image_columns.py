@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from converters.files.images import SUFFIXES
-from converters.files.names import normal_name
+from converters.files.names import ends_of, plain_path
 
 # A column of images is called so; others may hold numbers that are names of images, too.
 _IMAGE = re.compile(
@@ -38,18 +38,6 @@ def order_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
         return bool(_OTHER.fullmatch(name)), not is_file, not _IMAGE.fullmatch(name), is_running
 
     return sorted(range(len(header)), key=lambda place: (*rank(place), not header[place].strip()))
-
-
-def plain_path(name: str) -> str:
-    """Return a path of any system with `/`, without what stands before its first folder."""
-    parts = normal_name(name).replace("\\", "/").split("/")
-    return "/".join(part for part in parts if part not in ("", ".", ".."))
-
-
-def ends_of(path: str) -> Iterator[str]:
-    """Yield a path, and what is left of it without its first folders, the longest first."""
-    parts = path.split("/")
-    return ("/".join(parts[start:]) for start in range(len(parts)))
 
 
 class ImageNames:

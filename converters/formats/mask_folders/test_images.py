@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from converters.errors import Problems
 from converters.files.lines import TABLE_SUFFIXES, delimiter_of
-from converters.files.names import normal_name
+from converters.files.names import ends_of, normal_name
 from converters.formats.writing import (
     is_test_key,
     is_test_name,
@@ -21,7 +21,7 @@ from converters.formats.writing import (
     part_of,
     with_test_keys,
 )
-from converters.tables.image_columns import PERSON, ends_of, order_columns
+from converters.tables.image_columns import PERSON, order_columns
 from converters.types import SUBSET, Sample
 
 _LISTS = (".txt", ".lst", *TABLE_SUFFIXES)
