@@ -294,7 +294,10 @@ def test_a_table_is_missed_as_by_the_run(
     ("text", "expected"),
     [
         (None, "bad.csv: expected a table (CSV in UTF-8), found: No such file"),
-        ("image,age\nP00.png,3", "bad.csv: expected a column 'sex', found image, age"),
+        (
+            "image,age\nP00.png,3",
+            "bad.csv: expected a column 'sex' in the first line, found image, age",
+        ),
         ("image,age,sex\nP00.png,old,F", "'age': expected a number, found 'old' of 'P00'"),
     ],
 )
