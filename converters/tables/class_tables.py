@@ -24,6 +24,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import dropwhile
 from pathlib import Path
 
 from converters.errors import one_line
@@ -67,7 +68,7 @@ def _names_colours(path: Path) -> bool:
     """Tell a table of colours by its header: classifiers have files of these names, too."""
     try:
         with path.open(encoding="utf-8-sig") as file:
-            header = file.readline()
+            header = next(dropwhile(_says_nothing, file), "")
     except (OSError, UnicodeDecodeError):
         return False
     return _places_of_columns(header) is not None
@@ -156,14 +157,22 @@ def _of_csv(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, str, Colour
 def _rows_of_csv(path: Path, lines: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of a line, from 1 on, and its cells; first the header, no empty ones."""
     delimiter, _ = _places_of(path, lines)
-    rows = enumerate(_cells(path, lines, delimiter), 1)
-    return ((number, cells) for number, cells in rows if number == 1 or any(cells))
+    below = list(dropwhile(_says_nothing, lines))
+    first = len(lines) - len(below) + 1
+    rows = enumerate(_cells(path, below, delimiter), first)
+    return ((number, cells) for number, cells in rows if number == first or any(cells))
+
+
+def _says_nothing(line: str) -> bool:
+    """Tell whether a line before the header is empty, or a comment."""
+    return not line.strip() or line.startswith("#")
 
 
 def _places_of(path: Path, lines: Sequence[str]) -> tuple[str, list[int]]:
-    known = _places_of_columns(lines[0]) if lines else None
+    header = next(dropwhile(_says_nothing, lines), "")
+    known = _places_of_columns(header)
     if known is None:
-        raise ValueError(f"{path}: line 1: expected name,r,g,b, found another header")
+        raise ValueError(f"{path}: expected name,r,g,b in the first line, found another header")
     return known
 
 

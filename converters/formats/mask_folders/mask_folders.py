@@ -37,7 +37,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -205,8 +205,8 @@ def read(root: Path, *, subset: str, labels: LabelSpace, problems: Problems) -> 
         samples.append(Sample(key, image, size_hw, tuple(found)))
     if len(around) > 1 and sum(around) > _NEARLY_ALL * len(around):
         problems.note(
-            f"{root}: '{OBJECT}' is most of nearly every mask, up to its border: if black was "
-            "drawn on white, exchange black and white"
+            f"{root}: '{classes.only}' is most of nearly every mask, up to its border: if black "
+            "was drawn on white, exchange black and white"
         )
     return samples
 
@@ -418,6 +418,11 @@ class _Classes:
                 values = set() if only_names else _values_of(masks)
             return cls._of_numbers(numbers, values)
         found = cls._of_values(masks)
+        if found.names == (OBJECT,) and found.kind in ("object", "edges"):
+            own = [
+                n for n in read_listed_names(root).values() if n and n.casefold() not in NO_CLASS
+            ]
+            return replace(found, names=tuple(own)) if len(own) == 1 else found
         if found.kind == "numbers" and not found.as_colours:
             # Those that a list says nothing of are as they were.
             listed = read_listed_names(root)
@@ -504,6 +509,11 @@ class _Classes:
         names = natural(map(str, values))
         return cls(names, "numbers", has_void=is_void, as_colours=as_colours)
 
+    @property
+    def only(self) -> str:
+        """The class where there is one."""
+        return self.names[0] if self.names else OBJECT
+
     def describe(self) -> str:
         """Say what was assumed of the masks."""
         if self.kind == "objects":
@@ -522,10 +532,10 @@ class _Classes:
         if self.kind == "files":
             return f"classes by the folders or names of masks ({', '.join(self.names):.200})"
         if self.kind == "edges":
-            return f"black and white masks are taken for one class, '{OBJECT}', from half on"
+            return f"black and white masks are taken for one class, '{self.only}', from half on"
         if self.kind == "object":
             void = f", and {VOID} for none" if self.has_void else ""
-            return f"masks of one value are taken for one class, '{OBJECT}'{void}"
+            return f"masks of one value are taken for one class, '{self.only}'{void}"
         if self.numbers or self.kind == "colours":
             others = [str(number) for number, name in self.numbers.items() if number and not name]
             others += [str(VOID)] if self.has_void else []
@@ -552,7 +562,7 @@ class _Classes:
         if self.kind == "edges" and (greys := _greys(values)) is not None:
             # Masks of two values may have 0 and 1.
             plane = (greys > greys.max() // 2).astype(np.uint8)
-            yield from ((OBJECT, plane) for plane in [plane] if plane.any())
+            yield from ((self.only, plane) for plane in [plane] if plane.any())
             return
         if self.kind == "files" and label is None:
             example = self.example.name if self.example else ""
@@ -569,7 +579,7 @@ class _Classes:
                     f"expected one value beside 0, of '{label:.60}', found {len(found)}"
                 )
             if found:
-                yield label or OBJECT, np.isin(codes, list(found)).astype(np.uint8)
+                yield label or self.only, np.isin(codes, list(found)).astype(np.uint8)
             return
         codes = self._codes(values)
         for code in used_values(codes):

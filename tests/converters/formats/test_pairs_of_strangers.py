@@ -183,3 +183,14 @@ def test_black_drawn_on_white_is_told(is_inverted: bool, tmp_path: Path) -> None
     notes: list[str] = []
     converters.read(tmp_path, note=notes.append)
     assert any("exchange black and white" in note for note in notes) == is_inverted
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("background\nheart\n", "heart"), ("heart\nlung\n", "object")]
+)
+def test_a_list_of_one_class_names_what_is_drawn(text: str, name: str, tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"images/{n}.png", n)
+        mask(tmp_path / f"masks/{n}.png", n, "heart")
+    (tmp_path / "classes.txt").write_text(text)
+    assert {i.label for s in converters.read(tmp_path) for i in s.instances} == {name}

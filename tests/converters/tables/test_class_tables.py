@@ -56,6 +56,8 @@ CSVS = {
     "blue first": "class,b,g,r\nvoid,0,0,0\nroad,128,64,128\ncar,128,0,64\n",
     "numbers before": "id,class_name,red,green,blue\n0,void,0,0,0\n1,road,128,64,128\n"
     "2,car,64,0,128\n",
+    "after a comment": "\n# colours of our labels\nname,r,g,b\nvoid,0,0,0\nroad,128,64,128\n"
+    "car,64,0,128\n",
     "another word": "Klasse,R,G,B\nvoid,0,0,0\nroad,128,64,128\ncar,64,0,128\n",
 }
 
