@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Collection, Iterable
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
 
 from converters.errors import did_you_mean
-from converters.files.below import is_result
+from converters.files.below import files_below, is_result
+from converters.files.images import is_image
 
 # A format is a module with
 #   matches(root) -> bool                                  is this folder in the format?
@@ -116,6 +118,17 @@ def _are_of_others(folders: Iterable[Path]) -> bool:
     return any(not is_result(path) for path in folders)
 
 
+def _file_alone(folder: Path) -> Path | None:
+    """Return the one annotation file of a data set whose images lie elsewhere, as COCO's may."""
+    if any(map(is_image, files_below(folder))):
+        return None
+    known = [m for m in map(load_format, FORMATS) if m.matches(folder)]
+    if len(known) != 1 or "images" not in inspect.signature(known[0].read).parameters:
+        return None
+    named = list(known[0].annotation_files(folder))
+    return named[0] if len(named) == 1 else None
+
+
 def _describe(data: Path) -> str:
     """Say what lies in a folder that is no data set, and where one may be, or how to name it."""
     from converters.files.unknown import (
@@ -131,6 +144,8 @@ def _describe(data: Path) -> str:
 
     files, known = describe_files(data, is_results), f"; name it: {' or '.join(FORMATS)}"
     if below := _data_sets_below(data):
+        if len(below) == 1 and (file := _file_alone(below[0])):
+            return f"{files}, but one in a folder below: give {file}, and --images FOLDER"
         which = " or ".join(map(str, below[:_SHOWN])) + (" or ..." if below[_SHOWN:] else "")
         how_many = "one in a folder" if len(below) == 1 else f"{len(below)} in folders"
         return f"{files}, but {how_many} below: give {which}"

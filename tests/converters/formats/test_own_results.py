@@ -100,3 +100,13 @@ def test_the_longest_end_of_a_path_says_which_image_is_meant(tmp_path: Path) -> 
             _photograph(tmp_path / f"upload/{part}/{name}.png", 7 + seed)
     found = converters.read(tmp_path)
     assert [s.key for s in found] == [f"upload/batch_1/{name}" for name in NAMES]
+
+
+def test_annotations_further_down_are_named_with_what_to_do(tmp_path: Path) -> None:
+    coco_with_images_further_down(tmp_path)
+    file = tmp_path / "exports" / "2024-05-01" / "result.json"
+    file.parent.mkdir(parents=True)
+    (tmp_path / "result.json").rename(file)
+    with pytest.raises(ValueError, match=r"give .*/2024-05-01/result\.json, and --images FOLDER"):
+        converters.read(tmp_path)
+    assert len(converters.read(file, images=tmp_path / "upload")) == len(NAMES)
