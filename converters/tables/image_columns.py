@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from converters.files.images import SUFFIXES
 from converters.files.names import ends_of, plain_path
@@ -55,7 +55,7 @@ class ImageNames:
                 for end in ends_of(path):
                     self._ends[end].add(key)
 
-    def find(self, cell: str) -> tuple[frozenset[str], int]:
+    def find(self, cell: str) -> tuple[Set[str], int]:
         """Return the keys of the images that a cell means, and by how many names of its path.
 
         That is those whose paths end as the cell's does, by as much of it as any does; with its
@@ -65,10 +65,10 @@ class ImageNames:
         for known in dict.fromkeys((path, _without_suffix(path))):
             for end in ends_of(known) if known else ():
                 if end in self._ends:
-                    return frozenset(self._ends[end]), end.count("/") + 1
+                    return self._ends[end], end.count("/") + 1
         return frozenset(), 0
 
 
 def _without_suffix(path: str) -> str:
-    suffix = PurePosixPath(path).suffix
-    return path.removesuffix(suffix) if suffix.lower() in _SUFFIXES else path
+    whole, suffix = posixpath.splitext(path)
+    return whole if suffix.lower() in _SUFFIXES else path

@@ -110,10 +110,10 @@ def _column_of_images(
     """
     cells = [[_cell(row, name) for name in columns] for row in rows]
     order = [columns[place] for place in order_columns(columns, cells)]
-    found = {
-        name: len(frozenset[str]().union(*(images.find(_cell(row, name))[0] for row in rows)))
-        for name in order
-    }
+    found: dict[str, int] = {}
+    for name in order:
+        distinct = {_cell(row, name) for row in rows}
+        found[name] = len(set[str]().union(*(images.find(cell)[0] for cell in distinct)))
     others = {name: count for name, count in found.items() if count and name != asked}
     if not others:
         return asked if found[asked] else None
@@ -133,7 +133,7 @@ def _of_patients(
 def _values(
     path: Path,
     column: str,
-    named: Iterable[tuple[str, frozenset[str], int, Mapping[str, str]]],
+    named: Iterable[tuple[str, Set[str], int, Mapping[str, str]]],
 ) -> dict[str, str]:
     """Return what rows say of images or patients: those that name more of a path count.
 

@@ -65,5 +65,5 @@ def _of_table(table: Path, files: Mapping[str, Path], names: ImageNames) -> Pair
 
 
 def _one(names: ImageNames, cell: str) -> str | None:
-    found, _ = names.find(cell) if cell else (frozenset[str](), 0)
+    found, _ = names.find(cell)
     return next(iter(found)) if len(found) == 1 else None
