@@ -13,15 +13,18 @@ def is_result(folder: Path) -> bool:
     return (folder / PROVENANCE).is_file()
 
 
-def files_below(root: Path) -> list[Path]:
+def files_below(root: Path, *, results: bool = False) -> list[Path]:
     """Return the files below a folder, sorted; none that are hidden, or lie in results of ours.
 
     The folder itself may be a result. Links to folders are not followed.
+
+    Args:
+        root: the folder.
+        results: those in results, too.
     """
     found: list[Path] = []
     for place, below, names in os.walk(root):
-        below[:] = [
-            name for name in below if not (name.startswith(".") or is_result(Path(place, name)))
-        ]
+        shown = [name for name in below if not name.startswith(".")]
+        below[:] = [name for name in shown if results or not is_result(Path(place, name))]
         found += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(found)

@@ -64,7 +64,10 @@ class NamedImages:
         Raises:
             ValueError: there is none, several may be meant, or another name has it already.
         """
-        found = next((path for name in names if (path := self._find(plain_path(name)))), None)
+        # What annotations name may lie in what a command has written.
+        ways = (find for find in (self._find, self._exact))
+        places = (path for find in ways for name in names if (path := find(plain_path(name))))
+        found = next(places, None)
         if found is None:
             raise ValueError(
                 f"expected its image '{names[0]:.80}' in this folder or in {_IMAGES}/, found none: "
@@ -121,6 +124,13 @@ class NamedImages:
 
     def _place(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
+
+    def _exact(self, name: str) -> Path | None:
+        path = self._root / name
+        try:
+            return path if is_image(path) and path.is_file() else None
+        except OSError:  # too long a name
+            return None
 
     def _find(self, name: str) -> Path | None:
         for place in (f"{_IMAGES}/{name}", name):

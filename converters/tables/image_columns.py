@@ -33,7 +33,7 @@ def order_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
     def rank(place: int) -> tuple[bool, ...]:
         name = header[place].strip()
         cells = [row[place].strip() for row in rows if place < len(row) and row[place].strip()]
-        is_file = sum(_without_suffix(cell) != cell for cell in cells) > _MOST * len(cells)
+        is_file = sum(map(is_image_name, cells)) > _MOST * len(cells)
         is_running = any(cells == [str(start + n) for n in range(len(cells))] for start in (0, 1))
         return bool(_OTHER.fullmatch(name)), not is_file, not _IMAGE.fullmatch(name), is_running
 
@@ -67,6 +67,25 @@ class ImageNames:
                 if end in self._ends:
                     return self._ends[end], end.count("/") + 1
         return frozenset(), 0
+
+    def find_all(self, cells: Sequence[str]) -> list[tuple[Set[str], int]]:
+        """Return what each cell of a column means, as `find` does.
+
+        Where folders tell images apart, a cell with another folder means none of these.
+        """
+        found = [self.find(cell) for cell in cells]
+        if max((level for _, level in found), default=0) < 2:
+            return found
+        none: tuple[Set[str], int] = (frozenset(), 0)
+        return [
+            none if one[1] == 1 and "/" in plain_path(cell) else one
+            for cell, one in zip(cells, found, strict=True)
+        ]
+
+
+def is_image_name(name: str) -> bool:
+    """Tell whether a name has the suffix of an image."""
+    return _without_suffix(name) != name
 
 
 def _without_suffix(path: str) -> str:

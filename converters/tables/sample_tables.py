@@ -10,7 +10,7 @@ from pathlib import Path
 from converters.errors import one_line
 from converters.files.lines import delimiter_of
 from converters.files.names import normal_name
-from converters.tables.image_columns import PERSON, ImageNames, order_columns
+from converters.tables.image_columns import PERSON, ImageNames, is_image_name, order_columns
 from converters.types import Sample
 
 # A longer first line names no columns.
@@ -95,8 +95,9 @@ def column_of(samples: Sequence[Sample], path: Path, column: str) -> Callable[[S
             )
         values = _values(path, column, ((name, frozenset({name}), 1, row) for name, row in told))
         return lambda sample: values.get(normal_name(sample.group), "")
-    named = ((cell := _cell(row, owners), *images.find(cell), row) for row in rows)
-    values = _values(path, column, named)
+    cells = [_cell(row, owners) for row in rows]
+    named = zip(cells, images.find_all(cells), rows, strict=True)
+    values = _values(path, column, ((cell, *meant, row) for cell, meant, row in named))
     return lambda sample: values.get(sample.key, "")
 
 
@@ -105,8 +106,9 @@ def _column_of_images(
 ) -> str | None:
     """Return the column that names images; None where there is none.
 
-    Of several that name many of them, as numbers may do by chance, the likeliest by its name and
-    by its cells is meant; never the one that is asked for, unless there is no other.
+    Of several the one is meant that names most of them, of as many the likeliest by its name and
+    by its cells; but one of files goes before numbers that name a few more by chance. Never the one
+    that is asked for, unless there is no other.
     """
     cells = [[_cell(row, name) for name in columns] for row in rows]
     order = [columns[place] for place in order_columns(columns, cells)]
@@ -118,7 +120,13 @@ def _column_of_images(
     if not others:
         return asked if found[asked] else None
     most = max(others.values())
-    return next(name for name, count in others.items() if 2 * count >= most)
+    of_files = [n for n, count in others.items() if 2 * count >= most and _is_of_files(rows, n)]
+    return next(iter(of_files), next(name for name, count in others.items() if count == most))
+
+
+def _is_of_files(rows: Sequence[Mapping[str, str]], column: str) -> bool:
+    cells = [cell for row in rows if (cell := _cell(row, column))]
+    return 2 * sum(map(is_image_name, cells)) > len(cells)
 
 
 def _of_patients(

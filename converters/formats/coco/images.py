@@ -40,6 +40,7 @@ class ImageFinder:
     elsewhere: Path | None = None
     masks: Path | None = None
     _listings: dict[Path, dict[str, str]] = field(default_factory=dict, compare=False)
+    _named: dict[bool, dict[str, list[Path]]] = field(default_factory=dict, compare=False)
 
     def find(self, entry: Record) -> Path:
         r"""Return the image of an entry, by its `file_name`, or LVIS' `coco_url`.
@@ -62,7 +63,9 @@ class ImageFinder:
         for place, folder, suffix in product(places, self.folders, _DICOM):
             if image := self._image(folder, place.with_suffix(suffix)):
                 return image
-        if below := self._below.get(normal_name(places[-1].name)):
+        name = normal_name(places[-1].name)
+        # Where nothing else is called so, what a command has written is meant.
+        if below := self._below(False).get(name) or self._below(True).get(name):
             below = _longest_ends(below, places[0])
             if len(below) == 1:
                 return below[0]
@@ -90,13 +93,18 @@ class ImageFinder:
         files = (folder / n for folder in self.folders for n in self._listing(folder).values())
         return {_plain(path.name): path for path in files if is_image(path)}
 
-    @cached_property
-    def _below(self) -> dict[str, list[Path]]:
-        """The images below the root, or `elsewhere`, by name, but for those of other subsets."""
-        found: dict[str, list[Path]] = {}
+    def _below(self, results: bool) -> dict[str, list[Path]]:
+        """The images below the root, or `elsewhere`, by name, but for those of other subsets.
+
+        Args:
+            results: those in results of commands, too.
+        """
+        if results in self._named:
+            return self._named[results]
+        found = self._named.setdefault(results, {})
         own = _subsets(self.path.relative_to(self.root))
         base = self.elsewhere or self.root
-        for path in filter(is_image, files_below(base)):
+        for path in filter(is_image, files_below(base, results=results)):
             parts = _subsets(path.relative_to(base).parent)
             # LIVECell has `train` and `val` in one folder.
             is_other = bool(own) and bool(parts) and own.isdisjoint(parts)

@@ -302,9 +302,15 @@ def read_mask(
         return colours if greys is None else greys
     if share_between(values) > MOST_BETWEEN:
         raise ValueError("expected a mask without loss (PNG, TIFF), found a JPEG with grey levels")
-    if values.any() and values.max() <= NEAR:
-        raise ValueError("expected a mask without loss (PNG, TIFF), found a JPEG of small numbers")
     return np.where(values > VOID // 2, VOID, 0).astype(np.uint8)
+
+
+def _is_dark(path: Path) -> bool:
+    """Tell whether a mask is a JPEG that is not empty, and has nothing that is white."""
+    if path.suffix.lower() not in LOSSY:
+        return False
+    values = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+    return values is not None and 0 < int(values.max()) <= VOID // 2
 
 
 def _read_gif_size(content: bytes) -> tuple[int, int]:
@@ -495,6 +501,11 @@ class _Classes:
         is_void = VOID in values and not _are_even(values)
         if len(values - {VOID}) == 1 and is_void:
             return cls((OBJECT,), "object", has_void=True, as_colours=as_colours)
+        if not values and (dark := next(filter(_is_dark, masks), None)):
+            raise ValueError(
+                f"{dark}: expected a mask without loss (PNG, TIFF), found a JPEG of small numbers, "
+                "as all others are"
+            )
         if len(values) <= 1:
             return cls((OBJECT,) if values else (), "object", as_colours=as_colours)
         if base := _find_base(values):

@@ -29,7 +29,6 @@ _REST = re.compile(
 _CLASS_OF_FILE = re.compile(
     r"[\W_]+(?P<name>([^\W\d_]+(?:[\W_]+[^\W\d_]+)*)?)(?P<number>[\W_]*\d*)"
 )
-_MASK_WORD = re.compile(r"[\W_]+(masks?|seg(mentation)?|labels?|gt|annotation)$", re.IGNORECASE)
 OBJECT = "object"
 # Such a part of names, or one, may be slips.
 _MOST_ODD = 0.1
@@ -281,10 +280,6 @@ def _name_classes(told: Mapping[Path, tuple[str, str]], images: int) -> dict[Pat
         told: mask -> name, number with what is before it.
         images: their number.
     """
-    # `LeftLung_mask` is the class `LeftLung`, where that is no other one's name.
-    short = {name: _MASK_WORD.sub("", name) for name, _ in told.values()}
-    if len(set(short.values())) == len(short):
-        told = {path: (short[name] or name, number) for path, (name, number) in told.items()}
     often = Counter(name + number for name, number in told.values() if number.isdecimal())
     is_name = images > 1 and all(2 * count > images for count in often.values())
     found = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from converters.files.lines import TABLE_SUFFIXES
@@ -40,7 +40,8 @@ def _of_table(table: Path, files: Mapping[str, Path], names: ImageNames) -> Pair
     except ValueError:
         return None
     cells = [[(row.get(name) or "").strip() for name in columns] for row in rows]
-    meant = [[_one(names, cell) for cell in row] for row in cells]
+    by_column = [names.find_all([row[i] for row in cells]) for i in range(len(columns))]
+    meant = [[_only(column[n][0]) for column in by_column] for n in range(len(cells))]
     counts = [sum(place is not None for place in own) for own in zip(*meant, strict=True)]
     full = {i for i, count in enumerate(counts) if count > _MOST * len(rows)}
     masks = [i for i in full if _MASK.fullmatch(columns[i])]
@@ -64,6 +65,5 @@ def _of_table(table: Path, files: Mapping[str, Path], names: ImageNames) -> Pair
     return Pairs(of_images, unique)
 
 
-def _one(names: ImageNames, cell: str) -> str | None:
-    found, _ = names.find(cell)
+def _only(found: Set[str]) -> str | None:
     return next(iter(found)) if len(found) == 1 else None

@@ -50,7 +50,7 @@ def pair_in_folder(
         or _by_first_words(tree, files)
         or _image_and_mask(tree, files)
         or _longer_names(tree, files, known)
-        or _image_and_classes(tree, files)
+        or _image_and_classes(tree, folder, files)
     )
 
 
@@ -168,11 +168,19 @@ def _by_first_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
     return paired(shown, images, masks, masks.keys())
 
 
-def _image_and_classes(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
-    """Pair the one image in the folder of a case, `xray`, with masks that are called as a class."""
+def _image_and_classes(tree: Tree, folder: Path, files: Mapping[str, Path]) -> Pairs | None:
+    """Pair the one image in the folder of a case, `xray`, with masks that are called as a class.
+
+    Other cases lie beside it, and there are several masks; not those that are called so.
+    """
     images = [place for place in files if place.lower() in _IMAGE_WORDS]
     masks = [path for place, path in files.items() if place not in images]
-    if len(images) != 1 or not masks or not tree.are_photographs([files[images[0]]]):
+    are_named = not any(has_word(path.stem, DRAWN_WORDS) for path in masks)
+    if folder == tree.root or len(images) != 1 or len(masks) < 2 or not are_named:
+        return None
+    name = files[images[0]].name
+    cases = [case for case in tree.inside(folder.parent) if (case / name).is_file()]
+    if len(cases) < 2 or not tree.are_photographs([files[images[0]]]):
         return None
     if any(not tree.are_drawn([path], TWO_SIDES) for path in masks):
         return None

@@ -43,6 +43,15 @@ _DEPTH, _LOOKED_AT = 3, 3
 _MASK_WORD = re.compile(r"^masks?[_ -]+", re.IGNORECASE)
 # Who has drawn the same objects as others.
 _AGAIN = re.compile(r"(?P<who>[2-9](nd|rd|th))[ _-]?manual", re.IGNORECASE)
+# Folders of images that are not called images; and what is made of images or masks.
+_PHOTOGRAPHS = re.compile(
+    r"(.*[_ -])?(x[_ -]?rays?|cxrs?|radiographs?|photo(graph)?s?|scans?|slices|frames|pictures?"
+    r"|pics|cts?|mris?)",
+    re.IGNORECASE,
+)
+_DERIVED = re.compile(
+    r"edges?|bound(ary|aries)|contours?|outlines?|skeletons?|thresh(old(ed)?)?|binary|roi|old|output"
+)
 _BY_HAND = re.compile(r"(\d(st|nd|rd)[ _-]?)?manual[ _-]?\d?", re.IGNORECASE)
 _SEEN = "mask"
 _RATERS = re.compile(r"(annotator|expert|reader|rater|observer|grader|doctor|manual|human)s?")
@@ -354,7 +363,12 @@ def _folders_of_classes(
     found: dict[Path, Pairs] = {}
     drawn = {f: tree.files(f, deep=True, of_masks=True) for f in folders if f != home}
     # Whatever the images' folder is called: in all others are black and white masks of its names.
-    are_alike = len(drawn) > 1 and all(
+    is_other = any(
+        _MASKS.fullmatch(f.name) or has_word(f.name, DRAWN_WORDS) or has_word(f.name, _DERIVED)
+        for f in drawn
+    )
+    are_alike = len(drawn) > 1 and not is_other and bool(_PHOTOGRAPHS.fullmatch(home.name))
+    are_alike = are_alike and all(
         own and own.keys() <= images.keys() and tree.are_drawn(own.values(), TWO_SIDES)
         for own in drawn.values()
     )

@@ -21,7 +21,7 @@ from converters.formats.writing import (
     part_of,
     with_test_keys,
 )
-from converters.tables.image_columns import PERSON, order_columns
+from converters.tables.image_columns import PERSON, is_image_name, order_columns
 from converters.types import SUBSET, Sample
 
 _LISTS = (".txt", ".lst", *TABLE_SUFFIXES)
@@ -30,14 +30,14 @@ _HOMES = re.compile(
     r"(image[ _-]?sets?|splits?|partitions?|subsets?|annotations?|(data|file|image)?[ _-]?lists?)",
     re.IGNORECASE,
 )
-# A column that says of which part an image is, as in `split.csv`; or one of any name whose cells
-# are such words.
+# A column that says of which part an image is, as in `split.csv`. One of another name whose cells
+# are such words is believed where there is none of these names, and the table names most images.
 _PART_COLUMN = re.compile(r"(data)?[ _-]?(split|subset|partition|phase)s?", re.IGNORECASE)
 _PART = re.compile(r"train(ing)?|val(id|idation)?|dev|test(ing)?", re.IGNORECASE)
 # What follows the name of a patient in that of an image.
 _BEHIND = re.compile(r"[_. -]")
 # So many of the lines of a list name an image.
-_MOST = 0.5
+_MOST, _NEARLY_ALL = 0.5, 0.9
 # Larger files hold more than names, such as codes of masks.
 _LARGEST, _BEGINNING = 1 << 25, 1 << 16
 
@@ -66,12 +66,16 @@ class _List:
         learned: others, and their part: `train`, `val`, or "" where a table says another word.
         lost: what it calls test images, and is none.
         has_parts: whether it is a table that tells test images and others apart.
+        is_named: whether the column that does so is called so.
+        rows: that name an image which is no test image.
     """
 
     tests: set[PurePosixPath] = field(default_factory=set)
     learned: dict[PurePosixPath, str] = field(default_factory=dict)
     lost: list[str] = field(default_factory=list)
     has_parts: bool = False
+    is_named: bool = True
+    rows: int = 0
 
     @property
     def size(self) -> int:
@@ -175,7 +179,8 @@ def told_by_lists(
 def with_parts(root: Path, samples: Sequence[Sample]) -> list[Sample]:
     """Return samples with the part, `train` or `val`, that tables say of them.
 
-    What says it already keeps it; test images have none.
+    What says it already keeps it; test images have none. A table that does not say it of all others
+    says it of none.
 
     Args:
         root: the data set's folder.
@@ -186,10 +191,13 @@ def with_parts(root: Path, samples: Sequence[Sample]) -> list[Sample]:
     if not lists or not images or any(SUBSET in sample.attributes for sample in samples):
         return list(samples)
     keys = {key: key for key in images}
-    told = read_test_lists(root, lists, keys, images, images.values()).parts
+    told = read_test_lists(root, lists, keys, images, images.values(), of_parts=True).parts
+    learned = {sample.key for sample in samples if not is_test_key(sample.key)}
+    if not learned <= told.keys() or len({told[key] for key in learned}) < 2:
+        return list(samples)
     return [
         replace(one, attributes={**one.attributes, SUBSET: told[one.key]})
-        if one.key in told and not is_test_key(one.key)
+        if one.key in learned
         else one
         for one in samples
     ]
@@ -201,6 +209,8 @@ def read_test_lists(
     keys: Mapping[str, str],
     images: Mapping[str, Path],
     files: Iterable[Path],
+    *,
+    of_parts: bool = False,
 ) -> Listed:
     """Read lists of test images, by names or paths of images that have no others like them.
 
@@ -214,6 +224,7 @@ def read_test_lists(
         keys: key -> what tells whether it is of a test image already.
         images: key -> image, of those that may be named.
         files: all images, with these.
+        of_parts: the parts of other images are asked for: test images may be elsewhere.
     """
     if not lists:
         return Listed(frozenset(), ())
@@ -223,11 +234,16 @@ def read_test_lists(
     found: set[str] = set()
     told: dict[Path, tuple[set[str], dict[str, str]]] = {}
     notes = []
-    for path in lists:
-        home = PurePosixPath(path.parent.relative_to(root).as_posix())
-        listed = _read_list(path, home, index)
-        if len(listed.lost) > listed.size or not listed.size:
-            if listed.has_parts and not listed.size:
+    homes = {path: PurePosixPath(path.parent.relative_to(root).as_posix()) for path in lists}
+    read = {path: _read_list(path, home, index) for path, home in homes.items()}
+    # What is called so says it better than what only looks so.
+    is_sure = any(one.is_named and one.has_parts and one.size for one in read.values())
+    for path, listed in read.items():
+        if not listed.is_named and is_sure:
+            continue
+        is_lost = len(listed.lost) > listed.size and not of_parts
+        if is_lost or not listed.size:
+            if listed.has_parts and listed.is_named and not listed.size:
                 notes.append(
                     f"{path}: tells which images are test images, but names none of these: it is "
                     "not used"
@@ -251,7 +267,8 @@ def read_test_lists(
     if tests.isdisjoint(set[str]().union(*(learned for _, learned in told.values()))):
         found |= tests
         for _, learned in told.values():
-            parts |= {key: part for key, part in learned.items() if part}
+            parts |= {k: part if parts.get(k, part) == part else "" for k, part in learned.items()}
+        parts = {key: part for key, part in parts.items() if part}
     else:
         said = ", ".join(path.relative_to(root).as_posix() for path in told)
         notes.append(f"{root}: tables tell the parts otherwise each, and none is believed ({said})")
@@ -294,29 +311,38 @@ def _tells_parts(path: Path) -> bool:
         return False
     is_whole = len(content) < _BEGINNING
     header, *rest = _rows(_decode(content))[: None if is_whole else -1] or [[]]
-    columns = [{_cell(row, i) for row in rest} - {""} for i in range(len(header))]
+    columns = [{_cell(row, i) for row in rest} for i in range(len(header))]
     return len(header) > 1 and any(
         _PART_COLUMN.fullmatch(name.strip()) or (cells and all(map(_PART.fullmatch, cells)))
         for name, cells in zip(header, columns, strict=True)
     )
 
 
-def _part_column(rows: Sequence[Sequence[str]]) -> int | None:
+def _part_column(rows: Sequence[Sequence[str]]) -> tuple[int | None, bool]:
     """Return the place of the column that says of each row `train`, `val` or `test`; None without.
 
     Args:
         rows: the header, and what follows.
+
+    Returns:
+        The place, and whether the column is called so. One of another name is meant where it has
+        nothing but such words, in every row, and is the only one.
     """
     header, *rest = rows
-    columns = [{_cell(row, i) for row in rest} - {""} for i in range(len(header))]
-    for place, cells in enumerate(columns):
-        is_told = _PART_COLUMN.fullmatch(header[place].strip())
-        if is_told and ({"train", "test"} <= set(map(part_of, cells)) or cells == {"test"}):
-            return place
-    for place, cells in enumerate(columns):
-        if all(map(_PART.fullmatch, cells)) and len(set(map(_part, cells))) > 1:
-            return place
-    return None
+    columns = [{_cell(row, i) for row in rest} for i in range(len(header))]
+    named = [i for i, name in enumerate(header) if _PART_COLUMN.fullmatch(name.strip())]
+    for place in named:
+        cells = columns[place] - {""}
+        if {"train", "test"} <= set(map(part_of, cells)) or cells == {"test"}:
+            return place, True
+    told = [
+        place
+        for place, cells in enumerate(columns)
+        if all(map(_PART.fullmatch, cells)) and len(set(map(_part, cells))) > 1
+    ]
+    if own := [place for place in told if place in named]:
+        return own[0], True
+    return (told[0], False) if len(told) == 1 else (None, False)
 
 
 def _part(cell: str) -> str:
@@ -366,7 +392,8 @@ class _Places:
         self.by_tail: dict[str, set[PurePosixPath]] = defaultdict(set)
         self.of_person: dict[str, set[PurePosixPath]] = defaultdict(set)
         self.tests = frozenset(tests)
-        for place in places:
+        self.places = frozenset(places)
+        for place in self.places:
             for end in ends_of(place.as_posix()):
                 self.by_tail[end].add(place)
             name = place.name
@@ -392,7 +419,7 @@ def _read_list(path: Path, home: PurePosixPath, index: _Places) -> _List:
         named = [_ways(line) for line in lines if line and not line.startswith("#")]
         return _best_column([named], None, home, index)
     rows = _rows(_decode(content))
-    part = _part_column(rows) if rows else None
+    part, is_named = _part_column(rows) if rows else (None, False)
     if not rows or (part is None and not is_test_name(path.stem)):
         return _List()
     order = order_columns(rows[0], rows[1:])
@@ -402,7 +429,13 @@ def _read_list(path: Path, home: PurePosixPath, index: _Places) -> _List:
         return _best_column([*columns, [_ways(row[0]) for row in rows]], None, home, index)
     told = [_part(_cell(row, part)) for row in rows[1:]]
     found = _best_column(columns, told, home, index)
-    return found if found.size else _of_people(rows, part, told, index)
+    people = _of_people(rows, part, told, index)
+    if people.size > found.size and people.size >= _NEARLY_ALL * len(index.places):
+        return replace(people, is_named=is_named)
+    # What only looks so may be about something else, and names a few images by chance.
+    others = sum(one != "test" for one in told)
+    are_most = found.size >= _MOST * len(index.places) and found.rows >= _NEARLY_ALL * others
+    return replace(found, is_named=is_named) if is_named or are_most else _List()
 
 
 def _best_column(
@@ -411,7 +444,9 @@ def _best_column(
     home: PurePosixPath,
     index: _Places,
 ) -> _List:
-    """Return what the first column says that names at least half as many images as any does.
+    """Return what the column says that names most images; of several as many the first.
+
+    One of files, by their suffixes, goes before numbers that name a few images more.
 
     Args:
         columns: for each cell what it may call an image; the likeliest column first.
@@ -429,8 +464,9 @@ def _best_column(
         if named and (parts is not None or len(named) >= _MOST * found):
             fitting.append((len(named), column, places))
     most = max((count for count, *_ in fitting), default=0)
-    for count, column, places in fitting:
-        if count >= _MOST * most:
+    files = [one for one in fitting if one[0] >= _MOST * most and _are_files(one[1])]
+    for count, column, places in files or fitting:
+        if files or count == most:
             rows = list(zip(column, places, parts or ["test"] * len(places), strict=True))
             learned = _parts_of((p, part) for _, p, part in rows if p and part != "test")
             return _List(
@@ -438,8 +474,15 @@ def _best_column(
                 learned,
                 [ways[0] for ways, place, part in rows if place is None and part == "test"],
                 has_parts,
+                rows=sum(place is not None for _, place, part in rows if part != "test"),
             )
     return _List(has_parts=has_parts)
+
+
+def _are_files(column: Sequence[Sequence[str]]) -> bool:
+    """Tell whether most cells have the suffix of an image."""
+    names = [ways[0] for ways in column if ways and ways[0]]
+    return sum(map(is_image_name, names)) > _MOST * len(names)
 
 
 def _parts_of(told: Iterable[tuple[PurePosixPath, str]]) -> dict[PurePosixPath, str]:

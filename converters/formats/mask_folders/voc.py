@@ -40,7 +40,6 @@ import numpy as np
 import numpy.typing as npt
 
 from converters.errors import Problems
-from converters.files.below import files_below
 from converters.files.images import decode_image, is_image, read_size_hw
 from converters.files.lines import read_lines
 from converters.files.names import is_of_annotations, normal_name
@@ -339,7 +338,7 @@ def _test_images(root: Path) -> tuple[list[Path], list[Path]]:
         return [], []
     inside = [path for stem, path in images.items() if is_test_key(as_test_key(stem))]
     beside: dict[bool, list[Path]] = {True: [], False: []}
-    for path in (path for folder in test_folders(root) for path in files_below(folder)):
+    for path in (path for folder in test_folders(root) for path in sorted(folder.rglob("*"))):
         place = path.relative_to(root).parts[:-1]
         if is_image(path) and not any(part.startswith(".") for part in place):
             beside[any(map(is_of_annotations, place))].append(path)

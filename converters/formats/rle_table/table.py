@@ -145,9 +145,9 @@ class Table:
         """Make sure that no other column may be the one that is taken, and tell otherwise."""
         for role, place in self.columns.items():
             own = self.header[place]
-            others = (
-                _CODES if role == "rle" and role not in self.options.columns else (own.lower(),)
-            )
+            if role in self.options.columns:
+                continue  # It was chosen.
+            others = _CODES if role == "rle" else (own.lower(),)
             found = [name for name in self.header if name.lower() in others]
             if len(found) > 1:
                 raise ValueError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.errors import Problems
+from converters.files.below import is_result
 from converters.files.images import is_image
 from converters.files.lines import read_lines
 from converters.formats.writing import load_index
@@ -37,6 +38,7 @@ USUAL = ("data.yaml", "dataset.yaml")
 NAMES = ("classes.txt", "obj.names", "labels/classes.txt")
 _LOOKED_AT = 200
 _SUBSETS = {"train": ("train", "val"), "test": ("test",), "all": ("train", "val", "test")}
+_LISTS_OF_NAMES = frozenset(name.rpartition("/")[2] for name in NAMES)
 # Folders of that name hold other images each; a path is not cut behind one.
 _DIVIDING = frozenset({"train", "val", "valid", "validation", "test"})
 
@@ -66,7 +68,7 @@ def names_file(root: Path) -> Path | None:
     found = next((path for name in NAMES if (path := root / name).is_file()), None)
     if found is None or files_naming_images(root):
         return None
-    images = islice(filter(is_image, files_below(root, set())), _LOOKED_AT)
+    images = islice(filter(is_image, files_below(root, set(), is_result)), _LOOKED_AT)
     places = (root / label_place(image.relative_to(root)) for image in images)
     return found if any(place.is_file() for place in places) else None
 
@@ -384,7 +386,9 @@ class YoloConfig:
         return f"expected images in {short}, found {what}"
 
     def _folder(self, folder: Path) -> list[Path]:
-        return sorted(filter(is_image, files_below(folder, set())))
+        # What no YAML file names are all images that are there, but not what commands have written.
+        skips = is_result if self.path.name in _LISTS_OF_NAMES else lambda path: False
+        return sorted(filter(is_image, files_below(folder, set(), skips)))
 
     def _listed(self, path: Path, problems: Problems) -> Iterator[Path]:
         gone, outside = [], []

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
-from converters.files.below import is_result
 from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.formats.writing import test_folders
@@ -109,7 +108,7 @@ def label_place(image: Path) -> Path:
     return Path(*swapped, name).with_suffix(".txt")
 
 
-def files_below(folder: Path, seen: set[str], skips: Skip = is_result) -> Iterator[Path]:
+def files_below(folder: Path, seen: set[str], skips: Skip = lambda path: False) -> Iterator[Path]:
     """Yield the files below a folder, also in folders that are links.
 
     A folder that is called as an image is one of them: whoever reads it says what it is.
@@ -117,7 +116,7 @@ def files_below(folder: Path, seen: set[str], skips: Skip = is_result) -> Iterat
     Args:
         folder: where they are.
         seen: real paths of folders that have been gone through, which are not again; filled.
-        skips: tells which folders are passed over; results of ours without.
+        skips: tells which folders are passed over.
     """
     waiting = [folder]
     while waiting:

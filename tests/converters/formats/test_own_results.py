@@ -110,3 +110,29 @@ def test_annotations_further_down_are_named_with_what_to_do(tmp_path: Path) -> N
     with pytest.raises(ValueError, match=r"give .*/2024-05-01/result\.json, and --images FOLDER"):
         converters.read(tmp_path)
     assert len(converters.read(file, images=tmp_path / "upload")) == len(NAMES)
+
+
+def test_what_annotations_name_outright_may_be_a_result(tmp_path: Path) -> None:
+    coco_with_images_further_down(tmp_path)
+    (tmp_path / "upload" / PROVENANCE).write_text("{}")
+    # By its end alone.
+    assert len(converters.read(tmp_path)) == len(NAMES)
+    polygon = '<polygon label="a" points="2,2;12,2;12,10"/>'
+    images = "".join(
+        f'<image id="{n}" name="upload/batch_1/{name}.png" width="30" height="20">{polygon}</image>'
+        for n, name in enumerate(NAMES)
+    )
+    (tmp_path / "result.json").unlink()
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{images}</annotations>")
+    assert len(converters.read(tmp_path)) == len(NAMES)
+
+
+def test_a_yaml_file_may_name_results(tmp_path: Path) -> None:
+    source, root = tmp_path / "source", tmp_path / "data"
+    source.mkdir()
+    coco_with_images_further_down(source)
+    samples = converters.read(source)
+    for part in ("A", "B"):
+        converters.write(samples, root / f"sets/{part}", format="yolo", labels=LABELS)
+    (root / "data.yaml").write_text("train: sets\nval: sets\nnames: [a, b]\n")
+    assert len(converters.read(root)) == 2 * len(NAMES)

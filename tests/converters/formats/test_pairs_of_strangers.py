@@ -153,16 +153,6 @@ def test_small_numbers_in_a_jpeg_are_told(tmp_path: Path) -> None:
         converters.read(tmp_path)
 
 
-def test_a_word_for_masks_is_no_part_of_a_class(tmp_path: Path) -> None:
-    for n in NUMBERS:
-        photograph(tmp_path / f"img_{n}.png", n)
-        for name, called in (("heart", "Heart_mask"), ("lung", "LeftLung_mask")):
-            mask(tmp_path / f"img_{n}_{called}.png", n, name)
-    labels = converters.label_space(tmp_path)
-    assert labels is not None
-    assert labels.names == ("Heart", "LeftLung")
-
-
 def test_what_nnunet_s_folders_lack_is_told(tmp_path: Path) -> None:
     for n in NUMBERS:
         photograph(tmp_path / f"imagesTr/a{n}_0000.png", n)
@@ -194,3 +184,41 @@ def test_a_list_of_one_class_names_what_is_drawn(text: str, name: str, tmp_path:
         mask(tmp_path / f"masks/{n}.png", n, "heart")
     (tmp_path / "classes.txt").write_text(text)
     assert {i.label for s in converters.read(tmp_path) for i in s.instances} == {name}
+
+
+@pytest.mark.parametrize("other", ["boundary", "edges", "old"])
+def test_another_black_and_white_folder_beside_masks_is_left_out(
+    other: str, tmp_path: Path
+) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"photos/{n}.png", n)
+        mask(tmp_path / f"masks/{n}.png", n, "heart")
+        mask(tmp_path / f"{other}/{n}.png", n, "lung")
+    found = converters.read(tmp_path)
+    assert {i.label for s in found for i in s.instances} == {"object"}
+    assert len(found) == len(NUMBERS)
+
+
+@pytest.mark.parametrize("names", [("logo",), ("mask_1", "mask_2"), ("mask", "contour")])
+def test_a_scan_beside_something_black_and_white_has_no_classes_by_that(
+    names: tuple[str, ...], tmp_path: Path
+) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"s{n}/scan.png", n)
+        for name in names:
+            mask(tmp_path / f"s{n}/{name}.png", n, "heart")
+    try:
+        labels = converters.label_space(tmp_path)
+    except ValueError:
+        return
+    assert labels is None or not set(labels.names) & set(names)
+
+
+def test_one_grey_jpeg_among_black_and_white_ones_is_empty(tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"images/{n}.png", n)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        plane = np.full(SIZE, 2 if n == 0 else 0, np.uint8)
+        plane[2:18, 3:20] = 2 if n == 0 else 255
+        assert cv2.imwrite(str(tmp_path / f"masks/{n}.jpg"), plane)
+    assert [len(s.instances) for s in converters.read(tmp_path)] == [0, 1, 1]

@@ -376,7 +376,60 @@ def test_an_image_of_several_folds_is_of_no_part(tmp_path: Path) -> None:
     rows = ("1,a,train", "1,b,val", "1,c,test", "2,a,val", "2,b,val")
     (tmp_path / "folds.csv").write_text("\n".join(["fold,image,split", *rows]))
     found = {s.key: s.attributes for s in converters.read(tmp_path)}
-    assert found == {"a": {}, "b": {"subset": "val"}}
+    assert found == {"a": {}, "b": {}}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        # Statistics, logs, scores, remarks and annotators: with numbers that are names of images.
+        ("summary.csv", "set,images,objects\ntrain,8,40\ntest,2,9\n"),
+        ("labels.csv", "name,count,usage\ncat,3,train\ndog,5,test\n"),
+        ("history.csv", "phase,step,loss\ntrain,1,.5\nval,2,.4\ntrain,3,.4\nval,4,.3\n"),
+        ("meta.csv", "image,comment\n1,test\n2,training\n3,\n4,\n5,\n6,\n7,\n8,\n"),
+        ("readers.csv", "person,role,group\n1,reader,train\n2,reader,test\n"),
+        ("cv.csv", "image,f0,f1\n" + "".join(f"{n},train,test\n" for n in range(9))),
+    ],
+)
+def test_tables_about_something_else_move_nothing(name: str, text: str, tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"images/{n}" for n in range(1, 9)))
+    (tmp_path / name).write_text(text)
+    found = converters.read(tmp_path, subset="all")
+    assert {s.key: s.attributes for s in found} == {f"{n}": {} for n in range(1, 9)}
+
+
+def test_a_column_that_is_called_so_goes_before_others(tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"images/{n}" for n in range(1, 9)))
+    numbers = range(1, 9)
+    scores = [f"{n},{'test' if n < 3 else 'train'},.9" for n in numbers]
+    (tmp_path / "scores.csv").write_text("\n".join(["image,set,dice", *scores]))
+    rows = [f"{n},{'test' if n % 2 else 'train'},{'test' if n > 6 else 'train'}" for n in numbers]
+    (tmp_path / "split.csv").write_text("\n".join(["image,origin,split", *rows]))
+    check_parts(tmp_path, [f"{n}.png" for n in range(1, 7)], ["7.png", "8.png"])
+
+
+def test_a_coarser_column_of_numbers_is_not_that_of_images(tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"images/{n}" for n in range(1, 11)))
+    rows = [f"{(n + 1) // 2},{n},{'test' if n > 6 else 'train'}" for n in range(1, 11)]
+    (tmp_path / "split.csv").write_text("\n".join(["case,image,split", *rows]))
+    check_parts(tmp_path, [f"{n}.png" for n in range(1, 7)], ["7.png", "8.png", "9.png", "10.png"])
+
+
+def test_patients_are_not_read_by_their_age(tmp_path: Path) -> None:
+    ages = (11, 42, 33)
+    for who in range(1, 4):
+        pairs(tmp_path, *(f"images/P{who}/{who}{n}" for n in (1, 2)))
+    rows = [f"P{w},{age},{'test' if w == 3 else 'train'}" for w, age in enumerate(ages, 1)]
+    (tmp_path / "participants.csv").write_text("\n".join(["participant_id,age,group", *rows]))
+    check_parts(tmp_path, ["11.png", "12.png", "21.png", "22.png"], ["31.png", "32.png"])
+
+
+def test_more_test_images_than_others_leave_what_is_held_out(tmp_path: Path) -> None:
+    pairs(tmp_path, *(f"images/{n}" for n in "abcdefghij"))
+    rows = [f"{n},{'test' if n < 'g' else 'val' if n == 'g' else 'train'}" for n in "abcdefghij"]
+    (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows]))
+    found = {s.key: s.attributes["subset"] for s in converters.read(tmp_path)}
+    assert found == {"g": "val", "h": "train", "i": "train", "j": "train"}
 
 
 def test_a_column_of_numbers_is_not_taken_for_a_few_more_images(tmp_path: Path) -> None:

@@ -87,6 +87,15 @@ def test_the_longest_end_of_a_path_counts(tmp_path):
     assert [s.group for s in group_by(samples, f"{table}:who")] == ["1", "2"]
 
 
+def test_rows_of_other_folders_are_of_no_image_here(tmp_path):
+    samples = [Sample(f"A/{n}", tmp_path / f"A/{n}.png", (8, 8)) for n in range(1, 7)]
+    table = tmp_path / "t.csv"
+    rows = [f"{'A' if n < 5 else 'B'}/{n}.png,{n % 2}" for n in range(1, 7)]
+    table.write_text("\n".join(["file,who", *rows]))
+    with pytest.raises(ValueError, match="found none of 2: A/5, A/6"):
+        group_by(samples, f"{table}:who")
+
+
 def test_a_cell_may_have_lines_of_its_own(samples, tmp_path):
     table = tmp_path / "t.csv"
     rows = [f'"one\ntwo, three",{s.file_name},{s.key[2:4]}' for s in samples]

@@ -649,3 +649,10 @@ def test_two_columns_that_may_be_meant(header, row, is_clear, root):
         return
     with pytest.raises(ValueError, match=r"train\.csv: expected one column '.*', found '.*' and '"):
         converters.read(root)
+
+
+def test_a_column_that_the_options_choose_is_taken(root):
+    put(root, "train/a.png")
+    table(root, "image,Class,class,rle", ("a.png", "x", "y", "1 2"))
+    (root / "rle_table.yaml").write_text("class: Class\n")
+    assert [label for label, _ in read(root)[0]["train/a"]] == ["x"]
