@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from converters.masks import CropMask, crop, union
@@ -77,6 +77,7 @@ BOXES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(BOXES, min_size=1, max_size=6), st.lists(BOXES, max_size=6))
 def test_objects_share_nothing_and_leave_nothing(masks, detections) -> None:
     mask = join(*masks)

@@ -32,7 +32,7 @@ def file(tmp_path_factory):
     return tmp_path_factory.mktemp("json") / "a.json"
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(
     content=st.dictionaries(st.sampled_from(["a", "\u00e4", "list", ""]), ANY),
     entries=st.lists(ANY, max_size=9) | st.lists(FLAT, max_size=9),
