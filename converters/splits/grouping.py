@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from converters.errors import did_you_mean
 from converters.files.dicom import read_element
 from converters.files.lines import TABLE_SUFFIXES
+from converters.tables.image_columns import PERSON
 from converters.tables.sample_tables import column_of, find_table, read_columns
 from converters.types import Sample
 
@@ -20,9 +21,6 @@ _SHOWN, _NAMED = 3, 20
 _DICOM = "dicom"
 # Roboflow writes versions of NAME.jpg as NAME_jpg.rf.HASH.jpg, turned, cut, brighter.
 _VERSION = re.compile(r"(.+[_.](?:jpe?g|png|bmp|tiff?|webp|gif))\.rf\.\w+", re.IGNORECASE)
-
-
-_PERSON = re.compile("patient|subject|person|participant", re.IGNORECASE)
 
 
 def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) -> list[Sample]:
@@ -50,8 +48,7 @@ def group_by(samples: Sequence[Sample], by: str, tables: Sequence[Path] = ()) ->
         what = f"add rows to {table}" if is_table else _known(samples, by, tables)
         raise ValueError(
             f"--group-by {by}: expected a group of each image, found none of {len(lacking)}: "
-            f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}; "
-            f"{what}"
+            f"{', '.join(lacking[:_SHOWN])}{', ...' if len(lacking) > _SHOWN else ''}; {what}"
         )
     return [replace(sample, group=groups[sample.key]) for sample in samples]
 
@@ -62,7 +59,7 @@ def likely_columns(tables: Sequence[Path]) -> list[str]:
     Args:
         tables: files.
     """
-    return [f"{t.name}:{name}" for t in tables for name in read_columns(t) if _PERSON.search(name)]
+    return [f"{t.name}:{name}" for t in tables for name in read_columns(t) if PERSON.search(name)]
 
 
 def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
@@ -76,7 +73,7 @@ def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
         meant = meant.replace(f"'{column}'", f"'{whole}'")
     if own := [f"{by}:{column}" for path, column in found if by in (path.name, str(path))]:
         # A table without its column: not the first one will do, but that of persons.
-        likely = next((whole for whole in own if _PERSON.search(whole.rpartition(":")[2])), "")
+        likely = next((whole for whole in own if PERSON.search(whole.rpartition(":")[2])), "")
         meant = f"; a column of the table is missing{f', such as {likely}' if likely else ''}"
     return (
         f"there are the attributes {_listed(attributes)} and the columns {_listed(columns)}{meant}"

@@ -33,9 +33,13 @@ def order_columns(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
     def rank(place: int) -> tuple[bool, ...]:
         name = header[place].strip()
         cells = [row[place].strip() for row in rows if place < len(row) and row[place].strip()]
-        is_file = sum(map(is_image_name, cells)) > _MOST * len(cells)
         is_running = any(cells == [str(start + n) for n in range(len(cells))] for start in (0, 1))
-        return bool(_OTHER.fullmatch(name)), not is_file, not _IMAGE.fullmatch(name), is_running
+        return (
+            bool(_OTHER.fullmatch(name)),
+            not are_files(cells),
+            not _IMAGE.fullmatch(name),
+            is_running,
+        )
 
     return sorted(range(len(header)), key=lambda place: (*rank(place), not header[place].strip()))
 
@@ -83,9 +87,9 @@ class ImageNames:
         ]
 
 
-def is_image_name(name: str) -> bool:
-    """Tell whether a name has the suffix of an image."""
-    return _without_suffix(name) != name
+def are_files(cells: Sequence[str]) -> bool:
+    """Tell whether most cells have the suffix of an image."""
+    return sum(_without_suffix(cell) != cell for cell in cells) > _MOST * len(cells)
 
 
 def _without_suffix(path: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from converters.errors import one_line
 from converters.files.lines import delimiter_of
 from converters.files.names import normal_name
-from converters.tables.image_columns import PERSON, ImageNames, is_image_name, order_columns
+from converters.tables.image_columns import PERSON, ImageNames, are_files, order_columns
 from converters.types import Sample
 
 # A longer first line names no columns.
@@ -111,22 +111,20 @@ def _column_of_images(
     that is asked for, unless there is no other.
     """
     cells = [[_cell(row, name) for name in columns] for row in rows]
-    order = [columns[place] for place in order_columns(columns, cells)]
+    order = order_columns(columns, cells)
     found: dict[str, int] = {}
-    for name in order:
-        distinct = {_cell(row, name) for row in rows}
-        found[name] = len(set[str]().union(*(images.find(cell)[0] for cell in distinct)))
+    for place in order:
+        distinct = {row[place] for row in cells}
+        named = set[str]().union(*(images.find(cell)[0] for cell in distinct))
+        found[columns[place]] = len(named)
     others = {name: count for name, count in found.items() if count and name != asked}
     if not others:
         return asked if found[asked] else None
     most = max(others.values())
-    of_files = [n for n, count in others.items() if 2 * count >= most and _is_of_files(rows, n)]
-    return next(iter(of_files), next(name for name, count in others.items() if count == most))
-
-
-def _is_of_files(rows: Sequence[Mapping[str, str]], column: str) -> bool:
-    cells = [cell for row in rows if (cell := _cell(row, column))]
-    return 2 * sum(map(is_image_name, cells)) > len(cells)
+    for name, count in others.items():
+        if 2 * count >= most and are_files([cell for row in rows if (cell := _cell(row, name))]):
+            return name
+    return next(name for name, count in others.items() if count == most)
 
 
 def _of_patients(

@@ -58,7 +58,7 @@ def _of_table(table: Path, files: Mapping[str, Path], names: ImageNames) -> Pair
         of_images[key] = files[image]
         of_masks.setdefault(key, []).append(files[mask])
     is_clear = of_masks and of_images.keys() == of_masks.keys()
-    shown = {path for path in of_images.values()}
+    shown = set(of_images.values())
     if not is_clear or any(path in shown for own in of_masks.values() for path in own):
         return None
     unique: dict[str, Sequence[Path]] = {k: tuple(dict.fromkeys(v)) for k, v in of_masks.items()}

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from converters.errors import Problems
 from converters.files.lines import TABLE_SUFFIXES, delimiter_of
@@ -21,9 +22,10 @@ from converters.formats.writing import (
     part_of,
     with_test_keys,
 )
-from converters.tables.image_columns import PERSON, is_image_name, order_columns
+from converters.tables.image_columns import PERSON, are_files, order_columns
 from converters.types import SUBSET, Sample
 
+_Image = TypeVar("_Image", str, PurePosixPath)
 _LISTS = (".txt", ".lst", *TABLE_SUFFIXES)
 # Lists lie beside the images, or in such a folder.
 _HOMES = re.compile(
@@ -266,9 +268,8 @@ def read_test_lists(
     parts: dict[str, str] = {}
     if tests.isdisjoint(set[str]().union(*(learned for _, learned in told.values()))):
         found |= tests
-        for _, learned in told.values():
-            parts |= {k: part if parts.get(k, part) == part else "" for k, part in learned.items()}
-        parts = {key: part for key, part in parts.items() if part}
+        said_of = _parts_of(pair for _, learned in told.values() for pair in learned.items())
+        parts = {key: part for key, part in said_of.items() if part}
     else:
         said = ", ".join(path.relative_to(root).as_posix() for path in told)
         notes.append(f"{root}: tables tell the parts otherwise each, and none is believed ({said})")
@@ -464,7 +465,11 @@ def _best_column(
         if named and (parts is not None or len(named) >= _MOST * found):
             fitting.append((len(named), column, places))
     most = max((count for count, *_ in fitting), default=0)
-    files = [one for one in fitting if one[0] >= _MOST * most and _are_files(one[1])]
+    files = [
+        one
+        for one in fitting
+        if one[0] >= _MOST * most and are_files([w[0] for w in one[1] if w[0]])
+    ]
     for count, column, places in files or fitting:
         if files or count == most:
             rows = list(zip(column, places, parts or ["test"] * len(places), strict=True))
@@ -479,17 +484,11 @@ def _best_column(
     return _List(has_parts=has_parts)
 
 
-def _are_files(column: Sequence[Sequence[str]]) -> bool:
-    """Tell whether most cells have the suffix of an image."""
-    names = [ways[0] for ways in column if ways and ways[0]]
-    return sum(map(is_image_name, names)) > _MOST * len(names)
-
-
-def _parts_of(told: Iterable[tuple[PurePosixPath, str]]) -> dict[PurePosixPath, str]:
-    """Return the part of each image; "" of one of several, as in several folds."""
-    found: dict[PurePosixPath, str] = {}
-    for place, part in told:
-        found[place] = part if found.get(place, part) == part else ""
+def _parts_of(told: Iterable[tuple[_Image, str]]) -> dict[_Image, str]:
+    """Return the part of each image, by its key or place; "" of one of several, as in folds."""
+    found: dict[_Image, str] = {}
+    for image, part in told:
+        found[image] = part if found.get(image, part) == part else ""
     return found
 
 

@@ -34,22 +34,15 @@ def mask(path: Path, number: int, *classes: str) -> None:
     assert cv2.imwrite(str(path), plane)
 
 
-def mask_before_both(root: Path) -> None:
-    for n in NUMBERS:
-        photograph(root / f"image_{n}.png", n)
-        mask(root / f"mask_{n}.png", n, *SQUARES)
+def in_one_folder(image: str, drawn: str) -> Callable[[Path], None]:
+    """Return what writes images and masks of these names, with a number each, side by side."""
 
+    def make(root: Path) -> None:
+        for n in NUMBERS:
+            photograph(root / f"{image.format(n)}.png", n)
+            mask(root / f"{drawn.format(n)}.png", n, *SQUARES)
 
-def mask_before_one(root: Path) -> None:
-    for n in NUMBERS:
-        photograph(root / f"img_{n}.png", n)
-        mask(root / f"mask_img_{n}.png", n, *SQUARES)
-
-
-def mask_behind_a_dot(root: Path) -> None:
-    for n in NUMBERS:
-        photograph(root / f"img_{n}.png", n)
-        mask(root / f"img_{n}.mask.png", n, *SQUARES)
+    return make
 
 
 def folder_of_a_case(root: Path) -> None:
@@ -76,9 +69,9 @@ def named_by_a_table(root: Path) -> None:
 
 
 LAYOUTS = {
-    mask_before_both: ("1", "2"),
-    mask_before_one: ("1", "2"),
-    mask_behind_a_dot: ("1", "2"),
+    in_one_folder("image_{}", "mask_{}"): ("1", "2"),
+    in_one_folder("img_{}", "mask_img_{}"): ("1", "2"),
+    in_one_folder("img_{}", "img_{}.mask"): ("1", "2"),
     folder_of_a_case: ("heart", "lung"),
     folders_of_classes: ("heart", "lung"),
     named_by_a_table: ("1", "2"),
