@@ -269,27 +269,28 @@ def _in_parts(
     problems: Problems,
 ) -> list[Sample]:
     """Return the samples of a subset, with the parts that lists and tables beside them tell."""
-    from converters.formats.mask_folders.test_images import with_parts
+    from converters.subsets.assign import with_parts
+    from converters.subsets.lists import find_test_lists
 
-    found = _by_lists(place, subset, read_part, problems)
-    has_parts = place.format in _OF_PARTS and not place.annotations
-    return with_parts(place.folder, found) if has_parts else found
+    root = place.folder
+    may_have = place.format in _OF_PARTS and not place.annotations
+    lists = find_test_lists(root) if may_have else []
+    if lists and place.format in _LISTED:
+        found = _by_lists(root, lists, subset, read_part, problems)
+    else:
+        found = read_part(subset, problems)
+    return with_parts(root, lists, found)
 
 
 def _by_lists(
-    place: Location,
+    root: Path,
+    lists: Sequence[Path],
     subset: str,
     read_part: Callable[[str, Problems], list[Sample]],
     problems: Problems,
 ) -> list[Sample]:
     """Return the samples of a subset, where a list beside the files of others may say `test`."""
-    from converters.formats.mask_folders.test_images import find_test_lists, told_by_lists
-
-    root = place.folder
-    may_have = place.format in _LISTED and not place.annotations
-    lists = find_test_lists(root) if may_have else []
-    if not lists:
-        return read_part(subset, problems)
+    from converters.subsets.assign import told_by_lists
 
     def read_told(part: str, told: Problems) -> list[Sample]:
         before = read_part(part, told)
@@ -423,7 +424,8 @@ def write(
     """
     out = Path(out)
     from converters.files.images import lanczos
-    from converters.formats.writing import WriteTarget, data_set_folder, test_keys
+    from converters.formats.writing import WriteTarget, data_set_folder
+    from converters.subsets.keys import test_keys
 
     # The place is looked at, file by file, when it is taken.
     chosen = _check_layout(format, layout)

@@ -14,9 +14,9 @@ from converters.errors import DataError, Problem, did_you_mean
 from converters.files.images import has_colors, read_pixels
 from converters.files.provenance import require_provenance
 from converters.formats.label_spaces import OwnLabels
-from converters.formats.writing import part_of
 from converters.splits.grouping import known_groups, with_groups
 from converters.splits.split import Split
+from converters.subsets.names import part_of
 from converters.types import LabelSpace, Sample
 from zoo.corrected import CorrectedImages
 from zoo.progress import note

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from converters.audit.findings import Finding
 from converters.audit.images import mirror_prints, unit_prints
 from converters.audit.look import Look
-from converters.formats.writing import is_test_key
+from converters.subsets.keys import is_test_key
 
 # Correlation of the coarse fingerprints from which two images are compared closely. Different
 # phantom images reach .94, copies are above .99.

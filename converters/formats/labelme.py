@@ -53,14 +53,12 @@ from converters.formats.writing import (
     WriteTarget,
     check_labels,
     file_names,
-    is_test_key,
-    of_test,
     read_index,
     sample_record,
-    with_tests,
 )
 from converters.loss import ConversionLoss, lossless, measure
 from converters.masks import CropMask, outline, rasterize_labels
+from converters.subsets.keys import is_test_key, of_test, with_tests
 from converters.types import FARTHEST_PX, Instance, LabelSpace, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"})}

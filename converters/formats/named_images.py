@@ -11,7 +11,7 @@ from converters.errors import Problems
 from converters.files.below import files_below
 from converters.files.images import is_image
 from converters.files.names import ends_of, normal_name, plain_path
-from converters.formats.writing import test_samples
+from converters.subsets.keys import test_samples
 from converters.types import Sample
 
 _IMAGES = "images"

@@ -2,39 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from converters.errors import Problems
-from converters.files.below import is_result
-from converters.files.images import Enlarge, PutImage, put_image, read_size_hw
+from converters.files.images import Enlarge, PutImage, put_image
 from converters.files.json_files import read_json
-from converters.files.names import is_of_annotations
 from converters.files.provenance import result_folder
 from converters.parallel import map_ordered
 from converters.splits.split import Split
 from converters.types import Frame, LabelSpace, Sample
 
-_PLAIN_TEST = re.compile(r"test\d*", re.IGNORECASE)
-_TEST_WORDS = frozenset({"test", "tests", "testing", "testset", "testdata", "testimages"})
-# What else the name of a folder of test images says: `test_set`, `stage1_test`, `testA`.
-_BESIDE_TEST = frozenset(
-    {
-        *("set", "data", "dataset", "part", "split", "stage", "phase", "v", "a", "b", "c", "d"),
-        *("public", "private", "hidden", "sub", "dev", "final", "official", "internal", "external"),
-        *("image", "images", "img", "imgs"),
-    }
-)
-# Words of a name, also where capitals alone divide them.
-CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-# Names of a data set's own parts: to learn from, and to hold out.
-TRAIN, VAL = ("train", "training", "trainset"), ("val", "valid", "validation", "valset")
-_KNOWN = _TEST_WORDS.union(TRAIN, VAL)
 INDEX = "images.json"
 
 Task = TypeVar("Task")
@@ -153,222 +134,6 @@ def free_name(wanted: str, taken: set[str]) -> str:
         name = f"{wanted}-{number}"
     taken.add(name.casefold())
     return name
-
-
-def is_test_key(key: str) -> bool:
-    """Tell whether a key lies in a folder `test`, or one such as `test2017` or `testing`.
-
-    >>> [is_test_key(f"{name}/a") for name in ("testA", "stage1_test", "tensile_test", "latest")]
-    [True, True, False, False]
-    """
-    return any(map(is_test_name, key.split("/")[:-1]))
-
-
-def is_test_name(name: str) -> bool:
-    """Tell whether a name says that something is of a test part, and no more than that."""
-    words = _words(name)
-    return not words.isdisjoint(_TEST_WORDS) and words <= _TEST_WORDS | _BESIDE_TEST
-
-
-def with_test_keys(keys: Iterable[str]) -> dict[str, str]:
-    """Return key -> key, in `test/` where a folder's name and one beside it say so together.
-
-    One is called as the other but for `test`, or speaks of training by a word that both have.
-
-    >>> keys = ["ISIC_Training_Data/a", "ISIC_Test_v2_Data/b", "train/c", "crash_test/d"]
-    >>> [key for key in with_test_keys(keys).values() if is_test_key(key)]
-    ['test/ISIC_Test_v2_Data/b']
-    """
-    found = {key: key for key in keys}
-    # A folder -> the names in it.
-    inside: dict[str, set[str]] = {}
-    for key in found:
-        *folders, _ = key.split("/")
-        for depth, name in enumerate(folders):
-            inside.setdefault("/".join(folders[:depth]), set()).add(name)
-    tests = {home: _tests_beside(names) for home, names in inside.items()}
-    for key in found:
-        *folders, _ = key.split("/")
-        is_test = any(n in tests["/".join(folders[:d])] for d, n in enumerate(folders))
-        if is_test and not is_test_key(key):
-            found[key] = f"test/{key}"
-    return found
-
-
-def _tests_beside(names: set[str]) -> set[str]:
-    """Return those of folders in one place that are called as others but for `test`."""
-    lowered = {name.lower() for name in names}
-    learned = {name for name in names if part_of(name) != "test"}
-    plain = {_plain_words(name) for name in learned}
-    spoken = [_words(name).difference(TRAIN, VAL) for name in learned if part_of(name) == "train"]
-    found = {
-        name
-        for name in names - learned
-        if _plain_words(name) in plain
-        or any((_words(name) - _TEST_WORDS) & words for words in spoken)
-    }
-    # CRACK500 has `testcrop` and `traincrop`.
-    instead = {n: n.lower().replace("test", "train", 1) for n in names if "test" in n.lower()}
-    return found | {name for name, other in instead.items() if other in lowered}
-
-
-def _plain_words(name: str) -> tuple[str, ...]:
-    """Return a name's words and numbers without those that say a part, in their order.
-
-    >>> _plain_words("VOC2012_test") == _plain_words("VOC2012"), _plain_words("testcrop")
-    (True, ('crop',))
-    """
-    parts = re.findall("[a-z]+|[0-9]+", re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower())
-    bare = (re.sub("^(test|train|val)(ing|id|idation|set)?", "", part) for part in parts)
-    return tuple(filter(None, bare))
-
-
-def are_of_one_set(names: Iterable[str]) -> bool:
-    """Tell whether folders are called as parts of one data set, not as several of them.
-
-    >>> are_of_one_set(["train", "valid", "test"]), are_of_one_set(["task_1", "task_2"])
-    (True, True)
-    >>> are_of_one_set(["VOC2012", "VOC2012_test"]), are_of_one_set(["cats", "roads"])
-    (True, False)
-    """
-    own = list(names)
-    words = {tuple(word for word in _plain_words(name) if not word.isdigit()) for name in own}
-    return len(words) == 1 or all(is_test_name(name) or part_name(name) for name in own)
-
-
-def as_test_key(place: str) -> str:
-    """Return the key of an image in a folder such as Kaggle's `test_images`, which becomes `test`.
-
-    >>> as_test_key("test_images/a"), as_test_key("test2017/a"), as_test_key("latest/a")
-    ('test/a', 'test2017/a', 'latest/a')
-    """
-    *folders, name = place.split("/")
-    return "/".join([*(_plain_test(folder) for folder in folders), name])
-
-
-def of_test(place: str) -> str:
-    """Return the key of a test image, which a list or a file calls so, wherever it lies.
-
-    >>> of_test("images/a"), of_test("test_images/a"), of_test("images/test2017/a")
-    ('test/images/a', 'test/a', 'images/test2017/a')
-    """
-    key = as_test_key(place)
-    return key if is_test_key(key) else f"test/{key}"
-
-
-def _plain_test(folder: str) -> str:
-    is_test = part_of(folder) == "test"
-    return "test" if is_test and not _PLAIN_TEST.fullmatch(folder) else folder
-
-
-def part_of(path: str) -> str:
-    """Return what the words of a path speak of, `train` or `test`; "" for neither, or both.
-
-    What is held out for validation is learned from, too.
-
-    >>> part_of("test/a_2.csv"), part_of("instances_val2017.json"), part_of("train_test.csv")
-    ('test', 'train', '')
-    """
-    words = _words(path)
-    is_test = not words.isdisjoint(_TEST_WORDS)
-    is_train = not words.isdisjoint((*TRAIN, *VAL))
-    return "" if is_test == is_train else "test" if is_test else "train"
-
-
-def part_name(path: str) -> str:
-    """Return `train` or `val` where the words of a path name one of them; "" otherwise.
-
-    >>> part_name("instances_val2017"), part_name("valid/a"), part_name("trainval"), part_name("a")
-    ('val', 'val', '', '')
-    """
-    words = _words(path)
-    found = [names[0] for names in (TRAIN, VAL) if not words.isdisjoint(names)]
-    return found[0] if len(found) == 1 else ""
-
-
-def _words(path: str) -> set[str]:
-    """Return the words of a path, in small letters; capitals divide what is no known word.
-
-    >>> sorted(_words("TESTset/testA_3"))
-    ['a', 'test', 'testset']
-    """
-    found: set[str] = set()
-    for word in re.findall("[A-Za-z]+", path):
-        is_known = word.lower() in _KNOWN
-        found |= {word.lower()} if is_known else {part.lower() for part in CAMEL.findall(word)}
-    return found
-
-
-def is_test_root(root: Path) -> bool:
-    """Tell whether a data set's own folder is called `test`, or as COCO's `test2017`.
-
-    Many a data set to try something with is called `test_data` or `test_set`.
-    """
-    return bool(_PLAIN_TEST.fullmatch(root.absolute().name))
-
-
-def with_tests(samples: Sequence[Sample]) -> list[Sample]:
-    """Return samples with the keys of `with_test_keys`."""
-    keys = with_test_keys(sample.key for sample in samples)
-    return [replace(sample, key=keys[sample.key]) for sample in samples]
-
-
-def samples_of(root: Path, samples: Sequence[Sample], subset: str) -> list[Sample]:
-    """Return the samples of a subset, by their keys.
-
-    A data set whose own folder is called `test`, and has none of that name, is all test images to
-    who asks for them.
-
-    Args:
-        root: the data set's folder.
-        samples: all of them.
-        subset: `train`, `test` or `all`.
-    """
-    samples = with_tests(samples)
-    tests = [sample for sample in samples if is_test_key(sample.key)]
-    if subset == "all" or (subset == "test" and not tests and is_test_root(root)):
-        return list(samples)
-    return tests if subset == "test" else [s for s in samples if not is_test_key(s.key)]
-
-
-def test_folders(root: Path) -> list[Path]:
-    """Return the folders in a folder that hold test images by their names, sorted."""
-    below = sorted(root.iterdir()) if root.is_dir() else []
-    return [
-        path
-        for path in below
-        if part_of(path.name) == "test"
-        and path.is_dir()
-        and not (path.name.startswith(".") or is_of_annotations(path.name))
-        and not is_result(path)
-    ]
-
-
-def test_samples(root: Path, images: Iterable[Path], problems: Problems) -> list[Sample]:
-    """Return images in folders of test images, to be answered.
-
-    Args:
-        root: the data set's folder.
-        images: below it.
-        problems: takes down images that are broken.
-    """
-    found = []
-    for image in images:
-        key = as_test_key(image.relative_to(root).with_suffix("").as_posix())
-        try:
-            found.append(Sample(key, image, read_size_hw(image)))
-        except ValueError as error:
-            problems.add(image, error, key=key)
-    return found
-
-
-def test_keys(samples: Sequence[Sample]) -> frozenset[str]:
-    """Return the keys of test samples, where there are others too.
-
-    Those that lie in a folder `test`, as readers of all formats have it.
-    """
-    found = frozenset(sample.key for sample in samples if is_test_key(sample.key))
-    return found if len(found) < len(samples) else frozenset()
 
 
 def check_labels(sample: Sample, labels: LabelSpace) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import converters
 from converters.files.images import count_windowed
 from converters.files.names import alike_names, tell_alike
-from converters.formats.writing import is_test_key
 from converters.splits.split import GIVEN, Split
+from converters.subsets.keys import is_test_key
 from zoo.datasets.crop import CropPlan, crop_samples, open_enlarger
 from zoo.datasets.split import check_apart, own_parts
 from zoo.progress import Report, note

@@ -8,7 +8,6 @@ from dataclasses import replace as replaced
 from pathlib import Path, PurePosixPath
 
 from converters.files.outputs import check_file, json_with
-from converters.formats.writing import TRAIN, VAL
 from converters.splits.grouping import (
     group_by,
     group_versions,
@@ -25,6 +24,7 @@ from converters.splits.split import (
     make_split,
 )
 from converters.splits.table import describe as describe_split
+from converters.subsets.names import TRAIN, VAL
 from converters.tables.sample_tables import tables_beside
 from converters.types import SUBSET, LabelSpace, Sample
 from zoo.source import DataSource

@@ -74,15 +74,10 @@ from converters.formats.coco.unnamed import (
     test_images,
 )
 from converters.formats.label_spaces import folder_space
-from converters.formats.writing import (
-    WriteTarget,
-    check_labels,
-    file_names,
-    is_test_root,
-    sample_record,
-)
+from converters.formats.writing import WriteTarget, check_labels, file_names, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import Box, rasterize, tight_box
+from converters.subsets.names import is_test_root
 from converters.types import LabelSpace, PackedInstances, Sample
 
 _SHOWN = 3

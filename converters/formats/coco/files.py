@@ -9,7 +9,7 @@ from pathlib import Path
 
 from converters.files.json_files import load_json
 from converters.formats.coco.documents import is_results
-from converters.formats.writing import part_of
+from converters.subsets.names import part_of
 
 _JSON = "*.[jJ][sS][oO][nN]"
 _IMAGES = re.compile(rb'"images"\s*:\s*[\[{]')

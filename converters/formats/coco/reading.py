@@ -38,15 +38,10 @@ from converters.formats.plausible import (
     normalised_message,
     shows_pixels,
 )
-from converters.formats.writing import (
-    as_test_key,
-    is_test_key,
-    of_test,
-    part_name,
-    part_of,
-    record_fields,
-)
+from converters.formats.writing import record_fields
 from converters.masks import Box, outlines, tight_box
+from converters.subsets.keys import as_test_key, is_test_key, of_test
+from converters.subsets.names import part_name, part_of
 from converters.types import SUBSET, Instance, LabelSpace, PackedInstances, Sample, with_drawn
 
 # Programs that resize round a side up or down; of fewer pixels another pixel is another image.

@@ -14,7 +14,8 @@ from converters.files.images import is_image
 from converters.formats.coco.documents import Document
 from converters.formats.coco.files import is_test
 from converters.formats.coco.images import ANNOTATIONS, ImageFinder, folders_in
-from converters.formats.writing import part_of, test_samples
+from converters.subsets.keys import test_samples
+from converters.subsets.names import part_of
 from converters.types import Sample
 
 _SUBSET = re.compile(r"(train|val|valid|validation|minival|default)\d*", re.IGNORECASE)

@@ -54,7 +54,7 @@ from converters.formats.cvat.shapes import (
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.named_images import NamedImages, annotation_folders
 from converters.formats.plausible import are_normalised, normalised_message
-from converters.formats.writing import samples_of
+from converters.subsets.keys import samples_of
 from converters.types import SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}

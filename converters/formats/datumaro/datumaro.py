@@ -66,16 +66,11 @@ from converters.formats.coco.drawn import DrawnShapes, ring_texts
 from converters.formats.coco.filling import Points
 from converters.formats.datumaro.reading import COCO, DRAWN, DatumaroReader, label_names
 from converters.formats.label_spaces import folder_space
-from converters.formats.writing import (
-    WriteTarget,
-    check_labels,
-    is_test_key,
-    is_test_name,
-    of_test,
-    sample_record,
-)
+from converters.formats.writing import WriteTarget, check_labels, sample_record
 from converters.loss import ConversionLoss, lossless
 from converters.masks import CropMask, encode_coco_rle, rasterize, whole_pixels
+from converters.subsets.keys import is_test_key, of_test
+from converters.subsets.names import is_test_name
 from converters.types import LabelSpace, PackedInstances, Sample
 
 LOSES = {"polygons": frozenset({"subpixels"}), "masks": frozenset({"subpixels"})}

@@ -55,7 +55,8 @@ from converters.formats.label_studio.regions import (
 from converters.formats.label_studio.tasks import Task, load_tasks
 from converters.formats.named_images import NamedImages, annotation_folders
 from converters.formats.plausible import are_normalised
-from converters.formats.writing import INDEX, samples_of
+from converters.formats.writing import INDEX
+from converters.subsets.keys import samples_of
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}

@@ -24,8 +24,8 @@ from converters.files.images import read_size_hw
 from converters.formats.label_spaces import folder_space
 from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import VOID, read_mask_pixels, used_values
-from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
+from converters.subsets.keys import is_test_key
 from converters.types import Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}

@@ -71,11 +71,11 @@ from converters.formats.mask_folders.black_and_white import (
 )
 from converters.formats.mask_folders.matching import OBJECT, Pairs
 from converters.formats.mask_folders.pairing import describe_left_out, find_pairs
-from converters.formats.mask_folders.test_images import find_copies
 from converters.formats.mask_folders.tree import GIF
 from converters.formats.mask_pixels import VOID, Pixels, read_mask_pixels, used_values
-from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
+from converters.subsets.assign import find_copies
+from converters.subsets.keys import is_test_key
 from converters.tables.class_tables import (
     find_class_table,
     read_class_ids,

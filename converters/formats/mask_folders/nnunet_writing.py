@@ -21,13 +21,7 @@ import numpy.typing as npt
 from converters.files.images import Enlarge, PutImage, count_channels, is_plain_png, read_pixels
 from converters.files.json_files import dump_json
 from converters.files.provenance import atomic_write_text
-from converters.formats.writing import (
-    INDEX,
-    WriteTarget,
-    check_labels,
-    free_name,
-    sample_record,
-)
+from converters.formats.writing import INDEX, WriteTarget, check_labels, free_name, sample_record
 from converters.loss import ConversionLoss, joined_objects
 from converters.masks import CropMask, class_masks
 from converters.types import ImageFile, LabelSpace, Sample

@@ -13,7 +13,6 @@ from converters.files.names import normal_name
 from converters.formats.mask_folders.matching import Pairs, masks_of, match, paired
 from converters.formats.mask_folders.named_pairs import pairs_of_table
 from converters.formats.mask_folders.one_folder import pair_in_folder
-from converters.formats.mask_folders.test_images import find_test_keys
 from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
 from converters.formats.mask_folders.words import (
     BETWEEN,
@@ -25,7 +24,9 @@ from converters.formats.mask_folders.words import (
     subset_of,
     words_of,
 )
-from converters.formats.writing import as_test_key, is_test_key, part_of
+from converters.subsets.assign import find_test_keys
+from converters.subsets.keys import as_test_key, is_test_key
+from converters.subsets.names import part_of
 
 # What folders of masks are called: `masks`, `ann_dir`, `masks_png`, `trainannot`, `val_labels`.
 _MASKS = re.compile(

@@ -34,8 +34,8 @@ from converters.formats.label_spaces import folder_space
 from converters.formats.mask_folders.mask_folders import read_mask
 from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import used_values
-from converters.formats.writing import is_test_key
 from converters.masks import crop, outline
+from converters.subsets.keys import is_test_key
 from converters.types import SUBSET, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}

@@ -58,7 +58,6 @@ from converters.formats.mask_colours import (
     name_pascal_voc,
 )
 from converters.formats.mask_folders.pairing import describe_left_out
-from converters.formats.mask_folders.test_images import find_test_lists, read_test_lists
 from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import (
     VOID,
@@ -67,17 +66,10 @@ from converters.formats.mask_pixels import (
     read_mask_pixels,
     used_values,
 )
-from converters.formats.writing import (
-    are_of_one_set,
-    as_test_key,
-    is_test_key,
-    is_test_name,
-    of_test,
-    test_folders,
-    test_samples,
-    with_test_keys,
-)
 from converters.masks import crop, outline
+from converters.subsets.keys import as_test_key, is_test_key, of_test, test_samples, with_test_keys
+from converters.subsets.lists import find_test_lists, read_test_lists
+from converters.subsets.names import are_of_one_set, is_test_name, test_folders
 from converters.tables.class_tables import (
     CLASS_NAMES,
     LABELMAP,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from converters.formats.writing import CAMEL
+from converters.subsets.names import CAMEL
 
 BETWEEN = re.compile(r"[\W_]+")
 # Words of a file's name that say what it is, and not of what.

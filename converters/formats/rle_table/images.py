@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from converters.files.below import is_result
 from converters.files.images import SUFFIXES, is_image
 from converters.files.names import is_of_annotations
-from converters.formats.writing import part_of
+from converters.subsets.names import part_of
 
 
 @dataclass

@@ -63,17 +63,15 @@ from converters.formats.rle_table.table import (
 from converters.formats.writing import (
     INDEX,
     WriteTarget,
-    as_test_key,
     check_labels,
     file_names,
-    is_test_key,
-    of_test,
-    part_of,
     read_index,
     sample_record,
 )
 from converters.loss import ConversionLoss, joined_objects, lossless
 from converters.masks import EMPTY, CropMask, class_masks, outlines, rasterize
+from converters.subsets.keys import as_test_key, is_test_key, of_test
+from converters.subsets.names import part_of
 from converters.types import Instance, LabelSpace, Sample
 
 _CODINGS = {

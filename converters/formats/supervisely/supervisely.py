@@ -38,8 +38,8 @@ from converters.formats.label_spaces import folder_space, natural
 from converters.formats.mask_folders.pairing import describe_left_out
 from converters.formats.mask_folders.tree import Tree
 from converters.formats.mask_pixels import read_mask_pixels
-from converters.formats.writing import as_test_key, samples_of
 from converters.masks import CropMask, crop, outline
+from converters.subsets.keys import as_test_key, samples_of
 from converters.types import FARTHEST_PX, Instance, LabelSpace, Sample
 
 LOSES: dict[str, frozenset[str]] = {}

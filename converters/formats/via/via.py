@@ -32,8 +32,8 @@ from converters.formats.coco.shapes import decode_segmentation
 from converters.formats.corners import Points, ellipse, read_points, rectangle, turn
 from converters.formats.label_spaces import folder_space, natural
 from converters.formats.named_images import NamedImages
-from converters.formats.writing import samples_of
 from converters.masks import outline
+from converters.subsets.keys import samples_of
 from converters.types import Instance, LabelSpace, Sample
 
 Record = Mapping[str, Any]

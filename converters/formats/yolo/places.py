@@ -9,7 +9,7 @@ from typing import Any
 
 from converters.files.images import is_image
 from converters.files.names import normal_name
-from converters.formats.writing import test_folders
+from converters.subsets.names import test_folders
 
 # What else Ultralytics calls a subset, or those who write for it; in CVAT it is "Validation".
 OTHER_NAMES = {"val": ("validation", "valid")}

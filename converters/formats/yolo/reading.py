@@ -16,9 +16,10 @@ from shapely.geometry import Polygon
 from converters.errors import Problems, boxes_only
 from converters.files.images import read_size_hw
 from converters.files.names import normal_name
-from converters.formats.writing import INDEX, of_test, read_index
+from converters.formats.writing import INDEX, read_index
 from converters.formats.yolo.config import YoloConfig
 from converters.formats.yolo.pairing import Pairing
+from converters.subsets.keys import of_test
 from converters.types import Instance, Sample
 
 # Six digits of x / width miss a whole pixel by so much, at most, in images of 40,000 pixels.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import converters
-from converters.formats.writing import is_test_key
+from converters.subsets.keys import is_test_key
 
 SQUARE = [2, 3, 8, 3, 8, 9, 2, 9]
 

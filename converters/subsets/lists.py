@@ -1,10 +1,7 @@
-"""Which images of folders of masks are test images: by folders, names, and lists."""
+"""Lists and tables of test images beside a data set's files: which images they name."""
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,18 +9,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from converters.errors import Problems
-from converters.files.lines import TABLE_SUFFIXES, delimiter_of
-from converters.files.names import ends_of, normal_name
-from converters.formats.writing import (
-    is_test_key,
-    is_test_name,
-    part_name,
-    part_of,
-    with_test_keys,
+from converters.files.lines import TABLE_SUFFIXES
+from converters.files.names import ends_of, normal_name, plain_path
+from converters.subsets.keys import is_test_key
+from converters.subsets.names import is_test_name, part_of
+from converters.subsets.tables import (
+    cell_of,
+    decode_table,
+    part_column,
+    part_word,
+    table_rows,
+    tells_parts,
 )
 from converters.tables.image_columns import PERSON, are_files, order_columns
-from converters.types import SUBSET, Sample
 
 _Image = TypeVar("_Image", str, PurePosixPath)
 _LISTS = (".txt", ".lst", *TABLE_SUFFIXES)
@@ -32,16 +30,12 @@ _HOMES = re.compile(
     r"(image[ _-]?sets?|splits?|partitions?|subsets?|annotations?|(data|file|image)?[ _-]?lists?)",
     re.IGNORECASE,
 )
-# A column that says of which part an image is, as in `split.csv`. One of another name whose cells
-# are such words is believed where there is none of these names, and the table names most images.
-_PART_COLUMN = re.compile(r"(data)?[ _-]?(split|subset|partition|phase)s?", re.IGNORECASE)
-_PART = re.compile(r"train(ing)?|val(id|idation)?|dev|test(ing)?", re.IGNORECASE)
 # What follows the name of a patient in that of an image.
 _BEHIND = re.compile(r"[_. -]")
 # So many of the lines of a list name an image.
 _MOST, _NEARLY_ALL = 0.5, 0.9
 # Larger files hold more than names, such as codes of masks.
-_LARGEST, _BEGINNING = 1 << 25, 1 << 16
+_LARGEST = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -84,125 +78,25 @@ class _List:
         return len(self.tests) + len(self.learned)
 
 
-def find_test_keys(
-    root: Path, images: Mapping[str, Path], files: Iterable[Path]
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return key -> key of all images, and what is to be said of lists.
+def find_test_lists(root: Path) -> list[Path]:
+    """Return what may be lists of test images, in a data set's folder or in one of lists there.
 
-    The keys of test images lie in `test/`, or a folder like it. They are told by the folders that
-    they lie in; by their names, where each begins, or ends, with `train` or `test`; and by lists,
-    such as `test.txt`.
-
-    Args:
-        root: the data set's folder.
-        images: key -> image, of those that have masks.
-        files: all images, with these.
+    They are files such as `test.txt`, and tables that have a column of parts, such as `split`.
     """
-    found = with_test_keys(images)
-    listed = read_test_lists(root, find_test_lists(root), found, images, files)
-    tests = _named_so(images) | listed.keys
-    # What is to be answered has others beside it that can be learned from.
-    if not {key for key, own in found.items() if not is_test_key(own)} <= tests:
-        found |= {key: f"test/{key}" for key in tests if not is_test_key(found[key])}
-    return _each_its_own(root, images, found), listed.notes
-
-
-def _each_its_own(
-    root: Path, images: Mapping[str, Path], keys: Mapping[str, str]
-) -> dict[str, str]:
-    """Return keys of which no two are the same: a list may name what lies beside `test`, too."""
-    kept = {own for key, own in keys.items() if key == own}
-    found = {}
-    for key, own in keys.items():
-        if key != own and own in kept:
-            own = f"test/{images[key].relative_to(root).with_suffix('').as_posix()}"
-        found[key] = own
-    return found
-
-
-def find_copies(images: Mapping[str, Path]) -> list[str]:
-    """Return the keys of images to learn from that are a test image, too: the same file again.
-
-    None where all are, as those of several folds.
-
-    Args:
-        images: key -> image.
-    """
-    tests = {(normal_name(i.name), _bytes_of(i)): i for k, i in images.items() if is_test_key(k)}
-    learned = {} if not tests else {k: i for k, i in images.items() if not is_test_key(k)}
     found = []
-    for key, image in learned.items():
-        test = tests.get((normal_name(image.name), _bytes_of(image)))
-        if test is not None and image.read_bytes() == test.read_bytes():
-            found.append(key)
-    return found if len(found) < len(learned) else []
-
-
-def _bytes_of(path: Path) -> int:
-    return path.stat().st_size
-
-
-def _named_so(images: Mapping[str, Path]) -> set[str]:
-    """The keys of images whose names say `test`, where each name says that or `train`."""
-    words = {key: re.split(r"[\W_]+", path.stem) for key, path in images.items()}
-    for at in (0, -1):
-        parts = {key: part_of(own[at]) for key, own in words.items()}
-        if {*parts.values()} == {"train", "test"}:
-            return {key for key, part in parts.items() if part == "test"}
-    return set()
-
-
-# --- lists
-
-
-def told_by_lists(
-    root: Path, lists: Sequence[Path], samples: Sequence[Sample], problems: Problems
-) -> list[Sample]:
-    """Return samples of which those that lists call test images have keys in `test/`.
-
-    Args:
-        root: the data set's folder.
-        lists: those of `find_test_lists`.
-        samples: as their own format tells them apart.
-        problems: is told what has to be said of lists.
-    """
-    images = {s.key: i for s in samples if isinstance(i := s.image, Path) and root in i.parents}
-    listed = read_test_lists(root, lists, {key: key for key in images}, images, images.values())
-    learned = {key for key in images if not is_test_key(key)}
-    if learned <= listed.keys:
-        return list(samples)
-    for note in listed.notes:
-        problems.note(note)
-    renamed = {key: f"test/{key}" for key in learned & listed.keys}
-    keys = _each_its_own(root, images, {key: renamed.get(key, key) for key in images})
-    return [replace(one, key=keys.get(one.key, one.key)) for one in samples]
-
-
-def with_parts(root: Path, samples: Sequence[Sample]) -> list[Sample]:
-    """Return samples with the part, `train` or `val`, that tables say of them.
-
-    What says it already keeps it; test images have none. A table that does not say it of all others
-    says it of none.
-
-    Args:
-        root: the data set's folder.
-        samples: of it.
-    """
-    lists = [path for path in find_test_lists(root) if path.suffix.lower() in TABLE_SUFFIXES]
-    images = {s.key: i for s in samples if isinstance(i := s.image, Path) and root in i.parents}
-    if not lists or not images or any(SUBSET in sample.attributes for sample in samples):
-        return list(samples)
-    keys = {key: key for key in images}
-    told = read_test_lists(root, lists, keys, images, images.values(), of_parts=True).parts
-    learned = {sample.key for sample in samples if not is_test_key(sample.key)}
-    if not learned <= told.keys() or len({told[key] for key in learned}) < 2:
-        return list(samples)
-    return [
-        replace(one, attributes={**one.attributes, SUBSET: told[one.key]})
-        if one.key in learned
-        else one
-        for one in samples
-    ]
+    homes = [root]
+    for folder in homes:
+        is_of_lists = folder != root or bool(_HOMES.fullmatch(root.name))
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            is_home = is_of_lists or _HOMES.fullmatch(path.name)
+            if is_home and path.is_dir() and len(path.relative_to(root).parts) <= 2:
+                homes.append(path)
+            if path.suffix.lower() not in _LISTS or not path.is_file():
+                continue
+            is_list = is_test_name(path.stem) and not re.search(r"\d$", path.stem)
+            if (is_list or tells_parts(path)) and path.stat().st_size <= _LARGEST:
+                found.append(path)
+    return found
 
 
 def read_test_lists(
@@ -280,107 +174,6 @@ def _place(root: Path, path: Path) -> PurePosixPath:
     return PurePosixPath(normal_name(path.relative_to(root).with_suffix("").as_posix()))
 
 
-def find_test_lists(root: Path) -> list[Path]:
-    """Return what may be lists of test images, in a data set's folder or in one of lists there.
-
-    They are files such as `test.txt`, and tables that have a column of parts, such as `split`.
-    """
-    found = []
-    homes = [root]
-    for folder in homes:
-        is_of_lists = folder != root or bool(_HOMES.fullmatch(root.name))
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            is_home = is_of_lists or _HOMES.fullmatch(path.name)
-            if is_home and path.is_dir() and len(path.relative_to(root).parts) <= 2:
-                homes.append(path)
-            if path.suffix.lower() not in _LISTS or not path.is_file():
-                continue
-            is_list = is_test_name(path.stem) and not re.search(r"\d$", path.stem)
-            if (is_list or _tells_parts(path)) and _bytes_of(path) <= _LARGEST:
-                found.append(path)
-    return found
-
-
-def _tells_parts(path: Path) -> bool:
-    """Tell whether a file begins as a table with a column of parts."""
-    if path.suffix.lower() not in TABLE_SUFFIXES:
-        return False
-    try:
-        with path.open("rb") as file:
-            content = file.read(_BEGINNING)
-    except OSError:
-        return False
-    is_whole = len(content) < _BEGINNING
-    header, *rest = _rows(_decode(content))[: None if is_whole else -1] or [[]]
-    columns = [{_cell(row, i) for row in rest} for i in range(len(header))]
-    return len(header) > 1 and any(
-        _PART_COLUMN.fullmatch(name.strip()) or (cells and all(map(_PART.fullmatch, cells)))
-        for name, cells in zip(header, columns, strict=True)
-    )
-
-
-def _part_column(rows: Sequence[Sequence[str]]) -> tuple[int | None, bool]:
-    """Return the place of the column that says of each row `train`, `val` or `test`; None without.
-
-    Args:
-        rows: the header, and what follows.
-
-    Returns:
-        The place, and whether the column is called so. One of another name is meant where it has
-        nothing but such words, in every row, and is the only one.
-    """
-    header, *rest = rows
-    columns = [{_cell(row, i) for row in rest} for i in range(len(header))]
-    named = [i for i, name in enumerate(header) if _PART_COLUMN.fullmatch(name.strip())]
-    for place in named:
-        cells = columns[place] - {""}
-        if {"train", "test"} <= set(map(part_of, cells)) or cells == {"test"}:
-            return place, True
-    told = [
-        place
-        for place, cells in enumerate(columns)
-        if all(map(_PART.fullmatch, cells)) and len(set(map(_part, cells))) > 1
-    ]
-    if own := [place for place in told if place in named]:
-        return own[0], True
-    return (told[0], False) if len(told) == 1 else (None, False)
-
-
-def _part(cell: str) -> str:
-    """Return `train`, `val` or `test` where a cell says one of them; "" otherwise."""
-    return "test" if part_of(cell) == "test" else part_name(cell)
-
-
-def _decode(content: bytes) -> str:
-    """Return the text of a table, as spreadsheets write them, too."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", errors="replace")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252", errors="replace")
-
-
-def _rows(text: str) -> list[list[str]]:
-    """Return the rows of a table, from its header on; [] where it is no table.
-
-    Empty lines, and comments that begin with `#`, are none; the header may begin so.
-    """
-    lines = text.splitlines()
-    header = next((line for line in lines if line.strip() and not line.startswith("#")), "")
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter_of(header)))
-    except csv.Error:
-        return []
-    filled = [row for row in rows if any(map(str.strip, row))]
-    noted = next((i for i, row in enumerate(filled) if not row[0].startswith("#")), len(filled))
-    if noted and len(filled[noted - 1]) > 1 and noted < len(filled):
-        first = filled[noted - 1]
-        if any(_PART_COLUMN.fullmatch(name.lstrip("# ").strip()) for name in first):
-            filled[noted - 1] = [first[0].lstrip("# "), *first[1:]]
-    return [row for row in filled if not row[0].startswith("#")]
-
-
 class _Places:
     """Where images lie below the data set's folder, without suffix, and what may mean one.
 
@@ -419,16 +212,16 @@ def _read_list(path: Path, home: PurePosixPath, index: _Places) -> _List:
             return _List()  # not a list
         named = [_ways(line) for line in lines if line and not line.startswith("#")]
         return _best_column([named], None, home, index)
-    rows = _rows(_decode(content))
-    part, is_named = _part_column(rows) if rows else (None, False)
+    rows = table_rows(decode_table(content))
+    part, is_named = part_column(rows) if rows else (None, False)
     if not rows or (part is None and not is_test_name(path.stem)):
         return _List()
     order = order_columns(rows[0], rows[1:])
-    columns = [[_ways(_cell(row, i)) for row in rows[1:]] for i in order]
+    columns = [[_ways(cell_of(row, i)) for row in rows[1:]] for i in order]
     if part is None:
         # A list may have no header.
         return _best_column([*columns, [_ways(row[0]) for row in rows]], None, home, index)
-    told = [_part(_cell(row, part)) for row in rows[1:]]
+    told = [part_word(cell_of(row, part)) for row in rows[1:]]
     found = _best_column(columns, told, home, index)
     people = _of_people(rows, part, told, index)
     if people.size > found.size and people.size >= _NEARLY_ALL * len(index.places):
@@ -502,18 +295,13 @@ def _of_people(
     header, *rest = rows
     found = _List(has_parts=not {*parts} <= {"", "test"})
     for place in (i for i, name in enumerate(header) if i != part and PERSON.search(name)):
-        whose = [index.of_person.get(normal_name(_cell(row, place)), set()) for row in rest]
+        whose = [index.of_person.get(normal_name(cell_of(row, place)), set()) for row in rest]
         pairs = [(image, told) for own, told in zip(whose, parts, strict=True) for image in own]
         learned = _parts_of((image, told) for image, told in pairs if told != "test")
         tests = {image for image, told in pairs if told == "test"} - learned.keys()
         if len(tests) + len(learned) > found.size:
             found = _List(tests, learned, [], found.has_parts)
     return found
-
-
-def _cell(row: Sequence[str], place: int) -> str:
-    """Return a cell of a row; "" where the row is too short."""
-    return row[place].strip() if place < len(row) else ""
 
 
 def _find_any(ways: Sequence[str], home: PurePosixPath, index: _Places) -> PurePosixPath | None:
@@ -528,9 +316,9 @@ def _ways(line: str) -> list[str]:
 
 def _find(way: str, home: PurePosixPath, index: _Places) -> PurePosixPath | None:
     """Return the one image that a path ends in; None where it is none, or may be several."""
-    place = PurePosixPath(normal_name(way.replace("\\", "/")))
+    place = PurePosixPath(plain_path(way))
     plain = place.with_suffix("") if re.fullmatch(r"\.[A-Za-z]\w{1,4}", place.suffix) else place
-    parts = [part for part in plain.parts if part not in ("/", ".", "..")]
+    parts = plain.parts
     for exact in (home.joinpath(*parts), PurePosixPath(*parts)):
         # Of a bare name in the folder itself there may be others.
         if len(exact.parts) > 1 and exact in index.by_tail.get(exact.as_posix(), ()):

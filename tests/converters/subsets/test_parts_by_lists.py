@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import converters
-from converters.formats.writing import is_test_key, is_test_root
+from converters.subsets.keys import is_test_key
+from converters.subsets.names import is_test_root
 
 SIZE = (20, 30)
 PARTS = {"train": ["p", "q"], "test": ["r"]}

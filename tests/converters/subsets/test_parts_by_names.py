@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import converters
-from converters.formats.writing import is_test_name, part_of
+from converters.subsets.names import is_test_name, part_of
 
 SIZE = (20, 30)
 AREA = 7 * 9

@@ -1,0 +1,1 @@
+"""Which images of a data set are learned from, held out, or to be answered."""
