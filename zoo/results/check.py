@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +24,11 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     next(read(path), None)
     labels = _classes_of(path, data, labels_name)
     samples = data.read(labels, subset)
+    there: dict[str, int] = {}
     if data.held_out is not None:
         # Test images have an order; those that were held out may come by folds, or by name.
-        place = {name: n for n, name in enumerate(dict.fromkeys(r.image_name for r in read(path)))}
-        samples.sort(key=lambda sample: place.get(sample.file_name, len(place)))
+        there = _images_of(path)
+        samples.sort(key=lambda sample: there.get(sample.file_name, len(there)))
     names = by_file_name(samples)
     images = [Image(s.file_name, s.size_hw) for s in samples]
     annotations = Annotations.of((), samples, labels)
@@ -37,14 +38,20 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     annotated = [] if data.has_only_images else data.scan(labels)[0]
     layouts = Layouts.learn(annotated, labels)
     annotations = replace(annotations, layouts=layouts)
-    if hint := _test_hint(path, names, data, labels):
+    if hint := _test_hint(there.keys(), names, data, labels):
         return Review((hint,), ())
     if not names:
         return Review((other_subset(data, subset),), ())
     found = review(path, images, labels, annotations)
     if hint := _other_images(path, names, data, subset, found):
         return Review((hint,), ())
-    return replace(found, problems=(*_fold_problems(path, names, data), *found.problems))
+    return replace(found, problems=(*_fold_problems(there.keys(), names, data), *found.problems))
+
+
+def _images_of(path: Path) -> dict[str, int]:
+    """Return name -> place of the images that a submission has rows of, in its order."""
+    names = dict.fromkeys(row.image_name for row in read(path))
+    return {name: place for place, name in enumerate(names)}
 
 
 def _classes_of(path: Path, data: DataSource, labels_name: str | None) -> LabelSpace:
@@ -60,12 +67,11 @@ def _classes_of(path: Path, data: DataSource, labels_name: str | None) -> LabelS
     return LabelSpace("submission", names)
 
 
-def _test_hint(path: Path, names: Mapping[str, str], data: DataSource, labels: LabelSpace) -> str:
+def _test_hint(
+    there: Set[str], names: Mapping[str, str], data: DataSource, labels: LabelSpace
+) -> str:
     """Say that a submission has test images, where those that are held out are expected."""
-    if data.held_out is None:
-        return ""
-    there = {row.image_name for row in read(path)}
-    if not there or there & names.keys():
+    if data.held_out is None or not there or there & names.keys():
         return ""
     is_test = there <= {sample.file_name for sample in data.scan_test(labels)}
     return "these are test images: leave --subset val out" if is_test else ""
@@ -78,17 +84,16 @@ def _other_images(
     # What is wrong with each row, such as names without suffix, is one problem already.
     if len(found.problems) < 2:
         return ""
-    there = {row.image_name: None for row in read(path)}
+    there = _images_of(path)
     if there.keys() & names.keys():
         return ""
     others = f"found {len(there)} others, such as '{next(iter(there))}'"
     return other_subset(data, subset, f"such as '{next(iter(names))}', {others}")
 
 
-def _fold_problems(path: Path, names: Mapping[str, str], data: DataSource) -> list[str]:
+def _fold_problems(there: Set[str], names: Mapping[str, str], data: DataSource) -> list[str]:
     """Say that a submission has the images of one fold, where all folds' are expected."""
     if data.held_out is None or data.held_out[1] is not None:
         return []
-    there = {row.image_name for row in read(path)} & names.keys()
-    hint = fold_hint(data, [names[name] for name in there])
+    hint = fold_hint(data, [names[name] for name in there & names.keys()])
     return [hint.removeprefix("; ")] if hint else []
