@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -39,6 +40,10 @@ _LEAST = 256
 _FEWEST_EPOCHS, _MOST_EPOCHS = 8, 200
 # Seconds for each image in fitting, fusing, checking, and reports.
 ANSWERING = 1.2
+# Without a GPU there is time for few images in all: smaller batches make so many steps of them,
+# which is worth more than the time that they cost (docs/results.md).
+_FEW_STEPS = 400
+_SMALLEST_BATCH, _LARGEST_BATCH = 3, 8
 # YOLO finds next to nothing before so many steps from random weights (docs/results.md).
 _YOLO_STEPS = 240
 # Samples whose objects are measured.
@@ -192,7 +197,8 @@ def plan(
     folds = fixed or min(5 if machine.gpus else 3, profile.patients)
     changes = dict(encoder or {})
     _check_weights(changes, machine)
-    parts = [_weigh(part, data, profile, machine) for part in _parts(profile, machine, changes)]
+    weigh = partial(_weigh, data=data, profile=profile, machine=machine)
+    parts = [weigh(part) for part in _parts(profile, machine, changes)]
     while True:
         models = _models(profile, machine, parts, folds, limit)
         if not machine.gpus and "yolo" in models and _steps(models["yolo"], profile) < _YOLO_STEPS:
@@ -208,6 +214,11 @@ def plan(
             dearest = max(parts, key=lambda part: part.cost.seconds)
             note(f"plan: no time for {dearest.name}: give more --hours")
             parts.remove(dearest)
+    if not machine.gpus:
+        learnt = profile.images * (folds - 1) / folds
+        batches = {name: _batch(model, learnt) for name, model in models.items()}
+        parts = [weigh(part, batch=batches[part.name]) for part in parts]
+        models = _models(profile, machine, parts, folds, limit)
     split = SplitPlan(file=str(own)) if fixed else SplitPlan(folds=folds, group_by=by)
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
 
@@ -232,6 +243,12 @@ def _check_weights(changes: Mapping[str, Any], machine: Machine) -> None:
 
 def _steps(model: ModelPlan, profile: DataProfile) -> float:
     return _epochs(model) * profile.images / int(model.changes.get("batch", 8))
+
+
+def _batch(model: ModelPlan, learnt: float) -> int:
+    """Return a batch that makes steps enough of the images that are seen in all."""
+    own = int(model.changes["batch"])
+    return min(own, max(_SMALLEST_BATCH, int(_epochs(model) * learnt / _FEW_STEPS)))
 
 
 def _epochs(model: ModelPlan) -> int:
@@ -285,8 +302,21 @@ def _part(kind: _Kind, has_gpu: bool, encoder: Mapping[str, Any]) -> Part:
     return Part(name, family, usual_config(family, has_gpu), {**changes, **given})
 
 
-def _weigh(part: Part, data: DataSource, profile: DataProfile, machine: Machine) -> Part:
-    """Return a model at the size that small objects ask for, with what its training costs."""
+def _weigh(
+    part: Part, data: DataSource, profile: DataProfile, machine: Machine, batch: int = 0
+) -> Part:
+    """Return a model at the size that small objects ask for, with what its training costs.
+
+    Args:
+        part: the model.
+        data: the data set.
+        profile: what was seen of it.
+        machine: what trains.
+        batch: images of a step without a GPU; 0 chooses by how many there are. As it was weighed
+            with already it is not weighed again.
+    """
+    if batch and batch == part.changes.get("batch"):
+        return part
     largest = _LARGEST_GPU if machine.gpus else _LARGEST_CPU
     # A GPU has the time for all that the images hold.
     needed = profile.side if machine.gpus else _LEAST_SIDE / profile.least
@@ -297,7 +327,7 @@ def _weigh(part: Part, data: DataSource, profile: DataProfile, machine: Machine)
         changes = {**part.changes, **placed}
         if not machine.gpus:
             # Few images make few steps: small batches make more of them.
-            changes["batch"] = max(2, min(8, profile.images // 8))
+            changes["batch"] = batch or max(2, min(_LARGEST_BATCH, profile.images // 8))
         words = ModelPlan(family=part.family, config=part.config, changes=changes).words()
         cost = cost_of(part.family, part.config, words, data, machine)
         if not cost.memory or cost.memory <= USABLE * machine.memory or size <= _LEAST:

@@ -51,6 +51,35 @@ def test_a_plan_fits_into_the_time(costs, hours):
     assert list(recipe.models) == ["upernet", "fpn", "yolo"]
 
 
+def test_where_few_images_are_seen_smaller_batches_make_more_steps(costs):
+    costs["smp"] = 0.12
+
+    def planned(hours):
+        models = plan(DATA, replace(PROFILE, images=124, patients=124), LAPTOP, hours).models
+        return {
+            n: (m.changes["batch"], m.changes["epochs"] * 124 * 2 / 3) for n, m in models.items()
+        }
+
+    for hours in (0.5, 1, 2, 4):
+        for name, (batch, seen) in planned(hours).items():
+            assert 3 <= batch <= 8, (hours, name)
+            # As large as makes the steps, or the smallest or the largest that there is.
+            assert seen / batch >= 400 or batch == 3, (hours, name)
+            assert seen / (batch + 1) < 400 or batch == 8, (hours, name)
+    assert planned(0.5)["fpn"][0] < planned(1)["fpn"][0] < planned(4)["fpn"][0] == 8
+    assert planned(0.5)["fpn"][0] < planned(0.5)["yolo"][0]
+
+
+def test_smaller_batches_are_paid_for(costs, monkeypatch):
+    def cost(family, config, changes, data, machine):
+        batch = next(int(word.partition("=")[2]) for word in changes if word.startswith("batch="))
+        return Cost(costs[family] * (1 + 1 / batch))
+
+    monkeypatch.setattr(planning, "cost_of", cost)
+    for hours in (0.3, 0.5, 1):
+        assert hours_of(plan(DATA, PROFILE, LAPTOP, hours)) < 0.8 * hours
+
+
 def test_half_an_hour_is_usual_without_a_gpu(costs):
     assert plan(DATA, PROFILE, LAPTOP, None) == plan(DATA, PROFILE, LAPTOP, 0.5)
 
