@@ -83,9 +83,16 @@ def convert(
     for alike in alike_names(uses):
         note(tell_alike(*alike))
     if all(is_test_key(sample.key) for sample in samples):
+        # Some formats tell parts by keys, which stay, others by folders or files of parts.
+        stay = DataSource.open(out, to).list_part("test")
         say(
-            f"all {len(samples)} are test images: with no others beside them they are written as a "
-            "data set's only part, as images to learn from are"
+            f"all {len(samples)} are test images: "
+            + (
+                "they stay so, and are read by --subset test"
+                if stay
+                else "with no others beside them they are written as a data set's only part, as "
+                "images to learn from are"
+            )
         )
     elif split is None:
         _say_undivided(to, own_parts(samples), say)

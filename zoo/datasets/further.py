@@ -20,7 +20,8 @@ def read_further(
     """Read data sets that are learned from beside another one.
 
     Args:
-        sources: the further data sets; their train part is read.
+        sources: the further data sets; their train part is read, and where they have test images
+            alone, as pseudo labels of these have, these.
         labels: the classes of the other one: what is of no class of these is left out, and said.
         known: the other data set's samples, to learn from and held out.
 
@@ -35,7 +36,7 @@ def read_further(
         by_name[sample.image.name].append(sample)
     found: list[Sample] = []
     for number, source in enumerate(sources, start=1):
-        for sample in source.read(labels):
+        for sample in _learned(source, labels):
             for other in by_name[sample.image.name]:
                 if sample.image.read_bytes() == other.image.read_bytes():
                     raise ValueError(
@@ -45,6 +46,19 @@ def read_further(
                     )
             # Others count their images from 1, too; and what was a test image is none here.
             found.append(replace(sample, key=f"also-{number}/{sample.key}"))
+    return found
+
+
+def _learned(source: DataSource, labels: LabelSpace) -> list[Sample]:
+    """Read what a data set has to learn from.
+
+    Raises:
+        ValueError: there is nothing.
+    """
+    parts = (part for part in ("train", "test") if source.list_part(part, labels))
+    found = source.read(labels, next(parts, "train"))
+    if not found:
+        raise source.nothing_in("all")
     return found
 
 

@@ -14,6 +14,7 @@ from shapely.geometry import box
 import converters
 from converters.files.images import read_pixels
 from converters.types import Instance, LabelSpace, Sample
+from zoo.source import DataSource
 
 TINY = ("size=[64,64]", "epochs=1", "batch=4", "init=null", "cache=memory")
 
@@ -280,6 +281,16 @@ def test_what_the_other_part_has_is_said_where_one_is_empty(zoo, tmp_path, capsy
     assert capsys.readouterr().err.rstrip().endswith(told)
     zoo(*words, "--subset", "test")
     assert "all 2 are test images: with no others beside them" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", converters.written_formats())
+def test_test_images_alone_are_where_the_command_says(form, zoo, data, tmp_path, capsys):
+    zoo("convert", data, "--subset", "test", "--to", form, "--out", tmp_path / "out")
+    stay = "they stay so, and are read by --subset test" in capsys.readouterr().out
+    written = DataSource.open(tmp_path / "out", form)
+    parts = [len(written.list_part(subset)) for subset in ("train", "test")]
+    assert (parts[0] == 0, parts[1] == 0) == (stay, not stay)
 
 
 @pytest.mark.slow

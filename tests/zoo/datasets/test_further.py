@@ -13,6 +13,8 @@ from zoo.phantom.config import PhantomConfig
 from zoo.phantom.tree import write_phantom
 from zoo.source import DataSource
 
+FORMATS = [name for name in converters.written_formats() if name != "rle_table"]
+
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
@@ -28,6 +30,23 @@ def test_samples_are_those_of_the_other_set_under_keys_of_their_own(sets):
     found = read_further([second, second], first.classes, known)
     assert [s.key for s in found] == [f"also-{n}/{s.key}" for n in (1, 2) for s in others]
     assert [s.instances for s in found] == [s.instances for s in others] * 2
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_pseudo_labels_of_test_images_alone_are_learned_from(form, sets, tmp_path):
+    first, second = sets
+    samples = [replace(s, key=f"test/{s.key}") for s in second.read(first.classes)]
+    converters.write(samples, tmp_path / "set", format=form, labels=first.classes)
+    source = DataSource.open(tmp_path / "set", form)
+    found = read_further([source], first.classes, first.read(first.classes))
+    assert [len(s.instances) > 20 for s in found] == [True, True]
+
+
+def test_a_set_of_nothing_is_told(sets, tmp_path):
+    first, _ = sets
+    converters.write([], tmp_path / "set", format="coco", labels=first.classes)
+    with pytest.raises(ValueError, match="set: expected images of the subset 'all', found none"):
+        read_further([DataSource.open(tmp_path / "set")], first.classes, ())
 
 
 def test_an_image_of_the_data_set_is_refused(sets, tmp_path):
