@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from converters.crops import chosen_classes
 from converters.files.outputs import real_place
 from converters.files.provenance import (
     PROVENANCE,
@@ -17,6 +18,7 @@ from converters.files.provenance import (
     write_provenance,
 )
 from converters.splits.split import GIVEN
+from converters.types import LabelSpace
 from zoo.config import load_config
 from zoo.datasets.split import own_folds
 from zoo.families import load_family
@@ -217,15 +219,30 @@ def facts_of(recipe: Recipe) -> DataFacts:
     """Return which images a recipe's data set has to be answered.
 
     Raises:
-        ValueError: a data set that cannot be read.
+        ValueError: a data set that cannot be read, or a crop around classes that it has not.
     """
     if recipe.phantom:
+        _check_crops(recipe, LabelSpace.load("hand_bones"))
         return DataFacts(recipe.phantom.test_people > 0, recipe.phantom.test_people > 0)
     data = open_data(recipe)
+    _check_crops(recipe, data.classes)
     facts = look_at_test(data, Path(recipe.test) if recipe.test else None)[0]
     if recipe.split.strategy == GIVEN and not recipe.split.file:
         facts = replace(facts, own_folds=max(1, len(own_folds(data.list_images()))))
     return facts
+
+
+def _check_crops(recipe: Recipe, labels: LabelSpace) -> None:
+    """Make sure that second stages crop around classes that there are, before a first one trains.
+
+    Raises:
+        ValueError: one does not, with its name.
+    """
+    for name, stage in recipe.second_stages.items():
+        try:
+            chosen_classes(stage.crop, labels)
+        except ValueError as error:
+            raise ValueError(f"second stage '{name}': {error}") from None
 
 
 def look_at_test(data: DataSource, test: Path | None) -> tuple[DataFacts, int]:

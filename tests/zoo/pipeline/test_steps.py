@@ -238,3 +238,18 @@ def test_what_a_network_cannot_be_shown_is_said_before_it_trains():
         ValueError, match=r"model 'beit': images of 480 x 480 .* \[640, 640\] alone"
     ):
         check_models(recipe)
+
+
+@pytest.mark.parametrize(
+    ("crop", "found"),
+    [("carpal", "did you mean 'carpals'?"), ("nonsense", "found 'nonsense'"), ("Ulna", "")],
+)
+def test_a_crop_of_no_class_is_told_before_anything_trains(crop, found, tmp_path):
+    stage = {**ALL["second_stages"]["wrist"], "crop": [crop]}
+    recipe = Recipe.model_validate({**ALL, "second_stages": {"wrist": stage}})
+    if not found:
+        assert Pipeline.open(recipe, tmp_path / "out").steps
+        return
+    with pytest.raises(ValueError, match="second stage 'wrist': crop: expected classes") as told:
+        Pipeline.open(recipe, tmp_path / "out")
+    assert found in str(told.value)
