@@ -543,7 +543,8 @@ def _unanswered(sources: list[Path]) -> list[Path]:
     """Return the runs that `fusion.yaml` names and that have not predicted test images."""
     if not all("test" in (path.name, path.parent.name) for path in sources):
         return []
-    wanted = _fused_names() - _names(sources)
+    # Whoever names some of those that are there means these.
+    wanted = _fused_names() - _names(sources) - _names(_test_stores())
     return [run for run in run_folders() if run.name in wanted]
 
 

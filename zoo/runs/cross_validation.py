@@ -26,7 +26,14 @@ from zoo.machine.processes import is_first_process
 from zoo.progress import Report
 from zoo.run_files.checkpoints import find_weights
 from zoo.runs.fold_ensemble import mean_prediction
-from zoo.runs.predict import crop_windows, cropped_classes, full_size, groups_of, to_original_frame
+from zoo.runs.predict import (
+    crop_windows,
+    cropped_classes,
+    full_size,
+    groups_of,
+    keep_others,
+    to_original_frame,
+)
 from zoo.runs.run import Run, known_split, subset_samples
 from zoo.runs.train import divide
 from zoo.runs.train import train as train_run
@@ -155,6 +162,7 @@ def predict_folds(
     folds = FoldRuns.load(paths)
     samples = subset_samples(folds.runs[0], data, subset, folds.labels)
     manifest = folds.manifest(samples, cropped_classes(data, folds.labels), options, subset)
+    keep_others(paths[0].parent, out, manifest)
     predict = partial(folds.predict_mean, samples, options)
     named = _named(report, f"mean of {len(folds.runs)} folds")
     return _fill(out, manifest, predict, command, named)

@@ -11,8 +11,9 @@ from converters.files.provenance import write_provenance
 from converters.splits.grouping import known_groups
 from converters.splits.split import Split
 from converters.types import LabelSpace, Sample
+from fusion.sources.manifest import FILE as MANIFEST
 from fusion.sources.manifest import Manifest
-from fusion.sources.store import StoreWriter
+from fusion.sources.store import PredictionStore, StoreWriter
 from fusion.types import Prediction
 from zoo.contract import PredictOptions
 from zoo.progress import Report
@@ -36,7 +37,7 @@ def predict(
     They speak of the classes that were cropped around; others are there in parts.
 
     Raises:
-        ValueError: no such subset, or `out` is not a store.
+        ValueError: no such subset, or `out` is not a store, or the run's own of other images.
     """
     labels = run.config.labels
     samples = subset_samples(run, data, subset, labels)
@@ -61,6 +62,7 @@ def predict(
         groups=groups_of(run.split, samples),
         space=labels,
     )
+    keep_others(run.path, out, manifest)
     with StoreWriter(out, manifest) as writer:
         todo = set(writer.remaining)
         rest = [s for s in samples if s.key in todo]
@@ -72,6 +74,28 @@ def predict(
             report(start, len(samples), "")
         write_provenance(writer.folder, list(command), source, run.config.seed, manifest.split)
     return manifest
+
+
+def keep_others(run: Path, out: Path, manifest: Manifest) -> None:
+    """Make sure that what a run says of other images altogether is not replaced in its folder.
+
+    Args:
+        run: its folder, where `val` and `test` are what nobody named.
+        out: where predictions will be.
+        manifest: of them.
+
+    Raises:
+        ValueError: there are predictions of other images.
+    """
+    if out.absolute().parent != run.absolute() or not (out / MANIFEST).is_file():
+        return
+    there = PredictionStore(out).manifest.images
+    if there and there.keys().isdisjoint(manifest.images):
+        raise ValueError(
+            f"{out}: expected predictions of these {len(manifest.images)} images, or none, found "
+            f"those of {len(there)} others, such as '{next(iter(there))}': name another --out, or "
+            "remove it"
+        )
 
 
 def full_size(sample: Sample) -> tuple[int, int]:

@@ -177,6 +177,9 @@ def test_from_data_to_a_submission(hands, here, capsys):
         "taken: sources runs/net0/test, runs/net1/test; config fusion.yaml; out submission.csv"
     )
     assert "for 2 images" in said
+    said = zoo(capsys, "fuse", "runs/net0/test", "--out", "one.csv", code=2)
+    assert "expects the sources net0, net1; given are net0" in said
+    assert "--method mean" in said
     look_at_what_was_held_out(capsys)
     answer_mere_images(here, capsys)
     shutil.rmtree(here / "runs" / "net1" / "test")
@@ -218,11 +221,17 @@ def look_at_what_was_held_out(capsys):
 def answer_mere_images(here, capsys):
     """A folder of images without annotations is answered by every run."""
     stores = [here / "runs" / name / "test" for name in ("net0", "net1")]
-    for store in stores:
-        store.rename(store.with_name("kept"))
     (here / "more").mkdir()
     for number, image in enumerate(sorted((here / "mine" / "test").rglob("*.png"))):
         shutil.copy(image, here / "more" / f"{number}.png")
+    before = (stores[0] / "manifest.json").read_bytes()
+    for run in ([], ["runs/net0"]):
+        said = zoo(capsys, "predict", *run, "--data", "more", code=2)
+        assert "runs/net0/test: expected predictions of these 2 images, or none, found" in said
+        assert (stores[0] / "manifest.json").read_bytes() == before
+    zoo(capsys, "predict", "runs/net0", "--data", "more", "--out", "else")
+    for store in stores:
+        store.rename(store.with_name("kept"))
     said = zoo(capsys, "predict", "--data", "more")
     assert "runs/net1/test: semantic predictions of 2 images" in said
     for store in stores:
