@@ -65,7 +65,9 @@ def likely_columns(tables: Sequence[Path]) -> list[str]:
 def _known(samples: Sequence[Sample], by: str, tables: Sequence[Path]) -> str:
     """Say what there is to group by: attributes of the images, and columns of tables."""
     attributes = sorted({str(name) for sample in samples for name in sample.attributes})
-    found = [(path, column) for path in tables for column in read_columns(path)]
+    columns_of = {path: read_columns(path) for path in tables}
+    # A submission, which often lies there, tells nobody's images apart.
+    found = [(path, name) for path, own in columns_of.items() if "rle" not in own for name in own]
     columns = [f"{path}:{column}" for path, column in found]
     last = {column: f"{path.name}:{column}" for path, column in found}
     meant = did_you_mean(by, [*attributes, *last, *last.values()])

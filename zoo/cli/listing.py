@@ -25,12 +25,13 @@ def lines(topic: str) -> Iterable[str]:
         "schedules": _schedules,
         "formats": _formats,
         "fusions": _fusions,
+        "labels": _labels,
     }
     return topics[topic]()
 
 
 def _configs() -> Iterator[str]:
-    for family in (*_families(), "sweep", "ablation", "recipes"):
+    for family in (*_families(), "fusion", "sweep", "ablation", "recipes"):
         yield from (f"{family} {name}" for name in configs.names(family))
 
 
@@ -106,6 +107,15 @@ def _fusions() -> Iterable[str]:
     from fusion.rules.registry import FUSIONS
 
     return FUSIONS
+
+
+def _labels() -> Iterator[str]:
+    from converters.types import LabelSpace
+
+    for name in configs.names("labels"):
+        labels = LabelSpace.load(name)
+        groups = f", groups {', '.join(labels.groups)}" if labels.groups else ""
+        yield f"{name:12s} {len(labels)} classes{groups}"
 
 
 def describe_formats() -> str:

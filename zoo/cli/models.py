@@ -318,7 +318,11 @@ def list_(
         bool, typer.Option("--memory", help="Of models: what training needs; takes minutes.")
     ] = False,
 ) -> None:
-    """List what is there: configs, models, families, losses, formats, fusions, ..."""
+    """List what is there: configs, models, families, losses, formats, fusions, labels, ...
+
+    What `models` reports is of others: the system's number and the report in which it is described,
+    as in the header of its config, and the Dice that they found.
+    """
     from zoo.cli.listing import lines
 
     if memory and topic is not Topic.models:

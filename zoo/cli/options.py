@@ -195,6 +195,7 @@ class Topic(StrEnum):
     schedules = "schedules"
     formats = "formats"
     fusions = "fusions"
+    labels = "labels"
 
 
 def _version(wanted: bool) -> None:

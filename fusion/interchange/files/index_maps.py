@@ -201,7 +201,18 @@ def _hard(
     known = {0, *(number for _, own in planes for number in own)}
     if unknown := sorted(set(np.unique(values).tolist()) - known):
         expected = f"{min(known)} to {max(known)}"
-        raise ValueError(f"{path}: expected numbers of classes, {expected}, found {unknown[0]}")
+        # Without it numbers are those of the classes in their order; regions have others.
+        hint = (
+            ""
+            if (path.parent / DATASET).is_file()
+            else (
+                f": beside nnU-Net's maps has to lie the {DATASET} of their data set, which says "
+                "what numbers mean"
+            )
+        )
+        raise ValueError(
+            f"{path}: expected numbers of classes, {expected}, found {unknown[0]}{hint}"
+        )
     named: dict[str, tuple[int, ...]] = {}
     for label, own in planes:
         # Two names may be of one class.

@@ -165,7 +165,8 @@ def test_what_there_is_to_group_by_is_named(samples, tmp_path):
     table = tmp_path / "people.csv"
     table.write_text("image;Patient\nx;1\n")
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    tables = [table, tmp_path / "binary.csv", tmp_path / "gone.csv"]
+    (tmp_path / "submission.csv").write_text("image_name,class,rle\nx.png,Ulna,1 2\n")
+    tables = [table, *(tmp_path / f"{name}.csv" for name in ("binary", "gone", "submission"))]
     with pytest.raises(ValueError, match="found none of 3") as caught:
         group_by(samples, "nothing", tables)
     assert str(caught.value).endswith(

@@ -254,7 +254,13 @@ def test_index_maps_and_probabilities_of_nnunet(
         opened(tmp_path, known, data).predict("a/one")
     (tmp_path / "one.npz").unlink()
     cv2.imwrite(str(tmp_path / "one.png"), values + 5)
-    with pytest.raises(ValueError, match=r"one\.png: expected numbers of classes, 0 to 2, found 5"):
+    with pytest.raises(
+        ValueError, match=r"one\.png: expected numbers of classes, 0 to 2, found 5$"
+    ):
+        opened(tmp_path, known, data).predict("a/one")
+    # Without it another one may have been meant.
+    (tmp_path / "dataset.json").unlink()
+    with pytest.raises(ValueError, match=r"found 5: beside nnU-Net's maps has to lie the dataset"):
         opened(tmp_path, known, data).predict("a/one")
 
 

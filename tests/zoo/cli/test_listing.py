@@ -14,7 +14,9 @@ from zoo.cli.options import Topic
         ("optimizers", "adamp"),
         ("schedules", "cosine_restarts"),
         ("formats", "datumaro"),
+        ("configs", "fusion staple"),
         ("fusions", "hybrid"),
+        ("labels", "hand_bones   29 classes, groups fingers, carpals, forearm"),
     ],
 )
 def test_a_topic_is_listed(topic, expected):
@@ -23,7 +25,8 @@ def test_a_topic_is_listed(topic, expected):
 
 def test_every_topic_of_the_command_has_a_list():
     assert {topic.value for topic in Topic} - {"models"} <= {
-        *("configs", "families", "losses", "optimizers", "schedules", "formats", "fusions")
+        *("configs", "families", "losses", "optimizers", "schedules", "formats", "fusions"),
+        "labels",
     }
 
 
