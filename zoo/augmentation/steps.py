@@ -27,6 +27,16 @@ OWN: dict[str, Any] = {
 }
 
 
+def list_transforms() -> list[tuple[str, str, str]]:
+    """Return (name, parameters with their defaults, purpose) of those that are our own."""
+    rows = []
+    for name, kind in OWN.items():
+        given = inspect.signature(kind).parameters.values()
+        options = ", ".join(str(one.replace(annotation=one.empty)) for one in given)
+        rows.append((name, options, (inspect.getdoc(kind) or "").partition("\n")[0]))
+    return rows
+
+
 def build_steps(
     steps: Sequence[Mapping[str, Any]], labels: LabelSpace | None, where: str = "augment"
 ) -> list[Any]:

@@ -23,6 +23,7 @@ def lines(topic: str) -> Iterable[str]:
         "losses": _losses,
         "optimizers": _optimizers,
         "schedules": _schedules,
+        "transforms": _transforms,
         "formats": _formats,
         "fusions": _fusions,
         "labels": _labels,
@@ -92,6 +93,13 @@ def _schedules() -> Iterator[str]:
     from zoo.training.schedules import list_schedules
 
     for name, options, purpose in list_schedules():
+        yield f"{name:16s} {purpose} {_braced(options)}".rstrip()
+
+
+def _transforms() -> Iterator[str]:
+    from zoo.augmentation.steps import list_transforms
+
+    for name, options, purpose in list_transforms():
         yield f"{name:16s} {purpose} {_braced(options)}".rstrip()
 
 

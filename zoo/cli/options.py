@@ -193,6 +193,7 @@ class Topic(StrEnum):
     losses = "losses"
     optimizers = "optimizers"
     schedules = "schedules"
+    transforms = "transforms"
     formats = "formats"
     fusions = "fusions"
     labels = "labels"

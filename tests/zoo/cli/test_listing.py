@@ -13,6 +13,10 @@ from zoo.cli.options import Topic
         ("losses", "focal_tversky"),
         ("optimizers", "adamp"),
         ("schedules", "cosine_restarts"),
+        (
+            "transforms",
+            "CutMix           Put a rectangle of another sample, at its own place, into a",
+        ),
         ("formats", "datumaro"),
         ("configs", "fusion staple"),
         ("fusions", "hybrid"),
@@ -26,7 +30,7 @@ def test_a_topic_is_listed(topic, expected):
 def test_every_topic_of_the_command_has_a_list():
     assert {topic.value for topic in Topic} - {"models"} <= {
         *("configs", "families", "losses", "optimizers", "schedules", "formats", "fusions"),
-        "labels",
+        *("labels", "transforms"),
     }
 
 
