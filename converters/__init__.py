@@ -66,10 +66,6 @@ __all__ = [
 ]
 
 SUBSETS = ("train", "test", "all")
-# Formats of others whose images may have a list of test images beside them that no file names.
-_LISTED = frozenset({"coco", "labelme", "yolo", "cvat", "via", "label_studio"})
-# Those of which tables tell what is to learn from, and what is held out.
-_OF_PARTS = _LISTED | {"mask_folders", "voc"}
 
 
 def label_space(data: Path | str, *, format: str | None = None) -> LabelSpace:
@@ -195,6 +191,8 @@ def list_images(
         DataError: files that are broken or do not fit together.
         ValueError: an unknown format or subset.
     """
+    from converters.subsets.reading import read_parts
+
     place = _located(data, format, subset)
     module = load_format(place.format)
     if not hasattr(module, "list_images"):
@@ -207,7 +205,8 @@ def list_images(
         listed = module.list_images(place.folder, subset=part, problems=found)
         return cast("list[Sample]", listed)
 
-    found = _sorted(_in_parts(place, subset, list_them, problems), problems)
+    form = "" if place.annotations else place.format
+    found = _sorted(read_parts(place.folder, form, subset, list_them, problems), problems)
     problems.check()
     _tell(problems, note)
     return found
@@ -231,6 +230,7 @@ def _read(
 ) -> tuple[list[Sample], Problems]:
     from converters.files.json_files import without_collection
     from converters.formats.label_spaces import OwnLabels, relabel
+    from converters.subsets.reading import read_parts
 
     place = _located(data, format, subset)
     module = load_format(place.format)
@@ -248,7 +248,8 @@ def _read(
         return cast("list[Sample]", read_part(**places))
 
     with without_collection():
-        found = _in_parts(place, subset, read_them, problems)
+        form = "" if place.annotations else place.format
+        found = read_parts(place.folder, form, subset, read_them, problems)
     if wanted is not None:
         # Some of its own classes are called as all of them.
         is_part = own.fullest is not None and wanted.name == own.fullest.name
@@ -260,65 +261,6 @@ def _read(
             f"are wanted ({', '.join((wanted or named).names):.120})"
         )
     return _sorted(found, problems), problems
-
-
-def _in_parts(
-    place: Location,
-    subset: str,
-    read_part: Callable[[str, Problems], list[Sample]],
-    problems: Problems,
-) -> list[Sample]:
-    """Return the samples of a subset, with the parts that lists and tables beside them tell."""
-    from converters.subsets.assign import with_parts
-    from converters.subsets.lists import find_test_lists
-
-    root = place.folder
-    may_have = place.format in _OF_PARTS and not place.annotations
-    lists = find_test_lists(root) if may_have else []
-    if lists and place.format in _LISTED:
-        found = _by_lists(root, lists, subset, read_part, problems)
-    else:
-        found = read_part(subset, problems)
-    return with_parts(root, lists, found)
-
-
-def _by_lists(
-    root: Path,
-    lists: Sequence[Path],
-    subset: str,
-    read_part: Callable[[str, Problems], list[Sample]],
-    problems: Problems,
-) -> list[Sample]:
-    """Return the samples of a subset, where a list beside the files of others may say `test`."""
-    from converters.subsets.assign import told_by_lists
-
-    def read_told(part: str, told: Problems) -> list[Sample]:
-        before = read_part(part, told)
-        after = told_by_lists(root, lists, before, problems)
-        keys = {old.key: new.key for old, new in zip(before, after, strict=True)}
-        told.found[:] = [replace(one, key=keys.get(one.key, one.key)) for one in told.found]
-        return after
-
-    if subset != "test":
-        found = read_told(subset, problems)
-        return [one for one in found if subset == "all" or not one.key.startswith("test/")]
-    own = Problems(root)
-    others = read_told("train", own)
-    tests = [one for one in others if one.key.startswith("test/")]
-    learned = {one.key for one in others} - {one.key for one in tests}
-    try:
-        found = read_part("test", problems)
-    except DataError:
-        raise
-    except ValueError:  # some formats refuse where there are none
-        if not tests:
-            raise
-        found = []
-    # What is wrong with images to learn from does not matter here.
-    wrong = [one for one in own.found if one.key not in learned] if tests else []
-    said = {(one.where, one.what) for one in wrong}
-    problems.found[:] = [p for p in problems.found if (p.where, p.what) not in said] + wrong
-    return [*found, *tests]
 
 
 def _sorted(found: Sequence[Sample], problems: Problems) -> list[Sample]:
