@@ -25,8 +25,8 @@ def review_submission(path: Path, data: DataSource, subset: str, labels_name: st
     labels = _classes_of(path, data, labels_name)
     samples = data.read(labels, subset)
     there: dict[str, int] = {}
-    if data.held_out is not None:
-        # Test images have an order; those that were held out may come by folds, or by name.
+    if data.held_out is not None or subset != "test":
+        # Test images have an order; others may come by folds, or by name.
         there = _images_of(path)
         samples.sort(key=lambda sample: there.get(sample.file_name, len(there)))
     names = by_file_name(samples)

@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from converters.errors import DataError
+from converters.files.names import is_of_annotations
 from converters.formats.coco.files import annotation_files
 from converters.formats.yolo.config import YoloConfig
+from converters.subsets.names import part_of
 from converters.types import LabelSpace
 from fusion.interchange.files.files import open_written
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
@@ -36,9 +38,11 @@ def data_folder(path: Path) -> tuple[Path, Path | None]:
         return path, None
     if path.suffix.lower() != ".json":
         raise ValueError(f"{path}: expected a data set's folder or its annotation file (JSON)")
-    # As Roboflow and COCO lay it out, the data set is the folder above.
     beside = path.absolute().parent
-    folder = beside.parent if _is_coco(beside.parent, path) else beside
+    # As COCO and Roboflow lay it out, the data set is the folder above.
+    is_inside = is_of_annotations(beside.name) or bool(part_of(beside.name))
+    is_below = is_inside or not _is_coco(beside, path)
+    folder = beside.parent if is_below and _is_coco(beside.parent, path) else beside
     return folder, path.absolute()
 
 
@@ -140,7 +144,7 @@ def import_predictions(
                 raise DataError(path, problems)
             _check_counts(path, counts, say)
             if found.kind == "instance":
-                _tell_scores(scores, labels, say)
+                _tell_scores(found, scores, labels, say)
         except ValueError:
             writer.discard()
             raise
@@ -163,10 +167,16 @@ def _count(prediction: Prediction) -> int:
     return sum(map(len, prediction.masks.values()))
 
 
-def _tell_scores(scores: Sequence[float], labels: LabelSpace, say: Callable[[str], None]) -> None:
+def _tell_scores(
+    found: WrittenPredictions,
+    scores: Sequence[float],
+    labels: LabelSpace,
+    say: Callable[[str], None],
+) -> None:
     unsure = sum(score < LEAST_SCORE for score in scores)
     if all(score == 1 for score in scores):
-        say("no scores are given: each object counts as sure")
+        what = "are given" if found.has_scores else f"are read of {found.form}"
+        say(f"no scores {what}: each object counts as sure")
     elif unsure and not labels.once:
         say(
             f"{unsure} of {len(scores)} objects have a score below {LEAST_SCORE:g}: they stay in "

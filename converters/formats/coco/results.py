@@ -34,11 +34,13 @@ class CocoResults:
         path: the file.
         annotations: the annotation file whose ids it has.
         keys: of all images of that file.
+        classes: of those that are asked for the ones that a detection is of.
     """
 
     path: Path
     annotations: Path
     keys: tuple[str, ...]
+    classes: frozenset[str]
     _entries: JsonList
     _places: Mapping[str, Sequence[int]]
     _labels: Mapping[Id, str]
@@ -81,7 +83,8 @@ class CocoResults:
         for place, number in enumerate(numbers):
             places.setdefault(keys[number], array("L")).append(place)
         named = labels_of(document, labels, Problems(root))
-        return cls(path, document.path, tuple(keys.values()), entries, places, named)
+        classes = frozenset(named[number] for number in set(categories) if number in named)
+        return cls(path, document.path, tuple(keys.values()), classes, entries, places, named)
 
     def detections(self, key: str, size_hw: tuple[int, int]) -> list[tuple[str, float, CropMask]]:
         """Return the detections of an image, of the classes that are asked for.

@@ -110,7 +110,8 @@ def _image_places(record: Mapping[str, Any]) -> list[str]:
     return [name for name in listed if isinstance(name, str)]
 
 
-def _listed_names(path: Path) -> list[str]:
+def listed_names(path: Path) -> list[str]:
+    """Return the classes of a file with one a line, in their order."""
     return [line.strip() for line in read_lines(path, "a list of classes") if line.strip()]
 
 
@@ -176,7 +177,7 @@ class YoloConfig:
             ValueError: no such file, or one of another task.
         """
         if file is None and config_file(root) is None and (names := names_file(root)):
-            return cls(root, names, {"names": _listed_names(names), **unnamed_places(root)})
+            return cls(root, names, {"names": listed_names(names), **unnamed_places(root)})
         path = file or _require_file(root)
         record = read_mapping(path, "Ultralytics' data set")
         if "kpt_shape" in record:

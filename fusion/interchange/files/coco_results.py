@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from converters.formats.coco.results import CocoResults
@@ -16,6 +17,7 @@ def open_results(
     root: Path,
     images: Path | None = None,
     annotations: Path | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> WrittenPredictions:
     """Open a list of results; see `converters.formats.coco.results`.
 
@@ -25,6 +27,7 @@ def open_results(
         root: the data set's folder.
         images: a folder with the data set's images, where they do not lie with it.
         annotations: the annotation file whose ids are meant; None finds it.
+        note: told of classes that no detection is of.
 
     Raises:
         ValueError: no list of results, or ids of no file of the data set, or of several.
@@ -38,4 +41,5 @@ def open_results(
         return predict_objects(key, size_hw, objects, known.labels)
 
     form = f"COCO results with the ids of {results.annotations.name}"
-    return WrittenPredictions(form, "instance", there, True, predict)
+    spoken = known.spoken(path, results.classes, note)
+    return WrittenPredictions(form, "instance", there, True, predict, spoken)

@@ -48,7 +48,10 @@ def open_data_set(
                     f"'{sample.key}'"
                 )
             own[key] = sample
-    return _of_samples(f"a data set ({data_format})", folder, own, known)
+    named = converters.label_space(folder, format=data_format).names
+    classes = {*filter(None, map(known.labels.canonical, named)), *_classes(own.values())}
+    spoken = known.spoken(folder, classes, note)
+    return _of_samples(f"a data set ({data_format})", folder, own, known, spoken)
 
 
 def open_table(
@@ -77,7 +80,12 @@ def open_table(
         if sample.image not in places:
             raise ValueError(f"{path}: expected images of the data set, found '{sample.key}'")
         own[places[sample.image]] = sample
-    return _of_samples("a table of run-length codes", path, own, known)
+    spoken = known.spoken(path, _classes(own.values()), note)
+    return _of_samples("a table of run-length codes", path, own, known, spoken)
+
+
+def _classes(samples: Iterable[Sample]) -> set[str]:
+    return {label for sample in samples for label in sample.labels}
 
 
 def _key(folder: Path, sample: Sample, stems: dict[str, list[str]]) -> str:
@@ -90,7 +98,7 @@ def _key(folder: Path, sample: Sample, stems: dict[str, list[str]]) -> str:
 
 
 def _of_samples(
-    form: str, path: Path, own: dict[str, Sample], known: KnownImages
+    form: str, path: Path, own: dict[str, Sample], known: KnownImages, spoken: tuple[str, ...]
 ) -> WrittenPredictions:
     for key, sample in own.items():
         if tuple(sample.size_hw) != tuple(known.samples[key].size_hw):
@@ -104,7 +112,7 @@ def _of_samples(
         objects = own[key].instances if key in own else ()
         return predict_objects(key, size_hw, _masks(objects, size_hw), known.labels)
 
-    return WrittenPredictions(form, "instance", own, True, predict)
+    return WrittenPredictions(form, "instance", own, True, predict, spoken, has_scores=False)
 
 
 def _masks(objects: Iterable[Instance], size_hw: tuple[int, int]) -> Iterable[MaskObject]:

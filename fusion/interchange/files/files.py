@@ -6,16 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import converters
+from fusion.interchange.files.arrays import array_files, open_arrays
 from fusion.interchange.files.coco_results import open_results
 from fusion.interchange.files.data_sets import open_data_set, open_table
-from fusion.interchange.files.index_maps import open_index_maps
-from fusion.interchange.files.label_files import label_files, open_label_files
+from fusion.interchange.files.index_maps import map_files, open_index_maps
+from fusion.interchange.files.label_files import are_results, label_files, open_label_files
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.sources.manifest import FILE as MANIFEST
 
 FORMS = (
     "COCO results (JSON), a table of run-length codes (CSV), a folder of label files of YOLO, of "
-    "index maps (PNG), or a data set"
+    "index maps (PNG) or of arrays of probabilities (NPY, NPZ), or a data set"
 )
 """What is known, in words."""
 # Of a file it is enough to see what it begins with.
@@ -58,13 +59,17 @@ def open_written(
             raise ValueError(f"--from {data_format}: expected a folder with it, found {path}")
         suffix = path.suffix.lower()
         if suffix in _JSON:
-            return open_results(path, known, root, images, annotations)
+            return open_results(path, known, root, images, annotations, note)
         if suffix in _TABLES:
             return open_table(path, images or root, known, note)
         raise ValueError(f"{path}: expected {FORMS}, found another file")
+    if data_format is None and are_results(path):
+        return open_label_files(path, known, note)
     if data_format is None and not converters.is_data_set(path):
         if label_files(path):
-            return open_label_files(path, known)
+            return open_label_files(path, known, note)
+        if array_files(path) and not map_files(path):
+            return open_arrays(path, known, note)
         return open_index_maps(path, known, note)
     return open_data_set(path, data_format or converters.recognise(path), known, note)
 

@@ -16,39 +16,34 @@ other. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`), `lab
 
 from __future__ import annotations
 
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from converters.errors import one_line
 from converters.files.json_files import load_json
 from converters.formats.mask_folders.nnunet_writing import DATASET, IGNORE
 from converters.formats.mask_pixels import read_mask_pixels
 from converters.masks import CropMask
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
+from fusion.interchange.files.arrays import PLANES, read_array
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
-_PLANES = "probabilities"
 _SUFFIX = ".png"
 Planes = list[tuple[str | None, tuple[int, ...]]]
 """Class, None where it is none that is asked for, and its numbers in a map; in the order of
 probabilities."""
 _ROUNDED = 1e-2
-# What numpy and its libraries say of a damaged file: a stream, a header, a method of compression, a
-# password, a size beyond the memory, or one array in the place of several.
-_BROKEN = (
-    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
-    *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
-)
 _FULL = 255
+
+
+def map_files(folder: Path) -> list[Path]:
+    """Return the maps in a folder and below it, sorted."""
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == _SUFFIX]
 
 
 def open_index_maps(
@@ -64,7 +59,7 @@ def open_index_maps(
     Raises:
         ValueError: a map of no image of the data set, or of several; or a broken `dataset.json`.
     """
-    maps = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == _SUFFIX]
+    maps = map_files(folder)
     if not maps:
         raise ValueError(f"{folder}: expected maps as PNG, found none")
     files = match_files(folder, maps, known)
@@ -158,6 +153,10 @@ def _planes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> Pl
     path = folder / DATASET
     if not path.is_file():
         first = 0 if known.has_background else 1
+        note(
+            f"{folder}: numbers are taken for the data set's classes, {known.list_numbers(first)}: "
+            f"nnU-Net's {DATASET} there would say otherwise"
+        )
         own = dict(enumerate(map(known.labels.canonical, known.numbers.values()), first))
         return [(label, (number,)) for number, label in ({0: None} | own).items()]
     try:
@@ -229,7 +228,7 @@ def _soft(
     classes: LabelSpace,
     size_hw: tuple[int, int],
 ) -> Prediction:
-    values = _read_planes(path)
+    values = read_array(path, PLANES)
     if values.ndim == 4 and values.shape[1] == 1:
         values = values[:, 0]
     if values.shape != (expected := (len(planes), *size_hw)):
@@ -248,16 +247,3 @@ def _soft(
         return from_planes(key, found, classes)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-
-
-def _read_planes(path: Path) -> npt.NDArray[np.generic]:
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            values = np.asarray(content[_PLANES])
-    except KeyError:
-        raise ValueError(f"{path}: expected an array '{_PLANES}', found none") from None
-    except _BROKEN as error:
-        raise ValueError(f"{path}: expected arrays of numpy, found: {one_line(error)}") from None
-    if values.dtype.kind not in "bfiu":
-        raise ValueError(f"{path}: expected probabilities, found {values.dtype}")
-    return values

@@ -1,6 +1,7 @@
 """Label files as Ultralytics' `predict` writes them with `save_txt`, and `save_conf`.
 
     FOLDER/NAME.txt, FOLDER/labels/NAME.txt     CLASS x y x y ... [SCORE], a line an object
+    FOLDER/classes.txt, FOLDER/data.yaml        (optional) the network's own classes, from 0 on
 
 Points are shares of the image's width and height; a score makes the numbers behind the class odd.
 An image in which nothing was found has no file. Those of `track` have the object's number at the
@@ -9,8 +10,12 @@ end of each line, and are not read. Source: Ultralytics 8.3, `Results.save_txt`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+from converters.files.images import is_image
+from converters.formats.yolo.config import NAMES, YoloConfig, config_file, listed_names
 from converters.formats.yolo.pairing import NO_LABELS
 from converters.formats.yolo.reading import outline_of, parse_line, read_lines
 from converters.masks import rasterize
@@ -32,12 +37,27 @@ def label_files(folder: Path) -> list[Path]:
     )
 
 
-def open_label_files(folder: Path, known: KnownImages) -> WrittenPredictions:
+def are_results(folder: Path) -> bool:
+    """Tell whether a folder has label files and no image that they could be annotations of."""
+    return bool(label_files(folder)) and not any(map(is_image, folder.rglob("*")))
+
+
+def open_label_files(
+    folder: Path, known: KnownImages, note: Callable[[str], None] = lambda text: None
+) -> WrittenPredictions:
     """Open a folder of label files.
 
+    Args:
+        folder: with the files.
+        known: the images that they may be of, and the classes where the folder names none.
+        note: told which number is which class, and which are left out.
+
     Raises:
-        ValueError: a file of no image of the data set, or of several; or two of one.
+        ValueError: a file of no image of the data set, or of several; or two of one; or names of
+            classes none of which is asked for.
     """
+    given, known = known, _numbered(folder, known, note)
+    is_named = known is not given
     files = match_files(_home(folder), label_files(folder), known)
 
     def predict(key: str) -> Prediction:
@@ -45,11 +65,45 @@ def open_label_files(folder: Path, known: KnownImages) -> WrittenPredictions:
         found = _objects(files[key], known, size_hw) if key in files else []
         return predict_objects(key, size_hw, found, known.labels)
 
-    return WrittenPredictions("label files of YOLO", "instance", files, False, predict)
+    numbers = {number for path in files.values() for number in _numbers_in(path)}
+    named = known.numbers if is_named else numbers & known.numbers.keys()
+    classes = set(filter(None, map(known.label_of, named)))
+    spoken = known.spoken(folder, classes, note)
+    return WrittenPredictions("label files of YOLO", "instance", files, False, predict, spoken)
+
+
+def _numbered(folder: Path, known: KnownImages, note: Callable[[str], None]) -> KnownImages:
+    """Return what is known, with the classes' numbers that the folder itself states."""
+    path = next((path for name in NAMES if (path := folder / name).is_file()), None)
+    if path is not None:
+        own = dict(enumerate(listed_names(path)))
+    elif path := config_file(folder):
+        own = dict(YoloConfig.load(folder).names)
+    else:
+        note(
+            f"{folder}: numbers are taken for the data set's classes, {known.list_numbers()}: a "
+            "classes.txt there would say otherwise"
+        )
+        return known
+    if not any(map(known.labels.canonical, own.values())):
+        named = ", ".join(own.values())
+        raise ValueError(f"{path}: expected classes of {known.labels.listed()}, found {named:.80}")
+    if lost := [name for name in own.values() if not known.labels.canonical(name)]:
+        note(f"{path}: left out {', '.join(lost):.200}, not asked for by '{known.labels.name}'")
+    return replace(known, numbers=own)
 
 
 def _home(folder: Path) -> Path:
     return folder / _LABELS if (folder / _LABELS).is_dir() else folder
+
+
+def _numbers_in(path: Path) -> set[int]:
+    """Return the numbers of classes in a file; lines that are broken are told when it is read."""
+    try:
+        firsts = {text.split()[0] for text in read_lines(path) if text.strip()}
+    except ValueError:
+        return set()
+    return {int(first) for first in firsts if first.isdecimal()}
 
 
 def _objects(path: Path, known: KnownImages, size_hw: tuple[int, int]) -> list[MaskObject]:

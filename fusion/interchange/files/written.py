@@ -10,6 +10,9 @@ from converters.formats.mask_folders.nnunet_writing import name_of_image
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 
+# Of classes.
+_SHOWN = 4
+
 
 @dataclass(frozen=True)
 class WrittenPredictions:
@@ -24,6 +27,7 @@ class WrittenPredictions:
         predict: key -> its prediction; one of an image that is not named is empty. Raises
             ValueError where the file is broken.
         classes: those that are spoken of; empty means all.
+        has_scores: whether the form can say how sure an object is.
     """
 
     form: str
@@ -32,6 +36,7 @@ class WrittenPredictions:
     names_all: bool
     predict: Callable[[str], Prediction]
     classes: tuple[str, ...] = ()
+    has_scores: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,38 @@ class KnownImages:
             for name in names if own else {*names, sample.image.stem}:
                 found.setdefault(name, []).append(key)
         return found | given
+
+    def spoken(
+        self, path: Path, classes: Collection[str], note: Callable[[str], None]
+    ) -> tuple[str, ...]:
+        """Return the classes that predictions speak of; () for all, or none of them.
+
+        A network that has never found a class may not know it: it has no say there, as a submission
+        without its rows has none.
+
+        Args:
+            path: of the predictions.
+            classes: those that occur in them, or that they name.
+            note: told which are left.
+        """
+        left = [name for name in self.labels.names if name not in classes]
+        if not left or len(left) == len(self.labels):
+            return ()
+        note(
+            f"{path}: no object of {', '.join(left):.200} anywhere: taken as not known to who "
+            "predicted, so that it has no say there"
+        )
+        return tuple(name for name in self.labels.names if name in classes)
+
+    def list_numbers(self, first: int = 0) -> str:
+        """Return the first numbers with their classes, in words.
+
+        Args:
+            first: what is added to each number.
+        """
+        shown = [f"{number + first} {name}" for number, name in self.numbers.items()]
+        rest = [f"... {shown[-1]}"] if len(shown) > _SHOWN else []
+        return ", ".join([*shown[:_SHOWN], *rest])
 
     def label_of(self, number: int) -> str | None:
         """Return the class of a number of the data set's own; None where it is not asked for.

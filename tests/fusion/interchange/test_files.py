@@ -517,3 +517,62 @@ def test_other_files_are_refused(name: str, data: Path, known: KnownImages, tmp_
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ValueError, match=f"{name}: expected "):
         opened(tmp_path / name, known, data)
+
+
+@pytest.mark.parametrize("place", ["classes.txt", "labels/classes.txt", "data.yaml"])
+def test_label_files_have_the_numbers_that_their_folder_states(
+    place: str, data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/one.txt").write_text("0 .1 .1 .3 .1 .3 .3\n2 .5 .5 .7 .5 .7 .7 .8")
+    said: list[str] = []
+    with pytest.raises(ValueError, match="expected the number of a class, 0 to 1, found 2"):
+        opened(tmp_path, known, data, note=said.append).predict("a/one")
+    assert "numbers are taken for the data set's classes, 0 cup, 1 fork: a classes.txt" in said[0]
+    names = ["fork", "knife", "mug"]
+    text = f"names: {names}" if place == "data.yaml" else "\n".join(names)
+    (tmp_path / place).write_text(text)
+    said.clear()
+    found = opened(tmp_path, known, data, note=said.append).predict("a/one")
+    # The mug is a cup by an alias.
+    assert {label: own[0][0] for label, own in found.masks.items()} == {"fork": 1.0, "cup": 0.8}
+    assert said == [f"{tmp_path / place}: left out knife, not asked for by '{known.labels.name}'"]
+    (tmp_path / place).write_text(text.replace("fork", "pan").replace("mug", "pot"))
+    with pytest.raises(ValueError, match="found pan, knife, pot"):
+        opened(tmp_path, known, data)
+
+
+def without(label: str) -> Callable[[list[Any]], None]:
+    """Leave out the detections of a class, by its number."""
+
+    def change(results: list[Any]) -> None:
+        results[:] = [one for one in results if one["category_id"] != label]
+
+    return change
+
+
+@pytest.mark.parametrize("form", ["results", "table", "label files", "labels with names", "maps"])
+def test_who_never_finds_a_class_has_no_say_there(
+    form: str, data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    path = tmp_path / "found"
+    path.mkdir()
+    if form == "results":
+        write_results(data, path / "r.json", without(ids(data)[1]["fork"]))
+    elif form == "table":
+        (path / "t.csv").write_text("ImageId,ClassId,EncodedPixels\none.png,cup,1 5\n")
+        path = path / "t.csv"
+    elif form.startswith("label"):
+        (path / "one.txt").write_text("0 .1 .1 .3 .1 .3 .3\n")
+        if "names" in form:
+            (path / "classes.txt").write_text("cup\nfork\n")
+    else:
+        cv2.imwrite(str(path / "one.png"), np.ones(SIZE_HW, np.uint8))
+    said: list[str] = []
+    found = opened(path, known, data, note=said.append)
+    # Whose classes are stated knows those that it has not found.
+    knows_all = form in ("labels with names", "maps")
+    assert found.classes == (() if knows_all else ("cup",))
+    told = "no object of fork anywhere: taken as not known to who predicted"
+    assert any(told in text for text in said) != knows_all
+    assert set(found.predict("a/one").masks) == {"cup"}

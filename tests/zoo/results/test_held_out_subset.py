@@ -83,6 +83,12 @@ def test_a_store_is_scored_where_the_fold_holds_its_images_out(work, split, samp
     assert "2 images" in run(capsys, "evaluate", work / "a", *common, "--fold", 0)
 
 
+@pytest.mark.parametrize("chosen", [range(6), ORDER, (5, 4, 3, 2, 1, 0)])
+def test_only_test_images_have_an_order(chosen, work, write_csv, capsys):
+    said = run(capsys, "check", write_csv(chosen), "--data", work / "data", "--subset", "train")
+    assert "valid" in said
+
+
 def test_a_split_or_a_fold_says_that_held_out_images_are_meant(work, split, samples, capsys):
     said = run(capsys, "evaluate", work / "a", "--data", work / "data", "--fold", 0)
     assert "taken: subset val; split split.json" in said

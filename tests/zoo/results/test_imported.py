@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -203,3 +204,30 @@ def test_what_scores_mean_is_said(score, said, here, zoo, tmp_path, capsys):
     zoo("convert", tmp_path / "r.json", "--to", "store", "--data", here / "data", "--out",
         tmp_path / "a")  # fmt: skip
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_an_annotation_file_beside_its_images_names_its_own_folder(
+    here, zoo, tmp_path, monkeypatch
+):
+    """The folder above is a project, in which the data set is one of several things."""
+    project = tmp_path / "project"
+    shutil.copytree(here / "data", project / "data")
+    (project / "data/annotations/instances_train.json").rename(project / "data/annotations.json")
+    (project / "data/annotations").rmdir()
+    shutil.copy(here / "results.json", project / "results.json")
+    monkeypatch.chdir(project)
+    for data in ("data", "data/annotations.json"):
+        out = tmp_path / data.replace("/", "-")
+        zoo("convert", "results.json", "--to", "store", "--data", data, "--out", out)
+        assert list(PredictionStore(out).manifest.images) == list("012345")
+
+
+@pytest.mark.slow
+def test_what_a_form_cannot_say_of_scores_is_not_said_to_be_missing(here, zoo, tmp_path, capsys):
+    rows = "ImageId,ClassId,EncodedPixels,score\n0.png,fork,1 5,0.2\n"
+    (tmp_path / "t.csv").write_text(rows)
+    given = ("--to", "store", "--data", here / "data", "--out", tmp_path / "a")
+    zoo("convert", tmp_path / "t.csv", *given)
+    told = "no scores are read of a table of run-length codes: each object counts as sure"
+    assert told in capsys.readouterr().out

@@ -1,0 +1,158 @@
+"""Arrays of numpy, one an image, as who has written a network's outputs by himself has them.
+
+    FOLDER/NAME.npy, FOLDER/NAME.npz    probabilities (C, H, W), (H, W, C), or (H, W) of one class
+    FOLDER/classes.txt                  (optional) the C classes, a line each
+
+Without names these are the data set's own classes in their order, or these after a first plane
+that is the background's. Floats are probabilities, uint8 has 255 for 1, bool is a mask. Height and
+width may be those at which the network saw the image: planes are stretched over it. A NPZ holds
+one array, or `probabilities` among others.
+"""
+
+from __future__ import annotations
+
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from converters.errors import one_line
+from converters.formats.yolo.config import listed_names
+from fusion.interchange.dense import from_planes
+from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
+from fusion.types import Prediction
+
+PLANES = "probabilities"
+_SUFFIXES, _NAMES = (".npy", ".npz"), "classes.txt"
+_BACKGROUND = "background"
+_ROUNDED = 1e-2
+# What numpy and its libraries say of a damaged file: a stream, a header, a method of compression, a
+# password, a size beyond the memory, or one array in the place of several.
+_BROKEN = (
+    *(OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
+)
+Array = npt.NDArray[np.generic]
+
+
+def array_files(folder: Path) -> list[Path]:
+    """Return the files of arrays in a folder and below it, sorted."""
+    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES]
+
+
+def open_arrays(
+    folder: Path, known: KnownImages, note: Callable[[str], None] = lambda text: None
+) -> WrittenPredictions:
+    """Open a folder of arrays.
+
+    Args:
+        folder: with the files.
+        known: the images that they may be of, and the classes where the folder names none.
+        note: told which plane is which class.
+
+    Raises:
+        ValueError: a file of no image of the data set, or of several; or names of classes none of
+            which is asked for.
+    """
+    files = match_files(folder, array_files(folder), known)
+    names = _names(folder, known, note)
+    given = [known.labels.canonical(name) for name in names]
+    classes = known.labels.only(label for label in given if label)
+
+    def predict(key: str) -> Prediction:
+        if key not in files:
+            raise ValueError(f"{folder}: expected an array of '{key}', found none")
+        planes = _planes(files[key], len(names))
+        found: dict[str, Array] = {}
+        for label, plane in zip(given, planes, strict=True):
+            if label:
+                # Of two names of one class the surer one counts.
+                found[label] = np.maximum(found[label], plane) if label in found else plane
+        try:
+            return from_planes(key, found, classes, known.samples[key].size_hw)
+        except ValueError as error:
+            raise ValueError(f"{files[key]}: {error}") from None
+
+    few = classes.names if len(classes) < len(known.labels) else ()
+    return WrittenPredictions("arrays", "semantic", files, True, predict, few)
+
+
+def _names(folder: Path, known: KnownImages, note: Callable[[str], None]) -> list[str]:
+    """Return the classes of the planes; a plane of the background may be before them."""
+    path = folder / _NAMES
+    if not path.is_file():
+        note(
+            f"{folder}: planes are taken for the data set's classes, {known.list_numbers()}, or "
+            f"these after the background: a {_NAMES} there would say otherwise"
+        )
+        return list(known.numbers.values())
+    names = listed_names(path)
+    if not any(map(known.labels.canonical, names)):
+        named = ", ".join(names)
+        raise ValueError(f"{path}: expected classes of {known.labels.listed()}, found {named:.80}")
+    if lost := [n for n in names if n != _BACKGROUND and not known.labels.canonical(n)]:
+        note(f"{path}: left out {', '.join(lost):.200}, not asked for by '{known.labels.name}'")
+    return names
+
+
+def _planes(path: Path, count: int) -> Sequence[Array]:
+    """Return the planes of a file's classes, (count, H, W), without that of the background."""
+    values = read_array(path)
+    if values.ndim == 4 and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim == 2:
+        values = values[np.newaxis]
+    wanted = (count, count + 1)
+    if values.ndim == 3 and values.shape[0] not in wanted and values.shape[2] in wanted:
+        values = np.moveaxis(values, 2, 0)
+    if values.ndim != 3 or values.shape[0] not in wanted:
+        raise ValueError(
+            f"{path}: expected planes ({count}, H, W) or (H, W, {count}), one a class, and one "
+            f"more with the background before them, found {values.shape}"
+        )
+    # Rounding may leave the range by a little; logits leave it by more, and are refused.
+    is_float = values.dtype.kind == "f"
+    if is_float and values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
+        values = np.clip(values, 0, 1)
+    return list(values[values.shape[0] - count :])
+
+
+def read_array(path: Path, name: str = "") -> Array:
+    """Return the array of a file of numpy; nothing in it is run.
+
+    Args:
+        path: NPY, or NPZ.
+        name: of the array in a NPZ; "" takes `probabilities`, or the only one.
+
+    Raises:
+        ValueError: a damaged file, none or several such arrays, or one of other than numbers.
+    """
+    try:
+        # numpy leaves files open that it cannot read.
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.ndarray):
+                values: Array = content
+            else:
+                values = np.asarray(content[name or _only(path, content.files)])
+    except KeyError:
+        raise ValueError(f"{path}: expected an array '{name}', found none") from None
+    except _BROKEN as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: expected arrays of numpy, found: {one_line(error)}") from None
+    if values.dtype.kind not in "bfiu":
+        raise ValueError(f"{path}: expected probabilities, found {values.dtype}")
+    return values
+
+
+def _only(path: Path, names: Sequence[str]) -> str:
+    if PLANES in names or len(names) == 1:
+        return PLANES if PLANES in names else names[0]
+    raise ValueError(
+        f"{path}: expected one array, or '{PLANES}', found {', '.join(names) or 'none'}"
+    )

@@ -1,0 +1,126 @@
+"""Arrays of probabilities that who trains a network of his own has written."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from converters.types import LabelSpace, Sample
+from fusion.interchange.files.files import open_written
+from fusion.interchange.files.written import KnownImages, WrittenPredictions
+
+LABELS = LabelSpace("tools", ("cup", "fork"), aliases={"mug": "cup"})
+SIZE_HW = (40, 60)
+Change = Callable[[Any], Any]
+
+
+@pytest.fixture
+def known() -> KnownImages:
+    samples = {key: Sample(key, Path(f"{key}.png"), SIZE_HW) for key in ("a/one", "b/two")}
+    return KnownImages(samples, LABELS, dict(enumerate(LABELS.names)))
+
+
+def planes(height: int = 40, width: int = 60) -> Any:
+    """Return a cup on the left, surer than the fork on it and beside, float32 (2, H, W)."""
+    found = np.zeros((2, height, width), np.float32)
+    found[0, :, : width // 2] = 0.8
+    found[1, :, width // 4 : width // 2] = 0.6
+    return found
+
+
+def opened(folder: Path, known: KnownImages, said: list[str]) -> WrittenPredictions:
+    return open_written(folder, known, Path("data"), note=said.append)
+
+
+def with_background(values: Any) -> Any:
+    return np.concatenate([1 - values.max(axis=0, keepdims=True), values])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("one.npy", lambda v: v),
+        ("one.npy", lambda v: v.astype(np.float16)),
+        ("one.npy", lambda v: np.rint(v * 255).astype(np.uint8)),
+        ("one.npy", lambda v: v[np.newaxis]),
+        ("one.npy", lambda v: np.moveaxis(v, 0, 2)),
+        ("one.npy", with_background),
+        ("one.npy", lambda v: np.moveaxis(with_background(v), 0, 2)),
+        ("a/one.npz", lambda v: {"probabilities": v, "other": v[0]}),
+        ("one.NPZ", lambda v: {"x": v}),
+        ("one.npy", lambda v: v * 1.005),
+    ],
+)
+def test_planes_come_in_however_they_lie(
+    name: str, change: Change, known: KnownImages, tmp_path: Path
+) -> None:
+    path, values = tmp_path / name, change(planes())
+    path.parent.mkdir(exist_ok=True)
+    with path.open("wb") as file:
+        np.savez(file, **values) if isinstance(values, dict) else np.save(file, values)
+    said: list[str] = []
+    found = opened(tmp_path, known, said)
+    assert (found.form, found.kind, list(found.keys)) == ("arrays", "semantic", ["a/one"])
+    assert "0 cup, 1 fork, or these after the background" in said[0]
+    prediction = found.predict("a/one")
+    for label, plane in zip(LABELS.names, planes(), strict=True):
+        np.testing.assert_array_equal(prediction.binary(label).full(SIZE_HW), plane > 0.5)
+    assert prediction.masks["fork"][0][0] == pytest.approx(0.6, abs=0.01)
+
+
+def test_planes_of_another_size_lie_over_the_whole_image(
+    known: KnownImages, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "two.npy", planes(20, 20))
+    prediction = opened(tmp_path, known, []).predict("b/two")
+    assert prediction.size_hw == SIZE_HW
+    mask = prediction.binary("cup").full(SIZE_HW)
+    assert mask[:, :28].all()
+    assert not mask[:, 32:].any()
+
+
+def test_the_folder_may_name_the_classes(known: KnownImages, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", planes())
+    (tmp_path / "classes.txt").write_text("fork\nmug\n")
+    said: list[str] = []
+    prediction = opened(tmp_path, known, said).predict("a/one")
+    assert said == []
+    np.testing.assert_array_equal(prediction.binary("fork").full(SIZE_HW), planes()[0] > 0.5)
+    (tmp_path / "classes.txt").write_text("fork\nspoon\n")
+    found = opened(tmp_path, known, said)
+    assert "left out spoon" in said[0]
+    assert found.classes == ("fork",)
+    (tmp_path / "classes.txt").write_text("pan\nspoon\n")
+    with pytest.raises(ValueError, match=r"classes\.txt: expected classes of .* found pan, spoon"):
+        opened(tmp_path, known, said)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (planes() * 9 - 4, "expected probabilities in 0..1, found -4 to 3.2: apply the sigmoid"),
+        (planes() * np.nan, "expected probabilities in 0..1"),
+        (planes()[:, 0], r"expected planes \(2, H, W\) or \(H, W, 2\), .* found \(1, 2, 60\)"),
+        (np.zeros((7, 40, 60)), r"found \(7, 40, 60\)"),
+        (np.zeros((2, 40, 60), np.int64), "expected bool, uint8 or floats, found int64"),
+        (np.array(["a"]), "expected probabilities, found <U1"),
+        (np.array([{}], dtype=object), "expected arrays of numpy, found"),
+    ],
+)
+def test_what_are_no_probabilities_is_told(
+    values: Any, message: str, known: KnownImages, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "one.npy", values)
+    with pytest.raises(ValueError, match=rf"one\.npy: .*{message}"):
+        opened(tmp_path, known, []).predict("a/one")
+
+
+def test_several_arrays_are_told(known: KnownImages, tmp_path: Path) -> None:
+    np.savez(tmp_path / "one.npz", a=planes(), b=planes())
+    with pytest.raises(ValueError, match=r"expected one array, or 'probabilities', found a, b"):
+        opened(tmp_path, known, []).predict("a/one")
+    (tmp_path / "one.npz").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match=r"one\.npz: expected arrays of numpy, found"):
+        opened(tmp_path, known, []).predict("a/one")
