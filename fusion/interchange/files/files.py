@@ -16,7 +16,7 @@ from fusion.sources.manifest import FILE as MANIFEST
 
 FORMS = (
     "COCO results (JSON), a table of run-length codes (CSV), a folder of label files of YOLO, of "
-    "index maps (PNG) or of arrays of probabilities (NPY, NPZ), or a data set"
+    "index maps or masks of classes (PNG), or of arrays of probabilities (NPY, NPZ), or a data set"
 )
 """What is known, in words."""
 # Of a file it is enough to see what it begins with.

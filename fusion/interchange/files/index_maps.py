@@ -29,6 +29,7 @@ from converters.masks import CropMask
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
 from fusion.interchange.files.arrays import PLANES, read_array
+from fusion.interchange.files.class_masks import find_class_masks, open_class_masks
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
@@ -49,7 +50,7 @@ def map_files(folder: Path) -> list[Path]:
 def open_index_maps(
     folder: Path, known: KnownImages, note: Callable[[str], None] = lambda text: None
 ) -> WrittenPredictions:
-    """Open a folder of index maps.
+    """Open a folder of index maps, or of masks of each class.
 
     Args:
         folder: with the maps.
@@ -62,7 +63,13 @@ def open_index_maps(
     maps = map_files(folder)
     if not maps:
         raise ValueError(f"{folder}: expected maps as PNG, found none")
-    files = match_files(folder, maps, known)
+    try:
+        files = match_files(folder, maps, known)
+    except ValueError:
+        masks = find_class_masks(folder, maps, known)
+        if masks is None:
+            raise
+        return open_class_masks(folder, masks, known, note)
     if len(known.labels) == 1 and not (folder / DATASET).is_file():
         highest, is_mask = _look(files)
         if is_mask:
