@@ -10,7 +10,7 @@ from fusion.interchange.files.arrays import array_files, open_arrays
 from fusion.interchange.files.coco_results import open_results
 from fusion.interchange.files.data_sets import open_data_set, open_table
 from fusion.interchange.files.index_maps import map_files, open_index_maps
-from fusion.interchange.files.label_files import are_results, label_files, open_label_files
+from fusion.interchange.files.label_files import are_results, open_label_files
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.sources.manifest import FILE as MANIFEST
 
@@ -66,8 +66,6 @@ def open_written(
     if data_format is None and are_results(path):
         return open_label_files(path, known, note)
     if data_format is None and not converters.is_data_set(path):
-        if label_files(path):
-            return open_label_files(path, known, note)
         if array_files(path) and not map_files(path):
             return open_arrays(path, known, note)
         return open_index_maps(path, known, note)

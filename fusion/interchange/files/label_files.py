@@ -5,7 +5,7 @@
 
 Points are shares of the image's width and height; a score makes the numbers behind the class odd.
 An image in which nothing was found has no file. Those of `track` have the object's number at the
-end of each line, and are not read. Source: Ultralytics 8.3, `Results.save_txt`.
+end of each line, which is left out. Source: Ultralytics 8.3, `Results.save_txt`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import converters
 from converters.files.images import is_image
 from converters.formats.yolo.config import NAMES, YoloConfig, config_file, listed_names
 from converters.formats.yolo.pairing import NO_LABELS
@@ -24,6 +25,8 @@ from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
 _LABELS, _SUFFIX = "labels", ".txt"
+# So few lines may all end at an image's edge.
+_FEW = 3
 # What lies beside label files and is none.
 _OTHERS = NO_LABELS | {"args", "log"}
 
@@ -38,8 +41,11 @@ def label_files(folder: Path) -> list[Path]:
 
 
 def are_results(folder: Path) -> bool:
-    """Tell whether a folder has label files and no image that they could be annotations of."""
-    return bool(label_files(folder)) and not any(map(is_image, folder.rglob("*")))
+    """Tell whether a folder has label files that are no annotations of images there."""
+    if not label_files(folder) or not converters.is_data_set(folder):
+        return bool(label_files(folder))
+    has_images = any(map(is_image, folder.rglob("*")))
+    return not has_images and converters.recognise(folder) == "yolo"
 
 
 def open_label_files(
@@ -62,10 +68,14 @@ def open_label_files(
 
     def predict(key: str) -> Prediction:
         size_hw = known.samples[key].size_hw
-        found = _objects(files[key], known, size_hw) if key in files else []
+        found = _objects(files[key], known, size_hw, is_tracked) if key in files else []
         return predict_objects(key, size_hw, found, known.labels)
 
-    numbers = {number for path in files.values() for number in _numbers_in(path)}
+    ends = [pair for path in files.values() for pair in _ends_of_lines(path)]
+    # Nothing else goes beyond 1; where each image has one object, its number is 1 in all lines.
+    is_tracked = any(last.isdecimal() and int(last) > 1 for _, last in ends)
+    is_tracked |= len(ends) >= _FEW and all(last == "1" for _, last in ends)
+    numbers = {int(first) for first, _ in ends if first.isdecimal()}
     named = known.numbers if is_named else numbers & known.numbers.keys()
     classes = set(filter(None, map(known.label_of, named)))
     spoken = known.spoken(folder, classes, note)
@@ -97,16 +107,18 @@ def _home(folder: Path) -> Path:
     return folder / _LABELS if (folder / _LABELS).is_dir() else folder
 
 
-def _numbers_in(path: Path) -> set[int]:
-    """Return the numbers of classes in a file; lines that are broken are told when it is read."""
+def _ends_of_lines(path: Path) -> list[tuple[str, str]]:
+    """Return the first and the last word of each line; what is broken is told when it is read."""
     try:
-        firsts = {text.split()[0] for text in read_lines(path) if text.strip()}
+        lines = [text.split() for text in read_lines(path)]
     except ValueError:
-        return set()
-    return {int(first) for first in firsts if first.isdecimal()}
+        return []
+    return [(words[0], words[-1]) for words in lines if words]
 
 
-def _objects(path: Path, known: KnownImages, size_hw: tuple[int, int]) -> list[MaskObject]:
+def _objects(
+    path: Path, known: KnownImages, size_hw: tuple[int, int], is_tracked: bool
+) -> list[MaskObject]:
     found: list[MaskObject] = []
     try:
         lines = read_lines(path)
@@ -114,15 +126,19 @@ def _objects(path: Path, known: KnownImages, size_hw: tuple[int, int]) -> list[M
         raise ValueError(f"{path}: {error}") from None
     for line, text in enumerate(lines, 1):
         try:
-            if text.strip() and (own := _object(text, known, size_hw)):
+            if text.strip() and (own := _object(text, known, size_hw, is_tracked)):
                 found.append(own)
         except ValueError as error:
             raise ValueError(f"{path}: line {line}: {error}") from None
     return found
 
 
-def _object(text: str, known: KnownImages, size_hw: tuple[int, int]) -> MaskObject | None:
+def _object(
+    text: str, known: KnownImages, size_hw: tuple[int, int], is_tracked: bool
+) -> MaskObject | None:
     number, values = parse_line(text)
+    if is_tracked and values and values[-1] >= 1 and values[-1].is_integer():
+        values.pop()
     score = values.pop() if len(values) % 2 else 1.0
     if not 0 <= score <= 1:
         raise ValueError(f"expected a score from 0 to 1, found {score:g}")

@@ -542,6 +542,21 @@ def test_label_files_have_the_numbers_that_their_folder_states(
         opened(tmp_path, known, data)
 
 
+@pytest.mark.parametrize("score", ["", " .75"])
+def test_numbers_of_tracked_objects_are_left_out(
+    score: str, data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    lines = [f"0 .1 .1 .3 .1 .3 .3{score} {number}\n" for number in (1, 2)]
+    (tmp_path / "one.txt").write_text(lines[0])
+    (tmp_path / "two.txt").write_text("".join(lines))
+    found = opened(tmp_path, known, data)
+    for key, count in (("a/one", 1), ("b/two", 2)):
+        own = found.predict(key).masks["cup"]
+        assert [one for one, _ in own] == [float(score or 1)] * count
+        # The triangle alone: a number is no corner.
+        assert all(mask.box_xywh[2] <= 0.2 * SIZE_HW[1] + 2 for _, mask in own)
+
+
 def without(label: str) -> Callable[[list[Any]], None]:
     """Leave out the detections of a class, by its number."""
 
