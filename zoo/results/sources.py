@@ -115,7 +115,8 @@ def warn_fitted(rule: Rule, sources: Ensemble, config: Path | None) -> str:
         isinstance(source, PredictionStore) and source.manifest.subset == "val"
         for source in sources.sources
     )
-    if config is None or not rule.sources or not held_out:
+    # Of a rule that a person wrote no classes are recorded.
+    if config is None or not rule.sources or not held_out or read_labels(config) is None:
         return ""
     return (
         f"{config}: on the images that it was fitted on, its scores are too good; those that "

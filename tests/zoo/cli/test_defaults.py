@@ -209,6 +209,9 @@ def look_at_what_was_held_out(capsys):
     caution = "on the images that it was fitted on, its scores are too good"
     held_out = ("runs/net0/val", "runs/net1/val")
     assert caution in run(capsys, "fuse", *held_out, "--out", "val.csv").err
+    Path("own.yaml").write_text("method: weighted\nweights: {net0: 2, net1: 1}\n")
+    said = run(capsys, "fuse", *held_out, "--config", "own.yaml", "--out", "own.csv")
+    assert caution not in said.err
     said = run(capsys, "report", *held_out, "--out", "page")
     assert said.out.splitlines()[0] == "taken: data mine; config fusion.yaml"
     assert caution in Path("page/report.html").read_text()
