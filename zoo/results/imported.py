@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from converters.errors import DataError
 from converters.files.names import is_of_annotations
 from converters.formats.coco.files import annotation_files
 from converters.formats.yolo.config import YoloConfig
 from converters.subsets.names import part_of
-from converters.types import LabelSpace
+from converters.types import LabelSpace, Sample
+from fusion.binary import binary_masks
 from fusion.interchange.files.files import open_written
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
+from fusion.metrics.annotated import truth_masks
+from fusion.metrics.scores import dice
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter, check_replaceable
 from fusion.types import LEAST_SCORE, Prediction
@@ -23,6 +27,8 @@ from zoo.source import DataSource
 
 # Of a class in an image, as a store counts them.
 _MOST = 2**15 - 1
+# Annotated images that are looked at, and the Dice below which something is wrong.
+_LOOKED_AT, _HARDLY = 12, 0.3
 
 
 def data_folder(path: Path) -> tuple[Path, Path | None]:
@@ -125,6 +131,9 @@ def import_predictions(
     counts: list[int] = []
     scores: list[float] = []
     problems: list[str] = []
+    annotated = [sample.key for sample in covered if sample.instances]
+    looked_at = frozenset(annotated[:: -(-len(annotated) // _LOOKED_AT) or 1])
+    overlaps: list[float] = []
     # Always from the start: what the numbers in the files mean may have changed meanwhile.
     with StoreWriter(out, manifest, is_new=True) as writer:
         try:
@@ -138,6 +147,8 @@ def import_predictions(
                     continue
                 if not problems:
                     prediction = replace(prediction, classes=frozenset(found.classes) or None)
+                    if sample.key in looked_at:
+                        overlaps += _overlaps(prediction, sample, labels)
                     writer.append(to_original_frame(prediction, sample, spoken))
                 report(done, len(keys), "")
             if problems:
@@ -145,10 +156,23 @@ def import_predictions(
             _check_counts(path, counts, say)
             if found.kind == "instance":
                 _tell_scores(found, scores, labels, say)
+            if overlaps and (mean := fmean(overlaps)) < _HARDLY:
+                say(
+                    f"the masks lie on the annotations with a Dice of {mean:.2f} alone, in "
+                    f"{len(looked_at)} images: are the order of the classes, that of the pixels "
+                    "and the size as they should be?"
+                )
         except ValueError:
             writer.discard()
             raise
     return len(keys), sum(counts)
+
+
+def _overlaps(prediction: Prediction, sample: Sample, labels: LabelSpace) -> list[float]:
+    """Return the Dice of each class that is annotated in an image and spoken of."""
+    truth, masks = truth_masks(sample, labels), binary_masks(prediction, labels)
+    spoken = labels.names if prediction.classes is None else prediction.classes
+    return [dice(masks[name], mask) for name, mask in truth.items() if name in spoken and mask.area]
 
 
 def _numbers(data: DataSource, own: LabelSpace) -> dict[int, str]:

@@ -231,3 +231,19 @@ def test_what_a_form_cannot_say_of_scores_is_not_said_to_be_missing(here, zoo, t
     zoo("convert", tmp_path / "t.csv", *given)
     told = "no scores are read of a table of run-length codes: each object counts as sure"
     assert told in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_masks_that_lie_elsewhere_are_told(here, zoo, tmp_path, capsys):
+    results = json.loads((here / "results.json").read_text())
+    given = ("--to", "store", "--data", here / "data", "--out", tmp_path / "a")
+    zoo("convert", here / "results.json", *given)
+    assert "the masks lie on the annotations" not in capsys.readouterr().out
+    classes = sorted({one["category_id"] for one in results})
+    turned = dict(zip(classes, reversed(classes), strict=True))
+    for one in results:
+        one["category_id"] = turned[one["category_id"]]
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    zoo("convert", tmp_path / "r.json", *given)
+    told = "the masks lie on the annotations with a Dice of 0."
+    assert told in capsys.readouterr().out
