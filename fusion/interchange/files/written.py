@@ -85,14 +85,16 @@ class KnownImages:
             classes: those that occur in them, or that they name.
             note: told which are left.
         """
-        left = [name for name in self.labels.names if name not in classes]
-        if not left or len(left) == len(self.labels):
+        # Of the background there are no objects.
+        there = {*classes, self.labels.background}
+        left = [name for name in self.labels.names if name not in there]
+        if not left or not classes:
             return ()
         note(
             f"{path}: no object of {', '.join(left):.200} anywhere: taken as not known to who "
             "predicted, so that it has no say there"
         )
-        return tuple(name for name in self.labels.names if name in classes)
+        return tuple(name for name in self.labels.names if name in there)
 
     def list_numbers(self, first: int = 0) -> str:
         """Return the first numbers with their classes, in words.

@@ -291,6 +291,17 @@ def test_a_data_set_is_a_prediction_of_its_images(
     }
 
 
+def test_the_background_is_known_without_objects(known: KnownImages) -> None:
+    labels = LabelSpace("scene", ("ground", "cup", "fork"), background="ground")
+    scene = KnownImages(known.samples, labels, {})
+    said: list[str] = []
+    assert scene.spoken(Path("p"), {"cup", "fork"}, said.append) == ()
+    assert scene.spoken(Path("p"), {}, said.append) == ()
+    assert said == []
+    assert scene.spoken(Path("p"), {"cup"}, said.append) == ("ground", "cup")
+    assert "p: no object of fork anywhere" in said[0]
+
+
 def test_of_label_files_all_are_found_and_other_texts_are_none(
     data: Path, known: KnownImages, tmp_path: Path
 ) -> None:
