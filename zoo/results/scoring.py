@@ -86,6 +86,11 @@ def evaluate(
         if isinstance(store, PredictionStore):
             note_learned(store, keys, data)
     labels, spoken = opened.labels, opened.labels.only(opened.classes)
+    if silent := [name for name in labels.names if name not in opened.classes]:
+        note(
+            f"{source}: says nothing of {', '.join(silent):.200}: scores are of the other "
+            f"{len(spoken)} classes"
+        )
     tasks = ((ImageBatch.of(opened, few), [samples[key] for key in few]) for few in batches(keys))
     measure = partial(_measure_few, labels=labels, spoken=spoken, measures=tuple(measures))
     found = chain.from_iterable(map_ordered(measure, tasks, jobs))

@@ -234,6 +234,22 @@ def test_what_a_form_cannot_say_of_scores_is_not_said_to_be_missing(here, zoo, t
 
 
 @pytest.mark.slow
+def test_a_class_that_nobody_finds_is_told_where_it_is_not_scored(here, zoo, tmp_path, capsys):
+    results = json.loads((here / "results.json").read_text())
+    first = results[0]["category_id"]
+    few = [one for one in results if one["category_id"] == first]
+    (tmp_path / "r.json").write_text(json.dumps(few))
+    zoo("convert", tmp_path / "r.json", "--to", "store", "--data", here / "data", "--out",
+        tmp_path / "a")  # fmt: skip
+    (silent,) = {"cup", "fork"}.difference(PredictionStore(tmp_path / "a").manifest.classes)
+    assert f"no object of {silent} anywhere" in capsys.readouterr().out
+    zoo("evaluate", tmp_path / "a", "--data", here / "data")
+    assert f"says nothing of {silent}: scores are of the other 1 classes" in capsys.readouterr().err
+    zoo("fuse", tmp_path / "a", "--method", "mean", "--out", tmp_path / "f.csv")
+    assert f"no source says anything of {silent}" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_masks_that_lie_elsewhere_are_told(here, zoo, tmp_path, capsys):
     results = json.loads((here / "results.json").read_text())
     given = ("--to", "store", "--data", here / "data", "--out", tmp_path / "a")
