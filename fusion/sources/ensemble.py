@@ -306,6 +306,12 @@ class Ensemble:
         return tuple(name for name in self.labels.names if name in known)
 
     @property
+    def silent(self) -> tuple[str, ...]:
+        """The classes of which no source says anything, in the label space's order."""
+        spoken = frozenset(self.classes)
+        return tuple(name for name in self.labels.names if name not in spoken)
+
+    @property
     def left_out(self) -> dict[str, int]:
         """How many images stores have that are not read, as not all have them: path -> number."""
         stores = [source for source in self.sources if isinstance(source, PredictionStore)]

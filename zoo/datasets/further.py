@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from converters.errors import DataError
 from converters.types import LabelSpace, Sample, digest_samples
 from zoo.source import DataSource
 
@@ -55,10 +56,18 @@ def _learned(source: DataSource, labels: LabelSpace) -> list[Sample]:
     Raises:
         ValueError: there is nothing.
     """
-    parts = (part for part in ("train", "test") if source.list_part(part, labels))
-    found = source.read(labels, next(parts, "train"))
+    refused: ValueError | None = None
+    found: list[Sample] = []
+    try:
+        found = source.read(labels)
+    except DataError:
+        raise
+    except ValueError as error:  # some formats refuse where there are none
+        refused = error
+    if not found and source.list_part("test", labels):
+        found = source.read(labels, "test")
     if not found:
-        raise source.nothing_in("all")
+        raise refused or source.nothing_in("all")
     return found
 
 

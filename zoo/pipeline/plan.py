@@ -215,9 +215,8 @@ def plan(
             note(f"plan: no time for {dearest.name}: give more --hours")
             parts.remove(dearest)
     if not machine.gpus:
-        learnt = profile.images * (folds - 1) / folds
-        batches = {name: _batch(model, learnt) for name, model in models.items()}
-        parts = [weigh(part, batch=batches[part.name]) for part in parts]
+        learnt = _learnt(profile, folds)
+        parts = [weigh(part, batch=_batch(models[part.name], learnt)) for part in parts]
         models = _models(profile, machine, parts, folds, limit)
     split = SplitPlan(file=str(own)) if fixed else SplitPlan(folds=folds, group_by=by)
     return Recipe(data=str(data.path), split=split, models=models, hours=limit, **given)
@@ -243,6 +242,11 @@ def _check_weights(changes: Mapping[str, Any], machine: Machine) -> None:
 
 def _steps(model: ModelPlan, profile: DataProfile) -> float:
     return _epochs(model) * profile.images / int(model.changes.get("batch", 8))
+
+
+def _learnt(profile: DataProfile, folds: int) -> float:
+    """Return the images that a fold's network learns from."""
+    return profile.images * (folds - 1) / folds
 
 
 def _batch(model: ModelPlan, learnt: float) -> int:
@@ -342,7 +346,7 @@ def _models(
     folds: int,
     hours: float | None,
 ) -> dict[str, ModelPlan]:
-    learnt = profile.images * (folds - 1) / folds
+    learnt = _learnt(profile, folds)
     turns = math.ceil(folds * len(parts) / machine.trainings)
     predicted = profile.images + folds * profile.test_images
     found = {}

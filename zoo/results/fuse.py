@@ -119,8 +119,9 @@ def fuse(
     """
     rule, ensemble, samples = open_fusion(paths, method, config, data, subset, labels_name)
     names = [source.name for source in ensemble.sources]
-    if silent := [name for name in ensemble.labels.names if name not in ensemble.classes]:
-        note(f"no source says anything of {', '.join(silent):.200}: nothing is written of it")
+    if ensemble.silent:
+        silent = ", ".join(ensemble.silent)
+        note(f"no source says anything of {silent:.200}: nothing is written of it")
     if warning := warn_fitted(rule, ensemble, config):
         note(warning)
     executor = Executor(jobs, on)

@@ -13,11 +13,9 @@ from converters.formats.coco.files import annotation_files
 from converters.formats.yolo.config import YoloConfig
 from converters.subsets.names import part_of
 from converters.types import LabelSpace, Sample
-from fusion.binary import binary_masks
 from fusion.interchange.files.files import open_written
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
-from fusion.metrics.annotated import truth_masks
-from fusion.metrics.scores import dice
+from fusion.metrics.annotated import score_prediction
 from fusion.sources.manifest import Manifest
 from fusion.sources.store import StoreWriter, check_replaceable
 from fusion.types import LEAST_SCORE, Prediction
@@ -170,9 +168,9 @@ def import_predictions(
 
 def _overlaps(prediction: Prediction, sample: Sample, labels: LabelSpace) -> list[float]:
     """Return the Dice of each class that is annotated in an image and spoken of."""
-    truth, masks = truth_masks(sample, labels), binary_masks(prediction, labels)
+    score = score_prediction(prediction, sample, labels)
     spoken = labels.names if prediction.classes is None else prediction.classes
-    return [dice(masks[name], mask) for name, mask in truth.items() if name in spoken and mask.area]
+    return [score.dice[name] for name in spoken if score.counts[name].true]
 
 
 def _numbers(data: DataSource, own: LabelSpace) -> dict[int, str]:

@@ -86,9 +86,9 @@ def evaluate(
         if isinstance(store, PredictionStore):
             note_learned(store, keys, data)
     labels, spoken = opened.labels, opened.labels.only(opened.classes)
-    if silent := [name for name in labels.names if name not in opened.classes]:
+    if opened.silent:
         note(
-            f"{source}: says nothing of {', '.join(silent):.200}: scores are of the other "
+            f"{source}: says nothing of {', '.join(opened.silent):.200}: scores are of the other "
             f"{len(spoken)} classes"
         )
     tasks = ((ImageBatch.of(opened, few), [samples[key] for key in few]) for few in batches(keys))

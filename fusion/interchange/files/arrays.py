@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from converters.errors import one_line
 from converters.formats.yolo.config import listed_names
+from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.types import Prediction
@@ -45,12 +46,13 @@ def array_files(folder: Path) -> list[Path]:
 
 
 def open_arrays(
-    folder: Path, known: KnownImages, note: Callable[[str], None] = lambda text: None
+    folder: Path, arrays: Sequence[Path], known: KnownImages, note: Callable[[str], None]
 ) -> WrittenPredictions:
     """Open a folder of arrays.
 
     Args:
         folder: with the files.
+        arrays: those of `array_files`.
         known: the images that they may be of, and the classes where the folder names none.
         note: told which plane is which class.
 
@@ -58,48 +60,36 @@ def open_arrays(
         ValueError: a file of no image of the data set, or of several; or names of classes none of
             which is asked for.
     """
-    files = match_files(folder, array_files(folder), known)
-    names = _names(folder, known, note)
-    given = [known.labels.canonical(name) for name in names]
+    files = match_files(folder, arrays, known)
+    given = _classes(folder, known, note)
     classes = known.labels.only(label for label in given if label)
 
     def predict(key: str) -> Prediction:
         if key not in files:
             raise ValueError(f"{folder}: expected an array of '{key}', found none")
-        planes = _planes(files[key], len(names))
-        found: dict[str, Array] = {}
-        for label, plane in zip(given, planes, strict=True):
-            if label:
-                # Of two names of one class the surer one counts.
-                found[label] = np.maximum(found[label], plane) if label in found else plane
-        try:
-            return from_planes(key, found, classes, known.samples[key].size_hw)
-        except ValueError as error:
-            raise ValueError(f"{files[key]}: {error}") from None
+        values = _planes(files[key], len(given))
+        return of_planes(key, files[key], given, values, classes, known.samples[key].size_hw)
 
     few = classes.names if len(classes) < len(known.labels) else ()
     return WrittenPredictions("arrays", "semantic", files, True, predict, few)
 
 
-def _names(folder: Path, known: KnownImages, note: Callable[[str], None]) -> list[str]:
-    """Return the classes of the planes; a plane of the background may be before them."""
+def _classes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> list[str | None]:
+    """Return the classes of the planes, None of those that are not asked for.
+
+    A plane of the background may be before them.
+    """
     path = folder / _NAMES
     if not path.is_file():
         note(
             f"{folder}: planes are taken for the data set's classes, {known.list_numbers()}, or "
             f"these after the background: a {_NAMES} there would say otherwise"
         )
-        return list(known.numbers.values())
-    names = listed_names(path)
-    if not any(map(known.labels.canonical, names)):
-        named = ", ".join(names)
-        raise ValueError(f"{path}: expected classes of {known.labels.listed()}, found {named:.80}")
-    if lost := [n for n in names if n != _BACKGROUND and not known.labels.canonical(n)]:
-        note(f"{path}: left out {', '.join(lost):.200}, not asked for by '{known.labels.name}'")
-    return names
+        return list(map(known.labels.canonical, known.numbers.values()))
+    return known.take_names(path, listed_names(path), note, _BACKGROUND)
 
 
-def _planes(path: Path, count: int) -> Sequence[Array]:
+def _planes(path: Path, count: int) -> Array:
     """Return the planes of a file's classes, (count, H, W), without that of the background."""
     values = read_array(path)
     if values.ndim == 4 and values.shape[0] == 1:
@@ -114,11 +104,43 @@ def _planes(path: Path, count: int) -> Sequence[Array]:
             f"{path}: expected planes ({count}, H, W) or (H, W, {count}), one a class, and one "
             f"more with the background before them, found {values.shape}"
         )
+    return values[values.shape[0] - count :]
+
+
+def of_planes(
+    key: str,
+    path: Path,
+    given: Sequence[str | None],
+    values: Array,
+    classes: LabelSpace,
+    size_hw: tuple[int, int],
+) -> Prediction:
+    """Return the prediction that a file's planes are.
+
+    Args:
+        key: of the image.
+        path: of the file, for messages.
+        given: the class of each plane; None where it is none that is asked for.
+        values: (planes, H, W).
+        classes: those that are asked for and given.
+        size_hw: height and width of the image.
+
+    Raises:
+        ValueError: values that are no probabilities.
+    """
     # Rounding may leave the range by a little; logits leave it by more, and are refused.
     is_float = values.dtype.kind == "f"
     if is_float and values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
         values = np.clip(values, 0, 1)
-    return list(values[values.shape[0] - count :])
+    found: dict[str, Array] = {}
+    for label, plane in zip(given, values, strict=True):
+        # Of two names of one class the surer one counts.
+        if label:
+            found[label] = np.maximum(found[label], plane) if label in found else plane
+    try:
+        return from_planes(key, found, classes, size_hw)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_array(path: Path, name: str = "") -> Array:

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from converters.formats.mask_pixels import read_mask_pixels
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
+from fusion.interchange.files.index_maps import read_map
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, one_key
 from fusion.types import Prediction
 
@@ -68,8 +68,7 @@ def open_class_masks(
         note: told of classes that are left out, or are never there.
     """
     if masks.others:
-        left = ", ".join(sorted(masks.others))
-        note(f"{folder}: left out {left:.200}, not asked for by '{known.labels.name}'")
+        known.say_left_out(folder, sorted(masks.others), note)
     there = {label for own in masks.files.values() for label in own}
     spoken = known.spoken(folder, there, note)
     classes = known.labels.only(spoken or known.labels.names)
@@ -134,12 +133,7 @@ def _plain(name: str) -> str:
 
 
 def _read(path: Path) -> npt.NDArray[np.generic]:
-    try:
-        values = read_mask_pixels(path.read_bytes(), None).values
-    except OSError as error:
-        raise ValueError(f"{path}: expected a mask, found: {error.strerror}") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-    if values.ndim != 2 or values.max(initial=0) > _FULL:
+    values = read_map(path, None)
+    if values.max(initial=0) > _FULL:
         raise ValueError(f"{path}: expected one channel of 8 bits, found another image")
-    return values > 0 if values.max(initial=0) <= 1 else values.astype(np.uint8)
+    return values != 0 if values.max(initial=0) <= 1 else values.astype(np.uint8)

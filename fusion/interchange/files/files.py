@@ -7,11 +7,12 @@ from pathlib import Path
 
 import converters
 from fusion.interchange.files.arrays import array_files, open_arrays
+from fusion.interchange.files.class_masks import find_class_masks, open_class_masks
 from fusion.interchange.files.coco_results import open_results
 from fusion.interchange.files.data_sets import open_data_set, open_table
 from fusion.interchange.files.index_maps import map_files, open_index_maps
 from fusion.interchange.files.label_files import are_results, open_label_files
-from fusion.interchange.files.written import KnownImages, WrittenPredictions
+from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.sources.manifest import FILE as MANIFEST
 
 FORMS = (
@@ -63,13 +64,24 @@ def open_written(
         if suffix in _TABLES:
             return open_table(path, images or root, known, note)
         raise ValueError(f"{path}: expected {FORMS}, found another file")
-    if data_format is None and are_results(path):
+    if data_format is not None:
+        return open_data_set(path, data_format, known, note)
+    is_data_set = converters.is_data_set(path)
+    if are_results(path, is_data_set):
         return open_label_files(path, known, note)
-    if data_format is None and not converters.is_data_set(path):
-        if array_files(path) and not map_files(path):
-            return open_arrays(path, known, note)
-        return open_index_maps(path, known, note)
-    return open_data_set(path, data_format or converters.recognise(path), known, note)
+    if is_data_set:
+        return open_data_set(path, converters.recognise(path), known, note)
+    maps, arrays = map_files(path), array_files(path)
+    if arrays and not maps:
+        return open_arrays(path, arrays, known, note)
+    try:
+        files = match_files(path, maps, known)
+    except ValueError:
+        masks = find_class_masks(path, maps, known)
+        if masks is None:
+            raise
+        return open_class_masks(path, masks, known, note)
+    return open_index_maps(path, files, known, note)
 
 
 def _only_results(folder: Path) -> Path:

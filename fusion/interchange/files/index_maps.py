@@ -28,9 +28,8 @@ from converters.formats.mask_pixels import read_mask_pixels
 from converters.masks import CropMask
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
-from fusion.interchange.files.arrays import PLANES, read_array
-from fusion.interchange.files.class_masks import find_class_masks, open_class_masks
-from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
+from fusion.interchange.files.arrays import PLANES, of_planes, read_array
+from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
@@ -48,28 +47,21 @@ def map_files(folder: Path) -> list[Path]:
 
 
 def open_index_maps(
-    folder: Path, known: KnownImages, note: Callable[[str], None] = lambda text: None
+    folder: Path, files: Mapping[str, Path], known: KnownImages, note: Callable[[str], None]
 ) -> WrittenPredictions:
-    """Open a folder of index maps, or of masks of each class.
+    """Open a folder of index maps.
 
     Args:
         folder: with the maps.
+        files: key -> map.
         known: the images that they may be of.
         note: told of classes that are left out.
 
     Raises:
-        ValueError: a map of no image of the data set, or of several; or a broken `dataset.json`.
+        ValueError: no map, or a broken `dataset.json`.
     """
-    maps = map_files(folder)
-    if not maps:
+    if not files:
         raise ValueError(f"{folder}: expected maps as PNG, found none")
-    try:
-        files = match_files(folder, maps, known)
-    except ValueError:
-        masks = find_class_masks(folder, maps, known)
-        if masks is None:
-            raise
-        return open_class_masks(folder, masks, known, note)
     if len(known.labels) == 1 and not (folder / DATASET).is_file():
         highest, is_mask = _look(files)
         if is_mask:
@@ -108,13 +100,22 @@ def _look(files: Mapping[str, Path]) -> tuple[int, bool]:
     """The highest number in maps, and whether they hold 0 and `_FULL` alone."""
     highest, is_mask = 0, True
     for path in files.values():
-        values = _read(path, None)
+        values = read_map(path, None)
         highest = max(highest, int(values.max()))
         is_mask = is_mask and not ((values != 0) & (values != _FULL)).any()
     return highest, is_mask and highest == _FULL
 
 
-def _read(path: Path, size_hw: tuple[int, int] | None) -> npt.NDArray[np.generic]:
+def read_map(path: Path, size_hw: tuple[int, int] | None) -> npt.NDArray[np.generic]:
+    """Return the numbers of a map, (H, W).
+
+    Args:
+        path: of the map.
+        size_hw: height and width that it has to have; None takes any.
+
+    Raises:
+        ValueError: no map, one of colours, or of another size.
+    """
     try:
         values = read_mask_pixels(path.read_bytes(), size_hw).values
     except OSError as error:
@@ -130,7 +131,7 @@ def _of_masks(files: Mapping[str, Path], known: KnownImages) -> WrittenPredictio
     (label,) = known.labels.names
 
     def predict(key: str) -> Prediction:
-        values = _read(files[key], known.samples[key].size_hw)
+        values = read_map(files[key], known.samples[key].size_hw)
         return from_planes(key, {label: values != 0}, known.labels)
 
     return WrittenPredictions("masks", "semantic", files, True, predict)
@@ -144,7 +145,7 @@ def _of_objects(files: Mapping[str, Path], known: KnownImages) -> WrittenPredict
 
     def predict(key: str) -> Prediction:
         size_hw = known.samples[key].size_hw
-        values = _read(files[key], size_hw)
+        values = read_map(files[key], size_hw)
         found = []
         for number, place in enumerate(find_objects(values.astype(np.int32)), start=1):
             if place is not None:
@@ -179,7 +180,7 @@ def _planes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> Pl
     pairs = zip(listed, found, strict=True)
     lost = [name for (name, numbers), (label, _) in pairs if numbers != (0,) and not label]
     if lost:
-        note(f"{path}: left out {', '.join(lost):.200}, not asked for by '{known.labels.name}'")
+        known.say_left_out(path, lost, note)
     return found
 
 
@@ -203,7 +204,7 @@ def _listed(record: object) -> list[tuple[str, tuple[int, ...]]]:
 def _hard(
     key: str, path: Path, planes: Planes, classes: LabelSpace, size_hw: tuple[int, int]
 ) -> Prediction:
-    values = _read(path, size_hw)
+    values = read_map(path, size_hw)
     known = {0, *(number for _, own in planes for number in own)}
     if unknown := sorted(set(np.unique(values).tolist()) - known):
         expected = f"{min(known)} to {max(known)}"
@@ -242,15 +243,4 @@ def _soft(
         raise ValueError(
             f"{path}: expected probabilities of shape {expected}, found {values.shape}"
         )
-    # Rounding may leave the range by a little; logits leave it by more, and are refused.
-    if values.dtype != np.bool_ and values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
-        values = np.clip(values, 0, 1)
-    found: dict[str, npt.NDArray[np.generic]] = {}
-    for (label, _), plane in zip(planes, values, strict=True):
-        # Of two names of one class the surer one counts.
-        if label:
-            found[label] = np.maximum(found[label], plane) if label in found else plane
-    try:
-        return from_planes(key, found, classes)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    return of_planes(key, path, [label for label, _ in planes], values, classes, size_hw)

@@ -40,10 +40,12 @@ def label_files(folder: Path) -> list[Path]:
     )
 
 
-def are_results(folder: Path) -> bool:
+def are_results(folder: Path, is_data_set: bool) -> bool:
     """Tell whether a folder has label files that are no annotations of images there."""
-    if not label_files(folder) or not converters.is_data_set(folder):
-        return bool(label_files(folder))
+    if not label_files(folder):
+        return False
+    if not is_data_set:
+        return True
     has_images = any(map(is_image, folder.rglob("*")))
     return not has_images and converters.recognise(folder) == "yolo"
 
@@ -95,11 +97,7 @@ def _numbered(folder: Path, known: KnownImages, note: Callable[[str], None]) -> 
             "classes.txt there would say otherwise"
         )
         return known
-    if not any(map(known.labels.canonical, own.values())):
-        named = ", ".join(own.values())
-        raise ValueError(f"{path}: expected classes of {known.labels.listed()}, found {named:.80}")
-    if lost := [name for name in own.values() if not known.labels.canonical(name)]:
-        note(f"{path}: left out {', '.join(lost):.200}, not asked for by '{known.labels.name}'")
+    known.take_names(path, own.values(), note)
     return replace(known, numbers=own)
 
 

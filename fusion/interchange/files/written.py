@@ -72,6 +72,40 @@ class KnownImages:
                 found.setdefault(name, []).append(key)
         return found | given
 
+    def take_names(
+        self,
+        path: Path,
+        names: Iterable[str],
+        note: Callable[[str], None],
+        background: str | None = None,
+    ) -> list[str | None]:
+        """Return the classes that a file's names mean; None for those that are not asked for.
+
+        Args:
+            path: of the file.
+            names: that it states.
+            note: told which are left out.
+            background: the name of what is no class.
+
+        Raises:
+            ValueError: none is asked for.
+        """
+        stated = list(names)
+        found = [self.labels.canonical(name) for name in stated]
+        if not any(found):
+            named = ", ".join(stated)
+            raise ValueError(
+                f"{path}: expected classes of {self.labels.listed()}, found {named:.80}"
+            )
+        pairs = zip(stated, found, strict=True)
+        if lost := [name for name, label in pairs if name != background and not label]:
+            self.say_left_out(path, lost, note)
+        return found
+
+    def say_left_out(self, path: Path, names: Iterable[str], note: Callable[[str], None]) -> None:
+        """Say which classes of predictions are not asked for."""
+        note(f"{path}: left out {', '.join(names):.200}, not asked for by '{self.labels.name}'")
+
     def spoken(
         self, path: Path, classes: Collection[str], note: Callable[[str], None]
     ) -> tuple[str, ...]:
