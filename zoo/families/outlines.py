@@ -81,8 +81,6 @@ def load_outline(family: str) -> NetworkOutline | None:
 def build_outline(outline: NetworkOutline, config: Any, classes: int) -> nn.Module:
     """Return a config's network without memory for its weights, which are on the `meta` device.
 
-    Those of Ultralytics compute while they are built, so they are made in memory.
-
     Raises:
         ValueError: the network's dimensions are not known without its weights.
     """
@@ -94,15 +92,39 @@ def build_outline(outline: NetworkOutline, config: Any, classes: int) -> nn.Modu
 def _on_meta() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.device("meta"))
-        stack.enter_context(_PlainNumbers())
+        stack.enter_context(_OutlineMode())
         yield
 
 
-class _PlainNumbers(TorchFunctionMode):
-    """Keeps lists of numbers on the CPU: networks read the chances to skip a block from them."""
+# What sets the numbers of a tensor that has none; it takes most of the time of an outline.
+_FILLS = {
+    torch.Tensor.add_,
+    torch.Tensor.clamp_,
+    torch.Tensor.erfinv_,
+    torch.Tensor.fill_,
+    torch.Tensor.mul_,
+    torch.Tensor.normal_,
+    torch.Tensor.uniform_,
+    torch.Tensor.zero_,
+}
+
+
+class _OutlineMode(TorchFunctionMode):
+    """Keeps lists of numbers on the CPU, and fills no weights.
+
+    Networks read the chances to skip a block from such lists, Ultralytics' their strides.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = dict(kwargs or {})
-        if func is torch.linspace:
+        if func in (torch.linspace, torch.tensor):
             given["device"] = "cpu"
+        elif func in _FILLS or _is_initializer(func):
+            filled = args[0] if args else given["tensor"]
+            if filled.is_meta:
+                return filled
         return func(*args, **given)
+
+
+def _is_initializer(func: Any) -> bool:
+    return getattr(func, "__module__", None) == nn.init.__name__ and func.__name__.endswith("_")

@@ -66,12 +66,8 @@ class YoloOutline:
     """Networks of Ultralytics before they are trained; see `zoo.families.outlines`."""
 
     def build(self, config: YoloConfig, classes: int) -> nn.Module:
-        """Return the network with random weights.
-
-        In memory, even where others are only outlined: it finds out its strides by computing.
-        """
-        with torch.device("cpu"):
-            return build_network(config, classes)
+        """Return the network with random weights."""
+        return build_network(config, classes)
 
     def without_weights(self, config: YoloConfig) -> YoloConfig:
         """Return the config of the same network with random weights."""
