@@ -176,12 +176,32 @@ def split_prediction(
 
 
 def _scored(fused: Prediction, label: str, objects: Sequence[CropMask]) -> tuple[Evidence, ...]:
-    whole = fused.best(label)
-    assert whole is not None
     found: list[Evidence] = []
     for own in objects:
-        prob = np.maximum(whole[1].render(own.box_xywh), _INSIDE) * own.pixels
+        prob = _probabilities(fused, label, own)
         mask = soft_mask(prob, own.box_xywh, 1)
         if mask:
-            found.append((float(prob.sum()) / (255 * own.area), mask))
+            found.append((_mean(prob, own), mask))
     return tuple(sorted(found, key=lambda item: -item[0]))
+
+
+def object_score(fused: Prediction, label: str, own: CropMask) -> float:
+    """Return the mean probability of an object's pixels, from one half to 1.
+
+    Args:
+        fused: one mask a class.
+        label: the object's class.
+        own: its pixels, as `split_masks` gives them.
+    """
+    return _mean(_probabilities(fused, label, own), own)
+
+
+def _probabilities(fused: Prediction, label: str, own: CropMask) -> npt.NDArray[np.uint8]:
+    """The probabilities of an object's pixels, uint8 (h, w) of its box; 0 beside it."""
+    whole = fused.best(label)
+    assert whole is not None
+    return np.maximum(whole[1].render(own.box_xywh), _INSIDE) * own.pixels
+
+
+def _mean(prob: npt.NDArray[np.uint8], own: CropMask) -> float:
+    return float(prob.sum()) / (255 * own.area)

@@ -208,9 +208,8 @@ def test_commands_that_do_not_train_start_without_torch(module):
 @pytest.mark.slow
 def test_who_fuses_does_not_load_what_fits():
     slow = ["scipy", "sklearn", "pandas"]
-    modules = (
-        "fusion, fusion.rules.file, fusion.sources.ensemble, zoo.results.fuse, zoo.results.labels"
-    )
+    modules = "fusion, fusion.rules.file, fusion.sources.ensemble, zoo.results.fuse"
+    modules += ", zoo.results.fused_objects"
     run(f"import sys, {modules}\nfound = set({slow!r}) & set(sys.modules)\nassert not found, found")
 
 

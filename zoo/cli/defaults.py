@@ -594,7 +594,8 @@ def for_fuse(given: dict[str, Any]) -> None:
     taken = Taken(given)
     _sources_and_rule(taken)
     if given["out"] is None:
-        taken.take("out", SUBMISSION if given["to"] == "csv" else Path(given["to"]))
+        places = {"csv": SUBMISSION, "coco_results": Path("coco_results.json")}
+        taken.take("out", places.get(given["to"], Path(given["to"])))
     if given["to"] not in ("csv", "store") or not given["sources"]:
         # To fuse what is there no data set is needed, but to make it.
         taken.data(is_needed=not given["sources"])

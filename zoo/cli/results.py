@@ -131,7 +131,8 @@ def fuse(
     out: Annotated[
         Path,
         typer.Option(
-            help="File (csv) or folder (other formats) to write; by default submission.csv."
+            help="File (csv, coco_results) or folder (other formats) to write; by default "
+            "submission.csv."
         ),
     ] = TAKEN,
     method: Method = None,
@@ -139,7 +140,9 @@ def fuse(
     to: Annotated[
         str,
         typer.Option(
-            "--format", help="What to write: csv, store, or a data set: see `zoo list formats`."
+            "--format",
+            help="What to write: csv, store, coco_results (objects with scores, as pycocotools "
+            "takes them), or a data set: see `zoo list formats`.",
         ),
     ] = "csv",
     layout: Annotated[
@@ -148,8 +151,8 @@ def fuse(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Data set with the images. Needed to write a data set, for a CRF, and where "
-            "submissions alone do not tell the images' sizes."
+            help="Data set with the images. Needed to write a data set or COCO's results, for a "
+            "CRF, and where submissions alone do not tell the images' sizes."
         ),
     ] = None,
     subset: Annotated[

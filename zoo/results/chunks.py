@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +18,7 @@ from converters.files.provenance import environment
 from converters.masks import EMPTY, encode_rle
 from converters.types import LabelSpace
 from fusion.binary import binary_masks
-from fusion.objects import split_masks, split_prediction
+from fusion.objects import object_score, split_masks, split_prediction
 from fusion.rules.flagged import flags_of
 from fusion.rules.refine import drop_uncertain
 from fusion.sources.ensemble import Ensemble
@@ -158,12 +158,14 @@ class CodedChunk:
         left_out: class -> number of objects that were too uncertain.
         flags: image's name, class, kind and text of what looks wrong.
         empty: images without any object.
+        scores: mean probability of each row's object, where a row is an object.
     """
 
     rows: tuple[RleRow, ...]
     left_out: Mapping[str, int]
     flags: tuple[FlagRow, ...] = ()
     empty: tuple[EmptyImage, ...] = ()
+    scores: tuple[float, ...] = ()
 
 
 def fuse_to_rows(
@@ -186,6 +188,7 @@ def fuse_to_rows(
     """
     rows: list[RleRow] = []
     left_out: Counter[str] = Counter()
+    scores: list[float] = []
     flags: list[FlagRow] = []
     is_empty: list[bool] = []
     images = zip(fuse(rule, labels, chunk), chunk.names, strict=True)
@@ -196,16 +199,19 @@ def fuse_to_rows(
         left_out.update(dropped)
         masks = binary_masks(kept, labels)
         apart = split_masks(masks, sources, labels) if is_apart else {}
-        own = [
-            RleRow(name, label, encode_rle(mask, kept.size_hw))
+        objects = [
+            (label, mask)
             for label in classes
             for mask in (apart.get(label, ()) if is_apart else (masks.get(label, EMPTY),))
         ]
+        own = [RleRow(name, label, encode_rle(mask, kept.size_hw)) for label, mask in objects]
+        if is_apart:
+            scores += [object_score(kept, label, mask) for label, mask in objects]
         is_empty.append(not any(row.rle for row in own))
         rows += own
         flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept, labels)]
     empty = find_empty(chunk, is_empty, labels)
-    return CodedChunk(tuple(rows), dict(left_out), tuple(flags), empty)
+    return CodedChunk(tuple(rows), dict(left_out), tuple(flags), empty, tuple(scores))
 
 
 class ChunkFolder:
@@ -239,7 +245,7 @@ class ChunkFolder:
 
     def save(self, number: int, chunk: CodedChunk) -> None:
         """Keep a chunk."""
-        record = {name: getattr(chunk, name) for name in ("rows", "left_out", "flags", "empty")}
+        record = {own.name: getattr(chunk, own.name) for own in fields(chunk)}
         # Nobody else writes in this folder.
         half = self._file(number).with_suffix(".tmp")
         half.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
@@ -252,7 +258,7 @@ class ChunkFolder:
         flags = tuple((f[name], f[label], f[kind], f[text]) for f in raw["flags"])
         empty = tuple((name, tuple(silent)) for name, silent in raw["empty"])
         rows = tuple(RleRow(*row) for row in raw["rows"])
-        return CodedChunk(rows, raw["left_out"], flags, empty)
+        return CodedChunk(rows, raw["left_out"], flags, empty, tuple(raw["scores"]))
 
     def remove(self) -> None:
         """Throw the chunks away."""
@@ -292,11 +298,20 @@ class FusedRows:
 
     def __iter__(self) -> Iterator[RleRow]:
         """Yield the rows, image by image; once, as what they count adds up."""
+        for chunk in self._read():
+            yield from chunk.rows
+
+    def scored(self) -> Iterator[tuple[RleRow, float]]:
+        """Yield each row and its object's score, where a row is an object; as `__iter__`, once."""
+        for chunk in self._read():
+            yield from zip(chunk.rows, chunk.scores, strict=True)
+
+    def _read(self) -> Iterator[CodedChunk]:
         for chunk in map(self._folder.load, range(self._chunks)):
             self.left_out.update(chunk.left_out)
             self.flags.extend(chunk.flags)
             self.empty.extend(chunk.empty)
-            yield from chunk.rows
+            yield chunk
 
 
 @contextmanager
@@ -354,7 +369,7 @@ def file_names(ensemble: Ensemble) -> list[str]:
 def _record(ensemble: Ensemble, rule: Rule, by_file: bool, floor: float) -> dict[str, Any]:
     images = repr([*ensemble.images.items(), by_file]).encode()
     return {
-        "version": 3,
+        "version": 4,
         # Another version may round otherwise: chunks of two are never mixed.
         "made_by": environment(),
         "rule": repr(rule),

@@ -12,11 +12,19 @@ from pathlib import Path
 
 from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import atomic_write_text
+from converters.formats.coco.result_ids import ResultIds
 from fusion.sources import submission
 from zoo.progress import Report, note
 from zoo.results.chunks import EmptyImage, Executor, FlagRow, fused_rows
-from zoo.results.fuse_checks import CSV, FLAG_HEADER, STORE, check_fusion, flags_path
-from zoo.results.labels import write_labels
+from zoo.results.fuse_checks import (
+    COCO_RESULTS,
+    CSV,
+    FLAG_HEADER,
+    STORE,
+    check_fusion,
+    flags_path,
+)
+from zoo.results.fused_objects import write_labels, write_results
 from zoo.results.sources import open_fusion, warn_fitted
 from zoo.results.store import write_store
 from zoo.source import DataSource
@@ -28,13 +36,14 @@ class FusionResult:
 
     Attributes:
         images: their number.
-        rows: of the submission; 0 for other formats.
+        rows: of the submission, or detections; 0 for other formats.
         left_out: class -> number of objects that were too uncertain.
         loss: what the data set format could not hold, in words.
         flags: kind -> number of objects that look wrong.
         flag_file: where they are listed; None where there are none.
         empty: images without any object, each with the places of sources that saw none either.
         sources: names of the sources, in their order.
+        unit: what `rows` counts, in words.
     """
 
     images: int
@@ -45,10 +54,11 @@ class FusionResult:
     flag_file: Path | None = None
     empty: Sequence[EmptyImage] = ()
     sources: Sequence[str] = ()
+    unit: str = "rows"
 
     def describe(self, out: Path) -> str:
         """Return it as lines for a terminal."""
-        rows = f"{self.rows} rows for " if self.rows else ""
+        rows = f"{self.rows} {self.unit} for " if self.rows else ""
         lines = [f"{out}: {rows}{self.images} images"]
         if self.empty:
             lines.append(self._describe_empty())
@@ -100,7 +110,7 @@ def fuse(
         out: the file or folder to write.
         method: a rule with its usual options; or give `config`.
         config: a fusion config, by file or shipped name.
-        to: `CSV`, `STORE`, or a data set format that can be written.
+        to: `CSV`, `STORE`, `COCO_RESULTS`, or a data set format that can be written.
         data: the data set with the images.
         subset: of the data set.
         labels_name: label space of submissions; None takes what a store names, or what their
@@ -136,6 +146,18 @@ def fuse(
         is_apart=is_apart,
         layout=layout,
     )
+    ids = None
+    if to == COCO_RESULTS:
+        assert data is not None
+        ids = ResultIds.read(
+            out,
+            data.path,
+            ensemble.labels,
+            ensemble.images,
+            [name for name in ensemble.classes if name != ensemble.labels.background],
+            images=data.images,
+            annotations=data.annotations,
+        )
     if to == STORE:
         empty = write_store(ensemble, rule, out, executor, report, is_apart)
         return FusionResult(len(ensemble.images), empty=empty, sources=names)
@@ -145,6 +167,9 @@ def fuse(
     ) as rows:
         if to == CSV:
             written = submission.write(out, rows)
+        elif ids is not None:
+            sizes = {key: (height, width) for key, (height, width, _) in ensemble.images.items()}
+            written = write_results(rows.scored(), sizes, out, ids)
         else:
             sources = [os.fspath(source.path) for source in ensemble.sources]
             loss = write_labels(
@@ -172,6 +197,7 @@ def fuse(
         flag_file,
         rows.empty,
         names,
+        "rows" if to == CSV else "objects",
     )
 
 

@@ -11,8 +11,9 @@ from fusion.sources.ensemble import UNNAMED, Ensemble
 from fusion.sources.store import PredictionStore, check_replaceable
 from fusion.types import Rule
 from zoo.results.chunks import file_names
+from zoo.results.fused_objects import are_results
 
-CSV, STORE = "csv", "store"
+CSV, STORE, COCO_RESULTS = "csv", "store", "coco_results"
 FLAG_HEADER = ("image_name", "class", "kind", "text")
 
 
@@ -34,7 +35,7 @@ def check_fusion(
         ensemble: the sources, in the order of the rule.
         rule: one image's predictions -> the fused one.
         out: the file or folder to write.
-        to: `CSV`, `STORE`, or a data set format.
+        to: `CSV`, `STORE`, `COCO_RESULTS`, or a data set format.
         floor: objects whose mean probability is below it are left out.
         has_data: whether there is a data set with the images.
         labels_name: how the user called the label space of submissions.
@@ -47,8 +48,9 @@ def check_fusion(
             is somebody else's, or a source; images that a submission cannot tell apart; a store
             whose label space nobody knows.
     """
-    if to not in (CSV, STORE, *converters.FORMATS):
-        raise converters.unknown_format(to, (CSV, STORE, *converters.written_formats()))
+    if to not in (CSV, STORE, COCO_RESULTS, *converters.FORMATS):
+        known = (CSV, STORE, COCO_RESULTS, *converters.written_formats())
+        raise converters.unknown_format(to, known)
     if not 0 <= floor <= 1:
         raise ValueError(f"--floor: expected 0 to 1, found {floor}")
     if floor and to == STORE:
@@ -58,7 +60,7 @@ def check_fusion(
         rows = "a submission has one row for each class: expected --format store"
         raise ValueError(f"--objects: {once if ensemble.labels.once else rows}")
     _check_sizes(ensemble, rule, to, has_data)
-    if layout and to in (CSV, STORE):
+    if layout and to in (CSV, STORE, COCO_RESULTS):
         raise ValueError(f"--layout: expected --format with a data set format, found {to}")
     _check_out(out, to, layout)
     for source in ensemble.sources:
@@ -94,12 +96,18 @@ def _check_out(out: Path, to: str, layout: str) -> None:
     if to == STORE:
         check_replaceable(out)
         return
+    if to == COCO_RESULTS:
+        if out.suffix.lower() != ".json":
+            raise ValueError(f"--out {out}: expected the name of a list of results (.json)")
+        check_file(out, "a list of COCO's results", are_results)
+        return
     converters.check_target(out, to, layout)
 
 
 def flags_path(out: Path) -> Path:
     """Return the file beside a result that lists what looks wrong in it."""
-    return out.with_name(f"{out.stem if out.suffix == '.csv' else out.name}.flags.csv")
+    stem = out.stem if out.suffix.lower() in (".csv", ".json") else out.name
+    return out.with_name(f"{stem}.flags.csv")
 
 
 def _check_labels(ensemble: Ensemble, labels_name: str | None) -> None:

@@ -36,7 +36,7 @@ from zoo.progress import Report
 from zoo.results import chunks
 from zoo.results.chunks import Chunk, Executor
 from zoo.results.disagreement import difference
-from zoo.results.labels import write_labels
+from zoo.results.fused_objects import write_labels
 from zoo.results.sources import open_fusion
 from zoo.source import DataSource
 

@@ -69,15 +69,7 @@ class CocoResults:
                 files, or of several.
         """
         entries, numbers, categories = _scan(path)
-        files = [annotations] if annotations else annotation_files(root)
-        if not files:
-            raise ValueError(
-                f"{path}: COCO's results name images and classes by the ids of an annotation file: "
-                f"expected a COCO data set, found none in {root}"
-            )
-        problems = Problems(root)
-        known = CocoReader(root, labels, problems, images).keys(files)
-        problems.check()
+        known = read_ids(path, root, labels, images, annotations)
         document, keys = _meant(path, root, known, set(numbers), set(categories))
         places: dict[str, array[int]] = {}
         for place, number in enumerate(numbers):
@@ -120,6 +112,34 @@ class CocoResults:
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
         return found
+
+
+def read_ids(
+    path: Path, root: Path, labels: LabelSpace, images: Path | None, annotations: Path | None
+) -> list[tuple[Document, dict[Id, str]]]:
+    """Return a data set's annotation files, and what their ids of images stand for: keys.
+
+    Args:
+        path: the list of results, for errors.
+        root: the data set's folder.
+        labels: the classes; categories are found by name or alias.
+        images: a folder with the data set's images, where they do not lie with it.
+        annotations: the one annotation file; None takes all.
+
+    Raises:
+        ValueError: there is none, or one cannot be read.
+    """
+    files = [annotations] if annotations else annotation_files(root)
+    if not files:
+        raise ValueError(
+            f"{path}: COCO's results name images and classes by the ids of an annotation file: "
+            f"expected a COCO data set, found none in {root}: zoo convert {root} --to coco "
+            "writes one"
+        )
+    problems = Problems(root)
+    found = CocoReader(root, labels, problems, images).keys(files)
+    problems.check()
+    return found
 
 
 def _scan(path: Path) -> tuple[JsonList, list[Id], list[Id]]:
