@@ -4,6 +4,11 @@
     FOLDER/NAME.npz         (optional) nnU-Net's `probabilities`, (C, H, W) or (C, 1, H, W)
     FOLDER/dataset.json     (optional, nnU-Net writes it) `labels`: name -> number, or -> numbers
 
+A folder that nnU-Net has trained in holds what its folds say of the images that they held out:
+
+    FOLDER/fold_0/validation/NAME.png, NAME.npz
+    FOLDER/dataset.json
+
 Where one class is asked for, and numbers go beyond it, each number is an object of it, as Cellpose
 and StarDist write them; 0 and 255 alone are a mask.
 
@@ -11,11 +16,13 @@ Without `dataset.json` number 1 is the data set's first class; of a label space 
 has a class, 0 is the first. Where a NAME.npz lies beside a map, its probabilities are taken, in the
 order of the numbers. Where a class is a region, of several numbers, the probabilities are those of
 the regions, in the order of `labels`, and a map has one region a pixel, or such that lie in each
-other. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`), `label_handling.py`.
+other. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`), `label_handling.py`,
+`nnUNetTrainer.py` (`perform_actual_validation`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -34,6 +41,9 @@ from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
 _SUFFIX = ".png"
+_FOLD, _VALIDATION = re.compile(r"fold_(\d+|all)"), "validation"
+# What nnU-Net puts below the maps of all folds: the same ones, smaller parts left out.
+_POSTPROCESSED = "postprocessed"
 Planes = list[tuple[str | None, tuple[int, ...]]]
 """Class, None where it is none that is asked for, and its numbers in a map; in the order of
 probabilities."""
@@ -42,8 +52,20 @@ _FULL = 255
 
 
 def map_files(folder: Path) -> list[Path]:
-    """Return the maps in a folder and below it, sorted."""
-    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == _SUFFIX]
+    """Return the maps in a folder and below it, sorted; of folds what they have held out."""
+    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == _SUFFIX]
+    folders = [folder, *(path for path in folder.iterdir() if _FOLD.fullmatch(path.name))]
+    held_out = [path / _VALIDATION for path in folders if (path / _VALIDATION).is_dir()]
+    if held_out and any(_FOLD.fullmatch(path.parent.name) for path in held_out):
+        return [path for path in found if path.parent in held_out]
+    return [path for path in found if path.parent != folder / _POSTPROCESSED]
+
+
+def _description(folder: Path) -> Path:
+    """The `dataset.json` of maps: beside them, or of the folder that their fold was trained in."""
+    above = folder.parent if folder.name == _VALIDATION else folder
+    own = folder / DATASET
+    return above.parent / DATASET if _FOLD.fullmatch(above.name) and not own.is_file() else own
 
 
 def open_index_maps(
@@ -62,7 +84,7 @@ def open_index_maps(
     """
     if not files:
         raise ValueError(f"{folder}: expected maps as PNG, found none")
-    if len(known.labels) == 1 and not (folder / DATASET).is_file():
+    if len(known.labels) == 1 and not _description(folder).is_file():
         highest, is_mask = _look(files)
         if is_mask:
             note(f"{folder}: maps of 0 and {_FULL} alone are taken for masks")
@@ -84,7 +106,7 @@ def open_index_maps(
         path, size_hw = files[key], known.samples[key].size_hw
         if probabilities := _beside(path):
             return _soft(key, probabilities, planes, classes, size_hw)
-        return _hard(key, path, planes, classes, size_hw)
+        return _hard(key, path, planes, classes, size_hw, _description(folder).is_file())
 
     few = classes.names if len(classes) < len(known.labels) else ()
     return WrittenPredictions("index maps", "semantic", files, True, predict, few)
@@ -158,7 +180,7 @@ def _of_objects(files: Mapping[str, Path], known: KnownImages) -> WrittenPredict
 
 
 def _planes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> Planes:
-    path = folder / DATASET
+    path = _description(folder)
     if not path.is_file():
         first = 0 if known.has_background else 1
         note(
@@ -202,7 +224,12 @@ def _listed(record: object) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _hard(
-    key: str, path: Path, planes: Planes, classes: LabelSpace, size_hw: tuple[int, int]
+    key: str,
+    path: Path,
+    planes: Planes,
+    classes: LabelSpace,
+    size_hw: tuple[int, int],
+    is_described: bool,
 ) -> Prediction:
     values = read_map(path, size_hw)
     known = {0, *(number for _, own in planes for number in own)}
@@ -211,7 +238,7 @@ def _hard(
         # Without it numbers are those of the classes in their order; regions have others.
         hint = (
             ""
-            if (path.parent / DATASET).is_file()
+            if is_described
             else (
                 f": beside nnU-Net's maps has to lie the {DATASET} of their data set, which says "
                 "what numbers mean"

@@ -328,6 +328,47 @@ def test_numbers_are_those_of_the_data_set(data: Path, known: KnownImages, tmp_p
         opened(tmp_path, gaps, data).predict("a/one")
 
 
+def test_the_folds_of_a_network_that_nnunet_has_trained(
+    data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    values = np.zeros(SIZE_HW, np.uint8)
+    values[3:13, 2:22], values[20:30, 30:50] = 1, 2
+    trained = tmp_path / "Dataset001_toys" / "nnUNetTrainer__nnUNetPlans__2d"
+    for fold, name in enumerate(("one", "three")):
+        folder = trained / f"fold_{fold}" / "validation"
+        folder.mkdir(parents=True)
+        cv2.imwrite(str(folder / f"{name}.png"), values)
+        # The curve of its losses, and what it was called with.
+        cv2.imwrite(str(folder.parent / "progress.png"), np.zeros((9, 9, 3), np.uint8))
+        (folder.parent / "debug.json").write_text("{}")
+        (folder / "summary.json").write_text("{}")
+    record = {"labels": {"background": 0, "fork": 1, "mug": 2}}
+    (trained / "dataset.json").write_text(json.dumps(record))
+    keys = ["a/one", "b/three"]
+    folds = [trained / "fold_0", trained / "fold_1"]
+    for folder, expected in (
+        (trained, keys),
+        (folds[0], keys[:1]),
+        (folds[1] / "validation", keys[1:]),
+    ):
+        found = opened(folder, known, data)
+        assert sorted(found.keys) == expected
+        mask = found.predict(expected[0]).binary("fork").full(SIZE_HW)
+        np.testing.assert_array_equal(mask, values == 1)
+    cv2.imwrite(str(folds[1] / "validation" / "one.png"), values)
+    with pytest.raises(ValueError, match=r"expected one file of 'a/one', found one\.png too"):
+        opened(trained, known, data)
+    # Those of all folds together, and with smaller parts left out.
+    gathered = tmp_path / "crossval_results_folds_0_1"
+    (gathered / "postprocessed").mkdir(parents=True)
+    (gathered / "dataset.json").write_text(json.dumps(record))
+    cv2.imwrite(str(gathered / "one.png"), values)
+    cv2.imwrite(str(gathered / "postprocessed" / "one.png"), values * 0)
+    assert opened(gathered, known, data).predict("a/one").binary("fork").area == 200
+    (gathered / "postprocessed" / "dataset.json").write_text(json.dumps(record))
+    assert not opened(gathered / "postprocessed", known, data).predict("a/one").masks
+
+
 def test_maps_of_another_kind_are_no_maps(data: Path, known: KnownImages, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "one.tif"), np.ones(SIZE_HW, np.uint8))
     with pytest.raises(ValueError, match="expected maps as PNG, found none"):
