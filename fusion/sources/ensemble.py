@@ -16,7 +16,12 @@ from converters.masks import decode_rle
 from converters.types import LabelSpace
 from fusion.sources.manifest import ImageEntry
 from fusion.sources.places import RowTable
-from fusion.sources.store import PredictionStore, check_distinct, check_match
+from fusion.sources.store import (
+    NO_COMMON_IMAGES,
+    PredictionStore,
+    check_distinct,
+    check_match,
+)
 from fusion.sources.submission import RowSpan, parse_row, read_places
 from fusion.types import Evidence, Prediction, SoftMask
 
@@ -288,7 +293,7 @@ class Ensemble:
         if stores and not entries:
             raise ValueError(
                 f"{', '.join(str(store.path) for store in stores)}: expected images that all of "
-                "them have, found none: predict the same images by each"
+                f"them have, found none: {NO_COMMON_IMAGES}"
             )
         # Those of another program are sorted, those of folds are not.
         sources = tuple(

@@ -51,6 +51,12 @@ SCHEMA = pa.schema(
 _FARTHEST = 1000
 # By these a manifest of any version is recognised, and the files that lie beside it.
 _MANIFEST_KEYS = {"version", "kind", "labels", "names", "images", "images_per_part"}
+
+NO_COMMON_IMAGES = (
+    "predict the same images by each; or, if these are folds of one recipe, gather their runs as "
+    "RUNS/fold-0, RUNS/fold-1, ...: zoo predict RUNS --subset val makes one store of them"
+)
+"""What to do about stores that have no image in common."""
 _OWN_FILE = re.compile(
     rf"manifest\.json|provenance\.json|{re.escape(checksums.FILE)}|"
     rf"part-\d{{5,}}\.(parquet|tmp)|{re.escape(MARK)}"
@@ -510,9 +516,11 @@ def check_match(stores: Sequence[PredictionStore], common: bool = False) -> None
         differ = sorted(set(ours) ^ set(theirs))
         if differ and not common:
             where = "missing from" if differ[0] in ours else "only in"
+            has_some = not ours.keys().isdisjoint(theirs)
             raise ValueError(
                 f"{len(differ)} images differ: '{differ[0]}' is {where} {other.path}; {first.path} "
-                f"has {len(ours)} images, it has {len(theirs)}: predict the same images by both"
+                f"has {len(ours)} images, it has {len(theirs)}: "
+                f"{'predict the same images by both' if has_some else NO_COMMON_IMAGES}"
             )
         for key, entry in ours.items():
             if key in theirs and theirs[key][:2] != entry[:2]:
