@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from converters.files.names import normal_name
 from converters.formats.mask_folders.tree import TWO_SIDES, Tree
 from converters.formats.mask_folders.words import (
     BETWEEN,
@@ -15,6 +16,7 @@ from converters.formats.mask_folders.words import (
     IMAGES,
     PLAIN_WORDS,
     SUBSETS,
+    classes_in,
     rest_of,
 )
 
@@ -30,6 +32,10 @@ _CLASS_OF_FILE = re.compile(
     r"[\W_]+(?P<name>([^\W\d_]+(?:[\W_]+[^\W\d_]+)*)?)(?P<number>[\W_]*\d*)"
 )
 OBJECT = "object"
+# Words, at most with a number right behind the last; no number of an object, no sum of bytes.
+_CLASS_NAME = re.compile(r"(?![0-9a-f]{8,}$)[^\W\d_]+([\W_]+[^\W\d_]+)*\d{0,2}", re.IGNORECASE)
+# Folders of cases whose names of masks are compared.
+_LOOKED_AT = 16
 # Such a part of names, or one, may be slips.
 _MOST_ODD = 0.1
 
@@ -89,15 +95,63 @@ def match(
         return paired(images, cores, by_core, own.keys())
     place, image = next(iter(images.items()))
     # Kaggle's nuclei: a folder called as its image, and a mask for each object.
-    if len(images) == 1 and image.parent.parent.name == image.stem:
-        return Pairs({place: image}, {place: tuple(masks.values())})
+    is_named = image.parent.parent.name == image.stem
+    if len(images) == 1 and (is_named or image.stem.lower() in PLAIN_WORDS):
+        case = image.parent.parent if is_named else image.parent
+        classes = _classes_of_cases(tree, case, image.stem, masks)
+        if is_named or classes:
+            return Pairs({place: image}, {place: tuple(masks.values())}, classes=classes)
     return (
         _by_class_folders(tree, images, masks, known)
         or by_class_names(images, masks, known)
+        or _by_class_beginnings(images, masks)
         or _by_middles(images, masks)
         or _by_inner_folders(tree, images, masks)
         or _by_outer_folder(tree, images, masks)
     )
+
+
+def _classes_of_cases(
+    tree: Tree, case: Path, image: str, masks: Mapping[str, Path]
+) -> dict[Path, str]:
+    """Return the classes of a case's masks, which are called alike in the folders of other cases.
+
+    Names of objects, as Kaggle's nuclei have them, are those of one image alone, or numbers.
+
+    Args:
+        tree: where they lie.
+        case: the folder of the image and its masks.
+        image: its name, without suffix.
+        masks: place -> mask.
+    """
+
+    def names(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
+        begins = {normal_name(folder.name), normal_name(image)}
+        found = {}
+        for path in files:
+            stem = normal_name(path.stem)
+            begin = next((one for one in begins if stem.startswith(one)), "")
+            rest = stem.removeprefix(begin)
+            found[path] = BETWEEN.sub("", rest, count=1) if BETWEEN.match(rest) else stem
+        return found
+
+    homes = {path.parent.relative_to(case) for path in masks.values()}
+    cases = tree.inside(case.parent)[:_LOOKED_AT]
+    folders = [(other, other / home) for other in cases for home in homes]
+    there = [(other, own) for other, own in folders if own in tree.inside(own.parent)]
+    often = Counter(
+        name for other, own in there for name in names(other, tree.files_in(own)).values()
+    )
+    again = [name for name, times in often.items() if times > 1]
+    numbered = [times for name, times in often.items() if name[-1:].isdecimal()]
+    if 2 * len(again) < len(often) or not all(map(_CLASS_NAME.fullmatch, often)):
+        return {}
+    # `L1` to `L5` in each; of cells there are more in one than in another.
+    if numbered and min(numbered) < len({other for other, _ in there}):
+        return {}
+    own = names(case, masks.values())
+    called = classes_in(sorted({*often, *own.values()}))
+    return {path: called[name] for path, name in own.items()}
 
 
 def _with_others(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs:
@@ -222,7 +276,8 @@ def _by_class_folders(
             for place, path in ((p, m) for own in pairs for p, ms in own.masks.items() for m in ms):
                 joined[place].append(path)
             alone = [path for own in pairs for path in own.alone]
-            classes = {path: label for label, own in found.items() for path in own.values()}
+            called = classes_in(found)
+            classes = {path: called[label] for label, own in found.items() for path in own.values()}
             return Pairs(images, joined, alone, classes=classes)
     return None
 
@@ -270,6 +325,31 @@ def by_class_names(
     return Pairs(images, joined, alone, classes=classes)
 
 
+def _by_class_beginnings(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs | None:
+    """Pair images with masks that are called CLASS_NAME; None unless most are, and several each."""
+    joined: dict[str, list[Path]] = defaultdict(list)
+    names: dict[Path, str] = {}
+    alone: list[Path] = []
+    for place, path in masks.items():
+        folder, mark, name = place.rpartition("/")
+        own = ((name[: h.start()], folder + mark + name[h.end() :]) for h in BETWEEN.finditer(name))
+        called, image = next(((label, image) for label, image in own if image in images), ("", ""))
+        if not image:
+            alone.append(path)
+            continue
+        names[path] = called
+        joined[image].append(path)
+    often = Counter(names.values())
+    are_classes = all(2 * times > len(joined) for times in often.values())
+    if len(often) < 2 or not are_classes or not all(map(_CLASS_NAME.fullmatch, often)):
+        return None
+    if len(names) <= len(alone):
+        return None
+    said = classes_in(often)
+    classes = {path: said[name] for path, name in names.items()}
+    return Pairs(images, joined, alone, classes=classes)
+
+
 def _name_classes(told: Mapping[Path, tuple[str, str]], images: int) -> dict[Path, str]:
     """Return the classes of masks, of the name and the number that follow their images' names.
 
@@ -282,11 +362,12 @@ def _name_classes(told: Mapping[Path, tuple[str, str]], images: int) -> dict[Pat
     """
     often = Counter(name + number for name, number in told.values() if number.isdecimal())
     is_name = images > 1 and all(2 * count > images for count in often.values())
+    called = classes_in(dict.fromkeys(name for name, _ in told.values()))
     found = {}
     for path, (name, number) in told.items():
         is_word = name.casefold() in {"", *PLAIN_WORDS}
         more = number if is_name and number.isdecimal() else ""
-        found[path] = OBJECT if is_word else name + more
+        found[path] = OBJECT if is_word else called[name] + more
     return found
 
 

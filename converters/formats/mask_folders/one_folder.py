@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Set
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence, Set
+from itertools import combinations
 from pathlib import Path
 
 from converters.files.images import is_image
@@ -12,7 +13,13 @@ from converters.files.names import normal_name
 from converters.formats.mask_folders.black_and_white import LOSSY
 from converters.formats.mask_folders.matching import OBJECT, Pairs, by_class_names, owner_of, paired
 from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
-from converters.formats.mask_folders.words import DRAWN_WORDS, PLAIN_WORDS, has_word
+from converters.formats.mask_folders.words import (
+    DERIVED,
+    DRAWN_WORDS,
+    PLAIN_WORDS,
+    classes_in,
+    has_word,
+)
 
 # What is measured of a place, beside its image.
 _HEIGHTS = re.compile(r"n?d[est]m|depths?|elevations?|heights?|disparity", re.IGNORECASE)
@@ -28,6 +35,8 @@ _IMAGE_WORDS = frozenset(
     {"image", "img", "rgb", "input", "photo", "photograph", "scan", "slice", "frame"}
     | {"xray", "cxr", "radiograph", "ct", "mri", "original", "raw"}
 )
+# Folders of cases whose names of masks are compared.
+_LOOKED_AT = 16
 _SHORT = "m"  # LandCover.ai: `X.jpg`, `X_m.png`
 
 
@@ -49,7 +58,7 @@ def pair_in_folder(
         or _by_last_words(tree, files)
         or _by_first_words(tree, files)
         or _image_and_mask(tree, files)
-        or _longer_names(tree, files, known)
+        or _longer_names(tree, folder, files, known)
         or _image_and_classes(tree, folder, files)
     )
 
@@ -175,7 +184,9 @@ def _image_and_classes(tree: Tree, folder: Path, files: Mapping[str, Path]) -> P
     """
     images = [place for place in files if place.lower() in _IMAGE_WORDS]
     masks = [path for place, path in files.items() if place not in images]
-    are_named = not any(has_word(path.stem, DRAWN_WORDS) for path in masks)
+    called = classes_in(normal_name(path.stem) for path in masks)
+    # `heart_mask`, not `mask`, nor what is drawn in another way.
+    are_named = not any(has_word(name, DRAWN_WORDS) for name in called.values())
     if folder == tree.root or len(images) != 1 or len(masks) < 2 or not are_named:
         return None
     name = files[images[0]].name
@@ -185,26 +196,62 @@ def _image_and_classes(tree: Tree, folder: Path, files: Mapping[str, Path]) -> P
     if any(not tree.are_drawn([path], TWO_SIDES) for path in masks):
         return None
     (image,) = images
-    classes = {path: normal_name(path.stem) for path in masks}
+    classes = {path: called[normal_name(path.stem)] for path in masks}
     return Pairs({image: files[image]}, {image: masks}, classes=classes)
 
 
-def _longer_names(tree: Tree, files: Mapping[str, Path], known: Set[str]) -> Pairs | None:
-    """Pair NAME with NAME_attribute_cat and NAME_attribute_dog beside it, masks of one class."""
-    images: dict[str, Path] = {}
-    masks: dict[str, Path] = {}
-    told = True
-    for place, path in files.items():
-        owner = owner_of(place, files)
-        (masks if owner else images)[place] = path
-        told &= not owner or has_word(place[len(owner) :], DRAWN_WORDS)
-    if not told or not tree.are_drawn(masks.values(), TWO_SIDES):
+def _longer_names(
+    tree: Tree, folder: Path, files: Mapping[str, Path], known: Set[str]
+) -> Pairs | None:
+    """Pair NAME with NAME_attribute_cat and NAME_attribute_dog beside it, masks of one class.
+
+    Or with NAME_cat and NAME_dog, where most images have both, and they show other objects.
+    """
+    images, masks = _owned(files)
+    told = all(has_word(rest, DRAWN_WORDS) for own in masks.values() for rest in own)
+    drawn = {files[image + rest]: image + rest for image, own in masks.items() for rest in own}
+    if not tree.are_drawn(drawn, TWO_SIDES) or not tree.are_photographs(images.values()):
         return None
-    if not tree.are_photographs(images.values()):
+    if not told and not _show_other_objects(tree, folder, files, masks):
         return None
-    pairs = by_class_names(images, masks, known)
+    pairs = by_class_names(images, {place: path for path, place in drawn.items()}, known)
     # Two files that say no class are two ways to draw the same.
     return None if pairs is None or OBJECT in pairs.classes.values() else pairs
+
+
+def _owned(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, list[str]]]:
+    """The files whose name no other one begins with, and how the names of others go on."""
+    images: dict[str, Path] = {}
+    masks: dict[str, list[str]] = defaultdict(list)
+    for place, path in files.items():
+        if owner := owner_of(place, files):
+            masks[owner].append(place[len(owner) :])
+        else:
+            images[place] = path
+    return images, masks
+
+
+def _show_other_objects(
+    tree: Tree, folder: Path, files: Mapping[str, Path], masks: Mapping[str, Sequence[str]]
+) -> bool:
+    """Tell whether most images, or cases beside this one, have the same masks, which are apart."""
+    cases = [masks]
+    if len(masks) == 1 and folder != tree.root:
+        beside = tree.inside(folder.parent)[:_LOOKED_AT]
+        cases = [_owned(tree.files(case, deep=False))[1] for case in beside]
+    often = Counter(rest for case in cases for own in case.values() for rest in own)
+    images = sum(map(len, cases))
+    is_other = any(has_word(rest, words) for rest in often for words in (DERIVED, DRAWN_WORDS))
+    if len(often) < 2 or images < 2 or is_other or not all(2 * n > images for n in often.values()):
+        return False
+    return all(
+        tree.are_apart(
+            (files[image + one], files[image + other])
+            for image, own in masks.items()
+            if one in own and other in own
+        )
+        for one, other in combinations(often, 2)
+    )
 
 
 def _image_and_mask(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from itertools import islice
+from itertools import combinations, islice
 from pathlib import Path
 
 from converters.files.names import normal_name
@@ -16,9 +16,11 @@ from converters.formats.mask_folders.one_folder import pair_in_folder
 from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
 from converters.formats.mask_folders.words import (
     BETWEEN,
+    DERIVED,
     DRAWN_WORDS,
     IMAGES,
     SUBSETS,
+    class_in,
     has_word,
     rest_of,
     subset_of,
@@ -41,17 +43,13 @@ _PICTURES = re.compile(rf"{_LOOKED_UPON.pattern}|\w*colou?r\w*|depths?(maps?)?")
 # ADE20K's colours are numbers of classes and of objects; it has one of these beside each mask.
 _ADE20K = ("_atr.txt", ".json")
 _DEPTH, _LOOKED_AT = 3, 3
-_MASK_WORD = re.compile(r"^masks?[_ -]+", re.IGNORECASE)
 # Who has drawn the same objects as others.
 _AGAIN = re.compile(r"(?P<who>[2-9](nd|rd|th))[ _-]?manual", re.IGNORECASE)
-# Folders of images that are not called images; and what is made of images or masks.
+# Folders of images that are not called images.
 _PHOTOGRAPHS = re.compile(
     r"(.*[_ -])?(x[_ -]?rays?|cxrs?|radiographs?|photo(graph)?s?|scans?|slices|frames|pictures?"
     r"|pics|cts?|mris?)",
     re.IGNORECASE,
-)
-_DERIVED = re.compile(
-    r"edges?|bound(ary|aries)|contours?|outlines?|skeletons?|thresh(old(ed)?)?|binary|roi|old|output"
 )
 _BY_HAND = re.compile(r"(\d(st|nd|rd)[ _-]?)?manual[ _-]?\d?", re.IGNORECASE)
 _SEEN = "mask"
@@ -365,7 +363,7 @@ def _folders_of_classes(
     drawn = {f: tree.files(f, deep=True, of_masks=True) for f in folders if f != home}
     # Whatever the images' folder is called: in all others are black and white masks of its names.
     is_other = any(
-        _MASKS.fullmatch(f.name) or has_word(f.name, DRAWN_WORDS) or has_word(f.name, _DERIVED)
+        _MASKS.fullmatch(f.name) or has_word(f.name, DRAWN_WORDS) or has_word(f.name, DERIVED)
         for f in drawn
     )
     are_alike = len(drawn) > 1 and not is_other and bool(_PHOTOGRAPHS.fullmatch(home.name))
@@ -393,6 +391,8 @@ def _folders_of_classes(
             return home, [folder], pairs
     named = [path for path in found if not _says_masks(path, folders)]
     of_class = {_class_of(folder) for folder in found}
+    if not named and _are_of_classes(tree, found):
+        named = [*found]
     if not named and not of_class & known:
         return None
     several = [path for path, pairs in found.items() if pairs.classes or _has_several(tree, pairs)]
@@ -413,6 +413,28 @@ def _folders_of_classes(
         path: _class_of(folder) for folder, pairs in found.items() for path in masks_of(pairs)
     }
     return home, [*found], Pairs(images, joined, alone, classes={} if are_parts else classes)
+
+
+def _are_of_classes(tree: Tree, found: Mapping[Path, Pairs]) -> bool:
+    """Tell whether folders such as `heart_masks` and `lung_masks` are of classes.
+
+    That is, of other objects: those of two who drew the same, or of two kinds, overlap.
+    """
+    names = [class_in(path.name) for path in found]
+    is_other = any(
+        not rest_of(name)
+        or SUBSETS.fullmatch(name)
+        or any(has_word(name, words) for words in (DERIVED, _RATERS, _LOOKED_UPON))
+        for name in names
+    )
+    if len(found) < 2 or len(set(names)) < len(names) or is_other:
+        return False
+    return all(
+        tree.are_apart(
+            (ours.masks[key][0], theirs.masks[key][0]) for key in ours.masks if key in theirs.masks
+        )
+        for ours, theirs in combinations(found.values(), 2)
+    )
 
 
 def _home_of_images(tree: Tree, folders: Sequence[Path]) -> tuple[Path | None, bool]:
@@ -447,7 +469,7 @@ def _class_of(folder: Path) -> str:
     """Return the class that a folder is called as: PH2 has `IMD002/IMD002_lesion`."""
     own = folder.name.removeprefix(folder.parent.name)
     is_more = own != folder.name and BETWEEN.match(own)
-    return _MASK_WORD.sub("", BETWEEN.sub("", own, count=1) if is_more else folder.name)
+    return class_in(BETWEEN.sub("", own, count=1) if is_more else folder.name)
 
 
 def _partner(masks: Path, folders: Iterable[Path]) -> Path | None:

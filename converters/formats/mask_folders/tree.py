@@ -34,6 +34,8 @@ _WORD, _NUMBER, _NEARLY_ALL = re.compile(r"[^\W_]+"), re.compile(r"\d+"), 0.9
 # Of a field of view so much is white at least; so much of what is drawn may lie outside.
 _WIDE, _SLIP = 0.45, 0.02
 _SAMPLED = 4096  # of an image's pixels tell most photographs
+# Masks of the same objects by two people, or of two kinds, share more of what either covers.
+_SAME = 0.5
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
 _LOOKED_AT, TWO_SIDES, FEW_COLOURS = 3, 2, 64
 _MANY = 1 << 30
@@ -124,6 +126,23 @@ class Tree:
             if not is_two_sided or (own & ~area).sum() > _SLIP * own.sum():
                 return False
         return True
+
+    def are_apart(self, pairs: Iterable[tuple[Path, Path]]) -> bool:
+        """Tell by a few masks of the same images whether they show other objects: hardly overlap.
+
+        Of one image without an object in either nothing can be told.
+        """
+        overlaps = []
+        for one, other in pairs:
+            ours, theirs = _decode(one), _decode(other)
+            if ours is None or theirs is None or ours.shape[:2] != theirs.shape[:2]:
+                return False
+            own, their = _is_drawn(ours), _is_drawn(theirs)
+            if own.any() and their.any():
+                overlaps.append((own & their).sum() / (own | their).sum())
+            if len(overlaps) == _LOOKED_AT:
+                break
+        return bool(overlaps) and max(overlaps) < _SAME
 
     def are_wide(self, folder: Path) -> bool:
         """Tell by a few files whether they are white in a good part, as fields of view are."""
@@ -216,6 +235,11 @@ def _is_set(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return where a mask is not black, bool (H, W)."""
     flat = values if values.ndim == 2 else values[..., :3].max(axis=-1)
     return np.asarray(flat > flat.max(initial=0) // 2)
+
+
+def _is_drawn(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Return where a mask of two sides is not black, bool (H, W); nowhere where it is empty."""
+    return _is_set(values) & bool(values.max(initial=0))
 
 
 def _share_equal(values: npt.NDArray[Any]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from converters.subsets.names import CAMEL
 
@@ -43,6 +44,34 @@ DRAWN_WORDS = re.compile(
     r"(mask|label(l?ed)?|lbl|annot(ated|ations?)?|anno(tations?)?|seg(mented|mentations?)?|gt|truth"
     r"|semantic|instance|trimap|attribute|manual|lesion)s?"
 )
+
+
+# What is made of images or masks.
+DERIVED = re.compile(
+    r"edges?|bound(ary|aries)|contours?|outlines?|skeletons?|thresh(old(ed)?)?|binary|roi|old|output"
+)
+# What the name of a class's mask or folder says besides: `LeftLung_mask`, `mask_Heart`.
+_OF_MASKS = r"(masks?|seg(mentations?)?|labels?|lbl|gt|annot(ations?)?)"
+_AROUND = re.compile(rf"^({_OF_MASKS}[\W_]+)+|([\W_]+{_OF_MASKS})+$", re.IGNORECASE)
+
+
+def class_in(name: str) -> str:
+    """Return the class that the name of its mask, or of a folder of its masks, says.
+
+    >>> class_in("LeftLung_mask"), class_in("mask_Heart"), class_in("masks"), class_in("gt")
+    ('LeftLung', 'Heart', 'masks', 'gt')
+    """
+    return _AROUND.sub("", name) or name
+
+
+def classes_in(names: Iterable[str]) -> dict[str, str]:
+    """Return name -> class, of all names of a data set; names that differ stay different.
+
+    >>> classes_in(["a_mask", "b_mask"]), classes_in(["a_mask", "a"])
+    ({'a_mask': 'a', 'b_mask': 'b'}, {'a_mask': 'a_mask', 'a': 'a'})
+    """
+    found = {name: class_in(name) for name in names}
+    return found if len(set(found.values())) == len(found) else {name: name for name in found}
 
 
 def has_word(name: str, pattern: re.Pattern[str]) -> bool:

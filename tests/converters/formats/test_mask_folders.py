@@ -889,7 +889,7 @@ def test_colours_of_isaid_are_of_their_images(tmp_path):
 def test_a_folder_of_masks_holds_no_images(tmp_path):
     for name in ("lung", "heart_mask"):
         put(tmp_path, "images/a.png", f"masks/{name}/a.png", square_of(255))
-    assert areas(tmp_path) == {"a": {"lung": AREA, "heart_mask": AREA}}
+    assert areas(tmp_path) == {"a": {"lung": AREA, "heart": AREA}}
 
 
 def test_folders_of_masks_of_parts_are_no_classes(tmp_path):
@@ -1039,7 +1039,7 @@ def test_classes_in_names_beside_photographs(place, tmp_path):
         path = tmp_path / place.format(label)
         path.parent.mkdir(exist_ok=True)
         cv2.imwrite(str(path), square(2))
-    assert areas(tmp_path) == {f"{folder}a": {"label_cat": AREA, "label_dog": AREA}}
+    assert areas(tmp_path) == {f"{folder}a": {"cat": AREA, "dog": AREA}}
 
 
 def test_masks_of_classes_beside_a_map_of_their_edges_are_refused(tmp_path):

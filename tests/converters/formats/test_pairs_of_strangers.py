@@ -68,6 +68,36 @@ def named_by_a_table(root: Path) -> None:
     (root / "dataset.csv").write_text("\n".join(rows))
 
 
+def of_classes(image: str, drawn: str) -> Callable[[Path], None]:
+    """Return what writes images and masks of a class by these names, with number and class."""
+
+    def make(root: Path) -> None:
+        for n in NUMBERS:
+            photograph(root / f"{image.format(n=n)}.png", n)
+            for name in SQUARES:
+                mask(root / f"{drawn.format(n=n, name=name)}.png", n, name)
+
+    return make
+
+
+OF_CLASSES = [
+    ("images/p{n}", "masks/p{n}_{name}_mask"),
+    ("images/p{n}", "masks/p{n}_mask_{name}"),
+    ("images/p{n}", "masks/{name}_p{n}"),
+    ("images/p{n}", "masks/mask_{name}_p{n}"),
+    ("images/p{n}", "{name}_masks/p{n}"),
+    ("images/p{n}", "masks/{name}_mask/p{n}"),
+    ("p{n}", "p{n}_{name}"),
+    ("p{n}", "p{n}.{name}"),
+    ("p{n}/image", "p{n}/{name}_mask"),
+    ("p{n}/image", "p{n}/mask_{name}"),
+    ("p{n}/image", "p{n}/seg/{name}"),
+    ("p{n}/p{n}", "p{n}/p{n}_{name}"),
+    ("p{n}/images/p{n}", "p{n}/masks/{name}"),
+    ("p{n}/images/p{n}", "p{n}/masks/p{n}_{name}"),
+]
+
+
 LAYOUTS = {
     in_one_folder("image_{}", "mask_{}"): ("1", "2"),
     in_one_folder("img_{}", "mask_img_{}"): ("1", "2"),
@@ -75,7 +105,33 @@ LAYOUTS = {
     folder_of_a_case: ("heart", "lung"),
     folders_of_classes: ("heart", "lung"),
     named_by_a_table: ("1", "2"),
+    **{of_classes(*names): ("heart", "lung") for names in OF_CLASSES},
 }
+
+
+@pytest.mark.parametrize("names", ["cell{}", "cell_{}", "m{}", "{}", "3f0{}8e1b77"])
+def test_numbers_of_objects_in_folders_of_cases_are_no_classes(names: str, tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"p{n}/images/p{n}.png", n)
+        # As many as there are, another number in each image.
+        for number, name in enumerate([*SQUARES][: n + 1]):
+            mask(tmp_path / f"p{n}/masks/{names.format(number)}.png", n, name)
+    assert converters.label_space(tmp_path).names == ("object",)
+    assert sum(len(sample.instances) for sample in converters.read(tmp_path)) == 5
+
+
+@pytest.mark.parametrize(
+    ("image", "drawn"), [("images/p{n}", "{name}_masks/p{n}"), ("p{n}", "p{n}_{name}")]
+)
+def test_what_shows_the_same_objects_is_not_of_classes(
+    image: str, drawn: str, tmp_path: Path
+) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"{image.format(n=n)}.png", n)
+        for name in ("old", "new"):
+            mask(tmp_path / f"{drawn.format(n=n, name=name)}.png", n, "heart")
+    with pytest.raises(ValueError, match="expected"):
+        converters.read(tmp_path, subset="train")
 
 
 @pytest.mark.parametrize(("make", "classes"), LAYOUTS.items())

@@ -330,7 +330,9 @@ def test_what_stores_have_in_common_can_be_taken(tmp_path, space, sources):
     assert [[p.key for p in heard] for heard in ensemble] == [[key, key] for key, _ in kept]
     assert ensemble.left_out == {str(sources[1]): 1}
     alone = write_store(tmp_path / "d", space, 4, {"nobody's": (40, 60, "n.png")})
-    with pytest.raises(ValueError, match="have, found none: predict the same images by each; or, if"):
+    with pytest.raises(
+        ValueError, match="have, found none: predict the same images by each; or, if"
+    ):
         Ensemble.open([sources[1], alone], common=True)
 
 
