@@ -20,8 +20,8 @@ FORMS = (
     "index maps or masks of classes (PNG), or of arrays of probabilities (NPY, NPZ), or a data set"
 )
 """What is known, in words."""
-# Of a file it is enough to see what it begins with.
-_HEAD = 64
+# Of a file it is enough to see its first entry.
+_HEAD = 1 << 16
 _JSON, _TABLES = (".json",), (".csv", ".tsv")
 
 
@@ -85,12 +85,18 @@ def open_written(
 
 
 def _only_results(folder: Path) -> Path:
-    """Return the one list of COCO results in a folder without annotations; else the folder."""
+    """Return the one list of COCO results in a folder without annotations; else the folder.
+
+    Of several it is the one with outlines: MMDetection writes `NAME.bbox.json`, `NAME.segm.json`.
+    """
     files = [path for path in folder.iterdir() if path.suffix.lower() in _JSON and path.is_file()]
-    found = [path for path in files if _is_list(path)]
+    heads = {path: _head(path) for path in files}
+    found = [path for path, head in heads.items() if head.startswith(b"[")]
+    if len(found) > 1:
+        found = [path for path in found if b'"segmentation"' in heads[path]]
     return found[0] if len(found) == 1 and not converters.is_data_set(folder) else folder
 
 
-def _is_list(path: Path) -> bool:
+def _head(path: Path) -> bytes:
     with path.open("rb") as file:
-        return file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
+        return file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")

@@ -117,6 +117,26 @@ def test_coco_results_come_in_with_their_scores(
     assert opened(tmp_path, known, data).form == found.form
 
 
+def test_of_boxes_and_outlines_of_mmdetection_the_outlines_are_read(
+    data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    found = tmp_path / "found"
+    found.mkdir()
+    write_results(data, found / "out.segm.json")
+
+    def change(results: list[Any]) -> None:
+        for entry in results:
+            del entry["segmentation"]
+            entry["bbox"] = [1, 2, 3, 4]
+
+    write_results(data, found / "out.bbox.json", change)
+    check(opened(found, known, data).predict("a/one"), "a/one")
+    # Of two with outlines nobody knows which is meant.
+    write_results(data, found / "again.segm.json")
+    with pytest.raises(ValueError, match="expected"):
+        opened(found, known, data)
+
+
 def test_classes_are_chosen_and_renamed(data: Path, known: KnownImages, tmp_path: Path) -> None:
     write_results(data, tmp_path / "results.json")
     few = KnownImages(known.samples, LABELS.only(["fork"]), NUMBERS)
