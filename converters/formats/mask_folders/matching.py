@@ -126,7 +126,7 @@ def _classes_of_cases(
     """
 
     def names(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
-        begins = {normal_name(folder.name), normal_name(image)}
+        begins = sorted({normal_name(folder.name), normal_name(image)}, key=len, reverse=True)
         found = {}
         for path in files:
             stem = normal_name(path.stem)
