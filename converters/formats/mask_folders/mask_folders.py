@@ -231,7 +231,8 @@ def _required_pairs(root: Path) -> Pairs:
     if pairs.ambiguous:
         raise ValueError(
             f"{root}: expected one folder of images and one of their masks, found "
-            f"{', '.join(pairs.ambiguous):.200} of the same names: move away those not meant"
+            f"{', '.join(dict.fromkeys(pairs.ambiguous)):.200} of the same names: move away those "
+            "not meant"
         )
     return pairs
 

@@ -16,6 +16,7 @@ from converters.formats.mask_folders.words import (
     IMAGES,
     PLAIN_WORDS,
     SUBSETS,
+    are_classes,
     classes_in,
     rest_of,
 )
@@ -32,8 +33,11 @@ _CLASS_OF_FILE = re.compile(
     r"[\W_]+(?P<name>([^\W\d_]+(?:[\W_]+[^\W\d_]+)*)?)(?P<number>[\W_]*\d*)"
 )
 OBJECT = "object"
-# Words, at most with a number right behind the last; no number of an object, no sum of bytes.
-_CLASS_NAME = re.compile(r"(?![0-9a-f]{8,}$)[^\W\d_]+([\W_]+[^\W\d_]+)*\d{0,2}", re.IGNORECASE)
+# Words, or a letter with a number behind it; and what no name of a class looks like.
+_CLASS_NAME = re.compile(r"[^\W\d_]{2}|[^\W\d_a-zA-Z]|^[^\W\d_]\d{1,2}$")
+_SUM = re.compile(r"(?=.*\d)[0-9a-f]{6,}", re.IGNORECASE)
+# A word and a number of an object, or one that belongs to it.
+_NUMBERED = re.compile(r"(?P<word>.*[^\W\d_])[\W_]*\d+")
 # Folders of cases whose names of masks are compared.
 _LOOKED_AT = 16
 # Such a part of names, or one, may be slips.
@@ -99,7 +103,8 @@ def match(
     if len(images) == 1 and (is_named or image.stem.lower() in PLAIN_WORDS):
         case = image.parent.parent if is_named else image.parent
         classes = _classes_of_cases(tree, case, image.stem, masks)
-        if is_named or classes:
+        is_plain = len(masks) == 1 and next(iter(masks)).lower() in PLAIN_WORDS
+        if is_named or classes or is_plain:
             return Pairs({place: image}, {place: tuple(masks.values())}, classes=classes)
     return (
         _by_class_folders(tree, images, masks, known)
@@ -130,9 +135,7 @@ def _classes_of_cases(
         found = {}
         for path in files:
             stem = normal_name(path.stem)
-            begin = next((one for one in begins if stem.startswith(one)), "")
-            rest = stem.removeprefix(begin)
-            found[path] = BETWEEN.sub("", rest, count=1) if BETWEEN.match(rest) else stem
+            found[path] = next((own for one in begins if (own := _without(stem, one))), stem)
         return found
 
     homes = {path.parent.relative_to(case) for path in masks.values()}
@@ -142,16 +145,59 @@ def _classes_of_cases(
     often = Counter(
         name for other, own in there for name in names(other, tree.files_in(own)).values()
     )
-    again = [name for name, times in often.items() if times > 1]
-    numbered = [times for name, times in often.items() if name[-1:].isdecimal()]
-    if 2 * len(again) < len(often) or not all(map(_CLASS_NAME.fullmatch, often)):
-        return {}
-    # `L1` to `L5` in each; of cells there are more in one than in another.
-    if numbered and min(numbered) < len({other for other, _ in there}):
-        return {}
+    again = sum(times for times in often.values() if times > 1)
     own = names(case, masks.values())
-    called = classes_in(sorted({*often, *own.values()}))
-    return {path: called[name] for path, name in own.items()}
+    if 2 * again < often.total() or not all(map(is_class_name, (*often, *own.values()))):
+        return {}
+    count = len({other for other, _ in there})
+    called = classes_of_names({name: often[name] for name in {*often, *own.values()}}, count)
+    return {path: called[name] for path, name in own.items()} if called else {}
+
+
+def classes_of_names(often: Mapping[str, int], images: int) -> dict[str, str]:
+    """Return name -> class of what names of masks say besides those of images; {} where it is none.
+
+    A number is of an object, such as of the ribs that an image has. It is a part of the name where
+    it follows a word without anything between, and each image has the same ones: `L1` to `L5`.
+
+    Args:
+        often: name -> number of images that have it.
+        images: their number.
+    """
+    words: dict[str, str] = {}
+    for name in sorted(often):
+        parts = _NUMBERED.fullmatch(name)
+        words[name] = parts["word"] if parts else name
+    several = Counter(words.values())
+    fewest = {word: min(often[n] for n in words if words[n] == word) for word in several}
+    told = {
+        name: name
+        if several[word] < 2 or (fewest[word] >= images and name[len(word)].isdecimal())
+        else word
+        for name, word in words.items()
+    }
+    if not are_classes(told.values()):
+        return {}
+    called = classes_in(dict.fromkeys(told.values()))
+    return {name: called[word] for name, word in told.items()}
+
+
+def _without(name: str, image: str) -> str:
+    """Return what stands behind, or before, an image's name in another; "" where it does not."""
+    begin, end = name.removeprefix(image), name.removesuffix(image)
+    if begin != name and (mark := BETWEEN.match(begin)):
+        return begin[mark.end() :]
+    mark = re.search(r"[\W_]+$", end)
+    return end[: mark.start()] if end != name and mark else ""
+
+
+def is_class_name(name: str) -> bool:
+    """Tell whether a name has a word, or a letter with a number, and is no sum of bytes.
+
+    >>> [is_class_name(name) for name in ("heart", "L1", "3rd_ventricle", "7", "3f", "c6f3a0b1")]
+    [True, True, True, False, False, False]
+    """
+    return bool(_CLASS_NAME.search(name)) and not _SUM.fullmatch(name)
 
 
 def _with_others(images: Mapping[str, Path], masks: Mapping[str, Path]) -> Pairs:
@@ -340,12 +386,12 @@ def _by_class_beginnings(images: Mapping[str, Path], masks: Mapping[str, Path]) 
         names[path] = called
         joined[image].append(path)
     often = Counter(names.values())
-    are_classes = all(2 * times > len(joined) for times in often.values())
-    if len(often) < 2 or not are_classes or not all(map(_CLASS_NAME.fullmatch, often)):
+    are_several = any(2 * times > len(joined) for times in often.values())
+    if len(often) < 2 or not are_several or not all(map(is_class_name, often)):
         return None
-    if len(names) <= len(alone):
+    said = classes_of_names(often, len(joined))
+    if not said or len(names) <= len(alone):
         return None
-    said = classes_in(often)
     classes = {path: said[name] for path, name in names.items()}
     return Pairs(images, joined, alone, classes=classes)
 

@@ -11,12 +11,21 @@ from pathlib import Path
 from converters.files.images import is_image
 from converters.files.names import normal_name
 from converters.formats.mask_folders.black_and_white import LOSSY
-from converters.formats.mask_folders.matching import OBJECT, Pairs, by_class_names, owner_of, paired
+from converters.formats.mask_folders.matching import (
+    OBJECT,
+    Pairs,
+    by_class_names,
+    classes_of_names,
+    is_class_name,
+    owner_of,
+    paired,
+)
 from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
 from converters.formats.mask_folders.words import (
-    DERIVED,
+    BETWEEN,
     DRAWN_WORDS,
     PLAIN_WORDS,
+    are_classes,
     classes_in,
     has_word,
 )
@@ -186,7 +195,7 @@ def _image_and_classes(tree: Tree, folder: Path, files: Mapping[str, Path]) -> P
     masks = [path for place, path in files.items() if place not in images]
     called = classes_in(normal_name(path.stem) for path in masks)
     # `heart_mask`, not `mask`, nor what is drawn in another way.
-    are_named = not any(has_word(name, DRAWN_WORDS) for name in called.values())
+    are_named = are_classes(called.values())
     if folder == tree.root or len(images) != 1 or len(masks) < 2 or not are_named:
         return None
     name = files[images[0]].name
@@ -212,8 +221,16 @@ def _longer_names(
     drawn = {files[image + rest]: image + rest for image, own in masks.items() for rest in own}
     if not tree.are_drawn(drawn, TWO_SIDES) or not tree.are_photographs(images.values()):
         return None
-    if not told and not _show_other_objects(tree, folder, files, masks):
-        return None
+    if not told:
+        rests = _classes_behind(tree, folder, files, masks, known)
+        joined = {image: [files[image + rest] for rest in own] for image, own in masks.items()}
+        classes = {
+            files[image + rest]: rests[rest]
+            for image, own in masks.items()
+            for rest in own
+            if rests
+        }
+        return Pairs(images, joined, classes=classes) if rests else None
     pairs = by_class_names(images, {place: path for path, place in drawn.items()}, known)
     # Two files that say no class are two ways to draw the same.
     return None if pairs is None or OBJECT in pairs.classes.values() else pairs
@@ -231,27 +248,44 @@ def _owned(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, list[s
     return images, masks
 
 
-def _show_other_objects(
-    tree: Tree, folder: Path, files: Mapping[str, Path], masks: Mapping[str, Sequence[str]]
-) -> bool:
-    """Tell whether most images, or cases beside this one, have the same masks, which are apart."""
-    cases = [masks]
+def _classes_behind(
+    tree: Tree,
+    folder: Path,
+    files: Mapping[str, Path],
+    masks: Mapping[str, Sequence[str]],
+    known: Set[str],
+) -> dict[str, str]:
+    """Return how names of masks go on behind those of images -> class; {} where they may be none.
+
+    They are where most images, or cases beside this one, have the same masks, which are apart, or
+    where others `known` are called so.
+    """
+    rests = {rest for own in masks.values() for rest in own}
+    called = {rest: BETWEEN.sub("", rest, count=1) for rest in rests}
+    if rests and set(called.values()) <= known:
+        return called
+    cases: list[tuple[Mapping[str, Path], Mapping[str, Sequence[str]]]] = [(files, masks)]
     if len(masks) == 1 and folder != tree.root:
-        beside = tree.inside(folder.parent)[:_LOOKED_AT]
-        cases = [_owned(tree.files(case, deep=False))[1] for case in beside]
-    often = Counter(rest for case in cases for own in case.values() for rest in own)
-    images = sum(map(len, cases))
-    is_other = any(has_word(rest, words) for rest in often for words in (DERIVED, DRAWN_WORDS))
-    if len(often) < 2 or images < 2 or is_other or not all(2 * n > images for n in often.values()):
-        return False
-    return all(
-        tree.are_apart(
-            (files[image + one], files[image + other])
-            for image, own in masks.items()
-            if one in own and other in own
-        )
-        for one, other in combinations(often, 2)
+        beside = [tree.files(case, deep=False) for case in tree.inside(folder.parent)[:_LOOKED_AT]]
+        cases = [(own, _owned(own)[1]) for own in beside]
+    often = Counter(rest for _, case in cases for own in case.values() for rest in own)
+    images = sum(len(case) for _, case in cases)
+    are_usual = all(2 * often[rest] > images for rest in {*often, *rests})
+    said = classes_of_names(
+        {BETWEEN.sub("", rest, count=1): often[rest] for rest in {*often, *rests}}, images
     )
+    if len(often) < 2 or images < 2 or not are_usual or not all(map(is_class_name, said)):
+        return {}
+    are_apart = all(
+        tree.are_apart(
+            (own[image + one], own[image + other])
+            for own, case in cases
+            for image, there in case.items()
+            if one in there and other in there
+        )
+        for one, other in combinations(sorted(often), 2)
+    )
+    return {rest: said[name] for rest, name in called.items()} if are_apart and said else {}
 
 
 def _image_and_mask(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:

@@ -19,7 +19,10 @@ from converters.formats.mask_folders.words import (
     DERIVED,
     DRAWN_WORDS,
     IMAGES,
+    LOOKED_UPON,
+    RATERS,
     SUBSETS,
+    are_classes,
     class_in,
     has_word,
     rest_of,
@@ -37,12 +40,12 @@ _MASKS = re.compile(
     r"|(.*[_ -])?(label|thing|seg)maps?|stuffthingmaps",
     re.IGNORECASE,
 )
-# Words of folders of what is drawn of masks or images, to be looked at, or was predicted.
-_LOOKED_UPON = re.compile(r"\w*(visuali[sz]|overlay|preview)\w*|vi[sz]|pred(s|ict(s|ed|ions?)?)?")
-_PICTURES = re.compile(rf"{_LOOKED_UPON.pattern}|\w*colou?r\w*|depths?(maps?)?")
+_PICTURES = re.compile(rf"{LOOKED_UPON.pattern}|\w*colou?r\w*|depths?(maps?)?")
 # ADE20K's colours are numbers of classes and of objects; it has one of these beside each mask.
 _ADE20K = ("_atr.txt", ".json")
 _DEPTH, _LOOKED_AT = 3, 3
+# Images whose masks are compared; those of two people share so much of what either covers.
+_COMPARED, _ALIKE = 4, 0.8
 # Who has drawn the same objects as others.
 _AGAIN = re.compile(r"(?P<who>[2-9](nd|rd|th))[ _-]?manual", re.IGNORECASE)
 # Folders of images that are not called images.
@@ -53,7 +56,6 @@ _PHOTOGRAPHS = re.compile(
 )
 _BY_HAND = re.compile(r"(\d(st|nd|rd)[ _-]?)?manual[ _-]?\d?", re.IGNORECASE)
 _SEEN = "mask"
-_RATERS = re.compile(r"(annotator|expert|reader|rater|observer|grader|doctor|manual|human)s?")
 
 
 def find_pairs(root: Path, tree: Tree | None = None) -> Pairs | None:
@@ -91,6 +93,8 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
         classes |= found.classes
     alone = [path for _, found in parts for path in found.alone]
     ambiguous = list(dict.fromkeys(path for _, found in parts for path in found.ambiguous))
+    drawn_again, alike = _drawn_twice(tree, masks_of, classes)
+    ambiguous += drawn_again
     is_around = not ambiguous and _lies_in_one_folder(tree, root, [images[key] for key in masks_of])
     if is_around or not masks_of:
         return None
@@ -119,6 +123,7 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
             f"{root}: masks of what a camera saw, or drawn again by others, are left out ({places})"
         )
         notes = (*notes, seen)
+    of_parts = [note for _, found in parts for note in found.notes]
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
@@ -133,8 +138,50 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
         unanswered,
         twice={path: keys[_bare(path)] for path in others if _bare(path) in keys},
         left_out=[path for path in others if _bare(path) not in keys],
-        notes=[*notes, *(note for _, found in parts for note in found.notes)],
+        notes=[*notes, *(f"{root}: {note}" for note in alike), *of_parts],
     )
+
+
+def _drawn_twice(
+    tree: Tree, masks_of: Mapping[str, Sequence[Path]], classes: Mapping[Path, str]
+) -> tuple[list[str], list[str]]:
+    """Find what several people drew, or seem to have drawn, of the same objects.
+
+    Returns:
+        Folders or names of masks of which one set is enough; and what is to be said of classes
+        whose masks hardly differ.
+    """
+    raters = sorted({name for name in classes.values() if has_word(name, RATERS)})
+    if len(raters) > 1:
+        return raters, []
+    shown: list[dict[tuple[str, Path], Path]] = []
+    for own in masks_of.values():
+        by_kind: dict[tuple[str, Path], list[Path]] = defaultdict(list)
+        for path in own if len(own) > 1 else ():
+            by_kind[classes.get(path, ""), path.parent].append(path)
+        shown.append({kind: paths[0] for kind, paths in by_kind.items() if len(paths) == 1})
+    shown.sort(key=len, reverse=True)
+    overlaps: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
+    for kinds in shown[:_COMPARED]:
+        planes = {kind: plane for kind, path in kinds.items() if (plane := tree.plane(path)).any()}
+        for (one, ours), (other, theirs) in combinations(planes.items(), 2):
+            if ours.shape == theirs.shape:
+                is_one = one[0] == other[0]
+                names = (one[1].name, other[1].name) if is_one else (one[0], other[0])
+                overlaps[*names, is_one].append((ours & theirs).sum() / (ours | theirs).sum())
+    alike = [
+        pair
+        for pair, own in overlaps.items()
+        if min(own) >= _ALIKE and len(own) >= min(2, len(shown))
+    ]
+    again = sorted({name for one, other, is_one in alike if is_one for name in (one, other)})
+    notes = [
+        f"the masks of '{one}' and '{other}' hardly differ, and are read as two classes: if they "
+        "are of two people, or one was made of the other, move one away"
+        for one, other, is_one in alike
+        if not is_one
+    ]
+    return again, notes
 
 
 def _unpaired(
@@ -240,7 +287,7 @@ def _folders(tree: Tree, folder: Path, depth: int) -> Iterator[Path]:
     """A folder and those below it, sorted; not hidden ones, nor what we wrote or was predicted."""
     yield folder
     for path in tree.inside(folder) if depth else ():
-        if not has_word(path.name, _LOOKED_UPON):
+        if not has_word(path.name, LOOKED_UPON):
             yield from _folders(tree, path, depth - 1)
 
 
@@ -397,7 +444,7 @@ def _folders_of_classes(
         return None
     several = [path for path, pairs in found.items() if pairs.classes or _has_several(tree, pairs)]
     are_rivals = len(named) < len(found) and not of_class <= known
-    are_rivals |= len(found) > 1 and any(has_word(path.name, _RATERS) for path in found)
+    are_rivals |= len(found) > 1 and any(has_word(path.name, RATERS) for path in found)
     if several or are_rivals:
         first = next(iter(found.values()))
         return home, [*found], _with_rivals(first, [path.name for path in found])
@@ -421,13 +468,8 @@ def _are_of_classes(tree: Tree, found: Mapping[Path, Pairs]) -> bool:
     That is, of other objects: those of two who drew the same, or of two kinds, overlap.
     """
     names = [class_in(path.name) for path in found]
-    is_other = any(
-        not rest_of(name)
-        or SUBSETS.fullmatch(name)
-        or any(has_word(name, words) for words in (DERIVED, _RATERS, _LOOKED_UPON))
-        for name in names
-    )
-    if len(found) < 2 or len(set(names)) < len(names) or is_other:
+    is_other = any(not rest_of(name) or SUBSETS.fullmatch(name) for name in names)
+    if len(found) < 2 or len(set(names)) < len(names) or is_other or not are_classes(names):
         return False
     return all(
         tree.are_apart(

@@ -36,6 +36,8 @@ _WIDE, _SLIP = 0.45, 0.02
 _SAMPLED = 4096  # of an image's pixels tell most photographs
 # Masks of the same objects by two people, or of two kinds, share more of what either covers.
 _SAME = 0.5
+# Pixels a side that are enough to compare masks.
+_SMALL = 512
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
 _LOOKED_AT, TWO_SIDES, FEW_COLOURS = 3, 2, 64
 _MANY = 1 << 30
@@ -127,6 +129,17 @@ class Tree:
                 return False
         return True
 
+    def plane(self, path: Path) -> npt.NDArray[np.bool_]:
+        """Return where a mask is not black, bool (H, W), of at most `_SMALL` pixels a side.
+
+        Of a broken file it has no pixels.
+        """
+        values = _decode(path)
+        if values is None:
+            return np.zeros((0, 0), np.bool_)
+        step = max(1, -(-max(values.shape[:2]) // _SMALL))
+        return _is_drawn(values)[::step, ::step]
+
     def are_apart(self, pairs: Iterable[tuple[Path, Path]]) -> bool:
         """Tell by a few masks of the same images whether they show other objects: hardly overlap.
 
@@ -142,7 +155,7 @@ class Tree:
                 overlaps.append((own & their).sum() / (own | their).sum())
             if len(overlaps) == _LOOKED_AT:
                 break
-        return bool(overlaps) and max(overlaps) < _SAME
+        return bool(overlaps) and bool(np.median(overlaps) < _SAME)
 
     def are_wide(self, folder: Path) -> bool:
         """Tell by a few files whether they are white in a good part, as fields of view are."""

@@ -46,20 +46,28 @@ DRAWN_WORDS = re.compile(
 )
 
 
+# Words of folders of what is drawn of masks or images, to be looked at, or was predicted.
+LOOKED_UPON = re.compile(r"\w*(visuali[sz]|overlay|preview)\w*|vi[sz]|pred(s|ict(s|ed|ions?)?)?")
+# Who has drawn something.
+RATERS = re.compile(r"(annotator|expert|reader|rater|observer|grader|doctor|manual|human)s?")
+# What objects of any class are called.
+_OF_OBJECTS = re.compile(r"(object|obj|instance|inst|region|component|part|particle|blob|roi)s?")
 # What is made of images or masks.
 DERIVED = re.compile(
     r"edges?|bound(ary|aries)|contours?|outlines?|skeletons?|thresh(old(ed)?)?|binary|roi|old|output"
 )
 # What the name of a class's mask or folder says besides: `LeftLung_mask`, `mask_Heart`.
 _OF_MASKS = r"(masks?|seg(mentations?)?|labels?|lbl|gt|annot(ations?)?)"
-_AROUND = re.compile(rf"^({_OF_MASKS}[\W_]+)+|([\W_]+{_OF_MASKS})+$", re.IGNORECASE)
+_AROUND = re.compile(
+    rf"^((?i:{_OF_MASKS})[\W_]+)+|([\W_]+(?i:{_OF_MASKS}))+$|(?<=[^\W\d_A-Z])(Mask|Label)s?$"
+)
 
 
 def class_in(name: str) -> str:
     """Return the class that the name of its mask, or of a folder of its masks, says.
 
-    >>> class_in("LeftLung_mask"), class_in("mask_Heart"), class_in("masks"), class_in("gt")
-    ('LeftLung', 'Heart', 'masks', 'gt')
+    >>> [class_in(name) for name in ("LeftLung_mask", "mask_Heart", "HeartMasks", "masks", "gt")]
+    ['LeftLung', 'Heart', 'Heart', 'masks', 'gt']
     """
     return _AROUND.sub("", name) or name
 
@@ -92,3 +100,9 @@ def rest_of(name: str) -> tuple[str, ...]:
 def subset_of(name: str) -> str:
     """Return the subset of which a folder's name speaks; "" for none."""
     return next((word for word in words_of(name) if SUBSETS.fullmatch(word)), "")
+
+
+def are_classes(names: Iterable[str]) -> bool:
+    """Tell whether words may be of classes; not who drew, what was made of masks, or objects."""
+    others = (DERIVED, LOOKED_UPON, RATERS, DRAWN_WORDS, _OF_OBJECTS)
+    return not any(has_word(class_in(name), words) for name in names for words in others)

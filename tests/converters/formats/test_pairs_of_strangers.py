@@ -109,15 +109,114 @@ LAYOUTS = {
 }
 
 
-@pytest.mark.parametrize("names", ["cell{}", "cell_{}", "m{}", "{}", "3f0{}8e1b77"])
-def test_numbers_of_objects_in_folders_of_cases_are_no_classes(names: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        ("cell{}", "cell"),
+        ("cell_{}", "cell"),
+        ("mask{}", "object"),
+        ("instance_{}", "object"),
+        ("{}", "object"),
+        ("3f0{}8e1b77", "object"),
+    ],
+)
+def test_numbers_of_objects_in_folders_of_cases_are_no_classes(
+    names: str, label: str, tmp_path: Path
+) -> None:
     for n in NUMBERS:
         photograph(tmp_path / f"p{n}/images/p{n}.png", n)
         # As many as there are, another number in each image.
         for number, name in enumerate([*SQUARES][: n + 1]):
             mask(tmp_path / f"p{n}/masks/{names.format(number)}.png", n, name)
-    assert converters.label_space(tmp_path).names == ("object",)
+    assert converters.label_space(tmp_path).names == (label,)
     assert sum(len(sample.instances) for sample in converters.read(tmp_path)) == 5
+
+
+# How images and masks are called, and where each of the latter begins, in each image.
+NAMES_IN_CASES = {
+    "missing": ({"sacrum": 2, "L1": 12, "L2": 22}, {1: ["L2"]}, {"L", "sacrum"}),
+    "always": ({"sacrum": 2, "L1": 12, "L2": 22}, {}, {"L1", "L2", "sacrum"}),
+    "ribs": ({"heart": 2, "rib_1": 12, "rib_2": 22}, {}, {"heart", "rib"}),
+    "digits": ({"3rd_ventricle": 2, "T12_body": 12, "covid19": 22}, {},
+               {"3rd_ventricle", "T12_body", "covid19"}),
+    "seldom": ({"heart": 2, "lung": 12, "stone": 22}, {0: ["stone"], 1: ["lung"], 2: ["lung"]},
+               {"heart", "lung", "stone"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NAMES_IN_CASES)
+@pytest.mark.parametrize(
+    ("image", "drawn"),
+    [
+        ("p{n}/images/p{n}", "p{n}/masks/{name}"),
+        ("p{n}/images/p{n}", "p{n}/masks/{name}_p{n}"),
+        ("p{n}/image", "p{n}/seg/{name}"),
+    ],
+)
+def test_masks_in_folders_of_cases_are_of_classes(
+    image: str, drawn: str, case: str, tmp_path: Path
+) -> None:
+    starts, missing, expected = NAMES_IN_CASES[case]
+    count = 0
+    for n in NUMBERS:
+        photograph(tmp_path / f"{image.format(n=n)}.png", n)
+        for name, start in starts.items():
+            if name not in missing.get(n, []):
+                path = tmp_path / f"{drawn.format(n=n, name=name)}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                plane = np.zeros(SIZE, np.uint8)
+                plane[n + 2 : n + 10, start : start + 8] = 255
+                assert cv2.imwrite(str(path), plane)
+                count += 1
+    assert set(converters.label_space(tmp_path).names) == expected
+    assert sum(len(sample.instances) for sample in converters.read(tmp_path)) == count
+
+
+def test_a_case_without_one_of_the_masks_is_read_as_the_others(tmp_path: Path) -> None:
+    of_classes("p{n}/p{n}", "p{n}/p{n}_{name}")(tmp_path)
+    (tmp_path / "p1" / "p1_lung.png").unlink()
+    found = {s.key: sorted(i.label for i in s.instances) for s in converters.read(tmp_path)}
+    assert found["p1/p1"] == ["heart"]
+    assert found["p0/p0"] == found["p2/p2"] == ["heart", "lung"]
+
+
+AGAIN = [
+    ("images/p{n}", "masks/{name}_p{n}", ("rater1", "rater2")),
+    ("images/p{n}", "masks/p{n}_{name}", ("expert1", "expert2")),
+    ("images/p{n}", "masks/{name}/p{n}", ("annotator_1", "annotator_2")),
+    ("images/p{n}", "masks/{name}_p{n}", ("heart", "heart_pred")),
+    ("images/p{n}", "masks/{name}_p{n}", ("vessel", "skeleton")),
+    ("p{n}/image", "p{n}/seg/{name}/heart", ("anna", "bernd")),
+    ("p{n}/images/p{n}", "p{n}/masks/{name}/heart", ("anna", "bernd")),
+    ("p{n}/image", "p{n}/seg/{name}", ("gt", "pred")),
+    ("p{n}/image", "p{n}/{name}", ("heart", "prediction")),
+]
+
+
+@pytest.mark.parametrize(("image", "drawn", "names"), AGAIN, ids=[f"{d} {n}" for _, d, n in AGAIN])
+def test_what_was_drawn_again_is_of_no_class(
+    image: str, drawn: str, names: tuple[str, ...], tmp_path: Path
+) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"{image.format(n=n)}.png", n)
+        for name in names:
+            mask(tmp_path / f"{drawn.format(n=n, name=name)}.png", n, "heart")
+    with pytest.raises(ValueError, match="expected"):
+        converters.read(tmp_path, subset="train")
+
+
+def test_classes_whose_masks_hardly_differ_are_said(tmp_path: Path) -> None:
+    for n in NUMBERS:
+        photograph(tmp_path / f"images/p{n}.png", n)
+        for name in ("old", "new"):
+            mask(tmp_path / f"masks/{name}/p{n}.png", n, "heart")
+        mask(tmp_path / f"masks/lung/p{n}.png", n, "lung")
+    notes: list[str] = []
+    assert set(converters.label_space(tmp_path).names) == {"new", "old", "lung"}
+    assert len(converters.read(tmp_path, note=notes.append)) == 3
+    texts = " ".join(notes)
+    assert "the masks of 'new' and 'old' hardly differ, and are read as two classes" in texts
+    assert "'lung' hardly" not in texts
 
 
 @pytest.mark.parametrize(
