@@ -18,6 +18,7 @@ from converters.files.provenance import environment
 from converters.masks import EMPTY, encode_rle
 from converters.types import LabelSpace
 from fusion.binary import binary_masks
+from fusion.interchange.objects import objects_of
 from fusion.objects import object_score, split_masks, split_prediction
 from fusion.rules.flagged import flags_of
 from fusion.rules.refine import drop_uncertain
@@ -174,6 +175,7 @@ def fuse_to_rows(
     classes: Sequence[str],
     floor: float,
     is_apart: bool,
+    as_found: bool,
     chunk: Chunk,
 ) -> CodedChunk:
     """Fuse a chunk's images into rows of a submission, or of a data set's objects.
@@ -184,8 +186,11 @@ def fuse_to_rows(
         classes: those that get a row.
         floor: objects whose mean probability is below it are left out; their rows are empty.
         is_apart: a row for each object, not one for each class.
+        as_found: the objects are those of the one source, with its scores, not of the fused masks.
         chunk: the images.
     """
+    if as_found:
+        return _rows_as_found(labels, classes, floor, chunk)
     rows: list[RleRow] = []
     left_out: Counter[str] = Counter()
     scores: list[float] = []
@@ -212,6 +217,26 @@ def fuse_to_rows(
         flags += [(name, f.label, f.kind, f.text) for f in flags_of(rule, kept, labels)]
     empty = find_empty(chunk, is_empty, labels)
     return CodedChunk(tuple(rows), dict(left_out), tuple(flags), empty, tuple(scores))
+
+
+def _rows_as_found(
+    labels: LabelSpace, classes: Sequence[str], floor: float, chunk: Chunk
+) -> CodedChunk:
+    """Return what a detector has found, each object by itself, as a chunk of rows."""
+    rows: list[RleRow] = []
+    scores: list[float] = []
+    left_out: Counter[str] = Counter()
+    is_empty: list[bool] = []
+    (part,) = chunk.parts
+    for prediction, name in zip(part, chunk.names, strict=True):
+        found = [one for one in objects_of(prediction, labels) if one.label in classes]
+        kept = [one for one in found if one.score >= floor]
+        left_out.update(one.label for one in found if one.score < floor)
+        rows += [RleRow(name, o.label, encode_rle(o.mask, prediction.size_hw)) for o in kept]
+        scores += [one.score for one in kept]
+        is_empty.append(not kept)
+    empty = find_empty(chunk, is_empty, labels)
+    return CodedChunk(tuple(rows), dict(left_out), (), empty, tuple(scores))
 
 
 class ChunkFolder:
@@ -324,6 +349,7 @@ def fused_rows(
     floor: float,
     executor: Executor,
     report: Report,
+    as_found: bool = False,
 ) -> Iterator[FusedRows]:
     """Fuse all images and give their rows; a fusion that was killed goes on where it was.
 
@@ -336,15 +362,17 @@ def fused_rows(
         floor: objects whose mean probability is below it are left out; their rows are empty.
         executor: does the work.
         report: for a progress bar.
+        as_found: see `fuse_to_rows`.
 
     Raises:
         ValueError: a source cannot be read, or a submission cannot tell two images apart.
     """
     number, total = count(ensemble), len(ensemble.images)
-    with ChunkFolder(out, _record(ensemble, rule, by_file, floor)) as folder:
+    with ChunkFolder(out, _record(ensemble, rule, by_file, floor, as_found)) as folder:
         wanted = folder.missing(number)
         names = file_names(ensemble) if by_file else list(ensemble.images)
-        work = partial(fuse_to_rows, rule, ensemble.labels, ensemble.classes, floor, not by_file)
+        labels, classes = ensemble.labels, ensemble.classes
+        work = partial(fuse_to_rows, rule, labels, classes, floor, not by_file, as_found)
         results = executor.map(work, cut(ensemble, wanted, names), ensemble)
         for done, (place, chunk) in enumerate(zip(wanted, results, strict=True), start=1):
             folder.save(place, chunk)
@@ -366,7 +394,9 @@ def file_names(ensemble: Ensemble) -> list[str]:
     return names
 
 
-def _record(ensemble: Ensemble, rule: Rule, by_file: bool, floor: float) -> dict[str, Any]:
+def _record(
+    ensemble: Ensemble, rule: Rule, by_file: bool, floor: float, as_found: bool
+) -> dict[str, Any]:
     images = repr([*ensemble.images.items(), by_file]).encode()
     return {
         "version": 4,
@@ -378,4 +408,5 @@ def _record(ensemble: Ensemble, rule: Rule, by_file: bool, floor: float) -> dict
         "images": hashlib.sha256(images).hexdigest(),
         "images_per_chunk": IMAGES,
         "floor": floor,
+        "as_found": as_found,
     }

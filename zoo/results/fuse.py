@@ -13,7 +13,11 @@ from pathlib import Path
 from converters.files.outputs import check_file, csv_with
 from converters.files.provenance import atomic_write_text
 from converters.formats.coco.result_ids import ResultIds
+from fusion.rules.pooling import Mean
 from fusion.sources import submission
+from fusion.sources.ensemble import Ensemble
+from fusion.sources.store import PredictionStore
+from fusion.types import Rule
 from zoo.progress import Report, note
 from zoo.results.chunks import EmptyImage, Executor, FlagRow, fused_rows
 from zoo.results.fuse_checks import (
@@ -162,8 +166,18 @@ def fuse(
         empty = write_store(ensemble, rule, out, executor, report, is_apart)
         return FusionResult(len(ensemble.images), empty=empty, sources=names)
     written, loss = 0, ""
+    as_found = ids is not None and _is_one_detector(ensemble, rule)
+    if as_found:
+        note(f"{names[0]}: its objects are written as it has found them, with its scores")
     with fused_rows(
-        ensemble, rule, out, by_file=to == CSV, floor=floor, executor=executor, report=report
+        ensemble,
+        rule,
+        out,
+        by_file=to == CSV,
+        floor=floor,
+        executor=executor,
+        report=report,
+        as_found=as_found,
     ) as rows:
         if to == CSV:
             written = submission.write(out, rows)
@@ -199,6 +213,14 @@ def fuse(
         names,
         "rows" if to == CSV else "objects",
     )
+
+
+def _is_one_detector(ensemble: Ensemble, rule: Rule) -> bool:
+    """Tell whether there is nothing to fuse: one source that finds objects, and a plain mean."""
+    first, *others = ensemble.sources
+    if others or not isinstance(rule, Mean) or not isinstance(first, PredictionStore):
+        return False
+    return first.manifest.kind == "instance"
 
 
 def _write_flags(out: Path, flags: Sequence[FlagRow]) -> Path | None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.errors import Problems
 from converters.files.json_files import read_member
 from converters.formats.coco.documents import Document, Id, Record, entry_id
 from converters.formats.coco.names import labels_of
 from converters.formats.coco.results import read_ids
-from converters.masks import CropMask, encode_coco_rle, tight_box
+from converters.masks import CropMask, crop, encode_coco_rle, tight_box
 from converters.types import LabelSpace
 
 
@@ -24,11 +26,14 @@ class ResultIds:
         annotations: the file.
         images: key of a sample -> id.
         categories: class -> id; of several categories of a class the first.
+        sizes_hw: key -> height and width as they are written there; results have to have these,
+            also where a file is a pixel larger or smaller.
     """
 
     annotations: Path
     images: Mapping[str, Any]
     categories: Mapping[str, Any]
+    sizes_hw: Mapping[str, tuple[int, int]]
 
     @classmethod
     def read(
@@ -89,7 +94,13 @@ class ResultIds:
             for number, written in _written(document.images, "image")
             if number in own
         }
-        return cls(document.path, images, numbers)
+        sizes = {
+            own[number]: (entry["height"], entry["width"])
+            for entry in document.images
+            if (number := entry_id(entry, "image")) in own
+            and type(entry.get("height")) is type(entry.get("width")) is int
+        }
+        return cls(document.path, images, numbers, sizes)
 
     def _gone(self, root: Path, keys: Collection[str], classes: Collection[str]) -> list[str]:
         place = self.annotations.relative_to(root).as_posix()
@@ -114,6 +125,11 @@ class ResultIds:
             mask: its pixels; at least one.
             size_hw: height and width of the image.
         """
+        written_hw = self.sizes_hw.get(key, size_hw)
+        if written_hw != size_hw:
+            height, width = written_hw
+            inside = mask.full((max(height, size_hw[0]), max(width, size_hw[1])))
+            mask, size_hw = crop(np.ascontiguousarray(inside[:height, :width])), written_hw
         return {
             "image_id": self.images[key],
             "category_id": self.categories[label],

@@ -166,7 +166,8 @@ def read_array(path: Path, name: str = "") -> Array:
     except _BROKEN as error:
         if str(error).startswith(str(path)):
             raise
-        raise ValueError(f"{path}: expected arrays of numpy, found: {one_line(error)}") from None
+        what = "objects of Python" if "allow_pickle" in str(error) else one_line(error)
+        raise ValueError(f"{path}: expected arrays of numpy, found: {what}") from None
     if values.dtype.kind not in "bfiu":
         raise ValueError(f"{path}: expected probabilities, found {values.dtype}")
     return values

@@ -41,7 +41,8 @@ from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
 _SUFFIX = ".png"
-_FOLD, _VALIDATION = re.compile(r"fold_(\d+|all)"), "validation"
+# Images of `fold_all/validation` are among those that it has learned from.
+_FOLD, _VALIDATION = re.compile(r"fold_\d+"), "validation"
 # What nnU-Net puts below the maps of all folds: the same ones, smaller parts left out.
 _POSTPROCESSED = "postprocessed"
 Planes = list[tuple[str | None, tuple[int, ...]]]

@@ -83,7 +83,7 @@ def test_flags_travel_with_their_chunk(adjacency: Adjacency, tmp_path: Path) -> 
     images = [predict(draw(4)), predict(exchanged)]
     chunk = chunks.Chunk(0, (images,), ("one.png", "two_2.png"))
     rule = FlaggedRule(Mean(), adjacency)
-    coded = chunks.fuse_to_rows(rule, LABELS, LABELS.names, 0.0, False, chunk)
+    coded = chunks.fuse_to_rows(rule, LABELS, LABELS.names, 0.0, False, False, chunk)
     assert {name for name, *_ in coded.flags} == {"two_2.png"}
     assert {kind for *_, kind, _ in coded.flags} <= {"swapped", "displaced"}
     folder = chunks.ChunkFolder(tmp_path / "out.csv", {"version": 1})

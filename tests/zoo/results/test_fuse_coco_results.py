@@ -204,3 +204,56 @@ def test_another_file_is_not_replaced(fused, capsys, tmp_path):
 def test_its_name_ends_in_json(fused, capsys, tmp_path):
     fused(name="results.csv", code=2)
     assert_refused(capsys, tmp_path, "expected the name of a list of results (.json)")
+
+
+def test_a_detector_s_objects_come_as_it_has_found_them(zoo, data, annotations, capsys, tmp_path):
+    truth = json.loads(annotations.read_text(encoding="utf-8"))
+    given = [
+        {
+            "image_id": entry["image_id"],
+            "category_id": entry["category_id"],
+            "segmentation": entry["segmentation"],
+            "score": round(0.05 + 0.01 * (place % 90), 2),
+        }
+        for place, entry in enumerate(truth["annotations"])
+    ]
+    (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
+    zoo("convert", tmp_path / "given.json", "--to", "store", "--data", data,
+        "--out", tmp_path / "det")  # fmt: skip
+
+    def scores(entries):
+        return Counter((e["image_id"], e["category_id"], round(e["score"], 2)) for e in entries)
+
+    def fuse(name, *options):
+        out = tmp_path / name
+        zoo("fuse", tmp_path / "det", "--method", "mean", "--format", "coco_results",
+            "--data", data, "--out", out, *options)  # fmt: skip
+        return json.loads(out.read_text(encoding="utf-8"))
+
+    assert scores(fuse("all.json")) == scores(given)
+    assert "det: its objects are written as it has found them" in capsys.readouterr().err
+    sure = [entry for entry in given if entry["score"] >= 0.3]
+    assert scores(fuse("sure.json", "--floor", 0.3)) == scores(sure)
+    assert f"left out as uncertain: {len(given) - len(sure)} (" in capsys.readouterr().out
+
+
+def test_masks_have_the_size_that_the_annotations_say(zoo, stores, toys, tmp_path):
+    root = tmp_path / "polygons"
+    converters.write(toys.samples, root, format="coco", labels=toys.labels, layout="polygons")
+    (file,) = (root / "annotations").glob("*.json")
+
+    def change(record):
+        for entry in record["images"]:
+            entry["width"] += 1
+            entry["height"] -= 1
+
+    change_annotations(file, change)
+    out = tmp_path / "results.json"
+    zoo("fuse", *stores, "--method", "mean", "--format", "coco_results", "--data", root,
+        "--out", out)  # fmt: skip
+    truth = COCO(str(file))
+    judged = COCOeval(truth, truth.loadRes(str(out)), "segm")
+    judged.evaluate()
+    judged.accumulate()
+    judged.summarize()
+    assert judged.stats[1] > 0.95
