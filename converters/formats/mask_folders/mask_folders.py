@@ -587,6 +587,9 @@ class _Classes:
             void = {VOID} if self.has_void and values.ndim == 2 else set()
             found = set(used_values(codes)) - {0} - void
             if label is not None and len(found) > 1:
+                if _is_two_sided(values) and (greys := _greys(values)) is not None:
+                    yield label, (greys > VOID // 2).astype(np.uint8)
+                    return
                 raise ValueError(
                     f"expected one value beside 0, of '{label:.60}', found {len(found)}"
                 )

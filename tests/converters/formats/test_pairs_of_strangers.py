@@ -172,6 +172,28 @@ def test_masks_in_folders_of_cases_are_of_classes(
     assert sum(len(sample.instances) for sample in converters.read(tmp_path)) == count
 
 
+@pytest.mark.parametrize("drawn", ["masks/{name}_p{n}", "masks/p{n}_{name}", "masks/{name}/p{n}"])
+def test_masks_of_classes_may_have_smoothed_edges(drawn: str, tmp_path: Path) -> None:
+    of_classes("images/p{n}", drawn)(tmp_path)
+    expected = [rasterize_labels(s.instances, s.size_hw) for s in converters.read(tmp_path)]
+    for path in (tmp_path / "masks").rglob("*.png"):
+        plane = cv2.resize(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE), None, fx=8, fy=8)
+        assert cv2.imwrite(str(path), cv2.GaussianBlur(plane, (3, 3), 0))
+    for path in (tmp_path / "images").iterdir():
+        size = (SIZE[1] * 8, SIZE[0] * 8)
+        photograph = cv2.resize(cv2.imread(str(path)), size, interpolation=cv2.INTER_NEAREST)
+        assert cv2.imwrite(str(path), photograph)
+    for sample, before in zip(converters.read(tmp_path), expected, strict=True):
+        masks = rasterize_labels(sample.instances, sample.size_hw)
+        assert masks.keys() == before.keys()
+        for label, own in masks.items():
+            assert abs(own.area / (64 * before[label].area) - 1) < 0.05
+    noise = np.random.default_rng(0).integers(0, 255, (SIZE[0] * 8, SIZE[1] * 8), np.uint8)
+    assert cv2.imwrite(str(min((tmp_path / "masks").rglob("*.png"))), noise)
+    with pytest.raises(ValueError, match="expected"):
+        converters.read(tmp_path)
+
+
 def test_a_case_without_one_of_the_masks_is_read_as_the_others(tmp_path: Path) -> None:
     of_classes("p{n}/p{n}", "p{n}/p{n}_{name}")(tmp_path)
     (tmp_path / "p1" / "p1_lung.png").unlink()
