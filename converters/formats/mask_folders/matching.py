@@ -13,6 +13,7 @@ from converters.formats.mask_folders.tree import TWO_SIDES, Tree
 from converters.formats.mask_folders.words import (
     BETWEEN,
     DRAWN_WORDS,
+    IMAGE_WORDS,
     IMAGES,
     PLAIN_WORDS,
     SUBSETS,
@@ -100,7 +101,8 @@ def match(
     place, image = next(iter(images.items()))
     # Kaggle's nuclei: a folder called as its image, and a mask for each object.
     is_named = image.parent.parent.name == image.stem
-    if len(images) == 1 and (is_named or image.stem.lower() in PLAIN_WORDS):
+    is_of_case = image.stem.lower() in IMAGE_WORDS or image.stem == image.parent.name
+    if len(images) == 1 and (is_named or is_of_case):
         case = image.parent.parent if is_named else image.parent
         classes = _classes_of_cases(tree, case, image.stem, masks)
         is_plain = len(masks) == 1 and next(iter(masks)).lower() in PLAIN_WORDS

@@ -24,6 +24,7 @@ from converters.formats.mask_folders.tree import FEW_COLOURS, TWO_SIDES, Tree
 from converters.formats.mask_folders.words import (
     BETWEEN,
     DRAWN_WORDS,
+    IMAGE_WORDS,
     PLAIN_WORDS,
     are_classes,
     classes_in,
@@ -40,10 +41,6 @@ _BEHIND = re.compile(
 _DRAWN_BY = re.compile(r"(?P<image>.+)[_-](?P<who>\d)(st|nd|rd)[_-]?(ho|manual)", re.IGNORECASE)
 # What comes before a name, as in `mask_001` and `image_001`.
 _BEFORE = re.compile(r"(?P<word>[A-Za-z]+)[_ -](?P<name>.+)")
-_IMAGE_WORDS = frozenset(
-    {"image", "img", "rgb", "input", "photo", "photograph", "scan", "slice", "frame"}
-    | {"xray", "cxr", "radiograph", "ct", "mri", "original", "raw"}
-)
 # Folders of cases whose names of masks are compared.
 _LOOKED_AT = 16
 _SHORT = "m"  # LandCover.ai: `X.jpg`, `X_m.png`
@@ -175,7 +172,7 @@ def _by_first_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
     called = {
         hit["name"]: place
         for place, hit in told.items()
-        if place in whole and hit["word"].lower() in _IMAGE_WORDS
+        if place in whole and hit["word"].lower() in IMAGE_WORDS
     }
     images = max(whole, called, key=lambda own: len(own.keys() & masks.keys()))
     if 2 * len(images.keys() & masks.keys()) <= max(len(whole), len(masks)):
@@ -187,24 +184,29 @@ def _by_first_words(tree: Tree, files: Mapping[str, Path]) -> Pairs | None:
 
 
 def _image_and_classes(tree: Tree, folder: Path, files: Mapping[str, Path]) -> Pairs | None:
-    """Pair the one image in the folder of a case, `xray`, with masks that are called as a class.
+    """Pair the one image in a case's folder, `xray` or called as it, with masks called as a class.
 
     Other cases lie beside it, and there are several masks; not those that are called so.
     """
-    images = [place for place in files if place.lower() in _IMAGE_WORDS]
+    images = [p for p in files if p.lower() in IMAGE_WORDS or p == normal_name(folder.name)]
     masks = [path for place, path in files.items() if place not in images]
     called = classes_in(normal_name(path.stem) for path in masks)
     # `heart_mask`, not `mask`, nor what is drawn in another way.
     are_named = are_classes(called.values())
     if folder == tree.root or len(images) != 1 or len(masks) < 2 or not are_named:
         return None
-    name = files[images[0]].name
-    cases = [case for case in tree.inside(folder.parent) if (case / name).is_file()]
-    if len(cases) < 2 or not tree.are_photographs([files[images[0]]]):
+    (image,) = images
+    beside = tree.inside(folder.parent)
+    own = files[image]
+    is_named = image == normal_name(folder.name)
+    if any(owner_of(place, {image: own}) for place in files):
+        return None
+    names = {case: f"{case.name}{own.suffix}" if is_named else own.name for case in beside}
+    cases = [case for case, name in names.items() if (case / name).is_file()]
+    if len(cases) < 2 or not tree.are_photographs([own]):
         return None
     if any(not tree.are_drawn([path], TWO_SIDES) for path in masks):
         return None
-    (image,) = images
     classes = {path: called[normal_name(path.stem)] for path in masks}
     return Pairs({image: files[image]}, {image: masks}, classes=classes)
 

@@ -30,6 +30,11 @@ PLAIN_WORDS = frozenset(
         "input",
     }
 )
+# What the image of a case is called.
+IMAGE_WORDS = frozenset(
+    {"image", "img", "rgb", "input", "photo", "photograph", "scan", "slice", "frame"}
+    | {"xray", "cxr", "radiograph", "ct", "mri", "original", "raw"}
+)
 # Words of a folder's name that say that it has images or masks, or how they are stored.
 _FOLDER_WORDS = re.compile(
     r"(image|img|input|mask|label|annotation|annot|ann|segmentation|target|truth|map)s?"
