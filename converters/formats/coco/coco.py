@@ -62,7 +62,12 @@ from converters.files.json_files import load_json
 from converters.formats.coco.documents import RESULTS, Document, category_names, is_results
 from converters.formats.coco.drawn import DrawnShapes
 from converters.formats.coco.files import annotation_files as annotation_files
-from converters.formats.coco.files import broken_files, is_test, names_no_part
+from converters.formats.coco.files import (
+    broken_files,
+    is_test,
+    lists_of_results,
+    names_no_part,
+)
 from converters.formats.coco.files import matches as matches
 from converters.formats.coco.images import shown_name
 from converters.formats.coco.reading import CocoReader
@@ -262,6 +267,9 @@ def read(
     """
     found = annotation_files(root)
     files = sorted({*found, *broken_files(root, found)})
+    if results := lists_of_results(root, found):
+        names = ", ".join(path.relative_to(root).as_posix() for path in results)
+        problems.note(f"{root}: left out lists of COCO results (predictions): {names:.200}")
     meant = files if annotations is None else [annotations]
     has_parts = has_test_folder(images or root) or any(is_test(root, file) for file in files)
     if subset == "test" and is_test_root(root) and not has_parts:

@@ -24,6 +24,8 @@ _USUAL = re.compile(
     r"(^|[_.-])(annotations?|instances|coco|(train|val|valid|validation|test)(\d{4})?)([_.-]|$)",
     re.IGNORECASE,
 )
+# How a list of results begins; so much of it is read.
+_RESULT, _HEAD = re.compile(rb"(\xef\xbb\xbf)?\s*\[\s*\{"), 1 << 16
 _PLACES = frozenset({"annotation", "annotations"})
 # What programs leave beside data, and write with comments or in dialects.
 _SETTINGS = re.compile(
@@ -48,7 +50,8 @@ def broken_files(root: Path, files: Collection[Path]) -> list[Path]:
     A file that is no JSON at all should be one if it lies beside annotation files or in
     `annotations`, or has a usual name. One that is JSON of another form should be one if COCO
     names its files so, if it has some of COCO's keys, or if it is an empty one, or a list of
-    objects, in such a place.
+    objects, in such a place. A list of results beside annotation files is none: see
+    `lists_of_results`.
 
     Args:
         root: the data set's folder.
@@ -56,8 +59,39 @@ def broken_files(root: Path, files: Collection[Path]) -> list[Path]:
     """
     beside = {path.parent for path in files}
     others = [p for p in _json_files(root) if p not in files and not _looks_like_coco(p)]
-    meant = [path for path in others if _is_meant(path, path.parent in beside)]
+    results = set(lists_of_results(root, files))
+    meant = [
+        path for path in others if path not in results and _is_meant(path, path.parent in beside)
+    ]
     return [path for path in _for_instances([*files, *meant]) if path in meant]
+
+
+def lists_of_results(root: Path, files: Collection[Path]) -> list[Path]:
+    """Return the lists of results (predictions) beside annotation files, of other names than these.
+
+    Args:
+        root: the data set's folder.
+        files: those that `annotation_files` finds.
+    """
+    if not files:
+        return []
+    return [
+        path
+        for path in _json_files(root)
+        if path not in files
+        and not _has_coco_name(path)
+        and path.parent.name.lower() not in _PLACES
+        and _begins_as_results(path)
+    ]
+
+
+def _begins_as_results(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return bool(_RESULT.match(head)) and b'"image_id"' in head
 
 
 def matches(root: Path) -> bool:

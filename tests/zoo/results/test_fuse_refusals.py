@@ -155,7 +155,8 @@ def test_a_bad_option_is_one_line(assert_refused, stores, options, said, tmp_pat
 def test_an_unknown_format_is_one_line(zoo, stores, work, tmp_path, capsys):
     given = (*stores, "--method", "vote", "--data", work / "data", "--format", "png")
     zoo("fuse", *given, "--out", tmp_path / "out", code=2)
-    assert "format 'png': expected one of csv, store, coco_results, handbone, yolo" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "format 'png': expected one of csv, store, coco_results, handbone, yolo" in said
     assert list(tmp_path.iterdir()) == []
 
 

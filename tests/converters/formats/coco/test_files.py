@@ -72,6 +72,22 @@ def test_places_and_names_of_annotation_files(place, content, beside, labels):
         beside(place, content, labels)
 
 
+@pytest.mark.parametrize(
+    "place", ["coco_results.json", "predictions.json", "out/results.segm.json"]
+)
+def test_results_beside_annotation_files_are_left_out_and_said(place, data, labels):
+    data.add([SQUARE]).save()
+    content = BROKEN["results"][0]
+    path = data.root / place
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(content)
+    notes = []
+    (sample,) = converters.read(data.root, labels=labels, note=notes.append)
+    assert len(sample.instances) == 1
+    assert notes == [f"{data.root}: left out lists of COCO results (predictions): {place}"]
+    assert converters.label_space(data.root).names
+
+
 STRAY = {
     "package.json": '{"name": "data", "images": 3}',
     "settings.json": "{ // with a comment\n}",
