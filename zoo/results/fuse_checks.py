@@ -14,6 +14,7 @@ from zoo.results.chunks import file_names
 from zoo.results.fused_objects import are_results
 
 CSV, STORE, COCO_RESULTS = "csv", "store", "coco_results"
+_NO_DATA_SETS = (CSV, STORE, COCO_RESULTS)
 FLAG_HEADER = ("image_name", "class", "kind", "text")
 
 
@@ -48,9 +49,8 @@ def check_fusion(
             is somebody else's, or a source; images that a submission cannot tell apart; a store
             whose label space nobody knows.
     """
-    if to not in (CSV, STORE, COCO_RESULTS, *converters.FORMATS):
-        known = (CSV, STORE, COCO_RESULTS, *converters.written_formats())
-        raise converters.unknown_format(to, known)
+    if to not in (*_NO_DATA_SETS, *converters.FORMATS):
+        raise converters.unknown_format(to, (*_NO_DATA_SETS, *converters.written_formats()))
     if not 0 <= floor <= 1:
         raise ValueError(f"--floor: expected 0 to 1, found {floor}")
     if floor and to == STORE:
@@ -60,7 +60,7 @@ def check_fusion(
         rows = "a submission has one row for each class: expected --format store"
         raise ValueError(f"--objects: {once if ensemble.labels.once else rows}")
     _check_sizes(ensemble, rule, to, has_data)
-    if layout and to in (CSV, STORE, COCO_RESULTS):
+    if layout and to in _NO_DATA_SETS:
         raise ValueError(f"--layout: expected --format with a data set format, found {to}")
     _check_out(out, to, layout)
     for source in ensemble.sources:

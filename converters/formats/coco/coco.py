@@ -266,8 +266,9 @@ def read(
         ValueError: no annotation file of this subset, or none that knows one of the classes.
     """
     found = annotation_files(root)
-    files = sorted({*found, *broken_files(root, found)})
-    if results := lists_of_results(root, found):
+    results = lists_of_results(root, found)
+    files = sorted({*found, *broken_files(root, found, results)})
+    if results:
         names = ", ".join(path.relative_to(root).as_posix() for path in results)
         problems.note(f"{root}: left out lists of COCO results (predictions): {names:.200}")
     meant = files if annotations is None else [annotations]

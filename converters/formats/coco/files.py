@@ -44,25 +44,22 @@ def annotation_files(root: Path) -> list[Path]:
     return _for_instances([path for path in _json_files(root) if _looks_like_coco(path)])
 
 
-def broken_files(root: Path, files: Collection[Path]) -> list[Path]:
+def broken_files(root: Path, files: Collection[Path], results: Collection[Path] = ()) -> list[Path]:
     """Return the JSON files that should be among the annotation files, but cannot be read as such.
 
     A file that is no JSON at all should be one if it lies beside annotation files or in
     `annotations`, or has a usual name. One that is JSON of another form should be one if COCO
     names its files so, if it has some of COCO's keys, or if it is an empty one, or a list of
-    objects, in such a place. A list of results beside annotation files is none: see
-    `lists_of_results`.
+    objects, in such a place.
 
     Args:
         root: the data set's folder.
         files: those that `annotation_files` finds.
+        results: those that `lists_of_results` finds, which are none of them.
     """
-    beside = {path.parent for path in files}
-    others = [p for p in _json_files(root) if p not in files and not _looks_like_coco(p)]
-    results = set(lists_of_results(root, files))
-    meant = [
-        path for path in others if path not in results and _is_meant(path, path.parent in beside)
-    ]
+    beside, known = {path.parent for path in files}, {*files, *results}
+    others = [p for p in _json_files(root) if p not in known and not _looks_like_coco(p)]
+    meant = [path for path in others if _is_meant(path, path.parent in beside)]
     return [path for path in _for_instances([*files, *meant]) if path in meant]
 
 

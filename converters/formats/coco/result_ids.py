@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,20 +86,21 @@ class ResultIds:
     def _of(cls, document: Document, own: Mapping[Id, str], labels: LabelSpace) -> ResultIds:
         names = labels_of(document, labels, Problems(document.path))
         numbers: dict[str, Any] = {}
-        for number, written in _written(read_member(document.path, "categories"), "category"):
-            if number in names:
-                numbers.setdefault(names[number], written)
-        images = {
-            own[number]: written
-            for number, written in _written(document.images, "image")
-            if number in own
-        }
-        sizes = {
-            own[number]: (entry["height"], entry["width"])
+        for entry in read_member(document.path, "categories"):
+            if (number := entry_id(entry, "category")) in names:
+                # As it is written: programs compare ids as they are.
+                numbers.setdefault(names[number], entry["id"])
+        entries = {
+            own[number]: entry
             for entry in document.images
             if (number := entry_id(entry, "image")) in own
-            and type(entry.get("height")) is type(entry.get("width")) is int
         }
+        sizes = {
+            key: (entry["height"], entry["width"])
+            for key, entry in entries.items()
+            if type(entry.get("height")) is type(entry.get("width")) is int
+        }
+        images = {key: entry["id"] for key, entry in entries.items()}
         return cls(document.path, images, numbers, sizes)
 
     def _gone(self, root: Path, keys: Collection[str], classes: Collection[str]) -> list[str]:
@@ -137,8 +138,3 @@ class ResultIds:
             "bbox": list(map(float, tight_box(mask))),
             "score": round(score, 6),
         }
-
-
-def _written(entries: Sequence[Record], what: str) -> list[tuple[Id, Any]]:
-    """Each entry's id, and as it is written: programs compare them as they are."""
-    return [(entry_id(entry, what), entry["id"]) for entry in entries]

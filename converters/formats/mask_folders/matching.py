@@ -39,8 +39,6 @@ _CLASS_NAME = re.compile(r"[^\W\d_]{2}|[^\W\d_a-zA-Z]|^[^\W\d_]\d{1,2}$")
 _SUM = re.compile(r"(?=.*\d)[0-9a-f]{6,}", re.IGNORECASE)
 # A word and a number of an object, or one that belongs to it.
 _NUMBERED = re.compile(r"(?P<word>.*[^\W\d_])[\W_]*\d+")
-# Folders of cases whose names of masks are compared.
-_LOOKED_AT = 16
 # Such a part of names, or one, may be slips.
 _MOST_ODD = 0.1
 
@@ -141,8 +139,7 @@ def _classes_of_cases(
         return found
 
     homes = {path.parent.relative_to(case) for path in masks.values()}
-    cases = tree.inside(case.parent)[:_LOOKED_AT]
-    folders = [(other, other / home) for other in cases for home in homes]
+    folders = [(other, other / home) for other in tree.cases(case) for home in homes]
     there = [(other, own) for other, own in folders if own in tree.inside(own.parent)]
     often = Counter(
         name for other, own in there for name in names(other, tree.files_in(own)).values()

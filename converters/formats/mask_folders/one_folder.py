@@ -41,8 +41,6 @@ _BEHIND = re.compile(
 _DRAWN_BY = re.compile(r"(?P<image>.+)[_-](?P<who>\d)(st|nd|rd)[_-]?(ho|manual)", re.IGNORECASE)
 # What comes before a name, as in `mask_001` and `image_001`.
 _BEFORE = re.compile(r"(?P<word>[A-Za-z]+)[_ -](?P<name>.+)")
-# Folders of cases whose names of masks are compared.
-_LOOKED_AT = 16
 _SHORT = "m"  # LandCover.ai: `X.jpg`, `X_m.png`
 
 
@@ -208,7 +206,7 @@ def _image_and_classes(tree: Tree, folder: Path, files: Mapping[str, Path]) -> P
     if any(not tree.are_drawn([path], TWO_SIDES) for path in masks):
         return None
     classes = {path: called[normal_name(path.stem)] for path in masks}
-    return Pairs({image: files[image]}, {image: masks}, classes=classes)
+    return Pairs({image: own}, {image: masks}, classes=classes)
 
 
 def _longer_names(
@@ -219,23 +217,20 @@ def _longer_names(
     Or with NAME_cat and NAME_dog, where most images have both, and they show other objects.
     """
     images, masks = _owned(files)
-    told = all(has_word(rest, DRAWN_WORDS) for own in masks.values() for rest in own)
-    drawn = {files[image + rest]: image + rest for image, own in masks.items() for rest in own}
-    if not tree.are_drawn(drawn, TWO_SIDES) or not tree.are_photographs(images.values()):
+    found = [(image, rest, files[image + rest]) for image, own in masks.items() for rest in own]
+    told = all(has_word(rest, DRAWN_WORDS) for _, rest, _ in found)
+    is_drawn = tree.are_drawn((path for _, _, path in found), TWO_SIDES)
+    if not is_drawn or not tree.are_photographs(images.values()):
         return None
-    if not told:
-        rests = _classes_behind(tree, folder, files, masks, known)
-        joined = {image: [files[image + rest] for rest in own] for image, own in masks.items()}
-        classes = {
-            files[image + rest]: rests[rest]
-            for image, own in masks.items()
-            for rest in own
-            if rests
-        }
-        return Pairs(images, joined, classes=classes) if rests else None
-    pairs = by_class_names(images, {place: path for path, place in drawn.items()}, known)
-    # Two files that say no class are two ways to draw the same.
-    return None if pairs is None or OBJECT in pairs.classes.values() else pairs
+    if told:
+        pairs = by_class_names(images, {image + rest: path for image, rest, path in found}, known)
+        # Two files that say no class are two ways to draw the same.
+        return None if pairs is None or OBJECT in pairs.classes.values() else pairs
+    rests = _classes_behind(tree, folder, files, masks, known)
+    if not rests:
+        return None
+    joined = {image: [files[image + rest] for rest in own] for image, own in masks.items()}
+    return Pairs(images, joined, classes={path: rests[rest] for _, rest, path in found})
 
 
 def _owned(files: Mapping[str, Path]) -> tuple[dict[str, Path], dict[str, list[str]]]:
@@ -268,7 +263,7 @@ def _classes_behind(
         return called
     cases: list[tuple[Mapping[str, Path], Mapping[str, Sequence[str]]]] = [(files, masks)]
     if len(masks) == 1 and folder != tree.root:
-        beside = [tree.files(case, deep=False) for case in tree.inside(folder.parent)[:_LOOKED_AT]]
+        beside = [tree.files(case, deep=False) for case in tree.cases(folder)]
         cases = [(own, _owned(own)[1]) for own in beside]
     often = Counter(rest for _, case in cases for own in case.values() for rest in own)
     images = sum(len(case) for _, case in cases)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations, islice
 from pathlib import Path
@@ -93,7 +94,7 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
         classes |= found.classes
     alone = [path for _, found in parts for path in found.alone]
     ambiguous = list(dict.fromkeys(path for _, found in parts for path in found.ambiguous))
-    drawn_again, alike = _drawn_twice(tree, masks_of, classes)
+    drawn_again, alike = _drawn_twice(tree, root, masks_of, classes)
     ambiguous += drawn_again
     is_around = not ambiguous and _lies_in_one_folder(tree, root, [images[key] for key in masks_of])
     if is_around or not masks_of:
@@ -123,7 +124,6 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
             f"{root}: masks of what a camera saw, or drawn again by others, are left out ({places})"
         )
         notes = (*notes, seen)
-    of_parts = [note for _, found in parts for note in found.notes]
     keys = {_bare(path): path.stem for path in alone}
     keys |= {_bare(path): key for key, own in masks_of.items() for path in own}
     keys |= {_bare(path): key for key, path in (*unanswered.items(), *images.items())}
@@ -138,12 +138,12 @@ def _find_pairs(tree: Tree, root: Path, known: Set[str]) -> Pairs | None:
         unanswered,
         twice={path: keys[_bare(path)] for path in others if _bare(path) in keys},
         left_out=[path for path in others if _bare(path) not in keys],
-        notes=[*notes, *(f"{root}: {note}" for note in alike), *of_parts],
+        notes=[*notes, *alike, *(note for _, found in parts for note in found.notes)],
     )
 
 
 def _drawn_twice(
-    tree: Tree, masks_of: Mapping[str, Sequence[Path]], classes: Mapping[Path, str]
+    tree: Tree, root: Path, masks_of: Mapping[str, Sequence[Path]], classes: Mapping[Path, str]
 ) -> tuple[list[str], list[str]]:
     """Find what several people drew, or seem to have drawn, of the same objects.
 
@@ -163,12 +163,12 @@ def _drawn_twice(
     shown.sort(key=len, reverse=True)
     overlaps: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
     for kinds in shown[:_COMPARED]:
-        planes = {kind: plane for kind, path in kinds.items() if (plane := tree.plane(path)).any()}
-        for (one, ours), (other, theirs) in combinations(planes.items(), 2):
-            if ours.shape == theirs.shape:
-                is_one = one[0] == other[0]
-                names = (one[1].name, other[1].name) if is_one else (one[0], other[0])
-                overlaps[*names, is_one].append((ours & theirs).sum() / (ours | theirs).sum())
+        for (one, ours), (other, theirs) in combinations(kinds.items(), 2):
+            is_one = one[0] == other[0]
+            names = (one[1].name, other[1].name) if is_one else (one[0], other[0])
+            with suppress(ValueError):
+                if (shared := tree.overlap(ours, theirs)) is not None:
+                    overlaps[*names, is_one].append(shared)
     alike = [
         pair
         for pair, own in overlaps.items()
@@ -176,8 +176,8 @@ def _drawn_twice(
     ]
     again = sorted({name for one, other, is_one in alike if is_one for name in (one, other)})
     notes = [
-        f"the masks of '{one}' and '{other}' hardly differ, and are read as two classes: if they "
-        "are of two people, or one was made of the other, move one away"
+        f"{root}: the masks of '{one}' and '{other}' hardly differ, and are read as two classes: "
+        "if they are of two people, or one was made of the other, move one away"
         for one, other, is_one in alike
         if not is_one
     ]

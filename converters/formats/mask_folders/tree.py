@@ -36,6 +36,8 @@ _WIDE, _SLIP = 0.45, 0.02
 _SAMPLED = 4096  # of an image's pixels tell most photographs
 # Masks of the same objects by two people, or of two kinds, share more of what either covers.
 _SAME = 0.5
+# Folders of cases whose names of masks are compared.
+_CASES = 16
 # Pixels a side that are enough to compare masks.
 _SMALL = 512
 # So many files are looked at; a mask of one class has so many colours, one of several so many.
@@ -62,12 +64,17 @@ class Tree:
         self._inside: dict[Path, list[Path]] = {}
         self._files: dict[Path, list[Path]] = {}
         self._colours: dict[Path, tuple[int, float]] = {}
+        self._planes: dict[Path, tuple[tuple[int, ...], npt.NDArray[np.bool_]]] = {}
 
     def inside(self, folder: Path) -> list[Path]:
         """Return the folders in a folder, sorted; not hidden ones, nor what we wrote."""
         if folder not in self._inside:
             self._look(folder)
         return self._inside[folder]
+
+    def cases(self, case: Path) -> list[Path]:
+        """Return the first folders of cases beside that of a case, and itself where it is one."""
+        return self.inside(case.parent)[:_CASES]
 
     def files_in(self, folder: Path, *, deep: bool = False) -> Iterator[Path]:
         """Yield the files of images in a folder, sorted; hidden ones are none."""
@@ -129,32 +136,43 @@ class Tree:
                 return False
         return True
 
-    def plane(self, path: Path) -> npt.NDArray[np.bool_]:
-        """Return where a mask is not black, bool (H, W), of at most `_SMALL` pixels a side.
+    def overlap(self, one: Path, other: Path) -> float | None:
+        """Return what two masks share of what either covers; None where one shows nothing.
 
-        Of a broken file it has no pixels.
+        Large ones are compared at every second pixel, or third, ...
+
+        Raises:
+            ValueError: one is broken, or they have different sizes.
         """
-        values = _decode(path)
-        if values is None:
-            return np.zeros((0, 0), np.bool_)
-        step = max(1, -(-max(values.shape[:2]) // _SMALL))
-        return _is_drawn(values)[::step, ::step]
+        (size, own), (other_size, their) = self._drawn(one), self._drawn(other)
+        if size != other_size:
+            raise ValueError(f"{other}: expected the size of {one}, {size}, found {other_size}")
+        if not own.any() or not their.any():
+            return None
+        return float((own & their).sum() / (own | their).sum())
+
+    def _drawn(self, path: Path) -> tuple[tuple[int, ...], npt.NDArray[np.bool_]]:
+        """A mask's height and width, and where it is not black, bool of `_SMALL` a side at most."""
+        if path not in self._planes:
+            values = _decode(path)
+            if values is None:
+                raise ValueError(f"{path}: expected an image, found none")
+            step = max(1, -(-max(values.shape[:2]) // _SMALL))
+            # It keeps nothing of the whole.
+            drawn = (_is_set(values) & bool(values.max(initial=0)))[::step, ::step].copy()
+            self._planes[path] = values.shape[:2], drawn
+        return self._planes[path]
 
     def are_apart(self, pairs: Iterable[tuple[Path, Path]]) -> bool:
         """Tell by a few masks of the same images whether they show other objects: hardly overlap.
 
         Of one image without an object in either nothing can be told.
         """
-        overlaps = []
-        for one, other in pairs:
-            ours, theirs = _decode(one), _decode(other)
-            if ours is None or theirs is None or ours.shape[:2] != theirs.shape[:2]:
-                return False
-            own, their = _is_drawn(ours), _is_drawn(theirs)
-            if own.any() and their.any():
-                overlaps.append((own & their).sum() / (own | their).sum())
-            if len(overlaps) == _LOOKED_AT:
-                break
+        try:
+            found = (value for pair in pairs if (value := self.overlap(*pair)) is not None)
+            overlaps = list(islice(found, _LOOKED_AT))
+        except ValueError:
+            return False
         return bool(overlaps) and bool(np.median(overlaps) < _SAME)
 
     def are_wide(self, folder: Path) -> bool:
@@ -248,11 +266,6 @@ def _is_set(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Return where a mask is not black, bool (H, W)."""
     flat = values if values.ndim == 2 else values[..., :3].max(axis=-1)
     return np.asarray(flat > flat.max(initial=0) // 2)
-
-
-def _is_drawn(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Return where a mask of two sides is not black, bool (H, W); nowhere where it is empty."""
-    return _is_set(values) & bool(values.max(initial=0))
 
 
 def _share_equal(values: npt.NDArray[Any]) -> float:

@@ -49,8 +49,6 @@ DRAWN_WORDS = re.compile(
     r"(mask|label(l?ed)?|lbl|annot(ated|ations?)?|anno(tations?)?|seg(mented|mentations?)?|gt|truth"
     r"|semantic|instance|trimap|attribute|manual|lesion)s?"
 )
-
-
 # Words of folders of what is drawn of masks or images, to be looked at, or was predicted.
 LOOKED_UPON = re.compile(r"\w*(visuali[sz]|overlay|preview)\w*|vi[sz]|pred(s|ict(s|ed|ions?)?)?")
 # Who has drawn something.
@@ -92,6 +90,12 @@ def has_word(name: str, pattern: re.Pattern[str]) -> bool:
     return any(pattern.fullmatch(word.lower()) for word in CAMEL.findall(name))
 
 
+def are_classes(names: Iterable[str]) -> bool:
+    """Tell whether words may be of classes; not who drew, what was made of masks, or objects."""
+    others = (DERIVED, LOOKED_UPON, RATERS, DRAWN_WORDS, _OF_OBJECTS)
+    return not any(has_word(class_in(name), words) for name in names for words in others)
+
+
 def words_of(name: str) -> tuple[str, ...]:
     """Return the words of a name, in small letters."""
     return tuple(word.casefold() for word in BETWEEN.split(name) if word)
@@ -105,9 +109,3 @@ def rest_of(name: str) -> tuple[str, ...]:
 def subset_of(name: str) -> str:
     """Return the subset of which a folder's name speaks; "" for none."""
     return next((word for word in words_of(name) if SUBSETS.fullmatch(word)), "")
-
-
-def are_classes(names: Iterable[str]) -> bool:
-    """Tell whether words may be of classes; not who drew, what was made of masks, or objects."""
-    others = (DERIVED, LOOKED_UPON, RATERS, DRAWN_WORDS, _OF_OBJECTS)
-    return not any(has_word(class_in(name), words) for name in names for words in others)
