@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -118,7 +118,7 @@ def convert(
         typer.Option(
             help="Format to write, see: zoo list formats; or store: a prediction store, to score "
             "and fuse, of COCO results, a table of run-length codes, label files of YOLO, index "
-            "maps (nnU-Net), or a data set whose labels are predictions."
+            "maps (nnU-Net), arrays (NPY, NPZ), or a data set whose labels are predictions."
         ),
     ] = "",
     known: Annotated[
@@ -131,6 +131,13 @@ def convert(
         Path | None, typer.Option(help="Folder to write; by default called as the format.")
     ] = None,
     layout: Annotated[str, typer.Option(help="Variant of the format; see: zoo list formats")] = "",
+    activation: Annotated[
+        Literal["sigmoid", "softmax"] | None,
+        typer.Option(
+            help="For --to store: arrays hold logits; makes probabilities of each class by itself, "
+            "or of all planes together."
+        ),
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="Split file: divides train and val.")] = None,
     fold: Annotated[
         int | None,
@@ -181,8 +188,11 @@ def convert(
         others |= {"subset": subset != Part.train}
         if wrong := next((name for name, value in others.items() if value), None):
             raise ValueError(f"--{wrong}: expected a data set format with it, found --to {to}")
-        say(_import(data, known, out, data_format, edits, broken, images, labels, split, fold))
+        given = (data, known, out, data_format, edits, broken, images, labels, split, fold)
+        say(_import(*given, activation))
         return
+    if activation is not None:
+        raise ValueError(f"--activation {activation}: expected --to {STORE} with it")
     plan = plan_crop(words(crop), margin, scale, enlarger, boxes)
     source = DataSource.open(data, data_format, edits, broken, images)
     if suggest:
@@ -222,6 +232,7 @@ def _import(
     labels: str | None,
     split: Path | None,
     fold: int | None,
+    activation: Literal["sigmoid", "softmax"] | None,
 ) -> str:
     """Write predictions of another program as a prediction store; return what to say of it."""
     from zoo.progress import bar
@@ -240,6 +251,7 @@ def _import(
             labels,
             predictions_format=predictions_format,
             annotations=annotations,
+            activation=activation,
             split_path=split,
             fold=fold,
             command=command_line(),

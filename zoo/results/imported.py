@@ -13,6 +13,7 @@ from converters.formats.coco.files import annotation_files
 from converters.formats.yolo.config import YoloConfig
 from converters.subsets.names import part_of
 from converters.types import LabelSpace, Sample
+from fusion.interchange.files.arrays import Activation
 from fusion.interchange.files.files import open_written
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.metrics.annotated import score_prediction
@@ -62,6 +63,7 @@ def import_predictions(
     *,
     predictions_format: str | None = None,
     annotations: Path | None = None,
+    activation: Activation | None = None,
     split_path: Path | None = None,
     fold: int | None = None,
     command: Sequence[str],
@@ -77,6 +79,7 @@ def import_predictions(
         labels_name: the classes, as `DataSource.labels` takes them; None is all.
         predictions_format: the format of predictions that are a data set; None recognises it.
         annotations: the annotation file whose ids COCO's results have; None finds it.
+        activation: what makes probabilities of arrays of logits.
         split_path: the store holds what a split's folds hold out, and says so.
         fold: of the split; None is all.
         command: what the user called, for the record.
@@ -103,6 +106,7 @@ def import_predictions(
         data_format=predictions_format,
         images=data.images,
         annotations=annotations,
+        activation=activation,
         note=say,
     )
     wanted = [sample.key for sample in data.read(labels, "val")] if split_path else None

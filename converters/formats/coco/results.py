@@ -78,6 +78,11 @@ class CocoResults:
         classes = frozenset(named[number] for number in set(categories) if number in named)
         return cls(path, document.path, tuple(keys.values()), classes, entries, places, named)
 
+    @property
+    def keys_found(self) -> tuple[str, ...]:
+        """Of the images that have a detection."""
+        return tuple(self._places)
+
     def detections(self, key: str, size_hw: tuple[int, int]) -> list[tuple[str, float, CropMask]]:
         """Return the detections of an image, of the classes that are asked for.
 

@@ -4,9 +4,10 @@
     FOLDER/classes.txt                  (optional) the C classes, a line each
 
 Without names these are the data set's own classes in their order, or these after a first plane
-that is the background's. Floats are probabilities, uint8 has 255 for 1, bool is a mask. Height and
-width may be those at which the network saw the image: planes are stretched over it. A NPZ holds
-one array, or `probabilities` among others.
+that is the background's. Floats are probabilities, uint8 has 255 for 1, bool is a mask; with an
+activation floats are what a network gives before it, logits. Height and width may be those at which
+the network saw the image: planes are stretched over it. A NPZ holds one array, or `probabilities`
+(with an activation `logits`) among others.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +30,9 @@ from fusion.interchange.files.written import KnownImages, WrittenPredictions, ma
 from fusion.types import Prediction
 
 PLANES = "probabilities"
+Activation = Literal["sigmoid", "softmax"]
+"""What makes probabilities of logits: of each class by itself, or of all planes together."""
+_LOGITS = "logits"
 _SUFFIXES, _NAMES = (".npy", ".npz"), "classes.txt"
 _BACKGROUND = "background"
 _ROUNDED = 1e-2
@@ -46,7 +51,11 @@ def array_files(folder: Path) -> list[Path]:
 
 
 def open_arrays(
-    folder: Path, arrays: Sequence[Path], known: KnownImages, note: Callable[[str], None]
+    folder: Path,
+    arrays: Sequence[Path],
+    known: KnownImages,
+    note: Callable[[str], None],
+    activation: Activation | None = None,
 ) -> WrittenPredictions:
     """Open a folder of arrays.
 
@@ -55,6 +64,7 @@ def open_arrays(
         arrays: those of `array_files`.
         known: the images that they may be of, and the classes where the folder names none.
         note: told which plane is which class.
+        activation: what makes probabilities of the values; None where they are probabilities.
 
     Raises:
         ValueError: a file of no image of the data set, or of several; or names of classes none of
@@ -67,7 +77,7 @@ def open_arrays(
     def predict(key: str) -> Prediction:
         if key not in files:
             raise ValueError(f"{folder}: expected an array of '{key}', found none")
-        values = _planes(files[key], len(given))
+        values = _planes(files[key], len(given), activation)
         return of_planes(key, files[key], given, values, classes, known.samples[key].size_hw)
 
     few = classes.names if len(classes) < len(known.labels) else ()
@@ -89,9 +99,9 @@ def _classes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> l
     return known.take_names(path, listed_names(path), note, _BACKGROUND)
 
 
-def _planes(path: Path, count: int) -> Array:
+def _planes(path: Path, count: int, activation: Activation | None) -> Array:
     """Return the planes of a file's classes, (count, H, W), without that of the background."""
-    values = read_array(path)
+    values = read_array(path, preferred=PLANES if activation is None else _LOGITS)
     if values.ndim == 4 and values.shape[0] == 1:
         values = values[0]
     if values.ndim == 2:
@@ -104,7 +114,38 @@ def _planes(path: Path, count: int) -> Array:
             f"{path}: expected planes ({count}, H, W) or (H, W, {count}), one a class, and one "
             f"more with the background before them, found {values.shape}"
         )
+    if activation is not None:
+        values = _activated(path, values, activation)
+    elif values.dtype.kind == "f" and _exceeds(values):
+        raise ValueError(
+            f"{path}: expected probabilities from 0 to 1, found {values.min():g} to "
+            f"{values.max():g}: where these are logits, --activation sigmoid (or softmax, where a "
+            "pixel has one class) makes probabilities of them"
+        )
     return values[values.shape[0] - count :]
+
+
+def _exceeds(values: Array) -> bool:
+    """Whether floats go beyond 0 and 1 by more than rounding does."""
+    return bool(values.size) and bool(values.min() < -_ROUNDED or values.max() > 1 + _ROUNDED)
+
+
+def _activated(path: Path, values: Array, activation: Activation) -> Array:
+    # Late: rules and stores do not need it.
+    from scipy.special import expit, softmax
+
+    if values.dtype.kind != "f":
+        raise ValueError(
+            f"{path}: expected floats, of which --activation {activation} makes probabilities, "
+            f"found {values.dtype}"
+        )
+    if values.min() >= 0 and values.max() <= 1:
+        raise ValueError(
+            f"{path}: expected logits, of which --activation {activation} makes probabilities, "
+            "found values from 0 to 1: they look like probabilities already"
+        )
+    exact = values.astype(np.float32)
+    return np.asarray(expit(exact) if activation == "sigmoid" else softmax(exact, axis=0))
 
 
 def of_planes(
@@ -129,8 +170,7 @@ def of_planes(
         ValueError: values that are no probabilities.
     """
     # Rounding may leave the range by a little; logits leave it by more, and are refused.
-    is_float = values.dtype.kind == "f"
-    if is_float and values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
+    if values.dtype.kind == "f" and not _exceeds(values):
         values = np.clip(values, 0, 1)
     found: dict[str, Array] = {}
     for label, plane in zip(given, values, strict=True):
@@ -143,12 +183,13 @@ def of_planes(
         raise ValueError(f"{path}: {error}") from None
 
 
-def read_array(path: Path, name: str = "") -> Array:
+def read_array(path: Path, name: str = "", preferred: str = PLANES) -> Array:
     """Return the array of a file of numpy; nothing in it is run.
 
     Args:
         path: NPY, or NPZ.
-        name: of the array in a NPZ; "" takes `probabilities`, or the only one.
+        name: of the array in a NPZ; "" takes the preferred one, or the only one.
+        preferred: of several arrays.
 
     Raises:
         ValueError: a damaged file, none or several such arrays, or one of other than numbers.
@@ -160,7 +201,7 @@ def read_array(path: Path, name: str = "") -> Array:
             if isinstance(content, np.ndarray):
                 values: Array = content
             else:
-                values = np.asarray(content[name or _only(path, content.files)])
+                values = np.asarray(content[name or _only(path, content.files, preferred)])
     except KeyError:
         raise ValueError(f"{path}: expected an array '{name}', found none") from None
     except _BROKEN as error:
@@ -173,9 +214,9 @@ def read_array(path: Path, name: str = "") -> Array:
     return values
 
 
-def _only(path: Path, names: Sequence[str]) -> str:
-    if PLANES in names or len(names) == 1:
-        return PLANES if PLANES in names else names[0]
+def _only(path: Path, names: Sequence[str], preferred: str) -> str:
+    if preferred in names or len(names) == 1:
+        return preferred if preferred in names else names[0]
     raise ValueError(
-        f"{path}: expected one array, or '{PLANES}', found {', '.join(names) or 'none'}"
+        f"{path}: expected one array, or '{preferred}', found {', '.join(names) or 'none'}"
     )

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from converters.formats.coco.results import CocoResults
-from fusion.interchange.files.written import KnownImages, WrittenPredictions
+from fusion.interchange.files.written import KnownImages, WrittenPredictions, join_files
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
 
 def open_results(
     path: Path,
+    files: Sequence[Path],
     known: KnownImages,
     root: Path,
     images: Path | None = None,
     annotations: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
 ) -> WrittenPredictions:
-    """Open a list of results; see `converters.formats.coco.results`.
+    """Open lists of results; see `converters.formats.coco.results`.
 
     Args:
-        path: the list.
+        path: the list, or the folder with all of them.
+        files: the lists; several have detections of other images each, as those of folds.
         known: the data set's images.
         root: the data set's folder.
         images: a folder with the data set's images, where they do not lie with it.
@@ -30,16 +32,23 @@ def open_results(
         note: told of classes that no detection is of.
 
     Raises:
-        ValueError: no list of results, or ids of no file of the data set, or of several.
+        ValueError: no list of results, ids of no file of the data set, or of several, or two lists
+            with detections of one image.
     """
-    results = CocoResults.open(path, root, known.labels, images=images, annotations=annotations)
-    there = [key for key in results.keys if key in known.samples]
+    lists = [
+        CocoResults.open(file, root, known.labels, images=images, annotations=annotations)
+        for file in files
+    ]
+    owners = join_files({own.path: (own, own.keys_found) for own in lists})
+    there = {key: None for own in lists for key in own.keys if key in known.samples}
 
     def predict(key: str) -> Prediction:
         size_hw = known.samples[key].size_hw
-        objects = (MaskObject(*found) for found in results.detections(key, size_hw))
-        return predict_objects(key, size_hw, objects, known.labels)
+        found = owners[key].detections(key, size_hw) if key in owners else []
+        return predict_objects(key, size_hw, (MaskObject(*one) for one in found), known.labels)
 
-    form = f"COCO results with the ids of {results.annotations.name}"
-    spoken = known.spoken(path, results.classes, note)
+    named = dict.fromkeys(own.annotations.name for own in lists)
+    form = f"COCO results with the ids of {', '.join(named)}"
+    classes = frozenset[str]().union(*(own.classes for own in lists))
+    spoken = known.spoken(path, classes, note)
     return WrittenPredictions(form, "instance", there, True, predict, spoken)

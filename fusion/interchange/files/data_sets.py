@@ -6,15 +6,15 @@ codes as other competitions want it. Nothing in it is more or less sure: each ob
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import converters
 from converters.errors import DataError, Problems
 from converters.formats.rle_table.rle_table import read_table
 from converters.masks import rasterize
-from converters.types import Instance, Sample
-from fusion.interchange.files.written import KnownImages, WrittenPredictions
+from converters.types import ImageFile, Instance, Sample
+from fusion.interchange.files.written import KnownImages, WrittenPredictions, join_files
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
@@ -54,34 +54,55 @@ def open_data_set(
     return _of_samples(f"a data set ({data_format})", folder, own, known, spoken)
 
 
-def open_table(
-    path: Path, images: Path, known: KnownImages, note: Callable[[str], None]
+def open_tables(
+    path: Path,
+    files: Sequence[Path],
+    images: Path,
+    known: KnownImages,
+    note: Callable[[str], None],
 ) -> WrittenPredictions:
-    """Open a table of run-length codes.
+    """Open tables of run-length codes.
 
     Args:
-        path: the table.
+        path: the table, or the folder with all of them.
+        files: the tables; several have other images each, as those of folds.
         images: the folder of the images.
         known: the images that it may be about.
         note: told of how pixels are counted, where the table does not show it.
 
     Raises:
-        ValueError: it is broken, or has an image that is not known.
+        ValueError: one is broken, or has an image that is not known, or that another has, too.
     """
+    places = {sample.image: key for key, sample in known.samples.items()}
+    found: dict[Path, tuple[dict[str, Sample], Iterable[str]]] = {}
+    for file in files:
+        own = _of_table(file, images, known, places, note)
+        found[file] = own, own
+    owners = join_files(found)
+    samples = {key: own[key] for key, own in owners.items()}
+    spoken = known.spoken(path, _classes(samples.values()), note)
+    return _of_samples("a table of run-length codes", path, samples, known, spoken)
+
+
+def _of_table(
+    path: Path,
+    images: Path,
+    known: KnownImages,
+    places: Mapping[ImageFile, str],
+    note: Callable[[str], None],
+) -> dict[str, Sample]:
     problems = Problems(path.parent)
     found = read_table(path, images, known.labels, problems)
     if problems.found:
         raise DataError(path.parent, sorted(map(str, problems.found)))
     for text in problems.notes:
         note(text)
-    places = {sample.image: key for key, sample in known.samples.items()}
     own = {}
     for sample in found:
         if sample.image not in places:
             raise ValueError(f"{path}: expected images of the data set, found '{sample.key}'")
         own[places[sample.image]] = sample
-    spoken = known.spoken(path, _classes(own.values()), note)
-    return _of_samples("a table of run-length codes", path, own, known, spoken)
+    return own
 
 
 def _classes(samples: Iterable[Sample]) -> set[str]:

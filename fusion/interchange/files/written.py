@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from converters.formats.mask_folders.nnunet_writing import name_of_image
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
 
+T = TypeVar("T")
 # Of classes.
 _SHOWN = 4
 
@@ -177,6 +179,28 @@ def match_files(folder: Path, paths: Iterable[Path], known: KnownImages) -> dict
             raise ValueError(f"{path}: {error}") from None
         files[key] = path
     return files
+
+
+def join_files(files: Mapping[Path, tuple[T, Iterable[str]]]) -> dict[str, T]:
+    """Return key -> the file that has this image's objects, of files that share no image.
+
+    Args:
+        files: path -> what it is, and the keys of the images that it has objects of.
+
+    Raises:
+        ValueError: two have one image.
+    """
+    owners: dict[str, tuple[Path, T]] = {}
+    for path, (own, keys) in files.items():
+        for key in keys:
+            if key in owners:
+                raise ValueError(
+                    f"{path}: several files of one folder are those of folds, with other images "
+                    f"each: expected none of '{key}', which {owners[key][0].name} has: name one "
+                    "file, or import each as a store"
+                )
+            owners[key] = path, own
+    return {key: own for key, (_, own) in owners.items()}
 
 
 def one_key(known: Mapping[str, list[str]], name: str) -> str | None:

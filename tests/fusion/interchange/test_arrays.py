@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from converters.types import LabelSpace, Sample
+from fusion.interchange.files.arrays import Activation
 from fusion.interchange.files.files import open_written
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 
@@ -30,8 +31,10 @@ def planes(height: int = 40, width: int = 60) -> Any:
     return found
 
 
-def opened(folder: Path, known: KnownImages, said: list[str]) -> WrittenPredictions:
-    return open_written(folder, known, Path("data"), note=said.append)
+def opened(
+    folder: Path, known: KnownImages, said: list[str], activation: Activation | None = None
+) -> WrittenPredictions:
+    return open_written(folder, known, Path("data"), activation=activation, note=said.append)
 
 
 def with_background(values: Any) -> Any:
@@ -100,7 +103,10 @@ def test_the_folder_may_name_the_classes(known: KnownImages, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (planes() * 9 - 4, "expected probabilities in 0..1, found -4 to 3.2: apply the sigmoid"),
+        (
+            planes() * 9 - 4,
+            "expected probabilities from 0 to 1, found -4 to 3.2: .* --activation sigmoid",
+        ),
         (planes() * np.nan, "expected probabilities in 0..1"),
         (planes()[:, 0], r"expected planes \(2, H, W\) or \(H, W, 2\), .* found \(1, 2, 60\)"),
         (np.zeros((7, 40, 60)), r"found \(7, 40, 60\)"),
@@ -115,6 +121,43 @@ def test_what_are_no_probabilities_is_told(
     np.save(tmp_path / "one.npy", values)
     with pytest.raises(ValueError, match=rf"one\.npy: .*{message}"):
         opened(tmp_path, known, []).predict("a/one")
+
+
+@pytest.mark.parametrize(
+    ("activation", "change"),
+    [
+        ("sigmoid", lambda p: np.log(p / (1 - p))),
+        ("sigmoid", lambda p: np.moveaxis(np.log(p / (1 - p)), 0, 2).astype(np.float16)),
+        # Of a network whose first plane is the background's; what all have in common is nothing.
+        ("softmax", lambda p: np.log(with_background(p / 2)) + 7),
+        ("softmax", lambda p: {"logits": np.log(with_background(p / 2)), "labels": p}),
+    ],
+)
+def test_logits_become_probabilities_where_it_is_said_how(
+    activation: Activation, change: Change, known: KnownImages, tmp_path: Path
+) -> None:
+    low = np.clip(planes(), 1e-3, None)
+    values = change(low)
+    with (tmp_path / "one.npx").open("wb") as file:
+        np.savez(file, **values) if isinstance(values, dict) else np.save(file, values)
+    (tmp_path / "one.npx").rename(tmp_path / ("one.npz" if isinstance(values, dict) else "one.npy"))
+    prediction = opened(tmp_path, known, [], activation).predict("a/one")
+    expected = low if activation == "sigmoid" else with_background(low / 2)[1:]
+    expected = expected / (1 if activation == "sigmoid" else with_background(low / 2).sum(axis=0))
+    for label, plane in zip(LABELS.names, expected, strict=True):
+        assert prediction.masks[label][0][0] == pytest.approx(plane.max(), abs=0.004)
+        np.testing.assert_array_equal(prediction.binary(label).full(SIZE_HW), plane > 0.5)
+
+
+def test_what_are_no_logits_is_told(known: KnownImages, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"--activation softmax: expected a folder of arrays"):
+        opened(tmp_path, known, [], "softmax")
+    np.save(tmp_path / "one.npy", planes())
+    with pytest.raises(ValueError, match=r"one\.npy: .* they look like probabilities already"):
+        opened(tmp_path, known, [], "sigmoid").predict("a/one")
+    np.save(tmp_path / "one.npy", planes() > 0)
+    with pytest.raises(ValueError, match=r"one\.npy: expected floats, .* found bool"):
+        opened(tmp_path, known, [], "sigmoid").predict("a/one")
 
 
 def test_several_arrays_are_told(known: KnownImages, tmp_path: Path) -> None:

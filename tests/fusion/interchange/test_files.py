@@ -137,6 +137,57 @@ def test_of_boxes_and_outlines_of_mmdetection_the_outlines_are_read(
         opened(found, known, data)
 
 
+def _of(data: Path, *keys: str) -> Callable[[list[Any]], None]:
+    """Leave the results of some images alone."""
+    numbers = {ids(data)[0][key] for key in keys}
+
+    def change(results: list[Any]) -> None:
+        results[:] = [entry for entry in results if entry["image_id"] in numbers]
+
+    return change
+
+
+@pytest.mark.parametrize("places", [("f0.json", "f1.json"), ("fold_0/r.json", "fold_1/r.json")])
+def test_lists_of_folds_are_one(
+    places: tuple[str, str], data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    for place, key in zip(places, FOUND, strict=True):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        write_results(data, tmp_path / place, _of(data, key))
+    said: list[str] = []
+    found = opened(tmp_path, known, data, note=said.append)
+    assert sorted(found.keys) == ["a/one", "b/three", "b/two"]
+    for key in FOUND:
+        check(found.predict(key), key)
+    assert not found.predict("b/three").masks
+    # The second knows forks alone; both together know all.
+    assert not found.classes
+    assert not said
+    write_results(data, tmp_path / places[1])
+    with pytest.raises(ValueError, match=r"folds.*expected none of 'a/one', which .* has"):
+        opened(tmp_path, known, data)
+
+
+def test_lists_of_folds_have_an_annotation_file_each(
+    data: Path, known: KnownImages, tmp_path: Path
+) -> None:
+    other, results = tmp_path / "data", tmp_path / "results"
+    (other / "annotations").mkdir(parents=True)
+    (other / "images").symlink_to(data / "images" / "train")
+    results.mkdir()
+    record = json.loads((data / "annotations/instances_train.json").read_text())
+    for name, keys in (("a", {"a/one", "b/three"}), ("b", {"b/two"})):
+        entries = [image for image in record["images"] if image["sample"]["key"] in keys]
+        own = {**record, "images": entries, "annotations": []}
+        (other / f"annotations/{name}.json").write_text(json.dumps(own))
+        write_results(data, results / f"{name}.json", _of(data, *keys))
+    found = opened(results, known, other)
+    assert found.form == "COCO results with the ids of a.json, b.json"
+    assert sorted(found.keys) == ["a/one", "b/three", "b/two"]
+    for key in FOUND:
+        check(found.predict(key), key)
+
+
 def test_classes_are_chosen_and_renamed(data: Path, known: KnownImages, tmp_path: Path) -> None:
     write_results(data, tmp_path / "results.json")
     few = KnownImages(known.samples, LABELS.only(["fork"]), NUMBERS)
@@ -298,6 +349,19 @@ def test_a_table_of_another_competition(data: Path, known: KnownImages, tmp_path
     assert sorted(found.keys) == ["a/one", "b/three", "b/two"]
     for key in FOUND:
         check(found.predict(key), key, has_scores=False)
+    # Tables of folds are one.
+    for name in FOUND:
+        part = [line for line in lines[1:] if line.startswith(name.split("/")[1])]
+        folder = tmp_path / "folds" / name.replace("/", "_")
+        folder.mkdir(parents=True)
+        (folder / "sub.csv").write_text("\n".join([lines[0], *part]))
+    both = opened(tmp_path / "folds", known, data)
+    assert sorted(both.keys) == ["a/one", "b/two"]
+    for key in FOUND:
+        check(both.predict(key), key, has_scores=False)
+    (folder / "again.csv").write_text("\n".join([lines[0], lines[1]]))
+    with pytest.raises(ValueError, match=r"expected none of 'a/one', which sub\.csv has"):
+        opened(tmp_path / "folds", known, data)
 
 
 def test_a_data_set_is_a_prediction_of_its_images(

@@ -15,6 +15,7 @@ import converters
 from converters.splits.split import Split
 from converters.types import Instance, LabelSpace, Sample
 from fusion.sources.store import PredictionStore
+from fusion.types import Prediction
 
 SIZE_HW = (40, 60)
 LABELS = LabelSpace("tools", ("cup", "fork"))
@@ -82,6 +83,52 @@ def test_a_fold_is_what_it_holds_out(here, zoo, tmp_path, capsys):
     assert list(manifest.images) == list(Split.load(split).val(1))
     held_out = (manifest.split, manifest.fold, manifest.subset)
     assert held_out == (Split.load(split).digest, 1, "val")
+
+
+def _objects(prediction: Prediction) -> list[tuple[str, float, bytes]]:
+    return [
+        (label, score, mask.binary(SIZE_HW).full(SIZE_HW).tobytes())
+        for label, found in prediction.masks.items()
+        for score, mask in found
+    ]
+
+
+@pytest.mark.slow
+def test_results_of_folds_are_held_out_together(here, zoo, tmp_path, capsys):
+    given = ("--to", "store", "--data", here / "data", "--split", here / "split.json")
+    results = json.loads((here / "results.json").read_text())
+    (tmp_path / "folds").mkdir()
+    for fold in range(3):
+        own = [entry for entry in results if entry["image_id"] % 3 == fold]
+        (tmp_path / f"folds/fold{fold}.json").write_text(json.dumps(own))
+    zoo("convert", here / "results.json", *given, "--out", tmp_path / "one")
+    zoo("convert", tmp_path / "folds", *given, "--out", tmp_path / "folds-store")
+    one, folds = PredictionStore(tmp_path / "one"), PredictionStore(tmp_path / "folds-store")
+    assert folds.manifest.split == Split.load(here / "split.json").digest
+    assert list(folds.manifest.images) == list(one.manifest.images)
+    for key in one.manifest.images:
+        assert _objects(folds[key]) == _objects(one[key])
+
+
+@pytest.mark.slow
+def test_logits_are_activated(here, zoo, tmp_path, capsys):
+    (tmp_path / "logits").mkdir()
+    logits = np.full((2, 10, 15), -4, np.float32)
+    logits[0, 2:5, 2:5] = 3
+    for number in range(6):
+        np.save(tmp_path / f"logits/{number}.npy", logits)
+    given = ("--to", "store", "--data", here / "data", "--out", tmp_path / "out")
+    zoo("convert", tmp_path / "logits", *given, code=2)
+    assert "found -4 to 3: where these are logits, --activation" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    zoo("convert", tmp_path / "logits", *given, "--activation", "sigmoid")
+    ((score, _),) = PredictionStore(tmp_path / "out")["0"].masks["cup"]
+    assert score == pytest.approx(1 / (1 + np.exp(-3)), abs=0.01)
+    zoo("convert", here / "results.json", *given, "--activation", "softmax", code=2)
+    assert "--activation softmax: expected a folder of arrays" in capsys.readouterr().err
+    zoo("convert", here / "data", "--to", "masks", "--out", tmp_path / "m", "--activation",
+        "softmax", code=2)  # fmt: skip
+    assert "--activation softmax: expected --to store with it" in capsys.readouterr().err
 
 
 @pytest.mark.slow
