@@ -109,6 +109,8 @@ def import_predictions(
         activation=activation,
         note=say,
     )
+    if path.resolve() == data.path.resolve():
+        say(f"{path}: the data set's own annotations are taken for predictions")
     wanted = [sample.key for sample in data.read(labels, "val")] if split_path else None
     keys = _covered(path, found, wanted, say)
     covered = [samples[key] for key in keys]

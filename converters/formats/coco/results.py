@@ -25,6 +25,9 @@ from converters.formats.coco.shapes import NoPixelsError, decode_segmentations
 from converters.masks import CropMask
 from converters.types import LabelSpace
 
+# Bytes.
+_FEW = 64
+
 
 @dataclass(frozen=True)
 class CocoResults:
@@ -117,6 +120,12 @@ class CocoResults:
             except ValueError as error:
                 raise ValueError(f"{where}: {error}") from None
         return found
+
+
+def is_empty_list(path: Path) -> bool:
+    """Tell whether a file is a list of no detection."""
+    # Not read whole to see that.
+    return path.stat().st_size < _FEW and path.read_bytes().split() in ([b"[]"], [b"[", b"]"])
 
 
 def read_ids(

@@ -270,7 +270,13 @@ def read(
     ]
 
 
-def read_table(path: Path, images: Path, labels: LabelSpace, problems: Problems) -> list[Sample]:
+def read_table(
+    path: Path,
+    images: Path,
+    labels: LabelSpace,
+    problems: Problems,
+    options_folder: Path | None = None,
+) -> list[Sample]:
     """Read one table of run-length codes, whatever else lies beside it but `rle_table.yaml`.
 
     Args:
@@ -278,11 +284,12 @@ def read_table(path: Path, images: Path, labels: LabelSpace, problems: Problems)
         images: the folder with the images, keys are their paths there.
         labels: the classes, found by name or alias; rows of others are left out.
         problems: takes down rows and images that are broken.
+        options_folder: with the `rle_table.yaml`; None is the table's.
 
     Raises:
         ValueError: no table, one without any of the classes, or a broken `rle_table.yaml`.
     """
-    options = read_options(path.parent)
+    options = read_options(options_folder or path.parent)
     if not options.object and len(labels) == 1:
         options = replace(options, object=labels.names[0])
     table = Table(path, options)

@@ -17,7 +17,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from converters.errors import one_line
 from converters.formats.yolo.config import listed_names
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
+from fusion.interchange.files.content import nearest_file
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.types import Prediction
 
@@ -33,7 +34,7 @@ PLANES = "probabilities"
 Activation = Literal["sigmoid", "softmax"]
 """What makes probabilities of logits: of each class by itself, or of all planes together."""
 _LOGITS = "logits"
-_SUFFIXES, _NAMES = (".npy", ".npz"), "classes.txt"
+_NAMES = "classes.txt"
 _BACKGROUND = "background"
 _ROUNDED = 1e-2
 # What numpy and its libraries say of a damaged file: a stream, a header, a method of compression, a
@@ -43,11 +44,6 @@ _BROKEN = (
     *(RuntimeError, MemoryError, TypeError, tokenize.TokenError, SyntaxError),
 )
 Array = npt.NDArray[np.generic]
-
-
-def array_files(folder: Path) -> list[Path]:
-    """Return the files of arrays in a folder and below it, sorted."""
-    return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in _SUFFIXES]
 
 
 def open_arrays(
@@ -61,36 +57,51 @@ def open_arrays(
 
     Args:
         folder: with the files.
-        arrays: those of `array_files`.
+        arrays: the files, in the folder or below it.
         known: the images that they may be of, and the classes where the folder names none.
         note: told which plane is which class.
         activation: what makes probabilities of the values; None where they are probabilities.
 
     Raises:
-        ValueError: a file of no image of the data set, or of several; or names of classes none of
-            which is asked for.
+        ValueError: a file of no image of the data set, or of several; names of classes none of
+            which is asked for; or values that are logits where probabilities are meant, or these
+            where logits are.
     """
     files = match_files(folder, arrays, known)
-    given = _classes(folder, known, note)
+    given = _classes(folder, arrays, known, note)
+    try:
+        first = _stacked(arrays[0], len(given), activation)
+    except ValueError:
+        pass  # it is told with others like it, when it is read
+    else:
+        _check_range(arrays[0], first, activation)
     classes = known.labels.only(label for label in given if label)
 
     def predict(key: str) -> Prediction:
         if key not in files:
             raise ValueError(f"{folder}: expected an array of '{key}', found none")
         values = _planes(files[key], len(given), activation)
-        return of_planes(key, files[key], given, values, classes, known.samples[key].size_hw)
+        size_hw, found_hw = known.samples[key].size_hw, values.shape[1:]
+        if found_hw == tuple(reversed(size_hw)) != tuple(size_hw):
+            raise ValueError(
+                f"{files[key]}: expected planes of the image's height and width, {size_hw}, found "
+                f"{found_hw}: transpose them"
+            )
+        return of_planes(key, files[key], given, values, classes, size_hw)
 
     few = classes.names if len(classes) < len(known.labels) else ()
     return WrittenPredictions("arrays", "semantic", files, True, predict, few)
 
 
-def _classes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> list[str | None]:
+def _classes(
+    folder: Path, arrays: Sequence[Path], known: KnownImages, note: Callable[[str], None]
+) -> list[str | None]:
     """Return the classes of the planes, None of those that are not asked for.
 
     A plane of the background may be before them.
     """
-    path = folder / _NAMES
-    if not path.is_file():
+    path = nearest_file(folder, arrays, (_NAMES,))
+    if path is None:
         note(
             f"{folder}: planes are taken for the data set's classes, {known.list_numbers()}, or "
             f"these after the background: a {_NAMES} there would say otherwise"
@@ -101,51 +112,75 @@ def _classes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> l
 
 def _planes(path: Path, count: int, activation: Activation | None) -> Array:
     """Return the planes of a file's classes, (count, H, W), without that of the background."""
+    values = _stacked(path, count, activation)
+    if values.dtype.kind == "f" and (lost := int(np.isnan(values).sum())):
+        raise ValueError(f"{path}: expected numbers, found {lost} that are none (NaN)")
+    _check_range(path, values, activation)
+    if activation is not None:
+        values = _activated(path, values, activation)
+    return values[values.shape[0] - count :]
+
+
+def _check_range(path: Path, values: Array, activation: Activation | None) -> None:
+    """Tell logits in the place of probabilities, and these in the place of logits."""
+    if values.dtype.kind != "f":
+        return
+    low, high = float(values.min()), float(values.max())
+    if activation is None and (low < -_ROUNDED or high > 1 + _ROUNDED):
+        raise ValueError(
+            f"{path}: expected probabilities from 0 to 1, found {low:g} to {high:g}: where these "
+            "are logits, --activation sigmoid (or softmax, where a pixel has one class) makes "
+            "probabilities of them"
+        )
+    if activation is not None and 0 <= low < high <= 1:
+        raise ValueError(
+            f"{path}: expected logits, of which --activation {activation} makes probabilities, "
+            "found values from 0 to 1: they look like probabilities already"
+        )
+
+
+def _stacked(path: Path, count: int, activation: Activation | None) -> Array:
+    """Return the planes of a file, (count or one more, H, W)."""
     values = read_array(path, preferred=PLANES if activation is None else _LOGITS)
     if values.ndim == 4 and values.shape[0] == 1:
         values = values[0]
+    if values.ndim == 4 and values.shape[1] == 1:
+        values = values[:, 0]
     if values.ndim == 2:
         values = values[np.newaxis]
     wanted = (count, count + 1)
     if values.ndim == 3 and values.shape[0] not in wanted and values.shape[2] in wanted:
         values = np.moveaxis(values, 2, 0)
-    if values.ndim != 3 or values.shape[0] not in wanted:
+    if values.ndim != 3 or values.shape[0] not in wanted or not values.size:
         raise ValueError(
             f"{path}: expected planes ({count}, H, W) or (H, W, {count}), one a class, and one "
-            f"more with the background before them, found {values.shape}"
+            f"more with the background before them, found {values.shape}: a {_NAMES} beside them "
+            "may name the classes that they are of"
         )
-    if activation is not None:
-        values = _activated(path, values, activation)
-    elif values.dtype.kind == "f" and _exceeds(values):
-        raise ValueError(
-            f"{path}: expected probabilities from 0 to 1, found {values.min():g} to "
-            f"{values.max():g}: where these are logits, --activation sigmoid (or softmax, where a "
-            "pixel has one class) makes probabilities of them"
-        )
-    return values[values.shape[0] - count :]
-
-
-def _exceeds(values: Array) -> bool:
-    """Whether floats go beyond 0 and 1 by more than rounding does."""
-    return bool(values.size) and bool(values.min() < -_ROUNDED or values.max() > 1 + _ROUNDED)
+    return values
 
 
 def _activated(path: Path, values: Array, activation: Activation) -> Array:
     # Late: rules and stores do not need it.
     from scipy.special import expit, softmax
 
-    if values.dtype.kind != "f":
-        raise ValueError(
-            f"{path}: expected floats, of which --activation {activation} makes probabilities, "
-            f"found {values.dtype}"
-        )
-    if values.min() >= 0 and values.max() <= 1:
+    if values.dtype.kind not in "fi":
         raise ValueError(
             f"{path}: expected logits, of which --activation {activation} makes probabilities, "
-            "found values from 0 to 1: they look like probabilities already"
+            f"found {values.dtype}"
         )
-    exact = values.astype(np.float32)
-    return np.asarray(expit(exact) if activation == "sigmoid" else softmax(exact, axis=0))
+    exact: npt.NDArray[np.floating[Any]]
+    exact = values.astype(np.float64 if values.dtype.itemsize > 4 else np.float32)
+    if activation == "sigmoid":
+        return np.asarray(expit(exact))
+    if len(exact) == 1:
+        raise ValueError(
+            f"{path}: expected two planes at least, of which softmax makes probabilities, found "
+            "one: --activation sigmoid"
+        )
+    if np.isposinf(exact).any():
+        raise ValueError(f"{path}: expected logits, found infinite ones")
+    return np.asarray(softmax(exact, axis=0))
 
 
 def of_planes(
@@ -170,7 +205,8 @@ def of_planes(
         ValueError: values that are no probabilities.
     """
     # Rounding may leave the range by a little; logits leave it by more, and are refused.
-    if values.dtype.kind == "f" and not _exceeds(values):
+    is_float = values.dtype.kind == "f" and values.size
+    if is_float and values.min() >= -_ROUNDED and values.max() <= 1 + _ROUNDED:
         values = np.clip(values, 0, 1)
     found: dict[str, Array] = {}
     for label, plane in zip(given, values, strict=True):
@@ -217,6 +253,7 @@ def read_array(path: Path, name: str = "", preferred: str = PLANES) -> Array:
 def _only(path: Path, names: Sequence[str], preferred: str) -> str:
     if preferred in names or len(names) == 1:
         return preferred if preferred in names else names[0]
+    hint = f": {_LOGITS} want --activation" if _LOGITS in names else ""
     raise ValueError(
-        f"{path}: expected one array, or '{preferred}', found {', '.join(names) or 'none'}"
+        f"{path}: expected one array, or '{preferred}', found {', '.join(names) or 'none'}{hint}"
     )

@@ -14,6 +14,7 @@ from converters.errors import DataError, Problems
 from converters.formats.rle_table.rle_table import read_table
 from converters.masks import rasterize
 from converters.types import ImageFile, Instance, Sample
+from fusion.interchange.files.content import options_home
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, join_files
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
@@ -76,7 +77,10 @@ def open_tables(
     places = {sample.image: key for key, sample in known.samples.items()}
     found: dict[Path, tuple[dict[str, Sample], Iterable[str]]] = {}
     for file in files:
-        own = _of_table(file, images, known, places, note)
+        home = options_home(file, path) if path.is_dir() else None
+        own = _of_table(file, home, images, known, places, note)
+        if not own:
+            note(f"{file}: no row of an image: nothing was found")
         found[file] = own, own
     owners = join_files(found)
     samples = {key: own[key] for key, own in owners.items()}
@@ -86,13 +90,14 @@ def open_tables(
 
 def _of_table(
     path: Path,
+    home: Path | None,
     images: Path,
     known: KnownImages,
     places: Mapping[ImageFile, str],
     note: Callable[[str], None],
 ) -> dict[str, Sample]:
     problems = Problems(path.parent)
-    found = read_table(path, images, known.labels, problems)
+    found = read_table(path, images, known.labels, problems, home)
     if problems.found:
         raise DataError(path.parent, sorted(map(str, problems.found)))
     for text in problems.notes:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import converters
-from fusion.interchange.files.arrays import Activation, array_files, open_arrays
+from fusion.interchange.files.arrays import Activation, open_arrays
 from fusion.interchange.files.class_masks import find_class_masks, open_class_masks
 from fusion.interchange.files.coco_results import open_results
+from fusion.interchange.files.content import TABLES, FolderContent
 from fusion.interchange.files.data_sets import open_data_set, open_tables
-from fusion.interchange.files.index_maps import map_files, open_index_maps
-from fusion.interchange.files.label_files import are_results, open_label_files
+from fusion.interchange.files.index_maps import choose_maps, open_index_maps
+from fusion.interchange.files.label_files import choose_labels, open_label_files
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.sources.manifest import FILE as MANIFEST
 
@@ -20,9 +22,6 @@ FORMS = (
     "index maps or masks of classes (PNG), or of arrays of probabilities (NPY, NPZ), or a data set"
 )
 """What is known, in words."""
-# Of a file it is enough to see its first entry.
-_HEAD = 1 << 16
-_JSON, _TABLES = (".json",), (".csv", ".tsv")
 
 
 def open_written(
@@ -54,70 +53,125 @@ def open_written(
     """
     if not path.exists():
         raise ValueError(f"{path}: expected predictions, found nothing")
-    if activation is not None:
-        if path.is_dir() and not map_files(path) and (arrays := array_files(path)):
-            return open_arrays(path, arrays, known, note, activation)
-        raise ValueError(
-            f"--activation {activation}: expected a folder of arrays (NPY, NPZ) of logits, "
-            f"found {path}"
-        )
     if (path / MANIFEST).is_file():
         raise ValueError(f"{path}: expected another program's predictions, found a store already")
-    is_free = data_format is None and path.is_dir()
-    if is_free and (lists := _lists(path)) and not converters.is_data_set(path):
-        return open_results(path, lists, known, root, images, annotations, note)
-    if not path.is_dir():
-        if data_format is not None:
-            raise ValueError(f"--from {data_format}: expected a folder with it, found {path}")
-        suffix = path.suffix.lower()
-        if suffix in _JSON:
-            return open_results(path, [path], known, root, images, annotations, note)
-        if suffix in _TABLES:
-            return open_tables(path, [path], images or root, known, note)
-        raise ValueError(f"{path}: expected {FORMS}, found another file")
+    if data_format is not None and not path.is_dir():
+        raise ValueError(f"--from {data_format}: expected a folder with it, found {path}")
+    opening = _Opening(path, known, root, images, annotations, note)
+    if activation is not None:
+        return opening.logits(activation)
     if data_format is not None:
         return open_data_set(path, data_format, known, note)
-    is_data_set = converters.is_data_set(path)
-    if are_results(path, is_data_set):
-        return open_label_files(path, known, note)
-    if is_data_set:
-        return open_data_set(path, converters.recognise(path), known, note)
-    maps, arrays = map_files(path), array_files(path)
-    if arrays and not maps:
-        return open_arrays(path, arrays, known, note)
-    if not maps:
-        # As folds have them, one each.
-        folders = sorted(one for one in path.iterdir() if one.is_dir())
-        if lists := [file for folder in folders for file in _lists(folder)]:
-            return open_results(path, lists, known, root, images, annotations, note)
-        if tables := [file for folder in (path, *folders) for file in _of_kind(folder, _TABLES)]:
-            return open_tables(path, tables, images or root, known, note)
-    try:
-        files = match_files(path, maps, known)
-    except ValueError:
-        masks = find_class_masks(path, maps, known)
-        if masks is None:
-            raise
-        return open_class_masks(path, masks, known, note)
-    return open_index_maps(path, files, known, note)
+    return opening.folder() if path.is_dir() else opening.file()
 
 
-def _lists(folder: Path) -> list[Path]:
-    """Return the lists of COCO results in a folder, sorted.
+@dataclass(frozen=True)
+class _Opening:
+    """What is opened; see `open_written`."""
 
-    Of several they are those with outlines: MMDetection writes `NAME.bbox.json`, `NAME.segm.json`.
-    """
-    heads = {path: _head(path) for path in _of_kind(folder, _JSON)}
-    found = [path for path, head in heads.items() if head.startswith(b"[")]
-    return [one for one in found if len(found) == 1 or b'"segmentation"' in heads[one]]
+    path: Path
+    known: KnownImages
+    root: Path
+    images: Path | None
+    annotations: Path | None
+    note: Callable[[str], None]
 
+    def file(self) -> WrittenPredictions:
+        """Open a file."""
+        suffix = self.path.suffix.lower()
+        if suffix == ".json":
+            return self._lists([self.path])
+        if suffix in TABLES:
+            return self._tables([self.path])
+        raise ValueError(f"{self.path}: expected {FORMS}, found another file")
 
-def _of_kind(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.suffix.lower() in suffixes and path.is_file()
-    )
+    def logits(self, activation: Activation) -> WrittenPredictions:
+        """Open a folder of arrays, whatever else is there."""
+        found = FolderContent.look(self.path) if self.path.is_dir() else None
+        if found is None or not found.arrays:
+            raise ValueError(
+                f"--activation {activation}: expected a folder of arrays (NPY, NPZ) of logits, "
+                f"found {self.path}"
+            )
+        return open_arrays(self.path, found.arrays, self.known, self.note, activation)
 
+    def folder(self) -> WrittenPredictions:
+        """Open a folder by what lies in it; what is left out and may be meant is said."""
+        path, known, note = self.path, self.known, self.note
+        found = FolderContent.look(path)
+        data_format = converters.recognise(path) if converters.is_data_set(path) else ""
+        has_images = bool(found.named(found.images, known))
+        labels = choose_labels(path, found.texts)
+        are_labels = bool(found.named(labels, known))
+        are_labels &= not data_format or (data_format == "yolo" and not has_images)
+        if found.lists and not (data_format == "coco" and has_images):
+            try:
+                lists = self._lists(found.lists)
+            except ValueError as error:
+                # As Ultralytics' val writes both, with names in the place of ids.
+                if not are_labels:
+                    raise
+                note(f"left out a list of COCO results: {error}")
+            else:
+                self._say_left_out(found, "lists of COCO results", found.lists)
+                return lists
+        if are_labels:
+            self._say_left_out(found, "label files", [*labels, *found.lists])
+            return open_label_files(path, labels, known, note)
+        if data_format and (data_format != "rle_table" or has_images):
+            return open_data_set(path, data_format, known, note)
+        return self._pixels(found) or self._rows(found, labels)
 
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+    def _pixels(self, found: FolderContent) -> WrittenPredictions | None:
+        """Open arrays, maps or masks; None where there are none."""
+        path, known, note = self.path, self.known, self.note
+        maps = choose_maps(path, found.maps)
+        arrays = [one for one in found.arrays if not found.is_beside_map(one)]
+        if found.named(arrays, known) or (arrays and not maps):
+            self._say_left_out(found, "arrays", arrays)
+            return open_arrays(path, arrays, known, note)
+        are_named = bool(found.named(maps, known))
+        masks = None if are_named else find_class_masks(path, maps, known)
+        if not maps or (found.tables and not are_named and masks is None):
+            return None
+        self._say_left_out(found, "maps", [*maps, *found.arrays])
+        try:
+            files = match_files(path, maps, known)
+        except ValueError:
+            masks = masks or find_class_masks(path, maps, known)
+            if masks is None:
+                raise
+            return open_class_masks(path, masks, known, note)
+        return open_index_maps(path, files, known, note)
+
+    def _rows(self, found: FolderContent, labels: Sequence[Path]) -> WrittenPredictions:
+        """Open tables; where there are none, say what there is instead."""
+        if found.tables:
+            self._say_left_out(found, "tables of run-length codes", found.tables)
+            return self._tables(found.tables)
+        if documents := [*found.boxes, *found.others]:
+            return self._lists(documents[:1])
+        if labels:
+            return open_label_files(self.path, labels, self.known, self.note)
+        raise ValueError(f"{self.path}: expected {FORMS}, found none of them")
+
+    def _lists(self, files: Sequence[Path]) -> WrittenPredictions:
+        return open_results(
+            self.path, files, self.known, self.root, self.images, self.annotations, self.note
+        )
+
+    def _tables(self, files: Sequence[Path]) -> WrittenPredictions:
+        return open_tables(self.path, files, self.images or self.root, self.known, self.note)
+
+    def _say_left_out(self, found: FolderContent, form: str, taken: Collection[Path]) -> None:
+        """Say which files may be predictions, too, but are not read."""
+        folders = {path.parent for path in taken}
+        boxes = [path for path in found.boxes if path.parent not in folders]
+        maps = choose_maps(self.path, found.maps)
+        named = found.named([*found.arrays, *maps, *found.texts], self.known)
+        others = [*found.lists, *boxes, *found.tables, *named]
+        if left := [path for path in others if path not in taken]:
+            self.note(
+                f"{self.path}: {form} are read; left out what may be predictions, too (files: "
+                f"{len(left)}, such as {left[0]}): where these are meant, name their folder"
+            )

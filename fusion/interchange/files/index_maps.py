@@ -23,7 +23,7 @@ other. Source: nnU-Net v2, `export_prediction.py` (`--save_probabilities`), `lab
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +36,11 @@ from converters.masks import CropMask
 from converters.types import LabelSpace
 from fusion.interchange.dense import from_planes
 from fusion.interchange.files.arrays import PLANES, of_planes, read_array
+from fusion.interchange.files.content import nearest_file
 from fusion.interchange.files.written import KnownImages, WrittenPredictions
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
-_SUFFIX = ".png"
 # Images of `fold_all/validation` are among those that it has learned from.
 _FOLD, _VALIDATION = re.compile(r"fold_\d+"), "validation"
 # What nnU-Net puts below the maps of all folds: the same ones, smaller parts left out.
@@ -52,9 +52,8 @@ _ROUNDED = 1e-2
 _FULL = 255
 
 
-def map_files(folder: Path) -> list[Path]:
-    """Return the maps in a folder and below it, sorted; of folds what they have held out."""
-    found = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() == _SUFFIX]
+def choose_maps(folder: Path, found: Sequence[Path]) -> list[Path]:
+    """Return those of a folder's maps that are predictions; of folds what they have held out."""
     folders = [folder, *(path for path in folder.iterdir() if _FOLD.fullmatch(path.name))]
     held_out = [path / _VALIDATION for path in folders if (path / _VALIDATION).is_dir()]
     if held_out and any(_FOLD.fullmatch(path.parent.name) for path in held_out):
@@ -62,11 +61,13 @@ def map_files(folder: Path) -> list[Path]:
     return [path for path in found if path.parent != folder / _POSTPROCESSED]
 
 
-def _description(folder: Path) -> Path:
-    """The `dataset.json` of maps: beside them, or of the folder that their fold was trained in."""
+def _description(folder: Path, maps: Iterable[Path]) -> Path | None:
+    """The `dataset.json` of maps: near them, or of the folder that their fold was trained in."""
+    if own := nearest_file(folder, maps, (DATASET,)):
+        return own
     above = folder.parent if folder.name == _VALIDATION else folder
-    own = folder / DATASET
-    return above.parent / DATASET if _FOLD.fullmatch(above.name) and not own.is_file() else own
+    trained = above.parent / DATASET
+    return trained if _FOLD.fullmatch(above.name) and trained.is_file() else None
 
 
 def open_index_maps(
@@ -85,7 +86,8 @@ def open_index_maps(
     """
     if not files:
         raise ValueError(f"{folder}: expected maps as PNG, found none")
-    if len(known.labels) == 1 and not _description(folder).is_file():
+    described = _description(folder, files.values())
+    if len(known.labels) == 1 and described is None:
         highest, is_mask = _look(files)
         if is_mask:
             note(f"{folder}: maps of 0 and {_FULL} alone are taken for masks")
@@ -93,7 +95,7 @@ def open_index_maps(
         if highest > 1:
             note(f"{folder}: numbers up to {highest} are taken for those of objects")
             return _of_objects(files, known)
-    planes = _planes(folder, known, note)
+    planes = _planes(folder, described, known, note)
     classes = known.labels.only(label for label, _ in planes if label)
     if any(len(own) > 1 for _, own in planes) and not any(map(_beside, files.values())):
         note(
@@ -107,7 +109,7 @@ def open_index_maps(
         path, size_hw = files[key], known.samples[key].size_hw
         if probabilities := _beside(path):
             return _soft(key, probabilities, planes, classes, size_hw)
-        return _hard(key, path, planes, classes, size_hw, _description(folder).is_file())
+        return _hard(key, path, planes, classes, size_hw, described is not None)
 
     few = classes.names if len(classes) < len(known.labels) else ()
     return WrittenPredictions("index maps", "semantic", files, True, predict, few)
@@ -180,9 +182,10 @@ def _of_objects(files: Mapping[str, Path], known: KnownImages) -> WrittenPredict
     return WrittenPredictions("maps of objects", "instance", files, True, predict)
 
 
-def _planes(folder: Path, known: KnownImages, note: Callable[[str], None]) -> Planes:
-    path = _description(folder)
-    if not path.is_file():
+def _planes(
+    folder: Path, path: Path | None, known: KnownImages, note: Callable[[str], None]
+) -> Planes:
+    if path is None:
         first = 0 if known.has_background else 1
         note(
             f"{folder}: numbers are taken for the data set's classes, {known.list_numbers(first)}: "

@@ -10,53 +10,44 @@ end of each line, which is left out. Source: Ultralytics 8.3, `Results.save_txt`
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import converters
-from converters.files.images import is_image
 from converters.formats.yolo.config import NAMES, YoloConfig, config_file, listed_names
 from converters.formats.yolo.pairing import NO_LABELS
 from converters.formats.yolo.reading import outline_of, parse_line, read_lines
 from converters.masks import rasterize
+from fusion.interchange.files.content import nearest_file
 from fusion.interchange.files.written import KnownImages, WrittenPredictions, match_files
 from fusion.interchange.objects import MaskObject, predict_objects
 from fusion.types import Prediction
 
-_LABELS, _SUFFIX = "labels", ".txt"
+_LABELS = "labels"
 # So few lines may all end at an image's edge.
 _FEW = 3
 # What lies beside label files and is none.
 _OTHERS = NO_LABELS | {"args", "log"}
 
 
-def label_files(folder: Path) -> list[Path]:
-    """Return the label files in a folder's `labels`, else in the folder, sorted."""
-    return sorted(
-        path
-        for path in _home(folder).rglob("*")
-        if path.suffix.lower() == _SUFFIX and path.stem.lower() not in _OTHERS and path.is_file()
-    )
-
-
-def are_results(folder: Path, is_data_set: bool) -> bool:
-    """Tell whether a folder has label files that are no annotations of images there."""
-    if not label_files(folder):
-        return False
-    if not is_data_set:
-        return True
-    has_images = any(map(is_image, folder.rglob("*")))
-    return not has_images and converters.recognise(folder) == "yolo"
+def choose_labels(folder: Path, texts: Sequence[Path]) -> list[Path]:
+    """Return those of a folder's texts that are label files: in folders `labels`, else all."""
+    found = [path for path in texts if path.stem.lower() not in _OTHERS]
+    inside = [path for path in found if _LABELS in path.relative_to(folder).parts[:-1]]
+    return inside or found
 
 
 def open_label_files(
-    folder: Path, known: KnownImages, note: Callable[[str], None] = lambda text: None
+    folder: Path,
+    labels: Sequence[Path],
+    known: KnownImages,
+    note: Callable[[str], None] = lambda text: None,
 ) -> WrittenPredictions:
     """Open a folder of label files.
 
     Args:
         folder: with the files.
+        labels: the files, in the folder or below it.
         known: the images that they may be of, and the classes where the folder names none.
         note: told which number is which class, and which are left out.
 
@@ -64,9 +55,9 @@ def open_label_files(
         ValueError: a file of no image of the data set, or of several; or two of one; or names of
             classes none of which is asked for.
     """
-    given, known = known, _numbered(folder, known, note)
+    given, known = known, _numbered(folder, labels, known, note)
     is_named = known is not given
-    files = match_files(_home(folder), label_files(folder), known)
+    files = match_files(folder, labels, known)
 
     def predict(key: str) -> Prediction:
         size_hw = known.samples[key].size_hw
@@ -84,10 +75,11 @@ def open_label_files(
     return WrittenPredictions("label files of YOLO", "instance", files, False, predict, spoken)
 
 
-def _numbered(folder: Path, known: KnownImages, note: Callable[[str], None]) -> KnownImages:
+def _numbered(
+    folder: Path, labels: Sequence[Path], known: KnownImages, note: Callable[[str], None]
+) -> KnownImages:
     """Return what is known, with the classes' numbers that the folder itself states."""
-    path = next((path for name in NAMES if (path := folder / name).is_file()), None)
-    if path is not None:
+    if path := nearest_file(folder, labels, NAMES):
         own = dict(enumerate(listed_names(path)))
     elif path := config_file(folder):
         own = dict(YoloConfig.load(folder).names)
@@ -99,10 +91,6 @@ def _numbered(folder: Path, known: KnownImages, note: Callable[[str], None]) -> 
         return known
     known.take_names(path, own.values(), note)
     return replace(known, numbers=own)
-
-
-def _home(folder: Path) -> Path:
-    return folder / _LABELS if (folder / _LABELS).is_dir() else folder
 
 
 def _ends_of_lines(path: Path) -> list[tuple[str, str]]:

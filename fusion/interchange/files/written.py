@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from converters.files.images import is_image
 from converters.formats.mask_folders.nnunet_writing import name_of_image
 from converters.types import LabelSpace, Sample
 from fusion.types import Kind, Prediction
@@ -168,17 +169,34 @@ def match_files(folder: Path, paths: Iterable[Path], known: KnownImages) -> dict
     names = known.by_stem()
     files: dict[str, Path] = {}
     for path in paths:
-        place = path.relative_to(folder).with_suffix("").as_posix()
         try:
-            key = one_key(names, place) or one_key(names, path.stem)
+            keys = (one_key(names, name) for name in names_of_file(folder, path))
+            key = next(filter(None, keys), None)
             if key is None:
-                raise ValueError("expected the name of an image of the data set, found none")
+                raise ValueError(
+                    "expected a file called as an image of the data set is, found none of that "
+                    "name: move it elsewhere if it is no prediction"
+                )
             if key in files:
-                raise ValueError(f"expected one file of '{key}', found {files[key].name} too")
+                raise ValueError(
+                    f"expected one file of '{key}', found {files[key].relative_to(folder)} too: "
+                    "of predictions by several networks import each folder as a store of its own"
+                )
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         files[key] = path
     return files
+
+
+def names_of_file(folder: Path, path: Path) -> Iterator[str]:
+    """Yield what the image of a file's predictions may be called, the most exact name first."""
+    place = path.relative_to(folder).with_suffix("")
+    yield place.as_posix()
+    yield place.name
+    # As NAME.png.npy has it.
+    if is_image(place):
+        yield place.with_suffix("").as_posix()
+        yield place.stem
 
 
 def join_files(files: Mapping[Path, tuple[T, Iterable[str]]]) -> dict[str, T]:
@@ -196,8 +214,8 @@ def join_files(files: Mapping[Path, tuple[T, Iterable[str]]]) -> dict[str, T]:
             if key in owners:
                 raise ValueError(
                     f"{path}: several files of one folder are those of folds, with other images "
-                    f"each: expected none of '{key}', which {owners[key][0].name} has: name one "
-                    "file, or import each as a store"
+                    f"each: expected none of '{key}', which {owners[key][0]} has: name one file, "
+                    "or import each as a store"
                 )
             owners[key] = path, own
     return {key: own for key, (_, own) in owners.items()}

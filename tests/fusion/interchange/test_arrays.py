@@ -107,7 +107,7 @@ def test_the_folder_may_name_the_classes(known: KnownImages, tmp_path: Path) -> 
             planes() * 9 - 4,
             "expected probabilities from 0 to 1, found -4 to 3.2: .* --activation sigmoid",
         ),
-        (planes() * np.nan, "expected probabilities in 0..1"),
+        (planes() * np.nan, r"expected numbers, found 4800 that are none \(NaN\)"),
         (planes()[:, 0], r"expected planes \(2, H, W\) or \(H, W, 2\), .* found \(1, 2, 60\)"),
         (np.zeros((7, 40, 60)), r"found \(7, 40, 60\)"),
         (np.zeros((2, 40, 60), np.int64), "expected bool, uint8 or floats, found int64"),
@@ -155,8 +155,22 @@ def test_what_are_no_logits_is_told(known: KnownImages, tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", planes())
     with pytest.raises(ValueError, match=r"one\.npy: .* they look like probabilities already"):
         opened(tmp_path, known, [], "sigmoid").predict("a/one")
+    np.save(tmp_path / "one.npy", planes()[:1])
+    with pytest.raises(ValueError, match=r"one\.npy: .* found \(1, 40, 60\): a classes\.txt"):
+        opened(tmp_path, known, [], "softmax").predict("a/one")
+    (tmp_path / "classes.txt").write_text("fork")
+    np.save(tmp_path / "one.npy", planes()[1:] - 4)
+    with pytest.raises(ValueError, match=r"expected two planes at least, .* --activation sigmoid"):
+        opened(tmp_path, known, [], "softmax").predict("a/one")
+    (tmp_path / "classes.txt").unlink()
+    endless = planes() - 4
+    endless[0, 3, 3] = np.inf
+    np.save(tmp_path / "one.npy", endless)
+    assert opened(tmp_path, known, [], "sigmoid").predict("a/one").binary("cup").area == 1
+    with pytest.raises(ValueError, match=r"one\.npy: expected logits, found infinite ones"):
+        opened(tmp_path, known, [], "softmax").predict("a/one")
     np.save(tmp_path / "one.npy", planes() > 0)
-    with pytest.raises(ValueError, match=r"one\.npy: expected floats, .* found bool"):
+    with pytest.raises(ValueError, match=r"one\.npy: expected logits, .* found bool"):
         opened(tmp_path, known, [], "sigmoid").predict("a/one")
 
 

@@ -82,9 +82,9 @@ def test_classes_that_are_not_asked_for_or_not_there_are_told(
 
 def test_what_is_of_no_image_or_comes_twice_is_refused(known: KnownImages, tmp_path: Path) -> None:
     write(tmp_path, "fold{label}/{name}.png", {"0": 1, "1": 2})
-    with pytest.raises(ValueError, match=r"expected one file of .a/one., found one\.png too"):
+    with pytest.raises(ValueError, match=r"expected one file of .a/one., found fold0/one\.png too"):
         opened(tmp_path, known, [])
     write(tmp_path / "x", "{name}_fork.png", {"": 1})
     cv2.imwrite(str(tmp_path / "x/three_fork.png"), drawn(1))
-    with pytest.raises(ValueError, match=r"fork\.png: expected the name of an image"):
+    with pytest.raises(ValueError, match=r"fork\.png: expected a file called as an image"):
         opened(tmp_path / "x", known, [])

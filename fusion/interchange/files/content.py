@@ -1,0 +1,145 @@
+"""What lies in a folder of another program's predictions, each file by what it may be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from converters.files.below import files_below
+from converters.files.images import is_image
+from converters.formats.rle_table.options import OPTIONS, read_options
+from converters.formats.rle_table.table import Table
+from fusion.interchange.files.written import KnownImages, names_of_file
+
+# Of a list it is enough to see its first entries, and of these what COCO's results have.
+_HEAD, _WORDS = 1 << 16, ("image_id", "segmentation")
+TABLES = (".csv", ".tsv")
+_JSON = (".json",)
+_ARRAYS, _MAPS, _TEXTS = (".npy", ".npz"), (".png",), (".txt",)
+# What archives of a Mac hold beside the files.
+_FOREIGN = "__MACOSX"
+
+
+@dataclass(frozen=True)
+class FolderContent:
+    """The files of a folder and of those below it; none that are hidden.
+
+    Attributes:
+        folder: the folder.
+        lists: of COCO results with outlines, and what is called as they are but for numbers.
+        boxes: JSON lists of detections without outlines.
+        others: further JSON files.
+        tables: with columns of run-length codes.
+        arrays: NPY and NPZ.
+        maps: PNG.
+        texts: TXT.
+        images: what may be an image of the data set by its suffix.
+    """
+
+    folder: Path
+    lists: tuple[Path, ...]
+    boxes: tuple[Path, ...]
+    others: tuple[Path, ...]
+    tables: tuple[Path, ...]
+    arrays: tuple[Path, ...]
+    maps: tuple[Path, ...]
+    texts: tuple[Path, ...]
+    images: tuple[Path, ...]
+
+    @classmethod
+    def look(cls, folder: Path) -> FolderContent:
+        """Return what lies in a folder.
+
+        Raises:
+            ValueError: a broken `rle_table.yaml`.
+        """
+        below = files_below(folder, results=True, links=True)
+        files = [path for path in below if _FOREIGN not in path.parts]
+
+        def of(suffixes: Collection[str]) -> list[Path]:
+            return [path for path in files if path.suffix.lower() in suffixes]
+
+        def such(suffixes: Collection[str], fits: Callable[[Path], bool]) -> list[Path]:
+            # Of the files of folds none is left out because it is broken.
+            forms = {_form(folder, path) for path in of(suffixes) if fits(path)}
+            return [path for path in of(suffixes) if _form(folder, path) in forms]
+
+        lists = such(_JSON, partial(_is_list, words=_WORDS))
+        rest = [path for path in of(_JSON) if path not in lists]
+        boxes = [path for path in rest if _is_list(path, _WORDS[:1])]
+        return cls(
+            folder,
+            tuple(lists),
+            tuple(boxes),
+            tuple(path for path in rest if path not in boxes),
+            tuple(such(TABLES, lambda path: _is_table(path, folder))),
+            tuple(of(_ARRAYS)),
+            tuple(of(_MAPS)),
+            tuple(of(_TEXTS)),
+            tuple(path for path in files if is_image(path)),
+        )
+
+    def is_beside_map(self, array: Path) -> bool:
+        """Tell whether a file holds the probabilities of a map beside it, as nnU-Net has them."""
+        return array.suffix.lower() == ".npz" and array.with_suffix(".png") in self.maps
+
+    def named(self, paths: Iterable[Path], known: KnownImages) -> list[Path]:
+        """Return the files that are called as images of the data set are."""
+        names = known.by_stem()
+        return [path for path in paths if any(n in names for n in names_of_file(self.folder, path))]
+
+
+def nearest_file(folder: Path, paths: Iterable[Path], names: Sequence[str]) -> Path | None:
+    """Return the file that describes predictions: beside them, or in a folder above.
+
+    Args:
+        folder: beyond which nobody looks.
+        paths: of the predictions.
+        names: that the file may have, the first that is there counts.
+
+    Raises:
+        ValueError: it is another one for some of them.
+    """
+    found: dict[Path | None, Path] = {}
+    for place in {path.parent for path in paths}:
+        above = [place, *(up for up in place.parents if up.is_relative_to(folder))]
+        beside = (up / name for up in above for name in names if (up / name).is_file())
+        found.setdefault(next(beside, None), place)
+    described = [path for path in found if path is not None]
+    if not described:
+        return None
+    first, *others = sorted(described)
+    if None in found:
+        raise ValueError(
+            f"{found[None]}: expected a {first.name} as beside other predictions, {first}, found "
+            f"none: one in {folder} is that of all"
+        )
+    for other in others:
+        if other.read_bytes().split() != first.read_bytes().split():
+            raise ValueError(
+                f"{other}: expected the same as in {first}: folds have the same classes"
+            )
+    return first
+
+
+def _form(folder: Path, path: Path) -> str:
+    return re.sub(r"\d+", "#", path.relative_to(folder).as_posix())
+
+
+def _is_list(path: Path, words: Sequence[str]) -> bool:
+    with path.open("rb") as file:
+        head = file.read(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return head.startswith(b"[") and all(f'"{word}"'.encode() in head for word in words)
+
+
+def _is_table(path: Path, folder: Path) -> bool:
+    return Table(path, read_options(options_home(path, folder))).is_one
+
+
+def options_home(path: Path, folder: Path) -> Path:
+    """Return the folder with the `rle_table.yaml` of a table, its own where there is none."""
+    options = nearest_file(folder, [path], (OPTIONS,))
+    return options.parent if options else path.parent
